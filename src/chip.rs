@@ -1,0 +1,445 @@
+//! What a decoder says: chip reads, markers, stamps and the decoder's own place in its memory.
+//!
+//! Everything here is plain data, kept as the decoder sent it. Turning a decoder stamp into UTC is
+//! [`crate::clock`]'s job and happens as late as possible (invariant 7: the decoder's stamp is data).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::civil::{DateTime, Time};
+use serde::{Deserialize, Serialize};
+
+/// Place of a record in the journal, from 1, without holes, in the order of arrival at this box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A small name that some decoders give as a number and others as text (antenna, reader, file).
+/// Serialises as what it is: a JSON number or a JSON string.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Label {
+    /// The protocol defines the field as a number.
+    Number(u64),
+    /// The protocol defines the field as text, kept byte for byte.
+    Text(Box<str>),
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+/// A decoder's time stamp as it was sent, to the millisecond.
+///
+/// Text form (`Display`/`FromStr`, used in the log and in exports): `2026-03-06T20:27:47.350`,
+/// `20:27:47.350`, `0000-00-01T00:00:07.001` (clock without a date, second day),
+/// `2026-03-06T20:27:47.350Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stamp {
+    /// Wall time in the decoder's own zone, which is not on the wire.
+    Local(DateTime),
+    /// Time of day without a date. `day` counts days since the clock was set, where the decoder tells.
+    TimeOfDay {
+        /// Wall time in the decoder's zone.
+        time: Time,
+        /// Days since the decoder's clock was set (0 = the first), `None` where it does not say.
+        day: Option<u32>,
+    },
+    /// An instant: the protocol says UTC, or carried an offset.
+    Utc(Timestamp),
+}
+
+/// The decoder's own place of a read in its memory: what a rewind asks for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// Box or decoder id as sent, where one link can carry several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Box<str>>,
+    /// File or session of the decoder; numbering starts again in each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<Label>,
+    /// Passing number inside the file.
+    pub number: u64,
+}
+
+/// One detection as the decoder reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChipRead {
+    /// Chip code as sent (never empty).
+    pub chip: Box<str>,
+    /// The decoder's stamp.
+    pub stamp: Stamp,
+    /// Antenna, loop or channel that detected.
+    pub antenna: Option<Label>,
+    /// Reader or device behind the decoder, as sent.
+    pub reader: Option<Label>,
+    /// How often the chip was seen in this detection.
+    pub hits: Option<u32>,
+    /// Signal strength in the decoder's own unit.
+    pub rssi: Option<i32>,
+    /// Place in the decoder's memory, if the decoder can be asked for it again.
+    pub position: Option<Position>,
+    /// A running number on the wire that is *not* a place one can ask for.
+    pub seq: Option<u64>,
+    /// Timing point (source name) where one link carries several.
+    pub location: Option<Box<str>>,
+    /// The decoder marked this as stored earlier and sent late.
+    pub replay: bool,
+}
+
+impl ChipRead {
+    /// A read with the two fields every decoder gives.
+    pub fn new(chip: impl Into<Box<str>>, stamp: Stamp) -> Self {
+        Self {
+            chip: chip.into(),
+            stamp,
+            antenna: None,
+            reader: None,
+            hits: None,
+            rssi: None,
+            position: None,
+            seq: None,
+            location: None,
+            replay: false,
+        }
+    }
+
+    /// Two frames with the same identity are one detection that was sent twice (retransmission,
+    /// rewind that overlaps live data). Place in the decoder's memory *and* content take part, so a
+    /// decoder that was cleared and counts from 1 again does not hide new reads. Hits, RSSI and the
+    /// replay flag do not: they may differ between the live and the stored form.
+    ///
+    /// 64-bit FNV-1a over the fields, each ended by a byte that cannot be in UTF-8 text: it is stored, so it must
+    /// stay the same for ever; the collision odds inside a window of 65,536 reads are 4e-15 a read.
+    pub fn identity(&self) -> u64 {
+        const PRIME: u64 = 0x0000_0100_0000_01b3;
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        let mut field = |bytes: &[u8]| {
+            for byte in bytes.iter().chain(&[0xff]) {
+                hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+            }
+        };
+        field(self.chip.as_bytes());
+        match self.stamp {
+            Stamp::Local(local) => {
+                field(&day_number(local).to_le_bytes());
+                field(&time_millis(local.time()).to_le_bytes());
+            }
+            Stamp::TimeOfDay { time, day } => {
+                field(&day.map_or(-1, i64::from).to_le_bytes());
+                field(&time_millis(time).to_le_bytes());
+            }
+            Stamp::Utc(instant) => field(&instant.as_millisecond().to_le_bytes()),
+        }
+        for label in [&self.antenna, &self.reader] {
+            match label {
+                None => field(b""),
+                Some(Label::Number(number)) => field(&number.to_le_bytes()),
+                Some(Label::Text(text)) => field(text.as_bytes()),
+            }
+        }
+        field(self.location.as_deref().unwrap_or("").as_bytes());
+        if let Some(position) = &self.position {
+            field(position.unit.as_deref().unwrap_or("").as_bytes());
+            match &position.file {
+                None => field(b""),
+                Some(Label::Number(number)) => field(&number.to_le_bytes()),
+                Some(Label::Text(text)) => field(text.as_bytes()),
+            }
+            field(&position.number.to_le_bytes());
+        }
+        hash
+    }
+}
+
+fn day_number(local: DateTime) -> i64 {
+    i64::from(local.year()) * 400 + i64::from(local.day_of_year())
+}
+
+fn time_millis(time: Time) -> i64 {
+    ((i64::from(time.hour()) * 60 + i64::from(time.minute())) * 60 + i64::from(time.second())) * 1000
+        + i64::from(time.millisecond())
+}
+
+/// A record that is no chip read: gun, trigger, new location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// What it is, in the protocol's own word (`Gunshot`, `trigger`).
+    pub kind: Box<str>,
+    /// Name given to it, if any.
+    pub name: Option<Box<str>>,
+    /// When, if it says.
+    pub stamp: Option<Stamp>,
+    /// Reader or device behind the decoder.
+    pub reader: Option<Label>,
+    /// Timing point, where one link carries several.
+    pub location: Option<Box<str>>,
+}
+
+/// Which places of a decoder's memory this box holds: per unit and file a set of number ranges.
+///
+/// Bounded: at most [`Held::FILES`] files and [`Held::RANGES`] ranges in each. Beyond that the *oldest*
+/// knowledge is dropped, which costs a second asking (the identity recognises the repeats), never a read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    files: Vec<(Place, Ranges)>,
+}
+
+type Place = (Option<Box<str>>, Option<Label>);
+type Ranges = BTreeMap<u64, u64>;
+
+impl Held {
+    /// Most files remembered per decoder; the one untouched longest goes first.
+    pub const FILES: usize = 64;
+    /// Most separate ranges remembered per file; the lowest goes first.
+    pub const RANGES: usize = 4096;
+
+    /// Notes that `position` is held.
+    pub fn insert(&mut self, position: &Position) {
+        let at = self.index(position.unit.as_deref(), position.file.as_ref());
+        let (mut entry, fresh) = match at {
+            Some(at) if at + 1 == self.files.len() => (self.files.pop().expect("index is in range"), false),
+            Some(at) => (self.files.remove(at), false),
+            None => (((position.unit.clone(), position.file.clone()), Ranges::new()), true),
+        };
+        insert_number(&mut entry.1, position.number);
+        if entry.1.len() > Self::RANGES {
+            entry.1.pop_first();
+        }
+        if fresh && self.files.len() == Self::FILES {
+            self.files.remove(0);
+        }
+        self.files.push(entry); // the last touched is last
+    }
+
+    /// The ranges of `from..=to` that are not held, lowest first; ask the decoder for these.
+    pub fn missing(&self, unit: Option<&str>, file: Option<&Label>, from: u64, to: u64) -> Vec<(u64, u64)> {
+        let mut gaps = Vec::new();
+        let mut next = from;
+        if let Some(at) = self.index(unit, file) {
+            for (&start, &end) in &self.files[at].1 {
+                if end < next {
+                    continue;
+                }
+                if start > to {
+                    break;
+                }
+                if start > next {
+                    gaps.push((next, start - 1));
+                }
+                next = end.saturating_add(1);
+            }
+        }
+        if next <= to {
+            gaps.push((next, to));
+        }
+        gaps
+    }
+
+    /// Highest number held of a file, `None` if nothing of it is held.
+    pub fn highest(&self, unit: Option<&str>, file: Option<&Label>) -> Option<u64> {
+        let at = self.index(unit, file)?;
+        self.files[at].1.last_key_value().map(|(_, &end)| end)
+    }
+
+    /// Forgets a file: the decoder was cleared and counts from the start again.
+    pub fn forget(&mut self, unit: Option<&str>, file: Option<&Label>) {
+        if let Some(at) = self.index(unit, file) {
+            self.files.remove(at);
+        }
+    }
+
+    /// Unit and file touched last, if any: the one to finish first when the decoder is on another now.
+    pub fn latest(&self) -> Option<(Option<&str>, Option<&Label>)> {
+        self.files.last().map(|((unit, file), _)| (unit.as_deref(), file.as_ref()))
+    }
+
+    /// Every file with its ranges, the last touched last (for the journal's checkpoint).
+    pub fn files(&self) -> impl Iterator<Item = (Option<&str>, Option<&Label>, Vec<(u64, u64)>)> {
+        self.files.iter().map(|((unit, file), ranges)| {
+            (unit.as_deref(), file.as_ref(), ranges.iter().map(|(&a, &b)| (a, b)).collect())
+        })
+    }
+
+    fn index(&self, unit: Option<&str>, file: Option<&Label>) -> Option<usize> {
+        // Searched from the end: the file in use is the last touched.
+        self.files.iter().rposition(|((u, f), _)| u.as_deref() == unit && f.as_ref() == file)
+    }
+}
+
+fn insert_number(ranges: &mut Ranges, number: u64) {
+    let below = ranges.range(..=number).next_back().map(|(&start, &end)| (start, end));
+    if let Some((_, end)) = below
+        && number <= end
+    {
+        return;
+    }
+    let mut start = number;
+    let mut end = number;
+    if let Some((below_start, below_end)) = below
+        && below_end + 1 == number
+    {
+        start = below_start;
+    }
+    if let Some(above_end) = number.checked_add(1).and_then(|next| ranges.remove(&next)) {
+        end = above_end;
+    }
+    ranges.insert(start, end);
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeldFile {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<Label>,
+    ranges: Vec<(u64, u64)>,
+}
+
+impl Serialize for Held {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.files.iter().map(|((unit, file), ranges)| HeldFile {
+            unit: unit.clone(),
+            file: file.clone(),
+            ranges: ranges.iter().map(|(&a, &b)| (a, b)).collect(),
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Held {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let files = Vec::<HeldFile>::deserialize(deserializer)?;
+        Ok(Self {
+            files: files
+                .into_iter()
+                .map(|entry| ((entry.unit, entry.file), entry.ranges.into_iter().collect()))
+                .collect(),
+        })
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(local) => {
+                write!(f, "{:04}-{:02}-{:02}T", local.year(), local.month(), local.day())?;
+                write_time(f, local.time())
+            }
+            Self::TimeOfDay { time, day: None } => write_time(f, *time),
+            Self::TimeOfDay { time, day: Some(day) } => {
+                write!(f, "0000-00-{day:02}T")?;
+                write_time(f, *time)
+            }
+            Self::Utc(instant) => write!(f, "{instant:.3}"),
+        }
+    }
+}
+
+fn write_time(f: &mut fmt::Formatter<'_>, time: Time) -> fmt::Result {
+    write!(f, "{:02}:{:02}:{:02}.{:03}", time.hour(), time.minute(), time.second(), time.millisecond())
+}
+
+/// The text is no decoder stamp in the form [`Stamp`] prints.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not a decoder stamp")]
+pub struct NotAStamp(String);
+
+impl FromStr for Stamp {
+    type Err = NotAStamp;
+
+    fn from_str(text: &str) -> Result<Self, NotAStamp> {
+        let bad = || NotAStamp(text.to_owned());
+        if text.ends_with('Z') {
+            return text.parse().map(Self::Utc).map_err(|_| bad());
+        }
+        if let Some(rest) = text.strip_prefix("0000-00-") {
+            let (day, time) = rest.split_once('T').ok_or_else(bad)?;
+            return Ok(Self::TimeOfDay {
+                time: time.parse().map_err(|_| bad())?,
+                day: Some(day.parse().map_err(|_| bad())?),
+            });
+        }
+        if text.contains('T') {
+            return text.parse().map(Self::Local).map_err(|_| bad());
+        }
+        let time = text.parse().map_err(|_| bad())?;
+        Ok(Self::TimeOfDay { time, day: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(number: u64) -> Position {
+        Position { unit: None, file: Some(Label::Number(7)), number }
+    }
+
+    #[test]
+    fn a_hole_left_by_a_pulled_cable_is_asked_for_even_when_later_reads_arrived() {
+        let mut held = Held::default();
+        for number in (1..=100).chain(151..=160) {
+            held.insert(&at(number));
+        }
+        let file = Label::Number(7);
+        assert_eq!(held.missing(None, Some(&file), 1, 165), [(101, 150), (161, 165)]);
+        for number in 101..=150 {
+            held.insert(&at(number));
+        }
+        assert_eq!(held.missing(None, Some(&file), 1, 160), []);
+        assert_eq!(held.highest(None, Some(&file)), Some(160));
+    }
+
+    #[test]
+    fn what_is_held_stays_bounded_and_forgets_the_oldest_first() {
+        let mut held = Held::default();
+        for number in 0..(2 * Held::RANGES as u64 + 10) {
+            held.insert(&at(number * 2));
+        }
+        assert_eq!(held.files().next().unwrap().2.len(), Held::RANGES);
+        for file in 0..200 {
+            held.insert(&Position { unit: None, file: Some(Label::Number(file)), number: 1 });
+        }
+        assert_eq!(held.files().count(), Held::FILES);
+        assert_eq!(held.latest(), Some((None, Some(&Label::Number(199)))));
+        let text = serde_json::to_string(&held).unwrap();
+        assert_eq!(serde_json::from_str::<Held>(&text).unwrap(), held);
+    }
+
+    #[test]
+    fn stamps_survive_their_text_form() {
+        for text in ["2026-03-06T20:27:47.350", "20:27:47.350", "0000-00-01T00:00:07.001", "2026-03-06T20:27:47.350Z"] {
+            assert_eq!(text.parse::<Stamp>().unwrap().to_string(), text);
+        }
+        assert!("yesterday".parse::<Stamp>().is_err());
+    }
+
+    #[test]
+    fn identity_tells_a_repeat_from_a_decoder_that_counts_from_one_again() {
+        let stamp: Stamp = "2026-03-06T20:27:47.350".parse().unwrap();
+        let mut first = ChipRead::new("MC00978", stamp);
+        first.position = Some(at(1));
+        let mut again = first.clone();
+        again.replay = true;
+        again.hits = Some(9);
+        assert_eq!(first.identity(), again.identity());
+        let mut restarted = first.clone();
+        restarted.stamp = "2026-03-06T21:00:00.000".parse().unwrap();
+        assert_ne!(first.identity(), restarted.identity());
+        // Stored on disk, so the value itself must never change.
+        assert_eq!(first.identity(), first.identity());
+    }
+}

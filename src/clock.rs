@@ -1,0 +1,1 @@
+//! Decoder stamps to UTC. (To be completed.)

@@ -1,0 +1,183 @@
+//! Decoder protocols: bytes in, frames and reply bytes out.
+//!
+//! What must hold for every protocol:
+//! * **Pure.** No I/O, no clock, no tokio. Time reaches it only as the link's age in [`Protocol::tick`].
+//! * **Cannot fail.** Bytes it rejects are frames too ([`Frame::Rejected`], a typed reason, the raw bytes).
+//!   It never panics on any input, and the result does not depend on how the bytes were cut into pieces.
+//! * **Bounded.** Its buffer has a limit written beside it; beyond that the bytes become a rejected frame.
+//! * **Read-only.** No command that starts, stops, clears or sets a decoder.
+//! * **Acks come after.** A [`Item::Reply`] is written to the wire only when every frame before it in the
+//!   output is durable (the link sees to that; the protocol only has to keep the order).
+//!
+//! A new decoder is one file in `src/protocol/` with its wire layout in prose at the top, one line in
+//! [`REGISTRY`], one simulator, and a capture with its expected output.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::chip::{ChipRead, Held, Marker, Stamp};
+
+/// One protocol unit as received, decoded or rejected, with its raw bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Framed {
+    /// What it is.
+    pub frame: Frame,
+    /// The bytes it was decoded from, without line end or frame terminator.
+    pub raw: Box<[u8]>,
+}
+
+/// What a protocol unit says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A chip was detected. Kept in the journal.
+    Read(ChipRead),
+    /// A record that is no chip read. Kept in the journal.
+    Marker(Marker),
+    /// Bytes that are no valid frame. Kept in the journal, rate capped.
+    Rejected(Reject),
+    /// Protocol chatter: a life sign, a reply to a question. Not kept.
+    Info(Info),
+}
+
+/// Why bytes are no valid frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reject {
+    /// Nothing this protocol sends looks like it (often: wrong protocol or wrong baud rate).
+    NotMine,
+    /// The frame's length is none of the legal ones, or it is cut short.
+    Length,
+    /// The checksum does not agree.
+    Checksum,
+    /// Too few or too many fields.
+    FieldCount,
+    /// The named field holds something it cannot hold.
+    Field(&'static str),
+    /// Longer than the protocol's limit; the buffer was given up.
+    TooLong,
+    /// The connection ended in the middle of a frame.
+    Unfinished,
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotMine => f.write_str("not_mine"),
+            Self::Length => f.write_str("length"),
+            Self::Checksum => f.write_str("checksum"),
+            Self::FieldCount => f.write_str("field_count"),
+            Self::Field(name) => write!(f, "field:{name}"),
+            Self::TooLong => f.write_str("too_long"),
+            Self::Unfinished => f.write_str("unfinished"),
+        }
+    }
+}
+
+/// What protocol chatter tells the link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Info {
+    /// The decoder is alive; nothing else to say.
+    Alive,
+    /// The decoder's clock, now. The link measures its offset to the box's clock.
+    Clock(Stamp),
+    /// A condition of the decoder that a timer should see (`low_battery`, `clock_not_gps`) or, with `None`, its end.
+    Condition {
+        /// Stable name of the condition.
+        code: &'static str,
+        /// What to tell the timer; `None` clears it.
+        text: Option<String>,
+    },
+    /// The decoder counts from the start again (cleared, or a new file): what, for the log.
+    Restarted(String),
+}
+
+/// One thing a protocol puts out. The order is the order of arrival.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A frame.
+    Frame(Framed),
+    /// Bytes for the wire, to be written once every frame before it is durable.
+    Reply(Vec<u8>),
+}
+
+/// What a protocol puts out; the caller empties it.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Frames and replies in order.
+    pub items: Vec<Item>,
+}
+
+impl Output {
+    /// Adds a frame with its raw bytes.
+    pub fn frame(&mut self, frame: Frame, raw: &[u8]) {
+        self.items.push(Item::Frame(Framed { frame, raw: raw.into() }));
+    }
+
+    /// Adds bytes for the wire.
+    pub fn reply(&mut self, bytes: impl Into<Vec<u8>>) {
+        self.items.push(Item::Reply(bytes.into()));
+    }
+}
+
+/// One decoder's protocol on one link. A new value is made for every connection.
+pub trait Protocol: Send {
+    /// The link is up. `held` says which places of the decoder's memory the journal holds, for a rewind.
+    /// With `rewind` false the protocol asks for nothing that is stored.
+    fn connected(&mut self, held: Held, rewind: bool, out: &mut Output) {
+        let _ = (held, rewind, out);
+    }
+
+    /// Bytes arrived, cut anywhere.
+    fn feed(&mut self, bytes: &[u8], out: &mut Output);
+
+    /// Called about once a second with the age of the link: for keepalives and questions.
+    fn tick(&mut self, up: Duration, out: &mut Output) {
+        let _ = (up, out);
+    }
+
+    /// The input ended. What is left in the buffer becomes a frame if it is whole, else a rejected one
+    /// ([`Reject::Unfinished`]).
+    fn end(&mut self, out: &mut Output);
+}
+
+/// Protocol options from `[decoder.set]` or `--set key=value`.
+pub type Settings = BTreeMap<String, String>;
+
+/// An option that a protocol does not know, or a value it cannot take.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("protocol {protocol}: option `{key}` = `{value}`: {allowed}")]
+pub struct SettingError {
+    /// Protocol name.
+    pub protocol: &'static str,
+    /// The option.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// What would be right.
+    pub allowed: String,
+}
+
+/// A registry line: all that the rest of the program knows of a protocol.
+pub struct Spec {
+    /// Name in the configuration.
+    pub name: &'static str,
+    /// What a timer calls it.
+    pub title: &'static str,
+    /// Usual TCP port of the decoder (or ours, where its software connects to us).
+    pub port: u16,
+    /// Longest silence of a healthy idle link, `None` if the protocol has no life sign to wait for.
+    pub idle_limit: Option<Duration>,
+    /// Whether the decoder stores reads and can be asked again, or repeats until acknowledged: while the
+    /// journal cannot take reads the link then stops reading instead of dropping.
+    pub resends: bool,
+    /// Makes a value for one connection.
+    pub make: fn(&Settings) -> Result<Box<dyn Protocol>, SettingError>,
+}
+
+/// Every protocol, by name.
+pub static REGISTRY: &[Spec] = &[];
+
+/// The registry line of `name`.
+pub fn spec(name: &str) -> Option<&'static Spec> {
+    REGISTRY.iter().find(|spec| spec.name == name)
+}

@@ -1,0 +1,339 @@
+//! What is known of the box, in one place: the [`Board`] that every task writes to and the [`Snapshot`] that
+//! feeds the JSON, the metrics, the CLI and the page.
+//!
+//! A task reports only what is so (`kept` after it is durable). The board never blocks: one short lock, no I/O.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// Reads kept in memory for the page and `/api/reads`.
+pub const RECENT_READS: usize = 1000;
+
+/// Something a timer should see. One per `code` and subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Stable name, `snake_case`.
+    pub code: String,
+    /// What it is about: a decoder's name, a device, a file; empty for the box.
+    pub about: String,
+    /// What happened, to what, and what to do.
+    pub message: String,
+    /// Since when (box clock).
+    pub since: Timestamp,
+}
+
+/// State of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// Trying to connect, or waiting for the decoder's software to connect.
+    #[default]
+    Connecting,
+    /// The link is up and shows life.
+    Connected,
+    /// The last try failed; it is tried again.
+    Failed,
+    /// The link is up but silent beyond the protocol's limit.
+    Idle,
+}
+
+/// The last read of a decoder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRead {
+    /// Chip code as sent.
+    pub chip: String,
+    /// The decoder's stamp as sent.
+    pub time: String,
+    /// Box time of receipt.
+    pub received: Timestamp,
+}
+
+/// One decoder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecoderStatus {
+    /// Name from the configuration.
+    pub name: String,
+    /// Protocol name.
+    pub protocol: String,
+    /// Address as configured.
+    pub address: String,
+    /// Link state.
+    pub state: LinkState,
+    /// Reads kept since the start of the process.
+    pub reads: u64,
+    /// Markers kept since the start of the process.
+    pub markers: u64,
+    /// Frames rejected since the start of the process (kept or counted).
+    pub rejected: u64,
+    /// Reads that could not be kept because the buffer was full while the disk was: exact.
+    pub dropped: u64,
+    /// The last read kept.
+    pub last_read: Option<LastRead>,
+    /// Decoder clock minus box clock, where the protocol offers the clock.
+    pub clock_offset_ms: Option<i64>,
+    /// Frames received but not yet durable.
+    pub buffered: u64,
+}
+
+/// The journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalStatus {
+    /// Last sequence number given.
+    pub head: u64,
+    /// Last sequence number that would survive a power cut.
+    pub durable: u64,
+    /// Reads not yet judged into a batch, and passings of a batch in flight.
+    pub pending: u64,
+    /// Passings set aside, ever.
+    pub quarantined: u64,
+    /// Bytes of log and queue on disk.
+    pub bytes: u64,
+    /// Bytes free on the file system.
+    pub free_bytes: u64,
+    /// Age of the oldest pending read, in seconds.
+    pub oldest_pending_s: Option<u64>,
+    /// Identity of this journal.
+    pub identity: String,
+    /// The queue serves (false while it opens or is rebuilt).
+    pub serving: bool,
+}
+
+/// State of a device's upload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UploadState {
+    /// Nothing to send.
+    #[default]
+    Idle,
+    /// Sending.
+    Sending,
+    /// The device has no active session.
+    NoSession,
+    /// The cloud cannot be reached.
+    Offline,
+    /// The cloud refuses (key, device).
+    Refused,
+}
+
+/// The session a device's passings go to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Alias as given in the cloud.
+    pub alias: Option<String>,
+    /// The last six characters of the token.
+    pub token_tail: String,
+}
+
+/// One device's upload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadStatus {
+    /// Device in the cloud.
+    pub device_id: String,
+    /// Its session, if one is known.
+    pub session: Option<SessionStatus>,
+    /// What the uplink does.
+    pub state: UploadState,
+    /// Passings the cloud has acknowledged, ever.
+    pub sent: u64,
+    /// Of them reported as duplicates.
+    pub duplicates: u64,
+    /// Last acknowledged POST.
+    pub last_ok: Option<Timestamp>,
+    /// Last error in words, cleared by success.
+    pub last_error: Option<String>,
+}
+
+/// A read as the page shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecentRead {
+    /// Place in the journal.
+    pub seq: u64,
+    /// Decoder name.
+    pub decoder: String,
+    /// Chip code as sent.
+    pub chip: String,
+    /// The decoder's stamp as sent.
+    pub decoder_time: String,
+    /// Box time of receipt.
+    pub received: Timestamp,
+    /// Antenna, if told.
+    pub antenna: Option<String>,
+    /// Signal strength, if told.
+    pub rssi: Option<i32>,
+    /// Hits, if told.
+    pub hits: Option<u32>,
+}
+
+/// All that is known, at one moment. The shape of `/api/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Name of the box.
+    pub name: String,
+    /// Version of passbridge.
+    pub version: String,
+    /// Seconds since the process started (monotonic).
+    pub uptime_s: u64,
+    /// Reads can be kept now.
+    pub ready: bool,
+    /// What a timer should see, oldest first.
+    pub problems: Vec<Problem>,
+    /// Decoders in configuration order.
+    pub decoders: Vec<DecoderStatus>,
+    /// The journal.
+    pub journal: JournalStatus,
+    /// One per device.
+    pub uploads: Vec<UploadStatus>,
+}
+
+struct Inner {
+    name: String,
+    started: Instant,
+    not_ready: BTreeMap<&'static str, String>,
+    problems: Vec<Problem>,
+    decoders: Vec<DecoderStatus>,
+    journal: JournalStatus,
+    uploads: Vec<UploadStatus>,
+    recent: VecDeque<RecentRead>,
+}
+
+/// Where every task reports; clones share it.
+#[derive(Clone)]
+pub struct Board {
+    inner: Arc<Mutex<Inner>>,
+    version: watch::Sender<u64>,
+}
+
+impl Board {
+    /// An empty board: not ready until the journal says so.
+    pub fn new(name: &str) -> Self {
+        let inner = Inner {
+            name: name.to_owned(),
+            started: Instant::now(),
+            not_ready: BTreeMap::from([("starting", "the journal is not open yet".to_owned())]),
+            problems: Vec::new(),
+            decoders: Vec::new(),
+            journal: JournalStatus::default(),
+            uploads: Vec::new(),
+            recent: VecDeque::new(),
+        };
+        Self { inner: Arc::new(Mutex::new(inner)), version: watch::Sender::new(0) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere ends the process; what the board holds is plain data and stays true.
+        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.lock());
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// Shows a problem, or renews the message of one that is shown (its `since` stays). Logged when it is new.
+    pub fn raise(&self, code: &str, about: &str, message: impl Into<String>) {
+        let message = message.into();
+        self.update(|inner| {
+            let known = inner.problems.iter_mut().find(|problem| problem.code == code && problem.about == about);
+            if let Some(problem) = known {
+                problem.message = message;
+            } else {
+                tracing::warn!(code, about, "{message}");
+                let (code, about) = (code.to_owned(), about.to_owned());
+                inner.problems.push(Problem { code, about, message, since: Timestamp::now() });
+            }
+        });
+    }
+
+    /// Takes a problem away, if it is shown.
+    pub fn clear(&self, code: &str, about: &str) {
+        let shown = |problem: &Problem| problem.code == code && problem.about == about;
+        if self.lock().problems.iter().any(shown) {
+            tracing::info!(code, about, "over");
+            self.update(|inner| inner.problems.retain(|problem| !shown(problem)));
+        }
+    }
+
+    /// Says why reads cannot be kept now (`Some`), or that this reason is gone (`None`).
+    pub fn not_ready(&self, code: &'static str, reason: Option<String>) {
+        self.update(|inner| {
+            match reason {
+                Some(reason) => inner.not_ready.insert(code, reason),
+                None => inner.not_ready.remove(code),
+            };
+        });
+    }
+
+    /// Why reads cannot be kept now; empty when they can.
+    pub fn reasons_not_ready(&self) -> Vec<String> {
+        self.lock().not_ready.iter().map(|(code, reason)| format!("{code}: {reason}")).collect()
+    }
+
+    /// Changes a decoder's entry, made at first mention.
+    pub fn decoder(&self, name: &str, change: impl FnOnce(&mut DecoderStatus)) {
+        self.update(|inner| {
+            let at = inner.decoders.iter().position(|decoder| decoder.name == name).unwrap_or_else(|| {
+                inner.decoders.push(DecoderStatus { name: name.to_owned(), ..Default::default() });
+                inner.decoders.len() - 1
+            });
+            change(&mut inner.decoders[at]);
+        });
+    }
+
+    /// Changes a device's entry, made at first mention.
+    pub fn upload(&self, device_id: &str, change: impl FnOnce(&mut UploadStatus)) {
+        self.update(|inner| {
+            let at = inner.uploads.iter().position(|upload| upload.device_id == device_id).unwrap_or_else(|| {
+                inner.uploads.push(UploadStatus { device_id: device_id.to_owned(), ..Default::default() });
+                inner.uploads.len() - 1
+            });
+            change(&mut inner.uploads[at]);
+        });
+    }
+
+    /// Changes the journal's entry.
+    pub fn journal(&self, change: impl FnOnce(&mut JournalStatus)) {
+        self.update(|inner| change(&mut inner.journal));
+    }
+
+    /// Adds reads that are durable, in journal order; the oldest beyond [`RECENT_READS`] are forgotten.
+    pub fn recent(&self, reads: impl IntoIterator<Item = RecentRead>) {
+        self.update(|inner| {
+            for read in reads {
+                if inner.recent.len() == RECENT_READS {
+                    inner.recent.pop_front();
+                }
+                inner.recent.push_back(read);
+            }
+        });
+    }
+
+    /// The newest reads, newest first.
+    pub fn recent_reads(&self, limit: usize) -> Vec<RecentRead> {
+        self.lock().recent.iter().rev().take(limit).cloned().collect()
+    }
+
+    /// All that is known now.
+    pub fn snapshot(&self) -> Snapshot {
+        let inner = self.lock();
+        Snapshot {
+            name: inner.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: inner.started.elapsed().as_secs(),
+            ready: inner.not_ready.is_empty(),
+            problems: inner.problems.clone(),
+            decoders: inner.decoders.clone(),
+            journal: inner.journal.clone(),
+            uploads: inner.uploads.clone(),
+        }
+    }
+
+    /// Changes whenever the board does.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+}
