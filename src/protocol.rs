@@ -12,6 +12,9 @@
 //! A new decoder is one file in `src/protocol/` with its wire layout in prose at the top, one line in
 //! [`REGISTRY`], one simulator, and a capture with its expected output.
 
+mod civil;
+mod mylaps;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -175,7 +178,7 @@ pub struct Spec {
 }
 
 /// Every protocol, by name.
-pub static REGISTRY: &[Spec] = &[];
+pub static REGISTRY: &[Spec] = &[mylaps::SPEC];
 
 /// The registry line of `name`.
 pub fn spec(name: &str) -> Option<&'static Spec> {
