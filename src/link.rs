@@ -435,7 +435,11 @@ impl Decoder {
     }
 
     fn unreachable(&self, reason: &str, state: LinkState) {
-        let message = format!("`{}` at {}: {reason}. It is tried again for ever", self.name, self.place);
+        let next = match state {
+            LinkState::Connecting => "Waiting for its software to connect again",
+            _ => "Check its power, cable and address; it is tried again by itself",
+        };
+        let message = format!("`{}` at {}: {reason}. {next}", self.name, self.place);
         self.board.raise("decoder_unreachable", &self.name, message);
         self.state(state);
     }

@@ -25,8 +25,9 @@ use super::port::Duplex;
 use crate::chip::Held;
 use crate::protocol::{Frame, Item, Output, Protocol};
 
-/// Bytes taken from a port at once.
-const READ_BUFFER: usize = 64 * 1024;
+/// Bytes taken from a port at once. Larger gains nothing (30 of them are one device flush), and a flood of two-byte
+/// rejects must not become more than some megabytes of frames at a time.
+const READ_BUFFER: usize = 16 * 1024;
 /// Replies that wait for frames to become durable; more of them stop the reading.
 const REPLIES: usize = 4096;
 /// Waiting replies beyond which the protocol is not asked for more questions.
@@ -142,7 +143,7 @@ impl Connection<'_> {
         if let Some(mut held) = held {
             tokio::select! {
                 biased;
-                () = stop.cancelled() => {}
+                () = stop.cancelled() => return None,
                 answer = timeout(self.decoder.limits.held, &mut held) => match answer {
                     Ok(answer) => known = Some(answer),
                     Err(_) => late = Some(held),
