@@ -45,7 +45,8 @@ pub use self::port::{Port, bind};
 use self::connection::{End, Ended};
 use self::intake::Intake;
 use self::port::{Kind, Wire};
-use crate::chip::{Held, Stamp};
+use crate::chip::Held;
+use crate::clock::offset_ms;
 use crate::config::{Address, DecoderConfig};
 use crate::journal::{Durable, Journal, JournalError, Kept};
 use crate::protocol::{Framed, Info, Protocol, SettingError, Settings, Spec};
@@ -539,14 +540,4 @@ impl Decoder {
             self.board.clear("decoder_restarted", &self.name);
         }
     }
-}
-
-/// Decoder clock minus box clock in milliseconds. (Stands in for `crate::clock::offset_ms` until that is merged.)
-fn offset_ms(clock: &Stamp, zone: &TimeZone, received: Timestamp) -> i64 {
-    let local = match *clock {
-        Stamp::Utc(instant) => return instant.as_millisecond() - received.as_millisecond(),
-        Stamp::Local(local) => local,
-        Stamp::TimeOfDay { time, .. } => zone.to_datetime(received).date().to_datetime(time),
-    };
-    zone.to_timestamp(local).map_or(0, |instant| instant.as_millisecond() - received.as_millisecond())
 }

@@ -21,6 +21,11 @@ use std::time::Duration;
 
 use crate::chip::{ChipRead, Held, Marker, Stamp};
 
+mod ipico;
+mod lines;
+mod mylaps;
+mod one4all;
+
 /// One protocol unit as received, decoded or rejected, with its raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framed {
@@ -177,10 +182,14 @@ pub struct Spec {
     pub make: fn(&Settings) -> Result<Box<dyn Protocol>, SettingError>,
 }
 
-/// Every protocol, by name.
-pub static REGISTRY: &[Spec] = &[mylaps::SPEC];
+/// Every protocol: one line each, in alphabetical order.
+pub static REGISTRY: &[&Spec] = &[
+    &ipico::SPEC,   //
+    &mylaps::SPEC,  //
+    &one4all::SPEC, //
+];
 
 /// The registry line of `name`.
 pub fn spec(name: &str) -> Option<&'static Spec> {
-    REGISTRY.iter().find(|spec| spec.name == name)
+    REGISTRY.iter().copied().find(|spec| spec.name == name)
 }

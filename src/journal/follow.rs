@@ -279,7 +279,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
     loop {
         let target = shared.lock().durable;
         while state.followed < target {
-            match reader.next()? {
+            match reader.read()? {
                 Some(Line::Entry(entry)) if entry.seq <= target => {
                     damage.entry(state.followed, entry.seq);
                     state.apply(&entry, dead_time_ms);

@@ -342,7 +342,7 @@ impl Reader {
 
     /// The next line. `None` at the end of what is written; entries that are not durable yet may be among
     /// the last, so the caller stops at the durable head.
-    pub fn next(&mut self) -> io::Result<Option<Line>> {
+    pub fn read(&mut self) -> io::Result<Option<Line>> {
         loop {
             self.buffer.clear();
             let read = (&mut self.file).take(LINE_MAX).read_until(b'\n', &mut self.buffer)?;
