@@ -13,7 +13,6 @@
 //! [`REGISTRY`], one simulator, and a capture with its expected output.
 
 mod civil;
-mod mylaps;
 
 use std::collections::BTreeMap;
 use std::fmt;
