@@ -50,7 +50,7 @@ const RECORD: usize = 39;
 const NAME: &str = "mylaps";
 
 /// The registry line.
-pub const SPEC: Spec = Spec {
+pub static SPEC: Spec = Spec {
     name: NAME,
     title: "MYLAPS Timing & Scoring / Toolkit (TCP/IP exporter)",
     port: 3097,
