@@ -190,6 +190,7 @@ impl Object {
             Frame::Marker(marker) => ("marker", marker.stamp, What::marker(marker)),
             Frame::Rejected(reason) => ("rejected", None, What { reason: Some(reason.to_string()), ..What::default() }),
             Frame::Info(info) => ("info", None, What::info(info)),
+            Frame::Cleared(cleared) => ("info", None, What::info(Info::Restarted(cleared.text.into()))),
         };
         let mut object = Self { kind, what, raw, ..Self::default() };
         if let Some(stamp) = stamp {

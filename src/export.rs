@@ -234,7 +234,7 @@ pub fn export(
                 (Some(time), time)
             }
             Body::Marker(_) | Body::Rejected(_) => (None, entry.time),
-            Body::Cleared { .. } | Body::Upload(_) | Body::Note(_) => return Ok(()),
+            Body::Cleared(_) | Body::Upload(_) | Body::Note(_) => return Ok(()),
         };
         let outside = query.from.is_some_and(|from| instant < from) || query.to.is_some_and(|to| instant >= to);
         if outside || query.decoder.as_deref().is_some_and(|decoder| *decoder != *entry.subject) {
@@ -289,8 +289,8 @@ fn for_each(
 fn time_of(entry: &Entry, read: &ChipRead, reading: &Reading, standings: &Standings) -> Timestamp {
     let uploaded = standings.by_seq.get(&entry.seq).filter(|standing| standing.mark != UploadMark::Suppressed);
     uploaded.and_then(|standing| Timestamp::from_millisecond(standing.time_ms).ok()).unwrap_or_else(|| {
-        let zone = reading.zones.get(&entry.subject).unwrap_or(&TimeZone::UTC);
-        clock::resolve(&read.stamp, zone, entry.time, read.replay).utc
+        let zone = reading.zones.get(&entry.subject).cloned().unwrap_or(TimeZone::UTC);
+        clock::resolve(&read.stamp, &zone, entry.time, read.replay).utc
     })
 }
 
@@ -326,7 +326,7 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) 
             row.decoder_time = marker.stamp.as_ref().map(Stamp::to_string);
         }
         Body::Rejected(reason) => row.reason = Some(reason),
-        Body::Cleared { .. } | Body::Upload(_) | Body::Note(_) => {}
+        Body::Cleared(_) | Body::Upload(_) | Body::Note(_) => {}
     }
     row
 }
@@ -346,8 +346,22 @@ fn upload_column(seq: u64, standings: &Standings) -> UploadColumn<'_> {
 }
 
 const COLUMNS: [&str; 16] = [
-    "seq", "decoder", "kind", "chip", "time", "decoder_time", "received", "antenna", "rssi", "hits", "position",
-    "upload_state", "token_session", "num_passing", "reason", "raw",
+    "seq",
+    "decoder",
+    "kind",
+    "chip",
+    "time",
+    "decoder_time",
+    "received",
+    "antenna",
+    "rssi",
+    "hits",
+    "position",
+    "upload_state",
+    "token_session",
+    "num_passing",
+    "reason",
+    "raw",
 ];
 
 fn write_header(table: &mut csv::Writer<Vec<u8>>) -> Result<(), ExportError> {

@@ -45,6 +45,7 @@ mod state;
 mod writer;
 
 use entry::Body;
+pub use follow::log_dir;
 use follow::{Core, Shared};
 use state::{Verdict, Waiting};
 use writer::{Draft, Request};
@@ -357,6 +358,7 @@ impl Journal {
                     Frame::Read(read) => Body::Read(read),
                     Frame::Marker(marker) => Body::Marker(marker),
                     Frame::Rejected(reason) => Body::Rejected(reason.to_string().into()),
+                    Frame::Cleared(cleared) => Body::Cleared(cleared),
                     Frame::Info(_) => return None,
                 };
                 Some((decoder.into(), received, body, raw))

@@ -503,16 +503,19 @@ impl Decoder {
             Info::Clock(clock) => self.compare(offset_ms(&clock, &self.zone, received)),
             Info::Condition { code, text: Some(text) } => self.board.raise(code, &self.name, text),
             Info::Condition { code, text: None } => self.board.clear(code, &self.name),
-            Info::Restarted(what) => {
-                let message = format!(
-                    "`{}` counts from the start again: {what}. Reads that this box had not fetched before may be gone \
-                     from the decoder's memory",
-                    self.name
-                );
-                self.board.raise("decoder_restarted", &self.name, message);
-                *self.restarted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            }
+            Info::Restarted(what) => self.restarts(&what),
         }
+    }
+
+    /// The decoder counts from the start again.
+    fn restarts(&self, what: &str) {
+        let message = format!(
+            "`{}` counts from the start again: {what}. Reads that this box had not fetched before may be gone \
+             from the decoder's memory",
+            self.name
+        );
+        self.board.raise("decoder_restarted", &self.name, message);
+        *self.restarted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     fn compare(&self, offset_ms: i64) {

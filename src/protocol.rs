@@ -12,18 +12,18 @@
 //! A new decoder is one file in `src/protocol/` with its wire layout in prose at the top, one line in
 //! [`REGISTRY`], one simulator, and a capture with its expected output.
 
-mod civil;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::chip::{ChipRead, Held, Marker, Stamp};
+use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
 
+mod civil;
 mod ipico;
 mod lines;
 mod mylaps;
 mod one4all;
+mod raceresult;
 
 /// One protocol unit as received, decoded or rejected, with its raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +43,22 @@ pub enum Frame {
     Marker(Marker),
     /// Bytes that are no valid frame. Kept in the journal, rate capped.
     Rejected(Reject),
+    /// The decoder counts a file from the start again. Kept in the journal: what was held of the file is not its
+    /// content any more, so a later rewind asks for all of it.
+    Cleared(Cleared),
     /// Protocol chatter: a life sign, a reply to a question. Not kept.
     Info(Info),
+}
+
+/// A file that its decoder cleared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleared {
+    /// Box or decoder id, where a link can carry several.
+    pub unit: Option<Box<str>>,
+    /// The file, as positions name it.
+    pub file: Option<Label>,
+    /// What happened, for people.
+    pub text: Box<str>,
 }
 
 /// Why bytes are no valid frame.
@@ -94,7 +108,7 @@ pub enum Info {
         /// What to tell the timer; `None` clears it.
         text: Option<String>,
     },
-    /// The decoder counts from the start again (cleared, or a new file): what, for the log.
+    /// The decoder began something new (another file): what, for people.
     Restarted(String),
 }
 
@@ -183,9 +197,10 @@ pub struct Spec {
 
 /// Every protocol: one line each, in alphabetical order.
 pub static REGISTRY: &[&Spec] = &[
-    &ipico::SPEC,   //
-    &mylaps::SPEC,  //
-    &one4all::SPEC, //
+    &ipico::SPEC,      //
+    &mylaps::SPEC,     //
+    &one4all::SPEC,    //
+    &raceresult::SPEC, //
 ];
 
 /// The registry line of `name`.

@@ -1,5 +1,7 @@
 //! The journal as its users see it: what was kept is there again, in order, whatever happened to the files.
 
+#![allow(clippy::unwrap_used)] // a test may
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use passbridge::chip::{ChipRead, Label, Position, Seq};
 use passbridge::journal::{Batch, Item, Journal, JournalConfig, OpenError, Pending, UploadEvent};
-use passbridge::protocol::{Frame, Framed};
+use passbridge::protocol::{Cleared, Frame, Framed};
 use passbridge::status::Board;
 
 fn config(dir: &Path) -> JournalConfig {
@@ -433,4 +435,24 @@ async fn reads_of_many_decoders_kept_at_the_same_time_share_group_commits_withou
         assert_eq!(got, chips(1..=50));
     }
     assert_eq!(journal.backlog().0, 400);
+}
+
+#[tokio::test]
+async fn what_was_held_of_a_file_that_its_decoder_cleared_is_forgotten_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    keep(&journal, "mat", 1..=50).await;
+    let file = Some(Label::Number(1));
+    let cleared = Cleared { unit: None, file: file.clone(), text: "cleared".into() };
+    let frame = Framed { frame: Frame::Cleared(cleared), raw: Box::default() };
+    journal.keep("mat", Timestamp::now(), vec![frame]).await.unwrap();
+    keep(&journal, "mat", [3]).await;
+    for _ in 0..2 {
+        let held = journal.held("mat").await;
+        assert_eq!(held.missing(None, file.as_ref(), 1, 5), [(1, 2), (4, 5)]);
+        let copy = cut(dir.path());
+        let again = open(copy.path()).await;
+        assert_eq!(again.held("mat").await, held);
+        again.close().await;
+    }
 }

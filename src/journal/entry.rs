@@ -13,6 +13,7 @@
 //! | `read` | decoder | chip | decoder stamp | `name=value;…` | the frame |
 //! | `marker` | decoder | its kind | stamp or empty | `name=value;…` | the frame |
 //! | `rejected` | decoder | reason | | | the bytes |
+//! | `cleared` | decoder | what happened, for people | | `name=value;…` | |
 //! | `upload` | device | an [`UploadEvent`] as JSON | | | |
 //! | `note` | code | what happened, for people | | | |
 //!
@@ -25,6 +26,7 @@ use jiff::Timestamp;
 use super::UploadEvent;
 use crate::chip::{ChipRead, Label, Marker, Position, Stamp};
 use crate::escape::{escape_into, unescape};
+use crate::protocol::Cleared;
 
 /// What an entry holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +37,8 @@ pub enum Body {
     Marker(Marker),
     /// Bytes that were no frame, with the reason's name.
     Rejected(Box<str>),
+    /// The decoder counts a file from the start again.
+    Cleared(Cleared),
     /// Something about the upload.
     Upload(UploadEvent),
     /// Something for people: a start, a stop, a problem, a repair.
@@ -78,6 +82,7 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
         Body::Read(_) => b"read\t",
         Body::Marker(_) => b"marker\t",
         Body::Rejected(_) => b"rejected\t",
+        Body::Cleared(_) => b"cleared\t",
         Body::Upload(_) => b"upload\t",
         Body::Note(_) => b"note\t",
     };
@@ -104,6 +109,13 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
         Body::Rejected(reason) => {
             push_text(out, reason);
             out.extend_from_slice(b"\t\t");
+        }
+        Body::Cleared(cleared) => {
+            push_text(out, &cleared.text);
+            out.push(b'\t');
+            push_label(out, "file", cleared.file.as_ref());
+            push_field(out, "unit", cleared.unit.as_deref());
+            out.push(b'\t');
         }
         Body::Upload(event) => {
             let json = serde_json::to_vec(event).unwrap_or_default(); // plain data with string keys: cannot fail
@@ -166,6 +178,17 @@ fn parse_content(text: &str) -> Option<Entry> {
         }
         "marker" => Body::Marker(parse_marker(a, b, c)?),
         "rejected" => Body::Rejected(text_of(a)?),
+        "cleared" => {
+            let mut cleared = Cleared { unit: None, file: None, text: text_of(a)? };
+            for (name, value) in fields_of(c) {
+                match name {
+                    "file" => cleared.file = Some(label_of(value)?),
+                    "unit" => cleared.unit = Some(text_of(value)?),
+                    _ => {} // a later version may add fields
+                }
+            }
+            Body::Cleared(cleared)
+        }
         "upload" => Body::Upload(serde_json::from_slice(&unescape(a).ok()?).ok()?),
         "note" => Body::Note(text_of(a)?),
         _ => return None,
@@ -344,6 +367,8 @@ mod tests {
             };
             round_trip(&entry(Body::Read(read), &raw));
             round_trip(&entry(Body::Rejected("checksum".into()), &raw));
+            let file = Some(Label::Text(text.clone().into()));
+            round_trip(&entry(Body::Cleared(Cleared { unit: None, file, text: text.clone().into() }), &raw));
             let marker = Marker {
                 kind: text.clone().into(), name: Some(text.clone().into()), stamp: None, reader: None, location: None,
             };

@@ -112,6 +112,11 @@ impl State {
         match &entry.body {
             Body::Read(read) => self.read(entry.seq, &entry.subject, entry.time, read, dead_time_ms),
             Body::Upload(event) => self.upload(entry.seq, event),
+            Body::Cleared(cleared) => {
+                if let Some(fold) = self.decoders.get_mut(&entry.subject) {
+                    fold.held.forget(cleared.unit.as_deref(), cleared.file.as_ref());
+                }
+            }
             Body::Marker(_) | Body::Rejected(_) | Body::Note(_) => {}
         }
     }

@@ -240,6 +240,10 @@ impl Connection<'_> {
             match item {
                 Item::Frame(framed) => match framed.frame {
                     Frame::Info(info) => self.decoder.hears(info, received),
+                    Frame::Cleared(ref cleared) => {
+                        self.decoder.restarts(&cleared.text);
+                        frames.push(framed);
+                    }
                     _ => frames.push(framed),
                 },
                 Item::Reply(bytes) => replies.push((frames.len(), bytes)),

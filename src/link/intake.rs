@@ -339,7 +339,7 @@ impl Shown {
                     shown.recent.push((at, recent));
                 }
                 Frame::Marker(_) => shown.markers += 1,
-                Frame::Rejected(_) | Frame::Info(_) => {}
+                Frame::Rejected(_) | Frame::Cleared(_) | Frame::Info(_) => {}
             }
         }
         shown

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_serial::{SerialPort, SerialStream};
 
 use super::*;
-use crate::chip::{ChipRead, Position, Seq};
+use crate::chip::{ChipRead, Position, Seq, Stamp};
 use crate::protocol::{Frame, Output, Reject};
 use crate::status::{DecoderStatus, Problem};
 

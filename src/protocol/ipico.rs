@@ -299,6 +299,7 @@ mod tests {
                     Frame::Info(Info::Clock(stamp)) => format!("clock {stamp}"),
                     Frame::Info(Info::Condition { code, text }) => format!("{code} {}", text.is_some()),
                     Frame::Info(info) => format!("{info:?}"),
+                    Frame::Cleared(cleared) => format!("{cleared:?}"),
                 },
             })
             .collect()

@@ -33,7 +33,7 @@ use jiff::civil::DateTime;
 use super::{Said, file_start, said, stamp};
 use crate::chip::{ChipRead, Held, Label, Position, Stamp};
 use crate::protocol::lines::Line;
-use crate::protocol::{Frame, Info, Output, Reject};
+use crate::protocol::{Cleared, Frame, Info, Output, Reject};
 
 /// Longest silence in a pulled range before it is given up.
 const RANGE_LIMIT: Duration = Duration::from_secs(30);
@@ -337,7 +337,8 @@ impl Talk {
             && count < highest
         {
             let text = format!("it counts {count} passings and {highest} were there: it was cleared");
-            out.frame(Frame::Info(Info::Restarted(text)), b"");
+            let cleared = Cleared { unit: unit.map(Into::into), file: file.cloned(), text: text.into() };
+            out.frame(Frame::Cleared(cleared), b"");
             self.held.forget(unit, file);
             self.left.clear();
         }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::super::{Frame, Framed, Info, Item, Output, Protocol};
 use super::make;
 use crate::chip::{ChipRead, Held, Label, Position};
-use crate::protocol::Settings;
+use crate::protocol::{Cleared, Settings};
 
 const OLD: &str = "20260704-080000.csv";
 const NOW: &str = "20260705-080000.csv";
@@ -73,6 +73,7 @@ struct Link {
     asked: Vec<String>,
     reads: Vec<ChipRead>,
     told: Vec<Info>,
+    cleared: Vec<Cleared>,
 }
 
 impl Link {
@@ -81,7 +82,7 @@ impl Link {
         let mut out = Output::default();
         protocol.connected(held, rewind, &mut out);
         assert!(out.items.is_empty(), "the greeting comes first");
-        Self { protocol, up: 0, asked: vec![], reads: vec![], told: vec![] }
+        Self { protocol, up: 0, asked: vec![], reads: vec![], told: vec![], cleared: vec![] }
     }
 
     /// Takes what came out, and lets the decoder answer until nothing is asked any more.
@@ -92,6 +93,7 @@ impl Link {
                 match item {
                     Item::Frame(Framed { frame: Frame::Read(read), .. }) => self.reads.push(read),
                     Item::Frame(Framed { frame: Frame::Info(info), .. }) => self.told.push(info),
+                    Item::Frame(Framed { frame: Frame::Cleared(cleared), .. }) => self.cleared.push(cleared),
                     Item::Frame(other) => panic!("{other:?}"),
                     Item::Reply(bytes) => {
                         let question = String::from_utf8(bytes).unwrap();
@@ -218,7 +220,8 @@ fn a_decoder_that_was_cleared_is_noticed_and_read_from_the_start() {
     let mut link = Link::new(holding(NOW, 1..=50), true);
     link.says(&fake, "HELLO\r\n");
     assert_eq!(link.places(), ["20260705/1", "20260705/2"]);
-    assert_eq!(link.told.iter().filter(|info| matches!(info, Info::Restarted(_))).count(), 1);
+    assert_eq!(link.cleared.len(), 1);
+    assert_eq!(link.cleared[0].file, Some(Label::Text(NOW.into())));
 }
 
 #[test]
