@@ -12,6 +12,9 @@
 //! A new decoder is one file in `src/protocol/` with its wire layout in prose at the top, one line in
 //! [`REGISTRY`], one simulator, and a capture with its expected output.
 
+mod civil;
+mod mylaps;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -180,8 +183,9 @@ pub struct Spec {
 
 /// Every protocol: one line each, in alphabetical order.
 pub static REGISTRY: &[&Spec] = &[
-    &ipico::SPEC,   //
-    &one4all::SPEC, //
+    &ipico::SPEC,  //
+    &mylaps::SPEC, //
+    &one4all::SPEC,
 ];
 
 /// The registry line of `name`.
