@@ -12,18 +12,18 @@
 //! A new decoder is one file in `src/protocol/` with its wire layout in prose at the top, one line in
 //! [`REGISTRY`], one simulator, and a capture with its expected output.
 
-mod civil;
-mod mylaps;
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use crate::chip::{ChipRead, Held, Marker, Stamp};
 
+mod civil;
 mod ipico;
 mod lines;
+mod mylaps;
 mod one4all;
+mod raceresult;
 
 /// One protocol unit as received, decoded or rejected, with its raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,11 +182,7 @@ pub struct Spec {
 }
 
 /// Every protocol: one line each, in alphabetical order.
-pub static REGISTRY: &[&Spec] = &[
-    &ipico::SPEC,  //
-    &mylaps::SPEC, //
-    &one4all::SPEC,
-];
+pub static REGISTRY: &[&Spec] = &[&ipico::SPEC, &mylaps::SPEC, &one4all::SPEC, &raceresult::SPEC];
 
 /// The registry line of `name`.
 pub fn spec(name: &str) -> Option<&'static Spec> {

@@ -363,10 +363,12 @@ mod tests {
     }
 
     fn frames(items: &[Item]) -> Vec<&Frame> {
-        let frame = |item| match item {
-            &Item::Frame(ref framed) => Some(&framed.frame),
-            Item::Reply(_) => None,
-        };
+        fn frame(item: &Item) -> Option<&Frame> {
+            match item {
+                Item::Frame(framed) => Some(&framed.frame),
+                Item::Reply(_) => None,
+            }
+        }
         items.iter().filter_map(frame).collect()
     }
 
