@@ -85,11 +85,21 @@ impl Layers {
         Section::open(self, String::new(), self.root.clone(), known)
     }
 
+    /// The line of a key, or of the nearest section around one that is not there.
+    fn line(&self, mut path: &str) -> Option<usize> {
+        loop {
+            if let Some(line) = self.lines.get(path) {
+                return Some(*line);
+            }
+            path = path.rsplit_once('.')?.0;
+        }
+    }
+
     fn place(&self, path: &str, origin: Option<&str>) -> String {
         match origin {
             Some(flag) if flag.starts_with("flag ") => flag.to_owned(),
             Some(_) => format!("environment {PREFIX}{}", path.to_uppercase().replace('.', "__")),
-            None => match self.lines.get(path) {
+            None => match self.line(path) {
                 Some(line) => format!("{}:{line}", self.file.display()),
                 None => self.file.display().to_string(),
             },

@@ -169,7 +169,9 @@ fn read_decoder(section: &Section<'_>) -> Result<DecoderConfig, ConfigError> {
     })?;
     let set = section.texts("set")?;
     (protocol.make)(&set).map_err(|error| {
-        let allowed = format!("`{}` = {:?} does not fit {}: {}", error.key, error.value, protocol.name, error.allowed);
+        // An option may be a decoder's password.
+        let value = if error.key.contains("pass") { "(hidden)".to_owned() } else { format!("{:?}", error.value) };
+        let allowed = format!("`{}` = {value} does not fit {}: {}", error.key, protocol.name, error.allowed);
         section.wrong_inside("set", &error.key, allowed)
     })?;
     Ok(DecoderConfig {
