@@ -11,6 +11,7 @@ pub mod control;
 pub mod daemon;
 pub mod decode;
 pub mod demo;
+pub mod escape;
 pub mod export;
 pub mod failure;
 pub mod journal;

@@ -18,6 +18,10 @@ use std::time::Duration;
 
 use crate::chip::{ChipRead, Held, Marker, Stamp};
 
+mod ipico;
+mod lines;
+mod one4all;
+
 /// One protocol unit as received, decoded or rejected, with its raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framed {
@@ -174,10 +178,13 @@ pub struct Spec {
     pub make: fn(&Settings) -> Result<Box<dyn Protocol>, SettingError>,
 }
 
-/// Every protocol, by name.
-pub static REGISTRY: &[Spec] = &[];
+/// Every protocol: one line each, in alphabetical order.
+pub static REGISTRY: &[&Spec] = &[
+    &ipico::SPEC,   //
+    &one4all::SPEC, //
+];
 
 /// The registry line of `name`.
 pub fn spec(name: &str) -> Option<&'static Spec> {
-    REGISTRY.iter().find(|spec| spec.name == name)
+    REGISTRY.iter().copied().find(|spec| spec.name == name)
 }
