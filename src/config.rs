@@ -22,6 +22,7 @@ pub use self::load::{LoadOptions, Loaded, data_dir};
 pub(crate) use self::load::{protocol, zone};
 pub(crate) use self::secret::same;
 use crate::protocol::{Settings, Spec};
+use crate::rufus::KeyHeader;
 
 /// Everything the daemon needs, checked.
 #[derive(Clone, Debug)]
@@ -104,22 +105,11 @@ pub struct CloudConfig {
     pub device_id: Option<String>,
     /// The key; never printed.
     pub api_key: SecretString,
-    /// The header that carries the key.
+    /// The header that carries the key. By default both: the cloud takes either, its first generation knew only `api_key`, and
+    /// some proxies drop a name with an underscore.
     pub header: KeyHeader,
     /// How the session is found.
     pub session: SessionMode,
-}
-
-/// `[cloud].header`: the cloud takes the key under either name, and its first generation knows only `api_key`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KeyHeader {
-    /// `x-api-key`
-    XApiKey,
-    /// `api_key`
-    ApiKey,
-    /// Both: right for both generations. Some proxies drop a header with an underscore, some gateways look for one only.
-    #[default]
-    Both,
 }
 
 /// `[cloud].session`

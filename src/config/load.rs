@@ -12,10 +12,11 @@ use url::Url;
 use super::layers::{ConfigError, Layers, PREFIX, Section, our_variables};
 use super::secret::{self, Found, NoKey};
 use super::{
-    Address, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LogConfig, LogFormat, PassingConfig,
-    SessionMode, StatusConfig, TagCode, UploadConfig, value,
+    Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, PassingConfig, SessionMode,
+    StatusConfig, TagCode, UploadConfig, value,
 };
 use crate::protocol::{REGISTRY, Spec};
+use crate::rufus::KeyHeader;
 
 const DATA_DIR: &str = "/var/lib/passbridge";
 /// More decoders than a box has ports, cables and people for.
@@ -265,7 +266,7 @@ fn read_cloud(
         url,
         device_id: device,
         api_key: key.secret,
-        header: header.unwrap_or_default(),
+        header: header.unwrap_or(KeyHeader::Both),
         session: session.unwrap_or(SessionMode::Active),
     };
     Ok(Some((cloud, key.from)))
