@@ -346,11 +346,11 @@ impl Drop for InFlight {
 /// (its connection is closed) is none, though it may take a moment to be seen.
 async fn take_off(inner: &Arc<Inner>, token: &str) -> InFlight {
     loop {
-        let mut other = {
+        let (mut other, other_number) = {
             let mut state = inner.lock();
             let device = state.store.device_of(token).unwrap_or_else(|| token.into());
             match state.flights.get(&device) {
-                Some(flight) => flight.end.clone(),
+                Some(flight) => (flight.end.clone(), flight.number),
                 None => {
                     let (end, seen) = watch::channel(End::Flying);
                     state.flight_count += 1;
@@ -365,7 +365,10 @@ async fn take_off(inner: &Arc<Inner>, token: &str) -> InFlight {
             let mut state = inner.lock();
             state.violation("two inserts of one device were in flight at once".to_owned());
             let device = state.store.device_of(token).unwrap_or_else(|| token.into());
-            state.flights.remove(&device);
+            // One that never ends is noted once, not waited for again.
+            if state.flights.get(&device).is_some_and(|flight| flight.number == other_number) {
+                state.flights.remove(&device);
+            }
         }
     }
 }
