@@ -18,9 +18,12 @@ use std::time::Duration;
 
 use crate::chip::{ChipRead, Held, Marker, Stamp};
 
+mod civil;
 mod ipico;
 mod lines;
+mod mylaps;
 mod one4all;
+mod raceresult;
 
 /// One protocol unit as received, decoded or rejected, with its raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,10 +182,7 @@ pub struct Spec {
 }
 
 /// Every protocol: one line each, in alphabetical order.
-pub static REGISTRY: &[&Spec] = &[
-    &ipico::SPEC,   //
-    &one4all::SPEC, //
-];
+pub static REGISTRY: &[&Spec] = &[&ipico::SPEC, &mylaps::SPEC, &one4all::SPEC, &raceresult::SPEC];
 
 /// The registry line of `name`.
 pub fn spec(name: &str) -> Option<&'static Spec> {
