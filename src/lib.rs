@@ -14,6 +14,7 @@ pub mod demo;
 pub mod escape;
 pub mod export;
 pub mod failure;
+pub mod glance;
 pub mod journal;
 pub mod link;
 pub mod logging;

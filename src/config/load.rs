@@ -1,6 +1,5 @@
 //! From the layers to a [`Config`]: what each key means, its default and what it may be.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use url::Url;
 
-use super::layers::{ConfigError, Layers, PREFIX, Section, our_variables};
+use super::layers::{ConfigError, Layers, Section, our_variables};
 use super::secret::{self, Found, NoKey};
 use super::{
     Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, PassingConfig, SessionMode,
