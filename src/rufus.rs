@@ -1,1 +1,536 @@
-//! (To be written.)
+//! The RUFUS Cloud: wire types and calls, and nothing about retries (that is [`crate::uplink`]).
+//!
+//! What must hold:
+//! * A request carries documented fields only, and never an empty bib: the published schema refuses a whole batch for
+//!   one field too many. An answer is read leniently: two generations of envelopes, counts missing, error text in a 200.
+//! * Every failure says the one thing exactly-once hangs on: was the request *certainly not applied*, or may it have
+//!   been? What cannot be told is [`CallError::Unknown`], never a guess.
+//! * Redirects are never followed (a captive portal would get the key), and nothing below this module sends a request
+//!   twice on its own.
+//! * Every answer has a size limit. The key is in no error, no answer kept, no `Debug`.
+//!
+//! What it hides: HTTP, TLS, JSON envelopes. Bytes become typed outcomes in [`answer`], in functions without sockets.
+//!
+//! Rejected: one struct per documented schema (the documents show two generations and keep silent about half of the
+//! answers); deciding by status code alone (a 200 can carry an error); the library's own retry policy (it cannot know
+//! that a second insert may be a second passing).
+//!
+//! Source of the facts: the public API pages of RUFUS, both generations.
+
+mod answer;
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use url::Url;
+
+use answer::Reply;
+
+/// Longest time to a connection, in seconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+/// An idle connection is given up before a server usually does: a POST into a connection that is just being closed
+/// has an unknown outcome and costs a round of questions.
+const POOL_IDLE: Duration = Duration::from_secs(15);
+/// Largest page of passings read, in bytes (5000 passings of about 300).
+const PAGE_LIMIT: usize = 8 << 20;
+/// Largest other answer read, in bytes.
+const ANSWER_LIMIT: usize = 64 << 10;
+
+/// Installs the TLS provider for the process; a second call does nothing. Call once in `main`, before [`Client::new`].
+pub fn install_tls() {
+    // An error means that a provider is installed already, which is what is wanted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Which header carries the key. The documents call them equivalent; some proxies drop names with an underscore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyHeader {
+    /// `x-api-key`
+    #[default]
+    XApiKey,
+    /// `api_key`, the only one the oldest documents know.
+    ApiKey,
+    /// Both.
+    Both,
+}
+
+/// What a client needs.
+#[derive(Clone)]
+pub struct ClientConfig {
+    /// Base URL, `https://api.runonrufus.com/v0`.
+    pub url: Url,
+    /// The key.
+    pub key: SecretString,
+    /// Header that carries it.
+    pub header: KeyHeader,
+    /// Longest wait for a whole answer.
+    pub timeout: Duration,
+}
+
+/// Why no client could be made. Both are faults of the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The key cannot be sent.
+    #[error("the API key is empty or holds characters that no HTTP header can carry; copy it again from the cloud")]
+    Key,
+    /// The URL cannot be extended.
+    #[error("`{0}` is no base URL; it looks like https://api.runonrufus.com/v0")]
+    Url(Url),
+    /// The TLS roots could not be loaded, or the like.
+    #[error("the HTTP client could not be set up: {0}")]
+    Setup(String),
+}
+
+/// A session of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// `token_session`, opaque, never empty.
+    pub token: Box<str>,
+    /// Name given to it.
+    pub alias: Option<Box<str>>,
+    /// How many passings the cloud says it holds.
+    pub passings: Option<u64>,
+}
+
+/// A device as the cloud knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Name given to it.
+    pub alias: Option<Box<str>>,
+    /// Model.
+    pub model: Option<Box<str>>,
+    /// Serial number.
+    pub serial_number: Option<Box<str>>,
+    /// Passings ever.
+    pub passings: Option<u64>,
+}
+
+/// A passing as it is sent: the documented fields that passbridge fills, no others.
+#[derive(Clone, Debug, Serialize)]
+pub struct Passing<'a> {
+    timestamp: String,
+    num_passing: u64,
+    bib: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    chip: &'a str,
+}
+
+impl<'a> Passing<'a> {
+    /// A passing: `num` in the session, `time_ms` UTC milliseconds since 1970. An empty `bib` becomes the chip code:
+    /// an empty one is legal in the schema, but a check for a missing field may refuse it.
+    pub fn new(num: u64, time_ms: i64, bib: &'a str, chip: &'a str) -> Self {
+        // Milliseconds beyond the year 9999 cannot be written; the cloud then sees the last instant that can.
+        let time =
+            Timestamp::from_millisecond(time_ms).unwrap_or(if time_ms < 0 { Timestamp::MIN } else { Timestamp::MAX });
+        let bib = if bib.is_empty() { chip } else { bib };
+        Self { timestamp: format!("{time:.3}"), num_passing: num, bib, chip }
+    }
+}
+
+#[derive(Serialize)]
+struct InsertRequest<'a> {
+    token_session: &'a str,
+    passings_list: &'a [Passing<'a>],
+}
+
+#[derive(Serialize)]
+struct CreateRequest<'a> {
+    deviceid: &'a str,
+    alias: &'a str,
+}
+
+/// What the cloud counted of an insert. Both counts are optional in the documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inserted {
+    /// Newly stored.
+    pub inserted: Option<u64>,
+    /// Held already. A cloud that gives this count detects duplicates.
+    pub duplicates: Option<u64>,
+}
+
+/// A passing as the cloud holds it. Every field may be missing or odd; what cannot be read is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// `num_passing`
+    pub num: Option<u64>,
+    /// UTC milliseconds since 1970.
+    pub time_ms: Option<i64>,
+    /// Bib.
+    pub bib: Option<Box<str>>,
+    /// Chip code.
+    pub chip: Option<Box<str>>,
+}
+
+/// One page of stored passings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In the order of the answer.
+    pub passings: Vec<Stored>,
+    /// Whether more pages follow, where the answer says.
+    pub more: Option<bool>,
+}
+
+/// Why a request certainly never reached the cloud.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// The name could not be resolved.
+    #[error("its name cannot be resolved; is there internet?")]
+    Name,
+    /// Nobody listens there, or no way leads there.
+    #[error("no connection ({0})")]
+    Connect(String),
+    /// No connection in time.
+    #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
+    Slow,
+    /// The certificate is not valid at the time the box believes it is.
+    #[error("its certificate is not valid now by this box's clock; is the clock right?")]
+    Clock,
+    /// The TLS handshake failed otherwise.
+    #[error("no trusted connection ({0}); is something between the box and the internet?")]
+    Tls(String),
+    /// The request could not even be built.
+    #[error("the request could not be built ({0})")]
+    Build(String),
+}
+
+/// Why it is not known whether a request was applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// No whole answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// The connection was cut after the request may have been sent.
+    #[error("the connection was cut ({0})")]
+    Cut(String),
+    /// The server failed.
+    #[error("it answers {status} {answer}")]
+    Server {
+        /// HTTP status, 5xx or 408.
+        status: u16,
+        /// The answer, cut.
+        answer: Box<str>,
+    },
+    /// The answer is none that was documented.
+    #[error("its answer cannot be understood: {0}")]
+    Unreadable(Box<str>),
+}
+
+/// What is wrong with the key, as far as the answer tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFault {
+    /// The key is known but lacks the right for this call.
+    WrongAccess,
+    /// The key is refused, the answer does not say why.
+    Rejected,
+}
+
+/// A call that did not succeed, in the classes the caller decides by.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Certainly not applied: it never reached the cloud.
+    #[error("the cloud cannot be reached: {0}")]
+    NotSent(NotSent),
+    /// May or may not have been applied.
+    #[error("the cloud is in trouble: {why}")]
+    Unknown {
+        /// What was seen.
+        why: Doubt,
+        /// The server's wish, if it sent one.
+        retry_after: Option<Duration>,
+    },
+    /// A web page or a redirect instead of the cloud. May have been applied (a proxy behind the cloud's back).
+    #[error(
+        "offline: a captive portal or a proxy answers instead of the cloud; log in to the network, or check [cloud].url"
+    )]
+    Portal,
+    /// 413. Not applied.
+    #[error("the cloud finds the request too large")]
+    TooLarge {
+        /// The answer, cut.
+        answer: Box<str>,
+    },
+    /// The cloud refuses the content. Not applied.
+    #[error("the cloud refuses it ({status}): {answer}")]
+    BadRequest {
+        /// HTTP status.
+        status: u16,
+        /// The answer, cut.
+        answer: Box<str>,
+    },
+    /// The session (or what was asked for) is not there or is closed. Not applied.
+    #[error("the session is closed or not there ({status}): {answer}")]
+    SessionGone {
+        /// HTTP status.
+        status: u16,
+        /// The answer, cut.
+        answer: Box<str>,
+    },
+    /// The key is refused. Not applied.
+    #[error("{}", key_text(*fault, *status, answer))]
+    KeyRefused {
+        /// HTTP status.
+        status: u16,
+        /// What is wrong with it.
+        fault: KeyFault,
+        /// The answer, cut.
+        answer: Box<str>,
+    },
+    /// The cloud does not know the device. Not applied.
+    #[error("the cloud does not know this device; check device_id: {answer}")]
+    DeviceUnknown {
+        /// The answer, cut.
+        answer: Box<str>,
+    },
+    /// 429. Not applied.
+    #[error("the cloud asks to slow down")]
+    TooMany {
+        /// The server's wish, if it sent one.
+        retry_after: Option<Duration>,
+    },
+}
+
+fn key_text(fault: KeyFault, status: u16, answer: &str) -> String {
+    match fault {
+        KeyFault::WrongAccess => format!("the API key lacks a right; it needs READ_WRITE ({status}): {answer}"),
+        KeyFault::Rejected => format!("the API key is refused; is it right, and READ_WRITE? ({status}): {answer}"),
+    }
+}
+
+impl CallError {
+    /// The request changed nothing in the cloud, for certain.
+    pub fn certainly_not_applied(&self) -> bool {
+        !matches!(self, Self::Unknown { .. } | Self::Portal)
+    }
+
+    /// How long the server asks to wait, at most ten minutes.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unknown { retry_after, .. } | Self::TooMany { retry_after } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Nothing that is the cloud answered: the network is at fault, not the cloud.
+    pub fn is_offline(&self) -> bool {
+        matches!(self, Self::NotSent(_) | Self::Portal)
+            || matches!(self, Self::Unknown { why: Doubt::Timeout | Doubt::Cut(_), .. })
+    }
+}
+
+/// The cloud, as seen through one key. Clones share the connections.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    key: SecretString,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Sets up a client; nothing is sent. Call [`install_tls`] before.
+    pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
+        let exposed = config.key.expose_secret();
+        let mut value = HeaderValue::from_str(exposed).map_err(|_| ClientError::Key)?;
+        if exposed.is_empty() {
+            return Err(ClientError::Key);
+        }
+        value.set_sensitive(true);
+        let names: &[&'static str] = match config.header {
+            KeyHeader::XApiKey => &["x-api-key"],
+            KeyHeader::ApiKey => &["api_key"],
+            KeyHeader::Both => &["x-api-key", "api_key"],
+        };
+        let headers: HeaderMap = names.iter().map(|name| (HeaderName::from_static(name), value.clone())).collect();
+        if config.url.cannot_be_a_base() {
+            return Err(ClientError::Url(config.url));
+        }
+        let http = reqwest::Client::builder()
+            .default_headers(headers)
+            .user_agent(concat!("passbridge/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(config.timeout)
+            .pool_idle_timeout(POOL_IDLE)
+            .referer(false)
+            .build()
+            .map_err(|error| ClientError::Setup(innermost(&error)))?;
+        Ok(Self { http, base: config.url, key: config.key })
+    }
+
+    /// `GET /sessions/device/{device}/active`: the active session, `None` when there is none.
+    pub async fn active_session(&self, device: &str) -> Result<Option<Session>, CallError> {
+        self.get(&["sessions", "device", device, "active"], &[], ANSWER_LIMIT, answer::active).await
+    }
+
+    /// `GET /sessions/{token}`: that session, `None` when the cloud itself says that it has no such session.
+    pub async fn session(&self, token: &str) -> Result<Option<Session>, CallError> {
+        self.get(&["sessions", token], &[], ANSWER_LIMIT, |reply| answer::session(reply, token)).await
+    }
+
+    /// `GET /devices/{device}`
+    pub async fn device(&self, device: &str) -> Result<Device, CallError> {
+        self.get(&["devices", device], &[], ANSWER_LIMIT, answer::device).await
+    }
+
+    /// `POST /sessions`: a new session, active at once. It closes any other active session of the device.
+    pub async fn create_session(&self, device: &str, alias: &str) -> Result<Session, CallError> {
+        let request = CreateRequest { deviceid: device, alias };
+        self.post("sessions", &request, |reply| answer::created(reply, alias)).await
+    }
+
+    /// `POST /passings`
+    pub async fn insert(&self, token: &str, passings: &[Passing<'_>]) -> Result<Inserted, CallError> {
+        let request = InsertRequest { token_session: token, passings_list: passings };
+        self.post("passings", &request, answer::inserted).await
+    }
+
+    /// `GET /passings/session/{token}?first&last&page`: what a session holds, by number. `page` counts from 1.
+    /// A server may ignore any of the three parameters; the caller filters and bounds.
+    pub async fn held(&self, token: &str, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
+        let mut query = vec![("first", first.to_string())];
+        query.extend(last.map(|last| ("last", last.to_string())));
+        query.push(("page", page.to_string()));
+        self.get(&["passings", "session", token], &query, PAGE_LIMIT, answer::held).await
+    }
+
+    fn url(&self, path: &[&str], query: &[(&str, String)]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path); // escapes what is no path character
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        url
+    }
+
+    async fn get<T>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        limit: usize,
+        read: impl FnOnce(&Reply<'_>) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        self.call(self.http.get(self.url(path, query)), limit, read).await
+    }
+
+    async fn post<T>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        read: impl FnOnce(&Reply<'_>) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        self.call(self.http.post(self.url(&[path], &[])).json(request), ANSWER_LIMIT, read).await
+    }
+
+    async fn call<T>(
+        &self,
+        request: reqwest::RequestBuilder,
+        limit: usize,
+        read: impl FnOnce(&Reply<'_>) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let mut response = request.send().await.map_err(|error| transport(&error))?;
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let mut body = Vec::new();
+        let broken = loop {
+            match response.chunk().await {
+                Ok(None) => break None,
+                Ok(Some(chunk)) if body.len() + chunk.len() > limit => {
+                    break Some(CallError::Unknown {
+                        why: Doubt::Unreadable(format!("longer than {limit} bytes").into()),
+                        retry_after: None,
+                    });
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Err(error) => break Some(transport(&error)),
+            }
+        };
+        match broken {
+            // Of a refusal the status says enough; a server may well cut the connection behind a 413.
+            Some(error) if status < 300 => return Err(error),
+            _ => {}
+        }
+        let body = scrub(body, self.key.expose_secret());
+        read(&Reply { status, headers: &headers, body: &body })
+    }
+}
+
+/// Takes the key out of an answer that echoes it, before anything reads the answer.
+fn scrub(body: Vec<u8>, key: &str) -> Vec<u8> {
+    let finder = memchr::memmem::Finder::new(key);
+    if key.is_empty() || finder.find(&body).is_none() {
+        return body;
+    }
+    let mut clean = Vec::with_capacity(body.len());
+    let mut rest = body.as_slice();
+    while let Some(at) = finder.find(rest) {
+        clean.extend_from_slice(&rest[..at]);
+        clean.extend_from_slice(b"[key]");
+        rest = &rest[at + key.len()..];
+    }
+    clean.extend_from_slice(rest);
+    clean
+}
+
+fn transport(error: &reqwest::Error) -> CallError {
+    if error.is_builder() {
+        return CallError::NotSent(NotSent::Build(innermost(error)));
+    }
+    if !error.is_connect() {
+        let why = if error.is_timeout() { Doubt::Timeout } else { Doubt::Cut(innermost(error)) };
+        return CallError::Unknown { why, retry_after: None };
+    }
+    CallError::NotSent(match tls_fault(error) {
+        Some(fault) => fault,
+        None if error.is_dns() => NotSent::Name,
+        None if error.is_timeout() => NotSent::Slow,
+        None => NotSent::Connect(innermost(error)),
+    })
+}
+
+/// What rustls says, wherever it sits in the chain of causes.
+fn tls_fault(error: &reqwest::Error) -> Option<NotSent> {
+    use rustls::CertificateError as Bad;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let inner = error
+            .downcast_ref::<rustls::Error>()
+            // An I/O error hides what it wraps from `source`.
+            .or_else(|| error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>());
+        if let Some(tls) = inner {
+            return Some(match tls {
+                rustls::Error::InvalidCertificate(
+                    Bad::NotValidYet | Bad::NotValidYetContext { .. } | Bad::Expired | Bad::ExpiredContext { .. },
+                ) => NotSent::Clock,
+                other => NotSent::Tls(other.to_string()),
+            });
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// The last cause in words: it names the fault, the outer ones name layers (and the URL).
+fn innermost(error: &reqwest::Error) -> String {
+    let mut last = None;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        last = Some(error);
+        cause = error.source();
+    }
+    last.map_or_else(|| "no cause given".to_owned(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests;
