@@ -541,12 +541,12 @@ impl Machine {
                 self.complain(true, error);
             }
             CallError::Unknown { .. } | CallError::Portal => self.on_post_unknown(now, part, error),
-            CallError::TooLarge { .. } if part > 1 => self.sizing.shrink(part),
+            CallError::TooLarge { .. } if part > 1 => self.sizing.too_large(part),
             CallError::BadRequest { .. } if part > 1 => self.sizing.refused(part),
             CallError::TooLarge { answer } => self.on_refused(now, 413, answer),
             CallError::BadRequest { status, answer } => self.on_refused(now, *status, answer),
             CallError::SessionGone { .. } if self.blind && self.mode == SessionMode::Create => {
-                work.closing = true;
+                work.close();
                 self.active = Active::None;
             }
             CallError::SessionGone { .. } => self.resolve = true,
@@ -562,12 +562,10 @@ impl Machine {
         let Some(work) = &mut self.work else { return };
         work.doubt(part);
         work.ask_at = now + wait.max(SETTLE);
-        let slow = matches!(
-            error,
-            CallError::Unknown { why: Doubt::Timeout | Doubt::Cut(_) | Doubt::Server { status: 504, .. }, .. }
-        );
-        if slow || (self.trouble_row > 1 && *error != CallError::Portal) {
-            self.sizing.shrink(part);
+        let timeout = |why: &Doubt| matches!(why, Doubt::Timeout | Doubt::Server { status: 504, .. });
+        // A failure again and again may be one of size, too.
+        if matches!(error, CallError::Unknown { why, .. } if timeout(why) || self.trouble_row > 1) {
+            self.sizing.slow();
         }
         if self.trouble_row >= TROUBLE_ROW
             && !error.is_offline()
@@ -585,12 +583,7 @@ impl Machine {
     /// A passing alone was refused.
     fn on_refused(&mut self, now: Duration, status: u16, answer: &str) {
         let Some(work) = &mut self.work else { return };
-        // It may be refused *because* it arrived the first time.
-        let arrived = work.front() == Some(Fate::Maybe) || (status == 409 && work.front() == Some(Fate::Fresh));
-        if arrived && !self.blind {
-            work.doubt(1);
-            work.ask_first = true;
-            work.ask_at = now;
+        if !self.blind && work.doubt_refusal(status == 409, now) {
             return;
         }
         self.set_first_aside(status, answer);
@@ -653,7 +646,11 @@ impl Machine {
                 self.problems.insert("session_disputed", text.to_owned());
             }
             // Without another session in its place, a poll alone does not end one: the next POST will tell.
-            work.closing = !same && (gone || work.closing || token.is_some());
+            if same {
+                work.closing = false;
+            } else if gone || token.is_some() {
+                work.close();
+            }
         }
         if self.joined.as_ref().map(|joined| &joined.token) != token.as_ref() {
             self.question = self.question.take().filter(|question| question.why != Why::Join);
@@ -673,7 +670,7 @@ impl Machine {
                 if std::mem::take(&mut self.resolve) {
                     // The POST's word is all there is.
                     if let Some(work) = &mut self.work {
-                        work.closing = true;
+                        work.close();
                     }
                     self.active = Active::None;
                 } else if self.active == Active::Unknown {

@@ -47,6 +47,8 @@ pub(super) struct Work {
     pub(super) closing: bool,
     /// Ask before the next POST, even if the cloud detects duplicates.
     pub(super) ask_first: bool,
+    /// The number that was refused last after an unknown outcome, and asked for since.
+    refused: Option<u64>,
     /// What the counts of the last POST left open, and the last number it carried.
     pub(super) claim: Option<(Claim, u64)>,
     /// Answers with short counts in a row, without any of the missing turning up.
@@ -77,6 +79,7 @@ impl Work {
             open: items.into_iter().map(|item| (item, fate)).collect(),
             closing: false,
             ask_first: false,
+            refused: None,
             claim: None,
             short_rounds: 0,
             ask_at,
@@ -98,9 +101,19 @@ impl Work {
         self.open.iter().any(|(_, fate)| *fate == Fate::Maybe)
     }
 
-    /// Fate of the first open passing.
-    pub(super) fn front(&self) -> Option<Fate> {
-        self.open.front().map(|(_, fate)| *fate)
+    /// The first passing, alone, was refused. True if it may be refused *because* it arrived before, and was not
+    /// asked for since its last refusal: then it is in doubt now. `conflict`: the answer suggests so even if this
+    /// process never posted it.
+    pub(super) fn doubt_refusal(&mut self, conflict: bool, now: Duration) -> bool {
+        let Some((item, fate)) = self.open.front_mut() else { return false };
+        let once = self.refused != Some(item.num);
+        if once && (*fate != Fate::Fresh || conflict) {
+            self.refused = Some(item.num);
+            *fate = Fate::Maybe;
+            (self.ask_first, self.ask_at) = (true, now);
+            return true;
+        }
+        false
     }
 
     /// Of the first `part` passings those that the cloud cannot have seen before.
@@ -112,6 +125,16 @@ impl Work {
     pub(super) fn doubt(&mut self, part: usize) {
         for (_, fate) in self.open.iter_mut().take(part) {
             *fate = Fate::Maybe;
+        }
+    }
+
+    /// The session takes no more. What was posted is asked for once more, whatever was known: only now the answer is
+    /// final, for a POST that was still under way inside the cloud cannot be applied any more.
+    pub(super) fn close(&mut self) {
+        if !std::mem::replace(&mut self.closing, true) {
+            for (_, fate) in self.open.iter_mut().filter(|(_, fate)| *fate == Fate::Absent) {
+                *fate = Fate::Maybe;
+            }
         }
     }
 
