@@ -1,0 +1,143 @@
+//! How many passings the next POST carries.
+//!
+//! Two different things make a POST smaller. It may be *too much* (413, timeouts): then the size is halved and grows
+//! back. Or *one in it is bad* (400): then the part is halved until the bad one stands alone, and the size is what it
+//! was. A 400 does not say which; if all of a refused part went through in pieces, it was the size.
+
+/// Accepted POSTs after which the size is doubled.
+const GROW_AFTER: u32 = 4;
+
+/// A refused part being taken apart.
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    /// So many of the first open passings hold a bad one.
+    suspects: usize,
+    /// Size of the POST that was refused first.
+    refused: usize,
+}
+
+/// Size of the parts of one device's batches.
+#[derive(Clone, Debug)]
+pub(super) struct Sizing {
+    limit: usize,
+    current: usize,
+    successes: u32,
+    search: Option<Search>,
+}
+
+impl Sizing {
+    /// Parts of at most `limit` passings, at least 1.
+    pub(super) fn new(limit: usize) -> Self {
+        let limit = limit.max(1);
+        Self { limit, current: limit, successes: 0, search: None }
+    }
+
+    /// Passings in the next POST when `open` are open.
+    pub(super) fn part(&self, open: usize) -> usize {
+        let part = self.search.map_or(self.current, |search| search.suspects.div_ceil(2).min(self.current));
+        part.min(open)
+    }
+
+    /// A POST of `part` passings was accepted.
+    pub(super) fn accepted(&mut self, part: usize) {
+        self.successes += 1;
+        if let Some(search) = &mut self.search {
+            search.suspects = search.suspects.saturating_sub(part);
+            if search.suspects == 0 {
+                let refused = search.refused;
+                self.too_large(refused);
+            }
+        } else if self.successes >= GROW_AFTER {
+            self.successes = 0;
+            self.current = (self.current * 2).min(self.limit);
+        }
+    }
+
+    /// A POST of `part` passings, more than one, was refused for its content.
+    pub(super) fn refused(&mut self, part: usize) {
+        let refused = self.search.map_or(part, |search| search.refused);
+        self.search = Some(Search { suspects: part, refused });
+    }
+
+    /// The passings that were searched are not the first open ones any more: the bad one is found, or others settled.
+    pub(super) fn found(&mut self) {
+        self.search = None;
+    }
+
+    /// A POST of `part` passings was too large.
+    pub(super) fn too_large(&mut self, part: usize) {
+        self.search = None;
+        self.successes = 0;
+        self.current = (part / 2).clamp(1, self.current);
+    }
+
+    /// A POST was not answered in time. It may have been a small one, so this counts from the size allowed.
+    pub(super) fn slow(&mut self) {
+        self.too_large(self.current);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// POSTs needed for `open` passings, of which those at `bad` are refused and a POST above `most` is refused.
+    fn posts(sizing: &mut Sizing, open: usize, bad: &[usize], most: usize) -> (usize, Vec<usize>) {
+        let mut left: Vec<usize> = (0..open).collect();
+        let (mut posts, mut aside) = (0, Vec::new());
+        while !left.is_empty() {
+            posts += 1;
+            assert!(posts < 10_000, "no end");
+            let part = sizing.part(left.len());
+            if part > most || left[..part].iter().any(|at| bad.contains(at)) {
+                if part == 1 {
+                    aside.push(left.remove(0));
+                    sizing.found();
+                } else {
+                    sizing.refused(part);
+                }
+            } else {
+                left.drain(..part);
+                sizing.accepted(part);
+            }
+        }
+        (posts, aside)
+    }
+
+    #[test]
+    fn one_bad_passing_in_a_hundred_is_found_in_a_few_posts_and_the_size_is_kept() {
+        let mut sizing = Sizing::new(100);
+        let (posts, aside) = posts(&mut sizing, 100, &[63], 500);
+        assert_eq!(aside, [63]);
+        assert!(posts <= 16, "{posts}");
+        assert_eq!(sizing.part(1000), 100);
+    }
+
+    #[test]
+    fn several_bad_passings_are_all_found_and_nothing_else() {
+        let mut sizing = Sizing::new(100);
+        assert_eq!(posts(&mut sizing, 500, &[0, 1, 250, 499], 500).1, [0, 1, 250, 499]);
+    }
+
+    #[test]
+    fn a_cloud_that_calls_too_many_passings_a_bad_request_gets_fewer() {
+        let mut sizing = Sizing::new(100);
+        assert!(posts(&mut sizing, 400, &[], 30).1.is_empty());
+        assert!(sizing.part(1000) <= 100);
+    }
+
+    #[test]
+    fn the_size_halves_down_to_one_and_grows_back() {
+        let mut sizing = Sizing::new(100);
+        for expected in [50, 25, 12, 6, 3, 1, 1] {
+            sizing.slow();
+            assert_eq!(sizing.part(1000), expected);
+        }
+        let mut accepted = 0;
+        while sizing.part(1000) < 100 {
+            sizing.accepted(sizing.part(1000));
+            accepted += 1;
+        }
+        assert_eq!(accepted, 7 * GROW_AFTER);
+    }
+}
