@@ -145,7 +145,10 @@ impl Daemon {
                 session: cloud.session,
                 upload: config.upload,
             };
-            let fields = move |read: &_| mapper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).fields(read);
+            let fields = move |read: &_| {
+                let fields = mapper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).fields(read);
+                uplink::Fields { time_ms: fields.time_ms, bib: fields.bib, chip: fields.chip }
+            };
             let (client, journal) = (client.clone(), self.journal.clone());
             let run = uplink::run(uplink, client, journal, self.board.clone(), fields, self.stop.clone());
             let name = format!("uplink of device {device}");

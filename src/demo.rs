@@ -179,7 +179,7 @@ async fn plan(args: &DemoArgs) -> Result<Vec<Planned>, String> {
         let mut config = SimConfig::new(kind, wiring(kind).await?);
         config.rate = args.rate / kinds.len() as f64;
         config.seed = at;
-        config.start = jiff::Timestamp::now().to_zoned(TimeZone::UTC).datetime();
+        config.start = TimeZone::UTC.to_datetime(jiff::Timestamp::now());
         config.limit = Some((config.rate * args.seconds as f64).ceil() as u64);
         config.source = Source::Race(RaceConfig { field: 500, waves: 3, laps: None });
         config.repeat = Duration::from_secs(2);
