@@ -81,7 +81,7 @@ impl Daemon {
             journal,
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
-            status_address: web.as_ref().and_then(|listener| listener.local_addr().ok()),
+            status_address: web.as_ref().and_then(|listener| listener.local_addr()),
             listening: BTreeMap::new(),
         };
         let (board, stop) = (daemon.board.clone(), daemon.stop.clone());
