@@ -18,7 +18,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 pub use self::layers::ConfigError;
-pub use self::load::{LoadOptions, Loaded, data_dir};
+pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
 pub(crate) use self::secret::same;
 use crate::protocol::{Settings, Spec};

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 pub struct Failure {
     kind: Kind,
     message: String,
+    told: bool,
 }
 
 /// What is to be done about it decides the kind, not where it happened.
@@ -26,40 +27,46 @@ enum Kind {
 impl Failure {
     /// The command line asks for something that cannot be done (64).
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Usage, message: message.into() }
+        Self { kind: Kind::Usage, message: message.into(), told: false }
     }
 
     /// The data given or found is not what it should be (65).
     pub fn data(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Data, message: message.into() }
+        Self { kind: Kind::Data, message: message.into(), told: false }
     }
 
     /// Something outside does not answer: the daemon, a decoder, the cloud (69).
     pub fn unavailable(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Unavailable, message: message.into() }
+        Self { kind: Kind::Unavailable, message: message.into(), told: false }
     }
 
     /// Reading or writing failed (74).
     pub fn io(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Io, message: message.into() }
+        Self { kind: Kind::Io, message: message.into(), told: false }
     }
 
     /// The user who runs this may not (77).
     pub fn permission(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Permission, message: message.into() }
+        Self { kind: Kind::Permission, message: message.into(), told: false }
     }
 
     /// The configuration must be changed (78). systemd would only repeat it, so the message must say what to change.
     pub fn config(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Config, message: message.into() }
+        Self { kind: Kind::Config, message: message.into(), told: false }
     }
 
     /// Writing a command's output failed. A pipe closed by its reader (`| head`) is a good end: silent, exit 0.
     pub fn output(error: &io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Self { kind: Kind::Quiet, message: String::new() },
+            io::ErrorKind::BrokenPipe => Self { kind: Kind::Quiet, message: String::new(), told: true },
             _ => Self::io(format!("writing the output failed: {error}")),
         }
+    }
+
+    /// The command's own output said it already: only the exit code is left.
+    #[must_use]
+    pub fn already_told(self) -> Self {
+        Self { told: true, ..self }
     }
 
     /// The exit code after sysexits(3).
@@ -77,7 +84,7 @@ impl Failure {
 
     /// Writes the line to standard error, if there is one to write, and gives the process's exit code.
     pub fn report(&self) -> ExitCode {
-        if self.kind != Kind::Quiet {
+        if !self.told {
             // Nobody is left to tell when standard error is gone.
             let _ = io::Write::write_all(&mut io::stderr(), format!("passbridge: {self}\n").as_bytes());
         }

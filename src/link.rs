@@ -160,6 +160,14 @@ const LIMITS: Limits = Limits {
     buffer: 8 * 1024 * 1024,
 };
 
+/// Opens the wire to a decoder that waits for us, and closes it again: for `check`, while no daemon runs.
+///
+/// # Errors
+/// What the system said; a listening port is not dialled.
+pub async fn reach(address: &Address) -> io::Result<()> {
+    port::dial(address).await.map(drop)
+}
+
 /// Runs a decoder's link until `stop`, or until the journal is gone. Reports to `board` under the decoder's name.
 ///
 /// After `stop` it reads no more, keeps what was received and writes the replies that become due, within 5 s.

@@ -14,6 +14,7 @@
 mod metrics;
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,13 +57,15 @@ const LINGER: Duration = Duration::from_secs(1);
 const EVENT_GAP: Duration = Duration::from_millis(500);
 /// A comment keeps a silent stream open through proxies, and finds out who went away.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often an address that is not on this box yet is tried.
+const ADDRESS_RETRY: Duration = Duration::from_secs(2);
 /// Reads told when no limit is asked for.
 const USUAL_READS: usize = 100;
 
 /// The port cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "status.listen = \"{address}\": cannot listen there: {source}; choose a free address of this box, or stop what uses it"
+    "status.listen = \"{address}\": cannot listen there: {source}; choose a free port (1024 or above), or stop what uses it"
 )]
 pub struct BindError {
     address: SocketAddr,
@@ -75,16 +78,54 @@ impl From<BindError> for Failure {
     }
 }
 
-/// Listens on `[status].listen`. Before the daemon says that it is ready, so that a taken port is told at once.
+/// The port of the page, or an address that is not on this box yet (its network comes up later).
+#[derive(Debug)]
+pub struct Page {
+    address: SocketAddr,
+    listener: Option<TcpListener>,
+}
+
+impl Page {
+    /// Where it really listens (port 0 is any free one); `None` while the address is not on this box.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.listener.as_ref()?.local_addr().ok()
+    }
+}
+
+/// Takes the port of `[status].listen`, before the daemon says that it is ready, so that a taken port is told at once.
 ///
 /// # Errors
-/// The address is in use, not this box's, or not allowed: a fault of the configuration (exit code 78).
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+/// The address is in use or not allowed: a fault of the configuration (exit code 78). One that is merely not on this
+/// box yet is no error: reads are kept without a page, and it is tried again.
+pub async fn bind(address: SocketAddr) -> Result<Page, BindError> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Page { address, listener: Some(listener) }),
+        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => Ok(Page { address, listener: None }),
+        Err(source) => Err(BindError { address, source }),
+    }
+}
+
+/// Tries until the address is on this box.
+async fn wait_for_address(page: Page, board: &Board) -> TcpListener {
+    let mut listener = page.listener;
+    loop {
+        if let Some(listener) = listener {
+            board.clear("status_address", "");
+            return listener;
+        }
+        let text = format!(
+            "the page cannot be shown at {}: this box has no such address (yet); is the network up?",
+            page.address
+        );
+        board.raise("status_address", "", text);
+        sleep(ADDRESS_RETRY).await;
+        listener = TcpListener::bind(page.address).await.ok();
+    }
 }
 
 /// Answers until `stop`, and lets requests in hand end within a second then.
-pub async fn serve(listener: TcpListener, board: Board, token: Option<SecretString>, stop: CancellationToken) {
+pub async fn serve(page: Page, board: Board, token: Option<SecretString>, stop: CancellationToken) {
+    let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
     let router = router(Web {
         board,
         token: token.map(Arc::new),
@@ -148,7 +189,7 @@ struct Web {
 
 fn router(web: Web) -> Router {
     let guarded = Router::new()
-        .route("/", get(page))
+        .route("/", get(overview))
         .route("/api/status", get(status))
         .route("/api/reads", get(reads))
         .route("/api/events", get(events))
@@ -190,7 +231,7 @@ fn shows(headers: &HeaderMap, token: &SecretString) -> bool {
     scheme.eq_ignore_ascii_case(b"bearer ") && crate::config::same(token, shown.trim_ascii())
 }
 
-async fn page(State(web): State<Web>) -> String {
+async fn overview(State(web): State<Web>) -> String {
     glance::text(&web.board.snapshot())
 }
 

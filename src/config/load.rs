@@ -43,12 +43,21 @@ pub struct LoadOptions {
     pub listen: Option<String>,
     /// All environment variables; those beginning `PASSBRIDGE__` and systemd's `CREDENTIALS_DIRECTORY` count.
     pub environment: Vec<(OsString, OsString)>,
+    /// No key and no token is looked for; `cloud` and `status.listen` stay `None`: for commands that need neither, and
+    /// must not need the right to read a secret.
+    pub keyless: bool,
 }
 
 impl LoadOptions {
     /// `file` with the environment of this process, without flags.
     pub fn new(file: impl Into<PathBuf>) -> Self {
-        Self { file: file.into(), data_dir: None, listen: None, environment: std::env::vars_os().collect() }
+        Self {
+            file: file.into(),
+            data_dir: None,
+            listen: None,
+            environment: std::env::vars_os().collect(),
+            keyless: false,
+        }
     }
 
     fn layers(&self) -> Result<(Layers, Option<String>), ConfigError> {
@@ -77,15 +86,6 @@ pub struct Loaded {
     pub key_from: Option<String>,
 }
 
-/// The data directory alone: for commands that need no key, and must not need the right to read it.
-pub fn data_dir(options: &LoadOptions) -> Result<PathBuf, ConfigError> {
-    read_data_dir(&options.layers()?.0.root(ROOT)?)
-}
-
-fn read_data_dir(root: &Section<'_>) -> Result<PathBuf, ConfigError> {
-    Ok(root.path("data_dir")?.unwrap_or_else(|| PathBuf::from(DATA_DIR)))
-}
-
 impl Config {
     /// Merges the layers and judges every key.
     ///
@@ -98,20 +98,23 @@ impl Config {
         let credentials = variable(&options.environment, "CREDENTIALS_DIRECTORY");
         let decoders = read_decoders(&root)?;
         let keys = Keys { variable: key.as_deref(), credentials: credentials.as_deref() };
-        let cloud = read_cloud(&root, &decoders, &keys, &mut warnings)?;
+        let (cloud, status) = match options.keyless {
+            true => (None, StatusConfig { listen: None, token: None }),
+            false => (read_cloud(&root, &decoders, &keys, &mut warnings)?, read_status(&root, &mut warnings)?),
+        };
         let (cloud, key_from) = cloud.map_or((None, None), |(cloud, from)| (Some(cloud), Some(from)));
-        if cloud.is_none() && key.is_some() {
+        if cloud.is_none() && key.is_some() && !options.keyless {
             warnings.push(format!("{KEY_VARIABLE} is set but [cloud] is not: reads are kept and nothing is uploaded"));
         }
         let config = Self {
             name: root.parse("name", value::name)?.unwrap_or_else(|| "passbridge".to_owned()),
-            data_dir: read_data_dir(&root)?,
+            data_dir: root.path("data_dir")?.unwrap_or_else(|| PathBuf::from(DATA_DIR)),
             decoders,
             cloud,
             upload: read_upload(&root)?,
             passing: read_passing(&root)?,
             keep: read_keep(&root)?,
-            status: read_status(&root, &mut warnings)?,
+            status,
             log: read_log(&root)?,
         };
         Ok(Loaded { config, warnings, key_from })
@@ -418,4 +421,25 @@ fn read_log(root: &Section<'_>) -> Result<LogConfig, ConfigError> {
         level: section.parse("level", crate::logging::level)?.unwrap_or(default.level),
         format: format.unwrap_or(default.format),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_shows_every_key_there_is() {
+        let example = include_str!("../../config/passbridge.toml");
+        let keys = [DECODER, CLOUD, UPLOAD, PASSING, KEEP, STATUS, LOG].concat();
+        for key in keys.iter().filter(|key| !matches!(**key, "api_key" | "set")) {
+            let shown = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
+            assert!(example.lines().any(shown), "{key}");
+        }
+        for section in ROOT.iter().filter(|key| !matches!(**key, "name" | "data_dir")) {
+            assert!(example.contains(&format!("[{section}]")), "{section}");
+        }
+        for protocol in REGISTRY {
+            assert!(example.contains(protocol.name), "{}", protocol.name);
+        }
+    }
 }

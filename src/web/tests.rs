@@ -18,9 +18,9 @@ struct Served {
 }
 
 async fn serve_with(token: Option<&str>) -> Served {
-    let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-    let (address, board, stop) = (listener.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
-    let task = tokio::spawn(serve(listener, board.clone(), token.map(SecretString::from), stop.clone()));
+    let page = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let (address, board, stop) = (page.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
+    let task = tokio::spawn(serve(page, board.clone(), token.map(SecretString::from), stop.clone()));
     Served { address, board, stop, task }
 }
 
@@ -57,6 +57,20 @@ async fn a_port_in_use_is_one_clear_line_and_exit_78() {
     assert_eq!(failure.exit_code(), 78);
     let line = failure.to_string();
     assert!(line.contains(&address.to_string()) && line.contains("in use") && !line.contains('\n'), "{line}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_on_this_box_yet_stops_nothing_and_is_shown() {
+    // TEST-NET-1 is never an address of a machine.
+    let page = bind(SocketAddr::from(([192, 0, 2, 1], 8470))).await.unwrap();
+    assert_eq!(page.local_addr(), None);
+    let (board, stop) = (Board::new("finish"), CancellationToken::new());
+    let mut changed = board.changed();
+    let task = tokio::spawn(serve(page, board.clone(), None, stop.clone()));
+    timeout(SOON, changed.changed()).await.unwrap().unwrap();
+    assert_eq!(board.snapshot().problems[0].code, "status_address");
+    stop.cancel();
+    timeout(SOON, task).await.unwrap().unwrap();
 }
 
 #[tokio::test]
