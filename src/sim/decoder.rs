@@ -270,8 +270,8 @@ impl SimDecoder {
                 tasks.spawn(listen(Arc::clone(&shared), listener));
             }
             (Wiring::Port(port), _) => {
-                let shared = Arc::clone(&shared);
-                tasks.spawn(async move { drop(converse(port, &shared).await) }); // it ends with the port
+                let (shared, cuts) = (Arc::clone(&shared), shared.cuts.subscribe());
+                tasks.spawn(async move { drop(converse(port, &shared, cuts).await) }); // it ends with the port
             }
         }
         if rate > 0.0 {
@@ -325,7 +325,9 @@ impl SimDecoder {
 
     /// `count` reads (or rows of the recording) happen now.
     pub fn push(&self, count: u64) {
-        self.shared.happen(|memory| (0..count).all(|_| memory.happen()));
+        self.shared.happen(|memory| {
+            let _all = (0..count).all(|_| memory.happen());
+        });
     }
 
     /// Cuts every connection, now.
@@ -373,7 +375,7 @@ impl Shared {
         start.saturating_add(millis.milliseconds())
     }
 
-    fn happen(&self, what: impl FnOnce(&mut Memory) -> bool) {
+    fn happen(&self, what: impl FnOnce(&mut Memory)) {
         let reads = {
             let mut state = self.lock();
             what(&mut state.memory);
@@ -410,7 +412,6 @@ async fn live(shared: Arc<Shared>, needs_listener: bool) {
             while memory.due_us().is_some_and(|due| due <= now_us) {
                 memory.happen();
             }
-            true
         });
         if shared.lock().memory.due_us().is_none() {
             return;
@@ -423,12 +424,14 @@ async fn listen(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if *shared.online.borrow() && links.len() < LINKS_MAX => {
-                    stream.set_nodelay(true).ok();
-                    let shared = Arc::clone(&shared);
-                    links.spawn(async move { converse(stream, &shared).await });
+                Ok((stream, _)) => {
+                    let cuts = shared.cuts.subscribe(); // before the look at `online`: no cut is missed
+                    if *shared.online.borrow() && links.len() < LINKS_MAX {
+                        stream.set_nodelay(true).ok();
+                        let shared = Arc::clone(&shared);
+                        links.spawn(async move { converse(stream, &shared, cuts).await });
+                    }
                 }
-                Ok(_) => {}
                 Err(_) => tokio::time::sleep(RECONNECT).await, // out of descriptors: later
             },
             Some(_) = links.join_next() => {}
@@ -460,8 +463,11 @@ async fn thaw(frozen: &mut watch::Receiver<bool>) {
 }
 
 /// One peer of a decoder that is a server, until it goes or is cut.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared) -> io::Result<()> {
-    let mut cuts = shared.cuts.subscribe();
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    shared: &Shared,
+    mut cuts: watch::Receiver<u64>,
+) -> io::Result<()> {
     tokio::select! {
         result = talk(&mut stream, shared) => result,
         _ = cuts.changed() => Ok(()),
