@@ -165,6 +165,8 @@ struct What {
     #[serde(skip_serializing_if = "Option::is_none")]
     reader: Option<Label>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<Label>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     unit: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<Label>,
@@ -230,6 +232,7 @@ impl What {
             rssi: read.rssi,
             replay: read.replay,
             reader: read.reader,
+            device: read.device,
             unit,
             file,
             location: read.location,

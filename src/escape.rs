@@ -8,23 +8,28 @@
 
 /// The text form of `bytes`.
 pub fn escape(bytes: &[u8]) -> String {
+    let mut text = Vec::with_capacity(bytes.len() + bytes.len() / 8);
+    escape_into(&mut text, bytes);
+    String::from_utf8(text).unwrap_or_default() // only ASCII was written
+}
+
+/// Appends the text form of `bytes`.
+pub fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() + bytes.len() / 8);
+    let plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && *byte != b'\\';
+    if bytes.iter().all(plain) {
+        return out.extend_from_slice(bytes); // nearly every frame
+    }
     for &byte in bytes {
         match byte {
-            b'\\' => text.push_str("\\\\"),
-            b'\t' => text.push_str("\\t"),
-            b'\n' => text.push_str("\\n"),
-            b'\r' => text.push_str("\\r"),
-            0x20..=0x7e => text.push(char::from(byte)),
-            _ => {
-                text.push_str("\\x");
-                text.push(char::from(HEX[usize::from(byte >> 4)]));
-                text.push(char::from(HEX[usize::from(byte & 15)]));
-            }
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            0x20..=0x7e => out.push(byte),
+            _ => out.extend_from_slice(&[b'\\', b'x', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
         }
     }
-    text
 }
 
 /// The text is not what [`escape`] writes.

@@ -99,6 +99,7 @@ pub enum Info {
 }
 
 /// One thing a protocol puts out. The order is the order of arrival.
+#[allow(clippy::large_enum_variant, reason = "nearly all are frames; a box each would cost more than it saves")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// A frame.

@@ -28,8 +28,9 @@
 //! ```
 //! The second time is taken, as the one known client does. v2 asks nothing and cannot be asked again.
 
-use jiff::civil::{Date, DateTime, Time};
+use jiff::civil::DateTime;
 
+use super::civil;
 use super::lines::{Line, Lines};
 use super::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, Spec};
 use crate::chip::{ChipRead, Held, Label, Stamp};
@@ -43,8 +44,8 @@ pub static SPEC: Spec = Spec {
     name: "one4all",
     title: "Macsha One4All",
     port: 10002,
-    // A PING every 10 s is answered; three of them and some slack.
-    idle_limit: Some(std::time::Duration::from_secs(40)),
+    // v3 answers a PING every 10 s. How often v2 gives its sign of life is not documented, so there is some slack.
+    idle_limit: Some(std::time::Duration::from_secs(60)),
     resends: true,
     make,
 };
@@ -153,32 +154,13 @@ fn is_chip(code: &str, number: &str) -> bool {
 
 /// `yyyy-MM-dd` and `HH:mm:ss`, with or without `.kkk` (passings have it, the clock may not).
 fn stamp(date: &str, time: &str) -> Result<Stamp, Reject> {
-    let time = wall_time(time).ok_or(Reject::Field("time"))?;
-    let mut parts = date.split('-').zip([4, 2, 2]).filter(|(part, length)| digits(part, *length..=*length));
-    let mut part = || parts.next().and_then(|(part, _)| part.parse::<i16>().ok());
-    match (date.len(), part(), part(), part()) {
-        (10, Some(0), Some(0), Some(0)) => Ok(Stamp::TimeOfDay { time, day: Some(0) }),
-        (10, Some(year), Some(month), Some(day)) => {
-            let (month, day) = (month as i8, day as i8); // two digits each
-            let date = Date::new(year, month, day).map_err(|_| Reject::Field("date"))?;
-            Ok(Stamp::Local(DateTime::from_parts(date, time)))
-        }
-        _ => Err(Reject::Field("date")),
+    let time = Some(time).filter(|time| matches!(time.len(), 8 | 12)).and_then(civil::time_of_day);
+    let time = time.ok_or(Reject::Field("time"))?;
+    if date == "0000-00-00" {
+        return Ok(Stamp::TimeOfDay { time, day: Some(0) });
     }
-}
-
-fn wall_time(text: &str) -> Option<Time> {
-    let (clock, millis) = text.split_once('.').unwrap_or((text, "000"));
-    let shape = clock.len() == 8
-        && clock.bytes().zip(*b"00:00:00").all(|(byte, like)| match like {
-            b'0' => byte.is_ascii_digit(),
-            like => byte == like,
-        });
-    if !shape || !digits(millis, 3..=3) {
-        return None;
-    }
-    let two = |at: usize| clock[at..at + 2].parse::<i8>().ok();
-    Time::new(two(0)?, two(3)?, two(6)?, millis.parse::<i32>().ok()? * 1_000_000).ok()
+    let date = civil::date(date).ok_or(Reject::Field("date"))?;
+    Ok(Stamp::Local(DateTime::from_parts(date, time)))
 }
 
 /// The start of a session file: the local time in its name, if `text` is such a name (with or without `.csv`).
@@ -188,9 +170,8 @@ fn file_start(text: &str) -> Option<DateTime> {
     if !digits(date, 8..=8) || !digits(time, 6..=6) {
         return None;
     }
-    let two = |text: &str, at: usize| text[at..at + 2].parse::<i8>().ok();
-    let date = Date::new(date[..4].parse().ok()?, two(date, 4)?, two(date, 6)?).ok()?;
-    let time = Time::new(two(time, 0)?, two(time, 2)?, two(time, 4)?, 0).ok()?;
+    let date = civil::date(&format!("{}-{}-{}", &date[..4], &date[4..6], &date[6..]))?;
+    let time = civil::time_of_day(&format!("{}:{}:{}", &time[..2], &time[2..4], &time[4..]))?;
     Some(DateTime::from_parts(date, time))
 }
 

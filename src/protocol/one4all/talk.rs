@@ -50,6 +50,8 @@ const STATUS_TRIES: u32 = 3;
 const WAITING: usize = 1000;
 /// Files left behind that are finished at connect: the last one, and one before it that was cut short.
 const OLD_FILES: usize = 2;
+/// The end of an old file whose length the decoder does not tell: more rows than a session has.
+const OPEN_END: u64 = 999_999;
 
 /// A question that is open.
 #[derive(Debug)]
@@ -255,7 +257,7 @@ impl Talk {
             (Some(Question::Clock), "GETTIME") | (Some(Question::Ping), "PING") => {}
             (Some(Question::FileInfo(file)), "GETFILEINFO") => {
                 let count = values.iter().rfind(|value| !value.is_empty()).and_then(|count| rows(count));
-                self.fetch = count.map(|count| Fetch { file: Some(file), next: 1, count });
+                self.fetch = Some(Fetch { file: Some(file), next: 1, count: count.unwrap_or(OPEN_END) });
             }
             (Some(Question::Count(highest)), "PASSINGS") => {
                 if let Some(count) = values.first().and_then(|count| rows(count)) {
@@ -359,6 +361,9 @@ impl Talk {
                 }
             }
             Question::Push => self.due.push = Some(self.now + PING_PERIOD),
+            Question::FileInfo(file) => {
+                self.fetch = Some(Fetch { file: Some(file.clone()), next: 1, count: OPEN_END });
+            }
             _ => {} // periodic, or given up
         }
     }
@@ -427,6 +432,9 @@ impl Talk {
             return Some(Range { file: fetch.file.clone(), from, to, last: 0 });
         }
         let Fetch { file, count, .. } = self.fetch.take()?;
+        if count == OPEN_END {
+            return None; // nobody knows whether anything is missing
+        }
         let left = self.held.missing(unit, file.as_ref(), 1, count);
         let text = left.first().map(|(first, _)| {
             let numbers: u64 = left.iter().map(|(from, to)| to - from + 1).sum();

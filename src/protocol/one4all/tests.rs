@@ -16,6 +16,8 @@ struct Fake {
     mute: bool,
     /// It does not answer GETSTATUS at all.
     deaf: bool,
+    /// It does not know GETFILEINFO.
+    plain: bool,
     /// Rows it counts but does not hand over.
     withheld: Vec<u64>,
 }
@@ -55,6 +57,7 @@ impl Fake {
                 format!("PASSINGS;{count};MC00001\r\n")
             }
             ["GETPASSINGS", from, to] => self.range(self.current(), from, to),
+            ["GETFILEINFO", _] if self.plain => "GETFILEINFO;ERR\r\n".into(),
             ["GETFILEINFO", file] => {
                 format!("GETFILEINFO;2026-07-04;08:00:00;2026-07-04;09:00:00;{}\r\n", self.rows(file).len())
             }
@@ -189,6 +192,15 @@ fn the_file_the_decoder_has_left_is_finished_before_the_current_one_and_before_a
     assert_eq!(link.places(), ["20260704/3", "20260704/4", "20260705/1", "20260705/2"]);
     let at = |word: &str| link.asked.iter().position(|asked| asked.starts_with(word)).unwrap();
     assert!(at("GETFILE;20260704-080000.csv;3;4") < at("PASSINGS") && at("PASSINGS") < at("PUSHTAGS"));
+}
+
+#[test]
+fn an_old_file_whose_length_is_not_told_is_finished_all_the_same() {
+    let fake = Fake { files: vec![(OLD, rows(1..=4)), (NOW, rows(1..=1))], plain: true, ..Fake::default() };
+    let mut link = Link::new(holding(OLD, [1, 3]), true);
+    link.says(&fake, "HELLO\r\n");
+    assert_eq!(link.places(), ["20260704/2", "20260704/4", "20260705/1"]);
+    assert!(!link.told.iter().any(|info| matches!(info, Info::Condition { code: "old_reads_missing", .. })));
 }
 
 #[test]
