@@ -2,7 +2,7 @@
 //!
 //! What must hold:
 //! * **It behaves like the thing it stands for, as the documents describe it**, and shares no decoding or encoding with
-//!   the code it is there to test. RACE RESULT and One4All are servers that store everything, push what happens and give
+//!   the code it is there to test (but for the truth about a recording, which is what our protocol reads in it). RACE RESULT and One4All are servers that store everything, push what happens and give
 //!   again what they are asked for (One4All pushes to its last connection only); the MYLAPS exporter connects to the box
 //!   and repeats until acknowledged; IPICO only streams, and what nobody listened to is gone.
 //! * **It knows the truth**: [`SimDecoder::reads`] is every read that happened, [`SimDecoder::acked`] those that a box may
