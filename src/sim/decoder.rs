@@ -2,9 +2,10 @@
 //!
 //! What must hold:
 //! * **It behaves like the thing it stands for, as the documents describe it**, and shares no decoding or encoding with
-//!   the code it is there to test (but for the truth about a recording, which is what our protocol reads in it). RACE RESULT and One4All are servers that store everything, push what happens and give
-//!   again what they are asked for (One4All pushes to its last connection only); the MYLAPS exporter connects to the box
-//!   and repeats until acknowledged; IPICO only streams, and what nobody listened to is gone.
+//!   the code it is there to test (but for the truth about a recording, which is what our protocol reads in it).
+//!   RACE RESULT and One4All are servers that store everything, push what happens and give again what they are asked
+//!   for (One4All pushes to its last connection only); the MYLAPS exporter connects to the box and repeats until
+//!   acknowledged; IPICO only streams, and what nobody listened to is gone.
 //! * **It knows the truth**: [`SimDecoder::reads`] is every read that happened, [`SimDecoder::acked`] those that a box may
 //!   not lose any more, [`SimDecoder::forbidden`] the commands that no box may send.
 //! * **Deterministic**: the same configuration and seed give the same reads with the same stamps. Only *when* they happen

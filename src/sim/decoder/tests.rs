@@ -75,15 +75,8 @@ impl Kept {
         sim.reads().iter().all(|read| kept.contains(&(read.chip.clone(), read.stamp)))
     }
 
-    /// Speaks our protocol on one connection until it ends or `enough`. Time runs `haste` times as fast for the protocol.
-    async fn link(
-        &mut self,
-        kind: Kind,
-        version: &str,
-        mut stream: TcpStream,
-        haste: u32,
-        enough: impl Fn(&Self) -> bool,
-    ) {
+    /// Speaks our protocol on one connection until it ends or `enough`.
+    async fn link(&mut self, kind: Kind, version: &str, mut stream: TcpStream, enough: impl Fn(&Self) -> bool) {
         let mut settings = Settings::new();
         if kind == Kind::Mylaps {
             settings.insert("version".to_owned(), version.to_owned());
@@ -116,7 +109,7 @@ impl Kept {
                         return;
                     }
                 }
-                _ = turns.tick() => protocol.tick(begun.elapsed() * haste, &mut out),
+                _ = turns.tick() => protocol.tick(begun.elapsed(), &mut out),
             }
         }
     }
@@ -245,7 +238,7 @@ async fn a_streaming_decoder_without_a_listener_waits_with_its_race() {
     let mut kept = Kept::default();
     assert_eq!(*sim.emitted().borrow(), 0);
     let stream = connect(&sim).await;
-    kept.link(Kind::Ipico, "", stream, 1, |kept| kept.reads.len() == 50).await;
+    kept.link(Kind::Ipico, "", stream, |kept| kept.reads.len() == 50).await;
     assert!(kept.all(&sim));
 }
 
@@ -276,13 +269,13 @@ async fn everything_arrives_over_three_connections(kind: Kind) {
     let sim = sim(kind, |_| {}).await;
     let mut kept = Kept::default();
     sim.push(700);
-    kept.link(kind, "", connect(&sim).await, 1, |kept| kept.all(&sim)).await;
+    kept.link(kind, "", connect(&sim).await, |kept| kept.all(&sim)).await;
     sim.push(30); // the cable is out
     let stream = connect(&sim).await;
     sim.push(30);
-    kept.link(kind, "", stream, 1, |kept| kept.all(&sim)).await;
+    kept.link(kind, "", stream, |kept| kept.all(&sim)).await;
     let stream = connect(&sim).await;
-    tokio::join!(kept.link(kind, "", stream, 1, |kept| kept.reads.len() >= 860), async {
+    tokio::join!(kept.link(kind, "", stream, |kept| kept.reads.len() >= 860), async {
         for _ in 0..100 {
             sim.push(1);
             tokio::task::yield_now().await;
@@ -313,7 +306,7 @@ async fn everything_arrives_over_a_bad_line(kind: Kind) {
     sim.push(300);
     while !kept.all(&sim) {
         let stream = connect(&sim).await;
-        kept.link(kind, "", stream, 1, |kept| kept.all(&sim)).await;
+        kept.link(kind, "", stream, |kept| kept.all(&sim)).await;
     }
     assert_eq!(kept.reads.len(), 300);
     assert!(kept.rejected > 0);
@@ -334,11 +327,11 @@ async fn the_end_of_the_old_race_result_file_is_fetched_after_a_new_one_began_in
     let sim = sim(Kind::RaceResult, |_| {}).await;
     let mut kept = Kept::default();
     sim.push(20);
-    kept.link(Kind::RaceResult, "", connect(&sim).await, 1, |kept| kept.all(&sim)).await;
+    kept.link(Kind::RaceResult, "", connect(&sim).await, |kept| kept.all(&sim)).await;
     sim.push(5);
     sim.new_file();
     sim.push(10);
-    kept.link(Kind::RaceResult, "", connect(&sim).await, 1, |kept| kept.all(&sim)).await;
+    kept.link(Kind::RaceResult, "", connect(&sim).await, |kept| kept.all(&sim)).await;
     assert_eq!(kept.reads.len(), 35);
 }
 
@@ -347,11 +340,11 @@ async fn a_new_one4all_session_in_our_absence_costs_no_read_of_the_old_one() {
     let sim = sim(Kind::One4All, |_| {}).await;
     let mut kept = Kept::default();
     sim.push(20);
-    kept.link(Kind::One4All, "", connect(&sim).await, 1, |kept| kept.all(&sim)).await;
+    kept.link(Kind::One4All, "", connect(&sim).await, |kept| kept.all(&sim)).await;
     sim.push(5);
     sim.new_file();
     sim.push(10);
-    kept.link(Kind::One4All, "", connect(&sim).await, 1, |kept| kept.all(&sim)).await;
+    kept.link(Kind::One4All, "", connect(&sim).await, |kept| kept.all(&sim)).await;
     assert_eq!(kept.reads.len(), 35);
 }
 
@@ -360,10 +353,10 @@ async fn a_race_result_decoder_that_was_cleared_gives_its_new_reads() {
     let sim = sim(Kind::RaceResult, |_| {}).await;
     let mut kept = Kept::default();
     sim.push(20);
-    kept.link(Kind::RaceResult, "", connect(&sim).await, 1, |kept| kept.all(&sim)).await;
+    kept.link(Kind::RaceResult, "", connect(&sim).await, |kept| kept.all(&sim)).await;
     sim.clear();
     sim.push(3);
-    kept.link(Kind::RaceResult, "", connect(&sim).await, 1, |kept| kept.all(&sim)).await;
+    kept.link(Kind::RaceResult, "", connect(&sim).await, |kept| kept.all(&sim)).await;
     assert_eq!((kept.reads.len(), kept.restarts), (23, 1));
 }
 
@@ -401,12 +394,12 @@ async fn exported_reads_arrive(version: &str, faults: Vec<Fault>) {
     let mut kept = Kept::default();
     sim.push(400);
     let (first, _) = listener.accept().await.unwrap();
-    kept.link(Kind::Mylaps, version, first, 1, |kept| kept.reads.len() >= 100).await; // cut with messages in flight
+    kept.link(Kind::Mylaps, version, first, |kept| kept.reads.len() >= 100).await; // cut with messages in flight
     sim.push(2000);
     while (*sim.acked_count().borrow() as usize) < 2400 {
         let (stream, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
         let acked = sim.acked_count();
-        kept.link(Kind::Mylaps, version, stream, 1, |_| *acked.borrow() == 2400).await;
+        kept.link(Kind::Mylaps, version, stream, |_| *acked.borrow() == 2400).await;
     }
     assert!(kept.all(&sim));
     assert_eq!(kept.reads.len(), 2400, "a message that was sent twice is no second read");
@@ -431,7 +424,7 @@ async fn a_recording_is_played_as_the_memory_of_its_decoder() {
     assert!(sim.is_over());
     assert_eq!(sim.reads().iter().map(|read| &*read.chip).collect::<Vec<_>>(), ["MC02976", "MC02558"]);
     let mut kept = Kept::default();
-    kept.link(Kind::One4All, "", connect(&sim).await, 1, |kept| kept.all(&sim)).await;
+    kept.link(Kind::One4All, "", connect(&sim).await, |kept| kept.all(&sim)).await;
     assert_eq!(kept.reads.len(), 2);
 }
 
@@ -446,6 +439,6 @@ async fn a_recorded_exporter_message_is_sent_until_its_own_number_is_acknowledge
     let (stream, _) = listener.accept().await.unwrap();
     let mut kept = Kept::default();
     let acked = sim.acked_count();
-    kept.link(Kind::Mylaps, "2", stream, 1, |_| *acked.borrow() == 2).await;
+    kept.link(Kind::Mylaps, "2", stream, |_| *acked.borrow() == 2).await;
     assert_eq!((kept.reads.len(), sim.acked().len()), (2, 2));
 }
