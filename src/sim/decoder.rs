@@ -2,9 +2,10 @@
 //!
 //! What must hold:
 //! * **It behaves like the thing it stands for, as the documents describe it**, and shares no decoding or encoding with
-//!   the code it is there to test. RACE RESULT and One4All are servers that store everything, push what happens and give
-//!   again what they are asked for (One4All pushes to its last connection only); the MYLAPS exporter connects to the box
-//!   and repeats until acknowledged; IPICO only streams, and what nobody listened to is gone.
+//!   the code it is there to test (but for the truth about a recording, which is what our protocol reads in it).
+//!   RACE RESULT and One4All are servers that store everything, push what happens and give again what they are asked
+//!   for (One4All pushes to its last connection only); the MYLAPS exporter connects to the box and repeats until
+//!   acknowledged; IPICO only streams, and what nobody listened to is gone.
 //! * **It knows the truth**: [`SimDecoder::reads`] is every read that happened, [`SimDecoder::acked`] those that a box may
 //!   not lose any more, [`SimDecoder::forbidden`] the commands that no box may send.
 //! * **Deterministic**: the same configuration and seed give the same reads with the same stamps. Only *when* they happen
@@ -270,8 +271,8 @@ impl SimDecoder {
                 tasks.spawn(listen(Arc::clone(&shared), listener));
             }
             (Wiring::Port(port), _) => {
-                let shared = Arc::clone(&shared);
-                tasks.spawn(async move { drop(converse(port, &shared).await) }); // it ends with the port
+                let (shared, cuts) = (Arc::clone(&shared), shared.cuts.subscribe());
+                tasks.spawn(async move { drop(converse(port, &shared, cuts).await) }); // it ends with the port
             }
         }
         if rate > 0.0 {
@@ -325,7 +326,9 @@ impl SimDecoder {
 
     /// `count` reads (or rows of the recording) happen now.
     pub fn push(&self, count: u64) {
-        self.shared.happen(|memory| (0..count).all(|_| memory.happen()));
+        self.shared.happen(|memory| {
+            let _all = (0..count).all(|_| memory.happen());
+        });
     }
 
     /// Cuts every connection, now.
@@ -373,7 +376,7 @@ impl Shared {
         start.saturating_add(millis.milliseconds())
     }
 
-    fn happen(&self, what: impl FnOnce(&mut Memory) -> bool) {
+    fn happen(&self, what: impl FnOnce(&mut Memory)) {
         let reads = {
             let mut state = self.lock();
             what(&mut state.memory);
@@ -410,7 +413,6 @@ async fn live(shared: Arc<Shared>, needs_listener: bool) {
             while memory.due_us().is_some_and(|due| due <= now_us) {
                 memory.happen();
             }
-            true
         });
         if shared.lock().memory.due_us().is_none() {
             return;
@@ -423,12 +425,14 @@ async fn listen(shared: Arc<Shared>, listener: TcpListener) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if *shared.online.borrow() && links.len() < LINKS_MAX => {
-                    stream.set_nodelay(true).ok();
-                    let shared = Arc::clone(&shared);
-                    links.spawn(async move { converse(stream, &shared).await });
+                Ok((stream, _)) => {
+                    let cuts = shared.cuts.subscribe(); // before the look at `online`: no cut is missed
+                    if *shared.online.borrow() && links.len() < LINKS_MAX {
+                        stream.set_nodelay(true).ok();
+                        let shared = Arc::clone(&shared);
+                        links.spawn(async move { converse(stream, &shared, cuts).await });
+                    }
                 }
-                Ok(_) => {}
                 Err(_) => tokio::time::sleep(RECONNECT).await, // out of descriptors: later
             },
             Some(_) = links.join_next() => {}
@@ -460,8 +464,11 @@ async fn thaw(frozen: &mut watch::Receiver<bool>) {
 }
 
 /// One peer of a decoder that is a server, until it goes or is cut.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared) -> io::Result<()> {
-    let mut cuts = shared.cuts.subscribe();
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    shared: &Shared,
+    mut cuts: watch::Receiver<u64>,
+) -> io::Result<()> {
     tokio::select! {
         result = talk(&mut stream, shared) => result,
         _ = cuts.changed() => Ok(()),

@@ -12,10 +12,12 @@
 //! * **Bounded.** One question at a time, at most [`PULL_MAX`] records each; a question that yields nothing ends the
 //!   asking until the next count.
 //!
+//! Rejected: fetching the files that began and ended while the box was away. They may be of another race and would go into
+//! this one's session; the timer is told of them.
+//!
 //! Not seen by design: a decoder that was cleared *and* has since counted past the old mark in a file of the same number.
 //! Nothing on the wire tells; real decoders begin a new file number when operation starts.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::chip::{Held, Label, Position};
@@ -25,13 +27,13 @@ use crate::protocol::{Cleared, Frame, Info, Output};
 const PULL_MAX: u64 = 500;
 /// Silence after which an answer is taken to have ended without its empty line.
 const PULL_WAIT: Duration = Duration::from_secs(30);
-/// Most older files that are asked for after an absence: the one read last and those begun since.
-const OLD_FILES: usize = 4;
 
 /// The decoder did not give passings that it counts.
 const MISSING: &str = "passings_not_given";
 /// The end of the file before the current one was not fetched.
 const OLD_FILE: &str = "old_file_not_fetched";
+/// Files lie between the one read last and the current one.
+const SKIPPED: &str = "files_in_between";
 
 /// How records of one file of one box are labelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,10 +100,8 @@ pub(super) struct Rewind {
     /// The last count told, and the file it is of.
     told: Option<(u64, Option<u64>)>,
     current: Option<Current>,
-    /// Older files to ask for, at most [`OLD_FILES`].
-    unfinished: VecDeque<u64>,
-    /// Older files that were asked for in vain, at most [`OLD_FILES`].
-    refused: VecDeque<u64>,
+    /// The file before the current one, to be asked for.
+    unfinished: Option<u64>,
     pulling: Option<Pulling>,
     /// The last question was in vain: wait for the next count.
     stalled: bool,
@@ -124,8 +124,7 @@ impl Rewind {
             last_pushed: None,
             told: None,
             current: None,
-            unfinished: VecDeque::new(),
-            refused: VecDeque::new(),
+            unfinished: None,
             pulling: None,
             stalled: false,
             gave_up: false,
@@ -211,7 +210,7 @@ impl Rewind {
         if let Some(old) = self.current.take() {
             let gaps = self.held.missing(old.place.unit.as_deref(), old.place.file.as_ref(), 1, old.highest);
             if let Some(number) = old.place.file_number().filter(|_| !gaps.is_empty()) {
-                self.finish(number, number.saturating_add(1));
+                self.finish(number, number.saturating_add(1), out);
             }
         }
         if count == 0 {
@@ -219,7 +218,7 @@ impl Rewind {
             if let (Some(file), Some(latest)) = (file, self.latest.take()) {
                 let same_box = self.unit_hint.is_none() || latest.unit.is_none() || self.unit_hint == latest.unit;
                 if let Some(old) = latest.file_number().filter(|_| same_box) {
-                    self.finish(old, file);
+                    self.finish(old, file, out);
                 }
             }
             return;
@@ -246,21 +245,23 @@ impl Rewind {
         if let Some(latest) = self.latest.take().filter(|latest| latest.unit == place.unit)
             && let (Some(old), Some(file)) = (latest.file_number(), place.file_number())
         {
-            self.finish(old, file);
+            self.finish(old, file, out);
         }
         self.current = Some(Current { place, told_file, counted: count, highest: count });
     }
 
-    /// The decoder is on `file` now and was on `old`: that one, and the files begun since, are fetched first.
-    fn finish(&mut self, old: u64, file: u64) {
+    /// The decoder is on `file` now and was on `old`: that one is fetched first.
+    fn finish(&mut self, old: u64, file: u64, out: &mut Output) {
         if old == file {
             return;
         }
-        // Farther apart, or backwards, the numbers do not count files.
-        let consecutive = file.checked_sub(old).is_some_and(|files| files <= OLD_FILES as u64);
-        let last = if consecutive { file - 1 } else { old };
-        self.unfinished.extend(old..=last);
-        self.unfinished.truncate(OLD_FILES);
+        self.unfinished = Some(old);
+        let between = file.saturating_sub(old).saturating_sub(1);
+        let text = format!(
+            "between file {old}, which was read last, and file {file} the decoder counts {between} more; they are not \
+             fetched, since they may be of another race: if they are of this one, take them from the decoder"
+        );
+        condition(SKIPPED, (between > 0).then_some(text), out);
     }
 
     fn cleared(&mut self, place: &Place, count: u64, out: &mut Output) {
@@ -284,25 +285,13 @@ impl Rewind {
             Pull::Range { place, from, to } => self.give_up(place, from, to, out),
             Pull::File { file } => {
                 self.stalled = false; // says nothing about the current file
-                if rows == 0 {
-                    self.refused.push_back(file);
-                    self.refused.extend(self.unfinished.drain(..)); // one refusal is enough: the current file waits
-                    self.refused.truncate(OLD_FILES);
-                }
-                condition(OLD_FILE, self.old_files_missing(), out);
+                let text = format!(
+                    "the decoder began a new file and did not give file {file} when asked: passings at its end may be \
+                     missing here; compare with the decoder's own file {file}"
+                );
+                condition(OLD_FILE, (rows == 0).then_some(text), out);
             }
         }
-    }
-
-    fn old_files_missing(&self) -> Option<String> {
-        let files: Vec<String> = self.refused.iter().map(u64::to_string).collect();
-        (!files.is_empty()).then(|| {
-            format!(
-                "the decoder began a new file and gave no older one when asked: passings at the end of file {} may be \
-                 missing here; compare with the decoder's own files",
-                files.join(", ")
-            )
-        })
     }
 
     /// What an answer left out is not asked for again on this connection.
@@ -325,7 +314,7 @@ impl Rewind {
         if self.pulling.is_some() {
             return;
         }
-        if let Some(file) = self.unfinished.pop_front() {
+        if let Some(file) = self.unfinished.take() {
             return self.pull(Pull::File { file }, format!("GETFILE;{file}\r\n"), out);
         }
         if self.stalled {

@@ -176,11 +176,11 @@ fn the_old_file_is_finished_before_the_new_one_is_fetched() {
 }
 
 #[test]
-fn files_that_began_and_ended_while_the_box_was_off_are_fetched_too() {
+fn files_that_began_and_ended_while_the_box_was_off_are_not_mixed_in_but_told_of() {
     let mut link = Link::with(held(1..=100, 2), true);
-    assert_eq!(link.says("PASSINGS;0;4"), ["GETFILE;2"]);
-    assert_eq!(link.gives(100..=101, 2), ["GETFILE;3"]);
-    assert_eq!(link.gives(1..=7, 3), [""; 0]);
+    assert_eq!(link.says("PASSINGS;0;5"), ["GETFILE;2"]);
+    assert!(link.condition("files_in_between").unwrap().contains("2 more"));
+    assert_eq!(link.gives(100..=101, 2), [""; 0]);
 }
 
 #[test]

@@ -126,6 +126,7 @@ impl Conversation {
         let fields: Vec<&str> = line.split(';').collect();
         let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
         let file = memory.file();
+        let named = (1..=file).rev().find(|file| fields.get(1) == Some(&&*session_file(memory, *file)));
         match fields[0] {
             "GETPROTOCOL" => say(out, "GETPROTOCOL;3.1;1.0;3.1"),
             "GETSTATUS" => {
@@ -151,8 +152,16 @@ impl Conversation {
                 let files: String = (1..=file).map(|file| format!("{};", session_file(memory, file))).collect();
                 say(out, &format!("LISTFILES;{files}"));
             }
+            "GETFILEINFO" => {
+                let entries = named.map_or(0..0, |file| memory.entries(file));
+                let at = |entry: Option<usize>| {
+                    let at = entry.and_then(|entry| memory.placed(entry)).map_or(memory.start, |placed| placed.at);
+                    format!("{};{}", at.date(), clock_time(at))
+                };
+                let (first, last) = (at(entries.clone().next()), at(entries.clone().next_back()));
+                say(out, &format!("GETFILEINFO;{first};{last};{}", entries.len()));
+            }
             "GETFILE" => {
-                let named = (1..=file).find(|file| Some(&&*session_file(memory, *file)) == fields.get(1));
                 let (from, to) = (number(2).unwrap_or(1), number(3).unwrap_or(u64::MAX));
                 rows(memory, named.map_or(0..0, |file| memory.range(file, from, to)), b"", out);
                 say(out, "");
@@ -235,11 +244,9 @@ fn sum(body: &str) -> u8 {
     body.bytes().fold(0, u8::wrapping_add)
 }
 
-/// One4All names a session file by the time it began: here the start, and a second more for each file.
+/// One4All names a session file by the time it began.
 fn session_file(memory: &Memory, file: u64) -> String {
-    use jiff::ToSpan;
-    let seconds = i64::try_from(file.saturating_sub(1)).unwrap_or(i64::MAX);
-    let at = memory.start.saturating_add(seconds.seconds());
+    let at = memory.began(file);
     let (y, m, d) = (at.year(), at.month(), at.day());
     format!("{y:04}{m:02}{d:02}-{:02}{:02}{:02}.csv", at.hour(), at.minute(), at.second())
 }

@@ -30,6 +30,18 @@ pub(super) struct Placed {
     pub(super) file: u64,
 }
 
+/// Where a file begins in the log, and when. A file that is cleared begins again under its number.
+#[derive(Clone, Copy, Debug)]
+struct File {
+    /// From 1.
+    number: u64,
+    first: usize,
+    /// Seconds since the start; no two files have the same.
+    began_s: u64,
+}
+
+const FIRST_FILE: File = File { number: 1, first: 0, began_s: 0 };
+
 enum Source {
     Race { race: Box<Race>, next: Option<Crossing>, log: Vec<Detection> },
     Recording { rows: Vec<Box<[u8]>>, reads: Vec<Vec<SimRead>>, played: usize, gap_us: u64 },
@@ -41,8 +53,8 @@ pub(super) struct Memory {
     pub(super) start: DateTime,
     source: Source,
     limit: u64,
-    /// Where each file begins in the log; the last is the current one.
-    files: Vec<usize>,
+    /// The last is the current one.
+    files: Vec<File>,
     /// Reads so far (a recorded MYLAPS message holds many).
     reads: u64,
 }
@@ -52,18 +64,19 @@ impl Memory {
         let next = race.next();
         let source = Source::Race { race: Box::new(race), next, log: Vec::new() };
         let limit = limit.unwrap_or(READS_MAX).min(READS_MAX);
-        Self { kind, start, source, limit, files: vec![0], reads: 0 }
+        Self { kind, start, source, limit, files: vec![FIRST_FILE], reads: 0 }
     }
 
     pub(super) fn recording(kind: Kind, start: DateTime, rows: Vec<Vec<u8>>, rate: f64) -> Self {
         let rows: Vec<Box<[u8]>> = rows
             .into_iter()
-            .map(|row| row.strip_prefix(b"#P;").unwrap_or(&row).trim_ascii_end().into())
-            .filter(|row: &Box<[u8]>| !row.is_empty())
+            .map(|row| row.strip_prefix(b"#P;").unwrap_or(&row).trim_ascii_end().to_vec())
+            .filter(|row| !row.is_empty())
+            .map(Vec::into_boxed_slice)
             .collect();
         let reads = rows.iter().map(|row| reads_in(kind, row)).collect();
         let source = Source::Recording { rows, reads, played: 0, gap_us: (1e6 / rate.max(1e-3)) as u64 };
-        Self { kind, start, source, limit: u64::MAX, files: vec![0], reads: 0 }
+        Self { kind, start, source, limit: u64::MAX, files: vec![FIRST_FILE], reads: 0 }
     }
 
     /// Entries in the log: reads, or rows of a recording.
@@ -144,15 +157,18 @@ impl Memory {
 
     /// Number of the current file, from 1.
     pub(super) fn file(&self) -> u64 {
-        self.files.len() as u64
+        self.current().number
+    }
+
+    fn current(&self) -> File {
+        self.files.last().copied().unwrap_or(FIRST_FILE)
     }
 
     /// Entries of a file that exist (all of them, or those since it was cleared).
     pub(super) fn entries(&self, file: u64) -> Range<usize> {
-        let Some(at) = usize::try_from(file).ok().and_then(|file| file.checked_sub(1)) else { return 0..0 };
-        match self.files.get(at) {
+        match self.files.iter().rposition(|begun| begun.number == file) {
             None => 0..0,
-            Some(&first) => first..self.files.get(at + 1).copied().unwrap_or(self.len()),
+            Some(at) => self.files[at].first..self.files.get(at + 1).map_or(self.len(), |next| next.first),
         }
     }
 
@@ -164,22 +180,36 @@ impl Memory {
         start..at(to).max(start)
     }
 
-    /// The decoder begins a new file: numbers start at 1 again.
+    /// When a file began, by the decoder's clock.
+    pub(super) fn began(&self, file: u64) -> DateTime {
+        let file = self.files.iter().rfind(|begun| begun.number == file);
+        let seconds = file.map_or(0, |file| i64::try_from(file.began_s).unwrap_or(i64::MAX));
+        self.start.saturating_add(seconds.seconds())
+    }
+
+    /// The decoder begins a new file: numbers start at 1 again. The race waits for the next full second, so that no
+    /// read of the old file is later than the new one's beginning.
     pub(super) fn new_file(&mut self) {
-        self.files.push(self.len());
+        let first = self.len();
+        let current = self.current();
+        let mut began_s = current.began_s + 1;
+        if let Source::Race { race, next, log } = &mut self.source {
+            began_s = began_s.max(log.last().map_or(0, |last| last.stamp_us / 1_000_000 + 1));
+            race.not_before(began_s * 1_000_000, next);
+        }
+        self.files.push(File { number: current.number + 1, first, began_s });
     }
 
     /// Somebody clears the current file at the decoder.
     pub(super) fn clear(&mut self) {
-        let len = self.len();
-        if let Some(first) = self.files.last_mut() {
-            *first = len;
-        }
+        self.files.push(File { first: self.len(), ..self.current() });
     }
 
+    /// The number of an entry's file, and where that begins.
     fn file_of(&self, entry: usize) -> (u64, usize) {
-        let at = self.files.partition_point(|first| *first <= entry).max(1);
-        (at as u64, self.files[at - 1])
+        let at = self.files.partition_point(|file| file.first <= entry);
+        let file = at.checked_sub(1).map_or(FIRST_FILE, |at| self.files[at]);
+        (file.number, file.first)
     }
 }
 

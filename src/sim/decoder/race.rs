@@ -93,6 +93,17 @@ impl Race {
         Some(crossing)
     }
 
+    /// Nobody crosses before `us`; `next` is what was to come.
+    pub(super) fn not_before(&mut self, us: u64, next: &mut Option<Crossing>) {
+        let Some(crossing) = next else { return };
+        let wait = us.saturating_sub(crossing.due_us);
+        crossing.due_us += wait;
+        crossing.stamp_us = crossing.stamp_us.max(crossing.due_us);
+        self.now_us += wait as f64;
+        let seen = &mut self.seen[crossing.chip as usize - 1];
+        *seen = crossing.stamp_us.max(*seen);
+    }
+
     /// In mean gaps; the mean is 1 without the pauses.
     fn gap(&mut self) -> f64 {
         let pause = if self.at.is_multiple_of(self.wave) { WAVE_PAUSE } else { 0.0 };
