@@ -123,7 +123,7 @@ impl Kept {
                 self.reads.insert(read.identity(), read);
             }
             Frame::Rejected(_) => self.rejected += 1,
-            Frame::Info(crate::protocol::Info::Restarted(_)) => self.restarts += 1,
+            Frame::Cleared(_) | Frame::Info(crate::protocol::Info::Restarted(_)) => self.restarts += 1,
             Frame::Info(_) | Frame::Marker(_) => {}
         }
     }
