@@ -86,6 +86,8 @@ pub struct ChipRead {
     pub antenna: Option<Label>,
     /// Reader or device behind the decoder, as sent.
     pub reader: Option<Label>,
+    /// Device in front of the reader where the protocol tells both (MYLAPS), as sent.
+    pub device: Option<Label>,
     /// How often the chip was seen in this detection.
     pub hits: Option<u32>,
     /// Signal strength in the decoder's own unit.
@@ -108,6 +110,7 @@ impl ChipRead {
             stamp,
             antenna: None,
             reader: None,
+            device: None,
             hits: None,
             rssi: None,
             position: None,
@@ -144,7 +147,7 @@ impl ChipRead {
             }
             Stamp::Utc(instant) => field(&instant.as_millisecond().to_le_bytes()),
         }
-        for label in [&self.antenna, &self.reader] {
+        for label in [&self.antenna, &self.reader, &self.device] {
             match label {
                 None => field(b""),
                 Some(Label::Number(number)) => field(&number.to_le_bytes()),

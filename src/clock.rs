@@ -1,1 +1,369 @@
-//! Decoder stamps to UTC. (To be completed.)
+//! Decoder stamps to UTC: pure, and the only place that knows the rules.
+//!
+//! A decoder's stamp is wall time in a zone that is not on the wire. It is data and kept as sent; this is done as
+//! late as possible, with the zone from the configuration and the box's time of receipt. Every case has one rule:
+//!
+//! | stamp | UTC | doubt |
+//! |---|---|---|
+//! | UTC on the wire | as it is | – |
+//! | local, in normal time | the zone's offset then | – |
+//! | local, more than 24 h from the receipt of a live read (and the box knows the time) | as stamped | [`Doubt::Far`] |
+//! | local, skipped in spring: the wall time does not exist | the offset *before* the change: the decoder's clock has not been changed yet | [`Doubt::Gap`] |
+//! | local, occurs twice in autumn | the one nearer to the receipt | [`Doubt::Fold`] if that is more than 30 min away (a rewind: it cannot be known) |
+//! | time of day only | on the day that puts it nearest to the receipt (23:59:59.9 received at 00:00:00.3 is yesterday's) | [`Doubt::NoDate`] |
+//! | date `0000-00-NN`, or a year up to 2000 | its time of day, as above: the decoder's clock was never set | [`Doubt::ClockUnset`] |
+//! | undated, received while the box's own clock was not set (a Pi has none that runs without power) | as above | [`Doubt::BoxClockUnset`] |
+//! | beyond the calendar's ends | the receipt | [`Doubt::OutOfRange`] |
+//!
+//! An undated read that the decoder had stored (`replay`) gets the same day rule and the same doubt: its day cannot
+//! be known from the receipt, the nearest is a guess. One doubt is told, the one that matters most to the timer:
+//! box clock, then decoder clock, then the zone's change. Fractions below a millisecond are cut off.
+
+use std::fmt;
+
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{Span, Timestamp, ToSpan};
+use serde::{Deserialize, Serialize};
+
+use crate::chip::Stamp;
+
+/// A stamp as an instant, and why it may be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// UTC, whole milliseconds.
+    pub utc: Timestamp,
+    /// What a timer should look at, if anything.
+    pub doubt: Option<Doubt>,
+}
+
+/// Why an instant may not be what the decoder meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// The wall time does not exist: it is in the hour that spring skips.
+    Gap,
+    /// The wall time occurs twice in autumn and the receipt does not tell which.
+    Fold,
+    /// The stamp has no date.
+    NoDate,
+    /// The stamp's date is one of a clock that was never set.
+    ClockUnset,
+    /// The stamp has no date and the box did not know its own when it was received.
+    BoxClockUnset,
+    /// A live read stamped more than a day from its receipt.
+    Far,
+    /// The stamp is no instant of the calendar.
+    OutOfRange,
+}
+
+impl Doubt {
+    /// Stable name, as in problems and exports.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Gap => "decoder_time_skipped",
+            Self::Fold => "decoder_time_twice",
+            Self::NoDate => "decoder_time_no_date",
+            Self::ClockUnset => "decoder_clock_unset",
+            Self::BoxClockUnset => "box_clock_unset",
+            Self::Far => "decoder_clock_far",
+            Self::OutOfRange => "decoder_time_out_of_range",
+        }
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gap => {
+                "the decoder's time is in the hour that the change to summer time skips; it was taken as winter time. \
+                 Compare the decoder's clock and the configured `timezone`"
+            }
+            Self::Fold => {
+                "the decoder's time occurs twice in the night of the change to winter time; of the two, the one nearer \
+                 to the receipt was taken, which may be an hour wrong. Compare with other reads of the same chip"
+            }
+            Self::NoDate => {
+                "the decoder sends a time without a date; the day nearest to the receipt was taken. Set the decoder's \
+                 date, and check the day of reads that were stored earlier"
+            }
+            Self::ClockUnset => {
+                "the decoder's clock was never set; its time of day was taken as it is, on the day nearest to the \
+                 receipt. Set the decoder's clock and correct the times of these reads by the difference"
+            }
+            Self::BoxClockUnset => {
+                "the decoder sends no date and this box did not know its own; the day is wrong. Give the box a network \
+                 or a clock, and correct the day of these reads"
+            }
+            Self::Far => {
+                "the decoder's time is more than a day from the box's; it was taken as stamped. Compare the decoder's \
+                 date, the configured `timezone` and the box's clock"
+            }
+            Self::OutOfRange => {
+                "the decoder's time is no time of the calendar; the time of receipt was taken. Look at the raw record \
+                 and the decoder's clock"
+            }
+        })
+    }
+}
+
+/// A year up to this one is that of a clock that was never set: 1970 and 2000 are where they start.
+const UNSET_YEAR: i16 = 2000;
+/// A box whose clock shows an earlier year has not been told the time yet.
+const BOX_YEAR: i16 = 2025;
+const FOLD_LIMIT_MS: i64 = 30 * 60 * 1000;
+const FAR_LIMIT_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// The instant that `stamp` means in `zone`, for a read received at `received` (box clock). `replay`: the decoder
+/// said that the read was stored earlier, so the receipt tells little.
+pub fn resolve(stamp: &Stamp, zone: &TimeZone, received: Timestamp, replay: bool) -> Resolved {
+    let resolved = match *stamp {
+        Stamp::Utc(instant) => Some(Resolved { utc: instant, doubt: None }),
+        Stamp::Local(local) if local.year() > UNSET_YEAR => dated(local, zone, received, replay),
+        Stamp::Local(local) => undated(local.time(), zone, received, Doubt::ClockUnset),
+        Stamp::TimeOfDay { time, day: Some(_) } => undated(time, zone, received, Doubt::ClockUnset),
+        Stamp::TimeOfDay { time, day: None } => undated(time, zone, received, Doubt::NoDate),
+    };
+    let resolved = resolved.unwrap_or(Resolved { utc: received, doubt: Some(Doubt::OutOfRange) });
+    Resolved { utc: whole_ms(resolved.utc), ..resolved }
+}
+
+/// Decoder clock minus box clock in milliseconds, for a clock reading that arrived at `received`.
+pub fn offset_ms(clock: &Stamp, zone: &TimeZone, received: Timestamp) -> i64 {
+    let decoder = match *clock {
+        // An unset clock is shown with its whole error, not with that of its time of day.
+        Stamp::Local(local) => one_of(local, zone, received).map_or(received, |(utc, _)| utc),
+        _ => resolve(clock, zone, received, false).utc,
+    };
+    decoder.as_millisecond() - received.as_millisecond()
+}
+
+fn dated(local: DateTime, zone: &TimeZone, received: Timestamp, replay: bool) -> Option<Resolved> {
+    let (utc, doubt) = one_of(local, zone, received)?;
+    let far = !replay && box_clock_set(received) && distance_ms(utc, received) > FAR_LIMIT_MS;
+    Some(Resolved { utc, doubt: if far { Some(Doubt::Far) } else { doubt } })
+}
+
+/// The day that puts `time` nearest to the receipt. Yesterday, today and tomorrow in the decoder's zone are enough:
+/// two of them are at most 25 h apart.
+fn undated(time: Time, zone: &TimeZone, received: Timestamp, doubt: Doubt) -> Option<Resolved> {
+    let here = zone.to_datetime(received);
+    let days: [Span; 3] = [0.days(), -1.days(), 1.days()];
+    let candidate = |day: Span| {
+        let date: Date = here.date().checked_add(day).ok()?;
+        one_of(date.to_datetime(time), zone, received).map(|(utc, _)| utc)
+    };
+    let utc = days.into_iter().filter_map(candidate).min_by_key(|utc| distance_ms(*utc, received))?;
+    let doubt = if box_clock_set(received) { doubt } else { Doubt::BoxClockUnset };
+    Some(Resolved { utc, doubt: Some(doubt) })
+}
+
+fn box_clock_set(received: Timestamp) -> bool {
+    TimeZone::UTC.to_datetime(received).year() >= BOX_YEAR
+}
+
+/// A wall time as the instant it means, by the rules for the hours that spring skips and autumn repeats.
+fn one_of(local: DateTime, zone: &TimeZone, received: Timestamp) -> Option<(Timestamp, Option<Doubt>)> {
+    let ambiguous = zone.to_ambiguous_timestamp(local);
+    match ambiguous.offset() {
+        AmbiguousOffset::Unambiguous { .. } => Some((ambiguous.compatible().ok()?, None)),
+        AmbiguousOffset::Gap { .. } => Some((ambiguous.later().ok()?, Some(Doubt::Gap))),
+        AmbiguousOffset::Fold { before, after } => {
+            let both = [before, after].into_iter().filter_map(|offset| offset.to_timestamp(local).ok());
+            let utc = both.min_by_key(|utc| distance_ms(*utc, received))?;
+            let known = distance_ms(utc, received) <= FOLD_LIMIT_MS;
+            Some((utc, (!known).then_some(Doubt::Fold)))
+        }
+    }
+}
+
+/// Cannot overflow: the calendar spans 2e4 years, 6e14 ms.
+fn distance_ms(one: Timestamp, other: Timestamp) -> i64 {
+    (one.as_millisecond() - other.as_millisecond()).abs()
+}
+
+fn whole_ms(instant: Timestamp) -> Timestamp {
+    // Towards 1970, so it stays inside the calendar also at its ends (where `from_millisecond` refuses).
+    let nanos = instant.subsec_nanosecond();
+    Timestamp::new(instant.as_second(), nanos - nanos % 1_000_000).unwrap_or(instant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn madrid() -> TimeZone {
+        TimeZone::get("Europe/Madrid").unwrap()
+    }
+
+    /// UTC and doubt of a live read, as text.
+    fn live(stamp: &str, received: &str) -> (String, Option<Doubt>) {
+        told(stamp, received, false)
+    }
+
+    fn told(stamp: &str, received: &str, replay: bool) -> (String, Option<Doubt>) {
+        let resolved = resolve(&stamp.parse().unwrap(), &madrid(), received.parse().unwrap(), replay);
+        (format!("{:.3}", resolved.utc), resolved.doubt)
+    }
+
+    fn sure(utc: &str) -> (String, Option<Doubt>) {
+        (utc.to_owned(), None)
+    }
+
+    fn doubted(utc: &str, doubt: Doubt) -> (String, Option<Doubt>) {
+        (utc.to_owned(), Some(doubt))
+    }
+
+    #[test]
+    fn a_time_on_the_wire_in_utc_is_taken_as_it_is() {
+        assert_eq!(live("2026-03-06T20:27:47.350Z", "2020-01-01T00:00:00Z"), sure("2026-03-06T20:27:47.350Z"));
+    }
+
+    #[test]
+    fn local_time_gets_the_offset_of_its_own_season() {
+        assert_eq!(live("2026-03-06T20:27:47.350", "2026-03-06T19:27:48Z"), sure("2026-03-06T19:27:47.350Z"));
+        assert_eq!(live("2026-07-06T20:27:47.350", "2026-07-06T18:27:48Z"), sure("2026-07-06T18:27:47.350Z"));
+    }
+
+    #[test]
+    fn a_time_that_spring_skips_is_that_of_a_decoder_not_yet_changed() {
+        // 29 March 2026, 02:00 -> 03:00. A decoder still on winter time shows 02:30 at 01:30 UTC.
+        let expected = doubted("2026-03-29T01:30:00.000Z", Doubt::Gap);
+        assert_eq!(live("2026-03-29T02:30:00.000", "2026-03-29T01:30:01Z"), expected);
+    }
+
+    #[test]
+    fn a_time_that_autumn_repeats_is_the_one_at_which_it_was_received() {
+        // 25 October 2026, 03:00 -> 02:00: 02:30 is 00:30 UTC and 01:30 UTC.
+        let stamp = "2026-10-25T02:30:00.000";
+        assert_eq!(live(stamp, "2026-10-25T00:30:01Z"), sure("2026-10-25T00:30:00.000Z"));
+        assert_eq!(live(stamp, "2026-10-25T01:30:01Z"), sure("2026-10-25T01:30:00.000Z"));
+        assert_eq!(live(stamp, "2026-10-25T02:00:00Z"), sure("2026-10-25T01:30:00.000Z"));
+    }
+
+    #[test]
+    fn a_time_that_autumn_repeats_cannot_be_known_when_it_comes_late() {
+        let expected = doubted("2026-10-25T01:30:00.000Z", Doubt::Fold);
+        assert_eq!(told("2026-10-25T02:30:00.000", "2026-10-25T02:00:00.001Z", true), expected);
+        assert_eq!(told("2026-10-25T02:30:00.000", "2026-10-27T02:00:00Z", true), expected);
+    }
+
+    #[test]
+    fn a_time_without_a_date_is_of_the_day_nearest_to_its_receipt() {
+        let day = |utc| doubted(utc, Doubt::NoDate);
+        assert_eq!(live("12:00:00.000", "2026-07-06T10:00:00.2Z"), day("2026-07-06T10:00:00.000Z"));
+        // Around local midnight (22:00 UTC in summer), either way.
+        assert_eq!(live("23:59:59.900", "2026-07-06T22:00:00.3Z"), day("2026-07-06T21:59:59.900Z"));
+        assert_eq!(live("00:00:00.100", "2026-07-06T21:59:59.8Z"), day("2026-07-06T22:00:00.100Z"));
+        // Around UTC midnight nothing happens in Madrid.
+        assert_eq!(live("01:59:59.900", "2026-07-07T00:00:00.3Z"), day("2026-07-06T23:59:59.900Z"));
+    }
+
+    #[test]
+    fn a_time_without_a_date_is_right_on_the_days_of_the_change() {
+        let day = |utc| doubted(utc, Doubt::NoDate);
+        assert_eq!(live("23:59:59.000", "2026-03-28T23:00:01Z"), day("2026-03-28T22:59:59.000Z"));
+        assert_eq!(live("03:00:00.500", "2026-03-29T01:00:01Z"), day("2026-03-29T01:00:00.500Z"));
+        assert_eq!(live("02:30:00.000", "2026-10-25T00:30:01Z"), day("2026-10-25T00:30:00.000Z"));
+        assert_eq!(live("02:30:00.000", "2026-10-25T01:30:01Z"), day("2026-10-25T01:30:00.000Z"));
+        assert_eq!(live("23:59:59.000", "2026-10-25T23:00:01Z"), day("2026-10-25T22:59:59.000Z"));
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_counts_as_a_time_of_day() {
+        let expected = doubted("2026-07-06T10:00:00.000Z", Doubt::ClockUnset);
+        for stamp in ["1970-01-01T12:00:00.000", "2000-01-03T12:00:00.000", "0000-00-00T12:00:00.000"] {
+            assert_eq!(live(stamp, "2026-07-06T10:00:01Z"), expected, "{stamp}");
+        }
+        assert_eq!(live("0000-00-02T12:00:00.000", "2026-07-06T10:00:01Z"), expected);
+    }
+
+    #[test]
+    fn a_stored_read_without_a_date_is_always_in_doubt() {
+        let expected = doubted("2026-07-06T10:00:00.000Z", Doubt::NoDate);
+        assert_eq!(told("12:00:00.000", "2026-07-06T10:00:01Z", true), expected);
+    }
+
+    #[test]
+    fn a_box_that_did_not_know_its_own_date_says_so_and_blames_no_decoder() {
+        let expected = doubted("1970-01-01T11:00:00.000Z", Doubt::BoxClockUnset);
+        assert_eq!(live("12:00:00.000", "1970-01-01T11:00:09Z"), expected);
+        assert_eq!(live("2026-07-06T12:00:00.000", "1970-01-01T00:00:09Z"), sure("2026-07-06T10:00:00.000Z"));
+    }
+
+    #[test]
+    fn a_live_read_stamped_more_than_a_day_away_is_kept_as_stamped_and_doubted() {
+        let stamp = "2026-07-06T12:00:00.000";
+        assert_eq!(live(stamp, "2026-07-07T10:00:00Z"), sure("2026-07-06T10:00:00.000Z"));
+        assert_eq!(live(stamp, "2026-07-07T10:00:00.001Z"), doubted("2026-07-06T10:00:00.000Z", Doubt::Far));
+        assert_eq!(live(stamp, "2026-07-01T10:00:00Z"), doubted("2026-07-06T10:00:00.000Z", Doubt::Far));
+        assert_eq!(told(stamp, "2026-07-20T10:00:00Z", true), sure("2026-07-06T10:00:00.000Z"));
+    }
+
+    #[test]
+    fn the_cloud_gets_whole_milliseconds() {
+        let stamp = Stamp::Utc("2026-07-06T10:00:00.123999Z".parse().unwrap());
+        let resolved = resolve(&stamp, &madrid(), "2026-07-06T10:00:00Z".parse().unwrap(), false);
+        assert_eq!(resolved.utc, "2026-07-06T10:00:00.123Z".parse().unwrap());
+    }
+
+    #[test]
+    fn the_offset_of_a_decoder_clock_is_decoder_minus_box() {
+        let offset =
+            |stamp: &str, box_time: &str| offset_ms(&stamp.parse().unwrap(), &madrid(), box_time.parse().unwrap());
+        assert_eq!(offset("2026-07-06T12:00:01.500", "2026-07-06T10:00:00Z"), 1_500);
+        assert_eq!(offset("11:59:59.000", "2026-07-06T10:00:00Z"), -1_000);
+        assert_eq!(offset("2026-10-25T02:30:00.000", "2026-10-25T01:30:00Z"), 0);
+        assert_eq!(offset("1970-01-01T01:00:00.000", "2026-07-06T10:00:00Z"), -1_783_332_000_000);
+    }
+
+    #[test]
+    fn every_doubt_has_a_name_of_its_own_and_tells_what_to_do() {
+        use Doubt::{BoxClockUnset, ClockUnset, Far, Fold, Gap, NoDate, OutOfRange};
+        let all = [Gap, Fold, NoDate, ClockUnset, BoxClockUnset, Far, OutOfRange];
+        let codes: std::collections::BTreeSet<_> = all.iter().map(|doubt| doubt.code()).collect();
+        assert_eq!(codes.len(), all.len());
+        for doubt in all {
+            let text = doubt.to_string();
+            assert!(["Set ", "Compare ", "Give ", "Look "].iter().any(|verb| text.contains(verb)), "{text}");
+        }
+    }
+
+    fn stamps() -> impl Strategy<Value = Stamp> {
+        let time = (0i8..24, 0i8..60, 0i8..60, 0i32..1_000_000_000)
+            .prop_map(|(hour, minute, second, nanos)| Time::new(hour, minute, second, nanos).unwrap());
+        let date =
+            (-9999i16..=9999, 1i8..=12, 1i8..=28).prop_map(|(year, month, day)| jiff::civil::date(year, month, day));
+        let instant = (Timestamp::MIN.as_second()..=Timestamp::MAX.as_second())
+            .prop_map(|second| Timestamp::from_second(second).unwrap());
+        prop_oneof![
+            (date, time.clone()).prop_map(|(date, time)| Stamp::Local(date.to_datetime(time))),
+            Just(Stamp::Local(DateTime::MIN)),
+            Just(Stamp::Local(DateTime::MAX)),
+            (time, proptest::option::of(any::<u32>())).prop_map(|(time, day)| Stamp::TimeOfDay { time, day }),
+            instant.prop_map(Stamp::Utc),
+            Just(Stamp::Utc(Timestamp::MIN)),
+            Just(Stamp::Utc(Timestamp::MAX)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_stamp_and_no_receipt_makes_it_panic(
+            stamp in stamps(),
+            received in prop_oneof![
+                Just(Timestamp::MIN),
+                Just(Timestamp::MAX),
+                (Timestamp::MIN.as_second()..=Timestamp::MAX.as_second()).prop_map(|s| Timestamp::from_second(s).unwrap()),
+            ],
+            zone in prop_oneof![Just("UTC"), Just("Europe/Madrid"), Just("Pacific/Apia"), Just("America/St_Johns")],
+            replay: bool,
+        ) {
+            let zone = TimeZone::get(zone).unwrap();
+            let resolved = resolve(&stamp, &zone, received, replay);
+            prop_assert!(resolved.utc == received || resolved.utc.as_nanosecond() % 1_000_000 == 0);
+            offset_ms(&stamp, &zone, received);
+        }
+    }
+}

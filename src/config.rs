@@ -1,4 +1,15 @@
 //! The configuration: defaults < file < environment `PASSBRIDGE__SECTION__KEY` < flags -> a validated [`Config`].
+//!
+//! What must hold: a [`Config`] is right as a whole: every name, range, zone, address and option was judged, so nobody
+//! judges it again. A mistake is one line that names the place, the key, the value and what is allowed. The API key
+//! is in no error, no `Debug` and not in the file itself.
+//!
+//! Hidden: merging and positions (`layers`), the forms of values (`value`), where a key may come from (`secret`).
+
+mod layers;
+mod load;
+mod secret;
+mod value;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,10 +17,15 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use self::layers::ConfigError;
+pub use self::load::{LoadOptions, Loaded};
+pub(crate) use self::load::{protocol, zone};
+pub(crate) use self::secret::same;
 use crate::protocol::{Settings, Spec};
+use crate::rufus::KeyHeader;
 
 /// Everything the daemon needs, checked.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Name of the box, shown everywhere.
     pub name: String,
@@ -31,7 +47,7 @@ pub struct Config {
     pub log: LogConfig,
 }
 
-/// `[[decoder]]`
+/// `[[decoder]]`. Its options may hold a decoder's password, so its `Debug` leaves their values out.
 #[derive(Clone)]
 pub struct DecoderConfig {
     /// Unique; the identity of its position and backup.
@@ -80,14 +96,18 @@ pub enum Address {
 }
 
 /// `[cloud]`
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct CloudConfig {
     /// Base URL without a slash at the end.
     pub url: url::Url,
-    /// Device whose active session receives.
-    pub device_id: String,
+    /// Device whose active session receives the passings of decoders that name none of their own; `None` only if
+    /// every decoder names one. [`Config::device_of`] answers for a decoder.
+    pub device_id: Option<String>,
     /// The key; never printed.
     pub api_key: SecretString,
+    /// The header that carries the key. By default both: the cloud takes either, its first generation knew only `api_key`, and
+    /// some proxies drop a name with an underscore.
+    pub header: KeyHeader,
     /// How the session is found.
     pub session: SessionMode,
 }
@@ -150,6 +170,8 @@ pub struct KeepConfig {
 pub struct StatusConfig {
     /// Where the page listens; `None`: nowhere.
     pub listen: Option<SocketAddr>,
+    /// What a client must show. Always there when `listen` is beyond loopback.
+    pub token: Option<SecretString>,
 }
 
 /// `[log]`
@@ -172,4 +194,62 @@ pub enum LogFormat {
     Plain,
     /// One JSON object per line.
     Json,
+}
+
+impl Config {
+    /// The device that a decoder's passings go to; `None` without `[cloud]`.
+    pub fn device_of<'a>(&'a self, decoder: &'a DecoderConfig) -> Option<&'a str> {
+        let cloud = self.cloud.as_ref()?;
+        decoder.device_id.as_deref().or(cloud.device_id.as_deref())
+    }
+}
+
+impl Default for UploadConfig {
+    fn default() -> Self {
+        Self {
+            batch_max: 100,
+            linger: Duration::from_millis(200),
+            min_interval: Duration::from_millis(250),
+            retry_max: Duration::from_secs(60),
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for PassingConfig {
+    fn default() -> Self {
+        Self { bibs: None, tag: TagCode::Raw, dead_time: Duration::ZERO }
+    }
+}
+
+impl Default for KeepConfig {
+    fn default() -> Self {
+        Self { days: 30, max_bytes: 2_000_000_000 }
+    }
+}
+
+impl Default for StatusConfig {
+    fn default() -> Self {
+        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 8470))), token: None }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+impl std::fmt::Debug for DecoderConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DecoderConfig")
+            .field("name", &self.name)
+            .field("protocol", &self.protocol.name)
+            .field("address", &self.address.to_string())
+            .field("timezone", &self.timezone.iana_name())
+            .field("device_id", &self.device_id)
+            .field("rewind", &self.rewind)
+            .field("set", &self.set.keys().collect::<Vec<_>>())
+            .finish()
+    }
 }

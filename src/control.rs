@@ -1,1 +1,286 @@
-//! (To be written.)
+//! The control socket: how commands ask the daemon that runs. One JSON request per line, one JSON answer per line.
+//!
+//! Must hold: whoever may open the socket (mode 0660: the service's user and group) may ask; nothing here changes what
+//! is kept. A client that says nothing, too much, or never listens costs a bounded buffer for a bounded time.
+//!
+//! Rejected: asking over HTTP. The page may be switched off, and a local command should need no token.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+use crate::status::Board;
+
+/// Longest request, in bytes.
+const REQUEST_LIMIT: u64 = 64 << 10;
+/// Longest answer, in bytes: a status with every decoder and problem is far below.
+const ANSWER_LIMIT: u64 = 16 << 20;
+/// Clients at once; the next one waits.
+const CLIENTS: usize = 16;
+/// A client that is silent for so long is let go.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long an answer may take to write, or, for a client, to come.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// The [`crate::status::Snapshot`].
+    Status,
+    /// `{"durable": N}`: the last sequence number that would survive a power cut.
+    Durable,
+}
+
+/// Why the daemon gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens.
+    #[error("passbridge does not run here (nobody listens at {})", .0.display())]
+    NotRunning(PathBuf),
+    /// This user may not ask.
+    #[error("this user may not ask passbridge at {}: use sudo, or join the group of the service", .0.display())]
+    Forbidden(PathBuf),
+    /// It runs, but the answer failed.
+    #[error("passbridge gives no answer at {}: {why}", path.display())]
+    NoAnswer {
+        /// The socket.
+        path: PathBuf,
+        /// What was seen.
+        why: String,
+    },
+    /// The socket cannot be made.
+    #[error("the control socket {} cannot be made: {source}", path.display())]
+    Bind {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        let message = error.to_string();
+        match error {
+            ControlError::NotRunning(_) | ControlError::NoAnswer { .. } => Self::unavailable(message),
+            ControlError::Forbidden(_) => Self::permission(message),
+            ControlError::Bind { .. } => Self::config(message),
+        }
+    }
+}
+
+/// Where the socket of a data directory is.
+pub fn socket_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("control.sock")
+}
+
+/// The daemon's end, listening. Its file is removed when it goes.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // One that stays behind is removed by the next start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Socket {
+    /// Makes the socket of `data_dir`, in place of one that a killed process left behind. The caller holds the data
+    /// directory's lock, so no other daemon listens there.
+    ///
+    /// # Errors
+    /// [`ControlError::Bind`], as when the path is longer than the 107 bytes a socket may have.
+    pub fn bind(data_dir: &Path) -> Result<Self, ControlError> {
+        let path = socket_path(data_dir);
+        let bind = || {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let listener = UnixListener::bind(&path)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
+            Ok(listener)
+        };
+        match bind() {
+            Ok(listener) => Ok(Self { listener, path }),
+            Err(source) => Err(ControlError::Bind { path, source }),
+        }
+    }
+
+    /// Answers until `stop`.
+    pub async fn serve(self, board: Board, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(CLIENTS));
+        loop {
+            let accepting = async {
+                let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+                (self.listener.accept().await, place)
+            };
+            let (accepted, place) = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = accepting => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (board, stop) = (board.clone(), stop.clone());
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            // A client that goes away in the middle is its own matter.
+                            _ = answer(stream, &board) => {}
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("control socket: {error}");
+                    tokio::time::sleep(Duration::from_millis(200)).await; // out of descriptors: do not spin
+                }
+            }
+        }
+    }
+}
+
+async fn answer(stream: UnixStream, board: &Board) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    loop {
+        let mut line = Vec::new();
+        let mut limited = (&mut read).take(REQUEST_LIMIT);
+        let reading = limited.read_until(b'\n', &mut line);
+        let length = timeout(SILENCE, reading).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        if length == 0 {
+            return Ok(());
+        }
+        let whole = line.ends_with(b"\n");
+        let answer = match serde_json::from_slice(&line) {
+            Ok(Request::Status) => serde_json::to_value(board.snapshot())?,
+            Ok(Request::Durable) => json!({ "durable": board.snapshot().journal.durable }),
+            Err(_) if !whole && line.len() as u64 == REQUEST_LIMIT => json!({ "error": "the request is too long" }),
+            Err(error) => json!({ "error": format!("no such request: {error}") }),
+        };
+        let mut text = serde_json::to_vec(&answer)?;
+        text.push(b'\n');
+        timeout(ANSWER_TIME, write.write_all(&text)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        if !whole {
+            return Ok(());
+        }
+    }
+}
+
+/// Asks the daemon of `data_dir`.
+///
+/// # Errors
+/// [`ControlError`] unless the daemon answered.
+pub async fn ask(data_dir: &Path, request: Request) -> Result<Value, ControlError> {
+    let path = socket_path(data_dir);
+    let asking = async {
+        let mut stream = UnixStream::connect(&path).await?;
+        let mut text = serde_json::to_vec(&request)?;
+        text.push(b'\n');
+        stream.write_all(&text).await?;
+        let mut line = Vec::new();
+        BufReader::new(stream).take(ANSWER_LIMIT).read_until(b'\n', &mut line).await?;
+        Ok(serde_json::from_slice::<Value>(&line)?)
+    };
+    let answered: io::Result<Value> =
+        timeout(ANSWER_TIME, asking).await.unwrap_or_else(|_| Err(io::Error::other("no answer within 5 s")));
+    let value = match answered {
+        Ok(value) => value,
+        Err(error) => {
+            return Err(match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NotRunning(path),
+                io::ErrorKind::PermissionDenied => ControlError::Forbidden(path),
+                _ => ControlError::NoAnswer { path, why: error.to_string() },
+            });
+        }
+    };
+    match value.get("error").and_then(Value::as_str) {
+        Some(why) => Err(ControlError::NoAnswer { why: why.to_owned(), path }),
+        None => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Snapshot;
+
+    fn serve(dir: &Path) -> (Board, CancellationToken, tokio::task::JoinHandle<()>) {
+        let (board, stop) = (Board::new("finish"), CancellationToken::new());
+        let socket = Socket::bind(dir).unwrap();
+        let task = tokio::spawn(socket.serve(board.clone(), stop.clone()));
+        (board, stop, task)
+    }
+
+    #[tokio::test]
+    async fn a_command_is_told_what_the_board_knows() {
+        let dir = tempfile::tempdir().unwrap();
+        let (board, _stop, _task) = serve(dir.path());
+        board.journal(|journal| journal.durable = 17);
+        let status = ask(dir.path(), Request::Status).await.unwrap();
+        assert_eq!(serde_json::from_value::<Snapshot>(status).unwrap().name, "finish");
+        assert_eq!(ask(dir.path(), Request::Durable).await.unwrap(), json!({ "durable": 17 }));
+        let mode = std::fs::metadata(socket_path(dir.path())).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_does_not_run_is_said_to_be_so_also_after_it_was_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(ask(dir.path(), Request::Status).await, Err(ControlError::NotRunning(_))));
+        let socket = std::os::unix::net::UnixListener::bind(socket_path(dir.path())).unwrap();
+        drop(socket); // the file stays, as after kill -9
+        let error = ask(dir.path(), Request::Status).await.unwrap_err();
+        assert!(matches!(error, ControlError::NotRunning(_)));
+        assert_eq!(Failure::from(error).exit_code(), 69);
+        let (_board, stop, task) = serve(dir.path());
+        ask(dir.path(), Request::Status).await.unwrap();
+        stop.cancel();
+        task.await.unwrap();
+        assert!(!socket_path(dir.path()).exists());
+    }
+
+    #[tokio::test]
+    async fn nonsense_gets_an_error_and_the_next_request_its_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_board, _stop, _task) = serve(dir.path());
+        let stream = UnixStream::connect(socket_path(dir.path())).await.unwrap();
+        let (read, mut write) = stream.into_split();
+        let mut lines = BufReader::new(read).lines();
+        for nonsense in ["hello\n", "\n", "{\"cmd\":\"shutdown\"}\n", "\u{fffd}\n"] {
+            write.write_all(nonsense.as_bytes()).await.unwrap();
+            let answer = lines.next_line().await.unwrap().unwrap();
+            assert!(answer.contains("no such request"), "{answer}");
+        }
+        write.write_all(b"{\"cmd\":\"durable\"}\n").await.unwrap();
+        assert_eq!(lines.next_line().await.unwrap().unwrap(), "{\"durable\":0}");
+        write.write_all(&vec![b'x'; REQUEST_LIMIT as usize + 10]).await.unwrap();
+        assert!(lines.next_line().await.unwrap().unwrap().contains("too long"));
+        assert_eq!(lines.next_line().await.ok().flatten(), None, "the connection ends");
+    }
+
+    #[tokio::test]
+    async fn a_path_too_long_for_a_socket_is_a_configuration_error_that_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("x".repeat(100));
+        std::fs::create_dir(&deep).unwrap();
+        let error = Socket::bind(&deep).unwrap_err();
+        assert_eq!(Failure::from(error).exit_code(), 78);
+    }
+}

@@ -1,1 +1,369 @@
-//! (To be written.)
+//! The daemon: every task of the way of a read, started in order, watched, and stopped in order.
+//!
+//! Must hold:
+//! * No task dies alone: one that ends by itself ends the process with a reason, and systemd starts it again.
+//! * Faults of the configuration (a port in use, a key that no header can carry) show at the start, before anything
+//!   is kept, and end with exit code 78.
+//! * Stopping takes at most 10 s: links stop reading and keep what they have, the request in flight is finished,
+//!   the journal checkpoints last.
+//!
+//! `demo` and the tests run this same value against simulated decoders and a simulated cloud.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{CloudConfig, Config};
+use crate::control::Socket;
+use crate::failure::Failure;
+use crate::journal::{Journal, JournalConfig, OpenError};
+use crate::link;
+use crate::passing::{BibFile, Bibs, Mapper};
+use crate::rufus;
+use crate::service;
+use crate::status::{Board, Snapshot};
+use crate::uplink::{self, UplinkConfig};
+use crate::web;
+
+/// Size at which the log begins a new volume: about 400,000 reads, a third of a second of replay.
+const VOLUME_BYTES: u64 = 64 * 1024 * 1024;
+/// How long the tasks may take to stop; the journal's last checkpoint comes on top, within systemd's patience.
+const STOP_LIMIT: Duration = Duration::from_millis(9_500);
+
+/// A running box.
+pub struct Daemon {
+    board: Board,
+    journal: Journal,
+    stop: CancellationToken,
+    tasks: JoinSet<(String, Result<(), Failure>)>,
+    /// Where the status page listens.
+    pub status_address: Option<SocketAddr>,
+    /// Where each listening decoder port is, by decoder name.
+    pub listening: BTreeMap<String, SocketAddr>,
+}
+
+impl Daemon {
+    /// Starts everything. `warnings` are shown as problems.
+    ///
+    /// # Errors
+    /// Configuration (78): a port in use, options a protocol does not take, a key no header can carry. Unavailable (69): the
+    /// data directory is in use. I/O (74): the journal cannot be opened.
+    pub async fn start(config: Config, warnings: &[String]) -> Result<Self, Failure> {
+        rufus::install_tls();
+        let board = Board::new(&config.name);
+        for (at, warning) in warnings.iter().enumerate() {
+            board.raise("configuration", &(at + 1).to_string(), warning);
+        }
+        let client = config.cloud.as_ref().map(|cloud| client(cloud, &config)).transpose()?;
+        let mut ports = Vec::new();
+        for decoder in &config.decoders {
+            let port = link::bind(decoder).await.map_err(|error| Failure::config(error.to_string()))?;
+            ports.push((decoder.clone(), port));
+        }
+        let web = match config.status.listen {
+            Some(address) => Some(web::bind(address).await.map_err(|error| Failure::config(error.to_string()))?),
+            None => None,
+        };
+        let journal = Journal::open(journal_config(&config), board.clone()).map_err(|error| match error {
+            OpenError::InUse(_) => Failure::unavailable(error.to_string()),
+            OpenError::Io { .. } => Failure::io(error.to_string()),
+        })?;
+        let socket = Socket::bind(&config.data_dir).map_err(|error| Failure::io(error.to_string()))?;
+        let mut daemon = Self {
+            board,
+            journal,
+            stop: CancellationToken::new(),
+            tasks: JoinSet::new(),
+            status_address: web.as_ref().and_then(|listener| listener.local_addr()),
+            listening: BTreeMap::new(),
+        };
+        let (board, stop) = (daemon.board.clone(), daemon.stop.clone());
+        let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
+        daemon.spawn("chores", chores(daemon.journal.clone(), board.clone(), stop.clone(), started));
+        if let Some(listener) = web {
+            let token = config.status.token.clone();
+            let serve = web::serve(listener, board.clone(), token, stop.clone());
+            daemon.spawn("status page", async move {
+                serve.await;
+                Ok(())
+            });
+        }
+        let serve = socket.serve(board.clone(), stop.clone());
+        daemon.spawn("control socket", async move {
+            serve.await;
+            Ok(())
+        });
+        if let Some(client) = client {
+            daemon.start_uplinks(&config, &client).await;
+        }
+        for (decoder, port) in ports {
+            if let Some(address) = port.local_addr() {
+                daemon.listening.insert(decoder.name.clone(), address);
+            }
+            let name = format!("link of decoder `{}`", decoder.name);
+            let link = link::run(decoder, port, daemon.journal.clone(), board.clone(), stop.clone());
+            daemon.spawn(&name, async move { link.await.map_err(|error| Failure::io(error.to_string())) });
+        }
+        Ok(daemon)
+    }
+
+    async fn start_uplinks(&mut self, config: &Config, client: &rufus::Client) {
+        let Some(cloud) = &config.cloud else { return };
+        let bibs = match &config.passing.bibs {
+            None => Bibs::none(),
+            Some(path) => {
+                let (file, bibs) = BibFile::open(path, &self.board).await;
+                let follow = file.follow(self.stop.clone());
+                self.spawn("bib file", async move {
+                    follow.await;
+                    Ok(())
+                });
+                bibs
+            }
+        };
+        let mut devices: BTreeMap<&str, Vec<Box<str>>> = BTreeMap::new();
+        for decoder in &config.decoders {
+            if let Some(device) = config.device_of(decoder) {
+                devices.entry(device).or_default().push(decoder.name.as_str().into());
+            }
+        }
+        for (device, decoders) in devices {
+            let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
+            let mapper = Mapper::new(config.passing.tag, bibs.clone(), zones, self.board.clone());
+            let mapper = Mutex::new(mapper);
+            let uplink = UplinkConfig {
+                device: device.into(),
+                decoders,
+                name: config.name.clone(),
+                session: cloud.session,
+                upload: config.upload,
+            };
+            let fields = move |read: &_| {
+                let fields = mapper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).fields(read);
+                uplink::Fields { time_ms: fields.time_ms, bib: fields.bib, chip: fields.chip }
+            };
+            let (client, journal) = (client.clone(), self.journal.clone());
+            let run = uplink::run(uplink, client, journal, self.board.clone(), fields, self.stop.clone());
+            let name = format!("uplink of device {device}");
+            self.spawn(&name, async move { run.await.map_err(|error| Failure::io(error.to_string())) });
+        }
+    }
+
+    fn spawn(&mut self, name: &str, task: impl Future<Output = Result<(), Failure>> + Send + 'static) {
+        let name = name.to_owned();
+        self.tasks.spawn(async move { (name, task.await) });
+    }
+
+    /// All that is known.
+    pub fn snapshot(&self) -> Snapshot {
+        self.board.snapshot()
+    }
+
+    /// The board, for whoever waits for something to become so.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Returns when a task ended by itself: why.
+    pub async fn failed(&mut self) -> Failure {
+        match self.tasks.join_next().await {
+            None => Failure::io("every task ended"),
+            Some(Ok((name, Err(failure)))) => {
+                tracing::error!("the {name} ended: {failure}");
+                failure
+            }
+            Some(Ok((name, Ok(())))) => Failure::io(format!("the {name} ended by itself")),
+            Some(Err(error)) => Failure::io(format!("a task of the program crashed: {error}")),
+        }
+    }
+
+    /// Stops everything in order; see the module head.
+    ///
+    /// # Errors
+    /// What a task said that could not keep what it had.
+    pub async fn stop(mut self) -> Result<(), Failure> {
+        service::stopping();
+        self.stop.cancel();
+        let mut result = Ok(());
+        let all = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                if let Ok((name, Err(failure))) = ended {
+                    tracing::error!("the {name} ended: {failure}");
+                    result = Err(failure);
+                }
+            }
+        };
+        if timeout(STOP_LIMIT, all).await.is_err() {
+            tracing::warn!("not every task stopped in time; what they had is in the journal or asked for again");
+            self.tasks.abort_all();
+        }
+        self.journal.close().await;
+        result
+    }
+}
+
+fn client(cloud: &CloudConfig, config: &Config) -> Result<rufus::Client, Failure> {
+    let client = rufus::ClientConfig {
+        url: cloud.url.clone(),
+        key: cloud.api_key.clone(),
+        header: cloud.header,
+        timeout: config.upload.timeout,
+    };
+    rufus::Client::new(client).map_err(|error| Failure::config(error.to_string()))
+}
+
+fn journal_config(config: &Config) -> JournalConfig {
+    JournalConfig {
+        dir: config.data_dir.clone(),
+        dead_time: config.passing.dead_time,
+        keep_days: config.keep.days,
+        keep_bytes: config.keep.max_bytes,
+        volume_bytes: VOLUME_BYTES,
+    }
+}
+
+/// Once a second: the backlog on the board, problems that came and went in the log, and whether the journal's threads live.
+async fn chores(journal: Journal, board: Board, stop: CancellationToken, started: String) -> Result<(), Failure> {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut shown = Vec::new();
+    let mut notes = vec![("start", started)];
+    let mut clock = ClockWatch::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = ticks.tick() => {}
+        }
+        if !journal.is_alive() {
+            return Err(Failure::io("a thread of the journal ended; see the log above"));
+        }
+        let (pending, oldest) = journal.backlog();
+        board.journal(|journal| {
+            journal.pending = pending;
+            journal.oldest_pending_s =
+                oldest.map(|since| (Timestamp::now().as_second() - since.as_second()).max(0) as u64);
+        });
+        if let Some(step) = clock.look() {
+            board.raise("box_clock_stepped", "", &step);
+            notes.push(("clock", step));
+        }
+        let problems = board.snapshot().problems;
+        notes.extend(changes(&shown, &problems));
+        shown = problems;
+        // While the disk is full this waits; problems are on the board all the same. One note at a time, the newest 100.
+        let excess = notes.len().saturating_sub(100);
+        notes.drain(..excess);
+        for (code, text) in std::mem::take(&mut notes) {
+            let noted = tokio::select! {
+                () = stop.cancelled() => break,
+                noted = journal.note(code, &text) => noted,
+            };
+            if noted.is_err() {
+                return Err(Failure::io("the journal is gone"));
+            }
+        }
+    }
+    let _ = timeout(Duration::from_secs(1), journal.note("stop", "stopped on request")).await;
+    Ok(())
+}
+
+/// Problems that came or went since the last look, as notes.
+fn changes(before: &[crate::status::Problem], now: &[crate::status::Problem]) -> Vec<(&'static str, String)> {
+    let same = |a: &crate::status::Problem, b: &crate::status::Problem| a.code == b.code && a.about == b.about;
+    let name = |problem: &crate::status::Problem| match problem.about.as_str() {
+        "" => problem.code.clone(),
+        about => format!("{} ({about})", problem.code),
+    };
+    let came = now.iter().filter(|problem| !before.iter().any(|known| same(known, problem)));
+    let went = before.iter().filter(|known| !now.iter().any(|problem| same(known, problem)));
+    came.map(|problem| ("problem", format!("{}: {}", name(problem), problem.message)))
+        .chain(went.map(|problem| ("problem_over", name(problem))))
+        .collect()
+}
+
+/// Compares the wall clock with the monotonic one: a step is reported, nothing depends on it.
+struct ClockWatch {
+    started: std::time::Instant,
+    offset_ms: i64,
+}
+
+impl ClockWatch {
+    /// Less than this is NTP slewing, or a busy machine.
+    const STEP_MS: i64 = 2_000;
+
+    fn new() -> Self {
+        let started = std::time::Instant::now();
+        Self { started, offset_ms: Timestamp::now().as_millisecond() }
+    }
+
+    fn look(&mut self) -> Option<String> {
+        self.compare(Timestamp::now().as_millisecond(), self.started.elapsed().as_millis() as i64)
+    }
+
+    fn compare(&mut self, wall_ms: i64, monotonic_ms: i64) -> Option<String> {
+        let offset_ms = wall_ms - monotonic_ms;
+        let step = offset_ms - std::mem::replace(&mut self.offset_ms, offset_ms);
+        (step.abs() >= Self::STEP_MS).then(|| {
+            format!(
+                "the clock of this box stepped by {:+.1} s; order and timers are not affected, stamps without a date received \
+                 before it may be on a wrong day",
+                step as f64 / 1000.0
+            )
+        })
+    }
+}
+
+/// Runs the box until SIGTERM or SIGINT, or until a task fails.
+///
+/// # Errors
+/// As [`Daemon::start`]; and I/O (74) when a task ended by itself.
+pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), Failure> {
+    let io = |error: std::io::Error| Failure::io(format!("signals cannot be received: {error}"));
+    let mut term = signal(SignalKind::terminate()).map_err(io)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(io)?;
+    let mut daemon = Daemon::start(config, &warnings).await?;
+    let (journal, stop) = (daemon.journal.clone(), daemon.stop.clone());
+    daemon.spawn("watchdog", async move {
+        service::watchdog(move || journal.is_alive(), stop.clone()).await;
+        stop.cancelled().await; // without systemd there is no watchdog to keep
+        Ok(())
+    });
+    service::ready();
+    tracing::info!("ready: reads are kept");
+    let failure = tokio::select! {
+        _ = term.recv() => None,
+        _ = int.recv() => None,
+        failure = daemon.failed() => Some(failure),
+    };
+    tracing::info!("stopping");
+    let stopped = daemon.stop().await;
+    failure.map_or(stopped, Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_of_the_wall_clock_is_told_once_and_slewing_is_not() {
+        let mut watch = ClockWatch { started: std::time::Instant::now(), offset_ms: 1_000_000 };
+        assert_eq!(watch.compare(1_001_000, 1_000), None);
+        assert_eq!(watch.compare(1_002_400, 2_000), None);
+        let step = watch.compare(4_603_400, 3_000).expect("an hour forward is a step");
+        assert!(step.contains("+3600.0 s"), "{step}");
+        assert_eq!(watch.compare(4_604_400, 4_000), None);
+        assert!(watch.compare(1_005_400, 5_000).is_some_and(|step| step.contains("-3600.0 s")));
+    }
+}

@@ -1,1 +1,554 @@
-//! (To be written.)
+//! The link: a decoder's port, its reconnects, its receive buffer and one protocol value per connection.
+//!
+//! What must hold:
+//! * **Kept before acknowledged.** A reply of the protocol reaches the wire only when every frame before it is durable.
+//! * **For ever.** Whatever the port does (host off, cable out, adapter pulled, decoder frozen), it is opened again,
+//!   with a jittered backoff. Only a configuration fault or the loss of the journal ends [`run`].
+//! * **Seen.** A decoder that does not answer, or answers with silence, is never called connected.
+//! * **Alone.** Decoders share nothing but the journal and the board.
+//! * **Bounded.** Bytes in the receive buffer, connections, replies and rejected frames have limits; they stand in
+//!   [`Limits`], [`CONNECTIONS`] and the files below.
+//!
+//! What it hides: `port` opens wires, `connection` carries one, `intake` is the receive buffer between all connections
+//! of a decoder and the journal.
+//!
+//! Not chosen: a life sign made by TCP alone (keepalive says that the decoder's network stack lives, and a frozen
+//! decoder's does); giving up after some number of tries; one receive buffer per connection (see `intake`).
+
+mod connection;
+mod intake;
+mod port;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use backoff::backoff::Backoff;
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+pub use self::port::{Port, bind};
+
+use self::connection::{End, Ended};
+use self::intake::Intake;
+use self::port::{Kind, Wire};
+use crate::chip::Held;
+use crate::clock::offset_ms;
+use crate::config::{Address, DecoderConfig};
+use crate::journal::{Durable, Journal, JournalError, Kept};
+use crate::protocol::{Framed, Info, Protocol, SettingError, Settings, Spec};
+use crate::status::{Board, LinkState};
+
+/// Connections that the software of one decoder may hold at once; the next one is closed at once.
+pub const CONNECTIONS: usize = 16;
+
+/// A decoder clock further off than this is a problem.
+const CLOCK_OFF_MS: i64 = 60_000;
+
+/// How long the notice is shown that a decoder counts from the start again.
+const RESTART_SHOWN: Duration = Duration::from_secs(600);
+
+/// What the link needs of the journal.
+pub trait Keeper: Clone + Send + Sync + 'static {
+    /// Keeps frames of one decoder, none of them [`crate::protocol::Frame::Info`], and resolves when they would
+    /// survive a power cut, never before. While the disk is full it waits. Calls are kept in the order in which
+    /// they are first polled.
+    ///
+    /// # Errors
+    /// The journal is gone and nothing can be kept any more.
+    fn keep(
+        &self,
+        decoder: &str,
+        received: Timestamp,
+        frames: Vec<Framed>,
+    ) -> impl Future<Output = Result<Kept, JournalError>> + Send;
+
+    /// Which places of a decoder's memory are held. May take as long as the journal's queue needs to open.
+    fn held(&self, decoder: &str) -> impl Future<Output = Held> + Send;
+}
+
+impl Keeper for Journal {
+    async fn keep(&self, decoder: &str, received: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
+        Journal::keep(self, decoder, received, frames).await.map(Durable::get)
+    }
+
+    async fn held(&self, decoder: &str) -> Held {
+        Journal::held(self, decoder).await
+    }
+}
+
+/// Why a link cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The listening port cannot be had.
+    #[error(
+        "decoder `{decoder}`: cannot listen on {address}: {source}; choose a free port (1024 or above), or stop what uses it"
+    )]
+    Bind {
+        /// Decoder name.
+        decoder: String,
+        /// The address from the configuration.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An option does not fit the protocol.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// The journal is gone: the process must end.
+    #[error("decoder `{decoder}`: {frames} received frames cannot be kept: {source}")]
+    Journal {
+        /// Decoder name.
+        decoder: String,
+        /// Frames that were received and are not known to be durable.
+        frames: u64,
+        /// What the journal said.
+        source: JournalError,
+    },
+}
+
+impl LinkError {
+    /// The configuration is at fault: no restart will help (exit code 78).
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Bind { .. } | Self::Setting(_))
+    }
+}
+
+/// Times and sizes of a link. Fixed; only tests run with others.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// First wait before a port is opened again.
+    retry: Duration,
+    /// Longest wait of a network port.
+    retry_max: Duration,
+    /// Longest wait of a serial port: opening one costs nothing, and a pulled adapter comes back soon.
+    retry_max_serial: Duration,
+    /// A connection that delivered something and lasted this long starts the backoff anew.
+    proven: Duration,
+    /// How long a new connection waits for the journal to say what is held.
+    held: Duration,
+    /// How long a peer may take none of our replies.
+    write: Duration,
+    /// How long an ended connection waits for its last replies to become due; then, at a stop, how long again the
+    /// receive buffer is kept. Both together stay well within systemd's and the daemon's 10 s.
+    settle: Duration,
+    /// Bytes in the receive buffer, frame overhead included.
+    buffer: usize,
+}
+
+const LIMITS: Limits = Limits {
+    retry: Duration::from_secs(1),
+    retry_max: Duration::from_secs(30),
+    retry_max_serial: Duration::from_secs(2),
+    proven: Duration::from_secs(10),
+    held: Duration::from_secs(3),
+    write: Duration::from_secs(10),
+    settle: Duration::from_millis(2500),
+    buffer: 8 * 1024 * 1024,
+};
+
+/// Opens the wire to a decoder that waits for us, and closes it again: for `check`, while no daemon runs.
+///
+/// # Errors
+/// What the system said; a listening port is not dialled.
+pub async fn reach(address: &Address) -> io::Result<()> {
+    port::dial(address).await.map(drop)
+}
+
+/// Runs a decoder's link until `stop`, or until the journal is gone. Reports to `board` under the decoder's name.
+///
+/// After `stop` it reads no more, keeps what was received and writes the replies that become due, within 5 s.
+///
+/// # Errors
+/// [`LinkError::Journal`]: the process must end. [`LinkError::Setting`] only if `port` was not made from `config`.
+pub async fn run<K: Keeper>(
+    config: DecoderConfig,
+    port: Port,
+    keeper: K,
+    board: Board,
+    stop: CancellationToken,
+) -> Result<(), LinkError> {
+    run_within(LIMITS, config, port, keeper, board, stop).await
+}
+
+async fn run_within<K: Keeper>(
+    limits: Limits,
+    config: DecoderConfig,
+    port: Port,
+    keeper: K,
+    board: Board,
+    stop: CancellationToken,
+) -> Result<(), LinkError> {
+    let decoder = Arc::new(Decoder::new(limits, config, board));
+    let keeping = {
+        let (decoder, keeper) = (Arc::clone(&decoder), keeper.clone());
+        async move { decoder.intake.keep_all(&keeper).await }
+    };
+    // A task of its own: a flood on the wire must not starve the keeping.
+    let mut keeping = AbortOnDropHandle::new(tokio::spawn(keeping));
+    let mut serving = pin!(async {
+        match port.0 {
+            Kind::Dial(address) => decoder.dial(&address, &keeper, &stop).await?,
+            Kind::Listen(address, listener) => decoder.listen(address, listener, &keeper, &stop).await?,
+        }
+        let _ = timeout(limits.settle, decoder.intake.drained()).await;
+        Ok(())
+    });
+    let mut chores = interval(Duration::from_secs(1));
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut serving => break outcome,
+            gone = &mut keeping => {
+                let source = returned(gone);
+                let (decoder, frames) = (decoder.name.clone(), decoder.intake.buffered());
+                break Err(LinkError::Journal { decoder, frames, source });
+            }
+            _ = chores.tick() => decoder.chores(),
+        }
+    };
+    decoder.chores();
+    let left = decoder.intake.buffered();
+    if outcome.is_ok() && left > 0 {
+        let name = &decoder.name;
+        tracing::error!(decoder = name, frames = left, "stopped with received frames that could not be kept");
+    }
+    outcome
+}
+
+/// The value of a task that is never cancelled; a panic in it goes on here, so that no task dies alone.
+fn returned<T>(joined: Result<T, JoinError>) -> T {
+    match joined {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// What all connections of a decoder share.
+struct Decoder {
+    name: String,
+    place: String,
+    spec: &'static Spec,
+    set: Settings,
+    zone: TimeZone,
+    rewind: bool,
+    limits: Limits,
+    board: Board,
+    intake: Intake,
+    presence: Mutex<Presence>,
+    /// When the decoder last began to count anew.
+    restarted: Mutex<Option<Instant>>,
+}
+
+/// Whether the decoder is there.
+#[derive(Default)]
+struct Presence {
+    /// Connections that are up.
+    up: usize,
+    /// A connection went silent, and no new one has spoken since: that one comes up proves nothing.
+    silent: bool,
+}
+
+impl Decoder {
+    fn new(limits: Limits, config: DecoderConfig, board: Board) -> Self {
+        let place = port::place(&config.address);
+        board.decoder(&config.name, |status| {
+            status.protocol = config.protocol.name.to_owned();
+            status.address.clone_from(&place);
+        });
+        Self {
+            intake: Intake::new(&config.name, config.protocol.resends, limits.buffer, board.clone()),
+            name: config.name,
+            place,
+            spec: config.protocol,
+            set: config.set,
+            zone: config.timezone,
+            rewind: config.rewind && config.protocol.resends,
+            limits,
+            board,
+            presence: Mutex::default(),
+            restarted: Mutex::default(),
+        }
+    }
+
+    fn protocol(&self) -> Result<Box<dyn Protocol>, SettingError> {
+        (self.spec.make)(&self.set)
+    }
+
+    fn held<K: Keeper>(&self, keeper: &K) -> Option<BoxFuture<'static, Held>> {
+        let (keeper, name) = (keeper.clone(), self.name.clone());
+        self.rewind.then(|| async move { keeper.held(&name).await }.boxed())
+    }
+
+    /// Opens the port, serves it, and opens it again.
+    async fn dial<K: Keeper>(&self, address: &Address, keeper: &K, stop: &CancellationToken) -> Result<(), LinkError> {
+        let mut retry = self.retry(matches!(address, Address::Serial { .. }));
+        loop {
+            let protocol = self.protocol()?;
+            let opened = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                opened = port::dial(address) => opened,
+            };
+            match opened {
+                Ok(wire) => {
+                    let ended = self.serve(protocol, wire, self.held(keeper), true, &self.place, stop).await;
+                    match ended.end {
+                        End::Stopped => return Ok(()),
+                        End::Rewind => continue,
+                        _ if ended.spoke && ended.up >= self.limits.proven => retry.reset(),
+                        _ => {}
+                    }
+                }
+                Err(error) => self.unreachable(&error.to_string(), LinkState::Failed),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = sleep(self.wait(&mut retry)) => {}
+            }
+        }
+    }
+
+    /// Accepts the decoder's software, up to [`CONNECTIONS`] times at once.
+    async fn listen<K: Keeper>(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        listener: Option<TcpListener>,
+        keeper: &K,
+        stop: &CancellationToken,
+    ) -> Result<(), LinkError> {
+        let Some(listener) = self.listener(address, listener, stop).await else { return Ok(()) };
+        let mut wires = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = wires.join_next() => returned(ended),
+                accepted = listener.accept() => match accepted {
+                    Ok((wire, peer)) if wires.len() >= CONNECTIONS => {
+                        let message = format!(
+                            "`{}` at {}: {peer} was turned away, {CONNECTIONS} connections are open already; see what \
+                             connects there",
+                            self.name, self.place
+                        );
+                        self.board.raise("too_many_connections", &self.name, message);
+                        drop(wire);
+                    }
+                    Ok((wire, peer)) => {
+                        self.board.clear("too_many_connections", &self.name);
+                        let protocol = self.protocol()?;
+                        wires.spawn(self.clone().accepted(protocol, wire, peer, self.held(keeper), stop.clone()));
+                    }
+                    Err(error) => {
+                        // Of the process or the system (too many open files), not of one peer: wait, go on.
+                        self.unreachable(&format!("cannot accept: {error}"), LinkState::Failed);
+                        sleep(self.limits.retry).await;
+                    }
+                },
+            }
+        }
+        while let Some(ended) = wires.join_next().await {
+            returned(ended);
+        }
+        Ok(())
+    }
+
+    async fn accepted(
+        self: Arc<Self>,
+        protocol: Box<dyn Protocol>,
+        wire: TcpStream,
+        peer: SocketAddr,
+        held: Option<BoxFuture<'static, Held>>,
+        stop: CancellationToken,
+    ) {
+        if let Err(error) = port::tune(&wire) {
+            tracing::warn!(decoder = self.name, %peer, %error, "no keepalive on this connection");
+        }
+        // Not redone for a late rewind: when the other side connects again is not ours to say.
+        self.serve(protocol, Box::new(wire), held, false, &peer.to_string(), &stop).await;
+    }
+
+    /// The bound listener, once its address is on this box; `None` when stopped before.
+    async fn listener(
+        &self,
+        address: SocketAddr,
+        listener: Option<TcpListener>,
+        stop: &CancellationToken,
+    ) -> Option<TcpListener> {
+        let mut retry = self.retry(false);
+        let mut bound = listener;
+        while bound.is_none() {
+            match TcpListener::bind(address).await {
+                Ok(listener) => {
+                    self.board.clear("decoder_unreachable", &self.name);
+                    self.state(LinkState::Connecting);
+                    bound = Some(listener);
+                }
+                Err(error) => {
+                    let reason = format!("cannot listen, is the address on this box? {error}");
+                    self.unreachable(&reason, LinkState::Failed);
+                    tokio::select! {
+                        () = stop.cancelled() => return None,
+                        () = sleep(self.wait(&mut retry)) => {}
+                    }
+                }
+            }
+        }
+        bound
+    }
+
+    async fn serve(
+        &self,
+        protocol: Box<dyn Protocol>,
+        wire: Wire,
+        held: Option<BoxFuture<'static, Held>>,
+        dialled: bool,
+        peer: &str,
+        stop: &CancellationToken,
+    ) -> Ended {
+        tracing::info!(decoder = self.name, peer, "connected");
+        self.comes();
+        let ended = connection::serve(self, protocol, wire, held, dialled, stop).await;
+        tracing::info!(decoder = self.name, peer, up_s = ended.up.as_secs(), "disconnected: {}", ended.end);
+        self.goes(&ended.end, dialled);
+        ended
+    }
+
+    fn retry(&self, serial: bool) -> ExponentialBackoff {
+        let longest = if serial { self.limits.retry_max_serial } else { self.limits.retry_max };
+        ExponentialBackoffBuilder::new()
+            .with_initial_interval(self.limits.retry)
+            .with_randomization_factor(0.25)
+            .with_multiplier(2.0)
+            .with_max_interval(longest.mul_f64(0.8)) // times 1.25 at most
+            .with_max_elapsed_time(None)
+            .build()
+    }
+
+    fn wait(&self, retry: &mut ExponentialBackoff) -> Duration {
+        retry.next_backoff().unwrap_or(self.limits.retry_max).max(self.limits.retry)
+    }
+
+    fn state(&self, state: LinkState) {
+        self.board.decoder(&self.name, |status| status.state = state);
+    }
+
+    fn unreachable(&self, reason: &str, state: LinkState) {
+        let next = match state {
+            LinkState::Connecting => "Waiting for its software to connect again",
+            _ => "Check its power, cable and address; it is tried again by itself",
+        };
+        let message = format!("`{}` at {}: {reason}. {next}", self.name, self.place);
+        self.board.raise("decoder_unreachable", &self.name, message);
+        self.state(state);
+    }
+
+    fn presence(&self) -> std::sync::MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection is up.
+    fn comes(&self) {
+        let mut presence = self.presence();
+        presence.up += 1;
+        self.board.clear("decoder_unreachable", &self.name);
+        let doubtful = presence.silent && presence.up == 1;
+        self.state(if doubtful { LinkState::Idle } else { LinkState::Connected });
+    }
+
+    /// The first byte of a connection arrived.
+    fn lives(&self) {
+        let mut presence = self.presence();
+        if std::mem::take(&mut presence.silent) {
+            self.board.clear("decoder_silent", &self.name);
+            self.state(LinkState::Connected);
+        }
+    }
+
+    /// A connection ended. `dialled`: by us, so that it is ours to open the next one.
+    fn goes(&self, end: &End, dialled: bool) {
+        let mut presence = self.presence();
+        presence.up -= 1;
+        let alone = presence.up == 0;
+        match end {
+            End::Stopped | End::Rewind => {}
+            End::Silent(limit) => {
+                let message = format!(
+                    "`{}` at {} is connected but has sent nothing for {} s. Look at the decoder: it may be frozen, or \
+                     its antenna off",
+                    self.name,
+                    self.place,
+                    limit.as_secs_f32()
+                );
+                self.board.raise("decoder_silent", &self.name, message);
+                presence.silent = true;
+                if alone {
+                    self.state(LinkState::Idle);
+                }
+            }
+            End::Closed | End::Broken(_) | End::NotTaking(_) if alone => {
+                let state = if dialled { LinkState::Failed } else { LinkState::Connecting };
+                self.unreachable(&end.to_string(), state);
+            }
+            End::Closed | End::Broken(_) | End::NotTaking(_) => {}
+        }
+    }
+
+    /// The decoder told something that is no record.
+    fn hears(&self, info: Info, received: Timestamp) {
+        match info {
+            Info::Alive => {}
+            Info::Clock(clock) => self.compare(offset_ms(&clock, &self.zone, received)),
+            Info::Condition { code, text: Some(text) } => self.board.raise(code, &self.name, text),
+            Info::Condition { code, text: None } => self.board.clear(code, &self.name),
+            Info::Restarted(what) => self.restarts(&what),
+        }
+    }
+
+    /// The decoder counts from the start again.
+    fn restarts(&self, what: &str) {
+        let message = format!(
+            "`{}` counts from the start again: {what}. Reads that this box had not fetched before may be gone \
+             from the decoder's memory",
+            self.name
+        );
+        self.board.raise("decoder_restarted", &self.name, message);
+        *self.restarted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn compare(&self, offset_ms: i64) {
+        self.board.decoder(&self.name, |status| status.clock_offset_ms = Some(offset_ms));
+        if offset_ms.abs() <= CLOCK_OFF_MS {
+            self.board.clear("decoder_clock_off", &self.name);
+            return;
+        }
+        let side = if offset_ms > 0 { "ahead of" } else { "behind" };
+        let message = format!(
+            "the clock of `{}` is {} s {side} this box's. One of them is wrong, or the configured timezone is: compare \
+             both with a clock you trust",
+            self.name,
+            offset_ms.unsigned_abs() / 1000
+        );
+        self.board.raise("decoder_clock_off", &self.name, message);
+    }
+
+    /// About once a second, whatever the connections do.
+    fn chores(&self) {
+        self.intake.report();
+        let mut restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
+        if restarted.is_some_and(|at| at.elapsed() >= RESTART_SHOWN) {
+            *restarted = None;
+            self.board.clear("decoder_restarted", &self.name);
+        }
+    }
+}

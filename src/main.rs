@@ -1,1 +1,7 @@
-fn main() {}
+//! `passbridge`: arguments to commands, nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    passbridge::cli::main()
+}

@@ -16,7 +16,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::chip::{ChipRead, Held, Marker, Stamp};
+use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
+
+mod civil;
+mod ipico;
+mod lines;
+mod mylaps;
+mod one4all;
+mod raceresult;
 
 /// One protocol unit as received, decoded or rejected, with its raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +43,22 @@ pub enum Frame {
     Marker(Marker),
     /// Bytes that are no valid frame. Kept in the journal, rate capped.
     Rejected(Reject),
+    /// The decoder counts a file from the start again. Kept in the journal: what was held of the file is not its
+    /// content any more, so a later rewind asks for all of it.
+    Cleared(Cleared),
     /// Protocol chatter: a life sign, a reply to a question. Not kept.
     Info(Info),
+}
+
+/// A file that its decoder cleared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleared {
+    /// Box or decoder id, where a link can carry several.
+    pub unit: Option<Box<str>>,
+    /// The file, as positions name it.
+    pub file: Option<Label>,
+    /// What happened, for people.
+    pub text: Box<str>,
 }
 
 /// Why bytes are no valid frame.
@@ -87,11 +108,12 @@ pub enum Info {
         /// What to tell the timer; `None` clears it.
         text: Option<String>,
     },
-    /// The decoder counts from the start again (cleared, or a new file): what, for the log.
+    /// The decoder began something new (another file): what, for people.
     Restarted(String),
 }
 
 /// One thing a protocol puts out. The order is the order of arrival.
+#[allow(clippy::large_enum_variant, reason = "nearly all are frames; a box each would cost more than it saves")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// A frame.
@@ -174,10 +196,15 @@ pub struct Spec {
     pub make: fn(&Settings) -> Result<Box<dyn Protocol>, SettingError>,
 }
 
-/// Every protocol, by name.
-pub static REGISTRY: &[Spec] = &[];
+/// Every protocol: one line each, in alphabetical order.
+pub static REGISTRY: &[&Spec] = &[
+    &ipico::SPEC,      //
+    &mylaps::SPEC,     //
+    &one4all::SPEC,    //
+    &raceresult::SPEC, //
+];
 
 /// The registry line of `name`.
 pub fn spec(name: &str) -> Option<&'static Spec> {
-    REGISTRY.iter().find(|spec| spec.name == name)
+    REGISTRY.iter().copied().find(|spec| spec.name == name)
 }

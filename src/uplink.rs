@@ -125,7 +125,7 @@ pub async fn run<F>(
     stop: CancellationToken,
 ) -> Result<(), UplinkError>
 where
-    F: Fn(&PendingRead) -> Fields + Send + Sync,
+    F: Fn(&PendingRead) -> Fields + Send,
 {
     board.upload(&config.device, |_| {}); // shown from the start
     tokio::select! {
@@ -157,7 +157,7 @@ struct Driver<'a, F> {
     start: Instant,
 }
 
-impl<F: Fn(&PendingRead) -> Fields + Send + Sync> Driver<'_, F> {
+impl<F: Fn(&PendingRead) -> Fields + Send> Driver<'_, F> {
     async fn run(&mut self, journal: &Journal) -> Result<(), JournalError> {
         let mut changed = journal.changed();
         loop {
@@ -196,38 +196,39 @@ impl<F: Fn(&PendingRead) -> Fields + Send + Sync> Driver<'_, F> {
     }
 
     /// Performs a call; `None`: the process is stopping and it was given up.
-    async fn call(&self, action: Action) -> Option<Input> {
-        let (client, device) = (&self.client, &*self.config.device);
+    async fn call(&mut self, action: Action) -> Option<Input> {
+        let (client, device, stop) = (&self.client, &*self.config.device, &self.stop);
         let given_up = Duration::ZERO;
         Some(match action {
-            Action::AskActive => Input::Active(self.unless_stopped(given_up, client.active_session(device)).await?),
+            Action::AskActive => Input::Active(unless_stopped(stop, given_up, client.active_session(device)).await?),
             Action::AskSession { token } => {
-                Input::Session(self.unless_stopped(given_up, client.session(&token)).await?)
+                Input::Session(unless_stopped(stop, given_up, client.session(&token)).await?)
             }
             Action::AskHeld { token, first, last, page } => {
-                Input::Held(self.unless_stopped(given_up, client.held(&token, first, last, page)).await?)
+                Input::Held(unless_stopped(stop, given_up, client.held(&token, first, last, page)).await?)
             }
             Action::Create => {
                 let today = TimeZone::system().to_datetime(Timestamp::now()).date();
                 let alias = format!("{} {today}", self.config.name);
-                Input::Created(self.unless_stopped(GRACE, client.create_session(device, &alias)).await?)
+                Input::Created(unless_stopped(stop, GRACE, client.create_session(device, &alias)).await?)
             }
             Action::Post { token, items } => {
-                Input::Posted(self.unless_stopped(GRACE, post(client, &token, &items)).await?)
+                Input::Posted(unless_stopped(stop, GRACE, post(client, &token, &items)).await?)
             }
             Action::Wait { .. } | Action::Form { .. } | Action::Record(_) => return None, // no calls
         })
     }
+}
 
-    async fn unless_stopped<T>(&self, grace: Duration, call: impl Future<Output = T>) -> Option<T> {
-        tokio::pin!(call);
-        tokio::select! {
-            biased;
-            done = &mut call => return Some(done),
-            () = self.stop.cancelled() => {}
-        }
-        tokio::time::timeout(grace, call).await.ok()
+/// The answer of a call, which gets `grace` from when the process stops.
+async fn unless_stopped<T>(stop: &CancellationToken, grace: Duration, call: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(call);
+    tokio::select! {
+        biased;
+        done = &mut call => return Some(done),
+        () = stop.cancelled() => {}
     }
+    tokio::time::timeout(grace, call).await.ok()
 }
 
 async fn post(client: &Client, token: &str, items: &[Item]) -> Result<Inserted, CallError> {

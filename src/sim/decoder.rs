@@ -1,1 +1,581 @@
-//! (To be written.)
+//! A simulated decoder for each protocol: the one fake that `demo`, `simulate decoder`, tests and benches share.
+//!
+//! What must hold:
+//! * **It behaves like the thing it stands for, as the documents describe it**, and shares no decoding or encoding with
+//!   the code it is there to test (but for the truth about a recording, which is what our protocol reads in it).
+//!   RACE RESULT and One4All are servers that store everything, push what happens and give again what they are asked
+//!   for (One4All pushes to its last connection only); the MYLAPS exporter connects to the box and repeats until
+//!   acknowledged; IPICO only streams, and what nobody listened to is gone.
+//! * **It knows the truth**: [`SimDecoder::reads`] is every read that happened, [`SimDecoder::acked`] those that a box may
+//!   not lose any more, [`SimDecoder::forbidden`] the commands that no box may send.
+//! * **Deterministic**: the same configuration and seed give the same reads with the same stamps. Only *when* they happen
+//!   follows the (monotonic) clock, or the caller ([`SimDecoder::push`]).
+//! * **Bounded**: [`READS_MAX`] reads of 16 bytes (plus one byte for each acknowledged), then the race is over. A recording
+//!   is held whole.
+//!
+//! A decoder that only streams waits for its first listener and pauses while there is none, so that a demonstration
+//! loses nothing for want of a listener; `push` does not wait.
+
+mod answer;
+mod exporter;
+mod memory;
+mod race;
+mod wire;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use jiff::ToSpan;
+use jiff::civil::DateTime;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use self::answer::{Conversation, Forbidden};
+use self::exporter::Exporter;
+use self::memory::Memory;
+use self::race::Race;
+pub use self::race::{FIELD_MAX, RaceConfig};
+pub use self::wire::Fault;
+use self::wire::{Faults, Outgoing};
+use crate::chip::Stamp;
+
+/// Most reads of a made-up race: 22 hours at 50 a second, 64 MB.
+pub const READS_MAX: u64 = 4_000_000;
+/// Connections served at once; more are closed at once.
+const LINKS_MAX: usize = 16;
+/// Forbidden commands that are remembered.
+const FORBIDDEN_MAX: usize = 100;
+/// The race is looked at this often.
+const TURN: Duration = Duration::from_millis(5);
+/// An exporter that could not connect, or lost its connection, tries again after this.
+const RECONNECT: Duration = Duration::from_millis(200);
+
+/// Which decoder is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Streams, stores nothing.
+    Ipico,
+    /// Connects to the box and repeats until acknowledged.
+    Mylaps,
+    /// Stores in session files, pushes to its last connection.
+    One4All,
+    /// Stores in numbered files, pushes to whoever asked for it.
+    RaceResult,
+}
+
+impl Kind {
+    /// By the protocol's name in the registry.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Ipico, Self::Mylaps, Self::One4All, Self::RaceResult].into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The protocol's name in the registry.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ipico => "ipico",
+            Self::Mylaps => "mylaps",
+            Self::One4All => "one4all",
+            Self::RaceResult => "raceresult",
+        }
+    }
+
+    /// The chip code of a runner, in the form the real system has.
+    fn chip(self, number: u32) -> String {
+        match self {
+            Self::Ipico => format!("05800{number:07x}"),
+            Self::Mylaps => format!("KV{number:05}"),
+            Self::One4All => format!("MC{number:05}"),
+            Self::RaceResult => format!("R{number:06}"),
+        }
+    }
+
+    /// What ends a row on the wire.
+    fn end(self) -> &'static [u8] {
+        match self {
+            Self::Mylaps => b"$",
+            Self::Ipico | Self::One4All | Self::RaceResult => b"\r\n",
+        }
+    }
+
+    /// A recording of this protocol in the rows that [`Source::Recording`] takes: lines, or MYLAPS messages.
+    pub fn rows(self, recording: &[u8]) -> Vec<Vec<u8>> {
+        let end = if self == Self::Mylaps { b'$' } else { b'\n' };
+        recording
+            .split(|byte| *byte == end)
+            .map(|row| row.trim_ascii().to_vec())
+            .filter(|row| !row.is_empty())
+            .collect()
+    }
+}
+
+/// Where the simulated decoder is.
+pub enum Wiring {
+    /// It listens here (port 0: any). Not for MYLAPS.
+    Listen(SocketAddr),
+    /// It connects to a box here, again and again. Only MYLAPS.
+    Connect(SocketAddr),
+    /// It speaks on this: a serial line, a pty, a pipe. Not for MYLAPS.
+    Port(Box<dyn Port>),
+}
+
+/// Something to speak on.
+pub trait Port: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Port for T {}
+
+/// Where the reads come from.
+pub enum Source {
+    /// A made-up race.
+    Race(RaceConfig),
+    /// Rows as recorded (see [`Kind::rows`]), one `1/rate` seconds after the other whatever their stamps say.
+    Recording(Vec<Vec<u8>>),
+}
+
+/// A simulated decoder.
+pub struct SimConfig {
+    /// Which.
+    pub kind: Kind,
+    /// Where.
+    pub wiring: Wiring,
+    /// What it reads.
+    pub source: Source,
+    /// Reads a second in the mean; 0: nothing happens but by [`SimDecoder::push`].
+    pub rate: f64,
+    /// Reads of the race at most.
+    pub limit: Option<u64>,
+    /// The decoder's clock at the start: wall time in its own zone.
+    pub start: DateTime,
+    /// Makes the race.
+    pub seed: u64,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// MYLAPS: after which time without an ack a message is sent again (the real one: 20 s).
+    pub repeat: Duration,
+}
+
+impl SimConfig {
+    /// A race of the default field that starts at 10:00 on a summer's day, without faults, where reads only happen by
+    /// [`SimDecoder::push`].
+    pub fn new(kind: Kind, wiring: Wiring) -> Self {
+        Self {
+            kind,
+            wiring,
+            source: Source::Race(RaceConfig::default()),
+            rate: 0.0,
+            limit: None,
+            start: jiff::civil::date(2026, 6, 17).at(10, 0, 0, 0),
+            seed: 1,
+            faults: Vec::new(),
+            repeat: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A read that happened: what must be kept and uploaded, whatever went wrong on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimRead {
+    /// Chip code as sent.
+    pub chip: Box<str>,
+    /// Stamp as sent.
+    pub stamp: Stamp,
+    /// Passing number in its file; a running number where the protocol has none.
+    pub number: u64,
+}
+
+/// Why a simulated decoder does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SimError {
+    /// The port cannot be had.
+    #[error("the simulated decoder cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The exporter connects, the others do not.
+    #[error("a simulated {0} decoder {1}")]
+    Wiring(&'static str, &'static str),
+}
+
+struct Shared {
+    state: Mutex<State>,
+    faults: Vec<Fault>,
+    fault_frozen: AtomicBool,
+    started: Instant,
+    /// Reads that happened.
+    emitted: watch::Sender<u64>,
+    /// Reads acknowledged.
+    acked: watch::Sender<u64>,
+    /// Counts the times that all links were cut.
+    cuts: watch::Sender<u64>,
+    /// Links that are open.
+    links: watch::Sender<usize>,
+    online: watch::Sender<bool>,
+    frozen: watch::Sender<bool>,
+}
+
+struct State {
+    memory: Memory,
+    exporter: Exporter,
+    /// Counts the connections.
+    latest: u64,
+    forbidden: Vec<String>,
+}
+
+/// A running simulated decoder; stops when dropped.
+pub struct SimDecoder {
+    shared: Arc<Shared>,
+    address: Option<SocketAddr>,
+    tasks: JoinSet<()>,
+}
+
+impl SimDecoder {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The port cannot be had, or the wiring does not fit the protocol.
+    pub async fn start(config: SimConfig) -> Result<Self, SimError> {
+        let SimConfig { kind, wiring, source, rate, limit, start, seed, faults, repeat } = config;
+        let nominal = if rate > 0.0 { rate } else { 20.0 };
+        let memory = match source {
+            Source::Race(race) => Memory::race(kind, start, Race::new(race, nominal, seed), limit),
+            Source::Recording(rows) => Memory::recording(kind, start, rows, nominal),
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { memory, exporter: Exporter::new(repeat), latest: 0, forbidden: Vec::new() }),
+            faults,
+            fault_frozen: AtomicBool::new(false),
+            started: Instant::now(),
+            emitted: watch::Sender::new(0),
+            acked: watch::Sender::new(0),
+            cuts: watch::Sender::new(0),
+            links: watch::Sender::new(0),
+            online: watch::Sender::new(true),
+            frozen: watch::Sender::new(false),
+        });
+        let mut tasks = JoinSet::new();
+        let mut address = None;
+        match (wiring, kind) {
+            (Wiring::Connect(box_address), Kind::Mylaps) => {
+                tasks.spawn(export_for_ever(Arc::clone(&shared), box_address));
+            }
+            (Wiring::Connect(_), _) => return Err(SimError::Wiring(kind.name(), "waits to be connected to")),
+            (_, Kind::Mylaps) => {
+                return Err(SimError::Wiring(kind.name(), "connects to the box and needs its address"));
+            }
+            (Wiring::Listen(wanted), _) => {
+                let listener = TcpListener::bind(wanted).await.map_err(|error| SimError::Listen(wanted, error))?;
+                address = listener.local_addr().ok();
+                tasks.spawn(listen(Arc::clone(&shared), listener));
+            }
+            (Wiring::Port(port), _) => {
+                let (shared, cuts) = (Arc::clone(&shared), shared.cuts.subscribe());
+                tasks.spawn(async move { drop(converse(port, &shared, cuts).await) }); // it ends with the port
+            }
+        }
+        if rate > 0.0 {
+            tasks.spawn(live(Arc::clone(&shared), kind == Kind::Ipico));
+        }
+        Ok(Self { shared, address, tasks })
+    }
+
+    /// Where it listens, if it does.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Count of the reads that happened so far; changes with each.
+    pub fn emitted(&self) -> watch::Receiver<u64> {
+        self.shared.emitted.subscribe()
+    }
+
+    /// Count of the reads that a MYLAPS exporter got acknowledged; changes with each ack.
+    pub fn acked_count(&self) -> watch::Receiver<u64> {
+        self.shared.acked.subscribe()
+    }
+
+    /// Count of the links that are open now.
+    pub fn links(&self) -> watch::Receiver<usize> {
+        self.shared.links.subscribe()
+    }
+
+    /// Every read that happened, in order.
+    pub fn reads(&self) -> Vec<SimRead> {
+        let state = self.shared.lock();
+        (0..state.memory.len()).flat_map(|entry| state.memory.reads_of(entry)).collect()
+    }
+
+    /// The reads that a MYLAPS exporter got acknowledged and will never send again.
+    pub fn acked(&self) -> Vec<SimRead> {
+        let state = self.shared.lock();
+        let acked = (0..state.memory.len()).filter(|entry| state.exporter.is_acked(*entry));
+        acked.flat_map(|entry| state.memory.reads_of(entry)).collect()
+    }
+
+    /// Commands that start, stop, set or clear a decoder: none is right.
+    pub fn forbidden(&self) -> Vec<String> {
+        self.shared.lock().forbidden.clone()
+    }
+
+    /// Nothing more will happen by itself: the limit is reached, the recording played, or everybody is home.
+    pub fn is_over(&self) -> bool {
+        self.shared.lock().memory.due_us().is_none()
+    }
+
+    /// `count` reads (or rows of the recording) happen now.
+    pub fn push(&self, count: u64) {
+        self.shared.happen(|memory| {
+            let _all = (0..count).all(|_| memory.happen());
+        });
+    }
+
+    /// Cuts every connection, now.
+    pub fn drop_links(&self) {
+        self.shared.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Off the network: connections are cut, new ones end at once, and the exporter does not connect. The race goes on.
+    pub fn set_online(&self, online: bool) {
+        self.shared.online.send_replace(online);
+        if !online {
+            self.drop_links();
+        }
+    }
+
+    /// Frozen: links stay open, nothing is said or heard. The race goes on.
+    pub fn set_frozen(&self, frozen: bool) {
+        self.shared.frozen.send_replace(frozen);
+    }
+
+    /// Somebody at the decoder begins a new file; numbers start at 1 again.
+    pub fn new_file(&self) {
+        self.shared.lock().memory.new_file();
+    }
+
+    /// Somebody at the decoder clears its current file.
+    pub fn clear(&self) {
+        self.shared.lock().memory.clear();
+    }
+
+    /// Stops it and waits until its port is free.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The decoder's clock.
+    fn now(&self, start: DateTime) -> DateTime {
+        let millis = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        start.saturating_add(millis.milliseconds())
+    }
+
+    fn happen(&self, what: impl FnOnce(&mut Memory)) {
+        let reads = {
+            let mut state = self.lock();
+            what(&mut state.memory);
+            state.memory.reads()
+        };
+        self.emitted.send_if_modified(|emitted| std::mem::replace(emitted, reads) != reads);
+    }
+
+    fn forbid(&self, state: &mut State, command: String) {
+        if state.forbidden.len() < FORBIDDEN_MAX {
+            state.forbidden.push(command);
+        }
+    }
+}
+
+/// Lets the race happen as time goes by.
+async fn live(shared: Arc<Shared>, needs_listener: bool) {
+    let mut turns = tokio::time::interval(TURN);
+    let mut links = shared.links.subscribe();
+    let mut clock = Duration::ZERO;
+    let mut last = Instant::now();
+    loop {
+        turns.tick().await;
+        if needs_listener && *links.borrow_and_update() == 0 {
+            if links.wait_for(|links| *links > 0).await.is_err() {
+                return;
+            }
+            last = Instant::now();
+        }
+        clock += last.elapsed();
+        last = Instant::now();
+        let now_us = u64::try_from(clock.as_micros()).unwrap_or(u64::MAX);
+        shared.happen(|memory| {
+            while memory.due_us().is_some_and(|due| due <= now_us) {
+                memory.happen();
+            }
+        });
+        if shared.lock().memory.due_us().is_none() {
+            return;
+        }
+    }
+}
+
+async fn listen(shared: Arc<Shared>, listener: TcpListener) {
+    let mut links = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let cuts = shared.cuts.subscribe(); // before the look at `online`: no cut is missed
+                    if *shared.online.borrow() && links.len() < LINKS_MAX {
+                        stream.set_nodelay(true).ok();
+                        let shared = Arc::clone(&shared);
+                        links.spawn(async move { converse(stream, &shared, cuts).await });
+                    }
+                }
+                Err(_) => tokio::time::sleep(RECONNECT).await, // out of descriptors: later
+            },
+            Some(_) = links.join_next() => {}
+        }
+    }
+}
+
+/// Counts a link while it is open.
+struct Open<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Open<'a> {
+    fn new(links: &'a watch::Sender<usize>) -> Self {
+        links.send_modify(|links| *links += 1);
+        Self(links)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|links| *links -= 1);
+    }
+}
+
+/// Waits while the decoder is frozen.
+async fn thaw(frozen: &mut watch::Receiver<bool>) {
+    if frozen.wait_for(|frozen| !frozen).await.is_err() {
+        std::future::pending().await // the decoder is gone, and so is this task
+    }
+}
+
+/// One peer of a decoder that is a server, until it goes or is cut.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    shared: &Shared,
+    mut cuts: watch::Receiver<u64>,
+) -> io::Result<()> {
+    tokio::select! {
+        result = talk(&mut stream, shared) => result,
+        _ = cuts.changed() => Ok(()),
+    }
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared) -> io::Result<()> {
+    let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
+    let mut out = Outgoing::default();
+    let (mut conversation, id, kind) = {
+        let mut state = shared.lock();
+        state.latest += 1;
+        (Conversation::begin(&state.memory, &mut out), state.latest, state.memory.kind)
+    };
+    let _open = Open::new(&shared.links);
+    let mut faults = Faults::new(&shared.faults, kind.end(), &shared.fault_frozen);
+    let mut heard = [0; 4096];
+    loop {
+        thaw(&mut frozen).await;
+        faults.write(stream, &mut out).await?;
+        let more = {
+            let state = shared.lock();
+            if kind == Kind::One4All && state.latest != id {
+                conversation.is_superseded();
+            }
+            conversation.push(&state.memory, &mut out)
+        };
+        if more || !out.is_empty() {
+            continue;
+        }
+        tokio::select! {
+            read = stream.read(&mut heard) => {
+                let length = read?;
+                if length == 0 {
+                    return Ok(());
+                }
+                thaw(&mut frozen).await;
+                let state = &mut *shared.lock();
+                let now = shared.now(state.memory.start);
+                if let Err(Forbidden(command)) = conversation.hear(&heard[..length], &state.memory, now, &mut out) {
+                    shared.forbid(state, command);
+                }
+            }
+            changed = emitted.changed() => if changed.is_err() { return Ok(()) },
+        }
+    }
+}
+
+async fn export_for_ever(shared: Arc<Shared>, address: SocketAddr) {
+    let mut online = shared.online.subscribe();
+    let mut cuts = shared.cuts.subscribe();
+    while online.wait_for(|online| *online).await.is_ok() {
+        if let Ok(mut stream) = TcpStream::connect(address).await {
+            stream.set_nodelay(true).ok();
+            cuts.borrow_and_update();
+            tokio::select! {
+                _ = export(&mut stream, &shared) => {}
+                _ = cuts.changed() => {}
+            }
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// One connection of the exporter.
+async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
+    let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
+    let _open = Open::new(&shared.links);
+    let mut faults = Faults::new(&shared.faults, Kind::Mylaps.end(), &shared.fault_frozen);
+    let mut out = Outgoing::default();
+    shared.lock().exporter.connected(&mut out);
+    let mut heard = [0; 4096];
+    loop {
+        thaw(&mut frozen).await;
+        faults.write(stream, &mut out).await?;
+        let next = {
+            let state = &mut *shared.lock();
+            state.exporter.send(&state.memory, Instant::now(), &mut out)
+        };
+        if !out.is_empty() {
+            continue;
+        }
+        let repeat = async {
+            match next {
+                Some(next) => tokio::time::sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            read = stream.read(&mut heard) => {
+                let length = read?;
+                if length == 0 {
+                    return Ok(());
+                }
+                thaw(&mut frozen).await;
+                let acked = {
+                    let state = &mut *shared.lock();
+                    state.exporter.hear(&heard[..length], &state.memory, &mut out);
+                    state.exporter.acked_reads
+                };
+                shared.acked.send_if_modified(|known| std::mem::replace(known, acked) != acked);
+            }
+            changed = emitted.changed() => if changed.is_err() { return Ok(()) },
+            () = repeat => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

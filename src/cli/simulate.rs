@@ -1,0 +1,185 @@
+//! `simulate`: a decoder or a cloud to try things with, as the tests use them, on the command line.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::{Protocol, print, protocol, rate};
+use crate::failure::Failure;
+use crate::sim::cloud::{DEVICE, Dedup, Generation, KEY, SimCloudConfig, serve_forever};
+use crate::sim::decoder::{FIELD_MAX, Kind, RaceConfig, SimConfig, SimDecoder, SimError, Source, Wiring};
+
+/// A recording is held whole; more than this is no recording of a race.
+const RECORDING_LIMIT: u64 = 256 << 20;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Simulate {
+    /// A decoder that sends reads as the real one does.
+    Decoder(DecoderArgs),
+    /// A RUFUS Cloud that takes passings and forgets them when it ends.
+    Cloud(CloudArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DecoderArgs {
+    /// The decoder's protocol.
+    #[arg(long, value_name = "NAME", value_parser = protocol)]
+    protocol: Protocol,
+    /// Wait here for passbridge; without it on 127.0.0.1 at the decoder's usual port.
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "connect")]
+    listen: Option<SocketAddr>,
+    /// Connect to passbridge there; without it a decoder that connects does so to 127.0.0.1 at the usual port.
+    #[arg(long, value_name = "ADDR:PORT")]
+    connect: Option<SocketAddr>,
+    /// Reads per second.
+    #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = rate)]
+    rate: f64,
+    /// Chips in the race.
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=i64::from(FIELD_MAX)))]
+    field: u32,
+    /// The same seed makes the same race.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Send this recording instead.
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
+    /// End after so many reads; without it go on until interrupted.
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CloudArgs {
+    /// Where it listens.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8480")]
+    listen: SocketAddr,
+    /// Form of its answers.
+    #[arg(long, value_enum, default_value_t = Answers::Legacy)]
+    generation: Answers,
+    /// Store twice what is sent twice.
+    #[arg(long)]
+    no_dedup: bool,
+    /// Wait so many milliseconds before every answer.
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=600_000))]
+    latency: u64,
+    /// Id of its device.
+    #[arg(long, value_name = "ID", default_value = DEVICE)]
+    device: String,
+    /// Have no active session, so that one can be seen to be waited for.
+    #[arg(long)]
+    no_session: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Answers {
+    /// Bare objects, as of 2023.
+    Legacy,
+    /// An envelope, as of 2026.
+    Openapi,
+}
+
+/// Runs until it is over or interrupted.
+pub(super) async fn run(what: Simulate) -> Result<(), Failure> {
+    let simulated = async {
+        match what {
+            Simulate::Decoder(args) => decoder(args).await,
+            Simulate::Cloud(args) => cloud(args).await,
+        }
+    };
+    tokio::select! {
+        ended = simulated => ended,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}
+
+async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
+    let spec = args.protocol.0;
+    let kind = Kind::from_name(spec.name)
+        .ok_or_else(|| Failure::usage(format!("there is no simulated decoder for {}", spec.name)))?;
+    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, spec.port));
+    let wiring = match (args.listen, args.connect) {
+        (Some(address), _) => Wiring::Listen(address),
+        (None, Some(address)) => Wiring::Connect(address),
+        (None, None) if kind == Kind::Mylaps => Wiring::Connect(usual),
+        (None, None) => Wiring::Listen(usual),
+    };
+    let place = match &wiring {
+        Wiring::Connect(address) => format!("connects to {address}"),
+        _ => "listens".to_owned(),
+    };
+    let source = match &args.replay {
+        Some(path) => Source::Recording(kind.rows(&recording(path)?)),
+        None => Source::Race(RaceConfig { field: args.field, ..RaceConfig::default() }),
+    };
+    let start = TimeZone::UTC.to_datetime(Timestamp::now());
+    let (rate, limit, seed) = (args.rate, args.count, args.seed);
+    let config = SimConfig { source, rate, limit, start, seed, ..SimConfig::new(kind, wiring) };
+    let decoder = SimDecoder::start(config).await.map_err(|error| match error {
+        SimError::Listen(..) => Failure::unavailable(error.to_string()),
+        SimError::Wiring(..) => Failure::usage(error.to_string()),
+    })?;
+    let place = decoder.address().map_or(place, |address| format!("listens on {address}"));
+    print(&format!("simulated {} {place}; its clock is in UTC\n", spec.title))?;
+    tell(&decoder, kind).await
+}
+
+/// A line a second while something happens, until all is over and, where the decoder waits for it, acknowledged.
+async fn tell(decoder: &SimDecoder, kind: Kind) -> Result<(), Failure> {
+    let (emitted, acked, links) = (decoder.emitted(), decoder.acked_count(), decoder.links());
+    let mut told = String::new();
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+        let (happened, links) = (*emitted.borrow(), *links.borrow());
+        let mut line = format!("{happened} reads, {links} connected");
+        let mut open = 0;
+        if kind == Kind::Mylaps {
+            let acked = *acked.borrow();
+            open = happened - acked.min(happened);
+            line.push_str(&format!(", {acked} acknowledged"));
+        }
+        if line != told {
+            print(&format!("{line}\n"))?;
+            told = line;
+        }
+        // Whoever stores reads may be asked for them as long as somebody listens.
+        if decoder.is_over() && open == 0 && links == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn recording(path: &Path) -> Result<Vec<u8>, Failure> {
+    let shown = path.display();
+    let metadata = std::fs::metadata(path).map_err(|error| Failure::io(format!("{shown} cannot be read: {error}")))?;
+    if metadata.len() > RECORDING_LIMIT {
+        return Err(Failure::data(format!("{shown} is larger than {} MB: no recording", RECORDING_LIMIT >> 20)));
+    }
+    std::fs::read(path).map_err(|error| Failure::io(format!("{shown} cannot be read: {error}")))
+}
+
+async fn cloud(args: CloudArgs) -> Result<(), Failure> {
+    let generation = match args.generation {
+        Answers::Legacy => Generation::Legacy,
+        Answers::Openapi => Generation::OpenApi,
+    };
+    let config = SimCloudConfig {
+        generation,
+        dedup: if args.no_dedup { Dedup::None } else { Dedup::Number },
+        devices: vec![(args.device, "simulated".to_owned())],
+        latency: Duration::from_millis(args.latency),
+        ..SimCloudConfig::default()
+    };
+    print(&format!("API key {KEY}\n"))?;
+    let say = |line: String| {
+        // A reader of the lines that went away does not end the cloud.
+        let _ = print(&format!("{line}\n"));
+    };
+    let session = (!args.no_session).then_some("simulated");
+    let serving = serve_forever(args.listen, config, session, say).await;
+    serving.map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", args.listen)))
+}

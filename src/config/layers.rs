@@ -1,0 +1,394 @@
+//! The layers of the configuration merged by crate `config`, and read key by key so that a mistake can be named.
+//!
+//! What must hold: an error names the place (file and line, environment variable or flag), the key, the value and
+//! what is allowed, in one line; a value that may be a secret is never repeated.
+//!
+//! Hidden: crate `config` merges but forgets positions, so the file is parsed once more for its lines.
+//! Rejected: serde with `deny_unknown_fields`, whose messages name neither the line nor what a value may be.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use config::{Environment, File, FileFormat, Value, ValueKind};
+
+/// Every variable of ours begins with this; sections are parted by `__`.
+pub(super) const PREFIX: &str = "PASSBRIDGE__";
+/// A configuration is written by hand; more than this is some other file.
+const FILE_LIMIT: u64 = 1 << 20;
+/// A value is repeated in an error up to this many characters.
+const SHOWN: usize = 80;
+
+/// What is wrong with the configuration: one line with place, key, value and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    place: String,
+    what: String,
+}
+
+impl ConfigError {
+    pub(super) fn new(place: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { place: place.into(), what: what.into() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Messages of libraries may span lines; a log line and a `check` line may not.
+        let text = format!("{}: {}", self.place, self.what);
+        f.write_str(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The layers and where each key stands in the file.
+pub(super) struct Layers {
+    file: PathBuf,
+    lines: HashMap<String, usize>,
+    root: config::Map<String, Value>,
+}
+
+impl Layers {
+    /// Reads `file` and lays the environment and the flags (`key`, `flag`, value) over it.
+    pub(super) fn read(
+        file: &Path,
+        environment: &BTreeMap<String, String>,
+        flags: &[(&'static str, &'static str, String)],
+    ) -> Result<Self, ConfigError> {
+        let shown = file.display().to_string();
+        let text = read_text(file)?;
+        let lines = lines_of_keys(&text).map_err(|(line, what)| ConfigError::new(format!("{shown}:{line}"), what))?;
+        for variable in environment.keys() {
+            let key = variable[PREFIX.len()..].to_lowercase();
+            if key == "decoder" || key.starts_with("decoder__") {
+                let why = "decoders are set in the configuration file only, not in the environment";
+                return Err(ConfigError::new(format!("environment {variable}"), why));
+            }
+        }
+        let variables = environment.clone().into_iter().collect();
+        let source = Environment::with_prefix(PREFIX.trim_end_matches('_')).separator("__").source(Some(variables));
+        let mut builder =
+            config::Config::builder().add_source(File::from_str(&text, FileFormat::Toml)).add_source(source);
+        for (key, flag, value) in flags {
+            let value = Value::new(Some(&format!("flag {flag}")), value.as_str());
+            builder = builder.set_override(*key, value).map_err(|error| ConfigError::new(*flag, error.to_string()))?;
+        }
+        let merged = builder.build().map_err(|error| ConfigError::new(shown.as_str(), error.to_string()))?;
+        let root = merged.cache.into_table().map_err(|error| ConfigError::new(shown, error.to_string()))?;
+        Ok(Self { file: file.to_owned(), lines, root })
+    }
+
+    /// The top level; fails on a key that is not among `known`.
+    pub(super) fn root(&self, known: &'static [&'static str]) -> Result<Section<'_>, ConfigError> {
+        Section::open(self, String::new(), self.root.clone(), known)
+    }
+
+    /// The line of a key, or of the nearest section around one that is not there.
+    fn line(&self, mut path: &str) -> Option<usize> {
+        loop {
+            if let Some(line) = self.lines.get(path) {
+                return Some(*line);
+            }
+            path = path.rsplit_once('.')?.0;
+        }
+    }
+
+    fn place(&self, path: &str, origin: Option<&str>) -> String {
+        match origin {
+            Some(flag) if flag.starts_with("flag ") => flag.to_owned(),
+            Some(_) => format!("environment {PREFIX}{}", path.to_uppercase().replace('.', "__")),
+            None => match self.line(path) {
+                Some(line) => format!("{}:{line}", self.file.display()),
+                None => self.file.display().to_string(),
+            },
+        }
+    }
+}
+
+/// The variables that are ours, by their name in capitals.
+pub(super) fn our_variables(all: &[(OsString, OsString)]) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut ours = BTreeMap::new();
+    for (name, value) in all {
+        let Some(name) = name.to_str().map(str::to_uppercase).filter(|name| name.starts_with(PREFIX)) else { continue };
+        let Some(value) = value.to_str() else {
+            return Err(ConfigError::new(format!("environment {name}"), "the value is no UTF-8 text"));
+        };
+        ours.insert(name, value.to_owned());
+    }
+    Ok(ours)
+}
+
+fn read_text(file: &Path) -> Result<String, ConfigError> {
+    let shown = file.display().to_string();
+    let read = || {
+        let metadata = std::fs::metadata(file)?;
+        if metadata.is_dir() {
+            return Err(std::io::Error::other("it is a directory"));
+        }
+        if metadata.len() > FILE_LIMIT {
+            return Err(std::io::Error::other("it is larger than a megabyte"));
+        }
+        std::fs::read(file)
+    };
+    let bytes = read().map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => "no such configuration file; name one with --config FILE".to_owned(),
+            _ => format!("the configuration file cannot be read: {error}"),
+        };
+        ConfigError::new(shown.as_str(), hint)
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count();
+        ConfigError::new(format!("{shown}:{line}"), "this line is no UTF-8 text")
+    })
+}
+
+/// Where each key stands: `cloud.url`, `decoder[0].set.password`. Or the line and text of a syntax error.
+fn lines_of_keys(text: &str) -> Result<HashMap<String, usize>, (usize, String)> {
+    let starts: Vec<usize> =
+        std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect();
+    let line = |offset: usize| starts.partition_point(|&start| start <= offset);
+    let parsed = toml::de::DeTable::parse(text)
+        .map_err(|error| (line(error.span().map_or(0, |span| span.start)), error.message().to_owned()))?;
+    let mut lines = HashMap::new();
+    walk_table(parsed.get_ref(), "", &line, &mut lines);
+    Ok(lines)
+}
+
+fn walk_table(
+    table: &toml::de::DeTable<'_>,
+    path: &str,
+    line: &impl Fn(usize) -> usize,
+    lines: &mut HashMap<String, usize>,
+) {
+    for (key, value) in table.iter() {
+        let path = joined(path, key.get_ref());
+        lines.insert(path.clone(), line(key.span().start));
+        walk_value(value.get_ref(), &path, line, lines);
+    }
+}
+
+fn walk_value(
+    value: &toml::de::DeValue<'_>,
+    path: &str,
+    line: &impl Fn(usize) -> usize,
+    lines: &mut HashMap<String, usize>,
+) {
+    match value {
+        toml::de::DeValue::Table(table) => walk_table(table, path, line, lines),
+        toml::de::DeValue::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let path = format!("{path}[{index}]");
+                lines.insert(path.clone(), line(item.span().start));
+                walk_value(item.get_ref(), &path, line, lines);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn joined(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// One table of the configuration, its keys checked against those it may have.
+pub(super) struct Section<'a> {
+    layers: &'a Layers,
+    path: String,
+    values: config::Map<String, Value>,
+    known: &'static [&'static str],
+}
+
+impl<'a> Section<'a> {
+    fn open(
+        layers: &'a Layers,
+        path: String,
+        values: config::Map<String, Value>,
+        known: &'static [&'static str],
+    ) -> Result<Self, ConfigError> {
+        // Sorted by line, so that the first mistake in the file is the one that is named.
+        let mut strangers: Vec<_> = values.iter().filter(|(key, _)| !known.contains(&key.as_str())).collect();
+        strangers.sort_by_key(|(key, _)| layers.lines.get(&joined(&path, key)).copied());
+        if let Some((key, value)) = strangers.first() {
+            let full = joined(&path, key);
+            let what = format!("unknown key `{full}`; allowed here: {}", known.join(", "));
+            return Err(ConfigError::new(layers.place(&full, leaf_origin(value)), what));
+        }
+        Ok(Self { layers, path, values, known })
+    }
+
+    fn get(&self, key: &str) -> Option<&Value> {
+        debug_assert!(self.known.contains(&key), "`{key}` is read but not among the known keys");
+        self.values.get(key)
+    }
+
+    /// Whether the key is given.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// The sub-table `key`, if given.
+    pub(super) fn section(
+        &self,
+        key: &str,
+        known: &'static [&'static str],
+    ) -> Result<Option<Section<'a>>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let path = joined(&self.path, key);
+        match &value.kind {
+            ValueKind::Table(table) => Self::open(self.layers, path, table.clone(), known).map(Some),
+            _ => Err(self.wrong(key, format!("must be a section: [{path}]"))),
+        }
+    }
+
+    /// The section `key` with its defaults when it is not given: empty.
+    pub(super) fn section_or_empty(
+        &self,
+        key: &str,
+        known: &'static [&'static str],
+    ) -> Result<Section<'a>, ConfigError> {
+        Ok(self.section(key, known)?.unwrap_or_else(|| Section {
+            layers: self.layers,
+            path: joined(&self.path, key),
+            values: config::Map::new(),
+            known,
+        }))
+    }
+
+    /// The tables of the list `key`, in order; empty if not given.
+    pub(super) fn sections(&self, key: &str, known: &'static [&'static str]) -> Result<Vec<Section<'a>>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(Vec::new()) };
+        let path = joined(&self.path, key);
+        let must = format!("must be a list of sections: [[{path}]]");
+        let ValueKind::Array(items) = &value.kind else { return Err(self.wrong(key, must)) };
+        let open = |(index, item): (usize, &Value)| match &item.kind {
+            ValueKind::Table(table) => Self::open(self.layers, format!("{path}[{index}]"), table.clone(), known),
+            _ => Err(self.wrong(key, must.clone())),
+        };
+        items.iter().enumerate().map(open).collect()
+    }
+
+    /// The text of `key`, judged by `parse`, whose error says what is allowed.
+    pub(super) fn parse<T>(
+        &self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        match self.get(key).map(|value| &value.kind) {
+            None => Ok(None),
+            Some(ValueKind::String(text)) => parse(text).map(Some).map_err(|allowed| self.wrong(key, allowed)),
+            Some(_) => Err(self.wrong(key, "must be text in quotes")),
+        }
+    }
+
+    /// The whole number at `key`, within `allowed`.
+    pub(super) fn number(&self, key: &str, allowed: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, ConfigError> {
+        let number = match self.get(key).map(|value| &value.kind) {
+            None => return Ok(None),
+            Some(ValueKind::I64(number)) => u64::try_from(*number).ok(),
+            // The environment and the flags know only text.
+            Some(ValueKind::String(text)) if !self.in_file(key) => text.parse().ok(),
+            Some(_) => None,
+        };
+        match number.filter(|number| allowed.contains(number)) {
+            Some(number) => Ok(Some(number)),
+            None => {
+                Err(self.wrong(key, format!("must be a whole number from {} to {}", allowed.start(), allowed.end())))
+            }
+        }
+    }
+
+    /// The yes or no at `key`.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        match self.get(key).map(|value| &value.kind) {
+            None => Ok(None),
+            Some(ValueKind::Boolean(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(self.wrong(key, "must be true or false, without quotes")),
+        }
+    }
+
+    /// The table `key` as text by key, whatever its keys are.
+    pub(super) fn texts(&self, key: &str) -> Result<BTreeMap<String, String>, ConfigError> {
+        let table = match self.get(key).map(|value| &value.kind) {
+            None => return Ok(BTreeMap::new()),
+            Some(ValueKind::Table(table)) => table,
+            Some(_) => return Err(self.wrong(key, "must be a section of options, such as [decoder.set]")),
+        };
+        let mut texts = BTreeMap::new();
+        for (option, value) in table {
+            let text = value.clone().into_string().map_err(|_| {
+                let path = format!("{}.{option}", joined(&self.path, key));
+                let what = format!("{path}: must be text, a number or true/false");
+                ConfigError::new(self.layers.place(&path, leaf_origin(value)), what)
+            })?;
+            texts.insert(option.clone(), text);
+        }
+        Ok(texts)
+    }
+
+    /// A path at `key`. One from the file is relative to the file's directory (a daemon has no useful current one).
+    pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+        let path = self.parse(key, |text| match text {
+            "" => Err("must name a file or directory".to_owned()),
+            _ => Ok(PathBuf::from(text)),
+        })?;
+        let base = self.layers.file.parent().unwrap_or(Path::new(""));
+        Ok(path.map(|path| if self.in_file(key) { base.join(path) } else { path }))
+    }
+
+    /// Like [`Section::wrong_secret`] for the option `inner` of the table `key`: the place is that of the option.
+    pub(super) fn wrong_inside(&self, key: &str, inner: &str, what: impl fmt::Display) -> ConfigError {
+        let path = format!("{}.{inner}", joined(&self.path, key));
+        ConfigError::new(self.layers.place(&path, None), format!("{path}: {what}"))
+    }
+
+    /// Whether the text at `key` holds `wanted`.
+    pub(super) fn text_has(&self, key: &str, wanted: char) -> bool {
+        self.get(key).is_some_and(|value| matches!(&value.kind, ValueKind::String(text) if text.contains(wanted)))
+    }
+
+    fn in_file(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|value| value.origin().is_none())
+    }
+
+    /// The value of `key` is not allowed; `allowed` says what would be.
+    pub(super) fn wrong(&self, key: &str, allowed: impl fmt::Display) -> ConfigError {
+        let shown = self.get(key).map_or_else(String::new, |value| format!(" = {}", shown(value)));
+        self.error(key, format!("{}{shown}: {allowed}", joined(&self.path, key)))
+    }
+
+    /// Like [`Section::wrong`] without repeating the value, which may be a secret.
+    pub(super) fn wrong_secret(&self, key: &str, allowed: impl fmt::Display) -> ConfigError {
+        self.error(key, format!("{}: {allowed}", joined(&self.path, key)))
+    }
+
+    /// `key` is not given but needed.
+    pub(super) fn missing(&self, key: &str, needed: impl fmt::Display) -> ConfigError {
+        let place = self.layers.place(&self.path, None);
+        ConfigError::new(place, format!("{} is missing: {needed}", joined(&self.path, key)))
+    }
+
+    fn error(&self, key: &str, what: String) -> ConfigError {
+        let path = joined(&self.path, key);
+        ConfigError::new(self.layers.place(&path, self.get(key).and_then(Value::origin)), what)
+    }
+}
+
+/// Origin of a value; of a table that of what is in it, because a merged table belongs to no layer.
+fn leaf_origin(value: &Value) -> Option<&str> {
+    match &value.kind {
+        ValueKind::Table(table) => table.values().find_map(leaf_origin),
+        _ => value.origin(),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    let text = match &value.kind {
+        ValueKind::String(text) => format!("{text:?}"),
+        ValueKind::Table(_) | ValueKind::Array(_) => return "(a list or section)".to_owned(),
+        _ => value.to_string(),
+    };
+    if text.chars().count() > SHOWN { text.chars().take(SHOWN).chain("…".chars()).collect() } else { text }
+}

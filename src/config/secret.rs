@@ -1,0 +1,133 @@
+//! Where the API key and the page's token come from.
+//!
+//! The key: environment, else `[cloud].api_key_file`, else systemd's credential `api_key`, else the usual file. The
+//! service's user need not have the right to read the file: where systemd hands over a credential, that is used instead.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// Where the key is looked for when nothing names a place; the unit hands the same file over as a credential.
+pub(super) const USUAL_KEY_FILE: &str = "/etc/passbridge/api_key";
+/// A key has a few dozen characters; a longer file is some other file.
+const LIMIT: u64 = 4096;
+
+/// A secret and where it was found.
+pub(super) struct Found {
+    pub(super) secret: SecretString,
+    /// For people: a file, the environment, systemd's credential.
+    pub(super) from: String,
+    /// Somebody else may read it.
+    pub(super) warning: Option<String>,
+}
+
+/// Why a file holds no usable secret. Says nothing of what it holds.
+pub(super) struct Unusable {
+    pub(super) kind: ErrorKind,
+    what: String,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// Reads a secret from a file; a line end after it does not count.
+pub(super) fn from_file(path: &Path) -> Result<Found, Unusable> {
+    let mut bytes = Vec::new();
+    let read = |bytes: &mut Vec<u8>| -> io::Result<u32> {
+        let file = std::fs::File::open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::Error::new(ErrorKind::IsADirectory, "it is a directory"));
+        }
+        file.take(LIMIT + 1).read_to_end(bytes)?;
+        Ok(metadata.mode())
+    };
+    let mode = read(&mut bytes).map_err(|error| {
+        let what = match error.kind() {
+            ErrorKind::NotFound => "there is no such file".to_owned(),
+            ErrorKind::PermissionDenied => "this user may not read the file".to_owned(),
+            _ => format!("the file cannot be read: {error}"),
+        };
+        Unusable { kind: error.kind(), what }
+    })?;
+    let unusable = |what: &str| Unusable { kind: ErrorKind::InvalidData, what: what.to_owned() };
+    if bytes.len() as u64 > LIMIT {
+        return Err(unusable("the file is too long to be a key"));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| unusable("the file holds no text"))?;
+    let secret = checked(text).map_err(|what| unusable(&format!("the file {what}")))?;
+    // The last digit of the mode: rights of everybody else. A group is how a service is let in on purpose.
+    let warning = (mode & 0o007 != 0).then(|| {
+        let path = path.display();
+        format!("{path} holds a secret and its mode {:03o} is open to every user: chmod 640 {path}", mode & 0o777)
+    });
+    Ok(Found { secret, from: path.display().to_string(), warning })
+}
+
+/// A secret without the space around it. It must fit into an HTTP header.
+fn checked(text: &str) -> Result<SecretString, &'static str> {
+    match text.trim() {
+        "" => Err("is empty"),
+        text if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(SecretString::from(text)),
+        _ => Err("holds more than one word of plain characters"),
+    }
+}
+
+/// Why there is no API key.
+pub(super) enum NoKey {
+    /// The variable is set but useless.
+    Environment(&'static str),
+    /// The file that the configuration names is useless.
+    File(PathBuf, Unusable),
+    /// Nothing gives one.
+    Nowhere,
+}
+
+/// The API key from the first place that has one. `file`: what the configuration names; `credentials`: systemd's directory.
+pub(super) fn api_key(variable: Option<&str>, file: Option<&Path>, credentials: Option<&Path>) -> Result<Found, NoKey> {
+    if let Some(text) = variable {
+        let secret = checked(text).map_err(NoKey::Environment)?;
+        return Ok(Found { secret, from: "the environment".to_owned(), warning: None });
+    }
+    // The unit gives an empty credential where there is no file, so that a box without a cloud starts too.
+    let credential = || {
+        let found = from_file(&credentials?.join("api_key")).ok()?;
+        Some(Found { from: "systemd's credential api_key".to_owned(), warning: None, ..found })
+    };
+    let Some(path) = file else {
+        if let Some(found) = credential() {
+            return Ok(found);
+        }
+        return from_file(Path::new(USUAL_KEY_FILE)).map_err(|why| match why.kind {
+            ErrorKind::NotFound => NoKey::Nowhere,
+            _ => NoKey::File(PathBuf::from(USUAL_KEY_FILE), why),
+        });
+    };
+    match from_file(path) {
+        Err(why) if why.kind == ErrorKind::PermissionDenied => {
+            let mut found = credential().ok_or_else(|| NoKey::File(path.to_owned(), why))?;
+            if path != Path::new(USUAL_KEY_FILE) {
+                let path = path.display();
+                found.warning = Some(format!(
+                    "{path} may not be read by this user, so the key is {}; make sure that LoadCredential= in the unit names {path}",
+                    found.from
+                ));
+            }
+            Ok(found)
+        }
+        read => read.map_err(|why| NoKey::File(path.to_owned(), why)),
+    }
+}
+
+/// Whether two secrets are the same, in a time that does not tell how far they agree.
+pub(crate) fn same(secret: &SecretString, shown: &[u8]) -> bool {
+    let secret = secret.expose_secret().as_bytes();
+    let differ = secret.iter().zip(shown).fold(0u8, |differ, (a, b)| std::hint::black_box(differ | (a ^ b)));
+    secret.len() == shown.len() && differ == 0
+}

@@ -1,0 +1,392 @@
+//! One line of the log: an entry, and its text form.
+//!
+//! ```text
+//! seq \t in-group \t kind \t subject \t time \t a \t b \t c \t raw \t crc \n
+//! ```
+//!
+//! * `seq`: the entry's number. `in-group`: its place in its group commit, from 0. So every line tells where its
+//!   group began, and after a power cut it is known which lines were still being written.
+//! * `kind`, and what the columns hold then:
+//!
+//! | kind | subject | a | b | c | raw |
+//! |---|---|---|---|---|---|
+//! | `read` | decoder | chip | decoder stamp | `name=value;…` | the frame |
+//! | `marker` | decoder | its kind | stamp or empty | `name=value;…` | the frame |
+//! | `rejected` | decoder | reason | | | the bytes |
+//! | `cleared` | decoder | what happened, for people | | `name=value;…` | |
+//! | `upload` | device | an [`UploadEvent`] as JSON | | | |
+//! | `note` | code | what happened, for people | | | |
+//!
+//! * `time`: the box's clock, UTC with milliseconds. `crc`: CRC-32 of everything before the last tab, 8 hex digits.
+//! * Every column is escaped ([`crate::escape`]), so a tab or a line end is always structure.
+//! * In `c` a text value begins with `'`, so that file `7` and file `'7` stay what the decoder sent.
+
+use jiff::Timestamp;
+
+use super::UploadEvent;
+use crate::chip::{ChipRead, Label, Marker, Position, Stamp};
+use crate::escape::{escape_into, unescape};
+use crate::protocol::Cleared;
+
+/// What an entry holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// A chip read.
+    Read(ChipRead),
+    /// A marker.
+    Marker(Marker),
+    /// Bytes that were no frame, with the reason's name.
+    Rejected(Box<str>),
+    /// The decoder counts a file from the start again.
+    Cleared(Cleared),
+    /// Something about the upload.
+    Upload(UploadEvent),
+    /// Something for people: a start, a stop, a problem, a repair.
+    Note(Box<str>),
+}
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Number in the journal, from 1.
+    pub seq: u64,
+    /// Place in its group commit, from 0.
+    pub in_group: u64,
+    /// Decoder, device, or a note's code.
+    pub subject: Box<str>,
+    /// Box clock.
+    pub time: Timestamp,
+    /// The content.
+    pub body: Body,
+    /// The bytes as received (empty for uploads and notes).
+    pub raw: Box<[u8]>,
+}
+
+/// Why a line is no entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadLine {
+    /// The checksum does not agree, or the line has none: damaged.
+    #[error("its checksum does not agree")]
+    Damaged,
+    /// The checksum agrees, but this version does not understand it.
+    #[error("it is whole but of a form this version does not know")]
+    Unknown,
+}
+
+/// Appends the line, with its line end.
+pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
+    let start = out.len();
+    push_number(out, entry.seq);
+    push_number(out, entry.in_group);
+    let kind: &[u8] = match &entry.body {
+        Body::Read(_) => b"read\t",
+        Body::Marker(_) => b"marker\t",
+        Body::Rejected(_) => b"rejected\t",
+        Body::Cleared(_) => b"cleared\t",
+        Body::Upload(_) => b"upload\t",
+        Body::Note(_) => b"note\t",
+    };
+    out.extend_from_slice(kind);
+    push_text(out, &entry.subject);
+    push_display(out, &format_args!("{:.3}", entry.time));
+    match &entry.body {
+        Body::Read(read) => {
+            push_text(out, &read.chip);
+            push_display(out, &read.stamp);
+            push_read_fields(out, read);
+        }
+        Body::Marker(marker) => {
+            push_text(out, &marker.kind);
+            match marker.stamp {
+                Some(stamp) => push_display(out, &stamp),
+                None => out.push(b'\t'),
+            }
+            push_label(out, "reader", marker.reader.as_ref());
+            push_field(out, "name", marker.name.as_deref());
+            push_field(out, "loc", marker.location.as_deref());
+            out.push(b'\t');
+        }
+        Body::Rejected(reason) => {
+            push_text(out, reason);
+            out.extend_from_slice(b"\t\t");
+        }
+        Body::Cleared(cleared) => {
+            push_text(out, &cleared.text);
+            out.push(b'\t');
+            push_label(out, "file", cleared.file.as_ref());
+            push_field(out, "unit", cleared.unit.as_deref());
+            out.push(b'\t');
+        }
+        Body::Upload(event) => {
+            let json = serde_json::to_vec(event).unwrap_or_default(); // plain data with string keys: cannot fail
+            escape_into(out, &json);
+            out.extend_from_slice(b"\t\t\t");
+        }
+        Body::Note(text) => {
+            push_text(out, text);
+            out.extend_from_slice(b"\t\t");
+        }
+    }
+    escape_into(out, &entry.raw);
+    seal(out, start);
+}
+
+/// Ends the line that begins at `start` with its checksum.
+pub fn seal(out: &mut Vec<u8>, start: usize) {
+    let crc = crc32fast::hash(&out[start..]);
+    push_display_end(out, &format_args!("\t{crc:08x}\n"));
+}
+
+/// The text before the checksum of a whole line (without line end), or why it is none.
+pub fn unseal(line: &[u8]) -> Result<&str, BadLine> {
+    let (content, crc) = line.len().checked_sub(9).and_then(|at| line.split_at_checked(at)).ok_or(BadLine::Damaged)?;
+    let crc = crc.strip_prefix(b"\t").and_then(|hex| std::str::from_utf8(hex).ok()).ok_or(BadLine::Damaged)?;
+    let crc = u32::from_str_radix(crc, 16).map_err(|_| BadLine::Damaged)?;
+    if crc != crc32fast::hash(content) {
+        return Err(BadLine::Damaged);
+    }
+    std::str::from_utf8(content).map_err(|_| BadLine::Unknown)
+}
+
+/// Sequence number and place in the group of a whole line, without decoding the rest.
+pub fn parse_numbers(line: &[u8]) -> Result<(u64, u64), BadLine> {
+    let mut columns = unseal(line)?.splitn(3, '\t');
+    let mut number = || columns.next().and_then(|text| text.parse().ok()).ok_or(BadLine::Unknown);
+    Ok((number()?, number()?))
+}
+
+/// The entry in a line (without line end).
+pub fn parse_line(line: &[u8]) -> Result<Entry, BadLine> {
+    parse_content(unseal(line)?).ok_or(BadLine::Unknown)
+}
+
+fn parse_content(text: &str) -> Option<Entry> {
+    let mut columns = text.split('\t');
+    let mut next = || columns.next();
+    let seq = next()?.parse().ok()?;
+    let in_group = next()?.parse().ok()?;
+    let kind = next()?;
+    let subject = text_of(next()?)?;
+    let time = next()?.parse().ok()?;
+    let (a, b, c) = (next()?, next()?, next()?);
+    let raw = unescape(next()?).ok()?.into();
+    let body = match kind {
+        "read" => {
+            let mut read = ChipRead::new(text_of(a)?, b.parse::<Stamp>().ok()?);
+            parse_read_fields(c, &mut read)?;
+            Body::Read(read)
+        }
+        "marker" => Body::Marker(parse_marker(a, b, c)?),
+        "rejected" => Body::Rejected(text_of(a)?),
+        "cleared" => {
+            let mut cleared = Cleared { unit: None, file: None, text: text_of(a)? };
+            for (name, value) in fields_of(c) {
+                match name {
+                    "file" => cleared.file = Some(label_of(value)?),
+                    "unit" => cleared.unit = Some(text_of(value)?),
+                    _ => {} // a later version may add fields
+                }
+            }
+            Body::Cleared(cleared)
+        }
+        "upload" => Body::Upload(serde_json::from_slice(&unescape(a).ok()?).ok()?),
+        "note" => Body::Note(text_of(a)?),
+        _ => return None,
+    };
+    Some(Entry { seq, in_group, subject, time, body, raw })
+}
+
+fn parse_marker(kind: &str, stamp: &str, fields: &str) -> Option<Marker> {
+    let stamp = if stamp.is_empty() { None } else { Some(stamp.parse().ok()?) };
+    let mut marker = Marker { kind: text_of(kind)?, name: None, stamp, reader: None, location: None };
+    for (name, value) in fields_of(fields) {
+        match name {
+            "reader" => marker.reader = Some(label_of(value)?),
+            "name" => marker.name = Some(text_of(value)?),
+            "loc" => marker.location = Some(text_of(value)?),
+            _ => {} // a later version may add fields
+        }
+    }
+    Some(marker)
+}
+
+fn push_read_fields(out: &mut Vec<u8>, read: &ChipRead) {
+    if let Some(position) = &read.position {
+        push_display_end(out, &format_args!("pos={};", position.number));
+        push_label(out, "file", position.file.as_ref());
+        push_field(out, "unit", position.unit.as_deref());
+    }
+    if let Some(seq) = read.seq {
+        push_display_end(out, &format_args!("n={seq};"));
+    }
+    push_label(out, "ant", read.antenna.as_ref());
+    push_label(out, "reader", read.reader.as_ref());
+    push_label(out, "device", read.device.as_ref());
+    if let Some(hits) = read.hits {
+        push_display_end(out, &format_args!("hits={hits};"));
+    }
+    if let Some(rssi) = read.rssi {
+        push_display_end(out, &format_args!("rssi={rssi};"));
+    }
+    push_field(out, "loc", read.location.as_deref());
+    if read.replay {
+        out.extend_from_slice(b"replay=1;");
+    }
+    out.push(b'\t');
+}
+
+fn parse_read_fields(fields: &str, read: &mut ChipRead) -> Option<()> {
+    let mut position = Position { unit: None, file: None, number: 0 };
+    let mut has_position = false;
+    for (name, value) in fields_of(fields) {
+        match name {
+            "pos" => {
+                position.number = value.parse().ok()?;
+                has_position = true;
+            }
+            "file" => position.file = Some(label_of(value)?),
+            "unit" => position.unit = Some(text_of(value)?),
+            "n" => read.seq = Some(value.parse().ok()?),
+            "ant" => read.antenna = Some(label_of(value)?),
+            "reader" => read.reader = Some(label_of(value)?),
+            "device" => read.device = Some(label_of(value)?),
+            "hits" => read.hits = Some(value.parse().ok()?),
+            "rssi" => read.rssi = Some(value.parse().ok()?),
+            "loc" => read.location = Some(text_of(value)?),
+            "replay" => read.replay = true,
+            _ => {} // a later version may add fields
+        }
+    }
+    read.position = has_position.then_some(position);
+    Some(())
+}
+
+fn fields_of(fields: &str) -> impl Iterator<Item = (&str, &str)> {
+    fields.split(';').filter_map(|field| field.split_once('='))
+}
+
+fn text_of(column: &str) -> Option<Box<str>> {
+    if !column.contains('\\') {
+        return Some(column.into());
+    }
+    String::from_utf8(unescape(column).ok()?).ok().map(Into::into)
+}
+
+fn label_of(value: &str) -> Option<Label> {
+    match value.strip_prefix('\'') {
+        Some(text) => text_of(text).map(Label::Text),
+        None => value.parse().ok().map(Label::Number),
+    }
+}
+
+fn push_text(out: &mut Vec<u8>, text: &str) {
+    escape_into(out, text.as_bytes());
+    out.push(b'\t');
+}
+
+fn push_field(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'=');
+        push_field_text(out, value);
+    }
+}
+
+fn push_label(out: &mut Vec<u8>, name: &str, label: Option<&Label>) {
+    match label {
+        None => {}
+        Some(Label::Number(number)) => push_display_end(out, &format_args!("{name}={number};")),
+        Some(Label::Text(text)) => {
+            push_display_end(out, &format_args!("{name}='"));
+            push_field_text(out, text);
+        }
+    }
+}
+
+fn push_field_text(out: &mut Vec<u8>, text: &str) {
+    // `;` ends a field, so inside one it is written as a byte escape.
+    for (at, part) in text.split(';').enumerate() {
+        if at > 0 {
+            out.extend_from_slice(b"\\x3b");
+        }
+        escape_into(out, part.as_bytes());
+    }
+    out.push(b';');
+}
+
+fn push_number(out: &mut Vec<u8>, number: u64) {
+    push_display(out, &number);
+}
+
+fn push_display(out: &mut Vec<u8>, value: &impl std::fmt::Display) {
+    push_display_end(out, &format_args!("{value}\t"));
+}
+
+fn push_display_end(out: &mut Vec<u8>, value: &impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = write!(out, "{value}"); // writing to a Vec cannot fail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn round_trip(entry: &Entry) {
+        let mut line = Vec::new();
+        write_line(&mut line, entry);
+        assert_eq!(line.pop(), Some(b'\n'));
+        assert!(!line.contains(&b'\n'));
+        assert_eq!(parse_line(&line).as_ref(), Ok(entry), "{}", String::from_utf8_lossy(&line));
+        assert_eq!(parse_numbers(&line), Ok((entry.seq, entry.in_group)));
+        for at in 0..line.len() {
+            let mut damaged = line.clone();
+            damaged[at] ^= 1;
+            assert_ne!(parse_line(&damaged).as_ref(), Ok(entry));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn whatever_a_decoder_sends_comes_back_from_the_line(
+            chip in "\\PC{1,12}", unit in proptest::option::of("\\PC{0,6}"), text in "\\PC{0,8}", number: u64,
+            raw in proptest::collection::vec(any::<u8>(), 0..60), replay: bool, rssi: Option<i32>, hits: Option<u32>,
+        ) {
+            let mut read = ChipRead::new(chip, "0000-00-01T00:00:07.001".parse().unwrap());
+            read.position = unit.map(|unit| Position {
+                unit: Some(unit.into()), file: Some(Label::Text(text.clone().into())), number,
+            });
+            read.antenna = Some(Label::Number(number));
+            read.reader = Some(Label::Text(text.clone().into()));
+            read.location = Some(text.clone().into());
+            (read.replay, read.rssi, read.hits, read.seq) = (replay, rssi, hits, Some(number));
+            let time = Timestamp::from_millisecond(1_764_000_000_123).unwrap();
+            let entry = |body, raw: &[u8]| Entry {
+                seq: number, in_group: 3, subject: text.clone().into(), time, body, raw: raw.into(),
+            };
+            round_trip(&entry(Body::Read(read), &raw));
+            round_trip(&entry(Body::Rejected("checksum".into()), &raw));
+            let file = Some(Label::Text(text.clone().into()));
+            round_trip(&entry(Body::Cleared(Cleared { unit: None, file, text: text.clone().into() }), &raw));
+            let marker = Marker {
+                kind: text.clone().into(), name: Some(text.clone().into()), stamp: None, reader: None, location: None,
+            };
+            round_trip(&entry(Body::Marker(marker), &raw));
+            let event = UploadEvent::Quarantined {
+                device: text.clone().into(), num: number, status: 400, answer: text.clone().into(),
+            };
+            round_trip(&entry(Body::Upload(event), b""));
+        }
+
+        #[test]
+        fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_line(&bytes);
+            let mut sealed = bytes.clone();
+            seal(&mut sealed, 0);
+            sealed.pop();
+            let _ = parse_line(&sealed);
+            let _ = parse_numbers(&sealed);
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! The follower: the thread that keeps the queue.
+//!
+//! At start it opens the queue, replays what the log holds beyond it (or everything, when the queue cannot be trusted)
+//! and only then lets the journal serve; reads are kept meanwhile. From then on the writer applies each durable group to the
+//! state itself, and the follower checkpoints: it takes the tail and a copy of the state under the lock, and writes them
+//! to sled without it, so that a slow card never holds up an append.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::log::{self, Line, Place, Reader};
+use super::queue::{Broken, Identities, Queue, Span};
+use super::state::{State, TAIL_MAX, Waiting};
+use super::{JournalConfig, room};
+use crate::chip::Seq;
+use crate::status::Board;
+
+/// Longest time between checkpoints: what a restart has to replay at a race's pace.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+/// Reads in the tail that call for a checkpoint at once.
+const CHECKPOINT_READS: usize = 8192;
+/// Time between looks at what can go.
+const PRUNE_EVERY: Duration = Duration::from_secs(30);
+
+/// What the journal's threads and handles share.
+pub struct Shared {
+    /// Configuration.
+    pub config: JournalConfig,
+    /// Where problems are shown.
+    pub board: Board,
+    /// State and flags.
+    pub core: Mutex<Core>,
+    /// Wakes the follower, and the writer that waits for room in the tail.
+    pub turn: Condvar,
+    /// The queue's spans, for readers.
+    pub spans: RwLock<Vec<Arc<Span>>>,
+    /// The durable head.
+    pub changed: watch::Sender<Seq>,
+    /// Whether the queue serves.
+    pub serving: watch::Sender<bool>,
+    /// One process per data directory: held until the threads are gone.
+    pub dir_lock: std::fs::File,
+}
+
+/// What is behind the lock. The lock is never held over I/O.
+#[derive(Default)]
+pub struct Core {
+    /// The fold. Follows the log only while `serving`.
+    pub state: State,
+    /// The state follows the durable head.
+    pub serving: bool,
+    /// Last durable entry.
+    pub durable: u64,
+    /// Place behind it.
+    pub place: Place,
+    /// Reads taken out of the tail by a checkpoint that is not done.
+    pub flushing: Arc<Vec<Waiting>>,
+    /// Reads up to here are in the queue's blocks (or covered).
+    pub in_blocks: u64,
+    /// Per device: no waiting read up to here.
+    pub nothing_before: std::collections::BTreeMap<Box<str>, u64>,
+    /// A block could not be read: the queue has to be rebuilt.
+    pub distrust: Option<String>,
+    /// The log began a new volume: so should the queue.
+    pub new_volume: bool,
+    /// The journal closes.
+    pub closing: bool,
+}
+
+impl Core {
+    /// Reads that wait for a checkpoint.
+    pub fn tail_len(&self) -> usize {
+        self.state.tail.len() + self.flushing.len()
+    }
+}
+
+impl Shared {
+    /// The lock. A panic under it ends the process (no task dies alone), so a poisoned value is never used for long.
+    pub fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The spans.
+    pub fn spans(&self) -> Vec<Arc<Span>> {
+        self.spans.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Directory of the log.
+    pub fn log_dir(&self) -> PathBuf {
+        log_dir(&self.config.dir)
+    }
+
+    fn dead_time_ms(&self) -> i64 {
+        i64::try_from(self.config.dead_time.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Applies durable entries. Called by the writer, in log order.
+    pub fn follow(&self, core: &mut Core, entries: &[super::entry::Entry], place: Place) {
+        let dead_time_ms = self.dead_time_ms();
+        if let Some(last) = entries.last() {
+            core.durable = last.seq;
+        }
+        core.place = place;
+        if core.serving {
+            for entry in entries {
+                core.state.apply(entry, dead_time_ms);
+            }
+            core.state.place = place;
+        }
+        if core.tail_len() >= CHECKPOINT_READS {
+            self.turn.notify_all();
+        }
+    }
+}
+
+/// Directory of the log below the data directory.
+pub fn log_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("log")
+}
+
+fn queue_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("queue")
+}
+
+/// The thread's body: ends when the journal closes, after a last checkpoint.
+pub fn run(shared: &Shared, identity: &str) {
+    let mut queue = bring_up(shared, identity);
+    let mut checked = Instant::now();
+    let mut pruned: Option<Instant> = None;
+    loop {
+        let mut core = shared.lock();
+        while !core.closing
+            && core.distrust.is_none()
+            && core.tail_len() < CHECKPOINT_READS
+            && checked.elapsed() < CHECKPOINT_EVERY
+            && pruned.is_some_and(|at| at.elapsed() < PRUNE_EVERY)
+        {
+            core =
+                shared.turn.wait_timeout(core, Duration::from_millis(500)).map_or_else(|e| e.into_inner().0, |r| r.0);
+        }
+        let (closing, distrust) = (core.closing, core.distrust.take());
+        drop(core);
+        if let Some(reason) = distrust {
+            drop(queue.take());
+            set_aside(shared, &reason);
+            queue = bring_up(shared, identity);
+            continue;
+        }
+        if let Some(live) = &mut queue {
+            match checkpoint(shared, live) {
+                Ok(()) => checked = Instant::now(),
+                Err(broken) => {
+                    drop(queue.take());
+                    stop_serving(shared);
+                    recover(shared, &broken);
+                    if !closing {
+                        queue = bring_up(shared, identity);
+                    }
+                    continue;
+                }
+            }
+        }
+        if closing {
+            // A handle may outlive the threads: it must not keep sled's directory locked.
+            return shared.spans.write().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY)
+            && let Some(live) = &mut queue
+        {
+            if let Err(error) = room::prune(shared, live) {
+                shared.board.raise("prune_failed", "", format!("old volumes could not be removed: {error}"));
+            }
+            pruned = Some(Instant::now());
+        }
+    }
+}
+
+/// Opens or rebuilds the queue, as often as it takes. `None`: the journal closes.
+fn bring_up(shared: &Shared, identity: &str) -> Option<Queue> {
+    loop {
+        if shared.lock().closing {
+            return None;
+        }
+        match open_and_replay(shared, identity) {
+            Ok(queue) => {
+                if queue.is_some() {
+                    shared.board.clear("queue_unavailable", "");
+                }
+                return queue;
+            }
+            Err(broken) => {
+                recover(shared, &broken);
+                let core = shared.lock();
+                let _ = shared.turn.wait_timeout_while(core, Duration::from_secs(1), |core| !core.closing);
+            }
+        }
+    }
+}
+
+/// After a failure: a disk that is full or fails is waited for; anything else is moved aside.
+fn recover(shared: &Shared, broken: &Broken) {
+    match broken {
+        Broken::Disk(error) => {
+            room::release_reserve(&shared.config.dir);
+            let message =
+                format!("the upload queue waits for the disk: {error}; reads are still kept if the log can be written");
+            shared.board.raise("queue_unavailable", "", message);
+        }
+        Broken::Corrupt(reason) => set_aside(shared, reason),
+    }
+}
+
+fn stop_serving(shared: &Shared) {
+    let mut core = shared.lock();
+    core.serving = false;
+    drop(core);
+    shared.spans.write().unwrap_or_else(PoisonError::into_inner).clear();
+    shared.serving.send_replace(false);
+    shared.board.journal(|journal| journal.serving = false);
+}
+
+/// Moves the queue's directory aside (the newest such is kept for whoever wants to look) and stops serving.
+fn set_aside(shared: &Shared, reason: &str) {
+    stop_serving(shared);
+    let message =
+        format!("the upload queue could not be trusted ({reason}); it is rebuilt from the log, no read is lost");
+    shared.board.raise("queue_rebuilt", "", message);
+    let aside = shared.config.dir.join("queue.broken");
+    let _ = std::fs::remove_dir_all(&aside);
+    let from = queue_dir(&shared.config.dir);
+    if std::fs::rename(&from, &aside).is_err() {
+        let _ = std::fs::remove_dir_all(&from); // derived: losing it costs nothing but time
+    }
+}
+
+fn open_and_replay(shared: &Shared, identity: &str) -> Result<Option<Queue>, Broken> {
+    let dir = queue_dir(&shared.config.dir);
+    let found = Queue::open(&dir)?;
+    let durable = shared.lock().durable;
+    let (mut queue, state) = match found {
+        Some((queue, state)) if state.identity == identity && state.followed <= durable => (queue, state),
+        Some((_, state)) if state.identity != identity => {
+            return Err(Broken::Corrupt("it belongs to another journal".into()));
+        }
+        Some((_, state)) => {
+            let gone = format!("entries {}–{} were kept once and are gone from the log", durable + 1, state.followed);
+            shared.board.raise(
+                "log_lost",
+                "",
+                format!("{gone}: was a file of {} removed?", shared.log_dir().display()),
+            );
+            return Err(Broken::Corrupt(gone));
+        }
+        None => {
+            let state = State { identity: identity.to_owned(), ..State::default() };
+            (Queue::create(&dir, 0)?, state)
+        }
+    };
+    publish_spans(shared, &queue);
+    replay(shared, &mut queue, state).map(|served| served.then_some(queue))
+}
+
+fn publish_spans(shared: &Shared, queue: &Queue) {
+    *shared.spans.write().unwrap_or_else(PoisonError::into_inner) = queue.spans();
+}
+
+/// Follows the log from the state on until it has caught up with the writer, then serves. `false`: the journal closes.
+fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, Broken> {
+    let dead_time_ms = shared.dead_time_ms();
+    let from = (state.followed > 0).then_some(state.place);
+    let Some(mut reader) = Reader::open(&shared.log_dir(), from)? else {
+        return Err(Broken::Corrupt("its place in the log is not there".into()));
+    };
+    let mut damage = Damage::default();
+    loop {
+        let target = shared.lock().durable;
+        while state.followed < target {
+            match reader.read()? {
+                Some(Line::Entry(entry)) if entry.seq <= target => {
+                    damage.entry(state.followed, entry.seq);
+                    state.apply(&entry, dead_time_ms);
+                    state.place = reader.place();
+                }
+                Some(Line::Entry(_)) => break, // not durable yet: read again when it is
+                Some(Line::State(json)) if state.followed == 0 => {
+                    let identity = std::mem::take(&mut state.identity);
+                    state = serde_json::from_str(&json).unwrap_or_default();
+                    (state.identity, state.place) = (identity, reader.place());
+                }
+                Some(Line::State(_)) => {}
+                Some(Line::Bad { volume, line, why }) => damage.line(volume, line, why),
+                None => break,
+            }
+            if state.tail.len() >= CHECKPOINT_READS {
+                let reads: Vec<Waiting> = state.tail.drain(..).collect();
+                write_checkpoint(queue, &reads, &mut state)?;
+                publish_spans(shared, queue);
+                if shared.lock().closing {
+                    return Ok(false);
+                }
+            }
+        }
+        let mut core = shared.lock();
+        if core.closing {
+            return Ok(false);
+        }
+        let caught_up = core.durable == target && (state.followed >= target || reader.place() == core.place);
+        if caught_up {
+            (state.followed, state.place) = (core.durable.max(state.followed), core.place);
+            core.in_blocks = state.tail.front().map_or(state.followed, |waiting| waiting.read.seq.0 - 1);
+            core.state = state;
+            core.nothing_before.clear();
+            core.flushing = Arc::default();
+            core.serving = true;
+            drop(core);
+            damage.report(shared);
+            shared.board.journal(|journal| journal.serving = true);
+            shared.serving.send_replace(true);
+            shared.changed.send_modify(|_| {});
+            return Ok(true);
+        }
+        let place = reader.place();
+        drop(core);
+        // The reader may have met an entry that is not durable yet, or a volume begun after it listed them.
+        reader = Reader::open(&shared.log_dir(), Some(if state.followed > 0 { state.place } else { place }))?
+            .ok_or(Broken::Corrupt("the log changed while it was replayed".into()))?;
+        std::thread::sleep(Duration::from_millis(1)); // a group commit takes longer than this
+    }
+}
+
+/// What the replay found missing or unreadable.
+#[derive(Default)]
+struct Damage {
+    lines: Vec<String>,
+    gone: Vec<(u64, u64)>,
+}
+
+impl Damage {
+    /// Kinds of damage told one by one; more are only counted.
+    const TOLD: usize = 20;
+
+    fn entry(&mut self, followed: u64, seq: u64) {
+        if seq > followed + 1 && self.gone.len() < Self::TOLD {
+            self.gone.push((followed + 1, seq - 1));
+        }
+    }
+
+    fn line(&mut self, volume: u64, line: u64, why: super::entry::BadLine) {
+        if self.lines.len() < Self::TOLD {
+            self.lines.push(format!("line {line} of volume {volume:012}: {why}"));
+        }
+    }
+
+    fn report(&self, shared: &Shared) {
+        if self.lines.is_empty() && self.gone.is_empty() {
+            return;
+        }
+        let gone: Vec<String> = self.gone.iter().map(|(from, to)| format!("{from}–{to}")).collect();
+        let message = format!("the log is damaged: {}; entries gone: {}", self.lines.join("; "), gone.join(", "));
+        shared.board.raise("log_damaged", "", message);
+    }
+}
+
+/// Takes tail and state under the lock and writes them without it.
+fn checkpoint(shared: &Shared, queue: &mut Queue) -> Result<(), Broken> {
+    let mut core = shared.lock();
+    if !core.serving {
+        return Ok(());
+    }
+    if std::mem::take(&mut core.new_volume) {
+        let followed = core.state.followed;
+        drop(core);
+        queue.begin_span(followed)?;
+        core = shared.lock();
+    }
+    core.state.trim_tail();
+    let reads = Arc::new(core.state.tail.drain(..).collect::<Vec<_>>());
+    core.flushing = Arc::clone(&reads);
+    let followed = core.state.followed;
+    let json = state_json(&core.state);
+    let identities = fresh_identities(&core.state, queue);
+    drop(core);
+    let written = queue.checkpoint(&reads, &json, &identities);
+    publish_spans(shared, queue);
+    let mut core = shared.lock();
+    core.flushing = Arc::default();
+    if let Err(broken) = written {
+        for waiting in reads.iter().rev() {
+            core.state.tail.push_front(waiting.clone());
+        }
+        return Err(broken);
+    }
+    core.in_blocks = followed;
+    shared.turn.notify_all();
+    Ok(())
+}
+
+fn write_checkpoint(queue: &mut Queue, reads: &[Waiting], state: &mut State) -> Result<(), Broken> {
+    let identities = fresh_identities(state, queue);
+    queue.checkpoint(reads, &state_json(state), &identities)
+}
+
+fn state_json(state: &State) -> String {
+    serde_json::to_string(state).unwrap_or_default() // plain data with string keys: cannot fail
+}
+
+fn fresh_identities(state: &State, queue: &Queue) -> Vec<Identities> {
+    let fresh = state.decoders.iter().map(|(decoder, fold)| {
+        let recent = &fold.recent;
+        let written = queue.written().get(decoder).copied().unwrap_or(0);
+        let missing = (recent.added - written.min(recent.added)).min(recent.len() as u64);
+        Identities {
+            decoder: decoder.clone(),
+            added: recent.added,
+            remembered: recent.len() as u64,
+            fresh: recent.newest(missing as usize).collect(),
+        }
+    });
+    fresh.filter(|identities| !identities.fresh.is_empty()).collect()
+}
+
+/// Waits, as the writer, until the tail has room. Ends when the journal closes.
+pub fn wait_for_room(shared: &Shared) {
+    let core = shared.lock();
+    let crowded = |core: &mut Core| core.serving && core.tail_len() >= TAIL_MAX && !core.closing;
+    drop(shared.turn.wait_while(core, crowded));
+}
+
+/// State for the head of a new volume, if the state is that of the log's end.
+pub fn state_at(shared: &Shared, next: u64) -> Option<String> {
+    let core = shared.lock();
+    (core.serving && core.state.followed + 1 == next).then(|| state_json(&core.state))
+}
+
+/// Bytes of all volumes and of the queue.
+pub fn bytes_on_disk(data_dir: &Path) -> io::Result<u64> {
+    let log: u64 = log::volumes(&log_dir(data_dir))?.iter().map(|volume| volume.bytes).sum();
+    Ok(log + room::tree_bytes(&queue_dir(data_dir)))
+}

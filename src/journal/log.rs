@@ -1,0 +1,424 @@
+//! The log: append-only volumes of text lines. What is in it is true; everything else is derived.
+//!
+//! Holds:
+//! * A group is one `write` and one `fdatasync`. The next group is not begun before that returned, so at most the
+//!   *last* group of the *last* volume can be torn by a power cut.
+//! * A failed append is truncated back; nothing half-written stays. After a failed `fdatasync` the volume is left for
+//!   good (the kernel may have dropped the pages and call them clean) and the same group goes into a new volume.
+//! * A line counts only in the volume whose range its number is in: `first of this volume <= seq < first of the next`.
+//!   So a group that was written again into the next volume is not there twice.
+//! * On opening, only what follows the last whole line is cut off. A damaged line elsewhere stays and costs that line.
+//! * A new volume is whole (`fdatasync` of the file, `fsync` of the directory) before a line goes into it.
+//!
+//! A volume is named after its first sequence number, so a missing one is seen, and begins with lines that start
+//! with `#`: format, journal identity, and the state of the fold at that point (so that older volumes can go).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::entry::{BadLine, Entry, parse_line, parse_numbers, seal, unseal};
+
+/// First word of a volume.
+const MAGIC: &str = "#passbridge-log\t1";
+/// A line longer than this is damage: the longest entry is a batch of 500 passings or a frame of 256 KiB, escaped.
+pub const LINE_MAX: u64 = 2 * 1024 * 1024;
+
+/// A place in the log: byte `offset` of the volume that begins with number `volume`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Place {
+    /// First sequence number of the volume.
+    pub volume: u64,
+    /// Byte offset in it.
+    pub offset: u64,
+}
+
+/// A volume's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeFile {
+    /// First sequence number.
+    pub first: u64,
+    /// Path.
+    pub path: PathBuf,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// Every volume in `dir`, oldest first.
+pub fn volumes(dir: &Path) -> io::Result<Vec<VolumeFile>> {
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(dir)? {
+        let file = file?;
+        let path = file.path();
+        let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
+        if let Some(first) = number.and_then(|number| number.parse().ok()) {
+            found.push(VolumeFile { first, path, bytes: file.metadata()?.len() });
+        }
+    }
+    found.sort_by_key(|volume| volume.first);
+    Ok(found)
+}
+
+/// The log, open for appending.
+pub struct Log {
+    dir: PathBuf,
+    identity: String,
+    file: File,
+    place: Place,
+    /// The number the next entry gets.
+    pub next: u64,
+}
+
+/// What was found on opening that a person should know.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Repair {
+    /// Bytes after the last whole line, cut off: an append that the power cut ended.
+    pub cut_bytes: u64,
+    /// Entries of the group that was being written which are gone. They were never acknowledged.
+    pub torn: Vec<(u64, u64)>,
+}
+
+impl Log {
+    /// Opens the log in `dir` (made if it is not there), or begins one. Reads only the end of the last volume.
+    pub fn open(dir: &Path, identity: &str) -> io::Result<(Self, Repair)> {
+        std::fs::create_dir_all(dir)?;
+        let mut files = volumes(dir)?;
+        while let Some(last) = files.pop() {
+            let file = OpenOptions::new().read(true).write(true).open(&last.path)?;
+            let Some(tail) = find_tail(&file, &last, files.is_empty())? else {
+                // Not even its head is whole: the power cut came while the volume was made. It holds nothing.
+                std::fs::remove_file(&last.path)?;
+                sync_dir(dir)?;
+                continue;
+            };
+            let repair = Repair { cut_bytes: last.bytes.saturating_sub(tail.end), torn: tail.torn };
+            if repair.cut_bytes > 0 {
+                file.set_len(tail.end)?;
+                file.sync_all()?;
+            }
+            let place = Place { volume: last.first, offset: tail.end };
+            let log = Self { dir: dir.into(), identity: identity.into(), file, place, next: tail.next };
+            return Ok((log, repair));
+        }
+        let (file, place) = create_volume(dir, identity, 1, None)?;
+        let log = Self { dir: dir.into(), identity: identity.into(), file, place, next: 1 };
+        Ok((log, Repair::default()))
+    }
+
+    /// Where the next group goes.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Writes a group of `count` lines and makes it durable. On an error nothing of it remains in this volume.
+    pub fn append(&mut self, lines: &[u8], count: u64) -> Result<(), AppendError> {
+        if let Err(error) = self.file.write_all_at(lines, self.place.offset) {
+            self.take_back();
+            return Err(AppendError::Write(error));
+        }
+        if let Err(error) = sync(&self.file) {
+            self.take_back();
+            return Err(AppendError::Sync(error));
+        }
+        self.place.offset += lines.len() as u64;
+        self.next += count;
+        Ok(())
+    }
+
+    /// Begins a new volume at the next number. `state` is the fold at this point.
+    pub fn rotate(&mut self, state: Option<&str>) -> io::Result<()> {
+        if self.place.volume == self.next {
+            // Nothing was written into this volume yet: it is taken back and made again.
+            std::fs::remove_file(volume_path(&self.dir, self.next))?;
+        }
+        (self.file, self.place) = create_volume(&self.dir, &self.identity, self.next, state)?;
+        Ok(())
+    }
+
+    fn take_back(&mut self) {
+        // If this fails too, the disk is past answering; the lines are then skipped by their range or
+        // recognised as the same numbers when the group is written again.
+        if let Err(error) = self.file.set_len(self.place.offset).and_then(|()| sync(&self.file)) {
+            tracing::error!(%error, "the log could not be truncated back after a failed append");
+        }
+    }
+}
+
+/// Why a group could not be made durable.
+#[derive(Debug)]
+pub enum AppendError {
+    /// Writing failed (full, read-only, I/O error); the same volume can be tried again.
+    Write(io::Error),
+    /// `fdatasync` failed: this volume is not to be trusted with anything new.
+    Sync(io::Error),
+}
+
+/// `fdatasync`, unless the negative control of the power-cut harness switched it off.
+pub(super) fn sync(file: &File) -> io::Result<()> {
+    file.sync_data()
+}
+
+fn volume_path(dir: &Path, first: u64) -> PathBuf {
+    dir.join(format!("{first:012}.log"))
+}
+
+fn create_volume(dir: &Path, identity: &str, first: u64, state: Option<&str>) -> io::Result<(File, Place)> {
+    let path = volume_path(dir, first);
+    let mut head = Vec::new();
+    head.extend_from_slice(format!("{MAGIC}\t{identity}\t{first}").as_bytes());
+    seal(&mut head, 0);
+    if let Some(state) = state {
+        let start = head.len();
+        head.extend_from_slice(b"#state\t");
+        head.extend_from_slice(state.as_bytes()); // JSON has no raw tab or line end
+        seal(&mut head, start);
+    }
+    let made = (|| {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        (&file).write_all(&head)?;
+        sync(&file)?;
+        sync_dir(dir)?;
+        Ok(file)
+    })();
+    match made {
+        Ok(file) => Ok((file, Place { volume: first, offset: head.len() as u64 })),
+        Err(error) => {
+            let _ = std::fs::remove_file(&path); // half a volume must not be taken for one
+            Err(error)
+        }
+    }
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+struct Tail {
+    end: u64,
+    next: u64,
+    torn: Vec<(u64, u64)>,
+}
+
+/// Finds the end of the last whole line by reading backwards until the beginning of the last group is in sight.
+/// `None`: the volume has no whole line at all (and is not the only one).
+fn find_tail(file: &File, volume: &VolumeFile, only: bool) -> io::Result<Option<Tail>> {
+    let mut window = 256 * 1024;
+    loop {
+        let from = volume.bytes.saturating_sub(window);
+        let mut bytes = vec![0; (volume.bytes - from) as usize];
+        file.read_exact_at(&mut bytes, from)?;
+        let scan = scan_tail(&bytes, from);
+        let whole_file = from == 0;
+        if let Some((seq, in_group)) = scan.last
+            && (scan.first.is_some_and(|first| first < seq - in_group.min(seq)) || whole_file)
+        {
+            return Ok(Some(Tail {
+                end: scan.end,
+                next: (seq + 1).max(volume.first),
+                torn: scan.holes(seq - in_group),
+            }));
+        }
+        if whole_file {
+            if scan.head_end == 0 && !only {
+                return Ok(None);
+            }
+            // A volume without entries; the only one even if its head is damaged, rather than starting at 1 again
+            // under the same name.
+            return Ok(Some(Tail { end: scan.head_end, next: volume.first, torn: Vec::new() }));
+        }
+        window *= 4;
+    }
+}
+
+struct TailScan {
+    /// Number of the first whole entry in the window.
+    first: Option<u64>,
+    /// Numbers of the last whole entry.
+    last: Option<(u64, u64)>,
+    /// End of the last whole line of any kind.
+    end: u64,
+    /// End of the last whole `#` line.
+    head_end: u64,
+    /// Jumps in the numbers: the entries between are not there.
+    gaps: Vec<(u64, u64)>,
+}
+
+impl TailScan {
+    /// The gaps inside the group that begins at `group`.
+    fn holes(&self, group: u64) -> Vec<(u64, u64)> {
+        self.gaps.iter().filter(|gap| gap.1 >= group).map(|&(from, to)| (from.max(group), to)).collect()
+    }
+}
+
+fn scan_tail(bytes: &[u8], from: u64) -> TailScan {
+    let mut scan = TailScan { first: None, last: None, end: 0, head_end: 0, gaps: Vec::new() };
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', bytes) {
+        let line = &bytes[start..end];
+        start = end + 1;
+        if line.first() == Some(&b'#') {
+            if unseal(line).is_ok() {
+                scan.head_end = from + start as u64;
+                scan.end = scan.end.max(scan.head_end);
+            }
+            continue;
+        }
+        let Ok((seq, in_group)) = parse_numbers(line) else { continue };
+        scan.end = from + start as u64;
+        if let Some((before, _)) = scan.last
+            && seq > before + 1
+        {
+            scan.gaps.push((before + 1, seq - 1));
+        }
+        scan.first.get_or_insert(seq);
+        scan.last = Some((seq, in_group));
+    }
+    scan
+}
+
+/// One thing read from the log.
+#[derive(Debug)]
+pub enum Line {
+    /// An entry; `end` is the place behind it.
+    Entry(Box<Entry>),
+    /// The state at the head of a volume.
+    State(String),
+    /// A line that costs itself: volume, line number in the file (from 1), why.
+    Bad {
+        /// First number of the volume.
+        volume: u64,
+        /// Line number in the file, from 1.
+        line: u64,
+        /// Why.
+        why: BadLine,
+    },
+}
+
+/// Reads the log from a place on, across volumes.
+pub struct Reader {
+    file: BufReader<File>,
+    place: Place,
+    line: u64,
+    /// Volumes still to come, the next one last.
+    rest: Vec<VolumeFile>,
+    /// First number of the volume after this one: entries from there on do not count here.
+    before: u64,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    /// Starts at `place`; `None`: at the oldest volume. `Ok(None)` if the volume is not there.
+    pub fn open(dir: &Path, place: Option<Place>) -> io::Result<Option<Self>> {
+        let mut rest = volumes(dir)?;
+        rest.reverse();
+        if let Some(place) = place {
+            while rest.last().is_some_and(|volume| volume.first < place.volume) {
+                rest.pop();
+            }
+            if rest.last().is_none_or(|volume| volume.first != place.volume || volume.bytes < place.offset) {
+                return Ok(None);
+            }
+        }
+        let Some(volume) = rest.pop() else { return Ok(None) };
+        let mut file = File::open(&volume.path)?;
+        let offset = place.map_or(0, |place| place.offset);
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Some(Self {
+            file: BufReader::with_capacity(256 * 1024, file),
+            place: Place { volume: volume.first, offset },
+            line: 0,
+            before: rest.last().map_or(u64::MAX, |volume| volume.first),
+            rest,
+            buffer: Vec::new(),
+        }))
+    }
+
+    /// Where the next line begins.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The next line. `None` at the end of what is written; entries that are not durable yet may be among
+    /// the last, so the caller stops at the durable head.
+    pub fn read(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            self.buffer.clear();
+            let read = (&mut self.file).take(LINE_MAX).read_until(b'\n', &mut self.buffer)?;
+            if self.buffer.last() != Some(&b'\n') && (read as u64) < LINE_MAX {
+                if !self.next_volume(read as u64)? {
+                    return Ok(None);
+                }
+                if read > 0 {
+                    return Ok(Some(self.bad(BadLine::Damaged)));
+                }
+                continue;
+            }
+            self.place.offset += read as u64;
+            self.line += 1;
+            let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
+            if line.starts_with(b"#") {
+                match unseal(line).map(|text| text.strip_prefix("#state\t").map(str::to_owned)) {
+                    Ok(Some(state)) => return Ok(Some(Line::State(state))),
+                    Ok(None) => continue,
+                    Err(why) => return Ok(Some(self.bad(why))),
+                }
+            }
+            match parse_line(line) {
+                Ok(entry) if entry.seq < self.place.volume || entry.seq >= self.before => {}
+                Ok(entry) => return Ok(Some(Line::Entry(Box::new(entry)))),
+                Err(why) => return Ok(Some(self.bad(why))),
+            }
+        }
+    }
+
+    fn bad(&self, why: BadLine) -> Line {
+        Line::Bad { volume: self.place.volume, line: self.line, why }
+    }
+
+    /// Goes on to the next volume. `false`: there is none; the place stays before the half line.
+    fn next_volume(&mut self, half: u64) -> io::Result<bool> {
+        let Some(volume) = self.rest.pop() else {
+            self.file.seek(SeekFrom::Start(self.place.offset))?;
+            let _ = half;
+            return Ok(false);
+        };
+        self.file = BufReader::with_capacity(256 * 1024, File::open(&volume.path)?);
+        self.place = Place { volume: volume.first, offset: 0 };
+        self.line = 0;
+        self.before = self.rest.last().map_or(u64::MAX, |volume| volume.first);
+        Ok(true)
+    }
+}
+
+/// Whether a volume can stand without the ones before it: it begins with the state of the fold.
+pub fn begins_with_state(path: &Path) -> io::Result<bool> {
+    let mut file = BufReader::new(File::open(path)?);
+    let mut line = Vec::new();
+    for _ in 0..2 {
+        line.clear();
+        (&mut file).take(LINE_MAX).read_until(b'\n', &mut line)?;
+        if line.starts_with(b"#state\t") {
+            return Ok(unseal(line.strip_suffix(b"\n").unwrap_or(&line)).is_ok());
+        }
+    }
+    Ok(false)
+}
+
+/// The identity that the volumes in `dir` carry, if any tells.
+pub fn identity_of(dir: &Path) -> io::Result<Option<String>> {
+    if !dir.is_dir() {
+        return Ok(None);
+    }
+    for volume in volumes(dir)? {
+        let mut line = Vec::new();
+        BufReader::new(File::open(&volume.path)?).take(LINE_MAX).read_until(b'\n', &mut line)?;
+        let head = unseal(line.strip_suffix(b"\n").unwrap_or(&line)).ok();
+        let identity = head.and_then(|head| head.strip_prefix(MAGIC)?.strip_prefix('\t')?.split('\t').next());
+        if let Some(identity) = identity {
+            return Ok(Some(identity.to_owned()));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,505 @@
+//! The sled queue: the only file that knows sled.
+//!
+//! It holds what the uploader needs at hand: the reads that no batch covers (in blocks, in journal order) and the state
+//! of the fold (cursors, numbers per session, the batch in flight, positions, recent identities) as of one entry of
+//! the log. All of it is derived; any doubt ends in [`Broken`] and a rebuild from the log.
+//!
+//! sled's measured weaknesses, and what guards against each:
+//! * `flush` is no barrier: every checkpoint calls it and then `fdatasync` on sled's `db` file. Its own flusher
+//!   thread is off. `conf` and the directories are synced once after opening.
+//! * A torn page can make `open` panic, a bit flip can go unseen: opened under `catch_unwind`; every value has its
+//!   own CRC, and all are read once at opening.
+//! * A kill while `open` writes its snapshot bricks the directory until `snap.*.generating` is deleted: deleted first.
+//! * Memory and space creep in a FIFO: nothing is deleted one by one. A directory holds one span of the journal and is
+//!   dropped whole when every read in it is covered. Values stay far below a segment.
+//! * A full disk kills the handle: the checkpoint fails, the journal reopens when there is room.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use super::PendingRead;
+use super::log::{sync, sync_dir};
+use super::state::{State, Verdict, Waiting};
+use crate::chip::{Seq, Stamp};
+
+/// Reads in a block.
+const BLOCK_READS: usize = 256;
+/// Bytes of one value: a state larger than this is cut into parts.
+const PART_BYTES: usize = 64 * 1024;
+/// Bytes of one sled commit; its segments have 512 KiB.
+const COMMIT_BYTES: usize = 192 * 1024;
+/// Page cache of one directory.
+const CACHE_BYTES: u64 = 1024 * 1024;
+
+/// Why the queue does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The disk is full or fails; what is there may be whole.
+    #[error("{0}")]
+    Disk(io::Error),
+    /// What is there cannot be trusted.
+    #[error("{0}")]
+    Corrupt(String),
+}
+
+impl From<sled::Error> for Broken {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => Self::Disk(error),
+            other => Self::Corrupt(other.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+/// The identities of a decoder that the queue does not hold yet.
+pub struct Identities {
+    /// Decoder.
+    pub decoder: Box<str>,
+    /// How many were ever added, these included.
+    pub added: u64,
+    /// How many of the newest are to be remembered.
+    pub remembered: u64,
+    /// The newest, oldest first.
+    pub fresh: Vec<u64>,
+}
+
+/// One sled directory: the reads from `first` on, up to the next directory.
+pub struct Span {
+    /// Followed when it was begun, plus one.
+    pub first: u64,
+    path: PathBuf,
+    db: sled::Db,
+    file: File,
+    /// Last read of each decoder in it.
+    last: BTreeMap<Box<str>, u64>,
+}
+
+/// The queue: spans, the oldest first; the last one also holds the state.
+pub struct Queue {
+    dir: PathBuf,
+    spans: Vec<Arc<Span>>,
+    /// Generation of the state parts in the last span.
+    generation: u64,
+    /// Per decoder: how many identities are written in the last span.
+    written: BTreeMap<Box<str>, u64>,
+}
+
+impl Queue {
+    /// Opens what is in `dir`. `Ok(None)`: there is nothing. The state is as of its `followed`.
+    pub fn open(dir: &Path) -> Result<Option<(Self, State)>, Broken> {
+        std::fs::create_dir_all(dir)?;
+        let mut firsts = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            match entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok()) {
+                Some(first) => firsts.push(first),
+                None => std::fs::remove_dir_all(entry.path())?, // `dropped-…` of an earlier run
+            }
+        }
+        firsts.sort_unstable();
+        let mut spans = Vec::new();
+        for &first in &firsts {
+            spans.push(Span::open(dir, first)?);
+        }
+        while let Some(newest) = spans.last() {
+            let Some((generation, mut state)) = newest.load_state()? else {
+                // Begun, but its first checkpoint did not come to an end: the span before holds the state.
+                if let Some(unfinished) = spans.pop() {
+                    unfinished.remove()?;
+                }
+                continue;
+            };
+            let mut written = BTreeMap::new();
+            let names: Vec<Box<str>> = state.decoders.keys().cloned().collect();
+            for decoder in names {
+                let (identities, end) = newest.load_identities(&decoder)?;
+                state.adopt(&decoder, identities);
+                if let Some(fold) = state.decoders.get_mut(&decoder) {
+                    fold.recent.added = end;
+                }
+                written.insert(decoder, end);
+            }
+            let mut checked = Vec::new();
+            for span in spans {
+                checked.push(Arc::new(span.verify(state.followed)?));
+            }
+            return Ok(Some((Self { dir: dir.into(), spans: checked, generation, written }, state)));
+        }
+        Ok(None)
+    }
+
+    /// An empty queue that begins after entry `followed`.
+    pub fn create(dir: &Path, followed: u64) -> Result<Self, Broken> {
+        std::fs::create_dir_all(dir)?;
+        let span = Span::open(dir, followed + 1)?;
+        Ok(Self { dir: dir.into(), spans: vec![Arc::new(span)], generation: 0, written: BTreeMap::new() })
+    }
+
+    /// The spans, for reading blocks from other threads.
+    pub fn spans(&self) -> Vec<Arc<Span>> {
+        self.spans.clone()
+    }
+
+    /// How many identities of each decoder the last span holds, as counted by [`super::state::Recent::added`].
+    pub fn written(&self) -> &BTreeMap<Box<str>, u64> {
+        &self.written
+    }
+
+    /// Makes `reads` and the state durable. `state_json` is the state as of its `followed`, which covers `reads`.
+    pub fn checkpoint(&mut self, reads: &[Waiting], state_json: &str, identities: &[Identities]) -> Result<(), Broken> {
+        let Some(span) = self.spans.last_mut() else { return Ok(()) };
+        let db = span.db.clone();
+        let mut commit = Commit { db: &db, batch: sled::Batch::default(), bytes: 0 };
+        for reads in reads.chunks(BLOCK_READS) {
+            commit.put(block_key(reads[0].read.seq.0), &encode_block(reads)?)?;
+        }
+        for Identities { decoder, added, remembered, fresh } in identities {
+            let from = added - fresh.len() as u64;
+            for (at, part) in fresh.chunks(PART_BYTES / 8).enumerate() {
+                let bytes: Vec<u8> = part.iter().flat_map(|identity| identity.to_le_bytes()).collect();
+                commit.put(identity_key(decoder, from + (at * PART_BYTES / 8) as u64), &bytes)?;
+            }
+            commit.forget_identities(decoder, added - remembered)?;
+            self.written.insert(decoder.clone(), *added);
+        }
+        let generation = self.generation + 1;
+        let parts = state_json.as_bytes().chunks(PART_BYTES);
+        let count = parts.len() as u32;
+        for (at, part) in parts.enumerate() {
+            commit.put(part_key(generation, at as u32), part)?;
+        }
+        // Everything above is harmless until the head names the generation, which is one value in one commit.
+        commit.flush()?;
+        commit.put(b"head".to_vec(), &postcard_bytes(&Head { generation, parts: count })?)?;
+        for at in 0..commit.count_parts(self.generation)? {
+            commit.batch.remove(part_key(self.generation, at));
+        }
+        commit.flush()?;
+        db.flush()?;
+        sync(&span.file)?;
+        self.generation = generation;
+        note_last(span, reads);
+        Ok(())
+    }
+
+    /// Begins a new span after entry `followed`; the next checkpoint must hold all identities.
+    pub fn begin_span(&mut self, followed: u64) -> Result<(), Broken> {
+        if self.spans.last().is_some_and(|span| span.first == followed + 1) {
+            return Ok(());
+        }
+        self.spans.push(Arc::new(Span::open(&self.dir, followed + 1)?));
+        self.generation = 0;
+        self.written.clear();
+        Ok(())
+    }
+
+    /// Drops the spans, except the last, in which every read is covered.
+    pub fn drop_covered(&mut self, cursor: impl Fn(&str) -> u64) -> Result<(), Broken> {
+        let current = self.spans.len().saturating_sub(1);
+        let mut kept = Vec::new();
+        for (at, span) in std::mem::take(&mut self.spans).into_iter().enumerate() {
+            if at < current && span.last.iter().all(|(decoder, &last)| last <= cursor(decoder)) {
+                span.remove_dir()?;
+            } else {
+                kept.push(span);
+            }
+        }
+        self.spans = kept;
+        Ok(())
+    }
+}
+
+fn note_last(span: &mut Arc<Span>, reads: &[Waiting]) {
+    // Readers hold clones of the old value only for the length of one look; what they see is the blocks.
+    let mut last = span.last.clone();
+    for waiting in reads {
+        last.insert(waiting.read.decoder.clone(), waiting.read.seq.0);
+    }
+    if last != span.last
+        && let Ok(file) = span.file.try_clone()
+    {
+        *span = Arc::new(Span { first: span.first, path: span.path.clone(), db: span.db.clone(), file, last });
+    }
+}
+
+struct Commit<'a> {
+    db: &'a sled::Db,
+    batch: sled::Batch,
+    bytes: usize,
+}
+
+impl Commit<'_> {
+    fn put(&mut self, key: Vec<u8>, value: &[u8]) -> Result<(), Broken> {
+        if self.bytes + value.len() > COMMIT_BYTES {
+            self.flush()?;
+        }
+        self.bytes += key.len() + value.len();
+        let mut sealed = Vec::with_capacity(value.len() + 4);
+        sealed.extend_from_slice(&crc32fast::hash(value).to_le_bytes());
+        sealed.extend_from_slice(value);
+        self.batch.insert(key, sealed);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Broken> {
+        self.bytes = 0;
+        Ok(self.db.apply_batch(std::mem::take(&mut self.batch))?)
+    }
+
+    fn count_parts(&self, generation: u64) -> Result<u32, Broken> {
+        let mut count = 0;
+        for key in self.db.scan_prefix(part_prefix(generation)).keys() {
+            key?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Removes parts of identities that end before `from`.
+    fn forget_identities(&mut self, decoder: &str, from: u64) -> Result<(), Broken> {
+        let prefix = identity_prefix(decoder);
+        let mut before: Option<sled::IVec> = None;
+        for key in self.db.range(prefix.clone()..identity_key(decoder, from.saturating_add(1))).keys() {
+            let key = key?;
+            if let Some(older) = before.replace(key) {
+                self.batch.remove(older); // the one after it begins at or before `from`
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    generation: u64,
+    parts: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredBlock<'a> {
+    #[serde(borrow)]
+    decoders: Vec<&'a str>,
+    received_ms: i64,
+    #[serde(borrow)]
+    reads: Vec<StoredRead<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRead<'a> {
+    seq: u64,
+    decoder: u32,
+    received_ms: i64,
+    chip: &'a str,
+    stamp: StoredStamp,
+    replay: bool,
+    verdict: Verdict,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredStamp {
+    Local(i64),
+    TimeOfDay(i64, Option<u32>),
+    Utc(i64),
+}
+
+fn encode_block(reads: &[Waiting]) -> Result<Vec<u8>, Broken> {
+    let mut decoders: Vec<&str> = Vec::new();
+    let received_ms = reads[0].read.received.as_millisecond();
+    let stored = reads
+        .iter()
+        .map(|Waiting { read, verdict }| {
+            let decoder = decoders.iter().position(|name| **name == *read.decoder).unwrap_or_else(|| {
+                decoders.push(&read.decoder);
+                decoders.len() - 1
+            });
+            StoredRead {
+                seq: read.seq.0,
+                decoder: decoder as u32,
+                received_ms: read.received.as_millisecond() - received_ms,
+                chip: &read.chip,
+                stamp: store_stamp(read.stamp),
+                replay: read.replay,
+                verdict: *verdict,
+            }
+        })
+        .collect();
+    postcard_bytes(&StoredBlock { decoders, received_ms, reads: stored })
+}
+
+fn decode_block(value: &[u8]) -> Result<Vec<Waiting>, Broken> {
+    let block: StoredBlock = unseal(value)?;
+    let bad = || Broken::Corrupt("a block of reads does not decode".into());
+    let reads = block.reads.iter().map(|stored| {
+        let decoder = *block.decoders.get(stored.decoder as usize)?;
+        let received = Timestamp::from_millisecond(block.received_ms.checked_add(stored.received_ms)?).ok()?;
+        let stamp = load_stamp(&stored.stamp)?;
+        let (seq, chip, replay) = (Seq(stored.seq), stored.chip.into(), stored.replay);
+        let read = PendingRead { seq, decoder: decoder.into(), received, chip, stamp, replay };
+        Some(Waiting { read, verdict: stored.verdict })
+    });
+    reads.collect::<Option<_>>().ok_or_else(bad)
+}
+
+fn store_stamp(stamp: Stamp) -> StoredStamp {
+    // A civil time as if it were UTC: exact and compact, and no zone is involved.
+    let ms = |local: DateTime| TimeZone::UTC.to_timestamp(local).map_or(i64::MIN, Timestamp::as_millisecond);
+    match stamp {
+        Stamp::Local(local) => StoredStamp::Local(ms(local)),
+        Stamp::TimeOfDay { time, day } => {
+            StoredStamp::TimeOfDay(ms(jiff::civil::date(1970, 1, 1).to_datetime(time)), day)
+        }
+        Stamp::Utc(instant) => StoredStamp::Utc(instant.as_millisecond()),
+    }
+}
+
+fn load_stamp(stored: &StoredStamp) -> Option<Stamp> {
+    let civil = |ms: i64| Timestamp::from_millisecond(ms).ok().map(|instant| TimeZone::UTC.to_datetime(instant));
+    Some(match *stored {
+        StoredStamp::Local(ms) => Stamp::Local(civil(ms)?),
+        StoredStamp::TimeOfDay(ms, day) => Stamp::TimeOfDay { time: civil(ms)?.time(), day },
+        StoredStamp::Utc(ms) => Stamp::Utc(Timestamp::from_millisecond(ms).ok()?),
+    })
+}
+
+fn postcard_bytes(value: &impl Serialize) -> Result<Vec<u8>, Broken> {
+    postcard::to_stdvec(value).map_err(|error| Broken::Corrupt(error.to_string()))
+}
+
+fn unsealed(value: &[u8]) -> Result<&[u8], Broken> {
+    match value.split_first_chunk::<4>() {
+        Some((crc, content)) if u32::from_le_bytes(*crc) == crc32fast::hash(content) => Ok(content),
+        _ => Err(Broken::Corrupt("a value's checksum does not agree".into())),
+    }
+}
+
+fn unseal<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, Broken> {
+    postcard::from_bytes(unsealed(value)?).map_err(|error| Broken::Corrupt(error.to_string()))
+}
+
+fn block_key(first: u64) -> Vec<u8> {
+    [b"b".as_slice(), &first.to_be_bytes()].concat()
+}
+
+fn part_prefix(generation: u64) -> Vec<u8> {
+    [b"s".as_slice(), &generation.to_be_bytes()].concat()
+}
+
+fn part_key(generation: u64, part: u32) -> Vec<u8> {
+    [part_prefix(generation).as_slice(), &part.to_be_bytes()].concat()
+}
+
+fn identity_prefix(decoder: &str) -> Vec<u8> {
+    [b"i".as_slice(), decoder.as_bytes(), b"\0"].concat()
+}
+
+fn identity_key(decoder: &str, from: u64) -> Vec<u8> {
+    [identity_prefix(decoder).as_slice(), &from.to_be_bytes()].concat()
+}
+
+impl Span {
+    fn open(dir: &Path, first: u64) -> Result<Self, Broken> {
+        let path = dir.join(format!("{first:012}"));
+        if let Ok(files) = std::fs::read_dir(&path) {
+            for file in files.flatten() {
+                if file.file_name().to_string_lossy().ends_with(".generating") {
+                    std::fs::remove_file(file.path())?;
+                }
+            }
+        }
+        let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let db = opened.map_err(|_| Broken::Corrupt("opening it panicked".into()))??;
+        let file = File::open(path.join("db"))?;
+        for made in [path.join("blobs"), path.clone(), dir.to_path_buf()] {
+            if made.is_dir() {
+                sync_dir(&made)?;
+            }
+        }
+        File::open(path.join("conf"))?.sync_all()?;
+        Ok(Self { first, path, db, file, last: BTreeMap::new() })
+    }
+
+    fn load_state(&self) -> Result<Option<(u64, State)>, Broken> {
+        let Some(head) = self.db.get("head")? else { return Ok(None) };
+        let head: Head = unseal(&head)?;
+        let mut json = Vec::new();
+        for at in 0..head.parts {
+            let part = self.db.get(part_key(head.generation, at))?;
+            json.extend_from_slice(unsealed(&part.ok_or(Broken::Corrupt("a part of the state is missing".into()))?)?);
+        }
+        let state = serde_json::from_slice(&json).map_err(|error| Broken::Corrupt(format!("the state: {error}")))?;
+        Ok(Some((head.generation, state)))
+    }
+
+    fn load_identities(&self, decoder: &str) -> Result<(Vec<u64>, u64), Broken> {
+        let prefix = identity_prefix(decoder);
+        let mut identities = Vec::new();
+        let mut end = 0;
+        for pair in self.db.scan_prefix(&prefix) {
+            let (key, value) = pair?;
+            let from = key.get(prefix.len()..).and_then(|at| at.try_into().ok()).map(u64::from_be_bytes);
+            let from = from.ok_or(Broken::Corrupt("an identity key is malformed".into()))?;
+            let (chunks, _) = unsealed(&value)?.as_chunks::<8>();
+            identities.extend(chunks.iter().map(|bytes| u64::from_le_bytes(*bytes)));
+            end = from + chunks.len() as u64;
+        }
+        Ok((identities, end))
+    }
+
+    /// Reads every block once; blocks beyond the state are of a checkpoint that did not end and are removed.
+    fn verify(mut self, followed: u64) -> Result<Self, Broken> {
+        for pair in self.db.scan_prefix(b"b") {
+            let (key, value) = pair?;
+            let reads = decode_block(&value)?;
+            if reads.last().is_some_and(|waiting| waiting.read.seq.0 > followed) {
+                self.db.remove(key)?;
+                continue;
+            }
+            for waiting in reads {
+                self.last.insert(waiting.read.decoder, waiting.read.seq.0);
+            }
+        }
+        Ok(self)
+    }
+
+    /// The reads of the first block that has one after `after`, those only; empty: there is none in this span.
+    pub fn reads_after(&self, after: u64) -> Result<Vec<Waiting>, Broken> {
+        let before = self.db.range(block_key(0)..=block_key(after)).next_back();
+        let following = self.db.range(block_key(after.saturating_add(1))..=block_key(u64::MAX));
+        for pair in before.into_iter().chain(following) {
+            let mut reads = decode_block(&pair?.1)?;
+            reads.retain(|waiting| waiting.read.seq.0 > after);
+            if !reads.is_empty() {
+                return Ok(reads);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn remove(self) -> Result<(), Broken> {
+        self.remove_dir()
+    }
+
+    /// Takes the directory away: first its name, so that half of it is never taken for a span.
+    fn remove_dir(&self) -> Result<(), Broken> {
+        let gone = self.path.with_file_name(format!("dropped-{}", self.first));
+        std::fs::rename(&self.path, &gone)?;
+        std::fs::remove_dir_all(&gone)?;
+        Ok(())
+    }
+}

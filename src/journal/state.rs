@@ -1,0 +1,356 @@
+//! The fold: what follows from the log, entry by entry.
+//!
+//! Must hold: the state after entry N is a function of the log up to N and of the dead time alone. No clock, no
+//! I/O. So a restart, a replay of the tail and a rebuild from the log come to the same state, and an entry that is
+//! applied twice (`seq <= followed`) changes nothing.
+//!
+//! Every collection has a bound: reads wait in [`State::tail`] only until a checkpoint writes them to the queue
+//! (the journal makes the writer wait beyond [`TAIL_MAX`]).
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Body, Entry};
+use super::log::Place;
+use super::{Batch, DeviceState, InFlight, Item, PendingRead, UploadEvent};
+use crate::chip::{ChipRead, Held, Stamp};
+
+/// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
+pub const TAIL_MAX: usize = 65_536;
+/// Identities remembered per decoder. MYLAPS keeps at most 10 messages of 100 records unacknowledged, and a rewind
+/// asks only for what is missing, so overlap is far smaller than this.
+const RECENT_MAX: usize = 65_536;
+/// Chips whose last passing is remembered per decoder for the dead time.
+const CHIPS_MAX: usize = 65_536;
+/// Sessions per device whose numbering is remembered.
+const SESSIONS_MAX: usize = 32;
+
+/// What became of a read when it was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It is a passing.
+    Passing,
+    /// Too soon after the last passing of this chip at this decoder.
+    Dead,
+    /// It repeats a read already held.
+    Repeat,
+}
+
+/// A read that no batch covers yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The read.
+    pub read: PendingRead,
+    /// What it is.
+    pub verdict: Verdict,
+}
+
+/// What is followed of one decoder.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DecoderFold {
+    /// Every read up to here is covered by a batch.
+    pub cursor: u64,
+    /// Last read of it in the journal.
+    pub last: u64,
+    /// Places of its memory that are held.
+    pub held: Held,
+    /// Last passing of each chip, for the dead time: stamp in ms and sequence number.
+    #[serde(default)]
+    pub chips: HashMap<Box<str>, (i64, u64)>,
+    /// Identities of the newest reads.
+    #[serde(skip)]
+    pub recent: Recent,
+}
+
+/// What is followed of one device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeviceFold {
+    /// Sessions joined, with alias and next number, the newest last.
+    pub sessions: Vec<(Box<str>, Option<Box<str>>, u64)>,
+    /// The batch that is not settled.
+    pub in_flight: Option<InFlight>,
+    /// Items released from closed sessions, in order. At most one batch of them.
+    pub returned: Vec<Item>,
+    /// Passings accepted.
+    pub sent: u64,
+    /// Of them duplicates.
+    pub duplicates: u64,
+    /// Passings set aside, as ranges of sequence numbers: their volumes are not pruned.
+    pub quarantined: BTreeMap<u64, u64>,
+}
+
+/// The state of the fold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Identity of the log this follows from.
+    #[serde(default)]
+    pub identity: String,
+    /// The log was followed up to this entry.
+    pub followed: u64,
+    /// Place in the log behind that entry.
+    pub place: Place,
+    /// By decoder name.
+    pub decoders: BTreeMap<Box<str>, DecoderFold>,
+    /// By device.
+    pub devices: BTreeMap<Box<str>, DeviceFold>,
+    /// Reads that no batch covers yet.
+    pub waiting: u64,
+    /// Reads not covered and not yet in the queue's blocks.
+    #[serde(skip)]
+    pub tail: VecDeque<Waiting>,
+}
+
+impl State {
+    /// Applies one entry. `dead_time_ms` zero: every read is a passing.
+    pub fn apply(&mut self, entry: &Entry, dead_time_ms: i64) {
+        if entry.seq <= self.followed {
+            return;
+        }
+        self.followed = entry.seq;
+        match &entry.body {
+            Body::Read(read) => self.read(entry.seq, &entry.subject, entry.time, read, dead_time_ms),
+            Body::Upload(event) => self.upload(entry.seq, event),
+            Body::Cleared(cleared) => {
+                if let Some(fold) = self.decoders.get_mut(&entry.subject) {
+                    fold.held.forget(cleared.unit.as_deref(), cleared.file.as_ref());
+                }
+            }
+            Body::Marker(_) | Body::Rejected(_) | Body::Note(_) => {}
+        }
+    }
+
+    fn read(&mut self, seq: u64, decoder: &str, received: Timestamp, read: &ChipRead, dead_time_ms: i64) {
+        if !self.decoders.contains_key(decoder) {
+            // A decoder heard of for the first time: nothing before this is its.
+            let fresh = DecoderFold { cursor: seq - 1, ..DecoderFold::default() };
+            self.decoders.insert(decoder.into(), fresh);
+        }
+        let Some(fold) = self.decoders.get_mut(decoder) else { return };
+        fold.last = seq;
+        if let Some(position) = &read.position {
+            fold.held.insert(position);
+        }
+        let verdict = fold.judge(seq, read, dead_time_ms);
+        self.waiting += 1;
+        let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
+        let read = PendingRead { seq: crate::chip::Seq(seq), decoder: decoder.into(), received, chip, stamp, replay };
+        self.tail.push_back(Waiting { read, verdict });
+    }
+
+    fn upload(&mut self, seq: u64, event: &UploadEvent) {
+        match event {
+            UploadEvent::Joined { device, token, alias, next } => {
+                let fold = self.device_mut(device);
+                let known = fold.sessions.iter().position(|session| session.0 == *token);
+                let next = match known.map(|at| fold.sessions.remove(at)) {
+                    Some((_, _, before)) => before.max(*next),
+                    None => *next,
+                };
+                if fold.sessions.len() == SESSIONS_MAX {
+                    fold.sessions.remove(0);
+                }
+                fold.sessions.push((token.clone(), alias.clone(), next));
+            }
+            UploadEvent::Batch(batch) => self.batch(seq, batch),
+            UploadEvent::Accepted { device, first, last, duplicates } => {
+                let fold = self.device_mut(device);
+                let settled = fold.settle(*first, *last);
+                fold.sent += settled.len() as u64;
+                fold.duplicates += duplicates;
+            }
+            UploadEvent::Quarantined { device, num, .. } => {
+                let fold = self.device_mut(device);
+                for item in fold.settle(*num, *num) {
+                    insert_range(&mut fold.quarantined, item.seq.0);
+                }
+            }
+            UploadEvent::Released { device, first, last } => {
+                let fold = self.device_mut(device);
+                let released = fold.settle(*first, *last);
+                fold.returned.extend(released);
+                fold.returned.sort_by_key(|item| item.num);
+            }
+        }
+    }
+
+    fn batch(&mut self, seq: u64, batch: &Batch) {
+        let fold = self.device_mut(&batch.device);
+        let back: HashSet<u64> = fold.returned.iter().map(|item| item.seq.0).collect();
+        let again = batch.items.iter().filter(|item| back.contains(&item.seq.0)).count();
+        fold.returned.retain(|item| !batch.items.iter().any(|taken| taken.seq == item.seq));
+        if let Some(last) = batch.items.last()
+            && let Some(session) = fold.sessions.iter_mut().find(|session| session.0 == batch.session)
+        {
+            session.2 = session.2.max(last.num + 1);
+        }
+        if !batch.items.is_empty() {
+            let id = crate::chip::Seq(seq);
+            fold.in_flight = Some(InFlight { id, open: batch.items.clone(), batch: batch.clone() });
+        }
+        let covered = batch.items.len() - again + batch.dead.len() + batch.repeats.len();
+        self.waiting = self.waiting.saturating_sub(covered as u64);
+        for decoder in &batch.decoders {
+            if let Some(fold) = self.decoders.get_mut(decoder) {
+                fold.cursor = fold.cursor.max(batch.through.0);
+            }
+        }
+        self.trim_tail();
+    }
+
+    /// Takes reads that a batch covers off the front of the tail.
+    pub fn trim_tail(&mut self) {
+        while self.tail.front().is_some_and(|waiting| !self.is_waiting(&waiting.read)) {
+            self.tail.pop_front();
+        }
+    }
+
+    /// No batch covers this read yet.
+    pub fn is_waiting(&self, read: &PendingRead) -> bool {
+        self.decoders.get(&read.decoder).is_none_or(|fold| read.seq.0 > fold.cursor)
+    }
+
+    fn device_mut(&mut self, device: &str) -> &mut DeviceFold {
+        if !self.devices.contains_key(device) {
+            self.devices.insert(device.into(), DeviceFold::default());
+        }
+        self.devices.entry(device.into()).or_default()
+    }
+
+    /// What the uplink needs to know of a device.
+    pub fn device(&self, device: &str) -> DeviceState {
+        let Some(fold) = self.devices.get(device) else { return DeviceState::default() };
+        let session = fold.sessions.last();
+        DeviceState {
+            session: session.map(|(token, alias, _)| (token.clone(), alias.clone())),
+            next: session.map_or(0, |session| session.2),
+            in_flight: fold.in_flight.clone(),
+            sent: fold.sent,
+            duplicates: fold.duplicates,
+            quarantined: fold.quarantined_count(),
+        }
+    }
+
+    /// The lowest entry that an upload may still need: nothing at or after it is pruned.
+    pub fn needed_from(&self) -> u64 {
+        let devices = self.devices.values().flat_map(|fold| {
+            let open = fold.in_flight.iter().flat_map(|flight| flight.open.iter()).chain(&fold.returned);
+            open.map(|item| item.seq.0).chain(fold.quarantined.keys().copied())
+        });
+        let decoders = self.decoders.values().filter(|fold| fold.last > fold.cursor).map(|fold| fold.cursor + 1);
+        devices.chain(decoders).min().unwrap_or(self.followed + 1)
+    }
+
+    /// Entries that are remembered of a newest checkpoint but not in the serialised form.
+    pub fn adopt(&mut self, decoder: &str, identities: impl IntoIterator<Item = u64>) {
+        if let Some(fold) = self.decoders.get_mut(decoder) {
+            for identity in identities {
+                fold.recent.insert(identity);
+            }
+        }
+    }
+}
+
+impl DeviceFold {
+    /// Takes the open items with numbers in `first..=last` out of the batch in flight.
+    fn settle(&mut self, first: u64, last: u64) -> Vec<Item> {
+        let Some(flight) = &mut self.in_flight else { return Vec::new() };
+        let settled = flight.open.extract_if(.., |item| (first..=last).contains(&item.num)).collect();
+        if flight.open.is_empty() {
+            self.in_flight = None;
+        }
+        settled
+    }
+
+    fn quarantined_count(&self) -> u64 {
+        self.quarantined.iter().map(|(first, last)| last - first + 1).sum()
+    }
+}
+
+impl DecoderFold {
+    fn judge(&mut self, seq: u64, read: &ChipRead, dead_time_ms: i64) -> Verdict {
+        if !self.recent.insert(read.identity()) {
+            return Verdict::Repeat;
+        }
+        if dead_time_ms == 0 {
+            return Verdict::Passing;
+        }
+        let (stamp, wraps) = stamp_ms(read.stamp);
+        if let Some((last, _)) = self.chips.get(&read.chip) {
+            let apart = (stamp - last).abs();
+            let apart = if wraps { apart.min(DAY_MS - apart) } else { apart };
+            if apart < dead_time_ms {
+                return Verdict::Dead;
+            }
+        }
+        self.chips.insert(read.chip.clone(), (stamp, seq));
+        if self.chips.len() > CHIPS_MAX {
+            // The half that passed longest ago can no longer be inside any sensible dead time.
+            let mut seqs: Vec<u64> = self.chips.values().map(|last| last.1).collect();
+            let (_, &mut middle, _) = seqs.select_nth_unstable(CHIPS_MAX / 2);
+            self.chips.retain(|_, last| last.1 >= middle);
+        }
+        Verdict::Passing
+    }
+}
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Decoder time in milliseconds, and whether it wraps at midnight. Only differences mean something.
+fn stamp_ms(stamp: Stamp) -> (i64, bool) {
+    let in_utc = |local| jiff::tz::TimeZone::UTC.to_timestamp(local).map_or(0, jiff::Timestamp::as_millisecond);
+    match stamp {
+        Stamp::Utc(instant) => (instant.as_millisecond(), false),
+        Stamp::Local(local) => (in_utc(local), false),
+        Stamp::TimeOfDay { time, day } => {
+            let of_day = in_utc(jiff::civil::date(1970, 1, 1).to_datetime(time));
+            (i64::from(day.unwrap_or(0)) * DAY_MS + of_day, day.is_none())
+        }
+    }
+}
+
+fn insert_range(ranges: &mut BTreeMap<u64, u64>, seq: u64) {
+    match ranges.range_mut(..=seq).next_back() {
+        Some((_, last)) if *last + 1 >= seq => *last = (*last).max(seq),
+        _ => {
+            ranges.insert(seq, seq);
+        }
+    }
+}
+
+/// The identities of the newest reads of a decoder, oldest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recent {
+    order: VecDeque<u64>,
+    known: HashSet<u64>,
+    /// How many were ever added: the place of the newest.
+    pub added: u64,
+}
+
+impl Recent {
+    /// Adds an identity; `false` if it was known.
+    pub fn insert(&mut self, identity: u64) -> bool {
+        if !self.known.insert(identity) {
+            return false;
+        }
+        if self.order.len() == RECENT_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        self.order.push_back(identity);
+        self.added += 1;
+        true
+    }
+
+    /// The newest identities, at most `count`, oldest first.
+    pub fn newest(&self, count: usize) -> impl Iterator<Item = u64> + '_ {
+        self.order.iter().skip(self.order.len().saturating_sub(count)).copied()
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+}

@@ -1,0 +1,322 @@
+//! One connection: a wire, a protocol value, and the order in which bytes become frames and replies bytes.
+//!
+//! What must hold:
+//! * A reply is written only when every frame before it is durable (invariant 1). Each reply carries the number of the
+//!   chunk it waits for; the intake tells how many are durable.
+//! * Reading, keeping and writing go on at the same time: a slow disk does not stop the reading, and a decoder that is
+//!   busy sending does not have to take our replies first.
+//! * Silence is seen: no byte for the protocol's limit ends the connection ([`End::Silent`]).
+//! * Bounded: one read buffer, [`REPLIES`] replies waiting, [`OUTBOX`] bytes due. At either bound reading pauses; a
+//!   peer that takes nothing for [`Limits::write`](super::Limits::write) loses the connection.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Decoder;
+use super::port::Duplex;
+use crate::chip::Held;
+use crate::protocol::{Frame, Item, Output, Protocol};
+
+/// Bytes taken from a port at once. Larger gains nothing (30 of them are one device flush), and a flood of two-byte
+/// rejects must not become more than some megabytes of frames at a time.
+const READ_BUFFER: usize = 16 * 1024;
+/// Replies that wait for frames to become durable; more of them stop the reading.
+const REPLIES: usize = 4096;
+/// Waiting replies beyond which the protocol is not asked for more questions.
+const QUESTIONS: usize = 64;
+/// Bytes of due replies that the peer has not taken; more of them stop the reading.
+const OUTBOX: usize = 64 * 1024;
+/// How often the protocol's clock ticks.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The peer closed it, or the adapter is gone.
+    Closed,
+    /// The system broke it.
+    Broken(io::Error),
+    /// Not a byte for this long.
+    Silent(Duration),
+    /// The peer does not take what we write.
+    NotTaking(Duration),
+    /// The journal has just learnt which reads are held: connect again to ask for the missing ones.
+    Rewind,
+    /// We are stopping.
+    Stopped,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the other side closed the connection, or the adapter was pulled"),
+            Self::Broken(error) => write!(f, "the connection broke: {error}"),
+            Self::Silent(limit) => write!(f, "not a byte for {} s", limit.as_secs_f32()),
+            Self::NotTaking(limit) => write!(f, "it took none of our replies for {} s", limit.as_secs_f32()),
+            Self::Rewind => f.write_str("connecting again to ask for missed reads"),
+            Self::Stopped => f.write_str("passbridge is stopping"),
+        }
+    }
+}
+
+/// What a connection was worth.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) end: End,
+    /// How long it was up.
+    pub(super) up: Duration,
+    /// It delivered something.
+    pub(super) spoke: bool,
+}
+
+struct Reply {
+    /// Number of the chunk that must be durable first.
+    after: u64,
+    bytes: Vec<u8>,
+}
+
+struct Connection<'a> {
+    decoder: &'a Decoder,
+    protocol: Box<dyn Protocol>,
+    since: Instant,
+    output: Output,
+    /// Number of the last chunk this connection put.
+    put: u64,
+    replies: VecDeque<Reply>,
+    outbox: VecDeque<u8>,
+    /// When the outbox last became shorter, or stopped being empty.
+    moved: Instant,
+    spoke: bool,
+}
+
+/// Carries one connection until it ends. `held` resolves to what the journal holds, `None` if nothing is to be asked
+/// for. `again`: this connection can be redone at will, so a late answer of `held` ends it with [`End::Rewind`].
+pub(super) async fn serve<S: Duplex>(
+    decoder: &Decoder,
+    protocol: Box<dyn Protocol>,
+    wire: S,
+    held: Option<BoxFuture<'static, Held>>,
+    again: bool,
+    stop: &CancellationToken,
+) -> Ended {
+    let now = Instant::now();
+    let (mut reader, mut writer) = tokio::io::split(wire);
+    let mut connection = Connection {
+        decoder,
+        protocol,
+        since: now,
+        output: Output::default(),
+        put: 0,
+        replies: VecDeque::new(),
+        outbox: VecDeque::new(),
+        moved: now,
+        spoke: false,
+    };
+    let late = connection.greet(held, stop).await.filter(|_| again);
+    let end = connection.carry(&mut reader, &mut writer, late, stop).await;
+    connection.protocol.end(&mut connection.output);
+    connection.absorb(Timestamp::now());
+    if matches!(end, End::Closed | End::Rewind | End::Stopped) {
+        connection.settle(&mut writer).await;
+    }
+    Ended { end, up: connection.since.elapsed(), spoke: connection.spoke }
+}
+
+impl Connection<'_> {
+    /// Tells the protocol that the link is up and what is held. The journal may not know that yet (its queue is being
+    /// rebuilt): reads must not wait for it, so after a moment the link goes on without. Returns the unfinished question.
+    async fn greet(
+        &mut self,
+        held: Option<BoxFuture<'static, Held>>,
+        stop: &CancellationToken,
+    ) -> Option<BoxFuture<'static, Held>> {
+        let mut late = None;
+        let mut known = None;
+        if let Some(mut held) = held {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return None,
+                answer = timeout(self.decoder.limits.held, &mut held) => match answer {
+                    Ok(answer) => known = Some(answer),
+                    Err(_) => late = Some(held),
+                }
+            }
+        }
+        let rewind = known.is_some();
+        self.protocol.connected(known.unwrap_or_default(), rewind, &mut self.output);
+        self.absorb(Timestamp::now());
+        late
+    }
+
+    async fn carry(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
+        mut late: Option<BoxFuture<'static, Held>>,
+        stop: &CancellationToken,
+    ) -> End {
+        let idle_limit = self.decoder.spec.idle_limit;
+        let write_limit = self.decoder.limits.write;
+        let mut buffer = vec![0; READ_BUFFER];
+        let mut progress = self.decoder.intake.progress();
+        let mut ticks = interval_at(Instant::now() + TICK, TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        let mut listening = true;
+        loop {
+            self.release(*progress.borrow_and_update());
+            let paused = !std::mem::replace(&mut listening, self.may_read());
+            if paused && listening {
+                heard = Instant::now(); // while we did not read, silence meant nothing
+            }
+            // In this order, so that a flood of input delays neither the stop nor the replies, and a decoder is not
+            // called silent while its bytes lie unread.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return End::Stopped,
+                written = writer.write(self.outbox.as_slices().0), if !self.outbox.is_empty() => match written {
+                    Ok(0) => return End::Closed,
+                    Ok(count) => self.wrote(count),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return End::Broken(error),
+                },
+                Ok(()) = progress.changed() => {}
+                _ = ticks.tick() => self.tick(),
+                Some(_) = answer(&mut late), if late.is_some() => return End::Rewind,
+                read = reader.read(&mut buffer), if listening => match read {
+                    Ok(0) => return End::Closed,
+                    Ok(count) => {
+                        heard = Instant::now();
+                        self.feed(&buffer[..count]);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return End::Broken(error),
+                },
+                limit = silence(heard, idle_limit), if listening => return End::Silent(limit),
+                () = sleep_until(self.moved + write_limit), if !self.outbox.is_empty() => {
+                    return End::NotTaking(write_limit);
+                }
+            }
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        self.replies.len() < REPLIES && self.outbox.len() < OUTBOX && !self.decoder.intake.is_full()
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        let received = Timestamp::now();
+        if !self.spoke {
+            self.spoke = true;
+            self.decoder.lives();
+        }
+        self.protocol.feed(bytes, &mut self.output);
+        self.absorb(received);
+    }
+
+    fn tick(&mut self) {
+        if self.replies.len() < QUESTIONS {
+            self.protocol.tick(self.since.elapsed(), &mut self.output);
+            self.absorb(Timestamp::now());
+        }
+    }
+
+    /// Takes what the protocol put out: frames to the intake, replies to their place behind them, chatter to the board.
+    fn absorb(&mut self, received: Timestamp) {
+        if self.output.items.is_empty() {
+            return;
+        }
+        let mut frames = Vec::with_capacity(self.output.items.len());
+        let mut replies = Vec::new();
+        for item in self.output.items.drain(..) {
+            match item {
+                Item::Frame(framed) => match framed.frame {
+                    Frame::Info(info) => self.decoder.hears(info, received),
+                    Frame::Cleared(ref cleared) => {
+                        self.decoder.restarts(&cleared.text);
+                        frames.push(framed);
+                    }
+                    _ => frames.push(framed),
+                },
+                Item::Reply(bytes) => replies.push((frames.len(), bytes)),
+            }
+        }
+        let acknowledged = replies.last().map_or(0, |&(before, _)| before);
+        let earlier = self.put;
+        if !frames.is_empty()
+            && let Some(number) = self.decoder.intake.put(received, frames, acknowledged)
+        {
+            self.put = number;
+        }
+        let waiting = replies
+            .into_iter()
+            .map(|(before, bytes)| Reply { after: if before == 0 { earlier } else { self.put }, bytes });
+        self.replies.extend(waiting);
+    }
+
+    /// Moves the replies whose frames are durable to the outbox.
+    fn release(&mut self, durable: u64) {
+        while self.replies.front().is_some_and(|reply| reply.after <= durable) {
+            if let Some(reply) = self.replies.pop_front() {
+                if self.outbox.is_empty() {
+                    self.moved = Instant::now();
+                }
+                self.outbox.extend(reply.bytes);
+            }
+        }
+    }
+
+    fn wrote(&mut self, count: usize) {
+        self.outbox.drain(..count);
+        self.moved = Instant::now();
+    }
+
+    /// After the last byte in: writes the replies that become due, for a moment. A decoder that does not get them
+    /// sends again, so nothing hangs on it.
+    async fn settle(&mut self, writer: &mut (impl AsyncWrite + Unpin)) {
+        let mut progress = self.decoder.intake.progress();
+        let deadline = Instant::now() + self.decoder.limits.settle;
+        loop {
+            self.release(*progress.borrow_and_update());
+            if self.outbox.is_empty() && self.replies.is_empty() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                written = writer.write(self.outbox.as_slices().0), if !self.outbox.is_empty() => match written {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => self.wrote(count),
+                },
+                Ok(()) = progress.changed() => {}
+                () = sleep_until(deadline) => return,
+            }
+        }
+    }
+}
+
+/// Returns the limit once nothing was heard for that long; never without one.
+async fn silence(heard: Instant, limit: Option<Duration>) -> Duration {
+    match limit {
+        Some(limit) => {
+            sleep_until(heard + limit).await;
+            limit
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The late answer of the journal, if one is still expected.
+async fn answer(late: &mut Option<BoxFuture<'static, Held>>) -> Option<Held> {
+    match late {
+        Some(held) => Some(held.await),
+        None => None,
+    }
+}

@@ -1,0 +1,427 @@
+//! The receive buffer of one decoder: what its connections received and the journal has not made durable yet.
+//!
+//! What must hold:
+//! * **In order, one group at a time.** Chunks are kept in the order they were put, whatever connection they came
+//!   from; [`Intake::progress`] counts durable chunks, so "everything before chunk n is durable" is one comparison.
+//! * **It outlives connections.** A cable that is pulled while the disk is full costs nothing that had arrived.
+//! * **Bounded.** At most [`Limits::buffer`](super::Limits::buffer) bytes, counted as raw bytes plus [`FRAME_COST`] a
+//!   frame. When it is full, a decoder that can be asked again (or repeats) is not read from ([`Intake::is_full`]; what
+//!   was already read, at most one read buffer a connection, still goes in). Of one that only streams the newest frames
+//!   are dropped and counted, and a marker with the count goes into the journal where they are missing.
+//! * **Rejects are capped.** A wrong baud rate is a flood of them; see [`Rejects`].
+//!
+//! Not chosen: a channel of frames with a fixed number of places (a frame of 20 bytes would weigh as much as one of
+//! 20 KiB); a buffer per connection (16 connections would need 16 times the memory, and frames would lose their order
+//! of arrival).
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+
+use super::Keeper;
+use crate::chip::Marker;
+use crate::journal::{JournalError, Kept};
+use crate::protocol::{Frame, Framed, Reject};
+use crate::status::{Board, LastRead, RECENT_READS, RecentRead};
+
+/// Memory of a frame beside its raw bytes, rounded up: the decoded fields and their allocations.
+const FRAME_COST: usize = 512;
+
+/// Chunks handed to the journal at once. Each chunk is one read from a port with its own time of receipt; at one
+/// device flush of 8 ms a group this allows 3,750 separate reads a second.
+const GROUP: usize = 30;
+
+/// Raw bytes kept of a rejected frame.
+const REJECT_RAW: usize = 1024;
+
+/// What one read from a port gave.
+struct Chunk {
+    received: Timestamp,
+    frames: Vec<Framed>,
+    cost: usize,
+}
+
+/// See the head of this file.
+pub(super) struct Intake {
+    decoder: String,
+    resends: bool,
+    limit: usize,
+    board: Board,
+    queue: Mutex<Queue>,
+    filled: Notify,
+    durable: watch::Sender<u64>,
+}
+
+struct Queue {
+    /// Not yet handed to the journal.
+    chunks: VecDeque<Chunk>,
+    /// Chunks ever put.
+    put: u64,
+    /// Cost of everything that is not durable, the group in flight included.
+    cost: usize,
+    /// Frames that are not durable, the group in flight included.
+    frames: u64,
+    /// Reads and markers dropped since the buffer became full, with the time of the first.
+    gap: Option<(u64, Timestamp)>,
+    rejects: Rejects,
+    totals: Totals,
+}
+
+/// Counts since the start of the process.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Totals {
+    rejected: u64,
+    dropped: u64,
+}
+
+impl Intake {
+    pub(super) fn new(decoder: &str, resends: bool, limit: usize, board: Board) -> Self {
+        let queue = Queue {
+            chunks: VecDeque::new(),
+            put: 0,
+            cost: 0,
+            frames: 0,
+            gap: None,
+            rejects: Rejects::new(Instant::now()),
+            totals: Totals::default(),
+        };
+        Self {
+            decoder: decoder.to_owned(),
+            resends,
+            limit,
+            board,
+            queue: Mutex::new(queue),
+            filled: Notify::new(),
+            durable: watch::Sender::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // A panic elsewhere ends the process; the queue is plain data and whole between any two statements below.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes frames of one read, none of them [`Frame::Info`]. The first `acknowledged` of them are followed by a
+    /// reply of the protocol: of these a reject is kept even beyond the cap, because the decoder will forget it.
+    ///
+    /// Returns the number of the chunk, `None` if nothing of it is to be kept.
+    pub(super) fn put(&self, received: Timestamp, mut frames: Vec<Framed>, acknowledged: usize) -> Option<u64> {
+        let now = Instant::now();
+        let mut guard = self.lock();
+        let queue = &mut *guard;
+        let mut cost = 0;
+        let mut at = 0;
+        frames.retain_mut(|framed| {
+            let covered = at < acknowledged;
+            at += 1;
+            if let Frame::Rejected(reason) = framed.frame {
+                queue.totals.rejected += 1;
+                if !queue.rejects.admit(reason, now, covered) {
+                    return false;
+                }
+                if framed.raw.len() > REJECT_RAW {
+                    framed.raw = framed.raw[..REJECT_RAW].into();
+                }
+            }
+            let weight = FRAME_COST + framed.raw.len();
+            if !self.resends && (queue.gap.is_some() || queue.cost + cost + weight > self.limit) {
+                if !matches!(framed.frame, Frame::Rejected(_)) {
+                    queue.gap.get_or_insert((0, received)).0 += 1;
+                    queue.totals.dropped += 1;
+                }
+                return false;
+            }
+            cost += weight;
+            true
+        });
+        if frames.is_empty() {
+            return None;
+        }
+        queue.push(Chunk { received, frames, cost });
+        let number = queue.put;
+        drop(guard);
+        self.filled.notify_one();
+        Some(number)
+    }
+
+    /// The buffer is full, and the decoder can wait or be asked again: read no more for now.
+    pub(super) fn is_full(&self) -> bool {
+        self.resends && self.lock().cost >= self.limit
+    }
+
+    /// How many chunks are durable; changes with every group.
+    pub(super) fn progress(&self) -> watch::Receiver<u64> {
+        self.durable.subscribe()
+    }
+
+    /// Frames received but not durable.
+    pub(super) fn buffered(&self) -> u64 {
+        self.lock().frames
+    }
+
+    /// Returns once everything that was put is durable.
+    pub(super) async fn drained(&self) {
+        let mut durable = self.durable.subscribe();
+        while *durable.borrow_and_update() < self.lock().put {
+            if durable.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Keeps group after group, for ever; returns when the journal is gone.
+    pub(super) async fn keep_all<K: Keeper>(&self, keeper: &K) -> JournalError {
+        loop {
+            let group = self.group().await;
+            let chunks = group.len() as u64;
+            let cost: usize = group.iter().map(|chunk| chunk.cost).sum();
+            let frames: u64 = group.iter().map(|chunk| chunk.frames.len() as u64).sum();
+            // Polled in order, so the journal sees the chunks in order; it commits them as one group.
+            let keeping = group.into_iter().map(|chunk| async {
+                let shown = Shown::of(&chunk, &self.decoder);
+                let kept = keeper.keep(&self.decoder, chunk.received, chunk.frames).await?;
+                Ok::<_, JournalError>((kept, shown))
+            });
+            let kept = match try_join_all(keeping).await {
+                Ok(kept) => kept,
+                Err(error) => return error,
+            };
+            self.settle(chunks, cost, frames);
+            self.show(kept);
+        }
+    }
+
+    async fn group(&self) -> Vec<Chunk> {
+        loop {
+            {
+                let mut queue = self.lock();
+                let count = queue.chunks.len().min(GROUP);
+                if count > 0 {
+                    return queue.chunks.drain(..count).collect();
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// A group is durable: its room is free, and whoever waits for it may go on.
+    fn settle(&self, chunks: u64, cost: usize, frames: u64) {
+        let mut queue = self.lock();
+        queue.cost -= cost;
+        queue.frames -= frames;
+        if let Some((count, received)) = queue.gap.take() {
+            queue.push(dropped(count, received));
+        }
+        drop(queue);
+        self.durable.send_modify(|durable| *durable += chunks);
+    }
+
+    /// Shows what is durable.
+    fn show(&self, kept: Vec<(Kept, Shown)>) {
+        let (totals, buffered) = {
+            let queue = self.lock();
+            (queue.totals, queue.frames)
+        };
+        let reads: u64 = kept.iter().map(|(_, shown)| shown.reads).sum();
+        let markers: u64 = kept.iter().map(|(_, shown)| shown.markers).sum();
+        let last = kept.iter().rev().find_map(|(_, shown)| shown.recent.last()).map(|(_, read)| LastRead {
+            chip: read.chip.clone(),
+            time: read.decoder_time.clone(),
+            received: read.received,
+        });
+        self.board.decoder(&self.decoder, |status| {
+            status.reads += reads;
+            status.markers += markers;
+            status.rejected = totals.rejected;
+            status.dropped = totals.dropped;
+            status.buffered = buffered;
+            if last.is_some() {
+                status.last_read = last;
+            }
+        });
+        let recent = kept.into_iter().flat_map(|(kept, shown)| {
+            shown.recent.into_iter().map(move |(at, read)| RecentRead { seq: kept.first.0 + at, ..read })
+        });
+        self.board.recent(recent);
+    }
+
+    /// Called about once a second and at the end: counts and problems that no kept group would show.
+    pub(super) fn report(&self) {
+        let (totals, buffered, verdict) = {
+            let mut queue = self.lock();
+            let verdict = queue.rejects.verdict(Instant::now());
+            (queue.totals, queue.frames, verdict)
+        };
+        self.board.decoder(&self.decoder, |status| {
+            status.rejected = totals.rejected;
+            status.dropped = totals.dropped;
+            status.buffered = buffered;
+        });
+        if totals.dropped > 0 {
+            // Never cleared: what is lost stays lost, and the timer has to know for the results.
+            let message = format!(
+                "{} reads of `{}` were lost: the journal could not take them and the buffer was full. Make room on the \
+                 disk; take what is missing from the decoder's own memory or the backup system",
+                totals.dropped, self.decoder
+            );
+            self.board.raise("reads_dropped", &self.decoder, message);
+        }
+        match verdict {
+            Verdict::Calm => {}
+            Verdict::Flood { not_kept, reason } => {
+                let message = format!(
+                    "`{}` sends what its protocol does not know: {not_kept} rejected frames were counted but not kept \
+                     (last reason: {reason}). Check protocol and address, on a serial line the baud rate",
+                    self.decoder
+                );
+                self.board.raise("many_rejected", &self.decoder, message);
+            }
+            Verdict::Over => self.board.clear("many_rejected", &self.decoder),
+        }
+    }
+}
+
+impl Queue {
+    fn push(&mut self, chunk: Chunk) {
+        self.put += 1;
+        self.cost += chunk.cost;
+        self.frames += chunk.frames.len() as u64;
+        self.chunks.push_back(chunk);
+    }
+}
+
+/// The record of a loss, at its place in the journal: a marker `dropped` whose name is the exact number of reads and
+/// markers that are missing there. `received`: when the first of them arrived.
+fn dropped(count: u64, received: Timestamp) -> Chunk {
+    let marker = Marker {
+        kind: "dropped".into(),
+        name: Some(count.to_string().into()),
+        stamp: None,
+        reader: None,
+        location: None,
+    };
+    let framed = Framed { frame: Frame::Marker(marker), raw: Box::default() };
+    Chunk { received, frames: vec![framed], cost: FRAME_COST }
+}
+
+/// What the board will show of a chunk once it is durable; the frames themselves go to the journal.
+struct Shown {
+    reads: u64,
+    markers: u64,
+    /// The newest reads with their place in the chunk; `seq` is still to come.
+    recent: Vec<(u64, RecentRead)>,
+}
+
+impl Shown {
+    fn of(chunk: &Chunk, decoder: &str) -> Self {
+        let mut shown = Self { reads: 0, markers: 0, recent: Vec::new() };
+        let reads = chunk.frames.iter().filter(|framed| matches!(framed.frame, Frame::Read(_))).count();
+        let mut skip = reads.saturating_sub(RECENT_READS);
+        shown.reads = reads as u64;
+        for (at, framed) in (0..).zip(&chunk.frames) {
+            match &framed.frame {
+                Frame::Read(_) if skip > 0 => skip -= 1,
+                Frame::Read(read) => {
+                    let recent = RecentRead {
+                        seq: 0,
+                        decoder: decoder.to_owned(),
+                        chip: read.chip.to_string(),
+                        decoder_time: read.stamp.to_string(),
+                        received: chunk.received,
+                        antenna: read.antenna.as_ref().map(ToString::to_string),
+                        rssi: read.rssi,
+                        hits: read.hits,
+                    };
+                    shown.recent.push((at, recent));
+                }
+                Frame::Marker(_) => shown.markers += 1,
+                Frame::Rejected(_) | Frame::Cleared(_) | Frame::Info(_) => {}
+            }
+        }
+        shown
+    }
+}
+
+/// How many rejected frames are kept: [`Rejects::BURST`], then one a second. The rest is counted. A decoder with a few
+/// bad frames in a race has all of them in the journal; a wrong baud rate costs 86,400 lines a day at most.
+struct Rejects {
+    tokens: u32,
+    refilled: Instant,
+    /// Of the flood that is on; 0: there is none.
+    not_kept: u64,
+    last: Option<(Instant, Reject)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Calm,
+    Flood { not_kept: u64, reason: Reject },
+    Over,
+}
+
+impl Rejects {
+    const BURST: u32 = 100;
+    const REFILL: Duration = Duration::from_secs(1);
+    /// A flood is over after this long without a rejected frame.
+    const QUIET: Duration = Duration::from_secs(60);
+
+    fn new(now: Instant) -> Self {
+        Self { tokens: Self::BURST, refilled: now, not_kept: 0, last: None }
+    }
+
+    /// Whether this one is kept; `must`: it is in any case, and only uses up its share.
+    fn admit(&mut self, reason: Reject, now: Instant, must: bool) -> bool {
+        let whole = u32::try_from(now.duration_since(self.refilled).as_secs()).unwrap_or(u32::MAX);
+        self.tokens = self.tokens.saturating_add(whole).min(Self::BURST);
+        self.refilled += Self::REFILL * whole;
+        self.last = Some((now, reason));
+        let admitted = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        if !admitted && !must {
+            self.not_kept += 1;
+        }
+        admitted || must
+    }
+
+    fn verdict(&mut self, now: Instant) -> Verdict {
+        match self.last {
+            Some((at, reason)) if self.not_kept > 0 => {
+                if now.duration_since(at) >= Self::QUIET {
+                    self.not_kept = 0;
+                    Verdict::Over
+                } else {
+                    Verdict::Flood { not_kept: self.not_kept, reason }
+                }
+            }
+            _ => Verdict::Calm,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_rejects_keeps_a_hundred_then_one_a_second_and_is_over_after_a_quiet_minute() {
+        let start = Instant::now();
+        let mut rejects = Rejects::new(start);
+        let kept = (0..1000).filter(|_| rejects.admit(Reject::NotMine, start, false)).count();
+        assert_eq!(kept, 100);
+        assert_eq!(rejects.verdict(start), Verdict::Flood { not_kept: 900, reason: Reject::NotMine });
+
+        let later = start + Duration::from_millis(5500);
+        let kept = (0..1000).filter(|_| rejects.admit(Reject::Length, later, false)).count();
+        assert_eq!(kept, 5);
+        assert!(rejects.admit(Reject::Length, later, true), "one that is acknowledged is kept in any case");
+        assert_eq!(rejects.verdict(later), Verdict::Flood { not_kept: 1895, reason: Reject::Length });
+
+        assert_ne!(rejects.verdict(later + Duration::from_secs(59)), Verdict::Over);
+        assert_eq!(rejects.verdict(later + Duration::from_secs(60)), Verdict::Over);
+        assert_eq!(rejects.verdict(later + Duration::from_secs(61)), Verdict::Calm);
+    }
+}

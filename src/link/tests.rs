@@ -1,0 +1,640 @@
+//! The link against a keeper that can be held up, with real sockets and real ptys.
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_serial::{SerialPort, SerialStream};
+
+use super::*;
+use crate::chip::{ChipRead, Position, Seq, Stamp};
+use crate::protocol::{Frame, Output, Reject};
+use crate::status::{DecoderStatus, Problem};
+
+/// A protocol of lines: `R<chip>` a read, `A<chip>` a read that is acknowledged, `P` a ping that is answered,
+/// `C<stamp>` the clock, `!` a restart; anything else is rejected.
+struct Lines {
+    buffer: Vec<u8>,
+}
+
+impl Protocol for Lines {
+    fn connected(&mut self, held: Held, rewind: bool, out: &mut Output) {
+        if rewind {
+            out.reply(format!("ask {}\n", held.highest(None, None).unwrap_or(0) + 1));
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8], out: &mut Output) {
+        self.buffer.extend_from_slice(bytes);
+        while let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.buffer.drain(..=end).take(end).collect();
+            let text = String::from_utf8_lossy(&line);
+            let stamp = Stamp::Utc(Timestamp::UNIX_EPOCH);
+            match text.split_at_checked(1) {
+                Some(("R", chip)) => out.frame(Frame::Read(ChipRead::new(chip, stamp)), &line),
+                Some(("A", chip)) => {
+                    out.frame(Frame::Read(ChipRead::new(chip, stamp)), &line);
+                    out.reply(format!("ack {chip}\n"));
+                }
+                Some(("P", _)) => out.reply("pong\n"),
+                Some(("C", clock)) => out.frame(Frame::Info(Info::Clock(clock.parse().unwrap())), &line),
+                Some(("!", _)) => out.frame(Frame::Info(Info::Restarted("it was cleared".into())), &line),
+                _ => out.frame(Frame::Rejected(Reject::NotMine), &line),
+            }
+        }
+    }
+
+    fn end(&mut self, out: &mut Output) {
+        if !self.buffer.is_empty() {
+            out.frame(Frame::Rejected(Reject::Unfinished), &self.buffer);
+            self.buffer.clear();
+        }
+    }
+}
+
+const fn lines(name: &'static str, idle_limit: Option<Duration>, resends: bool) -> Spec {
+    Spec { name, title: name, port: 0, idle_limit, resends, make: |_| Ok(Box::new(Lines { buffer: Vec::new() })) }
+}
+
+static STREAMS: Spec = lines("streams", None, false);
+static STORES: Spec = lines("stores", None, true);
+static SPEAKS: Spec = lines("speaks", Some(Duration::from_millis(100)), false);
+
+/// Stands in for the journal: keeps in memory, when it is let.
+#[derive(Clone)]
+struct Shelf(Arc<ShelfState>);
+
+struct ShelfState {
+    open: watch::Sender<bool>,
+    held: watch::Sender<Option<Held>>,
+    kept: watch::Sender<Vec<Framed>>,
+    asked: watch::Sender<usize>,
+    burnt: bool,
+}
+
+impl Shelf {
+    fn new(open: bool) -> Self {
+        Self::with(open, false)
+    }
+
+    fn with(open: bool, burnt: bool) -> Self {
+        Self(Arc::new(ShelfState {
+            open: watch::Sender::new(open),
+            held: watch::Sender::new(Some(Held::default())),
+            kept: watch::Sender::new(Vec::new()),
+            asked: watch::Sender::new(0),
+            burnt,
+        }))
+    }
+
+    fn open(&self) {
+        self.0.open.send_replace(true);
+    }
+
+    async fn has(&self, frames: usize) {
+        within(self.0.kept.subscribe().wait_for(|kept| kept.len() >= frames)).await.unwrap();
+    }
+
+    async fn asked(&self, calls: usize) {
+        within(self.0.asked.subscribe().wait_for(|asked| *asked >= calls)).await.unwrap();
+    }
+
+    /// Chips of reads, `#count` for a marker of lost reads, `?` for a rejected frame.
+    fn kept(&self) -> Vec<String> {
+        let text = |framed: &Framed| match &framed.frame {
+            Frame::Read(read) => read.chip.to_string(),
+            Frame::Marker(marker) if &*marker.kind == "dropped" => format!("#{}", marker.name.as_deref().unwrap()),
+            Frame::Rejected(_) => "?".to_owned(),
+            other => panic!("not to be kept: {other:?}"),
+        };
+        self.0.kept.borrow().iter().map(text).collect()
+    }
+}
+
+impl Keeper for Shelf {
+    async fn keep(&self, _: &str, _: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
+        self.0.asked.send_modify(|asked| *asked += 1);
+        let _ = self.0.open.subscribe().wait_for(|open| *open).await;
+        if self.0.burnt {
+            return Err(JournalError::Closed);
+        }
+        let mut last = 0;
+        let count = frames.len() as u64;
+        self.0.kept.send_modify(|kept| {
+            kept.extend(frames);
+            last = kept.len() as u64;
+        });
+        Ok(Kept { first: Seq(last - count + 1), last: Seq(last) })
+    }
+
+    async fn held(&self, _: &str) -> Held {
+        self.0.held.subscribe().wait_for(Option::is_some).await.unwrap().clone().unwrap()
+    }
+}
+
+const QUICK: Limits = Limits {
+    retry: Duration::from_millis(2),
+    retry_max: Duration::from_millis(20),
+    retry_max_serial: Duration::from_millis(20),
+    held: Duration::from_secs(10),
+    write: Duration::from_millis(100),
+    settle: Duration::from_secs(10),
+    ..LIMITS
+};
+
+/// Waits for what must come, with a limit.
+async fn within<F: Future>(future: F) -> F::Output {
+    timeout(Duration::from_secs(20), future).await.expect("comes within 20 s")
+}
+
+fn config(protocol: &'static Spec, address: Address) -> DecoderConfig {
+    DecoderConfig {
+        name: "mat".into(),
+        protocol,
+        address,
+        timezone: TimeZone::UTC,
+        device_id: None,
+        rewind: true,
+        set: Settings::new(),
+    }
+}
+
+/// A link that runs, and what is seen of it.
+struct Running {
+    board: Board,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), LinkError>>,
+    local: Option<SocketAddr>,
+}
+
+impl Running {
+    async fn start(limits: Limits, config: DecoderConfig, shelf: &Shelf) -> Self {
+        let board = Board::new("test");
+        let stop = CancellationToken::new();
+        let port = bind(&config).await.unwrap();
+        let local = port.local_addr();
+        let task = tokio::spawn(run_within(limits, config, port, shelf.clone(), board.clone(), stop.clone()));
+        Self { board, stop, task, local }
+    }
+
+    fn status(&self) -> DecoderStatus {
+        self.board.snapshot().decoders.into_iter().next().unwrap_or_default()
+    }
+
+    fn problem(&self, code: &str) -> Option<Problem> {
+        self.board.snapshot().problems.into_iter().find(|problem| problem.code == code)
+    }
+
+    /// Waits until the board says so.
+    async fn shows(&self, so: impl Fn(&Self) -> bool) {
+        let mut changed = self.board.changed();
+        within(async {
+            while !so(self) {
+                changed.changed().await.unwrap();
+            }
+        })
+        .await;
+    }
+
+    async fn state(&self, state: LinkState) {
+        self.shows(|link| link.status().state == state).await;
+    }
+
+    async fn stopped(self) -> Result<(), LinkError> {
+        self.stop.cancel();
+        within(self.task).await.unwrap()
+    }
+}
+
+async fn line(wire: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut text = String::new();
+    within(BufReader::with_capacity(1, wire).read_line(&mut text)).await.unwrap();
+    text
+}
+
+async fn decoder_listens() -> (TcpListener, Address) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, Address::Tcp { host: "127.0.0.1".into(), port })
+}
+
+fn any_port() -> Address {
+    Address::Listen("127.0.0.1:0".parse().unwrap())
+}
+
+#[tokio::test]
+async fn an_ack_reaches_the_wire_only_after_its_read_is_durable() {
+    let shelf = Shelf::new(false);
+    let link = Running::start(QUICK, config(&STORES, any_port()), &shelf).await;
+    let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
+    assert_eq!(line(&mut wire).await, "ask 1\n", "what waits for no read goes out at once");
+    wire.write_all(b"P\n").await.unwrap();
+    assert_eq!(line(&mut wire).await, "pong\n");
+
+    wire.write_all(b"Aone\nrubbish\nAtwo\n").await.unwrap();
+    shelf.asked(1).await;
+    wire.write_all(b"P\n").await.unwrap();
+    let early = timeout(Duration::from_millis(50), wire.read_u8()).await;
+    assert!(early.is_err(), "the disk has not said yes, but the wire got {early:?}");
+    assert_eq!(link.status().reads, 0);
+
+    shelf.open();
+    for expected in ["ack one\n", "ack two\n", "pong\n"] {
+        assert_eq!(line(&mut wire).await, expected);
+    }
+    link.shows(|link| link.board.recent_reads(9).len() == 2).await;
+    let status = link.status();
+    assert_eq!((status.reads, status.rejected, status.buffered), (2, 1, 0));
+    assert_eq!(status.last_read.unwrap().chip, "two");
+    let recent: Vec<_> = link.board.recent_reads(9).into_iter().map(|read| (read.seq, read.chip)).collect();
+    assert_eq!(recent, [(3, "two".to_owned()), (1, "one".to_owned())]);
+    assert_eq!(shelf.kept(), ["one", "?", "two"]);
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_decoder_that_drops_the_link_is_shown_and_connected_again() {
+    let shelf = Shelf::new(true);
+    let (listener, address) = decoder_listens().await;
+    let local = listener.local_addr().unwrap();
+    let link = Running::start(QUICK, config(&STREAMS, address), &shelf).await;
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    wire.write_all(b"Rone\nRhal").await.unwrap();
+    link.state(LinkState::Connected).await;
+    shelf.has(1).await;
+    drop((wire, listener));
+    link.state(LinkState::Failed).await;
+    let problem = link.problem("decoder_unreachable").unwrap();
+    assert!(problem.message.contains(&local.to_string()), "{problem:?}");
+
+    let listener = TcpListener::bind(local).await.unwrap();
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    link.state(LinkState::Connected).await;
+    assert_eq!(link.problem("decoder_unreachable"), None);
+    wire.write_all(b"Rtwo\n").await.unwrap();
+    shelf.has(3).await;
+    assert_eq!(shelf.kept(), ["one", "?", "two"], "half a line is kept as rejected and does not spoil the next");
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn two_connections_to_a_listening_port_do_not_mix_their_bytes() {
+    let shelf = Shelf::new(true);
+    let link = Running::start(QUICK, config(&STORES, any_port()), &shelf).await;
+    let mut one = TcpStream::connect(link.local.unwrap()).await.unwrap();
+    let mut two = TcpStream::connect(link.local.unwrap()).await.unwrap();
+    assert_eq!(line(&mut one).await, "ask 1\n");
+    assert_eq!(line(&mut two).await, "ask 1\n");
+    one.write_all(b"Afir").await.unwrap();
+    two.write_all(b"Asecond\n").await.unwrap();
+    assert_eq!(line(&mut two).await, "ack second\n");
+    one.write_all(b"st\n").await.unwrap();
+    assert_eq!(line(&mut one).await, "ack first\n");
+    drop(one);
+    two.write_all(b"Athird\n").await.unwrap();
+    assert_eq!(line(&mut two).await, "ack third\n");
+    assert_eq!(link.status().state, LinkState::Connected);
+    drop(two);
+    link.state(LinkState::Connecting).await;
+    assert!(link.problem("decoder_unreachable").is_some());
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_seventeenth_connection_is_turned_away_and_the_others_live() {
+    let shelf = Shelf::new(true);
+    let link = Running::start(QUICK, config(&STORES, any_port()), &shelf).await;
+    let mut wires = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
+        assert_eq!(line(&mut wire).await, "ask 1\n");
+        wires.push(wire);
+    }
+    for _ in 0..50 {
+        let mut surplus = TcpStream::connect(link.local.unwrap()).await.unwrap();
+        assert!(matches!(within(surplus.read(&mut [0])).await, Ok(0) | Err(_)));
+    }
+    assert!(link.problem("too_many_connections").is_some());
+    wires[0].write_all(b"Aone\n").await.unwrap();
+    assert_eq!(line(&mut wires[0]).await, "ack one\n");
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_frozen_decoder_is_seen_and_is_not_called_connected_until_it_speaks() {
+    let shelf = Shelf::new(true);
+    let (listener, address) = decoder_listens().await;
+    let link = Running::start(QUICK, config(&SPEAKS, address), &shelf).await;
+    let (mut frozen, _) = within(listener.accept()).await.unwrap();
+    frozen.write_all(b"Rone\n").await.unwrap();
+    link.state(LinkState::Idle).await;
+    assert!(link.problem("decoder_silent").is_some());
+
+    let (again, _) = within(listener.accept()).await.unwrap();
+    assert_eq!(link.status().state, LinkState::Idle);
+    drop(again);
+    let speaking = tokio::spawn(async move {
+        loop {
+            let (mut wire, _) = listener.accept().await.unwrap();
+            while wire.write_all(b"Rtwo\n").await.is_ok() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+    });
+    link.shows(|link| link.status().state == LinkState::Connected && link.problem("decoder_silent").is_none()).await;
+    shelf.has(2).await;
+    speaking.abort();
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cable_pulled_while_the_disk_is_full_costs_nothing_that_had_arrived() {
+    let shelf = Shelf::new(false);
+    let (listener, address) = decoder_listens().await;
+    let link = Running::start(QUICK, config(&STREAMS, address), &shelf).await;
+    for chip in ["one", "two", "three"] {
+        let (mut wire, _) = within(listener.accept()).await.unwrap();
+        wire.write_all(format!("R{chip}\n").as_bytes()).await.unwrap();
+    }
+    // The link dials anew only after it has read the last one to its end.
+    let _wire = within(listener.accept()).await.unwrap();
+    assert_eq!(shelf.kept(), [""; 0]);
+    shelf.open();
+    shelf.has(3).await;
+    assert_eq!(shelf.kept(), ["one", "two", "three"]);
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_listening_address_that_is_not_on_the_box_yet_is_waited_for() {
+    let shelf = Shelf::new(true);
+    let elsewhere = Address::Listen("192.0.2.1:3097".parse().unwrap());
+    let link = Running::start(QUICK, config(&STORES, elsewhere), &shelf).await;
+    link.state(LinkState::Failed).await;
+    assert!(link.problem("decoder_unreachable").unwrap().message.contains("192.0.2.1:3097"));
+    link.stopped().await.unwrap();
+}
+
+/// A pty: the decoder's end, and the path of ours.
+fn pty() -> (SerialStream, String) {
+    let (decoder, ours) = SerialStream::pair().unwrap();
+    let path = ours.name().unwrap();
+    (decoder, path)
+}
+
+fn serial(path: &Path) -> Address {
+    Address::Serial {
+        path: path.to_owned(),
+        baud: 9600,
+        bits: tokio_serial::DataBits::Eight,
+        parity: tokio_serial::Parity::None,
+        stop: tokio_serial::StopBits::One,
+        flow: tokio_serial::FlowControl::None,
+    }
+}
+
+#[tokio::test]
+async fn a_pulled_serial_adapter_is_picked_up_again_under_the_same_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ttyUSB0");
+    let shelf = Shelf::new(true);
+    let link = Running::start(QUICK, config(&STREAMS, serial(&path)), &shelf).await;
+    link.state(LinkState::Failed).await;
+    assert!(link.problem("decoder_unreachable").unwrap().message.contains("ttyUSB0"));
+
+    for chip in ["one", "two"] {
+        let (mut decoder, ours) = pty();
+        symlink(&ours, &path).unwrap();
+        link.state(LinkState::Connected).await;
+        assert_eq!(link.problem("decoder_unreachable"), None);
+        decoder.write_all(format!("R{chip}\nA{chip}\n").as_bytes()).await.unwrap();
+        assert_eq!(line(&mut decoder).await, format!("ack {chip}\n"));
+        std::fs::remove_file(&path).unwrap();
+        drop(decoder);
+        link.state(LinkState::Failed).await;
+    }
+    assert_eq!(shelf.kept(), ["one", "one", "two", "two"]);
+    link.stopped().await.unwrap();
+}
+
+/// One connection over a pipe in memory, kept from by `shelf`.
+struct Piped {
+    decoder: Arc<Decoder>,
+    board: Board,
+    ended: JoinHandle<Ended>,
+    _keeping: AbortOnDropHandle<JournalError>,
+}
+
+fn piped(limits: Limits, spec: &'static Spec, pipe: usize, shelf: &Shelf) -> (DuplexStream, Piped) {
+    let board = Board::new("test");
+    let decoder = Arc::new(Decoder::new(limits, config(spec, any_port()), board.clone()));
+    let (theirs, ours) = duplex(pipe);
+    let ended = {
+        let decoder = Arc::clone(&decoder);
+        async move {
+            let protocol = decoder.protocol().unwrap();
+            connection::serve(&decoder, protocol, ours, None, false, &CancellationToken::new()).await
+        }
+    };
+    let keeping = {
+        let (decoder, shelf) = (Arc::clone(&decoder), shelf.clone());
+        async move { decoder.intake.keep_all(&shelf).await }
+    };
+    let keeping = AbortOnDropHandle::new(tokio::spawn(keeping));
+    (theirs, Piped { decoder, board, ended: tokio::spawn(ended), _keeping: keeping })
+}
+
+#[tokio::test]
+async fn a_full_buffer_drops_the_newest_reads_of_a_streaming_decoder_and_says_exactly_how_many() {
+    let shelf = Shelf::new(false);
+    let limits = Limits { buffer: 16 * 1024, ..QUICK };
+    let (mut wire, piped) = piped(limits, &STREAMS, 64, &shelf);
+    for chip in 0..1000 {
+        wire.write_all(format!("R{chip}\n").as_bytes()).await.unwrap();
+    }
+    // The last read is taken from the pipe when the end of the pipe is.
+    drop(wire);
+    let ended = within(piped.ended).await.unwrap();
+    assert!(matches!(ended.end, End::Closed), "{ended:?}");
+    piped.decoder.chores();
+    let status = piped.board.snapshot().decoders.remove(0);
+    let room = 16 * 1024 / 512;
+    assert!(status.buffered <= room && status.buffered > room / 2, "{status:?}");
+    assert_eq!(status.buffered + status.dropped, 1000);
+    let problem = piped.board.snapshot().problems.remove(0);
+    assert_eq!(problem.code, "reads_dropped");
+    assert!(problem.message.contains(&status.dropped.to_string()), "{problem:?}");
+
+    shelf.open();
+    within(piped.decoder.intake.drained()).await;
+    let mut expected: Vec<String> = (0..status.buffered).map(|chip| chip.to_string()).collect();
+    expected.push(format!("#{}", status.dropped));
+    assert_eq!(shelf.kept(), expected, "the loss is in the record, at its place");
+}
+
+#[tokio::test]
+async fn a_full_buffer_stops_the_reading_from_a_decoder_that_resends_and_loses_nothing() {
+    let shelf = Shelf::new(false);
+    let limits = Limits { buffer: 16 * 1024, ..QUICK };
+    let (mut wire, piped) = piped(limits, &STORES, 64, &shelf);
+    let (sent, mut watched) = watch::channel(0);
+    let sending = tokio::spawn(async move {
+        for chip in 0..2000 {
+            wire.write_all(format!("R{chip}\n").as_bytes()).await.unwrap();
+            sent.send_replace(chip + 1);
+        }
+        wire
+    });
+    within(async {
+        while !piped.decoder.intake.is_full() {
+            watched.changed().await.unwrap();
+        }
+    })
+    .await;
+    // Full: one read from the pipe and one pipe's content more, at three bytes a line or longer, and no further.
+    let most = 16 * 1024 / 512 + 2 * 64 / 3;
+    let more =
+        timeout(Duration::from_millis(50), watched.wait_for(|sent| *sent > most)).await.map(|sent| *sent.unwrap());
+    assert!(more.is_err(), "reading went on: {more:?}, at most {most}");
+
+    shelf.open();
+    let wire = within(sending).await.unwrap();
+    shelf.has(2000).await;
+    assert_eq!(shelf.kept(), (0..2000).map(|chip| chip.to_string()).collect::<Vec<_>>());
+    assert_eq!(piped.board.snapshot().decoders[0].dropped, 0);
+    drop(wire);
+    within(piped.ended).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flood_of_rejected_frames_is_capped_counted_and_named() {
+    let shelf = Shelf::new(true);
+    let (mut wire, piped) = piped(QUICK, &STREAMS, 64 * 1024, &shelf);
+    let long = [vec![b'x'; 5000], vec![b'\n']].concat();
+    wire.write_all(&long).await.unwrap();
+    wire.write_all(&b"?\n".repeat(9999)).await.unwrap();
+    wire.write_all(b"Rone\n").await.unwrap();
+    drop(wire);
+    within(piped.ended).await.unwrap();
+    within(piped.decoder.intake.drained()).await;
+    piped.decoder.chores();
+    assert_eq!(piped.board.snapshot().decoders[0].rejected, 10_000);
+    let kept = shelf.kept();
+    assert!((101..150).contains(&kept.len()), "a hundred, one a second, and the read: {}", kept.len());
+    assert_eq!(kept.last().unwrap(), "one");
+    assert_eq!(shelf.0.kept.borrow()[0].raw.len(), 1024);
+    let problem = piped.board.snapshot().problems.remove(0);
+    assert_eq!(problem.code, "many_rejected");
+    assert!(problem.message.contains("baud rate") && problem.message.contains("not_mine"), "{problem:?}");
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_none_of_our_replies_loses_the_link() {
+    let shelf = Shelf::new(true);
+    let (mut wire, piped) = piped(QUICK, &STORES, 16, &shelf);
+    let pings = tokio::spawn(async move { while wire.write_all(b"P\n").await.is_ok() {} });
+    let ended = within(piped.ended).await.unwrap();
+    assert!(matches!(ended.end, End::NotTaking(_)), "{ended:?}");
+    within(pings).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_keeps_what_was_received_and_acknowledges_it() {
+    let shelf = Shelf::new(false);
+    let link = Running::start(QUICK, config(&STORES, any_port()), &shelf).await;
+    let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
+    assert_eq!(line(&mut wire).await, "ask 1\n");
+    wire.write_all(b"Aone\n").await.unwrap();
+    shelf.asked(1).await;
+    link.stop.cancel();
+    shelf.open();
+    assert_eq!(line(&mut wire).await, "ack one\n");
+    link.stopped().await.unwrap();
+    assert_eq!(shelf.kept(), ["one"]);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_ever_for_a_full_disk() {
+    let shelf = Shelf::new(false);
+    let limits = Limits { settle: Duration::from_millis(20), ..QUICK };
+    let link = Running::start(limits, config(&STORES, any_port()), &shelf).await;
+    let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
+    wire.write_all(b"Aone\n").await.unwrap();
+    shelf.asked(1).await;
+    link.stopped().await.unwrap();
+    assert_eq!(shelf.kept(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_loss_of_the_journal_ends_the_link_with_its_reason() {
+    let shelf = Shelf::with(true, true);
+    let link = Running::start(QUICK, config(&STORES, any_port()), &shelf).await;
+    let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
+    wire.write_all(b"Aone\n").await.unwrap();
+    let error = within(link.task).await.unwrap().unwrap_err();
+    assert!(matches!(error, LinkError::Journal { frames: 1, .. }) && !error.is_configuration(), "{error}");
+}
+
+#[tokio::test]
+async fn missed_reads_are_asked_for_when_the_journal_knows_late_and_reads_do_not_wait_for_it() {
+    let shelf = Shelf::new(true);
+    shelf.0.held.send_replace(None);
+    let (listener, address) = decoder_listens().await;
+    let limits = Limits { held: Duration::from_millis(20), ..QUICK };
+    let link = Running::start(limits, config(&STORES, address), &shelf).await;
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    wire.write_all(b"Aone\n").await.unwrap();
+    assert_eq!(line(&mut wire).await, "ack one\n");
+
+    let mut held = Held::default();
+    held.insert(&Position { unit: None, file: None, number: 7 });
+    shelf.0.held.send_replace(Some(held));
+    assert_eq!(line(&mut wire).await, "", "the link is closed to be made anew");
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    assert_eq!(line(&mut wire).await, "ask 8\n");
+    assert_eq!(link.problem("decoder_unreachable"), None);
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_decoder_clock_that_is_off_is_measured_and_shown_until_it_is_right() {
+    let shelf = Shelf::new(true);
+    let link = Running::start(QUICK, config(&STREAMS, any_port()), &shelf).await;
+    let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
+    let fast = Timestamp::now() + Duration::from_secs(3600);
+    wire.write_all(format!("C{}\n!\n", Stamp::Utc(fast)).as_bytes()).await.unwrap();
+    link.shows(|link| link.problem("decoder_restarted").is_some()).await;
+    let offset = link.status().clock_offset_ms.unwrap();
+    assert!((3_580_000..=3_600_000).contains(&offset), "{offset}");
+    assert!(link.problem("decoder_clock_off").unwrap().message.contains("ahead"));
+    wire.write_all(format!("C{}\n", Stamp::Utc(Timestamp::now())).as_bytes()).await.unwrap();
+    link.shows(|link| link.problem("decoder_clock_off").is_none()).await;
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_a_configuration_fault_named_by_decoder_and_address() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let error = bind(&config(&STORES, Address::Listen(address))).await.unwrap_err();
+    assert!(error.is_configuration());
+    let text = error.to_string();
+    assert!(text.contains("`mat`") && text.contains(&address.to_string()), "{text}");
+}
+
+#[test]
+fn waits_between_tries_grow_from_one_second_to_thirty_and_start_anew_after_a_good_link() {
+    let decoder = Decoder::new(LIMITS, config(&STREAMS, any_port()), Board::new("test"));
+    let mut retry = decoder.retry(false);
+    let waits: Vec<_> = (0..200).map(|_| decoder.wait(&mut retry)).collect();
+    let (least, most) = (Duration::from_secs(1), Duration::from_secs(30));
+    assert!(waits.iter().all(|wait| (least..=most).contains(wait)), "{waits:?}");
+    assert!(waits[199] > Duration::from_secs(17) && waits[100..].iter().any(|wait| *wait != waits[199]), "{waits:?}");
+    retry.reset();
+    assert!(decoder.wait(&mut retry) < Duration::from_secs(2));
+    let mut serial = decoder.retry(true);
+    assert!((0..50).all(|_| decoder.wait(&mut serial) <= Duration::from_secs(2)));
+}

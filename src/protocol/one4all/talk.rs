@@ -1,0 +1,490 @@
+//! The conversation with a One4All 5: which session file its passings belong to, and which of them are missing.
+//!
+//! Must hold:
+//! * **One question at a time.** The next is asked when the answer came or its time is over; the answer to a range
+//!   is its rows and an empty line. The first waits for the greeting or the first tick.
+//! * **A passing carries the file it is stored in.** The file is part of a read's identity: a passing that arrives
+//!   twice under two files would be two. So live rows wait while the file is not certain, for the answer to
+//!   `GETSTATUS`: before the first answer; when no file was told, since the decoder may have been stopped and started
+//!   since; when a number is one that is held already, which is a repeat or a new file. At most [`WAITING`] wait.
+//! * **Nothing missed stays missed.** At connect the numbers that the journal does not hold are asked for: first of
+//!   the files it holds a part of and the decoder has left, then of the current one; then `PUSHTAGS;true`. A jump in
+//!   the pushed numbers is asked for at once, and `PASSINGS` every [`COUNT_PERIOD`] finds what was not pushed. What
+//!   the decoder counts but does not hand over is reported as `reads_missing`.
+//!
+//! Nothing on the wire tells a pulled row from a pushed one. A row belongs to the range asked for if its number is in
+//! it and above the last row of it; all others are live. For a range of the current file both mean the same file.
+//! An old file is asked for before `PUSHTAGS`, so that nothing is pushed meanwhile. If a new session begins on this
+//! link, the rest of the old file is asked for while rows of the new one are pushed: then a row stamped at or after
+//! the new file's start is live. That needs a clock that was not set back in between, which is checked against the
+//! last row; if it was, the rest waits for the next connection.
+//!
+//! A decoder that tells no file: everything it counts is asked for at each connection, and the journal recognises
+//! the repeats by their content; but not if the journal holds named files of it, since it is then only stopped.
+//!
+//! Rejected: `LISTFILES` to find sessions that were run while this box was off. They may belong to another race,
+//! and would be uploaded into this one's session.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::civil::DateTime;
+
+use super::{Said, file_start, said, stamp};
+use crate::chip::{ChipRead, Held, Label, Position, Stamp};
+use crate::protocol::lines::Line;
+use crate::protocol::{Cleared, Frame, Info, Output, Reject};
+
+/// Longest silence in a pulled range before it is given up.
+const RANGE_LIMIT: Duration = Duration::from_secs(30);
+/// Longest wait for any other answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+const PING_PERIOD: Duration = Duration::from_secs(10);
+const COUNT_PERIOD: Duration = Duration::from_secs(15);
+const CLOCK_PERIOD: Duration = Duration::from_secs(60);
+/// What did not come is asked for again when the missing numbers change, or after this time.
+const RETRY_PERIOD: Duration = Duration::from_secs(300);
+/// `GETSTATUS` is asked so often before the decoder counts as one that does not tell its file.
+const STATUS_TRIES: u32 = 3;
+/// Rows that may wait for the name of their file.
+const WAITING: usize = 1000;
+/// Files left behind that are finished at connect: the last one, and one before it that was cut short.
+const OLD_FILES: usize = 2;
+/// The end of an old file whose length the decoder does not tell: more rows than a session has.
+const OPEN_END: u64 = 999_999;
+
+/// A question that is open.
+#[derive(Debug)]
+enum Question {
+    Protocol,
+    Status,
+    Clock,
+    /// How many rows an old file has.
+    FileInfo(Label),
+    /// How many rows the current file has; with the highest number held when it was asked.
+    Count(Option<u64>),
+    Range(Range),
+    Push,
+    Ping,
+}
+
+/// A range of passings that was asked for.
+#[derive(Debug)]
+struct Range {
+    file: Option<Label>,
+    from: u64,
+    to: u64,
+    /// The last row that came of it; 0 before the first.
+    last: u64,
+}
+
+/// A file of which everything up to `count` is wanted; gaps from `next` on are still to be asked for.
+#[derive(Debug)]
+struct Fetch {
+    file: Option<Label>,
+    next: u64,
+    count: u64,
+}
+
+/// When each question is due, as the age of the link; `None`: not wanted now.
+#[derive(Debug, Default)]
+struct Due {
+    protocol: Option<Duration>,
+    status: Option<Duration>,
+    clock: Option<Duration>,
+    count: Option<Duration>,
+    push: Option<Duration>,
+    ping: Option<Duration>,
+}
+
+/// All that is known on one link. Before [`Talk::connected`] it only decodes.
+#[derive(Debug, Default)]
+pub(super) struct Talk {
+    linked: bool,
+    rewind: bool,
+    held: Held,
+    /// Age of the link.
+    now: Duration,
+    /// The decoder greeted, or had its time to.
+    greeted: bool,
+    unit: Option<Box<str>>,
+    /// The session file that the decoder writes now, as far as it tells.
+    file: Option<Label>,
+    /// `GETSTATUS` was answered on this link, or given up.
+    told: bool,
+    /// A running decoder did not tell its file; it is not asked for each row.
+    tells_no_file: bool,
+    /// No row has to wait: `file` is what the decoder said after the last reason to ask.
+    sure: bool,
+    status_tries: u32,
+    waiting: Vec<(u64, ChipRead, Box<[u8]>)>,
+    asked: Option<Question>,
+    /// When it was asked, or when the last row of its range came.
+    asked_at: Duration,
+    pushing: bool,
+    /// Files to finish, oldest first.
+    old: VecDeque<Label>,
+    fetch: Option<Fetch>,
+    /// What was missing of the current file after it was asked for, and when.
+    left: Vec<(u64, u64)>,
+    left_at: Duration,
+    due: Due,
+    last_local: Option<DateTime>,
+}
+
+impl Talk {
+    pub(super) fn connected(&mut self, held: Held, rewind: bool) {
+        let now = Some(Duration::ZERO);
+        let due = Due { protocol: now, status: now, clock: now, push: now, ping: Some(PING_PERIOD), ..Due::default() };
+        *self = Self { linked: true, rewind, held, due, ..Self::default() };
+    }
+
+    pub(super) fn tick(&mut self, up: Duration, out: &mut Output) {
+        self.now = up;
+        self.greeted = true;
+        let limit = if matches!(self.asked, Some(Question::Range(_))) { RANGE_LIMIT } else { ANSWER_LIMIT };
+        if up.saturating_sub(self.asked_at) >= limit
+            && let Some(question) = self.asked.take()
+        {
+            self.unanswered(&question, out);
+        }
+        self.ask_next(out);
+    }
+
+    pub(super) fn end(&mut self, out: &mut Output) {
+        self.release(out);
+    }
+
+    pub(super) fn line(&mut self, line: Line<'_>, out: &mut Output) {
+        let raw = match line {
+            Line::TooLong(bytes) => return out.frame(Frame::Rejected(Reject::TooLong), bytes),
+            Line::Whole(bytes) => bytes,
+        };
+        self.greeted = true;
+        match said(raw) {
+            Err(reason) => out.frame(Frame::Rejected(reason), raw),
+            Ok(Said::Passing(number, read)) => self.row(number, read, raw, out),
+            Ok(Said::Reply(word, values)) => {
+                let clock = if word == "GETTIME" { clock(&values) } else { None };
+                out.frame(Frame::Info(clock.map_or(Info::Alive, Info::Clock)), raw);
+                self.reply(word, &values, out);
+            }
+            Ok(Said::Blank) => {
+                if let Some(Question::Range(_)) = self.asked {
+                    self.asked = None;
+                }
+            }
+        }
+        self.ask_next(out);
+    }
+
+    /// A passing, pulled or pushed (see the module's head for how they are told apart).
+    fn row(&mut self, number: u64, mut read: ChipRead, raw: &[u8], out: &mut Output) {
+        if !self.linked {
+            return self.put(number, self.file.clone(), read, raw, out);
+        }
+        let local = if let Stamp::Local(local) = read.stamp { Some(local) } else { None };
+        self.last_local = local.or(self.last_local);
+        if let Some(file) = self.claim(number, local) {
+            read.replay = true;
+            return self.put(number, file, read, raw, out);
+        }
+        let repeated = self.held.missing(self.unit.as_deref(), self.file.as_ref(), number, number).is_empty();
+        if self.sure && (repeated || (self.file.is_none() && !self.tells_no_file)) {
+            self.sure = false;
+            self.status_tries = 0;
+            self.due.status = Some(self.now);
+        }
+        if !self.sure {
+            self.waiting.push((number, read, raw.into()));
+            if self.waiting.len() >= WAITING {
+                self.release(out);
+            }
+            return;
+        }
+        let highest = self.held.highest(self.unit.as_deref(), self.file.as_ref()).unwrap_or(0);
+        if self.rewind && self.pushing && self.fetch.is_none() && number > highest.saturating_add(1) {
+            self.fetch = Some(Fetch { file: self.file.clone(), next: highest + 1, count: number - 1 });
+        }
+        self.put(number, self.file.clone(), read, raw, out);
+    }
+
+    /// The file of the range that this row belongs to, `None` for a live row.
+    fn claim(&mut self, number: u64, local: Option<DateTime>) -> Option<Option<Label>> {
+        let Some(Question::Range(range)) = &mut self.asked else { return None };
+        let inside = (range.from..=range.to).contains(&number) && number > range.last;
+        let of_new_file = self.pushing
+            && range.file != self.file
+            && started(self.file.as_ref()).is_some_and(|start| local.is_some_and(|local| local >= start));
+        if !inside || of_new_file {
+            return None;
+        }
+        range.last = number;
+        self.asked_at = self.now;
+        Some(range.file.clone())
+    }
+
+    fn put(&mut self, number: u64, file: Option<Label>, mut read: ChipRead, raw: &[u8], out: &mut Output) {
+        let position = Position { unit: self.unit.clone(), file, number };
+        if self.linked {
+            self.held.insert(&position);
+        }
+        read.position = Some(position);
+        out.frame(Frame::Read(read), raw);
+    }
+
+    /// Lets the rows go that waited for the name of their file.
+    fn release(&mut self, out: &mut Output) {
+        self.sure = true;
+        for (number, read, raw) in std::mem::take(&mut self.waiting) {
+            self.put(number, self.file.clone(), read, &raw, out);
+        }
+    }
+
+    fn reply(&mut self, word: &str, values: &[&str], out: &mut Output) {
+        if word == "START"
+            && let Some(file) = values.iter().find_map(|value| file_label(value))
+        {
+            if self.told {
+                self.release(out); // rows before it are of the file before it
+            }
+            self.file_is(Some(file), out);
+        }
+        // Only the reply to the open question answers it; any other is chatter.
+        match (self.asked.take(), word) {
+            (Some(Question::Protocol), "GETPROTOCOL") => protocol(values, out),
+            (Some(Question::Status), "GETSTATUS") => self.status(values, out),
+            (Some(Question::Clock), "GETTIME") | (Some(Question::Ping), "PING") => {}
+            (Some(Question::FileInfo(file)), "GETFILEINFO") => {
+                let count = values.iter().rfind(|value| !value.is_empty()).and_then(|count| rows(count));
+                self.fetch = Some(Fetch { file: Some(file), next: 1, count: count.unwrap_or(OPEN_END) });
+            }
+            (Some(Question::Count(highest)), "PASSINGS") => {
+                if let Some(count) = values.first().and_then(|count| rows(count)) {
+                    self.count(count, highest, out);
+                }
+            }
+            // A refusal. An echo of the question would go on with its number or its file.
+            (Some(Question::Range(range)), "GETPASSINGS" | "GETFILE") => {
+                let refused = values.first().is_none_or(|value| value.starts_with("ERR") || value.is_empty());
+                self.asked = (!refused).then_some(Question::Range(range));
+            }
+            (Some(Question::Push), "PUSHTAGS") => {
+                let pushed = values.first().is_some_and(|value| value.eq_ignore_ascii_case("true"));
+                self.due.push = (!pushed).then_some(self.now + RANGE_LIMIT);
+                self.due.count = self.due.count.map(|_| self.now); // what passed before the push began
+            }
+            (question, _) => self.asked = question,
+        }
+    }
+
+    /// The answer to `GETSTATUS`: a field that looks like a session file, and a serial number where it is named.
+    fn status(&mut self, values: &[&str], out: &mut Output) {
+        let serial = values.windows(2).find(|pair| pair[0].to_ascii_uppercase().starts_with("SERIAL"));
+        if let Some([_, serial]) = serial
+            && !serial.is_empty()
+        {
+            self.unit = Some((*serial).into());
+        }
+        self.file_is(values.iter().find_map(|value| file_label(value)), out);
+        self.due.count = self.due.count.map(|_| self.now); // a repeated number may mean that it was cleared
+    }
+
+    /// The decoder told its file, or (`None`) told none.
+    fn file_is(&mut self, file: Option<Label>, out: &mut Output) {
+        let first = !std::mem::replace(&mut self.told, true);
+        if file.is_none() {
+            self.tells_no_file = !self.waiting.is_empty();
+        }
+        if !self.linked {
+            self.file = file;
+        } else if first || (file.is_some() && file != self.file) {
+            self.begin(file, first, out);
+        }
+        self.release(out);
+    }
+
+    /// Begins with `file`: the first of this link, or a new one.
+    fn begin(&mut self, file: Option<Label>, first: bool, out: &mut Output) {
+        let before = std::mem::replace(&mut self.file, file);
+        if let (false, Some(file)) = (first, &self.file) {
+            out.frame(Frame::Info(Info::Restarted(format!("new session file {file}"))), b"");
+        }
+        self.left.clear();
+        self.fetch = None;
+        if !self.rewind {
+            return;
+        }
+        let named: Vec<_> = self.held.files().filter(|(_, file, _)| file.is_some()).collect();
+        if first {
+            let unit = self.unit.as_deref();
+            let old = named.iter().filter(|(of, file, _)| *of == unit && *file != self.file.as_ref());
+            let old: Vec<Label> = old.filter_map(|(_, file, _)| file.cloned()).collect();
+            self.old.extend(old[old.len().saturating_sub(OLD_FILES)..].iter().cloned());
+        } else if let Some(before) = before
+            && started(self.file.as_ref()).zip(self.last_local).is_some_and(|(start, last)| start >= last)
+        {
+            self.old.push_back(before);
+        }
+        self.due.count = (self.file.is_some() || named.is_empty()).then_some(self.now);
+        if self.file.is_none() {
+            self.held.forget(self.unit.as_deref(), None); // numbers of another connection may be of another file
+        }
+    }
+
+    /// The decoder counts `count` passings in its current file.
+    fn count(&mut self, count: u64, highest: Option<u64>, out: &mut Output) {
+        let (unit, file) = (self.unit.as_deref(), self.file.as_ref());
+        if let Some(highest) = highest
+            && count < highest
+        {
+            let text = format!("it counts {count} passings and {highest} were there: it was cleared");
+            let cleared = Cleared { unit: unit.map(Into::into), file: file.cloned(), text: text.into() };
+            out.frame(Frame::Cleared(cleared), b"");
+            self.held.forget(unit, file);
+            self.left.clear();
+        }
+        let missing = self.held.missing(unit, file, 1, count);
+        let again = missing != self.left || self.now.saturating_sub(self.left_at) >= RETRY_PERIOD;
+        if !missing.is_empty() && again && self.fetch.is_none() {
+            self.fetch = Some(Fetch { file: self.file.clone(), next: 1, count });
+        }
+    }
+
+    fn unanswered(&mut self, question: &Question, out: &mut Output) {
+        match question {
+            Question::Status => {
+                self.status_tries += 1;
+                if self.status_tries < STATUS_TRIES {
+                    self.due.status = Some(self.now);
+                } else {
+                    self.file_is(None, out);
+                }
+            }
+            Question::Push => self.due.push = Some(self.now + PING_PERIOD),
+            Question::FileInfo(file) => {
+                self.fetch = Some(Fetch { file: Some(file.clone()), next: 1, count: OPEN_END });
+            }
+            _ => {} // periodic, or given up
+        }
+    }
+
+    fn ask_next(&mut self, out: &mut Output) {
+        if !self.linked || !self.greeted || self.asked.is_some() {
+            return;
+        }
+        let now = self.now;
+        let due = |at: &mut Option<Duration>, then: Option<Duration>| {
+            let is_due = at.is_some_and(|at| at <= now);
+            if is_due {
+                *at = then.map(|period| now + period);
+            }
+            is_due
+        };
+        let question = if due(&mut self.due.protocol, None) {
+            Question::Protocol
+        } else if due(&mut self.due.status, None) {
+            Question::Status
+        } else if due(&mut self.due.clock, Some(CLOCK_PERIOD)) {
+            Question::Clock
+        } else if let Some(range) = self.next_range(out) {
+            Question::Range(range)
+        } else if let Some(file) = self.old.pop_front() {
+            Question::FileInfo(file)
+        } else if due(&mut self.due.count, Some(COUNT_PERIOD)) {
+            Question::Count(self.held.highest(self.unit.as_deref(), self.file.as_ref()))
+        } else if due(&mut self.due.push, None) {
+            self.pushing = true;
+            Question::Push
+        } else if due(&mut self.due.ping, None) {
+            Question::Ping
+        } else {
+            return;
+        };
+        out.reply(self.text(&question));
+        self.due.ping = Some(now + PING_PERIOD); // any answer is a sign of life
+        self.asked_at = now;
+        self.asked = Some(question);
+    }
+
+    fn text(&self, question: &Question) -> String {
+        match question {
+            Question::Protocol => "GETPROTOCOL\r\n".into(),
+            Question::Status => "GETSTATUS\r\n".into(),
+            Question::Clock => "GETTIME\r\n".into(),
+            Question::FileInfo(file) => format!("GETFILEINFO;{file}\r\n"),
+            Question::Count(_) => "PASSINGS\r\n".into(),
+            Question::Range(Range { file: Some(file), from, to, .. }) if self.file.as_ref() != Some(file) => {
+                format!("GETFILE;{file};{from};{to}\r\n")
+            }
+            Question::Range(Range { from, to, .. }) => format!("GETPASSINGS;{from};{to}\r\n"),
+            Question::Push => "PUSHTAGS;true\r\n".into(),
+            Question::Ping => "PING\r\n".into(),
+        }
+    }
+
+    /// The next gap of the file being fetched. Without one the file is done, as far as the decoder hands it over.
+    fn next_range(&mut self, out: &mut Output) -> Option<Range> {
+        let fetch = self.fetch.as_mut()?;
+        let unit = self.unit.as_deref();
+        let gap = self.held.missing(unit, fetch.file.as_ref(), fetch.next, fetch.count).first().copied();
+        if let Some((from, to)) = gap {
+            fetch.next = to.saturating_add(1);
+            return Some(Range { file: fetch.file.clone(), from, to, last: 0 });
+        }
+        let Fetch { file, count, .. } = self.fetch.take()?;
+        if count == OPEN_END {
+            return None; // nobody knows whether anything is missing
+        }
+        let left = self.held.missing(unit, file.as_ref(), 1, count);
+        let text = left.first().map(|(first, _)| {
+            let numbers: u64 = left.iter().map(|(from, to)| to - from + 1).sum();
+            let file = file.as_ref().map_or_else(String::new, |file| format!(" of {file}"));
+            format!(
+                "the decoder counts {numbers} passings{file} (the first is number {first}) that it does not hand \
+                 over; compare with its own backup"
+            )
+        });
+        let code = if file == self.file { "reads_missing" } else { "old_reads_missing" };
+        out.frame(Frame::Info(Info::Condition { code, text }), b"");
+        if file == self.file {
+            self.left = left;
+            self.left_at = self.now;
+        }
+        None
+    }
+}
+
+fn protocol(values: &[&str], out: &mut Output) {
+    let current = values.first().copied().unwrap_or_default();
+    let old = current.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major < 3);
+    let text = old.then(|| {
+        format!("the decoder speaks protocol {current}, passings need 3.0 or later; set it with the vendor's software")
+    });
+    out.frame(Frame::Info(Info::Condition { code: "protocol_too_old", text }), b"");
+}
+
+/// A number of rows; beyond a billion it is none.
+fn rows(count: &str) -> Option<u64> {
+    count.parse().ok().filter(|&count| count <= 1_000_000_000)
+}
+
+/// The decoder's clock from the fields of a `GETTIME` reply.
+fn clock(values: &[&str]) -> Option<Stamp> {
+    stamp(values.first()?, values.get(1)?).ok()
+}
+
+fn started(file: Option<&Label>) -> Option<DateTime> {
+    match file? {
+        Label::Text(name) => file_start(name),
+        Label::Number(_) => None,
+    }
+}
+
+/// A session file's label, always with `.csv`: replies name it with and, perhaps, without.
+fn file_label(value: &str) -> Option<Label> {
+    let name = value.rsplit('/').next().unwrap_or(value);
+    let name = name.strip_suffix(".csv").unwrap_or(name);
+    file_start(name)?;
+    Some(Label::Text(format!("{name}.csv").into()))
+}

@@ -1,0 +1,415 @@
+//! Conversations: what the decoder says, and what we answer.
+
+use super::*;
+use crate::chip::{Label, Position};
+use crate::protocol::Item;
+use proptest::prelude::*;
+
+/// A link to a decoder that the test speaks for.
+struct Link {
+    protocol: RaceResult,
+    reads: Vec<(Option<Label>, u64)>,
+    infos: Vec<Info>,
+    rejected: usize,
+    cleared: usize,
+}
+
+impl Link {
+    fn silent() -> Self {
+        Self { protocol: RaceResult::default(), reads: Vec::new(), infos: Vec::new(), rejected: 0, cleared: 0 }
+    }
+
+    /// Connects and answers the handshake; the box calls itself `D-7`. Stops where the first count is asked for.
+    fn with(held: Held, rewind: bool) -> Self {
+        let mut link = Self::silent();
+        let mut out = Output::default();
+        link.protocol.connected(held, rewind, &mut out);
+        assert_eq!(link.take(out), ["GETPROTOCOL"]);
+        assert_eq!(link.says("GETPROTOCOL;2.0;1.0;2.6"), ["SETPROTOCOL;2.0"]);
+        assert_eq!(link.says("SETPROTOCOL;2.0"), ["GETCONFIG;GENERAL;BOXNAME"]);
+        assert_eq!(link.says("GETCONFIG;GENERAL;BOXNAME;Finish;D-7"), ["SETPUSHPASSINGS;1;0"]);
+        let last = link.says("SETPUSHPASSINGS;1;0");
+        assert_eq!(last, if rewind { vec!["GETSTATUS", "PASSINGS"] } else { vec!["GETSTATUS"] });
+        link
+    }
+
+    fn says(&mut self, line: &str) -> Vec<String> {
+        let mut out = Output::default();
+        self.protocol.feed(format!("{line}\r\n").as_bytes(), &mut out);
+        self.take(out)
+    }
+
+    fn pushes(&mut self, number: u64, file: u64) -> Vec<String> {
+        self.says(&format!("#P;{}", row(number, file)))
+    }
+
+    /// Answers a pulled range, empty line included.
+    fn gives(&mut self, numbers: std::ops::RangeInclusive<u64>, file: u64) -> Vec<String> {
+        for number in numbers {
+            assert_eq!(self.says(&row(number, file)), [""; 0]);
+        }
+        self.says("")
+    }
+
+    /// Every second from `from` to `to` passes.
+    fn waits(&mut self, from: u64, to: u64) -> Vec<String> {
+        let mut out = Output::default();
+        for second in from..=to {
+            self.protocol.tick(Duration::from_secs(second), &mut out);
+        }
+        self.take(out)
+    }
+
+    fn take(&mut self, out: Output) -> Vec<String> {
+        let mut replies = Vec::new();
+        for item in out.items {
+            match item {
+                Item::Reply(bytes) => replies.push(String::from_utf8(bytes).unwrap().trim_end().to_owned()),
+                Item::Frame(framed) => match framed.frame {
+                    Frame::Read(read) => {
+                        let position = read.position.unwrap();
+                        self.reads.push((position.file, position.number));
+                    }
+                    Frame::Info(Info::Alive) => {}
+                    Frame::Info(info) => self.infos.push(info),
+                    Frame::Rejected(_) => self.rejected += 1,
+                    Frame::Cleared(_) => self.cleared += 1,
+                    Frame::Marker(marker) => panic!("{marker:?}"),
+                },
+            }
+        }
+        replies
+    }
+
+    fn restarts(&self) -> usize {
+        self.cleared
+    }
+
+    /// The last word on a condition.
+    fn condition(&self, wanted: &str) -> Option<String> {
+        let said = |info: &Info| match info {
+            Info::Condition { code, text } if *code == wanted => Some(text.clone()),
+            _ => None,
+        };
+        self.infos.iter().rev().find_map(said).flatten()
+    }
+}
+
+fn row(number: u64, file: u64) -> String {
+    format!("{number};C{number};2026-06-17;10:30:00.{:03};;3;28;;0;;;;;;;;BOX;{file};1;D-7", number % 1000)
+}
+
+fn held(numbers: std::ops::RangeInclusive<u64>, file: u64) -> Held {
+    let mut held = Held::default();
+    for number in numbers {
+        held.insert(&Position { unit: Some("D-7".into()), file: Some(Label::Number(file)), number });
+    }
+    held
+}
+
+#[test]
+fn the_first_connection_fetches_the_whole_file_in_order_and_then_listens() {
+    let mut link = Link::with(Held::default(), true);
+    assert_eq!(link.says("PASSINGS;3;2"), ["1:1"]);
+    assert_eq!(link.gives(1..=1, 2), ["2:2"]);
+    assert_eq!(link.gives(2..=3, 2), [""; 0]);
+    assert_eq!(link.pushes(4, 2), [""; 0]);
+    assert_eq!(link.reads, (1..=4).map(|number| (Some(Label::Number(2)), number)).collect::<Vec<_>>());
+    assert_eq!(link.condition("passings_not_given"), None);
+}
+
+#[test]
+fn what_was_read_while_the_box_was_off_is_fetched_and_nothing_else() {
+    let mut link = Link::with(held(1..=100, 2), true);
+    assert_eq!(link.says("PASSINGS;150;2"), ["101:50"]);
+    assert_eq!(link.gives(101..=150, 2), [""; 0]);
+    assert_eq!(link.says("PASSINGS;150;2"), [""; 0]);
+}
+
+#[test]
+fn a_hole_from_a_pulled_cable_is_fetched_even_when_live_reads_came_first() {
+    let mut link = Link::with(held(1..=100, 2), true);
+    assert_eq!(link.pushes(151, 2), [""; 0]);
+    assert_eq!(link.says("PASSINGS;151;2"), ["101:50"]);
+    assert_eq!(link.pushes(152, 2), [""; 0]); // between the pulled lines
+    assert_eq!(link.gives(101..=150, 2), [""; 0]);
+}
+
+#[test]
+fn push_is_on_before_the_count_so_a_read_between_the_two_comes_one_way_or_the_other() {
+    let mut link = Link::with(held(1..=5, 2), true);
+    // Passing 6 is pushed, passing 7 is only in the count.
+    assert_eq!(link.pushes(6, 2), [""; 0]);
+    assert_eq!(link.says("PASSINGS;7;2"), ["7:1"]);
+}
+
+#[test]
+fn long_gaps_are_fetched_in_pieces_one_at_a_time() {
+    let mut link = Link::with(held(1..=1, 2), true);
+    assert_eq!(link.says("PASSINGS;1101;2"), ["2:500"]);
+    assert_eq!(link.says("PASSINGS;1102;2"), [""; 0]);
+    assert_eq!(link.gives(2..=501, 2), ["502:500"]);
+    assert_eq!(link.gives(502..=1001, 2), ["1002:101"]);
+}
+
+#[test]
+fn a_cleared_decoder_is_noticed_and_read_from_the_start() {
+    let mut link = Link::with(held(1..=500, 2), true);
+    assert_eq!(link.says("PASSINGS;3;2"), ["1:3"]);
+    assert_eq!(link.restarts(), 1);
+    assert_eq!(link.gives(1..=3, 2), [""; 0]);
+    // ... and so is one that is cleared while we are connected.
+    assert_eq!(link.says("PASSINGS;1;2"), ["1:1"]);
+    assert_eq!(link.restarts(), 2);
+}
+
+#[test]
+fn the_old_file_is_finished_before_the_new_one_is_fetched() {
+    let mut link = Link::with(held(1..=100, 2), true);
+    assert_eq!(link.says("PASSINGS;5;3"), ["1:1"]); // how are the new file's records labelled?
+    assert_eq!(link.gives(1..=1, 3), ["GETFILE;2"]);
+    assert_eq!(link.says("GETFILE;2"), [""; 0]); // an echo
+    assert_eq!(link.gives(1..=110, 2), ["2:4"]);
+    assert_eq!(link.condition("old_file_not_fetched"), None);
+    assert_eq!(link.gives(2..=5, 3), [""; 0]);
+    assert_eq!(link.restarts(), 0);
+}
+
+#[test]
+fn files_that_began_and_ended_while_the_box_was_off_are_not_mixed_in_but_told_of() {
+    let mut link = Link::with(held(1..=100, 2), true);
+    assert_eq!(link.says("PASSINGS;0;5"), ["GETFILE;2"]);
+    assert!(link.condition("files_in_between").unwrap().contains("2 more"));
+    assert_eq!(link.gives(100..=101, 2), [""; 0]);
+}
+
+#[test]
+fn an_old_file_that_is_not_given_is_reported_and_the_new_one_goes_on() {
+    let mut link = Link::with(held(1..=100, 2), true);
+    link.says("PASSINGS;5;3");
+    assert_eq!(link.gives(1..=1, 3), ["GETFILE;2"]);
+    let asked = link.waits(1, 31);
+    assert!(asked.contains(&"2:4".to_owned()), "{asked:?}");
+    assert!(link.condition("old_file_not_fetched").unwrap().contains("file 2"));
+}
+
+#[test]
+fn a_new_file_that_begins_while_we_listen_is_followed_within_seconds() {
+    let mut link = Link::with(held(1..=100, 2), true);
+    link.says("PASSINGS;100;2");
+    assert_eq!(link.pushes(2, 3), [""; 0]);
+    assert_eq!(link.waits(1, 1), ["PASSINGS"]);
+    assert_eq!(link.says("PASSINGS;2;3"), ["1:1"]); // everything of file 2 is here: no GETFILE
+}
+
+#[test]
+fn an_empty_file_asks_for_nothing() {
+    let mut link = Link::with(Held::default(), true);
+    assert_eq!(link.says("PASSINGS;0;2"), [""; 0]);
+    assert_eq!(link.pushes(1, 2), [""; 0]);
+    assert_eq!(link.says("PASSINGS;1;2"), [""; 0]);
+}
+
+#[test]
+fn a_gap_in_pushed_numbers_is_asked_for_at_once_and_a_lost_tail_at_the_next_count() {
+    let mut link = Link::with(held(1..=3, 2), true);
+    link.says("PASSINGS;3;2");
+    assert_eq!(link.pushes(6, 2), ["4:2"]);
+    assert_eq!(link.gives(4..=5, 2), [""; 0]);
+    assert!(link.waits(1, 20).contains(&"PASSINGS".to_owned()));
+    assert_eq!(link.says("PASSINGS;8;2"), ["7:2"]);
+}
+
+#[test]
+fn passings_that_are_counted_but_not_given_are_reported_and_asked_for_once() {
+    let mut link = Link::with(held(1..=3, 2), true);
+    assert_eq!(link.says("PASSINGS;6;2"), ["4:3"]);
+    assert_eq!(link.says("ONLY 1"), [""; 0]);
+    assert_eq!(link.gives(4..=4, 2), [""; 0]);
+    assert!(link.condition("passings_not_given").unwrap().contains("5 to 6"));
+    assert_eq!(link.says("PASSINGS;6;2"), [""; 0]);
+    assert_eq!(link.says("PASSINGS;7;2"), ["7:1"]);
+}
+
+#[test]
+fn a_decoder_that_counts_wildly_is_asked_once_a_count_and_no_more() {
+    let mut link = Link::with(Held::default(), true);
+    assert_eq!(link.says(&format!("PASSINGS;{};2", u64::MAX)), ["1:1"]);
+    assert_eq!(link.gives(1..=1, 2), ["2:500"]);
+    assert_eq!(link.says(""), [""; 0]);
+    assert_eq!(link.says(""), [""; 0]);
+    assert_eq!(link.says(&format!("PASSINGS;{};2", u64::MAX)), ["502:500"]);
+}
+
+#[test]
+fn an_answer_without_its_empty_line_holds_nothing_up_for_ever() {
+    let mut link = Link::with(held(1..=1, 2), true);
+    assert_eq!(link.says("PASSINGS;3;2"), ["2:2"]);
+    link.says(&row(2, 2));
+    link.waits(1, 31);
+    assert_eq!(link.pushes(5, 2), ["4:1"]);
+}
+
+#[test]
+fn records_of_an_old_decoder_without_a_file_are_asked_for_anew_on_each_connection_under_one_label() {
+    let old = |number: u64| format!("{number};C{number};2026-06-17;10:30:00.000;;3;28");
+    let mut before = Held::default();
+    for number in 1..=3 {
+        before.insert(&Position { unit: None, file: None, number });
+    }
+    let mut link = Link::with(before, true);
+    link.says(&format!("#P;{}", old(3)));
+    assert_eq!(link.says("PASSINGS;3;9"), ["1:1"]);
+    link.says(&old(1));
+    assert_eq!(link.says(""), ["2:2"]);
+    assert_eq!(link.reads, [(None, 3), (None, 1)]);
+}
+
+#[test]
+fn another_box_on_the_same_cable_is_not_taken_for_the_first() {
+    let mut other = Held::default();
+    for number in 1..=100 {
+        other.insert(&Position { unit: Some("D-8".into()), file: Some(Label::Number(2)), number });
+    }
+    let mut link = Link::with(other, true);
+    assert_eq!(link.says("PASSINGS;50;2"), ["1:1"]);
+    assert_eq!(link.gives(1..=1, 2), ["2:49"]);
+    assert_eq!(link.restarts(), 0);
+}
+
+#[test]
+fn without_rewind_only_new_passings_are_asked_for() {
+    let mut link = Link::with(held(1..=100, 2), false);
+    assert_eq!(link.says("PASSINGS;150;2"), [""; 0]);
+    assert_eq!(link.pushes(151, 2), [""; 0]);
+    let asked = link.waits(1, 60);
+    assert_eq!(asked, ["GETSTATUS"; 4]);
+}
+
+#[test]
+fn a_decoder_that_knows_few_words_is_listened_to_all_the_same() {
+    let mut link = Link::silent();
+    let mut out = Output::default();
+    link.protocol.connected(Held::default(), true, &mut out);
+    link.take(out);
+    let asked = link.waits(1, 20);
+    let handshake = ["SETPROTOCOL;2.0", "GETCONFIG;GENERAL;BOXNAME", "SETPUSHPASSINGS;1;0", "GETSTATUS", "PASSINGS"];
+    assert_eq!(asked, handshake);
+    link.pushes(1, 2);
+    assert_eq!(link.reads.len(), 1);
+}
+
+#[test]
+fn the_version_asked_for_is_the_nearest_to_ours_that_the_decoder_offers() {
+    for (offer, asked) in [("1.4;1.0;1.5", "1.5"), ("3.3;3.0;3.3", "3.0"), ("nonsense", "2.0")] {
+        let mut link = Link::silent();
+        link.protocol.connected(Held::default(), true, &mut Output::default());
+        assert_eq!(link.says(&format!("GETPROTOCOL;{offer}")), [format!("SETPROTOCOL;{asked}")]);
+    }
+}
+
+#[test]
+fn status_tells_the_clock_and_what_a_timer_should_see_and_when_it_is_over() {
+    let status = |mode: u8, battery: i8, bits: u32| {
+        format!(
+            "GETSTATUS;2024-01-12;09:06:30.000;1;00011001;{mode};177;1;49.7,8.2;1;{battery};10;12;0;0;;;;;;1;1;0;0;{bits};13.2"
+        )
+    };
+    let mut link = Link::silent();
+    link.says(&status(0, 12, 257));
+    assert!(link.infos.contains(&Info::Clock("2024-01-12T09:06:30.000".parse().unwrap())));
+    assert!(link.condition("not_timing").is_some());
+    assert!(link.condition("low_battery").unwrap().contains("12 %"));
+    assert!(link.condition("decoder_error").unwrap().contains("UHF reader, GPS synchronisation"));
+    link.says(&status(1, 90, 0));
+    for code in ["not_timing", "low_battery", "decoder_error"] {
+        assert_eq!(link.condition(code), None);
+    }
+    let said = link.infos.len();
+    link.says(&status(1, -1, 0));
+    assert_eq!(link.infos.len(), said + 1, "only the clock is new");
+}
+
+#[test]
+fn a_line_cut_by_the_end_of_the_connection_is_not_a_read_with_a_shorter_file_number() {
+    let mut link = Link::silent();
+    let mut out = Output::default();
+    link.protocol.feed(b"#P;12;C1;2024-01-12;09:06:35.944;;75;75;;1;8;8;;6233;3.0;17;128;Box;17", &mut out);
+    link.protocol.end(&mut out);
+    let [Item::Frame(framed)] = &out.items[..] else { panic!("{:?}", out.items) };
+    assert_eq!(framed.frame, Frame::Rejected(Reject::Unfinished));
+}
+
+#[test]
+fn foreign_text_is_rejected_and_does_not_end_the_conversation() {
+    let mut link = Link::with(held(1..=1, 2), true);
+    link.says("aa0005800012860800012603062027472353");
+    link.says("#P;77;4711;2026-06-17;10:30:00.123;1;2");
+    assert_eq!(link.rejected, 2);
+    assert_eq!(link.says("PASSINGS;2;2"), ["2:1"]);
+}
+
+fn a_line() -> impl Strategy<Value = String> {
+    prop_oneof![
+        (0u64..40, 1u64..4, any::<bool>()).prop_map(|(number, file, push)| format!(
+            "{}{}",
+            if push { "#P;" } else { "" },
+            row(number, file)
+        )),
+        (0u64..40, 0u64..4).prop_map(|(count, file)| format!("PASSINGS;{count};{file}")),
+        (0u64..40).prop_map(|count| format!("PASSINGS;{count}")),
+        prop_oneof![
+            Just(""),
+            Just("GETPROTOCOL;2.0;1.0;2.6"),
+            Just("SETPROTOCOL;2.0"),
+            Just("GETCONFIG;GENERAL;BOXNAME;X;D-7")
+        ]
+        .prop_map(str::to_owned),
+        prop_oneof![
+            Just("SETPUSHPASSINGS;1;0"),
+            Just("ONLY 0"),
+            Just("GETSTATUS;;;;"),
+            Just("7;é;"),
+            Just("1;x;;10:00:00;;;")
+        ]
+        .prop_map(str::to_owned),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_decoder_says_it_is_only_ever_asked_to_tell(lines in proptest::collection::vec(a_line(), 0..60)) {
+        let mut protocol = RaceResult::default();
+        let mut out = Output::default();
+        protocol.connected(held(1..=9, 1), true, &mut out);
+        for (second, line) in (1..).zip(&lines) {
+            protocol.feed(format!("{line}\r\n").as_bytes(), &mut out);
+            protocol.tick(Duration::from_secs(second), &mut out);
+        }
+        let asked = out.items.iter().filter(|item| matches!(item, Item::Reply(_))).count();
+        prop_assert!(asked <= 8 + 4 * lines.len());
+        for item in &out.items {
+            let Item::Reply(bytes) = item else { continue };
+            let text = String::from_utf8(bytes.clone()).unwrap();
+            let word = text.trim_end().split([';', ':']).next().unwrap();
+            let harmless = ["GETPROTOCOL", "SETPROTOCOL", "GETCONFIG", "SETPUSHPASSINGS", "GETSTATUS", "PASSINGS", "GETFILE"];
+            prop_assert!(harmless.contains(&word) || word.parse::<u64>().is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_result_does_not_depend_on_how_the_bytes_were_cut(
+        lines in proptest::collection::vec(a_line(), 0..30),
+        size in 1usize..50,
+    ) {
+        let input: Vec<u8> = lines.iter().flat_map(|line| format!("{line}\r\n").into_bytes()).collect();
+        let [mut whole, mut cut] = [Output::default(), Output::default()];
+        for (out, size) in [(&mut whole, input.len().max(1)), (&mut cut, size)] {
+            let mut protocol = RaceResult::default();
+            protocol.connected(held(1..=9, 1), true, out);
+            input.chunks(size).for_each(|piece| protocol.feed(piece, out));
+            protocol.end(out);
+        }
+        prop_assert_eq!(whole.items, cut.items);
+    }
+}

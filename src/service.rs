@@ -1,0 +1,85 @@
+//! What systemd is told: ready, stopping, one line of status, and life signs while the process really works.
+//!
+//! Without systemd (no `NOTIFY_SOCKET`) all of it does nothing.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// Reads can be kept now; the unit counts as started.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// The process ends on purpose.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// The line that `systemctl status` shows.
+pub fn status(line: &str) {
+    // A line end would begin another assignment of the notify protocol.
+    tell(&[NotifyState::Status(&line.replace(['\n', '\r'], " "))]);
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("systemd could not be told: {error}");
+    }
+}
+
+/// Gives systemd its life signs, twice per watchdog time, as long as `alive` says so, until `stop`. Once `alive` says
+/// no and does not recover, systemd ends the process and starts it again. Returns at once where no watchdog is set.
+///
+/// `alive` must judge the work, not this task: that the runtime can still run a timer proves little.
+pub async fn watchdog(alive: impl Fn() -> bool, stop: CancellationToken) {
+    let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
+    let sign = || tell(&[NotifyState::Watchdog]);
+    ping(limit / 2, alive, stop, sign).await;
+}
+
+async fn ping(every: Duration, alive: impl Fn() -> bool, stop: CancellationToken, mut sign: impl FnMut()) {
+    let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut silent = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let well = alive();
+        if well {
+            sign();
+        } else if !silent {
+            tracing::error!("the process does not get on; systemd gets no more life signs and will start it again");
+        }
+        silent = !well;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn systemd_gets_life_signs_only_while_the_work_goes_on() {
+        let (works, signs, stop) = (Cell::new(true), Cell::new(0), CancellationToken::new());
+        let pinging = ping(Duration::from_secs(15), || works.get(), stop.clone(), || signs.set(signs.get() + 1));
+        let story = async {
+            tokio::time::sleep(Duration::from_secs(31)).await;
+            assert_eq!(signs.get(), 3);
+            works.set(false);
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(signs.get(), 3);
+            works.set(true);
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            assert_eq!(signs.get(), 4);
+            stop.cancel();
+        };
+        tokio::join!(pinging, story);
+    }
+}

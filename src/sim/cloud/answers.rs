@@ -1,0 +1,300 @@
+//! Answers of the fake in the spelling of its generation.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::faults::Answer;
+use super::store::{Counts, Device, SessionView, Stored};
+use super::{Closed, Generation, NoSession, OneForm, SimCloudConfig};
+
+/// What an answer is about, for the field that names it.
+pub(super) enum About {
+    Nothing,
+    Device(String),
+    Session(String),
+}
+
+/// What the fake has to say, before it is spelled.
+pub(super) enum Reply {
+    /// An insert took effect.
+    Inserted { token: Arc<str>, counts: Counts },
+    /// A refusal with the documented text.
+    Refusal { status: u16, description: &'static str, about: About },
+    /// A bare object to be put into the generation's envelope.
+    Object { status: u16, json: String },
+    /// What a gateway says in front of the cloud, never in an envelope.
+    Gateway { status: u16, message: &'static str },
+}
+
+impl Reply {
+    pub(super) fn refusal(status: u16, description: &'static str) -> Self {
+        Self::Refusal { status, description, about: About::Nothing }
+    }
+
+    pub(super) fn object(status: u16, value: &impl Serialize) -> Self {
+        match serde_json::to_string(value) {
+            Ok(json) => Self::Object { status, json },
+            Err(_) => Self::refusal(500, "not serialisable"),
+        }
+    }
+
+    fn status(&self, generation: Generation) -> u16 {
+        match self {
+            // Neither code is documented; one client accepts both.
+            Self::Inserted { .. } if generation == Generation::Legacy => 200,
+            Self::Inserted { .. } => 201,
+            Self::Refusal { status, .. } | Self::Object { status, .. } | Self::Gateway { status, .. } => *status,
+        }
+    }
+}
+
+/// Status that the client sees; `None`: it sees no whole answer.
+pub(super) fn status(config: &SimCloudConfig, reply: &Reply, answer: &Answer) -> Option<u16> {
+    match answer {
+        Answer::Usual | Answer::NoCounts | Answer::Counts(_) => Some(reply.status(config.generation)),
+        Answer::Status(status) | Answer::RetryAfter(status, _) | Answer::Text { status, .. } => Some(*status),
+        Answer::Redirect(_) => Some(302),
+        Answer::Never | Answer::Cut | Answer::CutInside => None,
+    }
+}
+
+/// The whole answer. Those that are none ([`Answer::Never`], [`Answer::Cut`], [`Answer::CutInside`]) are spelled as
+/// usual: what is done with it is the caller's business.
+pub(super) fn spell(config: &SimCloudConfig, reply: Reply, answer: &Answer) -> Response {
+    let plain = |status: u16, content_type: &'static str, body: String, extra: Option<(HeaderName, &str)>| {
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some((name, value)) = extra
+            && let Ok(value) = HeaderValue::from_str(value)
+        {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    };
+    const JSON: &str = "application/json";
+    let generation = config.generation;
+    match answer {
+        Answer::Text { status, content_type, body } => plain(*status, content_type, body.clone(), None),
+        Answer::Redirect(to) => plain(302, "text/html", String::new(), Some((header::LOCATION, to))),
+        Answer::Status(status) => {
+            plain(*status, JSON, envelope(generation, *status, &failure(generation, *status)), None)
+        }
+        Answer::RetryAfter(status, value) => {
+            let body = json!({ "message": "Too Many Requests" }).to_string();
+            plain(*status, JSON, body, Some((header::RETRY_AFTER, value)))
+        }
+        Answer::Usual | Answer::NoCounts | Answer::Counts(_) | Answer::Never | Answer::Cut | Answer::CutInside => {
+            let status = reply.status(generation);
+            let body = match reply {
+                Reply::Gateway { message, .. } => json!({ "message": message }).to_string(),
+                Reply::Object { json, .. } => envelope(generation, status, &json),
+                Reply::Refusal { status: 500, .. } => envelope(generation, 500, &failure(generation, 500)),
+                Reply::Refusal { description, about, .. } => {
+                    envelope(generation, status, &refusal(description, &about))
+                }
+                Reply::Inserted { token, counts } => {
+                    envelope(generation, status, &inserted(generation, &token, counts, answer))
+                }
+            };
+            plain(status, JSON, body, None)
+        }
+    }
+}
+
+fn envelope(generation: Generation, status: u16, json: &str) -> String {
+    match generation {
+        Generation::Legacy => json.to_owned(),
+        Generation::OpenApi => format!("{{\"body\":{json}}}"),
+        Generation::Gateway => json!({ "statusCode": status, "body": json }).to_string(),
+    }
+}
+
+fn failure(generation: Generation, status: u16) -> String {
+    if generation != Generation::Legacy && status == 500 {
+        return "null".to_owned();
+    }
+    json!({ "description": format!("Simulated error {status}") }).to_string()
+}
+
+fn refusal(description: &str, about: &About) -> String {
+    match about {
+        About::Nothing => json!({ "description": description }),
+        About::Device(id) => json!({ "description": description, "deviceid": id }),
+        About::Session(token) => json!({ "description": description, "token_session": token }),
+    }
+    .to_string()
+}
+
+fn inserted(generation: Generation, token: &str, counts: Counts, answer: &Answer) -> String {
+    #[derive(Serialize)]
+    struct Inserted<'a> {
+        description: &'a str,
+        token_session: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        inserted_count: Option<usize>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        duplicate_count: Option<usize>,
+    }
+    let counts = match answer {
+        Answer::NoCounts => None,
+        Answer::Counts(n) => Some((*n, 0)),
+        _ => Some((counts.inserted, counts.duplicates)),
+    };
+    let body = Inserted {
+        description: "Passings inserted succesfully",
+        token_session: token,
+        inserted_count: counts.map(|(inserted, _)| inserted),
+        // The legacy generation knows no duplicates in its answer.
+        duplicate_count: counts.map(|(_, duplicates)| duplicates).filter(|_| generation != Generation::Legacy),
+    };
+    serde_json::to_string(&body).unwrap_or_default()
+}
+
+/// An insert into a session that is closed or unknown.
+pub(super) fn closed(config: &SimCloudConfig, token: &str) -> Reply {
+    let status = match config.closed {
+        Closed::NotFound => 404,
+        Closed::BadRequest => 400,
+        Closed::OkText => 200,
+    };
+    let about = About::Session(token.to_owned());
+    Reply::Refusal { status, description: "Session not found or closed", about }
+}
+
+/// The device has no active session; `last` is the one that closed last.
+pub(super) fn no_session(config: &SimCloudConfig, device: &str, last: Option<&SessionView>) -> Reply {
+    let value = match config.no_session {
+        NoSession::NotFound => {
+            let about = About::Device(device.to_owned());
+            return Reply::Refusal { status: 404, description: "Session not found", about };
+        }
+        NoSession::Empty => json!({ "description": "Success", "result": [] }),
+        NoSession::Null => json!({ "description": "Success", "result": null }),
+        NoSession::Absent => json!({ "description": "Success" }),
+        NoSession::Text => json!({ "description": "Sessions not found", "deviceid": device }),
+        NoSession::Inactive => {
+            json!({ "description": "Success", "result": last.map(one).into_iter().collect::<Vec<_>>() })
+        }
+    };
+    Reply::object(200, &value)
+}
+
+/// One session.
+pub(super) fn session(config: &SimCloudConfig, view: &SessionView) -> Reply {
+    let result = match config.one {
+        OneForm::Array => json!([one(view)]),
+        OneForm::Object => one(view),
+    };
+    Reply::object(200, &json!({ "description": "Success", "result": result }))
+}
+
+/// The sessions of a device.
+pub(super) fn sessions(config: &SimCloudConfig, views: &[SessionView]) -> Reply {
+    let list: Vec<Value> = views
+        .iter()
+        .map(|view| {
+            json!({ "token_session": &*view.token, "alias": view.alias.as_deref(),
+                    "creation_date": stamp(view.created_ms), "active": view.active, "passings": view.passings })
+        })
+        .collect();
+    listed(config, list, 1, 5000, views.len())
+}
+
+fn one(view: &SessionView) -> Value {
+    let (first, last) = view.span_ms.unzip();
+    json!({ "token_session": &*view.token, "alias": view.alias.as_deref(), "creation_date": stamp(view.created_ms),
+            // Documented as a date, though it is called a length.
+            "duration": stamp(last.unwrap_or(view.created_ms)),
+            "active": view.active, "passings": view.passings, "first": first.map(stamp), "last": last.map(stamp) })
+}
+
+/// A list, with `pagination` where the generation has it.
+pub(super) fn listed(config: &SimCloudConfig, list: impl Serialize, page: usize, limit: usize, total: usize) -> Reply {
+    #[derive(Serialize)]
+    struct Listed<L> {
+        description: &'static str,
+        result: L,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pagination: Option<Pagination>,
+    }
+    #[derive(Serialize)]
+    struct Pagination {
+        page: usize,
+        limit: usize,
+        total: usize,
+        has_more: bool,
+    }
+    let has_more = page.saturating_mul(limit) < total;
+    let pagination = (config.generation != Generation::Legacy).then_some(Pagination { page, limit, total, has_more });
+    Reply::object(200, &Listed { description: "Success", result: list, pagination })
+}
+
+/// A passing as a reading call gives it.
+#[derive(Serialize)]
+pub(super) struct Held<'a> {
+    token_session: &'a str,
+    deviceid: &'a str,
+    timestamp: String,
+    num_passing: u64,
+    bib: &'a str,
+    chip: Option<&'a str>,
+    participant_id: Option<&'a str>,
+    status: Option<&'a str>,
+    timezone: Option<&'a str>,
+    latitude: &'a str,
+    longitude: &'a str,
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn new(device: &'a str, token: &'a str, stored: &'a Stored) -> Self {
+        Self {
+            token_session: token,
+            deviceid: device,
+            timestamp: stamp(stored.time_ms),
+            num_passing: stored.num,
+            bib: &stored.bib,
+            chip: stored.chip.as_deref(),
+            participant_id: None,
+            status: None,
+            timezone: None,
+            // Text in every sample of stored passings.
+            latitude: "",
+            longitude: "",
+        }
+    }
+}
+
+/// A device as the generation shows it.
+pub(super) fn device(config: &SimCloudConfig, device: &Device, sessions: &[SessionView]) -> Value {
+    let passings: usize = sessions.iter().map(|view| view.passings).sum();
+    let mut value = json!({
+        "deviceid": &*device.id, "type": device.kind, "model": device.model, "alias": device.alias,
+        "firmware": device.firmware, "serial_number": device.serial_number,
+        "creation_date": stamp(device.created_ms), "sessions": sessions.len(),
+    });
+    if let Value::Object(fields) = &mut value {
+        match config.generation {
+            Generation::Legacy => {
+                fields.insert("passings".to_owned(), passings.into());
+                fields.insert("last_seen".to_owned(), Value::Null);
+            }
+            Generation::OpenApi | Generation::Gateway => {
+                fields.insert("last_login".to_owned(), Value::Null);
+                fields.insert("device_status".to_owned(), Value::Null);
+            }
+        }
+    }
+    value
+}
+
+/// Milliseconds since 1970 in the documented form.
+fn stamp(ms: i64) -> String {
+    Timestamp::from_millisecond(ms).map(|instant| format!("{instant:.3}")).unwrap_or_default()
+}

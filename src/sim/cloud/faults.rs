@@ -1,0 +1,215 @@
+//! What goes wrong, when, and how: a fault is what happens to the request *and* what the client gets to see of it.
+//!
+//! The two are independent on purpose. "Applied, then the connection was cut" and "cut before it was applied" look the
+//! same to a client and must end the same way.
+
+use std::time::Duration;
+
+/// Class of requests that a fault waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum On {
+    /// `POST /passings`
+    Insert,
+    /// `GET /sessions/device/{device}/active`
+    Active,
+    /// `GET /passings/…`: what the cloud holds.
+    Held,
+    /// `POST /sessions`
+    Open,
+    /// `PATCH /sessions/close/{token}`
+    Close,
+    /// `GET /sessions/…` but the active one.
+    Session,
+    /// `/devices…`
+    Device,
+    /// Any of them.
+    Any,
+}
+
+/// How much of the request takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apply {
+    /// Nothing, not even the check of the key.
+    Nothing,
+    /// All of it.
+    All,
+    /// Of an insert the first so many passings; all of any other request.
+    First(usize),
+    /// Of an insert the first half, rounded down; all of any other request.
+    Half,
+}
+
+impl Apply {
+    pub(super) fn of(self, count: usize) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::All => count,
+            Self::First(n) => n.min(count),
+            Self::Half => count / 2,
+        }
+    }
+}
+
+/// What the client gets to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The answer that belongs to what took effect.
+    Usual,
+    /// An error of this status in the generation's form (500 of the OpenAPI generation: `{"body":null}`).
+    Status(u16),
+    /// This status with `Retry-After: <value>`.
+    RetryAfter(u16, String),
+    /// Any text.
+    Text {
+        /// Status.
+        status: u16,
+        /// `Content-Type`.
+        content_type: &'static str,
+        /// Body.
+        body: String,
+    },
+    /// 302 to this place.
+    Redirect(String),
+    /// The usual answer to an insert without its counts.
+    NoCounts,
+    /// The usual answer to an insert with this `inserted_count` and no duplicates, whatever took effect.
+    Counts(usize),
+    /// None: the connection stays open until the client gives up.
+    Never,
+    /// None: the connection is reset.
+    Cut,
+    /// The head and half of the usual answer, then the connection is closed.
+    CutInside,
+}
+
+impl Answer {
+    /// 200 and a login page: a captive portal.
+    pub fn html() -> Self {
+        let body = "<!DOCTYPE html><html><head><title>Guest Wi-Fi</title></head><body>Log in to go on</body></html>";
+        Self::Text { status: 200, content_type: "text/html; charset=utf-8", body: body.to_owned() }
+    }
+
+    /// This status and no body.
+    pub fn empty(status: u16) -> Self {
+        Self::Text { status, content_type: "application/json", body: String::new() }
+    }
+
+    /// 200 and half a JSON object that says it is JSON.
+    pub fn not_json() -> Self {
+        Self::Text { status: 200, content_type: "application/json", body: "{\"description\": \"Succ".to_owned() }
+    }
+
+    /// This status and the gateway's `{"message": …}`.
+    pub fn message(status: u16, text: &str) -> Self {
+        let body = serde_json::json!({ "message": text }).to_string();
+        Self::Text { status, content_type: "application/json", body }
+    }
+}
+
+/// One thing going wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// How much takes effect.
+    pub apply: Apply,
+    /// The session an insert names is closed afterwards, before the client sees anything.
+    pub closes: bool,
+    /// Time before it takes effect, on top of the latency.
+    pub delay: Duration,
+    /// What the client sees.
+    pub answer: Answer,
+}
+
+impl Fault {
+    /// Nothing takes effect: the request did not get through.
+    pub fn before(answer: Answer) -> Self {
+        Self::partly(Apply::Nothing, answer)
+    }
+
+    /// Everything takes effect, and the client gets to see this.
+    pub fn after(answer: Answer) -> Self {
+        Self::partly(Apply::All, answer)
+    }
+
+    /// Some of it takes effect, and the client gets to see this.
+    pub fn partly(apply: Apply, answer: Answer) -> Self {
+        Self { apply, closes: false, delay: Duration::ZERO, answer }
+    }
+
+    /// All is well but late.
+    pub fn slow(delay: Duration) -> Self {
+        Self { delay, ..Self::after(Answer::Usual) }
+    }
+
+    /// Only the first `n` passings are stored, and the counts say so.
+    pub fn short(n: usize) -> Self {
+        Self::partly(Apply::First(n), Answer::Usual)
+    }
+
+    /// The same, and the session of the insert is closed afterwards, before the client sees anything.
+    #[must_use]
+    pub fn closing(self) -> Self {
+        Self { closes: true, ..self }
+    }
+}
+
+/// Faults by chance, repeatable by seed.
+#[derive(Clone, Debug)]
+pub struct Chance {
+    /// Class of requests.
+    pub on: On,
+    /// Seed of the choice; the same requests in the same order meet the same faults.
+    pub seed: u64,
+    /// Share of requests that meet one, 0 to 1.
+    pub odds: f64,
+    /// Which; each as likely as the others.
+    pub faults: Vec<Fault>,
+}
+
+struct Scripted {
+    on: On,
+    /// Requests left; `None`: until cleared.
+    left: Option<u32>,
+    fault: Fault,
+}
+
+/// Faults that wait. Bounded by what the test puts in.
+#[derive(Default)]
+pub(super) struct Script {
+    queue: Vec<Scripted>,
+    chances: Vec<(Chance, fastrand::Rng)>,
+}
+
+impl Script {
+    pub(super) fn push(&mut self, on: On, times: Option<u32>, fault: Fault) {
+        if times != Some(0) {
+            self.queue.push(Scripted { on, left: times, fault });
+        }
+    }
+
+    pub(super) fn by_chance(&mut self, chance: Chance) {
+        let rng = fastrand::Rng::with_seed(chance.seed);
+        self.chances.push((chance, rng));
+    }
+
+    /// The fault that a request of this class meets.
+    pub(super) fn next(&mut self, on: On) -> Option<Fault> {
+        let fits = |wanted: On| wanted == on || wanted == On::Any;
+        if let Some(at) = self.queue.iter().position(|scripted| fits(scripted.on)) {
+            let scripted = &mut self.queue[at];
+            let fault = scripted.fault.clone();
+            if let Some(left) = &mut scripted.left {
+                *left -= 1;
+                if *left == 0 {
+                    self.queue.remove(at);
+                }
+            }
+            return Some(fault);
+        }
+        for (chance, rng) in &mut self.chances {
+            if fits(chance.on) && rng.f64() < chance.odds {
+                return rng.choice(&chance.faults).cloned();
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,500 @@
+//! Routes of the fake: requests read strictly, faults put between, answers written.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Path, Query, State as Shared};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::Response;
+use axum::routing::{get, patch, post};
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::answers::{self, About, Held, Reply};
+use super::faults::{Answer, Apply, Fault, On};
+use super::requests::{self, BindDevice, Insert, NumberRange, OpenSession, Pages, TimeRange};
+use super::store::{Arriving, Counts, Device, Page, Refused};
+use super::wire::{Cut, Entrance};
+use super::{Access, CLIENT_BATCH_MAX, Forbidden, Inner, MAX_POSTS, Post, SimCloudConfig, State};
+
+/// Longest request body read; beyond it axum answers 413.
+const MAX_BODY: usize = 8 * 1024 * 1024;
+/// How long an insert waits for the end of another one of its device before it counts as a second one in flight.
+/// A client that gave up and asks again at once is seen here before its old connection is seen to be closed.
+const OVERLAP: Duration = Duration::from_secs(1);
+
+pub(super) async fn serve(entrance: Entrance, inner: Arc<Inner>, stop: CancellationToken) {
+    let routes = Router::new()
+        .route("/v0/sessions", post(open))
+        .route("/v0/sessions/close/{token}", patch(close))
+        .route("/v0/sessions/device/{device}", get(sessions))
+        .route("/v0/sessions/device/{device}/active", get(active))
+        .route("/v0/sessions/{token}", get(session))
+        .route("/v0/passings", post(insert))
+        .route("/v0/passings/session/{token}", get(held_by_number))
+        .route("/v0/passings/device/{device}", get(held_by_time))
+        .route("/v0/devices", get(devices).post(bind))
+        .route("/v0/devices/{device}", get(device).delete(unbind))
+        .fallback(unknown)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(inner);
+    let service = routes.into_make_service_with_connect_info::<Cut>();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = async { axum::serve(entrance, service).await } => {}
+    }
+}
+
+/// One request: whose key, on which connection.
+struct Call {
+    inner: Arc<Inner>,
+    cut: Cut,
+    key: Option<String>,
+}
+
+impl FromRequestParts<Arc<Inner>> for Call {
+    type Rejection = StatusCode;
+
+    fn from_request_parts(
+        parts: &mut Parts,
+        inner: &Arc<Inner>,
+    ) -> impl Future<Output = Result<Self, StatusCode>> + Send {
+        let header = |name: &str| parts.headers.get(name)?.to_str().ok().map(str::to_owned);
+        let key = header("x-api-key").or_else(|| header("api_key"));
+        let cut = parts.extensions.get::<ConnectInfo<Cut>>().map(|info| info.0.clone());
+        let call = cut.map(|cut| Self { inner: Arc::clone(inner), cut, key });
+        std::future::ready(call.ok_or(StatusCode::INTERNAL_SERVER_ERROR))
+    }
+}
+
+impl Call {
+    /// A whole call but an insert: its fault, its key, its work, its answer.
+    async fn answer(self, on: On, need: Access, work: impl FnOnce(&mut State) -> Reply) -> Response {
+        let fault = self.meet(on).await;
+        let reply = {
+            let mut state = self.inner.lock();
+            match self.forbidden(&state.config, need) {
+                _ if fault.apply == Apply::Nothing => Reply::refusal(500, "not applied"),
+                Some(reply) => reply,
+                None => work(&mut state),
+            }
+        };
+        self.inner.changed();
+        self.finish(reply, &fault.answer).await
+    }
+
+    /// The fault of this request (the usual course where there is none), after its delay.
+    async fn meet(&self, on: On) -> Fault {
+        let (fault, latency) = {
+            let mut state = self.inner.lock();
+            (state.script.next(on).unwrap_or_else(|| Fault::after(Answer::Usual)), state.config.latency)
+        };
+        let wait = latency + fault.delay;
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        fault
+    }
+
+    fn forbidden(&self, config: &SimCloudConfig, need: Access) -> Option<Reply> {
+        let access = config.keys.iter().find(|(known, _)| self.key.as_ref() == Some(known)).map(|(_, access)| *access);
+        if access.is_some_and(|access| access == need || access == Access::ReadWrite) {
+            return None;
+        }
+        Some(match config.forbidden {
+            Forbidden::Message => Reply::Gateway { status: 403, message: "Forbidden" },
+            Forbidden::Description => Reply::refusal(403, "Access type not allowed"),
+            Forbidden::Unauthorized => Reply::Gateway { status: 401, message: "Unauthorized" },
+        })
+    }
+
+    async fn finish(self, reply: Reply, answer: &Answer) -> Response {
+        match answer {
+            Answer::Never => std::future::pending().await,
+            Answer::Cut => {
+                self.cut.cut();
+                Response::new(Body::empty()) // never written
+            }
+            _ => {
+                let whole = answers::spell(&self.inner.lock().config, reply, answer);
+                if *answer == Answer::CutInside { cut_inside(whole).await } else { whole }
+            }
+        }
+    }
+}
+
+/// The head and the first half of an answer, then the connection breaks.
+async fn cut_inside(whole: Response) -> Response {
+    let (mut head, body) = whole.into_parts();
+    let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    head.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
+    let half = bytes.slice(..bytes.len() / 2);
+    let breaking = stream::once(async {
+        // Long enough for the half to be on its way; what the client sees is the same either way: no whole answer.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        Err(io::Error::from(io::ErrorKind::ConnectionReset))
+    });
+    Response::from_parts(head, Body::from_stream(stream::iter([Ok(half)]).chain(breaking)))
+}
+
+async fn open(call: Call, body: Bytes) -> Response {
+    call.answer(On::Open, Access::Write, |state| {
+        let request: OpenSession = match serde_json::from_slice(&body) {
+            Ok(request) => request,
+            Err(error) => return malformed(state, "POST /sessions", &error.to_string()),
+        };
+        if state.store.device(&request.deviceid).is_none() {
+            return no_device(request.deviceid);
+        }
+        if state.store.full_of_sessions() {
+            return Reply::refusal(507, "The simulated cloud is full");
+        }
+        let token = state.store.open(&request.deviceid, request.alias.as_deref());
+        Reply::object(201, &json!({ "description": "Session inserted succesfully", "token_session": &*token }))
+    })
+    .await
+}
+
+async fn close(call: Call, Path(token): Path<String>) -> Response {
+    call.answer(On::Close, Access::Write, |state| {
+        if !state.store.close(&token) {
+            return no_session_at_all(token);
+        }
+        Reply::object(200, &json!({ "description": "Session closed succesfully", "token_session": token }))
+    })
+    .await
+}
+
+async fn sessions(call: Call, Path(device): Path<String>) -> Response {
+    call.answer(On::Session, Access::Read, |state| match state.store.device(&device) {
+        None => no_device(device),
+        Some(_) => answers::sessions(&state.config, &state.store.sessions(&device)),
+    })
+    .await
+}
+
+async fn active(call: Call, Path(device): Path<String>) -> Response {
+    call.answer(On::Active, Access::Read, |state| {
+        if state.store.device(&device).is_none() {
+            return no_device(device);
+        }
+        match state.store.active(&device) {
+            Some(view) => answers::session(&state.config, &view),
+            None => answers::no_session(&state.config, &device, state.store.sessions(&device).last()),
+        }
+    })
+    .await
+}
+
+async fn session(call: Call, Path(token): Path<String>) -> Response {
+    call.answer(On::Session, Access::Read, |state| match state.store.session(&token) {
+        Some(view) => answers::session(&state.config, &view),
+        None => no_session_at_all(token),
+    })
+    .await
+}
+
+async fn insert(call: Call, body: Bytes) -> Response {
+    let at = Instant::now();
+    let request = match requests::insert(&body) {
+        Ok(request) => request,
+        Err(error) => {
+            let fault = call.meet(On::Insert).await;
+            let reply = malformed(&mut call.inner.lock(), "POST /passings", &error);
+            return call.finish(reply, &fault.answer).await;
+        }
+    };
+    let flight = take_off(&call.inner, &request.token_session.0).await;
+    let fault = call.meet(On::Insert).await;
+    let reply = {
+        let mut guard = call.inner.lock();
+        let state = &mut *guard;
+        let reply = match call.forbidden(&state.config, Access::Write) {
+            _ if fault.apply == Apply::Nothing => Reply::refusal(500, "not applied"),
+            Some(reply) => reply,
+            None => apply_insert(state, &request, fault.apply),
+        };
+        if fault.closes {
+            state.store.close(&request.token_session.0);
+        }
+        note_post(state, at, &request, &reply, &fault.answer);
+        reply
+    };
+    call.inner.changed();
+    if fault.answer != Answer::Never {
+        flight.land();
+        return call.finish(reply, &fault.answer).await;
+    }
+    // Still in flight: it ends when the client gives up and this future is dropped.
+    let never = call.finish(reply, &fault.answer).await;
+    flight.land();
+    never
+}
+
+fn apply_insert(state: &mut State, request: &Insert<'_>, apply: Apply) -> Reply {
+    let list = &request.passings_list;
+    let token = &*request.token_session.0;
+    if list.len() > CLIENT_BATCH_MAX {
+        state.violation(format!("{} passings in one insert", list.len()));
+    }
+    if list.len() > state.config.max_items {
+        return Reply::Gateway { status: 413, message: "Request Too Long" };
+    }
+    if !state.poison.is_empty() {
+        let poison = |text: &str| state.poison.get(text).copied();
+        let found = list.iter().find_map(|passing| {
+            passing.chip.as_ref().and_then(|chip| poison(&chip.0)).or_else(|| poison(&passing.bib.0))
+        });
+        if let Some(status) = found {
+            return Reply::refusal(status, "Passing not accepted");
+        }
+    }
+    let arriving: Vec<Arriving<'_>> = list[..apply.of(list.len())]
+        .iter()
+        .map(|passing| Arriving {
+            num: passing.num_passing,
+            time_ms: passing.timestamp,
+            chip: passing.chip.as_ref().map(|chip| &*chip.0),
+            bib: &passing.bib.0,
+        })
+        .collect();
+    let mut noted = Vec::new();
+    let outcome = state.store.insert(token, &arriving, state.config.dedup, |text| noted.push(text));
+    for text in noted {
+        state.violation(text);
+    }
+    match outcome {
+        Ok(counts) => Reply::Inserted { token: token.into(), counts },
+        Err(Refused::Closed) => answers::closed(&state.config, token),
+        Err(Refused::Full) => Reply::refusal(507, "The simulated cloud is full"),
+    }
+}
+
+fn note_post(state: &mut State, at: Instant, request: &Insert<'_>, reply: &Reply, answer: &Answer) {
+    let counts = if let Reply::Inserted { counts, .. } = reply { *counts } else { Counts::default() };
+    let numbers = || request.passings_list.iter().map(|passing| passing.num_passing);
+    // Consecutive posts go to one session: its token is kept once.
+    let token = &*request.token_session.0;
+    let known = state.posts.back().filter(|post| &*post.token == token).map(|post| Arc::clone(&post.token));
+    let post = Post {
+        at,
+        token: known.unwrap_or_else(|| token.into()),
+        first: numbers().next().unwrap_or(0),
+        last: numbers().next_back().unwrap_or(0),
+        count: request.passings_list.len(),
+        inserted: counts.inserted,
+        duplicates: counts.duplicates,
+        status: answers::status(&state.config, reply, answer),
+    };
+    if state.posts.len() == MAX_POSTS {
+        state.posts.pop_front();
+    }
+    state.posts.push_back(post);
+    state.post_count += 1;
+}
+
+/// How the insert in flight of a device ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Flying,
+    /// It was answered.
+    Landed,
+    /// The client gave up.
+    Dropped,
+}
+
+/// An insert in flight.
+pub(super) struct Flight {
+    number: u64,
+    end: watch::Receiver<End>,
+}
+
+/// Marks an insert as in flight for as long as it lives.
+struct InFlight {
+    inner: Arc<Inner>,
+    device: Arc<str>,
+    number: u64,
+    end: watch::Sender<End>,
+}
+
+impl InFlight {
+    fn land(self) {
+        self.end.send_replace(End::Landed);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.end.send_if_modified(|end| *end == End::Flying && std::mem::replace(end, End::Dropped) == End::Flying);
+        let mut state = self.inner.lock();
+        if state.flights.get(&self.device).is_some_and(|flight| flight.number == self.number) {
+            state.flights.remove(&self.device);
+        }
+    }
+}
+
+/// Notes when a client sends an insert while another one of the same device is in flight. One that the client gave up
+/// (its connection is closed) is none, though it may take a moment to be seen.
+async fn take_off(inner: &Arc<Inner>, token: &str) -> InFlight {
+    loop {
+        let (mut other, other_number) = {
+            let mut state = inner.lock();
+            let device = state.store.device_of(token).unwrap_or_else(|| token.into());
+            match state.flights.get(&device) {
+                Some(flight) => (flight.end.clone(), flight.number),
+                None => {
+                    let (end, seen) = watch::channel(End::Flying);
+                    state.flight_count += 1;
+                    let number = state.flight_count;
+                    state.flights.insert(Arc::clone(&device), Flight { number, end: seen });
+                    return InFlight { inner: Arc::clone(inner), device, number, end };
+                }
+            }
+        };
+        let ended = tokio::time::timeout(OVERLAP, other.wait_for(|end| *end != End::Flying)).await;
+        if !matches!(ended.map(|end| end.map(|end| *end)), Ok(Ok(End::Dropped))) {
+            let mut state = inner.lock();
+            state.violation("two inserts of one device were in flight at once".to_owned());
+            let device = state.store.device_of(token).unwrap_or_else(|| token.into());
+            // One that never ends is noted once, not waited for again.
+            if state.flights.get(&device).is_some_and(|flight| flight.number == other_number) {
+                state.flights.remove(&device);
+            }
+        }
+    }
+}
+
+async fn held_by_number(
+    call: Call,
+    Path(token): Path<String>,
+    query: Result<Query<NumberRange>, QueryRejection>,
+) -> Response {
+    call.answer(On::Held, Access::Read, |state| {
+        let Ok(Query(range)) = query else { return malformed(state, "GET /passings/session", "query") };
+        let Some(page) = page(range.page, state.config.page_size) else {
+            return malformed(state, "GET /passings/session", "page 0");
+        };
+        let Some(device) = state.store.device_of(&token) else { return no_session_at_all(token) };
+        let (first, last) = (range.first.unwrap_or(0), range.last.unwrap_or(u64::MAX));
+        let (total, list) = state.store.by_number(&token, first, last, page).unwrap_or_default();
+        let list: Vec<Held<'_>> = list.iter().map(|stored| Held::new(&device, &token, stored)).collect();
+        answers::listed(&state.config, list, page.number, page.size, total)
+    })
+    .await
+}
+
+async fn held_by_time(
+    call: Call,
+    Path(device): Path<String>,
+    query: Result<Query<TimeRange>, QueryRejection>,
+) -> Response {
+    call.answer(On::Held, Access::Read, |state| {
+        let Ok(Query(range)) = query else { return malformed(state, "GET /passings/device", "query") };
+        let Some(page) = page(range.page, state.config.page_size) else {
+            return malformed(state, "GET /passings/device", "page 0");
+        };
+        if state.store.device(&device).is_none() {
+            return no_device(device);
+        }
+        let from = range.from.map_or(i64::MIN, Timestamp::as_millisecond);
+        let to = range.to.map_or(i64::MAX, Timestamp::as_millisecond);
+        let (total, list) = state.store.by_time(&device, from, to, page);
+        let list: Vec<Held<'_>> = list.iter().map(|(token, stored)| Held::new(&device, token, stored)).collect();
+        answers::listed(&state.config, list, page.number, page.size, total)
+    })
+    .await
+}
+
+async fn devices(call: Call, query: Result<Query<Pages>, QueryRejection>) -> Response {
+    call.answer(On::Device, Access::Read, |state| {
+        let Ok(Query(pages)) = query else { return malformed(state, "GET /devices", "query") };
+        let limit = pages.limit.unwrap_or(5000);
+        let Some(page) = page(pages.page, limit).filter(|_| (1..=5000).contains(&limit)) else {
+            return malformed(state, "GET /devices", "page or limit");
+        };
+        let all = state.store.devices();
+        let list: Vec<_> = page
+            .of(all.iter())
+            .map(|device| answers::device(&state.config, device, &state.store.sessions(&device.id)))
+            .collect();
+        answers::listed(&state.config, list, page.number, page.size, all.len())
+    })
+    .await
+}
+
+async fn device(call: Call, Path(id): Path<String>) -> Response {
+    call.answer(On::Device, Access::Read, |state| match state.store.device(&id) {
+        None => no_device(id),
+        Some(device) => {
+            let result = answers::device(&state.config, device, &state.store.sessions(&id));
+            Reply::object(200, &json!({ "description": "Success", "result": result }))
+        }
+    })
+    .await
+}
+
+async fn bind(call: Call, body: Bytes) -> Response {
+    call.answer(On::Device, Access::Write, |state| {
+        let request: BindDevice = match serde_json::from_slice(&body) {
+            Ok(request) => request,
+            Err(error) => return malformed(state, "POST /devices", &error.to_string()),
+        };
+        let bound = state.store.bind(Device {
+            id: Arc::default(),
+            alias: request.alias.unwrap_or_default(),
+            kind: request.kind.unwrap_or_default(),
+            model: request.model,
+            serial_number: request.serial_number,
+            firmware: request.firmware,
+            created_ms: Timestamp::now().as_millisecond(),
+        });
+        let (status, description, id) = match bound {
+            Ok(id) => (201, "Device binded succesfully", id),
+            Err(id) => (409, "Device already binded", id),
+        };
+        Reply::object(status, &json!({ "description": description, "deviceid": &*id }))
+    })
+    .await
+}
+
+/// The real one erases sessions and passings. Nothing here may ever ask for it.
+async fn unbind(call: Call, Path(id): Path<String>) -> Response {
+    call.answer(On::Device, Access::Write, |state| {
+        state.violation(format!("DELETE of device {id}"));
+        Reply::Gateway { status: 403, message: "Forbidden" }
+    })
+    .await
+}
+
+async fn unknown(Shared(inner): Shared<Arc<Inner>>, method: Method, uri: Uri) -> Response {
+    let mut state = inner.lock();
+    state.violation(format!("unknown call {method} {}", uri.path()));
+    answers::spell(&state.config, Reply::Gateway { status: 404, message: "Not Found" }, &Answer::Usual)
+}
+
+fn page(number: Option<usize>, size: usize) -> Option<Page> {
+    let number = number.unwrap_or(1);
+    (number >= 1).then_some(Page { number, size })
+}
+
+fn malformed(state: &mut State, call: &str, error: &str) -> Reply {
+    state.violation(format!("{call} is malformed: {error}"));
+    Reply::refusal(400, "Parameter missing or not allowed")
+}
+
+fn no_device(id: String) -> Reply {
+    Reply::Refusal { status: 404, description: "Device not found", about: About::Device(id) }
+}
+
+fn no_session_at_all(token: String) -> Reply {
+    Reply::Refusal { status: 404, description: "Session not found", about: About::Session(token) }
+}

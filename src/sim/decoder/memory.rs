@@ -1,0 +1,237 @@
+//! What a simulated decoder remembers: every read, in files, and the race or recording they come from.
+//! Pure; knows no socket and no clock.
+
+use std::ops::Range;
+
+use jiff::ToSpan;
+use jiff::civil::DateTime;
+
+use super::race::{Crossing, Race};
+use super::{Kind, READS_MAX, SimRead};
+use crate::chip::Stamp;
+use crate::protocol::{Frame, Output, Settings};
+
+/// One read of the made-up race, as the decoder's memory holds it: 16 bytes, so that a long race stays small.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Detection {
+    pub(super) chip: u32,
+    pub(super) stamp_us: u64,
+}
+
+/// A detection with its place and its time as the protocols write it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    pub(super) chip: u32,
+    /// Local wall time; hundredths only for IPICO.
+    pub(super) at: DateTime,
+    /// From 1 in each file.
+    pub(super) number: u64,
+    /// From 1.
+    pub(super) file: u64,
+}
+
+/// Where a file begins in the log, and when. A file that is cleared begins again under its number.
+#[derive(Clone, Copy, Debug)]
+struct File {
+    /// From 1.
+    number: u64,
+    first: usize,
+    /// Seconds since the start; no two files have the same.
+    began_s: u64,
+}
+
+const FIRST_FILE: File = File { number: 1, first: 0, began_s: 0 };
+
+enum Source {
+    Race { race: Box<Race>, next: Option<Crossing>, log: Vec<Detection> },
+    Recording { rows: Vec<Box<[u8]>>, reads: Vec<Vec<SimRead>>, played: usize, gap_us: u64 },
+}
+
+/// Memory of a decoder. Bound: [`READS_MAX`] reads of 16 bytes, or the recording.
+pub(super) struct Memory {
+    pub(super) kind: Kind,
+    pub(super) start: DateTime,
+    source: Source,
+    limit: u64,
+    /// The last is the current one.
+    files: Vec<File>,
+    /// Reads so far (a recorded MYLAPS message holds many).
+    reads: u64,
+}
+
+impl Memory {
+    pub(super) fn race(kind: Kind, start: DateTime, mut race: Race, limit: Option<u64>) -> Self {
+        let next = race.next();
+        let source = Source::Race { race: Box::new(race), next, log: Vec::new() };
+        let limit = limit.unwrap_or(READS_MAX).min(READS_MAX);
+        Self { kind, start, source, limit, files: vec![FIRST_FILE], reads: 0 }
+    }
+
+    pub(super) fn recording(kind: Kind, start: DateTime, rows: Vec<Vec<u8>>, rate: f64) -> Self {
+        let rows: Vec<Box<[u8]>> = rows
+            .into_iter()
+            .map(|row| row.strip_prefix(b"#P;").unwrap_or(&row).trim_ascii_end().to_vec())
+            .filter(|row| !row.is_empty())
+            .map(Vec::into_boxed_slice)
+            .collect();
+        let reads = rows.iter().map(|row| reads_in(kind, row)).collect();
+        let source = Source::Recording { rows, reads, played: 0, gap_us: (1e6 / rate.max(1e-3)) as u64 };
+        Self { kind, start, source, limit: u64::MAX, files: vec![FIRST_FILE], reads: 0 }
+    }
+
+    /// Entries in the log: reads, or rows of a recording.
+    pub(super) fn len(&self) -> usize {
+        match &self.source {
+            Source::Race { log, .. } => log.len(),
+            Source::Recording { played, .. } => *played,
+        }
+    }
+
+    /// Reads so far.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads
+    }
+
+    /// When the next entry happens, in microseconds since the start; `None` when there is none.
+    pub(super) fn due_us(&self) -> Option<u64> {
+        match &self.source {
+            Source::Race { next, log, .. } => next.filter(|_| (log.len() as u64) < self.limit).map(|next| next.due_us),
+            Source::Recording { rows, played, gap_us, .. } => {
+                (*played < rows.len()).then(|| gap_us.saturating_mul(*played as u64))
+            }
+        }
+    }
+
+    /// The next entry happens now. False when there is none.
+    pub(super) fn happen(&mut self) -> bool {
+        if self.due_us().is_none() {
+            return false;
+        }
+        match &mut self.source {
+            Source::Race { race, next, log } => {
+                let Some(crossing) = next.take() else { return false };
+                log.push(Detection { chip: crossing.chip, stamp_us: crossing.stamp_us });
+                *next = race.next();
+                self.reads += 1;
+            }
+            Source::Recording { reads, played, .. } => {
+                self.reads += reads[*played].len() as u64;
+                *played += 1;
+            }
+        }
+        true
+    }
+
+    /// A detection with its place, `None` for an entry of a recording.
+    pub(super) fn placed(&self, entry: usize) -> Option<Placed> {
+        let Source::Race { log, .. } = &self.source else { return None };
+        let Detection { chip, stamp_us } = *log.get(entry)?;
+        let (file, first) = self.file_of(entry);
+        let unit = if self.kind == Kind::Ipico { 10 } else { 1 };
+        let millis = i64::try_from(stamp_us / 1000 / unit * unit).unwrap_or(i64::MAX);
+        let at = self.start.saturating_add(millis.milliseconds());
+        Some(Placed { chip, at, number: (entry - first) as u64 + 1, file })
+    }
+
+    /// The recorded row, `None` for a made-up race.
+    pub(super) fn recorded(&self, entry: usize) -> Option<&[u8]> {
+        match &self.source {
+            Source::Race { .. } => None,
+            Source::Recording { rows, .. } => rows.get(entry).map(|row| &row[..]),
+        }
+    }
+
+    /// The reads of an entry, as a judge compares them.
+    pub(super) fn reads_of(&self, entry: usize) -> Vec<SimRead> {
+        if let Source::Recording { reads, .. } = &self.source {
+            return reads.get(entry).cloned().unwrap_or_default();
+        }
+        let placed = self.placed(entry);
+        let read = |placed: Placed| SimRead {
+            chip: self.kind.chip(placed.chip).into(),
+            stamp: Stamp::Local(placed.at),
+            number: placed.number,
+        };
+        placed.map(read).into_iter().collect()
+    }
+
+    /// Number of the current file, from 1.
+    pub(super) fn file(&self) -> u64 {
+        self.current().number
+    }
+
+    fn current(&self) -> File {
+        self.files.last().copied().unwrap_or(FIRST_FILE)
+    }
+
+    /// Entries of a file that exist (all of them, or those since it was cleared).
+    pub(super) fn entries(&self, file: u64) -> Range<usize> {
+        match self.files.iter().rposition(|begun| begun.number == file) {
+            None => 0..0,
+            Some(at) => self.files[at].first..self.files.get(at + 1).map_or(self.len(), |next| next.first),
+        }
+    }
+
+    /// Entries of `from..=to` of a file.
+    pub(super) fn range(&self, file: u64, from: u64, to: u64) -> Range<usize> {
+        let all = self.entries(file);
+        let at = |number: u64| all.start.saturating_add(usize::try_from(number).unwrap_or(usize::MAX)).min(all.end);
+        let start = at(from.saturating_sub(1));
+        start..at(to).max(start)
+    }
+
+    /// When a file began, by the decoder's clock.
+    pub(super) fn began(&self, file: u64) -> DateTime {
+        let file = self.files.iter().rfind(|begun| begun.number == file);
+        let seconds = file.map_or(0, |file| i64::try_from(file.began_s).unwrap_or(i64::MAX));
+        self.start.saturating_add(seconds.seconds())
+    }
+
+    /// The decoder begins a new file: numbers start at 1 again. The race waits for the next full second, so that no
+    /// read of the old file is later than the new one's beginning.
+    pub(super) fn new_file(&mut self) {
+        let first = self.len();
+        let current = self.current();
+        let mut began_s = current.began_s + 1;
+        if let Source::Race { race, next, log } = &mut self.source {
+            began_s = began_s.max(log.last().map_or(0, |last| last.stamp_us / 1_000_000 + 1));
+            race.not_before(began_s * 1_000_000, next);
+        }
+        self.files.push(File { number: current.number + 1, first, began_s });
+    }
+
+    /// Somebody clears the current file at the decoder.
+    pub(super) fn clear(&mut self) {
+        self.files.push(File { first: self.len(), ..self.current() });
+    }
+
+    /// The number of an entry's file, and where that begins.
+    fn file_of(&self, entry: usize) -> (u64, usize) {
+        let at = self.files.partition_point(|file| file.first <= entry);
+        let file = at.checked_sub(1).map_or(FIRST_FILE, |at| self.files[at]);
+        (file.number, file.first)
+    }
+}
+
+/// What our own protocol reads in a recorded row: the only judge of a recording there is here (the recordings'
+/// digests judge the protocol).
+fn reads_in(kind: Kind, row: &[u8]) -> Vec<SimRead> {
+    let Some(Ok(mut protocol)) = crate::protocol::spec(kind.name()).map(|spec| (spec.make)(&Settings::new())) else {
+        return Vec::new();
+    };
+    let mut out = Output::default();
+    protocol.feed(row, &mut out);
+    protocol.feed(kind.end(), &mut out);
+    let reads = out.items.into_iter().filter_map(|item| match item {
+        crate::protocol::Item::Frame(framed) => match framed.frame {
+            Frame::Read(read) => Some(SimRead {
+                number: read.position.map_or(0, |position| position.number),
+                chip: read.chip,
+                stamp: read.stamp,
+            }),
+            _ => None,
+        },
+        crate::protocol::Item::Reply(_) => None,
+    });
+    reads.collect()
+}

@@ -1,0 +1,444 @@
+//! The simulated decoders against plain peers, and against our own protocols over real sockets.
+
+use std::collections::{BTreeMap, HashSet};
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use super::*;
+use crate::chip::{ChipRead, Held};
+use crate::protocol::{Frame, Item, Output, Settings, spec};
+
+/// No wait is longer; a test that gets here has failed.
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn loopback() -> Wiring {
+    Wiring::Listen(([127, 0, 0, 1], 0).into())
+}
+
+async fn sim(kind: Kind, change: impl FnOnce(&mut SimConfig)) -> SimDecoder {
+    let mut config = SimConfig::new(kind, loopback());
+    change(&mut config);
+    SimDecoder::start(config).await.unwrap()
+}
+
+/// A peer that speaks lines.
+struct Peer {
+    stream: TcpStream,
+    heard: Vec<u8>,
+}
+
+impl Peer {
+    async fn of(sim: &SimDecoder) -> Self {
+        Self { stream: TcpStream::connect(sim.address().unwrap()).await.unwrap(), heard: Vec::new() }
+    }
+
+    async fn say(&mut self, line: &str) {
+        self.stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+    }
+
+    /// The next line; `None` when the connection has ended.
+    async fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.heard.drain(..=end).collect();
+                return Some(String::from_utf8_lossy(&line).trim_end().to_owned());
+            }
+            match timeout(LIMIT, self.stream.read_buf(&mut self.heard)).await.expect("the decoder says nothing") {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn asks(&mut self, line: &str) -> String {
+        self.say(line).await;
+        self.line().await.unwrap()
+    }
+}
+
+/// The box's side: what it holds over all connections, by identity.
+#[derive(Default)]
+struct Kept {
+    held: Held,
+    reads: BTreeMap<u64, ChipRead>,
+    rejected: usize,
+    restarts: usize,
+}
+
+impl Kept {
+    fn all(&self, sim: &SimDecoder) -> bool {
+        if (self.reads.len() as u64) < *sim.emitted().borrow() {
+            return false; // the look at each is dear
+        }
+        let kept: HashSet<_> = self.reads.values().map(|read| (read.chip.clone(), read.stamp)).collect();
+        sim.reads().iter().all(|read| kept.contains(&(read.chip.clone(), read.stamp)))
+    }
+
+    /// Speaks our protocol on one connection until it ends or `enough`.
+    async fn link(&mut self, kind: Kind, version: &str, mut stream: TcpStream, enough: impl Fn(&Self) -> bool) {
+        let mut settings = Settings::new();
+        if kind == Kind::Mylaps {
+            settings.insert("version".to_owned(), version.to_owned());
+        }
+        let mut protocol = (spec(kind.name()).unwrap().make)(&settings).unwrap();
+        let mut out = Output::default();
+        protocol.connected(self.held.clone(), true, &mut out);
+        let mut turns = tokio::time::interval(Duration::from_millis(10));
+        let begun = Instant::now();
+        let mut heard = Vec::new();
+        loop {
+            for item in out.items.drain(..) {
+                match item {
+                    Item::Frame(framed) => self.keep(framed.frame),
+                    Item::Reply(bytes) if stream.write_all(&bytes).await.is_err() => return,
+                    Item::Reply(_) => {}
+                }
+            }
+            if enough(self) {
+                return;
+            }
+            assert!(begun.elapsed() < LIMIT, "{} reads kept, and no more come", self.reads.len());
+            tokio::select! {
+                read = stream.read_buf(&mut heard) => {
+                    protocol.feed(&heard, &mut out);
+                    heard.clear();
+                    if !matches!(read, Ok(1..)) {
+                        protocol.end(&mut out);
+                        out.items.drain(..).for_each(|item| if let Item::Frame(framed) = item { self.keep(framed.frame) });
+                        return;
+                    }
+                }
+                _ = turns.tick() => protocol.tick(begun.elapsed(), &mut out),
+            }
+        }
+    }
+
+    fn keep(&mut self, frame: Frame) {
+        match frame {
+            Frame::Read(read) => {
+                if let Some(position) = &read.position {
+                    self.held.insert(position);
+                }
+                self.reads.insert(read.identity(), read);
+            }
+            Frame::Rejected(_) => self.rejected += 1,
+            Frame::Cleared(_) | Frame::Info(crate::protocol::Info::Restarted(_)) => self.restarts += 1,
+            Frame::Info(_) | Frame::Marker(_) => {}
+        }
+    }
+}
+
+async fn connect(sim: &SimDecoder) -> TcpStream {
+    TcpStream::connect(sim.address().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_streaming_decoder_streams_to_who_listens_and_tells_its_clock() {
+    let sim = sim(Kind::Ipico, |_| {}).await;
+    sim.push(5); // nobody listens: gone
+    let mut peer = Peer::of(&sim).await;
+    let clock = peer.asks("ab00000222").await;
+    assert!(clock.starts_with("ab0009022606170310"), "{clock}"); // 2026-06-17, a Wednesday, ten o'clock
+    sim.push(2);
+    for _ in 0..2 {
+        let line = peer.line().await.unwrap();
+        assert!(line.starts_with("aa0005800") && line.len() == 36, "{line}");
+    }
+    assert_eq!(*sim.emitted().borrow(), 7);
+}
+
+#[tokio::test]
+async fn the_race_result_decoder_gives_counts_ranges_files_and_pushes() {
+    let sim = sim(Kind::RaceResult, |_| {}).await;
+    sim.push(3);
+    let mut peer = Peer::of(&sim).await;
+    assert_eq!(peer.asks("PASSINGS").await, "PASSINGS;3;1");
+    assert!(peer.asks("2:2").await.starts_with("2;R"));
+    assert!(peer.line().await.unwrap().starts_with("3;R"));
+    assert_eq!(peer.line().await.unwrap(), "");
+    assert_eq!(peer.asks("3:9").await, "ONLY 1");
+    peer.line().await.unwrap();
+    assert_eq!(peer.line().await.unwrap(), "");
+    assert_eq!(peer.asks("SETPUSHPASSINGS;1;0").await, "SETPUSHPASSINGS;1;0");
+    sim.new_file();
+    sim.push(1);
+    assert!(peer.line().await.unwrap().starts_with("#P;1;R"));
+    assert_eq!(peer.asks("PASSINGS").await, "PASSINGS;1;2");
+    assert!(peer.asks("GETFILE;1").await.starts_with("1;R"));
+    assert!(sim.forbidden().is_empty());
+    peer.say("CLEARFILES").await;
+    while peer.line().await.unwrap() != "" {}
+    peer.asks("PASSINGS").await;
+    assert_eq!(sim.forbidden(), ["CLEARFILES"]);
+}
+
+#[tokio::test]
+async fn the_one4all_pushes_to_its_last_connection_only() {
+    let sim = sim(Kind::One4All, |_| {}).await;
+    let mut first = Peer::of(&sim).await;
+    assert!(first.line().await.unwrap().starts_with("HELLO"));
+    first.asks("PUSHTAGS;true").await;
+    let mut second = Peer::of(&sim).await;
+    second.line().await.unwrap();
+    second.asks("PUSHTAGS;true").await;
+    sim.push(1);
+    assert!(second.line().await.unwrap().starts_with("1;MC;"));
+    assert!(first.asks("PASSINGS").await.starts_with("PASSINGS;1;MC"));
+}
+
+#[tokio::test]
+async fn the_exporter_keeps_ten_messages_in_flight_and_repeats_them_until_acknowledged() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = SimConfig::new(Kind::Mylaps, Wiring::Connect(listener.local_addr().unwrap()));
+    config.repeat = Duration::from_millis(20);
+    let sim = SimDecoder::start(config).await.unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    sim.push(1500);
+    stream.write_all(b"box@AckPong@Version2.1@c|t|d@$").await.unwrap();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut heard = Vec::new();
+    while seen.values().all(|count| *count < 3) {
+        timeout(LIMIT, stream.read_buf(&mut heard)).await.unwrap().unwrap();
+        while let Some(end) = heard.iter().position(|byte| *byte == b'$') {
+            let message: Vec<u8> = heard.drain(..=end).collect();
+            let message = String::from_utf8(message).unwrap();
+            if message.contains("@Passing@") {
+                *seen.entry(message.rsplit('@').nth(1).unwrap().to_owned()).or_default() += 1;
+            }
+        }
+    }
+    assert_eq!(seen.len(), 10, "{seen:?}");
+    assert!(sim.acked().is_empty());
+    stream.write_all(b"box@AckPassing@1@$").await.unwrap();
+    sim.acked_count().wait_for(|acked| *acked == 100).await.unwrap();
+    assert_eq!(sim.acked(), sim.reads()[..100]);
+}
+
+#[tokio::test]
+async fn a_live_race_happens_by_the_clock_and_ends_at_its_limit() {
+    let sim = sim(Kind::RaceResult, |config| {
+        config.rate = 5000.0;
+        config.limit = Some(300);
+    })
+    .await;
+    timeout(LIMIT, sim.emitted().wait_for(|emitted| *emitted == 300)).await.unwrap().unwrap();
+    assert!(sim.is_over());
+    sim.push(5);
+    assert_eq!(sim.reads().len(), 300);
+}
+
+#[tokio::test]
+async fn a_streaming_decoder_without_a_listener_waits_with_its_race() {
+    let sim = sim(Kind::Ipico, |config| {
+        config.rate = 1000.0;
+        config.limit = Some(50);
+    })
+    .await;
+    let mut kept = Kept::default();
+    assert_eq!(*sim.emitted().borrow(), 0);
+    let stream = connect(&sim).await;
+    kept.link(Kind::Ipico, "", stream, |kept| kept.reads.len() == 50).await;
+    assert!(kept.all(&sim));
+}
+
+#[tokio::test]
+async fn a_serial_line_is_spoken_on_as_well() {
+    let (ours, theirs) = tokio::io::duplex(4096);
+    let sim = SimDecoder::start(SimConfig::new(Kind::Ipico, Wiring::Port(Box::new(theirs)))).await.unwrap();
+    sim.links().wait_for(|links| *links == 1).await.unwrap();
+    sim.push(1);
+    let mut lines = tokio::io::BufReader::new(ours);
+    let mut line = String::new();
+    timeout(LIMIT, tokio::io::AsyncBufReadExt::read_line(&mut lines, &mut line)).await.unwrap().unwrap();
+    assert!(line.starts_with("aa"));
+}
+
+#[tokio::test]
+async fn the_wiring_must_fit_the_protocol() {
+    assert!(SimDecoder::start(SimConfig::new(Kind::Mylaps, loopback())).await.is_err());
+    let connect = Wiring::Connect(([127, 0, 0, 1], 9).into());
+    assert!(SimDecoder::start(SimConfig::new(Kind::Ipico, connect)).await.is_err());
+    assert!(
+        ["ipico", "mylaps", "one4all", "raceresult"].iter().all(|name| Kind::from_name(name).unwrap().name() == *name)
+    );
+}
+
+/// Reads before the box is there, while it is, while the cable is out, and after.
+async fn everything_arrives_over_three_connections(kind: Kind) {
+    let sim = sim(kind, |_| {}).await;
+    let mut kept = Kept::default();
+    sim.push(700);
+    kept.link(kind, "", connect(&sim).await, |kept| kept.all(&sim)).await;
+    sim.push(30); // the cable is out
+    let stream = connect(&sim).await;
+    sim.push(30);
+    kept.link(kind, "", stream, |kept| kept.all(&sim)).await;
+    let stream = connect(&sim).await;
+    tokio::join!(kept.link(kind, "", stream, |kept| kept.reads.len() >= 860), async {
+        for _ in 0..100 {
+            sim.push(1);
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!(kept.reads.len(), 860, "each read is one read, pushed or pulled");
+    assert!(kept.all(&sim));
+    assert_eq!((sim.forbidden(), kept.rejected), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn race_result_reads_made_while_the_cable_was_out_arrive_once() {
+    everything_arrives_over_three_connections(Kind::RaceResult).await;
+}
+
+#[tokio::test]
+async fn one4all_reads_made_while_the_cable_was_out_arrive_once() {
+    everything_arrives_over_three_connections(Kind::One4All).await;
+}
+
+/// The box connects again and again over a line that cuts frames, adds noise, repeats and dribbles.
+async fn everything_arrives_over_a_bad_line(kind: Kind) {
+    let faults =
+        [Fault::Cut { every: 90 }, Fault::Garbage { every: 7 }, Fault::Duplicate { every: 5 }, Fault::Bytewise]
+            .to_vec();
+    let sim = sim(kind, |config| config.faults = faults).await;
+    let mut kept = Kept::default();
+    sim.push(300);
+    while !kept.all(&sim) {
+        let stream = connect(&sim).await;
+        kept.link(kind, "", stream, |kept| kept.all(&sim)).await;
+    }
+    assert_eq!(kept.reads.len(), 300);
+    assert!(kept.rejected > 0);
+}
+
+#[tokio::test]
+async fn race_result_reads_arrive_once_over_a_bad_line() {
+    everything_arrives_over_a_bad_line(Kind::RaceResult).await;
+}
+
+#[tokio::test]
+async fn one4all_reads_arrive_once_over_a_bad_line() {
+    everything_arrives_over_a_bad_line(Kind::One4All).await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_old_race_result_file_is_fetched_after_a_new_one_began_in_our_absence() {
+    let sim = sim(Kind::RaceResult, |_| {}).await;
+    let mut kept = Kept::default();
+    sim.push(20);
+    kept.link(Kind::RaceResult, "", connect(&sim).await, |kept| kept.all(&sim)).await;
+    sim.push(5);
+    sim.new_file();
+    sim.push(10);
+    kept.link(Kind::RaceResult, "", connect(&sim).await, |kept| kept.all(&sim)).await;
+    assert_eq!(kept.reads.len(), 35);
+}
+
+#[tokio::test]
+async fn a_new_one4all_session_in_our_absence_costs_no_read_of_the_old_one() {
+    let sim = sim(Kind::One4All, |_| {}).await;
+    let mut kept = Kept::default();
+    sim.push(20);
+    kept.link(Kind::One4All, "", connect(&sim).await, |kept| kept.all(&sim)).await;
+    sim.push(5);
+    sim.new_file();
+    sim.push(10);
+    kept.link(Kind::One4All, "", connect(&sim).await, |kept| kept.all(&sim)).await;
+    assert_eq!(kept.reads.len(), 35);
+}
+
+#[tokio::test]
+async fn a_race_result_decoder_that_was_cleared_gives_its_new_reads() {
+    let sim = sim(Kind::RaceResult, |_| {}).await;
+    let mut kept = Kept::default();
+    sim.push(20);
+    kept.link(Kind::RaceResult, "", connect(&sim).await, |kept| kept.all(&sim)).await;
+    sim.clear();
+    sim.push(3);
+    kept.link(Kind::RaceResult, "", connect(&sim).await, |kept| kept.all(&sim)).await;
+    assert_eq!((kept.reads.len(), kept.restarts), (23, 1));
+}
+
+#[tokio::test]
+async fn a_frozen_decoder_keeps_the_link_open_and_goes_on_later() {
+    let sim = sim(Kind::Ipico, |_| {}).await;
+    let mut peer = Peer::of(&sim).await;
+    peer.asks("ab00000222").await;
+    sim.set_frozen(true);
+    sim.push(1);
+    let mut byte = [0];
+    assert!(timeout(Duration::from_millis(50), peer.stream.read(&mut byte)).await.is_err());
+    sim.set_frozen(false);
+    assert!(peer.line().await.unwrap().starts_with("aa"));
+}
+
+#[tokio::test]
+async fn a_decoder_off_the_network_drops_its_peers_and_takes_none() {
+    let sim = sim(Kind::RaceResult, |_| {}).await;
+    let mut peer = Peer::of(&sim).await;
+    peer.asks("PASSINGS").await;
+    sim.set_online(false);
+    assert_eq!(peer.line().await, None);
+    assert_eq!(Peer::of(&sim).await.line().await, None);
+    sim.set_online(true);
+    assert_eq!(Peer::of(&sim).await.asks("PASSINGS").await, "PASSINGS;0;1");
+}
+
+async fn exported_reads_arrive(version: &str, faults: Vec<Fault>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = SimConfig::new(Kind::Mylaps, Wiring::Connect(listener.local_addr().unwrap()));
+    config.repeat = Duration::from_millis(100);
+    config.faults = faults;
+    let sim = SimDecoder::start(config).await.unwrap();
+    let mut kept = Kept::default();
+    sim.push(400);
+    let (first, _) = listener.accept().await.unwrap();
+    kept.link(Kind::Mylaps, version, first, |kept| kept.reads.len() >= 100).await; // cut with messages in flight
+    sim.push(2000);
+    while (*sim.acked_count().borrow() as usize) < 2400 {
+        let (stream, _) = timeout(LIMIT, listener.accept()).await.unwrap().unwrap();
+        let acked = sim.acked_count();
+        kept.link(Kind::Mylaps, version, stream, |_| *acked.borrow() == 2400).await;
+    }
+    assert!(kept.all(&sim));
+    assert_eq!(kept.reads.len(), 2400, "a message that was sent twice is no second read");
+}
+
+#[tokio::test]
+async fn exported_reads_arrive_in_version_1() {
+    exported_reads_arrive("1", Vec::new()).await;
+}
+
+#[tokio::test]
+async fn exported_reads_arrive_in_version_2_over_a_bad_line() {
+    let faults = vec![Fault::Cut { every: 13 }, Fault::Garbage { every: 3 }, Fault::Duplicate { every: 4 }];
+    exported_reads_arrive("2", faults).await;
+}
+
+#[tokio::test]
+async fn a_recording_is_played_as_the_memory_of_its_decoder() {
+    let csv = b"1;MC;02976;2019-12-12;09:02:07.295;3;4;937f6\n2;MC;02558;2019-12-12;09:02:07.361;8;2;c489f\n";
+    let sim = sim(Kind::One4All, |config| config.source = Source::Recording(Kind::One4All.rows(csv))).await;
+    sim.push(9);
+    assert!(sim.is_over());
+    assert_eq!(sim.reads().iter().map(|read| &*read.chip).collect::<Vec<_>>(), ["MC02976", "MC02558"]);
+    let mut kept = Kept::default();
+    kept.link(Kind::One4All, "", connect(&sim).await, |kept| kept.all(&sim)).await;
+    assert_eq!(kept.reads.len(), 2);
+}
+
+#[tokio::test]
+async fn a_recorded_exporter_message_is_sent_until_its_own_number_is_acknowledged() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = SimConfig::new(Kind::Mylaps, Wiring::Connect(listener.local_addr().unwrap()));
+    let recording = b"F@Passing@c=A|t=10:00:00.000|d=250308@c=B|t=10:00:01.000|d=250308@1016@$";
+    config.source = Source::Recording(Kind::Mylaps.rows(recording));
+    let sim = SimDecoder::start(config).await.unwrap();
+    sim.push(1);
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut kept = Kept::default();
+    let acked = sim.acked_count();
+    kept.link(Kind::Mylaps, "2", stream, |_| *acked.borrow() == 2).await;
+    assert_eq!((kept.reads.len(), sim.acked().len()), (2, 2));
+}

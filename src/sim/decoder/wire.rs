@@ -1,0 +1,121 @@
+//! What goes out to the wire, and the faults on the way.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+/// What goes wrong between a decoder and the box. Counted in frames sent on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Before every `every`-th frame comes noise that is none.
+    Garbage {
+        /// From 1.
+        every: u64,
+    },
+    /// The connection is cut in the middle of every `every`-th frame.
+    Cut {
+        /// From 1.
+        every: u64,
+    },
+    /// Every `every`-th frame is sent twice.
+    Duplicate {
+        /// From 1.
+        every: u64,
+    },
+    /// Each byte is written for itself.
+    Bytewise,
+    /// Once, after `after` frames, the link stays open and nothing moves for `pause`.
+    Freeze {
+        /// Frames before it.
+        after: u64,
+        /// How long.
+        pause: Duration,
+    },
+}
+
+/// Frames to be written, in order.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Outgoing {
+    /// Adds a frame, line end included.
+    pub(super) fn frame(&mut self, parts: &[&[u8]]) {
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        self.ends.push(self.bytes.len());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
+/// The sending half's faults on one connection.
+pub(super) struct Faults<'a> {
+    faults: &'a [Fault],
+    /// Ends a line of noise.
+    end: &'static [u8],
+    /// The freeze has happened (it happens once for the decoder, not for each connection).
+    frozen: &'a AtomicBool,
+    frames: u64,
+}
+
+impl<'a> Faults<'a> {
+    pub(super) fn new(faults: &'a [Fault], end: &'static [u8], frozen: &'a AtomicBool) -> Self {
+        Self { faults, end, frozen, frames: 0 }
+    }
+
+    /// Writes the frames and empties `out`. An error also where a fault cuts the connection.
+    pub(super) async fn write<W: AsyncWrite + Unpin>(&mut self, wire: &mut W, out: &mut Outgoing) -> io::Result<()> {
+        if self.faults.is_empty() {
+            wire.write_all(&out.bytes).await?;
+        } else {
+            let mut start = 0;
+            for &end in &out.ends {
+                self.frame(wire, &out.bytes[start..end]).await?;
+                start = end;
+            }
+        }
+        out.clear();
+        wire.flush().await
+    }
+
+    async fn frame<W: AsyncWrite + Unpin>(&mut self, wire: &mut W, frame: &[u8]) -> io::Result<()> {
+        self.frames += 1;
+        let turn = |every: u64| self.frames.is_multiple_of(every.max(1));
+        let mut bytes = Vec::with_capacity(2 * frame.len());
+        let mut cut = false;
+        let mut bytewise = false;
+        for fault in self.faults {
+            match *fault {
+                Fault::Garbage { every } if turn(every) => {
+                    bytes.extend([b"\x15~noise\xfe".as_slice(), self.end].concat())
+                }
+                Fault::Duplicate { every } if turn(every) => bytes.extend_from_slice(frame),
+                Fault::Cut { every } => cut |= turn(every),
+                Fault::Bytewise => bytewise = true,
+                Fault::Freeze { after, pause } if self.frames > after => {
+                    if !self.frozen.swap(true, Ordering::Relaxed) {
+                        tokio::time::sleep(pause).await;
+                    }
+                }
+                Fault::Garbage { .. } | Fault::Duplicate { .. } | Fault::Freeze { .. } => {}
+            }
+        }
+        bytes.extend_from_slice(if cut { &frame[..frame.len() / 2] } else { frame });
+        for piece in bytes.chunks(if bytewise { 1 } else { bytes.len().max(1) }) {
+            wire.write_all(piece).await?;
+            wire.flush().await?;
+        }
+        if cut { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+}

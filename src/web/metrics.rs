@@ -1,0 +1,180 @@
+//! A [`Snapshot`] in Prometheus' text format, version 0.0.4. Written by hand: it is a few lines, and a registry of its
+//! own would be a second place that claims to know the state.
+
+use std::fmt::{Display, Write};
+
+use crate::status::{LinkState, Snapshot, UploadState};
+
+/// The content type of the format.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All metrics, each with its help and type. Counters that say "ever" live in the journal, the others begin with the
+/// process.
+pub(super) fn text(status: &Snapshot) -> String {
+    let mut page = Page(String::with_capacity(8 << 10));
+    page.family("passbridge_build_info", "gauge", "Version and name of the box; always 1.");
+    page.sample(&[("version", &status.version), ("name", &status.name)], 1);
+    page.single("passbridge_uptime_seconds", "gauge", "Since the start of the process.", status.uptime_s);
+    page.single("passbridge_ready", "gauge", "1 while reads can be kept.", u8::from(status.ready));
+    page.family("passbridge_problem", "gauge", "Problems shown now; the value is when each began.");
+    for problem in &status.problems {
+        let labels = [("code", problem.code.as_str()), ("about", problem.about.as_str())];
+        page.sample(&labels, problem.since.as_second());
+    }
+    decoders(status, &mut page);
+    journal(status, &mut page);
+    uploads(status, &mut page);
+    page.0
+}
+
+fn decoders(status: &Snapshot, page: &mut Page) {
+    page.family("passbridge_decoder_state", "gauge", "1 for the state that a decoder's link is in.");
+    for decoder in &status.decoders {
+        for (state, name) in [
+            (LinkState::Connecting, "connecting"),
+            (LinkState::Connected, "connected"),
+            (LinkState::Failed, "failed"),
+            (LinkState::Idle, "idle"),
+        ] {
+            let labels = [("decoder", decoder.name.as_str()), ("protocol", &decoder.protocol), ("state", name)];
+            page.sample(&labels, u8::from(decoder.state == state));
+        }
+    }
+    page.each_decoder(status, "reads_total", "counter", "Reads kept since the start.", |d| Some(d.reads as f64));
+    page.each_decoder(status, "markers_total", "counter", "Markers kept since the start.", |d| Some(d.markers as f64));
+    let help = "Frames rejected since the start.";
+    page.each_decoder(status, "rejected_total", "counter", help, |d| Some(d.rejected as f64));
+    let help = "Reads lost because buffer and disk were full.";
+    page.each_decoder(status, "dropped_total", "counter", help, |d| Some(d.dropped as f64));
+    page.each_decoder(status, "buffered", "gauge", "Frames received, not yet durable.", |d| Some(d.buffered as f64));
+    let help = "Decoder clock minus box clock.";
+    page.each_decoder(status, "clock_offset_seconds", "gauge", help, |d| Some(d.clock_offset_ms? as f64 / 1e3));
+    let help = "When the last read was received.";
+    page.each_decoder(status, "last_read_timestamp_seconds", "gauge", help, |d| {
+        Some(d.last_read.as_ref()?.received.as_millisecond() as f64 / 1e3)
+    });
+}
+
+fn journal(status: &Snapshot, page: &mut Page) {
+    let journal = &status.journal;
+    page.single("passbridge_journal_head", "gauge", "Last sequence number given.", journal.head);
+    page.single("passbridge_journal_durable", "gauge", "Last number that survives a power cut.", journal.durable);
+    page.single("passbridge_journal_pending", "gauge", "Reads that wait for the cloud.", journal.pending);
+    page.single("passbridge_journal_quarantined_total", "counter", "Passings set aside, ever.", journal.quarantined);
+    page.single("passbridge_journal_bytes", "gauge", "Bytes on disk.", journal.bytes);
+    page.single("passbridge_journal_free_bytes", "gauge", "Bytes free on its file system.", journal.free_bytes);
+    let oldest = journal.oldest_pending_s.unwrap_or(0);
+    page.single("passbridge_journal_oldest_pending_seconds", "gauge", "Age of the oldest that waits, or 0.", oldest);
+    page.single("passbridge_journal_serving", "gauge", "1 while the queue serves.", u8::from(journal.serving));
+}
+
+fn uploads(status: &Snapshot, page: &mut Page) {
+    page.family("passbridge_upload_state", "gauge", "1 for the state that a device's upload is in.");
+    for upload in &status.uploads {
+        for (state, name) in [
+            (UploadState::Idle, "idle"),
+            (UploadState::Sending, "sending"),
+            (UploadState::NoSession, "no_session"),
+            (UploadState::Offline, "offline"),
+            (UploadState::Refused, "refused"),
+        ] {
+            let labels = [("device", upload.device_id.as_str()), ("state", name)];
+            page.sample(&labels, u8::from(upload.state == state));
+        }
+    }
+    page.family("passbridge_upload_sent_total", "counter", "Passings the cloud acknowledged, ever.");
+    for upload in &status.uploads {
+        page.sample(&[("device", &upload.device_id)], upload.sent);
+    }
+    page.family("passbridge_upload_duplicates_total", "counter", "Of them, those the cloud had already.");
+    for upload in &status.uploads {
+        page.sample(&[("device", &upload.device_id)], upload.duplicates);
+    }
+    page.family("passbridge_upload_last_ok_timestamp_seconds", "gauge", "When the cloud last acknowledged.");
+    for upload in &status.uploads {
+        if let Some(last) = upload.last_ok {
+            page.sample(&[("device", &upload.device_id)], last.as_millisecond() as f64 / 1e3);
+        }
+    }
+}
+
+/// The page as it grows; the name of the family in hand is that of the last `# TYPE` line.
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn name(&self) -> &str {
+        let line = self.0.rfind("# TYPE ").map_or("", |at| &self.0[at + 7..]);
+        line.split(' ').next().unwrap_or_default()
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        let mut line = self.name().to_owned();
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let _ = write!(line, "{}{label}=\"{}\"", if index == 0 { '{' } else { ',' }, escaped(text));
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{line}{end} {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(&[], value);
+    }
+
+    fn each_decoder(
+        &mut self,
+        status: &Snapshot,
+        name: &str,
+        kind: &str,
+        help: &str,
+        value: impl Fn(&crate::status::DecoderStatus) -> Option<f64>,
+    ) {
+        self.family(&format!("passbridge_decoder_{name}"), kind, help);
+        for decoder in &status.decoders {
+            if let Some(value) = value(decoder) {
+                self.sample(&[("decoder", &decoder.name)], value);
+            }
+        }
+    }
+}
+
+/// A label's value as the format wants it.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Board;
+
+    #[test]
+    fn labels_are_escaped_and_every_sample_follows_the_type_of_its_family() {
+        let board = Board::new("fin\"ish\\\n");
+        board.decoder("mat", |decoder| {
+            decoder.reads = 7;
+            decoder.clock_offset_ms = Some(-1500);
+        });
+        board.upload("DEVICE", |upload| upload.sent = 3);
+        board.raise("disk_full", "", "full");
+        let page = text(&board.snapshot());
+        assert!(page.contains("name=\"fin\\\"ish\\\\\\n\"} 1\n"), "{page}");
+        assert!(page.contains("\npassbridge_decoder_reads_total{decoder=\"mat\"} 7\n"));
+        assert!(page.contains("\npassbridge_decoder_clock_offset_seconds{decoder=\"mat\"} -1.5\n"));
+        assert!(page.contains("\npassbridge_upload_sent_total{device=\"DEVICE\"} 3\n"));
+        assert!(page.contains("\npassbridge_ready 0\n"));
+        let mut family = "";
+        for line in page.lines() {
+            match line.strip_prefix("# TYPE ") {
+                Some(rest) => family = rest.split(' ').next().unwrap(),
+                None if line.starts_with('#') => {}
+                None => assert_eq!(line.split(['{', ' ']).next().unwrap(), family, "{line}"),
+            }
+        }
+        assert!(page.ends_with('\n'));
+    }
+}

@@ -1,0 +1,241 @@
+//! Over real sockets on 127.0.0.1, with requests written by hand: what matters is what is on the wire.
+
+use jiff::Timestamp;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::status::{RecentRead, Snapshot};
+
+/// Longest wait for anything that should happen at once.
+const SOON: Duration = Duration::from_secs(10);
+
+struct Served {
+    address: SocketAddr,
+    board: Board,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+async fn serve_with(token: Option<&str>) -> Served {
+    let page = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let (address, board, stop) = (page.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
+    let task = tokio::spawn(serve(page, board.clone(), token.map(SecretString::from), stop.clone()));
+    Served { address, board, stop, task }
+}
+
+impl Served {
+    /// Status code and everything after the head.
+    async fn get(&self, path: &str, headers: &str) -> (u16, String) {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: box\r\nconnection: close\r\n{headers}\r\n");
+        let answer = timeout(SOON, self.raw(head.as_bytes())).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    async fn raw(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        // The server may have said no before all of it was written.
+        let _ = stream.write_all(request).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+fn read(seq: u64) -> RecentRead {
+    let received = Timestamp::UNIX_EPOCH;
+    let (decoder, chip, decoder_time) = ("mat".to_owned(), format!("CHIP{seq}"), "10:00:00.000".to_owned());
+    RecentRead { seq, decoder, chip, decoder_time, received, antenna: None, rssi: None, hits: None }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_one_clear_line_and_exit_78() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let failure = Failure::from(bind(address).await.unwrap_err());
+    assert_eq!(failure.exit_code(), 78);
+    let line = failure.to_string();
+    assert!(line.contains(&address.to_string()) && line.contains("in use") && !line.contains('\n'), "{line}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_on_this_box_yet_stops_nothing_and_is_shown() {
+    // TEST-NET-1 is never an address of a machine.
+    let page = bind(SocketAddr::from(([192, 0, 2, 1], 8470))).await.unwrap();
+    assert_eq!(page.local_addr(), None);
+    let (board, stop) = (Board::new("finish"), CancellationToken::new());
+    let mut changed = board.changed();
+    let task = tokio::spawn(serve(page, board.clone(), None, stop.clone()));
+    timeout(SOON, changed.changed()).await.unwrap().unwrap();
+    assert_eq!(board.snapshot().problems[0].code, "status_address");
+    stop.cancel();
+    timeout(SOON, task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_status_is_the_same_in_every_form() {
+    let served = serve_with(None).await;
+    served.board.decoder("mat", |decoder| decoder.reads = 41);
+    let (code, body) = served.get("/api/status", "").await;
+    let status: Snapshot = serde_json::from_str(&body).unwrap();
+    assert_eq!((code, status.decoders[0].reads, status.name.as_str()), (200, 41, "finish"));
+    let (code, body) = served.get("/", "").await;
+    assert!(code == 200 && body.contains("41 reads"), "{body}");
+    let (code, body) = served.get("/metrics", "").await;
+    assert!(code == 200 && body.contains("passbridge_decoder_reads_total{decoder=\"mat\"} 41"), "{body}");
+    assert_eq!(served.get("/nowhere", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn ready_only_while_reads_can_be_kept_but_alive_all_the_time() {
+    let served = serve_with(None).await;
+    let (code, body) = served.get("/readyz", "").await;
+    assert!(code == 503 && body.contains("journal is not open yet"), "{body}");
+    assert_eq!(served.get("/healthz", "").await.0, 200);
+    served.board.not_ready("starting", None);
+    assert_eq!(served.get("/readyz", "").await, (200, "ready\n".to_owned()));
+    served.board.not_ready("disk_full", Some("no room".to_owned()));
+    assert_eq!(served.get("/readyz", "").await, (503, "disk_full: no room\n".to_owned()));
+}
+
+#[tokio::test]
+async fn reads_come_newest_first_and_never_more_than_a_thousand() {
+    let served = serve_with(None).await;
+    served.board.recent((1..=1200).map(read));
+    let seqs = async |query: &str| {
+        let (code, body) = served.get(&format!("/api/reads{query}"), "").await;
+        let reads: Vec<RecentRead> = serde_json::from_str(&body).unwrap();
+        (code, reads.iter().map(|read| read.seq).collect::<Vec<_>>())
+    };
+    assert_eq!(seqs("?limit=3").await, (200, vec![1200, 1199, 1198]));
+    assert_eq!(seqs("").await.1.len(), USUAL_READS);
+    assert_eq!(seqs("?limit=99999").await.1.len(), 1000);
+    for wrong in ["?limit=all", "?limit=-1", "?limit=1e3"] {
+        let (code, body) = served.get(&format!("/api/reads{wrong}"), "").await;
+        assert!(code == 400 && body.contains("from 0 to 1000"), "{wrong}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn with_a_token_only_life_and_readiness_are_told_without_it() {
+    let served = serve_with(Some("sesame-42")).await;
+    for path in ["/", "/api/status", "/api/reads", "/api/events", "/metrics", "/nowhere"] {
+        assert_eq!(served.get(path, "").await.0, 401, "{path}");
+        for wrong in ["Bearer sesame-43", "Bearer sesame-4", "Bearer sesame-422", "Bearer ", "Basic sesame-42", "é"] {
+            assert_eq!(served.get(path, &format!("authorization: {wrong}\r\n")).await.0, 401, "{path} {wrong}");
+        }
+    }
+    assert_eq!(served.get("/api/status", "authorization: bearer sesame-42\r\n").await.0, 200);
+    assert_eq!(served.get("/healthz", "").await.0, 200);
+    assert_eq!(served.get("/readyz", "").await.0, 503);
+}
+
+struct Events {
+    lines: tokio::io::Lines<BufReader<TcpStream>>,
+    first: String,
+}
+
+async fn events_of(served: &Served) -> Events {
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(b"GET /api/events HTTP/1.1\r\nhost: box\r\n\r\n").await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    let first = timeout(SOON, lines.next_line()).await.unwrap().unwrap().unwrap();
+    Events { lines, first }
+}
+
+impl Events {
+    /// The next event's status, `None` when the stream ended.
+    async fn next(&mut self) -> Option<Snapshot> {
+        loop {
+            let line = timeout(SOON, self.lines.next_line()).await.unwrap().ok()??;
+            if let Some(data) = line.strip_prefix("data: ") {
+                return Some(serde_json::from_str(data).unwrap());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn changes_are_told_as_they_happen_but_at_most_twice_a_second() {
+    let served = serve_with(None).await;
+    let mut events = events_of(&served).await;
+    assert_eq!(events.next().await.unwrap().journal.durable, 0);
+    let started = std::time::Instant::now();
+    let (board, go_on) = (served.board.clone(), CancellationToken::new());
+    let changing = {
+        let go_on = go_on.clone();
+        tokio::spawn(async move {
+            while !go_on.is_cancelled() {
+                board.journal(|journal| journal.durable += 1);
+                tokio::task::yield_now().await;
+            }
+            board.journal(|journal| journal.durable = 1_000_000_000);
+        })
+    };
+    for _ in 0..3 {
+        assert!(events.next().await.unwrap().journal.durable > 0);
+    }
+    assert!(started.elapsed() >= 2 * EVENT_GAP, "three events came in {:?}", started.elapsed());
+    go_on.cancel();
+    changing.await.unwrap();
+    // However fast things changed, the last state is told too.
+    while events.next().await.unwrap().journal.durable != 1_000_000_000 {}
+}
+
+#[tokio::test]
+async fn event_streams_are_limited_and_leave_room_for_the_status() {
+    let served = serve_with(None).await;
+    let mut open = Vec::new();
+    for _ in 0..STREAMS {
+        let events = events_of(&served).await;
+        assert!(events.first.contains("200"), "{}", events.first);
+        open.push(events);
+    }
+    assert!(events_of(&served).await.first.contains("503"));
+    assert_eq!(served.get("/api/status", "").await.0, 200);
+    drop(open.pop());
+    let again = async {
+        while !events_of(&served).await.first.contains("200") {
+            // The server finds out when it next writes.
+            served.board.journal(|journal| journal.head += 1);
+        }
+    };
+    timeout(SOON, again).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_ends_streams_and_frees_the_port() {
+    let served = serve_with(None).await;
+    let mut events = events_of(&served).await;
+    events.next().await.unwrap();
+    served.stop.cancel();
+    assert_eq!(events.next().await, None);
+    timeout(SOON, served.task).await.unwrap().unwrap();
+    bind(served.address).await.unwrap();
+}
+
+#[tokio::test]
+async fn requests_that_are_too_large_or_no_requests_are_refused() {
+    let served = serve_with(None).await;
+    let answer = served.raw(b"POST /api/status HTTP/1.1\r\nhost: box\r\ncontent-length: 3\r\n\r\nabc").await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let answer = served.raw(b"DELETE /api/status HTTP/1.1\r\nhost: box\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    let long = format!("GET / HTTP/1.1\r\nhost: box\r\nx: {}\r\n\r\n", "y".repeat(4 * HEAD_LIMIT));
+    let answer = served.raw(long.as_bytes()).await;
+    assert!(!answer.contains("200 OK"), "{answer}");
+    let many = format!("GET / HTTP/1.1\r\nhost: box\r\n{}\r\n", "x: y\r\n".repeat(HEADERS + 1));
+    assert!(served.raw(many.as_bytes()).await.starts_with("HTTP/1.1 431"));
+    let garbage = served.raw(&[0x16, 0x03, 0x01, 0x02, 0x00, b'\r', b'\n', b'\r', b'\n']).await;
+    assert!(!garbage.contains("200 OK"), "{garbage}");
+    assert_eq!(served.get("/healthz", "").await.0, 200, "and the box goes on");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_whole_request_is_let_go_also_after_an_answer() {
+    let served = serve_with(None).await;
+    for begun in [&b""[..], b"GET / HT", b"GET /healthz HTTP/1.1\r\nhost: box\r\n\r\n"] {
+        timeout(SOON, served.raw(begun)).await.expect("the server closes the connection");
+    }
+}

@@ -1,0 +1,458 @@
+//! The journal as its users see it: what was kept is there again, in order, whatever happened to the files.
+
+#![allow(clippy::unwrap_used)] // a test may
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use passbridge::chip::{ChipRead, Label, Position, Seq};
+use passbridge::journal::{Batch, Item, Journal, JournalConfig, OpenError, Pending, UploadEvent};
+use passbridge::protocol::{Cleared, Frame, Framed};
+use passbridge::status::Board;
+
+fn config(dir: &Path) -> JournalConfig {
+    JournalConfig {
+        dir: dir.into(),
+        dead_time: Duration::ZERO,
+        keep_days: 30,
+        keep_bytes: 1 << 30,
+        volume_bytes: 64 << 20,
+    }
+}
+
+async fn open(dir: &Path) -> Journal {
+    let journal = Journal::open(config(dir), Board::new("test")).expect("the journal opens");
+    journal.serving().await;
+    journal
+}
+
+/// Read number `n` of a decoder: chip and stamp follow from it.
+fn read(n: u64) -> Framed {
+    let stamp = format!("2026-05-03T{:02}:{:02}:{:02}.{:03}", n / 3_600_000, n / 60_000 % 60, n / 1000 % 60, n % 1000);
+    let mut read = ChipRead::new(format!("MC{n:05}"), stamp.parse().unwrap());
+    read.position = Some(Position { unit: None, file: Some(Label::Number(1)), number: n });
+    Framed { frame: Frame::Read(read), raw: format!("raw {n}").into_bytes().into() }
+}
+
+async fn keep(journal: &Journal, decoder: &str, numbers: impl IntoIterator<Item = u64>) -> Seq {
+    let frames = numbers.into_iter().map(read).collect();
+    journal.keep(decoder, Timestamp::now(), frames).await.unwrap().get().last
+}
+
+fn decoders() -> Vec<Box<str>> {
+    vec!["mat".into()]
+}
+
+/// Everything that waits, in order, by chip.
+fn waiting(journal: &Journal) -> Vec<String> {
+    journal.pending("D", &decoders(), usize::MAX).reads.into_iter().map(|read| read.chip.into()).collect()
+}
+
+fn chips(numbers: impl IntoIterator<Item = u64>) -> Vec<String> {
+    numbers.into_iter().map(|n| format!("MC{n:05}")).collect()
+}
+
+fn batch(pending: &Pending, first: u64) -> Batch {
+    let reads = pending.reads.iter().map(|read| (read.seq, read.chip.clone()));
+    let returned = pending.returned.iter().map(|item| (item.seq, item.chip.clone()));
+    let items = returned
+        .chain(reads)
+        .zip(first..)
+        .map(|((seq, chip), num)| Item { seq, num, time_ms: 1, bib: chip.clone(), chip })
+        .collect();
+    Batch {
+        device: "D".into(),
+        session: "S".into(),
+        items,
+        dead: pending.dead.clone(),
+        repeats: pending.repeats.clone(),
+        through: pending.through,
+        decoders: decoders(),
+    }
+}
+
+async fn join(journal: &Journal, token: &str, next: u64) {
+    let event = UploadEvent::Joined { device: "D".into(), token: token.into(), alias: None, next };
+    journal.record(event).await.unwrap();
+}
+
+async fn accept(journal: &Journal, first: u64, last: u64) {
+    journal.record(UploadEvent::Accepted { device: "D".into(), first, last, duplicates: 0 }).await.unwrap();
+}
+
+/// What a power cut leaves of a data directory at this moment, as far as copying can show it.
+fn cut(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_tree(dir, copy.path());
+    copy
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.metadata().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else if entry.metadata().unwrap().is_file() {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn newest_log(dir: &Path) -> PathBuf {
+    std::fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
+}
+
+#[tokio::test]
+async fn what_was_kept_is_there_again_in_order_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    assert_eq!(keep(&journal, "mat", 1..=3).await, Seq(3));
+    assert_eq!(keep(&journal, "mat", 4..=5).await, Seq(5));
+    assert_eq!(waiting(&journal), chips(1..=5));
+    journal.close().await;
+    let journal = open(dir.path()).await;
+    assert_eq!(waiting(&journal), chips(1..=5));
+    assert_eq!(keep(&journal, "mat", [6]).await, Seq(6));
+    assert_eq!(waiting(&journal), chips(1..=6));
+    assert!(journal.held("mat").await.missing(None, Some(&Label::Number(1)), 1, 8) == [(7, 8)]);
+}
+
+#[tokio::test]
+async fn a_batch_in_flight_comes_back_unchanged_and_numbers_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    keep(&journal, "mat", 1..=5).await;
+    join(&journal, "S", 41).await;
+    let first = batch(&journal.pending("D", &decoders(), 3), 41);
+    journal.record(UploadEvent::Batch(first.clone())).await.unwrap();
+    accept(&journal, 41, 41).await;
+    for copy in [cut(dir.path()), cut(dir.path())] {
+        let journal = open(copy.path()).await;
+        let state = journal.device("D");
+        let flight = state.in_flight.expect("the batch was not settled");
+        assert_eq!(flight.batch, first);
+        assert_eq!(flight.open, first.items[1..]);
+        assert_eq!((state.next, state.sent), (44, 1));
+        assert_eq!(waiting(&journal), chips(4..=5));
+        accept(&journal, 42, 43).await;
+        assert_eq!(journal.device("D").in_flight, None);
+        assert_eq!(journal.backlog().0, 2);
+        journal.close().await;
+    }
+}
+
+#[tokio::test]
+async fn passings_released_from_a_closed_session_go_first_into_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    keep(&journal, "mat", 1..=5).await;
+    join(&journal, "A", 1).await;
+    let first = batch(&journal.pending("D", &decoders(), 3), 1);
+    journal.record(UploadEvent::Batch(Batch { session: "A".into(), ..first })).await.unwrap();
+    accept(&journal, 2, 2).await;
+    for num in [1, 3] {
+        journal.record(UploadEvent::Released { device: "D".into(), first: num, last: num }).await.unwrap();
+    }
+    join(&journal, "B", 1).await;
+    journal.close().await;
+    let journal = open(dir.path()).await;
+    let pending = journal.pending("D", &decoders(), 10);
+    assert_eq!(pending.returned.iter().map(|item| &*item.chip).collect::<Vec<_>>(), ["MC00001", "MC00003"]);
+    assert_eq!(pending.reads.len(), 2);
+    let second = batch(&pending, 1);
+    journal.record(UploadEvent::Batch(Batch { session: "B".into(), ..second })).await.unwrap();
+    accept(&journal, 1, 4).await;
+    assert!(journal.pending("D", &decoders(), 10).is_empty());
+    assert_eq!((journal.backlog().0, journal.device("D").sent, journal.device("D").next), (0, 5, 5));
+}
+
+#[tokio::test]
+async fn a_read_that_is_sent_twice_is_kept_twice_and_uploaded_once_also_across_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    keep(&journal, "mat", [1, 2, 1]).await;
+    journal.close().await;
+    let journal = open(dir.path()).await;
+    assert_eq!(keep(&journal, "mat", [2, 3]).await, Seq(5));
+    let pending = journal.pending("D", &decoders(), 10);
+    assert_eq!(pending.reads.iter().map(|read| read.seq.0).collect::<Vec<_>>(), [1, 2, 5]);
+    assert_eq!(pending.repeats, [Seq(3), Seq(4)]);
+    // The same chip and stamp from another decoder is another detection.
+    keep(&journal, "backup-mat", [1]).await;
+    assert_eq!(journal.pending("D", &["backup-mat".into()], 10).reads.len(), 1);
+}
+
+#[tokio::test]
+async fn dead_time_is_judged_on_decoder_time_and_is_the_same_after_a_restart() {
+    let at = |chip: &str, time: &str| {
+        let read = ChipRead::new(chip, format!("2026-05-03T{time}").parse().unwrap());
+        Framed { frame: Frame::Read(read), raw: Box::default() }
+    };
+    let reads = [
+        ("A", "10:00:00.000", true),
+        ("A", "10:00:04.999", false),
+        ("B", "10:00:04.999", true),
+        ("A", "10:00:05.000", true), // measured from the last passing, not from the last read
+        ("A", "10:00:09.000", false),
+        ("A", "10:00:01.000", false), // late from the decoder's memory
+        ("A", "10:00:10.000", true),
+    ];
+    for restart in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = JournalConfig { dead_time: Duration::from_secs(5), ..config(dir.path()) };
+        let mut journal = Journal::open(config.clone(), Board::new("test")).unwrap();
+        let mut expected = Vec::new();
+        for (n, (chip, time, passing)) in reads.into_iter().enumerate() {
+            journal.serving().await;
+            let kept = journal.keep("mat", Timestamp::now(), vec![at(chip, time)]).await.unwrap().get();
+            assert_eq!(kept.last, Seq(n as u64 + 1));
+            if passing {
+                expected.push(kept.last);
+            }
+            if restart {
+                journal.close().await;
+                journal = Journal::open(config.clone(), Board::new("test")).unwrap();
+            }
+        }
+        journal.serving().await;
+        let pending = journal.pending("D", &decoders(), 10);
+        assert_eq!(pending.reads.iter().map(|read| read.seq).collect::<Vec<_>>(), expected, "restart: {restart}");
+        assert_eq!(pending.reads.len() + pending.dead.len(), reads.len());
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_trusted_is_rebuilt_from_the_log_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    for n in 0..50 {
+        keep(&journal, "mat", n * 40 + 1..=(n + 1) * 40).await;
+    }
+    join(&journal, "S", 1).await;
+    journal.record(UploadEvent::Batch(batch(&journal.pending("D", &decoders(), 100), 1))).await.unwrap();
+    accept(&journal, 1, 60).await;
+    journal.close().await;
+    let expected = open(cut(dir.path()).path()).await.device("D");
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
+        ("truncated", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("emptied", Vec::clear),
+        ("zeroed", |bytes| bytes.fill(0)),
+        ("scribbled over", |bytes| bytes.iter_mut().step_by(97).for_each(|byte| *byte ^= 0x55)),
+    ];
+    for (name, damage) in damages {
+        let copy = cut(dir.path());
+        let span = std::fs::read_dir(copy.path().join("queue")).unwrap().next().unwrap().unwrap().path();
+        let mut bytes = std::fs::read(span.join("db")).unwrap();
+        damage(&mut bytes);
+        std::fs::write(span.join("db"), bytes).unwrap();
+        let journal = Journal::open(config(copy.path()), Board::new("test")).unwrap();
+        // Kept at once, before or while the queue is rebuilt.
+        assert_eq!(keep(&journal, "mat", [9000]).await.0, 2004, "{name}");
+        journal.serving().await;
+        assert_eq!(waiting(&journal), chips((101..=2000).chain([9000])), "{name}");
+        assert_eq!(journal.device("D"), expected, "{name}");
+        journal.close().await;
+    }
+    // And when the whole directory is gone.
+    let copy = cut(dir.path());
+    std::fs::remove_dir_all(copy.path().join("queue")).unwrap();
+    let journal = open(copy.path()).await;
+    assert_eq!(waiting(&journal), chips(101..=2000));
+    assert_eq!(journal.device("D"), expected);
+}
+
+#[tokio::test]
+async fn an_append_that_the_power_cut_ended_is_cut_off_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    keep(&journal, "mat", 1..=10).await;
+    journal.close().await;
+    let log = newest_log(dir.path());
+    let whole = std::fs::read(&log).unwrap();
+    let ends: Vec<usize> = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
+    for torn in [b"11\t0\tread\tmat\t20".as_slice(), &[0; 4096], &[0xff; 17], b"\n\n\n", &[]] {
+        let copy = cut(dir.path());
+        std::fs::write(newest_log(copy.path()), [&whole, torn].concat()).unwrap();
+        let journal = open(copy.path()).await;
+        assert_eq!(waiting(&journal), chips(1..=10));
+        let next = if torn.is_empty() { 11 } else { 12 }; // the repair itself is noted in the log
+        assert_eq!(keep(&journal, "mat", [11]).await, Seq(next));
+        journal.close().await;
+    }
+    // Every possible end of the file: the whole lines before it are there.
+    for end in ends[ends.len() - 3]..whole.len() {
+        let copy = cut(dir.path());
+        std::fs::write(newest_log(copy.path()), &whole[..end]).unwrap();
+        let _ = std::fs::remove_dir_all(copy.path().join("queue"));
+        let journal = open(copy.path()).await;
+        let lines = ends.iter().filter(|at| **at <= end).count() as u64 - 1; // less the head of the volume
+        assert_eq!(waiting(&journal), chips(1..=lines));
+        journal.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_line_costs_that_line_and_is_reported_by_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    for n in 1..=10 {
+        keep(&journal, "mat", [n]).await;
+    }
+    journal.close().await;
+    let log = newest_log(dir.path());
+    let mut text = std::fs::read_to_string(&log).unwrap();
+    text = text.replace("raw 4", "raw X");
+    std::fs::write(&log, text).unwrap();
+    std::fs::remove_dir_all(dir.path().join("queue")).unwrap();
+    let board = Board::new("test");
+    let journal = Journal::open(config(dir.path()), board.clone()).unwrap();
+    journal.serving().await;
+    assert_eq!(waiting(&journal), chips((1..=10).filter(|n| *n != 4)));
+    let problems = board.snapshot().problems;
+    let damaged = problems.iter().find(|problem| problem.code == "log_damaged").expect("it is reported");
+    assert!(damaged.message.contains("line 5") && damaged.message.contains("4–4"), "{}", damaged.message);
+    assert_eq!(keep(&journal, "mat", [11]).await, Seq(11));
+}
+
+#[tokio::test]
+async fn numbers_never_start_again_at_one_when_files_of_the_log_are_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal =
+        Journal::open(JournalConfig { volume_bytes: 2000, ..config(dir.path()) }, Board::new("test")).unwrap();
+    journal.serving().await;
+    for n in 1..=100 {
+        keep(&journal, "mat", [n]).await;
+    }
+    journal.close().await;
+    let copy = cut(dir.path());
+    std::fs::remove_file(newest_log(copy.path())).unwrap();
+    let board = Board::new("test");
+    let journal = Journal::open(config(copy.path()), board.clone()).unwrap();
+    journal.serving().await;
+    assert!(board.snapshot().problems.iter().any(|problem| problem.code == "log_lost"));
+    let next = keep(&journal, "mat", [500]).await;
+    let left = waiting(&journal);
+    assert_eq!(left.len() as u64, next.0, "every read that the log still holds waits");
+    assert_eq!(left.last().map(String::as_str), Some("MC00500"));
+    // The whole log gone: a new journal, said loudly.
+    let copy = cut(dir.path());
+    std::fs::remove_dir_all(copy.path().join("log")).unwrap();
+    let board = Board::new("test");
+    let journal = Journal::open(config(copy.path()), board.clone()).unwrap();
+    journal.serving().await;
+    assert!(board.snapshot().problems.iter().any(|problem| problem.code == "journal_lost"));
+    assert_eq!(keep(&journal, "mat", [7]).await, Seq(1));
+    assert_eq!(waiting(&journal), ["MC00007"]);
+}
+
+#[tokio::test]
+async fn a_backlog_over_many_volumes_stays_in_order_and_goes_when_it_is_uploaded_and_over_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = JournalConfig { volume_bytes: 100_000, keep_bytes: 0, ..config(dir.path()) };
+    let journal = Journal::open(config.clone(), Board::new("test")).unwrap();
+    journal.serving().await;
+    for n in 0..200 {
+        keep(&journal, "mat", n * 100 + 1..=(n + 1) * 100).await;
+    }
+    journal.close().await;
+    let volumes = |dir: &Path| std::fs::read_dir(dir.join("log")).unwrap().count();
+    let before = volumes(dir.path());
+    assert!(before > 10, "{before}");
+    // Nothing is uploaded: nothing goes, although the limit is zero.
+    let journal = Journal::open(config.clone(), Board::new("test")).unwrap();
+    journal.serving().await;
+    assert_eq!(waiting(&journal), chips(1..=20_000));
+    join(&journal, "S", 1).await;
+    let mut next = 1;
+    let mut seen = BTreeSet::new();
+    while next <= 20_000 {
+        let batch = batch(&journal.pending("D", &decoders(), 500), next);
+        let (first, last) = (batch.items[0].num, batch.items.last().unwrap().num);
+        seen.extend(batch.items.iter().map(|item| item.chip.clone()));
+        journal.record(UploadEvent::Batch(batch)).await.unwrap();
+        accept(&journal, first, last).await;
+        next = last + 1;
+    }
+    assert_eq!(seen.len(), 20_000);
+    assert_eq!(volumes(dir.path()).cmp(&before), std::cmp::Ordering::Greater);
+    journal.close().await;
+    // At the next look (it comes with the start) everything settled is gone but the volume in use.
+    let journal = Journal::open(config.clone(), Board::new("test")).unwrap();
+    let gone = async {
+        while volumes(dir.path()) > 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("settled volumes go");
+    journal.close().await;
+    // What is left stands by itself, also without the queue.
+    std::fs::remove_dir_all(dir.path().join("queue")).unwrap();
+    let journal = open(dir.path()).await;
+    assert!(journal.pending("D", &decoders(), 10).is_empty());
+    assert_eq!((journal.device("D").sent, journal.device("D").next), (20_000, 20_001));
+    assert!(journal.held("mat").await.missing(None, Some(&Label::Number(1)), 1, 20_000).is_empty());
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_directory_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    let second = Journal::open(config(dir.path()), Board::new("test"));
+    assert!(matches!(second.map(|_| ()), Err(OpenError::InUse(_))));
+    journal.close().await;
+    assert!(journal.keep("mat", Timestamp::now(), vec![read(1)]).await.is_err());
+}
+
+#[tokio::test]
+async fn reads_of_many_decoders_kept_at_the_same_time_share_group_commits_without_mixing() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for decoder in 0..8 {
+        let journal = journal.clone();
+        tasks.spawn(async move {
+            let name = format!("mat-{decoder}");
+            let mut last = Seq(0);
+            for n in 1..=50 {
+                let seq = keep(&journal, &name, [n]).await;
+                assert!(seq > last);
+                last = seq;
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    for decoder in 0..8 {
+        let name: Box<str> = format!("mat-{decoder}").into();
+        let reads = journal.pending(&name, &[name.clone()], 1000).reads;
+        let got: Vec<String> = reads.into_iter().map(|read| read.chip.into()).collect();
+        assert_eq!(got, chips(1..=50));
+    }
+    assert_eq!(journal.backlog().0, 400);
+}
+
+#[tokio::test]
+async fn what_was_held_of_a_file_that_its_decoder_cleared_is_forgotten_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    keep(&journal, "mat", 1..=50).await;
+    let file = Some(Label::Number(1));
+    let cleared = Cleared { unit: None, file: file.clone(), text: "cleared".into() };
+    let frame = Framed { frame: Frame::Cleared(cleared), raw: Box::default() };
+    journal.keep("mat", Timestamp::now(), vec![frame]).await.unwrap();
+    keep(&journal, "mat", [3]).await;
+    for _ in 0..2 {
+        let held = journal.held("mat").await;
+        assert_eq!(held.missing(None, file.as_ref(), 1, 5), [(1, 2), (4, 5)]);
+        let copy = cut(dir.path());
+        let again = open(copy.path()).await;
+        assert_eq!(again.held("mat").await, held);
+        again.close().await;
+    }
+}

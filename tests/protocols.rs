@@ -1,0 +1,386 @@
+//! Every protocol in the registry against what decoders send, through the same mapping as the `decode` command:
+//! the sample vectors, the captures with their expected output, the recordings, and arbitrary bytes.
+//!
+//! * `tests/vectors/*.jsonl`: one frame per line with what it must decode to.
+//! * `tests/captures/NAME.capture`: a header (`# key: value` lines, then `---`), then raw bytes;
+//!   `NAME.expected.jsonl` is the output. After an intended change write it anew with `PASSBRIDGE_BLESS=1` and read
+//!   the difference.
+//! * Recordings are other people's files and not in this repository: they are looked for in `../shared/real`, or
+//!   where `PASSBRIDGE_SHARED` points to.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use passbridge::chip::Held;
+use passbridge::decode::{Decoder, Ended};
+use passbridge::escape::{escape, unescape};
+use passbridge::protocol::{self, Item, Output, REGISTRY, Settings};
+use proptest::prelude::*;
+use serde_json::Value;
+
+/// Sample files and the protocol each is for.
+const VECTORS: [(&str, &str); 4] =
+    [("ipico", "ipico"), ("macsha_one4all", "one4all"), ("mylaps_tcpip", "mylaps"), ("raceresult", "raceresult")];
+
+/// Noise that ends the way the protocol's frames do, so that no frame may suffer from it.
+fn noise(protocol: &str, settings: &Settings) -> &'static [u8] {
+    match (protocol, settings.get("dialect").map(String::as_str)) {
+        ("mylaps", _) => b"\x01\xfe?noise$",
+        ("one4all", Some("v2")) => b"\x01\xfe?noise|",
+        _ => b"\x01\xfe?noise\r\n",
+    }
+}
+
+fn tests_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+/// Gives its pieces one read at a time.
+struct Pieces<'a>(Vec<&'a [u8]>);
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let Some(piece) = self.0.first_mut() else { return Ok(0) };
+        let length = piece.read(buffer)?;
+        if piece.is_empty() {
+            self.0.remove(0);
+        }
+        Ok(length)
+    }
+}
+
+/// One call of `decode`.
+struct Setup {
+    protocol: String,
+    settings: Settings,
+    zone: TimeZone,
+    received: Timestamp,
+}
+
+impl Setup {
+    fn new(protocol: &str, settings: Settings) -> Self {
+        let received = "2026-07-26T08:00:00Z".parse().unwrap();
+        Self { protocol: protocol.to_owned(), settings, zone: TimeZone::UTC, received }
+    }
+
+    /// The output, a line per object.
+    fn lines(&self, pieces: Vec<&[u8]>) -> (Vec<String>, Ended) {
+        let spec = protocol::spec(&self.protocol).unwrap_or_else(|| panic!("no protocol {}", self.protocol));
+        let decoder = Decoder::new(spec, &self.settings, self.zone.clone()).unwrap().received_at(self.received);
+        let mut text = Vec::new();
+        let ended = decoder.run(Pieces(pieces), &mut text).unwrap();
+        let lines: Vec<String> = String::from_utf8(text).unwrap().lines().map(str::to_owned).collect();
+        assert_eq!(lines.len() as u64, ended.objects);
+        (lines, ended)
+    }
+
+    fn run(&self, pieces: Vec<&[u8]>) -> (Vec<Value>, Ended) {
+        let (lines, ended) = self.lines(pieces);
+        (lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect(), ended)
+    }
+
+    /// Whole, byte by byte, and after noise, which must cost one rejected frame and nothing else.
+    fn every_way(&self, bytes: &[u8]) -> [(&'static str, Vec<String>, Ended); 3] {
+        let (whole, ended) = self.lines(vec![bytes]);
+        let (single, ended_single) = self.lines(bytes.chunks(1).collect());
+        let (mut after, ended_after) = self.lines(vec![noise(&self.protocol, &self.settings), bytes]);
+        let first = after.remove(0);
+        assert!(first.contains(r#""kind":"rejected""#), "noise is kept as a rejected frame: {first}");
+        [("whole", whole, ended), ("byte by byte", single, ended_single), ("after noise", after, ended_after)]
+    }
+}
+
+const FIELDS: [&str; 15] = [
+    "chip",
+    "local",
+    "tod",
+    "day_offset",
+    "utc",
+    "seq",
+    "antenna",
+    "hits",
+    "rssi",
+    "replay",
+    "reader",
+    "device",
+    "unit",
+    "file",
+    "location",
+];
+
+/// Checks the fields that the sample names and `decode` prints. Null, false and absent are the same.
+fn same_fields(expect: &Value, got: &Value) -> Result<(), String> {
+    let normal = |value: &Value| if *value == Value::Bool(false) { Value::Null } else { value.clone() };
+    for field in FIELDS.into_iter().filter(|field| expect.get(field).is_some()) {
+        if normal(&expect[field]) != normal(&got[field]) {
+            return Err(format!("{field}: expected {}, got {} in {got}", expect[field], got[field]));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the output is what the sample says. `Info` may stand anywhere: it is not kept.
+fn agrees(expect: &Value, objects: &[Value], ended: Ended) -> Result<(), String> {
+    let of = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).collect::<Vec<_>>();
+    let (reads, markers, rejected) = (of("read"), of("marker"), of("rejected"));
+    let counts = |want: [usize; 3]| {
+        let got = [reads.len(), markers.len(), rejected.len()];
+        if got == want { Ok(()) } else { Err(format!("reads, markers, rejected: expected {want:?}, got {got:?}")) }
+    };
+    match expect["kind"].as_str().unwrap() {
+        "passing" => counts([1, 0, 0]).and_then(|()| same_fields(expect, reads[0])),
+        "trigger" => counts([0, 1, 0]).and_then(|()| same_fields(expect, markers[0])),
+        "error" => counts([0, 0, 1]).and_then(|()| match rejected[0]["reason"].as_str() {
+            Some(reason) if !reason.is_empty() => Ok(()),
+            _ => Err("no reason".into()),
+        }),
+        "marker" => {
+            let expected = expect["markers"].as_array().unwrap();
+            counts([0, expected.len(), 0])?;
+            expected.iter().zip(&markers).try_for_each(|(expected, got)| {
+                let named = expected["type"] == got["type"] && expected["name"] == got["name"];
+                let placed = got["location"] == expect["location"];
+                same_fields(expected, got)?;
+                if named && placed { Ok(()) } else { Err(format!("expected {expected}, got {got}")) }
+            })
+        }
+        "batch" => {
+            let expected = expect["records"].as_array().unwrap();
+            counts([expected.len(), 0, expect["bad"].as_u64().unwrap_or(0) as usize])?;
+            expected.iter().zip(&reads).try_for_each(|(expected, got)| {
+                same_fields(expected, got)?;
+                if got["location"] == expect["location"] { Ok(()) } else { Err(format!("location of {got}")) }
+            })
+        }
+        "partial" if ended.unfinished > 0 => counts([0, 0, 0]),
+        "partial" => Err("nothing was left over".into()),
+        "response" | "status" | "clock" | "end" | "keepalive" | "control" | "hello" | "ping" => counts([0, 0, 0]),
+        other => panic!("a kind of sample that is not checked: {other}"),
+    }
+}
+
+/// The sample's bytes.
+fn raw(sample: &Value) -> Vec<u8> {
+    sample["raw"].as_str().unwrap().as_bytes().to_vec()
+}
+
+/// `(protocol, options, sample)` of every line in `tests/vectors`.
+fn samples() -> Vec<(&'static str, Settings, Value)> {
+    let mut samples = Vec::new();
+    for entry in std::fs::read_dir(tests_dir().join("vectors")).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let (_, protocol) =
+            VECTORS.into_iter().find(|(file, _)| *file == stem).unwrap_or_else(|| panic!("{stem} is for no protocol"));
+        for line in std::fs::read_to_string(&path).unwrap().lines() {
+            let sample: Value = serde_json::from_str(line).unwrap();
+            let context = sample.get("ctx").and_then(Value::as_object).cloned().unwrap_or_default();
+            let settings = context.into_iter().map(|(key, value)| (key, value.as_str().unwrap().to_owned())).collect();
+            samples.push((protocol, settings, sample));
+        }
+    }
+    samples
+}
+
+#[test]
+fn every_sample_decodes_to_what_it_says_however_it_arrives() {
+    let mut wrong = String::new();
+    let mut seen = BTreeMap::<&str, usize>::new();
+    for (protocol, settings, sample) in samples() {
+        *seen.entry(protocol).or_default() += 1;
+        for (way, lines, ended) in Setup::new(protocol, settings.clone()).every_way(&raw(&sample)) {
+            let objects: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+            if let Err(error) = agrees(&sample["expect"], &objects, ended) {
+                writeln!(wrong, "{} {way}: {error}", sample["id"]).unwrap();
+            }
+        }
+    }
+    assert_eq!(wrong, "");
+    for spec in REGISTRY {
+        assert!(seen.get(spec.name).is_some_and(|&count| count >= 10), "no samples for {}", spec.name);
+    }
+}
+
+#[test]
+fn an_ipico_frame_is_recovered_from_noise_in_its_own_line() {
+    let samples: Vec<_> = samples().into_iter().filter(|(protocol, ..)| *protocol == "ipico").collect();
+    for (protocol, settings, sample) in samples {
+        let bytes = raw(&sample);
+        let (objects, ended) = Setup::new(protocol, settings).run(vec![b"\x01\xfeaa0005", &bytes]);
+        let (rejected, kept): (Vec<Value>, Vec<Value>) = objects.into_iter().partition(|o| o["kind"] == "rejected");
+        assert_eq!(rejected.len(), 1, "{}: noise and a bad frame are one rejected frame", sample["id"]);
+        if sample["expect"]["kind"] == "error" {
+            assert!(kept.is_empty());
+        } else {
+            agrees(&sample["expect"], &kept, ended).unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_capture_decodes_to_its_expected_output_however_it_arrives() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(tests_dir().join("captures")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "capture") {
+            continue;
+        }
+        seen += 1;
+        let content = std::fs::read(&path).unwrap();
+        let end = content.windows(5).position(|window| window == b"\n---\n").expect("a capture has a header");
+        let header = String::from_utf8(content[..end].to_vec()).unwrap();
+        let value = |key: &str| {
+            let line = header.lines().find_map(|line| line.strip_prefix(&format!("# {key}: ")));
+            line.unwrap_or_else(|| panic!("{}: no `{key}` in the header", path.display()))
+        };
+        for key in ["device", "firmware", "source", "date"] {
+            value(key);
+        }
+        let setup = Setup {
+            protocol: value("protocol").to_owned(),
+            settings: Settings::new(),
+            zone: TimeZone::get(value("timezone")).unwrap(),
+            received: value("received").parse().unwrap(),
+        };
+        let expected_path = path.with_extension("expected.jsonl");
+        for (way, lines, _) in setup.every_way(&content[end + 5..]) {
+            if std::env::var_os("PASSBRIDGE_BLESS").is_some() {
+                std::fs::write(&expected_path, lines.join("\n") + "\n").unwrap();
+            }
+            let expected = std::fs::read_to_string(&expected_path).unwrap();
+            assert_eq!(lines.join("\n") + "\n", expected, "{} {way}", path.display());
+        }
+    }
+    assert!(seen >= 2);
+}
+
+#[test]
+fn every_recording_decodes_to_its_digest() {
+    let recordings = [
+        ("ipico-elite-fs-ls-2018.log", "ipico", 1284, 273, "045e000bdf8d5391"),
+        ("one4all-20191212-090206.csv", "one4all", 1460, 435, "e129222c581044fa"),
+    ];
+    let shared = std::env::var_os("PASSBRIDGE_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    for (file, protocol, reads, chips, digest) in recordings {
+        let path = shared.join("real").join(file);
+        let Ok(bytes) = std::fs::read(&path) else {
+            eprintln!("skipped: {} is not there (PASSBRIDGE_SHARED names the directory)", path.display());
+            continue;
+        };
+        let setup = Setup::new(protocol, Settings::new());
+        let (objects, ended) = setup.run(vec![&bytes]);
+        assert_eq!((ended.objects, ended.unfinished), (reads, 0), "{file}: reads and nothing else");
+        let text = |object: &Value, field: &str| object[field].as_str().unwrap().to_owned();
+        let lines: Vec<String> =
+            objects.iter().map(|read| format!("{}\t{}", text(read, "chip"), text(read, "local"))).collect();
+        let distinct: std::collections::BTreeSet<String> = objects.iter().map(|read| text(read, "chip")).collect();
+        assert_eq!(distinct.len(), chips, "{file}: chips");
+        let sum = ring::digest::digest(&ring::digest::SHA256, lines.join("\n").as_bytes());
+        let hex: String = sum.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, digest, "{file}");
+        let (small, _) = setup.run(bytes.chunks(7).collect());
+        assert_eq!(small, objects, "{file} in small pieces");
+    }
+}
+
+#[test]
+fn the_raw_bytes_in_the_output_are_those_of_the_input() {
+    for (protocol, settings, sample) in samples() {
+        let bytes = raw(&sample);
+        for object in Setup::new(protocol, settings).run(vec![&bytes]).0 {
+            let shown = unescape(object["raw"].as_str().unwrap_or_default()).unwrap();
+            assert!(shown.is_empty() || escape(&bytes).contains(&escape(&shown)), "{}: {object}", sample["id"]);
+        }
+    }
+}
+
+#[test]
+fn megabytes_of_noise_put_out_no_more_than_they_put_in() {
+    let noise: Vec<u8> = (0..1 << 20).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for spec in REGISTRY {
+        for part in [&noise, &vec![b'x'; 1 << 20]] {
+            let mut protocol = (spec.make)(&Settings::new()).unwrap();
+            let (mut fed, mut got) = (0, 0);
+            for _ in 0..4 {
+                let mut out = Output::default();
+                protocol.feed(part, &mut out);
+                fed += part.len();
+                got += raw_bytes(&out);
+                assert!(got <= fed, "{}: more raw bytes came out than went in", spec.name);
+            }
+        }
+    }
+}
+
+fn raw_bytes(out: &Output) -> usize {
+    let raw = |item: &Item| if let Item::Frame(framed) = item { framed.raw.len() } else { 0 };
+    out.items.iter().map(raw).sum()
+}
+
+/// Bytes that look like the protocols' own often enough to get past the first check.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let known: Vec<Vec<u8>> = samples().iter().map(|(_, _, sample)| raw(sample)).collect();
+    let part = prop_oneof![
+        4 => proptest::sample::select(known.clone()),
+        2 => (proptest::sample::select(known), any::<proptest::sample::Index>(), any::<u8>()).prop_map(|(mut bytes, at, byte)| {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            bytes
+        }),
+        2 => proptest::collection::vec(any::<u8>(), 0..60),
+        2 => "[a-f0-9;@$|A-Z.:#=\r\n-]{0,60}".prop_map(String::into_bytes),
+        1 => (1usize..9000, any::<u8>()).prop_map(|(length, byte)| vec![byte; length]),
+    ];
+    proptest::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_protocol_panic_or_grow_and_cutting_them_changes_nothing(
+        bytes in bytes(),
+        cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..8),
+    ) {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).chain([0, bytes.len()]).collect();
+        cuts.sort_unstable();
+        for spec in REGISTRY {
+            let dialects: &[&str] = if spec.name == "one4all" { &["v3", "v2"] } else { &[""] };
+            for dialect in dialects {
+                let settings: Settings =
+                    if dialect.is_empty() { Settings::new() } else { [("dialect".into(), (*dialect).into())].into() };
+                let feed = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+                    let (mut protocol, mut out) = ((spec.make)(&settings).unwrap(), Output::default());
+                    pieces.for_each(|piece| protocol.feed(piece, &mut out));
+                    protocol.end(&mut out);
+                    out
+                };
+                let whole = feed(&mut [bytes.as_slice()].into_iter());
+                let cut = feed(&mut cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]));
+                prop_assert_eq!(&whole.items, &cut.items, "{} {}", spec.name, dialect);
+                prop_assert!(raw_bytes(&whole) <= bytes.len(), "{}", spec.name);
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_a_linked_protocol_panic_or_ask_without_end(bytes in bytes()) {
+        for spec in REGISTRY {
+            let (mut protocol, mut out) = ((spec.make)(&Settings::new()).unwrap(), Output::default());
+            protocol.connected(Held::default(), true, &mut out);
+            for (second, piece) in (0..).zip(bytes.chunks(97)) {
+                protocol.tick(Duration::from_secs(second * 7), &mut out);
+                protocol.feed(piece, &mut out);
+            }
+            protocol.end(&mut out);
+            let asked: usize =
+                out.items.iter().map(|item| if let Item::Reply(bytes) = item { bytes.len() } else { 0 }).sum();
+            prop_assert!(asked <= 10 * bytes.len() + 1000, "{}: asked {asked} bytes for {}", spec.name, bytes.len());
+        }
+    }
+}
