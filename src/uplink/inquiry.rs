@@ -57,16 +57,18 @@ impl Inquiry {
         Self { token, first, last, page: 1, highest: None, verdicts: BTreeMap::new(), before: None }
     }
 
+    /// The question is about this number.
+    pub(super) fn covers(&self, num: u64) -> bool {
+        num >= self.first && self.last.is_none_or(|last| num <= last)
+    }
+
     /// Takes in a page. `ours` are the passings it is judged by, in number order.
     pub(super) fn take(&mut self, page: &Page, ours: &[&Item]) -> Progress {
         let mark = (page.passings.len(), page.passings.first().cloned(), page.passings.last().cloned());
         let stuck = self.before.as_ref() == Some(&mark);
         self.before = Some(mark);
         for stored in &page.passings {
-            let Some(num) = stored.num.filter(|&num| num >= self.first && self.last.is_none_or(|last| num <= last))
-            else {
-                continue;
-            };
+            let Some(num) = stored.num.filter(|&num| self.covers(num)) else { continue };
             self.highest = self.highest.max(Some(num));
             let Ok(at) = ours.binary_search_by_key(&num, |item| item.num) else { continue };
             let verdict = if is_ours(stored, ours[at]) { Verdict::Ours } else { Verdict::Foreign(in_words(stored)) };

@@ -440,6 +440,13 @@ impl Machine {
         self.look.get_or_insert(Duration::ZERO);
     }
 
+    /// The session of the batch in flight takes no more.
+    fn close(&mut self) {
+        if self.work.as_mut().is_some_and(Work::close) {
+            self.question = None; // what was answered before the end is not final
+        }
+    }
+
     /// Everything open goes back, to be numbered anew.
     fn release(&mut self) {
         if let Some(work) = self.work.take() {
@@ -534,7 +541,9 @@ impl Machine {
 
     fn on_post_failed(&mut self, now: Duration, error: &CallError) {
         let part = std::mem::take(&mut self.posting);
-        let Some(work) = &mut self.work else { return };
+        if self.work.is_none() {
+            return;
+        }
         match error {
             CallError::NotSent(_) | CallError::TooMany { .. } => {
                 self.hold = now + self.post_retry.next(&mut self.rng, error.retry_after());
@@ -546,7 +555,7 @@ impl Machine {
             CallError::TooLarge { answer } => self.on_refused(now, 413, answer),
             CallError::BadRequest { status, answer } => self.on_refused(now, *status, answer),
             CallError::SessionGone { .. } if self.blind && self.mode == SessionMode::Create => {
-                work.close();
+                self.close();
                 self.active = Active::None;
             }
             CallError::SessionGone { .. } => self.resolve = true,
@@ -645,11 +654,11 @@ impl Machine {
                             tried again";
                 self.problems.insert("session_disputed", text.to_owned());
             }
-            // Without another session in its place, a poll alone does not end one: the next POST will tell.
             if same {
                 work.closing = false;
             } else if gone || token.is_some() {
-                work.close();
+                // Without another session in its place, a poll alone does not end one: the next POST will tell.
+                self.close();
             }
         }
         if self.joined.as_ref().map(|joined| &joined.token) != token.as_ref() {
@@ -669,9 +678,7 @@ impl Machine {
                 self.poll_at = now + jittered(POLL_REFUSED, POLL_JITTER, &mut self.rng);
                 if std::mem::take(&mut self.resolve) {
                     // The POST's word is all there is.
-                    if let Some(work) = &mut self.work {
-                        work.close();
-                    }
+                    self.close();
                     self.active = Active::None;
                 } else if self.active == Active::Unknown {
                     let own = self.joined.as_ref().map(|joined| joined.token.clone());
@@ -761,7 +768,7 @@ impl Machine {
             Err(error) => return self.on_question_failed(now, &error),
         };
         let ours = match (question.why, &self.work) {
-            (Why::Settle, Some(work)) => work.doubted(),
+            (Why::Settle, Some(work)) => work.doubted(&question.inquiry),
             _ => Vec::new(),
         };
         let progress = question.inquiry.take(&page, &ours);
@@ -854,7 +861,9 @@ impl Machine {
             self.problems.insert("number_taken", text);
             self.note_set_aside(settled.taken.len() as u64, &format!("number {num} was taken by another sender"));
             // The rest was never posted or is known not to be there: new numbers, above the other sender's.
-            self.release();
+            if self.work.as_ref().is_some_and(|work| !work.doubtful()) {
+                self.release();
+            }
         }
     }
 

@@ -128,7 +128,9 @@ impl Cloud {
     /// Opens a session; the active one closes.
     pub(super) fn open(&mut self) -> Box<str> {
         self.close();
-        let token: Box<str> = format!("SESSION-{}", (b'A' + (self.sessions.len() % 26) as u8) as char).into();
+        let n = self.sessions.len();
+        let letter = char::from(b'A' + u8::try_from(n % 26).unwrap());
+        let token: Box<str> = if n < 26 { format!("SESSION-{letter}") } else { format!("SESSION-{n}") }.into();
         self.sessions.push(Held { token: token.clone(), active: true, forgotten: false, rows: Vec::new() });
         token
     }
@@ -470,8 +472,10 @@ impl World {
             Action::AskActive => Some(Input::Active(cloud.active())),
             Action::AskSession { token } => Some(Input::Session(cloud.session(&token))),
             Action::AskHeld { token, first, last, page } => {
-                self.trace.push(format!("held {token} {first}-{} p{page}", last.unwrap_or(0)));
-                Some(Input::Held(cloud.held(&token, first, last, page)))
+                let answer = cloud.held(&token, first, last, page);
+                let found = answer.as_ref().map_or("failed".to_owned(), |page| page.passings.len().to_string());
+                self.trace.push(format!("held {token} {first}-{} p{page} {found}", last.unwrap_or(0)));
+                Some(Input::Held(answer))
             }
             Action::Create => Some(Input::Created(cloud.create())),
             Action::Post { token, items } => {
@@ -576,7 +580,12 @@ impl World {
         }
         for read in &self.store.reads {
             let times = seen.get(&*read.chip).copied().unwrap_or(0);
-            assert_eq!(times, 1, "{} is in the cloud or set aside {times} times; {:#?}", read.chip, self.trace);
+            let same = |row: &&Stored| row.chip.as_ref() == Some(&read.chip);
+            let sessions = self.cloud.sessions.iter();
+            let at: Vec<_> = sessions
+                .map(|held| (&held.token, held.rows.iter().filter(same).map(|row| row.num).collect::<Vec<_>>()))
+                .collect();
+            assert_eq!(times, 1, "{} is in the cloud or set aside {times} times, {at:?}; {:#?}", read.chip, self.trace);
         }
     }
 }

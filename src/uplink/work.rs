@@ -129,13 +129,16 @@ impl Work {
     }
 
     /// The session takes no more. What was posted is asked for once more, whatever was known: only now the answer is
-    /// final, for a POST that was still under way inside the cloud cannot be applied any more.
-    pub(super) fn close(&mut self) {
-        if !std::mem::replace(&mut self.closing, true) {
-            for (_, fate) in self.open.iter_mut().filter(|(_, fate)| *fate == Fate::Absent) {
-                *fate = Fate::Maybe;
-            }
+    /// final, for a POST that was still under way inside the cloud cannot be applied any more. True if this is new: a
+    /// question under way has to be put again.
+    pub(super) fn close(&mut self) -> bool {
+        if std::mem::replace(&mut self.closing, true) {
+            return false;
         }
+        for (_, fate) in self.open.iter_mut().filter(|(_, fate)| *fate == Fate::Absent) {
+            *fate = Fate::Maybe;
+        }
+        true
     }
 
     /// The question that settles all doubt; `None` when there is none.
@@ -146,8 +149,9 @@ impl Work {
     }
 
     /// The passings an inquiry is about, in number order.
-    pub(super) fn doubted(&self) -> Vec<&Item> {
-        self.open.iter().filter(|(_, fate)| *fate == Fate::Maybe).map(|(item, _)| item).collect()
+    pub(super) fn doubted(&self, inquiry: &Inquiry) -> Vec<&Item> {
+        let meant = |(item, fate): &&(Item, Fate)| *fate == Fate::Maybe && inquiry.covers(item.num);
+        self.open.iter().filter(meant).map(|(item, _)| item).collect()
     }
 
     /// The cloud holds the first `part` passings.
@@ -192,7 +196,7 @@ impl Work {
         Some(UploadEvent::Released { device: self.device, first, last })
     }
 
-    /// Draws the conclusions of an inquiry that has seen everything: no doubt is left.
+    /// Draws the conclusions of an inquiry that has seen everything: no doubt is left about what it asked for.
     pub(super) fn settle(&mut self, inquiry: &Inquiry) -> Settled {
         let mut settled = Settled::default();
         let mut run: Option<(u64, u64, u64)> = None;
@@ -202,20 +206,21 @@ impl Work {
             _ => None,
         };
         for (item, fate) in self.open.drain(..) {
+            let asked = fate == Fate::Maybe && inquiry.covers(item.num);
             let elsewhere = taken_up_to.is_some_and(|last| item.num <= last);
-            let duplicate = match (fate, inquiry.verdict(item.num)) {
-                (Fate::Maybe, Some(Verdict::Ours)) => 0,
+            let duplicate = match inquiry.verdict(item.num).filter(|_| asked) {
+                Some(Verdict::Ours) => 0,
                 // Counted as a duplicate, and its number is free: the cloud holds this detection under another one.
-                (Fate::Maybe, None) if elsewhere => 1,
-                (Fate::Maybe, Some(Verdict::Foreign(other))) => {
+                None if asked && elsewhere => 1,
+                Some(Verdict::Foreign(other)) => {
                     settled.end_run(&self.device, &mut run);
                     settled.events.push(taken(&self.device, item.num, other));
                     settled.taken.push(item.num);
                     continue;
                 }
-                (fate, _) => {
+                None => {
                     settled.end_run(&self.device, &mut run);
-                    left.push_back((item, if fate == Fate::Maybe { Fate::Absent } else { fate }));
+                    left.push_back((item, if asked { Fate::Absent } else { fate }));
                     continue;
                 }
             };
