@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -136,8 +135,7 @@ impl Daemon {
         }
         for (device, decoders) in devices {
             let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
-            let mapper = Mapper::new(config.passing.tag, bibs.clone(), zones, self.board.clone());
-            let mapper = Mutex::new(mapper);
+            let mut mapper = Mapper::new(config.passing.tag, bibs.clone(), zones, self.board.clone());
             let uplink = UplinkConfig {
                 device: device.into(),
                 decoders,
@@ -145,10 +143,7 @@ impl Daemon {
                 session: cloud.session,
                 upload: config.upload,
             };
-            let fields = move |read: &_| {
-                let fields = mapper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).fields(read);
-                uplink::Fields { time_ms: fields.time_ms, bib: fields.bib, chip: fields.chip }
-            };
+            let fields = move |read: &_| mapper.fields(read);
             let (client, journal) = (client.clone(), self.journal.clone());
             let run = uplink::run(uplink, client, journal, self.board.clone(), fields, self.stop.clone());
             let name = format!("uplink of device {device}");

@@ -20,6 +20,7 @@ pub mod link;
 pub mod logging;
 pub mod passing;
 pub mod protocol;
+mod retry;
 pub mod rufus;
 pub mod service;
 pub mod sim;
