@@ -8,7 +8,7 @@
 //! * One process per data directory.
 //!
 //! What it hides: [`log`] (volumes of text lines, group commit, what to do with a torn end), [`entry`] (a line),
-//! [`state`] (the fold: cursors, numbers, repeats, dead time), [`queue`] (sled, nothing else knows it), and two threads:
+//! `state` (the fold: cursors, numbers, repeats, dead time), `queue` (sled, nothing else knows it), and two threads:
 //! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes.
 //!
 //! Rejected:

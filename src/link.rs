@@ -7,7 +7,7 @@
 //! * **Seen.** A decoder that does not answer, or answers with silence, is never called connected.
 //! * **Alone.** Decoders share nothing but the journal and the board.
 //! * **Bounded.** Bytes in the receive buffer, connections, replies and rejected frames have limits; they stand in
-//!   [`Limits`], [`CONNECTIONS`] and the files below.
+//!   `Limits`, [`CONNECTIONS`] and the files below.
 //!
 //! What it hides: `port` opens wires, `connection` carries one, `intake` is the receive buffer between all connections
 //! of a decoder and the journal.
