@@ -491,6 +491,13 @@ impl Journal {
         (waiting, oldest)
     }
 
+    /// Decoders with reads that no batch covers.
+    pub fn decoders_waiting(&self) -> Vec<Box<str>> {
+        let core = self.shared.lock();
+        let waiting = core.state.decoders.iter().filter(|(_, fold)| fold.last > fold.cursor);
+        waiting.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Changes whenever something was kept or recorded; the value is the durable head.
     pub fn changed(&self) -> watch::Receiver<Seq> {
         self.shared.changed.subscribe()
