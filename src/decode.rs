@@ -81,6 +81,8 @@ impl Decoder {
             self.protocol.feed(&chunk[..length], &mut out);
             self.write(&mut out, &mut output, &mut ended).map_err(DecodeError::Output)?;
         }
+        // What is piped in here ends where its sender ended it: a last line without a line end is a whole one.
+        self.protocol.feed(b"\r\n", &mut out);
         self.protocol.end(&mut out);
         self.write(&mut out, &mut output, &mut ended).map_err(DecodeError::Output)?;
         Ok(ended)

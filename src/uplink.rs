@@ -64,7 +64,7 @@ use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, Durable, Item, Journal, JournalError, Pending, PendingRead, UploadEvent};
 use crate::passing::Fields;
 use crate::rufus::{CallError, Client, Inserted, Passing};
-use crate::status::{Board, SessionStatus};
+use crate::status::{Board, SessionStatus, UploadState};
 use machine::{Action, Input, Machine, Report};
 
 /// How long a POST may still take when the process is stopping.
@@ -303,6 +303,19 @@ impl Display<'_> {
         }
         for (code, text) in report.problems.iter().filter(|(code, text)| before.problems.get(*code) != Some(*text)) {
             self.board.raise(code, device, text.clone());
+        }
+        if report.state != before.state || report.session != before.session {
+            let session = report.session.as_ref().map_or_else(
+                || "none".to_owned(),
+                |(token, alias)| alias.as_deref().map_or_else(|| tail(token), str::to_owned),
+            );
+            let error = report.last_error.as_deref().unwrap_or("");
+            match (before.state, report.state) {
+                // Coming and going with every batch: only of interest when looked for.
+                (UploadState::Idle, UploadState::Sending) | (UploadState::Sending, UploadState::Idle)
+                    if report.session == before.session => {}
+                _ => tracing::info!(device, session, error, "upload: {}", report.state.in_words()),
+            }
         }
         self.board.upload(device, |upload| {
             upload.state = report.state;
