@@ -26,7 +26,8 @@ const POLL_SOME: Duration = Duration::from_secs(20);
 const POLL_REFUSED: Duration = Duration::from_secs(180);
 /// Jitter of the three above.
 const POLL_JITTER: f64 = 0.2;
-/// Least time between a POST with an unknown outcome (or the start) and the question what became of it.
+/// Least time between a POST with an unknown outcome (or the start) and the question what became of it; `retry_max`,
+/// where that is less.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Least time between two looks into the journal while reads trickle in.
 const LOOK_GAP: Duration = Duration::from_millis(20);
@@ -230,7 +231,7 @@ impl Machine {
         let joined = recorded.clone().map(|(token, next)| Joined { token, next, checked: false });
         let work = state.in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
             // Nobody knows how far the process before got with it.
-            Work::new(device, &flight.batch.session, flight.open, Fate::Maybe, SETTLE)
+            Work::new(device, &flight.batch.session, flight.open, Fate::Maybe, SETTLE.min(upload.retry_max))
         });
         Self {
             device: device.into(),
@@ -570,7 +571,7 @@ impl Machine {
         self.complain(true, error);
         let Some(work) = &mut self.work else { return };
         work.doubt(part);
-        work.ask_at = now + wait.max(SETTLE);
+        work.ask_at = now + wait.max(SETTLE.min(self.upload.retry_max));
         let timeout = |why: &Doubt| matches!(why, Doubt::Timeout | Doubt::Server { status: 504, .. });
         // A failure again and again may be one of size, too.
         if matches!(error, CallError::Unknown { why, .. } if timeout(why) || self.trouble_row > 1) {
