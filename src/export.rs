@@ -216,13 +216,13 @@ pub fn export(
     out: &mut impl Write,
 ) -> Result<Summary, ExportError> {
     let mut standings = Standings::default();
-    let mut summary = Summary::default();
-    summary.damaged = for_each(data_dir, query.durable, |entry| {
+    let damaged = for_each(data_dir, query.durable, |entry| {
         if let Body::Upload(event) = &entry.body {
             standings.apply(event);
         }
         Ok(())
     })?;
+    let mut summary = Summary { frames: 0, damaged };
     let mut table = (format == Format::Csv).then(|| csv::WriterBuilder::new().from_writer(Vec::new()));
     if let Some(table) = &mut table {
         write_header(table)?;

@@ -46,7 +46,6 @@ mod inquiry;
 pub mod machine;
 #[cfg(test)]
 mod model;
-mod retry;
 mod sizing;
 #[cfg(test)]
 mod tests;
@@ -65,6 +64,7 @@ use tokio_util::sync::CancellationToken;
 use crate::chip::Seq;
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, Durable, Item, Journal, JournalError, Pending, PendingRead, UploadEvent};
+use crate::passing::Fields;
 use crate::rufus::{CallError, Client, Inserted, Passing};
 use crate::status::{Board, SessionStatus};
 use machine::{Action, Input, Machine, Report};
@@ -87,17 +87,6 @@ pub struct UplinkConfig {
     pub session: SessionMode,
     /// Sizes and times.
     pub upload: UploadConfig,
-}
-
-/// What a read becomes in the cloud, fixed when its batch is formed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fields {
-    /// UTC milliseconds since 1970.
-    pub time_ms: i64,
-    /// Bib; where it is empty the chip code is sent.
-    pub bib: Box<str>,
-    /// Chip code.
-    pub chip: Box<str>,
 }
 
 /// Why an uplink ended without being stopped. The process should end too.
@@ -127,7 +116,7 @@ pub async fn run<F>(
     stop: CancellationToken,
 ) -> Result<(), UplinkError>
 where
-    F: Fn(&PendingRead) -> Fields + Send,
+    F: FnMut(&PendingRead) -> Fields + Send,
 {
     board.upload(&config.device, |_| {}); // shown from the start
     tokio::select! {
@@ -159,7 +148,7 @@ struct Driver<'a, F> {
     start: Instant,
 }
 
-impl<F: Fn(&PendingRead) -> Fields + Send> Driver<'_, F> {
+impl<F: FnMut(&PendingRead) -> Fields + Send> Driver<'_, F> {
     async fn run(&mut self, journal: &Journal) -> Result<(), JournalError> {
         let mut changed = journal.changed();
         loop {
@@ -185,7 +174,7 @@ impl<F: Fn(&PendingRead) -> Fields + Send> Driver<'_, F> {
                 Action::Form { token, next, limit } => {
                     changed.borrow_and_update();
                     let pending = journal.pending(&self.config.device, &self.config.decoders, limit);
-                    Input::Formed(form(&self.config, &token, next, pending, &self.fields))
+                    Input::Formed(form(&self.config, &token, next, pending, &mut self.fields))
                 }
                 call => match self.call(call).await {
                     Some(input) => input,
@@ -245,14 +234,14 @@ fn form(
     token: &str,
     next: u64,
     pending: Pending,
-    fields: &impl Fn(&PendingRead) -> Fields,
+    fields: &mut impl FnMut(&PendingRead) -> Fields,
 ) -> Option<Batch> {
     if pending.is_empty() {
         return None;
     }
     let returned = pending.returned.into_iter().map(|item| (item.seq, item.time_ms, item.bib, item.chip));
     let reads = pending.reads.iter().map(|read| {
-        let Fields { time_ms, bib, chip } = fields(read);
+        let Fields { time_ms, bib, chip, doubt: _ } = fields(read);
         (read.seq, time_ms, if bib.is_empty() { chip.clone() } else { bib }, chip)
     });
     let items = returned

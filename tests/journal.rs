@@ -430,7 +430,7 @@ async fn reads_of_many_decoders_kept_at_the_same_time_share_group_commits_withou
     }
     for decoder in 0..8 {
         let name: Box<str> = format!("mat-{decoder}").into();
-        let reads = journal.pending(&name, &[name.clone()], 1000).reads;
+        let reads = journal.pending(&name, std::slice::from_ref(&name), 1000).reads;
         let got: Vec<String> = reads.into_iter().map(|read| read.chip.into()).collect();
         assert_eq!(got, chips(1..=50));
     }

@@ -12,11 +12,12 @@ use jiff::Timestamp;
 use passbridge::chip::{ChipRead, Stamp};
 use passbridge::config::{SessionMode, UploadConfig};
 use passbridge::journal::{Journal, JournalConfig, PendingRead};
+use passbridge::passing::Fields;
 use passbridge::protocol::{Frame, Framed};
 use passbridge::rufus::{Client, ClientConfig, KeyHeader, install_tls};
 use passbridge::sim::cloud::{Answer, Chance, DEVICE, Dedup, Fault, Generation, KEY, On, SimCloud, SimCloudConfig};
 use passbridge::status::{Board, UploadState};
-use passbridge::uplink::{self, Fields, UplinkConfig, UplinkError};
+use passbridge::uplink::{self, UplinkConfig, UplinkError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -49,7 +50,7 @@ async fn journal(dir: &Path, board: &Board) -> Journal {
 
 fn fields(read: &PendingRead) -> Fields {
     let Stamp::Utc(time) = read.stamp else { unreachable!("the rig keeps no other stamps") };
-    Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() }
+    Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone(), doubt: None }
 }
 
 impl Rig {

@@ -7,7 +7,7 @@
 //! sled's measured weaknesses, and what guards against each:
 //! * `flush` is no barrier: every checkpoint calls it and then `fdatasync` on sled's `db` file. Its own flusher
 //!   thread is off. `conf` and the directories are synced once after opening.
-//! * A torn page can make `open` panic, a bit flip can go unseen: opened under `catch_unwind`; every value has its
+//! * A torn page can make it panic, a bit flip can go unseen: every call runs under `catch_unwind`; every value has its
 //!   own CRC, and all are read once at opening.
 //! * A kill while `open` writes its snapshot bricks the directory until `snap.*.generating` is deleted: deleted first.
 //! * Memory and space creep in a FIFO: nothing is deleted one by one. A directory holds one span of the journal and is
@@ -102,6 +102,10 @@ pub struct Queue {
 impl Queue {
     /// Opens what is in `dir`. `Ok(None)`: there is nothing. The state is as of its `followed`.
     pub fn open(dir: &Path) -> Result<Option<(Self, State)>, Broken> {
+        guarded(|| Self::open_spans(dir))
+    }
+
+    fn open_spans(dir: &Path) -> Result<Option<(Self, State)>, Broken> {
         std::fs::create_dir_all(dir)?;
         let mut firsts = Vec::new();
         for entry in std::fs::read_dir(dir)? {
@@ -162,6 +166,15 @@ impl Queue {
 
     /// Makes `reads` and the state durable. `state_json` is the state as of its `followed`, which covers `reads`.
     pub fn checkpoint(&mut self, reads: &[Waiting], state_json: &str, identities: &[Identities]) -> Result<(), Broken> {
+        guarded(|| self.write_checkpoint(reads, state_json, identities))
+    }
+
+    fn write_checkpoint(
+        &mut self,
+        reads: &[Waiting],
+        state_json: &str,
+        identities: &[Identities],
+    ) -> Result<(), Broken> {
         let Some(span) = self.spans.last_mut() else { return Ok(()) };
         let db = span.db.clone();
         let mut commit = Commit { db: &db, batch: sled::Batch::default(), bytes: 0 };
@@ -222,6 +235,11 @@ impl Queue {
         self.spans = kept;
         Ok(())
     }
+}
+
+/// Runs something of sled. What it leaves behind after a panic is not used again: the queue is rebuilt.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Broken::Corrupt("sled panicked".into())))
 }
 
 fn note_last(span: &mut Arc<Span>, reads: &[Waiting]) {
@@ -422,8 +440,7 @@ impl Span {
             }
         }
         let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        let db = opened.map_err(|_| Broken::Corrupt("opening it panicked".into()))??;
+        let db = guarded(|| Ok(config.open()?))?;
         let file = File::open(path.join("db"))?;
         for made in [path.join("blobs"), path.clone(), dir.to_path_buf()] {
             if made.is_dir() {
@@ -479,6 +496,10 @@ impl Span {
 
     /// The reads of the first block that has one after `after`, those only; empty: there is none in this span.
     pub fn reads_after(&self, after: u64) -> Result<Vec<Waiting>, Broken> {
+        guarded(|| self.find_reads(after))
+    }
+
+    fn find_reads(&self, after: u64) -> Result<Vec<Waiting>, Broken> {
         let before = self.db.range(block_key(0)..=block_key(after)).next_back();
         let following = self.db.range(block_key(after.saturating_add(1))..=block_key(u64::MAX));
         for pair in before.into_iter().chain(following) {

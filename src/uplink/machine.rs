@@ -15,13 +15,15 @@ use std::time::Duration;
 
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, DeviceState, Item, UploadEvent};
+use crate::retry::Retry;
 use crate::rufus::{CallError, Inserted, Page, Session};
 use crate::status::UploadState;
 use crate::uplink::inquiry::Inquiry;
-use crate::uplink::retry::Retry;
 use crate::uplink::sizing::Sizing;
 use crate::uplink::work::{Fate, Work};
 
+/// First wait before something that failed is tried again.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Between two looks for a session while there is none.
 const POLL_NONE: Duration = Duration::from_secs(10);
 /// Between two looks whether the session is still the active one.
@@ -245,8 +247,8 @@ impl Machine {
             upload,
             rng: fastrand::Rng::with_seed(seed),
             sizing: Sizing::new(upload.batch_max.min(BATCH_LIMIT)),
-            post_retry: Retry::new(upload.retry_max),
-            ask_retry: Retry::new(upload.retry_max),
+            post_retry: Retry::new(RETRY_FIRST, upload.retry_max),
+            ask_retry: Retry::new(RETRY_FIRST, upload.retry_max),
             records: VecDeque::new(),
             active: Active::Unknown,
             joined,

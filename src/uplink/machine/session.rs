@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Active, Machine, POLL_JITTER, POLL_NONE, POLL_REFUSED, POLL_SOME, Refused, SETTLE, Why};
 use crate::config::SessionMode;
+use crate::retry::jittered;
 use crate::rufus::{CallError, Session};
-use crate::uplink::retry::jittered;
 
 impl Machine {
     pub(super) fn on_active(&mut self, now: Duration, found: Option<Session>) {
