@@ -10,9 +10,11 @@
 //!    detects duplicates (it counted some; the mere field proves nothing) gets the same passings again without asking.
 //!    A batch found in flight at the start is unknown as a whole.
 //! 3. **Renumbered only what is known not to be there**: never posted, or asked for since. When the session closes, the
-//!    old one (closed, still readable) is asked about the doubtful ones before the rest is released for the next
-//!    session. A session counts as closed when a POST says so *and* the active one is another or none, or when another
-//!    is active (a device has one). If the cloud does not know the old session at all, it holds nothing of it.
+//!    old one (closed, still readable) is asked about everything that was ever posted and not confirmed, once more and
+//!    after the end: only then the answer is final. The rest is released for the next session. A session counts as
+//!    closed when a POST says so *and* the active one is another or none, or when another is active (a device has one).
+//!    If the cloud does not know the old session at all, it holds nothing of it. One is created only where the
+//!    configuration says so, and only after two answers in a row that there is none: a new one closes the running one.
 //! 4. **A refused passing waits for nobody and nobody for it.** 400 halves the part until the refused one stands alone;
 //!    it is set aside with the answer. One whose fate was unknown is first asked for: it may be refused *because* it
 //!    arrived. After five single refusals in a row without a success in between, every further one waits for a growing

@@ -71,6 +71,8 @@ pub(super) struct Cloud {
     pub(super) may_write: bool,
     pub(super) script: VecDeque<(On, Fault)>,
     pub(super) chance: Option<(fastrand::Rng, f64)>,
+    /// So many times the cloud says that there is no active session although there is one.
+    pub(super) hide_active: u32,
     late: Vec<(usize, Box<str>, Vec<Item>)>,
 }
 
@@ -122,6 +124,7 @@ impl Cloud {
             may_write: true,
             script: VecDeque::new(),
             chance: None,
+            hide_active: 0,
             late: Vec::new(),
         }
     }
@@ -197,6 +200,10 @@ impl Cloud {
         }
         if !self.may_read {
             return Err(forbidden());
+        }
+        if self.hide_active > 0 {
+            self.hide_active -= 1;
+            return Ok(None);
         }
         Ok(self.sessions.iter().find(|session| session.active).map(in_answer))
     }
