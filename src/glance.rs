@@ -148,6 +148,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::UploadState;
     use crate::status::{Board, LastRead};
 
     #[test]
