@@ -270,6 +270,7 @@ mod tests {
         fn feed(&mut self, bytes: &[u8], out: &mut Output) {
             match bytes {
                 b"reply only" => {}
+                b"\r\n" => return, // the end of the input
                 b"info" => out.frame(Frame::Info(Info::Clock("12:00:00".parse().unwrap())), b"C\x01"),
                 _ => {
                     let mut read = ChipRead::new("A\"é", "02:30:00.5".parse().unwrap());
