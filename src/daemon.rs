@@ -64,6 +64,7 @@ impl Daemon {
         let mut ports = Vec::new();
         for decoder in &config.decoders {
             let port = link::bind(decoder).await.map_err(|error| Failure::config(error.to_string()))?;
+            link::announce(decoder, &board);
             ports.push((decoder.clone(), port));
         }
         let web = match config.status.listen {
@@ -137,6 +138,7 @@ impl Daemon {
             }
         }
         for (device, decoders) in devices {
+            self.board.upload(device, |_| {}); // shown from the start
             let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
             let mut mapper = Mapper::new(config.passing.tag, bibs.clone(), zones, self.board.clone());
             let uplink = UplinkConfig {
@@ -254,8 +256,10 @@ async fn chores(
             return Err(Failure::io("a thread of the journal ended; see the log above"));
         }
         let (pending, oldest) = journal.backlog();
+        let quarantined = journal.quarantined();
         board.journal(|journal| {
             journal.pending = pending;
+            journal.quarantined = quarantined;
             journal.oldest_pending_s =
                 oldest.map(|since| (Timestamp::now().as_second() - since.as_second()).max(0) as u64);
         });

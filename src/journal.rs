@@ -498,6 +498,12 @@ impl Journal {
         waiting.map(|(name, _)| name.clone()).collect()
     }
 
+    /// Passings set aside, ever, over all devices.
+    pub fn quarantined(&self) -> u64 {
+        let core = self.shared.lock();
+        core.state.devices.keys().map(|device| core.state.device(device).quarantined).sum()
+    }
+
     /// Changes whenever something was kept or recorded; the value is the durable head.
     pub fn changed(&self) -> watch::Receiver<Seq> {
         self.shared.changed.subscribe()

@@ -167,6 +167,15 @@ pub async fn reach(address: &Address) -> io::Result<()> {
     port::dial(address).await.map(drop)
 }
 
+/// Gives a decoder its place on the board. Links start at once and side by side: who wants the decoders in the order of
+/// the configuration, and all of them there from the start, announces them first.
+pub fn announce(config: &DecoderConfig, board: &Board) {
+    board.decoder(&config.name, |status| {
+        status.protocol = config.protocol.name.to_owned();
+        status.address = port::place(&config.address);
+    });
+}
+
 /// Runs a decoder's link until `stop`, or until the journal is gone. Reports to `board` under the decoder's name.
 ///
 /// After `stop` it reads no more, keeps what was received and writes the replies that become due, within 5 s.
@@ -262,11 +271,8 @@ struct Presence {
 
 impl Decoder {
     fn new(limits: Limits, config: DecoderConfig, board: Board) -> Self {
+        announce(&config, &board);
         let place = port::place(&config.address);
-        board.decoder(&config.name, |status| {
-            status.protocol = config.protocol.name.to_owned();
-            status.address.clone_from(&place);
-        });
         Self {
             intake: Intake::new(&config.name, config.protocol.resends, limits.buffer, board.clone()),
             name: config.name,
