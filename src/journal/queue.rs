@@ -121,22 +121,18 @@ impl Queue {
             spans.push(Span::open(dir, first)?);
         }
         while let Some(newest) = spans.last() {
-            let Some((generation, mut state)) = newest.load_state()? else {
+            let Some((Head { generation, identities: written, .. }, mut state)) = newest.load_state()? else {
                 // Begun, but its first checkpoint did not come to an end: the span before holds the state.
                 if let Some(unfinished) = spans.pop() {
                     unfinished.remove()?;
                 }
                 continue;
             };
-            let mut written = BTreeMap::new();
-            let names: Vec<Box<str>> = state.decoders.keys().cloned().collect();
-            for decoder in names {
-                let (identities, end) = newest.load_identities(&decoder)?;
+            for (decoder, identities) in newest.load_identities(&written)? {
                 state.adopt(&decoder, identities);
-                if let Some(fold) = state.decoders.get_mut(&decoder) {
-                    fold.recent.added = end;
-                }
-                written.insert(decoder, end);
+            }
+            for (decoder, fold) in &mut state.decoders {
+                fold.recent.added = written.get(decoder).copied().unwrap_or(0);
             }
             let mut checked = Vec::new();
             for span in spans {
@@ -198,7 +194,8 @@ impl Queue {
         }
         // Everything above is harmless until the head names the generation, which is one value in one commit.
         commit.flush()?;
-        commit.put(b"head".to_vec(), &postcard_bytes(&Head { generation, parts: count })?)?;
+        let head = Head { generation, parts: count, identities: self.written.clone() };
+        commit.put(b"head".to_vec(), &postcard_bytes(&head)?)?;
         for at in 0..commit.count_parts(self.generation)? {
             commit.batch.remove(part_key(self.generation, at));
         }
@@ -306,6 +303,8 @@ impl Commit<'_> {
 struct Head {
     generation: u64,
     parts: u32,
+    /// How many identities of each decoder belong to this state; those beyond are of a checkpoint that did not end.
+    identities: BTreeMap<Box<str>, u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -451,7 +450,7 @@ impl Span {
         Ok(Self { first, path, db, file, last: BTreeMap::new() })
     }
 
-    fn load_state(&self) -> Result<Option<(u64, State)>, Broken> {
+    fn load_state(&self) -> Result<Option<(Head, State)>, Broken> {
         let Some(head) = self.db.get("head")? else { return Ok(None) };
         let head: Head = unseal(&head)?;
         let mut json = Vec::new();
@@ -460,22 +459,32 @@ impl Span {
             json.extend_from_slice(unsealed(&part.ok_or(Broken::Corrupt("a part of the state is missing".into()))?)?);
         }
         let state = serde_json::from_slice(&json).map_err(|error| Broken::Corrupt(format!("the state: {error}")))?;
-        Ok(Some((head.generation, state)))
+        Ok(Some((head, state)))
     }
 
-    fn load_identities(&self, decoder: &str) -> Result<(Vec<u64>, u64), Broken> {
-        let prefix = identity_prefix(decoder);
-        let mut identities = Vec::new();
-        let mut end = 0;
-        for pair in self.db.scan_prefix(&prefix) {
+    /// The identities that belong to the state, `ends` of each decoder. Those beyond are of a checkpoint that did not end
+    /// and are removed: with them, the replay would take the reads it follows for repeats, and never send them.
+    fn load_identities(&self, ends: &BTreeMap<Box<str>, u64>) -> Result<BTreeMap<Box<str>, Vec<u64>>, Broken> {
+        let mut identities: BTreeMap<Box<str>, Vec<u64>> = BTreeMap::new();
+        let mut known: BTreeMap<Box<str>, u64> = BTreeMap::new();
+        for pair in self.db.scan_prefix(b"i") {
             let (key, value) = pair?;
-            let from = key.get(prefix.len()..).and_then(|at| at.try_into().ok()).map(u64::from_be_bytes);
-            let from = from.ok_or(Broken::Corrupt("an identity key is malformed".into()))?;
+            let place = key.get(1..).and_then(|key| key.split_last_chunk::<8>());
+            let place = place.and_then(|(name, from)| Some((str::from_utf8(name.strip_suffix(b"\0")?).ok()?, from)));
+            let (decoder, from) = place.ok_or(Broken::Corrupt("an identity key is malformed".into()))?;
+            let from = u64::from_be_bytes(*from);
+            if ends.get(decoder).is_none_or(|end| from >= *end) {
+                self.db.remove(&key)?;
+                continue;
+            }
             let (chunks, _) = unsealed(&value)?.as_chunks::<8>();
-            identities.extend(chunks.iter().map(|bytes| u64::from_le_bytes(*bytes)));
-            end = from + chunks.len() as u64;
+            identities.entry(decoder.into()).or_default().extend(chunks.iter().map(|bytes| u64::from_le_bytes(*bytes)));
+            known.insert(decoder.into(), from + chunks.len() as u64);
         }
-        Ok((identities, end))
+        if known != *ends {
+            return Err(Broken::Corrupt("identities of reads are missing".into()));
+        }
+        Ok(identities)
     }
 
     /// Reads every block once; blocks beyond the state are of a checkpoint that did not end and are removed.
@@ -522,5 +531,39 @@ impl Span {
         std::fs::rename(&self.path, &gone)?;
         std::fs::remove_dir_all(&gone)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::state::DecoderFold;
+
+    #[test]
+    fn what_a_checkpoint_wrote_before_the_process_was_killed_in_it_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let identities = |decoder: &str, from: u64, to: u64| Identities {
+            decoder: decoder.into(),
+            added: to,
+            remembered: to,
+            fresh: (from..to).collect(),
+        };
+        let mut state = State { followed: 10, ..State::default() };
+        state.decoders.insert("mat".into(), DecoderFold::default());
+        let json = serde_json::to_string(&state).unwrap();
+        let mut queue = Queue::create(dir.path(), 0).unwrap();
+        queue.checkpoint(&[], &json, &[identities("mat", 0, 10)]).unwrap();
+        let head = queue.spans[0].db.get("head").unwrap().unwrap();
+        queue.checkpoint(&[], &json, &[identities("mat", 10, 30), identities("new", 0, 5)]).unwrap();
+        // The kill came before the head; the parts of the state it names are there still.
+        queue.spans[0].db.insert("head", head).unwrap();
+        let part = queue.spans[0].db.get(part_key(2, 0)).unwrap().unwrap();
+        queue.spans[0].db.insert(part_key(1, 0), part).unwrap();
+        drop(queue);
+        let (queue, state) = Queue::open(dir.path()).unwrap().unwrap();
+        let recent = &state.decoders["mat"].recent;
+        assert_eq!(recent.newest(100).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert_eq!((recent.added, queue.written().get("mat"), queue.written().get("new")), (10, Some(&10), None));
+        assert_eq!(queue.spans[0].db.scan_prefix(b"i").count(), 1, "nothing of it stays");
     }
 }
