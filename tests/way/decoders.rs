@@ -120,7 +120,8 @@ async fn a_capture_with_damaged_frames_goes_the_whole_way_and_its_good_reads_arr
     links(&sim, 1).await;
     sim.push(count);
     let reads = sim.reads();
-    let different: std::collections::BTreeSet<_> = reads.iter().map(|read| (&read.chip, read.stamp.to_string())).collect();
+    let different: std::collections::BTreeSet<_> =
+        reads.iter().map(|read| (&read.chip, read.stamp.to_string())).collect();
     assert!(different.len() > 5, "the capture has reads");
     way.arrive(different.len(), &daemon).await;
     let chips = |list: Vec<String>| {

@@ -153,8 +153,19 @@ async fn what_the_dead_time_suppresses_stays_in_the_journal_marked_and_every_fie
         let mut keys: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
         let mut expected = [
-            "seq", "decoder", "kind", "chip", "time", "decoder_time", "received", "antenna", "rssi", "hits", "position",
-            "raw", "upload",
+            "seq",
+            "decoder",
+            "kind",
+            "chip",
+            "time",
+            "decoder_time",
+            "received",
+            "antenna",
+            "rssi",
+            "hits",
+            "position",
+            "raw",
+            "upload",
         ];
         expected.sort_unstable();
         assert_eq!(keys, expected);
@@ -189,7 +200,9 @@ async fn the_table_of_an_export_says_what_the_objects_say() {
         other => other.to_string(),
     };
     for (record, row) in records.iter().zip(&rows) {
-        for key in ["seq", "decoder", "kind", "chip", "time", "decoder_time", "antenna", "rssi", "hits", "position", "raw"] {
+        for key in
+            ["seq", "decoder", "kind", "chip", "time", "decoder_time", "antenna", "rssi", "hits", "position", "raw"]
+        {
             assert_eq!(record[key], plain(&row[key]), "{key}");
         }
         assert_eq!(record["upload_state"], plain(&row["upload"]["state"]));
@@ -218,7 +231,8 @@ async fn the_backup_file_has_the_form_of_a_cloudboxs() {
     assert!(text.ends_with("\r\n"));
     let rows = objects(&text);
     assert_eq!(rows.len(), 7);
-    let known = ["epc", "timestamp", "seenCount", "antenna", "rssi", "passingNumber", "tagStr", "latitude", "longitude"];
+    let known =
+        ["epc", "timestamp", "seenCount", "antenna", "rssi", "passingNumber", "tagStr", "latitude", "longitude"];
     for (row, number) in rows.iter().zip(1..) {
         assert!(row.as_object().unwrap().keys().all(|key| known.contains(&key.as_str())), "{row}");
         assert_eq!(row["passingNumber"], number);
