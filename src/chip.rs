@@ -208,7 +208,7 @@ impl Held {
     /// Most files remembered per decoder; the one untouched longest goes first.
     pub const FILES: usize = 64;
     /// Most separate ranges remembered per file; the lowest goes first.
-    pub const RANGES: usize = 4096;
+    pub const RANGES: usize = 1024;
 
     /// Notes that `position` is held.
     pub fn insert(&mut self, position: &Position) {

@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -65,6 +64,7 @@ impl Daemon {
         let mut ports = Vec::new();
         for decoder in &config.decoders {
             let port = link::bind(decoder).await.map_err(|error| Failure::config(error.to_string()))?;
+            link::announce(decoder, &board);
             ports.push((decoder.clone(), port));
         }
         let web = match config.status.listen {
@@ -86,7 +86,10 @@ impl Daemon {
         };
         let (board, stop) = (daemon.board.clone(), daemon.stop.clone());
         let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
-        daemon.spawn("chores", chores(daemon.journal.clone(), board.clone(), stop.clone(), started));
+        let uploaded = config.decoders.iter().filter(|decoder| config.device_of(decoder).is_some());
+        let uploaded: Vec<String> = uploaded.map(|decoder| decoder.name.clone()).collect();
+        let orphans = move |name: &str| !uploaded.is_empty() && !uploaded.iter().any(|known| known == name);
+        daemon.spawn("chores", chores(daemon.journal.clone(), board.clone(), stop.clone(), started, orphans));
         if let Some(listener) = web {
             let token = config.status.token.clone();
             let serve = web::serve(listener, board.clone(), token, stop.clone());
@@ -135,9 +138,9 @@ impl Daemon {
             }
         }
         for (device, decoders) in devices {
+            self.board.upload(device, |_| {}); // shown from the start
             let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
-            let mapper = Mapper::new(config.passing.tag, bibs.clone(), zones, self.board.clone());
-            let mapper = Mutex::new(mapper);
+            let mut mapper = Mapper::new(config.passing.tag, bibs.clone(), zones, self.board.clone());
             let uplink = UplinkConfig {
                 device: device.into(),
                 decoders,
@@ -145,10 +148,7 @@ impl Daemon {
                 session: cloud.session,
                 upload: config.upload,
             };
-            let fields = move |read: &_| {
-                let fields = mapper.lock().unwrap_or_else(std::sync::PoisonError::into_inner).fields(read);
-                uplink::Fields { time_ms: fields.time_ms, bib: fields.bib, chip: fields.chip }
-            };
+            let fields = move |read: &_| mapper.fields(read);
             let (client, journal) = (client.clone(), self.journal.clone());
             let run = uplink::run(uplink, client, journal, self.board.clone(), fields, self.stop.clone());
             let name = format!("uplink of device {device}");
@@ -235,7 +235,13 @@ fn journal_config(config: &Config) -> JournalConfig {
 }
 
 /// Once a second: the backlog on the board, problems that came and went in the log, and whether the journal's threads live.
-async fn chores(journal: Journal, board: Board, stop: CancellationToken, started: String) -> Result<(), Failure> {
+async fn chores(
+    journal: Journal,
+    board: Board,
+    stop: CancellationToken,
+    started: String,
+    orphans: impl Fn(&str) -> bool,
+) -> Result<(), Failure> {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = Vec::new();
@@ -250,11 +256,20 @@ async fn chores(journal: Journal, board: Board, stop: CancellationToken, started
             return Err(Failure::io("a thread of the journal ended; see the log above"));
         }
         let (pending, oldest) = journal.backlog();
+        let quarantined = journal.quarantined();
         board.journal(|journal| {
             journal.pending = pending;
+            journal.quarantined = quarantined;
             journal.oldest_pending_s =
                 oldest.map(|since| (Timestamp::now().as_second() - since.as_second()).max(0) as u64);
         });
+        for decoder in journal.decoders_waiting().iter().filter(|decoder| orphans(decoder)) {
+            let message = format!(
+                "reads of decoder `{decoder}` wait, and the configuration has no decoder of that name that is uploaded: \
+                 they stay on the box until it has one again; export shows them"
+            );
+            board.raise("reads_without_decoder", decoder, message);
+        }
         if let Some(step) = clock.look() {
             board.raise("box_clock_stepped", "", &step);
             notes.push(("clock", step));

@@ -81,6 +81,8 @@ impl Decoder {
             self.protocol.feed(&chunk[..length], &mut out);
             self.write(&mut out, &mut output, &mut ended).map_err(DecodeError::Output)?;
         }
+        // What is piped in here ends where its sender ended it: a last line without a line end is a whole one.
+        self.protocol.feed(b"\r\n", &mut out);
         self.protocol.end(&mut out);
         self.write(&mut out, &mut output, &mut ended).map_err(DecodeError::Output)?;
         Ok(ended)
@@ -268,6 +270,7 @@ mod tests {
         fn feed(&mut self, bytes: &[u8], out: &mut Output) {
             match bytes {
                 b"reply only" => {}
+                b"\r\n" => return, // the end of the input
                 b"info" => out.frame(Frame::Info(Info::Clock("12:00:00".parse().unwrap())), b"C\x01"),
                 _ => {
                     let mut read = ChipRead::new("A\"é", "02:30:00.5".parse().unwrap());

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use crate::status::{DecoderStatus, LinkState, Snapshot, UploadState, UploadStatus};
+use crate::status::{DecoderStatus, LinkState, Snapshot, UploadStatus};
 
 /// The whole view, lines ended by `\n`.
 pub fn text(status: &Snapshot) -> String {
@@ -84,13 +84,7 @@ fn write_decoder(decoder: &DecoderStatus, out: &mut String) -> std::fmt::Result 
 }
 
 fn write_upload(upload: &UploadStatus, out: &mut String) -> std::fmt::Result {
-    let state = match upload.state {
-        UploadState::Idle => "nothing to send",
-        UploadState::Sending => "sending",
-        UploadState::NoSession => "NO ACTIVE SESSION",
-        UploadState::Offline => "OFFLINE",
-        UploadState::Refused => "REFUSED by the cloud",
-    };
+    let state = upload.state.in_words();
     write!(out, "cloud {}: {state}, ", printable(&short(&upload.device_id)))?;
     if let Some(session) = &upload.session {
         let alias = session.alias.as_deref().unwrap_or("without a name");
@@ -154,6 +148,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::UploadState;
     use crate::status::{Board, LastRead};
 
     #[test]

@@ -8,7 +8,7 @@
 //! * One process per data directory.
 //!
 //! What it hides: [`log`] (volumes of text lines, group commit, what to do with a torn end), [`entry`] (a line),
-//! [`state`] (the fold: cursors, numbers, repeats, dead time), [`queue`] (sled, nothing else knows it), and two threads:
+//! `state` (the fold: cursors, numbers, repeats, dead time), `queue` (sled, nothing else knows it), and two threads:
 //! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes.
 //!
 //! Rejected:
@@ -489,6 +489,19 @@ impl Journal {
         };
         let oldest = self.pending("", &decoders, 1).reads.first().map(|read| read.received);
         (waiting, oldest)
+    }
+
+    /// Decoders with reads that no batch covers.
+    pub fn decoders_waiting(&self) -> Vec<Box<str>> {
+        let core = self.shared.lock();
+        let waiting = core.state.decoders.iter().filter(|(_, fold)| fold.last > fold.cursor);
+        waiting.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Passings set aside, ever, over all devices.
+    pub fn quarantined(&self) -> u64 {
+        let core = self.shared.lock();
+        core.state.devices.keys().map(|device| core.state.device(device).quarantined).sum()
     }
 
     /// Changes whenever something was kept or recorded; the value is the durable head.

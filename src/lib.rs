@@ -1,4 +1,79 @@
-//! passbridge (head to be completed)
+//! passbridge: chip reads from timing decoders, kept on disk, uploaded exactly once.
+//!
+//! # The way of a read
+//!
+//! ```text
+//!  decoder ── link ──▶ protocol ──▶ journal ──▶ (pending) ──▶ uplink ──▶ rufus ──▶ cloud
+//!             port,      bytes to     log: durable    passing:     batches, numbers,
+//!             reconnect  frames       queue: sled     bib, time    retry, session
+//! ```
+//!
+//! 1. [`link`] owns the port (TCP client, TCP server, serial). It feeds the bytes to one [`protocol`] value per
+//!    connection and gets frames and replies.
+//! 2. [`journal`] keeps the frames: one writer thread, one `write` and one `fdatasync` per group. `keep` returns when
+//!    they would survive a power cut. Only then are the protocol's replies (acks) written to the wire, and only then
+//!    does the [`status`] board count them.
+//! 3. The journal's state follows: repeats and dead time are judged, what waits is in the sled queue.
+//! 4. [`uplink`] takes what waits for its device, lets [`passing`] fix time, chip code and bib, numbers a batch, makes it
+//!    durable, and only then sends it through [`rufus`]. Each answer is recorded; an unknown one is asked about.
+//! 5. [`status`] is written to by all of them and read by [`web`], [`control`], [`glance`] and the metrics.
+//!
+//! [`daemon`] starts these tasks, watches them and stops them in order. [`demo`] is the daemon against [`sim`].
+//!
+//! # What must stay true
+//!
+//! 1. *Kept before shown*: acknowledged, counted, shown or uploaded only after `fdatasync` returned ([`journal::Durable`]).
+//! 2. *Everything is kept*: reads, markers, rejected frames (rate capped). Filters act afterwards.
+//! 3. *Numbered once*: a batch is durable before its first POST and never changes; one in flight per device.
+//! 4. *Unknown is not failed*: the same numbers go again, and the cloud is asked before anything is renumbered.
+//! 5. *Nothing waits for the bad one*: a refused passing is set aside; a bad byte never ends a link.
+//! 6. *Bounded*: every buffer, line, reply and page has a limit written beside it; what is not uploaded is never pruned.
+//! 7. *Two clocks*: the decoder's stamp is data; timers are monotonic; a step of the wall clock is only reported.
+//! 8. *No task dies alone*: one that ends unexpectedly ends the process, systemd starts it again.
+//! 9. *The key is secret*: `SecretString` from the file to a header marked sensitive.
+//!
+//! # The map
+//!
+//! | module | what it knows that nobody else does |
+//! |---|---|
+//! | [`chip`] | what a decoder says: reads, markers, stamps, positions; which positions are held |
+//! | [`clock`] | the rules that turn a decoder stamp into UTC, and the doubts |
+//! | [`protocol`] | the trait, the registry; one file per decoder below it |
+//! | [`link`] | ports, reconnect, the receive buffer, the order of acks |
+//! | [`journal`] | the log's format, sled, checkpoints, rebuild, pruning |
+//! | [`passing`] | chip code, bib file, what a passing consists of |
+//! | [`uplink`] | sessions, numbers, retry: a pure machine and a thin driver |
+//! | [`rufus`] | the cloud's wire types, calls and answers; nothing about retries |
+//! | [`config`] | file, environment, flags; errors that name key, value and line |
+//! | [`status`], [`web`], [`control`], [`glance`] | what is seen from outside |
+//! | [`daemon`], [`service`], [`logging`] | the process: tasks, systemd, the log |
+//! | [`cli`], [`failure`] | commands and exit codes |
+//! | [`check`], [`export`], [`decode`], [`demo`] | a command each |
+//! | [`escape`] | raw bytes as text |
+//! | [`sim`] | the simulated decoder and cloud for demo, tests and benches |
+//!
+//! The `backoff` crate is known to the private module `retry` alone, `sled` to the private `journal::queue` alone.
+//!
+//! # Where this differs from the design it was built from, and why
+//!
+//! * *No index by chip and bib in the queue.* Nothing reads it yet; it would double what is written to the card. The
+//!   newest 1,000 reads are in memory, the whole log is read at some 500,000 lines a second.
+//! * *A read goes into sled only if it still waits at the next checkpoint* (10 s, or 8,192 reads). At a race with internet nearly none
+//!   does. The log is the durable copy in either case.
+//! * *Repeats and dead time are judged when the state follows, not before keeping*: reads are kept while the queue is
+//!   still being rebuilt. The verdict becomes durable with the batch line that covers the read.
+//! * *A stamp without a believable date* (missing, `0000-00-NN`, 1970, 2000) is taken as a time of day of the day that puts
+//!   it nearest to the receive time, and always reported; see [`clock`].
+//! * *Exit code 78 is restarted by systemd too*: an address or a file may be there a moment later, and nobody is there
+//!   to type a command at six in the morning.
+//!
+//! # Rejected
+//!
+//! * *Acking first and uploading without a queue*, *two commits per read*, *loading the whole backlog for a flush*, *deleting
+//!   at the ack*: each seen in the field, each lost reads or stood still.
+//! * *Several POSTs in flight*: a program that pulls reads on from the highest number and would miss the lower one.
+//! * *Numbering at the POST*: a crash between the two would number anew.
+//! * *Correcting stamps by the measured clock offset*: the decoder's stamp is data. The offset is shown.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -20,6 +95,7 @@ pub mod link;
 pub mod logging;
 pub mod passing;
 pub mod protocol;
+mod retry;
 pub mod rufus;
 pub mod service;
 pub mod sim;

@@ -7,7 +7,7 @@
 //! * **Seen.** A decoder that does not answer, or answers with silence, is never called connected.
 //! * **Alone.** Decoders share nothing but the journal and the board.
 //! * **Bounded.** Bytes in the receive buffer, connections, replies and rejected frames have limits; they stand in
-//!   [`Limits`], [`CONNECTIONS`] and the files below.
+//!   `Limits`, [`CONNECTIONS`] and the files below.
 //!
 //! What it hides: `port` opens wires, `connection` carries one, `intake` is the receive buffer between all connections
 //! of a decoder and the journal.
@@ -28,8 +28,6 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use backoff::backoff::Backoff;
-use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -50,6 +48,7 @@ use crate::clock::offset_ms;
 use crate::config::{Address, DecoderConfig};
 use crate::journal::{Durable, Journal, JournalError, Kept};
 use crate::protocol::{Framed, Info, Protocol, SettingError, Settings, Spec};
+use crate::retry::Retry;
 use crate::status::{Board, LinkState};
 
 /// Connections that the software of one decoder may hold at once; the next one is closed at once.
@@ -168,6 +167,15 @@ pub async fn reach(address: &Address) -> io::Result<()> {
     port::dial(address).await.map(drop)
 }
 
+/// Gives a decoder its place on the board. Links start at once and side by side: who wants the decoders in the order of
+/// the configuration, and all of them there from the start, announces them first.
+pub fn announce(config: &DecoderConfig, board: &Board) {
+    board.decoder(&config.name, |status| {
+        status.protocol = config.protocol.name.to_owned();
+        status.address = port::place(&config.address);
+    });
+}
+
 /// Runs a decoder's link until `stop`, or until the journal is gone. Reports to `board` under the decoder's name.
 ///
 /// After `stop` it reads no more, keeps what was received and writes the replies that become due, within 5 s.
@@ -263,11 +271,8 @@ struct Presence {
 
 impl Decoder {
     fn new(limits: Limits, config: DecoderConfig, board: Board) -> Self {
+        announce(&config, &board);
         let place = port::place(&config.address);
-        board.decoder(&config.name, |status| {
-            status.protocol = config.protocol.name.to_owned();
-            status.address.clone_from(&place);
-        });
         Self {
             intake: Intake::new(&config.name, config.protocol.resends, limits.buffer, board.clone()),
             name: config.name,
@@ -424,19 +429,12 @@ impl Decoder {
         ended
     }
 
-    fn retry(&self, serial: bool) -> ExponentialBackoff {
-        let longest = if serial { self.limits.retry_max_serial } else { self.limits.retry_max };
-        ExponentialBackoffBuilder::new()
-            .with_initial_interval(self.limits.retry)
-            .with_randomization_factor(0.25)
-            .with_multiplier(2.0)
-            .with_max_interval(longest.mul_f64(0.8)) // times 1.25 at most
-            .with_max_elapsed_time(None)
-            .build()
+    fn retry(&self, serial: bool) -> Retry {
+        Retry::new(self.limits.retry, if serial { self.limits.retry_max_serial } else { self.limits.retry_max })
     }
 
-    fn wait(&self, retry: &mut ExponentialBackoff) -> Duration {
-        retry.next_backoff().unwrap_or(self.limits.retry_max).max(self.limits.retry)
+    fn wait(&self, retry: &mut Retry) -> Duration {
+        retry.next(&mut fastrand::Rng::new(), Some(self.limits.retry))
     }
 
     fn state(&self, state: LinkState) {

@@ -9,7 +9,7 @@
 //!   twice on its own.
 //! * Every answer has a size limit. The key is in no error, no answer kept, no `Debug`.
 //!
-//! What it hides: HTTP, TLS, JSON envelopes. Bytes become typed outcomes in [`answer`], in functions without sockets.
+//! What it hides: HTTP, TLS, JSON envelopes. Bytes become typed outcomes in `answer`, in functions without sockets.
 //!
 //! Rejected: one struct per documented schema (the documents show two generations and keep silent about half of the
 //! answers); deciding by status code alone (a 200 can carry an error); the library's own retry policy (it cannot know

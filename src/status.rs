@@ -120,6 +120,19 @@ pub enum UploadState {
     Refused,
 }
 
+impl UploadState {
+    /// In a timer's words; capitals where somebody has to do something.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Idle => "nothing to send",
+            Self::Sending => "sending",
+            Self::NoSession => "NO ACTIVE SESSION",
+            Self::Offline => "OFFLINE",
+            Self::Refused => "REFUSED by the cloud",
+        }
+    }
+}
+
 /// The session a device's passings go to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStatus {

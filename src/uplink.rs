@@ -10,9 +10,11 @@
 //!    detects duplicates (it counted some; the mere field proves nothing) gets the same passings again without asking.
 //!    A batch found in flight at the start is unknown as a whole.
 //! 3. **Renumbered only what is known not to be there**: never posted, or asked for since. When the session closes, the
-//!    old one (closed, still readable) is asked about the doubtful ones before the rest is released for the next
-//!    session. A session counts as closed when a POST says so *and* the active one is another or none, or when another
-//!    is active (a device has one). If the cloud does not know the old session at all, it holds nothing of it.
+//!    old one (closed, still readable) is asked about everything that was ever posted and not confirmed, once more and
+//!    after the end: only then the answer is final. The rest is released for the next session. A session counts as
+//!    closed when a POST says so *and* the active one is another or none, or when another is active (a device has one).
+//!    If the cloud does not know the old session at all, it holds nothing of it. One is created only where the
+//!    configuration says so, and only after two answers in a row that there is none: a new one closes the running one.
 //! 4. **A refused passing waits for nobody and nobody for it.** 400 halves the part until the refused one stands alone;
 //!    it is set aside with the answer. One whose fate was unknown is first asked for: it may be refused *because* it
 //!    arrived. After five single refusals in a row without a success in between, every further one waits for a growing
@@ -44,7 +46,6 @@ mod inquiry;
 pub mod machine;
 #[cfg(test)]
 mod model;
-mod retry;
 mod sizing;
 #[cfg(test)]
 mod tests;
@@ -63,8 +64,9 @@ use tokio_util::sync::CancellationToken;
 use crate::chip::Seq;
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, Durable, Item, Journal, JournalError, Pending, PendingRead, UploadEvent};
+use crate::passing::Fields;
 use crate::rufus::{CallError, Client, Inserted, Passing};
-use crate::status::{Board, SessionStatus};
+use crate::status::{Board, SessionStatus, UploadState};
 use machine::{Action, Input, Machine, Report};
 
 /// How long a POST may still take when the process is stopping.
@@ -85,17 +87,6 @@ pub struct UplinkConfig {
     pub session: SessionMode,
     /// Sizes and times.
     pub upload: UploadConfig,
-}
-
-/// What a read becomes in the cloud, fixed when its batch is formed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fields {
-    /// UTC milliseconds since 1970.
-    pub time_ms: i64,
-    /// Bib; where it is empty the chip code is sent.
-    pub bib: Box<str>,
-    /// Chip code.
-    pub chip: Box<str>,
 }
 
 /// Why an uplink ended without being stopped. The process should end too.
@@ -125,7 +116,7 @@ pub async fn run<F>(
     stop: CancellationToken,
 ) -> Result<(), UplinkError>
 where
-    F: Fn(&PendingRead) -> Fields + Send,
+    F: FnMut(&PendingRead) -> Fields + Send,
 {
     board.upload(&config.device, |_| {}); // shown from the start
     tokio::select! {
@@ -157,7 +148,7 @@ struct Driver<'a, F> {
     start: Instant,
 }
 
-impl<F: Fn(&PendingRead) -> Fields + Send> Driver<'_, F> {
+impl<F: FnMut(&PendingRead) -> Fields + Send> Driver<'_, F> {
     async fn run(&mut self, journal: &Journal) -> Result<(), JournalError> {
         let mut changed = journal.changed();
         loop {
@@ -183,7 +174,7 @@ impl<F: Fn(&PendingRead) -> Fields + Send> Driver<'_, F> {
                 Action::Form { token, next, limit } => {
                     changed.borrow_and_update();
                     let pending = journal.pending(&self.config.device, &self.config.decoders, limit);
-                    Input::Formed(form(&self.config, &token, next, pending, &self.fields))
+                    Input::Formed(form(&self.config, &token, next, pending, &mut self.fields))
                 }
                 call => match self.call(call).await {
                     Some(input) => input,
@@ -243,14 +234,14 @@ fn form(
     token: &str,
     next: u64,
     pending: Pending,
-    fields: &impl Fn(&PendingRead) -> Fields,
+    fields: &mut impl FnMut(&PendingRead) -> Fields,
 ) -> Option<Batch> {
     if pending.is_empty() {
         return None;
     }
     let returned = pending.returned.into_iter().map(|item| (item.seq, item.time_ms, item.bib, item.chip));
     let reads = pending.reads.iter().map(|read| {
-        let Fields { time_ms, bib, chip } = fields(read);
+        let Fields { time_ms, bib, chip, doubt: _ } = fields(read);
         (read.seq, time_ms, if bib.is_empty() { chip.clone() } else { bib }, chip)
     });
     let items = returned
@@ -314,6 +305,19 @@ impl Display<'_> {
         }
         for (code, text) in report.problems.iter().filter(|(code, text)| before.problems.get(*code) != Some(*text)) {
             self.board.raise(code, device, text.clone());
+        }
+        if report.state != before.state || report.session != before.session {
+            let session = report.session.as_ref().map_or_else(
+                || "none".to_owned(),
+                |(token, alias)| alias.as_deref().map_or_else(|| tail(token), str::to_owned),
+            );
+            let error = report.last_error.as_deref().unwrap_or("");
+            match (before.state, report.state) {
+                // Coming and going with every batch: only of interest when looked for.
+                (UploadState::Idle, UploadState::Sending) | (UploadState::Sending, UploadState::Idle)
+                    if report.session == before.session => {}
+                _ => tracing::info!(device, session, error, "upload: {}", report.state.in_words()),
+            }
         }
         self.board.upload(device, |upload| {
             upload.state = report.state;

@@ -562,3 +562,15 @@ fn systemd_accepts_the_unit() {
         .unwrap();
     assert!(secure.status.success(), "{}", String::from_utf8_lossy(&secure.stdout));
 }
+
+#[test]
+fn the_configuration_in_the_readme_loads() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, rest) = readme.split_once("```toml\n").expect("the README shows a configuration");
+    let (shown, _) = rest.split_once("```").unwrap();
+    let site = Site::new();
+    site.write(shown);
+    let loaded = site.load(&[("PASSBRIDGE__CLOUD__API_KEY", "ror-0")]).unwrap();
+    assert_eq!(loaded.config.decoders.len(), 1);
+    assert!(loaded.config.cloud.is_some());
+}

@@ -10,8 +10,10 @@ use jiff::tz::TimeZone;
 
 use super::{Protocol, print, protocol, rate};
 use crate::failure::Failure;
-use crate::sim::cloud::{DEVICE, Dedup, Generation, KEY, SimCloudConfig, serve_forever};
-use crate::sim::decoder::{FIELD_MAX, Kind, RaceConfig, SimConfig, SimDecoder, SimError, Source, Wiring};
+use crate::sim::cloud::{
+    Answer, Chance, DEVICE, Dedup, Fault as Trouble, Generation, KEY, On, SimCloudConfig, serve_forever,
+};
+use crate::sim::decoder::{FIELD_MAX, Fault, Kind, RaceConfig, SimConfig, SimDecoder, SimError, Source, Wiring};
 
 /// A recording is held whole; more than this is no recording of a race.
 const RECORDING_LIMIT: u64 = 256 << 20;
@@ -41,9 +43,17 @@ pub(super) struct DecoderArgs {
     /// Chips in the race.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=i64::from(FIELD_MAX)))]
     field: u32,
+    /// Start waves.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    waves: u32,
     /// The same seed makes the same race.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// What goes wrong, counted in frames of a connection; may be given several times: garbage:50 (noise before every 50th),
+    /// cut:100 (the connection, inside every 100th), duplicate:10 (every 10th is sent twice), bytewise, freeze:200:30
+    /// (nothing moves for 30 s after 200).
+    #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
+    faults: Vec<Fault>,
     /// Send this recording instead.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
@@ -69,6 +79,10 @@ pub(super) struct CloudArgs {
     /// Id of its device.
     #[arg(long, value_name = "ID", default_value = DEVICE)]
     device: String,
+    /// Share of the requests with passings that go wrong, 0 to 1: errors and cut connections, before and after the
+    /// passings were taken.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    faults: f64,
     /// Have no active session, so that one can be seen to be waited for.
     #[arg(long)]
     no_session: bool,
@@ -80,6 +94,30 @@ enum Answers {
     Legacy,
     /// An envelope, as of 2026.
     Openapi,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "must be a number from 0 to 1".to_owned())
+}
+
+fn fault(text: &str) -> Result<Fault, String> {
+    let mut words = text.split(':');
+    let name = words.next().unwrap_or_default();
+    let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).filter(|number| *number > 0);
+    let known = match name {
+        "garbage" => number().map(|every| Fault::Garbage { every }),
+        "cut" => number().map(|every| Fault::Cut { every }),
+        "duplicate" => number().map(|every| Fault::Duplicate { every }),
+        "bytewise" => Some(Fault::Bytewise),
+        "freeze" => {
+            number().zip(number()).map(|(after, pause)| Fault::Freeze { after, pause: Duration::from_secs(pause) })
+        }
+        _ => None,
+    };
+    known
+        .filter(|_| words.next().is_none())
+        .ok_or_else(|| "must be garbage:EVERY, cut:EVERY, duplicate:EVERY, bytewise or freeze:AFTER:SECONDS".to_owned())
 }
 
 /// Runs until it is over or interrupted.
@@ -113,11 +151,11 @@ async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
     };
     let source = match &args.replay {
         Some(path) => Source::Recording(kind.rows(&recording(path)?)),
-        None => Source::Race(RaceConfig { field: args.field, ..RaceConfig::default() }),
+        None => Source::Race(RaceConfig { field: args.field, waves: args.waves, laps: None }),
     };
     let start = TimeZone::UTC.to_datetime(Timestamp::now());
     let (rate, limit, seed) = (args.rate, args.count, args.seed);
-    let config = SimConfig { source, rate, limit, start, seed, ..SimConfig::new(kind, wiring) };
+    let config = SimConfig { source, rate, limit, start, seed, faults: args.faults, ..SimConfig::new(kind, wiring) };
     let decoder = SimDecoder::start(config).await.map_err(|error| match error {
         SimError::Listen(..) => Failure::unavailable(error.to_string()),
         SimError::Wiring(..) => Failure::usage(error.to_string()),
@@ -180,6 +218,28 @@ async fn cloud(args: CloudArgs) -> Result<(), Failure> {
         let _ = print(&format!("{line}\n"));
     };
     let session = (!args.no_session).then_some("simulated");
-    let serving = serve_forever(args.listen, config, session, say).await;
+    let faults = [Answer::Status(500), Answer::Cut]
+        .into_iter()
+        .flat_map(|answer| [Trouble::before(answer.clone()), Trouble::after(answer)])
+        .collect();
+    let chance = Chance { on: On::Insert, seed: fastrand::u64(..), odds: args.faults, faults };
+    let chance = (args.faults > 0.0).then_some(chance);
+    let serving = serve_forever(args.listen, config, session, chance, say).await;
     serving.map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", args.listen)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_typed_as_the_help_says_and_nothing_else_is_taken() {
+        assert_eq!(fault("garbage:50"), Ok(Fault::Garbage { every: 50 }));
+        assert_eq!(fault("freeze:200:30"), Ok(Fault::Freeze { after: 200, pause: Duration::from_secs(30) }));
+        assert_eq!(fault("bytewise"), Ok(Fault::Bytewise));
+        for wrong in ["", "cut", "cut:0", "cut:x", "cut:1:2", "bytewise:1", "freeze:200", "earthquake:1"] {
+            assert!(fault(wrong).is_err(), "{wrong}");
+        }
+        assert!(share("1.5").is_err() && share("x").is_err());
+    }
 }

@@ -24,7 +24,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 /// Reads in the tail that call for a checkpoint at once.
 const CHECKPOINT_READS: usize = 8192;
 /// Time between looks at what can go.
-const PRUNE_EVERY: Duration = Duration::from_secs(30);
+const PRUNE_EVERY: Duration = Duration::from_secs(10);
 
 /// What the journal's threads and handles share.
 pub struct Shared {

@@ -22,8 +22,9 @@ use super::entry::{BadLine, Entry, parse_line, parse_numbers, seal, unseal};
 
 /// First word of a volume.
 const MAGIC: &str = "#passbridge-log\t1";
-/// A line longer than this is damage: the longest entry is a batch of 500 passings or a frame of 256 KiB, escaped.
-pub const LINE_MAX: u64 = 2 * 1024 * 1024;
+/// A line longer than this is damage. The longest is the state at the head of a volume: some 2 MB per decoder when every
+/// bound in it is reached; the longest entry, a frame of 256 KiB, escaped, has 1 MB.
+pub const LINE_MAX: u64 = 32 * 1024 * 1024;
 
 /// A place in the log: byte `offset` of the volume that begins with number `volume`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -86,9 +87,10 @@ impl Log {
         let mut files = volumes(dir)?;
         while let Some(last) = files.pop() {
             let file = OpenOptions::new().read(true).write(true).open(&last.path)?;
-            let Some(tail) = find_tail(&file, &last, files.is_empty())? else {
-                // Not even its head is whole: the power cut came while the volume was made. It holds nothing.
-                std::fs::remove_file(&last.path)?;
+            let Some(tail) = find_tail(&file, &last)? else {
+                // No line of it is whole: the power went while it was made, or it is damaged all through. It holds
+                // nothing that can be read; it is not deleted, for whoever wants to look.
+                std::fs::rename(&last.path, last.path.with_extension("damaged"))?;
                 sync_dir(dir)?;
                 continue;
             };
@@ -154,7 +156,7 @@ pub enum AppendError {
     Sync(io::Error),
 }
 
-/// `fdatasync`, unless the negative control of the power-cut harness switched it off.
+/// `fdatasync`: the one call that everything durable goes through.
 pub(super) fn sync(file: &File) -> io::Result<()> {
     file.sync_data()
 }
@@ -202,8 +204,8 @@ struct Tail {
 }
 
 /// Finds the end of the last whole line by reading backwards until the beginning of the last group is in sight.
-/// `None`: the volume has no whole line at all (and is not the only one).
-fn find_tail(file: &File, volume: &VolumeFile, only: bool) -> io::Result<Option<Tail>> {
+/// `None`: the volume has no whole line at all.
+fn find_tail(file: &File, volume: &VolumeFile) -> io::Result<Option<Tail>> {
     let mut window = 256 * 1024;
     loop {
         let from = volume.bytes.saturating_sub(window);
@@ -221,12 +223,8 @@ fn find_tail(file: &File, volume: &VolumeFile, only: bool) -> io::Result<Option<
             }));
         }
         if whole_file {
-            if scan.head_end == 0 && !only {
-                return Ok(None);
-            }
-            // A volume without entries; the only one even if its head is damaged, rather than starting at 1 again
-            // under the same name.
-            return Ok(Some(Tail { end: scan.head_end, next: volume.first, torn: Vec::new() }));
+            let empty = Tail { end: scan.head_end, next: volume.first, torn: Vec::new() };
+            return Ok((scan.head_end > 0).then_some(empty));
         }
         window *= 4;
     }

@@ -7,7 +7,7 @@
 //! sled's measured weaknesses, and what guards against each:
 //! * `flush` is no barrier: every checkpoint calls it and then `fdatasync` on sled's `db` file. Its own flusher
 //!   thread is off. `conf` and the directories are synced once after opening.
-//! * A torn page can make `open` panic, a bit flip can go unseen: opened under `catch_unwind`; every value has its
+//! * A torn page can make it panic, a bit flip can go unseen: every call runs under `catch_unwind`; every value has its
 //!   own CRC, and all are read once at opening.
 //! * A kill while `open` writes its snapshot bricks the directory until `snap.*.generating` is deleted: deleted first.
 //! * Memory and space creep in a FIFO: nothing is deleted one by one. A directory holds one span of the journal and is
@@ -102,6 +102,10 @@ pub struct Queue {
 impl Queue {
     /// Opens what is in `dir`. `Ok(None)`: there is nothing. The state is as of its `followed`.
     pub fn open(dir: &Path) -> Result<Option<(Self, State)>, Broken> {
+        guarded(|| Self::open_spans(dir))
+    }
+
+    fn open_spans(dir: &Path) -> Result<Option<(Self, State)>, Broken> {
         std::fs::create_dir_all(dir)?;
         let mut firsts = Vec::new();
         for entry in std::fs::read_dir(dir)? {
@@ -117,22 +121,18 @@ impl Queue {
             spans.push(Span::open(dir, first)?);
         }
         while let Some(newest) = spans.last() {
-            let Some((generation, mut state)) = newest.load_state()? else {
+            let Some((Head { generation, identities: written, .. }, mut state)) = newest.load_state()? else {
                 // Begun, but its first checkpoint did not come to an end: the span before holds the state.
                 if let Some(unfinished) = spans.pop() {
                     unfinished.remove()?;
                 }
                 continue;
             };
-            let mut written = BTreeMap::new();
-            let names: Vec<Box<str>> = state.decoders.keys().cloned().collect();
-            for decoder in names {
-                let (identities, end) = newest.load_identities(&decoder)?;
+            for (decoder, identities) in newest.load_identities(&written)? {
                 state.adopt(&decoder, identities);
-                if let Some(fold) = state.decoders.get_mut(&decoder) {
-                    fold.recent.added = end;
-                }
-                written.insert(decoder, end);
+            }
+            for (decoder, fold) in &mut state.decoders {
+                fold.recent.added = written.get(decoder).copied().unwrap_or(0);
             }
             let mut checked = Vec::new();
             for span in spans {
@@ -162,6 +162,15 @@ impl Queue {
 
     /// Makes `reads` and the state durable. `state_json` is the state as of its `followed`, which covers `reads`.
     pub fn checkpoint(&mut self, reads: &[Waiting], state_json: &str, identities: &[Identities]) -> Result<(), Broken> {
+        guarded(|| self.write_checkpoint(reads, state_json, identities))
+    }
+
+    fn write_checkpoint(
+        &mut self,
+        reads: &[Waiting],
+        state_json: &str,
+        identities: &[Identities],
+    ) -> Result<(), Broken> {
         let Some(span) = self.spans.last_mut() else { return Ok(()) };
         let db = span.db.clone();
         let mut commit = Commit { db: &db, batch: sled::Batch::default(), bytes: 0 };
@@ -185,7 +194,8 @@ impl Queue {
         }
         // Everything above is harmless until the head names the generation, which is one value in one commit.
         commit.flush()?;
-        commit.put(b"head".to_vec(), &postcard_bytes(&Head { generation, parts: count })?)?;
+        let head = Head { generation, parts: count, identities: self.written.clone() };
+        commit.put(b"head".to_vec(), &postcard_bytes(&head)?)?;
         for at in 0..commit.count_parts(self.generation)? {
             commit.batch.remove(part_key(self.generation, at));
         }
@@ -222,6 +232,11 @@ impl Queue {
         self.spans = kept;
         Ok(())
     }
+}
+
+/// Runs something of sled. What it leaves behind after a panic is not used again: the queue is rebuilt.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Broken::Corrupt("sled panicked".into())))
 }
 
 fn note_last(span: &mut Arc<Span>, reads: &[Waiting]) {
@@ -288,6 +303,8 @@ impl Commit<'_> {
 struct Head {
     generation: u64,
     parts: u32,
+    /// How many identities of each decoder belong to this state; those beyond are of a checkpoint that did not end.
+    identities: BTreeMap<Box<str>, u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -422,8 +439,7 @@ impl Span {
             }
         }
         let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        let db = opened.map_err(|_| Broken::Corrupt("opening it panicked".into()))??;
+        let db = guarded(|| Ok(config.open()?))?;
         let file = File::open(path.join("db"))?;
         for made in [path.join("blobs"), path.clone(), dir.to_path_buf()] {
             if made.is_dir() {
@@ -434,7 +450,7 @@ impl Span {
         Ok(Self { first, path, db, file, last: BTreeMap::new() })
     }
 
-    fn load_state(&self) -> Result<Option<(u64, State)>, Broken> {
+    fn load_state(&self) -> Result<Option<(Head, State)>, Broken> {
         let Some(head) = self.db.get("head")? else { return Ok(None) };
         let head: Head = unseal(&head)?;
         let mut json = Vec::new();
@@ -443,22 +459,32 @@ impl Span {
             json.extend_from_slice(unsealed(&part.ok_or(Broken::Corrupt("a part of the state is missing".into()))?)?);
         }
         let state = serde_json::from_slice(&json).map_err(|error| Broken::Corrupt(format!("the state: {error}")))?;
-        Ok(Some((head.generation, state)))
+        Ok(Some((head, state)))
     }
 
-    fn load_identities(&self, decoder: &str) -> Result<(Vec<u64>, u64), Broken> {
-        let prefix = identity_prefix(decoder);
-        let mut identities = Vec::new();
-        let mut end = 0;
-        for pair in self.db.scan_prefix(&prefix) {
+    /// The identities that belong to the state, `ends` of each decoder. Those beyond are of a checkpoint that did not end
+    /// and are removed: with them, the replay would take the reads it follows for repeats, and never send them.
+    fn load_identities(&self, ends: &BTreeMap<Box<str>, u64>) -> Result<BTreeMap<Box<str>, Vec<u64>>, Broken> {
+        let mut identities: BTreeMap<Box<str>, Vec<u64>> = BTreeMap::new();
+        let mut known: BTreeMap<Box<str>, u64> = BTreeMap::new();
+        for pair in self.db.scan_prefix(b"i") {
             let (key, value) = pair?;
-            let from = key.get(prefix.len()..).and_then(|at| at.try_into().ok()).map(u64::from_be_bytes);
-            let from = from.ok_or(Broken::Corrupt("an identity key is malformed".into()))?;
+            let place = key.get(1..).and_then(|key| key.split_last_chunk::<8>());
+            let place = place.and_then(|(name, from)| Some((str::from_utf8(name.strip_suffix(b"\0")?).ok()?, from)));
+            let (decoder, from) = place.ok_or(Broken::Corrupt("an identity key is malformed".into()))?;
+            let from = u64::from_be_bytes(*from);
+            if ends.get(decoder).is_none_or(|end| from >= *end) {
+                self.db.remove(&key)?;
+                continue;
+            }
             let (chunks, _) = unsealed(&value)?.as_chunks::<8>();
-            identities.extend(chunks.iter().map(|bytes| u64::from_le_bytes(*bytes)));
-            end = from + chunks.len() as u64;
+            identities.entry(decoder.into()).or_default().extend(chunks.iter().map(|bytes| u64::from_le_bytes(*bytes)));
+            known.insert(decoder.into(), from + chunks.len() as u64);
         }
-        Ok((identities, end))
+        if known != *ends {
+            return Err(Broken::Corrupt("identities of reads are missing".into()));
+        }
+        Ok(identities)
     }
 
     /// Reads every block once; blocks beyond the state are of a checkpoint that did not end and are removed.
@@ -479,6 +505,10 @@ impl Span {
 
     /// The reads of the first block that has one after `after`, those only; empty: there is none in this span.
     pub fn reads_after(&self, after: u64) -> Result<Vec<Waiting>, Broken> {
+        guarded(|| self.find_reads(after))
+    }
+
+    fn find_reads(&self, after: u64) -> Result<Vec<Waiting>, Broken> {
         let before = self.db.range(block_key(0)..=block_key(after)).next_back();
         let following = self.db.range(block_key(after.saturating_add(1))..=block_key(u64::MAX));
         for pair in before.into_iter().chain(following) {
@@ -501,5 +531,39 @@ impl Span {
         std::fs::rename(&self.path, &gone)?;
         std::fs::remove_dir_all(&gone)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::state::DecoderFold;
+
+    #[test]
+    fn what_a_checkpoint_wrote_before_the_process_was_killed_in_it_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let identities = |decoder: &str, from: u64, to: u64| Identities {
+            decoder: decoder.into(),
+            added: to,
+            remembered: to,
+            fresh: (from..to).collect(),
+        };
+        let mut state = State { followed: 10, ..State::default() };
+        state.decoders.insert("mat".into(), DecoderFold::default());
+        let json = serde_json::to_string(&state).unwrap();
+        let mut queue = Queue::create(dir.path(), 0).unwrap();
+        queue.checkpoint(&[], &json, &[identities("mat", 0, 10)]).unwrap();
+        let head = queue.spans[0].db.get("head").unwrap().unwrap();
+        queue.checkpoint(&[], &json, &[identities("mat", 10, 30), identities("new", 0, 5)]).unwrap();
+        // The kill came before the head; the parts of the state it names are there still.
+        queue.spans[0].db.insert("head", head).unwrap();
+        let part = queue.spans[0].db.get(part_key(2, 0)).unwrap().unwrap();
+        queue.spans[0].db.insert(part_key(1, 0), part).unwrap();
+        drop(queue);
+        let (queue, state) = Queue::open(dir.path()).unwrap().unwrap();
+        let recent = &state.decoders["mat"].recent;
+        assert_eq!(recent.newest(100).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+        assert_eq!((recent.added, queue.written().get("mat"), queue.written().get("new")), (10, Some(&10), None));
+        assert_eq!(queue.spans[0].db.scan_prefix(b"i").count(), 1, "nothing of it stays");
     }
 }

@@ -23,7 +23,7 @@ pub const TAIL_MAX: usize = 65_536;
 /// asks only for what is missing, so overlap is far smaller than this.
 const RECENT_MAX: usize = 65_536;
 /// Chips whose last passing is remembered per decoder for the dead time.
-const CHIPS_MAX: usize = 65_536;
+const CHIPS_MAX: usize = 16_384;
 /// Sessions per device whose numbering is remembered.
 const SESSIONS_MAX: usize = 32;
 

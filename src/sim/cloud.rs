@@ -420,10 +420,14 @@ pub async fn serve_forever(
     address: SocketAddr,
     config: SimCloudConfig,
     session: Option<&str>,
+    chance: Option<Chance>,
     mut say: impl FnMut(String),
 ) -> io::Result<()> {
     let devices = config.devices.clone();
     let cloud = SimCloud::start_at(address, config).await?;
+    if let Some(chance) = chance {
+        cloud.fault_by_chance(chance);
+    }
     say(format!("simulated cloud at {}", cloud.url()));
     for (device, alias) in &devices {
         say(format!("device {device} ({alias})"));

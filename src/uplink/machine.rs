@@ -6,18 +6,24 @@
 //!
 //! The rules are in the head of [`crate::uplink`].
 
+mod post;
+mod question;
+mod session;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, DeviceState, Item, UploadEvent};
-use crate::rufus::{CallError, Doubt, Inserted, Page, Session};
+use crate::retry::Retry;
+use crate::rufus::{CallError, Inserted, Page, Session};
 use crate::status::UploadState;
-use crate::uplink::inquiry::{Inquiry, Progress};
-use crate::uplink::retry::{Retry, jittered};
+use crate::uplink::inquiry::Inquiry;
 use crate::uplink::sizing::Sizing;
-use crate::uplink::work::{Claim, Fate, Work};
+use crate::uplink::work::{Fate, Work};
 
+/// First wait before something that failed is tried again.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Between two looks for a session while there is none.
 const POLL_NONE: Duration = Duration::from_secs(10);
 /// Between two looks whether the session is still the active one.
@@ -26,7 +32,8 @@ const POLL_SOME: Duration = Duration::from_secs(20);
 const POLL_REFUSED: Duration = Duration::from_secs(180);
 /// Jitter of the three above.
 const POLL_JITTER: f64 = 0.2;
-/// Least time between a POST with an unknown outcome (or the start) and the question what became of it.
+/// Least time between a POST with an unknown outcome (or the start) and the question what became of it; `retry_max`,
+/// where that is less.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Least time between two looks into the journal while reads trickle in.
 const LOOK_GAP: Duration = Duration::from_millis(20);
@@ -207,6 +214,8 @@ pub struct Machine {
     dedups: bool,
     refused_row: u32,
     trouble_row: u32,
+    /// Answers in a row that there is no active session.
+    none_row: u32,
 
     /// When to look for reads; `None`: when some are noticed.
     look: Option<Duration>,
@@ -230,7 +239,7 @@ impl Machine {
         let joined = recorded.clone().map(|(token, next)| Joined { token, next, checked: false });
         let work = state.in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
             // Nobody knows how far the process before got with it.
-            Work::new(device, &flight.batch.session, flight.open, Fate::Maybe, SETTLE)
+            Work::new(device, &flight.batch.session, flight.open, Fate::Maybe, SETTLE.min(upload.retry_max))
         });
         Self {
             device: device.into(),
@@ -238,8 +247,8 @@ impl Machine {
             upload,
             rng: fastrand::Rng::with_seed(seed),
             sizing: Sizing::new(upload.batch_max.min(BATCH_LIMIT)),
-            post_retry: Retry::new(upload.retry_max),
-            ask_retry: Retry::new(upload.retry_max),
+            post_retry: Retry::new(RETRY_FIRST, upload.retry_max),
+            ask_retry: Retry::new(RETRY_FIRST, upload.retry_max),
             records: VecDeque::new(),
             active: Active::Unknown,
             joined,
@@ -256,6 +265,7 @@ impl Machine {
             dedups: false,
             refused_row: 0,
             trouble_row: 0,
+            none_row: 0,
             look: Some(Duration::ZERO),
             noticed: None,
             last_look: Duration::ZERO,
@@ -326,7 +336,10 @@ impl Machine {
     fn next_of_idle(&mut self, now: Duration) -> Option<Action> {
         let session = match &self.active {
             Active::Unknown => return Some(Action::Wait { until: self.poll_at, reads: false }),
-            Active::None if self.mode == SessionMode::Create => return Some(Action::Create),
+            // One answer alone does not do: a new session closes the one that is running after all.
+            Active::None if self.mode == SessionMode::Create && (self.none_row > 1 || self.blind) => {
+                return Some(Action::Create);
+            }
             Active::None => return Some(Action::Wait { until: self.poll_at, reads: false }),
             Active::Some(session) => session.clone(),
         };
@@ -394,8 +407,6 @@ impl Machine {
             problems: self.problems.clone(),
         }
     }
-
-    // ---- reads and batches
 
     fn on_noticed(&mut self, now: Duration) {
         let soon = now.max(self.last_look + LOOK_GAP);
@@ -469,424 +480,6 @@ impl Machine {
         }
     }
 
-    // ---- POST
-
-    fn on_inserted(&mut self, now: Duration, counts: Inserted) {
-        let part = std::mem::take(&mut self.posting);
-        let Some(work) = &mut self.work else { return };
-        self.posts_work = true;
-        self.last_post = Some(now);
-        let sent = part as u64;
-        let duplicates = counts.duplicates.unwrap_or(0);
-        // A count of zero proves nothing: a cloud may give the field and store everything twice.
-        self.dedups |= duplicates > 0;
-        let counted = counts.inserted.map_or(sent, |inserted| inserted.saturating_add(duplicates));
-        let last = work.items(part).last().map_or(0, |item| item.num);
-        if counted < sent {
-            self.refusal_over();
-            return self.on_short(now, part, counted, last);
-        }
-        if duplicates > sent - work.fresh(part) && !self.blind {
-            work.doubt(part);
-            work.claim = Some((Claim::Taken, last));
-            work.ask_at = now;
-            return;
-        }
-        self.records.extend(work.accept(part, duplicates));
-        self.sent += sent;
-        self.duplicates += duplicates;
-        self.sizing.accepted(part);
-        self.on_progress();
-    }
-
-    /// A POST did what it should.
-    fn on_progress(&mut self) {
-        self.accepted_posts += 1;
-        (self.refused_row, self.trouble_row) = (0, 0);
-        self.post_retry.reset();
-        self.trouble = None;
-        for code in ["cloud_refuses", "cloud_trouble", "session_disputed", "passings_missing"] {
-            self.problems.remove(code);
-        }
-        self.refusal_over();
-    }
-
-    fn refusal_over(&mut self) {
-        for code in ["key_refused", "device_unknown"] {
-            self.problems.remove(code);
-        }
-    }
-
-    fn on_short(&mut self, now: Duration, part: usize, counted: u64, last: u64) {
-        let Some(work) = &mut self.work else { return };
-        if !self.blind {
-            work.doubt(part);
-            work.claim = Some((Claim::Short { counted, sent: part as u64 }, last));
-            work.ask_at = now;
-            return;
-        }
-        // Nobody can tell which of them are missing; alone, it can be told.
-        if part > 1 {
-            work.doubt(part);
-            return self.sizing.refused(part);
-        }
-        work.short_rounds += 1;
-        if work.short_rounds >= SHORT_ROUNDS {
-            work.short_rounds = 0;
-            self.set_first_aside(200, &missing_text(counted, 1));
-        } else {
-            self.hold = now + self.post_retry.next(&mut self.rng, None);
-        }
-    }
-
-    fn on_post_failed(&mut self, now: Duration, error: &CallError) {
-        let part = std::mem::take(&mut self.posting);
-        if self.work.is_none() {
-            return;
-        }
-        match error {
-            CallError::NotSent(_) | CallError::TooMany { .. } => {
-                self.hold = now + self.post_retry.next(&mut self.rng, error.retry_after());
-                self.complain(true, error);
-            }
-            CallError::Unknown { .. } | CallError::Portal => self.on_post_unknown(now, part, error),
-            CallError::TooLarge { .. } if part > 1 => self.sizing.too_large(part),
-            CallError::BadRequest { .. } if part > 1 => self.sizing.refused(part),
-            CallError::TooLarge { answer } => self.on_refused(now, 413, answer),
-            CallError::BadRequest { status, answer } => self.on_refused(now, *status, answer),
-            CallError::SessionGone { .. } if self.blind && self.mode == SessionMode::Create => {
-                self.close();
-                self.active = Active::None;
-            }
-            CallError::SessionGone { .. } => self.resolve = true,
-            CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. } => self.refuse(now, true, error),
-        }
-    }
-
-    fn on_post_unknown(&mut self, now: Duration, part: usize, error: &CallError) {
-        let wait = self.post_retry.next(&mut self.rng, error.retry_after());
-        self.hold = now + wait;
-        self.trouble_row += 1;
-        self.complain(true, error);
-        let Some(work) = &mut self.work else { return };
-        work.doubt(part);
-        work.ask_at = now + wait.max(SETTLE);
-        let timeout = |why: &Doubt| matches!(why, Doubt::Timeout | Doubt::Server { status: 504, .. });
-        // A failure again and again may be one of size, too.
-        if matches!(error, CallError::Unknown { why, .. } if timeout(why) || self.trouble_row > 1) {
-            self.sizing.slow();
-        }
-        if self.trouble_row >= TROUBLE_ROW
-            && !error.is_offline()
-            && let Some(item) = work.items(1).first()
-        {
-            let text = format!(
-                "the cloud has failed {} times in a row to take passings from number {} on (chip {}): {error}. \
-                 They are kept and tried again",
-                self.trouble_row, item.num, item.chip
-            );
-            self.problems.insert("cloud_trouble", text);
-        }
-    }
-
-    /// A passing alone was refused.
-    fn on_refused(&mut self, now: Duration, status: u16, answer: &str) {
-        let Some(work) = &mut self.work else { return };
-        if !self.blind && work.doubt_refusal(status == 409, now) {
-            return;
-        }
-        self.set_first_aside(status, answer);
-        self.refused_row += 1;
-        if self.refused_row >= REFUSED_ROW {
-            self.hold = now + self.post_retry.next(&mut self.rng, None);
-            let text = format!(
-                "the cloud has refused {} passings in a row, each alone ({status}: {answer}). They are set aside and can \
-                 be exported; sending goes on slowly. Is the session right?",
-                self.refused_row
-            );
-            self.problems.insert("cloud_refuses", text);
-        }
-    }
-
-    fn set_first_aside(&mut self, status: u16, answer: &str) {
-        self.sizing.found();
-        let aside = self.work.as_mut().and_then(|work| work.set_aside(status, answer));
-        if let Some((item, event)) = aside {
-            self.records.push_back(event);
-            self.note_set_aside(1, &format!("number {}, chip {}: {answer}", item.num, item.chip));
-        }
-    }
-
-    fn note_set_aside(&mut self, count: u64, last: &str) {
-        if count > 0 {
-            self.set_aside += count;
-            let text = format!(
-                "{} passings were set aside since the start and can be exported; the last: {last}",
-                self.set_aside
-            );
-            self.problems.insert("passings_set_aside", text);
-        }
-    }
-
-    // ---- the active session
-
-    fn on_active(&mut self, now: Duration, found: Option<Session>) {
-        self.asked_well();
-        self.blind = false;
-        self.problems.remove("write_only_key");
-        if self.refused == (Refused::Yes { by_post: false }) {
-            self.refusal_over();
-        }
-        self.refused = Refused::No;
-        let every = if found.is_some() { POLL_SOME } else { POLL_NONE };
-        self.poll_at = now + jittered(every, POLL_JITTER, &mut self.rng);
-        let token = found.as_ref().map(|session| session.token.clone());
-        let gone = std::mem::take(&mut self.resolve);
-        if let Some(work) = &mut self.work {
-            let same = token.as_deref() == Some(&*work.token);
-            if gone && same {
-                // One of the two answers is wrong. Wait, and take nothing for granted.
-                let part = self.sizing.part(work.open());
-                work.doubt(part);
-                self.hold = now + self.post_retry.next(&mut self.rng, None);
-                work.ask_at = self.hold;
-                let text = "the cloud shows the session as active, but takes no passings into it; they are kept and \
-                            tried again";
-                self.problems.insert("session_disputed", text.to_owned());
-            }
-            if same {
-                work.closing = false;
-            } else if gone || token.is_some() {
-                // Without another session in its place, a poll alone does not end one: the next POST will tell.
-                self.close();
-            }
-        }
-        if self.joined.as_ref().map(|joined| &joined.token) != token.as_ref() {
-            self.question = self.question.take().filter(|question| question.why != Why::Join);
-            if let Some(joined) = &mut self.joined {
-                joined.checked = false;
-            }
-        }
-        self.active = found.map_or(Active::None, Active::Some);
-    }
-
-    fn on_active_failed(&mut self, now: Duration, error: &CallError) {
-        match error {
-            CallError::KeyRefused { .. } if self.may_go_blind() => {
-                self.refused = Refused::No;
-                self.go_blind(error);
-                self.poll_at = now + jittered(POLL_REFUSED, POLL_JITTER, &mut self.rng);
-                if std::mem::take(&mut self.resolve) {
-                    // The POST's word is all there is.
-                    self.close();
-                    self.active = Active::None;
-                } else if self.active == Active::Unknown {
-                    let own = self.joined.as_ref().map(|joined| joined.token.clone());
-                    let session = |token| Session { token, alias: None, passings: None };
-                    self.active = own.map_or(Active::None, |token| Active::Some(session(token)));
-                }
-            }
-            CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. } => self.refuse(now, false, error),
-            _ => {
-                let wait = self.ask_retry.next(&mut self.rng, error.retry_after());
-                self.complain(false, error);
-                self.poll_at = now + wait;
-                if self.resolve || self.refused != Refused::No || error.retry_after().is_some() {
-                    self.hold = now + wait;
-                }
-            }
-        }
-    }
-
-    /// Whether to go on when reading is refused: with a session of our own making, or while posting works.
-    fn may_go_blind(&self) -> bool {
-        self.mode == SessionMode::Create || (self.blind && self.posts_work && !self.resolve)
-    }
-
-    fn go_blind(&mut self, error: &CallError) {
-        self.blind = true;
-        let text = format!(
-            "the API key may write but not read. passbridge cannot see whether a session is active, nor check after a \
-             lost connection what arrived: passings may arrive twice. Use a READ_WRITE key ({error})"
-        );
-        self.problems.insert("write_only_key", text);
-    }
-
-    fn refuse(&mut self, now: Duration, by_post: bool, error: &CallError) {
-        self.refused = Refused::Yes { by_post };
-        self.blind = false;
-        self.problems.remove("write_only_key");
-        self.question = None;
-        self.hold = now + jittered(POLL_REFUSED, POLL_JITTER, &mut self.rng);
-        let code = if matches!(error, CallError::DeviceUnknown { .. }) { "device_unknown" } else { "key_refused" };
-        self.problems.insert(code, format!("{error}. Nothing is lost; it is tried again every few minutes"));
-        self.complain(by_post, error);
-    }
-
-    fn on_created(&mut self, now: Duration, answer: Result<Session, CallError>) {
-        match answer {
-            Ok(session) => {
-                self.asked_well();
-                self.problems.remove("session_not_created");
-                self.refusal_over();
-                self.posts_work = true;
-                self.active = Active::Some(session);
-                let every = if self.blind { POLL_REFUSED } else { POLL_SOME };
-                self.poll_at = now + jittered(every, POLL_JITTER, &mut self.rng);
-            }
-            Err(error @ (CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. })) => {
-                self.refuse(now, true, &error);
-            }
-            Err(error) => {
-                if error.certainly_not_applied() && !error.is_offline() {
-                    let text = format!("no session could be created: {error}. Reads are kept; it is tried again");
-                    self.problems.insert("session_not_created", text);
-                }
-                self.hold = now + self.ask_retry.next(&mut self.rng, error.retry_after());
-                self.complain(false, &error);
-                // It may have been created.
-                self.poll_at = self.hold;
-            }
-        }
-    }
-
-    // ---- questions
-
-    fn on_held(&mut self, now: Duration, answer: Result<Page, CallError>) {
-        let Some(question) = &mut self.question else { return };
-        let page = match answer {
-            Ok(page) => page,
-            Err(CallError::SessionGone { .. }) => {
-                question.confirm = true;
-                return;
-            }
-            Err(error @ CallError::KeyRefused { .. }) if self.posts_work => {
-                self.go_blind(&error);
-                self.question = None;
-                return;
-            }
-            Err(error) => return self.on_question_failed(now, &error),
-        };
-        let ours = match (question.why, &self.work) {
-            (Why::Settle, Some(work)) => work.doubted(&question.inquiry),
-            _ => Vec::new(),
-        };
-        let progress = question.inquiry.take(&page, &ours);
-        self.asked_well();
-        match progress {
-            Progress::More => {}
-            Progress::Done => self.conclude(now),
-            Progress::TooLong => self.on_endless(now),
-        }
-    }
-
-    fn on_session(&mut self, now: Duration, answer: Result<Option<Session>, CallError>) {
-        let Some(question) = &mut self.question else { return };
-        match answer {
-            // It exists, so "not found" meant the passings: there are none.
-            Ok(Some(_)) => {
-                self.asked_well();
-                self.conclude(now);
-            }
-            Ok(None) => {
-                let why = question.why;
-                self.asked_well();
-                if why == Why::Join {
-                    self.question = None;
-                    self.poll_at = now; // the session vanished between two questions
-                    self.hold = now + self.ask_retry.next(&mut self.rng, None);
-                    return;
-                }
-                let text = "the cloud does not know the session any more that passings were sent to; what was not \
-                            confirmed is sent to the next session";
-                self.problems.insert("session_lost", text.to_owned());
-                self.conclude(now);
-                let closing = self.work.as_ref().is_none_or(|work| work.closing);
-                self.resolve = !closing;
-            }
-            Err(error) => self.on_question_failed(now, &error),
-        }
-    }
-
-    fn on_question_failed(&mut self, now: Duration, error: &CallError) {
-        if matches!(error, CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. }) {
-            return self.refuse(now, false, error);
-        }
-        self.hold = now + self.ask_retry.next(&mut self.rng, error.retry_after());
-        self.complain(false, error);
-    }
-
-    /// More pages than any session should have.
-    fn on_endless(&mut self, now: Duration) {
-        let Some(question) = &mut self.question else { return };
-        let inquiry = &mut question.inquiry;
-        match (question.why, inquiry.highest) {
-            // Each round starts higher, so this ends with the session.
-            (Why::Join, Some(highest)) if highest >= inquiry.first => {
-                *inquiry = Inquiry::new(&inquiry.token, highest.saturating_add(1), None);
-            }
-            (Why::Join, _) => self.conclude(now),
-            (Why::Settle, _) => {
-                *inquiry = Inquiry::new(&inquiry.token, inquiry.first, inquiry.last);
-                self.hold = now + self.ask_retry.next(&mut self.rng, None);
-            }
-        }
-    }
-
-    /// The inquiry has seen everything.
-    fn conclude(&mut self, now: Duration) {
-        let Some(Question { inquiry, why, .. }) = self.question.take() else { return };
-        if why == Why::Join {
-            self.join(inquiry.highest.map_or(inquiry.first, |highest| highest.saturating_add(1)));
-            return;
-        }
-        let Some(work) = &mut self.work else { return };
-        let settled = work.settle(&inquiry);
-        self.sizing.found();
-        self.sent += settled.accepted;
-        self.duplicates += settled.duplicates;
-        self.records.extend(settled.events);
-        if settled.accepted > 0 {
-            self.on_progress();
-        }
-        let work = self.work.as_mut();
-        if let Some((Claim::Short { counted, sent }, last)) = work.and_then(|work| work.claim.take()) {
-            self.on_still_missing(now, settled.accepted > 0, counted, sent, last);
-        }
-        if let Some(&num) = settled.taken.last() {
-            let text = format!(
-                "another device or program sends passings into this session: number {num} was taken. The passing is set \
-                 aside; numbers go on above the highest in the session"
-            );
-            self.problems.insert("number_taken", text);
-            self.note_set_aside(settled.taken.len() as u64, &format!("number {num} was taken by another sender"));
-            // The rest was never posted or is known not to be there: new numbers, above the other sender's.
-            if self.work.as_ref().is_some_and(|work| !work.doubtful()) {
-                self.release();
-            }
-        }
-    }
-
-    /// The counts were short, and the cloud was asked: does it lack the passings for good?
-    fn on_still_missing(&mut self, now: Duration, progress: bool, counted: u64, sent: u64, last: u64) {
-        let Some(work) = &mut self.work else { return };
-        work.short_rounds = if progress { 0 } else { work.short_rounds + 1 };
-        if progress || work.closing {
-            return;
-        }
-        if work.short_rounds < SHORT_ROUNDS {
-            self.hold = now + self.post_retry.next(&mut self.rng, None);
-            return;
-        }
-        work.short_rounds = 0;
-        let text = missing_text(counted, sent);
-        let events = work.set_absent_aside(last, 200, &text);
-        self.note_set_aside(events.len() as u64, &text);
-        self.records.extend(events);
-    }
-
-    // ---- numbers
-
     /// The least number that is free as far as the box and the session's own count tell.
     fn least_next(&self, session: &Session) -> u64 {
         let own = self.joined.as_ref().filter(|joined| joined.token == session.token).map_or(1, |joined| joined.next);
@@ -897,9 +490,7 @@ impl Machine {
         let Active::Some(session) = &self.active else { return };
         let same = self.joined.as_ref().is_some_and(|joined| joined.token == session.token);
         if !same {
-            for code in ["number_taken", "session_lost", "session_disputed"] {
-                self.problems.remove(code);
-            }
+            self.problems.remove("number_taken");
         }
         self.joined = Some(Joined { token: session.token.clone(), next, checked: true });
         let recorded = Some((session.token.clone(), next));
@@ -914,8 +505,6 @@ impl Machine {
         }
         self.look.get_or_insert(Duration::ZERO);
     }
-
-    // ---- words
 
     /// A question was answered.
     fn asked_well(&mut self) {
@@ -935,8 +524,4 @@ fn ask(question: &Question) -> Action {
         return Action::AskSession { token: token.clone() };
     }
     Action::AskHeld { token: token.clone(), first: *first, last: *last, page: *page }
-}
-
-fn missing_text(counted: u64, sent: u64) -> String {
-    format!("passbridge: the cloud reported success for {counted} of {sent} passings and does not hold this one")
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::machine::{Action, Input, Machine};
-use super::{Fields, UplinkConfig, form};
+use super::{UplinkConfig, form};
 use crate::chip::{Seq, Stamp};
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{DeviceState, InFlight, Item, Pending, PendingRead, UploadEvent};
+use crate::passing::Fields;
 use crate::rufus::{CallError, Doubt, Inserted, KeyFault, NotSent, Page, Session, Stored};
 
 /// Class of calls.
@@ -70,6 +71,8 @@ pub(super) struct Cloud {
     pub(super) may_write: bool,
     pub(super) script: VecDeque<(On, Fault)>,
     pub(super) chance: Option<(fastrand::Rng, f64)>,
+    /// So many times the cloud says that there is no active session although there is one.
+    pub(super) hide_active: u32,
     late: Vec<(usize, Box<str>, Vec<Item>)>,
 }
 
@@ -121,6 +124,7 @@ impl Cloud {
             may_write: true,
             script: VecDeque::new(),
             chance: None,
+            hide_active: 0,
             late: Vec::new(),
         }
     }
@@ -196,6 +200,10 @@ impl Cloud {
         }
         if !self.may_read {
             return Err(forbidden());
+        }
+        if self.hide_active > 0 {
+            self.hide_active -= 1;
+            return Ok(None);
         }
         Ok(self.sessions.iter().find(|session| session.active).map(in_answer))
     }
@@ -463,11 +471,11 @@ impl World {
             }
             Action::Form { token, next, limit } => {
                 self.dirty = false;
-                let fields = |read: &PendingRead| {
+                let mut fields = |read: &PendingRead| {
                     let Stamp::Utc(time) = read.stamp else { unreachable!("made above") };
-                    Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() }
+                    Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone(), doubt: None }
                 };
-                Some(Input::Formed(form(&self.config, &token, next, self.store.pending(limit), &fields)))
+                Some(Input::Formed(form(&self.config, &token, next, self.store.pending(limit), &mut fields)))
             }
             Action::AskActive => Some(Input::Active(cloud.active())),
             Action::AskSession { token } => Some(Input::Session(cloud.session(&token))),

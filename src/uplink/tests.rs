@@ -455,6 +455,19 @@ fn a_session_is_created_when_wanted_and_not_twice_after_a_lost_answer() {
 }
 
 #[test]
+fn one_answer_that_there_is_no_session_does_not_close_the_running_one() {
+    let mut world = World::new(SessionMode::Create);
+    world.cloud.open();
+    world.read(1);
+    world.drain();
+    world.cloud.hide_active = 1;
+    world.pass(100 * SECOND);
+    world.read(1);
+    world.drain();
+    assert_eq!((world.cloud.sessions.len(), world.rows(0).len()), (1, 2));
+}
+
+#[test]
 fn a_key_that_may_only_write_uploads_into_its_own_session_and_says_what_that_means() {
     let mut world = World::new(SessionMode::Create);
     world.cloud.may_read = false;
@@ -558,9 +571,10 @@ proptest! {
         odds in 0.0..0.6_f64,
         crashes in prop_oneof![Just(0.0), 0.0..0.05_f64],
         poison in prop_oneof![Just(0.0), 0.0..0.1_f64],
+        mode in prop_oneof![Just(SessionMode::Active), Just(SessionMode::Create)],
     ) {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut world = World::new(SessionMode::Active);
+        let mut world = World::new(mode);
         (world.cloud.dedup, world.cloud.counts) = (dedup, counts);
         (world.cloud.page, world.cloud.most) = (page, most);
         world.config.upload.batch_max = batch_max;

@@ -511,7 +511,7 @@ async fn passings_of_somebody_else_are_held_like_any_other() {
 async fn the_command_says_where_it_listens_and_what_happens() {
     let (say, mut said) = tokio::sync::mpsc::unbounded_channel();
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let serving = serve_forever(address, SimCloudConfig::default(), Some("START-5K"), move |line| {
+    let serving = serve_forever(address, SimCloudConfig::default(), Some("START-5K"), None, move |line| {
         let _ = say.send(line);
     });
     let listening = async {

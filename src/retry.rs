@@ -1,15 +1,14 @@
 //! How long to wait before the next try. The `backoff` crate stays behind this module.
 //!
 //! Only its sequence of intervals is used: its clock is frozen (timers belong to the driver, on monotonic time) and its
-//! randomness is off (the jitter comes from the machine's seed, so that a run can be repeated).
+//! randomness is off (the jitter comes from the caller's seed, so that a run can be repeated). The crate is no longer
+//! maintained; a dozen lines here would replace it.
 
 use std::time::{Duration, Instant};
 
 use backoff::backoff::Backoff;
 use backoff::exponential::ExponentialBackoff;
 
-/// The first wait, before jitter.
-const FIRST: Duration = Duration::from_secs(1);
 /// Jitter around each wait: half below to half above.
 const JITTER: f64 = 0.5;
 
@@ -29,17 +28,17 @@ impl backoff::Clock for Still {
     }
 }
 
-/// Growing waits: about 1 s, 2 s, 4 s ... `max`, each with jitter, none above `max` unless the server asks for it.
-pub(super) struct Retry {
+/// Growing waits: about `first`, twice that, four times ... `max`, each with jitter, none above `max` unless asked for.
+pub(crate) struct Retry {
     waits: ExponentialBackoff<Still>,
     max: Duration,
 }
 
 impl Retry {
-    /// Waits up to `max`.
-    pub(super) fn new(max: Duration) -> Self {
+    /// Waits from `first` up to `max`.
+    pub(crate) fn new(first: Duration, max: Duration) -> Self {
         let mut waits = ExponentialBackoff::<Still> {
-            initial_interval: FIRST.min(max),
+            initial_interval: first.min(max),
             max_interval: max,
             multiplier: 2.0,
             randomization_factor: 0.0,
@@ -51,19 +50,19 @@ impl Retry {
     }
 
     /// Success: the next wait is a short one again.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.waits.reset();
     }
 
-    /// The next wait, at least what the server asked for.
-    pub(super) fn next(&mut self, rng: &mut fastrand::Rng, asked: Option<Duration>) -> Duration {
+    /// The next wait, at least what was asked for.
+    pub(crate) fn next(&mut self, rng: &mut fastrand::Rng, asked: Option<Duration>) -> Duration {
         let wait = self.waits.next_backoff().unwrap_or(self.max);
         jittered(wait, JITTER, rng).min(self.max).max(asked.unwrap_or_default())
     }
 }
 
 /// `wait`, up to `share` of it less or more, in whole milliseconds.
-pub(super) fn jittered(wait: Duration, share: f64, rng: &mut fastrand::Rng) -> Duration {
+pub(crate) fn jittered(wait: Duration, share: f64, rng: &mut fastrand::Rng) -> Duration {
     let factor = 1.0 + share * (2.0 * rng.f64() - 1.0);
     Duration::from_millis((wait.as_millis() as f64 * factor) as u64)
 }
@@ -75,7 +74,7 @@ mod tests {
     #[test]
     fn waits_grow_to_the_maximum_stay_there_and_start_small_after_success() {
         let mut rng = fastrand::Rng::with_seed(7);
-        let mut retry = Retry::new(Duration::from_secs(60));
+        let mut retry = Retry::new(Duration::from_secs(1), Duration::from_secs(60));
         let waits: Vec<_> = (0..12).map(|_| retry.next(&mut rng, None).as_secs_f64()).collect();
         for (n, wait) in waits.iter().enumerate() {
             let middle = f64::min(60.0, f64::powi(2.0, i32::try_from(n).unwrap()));
@@ -88,7 +87,7 @@ mod tests {
     #[test]
     fn what_the_server_asks_for_is_the_least_wait_even_above_the_maximum() {
         let mut rng = fastrand::Rng::with_seed(7);
-        let mut retry = Retry::new(Duration::from_secs(60));
+        let mut retry = Retry::new(Duration::from_secs(1), Duration::from_secs(60));
         let asked = Duration::from_secs(300);
         assert_eq!(retry.next(&mut rng, Some(asked)), asked);
     }
@@ -97,7 +96,7 @@ mod tests {
     fn the_same_seed_gives_the_same_waits() {
         let run = |seed| {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let mut retry = Retry::new(Duration::from_secs(60));
+            let mut retry = Retry::new(Duration::from_secs(1), Duration::from_secs(60));
             (0..20).map(|_| retry.next(&mut rng, None)).collect::<Vec<_>>()
         };
         assert_eq!(run(3), run(3));

@@ -1,0 +1,16 @@
+//! The whole way of a read, in one process: simulated decoders on real sockets and a real pty, the real journal in a
+//! directory of its own, the real daemon, and the simulated cloud. What is proven at each end is the same: every read that
+//! happened is in the cloud once, numbered 1..n without a hole, and the cloud has seen nothing it must never see.
+//!
+//! Nothing here sleeps to let something happen: a test waits for a condition and fails with what the box shows when
+//! the condition does not come. Two tests take as long as a clock in the product does, and say so.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
+
+mod crash;
+mod decoders;
+mod exports;
+mod faults;
+mod outside;
+mod rewind;
+mod sessions;
+mod support;

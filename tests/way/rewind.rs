@@ -1,0 +1,111 @@
+//! What happened while the cable was out or the box off, at decoders that can be asked again.
+
+use passbridge::sim::decoder::{Kind, SimDecoder};
+
+use crate::support::*;
+
+const STORING: [Kind; 2] = [Kind::RaceResult, Kind::One4All];
+
+#[tokio::test]
+async fn reads_made_while_the_cable_was_out_arrive_once() {
+    for kind in STORING {
+        let mut way = Way::new().await;
+        let token = way.session();
+        let sim = way.plug(kind).await;
+        let daemon = way.start().await;
+        links(&sim, 1).await;
+        sim.push(30);
+        way.arrive(30, &daemon).await;
+        sim.set_online(false);
+        links(&sim, 0).await;
+        sim.push(40);
+        sim.set_online(true);
+        links(&sim, 1).await;
+        sim.push(5); // live, perhaps before the hole is filled
+        way.arrive(75, &daemon).await;
+        way.holds_in_some_order(&token, &happened(&sim));
+        assert_eq!(daemon.snapshot().decoders[0].dropped, 0);
+        daemon.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn reads_made_while_the_box_was_off_arrive_once() {
+    for kind in STORING {
+        let mut way = Way::new().await;
+        let token = way.session();
+        let sim = way.plug(kind).await;
+        let daemon = way.start().await;
+        links(&sim, 1).await;
+        sim.push(30);
+        way.arrive(30, &daemon).await;
+        daemon.stop().await.unwrap();
+        sim.push(300);
+        let daemon = way.start().await;
+        links(&sim, 1).await;
+        sim.push(5);
+        way.arrive(335, &daemon).await;
+        daemon.stop().await.unwrap();
+        // Nothing happened: the decoder is asked for nothing that is held.
+        let daemon = way.start().await;
+        links(&sim, 1).await;
+        sim.push(1);
+        way.arrive(336, &daemon).await;
+        assert_eq!(daemon.snapshot().decoders[0].reads, 1, "what is held is not fetched again");
+        way.holds_in_some_order(&token, &happened(&sim));
+        daemon.stop().await.unwrap();
+    }
+}
+
+/// The box was off for the first part, is on for the second.
+async fn a_change_at_the_decoder(kind: Kind, change: fn(&SimDecoder), lost: usize) {
+    let mut way = Way::new().await;
+    let token = way.session();
+    let sim = way.plug_with(kind, 30).await;
+    let daemon = way.start().await;
+    way.arrive(30, &daemon).await;
+    daemon.stop().await.unwrap();
+    sim.push(20);
+    change(&sim);
+    sim.push(12);
+    let daemon = way.start().await;
+    way.arrive(62 - lost, &daemon).await;
+    sim.push(8);
+    way.arrive(70 - lost, &daemon).await;
+    let mut expected = happened(&sim);
+    expected.drain(30..30 + lost);
+    way.holds_in_some_order(&token, &expected);
+    assert_eq!(sim.forbidden(), [""; 0]);
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_file_begun_while_the_box_was_off_costs_no_read_of_the_old_one() {
+    for kind in STORING {
+        a_change_at_the_decoder(kind, SimDecoder::new_file, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_decoder_that_was_cleared_and_counts_from_one_again_hides_no_new_read() {
+    for kind in STORING {
+        // The 20 that nobody had fetched are gone with the file; that is not the box's doing.
+        a_change_at_the_decoder(kind, SimDecoder::clear, 20).await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_file_begun_while_the_link_is_up_costs_no_read() {
+    for kind in STORING {
+        let mut way = Way::new().await;
+        let token = way.session();
+        let sim = way.plug_with(kind, 30).await;
+        let daemon = way.start().await;
+        way.arrive(30, &daemon).await;
+        sim.new_file();
+        sim.push(12);
+        way.arrive(42, &daemon).await;
+        way.holds(&token, &happened(&sim));
+        daemon.stop().await.unwrap();
+    }
+}
