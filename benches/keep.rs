@@ -4,6 +4,8 @@
 //!
 //! Rounds of the three follow each other, so that a noisy neighbour hits all of them; figures are medians of the rounds,
 //! ratios are medians of the ratios within a round.
+//!
+//! `cargo bench --bench keep -- 100` measures groups of 100 only.
 
 #![allow(clippy::unwrap_used, reason = "a bench may")]
 
@@ -64,7 +66,8 @@ fn main() {
         "group", "reads/s", "floor", "ratio", "twice", "ratio", "CPU us/read", "floor's CPU"
     );
     let hows = [How::Groups(1), How::Groups(10), How::Groups(100), How::Groups(1000), How::Pipelined(30)];
-    for how in hows {
+    let only: Option<u64> = std::env::args().filter_map(|text| text.parse().ok()).next();
+    for how in hows.into_iter().filter(|how| only.is_none_or(|group| how.group() == group)) {
         measure(how, &lines);
     }
 }
