@@ -140,6 +140,36 @@ async fn dies((dedup, generation): (Dedup, Generation), apply: Apply) {
     way.holds(&token, &happened(&sim));
 }
 
+#[tokio::test]
+async fn a_session_that_closes_while_the_box_is_off_and_an_outcome_unknown_is_settled_before_the_next_one_is_used() {
+    let every = [Apply::Nothing, Apply::First(7), Apply::All];
+    together(CLOUDS.into_iter().flat_map(|cloud| every.map(|apply| changes_while_off(cloud, apply)))).await;
+}
+
+async fn changes_while_off((dedup, generation): (Dedup, Generation), apply: Apply) {
+    let mut way = Way::with(dedup, generation).await;
+    let a = way.session();
+    way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
+    way.cloud.fault(On::Insert, Fault::partly(apply, Answer::Never));
+    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let daemon = way.start().await;
+    assert!(way.cloud.wait_until(LIMIT, |cloud| cloud.post_count() == 2).await);
+    let after = way.dir.path().join("after");
+    image(way.data(), &after);
+    drop(daemon);
+    let in_a = way.cloud.stored();
+    let b = way.session();
+    way.config.data_dir = after;
+    let daemon = way.start().await;
+    way.arrive(60, &daemon).await;
+    sim.push(10);
+    way.arrive(70, &daemon).await;
+    daemon.stop().await.unwrap();
+    let expected = happened(&sim);
+    way.holds(&a, &expected[..in_a]);
+    way.holds(&b, &expected[in_a..]);
+}
+
 /// Every file below, deepest first.
 fn files(dir: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();

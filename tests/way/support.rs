@@ -25,12 +25,14 @@ pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::
 /// Name of the decoder of a [`Way`] with one.
 pub const MAT: &str = "finish-mat";
 
-/// Both ways in which a cloud can treat what is sent twice, in both generations of answers.
-pub const CLOUDS: [(Dedup, Generation); 4] = [
+/// Every way in which a cloud may treat what is sent twice, in every form of answers.
+pub const CLOUDS: [(Dedup, Generation); 6] = [
     (Dedup::None, Generation::Legacy),
     (Dedup::None, Generation::OpenApi),
     (Dedup::Number, Generation::Legacy),
     (Dedup::Number, Generation::OpenApi),
+    (Dedup::NumberTime, Generation::Gateway),
+    (Dedup::ChipTime, Generation::OpenApi),
 ];
 
 /// A box that is configured but may or may not run, and its cloud.
