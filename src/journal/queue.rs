@@ -95,6 +95,8 @@ pub struct Queue {
     spans: Vec<Arc<Span>>,
     /// Generation of the state parts in the last span.
     generation: u64,
+    /// Blocks in the last span.
+    blocks: u64,
     /// Per decoder: how many identities are written in the last span.
     written: BTreeMap<Box<str>, u64>,
 }
@@ -121,7 +123,7 @@ impl Queue {
             spans.push(Span::open(dir, first)?);
         }
         while let Some(newest) = spans.last() {
-            let Some((Head { generation, identities: written, .. }, mut state)) = newest.load_state()? else {
+            let Some((Head { generation, blocks, identities: written, .. }, mut state)) = newest.load_state()? else {
                 // Begun, but its first checkpoint did not come to an end: the span before holds the state.
                 if let Some(unfinished) = spans.pop() {
                     unfinished.remove()?;
@@ -138,7 +140,7 @@ impl Queue {
             for span in spans {
                 checked.push(Arc::new(span.verify(state.followed)?));
             }
-            return Ok(Some((Self { dir: dir.into(), spans: checked, generation, written }, state)));
+            return Ok(Some((Self { dir: dir.into(), spans: checked, generation, blocks, written }, state)));
         }
         Ok(None)
     }
@@ -147,7 +149,7 @@ impl Queue {
     pub fn create(dir: &Path, followed: u64) -> Result<Self, Broken> {
         std::fs::create_dir_all(dir)?;
         let span = Span::open(dir, followed + 1)?;
-        Ok(Self { dir: dir.into(), spans: vec![Arc::new(span)], generation: 0, written: BTreeMap::new() })
+        Ok(Self { dir: dir.into(), spans: vec![Arc::new(span)], generation: 0, blocks: 0, written: BTreeMap::new() })
     }
 
     /// The spans, for reading blocks from other threads.
@@ -194,7 +196,8 @@ impl Queue {
         }
         // Everything above is harmless until the head names the generation, which is one value in one commit.
         commit.flush()?;
-        let head = Head { generation, parts: count, identities: self.written.clone() };
+        let blocks = self.blocks + reads.len().div_ceil(BLOCK_READS) as u64;
+        let head = Head { generation, parts: count, blocks, identities: self.written.clone() };
         commit.put(b"head".to_vec(), &postcard_bytes(&head)?)?;
         for at in 0..commit.count_parts(self.generation)? {
             commit.batch.remove(part_key(self.generation, at));
@@ -202,7 +205,7 @@ impl Queue {
         commit.flush()?;
         db.flush()?;
         sync(&span.file)?;
-        self.generation = generation;
+        (self.generation, self.blocks) = (generation, blocks);
         note_last(span, reads);
         Ok(())
     }
@@ -213,7 +216,7 @@ impl Queue {
             return Ok(());
         }
         self.spans.push(Arc::new(Span::open(&self.dir, followed + 1)?));
-        self.generation = 0;
+        (self.generation, self.blocks) = (0, 0);
         self.written.clear();
         Ok(())
     }
@@ -303,6 +306,8 @@ impl Commit<'_> {
 struct Head {
     generation: u64,
     parts: u32,
+    /// Blocks in this directory: sled can lose what lay in a damaged page without a word.
+    blocks: u64,
     /// How many identities of each decoder belong to this state; those beyond are of a checkpoint that did not end.
     identities: BTreeMap<Box<str>, u64>,
 }
@@ -450,9 +455,12 @@ impl Span {
         Ok(Self { first, path, db, file, last: BTreeMap::new() })
     }
 
+    fn load_head(&self) -> Result<Option<Head>, Broken> {
+        self.db.get("head")?.map(|head| unseal(&head)).transpose()
+    }
+
     fn load_state(&self) -> Result<Option<(Head, State)>, Broken> {
-        let Some(head) = self.db.get("head")? else { return Ok(None) };
-        let head: Head = unseal(&head)?;
+        let Some(head) = self.load_head()? else { return Ok(None) };
         let mut json = Vec::new();
         for at in 0..head.parts {
             let part = self.db.get(part_key(head.generation, at))?;
@@ -479,7 +487,10 @@ impl Span {
             }
             let (chunks, _) = unsealed(&value)?.as_chunks::<8>();
             identities.entry(decoder.into()).or_default().extend(chunks.iter().map(|bytes| u64::from_le_bytes(*bytes)));
-            known.insert(decoder.into(), from + chunks.len() as u64);
+            let before = known.insert(decoder.into(), from + chunks.len() as u64);
+            if before.is_some_and(|end| end != from) {
+                return Err(Broken::Corrupt("identities of reads are missing".into()));
+            }
         }
         if known != *ends {
             return Err(Broken::Corrupt("identities of reads are missing".into()));
@@ -487,8 +498,10 @@ impl Span {
         Ok(identities)
     }
 
-    /// Reads every block once; blocks beyond the state are of a checkpoint that did not end and are removed.
+    /// Reads every block once; blocks beyond the state are of a checkpoint that did not end and are removed. One that is
+    /// missing would be reads that wait for ever.
     fn verify(mut self, followed: u64) -> Result<Self, Broken> {
+        let mut blocks = 0;
         for pair in self.db.scan_prefix(b"b") {
             let (key, value) = pair?;
             let reads = decode_block(&value)?;
@@ -496,9 +509,13 @@ impl Span {
                 self.db.remove(key)?;
                 continue;
             }
+            blocks += 1;
             for waiting in reads {
                 self.last.insert(waiting.read.decoder, waiting.read.seq.0);
             }
+        }
+        if self.load_head()?.is_none_or(|head| head.blocks != blocks) {
+            return Err(Broken::Corrupt("blocks of reads are missing".into()));
         }
         Ok(self)
     }
@@ -565,5 +582,29 @@ mod tests {
         assert_eq!(recent.newest(100).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
         assert_eq!((recent.added, queue.written().get("mat"), queue.written().get("new")), (10, Some(&10), None));
         assert_eq!(queue.spans[0].db.scan_prefix(b"i").count(), 1, "nothing of it stays");
+    }
+
+    #[test]
+    fn a_block_that_sled_lost_without_a_word_is_missed() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State { followed: 600, waiting: 600, ..State::default() };
+        let json = serde_json::to_string(&state).unwrap();
+        let read = |seq| PendingRead {
+            seq: Seq(seq),
+            decoder: "mat".into(),
+            received: Timestamp::UNIX_EPOCH,
+            chip: "MC00001".into(),
+            stamp: Stamp::Utc(Timestamp::UNIX_EPOCH),
+            replay: false,
+        };
+        let reads: Vec<Waiting> = (1..=600).map(|seq| Waiting { read: read(seq), verdict: Verdict::Passing }).collect();
+        let mut queue = Queue::create(dir.path(), 0).unwrap();
+        queue.checkpoint(&reads[..300], &json, &[]).unwrap();
+        queue.checkpoint(&reads[300..], &json, &[]).unwrap();
+        drop(queue);
+        let (queue, _) = Queue::open(dir.path()).unwrap().unwrap();
+        assert!(queue.spans[0].db.remove(block_key(257)).unwrap().is_some());
+        drop(queue);
+        assert!(matches!(Queue::open(dir.path()), Err(Broken::Corrupt(_))));
     }
 }
