@@ -146,6 +146,9 @@ struct Limits {
     settle: Duration,
     /// Bytes in the receive buffer, frame overhead included.
     buffer: usize,
+    /// How long the journal may be at one group before a decoder that only streams is read on and counted instead of
+    /// made to wait: far longer than a slow card takes, shorter than its port's buffers last.
+    stall: Duration,
 }
 
 const LIMITS: Limits = Limits {
@@ -157,6 +160,7 @@ const LIMITS: Limits = Limits {
     write: Duration::from_secs(10),
     settle: Duration::from_millis(2500),
     buffer: 8 * 1024 * 1024,
+    stall: Duration::from_secs(3),
 };
 
 /// Opens the wire to a decoder that waits for us, and closes it again: for `check`, while no daemon runs.
@@ -274,7 +278,7 @@ impl Decoder {
         announce(&config, &board);
         let place = port::place(&config.address);
         Self {
-            intake: Intake::new(&config.name, config.protocol.resends, limits.buffer, board.clone()),
+            intake: Intake::new(&config.name, config.protocol.resends, limits.buffer, limits.stall, board.clone()),
             name: config.name,
             place,
             spec: config.protocol,

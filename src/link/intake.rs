@@ -5,9 +5,12 @@
 //!   from; [`Intake::progress`] counts durable chunks, so "everything before chunk n is durable" is one comparison.
 //! * **It outlives connections.** A cable that is pulled while the disk is full costs nothing that had arrived.
 //! * **Bounded.** At most [`Limits::buffer`](super::Limits::buffer) bytes, counted as raw bytes plus [`FRAME_COST`] a
-//!   frame. When it is full, a decoder that can be asked again (or repeats) is not read from ([`Intake::is_full`]; what
-//!   was already read, at most one read buffer a connection, still goes in). Of one that only streams the newest frames
-//!   are dropped and counted, and a marker with the count goes into the journal where they are missing.
+//!   frame. When it is full, nothing is read for now ([`Intake::is_full`]; what was already read, at most one read buffer
+//!   a connection, still goes in): the port's own buffers and the decoder's hold what comes, which loses nothing while
+//!   the journal gets on, only slower than the reads come. Once it does not get on at all ([`Limits::stall`](super::Limits::stall):
+//!   the disk is full), that would only move the loss to where nobody counts it. A decoder that can be asked again (or
+//!   repeats) is still not read from. Of one that only streams the newest frames are dropped and counted, and a marker
+//!   with the count goes into the journal where they are missing.
 //! * **Rejects are capped.** A wrong baud rate is a flood of them; see [`Rejects`].
 //!
 //! Not chosen: a channel of frames with a fixed number of places (a frame of 20 bytes would weigh as much as one of
@@ -50,6 +53,7 @@ pub(super) struct Intake {
     decoder: String,
     resends: bool,
     limit: usize,
+    stall: Duration,
     board: Board,
     queue: Mutex<Queue>,
     filled: Notify,
@@ -61,6 +65,8 @@ struct Queue {
     chunks: VecDeque<Chunk>,
     /// Chunks ever put.
     put: u64,
+    /// When the journal last began or ended a group.
+    moved: Instant,
     /// Cost of everything that is not durable, the group in flight included.
     cost: usize,
     /// Frames that are not durable, the group in flight included.
@@ -79,10 +85,11 @@ struct Totals {
 }
 
 impl Intake {
-    pub(super) fn new(decoder: &str, resends: bool, limit: usize, board: Board) -> Self {
+    pub(super) fn new(decoder: &str, resends: bool, limit: usize, stall: Duration, board: Board) -> Self {
         let queue = Queue {
             chunks: VecDeque::new(),
             put: 0,
+            moved: Instant::now(),
             cost: 0,
             frames: 0,
             gap: None,
@@ -93,6 +100,7 @@ impl Intake {
             decoder: decoder.to_owned(),
             resends,
             limit,
+            stall,
             board,
             queue: Mutex::new(queue),
             filled: Notify::new(),
@@ -113,6 +121,7 @@ impl Intake {
         let now = Instant::now();
         let mut guard = self.lock();
         let queue = &mut *guard;
+        let stalled = now.duration_since(queue.moved) >= self.stall;
         let mut cost = 0;
         let mut at = 0;
         frames.retain_mut(|framed| {
@@ -128,7 +137,7 @@ impl Intake {
                 }
             }
             let weight = FRAME_COST + framed.raw.len();
-            if !self.resends && (queue.gap.is_some() || queue.cost + cost + weight > self.limit) {
+            if !self.resends && (queue.gap.is_some() || (stalled && queue.cost + cost + weight > self.limit)) {
                 if !matches!(framed.frame, Frame::Rejected(_)) {
                     queue.gap.get_or_insert((0, received)).0 += 1;
                     queue.totals.dropped += 1;
@@ -148,9 +157,10 @@ impl Intake {
         Some(number)
     }
 
-    /// The buffer is full, and the decoder can wait or be asked again: read no more for now.
+    /// The buffer is full, and waiting loses nothing: read no more for now.
     pub(super) fn is_full(&self) -> bool {
-        self.resends && self.lock().cost >= self.limit
+        let queue = self.lock();
+        queue.cost >= self.limit && (self.resends || queue.moved.elapsed() < self.stall)
     }
 
     /// How many chunks are durable; changes with every group.
@@ -201,6 +211,7 @@ impl Intake {
                 let mut queue = self.lock();
                 let count = queue.chunks.len().min(GROUP);
                 if count > 0 {
+                    queue.moved = Instant::now();
                     return queue.chunks.drain(..count).collect();
                 }
             }
@@ -211,6 +222,7 @@ impl Intake {
     /// A group is durable: its room is free, and whoever waits for it may go on.
     fn settle(&self, chunks: u64, cost: usize, frames: u64) {
         let mut queue = self.lock();
+        queue.moved = Instant::now();
         queue.cost -= cost;
         queue.frames -= frames;
         if let Some((count, received)) = queue.gap.take() {

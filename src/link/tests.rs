@@ -142,6 +142,7 @@ const QUICK: Limits = Limits {
     held: Duration::from_secs(10),
     write: Duration::from_millis(100),
     settle: Duration::from_secs(10),
+    stall: Duration::ZERO,
     ..LIMITS
 };
 
@@ -477,9 +478,18 @@ async fn a_full_buffer_drops_the_newest_reads_of_a_streaming_decoder_and_says_ex
 
 #[tokio::test]
 async fn a_full_buffer_stops_the_reading_from_a_decoder_that_resends_and_loses_nothing() {
+    waits_and_loses_nothing(&STORES, Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_streaming_decoder_is_made_to_wait_for_a_disk_that_is_only_slow() {
+    waits_and_loses_nothing(&STREAMS, Duration::from_secs(3600)).await;
+}
+
+async fn waits_and_loses_nothing(spec: &'static Spec, stall: Duration) {
     let shelf = Shelf::new(false);
-    let limits = Limits { buffer: 16 * 1024, ..QUICK };
-    let (mut wire, piped) = piped(limits, &STORES, 64, &shelf);
+    let limits = Limits { buffer: 16 * 1024, stall, ..QUICK };
+    let (mut wire, piped) = piped(limits, spec, 64, &shelf);
     let (sent, mut watched) = watch::channel(0);
     let sending = tokio::spawn(async move {
         for chip in 0..2000 {
