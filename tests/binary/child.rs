@@ -88,6 +88,8 @@ pub async fn decoder(kind: Kind, seed: u64) -> (SimDecoder, Mat) {
 pub struct Site {
     dir: TempDir,
     pub data: PathBuf,
+    /// Decoders in the configuration.
+    mats: usize,
     /// Port of the status page.
     pub page: u16,
 }
@@ -116,7 +118,7 @@ impl Site {
         }
         text += &format!("[status]\nlisten = \"127.0.0.1:{page}\"\n{more}");
         fs::write(dir.path().join("passbridge.toml"), text).unwrap();
-        Self { dir, data, page }
+        Self { dir, data, mats: mats.len(), page }
     }
 
     pub fn config(&self) -> PathBuf {
@@ -156,7 +158,11 @@ impl Site {
 
     /// Waits until the status is so.
     pub async fn until(&self, what: &str, mut condition: impl FnMut(&Snapshot) -> bool) {
-        if !holds(PATIENCE, async || self.status().await.is_some_and(|status| condition(&status))).await {
+        // At first no task has reported yet.
+        let told = |status: &Snapshot| status.decoders.len() == self.mats;
+        if !holds(PATIENCE, async || self.status().await.is_some_and(|status| told(&status) && condition(&status)))
+            .await
+        {
             panic!("not within {} s: {what}: {:#?}", PATIENCE.as_secs(), self.status().await);
         }
     }

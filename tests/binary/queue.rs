@@ -12,6 +12,8 @@ use crate::child::{Mat, PATIENCE, Passing, Site, decoder, exported, holds, judge
 
 /// Reads that wait for the cloud when the box is switched off.
 const BACKLOG: u64 = 20_000;
+/// So many happen at once: less than what fits into the buffer before the disk.
+const PUSH: u64 = 2_000;
 const UPLOAD: &str = "[upload]\nbatch_max = 500\nlinger = \"50ms\"\nmin_interval = \"0s\"\nretry_max = \"1s\"\n";
 
 /// Every file below a directory.
@@ -55,17 +57,28 @@ fn zeroed(data: &Path) {
     }
 }
 
-/// A page of each `db` says something else than was written.
-fn corrupted(data: &Path) {
-    let mut rng = fastrand::Rng::with_seed(1);
-    for path in files(&data.join("queue")).iter().filter(|path| path.ends_with("db")) {
-        let file = open(path);
-        let length = file.metadata().unwrap().len();
-        for at in (0..length / 4096).step_by(4) {
-            let noise: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(4096).collect();
-            file.write_all_at(&noise, at * 4096).unwrap();
-        }
-    }
+fn write_noise(file: &File, page: u64) {
+    let mut rng = fastrand::Rng::with_seed(page);
+    let noise: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(4096).collect();
+    file.write_all_at(&noise, page * 4096).unwrap();
+}
+
+fn databases(data: &Path) -> impl Iterator<Item = (File, u64)> {
+    let databases = files(&data.join("queue")).into_iter().filter(|path| path.ends_with("db"));
+    databases
+        .map(|path| open(&path))
+        .map(|file| (file.metadata().unwrap().len() / 4096, file))
+        .map(|(pages, file)| (file, pages))
+}
+
+/// One page in the middle of what the queue wrote.
+fn one_page(data: &Path) {
+    databases(data).for_each(|(file, pages)| write_noise(&file, pages / 2));
+}
+
+/// Every fourth page, the first among them: to sled it is as if nothing had ever been written.
+fn many_pages(data: &Path) {
+    databases(data).for_each(|(file, pages)| (0..pages).step_by(4).for_each(|page| write_noise(&file, page)));
 }
 
 /// The queue is fine; the last line of the log is half there, as after a power cut.
@@ -77,12 +90,16 @@ fn half_a_line(data: &Path) {
     OpenOptions::new().append(true).open(&log).unwrap().write_all(half).unwrap();
 }
 
-/// What a damage does, and what the box says of it.
-const DAMAGES: [(&str, fn(&Path), &str); 4] = [
-    ("truncated", truncated, "queue_rebuilt"),
-    ("zeroed", zeroed, "queue_rebuilt"),
-    ("corrupted", corrupted, "queue_rebuilt"),
-    ("half a line", half_a_line, ""),
+/// Done to a data directory.
+type Damage = fn(&Path);
+
+/// What a damage is called, and what it does.
+const DAMAGES: [(&str, Damage); 5] = [
+    ("truncated", truncated),
+    ("zeroed", zeroed),
+    ("one page", one_page),
+    ("many pages", many_pages),
+    ("half a line", half_a_line),
 ];
 
 #[tokio::test]
@@ -94,16 +111,21 @@ async fn a_broken_queue_comes_back_from_the_log_while_new_reads_are_kept_and_not
     let site = Site::new(Some(&cloud), std::slice::from_ref(&mat), UPLOAD);
     let running = site.start();
     until("the decoder has a listener", async || *sim.links().borrow() > 0).await;
-    sim.push(BACKLOG);
-    site.until("the backlog is kept", |status| status.decoders[0].reads == BACKLOG && status.journal.serving).await;
+    for kept in (PUSH..=BACKLOG).step_by(PUSH as usize) {
+        sim.push(PUSH);
+        site.until("the backlog is kept", |status| status.decoders[0].reads == kept && status.journal.serving).await;
+    }
     running.stop().await;
     until("the link is down", async || *sim.links().borrow() == 0).await;
-    for (name, damage, problem) in DAMAGES {
-        comes_back(name, damage, problem, &site.data, &sim, &mat).await;
+    let mut meanwhile = 0;
+    for (name, damage) in DAMAGES {
+        meanwhile += u32::from(comes_back(name, damage, &site.data, &sim, &mat).await);
     }
+    assert!(meanwhile > 0, "new reads had to wait for the queue every time");
 }
 
-async fn comes_back(name: &str, damage: fn(&Path), problem: &str, data: &Path, sim: &SimDecoder, mat: &Mat) {
+/// Whether new reads were kept while the queue was being rebuilt.
+async fn comes_back(name: &str, damage: Damage, data: &Path, sim: &SimDecoder, mat: &Mat) -> bool {
     let before: Vec<Passing> = sim.reads()[..BACKLOG as usize].iter().map(passing).collect();
     let config = SimCloudConfig { dedup: Dedup::None, ..SimCloudConfig::default() };
     let cloud = SimCloud::start(config).await.unwrap();
@@ -123,16 +145,17 @@ async fn comes_back(name: &str, damage: fn(&Path), problem: &str, data: &Path, s
         status.decoders[0].reads == 7
     })
     .await;
-    assert!(meanwhile || problem.is_empty(), "{name}: reads had to wait for the queue");
     assert_eq!(site.get("/readyz").await.unwrap().0, 200, "{name}");
     let new: Vec<Passing> = sim.reads()[from..].iter().map(passing).collect();
     let all = BACKLOG as usize + new.len();
     holds(PATIENCE, async || cloud.stored() >= all).await;
     site.sent(all as u64).await;
     let problems: Vec<String> = site.status().await.unwrap().problems.into_iter().map(|problem| problem.code).collect();
-    assert_eq!(problems.join(" "), problem, "{name}");
+    // Sled may also have forgotten everything, which is no news; but nothing else may be wrong.
+    assert!(problems.iter().all(|code| code == "queue_rebuilt"), "{name}: {problems:?}");
     running.stop().await;
     until("the link is down", async || *sim.links().borrow() == 0).await;
     judge(name, &cloud, &token, before.into_iter().chain(new));
     assert_eq!(site.export().await.iter().filter_map(exported).count(), all, "{name}");
+    meanwhile
 }

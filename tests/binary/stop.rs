@@ -22,7 +22,7 @@ async fn a_stop_keeps_and_sends_what_was_read_and_takes_a_moment() {
     running.stop().await;
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     let running = site.start();
-    assert!(cloud.wait_for(200, Duration::from_secs(20)).await);
+    site.sent(200).await;
     running.stop().await;
     judge("stopped and started", &cloud, &token, sim.reads().iter().map(passing));
 }
