@@ -121,27 +121,24 @@ impl Queue {
             spans.push(Span::open(dir, first)?);
         }
         while let Some(newest) = spans.last() {
-            let Some((generation, mut state)) = newest.load_state()? else {
+            let Some((head, mut state)) = newest.load_state()? else {
                 // Begun, but its first checkpoint did not come to an end: the span before holds the state.
                 if let Some(unfinished) = spans.pop() {
                     unfinished.remove()?;
                 }
                 continue;
             };
-            let mut written = BTreeMap::new();
-            let names: Vec<Box<str>> = state.decoders.keys().cloned().collect();
-            for decoder in names {
-                let (identities, end) = newest.load_identities(&decoder)?;
-                state.adopt(&decoder, identities);
-                if let Some(fold) = state.decoders.get_mut(&decoder) {
-                    fold.recent.added = end;
+            for (decoder, &written) in &head.written {
+                state.adopt(decoder, newest.load_identities(decoder, written)?);
+                if let Some(fold) = state.decoders.get_mut(decoder) {
+                    fold.recent.added = written;
                 }
-                written.insert(decoder, end);
             }
             let mut checked = Vec::new();
             for span in spans {
                 checked.push(Arc::new(span.verify(state.followed)?));
             }
+            let Head { generation, written, .. } = head;
             return Ok(Some((Self { dir: dir.into(), spans: checked, generation, written }, state)));
         }
         Ok(None)
@@ -181,13 +178,12 @@ impl Queue {
         for reads in reads.chunks(BLOCK_READS) {
             commit.put(block_key(reads[0].read.seq.0), &encode_block(reads)?)?;
         }
-        for Identities { decoder, added, remembered, fresh } in identities {
+        for Identities { decoder, added, fresh, .. } in identities {
             let from = added - fresh.len() as u64;
             for (at, part) in fresh.chunks(PART_BYTES / 8).enumerate() {
                 let bytes: Vec<u8> = part.iter().flat_map(|identity| identity.to_le_bytes()).collect();
                 commit.put(identity_key(decoder, from + (at * PART_BYTES / 8) as u64), &bytes)?;
             }
-            commit.forget_identities(decoder, added - remembered)?;
             self.written.insert(decoder.clone(), *added);
         }
         let generation = self.generation + 1;
@@ -196,9 +192,14 @@ impl Queue {
         for (at, part) in parts.enumerate() {
             commit.put(part_key(generation, at as u32), part)?;
         }
-        // Everything above is harmless until the head names the generation, which is one value in one commit.
+        // Everything above is harmless until the head names the generation, which is one value in one commit: blocks and
+        // identities beyond what the head before tells are of a checkpoint that did not end, and are not read.
         commit.flush()?;
-        commit.put(b"head".to_vec(), &postcard_bytes(&Head { generation, parts: count })?)?;
+        let head = Head { generation, parts: count, written: self.written.clone() };
+        commit.put(b"head".to_vec(), &postcard_bytes(&head)?)?;
+        for Identities { decoder, added, remembered, .. } in identities {
+            commit.forget_identities(decoder, added - remembered)?;
+        }
         for at in 0..commit.count_parts(self.generation)? {
             commit.batch.remove(part_key(self.generation, at));
         }
@@ -306,6 +307,8 @@ impl Commit<'_> {
 struct Head {
     generation: u64,
     parts: u32,
+    /// Per decoder: identities up to here belong to this checkpoint.
+    written: BTreeMap<Box<str>, u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -451,7 +454,7 @@ impl Span {
         Ok(Self { first, path, db, file, last: BTreeMap::new() })
     }
 
-    fn load_state(&self) -> Result<Option<(u64, State)>, Broken> {
+    fn load_state(&self) -> Result<Option<(Head, State)>, Broken> {
         let Some(head) = self.db.get("head")? else { return Ok(None) };
         let head: Head = unseal(&head)?;
         let mut json = Vec::new();
@@ -460,22 +463,23 @@ impl Span {
             json.extend_from_slice(unsealed(&part.ok_or(Broken::Corrupt("a part of the state is missing".into()))?)?);
         }
         let state = serde_json::from_slice(&json).map_err(|error| Broken::Corrupt(format!("the state: {error}")))?;
-        Ok(Some((head.generation, state)))
+        Ok(Some((head, state)))
     }
 
-    fn load_identities(&self, decoder: &str) -> Result<(Vec<u64>, u64), Broken> {
+    /// The identities before `written`. Those after it are of a checkpoint that did not end, as are their reads: taken for
+    /// known, they would make repeats of these reads when they are replayed.
+    fn load_identities(&self, decoder: &str, written: u64) -> Result<Vec<u64>, Broken> {
         let prefix = identity_prefix(decoder);
         let mut identities = Vec::new();
-        let mut end = 0;
         for pair in self.db.scan_prefix(&prefix) {
             let (key, value) = pair?;
             let from = key.get(prefix.len()..).and_then(|at| at.try_into().ok()).map(u64::from_be_bytes);
             let from = from.ok_or(Broken::Corrupt("an identity key is malformed".into()))?;
             let (chunks, _) = unsealed(&value)?.as_chunks::<8>();
-            identities.extend(chunks.iter().map(|bytes| u64::from_le_bytes(*bytes)));
-            end = from + chunks.len() as u64;
+            let before = usize::try_from(written.saturating_sub(from)).unwrap_or(usize::MAX);
+            identities.extend(chunks.iter().take(before).map(|bytes| u64::from_le_bytes(*bytes)));
         }
-        Ok((identities, end))
+        Ok(identities)
     }
 
     /// Reads every block once; blocks beyond the state are of a checkpoint that did not end and are removed.
@@ -522,5 +526,67 @@ impl Span {
         std::fs::rename(&self.path, &gone)?;
         std::fs::remove_dir_all(&gone)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chip::ChipRead;
+    use crate::journal::entry::{Body, Entry};
+
+    fn read(state: &mut State, seq: u64) {
+        let body = Body::Read(ChipRead::new(format!("C{seq}"), "2026-03-06T20:27:47.350".parse().unwrap()));
+        let (subject, time, raw) = ("mat".into(), Timestamp::UNIX_EPOCH, Box::default());
+        state.apply(&Entry { seq, in_group: 0, subject, time, body, raw }, 0);
+    }
+
+    fn identities(state: &State, fresh: usize) -> Vec<Identities> {
+        let recent = &state.decoders["mat"].recent;
+        let (added, remembered) = (recent.added, recent.len() as u64);
+        vec![Identities { decoder: "mat".into(), added, remembered, fresh: recent.newest(fresh).collect() }]
+    }
+
+    fn save(queue: &mut Queue, state: &mut State, fresh: usize) {
+        let reads: Vec<Waiting> = state.tail.drain(..).collect();
+        queue.checkpoint(&reads, &serde_json::to_string(state).unwrap(), &identities(state, fresh)).unwrap();
+    }
+
+    #[test]
+    fn reads_of_a_checkpoint_that_the_power_cut_ended_are_passings_when_they_are_replayed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State::default();
+        let mut queue = Queue::create(dir.path(), 0).unwrap();
+        read(&mut state, 1);
+        save(&mut queue, &mut state, 1);
+        // The next checkpoint: its identities reached the disk, its head did not.
+        read(&mut state, 2);
+        let span = &queue.spans[0];
+        let old_head = span.db.get("head").unwrap().unwrap();
+        save(&mut queue, &mut state, 1);
+        let span = &queue.spans[0];
+        let generation: Head = unseal(&old_head).unwrap();
+        let json = serde_json::to_string(&{
+            let mut before = State::default();
+            read(&mut before, 1);
+            before
+        });
+        let mut commit = Commit { db: &span.db, batch: sled::Batch::default(), bytes: 0 };
+        commit.put(part_key(generation.generation, 0), json.unwrap().as_bytes()).unwrap();
+        commit.batch.insert(b"head".to_vec(), &*old_head);
+        commit.flush().unwrap();
+        span.db.flush().unwrap();
+        drop(queue);
+
+        let (mut queue, mut state) = Queue::open(dir.path()).unwrap().unwrap();
+        assert_eq!(state.followed, 1);
+        read(&mut state, 2);
+        assert_eq!(state.tail.back().unwrap().verdict, Verdict::Passing);
+        // And what was known stays known, also after the next checkpoint.
+        save(&mut queue, &mut state, 1);
+        drop(queue);
+        let (_, state) = Queue::open(dir.path()).unwrap().unwrap();
+        let known: Vec<u64> = state.decoders["mat"].recent.newest(10).collect();
+        assert_eq!((known.len(), state.decoders["mat"].recent.added), (2, 2));
     }
 }
