@@ -84,7 +84,7 @@ pub struct Span {
     pub first: u64,
     path: PathBuf,
     db: sled::Db,
-    file: File,
+    file: Arc<File>,
     /// Last read of each decoder in it.
     last: BTreeMap<Box<str>, u64>,
 }
@@ -172,7 +172,7 @@ impl Queue {
         state_json: &str,
         identities: &[Identities],
     ) -> Result<(), Broken> {
-        let Some(span) = self.spans.last_mut() else { return Ok(()) };
+        let Some(span) = self.spans.last_mut() else { return Err(Broken::Corrupt("it has no span".into())) };
         let db = span.db.clone();
         let mut commit = Commit { db: &db, batch: sled::Batch::default(), bytes: 0 };
         for reads in reads.chunks(BLOCK_READS) {
@@ -224,16 +224,16 @@ impl Queue {
 
     /// Drops the spans, except the last, in which every read is covered.
     pub fn drop_covered(&mut self, cursor: impl Fn(&str) -> u64) -> Result<(), Broken> {
-        let current = self.spans.len().saturating_sub(1);
-        let mut kept = Vec::new();
-        for (at, span) in std::mem::take(&mut self.spans).into_iter().enumerate() {
-            if at < current && span.last.iter().all(|(decoder, &last)| last <= cursor(decoder)) {
-                span.remove_dir()?;
+        let mut at = 0;
+        while at + 1 < self.spans.len() {
+            let span = &self.spans[at];
+            if span.last.iter().all(|(decoder, &last)| last <= cursor(decoder)) {
+                span.remove_dir()?; // what cannot be removed is still a span
+                self.spans.remove(at);
             } else {
-                kept.push(span);
+                at += 1;
             }
         }
-        self.spans = kept;
         Ok(())
     }
 }
@@ -249,10 +249,9 @@ fn note_last(span: &mut Arc<Span>, reads: &[Waiting]) {
     for waiting in reads {
         last.insert(waiting.read.decoder.clone(), waiting.read.seq.0);
     }
-    if last != span.last
-        && let Ok(file) = span.file.try_clone()
-    {
-        *span = Arc::new(Span { first: span.first, path: span.path.clone(), db: span.db.clone(), file, last });
+    if last != span.last {
+        let (db, file) = (span.db.clone(), Arc::clone(&span.file));
+        *span = Arc::new(Span { first: span.first, path: span.path.clone(), db, file, last });
     }
 }
 
@@ -444,7 +443,7 @@ impl Span {
         }
         let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let db = guarded(|| Ok(config.open()?))?;
-        let file = File::open(path.join("db"))?;
+        let file = Arc::new(File::open(path.join("db"))?);
         for made in [path.join("blobs"), path.clone(), dir.to_path_buf()] {
             if made.is_dir() {
                 sync_dir(&made)?;
@@ -524,7 +523,7 @@ impl Span {
     fn remove_dir(&self) -> Result<(), Broken> {
         let gone = self.path.with_file_name(format!("dropped-{}", self.first));
         std::fs::rename(&self.path, &gone)?;
-        std::fs::remove_dir_all(&gone)?;
+        let _ = std::fs::remove_dir_all(&gone); // what is left of it goes when the queue is opened
         Ok(())
     }
 }
@@ -588,5 +587,25 @@ mod tests {
         let (_, state) = Queue::open(dir.path()).unwrap().unwrap();
         let known: Vec<u64> = state.decoders["mat"].recent.newest(10).collect();
         assert_eq!((known.len(), state.decoders["mat"].recent.added), (2, 2));
+    }
+
+    #[test]
+    fn a_span_that_cannot_be_removed_does_not_take_the_others_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State::default();
+        let mut queue = Queue::create(dir.path(), 0).unwrap();
+        read(&mut state, 1);
+        save(&mut queue, &mut state, 1);
+        queue.begin_span(1).unwrap();
+        read(&mut state, 2);
+        save(&mut queue, &mut state, 2);
+        let in_the_way = dir.path().join("dropped-1");
+        std::fs::create_dir(&in_the_way).unwrap();
+        std::fs::write(in_the_way.join("file"), "").unwrap();
+        assert!(queue.drop_covered(|_| 1).is_err());
+        assert_eq!(queue.spans.iter().map(|span| span.first).collect::<Vec<_>>(), [1, 2]);
+        std::fs::remove_dir_all(in_the_way).unwrap();
+        queue.drop_covered(|_| 1).unwrap();
+        assert_eq!(queue.spans.iter().map(|span| span.first).collect::<Vec<_>>(), [2]);
     }
 }
