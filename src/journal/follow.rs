@@ -89,6 +89,12 @@ impl Shared {
         self.spans.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Gives readers other spans. The old ones are let go without a lock: the last to let go of a span does I/O.
+    pub fn set_spans(&self, spans: Vec<Arc<Span>>) {
+        let old = std::mem::replace(&mut *self.spans.write().unwrap_or_else(PoisonError::into_inner), spans);
+        drop(old);
+    }
+
     /// Directory of the log.
     pub fn log_dir(&self) -> PathBuf {
         log_dir(&self.config.dir)
@@ -166,7 +172,7 @@ pub fn run(shared: &Shared, identity: &str) {
         }
         if closing {
             // A handle may outlive the threads: it must not keep sled's directory locked.
-            return shared.spans.write().unwrap_or_else(PoisonError::into_inner).clear();
+            return shared.set_spans(Vec::new());
         }
         if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY)
             && let Some(live) = &mut queue
@@ -218,7 +224,8 @@ fn stop_serving(shared: &Shared) {
     let mut core = shared.lock();
     core.serving = false;
     drop(core);
-    shared.spans.write().unwrap_or_else(PoisonError::into_inner).clear();
+    shared.turn.notify_all(); // a writer that waits for room in the tail: nothing is followed now, it can go on
+    shared.set_spans(Vec::new());
     shared.serving.send_replace(false);
     shared.board.journal(|journal| journal.serving = false);
 }
@@ -260,12 +267,8 @@ fn open_and_replay(shared: &Shared, identity: &str) -> Result<Option<Queue>, Bro
             (Queue::create(&dir, 0)?, state)
         }
     };
-    publish_spans(shared, &queue);
+    shared.set_spans(queue.spans());
     replay(shared, &mut queue, state).map(|served| served.then_some(queue))
-}
-
-fn publish_spans(shared: &Shared, queue: &Queue) {
-    *shared.spans.write().unwrap_or_else(PoisonError::into_inner) = queue.spans();
 }
 
 /// Follows the log from the state on until it has caught up with the writer, then serves. `false`: the journal closes.
@@ -298,7 +301,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
             if state.tail.len() >= CHECKPOINT_READS {
                 let reads: Vec<Waiting> = state.tail.drain(..).collect();
                 write_checkpoint(queue, &reads, &mut state)?;
-                publish_spans(shared, queue);
+                shared.set_spans(queue.spans());
                 if shared.lock().closing {
                     return Ok(false);
                 }
@@ -385,7 +388,7 @@ fn checkpoint(shared: &Shared, queue: &mut Queue) -> Result<(), Broken> {
     let identities = fresh_identities(&core.state, queue);
     drop(core);
     let written = queue.checkpoint(&reads, &json, &identities);
-    publish_spans(shared, queue);
+    shared.set_spans(queue.spans());
     let mut core = shared.lock();
     core.flushing = Arc::default();
     if let Err(broken) = written {

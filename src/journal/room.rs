@@ -71,7 +71,7 @@ pub fn prune(shared: &Shared, queue: &mut Queue) -> Result<(), Broken> {
         (cursors, core.state.needed_from())
     };
     queue.drop_covered(|decoder| cursors.get(decoder).copied().unwrap_or(0))?;
-    *shared.spans.write().unwrap_or_else(std::sync::PoisonError::into_inner) = queue.spans();
+    shared.set_spans(queue.spans());
     let data_dir = &shared.config.dir;
     let mut bytes = bytes_on_disk(data_dir)?;
     let volumes = log::volumes(&shared.log_dir())?;
