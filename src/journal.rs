@@ -652,4 +652,24 @@ mod tests {
         assert_eq!(lost.count(), 0);
         journal.close().await;
     }
+
+    #[tokio::test]
+    async fn the_volume_at_which_the_next_start_reads_on_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = JournalConfig { volume_bytes: 1, keep_bytes: 0, ..config(dir.path()) }; // a volume per entry
+        let journal = Journal::open(config, Board::new("test")).unwrap();
+        journal.serving().await;
+        for _ in 0..3 {
+            journal.note("test", "text").await.unwrap();
+        }
+        let firsts = || log::volumes(&dir.path().join("log")).unwrap().into_iter().map(|volume| volume.first);
+        while firsts().count() < 4 {
+            tokio::task::yield_now().await; // the writer begins the next one after it has answered
+        }
+        let saved = journal.shared.lock().state.place.volume;
+        let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
+        room::prune(&journal.shared, &mut queue, saved).unwrap();
+        assert_eq!(firsts().collect::<Vec<_>>(), [3, 4]);
+        journal.close().await;
+    }
 }

@@ -137,6 +137,7 @@ pub fn run(shared: &Shared, identity: &str) {
     let mut queue = bring_up(shared, identity);
     let mut checked = Instant::now();
     let mut pruned: Option<Instant> = None;
+    let mut saved = None;
     loop {
         let mut core = shared.lock();
         while !core.closing
@@ -153,13 +154,14 @@ pub fn run(shared: &Shared, identity: &str) {
         if let Some(reason) = distrust {
             drop(queue.take());
             set_aside(shared, &reason);
-            queue = bring_up(shared, identity);
+            (queue, saved) = (bring_up(shared, identity), None);
             continue;
         }
         if let Some(live) = &mut queue {
-            match checkpoint(shared, live) {
-                Ok(()) => checked = Instant::now(),
+            match checkpoint(shared, live, saved) {
+                Ok(done) => (checked, saved) = (Instant::now(), done),
                 Err(broken) => {
+                    saved = None;
                     drop(queue.take());
                     stop_serving(shared);
                     recover(shared, &broken);
@@ -175,10 +177,13 @@ pub fn run(shared: &Shared, identity: &str) {
             return shared.set_spans(Vec::new());
         }
         if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY)
-            && let Some(live) = &mut queue
+            && let (Some(live), Some(saved)) = (&mut queue, saved)
         {
-            if let Err(error) = room::prune(shared, live) {
-                shared.board.raise("prune_failed", "", format!("old volumes could not be removed: {error}"));
+            match room::prune(shared, live, saved.place.volume) {
+                Ok(()) => shared.board.clear("prune_failed", ""),
+                Err(error) => {
+                    shared.board.raise("prune_failed", "", format!("old volumes could not be removed: {error}"));
+                }
             }
             pruned = Some(Instant::now());
         }
@@ -368,11 +373,20 @@ impl Damage {
     }
 }
 
-/// Takes tail and state under the lock and writes them without it.
-fn checkpoint(shared: &Shared, queue: &mut Queue) -> Result<(), Broken> {
+/// How far a checkpoint goes.
+#[derive(Clone, Copy)]
+struct Saved {
+    followed: u64,
+    /// Where the next start reads on in the log.
+    place: Place,
+}
+
+/// Takes tail and state under the lock and writes them without it. Nothing is written while nothing happens: a box that
+/// stands in a shed for the winter must not wear out its card.
+fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Result<Option<Saved>, Broken> {
     let mut core = shared.lock();
-    if !core.serving {
-        return Ok(());
+    if !core.serving || saved.is_some_and(|saved| saved.followed == core.state.followed) {
+        return Ok(saved);
     }
     if std::mem::take(&mut core.new_volume) {
         let followed = core.state.followed;
@@ -383,7 +397,7 @@ fn checkpoint(shared: &Shared, queue: &mut Queue) -> Result<(), Broken> {
     core.state.trim_tail();
     let reads = Arc::new(core.state.tail.drain(..).collect::<Vec<_>>());
     core.flushing = Arc::clone(&reads);
-    let followed = core.state.followed;
+    let saved = Saved { followed: core.state.followed, place: core.state.place };
     let json = state_json(&core.state);
     let identities = fresh_identities(&core.state, queue);
     drop(core);
@@ -397,9 +411,9 @@ fn checkpoint(shared: &Shared, queue: &mut Queue) -> Result<(), Broken> {
         }
         return Err(broken);
     }
-    core.in_blocks = followed;
+    core.in_blocks = saved.followed;
     shared.turn.notify_all();
-    Ok(())
+    Ok(Some(saved))
 }
 
 fn write_checkpoint(queue: &mut Queue, reads: &[Waiting], state: &mut State) -> Result<(), Broken> {
