@@ -403,10 +403,12 @@ impl Journal {
             if !core.serving {
                 return Pending::default();
             }
-            let cursor = |decoder: &str| core.state.decoders.get(decoder).map_or(u64::MAX, |fold| fold.cursor);
+            // A decoder that was not heard of yet may be before this look is over: its first read comes after this entry.
+            let followed = core.state.followed;
+            let cursor = |decoder: &str| core.state.decoders.get(decoder).map_or(followed, |fold| fold.cursor);
             let cursors: Vec<u64> = decoders.iter().map(|decoder| cursor(decoder)).collect();
             let seen = core.nothing_before.get(device).copied().unwrap_or(0);
-            let from = cursors.iter().copied().min().unwrap_or(u64::MAX).min(core.state.followed);
+            let from = cursors.iter().copied().min().unwrap_or(followed).min(followed);
             let returned = core.state.devices.get(device).map(|fold| &fold.returned);
             let returned = returned.into_iter().flatten().take(limit).cloned().collect();
             (from.max(seen), cursors, Pending { returned, ..Pending::default() })
@@ -447,9 +449,15 @@ impl Journal {
     /// Some reads after `after`, in order, that may still wait; none: there is none up to the number returned.
     fn reads_after(&self, after: u64) -> (Vec<Waiting>, u64) {
         loop {
-            let in_blocks = self.shared.lock().in_blocks;
+            let (in_blocks, spans) = {
+                let core = self.shared.lock();
+                if !core.serving {
+                    return (Vec::new(), after); // the spans may be gone already: nothing can be said of what is in them
+                }
+                (core.in_blocks, self.shared.spans())
+            };
             if after < in_blocks {
-                for span in self.shared.spans() {
+                for span in spans {
                     match span.reads_after(after) {
                         Ok(mut reads) => {
                             reads.retain(|waiting| waiting.read.seq.0 <= in_blocks);
@@ -467,7 +475,7 @@ impl Journal {
                 }
             }
             let core = self.shared.lock();
-            if core.in_blocks != in_blocks {
+            if !core.serving || core.in_blocks != in_blocks {
                 continue; // a checkpoint came to its end meanwhile: what was in memory is in blocks now
             }
             let from = after.max(in_blocks);
@@ -585,4 +593,89 @@ fn identity(dir: &Path) -> io::Result<(String, bool)> {
     std::fs::rename(&fresh, &path)?;
     log::sync_dir(dir)?;
     Ok((identity, known.is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::chip::ChipRead;
+
+    fn config(dir: &Path) -> JournalConfig {
+        let (dead_time, keep_days, keep_bytes, volume_bytes) = (Duration::ZERO, 30, 1 << 30, 1 << 30);
+        JournalConfig { dir: dir.into(), dead_time, keep_days, keep_bytes, volume_bytes }
+    }
+
+    async fn keep(journal: &Journal, decoder: &str) {
+        let read = ChipRead::new("C1", "2026-03-06T20:27:47.350".parse().unwrap());
+        let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
+        journal.keep(decoder, Timestamp::UNIX_EPOCH, frames).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn no_look_goes_past_reads_in_the_queue_while_it_is_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(config(dir.path()), Board::new("test")).unwrap();
+        keep(&journal, "a").await;
+        journal.serving().await;
+        journal.close().await; // now it is in the queue's blocks
+        drop(journal);
+        let journal = Journal::open(config(dir.path()), Board::new("test")).unwrap();
+        journal.serving().await;
+        keep(&journal, "b").await;
+        assert_eq!(journal.reads_after(0).0.len(), 1);
+        // The follower gives the queue up between the beginning of a look and this.
+        journal.shared.lock().serving = false;
+        journal.shared.set_spans(Vec::new());
+        assert_eq!(journal.reads_after(0), (Vec::new(), 0));
+        journal.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_first_read_of_a_decoder_is_pending_whenever_it_comes() {
+        const DECODERS: usize = 300;
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(config(dir.path()), Board::new("test")).unwrap();
+        journal.serving().await;
+        let names: Vec<Box<str>> = (0..DECODERS).map(|n| format!("decoder-{n}").into()).collect();
+        let at = Arc::new(AtomicUsize::new(0));
+        let looks = {
+            let (journal, names, at) = (journal.clone(), names.clone(), at.clone());
+            std::thread::spawn(move || {
+                while let Some(name) = names.get(at.load(Ordering::Relaxed)) {
+                    journal.pending(name, std::slice::from_ref(name), 10); // one device per decoder
+                }
+            })
+        };
+        for (n, name) in names.iter().enumerate() {
+            at.store(n, Ordering::Relaxed);
+            keep(&journal, name).await;
+        }
+        at.store(DECODERS, Ordering::Relaxed);
+        looks.join().unwrap();
+        let lost = names.iter().filter(|name| journal.pending(name, std::slice::from_ref(*name), 10).reads.is_empty());
+        assert_eq!(lost.count(), 0);
+        journal.close().await;
+    }
+
+    #[tokio::test]
+    async fn the_volume_at_which_the_next_start_reads_on_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = JournalConfig { volume_bytes: 1, keep_bytes: 0, ..config(dir.path()) }; // a volume per entry
+        let journal = Journal::open(config, Board::new("test")).unwrap();
+        journal.serving().await;
+        for _ in 0..3 {
+            journal.note("test", "text").await.unwrap();
+        }
+        let firsts = || log::volumes(&dir.path().join("log")).unwrap().into_iter().map(|volume| volume.first);
+        while firsts().count() < 4 {
+            tokio::task::yield_now().await; // the writer begins the next one after it has answered
+        }
+        let saved = journal.shared.lock().state.place.volume;
+        let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
+        room::prune(&journal.shared, &mut queue, saved).unwrap();
+        assert_eq!(firsts().collect::<Vec<_>>(), [3, 4]);
+        journal.close().await;
+    }
 }

@@ -91,6 +91,12 @@ impl Shared {
         self.spans.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Gives readers other spans. The old ones are let go without a lock: the last to let go of a span does I/O.
+    pub fn set_spans(&self, spans: Vec<Arc<Span>>) {
+        let old = std::mem::replace(&mut *self.spans.write().unwrap_or_else(PoisonError::into_inner), spans);
+        drop(old);
+    }
+
     /// Directory of the log.
     pub fn log_dir(&self) -> PathBuf {
         log_dir(&self.config.dir)
@@ -133,6 +139,7 @@ pub fn run(shared: &Shared, identity: &str) {
     let mut queue = bring_up(shared, identity);
     let mut checked = Instant::now();
     let mut pruned: Option<Instant> = None;
+    let mut saved = None;
     loop {
         let mut core = shared.lock();
         while !core.closing
@@ -149,13 +156,14 @@ pub fn run(shared: &Shared, identity: &str) {
         if let Some(reason) = distrust {
             drop(queue.take());
             set_aside(shared, &reason);
-            queue = bring_up(shared, identity);
+            (queue, saved) = (bring_up(shared, identity), None);
             continue;
         }
         if let Some(live) = &mut queue {
-            match checkpoint(shared, live) {
-                Ok(()) => checked = Instant::now(),
+            match checkpoint(shared, live, saved) {
+                Ok(done) => (checked, saved) = (Instant::now(), done),
                 Err(broken) => {
+                    saved = None;
                     drop(queue.take());
                     stop_serving(shared);
                     recover(shared, &broken);
@@ -168,13 +176,16 @@ pub fn run(shared: &Shared, identity: &str) {
         }
         if closing {
             // A handle may outlive the threads: it must not keep sled's directory locked.
-            return shared.spans.write().unwrap_or_else(PoisonError::into_inner).clear();
+            return shared.set_spans(Vec::new());
         }
         if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY)
-            && let Some(live) = &mut queue
+            && let (Some(live), Some(saved)) = (&mut queue, saved)
         {
-            if let Err(error) = room::prune(shared, live) {
-                shared.board.raise("prune_failed", "", format!("old volumes could not be removed: {error}"));
+            match room::prune(shared, live, saved.place.volume) {
+                Ok(()) => shared.board.clear("prune_failed", ""),
+                Err(error) => {
+                    shared.board.raise("prune_failed", "", format!("old volumes could not be removed: {error}"));
+                }
             }
             pruned = Some(Instant::now());
         }
@@ -237,7 +248,8 @@ fn stop_serving(shared: &Shared) {
     let mut core = shared.lock();
     core.serving = false;
     drop(core);
-    shared.spans.write().unwrap_or_else(PoisonError::into_inner).clear();
+    shared.turn.notify_all(); // a writer that waits for room in the tail: nothing is followed now, it can go on
+    shared.set_spans(Vec::new());
     shared.serving.send_replace(false);
     shared.board.journal(|journal| journal.serving = false);
 }
@@ -279,12 +291,8 @@ fn open_and_replay(shared: &Shared, identity: &str) -> Result<Option<Queue>, Bro
             (Queue::create(&dir, 0)?, state)
         }
     };
-    publish_spans(shared, &queue);
+    shared.set_spans(queue.spans());
     replay(shared, &mut queue, state).map(|served| served.then_some(queue))
-}
-
-fn publish_spans(shared: &Shared, queue: &Queue) {
-    *shared.spans.write().unwrap_or_else(PoisonError::into_inner) = queue.spans();
 }
 
 /// Follows the log from the state on until it has caught up with the writer, then serves. `false`: the journal closes.
@@ -317,7 +325,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
             if state.tail.len() >= CHECKPOINT_READS {
                 let reads: Vec<Waiting> = state.tail.drain(..).collect();
                 write_checkpoint(queue, &reads, &mut state)?;
-                publish_spans(shared, queue);
+                shared.set_spans(queue.spans());
                 if shared.lock().closing {
                     return Ok(false);
                 }
@@ -384,11 +392,20 @@ impl Damage {
     }
 }
 
-/// Takes tail and state under the lock and writes them without it.
-fn checkpoint(shared: &Shared, queue: &mut Queue) -> Result<(), Broken> {
+/// How far a checkpoint goes.
+#[derive(Clone, Copy)]
+struct Saved {
+    followed: u64,
+    /// Where the next start reads on in the log.
+    place: Place,
+}
+
+/// Takes tail and state under the lock and writes them without it. Nothing is written while nothing happens: a box that
+/// stands in a shed for the winter must not wear out its card.
+fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Result<Option<Saved>, Broken> {
     let mut core = shared.lock();
-    if !core.serving {
-        return Ok(());
+    if !core.serving || saved.is_some_and(|saved| saved.followed == core.state.followed) {
+        return Ok(saved);
     }
     if std::mem::take(&mut core.new_volume) {
         let followed = core.state.followed;
@@ -399,12 +416,12 @@ fn checkpoint(shared: &Shared, queue: &mut Queue) -> Result<(), Broken> {
     core.state.trim_tail();
     let reads = Arc::new(core.state.tail.drain(..).collect::<Vec<_>>());
     core.flushing = Arc::clone(&reads);
-    let followed = core.state.followed;
+    let saved = Saved { followed: core.state.followed, place: core.state.place };
     let json = state_json(&core.state);
     let identities = fresh_identities(&core.state, queue);
     drop(core);
     let written = queue.checkpoint(&reads, &json, &identities);
-    publish_spans(shared, queue);
+    shared.set_spans(queue.spans());
     let mut core = shared.lock();
     core.flushing = Arc::default();
     if let Err(broken) = written {
@@ -413,9 +430,9 @@ fn checkpoint(shared: &Shared, queue: &mut Queue) -> Result<(), Broken> {
         }
         return Err(broken);
     }
-    core.in_blocks = followed;
+    core.in_blocks = saved.followed;
     shared.turn.notify_all();
-    Ok(())
+    Ok(Some(saved))
 }
 
 fn write_checkpoint(queue: &mut Queue, reads: &[Waiting], state: &mut State) -> Result<(), Broken> {

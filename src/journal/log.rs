@@ -67,6 +67,8 @@ pub struct Log {
     identity: String,
     file: File,
     place: Place,
+    /// The name of the volume is durable.
+    named: bool,
     /// The number the next entry gets.
     pub next: u64,
 }
@@ -100,11 +102,12 @@ impl Log {
                 file.sync_all()?;
             }
             let place = Place { volume: last.first, offset: tail.end };
-            let log = Self { dir: dir.into(), identity: identity.into(), file, place, next: tail.next };
-            return Ok((log, repair));
+            let (dir, identity) = (dir.into(), identity.into());
+            return Ok((Self { dir, identity, file, place, named: true, next: tail.next }, repair));
         }
         let (file, place) = create_volume(dir, identity, 1, None)?;
-        let log = Self { dir: dir.into(), identity: identity.into(), file, place, next: 1 };
+        let mut log = Self { dir: dir.into(), identity: identity.into(), file, place, named: false, next: 1 };
+        log.sync_name()?;
         Ok((log, Repair::default()))
     }
 
@@ -119,7 +122,7 @@ impl Log {
             self.take_back();
             return Err(AppendError::Write(error));
         }
-        if let Err(error) = sync(&self.file) {
+        if let Err(error) = sync(&self.file).and_then(|()| self.sync_name()) {
             self.take_back();
             return Err(AppendError::Sync(error));
         }
@@ -129,12 +132,18 @@ impl Log {
     }
 
     /// Begins a new volume at the next number. `state` is the fold at this point.
+    /// A volume that nothing was written into yet is replaced. After an error there is still one that can be appended to.
     pub fn rotate(&mut self, state: Option<&str>) -> io::Result<()> {
-        if self.place.volume == self.next {
-            // Nothing was written into this volume yet: it is taken back and made again.
-            std::fs::remove_file(volume_path(&self.dir, self.next))?;
-        }
         (self.file, self.place) = create_volume(&self.dir, &self.identity, self.next, state)?;
+        self.named = false;
+        self.sync_name()
+    }
+
+    fn sync_name(&mut self) -> io::Result<()> {
+        if !self.named {
+            sync_dir(&self.dir)?;
+            self.named = true;
+        }
         Ok(())
     }
 
@@ -165,8 +174,9 @@ fn volume_path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:012}.log"))
 }
 
+/// Makes a volume whole under another name first: half of one must not be taken for one, and the file that it may replace
+/// has to stay the one of that name if this fails. Its own name is not durable yet.
 fn create_volume(dir: &Path, identity: &str, first: u64, state: Option<&str>) -> io::Result<(File, Place)> {
-    let path = volume_path(dir, first);
     let mut head = Vec::new();
     head.extend_from_slice(format!("{MAGIC}\t{identity}\t{first}").as_bytes());
     seal(&mut head, 0);
@@ -176,17 +186,18 @@ fn create_volume(dir: &Path, identity: &str, first: u64, state: Option<&str>) ->
         head.extend_from_slice(state.as_bytes()); // JSON has no raw tab or line end
         seal(&mut head, start);
     }
+    let fresh = dir.join("next.new");
     let made = (|| {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
         (&file).write_all(&head)?;
         sync(&file)?;
-        sync_dir(dir)?;
+        std::fs::rename(&fresh, volume_path(dir, first))?;
         Ok(file)
     })();
     match made {
         Ok(file) => Ok((file, Place { volume: first, offset: head.len() as u64 })),
         Err(error) => {
-            let _ = std::fs::remove_file(&path); // half a volume must not be taken for one
+            let _ = std::fs::remove_file(&fresh); // gives its room back
             Err(error)
         }
     }
@@ -345,7 +356,7 @@ impl Reader {
             self.buffer.clear();
             let read = (&mut self.file).take(LINE_MAX).read_until(b'\n', &mut self.buffer)?;
             if self.buffer.last() != Some(&b'\n') && (read as u64) < LINE_MAX {
-                if !self.next_volume(read as u64)? {
+                if !self.next_volume()? {
                     return Ok(None);
                 }
                 if read > 0 {
@@ -376,10 +387,9 @@ impl Reader {
     }
 
     /// Goes on to the next volume. `false`: there is none; the place stays before the half line.
-    fn next_volume(&mut self, half: u64) -> io::Result<bool> {
+    fn next_volume(&mut self) -> io::Result<bool> {
         let Some(volume) = self.rest.pop() else {
             self.file.seek(SeekFrom::Start(self.place.offset))?;
-            let _ = half;
             return Ok(false);
         };
         self.file = BufReader::with_capacity(256 * 1024, File::open(&volume.path)?);
@@ -419,4 +429,42 @@ pub fn identity_of(dir: &Path) -> io::Result<Option<String>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::entry::{Body, write_line};
+
+    fn note(seq: u64) -> Vec<u8> {
+        let (body, time) = (Body::Note("text".into()), jiff::Timestamp::UNIX_EPOCH);
+        let entry = Entry { seq, in_group: 0, subject: "note".into(), time, body, raw: Box::default() };
+        let mut line = Vec::new();
+        write_line(&mut line, &entry);
+        line
+    }
+
+    #[test]
+    fn an_empty_volume_whose_successor_could_not_be_made_still_keeps() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        // The disk fails in the first append and once more while a new volume is made, then it works again.
+        std::fs::create_dir(dir.path().join("next.new")).unwrap();
+        assert!(log.rotate(None).is_err());
+        log.append(&note(1), 1).unwrap();
+        let (log, repair) = Log::open(dir.path(), "id").unwrap();
+        assert_eq!((log.next, repair), (2, Repair::default()));
+    }
+
+    #[test]
+    fn an_empty_volume_is_replaced_by_one_that_begins_with_the_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        log.rotate(Some("{}")).unwrap();
+        log.append(&note(1), 1).unwrap();
+        let volumes = volumes(dir.path()).unwrap();
+        assert_eq!(volumes.len(), 1);
+        assert!(begins_with_state(&volumes[0].path).unwrap());
+        assert_eq!(Log::open(dir.path(), "id").unwrap().0.next, 2);
+    }
 }

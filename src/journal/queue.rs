@@ -84,7 +84,7 @@ pub struct Span {
     pub first: u64,
     path: PathBuf,
     db: sled::Db,
-    file: File,
+    file: Arc<File>,
     /// Last read of each decoder in it.
     last: BTreeMap<Box<str>, u64>,
 }
@@ -173,19 +173,18 @@ impl Queue {
         state_json: &str,
         identities: &[Identities],
     ) -> Result<(), Broken> {
-        let Some(span) = self.spans.last_mut() else { return Ok(()) };
+        let Some(span) = self.spans.last_mut() else { return Err(Broken::Corrupt("it has no span".into())) };
         let db = span.db.clone();
         let mut commit = Commit { db: &db, batch: sled::Batch::default(), bytes: 0 };
         for reads in reads.chunks(BLOCK_READS) {
             commit.put(block_key(reads[0].read.seq.0), &encode_block(reads)?)?;
         }
-        for Identities { decoder, added, remembered, fresh } in identities {
+        for Identities { decoder, added, fresh, .. } in identities {
             let from = added - fresh.len() as u64;
             for (at, part) in fresh.chunks(PART_BYTES / 8).enumerate() {
                 let bytes: Vec<u8> = part.iter().flat_map(|identity| identity.to_le_bytes()).collect();
                 commit.put(identity_key(decoder, from + (at * PART_BYTES / 8) as u64), &bytes)?;
             }
-            commit.forget_identities(decoder, added - remembered)?;
             self.written.insert(decoder.clone(), *added);
         }
         let generation = self.generation + 1;
@@ -194,11 +193,15 @@ impl Queue {
         for (at, part) in parts.enumerate() {
             commit.put(part_key(generation, at as u32), part)?;
         }
-        // Everything above is harmless until the head names the generation, which is one value in one commit.
+        // Everything above is harmless until the head names the generation, which is one value in one commit: blocks and
+        // identities beyond what the head before tells are of a checkpoint that did not end, and are not read.
         commit.flush()?;
         let blocks = self.blocks + reads.len().div_ceil(BLOCK_READS) as u64;
         let head = Head { generation, parts: count, blocks, identities: self.written.clone() };
         commit.put(b"head".to_vec(), &postcard_bytes(&head)?)?;
+        for Identities { decoder, added, remembered, .. } in identities {
+            commit.forget_identities(decoder, added - remembered)?;
+        }
         for at in 0..commit.count_parts(self.generation)? {
             commit.batch.remove(part_key(self.generation, at));
         }
@@ -223,16 +226,16 @@ impl Queue {
 
     /// Drops the spans, except the last, in which every read is covered.
     pub fn drop_covered(&mut self, cursor: impl Fn(&str) -> u64) -> Result<(), Broken> {
-        let current = self.spans.len().saturating_sub(1);
-        let mut kept = Vec::new();
-        for (at, span) in std::mem::take(&mut self.spans).into_iter().enumerate() {
-            if at < current && span.last.iter().all(|(decoder, &last)| last <= cursor(decoder)) {
-                span.remove_dir()?;
+        let mut at = 0;
+        while at + 1 < self.spans.len() {
+            let span = &self.spans[at];
+            if span.last.iter().all(|(decoder, &last)| last <= cursor(decoder)) {
+                span.remove_dir()?; // what cannot be removed is still a span
+                self.spans.remove(at);
             } else {
-                kept.push(span);
+                at += 1;
             }
         }
-        self.spans = kept;
         Ok(())
     }
 }
@@ -248,10 +251,9 @@ fn note_last(span: &mut Arc<Span>, reads: &[Waiting]) {
     for waiting in reads {
         last.insert(waiting.read.decoder.clone(), waiting.read.seq.0);
     }
-    if last != span.last
-        && let Ok(file) = span.file.try_clone()
-    {
-        *span = Arc::new(Span { first: span.first, path: span.path.clone(), db: span.db.clone(), file, last });
+    if last != span.last {
+        let (db, file) = (span.db.clone(), Arc::clone(&span.file));
+        *span = Arc::new(Span { first: span.first, path: span.path.clone(), db, file, last });
     }
 }
 
@@ -445,7 +447,7 @@ impl Span {
         }
         let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let db = guarded(|| Ok(config.open()?))?;
-        let file = File::open(path.join("db"))?;
+        let file = Arc::new(File::open(path.join("db"))?);
         for made in [path.join("blobs"), path.clone(), dir.to_path_buf()] {
             if made.is_dir() {
                 sync_dir(&made)?;
@@ -546,7 +548,7 @@ impl Span {
     fn remove_dir(&self) -> Result<(), Broken> {
         let gone = self.path.with_file_name(format!("dropped-{}", self.first));
         std::fs::rename(&self.path, &gone)?;
-        std::fs::remove_dir_all(&gone)?;
+        let _ = std::fs::remove_dir_all(&gone); // what is left of it goes when the queue is opened
         Ok(())
     }
 }
@@ -554,6 +556,8 @@ impl Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chip::ChipRead;
+    use crate::journal::entry::{Body, Entry};
     use crate::journal::state::DecoderFold;
 
     #[test]
@@ -606,5 +610,80 @@ mod tests {
         assert!(queue.spans[0].db.remove(block_key(257)).unwrap().is_some());
         drop(queue);
         assert!(matches!(Queue::open(dir.path()), Err(Broken::Corrupt(_))));
+    }
+
+    fn read(state: &mut State, seq: u64) {
+        let body = Body::Read(ChipRead::new(format!("C{seq}"), "2026-03-06T20:27:47.350".parse().unwrap()));
+        let (subject, time, raw) = ("mat".into(), Timestamp::UNIX_EPOCH, Box::default());
+        state.apply(&Entry { seq, in_group: 0, subject, time, body, raw }, 0);
+    }
+
+    fn identities(state: &State, fresh: usize) -> Vec<Identities> {
+        let recent = &state.decoders["mat"].recent;
+        let (added, remembered) = (recent.added, recent.len() as u64);
+        vec![Identities { decoder: "mat".into(), added, remembered, fresh: recent.newest(fresh).collect() }]
+    }
+
+    fn save(queue: &mut Queue, state: &mut State, fresh: usize) {
+        let reads: Vec<Waiting> = state.tail.drain(..).collect();
+        queue.checkpoint(&reads, &serde_json::to_string(state).unwrap(), &identities(state, fresh)).unwrap();
+    }
+
+    #[test]
+    fn reads_of_a_checkpoint_that_the_power_cut_ended_are_passings_when_they_are_replayed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State::default();
+        let mut queue = Queue::create(dir.path(), 0).unwrap();
+        read(&mut state, 1);
+        save(&mut queue, &mut state, 1);
+        // The next checkpoint: its identities reached the disk, its head did not.
+        read(&mut state, 2);
+        let span = &queue.spans[0];
+        let old_head = span.db.get("head").unwrap().unwrap();
+        save(&mut queue, &mut state, 1);
+        let span = &queue.spans[0];
+        let generation: Head = unseal(&old_head).unwrap();
+        let json = serde_json::to_string(&{
+            let mut before = State::default();
+            read(&mut before, 1);
+            before
+        });
+        let mut commit = Commit { db: &span.db, batch: sled::Batch::default(), bytes: 0 };
+        commit.put(part_key(generation.generation, 0), json.unwrap().as_bytes()).unwrap();
+        commit.batch.insert(b"head".to_vec(), &*old_head);
+        commit.flush().unwrap();
+        span.db.flush().unwrap();
+        drop(queue);
+
+        let (mut queue, mut state) = Queue::open(dir.path()).unwrap().unwrap();
+        assert_eq!(state.followed, 1);
+        read(&mut state, 2);
+        assert_eq!(state.tail.back().unwrap().verdict, Verdict::Passing);
+        // And what was known stays known, also after the next checkpoint.
+        save(&mut queue, &mut state, 1);
+        drop(queue);
+        let (_, state) = Queue::open(dir.path()).unwrap().unwrap();
+        let known: Vec<u64> = state.decoders["mat"].recent.newest(10).collect();
+        assert_eq!((known.len(), state.decoders["mat"].recent.added), (2, 2));
+    }
+
+    #[test]
+    fn a_span_that_cannot_be_removed_does_not_take_the_others_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State::default();
+        let mut queue = Queue::create(dir.path(), 0).unwrap();
+        read(&mut state, 1);
+        save(&mut queue, &mut state, 1);
+        queue.begin_span(1).unwrap();
+        read(&mut state, 2);
+        save(&mut queue, &mut state, 2);
+        let in_the_way = dir.path().join("dropped-1");
+        std::fs::create_dir(&in_the_way).unwrap();
+        std::fs::write(in_the_way.join("file"), "").unwrap();
+        assert!(queue.drop_covered(|_| 1).is_err());
+        assert_eq!(queue.spans.iter().map(|span| span.first).collect::<Vec<_>>(), [1, 2]);
+        std::fs::remove_dir_all(in_the_way).unwrap();
+        queue.drop_covered(|_| 1).unwrap();
+        assert_eq!(queue.spans.iter().map(|span| span.first).collect::<Vec<_>>(), [2]);
     }
 }

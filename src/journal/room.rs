@@ -62,8 +62,9 @@ pub fn tree_bytes(dir: &Path) -> u64 {
 }
 
 /// Removes what may go: spans of the queue that are covered, then log volumes, oldest first, that nothing needs any
-/// more and that are past their retention or over the limit. What is not uploaded never goes.
-pub fn prune(shared: &Shared, queue: &mut Queue) -> Result<(), Broken> {
+/// more and that are past their retention or over the limit. What is not uploaded never goes, nor does the volume in which
+/// the last checkpoint ends, `saved`: the next start reads on there.
+pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broken> {
     let (cursors, needed) = {
         let core = shared.lock();
         let cursors: std::collections::BTreeMap<Box<str>, u64> =
@@ -71,13 +72,13 @@ pub fn prune(shared: &Shared, queue: &mut Queue) -> Result<(), Broken> {
         (cursors, core.state.needed_from())
     };
     queue.drop_covered(|decoder| cursors.get(decoder).copied().unwrap_or(0))?;
-    *shared.spans.write().unwrap_or_else(std::sync::PoisonError::into_inner) = queue.spans();
+    shared.set_spans(queue.spans());
     let data_dir = &shared.config.dir;
     let mut bytes = bytes_on_disk(data_dir)?;
     let volumes = log::volumes(&shared.log_dir())?;
     for pair in volumes.windows(2) {
         let [volume, next] = pair else { break };
-        if next.first > needed || !log::begins_with_state(&next.path)? {
+        if next.first > needed || volume.first >= saved || !log::begins_with_state(&next.path)? {
             break;
         }
         if !past(&volume.path, shared.config.keep_days)? && bytes <= shared.config.keep_bytes {

@@ -111,6 +111,7 @@ fn append(shared: &Shared, log: &mut Log, lines: &[u8], count: u64) -> bool {
                         );
                         continue;
                     }
+                    Err(full) if is_full(&full) => full, // then there is something to be done about it
                     Err(_) => error,
                 }
             }
