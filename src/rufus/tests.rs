@@ -185,7 +185,8 @@ fn stored_passings_are_read_in_every_dress() {
 
 #[test]
 fn a_number_too_large_to_be_counted_on_from_is_none() {
-    let body = r#"{"result":[{"num_passing":18446744073709551615},{"num_passing":"9007199254740993"},{"num_passing":7}]}"#;
+    let body =
+        r#"{"result":[{"num_passing":18446744073709551615},{"num_passing":"9007199254740993"},{"num_passing":7}]}"#;
     let page = read(200, body, held).unwrap();
     assert_eq!(page.passings.iter().map(|stored| stored.num).collect::<Vec<_>>(), [None, None, Some(7)]);
 }
