@@ -89,7 +89,11 @@ impl Daemon {
         let uploaded = config.decoders.iter().filter(|decoder| config.device_of(decoder).is_some());
         let uploaded: Vec<String> = uploaded.map(|decoder| decoder.name.clone()).collect();
         let orphans = move |name: &str| !uploaded.is_empty() && !uploaded.iter().any(|known| known == name);
-        daemon.spawn("chores", chores(daemon.journal.clone(), board.clone(), stop.clone(), started, orphans));
+        let devices = config.decoders.iter().filter_map(|decoder| config.device_of(decoder));
+        let devices: Vec<String> = devices.map(Into::into).collect();
+        let strange = move |device: &str| !devices.is_empty() && !devices.iter().any(|known| known == device);
+        let chores = chores(daemon.journal.clone(), board.clone(), stop.clone(), started, orphans, strange);
+        daemon.spawn("chores", chores);
         if let Some(listener) = web {
             let token = config.status.token.clone();
             let serve = web::serve(listener, board.clone(), token, stop.clone());
@@ -241,6 +245,7 @@ async fn chores(
     stop: CancellationToken,
     started: String,
     orphans: impl Fn(&str) -> bool,
+    strange: impl Fn(&str) -> bool,
 ) -> Result<(), Failure> {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -269,6 +274,13 @@ async fn chores(
                  they stay on the box until it has one again; export shows them"
             );
             board.raise("reads_without_decoder", decoder, message);
+        }
+        for (device, count) in journal.devices_waiting().into_iter().filter(|(device, _)| strange(device)) {
+            let message = format!(
+                "{count} passings of device {device} are not confirmed, and the configuration has no decoder of that device: \
+                 they stay on the box until it has one again; export shows them"
+            );
+            board.raise("passings_without_device", &device, message);
         }
         if let Some(step) = clock.look() {
             board.raise("box_clock_stepped", "", &step);

@@ -512,6 +512,16 @@ impl Journal {
         core.state.devices.keys().map(|device| core.state.device(device).quarantined).sum()
     }
 
+    /// Devices with passings that are numbered or released and not settled, and how many.
+    pub fn devices_waiting(&self) -> Vec<(Box<str>, usize)> {
+        let core = self.shared.lock();
+        let open = core.state.devices.iter().map(|(name, fold)| {
+            let flying = fold.in_flight.as_ref().map_or(0, |flight| flight.open.len());
+            (name.clone(), flying + fold.returned.len())
+        });
+        open.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Changes whenever something was kept or recorded; the value is the durable head.
     pub fn changed(&self) -> watch::Receiver<Seq> {
         self.shared.changed.subscribe()
@@ -676,6 +686,26 @@ mod tests {
         let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
         room::prune(&journal.shared, &mut queue, saved).unwrap();
         assert_eq!(firsts().collect::<Vec<_>>(), [3, 4]);
+        journal.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_batch_in_flight_of_a_device_that_is_used_no_more_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(config(dir.path()), Board::new("test")).unwrap();
+        journal.serving().await;
+        keep(&journal, "a").await;
+        assert_eq!(journal.devices_waiting(), []);
+        let item = Item { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() };
+        let (device, session, decoders) = ("D".into(), "S".into(), vec!["a".into()]);
+        let (dead, repeats, through) = (Vec::new(), Vec::new(), Seq(1));
+        let batch = Batch { device, session, items: vec![item], dead, repeats, through, decoders };
+        journal.record(UploadEvent::Batch(batch)).await.unwrap();
+        assert!(journal.decoders_waiting().is_empty(), "the decoder has nothing that tells");
+        assert_eq!(journal.devices_waiting(), [("D".into(), 1)]);
+        let accepted = UploadEvent::Accepted { device: "D".into(), first: 1, last: 1, duplicates: 0 };
+        journal.record(accepted).await.unwrap();
+        assert_eq!(journal.devices_waiting(), []);
         journal.close().await;
     }
 }

@@ -183,7 +183,7 @@ impl State {
         if let Some(last) = batch.items.last()
             && let Some(session) = fold.sessions.iter_mut().find(|session| session.0 == batch.session)
         {
-            session.2 = session.2.max(last.num + 1);
+            session.2 = session.2.max(last.num.saturating_add(1));
         }
         if !batch.items.is_empty() {
             let id = crate::chip::Seq(seq);
@@ -279,7 +279,8 @@ impl DecoderFold {
         let (stamp, wraps) = stamp_ms(read.stamp);
         if let Some((last, _)) = self.chips.get(&read.chip) {
             let apart = (stamp - last).abs();
-            let apart = if wraps { apart.min(DAY_MS - apart) } else { apart };
+            // Further apart than a day: one of them had a date, and they cannot be compared.
+            let apart = if wraps && apart <= DAY_MS { apart.min(DAY_MS - apart) } else { apart };
             if apart < dead_time_ms {
                 return Verdict::Dead;
             }
@@ -352,5 +353,22 @@ impl Recent {
     /// How many are remembered.
     pub fn len(&self) -> usize {
         self.order.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_lost_its_date_does_not_lose_passings_to_the_dead_time() {
+        let mut fold = DecoderFold::default();
+        let mut judge = |seq, stamp: &str| fold.judge(seq, &ChipRead::new("C1", stamp.parse().unwrap()), 10_000);
+        assert_eq!(judge(1, "2026-03-06T20:27:47.350"), Verdict::Passing);
+        assert_eq!(judge(2, "21:27:47.350"), Verdict::Passing);
+        assert_eq!(judge(3, "21:27:49.350"), Verdict::Dead);
+        assert_eq!(judge(4, "23:59:58.000"), Verdict::Passing);
+        assert_eq!(judge(5, "00:00:02.000"), Verdict::Dead);
+        assert_eq!(judge(6, "2026-03-07T00:00:03.000"), Verdict::Passing);
     }
 }

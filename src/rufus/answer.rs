@@ -341,15 +341,19 @@ fn text(value: &Value, key: &str) -> Option<Box<str>> {
     value.get(key).and_then(scalar)
 }
 
+/// A number from 0 that JSON can carry exactly. Numbering goes on above the highest number found, so one that is beyond
+/// that (somebody's 64-bit identifier) must not be taken for one.
 fn number(value: &Value) -> Option<u64> {
-    match value {
+    const EXACT: u64 = 1 << 53;
+    let number = match value {
         Value::Number(number) => {
-            let whole = |float: &f64| float.fract() == 0.0 && (0.0..9e15).contains(float);
+            let whole = |float: &f64| float.fract() == 0.0 && (0.0..=EXACT as f64).contains(float);
             number.as_u64().or_else(|| number.as_f64().filter(whole).map(|float| float as u64))
         }
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
-    }
+    };
+    number.filter(|number| *number <= EXACT)
 }
 
 /// An instant as the cloud may write it: with any offset, or without one (then UTC), with `T` or a space.

@@ -184,6 +184,14 @@ fn stored_passings_are_read_in_every_dress() {
 }
 
 #[test]
+fn a_number_too_large_to_be_counted_on_from_is_none() {
+    let body =
+        r#"{"result":[{"num_passing":18446744073709551615},{"num_passing":"9007199254740993"},{"num_passing":7}]}"#;
+    let page = read(200, body, held).unwrap();
+    assert_eq!(page.passings.iter().map(|stored| stored.num).collect::<Vec<_>>(), [None, None, Some(7)]);
+}
+
+#[test]
 fn no_passings_is_told_from_no_session_and_from_no_answer() {
     for (status, body) in [
         (200, r#"{"description":"Success","result":[]}"#),
