@@ -1,0 +1,180 @@
+//! What goes between the journal and the uplink: reads that wait, batches, and what became of them.
+//!
+//! An [`UploadEvent`] is a line of the log; its JSON is part of the log's format, so fields may be added and none
+//! changed.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::chip::{Seq, Stamp};
+
+/// One passing in a batch: fixed for ever once the batch is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The read it came from.
+    pub seq: Seq,
+    /// `num_passing` in the session.
+    pub num: u64,
+    /// UTC, milliseconds since 1970.
+    pub time_ms: i64,
+    /// Never empty.
+    pub bib: Box<str>,
+    /// Chip code.
+    pub chip: Box<str>,
+}
+
+/// A numbered batch: a span of the journal judged and numbered. Immutable once recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Device it goes to.
+    pub device: Box<str>,
+    /// `token_session` it is numbered in.
+    pub session: Box<str>,
+    /// Passings, numbers strictly increasing.
+    pub items: Vec<Item>,
+    /// Reads of the span that are no passing of their own because of the dead time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dead: Vec<Seq>,
+    /// Reads of the span that repeat a read already held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repeats: Vec<Seq>,
+    /// Everything of `decoders` up to here is judged.
+    pub through: Seq,
+    /// The decoders whose reads the span covers.
+    pub decoders: Vec<Box<str>>,
+}
+
+/// What the uplink makes durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum UploadEvent {
+    /// A session was joined; its next number is `next`.
+    Joined {
+        /// Device.
+        device: Box<str>,
+        /// `token_session`.
+        token: Box<str>,
+        /// Alias, if the cloud told one.
+        alias: Option<Box<str>>,
+        /// The number the next passing gets.
+        next: u64,
+    },
+    /// A batch was formed and numbered. Must be durable before its first POST. At most one is in flight per device.
+    Batch(Batch),
+    /// The cloud holds the numbers `first..=last` of the batch in flight.
+    Accepted {
+        /// Device.
+        device: Box<str>,
+        /// First number.
+        first: u64,
+        /// Last number.
+        last: u64,
+        /// How many of them the cloud had already.
+        duplicates: u64,
+    },
+    /// The cloud refuses this passing for good; it is set aside with the answer.
+    Quarantined {
+        /// Device.
+        device: Box<str>,
+        /// Its number in the batch in flight.
+        num: u64,
+        /// HTTP status of the refusal.
+        status: u16,
+        /// The cloud's answer, cut to a limit.
+        answer: Box<str>,
+    },
+    /// Numbers of the batch in flight that the (closed) session is *known* not to hold: pending again, to be
+    /// numbered in the next session.
+    Released {
+        /// Device.
+        device: Box<str>,
+        /// First number.
+        first: u64,
+        /// Last number.
+        last: u64,
+    },
+}
+
+/// The batch in flight of a device, as far as it is settled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// Journal sequence number of the batch line.
+    pub id: Seq,
+    /// The batch, unchanged.
+    pub batch: Batch,
+    /// Items not yet accepted, quarantined or released, in number order. Empty: the batch is done.
+    pub open: Vec<Item>,
+}
+
+/// What the journal knows of a device's upload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceState {
+    /// Token and alias of the session joined last.
+    pub session: Option<(Box<str>, Option<Box<str>>)>,
+    /// Next number in that session.
+    pub next: u64,
+    /// The batch in flight, if one is not settled.
+    pub in_flight: Option<InFlight>,
+    /// Passings accepted by the cloud, ever.
+    pub sent: u64,
+    /// Of them reported as duplicates.
+    pub duplicates: u64,
+    /// Passings set aside, ever.
+    pub quarantined: u64,
+}
+
+/// A read that waits for upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingRead {
+    /// Place in the journal.
+    pub seq: Seq,
+    /// Decoder it came from.
+    pub decoder: Box<str>,
+    /// Box time of receipt.
+    pub received: Timestamp,
+    /// Chip code as the decoder sent it.
+    pub chip: Box<str>,
+    /// Decoder stamp.
+    pub stamp: Stamp,
+    /// The decoder said it was stored and sent late.
+    pub replay: bool,
+}
+
+/// The next span of the journal for a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Items released from a closed session; they go first, with new numbers, otherwise unchanged.
+    pub returned: Vec<Item>,
+    /// Reads that are passings, in journal order.
+    pub reads: Vec<PendingRead>,
+    /// Reads suppressed by the dead time.
+    pub dead: Vec<Seq>,
+    /// Repeats of reads already held.
+    pub repeats: Vec<Seq>,
+    /// The span ends here; goes into [`Batch::through`].
+    pub through: Seq,
+}
+
+impl Pending {
+    /// Nothing to upload and nothing to mark.
+    pub fn is_empty(&self) -> bool {
+        self.returned.is_empty() && self.reads.is_empty() && self.dead.is_empty() && self.repeats.is_empty()
+    }
+
+    /// Passings in it.
+    pub fn passings(&self) -> usize {
+        self.returned.len() + self.reads.len()
+    }
+}
+
+impl UploadEvent {
+    pub(super) fn device(&self) -> &str {
+        match self {
+            Self::Joined { device, .. }
+            | Self::Accepted { device, .. }
+            | Self::Quarantined { device, .. }
+            | Self::Released { device, .. } => device,
+            Self::Batch(batch) => &batch.device,
+        }
+    }
+}
