@@ -3,8 +3,9 @@
 //! Holds:
 //! * A group is one `write` and one `fdatasync`. The next group is not begun before that returned, so at most the
 //!   *last* group of the *last* volume can be torn by a power cut.
-//! * A failed append is truncated back; nothing half-written stays. After a failed `fdatasync` the volume is left for
-//!   good (the kernel may have dropped the pages and call them clean) and the same group goes into a new volume.
+//! * A failed append is truncated back; nothing half-written stays. After a failed `fdatasync` the volume is left (the
+//!   kernel may have dropped the pages and call them clean) and the same group goes into a new volume. Only while none
+//!   can be made is the same one tried again: all of the group is written anew then, so no page of it is taken for clean.
 //! * A line counts only in the volume whose range its number is in: `first of this volume <= seq < first of the next`.
 //!   So a group that was written again into the next volume is not there twice.
 //! * On opening, only what follows the last whole line is cut off. A damaged line elsewhere stays and costs that line.
