@@ -62,7 +62,7 @@ impl<T> Durable<T> {
     }
 }
 
-/// What a decoder's frames became: `reads`, `markers` and `rejected` frames kept, the last of them at `last`.
+/// Where the entries of one call are in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// Sequence number of the first frame kept.

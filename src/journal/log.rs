@@ -3,8 +3,9 @@
 //! Holds:
 //! * A group is one `write` and one `fdatasync`. The next group is not begun before that returned, so at most the
 //!   *last* group of the *last* volume can be torn by a power cut.
-//! * A failed append is truncated back; nothing half-written stays. After a failed `fdatasync` the volume is left for
-//!   good (the kernel may have dropped the pages and call them clean) and the same group goes into a new volume.
+//! * A failed append is truncated back; nothing half-written stays. After a failed `fdatasync` the volume is left (the
+//!   kernel may have dropped the pages and call them clean) and the same group goes into a new volume. Only while none
+//!   can be made is the same one tried again: all of the group is written anew then, so no page of it is taken for clean.
 //! * A line counts only in the volume whose range its number is in: `first of this volume <= seq < first of the next`.
 //!   So a group that was written again into the next volume is not there twice.
 //! * On opening, only what follows the last whole line is cut off. A damaged line elsewhere stays and costs that line.
@@ -356,11 +357,12 @@ impl Reader {
             self.buffer.clear();
             let read = (&mut self.file).take(LINE_MAX).read_until(b'\n', &mut self.buffer)?;
             if self.buffer.last() != Some(&b'\n') && (read as u64) < LINE_MAX {
+                let half = Line::Bad { volume: self.place.volume, line: self.line + 1, why: BadLine::Damaged };
                 if !self.next_volume()? {
                     return Ok(None);
                 }
                 if read > 0 {
-                    return Ok(Some(self.bad(BadLine::Damaged)));
+                    return Ok(Some(half));
                 }
                 continue;
             }
@@ -466,5 +468,27 @@ mod tests {
         assert_eq!(volumes.len(), 1);
         assert!(begins_with_state(&volumes[0].path).unwrap());
         assert_eq!(Log::open(dir.path(), "id").unwrap().0.next, 2);
+    }
+
+    #[test]
+    fn half_a_line_at_the_end_of_an_older_volume_is_reported_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        log.append(&note(1), 1).unwrap();
+        log.rotate(None).unwrap();
+        log.append(&note(2), 1).unwrap();
+        let older = OpenOptions::new().append(true).open(volume_path(dir.path(), 1)).unwrap();
+        (&older).write_all(b"2\t0\tno").unwrap();
+        let mut reader = Reader::open(dir.path(), None).unwrap().unwrap();
+        let mut seqs = Vec::new();
+        let mut bad = Vec::new();
+        while let Some(line) = reader.read().unwrap() {
+            match line {
+                Line::Entry(entry) => seqs.push(entry.seq),
+                Line::Bad { volume, line, .. } => bad.push((volume, line)),
+                Line::State(_) => {}
+            }
+        }
+        assert_eq!((seqs, bad), (vec![1, 2], vec![(1, 3)]));
     }
 }

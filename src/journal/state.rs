@@ -2,7 +2,9 @@
 //!
 //! Must hold: the state after entry N is a function of the log up to N and of the dead time alone. No clock, no
 //! I/O. So a restart, a replay of the tail and a rebuild from the log come to the same state, and an entry that is
-//! applied twice (`seq <= followed`) changes nothing.
+//! applied twice (`seq <= followed`) changes nothing. One exception: the state at the head of a log volume does not hold
+//! the identities of the newest reads (a megabyte a decoder), so after a rebuild from a log whose older volumes are
+//! pruned, a read that repeats one of *those* counts as a new one.
 //!
 //! Every collection has a bound: reads wait in [`State::tail`] only until a checkpoint writes them to the queue
 //! (the journal makes the writer wait beyond [`TAIL_MAX`]).
