@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,9 @@ use crate::web;
 const VOLUME_BYTES: u64 = 64 * 1024 * 1024;
 /// How long the tasks may take to stop; the journal's last checkpoint comes on top, within systemd's patience.
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);
+
+/// Notes that wait for the disk; more are dropped, the board has them all the same.
+const NOTES: usize = 100;
 
 /// A running box.
 pub struct Daemon {
@@ -85,15 +89,7 @@ impl Daemon {
             listening: BTreeMap::new(),
         };
         let (board, stop) = (daemon.board.clone(), daemon.stop.clone());
-        let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
-        let uploaded = config.decoders.iter().filter(|decoder| config.device_of(decoder).is_some());
-        let uploaded: Vec<String> = uploaded.map(|decoder| decoder.name.clone()).collect();
-        let orphans = move |name: &str| !uploaded.is_empty() && !uploaded.iter().any(|known| known == name);
-        let devices = config.decoders.iter().filter_map(|decoder| config.device_of(decoder));
-        let devices: Vec<String> = devices.map(Into::into).collect();
-        let strange = move |device: &str| !devices.is_empty() && !devices.iter().any(|known| known == device);
-        let chores = chores(daemon.journal.clone(), board.clone(), stop.clone(), started, orphans, strange);
-        daemon.spawn("chores", chores);
+        daemon.start_chores(&config);
         if let Some(listener) = web {
             let token = config.status.token.clone();
             let serve = web::serve(listener, board.clone(), token, stop.clone());
@@ -119,6 +115,20 @@ impl Daemon {
             daemon.spawn(&name, async move { link.await.map_err(|error| Failure::io(error.to_string())) });
         }
         Ok(daemon)
+    }
+
+    fn start_chores(&mut self, config: &Config) {
+        let uploaded = config.decoders.iter().filter(|decoder| config.device_of(decoder).is_some());
+        let known = Known {
+            decoders: uploaded.map(|decoder| decoder.name.clone()).collect(),
+            devices: config.decoders.iter().filter_map(|decoder| config.device_of(decoder)).map(Into::into).collect(),
+        };
+        let (notes, received) = mpsc::channel(NOTES);
+        let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
+        let _ = notes.try_send(("start", started)); // the channel is empty
+        let (journal, board, stop) = (self.journal.clone(), self.board.clone(), self.stop.clone());
+        self.spawn("notes", note_down(journal.clone(), received, stop.clone()));
+        self.spawn("chores", chores(journal, board, stop, notes, known));
     }
 
     async fn start_uplinks(&mut self, config: &Config, client: &rufus::Client) {
@@ -238,19 +248,34 @@ fn journal_config(config: &Config) -> JournalConfig {
     }
 }
 
-/// Once a second: the backlog on the board, problems that came and went in the log, and whether the journal's threads live.
+/// What the configuration uploads.
+struct Known {
+    decoders: Vec<String>,
+    devices: Vec<String>,
+}
+
+impl Known {
+    /// Reads of this decoder will not be uploaded. Without `[cloud]` none is, and that is meant.
+    fn lacks_decoder(&self, name: &str) -> bool {
+        !self.decoders.is_empty() && !self.decoders.iter().any(|known| known == name)
+    }
+
+    fn lacks_device(&self, device: &str) -> bool {
+        !self.devices.is_empty() && !self.devices.iter().any(|known| known == device)
+    }
+}
+
+/// Once a second: the backlog on the board, problems that came and went for the log, and whether the journal's threads live.
 async fn chores(
     journal: Journal,
     board: Board,
     stop: CancellationToken,
-    started: String,
-    orphans: impl Fn(&str) -> bool,
-    strange: impl Fn(&str) -> bool,
+    notes: mpsc::Sender<(&'static str, String)>,
+    known: Known,
 ) -> Result<(), Failure> {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = Vec::new();
-    let mut notes = vec![("start", started)];
     let mut clock = ClockWatch::new();
     loop {
         tokio::select! {
@@ -268,14 +293,14 @@ async fn chores(
             journal.oldest_pending_s =
                 oldest.map(|since| (Timestamp::now().as_second() - since.as_second()).max(0) as u64);
         });
-        for decoder in journal.decoders_waiting().iter().filter(|decoder| orphans(decoder)) {
+        for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {
             let message = format!(
                 "reads of decoder `{decoder}` wait, and the configuration has no decoder of that name that is uploaded: \
                  they stay on the box until it has one again; export shows them"
             );
             board.raise("reads_without_decoder", decoder, message);
         }
-        for (device, count) in journal.devices_waiting().into_iter().filter(|(device, _)| strange(device)) {
+        for (device, count) in journal.devices_waiting().into_iter().filter(|(device, _)| known.lacks_device(device)) {
             let message = format!(
                 "{count} passings of device {device} are not confirmed, and the configuration has no decoder of that device: \
                  they stay on the box until it has one again; export shows them"
@@ -284,22 +309,36 @@ async fn chores(
         }
         if let Some(step) = clock.look() {
             board.raise("box_clock_stepped", "", &step);
-            notes.push(("clock", step));
+            let _ = notes.try_send(("clock", step));
         }
         let problems = board.snapshot().problems;
-        notes.extend(changes(&shown, &problems));
+        for note in changes(&shown, &problems) {
+            let _ = notes.try_send(note);
+        }
         shown = problems;
-        // While the disk is full this waits; problems are on the board all the same. One note at a time, the newest 100.
-        let excess = notes.len().saturating_sub(100);
-        notes.drain(..excess);
-        for (code, text) in std::mem::take(&mut notes) {
-            let noted = tokio::select! {
-                () = stop.cancelled() => break,
-                noted = journal.note(code, &text) => noted,
-            };
-            if noted.is_err() {
-                return Err(Failure::io("the journal is gone"));
+    }
+    Ok(())
+}
+
+/// Writes notes into the log, one at a time. While the disk is full this waits, and nothing else does.
+async fn note_down(
+    journal: Journal,
+    mut notes: mpsc::Receiver<(&'static str, String)>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    loop {
+        let noting = async {
+            match notes.recv().await {
+                Some((code, text)) => journal.note(code, &text).await.map(drop),
+                None => std::future::pending().await, // the chores ended: the daemon is stopping
             }
+        };
+        let noted = tokio::select! {
+            () = stop.cancelled() => break,
+            noted = noting => noted,
+        };
+        if noted.is_err() {
+            return Err(Failure::io("the journal is gone"));
         }
     }
     let _ = timeout(Duration::from_secs(1), journal.note("stop", "stopped on request")).await;

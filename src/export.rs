@@ -124,6 +124,8 @@ impl Standings {
         match event {
             UploadEvent::Joined { .. } => {}
             UploadEvent::Batch(batch) => {
+                // A batch is formed only when the one before is settled, also if the line that says so was lost.
+                self.settle(&batch.device, 0, u64::MAX, UploadMark::Sent);
                 let token = match self.tokens.iter().rposition(|token| *token == batch.session) {
                     Some(at) => at,
                     None => {

@@ -456,3 +456,16 @@ async fn what_was_held_of_a_file_that_its_decoder_cleared_is_forgotten_also_afte
         again.close().await;
     }
 }
+
+#[tokio::test]
+async fn an_acceptance_that_a_power_cut_tore_out_before_the_next_batch_still_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    keep(&journal, "mat", 1..=5).await;
+    join(&journal, "S", 1).await;
+    journal.record(UploadEvent::Batch(batch(&journal.pending("D", &decoders(), 3), 1))).await.unwrap();
+    accept(&journal, 1, 2).await; // number 3 was accepted too, and its line is not there
+    journal.record(UploadEvent::Batch(batch(&journal.pending("D", &decoders(), 3), 4))).await.unwrap();
+    let state = journal.device("D");
+    assert_eq!((state.sent, state.next, state.in_flight.unwrap().open.len()), (3, 6, 2));
+}

@@ -21,9 +21,10 @@ use crate::chip::{ChipRead, Held, Stamp};
 
 /// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
 pub const TAIL_MAX: usize = 65_536;
-/// Identities remembered per decoder. MYLAPS keeps at most 10 messages of 100 records unacknowledged, and a rewind
-/// asks only for what is missing, so overlap is far smaller than this.
-const RECENT_MAX: usize = 65_536;
+/// Identities remembered per decoder, some 7 MB when it is full. MYLAPS keeps at most 10 messages of 100 records
+/// unacknowledged, and a rewind asks only for what is missing, so overlap is far smaller; only a decoder that does not
+/// tell its file is asked for all it has on every connection.
+const RECENT_MAX: usize = 262_144;
 /// Chips whose last passing is remembered per decoder for the dead time.
 const CHIPS_MAX: usize = 16_384;
 /// Sessions per device whose numbering is remembered.
@@ -186,6 +187,11 @@ impl State {
             && let Some(session) = fold.sessions.iter_mut().find(|session| session.0 == batch.session)
         {
             session.2 = session.2.max(last.num.saturating_add(1));
+        }
+        if let Some(before) = fold.in_flight.take() {
+            // A batch is formed only when the one before is settled. Its last acceptance may be a line that a power cut
+            // tore out of the group this line survived in; everything else that settles is waited for.
+            fold.sent += before.open.len() as u64;
         }
         if !batch.items.is_empty() {
             let id = crate::chip::Seq(seq);
