@@ -69,6 +69,7 @@ impl Decoder {
         let mut chunk = vec![0; CHUNK];
         let mut out = Output::default();
         let mut ended = Ended::default();
+        let mut last = None;
         loop {
             let length = match input.read(&mut chunk) {
                 Ok(length) => length,
@@ -78,11 +79,14 @@ impl Decoder {
             if length == 0 {
                 break;
             }
+            last = chunk[..length].last().copied();
             self.protocol.feed(&chunk[..length], &mut out);
             self.write(&mut out, &mut output, &mut ended).map_err(DecodeError::Output)?;
         }
         // What is piped in here ends where its sender ended it: a last line without a line end is a whole one.
-        self.protocol.feed(b"\r\n", &mut out);
+        if !matches!(last, None | Some(b'\n' | b'\r')) {
+            self.protocol.feed(b"\r\n", &mut out);
+        }
         self.protocol.end(&mut out);
         self.write(&mut out, &mut output, &mut ended).map_err(DecodeError::Output)?;
         Ok(ended)

@@ -25,6 +25,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 const CHECKPOINT_READS: usize = 8192;
 /// Time between looks at what can go.
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
+/// Tries, a second apart, after which an error of the disk is taken for one of the queue's place on it.
+const DISK_TRIES: u32 = 3;
 
 /// What the journal's threads and handles share.
 pub struct Shared {
@@ -181,6 +183,7 @@ pub fn run(shared: &Shared, identity: &str) {
 
 /// Opens or rebuilds the queue, as often as it takes. `None`: the journal closes.
 fn bring_up(shared: &Shared, identity: &str) -> Option<Queue> {
+    let mut failed = 0;
     loop {
         if shared.lock().closing {
             return None;
@@ -193,11 +196,27 @@ fn bring_up(shared: &Shared, identity: &str) -> Option<Queue> {
                 return queue;
             }
             Err(broken) => {
-                recover(shared, &broken);
+                failed += 1;
+                recover(shared, &despaired_of(broken, failed));
                 let core = shared.lock();
                 let _ = shared.turn.wait_timeout_while(core, Duration::from_secs(1), |core| !core.closing);
             }
         }
+    }
+}
+
+/// A disk that is full or cannot be written is waited for, as long as it takes. Any other error that stays may be that
+/// of one place, such as a bad sector under the queue: a queue in another place is tried then.
+fn despaired_of(broken: Broken, failed: u32) -> Broken {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match broken {
+        Broken::Disk(error)
+            if failed.is_multiple_of(DISK_TRIES)
+                && !matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem) =>
+        {
+            Broken::Corrupt(format!("it cannot be read or written: {error}"))
+        }
+        other => other,
     }
 }
 

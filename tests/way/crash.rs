@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use passbridge::sim::cloud::{Answer, Apply, Fault, On};
+use passbridge::sim::cloud::{Answer, Apply, Dedup, Fault, Generation, On};
 use passbridge::sim::decoder::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -81,21 +81,23 @@ async fn a_stop_during_a_slow_answer_waits_for_it_and_nothing_is_sent_again() {
 
 #[tokio::test]
 async fn a_box_that_is_stopped_while_an_outcome_is_unknown_asks_when_it_is_back() {
-    for (dedup, generation) in CLOUDS {
-        let mut way = Way::with(dedup, generation).await;
-        way.config.upload.retry_max = Duration::from_secs(60); // it stops before it tries again
-        let token = way.session();
-        way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
-        way.cloud.fault(On::Insert, Fault::partly(Apply::First(7), Answer::Cut));
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
-        let daemon = way.start().await;
-        shows(&daemon, "an outcome is unknown", |snapshot| snapshot.uploads[0].last_error.is_some()).await;
-        daemon.stop().await.unwrap();
-        let daemon = way.start().await;
-        way.arrive(60, &daemon).await;
-        daemon.stop().await.unwrap();
-        way.holds(&token, &happened(&sim));
-    }
+    together(CLOUDS.map(stopped)).await;
+}
+
+async fn stopped((dedup, generation): (Dedup, Generation)) {
+    let mut way = Way::with(dedup, generation).await;
+    way.config.upload.retry_max = Duration::from_secs(60); // it stops before it tries again
+    let token = way.session();
+    way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
+    way.cloud.fault(On::Insert, Fault::partly(Apply::First(7), Answer::Cut));
+    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let daemon = way.start().await;
+    shows(&daemon, "an outcome is unknown", |snapshot| snapshot.uploads[0].last_error.is_some()).await;
+    daemon.stop().await.unwrap();
+    let daemon = way.start().await;
+    way.arrive(60, &daemon).await;
+    daemon.stop().await.unwrap();
+    way.holds(&token, &happened(&sim));
 }
 
 /// Copies a data directory as it is on disk now: what a box finds after its power went.
@@ -114,27 +116,28 @@ fn image(from: &Path, to: &Path) {
 
 #[tokio::test]
 async fn a_box_that_dies_in_the_middle_of_a_post_neither_loses_nor_repeats_what_was_in_it() {
-    for (dedup, generation) in CLOUDS {
-        for apply in [Apply::Nothing, Apply::First(7), Apply::All] {
-            let mut way = Way::with(dedup, generation).await;
-            let token = way.session();
-            way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
-            way.cloud.fault(On::Insert, Fault::partly(apply, Answer::Never));
-            let sim = way.plug_with(Kind::RaceResult, 60).await;
-            let daemon = way.start().await;
-            assert!(way.cloud.wait_until(LIMIT, |cloud| cloud.post_count() == 2).await);
-            let after = way.dir.path().join("after");
-            image(way.data(), &after);
-            drop(daemon);
-            way.config.data_dir = after;
-            let daemon = way.start().await;
-            way.arrive(60, &daemon).await;
-            sim.push(10);
-            way.arrive(70, &daemon).await;
-            daemon.stop().await.unwrap();
-            way.holds(&token, &happened(&sim));
-        }
-    }
+    let every = [Apply::Nothing, Apply::First(7), Apply::All];
+    together(CLOUDS.into_iter().flat_map(|cloud| every.map(|apply| dies(cloud, apply)))).await;
+}
+
+async fn dies((dedup, generation): (Dedup, Generation), apply: Apply) {
+    let mut way = Way::with(dedup, generation).await;
+    let token = way.session();
+    way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
+    way.cloud.fault(On::Insert, Fault::partly(apply, Answer::Never));
+    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let daemon = way.start().await;
+    assert!(way.cloud.wait_until(LIMIT, |cloud| cloud.post_count() == 2).await);
+    let after = way.dir.path().join("after");
+    image(way.data(), &after);
+    drop(daemon);
+    way.config.data_dir = after;
+    let daemon = way.start().await;
+    way.arrive(60, &daemon).await;
+    sim.push(10);
+    way.arrive(70, &daemon).await;
+    daemon.stop().await.unwrap();
+    way.holds(&token, &happened(&sim));
 }
 
 /// Every file below, deepest first.
@@ -147,9 +150,12 @@ fn files(dir: &Path) -> Vec<std::path::PathBuf> {
     found
 }
 
+/// What happens to a queue, by name.
+type Damage = (&'static str, fn(&Path));
+
 #[tokio::test]
 async fn a_queue_that_was_damaged_while_the_box_was_off_is_rebuilt_and_everything_arrives() {
-    let damages: [(&str, fn(&Path)); 5] = [
+    let damages: [Damage; 5] = [
         ("gone", |queue| std::fs::remove_dir_all(queue).unwrap()),
         ("truncated", |queue| {
             for file in files(queue) {
@@ -177,31 +183,34 @@ async fn a_queue_that_was_damaged_while_the_box_was_off_is_rebuilt_and_everythin
             }
         }),
     ];
-    for (name, damage) in damages {
-        let mut way = Way::new().await;
-        let token = way.session();
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
-        let daemon = way.start().await;
-        way.arrive(60, &daemon).await;
-        way.cloud.set_online(false).await;
-        sim.push(500);
-        keeps(&daemon, 560).await;
-        daemon.stop().await.unwrap(); // 500 wait, in the queue
-        let queue = way.data().join("queue");
-        assert!(!files(&queue).is_empty(), "there is a queue to damage");
-        damage(&queue);
+    together(damages.map(damaged)).await;
+}
 
-        let daemon = way.start().await;
-        links(&sim, 1).await;
-        sim.push(5);
-        keeps(&daemon, 5).await;
-        way.cloud.set_online(true).await;
-        way.arrive(565, &daemon).await;
-        if name != "gone" {
-            complains(&daemon, "queue_rebuilt").await;
-        }
-        assert_eq!(crossings(&way.cloud, &token), happened(&sim), "{name}");
-        way.sound(&token);
-        daemon.stop().await.unwrap();
+async fn damaged((name, damage): Damage) {
+    let mut way = Way::new().await;
+    let token = way.session();
+    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let daemon = way.start().await;
+    way.arrive(60, &daemon).await;
+    way.cloud.set_online(false).await;
+    sim.push(500);
+    keeps(&daemon, 560).await;
+    daemon.stop().await.unwrap(); // 500 wait, in the queue
+    let queue = way.data().join("queue");
+    assert!(!files(&queue).is_empty(), "there is a queue to damage");
+    damage(&queue);
+
+    let daemon = way.start().await;
+    links(&sim, 1).await;
+    sim.push(5);
+    keeps(&daemon, 5).await;
+    way.cloud.set_online(true).await;
+    way.arrive(565, &daemon).await;
+    if ["zeroed", "a directory in place of db"].contains(&name) {
+        complains(&daemon, "queue_rebuilt").await;
     }
+    assert!(!has_problem(&daemon.snapshot(), "queue_unavailable"), "{name}");
+    assert_eq!(crossings(&way.cloud, &token), happened(&sim), "{name}");
+    way.sound(&token);
+    daemon.stop().await.unwrap();
 }

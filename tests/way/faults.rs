@@ -162,98 +162,106 @@ async fn a_cloud_that_asks_for_time_gets_it() {
 
 #[tokio::test]
 async fn a_cloud_that_takes_fewer_at_once_gets_fewer() {
-    for (dedup, generation) in CLOUDS {
-        let mut way = Way::with(dedup, generation).await;
-        way.cloud.configure(|config| config.max_items = 7);
-        let token = way.session();
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
-        let daemon = way.start().await;
-        way.arrive(60, &daemon).await;
-        way.holds(&token, &happened(&sim));
-        assert!(way.cloud.posts().iter().any(|post| post.status == Some(413)), "it was tried with more");
-        daemon.stop().await.unwrap();
-    }
+    together(CLOUDS.map(small)).await;
+}
+
+async fn small((dedup, generation): (Dedup, Generation)) {
+    let mut way = Way::with(dedup, generation).await;
+    way.cloud.configure(|config| config.max_items = 7);
+    let token = way.session();
+    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let daemon = way.start().await;
+    way.arrive(60, &daemon).await;
+    way.holds(&token, &happened(&sim));
+    assert!(way.cloud.posts().iter().any(|post| post.status == Some(413)), "it was tried with more");
+    daemon.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_passing_that_the_cloud_refuses_is_set_aside_and_holds_up_nobody() {
-    for (dedup, generation) in CLOUDS {
-        let mut way = Way::with(dedup, generation).await;
-        let token = way.session();
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
-        let mut expected = happened(&sim);
-        let (bad, _) = expected.remove(33);
-        assert!(expected.iter().all(|(chip, _)| *chip != bad), "this chip is seen once");
-        way.cloud.poison(&bad, 400);
-        let daemon = way.start().await;
-        way.arrive(59, &daemon).await;
-        let message = complains(&daemon, "passings_set_aside").await;
-        assert!(message.contains(&bad), "{message}");
-        sim.push(10);
-        way.arrive(69, &daemon).await;
-        expected.extend_from_slice(&happened(&sim)[60..]);
-        assert_eq!(crossings(&way.cloud, &token), expected);
-        let numbers: Vec<u64> = way.cloud.passings(&token).iter().map(|passing| passing.num).collect();
-        assert_eq!(numbers, (1..=70).filter(|num| *num != 34).collect::<Vec<_>>(), "only the refused one's is missing");
-        way.innocent();
-        let snapshot = shows(&daemon, "one is set aside", |snapshot| snapshot.journal.quarantined == 1).await;
-        assert_eq!(snapshot.uploads[0].sent, 69);
-        daemon.stop().await.unwrap();
-    }
+    together(CLOUDS.map(poisoned)).await;
+}
+
+async fn poisoned((dedup, generation): (Dedup, Generation)) {
+    let mut way = Way::with(dedup, generation).await;
+    let token = way.session();
+    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let mut expected = happened(&sim);
+    let (bad, _) = expected.remove(33);
+    assert!(expected.iter().all(|(chip, _)| *chip != bad), "this chip is seen once");
+    way.cloud.poison(&bad, 400);
+    let daemon = way.start().await;
+    way.arrive(59, &daemon).await;
+    let message = complains(&daemon, "passings_set_aside").await;
+    assert!(message.contains(&bad), "{message}");
+    sim.push(10);
+    way.arrive(69, &daemon).await;
+    expected.extend_from_slice(&happened(&sim)[60..]);
+    assert_eq!(crossings(&way.cloud, &token), expected);
+    let numbers: Vec<u64> = way.cloud.passings(&token).iter().map(|passing| passing.num).collect();
+    assert_eq!(numbers, (1..=70).filter(|num| *num != 34).collect::<Vec<_>>(), "only the refused one's is missing");
+    way.innocent();
+    let snapshot = shows(&daemon, "one is set aside", |snapshot| snapshot.journal.quarantined == 1).await;
+    assert_eq!(snapshot.uploads[0].sent, 69);
+    daemon.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_key_that_is_refused_is_not_hammered_with_and_nothing_is_lost_meanwhile() {
-    for (dedup, generation) in CLOUDS {
-        let mut way = Way::with(dedup, generation).await;
-        let token = way.session();
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
-        let daemon = way.start().await;
-        way.arrive(60, &daemon).await;
-        way.cloud.configure(|config| config.keys.clear());
+    together(CLOUDS.map(locked_out)).await;
+}
+
+async fn locked_out((dedup, generation): (Dedup, Generation)) {
+    let mut way = Way::with(dedup, generation).await;
+    let token = way.session();
+    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let daemon = way.start().await;
+    way.arrive(60, &daemon).await;
+    way.cloud.configure(|config| config.keys.clear());
+    sim.push(1);
+    complains(&daemon, "key_refused").await;
+    shows(&daemon, "it is refused", |snapshot| snapshot.uploads[0].state == UploadState::Refused).await;
+    let posts = way.cloud.post_count();
+    for more in 2..=20 {
         sim.push(1);
-        complains(&daemon, "key_refused").await;
-        shows(&daemon, "it is refused", |snapshot| snapshot.uploads[0].state == UploadState::Refused).await;
-        let posts = way.cloud.post_count();
-        for more in 2..=20 {
-            sim.push(1);
-            keeps(&daemon, 60 + more).await;
-        }
-        assert_eq!(way.cloud.post_count(), posts, "no POST follows a refused key");
-        way.cloud.configure(|config| config.keys = vec![(KEY.into(), passbridge::sim::cloud::Access::ReadWrite)]);
-        daemon.stop().await.unwrap();
-        let daemon = way.start().await; // the next test of the key is three minutes away
-        way.arrive(80, &daemon).await;
-        assert!(!has_problem(&daemon.snapshot(), "key_refused"));
-        way.holds(&token, &happened(&sim));
-        daemon.stop().await.unwrap();
+        keeps(&daemon, 60 + more).await;
     }
+    assert_eq!(way.cloud.post_count(), posts, "no POST follows a refused key");
+    way.cloud.configure(|config| config.keys = vec![(KEY.into(), passbridge::sim::cloud::Access::ReadWrite)]);
+    daemon.stop().await.unwrap();
+    let daemon = way.start().await; // the next test of the key is three minutes away
+    way.arrive(80, &daemon).await;
+    assert!(!has_problem(&daemon.snapshot(), "key_refused"));
+    way.holds(&token, &happened(&sim));
+    daemon.stop().await.unwrap();
 }
 
 #[tokio::test]
 async fn an_internet_that_is_away_for_a_while_delays_and_loses_nothing() {
-    for (dedup, generation) in CLOUDS {
-        let mut way = Way::with(dedup, generation).await;
-        let token = way.session();
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
-        let daemon = way.start().await;
-        way.arrive(60, &daemon).await;
-        way.cloud.set_online(false).await;
-        let since = Instant::now();
-        for _ in 0..100 {
-            sim.push(1);
-        }
-        keeps(&daemon, 160).await;
-        shows(&daemon, "it is offline", |snapshot| snapshot.uploads[0].state == UploadState::Offline).await;
-        assert_eq!(way.cloud.stored(), 60);
-        way.cloud.set_online(true).await;
-        way.arrive(160, &daemon).await;
-        shows(&daemon, "all is well", |snapshot| {
-            snapshot.uploads[0].state == UploadState::Idle && snapshot.uploads[0].last_error.is_none()
-        })
-        .await;
-        assert!(since.elapsed() < LIMIT);
-        way.holds(&token, &happened(&sim));
-        daemon.stop().await.unwrap();
+    together(CLOUDS.map(away)).await;
+}
+
+async fn away((dedup, generation): (Dedup, Generation)) {
+    let mut way = Way::with(dedup, generation).await;
+    let token = way.session();
+    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let daemon = way.start().await;
+    way.arrive(60, &daemon).await;
+    way.cloud.set_online(false).await;
+    let since = Instant::now();
+    for _ in 0..100 {
+        sim.push(1);
     }
+    keeps(&daemon, 160).await;
+    shows(&daemon, "it is offline", |snapshot| snapshot.uploads[0].state == UploadState::Offline).await;
+    assert_eq!(way.cloud.stored(), 60);
+    way.cloud.set_online(true).await;
+    way.arrive(160, &daemon).await;
+    shows(&daemon, "all is well", |snapshot| {
+        snapshot.uploads[0].state == UploadState::Idle && snapshot.uploads[0].last_error.is_none()
+    })
+    .await;
+    assert!(since.elapsed() < LIMIT);
+    way.holds(&token, &happened(&sim));
+    daemon.stop().await.unwrap();
 }

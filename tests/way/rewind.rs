@@ -1,5 +1,7 @@
 //! What happened while the cable was out or the box off, at decoders that can be asked again.
 
+use std::time::Duration;
+
 use passbridge::sim::decoder::{Kind, SimDecoder};
 
 use crate::support::*;
@@ -25,6 +27,29 @@ async fn reads_made_while_the_cable_was_out_arrive_once() {
         way.arrive(75, &daemon).await;
         way.holds_in_some_order(&token, &happened(&sim));
         assert_eq!(daemon.snapshot().decoders[0].dropped, 0);
+        daemon.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_hole_behind_reads_that_are_held_already_is_filled() {
+    for kind in STORING {
+        let mut way = Way::new().await;
+        let token = way.session();
+        let sim = way.plug_with(kind, 30).await;
+        way.config.decoders[0].rewind = false; // live reads only
+        let daemon = way.start().await;
+        while !way.cloud.wait_for(1, Duration::from_millis(20)).await {
+            sim.push(1); // until the decoder was asked to push
+        }
+        daemon.stop().await.unwrap();
+        let live = crossings(&way.cloud, &token);
+        assert!(!live.contains(&happened(&sim)[0]), "nothing stored was asked for");
+
+        way.config.decoders[0].rewind = true;
+        let daemon = way.start().await;
+        way.arrive(sim.reads().len(), &daemon).await;
+        way.holds_in_some_order(&token, &happened(&sim));
         daemon.stop().await.unwrap();
     }
 }

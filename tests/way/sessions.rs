@@ -5,7 +5,6 @@ use passbridge::sim::cloud::{
 };
 use passbridge::sim::decoder::Kind;
 use passbridge::status::UploadState;
-use tokio::task::JoinSet;
 
 use crate::support::*;
 
@@ -61,15 +60,9 @@ async fn from_a_to_b(change: fn(&mut SimCloudConfig), dedup: Dedup, generation: 
 
 #[tokio::test]
 async fn what_a_closed_session_holds_of_an_unknown_batch_is_not_sent_to_the_next_one_and_the_rest_is() {
-    let mut runs = JoinSet::new();
-    for (dedup, generation) in CLOUDS {
-        for apply in [Apply::Nothing, Apply::First(7), Apply::All] {
-            runs.spawn(from_a_to_b(|_| {}, dedup, generation, apply));
-        }
-    }
-    while let Some(run) = runs.join_next().await {
-        run.unwrap();
-    }
+    let every = [Apply::Nothing, Apply::First(7), Apply::All];
+    let runs = |(dedup, generation)| every.map(|apply| from_a_to_b(|_| {}, dedup, generation, apply));
+    together(CLOUDS.into_iter().flat_map(runs)).await;
 }
 
 #[tokio::test]
@@ -81,15 +74,9 @@ async fn however_the_cloud_says_that_a_session_is_closed_or_that_there_is_none()
         |config| config.no_session = NoSession::Text,
         |config| config.no_session = NoSession::Inactive,
     ];
-    let mut runs = JoinSet::new();
-    for change in spellings {
-        for generation in [Generation::Legacy, Generation::OpenApi, Generation::Gateway] {
-            runs.spawn(from_a_to_b(change, Dedup::None, generation, Apply::First(7)));
-        }
-    }
-    while let Some(run) = runs.join_next().await {
-        run.unwrap();
-    }
+    let generations = [Generation::Legacy, Generation::OpenApi, Generation::Gateway];
+    let runs = |change| generations.map(|generation| from_a_to_b(change, Dedup::None, generation, Apply::First(7)));
+    together(spellings.into_iter().flat_map(runs)).await;
 }
 
 #[tokio::test]

@@ -173,6 +173,16 @@ impl Way {
     }
 }
 
+/// Runs all at once, each in a task of its own: most of it is waiting.
+pub async fn together<F: Future<Output = ()> + Send + 'static>(runs: impl IntoIterator<Item = F>) {
+    let mut tasks: tokio::task::JoinSet<()> = runs.into_iter().collect();
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+}
+
 /// A crossing as both ends know it: chip, and UTC milliseconds since 1970.
 pub type Crossing = (String, i64);
 

@@ -1,0 +1,180 @@
+//! kill -9 at random moments (start, reading, uploading), again and again, with a cloud that fails by chance.
+//!
+//! `PASSBRIDGE_KILLS` is the number of kills for each decoder and cloud; `PASSBRIDGE_SEED` makes other races of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use passbridge::sim::cloud::{Answer, Apply, Chance, DEVICE, Dedup, Fault, Generation, On, SimCloud, SimCloudConfig};
+use passbridge::sim::decoder::{Kind, SimDecoder};
+use passbridge::status::LinkState;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep};
+
+use crate::child::{PATIENCE, Passing, Site, decoder, exported, holds, judge, passing, until};
+
+/// Kills for each decoder and cloud unless the environment says otherwise.
+const KILLS: u64 = 12;
+/// Short, so that much happens between two kills.
+const UPLOAD: &str = "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\ntimeout = \"1s\"\n";
+
+fn setting(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
+}
+
+#[tokio::test]
+async fn what_was_kept_of_a_streaming_decoder_is_in_the_cloud_once_however_often_the_box_was_killed() {
+    both_clouds(Kind::Ipico).await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_to_an_exporter_is_in_the_cloud_once_however_often_the_box_was_killed() {
+    both_clouds(Kind::Mylaps).await;
+}
+
+#[tokio::test]
+async fn every_read_of_a_raceresult_is_in_the_cloud_once_however_often_the_box_was_killed() {
+    both_clouds(Kind::RaceResult).await;
+}
+
+#[tokio::test]
+async fn every_read_of_a_one4all_is_in_the_cloud_once_however_often_the_box_was_killed() {
+    both_clouds(Kind::One4All).await;
+}
+
+async fn both_clouds(kind: Kind) {
+    let seed = setting("PASSBRIDGE_SEED", 1) * 100;
+    let old = SimCloudConfig { dedup: Dedup::None, generation: Generation::Legacy, ..SimCloudConfig::default() };
+    let new = SimCloudConfig { dedup: Dedup::Number, generation: Generation::OpenApi, ..SimCloudConfig::default() };
+    tokio::join!(survives(kind, old, seed + 1), survives(kind, new, seed + 2));
+}
+
+/// A third of the inserts fail, in every way that leaves open whether they arrived; so do some questions.
+fn trouble(cloud: &SimCloud, seed: u64) {
+    let inserts = vec![
+        Fault::before(Answer::Cut),
+        Fault::after(Answer::Cut),
+        Fault::after(Answer::CutInside),
+        Fault::before(Answer::Status(500)),
+        Fault::after(Answer::Status(500)),
+        Fault::before(Answer::Never),
+        Fault::after(Answer::Never),
+        Fault::partly(Apply::Half, Answer::Cut),
+        Fault::slow(Duration::from_millis(30)),
+    ];
+    cloud.fault_by_chance(Chance { on: On::Insert, seed, odds: 0.35, faults: inserts });
+    let questions =
+        vec![Fault::before(Answer::Cut), Fault::after(Answer::CutInside), Fault::before(Answer::Status(502))];
+    cloud.fault_by_chance(Chance { on: On::Held, seed: seed + 1, odds: 0.15, faults: questions.clone() });
+    cloud.fault_by_chance(Chance { on: On::Active, seed: seed + 2, odds: 0.1, faults: questions });
+}
+
+/// Reads happen all the time, a few at once.
+fn race(sim: &Arc<SimDecoder>, seed: u64) -> JoinSet<()> {
+    let (sim, mut rng) = (Arc::clone(sim), fastrand::Rng::with_seed(seed));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut ticks = interval(Duration::from_millis(20));
+        loop {
+            ticks.tick().await;
+            sim.push(rng.u64(1..=4));
+        }
+    });
+    tasks
+}
+
+/// What the page says is kept, by number: none of it may ever go.
+async fn shown(site: &Site) -> BTreeMap<u64, String> {
+    let Some((200, text)) = site.get("/api/reads?limit=1000").await else { return BTreeMap::new() };
+    let reads: Vec<Value> = serde_json::from_str(&text).unwrap();
+    reads.iter().map(|read| (read["seq"].as_u64().unwrap(), read["chip"].as_str().unwrap().to_owned())).collect()
+}
+
+async fn survives(kind: Kind, cloud: SimCloudConfig, seed: u64) {
+    let what = format!("{} {:?} seed {seed}", kind.name(), cloud.dedup);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let cloud = SimCloud::start(cloud).await.unwrap();
+    let token = cloud.open_session(DEVICE, "Race");
+    trouble(&cloud, seed);
+    let (sim, mat) = decoder(kind, seed).await;
+    let sim = Arc::new(sim);
+    let site = Site::new(Some(&cloud), &[mat], UPLOAD);
+    let mut kept = BTreeMap::new();
+    let pushing = race(&sim, seed);
+    for _ in 0..setting("PASSBRIDGE_KILLS", KILLS) {
+        let running = site.start();
+        match rng.u32(0..4) {
+            // In the middle of the start: the fault itself is a matter of time here.
+            0 => sleep(Duration::from_millis(rng.u64(0..120))).await,
+            1 => {
+                let goal = *sim.emitted().borrow() + rng.u64(1..60);
+                sim.emitted().wait_for(|emitted| *emitted >= goal).await.unwrap();
+            }
+            2 => {
+                let goal = cloud.post_count() + rng.u64(1..=4);
+                cloud.wait_until(Duration::from_secs(3), |cloud| cloud.post_count() >= goal).await;
+            }
+            _ => {
+                until("the page shows reads", async || !shown(&site).await.is_empty()).await;
+                kept.extend(shown(&site).await);
+            }
+        }
+        running.kill();
+    }
+    cloud.clear_faults();
+    let running = site.start();
+    drop(pushing);
+    drain(&site, &cloud, &sim, kind).await;
+    running.stop().await;
+
+    let rows = site.export().await;
+    let journal: BTreeSet<Passing> = rows.iter().filter_map(exported).collect();
+    let chips: BTreeMap<u64, &str> =
+        rows.iter().filter_map(|row| Some((row["seq"].as_u64()?, row["chip"].as_str()?))).collect();
+    let lost: Vec<_> = kept.iter().filter(|(seq, chip)| chips.get(seq).copied() != Some(chip.as_str())).collect();
+    assert!(lost.is_empty(), "{what}: shown as kept and gone: {lost:?}");
+    let unsent: Vec<_> = rows
+        .iter()
+        .filter(|row| {
+            exported(row).is_some() && row["upload"]["state"] != "sent" && row["upload"]["state"] != "suppressed"
+        })
+        .collect();
+    assert!(unsent.is_empty(), "{what}: {unsent:?}");
+    let happened: BTreeSet<Passing> = sim.reads().iter().map(passing).collect();
+    assert!(journal.is_subset(&happened), "{what}: the journal holds what never happened");
+    match kind {
+        // What it sent while the box was off is gone; it cannot be asked.
+        Kind::Ipico => judge(&what, &cloud, &token, journal),
+        Kind::Mylaps => {
+            let acked: BTreeSet<Passing> = sim.acked().iter().map(passing).collect();
+            assert!(acked == happened, "{what}: it goes on until all is acknowledged");
+            judge(&what, &cloud, &token, acked);
+        }
+        Kind::One4All | Kind::RaceResult => judge(&what, &cloud, &token, happened),
+    }
+    assert_eq!(sim.forbidden(), Vec::<String>::new(), "{what}");
+}
+
+/// Lets everything arrive; what did not is for the judge to tell.
+async fn drain(site: &Site, cloud: &SimCloud, sim: &SimDecoder, kind: Kind) {
+    if kind == Kind::Ipico {
+        // One more read, so that it is known when all before it has come through the link.
+        site.until("the link is up", |status| status.decoders[0].state == LinkState::Connected).await;
+        sim.push(1);
+        let last = passing(sim.reads().last().unwrap()).0;
+        until("the last read is kept", async || {
+            shown(site).await.last_key_value().is_some_and(|(_, chip)| *chip == last)
+        })
+        .await;
+    } else {
+        let happened = sim.reads().len();
+        holds(PATIENCE, async || cloud.stored() >= happened).await;
+    }
+    if kind == Kind::Mylaps {
+        until("all is acknowledged", async || *sim.acked_count().borrow() >= *sim.emitted().borrow()).await;
+    }
+    site.until("nothing waits", |status| status.uptime_s > 2 && status.journal.serving && status.journal.pending == 0)
+        .await;
+}

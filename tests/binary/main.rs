@@ -1,0 +1,11 @@
+//! The real binary as a child process: killed at any moment, stopped, on a full disk, with a broken queue, beside another
+//! one, and as a timer types its commands. Decoders and cloud are simulated here, in the process of the test.
+
+#![allow(clippy::unwrap_used)] // helpers of tests, outside of test functions
+
+mod child;
+mod commands;
+mod disk;
+mod kill;
+mod queue;
+mod stop;
