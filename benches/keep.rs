@@ -60,7 +60,11 @@ fn main() {
         start.elapsed().as_secs_f64() * 1e3
     });
     let times: Vec<f64> = times.collect();
-    println!("append of one line + fdatasync: median {:.2} ms, p95 {:.2} ms", median(&times), rig::quantile(&times, 0.95));
+    println!(
+        "append of one line + fdatasync: median {:.2} ms, p95 {:.2} ms",
+        median(&times),
+        rig::quantile(&times, 0.95)
+    );
     println!(
         "{:<18}{:>10}{:>10}{:>8}{:>10}{:>8}{:>13}{:>13}",
         "group", "reads/s", "floor", "ratio", "twice", "ratio", "CPU us/read", "floor's CPU"

@@ -32,10 +32,7 @@ fn main() {
     let dir = rig::scratch();
     let full = dir.path().join("full");
     rig::prepare(&full, count);
-    println!(
-        "{:<10}{:<40}{:>16}{:>18}{:>12}",
-        "decoder", "journal", "first read kept", "the queue serves", "peak RSS"
-    );
+    println!("{:<10}{:<40}{:>16}{:>18}{:>12}", "decoder", "journal", "first read kept", "the queue serves", "peak RSS");
     let cases = [
         (Queue::Empty, "empty (the floor)".to_owned()),
         (Queue::AsLeft, format!("{count} reads")),

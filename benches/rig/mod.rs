@@ -197,6 +197,7 @@ impl Running {
             .args(["run", "--config"])
             .arg(&config)
             .env("PASSBRIDGE__CLOUD__API_KEY", KEY)
+            .envs([("MALLOC_ARENA_MAX", "2"), ("MALLOC_TRIM_THRESHOLD_", "131072")]) // as the unit in systemd/ does
             .stdin(Stdio::null())
             .spawn()
             .expect("the binary starts");

@@ -12,6 +12,8 @@
 //! * A kill while `open` writes its snapshot bricks the directory until `snap.*.generating` is deleted: deleted first.
 //! * Memory and space creep in a FIFO: nothing is deleted one by one. A directory holds one span of the journal and is
 //!   dropped whole when every read in it is covered. Values stay far below a segment.
+//! * Its page cache keeps what it read, whatever capacity it is given (it counts only after many accesses): only the
+//!   span that is written and the one that is being read are open, so memory does not grow with the backlog.
 //! * A full disk kills the handle: the checkpoint fails, the journal reopens when there is room.
 
 use std::collections::BTreeMap;
@@ -19,7 +21,8 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -39,6 +42,14 @@ const PART_BYTES: usize = 64 * 1024;
 const COMMIT_BYTES: usize = 192 * 1024;
 /// Page cache of one directory.
 const CACHE_BYTES: u64 = 1024 * 1024;
+
+/// sled's threads may hold a closed directory's lock a little longer: how often and after what time it is tried again.
+const LOCK_TRIES: u32 = 100;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
+
+/// A sealed span that nobody looked into for so long is closed when a reader passes it. Not at once: two devices that drain
+/// at two ends of the backlog must not open and close it in turn.
+const UNUSED: Duration = Duration::from_millis(300);
 
 /// Why the queue does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -83,10 +94,28 @@ pub struct Span {
     /// Followed when it was begun, plus one.
     pub first: u64,
     path: PathBuf,
-    db: sled::Db,
-    file: File,
+    store: Arc<Mutex<Store>>,
+    /// Nothing more is written to it: it is open only while it is read.
+    sealed: bool,
     /// Last read of each decoder in it.
     last: BTreeMap<Box<str>, u64>,
+}
+
+/// A span's directory.
+enum Store {
+    /// With the time of the last look into it.
+    Open(Handle, Instant),
+    /// Opened again when a read in it is wanted. Only a sealed span is closed.
+    Closed,
+    /// Not this queue's any more: removed, or the queue was given up. A late look finds nothing.
+    Gone,
+}
+
+#[derive(Clone)]
+struct Handle {
+    db: sled::Db,
+    /// sled's file, to sync it.
+    file: Arc<File>,
 }
 
 /// The queue: spans, the oldest first; the last one also holds the state.
@@ -116,10 +145,7 @@ impl Queue {
             }
         }
         firsts.sort_unstable();
-        let mut spans = Vec::new();
-        for &first in &firsts {
-            spans.push(Span::open(dir, first)?);
-        }
+        let mut spans: Vec<Span> = firsts.iter().map(|&first| Span::at(dir, first)).collect();
         while let Some(newest) = spans.last() {
             let Some((Head { generation, identities: written, .. }, mut state)) = newest.load_state()? else {
                 // Begun, but its first checkpoint did not come to an end: the span before holds the state.
@@ -134,10 +160,18 @@ impl Queue {
             for (decoder, fold) in &mut state.decoders {
                 fold.recent.added = written.get(decoder).copied().unwrap_or(0);
             }
+            // Backwards, so that the one that stays open is the oldest: it is read next.
+            let newest = spans.len() - 1;
             let mut checked = Vec::new();
-            for span in spans {
-                checked.push(Arc::new(span.verify(state.followed)?));
+            for (at, span) in spans.into_iter().enumerate().rev() {
+                let mut span = span.verify(state.followed)?;
+                span.sealed = at < newest;
+                if span.sealed && at > 0 {
+                    span.close(Duration::ZERO);
+                }
+                checked.push(Arc::new(span));
             }
+            checked.reverse();
             return Ok(Some((Self { dir: dir.into(), spans: checked, generation, written }, state)));
         }
         Ok(None)
@@ -146,7 +180,7 @@ impl Queue {
     /// An empty queue that begins after entry `followed`.
     pub fn create(dir: &Path, followed: u64) -> Result<Self, Broken> {
         std::fs::create_dir_all(dir)?;
-        let span = Span::open(dir, followed + 1)?;
+        let span = Span::begin(dir, followed + 1)?;
         Ok(Self { dir: dir.into(), spans: vec![Arc::new(span)], generation: 0, written: BTreeMap::new() })
     }
 
@@ -172,7 +206,7 @@ impl Queue {
         identities: &[Identities],
     ) -> Result<(), Broken> {
         let Some(span) = self.spans.last_mut() else { return Ok(()) };
-        let db = span.db.clone();
+        let Some(Handle { db, file }) = span.handle()? else { return Ok(()) };
         let mut commit = Commit { db: &db, batch: sled::Batch::default(), bytes: 0 };
         for reads in reads.chunks(BLOCK_READS) {
             commit.put(block_key(reads[0].read.seq.0), &encode_block(reads)?)?;
@@ -201,7 +235,7 @@ impl Queue {
         }
         commit.flush()?;
         db.flush()?;
-        sync(&span.file)?;
+        sync(&file)?;
         self.generation = generation;
         note_last(span, reads);
         Ok(())
@@ -212,7 +246,14 @@ impl Queue {
         if self.spans.last().is_some_and(|span| span.first == followed + 1) {
             return Ok(());
         }
-        self.spans.push(Arc::new(Span::open(&self.dir, followed + 1)?));
+        let fresh = Arc::new(Span::begin(&self.dir, followed + 1)?);
+        if let Some(full) = self.spans.last_mut() {
+            let mut sealed = full.again(full.last.clone());
+            sealed.sealed = true;
+            sealed.close(Duration::ZERO);
+            *full = Arc::new(sealed);
+        }
+        self.spans.push(fresh);
         self.generation = 0;
         self.written.clear();
         Ok(())
@@ -245,10 +286,49 @@ fn note_last(span: &mut Arc<Span>, reads: &[Waiting]) {
     for waiting in reads {
         last.insert(waiting.read.decoder.clone(), waiting.read.seq.0);
     }
-    if last != span.last
-        && let Ok(file) = span.file.try_clone()
-    {
-        *span = Arc::new(Span { first: span.first, path: span.path.clone(), db: span.db.clone(), file, last });
+    if last != span.last {
+        *span = Arc::new(span.again(last));
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Readers may hold spans a moment longer; they must not open, or keep locked, what is being moved aside.
+        for span in &self.spans {
+            *span.store() = Store::Gone;
+        }
+    }
+}
+
+impl Handle {
+    fn open(path: &Path) -> Result<Self, Broken> {
+        if let Ok(files) = std::fs::read_dir(path) {
+            for file in files.flatten() {
+                if file.file_name().to_string_lossy().ends_with(".generating") {
+                    std::fs::remove_file(file.path())?;
+                }
+            }
+        }
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let mut tries = LOCK_TRIES;
+        let db = loop {
+            let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+            match opened.map_err(|_| Broken::Corrupt("opening it panicked".into()))? {
+                Err(sled::Error::Io(error)) if tries > 0 && error.to_string().contains("could not acquire lock") => {
+                    tries -= 1;
+                    std::thread::sleep(LOCK_WAIT);
+                }
+                opened => break opened?,
+            }
+        };
+        let file = Arc::new(File::open(path.join("db"))?);
+        for made in [&path.join("blobs"), path, path.parent().unwrap_or(path)] {
+            if made.is_dir() {
+                sync_dir(made)?;
+            }
+        }
+        File::open(path.join("conf"))?.sync_all()?;
+        Ok(Self { db, file })
     }
 }
 
@@ -429,33 +509,64 @@ fn identity_key(decoder: &str, from: u64) -> Vec<u8> {
 }
 
 impl Span {
-    fn open(dir: &Path, first: u64) -> Result<Self, Broken> {
+    /// The span that begins with entry `first`, not open yet.
+    fn at(dir: &Path, first: u64) -> Self {
         let path = dir.join(format!("{first:012}"));
-        if let Ok(files) = std::fs::read_dir(&path) {
-            for file in files.flatten() {
-                if file.file_name().to_string_lossy().ends_with(".generating") {
-                    std::fs::remove_file(file.path())?;
-                }
-            }
+        Self { first, path, store: Arc::new(Mutex::new(Store::Closed)), sealed: false, last: BTreeMap::new() }
+    }
+
+    /// Makes a new one.
+    fn begin(dir: &Path, first: u64) -> Result<Self, Broken> {
+        let span = Self::at(dir, first);
+        span.handle()?;
+        Ok(span)
+    }
+
+    /// The same span with other last reads.
+    fn again(&self, last: BTreeMap<Box<str>, u64>) -> Self {
+        let Self { first, path, store, sealed, .. } = self;
+        Self { first: *first, path: path.clone(), store: Arc::clone(store), sealed: *sealed, last }
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes it if nobody looked into it for `unused`.
+    fn close(&self, unused: Duration) {
+        let mut store = self.store();
+        if matches!(&*store, Store::Open(_, used) if used.elapsed() >= unused) {
+            *store = Store::Closed;
         }
-        let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = guarded(|| Ok(config.open()?))?;
-        let file = File::open(path.join("db"))?;
-        for made in [path.join("blobs"), path.clone(), dir.to_path_buf()] {
-            if made.is_dir() {
-                sync_dir(&made)?;
-            }
+    }
+
+    /// For the thread that writes, which must not hold up readers while it syncs. It alone seals and removes.
+    fn handle(&self) -> Result<Option<Handle>, Broken> {
+        self.with(|handle| Ok(handle.clone()))
+    }
+
+    /// Looks into it under its lock, so that nobody closes it meanwhile; `None`: it is gone.
+    fn with<T>(&self, look: impl FnOnce(&Handle) -> Result<T, Broken>) -> Result<Option<T>, Broken> {
+        let mut store = self.store();
+        if matches!(*store, Store::Closed) {
+            *store = Store::Open(Handle::open(&self.path)?, Instant::now());
         }
-        File::open(path.join("conf"))?.sync_all()?;
-        Ok(Self { first, path, db, file, last: BTreeMap::new() })
+        match &mut *store {
+            Store::Open(handle, used) => {
+                *used = Instant::now();
+                look(handle).map(Some)
+            }
+            Store::Closed | Store::Gone => Ok(None),
+        }
     }
 
     fn load_state(&self) -> Result<Option<(Head, State)>, Broken> {
-        let Some(head) = self.db.get("head")? else { return Ok(None) };
+        let Some(Handle { db, .. }) = self.handle()? else { return Ok(None) };
+        let Some(head) = db.get("head")? else { return Ok(None) };
         let head: Head = unseal(&head)?;
         let mut json = Vec::new();
         for at in 0..head.parts {
-            let part = self.db.get(part_key(head.generation, at))?;
+            let part = db.get(part_key(head.generation, at))?;
             json.extend_from_slice(unsealed(&part.ok_or(Broken::Corrupt("a part of the state is missing".into()))?)?);
         }
         let state = serde_json::from_slice(&json).map_err(|error| Broken::Corrupt(format!("the state: {error}")))?;
@@ -467,14 +578,15 @@ impl Span {
     fn load_identities(&self, ends: &BTreeMap<Box<str>, u64>) -> Result<BTreeMap<Box<str>, Vec<u64>>, Broken> {
         let mut identities: BTreeMap<Box<str>, Vec<u64>> = BTreeMap::new();
         let mut known: BTreeMap<Box<str>, u64> = BTreeMap::new();
-        for pair in self.db.scan_prefix(b"i") {
+        let Some(Handle { db, .. }) = self.handle()? else { return Ok(identities) };
+        for pair in db.scan_prefix(b"i") {
             let (key, value) = pair?;
             let place = key.get(1..).and_then(|key| key.split_last_chunk::<8>());
             let place = place.and_then(|(name, from)| Some((str::from_utf8(name.strip_suffix(b"\0")?).ok()?, from)));
             let (decoder, from) = place.ok_or(Broken::Corrupt("an identity key is malformed".into()))?;
             let from = u64::from_be_bytes(*from);
             if ends.get(decoder).is_none_or(|end| from >= *end) {
-                self.db.remove(&key)?;
+                db.remove(&key)?;
                 continue;
             }
             let (chunks, _) = unsealed(&value)?.as_chunks::<8>();
@@ -489,11 +601,12 @@ impl Span {
 
     /// Reads every block once; blocks beyond the state are of a checkpoint that did not end and are removed.
     fn verify(mut self, followed: u64) -> Result<Self, Broken> {
-        for pair in self.db.scan_prefix(b"b") {
+        let Some(Handle { db, .. }) = self.handle()? else { return Ok(self) };
+        for pair in db.scan_prefix(b"b") {
             let (key, value) = pair?;
             let reads = decode_block(&value)?;
             if reads.last().is_some_and(|waiting| waiting.read.seq.0 > followed) {
-                self.db.remove(key)?;
+                db.remove(key)?;
                 continue;
             }
             for waiting in reads {
@@ -509,16 +622,23 @@ impl Span {
     }
 
     fn find_reads(&self, after: u64) -> Result<Vec<Waiting>, Broken> {
-        let before = self.db.range(block_key(0)..=block_key(after)).next_back();
-        let following = self.db.range(block_key(after.saturating_add(1))..=block_key(u64::MAX));
-        for pair in before.into_iter().chain(following) {
-            let mut reads = decode_block(&pair?.1)?;
-            reads.retain(|waiting| waiting.read.seq.0 > after);
-            if !reads.is_empty() {
-                return Ok(reads);
-            }
+        if self.sealed && self.last.values().all(|&last| last <= after) {
+            self.close(UNUSED); // this reader went on to the next one
+            return Ok(Vec::new());
         }
-        Ok(Vec::new())
+        let reads = self.with(|Handle { db, .. }| {
+            let before = db.range(block_key(0)..=block_key(after)).next_back();
+            let following = db.range(block_key(after.saturating_add(1))..=block_key(u64::MAX));
+            for pair in before.into_iter().chain(following) {
+                let mut reads = decode_block(&pair?.1)?;
+                reads.retain(|waiting| waiting.read.seq.0 > after);
+                if !reads.is_empty() {
+                    return Ok(reads);
+                }
+            }
+            Ok(Vec::new())
+        });
+        reads.map(Option::unwrap_or_default)
     }
 
     fn remove(self) -> Result<(), Broken> {
@@ -527,6 +647,7 @@ impl Span {
 
     /// Takes the directory away: first its name, so that half of it is never taken for a span.
     fn remove_dir(&self) -> Result<(), Broken> {
+        *self.store() = Store::Gone;
         let gone = self.path.with_file_name(format!("dropped-{}", self.first));
         std::fs::rename(&self.path, &gone)?;
         std::fs::remove_dir_all(&gone)?;
@@ -553,17 +674,18 @@ mod tests {
         let json = serde_json::to_string(&state).unwrap();
         let mut queue = Queue::create(dir.path(), 0).unwrap();
         queue.checkpoint(&[], &json, &[identities("mat", 0, 10)]).unwrap();
-        let head = queue.spans[0].db.get("head").unwrap().unwrap();
+        let db = |queue: &Queue| queue.spans[0].handle().unwrap().unwrap().db;
+        let head = db(&queue).get("head").unwrap().unwrap();
         queue.checkpoint(&[], &json, &[identities("mat", 10, 30), identities("new", 0, 5)]).unwrap();
         // The kill came before the head; the parts of the state it names are there still.
-        queue.spans[0].db.insert("head", head).unwrap();
-        let part = queue.spans[0].db.get(part_key(2, 0)).unwrap().unwrap();
-        queue.spans[0].db.insert(part_key(1, 0), part).unwrap();
+        db(&queue).insert("head", head).unwrap();
+        let part = db(&queue).get(part_key(2, 0)).unwrap().unwrap();
+        db(&queue).insert(part_key(1, 0), part).unwrap();
         drop(queue);
         let (queue, state) = Queue::open(dir.path()).unwrap().unwrap();
         let recent = &state.decoders["mat"].recent;
         assert_eq!(recent.newest(100).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
         assert_eq!((recent.added, queue.written().get("mat"), queue.written().get("new")), (10, Some(&10), None));
-        assert_eq!(queue.spans[0].db.scan_prefix(b"i").count(), 1, "nothing of it stays");
+        assert_eq!(db(&queue).scan_prefix(b"i").count(), 1, "nothing of it stays");
     }
 }
