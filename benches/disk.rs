@@ -52,14 +52,14 @@ async fn live() {
     decoder.links().wait_for(|links| *links > 0).await.unwrap();
     running.wait(|snapshot| snapshot.uploads.first().is_some_and(|upload| upload.session.is_some())).await;
     tokio::time::sleep(Duration::from_secs(12)).await; // past the first checkpoint
-    let idle = [running.memory_kb("VmRSS"), running.memory_kb("VmHWM")].map(|kb| kb as f64 * 1024.0 / 1e6);
+    let idle = [running.memory_mb("VmRSS"), running.memory_mb("VmHWM")];
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
     for _ in 0..LIVE / 10 {
         ticks.tick().await;
         decoder.push(10);
     }
     assert!(cloud.wait_for(LIVE as usize, Duration::from_secs(60)).await);
-    let busy = running.memory_kb("VmHWM") as f64 / 1000.0;
+    let busy = running.memory_mb("VmHWM");
     running.stop();
     show(&data, &format!("{LIVE} uploaded live at 1,000 a second"), LIVE);
     println!("memory: idle {:.1} MB (peak until then {:.1} MB), peak of that upload {busy:.1} MB", idle[0], idle[1]);

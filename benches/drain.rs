@@ -43,7 +43,7 @@ fn drain(data: &Path, count: u64, batch_max: usize) {
         let running = Running::start(data, &cloud.url(), ("ipico", "tcp://127.0.0.1:1"), &upload);
         assert!(cloud.wait_for(count as usize, Duration::from_secs(600)).await, "not drained in ten minutes");
         let cpu = rig::cpu() - cpu;
-        let (peak, own) = (running.memory_kb("VmHWM"), running.cpu_s());
+        let (peak, own) = (running.memory_mb("VmHWM"), running.cpu_s());
         let started = running.started;
         running.stop();
         let posts = cloud.posts();
@@ -52,7 +52,7 @@ fn drain(data: &Path, count: u64, batch_max: usize) {
             "{batch_max:<10}{:>12.0}{:>14.0}ms{:>12.1} MB{:>20.1}{:>18.1}",
             count as f64 / last.duration_since(first).as_secs_f64(),
             first.duration_since(started).as_secs_f64() * 1e3,
-            peak as f64 / 1000.0,
+            peak,
             own * 1e6 / count as f64,
             cpu.as_secs_f64() * 1e6 / count as f64,
         );

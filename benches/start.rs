@@ -90,7 +90,7 @@ async fn start(data: &Path, kind: Kind) -> [f64; 3] {
     };
     let serving = running.wait(|snapshot| snapshot.journal.serving);
     let (kept, serving) = tokio::join!(kept, serving);
-    let peak = running.memory_kb("VmHWM") as f64 / 1000.0;
+    let peak = running.memory_mb("VmHWM");
     drop(running); // kill -9
     [kept.as_secs_f64() * 1e3, serving.as_secs_f64() * 1e3, peak]
 }

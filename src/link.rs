@@ -47,7 +47,7 @@ use crate::chip::Held;
 use crate::clock::offset_ms;
 use crate::config::{Address, DecoderConfig};
 use crate::journal::{Durable, Journal, JournalError, Kept};
-use crate::protocol::{Framed, Info, Protocol, SettingError, Settings, Spec};
+use crate::protocol::{Framed, Info, Missed, Protocol, SettingError, Settings, Spec};
 use crate::retry::Retry;
 use crate::status::{Board, LinkState};
 
@@ -278,13 +278,19 @@ impl Decoder {
         announce(&config, &board);
         let place = port::place(&config.address);
         Self {
-            intake: Intake::new(&config.name, config.protocol.resends, limits.buffer, limits.stall, board.clone()),
+            intake: Intake::new(
+                &config.name,
+                config.protocol.missed != Missed::Lost,
+                limits.buffer,
+                limits.stall,
+                board.clone(),
+            ),
             name: config.name,
             place,
             spec: config.protocol,
             set: config.set,
             zone: config.timezone,
-            rewind: config.rewind && config.protocol.resends,
+            rewind: config.rewind && config.protocol.missed == Missed::Stored,
             limits,
             board,
             presence: Mutex::default(),

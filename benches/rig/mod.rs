@@ -197,6 +197,7 @@ impl Running {
             .args(["run", "--config"])
             .arg(&config)
             .env("PASSBRIDGE__CLOUD__API_KEY", KEY)
+            .envs([("MALLOC_ARENA_MAX", "2"), ("MALLOC_TRIM_THRESHOLD_", "131072")]) // as the unit in systemd/ does
             .stdin(Stdio::null())
             .spawn()
             .expect("the binary starts");
@@ -220,11 +221,12 @@ impl Running {
         }
     }
 
-    /// A line of `/proc/PID/status` in kilobytes: `VmRSS`, `VmHWM`.
-    pub fn memory_kb(&self, field: &str) -> u64 {
+    /// A line of `/proc/PID/status` in MB: `VmRSS` (now), `VmHWM` (the most so far).
+    pub fn memory_mb(&self, field: &str) -> f64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        kib.unwrap_or(f64::NAN) * 1024.0 / 1e6
     }
 
     /// CPU seconds of the child so far, to a hundredth.

@@ -303,6 +303,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
         return Err(Broken::Corrupt("its place in the log is not there".into()));
     };
     let mut damage = Damage::default();
+    let mut volume = None;
     loop {
         let target = shared.lock().durable;
         while state.followed < target {
@@ -325,6 +326,10 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
             if state.tail.len() >= CHECKPOINT_READS {
                 let reads: Vec<Waiting> = state.tail.drain(..).collect();
                 write_checkpoint(queue, &reads, &mut state)?;
+                if *volume.get_or_insert(state.place.volume) < state.place.volume {
+                    volume = Some(state.place.volume);
+                    queue.begin_span(state.followed)?; // as it was when these reads were kept
+                }
                 shared.set_spans(queue.spans());
                 if shared.lock().closing {
                     return Ok(false);

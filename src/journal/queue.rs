@@ -12,6 +12,8 @@
 //! * A kill while `open` writes its snapshot bricks the directory until `snap.*.generating` is deleted: deleted first.
 //! * Memory and space creep in a FIFO: nothing is deleted one by one. A directory holds one span of the journal and is
 //!   dropped whole when every read in it is covered. Values stay far below a segment.
+//! * Its page cache keeps what it read, whatever capacity it is given (it counts only after many accesses): only the
+//!   span that is written and the one that is being read are open, so memory does not grow with the backlog.
 //! * A full disk kills the handle: the checkpoint fails, the journal reopens when there is room.
 
 use std::collections::BTreeMap;
@@ -19,17 +21,17 @@ use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::PendingRead;
 use super::log::{sync, sync_dir};
-use super::state::{State, Verdict, Waiting};
-use crate::chip::{Seq, Stamp};
+use super::state::{State, Waiting};
+
+mod block;
+
+use block::{decode_block, encode_block};
 
 /// Reads in a block.
 const BLOCK_READS: usize = 256;
@@ -39,6 +41,14 @@ const PART_BYTES: usize = 64 * 1024;
 const COMMIT_BYTES: usize = 192 * 1024;
 /// Page cache of one directory.
 const CACHE_BYTES: u64 = 1024 * 1024;
+
+/// sled's threads may hold a closed directory's lock a little longer: how often and after what time it is tried again.
+const LOCK_TRIES: u32 = 100;
+const LOCK_WAIT: Duration = Duration::from_millis(10);
+
+/// A sealed span that nobody looked into for so long is closed when a reader passes it. Not at once: two devices that drain
+/// at two ends of the backlog must not open and close it in turn.
+const UNUSED: Duration = Duration::from_millis(300);
 
 /// Why the queue does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -83,10 +93,28 @@ pub struct Span {
     /// Followed when it was begun, plus one.
     pub first: u64,
     path: PathBuf,
-    db: sled::Db,
-    file: Arc<File>,
+    store: Arc<Mutex<Store>>,
+    /// Nothing more is written to it: it is open only while it is read.
+    sealed: bool,
     /// Last read of each decoder in it.
     last: BTreeMap<Box<str>, u64>,
+}
+
+/// A span's directory.
+enum Store {
+    /// With the time of the last look into it.
+    Open(Handle, Instant),
+    /// Opened again when a read in it is wanted. Only a sealed span is closed.
+    Closed,
+    /// Not this queue's any more: removed, or the queue was given up. A late look finds nothing.
+    Gone,
+}
+
+#[derive(Clone)]
+struct Handle {
+    db: sled::Db,
+    /// sled's file, to sync it.
+    file: Arc<File>,
 }
 
 /// The queue: spans, the oldest first; the last one also holds the state.
@@ -118,10 +146,7 @@ impl Queue {
             }
         }
         firsts.sort_unstable();
-        let mut spans = Vec::new();
-        for &first in &firsts {
-            spans.push(Span::open(dir, first)?);
-        }
+        let mut spans: Vec<Span> = firsts.iter().map(|&first| Span::at(dir, first)).collect();
         while let Some(newest) = spans.last() {
             let Some((Head { generation, blocks, identities: written, .. }, mut state)) = newest.load_state()? else {
                 // Begun, but its first checkpoint did not come to an end: the span before holds the state.
@@ -136,10 +161,18 @@ impl Queue {
             for (decoder, fold) in &mut state.decoders {
                 fold.recent.added = written.get(decoder).copied().unwrap_or(0);
             }
+            // Backwards, so that the one that stays open is the oldest: it is read next.
+            let newest = spans.len() - 1;
             let mut checked = Vec::new();
-            for span in spans {
-                checked.push(Arc::new(span.verify(state.followed)?));
+            for (at, span) in spans.into_iter().enumerate().rev() {
+                let mut span = span.verify(state.followed)?;
+                span.sealed = at < newest;
+                if span.sealed && at > 0 {
+                    span.close(Duration::ZERO);
+                }
+                checked.push(Arc::new(span));
             }
+            checked.reverse();
             return Ok(Some((Self { dir: dir.into(), spans: checked, generation, blocks, written }, state)));
         }
         Ok(None)
@@ -148,7 +181,7 @@ impl Queue {
     /// An empty queue that begins after entry `followed`.
     pub fn create(dir: &Path, followed: u64) -> Result<Self, Broken> {
         std::fs::create_dir_all(dir)?;
-        let span = Span::open(dir, followed + 1)?;
+        let span = Span::begin(dir, followed + 1)?;
         Ok(Self { dir: dir.into(), spans: vec![Arc::new(span)], generation: 0, blocks: 0, written: BTreeMap::new() })
     }
 
@@ -174,7 +207,7 @@ impl Queue {
         identities: &[Identities],
     ) -> Result<(), Broken> {
         let Some(span) = self.spans.last_mut() else { return Err(Broken::Corrupt("it has no span".into())) };
-        let db = span.db.clone();
+        let Some(Handle { db, file }) = span.handle()? else { return Err(Broken::Corrupt("its span is gone".into())) };
         let mut commit = Commit { db: &db, batch: sled::Batch::default(), bytes: 0 };
         for reads in reads.chunks(BLOCK_READS) {
             commit.put(block_key(reads[0].read.seq.0), &encode_block(reads)?)?;
@@ -207,7 +240,7 @@ impl Queue {
         }
         commit.flush()?;
         db.flush()?;
-        sync(&span.file)?;
+        sync(&file)?;
         (self.generation, self.blocks) = (generation, blocks);
         note_last(span, reads);
         Ok(())
@@ -218,7 +251,14 @@ impl Queue {
         if self.spans.last().is_some_and(|span| span.first == followed + 1) {
             return Ok(());
         }
-        self.spans.push(Arc::new(Span::open(&self.dir, followed + 1)?));
+        let fresh = Arc::new(Span::begin(&self.dir, followed + 1)?);
+        if let Some(full) = self.spans.last_mut() {
+            let mut sealed = full.again(full.last.clone());
+            sealed.sealed = true;
+            sealed.close(Duration::ZERO);
+            *full = Arc::new(sealed);
+        }
+        self.spans.push(fresh);
         (self.generation, self.blocks) = (0, 0);
         self.written.clear();
         Ok(())
@@ -252,8 +292,48 @@ fn note_last(span: &mut Arc<Span>, reads: &[Waiting]) {
         last.insert(waiting.read.decoder.clone(), waiting.read.seq.0);
     }
     if last != span.last {
-        let (db, file) = (span.db.clone(), Arc::clone(&span.file));
-        *span = Arc::new(Span { first: span.first, path: span.path.clone(), db, file, last });
+        *span = Arc::new(span.again(last));
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Readers may hold spans a moment longer; they must not open, or keep locked, what is being moved aside.
+        for span in &self.spans {
+            *span.store() = Store::Gone;
+        }
+    }
+}
+
+impl Handle {
+    fn open(path: &Path) -> Result<Self, Broken> {
+        if let Ok(files) = std::fs::read_dir(path) {
+            for file in files.flatten() {
+                if file.file_name().to_string_lossy().ends_with(".generating") {
+                    std::fs::remove_file(file.path())?;
+                }
+            }
+        }
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let mut tries = LOCK_TRIES;
+        let db = loop {
+            let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+            match opened.map_err(|_| Broken::Corrupt("opening it panicked".into()))? {
+                Err(sled::Error::Io(error)) if tries > 0 && error.to_string().contains("could not acquire lock") => {
+                    tries -= 1;
+                    std::thread::sleep(LOCK_WAIT);
+                }
+                opened => break opened?,
+            }
+        };
+        let file = Arc::new(File::open(path.join("db"))?);
+        for made in [&path.join("blobs"), path, path.parent().unwrap_or(path)] {
+            if made.is_dir() {
+                sync_dir(made)?;
+            }
+        }
+        File::open(path.join("conf"))?.sync_all()?;
+        Ok(Self { db, file })
     }
 }
 
@@ -314,92 +394,6 @@ struct Head {
     identities: BTreeMap<Box<str>, u64>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct StoredBlock<'a> {
-    #[serde(borrow)]
-    decoders: Vec<&'a str>,
-    received_ms: i64,
-    #[serde(borrow)]
-    reads: Vec<StoredRead<'a>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredRead<'a> {
-    seq: u64,
-    decoder: u32,
-    received_ms: i64,
-    chip: &'a str,
-    stamp: StoredStamp,
-    replay: bool,
-    verdict: Verdict,
-}
-
-#[derive(Serialize, Deserialize)]
-enum StoredStamp {
-    Local(i64),
-    TimeOfDay(i64, Option<u32>),
-    Utc(i64),
-}
-
-fn encode_block(reads: &[Waiting]) -> Result<Vec<u8>, Broken> {
-    let mut decoders: Vec<&str> = Vec::new();
-    let received_ms = reads[0].read.received.as_millisecond();
-    let stored = reads
-        .iter()
-        .map(|Waiting { read, verdict }| {
-            let decoder = decoders.iter().position(|name| **name == *read.decoder).unwrap_or_else(|| {
-                decoders.push(&read.decoder);
-                decoders.len() - 1
-            });
-            StoredRead {
-                seq: read.seq.0,
-                decoder: decoder as u32,
-                received_ms: read.received.as_millisecond() - received_ms,
-                chip: &read.chip,
-                stamp: store_stamp(read.stamp),
-                replay: read.replay,
-                verdict: *verdict,
-            }
-        })
-        .collect();
-    postcard_bytes(&StoredBlock { decoders, received_ms, reads: stored })
-}
-
-fn decode_block(value: &[u8]) -> Result<Vec<Waiting>, Broken> {
-    let block: StoredBlock = unseal(value)?;
-    let bad = || Broken::Corrupt("a block of reads does not decode".into());
-    let reads = block.reads.iter().map(|stored| {
-        let decoder = *block.decoders.get(stored.decoder as usize)?;
-        let received = Timestamp::from_millisecond(block.received_ms.checked_add(stored.received_ms)?).ok()?;
-        let stamp = load_stamp(&stored.stamp)?;
-        let (seq, chip, replay) = (Seq(stored.seq), stored.chip.into(), stored.replay);
-        let read = PendingRead { seq, decoder: decoder.into(), received, chip, stamp, replay };
-        Some(Waiting { read, verdict: stored.verdict })
-    });
-    reads.collect::<Option<_>>().ok_or_else(bad)
-}
-
-fn store_stamp(stamp: Stamp) -> StoredStamp {
-    // A civil time as if it were UTC: exact and compact, and no zone is involved.
-    let ms = |local: DateTime| TimeZone::UTC.to_timestamp(local).map_or(i64::MIN, Timestamp::as_millisecond);
-    match stamp {
-        Stamp::Local(local) => StoredStamp::Local(ms(local)),
-        Stamp::TimeOfDay { time, day } => {
-            StoredStamp::TimeOfDay(ms(jiff::civil::date(1970, 1, 1).to_datetime(time)), day)
-        }
-        Stamp::Utc(instant) => StoredStamp::Utc(instant.as_millisecond()),
-    }
-}
-
-fn load_stamp(stored: &StoredStamp) -> Option<Stamp> {
-    let civil = |ms: i64| Timestamp::from_millisecond(ms).ok().map(|instant| TimeZone::UTC.to_datetime(instant));
-    Some(match *stored {
-        StoredStamp::Local(ms) => Stamp::Local(civil(ms)?),
-        StoredStamp::TimeOfDay(ms, day) => Stamp::TimeOfDay { time: civil(ms)?.time(), day },
-        StoredStamp::Utc(ms) => Stamp::Utc(Timestamp::from_millisecond(ms).ok()?),
-    })
-}
-
 fn postcard_bytes(value: &impl Serialize) -> Result<Vec<u8>, Broken> {
     postcard::to_stdvec(value).map_err(|error| Broken::Corrupt(error.to_string()))
 }
@@ -436,36 +430,68 @@ fn identity_key(decoder: &str, from: u64) -> Vec<u8> {
 }
 
 impl Span {
-    fn open(dir: &Path, first: u64) -> Result<Self, Broken> {
+    /// The span that begins with entry `first`, not open yet.
+    fn at(dir: &Path, first: u64) -> Self {
         let path = dir.join(format!("{first:012}"));
-        if let Ok(files) = std::fs::read_dir(&path) {
-            for file in files.flatten() {
-                if file.file_name().to_string_lossy().ends_with(".generating") {
-                    std::fs::remove_file(file.path())?;
-                }
-            }
+        Self { first, path, store: Arc::new(Mutex::new(Store::Closed)), sealed: false, last: BTreeMap::new() }
+    }
+
+    /// Makes a new one.
+    fn begin(dir: &Path, first: u64) -> Result<Self, Broken> {
+        let span = Self::at(dir, first);
+        span.handle()?;
+        Ok(span)
+    }
+
+    /// The same span with other last reads.
+    fn again(&self, last: BTreeMap<Box<str>, u64>) -> Self {
+        let Self { first, path, store, sealed, .. } = self;
+        Self { first: *first, path: path.clone(), store: Arc::clone(store), sealed: *sealed, last }
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes it if nobody looked into it for `unused`.
+    fn close(&self, unused: Duration) {
+        let mut store = self.store();
+        if matches!(&*store, Store::Open(_, used) if used.elapsed() >= unused) {
+            *store = Store::Closed;
         }
-        let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = guarded(|| Ok(config.open()?))?;
-        let file = Arc::new(File::open(path.join("db"))?);
-        for made in [path.join("blobs"), path.clone(), dir.to_path_buf()] {
-            if made.is_dir() {
-                sync_dir(&made)?;
-            }
+    }
+
+    /// For the thread that writes, which must not hold up readers while it syncs. It alone seals and removes.
+    fn handle(&self) -> Result<Option<Handle>, Broken> {
+        self.with(|handle| Ok(handle.clone()))
+    }
+
+    /// Looks into it under its lock, so that nobody closes it meanwhile; `None`: it is gone.
+    fn with<T>(&self, look: impl FnOnce(&Handle) -> Result<T, Broken>) -> Result<Option<T>, Broken> {
+        let mut store = self.store();
+        if matches!(*store, Store::Closed) {
+            *store = Store::Open(Handle::open(&self.path)?, Instant::now());
         }
-        File::open(path.join("conf"))?.sync_all()?;
-        Ok(Self { first, path, db, file, last: BTreeMap::new() })
+        match &mut *store {
+            Store::Open(handle, used) => {
+                *used = Instant::now();
+                look(handle).map(Some)
+            }
+            Store::Closed | Store::Gone => Ok(None),
+        }
     }
 
     fn load_head(&self) -> Result<Option<Head>, Broken> {
-        self.db.get("head")?.map(|head| unseal(&head)).transpose()
+        let Some(Handle { db, .. }) = self.handle()? else { return Ok(None) };
+        db.get("head")?.map(|head| unseal(&head)).transpose()
     }
 
     fn load_state(&self) -> Result<Option<(Head, State)>, Broken> {
         let Some(head) = self.load_head()? else { return Ok(None) };
+        let Some(Handle { db, .. }) = self.handle()? else { return Ok(None) };
         let mut json = Vec::new();
         for at in 0..head.parts {
-            let part = self.db.get(part_key(head.generation, at))?;
+            let part = db.get(part_key(head.generation, at))?;
             json.extend_from_slice(unsealed(&part.ok_or(Broken::Corrupt("a part of the state is missing".into()))?)?);
         }
         let state = serde_json::from_slice(&json).map_err(|error| Broken::Corrupt(format!("the state: {error}")))?;
@@ -477,14 +503,15 @@ impl Span {
     fn load_identities(&self, ends: &BTreeMap<Box<str>, u64>) -> Result<BTreeMap<Box<str>, Vec<u64>>, Broken> {
         let mut identities: BTreeMap<Box<str>, Vec<u64>> = BTreeMap::new();
         let mut known: BTreeMap<Box<str>, u64> = BTreeMap::new();
-        for pair in self.db.scan_prefix(b"i") {
+        let Some(Handle { db, .. }) = self.handle()? else { return Ok(identities) };
+        for pair in db.scan_prefix(b"i") {
             let (key, value) = pair?;
             let place = key.get(1..).and_then(|key| key.split_last_chunk::<8>());
             let place = place.and_then(|(name, from)| Some((str::from_utf8(name.strip_suffix(b"\0")?).ok()?, from)));
             let (decoder, from) = place.ok_or(Broken::Corrupt("an identity key is malformed".into()))?;
             let from = u64::from_be_bytes(*from);
             if ends.get(decoder).is_none_or(|end| from >= *end) {
-                self.db.remove(&key)?;
+                db.remove(&key)?;
                 continue;
             }
             let (chunks, _) = unsealed(&value)?.as_chunks::<8>();
@@ -503,12 +530,13 @@ impl Span {
     /// Reads every block once; blocks beyond the state are of a checkpoint that did not end and are removed. One that is
     /// missing would be reads that wait for ever.
     fn verify(mut self, followed: u64) -> Result<Self, Broken> {
+        let Some(Handle { db, .. }) = self.handle()? else { return Ok(self) };
         let mut blocks = 0;
-        for pair in self.db.scan_prefix(b"b") {
+        for pair in db.scan_prefix(b"b") {
             let (key, value) = pair?;
             let reads = decode_block(&value)?;
             if reads.last().is_some_and(|waiting| waiting.read.seq.0 > followed) {
-                self.db.remove(key)?;
+                db.remove(key)?;
                 continue;
             }
             blocks += 1;
@@ -528,16 +556,23 @@ impl Span {
     }
 
     fn find_reads(&self, after: u64) -> Result<Vec<Waiting>, Broken> {
-        let before = self.db.range(block_key(0)..=block_key(after)).next_back();
-        let following = self.db.range(block_key(after.saturating_add(1))..=block_key(u64::MAX));
-        for pair in before.into_iter().chain(following) {
-            let mut reads = decode_block(&pair?.1)?;
-            reads.retain(|waiting| waiting.read.seq.0 > after);
-            if !reads.is_empty() {
-                return Ok(reads);
-            }
+        if self.sealed && self.last.values().all(|&last| last <= after) {
+            self.close(UNUSED); // this reader went on to the next one
+            return Ok(Vec::new());
         }
-        Ok(Vec::new())
+        let reads = self.with(|Handle { db, .. }| {
+            let before = db.range(block_key(0)..=block_key(after)).next_back();
+            let following = db.range(block_key(after.saturating_add(1))..=block_key(u64::MAX));
+            for pair in before.into_iter().chain(following) {
+                let mut reads = decode_block(&pair?.1)?;
+                reads.retain(|waiting| waiting.read.seq.0 > after);
+                if !reads.is_empty() {
+                    return Ok(reads);
+                }
+            }
+            Ok(Vec::new())
+        });
+        reads.map(Option::unwrap_or_default)
     }
 
     fn remove(self) -> Result<(), Broken> {
@@ -546,6 +581,7 @@ impl Span {
 
     /// Takes the directory away: first its name, so that half of it is never taken for a span.
     fn remove_dir(&self) -> Result<(), Broken> {
+        *self.store() = Store::Gone;
         let gone = self.path.with_file_name(format!("dropped-{}", self.first));
         std::fs::rename(&self.path, &gone)?;
         let _ = std::fs::remove_dir_all(&gone); // what is left of it goes when the queue is opened
@@ -554,136 +590,4 @@ impl Span {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chip::ChipRead;
-    use crate::journal::entry::{Body, Entry};
-    use crate::journal::state::DecoderFold;
-
-    #[test]
-    fn what_a_checkpoint_wrote_before_the_process_was_killed_in_it_does_not_count() {
-        let dir = tempfile::tempdir().unwrap();
-        let identities = |decoder: &str, from: u64, to: u64| Identities {
-            decoder: decoder.into(),
-            added: to,
-            remembered: to,
-            fresh: (from..to).collect(),
-        };
-        let mut state = State { followed: 10, ..State::default() };
-        state.decoders.insert("mat".into(), DecoderFold::default());
-        let json = serde_json::to_string(&state).unwrap();
-        let mut queue = Queue::create(dir.path(), 0).unwrap();
-        queue.checkpoint(&[], &json, &[identities("mat", 0, 10)]).unwrap();
-        let head = queue.spans[0].db.get("head").unwrap().unwrap();
-        queue.checkpoint(&[], &json, &[identities("mat", 10, 30), identities("new", 0, 5)]).unwrap();
-        // The kill came before the head; the parts of the state it names are there still.
-        queue.spans[0].db.insert("head", head).unwrap();
-        let part = queue.spans[0].db.get(part_key(2, 0)).unwrap().unwrap();
-        queue.spans[0].db.insert(part_key(1, 0), part).unwrap();
-        drop(queue);
-        let (queue, state) = Queue::open(dir.path()).unwrap().unwrap();
-        let recent = &state.decoders["mat"].recent;
-        assert_eq!(recent.newest(100).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
-        assert_eq!((recent.added, queue.written().get("mat"), queue.written().get("new")), (10, Some(&10), None));
-        assert_eq!(queue.spans[0].db.scan_prefix(b"i").count(), 1, "nothing of it stays");
-    }
-
-    #[test]
-    fn a_block_that_sled_lost_without_a_word_is_missed() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = State { followed: 600, waiting: 600, ..State::default() };
-        let json = serde_json::to_string(&state).unwrap();
-        let read = |seq| PendingRead {
-            seq: Seq(seq),
-            decoder: "mat".into(),
-            received: Timestamp::UNIX_EPOCH,
-            chip: "MC00001".into(),
-            stamp: Stamp::Utc(Timestamp::UNIX_EPOCH),
-            replay: false,
-        };
-        let reads: Vec<Waiting> = (1..=600).map(|seq| Waiting { read: read(seq), verdict: Verdict::Passing }).collect();
-        let mut queue = Queue::create(dir.path(), 0).unwrap();
-        queue.checkpoint(&reads[..300], &json, &[]).unwrap();
-        queue.checkpoint(&reads[300..], &json, &[]).unwrap();
-        drop(queue);
-        let (queue, _) = Queue::open(dir.path()).unwrap().unwrap();
-        assert!(queue.spans[0].db.remove(block_key(257)).unwrap().is_some());
-        drop(queue);
-        assert!(matches!(Queue::open(dir.path()), Err(Broken::Corrupt(_))));
-    }
-
-    fn read(state: &mut State, seq: u64) {
-        let body = Body::Read(ChipRead::new(format!("C{seq}"), "2026-03-06T20:27:47.350".parse().unwrap()));
-        let (subject, time, raw) = ("mat".into(), Timestamp::UNIX_EPOCH, Box::default());
-        state.apply(&Entry { seq, in_group: 0, subject, time, body, raw }, 0);
-    }
-
-    fn identities(state: &State, fresh: usize) -> Vec<Identities> {
-        let recent = &state.decoders["mat"].recent;
-        let (added, remembered) = (recent.added, recent.len() as u64);
-        vec![Identities { decoder: "mat".into(), added, remembered, fresh: recent.newest(fresh).collect() }]
-    }
-
-    fn save(queue: &mut Queue, state: &mut State, fresh: usize) {
-        let reads: Vec<Waiting> = state.tail.drain(..).collect();
-        queue.checkpoint(&reads, &serde_json::to_string(state).unwrap(), &identities(state, fresh)).unwrap();
-    }
-
-    #[test]
-    fn reads_of_a_checkpoint_that_the_power_cut_ended_are_passings_when_they_are_replayed() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut state = State::default();
-        let mut queue = Queue::create(dir.path(), 0).unwrap();
-        read(&mut state, 1);
-        save(&mut queue, &mut state, 1);
-        // The next checkpoint: its identities reached the disk, its head did not.
-        read(&mut state, 2);
-        let span = &queue.spans[0];
-        let old_head = span.db.get("head").unwrap().unwrap();
-        save(&mut queue, &mut state, 1);
-        let span = &queue.spans[0];
-        let generation: Head = unseal(&old_head).unwrap();
-        let json = serde_json::to_string(&{
-            let mut before = State::default();
-            read(&mut before, 1);
-            before
-        });
-        let mut commit = Commit { db: &span.db, batch: sled::Batch::default(), bytes: 0 };
-        commit.put(part_key(generation.generation, 0), json.unwrap().as_bytes()).unwrap();
-        commit.batch.insert(b"head".to_vec(), &*old_head);
-        commit.flush().unwrap();
-        span.db.flush().unwrap();
-        drop(queue);
-
-        let (mut queue, mut state) = Queue::open(dir.path()).unwrap().unwrap();
-        assert_eq!(state.followed, 1);
-        read(&mut state, 2);
-        assert_eq!(state.tail.back().unwrap().verdict, Verdict::Passing);
-        // And what was known stays known, also after the next checkpoint.
-        save(&mut queue, &mut state, 1);
-        drop(queue);
-        let (_, state) = Queue::open(dir.path()).unwrap().unwrap();
-        let known: Vec<u64> = state.decoders["mat"].recent.newest(10).collect();
-        assert_eq!((known.len(), state.decoders["mat"].recent.added), (2, 2));
-    }
-
-    #[test]
-    fn a_span_that_cannot_be_removed_does_not_take_the_others_along() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut state = State::default();
-        let mut queue = Queue::create(dir.path(), 0).unwrap();
-        read(&mut state, 1);
-        save(&mut queue, &mut state, 1);
-        queue.begin_span(1).unwrap();
-        read(&mut state, 2);
-        save(&mut queue, &mut state, 2);
-        let in_the_way = dir.path().join("dropped-1");
-        std::fs::create_dir(&in_the_way).unwrap();
-        std::fs::write(in_the_way.join("file"), "").unwrap();
-        assert!(queue.drop_covered(|_| 1).is_err());
-        assert_eq!(queue.spans.iter().map(|span| span.first).collect::<Vec<_>>(), [1, 2]);
-        std::fs::remove_dir_all(in_the_way).unwrap();
-        queue.drop_covered(|_| 1).unwrap();
-        assert_eq!(queue.spans.iter().map(|span| span.first).collect::<Vec<_>>(), [2]);
-    }
-}
+mod tests;

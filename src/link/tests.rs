@@ -55,13 +55,13 @@ impl Protocol for Lines {
     }
 }
 
-const fn lines(name: &'static str, idle_limit: Option<Duration>, resends: bool) -> Spec {
-    Spec { name, title: name, port: 0, idle_limit, resends, make: |_| Ok(Box::new(Lines { buffer: Vec::new() })) }
+const fn lines(name: &'static str, idle_limit: Option<Duration>, missed: Missed) -> Spec {
+    Spec { name, title: name, port: 0, idle_limit, missed, make: |_| Ok(Box::new(Lines { buffer: Vec::new() })) }
 }
 
-static STREAMS: Spec = lines("streams", None, false);
-static STORES: Spec = lines("stores", None, true);
-static SPEAKS: Spec = lines("speaks", Some(Duration::from_millis(100)), false);
+static STREAMS: Spec = lines("streams", None, Missed::Lost);
+static STORES: Spec = lines("stores", None, Missed::Stored);
+static SPEAKS: Spec = lines("speaks", Some(Duration::from_millis(100)), Missed::Lost);
 
 /// Stands in for the journal: keeps in memory, when it is let.
 #[derive(Clone)]

@@ -35,12 +35,12 @@ use std::time::Duration;
 use jiff::civil::{DateTime, Time};
 
 use super::lines::{Line, Lines};
-use super::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
 use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
 
 /// IPICO's registry line.
 pub static SPEC: Spec =
-    Spec { name: "ipico", title: "IPICO Lite / Elite", port: 10000, idle_limit: None, resends: false, make };
+    Spec { name: "ipico", title: "IPICO Lite / Elite", port: 10000, idle_limit: None, missed: Missed::Lost, make };
 
 /// Get date and time of reader 0, from the vendor's text; the checksum is part of it.
 const CLOCK_QUERY: &[u8] = b"ab00000222\r\n";

@@ -36,7 +36,7 @@ use std::time::Duration;
 use jiff::civil::{Date, Time};
 
 use super::civil;
-use super::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
 use crate::chip::{ChipRead, Label, Marker, Stamp};
 
 /// Longest message; the sender packs at most 100 records of under 200 bytes.
@@ -55,7 +55,7 @@ pub static SPEC: Spec = Spec {
     title: "MYLAPS Timing & Scoring / Toolkit (TCP/IP exporter)",
     port: 3097,
     idle_limit: Some(Duration::from_secs(60)),
-    resends: true,
+    missed: Missed::Repeated,
     make,
 };
 

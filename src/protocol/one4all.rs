@@ -32,7 +32,7 @@ use jiff::civil::DateTime;
 
 use super::civil;
 use super::lines::{Line, Lines};
-use super::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
 use crate::chip::{ChipRead, Held, Label, Stamp};
 
 mod talk;
@@ -46,7 +46,7 @@ pub static SPEC: Spec = Spec {
     port: 10002,
     // v3 answers a PING every 10 s. How often v2 gives its sign of life is not documented, so there is some slack.
     idle_limit: Some(std::time::Duration::from_secs(60)),
-    resends: true,
+    missed: Missed::Stored,
     make,
 };
 

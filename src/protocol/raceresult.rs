@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use self::rewind::Rewind;
 use super::lines::{Line, Lines};
-use super::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
 use crate::chip::Held;
 
 const NAME: &str = "raceresult";
@@ -51,7 +51,7 @@ pub static SPEC: Spec = Spec {
     title: "RACE RESULT decoder (System 5000 / 3000)",
     port: 3601,
     idle_limit: Some(Duration::from_secs(45)),
-    resends: true,
+    missed: Missed::Stored,
     make,
 };
 

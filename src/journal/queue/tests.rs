@@ -1,0 +1,137 @@
+use jiff::Timestamp;
+
+use super::*;
+use crate::chip::{ChipRead, Seq, Stamp};
+use crate::journal::PendingRead;
+use crate::journal::entry::{Body, Entry};
+use crate::journal::state::{DecoderFold, Verdict};
+
+/// sled's handle of the first span.
+fn db(queue: &Queue) -> sled::Db {
+    queue.spans[0].handle().unwrap().unwrap().db
+}
+
+#[test]
+fn what_a_checkpoint_wrote_before_the_process_was_killed_in_it_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let identities = |decoder: &str, from: u64, to: u64| Identities {
+        decoder: decoder.into(),
+        added: to,
+        remembered: to,
+        fresh: (from..to).collect(),
+    };
+    let mut state = State { followed: 10, ..State::default() };
+    state.decoders.insert("mat".into(), DecoderFold::default());
+    let json = serde_json::to_string(&state).unwrap();
+    let mut queue = Queue::create(dir.path(), 0).unwrap();
+    queue.checkpoint(&[], &json, &[identities("mat", 0, 10)]).unwrap();
+    let head = db(&queue).get("head").unwrap().unwrap();
+    queue.checkpoint(&[], &json, &[identities("mat", 10, 30), identities("new", 0, 5)]).unwrap();
+    // The kill came before the head; the parts of the state it names are there still.
+    db(&queue).insert("head", head).unwrap();
+    let part = db(&queue).get(part_key(2, 0)).unwrap().unwrap();
+    db(&queue).insert(part_key(1, 0), part).unwrap();
+    drop(queue);
+    let (queue, state) = Queue::open(dir.path()).unwrap().unwrap();
+    let recent = &state.decoders["mat"].recent;
+    assert_eq!(recent.newest(100).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    assert_eq!((recent.added, queue.written().get("mat"), queue.written().get("new")), (10, Some(&10), None));
+    assert_eq!(db(&queue).scan_prefix(b"i").count(), 1, "nothing of it stays");
+}
+
+#[test]
+fn a_block_that_sled_lost_without_a_word_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State { followed: 600, waiting: 600, ..State::default() };
+    let json = serde_json::to_string(&state).unwrap();
+    let read = |seq| PendingRead {
+        seq: Seq(seq),
+        decoder: "mat".into(),
+        received: Timestamp::UNIX_EPOCH,
+        chip: "MC00001".into(),
+        stamp: Stamp::Utc(Timestamp::UNIX_EPOCH),
+        replay: false,
+    };
+    let reads: Vec<Waiting> = (1..=600).map(|seq| Waiting { read: read(seq), verdict: Verdict::Passing }).collect();
+    let mut queue = Queue::create(dir.path(), 0).unwrap();
+    queue.checkpoint(&reads[..300], &json, &[]).unwrap();
+    queue.checkpoint(&reads[300..], &json, &[]).unwrap();
+    drop(queue);
+    let (queue, _) = Queue::open(dir.path()).unwrap().unwrap();
+    assert!(db(&queue).remove(block_key(257)).unwrap().is_some());
+    drop(queue);
+    assert!(matches!(Queue::open(dir.path()), Err(Broken::Corrupt(_))));
+}
+
+fn read(state: &mut State, seq: u64) {
+    let body = Body::Read(ChipRead::new(format!("C{seq}"), "2026-03-06T20:27:47.350".parse().unwrap()));
+    let (subject, time, raw) = ("mat".into(), Timestamp::UNIX_EPOCH, Box::default());
+    state.apply(&Entry { seq, in_group: 0, subject, time, body, raw }, 0);
+}
+
+fn identities(state: &State, fresh: usize) -> Vec<Identities> {
+    let recent = &state.decoders["mat"].recent;
+    let (added, remembered) = (recent.added, recent.len() as u64);
+    vec![Identities { decoder: "mat".into(), added, remembered, fresh: recent.newest(fresh).collect() }]
+}
+
+fn save(queue: &mut Queue, state: &mut State, fresh: usize) {
+    let reads: Vec<Waiting> = state.tail.drain(..).collect();
+    queue.checkpoint(&reads, &serde_json::to_string(state).unwrap(), &identities(state, fresh)).unwrap();
+}
+
+#[test]
+fn reads_of_a_checkpoint_that_the_power_cut_ended_are_passings_when_they_are_replayed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::default();
+    let mut queue = Queue::create(dir.path(), 0).unwrap();
+    read(&mut state, 1);
+    save(&mut queue, &mut state, 1);
+    // The next checkpoint: its identities reached the disk, its head did not.
+    read(&mut state, 2);
+    let old_head = db(&queue).get("head").unwrap().unwrap();
+    save(&mut queue, &mut state, 1);
+    let generation: Head = unseal(&old_head).unwrap();
+    let json = serde_json::to_string(&{
+        let mut before = State::default();
+        read(&mut before, 1);
+        before
+    });
+    let mut commit = Commit { db: &db(&queue), batch: sled::Batch::default(), bytes: 0 };
+    commit.put(part_key(generation.generation, 0), json.unwrap().as_bytes()).unwrap();
+    commit.batch.insert(b"head".to_vec(), &*old_head);
+    commit.flush().unwrap();
+    db(&queue).flush().unwrap();
+    drop(queue);
+
+    let (mut queue, mut state) = Queue::open(dir.path()).unwrap().unwrap();
+    assert_eq!(state.followed, 1);
+    read(&mut state, 2);
+    assert_eq!(state.tail.back().unwrap().verdict, Verdict::Passing);
+    // And what was known stays known, also after the next checkpoint.
+    save(&mut queue, &mut state, 1);
+    drop(queue);
+    let (_, state) = Queue::open(dir.path()).unwrap().unwrap();
+    let known: Vec<u64> = state.decoders["mat"].recent.newest(10).collect();
+    assert_eq!((known.len(), state.decoders["mat"].recent.added), (2, 2));
+}
+
+#[test]
+fn a_span_that_cannot_be_removed_does_not_take_the_others_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::default();
+    let mut queue = Queue::create(dir.path(), 0).unwrap();
+    read(&mut state, 1);
+    save(&mut queue, &mut state, 1);
+    queue.begin_span(1).unwrap();
+    read(&mut state, 2);
+    save(&mut queue, &mut state, 2);
+    let in_the_way = dir.path().join("dropped-1");
+    std::fs::create_dir(&in_the_way).unwrap();
+    std::fs::write(in_the_way.join("file"), "").unwrap();
+    assert!(queue.drop_covered(|_| 1).is_err());
+    assert_eq!(queue.spans.iter().map(|span| span.first).collect::<Vec<_>>(), [1, 2]);
+    std::fs::remove_dir_all(in_the_way).unwrap();
+    queue.drop_covered(|_| 1).unwrap();
+    assert_eq!(queue.spans.iter().map(|span| span.first).collect::<Vec<_>>(), [2]);
+}
