@@ -97,11 +97,14 @@ fn reads_of_a_checkpoint_that_the_power_cut_ended_are_passings_when_they_are_rep
         read(&mut before, 1);
         before
     });
-    let mut commit = Commit { db: &db(&queue), batch: sled::Batch::default(), bytes: 0 };
-    commit.put(part_key(generation.generation, 0), json.unwrap().as_bytes()).unwrap();
-    commit.batch.insert(b"head".to_vec(), &*old_head);
-    commit.flush().unwrap();
-    db(&queue).flush().unwrap();
+    {
+        let db = db(&queue);
+        let mut commit = Commit { db: &db, batch: sled::Batch::default(), bytes: 0 };
+        commit.put(part_key(generation.generation, 0), json.unwrap().as_bytes()).unwrap();
+        commit.batch.insert(b"head".to_vec(), &*old_head);
+        commit.flush().unwrap();
+        db.flush().unwrap();
+    }
     drop(queue);
 
     let (mut queue, mut state) = Queue::open(dir.path()).unwrap().unwrap();
