@@ -32,8 +32,9 @@ use crate::status::{Board, Snapshot};
 use crate::uplink::{self, UplinkConfig};
 use crate::web;
 
-/// Size at which the log begins a new volume: about 400,000 reads, a third of a second of replay.
-const VOLUME_BYTES: u64 = 64 * 1024 * 1024;
+/// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads, a fifth of a second of replay.
+/// A span that is read is in memory as a whole (some 6 MB), and two may be open.
+const VOLUME_BYTES: u64 = 32 * 1024 * 1024;
 /// How long the tasks may take to stop; the journal's last checkpoint comes on top, within systemd's patience.
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);
 

@@ -34,7 +34,7 @@ pub fn open_journal(dir: &Path) -> Journal {
         dead_time: Duration::ZERO,
         keep_days: 30,
         keep_bytes: 2_000_000_000,
-        volume_bytes: 64 * 1024 * 1024,
+        volume_bytes: 32 * 1024 * 1024,
     };
     Journal::open(config, Board::new("bench")).expect("the journal opens")
 }
