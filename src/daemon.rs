@@ -32,7 +32,7 @@ use crate::status::{Board, Snapshot};
 use crate::uplink::{self, UplinkConfig};
 use crate::web;
 
-/// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads, a fifth of a second of replay.
+/// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads.
 /// A span that is read is in memory as a whole (some 6 MB), and two may be open.
 const VOLUME_BYTES: u64 = 32 * 1024 * 1024;
 /// How long the tasks may take to stop; the journal's last checkpoint comes on top, within systemd's patience.

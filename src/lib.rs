@@ -57,7 +57,7 @@
 //! # Where this differs from the design it was built from, and why
 //!
 //! * *No index by chip and bib in the queue.* Nothing reads it yet; it would double what is written to the card. The
-//!   newest 1,000 reads are in memory, the whole log is read at some 500,000 lines a second.
+//!   newest 1,000 reads are in memory, and a rebuild reads a million lines of the log in 2.3 s (benches/README.md).
 //! * *A read goes into sled only if it still waits at the next checkpoint* (10 s, or 8,192 reads). At a race with internet nearly none
 //!   does. The log is the durable copy in either case.
 //! * *Repeats and dead time are judged when the state follows, not before keeping*: reads are kept while the queue is
