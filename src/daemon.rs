@@ -155,7 +155,7 @@ impl Daemon {
         for (device, decoders) in devices {
             self.board.upload(device, |_| {}); // shown from the start
             let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
-            let mut mapper = Mapper::new(config.passing.tag, bibs.clone(), zones, self.board.clone());
+            let mapper = Mapper::new(config.passing.tag, bibs.clone(), zones);
             let uplink = UplinkConfig {
                 device: device.into(),
                 decoders,

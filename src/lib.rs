@@ -39,7 +39,7 @@
 //! | [`chip`] | what a decoder says: reads, markers, stamps, positions; which positions are held |
 //! | [`clock`] | the rules that turn a decoder stamp into UTC, and the doubts |
 //! | [`protocol`] | the trait, the registry; one file per decoder below it |
-//! | [`link`] | ports, reconnect, the receive buffer, the order of acks |
+//! | [`link`] | ports, reconnect, the receive buffer, the order of acks, doubts about a decoder's time |
 //! | [`journal`] | the log's format, sled, checkpoints, rebuild, pruning |
 //! | [`passing`] | chip code, bib file, what a passing consists of |
 //! | [`uplink`] | sessions, numbers, retry: a pure machine and a thin driver |

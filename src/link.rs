@@ -16,6 +16,7 @@
 //! decoder's does); giving up after some number of tries; one receive buffer per connection (see `intake`).
 
 mod connection;
+mod doubts;
 mod intake;
 mod port;
 #[cfg(test)]
@@ -41,9 +42,10 @@ use tokio_util::task::AbortOnDropHandle;
 pub use self::port::{Port, bind};
 
 use self::connection::{End, Ended};
+use self::doubts::Doubts;
 use self::intake::Intake;
 use self::port::{Kind, Wire};
-use crate::chip::Held;
+use crate::chip::{ChipRead, Held};
 use crate::clock::offset_ms;
 use crate::config::{Address, DecoderConfig};
 use crate::journal::{Durable, Journal, JournalError, Kept};
@@ -260,6 +262,7 @@ struct Decoder {
     board: Board,
     intake: Intake,
     presence: Mutex<Presence>,
+    doubts: Doubts,
     /// When the decoder last began to count anew.
     restarted: Mutex<Option<Instant>>,
 }
@@ -294,6 +297,7 @@ impl Decoder {
             limits,
             board,
             presence: Mutex::default(),
+            doubts: Doubts::default(),
             restarted: Mutex::default(),
         }
     }
@@ -521,6 +525,11 @@ impl Decoder {
             Info::Condition { code, text: None } => self.board.clear(code, &self.name),
             Info::Restarted(what) => self.restarts(&what),
         }
+    }
+
+    /// A read arrived: can its time be trusted?
+    fn judges(&self, read: &ChipRead, received: Timestamp) {
+        self.doubts.judge(&self.name, &self.zone, read, received, &self.board);
     }
 
     /// The decoder counts from the start again.

@@ -4,7 +4,7 @@
 //! * Nothing here decides whether a read is kept or uploaded; every read gets fields.
 //! * A bib is never empty: what the file says, else the chip code.
 //!
-//! It hides the tag's code, the bib file ([`Bibs`], [`BibFile`]), and which doubts about a decoder's time are shown.
+//! It hides the tag's code and the bib file ([`Bibs`], [`BibFile`]).
 //!
 //! Rejected: mapping when a read is kept (a bib file that is corrected before the upload would not help).
 
@@ -19,10 +19,9 @@ use tokio::sync::watch;
 
 pub use bibs::{BibError, BibFile, Bibs, MAX_BYTES, MAX_CHIPS, MAX_FIELD};
 
-use crate::clock::{self, Doubt};
+use crate::clock;
 use crate::config::TagCode;
 use crate::journal::PendingRead;
-use crate::status::Board;
 
 /// The chip code of what a decoder sent.
 ///
@@ -64,25 +63,13 @@ pub struct Fields {
     pub bib: Box<str>,
     /// Chip code.
     pub chip: Box<str>,
-    /// Why the time may be wrong.
-    pub doubt: Option<Doubt>,
 }
 
-/// Turns reads into fields of passings, and shows doubts about a decoder's time.
-///
-/// A doubt is a problem of its decoder. It is shown from the first read that has it until a live read of that decoder
-/// has none, or another one; what a decoder had stored raises a doubt but does not end one.
+/// Turns reads into fields of passings. (Doubts about a decoder's time are told by its link, when a read arrives.)
 pub struct Mapper {
     tag: TagCode,
     bibs: watch::Receiver<Arc<Bibs>>,
-    board: Board,
-    decoders: HashMap<Box<str>, Told>,
-}
-
-struct Told {
-    zone: TimeZone,
-    /// Shown now; at most one of each kind.
-    doubts: Vec<Doubt>,
+    zones: HashMap<Box<str>, TimeZone>,
 }
 
 impl Mapper {
@@ -91,47 +78,21 @@ impl Mapper {
         tag: TagCode,
         bibs: watch::Receiver<Arc<Bibs>>,
         zones: impl IntoIterator<Item = (Box<str>, TimeZone)>,
-        board: Board,
     ) -> Self {
-        let told = |(name, zone)| (name, Told { zone, doubts: Vec::new() });
-        Self { tag, bibs, board, decoders: zones.into_iter().map(told).collect() }
+        Self { tag, bibs, zones: zones.into_iter().collect() }
     }
 
     /// The fields of a read, with the bibs in use now. A decoder that the mapper was not made for has its clock in UTC.
-    pub fn fields(&mut self, read: &PendingRead) -> Fields {
+    pub fn fields(&self, read: &PendingRead) -> Fields {
         let utc = TimeZone::UTC;
-        let zone = self.decoders.get(&read.decoder).map_or(&utc, |told| &told.zone);
+        let zone = self.zones.get(&read.decoder).unwrap_or(&utc);
         let resolved = clock::resolve(&read.stamp, zone, read.received, read.replay);
-        self.show(read, resolved.doubt);
         let chip = chip_code(&read.chip, self.tag);
         let bib = self.bibs.borrow().get(&chip).map(Box::from);
         Fields {
             time_ms: resolved.utc.as_millisecond(),
             bib: bib.unwrap_or_else(|| Box::from(&*chip)),
             chip: chip.into(),
-            doubt: resolved.doubt,
-        }
-    }
-
-    /// Shows what changed. The board is touched only then: this runs for every read of a backlog.
-    fn show(&mut self, read: &PendingRead, doubt: Option<Doubt>) {
-        let Some(told) = self.decoders.get_mut(&read.decoder) else { return };
-        if !read.replay {
-            told.doubts.retain(|shown| {
-                let stays = doubt == Some(*shown);
-                if !stays {
-                    self.board.clear(shown.code(), &read.decoder);
-                }
-                stays
-            });
-        }
-        if let Some(doubt) = doubt
-            && !told.doubts.contains(&doubt)
-        {
-            told.doubts.push(doubt);
-            let PendingRead { decoder, chip, stamp, received, .. } = read;
-            let message = format!("decoder {decoder}: {doubt}. (Chip {chip}, stamped {stamp}, received {received:.3})");
-            self.board.raise(doubt.code(), decoder, message);
         }
     }
 }
@@ -176,41 +137,22 @@ mod tests {
         }
     }
 
-    fn mapper(csv: &str, board: &Board) -> Mapper {
+    fn mapper(csv: &str) -> Mapper {
         let bibs = watch::channel(Arc::new(Bibs::read(csv.as_bytes()).unwrap())).1;
         let zone = TimeZone::get("Europe/Madrid").unwrap();
-        Mapper::new(TagCode::Rufus, bibs, [("finish-mat".into(), zone)], board.clone())
+        Mapper::new(TagCode::Rufus, bibs, [("finish-mat".into(), zone)])
     }
 
     #[test]
     fn a_read_becomes_a_passing_with_its_bib_or_else_its_chip_code() {
-        let mut mapper = mapper("chip,bib\nMC00978,7\n", &Board::new("finish"));
+        let mapper = mapper("chip,bib\nMC00978,7\n");
         let fields = mapper.fields(&read("30303030304D433030393738", "2026-03-06T20:27:47.350", false));
         let time_ms = 1_772_825_267_350; // 19:27:47.350 UTC
-        assert_eq!(fields, Fields { time_ms, bib: "7".into(), chip: "MC00978".into(), doubt: None });
+        assert_eq!(fields, Fields { time_ms, bib: "7".into(), chip: "MC00978".into() });
         let fields = mapper.fields(&read("058001007E5D", "2026-03-06T20:27:47.350", false));
         assert_eq!((&*fields.bib, &*fields.chip), ("058001007E5D", "058001007E5D"));
         let mut other = read("A", "2026-03-06T20:27:47.350", false);
         other.decoder = "gone".into();
         assert_eq!(mapper.fields(&other).time_ms, time_ms + 3_600_000);
-    }
-
-    #[test]
-    fn a_doubt_about_a_decoders_time_is_shown_until_a_live_read_has_none() {
-        let board = Board::new("finish");
-        let mut mapper = mapper("chip,bib\n", &board);
-        let codes = || board.snapshot().problems.into_iter().map(|problem| problem.code).collect::<Vec<_>>();
-        assert_eq!(mapper.fields(&read("A", "20:27:47.350", false)).doubt, Some(Doubt::NoDate));
-        assert_eq!(codes(), ["decoder_time_no_date"]);
-        let problem = board.snapshot().problems.remove(0);
-        assert_eq!(problem.about, "finish-mat");
-        assert!(problem.message.ends_with("(Chip A, stamped 20:27:47.350, received 2026-03-06T19:27:48.000Z)"));
-        mapper.fields(&read("B", "2000-01-01T20:27:47.350", true));
-        mapper.fields(&read("B", "2026-03-06T20:27:47.350", true));
-        assert_eq!(codes(), ["decoder_time_no_date", "decoder_clock_unset"], "stored reads end no doubt");
-        mapper.fields(&read("C", "2000-01-01T20:27:47.350", false));
-        assert_eq!(codes(), ["decoder_clock_unset"], "another doubt takes the place of the first");
-        mapper.fields(&read("C", "2026-03-06T20:27:47.350", false));
-        assert_eq!(codes(), [""; 0]);
     }
 }

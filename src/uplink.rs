@@ -241,7 +241,7 @@ fn form(
     }
     let returned = pending.returned.into_iter().map(|item| (item.seq, item.time_ms, item.bib, item.chip));
     let reads = pending.reads.iter().map(|read| {
-        let Fields { time_ms, bib, chip, doubt: _ } = fields(read);
+        let Fields { time_ms, bib, chip } = fields(read);
         (read.seq, time_ms, if bib.is_empty() { chip.clone() } else { bib }, chip)
     });
     let items = returned

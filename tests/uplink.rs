@@ -50,7 +50,7 @@ async fn journal(dir: &Path, board: &Board) -> Journal {
 
 fn fields(read: &PendingRead) -> Fields {
     let Stamp::Utc(time) = read.stamp else { unreachable!("the rig keeps no other stamps") };
-    Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone(), doubt: None }
+    Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() }
 }
 
 impl Rig {

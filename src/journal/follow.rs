@@ -257,8 +257,7 @@ fn stop_serving(shared: &Shared) {
 /// Moves the queue's directory aside (the newest such is kept for whoever wants to look) and stops serving.
 fn set_aside(shared: &Shared, reason: &str) {
     stop_serving(shared);
-    let message =
-        format!("the upload queue could not be trusted ({reason}); it is rebuilt from the log, no read is lost");
+    let message = format!("the upload queue could not be trusted ({reason}); it is rebuilt from what the log holds");
     shared.board.raise("queue_rebuilt", "", message);
     let aside = shared.config.dir.join("queue.broken");
     let _ = std::fs::remove_dir_all(&aside);

@@ -244,7 +244,11 @@ impl Connection<'_> {
                         self.decoder.restarts(&cleared.text);
                         frames.push(framed);
                     }
-                    _ => frames.push(framed),
+                    Frame::Read(ref read) => {
+                        self.decoder.judges(read, received);
+                        frames.push(framed);
+                    }
+                    Frame::Marker(_) | Frame::Rejected(_) => frames.push(framed),
                 },
                 Item::Reply(bytes) => replies.push((frames.len(), bytes)),
             }

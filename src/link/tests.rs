@@ -648,3 +648,15 @@ fn waits_between_tries_grow_from_one_second_to_thirty_and_start_anew_after_a_goo
     let mut serial = decoder.retry(true);
     assert!((0..50).all(|_| decoder.wait(&mut serial) <= Duration::from_secs(2)));
 }
+
+#[tokio::test]
+async fn a_decoder_whose_clock_was_never_set_is_told_when_its_first_read_arrives() {
+    let shelf = Shelf::new(true);
+    let (mut wire, piped) = piped(QUICK, crate::protocol::spec("raceresult").unwrap(), 1024, &shelf);
+    wire.write_all(b"#P;1;33;0000-00-00;00:00:02.773;6692;12;-68\r\n").await.unwrap();
+    shelf.has(1).await;
+    let codes: Vec<String> = piped.board.snapshot().problems.into_iter().map(|problem| problem.code).collect();
+    assert_eq!(codes, ["decoder_clock_unset"]);
+    drop(wire);
+    within(piped.ended).await.unwrap();
+}

@@ -473,7 +473,7 @@ impl World {
                 self.dirty = false;
                 let mut fields = |read: &PendingRead| {
                     let Stamp::Utc(time) = read.stamp else { unreachable!("made above") };
-                    Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone(), doubt: None }
+                    Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() }
                 };
                 Some(Input::Formed(form(&self.config, &token, next, self.store.pending(limit), &mut fields)))
             }

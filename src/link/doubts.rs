@@ -1,0 +1,70 @@
+//! Doubts about a decoder's time, told as soon as a read shows them: before the race, with or without a session.
+//!
+//! A doubt is a problem of its decoder. It is shown from the first read that has it until a live read of that decoder
+//! has none, or another one; what a decoder had stored raises a doubt but does not end one. The board is touched only
+//! when something changes: this runs for every read.
+
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::chip::ChipRead;
+use crate::clock::{self, Doubt};
+use crate::status::Board;
+
+/// The doubts of one decoder that are shown now; at most one of each kind.
+#[derive(Default)]
+pub(super) struct Doubts(Mutex<Vec<Doubt>>);
+
+impl Doubts {
+    /// Judges a read that was received now.
+    pub(super) fn judge(&self, decoder: &str, zone: &TimeZone, read: &ChipRead, received: Timestamp, board: &Board) {
+        let doubt = clock::resolve(&read.stamp, zone, received, read.replay).doubt;
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !read.replay {
+            shown.retain(|known| {
+                let stays = doubt == Some(*known);
+                if !stays {
+                    board.clear(known.code(), decoder);
+                }
+                stays
+            });
+        }
+        if let Some(doubt) = doubt
+            && !shown.contains(&doubt)
+        {
+            shown.push(doubt);
+            let ChipRead { chip, stamp, .. } = read;
+            let message = format!("decoder {decoder}: {doubt}. (Chip {chip}, stamped {stamp}, received {received:.3})");
+            board.raise(doubt.code(), decoder, message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_about_a_decoders_time_is_shown_until_a_live_read_has_none() {
+        let board = Board::new("finish");
+        let zone = TimeZone::get("Europe/Madrid").unwrap();
+        let doubts = Doubts::default();
+        let read = |chip: &str, stamp: &str, replay: bool| {
+            let read = ChipRead { replay, ..ChipRead::new(chip, stamp.parse().unwrap()) };
+            doubts.judge("finish-mat", &zone, &read, "2026-03-06T19:27:48Z".parse().unwrap(), &board);
+            board.snapshot().problems.into_iter().map(|problem| problem.code).collect::<Vec<_>>()
+        };
+        assert_eq!(read("A", "20:27:47.350", false), ["decoder_time_no_date"]);
+        let problem = board.snapshot().problems.remove(0);
+        assert_eq!(problem.about, "finish-mat");
+        assert!(problem.message.ends_with("(Chip A, stamped 20:27:47.350, received 2026-03-06T19:27:48.000Z)"));
+        read("B", "2000-01-01T20:27:47.350", true);
+        let shown = read("B", "2026-03-06T20:27:47.350", true);
+        assert_eq!(shown, ["decoder_time_no_date", "decoder_clock_unset"], "stored reads end no doubt");
+        let shown = read("C", "2000-01-01T20:27:47.350", false);
+        assert_eq!(shown, ["decoder_clock_unset"], "another doubt takes the place of the first");
+        assert_eq!(read("C", "2026-03-06T20:27:47.350", false), [""; 0]);
+    }
+}
