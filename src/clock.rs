@@ -20,6 +20,8 @@
 //! box clock, then decoder clock, then the zone's change. Fractions below a millisecond are cut off.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
@@ -27,6 +29,32 @@ use jiff::{Span, Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
 use crate::chip::Stamp;
+
+/// The box's wall clock. Everything that gets a date asks this one; timers never do.
+#[derive(Clone, Debug, Default)]
+pub struct Wall(Option<Arc<AtomicI64>>);
+
+impl Wall {
+    /// A clock that stands where it is set: for tests and simulations.
+    pub fn scripted(start: Timestamp) -> Self {
+        Self(Some(Arc::new(AtomicI64::new(start.as_millisecond()))))
+    }
+
+    /// Now, by this clock. The system's clock may be wrong, and may step either way at any time.
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            None => Timestamp::now(),
+            Some(ms) => Timestamp::from_millisecond(ms.load(Ordering::SeqCst)).unwrap_or(Timestamp::MAX),
+        }
+    }
+
+    /// Sets a scripted clock, for everybody who shares it. The system's clock is not touched.
+    pub fn set(&self, to: Timestamp) {
+        if let Some(ms) = &self.0 {
+            ms.store(to.as_millisecond(), Ordering::SeqCst);
+        }
+    }
+}
 
 /// A stamp as an instant, and why it may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Wall;
 use crate::config::{CloudConfig, Config};
 use crate::control::Socket;
 use crate::failure::Failure;
@@ -60,8 +60,16 @@ impl Daemon {
     /// Configuration (78): a port in use, options a protocol does not take, a key no header can carry. Unavailable (69): the
     /// data directory is in use. I/O (74): the journal cannot be opened.
     pub async fn start(config: Config, warnings: &[String]) -> Result<Self, Failure> {
+        Self::start_at(config, warnings, Wall::default()).await
+    }
+
+    /// As [`Daemon::start`], with `wall` as the box's wall clock.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub async fn start_at(config: Config, warnings: &[String], wall: Wall) -> Result<Self, Failure> {
         rufus::install_tls();
-        let board = Board::new(&config.name);
+        let board = Board::with_clock(&config.name, wall);
         for (at, warning) in warnings.iter().enumerate() {
             board.raise("configuration", &(at + 1).to_string(), warning);
         }
@@ -277,7 +285,7 @@ async fn chores(
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = Vec::new();
-    let mut clock = ClockWatch::new();
+    let mut clock = ClockWatch::new(&board);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -288,11 +296,11 @@ async fn chores(
         }
         let (pending, oldest) = journal.backlog();
         let quarantined = journal.quarantined();
+        let now = board.now();
         board.journal(|journal| {
             journal.pending = pending;
             journal.quarantined = quarantined;
-            journal.oldest_pending_s =
-                oldest.map(|since| (Timestamp::now().as_second() - since.as_second()).max(0) as u64);
+            journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
         });
         for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {
             let message = format!(
@@ -308,7 +316,7 @@ async fn chores(
             );
             board.raise("passings_without_device", &device, message);
         }
-        if let Some(step) = clock.look() {
+        if let Some(step) = clock.look(&board) {
             board.raise("box_clock_stepped", "", &step);
             let _ = notes.try_send(("clock", step));
         }
@@ -370,13 +378,13 @@ impl ClockWatch {
     /// Less than this is NTP slewing, or a busy machine.
     const STEP_MS: i64 = 2_000;
 
-    fn new() -> Self {
+    fn new(board: &Board) -> Self {
         let started = std::time::Instant::now();
-        Self { started, offset_ms: Timestamp::now().as_millisecond() }
+        Self { started, offset_ms: board.now().as_millisecond() }
     }
 
-    fn look(&mut self) -> Option<String> {
-        self.compare(Timestamp::now().as_millisecond(), self.started.elapsed().as_millis() as i64)
+    fn look(&mut self, board: &Board) -> Option<String> {
+        self.compare(board.now().as_millisecond(), self.started.elapsed().as_millis() as i64)
     }
 
     fn compare(&mut self, wall_ms: i64, monotonic_ms: i64) -> Option<String> {

@@ -174,7 +174,7 @@ impl Journal {
             torn.join(", "),
         );
         tracing::warn!("{text}");
-        let draft = ("repair".into(), Timestamp::now(), Body::Note(text.into()), Box::default());
+        let draft = ("repair".into(), self.shared.board.now(), Body::Note(text.into()), Box::default());
         let (reply, _) = oneshot::channel();
         let _ = self.requests.try_send(Request { drafts: vec![draft], reply }); // the queue is empty at start
     }
@@ -217,13 +217,14 @@ impl Journal {
     /// Makes an upload event durable, and the journal's state of the device follow it.
     pub async fn record(&self, event: UploadEvent) -> Result<Durable<Seq>, JournalError> {
         let device = event.device().into();
-        let kept = self.append(vec![(device, Timestamp::now(), Body::Upload(event), Box::default())]).await?;
+        let kept = self.append(vec![(device, self.shared.board.now(), Body::Upload(event), Box::default())]).await?;
         Ok(Durable(kept.first))
     }
 
     /// Makes a note for people durable: a start, a stop, a problem. `code` is its stable name.
     pub async fn note(&self, code: &str, text: &str) -> Result<Durable<Seq>, JournalError> {
-        let kept = self.append(vec![(code.into(), Timestamp::now(), Body::Note(text.into()), Box::default())]).await?;
+        let kept =
+            self.append(vec![(code.into(), self.shared.board.now(), Body::Note(text.into()), Box::default())]).await?;
         Ok(Durable(kept.first))
     }
 

@@ -11,6 +11,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::clock::Wall;
+
 /// Reads kept in memory for the page and `/api/reads`.
 pub const RECENT_READS: usize = 1000;
 
@@ -219,11 +221,18 @@ struct Inner {
 pub struct Board {
     inner: Arc<Mutex<Inner>>,
     version: watch::Sender<u64>,
+    /// Here because everything that dates anything has the board at hand.
+    wall: Wall,
 }
 
 impl Board {
-    /// An empty board: not ready until the journal says so.
+    /// An empty board: not ready until the journal says so. Dated by the system's clock.
     pub fn new(name: &str) -> Self {
+        Self::with_clock(name, Wall::default())
+    }
+
+    /// As [`Board::new`], dated by `wall`. Who has the board takes the box's time from it.
+    pub fn with_clock(name: &str, wall: Wall) -> Self {
         let inner = Inner {
             name: name.to_owned(),
             started: Instant::now(),
@@ -234,7 +243,12 @@ impl Board {
             uploads: Vec::new(),
             recent: VecDeque::new(),
         };
-        Self { inner: Arc::new(Mutex::new(inner)), version: watch::Sender::new(0) }
+        Self { inner: Arc::new(Mutex::new(inner)), version: watch::Sender::new(0), wall }
+    }
+
+    /// The box's wall clock.
+    pub fn now(&self) -> Timestamp {
+        self.wall.now()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -257,7 +271,7 @@ impl Board {
             } else {
                 tracing::warn!(code, about, "{message}");
                 let (code, about) = (code.to_owned(), about.to_owned());
-                inner.problems.push(Problem { code, about, message, since: Timestamp::now() });
+                inner.problems.push(Problem { code, about, message, since: self.now() });
             }
         });
     }

@@ -56,7 +56,6 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesOrdered, StreamExt};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -199,7 +198,7 @@ impl<F: FnMut(&PendingRead) -> Fields + Send> Driver<'_, F> {
                 Input::Held(unless_stopped(stop, given_up, client.held(&token, first, last, page)).await?)
             }
             Action::Create => {
-                let today = TimeZone::system().to_datetime(Timestamp::now()).date();
+                let today = TimeZone::system().to_datetime(self.display.board.now()).date();
                 let alias = format!("{} {today}", self.config.name);
                 Input::Created(unless_stopped(stop, GRACE, client.create_session(device, &alias)).await?)
             }
@@ -319,6 +318,7 @@ impl Display<'_> {
                 _ => tracing::info!(device, session, error, "upload: {}", report.state.in_words()),
             }
         }
+        let now = self.board.now();
         self.board.upload(device, |upload| {
             upload.state = report.state;
             upload.session = report.session.as_ref().map(|(token, alias)| SessionStatus {
@@ -327,7 +327,7 @@ impl Display<'_> {
             });
             (upload.sent, upload.duplicates) = (report.sent, report.duplicates);
             if report.accepted_posts != before.accepted_posts {
-                upload.last_ok = Some(Timestamp::now());
+                upload.last_ok = Some(now);
             }
             upload.last_error.clone_from(&report.last_error);
         });

@@ -81,7 +81,7 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
         if next.first > needed || volume.first >= saved || !log::begins_with_state(&next.path)? {
             break;
         }
-        if !past(&volume.path, shared.config.keep_days)? && bytes <= shared.config.keep_bytes {
+        if !past(&volume.path, shared.config.keep_days, shared.board.now())? && bytes <= shared.config.keep_bytes {
             break;
         }
         std::fs::remove_file(&volume.path)?;
@@ -109,8 +109,8 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
 }
 
 /// The volume was last written longer ago than `days`. A box clock that stepped back only keeps it longer.
-fn past(path: &Path, days: u32) -> io::Result<bool> {
+fn past(path: &Path, days: u32, now: Timestamp) -> io::Result<bool> {
     let written = Timestamp::try_from(std::fs::metadata(path)?.modified()?).unwrap_or(Timestamp::MAX);
-    let age = Timestamp::now().duration_since(written);
+    let age = now.duration_since(written);
     Ok(Duration::try_from(age).is_ok_and(|age| age >= Duration::from_secs(u64::from(days) * 86_400)))
 }

@@ -43,7 +43,7 @@ pub fn run(shared: &Shared, log: Log, requests: mpsc::Receiver<Request>) {
 
 fn write(shared: &Shared, mut log: Log, mut requests: mpsc::Receiver<Request>) {
     let mut lines = Vec::new();
-    let mut volume_day = Timestamp::now().as_second() / 86_400;
+    let mut volume_day = shared.board.now().as_second() / 86_400;
     while let Some(first) = requests.blocking_recv() {
         if shared.lock().closing {
             return; // those who wait hear that the journal is closed
@@ -75,7 +75,7 @@ fn write(shared: &Shared, mut log: Log, mut requests: mpsc::Receiver<Request>) {
             let _ = reply.send(Ok(kept)); // a caller that went away does not undo what is kept
         }
         wait_for_room(shared);
-        let today = Timestamp::now().as_second() / 86_400;
+        let today = shared.board.now().as_second() / 86_400;
         if log.place().offset >= shared.config.volume_bytes || today > volume_day {
             volume_day = volume_day.max(today);
             rotate(shared, &mut log);

@@ -123,7 +123,7 @@ pub(super) async fn serve<S: Duplex>(
     let late = connection.greet(held, stop).await.filter(|_| again);
     let end = connection.carry(&mut reader, &mut writer, late, stop).await;
     connection.protocol.end(&mut connection.output);
-    connection.absorb(Timestamp::now());
+    connection.absorb(decoder.board.now());
     if matches!(end, End::Closed | End::Rewind | End::Stopped) {
         connection.settle(&mut writer).await;
     }
@@ -152,7 +152,7 @@ impl Connection<'_> {
         }
         let rewind = known.is_some();
         self.protocol.connected(known.unwrap_or_default(), rewind, &mut self.output);
-        self.absorb(Timestamp::now());
+        self.absorb(self.decoder.board.now());
         late
     }
 
@@ -213,7 +213,7 @@ impl Connection<'_> {
     }
 
     fn feed(&mut self, bytes: &[u8]) {
-        let received = Timestamp::now();
+        let received = self.decoder.board.now();
         if !self.spoke {
             self.spoke = true;
             self.decoder.lives();
@@ -225,7 +225,7 @@ impl Connection<'_> {
     fn tick(&mut self) {
         if self.replies.len() < QUESTIONS {
             self.protocol.tick(self.since.elapsed(), &mut self.output);
-            self.absorb(Timestamp::now());
+            self.absorb(self.decoder.board.now());
         }
     }
 
