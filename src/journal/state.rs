@@ -312,6 +312,7 @@ fn stamp_ms(stamp: Stamp) -> (i64, bool) {
     match stamp {
         Stamp::Utc(instant) => (instant.as_millisecond(), false),
         Stamp::Local(local) => (in_utc(local), false),
+        Stamp::Uptime(ms) => (i64::try_from(ms).unwrap_or(i64::MAX), false),
         Stamp::TimeOfDay { time, day } => {
             let of_day = in_utc(jiff::civil::date(1970, 1, 1).to_datetime(time));
             (i64::from(day.unwrap_or(0)) * DAY_MS + of_day, day.is_none())

@@ -292,6 +292,7 @@ mod tests {
             .iter()
             .map(|item| match item {
                 Item::Reply(bytes) => String::from_utf8_lossy(bytes).trim_end().to_owned(),
+                Item::HangUp(why) => (*why).to_owned(),
                 Item::Frame(Framed { frame, raw }) => match frame {
                     Frame::Read(read) => format!("{} {}", read.chip, read.stamp),
                     Frame::Marker(marker) => format!("{} {}", marker.kind, marker.stamp.unwrap()),

@@ -225,7 +225,7 @@ fn reads_in(kind: Kind, row: &[u8]) -> Vec<SimRead> {
             }),
             _ => None,
         },
-        crate::protocol::Item::Reply(_) => None,
+        crate::protocol::Item::Reply(_) | crate::protocol::Item::HangUp(_) => None,
     });
     reads.collect()
 }

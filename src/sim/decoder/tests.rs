@@ -93,6 +93,7 @@ impl Kept {
                     Item::Frame(framed) => self.keep(framed.frame),
                     Item::Reply(bytes) if stream.write_all(&bytes).await.is_err() => return,
                     Item::Reply(_) => {}
+                    Item::HangUp(_) => return,
                 }
             }
             if enough(self) {
