@@ -21,11 +21,16 @@ use serde::{Deserialize, Serialize};
 use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
 
 mod civil;
+mod cloudbox;
+mod impinj;
 mod ipico;
+mod jchip;
 mod lines;
 mod mylaps;
+mod objects;
 mod one4all;
 mod raceresult;
+mod timy;
 
 /// One protocol unit as received, decoded or rejected, with its raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,10 +250,14 @@ pub struct Spec {
 
 /// Every protocol: one line each, in alphabetical order.
 pub static REGISTRY: &[&Spec] = &[
+    &cloudbox::SPEC,   //
+    &impinj::SPEC,     //
     &ipico::SPEC,      //
+    &jchip::SPEC,      //
     &mylaps::SPEC,     //
     &one4all::SPEC,    //
     &raceresult::SPEC, //
+    &timy::SPEC,       //
 ];
 
 /// The registry line of `name`.

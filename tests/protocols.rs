@@ -26,7 +26,11 @@ use serde_json::Value;
 
 /// Sample files and the protocol each is for.
 const VECTORS: &[(&str, &str)] = &[
-    ("ipico", "ipico"), //
+    ("alge_timy", "timy"),
+    ("cloudbox", "cloudbox"),
+    ("impinj_speedway_connect", "impinj"),
+    ("ipico", "ipico"),
+    ("jchip", "jchip"),
     ("macsha_one4all", "one4all"),
     ("mylaps_tcpip", "mylaps"),
     ("raceresult", "raceresult"),
@@ -36,6 +40,7 @@ const VECTORS: &[(&str, &str)] = &[
 fn noise(protocol: &str, settings: &Settings) -> &'static [u8] {
     match (protocol, settings.get("dialect").map(String::as_str)) {
         ("mylaps", _) => b"\x01\xfe?noise$",
+        ("jchip" | "timy", _) => b"\x01\xfe?noise\r",
         ("one4all", Some("v2")) => b"\x01\xfe?noise|",
         _ => b"\x01\xfe?noise\r\n",
     }
@@ -136,12 +141,30 @@ fn same_fields(expect: &Value, got: &Value) -> Result<(), String> {
         Value::String(time) if ["tod", "local", "utc"].contains(&field) => milliseconds(time).into(),
         value => value.clone(),
     };
+    let expect = &in_our_words(expect);
     for field in FIELDS.into_iter().filter(|field| expect.get(field).is_some()) {
         if normal(field, &expect[field]) != normal(field, &got[field]) {
             return Err(format!("{field}: expected {}, got {} in {got}", expect[field], got[field]));
         }
     }
     Ok(())
+}
+
+/// Some samples name a field as their protocol does.
+fn in_our_words(expect: &Value) -> Value {
+    let mut expect = expect.clone();
+    if let Some(epc) = expect.get("epc").cloned().filter(|_| expect.get("chip").is_none()) {
+        expect["chip"] = epc;
+    }
+    if let Some(channel) = expect.get("channel").cloned().filter(|_| expect.get("manual").is_some()) {
+        // ALGE: a start number takes the place of the chip; `?` says that it is not valid.
+        expect["chip"] = format!("{}{}", expect["flag"].as_str().unwrap_or(""), expect["number"]).into();
+        expect["antenna"] = channel;
+    }
+    if let (Some(date), Some(tod)) = (expect["date"].as_str(), expect["tod"].as_str()) {
+        expect["local"] = format!("{date}T{tod}").into();
+    }
+    expect
 }
 
 /// A time with three decimals, whatever it had, and without a zone.
@@ -160,6 +183,8 @@ fn agrees(expect: &Value, objects: &[Value], ended: Ended) -> Result<(), String>
         if got == want { Ok(()) } else { Err(format!("reads, markers, rejected: expected {want:?}, got {got:?}")) }
     };
     match expect["kind"].as_str().unwrap() {
+        // ALGE: an annulled impulse and a duration are no passings.
+        "passing" if expect["flag"] == "c" || expect["channel"] == "RT" => counts([0, 1, 0]),
         "passing" => counts([1, 0, 0]).and_then(|()| same_fields(expect, reads[0])),
         "trigger" => counts([0, 1, 0]).and_then(|()| same_fields(expect, markers[0])),
         "error" => counts([0, 0, 1]).and_then(|()| match rejected[0]["reason"].as_str() {
@@ -186,7 +211,10 @@ fn agrees(expect: &Value, objects: &[Value], ended: Ended) -> Result<(), String>
         }
         "partial" if ended.unfinished > 0 => counts([0, 0, 0]),
         "partial" => Err("nothing was left over".into()),
-        "response" | "status" | "clock" | "end" | "keepalive" | "control" | "hello" | "ping" => counts([0, 0, 0]),
+        "response" | "status" | "clock" | "end" | "keepalive" | "control" | "hello" | "ping" | "number" => {
+            counts([0, 0, 0])
+        }
+        "unknown" => counts([0, 0, 1]),
         other => panic!("a kind of sample that is not checked: {other}"),
     }
 }

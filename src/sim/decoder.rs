@@ -5,7 +5,7 @@
 //!   the code it is there to test (but for the truth about a recording, which is what our protocol reads in it).
 //!   RACE RESULT and One4All are servers that store everything, push what happens and give again what they are asked
 //!   for (One4All pushes to its last connection only); the MYLAPS exporter connects to the box and repeats until
-//!   acknowledged; IPICO only streams, and what nobody listened to is gone.
+//!   acknowledged; the others only stream, and what nobody listened to is gone.
 //! * **It knows the truth**: [`SimDecoder::reads`] is every read that happened, [`SimDecoder::acked`] those that a box may
 //!   not lose any more, [`SimDecoder::forbidden`] the commands that no box may send.
 //! * **Deterministic**: the same configuration and seed give the same reads with the same stamps. Only *when* they happen
@@ -16,13 +16,17 @@
 //! A decoder that only streams waits for its first listener and pauses while there is none, so that a demonstration
 //! loses nothing for want of a listener; `push` does not wait.
 
+mod cloudbox;
+mod impinj;
 mod ipico;
+mod jchip;
 mod memory;
 mod model;
 mod mylaps;
 mod one4all;
 mod race;
 mod raceresult;
+mod timy;
 mod wire;
 
 use std::io;
@@ -62,31 +66,47 @@ const RECONNECT: Duration = Duration::from_millis(200);
 /// Which decoder is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Streams JSON objects to every client.
+    CloudBox,
+    /// Streams JSON objects.
+    Impinj,
     /// Streams, stores nothing.
     Ipico,
+    /// Connects to the box and streams.
+    JChip,
     /// Connects to the box and repeats until acknowledged.
     Mylaps,
     /// Stores in session files, pushes to its last connection.
     One4All,
     /// Stores in numbered files, pushes to whoever asked for it.
     RaceResult,
+    /// Prints impulses on a serial line.
+    Timy,
 }
 
 impl Kind {
     /// Every simulated decoder, in alphabetical order of the protocols.
     pub const ALL: &[Self] = &[
-        Self::Ipico, //
+        Self::CloudBox,
+        Self::Impinj,
+        Self::Ipico,
+        Self::JChip,
         Self::Mylaps,
         Self::One4All,
         Self::RaceResult,
+        Self::Timy,
     ];
 
     fn model(self) -> &'static dyn Model {
         match self {
+            Self::CloudBox => &cloudbox::CloudBox,
+            Self::Impinj => &impinj::Impinj,
             Self::Ipico => &ipico::Ipico,
+            Self::JChip => &jchip::JChip,
             Self::Mylaps => &mylaps::Mylaps,
             Self::One4All => &one4all::One4All,
             Self::RaceResult => &raceresult::RaceResult,
+            Self::Timy => &timy::Timy,
         }
     }
 

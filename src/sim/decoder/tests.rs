@@ -260,9 +260,35 @@ async fn the_wiring_must_fit_the_protocol() {
     assert!(SimDecoder::start(SimConfig::new(Kind::Mylaps, loopback())).await.is_err());
     let connect = Wiring::Connect(([127, 0, 0, 1], 9).into());
     assert!(SimDecoder::start(SimConfig::new(Kind::Ipico, connect)).await.is_err());
-    assert!(
-        ["ipico", "mylaps", "one4all", "raceresult"].iter().all(|name| Kind::from_name(name).unwrap().name() == *name)
-    );
+    let of_registry =
+        |spec: &&crate::protocol::Spec| Kind::from_name(spec.name).is_some_and(|kind| kind.name() == spec.name);
+    assert!(crate::protocol::REGISTRY.iter().all(of_registry), "every protocol has a simulator");
+}
+
+/// Over real sockets, with noise, repeats and bytes one by one. What a cut costs a decoder that only streams is gone.
+#[tokio::test]
+async fn what_a_streaming_decoder_reads_while_we_listen_arrives_once() {
+    let faults = vec![Fault::Garbage { every: 7 }, Fault::Duplicate { every: 5 }, Fault::Bytewise];
+    for kind in Kind::ALL.iter().copied().filter(|kind| kind.model().streams()) {
+        let (wiring, listener) = if kind.connects() {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            (Wiring::Connect(listener.local_addr().unwrap()), Some(listener))
+        } else {
+            (loopback(), None)
+        };
+        let sim =
+            SimDecoder::start(SimConfig { faults: faults.clone(), ..SimConfig::new(kind, wiring) }).await.unwrap();
+        let stream = match &listener {
+            Some(listener) => listener.accept().await.unwrap().0,
+            None => connect(&sim).await,
+        };
+        sim.links().wait_for(|links| *links == 1).await.unwrap();
+        let mut kept = Kept::default();
+        sim.push(200);
+        kept.link(kind, "", stream, |kept| kept.all(&sim)).await;
+        assert_eq!((kept.reads.len(), sim.forbidden()), (200, Vec::new()), "{}", kind.name());
+        assert!(kept.rejected > 0, "{}", kind.name());
+    }
 }
 
 /// Reads before the box is there, while it is, while the cable is out, and after.
