@@ -25,6 +25,7 @@ mod cloudbox;
 mod impinj;
 mod ipico;
 mod jchip;
+mod line;
 mod lines;
 mod mylaps;
 mod objects;
@@ -254,6 +255,7 @@ pub static REGISTRY: &[&Spec] = &[
     &impinj::SPEC,     //
     &ipico::SPEC,      //
     &jchip::SPEC,      //
+    &lines::SPEC,      //
     &mylaps::SPEC,     //
     &one4all::SPEC,    //
     &raceresult::SPEC, //

@@ -21,6 +21,7 @@ use passbridge::chip::Held;
 use passbridge::decode::{Decoder, Ended};
 use passbridge::escape::{escape, unescape};
 use passbridge::protocol::{self, Item, Output, REGISTRY, Settings};
+use passbridge::sim::decoder::Kind;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -31,6 +32,7 @@ const VECTORS: &[(&str, &str)] = &[
     ("impinj_speedway_connect", "impinj"),
     ("ipico", "ipico"),
     ("jchip", "jchip"),
+    ("lines", "lines"),
     ("macsha_one4all", "one4all"),
     ("mylaps_tcpip", "mylaps"),
     ("raceresult", "raceresult"),
@@ -46,14 +48,15 @@ fn noise(protocol: &str, settings: &Settings) -> &'static [u8] {
     }
 }
 
-/// Options under which a protocol has another wire format, besides its own.
+/// The options of a protocol: those that it needs, then those under which it has another wire format.
 fn dialects(protocol: &str) -> Vec<Settings> {
     let dialect = |key: &str, value: &str| Settings::from([(key.to_owned(), value.to_owned())]);
+    let usual = Kind::from_name(protocol).unwrap().settings();
     let more = match protocol {
         "one4all" => vec![dialect("dialect", "v2")],
         _ => Vec::new(),
     };
-    [Settings::new()].into_iter().chain(more).collect()
+    [usual].into_iter().chain(more).collect()
 }
 
 fn tests_dir() -> PathBuf {
@@ -238,7 +241,9 @@ fn samples() -> Vec<(&'static str, Settings, Value)> {
             let sample: Value = serde_json::from_str(line).unwrap();
             let context = sample.get("ctx").and_then(Value::as_object).cloned().unwrap_or_default();
             let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let settings = context.into_iter().map(|(key, value)| (key, text(value))).collect();
+            let own: Settings = context.into_iter().map(|(key, value)| (key, text(value))).collect();
+            let usual = if own.contains_key("pattern") { Settings::new() } else { dialects(protocol).remove(0) };
+            let settings = usual.into_iter().chain(own).collect();
             samples.push((*protocol, settings, sample));
         }
     }
@@ -348,7 +353,7 @@ fn every_capture_decodes_to_its_expected_output_however_it_arrives() {
         }
         let setup = Setup {
             protocol: value("protocol").to_owned(),
-            settings: Settings::new(),
+            settings: dialects(value("protocol")).remove(0),
             zone: TimeZone::get(value("timezone")).unwrap(),
             received: value("received").parse().unwrap(),
         };
@@ -410,7 +415,7 @@ fn megabytes_of_noise_put_out_no_more_than_they_put_in() {
     let noise: Vec<u8> = (0..1 << 20).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     for spec in REGISTRY {
         for part in [&noise, &vec![b'x'; 1 << 20]] {
-            let mut protocol = (spec.make)(&Settings::new()).unwrap();
+            let mut protocol = (spec.make)(&dialects(spec.name)[0]).unwrap();
             let (mut fed, mut got) = (0, 0);
             for _ in 0..4 {
                 let mut out = Output::default();
@@ -472,7 +477,7 @@ proptest! {
     #[test]
     fn no_bytes_make_a_linked_protocol_panic_or_ask_without_end(bytes in bytes()) {
         for spec in REGISTRY {
-            let (mut protocol, mut out) = ((spec.make)(&Settings::new()).unwrap(), Output::default());
+            let (mut protocol, mut out) = ((spec.make)(&dialects(spec.name)[0]).unwrap(), Output::default());
             protocol.connected(Held::default(), true, &mut out);
             for (second, piece) in (0..).zip(bytes.chunks(97)) {
                 protocol.tick(Duration::from_secs(second * 7), &mut out);

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use jiff::civil::{DateTime, Time};
 
-use super::lines::{Line, Lines};
+use super::line::{Line, Lines};
 use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
 use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
 

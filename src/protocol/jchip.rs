@@ -17,7 +17,7 @@
 //! not used: when it began to count is not on the wire, and what takes its place is the day of the receipt, with the doubt
 //! said. There is no acknowledgement and no rewind; a bridge keeps reads only while it is not connected.
 
-use super::lines::{Line, Lines};
+use super::line::{Line, Lines};
 use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, civil};
 use crate::chip::{ChipRead, Stamp};
 

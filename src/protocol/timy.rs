@@ -28,7 +28,7 @@
 
 use jiff::civil::Time;
 
-use super::lines::{Line, Lines};
+use super::line::{Line, Lines};
 use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, civil};
 use crate::chip::{ChipRead, Label, Marker, Stamp};
 

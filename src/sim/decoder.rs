@@ -20,6 +20,7 @@ mod cloudbox;
 mod impinj;
 mod ipico;
 mod jchip;
+mod lines;
 mod memory;
 mod model;
 mod mylaps;
@@ -74,6 +75,8 @@ pub enum Kind {
     Ipico,
     /// Connects to the box and streams.
     JChip,
+    /// Streams lines of its own form.
+    Lines,
     /// Connects to the box and repeats until acknowledged.
     Mylaps,
     /// Stores in session files, pushes to its last connection.
@@ -91,6 +94,7 @@ impl Kind {
         Self::Impinj,
         Self::Ipico,
         Self::JChip,
+        Self::Lines,
         Self::Mylaps,
         Self::One4All,
         Self::RaceResult,
@@ -103,6 +107,7 @@ impl Kind {
             Self::Impinj => &impinj::Impinj,
             Self::Ipico => &ipico::Ipico,
             Self::JChip => &jchip::JChip,
+            Self::Lines => &lines::FreeLines,
             Self::Mylaps => &mylaps::Mylaps,
             Self::One4All => &one4all::One4All,
             Self::RaceResult => &raceresult::RaceResult,
@@ -123,6 +128,11 @@ impl Kind {
     /// The decoder connects to the box; else it waits to be connected to.
     pub fn connects(self) -> bool {
         self.model().connects()
+    }
+
+    /// The options under which our protocol reads it, where it does not without.
+    pub fn settings(self) -> crate::protocol::Settings {
+        self.model().settings()
     }
 
     /// A recording of this protocol in the rows that [`Source::Recording`] takes, without their ends.

@@ -8,7 +8,7 @@ use jiff::civil::DateTime;
 
 use super::race::{Crossing, Race};
 use super::{Kind, READS_MAX, SimRead};
-use crate::protocol::{Frame, Output, Settings};
+use crate::protocol::{Frame, Output};
 
 /// One read of the made-up race, as the decoder's memory holds it: 16 bytes, so that a long race stays small.
 #[derive(Clone, Copy, Debug)]
@@ -210,7 +210,7 @@ impl Memory {
 /// What our own protocol reads in a recorded row: the only judge of a recording there is here (the recordings'
 /// digests judge the protocol).
 fn reads_in(kind: Kind, row: &[u8]) -> Vec<SimRead> {
-    let Some(Ok(mut protocol)) = crate::protocol::spec(kind.name()).map(|spec| (spec.make)(&Settings::new())) else {
+    let Some(Ok(mut protocol)) = crate::protocol::spec(kind.name()).map(|spec| (spec.make)(&kind.settings())) else {
         return Vec::new();
     };
     let mut out = Output::default();

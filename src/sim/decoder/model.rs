@@ -9,6 +9,7 @@ use jiff::civil::DateTime;
 use super::memory::{Memory, Placed};
 use super::wire::Outgoing;
 use crate::chip::Stamp;
+use crate::protocol::Settings;
 
 /// Longest command that is listened to.
 const COMMAND_MAX: usize = 4096;
@@ -49,6 +50,11 @@ pub(super) trait Model: Sync {
     /// Ends a frame on the wire, or whatever noise there is.
     fn end(&self) -> &'static [u8] {
         b"\r\n"
+    }
+
+    /// The options under which our protocol reads it, where it does not without.
+    fn settings(&self) -> Settings {
+        Settings::new()
     }
 
     /// A recording of this protocol in the rows that [`super::Source::Recording`] takes, without their ends.

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::chip::{ChipRead, Held};
-use crate::protocol::{Frame, Item, Output, Settings, spec};
+use crate::protocol::{Frame, Item, Output, spec};
 
 /// No wait is longer; a test that gets here has failed.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -77,7 +77,7 @@ impl Kept {
 
     /// Speaks our protocol on one connection until it ends or `enough`.
     async fn link(&mut self, kind: Kind, version: &str, mut stream: TcpStream, enough: impl Fn(&Self) -> bool) {
-        let mut settings = Settings::new();
+        let mut settings = kind.settings();
         if kind == Kind::Mylaps {
             settings.insert("version".to_owned(), version.to_owned());
         }
