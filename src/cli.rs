@@ -23,7 +23,7 @@ use crate::export::ExportError;
 use crate::failure::Failure;
 use crate::protocol::{Settings, Spec};
 use crate::status::Snapshot;
-use crate::{check, daemon, demo, export, glance, logging, rufus};
+use crate::{check, daemon, demo, export, glance, harden, logging, rufus};
 
 /// Brings chip reads from timing decoders to the RUFUS Cloud: kept on disk first, uploaded in order, exactly once.
 #[derive(Debug, Parser)]
@@ -180,6 +180,7 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    harden::process();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

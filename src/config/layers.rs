@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use config::{Environment, File, FileFormat, Value, ValueKind};
 
+use super::secret::looks_like_key;
+
 /// Every variable of ours begins with this; sections are parted by `__`.
 pub(super) const PREFIX: &str = "PASSBRIDGE__";
 /// A configuration is written by hand; more than this is some other file.
@@ -386,6 +388,7 @@ fn leaf_origin(value: &Value) -> Option<&str> {
 
 fn shown(value: &Value) -> String {
     let text = match &value.kind {
+        ValueKind::String(text) if looks_like_key(text) => return "(hidden: it looks like an API key)".to_owned(),
         ValueKind::String(text) => format!("{text:?}"),
         ValueKind::Table(_) | ValueKind::Array(_) => return "(a list or section)".to_owned(),
         _ => value.to_string(),
