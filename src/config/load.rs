@@ -209,10 +209,7 @@ fn device_id(text: &str) -> Result<String, String> {
     let fits = !text.is_empty()
         && text.len() <= 256
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
-    if secret::looks_like_key(text) {
-        // It would be shown everywhere, as a device is.
-        Err("must be the device's id, and this is the API key".to_owned())
-    } else if fits {
+    if fits {
         Ok(text.to_owned())
     } else {
         Err("must be the device's id as the RUFUS Cloud shows it: letters and digits".to_owned())
@@ -279,10 +276,6 @@ fn read_cloud(
 
 fn read_key(section: &Section<'_>, keys: &Keys<'_>) -> Result<Found, ConfigError> {
     let file = section.path("api_key_file")?;
-    // A key pasted where its file's name belongs must not end up in a log.
-    if file.as_ref().is_some_and(|path| secret::looks_like_key(&path.to_string_lossy())) {
-        return Err(section.wrong_secret("api_key_file", "holds the key itself; it must name a file that holds it"));
-    }
     secret::api_key(keys.variable, file.as_deref(), keys.credentials).map_err(|why| match why {
         NoKey::Environment(what) => {
             ConfigError::new(format!("environment {KEY_VARIABLE}"), format!("the value {what}"))

@@ -127,9 +127,20 @@ pub(super) fn api_key(variable: Option<&str>, file: Option<&Path>, credentials: 
     }
 }
 
-/// Whether a value in the wrong place may be an API key, which all begin alike: then it is not repeated.
+/// Whether a value in the wrong place is an API key (the samples: `ror-` and 20 hex digits): then it is not repeated.
 pub(super) fn looks_like_key(text: &str) -> bool {
-    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word.starts_with("ror-"))
+    keys_in(text).next().is_some()
+}
+
+/// `text` without what looks like a key.
+pub(super) fn without_keys(text: &str) -> String {
+    keys_in(text).fold(text.to_owned(), |clean, key| clean.replace(key, "(hidden: an API key?)"))
+}
+
+fn keys_in(text: &str) -> impl Iterator<Item = &str> {
+    const SHORTEST: usize = 16;
+    let like = |word: &&str| word.strip_prefix("ror-").is_some_and(|rest| rest.len() >= SHORTEST);
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(like)
 }
 
 /// Whether two secrets are the same, in a time that does not tell how far they agree.
