@@ -131,7 +131,7 @@ async fn a_key_in_any_wrong_place_of_the_configuration_is_not_repeated() {
         fs::write(site.config(), text).unwrap();
         for command in [&["check"][..], &["run"], &["status"], &["export"]] {
             let output = site.output(command).await;
-            assert_eq!(output.status.success(), false, "{command:?} takes: {text}");
+            assert!(!output.status.success(), "{command:?} takes: {text}");
             silent_about(KEY, &output, text);
         }
     }
