@@ -311,7 +311,9 @@ fn read_url(section: &Section<'_>, warnings: &mut Vec<String>) -> Result<Url, Co
     };
     let mut url = match section.parse("url", parse) {
         // `https://user:password@host` may be a secret even where the rest is wrong.
-        Err(_) if section.text_has("url", '@') => Err(section.wrong_secret("url", must)),
+        Err(_) if section.text_has("url", '@') => {
+            Err(section.wrong_secret("url", format!("{must}, without a user or password in it")))
+        }
         Ok(Some(url)) if !url.username().is_empty() || url.password().is_some() => {
             Err(section.wrong_secret("url", format!("{must}, without a user or password in it")))
         }
