@@ -163,13 +163,19 @@ impl Socket {
 /// A socket whose file never has more rights than [`MODE`]: Linux takes the mode of the unnamed socket, less the umask, for
 /// the file. What the umask took from the group is given back while nobody can connect yet.
 fn listen(path: &Path) -> io::Result<UnixListener> {
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    fchmod(&socket, MODE)?;
-    socket.bind(&SockAddr::unix(path)?)?;
+    let socket = named(path)?;
     chmod(path, MODE)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     UnixListener::from_std(socket.into())
+}
+
+/// Not listening yet.
+fn named(path: &Path) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    fchmod(&socket, MODE)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 async fn answer(stream: UnixStream, board: &Board) -> io::Result<()> {
@@ -315,15 +321,13 @@ mod tests {
         assert_eq!(std::fs::metadata(&precious).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
-    #[tokio::test]
-    async fn the_mode_is_narrow_before_it_is_named() {
+    #[test]
+    fn the_mode_is_narrow_before_it_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        fchmod(&socket, Mode::from_raw_mode(0o600)).unwrap();
-        socket.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        let _socket = named(&path).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "the kernel does what `listen` rests on");
+        assert_eq!(mode & 0o117, 0, "no right beyond 0660 at any moment: {mode:o}");
     }
 
     #[tokio::test]
