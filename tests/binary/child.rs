@@ -177,7 +177,7 @@ impl Site {
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         let asking = async {
             let mut stream = TcpStream::connect(("127.0.0.1", self.page)).await?;
-            let head = format!("GET {path} HTTP/1.1\r\nhost: box\r\nconnection: close\r\n\r\n");
+            let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
             stream.write_all(head.as_bytes()).await?;
             let mut text = String::new();
             stream.read_to_string(&mut text).await?;

@@ -8,4 +8,5 @@ mod commands;
 mod disk;
 mod kill;
 mod queue;
+mod security;
 mod stop;
