@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
 
 mod civil;
+mod gaps;
 mod cloudbox;
 mod impinj;
 mod ipico;

@@ -79,12 +79,12 @@ impl Gaps {
     /// A read came. `at`: its time, in any unit that grows; `replay`: the decoder says that it was stored, if it says.
     pub(super) fn read(&mut self, position: &Position, at: i64, replay: bool, out: &mut Output) {
         let number = position.number;
+        let up = self.up;
         let Some(unit) = self.unit(position) else { return };
         let asked_for = unit.open.as_ref().is_some_and(|open| (open.from..=open.to).contains(&number));
         if let Some(open) = unit.open.as_mut().filter(|_| asked_for) {
-            open.heard = self.up;
+            open.heard = up;
         }
-        let unit = &mut self.units[self.units.iter().position(|unit| unit.name == position.unit).unwrap_or(0)];
         let restarted = !asked_for
             && !replay
             && match unit.live {
@@ -93,7 +93,6 @@ impl Gaps {
             };
         if restarted {
             (unit.floor, unit.highest, unit.open, unit.tail) = (1, number, None, false);
-            self.held.forget(position.unit.as_deref(), None);
             let text = format!("its reads count from {number} again: it was cleared or restarted, or repeats what it sent");
             let cleared = Cleared { unit: position.unit.clone(), file: None, text: text.into() };
             out.frame(Frame::Cleared(cleared), b"");
@@ -102,9 +101,11 @@ impl Gaps {
             unit.live = Some((number, at));
         }
         unit.highest = unit.highest.max(number);
-        unit.floor = unit.floor.min(if asked_for { number } else { unit.floor });
         if unit.open.as_ref().is_some_and(|open| open.to == number) {
             unit.open = None;
+        }
+        if restarted {
+            self.held.forget(position.unit.as_deref(), None);
         }
         self.held.insert(position);
     }
