@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
 
 mod civil;
-mod gaps;
 mod cloudbox;
+mod gaps;
 mod impinj;
 mod ipico;
 mod jchip;
@@ -33,6 +33,7 @@ mod objects;
 mod one4all;
 mod raceresult;
 mod timy;
+mod ultra;
 
 /// One protocol unit as received, decoded or rejected, with its raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,6 +262,7 @@ pub static REGISTRY: &[&Spec] = &[
     &one4all::SPEC,    //
     &raceresult::SPEC, //
     &timy::SPEC,       //
+    &ultra::SPEC,      //
 ];
 
 /// The registry line of `name`.

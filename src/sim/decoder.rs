@@ -28,6 +28,7 @@ mod one4all;
 mod race;
 mod raceresult;
 mod timy;
+mod ultra;
 mod wire;
 
 use std::io;
@@ -85,6 +86,8 @@ pub enum Kind {
     RaceResult,
     /// Prints impulses on a serial line.
     Timy,
+    /// Stores in a log, streams to every peer.
+    Ultra,
 }
 
 impl Kind {
@@ -99,6 +102,7 @@ impl Kind {
         Self::One4All,
         Self::RaceResult,
         Self::Timy,
+        Self::Ultra,
     ];
 
     fn model(self) -> &'static dyn Model {
@@ -112,6 +116,7 @@ impl Kind {
             Self::One4All => &one4all::One4All,
             Self::RaceResult => &raceresult::RaceResult,
             Self::Timy => &timy::Timy,
+            Self::Ultra => &ultra::Ultra,
         }
     }
 
