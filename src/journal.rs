@@ -41,6 +41,7 @@ pub mod log;
 mod queue;
 mod room;
 mod state;
+mod trial;
 mod upload;
 mod writer;
 
@@ -123,7 +124,9 @@ const SPAN_MARKS: usize = 4096;
 
 impl Journal {
     /// Opens or creates the journal and starts its threads. Reads can be kept at once; the queue may still be opening.
-    pub fn open(config: JournalConfig, board: Board) -> Result<Self, OpenError> {
+    pub fn open(mut config: JournalConfig, board: Board) -> Result<Self, OpenError> {
+        trial::announce(&board);
+        config.volume_bytes = trial::volume_bytes(config.volume_bytes);
         let dir = config.dir.clone();
         let io = |error| OpenError::Io { dir: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(io)?;

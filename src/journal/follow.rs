@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::log::{self, Line, Place, Reader};
 use super::queue::{Broken, Identities, Queue, Span};
 use super::state::{State, TAIL_MAX, Waiting};
-use super::{JournalConfig, room};
+use super::{JournalConfig, room, trial};
 use crate::chip::Seq;
 use crate::status::Board;
 
@@ -136,6 +136,7 @@ fn queue_dir(data_dir: &Path) -> PathBuf {
 
 /// The thread's body: ends when the journal closes, after a last checkpoint.
 pub fn run(shared: &Shared, identity: &str) {
+    let (checkpoint_every, prune_every) = (trial::turn(CHECKPOINT_EVERY), trial::turn(PRUNE_EVERY));
     let mut queue = bring_up(shared, identity);
     let mut checked = Instant::now();
     let mut pruned: Option<Instant> = None;
@@ -145,11 +146,13 @@ pub fn run(shared: &Shared, identity: &str) {
         while !core.closing
             && core.distrust.is_none()
             && core.tail_len() < CHECKPOINT_READS
-            && checked.elapsed() < CHECKPOINT_EVERY
-            && pruned.is_some_and(|at| at.elapsed() < PRUNE_EVERY)
+            && checked.elapsed() < checkpoint_every
+            && pruned.is_some_and(|at| at.elapsed() < prune_every)
         {
-            core =
-                shared.turn.wait_timeout(core, Duration::from_millis(500)).map_or_else(|e| e.into_inner().0, |r| r.0);
+            core = shared
+                .turn
+                .wait_timeout(core, checkpoint_every.min(Duration::from_millis(500)))
+                .map_or_else(|e| e.into_inner().0, |r| r.0);
         }
         let (closing, distrust) = (core.closing, core.distrust.take());
         drop(core);
@@ -178,7 +181,7 @@ pub fn run(shared: &Shared, identity: &str) {
             // A handle may outlive the threads: it must not keep sled's directory locked.
             return shared.set_spans(Vec::new());
         }
-        if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY)
+        if pruned.is_none_or(|at| at.elapsed() >= prune_every)
             && let (Some(live), Some(saved)) = (&mut queue, saved)
         {
             match room::prune(shared, live, saved.place.volume) {
