@@ -158,14 +158,7 @@ impl Site {
 
     /// `passbridge run`.
     pub fn start(&self) -> Running {
-        self.start_with(&[])
-    }
-
-    /// `passbridge run` with this in its environment.
-    pub fn start_with(&self, variables: &[(&str, &str)]) -> Running {
-        let mut command = self.command(&["run"]);
-        command.envs(variables.iter().copied());
-        Running::spawn(command, self.dir.path())
+        Running::spawn(self.command(&["run"]), self.dir.path())
     }
 
     pub async fn status(&self) -> Option<Snapshot> {

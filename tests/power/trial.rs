@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,10 +148,13 @@ impl<'a> Trial<'a> {
     }
 
     fn start(&self) -> Running {
-        let mut variables =
-            vec![("PASSBRIDGE_TRIAL_VOLUME_BYTES", VOLUME_BYTES), ("PASSBRIDGE_TRIAL_TURN_MS", TURN_MS)];
-        variables.extend(self.plan.no_sync.map(|what| ("PASSBRIDGE_UNSAFE_NO_SYNC", what)));
-        self.site.start_with(&variables)
+        let run = self.site.command(&["run"]);
+        // It dies with this process, also when that is killed: it would keep the file system mounted.
+        let mut command = Command::new("/usr/bin/setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(run.get_program()).args(run.get_args()).env_clear();
+        command.env("PASSBRIDGE_TRIAL_VOLUME_BYTES", VOLUME_BYTES).env("PASSBRIDGE_TRIAL_TURN_MS", TURN_MS);
+        command.envs(self.plan.no_sync.map(|what| ("PASSBRIDGE_UNSAFE_NO_SYNC", what)));
+        Running::spawn(command, self.site.config().parent().unwrap())
     }
 
     fn power_on(&mut self) {
@@ -324,8 +328,9 @@ impl<'a> Trial<'a> {
             let (seed, keep) = (self.plan.seed, self.plan.keep);
             self.outcome.faults.iter_mut().for_each(|fault| *fault = format!("seed {seed}, keep {keep} %: {fault}"));
             if self.plan.no_sync != Some("log") {
-                let from = said.len().saturating_sub(8000);
-                eprintln!("the binary said: …{}", String::from_utf8_lossy(&said.as_bytes()[from..]));
+                let from = said.len().saturating_sub(4000);
+                let faults = &self.outcome.faults;
+                eprintln!("the binary said: …{}{faults:#?}", String::from_utf8_lossy(&said.as_bytes()[from..]));
             }
         }
         if let Err(error) = block_in_place(|| self.rig.power_off()) {
