@@ -296,12 +296,12 @@ impl Journal {
     /// Some reads after `after`, in order, that may still wait; none: there is none up to the number returned.
     fn reads_after(&self, after: u64) -> (Vec<Waiting>, u64) {
         loop {
-            let (in_blocks, spans) = {
+            let (in_blocks, given_up, spans) = {
                 let core = self.shared.lock();
                 if !core.serving {
                     return (Vec::new(), after); // the spans may be gone already: nothing can be said of what is in them
                 }
-                (core.in_blocks, self.shared.spans())
+                (core.in_blocks, core.given_up, self.shared.spans())
             };
             if after < in_blocks {
                 for span in spans {
@@ -322,8 +322,8 @@ impl Journal {
                 }
             }
             let core = self.shared.lock();
-            if !core.serving || core.in_blocks != in_blocks {
-                continue; // a checkpoint came to its end meanwhile: what was in memory is in blocks now
+            if !core.serving || core.in_blocks != in_blocks || core.given_up != given_up {
+                continue; // a checkpoint came to its end meanwhile (what was in memory is in blocks now), or it is another queue
             }
             let from = after.max(in_blocks);
             let flushing = core.flushing.iter().filter(|waiting| waiting.read.seq.0 > from);
@@ -453,6 +453,7 @@ fn write_identity(dir: &Path, identity: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -556,7 +557,7 @@ mod tests {
         }
         let saved = journal.shared.lock().state.place.volume;
         let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
-        room::prune(&journal.shared, &mut queue, saved).unwrap();
+        room::prune(&journal.shared, &mut queue, saved, &BTreeMap::new()).unwrap();
         assert_eq!(firsts().collect::<Vec<_>>(), [3, 4]);
         journal.close().await;
     }

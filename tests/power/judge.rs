@@ -27,6 +27,8 @@ pub struct Shown {
     pub durable: u64,
     /// Codes of the problems shown.
     pub problems: BTreeSet<String>,
+    /// How many passings waited when the box was last heard of in this life; `None`: it does not serve yet.
+    pub last: Option<u64>,
 }
 
 /// Problems that a power cut is no reason for.
@@ -35,6 +37,7 @@ const FALSE_ALARMS: [&str; 4] = ["journal_lost", "log_damaged", "log_lost", "rea
 impl Shown {
     pub fn status(&mut self, status: &Snapshot) {
         self.durable = self.durable.max(status.journal.durable);
+        self.last = status.journal.serving.then_some(status.journal.pending);
         self.problems.extend(status.problems.iter().map(|problem| problem.code.clone()));
     }
 }

@@ -15,6 +15,7 @@
 mod child;
 mod disk;
 mod judge;
+mod measure;
 mod platter;
 mod rig;
 mod trial;
@@ -37,6 +38,9 @@ const CONTROL_CUTS: u64 = 12;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 async fn trials(cuts: u64, seed: u64, no_sync: Option<&'static str>) -> Outcome {
+    if !cfg!(debug_assertions) {
+        panic!("a release build has no switches for tests: run this without --release");
+    }
     let _alone = ONE_AT_A_TIME.lock().await;
     let mut rig = Rig::new();
     let mut all = Outcome::default();
@@ -70,4 +74,11 @@ async fn a_journal_that_skips_fdatasync_does_not_pass_so_the_cuts_prove_somethin
 async fn a_queue_that_is_never_synced_costs_nothing_because_the_log_is_the_truth() {
     let all = trials(CONTROL_CUTS, setting("PASSBRIDGE_SEED", 1), Some("queue")).await;
     assert!(all.faults.is_empty(), "{:#?}", all.faults);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, not a test: needs root, FUSE and loop devices; five minutes"]
+async fn what_a_read_costs_the_card() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    measure::table(&mut Rig::new()).await;
 }

@@ -1,6 +1,7 @@
 //! A box with decoders and a cloud, through several power cuts on one disk, to the end. All chance comes from the seed,
 //! but for what the scheduler does.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -27,6 +28,9 @@ const TURN_MS: &str = "60";
 /// Nothing that is uploaded is kept longer than it must.
 const PRUNE: &str = "[keep]\ndays = 0\n";
 
+/// More than this waits only while a backlog is drained.
+const DRAINING: u64 = 100;
+
 /// What is done.
 pub struct Plan {
     pub seed: u64,
@@ -43,12 +47,17 @@ pub struct Outcome {
     trials: u64,
     failed: u64,
     cuts: u64,
+    /// Cuts before the box served, while the cloud could not be reached, and while it was drained.
+    starting: u64,
+    offline: u64,
+    draining: u64,
     remains: Remains,
     reads: usize,
     rotated: usize,
     pruned: usize,
     damaged: u64,
-    rebuilt: usize,
+    /// Why the queue was found untrue and rebuilt, and how often.
+    untrue: BTreeMap<String, u32>,
     pub faults: Vec<String>,
 }
 
@@ -57,25 +66,31 @@ impl Outcome {
         self.trials += other.trials;
         self.failed += other.failed;
         self.cuts += other.cuts;
+        self.starting += other.starting;
+        self.offline += other.offline;
+        self.draining += other.draining;
         self.remains.unflushed += other.remains.unflushed;
         self.remains.kept += other.remains.kept;
         self.reads += other.reads;
         self.rotated += other.rotated;
         self.pruned += other.pruned;
         self.damaged += other.damaged;
-        self.rebuilt += other.rebuilt;
+        for (reason, count) in other.untrue {
+            *self.untrue.entry(reason).or_default() += count;
+        }
         self.faults.extend(other.faults);
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { trials, failed, cuts, remains, reads, rotated, pruned, damaged, rebuilt, .. } = self;
+        let Self { starting, offline, draining, .. } = self;
+        let Self { trials, failed, cuts, remains, reads, rotated, pruned, damaged, untrue, .. } = self;
         let Remains { unflushed, kept } = remains;
         write!(
             f,
-            "{trials} trials, {cuts} cuts, {unflushed} unflushed pages of which {kept} survived, {reads} reads, \
-             {rotated} volumes begun, {pruned} pruned, {damaged} queues removed or damaged, {rebuilt} found untrue, {failed} trials failed"
+            "{trials} trials, {cuts} cuts ({starting} while starting, {offline} offline, {draining} draining), {unflushed} unflushed pages of which {kept} survived, {reads} reads, \
+             {rotated} volumes begun, {pruned} pruned, {damaged} queues removed or damaged, found untrue: {untrue:?}, {failed} trials failed"
         )
     }
 }
@@ -89,6 +104,7 @@ struct Trial<'a> {
     site: Site,
     shown: Shown,
     sessions: u32,
+    online: bool,
     outcome: Outcome,
 }
 
@@ -124,9 +140,7 @@ impl<'a> Trial<'a> {
             trouble(&cloud, plan.seed);
         }
         let mut kinds = vec![Kind::Mylaps, Kind::RaceResult];
-        if rng.bool() {
-            kinds.push(Kind::Ipico);
-        }
+        kinds.extend(rng.choice([Some(Kind::Ipico), Some(Kind::One4All), None]).flatten());
         let (mut sims, mut mats) = (Vec::new(), Vec::new());
         for kind in kinds {
             let (sim, mat) = decoder(kind, plan.seed).await;
@@ -137,7 +151,8 @@ impl<'a> Trial<'a> {
         let data = rig.mountpoint().join("data");
         let site = Site::at(tempfile::tempdir().unwrap(), data, Some(cloud.url()), &mats, &[UPLOAD, keep].concat());
         let outcome = Outcome { trials: 1, ..Outcome::default() };
-        let mut trial = Self { rig, plan, rng, cloud, sims, site, shown: Shown::default(), sessions: 0, outcome };
+        let mut trial =
+            Self { rig, plan, rng, cloud, sims, site, shown: Shown::default(), sessions: 0, online: true, outcome };
         trial.open_session();
         trial
     }
@@ -184,6 +199,11 @@ impl<'a> Trial<'a> {
         let remains = self.rig.cut(self.plan.keep, &mut self.rng);
         drop(running);
         self.outcome.cuts += 1;
+        match self.shown.last {
+            None => self.outcome.starting += 1,
+            Some(_) if !self.online => self.outcome.offline += 1,
+            Some(pending) => self.outcome.draining += u64::from(pending > DRAINING),
+        }
         self.outcome.remains.unflushed += remains.unflushed;
         self.outcome.remains.kept += remains.kept;
         block_in_place(|| self.rig.power_off()).unwrap();
@@ -191,8 +211,9 @@ impl<'a> Trial<'a> {
 
     /// The internet comes and goes, sessions are closed and others opened, before the box starts.
     async fn weather(&mut self) {
-        let online = self.rng.u32(0..3) > 0;
-        self.cloud.set_online(online).await;
+        self.online = self.rng.u32(0..3) > 0;
+        self.cloud.set_online(self.online).await;
+        self.shown.last = None;
         match self.rng.u32(0..6) {
             0 => self.open_session(), // the one before is closed
             1 => self.cloud.sessions(DEVICE).iter().for_each(|session| self.cloud.close_session(&session.token)),
@@ -318,17 +339,19 @@ impl<'a> Trial<'a> {
 
     fn end(mut self) -> Outcome {
         let said = self.site.said();
-        let count = |text| said.matches(text).count();
-        self.outcome.pruned = count("removed a log volume");
+        self.outcome.pruned = said.matches("removed a log volume").count();
         self.outcome.rotated += self.outcome.pruned; // those that are left were counted
-        self.outcome.rebuilt = count("it is rebuilt from what the log holds");
+        let reasons = said.split("could not be trusted (").skip(1).filter_map(|text| text.split("); it is").next());
+        for reason in reasons {
+            *self.outcome.untrue.entry(reason.replace(|digit: char| digit.is_ascii_digit(), "")).or_default() += 1;
+        }
         self.outcome.reads = self.sims.iter().map(|(_, sim)| sim.reads().len()).sum();
         if !self.outcome.faults.is_empty() {
             self.outcome.failed = 1;
             let (seed, keep) = (self.plan.seed, self.plan.keep);
             self.outcome.faults.iter_mut().for_each(|fault| *fault = format!("seed {seed}, keep {keep} %: {fault}"));
             if self.plan.no_sync != Some("log") {
-                let from = said.len().saturating_sub(4000);
+                let from = said.len().saturating_sub(20_000);
                 let faults = &self.outcome.faults;
                 eprintln!("the binary said: …{}{faults:#?}", String::from_utf8_lossy(&said.as_bytes()[from..]));
             }
