@@ -43,7 +43,7 @@ impl Shown {
 }
 
 /// The passing of a read by its chip and stamp.
-fn passing_of(chip: &str, stamp: &str) -> Passing {
+pub fn passing_of(chip: &str, stamp: &str) -> Passing {
     let stamp: Stamp = stamp.parse().unwrap();
     passing(&SimRead { chip: chip.into(), stamp, number: 0 })
 }

@@ -17,8 +17,8 @@ use passbridge::status::LinkState;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{sleep, timeout};
 
-use crate::child::{PATIENCE, Running, Site, UPLOAD, decoder, holds, passing, race, shown, trouble};
-use crate::judge::{Shown, after_a_cut, at_the_end};
+use crate::child::{PATIENCE, Passing, Running, Site, UPLOAD, decoder, holds, passing, race, shown, trouble};
+use crate::judge::{Shown, after_a_cut, at_the_end, passing_of};
 use crate::platter::Remains;
 use crate::rig::Rig;
 
@@ -312,16 +312,15 @@ impl<'a> Trial<'a> {
             return Err("every decoder is connected");
         }
         for (kind, sim) in &self.sims {
-            sim.push(1); // one more, so that it is known when all before it has come through the link
-            let last = passing(sim.reads().last().unwrap()).0;
-            let name = format!("{}-mat", kind.name());
-            let kept = async || {
-                let reads = shown(&self.site).await;
-                let newest = reads.iter().filter(|read| read.decoder == name).max_by_key(|read| read.seq);
-                newest.is_some_and(|read| read.chip == last)
+            let kept = async |last: &Passing| {
+                shown(&self.site).await.iter().any(|read| passing_of(&read.chip, &read.decoder_time) == *last)
             };
-            if !holds(PATIENCE, kept).await {
-                return Err("the last read of each decoder is kept");
+            if *kind == Kind::Ipico {
+                sim.push(1); // one more, so that it is known when all before it has come through the link
+                let last = passing(sim.reads().last().unwrap());
+                if !holds(PATIENCE, async || kept(&last).await).await {
+                    return Err("the last read of the stream is kept");
+                }
             }
             let acked = async || *sim.acked_count().borrow() >= *sim.emitted().borrow();
             if *kind == Kind::Mylaps && !holds(PATIENCE, acked).await {
