@@ -41,6 +41,7 @@ pub mod log;
 mod queue;
 mod room;
 mod state;
+mod trial;
 mod upload;
 mod writer;
 
@@ -123,13 +124,16 @@ const SPAN_MARKS: usize = 4096;
 
 impl Journal {
     /// Opens or creates the journal and starts its threads. Reads can be kept at once; the queue may still be opening.
-    pub fn open(config: JournalConfig, board: Board) -> Result<Self, OpenError> {
+    pub fn open(mut config: JournalConfig, board: Board) -> Result<Self, OpenError> {
+        trial::announce(&board);
+        config.volume_bytes = trial::volume_bytes(config.volume_bytes);
         let dir = config.dir.clone();
         let io = |error| OpenError::Io { dir: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(io)?;
         let lock = lock_dir(&dir)?;
         let (identity, lost) = identity(&dir).map_err(io)?;
         let (log, repair) = log::Log::open(&follow::log_dir(&dir), &identity).map_err(io)?;
+        write_identity(&dir, &identity).map_err(io)?;
         if lost {
             let message = "the journal of this box is gone and a new one was begun: was the disk replaced or emptied? \
                            Numbers go on above what the cloud holds";
@@ -292,12 +296,12 @@ impl Journal {
     /// Some reads after `after`, in order, that may still wait; none: there is none up to the number returned.
     fn reads_after(&self, after: u64) -> (Vec<Waiting>, u64) {
         loop {
-            let (in_blocks, spans) = {
+            let (in_blocks, given_up, spans) = {
                 let core = self.shared.lock();
                 if !core.serving {
                     return (Vec::new(), after); // the spans may be gone already: nothing can be said of what is in them
                 }
-                (core.in_blocks, self.shared.spans())
+                (core.in_blocks, core.given_up, self.shared.spans())
             };
             if after < in_blocks {
                 for span in spans {
@@ -318,8 +322,8 @@ impl Journal {
                 }
             }
             let core = self.shared.lock();
-            if !core.serving || core.in_blocks != in_blocks {
-                continue; // a checkpoint came to its end meanwhile: what was in memory is in blocks now
+            if !core.serving || core.in_blocks != in_blocks || core.given_up != given_up {
+                continue; // a checkpoint came to its end meanwhile (what was in memory is in blocks now), or it is another queue
             }
             let from = after.max(in_blocks);
             let flushing = core.flushing.iter().filter(|waiting| waiting.read.seq.0 > from);
@@ -415,29 +419,41 @@ fn lock_dir(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// The journal's identity, and whether there was one whose log is gone.
+fn identity_path(dir: &Path) -> PathBuf {
+    dir.join("identity")
+}
+
+/// The journal's identity, a new one if there is none, and whether there was another one, whose log is gone.
 fn identity(dir: &Path) -> io::Result<(String, bool)> {
-    let path = dir.join("identity");
     let log_dir = follow::log_dir(dir);
     let has_log = log_dir.is_dir() && !log::volumes(&log_dir)?.is_empty();
-    let known = std::fs::read_to_string(&path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    if let (Some(identity), true) = (&known, has_log) {
-        return Ok((identity.clone(), false));
-    }
+    let text = std::fs::read_to_string(identity_path(dir)).ok();
+    let known = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let identity = match log::identity_of(&log_dir)? {
         Some(identity) => identity,
-        None => format!("{:016x}", fastrand::u64(..)),
+        None => known.clone().filter(|_| has_log).unwrap_or_else(|| format!("{:016x}", fastrand::u64(..))),
     };
+    let lost = known.is_some_and(|known| known != identity);
+    Ok((identity, lost))
+}
+
+/// Writes the identity down beside the log. Only once the log is there: with the name and no log, a power cut in the first
+/// start would look like a journal that is gone. Makes the log's directory durable in passing.
+fn write_identity(dir: &Path, identity: &str) -> io::Result<()> {
+    let path = identity_path(dir);
+    if std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == identity) {
+        return Ok(());
+    }
     let fresh = dir.join("identity.new");
     std::fs::write(&fresh, format!("{identity}\n"))?;
     File::open(&fresh)?.sync_all()?;
     std::fs::rename(&fresh, &path)?;
-    log::sync_dir(dir)?;
-    Ok((identity, known.is_some()))
+    log::sync_dir(dir)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -452,6 +468,32 @@ mod tests {
         let read = ChipRead::new("C1", "2026-03-06T20:27:47.350".parse().unwrap());
         let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
         journal.keep(decoder, Timestamp::UNIX_EPOCH, frames).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_power_cut_in_the_first_start_is_no_lost_journal_and_a_lost_one_is_told_until_it_is_written_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = async || {
+            let board = Board::new("test");
+            Journal::open(config(dir.path()), board.clone()).unwrap().close().await;
+            let told = board.snapshot().problems.iter().any(|problem| problem.code == "journal_lost");
+            (board.snapshot().journal.identity, told)
+        };
+        // Cut while the first volume was made: it has no name yet.
+        std::fs::create_dir(dir.path().join("log")).unwrap();
+        std::fs::write(dir.path().join("log/next.new"), "#pass").unwrap();
+        let (first, told) = start().await;
+        assert!(!told);
+        // Cut when the log was there and its identity not yet beside it.
+        std::fs::remove_file(dir.path().join("identity")).unwrap();
+        assert_eq!(start().await, (first.clone(), false));
+        // The log is taken away; and cut when a new one was there.
+        std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+        let (second, told) = start().await;
+        assert!(told && second != first);
+        std::fs::write(dir.path().join("identity"), &first).unwrap();
+        assert_eq!(start().await, (second.clone(), true));
+        assert_eq!(start().await, (second, false));
     }
 
     #[tokio::test]
@@ -515,7 +557,7 @@ mod tests {
         }
         let saved = journal.shared.lock().state.place.volume;
         let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
-        room::prune(&journal.shared, &mut queue, saved).unwrap();
+        room::prune(&journal.shared, &mut queue, saved, &BTreeMap::new()).unwrap();
         assert_eq!(firsts().collect::<Vec<_>>(), [3, 4]);
         journal.close().await;
     }

@@ -5,6 +5,7 @@
 //! state itself, and the follower checkpoints: it takes the tail and a copy of the state under the lock, and writes them
 //! to sled without it, so that a slow card never holds up an append.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use super::log::{self, Line, Place, Reader};
 use super::queue::{Broken, Identities, Queue, Span};
 use super::state::{State, TAIL_MAX, Waiting};
-use super::{JournalConfig, room};
+use super::{JournalConfig, room, trial};
 use crate::chip::Seq;
 use crate::status::Board;
 
@@ -64,7 +65,9 @@ pub struct Core {
     /// Reads up to here are in the queue's blocks (or covered).
     pub in_blocks: u64,
     /// Per device: no waiting read up to here.
-    pub nothing_before: std::collections::BTreeMap<Box<str>, u64>,
+    pub nothing_before: BTreeMap<Box<str>, u64>,
+    /// Counts how often the queue was given up: who began to look into one before sees that it is another.
+    pub given_up: u64,
     /// A block could not be read: the queue has to be rebuilt.
     pub distrust: Option<String>,
     /// The log began a new volume: so should the queue.
@@ -136,6 +139,7 @@ fn queue_dir(data_dir: &Path) -> PathBuf {
 
 /// The thread's body: ends when the journal closes, after a last checkpoint.
 pub fn run(shared: &Shared, identity: &str) {
+    let (checkpoint_every, prune_every) = (trial::turn(CHECKPOINT_EVERY), trial::turn(PRUNE_EVERY));
     let mut queue = bring_up(shared, identity);
     let mut checked = Instant::now();
     let mut pruned: Option<Instant> = None;
@@ -145,27 +149,29 @@ pub fn run(shared: &Shared, identity: &str) {
         while !core.closing
             && core.distrust.is_none()
             && core.tail_len() < CHECKPOINT_READS
-            && checked.elapsed() < CHECKPOINT_EVERY
-            && pruned.is_some_and(|at| at.elapsed() < PRUNE_EVERY)
+            && checked.elapsed() < checkpoint_every
+            && pruned.is_some_and(|at| at.elapsed() < prune_every)
         {
-            core =
-                shared.turn.wait_timeout(core, Duration::from_millis(500)).map_or_else(|e| e.into_inner().0, |r| r.0);
+            core = shared
+                .turn
+                .wait_timeout(core, checkpoint_every.min(Duration::from_millis(500)))
+                .map_or_else(|e| e.into_inner().0, |r| r.0);
         }
         let (closing, distrust) = (core.closing, core.distrust.take());
         drop(core);
         if let Some(reason) = distrust {
+            stop_serving(shared); // first: a look into a queue that is gone finds nothing, and would go past what waits
             drop(queue.take());
             set_aside(shared, &reason);
             (queue, saved) = (bring_up(shared, identity), None);
             continue;
         }
         if let Some(live) = &mut queue {
-            match checkpoint(shared, live, saved) {
+            match checkpoint(shared, live, saved.take()) {
                 Ok(done) => (checked, saved) = (Instant::now(), done),
                 Err(broken) => {
-                    saved = None;
+                    stop_serving(shared); // before it is gone, as above
                     drop(queue.take());
-                    stop_serving(shared);
                     recover(shared, &broken);
                     if !closing {
                         queue = bring_up(shared, identity);
@@ -178,10 +184,10 @@ pub fn run(shared: &Shared, identity: &str) {
             // A handle may outlive the threads: it must not keep sled's directory locked.
             return shared.set_spans(Vec::new());
         }
-        if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY)
-            && let (Some(live), Some(saved)) = (&mut queue, saved)
+        if pruned.is_none_or(|at| at.elapsed() >= prune_every)
+            && let (Some(live), Some(saved)) = (&mut queue, &saved)
         {
-            match room::prune(shared, live, saved.place.volume) {
+            match room::prune(shared, live, saved.place.volume, &saved.cursors) {
                 Ok(()) => shared.board.clear("prune_failed", ""),
                 Err(error) => {
                     shared.board.raise("prune_failed", "", format!("old volumes could not be removed: {error}"));
@@ -247,6 +253,7 @@ fn recover(shared: &Shared, broken: &Broken) {
 fn stop_serving(shared: &Shared) {
     let mut core = shared.lock();
     core.serving = false;
+    core.given_up += 1;
     drop(core);
     shared.turn.notify_all(); // a writer that waits for room in the tail: nothing is followed now, it can go on
     shared.set_spans(Vec::new());
@@ -335,6 +342,11 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
                 }
             }
         }
+        if !damage.is_empty() {
+            // A batch whose line is gone was not counted; what waits is what is found.
+            let in_tail = state.tail.iter().filter(|waiting| state.is_waiting(&waiting.read)).count();
+            state.waiting = queue.waiting(&state)? + in_tail as u64;
+        }
         let mut core = shared.lock();
         if core.closing {
             return Ok(false);
@@ -386,8 +398,12 @@ impl Damage {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.gone.is_empty()
+    }
+
     fn report(&self, shared: &Shared) {
-        if self.lines.is_empty() && self.gone.is_empty() {
+        if self.is_empty() {
             return;
         }
         let gone: Vec<String> = self.gone.iter().map(|(from, to)| format!("{from}–{to}")).collect();
@@ -397,9 +413,10 @@ impl Damage {
 }
 
 /// How far a checkpoint goes.
-#[derive(Clone, Copy)]
 struct Saved {
     followed: u64,
+    /// How far the reads of each decoder are covered.
+    cursors: BTreeMap<Box<str>, u64>,
     /// Where the next start reads on in the log.
     place: Place,
 }
@@ -408,7 +425,7 @@ struct Saved {
 /// stands in a shed for the winter must not wear out its card.
 fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Result<Option<Saved>, Broken> {
     let mut core = shared.lock();
-    if !core.serving || saved.is_some_and(|saved| saved.followed == core.state.followed) {
+    if !core.serving || saved.as_ref().is_some_and(|saved| saved.followed == core.state.followed) {
         return Ok(saved);
     }
     if std::mem::take(&mut core.new_volume) {
@@ -420,7 +437,8 @@ fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Resul
     core.state.trim_tail();
     let reads = Arc::new(core.state.tail.drain(..).collect::<Vec<_>>());
     core.flushing = Arc::clone(&reads);
-    let saved = Saved { followed: core.state.followed, place: core.state.place };
+    let cursors = core.state.decoders.iter().map(|(name, fold)| (name.clone(), fold.cursor)).collect();
+    let saved = Saved { followed: core.state.followed, cursors, place: core.state.place };
     let json = state_json(&core.state);
     let identities = fresh_identities(&core.state, queue);
     drop(core);

@@ -1,5 +1,6 @@
 //! Room on the disk: the reserve that is given up first, what may go, and how much there is.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -63,14 +64,10 @@ pub fn tree_bytes(dir: &Path) -> u64 {
 
 /// Removes what may go: spans of the queue that are covered, then log volumes, oldest first, that nothing needs any
 /// more and that are past their retention or over the limit. What is not uploaded never goes, nor does the volume in which
-/// the last checkpoint ends, `saved`: the next start reads on there.
-pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broken> {
-    let (cursors, needed) = {
-        let core = shared.lock();
-        let cursors: std::collections::BTreeMap<Box<str>, u64> =
-            core.state.decoders.iter().map(|(name, fold)| (name.clone(), fold.cursor)).collect();
-        (cursors, core.state.needed_from())
-    };
+/// the last checkpoint ends, `saved`: the next start reads on there. `cursors` are that checkpoint's, too: what waits
+/// according to it must be found by the next start.
+pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<Box<str>, u64>) -> Result<(), Broken> {
+    let needed = shared.lock().state.needed_from();
     queue.drop_covered(|decoder| cursors.get(decoder).copied().unwrap_or(0))?;
     shared.set_spans(queue.spans());
     let data_dir = &shared.config.dir;
