@@ -38,17 +38,19 @@ use crate::status::Board;
 pub mod entry;
 mod follow;
 pub mod log;
+mod mark;
 mod queue;
 mod room;
 mod state;
 mod upload;
+mod verify;
 mod writer;
 
 use entry::Body;
 pub use follow::log_dir;
 use follow::{Core, Shared};
 use state::{Verdict, Waiting};
-pub use upload::{Batch, DeviceState, InFlight, Item, Pending, PendingRead, UploadEvent};
+pub use upload::{Batch, DeviceState, Found, InFlight, Item, Pending, PendingRead, UploadEvent};
 use writer::{Draft, Request};
 
 /// A value that would survive a power cut. Only the journal can make one.
@@ -116,6 +118,8 @@ pub struct Journal {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
+    /// Reads the log through once; ends by itself.
+    check: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
 
 /// Most passings and marks that one look at the pending reads covers: bounds a batch line.
@@ -128,20 +132,31 @@ impl Journal {
         let io = |error| OpenError::Io { dir: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(io)?;
         let lock = lock_dir(&dir)?;
-        let (identity, lost) = identity(&dir).map_err(io)?;
-        let (log, repair) = log::Log::open(&follow::log_dir(&dir), &identity).map_err(io)?;
-        if lost {
-            let message = "the journal of this box is gone and a new one was begun: was the disk replaced or emptied? \
-                           Numbers go on above what the cloud holds";
-            board.raise("journal_lost", "", message);
-        }
+        let mark = mark::read(&dir);
+        let log_dir = follow::log_dir(&dir);
+        make_dir(&log_dir).map_err(io)?;
+        let (identity, lost) = identity(&dir, mark.as_ref()).map_err(io)?;
+        let mark = mark.filter(|mark| mark.identity == identity);
+        let (log, repair) = log::Log::open(&log_dir, &identity, mark.as_ref()).map_err(io)?;
+        tell_losses(&board, &log_dir, &log, &repair, lost);
         let durable = log.next - 1;
         board.journal(|journal| {
             (journal.head, journal.durable, journal.identity) = (durable, durable, identity.clone());
             journal.free_bytes = room::free_bytes(&dir).unwrap_or(0);
         });
+        let first = log::volumes(&log_dir).map_err(io)?.first().map_or(1, |volume| volume.first);
+        let (oldest, queue) = mark.map_or((first, 0), |mark| (mark.oldest, mark.queue));
+        let core = Core {
+            durable,
+            place: log.place(),
+            mark: mark::Mark { identity: identity.clone(), last: durable, queue, oldest, closed: false },
+            lost: !repair.lost.is_empty() || lost,
+            ..Core::default()
+        };
+        mark::write(&dir, &core.mark).map_err(io)?;
+        log::sync_dir(&dir).map_err(io)?;
         let shared = Arc::new(Shared {
-            core: Mutex::new(Core { durable, place: log.place(), ..Core::default() }),
+            core: Mutex::new(core),
             config,
             board,
             turn: Condvar::new(),
@@ -156,27 +171,47 @@ impl Journal {
             spawn("journal-writer", move || writer::run(&of_writer, log, waiting)).map_err(io)?,
             spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
         ];
-        let journal = Self { shared, requests, threads: Arc::new(Mutex::new(threads)) };
+        let (of_check, sender) = (Arc::clone(&shared), requests.downgrade());
+        let check = spawn("journal-check", move || verify::run(&of_check, oldest, durable, &sender)).map_err(io)?;
+        let (threads, check) = (Arc::new(Mutex::new(threads)), Arc::new(Mutex::new(Some(check))));
+        let journal = Self { shared, requests, threads, check };
         journal.shared.board.not_ready("starting", None);
-        journal.tell_repair(&repair);
+        journal.note_repair(repair);
         Ok(journal)
     }
 
-    fn tell_repair(&self, repair: &log::Repair) {
-        if *repair == log::Repair::default() {
-            return;
+    /// Writes down what was found, for people and for the next start.
+    fn note_repair(&self, repair: log::Repair) {
+        let mut drafts: Vec<Draft> = Vec::new();
+        let mut note = |code: &str, text: String, raw: Vec<u8>| {
+            tracing::warn!("{text}");
+            drafts.push((code.into(), self.shared.board.now(), Body::Note(text.into()), raw.into()));
+        };
+        let log::Repair { cut_bytes, cut, torn, lost, skipped, .. } = repair;
+        if cut_bytes > 0 {
+            let text = format!(
+                "the log ended in {cut_bytes} bytes that are no whole line: cut off. A power cut leaves that of a group that was \
+                 being written and had not been acknowledged"
+            );
+            note("repair", text, cut);
         }
-        let torn: Vec<String> = repair.torn.iter().map(|(from, to)| format!("{from}–{to}")).collect();
-        let text = format!(
-            "the power went while the log was written: {} bytes of a half-written group were cut off{}{}; none of it had been acknowledged",
-            repair.cut_bytes,
-            if torn.is_empty() { "" } else { ", gone from it: " },
-            torn.join(", "),
-        );
-        tracing::warn!("{text}");
-        let draft = ("repair".into(), self.shared.board.now(), Body::Note(text.into()), Box::default());
-        let (reply, _) = oneshot::channel();
-        let _ = self.requests.try_send(Request { drafts: vec![draft], reply }); // the queue is empty at start
+        if !lost.is_empty() {
+            let text = format!("entries {} were kept once and are gone from the log", verify::in_words(&lost));
+            note(verify::LOST, verify::note(&lost, &text), Vec::new());
+        }
+        let unused: Vec<(u64, u64)> = torn.into_iter().chain(skipped).collect();
+        if !unused.is_empty() {
+            let text = format!(
+                "entries {} are not there: torn out of a group that a power cut ended and not known to have been \
+                 acknowledged, or left out so that no number is given twice",
+                verify::in_words(&unused)
+            );
+            note(verify::SKIPPED, verify::note(&unused, &text), Vec::new());
+        }
+        if !drafts.is_empty() {
+            let (reply, _) = oneshot::channel();
+            let _ = self.requests.try_send(Request { drafts, reply }); // the queue is empty at start
+        }
     }
 
     async fn append(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
@@ -384,10 +419,15 @@ impl Journal {
         // The writer sleeps in its queue: an empty request wakes it, and it sees that the journal closes.
         let (reply, _) = oneshot::channel();
         let _ = self.requests.send(Request { drafts: Vec::new(), reply }).await;
+        let check = self.check.lock().unwrap_or_else(PoisonError::into_inner).take();
         let shared = Arc::clone(&self.shared);
         let joined = tokio::task::spawn_blocking(move || {
-            for thread in threads {
+            let running = !threads.is_empty();
+            for thread in threads.into_iter().chain(check) {
                 let _ = thread.join(); // a panic was reported where it happened
+            }
+            if running {
+                shared.mark_closed();
             }
             let _ = shared.dir_lock.unlock(); // the end of the process does it too
         });
@@ -415,25 +455,63 @@ fn lock_dir(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Makes a directory; what stands in its place and is none (a file, a link that leads nowhere) is moved aside.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    if std::fs::create_dir_all(dir).is_ok() && dir.is_dir() {
+        return Ok(());
+    }
+    if std::fs::symlink_metadata(dir).is_ok() {
+        std::fs::rename(dir, dir.with_extension("broken"))?;
+    }
+    std::fs::create_dir_all(dir)
+}
+
 /// The journal's identity, and whether there was one whose log is gone.
-fn identity(dir: &Path) -> io::Result<(String, bool)> {
+fn identity(dir: &Path, mark: Option<&mark::Mark>) -> io::Result<(String, bool)> {
     let path = dir.join("identity");
     let log_dir = follow::log_dir(dir);
-    let has_log = log_dir.is_dir() && !log::volumes(&log_dir)?.is_empty();
+    let has_log = !log::volumes(&log_dir)?.is_empty();
     let known = std::fs::read_to_string(&path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let was_there = known.is_some() || mark.is_some();
     if let (Some(identity), true) = (&known, has_log) {
         return Ok((identity.clone(), false));
     }
-    let identity = match log::identity_of(&log_dir)? {
-        Some(identity) => identity,
-        None => format!("{:016x}", fastrand::u64(..)),
-    };
-    let fresh = dir.join("identity.new");
-    std::fs::write(&fresh, format!("{identity}\n"))?;
-    File::open(&fresh)?.sync_all()?;
-    std::fs::rename(&fresh, &path)?;
+    // Without a log and without a mark nothing says which numbers were given: that is another journal.
+    let identity = log::identity_of(&log_dir).ok().flatten().or_else(|| mark.map(|mark| mark.identity.clone()));
+    let identity = identity.unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));
+    if path.is_dir() {
+        std::fs::rename(&path, dir.join("identity.broken"))?;
+    }
+    log::write_new(&path, format!("{identity}\n").as_bytes())?;
     log::sync_dir(dir)?;
-    Ok((identity, known.is_some()))
+    Ok((identity, was_there && !has_log))
+}
+
+/// Says what opening the log found missing. `all`: there was no log where there should be one.
+fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::Repair, all: bool) {
+    let after = "take what is missing from the decoder's memory or the backup system";
+    let next = log.next;
+    if all {
+        let message = format!(
+            "the log of this box is gone and a new one was begun: was the disk replaced or emptied? Numbers go on at {next}. \
+             What the upload queue still holds is sent; what the cloud holds is not sent again; {after}"
+        );
+        board.raise("journal_lost", "", message);
+    }
+    if !repair.lost.is_empty() {
+        let most = if repair.skipped.is_some() { ", and what was kept in the last seconds before it stopped" } else { "" };
+        let message = format!(
+            "entries {}{most} were kept once and are gone from the log in {}: was a file removed, or is the disk failing? \
+             Numbers go on at {next}. What the upload queue still holds is sent; {after}",
+            verify::in_words(&repair.lost),
+            log_dir.display()
+        );
+        board.raise("log_lost", "", message);
+    }
+    if !repair.unreadable.is_empty() {
+        let message = format!("moved aside, because it cannot be read: {}", repair.unreadable.join("; "));
+        board.raise("log_unreadable", "", message);
+    }
 }
 
 #[cfg(test)]
@@ -530,7 +608,8 @@ mod tests {
         let item = Item { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() };
         let (device, session, decoders) = ("D".into(), "S".into(), vec!["a".into()]);
         let (dead, repeats, through) = (Vec::new(), Vec::new(), Seq(1));
-        let batch = Batch { device, session, items: vec![item], dead, repeats, through, decoders };
+        let found = Vec::new();
+        let batch = Batch { device, session, items: vec![item], dead, repeats, found, through, decoders };
         journal.record(UploadEvent::Batch(batch)).await.unwrap();
         assert!(journal.decoders_waiting().is_empty(), "the decoder has nothing that tells");
         assert_eq!(journal.devices_waiting(), [("D".into(), 1)]);

@@ -68,6 +68,7 @@ fn batch(pending: &Pending, first: u64) -> Batch {
         items,
         dead: pending.dead.clone(),
         repeats: pending.repeats.clone(),
+        found: Vec::new(),
         through: pending.through,
         decoders: decoders(),
     }
@@ -103,7 +104,45 @@ fn copy_tree(from: &Path, to: &Path) {
 }
 
 fn newest_log(dir: &Path) -> PathBuf {
-    std::fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
+    logs(dir).pop().unwrap()
+}
+
+/// The log's volumes, oldest first.
+fn logs(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// The number a volume begins with.
+fn number_of(volume: &Path) -> u64 {
+    volume.file_stem().unwrap().to_str().unwrap().parse().unwrap()
+}
+
+/// A journal of small volumes, and its board.
+async fn open_small(dir: &Path) -> (Journal, Board) {
+    let board = Board::new("test");
+    let journal = Journal::open(JournalConfig { volume_bytes: 2000, ..config(dir) }, board.clone()).unwrap();
+    journal.serving().await;
+    (journal, board)
+}
+
+/// The message of a problem, as soon as it is shown.
+async fn problem(board: &Board, code: &str) -> String {
+    let shown = async {
+        loop {
+            let problems = board.snapshot().problems;
+            if let Some(problem) = problems.into_iter().find(|problem| problem.code == code) {
+                return problem.message;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    match tokio::time::timeout(Duration::from_secs(20), shown).await {
+        Ok(message) => message,
+        Err(_) => panic!("{code} is not told: {:#?}", board.snapshot().problems),
+    }
 }
 
 #[tokio::test]
@@ -313,10 +352,9 @@ async fn a_damaged_line_costs_that_line_and_is_reported_by_its_number() {
     let journal = Journal::open(config(dir.path()), board.clone()).unwrap();
     journal.serving().await;
     assert_eq!(waiting(&journal), chips((1..=10).filter(|n| *n != 4)));
-    let problems = board.snapshot().problems;
-    let damaged = problems.iter().find(|problem| problem.code == "log_damaged").expect("it is reported");
-    assert!(damaged.message.contains("line 5") && damaged.message.contains("4–4"), "{}", damaged.message);
-    assert_eq!(keep(&journal, "mat", [11]).await, Seq(11));
+    let message = problem(&board, "log_damaged").await;
+    assert!(message.contains("line 5") && message.contains("4–4"), "{message}");
+    assert_eq!(keep(&journal, "mat", [11]).await, Seq(12), "after the note that tells of it");
 }
 
 #[tokio::test]
@@ -329,24 +367,39 @@ async fn numbers_never_start_again_at_one_when_files_of_the_log_are_lost() {
         keep(&journal, "mat", [n]).await;
     }
     journal.close().await;
+    // The newest volumes gone, the queue whole: nothing that waits is lost, and the numbers go on.
+    for count in [1, usize::MAX] {
+        let copy = cut(dir.path());
+        let mut gone = logs(copy.path());
+        gone.reverse();
+        gone.iter().take(count).for_each(|path| std::fs::remove_file(path).unwrap());
+        let (journal, board) = open_small(copy.path()).await;
+        let message = problem(&board, if count == 1 { "log_lost" } else { "journal_lost" }).await;
+        assert!(message.contains("101"), "{message}");
+        let message = problem(&board, "log_lost").await;
+        let from = if count == 1 { number_of(&gone[0]) } else { 1 };
+        assert!(message.contains(&format!("entries {from}–100 ")), "{message}");
+        assert_eq!(keep(&journal, "mat", [500]).await, Seq(102), "after the note that tells of it");
+        assert_eq!(waiting(&journal), chips((1..=100).chain([500])));
+        assert!(journal.device("D").doubt.is_some(), "the cloud is asked before anything is numbered");
+        journal.close().await;
+        // Told again at the next start, and nothing else; the queue is not needed for the numbers.
+        std::fs::remove_dir_all(copy.path().join("queue")).unwrap();
+        let (journal, board) = open_small(copy.path()).await;
+        let message = problem(&board, "log_damaged").await;
+        assert!(message.contains(&format!("entries gone: {from}–100.")), "{message}");
+        assert_eq!(waiting(&journal), chips((1..from).chain([500])));
+        assert!(journal.device("D").doubt.is_some());
+        journal.close().await;
+    }
+    // Log and queue gone: a new journal, said loudly, that still does not give a number twice.
     let copy = cut(dir.path());
-    std::fs::remove_file(newest_log(copy.path())).unwrap();
-    let board = Board::new("test");
-    let journal = Journal::open(config(copy.path()), board.clone()).unwrap();
-    journal.serving().await;
-    assert!(board.snapshot().problems.iter().any(|problem| problem.code == "log_lost"));
-    let next = keep(&journal, "mat", [500]).await;
-    let left = waiting(&journal);
-    assert_eq!(left.len() as u64, next.0, "every read that the log still holds waits");
-    assert_eq!(left.last().map(String::as_str), Some("MC00500"));
-    // The whole log gone: a new journal, said loudly.
-    let copy = cut(dir.path());
-    std::fs::remove_dir_all(copy.path().join("log")).unwrap();
-    let board = Board::new("test");
-    let journal = Journal::open(config(copy.path()), board.clone()).unwrap();
-    journal.serving().await;
-    assert!(board.snapshot().problems.iter().any(|problem| problem.code == "journal_lost"));
-    assert_eq!(keep(&journal, "mat", [7]).await, Seq(1));
+    for name in ["log", "queue"] {
+        std::fs::remove_dir_all(copy.path().join(name)).unwrap();
+    }
+    let (journal, board) = open_small(copy.path()).await;
+    problem(&board, "journal_lost").await;
+    assert_eq!(keep(&journal, "mat", [7]).await, Seq(102));
     assert_eq!(waiting(&journal), ["MC00007"]);
 }
 

@@ -19,6 +19,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::mark::Mark;
 use super::entry::{BadLine, Entry, parse_line, parse_numbers, seal, unseal};
 
 /// First word of a volume.
@@ -26,6 +27,11 @@ const MAGIC: &str = "#passbridge-log\t1";
 /// A line longer than this is damage. The longest is the state at the head of a volume: some 2 MB per decoder when every
 /// bound in it is reached; the longest entry, a frame of 256 KiB, escaped, has 1 MB.
 pub const LINE_MAX: u64 = 32 * 1024 * 1024;
+
+/// What the kernel answers when the disk cannot.
+const EIO: i32 = 5;
+/// The least that a disk fails to give.
+const PAGE: u64 = 4096;
 
 /// A place in the log: byte `offset` of the volume that begins with number `volume`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -54,8 +60,12 @@ pub fn volumes(dir: &Path) -> io::Result<Vec<VolumeFile>> {
         let file = file?;
         let path = file.path();
         let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
-        if let Some(first) = number.and_then(|number| number.parse().ok()) {
-            found.push(VolumeFile { first, path, bytes: file.metadata()?.len() });
+        // What is no file of that name (a directory, a link to nowhere) holds no lines.
+        if let Some(first) = number.and_then(|number| number.parse().ok())
+            && let Ok(meta) = std::fs::metadata(&path)
+            && meta.is_file()
+        {
+            found.push(VolumeFile { first, path, bytes: meta.len() });
         }
     }
     found.sort_by_key(|volume| volume.first);
@@ -74,42 +84,78 @@ pub struct Log {
     pub next: u64,
 }
 
+/// Bytes of a cut off end that are kept in the note that tells of it.
+const CUT_KEPT: usize = 64 * 1024;
+/// After a loss without a mark of the last number, numbers go on at the next multiple of this, plus one: far above
+/// any that can have been given since the last mark.
+const SKIP: u64 = 1_000_000;
+
 /// What was found on opening that a person should know.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Repair {
-    /// Bytes after the last whole line, cut off: an append that the power cut ended.
+    /// Bytes after the last whole line that were cut off.
     pub cut_bytes: u64,
-    /// Entries of the group that was being written which are gone. They were never acknowledged.
+    /// The first of them, for whoever wants to look.
+    pub cut: Vec<u8>,
+    /// Entries of the last group that are gone, and not known to have been acknowledged: it was being written when the power went.
     pub torn: Vec<(u64, u64)>,
+    /// Entries that were kept and are gone: the log is shorter than the mark says, or its last group has a hole.
+    pub lost: Vec<(u64, u64)>,
+    /// Numbers that were left out, so that none is given twice.
+    pub skipped: Option<(u64, u64)>,
+    /// Volumes that could not be read at all, now `.damaged`, and why.
+    pub unreadable: Vec<String>,
+}
+
+impl Repair {
+    /// Sorts what is missing into torn and lost, and says where numbers go on: not below `next`, nor below the first of a volume
+    /// that cannot be read, `floor`, nor at or below what the mark says was durable.
+    fn judge(&mut self, next: u64, floor: u64, mark: Option<&Mark>) -> u64 {
+        let known = |&(_, to): &(u64, u64)| mark.is_some_and(|mark| mark.closed || to <= mark.last);
+        (self.lost, self.torn) = std::mem::take(&mut self.torn).into_iter().partition(known);
+        let Some(mark) = mark.filter(|mark| mark.last >= next.max(floor)) else {
+            if floor > next {
+                self.lost.push((next, floor - 1));
+            }
+            return next.max(floor);
+        };
+        self.lost.push((next, mark.last));
+        if mark.closed {
+            return mark.last + 1;
+        }
+        let from = (mark.last / SKIP + 1) * SKIP + 1;
+        self.skipped = Some((mark.last + 1, from - 1));
+        from
+    }
 }
 
 impl Log {
-    /// Opens the log in `dir` (made if it is not there), or begins one. Reads only the end of the last volume.
-    pub fn open(dir: &Path, identity: &str) -> io::Result<(Self, Repair)> {
+    /// Opens the log in `dir` (made if it is not there), or begins one. Reads only the end of the last volume. `mark` is how
+    /// far it went when it was last known to be whole: what ends before that goes on in a new volume, above it.
+    pub fn open(dir: &Path, identity: &str, mark: Option<&Mark>) -> io::Result<(Self, Repair)> {
         std::fs::create_dir_all(dir)?;
-        let mut files = volumes(dir)?;
-        while let Some(last) = files.pop() {
-            let file = OpenOptions::new().read(true).write(true).open(&last.path)?;
-            let Some(tail) = find_tail(&file, &last)? else {
-                // No line of it is whole: the power went while it was made, or it is damaged all through. It holds
-                // nothing that can be read; it is not deleted, for whoever wants to look.
-                std::fs::rename(&last.path, last.path.with_extension("damaged"))?;
-                sync_dir(dir)?;
-                continue;
-            };
-            let repair = Repair { cut_bytes: last.bytes.saturating_sub(tail.end), torn: tail.torn };
+        let mut repair = Repair::default();
+        let (last, floor) = open_last(dir, &mut repair)?;
+        let next = last.as_ref().map_or(1, |(_, _, tail)| tail.next);
+        let from = repair.judge(next, floor, mark);
+        if let Some((file, last, tail)) = last
+            && from == next
+        {
+            repair.cut_bytes = last.bytes.saturating_sub(tail.end);
             if repair.cut_bytes > 0 {
+                let mut cut = vec![0; (repair.cut_bytes as usize).min(CUT_KEPT)];
+                file.read_exact_at(&mut cut, tail.end)?;
+                repair.cut = cut;
                 file.set_len(tail.end)?;
                 file.sync_all()?;
             }
             let place = Place { volume: last.first, offset: tail.end };
-            let (dir, identity) = (dir.into(), identity.into());
-            return Ok((Self { dir, identity, file, place, named: true, next: tail.next }, repair));
+            return Ok((Self { dir: dir.into(), identity: identity.into(), file, place, named: true, next }, repair));
         }
-        let (file, place) = create_volume(dir, identity, 1, None)?;
-        let mut log = Self { dir: dir.into(), identity: identity.into(), file, place, named: false, next: 1 };
+        let (file, place) = create_volume(dir, identity, from, None)?;
+        let mut log = Self { dir: dir.into(), identity: identity.into(), file, place, named: false, next: from };
         log.sync_name()?;
-        Ok((log, Repair::default()))
+        Ok((log, repair))
     }
 
     /// Where the next group goes.
@@ -171,6 +217,33 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
     file.sync_data()
 }
 
+/// The last volume that has a whole line, open, and its end; and the first number of one behind it that has none.
+fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<(Option<(File, VolumeFile, Tail)>, u64)> {
+    let mut files = volumes(dir)?;
+    let mut floor = 1;
+    while let Some(last) = files.pop() {
+        let read = OpenOptions::new().read(true).write(true).open(&last.path).and_then(|file| {
+            let tail = find_tail(&file, &last)?;
+            Ok((file, tail))
+        });
+        match read {
+            Ok((file, Some(tail))) => {
+                repair.torn.clone_from(&tail.torn);
+                return Ok((Some((file, last, tail)), floor));
+            }
+            // No line of it is whole: the power went while it was made, or it is damaged all through. It holds
+            // nothing that can be read; it is not deleted, for whoever wants to look.
+            Ok((_, None)) => {}
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Err(error),
+            Err(error) => repair.unreadable.push(format!("{}: {error}", last.path.display())),
+        }
+        floor = floor.max(last.first);
+        std::fs::rename(&last.path, last.path.with_extension("damaged"))?;
+        sync_dir(dir)?;
+    }
+    Ok((None, floor))
+}
+
 fn volume_path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:012}.log"))
 }
@@ -202,6 +275,15 @@ fn create_volume(dir: &Path, identity: &str, first: u64, state: Option<&str>) ->
             Err(error)
         }
     }
+}
+
+/// Writes a small file whole under another name, makes it durable and gives it its name, which is not durable yet.
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let file = File::create(&fresh)?;
+    (&file).write_all(bytes)?;
+    sync(&file)?;
+    std::fs::rename(&fresh, path)
 }
 
 /// Makes the names in a directory durable.
@@ -331,9 +413,25 @@ impl Reader {
                 return Ok(None);
             }
         }
+        Self::begin(rest, place.map_or(0, |place| place.offset))
+    }
+
+    /// Starts at the beginning of the volume in which the entry after `followed` belongs, or, if there is none, the
+    /// first one after it.
+    pub fn open_after(dir: &Path, followed: u64) -> io::Result<Option<Self>> {
+        let mut rest = volumes(dir)?;
+        rest.reverse();
+        while let [.., next, _] = rest.as_slice()
+            && next.first <= followed + 1
+        {
+            rest.pop();
+        }
+        Self::begin(rest, 0)
+    }
+
+    fn begin(mut rest: Vec<VolumeFile>, offset: u64) -> io::Result<Option<Self>> {
         let Some(volume) = rest.pop() else { return Ok(None) };
         let mut file = File::open(&volume.path)?;
-        let offset = place.map_or(0, |place| place.offset);
         file.seek(SeekFrom::Start(offset))?;
         Ok(Some(Self {
             file: BufReader::with_capacity(256 * 1024, file),
@@ -355,7 +453,11 @@ impl Reader {
     pub fn read(&mut self) -> io::Result<Option<Line>> {
         loop {
             self.buffer.clear();
-            let read = (&mut self.file).take(LINE_MAX).read_until(b'\n', &mut self.buffer)?;
+            let read = match (&mut self.file).take(LINE_MAX).read_until(b'\n', &mut self.buffer) {
+                Ok(read) => read,
+                Err(error) if error.raw_os_error() == Some(EIO) => return self.skip_bad_page().map(Some),
+                Err(error) => return Err(error),
+            };
             if self.buffer.last() != Some(&b'\n') && (read as u64) < LINE_MAX {
                 let half = Line::Bad { volume: self.place.volume, line: self.line + 1, why: BadLine::Damaged };
                 if !self.next_volume()? {
@@ -384,17 +486,33 @@ impl Reader {
         }
     }
 
+    /// The disk cannot give a page of the file: that costs the lines in it, not what is behind it.
+    fn skip_bad_page(&mut self) -> io::Result<Line> {
+        let at = self.place.offset + self.buffer.len() as u64;
+        self.place.offset = (at / PAGE + 1) * PAGE;
+        self.line += 1;
+        self.file.seek(SeekFrom::Start(self.place.offset))?;
+        Ok(self.bad(BadLine::Damaged))
+    }
+
     fn bad(&self, why: BadLine) -> Line {
         Line::Bad { volume: self.place.volume, line: self.line, why }
     }
 
     /// Goes on to the next volume. `false`: there is none; the place stays before the half line.
     fn next_volume(&mut self) -> io::Result<bool> {
-        let Some(volume) = self.rest.pop() else {
-            self.file.seek(SeekFrom::Start(self.place.offset))?;
-            return Ok(false);
+        let (volume, file) = loop {
+            let Some(volume) = self.rest.pop() else {
+                self.file.seek(SeekFrom::Start(self.place.offset))?;
+                return Ok(false);
+            };
+            match File::open(&volume.path) {
+                Ok(file) => break (volume, file),
+                // Its numbers are missing then, and are told.
+                Err(error) => tracing::warn!(%error, volume = volume.first, "a log volume could not be opened"),
+            }
         };
-        self.file = BufReader::with_capacity(256 * 1024, File::open(&volume.path)?);
+        self.file = BufReader::with_capacity(256 * 1024, file);
         self.place = Place { volume: volume.first, offset: 0 };
         self.line = 0;
         self.before = self.rest.last().map_or(u64::MAX, |volume| volume.first);
@@ -449,31 +567,31 @@ mod tests {
     #[test]
     fn an_empty_volume_whose_successor_could_not_be_made_still_keeps() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         // The disk fails in the first append and once more while a new volume is made, then it works again.
         std::fs::create_dir(dir.path().join("next.new")).unwrap();
         assert!(log.rotate(None).is_err());
         log.append(&note(1), 1).unwrap();
-        let (log, repair) = Log::open(dir.path(), "id").unwrap();
+        let (log, repair) = Log::open(dir.path(), "id", None).unwrap();
         assert_eq!((log.next, repair), (2, Repair::default()));
     }
 
     #[test]
     fn an_empty_volume_is_replaced_by_one_that_begins_with_the_state() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         log.rotate(Some("{}")).unwrap();
         log.append(&note(1), 1).unwrap();
         let volumes = volumes(dir.path()).unwrap();
         assert_eq!(volumes.len(), 1);
         assert!(begins_with_state(&volumes[0].path).unwrap());
-        assert_eq!(Log::open(dir.path(), "id").unwrap().0.next, 2);
+        assert_eq!(Log::open(dir.path(), "id", None).unwrap().0.next, 2);
     }
 
     #[test]
     fn half_a_line_at_the_end_of_an_older_volume_is_reported_where_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         log.append(&note(1), 1).unwrap();
         log.rotate(None).unwrap();
         log.append(&note(2), 1).unwrap();

@@ -9,12 +9,16 @@ use jiff::Timestamp;
 
 use super::follow::{Shared, bytes_on_disk};
 use super::log;
+use super::mark;
 use super::queue::{Broken, Queue};
 
 /// Size of the reserve: enough for the queue to open and for hundreds of batches to be recorded while the disk is full.
 const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 /// The reserve is made (again) only when this much is free.
 const RESERVE_ABOVE: u64 = 8 * RESERVE_BYTES;
+
+/// Before passings that were set aside go with their volume, this is said so long.
+const WARN_BEFORE: Duration = Duration::from_secs(3 * 86_400);
 
 fn reserve_path(data_dir: &Path) -> PathBuf {
     data_dir.join("reserve")
@@ -76,23 +80,29 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
     let data_dir = &shared.config.dir;
     let mut bytes = bytes_on_disk(data_dir)?;
     let volumes = log::volumes(&shared.log_dir())?;
+    let keep = Duration::from_secs(u64::from(shared.config.keep_days) * 86_400);
+    let mut expiring = None;
     for pair in volumes.windows(2) {
         let [volume, next] = pair else { break };
         if next.first > needed || volume.first >= saved || !log::begins_with_state(&next.path)? {
             break;
         }
-        if !past(&volume.path, shared.config.keep_days, shared.board.now())? && bytes <= shared.config.keep_bytes {
+        // A passing that was set aside is kept for its days, whatever the size, and then goes like any other.
+        let set_aside = shared.lock().state.has_set_aside(volume.first, next.first);
+        let age = age(&volume.path, shared.board.now())?;
+        if set_aside && expiring.is_none() && age + WARN_BEFORE >= keep {
+            expiring = Some((volume.first, next.first - 1));
+        }
+        if age < keep && (set_aside || bytes <= shared.config.keep_bytes) {
             break;
         }
+        move_oldest(shared, next.first)?;
         std::fs::remove_file(&volume.path)?;
         log::sync_dir(&shared.log_dir())?;
-        tracing::info!(
-            first = volume.first,
-            bytes = volume.bytes,
-            "removed a log volume: uploaded and past its retention"
-        );
+        tracing::info!(first = volume.first, bytes = volume.bytes, "removed a log volume: settled and past its retention");
         bytes = bytes.saturating_sub(volume.bytes);
     }
+    tell_expiring(shared, expiring);
     if bytes > shared.config.keep_bytes {
         let message =
             format!("the journal has {bytes} bytes, more than keep.max_bytes allows, but what is not uploaded is kept");
@@ -108,9 +118,31 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
     Ok(())
 }
 
-/// The volume was last written longer ago than `days`. A box clock that stepped back only keeps it longer.
-fn past(path: &Path, days: u32, now: Timestamp) -> io::Result<bool> {
+/// The mark says first that the older volumes are meant to be gone: their absence is no loss.
+fn move_oldest(shared: &Shared, oldest: u64) -> io::Result<()> {
+    let mark = {
+        let mut core = shared.lock();
+        core.mark.oldest = core.mark.oldest.max(oldest);
+        core.mark.clone()
+    };
+    mark::write(&shared.config.dir, &mark)
+}
+
+fn tell_expiring(shared: &Shared, expiring: Option<(u64, u64)>) {
+    match expiring {
+        Some((first, last)) => {
+            let message = format!(
+                "passings that the cloud refused are among entries {first}–{last}, and those are nearly keep.days old: \
+                 then they go. Export them, or raise keep.days"
+            );
+            shared.board.raise("set_aside_expires", "", message);
+        }
+        None => shared.board.clear("set_aside_expires", ""),
+    }
+}
+
+/// How long ago the volume was last written. A box clock that stepped back only keeps it longer.
+fn age(path: &Path, now: Timestamp) -> io::Result<Duration> {
     let written = Timestamp::try_from(std::fs::metadata(path)?.modified()?).unwrap_or(Timestamp::MAX);
-    let age = now.duration_since(written);
-    Ok(Duration::try_from(age).is_ok_and(|age| age >= Duration::from_secs(u64::from(days) * 86_400)))
+    Ok(Duration::try_from(now.duration_since(written)).unwrap_or(Duration::ZERO))
 }

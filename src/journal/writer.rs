@@ -76,7 +76,8 @@ fn write(shared: &Shared, mut log: Log, mut requests: mpsc::Receiver<Request>) {
         }
         wait_for_room(shared);
         let today = shared.board.now().as_second() / 86_400;
-        if log.place().offset >= shared.config.volume_bytes || today > volume_day {
+        let wanted = std::mem::take(&mut shared.lock().wants_volume);
+        if wanted || log.place().offset >= shared.config.volume_bytes || today > volume_day {
             volume_day = volume_day.max(today);
             rotate(shared, &mut log);
         }
