@@ -171,8 +171,10 @@ impl Journal {
             spawn("journal-writer", move || writer::run(&of_writer, log, waiting)).map_err(io)?,
             spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
         ];
+        let known = verify::Damage::of(&repair);
         let (of_check, sender) = (Arc::clone(&shared), requests.downgrade());
-        let check = spawn("journal-check", move || verify::run(&of_check, oldest, durable, &sender)).map_err(io)?;
+        let check =
+            spawn("journal-check", move || verify::run(&of_check, oldest, durable, known, &sender)).map_err(io)?;
         let (threads, check) = (Arc::new(Mutex::new(threads)), Arc::new(Mutex::new(Some(check))));
         let journal = Self { shared, requests, threads, check };
         journal.shared.board.not_ready("starting", None);
@@ -499,7 +501,8 @@ fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::Repa
         board.raise("journal_lost", "", message);
     }
     if !repair.lost.is_empty() {
-        let most = if repair.skipped.is_some() { ", and what was kept in the last seconds before it stopped" } else { "" };
+        let most =
+            if repair.skipped.is_some() { ", and what was kept in the last seconds before it stopped" } else { "" };
         let message = format!(
             "entries {}{most} were kept once and are gone from the log in {}: was a file removed, or is the disk failing? \
              Numbers go on at {next}. What the upload queue still holds is sent; {after}",

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::log::{self, Line, Place, Reader};
+use super::mark::{self, Mark};
 use super::queue::{Broken, Identities, Queue, Span};
 use super::state::{State, TAIL_MAX, Waiting};
-use super::mark::{self, Mark};
 use super::verify::Damage;
 use super::{JournalConfig, room};
 use crate::chip::Seq;

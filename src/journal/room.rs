@@ -99,7 +99,11 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
         move_oldest(shared, next.first)?;
         std::fs::remove_file(&volume.path)?;
         log::sync_dir(&shared.log_dir())?;
-        tracing::info!(first = volume.first, bytes = volume.bytes, "removed a log volume: settled and past its retention");
+        tracing::info!(
+            first = volume.first,
+            bytes = volume.bytes,
+            "removed a log volume: settled and past its retention"
+        );
         bytes = bytes.saturating_sub(volume.bytes);
     }
     tell_expiring(shared, expiring);

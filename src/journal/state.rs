@@ -304,7 +304,8 @@ impl State {
 
     /// Whether a passing that was set aside is among the entries `first..next`.
     pub fn has_set_aside(&self, first: u64, next: u64) -> bool {
-        let within = |fold: &DeviceFold| fold.quarantined.range(..next).next_back().is_some_and(|(_, last)| *last >= first);
+        let within =
+            |fold: &DeviceFold| fold.quarantined.range(..next).next_back().is_some_and(|(_, last)| *last >= first);
         self.devices.values().any(within)
     }
 
@@ -349,7 +350,8 @@ impl DeviceFold {
 
     /// The doubt is about what was sent around the time of the loss: two sessions on, it is over.
     fn joined_in_doubt(&mut self, token: &str) {
-        let Some(sessions) = self.doubt.as_mut().filter(|sessions| sessions.iter().all(|known| **known != *token)) else {
+        let Some(sessions) = self.doubt.as_mut().filter(|sessions| sessions.iter().all(|known| **known != *token))
+        else {
             return;
         };
         if sessions.len() < DOUBTED_MAX {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::entry::{BadLine, Body};
 use super::follow::Shared;
-use super::log::{Line, Reader};
+use super::log::{Line, Reader, Repair};
 use super::writer::Request;
 
 /// Code of a note about numbers that were never acknowledged.
@@ -62,6 +62,12 @@ pub struct Damage {
 }
 
 impl Damage {
+    /// What opening the log found.
+    pub fn of(repair: &Repair) -> Self {
+        let skipped = repair.torn.iter().copied().chain(repair.skipped).collect();
+        Self { skipped, noted: repair.lost.clone(), ..Self::default() }
+    }
+
     /// An entry followed on `before`.
     pub fn entry(&mut self, before: u64, seq: u64, body: &Body, code: &str) {
         if seq > before + 1 {
@@ -145,9 +151,10 @@ fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
     left
 }
 
-/// The thread's body. `oldest`: the first number that the log should hold; `durable`: the last.
-pub fn run(shared: &Shared, oldest: u64, durable: u64, requests: &mpsc::WeakSender<Request>) {
-    let damage = match read_all(shared, oldest, durable) {
+/// The thread's body. `oldest`: the first number that the log should hold; `durable`: the last. `known`: what was found,
+/// and is being noted, while it was opened.
+pub fn run(shared: &Shared, oldest: u64, durable: u64, known: Damage, requests: &mpsc::WeakSender<Request>) {
+    let damage = match read_all(shared, oldest, durable, known) {
         Ok(Some(damage)) => damage,
         Ok(None) => return, // the journal closes
         Err(error) => {
@@ -165,8 +172,7 @@ pub fn run(shared: &Shared, oldest: u64, durable: u64, requests: &mpsc::WeakSend
     }
 }
 
-fn read_all(shared: &Shared, oldest: u64, durable: u64) -> std::io::Result<Option<Damage>> {
-    let mut damage = Damage::default();
+fn read_all(shared: &Shared, oldest: u64, durable: u64, mut damage: Damage) -> std::io::Result<Option<Damage>> {
     let mut before = oldest.saturating_sub(1);
     let Some(mut reader) = Reader::open(&shared.log_dir(), None)? else { return Ok(Some(damage)) };
     let mut read = 0;
@@ -190,12 +196,6 @@ fn read_all(shared: &Shared, oldest: u64, durable: u64) -> std::io::Result<Optio
     }
     if before < durable {
         damage.gone(before + 1, durable);
-        // Why they are gone may be told behind them.
-        while let Some(line) = reader.read()? {
-            if let Line::Entry(entry) = line {
-                damage.entry(durable.max(entry.seq - 1), entry.seq, &entry.body, &entry.subject);
-            }
-        }
     }
     Ok(Some(damage))
 }
