@@ -150,7 +150,7 @@ impl Journal {
             durable,
             place: log.place(),
             mark: mark::Mark { identity: identity.clone(), last: durable, queue, oldest, closed: false },
-            lost: !repair.lost.is_empty() || lost,
+            lost: lost || !repair.lost.is_empty() || !repair.unreadable.is_empty(),
             ..Core::default()
         };
         mark::write(&dir, &core.mark).map_err(io)?;
@@ -512,7 +512,10 @@ fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::Repa
         board.raise("log_lost", "", message);
     }
     if !repair.unreadable.is_empty() {
-        let message = format!("moved aside, because it cannot be read: {}", repair.unreadable.join("; "));
+        let message = format!(
+            "a volume of the log cannot be read and was moved aside: {}. Numbers go on at {next}; {after}",
+            repair.unreadable.join("; ")
+        );
         board.raise("log_unreadable", "", message);
     }
 }

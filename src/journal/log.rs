@@ -156,16 +156,20 @@ pub struct Repair {
 impl Repair {
     /// Sorts what is missing into torn and lost, and says where numbers go on: not below `next`, nor below the first of a volume
     /// that cannot be read, `floor`, nor at or below what the mark says was durable.
-    fn judge(&mut self, next: u64, floor: u64, mark: Option<&Mark>) -> u64 {
+    fn judge(&mut self, next: u64, floor: u64, all_gone: bool, mark: Option<&Mark>) -> u64 {
         let known = |&(_, to): &(u64, u64)| mark.is_some_and(|mark| mark.closed || to <= mark.last);
         (self.lost, self.torn) = std::mem::take(&mut self.torn).into_iter().partition(known);
-        let Some(mark) = mark.filter(|mark| mark.last >= next.max(floor)) else {
+        // Without any volume there is no telling how far an open journal went.
+        let short = |mark: &&Mark| mark.last >= next.max(floor) || (all_gone && !mark.closed);
+        let Some(mark) = mark.filter(short) else {
             if floor > next {
                 self.lost.push((next, floor - 1));
             }
             return next.max(floor);
         };
-        self.lost.push((next, mark.last));
+        if mark.last >= next {
+            self.lost.push((next, mark.last));
+        }
         if mark.closed {
             return mark.last + 1;
         }
@@ -183,7 +187,7 @@ impl Log {
         let mut repair = Repair::default();
         let (last, floor) = open_last(dir, &mut repair)?;
         let next = last.as_ref().map_or(1, |(_, _, tail)| tail.next);
-        let from = repair.judge(next, floor, mark);
+        let from = repair.judge(next, floor, last.is_none(), mark);
         if let Some((file, last, tail)) = last
             && from == next
         {
@@ -335,7 +339,8 @@ fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<(Option<(File, Volum
             }
             // No line of it is whole: the power went while it was made, or it is damaged all through. It holds
             // nothing that can be read; it is not deleted, for whoever wants to look.
-            Ok((_, None)) => {}
+            Ok((_, None)) if last.bytes == 0 => {}
+            Ok((_, None)) => repair.unreadable.push(format!("{}: no line of it is whole", last.path.display())),
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Err(error),
             Err(error) => repair.unreadable.push(format!("{}: {error}", last.path.display())),
         }

@@ -206,6 +206,8 @@ pub struct Machine {
     question: Option<Question>,
     /// The log lost lines: what the cloud holds is not sent again.
     recall: Option<Recall>,
+    /// The first session of this process is not joined yet: numbers in it that the box did not give tell of lost lines.
+    first_join: bool,
     posting: usize,
 
     hold: Duration,
@@ -261,6 +263,7 @@ impl Machine {
             work,
             question: None,
             recall: state.doubt.map(Recall::new),
+            first_join: true,
             posting: 0,
             hold: Duration::ZERO,
             poll_at: Duration::ZERO,
@@ -505,6 +508,12 @@ impl Machine {
 
     fn join(&mut self, next: u64) {
         let Active::Some(session) = &self.active else { return };
+        let own = self.joined.as_ref().filter(|joined| joined.token == session.token).map_or(1, |joined| joined.next);
+        if std::mem::take(&mut self.first_join) && next > own && !self.blind && self.recall.is_none() {
+            // Somebody else's passings, or ours, and the disk lost the lines that tell of them.
+            self.recall = Some(Recall::new(Vec::new()));
+            return;
+        }
         let same = self.joined.as_ref().is_some_and(|joined| joined.token == session.token);
         if !same {
             self.problems.remove("number_taken");
