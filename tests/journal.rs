@@ -522,3 +522,117 @@ async fn an_acceptance_that_a_power_cut_tore_out_before_the_next_batch_still_cou
     let state = journal.device("D");
     assert_eq!((state.sent, state.next, state.in_flight.unwrap().open.len()), (3, 6, 2));
 }
+
+/// A journal of small volumes with a hundred reads, of which the first sixty were uploaded, closed in order.
+async fn of_many_volumes() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open_small(dir.path()).await;
+    join(&journal, "S", 1).await;
+    for n in 1..=60 {
+        keep(&journal, "mat", [n]).await;
+        journal.record(UploadEvent::Batch(batch(&journal.pending("D", &decoders(), 10), n))).await.unwrap();
+        accept(&journal, n, n).await;
+    }
+    for n in 61..=100 {
+        keep(&journal, "mat", [n]).await;
+    }
+    journal.close().await;
+    dir
+}
+
+#[tokio::test]
+async fn a_volume_that_is_gone_or_cut_costs_what_was_in_it_and_is_told_to_the_number() {
+    let dir = of_many_volumes().await;
+    let volumes = logs(dir.path());
+    assert!(volumes.len() > 10, "{volumes:?}");
+    let last = 221; // 1 line that joins, 60 times 3, 40
+    let waited = |at: usize| -> Vec<u64> {
+        let end = volumes.get(at + 1).map_or(last + 1, |path| number_of(path));
+        (number_of(&volumes[at])..end).collect()
+    };
+    type Damage = fn(&Path);
+    let gone: Damage = |path| std::fs::remove_file(path).unwrap();
+    let cut: Damage = |path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let (head, _) = text.split_at(text.find("\t0\t").unwrap() - 12); // the lines that begin with `#`, not the entries
+        let head = head.rfind('\n').map_or("", |at| &head[..=at]);
+        std::fs::write(path, head).unwrap();
+    };
+    let directory: Damage = |path| {
+        std::fs::remove_file(path).unwrap();
+        std::fs::create_dir(path).unwrap();
+    };
+    for (name, damage) in [("gone", gone), ("cut", cut), ("a directory", directory)] {
+        for at in [0, 2, volumes.len() - 3] {
+            for queue in [true, false] {
+                let what = format!("volume {at} {name}, queue: {queue}");
+                let copy = self::cut(dir.path());
+                damage(&copy.path().join("log").join(volumes[at].file_name().unwrap()));
+                if !queue {
+                    std::fs::remove_dir_all(copy.path().join("queue")).unwrap();
+                }
+                let (journal, board) = open_small(copy.path()).await;
+                let message = problem(&board, "log_damaged").await;
+                let lost = waited(at);
+                let range = format!("entries gone: {}–{}.", lost[0], lost.last().unwrap());
+                assert!(message.contains(&range), "{what}: {message}, not {range}");
+                // With the queue nothing that waits is gone; without it, what was in that volume.
+                let reads = (61..=100).filter(|n| queue || !lost.contains(&(n + 121)));
+                assert_eq!(waiting(&journal), chips(reads.clone()), "{what}");
+                assert_eq!(journal.backlog().0 as usize, reads.count(), "{what}");
+                let state = journal.device("D");
+                assert_eq!((state.next, state.in_flight), (61, None), "{what}: no number is given again");
+                let seq = keep(&journal, "mat", [500]).await;
+                assert!(seq.0 > last, "{what}: {seq:?}");
+                journal.close().await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_state_at_the_head_of_the_oldest_volume_does_not_bring_uploaded_reads_back_as_new() {
+    let dir = of_many_volumes().await;
+    let volumes = logs(dir.path());
+    // As if the older ones had been removed: the mark says so.
+    let first = number_of(&volumes[5]);
+    volumes[..5].iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let text = std::fs::read_to_string(&volumes[5]).unwrap();
+    std::fs::write(&volumes[5], text.replacen("#state\t{", "#state\t[", 1)).unwrap();
+    std::fs::remove_dir_all(dir.path().join("queue")).unwrap();
+    let (journal, board) = open_small(dir.path()).await;
+    let message = problem(&board, "log_damaged").await;
+    assert!(message.contains(&format!("line 2 of volume {first:012}")), "{message}");
+    assert_eq!(waiting(&journal), chips(61..=100), "what a batch in the log covers is covered");
+    let state = journal.device("D");
+    assert!(state.doubt.is_some(), "and the cloud is asked before anything is numbered");
+    assert_eq!(state.next, 61);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_hole_that_a_power_cut_tore_is_no_damage_and_is_not_told_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    keep(&journal, "mat", 1..=10).await;
+    let dir = cut(dir.path()); // not closed: the power goes
+    journal.close().await;
+    let log = newest_log(dir.path());
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, text.replace("raw 4", "raw X")).unwrap(); // in the last group: a page that was not written
+    for start in 1..=3 {
+        let board = Board::new("test");
+        let journal = Journal::open(config(dir.path()), board.clone()).unwrap();
+        journal.serving().await;
+        assert_eq!(waiting(&journal), chips((1..=10).filter(|n| *n != 4)));
+        assert_eq!(journal.device("D").doubt, None);
+        journal.close().await; // the log was read through by then, or will be at the next start
+        let codes: Vec<String> = board.snapshot().problems.into_iter().map(|problem| problem.code).collect();
+        assert!(!codes.contains(&"log_lost".to_owned()), "start {start}: {codes:?}");
+    }
+    let board = Board::new("test");
+    let journal = Journal::open(config(dir.path()), board.clone()).unwrap();
+    let message = problem(&board, "log_damaged").await;
+    assert!(message.contains("line 5") && !message.contains("gone"), "the line is told, no entry is: {message}");
+    journal.close().await;
+}
