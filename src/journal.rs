@@ -22,7 +22,6 @@
 //! * *Judging repeats and dead time before keeping*: the state may not be there yet. Judged when followed; the verdict is
 //!   made durable by the batch line that covers the read.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
@@ -41,6 +40,7 @@ pub mod log;
 mod mark;
 mod queue;
 mod room;
+mod start;
 mod state;
 mod upload;
 mod verify;
@@ -131,14 +131,14 @@ impl Journal {
         let dir = config.dir.clone();
         let io = |error| OpenError::Io { dir: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(io)?;
-        let lock = lock_dir(&dir)?;
+        let lock = start::lock_dir(&dir)?;
         let mark = mark::read(&dir);
         let log_dir = follow::log_dir(&dir);
-        make_dir(&log_dir).map_err(io)?;
-        let (identity, lost) = identity(&dir, mark.as_ref()).map_err(io)?;
+        start::make_dir(&log_dir).map_err(io)?;
+        let (identity, lost) = start::identity(&dir, mark.as_ref()).map_err(io)?;
         let mark = mark.filter(|mark| mark.identity == identity);
         let (log, repair) = log::Log::open(&log_dir, &identity, mark.as_ref()).map_err(io)?;
-        tell_losses(&board, &log_dir, &log, &repair, lost);
+        start::tell_losses(&board, &log_dir, &log, &repair, lost);
         let durable = log.next - 1;
         board.journal(|journal| {
             (journal.head, journal.durable, journal.identity) = (durable, durable, identity.clone());
@@ -178,42 +178,12 @@ impl Journal {
         let (threads, check) = (Arc::new(Mutex::new(threads)), Arc::new(Mutex::new(Some(check))));
         let journal = Self { shared, requests, threads, check };
         journal.shared.board.not_ready("starting", None);
-        journal.note_repair(repair);
-        Ok(journal)
-    }
-
-    /// Writes down what was found, for people and for the next start.
-    fn note_repair(&self, repair: log::Repair) {
-        let mut drafts: Vec<Draft> = Vec::new();
-        let mut note = |code: &str, text: String, raw: Vec<u8>| {
-            tracing::warn!("{text}");
-            drafts.push((code.into(), self.shared.board.now(), Body::Note(text.into()), raw.into()));
-        };
-        let log::Repair { cut_bytes, cut, torn, lost, skipped, .. } = repair;
-        if cut_bytes > 0 {
-            let text = format!(
-                "the log ended in {cut_bytes} bytes that are no whole line: cut off. A power cut leaves that of a group that was \
-                 being written and had not been acknowledged"
-            );
-            note("repair", text, cut);
-        }
-        if !lost.is_empty() {
-            let text = format!("entries {} were kept once and are gone from the log", verify::in_words(&lost));
-            note(verify::LOST, verify::note(&lost, &text), Vec::new());
-        }
-        let unused: Vec<(u64, u64)> = torn.into_iter().chain(skipped).collect();
-        if !unused.is_empty() {
-            let text = format!(
-                "entries {} are not there: torn out of a group that a power cut ended and not known to have been \
-                 acknowledged, or left out so that no number is given twice",
-                verify::in_words(&unused)
-            );
-            note(verify::SKIPPED, verify::note(&unused, &text), Vec::new());
-        }
+        let drafts = start::notes(&journal.shared.board, repair);
         if !drafts.is_empty() {
             let (reply, _) = oneshot::channel();
-            let _ = self.requests.try_send(Request { drafts, reply }); // the queue is empty at start
+            let _ = journal.requests.try_send(Request { drafts, reply }); // the queue is empty at start
         }
+        Ok(journal)
     }
 
     async fn append(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
@@ -444,80 +414,6 @@ impl Journal {
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name(name.into()).spawn(body)
-}
-
-/// Takes the lock of a data directory; the kernel gives it back however the process ends.
-fn lock_dir(dir: &Path) -> Result<File, OpenError> {
-    let io = |error| OpenError::Io { dir: dir.into(), error };
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(dir.into())),
-        Err(std::fs::TryLockError::Error(error)) => Err(io(error)),
-    }
-}
-
-/// Makes a directory; what stands in its place and is none (a file, a link that leads nowhere) is moved aside.
-fn make_dir(dir: &Path) -> io::Result<()> {
-    if std::fs::create_dir_all(dir).is_ok() && dir.is_dir() {
-        return Ok(());
-    }
-    if std::fs::symlink_metadata(dir).is_ok() {
-        std::fs::rename(dir, dir.with_extension("broken"))?;
-    }
-    std::fs::create_dir_all(dir)
-}
-
-/// The journal's identity, and whether there was one whose log is gone.
-fn identity(dir: &Path, mark: Option<&mark::Mark>) -> io::Result<(String, bool)> {
-    let path = dir.join("identity");
-    let log_dir = follow::log_dir(dir);
-    let has_log = !log::volumes(&log_dir)?.is_empty();
-    let known = std::fs::read_to_string(&path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let was_there = known.is_some() || mark.is_some();
-    if let (Some(identity), true) = (&known, has_log) {
-        return Ok((identity.clone(), false));
-    }
-    // Without a log and without a mark nothing says which numbers were given: that is another journal.
-    let identity = log::identity_of(&log_dir).ok().flatten().or_else(|| mark.map(|mark| mark.identity.clone()));
-    let identity = identity.unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));
-    if path.is_dir() {
-        std::fs::rename(&path, dir.join("identity.broken"))?;
-    }
-    log::write_new(&path, format!("{identity}\n").as_bytes())?;
-    log::sync_dir(dir)?;
-    Ok((identity, was_there && !has_log))
-}
-
-/// Says what opening the log found missing. `all`: there was no log where there should be one.
-fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::Repair, all: bool) {
-    let after = "take what is missing from the decoder's memory or the backup system";
-    let next = log.next;
-    if all {
-        let message = format!(
-            "the log of this box is gone and a new one was begun: was the disk replaced or emptied? Numbers go on at {next}. \
-             What the upload queue still holds is sent; what the cloud holds is not sent again; {after}"
-        );
-        board.raise("journal_lost", "", message);
-    }
-    if !repair.lost.is_empty() {
-        let most =
-            if repair.skipped.is_some() { ", and what was kept in the last seconds before it stopped" } else { "" };
-        let message = format!(
-            "entries {}{most} were kept once and are gone from the log in {}: was a file removed, or is the disk failing? \
-             Numbers go on at {next}. What the upload queue still holds is sent; {after}",
-            verify::in_words(&repair.lost),
-            log_dir.display()
-        );
-        board.raise("log_lost", "", message);
-    }
-    if !repair.unreadable.is_empty() {
-        let message = format!(
-            "a volume of the log cannot be read and was moved aside: {}. Numbers go on at {next}; {after}",
-            repair.unreadable.join("; ")
-        );
-        board.raise("log_unreadable", "", message);
-    }
 }
 
 #[cfg(test)]

@@ -150,3 +150,70 @@ fn age(path: &Path, now: Timestamp) -> io::Result<Duration> {
     let written = Timestamp::try_from(std::fs::metadata(path)?.modified()?).unwrap_or(Timestamp::MAX);
     Ok(Duration::try_from(now.duration_since(written)).unwrap_or(Duration::ZERO))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chip::ChipRead;
+    use crate::clock::Wall;
+    use crate::journal::{Batch, Item, Journal, JournalConfig, UploadEvent};
+    use crate::protocol::{Frame, Framed};
+    use crate::status::Board;
+
+    /// A read, its batch, and what became of it: three entries.
+    async fn one(journal: &Journal, num: u64, refused: bool) {
+        let chip = format!("C{num}");
+        let read = ChipRead::new(chip.clone(), "2026-03-06T20:27:47.350".parse().unwrap());
+        let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
+        let seq = journal.keep("a", Timestamp::UNIX_EPOCH, frames).await.unwrap().get().last;
+        let items = vec![Item { seq, num, time_ms: 0, bib: "7".into(), chip: chip.into() }];
+        let (device, session, decoders) = ("D".into(), "S".into(), vec!["a".into()]);
+        let (dead, repeats, found) = (Vec::new(), Vec::new(), Vec::new());
+        let batch = Batch { device, session, items, dead, repeats, found, through: seq, decoders };
+        journal.record(UploadEvent::Batch(batch)).await.unwrap();
+        let device = "D".into();
+        let outcome = match refused {
+            true => UploadEvent::Quarantined { device, num, status: 400, answer: "no".into() },
+            false => UploadEvent::Accepted { device, first: num, last: num, duplicates: 0 },
+        };
+        journal.record(outcome).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refused_passing_is_kept_its_days_whatever_the_size_then_told_and_then_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let wall = Wall::scripted(Timestamp::now());
+        let board = Board::with_clock("test", wall.clone());
+        let (dead_time, keep_days, keep_bytes, volume_bytes) = (Duration::ZERO, 30, 0, 1); // a volume per entry
+        let config = JournalConfig { dir: dir.path().into(), dead_time, keep_days, keep_bytes, volume_bytes };
+        let journal = Journal::open(config, board.clone()).unwrap();
+        journal.serving().await;
+        for num in 1..=4 {
+            one(&journal, num, num == 2).await;
+        }
+        let refused = journal.shared.lock().state.devices["D"].quarantined.keys().next().copied().unwrap();
+        assert_eq!((refused, journal.quarantined()), (4, 1));
+        let mut queue = Queue::create(&dir.path().join("another queue"), 0).unwrap();
+        let firsts = || -> Vec<u64> {
+            log::volumes(&dir.path().join("log")).unwrap().into_iter().map(|volume| volume.first).collect()
+        };
+        let told = || board.snapshot().problems.into_iter().find(|problem| problem.code == "set_aside_expires");
+        let mut look = |days: i64| {
+            wall.set(Timestamp::now() + jiff::SignedDuration::from_hours(24 * days));
+            prune(&journal.shared, &mut queue, 11).unwrap();
+        };
+        look(1);
+        assert_eq!(firsts().first(), Some(&refused), "what is before it goes, it stays, over the limit");
+        assert_eq!(told(), None);
+        look(28);
+        assert_eq!(firsts().first(), Some(&refused));
+        assert!(told().unwrap().message.contains("4–4"), "{:?}", told());
+        look(31);
+        assert_eq!(firsts().first(), Some(&11));
+        look(31);
+        assert_eq!(told(), None);
+        assert_eq!(journal.quarantined(), 1, "it is counted for ever");
+        journal.close().await;
+        assert_eq!(mark::read(dir.path()).unwrap().oldest, 11, "that they are gone is no loss");
+    }
+}

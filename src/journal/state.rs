@@ -471,4 +471,16 @@ mod tests {
         assert_eq!(judge(5, "00:00:02.000"), Verdict::Dead);
         assert_eq!(judge(6, "2026-03-07T00:00:03.000"), Verdict::Passing);
     }
+
+    #[test]
+    fn a_cloud_that_refuses_every_second_passing_does_not_fill_the_memory_and_none_is_forgotten() {
+        let mut ranges = BTreeMap::new();
+        for seq in (1..=20_000).step_by(2) {
+            insert_range(&mut ranges, seq);
+        }
+        assert!(ranges.len() <= RANGES_MAX);
+        let covered = |seq: u64| ranges.range(..=seq).next_back().is_some_and(|(_, last)| *last >= seq);
+        assert!((1..=20_000).step_by(2).all(covered));
+        assert!(!covered(19_998), "the newest are exact");
+    }
 }
