@@ -23,7 +23,7 @@
 //!   made durable by the batch line that covers the read.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -418,6 +418,7 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<std::th
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;

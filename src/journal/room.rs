@@ -82,9 +82,10 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
     let volumes = log::volumes(&shared.log_dir())?;
     let keep = Duration::from_secs(u64::from(shared.config.keep_days) * 86_400);
     let mut expiring = None;
+    let mut going: Vec<&log::VolumeFile> = Vec::new();
     for pair in volumes.windows(2) {
         let [volume, next] = pair else { break };
-        if next.first > needed || volume.first >= saved || !log::begins_with_state(&next.path)? {
+        if next.first > needed || volume.first >= saved {
             break;
         }
         // A passing that was set aside is kept for its days, whatever the size, and then goes like any other.
@@ -96,16 +97,15 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
         if age < keep && (set_aside || bytes <= shared.config.keep_bytes) {
             break;
         }
-        move_oldest(shared, next.first)?;
-        std::fs::remove_file(&volume.path)?;
-        log::sync_dir(&shared.log_dir())?;
-        tracing::info!(
-            first = volume.first,
-            bytes = volume.bytes,
-            "removed a log volume: settled and past its retention"
-        );
+        going.push(volume);
         bytes = bytes.saturating_sub(volume.bytes);
+        // One that was begun while there was no state to put at its head cannot stand alone: it goes with those before it.
+        if log::begins_with_state(&next.path)? {
+            remove_all(shared, &going, next.first)?;
+            going.clear();
+        }
     }
+    bytes += going.iter().map(|volume| volume.bytes).sum::<u64>();
     tell_expiring(shared, expiring);
     if bytes > shared.config.keep_bytes {
         let message =
@@ -120,6 +120,16 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
         journal.free_bytes = free_bytes(data_dir).unwrap_or(0);
     });
     Ok(())
+}
+
+fn remove_all(shared: &Shared, volumes: &[&log::VolumeFile], oldest: u64) -> io::Result<()> {
+    move_oldest(shared, oldest)?;
+    for volume in volumes {
+        std::fs::remove_file(&volume.path)?;
+        let (first, bytes) = (volume.first, volume.bytes);
+        tracing::info!(first, bytes, "removed a log volume: settled and past its retention");
+    }
+    log::sync_dir(&shared.log_dir())
 }
 
 /// The mark says first that the older volumes are meant to be gone: their absence is no loss.
@@ -208,6 +218,11 @@ mod tests {
         look(28);
         assert_eq!(firsts().first(), Some(&refused));
         assert!(told().unwrap().message.contains("4–4"), "{:?}", told());
+        // A volume without a state at its head does not hold up those before it for ever.
+        let plain = dir.path().join("log").join(format!("{:012}.log", 7));
+        let text = std::fs::read_to_string(&plain).unwrap();
+        let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("#state"));
+        std::fs::write(&plain, lines.collect::<String>()).unwrap();
         look(31);
         assert_eq!(firsts().first(), Some(&11));
         look(31);

@@ -41,6 +41,10 @@ fn halve(data: &Path) {
     file.set_len(file.metadata().unwrap().len() / 2).unwrap();
 }
 
+fn spans(data: &Path) -> Vec<std::path::PathBuf> {
+    fs::read_dir(data.join("queue")).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
 fn is_batch(line: &str) -> bool {
     line.contains("\\\"event\\\":\\\"batch\\\"") || line.contains("\"event\":\"batch\"")
 }
@@ -57,7 +61,7 @@ fn into_loop(path: &Path) {
     std::os::unix::fs::symlink(path, path).unwrap();
 }
 
-const CASES: [Case; 17] = [
+const CASES: [Case; 20] = [
     Case {
         name: "the volume is deleted",
         damage: |data| fs::remove_file(log(data)).unwrap(),
@@ -134,6 +138,30 @@ const CASES: [Case; 17] = [
     Case {
         name: "a link to itself stands for the queue",
         damage: |data| into_loop(&data.join("queue")),
+        told: Some("queue_rebuilt"),
+    },
+    Case {
+        name: "the queue is of a newer sled",
+        damage: |data| {
+            for span in spans(data) {
+                let conf = fs::read(span.join("conf")).unwrap();
+                let (text, crc) = conf.split_last_chunk::<4>().unwrap();
+                assert_eq!(crc32fast::hash(text).to_le_bytes(), *crc, "sled's form is known");
+                let newer = String::from_utf8(text.to_vec()).unwrap().replace("version: 0.34", "version: 1.2");
+                let crc = crc32fast::hash(newer.as_bytes()).to_le_bytes();
+                fs::write(span.join("conf"), [newer.as_bytes(), &crc].concat()).unwrap();
+            }
+        },
+        told: Some("queue_rebuilt"),
+    },
+    Case {
+        name: "a file lies in the queue's directory",
+        damage: |data| fs::write(data.join("queue").join("note.txt"), "mine").unwrap(),
+        told: Some("queue_rebuilt"),
+    },
+    Case {
+        name: "a file stands for a part of the queue",
+        damage: |data| spans(data).iter().for_each(|span| into_file(span)),
         told: Some("queue_rebuilt"),
     },
     Case {
