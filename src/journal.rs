@@ -2,14 +2,17 @@
 //!
 //! What must hold:
 //! * [`Journal::keep`] and [`Journal::record`] return only when the entry would survive a power cut.
-//! * Numbers have no hole and never go back. What is in the log decides; the queue and the state are derived from it.
+//! * Numbers never go back and are never given twice, also when files of the log are lost; a hole is told or noted. What is in
+//!   the log decides; the queue and the state are derived from it. Where the log is shorter than it was, the queue is
+//!   kept (it holds reads that are nowhere else), and nothing is numbered before the cloud was asked what it holds.
 //! * Reads can be kept from the first moment on, also while the queue is opened, replayed or rebuilt.
 //! * Nothing here grows with the backlog: reads that wait are in the queue's blocks, the tail has a bound.
 //! * One process per data directory.
 //!
 //! What it hides: [`log`] (volumes of text lines, group commit, what to do with a torn end), [`entry`] (a line),
 //! `state` (the fold: cursors, numbers, repeats, dead time), `queue` (sled, nothing else knows it), and two threads:
-//! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes.
+//! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes. `mark` says how far the log went,
+//! `verify` reads it through at every start and says what is missing.
 //!
 //! Rejected:
 //! * *sled alone*: its `flush` lost acknowledged reads in 117 of 119 simulated power cuts, and a torn page can make
@@ -135,9 +138,10 @@ impl Journal {
         let mark = mark::read(&dir);
         let log_dir = follow::log_dir(&dir);
         start::make_dir(&log_dir).map_err(io)?;
-        let (identity, lost) = start::identity(&dir, mark.as_ref()).map_err(io)?;
+        let (identity, lost) = start::with_room(&dir, || start::identity(&dir, mark.as_ref())).map_err(io)?;
         let mark = mark.filter(|mark| mark.identity == identity);
-        let (log, repair) = log::Log::open(&log_dir, &identity, mark.as_ref()).map_err(io)?;
+        let open = || log::Log::open(&log_dir, &identity, mark.as_ref());
+        let (log, repair) = start::with_room(&dir, open).map_err(io)?;
         start::tell_losses(&board, &log_dir, &log, &repair, lost);
         let durable = log.next - 1;
         board.journal(|journal| {
@@ -153,8 +157,7 @@ impl Journal {
             lost: lost || !repair.lost.is_empty() || !repair.unreadable.is_empty(),
             ..Core::default()
         };
-        mark::write(&dir, &core.mark).map_err(io)?;
-        log::sync_dir(&dir).map_err(io)?;
+        start::write_mark(&dir, &core.mark);
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
             config,

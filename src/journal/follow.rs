@@ -17,7 +17,7 @@ use super::mark::{self, Mark};
 use super::queue::{Broken, Identities, Queue, Span};
 use super::state::{State, TAIL_MAX, Waiting};
 use super::verify::Damage;
-use super::{JournalConfig, room};
+use super::{JournalConfig, room, start};
 use crate::chip::Seq;
 use crate::status::Board;
 
@@ -116,10 +116,7 @@ impl Shared {
             let core = self.lock();
             Mark { last: core.durable, closed: true, ..core.mark.clone() }
         };
-        let dir = &self.config.dir;
-        if let Err(error) = mark::write(dir, &mark).and_then(|()| log::sync_dir(dir)) {
-            tracing::warn!(%error, "the mark of the journal's end could not be written");
-        }
+        start::write_mark(&self.config.dir, &mark);
     }
 
     fn dead_time_ms(&self) -> i64 {
@@ -457,9 +454,11 @@ fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Resul
     core.mark = Mark { last: saved.followed.max(core.mark.last), queue: saved.followed, ..core.mark.clone() };
     let mark = core.mark.clone();
     drop(core);
-    let written = mark::write(&shared.config.dir, &mark)
-        .map_err(Broken::from)
-        .and_then(|()| queue.checkpoint(&reads, &json, &identities));
+    // Not worth the queue's life: an older mark only means that a loss behind it is known less exactly.
+    if let Err(error) = mark::write(&shared.config.dir, &mark) {
+        tracing::warn!(%error, "the mark of how far the journal goes could not be written");
+    }
+    let written = queue.checkpoint(&reads, &json, &identities);
     shared.set_spans(queue.spans());
     let mut core = shared.lock();
     core.flushing = Arc::default();

@@ -151,12 +151,15 @@ pub struct Repair {
     pub skipped: Option<(u64, u64)>,
     /// Volumes that could not be read at all, now `.damaged`, and why.
     pub unreadable: Vec<String>,
+    /// The highest first number among those.
+    floor: u64,
 }
 
 impl Repair {
     /// Sorts what is missing into torn and lost, and says where numbers go on: not below `next`, nor below the first of a volume
-    /// that cannot be read, `floor`, nor at or below what the mark says was durable.
-    fn judge(&mut self, next: u64, floor: u64, all_gone: bool, mark: Option<&Mark>) -> u64 {
+    /// that cannot be read, nor at or below what the mark says was durable.
+    fn judge(&mut self, next: u64, all_gone: bool, mark: Option<&Mark>) -> u64 {
+        let floor = self.floor;
         let known = |&(_, to): &(u64, u64)| mark.is_some_and(|mark| mark.closed || to <= mark.last);
         (self.lost, self.torn) = std::mem::take(&mut self.torn).into_iter().partition(known);
         // Without any volume there is no telling how far an open journal went.
@@ -185,9 +188,9 @@ impl Log {
     pub fn open(dir: &Path, identity: &str, mark: Option<&Mark>) -> io::Result<(Self, Repair)> {
         std::fs::create_dir_all(dir)?;
         let mut repair = Repair::default();
-        let (last, floor) = open_last(dir, &mut repair)?;
+        let last = open_last(dir, &mut repair)?;
         let next = last.as_ref().map_or(1, |(_, _, tail)| tail.next);
-        let from = repair.judge(next, floor, last.is_none(), mark);
+        let from = repair.judge(next, last.is_none(), mark);
         if let Some((file, last, tail)) = last
             && from == next
         {
@@ -323,10 +326,9 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
     file.sync_data()
 }
 
-/// The last volume that has a whole line, open, and its end; and the first number of one behind it that has none.
-fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<(Option<(File, VolumeFile, Tail)>, u64)> {
+/// The last volume that has a whole line, open, and its end. Those behind it that have none are moved aside.
+fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, VolumeFile, Tail)>> {
     let mut files = volumes(dir)?;
-    let mut floor = 1;
     while let Some(last) = files.pop() {
         let read = OpenOptions::new().read(true).write(true).open(&last.path).and_then(|file| {
             let tail = find_tail(&file, &last)?;
@@ -335,7 +337,7 @@ fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<(Option<(File, Volum
         match read {
             Ok((file, Some(tail))) => {
                 repair.torn.clone_from(&tail.torn);
-                return Ok((Some((file, last, tail)), floor));
+                return Ok(Some((file, last, tail)));
             }
             // No line of it is whole: the power went while it was made, or it is damaged all through. It holds
             // nothing that can be read; it is not deleted, for whoever wants to look.
@@ -344,11 +346,11 @@ fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<(Option<(File, Volum
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Err(error),
             Err(error) => repair.unreadable.push(format!("{}: {error}", last.path.display())),
         }
-        floor = floor.max(last.first);
+        repair.floor = repair.floor.max(last.first);
         std::fs::rename(&last.path, last.path.with_extension("damaged"))?;
         sync_dir(dir)?;
     }
-    Ok((None, floor))
+    Ok(None)
 }
 
 fn volume_path(dir: &Path, first: u64) -> PathBuf {

@@ -1,9 +1,10 @@
 //! The mark: a small file beside the log that says how far the log went. It is what notices that a file of the log is
 //! gone or was cut, and what keeps a number from being given twice then.
 //!
-//! One line: `passbridge-mark \t 1 \t identity \t last \t queue \t oldest \t open|closed \t crc`. Written at every checkpoint *before* the queue is,
-//! so it is not behind the queue; renamed into place, so it is whole or the one before. If it cannot be read, it is
-//! as if there was none: the log alone decides, as far as it goes.
+//! One line: `passbridge-mark \t 1 \t identity \t last \t queue \t oldest \t open|closed \t crc`. Written at every checkpoint
+//! *before* the queue is, so it is not behind the queue; renamed into place, so it is whole or the one before. If it cannot
+//! be read, it is as if there was none: the log alone decides, as far as it goes. If it cannot be written (a full disk), the
+//! one before stands, and a loss meanwhile would be told less exactly.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -123,13 +123,15 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
 }
 
 fn remove_all(shared: &Shared, volumes: &[&log::VolumeFile], oldest: u64) -> io::Result<()> {
-    move_oldest(shared, oldest)?;
+    // A disk that is too full for the mark is what this makes room on: then it comes after.
+    let marked = move_oldest(shared, oldest);
     for volume in volumes {
         std::fs::remove_file(&volume.path)?;
         let (first, bytes) = (volume.first, volume.bytes);
         tracing::info!(first, bytes, "removed a log volume: settled and past its retention");
     }
-    log::sync_dir(&shared.log_dir())
+    log::sync_dir(&shared.log_dir())?;
+    marked.or_else(|_| move_oldest(shared, oldest))
 }
 
 /// The mark says first that the older volumes are meant to be gone: their absence is no loss.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::entry::Body;
 use super::writer::Draft;
-use super::{OpenError, follow, log, mark, verify};
+use super::{OpenError, follow, log, mark, room, verify};
 use crate::status::Board;
 
 /// Takes the lock of a data directory; the kernel gives it back however the process ends.
@@ -29,6 +29,21 @@ pub fn make_dir(dir: &Path) -> io::Result<()> {
         std::fs::rename(dir, dir.with_extension("broken"))?;
     }
     std::fs::create_dir_all(dir)
+}
+
+/// Does it, and if the disk is too full for it, once more without the reserve.
+pub fn with_room<T>(dir: &Path, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    work().or_else(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if room::release_reserve(dir) => work(),
+        _ => Err(error),
+    })
+}
+
+/// Writes the mark. A box on a full disk must start and drain without it, too: the older one then says less than it could.
+pub fn write_mark(dir: &Path, mark: &mark::Mark) {
+    if let Err(error) = with_room(dir, || mark::write(dir, mark)).and_then(|()| log::sync_dir(dir)) {
+        tracing::warn!(%error, "the mark of how far the journal goes could not be written");
+    }
 }
 
 /// The journal's identity, and whether there was one whose log is gone.
