@@ -2,14 +2,17 @@
 //!
 //! What must hold:
 //! * [`Journal::keep`] and [`Journal::record`] return only when the entry would survive a power cut.
-//! * Numbers have no hole and never go back. What is in the log decides; the queue and the state are derived from it.
+//! * Numbers never go back and are never given twice, also when files of the log are lost; a hole is told or noted. What is in
+//!   the log decides; the queue and the state are derived from it. Where the log is shorter than it was, the queue is
+//!   kept (it holds reads that are nowhere else), and nothing is numbered before the cloud was asked what it holds.
 //! * Reads can be kept from the first moment on, also while the queue is opened, replayed or rebuilt.
 //! * Nothing here grows with the backlog: reads that wait are in the queue's blocks, the tail has a bound.
 //! * One process per data directory.
 //!
 //! What it hides: [`log`] (volumes of text lines, group commit, what to do with a torn end), [`entry`] (a line),
 //! `state` (the fold: cursors, numbers, repeats, dead time), `queue` (sled, nothing else knows it), and two threads:
-//! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes.
+//! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes. `mark` says how far the log went,
+//! `verify` reads it through at every start and says what is missing.
 //!
 //! Rejected:
 //! * *sled alone*: its `flush` lost acknowledged reads in 117 of 119 simulated power cuts, and a torn page can make
@@ -22,9 +25,8 @@
 //! * *Judging repeats and dead time before keeping*: the state may not be there yet. Judged when followed; the verdict is
 //!   made durable by the batch line that covers the read.
 
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -38,18 +40,21 @@ use crate::status::Board;
 pub mod entry;
 mod follow;
 pub mod log;
+mod mark;
 mod queue;
 mod room;
+mod start;
 mod state;
 mod trial;
 mod upload;
+mod verify;
 mod writer;
 
 use entry::Body;
 pub use follow::log_dir;
 use follow::{Core, Shared};
 use state::{Verdict, Waiting};
-pub use upload::{Batch, DeviceState, InFlight, Item, Pending, PendingRead, UploadEvent};
+pub use upload::{Batch, DeviceState, Found, InFlight, Item, Pending, PendingRead, UploadEvent};
 use writer::{Draft, Request};
 
 /// A value that would survive a power cut. Only the journal can make one.
@@ -117,6 +122,8 @@ pub struct Journal {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
+    /// Reads the log through once; ends by itself.
+    check: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
 
 /// Most passings and marks that one look at the pending reads covers: bounds a batch line.
@@ -130,22 +137,33 @@ impl Journal {
         let dir = config.dir.clone();
         let io = |error| OpenError::Io { dir: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(io)?;
-        let lock = lock_dir(&dir)?;
-        let (identity, lost) = identity(&dir).map_err(io)?;
-        let (log, repair) = log::Log::open(&follow::log_dir(&dir), &identity).map_err(io)?;
-        write_identity(&dir, &identity).map_err(io)?;
-        if lost {
-            let message = "the journal of this box is gone and a new one was begun: was the disk replaced or emptied? \
-                           Numbers go on above what the cloud holds";
-            board.raise("journal_lost", "", message);
-        }
+        let lock = start::lock_dir(&dir)?;
+        let mark = mark::read(&dir);
+        let log_dir = follow::log_dir(&dir);
+        start::make_dir(&log_dir).map_err(io)?;
+        let (identity, lost) = start::with_room(&dir, || start::identity(&dir, mark.as_ref())).map_err(io)?;
+        let mark = mark.filter(|mark| mark.identity == identity);
+        let open = || log::Log::open(&log_dir, &identity, mark.as_ref());
+        let (log, repair) = start::with_room(&dir, open).map_err(io)?;
+        start::write_identity(&dir, &identity).map_err(io)?;
+        start::tell_losses(&board, &log_dir, &log, &repair, lost);
         let durable = log.next - 1;
         board.journal(|journal| {
             (journal.head, journal.durable, journal.identity) = (durable, durable, identity.clone());
             journal.free_bytes = room::free_bytes(&dir).unwrap_or(0);
         });
+        let first = log::volumes(&log_dir).map_err(io)?.first().map_or(1, |volume| volume.first);
+        let (oldest, queue) = mark.map_or((first, 0), |mark| (mark.oldest, mark.queue));
+        let core = Core {
+            durable,
+            place: log.place(),
+            mark: mark::Mark { identity: identity.clone(), last: durable, queue, oldest, closed: false },
+            lost: lost || !repair.lost.is_empty() || !repair.unreadable.is_empty(),
+            ..Core::default()
+        };
+        start::write_mark(&dir, &core.mark);
         let shared = Arc::new(Shared {
-            core: Mutex::new(Core { durable, place: log.place(), ..Core::default() }),
+            core: Mutex::new(core),
             config,
             board,
             turn: Condvar::new(),
@@ -160,27 +178,19 @@ impl Journal {
             spawn("journal-writer", move || writer::run(&of_writer, log, waiting)).map_err(io)?,
             spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
         ];
-        let journal = Self { shared, requests, threads: Arc::new(Mutex::new(threads)) };
+        let known = verify::Damage::of(&repair);
+        let (of_check, sender) = (Arc::clone(&shared), requests.downgrade());
+        let check =
+            spawn("journal-check", move || verify::run(&of_check, oldest, durable, known, &sender)).map_err(io)?;
+        let (threads, check) = (Arc::new(Mutex::new(threads)), Arc::new(Mutex::new(Some(check))));
+        let journal = Self { shared, requests, threads, check };
         journal.shared.board.not_ready("starting", None);
-        journal.tell_repair(&repair);
-        Ok(journal)
-    }
-
-    fn tell_repair(&self, repair: &log::Repair) {
-        if *repair == log::Repair::default() {
-            return;
+        let drafts = start::notes(&journal.shared.board, repair);
+        if !drafts.is_empty() {
+            let (reply, _) = oneshot::channel();
+            let _ = journal.requests.try_send(Request { drafts, reply }); // the queue is empty at start
         }
-        let torn: Vec<String> = repair.torn.iter().map(|(from, to)| format!("{from}–{to}")).collect();
-        let text = format!(
-            "the power went while the log was written: {} bytes of a half-written group were cut off{}{}; none of it had been acknowledged",
-            repair.cut_bytes,
-            if torn.is_empty() { "" } else { ", gone from it: " },
-            torn.join(", "),
-        );
-        tracing::warn!("{text}");
-        let draft = ("repair".into(), self.shared.board.now(), Body::Note(text.into()), Box::default());
-        let (reply, _) = oneshot::channel();
-        let _ = self.requests.try_send(Request { drafts: vec![draft], reply }); // the queue is empty at start
+        Ok(journal)
     }
 
     async fn append(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
@@ -388,10 +398,15 @@ impl Journal {
         // The writer sleeps in its queue: an empty request wakes it, and it sees that the journal closes.
         let (reply, _) = oneshot::channel();
         let _ = self.requests.send(Request { drafts: Vec::new(), reply }).await;
+        let check = self.check.lock().unwrap_or_else(PoisonError::into_inner).take();
         let shared = Arc::clone(&self.shared);
         let joined = tokio::task::spawn_blocking(move || {
-            for thread in threads {
+            let running = !threads.is_empty();
+            for thread in threads.into_iter().chain(check) {
                 let _ = thread.join(); // a panic was reported where it happened
+            }
+            if running {
+                shared.mark_closed();
             }
             let _ = shared.dir_lock.unlock(); // the end of the process does it too
         });
@@ -408,52 +423,10 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<std::th
     std::thread::Builder::new().name(name.into()).spawn(body)
 }
 
-/// Takes the lock of a data directory; the kernel gives it back however the process ends.
-fn lock_dir(dir: &Path) -> Result<File, OpenError> {
-    let io = |error| OpenError::Io { dir: dir.into(), error };
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(dir.into())),
-        Err(std::fs::TryLockError::Error(error)) => Err(io(error)),
-    }
-}
-
-fn identity_path(dir: &Path) -> PathBuf {
-    dir.join("identity")
-}
-
-/// The journal's identity, a new one if there is none, and whether there was another one, whose log is gone.
-fn identity(dir: &Path) -> io::Result<(String, bool)> {
-    let log_dir = follow::log_dir(dir);
-    let has_log = log_dir.is_dir() && !log::volumes(&log_dir)?.is_empty();
-    let text = std::fs::read_to_string(identity_path(dir)).ok();
-    let known = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    let identity = match log::identity_of(&log_dir)? {
-        Some(identity) => identity,
-        None => known.clone().filter(|_| has_log).unwrap_or_else(|| format!("{:016x}", fastrand::u64(..))),
-    };
-    let lost = known.is_some_and(|known| known != identity);
-    Ok((identity, lost))
-}
-
-/// Writes the identity down beside the log. Only once the log is there: with the name and no log, a power cut in the first
-/// start would look like a journal that is gone. Makes the log's directory durable in passing.
-fn write_identity(dir: &Path, identity: &str) -> io::Result<()> {
-    let path = identity_path(dir);
-    if std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == identity) {
-        return Ok(());
-    }
-    let fresh = dir.join("identity.new");
-    std::fs::write(&fresh, format!("{identity}\n"))?;
-    File::open(&fresh)?.sync_all()?;
-    std::fs::rename(&fresh, &path)?;
-    log::sync_dir(dir)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -572,7 +545,8 @@ mod tests {
         let item = Item { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() };
         let (device, session, decoders) = ("D".into(), "S".into(), vec!["a".into()]);
         let (dead, repeats, through) = (Vec::new(), Vec::new(), Seq(1));
-        let batch = Batch { device, session, items: vec![item], dead, repeats, through, decoders };
+        let found = Vec::new();
+        let batch = Batch { device, session, items: vec![item], dead, repeats, found, through, decoders };
         journal.record(UploadEvent::Batch(batch)).await.unwrap();
         assert!(journal.decoders_waiting().is_empty(), "the decoder has nothing that tells");
         assert_eq!(journal.devices_waiting(), [("D".into(), 1)]);

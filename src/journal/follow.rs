@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::log::{self, Line, Place, Reader};
+use super::mark::{self, Mark};
 use super::queue::{Broken, Identities, Queue, Span};
 use super::state::{State, TAIL_MAX, Waiting};
-use super::{JournalConfig, room, trial};
+use super::verify::Damage;
+use super::{JournalConfig, room, start, trial};
 use crate::chip::Seq;
 use crate::status::Board;
 
@@ -72,6 +74,12 @@ pub struct Core {
     pub distrust: Option<String>,
     /// The log began a new volume: so should the queue.
     pub new_volume: bool,
+    /// The log should begin one, with the state at its head: lines before it are gone.
+    pub wants_volume: bool,
+    /// Entries are gone from the end of the log: what the state says of uploads may be out of date.
+    pub lost: bool,
+    /// What the mark says next.
+    pub mark: Mark,
     /// The journal closes.
     pub closing: bool,
 }
@@ -103,6 +111,15 @@ impl Shared {
     /// Directory of the log.
     pub fn log_dir(&self) -> PathBuf {
         log_dir(&self.config.dir)
+    }
+
+    /// The journal was closed in order. If this fails, the next start only knows less exactly what it should find.
+    pub fn mark_closed(&self) {
+        let mark = {
+            let core = self.lock();
+            Mark { last: core.durable, closed: true, ..core.mark.clone() }
+        };
+        start::write_mark(&self.config.dir, &mark);
     }
 
     fn dead_time_ms(&self) -> i64 {
@@ -267,10 +284,17 @@ fn set_aside(shared: &Shared, reason: &str) {
     let message = format!("the upload queue could not be trusted ({reason}); it is rebuilt from what the log holds");
     shared.board.raise("queue_rebuilt", "", message);
     let aside = shared.config.dir.join("queue.broken");
-    let _ = std::fs::remove_dir_all(&aside);
+    remove_any(&aside);
     let from = queue_dir(&shared.config.dir);
     if std::fs::rename(&from, &aside).is_err() {
-        let _ = std::fs::remove_dir_all(&from); // derived: losing it costs nothing but time
+        remove_any(&from); // derived: losing it costs nothing but time
+    }
+}
+
+/// Removes a directory, a file or a link.
+fn remove_any(path: &Path) {
+    if std::fs::remove_dir_all(path).is_err() {
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -283,16 +307,20 @@ fn open_and_replay(shared: &Shared, identity: &str) -> Result<Option<Queue>, Bro
         Some((_, state)) if state.identity != identity => {
             return Err(Broken::Corrupt("it belongs to another journal".into()));
         }
+        // The mark would have made the log go on above it: it was lost, too. The numbers in between are given again.
         Some((_, state)) => {
             let gone = format!("entries {}–{} were kept once and are gone from the log", durable + 1, state.followed);
-            shared.board.raise(
-                "log_lost",
-                "",
-                format!("{gone}: was a file of {} removed?", shared.log_dir().display()),
-            );
+            let message = format!("{gone}: was a file of {} removed?", shared.log_dir().display());
+            shared.board.raise("log_lost", "", message);
+            shared.lock().lost = true;
             return Err(Broken::Corrupt(gone));
         }
         None => {
+            let had_one = shared.lock().mark.queue > 0;
+            if had_one {
+                let message = "the upload queue is gone or empty; it is rebuilt from what the log holds";
+                shared.board.raise("queue_rebuilt", "", message);
+            }
             let state = State { identity: identity.to_owned(), ..State::default() };
             (Queue::create(&dir, 0)?, state)
         }
@@ -304,10 +332,7 @@ fn open_and_replay(shared: &Shared, identity: &str) -> Result<Option<Queue>, Bro
 /// Follows the log from the state on until it has caught up with the writer, then serves. `false`: the journal closes.
 fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, Broken> {
     let dead_time_ms = shared.dead_time_ms();
-    let from = (state.followed > 0).then_some(state.place);
-    let Some(mut reader) = Reader::open(&shared.log_dir(), from)? else {
-        return Err(Broken::Corrupt("its place in the log is not there".into()));
-    };
+    let mut reader = open_at(shared, &state)?;
     let mut damage = Damage::default();
     let mut volume = None;
     loop {
@@ -315,18 +340,15 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
         while state.followed < target {
             match reader.read()? {
                 Some(Line::Entry(entry)) if entry.seq <= target => {
-                    damage.entry(state.followed, entry.seq);
+                    damage.entry(state.followed, entry.seq, &entry.body, &entry.subject);
                     state.apply(&entry, dead_time_ms);
                     state.place = reader.place();
                 }
                 Some(Line::Entry(_)) => break, // not durable yet: read again when it is
-                Some(Line::State(json)) if state.followed == 0 => {
-                    let identity = std::mem::take(&mut state.identity);
-                    state = serde_json::from_str(&json).unwrap_or_default();
-                    (state.identity, state.place) = (identity, reader.place());
+                Some(Line::State(json)) if reader.place().volume > state.followed + 1 => {
+                    adopt(&mut state, &json, reader.place(), &mut damage);
                 }
-                Some(Line::State(_)) => {}
-                Some(Line::Bad { volume, line, why }) => damage.line(volume, line, why),
+                Some(Line::State(_) | Line::Bad { .. }) => {} // told by those who read all of it
                 None => break,
             }
             if state.tail.len() >= CHECKPOINT_READS {
@@ -342,10 +364,8 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
                 }
             }
         }
-        if !damage.is_empty() {
-            // A batch whose line is gone was not counted; what waits is what is found.
-            let in_tail = state.tail.iter().filter(|waiting| state.is_waiting(&waiting.read)).count();
-            state.waiting = queue.waiting(&state)? + in_tail as u64;
+        if damage.is_loss() {
+            state.waiting = count_waiting(queue, &state)?;
         }
         let mut core = shared.lock();
         if core.closing {
@@ -354,13 +374,16 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
         let caught_up = core.durable == target && (state.followed >= target || reader.place() == core.place);
         if caught_up {
             (state.followed, state.place) = (core.durable.max(state.followed), core.place);
+            if core.lost || damage.is_loss() {
+                state.doubt();
+                core.wants_volume = true;
+            }
             core.in_blocks = state.tail.front().map_or(state.followed, |waiting| waiting.read.seq.0 - 1);
             core.state = state;
             core.nothing_before.clear();
             core.flushing = Arc::default();
             core.serving = true;
             drop(core);
-            damage.report(shared);
             shared.board.journal(|journal| journal.serving = true);
             shared.serving.send_replace(true);
             shared.changed.send_modify(|_| {});
@@ -375,41 +398,28 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
     }
 }
 
-/// What the replay found missing or unreadable.
-#[derive(Default)]
-struct Damage {
-    lines: Vec<String>,
-    gone: Vec<(u64, u64)>,
+/// A reader at the state's place in the log, or, if that is not there any more, where it goes on.
+fn open_at(shared: &Shared, state: &State) -> Result<Reader, Broken> {
+    let dir = shared.log_dir();
+    let at = if state.followed > 0 { Reader::open(&dir, Some(state.place))? } else { None };
+    let reader = if at.is_some() { at } else { Reader::open_after(&dir, state.followed)? };
+    reader.ok_or(Broken::Corrupt("there is no log".into()))
 }
 
-impl Damage {
-    /// Kinds of damage told one by one; more are only counted.
-    const TOLD: usize = 20;
+/// Reads that no batch covers, counted one by one: after a loss the sum does not hold.
+fn count_waiting(queue: &Queue, state: &State) -> Result<u64, Broken> {
+    let in_tail = state.tail.iter().filter(|waiting| state.is_waiting(&waiting.read)).count();
+    Ok(queue.waiting(state)? + in_tail as u64)
+}
 
-    fn entry(&mut self, followed: u64, seq: u64) {
-        if seq > followed + 1 && self.gone.len() < Self::TOLD {
-            self.gone.push((followed + 1, seq - 1));
-        }
+/// Goes on from the state at the head of a volume, before which there is nothing (removed, settled) or lines are gone.
+fn adopt(state: &mut State, json: &str, place: Place, damage: &mut Damage) {
+    let Ok(later) = serde_json::from_str::<State>(json) else { return };
+    if state.followed > 0 {
+        damage.gone(state.followed + 1, later.followed);
     }
-
-    fn line(&mut self, volume: u64, line: u64, why: super::entry::BadLine) {
-        if self.lines.len() < Self::TOLD {
-            self.lines.push(format!("line {line} of volume {volume:012}: {why}"));
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.gone.is_empty()
-    }
-
-    fn report(&self, shared: &Shared) {
-        if self.is_empty() {
-            return;
-        }
-        let gone: Vec<String> = self.gone.iter().map(|(from, to)| format!("{from}–{to}")).collect();
-        let message = format!("the log is damaged: {}; entries gone: {}", self.lines.join("; "), gone.join(", "));
-        shared.board.raise("log_damaged", "", message);
-    }
+    state.catch_up(later);
+    state.place = place;
 }
 
 /// How far a checkpoint goes.
@@ -441,7 +451,13 @@ fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Resul
     let saved = Saved { followed: core.state.followed, cursors, place: core.state.place };
     let json = state_json(&core.state);
     let identities = fresh_identities(&core.state, queue);
+    core.mark = Mark { last: saved.followed.max(core.mark.last), queue: saved.followed, ..core.mark.clone() };
+    let mark = core.mark.clone();
     drop(core);
+    // Not worth the queue's life: an older mark only means that a loss behind it is known less exactly.
+    if let Err(error) = mark::write(&shared.config.dir, &mark) {
+        tracing::warn!(%error, "the mark of how far the journal goes could not be written");
+    }
     let written = queue.checkpoint(&reads, &json, &identities);
     shared.set_spans(queue.spans());
     let mut core = shared.lock();

@@ -129,6 +129,7 @@ pub fn at_the_end(data: &Path, shown: &Shown, cloud: &SimCloud, sims: &[(Kind, &
                 expected.extend(acked);
             }
             Kind::One4All | Kind::RaceResult => expected.extend(all.iter().cloned()),
+            other => unreachable!("no power cut is made under {}", other.name()),
         }
         happened.extend(all);
         let forbidden = sim.forbidden();
