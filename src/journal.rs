@@ -35,6 +35,7 @@ use crate::chip::{Held, Seq};
 use crate::protocol::{Frame, Framed};
 use crate::status::Board;
 
+mod age;
 pub mod entry;
 mod follow;
 pub mod log;

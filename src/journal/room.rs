@@ -3,12 +3,10 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use jiff::Timestamp;
-
+use super::age::Ages;
 use super::follow::{Shared, bytes_on_disk};
-use super::log;
+use super::log::{self, VolumeFile};
 use super::queue::{Broken, Queue};
 
 /// Size of the reserve: enough for the queue to open and for hundreds of batches to be recorded while the disk is full.
@@ -76,12 +74,13 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
     let data_dir = &shared.config.dir;
     let mut bytes = bytes_on_disk(data_dir)?;
     let volumes = log::volumes(&shared.log_dir())?;
+    let ages = look_at_ages(shared, &volumes);
     for pair in volumes.windows(2) {
         let [volume, next] = pair else { break };
         if next.first > needed || volume.first >= saved || !log::begins_with_state(&next.path)? {
             break;
         }
-        if !past(&volume.path, shared.config.keep_days, shared.board.now())? && bytes <= shared.config.keep_bytes {
+        if !ages.past(volume.first, shared.config.keep_days) && bytes <= shared.config.keep_bytes {
             break;
         }
         std::fs::remove_file(&volume.path)?;
@@ -108,9 +107,16 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
     Ok(())
 }
 
-/// The volume was last written longer ago than `days`. A box clock that stepped back only keeps it longer.
-fn past(path: &Path, days: u32, now: Timestamp) -> io::Result<bool> {
-    let written = Timestamp::try_from(std::fs::metadata(path)?.modified()?).unwrap_or(Timestamp::MAX);
-    let age = now.duration_since(written);
-    Ok(Duration::try_from(age).is_ok_and(|age| age >= Duration::from_secs(u64::from(days) * 86_400)))
+/// How old the closed volumes are by now. What cannot be saved is counted again, later.
+fn look_at_ages(shared: &Shared, volumes: &[VolumeFile]) -> Ages {
+    let identity = shared.lock().state.identity.clone();
+    let path = shared.config.dir.join("ages");
+    let mut ages = Ages::load(&path, &identity);
+    let closed = volumes.iter().rev().skip(1).map(|volume| volume.first);
+    if ages.look(shared.board.now(), shared.config.keep_days, closed)
+        && let Err(error) = ages.save(&path)
+    {
+        tracing::warn!(%error, "the age of the log volumes could not be saved: they are kept longer");
+    }
+    ages
 }
