@@ -142,11 +142,13 @@ async fn daemon(disk: &Disk) {
         disk.tell(&format!("without internet, {rate} a second"), rate * seconds, before);
     }
     let before = disk.written();
-    decoder.push(BACKLOG);
-    sent += BACKLOG;
-    until_kept(&running, sent).await;
+    for _ in 0..BACKLOG / 100 {
+        decoder.push(100);
+        sent += 100;
+        until_kept(&running, sent).await;
+    }
     tokio::time::sleep(SETTLE).await;
-    disk.tell("without internet, all at once", BACKLOG, before);
+    disk.tell("without internet, 100 at once", BACKLOG, before);
     let (before, held) = (disk.written(), cloud.stored() as u64);
     cloud.set_online(true).await;
     assert!(cloud.wait_for(sent as usize, Duration::from_secs(300)).await);
@@ -158,7 +160,7 @@ async fn daemon(disk: &Disk) {
 async fn until_kept(running: &Running, reads: u64) {
     let kept = async {
         while running.status().await.is_none_or(|snapshot| snapshot.decoders[0].reads < reads) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(120), kept).await.expect("the reads are kept");

@@ -8,7 +8,8 @@
 //! * One process per data directory.
 //!
 //! What it hides: [`log`] (volumes of text lines, group commit, what to do with a torn end), [`entry`] (a line),
-//! `state` (the fold: cursors, numbers, repeats, dead time), `queue` (sled, nothing else knows it), and two threads:
+//! `state` (the fold: cursors, numbers, repeats, dead time), `queue` (sled, nothing else knows it), `age` and `room` (what
+//! may go, and when), and two threads:
 //! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes.
 //!
 //! Rejected:
@@ -79,7 +80,7 @@ pub struct JournalConfig {
     pub dir: PathBuf,
     /// Dead time: least gap between two passings of a chip at one decoder; zero: every read is a passing.
     pub dead_time: Duration,
-    /// Days that uploaded reads are kept.
+    /// Days that uploaded reads are kept, as the box's clock counts them from the end of their volume; see `age`.
     pub keep_days: u32,
     /// Bytes that log and queue may use; unsettled reads never go.
     pub keep_bytes: u64,

@@ -60,7 +60,7 @@ pub fn tree_bytes(dir: &Path) -> u64 {
 }
 
 /// Removes what may go: spans of the queue that are covered, then log volumes, oldest first, that nothing needs any
-/// more and that are past their retention or over the limit. What is not uploaded never goes, nor does the volume in which
+/// more and that are past their retention (see `age`) or over the limit. What is not uploaded never goes, nor does the volume in which
 /// the last checkpoint ends, `saved`: the next start reads on there.
 pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broken> {
     let (cursors, needed) = {

@@ -35,7 +35,8 @@ const START_MS: i64 = 1_782_864_000_000; // 2026-07-01
 /// What was seen at the end of some simulated hours.
 pub struct Sample {
     at: Timestamp,
-    kept: u64,
+    /// Reads kept so far.
+    pub kept: u64,
     /// Reads kept and not yet seen in the cloud.
     pub unsent: u64,
     /// Reads that the journal says wait.
