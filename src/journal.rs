@@ -512,14 +512,14 @@ mod tests {
             journal.note("test", "text").await.unwrap();
         }
         let firsts = || log::volumes(&dir.path().join("log")).unwrap().into_iter().map(|volume| volume.first);
-        while firsts().count() < 4 {
+        while firsts().last() != Some(4) {
             tokio::task::yield_now().await; // the writer begins the next one after it has answered
         }
         let saved = journal.shared.lock().state.place.volume;
+        journal.close().await; // the follower looks at what may go, too
         let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
         room::prune(&journal.shared, &mut queue, saved).unwrap();
         assert_eq!(firsts().collect::<Vec<_>>(), [3, 4]);
-        journal.close().await;
     }
 
     #[tokio::test]
