@@ -512,7 +512,7 @@ mod tests {
             journal.note("test", "text").await.unwrap();
         }
         let firsts = || log::volumes(&dir.path().join("log")).unwrap().into_iter().map(|volume| volume.first);
-        while firsts().last() != Some(4) {
+        while firsts().next_back() != Some(4) {
             tokio::task::yield_now().await; // the writer begins the next one after it has answered
         }
         let saved = journal.shared.lock().state.place.volume;
