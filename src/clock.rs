@@ -195,7 +195,8 @@ fn undated(time: Time, zone: &TimeZone, received: Timestamp, doubt: Doubt) -> Op
     Some(Resolved { utc, doubt: Some(doubt) })
 }
 
-fn box_clock_set(received: Timestamp) -> bool {
+/// The box's clock has been told the time: it does not show a year before this program was written.
+pub fn box_clock_set(received: Timestamp) -> bool {
     TimeZone::UTC.to_datetime(received).year() >= BOX_YEAR
 }
 

@@ -10,7 +10,8 @@
 //! * One process per data directory.
 //!
 //! What it hides: [`log`] (volumes of text lines, group commit, what to do with a torn end), [`entry`] (a line),
-//! `state` (the fold: cursors, numbers, repeats, dead time), `queue` (sled, nothing else knows it), and two threads:
+//! `state` (the fold: cursors, numbers, repeats, dead time), `queue` (sled, nothing else knows it), `age` and `room` (what
+//! may go, and when), and two threads:
 //! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes. `mark` says how far the log went,
 //! `verify` reads it through at every start and says what is missing.
 //!
@@ -37,6 +38,7 @@ use crate::chip::{Held, Seq};
 use crate::protocol::{Frame, Framed};
 use crate::status::Board;
 
+mod age;
 pub mod entry;
 mod follow;
 pub mod log;
@@ -84,7 +86,7 @@ pub struct JournalConfig {
     pub dir: PathBuf,
     /// Dead time: least gap between two passings of a chip at one decoder; zero: every read is a passing.
     pub dead_time: Duration,
-    /// Days that uploaded reads are kept.
+    /// Days that uploaded reads are kept, as the box's clock counts them from the end of their volume; see `age`.
     pub keep_days: u32,
     /// Bytes that log and queue may use; unsettled reads never go.
     pub keep_bytes: u64,
@@ -525,14 +527,14 @@ mod tests {
             journal.note("test", "text").await.unwrap();
         }
         let firsts = || log::volumes(&dir.path().join("log")).unwrap().into_iter().map(|volume| volume.first);
-        while firsts().count() < 4 {
+        while firsts().next_back() != Some(4) {
             tokio::task::yield_now().await; // the writer begins the next one after it has answered
         }
         let saved = journal.shared.lock().state.place.volume;
+        journal.close().await; // the follower looks at what may go, too
         let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
         room::prune(&journal.shared, &mut queue, saved, &BTreeMap::new()).unwrap();
         assert_eq!(firsts().collect::<Vec<_>>(), [3, 4]);
-        journal.close().await;
     }
 
     #[tokio::test]

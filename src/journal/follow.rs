@@ -165,6 +165,7 @@ pub fn run(shared: &Shared, identity: &str) {
         let mut core = shared.lock();
         while !core.closing
             && core.distrust.is_none()
+            && !span_due(&core, saved)
             && core.tail_len() < CHECKPOINT_READS
             && checked.elapsed() < checkpoint_every
             && pruned.is_some_and(|at| at.elapsed() < prune_every)
@@ -173,6 +174,11 @@ pub fn run(shared: &Shared, identity: &str) {
                 .turn
                 .wait_timeout(core, checkpoint_every.min(Duration::from_millis(500)))
                 .map_or_else(|e| e.into_inner().0, |r| r.0);
+        }
+        // A volume came to its end: the queue's next span begins with it, and the limits are looked at, however fast
+        // reads come.
+        if span_due(&core, saved) {
+            pruned = None;
         }
         let (closing, distrust) = (core.closing, core.distrust.take());
         drop(core);
@@ -429,6 +435,11 @@ struct Saved {
     cursors: BTreeMap<Box<str>, u64>,
     /// Where the next start reads on in the log.
     place: Place,
+}
+
+/// The log began a new volume, and there is something for a new span of the queue to begin with.
+fn span_due(core: &Core, saved: Option<Saved>) -> bool {
+    core.new_volume && core.serving && saved.is_none_or(|saved| saved.followed != core.state.followed)
 }
 
 /// Takes tail and state under the lock and writes them without it. Nothing is written while nothing happens: a box that

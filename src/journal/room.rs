@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use jiff::Timestamp;
-
+use super::age::Ages;
 use super::follow::{Shared, bytes_on_disk};
-use super::log;
+use super::log::{self, VolumeFile};
 use super::mark;
 use super::queue::{Broken, Queue};
 
@@ -19,7 +17,7 @@ const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 const RESERVE_ABOVE: u64 = 8 * RESERVE_BYTES;
 
 /// Before passings that were set aside go with their volume, this is said so long.
-const WARN_BEFORE: Duration = Duration::from_secs(3 * 86_400);
+const WARN_BEFORE_DAYS: u32 = 3;
 
 fn reserve_path(data_dir: &Path) -> PathBuf {
     data_dir.join("reserve")
@@ -67,9 +65,9 @@ pub fn tree_bytes(dir: &Path) -> u64 {
 }
 
 /// Removes what may go: spans of the queue that are covered, then log volumes, oldest first, that nothing needs any
-/// more and that are past their retention or over the limit. What is not uploaded never goes, nor does the volume in which
-/// the last checkpoint ends, `saved`: the next start reads on there. `cursors` are that checkpoint's, too: what waits
-/// according to it must be found by the next start.
+/// more and that are past their retention (see `age`) or over the limit. What is not uploaded never goes, nor does the
+/// volume in which the last checkpoint ends, `saved`: the next start reads on there. `cursors` are that checkpoint's, too:
+/// what waits according to it must be found by the next start.
 pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<Box<str>, u64>) -> Result<(), Broken> {
     let needed = shared.lock().state.needed_from();
     queue.drop_covered(|decoder| cursors.get(decoder).copied().unwrap_or(0))?;
@@ -77,9 +75,10 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<
     let data_dir = &shared.config.dir;
     let mut bytes = bytes_on_disk(data_dir)?;
     let volumes = log::volumes(&shared.log_dir())?;
-    let keep = Duration::from_secs(u64::from(shared.config.keep_days) * 86_400);
+    let ages = look_at_ages(shared, &volumes);
+    let keep = shared.config.keep_days;
     let mut expiring = None;
-    let mut going: Vec<&log::VolumeFile> = Vec::new();
+    let mut going: Vec<&VolumeFile> = Vec::new();
     for pair in volumes.windows(2) {
         let [volume, next] = pair else { break };
         if next.first > needed || volume.first >= saved {
@@ -87,11 +86,10 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<
         }
         // A passing that was set aside is kept for its days, whatever the size, and then goes like any other.
         let set_aside = shared.lock().state.has_set_aside(volume.first, next.first);
-        let age = age(&volume.path, shared.board.now())?;
-        if set_aside && expiring.is_none() && age + WARN_BEFORE >= keep {
+        if set_aside && expiring.is_none() && ages.past(volume.first, keep.saturating_sub(WARN_BEFORE_DAYS)) {
             expiring = Some((volume.first, next.first - 1));
         }
-        if age < keep && (set_aside || bytes <= shared.config.keep_bytes) {
+        if !ages.past(volume.first, keep) && (set_aside || bytes <= shared.config.keep_bytes) {
             break;
         }
         going.push(volume);
@@ -154,14 +152,26 @@ fn tell_expiring(shared: &Shared, expiring: Option<(u64, u64)>) {
     }
 }
 
-/// How long ago the volume was last written. A box clock that stepped back only keeps it longer.
-fn age(path: &Path, now: Timestamp) -> io::Result<Duration> {
-    let written = Timestamp::try_from(std::fs::metadata(path)?.modified()?).unwrap_or(Timestamp::MAX);
-    Ok(Duration::try_from(now.duration_since(written)).unwrap_or(Duration::ZERO))
+/// How old the closed volumes are by now. What cannot be saved is counted again, later.
+fn look_at_ages(shared: &Shared, volumes: &[VolumeFile]) -> Ages {
+    let identity = shared.lock().state.identity.clone();
+    let path = shared.config.dir.join("ages");
+    let mut ages = Ages::load(&path, &identity);
+    let closed = volumes.iter().rev().skip(1).map(|volume| volume.first);
+    if ages.look(shared.board.now(), shared.config.keep_days, closed)
+        && let Err(error) = ages.save(&path)
+    {
+        tracing::warn!(%error, "the age of the log volumes could not be saved: they are kept longer");
+    }
+    ages
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
     use super::*;
     use crate::chip::ChipRead;
     use crate::clock::Wall;
@@ -207,9 +217,15 @@ mod tests {
             log::volumes(&dir.path().join("log")).unwrap().into_iter().map(|volume| volume.first).collect()
         };
         let told = || board.snapshot().problems.into_iter().find(|problem| problem.code == "set_aside_expires");
-        let mut look = |days: i64| {
-            wall.set(Timestamp::now() + jiff::SignedDuration::from_hours(24 * days));
+        journal.close().await; // the follower looks at what may go, too
+        let (start, mut day) = (wall.now(), 0);
+        let mut look = |days: i64| loop {
+            day = days.min(day + 7); // a leap would not count in full
+            wall.set(start + jiff::SignedDuration::from_hours(24 * day));
             prune(&journal.shared, &mut queue, 11, &BTreeMap::new()).unwrap();
+            if day == days {
+                break;
+            }
         };
         look(1);
         assert_eq!(firsts().first(), Some(&refused), "what is before it goes, it stays, over the limit");
@@ -227,7 +243,6 @@ mod tests {
         look(31);
         assert_eq!(told(), None);
         assert_eq!(journal.quarantined(), 1, "it is counted for ever");
-        journal.close().await;
         assert_eq!(mark::read(dir.path()).unwrap().oldest, 11, "that they are gone is no loss");
     }
 }

@@ -171,7 +171,10 @@ fn is_full(error: &io::Error) -> bool {
 fn rotate(shared: &Shared, log: &mut Log) {
     let Some(state) = state_at(shared, log.next) else { return }; // replaying: later
     match log.rotate(Some(&state)) {
-        Ok(()) => shared.lock().new_volume = true,
+        Ok(()) => {
+            shared.lock().new_volume = true;
+            shared.turn.notify_all();
+        }
         Err(error) => tracing::warn!(%error, "a new log volume could not be begun; the old one goes on"),
     }
 }
