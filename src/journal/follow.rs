@@ -165,7 +165,7 @@ pub fn run(shared: &Shared, identity: &str) {
         let mut core = shared.lock();
         while !core.closing
             && core.distrust.is_none()
-            && !span_due(&core, saved)
+            && !span_due(&core, saved.as_ref())
             && core.tail_len() < CHECKPOINT_READS
             && checked.elapsed() < checkpoint_every
             && pruned.is_some_and(|at| at.elapsed() < prune_every)
@@ -177,7 +177,7 @@ pub fn run(shared: &Shared, identity: &str) {
         }
         // A volume came to its end: the queue's next span begins with it, and the limits are looked at, however fast
         // reads come.
-        if span_due(&core, saved) {
+        if span_due(&core, saved.as_ref()) {
             pruned = None;
         }
         let (closing, distrust) = (core.closing, core.distrust.take());
@@ -438,7 +438,7 @@ struct Saved {
 }
 
 /// The log began a new volume, and there is something for a new span of the queue to begin with.
-fn span_due(core: &Core, saved: Option<Saved>) -> bool {
+fn span_due(core: &Core, saved: Option<&Saved>) -> bool {
     core.new_volume && core.serving && saved.is_none_or(|saved| saved.followed != core.state.followed)
 }
 
