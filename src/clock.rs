@@ -12,7 +12,7 @@
 //! | local, occurs twice in autumn | the one nearer to the receipt | [`Doubt::Fold`] if that is more than 30 min away (a rewind: it cannot be known) |
 //! | time of day only | on the day that puts it nearest to the receipt (23:59:59.9 received at 00:00:00.3 is yesterday's) | [`Doubt::NoDate`] |
 //! | date `0000-00-NN`, or a year up to 2000 | its time of day, as above: the decoder's clock was never set | [`Doubt::ClockUnset`] |
-//! | undated, received while the box's own clock was not set (a Pi has none that runs without power) | as above | [`Doubt::BoxClockUnset`] |
+//! | undated, received while the box's own clock was not set (a Pi has none that runs without power) | as above, and not to be used: it waits until the receipt is known ([`corrected`]) | [`Doubt::BoxClockUnset`] |
 //! | beyond the calendar's ends | the receipt | [`Doubt::OutOfRange`] |
 //!
 //! An undated read that the decoder had stored (`replay`) gets the same day rule and the same doubt: its day cannot
@@ -53,6 +53,66 @@ impl Wall {
         if let Some(ms) = &self.0 {
             ms.store(to.as_millisecond(), Ordering::SeqCst);
         }
+    }
+}
+
+/// A step of the box's wall clock: what makes it possible to correct the times of receipt before it. Only the day of a
+/// stamp without a date hangs on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// First journal entry of the process that saw the step. Of older ones nobody can say how their clock stood to this.
+    pub from: u64,
+    /// Entries of this process up to here were received before the step.
+    pub sure: u64,
+    /// What the clock would have shown at the step without it: UTC, milliseconds since 1970.
+    pub before_ms: i64,
+    /// By how much it stepped. 0: it did not, but reads of an earlier process wait for a box that knows the time, as
+    /// this one does now.
+    pub step_ms: i64,
+}
+
+impl Step {
+    /// What the clock showed after the step: UTC, milliseconds since 1970.
+    pub fn after_ms(&self) -> i64 {
+        self.before_ms.saturating_add(self.step_ms)
+    }
+
+    /// From then on the box knows the time.
+    pub fn sets(&self) -> bool {
+        Timestamp::from_millisecond(self.after_ms()).is_ok_and(box_clock_set)
+    }
+}
+
+/// The time of receipt of the entry `seq`, corrected by what later steps of the clock taught: `steps`, each behind the
+/// number of its own entry, in order.
+///
+/// A read of the process that saw the step was received by the same monotonic clock: the step is exactly by how much its
+/// receipt was wrong. Of a read that an earlier process received while the box's clock was not set, only the order is
+/// known; it is taken as received within the day before the box knew the time, so [`resolve`] puts it there.
+pub fn corrected(steps: &[(u64, Step)], seq: u64, received: Timestamp) -> Timestamp {
+    let mut ms = received.as_millisecond();
+    for (place, (at, step)) in steps.iter().enumerate() {
+        let awaited = step.sets() && Timestamp::from_millisecond(ms).is_ok_and(|known| !box_clock_set(known));
+        if awaited && (seq < step.from || step.step_ms == 0) {
+            ms = step.after_ms() - FAR_LIMIT_MS / 2; // the nearest time of day is then none of the future
+            continue;
+        }
+        let nearer = (ms - step.before_ms).abs() < (ms - step.after_ms()).abs();
+        // What waited for the disk meanwhile is in the log behind the step. An unset clock tells it from the others.
+        let late = awaited && steps[place + 1..].iter().all(|(_, next)| seq > next.sure);
+        if seq >= step.from && (seq <= step.sure || (seq < *at && nearer) || late) {
+            ms = ms.saturating_add(step.step_ms);
+        }
+    }
+    if ms == received.as_millisecond() { received } else { Timestamp::from_millisecond(ms).unwrap_or(received) }
+}
+
+/// A stamp whose day is taken from the time of receipt.
+pub fn is_undated(stamp: &Stamp) -> bool {
+    match stamp {
+        Stamp::Utc(_) => false,
+        Stamp::Local(local) => local.year() <= UNSET_YEAR,
+        Stamp::TimeOfDay { .. } => true,
     }
 }
 
@@ -120,8 +180,9 @@ impl fmt::Display for Doubt {
                  receipt. Set the decoder's clock and correct the times of these reads by the difference"
             }
             Self::BoxClockUnset => {
-                "the decoder sends no date and this box did not know its own; the day is wrong. Give the box a network \
-                 or a clock, and correct the day of these reads"
+                "the decoder sends no date and this box does not know its own. These reads are kept, and wait: they are \
+                 uploaded with the right day once the box knows the time. Give the box a network or a clock, or set it \
+                 by hand (`date -s`)"
             }
             Self::Far => {
                 "the decoder's time is more than a day from the box's; it was taken as stamped. Compare the decoder's \
@@ -186,7 +247,8 @@ fn undated(time: Time, zone: &TimeZone, received: Timestamp, doubt: Doubt) -> Op
     Some(Resolved { utc, doubt: Some(doubt) })
 }
 
-fn box_clock_set(received: Timestamp) -> bool {
+/// The box knew the time then: an earlier year is that of a clock nobody has set yet.
+pub fn box_clock_set(received: Timestamp) -> bool {
     TimeZone::UTC.to_datetime(received).year() >= BOX_YEAR
 }
 

@@ -32,6 +32,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chip::{Held, Seq};
+use crate::clock::{self, Step};
 use crate::protocol::{Frame, Framed};
 use crate::status::Board;
 
@@ -115,6 +116,8 @@ pub enum OpenError {
 pub struct Journal {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
+    /// First entry of this process.
+    first: u64,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
 }
 
@@ -135,7 +138,7 @@ impl Journal {
                            Numbers go on above what the cloud holds";
             board.raise("journal_lost", "", message);
         }
-        let durable = log.next - 1;
+        let (durable, first) = (log.next - 1, log.next);
         board.journal(|journal| {
             (journal.head, journal.durable, journal.identity) = (durable, durable, identity.clone());
             journal.free_bytes = room::free_bytes(&dir).unwrap_or(0);
@@ -156,7 +159,7 @@ impl Journal {
             spawn("journal-writer", move || writer::run(&of_writer, log, waiting)).map_err(io)?,
             spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
         ];
-        let journal = Self { shared, requests, threads: Arc::new(Mutex::new(threads)) };
+        let journal = Self { shared, requests, first, threads: Arc::new(Mutex::new(threads)) };
         journal.shared.board.not_ready("starting", None);
         journal.tell_repair(&repair);
         Ok(journal)
@@ -228,6 +231,30 @@ impl Journal {
         Ok(Durable(kept.first))
     }
 
+    /// Makes a step of the box's clock durable. What waits, and was received before it, is dated by it from then on.
+    pub async fn clock_stepped(&self, step: Step) -> Result<Durable<Seq>, JournalError> {
+        let kept =
+            self.append(vec![("box".into(), self.shared.board.now(), Body::Clock(step), Box::default())]).await?;
+        Ok(Durable(kept.first))
+    }
+
+    /// Its data directory.
+    pub fn dir(&self) -> &Path {
+        &self.shared.config.dir
+    }
+
+    /// First entry of this process.
+    pub fn first(&self) -> Seq {
+        Seq(self.first)
+    }
+
+    /// There are reads without a date that were received while the box did not know its own, and nothing was recorded
+    /// since that tells it.
+    pub fn waits_for_clock(&self) -> bool {
+        let core = self.shared.lock();
+        core.serving && core.state.unset_through > 0
+    }
+
     /// Waits until the queue serves (it may be opening or rebuilding).
     pub async fn serving(&self) {
         let mut serving = self.shared.serving.subscribe();
@@ -240,8 +267,9 @@ impl Journal {
     }
 
     /// The next span for a device: at most `limit` passings of the given decoders. Empty while the queue does not serve.
+    /// The times of receipt are corrected by what was learnt since.
     pub fn pending(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
-        let (mut after, cursors, mut span) = {
+        let (mut after, cursors, steps, mut span) = {
             let core = self.shared.lock();
             if !core.serving {
                 return Pending::default();
@@ -254,7 +282,7 @@ impl Journal {
             let from = cursors.iter().copied().min().unwrap_or(followed).min(followed);
             let returned = core.state.devices.get(device).map(|fold| &fold.returned);
             let returned = returned.into_iter().flatten().take(limit).cloned().collect();
-            (from.max(seen), cursors, Pending { returned, ..Pending::default() })
+            (from.max(seen), cursors, core.state.steps.clone(), Pending { returned, ..Pending::default() })
         };
         span.through = Seq(after);
         let mine = |waiting: &Waiting| {
@@ -267,7 +295,7 @@ impl Journal {
                 span.through = Seq(through.max(after));
                 break;
             }
-            for waiting in reads {
+            for mut waiting in reads {
                 if span.passings() >= limit || span.dead.len() + span.repeats.len() >= SPAN_MARKS {
                     return span;
                 }
@@ -276,6 +304,7 @@ impl Journal {
                 if mine(&waiting).is_none() {
                     continue;
                 }
+                waiting.read.received = clock::corrected(&steps, waiting.read.seq.0, waiting.read.received);
                 match waiting.verdict {
                     Verdict::Passing => span.reads.push(waiting.read),
                     Verdict::Dead => span.dead.push(waiting.read.seq),
