@@ -420,6 +420,80 @@ mod tests {
         }
     }
 
+    /// What a box does: reads, steps of its clock, and a look about once a second that sees the steps.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Read,
+        Step(i64),
+        Look,
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let hour = 3_600_000i64;
+        let years = 56 * 365 * 24 * hour;
+        let step = prop_oneof![Just(hour), Just(-hour), Just(24 * hour), Just(-24 * hour), Just(years), 5_000..hour];
+        let event = prop_oneof![6 => Just(Event::Read), 1 => step.prop_map(Event::Step), 2 => Just(Event::Look)];
+        proptest::collection::vec(event, 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn the_receipt_of_every_read_of_a_process_is_right_once_its_steps_are_known(
+            events in events(), start in prop_oneof![Just(0i64), Just(1_781_683_200_000)],
+        ) {
+            let (mut anchor, mut seen, mut at_look, mut head, mut monotonic) = (start, start, 0, 0, 0);
+            let (mut reads, mut steps): (Vec<(u64, i64, i64)>, Vec<(u64, Step)>) = (Vec::new(), Vec::new());
+            // Only one step between two looks is one that can be told from none: what is between is not asked for.
+            let mut stepped = false;
+            for event in events.into_iter().chain([Event::Look]) {
+                monotonic += 10;
+                match event {
+                    Event::Read => {
+                        head += 1;
+                        reads.push((head, anchor + monotonic, monotonic));
+                    }
+                    Event::Step(by) if !stepped => (anchor, stepped) = (anchor + by, true),
+                    Event::Step(_) => {}
+                    Event::Look => {
+                        let step_ms = anchor - std::mem::replace(&mut seen, anchor);
+                        let sure = std::mem::replace(&mut at_look, head);
+                        if step_ms != 0 {
+                            head += 1;
+                            steps.push((head, Step { from: 1, sure, before_ms: anchor + monotonic - step_ms, step_ms }));
+                        }
+                        stepped = false;
+                    }
+                }
+            }
+            for (seq, received, monotonic) in reads {
+                let received = Timestamp::from_millisecond(received).unwrap();
+                prop_assert_eq!(corrected(&steps, seq, received).as_millisecond(), anchor + monotonic);
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_of_an_earlier_process_with_an_unset_clock_is_of_the_day_before_the_box_knew_the_time() {
+        let known: Timestamp = "2026-06-18T06:30:00Z".parse().unwrap();
+        let step = Step { from: 100, sure: 120, before_ms: known.as_millisecond(), step_ms: 0 };
+        let at = |time: &str, received: &str| {
+            let received = corrected(&[(130, step)], 50, received.parse().unwrap());
+            resolve(&time.parse().unwrap(), &TimeZone::UTC, received, false).utc.to_string()
+        };
+        assert_eq!(at("05:50:00", "1970-01-01T00:10:00Z"), "2026-06-18T05:50:00Z");
+        assert_eq!(at("06:29:59", "1970-01-01T00:10:00Z"), "2026-06-18T06:29:59Z");
+        assert_eq!(at("07:00:00", "1970-01-01T00:10:00Z"), "2026-06-17T07:00:00Z", "it is not of the future");
+        assert_eq!(at("05:50:00", "2026-06-10T05:50:01Z"), "2026-06-10T05:50:00Z", "that clock was set");
+    }
+
+    #[test]
+    fn a_read_that_waited_for_the_disk_while_the_clock_was_set_is_still_found() {
+        let known: Timestamp = "2026-06-18T06:30:00Z".parse().unwrap();
+        let step = Step { from: 1, sure: 20, before_ms: 60_000, step_ms: known.as_millisecond() - 60_000 };
+        let late = corrected(&[(25, step)], 300, "1970-01-01T00:00:30Z".parse().unwrap());
+        assert_eq!(late.to_string(), "2026-06-18T06:29:30Z");
+    }
+
     fn stamps() -> impl Strategy<Value = Stamp> {
         let time = (0i8..24, 0i8..60, 0i8..60, 0i32..1_000_000_000)
             .prop_map(|(hour, minute, second, nanos)| Time::new(hour, minute, second, nanos).unwrap());

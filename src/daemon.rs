@@ -15,11 +15,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Step, Wall};
@@ -358,11 +358,14 @@ async fn note_down(
     mut notes: mpsc::Receiver<Note>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
+    let write = async |note| match note {
+        Note::Text(code, text) => journal.note(code, &text).await.is_ok(),
+        Note::Step(step) => clock::record(step, &journal, &board, &zones).await,
+    };
     loop {
         let noting = async {
             match notes.recv().await {
-                Some(Note::Text(code, text)) => journal.note(code, &text).await.is_ok(),
-                Some(Note::Step(step)) => clock::record(step, &journal, &board, &zones).await,
+                Some(note) => write(note).await,
                 None => std::future::pending().await, // the chores ended: the daemon is stopping
             }
         };
@@ -374,7 +377,13 @@ async fn note_down(
             return Err(Failure::io("the journal is gone"));
         }
     }
-    let _ = timeout(Duration::from_secs(1), journal.note("stop", "stopped on request")).await;
+    let last = async {
+        while let Some(note) = notes.recv().await {
+            write(note).await;
+        }
+        let _ = journal.note("stop", "stopped on request").await;
+    };
+    let _ = timeout(Duration::from_secs(1), last).await;
     Ok(())
 }
 

@@ -128,8 +128,17 @@ where
     let recorder = Recorder { journal: &journal, waiting: FuturesOrdered::new() };
     let display = Display { board: &board, shown: None };
     let device = config.device.clone();
-    let mut driver =
-        Driver { config, client, machine, recorder, display, fields, held: None, stop: stop.clone(), start: Instant::now() };
+    let mut driver = Driver {
+        config,
+        client,
+        machine,
+        recorder,
+        display,
+        fields,
+        held: None,
+        stop: stop.clone(),
+        start: Instant::now(),
+    };
     match driver.run(&journal).await {
         Err(JournalError::Closed) if stop.is_cancelled() => Ok(()),
         Err(source) => Err(UplinkError::Journal { device, source }),
