@@ -7,5 +7,6 @@ mod child;
 mod commands;
 mod disk;
 mod kill;
+mod overload;
 mod queue;
 mod stop;
