@@ -442,7 +442,8 @@ mod tests {
             events in events(), start in prop_oneof![Just(0i64), Just(1_781_683_200_000)],
         ) {
             let (mut anchor, mut seen, mut at_look, mut head, mut monotonic) = (start, start, 0, 0, 0);
-            let (mut reads, mut steps): (Vec<(u64, i64, i64)>, Vec<(u64, Step)>) = (Vec::new(), Vec::new());
+            let mut reads: Vec<(u64, i64, i64)> = Vec::new();
+            let mut steps: Vec<(u64, Step)> = Vec::new();
             // Only one step between two looks is one that can be told from none: what is between is not asked for.
             let mut stepped = false;
             for event in events.into_iter().chain([Event::Look]) {

@@ -10,7 +10,7 @@
 //!   `Limits`, [`CONNECTIONS`] and the files below.
 //!
 //! What it hides: `port` opens wires, `connection` carries one, `intake` is the receive buffer between all connections
-//! of a decoder and the journal.
+//! of a decoder and the journal, `places` says who may connect, `flood` when it is too much.
 //!
 //! Not chosen: a life sign made by TCP alone (keepalive says that the decoder's network stack lives, and a frozen
 //! decoder's does); giving up after some number of tries; one receive buffer per connection (see `intake`).

@@ -6,6 +6,7 @@
 mod child;
 mod commands;
 mod disk;
+mod faketime;
 mod kill;
 mod overload;
 mod queue;
