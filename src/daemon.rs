@@ -9,17 +9,20 @@
 //!
 //! `demo` and the tests run this same value against simulated decoders and a simulated cloud.
 
-use std::collections::BTreeMap;
+mod clock;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Wall;
+use crate::clock::{Step, Wall};
 use crate::config::{CloudConfig, Config};
 use crate::control::Socket;
 use crate::failure::Failure;
@@ -132,12 +135,14 @@ impl Daemon {
             decoders: uploaded.map(|decoder| decoder.name.clone()).collect(),
             devices: config.decoders.iter().filter_map(|decoder| config.device_of(decoder)).map(Into::into).collect(),
         };
+        let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
         let (notes, received) = mpsc::channel(NOTES);
         let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
-        let _ = notes.try_send(("start", started)); // the channel is empty
+        let _ = notes.try_send(Note::Text("start", started)); // the channel is empty
         let (journal, board, stop) = (self.journal.clone(), self.board.clone(), self.stop.clone());
-        self.spawn("notes", note_down(journal.clone(), received, stop.clone()));
-        self.spawn("chores", chores(journal, board, stop, notes, known));
+        let watch = clock::Watch::new(&board);
+        self.spawn("notes", note_down(journal.clone(), board.clone(), zones.collect(), received, stop.clone()));
+        self.spawn("chores", chores(journal, board, stop, notes, known, watch));
     }
 
     async fn start_uplinks(&mut self, config: &Config, client: &rufus::Client) {
@@ -279,13 +284,14 @@ async fn chores(
     journal: Journal,
     board: Board,
     stop: CancellationToken,
-    notes: mpsc::Sender<(&'static str, String)>,
+    notes: mpsc::Sender<Note>,
     known: Known,
+    mut clock: clock::Watch,
 ) -> Result<(), Failure> {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = Vec::new();
-    let mut clock = ClockWatch::new(&board);
+    let mut steps = VecDeque::new(); // not yet taken for writing: one a second at most, while the disk is full
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -316,29 +322,50 @@ async fn chores(
             );
             board.raise("passings_without_device", &device, message);
         }
-        if let Some(step) = clock.look(&board) {
-            board.raise("box_clock_stepped", "", &step);
-            let _ = notes.try_send(("clock", step));
+        if let Some(step) = clock.look(&board, &journal)
+            && steps.len() < NOTES
+        {
+            steps.push_back(step);
+        }
+        while let Some(step) = steps.pop_front() {
+            if notes.try_send(Note::Step(step)).is_err() {
+                steps.push_front(step);
+                break;
+            }
         }
         let problems = board.snapshot().problems;
-        for note in changes(&shown, &problems) {
-            let _ = notes.try_send(note);
+        for (code, text) in changes(&shown, &problems) {
+            let _ = notes.try_send(Note::Text(code, text));
         }
         shown = problems;
     }
     Ok(())
 }
 
+/// What goes into the log beside reads and uploads.
+enum Note {
+    /// For people: a stable code and a text.
+    Text(&'static str, String),
+    /// The box's clock stepped.
+    Step(Step),
+}
+
 /// Writes notes into the log, one at a time. While the disk is full this waits, and nothing else does.
 async fn note_down(
     journal: Journal,
-    mut notes: mpsc::Receiver<(&'static str, String)>,
+    board: Board,
+    zones: BTreeMap<Box<str>, TimeZone>,
+    mut notes: mpsc::Receiver<Note>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
+    let write = async |note| match note {
+        Note::Text(code, text) => journal.note(code, &text).await.is_ok(),
+        Note::Step(step) => clock::record(step, &journal, &board, &zones).await,
+    };
     loop {
         let noting = async {
             match notes.recv().await {
-                Some((code, text)) => journal.note(code, &text).await.map(drop),
+                Some(note) => write(note).await,
                 None => std::future::pending().await, // the chores ended: the daemon is stopping
             }
         };
@@ -346,11 +373,17 @@ async fn note_down(
             () = stop.cancelled() => break,
             noted = noting => noted,
         };
-        if noted.is_err() {
+        if !noted {
             return Err(Failure::io("the journal is gone"));
         }
     }
-    let _ = timeout(Duration::from_secs(1), journal.note("stop", "stopped on request")).await;
+    let last = async {
+        while let Some(note) = notes.recv().await {
+            write(note).await;
+        }
+        let _ = journal.note("stop", "stopped on request").await;
+    };
+    let _ = timeout(Duration::from_secs(1), last).await;
     Ok(())
 }
 
@@ -366,38 +399,6 @@ fn changes(before: &[crate::status::Problem], now: &[crate::status::Problem]) ->
     came.map(|problem| ("problem", format!("{}: {}", name(problem), problem.message)))
         .chain(went.map(|problem| ("problem_over", name(problem))))
         .collect()
-}
-
-/// Compares the wall clock with the monotonic one: a step is reported, nothing depends on it.
-struct ClockWatch {
-    started: std::time::Instant,
-    offset_ms: i64,
-}
-
-impl ClockWatch {
-    /// Less than this is NTP slewing, or a busy machine.
-    const STEP_MS: i64 = 2_000;
-
-    fn new(board: &Board) -> Self {
-        let started = std::time::Instant::now();
-        Self { started, offset_ms: board.now().as_millisecond() }
-    }
-
-    fn look(&mut self, board: &Board) -> Option<String> {
-        self.compare(board.now().as_millisecond(), self.started.elapsed().as_millis() as i64)
-    }
-
-    fn compare(&mut self, wall_ms: i64, monotonic_ms: i64) -> Option<String> {
-        let offset_ms = wall_ms - monotonic_ms;
-        let step = offset_ms - std::mem::replace(&mut self.offset_ms, offset_ms);
-        (step.abs() >= Self::STEP_MS).then(|| {
-            format!(
-                "the clock of this box stepped by {:+.1} s; order and timers are not affected, stamps without a date received \
-                 before it may be on a wrong day",
-                step as f64 / 1000.0
-            )
-        })
-    }
 }
 
 /// Runs the box until SIGTERM or SIGINT, or until a task fails.
@@ -425,20 +426,4 @@ pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), Failure> {
     tracing::info!("stopping");
     let stopped = daemon.stop().await;
     failure.map_or(stopped, Err)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_of_the_wall_clock_is_told_once_and_slewing_is_not() {
-        let mut watch = ClockWatch { started: std::time::Instant::now(), offset_ms: 1_000_000 };
-        assert_eq!(watch.compare(1_001_000, 1_000), None);
-        assert_eq!(watch.compare(1_002_400, 2_000), None);
-        let step = watch.compare(4_603_400, 3_000).expect("an hour forward is a step");
-        assert!(step.contains("+3600.0 s"), "{step}");
-        assert_eq!(watch.compare(4_604_400, 4_000), None);
-        assert!(watch.compare(1_005_400, 5_000).is_some_and(|step| step.contains("-3600.0 s")));
-    }
 }

@@ -115,6 +115,8 @@ struct Standing {
 pub struct Standings {
     by_seq: HashMap<u64, Standing>,
     tokens: Vec<Box<str>>,
+    /// Steps of the box's clock, each with the number of its entry.
+    steps: Vec<(u64, clock::Step)>,
     /// Items in flight per device: number to sequence number.
     open: HashMap<Box<str>, BTreeMap<u64, u64>>,
 }
@@ -225,8 +227,10 @@ pub fn export(
 ) -> Result<Summary, ExportError> {
     let mut standings = Standings::default();
     let damaged = for_each(data_dir, query.durable, |entry| {
-        if let Body::Upload(event) = &entry.body {
-            standings.apply(event);
+        match &entry.body {
+            Body::Upload(event) => standings.apply(event),
+            Body::Clock(step) => standings.steps.push((entry.seq, *step)),
+            _ => {}
         }
         Ok(())
     })?;
@@ -242,7 +246,7 @@ pub fn export(
                 (Some(time), time)
             }
             Body::Marker(_) | Body::Rejected(_) => (None, entry.time),
-            Body::Cleared(_) | Body::Upload(_) | Body::Note(_) => return Ok(()),
+            Body::Cleared(_) | Body::Upload(_) | Body::Note(_) | Body::Clock(_) => return Ok(()),
         };
         let outside = query.from.is_some_and(|from| instant < from) || query.to.is_some_and(|to| instant >= to);
         if outside || query.decoder.as_deref().is_some_and(|decoder| *decoder != *entry.subject) {
@@ -298,7 +302,8 @@ fn time_of(entry: &Entry, read: &ChipRead, reading: &Reading, standings: &Standi
     let uploaded = standings.by_seq.get(&entry.seq).filter(|standing| standing.mark != UploadMark::Suppressed);
     uploaded.and_then(|standing| Timestamp::from_millisecond(standing.time_ms).ok()).unwrap_or_else(|| {
         let zone = reading.zones.get(&entry.subject).cloned().unwrap_or(TimeZone::UTC);
-        clock::resolve(&read.stamp, &zone, entry.time, read.replay).utc
+        let received = clock::corrected(&standings.steps, entry.seq, entry.time);
+        clock::resolve(&read.stamp, &zone, received, read.replay).utc
     })
 }
 
@@ -334,7 +339,7 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) 
             row.decoder_time = marker.stamp.as_ref().map(Stamp::to_string);
         }
         Body::Rejected(reason) => row.reason = Some(reason),
-        Body::Cleared(_) | Body::Upload(_) | Body::Note(_) => {}
+        Body::Cleared(_) | Body::Upload(_) | Body::Note(_) | Body::Clock(_) => {}
     }
     row
 }

@@ -27,7 +27,7 @@
 //!   made durable by the batch line that covers the read.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chip::{Held, Seq};
+use crate::clock::{self, Step};
 use crate::protocol::{Frame, Framed};
 use crate::status::Board;
 
@@ -123,6 +124,8 @@ pub enum OpenError {
 pub struct Journal {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
+    /// First entry of this process.
+    first: u64,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
     /// Reads the log through once; ends by itself.
     check: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
@@ -149,13 +152,13 @@ impl Journal {
         let (log, repair) = start::with_room(&dir, open).map_err(io)?;
         start::write_identity(&dir, &identity).map_err(io)?;
         start::tell_losses(&board, &log_dir, &log, &repair, lost);
-        let durable = log.next - 1;
+        let (durable, first) = (log.next - 1, log.next);
         board.journal(|journal| {
             (journal.head, journal.durable, journal.identity) = (durable, durable, identity.clone());
             journal.free_bytes = room::free_bytes(&dir).unwrap_or(0);
         });
-        let first = log::volumes(&log_dir).map_err(io)?.first().map_or(1, |volume| volume.first);
-        let (oldest, queue) = mark.map_or((first, 0), |mark| (mark.oldest, mark.queue));
+        let lowest = log::volumes(&log_dir).map_err(io)?.first().map_or(1, |volume| volume.first);
+        let (oldest, queue) = mark.map_or((lowest, 0), |mark| (mark.oldest, mark.queue));
         let core = Core {
             durable,
             place: log.place(),
@@ -185,7 +188,7 @@ impl Journal {
         let check =
             spawn("journal-check", move || verify::run(&of_check, oldest, durable, known, &sender)).map_err(io)?;
         let (threads, check) = (Arc::new(Mutex::new(threads)), Arc::new(Mutex::new(Some(check))));
-        let journal = Self { shared, requests, threads, check };
+        let journal = Self { shared, requests, first, threads, check };
         journal.shared.board.not_ready("starting", None);
         let drafts = start::notes(&journal.shared.board, repair);
         if !drafts.is_empty() {
@@ -244,6 +247,30 @@ impl Journal {
         Ok(Durable(kept.first))
     }
 
+    /// Makes a step of the box's clock durable. What waits, and was received before it, is dated by it from then on.
+    pub async fn clock_stepped(&self, step: Step) -> Result<Durable<Seq>, JournalError> {
+        let kept =
+            self.append(vec![("box".into(), self.shared.board.now(), Body::Clock(step), Box::default())]).await?;
+        Ok(Durable(kept.first))
+    }
+
+    /// Its data directory.
+    pub fn dir(&self) -> &Path {
+        &self.shared.config.dir
+    }
+
+    /// First entry of this process.
+    pub fn first(&self) -> Seq {
+        Seq(self.first)
+    }
+
+    /// There are reads without a date that were received while the box did not know its own, and nothing was recorded
+    /// since that tells it.
+    pub fn waits_for_clock(&self) -> bool {
+        let core = self.shared.lock();
+        core.serving && core.state.unset_through > 0
+    }
+
     /// Waits until the queue serves (it may be opening or rebuilding).
     pub async fn serving(&self) {
         let mut serving = self.shared.serving.subscribe();
@@ -256,8 +283,9 @@ impl Journal {
     }
 
     /// The next span for a device: at most `limit` passings of the given decoders. Empty while the queue does not serve.
+    /// The times of receipt are corrected by what was learnt since.
     pub fn pending(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
-        let (mut after, cursors, mut span) = {
+        let (mut after, cursors, steps, mut span) = {
             let core = self.shared.lock();
             if !core.serving {
                 return Pending::default();
@@ -270,7 +298,7 @@ impl Journal {
             let from = cursors.iter().copied().min().unwrap_or(followed).min(followed);
             let returned = core.state.devices.get(device).map(|fold| &fold.returned);
             let returned = returned.into_iter().flatten().take(limit).cloned().collect();
-            (from.max(seen), cursors, Pending { returned, ..Pending::default() })
+            (from.max(seen), cursors, core.state.steps.clone(), Pending { returned, ..Pending::default() })
         };
         span.through = Seq(after);
         let mine = |waiting: &Waiting| {
@@ -283,7 +311,7 @@ impl Journal {
                 span.through = Seq(through.max(after));
                 break;
             }
-            for waiting in reads {
+            for mut waiting in reads {
                 if span.passings() >= limit || span.dead.len() + span.repeats.len() >= SPAN_MARKS {
                     return span;
                 }
@@ -292,6 +320,7 @@ impl Journal {
                 if mine(&waiting).is_none() {
                     continue;
                 }
+                waiting.read.received = clock::corrected(&steps, waiting.read.seq.0, waiting.read.received);
                 match waiting.verdict {
                     Verdict::Passing => span.reads.push(waiting.read),
                     Verdict::Dead => span.dead.push(waiting.read.seq),
@@ -428,7 +457,6 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<std::th
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;

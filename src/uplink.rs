@@ -107,6 +107,7 @@ pub enum UplinkError {
 
 /// Uploads the reads of one device until `stop`, then finishes the POST in flight and returns. `fields` says what a
 /// read becomes; it is called for each read when its batch is formed, and may be called again for one that is not.
+/// A read of which it cannot say so yet (`None`) holds up what comes after it, for the order's sake, and a problem says so.
 ///
 /// # Errors
 /// Only when the journal cannot keep any more. Everything the network or the cloud can do is waited out.
@@ -119,7 +120,7 @@ pub async fn run<F>(
     stop: CancellationToken,
 ) -> Result<(), UplinkError>
 where
-    F: FnMut(&PendingRead) -> Fields + Send,
+    F: FnMut(&PendingRead) -> Option<Fields> + Send,
 {
     board.upload(&config.device, |_| {}); // shown from the start
     tokio::select! {
@@ -131,8 +132,17 @@ where
     let recorder = Recorder { journal: &journal, waiting: FuturesOrdered::new() };
     let display = Display { board: &board, shown: None };
     let device = config.device.clone();
-    let mut driver =
-        Driver { config, client, machine, recorder, display, fields, stop: stop.clone(), start: Instant::now() };
+    let mut driver = Driver {
+        config,
+        client,
+        machine,
+        recorder,
+        display,
+        fields,
+        held: None,
+        stop: stop.clone(),
+        start: Instant::now(),
+    };
     match driver.run(&journal).await {
         Err(JournalError::Closed) if stop.is_cancelled() => Ok(()),
         Err(source) => Err(UplinkError::Journal { device, source }),
@@ -147,11 +157,13 @@ struct Driver<'a, F> {
     recorder: Recorder<'a>,
     display: Display<'a>,
     fields: F,
+    /// The read whose day is not known yet, if one holds up the rest: shown.
+    held: Option<Seq>,
     stop: CancellationToken,
     start: Instant,
 }
 
-impl<F: FnMut(&PendingRead) -> Fields + Send> Driver<'_, F> {
+impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
     async fn run(&mut self, journal: &Journal) -> Result<(), JournalError> {
         let mut changed = journal.changed();
         loop {
@@ -177,7 +189,9 @@ impl<F: FnMut(&PendingRead) -> Fields + Send> Driver<'_, F> {
                 Action::Form { token, next, limit } => {
                     changed.borrow_and_update();
                     let pending = journal.pending(&self.config.device, &self.config.decoders, limit);
-                    Input::Formed(form(&self.config, &token, next, pending, &mut self.fields))
+                    let (batch, held) = form(&self.config, &token, next, pending, &mut self.fields);
+                    self.tell_held(held);
+                    Input::Formed(batch)
                 }
                 call => match self.call(call).await {
                     Some(input) => input,
@@ -187,6 +201,26 @@ impl<F: FnMut(&PendingRead) -> Fields + Send> Driver<'_, F> {
             self.machine.put(self.start.elapsed(), input);
         }
         self.recorder.settle().await
+    }
+
+    /// Tells which read holds up the upload because nobody knows its day.
+    fn tell_held(&mut self, held: Option<PendingRead>) {
+        if self.held == held.as_ref().map(|read| read.seq) {
+            return;
+        }
+        self.held = held.as_ref().map(|read| read.seq);
+        let (board, device) = (self.display.board, &*self.config.device);
+        match held {
+            None => board.clear("upload_waits_for_clock", device),
+            Some(PendingRead { seq, decoder, chip, stamp, .. }) => {
+                let message = format!(
+                    "the upload waits: read {seq} of `{decoder}` (chip {chip}, stamped {stamp}) has no date, and was \
+                     received while this box did not know its own. It and all after it are kept, and go by themselves \
+                     as soon as the box knows the time: give it a network or a clock, or set it by hand (`date -s`)",
+                );
+                board.raise("upload_waits_for_clock", device, message);
+            }
+        }
     }
 
     /// Performs a call; `None`: the process is stopping and it was given up.
@@ -231,28 +265,37 @@ async fn post(client: &Client, token: &str, items: &[Item]) -> Result<Inserted, 
     client.insert(token, &passings).await
 }
 
-/// The next batch: released passings first, then reads, numbered from `next`. `None`: nothing is pending.
+/// The next batch: released passings first, then reads, numbered from `next`. `None`: nothing is pending. And the read at
+/// which it had to end, because its fields cannot be known yet.
 fn form(
     config: &UplinkConfig,
     token: &str,
     next: u64,
-    pending: Pending,
-    fields: &mut impl FnMut(&PendingRead) -> Fields,
-) -> Option<Batch> {
+    mut pending: Pending,
+    fields: &mut impl FnMut(&PendingRead) -> Option<Fields>,
+) -> (Option<Batch>, Option<PendingRead>) {
+    let mut held = None;
+    let mut reads = Vec::with_capacity(pending.reads.len());
+    for read in &pending.reads {
+        let Some(Fields { time_ms, bib, chip }) = fields(read) else {
+            held = Some(read.clone());
+            break;
+        };
+        reads.push((read.seq, time_ms, if bib.is_empty() { chip.clone() } else { bib }, chip));
+    }
+    if let Some(read) = &held {
+        pending.end_before(read.seq);
+    }
     if pending.is_empty() {
-        return None;
+        return (None, held);
     }
     let returned = pending.returned.into_iter().map(|item| (item.seq, item.time_ms, item.bib, item.chip));
-    let reads = pending.reads.iter().map(|read| {
-        let Fields { time_ms, bib, chip } = fields(read);
-        (read.seq, time_ms, if bib.is_empty() { chip.clone() } else { bib }, chip)
-    });
     let items = returned
         .chain(reads)
         .zip(next..)
         .map(|((seq, time_ms, bib, chip), num)| Item { seq, num, time_ms, bib, chip })
         .collect();
-    Some(Batch {
+    let batch = Batch {
         device: config.device.clone(),
         session: token.into(),
         items,
@@ -261,7 +304,8 @@ fn form(
         repeats: pending.repeats,
         through: pending.through,
         decoders: config.decoders.clone(),
-    })
+    };
+    (Some(batch), held)
 }
 
 /// Hands events to the journal in order, and waits only where the order of things outside depends on it.

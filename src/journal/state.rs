@@ -18,6 +18,7 @@ use super::entry::{Body, Entry};
 use super::log::Place;
 use super::{Batch, DeviceState, InFlight, Item, PendingRead, UploadEvent};
 use crate::chip::{ChipRead, Held, Stamp};
+use crate::clock::{self, Step};
 
 /// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
 pub const TAIL_MAX: usize = 65_536;
@@ -29,6 +30,8 @@ const RECENT_MAX: usize = 262_144;
 const CHIPS_MAX: usize = 16_384;
 /// Sessions per device whose numbering is remembered.
 const SESSIONS_MAX: usize = 32;
+/// Steps of the box's clock remembered; a clock that steps more often while reads wait cannot be helped.
+const STEPS_MAX: usize = 32;
 
 /// Ranges of passings set aside per device: a cloud that refuses every second one must not fill the memory.
 const RANGES_MAX: usize = 1024;
@@ -115,6 +118,12 @@ pub struct State {
     /// Lines of the log were lost once: a device that is heard of later is in doubt, too.
     #[serde(default)]
     pub doubted: bool,
+    /// Steps of the box's clock, each with the number of its entry, the newest last.
+    #[serde(default)]
+    pub steps: Vec<(u64, Step)>,
+    /// The last read whose day hangs on a receipt by a clock that was not set; 0: none since the box knows the time.
+    #[serde(default)]
+    pub unset_through: u64,
     /// Reads not covered and not yet in the queue's blocks.
     #[serde(skip)]
     pub tail: VecDeque<Waiting>,
@@ -135,7 +144,18 @@ impl State {
                     fold.held.forget(cleared.unit.as_deref(), cleared.file.as_ref());
                 }
             }
+            Body::Clock(step) => self.clock(entry.seq, *step),
             Body::Marker(_) | Body::Rejected(_) | Body::Note(_) => {}
+        }
+    }
+
+    fn clock(&mut self, seq: u64, step: Step) {
+        if self.steps.len() == STEPS_MAX {
+            self.steps.remove(0);
+        }
+        self.steps.push((seq, step));
+        if step.sets() {
+            self.unset_through = 0;
         }
     }
 
@@ -151,6 +171,9 @@ impl State {
             fold.held.insert(position);
         }
         let verdict = fold.judge(seq, read, dead_time_ms);
+        if clock::is_undated(&read.stamp) && !clock::box_clock_set(received) {
+            self.unset_through = seq;
+        }
         self.waiting += 1;
         let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
         let read = PendingRead { seq: crate::chip::Seq(seq), decoder: decoder.into(), received, chip, stamp, replay };

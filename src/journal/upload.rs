@@ -149,7 +149,7 @@ pub struct PendingRead {
     pub seq: Seq,
     /// Decoder it came from.
     pub decoder: Box<str>,
-    /// Box time of receipt.
+    /// Box time of receipt, corrected by steps of the box's clock that were seen later.
     pub received: Timestamp,
     /// Chip code as the decoder sent it.
     pub chip: Box<str>,
@@ -178,6 +178,14 @@ impl Pending {
     /// Nothing to upload and nothing to mark.
     pub fn is_empty(&self) -> bool {
         self.returned.is_empty() && self.reads.is_empty() && self.dead.is_empty() && self.repeats.is_empty()
+    }
+
+    /// Leaves out the read `seq` and everything of the journal after it.
+    pub fn end_before(&mut self, seq: Seq) {
+        self.reads.retain(|read| read.seq < seq);
+        self.dead.retain(|dead| *dead < seq);
+        self.repeats.retain(|repeat| *repeat < seq);
+        self.through = self.through.min(Seq(seq.0.saturating_sub(1)));
     }
 
     /// Passings in it.

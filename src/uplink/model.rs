@@ -473,9 +473,9 @@ impl World {
                 self.dirty = false;
                 let mut fields = |read: &PendingRead| {
                     let Stamp::Utc(time) = read.stamp else { unreachable!("made above") };
-                    Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() }
+                    Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() })
                 };
-                Some(Input::Formed(form(&self.config, &token, next, self.store.pending(limit), &mut fields)))
+                Some(Input::Formed(form(&self.config, &token, next, self.store.pending(limit), &mut fields).0))
             }
             Action::AskActive => Some(Input::Active(cloud.active())),
             Action::AskSession { token } => Some(Input::Session(cloud.session(&token))),

@@ -6,8 +6,10 @@
 mod child;
 mod commands;
 mod disk;
+mod faketime;
 mod faults;
 mod kill;
+mod overload;
 mod queue;
 mod security;
 mod stop;

@@ -253,9 +253,9 @@ fn start_uplink(
     tokio::spawn(uplink::run(config, client.unwrap(), journal.clone(), board, fields, stop.clone()))
 }
 
-fn fields(read: &PendingRead) -> Fields {
+fn fields(read: &PendingRead) -> Option<Fields> {
     let Stamp::Utc(time) = read.stamp else { unreachable!("the soak keeps no other stamps") };
-    Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() }
+    Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() })
 }
 
 fn chip(n: u64) -> String {
