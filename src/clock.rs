@@ -186,7 +186,8 @@ fn undated(time: Time, zone: &TimeZone, received: Timestamp, doubt: Doubt) -> Op
     Some(Resolved { utc, doubt: Some(doubt) })
 }
 
-fn box_clock_set(received: Timestamp) -> bool {
+/// False: so early a year that the box was not told the time since it was switched on.
+pub(crate) fn box_clock_set(received: Timestamp) -> bool {
     TimeZone::UTC.to_datetime(received).year() >= BOX_YEAR
 }
 
