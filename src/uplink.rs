@@ -25,7 +25,8 @@
 //! 6. **Somebody else's number** is never overwritten and never taken for ours: the passing is set aside, and what is
 //!    not sent yet is numbered anew above the other sender's.
 //! 7. **Patient**: backoff with jitter up to `retry_max`, Retry-After as a minimum, a refused key or device is tested
-//!    every three minutes without POSTs. No wall clock in any timer.
+//!    every three minutes without POSTs. No wall clock in any timer. Where nobody was reached, a try costs the cloud
+//!    nothing and the next one comes within 12 s: nothing else tells that the network is back.
 //!
 //! What limits it: a POST that timed out here may still be under way inside the cloud and be applied *after* the cloud
 //! was asked. The whole answer is waited for as long as the configured timeout, a second at least lies between the end
@@ -46,6 +47,7 @@ mod inquiry;
 pub mod machine;
 #[cfg(test)]
 mod model;
+mod pace;
 mod sizing;
 #[cfg(test)]
 mod tests;
@@ -326,6 +328,7 @@ impl Display<'_> {
                 token_tail: tail(token),
             });
             (upload.sent, upload.duplicates) = (report.sent, report.duplicates);
+            upload.per_minute = report.per_minute;
             if report.accepted_posts != before.accepted_posts {
                 upload.last_ok = Some(now);
             }

@@ -16,6 +16,10 @@ use rustls_platform_verifier::Verifier;
 
 use crate::clock::{Wall, box_clock_set};
 
+const BOX_CLOCK: &str = "box_clock_wrong";
+const NO_ROOTS_HERE: &str = "no_root_certificates";
+const NOT_TRUSTED: &str = "cloud_not_trusted";
+
 /// Why the server is not taken for the cloud.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Distrust {
@@ -74,12 +78,15 @@ pub enum Distrust {
 }
 
 impl Distrust {
+    /// Every [`Distrust::code`].
+    pub const CODES: [&str; 3] = [BOX_CLOCK, NO_ROOTS_HERE, NOT_TRUSTED];
+
     /// Stable name of the problem.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::BoxClock { .. } => "box_clock_wrong",
-            Self::NoRoots => "no_root_certificates",
-            _ => "cloud_not_trusted",
+            Self::BoxClock { .. } => BOX_CLOCK,
+            Self::NoRoots => NO_ROOTS_HERE,
+            _ => NOT_TRUSTED,
         }
     }
 }

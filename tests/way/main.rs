@@ -10,7 +10,10 @@ mod crash;
 mod decoders;
 mod exports;
 mod faults;
+mod network;
 mod outside;
 mod rewind;
 mod sessions;
+#[path = "../shaper/mod.rs"]
+mod shaper;
 mod support;
