@@ -346,3 +346,37 @@ fn a_key_that_no_header_can_carry_is_named_without_showing_it() {
         assert!(matches!(error, ClientError::Key) && !error.to_string().contains("secret"), "{error}");
     }
 }
+
+/// Answers a question with a page in so many pieces, a moment apart: a second for twenty.
+async fn trickle(pieces: usize) -> Result<Page, CallError> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    install_tls();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = ClientConfig {
+        url: format!("http://{}/v0", listener.local_addr().unwrap()).parse().unwrap(),
+        key: SecretString::from("ror-secret"),
+        header: KeyHeader::XApiKey,
+        timeout: Duration::from_millis(500),
+        clock: Wall::default(),
+    };
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        let body = r#"{"description":"Success","result":[]}"#;
+        let padding = " ".repeat(pieces);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len() + pieces);
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for piece in padding.as_bytes().chunks(1) {
+            tokio::time::sleep(Duration::from_millis(50)).await; // how slow the line is
+            if stream.write_all(piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    Client::new(config).unwrap().held("A", 1, None, 1).await
+}
+
+#[tokio::test]
+async fn a_page_may_take_longer_than_an_answer_as_long_as_it_comes() {
+    assert_eq!(trickle(20).await.map(|page| page.passings.len()), Ok(0));
+}

@@ -6,6 +6,10 @@
 mod child;
 mod commands;
 mod disk;
+#[allow(dead_code, reason = "each of its users uses a part of it")]
+#[path = "../front/mod.rs"]
+mod front;
 mod kill;
 mod queue;
 mod stop;
+mod tls;
