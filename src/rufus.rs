@@ -353,6 +353,7 @@ impl CallError {
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
+    names: Names,
     base: Url,
     key: SecretString,
     /// Longest wait for a whole answer to a question.
@@ -391,9 +392,10 @@ impl Client {
         let tls = trust::tls(config.clock, roots).map_err(|error| ClientError::Setup(error.to_string()))?;
         // Below the time for a call, so that its end tells that nothing was sent.
         let connect = CONNECT_TIMEOUT.min(config.timeout / 2);
+        let names = Names::new(connect / 2);
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
-            .dns_resolver(Names::new(connect / 2))
+            .dns_resolver(names.clone())
             .default_headers(headers)
             .user_agent(concat!("passbridge/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -406,7 +408,7 @@ impl Client {
             .referer(false)
             .build()
             .map_err(|error| ClientError::Setup(innermost(&error)))?;
-        Ok(Self { http, base: config.url, key: config.key, page_limit: config.timeout * PAGE_TIMES })
+        Ok(Self { http, names, base: config.url, key: config.key, page_limit: config.timeout * PAGE_TIMES })
     }
 
     /// `GET /sessions/device/{device}/active`: the active session, `None` when there is none.
@@ -475,13 +477,21 @@ impl Client {
         self.call(self.http.post(self.url(&[path], &[])).json(request), ANSWER_LIMIT, read).await
     }
 
+    fn failed(&self, error: &reqwest::Error) -> CallError {
+        let failed = transport(error);
+        if matches!(failed, CallError::Unknown { why: Doubt::Timeout, .. } | CallError::NotSent(NotSent::Slow)) {
+            self.names.turn();
+        }
+        failed
+    }
+
     async fn call<T>(
         &self,
         request: reqwest::RequestBuilder,
         limit: usize,
         read: impl FnOnce(&Reply<'_>) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        let mut response = request.send().await.map_err(|error| transport(&error))?;
+        let mut response = request.send().await.map_err(|error| self.failed(&error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let mut body = Vec::new();
@@ -495,7 +505,7 @@ impl Client {
                     });
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Err(error) => break Some(transport(&error)),
+                Err(error) => break Some(self.failed(&error)),
             }
         };
         match broken {

@@ -3,11 +3,14 @@
 //! What must hold:
 //! * A name server that does not answer is named as such, before the limit for a connection hides it.
 //! * When it does not answer, the addresses it gave last still count: the certificate says whether the cloud is there.
+//! * After a call without an answer the other family goes first: IPv6 that connects and then swallows what is large is
+//!   no reason to wait for ever. (One that does not even connect costs 300 ms: the library tries both.)
 //! * At most [`PER_FAMILY`] addresses of a family are tried, by chance which: the time for a connection is divided among
 //!   them by the HTTP library, and with eight addresses a healthy link of 2 s would never get through.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,23 +20,30 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 const PER_FAMILY: usize = 2;
 
 /// The system's resolver, with a limit and a memory.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
     limit: Duration,
     /// The name asked for last and its addresses. A client knows one name.
     last: Arc<Mutex<Option<(String, Vec<SocketAddr>)>>>,
+    /// The family goes first that the system puts second.
+    turned: Arc<AtomicBool>,
 }
 
 impl Names {
     /// Asks for at most `limit`.
     pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, last: Arc::default() }
+        Self { limit, last: Arc::default(), turned: Arc::default() }
+    }
+
+    /// The addresses that were tried give no answer.
+    pub(super) fn turn(&self) {
+        self.turned.fetch_xor(true, Ordering::Relaxed);
     }
 }
 
 impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
-        let (limit, last) = (self.limit, Arc::clone(&self.last));
+        let Self { limit, last, turned } = self.clone();
         Box::pin(async move {
             let name = name.as_str().to_owned();
             let asking = tokio::net::lookup_host((name.as_str(), 0));
@@ -43,7 +53,7 @@ impl Resolve for Names {
             };
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
             let found = remember(&mut last, name, answer)?;
-            Ok(Box::new(choose(found).into_iter()) as Addrs)
+            Ok(Box::new(choose(found, turned.load(Ordering::Relaxed)).into_iter()) as Addrs)
         })
     }
 }
@@ -65,9 +75,9 @@ fn remember(
     }
 }
 
-/// Some of each family, the system's preferred family first.
-fn choose(mut found: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let preferred = found.first().is_some_and(SocketAddr::is_ipv6);
+/// Some of each family, the system's preferred family first, or last if `turned`.
+fn choose(mut found: Vec<SocketAddr>, turned: bool) -> Vec<SocketAddr> {
+    let preferred = found.first().is_some_and(SocketAddr::is_ipv6) != turned;
     fastrand::shuffle(&mut found);
     let (mut first, mut second): (Vec<_>, Vec<_>) = found.into_iter().partition(|at| at.is_ipv6() == preferred);
     first.truncate(PER_FAMILY);
@@ -103,11 +113,13 @@ mod tests {
         let found = at(&["2001:db8::1", "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6"]);
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..500 {
-            let chosen = choose(found.clone());
+            let chosen = choose(found.clone(), false);
             assert!(chosen[0].is_ipv6() && chosen.len() == 1 + PER_FAMILY, "{chosen:?}");
             seen.extend(chosen);
         }
         assert_eq!(seen.len(), found.len());
-        assert_eq!(choose(Vec::new()), []);
+        assert!(choose(found.clone(), true)[0].is_ipv4(), "after a call without an answer");
+        assert_eq!(choose(at(&["192.0.2.1"]), true), at(&["192.0.2.1"]));
+        assert_eq!(choose(Vec::new(), false), []);
     }
 }

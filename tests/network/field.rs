@@ -27,6 +27,8 @@ pub struct Net {
     name: String,
     /// Ends of the cables outside.
     ends: [String; 2],
+    /// First three groups of the IPv6 addresses; the internet is at ::1, the box at ::2.
+    pub block6: String,
     /// First three numbers of the addresses; the internet is at .1, the decoder at .5; the box at .2 and .6.
     block: String,
 }
@@ -39,7 +41,8 @@ impl Net {
         let number = process * 16 + count;
         let name = format!("pb{}-{count}", std::process::id());
         let ends = [format!("pbn{number}"), format!("pbm{number}")];
-        let net = Self { name, ends, block: format!("10.{}.{}", 192 + number / 256 % 64, number % 256) };
+        let block6 = format!("fd00:feed:{number:x}");
+        let net = Self { name, ends, block6, block: format!("10.{}.{}", 192 + number / 256 % 64, number % 256) };
         let files = net.files();
         fs::create_dir_all(&files).unwrap();
         fs::write(files.join("hosts"), net.hosts()).unwrap();
@@ -57,8 +60,8 @@ impl Net {
             net.inside(&["ip", "link", "set", inner, "up"]);
         }
         net.route();
-        net.inside(&["ip", "-6", "addr", "add", "fd00:feed::2/64", "dev", NET, "nodad"]);
-        net.inside(&["ip", "-6", "route", "add", "default", "via", "fd00:feed::1", "dev", NET]);
+        net.inside(&["ip", "-6", "addr", "add", &format!("{}::2/64", net.block6), "dev", NET, "nodad"]);
+        ip(&["-6", "addr", "add", &format!("{}::1/64", net.block6), "dev", &net.ends[0], "nodad"]);
         net
     }
 

@@ -33,8 +33,8 @@ async fn a_link_that_goes_down_and_up_every_seven_seconds() {
 }
 
 /// For a while the box's packets meet these rules; reads go on; then they are gone.
-async fn vanish(what: &str, rules: &[(&str, &str)], words: &str) {
-    let mut field = Field::new(SHORT).await;
+async fn vanish(what: &str, upload: &str, rules: &[(&str, &str)], words: &str) {
+    let mut field = Field::new(upload).await;
     field.start();
     field.sim.push(50);
     field.arrive(50, PATIENCE).await;
@@ -55,7 +55,14 @@ async fn vanish(what: &str, rules: &[(&str, &str)], words: &str) {
 #[ignore = "needs root and network namespaces"]
 async fn packets_that_vanish_in_both_directions() {
     let (out, back) = (format!("oifname {NET} drop"), format!("iifname {NET} drop"));
-    vanish("half-open", &[("output", &out), ("input", &back)], "nothing comes back from it").await;
+    vanish("half-open", SHORT, &[("output", &out), ("input", &back)], "nothing comes back from it").await;
+}
+
+#[tokio::test]
+#[ignore = "needs root and network namespaces"]
+async fn packets_that_vanish_with_the_time_limits_as_they_are_shipped() {
+    let (out, back) = (format!("oifname {NET} drop"), format!("iifname {NET} drop"));
+    vanish("half-open, as shipped", "", &[("output", &out), ("input", &back)], "nothing comes back from it").await;
 }
 
 #[tokio::test]
@@ -63,14 +70,14 @@ async fn packets_that_vanish_in_both_directions() {
 async fn answers_that_vanish_after_the_cloud_took_what_was_sent() {
     // The handshake's packets and bare acknowledgements pass, what carries data does not.
     let rule = format!("iifname {NET} meta length gt 60 drop");
-    vanish("answers vanish", &[("input", &rule)], "no whole answer in time").await;
+    vanish("answers vanish", SHORT, &[("input", &rule)], "no whole answer in time").await;
 }
 
 #[tokio::test]
 #[ignore = "needs root and network namespaces"]
 async fn requests_that_vanish() {
     let rule = format!("oifname {NET} meta length gt 60 drop");
-    vanish("requests vanish", &[("output", &rule)], "no whole answer in time").await;
+    vanish("requests vanish", SHORT, &[("output", &rule)], "no whole answer in time").await;
 }
 
 #[tokio::test]
@@ -93,7 +100,7 @@ async fn a_third_of_the_packets_is_lost() {
 #[ignore = "needs root and network namespaces"]
 async fn connections_that_are_reset() {
     let rule = format!("oifname {NET} meta l4proto tcp reject with tcp reset");
-    vanish("reset", &[("output", &rule)], "is refused").await;
+    vanish("reset", SHORT, &[("output", &rule)], "is refused").await;
 }
 
 #[tokio::test]

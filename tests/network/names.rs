@@ -1,5 +1,6 @@
 //! Names, families of addresses, certificates and the date.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use passbridge::sim::decoder::Kind;
 use crate::child::{PATIENCE, Site, decoder, holds, judge, passing};
 use crate::field::{CLOUD, Field};
 use crate::front::{Authority, Front};
+use crate::shaper::{Line, Shaper};
 
 #[tokio::test]
 #[ignore = "needs root and network namespaces"]
@@ -32,18 +34,42 @@ async fn a_name_server_that_is_gone_and_comes_and_goes_again() {
     field.audit("no name server").await;
 }
 
+/// A box with 50 reads that finds the cloud at this IPv6 address before its right one.
+async fn with_six(what: &str, six: Option<&str>) -> (Field, String) {
+    let field = Field::new("linger = \"50ms\"\ntimeout = \"3s\"").await;
+    let (four, block6) = (field.net.address(1), field.net.block6.clone());
+    let six = six.map_or_else(String::new, |last| format!("{block6}::{last} {CLOUD}\n"));
+    field.net.names(&format!("{six}{four} {CLOUD}\n"));
+    field.sim.push(50);
+    (field, format!("{what}: the first 50 passings"))
+}
+
 #[tokio::test]
 #[ignore = "needs root and network namespaces"]
-async fn a_cloud_with_ipv6_that_leads_nowhere_is_reached_by_ipv4() {
-    let mut field = Field::new("linger = \"50ms\"").await;
-    let four = field.net.address(1);
-    field.net.names(&format!("fd00:feed::1 {CLOUD}\nfd00:feed::9 {CLOUD}\n{four} {CLOUD}\n"));
-    field.net.rule("output", "ip6 daddr fd00:feed::/64 meta l4proto tcp drop");
-    field.sim.push(50);
+async fn a_cloud_with_ipv6_that_is_broken_is_reached_by_ipv4() {
+    for (what, six) in [("without IPv6", None), ("IPv6 where nobody is", Some("9")), ("IPv6 swallowed", Some("1"))] {
+        let (mut field, text) = with_six(what, six).await;
+        field.net.rule("output", &format!("ip6 daddr {}::1 meta l4proto tcp drop", field.net.block6));
+        let since = Instant::now();
+        field.start();
+        field.arrive(50, PATIENCE).await;
+        println!("{text} {:.1?} after the start", since.elapsed());
+        field.audit(what).await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs root and network namespaces"]
+async fn a_cloud_whose_ipv6_connects_and_swallows_the_rest_is_reached_by_ipv4() {
+    let (mut field, text) = with_six("IPv6 connects and swallows", Some("1")).await;
+    let there = SocketAddr::new(format!("{}::1", field.net.block6).parse().unwrap(), field.cloud.address().port());
+    let hole = Shaper::open_at(there, field.cloud.address(), Line::default()).await;
+    hole.freeze(true);
     let since = Instant::now();
     field.start();
     field.arrive(50, PATIENCE).await;
-    println!("IPv6 swallowed: the first 50 passings {:.1?} after the start", since.elapsed());
+    assert!(hole.connections() > 0, "IPv6 was never tried");
+    println!("{text} {:.1?} after the start, with a time limit of 3 s", since.elapsed());
     field.audit("IPv6").await;
 }
 
