@@ -19,12 +19,14 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 /// Addresses tried of each of IPv4 and IPv6.
 const PER_FAMILY: usize = 2;
 
+/// The name asked for last and its addresses. A client knows one name.
+type Last = Option<(String, Vec<SocketAddr>)>;
+
 /// The system's resolver, with a limit and a memory.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     limit: Duration,
-    /// The name asked for last and its addresses. A client knows one name.
-    last: Arc<Mutex<Option<(String, Vec<SocketAddr>)>>>,
+    last: Arc<Mutex<Last>>,
     /// The family goes first that the system puts second.
     turned: Arc<AtomicBool>,
 }
@@ -59,11 +61,7 @@ impl Resolve for Names {
 }
 
 /// The addresses found, or else those found last for the same name.
-fn remember(
-    last: &mut Option<(String, Vec<SocketAddr>)>,
-    name: String,
-    answer: io::Result<Vec<SocketAddr>>,
-) -> io::Result<Vec<SocketAddr>> {
+fn remember(last: &mut Last, name: String, answer: io::Result<Vec<SocketAddr>>) -> io::Result<Vec<SocketAddr>> {
     match (answer, &*last) {
         (Ok(found), _) if !found.is_empty() => {
             *last = Some((name, found.clone()));
