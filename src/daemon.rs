@@ -72,11 +72,11 @@ impl Daemon {
     /// As [`Daemon::start`].
     pub async fn start_at(config: Config, warnings: &[String], wall: Wall) -> Result<Self, Failure> {
         rufus::install_tls();
-        let board = Board::with_clock(&config.name, wall);
+        let board = Board::with_clock(&config.name, wall.clone());
         for (at, warning) in warnings.iter().enumerate() {
             board.raise("configuration", &(at + 1).to_string(), warning);
         }
-        let client = config.cloud.as_ref().map(|cloud| client(cloud, &config)).transpose()?;
+        let client = config.cloud.as_ref().map(|cloud| client(cloud, &config, wall.clone())).transpose()?;
         let mut ports = Vec::new();
         for decoder in &config.decoders {
             let port = link::bind(decoder).await.map_err(|error| Failure::config(error.to_string()))?;
@@ -242,12 +242,13 @@ impl Daemon {
     }
 }
 
-fn client(cloud: &CloudConfig, config: &Config) -> Result<rufus::Client, Failure> {
+fn client(cloud: &CloudConfig, config: &Config, clock: Wall) -> Result<rufus::Client, Failure> {
     let client = rufus::ClientConfig {
         url: cloud.url.clone(),
         key: cloud.api_key.clone(),
         header: cloud.header,
         timeout: config.upload.timeout,
+        clock,
     };
     rufus::Client::new(client).map_err(|error| Failure::config(error.to_string()))
 }

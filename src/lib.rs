@@ -44,7 +44,7 @@
 //! | [`journal`] | the log's format, sled, checkpoints, rebuild, pruning |
 //! | [`passing`] | chip code, bib file, what a passing consists of |
 //! | [`uplink`] | sessions, numbers, retry: a pure machine and a thin driver |
-//! | [`rufus`] | the cloud's wire types, calls and answers; nothing about retries |
+//! | [`rufus`] | the cloud's wire types, calls and answers, its name and its certificate; nothing about retries |
 //! | [`config`] | file, environment, flags; errors that name key, value and line |
 //! | [`status`], [`web`], [`control`], [`glance`] | what is seen from outside |
 //! | [`daemon`], [`service`], [`logging`], [`harden`] | the process: tasks, systemd, the log, steps of the box's clock, what others may not see of it |

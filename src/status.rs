@@ -158,6 +158,9 @@ pub struct UploadStatus {
     pub sent: u64,
     /// Of them reported as duplicates.
     pub duplicates: u64,
+    /// Passings acknowledged a minute, while some have been waiting for more than a moment.
+    #[serde(default)]
+    pub per_minute: Option<u64>,
     /// Last acknowledged POST.
     pub last_ok: Option<Timestamp>,
     /// Last error in words, cleared by success.

@@ -28,7 +28,8 @@
 //!    are asked for all they hold before a new number is given: a read found there is recorded, not sent (`recall`). So it
 //!    is when the first session that a process joins holds numbers that this box does not know to have given.
 //! 8. **Patient**: backoff with jitter up to `retry_max`, Retry-After as a minimum, a refused key or device is tested
-//!    every three minutes without POSTs. No wall clock in any timer.
+//!    every three minutes without POSTs. No wall clock in any timer. Where nobody was reached, a try costs the cloud
+//!    nothing and the next one comes within 12 s: nothing else tells that the network is back.
 //!
 //! What limits it: a POST that timed out here may still be under way inside the cloud and be applied *after* the cloud
 //! was asked. The whole answer is waited for as long as the configured timeout, a second at least lies between the end
@@ -49,6 +50,7 @@ mod inquiry;
 pub mod machine;
 #[cfg(test)]
 mod model;
+mod pace;
 mod recall;
 mod sizing;
 #[cfg(test)]
@@ -375,6 +377,7 @@ impl Display<'_> {
                 token_tail: tail(token),
             });
             (upload.sent, upload.duplicates) = (report.sent, report.duplicates);
+            upload.per_minute = report.per_minute;
             if report.accepted_posts != before.accepted_posts {
                 upload.last_ok = Some(now);
             }

@@ -77,6 +77,7 @@ impl Rig {
             key: KEY.into(),
             header: KeyHeader::XApiKey,
             timeout,
+            clock: passbridge::clock::Wall::default(),
         });
         let config = UplinkConfig {
             device: DEVICE.into(),

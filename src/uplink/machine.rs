@@ -15,23 +15,28 @@ use std::time::Duration;
 
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, DeviceState, Item, UploadEvent};
-use crate::retry::Retry;
-use crate::rufus::{CallError, Inserted, Page, Session};
+use crate::retry::{Retry, jittered};
+use crate::rufus::{CallError, Distrust, Inserted, NotSent, Page, Session};
 use crate::status::UploadState;
 use crate::uplink::inquiry::Inquiry;
+use crate::uplink::pace::Pace;
 use crate::uplink::recall::Recall;
 use crate::uplink::sizing::Sizing;
 use crate::uplink::work::{Fate, Work};
 
 /// First wait before something that failed is tried again.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait while nobody is reached: the network says nothing when it is back, and a try costs the cloud nothing.
+const UNREACHED_MAX: Duration = Duration::from_secs(10);
+/// A POST that fails after so long may have been too large for the link, or for a proxy's patience.
+const LONG_POST: Duration = Duration::from_secs(5);
 /// Between two looks for a session while there is none.
 const POLL_NONE: Duration = Duration::from_secs(10);
 /// Between two looks whether the session is still the active one.
 const POLL_SOME: Duration = Duration::from_secs(20);
 /// Between two tests of a key or device that was refused.
 const POLL_REFUSED: Duration = Duration::from_secs(180);
-/// Jitter of the three above.
+/// Jitter of the three above, and of [`UNREACHED_MAX`].
 const POLL_JITTER: f64 = 0.2;
 /// Least time between a POST with an unknown outcome (or the start) and the question what became of it; `retry_max`,
 /// where that is less.
@@ -129,6 +134,8 @@ pub struct Report {
     pub sent: u64,
     /// Of them reported as duplicates.
     pub duplicates: u64,
+    /// Passings acknowledged a minute, while some wait for longer than a moment.
+    pub per_minute: Option<u64>,
     /// POSTs acknowledged since the start.
     pub accepted_posts: u64,
     /// The last error in words, until success.
@@ -209,6 +216,10 @@ pub struct Machine {
     /// The first session of this process is not joined yet: numbers in it that the box did not give tell of lost lines.
     first_join: bool,
     posting: usize,
+    /// When the POST under way was given out.
+    post_began: Duration,
+    now: Duration,
+    pace: Pace,
 
     hold: Duration,
     poll_at: Duration,
@@ -265,6 +276,9 @@ impl Machine {
             recall: state.doubt.map(Recall::new),
             first_join: true,
             posting: 0,
+            post_began: Duration::ZERO,
+            now: Duration::ZERO,
+            pace: Pace::default(),
             hold: Duration::ZERO,
             poll_at: Duration::ZERO,
             resolve: false,
@@ -291,6 +305,7 @@ impl Machine {
 
     /// What to do at `now` (since the start).
     pub fn next(&mut self, now: Duration) -> Action {
+        self.now = now;
         loop {
             if let Some(event) = self.records.pop_front() {
                 return Action::Record(event);
@@ -337,8 +352,12 @@ impl Machine {
             self.release();
             return None;
         }
+        if self.posting == 0 {
+            self.post_began = now;
+        }
         self.posting = self.sizing.part(work.open());
         self.posted_since_look = true;
+        self.pace.busy(now);
         Some(Action::Post { token: work.token.clone(), items: work.items(self.posting) })
     }
 
@@ -418,6 +437,7 @@ impl Machine {
             session,
             sent: self.sent,
             duplicates: self.duplicates,
+            per_minute: self.pace.per_minute(self.now),
             accepted_posts: self.accepted_posts,
             last_error: trouble.map(|trouble| trouble.text.clone()),
             problems: self.problems.clone(),
@@ -438,6 +458,7 @@ impl Machine {
         (self.last_look, self.posted_since_look) = (now, false);
         let Some(mut batch) = batch else {
             (self.look, self.noticed) = (None, None);
+            self.pace.rest();
             return;
         };
         let count = batch.items.len();
@@ -534,11 +555,28 @@ impl Machine {
 
     /// A question was answered.
     fn asked_well(&mut self) {
+        self.trusted();
         self.ask_retry.reset();
         self.trouble = self.trouble.take().filter(|trouble| trouble.by_post);
     }
 
+    /// How long to wait after a failure.
+    fn pause(&mut self, by_post: bool, error: &CallError) -> Duration {
+        let retry = if by_post { &mut self.post_retry } else { &mut self.ask_retry };
+        let wait = retry.next(&mut self.rng, error.retry_after());
+        if error.is_unreached() { wait.min(jittered(UNREACHED_MAX, POLL_JITTER, &mut self.rng)) } else { wait }
+    }
+
+    /// What answers is the cloud, or something else is wrong now.
+    fn trusted(&mut self) {
+        self.problems.retain(|code, _| !Distrust::CODES.contains(code));
+    }
+
     fn complain(&mut self, by_post: bool, error: &CallError) {
+        self.trusted();
+        if let CallError::NotSent(NotSent::Distrust(why)) = error {
+            self.problems.insert(why.code(), format!("nothing can be uploaded: {why}. Reads are kept meanwhile"));
+        }
         let offline = !error.certainly_not_applied() || error.is_offline();
         self.trouble = Some(Trouble { by_post, offline, text: error.to_string() });
     }

@@ -93,6 +93,8 @@ pub(super) struct World {
     pub(super) store: Store,
     pub(super) machine: Machine,
     pub(super) config: UplinkConfig,
+    /// Time a passing needs on the line, and after which a POST is cut.
+    pub(super) line: Option<(Duration, Duration)>,
     /// Every call and wait, in words.
     pub(super) trace: Vec<String>,
     dirty: bool,
@@ -391,7 +393,7 @@ impl Store {
         Pending { returned, reads, dead: Vec::new(), repeats: Vec::new(), through }
     }
 
-    fn unsettled(&self) -> bool {
+    pub(super) fn unsettled(&self) -> bool {
         self.state.in_flight.is_some() || self.judged < self.reads.len() || !self.returned.is_empty()
     }
 }
@@ -417,6 +419,7 @@ impl World {
             store: Store::new(),
             machine,
             config,
+            line: None,
             trace: Vec::new(),
             dirty: false,
         }
@@ -490,7 +493,10 @@ impl World {
                 let (first, last) = (items[0].num, items[items.len() - 1].num);
                 let open = &self.store.state.in_flight.as_ref().expect("posted before it was recorded").open;
                 assert!(items.iter().all(|item| open.contains(item)), "posted something else than was recorded");
-                let answer = cloud.insert(&token, &items);
+                let (each, patience) = self.line.unwrap_or((Duration::ZERO, Duration::MAX));
+                let needed = each * items.len() as u32;
+                self.now += needed.min(patience);
+                let answer = if needed > patience { Err(lost()) } else { cloud.insert(&token, &items) };
                 self.trace
                     .push(format!("post {token} {first}-{last} {}", if answer.is_ok() { "ok" } else { "failed" }));
                 Some(Input::Posted(answer))

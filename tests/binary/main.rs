@@ -8,8 +8,12 @@ mod commands;
 mod disk;
 mod faketime;
 mod faults;
+#[allow(dead_code, reason = "each of its users uses a part of it")]
+#[path = "../front/mod.rs"]
+mod front;
 mod kill;
 mod overload;
 mod queue;
 mod security;
 mod stop;
+mod tls;

@@ -12,7 +12,10 @@ mod damage;
 mod decoders;
 mod exports;
 mod faults;
+mod network;
 mod outside;
 mod rewind;
 mod sessions;
+#[path = "../shaper/mod.rs"]
+mod shaper;
 mod support;

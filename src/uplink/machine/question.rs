@@ -76,7 +76,7 @@ impl Machine {
         if matches!(error, CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. }) {
             return self.refuse(now, false, error);
         }
-        self.hold = now + self.ask_retry.next(&mut self.rng, error.retry_after());
+        self.hold = now + self.pause(false, error);
         self.complain(false, error);
     }
 
@@ -111,6 +111,7 @@ impl Machine {
         let settled = work.settle(&inquiry);
         self.sizing.found();
         self.sent += settled.accepted;
+        self.pace.sent(now, settled.accepted);
         self.duplicates += settled.duplicates;
         self.records.extend(settled.events);
         if settled.accepted > 0 {
