@@ -48,6 +48,7 @@
 //! | [`status`], [`web`], [`control`], [`glance`] | what is seen from outside |
 //! | [`daemon`], [`service`], [`logging`] | the process: tasks, systemd, the log |
 //! | [`cli`], [`failure`] | commands and exit codes |
+//! | [`audit`] | whether the cloud holds what the journal says; what is missing goes again |
 //! | [`check`], [`export`], [`decode`], [`demo`] | a command each |
 //! | [`escape`] | raw bytes as text |
 //! | [`sim`] | the simulated decoder and cloud for demo, tests and benches |
@@ -77,6 +78,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod audit;
 pub mod check;
 pub mod chip;
 pub mod cli;

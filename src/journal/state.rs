@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Body, Entry};
 use super::log::Place;
-use super::{Batch, DeviceState, InFlight, Item, PendingRead, UploadEvent};
+use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, UploadEvent};
 use crate::chip::{ChipRead, Held, Stamp};
 
 /// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
@@ -82,6 +82,9 @@ pub struct DeviceFold {
     pub duplicates: u64,
     /// Passings set aside, as ranges of sequence numbers: their volumes are not pruned.
     pub quarantined: BTreeMap<u64, u64>,
+    /// Sessions that passings were numbered in, and their audits; the newest last.
+    #[serde(default)]
+    pub audits: Vec<SessionAudit>,
 }
 
 /// The state of the fold.
@@ -175,11 +178,23 @@ impl State {
                 fold.returned.extend(released);
                 fold.returned.sort_by_key(|item| item.num);
             }
+            UploadEvent::Audited(audited) => self.device_mut(&audited.device).audited(audited),
         }
     }
 
     fn batch(&mut self, seq: u64, batch: &Batch) {
         let fold = self.device_mut(&batch.device);
+        if !batch.items.is_empty() {
+            fold.audit_due(&batch.session);
+        }
+        if batch.is_resend() {
+            // It covers no reads, its numbers were given before, and what it holds was counted as sent.
+            let unsettled = fold.in_flight.take().map_or(0, |before| before.open.len() as u64); // as below
+            fold.sent = (fold.sent + unsettled).saturating_sub(batch.items.len() as u64);
+            let id = crate::chip::Seq(seq);
+            fold.in_flight = Some(InFlight { id, open: batch.items.clone(), batch: batch.clone() });
+            return;
+        }
         let back: HashSet<u64> = fold.returned.iter().map(|item| item.seq.0).collect();
         let again = batch.items.iter().filter(|item| back.contains(&item.seq.0)).count();
         fold.returned.retain(|item| !batch.items.iter().any(|taken| taken.seq == item.seq));
@@ -269,6 +284,24 @@ impl DeviceFold {
             self.in_flight = None;
         }
         settled
+    }
+
+    fn audit_due(&mut self, token: &str) {
+        if let Some(known) = self.audits.iter_mut().find(|audit| *audit.token == *token) {
+            known.due = true;
+            return;
+        }
+        if self.audits.len() == SESSIONS_MAX {
+            self.audits.remove(0);
+        }
+        self.audits.push(SessionAudit { token: token.into(), due: true, last: None });
+    }
+
+    fn audited(&mut self, audited: &Audited) {
+        self.audit_due(&audited.token);
+        for audit in self.audits.iter_mut().filter(|audit| audit.token == audited.token) {
+            (audit.due, audit.last) = (false, Some(audited.clone()));
+        }
     }
 
     fn quarantined_count(&self) -> u64 {
