@@ -233,11 +233,19 @@ impl Again {
         }
     }
 
-    /// What the machine should take in now, if anything. Answers what cannot be sent and what is settled.
-    fn turn(&mut self, machine: &Machine) -> Option<Input> {
-        if let Some(done) = self.doing.take_if(|_| !machine.is_resending()) {
+    /// What was sent again is settled.
+    fn is_done(&self, machine: &Machine) -> bool {
+        self.doing.is_some() && !machine.is_resending()
+    }
+
+    fn answer(&mut self) {
+        if let Some(done) = self.doing.take() {
             let _ = done.send(Ok(())); // whoever asked may have gone
         }
+    }
+
+    /// What the machine should take in now, if anything. Answers what cannot be sent.
+    fn turn(&mut self, machine: &Machine) -> Option<Input> {
         if self.asked.is_none() && self.doing.is_none() {
             self.asked = self.ties.resends.try_recv().ok();
         }
@@ -270,6 +278,10 @@ impl<F: FnMut(&PendingRead) -> Fields + Send> Driver<'_, F> {
     async fn run(&mut self, journal: &Journal) -> Result<(), JournalError> {
         let mut changed = journal.changed();
         loop {
+            if self.again.is_done(&self.machine) {
+                self.recorder.settle().await?; // whoever asked reads the log next
+                self.again.answer();
+            }
             if let Some(input) = self.again.turn(&self.machine) {
                 self.machine.put(self.start.elapsed(), input);
             }

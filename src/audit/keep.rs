@@ -193,8 +193,8 @@ impl Keeper {
         tracing::info!("audit: {text}");
         self.show(&audited, report.alias.as_deref());
         // If the journal closes meanwhile the audit is merely made again.
-        if self.journal.record(UploadEvent::Audited(audited)).await.is_ok() {
-            let _ = self.journal.note("audit", &text).await;
+        if self.journal.note("audit", &text).await.is_ok() {
+            let _ = self.journal.record(UploadEvent::Audited(audited)).await;
         }
     }
 
