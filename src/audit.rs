@@ -171,6 +171,7 @@ impl Report {
             device: self.device.clone(),
             token: self.token.clone(),
             at,
+            active: self.active,
             equal: self.is_equal(),
             checked: self.checked,
             missing: self.count(Verdict::Missing),

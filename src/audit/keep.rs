@@ -148,7 +148,7 @@ impl Keeper {
         }
     }
 
-    /// The oldest session that is over and was not audited since passings were numbered in it.
+    /// The oldest session that is over and was not audited since.
     fn due(&self) -> Option<Box<str>> {
         let follows = self.follows.borrow();
         let over = |token: &str| {

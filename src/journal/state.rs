@@ -300,7 +300,7 @@ impl DeviceFold {
     fn audited(&mut self, audited: &Audited) {
         self.audit_due(&audited.token);
         for audit in self.audits.iter_mut().filter(|audit| audit.token == audited.token) {
-            (audit.due, audit.last) = (false, Some(audited.clone()));
+            (audit.due, audit.last) = (audited.active, Some(audited.clone()));
         }
     }
 

@@ -67,6 +67,9 @@ pub struct Audited {
     pub token: Box<str>,
     /// When (box clock).
     pub at: Timestamp,
+    /// The session was still active: it is due again when it is over.
+    #[serde(default)]
+    pub active: bool,
     /// Journal and cloud hold the same, and nothing waits.
     pub equal: bool,
     /// Passings of the journal that were compared.
@@ -93,7 +96,7 @@ pub struct Audited {
 pub struct SessionAudit {
     /// `token_session`.
     pub token: Box<str>,
-    /// Passings were numbered in it since.
+    /// It was not audited since it is over.
     pub due: bool,
     /// What the last audit found.
     pub last: Option<Audited>,

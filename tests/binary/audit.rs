@@ -5,6 +5,7 @@ use std::process::Output;
 
 use passbridge::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig, Stored};
 use passbridge::sim::decoder::{Kind, SimDecoder};
+use passbridge::status::Snapshot;
 use serde_json::Value;
 
 use crate::child::{Running, Site, decoder};
@@ -91,7 +92,8 @@ async fn repair_works_beside_the_daemon_and_without_it() {
     assert_eq!((cloud.post_count(), cloud.sessions(DEVICE).len()), (posts, 1));
 
     let running = site.start();
-    site.until("it has looked for a session", |status| status.uploads[0].audit.is_some()).await;
+    let found = |status: &Snapshot| status.uploads[0].audit.as_ref().is_some_and(|audit| audit.missing == 1);
+    site.until("the session is audited, now that it is over", found).await;
     let text = String::from_utf8(site.output(&["status"]).await.stdout).unwrap();
     assert!(text.contains("NOT EQUAL: of 30 passings 1 missing") && text.contains("passbridge audit"), "{text}");
     let (_, metrics) = site.get("/metrics").await.unwrap();

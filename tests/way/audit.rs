@@ -139,6 +139,11 @@ async fn a_repair_sends_what_is_missing_again_under_its_numbers_and_nothing_else
         sim.push(5);
         way.arrive(65, &daemon).await;
         assert_eq!(nums(&way, &token), (1..=65).collect::<Vec<_>>(), "the race goes on above");
+        assert!(daemon.snapshot().uploads[0].audit.as_ref().unwrap().equal);
+        way.cloud.lose(&token, &[8]);
+        next_session(&way, &sim, &daemon).await;
+        let missing = |snapshot: &Snapshot| snapshot.uploads[0].audit.as_ref().unwrap().missing == 1;
+        shows(&daemon, "the session was audited again when it was over", missing).await;
         daemon.stop().await.unwrap();
         way.innocent();
     }
