@@ -199,8 +199,8 @@ mod tests {
     }
 
     async fn compared(list: &[Ours], cloud: &Odd) -> Seen {
-        let given = list.to_vec().into_iter().map(Ok);
-        let mut seen = compare(Box::new(given), cloud).await.unwrap();
+        let given: Vec<_> = list.iter().cloned().map(Ok).collect();
+        let mut seen = compare(Box::new(given.into_iter()), cloud).await.unwrap();
         if Explain::needed(&seen.findings) {
             let mut look = Explain::new(std::mem::take(&mut seen.findings));
             list.iter().for_each(|ours| look.look(ours));

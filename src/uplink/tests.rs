@@ -619,6 +619,11 @@ fn send_again(world: &mut World, nums: &[u64]) {
     world.machine.put(world.now, Input::Resend { token, items });
 }
 
+/// How many random repairs: more by the environment.
+fn repairs() -> u32 {
+    std::env::var("PASSBRIDGE_REPAIRS").ok().and_then(|count| count.parse().ok()).unwrap_or(200)
+}
+
 fn in_order(world: &mut World) {
     for session in &mut world.cloud.sessions {
         session.rows.sort_by_key(|row| row.num);
@@ -668,7 +673,7 @@ fn what_goes_again_is_never_numbered_anew_when_the_session_closes_or_the_number_
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: repairs(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_repair_through_faults_and_crashes_leaves_each_passing_once_under_its_number(
