@@ -301,3 +301,108 @@ impl Iterator for Run {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::chip::Seq;
+    use crate::journal::entry::{Entry, write_line};
+    use crate::journal::log::Log;
+
+    struct Written {
+        dir: tempfile::TempDir,
+        log: Log,
+    }
+
+    impl Written {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let log = Log::open(&log_dir(dir.path()), "test").unwrap().0;
+            Self { dir, log }
+        }
+
+        fn event(&mut self, event: UploadEvent) {
+            let (seq, subject, time) = (self.log.next, event.device().into(), Timestamp::UNIX_EPOCH);
+            let entry = Entry { seq, in_group: 0, subject, time, body: Body::Upload(event), raw: Box::default() };
+            let mut line = Vec::new();
+            write_line(&mut line, &entry);
+            self.log.append(&line, 1).unwrap();
+        }
+
+        /// A batch of reads `seqs`, numbered from `first`.
+        fn batch(&mut self, token: &str, first: u64, seqs: &[u64]) {
+            let items = seqs.iter().zip(first..).map(|(seq, num)| item(*seq, num)).collect();
+            let batch = Batch { decoders: vec!["mat".into()], ..Batch::resend("D", token, items) };
+            self.event(UploadEvent::Batch(batch));
+        }
+
+        fn accepted(&mut self, first: u64, last: u64) {
+            self.event(UploadEvent::Accepted { device: "D".into(), first, last, duplicates: 0 });
+        }
+
+        /// Number, read and what became of it, in the order they come.
+        fn of(&self, token: &str, durable: u64) -> Vec<(u64, u64, Mark)> {
+            let index = index(self.dir.path(), "D", durable).unwrap().unwrap();
+            let list = numbered(self.dir.path(), "D", index.find(token).unwrap(), durable).unwrap();
+            list.map(Result::unwrap).map(|ours| (ours.item.num, ours.item.seq.0, ours.mark)).collect()
+        }
+    }
+
+    fn item(seq: u64, num: u64) -> Item {
+        Item { seq: Seq(seq), num, time_ms: 0, bib: "7".into(), chip: "C7".into() }
+    }
+
+    use Mark::{Accepted, Aside, Open};
+
+    #[test]
+    fn passings_come_in_the_order_of_their_numbers_also_when_a_session_is_joined_again_or_some_go_again() {
+        let mut log = Written::new();
+        log.batch("AAAAAA", 1, &[1, 2, 3, 4, 5]);
+        log.accepted(1, 2);
+        log.event(UploadEvent::Quarantined { device: "D".into(), num: 3, status: 400, answer: "no".into() });
+        log.event(UploadEvent::Released { device: "D".into(), first: 4, last: 5 });
+        log.batch("BBBBBB", 1, &[4]);
+        log.accepted(1, 1);
+        log.batch("AAAAAA", 3, &[5, 6]); // the cloud holds 1 and 2
+        log.accepted(3, 4);
+        log.event(UploadEvent::Batch(Batch::resend("D", "AAAAAA", vec![item(2, 2)])));
+        let all = [(1, 1, Accepted), (2, 2, Accepted), (2, 2, Open), (3, 3, Aside), (3, 5, Accepted), (4, 6, Accepted)];
+        assert_eq!(log.of("AAAAAA", u64::MAX), all);
+        assert_eq!(log.of("BBBBBB", u64::MAX), [(1, 4, Accepted)]);
+        assert_eq!(log.of("AAAAAA", 2), [1, 2, 3, 4, 5].map(|n| (n, n, if n < 3 { Accepted } else { Open })));
+        let index = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap();
+        assert!(index.find("AAA").is_none() && index.find("CCCCCC").is_none());
+        assert_eq!(&*index.sessions.last().unwrap().token, "AAAAAA");
+        assert_eq!(
+            index.waiting(log.dir.path(), &[], u64::MAX).unwrap(),
+            0,
+            "both that were released have numbers again"
+        );
+    }
+
+    #[test]
+    fn a_batch_is_settled_when_another_one_follows_though_its_last_line_was_lost() {
+        let mut log = Written::new();
+        log.batch("AAAAAA", 1, &[1, 2]);
+        log.batch("AAAAAA", 3, &[3]);
+        assert_eq!(log.of("AAAAAA", u64::MAX), [(1, 1, Accepted), (2, 2, Accepted), (3, 3, Open)]);
+    }
+
+    #[test]
+    fn where_old_volumes_are_gone_the_state_tells_which_numbers_are_older() {
+        let mut log = Written::new();
+        log.batch("AAAAAA", 1, &[1, 2]);
+        log.accepted(1, 2);
+        let state = r#"{"devices":{"D":{"sessions":[["AAAAAA","Race",3]]}}}"#;
+        log.log.rotate(Some(state)).unwrap();
+        log.batch("AAAAAA", 3, &[3]);
+        let volumes = crate::journal::log::volumes(&log_dir(log.dir.path())).unwrap();
+        std::fs::remove_file(&volumes[0].path).unwrap();
+        let index = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap();
+        let session = index.find("AAAAAA").unwrap();
+        assert_eq!((session.older, session.alias.as_deref()), (3, Some("Race")));
+        assert_eq!(log.of("AAAAAA", u64::MAX), [(3, 3, Open)]);
+    }
+}
