@@ -1,11 +1,12 @@
 //! The control socket: how commands ask the daemon that runs. One JSON request per line, one JSON answer per line.
 //!
 //! Must hold: whoever may open the socket (mode 0660: the service's user and group) may ask, and nobody else at any
-//! moment; nothing here changes what is kept. A client that says nothing, too much, or never listens costs a bounded
-//! buffer for a bounded time.
+//! moment; nothing here changes what is kept, and a repair sends only what an audit finds missing ([`crate::audit`]). A
+//! client that says nothing, too much, or never listens costs a bounded buffer for a bounded time.
 //!
 //! Rejected: asking over HTTP. The page may be switched off, and a local command should need no token.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,10 +18,11 @@ use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::keep::Order;
 use crate::failure::Failure;
 use crate::status::Board;
 
@@ -39,15 +41,38 @@ const MODE: Mode = Mode::from_raw_mode(0o660);
 /// Connections that wait to be taken.
 const BACKLOG: i32 = 64;
 
+/// How long a repair may take: an audit, the passings again, and an audit.
+const REPAIR_TIME: Duration = Duration::from_secs(900);
+
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// The [`crate::status::Snapshot`].
     Status,
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
+    /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends what is missing again.
+    Repair {
+        /// Device.
+        device: String,
+        /// Token of the session, or its end.
+        session: String,
+    },
 }
+
+impl Request {
+    /// How long the answer may take to come.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Status | Self::Durable => ANSWER_TIME,
+            Self::Repair { .. } => REPAIR_TIME,
+        }
+    }
+}
+
+/// The way to the repairs of each device.
+pub type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
 
 /// Why the daemon gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +153,8 @@ impl Socket {
     }
 
     /// Answers until `stop`.
-    pub async fn serve(self, board: Board, stop: CancellationToken) {
+    pub async fn serve(self, board: Board, repairs: Repairs, stop: CancellationToken) {
+        let repairs = Arc::new(repairs);
         let places = Arc::new(Semaphore::new(CLIENTS));
         loop {
             let accepting = async {
@@ -141,12 +167,12 @@ impl Socket {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (board, stop) = (board.clone(), stop.clone());
+                    let (board, repairs, stop) = (board.clone(), Arc::clone(&repairs), stop.clone());
                     tokio::spawn(async move {
                         tokio::select! {
                             () = stop.cancelled() => {}
                             // A client that goes away in the middle is its own matter.
-                            _ = answer(stream, &board) => {}
+                            _ = answer(stream, &board, &repairs) => {}
                         }
                         drop(place);
                     });
@@ -178,7 +204,7 @@ fn named(path: &Path) -> io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-async fn answer(stream: UnixStream, board: &Board) -> io::Result<()> {
+async fn answer(stream: UnixStream, board: &Board, repairs: &Repairs) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -193,6 +219,7 @@ async fn answer(stream: UnixStream, board: &Board) -> io::Result<()> {
         let answer = match serde_json::from_slice(&line) {
             Ok(Request::Status) => serde_json::to_value(board.snapshot())?,
             Ok(Request::Durable) => json!({ "durable": board.snapshot().journal.durable }),
+            Ok(Request::Repair { device, session }) => repair(repairs, &device, session).await,
             Err(_) if !whole && line.len() as u64 == REQUEST_LIMIT => json!({ "error": "the request is too long" }),
             Err(error) => json!({ "error": format!("no such request: {error}") }),
         };
@@ -205,12 +232,29 @@ async fn answer(stream: UnixStream, board: &Board) -> io::Result<()> {
     }
 }
 
+async fn repair(repairs: &Repairs, device: &str, session: String) -> Value {
+    let Some(orders) = repairs.get(device) else {
+        return json!({ "error": format!("this passbridge does not upload for device {device}") });
+    };
+    let (reply, answer) = oneshot::channel();
+    // One at a time per device; the next one waits here.
+    if orders.send(Order { session, reply }).await.is_err() {
+        return json!({ "error": "passbridge is stopping" });
+    }
+    match answer.await {
+        Ok(Ok(repaired)) => Value::from(&repaired),
+        Ok(Err(why)) => json!({ "error": why }),
+        Err(_) => json!({ "error": "passbridge is stopping" }),
+    }
+}
+
 /// Asks the daemon of `data_dir`.
 ///
 /// # Errors
 /// [`ControlError`] unless the daemon answered.
 pub async fn ask(data_dir: &Path, request: Request) -> Result<Value, ControlError> {
     let path = socket_path(data_dir);
+    let patience = request.patience();
     let asking = async {
         let mut stream = UnixStream::connect(&path).await?;
         let mut text = serde_json::to_vec(&request)?;
@@ -220,8 +264,9 @@ pub async fn ask(data_dir: &Path, request: Request) -> Result<Value, ControlErro
         BufReader::new(stream).take(ANSWER_LIMIT).read_until(b'\n', &mut line).await?;
         Ok(serde_json::from_slice::<Value>(&line)?)
     };
-    let answered: io::Result<Value> =
-        timeout(ANSWER_TIME, asking).await.unwrap_or_else(|_| Err(io::Error::other("no answer within 5 s")));
+    let answered: io::Result<Value> = timeout(patience, asking)
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {} s", patience.as_secs()))));
     let value = match answered {
         Ok(value) => value,
         Err(error) => {
@@ -248,7 +293,7 @@ mod tests {
     fn serve(dir: &Path) -> (Board, CancellationToken, tokio::task::JoinHandle<()>) {
         let (board, stop) = (Board::new("finish"), CancellationToken::new());
         let socket = Socket::bind(dir).unwrap();
-        let task = tokio::spawn(socket.serve(board.clone(), stop.clone()));
+        let task = tokio::spawn(socket.serve(board.clone(), Repairs::new(), stop.clone()));
         (board, stop, task)
     }
 

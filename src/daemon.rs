@@ -17,14 +17,15 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit;
 use crate::clock::{Step, Wall};
 use crate::config::{CloudConfig, Config};
-use crate::control::Socket;
+use crate::control::{Repairs, Socket};
 use crate::failure::Failure;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link;
@@ -32,7 +33,7 @@ use crate::passing::{BibFile, Bibs, Mapper};
 use crate::rufus;
 use crate::service;
 use crate::status::{Board, Snapshot};
-use crate::uplink::{self, UplinkConfig};
+use crate::uplink::{self, Ties, UplinkConfig};
 use crate::web;
 
 /// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads.
@@ -87,10 +88,7 @@ impl Daemon {
             Some(address) => Some(web::bind(address).await.map_err(|error| Failure::config(error.to_string()))?),
             None => None,
         };
-        let journal = Journal::open(journal_config(&config), board.clone()).map_err(|error| match error {
-            OpenError::InUse(_) => Failure::unavailable(error.to_string()),
-            OpenError::Io { .. } => Failure::io(error.to_string()),
-        })?;
+        let journal = open_journal(&config, &board)?;
         let socket = Socket::bind(&config.data_dir).map_err(|error| Failure::io(error.to_string()))?;
         let mut daemon = Self {
             board,
@@ -110,14 +108,15 @@ impl Daemon {
                 Ok(())
             });
         }
-        let serve = socket.serve(board.clone(), stop.clone());
+        let mut repairs = Repairs::new();
+        if let Some(client) = client {
+            repairs = daemon.start_uplinks(&config, &client).await;
+        }
+        let serve = socket.serve(board.clone(), repairs, stop.clone());
         daemon.spawn("control socket", async move {
             serve.await;
             Ok(())
         });
-        if let Some(client) = client {
-            daemon.start_uplinks(&config, &client).await;
-        }
         for (decoder, port) in ports {
             if let Some(address) = port.local_addr() {
                 daemon.listening.insert(decoder.name.clone(), address);
@@ -145,8 +144,10 @@ impl Daemon {
         self.spawn("chores", chores(journal, board, stop, notes, known, watch));
     }
 
-    async fn start_uplinks(&mut self, config: &Config, client: &rufus::Client) {
-        let Some(cloud) = &config.cloud else { return };
+    /// Starts an uplink and its audits per device; gives the way to the repairs of each.
+    async fn start_uplinks(&mut self, config: &Config, client: &rufus::Client) -> Repairs {
+        let mut repairs = Repairs::new();
+        let Some(cloud) = &config.cloud else { return repairs };
         let bibs = match &config.passing.bibs {
             None => Bibs::none(),
             Some(path) => {
@@ -169,6 +170,9 @@ impl Daemon {
             self.board.upload(device, |_| {}); // shown from the start
             let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
             let mapper = Mapper::new(config.passing.tag, bibs.clone(), zones);
+            let (orders, ordered) = mpsc::channel(1);
+            repairs.insert(device.into(), orders);
+            let ties = self.start_audits(config, client, device, &decoders, ordered);
             let uplink = UplinkConfig {
                 device: device.into(),
                 decoders,
@@ -178,10 +182,46 @@ impl Daemon {
             };
             let fields = move |read: &_| mapper.fields(read);
             let (client, journal) = (client.clone(), self.journal.clone());
-            let run = uplink::run(uplink, client, journal, self.board.clone(), fields, self.stop.clone());
+            let run = uplink::run_tied(uplink, client, journal, self.board.clone(), fields, ties, self.stop.clone());
             let name = format!("uplink of device {device}");
             self.spawn(&name, async move { run.await.map_err(|error| Failure::io(error.to_string())) });
         }
+        repairs
+    }
+
+    /// Starts the audits of a device; gives what its uplink needs for them.
+    fn start_audits(
+        &mut self,
+        config: &Config,
+        client: &rufus::Client,
+        device: &str,
+        decoders: &[Box<str>],
+        orders: mpsc::Receiver<audit::keep::Order>,
+    ) -> Ties {
+        let (resends, asked) = mpsc::channel(1);
+        let ties = Ties { resends: asked, follows: watch::Sender::default(), forms: true };
+        let keeper = audit::keep::Keeper {
+            subject: audit::Subject {
+                data_dir: config.data_dir.clone(),
+                device: device.into(),
+                decoders: decoders.to_vec(),
+                session: None,
+                rest: config.upload.min_interval,
+            },
+            client: client.clone(),
+            journal: self.journal.clone(),
+            board: self.board.clone(),
+            follows: ties.follows.subscribe(),
+            resends,
+            orders,
+            retry_max: config.upload.retry_max,
+        };
+        let run = keeper.run(self.stop.clone());
+        self.spawn(&format!("audits of device {device}"), async move {
+            run.await;
+            Ok(())
+        });
+        ties
     }
 
     fn spawn(&mut self, name: &str, task: impl Future<Output = Result<(), Failure>> + Send + 'static) {
@@ -242,7 +282,11 @@ impl Daemon {
     }
 }
 
-fn client(cloud: &CloudConfig, config: &Config, clock: Wall) -> Result<rufus::Client, Failure> {
+/// The cloud as the configuration says.
+///
+/// # Errors
+/// Configuration (78).
+pub(crate) fn client(cloud: &CloudConfig, config: &Config, clock: Wall) -> Result<rufus::Client, Failure> {
     let client = rufus::ClientConfig {
         url: cloud.url.clone(),
         key: cloud.api_key.clone(),
@@ -251,6 +295,17 @@ fn client(cloud: &CloudConfig, config: &Config, clock: Wall) -> Result<rufus::Cl
         clock,
     };
     rufus::Client::new(client).map_err(|error| Failure::config(error.to_string()))
+}
+
+/// Opens the journal that the configuration names.
+///
+/// # Errors
+/// Unavailable (69): another process has it. I/O (74).
+pub(crate) fn open_journal(config: &Config, board: &Board) -> Result<Journal, Failure> {
+    Journal::open(journal_config(config), board.clone()).map_err(|error| match error {
+        OpenError::InUse(_) => Failure::unavailable(error.to_string()),
+        OpenError::Io { .. } => Failure::io(error.to_string()),
+    })
 }
 
 fn journal_config(config: &Config) -> JournalConfig {

@@ -124,7 +124,7 @@ pub struct Standings {
 impl Standings {
     fn apply(&mut self, event: &UploadEvent) {
         match event {
-            UploadEvent::Joined { .. } => {}
+            UploadEvent::Joined { .. } | UploadEvent::Audited(_) => {}
             UploadEvent::Batch(batch) => {
                 // A batch is formed only when the one before is settled, also if the line that says so was lost.
                 self.settle(&batch.device, 0, u64::MAX, UploadMark::Sent);

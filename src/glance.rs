@@ -105,9 +105,23 @@ fn write_upload(upload: &UploadStatus, waiting: u64, out: &mut String) -> std::f
         write!(out, ", last {}", second(last))?;
     }
     match &upload.last_error {
-        Some(error) => writeln!(out, "; last error: {}", printable(error)),
-        None => writeln!(out),
+        Some(error) => writeln!(out, "; last error: {}", printable(error))?,
+        None => writeln!(out)?,
     }
+    if let Some(audit) = &upload.audit {
+        let alias = printable(audit.alias.as_deref().unwrap_or("without a name"));
+        let (tail, at) = (printable(&audit.token_tail), second(audit.at));
+        write!(out, "  audit of session {alias} (…{tail}) at {at}: ")?;
+        match audit.equal {
+            true => writeln!(out, "equal, {} passings", audit.checked)?,
+            false => writeln!(
+                out,
+                "NOT EQUAL: of {} passings {} missing, {} different; {} foreign, {} duplicated",
+                audit.checked, audit.missing, audit.different, audit.foreign, audit.duplicated
+            )?,
+        }
+    }
+    Ok(())
 }
 
 /// A device id of 64 digits by its ends, as it is told on the phone.

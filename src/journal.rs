@@ -57,7 +57,7 @@ use entry::Body;
 pub use follow::log_dir;
 use follow::{Core, Shared};
 use state::{Verdict, Waiting};
-pub use upload::{Batch, DeviceState, Found, InFlight, Item, Pending, PendingRead, UploadEvent};
+pub use upload::{Audited, Batch, DeviceState, Found, InFlight, Item, Pending, PendingRead, SessionAudit, UploadEvent};
 use writer::{Draft, Request};
 
 /// A value that would survive a power cut. Only the journal can make one.
@@ -280,6 +280,20 @@ impl Journal {
     /// State of a device's upload. Meaningful after [`Journal::serving`].
     pub fn device(&self, device: &str) -> DeviceState {
         self.shared.lock().state.device(device)
+    }
+
+    /// Sessions that a device's passings were numbered in (the newest 32), with their last audits, the newest last; and
+    /// the alias of each, if the cloud told one. Meaningful after [`Journal::serving`].
+    pub fn audits(&self, device: &str) -> Vec<(SessionAudit, Option<Box<str>>)> {
+        let core = self.shared.lock();
+        let Some(fold) = core.state.devices.get(device) else { return Vec::new() };
+        let alias = |token: &str| fold.sessions.iter().find(|session| *session.0 == *token)?.1.clone();
+        fold.audits.iter().map(|audit| (audit.clone(), alias(&audit.token))).collect()
+    }
+
+    /// The last number that would survive a power cut.
+    pub fn durable(&self) -> Seq {
+        Seq(self.shared.lock().durable)
     }
 
     /// The next span for a device: at most `limit` passings of the given decoders. Empty while the queue does not serve.

@@ -49,6 +49,7 @@
 //! | [`status`], [`web`], [`control`], [`glance`] | what is seen from outside |
 //! | [`daemon`], [`service`], [`logging`], [`harden`] | the process: tasks, systemd, the log, steps of the box's clock, what others may not see of it |
 //! | [`cli`], [`failure`] | commands and exit codes |
+//! | [`audit`] | whether the cloud holds what the journal says; what is missing goes again |
 //! | [`check`], [`export`], [`decode`], [`demo`] | a command each |
 //! | [`escape`] | raw bytes as text |
 //! | [`sim`] | the simulated decoder and cloud for demo, tests and benches |
@@ -79,6 +80,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod audit;
 pub mod check;
 pub mod chip;
 pub mod cli;

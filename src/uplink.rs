@@ -63,6 +63,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use jiff::tz::TimeZone;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +73,8 @@ use crate::journal::{Batch, Durable, Item, Journal, JournalError, Pending, Pendi
 use crate::passing::Fields;
 use crate::rufus::{CallError, Client, Inserted, Passing};
 use crate::status::{Board, SessionStatus, UploadState};
-use machine::{Action, Input, Machine, Report};
+pub use machine::Follows;
+use machine::{Action, Input, Machine, May, Report};
 
 /// How long a POST may still take when the process is stopping.
 const GRACE: Duration = Duration::from_secs(8);
@@ -107,18 +109,69 @@ pub enum UplinkError {
     },
 }
 
-/// Uploads the reads of one device until `stop`, then finishes the POST in flight and returns. `fields` says what a
-/// read becomes; it is called for each read when its batch is formed, and may be called again for one that is not.
-/// A read of which it cannot say so yet (`None`) holds up what comes after it, for the order's sake, and a problem says so.
+/// Passings of a session that an audit found missing, to be sent again under their numbers.
+#[derive(Debug)]
+pub struct Resend {
+    /// Their session.
+    pub token: Box<str>,
+    /// The passings, numbers rising, at most [`RESEND_MAX`].
+    pub items: Vec<Item>,
+    /// Told when all of them are settled (sent, found to be there, or set aside), or why they cannot be sent.
+    pub done: oneshot::Sender<Result<(), String>>,
+}
+
+/// Most passings in a [`Resend`].
+pub const RESEND_MAX: usize = machine::BATCH_LIMIT;
+
+/// What ties an uplink to the audits of its device.
+#[derive(Debug)]
+pub struct Ties {
+    /// What is to be sent again; taken between two batches.
+    pub resends: mpsc::Receiver<Resend>,
+    /// Kept at what the uplink follows, each time it comes to rest with everything recorded.
+    pub follows: watch::Sender<Follows>,
+    /// Whether reads are uploaded; else only what was in flight is settled and what is to go again is sent.
+    pub forms: bool,
+}
+
+impl Default for Ties {
+    /// No audits.
+    fn default() -> Self {
+        Self { resends: mpsc::channel(1).1, follows: watch::Sender::default(), forms: true }
+    }
+}
+
+/// As [`run_tied`], without audits.
 ///
 /// # Errors
-/// Only when the journal cannot keep any more. Everything the network or the cloud can do is waited out.
+/// As [`run_tied`].
 pub async fn run<F>(
     config: UplinkConfig,
     client: Client,
     journal: Journal,
     board: Board,
     fields: F,
+    stop: CancellationToken,
+) -> Result<(), UplinkError>
+where
+    F: FnMut(&PendingRead) -> Option<Fields> + Send,
+{
+    run_tied(config, client, journal, board, fields, Ties::default(), stop).await
+}
+
+/// Uploads the reads of one device until `stop`, then finishes the POST in flight and returns. `fields` says what a
+/// read becomes; it is called for each read when its batch is formed, and may be called again for one that is not.
+/// A read of which it cannot say so yet (`None`) holds up what comes after it, for the order's sake, and a problem says so.
+///
+/// # Errors
+/// Only when the journal cannot keep any more. Everything the network or the cloud can do is waited out.
+pub async fn run_tied<F>(
+    config: UplinkConfig,
+    client: Client,
+    journal: Journal,
+    board: Board,
+    fields: F,
+    ties: Ties,
     stop: CancellationToken,
 ) -> Result<(), UplinkError>
 where
@@ -142,6 +195,7 @@ where
         display,
         fields,
         held: None,
+        again: Again::new(ties),
         stop: stop.clone(),
         start: Instant::now(),
     };
@@ -161,14 +215,86 @@ struct Driver<'a, F> {
     fields: F,
     /// The read whose day is not known yet, if one holds up the rest: shown.
     held: Option<Seq>,
+    again: Again,
     stop: CancellationToken,
     start: Instant,
+}
+
+/// What is to be sent again: one request at a time.
+struct Again {
+    ties: Ties,
+    asked: Option<Resend>,
+    doing: Option<oneshot::Sender<Result<(), String>>>,
+}
+
+impl Again {
+    fn new(ties: Ties) -> Self {
+        Self { ties, asked: None, doing: None }
+    }
+
+    /// The next request, when the one before is done with.
+    async fn next(&mut self) {
+        if self.asked.is_some() || self.doing.is_some() {
+            return std::future::pending().await;
+        }
+        match self.ties.resends.recv().await {
+            Some(resend) => self.asked = Some(resend),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What was sent again is settled.
+    fn is_done(&self, machine: &Machine) -> bool {
+        self.doing.is_some() && !machine.is_resending()
+    }
+
+    fn answer(&mut self) {
+        if let Some(done) = self.doing.take() {
+            let _ = done.send(Ok(())); // whoever asked may have gone
+        }
+    }
+
+    /// What the machine should take in now, if anything. Answers what cannot be sent.
+    fn turn(&mut self, machine: &Machine) -> Option<Input> {
+        if self.asked.is_none() && self.doing.is_none() {
+            self.asked = self.ties.resends.try_recv().ok();
+        }
+        match machine.may_resend(&self.asked.as_ref()?.token) {
+            May::Later => None,
+            May::Never(why) => {
+                let _ = self.asked.take()?.done.send(Err(why.to_owned()));
+                None
+            }
+            May::Now => {
+                let Resend { token, items, done } = self.asked.take()?;
+                self.doing = Some(done);
+                Some(Input::Resend { token, items })
+            }
+        }
+    }
+
+    /// The uplink rests: everything it did is recorded.
+    fn rest(&self, machine: &Machine) {
+        let follows = machine.follows();
+        self.ties.follows.send_if_modified(|known| {
+            let changed = *known != follows;
+            *known = follows;
+            changed
+        });
+    }
 }
 
 impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
     async fn run(&mut self, journal: &Journal) -> Result<(), JournalError> {
         let mut changed = journal.changed();
         loop {
+            if self.again.is_done(&self.machine) {
+                self.recorder.settle().await?; // whoever asked reads the log next
+                self.again.answer();
+            }
+            if let Some(input) = self.again.turn(&self.machine) {
+                self.machine.put(self.start.elapsed(), input);
+            }
             let action = self.machine.next(self.start.elapsed());
             self.display.show(&self.config.device, self.machine.report());
             let input = match action {
@@ -179,8 +305,10 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
                 _ if self.stop.is_cancelled() => break,
                 Action::Wait { until, reads } => {
                     self.recorder.settle().await?;
+                    self.again.rest(&self.machine);
                     tokio::select! {
                         () = self.stop.cancelled() => break,
+                        () = self.again.next() => continue,
                         () = tokio::time::sleep_until(self.start + until) => continue,
                         kept = changed.changed(), if reads => match kept {
                             Ok(()) => Input::Noticed,
@@ -188,6 +316,7 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
                         },
                     }
                 }
+                Action::Form { .. } if !self.again.ties.forms => Input::Formed(None),
                 Action::Form { token, next, limit } => {
                     changed.borrow_and_update();
                     let pending = journal.pending(&self.config.device, &self.config.decoders, limit);
@@ -388,7 +517,7 @@ impl Display<'_> {
 }
 
 /// The last six characters of a token: enough to compare, not enough to use.
-fn tail(token: &str) -> String {
+pub(crate) fn tail(token: &str) -> String {
     let skip = token.chars().count().saturating_sub(6);
     token.chars().skip(skip).collect()
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Body, Entry};
 use super::log::Place;
-use super::{Batch, DeviceState, InFlight, Item, PendingRead, UploadEvent};
+use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, UploadEvent};
 use crate::chip::{ChipRead, Held, Stamp};
 use crate::clock::{self, Step};
 
@@ -97,6 +97,9 @@ pub struct DeviceFold {
     /// See [`DeviceState::doubt`].
     #[serde(default)]
     pub doubt: Option<Vec<Box<str>>>,
+    /// Sessions that passings were numbered in, and their audits; the newest last.
+    #[serde(default)]
+    pub audits: Vec<SessionAudit>,
 }
 
 /// The state of the fold.
@@ -217,11 +220,23 @@ impl State {
                 fold.returned.extend(released);
                 fold.returned.sort_by_key(|item| item.num);
             }
+            UploadEvent::Audited(audited) => self.device_mut(&audited.device).audited(audited),
         }
     }
 
     fn batch(&mut self, seq: u64, batch: &Batch) {
         let fold = self.device_mut(&batch.device);
+        if !batch.items.is_empty() {
+            fold.audit_due(&batch.session);
+        }
+        if batch.is_resend() {
+            // It covers no reads, its numbers were given before, and what it holds was counted as sent.
+            let unsettled = fold.in_flight.take().map_or(0, |before| before.open.len() as u64); // as below
+            fold.sent = (fold.sent + unsettled).saturating_sub(batch.items.len() as u64);
+            let id = crate::chip::Seq(seq);
+            fold.in_flight = Some(InFlight { id, open: batch.items.clone(), batch: batch.clone() });
+            return;
+        }
         let taken = || batch.items.iter().map(|item| item.seq).chain(batch.found.iter().map(|found| found.seq));
         let all: HashSet<u64> = taken().map(|seq| seq.0).collect();
         let before = fold.returned.len();
@@ -351,6 +366,24 @@ impl DeviceFold {
             self.in_flight = None;
         }
         settled
+    }
+
+    fn audit_due(&mut self, token: &str) {
+        if let Some(known) = self.audits.iter_mut().find(|audit| *audit.token == *token) {
+            known.due = true;
+            return;
+        }
+        if self.audits.len() == SESSIONS_MAX {
+            self.audits.remove(0);
+        }
+        self.audits.push(SessionAudit { token: token.into(), due: true, last: None });
+    }
+
+    fn audited(&mut self, audited: &Audited) {
+        self.audit_due(&audited.token);
+        for audit in self.audits.iter_mut().filter(|audit| audit.token == audited.token) {
+            (audit.due, audit.last) = (audited.active, Some(audited.clone()));
+        }
     }
 
     fn quarantined_count(&self) -> u64 {

@@ -331,6 +331,18 @@ impl SimCloud {
         self.inner.changed();
     }
 
+    /// Forgets the passings of a session with these numbers, as a cloud that loses what it had taken.
+    pub fn lose(&self, token: &str, nums: &[u64]) {
+        self.inner.lock().store.lose(token, nums);
+        self.inner.changed();
+    }
+
+    /// Changes the passing of a session with this number (not the number itself), past every rule and check.
+    pub fn alter(&self, token: &str, num: u64, change: impl FnOnce(&mut Stored)) {
+        self.inner.lock().store.alter(token, num, change);
+        self.inner.changed();
+    }
+
     /// Passings stored over all sessions.
     pub fn stored(&self) -> usize {
         self.inner.lock().store.stored()

@@ -6,6 +6,7 @@
 //!
 //! The rules are in the head of [`crate::uplink`].
 
+mod again;
 mod post;
 mod question;
 mod session;
@@ -23,6 +24,8 @@ use crate::uplink::pace::Pace;
 use crate::uplink::recall::Recall;
 use crate::uplink::sizing::Sizing;
 use crate::uplink::work::{Fate, Work};
+
+pub use again::{Follows, May};
 
 /// First wait before something that failed is tried again.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -121,6 +124,13 @@ pub enum Input {
     Formed(Option<Batch>),
     /// Of [`Action::Post`].
     Posted(Result<Inserted, CallError>),
+    /// Send these again; only when [`Machine::may_resend`] says so. Of no action.
+    Resend {
+        /// Their session.
+        token: Box<str>,
+        /// Passings of it, numbers rising, at most a batch of them.
+        items: Vec<Item>,
+    },
 }
 
 /// What a timer should see of it.
@@ -257,7 +267,12 @@ impl Machine {
         let joined = recorded.clone().map(|(token, next)| Joined { token, next, checked: false });
         let work = state.in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
             // Nobody knows how far the process before got with it.
-            Work::new(device, &flight.batch.session, flight.open, Fate::Maybe, SETTLE.min(upload.retry_max))
+            let (again, token) = (flight.batch.is_resend(), flight.batch.session);
+            let ask_at = SETTLE.min(upload.retry_max);
+            match again {
+                true => Work::again(device, &token, flight.open, ask_at),
+                false => Work::new(device, &token, flight.open, Fate::Maybe, ask_at),
+            }
         });
         Self {
             device: device.into(),
@@ -333,7 +348,7 @@ impl Machine {
             self.finish();
             return None;
         }
-        let must_ask = work.closing || work.ask_first || work.claim.is_some() || !self.dedups;
+        let must_ask = work.closing || work.again || work.ask_first || work.claim.is_some() || !self.dedups;
         if must_ask && work.doubtful() {
             if !self.blind {
                 if now < work.ask_at {
@@ -411,6 +426,7 @@ impl Machine {
             Input::Formed(batch) => self.on_formed(now, batch),
             Input::Posted(Ok(counts)) => self.on_inserted(now, counts),
             Input::Posted(Err(error)) => self.on_post_failed(now, &error),
+            Input::Resend { token, items } => self.on_resend(now, &token, items),
         }
     }
 
@@ -501,8 +517,10 @@ impl Machine {
 
     /// Everything open goes back, to be numbered anew.
     fn release(&mut self) {
-        if let Some(work) = self.work.take() {
-            self.records.extend(work.release());
+        match self.work.take() {
+            Some(work) if work.again => self.give_up_again(work),
+            Some(work) => self.records.extend(work.release()),
+            None => {}
         }
         if let Some(joined) = &mut self.joined {
             joined.checked = false;

@@ -341,6 +341,12 @@ impl Store {
     fn apply(&mut self, event: &UploadEvent) {
         let state = &mut self.state;
         match event {
+            UploadEvent::Audited(_) => {}
+            UploadEvent::Batch(batch) if batch.is_resend() => {
+                assert!(state.in_flight.is_none(), "two batches in flight");
+                state.sent -= batch.items.len() as u64;
+                state.in_flight = Some(InFlight { id: Seq(0), batch: batch.clone(), open: batch.items.clone() });
+            }
             UploadEvent::Joined { token, alias, next, .. } => {
                 assert!(state.in_flight.is_none(), "a session is joined while a batch of another is in flight");
                 state.session = Some((token.clone(), alias.clone()));

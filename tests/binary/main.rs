@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests, outside of test functions
 
+mod audit;
 mod child;
 mod commands;
 mod disk;

@@ -236,7 +236,13 @@ fn start_uplink(
     stop: &CancellationToken,
 ) -> JoinHandle<Result<(), UplinkError>> {
     let (timeout, header) = (Duration::from_secs(30), KeyHeader::XApiKey);
-    let client = Client::new(ClientConfig { url: cloud.url().parse().unwrap(), key: KEY.into(), header, timeout, clock: Wall::default() });
+    let client = Client::new(ClientConfig {
+        url: cloud.url().parse().unwrap(),
+        key: KEY.into(),
+        header,
+        timeout,
+        clock: Wall::default(),
+    });
     let config = UplinkConfig {
         device: DEVICE.into(),
         decoders: vec!["mat".into()],

@@ -129,7 +129,7 @@ impl Machine {
             self.problems.insert("number_taken", text);
             self.note_set_aside(settled.taken.len() as u64, &format!("number {num} was taken by another sender"));
             // The rest was never posted or is known not to be there: new numbers, above the other sender's.
-            if self.work.as_ref().is_some_and(|work| !work.doubtful()) {
+            if self.work.as_ref().is_some_and(|work| !work.doubtful() && !work.again) {
                 self.release();
             }
         }
