@@ -146,7 +146,7 @@ fn every_wrong_value_is_named_with_its_line_its_key_and_what_is_allowed() {
         ("name = \"finish\"", "name = \"\"", &[":1:", "name = \"\"", "printable"]),
         ("name = \"finish\"", "name = 7", &[":1:", "name = 7", "quotes"]),
         ("name = \"mat\"", "name = \"a\\tb\"", &[":5:", "decoder[0].name", "printable"]),
-        ("\"ipico\"", "\"ipicoo\"", &[":6:", "decoder[0].protocol = \"ipicoo\"", "one of ipico"]),
+        ("\"ipico\"", "\"ipicoo\"", &[":6:", "decoder[0].protocol = \"ipicoo\"", "one of cloudbox"]),
         ("tcp://127.0.0.1:10000", "tcp://127.0.0.1", &[":7:", "decoder[0].address", "port is missing"]),
         ("tcp://127.0.0.1:10000", "usb://x:1", &[":7:", "`usb://` is unknown", "serial:///dev/ttyUSB0"]),
         ("tcp://127.0.0.1:10000", "serial:///dev/x?baud=7", &[":7:", "baud=7", "9600"]),
