@@ -18,9 +18,9 @@
 //! that are not known are skipped by their length; an unknown TV has none, so the rest of that tag is rejected.
 //!
 //! **A reader serves one client.** One that was programmed by other software cannot be listened to beside it. By default
-//! nothing is set in it: what it was told to do before (by its own software, or to start by itself) is taken; every 10 s it is
-//! asked which inventories (ROSpecs) it has, which is also the sign of life, and a condition says when none runs. With the
-//! option `start = "true"` it gets an inventory of ours: `SET_READER_CONFIG` (a keepalive every 10 s), then `DELETE_ROSPEC`,
+//! nothing is set in it: what it was told to do before (by its own software, or to start by itself) is taken. Every 10 s it is
+//! asked which inventories (ROSpecs) it has: the sign of life, and a condition says when none is enabled. With the option
+//! `start = "true"` it gets an inventory of ours: `SET_READER_CONFIG` (a keepalive every 10 s), then `DELETE_ROSPEC`,
 //! `ADD_ROSPEC`, `ENABLE_ROSPEC`, `START_ROSPEC`, all with the id 0x50425249 and no other, each after the answer to the one
 //! before; it is deleted when we end the link. The keepalive stays set: without a client it reaches nobody.
 //!
@@ -190,8 +190,7 @@ impl Llrp {
         if body.is_empty() {
             out.frame(Frame::Info(Info::Alive), bytes);
         }
-        let mut parameters = Parameters(body);
-        while let Some(next) = parameters.next() {
+        for next in Parameters(body) {
             match next {
                 Ok(Parameter { kind: 240, body, raw }) => {
                     let frame = tag(body).map_or_else(Frame::Rejected, Frame::Read);

@@ -1,4 +1,4 @@
-//! What we say to a reader of ourselves: an inventory of ours where the configuration asks for it, else one question.
+//! What we say to a reader of ourselves: a question, and an inventory of ours where the configuration asks for it.
 
 use std::time::Duration;
 
@@ -32,12 +32,14 @@ pub(super) struct Setup {
     refused: bool,
     idle: Option<bool>,
     asked: Duration,
+    tried: Duration,
     id: u32,
 }
 
 impl Setup {
     pub(super) fn new(start: bool) -> Self {
-        Self { start, accepted: false, step: None, refused: false, idle: None, asked: Duration::ZERO, id: 0 }
+        let (asked, tried) = (Duration::ZERO, Duration::ZERO);
+        Self { start, accepted: false, step: None, refused: false, idle: None, asked, tried, id: 0 }
     }
 
     fn say(&mut self, kind: u16, body: &[u8], out: &mut Output) {
@@ -55,15 +57,19 @@ impl Setup {
     }
 
     pub(super) fn tick(&mut self, up: Duration, out: &mut Output) {
-        let period = if self.start { AGAIN } else { LIFE_SIGN };
-        if !self.accepted || up.saturating_sub(self.asked) < period {
+        if !self.accepted {
             return;
         }
-        self.asked = up;
-        if !self.start {
+        if up.saturating_sub(self.asked) >= LIFE_SIGN {
+            self.asked = up;
             self.say(GET_ROSPECS, &[], out);
-        } else if self.refused {
-            self.step(0, out);
+        }
+        if up.saturating_sub(self.tried) >= AGAIN {
+            self.tried = up;
+            // Also where an answer did not come, or somebody at the reader stopped our inventory.
+            if self.start && (self.refused || self.step.is_some() || self.idle == Some(true)) {
+                self.step(0, out);
+            }
         }
     }
 
@@ -113,8 +119,12 @@ impl Setup {
         let states = Parameters(body).flatten().filter(|parameter| parameter.kind == 177);
         let idle = !states.into_iter().any(|spec| spec.body.get(5).is_some_and(|state| *state != 0));
         if refusal(body).is_none() && self.idle.replace(idle) != Some(idle) {
-            let text = "the reader has no inventory that is enabled, so it reads nothing. Let its own software start one \
-                        by itself, or set the option `start = \"true\"`: then passbridge starts one of its own";
+            let text = if self.start {
+                "the reader has no inventory that is enabled, so it reads nothing; ours is started again within a minute"
+            } else {
+                "the reader has no inventory that is enabled, so it reads nothing. Let its own software start one by \
+                 itself, or set the option `start = \"true\"`: then passbridge starts one of its own"
+            };
             condition("llrp_no_inventory", idle.then(|| text.to_owned()), out);
         }
     }

@@ -95,7 +95,14 @@ fn a_refused_inventory_is_told_and_tried_again() {
     assert_eq!(conditions(&out), [("llrp_start_refused", true)]);
     replies(&mut out);
     protocol.tick(Duration::from_secs(60), &mut out);
-    assert_eq!(kinds(&mut out), [3]);
+    assert_eq!(kinds(&mut out), [26, 3]);
+    protocol.feed(&[answer(13, 0), answer(31, 0), answer(30, 0), answer(34, 0), answer(32, 0)].concat(), &mut out);
+    assert_eq!(conditions(&out), [("llrp_start_refused", false)]);
+    replies(&mut out);
+    protocol.feed(&rospec(0), &mut out);
+    assert_eq!(conditions(&out), [("llrp_no_inventory", true)]);
+    protocol.tick(Duration::from_secs(120), &mut out);
+    assert_eq!(kinds(&mut out), [26, 3], "somebody stopped it");
 }
 
 #[test]

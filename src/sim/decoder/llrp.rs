@@ -197,3 +197,37 @@ fn row(placed: &Placed) -> Vec<u8> {
     tag.extend((hits(*number) as u16).to_be_bytes());
     message(61, *number as u32, &tlv(240, &tag))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_does_not_answer_keepalives_is_dropped_and_one_that_does_is_not() {
+        let memory = Memory::race(
+            super::super::Kind::Llrp,
+            DateTime::default(),
+            super::super::Race::new(super::super::RaceConfig::default(), 1.0, 1),
+            None,
+        );
+        for answers in [true, false] {
+            let (mut peer, mut out) = (Peer { period: 1, ..Peer::default() }, Outgoing::default());
+            for _ in 0..10 {
+                peer.second(DateTime::default(), &mut out);
+                if answers {
+                    assert!(peer.hear(&message(72, 1, b""), &memory, DateTime::default(), &mut out).is_ok());
+                }
+            }
+            assert_eq!(peer.is_done(), !answers);
+        }
+    }
+
+    #[test]
+    fn only_the_clients_own_inventory_may_be_touched() {
+        let mut peer = Peer::default();
+        for (kind, body) in [(21, &[0; 4]), (22, &[0, 0, 0, 7]), (23, b"PBRI")] {
+            assert!(peer.command(&message(kind, 1, body), &mut Outgoing::default()).is_err());
+        }
+        assert!(peer.command(&message(21, 1, b"PBRI"), &mut Outgoing::default()).is_ok());
+    }
+}
