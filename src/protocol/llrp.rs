@@ -173,16 +173,18 @@ impl Llrp {
         match kind {
             kind::REPORT => return self.report(bytes, out),
             kind::EVENT => return self.event(bytes, out),
+            known if kind::is_known(known) => out.frame(Frame::Info(Info::Alive), bytes),
+            _ => return out.frame(Frame::Rejected(Reject::NotMine), bytes),
+        }
+        // After the frame: a reply belongs to what it answers.
+        match kind {
             kind::KEEPALIVE => {
-                out.frame(Frame::Info(Info::Alive), bytes);
-                return out.reply(message(kind::KEEPALIVE_ACK, u32::from_be_bytes([id[0], id[1], id[2], id[3]]), &[]));
+                out.reply(message(kind::KEEPALIVE_ACK, u32::from_be_bytes([id[0], id[1], id[2], id[3]]), &[]));
             }
             kind::GET_ROSPECS_RESPONSE => self.setup.inventories(body, out),
             kind::ERROR | 13 | 30..=34 => self.setup.answer(kind, body, out),
-            known if kind::is_known(known) => {}
-            _ => return out.frame(Frame::Rejected(Reject::NotMine), bytes),
+            _ => {}
         }
-        out.frame(Frame::Info(Info::Alive), bytes);
     }
 
     fn report(&mut self, bytes: &[u8], out: &mut Output) {
