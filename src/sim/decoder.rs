@@ -21,6 +21,7 @@ mod impinj;
 mod ipico;
 mod jchip;
 mod lines;
+mod llrp;
 mod memory;
 mod model;
 mod mylaps;
@@ -78,6 +79,8 @@ pub enum Kind {
     JChip,
     /// Streams lines of its own form.
     Lines,
+    /// Serves one client, and streams what that one told it to.
+    Llrp,
     /// Connects to the box and repeats until acknowledged.
     Mylaps,
     /// Stores in session files, pushes to its last connection.
@@ -98,6 +101,7 @@ impl Kind {
         Self::Ipico,
         Self::JChip,
         Self::Lines,
+        Self::Llrp,
         Self::Mylaps,
         Self::One4All,
         Self::RaceResult,
@@ -112,6 +116,7 @@ impl Kind {
             Self::Ipico => &ipico::Ipico,
             Self::JChip => &jchip::JChip,
             Self::Lines => &lines::FreeLines,
+            Self::Llrp => &llrp::Llrp,
             Self::Mylaps => &mylaps::Mylaps,
             Self::One4All => &one4all::One4All,
             Self::RaceResult => &raceresult::RaceResult,
@@ -510,16 +515,18 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared) -> io::Result<()> {
     let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
     let mut out = Outgoing::default();
-    let (mut peer, id, model) = {
+    let (mut peer, id, model, _open) = {
         let mut state = shared.lock();
         state.latest += 1;
         let model = state.memory.kind.model();
         let mut peer = model.talk();
-        peer.begin(&state.memory, shared.now(state.memory.start), &mut out);
-        (peer, state.latest, model)
+        let alone = *shared.links.borrow() == 0;
+        if alone || !peer.refuse(&mut out) {
+            peer.begin(&state.memory, shared.now(state.memory.start), &mut out);
+        }
+        (peer, state.latest, model, Open::new(&shared.links))
     };
-    let _open = Open::new(&shared.links);
-    let mut faults = Faults::new(&shared.faults, model.end(), &shared.fault_frozen);
+    let mut faults = Faults::new(&shared.faults, model.noise(), &shared.fault_frozen);
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     let mut heard = [0; 4096];
     loop {
@@ -534,6 +541,9 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared
         };
         if more || !out.is_empty() {
             continue;
+        }
+        if peer.is_done() {
+            return Ok(());
         }
         tokio::select! {
             read = stream.read(&mut heard) => {
@@ -583,7 +593,7 @@ async fn connect_for_ever(shared: Arc<Shared>, kind: Kind, address: SocketAddr) 
 async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
     let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
     let _open = Open::new(&shared.links);
-    let mut faults = Faults::new(&shared.faults, Kind::Mylaps.model().end(), &shared.fault_frozen);
+    let mut faults = Faults::new(&shared.faults, Kind::Mylaps.model().noise(), &shared.fault_frozen);
     let mut out = Outgoing::default();
     shared.lock().exporter.connected(&mut out);
     let mut heard = [0; 4096];
