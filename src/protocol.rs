@@ -31,6 +31,7 @@ mod lines;
 mod mylaps;
 mod objects;
 mod one4all;
+mod p3;
 mod raceresult;
 mod timy;
 mod ultra;
@@ -260,6 +261,7 @@ pub static REGISTRY: &[&Spec] = &[
     &lines::SPEC,      //
     &mylaps::SPEC,     //
     &one4all::SPEC,    //
+    &p3::SPEC,         //
     &raceresult::SPEC, //
     &timy::SPEC,       //
     &ultra::SPEC,      //
