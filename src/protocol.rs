@@ -32,6 +32,7 @@ mod llrp;
 mod mylaps;
 mod objects;
 mod one4all;
+mod p3;
 mod raceresult;
 mod timy;
 mod ultra;
@@ -262,6 +263,7 @@ pub static REGISTRY: &[&Spec] = &[
     &llrp::SPEC,       //
     &mylaps::SPEC,     //
     &one4all::SPEC,    //
+    &p3::SPEC,         //
     &raceresult::SPEC, //
     &timy::SPEC,       //
     &ultra::SPEC,      //

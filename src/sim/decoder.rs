@@ -3,7 +3,7 @@
 //! What must hold:
 //! * **It behaves like the thing it stands for, as the documents describe it**, and shares no decoding or encoding with
 //!   the code it is there to test (but for the truth about a recording, which is what our protocol reads in it).
-//!   RACE RESULT and One4All are servers that store everything, push what happens and give again what they are asked
+//!   RACE RESULT, One4All and P3 are servers that store everything, push what happens and give again what they are asked
 //!   for (One4All pushes to its last connection only); the MYLAPS exporter connects to the box and repeats until
 //!   acknowledged; the others only stream, and what nobody listened to is gone.
 //! * **It knows the truth**: [`SimDecoder::reads`] is every read that happened, [`SimDecoder::acked`] those that a box may
@@ -26,6 +26,7 @@ mod memory;
 mod model;
 mod mylaps;
 mod one4all;
+mod p3;
 mod race;
 mod raceresult;
 mod timy;
@@ -85,6 +86,8 @@ pub enum Kind {
     Mylaps,
     /// Stores in session files, pushes to its last connection.
     One4All,
+    /// Stores under running numbers, streams binary frames to every peer.
+    P3,
     /// Stores in numbered files, pushes to whoever asked for it.
     RaceResult,
     /// Prints impulses on a serial line.
@@ -104,6 +107,7 @@ impl Kind {
         Self::Llrp,
         Self::Mylaps,
         Self::One4All,
+        Self::P3,
         Self::RaceResult,
         Self::Timy,
         Self::Ultra,
@@ -119,6 +123,7 @@ impl Kind {
             Self::Llrp => &llrp::Llrp,
             Self::Mylaps => &mylaps::Mylaps,
             Self::One4All => &one4all::One4All,
+            Self::P3 => &p3::P3,
             Self::RaceResult => &raceresult::RaceResult,
             Self::Timy => &timy::Timy,
             Self::Ultra => &ultra::Ultra,
