@@ -118,12 +118,33 @@ pub struct Journal {
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
 }
 
+/// What the journal's threads are given.
+struct Parts {
+    log: log::Log,
+    requests: mpsc::Receiver<Request>,
+    identity: String,
+}
+
 /// Most passings and marks that one look at the pending reads covers: bounds a batch line.
 const SPAN_MARKS: usize = 4096;
 
 impl Journal {
     /// Opens or creates the journal and starts its threads. Reads can be kept at once; the queue may still be opening.
     pub fn open(config: JournalConfig, board: Board) -> Result<Self, OpenError> {
+        let dir = config.dir.clone();
+        let (journal, Parts { log, requests, identity }) = Self::assemble(config, board)?;
+        let (of_writer, of_follower) = (Arc::clone(&journal.shared), Arc::clone(&journal.shared));
+        let io = |error| OpenError::Io { dir: dir.clone(), error };
+        let threads = [
+            spawn("journal-writer", move || writer::run(&of_writer, log, requests)).map_err(io)?,
+            spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
+        ];
+        journal.threads.lock().unwrap_or_else(PoisonError::into_inner).extend(threads);
+        Ok(journal)
+    }
+
+    /// The journal, and what its two threads are given.
+    fn assemble(config: JournalConfig, board: Board) -> Result<(Self, Parts), OpenError> {
         let dir = config.dir.clone();
         let io = |error| OpenError::Io { dir: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(io)?;
@@ -150,16 +171,11 @@ impl Journal {
             serving: watch::Sender::new(false),
             dir_lock: lock,
         });
-        let (requests, waiting) = mpsc::channel(writer::REQUESTS);
-        let (of_writer, of_follower) = (Arc::clone(&shared), Arc::clone(&shared));
-        let threads = vec![
-            spawn("journal-writer", move || writer::run(&of_writer, log, waiting)).map_err(io)?,
-            spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
-        ];
-        let journal = Self { shared, requests, threads: Arc::new(Mutex::new(threads)) };
+        let (sender, requests) = mpsc::channel(writer::REQUESTS);
+        let journal = Self { shared, requests: sender, threads: Arc::default() };
         journal.shared.board.not_ready("starting", None);
         journal.tell_repair(&repair);
-        Ok(journal)
+        Ok((journal, Parts { log, requests, identity }))
     }
 
     fn tell_repair(&self, repair: &log::Repair) {
