@@ -35,6 +35,9 @@ use crate::chip::{Held, Seq};
 use crate::protocol::{Frame, Framed};
 use crate::status::Board;
 
+mod disk;
+#[cfg(test)]
+pub(crate) mod driven;
 pub mod entry;
 mod follow;
 pub mod log;
@@ -448,7 +451,7 @@ fn identity(dir: &Path) -> io::Result<(String, bool)> {
     std::fs::write(&fresh, format!("{identity}\n"))?;
     File::open(&fresh)?.sync_all()?;
     std::fs::rename(&fresh, &path)?;
-    log::sync_dir(dir)?;
+    disk::sync_dir(dir)?;
     Ok((identity, known.is_some()))
 }
 

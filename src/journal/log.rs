@@ -15,10 +15,11 @@
 //! with `#`: format, journal identity, and the state of the fold at that point (so that older volumes can go).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::disk::{self, sync, sync_dir};
 use super::entry::{BadLine, Entry, parse_line, parse_numbers, seal, unseal};
 
 /// First word of a volume.
@@ -93,14 +94,14 @@ impl Log {
             let Some(tail) = find_tail(&file, &last)? else {
                 // No line of it is whole: the power went while it was made, or it is damaged all through. It holds
                 // nothing that can be read; it is not deleted, for whoever wants to look.
-                std::fs::rename(&last.path, last.path.with_extension("damaged"))?;
+                disk::rename(&last.path, &last.path.with_extension("damaged"))?;
                 sync_dir(dir)?;
                 continue;
             };
             let repair = Repair { cut_bytes: last.bytes.saturating_sub(tail.end), torn: tail.torn };
             if repair.cut_bytes > 0 {
-                file.set_len(tail.end)?;
-                file.sync_all()?;
+                disk::set_len(&file, tail.end)?;
+                disk::sync(&file)?;
             }
             let place = Place { volume: last.first, offset: tail.end };
             let (dir, identity) = (dir.into(), identity.into());
@@ -119,7 +120,7 @@ impl Log {
 
     /// Writes a group of `count` lines and makes it durable. On an error nothing of it remains in this volume.
     pub fn append(&mut self, lines: &[u8], count: u64) -> Result<(), AppendError> {
-        if let Err(error) = self.file.write_all_at(lines, self.place.offset) {
+        if let Err(error) = disk::write_at(&self.file, lines, self.place.offset) {
             self.take_back();
             return Err(AppendError::Write(error));
         }
@@ -151,7 +152,7 @@ impl Log {
     fn take_back(&mut self) {
         // If this fails too, the disk is past answering; the lines are then skipped by their range or
         // recognised as the same numbers when the group is written again.
-        if let Err(error) = self.file.set_len(self.place.offset).and_then(|()| sync(&self.file)) {
+        if let Err(error) = disk::set_len(&self.file, self.place.offset).and_then(|()| sync(&self.file)) {
             tracing::error!(%error, "the log could not be truncated back after a failed append");
         }
     }
@@ -164,11 +165,6 @@ pub enum AppendError {
     Write(io::Error),
     /// `fdatasync` failed: this volume is not to be trusted with anything new.
     Sync(io::Error),
-}
-
-/// `fdatasync`: the one call that everything durable goes through.
-pub(super) fn sync(file: &File) -> io::Result<()> {
-    file.sync_data()
 }
 
 fn volume_path(dir: &Path, first: u64) -> PathBuf {
@@ -190,9 +186,9 @@ fn create_volume(dir: &Path, identity: &str, first: u64, state: Option<&str>) ->
     let fresh = dir.join("next.new");
     let made = (|| {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
-        (&file).write_all(&head)?;
+        disk::write_at(&file, &head, 0)?;
         sync(&file)?;
-        std::fs::rename(&fresh, volume_path(dir, first))?;
+        disk::rename(&fresh, &volume_path(dir, first))?;
         Ok(file)
     })();
     match made {
@@ -202,11 +198,6 @@ fn create_volume(dir: &Path, identity: &str, first: u64, state: Option<&str>) ->
             Err(error)
         }
     }
-}
-
-/// Makes the names in a directory durable.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 struct Tail {
@@ -435,6 +426,8 @@ pub fn identity_of(dir: &Path) -> io::Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
     use crate::journal::entry::{Body, write_line};
 

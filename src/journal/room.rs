@@ -8,8 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::follow::{Shared, bytes_on_disk};
-use super::log;
 use super::queue::{Broken, Queue};
+use super::{disk, log};
 
 /// Size of the reserve: enough for the queue to open and for hundreds of batches to be recorded while the disk is full.
 const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
@@ -84,8 +84,8 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
         if !past(&volume.path, shared.config.keep_days, shared.board.now())? && bytes <= shared.config.keep_bytes {
             break;
         }
-        std::fs::remove_file(&volume.path)?;
-        log::sync_dir(&shared.log_dir())?;
+        disk::remove(&volume.path)?;
+        disk::sync_dir(&shared.log_dir())?;
         tracing::info!(
             first = volume.first,
             bytes = volume.bytes,
