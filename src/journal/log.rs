@@ -101,8 +101,11 @@ impl Log {
             let repair = Repair { cut_bytes: last.bytes.saturating_sub(tail.end), torn: tail.torn };
             if repair.cut_bytes > 0 {
                 disk::set_len(&file, tail.end)?;
-                disk::sync(&file)?;
             }
+            // A process that was killed may have left what it wrote, and the name of the volume, in memory only. From here
+            // on it counts as kept.
+            sync(&file)?;
+            sync_dir(dir)?;
             let place = Place { volume: last.first, offset: tail.end };
             let (dir, identity) = (dir.into(), identity.into());
             return Ok((Self { dir, identity, file, place, named: true, next: tail.next }, repair));
@@ -136,9 +139,23 @@ impl Log {
     /// Begins a new volume at the next number. `state` is the fold at this point.
     /// A volume that nothing was written into yet is replaced. After an error there is still one that can be appended to.
     pub fn rotate(&mut self, state: Option<&str>) -> io::Result<()> {
+        let own = self.state_of_empty();
+        let state = own.as_deref().or(state);
         (self.file, self.place) = create_volume(&self.dir, &self.identity, self.next, state)?;
         self.named = false;
         self.sync_name()
+    }
+
+    /// The state at the head of this volume if nothing follows it. The one that replaces it begins with the same bytes: a
+    /// checkpoint may have noted their end as the place to read on at, and whatever came to lie before it would be skipped.
+    fn state_of_empty(&self) -> Option<String> {
+        if self.place.volume != self.next {
+            return None;
+        }
+        let mut head = vec![0; self.place.offset as usize];
+        self.file.read_exact_at(&mut head, 0).ok()?;
+        let line = head.strip_suffix(b"\n")?.rsplit(|byte| *byte == b'\n').next()?;
+        unseal(line).ok()?.strip_prefix("#state\t").map(str::to_owned)
     }
 
     fn sync_name(&mut self) -> io::Result<()> {
@@ -310,7 +327,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Starts at `place`; `None`: at the oldest volume. `Ok(None)` if the volume is not there.
+    /// Starts at `place`; `None`: at the oldest volume. `Ok(None)` if it is not there.
     pub fn open(dir: &Path, place: Option<Place>) -> io::Result<Option<Self>> {
         let mut rest = volumes(dir)?;
         rest.reverse();
@@ -325,6 +342,13 @@ impl Reader {
         let Some(volume) = rest.pop() else { return Ok(None) };
         let mut file = File::open(&volume.path)?;
         let offset = place.map_or(0, |place| place.offset);
+        if let Some(before) = offset.checked_sub(1) {
+            let mut end = [0];
+            file.read_exact_at(&mut end, before)?;
+            if end != *b"\n" {
+                return Ok(None); // not the volume that the place was noted in
+            }
+        }
         file.seek(SeekFrom::Start(offset))?;
         Ok(Some(Self {
             file: BufReader::with_capacity(256 * 1024, file),
@@ -461,6 +485,40 @@ mod tests {
         assert_eq!(volumes.len(), 1);
         assert!(begins_with_state(&volumes[0].path).unwrap());
         assert_eq!(Log::open(dir.path(), "id").unwrap().0.next, 2);
+    }
+
+    #[test]
+    fn what_a_killed_process_wrote_is_made_durable_before_it_counts_as_kept() {
+        use super::disk::scripted::{self, Script};
+        let (dir, next) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        scripted::begin();
+        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        scripted::set(Script { cut_in: Some(1), killed: true, ..Script::default() });
+        assert!(log.append(&note(1), 1).is_err(), "written, and not synced");
+        scripted::image(dir.path(), next.path(), None);
+        let (log, _) = Log::open(next.path(), "id").unwrap();
+        let file = volume_path(next.path(), 1);
+        assert_eq!((log.next, scripted::durable_len(&file)), (2, std::fs::metadata(&file).unwrap().len()));
+        scripted::end();
+    }
+
+    #[test]
+    fn a_place_noted_in_an_empty_volume_stays_one_when_the_volume_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        log.append(&note(1), 1).unwrap();
+        log.rotate(Some("{\"waiting\":1}")).unwrap();
+        let noted = log.place();
+        // The disk fails in the first append, while nothing can tell the state.
+        for state in [None, Some("{}")] {
+            log.rotate(state).unwrap();
+            assert_eq!(log.place(), noted);
+        }
+        log.append(&note(2), 1).unwrap();
+        let mut reader = Reader::open(dir.path(), Some(noted)).unwrap().unwrap();
+        assert!(matches!(reader.read().unwrap(), Some(Line::Entry(entry)) if entry.seq == 2));
+        let amid = Place { offset: noted.offset - 3, ..noted };
+        assert!(Reader::open(dir.path(), Some(amid)).unwrap().is_none(), "no place of a line");
     }
 
     #[test]
