@@ -145,10 +145,16 @@ fn play_many(count: u64, seed: u64, play: impl Fn(&History) -> Result<(), String
         ..Config::default()
     };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-    let played = Cell::new(0u64);
+    let (played, failed) = (Cell::new(0u64), Cell::new(None));
     let ran = runner.run(&histories(), |history| {
         played.set(played.get() + 1);
-        play(&history).map_err(TestCaseError::fail)
+        play(&history).map_err(|why| {
+            if failed.get().is_none() {
+                failed.set(Some(played.get()));
+                println!("history {} of seed {seed} fails, and is being made shorter: {why}", played.get());
+            }
+            TestCaseError::fail(why)
+        })
     });
     if let Err(error) = ran {
         let (why, history) = match error {
@@ -159,9 +165,9 @@ fn play_many(count: u64, seed: u64, play: impl Fn(&History) -> Result<(), String
             TestError::Abort(why) => (why.to_string(), String::new()),
         };
         panic!(
-            "{why}\n\nafter {} histories (shrinking included); the shortest that shows it:\n{history}\n\n\
+            "{why}\n\nhistory {}; the shortest that shows it:\n{history}\n\n\
              again: PASSBRIDGE_SEED={seed} PASSBRIDGE_HISTORIES={count} cargo test --lib uplink::history",
-            played.get()
+            failed.get().unwrap_or(played.get())
         );
     }
 }
