@@ -47,7 +47,7 @@ use super::model::{Cloud, Fault, On, upload};
 use super::{Recorder, UplinkConfig, form};
 use crate::chip::{ChipRead, Label, Marker, Position};
 use crate::clock::Wall;
-use crate::config::{SessionMode, TagCode};
+use crate::config::TagCode;
 use crate::journal::driven::{Driven, disk};
 use crate::journal::{Durable, Journal, JournalConfig, JournalError, Kept};
 use crate::passing::{Bibs, Mapper};
@@ -55,118 +55,11 @@ use crate::protocol::{Frame, Framed, Reject};
 use crate::status::Board;
 
 mod ledger;
+mod script;
 mod tests;
 
 use ledger::Ledger;
-
-/// What does not change during a history.
-#[derive(Clone, Debug)]
-pub(super) struct Setup {
-    /// Which device each decoder's reads go to.
-    devices: Vec<usize>,
-    dead_time: Duration,
-    volume_bytes: u64,
-    keep_bytes: u64,
-    batch_max: usize,
-    mode: SessionMode,
-    dedup: bool,
-    counts: (bool, bool),
-    page: usize,
-    seed: u64,
-}
-
-/// What a decoder sends.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Sent {
-    /// A chip, so many milliseconds after the last read. Chip 0 is one that the cloud refuses.
-    Read {
-        chip: u8,
-        after_ms: u32,
-    },
-    /// The last reads again, so many.
-    Again(u8),
-    Marker,
-    Rejected,
-}
-
-/// What happens to the disk of a process that ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum End {
-    /// It is stopped: a last checkpoint.
-    Stopped,
-    /// It is killed; what was written stays, durable or not.
-    Killed,
-    /// The power goes.
-    Cut,
-}
-
-/// What becomes of the queue's directory when a process ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Queue {
-    AsItIs,
-    Older,
-    Gone,
-    Truncated,
-}
-
-/// Something that happens.
-#[derive(Clone, Debug)]
-pub(super) enum Op {
-    Keep {
-        decoder: usize,
-        sent: Vec<Sent>,
-    },
-    /// The writer has a turn.
-    Write,
-    /// The follower has a turn; `copy`: what the queue was before is remembered, for [`Queue::Older`].
-    Follow {
-        prune: bool,
-        copy: bool,
-    },
-    /// So many steps of a device's uplink. Between them the writer has its turn where it is waited for.
-    Upload {
-        device: usize,
-        steps: u32,
-    },
-    Fault {
-        device: usize,
-        on: u8,
-        fault: Fault,
-    },
-    /// So many per mille of the calls fail.
-    Weather {
-        device: usize,
-        odds: u16,
-    },
-    /// Most passings that the cloud takes in a POST.
-    Most {
-        device: usize,
-        most: usize,
-    },
-    Session {
-        device: usize,
-        open: bool,
-    },
-    /// The wall clock, in seconds since 1970; `None`: an hour on or back.
-    Clock {
-        to: Option<i64>,
-        step: i64,
-    },
-    Disk(disk::Script),
-    End {
-        how: End,
-        queue: Queue,
-        seed: u64,
-        resend: bool,
-        cut_in_start: Option<u32>,
-    },
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct History {
-    setup: Setup,
-    ops: Vec<Op>,
-}
+use script::{End, History, Op, Queue, Sent, Setup};
 
 /// One device's cloud, and its uplink's clock.
 pub(super) struct Device {
@@ -210,7 +103,7 @@ pub(super) struct World {
 }
 
 /// A history that was played.
-pub(super) struct Played {
+struct Played {
     /// Actions of each uplink, with the time.
     traces: Vec<Vec<String>>,
     /// What happened, and how often.
@@ -218,7 +111,7 @@ pub(super) struct Played {
 }
 
 /// Plays a history. `Err`: what does not hold.
-pub(super) fn run(history: &History, clock_steps: bool) -> Result<Played, String> {
+fn run(history: &History, clock_steps: bool) -> Result<Played, String> {
     fastrand::seed(history.setup.seed);
     disk::begin();
     let mut world = World::new(history.setup.clone());
@@ -436,7 +329,9 @@ impl World {
         }
         if disk::is_off() {
             let seed = self.setup.seed ^ self.lives;
-            self.end(End::Cut, if seed % 4 == 0 { Queue::Older } else { Queue::AsItIs }, seed, seed % 2 == 0, None);
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let queue = if rng.u8(0..4) == 0 { Queue::Older } else { Queue::AsItIs };
+            self.end(End::Cut, queue, seed, rng.bool(), None);
         }
     }
 

@@ -257,11 +257,22 @@ fn tear(original: &Path, copy: &Path, rng: &mut fastrand::Rng) {
         return;
     }
     let mut bytes = std::fs::read(original).unwrap();
-    let left = rng.u64(durable..=length);
-    bytes.truncate(left as usize);
-    if left > durable && rng.bool() {
-        let (one, other) = (rng.u64(durable..left), rng.u64(durable..left));
-        bytes[one.min(other) as usize..one.max(other) as usize].fill(0);
+    let durable = durable as usize;
+    bytes.truncate(rng.usize(durable..=length as usize));
+    let tail = &mut bytes[durable..];
+    match rng.u8(0..4) {
+        0 if !tail.is_empty() => {
+            let (one, other) = (rng.usize(0..tail.len()), rng.usize(0..tail.len()));
+            tail[one.min(other)..one.max(other)].fill(0);
+        }
+        // One line of the group, and what follows it is whole.
+        1 => {
+            let lines = tail.split_inclusive_mut(|byte| *byte == b'\n');
+            if let Some(line) = rng.choice(lines.collect::<Vec<_>>()) {
+                line.fill(0);
+            }
+        }
+        _ => {}
     }
     std::fs::write(copy, bytes).unwrap();
 }

@@ -8,7 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-use super::{End, History, Op, Queue, Sent, Setup, disk, run};
+use super::script::{End, History, Op, Queue, Sent, Setup};
+use super::{disk, run};
 use crate::config::SessionMode;
 use crate::rufus::{CallError, KeyFault};
 use crate::uplink::model::Fault;
