@@ -46,7 +46,7 @@ impl fmt::Display for Label {
 ///
 /// Text form (`Display`/`FromStr`, used in the log and in exports): `2026-03-06T20:27:47.350`,
 /// `20:27:47.350`, `0000-00-01T00:00:07.001` (clock without a date, second day),
-/// `2026-03-06T20:27:47.350Z`.
+/// `2026-03-06T20:27:47.350Z`, `up123456.789` (seconds since the decoder was switched on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stamp {
     /// Wall time in the decoder's own zone, which is not on the wire.
@@ -60,6 +60,8 @@ pub enum Stamp {
     },
     /// An instant: the protocol says UTC, or carried an offset.
     Utc(Timestamp),
+    /// Milliseconds since the decoder was switched on: it has no clock (an UHF reader that was never given the time).
+    Uptime(u64),
 }
 
 /// The decoder's own place of a read in its memory: what a rewind asks for.
@@ -146,6 +148,10 @@ impl ChipRead {
                 field(&time_millis(time).to_le_bytes());
             }
             Stamp::Utc(instant) => field(&instant.as_millisecond().to_le_bytes()),
+            Stamp::Uptime(ms) => {
+                field(b"up");
+                field(&ms.to_le_bytes());
+            }
         }
         for label in [&self.antenna, &self.reader, &self.device] {
             match label {
@@ -347,6 +353,7 @@ impl fmt::Display for Stamp {
                 write_time(f, *time)
             }
             Self::Utc(instant) => write!(f, "{instant:.3}"),
+            Self::Uptime(ms) => write!(f, "up{}.{:03}", ms / 1000, ms % 1000),
         }
     }
 }
@@ -367,6 +374,11 @@ impl FromStr for Stamp {
         let bad = || NotAStamp(text.to_owned());
         if text.ends_with('Z') {
             return text.parse().map(Self::Utc).map_err(|_| bad());
+        }
+        if let Some((seconds, ms)) = text.strip_prefix("up").and_then(|rest| rest.split_once('.')) {
+            let number = |digits: &str| digits.parse::<u64>().ok();
+            let (seconds, ms) = number(seconds).zip(number(ms).filter(|ms| *ms < 1000)).ok_or_else(bad)?;
+            return seconds.checked_mul(1000).map(|all| Self::Uptime(all + ms)).ok_or_else(bad);
         }
         if let Some(rest) = text.strip_prefix("0000-00-") {
             let (day, time) = rest.split_once('T').ok_or_else(bad)?;
@@ -424,7 +436,13 @@ mod tests {
 
     #[test]
     fn stamps_survive_their_text_form() {
-        for text in ["2026-03-06T20:27:47.350", "20:27:47.350", "0000-00-01T00:00:07.001", "2026-03-06T20:27:47.350Z"] {
+        for text in [
+            "2026-03-06T20:27:47.350",
+            "20:27:47.350",
+            "0000-00-01T00:00:07.001",
+            "2026-03-06T20:27:47.350Z",
+            "up123.007",
+        ] {
             assert_eq!(text.parse::<Stamp>().unwrap().to_string(), text);
         }
         assert!("yesterday".parse::<Stamp>().is_err());

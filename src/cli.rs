@@ -5,7 +5,7 @@
 
 mod simulate;
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,11 +19,12 @@ use serde_json::Value;
 use crate::config::{self, Config, LoadOptions, Loaded};
 use crate::control::{self, ControlError, Request};
 use crate::decode::{DecodeError, Decoder};
+use crate::escape::ForTerminal;
 use crate::export::ExportError;
 use crate::failure::Failure;
 use crate::protocol::{Settings, Spec};
 use crate::status::Snapshot;
-use crate::{check, daemon, demo, export, glance, logging, rufus};
+use crate::{check, daemon, demo, export, glance, harden, logging, rufus};
 
 /// Brings chip reads from timing decoders to the RUFUS Cloud: kept on disk first, uploaded in order, exactly once.
 #[derive(Debug, Parser)]
@@ -180,6 +181,7 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    harden::process();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -232,6 +234,12 @@ pub fn print(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
 }
 
+/// Standard output for data from decoders: as it is for a program or a file, made harmless for a terminal.
+fn stdout() -> Box<dyn Write> {
+    let out = io::stdout().lock();
+    if out.is_terminal() { Box::new(ForTerminal(out)) } else { Box::new(out) }
+}
+
 /// The configuration for a command that needs no key.
 fn load_keyless(place: &Place) -> Result<Config, Failure> {
     Ok(Config::load(&LoadOptions { keyless: true, ..place.options() })?.config)
@@ -263,7 +271,7 @@ async fn run_export(args: ExportArgs) -> Result<(), Failure> {
     let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
     let reading = export::Reading { zones: zones.collect(), tag: config.passing.tag };
     let query = export::Query { from: args.from, to: args.to, decoder: args.decoder, durable };
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(stdout());
     let summary =
         export::export(&config.data_dir, &reading, args.format, &query, &mut out).map_err(|error| match error {
             ExportError::NoJournal(_) => Failure::unavailable(error.to_string()),
@@ -282,7 +290,7 @@ fn decode(args: DecodeArgs) -> Result<(), Failure> {
     let settings: Settings = args.set.into_iter().collect();
     let decoder =
         Decoder::new(args.protocol.0, &settings, args.timezone).map_err(|error| Failure::usage(error.to_string()))?;
-    let ended = decoder.run(io::stdin().lock(), io::stdout().lock()).map_err(|error| match error {
+    let ended = decoder.run(io::stdin().lock(), stdout()).map_err(|error| match error {
         DecodeError::Input(_) => Failure::io(error.to_string()),
         DecodeError::Output(error) => Failure::output(&error),
     })?;

@@ -13,6 +13,7 @@
 //! | time of day only | on the day that puts it nearest to the receipt (23:59:59.9 received at 00:00:00.3 is yesterday's) | [`Doubt::NoDate`] |
 //! | date `0000-00-NN`, or a year up to 2000 | its time of day, as above: the decoder's clock was never set | [`Doubt::ClockUnset`] |
 //! | undated, received while the box's own clock was not set (a Pi has none that runs without power) | as above | [`Doubt::BoxClockUnset`] |
+//! | time since the decoder was switched on | the receipt | [`Doubt::NoClock`] |
 //! | beyond the calendar's ends | the receipt | [`Doubt::OutOfRange`] |
 //!
 //! An undated read that the decoder had stored (`replay`) gets the same day rule and the same doubt: its day cannot
@@ -83,6 +84,8 @@ pub enum Doubt {
     Far,
     /// The stamp is no instant of the calendar.
     OutOfRange,
+    /// The decoder has no clock.
+    NoClock,
 }
 
 impl Doubt {
@@ -96,6 +99,7 @@ impl Doubt {
             Self::BoxClockUnset => "box_clock_unset",
             Self::Far => "decoder_clock_far",
             Self::OutOfRange => "decoder_time_out_of_range",
+            Self::NoClock => "decoder_without_clock",
         }
     }
 }
@@ -131,6 +135,10 @@ impl fmt::Display for Doubt {
                 "the decoder's time is no time of the calendar; the time of receipt was taken. Look at the raw record \
                  and the decoder's clock"
             }
+            Self::NoClock => {
+                "the decoder does not know the time, only how long it has been on; the time of receipt was taken, by \
+                 the clock of this box. Give the decoder a time server (NTP)"
+            }
         })
     }
 }
@@ -146,6 +154,7 @@ const FAR_LIMIT_MS: i64 = 24 * 60 * 60 * 1000;
 /// said that the read was stored earlier, so the receipt tells little.
 pub fn resolve(stamp: &Stamp, zone: &TimeZone, received: Timestamp, replay: bool) -> Resolved {
     let resolved = match *stamp {
+        Stamp::Uptime(_) => Some(Resolved { utc: received, doubt: Some(Doubt::NoClock) }),
         Stamp::Utc(instant) => Some(Resolved { utc: instant, doubt: None }),
         Stamp::Local(local) if local.year() > UNSET_YEAR => dated(local, zone, received, replay),
         Stamp::Local(local) => undated(local.time(), zone, received, Doubt::ClockUnset),
@@ -186,7 +195,8 @@ fn undated(time: Time, zone: &TimeZone, received: Timestamp, doubt: Doubt) -> Op
     Some(Resolved { utc, doubt: Some(doubt) })
 }
 
-fn box_clock_set(received: Timestamp) -> bool {
+/// The box's clock has been told the time: it does not show a year before this program was written.
+pub fn box_clock_set(received: Timestamp) -> bool {
     TimeZone::UTC.to_datetime(received).year() >= BOX_YEAR
 }
 

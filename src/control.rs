@@ -1,18 +1,20 @@
 //! The control socket: how commands ask the daemon that runs. One JSON request per line, one JSON answer per line.
 //!
-//! Must hold: whoever may open the socket (mode 0660: the service's user and group) may ask; nothing here changes what
-//! is kept. A client that says nothing, too much, or never listens costs a bounded buffer for a bounded time.
+//! Must hold: whoever may open the socket (mode 0660: the service's user and group) may ask, and nobody else at any
+//! moment; nothing here changes what is kept. A client that says nothing, too much, or never listens costs a bounded
+//! buffer for a bounded time.
 //!
 //! Rejected: asking over HTTP. The page may be switched off, and a local command should need no token.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::{Mode, chmod, fchmod};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use socket2::{Domain, SockAddr, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -29,9 +31,13 @@ const ANSWER_LIMIT: u64 = 16 << 20;
 /// Clients at once; the next one waits.
 const CLIENTS: usize = 16;
 /// A client that is silent for so long is let go.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 /// How long an answer may take to write, or, for a client, to come.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// Who may ask: the service's user and group.
+const MODE: Mode = Mode::from_raw_mode(0o660);
+/// Connections that wait to be taken.
+const BACKLOG: i32 = 64;
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,9 +119,7 @@ impl Socket {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let listener = UnixListener::bind(&path)?;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))?;
-            Ok(listener)
+            listen(&path)
         };
         match bind() {
             Ok(listener) => Ok(Self { listener, path }),
@@ -154,6 +158,24 @@ impl Socket {
             }
         }
     }
+}
+
+/// A socket whose file never has more rights than [`MODE`]: Linux takes the mode of the unnamed socket, less the umask, for
+/// the file. What the umask took from the group is given back while nobody can connect yet.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let socket = named(path)?;
+    chmod(path, MODE)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(socket.into())
+}
+
+/// Not listening yet.
+fn named(path: &Path) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    fchmod(&socket, MODE)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 async fn answer(stream: UnixStream, board: &Board) -> io::Result<()> {
@@ -218,6 +240,8 @@ pub async fn ask(data_dir: &Path, request: Request) -> Result<Value, ControlErro
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::status::Snapshot;
 
@@ -282,5 +306,73 @@ mod tests {
         std::fs::create_dir(&deep).unwrap();
         let error = Socket::bind(&deep).unwrap_err();
         assert_eq!(Failure::from(error).exit_code(), 78);
+    }
+
+    #[tokio::test]
+    async fn what_stands_in_the_place_of_the_socket_is_replaced_and_what_it_points_to_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let precious = dir.path().join("precious");
+        std::fs::write(&precious, "reads").unwrap();
+        std::fs::set_permissions(&precious, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink(&precious, socket_path(dir.path())).unwrap();
+        let (_board, _stop, _task) = serve(dir.path());
+        ask(dir.path(), Request::Status).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "reads");
+        assert_eq!(std::fs::metadata(&precious).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_mode_is_narrow_before_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _socket = named(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o117, 0, "no right beyond 0660 at any moment: {mode:o}");
+    }
+
+    #[tokio::test]
+    async fn clients_that_say_nothing_or_never_listen_are_let_go_and_others_get_their_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (board, _stop, _task) = serve(dir.path());
+        for at in 0..200 {
+            board.raise("code", &at.to_string(), "x".repeat(1000)); // no answer fits into the socket's buffer
+        }
+        let mut silent = Vec::new();
+        for at in 0..CLIENTS {
+            let mut client = UnixStream::connect(socket_path(dir.path())).await.unwrap();
+            match at % 3 {
+                0 => {}
+                1 => client.write_all(b"{\"cmd\":").await.unwrap(),
+                _ => {
+                    for _ in 0..20 {
+                        let _ = timeout(Duration::from_millis(10), client.write_all(b"{\"cmd\":\"status\"}\n")).await;
+                    }
+                }
+            }
+            silent.push(client);
+        }
+        let asking = async { while ask(dir.path(), Request::Durable).await.is_err() {} };
+        timeout(Duration::from_secs(30), asking).await.expect("places come back");
+        let mut rest = Vec::new();
+        let ended = timeout(Duration::from_secs(30), silent[0].read_to_end(&mut rest)).await;
+        assert_eq!(ended.expect("it is let go").unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn no_bytes_make_it_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_board, _stop, task) = serve(dir.path());
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..100 {
+            let length = random.usize(1..300);
+            let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(length).collect();
+            let nested = vec![b'['; random.usize(1..REQUEST_LIMIT as usize)];
+            for request in [bytes, nested] {
+                let mut client = UnixStream::connect(socket_path(dir.path())).await.unwrap();
+                client.write_all(&request).await.unwrap();
+            }
+        }
+        ask(dir.path(), Request::Status).await.unwrap();
+        assert!(!task.is_finished());
     }
 }

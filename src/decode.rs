@@ -102,6 +102,10 @@ impl Decoder {
                     ended.unfinished += raw.len();
                 }
                 Item::Frame(framed) => objects.push(Object::new(framed, &self.zone, received)),
+                Item::HangUp(why) => {
+                    let text = Some(format!("would end the connection: {why}"));
+                    objects.push(Object { kind: "info", what: What { text, ..What::default() }, ..Object::default() });
+                }
                 Item::Reply(bytes) => {
                     if objects.is_empty() {
                         objects.push(Object { kind: "info", ..Object::default() });
@@ -137,6 +141,9 @@ struct Object {
     /// Where the decoder itself says UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     utc: Option<String>,
+    /// Where it has no clock: milliseconds since it was switched on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uptime_ms: Option<u64>,
     /// As it would be uploaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<String>,
@@ -218,6 +225,7 @@ impl Object {
                 self.day_offset = day;
             }
             Stamp::Utc(_) => self.utc = Some(stamp.to_string()),
+            Stamp::Uptime(ms) => self.uptime_ms = Some(ms),
         }
         let resolved = clock::resolve(stamp, zone, received, true);
         self.time = Some(Stamp::Utc(resolved.utc).to_string());

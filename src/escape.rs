@@ -6,6 +6,8 @@
 //!
 //! Not base64 or plain hex: a timer reads this to see what the box really sent.
 
+use std::io::{self, Write};
+
 /// The text form of `bytes`.
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = Vec::with_capacity(bytes.len() + bytes.len() / 8);
@@ -29,6 +31,28 @@ pub fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
             0x20..=0x7e => out.push(byte),
             _ => out.extend_from_slice(&[b'\\', b'x', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
         }
+    }
+}
+
+/// Output for eyes: lines as they are, but every byte that could steer a terminal in the form of [`escape`]. What is
+/// written for programs goes out unchanged, without this.
+pub struct ForTerminal<W>(pub W);
+
+impl<W: Write> Write for ForTerminal<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut text = Vec::with_capacity(bytes.len());
+        for byte in bytes {
+            match byte {
+                b'\n' | b'\t' | b'\\' => text.push(*byte),
+                _ => escape_into(&mut text, &[*byte]),
+            }
+        }
+        self.0.write_all(&text)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -86,6 +110,13 @@ mod tests {
         for (text, at) in [("ab\\", 2), ("\\q", 0), ("a\\x0", 1), ("\\xg0", 0), ("a\nb", 1), ("é", 0), ("ok\\x4", 2)] {
             assert_eq!(unescape(text), Err(NotEscaped { at }), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_terminal_gets_lines_and_nothing_that_steers_it() {
+        let mut seen = ForTerminal(Vec::new());
+        seen.write_all("a\tb\\\n\x1b]0;owned\x07\u{9b}2J\u{202e}\r\n".as_bytes()).unwrap();
+        assert_eq!(seen.0, b"a\tb\\\n\\x1b]0;owned\\x07\\xc2\\x9b2J\\xe2\\x80\\xae\\r\n");
     }
 
     proptest! {

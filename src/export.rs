@@ -25,7 +25,7 @@ use crate::config::TagCode;
 use crate::escape::escape;
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{Line, Reader};
-use crate::journal::{Item, UploadEvent, log_dir};
+use crate::journal::{Found, Item, UploadEvent, log_dir};
 use crate::passing::chip_code;
 
 /// How the file is written.
@@ -126,16 +126,13 @@ impl Standings {
             UploadEvent::Batch(batch) => {
                 // A batch is formed only when the one before is settled, also if the line that says so was lost.
                 self.settle(&batch.device, 0, u64::MAX, UploadMark::Sent);
-                let token = match self.tokens.iter().rposition(|token| *token == batch.session) {
-                    Some(at) => at,
-                    None => {
-                        self.tokens.push(batch.session.clone());
-                        self.tokens.len() - 1
-                    }
-                };
+                let token = self.token(&batch.session);
                 for &Item { seq, num, time_ms, .. } in &batch.items {
-                    let standing = Standing { mark: UploadMark::Pending, token: token as u32, num, time_ms };
-                    self.by_seq.insert(seq.0, standing);
+                    self.by_seq.insert(seq.0, Standing { mark: UploadMark::Pending, token, num, time_ms });
+                }
+                for &Found { seq, ref session, num, time_ms } in &batch.found {
+                    let token = self.token(session);
+                    self.by_seq.insert(seq.0, Standing { mark: UploadMark::Sent, token, num, time_ms });
                 }
                 for seq in batch.dead.iter().chain(&batch.repeats) {
                     let standing = Standing { mark: UploadMark::Suppressed, token: 0, num: 0, time_ms: 0 };
@@ -148,6 +145,15 @@ impl Standings {
             UploadEvent::Quarantined { device, num, .. } => self.settle(device, *num, *num, UploadMark::Quarantined),
             UploadEvent::Released { device, first, last } => self.settle(device, *first, *last, UploadMark::Pending),
         }
+    }
+
+    /// Index of a session's token.
+    fn token(&mut self, session: &str) -> u32 {
+        let at = self.tokens.iter().rposition(|token| **token == *session).unwrap_or_else(|| {
+            self.tokens.push(session.into());
+            self.tokens.len() - 1
+        });
+        at as u32
     }
 
     fn settle(&mut self, device: &str, first: u64, last: u64, mark: UploadMark) {

@@ -112,9 +112,10 @@ fn short(device: &str) -> String {
     chars[..4].iter().chain(&['…']).chain(&chars[chars.len() - 4..]).collect()
 }
 
-/// Control characters made visible.
+/// Characters that steer a terminal or turn the order of what is read (line ends too) made visible.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
 }
 
 fn second(instant: Timestamp) -> String {

@@ -46,7 +46,7 @@
 //! | [`rufus`] | the cloud's wire types, calls and answers; nothing about retries |
 //! | [`config`] | file, environment, flags; errors that name key, value and line |
 //! | [`status`], [`web`], [`control`], [`glance`] | what is seen from outside |
-//! | [`daemon`], [`service`], [`logging`] | the process: tasks, systemd, the log |
+//! | [`daemon`], [`service`], [`logging`], [`harden`] | the process: tasks, systemd, the log, what others may not see of it |
 //! | [`cli`], [`failure`] | commands and exit codes |
 //! | [`check`], [`export`], [`decode`], [`demo`] | a command each |
 //! | [`escape`] | raw bytes as text |
@@ -90,6 +90,7 @@ pub mod escape;
 pub mod export;
 pub mod failure;
 pub mod glance;
+pub mod harden;
 pub mod journal;
 pub mod link;
 pub mod logging;

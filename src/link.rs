@@ -508,11 +508,11 @@ impl Decoder {
                     self.state(LinkState::Idle);
                 }
             }
-            End::Closed | End::Broken(_) | End::NotTaking(_) if alone => {
+            End::Closed | End::Broken(_) | End::NotTaking(_) | End::HungUp(_) if alone => {
                 let state = if dialled { LinkState::Failed } else { LinkState::Connecting };
                 self.unreachable(&end.to_string(), state);
             }
-            End::Closed | End::Broken(_) | End::NotTaking(_) => {}
+            End::Closed | End::Broken(_) | End::NotTaking(_) | End::HungUp(_) => {}
         }
     }
 

@@ -16,14 +16,24 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
 
 mod civil;
+mod cloudbox;
+mod gaps;
+mod impinj;
 mod ipico;
+mod jchip;
+mod line;
 mod lines;
 mod mylaps;
+mod objects;
 mod one4all;
 mod raceresult;
+mod timy;
+mod ultra;
 
 /// One protocol unit as received, decoded or rejected, with its raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +130,22 @@ pub enum Item {
     Frame(Framed),
     /// Bytes for the wire, to be written once every frame before it is durable.
     Reply(Vec<u8>),
+    /// The connection is of no more use, for this reason: end it and make a new one. For protocols whose only framing is
+    /// a length, when one is wrong, and for a decoder that refuses us.
+    HangUp(&'static str),
+}
+
+/// Places of a decoder's memory that somebody wants to be asked for again by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// Box or decoder id, where a link can carry several; `None`: the only or current one.
+    pub unit: Option<Box<str>>,
+    /// File or session; `None`: the current one.
+    pub file: Option<Label>,
+    /// First number.
+    pub from: u64,
+    /// Last number.
+    pub to: u64,
 }
 
 /// What a protocol puts out; the caller empties it.
@@ -133,6 +159,11 @@ impl Output {
     /// Adds a frame with its raw bytes.
     pub fn frame(&mut self, frame: Frame, raw: &[u8]) {
         self.items.push(Item::Frame(Framed { frame, raw: raw.into() }));
+    }
+
+    /// Asks for the end of the connection.
+    pub fn hang_up(&mut self, why: &'static str) {
+        self.items.push(Item::HangUp(why));
     }
 
     /// Adds bytes for the wire.
@@ -155,6 +186,20 @@ pub trait Protocol: Send {
     /// Called about once a second with the age of the link: for keepalives and questions.
     fn tick(&mut self, up: Duration, out: &mut Output) {
         let _ = (up, out);
+    }
+
+    /// Somebody wants these reads again, held or not; the answer comes as frames. The journal knows the repeats.
+    ///
+    /// # Errors
+    /// Why it cannot be asked for, for people.
+    fn rewind(&mut self, range: &Range, out: &mut Output) -> Result<(), &'static str> {
+        let _ = (range, out);
+        Err("this decoder stores nothing that can be asked for")
+    }
+
+    /// We end the link; what is to be said before that (a reader that has to be left as it was found).
+    fn leaving(&mut self, out: &mut Output) {
+        let _ = out;
     }
 
     /// The input ended. What is left in the buffer becomes a frame if it is whole, else a rejected one
@@ -208,10 +253,16 @@ pub struct Spec {
 
 /// Every protocol: one line each, in alphabetical order.
 pub static REGISTRY: &[&Spec] = &[
+    &cloudbox::SPEC,   //
+    &impinj::SPEC,     //
     &ipico::SPEC,      //
+    &jchip::SPEC,      //
+    &lines::SPEC,      //
     &mylaps::SPEC,     //
     &one4all::SPEC,    //
     &raceresult::SPEC, //
+    &timy::SPEC,       //
+    &ultra::SPEC,      //
 ];
 
 /// The registry line of `name`.

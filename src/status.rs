@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::clock::Wall;
+use crate::glance::printable;
 
 /// Reads kept in memory for the page and `/api/reads`.
 pub const RECENT_READS: usize = 1000;
@@ -262,8 +263,9 @@ impl Board {
     }
 
     /// Shows a problem, or renews the message of one that is shown (its `since` stays). Logged when it is new.
+    /// A decoder or the cloud may have a say in the message: it becomes one line that steers no terminal.
     pub fn raise(&self, code: &str, about: &str, message: impl Into<String>) {
-        let message = message.into();
+        let message = printable(&message.into());
         self.update(|inner| {
             let known = inner.problems.iter_mut().find(|problem| problem.code == code && problem.about == about);
             if let Some(problem) = known {

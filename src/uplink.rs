@@ -24,7 +24,10 @@
 //!    they are set aside. More duplicates than were ever sent before: asked, for the number may be somebody else's.
 //! 6. **Somebody else's number** is never overwritten and never taken for ours: the passing is set aside, and what is
 //!    not sent yet is numbered anew above the other sender's.
-//! 7. **Patient**: backoff with jitter up to `retry_max`, Retry-After as a minimum, a refused key or device is tested
+//! 7. **What the log forgot is asked for.** After lines of the log were lost (the journal says so), the sessions of that time
+//!    are asked for all they hold before a new number is given: a read found there is recorded, not sent (`recall`). So it
+//!    is when the first session that a process joins holds numbers that this box does not know to have given.
+//! 8. **Patient**: backoff with jitter up to `retry_max`, Retry-After as a minimum, a refused key or device is tested
 //!    every three minutes without POSTs. No wall clock in any timer.
 //!
 //! What limits it: a POST that timed out here may still be under way inside the cloud and be applied *after* the cloud
@@ -48,6 +51,7 @@ mod inquiry;
 pub mod machine;
 #[cfg(test)]
 mod model;
+mod recall;
 mod sizing;
 #[cfg(test)]
 mod tests;
@@ -254,6 +258,7 @@ fn form(
         device: config.device.clone(),
         session: token.into(),
         items,
+        found: Vec::new(), // the machine knows
         dead: pending.dead,
         repeats: pending.repeats,
         through: pending.through,

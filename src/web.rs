@@ -2,8 +2,12 @@
 //!
 //! Must hold:
 //! * Nothing here can change or delay what is kept: it only reads the [`Board`].
-//! * A client costs a bounded amount: connections, the head of a request and the time to send it, event streams all
-//!   have a limit; a request with a body is refused.
+//! * A client costs a bounded amount: connections, the head of a request and the time to send it, the time an answer
+//!   waits for a client that does not read, event streams all have a limit; a request with a body is refused. One
+//!   machine cannot take the places of all others.
+//! * A page of another site in the timer's browser learns nothing: no CORS, and without a token only a request for
+//!   this box by address or as `localhost` is answered, so that a name which its owner points here later (DNS rebinding)
+//!   is of no use.
 //! * With a token set, all but `/healthz` and `/readyz` wants it (a supervisor has no token, and learns only what it
 //!   needs there). Without one the address is loopback: the configuration sees to that.
 //! * `/readyz` is 200 only while reads can be kept.
@@ -13,14 +17,16 @@
 
 mod metrics;
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -32,6 +38,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use secrecy::SecretString;
 use serde::Deserialize;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -43,6 +50,8 @@ use crate::status::{Board, RECENT_READS};
 
 /// Connections at once; the next one waits to be accepted.
 const CONNECTIONS: usize = 64;
+/// Connections at once from one other machine; one more is closed at once.
+const CONNECTIONS_OF_ONE: usize = 16;
 /// Event streams at once, fewer than connections, so that the status can always be asked.
 const STREAMS: usize = 32;
 /// Bytes of a request's head.
@@ -51,6 +60,8 @@ const HEAD_LIMIT: usize = 16 << 10;
 const HEADERS: usize = 64;
 /// How long a request's head may take to come, also on a connection that is kept open.
 const HEAD_TIME: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+/// How long an answer may wait for a client that takes nothing of it.
+const WRITE_TIME: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 /// How long a connection may go on after `stop`.
 const LINGER: Duration = Duration::from_secs(1);
 /// Least time between two events of a stream.
@@ -133,6 +144,7 @@ pub async fn serve(page: Page, board: Board, token: Option<SecretString>, stop: 
         stop: stop.clone(),
     });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let peers = Peers::default();
     loop {
         let accepting = async {
             let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
@@ -143,8 +155,12 @@ pub async fn serve(page: Page, board: Board, token: Option<SecretString>, stop: 
             accepted = accepting => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                tokio::spawn(connection(stream, router.clone(), place, stop.clone()));
+            Ok((stream, peer)) => {
+                // The kernel ends a connection whose other end takes nothing; where it cannot, only the place is lost.
+                let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIME));
+                if let Some(counted) = peers.count(peer.ip()) {
+                    tokio::spawn(connection(stream, router.clone(), (place, counted), stop.clone()));
+                }
             }
             Err(error) => {
                 tracing::warn!("the status page cannot take a connection: {error}");
@@ -157,7 +173,49 @@ pub async fn serve(page: Page, board: Board, token: Option<SecretString>, stop: 
     let _ = timeout(LINGER + Duration::from_millis(100), places.acquire_many(CONNECTIONS as u32)).await;
 }
 
-async fn connection(stream: TcpStream, router: Router, place: OwnedSemaphorePermit, stop: CancellationToken) {
+/// Connections by the machine they come from. This box itself is not counted: a proxy on it speaks for many.
+#[derive(Clone, Default)]
+struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One connection, until it goes.
+struct Counted(Peers, IpAddr);
+
+impl Peers {
+    /// `None`: this machine has its share.
+    fn count(&self, peer: IpAddr) -> Option<Counted> {
+        // An IPv6 machine has a whole /64 of addresses.
+        let peer = match peer.to_canonical() {
+            IpAddr::V6(ip) if !ip.is_loopback() => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+            ip => ip,
+        };
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(peer).or_default();
+        if *count >= CONNECTIONS_OF_ONE && !peer.is_loopback() {
+            return None;
+        }
+        *count += 1;
+        Some(Counted(self.clone(), peer))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.1);
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    place: (OwnedSemaphorePermit, Counted),
+    stop: CancellationToken,
+) {
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
@@ -197,22 +255,67 @@ fn router(web: Web) -> Router {
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(web.clone(), ask_token));
     let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
-    guarded.merge(open).layer(middleware::from_fn(every)).with_state(web)
+    guarded.merge(open).layer(middleware::from_fn_with_state(web.clone(), every)).with_state(web)
 }
 
+/// What a browser is told with every answer: keep nothing, guess nothing, show it in no other site's frame.
+const HEADERS_OF_ALL: [(header::HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
+    ),
+];
+
 /// What holds for every request and answer.
-async fn every(request: Request, next: Next) -> Response {
+async fn every(State(web): State<Web>, request: Request, next: Next) -> Response {
+    let mut response = answered(&web, request, next).await;
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS_OF_ALL {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn answered(web: &Web, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
     if length || headers.contains_key(header::TRANSFER_ENCODING) {
         let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
         return (StatusCode::PAYLOAD_TOO_LARGE, close, "a request here has no body\n").into_response();
     }
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+    // With a token a browser that is led astray has nothing to show.
+    if web.token.is_none() && !for_this_box(&request) {
+        let what = "ask for this box by its address or as localhost, not by a name\n";
+        return (StatusCode::MISDIRECTED_REQUEST, what).into_response();
+    }
+    if of_another_site(request.headers()) {
+        return (StatusCode::FORBIDDEN, "another site's page has no business here\n").into_response();
+    }
+    next.run(request).await
+}
+
+/// Whether the request names this box in a way that no DNS server decides. A client that names no host is no browser.
+fn for_this_box(request: &Request) -> bool {
+    let named = |host: &str| {
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
+    };
+    let header = match request.headers().get(header::HOST).map(HeaderValue::to_str) {
+        None => true,
+        Some(Err(_)) => false,
+        Some(Ok(text)) => text.parse::<Authority>().is_ok_and(|authority| named(authority.host())),
+    };
+    header && request.uri().host().is_none_or(named)
+}
+
+/// Whether a browser says that another site's page asks. Following a link to here is fine.
+fn of_another_site(headers: &HeaderMap) -> bool {
+    let says = |name: &str, value: &str| headers.get(name).is_some_and(|said| said.as_bytes() == value.as_bytes());
+    (says("sec-fetch-site", "cross-site") || says("sec-fetch-site", "same-site")) && !says("sec-fetch-mode", "navigate")
 }
 
 async fn ask_token(State(web): State<Web>, request: Request, next: Next) -> Response {

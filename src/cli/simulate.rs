@@ -142,7 +142,7 @@ async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
     let wiring = match (args.listen, args.connect) {
         (Some(address), _) => Wiring::Listen(address),
         (None, Some(address)) => Wiring::Connect(address),
-        (None, None) if kind == Kind::Mylaps => Wiring::Connect(usual),
+        (None, None) if kind.connects() => Wiring::Connect(usual),
         (None, None) => Wiring::Listen(usual),
     };
     let place = match &wiring {

@@ -1,7 +1,7 @@
 //! The layers of the configuration merged by crate `config`, and read key by key so that a mistake can be named.
 //!
 //! What must hold: an error names the place (file and line, environment variable or flag), the key, the value and
-//! what is allowed, in one line; a value that may be a secret is never repeated.
+//! what is allowed, in one line; a value that may be a secret is never repeated, wherever it stands.
 //!
 //! Hidden: crate `config` merges but forgets positions, so the file is parsed once more for its lines.
 //! Rejected: serde with `deny_unknown_fields`, whose messages name neither the line nor what a value may be.
@@ -12,6 +12,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use config::{Environment, File, FileFormat, Value, ValueKind};
+
+use super::secret::{looks_like_key, without_keys};
+use crate::glance::printable;
 
 /// Every variable of ours begins with this; sections are parted by `__`.
 pub(super) const PREFIX: &str = "PASSBRIDGE__";
@@ -37,7 +40,8 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Messages of libraries may span lines; a log line and a `check` line may not.
         let text = format!("{}: {}", self.place, self.what);
-        f.write_str(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        f.write_str(&printable(&without_keys(&line)))
     }
 }
 
@@ -278,6 +282,9 @@ impl<'a> Section<'a> {
     ) -> Result<Option<T>, ConfigError> {
         match self.get(key).map(|value| &value.kind) {
             None => Ok(None),
+            // It would be shown wherever the value is.
+            Some(ValueKind::String(text)) if looks_like_key(text) => Err(self
+                .wrong(key, "holds the key itself, which belongs alone into the file that cloud.api_key_file names")),
             Some(ValueKind::String(text)) => parse(text).map(Some).map_err(|allowed| self.wrong(key, allowed)),
             Some(_) => Err(self.wrong(key, "must be text in quotes")),
         }

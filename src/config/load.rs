@@ -276,10 +276,6 @@ fn read_cloud(
 
 fn read_key(section: &Section<'_>, keys: &Keys<'_>) -> Result<Found, ConfigError> {
     let file = section.path("api_key_file")?;
-    // A key pasted where its file's name belongs must not end up in a log.
-    if file.as_ref().and_then(|path| path.file_name()?.to_str()).is_some_and(|name| name.starts_with("ror-")) {
-        return Err(section.wrong_secret("api_key_file", "holds the key itself; it must name a file that holds it"));
-    }
     secret::api_key(keys.variable, file.as_deref(), keys.credentials).map_err(|why| match why {
         NoKey::Environment(what) => {
             ConfigError::new(format!("environment {KEY_VARIABLE}"), format!("the value {what}"))
@@ -315,7 +311,9 @@ fn read_url(section: &Section<'_>, warnings: &mut Vec<String>) -> Result<Url, Co
     };
     let mut url = match section.parse("url", parse) {
         // `https://user:password@host` may be a secret even where the rest is wrong.
-        Err(_) if section.text_has("url", '@') => Err(section.wrong_secret("url", must)),
+        Err(_) if section.text_has("url", '@') => {
+            Err(section.wrong_secret("url", format!("{must}, without a user or password in it")))
+        }
         Ok(Some(url)) if !url.username().is_empty() || url.password().is_some() => {
             Err(section.wrong_secret("url", format!("{must}, without a user or password in it")))
         }

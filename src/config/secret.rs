@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Where the key is looked for when nothing names a place; the unit hands the same file over as a credential.
@@ -38,7 +39,8 @@ impl fmt::Display for Unusable {
 
 /// Reads a secret from a file; a line end after it does not count.
 pub(super) fn from_file(path: &Path) -> Result<Found, Unusable> {
-    let mut bytes = Vec::new();
+    // Never grown, so that no copy is left where it was smaller.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LIMIT as usize + 1));
     let read = |bytes: &mut Vec<u8>| -> io::Result<u32> {
         let file = std::fs::File::open(path)?;
         let metadata = file.metadata()?;
@@ -123,6 +125,22 @@ pub(super) fn api_key(variable: Option<&str>, file: Option<&Path>, credentials: 
         }
         read => read.map_err(|why| NoKey::File(path.to_owned(), why)),
     }
+}
+
+/// Whether a value in the wrong place is an API key (the samples: `ror-` and 20 hex digits): then it is not repeated.
+pub(super) fn looks_like_key(text: &str) -> bool {
+    keys_in(text).next().is_some()
+}
+
+/// `text` without what looks like a key.
+pub(super) fn without_keys(text: &str) -> String {
+    keys_in(text).fold(text.to_owned(), |clean, key| clean.replace(key, "(hidden: an API key?)"))
+}
+
+fn keys_in(text: &str) -> impl Iterator<Item = &str> {
+    const SHORTEST: usize = 16;
+    let like = |word: &&str| word.strip_prefix("ror-").is_some_and(|rest| rest.len() >= SHORTEST);
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(like)
 }
 
 /// Whether two secrets are the same, in a time that does not tell how far they agree.

@@ -38,10 +38,26 @@ pub struct Batch {
     /// Reads of the span that repeat a read already held.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repeats: Vec<Seq>,
+    /// Reads of the span that the cloud was found to hold already, after lines of the log were lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<Found>,
     /// Everything of `decoders` up to here is judged.
     pub through: Seq,
     /// The decoders whose reads the span covers.
     pub decoders: Vec<Box<str>>,
+}
+
+/// A read that is in the cloud although the line that numbered it is gone from the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The read.
+    pub seq: Seq,
+    /// `token_session` that holds it.
+    pub session: Box<str>,
+    /// Its number there.
+    pub num: u64,
+    /// UTC, milliseconds since 1970.
+    pub time_ms: i64,
 }
 
 /// What the uplink makes durable.
@@ -121,6 +137,9 @@ pub struct DeviceState {
     pub duplicates: u64,
     /// Passings set aside, ever.
     pub quarantined: u64,
+    /// The log lost lines that may have numbered passings: before a new number is given, these sessions (the last one
+    /// known then, and the first joined since) and the active one have to be asked what they hold. `None`: no line is lost.
+    pub doubt: Option<Vec<Box<str>>>,
 }
 
 /// A read that waits for upload.

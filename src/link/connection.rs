@@ -50,6 +50,8 @@ pub(super) enum End {
     NotTaking(Duration),
     /// The journal has just learnt which reads are held: connect again to ask for the missing ones.
     Rewind,
+    /// The protocol has no more use for it.
+    HungUp(&'static str),
     /// We are stopping.
     Stopped,
 }
@@ -62,6 +64,7 @@ impl fmt::Display for End {
             Self::Silent(limit) => write!(f, "not a byte for {} s", limit.as_secs_f32()),
             Self::NotTaking(limit) => write!(f, "it took none of our replies for {} s", limit.as_secs_f32()),
             Self::Rewind => f.write_str("connecting again to ask for missed reads"),
+            Self::HungUp(why) => f.write_str(why),
             Self::Stopped => f.write_str("passbridge is stopping"),
         }
     }
@@ -95,6 +98,8 @@ struct Connection<'a> {
     /// When the outbox last became shorter, or stopped being empty.
     moved: Instant,
     spoke: bool,
+    /// The protocol wants the connection to end.
+    hung_up: Option<&'static str>,
 }
 
 /// Carries one connection until it ends. `held` resolves to what the journal holds, `None` if nothing is to be asked
@@ -119,12 +124,16 @@ pub(super) async fn serve<S: Duplex>(
         outbox: VecDeque::new(),
         moved: now,
         spoke: false,
+        hung_up: None,
     };
     let late = connection.greet(held, stop).await.filter(|_| again);
     let end = connection.carry(&mut reader, &mut writer, late, stop).await;
+    if matches!(end, End::Rewind | End::Stopped | End::HungUp(_)) {
+        connection.protocol.leaving(&mut connection.output);
+    }
     connection.protocol.end(&mut connection.output);
     connection.absorb(decoder.board.now());
-    if matches!(end, End::Closed | End::Rewind | End::Stopped) {
+    if matches!(end, End::Closed | End::Rewind | End::HungUp(_) | End::Stopped) {
         connection.settle(&mut writer).await;
     }
     Ended { end, up: connection.since.elapsed(), spoke: connection.spoke }
@@ -172,6 +181,9 @@ impl Connection<'_> {
         let mut heard = Instant::now();
         let mut listening = true;
         loop {
+            if let Some(why) = self.hung_up.take() {
+                return End::HungUp(why);
+            }
             self.release(*progress.borrow_and_update());
             let paused = !std::mem::replace(&mut listening, self.may_read());
             if paused && listening {
@@ -251,6 +263,7 @@ impl Connection<'_> {
                     Frame::Marker(_) | Frame::Rejected(_) => frames.push(framed),
                 },
                 Item::Reply(bytes) => replies.push((frames.len(), bytes)),
+                Item::HangUp(why) => self.hung_up = Some(why),
             }
         }
         let acknowledged = replies.last().map_or(0, |&(before, _)| before);

@@ -4,11 +4,18 @@ use jiff::civil::{Date, Time};
 
 /// `hh:mm:ss` with nothing or one to three decimals behind it (`16:13:57.417`, `13:50:23.30`).
 pub(super) fn time_of_day(text: &str) -> Option<Time> {
+    fine_time_of_day(text, 3)
+}
+
+/// As [`time_of_day`], with up to `most` decimals, of which milliseconds are kept.
+pub(super) fn fine_time_of_day(text: &str, most: usize) -> Option<Time> {
     let (whole, fraction) = match text.split_once('.') {
-        Some((whole, fraction)) if (1..=3).contains(&fraction.len()) => (whole, fraction),
+        Some((whole, fraction)) if (1..=most).contains(&fraction.len()) => (whole, fraction),
         Some(_) => return None,
         None => (text, "0"),
     };
+    digits(fraction.as_bytes())?; // all of them must be digits
+    let fraction = &fraction[..fraction.len().min(3)];
     let [h1, h2, b':', m1, m2, b':', s1, s2] = whole.as_bytes() else { return None };
     let two = |tens: &u8, ones: &u8| digits(&[*tens, *ones]);
     let scale = [100, 10, 1][fraction.len() - 1];
@@ -36,6 +43,15 @@ pub(super) fn short_date(text: &str) -> Option<Date> {
     day(2000 + digits(&bytes[..2])?, digits(&bytes[2..4])?, digits(&bytes[4..])?)
 }
 
+/// `yyyyMMdd`, a date that exists.
+pub(super) fn plain_date(text: &str) -> Option<Date> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 8 {
+        return None;
+    }
+    day(digits(&bytes[..4])?, digits(&bytes[4..6])?, digits(&bytes[6..])?)
+}
+
 fn day(year: u32, month: u32, day: u32) -> Option<Date> {
     Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()
 }
@@ -61,6 +77,14 @@ mod tests {
             ["24:00:00.000", "1:13:57.417", "16:13:57.4170", "16:13:57.", "16-13-57.417", "16:13:6é.1", "", "+1:00:00"]
         {
             assert_eq!(time_of_day(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn finer_decimals_are_cut_off_and_must_be_digits() {
+        assert_eq!(fine_time_of_day("10:11:16.4437", 6).unwrap().to_string(), "10:11:16.443");
+        for bad in ["10:11:16.4437777", "10:11:16.44x", "10:11:16."] {
+            assert_eq!(fine_time_of_day(bad, 6), None, "{bad}");
         }
     }
 

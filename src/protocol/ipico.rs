@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use jiff::civil::{DateTime, Time};
 
-use super::lines::{Line, Lines};
+use super::line::{Line, Lines};
 use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
 use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
 
@@ -292,6 +292,7 @@ mod tests {
             .iter()
             .map(|item| match item {
                 Item::Reply(bytes) => String::from_utf8_lossy(bytes).trim_end().to_owned(),
+                Item::HangUp(why) => (*why).to_owned(),
                 Item::Frame(Framed { frame, raw }) => match frame {
                     Frame::Read(read) => format!("{} {}", read.chip, read.stamp),
                     Frame::Marker(marker) => format!("{} {}", marker.kind, marker.stamp.unwrap()),

@@ -1,175 +1,337 @@
-//! Bytes to lines, for the protocols that speak in lines.
+//! Any decoder that writes lines: what a line looks like is said in the configuration.
 //!
-//! Must hold:
-//! * A line ends at CR, LF or CR LF; some protocols add one byte more ([`Lines::also_ended_by`]).
-//! * Blank lines are seen by the caller: in some protocols one ends a pulled range. CR LF is one end, also when
-//!   it is cut between two calls, so it makes no phantom blank line.
-//! * The result is the same however the bytes are cut.
-//! * At most [`LIMIT`] bytes are held. A longer line is given once, as [`Line::TooLong`] with its first
-//!   [`LIMIT`] bytes, as soon as it is known to be too long; the rest of it is skipped to the next line end.
-//!   So a wrong baud rate costs neither memory nor the line after it.
+//! ```toml
+//! protocol = "lines"
+//! [decoder.set]
+//! pattern = '^(?<chip>[0-9A-F]{12,24});(?<date>\S+);(?<time>\S+);(?<antenna>\d+)'
+//! date_format = "%d.%m.%Y"        # as strftime; needed with a group `date`
+//! time_format = "%H:%M:%S%.f"     # as strftime; this is the default
+//! # epoch = "s"                   # unit of a group `epoch`: s (decimals may follow), ms or us since 1970-01-01 UTC
+//! # clock = "local"               # local: in the decoder's `timezone`; utc: the times are UTC
+//! # ignore = '^(#|HELLO)'         # lines that mean nothing: life signs, headings
+//! ```
+//!
+//! The pattern is a regular expression (crate `regex`: linear in time, so no line can hold the box up) with named groups:
+//! `chip` (needed), `time` or `epoch` (one of them), `date`, `antenna`, `rssi`, `position`. Where `time` holds the date as well,
+//! `time_format` says so (`%Y-%m-%dT%H:%M:%S%.f`). A time without a date is taken as such, with the doubt said.
+//!
+//! A line that the pattern does not match is kept as rejected (`not_mine`); one that it matches, but whose part does not
+//! hold what it should, is rejected with the name of that group (`field:time`). Nothing is sent to the decoder. Lines end at
+//! CR, LF or both, and have at most [`super::line::LIMIT`] bytes. `position` makes two reads with the same stamp different;
+//! nothing is asked for by it.
 
-/// Longest line in bytes, without its end. Ten times what any decoder sends.
-pub const LIMIT: usize = 4096;
+use std::str::FromStr;
 
-/// One line as it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line<'a> {
-    /// A line without its end; empty for a blank one.
-    Whole(&'a [u8]),
-    /// The first [`LIMIT`] bytes of a longer line; nothing more comes of it.
-    TooLong(&'a [u8]),
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime, Time};
+use jiff::fmt::strtime::BrokenDownTime;
+use jiff::tz::TimeZone;
+use regex::{Captures, Regex};
+
+use super::line::{Line, Lines};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
+use crate::chip::{ChipRead, Label, Position, Stamp};
+
+/// The registry line. The port is whatever the decoder has.
+pub static SPEC: Spec = Spec {
+    name: "lines",
+    title: "any decoder that writes lines",
+    port: 10001,
+    idle_limit: None,
+    missed: Missed::Lost,
+    make,
+};
+
+const GROUPS: [&str; 7] = ["chip", "time", "date", "epoch", "antenna", "rssi", "position"];
+const OPTIONS: &str = "the options are `pattern`, `time_format`, `date_format`, `epoch`, `clock` and `ignore`";
+const TIME_FORMAT: &str = "%H:%M:%S%.f";
+
+fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
+    Ok(Box::new(FreeLines { lines: Lines::default(), form: Form::new(settings)? }))
 }
 
-/// The splitter and what it holds of the line that is not ended yet.
-#[derive(Debug)]
-pub struct Lines {
-    held: Vec<u8>,
-    also: u8,
-    /// The last byte was CR: an LF right after it belongs to it.
-    after_cr: bool,
-    /// Inside a line that was given as too long.
-    skipping: bool,
+struct FreeLines {
+    lines: Lines,
+    form: Form,
 }
 
-impl Default for Lines {
-    fn default() -> Self {
-        Self::also_ended_by(b'\n')
+/// What a line looks like.
+struct Form {
+    pattern: Regex,
+    ignore: Option<Regex>,
+    time_format: String,
+    date_format: Option<String>,
+    unit: Unit,
+    utc: bool,
+}
+
+/// What a group `epoch` counts.
+#[derive(Clone, Copy)]
+enum Unit {
+    Seconds,
+    Milliseconds,
+    Microseconds,
+}
+
+impl Protocol for FreeLines {
+    fn feed(&mut self, bytes: &[u8], out: &mut Output) {
+        self.lines.feed(bytes, |line| self.form.take(line, out));
+    }
+
+    fn end(&mut self, out: &mut Output) {
+        // Whether a line without its end is whole, no pattern can say: half a chip code may match as well.
+        self.lines.end(|line| {
+            let (Line::Whole(bytes) | Line::TooLong(bytes)) = line;
+            out.frame(Frame::Rejected(Reject::Unfinished), bytes);
+        });
     }
 }
 
-impl Lines {
-    /// Lines that end at `also` as well.
-    pub fn also_ended_by(also: u8) -> Self {
-        Self { held: Vec::new(), also, after_cr: false, skipping: false }
+fn wrong(key: &str, value: &str, allowed: impl Into<String>) -> SettingError {
+    SettingError { protocol: SPEC.name, key: key.to_owned(), value: value.to_owned(), allowed: allowed.into() }
+}
+
+fn regex(key: &str, text: &str) -> Result<Regex, SettingError> {
+    Regex::new(text).map_err(|error| wrong(key, text, format!("is no regular expression: {error}")))
+}
+
+impl Form {
+    fn new(settings: &Settings) -> Result<Self, SettingError> {
+        let text = settings.get("pattern").ok_or_else(|| {
+            wrong("pattern", "", "a regular expression with a group `chip` and a group `time` or `epoch` is needed")
+        })?;
+        let mut form = Self {
+            pattern: regex("pattern", text)?,
+            ignore: None,
+            time_format: TIME_FORMAT.to_owned(),
+            date_format: None,
+            unit: Unit::Seconds,
+            utc: false,
+        };
+        for (key, value) in settings {
+            match (key.as_str(), value.as_str()) {
+                ("pattern", _) => {}
+                ("ignore", _) => form.ignore = Some(regex(key, value)?),
+                ("time_format", _) => form.time_format.clone_from(value),
+                ("date_format", _) => form.date_format = Some(value.clone()),
+                ("epoch", "s") => form.unit = Unit::Seconds,
+                ("epoch", "ms") => form.unit = Unit::Milliseconds,
+                ("epoch", "us") => form.unit = Unit::Microseconds,
+                ("epoch", _) => return Err(wrong(key, value, "allowed are `s`, `ms` and `us`")),
+                ("clock", "local") => form.utc = false,
+                ("clock", "utc") => form.utc = true,
+                ("clock", _) => return Err(wrong(key, value, "allowed are `local` and `utc`")),
+                _ => return Err(wrong(key, value, format!("unknown; {OPTIONS}"))),
+            }
+        }
+        form.check(text)?;
+        Ok(form)
     }
 
-    /// Takes bytes, cut anywhere, and gives each line that is ended by them to `each`, in order.
-    pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
-        while !bytes.is_empty() {
-            if self.after_cr {
-                self.after_cr = false;
-                if bytes[0] == b'\n' {
-                    bytes = &bytes[1..];
-                    continue;
+    /// The groups are known, those that are needed are there, and the formats are formats.
+    fn check(&self, pattern: &str) -> Result<(), SettingError> {
+        let wrong_pattern = |allowed: String| Err(wrong("pattern", pattern, allowed));
+        let has = |group: &str| self.pattern.capture_names().flatten().any(|name| name == group);
+        if let Some(unknown) = self.pattern.capture_names().flatten().find(|name| !GROUPS.contains(name)) {
+            return wrong_pattern(format!("has the group `{unknown}`; the groups are {}", GROUPS.join(", ")));
+        }
+        if !has("chip") {
+            return wrong_pattern("has no group `chip`: write `(?<chip>…)` around the chip code".to_owned());
+        }
+        if has("time") == has("epoch") {
+            return wrong_pattern("needs either a group `time` or a group `epoch`".to_owned());
+        }
+        if has("date") != self.date_format.is_some() || has("date") && !has("time") {
+            return wrong_pattern(
+                "a group `date` goes with a group `time`, and with the option `date_format`".to_owned(),
+            );
+        }
+        for (key, format) in [("time_format", Some(&self.time_format)), ("date_format", self.date_format.as_ref())] {
+            let Some(format) = format else { continue };
+            // What a format says of a moment it must be able to read again.
+            let sample = jiff::civil::date(2026, 7, 26).at(21, 5, 3, 0);
+            let written = jiff::fmt::strtime::format(format, sample);
+            let read = written.and_then(|text| BrokenDownTime::parse(format, text));
+            let holds = read.as_ref().map(|read| {
+                if key == "time_format" {
+                    read.to_time().is_ok_and(|time| time == sample.time())
+                } else {
+                    read.to_date().is_ok_and(|date| date == sample.date())
                 }
+            });
+            match holds {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err(wrong(
+                        key,
+                        format,
+                        "does not hold all of it: hour, minute and second, or year, month and day",
+                    ));
+                }
+                Err(error) => return Err(wrong(key, format, format!("is no format as strftime has them: {error}"))),
             }
-            let Some(at) = memchr::memchr3(b'\r', b'\n', self.also, bytes) else {
-                self.hold(bytes, &mut each);
-                return;
-            };
-            if self.held.is_empty() && !self.skipping && at <= LIMIT {
-                each(Line::Whole(&bytes[..at])); // the usual case: nothing is copied
-            } else {
-                self.hold(&bytes[..at], &mut each);
-                self.finish(&mut each);
+        }
+        Ok(())
+    }
+
+    fn take(&self, line: Line<'_>, out: &mut Output) {
+        match line {
+            Line::TooLong(bytes) => out.frame(Frame::Rejected(Reject::TooLong), bytes),
+            Line::Whole(b"") => {}
+            Line::Whole(bytes) => out.frame(self.frame(bytes).unwrap_or_else(Frame::Rejected), bytes),
+        }
+    }
+
+    fn frame(&self, bytes: &[u8]) -> Result<Frame, Reject> {
+        let line = std::str::from_utf8(bytes).map_err(|_| Reject::NotMine)?;
+        if self.ignore.as_ref().is_some_and(|ignore| ignore.is_match(line)) {
+            return Ok(Frame::Info(Info::Alive));
+        }
+        let groups = self.pattern.captures(line).ok_or(Reject::NotMine)?;
+        let chip = groups.name("chip").map(|chip| chip.as_str().trim()).filter(|chip| !chip.is_empty());
+        let mut read = ChipRead::new(chip.ok_or(Reject::Field("chip"))?, self.stamp(&groups)?);
+        read.antenna = groups
+            .name("antenna")
+            .map(|antenna| antenna.as_str())
+            .filter(|antenna| !antenna.is_empty())
+            .map(|antenna| antenna.parse().map_or_else(|_| Label::Text(antenna.into()), Label::Number));
+        read.rssi = number::<f64>(&groups, "rssi")?.map(|rssi| rssi as i32); // whole units
+        read.position = number(&groups, "position")?.map(|number| Position { unit: None, file: None, number });
+        Ok(Frame::Read(read))
+    }
+
+    fn stamp(&self, groups: &Captures<'_>) -> Result<Stamp, Reject> {
+        if let Some(epoch) = groups.name("epoch") {
+            return self.instant(epoch.as_str()).map(Stamp::Utc).ok_or(Reject::Field("epoch"));
+        }
+        let time = groups.name("time").ok_or(Reject::Field("time"))?.as_str();
+        let parsed = BrokenDownTime::parse(&self.time_format, time).map_err(|_| Reject::Field("time"))?;
+        let of_day: Time = parsed.to_time().map_err(|_| Reject::Field("time"))?;
+        let date: Option<Date> = match (groups.name("date"), &self.date_format) {
+            (Some(date), Some(format)) => {
+                let date = BrokenDownTime::parse(format, date.as_str()).and_then(|parsed| parsed.to_date());
+                Some(date.map_err(|_| Reject::Field("date"))?)
             }
-            self.after_cr = bytes[at] == b'\r';
-            bytes = &bytes[at + 1..];
+            _ => parsed.to_date().ok(),
+        };
+        let Some(date) = date else { return Ok(Stamp::TimeOfDay { time: of_day, day: None }) };
+        let local = DateTime::from_parts(date, of_day);
+        if !self.utc {
+            return Ok(Stamp::Local(local));
         }
+        TimeZone::UTC.to_timestamp(local).map(Stamp::Utc).map_err(|_| Reject::Field("date"))
     }
 
-    /// The input ended: gives the last line if it has no end. (Nothing, if it was already given as too long.)
-    pub fn end(&mut self, mut each: impl FnMut(Line<'_>)) {
-        self.after_cr = false;
-        if self.held.is_empty() {
-            self.skipping = false;
-        } else {
-            self.finish(&mut each);
+    /// Digits, for seconds with decimals, as an instant.
+    fn instant(&self, text: &str) -> Option<Timestamp> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || !plain(whole) || !plain(fraction) {
+            return None;
+        }
+        let number: i64 = whole.parse().ok()?;
+        match self.unit {
+            Unit::Seconds => {
+                let ms: i64 = format!("{fraction:0<3.3}").parse().ok()?;
+                Timestamp::from_millisecond(number.checked_mul(1000)?.checked_add(ms)?).ok()
+            }
+            Unit::Milliseconds => Timestamp::from_millisecond(number).ok(),
+            Unit::Microseconds => Timestamp::from_microsecond(number).ok(),
         }
     }
+}
 
-    fn hold(&mut self, part: &[u8], each: &mut impl FnMut(Line<'_>)) {
-        if self.skipping {
-            return;
-        }
-        let room = LIMIT - self.held.len();
-        self.held.extend_from_slice(&part[..part.len().min(room)]);
-        if part.len() > room {
-            each(Line::TooLong(&self.held));
-            self.held.clear();
-            self.skipping = true;
-        }
-    }
-
-    fn finish(&mut self, each: &mut impl FnMut(Line<'_>)) {
-        if self.skipping {
-            self.skipping = false;
-        } else {
-            each(Line::Whole(&self.held));
-            self.held.clear();
-        }
-    }
+/// The number in a group, `None` if the group is not there or empty.
+fn number<T: FromStr>(groups: &Captures<'_>, group: &'static str) -> Result<Option<T>, Reject> {
+    let text = groups.name(group).map(|text| text.as_str().trim()).filter(|text| !text.is_empty());
+    text.map(|text| text.parse().map_err(|_| Reject::Field(group))).transpose()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    /// Every line as text, a too long one as its length with `!`.
-    fn split(mut lines: Lines, pieces: &[&[u8]]) -> Vec<String> {
-        let mut seen = Vec::new();
-        let mut each = |line: Line<'_>| {
-            seen.push(match line {
-                Line::Whole(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-                Line::TooLong(bytes) => format!("{}!", bytes.len()),
-            });
-        };
-        for piece in pieces {
-            lines.feed(piece, &mut each);
+    fn form(settings: &[(&str, &str)]) -> Result<Form, String> {
+        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Form::new(&settings).map_err(|error| error.to_string())
+    }
+
+    fn read(form: &Form, line: &str) -> ChipRead {
+        match form.frame(line.as_bytes()) {
+            Ok(Frame::Read(read)) => read,
+            other => panic!("{line}: {other:?}"),
         }
-        lines.end(&mut each);
-        seen
     }
 
     #[test]
-    fn every_usual_line_end_ends_a_line_once() {
-        assert_eq!(split(Lines::default(), &[b"a\r\nb\nc\rd\r\n"]), ["a", "b", "c", "d"]);
-        assert_eq!(split(Lines::default(), &[b"a\r", b"\nb\r", b"c", b"\r\n"]), ["a", "b", "c"]);
-    }
-
-    #[test]
-    fn a_blank_line_is_seen_because_it_ends_a_pulled_range() {
-        assert_eq!(split(Lines::default(), &[b"a\r\n\r\n\r", b"\nb\n\n"]), ["a", "", "", "b", ""]);
-    }
-
-    #[test]
-    fn a_last_line_without_an_end_counts_when_the_input_ends() {
-        assert_eq!(split(Lines::default(), &[b"a\nb"]), ["a", "b"]);
-        assert_eq!(split(Lines::default(), &[b"a\r\n"]), ["a"]);
-    }
-
-    #[test]
-    fn a_protocol_may_end_its_lines_with_a_byte_of_its_own() {
-        assert_eq!(split(Lines::also_ended_by(b'|'), &[b"a|b|\r\nc"]), ["a", "b", "", "c"]);
-    }
-
-    #[test]
-    fn a_flood_without_line_ends_is_given_once_and_costs_not_the_next_line() {
-        let flood = vec![b'x'; 10 * LIMIT];
-        assert_eq!(split(Lines::default(), &[&flood, &flood, b"\r\nnext\r\n"]), ["4096!", "next"]);
-        assert_eq!(split(Lines::default(), &[&flood[..LIMIT], b"\nnext"]), ["x".repeat(LIMIT), "next".into()]);
-        assert_eq!(split(Lines::default(), &[&flood]), ["4096!"]);
-    }
-
-    proptest! {
-        #[test]
-        fn lines_do_not_depend_on_how_the_bytes_were_cut(
-            pieces in proptest::collection::vec(
-                prop_oneof![
-                    4 => proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'a'), Just(b'|')], 0..12),
-                    1 => (0usize..3 * LIMIT).prop_map(|length| vec![b'x'; length]),
-                ],
-                0..12,
+    fn a_line_is_what_the_configuration_says_it_is() {
+        let german = form(&[
+            (
+                "pattern",
+                r"^(?<chip>[0-9A-F]+);(?<date>\S+) (?<time>\S+);(?<antenna>\w*);(?<rssi>-?[\d.]*);(?<position>\d*)$",
             ),
-            size in 1usize..5000,
-        ) {
-            let whole: Vec<u8> = pieces.concat();
-            let expected = split(Lines::default(), &[&whole]);
-            let cut: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
-            prop_assert_eq!(&split(Lines::default(), &cut), &expected);
-            prop_assert_eq!(&split(Lines::default(), &whole.chunks(size).collect::<Vec<_>>()), &expected);
+            ("date_format", "%d.%m.%Y"),
+            ("ignore", "^#"),
+        ])
+        .unwrap();
+        let one = read(&german, "00AB12;26.07.2026 09:05:03.125;4;-61.5;17");
+        assert_eq!((&*one.chip, &*one.stamp.to_string(), one.rssi), ("00AB12", "2026-07-26T09:05:03.125", Some(-61)));
+        assert_eq!((one.antenna, one.position.map(|at| at.number)), (Some(Label::Number(4)), Some(17)));
+        let bare = read(&german, "00AB12;26.07.2026 09:05:03;A;;");
+        assert_eq!((bare.antenna, bare.rssi, bare.position), (Some(Label::Text("A".into())), None, None));
+        assert_eq!(german.frame(b"# hello"), Ok(Frame::Info(Info::Alive)));
+        assert_eq!(german.frame(b"00AB12"), Err(Reject::NotMine));
+    }
+
+    #[test]
+    fn an_error_points_at_the_group() {
+        let form = form(&[
+            ("pattern", r"^(?<chip>\w*);(?<date>[^;]*);(?<time>[^;]*);(?<rssi>[^;]*);(?<position>.*)$"),
+            ("date_format", "%F"),
+        ])
+        .unwrap();
+        for (line, group) in [
+            (";2026-07-26;09:00:00;;", "chip"),
+            ("A;2026-02-30;09:00:00;;", "date"),
+            ("A;2026-07-26;9 o'clock;;", "time"),
+            ("A;2026-07-26;09:00:00;loud;", "rssi"),
+            ("A;2026-07-26;09:00:00;;-1", "position"),
+        ] {
+            assert_eq!(form.frame(line.as_bytes()), Err(Reject::Field(group)), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_and_a_date_inside_the_time_are_understood() {
+        let epoch = |unit| form(&[("pattern", "^(?<chip>.+),(?<epoch>.+)$"), ("epoch", unit)]).unwrap();
+        for (unit, number) in [("s", "1785056703.1259"), ("ms", "1785056703125"), ("us", "1785056703125999")] {
+            let read = read(&epoch(unit), &format!("A,{number}"));
+            assert_eq!(read.stamp.to_string(), "2026-07-26T09:05:03.125Z", "{unit}");
+        }
+        assert_eq!(epoch("s").frame(b"A,-1"), Err(Reject::Field("epoch")));
+        let pattern = ("pattern", "^(?<chip>.+),(?<time>.+)$");
+        let utc = form(&[pattern, ("time_format", "%Y-%m-%dT%H:%M:%S%.f"), ("clock", "utc")]).unwrap();
+        assert_eq!(read(&utc, "A,2026-07-26T09:05:03.1").stamp.to_string(), "2026-07-26T09:05:03.100Z");
+        let plain = form(&[pattern]).unwrap();
+        assert_eq!(read(&plain, "A,09:05:03").stamp.to_string(), "09:05:03.000");
+    }
+
+    #[test]
+    fn a_form_that_cannot_work_is_refused_with_what_is_wrong() {
+        let pattern = ("pattern", "(?<chip>.),(?<time>.)");
+        for (settings, says) in [
+            (vec![], "is needed"),
+            (vec![("pattern", "(?<chip>")], "no regular expression"),
+            (vec![("pattern", "(?<time>.)")], "no group `chip`"),
+            (vec![("pattern", "(?<chip>.)")], "either a group `time` or a group `epoch`"),
+            (vec![("pattern", "(?<chip>.)(?<time>.)(?<lap>.)")], "has the group `lap`"),
+            (vec![("pattern", "(?<chip>.)(?<time>.)(?<date>.)")], "`date_format`"),
+            (vec![pattern, ("time_format", "%H:%M")], "does not hold all of it"),
+            (vec![pattern, ("time_format", "%!")], "no format"),
+            (vec![pattern, ("baud", "9600")], "unknown; the options are"),
+        ] {
+            let error = form(&settings).err().unwrap_or_else(|| panic!("{settings:?} is taken"));
+            assert!(error.contains(says), "{settings:?}: {error}");
         }
     }
 }

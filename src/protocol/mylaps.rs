@@ -357,7 +357,7 @@ mod tests {
     fn replies(items: &[Item]) -> Vec<String> {
         let reply = |item: &Item| match item {
             Item::Reply(bytes) => Some(text(bytes)),
-            Item::Frame(_) => None,
+            Item::Frame(_) | Item::HangUp(_) => None,
         };
         items.iter().filter_map(reply).collect()
     }
@@ -366,7 +366,7 @@ mod tests {
         fn frame(item: &Item) -> Option<&Frame> {
             match item {
                 Item::Frame(framed) => Some(&framed.frame),
-                Item::Reply(_) => None,
+                Item::Reply(_) | Item::HangUp(_) => None,
             }
         }
         items.iter().filter_map(frame).collect()

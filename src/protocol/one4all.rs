@@ -31,7 +31,7 @@
 use jiff::civil::DateTime;
 
 use super::civil;
-use super::lines::{Line, Lines};
+use super::line::{Line, Lines};
 use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
 use crate::chip::{ChipRead, Held, Label, Stamp};
 

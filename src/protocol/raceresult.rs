@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::rewind::Rewind;
-use super::lines::{Line, Lines};
+use super::line::{Line, Lines};
 use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
 use crate::chip::Held;
 

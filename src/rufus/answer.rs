@@ -20,6 +20,10 @@ use super::{CallError, Device, Doubt, Inserted, KeyFault, Page, Session, Stored}
 
 /// Longest part of an answer that is kept, in bytes.
 const ANSWER_KEPT: usize = 2048;
+/// Longest name of a session or device that is kept, in characters.
+const NAME_KEPT: usize = 200;
+/// Longest session token, in bytes; the samples have 64.
+const TOKEN_MAX: usize = 512;
 /// Longest wait a server can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 /// Envelopes inside envelopes that are opened (`body` as a JSON string inside `body` was seen at other gateways).
@@ -170,7 +174,7 @@ pub(super) fn inserted(reply: &Reply<'_>) -> Result<Inserted, CallError> {
         return Err(failure);
     }
     let told = counts != Inserted::default();
-    if told || text(&doc.value, "token_session").is_some() || says_success(&doc.words) {
+    if told || token(&doc.value).is_some() || says_success(&doc.words) {
         return Ok(counts);
     }
     Err(unreadable(&doc.answer))
@@ -179,7 +183,7 @@ pub(super) fn inserted(reply: &Reply<'_>) -> Result<Inserted, CallError> {
 /// `POST /sessions`
 pub(super) fn created(reply: &Reply<'_>, alias: &str) -> Result<Session, CallError> {
     let (doc, _) = open(reply)?;
-    let token = text(&doc.value, "token_session").or_else(|| text(listed(&doc.value).first()?, "token_session"));
+    let token = token(&doc.value).or_else(|| token(listed(&doc.value).first()?));
     match token {
         Some(token) => Ok(Session { token, alias: Some(alias.into()), passings: Some(0) }),
         None => Err(hidden_failure(&doc).unwrap_or_else(|| unreadable(&doc.answer))),
@@ -193,9 +197,13 @@ pub(super) fn active(reply: &Reply<'_>) -> Result<Option<Session>, CallError> {
         Err(CallError::SessionGone { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let found = listed(&doc.value).into_iter().filter(|one| one.get("active").is_none_or(|flag| !is_false(flag)));
-    if let Some(session) = found.filter_map(read_session).next() {
+    let is_active = |one: &&Value| one.get("active").is_none_or(|flag| !is_false(flag));
+    let found: Vec<&Value> = listed(&doc.value).into_iter().filter(is_active).collect();
+    if let Some(session) = found.iter().copied().find_map(read_session) {
         return Ok(Some(session));
+    }
+    if found.iter().any(|one| one.get("token_session").and_then(scalar).is_some()) {
+        return Err(unreadable(&doc.answer)); // a session, but with a token that cannot be one
     }
     match hidden_failure(&doc) {
         None | Some(CallError::SessionGone { .. }) => Ok(None),
@@ -315,7 +323,7 @@ fn listed(value: &Value) -> Vec<&Value> {
 }
 
 fn read_session(one: &Value) -> Option<Session> {
-    let token = text(one, "token_session")?;
+    let token = token(one)?;
     Some(Session { token, alias: text(one, "alias"), passings: one.get("passings").and_then(number) })
 }
 
@@ -337,8 +345,16 @@ fn scalar(value: &Value) -> Option<Box<str>> {
     }
 }
 
+/// A name: one line, cut to a limit.
 fn text(value: &Value, key: &str) -> Option<Box<str>> {
-    value.get(key).and_then(scalar)
+    let text = scalar(value.get(key)?)?;
+    Some(crate::glance::printable(&text).chars().take(NAME_KEPT).collect::<String>().into())
+}
+
+/// A `token_session` that can be one: it goes into every batch line, paths and answers, exactly as it is.
+fn token(value: &Value) -> Option<Box<str>> {
+    let fits = |text: &str| text.len() <= TOKEN_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+    scalar(value.get("token_session")?).filter(|text| fits(text) && !matches!(&**text, "." | ".."))
 }
 
 /// A number from 0 that JSON can carry exactly. Numbering goes on above the highest number found, so one that is beyond

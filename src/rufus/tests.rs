@@ -342,3 +342,68 @@ fn a_key_that_no_header_can_carry_is_named_without_showing_it() {
         assert!(matches!(error, ClientError::Key) && !error.to_string().contains("secret"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_so_nobody_else_gets_the_key() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    for status in
+        ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"]
+    {
+        let to = elsewhere.local_addr().unwrap();
+        let answer = format!("HTTP/1.1 {status}\r\nlocation: http://{to}/v0/passings\r\ncontent-length: 0\r\n\r\n");
+        let (base, thread) = serve_once(answer.leak());
+        let client = client(&base, KeyHeader::Both);
+        assert_eq!(client.insert("T", &[Passing::new(1, 0, "1", "1")]).await, Err(CallError::Portal), "{status}");
+        thread.join().unwrap();
+        // The call has ended: nothing is under way any more.
+        assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "{status}");
+    }
+}
+
+/// Answers one request with `head` and then the same bytes for ever.
+fn flood_once(head: &'static [u8], body: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}/v0", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4096]);
+        let mut flowing = stream.write_all(head);
+        while flowing.is_ok() {
+            flowing = stream.write_all(body);
+        }
+    });
+    base
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut_at_its_limit_and_says_nothing_about_the_passings() {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\ncontent-type: application/json\r\n\r\n";
+    for (base, what) in [
+        (flood_once(head, &[b'['; 8192]), "longer than 65536 bytes"),
+        (flood_once(b"HTTP/1.1 200 OK\r\n", b"x-flood: y\r\n"), ""),
+        (flood_once(b"HTTP/1.1 ", &[b'2'; 8192]), ""),
+    ] {
+        let error = client(&base, KeyHeader::Both).insert("T", &[Passing::new(1, 0, "1", "1")]).await.unwrap_err();
+        assert!(!error.certainly_not_applied() && error.to_string().contains(what), "{error:?}");
+        // Not "in time": a limit of the size ended it.
+        assert!(!matches!(error, CallError::Unknown { why: Doubt::Timeout, .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn names_and_tokens_of_a_hostile_cloud_are_plain_and_short() {
+    let session = |token: &str, alias: &str| {
+        let body = serde_json::json!({ "result": [{ "token_session": token, "alias": alias, "active": true }] });
+        read(200, &body.to_string(), active)
+    };
+    let alias = format!("\x1b]0;owned\x07\n\u{9b}2J\u{202e}{}", "x".repeat(100_000));
+    let found = session("A1", &alias).unwrap().unwrap();
+    let shown = found.alias.unwrap();
+    assert!(shown.chars().count() <= 200 && !shown.chars().any(|c| c.is_control() || c == '\u{202e}'), "{shown:?}");
+    for token in ["A\nB", "A B", "\x1b[2J", "..", &"A".repeat(10_000), "\u{202e}"] {
+        let error = session(token, "Race").unwrap_err();
+        assert!(matches!(error, CallError::Unknown { why: Doubt::Unreadable(_), .. }), "{token:?}: {error:?}");
+        assert!(!error.to_string().chars().any(char::is_control), "{error}");
+    }
+}

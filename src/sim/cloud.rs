@@ -319,6 +319,12 @@ impl SimCloud {
         self.inner.lock().store.passings(token)
     }
 
+    /// Takes out what a session holds, oldest first, but for the newest `leave` (about which a client may ask): a long run
+    /// is looked at piece by piece, and the fake does not grow. A number taken out still counts as known.
+    pub fn take_passings(&self, token: &str, leave: usize) -> Vec<Stored> {
+        self.inner.lock().store.take(token, leave)
+    }
+
     /// Puts passings of somebody else into a session, past every rule and check.
     pub fn put_foreign(&self, token: &str, passings: &[Stored]) {
         self.inner.lock().store.put_foreign(token, passings);

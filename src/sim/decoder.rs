@@ -5,7 +5,7 @@
 //!   the code it is there to test (but for the truth about a recording, which is what our protocol reads in it).
 //!   RACE RESULT and One4All are servers that store everything, push what happens and give again what they are asked
 //!   for (One4All pushes to its last connection only); the MYLAPS exporter connects to the box and repeats until
-//!   acknowledged; IPICO only streams, and what nobody listened to is gone.
+//!   acknowledged; the others only stream, and what nobody listened to is gone.
 //! * **It knows the truth**: [`SimDecoder::reads`] is every read that happened, [`SimDecoder::acked`] those that a box may
 //!   not lose any more, [`SimDecoder::forbidden`] the commands that no box may send.
 //! * **Deterministic**: the same configuration and seed give the same reads with the same stamps. Only *when* they happen
@@ -16,10 +16,19 @@
 //! A decoder that only streams waits for its first listener and pauses while there is none, so that a demonstration
 //! loses nothing for want of a listener; `push` does not wait.
 
-mod answer;
-mod exporter;
+mod cloudbox;
+mod impinj;
+mod ipico;
+mod jchip;
+mod lines;
 mod memory;
+mod model;
+mod mylaps;
+mod one4all;
 mod race;
+mod raceresult;
+mod timy;
+mod ultra;
 mod wire;
 
 use std::io;
@@ -36,9 +45,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::answer::{Conversation, Forbidden};
-use self::exporter::Exporter;
 use self::memory::Memory;
+use self::model::{Forbidden, Model};
+use self::mylaps::Exporter;
 use self::race::Race;
 pub use self::race::{FIELD_MAX, RaceConfig};
 pub use self::wire::Fault;
@@ -59,68 +68,91 @@ const RECONNECT: Duration = Duration::from_millis(200);
 /// Which decoder is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Streams JSON objects to every client.
+    CloudBox,
+    /// Streams JSON objects.
+    Impinj,
     /// Streams, stores nothing.
     Ipico,
+    /// Connects to the box and streams.
+    JChip,
+    /// Streams lines of its own form.
+    Lines,
     /// Connects to the box and repeats until acknowledged.
     Mylaps,
     /// Stores in session files, pushes to its last connection.
     One4All,
     /// Stores in numbered files, pushes to whoever asked for it.
     RaceResult,
+    /// Prints impulses on a serial line.
+    Timy,
+    /// Stores in a log, streams to every peer.
+    Ultra,
 }
 
 impl Kind {
+    /// Every simulated decoder, in alphabetical order of the protocols.
+    pub const ALL: &[Self] = &[
+        Self::CloudBox,
+        Self::Impinj,
+        Self::Ipico,
+        Self::JChip,
+        Self::Lines,
+        Self::Mylaps,
+        Self::One4All,
+        Self::RaceResult,
+        Self::Timy,
+        Self::Ultra,
+    ];
+
+    fn model(self) -> &'static dyn Model {
+        match self {
+            Self::CloudBox => &cloudbox::CloudBox,
+            Self::Impinj => &impinj::Impinj,
+            Self::Ipico => &ipico::Ipico,
+            Self::JChip => &jchip::JChip,
+            Self::Lines => &lines::FreeLines,
+            Self::Mylaps => &mylaps::Mylaps,
+            Self::One4All => &one4all::One4All,
+            Self::RaceResult => &raceresult::RaceResult,
+            Self::Timy => &timy::Timy,
+            Self::Ultra => &ultra::Ultra,
+        }
+    }
+
     /// By the protocol's name in the registry.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Ipico, Self::Mylaps, Self::One4All, Self::RaceResult].into_iter().find(|kind| kind.name() == name)
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
     /// The protocol's name in the registry.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Ipico => "ipico",
-            Self::Mylaps => "mylaps",
-            Self::One4All => "one4all",
-            Self::RaceResult => "raceresult",
-        }
+        self.model().name()
     }
 
-    /// The chip code of a runner, in the form the real system has.
-    fn chip(self, number: u32) -> String {
-        match self {
-            Self::Ipico => format!("05800{number:07x}"),
-            Self::Mylaps => format!("KV{number:05}"),
-            Self::One4All => format!("MC{number:05}"),
-            Self::RaceResult => format!("R{number:06}"),
-        }
+    /// The decoder connects to the box; else it waits to be connected to.
+    pub fn connects(self) -> bool {
+        self.model().connects()
     }
 
-    /// What ends a row on the wire.
-    fn end(self) -> &'static [u8] {
-        match self {
-            Self::Mylaps => b"$",
-            Self::Ipico | Self::One4All | Self::RaceResult => b"\r\n",
-        }
+    /// The options under which our protocol reads it, where it does not without.
+    pub fn settings(self) -> crate::protocol::Settings {
+        self.model().settings()
     }
 
-    /// A recording of this protocol in the rows that [`Source::Recording`] takes: lines, or MYLAPS messages.
+    /// A recording of this protocol in the rows that [`Source::Recording`] takes, without their ends.
     pub fn rows(self, recording: &[u8]) -> Vec<Vec<u8>> {
-        let end = if self == Self::Mylaps { b'$' } else { b'\n' };
-        recording
-            .split(|byte| *byte == end)
-            .map(|row| row.trim_ascii().to_vec())
-            .filter(|row| !row.is_empty())
-            .collect()
+        self.model().rows(recording)
     }
 }
 
 /// Where the simulated decoder is.
 pub enum Wiring {
-    /// It listens here (port 0: any). Not for MYLAPS.
+    /// It listens here (port 0: any). For those that wait to be connected to.
     Listen(SocketAddr),
-    /// It connects to a box here, again and again. Only MYLAPS.
+    /// It connects to a box here, again and again. For those that do ([`Kind::connects`]).
     Connect(SocketAddr),
-    /// It speaks on this: a serial line, a pty, a pipe. Not for MYLAPS.
+    /// It speaks on this: a serial line, a pty, a pipe. For those that wait to be connected to.
     Port(Box<dyn Port>),
 }
 
@@ -257,26 +289,26 @@ impl SimDecoder {
         });
         let mut tasks = JoinSet::new();
         let mut address = None;
-        match (wiring, kind) {
-            (Wiring::Connect(box_address), Kind::Mylaps) => {
-                tasks.spawn(export_for_ever(Arc::clone(&shared), box_address));
+        match (wiring, kind.connects()) {
+            (Wiring::Connect(box_address), true) => {
+                tasks.spawn(connect_for_ever(Arc::clone(&shared), kind, box_address));
             }
-            (Wiring::Connect(_), _) => return Err(SimError::Wiring(kind.name(), "waits to be connected to")),
-            (_, Kind::Mylaps) => {
+            (Wiring::Connect(_), false) => return Err(SimError::Wiring(kind.name(), "waits to be connected to")),
+            (_, true) => {
                 return Err(SimError::Wiring(kind.name(), "connects to the box and needs its address"));
             }
-            (Wiring::Listen(wanted), _) => {
+            (Wiring::Listen(wanted), false) => {
                 let listener = TcpListener::bind(wanted).await.map_err(|error| SimError::Listen(wanted, error))?;
                 address = listener.local_addr().ok();
                 tasks.spawn(listen(Arc::clone(&shared), listener));
             }
-            (Wiring::Port(port), _) => {
+            (Wiring::Port(port), false) => {
                 let (shared, cuts) = (Arc::clone(&shared), shared.cuts.subscribe());
                 tasks.spawn(async move { drop(converse(port, &shared, cuts).await) }); // it ends with the port
             }
         }
         if rate > 0.0 {
-            tasks.spawn(live(Arc::clone(&shared), kind == Kind::Ipico));
+            tasks.spawn(live(Arc::clone(&shared), kind.model().streams()));
         }
         Ok(Self { shared, address, tasks })
     }
@@ -478,23 +510,27 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared) -> io::Result<()> {
     let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
     let mut out = Outgoing::default();
-    let (mut conversation, id, kind) = {
+    let (mut peer, id, model) = {
         let mut state = shared.lock();
         state.latest += 1;
-        (Conversation::begin(&state.memory, &mut out), state.latest, state.memory.kind)
+        let model = state.memory.kind.model();
+        let mut peer = model.talk();
+        peer.begin(&state.memory, shared.now(state.memory.start), &mut out);
+        (peer, state.latest, model)
     };
     let _open = Open::new(&shared.links);
-    let mut faults = Faults::new(&shared.faults, kind.end(), &shared.fault_frozen);
+    let mut faults = Faults::new(&shared.faults, model.end(), &shared.fault_frozen);
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
     let mut heard = [0; 4096];
     loop {
         thaw(&mut frozen).await;
         faults.write(stream, &mut out).await?;
         let more = {
             let state = shared.lock();
-            if kind == Kind::One4All && state.latest != id {
-                conversation.is_superseded();
+            if state.latest != id {
+                peer.is_superseded();
             }
-            conversation.push(&state.memory, &mut out)
+            peer.push(&state.memory, &mut out)
         };
         if more || !out.is_empty() {
             continue;
@@ -508,24 +544,34 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared
                 thaw(&mut frozen).await;
                 let state = &mut *shared.lock();
                 let now = shared.now(state.memory.start);
-                if let Err(Forbidden(command)) = conversation.hear(&heard[..length], &state.memory, now, &mut out) {
+                if let Err(Forbidden(command)) = peer.hear(&heard[..length], &state.memory, now, &mut out) {
                     shared.forbid(state, command);
                 }
             }
             changed = emitted.changed() => if changed.is_err() { return Ok(()) },
+            _ = seconds.tick() => {
+                let now = shared.now(shared.lock().memory.start);
+                peer.second(now, &mut out);
+            }
         }
     }
 }
 
-async fn export_for_ever(shared: Arc<Shared>, address: SocketAddr) {
+async fn connect_for_ever(shared: Arc<Shared>, kind: Kind, address: SocketAddr) {
     let mut online = shared.online.subscribe();
     let mut cuts = shared.cuts.subscribe();
     while online.wait_for(|online| *online).await.is_ok() {
         if let Ok(mut stream) = TcpStream::connect(address).await {
             stream.set_nodelay(true).ok();
             cuts.borrow_and_update();
+            let speaking = async {
+                match kind {
+                    Kind::Mylaps => export(&mut stream, &shared).await,
+                    _ => talk(&mut stream, &shared).await,
+                }
+            };
             tokio::select! {
-                _ = export(&mut stream, &shared) => {}
+                _ = speaking => {}
                 _ = cuts.changed() => {}
             }
         }
@@ -537,7 +583,7 @@ async fn export_for_ever(shared: Arc<Shared>, address: SocketAddr) {
 async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
     let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
     let _open = Open::new(&shared.links);
-    let mut faults = Faults::new(&shared.faults, Kind::Mylaps.end(), &shared.fault_frozen);
+    let mut faults = Faults::new(&shared.faults, Kind::Mylaps.model().end(), &shared.fault_frozen);
     let mut out = Outgoing::default();
     shared.lock().exporter.connected(&mut out);
     let mut heard = [0; 4096];

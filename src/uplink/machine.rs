@@ -19,6 +19,7 @@ use crate::retry::Retry;
 use crate::rufus::{CallError, Inserted, Page, Session};
 use crate::status::UploadState;
 use crate::uplink::inquiry::Inquiry;
+use crate::uplink::recall::Recall;
 use crate::uplink::sizing::Sizing;
 use crate::uplink::work::{Fate, Work};
 
@@ -158,6 +159,8 @@ struct Joined {
 enum Why {
     Settle,
     Join,
+    /// Lines of the log are gone: what does the session hold?
+    Recall,
 }
 
 #[derive(Debug)]
@@ -201,6 +204,10 @@ pub struct Machine {
     recorded: Option<(Box<str>, u64)>,
     work: Option<Work>,
     question: Option<Question>,
+    /// The log lost lines: what the cloud holds is not sent again.
+    recall: Option<Recall>,
+    /// The first session of this process is not joined yet: numbers in it that the box did not give tell of lost lines.
+    first_join: bool,
     posting: usize,
 
     hold: Duration,
@@ -255,6 +262,8 @@ impl Machine {
             recorded,
             work,
             question: None,
+            recall: state.doubt.map(Recall::new),
+            first_join: true,
             posting: 0,
             hold: Duration::ZERO,
             poll_at: Duration::ZERO,
@@ -343,6 +352,13 @@ impl Machine {
             Active::None => return Some(Action::Wait { until: self.poll_at, reads: false }),
             Active::Some(session) => session.clone(),
         };
+        if !self.blind
+            && let Some(token) = self.recall.as_mut().and_then(|recall| recall.next(&session.token))
+        {
+            let inquiry = Inquiry::new(&token, 1, None);
+            self.question = Some(Question { inquiry, why: Why::Recall, confirm: false });
+            return None;
+        }
         let Some(joined) = self.joined.as_ref().filter(|joined| joined.token == session.token && joined.checked) else {
             let from = self.least_next(&session);
             if self.blind {
@@ -420,7 +436,7 @@ impl Machine {
         // What came while a POST was under way may have waited since the last look.
         let since = if self.posted_since_look { self.last_look } else { now };
         (self.last_look, self.posted_since_look) = (now, false);
-        let Some(batch) = batch else {
+        let Some(mut batch) = batch else {
             (self.look, self.noticed) = (None, None);
             return;
         };
@@ -435,6 +451,10 @@ impl Machine {
             }
         }
         (self.look, self.noticed) = (Some(now), None);
+        if let Some(recall) = &mut self.recall {
+            recall.sort_out(&mut batch);
+            self.sent += batch.found.len() as u64;
+        }
         if let (Some(joined), Some(last)) = (&mut self.joined, batch.items.last()) {
             joined.next = last.num + 1;
             self.recorded = Some((joined.token.clone(), joined.next));
@@ -488,6 +508,12 @@ impl Machine {
 
     fn join(&mut self, next: u64) {
         let Active::Some(session) = &self.active else { return };
+        let own = self.joined.as_ref().filter(|joined| joined.token == session.token).map_or(1, |joined| joined.next);
+        if std::mem::take(&mut self.first_join) && next > own && !self.blind && self.recall.is_none() {
+            // Somebody else's passings, or ours, and the disk lost the lines that tell of them.
+            self.recall = Some(Recall::new(Vec::new()));
+            return;
+        }
         let same = self.joined.as_ref().is_some_and(|joined| joined.token == session.token);
         if !same {
             self.problems.remove("number_taken");

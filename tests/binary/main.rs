@@ -6,6 +6,8 @@
 mod child;
 mod commands;
 mod disk;
+mod faults;
 mod kill;
 mod queue;
+mod security;
 mod stop;

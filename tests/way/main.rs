@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
 
 mod crash;
+mod damage;
 mod decoders;
 mod exports;
 mod faults;

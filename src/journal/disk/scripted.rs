@@ -258,7 +258,9 @@ fn tear(original: &Path, copy: &Path, rng: &mut fastrand::Rng) {
     }
     let mut bytes = std::fs::read(original).unwrap();
     let durable = durable as usize;
-    bytes.truncate(rng.usize(durable..=length as usize));
+    if rng.bool() {
+        bytes.truncate(rng.usize(durable..=length as usize));
+    }
     let tail = &mut bytes[durable..];
     match rng.u8(0..4) {
         0 if !tail.is_empty() => {

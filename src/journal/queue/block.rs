@@ -35,6 +35,7 @@ enum StoredStamp {
     Local(i64),
     TimeOfDay(i64, Option<u32>),
     Utc(i64),
+    Uptime(u64),
 }
 
 /// The value of a block; `reads` is not empty.
@@ -86,6 +87,7 @@ fn store_stamp(stamp: Stamp) -> StoredStamp {
             StoredStamp::TimeOfDay(ms(jiff::civil::date(1970, 1, 1).to_datetime(time)), day)
         }
         Stamp::Utc(instant) => StoredStamp::Utc(instant.as_millisecond()),
+        Stamp::Uptime(ms) => StoredStamp::Uptime(ms),
     }
 }
 
@@ -95,5 +97,6 @@ fn load_stamp(stored: &StoredStamp) -> Option<Stamp> {
         StoredStamp::Local(ms) => Stamp::Local(civil(ms)?),
         StoredStamp::TimeOfDay(ms, day) => Stamp::TimeOfDay { time: civil(ms)?.time(), day },
         StoredStamp::Utc(ms) => Stamp::Utc(Timestamp::from_millisecond(ms).ok()?),
+        StoredStamp::Uptime(ms) => Stamp::Uptime(ms),
     })
 }

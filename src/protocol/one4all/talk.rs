@@ -32,7 +32,7 @@ use jiff::civil::DateTime;
 
 use super::{Said, file_start, said, stamp};
 use crate::chip::{ChipRead, Held, Label, Position, Stamp};
-use crate::protocol::lines::Line;
+use crate::protocol::line::Line;
 use crate::protocol::{Cleared, Frame, Info, Output, Reject};
 
 /// Longest silence in a pulled range before it is given up.

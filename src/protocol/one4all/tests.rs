@@ -97,7 +97,7 @@ impl Link {
                     Item::Frame(Framed { frame: Frame::Read(read), .. }) => self.reads.push(read),
                     Item::Frame(Framed { frame: Frame::Info(info), .. }) => self.told.push(info),
                     Item::Frame(Framed { frame: Frame::Cleared(cleared), .. }) => self.cleared.push(cleared),
-                    Item::Frame(other) => panic!("{other:?}"),
+                    other @ (Item::Frame(_) | Item::HangUp(_)) => panic!("{other:?}"),
                     Item::Reply(bytes) => {
                         let question = String::from_utf8(bytes).unwrap();
                         let answer = fake.answer(&question);

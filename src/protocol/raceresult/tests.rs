@@ -65,6 +65,7 @@ impl Link {
         for item in out.items {
             match item {
                 Item::Reply(bytes) => replies.push(String::from_utf8(bytes).unwrap().trim_end().to_owned()),
+                Item::HangUp(why) => panic!("{why}"),
                 Item::Frame(framed) => match framed.frame {
                     Frame::Read(read) => {
                         let position = read.position.unwrap();

@@ -135,6 +135,8 @@ struct Session {
     /// Numbers strictly rising.
     rows: Vec<Row>,
     odd: Vec<Odd>,
+    /// Numbers up to here were taken out of `rows`: they are known, what they held is not any more.
+    taken: u64,
     /// Chip and time of every row, kept from the first insert under [`Dedup::ChipTime`] on.
     seen: HashSet<(u32, i64)>,
 }
@@ -278,6 +280,7 @@ impl Store {
             created_ms: Timestamp::now().as_millisecond(),
             rows: Vec::new(),
             odd: Vec::new(),
+            taken: 0,
             seen: HashSet::new(),
         });
         token
@@ -318,6 +321,17 @@ impl Store {
         self.find(token).map(|session| session.arrived().map(|row| self.full(row)).collect()).unwrap_or_default()
     }
 
+    /// Takes out what a session holds, but for the newest `leave`, oldest first. Those that came out of order stay.
+    pub(super) fn take(&mut self, token: &str, leave: usize) -> Vec<Stored> {
+        let Some(session) = self.find_mut(token) else { return Vec::new() };
+        let count = session.rows.len().saturating_sub(leave);
+        let rows: Vec<Row> = session.rows.drain(..count).collect();
+        session.rows.shrink_to(2 * leave);
+        session.taken = rows.last().map_or(session.taken, |row| row.num);
+        self.stored -= count;
+        rows.iter().map(|row| self.full(row)).collect()
+    }
+
     /// Passings of a session with numbers of the range, lowest first.
     pub(super) fn by_number(&self, token: &str, first: u64, last: u64, page: Page) -> Option<(usize, Vec<Stored>)> {
         let rows = self.find(token)?.range(first, last);
@@ -356,7 +370,8 @@ impl Store {
             let chip = passing.chip.map_or(NO_TEXT, |chip| self.texts.id(chip));
             let bib = self.texts.id(passing.bib);
             let row = Row { num: passing.num, time_ms: passing.time_ms, chip, bib };
-            let (mut known, mut same_time, mut same) = (false, false, false);
+            let gone = row.num <= session.taken;
+            let (mut known, mut same_time, mut same) = (gone, gone, gone);
             for held in session.with_number(row.num) {
                 known = true;
                 same_time |= held.time_ms == row.time_ms;
@@ -365,7 +380,7 @@ impl Store {
             if known && !same {
                 violation(format!("number {} was sent with two contents", row.num));
             }
-            let highest = session.rows.last().map_or(0, |row| row.num);
+            let highest = session.rows.last().map_or(session.taken, |row| row.num);
             if !known && row.num < highest {
                 violation(format!("number {} arrived after {highest}", row.num));
             }

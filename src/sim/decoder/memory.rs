@@ -8,8 +8,7 @@ use jiff::civil::DateTime;
 
 use super::race::{Crossing, Race};
 use super::{Kind, READS_MAX, SimRead};
-use crate::chip::Stamp;
-use crate::protocol::{Frame, Output, Settings};
+use crate::protocol::{Frame, Output};
 
 /// One read of the made-up race, as the decoder's memory holds it: 16 bytes, so that a long race stays small.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +21,7 @@ pub(super) struct Detection {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Placed {
     pub(super) chip: u32,
-    /// Local wall time; hundredths only for IPICO.
+    /// Local wall time, as fine as the decoder counts.
     pub(super) at: DateTime,
     /// From 1 in each file.
     pub(super) number: u64,
@@ -68,12 +67,7 @@ impl Memory {
     }
 
     pub(super) fn recording(kind: Kind, start: DateTime, rows: Vec<Vec<u8>>, rate: f64) -> Self {
-        let rows: Vec<Box<[u8]>> = rows
-            .into_iter()
-            .map(|row| row.strip_prefix(b"#P;").unwrap_or(&row).trim_ascii_end().to_vec())
-            .filter(|row| !row.is_empty())
-            .map(Vec::into_boxed_slice)
-            .collect();
+        let rows: Vec<Box<[u8]>> = rows.into_iter().map(Vec::into_boxed_slice).collect();
         let reads = rows.iter().map(|row| reads_in(kind, row)).collect();
         let source = Source::Recording { rows, reads, played: 0, gap_us: (1e6 / rate.max(1e-3)) as u64 };
         Self { kind, start, source, limit: u64::MAX, files: vec![FIRST_FILE], reads: 0 }
@@ -127,7 +121,7 @@ impl Memory {
         let Source::Race { log, .. } = &self.source else { return None };
         let Detection { chip, stamp_us } = *log.get(entry)?;
         let (file, first) = self.file_of(entry);
-        let unit = if self.kind == Kind::Ipico { 10 } else { 1 };
+        let unit = self.kind.model().resolution_ms();
         let millis = i64::try_from(stamp_us / 1000 / unit * unit).unwrap_or(i64::MAX);
         let at = self.start.saturating_add(millis.milliseconds());
         Some(Placed { chip, at, number: (entry - first) as u64 + 1, file })
@@ -148,8 +142,8 @@ impl Memory {
         }
         let placed = self.placed(entry);
         let read = |placed: Placed| SimRead {
-            chip: self.kind.chip(placed.chip).into(),
-            stamp: Stamp::Local(placed.at),
+            chip: self.kind.model().chip(placed.chip).into(),
+            stamp: self.kind.model().stamp(placed.at),
             number: placed.number,
         };
         placed.map(read).into_iter().collect()
@@ -216,12 +210,12 @@ impl Memory {
 /// What our own protocol reads in a recorded row: the only judge of a recording there is here (the recordings'
 /// digests judge the protocol).
 fn reads_in(kind: Kind, row: &[u8]) -> Vec<SimRead> {
-    let Some(Ok(mut protocol)) = crate::protocol::spec(kind.name()).map(|spec| (spec.make)(&Settings::new())) else {
+    let Some(Ok(mut protocol)) = crate::protocol::spec(kind.name()).map(|spec| (spec.make)(&kind.settings())) else {
         return Vec::new();
     };
     let mut out = Output::default();
     protocol.feed(row, &mut out);
-    protocol.feed(kind.end(), &mut out);
+    protocol.feed(kind.model().end(), &mut out);
     let reads = out.items.into_iter().filter_map(|item| match item {
         crate::protocol::Item::Frame(framed) => match framed.frame {
             Frame::Read(read) => Some(SimRead {
@@ -231,7 +225,7 @@ fn reads_in(kind: Kind, row: &[u8]) -> Vec<SimRead> {
             }),
             _ => None,
         },
-        crate::protocol::Item::Reply(_) => None,
+        crate::protocol::Item::Reply(_) | crate::protocol::Item::HangUp(_) => None,
     });
     reads.collect()
 }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::chip::{ChipRead, Held};
-use crate::protocol::{Frame, Item, Output, Settings, spec};
+use crate::protocol::{Frame, Item, Output, spec};
 
 /// No wait is longer; a test that gets here has failed.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -77,7 +77,7 @@ impl Kept {
 
     /// Speaks our protocol on one connection until it ends or `enough`.
     async fn link(&mut self, kind: Kind, version: &str, mut stream: TcpStream, enough: impl Fn(&Self) -> bool) {
-        let mut settings = Settings::new();
+        let mut settings = kind.settings();
         if kind == Kind::Mylaps {
             settings.insert("version".to_owned(), version.to_owned());
         }
@@ -93,6 +93,7 @@ impl Kept {
                     Item::Frame(framed) => self.keep(framed.frame),
                     Item::Reply(bytes) if stream.write_all(&bytes).await.is_err() => return,
                     Item::Reply(_) => {}
+                    Item::HangUp(_) => return,
                 }
             }
             if enough(self) {
@@ -259,9 +260,35 @@ async fn the_wiring_must_fit_the_protocol() {
     assert!(SimDecoder::start(SimConfig::new(Kind::Mylaps, loopback())).await.is_err());
     let connect = Wiring::Connect(([127, 0, 0, 1], 9).into());
     assert!(SimDecoder::start(SimConfig::new(Kind::Ipico, connect)).await.is_err());
-    assert!(
-        ["ipico", "mylaps", "one4all", "raceresult"].iter().all(|name| Kind::from_name(name).unwrap().name() == *name)
-    );
+    let of_registry =
+        |spec: &&crate::protocol::Spec| Kind::from_name(spec.name).is_some_and(|kind| kind.name() == spec.name);
+    assert!(crate::protocol::REGISTRY.iter().all(of_registry), "every protocol has a simulator");
+}
+
+/// Over real sockets, with noise, repeats and bytes one by one. What a cut costs a decoder that only streams is gone.
+#[tokio::test]
+async fn what_a_streaming_decoder_reads_while_we_listen_arrives_once() {
+    let faults = vec![Fault::Garbage { every: 7 }, Fault::Duplicate { every: 5 }, Fault::Bytewise];
+    for kind in Kind::ALL.iter().copied().filter(|kind| kind.model().streams()) {
+        let (wiring, listener) = if kind.connects() {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            (Wiring::Connect(listener.local_addr().unwrap()), Some(listener))
+        } else {
+            (loopback(), None)
+        };
+        let sim =
+            SimDecoder::start(SimConfig { faults: faults.clone(), ..SimConfig::new(kind, wiring) }).await.unwrap();
+        let stream = match &listener {
+            Some(listener) => listener.accept().await.unwrap().0,
+            None => connect(&sim).await,
+        };
+        sim.links().wait_for(|links| *links == 1).await.unwrap();
+        let mut kept = Kept::default();
+        sim.push(200);
+        kept.link(kind, "", stream, |kept| kept.all(&sim)).await;
+        assert_eq!((kept.reads.len(), sim.forbidden()), (200, Vec::new()), "{}", kind.name());
+        assert!(kept.rejected > 0, "{}", kind.name());
+    }
 }
 
 /// Reads before the box is there, while it is, while the cable is out, and after.
@@ -286,9 +313,41 @@ async fn everything_arrives_over_three_connections(kind: Kind) {
     assert_eq!((sim.forbidden(), kept.rejected), (Vec::new(), 0));
 }
 
+/// For decoders whose memory before the first read that we hold is not ours: the cable is out after that.
+async fn everything_arrives_after_the_first_read(kind: Kind) {
+    let faults = vec![Fault::Garbage { every: 7 }, Fault::Duplicate { every: 5 }, Fault::Bytewise];
+    let sim = sim(kind, |config| config.faults = faults).await;
+    let mut kept = Kept::default();
+    let stream = connect(&sim).await;
+    sim.links().wait_for(|links| *links == 1).await.unwrap();
+    sim.push(50);
+    kept.link(kind, "", stream, |kept| kept.all(&sim)).await;
+    for _ in 0..2 {
+        sim.push(700); // the cable is out
+        kept.link(kind, "", connect(&sim).await, |kept| kept.all(&sim)).await;
+    }
+    assert_eq!((kept.reads.len(), sim.forbidden(), kept.restarts), (1450, Vec::new(), 0));
+    sim.clear();
+    sim.push(20); // counted from 1 again, and nobody listened
+    let stream = connect(&sim).await;
+    sim.links().wait_for(|links| *links >= 1).await.unwrap();
+    tokio::join!(kept.link(kind, "", stream, |kept| kept.reads.len() >= 1475), async {
+        for _ in 0..5 {
+            sim.push(1);
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(kept.restarts > 0, "the new count is recognised");
+}
+
 #[tokio::test]
 async fn race_result_reads_made_while_the_cable_was_out_arrive_once() {
     everything_arrives_over_three_connections(Kind::RaceResult).await;
+}
+
+#[tokio::test]
+async fn ultra_reads_made_while_the_cable_was_out_arrive_once() {
+    everything_arrives_after_the_first_read(Kind::Ultra).await;
 }
 
 #[tokio::test]

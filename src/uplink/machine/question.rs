@@ -6,6 +6,7 @@ use super::post::missing_text;
 use super::{Machine, Question, SHORT_ROUNDS, Why};
 use crate::rufus::{CallError, Page, Session};
 use crate::uplink::inquiry::{Inquiry, Progress};
+use crate::uplink::recall::Recall;
 use crate::uplink::work::Claim;
 
 impl Machine {
@@ -28,6 +29,9 @@ impl Machine {
             (Why::Settle, Some(work)) => work.doubted(&question.inquiry),
             _ => Vec::new(),
         };
+        if let (Why::Recall, Some(recall)) = (question.why, &mut self.recall) {
+            recall.take(&page);
+        }
         let progress = question.inquiry.take(&page, &ours);
         self.asked_well();
         match progress {
@@ -48,6 +52,9 @@ impl Machine {
             Ok(None) => {
                 let why = question.why;
                 self.asked_well();
+                if why == Why::Recall {
+                    return self.conclude(now); // it holds nothing
+                }
                 if why == Why::Join {
                     self.question = None;
                     self.poll_at = now; // the session vanished between two questions
@@ -82,7 +89,7 @@ impl Machine {
             (Why::Join, Some(highest)) if highest >= inquiry.first => {
                 *inquiry = Inquiry::new(&inquiry.token, highest.saturating_add(1), None);
             }
-            (Why::Join, _) => self.conclude(now),
+            (Why::Join | Why::Recall, _) => self.conclude(now),
             (Why::Settle, _) => {
                 *inquiry = Inquiry::new(&inquiry.token, inquiry.first, inquiry.last);
                 self.hold = now + self.ask_retry.next(&mut self.rng, None);
@@ -96,6 +103,9 @@ impl Machine {
         if why == Why::Join {
             self.join(inquiry.highest.map_or(inquiry.first, |highest| highest.saturating_add(1)));
             return;
+        }
+        if why == Why::Recall {
+            return self.recall.iter_mut().for_each(Recall::done);
         }
         let Some(work) = &mut self.work else { return };
         let settled = work.settle(&inquiry);

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
+use jiff::civil::DateTime;
 use tokio::time::Instant;
 
-use super::Kind;
-use super::answer::clock_time;
 use super::memory::{Memory, Placed};
+use super::model::{Forbidden, Model, Talk, clock_time, lines_of};
 use super::wire::Outgoing;
 
 /// Messages in flight at most.
@@ -17,6 +17,49 @@ const WINDOW: usize = 10;
 /// Most bytes of an unfinished message from the box.
 const HEARD_MAX: usize = 64 * 1024;
 const LOCATION: &str = "Finish";
+
+pub(super) struct Mylaps;
+
+impl Model for Mylaps {
+    fn name(&self) -> &'static str {
+        "mylaps"
+    }
+
+    fn chip(&self, number: u32) -> String {
+        format!("KV{number:05}")
+    }
+
+    fn connects(&self) -> bool {
+        true
+    }
+
+    fn end(&self) -> &'static [u8] {
+        b"$"
+    }
+
+    fn rows(&self, recording: &[u8]) -> Vec<Vec<u8>> {
+        lines_of(recording, b'$')
+    }
+
+    fn talk(&self) -> Box<dyn Talk> {
+        Box::new(Silent)
+    }
+}
+
+/// The exporter's state outlives its connections, so it speaks through [`Exporter`] instead.
+struct Silent;
+
+impl Talk for Silent {
+    fn begin(&mut self, _memory: &Memory, _now: DateTime, _out: &mut Outgoing) {}
+
+    fn hear(&mut self, _bytes: &[u8], _memory: &Memory, _now: DateTime, _out: &mut Outgoing) -> Result<(), Forbidden> {
+        Ok(())
+    }
+
+    fn push(&mut self, _memory: &Memory, _out: &mut Outgoing) -> bool {
+        false
+    }
+}
 
 struct Message {
     number: String,
@@ -144,7 +187,7 @@ fn write(message: &Message, version: u8, memory: &Memory, out: &mut Outgoing) {
 
 fn store_record(placed: &Placed) -> String {
     let Placed { chip, at, number, .. } = placed;
-    let chip = Kind::Mylaps.chip(*chip);
+    let chip = Mylaps.chip(*chip);
     let date = format!("{:02}{:02}{:02}", at.year() % 100, at.month(), at.day());
     let body = format!("{chip}{} 3 0F  1{:04X}{date}", clock_time(*at), number % 0x1_0000);
     let sum = body.bytes().fold(0_u8, u8::wrapping_add);
@@ -153,7 +196,7 @@ fn store_record(placed: &Placed) -> String {
 
 fn passing_record(placed: &Placed) -> String {
     let Placed { chip, at, number, .. } = placed;
-    let chip = Kind::Mylaps.chip(*chip);
+    let chip = Mylaps.chip(*chip);
     let date = format!("{:02}{:02}{:02}", at.year() % 100, at.month(), at.day());
     format!("c={chip}|t={}|d={date}|dv=3|re=0|an=00001111|h={}", clock_time(*at), number % 5 + 1)
 }

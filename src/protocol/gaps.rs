@@ -1,0 +1,323 @@
+//! Which numbers of a decoder's running count are missing here, and what to ask for next.
+//!
+//! For decoders that number their reads without a file and give a range of numbers again (Ultra, P3). Holds:
+//! * **What was before the first read that this box holds is not asked for**: the memory may go back for weeks, into
+//!   other races. Somebody can ask for it by hand.
+//! * One question at a time for each unit, at most [`PULL_MAX`] numbers. There is no mark that ends an answer: it has ended
+//!   when its last number came, or after [`PATIENCE`] of silence. What it left out is told, and asked for again at the
+//!   next connection.
+//! * On a new connection the numbers behind the highest one held are asked for: the last read of the race may be among them,
+//!   and no later one would ever show the gap.
+//! * **A decoder that counts from the start again is recognised**: a live read with a lower number than the one before it and
+//!   a later stamp, or one that is not beyond what is held when a connection begins. What it counts now is asked for from 1
+//!   on. (One that only repeats its last reads looks the same; it costs a second asking, since reads are known by their
+//!   content as well.)
+//! * Bounded: [`UNITS`] units are cared for; reads of more are taken as they come.
+
+use std::time::Duration;
+
+use super::{Cleared, Frame, Info, Output, Range};
+use crate::chip::{Held, Position};
+
+/// Numbers asked for at once.
+const PULL_MAX: u64 = 500;
+/// Silence after which an answer is over.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Boxes or decoders behind one link that are cared for.
+const UNITS: usize = 16;
+/// How far behind the highest number held a new connection asks.
+const TAIL: u64 = 10_000;
+
+/// Numbers of a unit to be asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) unit: Option<Box<str>>,
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
+pub(super) struct Gaps {
+    held: Held,
+    units: Vec<Unit>,
+    enabled: bool,
+    up: Duration,
+}
+
+struct Unit {
+    name: Option<Box<str>>,
+    /// Nothing below is asked for.
+    floor: u64,
+    /// Highest number known to exist.
+    highest: u64,
+    /// Number and time (any unit that grows) of the last live read on this connection.
+    live: Option<(u64, i64)>,
+    open: Option<Open>,
+    /// The numbers behind `highest` are to be asked for.
+    tail: bool,
+    /// What somebody wants again, held or not.
+    by_hand: Option<(u64, u64)>,
+}
+
+struct Open {
+    from: u64,
+    to: u64,
+    heard: Duration,
+    /// Nobody knows whether there are such numbers: behind the last one known, or asked for by hand.
+    tail: bool,
+}
+
+impl Gaps {
+    /// `held` as the link tells it; without `enabled` nothing is asked for.
+    pub(super) fn new(held: Held, enabled: bool) -> Self {
+        let units = held.files().filter(|(_, file, _)| file.is_none()).filter_map(|(unit, _, ranges)| {
+            let (floor, highest) = (ranges.first()?.0, ranges.last()?.1);
+            Some(Unit { name: unit.map(Into::into), floor, highest, live: None, open: None, tail: true, by_hand: None })
+        });
+        let mut units: Vec<Unit> = units.collect();
+        units.drain(..units.len().saturating_sub(UNITS)); // the last touched are last
+        Self { units, held, enabled, up: Duration::ZERO }
+    }
+
+    /// A read came. `at`: its time, in any unit that grows; `replay`: the decoder says that it was stored, if it says.
+    pub(super) fn read(&mut self, position: &Position, at: i64, replay: bool, out: &mut Output) {
+        let number = position.number;
+        let up = self.up;
+        let Some(unit) = self.unit(position) else { return };
+        let asked_for = unit.open.as_ref().is_some_and(|open| (open.from..=open.to).contains(&number));
+        if let Some(open) = unit.open.as_mut().filter(|_| asked_for) {
+            open.heard = up;
+        }
+        let restarted = !asked_for
+            && !replay
+            && match unit.live {
+                Some((last, then)) => number < last && at > then,
+                None => number <= unit.highest,
+            };
+        if restarted {
+            (unit.floor, unit.highest, unit.open, unit.tail) = (1, number, None, false);
+            let text =
+                format!("its reads count from {number} again: it was cleared or restarted, or repeats what it sent");
+            let cleared = Cleared { unit: position.unit.clone(), file: None, text: text.into() };
+            out.frame(Frame::Cleared(cleared), b"");
+        }
+        if !replay && !asked_for {
+            unit.live = Some((number, at));
+        }
+        unit.highest = unit.highest.max(number);
+        if unit.open.as_ref().is_some_and(|open| open.to == number) {
+            unit.open = None;
+        }
+        if restarted {
+            self.held.forget(position.unit.as_deref(), None);
+        }
+        self.held.insert(position);
+    }
+
+    fn unit(&mut self, position: &Position) -> Option<&mut Unit> {
+        if let Some(at) = self.units.iter().position(|unit| unit.name == position.unit) {
+            return Some(&mut self.units[at]);
+        }
+        if self.units.len() == UNITS {
+            return None;
+        }
+        let (name, first) = (position.unit.clone(), position.number);
+        // The first read of all: it is what the count begins with for us.
+        self.units.push(Unit {
+            name,
+            floor: first,
+            highest: first - first.min(1),
+            live: None,
+            open: None,
+            tail: false,
+            by_hand: None,
+        });
+        self.units.last_mut()
+    }
+
+    /// Time passes.
+    pub(super) fn tick(&mut self, up: Duration, out: &mut Output) {
+        self.up = up;
+        for unit in &mut self.units {
+            let over = unit.open.as_ref().is_some_and(|open| up.saturating_sub(open.heard) >= PATIENCE);
+            let Some(open) = unit.open.take_if(|_| over) else { continue };
+            let left = self.held.missing(unit.name.as_deref(), None, open.from, open.to);
+            let (Some(first), Some(last)) = (left.first(), left.last()) else { continue };
+            if open.tail {
+                continue; // perhaps there are no more
+            }
+            let text = format!(
+                "the decoder was asked for reads {} to {} and gave not all of them; they are asked for again at the next connection",
+                first.0, last.1
+            );
+            let condition = Info::Condition { code: "passings_not_given", text: Some(text) };
+            out.frame(Frame::Info(condition), b"");
+            for number in left.iter().flat_map(|(from, to)| *from..=*to) {
+                self.held.insert(&Position { unit: unit.name.clone(), file: None, number }); // at most PULL_MAX
+            }
+        }
+    }
+
+    /// Somebody wants these numbers again, held or not; [`Gaps::ask`] gives them in pieces.
+    pub(super) fn by_hand(&mut self, range: &Range) -> Result<(), &'static str> {
+        if range.file.is_some() {
+            return Err("this decoder has no files: leave --file away");
+        }
+        let several = self.units.len() > 1;
+        let unit = self.units.iter_mut().find(|unit| if several { unit.name == range.unit } else { true });
+        let unit = match unit {
+            Some(unit) if range.unit.is_none() || unit.name == range.unit => unit,
+            Some(_) => return Err("nothing was heard of that unit"),
+            None if several && range.unit.is_none() => {
+                return Err("several units are behind this link: say which with --unit");
+            }
+            None if several => return Err("nothing was heard of that unit"),
+            None => return Err("nothing was heard of this decoder yet: try again after its first read"),
+        };
+        unit.by_hand = Some((range.from, range.to));
+        Ok(())
+    }
+
+    /// What to ask for now; to be called until it is `None`.
+    pub(super) fn ask(&mut self) -> Option<Ask> {
+        if !self.enabled {
+            return None;
+        }
+        self.units.iter_mut().find_map(|unit| {
+            if unit.open.is_some() {
+                return None;
+            }
+            if let Some((from, end)) = unit.by_hand.take() {
+                let to = end.min(from.saturating_add(PULL_MAX - 1));
+                unit.by_hand = (to < end).then_some((to.saturating_add(1), end));
+                unit.open = Some(Open { from, to, heard: self.up, tail: true });
+                return Some(Ask { unit: unit.name.clone(), from, to });
+            }
+            let gap = self.held.missing(unit.name.as_deref(), None, unit.floor, unit.highest).first().copied();
+            let (from, to, tail) = match gap {
+                Some((from, end)) => (from, end.min(from.saturating_add(PULL_MAX - 1)), false),
+                None if std::mem::take(&mut unit.tail) => {
+                    (unit.highest.saturating_add(1), unit.highest.saturating_add(TAIL), true)
+                }
+                None => return None,
+            };
+            unit.open = Some(Open { from, to, heard: self.up, tail });
+            Some(Ask { unit: unit.name.clone(), from, to })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(number: u64) -> Position {
+        Position { unit: Some("1".into()), file: None, number }
+    }
+
+    struct Decoder {
+        gaps: Gaps,
+        out: Output,
+    }
+
+    impl Decoder {
+        fn connected(held: impl IntoIterator<Item = u64>) -> Self {
+            let mut known = Held::default();
+            held.into_iter().for_each(|number| known.insert(&at(number)));
+            Self { gaps: Gaps::new(known, true), out: Output::default() }
+        }
+
+        fn live(&mut self, number: u64, time: i64) {
+            self.gaps.read(&at(number), time, false, &mut self.out);
+        }
+
+        fn asked(&mut self) -> Vec<(u64, u64)> {
+            std::iter::from_fn(|| self.gaps.ask()).map(|ask| (ask.from, ask.to)).collect()
+        }
+
+        fn cleared(&self) -> usize {
+            let cleared = |item: &&super::super::Item| matches!(item, super::super::Item::Frame(framed) if matches!(framed.frame, Frame::Cleared(_)));
+            self.out.items.iter().filter(cleared).count()
+        }
+
+        fn told(&self) -> usize {
+            self.out.items.len() - self.cleared()
+        }
+    }
+
+    #[test]
+    fn a_hole_in_the_numbers_is_asked_for_in_pieces_and_what_was_before_us_is_not() {
+        let mut decoder = Decoder::connected([]);
+        decoder.live(5000, 1);
+        assert_eq!(decoder.asked(), []);
+        decoder.live(6201, 2);
+        assert_eq!(decoder.asked(), [(5001, 5500)]);
+        (5001..=5500).for_each(|number| decoder.live(number, 1));
+        assert_eq!(decoder.asked(), [(5501, 6000)]);
+        (5501..=6000).for_each(|number| decoder.live(number, 1));
+        assert_eq!(decoder.asked(), [(6001, 6200)]);
+        (6001..=6200).for_each(|number| decoder.live(number, 1));
+        assert_eq!((decoder.asked(), decoder.cleared()), (vec![], 0));
+    }
+
+    #[test]
+    fn a_new_connection_asks_for_the_tail_and_for_old_holes() {
+        let mut decoder = Decoder::connected((10..=20).chain(25..=30));
+        assert_eq!(decoder.asked(), [(21, 24)]);
+        (21..=24).for_each(|number| decoder.live(number, 1));
+        assert_eq!(decoder.asked(), [(31, 30 + TAIL)]);
+        decoder.live(31, 2);
+        decoder.gaps.tick(PATIENCE, &mut decoder.out);
+        assert_eq!((decoder.asked(), decoder.told(), decoder.cleared()), (vec![], 0, 0), "the tail may be empty");
+    }
+
+    #[test]
+    fn a_decoder_that_counts_from_the_start_again_is_asked_from_1() {
+        let mut decoder = Decoder::connected([]);
+        decoder.live(700, 1);
+        decoder.live(3, 2);
+        assert_eq!((decoder.cleared(), decoder.asked()), (1, vec![(1, 2)]));
+        let mut decoder = Decoder::connected(1..=700);
+        assert_eq!(decoder.asked(), [(701, 700 + TAIL)]);
+        decoder.live(3, 2);
+        assert_eq!((decoder.cleared(), decoder.asked()), (1, vec![(1, 2)]));
+        decoder.live(3, 2); // sent twice
+        assert_eq!(decoder.cleared(), 1);
+    }
+
+    #[test]
+    fn numbers_that_are_not_given_are_told_once_and_not_asked_for_ever() {
+        let mut decoder = Decoder::connected([]);
+        decoder.live(1, 1);
+        decoder.live(4, 2);
+        assert_eq!(decoder.asked(), [(2, 3)]);
+        decoder.live(2, 1);
+        decoder.gaps.tick(PATIENCE, &mut decoder.out);
+        decoder.gaps.tick(2 * PATIENCE, &mut decoder.out);
+        assert_eq!((decoder.asked(), decoder.told()), (vec![], 1));
+    }
+
+    #[test]
+    fn what_somebody_wants_is_asked_for_in_pieces_held_or_not() {
+        let mut decoder = Decoder::connected(900..=1000);
+        decoder.gaps.ask();
+        (1001..=1000 + TAIL).for_each(|number| decoder.live(number, 1));
+        let range = |unit: Option<&str>| Range { unit: unit.map(Into::into), file: None, from: 1, to: 900 };
+        assert!(decoder.gaps.by_hand(&range(Some("2"))).is_err());
+        decoder.gaps.by_hand(&range(None)).unwrap();
+        assert_eq!(decoder.asked(), [(1, 500)]);
+        (1..=500).for_each(|number| decoder.live(number, 1));
+        assert_eq!(decoder.asked(), [(501, 900)]);
+        (501..=900).for_each(|number| decoder.live(number, 1));
+        assert_eq!((decoder.asked(), decoder.cleared()), (vec![], 0));
+    }
+
+    #[test]
+    fn more_units_than_are_cared_for_cost_nothing() {
+        let mut decoder = Decoder::connected([]);
+        for unit in 0..10_000 {
+            let position = Position { unit: Some(format!("{unit}").into()), file: None, number: 1 + unit % 7 };
+            decoder.gaps.read(&position, 1, false, &mut decoder.out);
+        }
+        assert_eq!((decoder.gaps.units.len(), decoder.asked().len()), (UNITS, 0));
+    }
+}

@@ -1,0 +1,255 @@
+//! Bytes to JSON objects, for decoders that write one after the other without any fixed delimiter.
+//!
+//! Must hold:
+//! * Objects may touch, be separated by white space or line ends, and be printed over several lines.
+//! * The result is the same however the bytes are cut.
+//! * **A damaged object costs itself.** An object is given up where JSON cannot go on as one: at a control character
+//!   inside a string (a line end, mostly), at a `{` where no value can stand, and at `{"` inside a string: these begin
+//!   the next object. So a lost brace or quote does not swallow what follows. (No decoder has a `{` in its texts.)
+//! * At most [`LIMIT`] bytes are held; a longer object is given once, cut off, and the rest of it skipped to the next
+//!   line end or beginning of an object.
+//!
+//! What is found is only *delimited* here; whether it is JSON the caller's parser says.
+
+/// Longest object in bytes. Twenty times what any decoder sends.
+pub const LIMIT: usize = 16 * 1024;
+/// Deepest nesting; decoders send two levels.
+const DEPTH: u32 = 32;
+
+/// One thing found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object<'a> {
+    /// From `{` to its `}`.
+    Whole(&'a [u8]),
+    /// Bytes that belong to no object, or one that ends in the middle.
+    Broken(&'a [u8]),
+    /// The first [`LIMIT`] bytes of a longer one.
+    TooLong(&'a [u8]),
+}
+
+/// The splitter and what it holds of an object that is not ended yet.
+#[derive(Debug, Default)]
+pub struct Objects {
+    held: Vec<u8>,
+    place: Place,
+}
+
+/// Where in the JSON the next byte is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Place {
+    /// Between objects.
+    #[default]
+    Outside,
+    /// In bytes that are no object.
+    Noise,
+    /// In an object, outside a string. One bit of `arrays` a level: it is an array. `last`: the last byte that is no blank.
+    Inside { depth: u32, arrays: u32, last: u8 },
+    /// In a string of an object.
+    Text { depth: u32, arrays: u32, last: u8 },
+    /// In the rest of something that was given as too long.
+    Skipping,
+}
+
+/// What a byte does.
+enum Step {
+    /// Belongs to what is being read.
+    Goes(Place),
+    /// Ends the object.
+    Ends,
+    /// Ends what was being read, broken, before this byte, which begins the next thing.
+    Breaks(Place),
+    /// As `Breaks`, but the next thing began with the `{` before this byte.
+    BrokeBefore,
+}
+
+impl Objects {
+    /// Takes bytes, cut anywhere, and gives each thing that they end to `each`, in order.
+    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Object<'_>)) {
+        let mut start = 0;
+        for (at, &byte) in bytes.iter().enumerate() {
+            match step(self.place, byte) {
+                Step::Goes(place) => {
+                    if place == Place::Outside || place == Place::Skipping {
+                        start = at + 1; // nothing of it is held
+                    }
+                    self.place = place;
+                }
+                Step::Ends => {
+                    self.give(&bytes[start..=at], Object::Whole, &mut each);
+                    (start, self.place) = (at + 1, Place::Outside);
+                }
+                Step::Breaks(place) => {
+                    self.give(&bytes[start..at], Object::Broken, &mut each);
+                    (start, self.place) = (if place == Place::Outside { at + 1 } else { at }, place);
+                }
+                Step::BrokeBefore => {
+                    if at > start {
+                        self.give(&bytes[start..at - 1], Object::Broken, &mut each);
+                        start = at - 1;
+                    } else {
+                        self.held.pop(); // the brace came with an earlier piece
+                        self.give(b"", Object::Broken, &mut each);
+                        self.held.push(b'{');
+                    }
+                    self.place = Place::Text { depth: 1, arrays: 0, last: 0 };
+                }
+            }
+            if self.place != Place::Skipping && self.held.len() + (at + 1).saturating_sub(start) > LIMIT {
+                let room = LIMIT - self.held.len();
+                self.give(&bytes[start..start + room], Object::TooLong, &mut each);
+                (start, self.place) = (at + 1, Place::Skipping);
+            }
+        }
+        self.held.extend_from_slice(&bytes[start.min(bytes.len())..]);
+    }
+
+    /// The input ended: what is left, if anything.
+    pub fn end(&mut self) -> Option<Vec<u8>> {
+        self.place = Place::Outside;
+        Some(std::mem::take(&mut self.held)).filter(|held| !held.is_empty())
+    }
+
+    fn give<'a>(
+        &'a mut self,
+        rest: &'a [u8],
+        what: impl Fn(&'a [u8]) -> Object<'a>,
+        each: &mut impl FnMut(Object<'_>),
+    ) {
+        if self.held.is_empty() {
+            each(what(rest)); // the usual case: nothing is copied
+        } else {
+            self.held.extend_from_slice(rest);
+            let held = std::mem::take(&mut self.held);
+            each(match what(rest) {
+                Object::Whole(_) => Object::Whole(&held),
+                Object::Broken(_) => Object::Broken(&held),
+                Object::TooLong(_) => Object::TooLong(&held),
+            });
+        }
+    }
+}
+
+const BEGUN: Place = Place::Inside { depth: 1, arrays: 0, last: b'{' };
+
+fn step(place: Place, byte: u8) -> Step {
+    match (place, byte) {
+        (Place::Outside, b'{') => Step::Goes(BEGUN),
+        (Place::Outside, byte) if is_blank(byte) => Step::Goes(Place::Outside),
+        (Place::Outside, _) => Step::Goes(Place::Noise),
+        (Place::Noise, b'{') => Step::Breaks(BEGUN),
+        (Place::Noise, b'\r' | b'\n') => Step::Breaks(Place::Outside),
+        (Place::Noise, _) => Step::Goes(Place::Noise),
+        (Place::Skipping, b'\r' | b'\n') => Step::Goes(Place::Outside),
+        (Place::Skipping, _) => Step::Goes(Place::Skipping),
+        (Place::Text { last: b'{', .. }, b'"') => Step::BrokeBefore,
+        (Place::Text { depth, arrays, last }, b'"') if last != b'\\' => {
+            Step::Goes(Place::Inside { depth, arrays, last: b'"' })
+        }
+        (Place::Text { .. }, ..0x20) => Step::Breaks(if is_blank(byte) { Place::Outside } else { Place::Noise }),
+        (Place::Text { depth, arrays, last: b'\\' }, _) => Step::Goes(Place::Text { depth, arrays, last: 0 }), // escaped
+        (Place::Text { depth, arrays, .. }, byte) => Step::Goes(Place::Text { depth, arrays, last: byte }),
+        (Place::Inside { depth, arrays, last }, byte) => inside(depth, arrays, last, byte),
+    }
+}
+
+fn inside(depth: u32, arrays: u32, last: u8, byte: u8) -> Step {
+    let in_array = arrays >> (depth - 1) & 1 == 1;
+    match byte {
+        b'"' => Step::Goes(Place::Text { depth, arrays, last: 0 }),
+        b'{' if last != b':' && !(in_array && matches!(last, b'[' | b',')) => Step::Breaks(BEGUN),
+        b'{' | b'[' if depth < DEPTH => {
+            let level = u32::from(byte == b'[') << depth;
+            let arrays = arrays & !(1 << depth) | level;
+            Step::Goes(Place::Inside { depth: depth + 1, arrays, last: byte })
+        }
+        b'{' | b'[' => Step::Breaks(Place::Noise),
+        b'}' | b']' if depth == 1 => {
+            if byte == b'}' {
+                Step::Ends
+            } else {
+                Step::Goes(Place::Inside { depth, arrays, last: byte }) // no JSON, but it may still end
+            }
+        }
+        b'}' | b']' => Step::Goes(Place::Inside { depth: depth - 1, arrays, last: byte }),
+        byte if is_blank(byte) => Step::Goes(Place::Inside { depth, arrays, last }),
+        byte => Step::Goes(Place::Inside { depth, arrays, last: byte }),
+    }
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Every object as text; broken ones with `!`, too long ones as their length with `+`, what is left with `…`.
+    fn split(pieces: &[&[u8]]) -> Vec<String> {
+        let mut seen = Vec::new();
+        let mut objects = Objects::default();
+        for piece in pieces {
+            objects.feed(piece, |object| {
+                seen.push(match object {
+                    Object::Whole(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                    Object::Broken(bytes) => format!("{}!", String::from_utf8_lossy(bytes)),
+                    Object::TooLong(bytes) => format!("{}+", bytes.len()),
+                });
+            });
+        }
+        seen.extend(objects.end().map(|rest| format!("{}…", String::from_utf8_lossy(&rest))));
+        seen
+    }
+
+    #[test]
+    fn objects_need_no_delimiter_and_may_have_any() {
+        let text = "{\"a\":1}{\"b\":\"}{\\\"\"}\r\n\n {\n  \"c\": {\n \"d\": [1, {}]\n}\n}\n";
+        let whole = ["{\"a\":1}", "{\"b\":\"}{\\\"\"}", "{\n  \"c\": {\n \"d\": [1, {}]\n}\n}"];
+        assert_eq!(split(&[text.as_bytes()]), whole);
+    }
+
+    #[test]
+    fn a_damaged_object_costs_itself_and_not_the_next_one() {
+        for (bad, given) in [
+            ("{\"a\":1|", "{\"a\":1|!"),       // its brace is gone
+            ("{\"a\":\"1}\n", "{\"a\":\"1}!"), // its quote is gone
+            ("\"a\":1}\n", "\"a\":1}!"),       // its beginning is gone
+            ("noise", "noise!"),
+        ] {
+            let text = format!("{bad}{{\"b\":2}}");
+            assert_eq!(split(&[text.as_bytes()]), [given, "{\"b\":2}"], "{bad}");
+        }
+        assert_eq!(split(&[b"{\"a\":"]), ["{\"a\":…"]);
+        assert_eq!(split(&[b"{\"a:1}{", b"\"b\":2}"]), ["{\"a:1}!", "{\"b\":2}"], "no quote says where the text ends");
+    }
+
+    #[test]
+    fn an_endless_object_is_given_once_and_skipped() {
+        let long = format!("{{\"a\":\"{}", "x".repeat(3 * LIMIT));
+        assert_eq!(split(&[long.as_bytes(), b"\n{\"b\":2}"]), [format!("{LIMIT}+"), "{\"b\":2}".into()]);
+    }
+
+    proptest! {
+        #[test]
+        fn objects_do_not_depend_on_how_the_bytes_were_cut(
+            pieces in proptest::collection::vec(
+                prop_oneof![
+                    6 => proptest::collection::vec(
+                        proptest::sample::select(b"{}[]\",:\\ \n\x01a1".to_vec()), 0..20),
+                    2 => Just(br#"{"a":{"b":[1,{"c":"x"}]}}"#.to_vec()),
+                    1 => (0usize..2 * LIMIT).prop_map(|length| vec![b'x'; length]),
+                    1 => (0usize..LIMIT + 9).prop_map(|length| [b"{\"".to_vec(), vec![b'y'; length]].concat()),
+                ],
+                0..10,
+            ),
+            size in 1usize..3000,
+        ) {
+            let whole = pieces.concat();
+            let expected = split(&[&whole]);
+            let cut: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(&split(&cut), &expected);
+            prop_assert_eq!(&split(&whole.chunks(size).collect::<Vec<_>>()), &expected);
+        }
+    }
+}

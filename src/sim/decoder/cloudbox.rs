@@ -1,0 +1,64 @@
+//! The simulated RUFUS CloudBox: it streams passings to every client and answers the question for its time.
+
+use jiff::civil::DateTime;
+
+use super::memory::{Memory, Placed};
+use super::model::{Forbidden, Hearing, Model, Pushing, Talk, antenna, clock_time, hits, say};
+use super::wire::Outgoing;
+
+pub(super) struct CloudBox;
+
+impl Model for CloudBox {
+    fn name(&self) -> &'static str {
+        "cloudbox"
+    }
+
+    fn chip(&self, number: u32) -> String {
+        format!("MC{number:05}")
+    }
+
+    fn streams(&self) -> bool {
+        true
+    }
+
+    fn talk(&self) -> Box<dyn Talk> {
+        Box::<Peer>::default()
+    }
+}
+
+#[derive(Default)]
+struct Peer {
+    hearing: Hearing,
+    pushing: Pushing,
+}
+
+impl Talk for Peer {
+    fn begin(&mut self, memory: &Memory, _now: DateTime, _out: &mut Outgoing) {
+        self.pushing = Pushing::from(memory.len());
+    }
+
+    fn hear(&mut self, bytes: &[u8], _memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+        for command in self.hearing.commands(bytes, b'\n') {
+            if command != "GETSYSTEMTIME" {
+                return Err(Forbidden(command)); // all the others start, stop or set something, or are not known
+            }
+            let (date, time) = (now.date(), clock_time(now));
+            say(out, &format!(r#"{{"command":"GETSYSTEMTIME","result":{{"time":"{date} {time}"}}}}"#));
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool {
+        self.pushing.push(memory, b"", row, out)
+    }
+}
+
+fn row(placed: &Placed) -> Vec<u8> {
+    let Placed { chip, at, number, .. } = placed;
+    let (chip, date, time) = (CloudBox.chip(*chip), at.date(), clock_time(*at));
+    let (antenna, hits, rssi) = (antenna(*number), hits(*number), 40 + number % 35);
+    format!(
+        r#"{{"timestamp":"{date};{time}","seenCount":{hits},"antenna":{antenna},"rssi":-{rssi},"passingNumber":{number},"tagStr":"{chip}","latitude":null,"longitude":null,"chksum":"00000"}}"#
+    )
+    .into_bytes()
+}

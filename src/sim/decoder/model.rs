@@ -1,0 +1,176 @@
+//! What the simulator of one protocol knows that the others do not: a [`Model`] for the decoder, a [`Talk`] for each
+//! peer. One file a protocol in this directory. Pure; written from the same documents as the protocols and sharing no
+//! code with them.
+
+use std::ops::Range;
+
+use jiff::civil::DateTime;
+
+use super::memory::{Memory, Placed};
+use super::wire::Outgoing;
+use crate::chip::Stamp;
+use crate::protocol::Settings;
+
+/// Longest command that is listened to.
+const COMMAND_MAX: usize = 4096;
+/// Reads pushed before the other side is listened to again.
+const PUSH_MAX: usize = 1000;
+
+/// A command that a decoder must never get from the box; kept for the judge.
+pub(super) struct Forbidden(pub(super) String);
+
+/// A simulated decoder's nature.
+pub(super) trait Model: Sync {
+    /// The protocol's name in the registry.
+    fn name(&self) -> &'static str;
+
+    /// The chip code of a runner, as our protocol decodes what the real system sends.
+    fn chip(&self, number: u32) -> String;
+
+    /// The stamp as our protocol decodes it, for a crossing at this wall time of the decoder.
+    fn stamp(&self, at: DateTime) -> Stamp {
+        Stamp::Local(at)
+    }
+
+    /// What the decoder's clock counts in, milliseconds.
+    fn resolution_ms(&self) -> u64 {
+        1
+    }
+
+    /// It connects to the box; else it waits to be connected to.
+    fn connects(&self) -> bool {
+        false
+    }
+
+    /// It stores nothing that can be asked for: what nobody listened to is gone.
+    fn streams(&self) -> bool {
+        false
+    }
+
+    /// Ends a frame on the wire, or whatever noise there is.
+    fn end(&self) -> &'static [u8] {
+        b"\r\n"
+    }
+
+    /// The options under which our protocol reads it, where it does not without.
+    fn settings(&self) -> Settings {
+        Settings::new()
+    }
+
+    /// A recording of this protocol in the rows that [`super::Source::Recording`] takes, without their ends.
+    fn rows(&self, recording: &[u8]) -> Vec<Vec<u8>> {
+        lines_of(recording, b'\n')
+    }
+
+    /// A conversation with one peer.
+    fn talk(&self) -> Box<dyn Talk>;
+}
+
+/// One side of a conversation with one peer.
+pub(super) trait Talk: Send {
+    /// The connection is there.
+    fn begin(&mut self, memory: &Memory, now: DateTime, out: &mut Outgoing);
+
+    /// Takes bytes and answers the commands that they end. `now` is the decoder's clock.
+    fn hear(&mut self, bytes: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden>;
+
+    /// Pushes what happened since, a bounded number of reads. True if more is left.
+    fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool;
+
+    /// A second went by: life signs.
+    fn second(&mut self, now: DateTime, out: &mut Outgoing) {
+        let _ = (now, out);
+    }
+
+    /// Another connection came after this one.
+    fn is_superseded(&mut self) {}
+}
+
+/// Bytes to commands.
+#[derive(Default)]
+pub(super) struct Hearing(Vec<u8>);
+
+impl Hearing {
+    /// The commands that `bytes` end with `end`, trimmed.
+    pub(super) fn commands(&mut self, bytes: &[u8], end: u8) -> Vec<String> {
+        self.0.extend_from_slice(bytes);
+        let mut commands = Vec::new();
+        while let Some(at) = self.0.iter().position(|byte| *byte == end) {
+            let line: Vec<u8> = self.0.drain(..=at).collect();
+            commands.push(String::from_utf8_lossy(&line[..at]).trim().to_owned());
+        }
+        if self.0.len() > COMMAND_MAX {
+            self.0.clear();
+        }
+        commands
+    }
+}
+
+/// What is pushed to a peer: everything from a log entry on, or nothing.
+#[derive(Default)]
+pub(super) struct Pushing(Option<usize>);
+
+impl Pushing {
+    pub(super) fn from(entry: usize) -> Self {
+        Self(Some(entry))
+    }
+
+    /// Pushes what happened since, at most [`PUSH_MAX`] reads, with `prefix` before each row. True if more is left.
+    pub(super) fn push(
+        &mut self,
+        memory: &Memory,
+        prefix: &[u8],
+        row: impl Fn(&Placed) -> Vec<u8>,
+        out: &mut Outgoing,
+    ) -> bool {
+        let Some(next) = &mut self.0 else { return false };
+        let end = memory.len().min(*next + PUSH_MAX);
+        rows(memory, *next..end, prefix, row, out);
+        *next = end;
+        end < memory.len()
+    }
+}
+
+/// Writes log entries as rows, a recorded one as it was recorded.
+pub(super) fn rows(
+    memory: &Memory,
+    entries: Range<usize>,
+    prefix: &[u8],
+    row: impl Fn(&Placed) -> Vec<u8>,
+    out: &mut Outgoing,
+) {
+    let end = memory.kind.model().end();
+    for entry in entries {
+        if let Some(row) = memory.recorded(entry) {
+            out.frame(&[prefix, row, end]);
+        } else if let Some(placed) = memory.placed(entry) {
+            out.frame(&[prefix, &row(&placed), end]);
+        }
+    }
+}
+
+/// A line for the peer.
+pub(super) fn say(out: &mut Outgoing, line: &str) {
+    out.frame(&[line.as_bytes(), b"\r\n"]);
+}
+
+/// What lies between the `end`s, trimmed, but for what is empty.
+pub(super) fn lines_of(recording: &[u8], end: u8) -> Vec<Vec<u8>> {
+    let rows = recording.split(|byte| *byte == end).map(|row| row.trim_ascii().to_vec());
+    rows.filter(|row| !row.is_empty()).collect()
+}
+
+/// What a race does not tell (antenna, hits) is made from the number, so that a stored read looks as it did when it was pushed.
+pub(super) fn antenna(number: u64) -> u64 {
+    number % 8 + 1
+}
+
+/// As [`antenna`].
+pub(super) fn hits(number: u64) -> u64 {
+    number % 5 + 1
+}
+
+/// `hh:mm:ss.kkk`
+pub(super) fn clock_time(at: DateTime) -> String {
+    format!("{:02}:{:02}:{:02}.{:03}", at.hour(), at.minute(), at.second(), at.millisecond())
+}
