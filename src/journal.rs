@@ -38,13 +38,10 @@ use crate::chip::{Held, Seq};
 use crate::protocol::{Frame, Framed};
 use crate::status::Board;
 
-<<<<<<< HEAD
+mod age;
 mod disk;
 #[cfg(test)]
 pub(crate) mod driven;
-=======
-mod age;
->>>>>>> main
 pub mod entry;
 mod follow;
 pub mod log;
@@ -139,6 +136,10 @@ struct Parts {
     log: log::Log,
     requests: mpsc::Receiver<Request>,
     identity: String,
+    /// First and last number that the log should hold, and what is known to be missing: for the check.
+    oldest: u64,
+    durable: u64,
+    known: verify::Damage,
 }
 
 /// Most passings and marks that one look at the pending reads covers: bounds a batch line.
@@ -150,18 +151,23 @@ impl Journal {
         trial::announce(&board);
         config.volume_bytes = trial::volume_bytes(config.volume_bytes);
         let dir = config.dir.clone();
-        let (journal, Parts { log, requests, identity }) = Self::assemble(config, board)?;
-        let (of_writer, of_follower) = (Arc::clone(&journal.shared), Arc::clone(&journal.shared));
+        let (journal, Parts { log, requests, identity, oldest, durable, known }) = Self::assemble(config, board)?;
+        let share = || Arc::clone(&journal.shared);
+        let (of_writer, of_follower, of_check) = (share(), share(), share());
         let io = |error| OpenError::Io { dir: dir.clone(), error };
         let threads = [
             spawn("journal-writer", move || writer::run(&of_writer, log, requests)).map_err(io)?,
             spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
         ];
         journal.threads.lock().unwrap_or_else(PoisonError::into_inner).extend(threads);
+        let sender = journal.requests.downgrade();
+        let check =
+            spawn("journal-check", move || verify::run(&of_check, oldest, durable, known, &sender)).map_err(io)?;
+        *journal.check.lock().unwrap_or_else(PoisonError::into_inner) = Some(check);
         Ok(journal)
     }
 
-    /// The journal, and what its two threads are given.
+    /// The journal, and what its threads are given.
     fn assemble(config: JournalConfig, board: Board) -> Result<(Self, Parts), OpenError> {
         let dir = config.dir.clone();
         let io = |error| OpenError::Io { dir: dir.clone(), error };
@@ -201,38 +207,16 @@ impl Journal {
             serving: watch::Sender::new(false),
             dir_lock: lock,
         });
-<<<<<<< HEAD
-        let (sender, requests) = mpsc::channel(writer::REQUESTS);
-        let journal = Self { shared, requests: sender, threads: Arc::default() };
-        journal.shared.board.not_ready("starting", None);
-        journal.tell_repair(&repair);
-        Ok((journal, Parts { log, requests, identity }))
-    }
-
-    fn tell_repair(&self, repair: &log::Repair) {
-        if *repair == log::Repair::default() {
-            return;
-=======
         let (requests, waiting) = mpsc::channel(writer::REQUESTS);
-        let (of_writer, of_follower) = (Arc::clone(&shared), Arc::clone(&shared));
-        let threads = vec![
-            spawn("journal-writer", move || writer::run(&of_writer, log, waiting)).map_err(io)?,
-            spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
-        ];
-        let known = verify::Damage::of(&repair);
-        let (of_check, sender) = (Arc::clone(&shared), requests.downgrade());
-        let check =
-            spawn("journal-check", move || verify::run(&of_check, oldest, durable, known, &sender)).map_err(io)?;
-        let (threads, check) = (Arc::new(Mutex::new(threads)), Arc::new(Mutex::new(Some(check))));
-        let journal = Self { shared, requests, threads, check };
+        let journal = Self { shared, requests, threads: Arc::default(), check: Arc::default() };
         journal.shared.board.not_ready("starting", None);
+        let known = verify::Damage::of(&repair);
         let drafts = start::notes(&journal.shared.board, repair);
         if !drafts.is_empty() {
             let (reply, _) = oneshot::channel();
             let _ = journal.requests.try_send(Request { drafts, reply }); // the queue is empty at start
->>>>>>> main
         }
-        Ok(journal)
+        Ok((journal, Parts { log, requests: waiting, identity, oldest, durable, known }))
     }
 
     async fn append(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
@@ -465,41 +449,6 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<std::th
     std::thread::Builder::new().name(name.into()).spawn(body)
 }
 
-<<<<<<< HEAD
-/// Takes the lock of a data directory; the kernel gives it back however the process ends.
-fn lock_dir(dir: &Path) -> Result<File, OpenError> {
-    let io = |error| OpenError::Io { dir: dir.into(), error };
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(dir.into())),
-        Err(std::fs::TryLockError::Error(error)) => Err(io(error)),
-    }
-}
-
-/// The journal's identity, and whether there was one whose log is gone.
-fn identity(dir: &Path) -> io::Result<(String, bool)> {
-    let path = dir.join("identity");
-    let log_dir = follow::log_dir(dir);
-    let has_log = log_dir.is_dir() && !log::volumes(&log_dir)?.is_empty();
-    let known = std::fs::read_to_string(&path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    if let (Some(identity), true) = (&known, has_log) {
-        return Ok((identity.clone(), false));
-    }
-    let identity = match log::identity_of(&log_dir)? {
-        Some(identity) => identity,
-        None => format!("{:016x}", fastrand::u64(..)),
-    };
-    let fresh = dir.join("identity.new");
-    std::fs::write(&fresh, format!("{identity}\n"))?;
-    File::open(&fresh)?.sync_all()?;
-    std::fs::rename(&fresh, &path)?;
-    disk::sync_dir(dir)?;
-    Ok((identity, known.is_some()))
-}
-
-=======
->>>>>>> main
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -537,8 +486,9 @@ mod tests {
         // Cut when the log was there and its identity not yet beside it.
         std::fs::remove_file(dir.path().join("identity")).unwrap();
         assert_eq!(start().await, (first.clone(), false));
-        // The log is taken away; and cut when a new one was there.
+        // The log is taken away, and the mark; and cut when a new one was there.
         std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+        std::fs::remove_file(dir.path().join("mark")).unwrap();
         let (second, told) = start().await;
         assert!(told && second != first);
         std::fs::write(dir.path().join("identity"), &first).unwrap();

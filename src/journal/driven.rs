@@ -13,7 +13,7 @@ use super::follow::{Follower, Turn};
 use super::log::{self, Line, Reader};
 use super::state::TAIL_MAX;
 use super::writer::{Request, Writer};
-use super::{Journal, JournalConfig, OpenError, Parts};
+use super::{Journal, JournalConfig, OpenError, Parts, verify};
 use crate::status::Board;
 
 pub use super::disk::scripted as disk;
@@ -26,13 +26,17 @@ pub struct Driven {
     requests: mpsc::Receiver<Request>,
     /// A group is taken that the disk did not take yet.
     refused: bool,
+    lost: Vec<(u64, u64)>,
 }
 
 impl Driven {
     pub fn open(config: JournalConfig, board: Board) -> Result<Self, OpenError> {
-        let (journal, Parts { log, requests, identity }) = Journal::assemble(config, board)?;
+        let (journal, Parts { log, requests, identity, oldest, durable, known }) = Journal::assemble(config, board)?;
         let writer = Writer::new(&journal.shared, log);
-        Ok(Self { journal, writer, follower: Follower::new(&identity), requests, refused: false })
+        // What `journal-check` does, before anything else happens.
+        let damage = verify::read_all(&journal.shared, oldest, durable, known).ok().flatten().unwrap_or_default();
+        let lost = damage.lost();
+        Ok(Self { journal, writer, follower: Follower::new(&identity), requests, refused: false, lost })
     }
 
     /// A turn of the writer: a group, or the one that the disk refused once more. `false`: there was nothing to do, or the
@@ -61,14 +65,20 @@ impl Driven {
         self.follower.step(&self.journal.shared, Turn { closing: false, prune });
     }
 
+    /// What the start took for lost.
+    pub fn lost(&self) -> &[(u64, u64)] {
+        &self.lost
+    }
+
     pub fn serves(&self) -> bool {
         self.journal.shared.lock().serving
     }
 
-    /// What the follower does last when the journal is closed.
+    /// What is done last when the journal is closed.
     pub fn close(mut self) {
         self.journal.shared.lock().closing = true;
         self.follower.step(&self.journal.shared, Turn { closing: true, prune: false });
+        self.journal.shared.mark_closed();
     }
 
     /// Reads in memory, and the bound.

@@ -156,15 +156,7 @@ fn queue_dir(data_dir: &Path) -> PathBuf {
 
 /// The thread's body: ends when the journal closes, after a last checkpoint.
 pub fn run(shared: &Shared, identity: &str) {
-<<<<<<< HEAD
     let mut follower = Follower::new(identity);
-=======
-    let (checkpoint_every, prune_every) = (trial::turn(CHECKPOINT_EVERY), trial::turn(PRUNE_EVERY));
-    let mut queue = bring_up(shared, identity);
-    let mut checked = Instant::now();
-    let mut pruned: Option<Instant> = None;
-    let mut saved = None;
->>>>>>> main
     loop {
         let turn = follower.wait(shared);
         if !follower.step(shared, turn) {
@@ -204,6 +196,7 @@ impl Follower {
 
     /// Waits until there is something to do.
     fn wait(&self, shared: &Shared) -> Turn {
+        let (checkpoint_every, prune_every) = (trial::turn(CHECKPOINT_EVERY), trial::turn(PRUNE_EVERY));
         let mut core = shared.lock();
         if self.queue.is_none() {
             if self.failed > 0 {
@@ -214,15 +207,10 @@ impl Follower {
         }
         while !core.closing
             && core.distrust.is_none()
-            && !span_due(&core, saved.as_ref())
+            && !span_due(&core, self.saved.as_ref())
             && core.tail_len() < CHECKPOINT_READS
-<<<<<<< HEAD
-            && self.checked.elapsed() < CHECKPOINT_EVERY
-            && self.pruned.is_some_and(|at| at.elapsed() < PRUNE_EVERY)
-=======
-            && checked.elapsed() < checkpoint_every
-            && pruned.is_some_and(|at| at.elapsed() < prune_every)
->>>>>>> main
+            && self.checked.elapsed() < checkpoint_every
+            && self.pruned.is_some_and(|at| at.elapsed() < prune_every)
         {
             core = shared
                 .turn
@@ -231,28 +219,17 @@ impl Follower {
         }
         // A volume came to its end: the queue's next span begins with it, and the limits are looked at, however fast
         // reads come.
-        if span_due(&core, saved.as_ref()) {
-            pruned = None;
-        }
-<<<<<<< HEAD
-        Turn { closing: core.closing, prune: self.pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY) }
+        let due = span_due(&core, self.saved.as_ref());
+        Turn { closing: core.closing, prune: due || self.pruned.is_none_or(|at| at.elapsed() >= prune_every) }
     }
 
     /// Opens the queue if there is none, else checkpoints and prunes. `false`: the journal closes.
     pub fn step(&mut self, shared: &Shared, turn: Turn) -> bool {
         let distrust = shared.lock().distrust.take();
         if let Some(reason) = distrust.filter(|_| self.queue.is_some()) {
-            (self.queue, self.saved) = (None, None);
-=======
-        let (closing, distrust) = (core.closing, core.distrust.take());
-        drop(core);
-        if let Some(reason) = distrust {
-            stop_serving(shared); // first: a look into a queue that is gone finds nothing, and would go past what waits
-            drop(queue.take());
->>>>>>> main
+            self.give_up(shared);
             set_aside(shared, &reason);
         }
-<<<<<<< HEAD
         let Some(live) = &mut self.queue else {
             if turn.closing {
                 // A handle may outlive the threads: it must not keep sled's directory locked.
@@ -262,50 +239,39 @@ impl Follower {
             self.bring_up(shared);
             return true;
         };
-        match checkpoint(shared, live, self.saved) {
+        match checkpoint(shared, live, self.saved.take()) {
             Ok(done) => (self.checked, self.saved) = (Instant::now(), done),
             Err(broken) => {
-                (self.queue, self.saved) = (None, None);
-                stop_serving(shared);
+                self.give_up(shared);
                 recover(shared, &broken);
                 return true;
-=======
-        if let Some(live) = &mut queue {
-            match checkpoint(shared, live, saved.take()) {
-                Ok(done) => (checked, saved) = (Instant::now(), done),
-                Err(broken) => {
-                    stop_serving(shared); // before it is gone, as above
-                    drop(queue.take());
-                    recover(shared, &broken);
-                    if !closing {
-                        queue = bring_up(shared, identity);
-                    }
-                    continue;
-                }
->>>>>>> main
             }
         }
         if turn.closing {
             shared.set_spans(Vec::new());
             return false;
         }
-<<<<<<< HEAD
-        if turn.prune
-            && let Some(saved) = self.saved
-=======
-        if pruned.is_none_or(|at| at.elapsed() >= prune_every)
-            && let (Some(live), Some(saved)) = (&mut queue, &saved)
->>>>>>> main
-        {
-            match room::prune(shared, live, saved.place.volume, &saved.cursors) {
-                Ok(()) => shared.board.clear("prune_failed", ""),
-                Err(error) => {
-                    shared.board.raise("prune_failed", "", format!("old volumes could not be removed: {error}"));
-                }
-            }
-            self.pruned = Some(Instant::now());
+        if turn.prune {
+            self.prune(shared);
         }
         true
+    }
+
+    /// Lets the queue go.
+    fn give_up(&mut self, shared: &Shared) {
+        stop_serving(shared); // first: a look into a queue that is gone finds nothing, and would go past what waits
+        (self.queue, self.saved) = (None, None);
+    }
+
+    fn prune(&mut self, shared: &Shared) {
+        let (Some(live), Some(saved)) = (&mut self.queue, &self.saved) else { return };
+        match room::prune(shared, live, saved.place.volume, &saved.cursors) {
+            Ok(()) => shared.board.clear("prune_failed", ""),
+            Err(error) => {
+                shared.board.raise("prune_failed", "", format!("old volumes could not be removed: {error}"));
+            }
+        }
+        self.pruned = Some(Instant::now());
     }
 
     /// Opens or rebuilds the queue; after a failure the next step tries again.

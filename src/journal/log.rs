@@ -18,26 +18,17 @@
 //! with `#`: format, journal identity, and the state of the fold at that point (so that older volumes can go).
 
 use std::fs::{File, OpenOptions};
-<<<<<<< HEAD
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::disk::{self, sync, sync_dir};
-use super::entry::{BadLine, Entry, parse_line, parse_numbers, seal, unseal};
-=======
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-
 use super::entry::{parse_numbers, seal, unseal};
 use super::mark::Mark;
-use super::trial;
 
 mod read;
 
 pub use read::{Line, Reader, begins_with_state, identity_of};
->>>>>>> main
 
 /// First word of a volume.
 const MAGIC: &str = "#passbridge-log\t1";
@@ -197,43 +188,27 @@ impl Log {
     /// far it went when it was last known to be whole: what ends before that goes on in a new volume, above it.
     pub fn open(dir: &Path, identity: &str, mark: Option<&Mark>) -> io::Result<(Self, Repair)> {
         std::fs::create_dir_all(dir)?;
-<<<<<<< HEAD
-        let mut files = volumes(dir)?;
-        while let Some(last) = files.pop() {
-            let file = OpenOptions::new().read(true).write(true).open(&last.path)?;
-            let Some(tail) = find_tail(&file, &last)? else {
-                // No line of it is whole: the power went while it was made, or it is damaged all through. It holds
-                // nothing that can be read; it is not deleted, for whoever wants to look.
-                disk::rename(&last.path, &last.path.with_extension("damaged"))?;
-                sync_dir(dir)?;
-                continue;
-            };
-            let repair = Repair { cut_bytes: last.bytes.saturating_sub(tail.end), torn: tail.torn };
-            if repair.cut_bytes > 0 {
-                disk::set_len(&file, tail.end)?;
-=======
         let mut repair = Repair::default();
         let last = open_last(dir, &mut repair)?;
         let next = last.as_ref().map_or(1, |(_, _, tail)| tail.next);
         let from = repair.judge(next, last.is_none(), mark);
-        if let Some((file, last, tail)) = last
-            && from == next
-        {
-            repair.cut_bytes = last.bytes.saturating_sub(tail.end);
+        if let Some((file, last, tail)) = last {
+            let goes_on = from == next;
+            repair.cut_bytes = if goes_on { last.bytes.saturating_sub(tail.end) } else { 0 };
             if repair.cut_bytes > 0 {
                 let mut cut = vec![0; (repair.cut_bytes as usize).min(CUT_KEPT)];
                 file.read_exact_at(&mut cut, tail.end)?;
                 repair.cut = cut;
-                file.set_len(tail.end)?;
-                file.sync_all()?;
->>>>>>> main
+                disk::set_len(&file, tail.end)?;
             }
             // A process that was killed may have left what it wrote, and the name of the volume, in memory only. From here
             // on it counts as kept.
             sync(&file)?;
             sync_dir(dir)?;
-            let place = Place { volume: last.first, offset: tail.end };
-            return Ok((Self::at(dir, identity, file, place, next), repair));
+            if goes_on {
+                let place = Place { volume: last.first, offset: tail.end };
+                return Ok((Self::at(dir, identity, file, place, next), repair));
+            }
         }
         let (file, place) = create_volume(dir, identity, from, None, &[])?;
         let mut log = Self { named: false, ..Self::at(dir, identity, file, place, from) };
@@ -283,7 +258,9 @@ impl Log {
         };
         let from = from.max(self.recent.first);
         let lines = self.recent.from(from);
-        (self.file, self.place) = create_volume(&self.dir, &self.identity, from, None, lines)?;
+        // One that replaces this whole volume begins as it did: what is before it may be gone, and places in it are noted.
+        let state = if from == self.place.volume { self.state_at_head() } else { None };
+        (self.file, self.place) = create_volume(&self.dir, &self.identity, from, state.as_deref(), lines)?;
         self.recent = Recent { lines: lines.to_vec(), first: from, next: self.next, since: from };
         (self.named, self.verified) = (false, None);
         self.sync_name()?;
@@ -318,28 +295,21 @@ impl Log {
     /// Begins a new volume at the next number. `state` is the fold at this point.
     /// A volume that nothing was written into yet is replaced. After an error there is still one that can be appended to.
     pub fn rotate(&mut self, state: Option<&str>) -> io::Result<()> {
-<<<<<<< HEAD
         let own = self.state_of_empty();
         let state = own.as_deref().or(state);
-        (self.file, self.place) = create_volume(&self.dir, &self.identity, self.next, state)?;
-        self.named = false;
-=======
         (self.file, self.place) = create_volume(&self.dir, &self.identity, self.next, state, &[])?;
         (self.named, self.recent, self.verified) = (false, Recent::new(self.next), None);
->>>>>>> main
         self.sync_name()
     }
 
     /// The state at the head of this volume if nothing follows it. The one that replaces it begins with the same bytes: a
     /// checkpoint may have noted their end as the place to read on at, and whatever came to lie before it would be skipped.
     fn state_of_empty(&self) -> Option<String> {
-        if self.place.volume != self.next {
-            return None;
-        }
-        let mut head = vec![0; self.place.offset as usize];
-        self.file.read_exact_at(&mut head, 0).ok()?;
-        let line = head.strip_suffix(b"\n")?.rsplit(|byte| *byte == b'\n').next()?;
-        unseal(line).ok()?.strip_prefix("#state\t").map(str::to_owned)
+        (self.place.volume == self.next).then(|| self.state_at_head()).flatten()
+    }
+
+    fn state_at_head(&self) -> Option<String> {
+        read::state_at_head(&volume_path(&self.dir, self.place.volume)).ok().flatten()
     }
 
     fn sync_name(&mut self) -> io::Result<()> {
@@ -368,18 +338,6 @@ pub enum AppendError {
     Sync(io::Error),
 }
 
-<<<<<<< HEAD
-=======
-/// `fdatasync`: the one call that everything durable goes through.
-pub(super) fn sync(file: &File) -> io::Result<()> {
-    if trial::skips_every_sync() {
-        return Ok(()); // the negative control of the power-cut harness; no release build has it
-    }
-    #[cfg(test)]
-    tests::before_sync(file)?;
-    file.sync_data()
-}
-
 /// The last volume that has a whole line, open, and its end. Those behind it that have none are moved aside.
 fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, VolumeFile, Tail)>> {
     let mut files = volumes(dir)?;
@@ -401,13 +359,12 @@ fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, Volume
             Err(error) => repair.unreadable.push(format!("{}: {error}", last.path.display())),
         }
         repair.floor = repair.floor.max(last.first);
-        std::fs::rename(&last.path, last.path.with_extension("damaged"))?;
+        disk::rename(&last.path, &last.path.with_extension("damaged"))?;
         sync_dir(dir)?;
     }
     Ok(None)
 }
 
->>>>>>> main
 fn volume_path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:012}.log"))
 }
@@ -433,9 +390,7 @@ fn create_volume(
     head.extend_from_slice(lines);
     let fresh = dir.join("next.new");
     let made = (|| {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
-        disk::write_at(&file, &head, 0)?;
-        sync(&file)?;
+        let file = disk::write_fresh(&fresh, &head)?;
         disk::rename(&fresh, &volume_path(dir, first))?;
         Ok(file)
     })();
@@ -448,23 +403,6 @@ fn create_volume(
     }
 }
 
-<<<<<<< HEAD
-=======
-/// Writes a small file whole under another name, makes it durable and gives it its name, which is not durable yet.
-pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let file = File::create(&fresh)?;
-    (&file).write_all(bytes)?;
-    sync(&file)?;
-    std::fs::rename(&fresh, path)
-}
-
-/// Makes the names in a directory durable.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
->>>>>>> main
 struct Tail {
     end: u64,
     next: u64,
@@ -479,8 +417,11 @@ fn find_tail(file: &File, volume: &VolumeFile) -> io::Result<Option<Tail>> {
         let from = volume.bytes.saturating_sub(window);
         let mut bytes = vec![0; (volume.bytes - from) as usize];
         file.read_exact_at(&mut bytes, from)?;
-        let scan = scan_tail(&bytes, from);
+        let mut scan = scan_tail(&bytes, from);
         let whole_file = from == 0;
+        if let Some(first) = scan.first.filter(|first| whole_file && *first > volume.first) {
+            scan.gaps.push((volume.first, first - 1)); // the first group of a volume may have lost its first lines
+        }
         if let Some((seq, in_group)) = scan.last
             && (scan.first.is_some_and(|first| first < seq - in_group.min(seq)) || whole_file)
         {
@@ -544,161 +485,6 @@ fn scan_tail(bytes: &[u8], from: u64) -> TailScan {
     scan
 }
 
-<<<<<<< HEAD
-/// One thing read from the log.
-#[derive(Debug)]
-pub enum Line {
-    /// An entry; `end` is the place behind it.
-    Entry(Box<Entry>),
-    /// The state at the head of a volume.
-    State(String),
-    /// A line that costs itself: volume, line number in the file (from 1), why.
-    Bad {
-        /// First number of the volume.
-        volume: u64,
-        /// Line number in the file, from 1.
-        line: u64,
-        /// Why.
-        why: BadLine,
-    },
-}
-
-/// Reads the log from a place on, across volumes.
-pub struct Reader {
-    file: BufReader<File>,
-    place: Place,
-    line: u64,
-    /// Volumes still to come, the next one last.
-    rest: Vec<VolumeFile>,
-    /// First number of the volume after this one: entries from there on do not count here.
-    before: u64,
-    buffer: Vec<u8>,
-}
-
-impl Reader {
-    /// Starts at `place`; `None`: at the oldest volume. `Ok(None)` if it is not there.
-    pub fn open(dir: &Path, place: Option<Place>) -> io::Result<Option<Self>> {
-        let mut rest = volumes(dir)?;
-        rest.reverse();
-        if let Some(place) = place {
-            while rest.last().is_some_and(|volume| volume.first < place.volume) {
-                rest.pop();
-            }
-            if rest.last().is_none_or(|volume| volume.first != place.volume || volume.bytes < place.offset) {
-                return Ok(None);
-            }
-        }
-        let Some(volume) = rest.pop() else { return Ok(None) };
-        let mut file = File::open(&volume.path)?;
-        let offset = place.map_or(0, |place| place.offset);
-        if let Some(before) = offset.checked_sub(1) {
-            let mut end = [0];
-            file.read_exact_at(&mut end, before)?;
-            if end != *b"\n" {
-                return Ok(None); // not the volume that the place was noted in
-            }
-        }
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(Some(Self {
-            file: BufReader::with_capacity(256 * 1024, file),
-            place: Place { volume: volume.first, offset },
-            line: 0,
-            before: rest.last().map_or(u64::MAX, |volume| volume.first),
-            rest,
-            buffer: Vec::new(),
-        }))
-    }
-
-    /// Where the next line begins.
-    pub fn place(&self) -> Place {
-        self.place
-    }
-
-    /// The next line. `None` at the end of what is written; entries that are not durable yet may be among
-    /// the last, so the caller stops at the durable head.
-    pub fn read(&mut self) -> io::Result<Option<Line>> {
-        loop {
-            self.buffer.clear();
-            let read = (&mut self.file).take(LINE_MAX).read_until(b'\n', &mut self.buffer)?;
-            if self.buffer.last() != Some(&b'\n') && (read as u64) < LINE_MAX {
-                let half = Line::Bad { volume: self.place.volume, line: self.line + 1, why: BadLine::Damaged };
-                if !self.next_volume()? {
-                    return Ok(None);
-                }
-                if read > 0 {
-                    return Ok(Some(half));
-                }
-                continue;
-            }
-            self.place.offset += read as u64;
-            self.line += 1;
-            let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
-            if line.starts_with(b"#") {
-                match unseal(line).map(|text| text.strip_prefix("#state\t").map(str::to_owned)) {
-                    Ok(Some(state)) => return Ok(Some(Line::State(state))),
-                    Ok(None) => continue,
-                    Err(why) => return Ok(Some(self.bad(why))),
-                }
-            }
-            match parse_line(line) {
-                Ok(entry) if entry.seq < self.place.volume || entry.seq >= self.before => {}
-                Ok(entry) => return Ok(Some(Line::Entry(Box::new(entry)))),
-                Err(why) => return Ok(Some(self.bad(why))),
-            }
-        }
-    }
-
-    fn bad(&self, why: BadLine) -> Line {
-        Line::Bad { volume: self.place.volume, line: self.line, why }
-    }
-
-    /// Goes on to the next volume. `false`: there is none; the place stays before the half line.
-    fn next_volume(&mut self) -> io::Result<bool> {
-        let Some(volume) = self.rest.pop() else {
-            self.file.seek(SeekFrom::Start(self.place.offset))?;
-            return Ok(false);
-        };
-        self.file = BufReader::with_capacity(256 * 1024, File::open(&volume.path)?);
-        self.place = Place { volume: volume.first, offset: 0 };
-        self.line = 0;
-        self.before = self.rest.last().map_or(u64::MAX, |volume| volume.first);
-        Ok(true)
-    }
-}
-
-/// Whether a volume can stand without the ones before it: it begins with the state of the fold.
-pub fn begins_with_state(path: &Path) -> io::Result<bool> {
-    let mut file = BufReader::new(File::open(path)?);
-    let mut line = Vec::new();
-    for _ in 0..2 {
-        line.clear();
-        (&mut file).take(LINE_MAX).read_until(b'\n', &mut line)?;
-        if line.starts_with(b"#state\t") {
-            return Ok(unseal(line.strip_suffix(b"\n").unwrap_or(&line)).is_ok());
-        }
-    }
-    Ok(false)
-}
-
-/// The identity that the volumes in `dir` carry, if any tells.
-pub fn identity_of(dir: &Path) -> io::Result<Option<String>> {
-    if !dir.is_dir() {
-        return Ok(None);
-    }
-    for volume in volumes(dir)? {
-        let mut line = Vec::new();
-        BufReader::new(File::open(&volume.path)?).take(LINE_MAX).read_until(b'\n', &mut line)?;
-        let head = unseal(line.strip_suffix(b"\n").unwrap_or(&line)).ok();
-        let identity = head.and_then(|head| head.strip_prefix(MAGIC)?.strip_prefix('\t')?.split('\t').next());
-        if let Some(identity) = identity {
-            return Ok(Some(identity.to_owned()));
-        }
-    }
-    Ok(None)
-}
-
-=======
->>>>>>> main
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -706,23 +492,12 @@ mod tests {
     use super::*;
     use crate::journal::entry::{Body, Entry, write_line};
 
-    type Fault = Box<dyn FnOnce(&File) -> io::Result<()>>;
-
-    thread_local! {
-        /// What the next sync of this thread does first.
-        static FAULT: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
-    }
-
-    pub(super) fn before_sync(file: &File) -> io::Result<()> {
-        FAULT.take().map_or(Ok(()), |fault| fault(file))
-    }
-
     /// The next sync fails, and overwrites the bytes at an offset of its file.
     fn fail_sync(offset: u64, with: &'static [u8]) {
-        FAULT.set(Some(Box::new(move |file| {
+        disk::scripted::at_next_sync(move |file| {
             file.write_all_at(with, offset)?;
             Err(io::Error::from_raw_os_error(5))
-        })));
+        });
     }
 
     fn all(dir: &Path) -> (Vec<u64>, usize) {
@@ -777,8 +552,12 @@ mod tests {
     }
 
     fn note(seq: u64) -> Vec<u8> {
+        in_group(seq, 0)
+    }
+
+    fn in_group(seq: u64, in_group: u64) -> Vec<u8> {
         let (body, time) = (Body::Note("text".into()), jiff::Timestamp::UNIX_EPOCH);
-        let entry = Entry { seq, in_group: 0, subject: "note".into(), time, body, raw: Box::default() };
+        let entry = Entry { seq, in_group, subject: "note".into(), time, body, raw: Box::default() };
         let mut line = Vec::new();
         write_line(&mut line, &entry);
         line
@@ -813,11 +592,11 @@ mod tests {
         use super::disk::scripted::{self, Script};
         let (dir, next) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         scripted::begin();
-        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         scripted::set(Script { cut_in: Some(1), killed: true, ..Script::default() });
         assert!(log.append(&note(1), 1).is_err(), "written, and not synced");
-        scripted::image(dir.path(), next.path(), None);
-        let (log, _) = Log::open(next.path(), "id").unwrap();
+        scripted::image(&[(dir.path(), next.path())], None);
+        let (log, _) = Log::open(next.path(), "id", None).unwrap();
         let file = volume_path(next.path(), 1);
         assert_eq!((log.next, scripted::durable_len(&file)), (2, std::fs::metadata(&file).unwrap().len()));
         scripted::end();
@@ -826,7 +605,7 @@ mod tests {
     #[test]
     fn a_place_noted_in_an_empty_volume_stays_one_when_the_volume_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         log.append(&note(1), 1).unwrap();
         log.rotate(Some("{\"waiting\":1}")).unwrap();
         let noted = log.place();
@@ -840,6 +619,19 @@ mod tests {
         assert!(matches!(reader.read().unwrap(), Some(Line::Entry(entry)) if entry.seq == 2));
         let amid = Place { offset: noted.offset - 3, ..noted };
         assert!(Reader::open(dir.path(), Some(amid)).unwrap().is_none(), "no place of a line");
+    }
+
+    #[test]
+    fn the_first_lines_of_a_volume_that_a_power_cut_took_were_never_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
+        let head = log.place().offset;
+        let group: Vec<u8> = (0..3).flat_map(|at| in_group(1 + at, at)).collect();
+        log.append(&group, 3).unwrap();
+        let file = OpenOptions::new().write(true).open(volume_path(dir.path(), 1)).unwrap();
+        file.write_all_at(&[0; 20], head).unwrap();
+        let (log, repair) = Log::open(dir.path(), "id", None).unwrap();
+        assert_eq!((log.next, repair.torn, repair.lost), (4, vec![(1, 1)], vec![]));
     }
 
     #[test]

@@ -116,18 +116,9 @@ impl Writer {
         for (kept, reply) in self.replies.drain(..) {
             let _ = reply.send(Ok(kept)); // a caller that went away does not undo what is kept
         }
-<<<<<<< HEAD
         self.entries = Vec::new();
         if self.lines.capacity() > 4 * 1024 * 1024 {
             self.lines = Vec::new();
-=======
-        wait_for_room(shared);
-        let today = shared.board.now().as_second() / 86_400;
-        let wanted = std::mem::take(&mut shared.lock().wants_volume);
-        if wanted || log.place().offset >= shared.config.volume_bytes || today > volume_day {
-            volume_day = volume_day.max(today);
-            rotate(shared, &mut log);
->>>>>>> main
         }
         true
     }
@@ -141,10 +132,11 @@ impl Writer {
                 Err(AppendError::Write(error)) if is_full(&error) => error,
                 // The disk did not do what it was told: this volume is left, the same group goes into a new one.
                 Err(AppendError::Write(error) | AppendError::Sync(error)) => {
-                    match log.rotate(state_at(shared, log.next).as_deref()) {
-                        Ok(()) => {
+                    match log.leave(state_at(shared, log.next).as_deref()) {
+                        Ok(lost) => {
                             tracing::warn!(%error, "a log volume could not be written; going on in a new one");
                             shared.lock().new_volume = true;
+                            tell_lost(shared, &lost);
                             shared.board.raise(
                                 "disk_error",
                                 "",
@@ -166,17 +158,17 @@ impl Writer {
         }
     }
 
-    /// Begins a new volume where the day or the size of this one calls for it.
+    /// Begins a new volume where the day, the size of this one or the follower calls for it.
     pub fn rotate_if_due(&mut self, shared: &Shared) {
         let today = shared.board.now().as_second() / 86_400;
-        if self.log.place().offset >= shared.config.volume_bytes || today > self.volume_day {
+        let wanted = std::mem::take(&mut shared.lock().wants_volume);
+        if wanted || self.log.place().offset >= shared.config.volume_bytes || today > self.volume_day {
             self.volume_day = self.volume_day.max(today);
             rotate(shared, &mut self.log);
         }
     }
 }
 
-<<<<<<< HEAD
 fn tell_failure(shared: &Shared, error: &io::Error) {
     let (code, message) = if is_full(error) {
         let dir = shared.config.dir.display();
@@ -186,63 +178,6 @@ fn tell_failure(shared: &Shared, error: &io::Error) {
     };
     shared.board.not_ready("disk", Some(message.clone()));
     shared.board.raise(code, "", message);
-=======
-/// Makes the group durable, however long it takes. `false`: the journal closes first.
-fn append(shared: &Shared, log: &mut Log, lines: &[u8], count: u64) -> bool {
-    let mut failed = false;
-    loop {
-        let error = match log.append(lines, count) {
-            Ok(()) => {
-                if failed {
-                    recovered(shared);
-                }
-                return true;
-            }
-            Err(AppendError::Write(error)) if is_full(&error) => error,
-            // The disk did not do what it was told: this volume is left, the same group goes into a new one.
-            Err(AppendError::Write(error) | AppendError::Sync(error)) => {
-                match log.leave(state_at(shared, log.next).as_deref()) {
-                    Ok(lost) => {
-                        tracing::warn!(%error, "a log volume could not be written; going on in a new one");
-                        shared.lock().new_volume = true;
-                        tell_lost(shared, &lost);
-                        shared.board.raise(
-                            "disk_error",
-                            "",
-                            format!("the disk failed once ({error}): copy the data and replace it soon"),
-                        );
-                        continue;
-                    }
-                    Err(full) if is_full(&full) => full, // then there is something to be done about it
-                    Err(_) => error,
-                }
-            }
-        };
-        failed = true;
-        let message = if is_full(&error) {
-            if room::release_reserve(&shared.config.dir) {
-                tracing::warn!("the disk is full: the reserve was given up");
-                continue;
-            }
-            format!(
-                "the disk is full ({error}): free some room on {}; reads wait in memory",
-                shared.config.dir.display()
-            )
-        } else {
-            format!("the disk does not take the journal ({error}): check it; reads wait in memory")
-        };
-        shared.board.not_ready("disk", Some(message.clone()));
-        shared.board.raise(if is_full(&error) { "disk_full" } else { "disk_failed" }, "", message);
-        let core = shared.lock();
-        let (core, _) = shared
-            .turn
-            .wait_timeout_while(core, RETRY, |core| !core.closing)
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if core.closing {
-            return false;
-        }
-    }
->>>>>>> main
 }
 
 /// What was acknowledged and could not be read back after the disk failed.

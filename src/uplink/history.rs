@@ -227,10 +227,10 @@ impl World {
         self.lives += 1;
         let next = self.base.path().join(format!("life-{}", self.lives));
         std::fs::create_dir_all(&next).unwrap();
-        let _ = std::fs::copy(self.dir.join("identity"), next.join("identity"));
-        if self.dir.join("log").is_dir() {
-            disk::image(&self.dir.join("log"), &next.join("log"), (how == End::Cut).then_some(rng));
-        }
+        let (log, next_log) = (self.dir.join("log"), next.join("log"));
+        let dirs = [(&*self.dir, &*next), (&*log, &*next_log)];
+        let dirs = if log.is_dir() { &dirs[..] } else { &dirs[..1] };
+        disk::image(dirs, (how == End::Cut).then_some(rng)); // log, identity, mark, ages
         let from = match queue {
             Queue::Older => self.older.take(),
             Queue::Gone => None,
@@ -410,6 +410,7 @@ impl World {
         ledger.shown(self.board.snapshot().journal.durable);
         if let Some(driven) = &self.driven {
             ledger.tail(driven.tail());
+            ledger.not_lost(driven.lost(), &self.board.snapshot().problems);
         }
         ledger.verdict()
     }

@@ -4,14 +4,18 @@
 //! of each file what was synced, and any part of the rest, torn; of the names those that were synced, and any first part
 //! of the changes since. The power can go before the n-th call from now on: then every call fails.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+type Fault = Box<dyn FnOnce(&File) -> io::Result<()>>;
+
 thread_local! {
+    /// What the next sync does first.
+    static AT_SYNC: Cell<Option<Fault>> = const { Cell::new(None) };
     static DISK: RefCell<Option<Disk>> = const { RefCell::new(None) };
 }
 
@@ -161,7 +165,13 @@ pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()>
     with(|disk| disk.write_at(file, bytes, offset)).unwrap_or(Ok(()))
 }
 
+/// The next sync of this thread does this first.
+pub fn at_next_sync(fault: impl FnOnce(&File) -> io::Result<()> + 'static) {
+    AT_SYNC.set(Some(Box::new(fault)));
+}
+
 pub(super) fn sync(file: &File) -> io::Result<()> {
+    AT_SYNC.take().map_or(Ok(()), |fault| fault(file))?;
     with(|disk| disk.sync(file)).unwrap_or(Ok(()))
 }
 
@@ -193,39 +203,52 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     with(|disk| disk.sync_dir(dir)).unwrap_or(Ok(()))
 }
 
-/// What a power cut leaves of directory `from`, as a new directory `to`; then everything is durable as it is there.
-/// `rng`: `None`: the process was killed, the disk lost nothing. Directories below `from` are not taken along.
-pub fn image(from: &Path, to: &Path, rng: Option<&mut fastrand::Rng>) {
-    std::fs::create_dir_all(to).unwrap();
-    for file in std::fs::read_dir(from).unwrap().flatten().filter(|file| file.path().is_file()) {
-        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+/// What a power cut leaves of directories, each with the one that is made of it; then everything is durable as it is there.
+/// `rng`: `None`: the process was killed, the disk lost nothing. Directories below them are not taken along.
+pub fn image(dirs: &[(&Path, &Path)], rng: Option<&mut fastrand::Rng>) {
+    for (from, to) in dirs {
+        std::fs::create_dir_all(to).unwrap();
+        for path in files(from) {
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
     }
     let Some(rng) = rng else {
-        return with(|disk| disk.survive(from, to)).unwrap();
+        return with(|disk| disk.survive(dirs)).unwrap();
     };
-    let mut files: Vec<_> = std::fs::read_dir(from).unwrap().flatten().map(|file| file.path()).collect();
-    files.sort();
-    for path in files.into_iter().filter(|path| path.is_file()) {
-        tear(&path, &to.join(path.file_name().unwrap()), rng);
-    }
     let changes = with(|disk| std::mem::take(&mut disk.names)).unwrap();
-    let lost = rng.usize(0..=changes.len());
-    let at = |path: &Path| to.join(path.file_name().unwrap());
-    for change in changes.into_iter().filter(|change| change.parent() == Some(from)).rev().take(lost) {
-        match change {
-            Change::Renamed { from, to, replaced } => {
-                let _ = std::fs::rename(at(&to), at(&from)); // a later change may have taken it away
-                if let Some(content) = replaced {
-                    std::fs::write(at(&to), content).unwrap();
-                }
-            }
-            Change::Removed { path, content } => std::fs::write(at(&path), content).unwrap(),
+    for (from, to) in dirs {
+        for path in files(from) {
+            tear(&path, &to.join(path.file_name().unwrap()), rng);
         }
+        let mine: Vec<&Change> = changes.iter().filter(|change| change.parent() == Some(from)).collect();
+        let lost = rng.usize(0..=mine.len());
+        mine.iter().rev().take(lost).for_each(|change| change.undo(to));
     }
     begin();
 }
 
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().flatten().map(|file| file.path()).collect();
+    files.retain(|path| path.is_file());
+    files.sort();
+    files
+}
+
 impl Change {
+    /// As if it had not been, in directory `dir`.
+    fn undo(&self, dir: &Path) {
+        let at = |path: &Path| dir.join(path.file_name().unwrap());
+        match self {
+            Self::Renamed { from, to, replaced } => {
+                let _ = std::fs::rename(at(to), at(from)); // a later change may have taken it away
+                if let Some(content) = replaced {
+                    std::fs::write(at(to), content).unwrap();
+                }
+            }
+            Self::Removed { path, content } => std::fs::write(at(path), content).unwrap(),
+        }
+    }
+
     fn parent(&self) -> Option<&Path> {
         let (Self::Renamed { to: path, .. } | Self::Removed { path, .. }) = self;
         path.parent()
@@ -235,14 +258,18 @@ impl Change {
 impl Disk {
     /// A new process finds everything, and what was not durable is not durable still. (Of the changes of names only
     /// renames are carried on.)
-    fn survive(&mut self, from: &Path, to: &Path) {
+    fn survive(&mut self, dirs: &[(&Path, &Path)]) {
         let old = std::mem::take(self);
-        for file in std::fs::read_dir(to).unwrap().flatten() {
-            let (copy, original) = (file.metadata().unwrap(), std::fs::metadata(from.join(file.file_name())).unwrap());
-            self.synced.insert(copy.ino(), old.durable(original.ino(), original.len()));
+        for (from, to) in dirs {
+            for file in files(to) {
+                let original = std::fs::metadata(from.join(file.file_name().unwrap())).unwrap();
+                let copy = std::fs::metadata(&file).unwrap();
+                self.synced.insert(copy.ino(), old.durable(original.ino(), original.len()));
+            }
         }
         for change in old.names {
-            if let Change::Renamed { from, to: path, replaced } = change {
+            let dir = dirs.iter().find(|(from, _)| change.parent() == Some(from));
+            if let (Change::Renamed { from, to: path, replaced }, Some((_, to))) = (change, dir) {
                 let at = |path: &Path| to.join(path.file_name().unwrap());
                 self.names.push(Change::Renamed { from: at(&from), to: at(&path), replaced });
             }

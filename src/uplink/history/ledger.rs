@@ -11,8 +11,9 @@ use super::Device;
 use crate::chip::{ChipRead, Stamp};
 use crate::journal::driven::{Durable, entries, volumes};
 use crate::journal::entry::{Body, Entry};
-use crate::journal::{Batch, DeviceState, Item, Kept, UploadEvent};
+use crate::journal::{Batch, DeviceState, Found, Item, Kept, UploadEvent};
 use crate::protocol::{Frame, Framed};
+use crate::status::Problem;
 use crate::uplink::model::Cloud;
 
 /// What became of a passing.
@@ -68,6 +69,8 @@ pub(super) struct Ledger {
     numbers: HashMap<(Session, u64), Item>,
     top: HashMap<Session, u64>,
     judged: BTreeMap<u64, Verdict>,
+    /// By device: reads that were found in the cloud and not sent.
+    found: HashMap<Box<str>, u64>,
     /// By device: the batch that is not settled, by the durable log.
     in_flight: HashMap<Box<str>, Vec<Item>>,
     /// By device: what is not settled, by what the uplink says.
@@ -145,7 +148,11 @@ impl Ledger {
         }
         self.top.insert(session, top);
         let dead = batch.dead.iter().map(|seq| (seq.0, Verdict::Dead));
-        self.judged.extend(dead.chain(batch.repeats.iter().map(|seq| (seq.0, Verdict::Repeat))));
+        // No line that was kept is ever lost here, so what the cloud is found to hold already is a repeat that was forgotten.
+        let repeats = batch.repeats.iter().copied().chain(batch.found.iter().map(|found| found.seq));
+        self.judged.extend(dead.chain(repeats.map(|seq| (seq.0, Verdict::Repeat))));
+        *self.found.entry(batch.device.clone()).or_default() += batch.found.len() as u64;
+        self.count("found in the cloud", batch.found.len());
         self.in_flight.insert(batch.device.clone(), batch.items.clone());
     }
 
@@ -224,6 +231,16 @@ impl Ledger {
         self.must(length <= most, 6, || format!("{length} reads in memory"));
     }
 
+    /// Nothing that was kept is lost, and so nothing is said to be.
+    pub(super) fn not_lost(&mut self, lost: &[(u64, u64)], problems: &[Problem]) {
+        self.must(lost.is_empty(), 2, || {
+            format!("the check of the log says that these are gone: {lost:?}; {problems:?}")
+        });
+        let codes = ["journal_lost", "log_lost", "log_unreadable"];
+        let told = problems.iter().find(|problem| codes.contains(&&*problem.code));
+        self.must(told.is_none(), 2, || format!("a loss is told: {told:?}"));
+    }
+
     pub(super) fn uplink_started(&mut self, device: &str, state: &DeviceState) {
         let open = state.in_flight.iter().flat_map(|flight| flight.open.iter().cloned());
         let open: BTreeMap<u64, Item> = open.map(|item| (item.num, item)).collect();
@@ -243,6 +260,8 @@ impl Ledger {
                 self.must(open.is_empty(), 3, || format!("a batch is formed while {open:?} is in flight"));
                 let there = batch.items.iter().find(|item| !self.forgetful && held(cloud, None, item) > 0).cloned();
                 self.must(there.is_none(), 4, || format!("the cloud holds {there:?}, and it is numbered anew"));
+                let none = batch.found.iter().find(|found| !holds(cloud, found)).cloned();
+                self.must(none.is_none(), 4, || format!("{none:?} is not sent, and the cloud does not hold it"));
             }
             UploadEvent::Accepted { device, first, last, .. } => {
                 for (token, item) in self.take(device, *first, *last) {
@@ -352,7 +371,8 @@ impl Ledger {
         let accepted: BTreeSet<_> = self.numbered.values().filter(mine).map(|numbered| numbered.item.seq).collect();
         let missing: Vec<_> = accepted.iter().filter(|seq| !unique.contains(seq)).collect();
         self.must(missing.is_empty(), 4, || format!("accepted and not in the cloud of device {at}: {missing:?}"));
-        let counts = (state.sent, accepted.len() as u64, order.len() as u64);
+        let found = self.found.get(&device.name).copied().unwrap_or(0);
+        let counts = (state.sent - found, accepted.len() as u64, order.len() as u64);
         let equal = counts.0 == counts.1 && counts.1 == counts.2;
         self.must(equal, 4, || format!("counted as sent, accepted, in the cloud: {counts:?}"));
     }
@@ -371,6 +391,12 @@ fn held(cloud: &Cloud, token: Option<&str>, item: &Item) -> usize {
             && (token.is_none() || row.num == Some(item.num))
     };
     sessions.map(|session| session.rows.iter().filter(same).count()).sum()
+}
+
+fn holds(cloud: &Cloud, found: &Found) -> bool {
+    let mut sessions = cloud.sessions.iter().filter(|session| session.token == found.session);
+    let same = |row: &crate::rufus::Stored| row.num == Some(found.num) && row.time_ms == Some(found.time_ms);
+    sessions.any(|session| session.rows.iter().any(same))
 }
 
 fn is_frame(entry: &Entry, framed: &Framed) -> bool {
