@@ -105,7 +105,7 @@ struct ExportArgs {
     /// Before this time.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     to: Option<Timestamp>,
-    /// Only this decoder, by its configured name.
+    /// Only this decoder, by its configured name, with all its locations; or only NAME/LOCATION.
     #[arg(long, value_name = "NAME")]
     decoder: Option<String>,
 }

@@ -24,6 +24,7 @@ use crate::config::{CloudConfig, Config};
 use crate::control::Socket;
 use crate::failure::Failure;
 use crate::journal::{Journal, JournalConfig, OpenError};
+use crate::lane;
 use crate::link;
 use crate::passing::{BibFile, Bibs, Mapper};
 use crate::rufus;
@@ -127,10 +128,10 @@ impl Daemon {
     }
 
     fn start_chores(&mut self, config: &Config) {
-        let uploaded = config.decoders.iter().filter(|decoder| config.device_of(decoder).is_some());
+        let uploaded = || config.routes().filter(|route| route.device.is_some());
         let known = Known {
-            decoders: uploaded.map(|decoder| decoder.name.clone()).collect(),
-            devices: config.decoders.iter().filter_map(|decoder| config.device_of(decoder)).map(Into::into).collect(),
+            decoders: uploaded().map(|route| route.lane).collect(),
+            devices: uploaded().filter_map(|route| route.device).map(Into::into).collect(),
         };
         let (notes, received) = mpsc::channel(NOTES);
         let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
@@ -155,9 +156,9 @@ impl Daemon {
             }
         };
         let mut devices: BTreeMap<&str, Vec<Box<str>>> = BTreeMap::new();
-        for decoder in &config.decoders {
-            if let Some(device) = config.device_of(decoder) {
-                devices.entry(device).or_default().push(decoder.name.as_str().into());
+        for route in config.routes() {
+            if let Some(device) = route.device {
+                devices.entry(device).or_default().push(route.lane);
             }
         }
         for (device, decoders) in devices {
@@ -259,14 +260,15 @@ fn journal_config(config: &Config) -> JournalConfig {
 
 /// What the configuration uploads.
 struct Known {
-    decoders: Vec<String>,
+    /// Lanes.
+    decoders: Vec<Box<str>>,
     devices: Vec<String>,
 }
 
 impl Known {
     /// Reads of this decoder will not be uploaded. Without `[cloud]` none is, and that is meant.
     fn lacks_decoder(&self, name: &str) -> bool {
-        !self.decoders.is_empty() && !self.decoders.iter().any(|known| known == name)
+        !self.decoders.is_empty() && !self.decoders.iter().any(|known| **known == *name)
     }
 
     fn lacks_device(&self, device: &str) -> bool {
@@ -303,9 +305,15 @@ async fn chores(
             journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
         });
         for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {
+            let name = lane::decoder(decoder);
+            let (whose, what) = match lane::location(decoder) {
+                Some(location) => {
+                    (format!("location `{location}` of decoder `{name}`"), "[decoder.locations] of it has no such name")
+                }
+                None => (format!("decoder `{name}`"), "the configuration has no decoder of that name that is uploaded"),
+            };
             let message = format!(
-                "reads of decoder `{decoder}` wait, and the configuration has no decoder of that name that is uploaded: \
-                 they stay on the box until it has one again; export shows them"
+                "reads of {whose} wait, and {what}: they stay on the box until it has one again; export shows them"
             );
             board.raise("reads_without_decoder", decoder, message);
         }

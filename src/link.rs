@@ -64,7 +64,7 @@ const RESTART_SHOWN: Duration = Duration::from_secs(600);
 
 /// What the link needs of the journal.
 pub trait Keeper: Clone + Send + Sync + 'static {
-    /// Keeps frames of one decoder, none of them [`crate::protocol::Frame::Info`], and resolves when they would
+    /// Keeps frames of one decoder or location ([`crate::lane`]), none of them [`crate::protocol::Frame::Info`], and resolves when they would
     /// survive a power cut, never before. While the disk is full it waits. Calls are kept in the order in which
     /// they are first polled.
     ///
@@ -72,18 +72,18 @@ pub trait Keeper: Clone + Send + Sync + 'static {
     /// The journal is gone and nothing can be kept any more.
     fn keep(
         &self,
-        decoder: &str,
+        lane: &str,
         received: Timestamp,
         frames: Vec<Framed>,
     ) -> impl Future<Output = Result<Kept, JournalError>> + Send;
 
-    /// Which places of a decoder's memory are held. May take as long as the journal's queue needs to open.
+    /// Which places of a decoder's memory are held, in whatever lane. May take as long as the journal's queue needs to open.
     fn held(&self, decoder: &str) -> impl Future<Output = Held> + Send;
 }
 
 impl Keeper for Journal {
-    async fn keep(&self, decoder: &str, received: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
-        Journal::keep(self, decoder, received, frames).await.map(Durable::get)
+    async fn keep(&self, lane: &str, received: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
+        Journal::keep(self, lane, received, frames).await.map(Durable::get)
     }
 
     async fn held(&self, decoder: &str) -> Held {
@@ -179,6 +179,7 @@ pub fn announce(config: &DecoderConfig, board: &Board) {
     board.decoder(&config.name, |status| {
         status.protocol = config.protocol.name.to_owned();
         status.address = port::place(&config.address);
+        status.locations = config.locations.keys().map(|location| (location.clone(), 0)).collect();
     });
 }
 
@@ -283,6 +284,7 @@ impl Decoder {
         Self {
             intake: Intake::new(
                 &config.name,
+                config.locations.keys(),
                 config.protocol.missed != Missed::Lost,
                 limits.buffer,
                 limits.stall,
@@ -393,7 +395,7 @@ impl Decoder {
         if let Err(error) = port::tune(&wire) {
             tracing::warn!(decoder = self.name, %peer, %error, "no keepalive on this connection");
         }
-        // Not redone for a late rewind: when the other side connects again is not ours to say.
+        // Not ended for a late rewind: when the other side connects again is not ours to say.
         self.serve(protocol, Box::new(wire), held, false, &peer.to_string(), &stop).await;
     }
 

@@ -22,6 +22,7 @@ pub use bibs::{BibError, BibFile, Bibs, MAX_BYTES, MAX_CHIPS, MAX_FIELD};
 use crate::clock;
 use crate::config::TagCode;
 use crate::journal::PendingRead;
+use crate::lane;
 
 /// The chip code of what a decoder sent.
 ///
@@ -82,10 +83,11 @@ impl Mapper {
         Self { tag, bibs, zones: zones.into_iter().collect() }
     }
 
-    /// The fields of a read, with the bibs in use now. A decoder that the mapper was not made for has its clock in UTC.
+    /// The fields of a read, with the bibs in use now. A lane has the zone of its decoder, and a decoder that
+    /// the mapper was not made for has its clock in UTC.
     pub fn fields(&self, read: &PendingRead) -> Fields {
         let utc = TimeZone::UTC;
-        let zone = self.zones.get(&read.decoder).unwrap_or(&utc);
+        let zone = self.zones.get(lane::decoder(&read.decoder)).unwrap_or(&utc);
         let resolved = clock::resolve(&read.stamp, zone, read.received, read.replay);
         let chip = chip_code(&read.chip, self.tag);
         let bib = self.bibs.borrow().get(&chip).map(Box::from);

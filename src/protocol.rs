@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
 
+mod chronotrack;
 mod civil;
 mod cloudbox;
 mod impinj;
@@ -251,16 +252,20 @@ pub struct Spec {
 
 /// Every protocol: one line each, in alphabetical order.
 pub static REGISTRY: &[&Spec] = &[
-    &cloudbox::SPEC,   //
-    &impinj::SPEC,     //
-    &ipico::SPEC,      //
-    &jchip::SPEC,      //
-    &lines::SPEC,      //
-    &mylaps::SPEC,     //
-    &one4all::SPEC,    //
-    &raceresult::SPEC, //
-    &timy::SPEC,       //
+    &chronotrack::SPEC, //
+    &cloudbox::SPEC,    //
+    &impinj::SPEC,      //
+    &ipico::SPEC,       //
+    &jchip::SPEC,       //
+    &lines::SPEC,       //
+    &mylaps::SPEC,      //
+    &one4all::SPEC,     //
+    &raceresult::SPEC,  //
+    &timy::SPEC,        //
 ];
+
+/// Protocols whose reads name the timing point they were made at.
+pub const WITH_LOCATIONS: &[&str] = &["chronotrack", "mylaps"];
 
 /// The registry line of `name`.
 pub fn spec(name: &str) -> Option<&'static Spec> {

@@ -28,6 +28,7 @@ use serde_json::Value;
 /// Sample files and the protocol each is for.
 const VECTORS: &[(&str, &str)] = &[
     ("alge_timy", "timy"),
+    ("chronotrack_ctp01", "chronotrack"),
     ("cloudbox", "cloudbox"),
     ("impinj_speedway_connect", "impinj"),
     ("ipico", "ipico"),
@@ -164,6 +165,9 @@ fn in_our_words(expect: &Value) -> Value {
         expect["chip"] = format!("{}{}", expect["flag"].as_str().unwrap_or(""), expect["number"]).into();
         expect["antenna"] = channel;
     }
+    if let Some(ms) = expect["unix_ms"].as_i64() {
+        expect["utc"] = format!("{:.3}", Timestamp::from_millisecond(ms).unwrap()).into();
+    }
     if let (Some(date), Some(tod)) = (expect["date"].as_str(), expect["tod"].as_str()) {
         expect["local"] = format!("{date}T{tod}").into();
     }
@@ -194,6 +198,13 @@ fn agrees(expect: &Value, objects: &[Value], ended: Ended) -> Result<(), String>
             Some(reason) if !reason.is_empty() => Ok(()),
             _ => Err("no reason".into()),
         }),
+        // ChronoTrack: `seq` counts markers too, and only a read has a place that can be asked for.
+        "marker" if expect["event"].is_string() => counts([0, 1, 0]).and_then(|()| {
+            let mut expect = expect.clone();
+            expect["seq"].take();
+            same_fields(&expect, markers[0])?;
+            if markers[0]["type"] == expect["event"] { Ok(()) } else { Err(format!("the type of {}", markers[0])) }
+        }),
         "marker" => {
             let expected = expect["markers"].as_array().unwrap();
             counts([0, expected.len(), 0])?;
@@ -214,9 +225,8 @@ fn agrees(expect: &Value, objects: &[Value], ended: Ended) -> Result<(), String>
         }
         "partial" if ended.unfinished > 0 => counts([0, 0, 0]),
         "partial" => Err("nothing was left over".into()),
-        "response" | "status" | "clock" | "end" | "keepalive" | "control" | "hello" | "ping" | "number" => {
-            counts([0, 0, 0])
-        }
+        "response" | "status" | "clock" | "end" | "keepalive" | "control" | "hello" | "ping" | "ack" | "err"
+        | "number" => counts([0, 0, 0]),
         "unknown" => counts([0, 0, 1]),
         other => panic!("a kind of sample that is not checked: {other}"),
     }

@@ -17,7 +17,7 @@ pub(super) async fn cloud(config: &Config, report: &mut Report) {
         Ok(client) => client,
         Err(error) => return report.wrong("cloud", "", error.to_string()),
     };
-    let mut devices: Vec<&str> = config.decoders.iter().filter_map(|decoder| config.device_of(decoder)).collect();
+    let mut devices: Vec<&str> = config.routes().filter_map(|route| route.device).collect();
     devices.sort_unstable();
     devices.dedup();
     for device in devices {

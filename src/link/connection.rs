@@ -104,6 +104,7 @@ struct Connection<'a> {
 
 /// Carries one connection until it ends. `held` resolves to what the journal holds, `None` if nothing is to be asked
 /// for. `again`: this connection can be redone at will, so a late answer of `held` ends it with [`End::Rewind`].
+/// Any other waits for the answer.
 pub(super) async fn serve<S: Duplex>(
     decoder: &Decoder,
     protocol: Box<dyn Protocol>,
@@ -126,7 +127,7 @@ pub(super) async fn serve<S: Duplex>(
         spoke: false,
         hung_up: None,
     };
-    let late = connection.greet(held, stop).await.filter(|_| again);
+    let late = connection.greet(held, again, stop).await;
     let end = connection.carry(&mut reader, &mut writer, late, stop).await;
     if matches!(end, End::Rewind | End::Stopped | End::HungUp(_)) {
         connection.protocol.leaving(&mut connection.output);
@@ -142,9 +143,12 @@ pub(super) async fn serve<S: Duplex>(
 impl Connection<'_> {
     /// Tells the protocol that the link is up and what is held. The journal may not know that yet (its queue is being
     /// rebuilt): reads must not wait for it, so after a moment the link goes on without. Returns the unfinished question.
+    /// A connection that is not ours to make `again` waits: the decoder has stored its reads, and whoever takes them from now
+    /// on only would not know later what lies before.
     async fn greet(
         &mut self,
         held: Option<BoxFuture<'static, Held>>,
+        again: bool,
         stop: &CancellationToken,
     ) -> Option<BoxFuture<'static, Held>> {
         let mut late = None;
@@ -153,7 +157,7 @@ impl Connection<'_> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                answer = timeout(self.decoder.limits.held, &mut held) => match answer {
+                answer = timeout(if again { self.decoder.limits.held } else { Duration::MAX }, &mut held) => match answer {
                     Ok(answer) => known = Some(answer),
                     Err(_) => late = Some(held),
                 }

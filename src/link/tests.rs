@@ -159,6 +159,7 @@ fn config(protocol: &'static Spec, address: Address) -> DecoderConfig {
         timezone: TimeZone::UTC,
         device_id: None,
         rewind: true,
+        locations: std::collections::BTreeMap::new(),
         set: Settings::new(),
     }
 }
