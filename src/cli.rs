@@ -3,6 +3,7 @@
 //! What a command does lives in its own module; here it gets its configuration, a runtime and an exit code after
 //! sysexits(3). Mistakes on the command line end with 64 and say what is allowed.
 
+mod rewind;
 mod simulate;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -47,6 +48,8 @@ enum Command {
     Status(StatusArgs),
     /// Write the kept reads to standard output, with or without a running daemon.
     Export(ExportArgs),
+    /// Have a decoder give stored reads again; those that are here already are known and not sent twice.
+    Rewind(rewind::RewindArgs),
     /// A simulated race through the whole way into a simulated cloud; needs no configuration.
     Demo(DemoArgs),
     /// A decoder or a cloud to try things with.
@@ -208,6 +211,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Check(args) => block_on(check::run(args)),
         Command::Status(args) => block_on(status(args)),
         Command::Export(args) => block_on(run_export(args)),
+        Command::Rewind(args) => block_on(rewind::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),
         Command::Decode(args) => decode(args),

@@ -1,11 +1,13 @@
 //! The control socket: how commands ask the daemon that runs. One JSON request per line, one JSON answer per line.
 //!
 //! Must hold: whoever may open the socket (mode 0660: the service's user and group) may ask, and nobody else at any
-//! moment; nothing here changes what is kept. A client that says nothing, too much, or never listens costs a bounded
+//! moment; nothing here changes what is kept; what a
+//! decoder is asked for again comes as any other read. A client that says nothing, too much, or never listens costs a bounded
 //! buffer for a bounded time.
 //!
 //! Rejected: asking over HTTP. The page may be switched off, and a local command should need no token.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::link::{Asked, Asks};
+use crate::protocol::Range;
 use crate::status::Board;
 
 /// Longest request, in bytes.
@@ -40,14 +44,25 @@ const MODE: Mode = Mode::from_raw_mode(0o660);
 const BACKLOG: i32 = 64;
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// The [`crate::status::Snapshot`].
     Status,
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
+    /// `{"decoder": NAME, "answer": "asked" | "not_connected" | "refused" | "unknown", "why": …}`: asks a decoder for
+    /// reads it has stored.
+    Rewind {
+        /// Its name in the configuration.
+        decoder: String,
+        /// Which.
+        range: Range,
+    },
 }
+
+/// The way to each decoder, by its name.
+pub type Rewinds = BTreeMap<String, Asks>;
 
 /// Why the daemon gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +143,8 @@ impl Socket {
     }
 
     /// Answers until `stop`.
-    pub async fn serve(self, board: Board, stop: CancellationToken) {
+    pub async fn serve(self, board: Board, rewinds: Rewinds, stop: CancellationToken) {
+        let rewinds = Arc::new(rewinds);
         let places = Arc::new(Semaphore::new(CLIENTS));
         loop {
             let accepting = async {
@@ -141,12 +157,12 @@ impl Socket {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (board, stop) = (board.clone(), stop.clone());
+                    let (board, rewinds, stop) = (board.clone(), Arc::clone(&rewinds), stop.clone());
                     tokio::spawn(async move {
                         tokio::select! {
                             () = stop.cancelled() => {}
                             // A client that goes away in the middle is its own matter.
-                            _ = answer(stream, &board) => {}
+                            _ = answer(stream, &board, &rewinds) => {}
                         }
                         drop(place);
                     });
@@ -178,7 +194,7 @@ fn named(path: &Path) -> io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-async fn answer(stream: UnixStream, board: &Board) -> io::Result<()> {
+async fn answer(stream: UnixStream, board: &Board, rewinds: &Rewinds) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -193,6 +209,7 @@ async fn answer(stream: UnixStream, board: &Board) -> io::Result<()> {
         let answer = match serde_json::from_slice(&line) {
             Ok(Request::Status) => serde_json::to_value(board.snapshot())?,
             Ok(Request::Durable) => json!({ "durable": board.snapshot().journal.durable }),
+            Ok(Request::Rewind { decoder, range }) => rewind(rewinds, &decoder, &range).await,
             Err(_) if !whole && line.len() as u64 == REQUEST_LIMIT => json!({ "error": "the request is too long" }),
             Err(error) => json!({ "error": format!("no such request: {error}") }),
         };
@@ -202,6 +219,22 @@ async fn answer(stream: UnixStream, board: &Board) -> io::Result<()> {
         if !whole {
             return Ok(());
         }
+    }
+}
+
+async fn rewind(rewinds: &Rewinds, decoder: &str, range: &Range) -> Value {
+    let Some(asks) = rewinds.get(decoder) else {
+        let names: Vec<&str> = rewinds.keys().map(String::as_str).collect();
+        let why = format!("there is no decoder of that name; there are: {}", names.join(", "));
+        return json!({ "decoder": decoder, "answer": "unknown", "why": why });
+    };
+    match asks.ask(range).await {
+        Asked::Asked => json!({ "decoder": decoder, "answer": "asked" }),
+        Asked::NotConnected => {
+            let why = "it is not connected now; `passbridge status` says why. What it stores stays there";
+            json!({ "decoder": decoder, "answer": "not_connected", "why": why })
+        }
+        Asked::Refused(why) => json!({ "decoder": decoder, "answer": "refused", "why": why }),
     }
 }
 
@@ -248,7 +281,7 @@ mod tests {
     fn serve(dir: &Path) -> (Board, CancellationToken, tokio::task::JoinHandle<()>) {
         let (board, stop) = (Board::new("finish"), CancellationToken::new());
         let socket = Socket::bind(dir).unwrap();
-        let task = tokio::spawn(socket.serve(board.clone(), stop.clone()));
+        let task = tokio::spawn(socket.serve(board.clone(), Rewinds::new(), stop.clone()));
         (board, stop, task)
     }
 

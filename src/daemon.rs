@@ -21,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Wall;
 use crate::config::{CloudConfig, Config};
-use crate::control::Socket;
+use crate::control::{Rewinds, Socket};
 use crate::failure::Failure;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::lane;
-use crate::link;
+use crate::link::{self, Asks};
 use crate::passing::{BibFile, Bibs, Mapper};
 use crate::rufus;
 use crate::service;
@@ -108,7 +108,8 @@ impl Daemon {
                 Ok(())
             });
         }
-        let serve = socket.serve(board.clone(), stop.clone());
+        let asks: Rewinds = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();
+        let serve = socket.serve(board.clone(), asks.clone(), stop.clone());
         daemon.spawn("control socket", async move {
             serve.await;
             Ok(())
@@ -121,7 +122,8 @@ impl Daemon {
                 daemon.listening.insert(decoder.name.clone(), address);
             }
             let name = format!("link of decoder `{}`", decoder.name);
-            let link = link::run(decoder, port, daemon.journal.clone(), board.clone(), stop.clone());
+            let asks = asks.get(&decoder.name).cloned().unwrap_or_default();
+            let link = link::run(decoder, port, asks, daemon.journal.clone(), board.clone(), stop.clone());
             daemon.spawn(&name, async move { link.await.map_err(|error| Failure::io(error.to_string())) });
         }
         Ok(daemon)

@@ -15,6 +15,7 @@
 //! Not chosen: a life sign made by TCP alone (keepalive says that the decoder's network stack lives, and a frozen
 //! decoder's does); giving up after some number of tries; one receive buffer per connection (see `intake`).
 
+mod asks;
 mod connection;
 mod doubts;
 mod intake;
@@ -39,6 +40,7 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::asks::{Asked, Asks};
 pub use self::port::{Port, bind};
 
 use self::connection::{End, Ended};
@@ -185,29 +187,31 @@ pub fn announce(config: &DecoderConfig, board: &Board) {
 
 /// Runs a decoder's link until `stop`, or until the journal is gone. Reports to `board` under the decoder's name.
 ///
-/// After `stop` it reads no more, keeps what was received and writes the replies that become due, within 5 s.
+/// `asks` is how others reach the decoder. After `stop` it reads no more, keeps what was received and writes the replies that become due, within 5 s.
 ///
 /// # Errors
 /// [`LinkError::Journal`]: the process must end. [`LinkError::Setting`] only if `port` was not made from `config`.
 pub async fn run<K: Keeper>(
     config: DecoderConfig,
     port: Port,
+    asks: Asks,
     keeper: K,
     board: Board,
     stop: CancellationToken,
 ) -> Result<(), LinkError> {
-    run_within(LIMITS, config, port, keeper, board, stop).await
+    run_within(LIMITS, config, port, asks, keeper, board, stop).await
 }
 
 async fn run_within<K: Keeper>(
     limits: Limits,
     config: DecoderConfig,
     port: Port,
+    asks: Asks,
     keeper: K,
     board: Board,
     stop: CancellationToken,
 ) -> Result<(), LinkError> {
-    let decoder = Arc::new(Decoder::new(limits, config, board));
+    let decoder = Arc::new(Decoder::new(limits, config, asks, board));
     let keeping = {
         let (decoder, keeper) = (Arc::clone(&decoder), keeper.clone());
         async move { decoder.intake.keep_all(&keeper).await }
@@ -261,6 +265,7 @@ struct Decoder {
     rewind: bool,
     limits: Limits,
     board: Board,
+    asks: Asks,
     intake: Intake,
     presence: Mutex<Presence>,
     doubts: Doubts,
@@ -278,7 +283,7 @@ struct Presence {
 }
 
 impl Decoder {
-    fn new(limits: Limits, config: DecoderConfig, board: Board) -> Self {
+    fn new(limits: Limits, config: DecoderConfig, asks: Asks, board: Board) -> Self {
         announce(&config, &board);
         let place = port::place(&config.address);
         Self {
@@ -298,6 +303,7 @@ impl Decoder {
             rewind: config.rewind && config.protocol.missed == Missed::Stored,
             limits,
             board,
+            asks,
             presence: Mutex::default(),
             doubts: Doubts::default(),
             restarted: Mutex::default(),

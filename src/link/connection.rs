@@ -21,6 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use tokio_util::sync::CancellationToken;
 
 use super::Decoder;
+use super::asks::{Hearing, Order};
 use super::port::Duplex;
 use crate::chip::Held;
 use crate::protocol::{Frame, Item, Output, Protocol};
@@ -128,7 +129,9 @@ pub(super) async fn serve<S: Duplex>(
         hung_up: None,
     };
     let late = connection.greet(held, again, stop).await;
-    let end = connection.carry(&mut reader, &mut writer, late, stop).await;
+    let mut asked = decoder.asks.connected(); // from here on the protocol knows what is held
+    let end = connection.carry(&mut reader, &mut writer, late, &mut asked, stop).await;
+    drop(asked);
     if matches!(end, End::Rewind | End::Stopped | End::HungUp(_)) {
         connection.protocol.leaving(&mut connection.output);
     }
@@ -174,6 +177,7 @@ impl Connection<'_> {
         reader: &mut (impl AsyncRead + Unpin),
         writer: &mut (impl AsyncWrite + Unpin),
         mut late: Option<BoxFuture<'static, Held>>,
+        asked: &mut Hearing,
         stop: &CancellationToken,
     ) -> End {
         let idle_limit = self.decoder.spec.idle_limit;
@@ -206,6 +210,7 @@ impl Connection<'_> {
                 },
                 Ok(()) = progress.changed() => {}
                 _ = ticks.tick() => self.tick(),
+                Some(order) = asked.orders.recv() => self.ask(order),
                 Some(_) = answer(&mut late), if late.is_some() => return End::Rewind,
                 read = reader.read(&mut buffer), if listening => match read {
                     Ok(0) => return End::Closed,
@@ -243,6 +248,16 @@ impl Connection<'_> {
             self.protocol.tick(self.since.elapsed(), &mut self.output);
             self.absorb(self.decoder.board.now());
         }
+    }
+
+    /// Somebody wants stored reads.
+    fn ask(&mut self, order: Order) {
+        let answer = match self.replies.len() < QUESTIONS {
+            true => self.protocol.rewind(&order.range, &mut self.output),
+            false => Err("the decoder does not take what it is told: try again in a moment"),
+        };
+        self.absorb(self.decoder.board.now());
+        let _ = order.answer.send(answer); // who asked may be gone
     }
 
     /// Takes what the protocol put out: frames to the intake, replies to their place behind them, chatter to the board.

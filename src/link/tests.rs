@@ -170,6 +170,7 @@ struct Running {
     stop: CancellationToken,
     task: JoinHandle<Result<(), LinkError>>,
     local: Option<SocketAddr>,
+    asks: Asks,
 }
 
 impl Running {
@@ -178,8 +179,10 @@ impl Running {
         let stop = CancellationToken::new();
         let port = bind(&config).await.unwrap();
         let local = port.local_addr();
-        let task = tokio::spawn(run_within(limits, config, port, shelf.clone(), board.clone(), stop.clone()));
-        Self { board, stop, task, local }
+        let asks = Asks::default();
+        let task =
+            tokio::spawn(run_within(limits, config, port, asks.clone(), shelf.clone(), board.clone(), stop.clone()));
+        Self { board, stop, task, local, asks }
     }
 
     fn status(&self) -> DecoderStatus {

@@ -8,5 +8,6 @@ mod commands;
 mod disk;
 mod kill;
 mod queue;
+mod rewind;
 mod security;
 mod stop;

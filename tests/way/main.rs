@@ -10,6 +10,7 @@ mod crash;
 mod decoders;
 mod exports;
 mod faults;
+mod locations;
 mod outside;
 mod rewind;
 mod sessions;
