@@ -47,6 +47,14 @@ impl Protocol for Lines {
         }
     }
 
+    fn rewind(&mut self, range: &crate::protocol::Range, out: &mut Output) -> Result<(), &'static str> {
+        if range.from == 99 {
+            return Err("not that");
+        }
+        out.reply(format!("again {} {}\n", range.from, range.to));
+        Ok(())
+    }
+
     fn end(&mut self, out: &mut Output) {
         if !self.buffer.is_empty() {
             out.frame(Frame::Rejected(Reject::Unfinished), &self.buffer);
@@ -435,7 +443,7 @@ struct Piped {
 
 fn piped(limits: Limits, spec: &'static Spec, pipe: usize, shelf: &Shelf) -> (DuplexStream, Piped) {
     let board = Board::new("test");
-    let decoder = Arc::new(Decoder::new(limits, config(spec, any_port()), board.clone()));
+    let decoder = Arc::new(Decoder::new(limits, config(spec, any_port()), Asks::default(), board.clone()));
     let (theirs, ours) = duplex(pipe);
     let ended = {
         let decoder = Arc::clone(&decoder);
@@ -614,6 +622,41 @@ async fn missed_reads_are_asked_for_when_the_journal_knows_late_and_reads_do_not
 }
 
 #[tokio::test]
+async fn a_storing_decoder_that_connects_to_us_waits_until_the_journal_knows_what_is_held() {
+    let shelf = Shelf::new(true);
+    shelf.0.held.send_replace(None);
+    let limits = Limits { held: Duration::from_millis(1), ..QUICK };
+    let link = Running::start(limits, config(&STORES, any_port()), &shelf).await;
+    let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
+    wire.write_all(b"Aone\n").await.unwrap();
+    let early = timeout(Duration::from_millis(50), wire.read_u8()).await;
+    assert!(early.is_err(), "taken before it was known what is missing: {early:?}");
+    let mut held = Held::default();
+    held.insert(&Position { unit: None, file: None, number: 7 });
+    shelf.0.held.send_replace(Some(held));
+    assert_eq!(line(&mut wire).await, "ask 8\n");
+    assert_eq!(line(&mut wire).await, "ack one\n");
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_asks_by_hand_is_told_whether_the_decoder_was_asked() {
+    let shelf = Shelf::new(true);
+    let (listener, address) = decoder_listens().await;
+    let range = |from, to| crate::protocol::Range { unit: None, file: None, from, to };
+    let link = Running::start(QUICK, config(&STORES, address), &shelf).await;
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    assert_eq!(line(&mut wire).await, "ask 1\n");
+    assert_eq!(link.asks.ask(&range(3, 4)).await, Asked::Asked);
+    assert_eq!(line(&mut wire).await, "again 3 4\n");
+    assert_eq!(link.asks.ask(&range(99, 99)).await, Asked::Refused("not that"));
+    assert!(matches!(link.asks.ask(&range(4, 3)).await, Asked::Refused(_)));
+    let asks = link.asks.clone();
+    link.stopped().await.unwrap();
+    assert_eq!(asks.ask(&range(3, 4)).await, Asked::NotConnected);
+}
+
+#[tokio::test]
 async fn a_decoder_clock_that_is_off_is_measured_and_shown_until_it_is_right() {
     let shelf = Shelf::new(true);
     let link = Running::start(QUICK, config(&STREAMS, any_port()), &shelf).await;
@@ -641,7 +684,7 @@ async fn a_port_in_use_is_a_configuration_fault_named_by_decoder_and_address() {
 
 #[test]
 fn waits_between_tries_grow_from_one_second_to_thirty_and_start_anew_after_a_good_link() {
-    let decoder = Decoder::new(LIMITS, config(&STREAMS, any_port()), Board::new("test"));
+    let decoder = Decoder::new(LIMITS, config(&STREAMS, any_port()), Asks::default(), Board::new("test"));
     let mut retry = decoder.retry(false);
     let waits: Vec<_> = (0..200).map(|_| decoder.wait(&mut retry)).collect();
     let (least, most) = (Duration::from_secs(1), Duration::from_secs(30));
