@@ -210,7 +210,10 @@ fn read_locations(section: &Section<'_>, protocol: &Spec) -> Result<BTreeMap<Str
     for (location, device) in &locations {
         value::name(location)
             .map_err(|must| format!("the name of a timing point, exactly as it is sent, {must}"))
-            .and_then(|_| device_id(device))
+            .and_then(|_| match secret::looks_like_key(device) {
+                true => Err("must be the device's id, and this looks like the API key".to_owned()),
+                false => device_id(device),
+            })
             .map_err(|must| section.wrong_inside("locations", location, must))?;
     }
     Ok(locations)
