@@ -32,7 +32,10 @@ pub(super) struct Order {
 
 /// The way to the live connections of one decoder; clones share it.
 #[derive(Clone, Default)]
-pub struct Asks(Arc<Mutex<Vec<(u64, mpsc::Sender<Order>)>>>);
+pub struct Asks(Arc<Mutex<Connections>>);
+
+/// By a number of their own; at most as many as the link has.
+type Connections = Vec<(u64, mpsc::Sender<Order>)>;
 
 impl Asks {
     /// Asks for a range, on the first connection that can (a listening port may have several).
@@ -59,7 +62,7 @@ impl Asks {
         last
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(u64, mpsc::Sender<Order>)>> {
+    fn lock(&self) -> MutexGuard<'_, Connections> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
