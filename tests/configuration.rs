@@ -260,9 +260,9 @@ fn locations_have_names_as_they_are_sent_and_devices_and_only_where_locations_ar
         site.write(&table(protocol, lines));
         site.check(&[], &[]).is_one_line_with(parts);
     }
-    let many: String = (0..65).map(|at| format!("L{at} = \"65A1\"\n")).collect();
+    let many: String = (0..33).map(|at| format!("L{at} = \"65A1\"\n")).collect();
     site.write(&table("mylaps", &many));
-    site.check(&[], &[]).is_one_line_with(&["decoder[0].locations", "at most 64"]);
+    site.check(&[], &[]).is_one_line_with(&["decoder[0].locations", "at most 32"]);
     site.write(&RIGHT.replace("\"mat\"", "\"mat/Start\""));
     site.check(&[], &[]).is_one_line_with(&[":5:", "decoder[0].name = \"mat/Start\"", "no `/`"]);
 }

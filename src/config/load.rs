@@ -19,9 +19,9 @@ use crate::protocol::{REGISTRY, Spec, WITH_LOCATIONS};
 use crate::rufus::KeyHeader;
 
 const DATA_DIR: &str = "/var/lib/passbridge";
-/// Timing points of one decoder with a device of their own; as many as [`crate::chip::Held::FILES`], which is what one
-/// decoder's memory is remembered for.
-const LOCATIONS: usize = 64;
+/// Timing points of one decoder with a device of their own. Each is a decoder to the journal, with its own memory of what
+/// it read (7 MB when that is full).
+const LOCATIONS: usize = 32;
 /// More decoders than a box has ports, cables and people for.
 const DECODERS: usize = 32;
 const KEY_VARIABLE: &str = "PASSBRIDGE__CLOUD__API_KEY";

@@ -58,6 +58,8 @@ pub static SPEC: Spec = Spec {
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// Silence after which the locations are asked for again.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// It answered a command with an error.
+const REFUSES: &str = "decoder_refuses";
 /// In ticks of about a second, of which the first may be over at once.
 const NEW_LOCATION_WAIT: Duration = Duration::from_secs(2);
 /// Locations of one connection; as many as the journal remembers positions of.
@@ -138,6 +140,8 @@ struct Talk {
     /// When the locations were last asked for, while there is no answer.
     asked: Option<Duration>,
     last_ping: Duration,
+    /// It refused something, and nothing it accepted came after.
+    refused: bool,
     /// At most [`LOCATIONS`].
     locations: Vec<Location>,
 }
@@ -192,11 +196,17 @@ impl Talk {
                     self.appears(name, self.up, out);
                 }
             }
-            [b"ack", _, ..] => alive(raw, out),
+            [b"ack", command, ..] => {
+                alive(raw, out);
+                if command == b"start" && std::mem::take(&mut self.refused) {
+                    out.frame(Frame::Info(Info::Condition { code: REFUSES, text: None }), b"");
+                }
+            }
             [b"err", command, ref message @ ..] => {
+                self.refused = true;
                 let message = text(&message.join(&b'~'));
                 let text = format!("it refused `{}`: {message}; look at its locations and settings", text(command));
-                out.frame(Frame::Info(Info::Condition { code: "decoder_refuses", text: Some(text) }), raw);
+                out.frame(Frame::Info(Info::Condition { code: REFUSES, text: Some(text) }), raw);
             }
             [_, _, b"CTP01"] => {
                 alive(raw, out);

@@ -210,3 +210,34 @@ async fn the_device_of_the_table_and_that_of_the_decoder_may_be_the_same() {
     way.holds_in_some_order(&token, &happened(&sim));
     daemon.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_chronotrack_source_that_counts_from_the_start_again_hides_no_new_read_at_any_location() {
+    let (split, daemon) = Split::new(Kind::ChronoTrack).await;
+    split.sim.push(300);
+    split.arrive(300, &daemon).await;
+    split.sim.clear(); // while we listen
+    split.sim.push(60);
+    split.arrive(360, &daemon).await;
+    let message = complains(&daemon, "decoder_restarted").await;
+    assert!(message.contains("counts from the start again"), "{message}");
+    daemon.stop().await.unwrap();
+    // While the box is off. Only the next read of each location shows it: from what was asked for on there is nothing.
+    split.sim.clear();
+    split.sim.push(30);
+    let daemon = split.way.start().await;
+    links(&split.sim, 1).await;
+    while !split.way.cloud.wait_for(361, Duration::from_millis(20)).await {
+        assert!(split.sim.reads().len() < 20_000, "nothing new arrives: {:#?}", daemon.snapshot());
+        split.sim.push(30);
+    }
+    split.arrive(split.sim.reads().len(), &daemon).await;
+    // What is held is that of the new count: nothing but the last of each comes again.
+    daemon.stop().await.unwrap();
+    let daemon = split.way.start().await;
+    split.sim.push(30);
+    keeps(&daemon, 33).await;
+    split.arrive(split.sim.reads().len(), &daemon).await;
+    assert_eq!(daemon.snapshot().decoders[0].reads, 33);
+    daemon.stop().await.unwrap();
+}

@@ -189,3 +189,23 @@ fn a_time_is_read_as_what_was_asked_for_or_as_what_it_says_itself() {
     assert_eq!((read("50535310", TimeFormat::Iso), read("1738418535.31", TimeFormat::Normal)), (None, None));
     assert!(make(&Settings::from([("time_format".to_owned(), "utc".to_owned())])).is_err());
 }
+
+#[test]
+fn what_is_refused_is_told_until_something_is_accepted() {
+    let mut peer = Peer::with("start", &[]);
+    peer.out.items.clear();
+    let conditions = |peer: &Peer| {
+        let said = peer.out.items.iter().filter_map(|item| match item {
+            Item::Frame(framed) => match &framed.frame {
+                Frame::Info(Info::Condition { code: REFUSES, text }) => Some(text.clone()),
+                _ => None,
+            },
+            _ => None,
+        });
+        said.collect::<Vec<_>>()
+    };
+    peer.says("ack~start\r\nerr~start~unknown~location\r\n");
+    assert!(matches!(&conditions(&peer)[..], [Some(text)] if text.contains("`start`: unknown~location")));
+    peer.says("ack~ping\r\nack~start~start~1\r\nack~start\r\n");
+    assert_eq!(conditions(&peer)[1..], [None]);
+}
