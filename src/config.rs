@@ -218,6 +218,17 @@ impl Config {
         decoder.device_id.as_deref().or(cloud.device_id.as_deref())
     }
 
+    /// Every device that something is uploaded to, with its lanes in the order of the configuration.
+    pub fn devices(&self) -> BTreeMap<&str, Vec<Box<str>>> {
+        let mut devices: BTreeMap<&str, Vec<Box<str>>> = BTreeMap::new();
+        for route in self.routes() {
+            if let Some(device) = route.device {
+                devices.entry(device).or_default().push(route.lane);
+            }
+        }
+        devices
+    }
+
     /// Every lane there is: each decoder and each location of it that has a device of its own.
     pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
         self.decoders.iter().flat_map(move |decoder| {

@@ -130,10 +130,9 @@ impl Daemon {
     }
 
     fn start_chores(&mut self, config: &Config) {
-        let uploaded = || config.routes().filter(|route| route.device.is_some());
         let known = Known {
-            decoders: uploaded().map(|route| route.lane).collect(),
-            devices: uploaded().filter_map(|route| route.device).map(Into::into).collect(),
+            decoders: config.devices().into_values().flatten().collect(),
+            devices: config.devices().into_keys().map(Into::into).collect(),
         };
         let (notes, received) = mpsc::channel(NOTES);
         let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
@@ -157,13 +156,7 @@ impl Daemon {
                 bibs
             }
         };
-        let mut devices: BTreeMap<&str, Vec<Box<str>>> = BTreeMap::new();
-        for route in config.routes() {
-            if let Some(device) = route.device {
-                devices.entry(device).or_default().push(route.lane);
-            }
-        }
-        for (device, decoders) in devices {
+        for (device, decoders) in config.devices() {
             self.board.upload(device, |_| {}); // shown from the start
             let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
             let mapper = Mapper::new(config.passing.tag, bibs.clone(), zones);
