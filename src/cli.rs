@@ -25,7 +25,7 @@ use crate::export::ExportError;
 use crate::failure::Failure;
 use crate::protocol::{Settings, Spec};
 use crate::status::Snapshot;
-use crate::{check, daemon, demo, export, glance, harden, logging, rufus};
+use crate::{audit, check, daemon, demo, export, glance, harden, logging, rufus};
 
 /// Brings chip reads from timing decoders to the RUFUS Cloud: kept on disk first, uploaded in order, exactly once.
 #[derive(Debug, Parser)]
@@ -48,6 +48,8 @@ enum Command {
     Status(StatusArgs),
     /// Write the kept reads to standard output, with or without a running daemon.
     Export(ExportArgs),
+    /// Compare the journal with the cloud, passing by passing; exit code 0 only if both hold the same.
+    Audit(audit::AuditArgs),
     /// Have a decoder give stored reads again; those that are here already are known and not sent twice.
     Rewind(rewind::RewindArgs),
     /// A simulated race through the whole way into a simulated cloud; needs no configuration.
@@ -211,6 +213,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Check(args) => block_on(check::run(args)),
         Command::Status(args) => block_on(status(args)),
         Command::Export(args) => block_on(run_export(args)),
+        Command::Audit(args) => block_on(audit::run(args)),
         Command::Rewind(args) => block_on(rewind::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),

@@ -12,7 +12,7 @@
 //! | local, occurs twice in autumn | the one nearer to the receipt | [`Doubt::Fold`] if that is more than 30 min away (a rewind: it cannot be known) |
 //! | time of day only | on the day that puts it nearest to the receipt (23:59:59.9 received at 00:00:00.3 is yesterday's) | [`Doubt::NoDate`] |
 //! | date `0000-00-NN`, or a year up to 2000 | its time of day, as above: the decoder's clock was never set | [`Doubt::ClockUnset`] |
-//! | undated, received while the box's own clock was not set (a Pi has none that runs without power) | as above | [`Doubt::BoxClockUnset`] |
+//! | undated, received while the box's own clock was not set (a Pi has none that runs without power) | as above, and not to be used: it waits until the receipt is known ([`corrected`]) | [`Doubt::BoxClockUnset`] |
 //! | time since the decoder was switched on | the receipt | [`Doubt::NoClock`] |
 //! | beyond the calendar's ends | the receipt | [`Doubt::OutOfRange`] |
 //!
@@ -54,6 +54,66 @@ impl Wall {
         if let Some(ms) = &self.0 {
             ms.store(to.as_millisecond(), Ordering::SeqCst);
         }
+    }
+}
+
+/// A step of the box's wall clock: what makes it possible to correct the times of receipt before it. Only the day of a
+/// stamp without a date hangs on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// First journal entry of the process that saw the step. Of older ones nobody can say how their clock stood to this.
+    pub from: u64,
+    /// Entries of this process up to here were received before the step.
+    pub sure: u64,
+    /// What the clock would have shown at the step without it: UTC, milliseconds since 1970.
+    pub before_ms: i64,
+    /// By how much it stepped. 0: it did not, but reads of an earlier process wait for a box that knows the time, as
+    /// this one does now.
+    pub step_ms: i64,
+}
+
+impl Step {
+    /// What the clock showed after the step: UTC, milliseconds since 1970.
+    pub fn after_ms(&self) -> i64 {
+        self.before_ms.saturating_add(self.step_ms)
+    }
+
+    /// From then on the box knows the time.
+    pub fn sets(&self) -> bool {
+        Timestamp::from_millisecond(self.after_ms()).is_ok_and(box_clock_set)
+    }
+}
+
+/// The time of receipt of the entry `seq`, corrected by what later steps of the clock taught: `steps`, each behind the
+/// number of its own entry, in order.
+///
+/// A read of the process that saw the step was received by the same monotonic clock: the step is exactly by how much its
+/// receipt was wrong. Of a read that an earlier process received while the box's clock was not set, only the order is
+/// known; it is taken as received within the day before the box knew the time, so [`resolve`] puts it there.
+pub fn corrected(steps: &[(u64, Step)], seq: u64, received: Timestamp) -> Timestamp {
+    let mut ms = received.as_millisecond();
+    for (place, (at, step)) in steps.iter().enumerate() {
+        let awaited = step.sets() && Timestamp::from_millisecond(ms).is_ok_and(|known| !box_clock_set(known));
+        if awaited && (seq < step.from || step.step_ms == 0) {
+            ms = step.after_ms() - FAR_LIMIT_MS / 2; // the nearest time of day is then none of the future
+            continue;
+        }
+        let nearer = (ms - step.before_ms).abs() < (ms - step.after_ms()).abs();
+        // What waited for the disk meanwhile is in the log behind the step. An unset clock tells it from the others.
+        let late = awaited && steps[place + 1..].iter().all(|(_, next)| seq > next.sure);
+        if seq >= step.from && (seq <= step.sure || (seq < *at && nearer) || late) {
+            ms = ms.saturating_add(step.step_ms);
+        }
+    }
+    if ms == received.as_millisecond() { received } else { Timestamp::from_millisecond(ms).unwrap_or(received) }
+}
+
+/// A stamp whose day, or all of it, is taken from the time of receipt.
+pub fn is_undated(stamp: &Stamp) -> bool {
+    match stamp {
+        Stamp::Utc(_) => false,
+        Stamp::Local(local) => local.year() <= UNSET_YEAR,
+        Stamp::TimeOfDay { .. } | Stamp::Uptime(_) => true,
     }
 }
 
@@ -124,8 +184,9 @@ impl fmt::Display for Doubt {
                  receipt. Set the decoder's clock and correct the times of these reads by the difference"
             }
             Self::BoxClockUnset => {
-                "the decoder sends no date and this box did not know its own; the day is wrong. Give the box a network \
-                 or a clock, and correct the day of these reads"
+                "the decoder sends no date and this box does not know its own. These reads are kept, and wait: they are \
+                 uploaded with the right day once the box knows the time. Give the box a network or a clock, or set it \
+                 by hand (`date -s`)"
             }
             Self::Far => {
                 "the decoder's time is more than a day from the box's; it was taken as stamped. Compare the decoder's \
@@ -154,7 +215,10 @@ const FAR_LIMIT_MS: i64 = 24 * 60 * 60 * 1000;
 /// said that the read was stored earlier, so the receipt tells little.
 pub fn resolve(stamp: &Stamp, zone: &TimeZone, received: Timestamp, replay: bool) -> Resolved {
     let resolved = match *stamp {
-        Stamp::Uptime(_) => Some(Resolved { utc: received, doubt: Some(Doubt::NoClock) }),
+        Stamp::Uptime(_) => {
+            let doubt = if box_clock_set(received) { Doubt::NoClock } else { Doubt::BoxClockUnset };
+            Some(Resolved { utc: received, doubt: Some(doubt) })
+        }
         Stamp::Utc(instant) => Some(Resolved { utc: instant, doubt: None }),
         Stamp::Local(local) if local.year() > UNSET_YEAR => dated(local, zone, received, replay),
         Stamp::Local(local) => undated(local.time(), zone, received, Doubt::ClockUnset),
@@ -195,7 +259,8 @@ fn undated(time: Time, zone: &TimeZone, received: Timestamp, doubt: Doubt) -> Op
     Some(Resolved { utc, doubt: Some(doubt) })
 }
 
-fn box_clock_set(received: Timestamp) -> bool {
+/// The box knew the time then: an earlier year is that of a clock nobody has set yet.
+pub fn box_clock_set(received: Timestamp) -> bool {
     TimeZone::UTC.to_datetime(received).year() >= BOX_YEAR
 }
 
@@ -365,6 +430,81 @@ mod tests {
             let text = doubt.to_string();
             assert!(["Set ", "Compare ", "Give ", "Look "].iter().any(|verb| text.contains(verb)), "{text}");
         }
+    }
+
+    /// What a box does: reads, steps of its clock, and a look about once a second that sees the steps.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Read,
+        Step(i64),
+        Look,
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let hour = 3_600_000i64;
+        let years = 56 * 365 * 24 * hour;
+        let step = prop_oneof![Just(hour), Just(-hour), Just(24 * hour), Just(-24 * hour), Just(years), 5_000..hour];
+        let event = prop_oneof![6 => Just(Event::Read), 1 => step.prop_map(Event::Step), 2 => Just(Event::Look)];
+        proptest::collection::vec(event, 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn the_receipt_of_every_read_of_a_process_is_right_once_its_steps_are_known(
+            events in events(), start in prop_oneof![Just(0i64), Just(1_781_683_200_000)],
+        ) {
+            let (mut anchor, mut seen, mut at_look, mut head, mut monotonic) = (start, start, 0, 0, 0);
+            let mut reads: Vec<(u64, i64, i64)> = Vec::new();
+            let mut steps: Vec<(u64, Step)> = Vec::new();
+            // Only one step between two looks is one that can be told from none: what is between is not asked for.
+            let mut stepped = false;
+            for event in events.into_iter().chain([Event::Look]) {
+                monotonic += 10;
+                match event {
+                    Event::Read => {
+                        head += 1;
+                        reads.push((head, anchor + monotonic, monotonic));
+                    }
+                    Event::Step(by) if !stepped => (anchor, stepped) = (anchor + by, true),
+                    Event::Step(_) => {}
+                    Event::Look => {
+                        let step_ms = anchor - std::mem::replace(&mut seen, anchor);
+                        let sure = std::mem::replace(&mut at_look, head);
+                        if step_ms != 0 {
+                            head += 1;
+                            steps.push((head, Step { from: 1, sure, before_ms: anchor + monotonic - step_ms, step_ms }));
+                        }
+                        stepped = false;
+                    }
+                }
+            }
+            for (seq, received, monotonic) in reads {
+                let received = Timestamp::from_millisecond(received).unwrap();
+                prop_assert_eq!(corrected(&steps, seq, received).as_millisecond(), anchor + monotonic);
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_of_an_earlier_process_with_an_unset_clock_is_of_the_day_before_the_box_knew_the_time() {
+        let known: Timestamp = "2026-06-18T06:30:00Z".parse().unwrap();
+        let step = Step { from: 100, sure: 120, before_ms: known.as_millisecond(), step_ms: 0 };
+        let at = |time: &str, received: &str| {
+            let received = corrected(&[(130, step)], 50, received.parse().unwrap());
+            resolve(&time.parse().unwrap(), &TimeZone::UTC, received, false).utc.to_string()
+        };
+        assert_eq!(at("05:50:00", "1970-01-01T00:10:00Z"), "2026-06-18T05:50:00Z");
+        assert_eq!(at("06:29:59", "1970-01-01T00:10:00Z"), "2026-06-18T06:29:59Z");
+        assert_eq!(at("07:00:00", "1970-01-01T00:10:00Z"), "2026-06-17T07:00:00Z", "it is not of the future");
+        assert_eq!(at("05:50:00", "2026-06-10T05:50:01Z"), "2026-06-10T05:50:00Z", "that clock was set");
+    }
+
+    #[test]
+    fn a_read_that_waited_for_the_disk_while_the_clock_was_set_is_still_found() {
+        let known: Timestamp = "2026-06-18T06:30:00Z".parse().unwrap();
+        let step = Step { from: 1, sure: 20, before_ms: 60_000, step_ms: known.as_millisecond() - 60_000 };
+        let late = corrected(&[(25, step)], 300, "1970-01-01T00:00:30Z".parse().unwrap());
+        assert_eq!(late.to_string(), "2026-06-18T06:29:30Z");
     }
 
     fn stamps() -> impl Strategy<Value = Stamp> {

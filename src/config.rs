@@ -147,7 +147,7 @@ pub struct UploadConfig {
     pub min_interval: Duration,
     /// Upper end of the backoff.
     pub retry_max: Duration,
-    /// Longest wait for an answer.
+    /// Longest wait for the whole answer to an insert, and for the next byte of any other answer.
     pub timeout: Duration,
 }
 

@@ -1,9 +1,9 @@
 //! The control socket: how commands ask the daemon that runs. One JSON request per line, one JSON answer per line.
 //!
 //! Must hold: whoever may open the socket (mode 0660: the service's user and group) may ask, and nobody else at any
-//! moment; nothing here changes what is kept; what a
-//! decoder is asked for again comes as any other read. A client that says nothing, too much, or never listens costs a bounded
-//! buffer for a bounded time.
+//! moment; nothing here changes what is kept, a repair sends only what an audit finds missing ([`crate::audit`]), and what
+//! a decoder is asked for again comes as any other read. A client that says nothing, too much, or never listens costs a
+//! bounded buffer for a bounded time.
 //!
 //! Rejected: asking over HTTP. The page may be switched off, and a local command should need no token.
 
@@ -19,10 +19,11 @@ use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::keep::Order;
 use crate::failure::Failure;
 use crate::link::{Asked, Asks};
 use crate::protocol::Range;
@@ -43,6 +44,9 @@ const MODE: Mode = Mode::from_raw_mode(0o660);
 /// Connections that wait to be taken.
 const BACKLOG: i32 = 64;
 
+/// How long a repair may take: an audit, the passings again, and an audit.
+const REPAIR_TIME: Duration = Duration::from_secs(900);
+
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
@@ -51,6 +55,13 @@ pub enum Request {
     Status,
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
+    /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends what is missing again.
+    Repair {
+        /// Device.
+        device: String,
+        /// Token of the session, or its end.
+        session: String,
+    },
     /// `{"decoder": NAME, "answer": "asked" | "not_connected" | "refused" | "unknown", "why": …}`: asks a decoder for
     /// reads it has stored.
     Rewind {
@@ -60,6 +71,19 @@ pub enum Request {
         range: Range,
     },
 }
+
+impl Request {
+    /// How long the answer may take to come.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Status | Self::Durable | Self::Rewind { .. } => ANSWER_TIME,
+            Self::Repair { .. } => REPAIR_TIME,
+        }
+    }
+}
+
+/// The way to the repairs of each device.
+pub type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
 
 /// The way to each decoder, by its name.
 pub type Rewinds = BTreeMap<String, Asks>;
@@ -143,8 +167,8 @@ impl Socket {
     }
 
     /// Answers until `stop`.
-    pub async fn serve(self, board: Board, rewinds: Rewinds, stop: CancellationToken) {
-        let rewinds = Arc::new(rewinds);
+    pub async fn serve(self, board: Board, repairs: Repairs, rewinds: Rewinds, stop: CancellationToken) {
+        let (repairs, rewinds) = (Arc::new(repairs), Arc::new(rewinds));
         let places = Arc::new(Semaphore::new(CLIENTS));
         loop {
             let accepting = async {
@@ -157,12 +181,13 @@ impl Socket {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (board, rewinds, stop) = (board.clone(), Arc::clone(&rewinds), stop.clone());
+                    let (board, stop) = (board.clone(), stop.clone());
+                    let (repairs, rewinds) = (Arc::clone(&repairs), Arc::clone(&rewinds));
                     tokio::spawn(async move {
                         tokio::select! {
                             () = stop.cancelled() => {}
                             // A client that goes away in the middle is its own matter.
-                            _ = answer(stream, &board, &rewinds) => {}
+                            _ = answer(stream, &board, &repairs, &rewinds) => {}
                         }
                         drop(place);
                     });
@@ -194,7 +219,7 @@ fn named(path: &Path) -> io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-async fn answer(stream: UnixStream, board: &Board, rewinds: &Rewinds) -> io::Result<()> {
+async fn answer(stream: UnixStream, board: &Board, repairs: &Repairs, rewinds: &Rewinds) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -209,6 +234,7 @@ async fn answer(stream: UnixStream, board: &Board, rewinds: &Rewinds) -> io::Res
         let answer = match serde_json::from_slice(&line) {
             Ok(Request::Status) => serde_json::to_value(board.snapshot())?,
             Ok(Request::Durable) => json!({ "durable": board.snapshot().journal.durable }),
+            Ok(Request::Repair { device, session }) => repair(repairs, &device, session).await,
             Ok(Request::Rewind { decoder, range }) => rewind(rewinds, &decoder, &range).await,
             Err(_) if !whole && line.len() as u64 == REQUEST_LIMIT => json!({ "error": "the request is too long" }),
             Err(error) => json!({ "error": format!("no such request: {error}") }),
@@ -219,6 +245,22 @@ async fn answer(stream: UnixStream, board: &Board, rewinds: &Rewinds) -> io::Res
         if !whole {
             return Ok(());
         }
+    }
+}
+
+async fn repair(repairs: &Repairs, device: &str, session: String) -> Value {
+    let Some(orders) = repairs.get(device) else {
+        return json!({ "error": format!("this passbridge does not upload for device {device}") });
+    };
+    let (reply, answer) = oneshot::channel();
+    // One at a time per device; the next one waits here.
+    if orders.send(Order { session, reply }).await.is_err() {
+        return json!({ "error": "passbridge is stopping" });
+    }
+    match answer.await {
+        Ok(Ok(repaired)) => Value::from(&repaired),
+        Ok(Err(why)) => json!({ "error": why }),
+        Err(_) => json!({ "error": "passbridge is stopping" }),
     }
 }
 
@@ -244,6 +286,7 @@ async fn rewind(rewinds: &Rewinds, decoder: &str, range: &Range) -> Value {
 /// [`ControlError`] unless the daemon answered.
 pub async fn ask(data_dir: &Path, request: Request) -> Result<Value, ControlError> {
     let path = socket_path(data_dir);
+    let patience = request.patience();
     let asking = async {
         let mut stream = UnixStream::connect(&path).await?;
         let mut text = serde_json::to_vec(&request)?;
@@ -253,8 +296,9 @@ pub async fn ask(data_dir: &Path, request: Request) -> Result<Value, ControlErro
         BufReader::new(stream).take(ANSWER_LIMIT).read_until(b'\n', &mut line).await?;
         Ok(serde_json::from_slice::<Value>(&line)?)
     };
-    let answered: io::Result<Value> =
-        timeout(ANSWER_TIME, asking).await.unwrap_or_else(|_| Err(io::Error::other("no answer within 5 s")));
+    let answered: io::Result<Value> = timeout(patience, asking)
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {} s", patience.as_secs()))));
     let value = match answered {
         Ok(value) => value,
         Err(error) => {
@@ -281,7 +325,7 @@ mod tests {
     fn serve(dir: &Path) -> (Board, CancellationToken, tokio::task::JoinHandle<()>) {
         let (board, stop) = (Board::new("finish"), CancellationToken::new());
         let socket = Socket::bind(dir).unwrap();
-        let task = tokio::spawn(socket.serve(board.clone(), Rewinds::new(), stop.clone()));
+        let task = tokio::spawn(socket.serve(board.clone(), Repairs::new(), Rewinds::new(), stop.clone()));
         (board, stop, task)
     }
 

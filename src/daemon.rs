@@ -9,19 +9,23 @@
 //!
 //! `demo` and the tests run this same value against simulated decoders and a simulated cloud.
 
-use std::collections::BTreeMap;
+mod clock;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Wall;
+use crate::audit;
+use crate::clock::{Step, Wall};
 use crate::config::{CloudConfig, Config};
-use crate::control::{Rewinds, Socket};
+use crate::control::{Repairs, Rewinds, Socket};
 use crate::failure::Failure;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::lane;
@@ -30,7 +34,7 @@ use crate::passing::{BibFile, Bibs, Mapper};
 use crate::rufus;
 use crate::service;
 use crate::status::{Board, Snapshot};
-use crate::uplink::{self, UplinkConfig};
+use crate::uplink::{self, Ties, UplinkConfig};
 use crate::web;
 
 /// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads.
@@ -70,11 +74,11 @@ impl Daemon {
     /// As [`Daemon::start`].
     pub async fn start_at(config: Config, warnings: &[String], wall: Wall) -> Result<Self, Failure> {
         rufus::install_tls();
-        let board = Board::with_clock(&config.name, wall);
+        let board = Board::with_clock(&config.name, wall.clone());
         for (at, warning) in warnings.iter().enumerate() {
             board.raise("configuration", &(at + 1).to_string(), warning);
         }
-        let client = config.cloud.as_ref().map(|cloud| client(cloud, &config)).transpose()?;
+        let client = config.cloud.as_ref().map(|cloud| client(cloud, &config, wall.clone())).transpose()?;
         let mut ports = Vec::new();
         for decoder in &config.decoders {
             let port = link::bind(decoder).await.map_err(|error| Failure::config(error.to_string()))?;
@@ -85,10 +89,7 @@ impl Daemon {
             Some(address) => Some(web::bind(address).await.map_err(|error| Failure::config(error.to_string()))?),
             None => None,
         };
-        let journal = Journal::open(journal_config(&config), board.clone()).map_err(|error| match error {
-            OpenError::InUse(_) => Failure::unavailable(error.to_string()),
-            OpenError::Io { .. } => Failure::io(error.to_string()),
-        })?;
+        let journal = open_journal(&config, &board)?;
         let socket = Socket::bind(&config.data_dir).map_err(|error| Failure::io(error.to_string()))?;
         let mut daemon = Self {
             board,
@@ -108,15 +109,16 @@ impl Daemon {
                 Ok(())
             });
         }
+        let mut repairs = Repairs::new();
+        if let Some(client) = client {
+            repairs = daemon.start_uplinks(&config, &client).await;
+        }
         let asks: Rewinds = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();
-        let serve = socket.serve(board.clone(), asks.clone(), stop.clone());
+        let serve = socket.serve(board.clone(), repairs, asks.clone(), stop.clone());
         daemon.spawn("control socket", async move {
             serve.await;
             Ok(())
         });
-        if let Some(client) = client {
-            daemon.start_uplinks(&config, &client).await;
-        }
         for (decoder, port) in ports {
             if let Some(address) = port.local_addr() {
                 daemon.listening.insert(decoder.name.clone(), address);
@@ -134,16 +136,20 @@ impl Daemon {
             decoders: config.devices().into_values().flatten().collect(),
             devices: config.devices().into_keys().map(Into::into).collect(),
         };
+        let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
         let (notes, received) = mpsc::channel(NOTES);
         let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
-        let _ = notes.try_send(("start", started)); // the channel is empty
+        let _ = notes.try_send(Note::Text("start", started)); // the channel is empty
         let (journal, board, stop) = (self.journal.clone(), self.board.clone(), self.stop.clone());
-        self.spawn("notes", note_down(journal.clone(), received, stop.clone()));
-        self.spawn("chores", chores(journal, board, stop, notes, known));
+        let watch = clock::Watch::new(&board);
+        self.spawn("notes", note_down(journal.clone(), board.clone(), zones.collect(), received, stop.clone()));
+        self.spawn("chores", chores(journal, board, stop, notes, known, watch));
     }
 
-    async fn start_uplinks(&mut self, config: &Config, client: &rufus::Client) {
-        let Some(cloud) = &config.cloud else { return };
+    /// Starts an uplink and its audits per device; gives the way to the repairs of each.
+    async fn start_uplinks(&mut self, config: &Config, client: &rufus::Client) -> Repairs {
+        let mut repairs = Repairs::new();
+        let Some(cloud) = &config.cloud else { return repairs };
         let bibs = match &config.passing.bibs {
             None => Bibs::none(),
             Some(path) => {
@@ -160,6 +166,9 @@ impl Daemon {
             self.board.upload(device, |_| {}); // shown from the start
             let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
             let mapper = Mapper::new(config.passing.tag, bibs.clone(), zones);
+            let (orders, ordered) = mpsc::channel(1);
+            repairs.insert(device.into(), orders);
+            let ties = self.start_audits(config, client, device, &decoders, ordered);
             let uplink = UplinkConfig {
                 device: device.into(),
                 decoders,
@@ -169,10 +178,46 @@ impl Daemon {
             };
             let fields = move |read: &_| mapper.fields(read);
             let (client, journal) = (client.clone(), self.journal.clone());
-            let run = uplink::run(uplink, client, journal, self.board.clone(), fields, self.stop.clone());
+            let run = uplink::run_tied(uplink, client, journal, self.board.clone(), fields, ties, self.stop.clone());
             let name = format!("uplink of device {device}");
             self.spawn(&name, async move { run.await.map_err(|error| Failure::io(error.to_string())) });
         }
+        repairs
+    }
+
+    /// Starts the audits of a device; gives what its uplink needs for them.
+    fn start_audits(
+        &mut self,
+        config: &Config,
+        client: &rufus::Client,
+        device: &str,
+        decoders: &[Box<str>],
+        orders: mpsc::Receiver<audit::keep::Order>,
+    ) -> Ties {
+        let (resends, asked) = mpsc::channel(1);
+        let ties = Ties { resends: asked, follows: watch::Sender::default(), forms: true };
+        let keeper = audit::keep::Keeper {
+            subject: audit::Subject {
+                data_dir: config.data_dir.clone(),
+                device: device.into(),
+                decoders: decoders.to_vec(),
+                session: None,
+                rest: config.upload.min_interval,
+            },
+            client: client.clone(),
+            journal: self.journal.clone(),
+            board: self.board.clone(),
+            follows: ties.follows.subscribe(),
+            resends,
+            orders,
+            retry_max: config.upload.retry_max,
+        };
+        let run = keeper.run(self.stop.clone());
+        self.spawn(&format!("audits of device {device}"), async move {
+            run.await;
+            Ok(())
+        });
+        ties
     }
 
     fn spawn(&mut self, name: &str, task: impl Future<Output = Result<(), Failure>> + Send + 'static) {
@@ -233,14 +278,30 @@ impl Daemon {
     }
 }
 
-fn client(cloud: &CloudConfig, config: &Config) -> Result<rufus::Client, Failure> {
+/// The cloud as the configuration says.
+///
+/// # Errors
+/// Configuration (78).
+pub(crate) fn client(cloud: &CloudConfig, config: &Config, clock: Wall) -> Result<rufus::Client, Failure> {
     let client = rufus::ClientConfig {
         url: cloud.url.clone(),
         key: cloud.api_key.clone(),
         header: cloud.header,
         timeout: config.upload.timeout,
+        clock,
     };
     rufus::Client::new(client).map_err(|error| Failure::config(error.to_string()))
+}
+
+/// Opens the journal that the configuration names.
+///
+/// # Errors
+/// Unavailable (69): another process has it. I/O (74).
+pub(crate) fn open_journal(config: &Config, board: &Board) -> Result<Journal, Failure> {
+    Journal::open(journal_config(config), board.clone()).map_err(|error| match error {
+        OpenError::InUse(_) => Failure::unavailable(error.to_string()),
+        OpenError::Io { .. } => Failure::io(error.to_string()),
+    })
 }
 
 fn journal_config(config: &Config) -> JournalConfig {
@@ -276,13 +337,14 @@ async fn chores(
     journal: Journal,
     board: Board,
     stop: CancellationToken,
-    notes: mpsc::Sender<(&'static str, String)>,
+    notes: mpsc::Sender<Note>,
     known: Known,
+    mut clock: clock::Watch,
 ) -> Result<(), Failure> {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = Vec::new();
-    let mut clock = ClockWatch::new(&board);
+    let mut steps = VecDeque::new(); // not yet taken for writing: one a second at most, while the disk is full
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -319,29 +381,50 @@ async fn chores(
             );
             board.raise("passings_without_device", &device, message);
         }
-        if let Some(step) = clock.look(&board) {
-            board.raise("box_clock_stepped", "", &step);
-            let _ = notes.try_send(("clock", step));
+        if let Some(step) = clock.look(&board, &journal)
+            && steps.len() < NOTES
+        {
+            steps.push_back(step);
+        }
+        while let Some(step) = steps.pop_front() {
+            if notes.try_send(Note::Step(step)).is_err() {
+                steps.push_front(step);
+                break;
+            }
         }
         let problems = board.snapshot().problems;
-        for note in changes(&shown, &problems) {
-            let _ = notes.try_send(note);
+        for (code, text) in changes(&shown, &problems) {
+            let _ = notes.try_send(Note::Text(code, text));
         }
         shown = problems;
     }
     Ok(())
 }
 
+/// What goes into the log beside reads and uploads.
+enum Note {
+    /// For people: a stable code and a text.
+    Text(&'static str, String),
+    /// The box's clock stepped.
+    Step(Step),
+}
+
 /// Writes notes into the log, one at a time. While the disk is full this waits, and nothing else does.
 async fn note_down(
     journal: Journal,
-    mut notes: mpsc::Receiver<(&'static str, String)>,
+    board: Board,
+    zones: BTreeMap<Box<str>, TimeZone>,
+    mut notes: mpsc::Receiver<Note>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
+    let write = async |note| match note {
+        Note::Text(code, text) => journal.note(code, &text).await.is_ok(),
+        Note::Step(step) => clock::record(step, &journal, &board, &zones).await,
+    };
     loop {
         let noting = async {
             match notes.recv().await {
-                Some((code, text)) => journal.note(code, &text).await.map(drop),
+                Some(note) => write(note).await,
                 None => std::future::pending().await, // the chores ended: the daemon is stopping
             }
         };
@@ -349,11 +432,17 @@ async fn note_down(
             () = stop.cancelled() => break,
             noted = noting => noted,
         };
-        if noted.is_err() {
+        if !noted {
             return Err(Failure::io("the journal is gone"));
         }
     }
-    let _ = timeout(Duration::from_secs(1), journal.note("stop", "stopped on request")).await;
+    let last = async {
+        while let Some(note) = notes.recv().await {
+            write(note).await;
+        }
+        let _ = journal.note("stop", "stopped on request").await;
+    };
+    let _ = timeout(Duration::from_secs(1), last).await;
     Ok(())
 }
 
@@ -369,38 +458,6 @@ fn changes(before: &[crate::status::Problem], now: &[crate::status::Problem]) ->
     came.map(|problem| ("problem", format!("{}: {}", name(problem), problem.message)))
         .chain(went.map(|problem| ("problem_over", name(problem))))
         .collect()
-}
-
-/// Compares the wall clock with the monotonic one: a step is reported, nothing depends on it.
-struct ClockWatch {
-    started: std::time::Instant,
-    offset_ms: i64,
-}
-
-impl ClockWatch {
-    /// Less than this is NTP slewing, or a busy machine.
-    const STEP_MS: i64 = 2_000;
-
-    fn new(board: &Board) -> Self {
-        let started = std::time::Instant::now();
-        Self { started, offset_ms: board.now().as_millisecond() }
-    }
-
-    fn look(&mut self, board: &Board) -> Option<String> {
-        self.compare(board.now().as_millisecond(), self.started.elapsed().as_millis() as i64)
-    }
-
-    fn compare(&mut self, wall_ms: i64, monotonic_ms: i64) -> Option<String> {
-        let offset_ms = wall_ms - monotonic_ms;
-        let step = offset_ms - std::mem::replace(&mut self.offset_ms, offset_ms);
-        (step.abs() >= Self::STEP_MS).then(|| {
-            format!(
-                "the clock of this box stepped by {:+.1} s; order and timers are not affected, stamps without a date received \
-                 before it may be on a wrong day",
-                step as f64 / 1000.0
-            )
-        })
-    }
 }
 
 /// Runs the box until SIGTERM or SIGINT, or until a task fails.
@@ -428,20 +485,4 @@ pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), Failure> {
     tracing::info!("stopping");
     let stopped = daemon.stop().await;
     failure.map_or(stopped, Err)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_of_the_wall_clock_is_told_once_and_slewing_is_not() {
-        let mut watch = ClockWatch { started: std::time::Instant::now(), offset_ms: 1_000_000 };
-        assert_eq!(watch.compare(1_001_000, 1_000), None);
-        assert_eq!(watch.compare(1_002_400, 2_000), None);
-        let step = watch.compare(4_603_400, 3_000).expect("an hour forward is a step");
-        assert!(step.contains("+3600.0 s"), "{step}");
-        assert_eq!(watch.compare(4_604_400, 4_000), None);
-        assert!(watch.compare(1_005_400, 5_000).is_some_and(|step| step.contains("-3600.0 s")));
-    }
 }

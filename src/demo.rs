@@ -15,6 +15,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use crate::audit;
 use crate::cli::{DemoArgs, print};
 use crate::clock;
 use crate::config::{
@@ -58,6 +59,8 @@ pub struct Audit {
     pub differences: Vec<(String, String, i64)>,
     /// What the simulated cloud complains about.
     pub violations: Vec<String>,
+    /// `passbridge audit` finds journal and cloud equal: it sees what a real box could see.
+    pub journal_equal: bool,
 }
 
 impl Audit {
@@ -67,6 +70,7 @@ impl Audit {
             && self.wrong == 0
             && self.in_order
             && self.violations.is_empty()
+            && self.journal_equal
             && self.kept as usize >= self.happened
             && self.different == self.in_cloud
     }
@@ -120,6 +124,10 @@ fn verdict(audit: &Audit) -> String {
     for violation in &audit.violations {
         text.push_str(&format!("the cloud complains: {violation}\n"));
     }
+    text.push_str(match audit.journal_equal {
+        true => "passbridge audit: journal and cloud are equal\n",
+        false => "passbridge audit: journal and cloud are NOT EQUAL\n",
+    });
     text.push_str(if audit.is_clean() { "sent = kept = in the cloud\n" } else { "NOT EQUAL\n" });
     text
 }
@@ -158,7 +166,7 @@ async fn race(args: &DemoArgs, dir: PathBuf) -> Result<Audit, Failure> {
         Err(_) => {
             // Most likely another demo, or a daemon, has the page's port.
             let status = StatusConfig { listen: Some(LOOPBACK), token: None };
-            Daemon::start(Config { status, ..config }, &[]).await?
+            Daemon::start(Config { status, ..config.clone() }, &[]).await?
         }
     };
     if let (Some(address), false) = (daemon.status_address, args.json) {
@@ -175,7 +183,7 @@ async fn race(args: &DemoArgs, dir: PathBuf) -> Result<Audit, Failure> {
         return Err(failure);
     }
     let kept = snapshot.decoders.iter().map(|decoder| decoder.reads).sum();
-    let audit = audit(&cloud, &token, &sims, kept);
+    let audit = Audit { journal_equal: journal_equal(&config).await?, ..compare(&cloud, &token, &sims, kept) };
     for sim in sims {
         sim.stop().await;
     }
@@ -339,8 +347,22 @@ impl Show<'_> {
     }
 }
 
+/// What `passbridge audit` says in the end.
+async fn journal_equal(config: &Config) -> Result<bool, Failure> {
+    let Some(cloud) = &config.cloud else { return Ok(false) };
+    let client = crate::daemon::client(cloud, config, crate::clock::Wall::default())?;
+    let subject = audit::Subject {
+        data_dir: config.data_dir.clone(),
+        device: DEVICE.into(),
+        decoders: config.decoders.iter().map(|decoder| decoder.name.as_str().into()).collect(),
+        session: None,
+        rest: Duration::ZERO,
+    };
+    Ok(audit::audit(&subject, &client, &audit::Head::Beside(config.data_dir.clone())).await?.is_equal())
+}
+
 /// Compares what happened with what the cloud holds, passing by passing.
-fn audit(cloud: &SimCloud, token: &str, sims: &[SimDecoder], kept: u64) -> Audit {
+fn compare(cloud: &SimCloud, token: &str, sims: &[SimDecoder], kept: u64) -> Audit {
     let mut expected: BTreeMap<(String, i64), i64> = BTreeMap::new();
     let mut happened = 0;
     for read in sims.iter().flat_map(SimDecoder::reads) {
@@ -368,5 +390,6 @@ fn audit(cloud: &SimCloud, token: &str, sims: &[SimDecoder], kept: u64) -> Audit
         wrong: expected.values().filter(|left| **left < 0).map(|left| left.unsigned_abs() as usize).sum(),
         in_order,
         violations: cloud.violations(),
+        journal_equal: false,
     }
 }

@@ -25,7 +25,7 @@ use crate::config::TagCode;
 use crate::escape::escape;
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{Line, Reader};
-use crate::journal::{Item, UploadEvent, log_dir};
+use crate::journal::{Found, Item, UploadEvent, log_dir};
 use crate::lane;
 use crate::passing::chip_code;
 
@@ -123,6 +123,8 @@ struct Standing {
 pub struct Standings {
     by_seq: HashMap<u64, Standing>,
     tokens: Vec<Box<str>>,
+    /// Steps of the box's clock, each with the number of its entry.
+    steps: Vec<(u64, clock::Step)>,
     /// Items in flight per device: number to sequence number.
     open: HashMap<Box<str>, BTreeMap<u64, u64>>,
 }
@@ -130,20 +132,17 @@ pub struct Standings {
 impl Standings {
     fn apply(&mut self, event: &UploadEvent) {
         match event {
-            UploadEvent::Joined { .. } => {}
+            UploadEvent::Joined { .. } | UploadEvent::Audited(_) => {}
             UploadEvent::Batch(batch) => {
                 // A batch is formed only when the one before is settled, also if the line that says so was lost.
                 self.settle(&batch.device, 0, u64::MAX, UploadMark::Sent);
-                let token = match self.tokens.iter().rposition(|token| *token == batch.session) {
-                    Some(at) => at,
-                    None => {
-                        self.tokens.push(batch.session.clone());
-                        self.tokens.len() - 1
-                    }
-                };
+                let token = self.token(&batch.session);
                 for &Item { seq, num, time_ms, .. } in &batch.items {
-                    let standing = Standing { mark: UploadMark::Pending, token: token as u32, num, time_ms };
-                    self.by_seq.insert(seq.0, standing);
+                    self.by_seq.insert(seq.0, Standing { mark: UploadMark::Pending, token, num, time_ms });
+                }
+                for &Found { seq, ref session, num, time_ms } in &batch.found {
+                    let token = self.token(session);
+                    self.by_seq.insert(seq.0, Standing { mark: UploadMark::Sent, token, num, time_ms });
                 }
                 for seq in batch.dead.iter().chain(&batch.repeats) {
                     let standing = Standing { mark: UploadMark::Suppressed, token: 0, num: 0, time_ms: 0 };
@@ -156,6 +155,15 @@ impl Standings {
             UploadEvent::Quarantined { device, num, .. } => self.settle(device, *num, *num, UploadMark::Quarantined),
             UploadEvent::Released { device, first, last } => self.settle(device, *first, *last, UploadMark::Pending),
         }
+    }
+
+    /// Index of a session's token.
+    fn token(&mut self, session: &str) -> u32 {
+        let at = self.tokens.iter().rposition(|token| **token == *session).unwrap_or_else(|| {
+            self.tokens.push(session.into());
+            self.tokens.len() - 1
+        });
+        at as u32
     }
 
     fn settle(&mut self, device: &str, first: u64, last: u64, mark: UploadMark) {
@@ -229,8 +237,10 @@ pub fn export(
 ) -> Result<Summary, ExportError> {
     let mut standings = Standings::default();
     let damaged = for_each(data_dir, query.durable, |entry| {
-        if let Body::Upload(event) = &entry.body {
-            standings.apply(event);
+        match &entry.body {
+            Body::Upload(event) => standings.apply(event),
+            Body::Clock(step) => standings.steps.push((entry.seq, *step)),
+            _ => {}
         }
         Ok(())
     })?;
@@ -246,7 +256,7 @@ pub fn export(
                 (Some(time), time)
             }
             Body::Marker(_) | Body::Rejected(_) => (None, entry.time),
-            Body::Cleared(_) | Body::Upload(_) | Body::Note(_) => return Ok(()),
+            Body::Cleared(_) | Body::Upload(_) | Body::Note(_) | Body::Clock(_) => return Ok(()),
         };
         let outside = query.from.is_some_and(|from| instant < from) || query.to.is_some_and(|to| instant >= to);
         let meant = |name: &str| *name == *entry.subject || name == lane::decoder(&entry.subject);
@@ -301,9 +311,10 @@ fn for_each(
 /// A read's time in UTC: as it was uploaded, else as it would be.
 fn time_of(entry: &Entry, read: &ChipRead, reading: &Reading, standings: &Standings) -> Timestamp {
     let uploaded = standings.by_seq.get(&entry.seq).filter(|standing| standing.mark != UploadMark::Suppressed);
-    uploaded
-        .and_then(|standing| Timestamp::from_millisecond(standing.time_ms).ok())
-        .unwrap_or_else(|| clock::resolve(&read.stamp, reading.zone(&entry.subject), entry.time, read.replay).utc)
+    uploaded.and_then(|standing| Timestamp::from_millisecond(standing.time_ms).ok()).unwrap_or_else(|| {
+        let received = clock::corrected(&standings.steps, entry.seq, entry.time);
+        clock::resolve(&read.stamp, reading.zone(&entry.subject), received, read.replay).utc
+    })
 }
 
 fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) -> Row<'a> {
@@ -341,7 +352,7 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) 
             row.location = marker.location.as_deref();
         }
         Body::Rejected(reason) => row.reason = Some(reason),
-        Body::Cleared(_) | Body::Upload(_) | Body::Note(_) => {}
+        Body::Cleared(_) | Body::Upload(_) | Body::Note(_) | Body::Clock(_) => {}
     }
     row
 }

@@ -46,7 +46,8 @@ fn write(status: &Snapshot, out: &mut String) -> std::fmt::Result {
         writeln!(out, "cloud: none configured, reads are kept only")?;
     }
     for upload in &status.uploads {
-        write_upload(upload, out)?;
+        let waiting = if status.uploads.len() == 1 { journal.pending } else { 0 };
+        write_upload(upload, waiting, out)?;
     }
     Ok(())
 }
@@ -88,7 +89,7 @@ fn write_decoder(decoder: &DecoderStatus, out: &mut String) -> std::fmt::Result 
     }
 }
 
-fn write_upload(upload: &UploadStatus, out: &mut String) -> std::fmt::Result {
+fn write_upload(upload: &UploadStatus, waiting: u64, out: &mut String) -> std::fmt::Result {
     let state = upload.state.in_words();
     write!(out, "cloud {}: {state}, ", printable(&short(&upload.device_id)))?;
     if let Some(session) = &upload.session {
@@ -99,13 +100,33 @@ fn write_upload(upload: &UploadStatus, out: &mut String) -> std::fmt::Result {
     if upload.duplicates > 0 {
         write!(out, " ({} of them it had already)", upload.duplicates)?;
     }
+    if let Some(pace) = upload.per_minute {
+        write!(out, ", {pace} a minute")?;
+        if waiting > 0 && pace > 0 {
+            write!(out, " (what waits takes about {})", duration(waiting * 60 / pace))?;
+        }
+    }
     if let Some(last) = upload.last_ok {
         write!(out, ", last {}", second(last))?;
     }
     match &upload.last_error {
-        Some(error) => writeln!(out, "; last error: {}", printable(error)),
-        None => writeln!(out),
+        Some(error) => writeln!(out, "; last error: {}", printable(error))?,
+        None => writeln!(out)?,
     }
+    if let Some(audit) = &upload.audit {
+        let alias = printable(audit.alias.as_deref().unwrap_or("without a name"));
+        let (tail, at) = (printable(&audit.token_tail), second(audit.at));
+        write!(out, "  audit of session {alias} (…{tail}) at {at}: ")?;
+        match audit.equal {
+            true => writeln!(out, "equal, {} passings", audit.checked)?,
+            false => writeln!(
+                out,
+                "NOT EQUAL: of {} passings {} missing, {} different; {} foreign, {} duplicated",
+                audit.checked, audit.missing, audit.different, audit.foreign, audit.duplicated
+            )?,
+        }
+    }
+    Ok(())
 }
 
 /// A device id of 64 digits by its ends, as it is told on the phone.

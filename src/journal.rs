@@ -2,14 +2,18 @@
 //!
 //! What must hold:
 //! * [`Journal::keep`] and [`Journal::record`] return only when the entry would survive a power cut.
-//! * Numbers have no hole and never go back. What is in the log decides; the queue and the state are derived from it.
+//! * Numbers never go back and are never given twice, also when files of the log are lost; a hole is told or noted. What is in
+//!   the log decides; the queue and the state are derived from it. Where the log is shorter than it was, the queue is
+//!   kept (it holds reads that are nowhere else), and nothing is numbered before the cloud was asked what it holds.
 //! * Reads can be kept from the first moment on, also while the queue is opened, replayed or rebuilt.
 //! * Nothing here grows with the backlog: reads that wait are in the queue's blocks, the tail has a bound.
 //! * One process per data directory.
 //!
 //! What it hides: [`log`] (volumes of text lines, group commit, what to do with a torn end), [`entry`] (a line),
-//! `state` (the fold: cursors, numbers, repeats, dead time), `queue` (sled, nothing else knows it), and two threads:
-//! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes.
+//! `state` (the fold: cursors, numbers, repeats, dead time), `queue` (sled, nothing else knows it), `age` and `room` (what
+//! may go, and when), and two threads:
+//! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes. `mark` says how far the log went,
+//! `verify` reads it through at every start and says what is missing.
 //!
 //! Rejected:
 //! * *sled alone*: its `flush` lost acknowledged reads in 117 of 119 simulated power cuts, and a torn page can make
@@ -22,7 +26,6 @@
 //! * *Judging repeats and dead time before keeping*: the state may not be there yet. Judged when followed; the verdict is
 //!   made durable by the batch line that covers the read.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
@@ -32,24 +35,30 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chip::{Held, Seq};
+use crate::clock::{self, Step};
 use crate::lane;
 use crate::protocol::{Frame, Framed};
 use crate::status::Board;
 
+mod age;
 pub mod entry;
 mod follow;
 pub mod log;
+mod mark;
 mod queue;
 mod room;
+mod start;
 mod state;
+mod trial;
 mod upload;
+mod verify;
 mod writer;
 
 use entry::Body;
 pub use follow::log_dir;
 use follow::{Core, Shared};
 use state::{Verdict, Waiting};
-pub use upload::{Batch, DeviceState, InFlight, Item, Pending, PendingRead, UploadEvent};
+pub use upload::{Audited, Batch, DeviceState, Found, InFlight, Item, Pending, PendingRead, SessionAudit, UploadEvent};
 use writer::{Draft, Request};
 
 /// A value that would survive a power cut. Only the journal can make one.
@@ -79,7 +88,7 @@ pub struct JournalConfig {
     pub dir: PathBuf,
     /// Dead time: least gap between two passings of a chip at one decoder; zero: every read is a passing.
     pub dead_time: Duration,
-    /// Days that uploaded reads are kept.
+    /// Days that uploaded reads are kept, as the box's clock counts them from the end of their volume; see `age`.
     pub keep_days: u32,
     /// Bytes that log and queue may use; unsettled reads never go.
     pub keep_bytes: u64,
@@ -116,7 +125,11 @@ pub enum OpenError {
 pub struct Journal {
     shared: Arc<Shared>,
     requests: mpsc::Sender<Request>,
+    /// First entry of this process.
+    first: u64,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
+    /// Reads the log through once; ends by itself.
+    check: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
 
 /// Most passings and marks that one look at the pending reads covers: bounds a batch line.
@@ -124,25 +137,39 @@ const SPAN_MARKS: usize = 4096;
 
 impl Journal {
     /// Opens or creates the journal and starts its threads. Reads can be kept at once; the queue may still be opening.
-    pub fn open(config: JournalConfig, board: Board) -> Result<Self, OpenError> {
+    pub fn open(mut config: JournalConfig, board: Board) -> Result<Self, OpenError> {
+        trial::announce(&board);
+        config.volume_bytes = trial::volume_bytes(config.volume_bytes);
         let dir = config.dir.clone();
         let io = |error| OpenError::Io { dir: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(io)?;
-        let lock = lock_dir(&dir)?;
-        let (identity, lost) = identity(&dir).map_err(io)?;
-        let (log, repair) = log::Log::open(&follow::log_dir(&dir), &identity).map_err(io)?;
-        if lost {
-            let message = "the journal of this box is gone and a new one was begun: was the disk replaced or emptied? \
-                           Numbers go on above what the cloud holds";
-            board.raise("journal_lost", "", message);
-        }
-        let durable = log.next - 1;
+        let lock = start::lock_dir(&dir)?;
+        let mark = mark::read(&dir);
+        let log_dir = follow::log_dir(&dir);
+        start::make_dir(&log_dir).map_err(io)?;
+        let (identity, lost) = start::with_room(&dir, || start::identity(&dir, mark.as_ref())).map_err(io)?;
+        let mark = mark.filter(|mark| mark.identity == identity);
+        let open = || log::Log::open(&log_dir, &identity, mark.as_ref());
+        let (log, repair) = start::with_room(&dir, open).map_err(io)?;
+        start::write_identity(&dir, &identity).map_err(io)?;
+        start::tell_losses(&board, &log_dir, &log, &repair, lost);
+        let (durable, first) = (log.next - 1, log.next);
         board.journal(|journal| {
             (journal.head, journal.durable, journal.identity) = (durable, durable, identity.clone());
             journal.free_bytes = room::free_bytes(&dir).unwrap_or(0);
         });
+        let lowest = log::volumes(&log_dir).map_err(io)?.first().map_or(1, |volume| volume.first);
+        let (oldest, queue) = mark.map_or((lowest, 0), |mark| (mark.oldest, mark.queue));
+        let core = Core {
+            durable,
+            place: log.place(),
+            mark: mark::Mark { identity: identity.clone(), last: durable, queue, oldest, closed: false },
+            lost: lost || !repair.lost.is_empty() || !repair.unreadable.is_empty(),
+            ..Core::default()
+        };
+        start::write_mark(&dir, &core.mark);
         let shared = Arc::new(Shared {
-            core: Mutex::new(Core { durable, place: log.place(), ..Core::default() }),
+            core: Mutex::new(core),
             config,
             board,
             turn: Condvar::new(),
@@ -157,27 +184,19 @@ impl Journal {
             spawn("journal-writer", move || writer::run(&of_writer, log, waiting)).map_err(io)?,
             spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
         ];
-        let journal = Self { shared, requests, threads: Arc::new(Mutex::new(threads)) };
+        let known = verify::Damage::of(&repair);
+        let (of_check, sender) = (Arc::clone(&shared), requests.downgrade());
+        let check =
+            spawn("journal-check", move || verify::run(&of_check, oldest, durable, known, &sender)).map_err(io)?;
+        let (threads, check) = (Arc::new(Mutex::new(threads)), Arc::new(Mutex::new(Some(check))));
+        let journal = Self { shared, requests, first, threads, check };
         journal.shared.board.not_ready("starting", None);
-        journal.tell_repair(&repair);
-        Ok(journal)
-    }
-
-    fn tell_repair(&self, repair: &log::Repair) {
-        if *repair == log::Repair::default() {
-            return;
+        let drafts = start::notes(&journal.shared.board, repair);
+        if !drafts.is_empty() {
+            let (reply, _) = oneshot::channel();
+            let _ = journal.requests.try_send(Request { drafts, reply }); // the queue is empty at start
         }
-        let torn: Vec<String> = repair.torn.iter().map(|(from, to)| format!("{from}–{to}")).collect();
-        let text = format!(
-            "the power went while the log was written: {} bytes of a half-written group were cut off{}{}; none of it had been acknowledged",
-            repair.cut_bytes,
-            if torn.is_empty() { "" } else { ", gone from it: " },
-            torn.join(", "),
-        );
-        tracing::warn!("{text}");
-        let draft = ("repair".into(), self.shared.board.now(), Body::Note(text.into()), Box::default());
-        let (reply, _) = oneshot::channel();
-        let _ = self.requests.try_send(Request { drafts: vec![draft], reply }); // the queue is empty at start
+        Ok(journal)
     }
 
     async fn append(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
@@ -229,6 +248,30 @@ impl Journal {
         Ok(Durable(kept.first))
     }
 
+    /// Makes a step of the box's clock durable. What waits, and was received before it, is dated by it from then on.
+    pub async fn clock_stepped(&self, step: Step) -> Result<Durable<Seq>, JournalError> {
+        let kept =
+            self.append(vec![("box".into(), self.shared.board.now(), Body::Clock(step), Box::default())]).await?;
+        Ok(Durable(kept.first))
+    }
+
+    /// Its data directory.
+    pub fn dir(&self) -> &Path {
+        &self.shared.config.dir
+    }
+
+    /// First entry of this process.
+    pub fn first(&self) -> Seq {
+        Seq(self.first)
+    }
+
+    /// There are reads without a date that were received while the box did not know its own, and nothing was recorded
+    /// since that tells it.
+    pub fn waits_for_clock(&self) -> bool {
+        let core = self.shared.lock();
+        core.serving && core.state.unset_through > 0
+    }
+
     /// Waits until the queue serves (it may be opening or rebuilding).
     pub async fn serving(&self) {
         let mut serving = self.shared.serving.subscribe();
@@ -240,9 +283,24 @@ impl Journal {
         self.shared.lock().state.device(device)
     }
 
+    /// Sessions that a device's passings were numbered in (the newest 32), with their last audits, the newest last; and
+    /// the alias of each, if the cloud told one. Meaningful after [`Journal::serving`].
+    pub fn audits(&self, device: &str) -> Vec<(SessionAudit, Option<Box<str>>)> {
+        let core = self.shared.lock();
+        let Some(fold) = core.state.devices.get(device) else { return Vec::new() };
+        let alias = |token: &str| fold.sessions.iter().find(|session| *session.0 == *token)?.1.clone();
+        fold.audits.iter().map(|audit| (audit.clone(), alias(&audit.token))).collect()
+    }
+
+    /// The last number that would survive a power cut.
+    pub fn durable(&self) -> Seq {
+        Seq(self.shared.lock().durable)
+    }
+
     /// The next span for a device: at most `limit` passings of the given decoders. Empty while the queue does not serve.
+    /// The times of receipt are corrected by what was learnt since.
     pub fn pending(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
-        let (mut after, cursors, mut span) = {
+        let (mut after, cursors, steps, mut span) = {
             let core = self.shared.lock();
             if !core.serving {
                 return Pending::default();
@@ -255,7 +313,7 @@ impl Journal {
             let from = cursors.iter().copied().min().unwrap_or(followed).min(followed);
             let returned = core.state.devices.get(device).map(|fold| &fold.returned);
             let returned = returned.into_iter().flatten().take(limit).cloned().collect();
-            (from.max(seen), cursors, Pending { returned, ..Pending::default() })
+            (from.max(seen), cursors, core.state.steps.clone(), Pending { returned, ..Pending::default() })
         };
         span.through = Seq(after);
         let mine = |waiting: &Waiting| {
@@ -268,7 +326,7 @@ impl Journal {
                 span.through = Seq(through.max(after));
                 break;
             }
-            for waiting in reads {
+            for mut waiting in reads {
                 if span.passings() >= limit || span.dead.len() + span.repeats.len() >= SPAN_MARKS {
                     return span;
                 }
@@ -277,6 +335,7 @@ impl Journal {
                 if mine(&waiting).is_none() {
                     continue;
                 }
+                waiting.read.received = clock::corrected(&steps, waiting.read.seq.0, waiting.read.received);
                 match waiting.verdict {
                     Verdict::Passing => span.reads.push(waiting.read),
                     Verdict::Dead => span.dead.push(waiting.read.seq),
@@ -293,12 +352,12 @@ impl Journal {
     /// Some reads after `after`, in order, that may still wait; none: there is none up to the number returned.
     fn reads_after(&self, after: u64) -> (Vec<Waiting>, u64) {
         loop {
-            let (in_blocks, spans) = {
+            let (in_blocks, given_up, spans) = {
                 let core = self.shared.lock();
                 if !core.serving {
                     return (Vec::new(), after); // the spans may be gone already: nothing can be said of what is in them
                 }
-                (core.in_blocks, self.shared.spans())
+                (core.in_blocks, core.given_up, self.shared.spans())
             };
             if after < in_blocks {
                 for span in spans {
@@ -319,8 +378,8 @@ impl Journal {
                 }
             }
             let core = self.shared.lock();
-            if !core.serving || core.in_blocks != in_blocks {
-                continue; // a checkpoint came to its end meanwhile: what was in memory is in blocks now
+            if !core.serving || core.in_blocks != in_blocks || core.given_up != given_up {
+                continue; // a checkpoint came to its end meanwhile (what was in memory is in blocks now), or it is another queue
             }
             let from = after.max(in_blocks);
             let flushing = core.flushing.iter().filter(|waiting| waiting.read.seq.0 > from);
@@ -390,10 +449,15 @@ impl Journal {
         // The writer sleeps in its queue: an empty request wakes it, and it sees that the journal closes.
         let (reply, _) = oneshot::channel();
         let _ = self.requests.send(Request { drafts: Vec::new(), reply }).await;
+        let check = self.check.lock().unwrap_or_else(PoisonError::into_inner).take();
         let shared = Arc::clone(&self.shared);
         let joined = tokio::task::spawn_blocking(move || {
-            for thread in threads {
+            let running = !threads.is_empty();
+            for thread in threads.into_iter().chain(check) {
                 let _ = thread.join(); // a panic was reported where it happened
+            }
+            if running {
+                shared.mark_closed();
             }
             let _ = shared.dir_lock.unlock(); // the end of the process does it too
         });
@@ -410,40 +474,9 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<std::th
     std::thread::Builder::new().name(name.into()).spawn(body)
 }
 
-/// Takes the lock of a data directory; the kernel gives it back however the process ends.
-fn lock_dir(dir: &Path) -> Result<File, OpenError> {
-    let io = |error| OpenError::Io { dir: dir.into(), error };
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(dir.into())),
-        Err(std::fs::TryLockError::Error(error)) => Err(io(error)),
-    }
-}
-
-/// The journal's identity, and whether there was one whose log is gone.
-fn identity(dir: &Path) -> io::Result<(String, bool)> {
-    let path = dir.join("identity");
-    let log_dir = follow::log_dir(dir);
-    let has_log = log_dir.is_dir() && !log::volumes(&log_dir)?.is_empty();
-    let known = std::fs::read_to_string(&path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    if let (Some(identity), true) = (&known, has_log) {
-        return Ok((identity.clone(), false));
-    }
-    let identity = match log::identity_of(&log_dir)? {
-        Some(identity) => identity,
-        None => format!("{:016x}", fastrand::u64(..)),
-    };
-    let fresh = dir.join("identity.new");
-    std::fs::write(&fresh, format!("{identity}\n"))?;
-    File::open(&fresh)?.sync_all()?;
-    std::fs::rename(&fresh, &path)?;
-    log::sync_dir(dir)?;
-    Ok((identity, known.is_some()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -458,6 +491,32 @@ mod tests {
         let read = ChipRead::new("C1", "2026-03-06T20:27:47.350".parse().unwrap());
         let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
         journal.keep(decoder, Timestamp::UNIX_EPOCH, frames).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_power_cut_in_the_first_start_is_no_lost_journal_and_a_lost_one_is_told_until_it_is_written_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = async || {
+            let board = Board::new("test");
+            Journal::open(config(dir.path()), board.clone()).unwrap().close().await;
+            let told = board.snapshot().problems.iter().any(|problem| problem.code == "journal_lost");
+            (board.snapshot().journal.identity, told)
+        };
+        // Cut while the first volume was made: it has no name yet.
+        std::fs::create_dir(dir.path().join("log")).unwrap();
+        std::fs::write(dir.path().join("log/next.new"), "#pass").unwrap();
+        let (first, told) = start().await;
+        assert!(!told);
+        // Cut when the log was there and its identity not yet beside it.
+        std::fs::remove_file(dir.path().join("identity")).unwrap();
+        assert_eq!(start().await, (first.clone(), false));
+        // The log is taken away; and cut when a new one was there.
+        std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+        let (second, told) = start().await;
+        assert!(told && second != first);
+        std::fs::write(dir.path().join("identity"), &first).unwrap();
+        assert_eq!(start().await, (second.clone(), true));
+        assert_eq!(start().await, (second, false));
     }
 
     #[tokio::test]
@@ -516,14 +575,14 @@ mod tests {
             journal.note("test", "text").await.unwrap();
         }
         let firsts = || log::volumes(&dir.path().join("log")).unwrap().into_iter().map(|volume| volume.first);
-        while firsts().count() < 4 {
+        while firsts().next_back() != Some(4) {
             tokio::task::yield_now().await; // the writer begins the next one after it has answered
         }
         let saved = journal.shared.lock().state.place.volume;
+        journal.close().await; // the follower looks at what may go, too
         let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
-        room::prune(&journal.shared, &mut queue, saved).unwrap();
+        room::prune(&journal.shared, &mut queue, saved, &BTreeMap::new()).unwrap();
         assert_eq!(firsts().collect::<Vec<_>>(), [3, 4]);
-        journal.close().await;
     }
 
     #[tokio::test]
@@ -536,7 +595,8 @@ mod tests {
         let item = Item { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() };
         let (device, session, decoders) = ("D".into(), "S".into(), vec!["a".into()]);
         let (dead, repeats, through) = (Vec::new(), Vec::new(), Seq(1));
-        let batch = Batch { device, session, items: vec![item], dead, repeats, through, decoders };
+        let found = Vec::new();
+        let batch = Batch { device, session, items: vec![item], dead, repeats, found, through, decoders };
         journal.record(UploadEvent::Batch(batch)).await.unwrap();
         assert!(journal.decoders_waiting().is_empty(), "the decoder has nothing that tells");
         assert_eq!(journal.devices_waiting(), [("D".into(), 1)]);

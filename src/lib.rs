@@ -28,7 +28,8 @@
 //! 4. *Unknown is not failed*: the same numbers go again, and the cloud is asked before anything is renumbered.
 //! 5. *Nothing waits for the bad one*: a refused passing is set aside; a bad byte never ends a link.
 //! 6. *Bounded*: every buffer, line, reply and page has a limit written beside it; what is not uploaded is never pruned.
-//! 7. *Two clocks*: the decoder's stamp is data; timers are monotonic; a step of the wall clock is only reported.
+//! 7. *Two clocks*: the decoder's stamp is data; timers are monotonic; a step of the wall clock is reported and
+//!    recorded, and corrects the receipts that stamps without a date hang on.
 //! 8. *No task dies alone*: one that ends unexpectedly ends the process, systemd starts it again.
 //! 9. *The key is secret*: `SecretString` from the file to a header marked sensitive.
 //!
@@ -44,11 +45,12 @@
 //! | [`journal`] | the log's format, sled, checkpoints, rebuild, pruning |
 //! | [`passing`] | chip code, bib file, what a passing consists of |
 //! | [`uplink`] | sessions, numbers, retry: a pure machine and a thin driver |
-//! | [`rufus`] | the cloud's wire types, calls and answers; nothing about retries |
+//! | [`rufus`] | the cloud's wire types, calls and answers, its name and its certificate; nothing about retries |
 //! | [`config`] | file, environment, flags; errors that name key, value and line |
 //! | [`status`], [`web`], [`control`], [`glance`] | what is seen from outside |
-//! | [`daemon`], [`service`], [`logging`], [`harden`] | the process: tasks, systemd, the log, what others may not see of it |
+//! | [`daemon`], [`service`], [`logging`], [`harden`] | the process: tasks, systemd, the log, steps of the box's clock, what others may not see of it |
 //! | [`cli`], [`failure`] | commands and exit codes |
+//! | [`audit`] | whether the cloud holds what the journal says; what is missing goes again |
 //! | [`check`], [`export`], [`decode`], [`demo`] | a command each |
 //! | [`escape`] | raw bytes as text |
 //! | [`sim`] | the simulated decoder and cloud for demo, tests and benches |
@@ -64,7 +66,8 @@
 //! * *Repeats and dead time are judged when the state follows, not before keeping*: reads are kept while the queue is
 //!   still being rebuilt. The verdict becomes durable with the batch line that covers the read.
 //! * *A stamp without a believable date* (missing, `0000-00-NN`, 1970, 2000) is taken as a time of day of the day that puts
-//!   it nearest to the receive time, and always reported; see [`clock`].
+//!   it nearest to the receive time, and always reported; see [`clock`]. While the box does not know its own date it waits,
+//!   and what comes after it: without the time no TLS certificate is valid either, so nothing more is held up by it.
 //! * *Exit code 78 is restarted by systemd too*: an address or a file may be there a moment later, and nobody is there
 //!   to type a command at six in the morning.
 //!
@@ -78,6 +81,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod audit;
 pub mod check;
 pub mod chip;
 pub mod cli;

@@ -10,7 +10,7 @@
 //!   `Limits`, [`CONNECTIONS`] and the files below.
 //!
 //! What it hides: `port` opens wires, `connection` carries one, `intake` is the receive buffer between all connections
-//! of a decoder and the journal.
+//! of a decoder and the journal, `places` says who may connect, `flood` when it is too much.
 //!
 //! Not chosen: a life sign made by TCP alone (keepalive says that the decoder's network stack lives, and a frozen
 //! decoder's does); giving up after some number of tries; one receive buffer per connection (see `intake`).
@@ -18,7 +18,9 @@
 mod asks;
 mod connection;
 mod doubts;
+mod flood;
 mod intake;
+mod places;
 mod port;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,9 +46,10 @@ use tokio_util::task::AbortOnDropHandle;
 pub use self::asks::{Asked, Asks};
 pub use self::port::{Port, bind};
 
-use self::connection::{End, Ended};
+use self::connection::{End, Ended, Life};
 use self::doubts::Doubts;
 use self::intake::Intake;
+use self::places::Places;
 use self::port::{Kind, Wire};
 use crate::chip::{ChipRead, Held};
 use crate::clock::offset_ms;
@@ -55,7 +59,8 @@ use crate::protocol::{Framed, Info, Missed, Protocol, SettingError, Settings, Sp
 use crate::retry::Retry;
 use crate::status::{Board, LinkState};
 
-/// Connections that the software of one decoder may hold at once; the next one is closed at once.
+/// Connections that the software of one decoder may hold at once. For one more, the one that was silent the longest gives
+/// way: one that never spoke (a port scan, a client that leaks them) before one that did.
 pub const CONNECTIONS: usize = 16;
 
 /// A decoder clock further off than this is a problem.
@@ -271,6 +276,8 @@ struct Decoder {
     doubts: Doubts,
     /// When the decoder last began to count anew.
     restarted: Mutex<Option<Instant>>,
+    /// It is shown that nothing in its bytes is a record.
+    babbling: AtomicBool,
 }
 
 /// Whether the decoder is there.
@@ -307,6 +314,7 @@ impl Decoder {
             presence: Mutex::default(),
             doubts: Doubts::default(),
             restarted: Mutex::default(),
+            babbling: AtomicBool::default(),
         }
     }
 
@@ -330,7 +338,8 @@ impl Decoder {
             };
             match opened {
                 Ok(wire) => {
-                    let ended = self.serve(protocol, wire, self.held(keeper), true, &self.place, stop).await;
+                    let ended =
+                        self.serve(protocol, wire, self.held(keeper), true, &self.place, &Life::default(), stop).await;
                     match ended.end {
                         End::Stopped => return Ok(()),
                         End::Rewind => continue,
@@ -357,24 +366,19 @@ impl Decoder {
     ) -> Result<(), LinkError> {
         let Some(listener) = self.listener(address, listener, stop).await else { return Ok(()) };
         let mut wires = JoinSet::new();
+        let mut places = Places::default();
+        let mut looks = interval(Duration::from_secs(1));
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(ended) = wires.join_next() => returned(ended),
+                _ = looks.tick() => places.calm(self),
                 accepted = listener.accept() => match accepted {
-                    Ok((wire, peer)) if wires.len() >= CONNECTIONS => {
-                        let message = format!(
-                            "`{}` at {}: {peer} was turned away, {CONNECTIONS} connections are open already; see what \
-                             connects there",
-                            self.name, self.place
-                        );
-                        self.board.raise("too_many_connections", &self.name, message);
-                        drop(wire);
-                    }
                     Ok((wire, peer)) => {
-                        self.board.clear("too_many_connections", &self.name);
+                        let Some(life) = places.admit(self, peer) else { continue };
                         let protocol = self.protocol()?;
-                        wires.spawn(self.clone().accepted(protocol, wire, peer, self.held(keeper), stop.clone()));
+                        let held = self.held(keeper);
+                        wires.spawn(self.clone().accepted(protocol, wire, peer, held, life, stop.clone()));
                     }
                     Err(error) => {
                         // Of the process or the system (too many open files), not of one peer: wait, go on.
@@ -396,13 +400,14 @@ impl Decoder {
         wire: TcpStream,
         peer: SocketAddr,
         held: Option<BoxFuture<'static, Held>>,
+        life: Arc<Life>,
         stop: CancellationToken,
     ) {
         if let Err(error) = port::tune(&wire) {
             tracing::warn!(decoder = self.name, %peer, %error, "no keepalive on this connection");
         }
         // Not ended for a late rewind: when the other side connects again is not ours to say.
-        self.serve(protocol, Box::new(wire), held, false, &peer.to_string(), &stop).await;
+        self.serve(protocol, Box::new(wire), held, false, &peer.to_string(), &life, &stop).await;
     }
 
     /// The bound listener, once its address is on this box; `None` when stopped before.
@@ -434,6 +439,7 @@ impl Decoder {
         bound
     }
 
+    #[allow(clippy::too_many_arguments, reason = "what a connection is made of; nowhere else are they together")]
     async fn serve(
         &self,
         protocol: Box<dyn Protocol>,
@@ -441,11 +447,12 @@ impl Decoder {
         held: Option<BoxFuture<'static, Held>>,
         dialled: bool,
         peer: &str,
+        life: &Life,
         stop: &CancellationToken,
     ) -> Ended {
         tracing::info!(decoder = self.name, peer, "connected");
         self.comes();
-        let ended = connection::serve(self, protocol, wire, held, dialled, stop).await;
+        let ended = connection::serve(self, protocol, wire, held, dialled, life, stop).await;
         tracing::info!(decoder = self.name, peer, up_s = ended.up.as_secs(), "disconnected: {}", ended.end);
         self.goes(&ended.end, dialled);
         ended
@@ -495,13 +502,31 @@ impl Decoder {
         }
     }
 
+    /// Bytes come, and nothing in them is anything.
+    fn babbles(&self) {
+        let message = format!(
+            "`{}` at {} sends bytes without a single record or line end in a megabyte. None of it is kept. Check protocol \
+             and address, on a serial line the baud rate",
+            self.name, self.place
+        );
+        self.babbling.store(true, Ordering::Relaxed);
+        self.board.raise("decoder_no_records", &self.name, message);
+    }
+
+    /// The protocol found something that is not to be rejected.
+    fn makes_sense(&self) {
+        if self.babbling.swap(false, Ordering::Relaxed) {
+            self.board.clear("decoder_no_records", &self.name);
+        }
+    }
+
     /// A connection ended. `dialled`: by us, so that it is ours to open the next one.
     fn goes(&self, end: &End, dialled: bool) {
         let mut presence = self.presence();
         presence.up -= 1;
         let alone = presence.up == 0;
         match end {
-            End::Stopped | End::Rewind => {}
+            End::Stopped | End::Rewind | End::Displaced => {}
             End::Silent(limit) => {
                 let message = format!(
                     "`{}` at {} is connected but has sent nothing for {} s. Look at the decoder: it may be frozen, or \

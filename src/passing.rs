@@ -1,7 +1,8 @@
 //! How a read that waits for upload becomes the fields of a passing: chip code, bib, time in UTC.
 //!
 //! What must hold:
-//! * Nothing here decides whether a read is kept or uploaded; every read gets fields.
+//! * Nothing here decides whether a read is kept. Every read gets fields, but for one whose day nobody knows yet: it was
+//!   received without a date by a box that did not know its own. It waits until the journal knows when that was.
 //! * A bib is never empty: what the file says, else the chip code.
 //!
 //! It hides the tag's code and the bib file ([`Bibs`], [`BibFile`]).
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 
 pub use bibs::{BibError, BibFile, Bibs, MAX_BYTES, MAX_CHIPS, MAX_FIELD};
 
-use crate::clock;
+use crate::clock::{self, Doubt};
 use crate::config::TagCode;
 use crate::journal::PendingRead;
 use crate::lane;
@@ -83,19 +84,23 @@ impl Mapper {
         Self { tag, bibs, zones: zones.into_iter().collect() }
     }
 
-    /// The fields of a read, with the bibs in use now. A lane has the zone of its decoder, and a decoder that
-    /// the mapper was not made for has its clock in UTC.
-    pub fn fields(&self, read: &PendingRead) -> Fields {
+    /// The fields of a read, with the bibs in use now; `None`: its day cannot be known before the box knows the time.
+    /// A lane has the zone of its decoder, and a decoder that the mapper was not made for has its clock in UTC.
+    pub fn fields(&self, read: &PendingRead) -> Option<Fields> {
         let utc = TimeZone::UTC;
         let zone = self.zones.get(lane::decoder(&read.decoder)).unwrap_or(&utc);
         let resolved = clock::resolve(&read.stamp, zone, read.received, read.replay);
+        let by_receipt = matches!(resolved.doubt, Some(Doubt::BoxClockUnset | Doubt::OutOfRange));
+        if by_receipt && !clock::box_clock_set(read.received) {
+            return None;
+        }
         let chip = chip_code(&read.chip, self.tag);
         let bib = self.bibs.borrow().get(&chip).map(Box::from);
-        Fields {
+        Some(Fields {
             time_ms: resolved.utc.as_millisecond(),
             bib: bib.unwrap_or_else(|| Box::from(&*chip)),
             chip: chip.into(),
-        }
+        })
     }
 }
 
@@ -148,13 +153,24 @@ mod tests {
     #[test]
     fn a_read_becomes_a_passing_with_its_bib_or_else_its_chip_code() {
         let mapper = mapper("chip,bib\nMC00978,7\n");
-        let fields = mapper.fields(&read("30303030304D433030393738", "2026-03-06T20:27:47.350", false));
+        let fields = mapper.fields(&read("30303030304D433030393738", "2026-03-06T20:27:47.350", false)).unwrap();
         let time_ms = 1_772_825_267_350; // 19:27:47.350 UTC
         assert_eq!(fields, Fields { time_ms, bib: "7".into(), chip: "MC00978".into() });
-        let fields = mapper.fields(&read("058001007E5D", "2026-03-06T20:27:47.350", false));
+        let fields = mapper.fields(&read("058001007E5D", "2026-03-06T20:27:47.350", false)).unwrap();
         assert_eq!((&*fields.bib, &*fields.chip), ("058001007E5D", "058001007E5D"));
         let mut other = read("A", "2026-03-06T20:27:47.350", false);
         other.decoder = "gone".into();
-        assert_eq!(mapper.fields(&other).time_ms, time_ms + 3_600_000);
+        assert_eq!(mapper.fields(&other).unwrap().time_ms, time_ms + 3_600_000);
+    }
+
+    #[test]
+    fn a_read_without_a_date_waits_until_the_box_knows_its_own() {
+        let mapper = mapper("chip,bib\n");
+        let mut undated = read("A", "20:27:47.350", false);
+        undated.received = "1970-01-01T00:00:09Z".parse().unwrap();
+        assert_eq!(mapper.fields(&undated), None);
+        let mut dated = read("A", "2026-03-06T20:27:47.350", false);
+        dated.received = undated.received;
+        assert!(mapper.fields(&dated).is_some(), "a stamp with a date does not hang on the box's clock");
     }
 }

@@ -23,6 +23,7 @@ use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
 mod chronotrack;
 mod civil;
 mod cloudbox;
+mod gaps;
 mod impinj;
 mod ipico;
 mod jchip;
@@ -33,6 +34,7 @@ mod objects;
 mod one4all;
 mod raceresult;
 mod timy;
+mod ultra;
 
 /// One protocol unit as received, decoded or rejected, with its raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -288,6 +290,7 @@ pub static REGISTRY: &[&Spec] = &[
     &one4all::SPEC,     //
     &raceresult::SPEC,  //
     &timy::SPEC,        //
+    &ultra::SPEC,       //
 ];
 
 /// Protocols whose reads name the timing point they were made at.

@@ -9,7 +9,8 @@
 //!   twice on its own.
 //! * Every answer has a size limit. The key is in no error, no answer kept, no `Debug`.
 //!
-//! What it hides: HTTP, TLS, JSON envelopes. Bytes become typed outcomes in `answer`, in functions without sockets.
+//! What it hides: HTTP, TLS (`trust`), names (`names`), JSON envelopes. Bytes become typed outcomes in `answer`, in
+//! functions without sockets.
 //!
 //! Rejected: one struct per documented schema (the documents show two generations and keep silent about half of the
 //! answers); deciding by status code alone (a 200 can carry an error); the library's own retry policy (it cannot know
@@ -18,20 +19,35 @@
 //! Source of the facts: the public API pages of RUFUS, both generations.
 
 mod answer;
+mod names;
+mod trust;
 
 use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use url::Url;
 
+use crate::clock::Wall;
 use answer::Reply;
+use names::Names;
 
-/// Longest time to a connection, in seconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+pub use trust::Distrust;
+
+/// Longest time to a connection: name, TCP and TLS. On a line of 64 kbit/s and 800 ms each way they take 6 s, and a lost
+/// first packet 1 to 3 s more. Less, where the whole call may take less than twice that.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Nothing of what was sent is acknowledged by the other side's network: the line is dead. What was under way is then in
+/// doubt sooner than after the whole time for an answer.
+const DEAD_AFTER: Duration = Duration::from_secs(20);
+/// A question may take so many times the time for an answer while bytes keep coming: a page of 5000 passings is 1.5 MB,
+/// which takes 200 s at 64 kbit/s.
+const PAGE_TIMES: u32 = 10;
 /// An idle connection is given up before a server usually does: a POST into a connection that is just being closed
 /// has an unknown outcome and costs a round of questions.
 const POOL_IDLE: Duration = Duration::from_secs(15);
@@ -67,8 +83,10 @@ pub struct ClientConfig {
     pub key: SecretString,
     /// Header that carries it.
     pub header: KeyHeader,
-    /// Longest wait for a whole answer.
+    /// Longest wait for a whole answer to an insert, and for the next byte of any other answer.
     pub timeout: Duration,
+    /// Clock by which certificates are judged.
+    pub clock: Wall,
 }
 
 /// Why no client could be made. Both are faults of the configuration.
@@ -178,20 +196,23 @@ pub struct Page {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotSent {
     /// The name could not be resolved.
-    #[error("its name cannot be resolved; is there internet?")]
+    #[error("its name is not found: the network has no name server that answers; is there internet?")]
     Name,
-    /// Nobody listens there, or no way leads there.
+    /// No way leads there: no cable, no wireless network, no route.
+    #[error("no network ({0}); check the cable or the wireless network")]
+    Unreachable(String),
+    /// The other side says that nobody listens.
+    #[error("the connection is refused; a firewall, or the cloud is down")]
+    Refused,
+    /// No connection otherwise.
     #[error("no connection ({0})")]
     Connect(String),
     /// No connection in time.
-    #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
+    #[error("nothing comes back from it: packets get lost on the way")]
     Slow,
-    /// The certificate is not valid at the time the box believes it is.
-    #[error("its certificate is not valid now by this box's clock; is the clock right?")]
-    Clock,
-    /// The TLS handshake failed otherwise.
-    #[error("no trusted connection ({0}); is something between the box and the internet?")]
-    Tls(String),
+    /// Something answers that is not known to be the cloud.
+    #[error("{0}")]
+    Distrust(Distrust),
     /// The request could not even be built.
     #[error("the request could not be built ({0})")]
     Build(String),
@@ -201,13 +222,15 @@ pub enum NotSent {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Doubt {
     /// No whole answer in time.
-    #[error("no answer in time")]
+    #[error("no whole answer in time; the network is very slow or swallows packets, or the cloud hangs")]
     Timeout,
     /// The connection was cut after the request may have been sent.
-    #[error("the connection was cut ({0})")]
+    #[error(
+        "the connection was cut in the middle ({0}); the network is unstable, or something on the way ends long uploads"
+    )]
     Cut(String),
     /// The server failed.
-    #[error("it answers {status} {answer}")]
+    #[error("the cloud is in trouble: it answers {status} {answer}")]
     Server {
         /// HTTP status, 5xx or 408.
         status: u16,
@@ -215,7 +238,7 @@ pub enum Doubt {
         answer: Box<str>,
     },
     /// The answer is none that was documented.
-    #[error("its answer cannot be understood: {0}")]
+    #[error("the cloud is in trouble: its answer cannot be understood: {0}")]
     Unreadable(Box<str>),
 }
 
@@ -235,7 +258,7 @@ pub enum CallError {
     #[error("the cloud cannot be reached: {0}")]
     NotSent(NotSent),
     /// May or may not have been applied.
-    #[error("the cloud is in trouble: {why}")]
+    #[error("{why}")]
     Unknown {
         /// What was seen.
         why: Doubt,
@@ -314,6 +337,11 @@ impl CallError {
         }
     }
 
+    /// Nobody was reached: another try soon costs the cloud nothing.
+    pub fn is_unreached(&self) -> bool {
+        matches!(self, Self::NotSent(why) if !matches!(why, NotSent::Distrust(_) | NotSent::Build(_)))
+    }
+
     /// Nothing that is the cloud answered: the network is at fault, not the cloud.
     pub fn is_offline(&self) -> bool {
         matches!(self, Self::NotSent(_) | Self::Portal)
@@ -325,8 +353,11 @@ impl CallError {
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
+    names: Names,
     base: Url,
     key: SecretString,
+    /// Longest wait for a whole answer to a question.
+    page_limit: Duration,
 }
 
 impl std::fmt::Debug for Client {
@@ -338,6 +369,11 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Sets up a client; nothing is sent. Call [`install_tls`] before.
     pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
+        Self::trusting(config, Vec::new())
+    }
+
+    /// As [`Client::new`], with root certificates beside the system's.
+    fn trusting(config: ClientConfig, roots: Vec<CertificateDer<'static>>) -> Result<Self, ClientError> {
         let exposed = config.key.expose_secret();
         let mut value = HeaderValue::from_str(exposed).map_err(|_| ClientError::Key)?;
         if exposed.is_empty() {
@@ -353,18 +389,26 @@ impl Client {
         if config.url.cannot_be_a_base() {
             return Err(ClientError::Url(config.url));
         }
+        let tls = trust::tls(config.clock, roots).map_err(|error| ClientError::Setup(error.to_string()))?;
+        // Below the time for a call, so that its end tells that nothing was sent.
+        let connect = CONNECT_TIMEOUT.min(config.timeout / 2);
+        let names = Names::new(connect / 2);
         let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .dns_resolver(names.clone())
             .default_headers(headers)
             .user_agent(concat!("passbridge/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(connect)
             .timeout(config.timeout)
+            .read_timeout(config.timeout)
+            .tcp_user_timeout(DEAD_AFTER)
             .pool_idle_timeout(POOL_IDLE)
             .referer(false)
             .build()
             .map_err(|error| ClientError::Setup(innermost(&error)))?;
-        Ok(Self { http, base: config.url, key: config.key })
+        Ok(Self { http, names, base: config.url, key: config.key, page_limit: config.timeout * PAGE_TIMES })
     }
 
     /// `GET /sessions/device/{device}/active`: the active session, `None` when there is none.
@@ -421,7 +465,7 @@ impl Client {
         limit: usize,
         read: impl FnOnce(&Reply<'_>) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        self.call(self.http.get(self.url(path, query)), limit, read).await
+        self.call(self.http.get(self.url(path, query)).timeout(self.page_limit), limit, read).await
     }
 
     async fn post<T>(
@@ -433,13 +477,21 @@ impl Client {
         self.call(self.http.post(self.url(&[path], &[])).json(request), ANSWER_LIMIT, read).await
     }
 
+    fn failed(&self, error: &reqwest::Error) -> CallError {
+        let failed = transport(error);
+        if matches!(failed, CallError::Unknown { why: Doubt::Timeout, .. } | CallError::NotSent(NotSent::Slow)) {
+            self.names.turn();
+        }
+        failed
+    }
+
     async fn call<T>(
         &self,
         request: reqwest::RequestBuilder,
         limit: usize,
         read: impl FnOnce(&Reply<'_>) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        let mut response = request.send().await.map_err(|error| transport(&error))?;
+        let mut response = request.send().await.map_err(|error| self.failed(&error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let mut body = Vec::new();
@@ -453,7 +505,7 @@ impl Client {
                     });
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Err(error) => break Some(transport(&error)),
+                Err(error) => break Some(self.failed(&error)),
             }
         };
         match broken {
@@ -491,45 +543,39 @@ fn transport(error: &reqwest::Error) -> CallError {
         let why = if error.is_timeout() { Doubt::Timeout } else { Doubt::Cut(innermost(error)) };
         return CallError::Unknown { why, retry_after: None };
     }
-    CallError::NotSent(match tls_fault(error) {
-        Some(fault) => fault,
+    CallError::NotSent(match trust::distrust(error) {
+        Some(why) => NotSent::Distrust(why),
         None if error.is_dns() => NotSent::Name,
-        None if error.is_timeout() => NotSent::Slow,
-        None => NotSent::Connect(innermost(error)),
+        None => unconnected(error),
     })
 }
 
-/// What rustls says, wherever it sits in the chain of causes.
-fn tls_fault(error: &reqwest::Error) -> Option<NotSent> {
-    use rustls::CertificateError as Bad;
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let inner = error
-            .downcast_ref::<rustls::Error>()
-            // An I/O error hides what it wraps from `source`.
-            .or_else(|| error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>());
-        if let Some(tls) = inner {
-            return Some(match tls {
-                rustls::Error::InvalidCertificate(
-                    Bad::NotValidYet | Bad::NotValidYetContext { .. } | Bad::Expired | Bad::ExpiredContext { .. },
-                ) => NotSent::Clock,
-                other => NotSent::Tls(other.to_string()),
-            });
+/// Why there is no TCP connection, as the system tells.
+fn unconnected(error: &reqwest::Error) -> NotSent {
+    use io::ErrorKind as Kind;
+    let system = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
+    match system.map(io::Error::kind) {
+        Some(Kind::ConnectionRefused) => NotSent::Refused,
+        Some(Kind::NetworkUnreachable | Kind::HostUnreachable | Kind::NetworkDown | Kind::AddrNotAvailable) => {
+            NotSent::Unreachable(innermost(error))
         }
-        cause = error.source();
+        _ if error.is_timeout() => NotSent::Slow,
+        _ => NotSent::Connect(innermost(error)),
     }
-    None
+}
+
+/// What an error goes back to, the outermost first.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| {
+        // An I/O error hides what it wraps from `source`, and another I/O error may be what it wraps.
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        wrapped.map_or_else(|| cause.source(), |inner| Some(inner as &(dyn std::error::Error + 'static)))
+    })
 }
 
 /// The last cause in words: it names the fault, the outer ones name layers (and the URL).
 fn innermost(error: &reqwest::Error) -> String {
-    let mut last = None;
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        last = Some(error);
-        cause = error.source();
-    }
-    last.map_or_else(|| "no cause given".to_owned(), ToString::to_string)
+    causes(error).last().map_or_else(|| "no cause given".to_owned(), ToString::to_string)
 }
 
 #[cfg(test)]

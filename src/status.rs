@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::clock::Wall;
 use crate::glance::printable;
+use crate::journal::Audited;
 
 /// Reads kept in memory for the page and `/api/reads`.
 pub const RECENT_READS: usize = 1000;
@@ -161,10 +162,62 @@ pub struct UploadStatus {
     pub sent: u64,
     /// Of them reported as duplicates.
     pub duplicates: u64,
+    /// Passings acknowledged a minute, while some have been waiting for more than a moment.
+    #[serde(default)]
+    pub per_minute: Option<u64>,
     /// Last acknowledged POST.
     pub last_ok: Option<Timestamp>,
     /// Last error in words, cleared by success.
     pub last_error: Option<String>,
+    /// The last audit that the daemon made: of a session that is over, or after a repair.
+    #[serde(default)]
+    pub audit: Option<AuditStatus>,
+}
+
+/// What the last audit of a device found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditStatus {
+    /// The last six characters of the session's token.
+    pub token_tail: String,
+    /// Its name.
+    pub alias: Option<String>,
+    /// When.
+    pub at: Timestamp,
+    /// Journal and cloud hold the same.
+    pub equal: bool,
+    /// Passings of the journal that were compared.
+    pub checked: u64,
+    /// Accepted once, and not in the cloud.
+    pub missing: u64,
+    /// In the cloud, and not ours.
+    pub foreign: u64,
+    /// The same number with another chip, bib or time; or another number.
+    pub different: u64,
+    /// Twice in the cloud.
+    pub duplicated: u64,
+    /// Not settled.
+    pub not_yet_sent: u64,
+    /// Set aside.
+    pub set_aside: u64,
+}
+
+impl AuditStatus {
+    /// As the board shows it.
+    pub fn new(audited: &Audited, alias: Option<&str>) -> Self {
+        Self {
+            token_tail: crate::uplink::tail(&audited.token),
+            alias: alias.map(str::to_owned),
+            at: audited.at,
+            equal: audited.equal,
+            checked: audited.checked,
+            missing: audited.missing,
+            foreign: audited.foreign,
+            different: audited.different,
+            duplicated: audited.duplicated,
+            not_yet_sent: audited.not_yet_sent,
+            set_aside: audited.set_aside,
+        }
+    }
 }
 
 /// A read as the page shows it.

@@ -24,8 +24,12 @@
 //!    they are set aside. More duplicates than were ever sent before: asked, for the number may be somebody else's.
 //! 6. **Somebody else's number** is never overwritten and never taken for ours: the passing is set aside, and what is
 //!    not sent yet is numbered anew above the other sender's.
-//! 7. **Patient**: backoff with jitter up to `retry_max`, Retry-After as a minimum, a refused key or device is tested
-//!    every three minutes without POSTs. No wall clock in any timer.
+//! 7. **What the log forgot is asked for.** After lines of the log were lost (the journal says so), the sessions of that time
+//!    are asked for all they hold before a new number is given: a read found there is recorded, not sent (`recall`). So it
+//!    is when the first session that a process joins holds numbers that this box does not know to have given.
+//! 8. **Patient**: backoff with jitter up to `retry_max`, Retry-After as a minimum, a refused key or device is tested
+//!    every three minutes without POSTs. No wall clock in any timer. Where nobody was reached, a try costs the cloud
+//!    nothing and the next one comes within 12 s: nothing else tells that the network is back.
 //!
 //! What limits it: a POST that timed out here may still be under way inside the cloud and be applied *after* the cloud
 //! was asked. The whole answer is waited for as long as the configured timeout, a second at least lies between the end
@@ -46,6 +50,8 @@ mod inquiry;
 pub mod machine;
 #[cfg(test)]
 mod model;
+mod pace;
+mod recall;
 mod sizing;
 #[cfg(test)]
 mod tests;
@@ -57,6 +63,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use jiff::tz::TimeZone;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +73,8 @@ use crate::journal::{Batch, Durable, Item, Journal, JournalError, Pending, Pendi
 use crate::passing::Fields;
 use crate::rufus::{CallError, Client, Inserted, Passing};
 use crate::status::{Board, SessionStatus, UploadState};
-use machine::{Action, Input, Machine, Report};
+pub use machine::Follows;
+use machine::{Action, Input, Machine, May, Report};
 
 /// How long a POST may still take when the process is stopping.
 const GRACE: Duration = Duration::from_secs(8);
@@ -101,11 +109,42 @@ pub enum UplinkError {
     },
 }
 
-/// Uploads the reads of one device until `stop`, then finishes the POST in flight and returns. `fields` says what a
-/// read becomes; it is called for each read when its batch is formed, and may be called again for one that is not.
+/// Passings of a session that an audit found missing, to be sent again under their numbers.
+#[derive(Debug)]
+pub struct Resend {
+    /// Their session.
+    pub token: Box<str>,
+    /// The passings, numbers rising, at most [`RESEND_MAX`].
+    pub items: Vec<Item>,
+    /// Told when all of them are settled (sent, found to be there, or set aside), or why they cannot be sent.
+    pub done: oneshot::Sender<Result<(), String>>,
+}
+
+/// Most passings in a [`Resend`].
+pub const RESEND_MAX: usize = machine::BATCH_LIMIT;
+
+/// What ties an uplink to the audits of its device.
+#[derive(Debug)]
+pub struct Ties {
+    /// What is to be sent again; taken between two batches.
+    pub resends: mpsc::Receiver<Resend>,
+    /// Kept at what the uplink follows, each time it comes to rest with everything recorded.
+    pub follows: watch::Sender<Follows>,
+    /// Whether reads are uploaded; else only what was in flight is settled and what is to go again is sent.
+    pub forms: bool,
+}
+
+impl Default for Ties {
+    /// No audits.
+    fn default() -> Self {
+        Self { resends: mpsc::channel(1).1, follows: watch::Sender::default(), forms: true }
+    }
+}
+
+/// As [`run_tied`], without audits.
 ///
 /// # Errors
-/// Only when the journal cannot keep any more. Everything the network or the cloud can do is waited out.
+/// As [`run_tied`].
 pub async fn run<F>(
     config: UplinkConfig,
     client: Client,
@@ -115,7 +154,28 @@ pub async fn run<F>(
     stop: CancellationToken,
 ) -> Result<(), UplinkError>
 where
-    F: FnMut(&PendingRead) -> Fields + Send,
+    F: FnMut(&PendingRead) -> Option<Fields> + Send,
+{
+    run_tied(config, client, journal, board, fields, Ties::default(), stop).await
+}
+
+/// Uploads the reads of one device until `stop`, then finishes the POST in flight and returns. `fields` says what a
+/// read becomes; it is called for each read when its batch is formed, and may be called again for one that is not.
+/// A read of which it cannot say so yet (`None`) holds up what comes after it, for the order's sake, and a problem says so.
+///
+/// # Errors
+/// Only when the journal cannot keep any more. Everything the network or the cloud can do is waited out.
+pub async fn run_tied<F>(
+    config: UplinkConfig,
+    client: Client,
+    journal: Journal,
+    board: Board,
+    fields: F,
+    ties: Ties,
+    stop: CancellationToken,
+) -> Result<(), UplinkError>
+where
+    F: FnMut(&PendingRead) -> Option<Fields> + Send,
 {
     board.upload(&config.device, |_| {}); // shown from the start
     tokio::select! {
@@ -127,8 +187,18 @@ where
     let recorder = Recorder { journal: &journal, waiting: FuturesOrdered::new() };
     let display = Display { board: &board, shown: None };
     let device = config.device.clone();
-    let mut driver =
-        Driver { config, client, machine, recorder, display, fields, stop: stop.clone(), start: Instant::now() };
+    let mut driver = Driver {
+        config,
+        client,
+        machine,
+        recorder,
+        display,
+        fields,
+        held: None,
+        again: Again::new(ties),
+        stop: stop.clone(),
+        start: Instant::now(),
+    };
     match driver.run(&journal).await {
         Err(JournalError::Closed) if stop.is_cancelled() => Ok(()),
         Err(source) => Err(UplinkError::Journal { device, source }),
@@ -143,14 +213,88 @@ struct Driver<'a, F> {
     recorder: Recorder<'a>,
     display: Display<'a>,
     fields: F,
+    /// The read whose day is not known yet, if one holds up the rest: shown.
+    held: Option<Seq>,
+    again: Again,
     stop: CancellationToken,
     start: Instant,
 }
 
-impl<F: FnMut(&PendingRead) -> Fields + Send> Driver<'_, F> {
+/// What is to be sent again: one request at a time.
+struct Again {
+    ties: Ties,
+    asked: Option<Resend>,
+    doing: Option<oneshot::Sender<Result<(), String>>>,
+}
+
+impl Again {
+    fn new(ties: Ties) -> Self {
+        Self { ties, asked: None, doing: None }
+    }
+
+    /// The next request, when the one before is done with.
+    async fn next(&mut self) {
+        if self.asked.is_some() || self.doing.is_some() {
+            return std::future::pending().await;
+        }
+        match self.ties.resends.recv().await {
+            Some(resend) => self.asked = Some(resend),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What was sent again is settled.
+    fn is_done(&self, machine: &Machine) -> bool {
+        self.doing.is_some() && !machine.is_resending()
+    }
+
+    fn answer(&mut self) {
+        if let Some(done) = self.doing.take() {
+            let _ = done.send(Ok(())); // whoever asked may have gone
+        }
+    }
+
+    /// What the machine should take in now, if anything. Answers what cannot be sent.
+    fn turn(&mut self, machine: &Machine) -> Option<Input> {
+        if self.asked.is_none() && self.doing.is_none() {
+            self.asked = self.ties.resends.try_recv().ok();
+        }
+        match machine.may_resend(&self.asked.as_ref()?.token) {
+            May::Later => None,
+            May::Never(why) => {
+                let _ = self.asked.take()?.done.send(Err(why.to_owned()));
+                None
+            }
+            May::Now => {
+                let Resend { token, items, done } = self.asked.take()?;
+                self.doing = Some(done);
+                Some(Input::Resend { token, items })
+            }
+        }
+    }
+
+    /// The uplink rests: everything it did is recorded.
+    fn rest(&self, machine: &Machine) {
+        let follows = machine.follows();
+        self.ties.follows.send_if_modified(|known| {
+            let changed = *known != follows;
+            *known = follows;
+            changed
+        });
+    }
+}
+
+impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
     async fn run(&mut self, journal: &Journal) -> Result<(), JournalError> {
         let mut changed = journal.changed();
         loop {
+            if self.again.is_done(&self.machine) {
+                self.recorder.settle().await?; // whoever asked reads the log next
+                self.again.answer();
+            }
+            if let Some(input) = self.again.turn(&self.machine) {
+                self.machine.put(self.start.elapsed(), input);
+            }
             let action = self.machine.next(self.start.elapsed());
             self.display.show(&self.config.device, self.machine.report());
             let input = match action {
@@ -161,8 +305,10 @@ impl<F: FnMut(&PendingRead) -> Fields + Send> Driver<'_, F> {
                 _ if self.stop.is_cancelled() => break,
                 Action::Wait { until, reads } => {
                     self.recorder.settle().await?;
+                    self.again.rest(&self.machine);
                     tokio::select! {
                         () = self.stop.cancelled() => break,
+                        () = self.again.next() => continue,
                         () = tokio::time::sleep_until(self.start + until) => continue,
                         kept = changed.changed(), if reads => match kept {
                             Ok(()) => Input::Noticed,
@@ -170,10 +316,13 @@ impl<F: FnMut(&PendingRead) -> Fields + Send> Driver<'_, F> {
                         },
                     }
                 }
+                Action::Form { .. } if !self.again.ties.forms => Input::Formed(None),
                 Action::Form { token, next, limit } => {
                     changed.borrow_and_update();
                     let pending = journal.pending(&self.config.device, &self.config.decoders, limit);
-                    Input::Formed(form(&self.config, &token, next, pending, &mut self.fields))
+                    let (batch, held) = form(&self.config, &token, next, pending, &mut self.fields);
+                    self.tell_held(held);
+                    Input::Formed(batch)
                 }
                 call => match self.call(call).await {
                     Some(input) => input,
@@ -183,6 +332,26 @@ impl<F: FnMut(&PendingRead) -> Fields + Send> Driver<'_, F> {
             self.machine.put(self.start.elapsed(), input);
         }
         self.recorder.settle().await
+    }
+
+    /// Tells which read holds up the upload because nobody knows its day.
+    fn tell_held(&mut self, held: Option<PendingRead>) {
+        if self.held == held.as_ref().map(|read| read.seq) {
+            return;
+        }
+        self.held = held.as_ref().map(|read| read.seq);
+        let (board, device) = (self.display.board, &*self.config.device);
+        match held {
+            None => board.clear("upload_waits_for_clock", device),
+            Some(PendingRead { seq, decoder, chip, stamp, .. }) => {
+                let message = format!(
+                    "the upload waits: read {seq} of `{decoder}` (chip {chip}, stamped {stamp}) has no date, and was \
+                     received while this box did not know its own. It and all after it are kept, and go by themselves \
+                     as soon as the box knows the time: give it a network or a clock, or set it by hand (`date -s`)",
+                );
+                board.raise("upload_waits_for_clock", device, message);
+            }
+        }
     }
 
     /// Performs a call; `None`: the process is stopping and it was given up.
@@ -227,36 +396,47 @@ async fn post(client: &Client, token: &str, items: &[Item]) -> Result<Inserted, 
     client.insert(token, &passings).await
 }
 
-/// The next batch: released passings first, then reads, numbered from `next`. `None`: nothing is pending.
+/// The next batch: released passings first, then reads, numbered from `next`. `None`: nothing is pending. And the read at
+/// which it had to end, because its fields cannot be known yet.
 fn form(
     config: &UplinkConfig,
     token: &str,
     next: u64,
-    pending: Pending,
-    fields: &mut impl FnMut(&PendingRead) -> Fields,
-) -> Option<Batch> {
+    mut pending: Pending,
+    fields: &mut impl FnMut(&PendingRead) -> Option<Fields>,
+) -> (Option<Batch>, Option<PendingRead>) {
+    let mut held = None;
+    let mut reads = Vec::with_capacity(pending.reads.len());
+    for read in &pending.reads {
+        let Some(Fields { time_ms, bib, chip }) = fields(read) else {
+            held = Some(read.clone());
+            break;
+        };
+        reads.push((read.seq, time_ms, if bib.is_empty() { chip.clone() } else { bib }, chip));
+    }
+    if let Some(read) = &held {
+        pending.end_before(read.seq);
+    }
     if pending.is_empty() {
-        return None;
+        return (None, held);
     }
     let returned = pending.returned.into_iter().map(|item| (item.seq, item.time_ms, item.bib, item.chip));
-    let reads = pending.reads.iter().map(|read| {
-        let Fields { time_ms, bib, chip } = fields(read);
-        (read.seq, time_ms, if bib.is_empty() { chip.clone() } else { bib }, chip)
-    });
     let items = returned
         .chain(reads)
         .zip(next..)
         .map(|((seq, time_ms, bib, chip), num)| Item { seq, num, time_ms, bib, chip })
         .collect();
-    Some(Batch {
+    let batch = Batch {
         device: config.device.clone(),
         session: token.into(),
         items,
+        found: Vec::new(), // the machine knows
         dead: pending.dead,
         repeats: pending.repeats,
         through: pending.through,
         decoders: config.decoders.clone(),
-    })
+    };
+    (Some(batch), held)
 }
 
 /// Hands events to the journal in order, and waits only where the order of things outside depends on it.
@@ -326,6 +506,7 @@ impl Display<'_> {
                 token_tail: tail(token),
             });
             (upload.sent, upload.duplicates) = (report.sent, report.duplicates);
+            upload.per_minute = report.per_minute;
             if report.accepted_posts != before.accepted_posts {
                 upload.last_ok = Some(now);
             }
@@ -336,7 +517,7 @@ impl Display<'_> {
 }
 
 /// The last six characters of a token: enough to compare, not enough to use.
-fn tail(token: &str) -> String {
+pub(crate) fn tail(token: &str) -> String {
     let skip = token.chars().count().saturating_sub(6);
     token.chars().skip(skip).collect()
 }

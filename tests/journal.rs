@@ -68,6 +68,7 @@ fn batch(pending: &Pending, first: u64) -> Batch {
         items,
         dead: pending.dead.clone(),
         repeats: pending.repeats.clone(),
+        found: Vec::new(),
         through: pending.through,
         decoders: decoders(),
     }
@@ -103,7 +104,45 @@ fn copy_tree(from: &Path, to: &Path) {
 }
 
 fn newest_log(dir: &Path) -> PathBuf {
-    std::fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
+    logs(dir).pop().unwrap()
+}
+
+/// The log's volumes, oldest first.
+fn logs(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// The number a volume begins with.
+fn number_of(volume: &Path) -> u64 {
+    volume.file_stem().unwrap().to_str().unwrap().parse().unwrap()
+}
+
+/// A journal of small volumes, and its board.
+async fn open_small(dir: &Path) -> (Journal, Board) {
+    let board = Board::new("test");
+    let journal = Journal::open(JournalConfig { volume_bytes: 2000, ..config(dir) }, board.clone()).unwrap();
+    journal.serving().await;
+    (journal, board)
+}
+
+/// The message of a problem, as soon as it is shown.
+async fn problem(board: &Board, code: &str) -> String {
+    let shown = async {
+        loop {
+            let problems = board.snapshot().problems;
+            if let Some(problem) = problems.into_iter().find(|problem| problem.code == code) {
+                return problem.message;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    match tokio::time::timeout(Duration::from_secs(20), shown).await {
+        Ok(message) => message,
+        Err(_) => panic!("{code} is not told: {:#?}", board.snapshot().problems),
+    }
 }
 
 #[tokio::test]
@@ -313,10 +352,9 @@ async fn a_damaged_line_costs_that_line_and_is_reported_by_its_number() {
     let journal = Journal::open(config(dir.path()), board.clone()).unwrap();
     journal.serving().await;
     assert_eq!(waiting(&journal), chips((1..=10).filter(|n| *n != 4)));
-    let problems = board.snapshot().problems;
-    let damaged = problems.iter().find(|problem| problem.code == "log_damaged").expect("it is reported");
-    assert!(damaged.message.contains("line 5") && damaged.message.contains("4–4"), "{}", damaged.message);
-    assert_eq!(keep(&journal, "mat", [11]).await, Seq(11));
+    let message = problem(&board, "log_damaged").await;
+    assert!(message.contains("line 5") && message.contains("4–4"), "{message}");
+    assert_eq!(keep(&journal, "mat", [11]).await, Seq(12), "after the note that tells of it");
 }
 
 #[tokio::test]
@@ -329,24 +367,39 @@ async fn numbers_never_start_again_at_one_when_files_of_the_log_are_lost() {
         keep(&journal, "mat", [n]).await;
     }
     journal.close().await;
+    // The newest volumes gone, the queue whole: nothing that waits is lost, and the numbers go on.
+    for count in [1, usize::MAX] {
+        let copy = cut(dir.path());
+        let mut gone = logs(copy.path());
+        gone.reverse();
+        gone.iter().take(count).for_each(|path| std::fs::remove_file(path).unwrap());
+        let (journal, board) = open_small(copy.path()).await;
+        let message = problem(&board, if count == 1 { "log_lost" } else { "journal_lost" }).await;
+        assert!(message.contains("101"), "{message}");
+        let message = problem(&board, "log_lost").await;
+        let from = if count == 1 { number_of(&gone[0]) } else { 1 };
+        assert!(message.contains(&format!("entries {from}–100 ")), "{message}");
+        assert_eq!(keep(&journal, "mat", [500]).await, Seq(102), "after the note that tells of it");
+        assert_eq!(waiting(&journal), chips((1..=100).chain([500])));
+        assert!(journal.device("D").doubt.is_some(), "the cloud is asked before anything is numbered");
+        journal.close().await;
+        // Told again at the next start, and nothing else; the queue is not needed for the numbers.
+        std::fs::remove_dir_all(copy.path().join("queue")).unwrap();
+        let (journal, board) = open_small(copy.path()).await;
+        let message = problem(&board, "log_damaged").await;
+        assert!(message.contains(&format!("entries gone: {from}–100.")), "{message}");
+        assert_eq!(waiting(&journal), chips((1..from).chain([500])));
+        assert!(journal.device("D").doubt.is_some());
+        journal.close().await;
+    }
+    // Log and queue gone: a new journal, said loudly, that still does not give a number twice.
     let copy = cut(dir.path());
-    std::fs::remove_file(newest_log(copy.path())).unwrap();
-    let board = Board::new("test");
-    let journal = Journal::open(config(copy.path()), board.clone()).unwrap();
-    journal.serving().await;
-    assert!(board.snapshot().problems.iter().any(|problem| problem.code == "log_lost"));
-    let next = keep(&journal, "mat", [500]).await;
-    let left = waiting(&journal);
-    assert_eq!(left.len() as u64, next.0, "every read that the log still holds waits");
-    assert_eq!(left.last().map(String::as_str), Some("MC00500"));
-    // The whole log gone: a new journal, said loudly.
-    let copy = cut(dir.path());
-    std::fs::remove_dir_all(copy.path().join("log")).unwrap();
-    let board = Board::new("test");
-    let journal = Journal::open(config(copy.path()), board.clone()).unwrap();
-    journal.serving().await;
-    assert!(board.snapshot().problems.iter().any(|problem| problem.code == "journal_lost"));
-    assert_eq!(keep(&journal, "mat", [7]).await, Seq(1));
+    for name in ["log", "queue"] {
+        std::fs::remove_dir_all(copy.path().join(name)).unwrap();
+    }
+    let (journal, board) = open_small(copy.path()).await;
+    problem(&board, "journal_lost").await;
+    assert_eq!(keep(&journal, "mat", [7]).await, Seq(102));
     assert_eq!(waiting(&journal), ["MC00007"]);
 }
 
@@ -468,4 +521,118 @@ async fn an_acceptance_that_a_power_cut_tore_out_before_the_next_batch_still_cou
     journal.record(UploadEvent::Batch(batch(&journal.pending("D", &decoders(), 3), 4))).await.unwrap();
     let state = journal.device("D");
     assert_eq!((state.sent, state.next, state.in_flight.unwrap().open.len()), (3, 6, 2));
+}
+
+/// A journal of small volumes with a hundred reads, of which the first sixty were uploaded, closed in order.
+async fn of_many_volumes() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = open_small(dir.path()).await;
+    join(&journal, "S", 1).await;
+    for n in 1..=60 {
+        keep(&journal, "mat", [n]).await;
+        journal.record(UploadEvent::Batch(batch(&journal.pending("D", &decoders(), 10), n))).await.unwrap();
+        accept(&journal, n, n).await;
+    }
+    for n in 61..=100 {
+        keep(&journal, "mat", [n]).await;
+    }
+    journal.close().await;
+    dir
+}
+
+#[tokio::test]
+async fn a_volume_that_is_gone_or_cut_costs_what_was_in_it_and_is_told_to_the_number() {
+    let dir = of_many_volumes().await;
+    let volumes = logs(dir.path());
+    assert!(volumes.len() > 10, "{volumes:?}");
+    let last = 221; // 1 line that joins, 60 times 3, 40
+    let waited = |at: usize| -> Vec<u64> {
+        let end = volumes.get(at + 1).map_or(last + 1, |path| number_of(path));
+        (number_of(&volumes[at])..end).collect()
+    };
+    type Damage = fn(&Path);
+    let gone: Damage = |path| std::fs::remove_file(path).unwrap();
+    let cut: Damage = |path| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let (head, _) = text.split_at(text.find("\t0\t").unwrap() - 12); // the lines that begin with `#`, not the entries
+        let head = head.rfind('\n').map_or("", |at| &head[..=at]);
+        std::fs::write(path, head).unwrap();
+    };
+    let directory: Damage = |path| {
+        std::fs::remove_file(path).unwrap();
+        std::fs::create_dir(path).unwrap();
+    };
+    for (name, damage) in [("gone", gone), ("cut", cut), ("a directory", directory)] {
+        for at in [0, 2, volumes.len() - 3] {
+            for queue in [true, false] {
+                let what = format!("volume {at} {name}, queue: {queue}");
+                let copy = self::cut(dir.path());
+                damage(&copy.path().join("log").join(volumes[at].file_name().unwrap()));
+                if !queue {
+                    std::fs::remove_dir_all(copy.path().join("queue")).unwrap();
+                }
+                let (journal, board) = open_small(copy.path()).await;
+                let message = problem(&board, "log_damaged").await;
+                let lost = waited(at);
+                let range = format!("entries gone: {}–{}.", lost[0], lost.last().unwrap());
+                assert!(message.contains(&range), "{what}: {message}, not {range}");
+                // With the queue nothing that waits is gone; without it, what was in that volume.
+                let reads = (61..=100).filter(|n| queue || !lost.contains(&(n + 121)));
+                assert_eq!(waiting(&journal), chips(reads.clone()), "{what}");
+                assert_eq!(journal.backlog().0 as usize, reads.count(), "{what}");
+                let state = journal.device("D");
+                assert_eq!((state.next, state.in_flight), (61, None), "{what}: no number is given again");
+                let seq = keep(&journal, "mat", [500]).await;
+                assert!(seq.0 > last, "{what}: {seq:?}");
+                journal.close().await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_state_at_the_head_of_the_oldest_volume_does_not_bring_uploaded_reads_back_as_new() {
+    let dir = of_many_volumes().await;
+    let volumes = logs(dir.path());
+    // As if the older ones had been removed: the mark says so.
+    let first = number_of(&volumes[5]);
+    volumes[..5].iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let text = std::fs::read_to_string(&volumes[5]).unwrap();
+    std::fs::write(&volumes[5], text.replacen("#state\t{", "#state\t[", 1)).unwrap();
+    std::fs::remove_dir_all(dir.path().join("queue")).unwrap();
+    let (journal, board) = open_small(dir.path()).await;
+    let message = problem(&board, "log_damaged").await;
+    assert!(message.contains(&format!("line 2 of volume {first:012}")), "{message}");
+    assert_eq!(waiting(&journal), chips(61..=100), "what a batch in the log covers is covered");
+    let state = journal.device("D");
+    assert!(state.doubt.is_some(), "and the cloud is asked before anything is numbered");
+    assert_eq!(state.next, 61);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_hole_that_a_power_cut_tore_is_no_damage_and_is_not_told_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    keep(&journal, "mat", 1..=10).await;
+    let dir = cut(dir.path()); // not closed: the power goes
+    journal.close().await;
+    let log = newest_log(dir.path());
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, text.replace("raw 4", "raw X")).unwrap(); // in the last group: a page that was not written
+    for start in 1..=3 {
+        let board = Board::new("test");
+        let journal = Journal::open(config(dir.path()), board.clone()).unwrap();
+        journal.serving().await;
+        assert_eq!(waiting(&journal), chips((1..=10).filter(|n| *n != 4)));
+        assert_eq!(journal.device("D").doubt, None);
+        journal.close().await; // the log was read through by then, or will be at the next start
+        let codes: Vec<String> = board.snapshot().problems.into_iter().map(|problem| problem.code).collect();
+        assert!(!codes.contains(&"log_lost".to_owned()), "start {start}: {codes:?}");
+    }
+    let board = Board::new("test");
+    let journal = Journal::open(config(dir.path()), board.clone()).unwrap();
+    let message = problem(&board, "log_damaged").await;
+    assert!(message.contains("line 5") && !message.contains("gone"), "the line is told, no entry is: {message}");
+    journal.close().await;
 }

@@ -48,9 +48,9 @@ async fn journal(dir: &Path, board: &Board) -> Journal {
     Journal::open(config, board.clone()).unwrap()
 }
 
-fn fields(read: &PendingRead) -> Fields {
+fn fields(read: &PendingRead) -> Option<Fields> {
     let Stamp::Utc(time) = read.stamp else { unreachable!("the rig keeps no other stamps") };
-    Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() }
+    Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() })
 }
 
 impl Rig {
@@ -77,6 +77,7 @@ impl Rig {
             key: KEY.into(),
             header: KeyHeader::XApiKey,
             timeout,
+            clock: passbridge::clock::Wall::default(),
         });
         let config = UplinkConfig {
             device: DEVICE.into(),

@@ -1,6 +1,7 @@
 //! The cloud, as this key and these devices see it. Only questions; nothing is created or sent.
 
 use super::{Report, Verdict};
+use crate::clock::Wall;
 use crate::config::{CloudConfig, Config, SessionMode};
 use crate::rufus::{CallError, Client, ClientConfig};
 
@@ -12,6 +13,7 @@ pub(super) async fn cloud(config: &Config, report: &mut Report) {
         key: cloud.api_key.clone(),
         header: cloud.header,
         timeout: config.upload.timeout,
+        clock: Wall::default(),
     });
     let client = match client {
         Ok(client) => client,

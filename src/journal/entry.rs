@@ -16,6 +16,7 @@
 //! | `cleared` | decoder | what happened, for people | | `name=value;…` | |
 //! | `upload` | device | an [`UploadEvent`] as JSON | | | |
 //! | `note` | code | what happened, for people | | | |
+//! | `clock` | `box` | a [`Step`] of the box's clock as JSON | | | |
 //!
 //! * `time`: the box's clock, UTC with milliseconds. `crc`: CRC-32 of everything before the last tab, 8 hex digits.
 //! * Every column is escaped ([`crate::escape`]), so a tab or a line end is always structure.
@@ -25,6 +26,7 @@ use jiff::Timestamp;
 
 use super::UploadEvent;
 use crate::chip::{ChipRead, Label, Marker, Position, Stamp};
+use crate::clock::Step;
 use crate::escape::{escape_into, unescape};
 use crate::protocol::Cleared;
 
@@ -43,6 +45,8 @@ pub enum Body {
     Upload(UploadEvent),
     /// Something for people: a start, a stop, a problem, a repair.
     Note(Box<str>),
+    /// The box's clock stepped: what was received before is to be read with that in mind.
+    Clock(Step),
 }
 
 /// One line of the log.
@@ -85,6 +89,7 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
         Body::Cleared(_) => b"cleared\t",
         Body::Upload(_) => b"upload\t",
         Body::Note(_) => b"note\t",
+        Body::Clock(_) => b"clock\t",
     };
     out.extend_from_slice(kind);
     push_text(out, &entry.subject);
@@ -117,11 +122,8 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
             push_field(out, "unit", cleared.unit.as_deref());
             out.push(b'\t');
         }
-        Body::Upload(event) => {
-            let json = serde_json::to_vec(event).unwrap_or_default(); // plain data with string keys: cannot fail
-            escape_into(out, &json);
-            out.extend_from_slice(b"\t\t\t");
-        }
+        Body::Upload(event) => push_json(out, event),
+        Body::Clock(step) => push_json(out, step),
         Body::Note(text) => {
             push_text(out, text);
             out.extend_from_slice(b"\t\t");
@@ -191,6 +193,7 @@ fn parse_content(text: &str) -> Option<Entry> {
         }
         "upload" => Body::Upload(serde_json::from_slice(&unescape(a).ok()?).ok()?),
         "note" => Body::Note(text_of(a)?),
+        "clock" => Body::Clock(serde_json::from_slice(&unescape(a).ok()?).ok()?),
         _ => return None,
     };
     Some(Entry { seq, in_group, subject, time, body, raw })
@@ -277,6 +280,12 @@ fn label_of(value: &str) -> Option<Label> {
         Some(text) => text_of(text).map(Label::Text),
         None => value.parse().ok().map(Label::Number),
     }
+}
+
+fn push_json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    let json = serde_json::to_vec(value).unwrap_or_default(); // plain data with string keys: cannot fail
+    escape_into(out, &json);
+    out.extend_from_slice(b"\t\t\t");
 }
 
 fn push_text(out: &mut Vec<u8>, text: &str) {
@@ -377,6 +386,8 @@ mod tests {
                 device: text.clone().into(), num: number, status: 400, answer: text.clone().into(),
             };
             round_trip(&entry(Body::Upload(event), b""));
+            let step = Step { from: number, sure: number, before_ms: -5, step_ms: i64::from(rssi.unwrap_or(0)) };
+            round_trip(&entry(Body::Clock(step), b""));
         }
 
         #[test]

@@ -5,6 +5,7 @@
 //! state itself, and the follower checkpoints: it takes the tail and a copy of the state under the lock, and writes them
 //! to sled without it, so that a slow card never holds up an append.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -13,9 +14,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::log::{self, Line, Place, Reader};
+use super::mark::{self, Mark};
 use super::queue::{Broken, Identities, Queue, Span};
 use super::state::{State, TAIL_MAX, Waiting};
-use super::{JournalConfig, room};
+use super::verify::Damage;
+use super::{JournalConfig, room, start, trial};
 use crate::chip::Seq;
 use crate::status::Board;
 
@@ -64,11 +67,19 @@ pub struct Core {
     /// Reads up to here are in the queue's blocks (or covered).
     pub in_blocks: u64,
     /// Per device: no waiting read up to here.
-    pub nothing_before: std::collections::BTreeMap<Box<str>, u64>,
+    pub nothing_before: BTreeMap<Box<str>, u64>,
+    /// Counts how often the queue was given up: who began to look into one before sees that it is another.
+    pub given_up: u64,
     /// A block could not be read: the queue has to be rebuilt.
     pub distrust: Option<String>,
     /// The log began a new volume: so should the queue.
     pub new_volume: bool,
+    /// The log should begin one, with the state at its head: lines before it are gone.
+    pub wants_volume: bool,
+    /// Entries are gone from the end of the log: what the state says of uploads may be out of date.
+    pub lost: bool,
+    /// What the mark says next.
+    pub mark: Mark,
     /// The journal closes.
     pub closing: bool,
 }
@@ -100,6 +111,15 @@ impl Shared {
     /// Directory of the log.
     pub fn log_dir(&self) -> PathBuf {
         log_dir(&self.config.dir)
+    }
+
+    /// The journal was closed in order. If this fails, the next start only knows less exactly what it should find.
+    pub fn mark_closed(&self) {
+        let mark = {
+            let core = self.lock();
+            Mark { last: core.durable, closed: true, ..core.mark.clone() }
+        };
+        start::write_mark(&self.config.dir, &mark);
     }
 
     fn dead_time_ms(&self) -> i64 {
@@ -136,6 +156,7 @@ fn queue_dir(data_dir: &Path) -> PathBuf {
 
 /// The thread's body: ends when the journal closes, after a last checkpoint.
 pub fn run(shared: &Shared, identity: &str) {
+    let (checkpoint_every, prune_every) = (trial::turn(CHECKPOINT_EVERY), trial::turn(PRUNE_EVERY));
     let mut queue = bring_up(shared, identity);
     let mut checked = Instant::now();
     let mut pruned: Option<Instant> = None;
@@ -144,28 +165,36 @@ pub fn run(shared: &Shared, identity: &str) {
         let mut core = shared.lock();
         while !core.closing
             && core.distrust.is_none()
+            && !span_due(&core, saved.as_ref())
             && core.tail_len() < CHECKPOINT_READS
-            && checked.elapsed() < CHECKPOINT_EVERY
-            && pruned.is_some_and(|at| at.elapsed() < PRUNE_EVERY)
+            && checked.elapsed() < checkpoint_every
+            && pruned.is_some_and(|at| at.elapsed() < prune_every)
         {
-            core =
-                shared.turn.wait_timeout(core, Duration::from_millis(500)).map_or_else(|e| e.into_inner().0, |r| r.0);
+            core = shared
+                .turn
+                .wait_timeout(core, checkpoint_every.min(Duration::from_millis(500)))
+                .map_or_else(|e| e.into_inner().0, |r| r.0);
+        }
+        // A volume came to its end: the queue's next span begins with it, and the limits are looked at, however fast
+        // reads come.
+        if span_due(&core, saved.as_ref()) {
+            pruned = None;
         }
         let (closing, distrust) = (core.closing, core.distrust.take());
         drop(core);
         if let Some(reason) = distrust {
+            stop_serving(shared); // first: a look into a queue that is gone finds nothing, and would go past what waits
             drop(queue.take());
             set_aside(shared, &reason);
             (queue, saved) = (bring_up(shared, identity), None);
             continue;
         }
         if let Some(live) = &mut queue {
-            match checkpoint(shared, live, saved) {
+            match checkpoint(shared, live, saved.take()) {
                 Ok(done) => (checked, saved) = (Instant::now(), done),
                 Err(broken) => {
-                    saved = None;
+                    stop_serving(shared); // before it is gone, as above
                     drop(queue.take());
-                    stop_serving(shared);
                     recover(shared, &broken);
                     if !closing {
                         queue = bring_up(shared, identity);
@@ -178,10 +207,10 @@ pub fn run(shared: &Shared, identity: &str) {
             // A handle may outlive the threads: it must not keep sled's directory locked.
             return shared.set_spans(Vec::new());
         }
-        if pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY)
-            && let (Some(live), Some(saved)) = (&mut queue, saved)
+        if pruned.is_none_or(|at| at.elapsed() >= prune_every)
+            && let (Some(live), Some(saved)) = (&mut queue, &saved)
         {
-            match room::prune(shared, live, saved.place.volume) {
+            match room::prune(shared, live, saved.place.volume, &saved.cursors) {
                 Ok(()) => shared.board.clear("prune_failed", ""),
                 Err(error) => {
                     shared.board.raise("prune_failed", "", format!("old volumes could not be removed: {error}"));
@@ -247,6 +276,7 @@ fn recover(shared: &Shared, broken: &Broken) {
 fn stop_serving(shared: &Shared) {
     let mut core = shared.lock();
     core.serving = false;
+    core.given_up += 1;
     drop(core);
     shared.turn.notify_all(); // a writer that waits for room in the tail: nothing is followed now, it can go on
     shared.set_spans(Vec::new());
@@ -260,10 +290,17 @@ fn set_aside(shared: &Shared, reason: &str) {
     let message = format!("the upload queue could not be trusted ({reason}); it is rebuilt from what the log holds");
     shared.board.raise("queue_rebuilt", "", message);
     let aside = shared.config.dir.join("queue.broken");
-    let _ = std::fs::remove_dir_all(&aside);
+    remove_any(&aside);
     let from = queue_dir(&shared.config.dir);
     if std::fs::rename(&from, &aside).is_err() {
-        let _ = std::fs::remove_dir_all(&from); // derived: losing it costs nothing but time
+        remove_any(&from); // derived: losing it costs nothing but time
+    }
+}
+
+/// Removes a directory, a file or a link.
+fn remove_any(path: &Path) {
+    if std::fs::remove_dir_all(path).is_err() {
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -276,16 +313,20 @@ fn open_and_replay(shared: &Shared, identity: &str) -> Result<Option<Queue>, Bro
         Some((_, state)) if state.identity != identity => {
             return Err(Broken::Corrupt("it belongs to another journal".into()));
         }
+        // The mark would have made the log go on above it: it was lost, too. The numbers in between are given again.
         Some((_, state)) => {
             let gone = format!("entries {}–{} were kept once and are gone from the log", durable + 1, state.followed);
-            shared.board.raise(
-                "log_lost",
-                "",
-                format!("{gone}: was a file of {} removed?", shared.log_dir().display()),
-            );
+            let message = format!("{gone}: was a file of {} removed?", shared.log_dir().display());
+            shared.board.raise("log_lost", "", message);
+            shared.lock().lost = true;
             return Err(Broken::Corrupt(gone));
         }
         None => {
+            let had_one = shared.lock().mark.queue > 0;
+            if had_one {
+                let message = "the upload queue is gone or empty; it is rebuilt from what the log holds";
+                shared.board.raise("queue_rebuilt", "", message);
+            }
             let state = State { identity: identity.to_owned(), ..State::default() };
             (Queue::create(&dir, 0)?, state)
         }
@@ -297,10 +338,7 @@ fn open_and_replay(shared: &Shared, identity: &str) -> Result<Option<Queue>, Bro
 /// Follows the log from the state on until it has caught up with the writer, then serves. `false`: the journal closes.
 fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, Broken> {
     let dead_time_ms = shared.dead_time_ms();
-    let from = (state.followed > 0).then_some(state.place);
-    let Some(mut reader) = Reader::open(&shared.log_dir(), from)? else {
-        return Err(Broken::Corrupt("its place in the log is not there".into()));
-    };
+    let mut reader = open_at(shared, &state)?;
     let mut damage = Damage::default();
     let mut volume = None;
     loop {
@@ -308,18 +346,15 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
         while state.followed < target {
             match reader.read()? {
                 Some(Line::Entry(entry)) if entry.seq <= target => {
-                    damage.entry(state.followed, entry.seq);
+                    damage.entry(state.followed, entry.seq, &entry.body, &entry.subject);
                     state.apply(&entry, dead_time_ms);
                     state.place = reader.place();
                 }
                 Some(Line::Entry(_)) => break, // not durable yet: read again when it is
-                Some(Line::State(json)) if state.followed == 0 => {
-                    let identity = std::mem::take(&mut state.identity);
-                    state = serde_json::from_str(&json).unwrap_or_default();
-                    (state.identity, state.place) = (identity, reader.place());
+                Some(Line::State(json)) if reader.place().volume > state.followed + 1 => {
+                    adopt(&mut state, &json, reader.place(), &mut damage);
                 }
-                Some(Line::State(_)) => {}
-                Some(Line::Bad { volume, line, why }) => damage.line(volume, line, why),
+                Some(Line::State(_) | Line::Bad { .. }) => {} // told by those who read all of it
                 None => break,
             }
             if state.tail.len() >= CHECKPOINT_READS {
@@ -335,6 +370,9 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
                 }
             }
         }
+        if damage.is_loss() {
+            state.waiting = count_waiting(queue, &state)?;
+        }
         let mut core = shared.lock();
         if core.closing {
             return Ok(false);
@@ -342,13 +380,16 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
         let caught_up = core.durable == target && (state.followed >= target || reader.place() == core.place);
         if caught_up {
             (state.followed, state.place) = (core.durable.max(state.followed), core.place);
+            if core.lost || damage.is_loss() {
+                state.doubt();
+                core.wants_volume = true;
+            }
             core.in_blocks = state.tail.front().map_or(state.followed, |waiting| waiting.read.seq.0 - 1);
             core.state = state;
             core.nothing_before.clear();
             core.flushing = Arc::default();
             core.serving = true;
             drop(core);
-            damage.report(shared);
             shared.board.journal(|journal| journal.serving = true);
             shared.serving.send_replace(true);
             shared.changed.send_modify(|_| {});
@@ -363,52 +404,49 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
     }
 }
 
-/// What the replay found missing or unreadable.
-#[derive(Default)]
-struct Damage {
-    lines: Vec<String>,
-    gone: Vec<(u64, u64)>,
+/// A reader at the state's place in the log, or, if that is not there any more, where it goes on.
+fn open_at(shared: &Shared, state: &State) -> Result<Reader, Broken> {
+    let dir = shared.log_dir();
+    let at = if state.followed > 0 { Reader::open(&dir, Some(state.place))? } else { None };
+    let reader = if at.is_some() { at } else { Reader::open_after(&dir, state.followed)? };
+    reader.ok_or(Broken::Corrupt("there is no log".into()))
 }
 
-impl Damage {
-    /// Kinds of damage told one by one; more are only counted.
-    const TOLD: usize = 20;
+/// Reads that no batch covers, counted one by one: after a loss the sum does not hold.
+fn count_waiting(queue: &Queue, state: &State) -> Result<u64, Broken> {
+    let in_tail = state.tail.iter().filter(|waiting| state.is_waiting(&waiting.read)).count();
+    Ok(queue.waiting(state)? + in_tail as u64)
+}
 
-    fn entry(&mut self, followed: u64, seq: u64) {
-        if seq > followed + 1 && self.gone.len() < Self::TOLD {
-            self.gone.push((followed + 1, seq - 1));
-        }
+/// Goes on from the state at the head of a volume, before which there is nothing (removed, settled) or lines are gone.
+fn adopt(state: &mut State, json: &str, place: Place, damage: &mut Damage) {
+    let Ok(later) = serde_json::from_str::<State>(json) else { return };
+    if state.followed > 0 {
+        damage.gone(state.followed + 1, later.followed);
     }
-
-    fn line(&mut self, volume: u64, line: u64, why: super::entry::BadLine) {
-        if self.lines.len() < Self::TOLD {
-            self.lines.push(format!("line {line} of volume {volume:012}: {why}"));
-        }
-    }
-
-    fn report(&self, shared: &Shared) {
-        if self.lines.is_empty() && self.gone.is_empty() {
-            return;
-        }
-        let gone: Vec<String> = self.gone.iter().map(|(from, to)| format!("{from}–{to}")).collect();
-        let message = format!("the log is damaged: {}; entries gone: {}", self.lines.join("; "), gone.join(", "));
-        shared.board.raise("log_damaged", "", message);
-    }
+    state.catch_up(later);
+    state.place = place;
 }
 
 /// How far a checkpoint goes.
-#[derive(Clone, Copy)]
 struct Saved {
     followed: u64,
+    /// How far the reads of each decoder are covered.
+    cursors: BTreeMap<Box<str>, u64>,
     /// Where the next start reads on in the log.
     place: Place,
+}
+
+/// The log began a new volume, and there is something for a new span of the queue to begin with.
+fn span_due(core: &Core, saved: Option<&Saved>) -> bool {
+    core.new_volume && core.serving && saved.is_none_or(|saved| saved.followed != core.state.followed)
 }
 
 /// Takes tail and state under the lock and writes them without it. Nothing is written while nothing happens: a box that
 /// stands in a shed for the winter must not wear out its card.
 fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Result<Option<Saved>, Broken> {
     let mut core = shared.lock();
-    if !core.serving || saved.is_some_and(|saved| saved.followed == core.state.followed) {
+    if !core.serving || saved.as_ref().is_some_and(|saved| saved.followed == core.state.followed) {
         return Ok(saved);
     }
     if std::mem::take(&mut core.new_volume) {
@@ -420,10 +458,17 @@ fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Resul
     core.state.trim_tail();
     let reads = Arc::new(core.state.tail.drain(..).collect::<Vec<_>>());
     core.flushing = Arc::clone(&reads);
-    let saved = Saved { followed: core.state.followed, place: core.state.place };
+    let cursors = core.state.decoders.iter().map(|(name, fold)| (name.clone(), fold.cursor)).collect();
+    let saved = Saved { followed: core.state.followed, cursors, place: core.state.place };
     let json = state_json(&core.state);
     let identities = fresh_identities(&core.state, queue);
+    core.mark = Mark { last: saved.followed.max(core.mark.last), queue: saved.followed, ..core.mark.clone() };
+    let mark = core.mark.clone();
     drop(core);
+    // Not worth the queue's life: an older mark only means that a loss behind it is known less exactly.
+    if let Err(error) = mark::write(&shared.config.dir, &mark) {
+        tracing::warn!(%error, "the mark of how far the journal goes could not be written");
+    }
     let written = queue.checkpoint(&reads, &json, &identities);
     shared.set_spans(queue.spans());
     let mut core = shared.lock();

@@ -4,8 +4,11 @@
 //! * A group is one `write` and one `fdatasync`. The next group is not begun before that returned, so at most the
 //!   *last* group of the *last* volume can be torn by a power cut.
 //! * A failed append is truncated back; nothing half-written stays. After a failed `fdatasync` the volume is left (the
-//!   kernel may have dropped the pages and call them clean) and the same group goes into a new volume. Only while none
-//!   can be made is the same one tried again: all of the group is written anew then, so no page of it is taken for clean.
+//!   kernel may have dropped the pages and call them clean) and the same group goes into a new volume. What was
+//!   acknowledged in the one that is left is read back from the disk first: the page that could not be written may hold the
+//!   end of the group before. Damaged lines among the newest are in memory, and the new volume begins with them;
+//!   older ones are told by their numbers. Only while no volume can be made is the same one tried again: all of the group
+//!   is written anew then, so no page of it is taken for clean.
 //! * A line counts only in the volume whose range its number is in: `first of this volume <= seq < first of the next`.
 //!   So a group that was written again into the next volume is not there twice.
 //! * On opening, only what follows the last whole line is cut off. A damaged line elsewhere stays and costs that line.
@@ -15,11 +18,17 @@
 //! with `#`: format, journal identity, and the state of the fold at that point (so that older volumes can go).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::entry::{BadLine, Entry, parse_line, parse_numbers, seal, unseal};
+use super::entry::{parse_numbers, seal, unseal};
+use super::mark::Mark;
+use super::trial;
+
+mod read;
+
+pub use read::{Line, Reader, begins_with_state, identity_of};
 
 /// First word of a volume.
 const MAGIC: &str = "#passbridge-log\t1";
@@ -54,8 +63,12 @@ pub fn volumes(dir: &Path) -> io::Result<Vec<VolumeFile>> {
         let file = file?;
         let path = file.path();
         let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
-        if let Some(first) = number.and_then(|number| number.parse().ok()) {
-            found.push(VolumeFile { first, path, bytes: file.metadata()?.len() });
+        // What is no file of that name (a directory, a link to nowhere) holds no lines.
+        if let Some(first) = number.and_then(|number| number.parse().ok())
+            && let Ok(meta) = std::fs::metadata(&path)
+            && meta.is_file()
+        {
+            found.push(VolumeFile { first, path, bytes: meta.len() });
         }
     }
     found.sort_by_key(|volume| volume.first);
@@ -72,44 +85,136 @@ pub struct Log {
     named: bool,
     /// The number the next entry gets.
     pub next: u64,
+    recent: Recent,
+    /// What of a volume that is being left was found damaged; `None`: it was not looked at.
+    verified: Option<Vec<(u64, u64)>>,
 }
+
+/// The newest lines of the volume that were made durable, to write them again.
+#[derive(Default)]
+struct Recent {
+    lines: Vec<u8>,
+    /// Number of the first of them.
+    first: u64,
+    /// Number after the last one; between this and `since` all were written by this process.
+    next: u64,
+    /// The first number this process wrote into the volume.
+    since: u64,
+}
+
+impl Recent {
+    /// Bytes kept: far more than a page or an erase block's worth of a slow disk's write.
+    const MAX: usize = 256 * 1024;
+
+    fn new(next: u64) -> Self {
+        Self { lines: Vec::new(), first: next, next, since: next }
+    }
+
+    fn push(&mut self, lines: &[u8], count: u64) {
+        self.lines.extend_from_slice(lines);
+        self.next += count;
+        if self.lines.len() > Self::MAX {
+            let from = self.lines.len() - Self::MAX / 2;
+            let cut = memchr::memchr(b'\n', &self.lines[from..]).map_or(self.lines.len(), |at| from + at + 1);
+            self.first += memchr::memchr_iter(b'\n', &self.lines[..cut]).count() as u64;
+            self.lines.drain(..cut);
+            self.lines.shrink_to(2 * Self::MAX);
+        }
+    }
+
+    /// The lines from number `from` on; `from` is not below `first`.
+    fn from(&self, from: u64) -> &[u8] {
+        let skip = (from - self.first) as usize;
+        let ends = memchr::memchr_iter(b'\n', &self.lines);
+        let start = if skip == 0 { 0 } else { ends.skip(skip - 1).map(|at| at + 1).next().unwrap_or(self.lines.len()) };
+        &self.lines[start..]
+    }
+}
+
+/// Bytes of a cut off end that are kept in the note that tells of it.
+const CUT_KEPT: usize = 64 * 1024;
+/// After a loss without a mark of the last number, numbers go on at the next multiple of this, plus one: far above
+/// any that can have been given since the last mark.
+const SKIP: u64 = 1_000_000;
 
 /// What was found on opening that a person should know.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Repair {
-    /// Bytes after the last whole line, cut off: an append that the power cut ended.
+    /// Bytes after the last whole line that were cut off.
     pub cut_bytes: u64,
-    /// Entries of the group that was being written which are gone. They were never acknowledged.
+    /// The first of them, for whoever wants to look.
+    pub cut: Vec<u8>,
+    /// Entries of the last group that are gone, and not known to have been acknowledged: it was being written when the power went.
     pub torn: Vec<(u64, u64)>,
+    /// Entries that were kept and are gone: the log is shorter than the mark says, or its last group has a hole.
+    pub lost: Vec<(u64, u64)>,
+    /// Numbers that were left out, so that none is given twice.
+    pub skipped: Option<(u64, u64)>,
+    /// Volumes that could not be read at all, now `.damaged`, and why.
+    pub unreadable: Vec<String>,
+    /// The highest first number among those.
+    floor: u64,
+}
+
+impl Repair {
+    /// Sorts what is missing into torn and lost, and says where numbers go on: not below `next`, nor below the first of a volume
+    /// that cannot be read, nor at or below what the mark says was durable.
+    fn judge(&mut self, next: u64, all_gone: bool, mark: Option<&Mark>) -> u64 {
+        let floor = self.floor;
+        let known = |&(_, to): &(u64, u64)| mark.is_some_and(|mark| mark.closed || to <= mark.last);
+        (self.lost, self.torn) = std::mem::take(&mut self.torn).into_iter().partition(known);
+        // Without any volume there is no telling how far an open journal went.
+        let short = |mark: &&Mark| mark.last >= next.max(floor) || (all_gone && !mark.closed);
+        let Some(mark) = mark.filter(short) else {
+            if floor > next {
+                self.lost.push((next, floor - 1));
+            }
+            return next.max(floor);
+        };
+        if mark.last >= next {
+            self.lost.push((next, mark.last));
+        }
+        if mark.closed {
+            return mark.last + 1;
+        }
+        let from = (mark.last / SKIP + 1) * SKIP + 1;
+        self.skipped = Some((mark.last + 1, from - 1));
+        from
+    }
 }
 
 impl Log {
-    /// Opens the log in `dir` (made if it is not there), or begins one. Reads only the end of the last volume.
-    pub fn open(dir: &Path, identity: &str) -> io::Result<(Self, Repair)> {
+    /// Opens the log in `dir` (made if it is not there), or begins one. Reads only the end of the last volume. `mark` is how
+    /// far it went when it was last known to be whole: what ends before that goes on in a new volume, above it.
+    pub fn open(dir: &Path, identity: &str, mark: Option<&Mark>) -> io::Result<(Self, Repair)> {
         std::fs::create_dir_all(dir)?;
-        let mut files = volumes(dir)?;
-        while let Some(last) = files.pop() {
-            let file = OpenOptions::new().read(true).write(true).open(&last.path)?;
-            let Some(tail) = find_tail(&file, &last)? else {
-                // No line of it is whole: the power went while it was made, or it is damaged all through. It holds
-                // nothing that can be read; it is not deleted, for whoever wants to look.
-                std::fs::rename(&last.path, last.path.with_extension("damaged"))?;
-                sync_dir(dir)?;
-                continue;
-            };
-            let repair = Repair { cut_bytes: last.bytes.saturating_sub(tail.end), torn: tail.torn };
+        let mut repair = Repair::default();
+        let last = open_last(dir, &mut repair)?;
+        let next = last.as_ref().map_or(1, |(_, _, tail)| tail.next);
+        let from = repair.judge(next, last.is_none(), mark);
+        if let Some((file, last, tail)) = last
+            && from == next
+        {
+            repair.cut_bytes = last.bytes.saturating_sub(tail.end);
             if repair.cut_bytes > 0 {
+                let mut cut = vec![0; (repair.cut_bytes as usize).min(CUT_KEPT)];
+                file.read_exact_at(&mut cut, tail.end)?;
+                repair.cut = cut;
                 file.set_len(tail.end)?;
                 file.sync_all()?;
             }
             let place = Place { volume: last.first, offset: tail.end };
-            let (dir, identity) = (dir.into(), identity.into());
-            return Ok((Self { dir, identity, file, place, named: true, next: tail.next }, repair));
+            return Ok((Self::at(dir, identity, file, place, next), repair));
         }
-        let (file, place) = create_volume(dir, identity, 1, None)?;
-        let mut log = Self { dir: dir.into(), identity: identity.into(), file, place, named: false, next: 1 };
+        let (file, place) = create_volume(dir, identity, from, None, &[])?;
+        let mut log = Self { named: false, ..Self::at(dir, identity, file, place, from) };
         log.sync_name()?;
-        Ok((log, Repair::default()))
+        Ok((log, repair))
+    }
+
+    fn at(dir: &Path, identity: &str, file: File, place: Place, next: u64) -> Self {
+        let (dir, identity, recent) = (dir.into(), identity.into(), Recent::new(next));
+        Self { dir, identity, file, place, named: true, next, recent, verified: None }
     }
 
     /// Where the next group goes.
@@ -129,14 +234,63 @@ impl Log {
         }
         self.place.offset += lines.len() as u64;
         self.next += count;
+        self.recent.push(lines, count);
+        self.verified = None;
         Ok(())
+    }
+
+    /// Leaves a volume that the disk failed in for a new one, which begins with `state` or with the lines that are
+    /// damaged in the old one and still in memory. Returns the numbers of those that are not: they are lost.
+    pub fn leave(&mut self, state: Option<&str>) -> io::Result<Vec<(u64, u64)>> {
+        File::create(self.dir.join("next.new"))?; // if not even this goes, nothing has to be read
+        if self.verified.is_none() {
+            self.verified = Some(self.verify()?);
+        }
+        let damaged = self.verified.clone().unwrap_or_default();
+        let (lost, kept): (Vec<_>, Vec<_>) = damaged.into_iter().partition(|(_, to)| *to < self.recent.first);
+        let Some(&(from, _)) = kept.first() else {
+            self.rotate(state)?;
+            return Ok(lost);
+        };
+        let from = from.max(self.recent.first);
+        let lines = self.recent.from(from);
+        (self.file, self.place) = create_volume(&self.dir, &self.identity, from, None, lines)?;
+        self.recent = Recent { lines: lines.to_vec(), first: from, next: self.next, since: from };
+        (self.named, self.verified) = (false, None);
+        self.sync_name()?;
+        Ok(lost)
+    }
+
+    /// Reads back, from the disk and not from memory where the kernel lets us, what this process wrote into the volume.
+    /// Returns the numbers that are not there.
+    fn verify(&self) -> io::Result<Vec<(u64, u64)>> {
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+        let mut reader = BufReader::new(File::open(volume_path(&self.dir, self.place.volume))?.take(self.place.offset));
+        let (mut expected, mut damaged, mut line) = (self.recent.since, Vec::new(), Vec::new());
+        loop {
+            line.clear();
+            // A page that cannot be read: from there on nothing is certain.
+            let read = reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line).unwrap_or(0);
+            if read == 0 {
+                break;
+            }
+            let Ok((seq, _)) = parse_numbers(line.strip_suffix(b"\n").unwrap_or(&line)) else { continue };
+            if seq > expected {
+                damaged.push((expected, seq - 1));
+            }
+            expected = expected.max(seq + 1);
+        }
+        if expected < self.recent.next {
+            damaged.push((expected, self.recent.next - 1));
+        }
+        Ok(damaged)
     }
 
     /// Begins a new volume at the next number. `state` is the fold at this point.
     /// A volume that nothing was written into yet is replaced. After an error there is still one that can be appended to.
     pub fn rotate(&mut self, state: Option<&str>) -> io::Result<()> {
-        (self.file, self.place) = create_volume(&self.dir, &self.identity, self.next, state)?;
-        self.named = false;
+        (self.file, self.place) = create_volume(&self.dir, &self.identity, self.next, state, &[])?;
+        (self.named, self.recent, self.verified) = (false, Recent::new(self.next), None);
         self.sync_name()
     }
 
@@ -168,7 +322,39 @@ pub enum AppendError {
 
 /// `fdatasync`: the one call that everything durable goes through.
 pub(super) fn sync(file: &File) -> io::Result<()> {
+    if trial::skips_every_sync() {
+        return Ok(()); // the negative control of the power-cut harness; no release build has it
+    }
+    #[cfg(test)]
+    tests::before_sync(file)?;
     file.sync_data()
+}
+
+/// The last volume that has a whole line, open, and its end. Those behind it that have none are moved aside.
+fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, VolumeFile, Tail)>> {
+    let mut files = volumes(dir)?;
+    while let Some(last) = files.pop() {
+        let read = OpenOptions::new().read(true).write(true).open(&last.path).and_then(|file| {
+            let tail = find_tail(&file, &last)?;
+            Ok((file, tail))
+        });
+        match read {
+            Ok((file, Some(tail))) => {
+                repair.torn.clone_from(&tail.torn);
+                return Ok(Some((file, last, tail)));
+            }
+            // No line of it is whole: the power went while it was made, or it is damaged all through. It holds
+            // nothing that can be read; it is not deleted, for whoever wants to look.
+            Ok((_, None)) if last.bytes == 0 => {}
+            Ok((_, None)) => repair.unreadable.push(format!("{}: no line of it is whole", last.path.display())),
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Err(error),
+            Err(error) => repair.unreadable.push(format!("{}: {error}", last.path.display())),
+        }
+        repair.floor = repair.floor.max(last.first);
+        std::fs::rename(&last.path, last.path.with_extension("damaged"))?;
+        sync_dir(dir)?;
+    }
+    Ok(None)
 }
 
 fn volume_path(dir: &Path, first: u64) -> PathBuf {
@@ -177,7 +363,13 @@ fn volume_path(dir: &Path, first: u64) -> PathBuf {
 
 /// Makes a volume whole under another name first: half of one must not be taken for one, and the file that it may replace
 /// has to stay the one of that name if this fails. Its own name is not durable yet.
-fn create_volume(dir: &Path, identity: &str, first: u64, state: Option<&str>) -> io::Result<(File, Place)> {
+fn create_volume(
+    dir: &Path,
+    identity: &str,
+    first: u64,
+    state: Option<&str>,
+    lines: &[u8],
+) -> io::Result<(File, Place)> {
     let mut head = Vec::new();
     head.extend_from_slice(format!("{MAGIC}\t{identity}\t{first}").as_bytes());
     seal(&mut head, 0);
@@ -187,6 +379,7 @@ fn create_volume(dir: &Path, identity: &str, first: u64, state: Option<&str>) ->
         head.extend_from_slice(state.as_bytes()); // JSON has no raw tab or line end
         seal(&mut head, start);
     }
+    head.extend_from_slice(lines);
     let fresh = dir.join("next.new");
     let made = (|| {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
@@ -202,6 +395,15 @@ fn create_volume(dir: &Path, identity: &str, first: u64, state: Option<&str>) ->
             Err(error)
         }
     }
+}
+
+/// Writes a small file whole under another name, makes it durable and gives it its name, which is not durable yet.
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let file = File::create(&fresh)?;
+    (&file).write_all(bytes)?;
+    sync(&file)?;
+    std::fs::rename(&fresh, path)
 }
 
 /// Makes the names in a directory durable.
@@ -288,155 +490,80 @@ fn scan_tail(bytes: &[u8], from: u64) -> TailScan {
     scan
 }
 
-/// One thing read from the log.
-#[derive(Debug)]
-pub enum Line {
-    /// An entry; `end` is the place behind it.
-    Entry(Box<Entry>),
-    /// The state at the head of a volume.
-    State(String),
-    /// A line that costs itself: volume, line number in the file (from 1), why.
-    Bad {
-        /// First number of the volume.
-        volume: u64,
-        /// Line number in the file, from 1.
-        line: u64,
-        /// Why.
-        why: BadLine,
-    },
-}
-
-/// Reads the log from a place on, across volumes.
-pub struct Reader {
-    file: BufReader<File>,
-    place: Place,
-    line: u64,
-    /// Volumes still to come, the next one last.
-    rest: Vec<VolumeFile>,
-    /// First number of the volume after this one: entries from there on do not count here.
-    before: u64,
-    buffer: Vec<u8>,
-}
-
-impl Reader {
-    /// Starts at `place`; `None`: at the oldest volume. `Ok(None)` if the volume is not there.
-    pub fn open(dir: &Path, place: Option<Place>) -> io::Result<Option<Self>> {
-        let mut rest = volumes(dir)?;
-        rest.reverse();
-        if let Some(place) = place {
-            while rest.last().is_some_and(|volume| volume.first < place.volume) {
-                rest.pop();
-            }
-            if rest.last().is_none_or(|volume| volume.first != place.volume || volume.bytes < place.offset) {
-                return Ok(None);
-            }
-        }
-        let Some(volume) = rest.pop() else { return Ok(None) };
-        let mut file = File::open(&volume.path)?;
-        let offset = place.map_or(0, |place| place.offset);
-        file.seek(SeekFrom::Start(offset))?;
-        Ok(Some(Self {
-            file: BufReader::with_capacity(256 * 1024, file),
-            place: Place { volume: volume.first, offset },
-            line: 0,
-            before: rest.last().map_or(u64::MAX, |volume| volume.first),
-            rest,
-            buffer: Vec::new(),
-        }))
-    }
-
-    /// Where the next line begins.
-    pub fn place(&self) -> Place {
-        self.place
-    }
-
-    /// The next line. `None` at the end of what is written; entries that are not durable yet may be among
-    /// the last, so the caller stops at the durable head.
-    pub fn read(&mut self) -> io::Result<Option<Line>> {
-        loop {
-            self.buffer.clear();
-            let read = (&mut self.file).take(LINE_MAX).read_until(b'\n', &mut self.buffer)?;
-            if self.buffer.last() != Some(&b'\n') && (read as u64) < LINE_MAX {
-                let half = Line::Bad { volume: self.place.volume, line: self.line + 1, why: BadLine::Damaged };
-                if !self.next_volume()? {
-                    return Ok(None);
-                }
-                if read > 0 {
-                    return Ok(Some(half));
-                }
-                continue;
-            }
-            self.place.offset += read as u64;
-            self.line += 1;
-            let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
-            if line.starts_with(b"#") {
-                match unseal(line).map(|text| text.strip_prefix("#state\t").map(str::to_owned)) {
-                    Ok(Some(state)) => return Ok(Some(Line::State(state))),
-                    Ok(None) => continue,
-                    Err(why) => return Ok(Some(self.bad(why))),
-                }
-            }
-            match parse_line(line) {
-                Ok(entry) if entry.seq < self.place.volume || entry.seq >= self.before => {}
-                Ok(entry) => return Ok(Some(Line::Entry(Box::new(entry)))),
-                Err(why) => return Ok(Some(self.bad(why))),
-            }
-        }
-    }
-
-    fn bad(&self, why: BadLine) -> Line {
-        Line::Bad { volume: self.place.volume, line: self.line, why }
-    }
-
-    /// Goes on to the next volume. `false`: there is none; the place stays before the half line.
-    fn next_volume(&mut self) -> io::Result<bool> {
-        let Some(volume) = self.rest.pop() else {
-            self.file.seek(SeekFrom::Start(self.place.offset))?;
-            return Ok(false);
-        };
-        self.file = BufReader::with_capacity(256 * 1024, File::open(&volume.path)?);
-        self.place = Place { volume: volume.first, offset: 0 };
-        self.line = 0;
-        self.before = self.rest.last().map_or(u64::MAX, |volume| volume.first);
-        Ok(true)
-    }
-}
-
-/// Whether a volume can stand without the ones before it: it begins with the state of the fold.
-pub fn begins_with_state(path: &Path) -> io::Result<bool> {
-    let mut file = BufReader::new(File::open(path)?);
-    let mut line = Vec::new();
-    for _ in 0..2 {
-        line.clear();
-        (&mut file).take(LINE_MAX).read_until(b'\n', &mut line)?;
-        if line.starts_with(b"#state\t") {
-            return Ok(unseal(line.strip_suffix(b"\n").unwrap_or(&line)).is_ok());
-        }
-    }
-    Ok(false)
-}
-
-/// The identity that the volumes in `dir` carry, if any tells.
-pub fn identity_of(dir: &Path) -> io::Result<Option<String>> {
-    if !dir.is_dir() {
-        return Ok(None);
-    }
-    for volume in volumes(dir)? {
-        let mut line = Vec::new();
-        BufReader::new(File::open(&volume.path)?).take(LINE_MAX).read_until(b'\n', &mut line)?;
-        let head = unseal(line.strip_suffix(b"\n").unwrap_or(&line)).ok();
-        let identity = head.and_then(|head| head.strip_prefix(MAGIC)?.strip_prefix('\t')?.split('\t').next());
-        if let Some(identity) = identity {
-            return Ok(Some(identity.to_owned()));
-        }
-    }
-    Ok(None)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::entry::{Body, write_line};
+    use crate::journal::entry::{Body, Entry, write_line};
+
+    type Fault = Box<dyn FnOnce(&File) -> io::Result<()>>;
+
+    thread_local! {
+        /// What the next sync of this thread does first.
+        static FAULT: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+    }
+
+    pub(super) fn before_sync(file: &File) -> io::Result<()> {
+        FAULT.take().map_or(Ok(()), |fault| fault(file))
+    }
+
+    /// The next sync fails, and overwrites the bytes at an offset of its file.
+    fn fail_sync(offset: u64, with: &'static [u8]) {
+        FAULT.set(Some(Box::new(move |file| {
+            file.write_all_at(with, offset)?;
+            Err(io::Error::from_raw_os_error(5))
+        })));
+    }
+
+    fn all(dir: &Path) -> (Vec<u64>, usize) {
+        let mut reader = Reader::open(dir, None).unwrap().unwrap();
+        let (mut seqs, mut bad) = (Vec::new(), 0);
+        while let Some(line) = reader.read().unwrap() {
+            match line {
+                Line::Entry(entry) => seqs.push(entry.seq),
+                Line::Bad { .. } => bad += 1,
+                Line::State(_) => {}
+            }
+        }
+        (seqs, bad)
+    }
+
+    /// A log with `before` entries and one that the disk failed to sync, with damage to the volume at `at(its end)`.
+    fn failed_sync(before: u64, at: impl Fn(u64) -> u64, with: &'static [u8]) -> (Vec<(u64, u64)>, Vec<u64>, usize) {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
+        let group: Vec<u8> = (1..before).flat_map(note).collect();
+        log.append(&group, before - 1).unwrap();
+        log.append(&note(before), 1).unwrap();
+        fail_sync(at(log.place().offset), with);
+        assert!(matches!(log.append(&note(before + 1), 1), Err(AppendError::Sync(_))));
+        let lost = log.leave(Some("{}")).unwrap();
+        log.append(&note(before + 1), 1).unwrap();
+        log.append(&note(before + 2), 1).unwrap();
+        assert_eq!(Log::open(dir.path(), "id", None).unwrap().0.next, before + 3);
+        let (seqs, bad) = all(dir.path());
+        (lost, seqs, bad)
+    }
+
+    #[test]
+    fn after_a_failed_sync_the_volume_is_left_and_the_group_is_there_once() {
+        let (lost, seqs, bad) = failed_sync(10, |end| end, b"");
+        assert_eq!((lost, seqs, bad), (vec![], (1..=12).collect(), 0));
+    }
+
+    #[test]
+    fn what_a_failed_sync_damaged_of_the_groups_before_it_is_written_again_from_memory() {
+        let (lost, seqs, bad) = failed_sync(10, |end| end - 70, b"XXXXXXXX");
+        assert_eq!((lost, seqs, bad), (vec![], (1..=12).collect(), 1));
+        let (lost, seqs, _) = failed_sync(10, |_| 60, b"XXXXXXXX"); // in the first line: all of the volume is written again
+        assert_eq!((lost, seqs), (vec![], (1..=12).collect()));
+    }
+
+    #[test]
+    fn what_a_failed_sync_damaged_and_nobody_has_any_more_is_told_by_its_numbers() {
+        let (lost, seqs, bad) = failed_sync(20_000, |_| 60, b"XXXXXXXX");
+        assert_eq!((lost, bad), (vec![(1, 1)], 1));
+        assert_eq!(seqs, (2..=20_002).collect::<Vec<_>>());
+    }
 
     fn note(seq: u64) -> Vec<u8> {
         let (body, time) = (Body::Note("text".into()), jiff::Timestamp::UNIX_EPOCH);
@@ -449,31 +576,31 @@ mod tests {
     #[test]
     fn an_empty_volume_whose_successor_could_not_be_made_still_keeps() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         // The disk fails in the first append and once more while a new volume is made, then it works again.
         std::fs::create_dir(dir.path().join("next.new")).unwrap();
         assert!(log.rotate(None).is_err());
         log.append(&note(1), 1).unwrap();
-        let (log, repair) = Log::open(dir.path(), "id").unwrap();
+        let (log, repair) = Log::open(dir.path(), "id", None).unwrap();
         assert_eq!((log.next, repair), (2, Repair::default()));
     }
 
     #[test]
     fn an_empty_volume_is_replaced_by_one_that_begins_with_the_state() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         log.rotate(Some("{}")).unwrap();
         log.append(&note(1), 1).unwrap();
         let volumes = volumes(dir.path()).unwrap();
         assert_eq!(volumes.len(), 1);
         assert!(begins_with_state(&volumes[0].path).unwrap());
-        assert_eq!(Log::open(dir.path(), "id").unwrap().0.next, 2);
+        assert_eq!(Log::open(dir.path(), "id", None).unwrap().0.next, 2);
     }
 
     #[test]
     fn half_a_line_at_the_end_of_an_older_volume_is_reported_where_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut log, _) = Log::open(dir.path(), "id").unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         log.append(&note(1), 1).unwrap();
         log.rotate(None).unwrap();
         log.append(&note(2), 1).unwrap();

@@ -6,7 +6,10 @@
 //!
 //! sled's measured weaknesses, and what guards against each:
 //! * `flush` is no barrier: every checkpoint calls it and then `fdatasync` on sled's `db` file. Its own flusher
-//!   thread is off. `conf` and the directories are synced once after opening.
+//!   thread is off. `conf` and the directories are synced once after opening. A tree page of more than 128 KiB goes into a
+//!   file below `blobs`, which sled never syncs: after a power cut it is not there, sled takes what follows in its log for
+//!   torn, and opens as it was some checkpoints ago. So each new one is synced; and since a span that went back is whole in
+//!   itself, the reads that wait are counted at opening, and the blocks of a sealed span whenever it is opened again.
 //! * A torn page can make it panic, a bit flip can go unseen: every call runs under `catch_unwind`; every value has its
 //!   own CRC, and all are read once at opening.
 //! * A kill while `open` writes its snapshot bricks the directory until `snap.*.generating` is deleted: deleted first.
@@ -16,7 +19,8 @@
 //!   span that is written and the one that is being read are open, so memory does not grow with the backlog.
 //! * A full disk kills the handle: the checkpoint fails, the journal reopens when there is room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,17 +32,18 @@ use serde::{Deserialize, Serialize};
 
 use super::log::{sync, sync_dir};
 use super::state::{State, Waiting};
+use super::trial;
 
 mod block;
+mod commit;
 
 use block::{decode_block, encode_block};
+use commit::{Commit, block_key, identity_key, part_key, sync_blobs};
 
 /// Reads in a block.
 const BLOCK_READS: usize = 256;
 /// Bytes of one value: a state larger than this is cut into parts.
 const PART_BYTES: usize = 64 * 1024;
-/// Bytes of one sled commit; its segments have 512 KiB.
-const COMMIT_BYTES: usize = 192 * 1024;
 /// Page cache of one directory.
 const CACHE_BYTES: u64 = 1024 * 1024;
 
@@ -96,6 +101,8 @@ pub struct Span {
     store: Arc<Mutex<Store>>,
     /// Nothing more is written to it: it is open only while it is read.
     sealed: bool,
+    /// Blocks in it, once it is sealed.
+    blocks: u64,
     /// Last read of each decoder in it.
     last: BTreeMap<Box<str>, u64>,
 }
@@ -127,6 +134,8 @@ pub struct Queue {
     blocks: u64,
     /// Per decoder: how many identities are written in the last span.
     written: BTreeMap<Box<str>, u64>,
+    /// sled's blobs in the last span that are durable.
+    blobs: BTreeSet<OsString>,
 }
 
 impl Queue {
@@ -164,8 +173,10 @@ impl Queue {
             // Backwards, so that the one that stays open is the oldest: it is read next.
             let newest = spans.len() - 1;
             let mut checked = Vec::new();
+            let mut waiting = 0;
             for (at, span) in spans.into_iter().enumerate().rev() {
-                let mut span = span.verify(state.followed)?;
+                let (mut span, found) = span.verify(&state)?;
+                waiting += found;
                 span.sealed = at < newest;
                 if span.sealed && at > 0 {
                     span.close(Duration::ZERO);
@@ -173,7 +184,12 @@ impl Queue {
                 checked.push(Arc::new(span));
             }
             checked.reverse();
-            return Ok(Some((Self { dir: dir.into(), spans: checked, generation, blocks, written }, state)));
+            if waiting < state.waiting {
+                // A span that is whole in itself, and is not what it was: an earlier state of it, or it is not there at all.
+                return Err(Broken::Corrupt(format!("{} reads that wait are missing", state.waiting - waiting)));
+            }
+            let blobs = BTreeSet::new();
+            return Ok(Some((Self { dir: dir.into(), spans: checked, generation, blocks, written, blobs }, state)));
         }
         Ok(None)
     }
@@ -182,12 +198,28 @@ impl Queue {
     pub fn create(dir: &Path, followed: u64) -> Result<Self, Broken> {
         std::fs::create_dir_all(dir)?;
         let span = Span::begin(dir, followed + 1)?;
-        Ok(Self { dir: dir.into(), spans: vec![Arc::new(span)], generation: 0, blocks: 0, written: BTreeMap::new() })
+        let (spans, written, blobs) = (vec![Arc::new(span)], BTreeMap::new(), BTreeSet::new());
+        Ok(Self { dir: dir.into(), spans, generation: 0, blocks: 0, written, blobs })
     }
 
     /// The spans, for reading blocks from other threads.
     pub fn spans(&self) -> Vec<Arc<Span>> {
         self.spans.clone()
+    }
+
+    /// Reads in the blocks that no batch covers.
+    pub fn waiting(&self, state: &State) -> Result<u64, Broken> {
+        let count = |span: &Arc<Span>| {
+            let found = span.with(|Handle { db, .. }| {
+                let mut found = 0;
+                for pair in db.scan_prefix(b"b") {
+                    found += count_waiting(&decode_block(&pair?.1)?, state);
+                }
+                Ok(found)
+            });
+            Ok(found?.unwrap_or(0))
+        };
+        guarded(|| self.spans.iter().map(count).sum())
     }
 
     /// How many identities of each decoder the last span holds, as counted by [`super::state::Recent::added`].
@@ -240,7 +272,10 @@ impl Queue {
         }
         commit.flush()?;
         db.flush()?;
-        sync(&file)?;
+        if !trial::skips_queue_sync() {
+            sync_blobs(&span.path.join("blobs"), &mut self.blobs)?; // before what points to them
+            sync(&file)?;
+        }
         (self.generation, self.blocks) = (generation, blocks);
         note_last(span, reads);
         Ok(())
@@ -254,13 +289,14 @@ impl Queue {
         let fresh = Arc::new(Span::begin(&self.dir, followed + 1)?);
         if let Some(full) = self.spans.last_mut() {
             let mut sealed = full.again(full.last.clone());
-            sealed.sealed = true;
+            (sealed.sealed, sealed.blocks) = (true, self.blocks);
             sealed.close(Duration::ZERO);
             *full = Arc::new(sealed);
         }
         self.spans.push(fresh);
         (self.generation, self.blocks) = (0, 0);
         self.written.clear();
+        self.blobs.clear();
         Ok(())
     }
 
@@ -283,6 +319,10 @@ impl Queue {
 /// Runs something of sled. What it leaves behind after a panic is not used again: the queue is rebuilt.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Broken::Corrupt("sled panicked".into())))
+}
+
+fn count_waiting(reads: &[Waiting], state: &State) -> u64 {
+    reads.iter().filter(|waiting| state.is_waiting(&waiting.read)).count() as u64
 }
 
 fn note_last(span: &mut Arc<Span>, reads: &[Waiting]) {
@@ -337,53 +377,6 @@ impl Handle {
     }
 }
 
-struct Commit<'a> {
-    db: &'a sled::Db,
-    batch: sled::Batch,
-    bytes: usize,
-}
-
-impl Commit<'_> {
-    fn put(&mut self, key: Vec<u8>, value: &[u8]) -> Result<(), Broken> {
-        if self.bytes + value.len() > COMMIT_BYTES {
-            self.flush()?;
-        }
-        self.bytes += key.len() + value.len();
-        let mut sealed = Vec::with_capacity(value.len() + 4);
-        sealed.extend_from_slice(&crc32fast::hash(value).to_le_bytes());
-        sealed.extend_from_slice(value);
-        self.batch.insert(key, sealed);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Broken> {
-        self.bytes = 0;
-        Ok(self.db.apply_batch(std::mem::take(&mut self.batch))?)
-    }
-
-    fn count_parts(&self, generation: u64) -> Result<u32, Broken> {
-        let mut count = 0;
-        for key in self.db.scan_prefix(part_prefix(generation)).keys() {
-            key?;
-            count += 1;
-        }
-        Ok(count)
-    }
-
-    /// Removes parts of identities that end before `from`.
-    fn forget_identities(&mut self, decoder: &str, from: u64) -> Result<(), Broken> {
-        let prefix = identity_prefix(decoder);
-        let mut before: Option<sled::IVec> = None;
-        for key in self.db.range(prefix.clone()..identity_key(decoder, from.saturating_add(1))).keys() {
-            let key = key?;
-            if let Some(older) = before.replace(key) {
-                self.batch.remove(older); // the one after it begins at or before `from`
-            }
-        }
-        Ok(())
-    }
-}
-
 #[derive(Serialize, Deserialize)]
 struct Head {
     generation: u64,
@@ -409,31 +402,12 @@ fn unseal<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, Broken> {
     postcard::from_bytes(unsealed(value)?).map_err(|error| Broken::Corrupt(error.to_string()))
 }
 
-fn block_key(first: u64) -> Vec<u8> {
-    [b"b".as_slice(), &first.to_be_bytes()].concat()
-}
-
-fn part_prefix(generation: u64) -> Vec<u8> {
-    [b"s".as_slice(), &generation.to_be_bytes()].concat()
-}
-
-fn part_key(generation: u64, part: u32) -> Vec<u8> {
-    [part_prefix(generation).as_slice(), &part.to_be_bytes()].concat()
-}
-
-fn identity_prefix(decoder: &str) -> Vec<u8> {
-    [b"i".as_slice(), decoder.as_bytes(), b"\0"].concat()
-}
-
-fn identity_key(decoder: &str, from: u64) -> Vec<u8> {
-    [identity_prefix(decoder).as_slice(), &from.to_be_bytes()].concat()
-}
-
 impl Span {
     /// The span that begins with entry `first`, not open yet.
     fn at(dir: &Path, first: u64) -> Self {
         let path = dir.join(format!("{first:012}"));
-        Self { first, path, store: Arc::new(Mutex::new(Store::Closed)), sealed: false, last: BTreeMap::new() }
+        let store = Arc::new(Mutex::new(Store::Closed));
+        Self { first, path, store, sealed: false, blocks: 0, last: BTreeMap::new() }
     }
 
     /// Makes a new one.
@@ -445,8 +419,8 @@ impl Span {
 
     /// The same span with other last reads.
     fn again(&self, last: BTreeMap<Box<str>, u64>) -> Self {
-        let Self { first, path, store, sealed, .. } = self;
-        Self { first: *first, path: path.clone(), store: Arc::clone(store), sealed: *sealed, last }
+        let Self { first, path, store, sealed, blocks, .. } = self;
+        Self { first: *first, path: path.clone(), store: Arc::clone(store), sealed: *sealed, blocks: *blocks, last }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
@@ -470,7 +444,11 @@ impl Span {
     fn with<T>(&self, look: impl FnOnce(&Handle) -> Result<T, Broken>) -> Result<Option<T>, Broken> {
         let mut store = self.store();
         if matches!(*store, Store::Closed) {
-            *store = Store::Open(Handle::open(&self.path)?, Instant::now());
+            let handle = Handle::open(&self.path)?;
+            if self.sealed && handle.db.scan_prefix(b"b").keys().count() as u64 != self.blocks {
+                return Err(Broken::Corrupt("blocks of reads went missing while it was closed".into()));
+            }
+            *store = Store::Open(handle, Instant::now());
         }
         match &mut *store {
             Store::Open(handle, used) => {
@@ -528,18 +506,19 @@ impl Span {
     }
 
     /// Reads every block once; blocks beyond the state are of a checkpoint that did not end and are removed. One that is
-    /// missing would be reads that wait for ever.
-    fn verify(mut self, followed: u64) -> Result<Self, Broken> {
-        let Some(Handle { db, .. }) = self.handle()? else { return Ok(self) };
-        let mut blocks = 0;
+    /// missing would be reads that wait for ever. Also says how many reads in it wait.
+    fn verify(mut self, state: &State) -> Result<(Self, u64), Broken> {
+        let Some(Handle { db, .. }) = self.handle()? else { return Ok((self, 0)) };
+        let (mut blocks, mut found) = (0, 0);
         for pair in db.scan_prefix(b"b") {
             let (key, value) = pair?;
             let reads = decode_block(&value)?;
-            if reads.last().is_some_and(|waiting| waiting.read.seq.0 > followed) {
+            if reads.last().is_some_and(|waiting| waiting.read.seq.0 > state.followed) {
                 db.remove(key)?;
                 continue;
             }
             blocks += 1;
+            found += count_waiting(&reads, state);
             for waiting in reads {
                 self.last.insert(waiting.read.decoder, waiting.read.seq.0);
             }
@@ -547,7 +526,8 @@ impl Span {
         if self.load_head()?.is_none_or(|head| head.blocks != blocks) {
             return Err(Broken::Corrupt("blocks of reads are missing".into()));
         }
-        Ok(self)
+        self.blocks = blocks;
+        Ok((self, found))
     }
 
     /// The reads of the first block that has one after `after`, those only; empty: there is none in this span.

@@ -1,20 +1,23 @@
 //! Room on the disk: the reserve that is given up first, what may go, and how much there is.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use jiff::Timestamp;
-
+use super::age::Ages;
 use super::follow::{Shared, bytes_on_disk};
-use super::log;
+use super::log::{self, VolumeFile};
+use super::mark;
 use super::queue::{Broken, Queue};
 
 /// Size of the reserve: enough for the queue to open and for hundreds of batches to be recorded while the disk is full.
 const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 /// The reserve is made (again) only when this much is free.
 const RESERVE_ABOVE: u64 = 8 * RESERVE_BYTES;
+
+/// Before passings that were set aside go with their volume, this is said so long.
+const WARN_BEFORE_DAYS: u32 = 3;
 
 fn reserve_path(data_dir: &Path) -> PathBuf {
     data_dir.join("reserve")
@@ -62,37 +65,43 @@ pub fn tree_bytes(dir: &Path) -> u64 {
 }
 
 /// Removes what may go: spans of the queue that are covered, then log volumes, oldest first, that nothing needs any
-/// more and that are past their retention or over the limit. What is not uploaded never goes, nor does the volume in which
-/// the last checkpoint ends, `saved`: the next start reads on there.
-pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broken> {
-    let (cursors, needed) = {
-        let core = shared.lock();
-        let cursors: std::collections::BTreeMap<Box<str>, u64> =
-            core.state.decoders.iter().map(|(name, fold)| (name.clone(), fold.cursor)).collect();
-        (cursors, core.state.needed_from())
-    };
+/// more and that are past their retention (see `age`) or over the limit. What is not uploaded never goes, nor does the
+/// volume in which the last checkpoint ends, `saved`: the next start reads on there. `cursors` are that checkpoint's, too:
+/// what waits according to it must be found by the next start.
+pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<Box<str>, u64>) -> Result<(), Broken> {
+    let needed = shared.lock().state.needed_from();
     queue.drop_covered(|decoder| cursors.get(decoder).copied().unwrap_or(0))?;
     shared.set_spans(queue.spans());
     let data_dir = &shared.config.dir;
     let mut bytes = bytes_on_disk(data_dir)?;
     let volumes = log::volumes(&shared.log_dir())?;
+    let ages = look_at_ages(shared, &volumes);
+    let keep = shared.config.keep_days;
+    let mut expiring = None;
+    let mut going: Vec<&VolumeFile> = Vec::new();
     for pair in volumes.windows(2) {
         let [volume, next] = pair else { break };
-        if next.first > needed || volume.first >= saved || !log::begins_with_state(&next.path)? {
+        if next.first > needed || volume.first >= saved {
             break;
         }
-        if !past(&volume.path, shared.config.keep_days, shared.board.now())? && bytes <= shared.config.keep_bytes {
+        // A passing that was set aside is kept for its days, whatever the size, and then goes like any other.
+        let set_aside = shared.lock().state.has_set_aside(volume.first, next.first);
+        if set_aside && expiring.is_none() && ages.past(volume.first, keep.saturating_sub(WARN_BEFORE_DAYS)) {
+            expiring = Some((volume.first, next.first - 1));
+        }
+        if !ages.past(volume.first, keep) && (set_aside || bytes <= shared.config.keep_bytes) {
             break;
         }
-        std::fs::remove_file(&volume.path)?;
-        log::sync_dir(&shared.log_dir())?;
-        tracing::info!(
-            first = volume.first,
-            bytes = volume.bytes,
-            "removed a log volume: uploaded and past its retention"
-        );
+        going.push(volume);
         bytes = bytes.saturating_sub(volume.bytes);
+        // One that was begun while there was no state to put at its head cannot stand alone: it goes with those before it.
+        if log::begins_with_state(&next.path)? {
+            remove_all(shared, &going, next.first)?;
+            going.clear();
+        }
     }
+    bytes += going.iter().map(|volume| volume.bytes).sum::<u64>();
+    tell_expiring(shared, expiring);
     if bytes > shared.config.keep_bytes {
         let message =
             format!("the journal has {bytes} bytes, more than keep.max_bytes allows, but what is not uploaded is kept");
@@ -108,9 +117,132 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64) -> Result<(), Broke
     Ok(())
 }
 
-/// The volume was last written longer ago than `days`. A box clock that stepped back only keeps it longer.
-fn past(path: &Path, days: u32, now: Timestamp) -> io::Result<bool> {
-    let written = Timestamp::try_from(std::fs::metadata(path)?.modified()?).unwrap_or(Timestamp::MAX);
-    let age = now.duration_since(written);
-    Ok(Duration::try_from(age).is_ok_and(|age| age >= Duration::from_secs(u64::from(days) * 86_400)))
+fn remove_all(shared: &Shared, volumes: &[&log::VolumeFile], oldest: u64) -> io::Result<()> {
+    // A disk that is too full for the mark is what this makes room on: then it comes after.
+    let marked = move_oldest(shared, oldest);
+    for volume in volumes {
+        std::fs::remove_file(&volume.path)?;
+        let (first, bytes) = (volume.first, volume.bytes);
+        tracing::info!(first, bytes, "removed a log volume: settled and past its retention");
+    }
+    log::sync_dir(&shared.log_dir())?;
+    marked.or_else(|_| move_oldest(shared, oldest))
+}
+
+/// The mark says first that the older volumes are meant to be gone: their absence is no loss.
+fn move_oldest(shared: &Shared, oldest: u64) -> io::Result<()> {
+    let mark = {
+        let mut core = shared.lock();
+        core.mark.oldest = core.mark.oldest.max(oldest);
+        core.mark.clone()
+    };
+    mark::write(&shared.config.dir, &mark)
+}
+
+fn tell_expiring(shared: &Shared, expiring: Option<(u64, u64)>) {
+    match expiring {
+        Some((first, last)) => {
+            let message = format!(
+                "passings that the cloud refused are among entries {first}–{last}, and those are nearly keep.days old: \
+                 then they go. Export them, or raise keep.days"
+            );
+            shared.board.raise("set_aside_expires", "", message);
+        }
+        None => shared.board.clear("set_aside_expires", ""),
+    }
+}
+
+/// How old the closed volumes are by now. What cannot be saved is counted again, later.
+fn look_at_ages(shared: &Shared, volumes: &[VolumeFile]) -> Ages {
+    let identity = shared.lock().state.identity.clone();
+    let path = shared.config.dir.join("ages");
+    let mut ages = Ages::load(&path, &identity);
+    let closed = volumes.iter().rev().skip(1).map(|volume| volume.first);
+    if ages.look(shared.board.now(), shared.config.keep_days, closed)
+        && let Err(error) = ages.save(&path)
+    {
+        tracing::warn!(%error, "the age of the log volumes could not be saved: they are kept longer");
+    }
+    ages
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::chip::ChipRead;
+    use crate::clock::Wall;
+    use crate::journal::{Batch, Item, Journal, JournalConfig, UploadEvent};
+    use crate::protocol::{Frame, Framed};
+    use crate::status::Board;
+
+    /// A read, its batch, and what became of it: three entries.
+    async fn one(journal: &Journal, num: u64, refused: bool) {
+        let chip = format!("C{num}");
+        let read = ChipRead::new(chip.clone(), "2026-03-06T20:27:47.350".parse().unwrap());
+        let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
+        let seq = journal.keep("a", Timestamp::UNIX_EPOCH, frames).await.unwrap().get().last;
+        let items = vec![Item { seq, num, time_ms: 0, bib: "7".into(), chip: chip.into() }];
+        let (device, session, decoders) = ("D".into(), "S".into(), vec!["a".into()]);
+        let (dead, repeats, found) = (Vec::new(), Vec::new(), Vec::new());
+        let batch = Batch { device, session, items, dead, repeats, found, through: seq, decoders };
+        journal.record(UploadEvent::Batch(batch)).await.unwrap();
+        let device = "D".into();
+        let outcome = match refused {
+            true => UploadEvent::Quarantined { device, num, status: 400, answer: "no".into() },
+            false => UploadEvent::Accepted { device, first: num, last: num, duplicates: 0 },
+        };
+        journal.record(outcome).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refused_passing_is_kept_its_days_whatever_the_size_then_told_and_then_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let wall = Wall::scripted(Timestamp::now());
+        let board = Board::with_clock("test", wall.clone());
+        let (dead_time, keep_days, keep_bytes, volume_bytes) = (Duration::ZERO, 30, 0, 1); // a volume per entry
+        let config = JournalConfig { dir: dir.path().into(), dead_time, keep_days, keep_bytes, volume_bytes };
+        let journal = Journal::open(config, board.clone()).unwrap();
+        journal.serving().await;
+        for num in 1..=4 {
+            one(&journal, num, num == 2).await;
+        }
+        let refused = journal.shared.lock().state.devices["D"].quarantined.keys().next().copied().unwrap();
+        assert_eq!((refused, journal.quarantined()), (4, 1));
+        let mut queue = Queue::create(&dir.path().join("another queue"), 0).unwrap();
+        let firsts = || -> Vec<u64> {
+            log::volumes(&dir.path().join("log")).unwrap().into_iter().map(|volume| volume.first).collect()
+        };
+        let told = || board.snapshot().problems.into_iter().find(|problem| problem.code == "set_aside_expires");
+        journal.close().await; // the follower looks at what may go, too
+        let (start, mut day) = (wall.now(), 0);
+        let mut look = |days: i64| loop {
+            day = days.min(day + 7); // a leap would not count in full
+            wall.set(start + jiff::SignedDuration::from_hours(24 * day));
+            prune(&journal.shared, &mut queue, 11, &BTreeMap::new()).unwrap();
+            if day == days {
+                break;
+            }
+        };
+        look(1);
+        assert_eq!(firsts().first(), Some(&refused), "what is before it goes, it stays, over the limit");
+        assert_eq!(told(), None);
+        look(28);
+        assert_eq!(firsts().first(), Some(&refused));
+        assert!(told().unwrap().message.contains("4–4"), "{:?}", told());
+        // A volume without a state at its head does not hold up those before it for ever.
+        let plain = dir.path().join("log").join(format!("{:012}.log", 7));
+        let text = std::fs::read_to_string(&plain).unwrap();
+        let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("#state"));
+        std::fs::write(&plain, lines.collect::<String>()).unwrap();
+        look(31);
+        assert_eq!(firsts().first(), Some(&11));
+        look(31);
+        assert_eq!(told(), None);
+        assert_eq!(journal.quarantined(), 1, "it is counted for ever");
+        assert_eq!(mark::read(dir.path()).unwrap().oldest, 11, "that they are gone is no loss");
+    }
 }

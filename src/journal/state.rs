@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Body, Entry};
 use super::log::Place;
-use super::{Batch, DeviceState, InFlight, Item, PendingRead, UploadEvent};
+use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, UploadEvent};
 use crate::chip::{ChipRead, Held, Stamp};
+use crate::clock::{self, Step};
 use crate::lane;
 
 /// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
@@ -30,6 +31,13 @@ const RECENT_MAX: usize = 262_144;
 const CHIPS_MAX: usize = 16_384;
 /// Sessions per device whose numbering is remembered.
 const SESSIONS_MAX: usize = 32;
+/// Steps of the box's clock remembered; a clock that steps more often while reads wait cannot be helped.
+const STEPS_MAX: usize = 32;
+
+/// Ranges of passings set aside per device: a cloud that refuses every second one must not fill the memory.
+const RANGES_MAX: usize = 1024;
+/// Sessions that are asked after lines of the log were lost: the one known then and the first joined since.
+const DOUBTED_MAX: usize = 2;
 
 /// What became of a read when it was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,8 +89,18 @@ pub struct DeviceFold {
     pub sent: u64,
     /// Of them duplicates.
     pub duplicates: u64,
-    /// Passings set aside, as ranges of sequence numbers: their volumes are not pruned.
+    /// Passings set aside, as ranges of sequence numbers: their volumes go by age alone. At most [`RANGES_MAX`]: then
+    /// the two oldest become one, which keeps more than it must.
     pub quarantined: BTreeMap<u64, u64>,
+    /// How many were set aside; 0 in a state of a version that counted the ranges.
+    #[serde(default)]
+    pub set_aside: u64,
+    /// See [`DeviceState::doubt`].
+    #[serde(default)]
+    pub doubt: Option<Vec<Box<str>>>,
+    /// Sessions that passings were numbered in, and their audits; the newest last.
+    #[serde(default)]
+    pub audits: Vec<SessionAudit>,
 }
 
 /// The state of the fold.
@@ -101,6 +119,15 @@ pub struct State {
     pub devices: BTreeMap<Box<str>, DeviceFold>,
     /// Reads that no batch covers yet.
     pub waiting: u64,
+    /// Lines of the log were lost once: a device that is heard of later is in doubt, too.
+    #[serde(default)]
+    pub doubted: bool,
+    /// Steps of the box's clock, each with the number of its entry, the newest last.
+    #[serde(default)]
+    pub steps: Vec<(u64, Step)>,
+    /// The last read whose day hangs on a receipt by a clock that was not set; 0: none since the box knows the time.
+    #[serde(default)]
+    pub unset_through: u64,
     /// Reads not covered and not yet in the queue's blocks.
     #[serde(skip)]
     pub tail: VecDeque<Waiting>,
@@ -121,7 +148,18 @@ impl State {
                     fold.held.forget(cleared.unit.as_deref(), cleared.file.as_ref());
                 }
             }
+            Body::Clock(step) => self.clock(entry.seq, *step),
             Body::Marker(_) | Body::Rejected(_) | Body::Note(_) => {}
+        }
+    }
+
+    fn clock(&mut self, seq: u64, step: Step) {
+        if self.steps.len() == STEPS_MAX {
+            self.steps.remove(0);
+        }
+        self.steps.push((seq, step));
+        if step.sets() {
+            self.unset_through = 0;
         }
     }
 
@@ -141,6 +179,9 @@ impl State {
             fold.held.insert(position);
         }
         let verdict = if elsewhere { Verdict::Repeat } else { fold.judge(seq, read, dead_time_ms) };
+        if clock::is_undated(&read.stamp) && !clock::box_clock_set(received) {
+            self.unset_through = seq;
+        }
         self.waiting += 1;
         let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
         let read = PendingRead { seq: crate::chip::Seq(seq), decoder: decoder.into(), received, chip, stamp, replay };
@@ -160,6 +201,7 @@ impl State {
                     fold.sessions.remove(0);
                 }
                 fold.sessions.push((token.clone(), alias.clone(), next));
+                fold.joined_in_doubt(token);
             }
             UploadEvent::Batch(batch) => self.batch(seq, batch),
             UploadEvent::Accepted { device, first, last, duplicates } => {
@@ -167,12 +209,15 @@ impl State {
                 let settled = fold.settle(*first, *last);
                 fold.sent += settled.len() as u64;
                 fold.duplicates += duplicates;
+                fold.numbered(*last);
             }
             UploadEvent::Quarantined { device, num, .. } => {
                 let fold = self.device_mut(device);
                 for item in fold.settle(*num, *num) {
+                    fold.set_aside = fold.quarantined_count() + 1;
                     insert_range(&mut fold.quarantined, item.seq.0);
                 }
+                fold.numbered(*num);
             }
             UploadEvent::Released { device, first, last } => {
                 let fold = self.device_mut(device);
@@ -180,18 +225,37 @@ impl State {
                 fold.returned.extend(released);
                 fold.returned.sort_by_key(|item| item.num);
             }
+            UploadEvent::Audited(audited) => self.device_mut(&audited.device).audited(audited),
         }
     }
 
     fn batch(&mut self, seq: u64, batch: &Batch) {
         let fold = self.device_mut(&batch.device);
-        let back: HashSet<u64> = fold.returned.iter().map(|item| item.seq.0).collect();
-        let again = batch.items.iter().filter(|item| back.contains(&item.seq.0)).count();
-        fold.returned.retain(|item| !batch.items.iter().any(|taken| taken.seq == item.seq));
-        if let Some(last) = batch.items.last()
-            && let Some(session) = fold.sessions.iter_mut().find(|session| session.0 == batch.session)
-        {
-            session.2 = session.2.max(last.num.saturating_add(1));
+        if !batch.items.is_empty() {
+            fold.audit_due(&batch.session);
+        }
+        if batch.is_resend() {
+            // It covers no reads, its numbers were given before, and what it holds was counted as sent.
+            let unsettled = fold.in_flight.take().map_or(0, |before| before.open.len() as u64); // as below
+            fold.sent = (fold.sent + unsettled).saturating_sub(batch.items.len() as u64);
+            let id = crate::chip::Seq(seq);
+            fold.in_flight = Some(InFlight { id, open: batch.items.clone(), batch: batch.clone() });
+            return;
+        }
+        let taken = || batch.items.iter().map(|item| item.seq).chain(batch.found.iter().map(|found| found.seq));
+        let all: HashSet<u64> = taken().map(|seq| seq.0).collect();
+        let before = fold.returned.len();
+        fold.returned.retain(|item| !all.contains(&item.seq.0));
+        let again = before - fold.returned.len();
+        fold.sent += batch.found.len() as u64;
+        if let Some(last) = batch.items.last() {
+            if fold.sessions.iter().all(|session| session.0 != batch.session) {
+                // The line that joined it is gone from the log.
+                fold.sessions.push((batch.session.clone(), None, 1));
+            }
+            if let Some(session) = fold.sessions.iter_mut().find(|session| session.0 == batch.session) {
+                session.2 = session.2.max(last.num.saturating_add(1));
+            }
         }
         if let Some(before) = fold.in_flight.take() {
             // A batch is formed only when the one before is settled. Its last acceptance may be a line that a power cut
@@ -202,7 +266,7 @@ impl State {
             let id = crate::chip::Seq(seq);
             fold.in_flight = Some(InFlight { id, open: batch.items.clone(), batch: batch.clone() });
         }
-        let covered = batch.items.len() - again + batch.dead.len() + batch.repeats.len();
+        let covered = taken().count() - again + batch.dead.len() + batch.repeats.len();
         self.waiting = self.waiting.saturating_sub(covered as u64);
         for decoder in &batch.decoders {
             if let Some(fold) = self.decoders.get_mut(decoder) {
@@ -226,14 +290,17 @@ impl State {
 
     fn device_mut(&mut self, device: &str) -> &mut DeviceFold {
         if !self.devices.contains_key(device) {
-            self.devices.insert(device.into(), DeviceFold::default());
+            let doubt = self.doubted.then(Vec::new);
+            self.devices.insert(device.into(), DeviceFold { doubt, ..DeviceFold::default() });
         }
         self.devices.entry(device.into()).or_default()
     }
 
     /// What the uplink needs to know of a device.
     pub fn device(&self, device: &str) -> DeviceState {
-        let Some(fold) = self.devices.get(device) else { return DeviceState::default() };
+        let Some(fold) = self.devices.get(device) else {
+            return DeviceState { doubt: self.doubted.then(Vec::new), ..DeviceState::default() };
+        };
         let session = fold.sessions.last();
         DeviceState {
             session: session.map(|(token, alias, _)| (token.clone(), alias.clone())),
@@ -242,17 +309,47 @@ impl State {
             sent: fold.sent,
             duplicates: fold.duplicates,
             quarantined: fold.quarantined_count(),
+            doubt: fold.doubt.clone(),
         }
+    }
+
+    /// Lines of the log are gone that may have numbered passings, or been reads that the decoder sends again: nothing
+    /// new is numbered before the cloud was asked what it holds.
+    pub fn doubt(&mut self) {
+        self.doubted = true;
+        for fold in self.devices.values_mut() {
+            fold.doubt_all();
+        }
+    }
+
+    /// Goes on from `later`, the state at the head of a log volume before which lines are gone. It knows what those lines
+    /// did to cursors and numbers; what waits here and what is remembered of reads stays.
+    pub fn catch_up(&mut self, later: Self) {
+        let mut recent: BTreeMap<Box<str>, Recent> =
+            self.decoders.iter_mut().map(|(name, fold)| (name.clone(), std::mem::take(&mut fold.recent))).collect();
+        let (identity, tail) = (std::mem::take(&mut self.identity), std::mem::take(&mut self.tail));
+        *self = Self { identity, tail, ..later };
+        for (name, fold) in &mut self.decoders {
+            fold.recent = recent.remove(name).unwrap_or_default();
+        }
+        self.trim_tail();
     }
 
     /// The lowest entry that an upload may still need: nothing at or after it is pruned.
     pub fn needed_from(&self) -> u64 {
         let devices = self.devices.values().flat_map(|fold| {
             let open = fold.in_flight.iter().flat_map(|flight| flight.open.iter()).chain(&fold.returned);
-            open.map(|item| item.seq.0).chain(fold.quarantined.keys().copied())
+            open.map(|item| item.seq.0)
         });
         let decoders = self.decoders.values().filter(|fold| fold.last > fold.cursor).map(|fold| fold.cursor + 1);
         devices.chain(decoders).min().unwrap_or(self.followed + 1)
+    }
+
+    /// Whether a passing that was set aside is among the entries `first..next`.
+    pub fn has_set_aside(&self, first: u64, next: u64) -> bool {
+        let within =
+            |fold: &DeviceFold| fold.quarantined.range(..next).next_back().is_some_and(|(_, last)| *last >= first);
+        self.devices.values().any(within)
     }
 
     /// Entries that are remembered of a newest checkpoint but not in the serialised form.
@@ -276,8 +373,53 @@ impl DeviceFold {
         settled
     }
 
+    fn audit_due(&mut self, token: &str) {
+        if let Some(known) = self.audits.iter_mut().find(|audit| *audit.token == *token) {
+            known.due = true;
+            return;
+        }
+        if self.audits.len() == SESSIONS_MAX {
+            self.audits.remove(0);
+        }
+        self.audits.push(SessionAudit { token: token.into(), due: true, last: None });
+    }
+
+    fn audited(&mut self, audited: &Audited) {
+        self.audit_due(&audited.token);
+        for audit in self.audits.iter_mut().filter(|audit| audit.token == audited.token) {
+            (audit.due, audit.last) = (audited.active, Some(audited.clone()));
+        }
+    }
+
     fn quarantined_count(&self) -> u64 {
-        self.quarantined.iter().map(|(first, last)| last - first + 1).sum()
+        match self.set_aside {
+            0 => self.quarantined.iter().map(|(first, last)| last - first + 1).sum(),
+            count => count,
+        }
+    }
+
+    /// A number was given, also if the line that gave it is gone from the log.
+    fn numbered(&mut self, num: u64) {
+        if let Some(session) = self.sessions.last_mut().filter(|_| self.in_flight.is_none()) {
+            session.2 = session.2.max(num.saturating_add(1));
+        }
+    }
+
+    fn doubt_all(&mut self) {
+        self.doubt = Some(self.sessions.last().map(|session| session.0.clone()).into_iter().collect());
+    }
+
+    /// The doubt is about what was sent around the time of the loss: two sessions on, it is over.
+    fn joined_in_doubt(&mut self, token: &str) {
+        let Some(sessions) = self.doubt.as_mut().filter(|sessions| sessions.iter().all(|known| **known != *token))
+        else {
+            return;
+        };
+        if sessions.len() < DOUBTED_MAX {
+            sessions.push(token.into());
+        } else {
+            self.doubt = None;
+        }
     }
 }
 
@@ -331,6 +473,12 @@ fn insert_range(ranges: &mut BTreeMap<u64, u64>, seq: u64) {
         _ => {
             ranges.insert(seq, seq);
         }
+    }
+    while ranges.len() > RANGES_MAX
+        && let Some((first, _)) = ranges.pop_first()
+        && let Some((_, last)) = ranges.pop_first()
+    {
+        ranges.insert(first, last);
     }
 }
 
@@ -389,5 +537,17 @@ mod tests {
         assert_eq!(judge(4, "23:59:58.000"), Verdict::Passing);
         assert_eq!(judge(5, "00:00:02.000"), Verdict::Dead);
         assert_eq!(judge(6, "2026-03-07T00:00:03.000"), Verdict::Passing);
+    }
+
+    #[test]
+    fn a_cloud_that_refuses_every_second_passing_does_not_fill_the_memory_and_none_is_forgotten() {
+        let mut ranges = BTreeMap::new();
+        for seq in (1..=20_000).step_by(2) {
+            insert_range(&mut ranges, seq);
+        }
+        assert!(ranges.len() <= RANGES_MAX);
+        let covered = |seq: u64| ranges.range(..=seq).next_back().is_some_and(|(_, last)| *last >= seq);
+        assert!((1..=20_000).step_by(2).all(covered));
+        assert!(!covered(19_998), "the newest are exact");
     }
 }

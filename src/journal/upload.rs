@@ -38,10 +38,84 @@ pub struct Batch {
     /// Reads of the span that repeat a read already held.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repeats: Vec<Seq>,
+    /// Reads of the span that the cloud was found to hold already, after lines of the log were lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub found: Vec<Found>,
     /// Everything of `decoders` up to here is judged.
     pub through: Seq,
-    /// The decoders whose reads the span covers.
+    /// The decoders whose reads the span covers; none: see [`Batch::is_resend`].
     pub decoders: Vec<Box<str>>,
+}
+
+/// A read that is in the cloud although the line that numbered it is gone from the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The read.
+    pub seq: Seq,
+    /// `token_session` that holds it.
+    pub session: Box<str>,
+    /// Its number there.
+    pub num: u64,
+    /// UTC, milliseconds since 1970.
+    pub time_ms: i64,
+}
+
+impl Batch {
+    /// Passings of earlier batches of this session that an audit found missing in the cloud: in flight again, under the
+    /// numbers they have. Such a batch covers no reads.
+    pub fn resend(device: &str, session: &str, items: Vec<Item>) -> Self {
+        let (dead, repeats, found, decoders) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { device: device.into(), session: session.into(), items, dead, repeats, found, through: Seq(0), decoders }
+    }
+
+    /// Made by [`Batch::resend`].
+    pub fn is_resend(&self) -> bool {
+        self.decoders.is_empty()
+    }
+}
+
+/// What an audit of a session found ([`crate::audit`]), as counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audited {
+    /// Device.
+    pub device: Box<str>,
+    /// `token_session`.
+    pub token: Box<str>,
+    /// When (box clock).
+    pub at: Timestamp,
+    /// The session was still active: it is due again when it is over.
+    #[serde(default)]
+    pub active: bool,
+    /// Journal and cloud hold the same, and nothing waits.
+    pub equal: bool,
+    /// Passings of the journal that were compared.
+    pub checked: u64,
+    /// Accepted once, and not in the cloud.
+    pub missing: u64,
+    /// In the cloud, and not ours.
+    pub foreign: u64,
+    /// The same number with another chip, bib or time.
+    pub different: u64,
+    /// Twice in the cloud.
+    #[serde(default)]
+    pub duplicated: u64,
+    /// Not settled.
+    #[serde(default)]
+    pub not_yet_sent: u64,
+    /// Set aside.
+    #[serde(default)]
+    pub set_aside: u64,
+}
+
+/// A session that passings were numbered in, and its last audit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionAudit {
+    /// `token_session`.
+    pub token: Box<str>,
+    /// It was not audited since it is over.
+    pub due: bool,
+    /// What the last audit found.
+    pub last: Option<Audited>,
 }
 
 /// What the uplink makes durable.
@@ -93,6 +167,8 @@ pub enum UploadEvent {
         /// Last number.
         last: u64,
     },
+    /// A session was compared with the cloud. Changes nothing of the upload.
+    Audited(Audited),
 }
 
 /// The batch in flight of a device, as far as it is settled.
@@ -121,6 +197,9 @@ pub struct DeviceState {
     pub duplicates: u64,
     /// Passings set aside, ever.
     pub quarantined: u64,
+    /// The log lost lines that may have numbered passings: before a new number is given, these sessions (the last one
+    /// known then, and the first joined since) and the active one have to be asked what they hold. `None`: no line is lost.
+    pub doubt: Option<Vec<Box<str>>>,
 }
 
 /// A read that waits for upload.
@@ -130,7 +209,7 @@ pub struct PendingRead {
     pub seq: Seq,
     /// Decoder it came from.
     pub decoder: Box<str>,
-    /// Box time of receipt.
+    /// Box time of receipt, corrected by steps of the box's clock that were seen later.
     pub received: Timestamp,
     /// Chip code as the decoder sent it.
     pub chip: Box<str>,
@@ -161,6 +240,14 @@ impl Pending {
         self.returned.is_empty() && self.reads.is_empty() && self.dead.is_empty() && self.repeats.is_empty()
     }
 
+    /// Leaves out the read `seq` and everything of the journal after it.
+    pub fn end_before(&mut self, seq: Seq) {
+        self.reads.retain(|read| read.seq < seq);
+        self.dead.retain(|dead| *dead < seq);
+        self.repeats.retain(|repeat| *repeat < seq);
+        self.through = self.through.min(Seq(seq.0.saturating_sub(1)));
+    }
+
     /// Passings in it.
     pub fn passings(&self) -> usize {
         self.returned.len() + self.reads.len()
@@ -168,13 +255,15 @@ impl Pending {
 }
 
 impl UploadEvent {
-    pub(super) fn device(&self) -> &str {
+    /// The device it is about.
+    pub fn device(&self) -> &str {
         match self {
             Self::Joined { device, .. }
             | Self::Accepted { device, .. }
             | Self::Quarantined { device, .. }
             | Self::Released { device, .. } => device,
             Self::Batch(batch) => &batch.device,
+            Self::Audited(audited) => &audited.device,
         }
     }
 }

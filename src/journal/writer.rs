@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::entry::{Body, Entry, write_line};
 use super::follow::{Shared, state_at, wait_for_room};
 use super::log::{AppendError, Log};
+use super::verify::in_words;
 use super::{JournalError, Kept, room};
 use crate::chip::Seq;
 
@@ -76,7 +77,8 @@ fn write(shared: &Shared, mut log: Log, mut requests: mpsc::Receiver<Request>) {
         }
         wait_for_room(shared);
         let today = shared.board.now().as_second() / 86_400;
-        if log.place().offset >= shared.config.volume_bytes || today > volume_day {
+        let wanted = std::mem::take(&mut shared.lock().wants_volume);
+        if wanted || log.place().offset >= shared.config.volume_bytes || today > volume_day {
             volume_day = volume_day.max(today);
             rotate(shared, &mut log);
         }
@@ -100,10 +102,11 @@ fn append(shared: &Shared, log: &mut Log, lines: &[u8], count: u64) -> bool {
             Err(AppendError::Write(error)) if is_full(&error) => error,
             // The disk did not do what it was told: this volume is left, the same group goes into a new one.
             Err(AppendError::Write(error) | AppendError::Sync(error)) => {
-                match log.rotate(state_at(shared, log.next).as_deref()) {
-                    Ok(()) => {
+                match log.leave(state_at(shared, log.next).as_deref()) {
+                    Ok(lost) => {
                         tracing::warn!(%error, "a log volume could not be written; going on in a new one");
                         shared.lock().new_volume = true;
+                        tell_lost(shared, &lost);
                         shared.board.raise(
                             "disk_error",
                             "",
@@ -142,6 +145,18 @@ fn append(shared: &Shared, log: &mut Log, lines: &[u8], count: u64) -> bool {
     }
 }
 
+/// What was acknowledged and could not be read back after the disk failed.
+fn tell_lost(shared: &Shared, lost: &[(u64, u64)]) {
+    if !lost.is_empty() {
+        let message = format!(
+            "the disk failed, and entries {} that were kept before cannot be read back: take what is missing from the \
+             decoder's memory or the backup system, and replace the disk",
+            in_words(lost)
+        );
+        shared.board.raise("log_lost", "", message);
+    }
+}
+
 fn recovered(shared: &Shared) {
     shared.board.not_ready("disk", None);
     shared.board.clear("disk_full", "");
@@ -156,7 +171,10 @@ fn is_full(error: &io::Error) -> bool {
 fn rotate(shared: &Shared, log: &mut Log) {
     let Some(state) = state_at(shared, log.next) else { return }; // replaying: later
     match log.rotate(Some(&state)) {
-        Ok(()) => shared.lock().new_volume = true,
+        Ok(()) => {
+            shared.lock().new_volume = true;
+            shared.turn.notify_all();
+        }
         Err(error) => tracing::warn!(%error, "a new log volume could not be begun; the old one goes on"),
     }
 }

@@ -5,6 +5,8 @@
 //!   chunk it waits for; the intake tells how many are durable.
 //! * Reading, keeping and writing go on at the same time: a slow disk does not stop the reading, and a decoder that is
 //!   busy sending does not have to take our replies first.
+//! * Noise is seen: [`NOISE`] bytes without a line end, or whatever ends a record, are a problem; the protocol holds
+//!   none of them.
 //! * Silence is seen: no byte for the protocol's limit ends the connection ([`End::Silent`]).
 //! * Bounded: one read buffer, [`REPLIES`] replies waiting, [`OUTBOX`] bytes due. At either bound reading pauses; a
 //!   peer that takes nothing for [`Limits::write`](super::Limits::write) loses the connection.
@@ -12,6 +14,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -38,6 +41,10 @@ const OUTBOX: usize = 64 * 1024;
 /// How often the protocol's clock ticks.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Bytes in which a protocol finds nothing at all, not even something to reject, before it is told: four times the
+/// longest legal record.
+const NOISE: u64 = 1024 * 1024;
+
 /// Why a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -53,6 +60,8 @@ pub(super) enum End {
     Rewind,
     /// The protocol has no more use for it.
     HungUp(&'static str),
+    /// Another one came, and there was no more room: this one had been silent the longest.
+    Displaced,
     /// We are stopping.
     Stopped,
 }
@@ -66,6 +75,7 @@ impl fmt::Display for End {
             Self::NotTaking(limit) => write!(f, "it took none of our replies for {} s", limit.as_secs_f32()),
             Self::Rewind => f.write_str("connecting again to ask for missed reads"),
             Self::HungUp(why) => f.write_str(why),
+            Self::Displaced => f.write_str("it was silent, and gave way to a new connection"),
             Self::Stopped => f.write_str("passbridge is stopping"),
         }
     }
@@ -79,6 +89,27 @@ pub(super) struct Ended {
     pub(super) up: Duration,
     /// It delivered something.
     pub(super) spoke: bool,
+}
+
+/// What the port knows of one of its connections: whether it is worth its place.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    /// When the last byte came; `None`: it never spoke.
+    heard: Mutex<Option<Instant>>,
+    /// Another one takes its place.
+    pub(super) displaced: CancellationToken,
+}
+
+impl Life {
+    /// A byte came.
+    pub(super) fn speaks(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// When the last byte came; `None`: it never spoke.
+    pub(super) fn heard(&self) -> Option<Instant> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct Reply {
@@ -101,6 +132,8 @@ struct Connection<'a> {
     spoke: bool,
     /// The protocol wants the connection to end.
     hung_up: Option<&'static str>,
+    /// Bytes since the protocol last put something out.
+    noise: u64,
 }
 
 /// Carries one connection until it ends. `held` resolves to what the journal holds, `None` if nothing is to be asked
@@ -112,6 +145,7 @@ pub(super) async fn serve<S: Duplex>(
     wire: S,
     held: Option<BoxFuture<'static, Held>>,
     again: bool,
+    life: &Life,
     stop: &CancellationToken,
 ) -> Ended {
     let now = Instant::now();
@@ -127,17 +161,26 @@ pub(super) async fn serve<S: Duplex>(
         moved: now,
         spoke: false,
         hung_up: None,
+        noise: 0,
     };
-    let late = connection.greet(held, again, stop).await;
-    let mut asked = decoder.asks.connected(); // from here on the protocol knows what is held
-    let end = connection.carry(&mut reader, &mut writer, late, &mut asked, stop).await;
-    drop(asked);
+    let greeted = tokio::select! {
+        biased;
+        late = connection.greet(held, again, stop) => Ok(late),
+        () = life.displaced.cancelled() => Err(End::Displaced), // the wait for what is held keeps no place
+    };
+    let end = match greeted {
+        Err(end) => end,
+        Ok(late) => {
+            let mut asked = decoder.asks.connected(); // from here on the protocol knows what is held
+            connection.carry(&mut reader, &mut writer, late, &mut asked, life, stop).await
+        }
+    };
     if matches!(end, End::Rewind | End::Stopped | End::HungUp(_)) {
         connection.protocol.leaving(&mut connection.output);
     }
     connection.protocol.end(&mut connection.output);
     connection.absorb(decoder.board.now());
-    if matches!(end, End::Closed | End::Rewind | End::HungUp(_) | End::Stopped) {
+    if matches!(end, End::Closed | End::Rewind | End::HungUp(_) | End::Displaced | End::Stopped) {
         connection.settle(&mut writer).await;
     }
     Ended { end, up: connection.since.elapsed(), spoke: connection.spoke }
@@ -178,6 +221,7 @@ impl Connection<'_> {
         writer: &mut (impl AsyncWrite + Unpin),
         mut late: Option<BoxFuture<'static, Held>>,
         asked: &mut Hearing,
+        life: &Life,
         stop: &CancellationToken,
     ) -> End {
         let idle_limit = self.decoder.spec.idle_limit;
@@ -216,11 +260,13 @@ impl Connection<'_> {
                     Ok(0) => return End::Closed,
                     Ok(count) => {
                         heard = Instant::now();
+                        life.speaks();
                         self.feed(&buffer[..count]);
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return End::Broken(error),
                 },
+                () = life.displaced.cancelled() => return End::Displaced,
                 limit = silence(heard, idle_limit), if listening => return End::Silent(limit),
                 () = sleep_until(self.moved + write_limit), if !self.outbox.is_empty() => {
                     return End::NotTaking(write_limit);
@@ -240,6 +286,13 @@ impl Connection<'_> {
             self.decoder.lives();
         }
         self.protocol.feed(bytes, &mut self.output);
+        let before = self.noise;
+        self.noise = if self.output.items.is_empty() { before + bytes.len() as u64 } else { 0 };
+        if before < NOISE && self.noise >= NOISE {
+            self.decoder.babbles();
+        } else if self.output.items.iter().any(|item| !is_reject(item)) {
+            self.decoder.makes_sense();
+        }
         self.absorb(received);
     }
 
@@ -336,6 +389,10 @@ impl Connection<'_> {
             }
         }
     }
+}
+
+fn is_reject(item: &Item) -> bool {
+    matches!(item, Item::Frame(framed) if matches!(framed.frame, Frame::Rejected(_)))
 }
 
 /// Returns the limit once nothing was heard for that long; never without one.

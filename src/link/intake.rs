@@ -28,6 +28,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use super::Keeper;
+use super::flood::{Flood, MANY, Rate};
 use crate::chip::Marker;
 use crate::journal::{JournalError, Kept};
 use crate::lane;
@@ -79,6 +80,7 @@ struct Queue {
     /// Reads and markers dropped since the buffer became full, with the time of the first.
     gap: Option<(u64, Timestamp)>,
     rejects: Rejects,
+    flood: Flood,
     totals: Totals,
 }
 
@@ -87,6 +89,8 @@ struct Queue {
 struct Totals {
     rejected: u64,
     dropped: u64,
+    /// Reads received that the decoder had not stored.
+    live: u64,
 }
 
 impl Intake {
@@ -106,6 +110,7 @@ impl Intake {
             frames: 0,
             gap: None,
             rejects: Rejects::new(Instant::now()),
+            flood: Flood::new(Instant::now()),
             totals: Totals::default(),
         };
         Self {
@@ -148,6 +153,9 @@ impl Intake {
                 if framed.raw.len() > REJECT_RAW {
                     framed.raw = framed.raw[..REJECT_RAW].into();
                 }
+            }
+            if matches!(&framed.frame, Frame::Read(read) if !read.replay) {
+                queue.totals.live += 1;
             }
             let weight = FRAME_COST + framed.raw.len();
             if !self.resends && (queue.gap.is_some() || (stalled && queue.cost + cost + weight > self.limit)) {
@@ -308,11 +316,24 @@ impl Intake {
 
     /// Called about once a second and at the end: counts and problems that no kept group would show.
     pub(super) fn report(&self) {
-        let (totals, buffered, verdict) = {
+        let (totals, buffered, verdict, rate) = {
             let mut queue = self.lock();
             let verdict = queue.rejects.verdict(Instant::now());
-            (queue.totals, queue.frames, verdict)
+            let totals = queue.totals;
+            (totals, queue.frames, verdict, queue.flood.look(Instant::now(), totals.live))
         };
+        match rate {
+            Rate::Calm => {}
+            Rate::Flood(rate) => {
+                let message = format!(
+                    "`{}` sends {rate} reads a second; no race makes {MANY}. All of it is kept and uploaded as fast as it \
+                     goes. If these are not reads it had stored, look at it: is a chip lying on the mat, or is it broken?",
+                    self.decoder
+                );
+                self.board.raise("decoder_flood", &self.decoder, message);
+            }
+            Rate::Over => self.board.clear("decoder_flood", &self.decoder),
+        }
         self.board.decoder(&self.decoder, |status| {
             status.rejected = totals.rejected;
             status.dropped = totals.dropped;

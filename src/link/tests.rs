@@ -68,6 +68,19 @@ impl Protocol for Lines {
     }
 }
 
+/// Hears nothing but `!`.
+struct Deaf;
+
+impl Protocol for Deaf {
+    fn feed(&mut self, bytes: &[u8], out: &mut Output) {
+        if bytes.contains(&b'!') {
+            out.frame(Frame::Info(Info::Alive), b"!");
+        }
+    }
+
+    fn end(&mut self, _: &mut Output) {}
+}
+
 const fn lines(name: &'static str, idle_limit: Option<Duration>, missed: Missed) -> Spec {
     Spec { name, title: name, port: 0, idle_limit, missed, make: |_| Ok(Box::new(Lines { buffer: Vec::new() })) }
 }
@@ -326,13 +339,15 @@ async fn two_connections_to_a_listening_port_do_not_mix_their_bytes() {
 }
 
 #[tokio::test]
-async fn the_seventeenth_connection_is_turned_away_and_the_others_live() {
+async fn while_all_connections_speak_the_seventeenth_is_turned_away() {
     let shelf = Shelf::new(true);
     let link = Running::start(QUICK, config(&STORES, any_port()), &shelf).await;
     let mut wires = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
         assert_eq!(line(&mut wire).await, "ask 1\n");
+        wire.write_all(b"Aone\n").await.unwrap();
+        assert_eq!(line(&mut wire).await, "ack one\n");
         wires.push(wire);
     }
     for _ in 0..50 {
@@ -340,8 +355,60 @@ async fn the_seventeenth_connection_is_turned_away_and_the_others_live() {
         assert!(matches!(within(surplus.read(&mut [0])).await, Ok(0) | Err(_)));
     }
     assert!(link.problem("too_many_connections").is_some());
-    wires[0].write_all(b"Aone\n").await.unwrap();
-    assert_eq!(line(&mut wires[0]).await, "ack one\n");
+    wires[0].write_all(b"Atwo\n").await.unwrap();
+    assert_eq!(line(&mut wires[0]).await, "ack two\n");
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_that_never_speak_give_way_to_the_decoders_software() {
+    let shelf = Shelf::new(true);
+    let link = Running::start(QUICK, config(&STORES, any_port()), &shelf).await;
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS + 1 {
+        let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
+        assert_eq!(line(&mut wire).await, "ask 1\n");
+        silent.push(wire);
+    }
+    assert!(matches!(within(silent[0].read(&mut [0])).await, Ok(0)), "the oldest gave way");
+    assert!(link.problem("too_many_connections").is_some());
+    let mut exporter = TcpStream::connect(link.local.unwrap()).await.unwrap();
+    assert_eq!(line(&mut exporter).await, "ask 1\n");
+    exporter.write_all(b"Aone\n").await.unwrap();
+    assert_eq!(line(&mut exporter).await, "ack one\n");
+    for _ in 0..2 * CONNECTIONS {
+        let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
+        assert_eq!(line(&mut wire).await, "ask 1\n");
+        silent.push(wire);
+    }
+    exporter.write_all(b"Atwo\n").await.unwrap();
+    assert_eq!(line(&mut exporter).await, "ack two\n", "who speaks stays");
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_megabyte_without_a_line_end_is_told_until_the_decoder_makes_sense() {
+    let shelf = Shelf::new(true);
+    let (listener, address) = decoder_listens().await;
+    static SILENT_LINES: Spec = Spec { make: |_| Ok(Box::new(Deaf)), ..lines("deaf", None, Missed::Lost) };
+    let link = Running::start(QUICK, config(&SILENT_LINES, address), &shelf).await;
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    wire.write_all(&vec![b'x'; 1024 * 1024 - 1]).await.unwrap();
+    assert!(link.problem("decoder_no_records").is_none());
+    wire.write_all(b"x").await.unwrap();
+    within(async {
+        while link.problem("decoder_no_records").is_none() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    wire.write_all(b"!").await.unwrap();
+    within(async {
+        while link.problem("decoder_no_records").is_some() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     link.stopped().await.unwrap();
 }
 
@@ -458,7 +525,7 @@ fn piped(limits: Limits, spec: &'static Spec, pipe: usize, shelf: &Shelf) -> (Du
         let decoder = Arc::clone(&decoder);
         async move {
             let protocol = decoder.protocol().unwrap();
-            connection::serve(&decoder, protocol, ours, None, false, &CancellationToken::new()).await
+            connection::serve(&decoder, protocol, ours, None, false, &Life::default(), &CancellationToken::new()).await
         }
     };
     let keeping = {

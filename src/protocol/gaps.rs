@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use super::{Cleared, Frame, Info, Output};
+use super::{Cleared, Frame, Info, Output, Range};
 use crate::chip::{Held, Position};
 
 /// Numbers asked for at once.
@@ -54,13 +54,15 @@ struct Unit {
     open: Option<Open>,
     /// The numbers behind `highest` are to be asked for.
     tail: bool,
+    /// What somebody wants again, held or not.
+    by_hand: Option<(u64, u64)>,
 }
 
 struct Open {
     from: u64,
     to: u64,
     heard: Duration,
-    /// Nobody knows whether there are such numbers.
+    /// Nobody knows whether there are such numbers: behind the last one known, or asked for by hand.
     tail: bool,
 }
 
@@ -69,7 +71,7 @@ impl Gaps {
     pub(super) fn new(held: Held, enabled: bool) -> Self {
         let units = held.files().filter(|(_, file, _)| file.is_none()).filter_map(|(unit, _, ranges)| {
             let (floor, highest) = (ranges.first()?.0, ranges.last()?.1);
-            Some(Unit { name: unit.map(Into::into), floor, highest, live: None, open: None, tail: true })
+            Some(Unit { name: unit.map(Into::into), floor, highest, live: None, open: None, tail: true, by_hand: None })
         });
         let mut units: Vec<Unit> = units.collect();
         units.drain(..units.len().saturating_sub(UNITS)); // the last touched are last
@@ -79,12 +81,12 @@ impl Gaps {
     /// A read came. `at`: its time, in any unit that grows; `replay`: the decoder says that it was stored, if it says.
     pub(super) fn read(&mut self, position: &Position, at: i64, replay: bool, out: &mut Output) {
         let number = position.number;
+        let up = self.up;
         let Some(unit) = self.unit(position) else { return };
         let asked_for = unit.open.as_ref().is_some_and(|open| (open.from..=open.to).contains(&number));
         if let Some(open) = unit.open.as_mut().filter(|_| asked_for) {
-            open.heard = self.up;
+            open.heard = up;
         }
-        let unit = &mut self.units[self.units.iter().position(|unit| unit.name == position.unit).unwrap_or(0)];
         let restarted = !asked_for
             && !replay
             && match unit.live {
@@ -93,8 +95,8 @@ impl Gaps {
             };
         if restarted {
             (unit.floor, unit.highest, unit.open, unit.tail) = (1, number, None, false);
-            self.held.forget(position.unit.as_deref(), None);
-            let text = format!("its reads count from {number} again: it was cleared or restarted, or repeats what it sent");
+            let text =
+                format!("its reads count from {number} again: it was cleared or restarted, or repeats what it sent");
             let cleared = Cleared { unit: position.unit.clone(), file: None, text: text.into() };
             out.frame(Frame::Cleared(cleared), b"");
         }
@@ -102,9 +104,11 @@ impl Gaps {
             unit.live = Some((number, at));
         }
         unit.highest = unit.highest.max(number);
-        unit.floor = unit.floor.min(if asked_for { number } else { unit.floor });
         if unit.open.as_ref().is_some_and(|open| open.to == number) {
             unit.open = None;
+        }
+        if restarted {
+            self.held.forget(position.unit.as_deref(), None);
         }
         self.held.insert(position);
     }
@@ -118,7 +122,15 @@ impl Gaps {
         }
         let (name, first) = (position.unit.clone(), position.number);
         // The first read of all: it is what the count begins with for us.
-        self.units.push(Unit { name, floor: first, highest: first - first.min(1), live: None, open: None, tail: false });
+        self.units.push(Unit {
+            name,
+            floor: first,
+            highest: first - first.min(1),
+            live: None,
+            open: None,
+            tail: false,
+            by_hand: None,
+        });
         self.units.last_mut()
     }
 
@@ -130,8 +142,8 @@ impl Gaps {
             let Some(open) = unit.open.take_if(|_| over) else { continue };
             let left = self.held.missing(unit.name.as_deref(), None, open.from, open.to);
             let (Some(first), Some(last)) = (left.first(), left.last()) else { continue };
-            if open.tail && open.to > unit.highest {
-                continue; // there are no more
+            if open.tail {
+                continue; // perhaps there are no more
             }
             let text = format!(
                 "the decoder was asked for reads {} to {} and gave not all of them; they are asked for again at the next connection",
@@ -145,6 +157,26 @@ impl Gaps {
         }
     }
 
+    /// Somebody wants these numbers again, held or not; [`Gaps::ask`] gives them in pieces.
+    pub(super) fn by_hand(&mut self, range: &Range) -> Result<(), &'static str> {
+        if range.file.is_some() {
+            return Err("this decoder has no files: leave --file away");
+        }
+        let several = self.units.len() > 1;
+        let unit = self.units.iter_mut().find(|unit| if several { unit.name == range.unit } else { true });
+        let unit = match unit {
+            Some(unit) if range.unit.is_none() || unit.name == range.unit => unit,
+            Some(_) => return Err("nothing was heard of that unit"),
+            None if several && range.unit.is_none() => {
+                return Err("several units are behind this link: say which with --unit");
+            }
+            None if several => return Err("nothing was heard of that unit"),
+            None => return Err("nothing was heard of this decoder yet: try again after its first read"),
+        };
+        unit.by_hand = Some((range.from, range.to));
+        Ok(())
+    }
+
     /// What to ask for now; to be called until it is `None`.
     pub(super) fn ask(&mut self) -> Option<Ask> {
         if !self.enabled {
@@ -153,6 +185,12 @@ impl Gaps {
         self.units.iter_mut().find_map(|unit| {
             if unit.open.is_some() {
                 return None;
+            }
+            if let Some((from, end)) = unit.by_hand.take() {
+                let to = end.min(from.saturating_add(PULL_MAX - 1));
+                unit.by_hand = (to < end).then_some((to.saturating_add(1), end));
+                unit.open = Some(Open { from, to, heard: self.up, tail: true });
+                return Some(Ask { unit: unit.name.clone(), from, to });
             }
             let gap = self.held.missing(unit.name.as_deref(), None, unit.floor, unit.highest).first().copied();
             let (from, to, tail) = match gap {
@@ -197,9 +235,7 @@ mod tests {
         }
 
         fn cleared(&self) -> usize {
-            let cleared = |item: &&super::super::Item| {
-                matches!(item, super::super::Item::Frame(framed) if matches!(framed.frame, Frame::Cleared(_)))
-            };
+            let cleared = |item: &&super::super::Item| matches!(item, super::super::Item::Frame(framed) if matches!(framed.frame, Frame::Cleared(_)));
             self.out.items.iter().filter(cleared).count()
         }
 
@@ -258,6 +294,21 @@ mod tests {
         decoder.gaps.tick(PATIENCE, &mut decoder.out);
         decoder.gaps.tick(2 * PATIENCE, &mut decoder.out);
         assert_eq!((decoder.asked(), decoder.told()), (vec![], 1));
+    }
+
+    #[test]
+    fn what_somebody_wants_is_asked_for_in_pieces_held_or_not() {
+        let mut decoder = Decoder::connected(900..=1000);
+        decoder.gaps.ask();
+        (1001..=1000 + TAIL).for_each(|number| decoder.live(number, 1));
+        let range = |unit: Option<&str>| Range { unit: unit.map(Into::into), file: None, from: 1, to: 900 };
+        assert!(decoder.gaps.by_hand(&range(Some("2"))).is_err());
+        decoder.gaps.by_hand(&range(None)).unwrap();
+        assert_eq!(decoder.asked(), [(1, 500)]);
+        (1..=500).for_each(|number| decoder.live(number, 1));
+        assert_eq!(decoder.asked(), [(501, 900)]);
+        (501..=900).for_each(|number| decoder.live(number, 1));
+        assert_eq!((decoder.asked(), decoder.cleared()), (vec![], 0));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use reqwest::header;
 use super::answer::{active, created, device, held, inserted, session};
 use super::*;
 
+mod tls;
+
 fn read<T>(status: u16, body: &str, reader: impl FnOnce(&Reply<'_>) -> Result<T, CallError>) -> Result<T, CallError> {
     let headers = HeaderMap::new();
     reader(&Reply { status, headers: &headers, body: body.as_bytes() })
@@ -278,6 +280,7 @@ fn client(base: &str, header: KeyHeader) -> Client {
         key: SecretString::from("ror-secret"),
         header,
         timeout: Duration::from_secs(5),
+        clock: Wall::default(),
     };
     Client::new(config).unwrap()
 }
@@ -300,7 +303,7 @@ fn serve_once(answer: &'static str) -> (String, std::thread::JoinHandle<String>)
 async fn nobody_listening_is_certainly_not_applied_and_a_cut_is_not() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = client(&format!("http://{closed}/v0"), KeyHeader::XApiKey).active_session("D").await.unwrap_err();
-    assert!(matches!(error, CallError::NotSent(NotSent::Connect(_))), "{error:?}");
+    assert!(error == CallError::NotSent(NotSent::Refused), "{error:?}");
     let (base, thread) = serve_once("");
     let error = client(&base, KeyHeader::XApiKey).insert("T", &[Passing::new(1, 0, "1", "1")]).await.unwrap_err();
     assert!(matches!(error, CallError::Unknown { why: Doubt::Cut(_), .. }), "{error:?}");
@@ -337,6 +340,7 @@ fn a_key_that_no_header_can_carry_is_named_without_showing_it() {
             key: SecretString::from(key),
             header: KeyHeader::XApiKey,
             timeout: Duration::from_secs(1),
+            clock: Wall::default(),
         };
         let error = Client::new(config).unwrap_err();
         assert!(matches!(error, ClientError::Key) && !error.to_string().contains("secret"), "{error}");
@@ -406,4 +410,38 @@ fn names_and_tokens_of_a_hostile_cloud_are_plain_and_short() {
         assert!(matches!(error, CallError::Unknown { why: Doubt::Unreadable(_), .. }), "{token:?}: {error:?}");
         assert!(!error.to_string().chars().any(char::is_control), "{error}");
     }
+}
+
+/// Answers a question with a page in so many pieces, a moment apart: a second for twenty.
+async fn trickle(pieces: usize) -> Result<Page, CallError> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    install_tls();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = ClientConfig {
+        url: format!("http://{}/v0", listener.local_addr().unwrap()).parse().unwrap(),
+        key: SecretString::from("ror-secret"),
+        header: KeyHeader::XApiKey,
+        timeout: Duration::from_millis(500),
+        clock: Wall::default(),
+    };
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        let body = r#"{"description":"Success","result":[]}"#;
+        let padding = " ".repeat(pieces);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len() + pieces);
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for piece in padding.as_bytes().chunks(1) {
+            tokio::time::sleep(Duration::from_millis(50)).await; // how slow the line is
+            if stream.write_all(piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    Client::new(config).unwrap().held("A", 1, None, 1).await
+}
+
+#[tokio::test]
+async fn a_page_may_take_longer_than_an_answer_as_long_as_it_comes() {
+    assert_eq!(trickle(20).await.map(|page| page.passings.len()), Ok(0));
 }

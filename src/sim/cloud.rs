@@ -319,9 +319,27 @@ impl SimCloud {
         self.inner.lock().store.passings(token)
     }
 
+    /// Takes out what a session holds, oldest first, but for the newest `leave` (about which a client may ask): a long run
+    /// is looked at piece by piece, and the fake does not grow. A number taken out still counts as known.
+    pub fn take_passings(&self, token: &str, leave: usize) -> Vec<Stored> {
+        self.inner.lock().store.take(token, leave)
+    }
+
     /// Puts passings of somebody else into a session, past every rule and check.
     pub fn put_foreign(&self, token: &str, passings: &[Stored]) {
         self.inner.lock().store.put_foreign(token, passings);
+        self.inner.changed();
+    }
+
+    /// Forgets the passings of a session with these numbers, as a cloud that loses what it had taken.
+    pub fn lose(&self, token: &str, nums: &[u64]) {
+        self.inner.lock().store.lose(token, nums);
+        self.inner.changed();
+    }
+
+    /// Changes the passing of a session with this number (not the number itself), past every rule and check.
+    pub fn alter(&self, token: &str, num: u64, change: impl FnOnce(&mut Stored)) {
+        self.inner.lock().store.alter(token, num, change);
         self.inner.changed();
     }
 

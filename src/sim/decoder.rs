@@ -29,6 +29,7 @@ mod one4all;
 mod race;
 mod raceresult;
 mod timy;
+mod ultra;
 mod wire;
 
 use std::io;
@@ -88,6 +89,8 @@ pub enum Kind {
     RaceResult,
     /// Prints impulses on a serial line.
     Timy,
+    /// Stores in a log, streams to every peer.
+    Ultra,
 }
 
 impl Kind {
@@ -103,6 +106,7 @@ impl Kind {
         Self::One4All,
         Self::RaceResult,
         Self::Timy,
+        Self::Ultra,
     ];
 
     fn model(self) -> &'static dyn Model {
@@ -117,6 +121,7 @@ impl Kind {
             Self::One4All => &one4all::One4All,
             Self::RaceResult => &raceresult::RaceResult,
             Self::Timy => &timy::Timy,
+            Self::Ultra => &ultra::Ultra,
         }
     }
 

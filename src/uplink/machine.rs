@@ -6,6 +6,7 @@
 //!
 //! The rules are in the head of [`crate::uplink`].
 
+mod again;
 mod post;
 mod question;
 mod session;
@@ -15,22 +16,30 @@ use std::time::Duration;
 
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, DeviceState, Item, UploadEvent};
-use crate::retry::Retry;
-use crate::rufus::{CallError, Inserted, Page, Session};
+use crate::retry::{Retry, jittered};
+use crate::rufus::{CallError, Distrust, Inserted, NotSent, Page, Session};
 use crate::status::UploadState;
 use crate::uplink::inquiry::Inquiry;
+use crate::uplink::pace::Pace;
+use crate::uplink::recall::Recall;
 use crate::uplink::sizing::Sizing;
 use crate::uplink::work::{Fate, Work};
 
+pub use again::{Follows, May};
+
 /// First wait before something that failed is tried again.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait while nobody is reached: the network says nothing when it is back, and a try costs the cloud nothing.
+const UNREACHED_MAX: Duration = Duration::from_secs(10);
+/// A POST that fails after so long may have been too large for the link, or for a proxy's patience.
+const LONG_POST: Duration = Duration::from_secs(5);
 /// Between two looks for a session while there is none.
 const POLL_NONE: Duration = Duration::from_secs(10);
 /// Between two looks whether the session is still the active one.
 const POLL_SOME: Duration = Duration::from_secs(20);
 /// Between two tests of a key or device that was refused.
 const POLL_REFUSED: Duration = Duration::from_secs(180);
-/// Jitter of the three above.
+/// Jitter of the three above, and of [`UNREACHED_MAX`].
 const POLL_JITTER: f64 = 0.2;
 /// Least time between a POST with an unknown outcome (or the start) and the question what became of it; `retry_max`,
 /// where that is less.
@@ -115,6 +124,13 @@ pub enum Input {
     Formed(Option<Batch>),
     /// Of [`Action::Post`].
     Posted(Result<Inserted, CallError>),
+    /// Send these again; only when [`Machine::may_resend`] says so. Of no action.
+    Resend {
+        /// Their session.
+        token: Box<str>,
+        /// Passings of it, numbers rising, at most a batch of them.
+        items: Vec<Item>,
+    },
 }
 
 /// What a timer should see of it.
@@ -128,6 +144,8 @@ pub struct Report {
     pub sent: u64,
     /// Of them reported as duplicates.
     pub duplicates: u64,
+    /// Passings acknowledged a minute, while some wait for longer than a moment.
+    pub per_minute: Option<u64>,
     /// POSTs acknowledged since the start.
     pub accepted_posts: u64,
     /// The last error in words, until success.
@@ -158,6 +176,8 @@ struct Joined {
 enum Why {
     Settle,
     Join,
+    /// Lines of the log are gone: what does the session hold?
+    Recall,
 }
 
 #[derive(Debug)]
@@ -201,7 +221,15 @@ pub struct Machine {
     recorded: Option<(Box<str>, u64)>,
     work: Option<Work>,
     question: Option<Question>,
+    /// The log lost lines: what the cloud holds is not sent again.
+    recall: Option<Recall>,
+    /// The first session of this process is not joined yet: numbers in it that the box did not give tell of lost lines.
+    first_join: bool,
     posting: usize,
+    /// When the POST under way was given out.
+    post_began: Duration,
+    now: Duration,
+    pace: Pace,
 
     hold: Duration,
     poll_at: Duration,
@@ -239,7 +267,12 @@ impl Machine {
         let joined = recorded.clone().map(|(token, next)| Joined { token, next, checked: false });
         let work = state.in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
             // Nobody knows how far the process before got with it.
-            Work::new(device, &flight.batch.session, flight.open, Fate::Maybe, SETTLE.min(upload.retry_max))
+            let (again, token) = (flight.batch.is_resend(), flight.batch.session);
+            let ask_at = SETTLE.min(upload.retry_max);
+            match again {
+                true => Work::again(device, &token, flight.open, ask_at),
+                false => Work::new(device, &token, flight.open, Fate::Maybe, ask_at),
+            }
         });
         Self {
             device: device.into(),
@@ -255,7 +288,12 @@ impl Machine {
             recorded,
             work,
             question: None,
+            recall: state.doubt.map(Recall::new),
+            first_join: true,
             posting: 0,
+            post_began: Duration::ZERO,
+            now: Duration::ZERO,
+            pace: Pace::default(),
             hold: Duration::ZERO,
             poll_at: Duration::ZERO,
             resolve: false,
@@ -282,6 +320,7 @@ impl Machine {
 
     /// What to do at `now` (since the start).
     pub fn next(&mut self, now: Duration) -> Action {
+        self.now = now;
         loop {
             if let Some(event) = self.records.pop_front() {
                 return Action::Record(event);
@@ -309,7 +348,7 @@ impl Machine {
             self.finish();
             return None;
         }
-        let must_ask = work.closing || work.ask_first || work.claim.is_some() || !self.dedups;
+        let must_ask = work.closing || work.again || work.ask_first || work.claim.is_some() || !self.dedups;
         if must_ask && work.doubtful() {
             if !self.blind {
                 if now < work.ask_at {
@@ -328,8 +367,12 @@ impl Machine {
             self.release();
             return None;
         }
+        if self.posting == 0 {
+            self.post_began = now;
+        }
         self.posting = self.sizing.part(work.open());
         self.posted_since_look = true;
+        self.pace.busy(now);
         Some(Action::Post { token: work.token.clone(), items: work.items(self.posting) })
     }
 
@@ -343,6 +386,13 @@ impl Machine {
             Active::None => return Some(Action::Wait { until: self.poll_at, reads: false }),
             Active::Some(session) => session.clone(),
         };
+        if !self.blind
+            && let Some(token) = self.recall.as_mut().and_then(|recall| recall.next(&session.token))
+        {
+            let inquiry = Inquiry::new(&token, 1, None);
+            self.question = Some(Question { inquiry, why: Why::Recall, confirm: false });
+            return None;
+        }
         let Some(joined) = self.joined.as_ref().filter(|joined| joined.token == session.token && joined.checked) else {
             let from = self.least_next(&session);
             if self.blind {
@@ -376,6 +426,7 @@ impl Machine {
             Input::Formed(batch) => self.on_formed(now, batch),
             Input::Posted(Ok(counts)) => self.on_inserted(now, counts),
             Input::Posted(Err(error)) => self.on_post_failed(now, &error),
+            Input::Resend { token, items } => self.on_resend(now, &token, items),
         }
     }
 
@@ -402,6 +453,7 @@ impl Machine {
             session,
             sent: self.sent,
             duplicates: self.duplicates,
+            per_minute: self.pace.per_minute(self.now),
             accepted_posts: self.accepted_posts,
             last_error: trouble.map(|trouble| trouble.text.clone()),
             problems: self.problems.clone(),
@@ -420,8 +472,9 @@ impl Machine {
         // What came while a POST was under way may have waited since the last look.
         let since = if self.posted_since_look { self.last_look } else { now };
         (self.last_look, self.posted_since_look) = (now, false);
-        let Some(batch) = batch else {
+        let Some(mut batch) = batch else {
             (self.look, self.noticed) = (None, None);
+            self.pace.rest();
             return;
         };
         let count = batch.items.len();
@@ -435,6 +488,10 @@ impl Machine {
             }
         }
         (self.look, self.noticed) = (Some(now), None);
+        if let Some(recall) = &mut self.recall {
+            recall.sort_out(&mut batch);
+            self.sent += batch.found.len() as u64;
+        }
         if let (Some(joined), Some(last)) = (&mut self.joined, batch.items.last()) {
             joined.next = last.num + 1;
             self.recorded = Some((joined.token.clone(), joined.next));
@@ -460,8 +517,10 @@ impl Machine {
 
     /// Everything open goes back, to be numbered anew.
     fn release(&mut self) {
-        if let Some(work) = self.work.take() {
-            self.records.extend(work.release());
+        match self.work.take() {
+            Some(work) if work.again => self.give_up_again(work),
+            Some(work) => self.records.extend(work.release()),
+            None => {}
         }
         if let Some(joined) = &mut self.joined {
             joined.checked = false;
@@ -488,6 +547,12 @@ impl Machine {
 
     fn join(&mut self, next: u64) {
         let Active::Some(session) = &self.active else { return };
+        let own = self.joined.as_ref().filter(|joined| joined.token == session.token).map_or(1, |joined| joined.next);
+        if std::mem::take(&mut self.first_join) && next > own && !self.blind && self.recall.is_none() {
+            // Somebody else's passings, or ours, and the disk lost the lines that tell of them.
+            self.recall = Some(Recall::new(Vec::new()));
+            return;
+        }
         let same = self.joined.as_ref().is_some_and(|joined| joined.token == session.token);
         if !same {
             self.problems.remove("number_taken");
@@ -508,11 +573,28 @@ impl Machine {
 
     /// A question was answered.
     fn asked_well(&mut self) {
+        self.trusted();
         self.ask_retry.reset();
         self.trouble = self.trouble.take().filter(|trouble| trouble.by_post);
     }
 
+    /// How long to wait after a failure.
+    fn pause(&mut self, by_post: bool, error: &CallError) -> Duration {
+        let retry = if by_post { &mut self.post_retry } else { &mut self.ask_retry };
+        let wait = retry.next(&mut self.rng, error.retry_after());
+        if error.is_unreached() { wait.min(jittered(UNREACHED_MAX, POLL_JITTER, &mut self.rng)) } else { wait }
+    }
+
+    /// What answers is the cloud, or something else is wrong now.
+    fn trusted(&mut self) {
+        self.problems.retain(|code, _| !Distrust::CODES.contains(code));
+    }
+
     fn complain(&mut self, by_post: bool, error: &CallError) {
+        self.trusted();
+        if let CallError::NotSent(NotSent::Distrust(why)) = error {
+            self.problems.insert(why.code(), format!("nothing can be uploaded: {why}. Reads are kept meanwhile"));
+        }
         let offline = !error.certainly_not_applied() || error.is_offline();
         self.trouble = Some(Trouble { by_post, offline, text: error.to_string() });
     }

@@ -93,6 +93,8 @@ pub(super) struct World {
     pub(super) store: Store,
     pub(super) machine: Machine,
     pub(super) config: UplinkConfig,
+    /// Time a passing needs on the line, and after which a POST is cut.
+    pub(super) line: Option<(Duration, Duration)>,
     /// Every call and wait, in words.
     pub(super) trace: Vec<String>,
     dirty: bool,
@@ -339,6 +341,12 @@ impl Store {
     fn apply(&mut self, event: &UploadEvent) {
         let state = &mut self.state;
         match event {
+            UploadEvent::Audited(_) => {}
+            UploadEvent::Batch(batch) if batch.is_resend() => {
+                assert!(state.in_flight.is_none(), "two batches in flight");
+                state.sent -= batch.items.len() as u64;
+                state.in_flight = Some(InFlight { id: Seq(0), batch: batch.clone(), open: batch.items.clone() });
+            }
             UploadEvent::Joined { token, alias, next, .. } => {
                 assert!(state.in_flight.is_none(), "a session is joined while a batch of another is in flight");
                 state.session = Some((token.clone(), alias.clone()));
@@ -391,7 +399,7 @@ impl Store {
         Pending { returned, reads, dead: Vec::new(), repeats: Vec::new(), through }
     }
 
-    fn unsettled(&self) -> bool {
+    pub(super) fn unsettled(&self) -> bool {
         self.state.in_flight.is_some() || self.judged < self.reads.len() || !self.returned.is_empty()
     }
 }
@@ -417,6 +425,7 @@ impl World {
             store: Store::new(),
             machine,
             config,
+            line: None,
             trace: Vec::new(),
             dirty: false,
         }
@@ -473,9 +482,9 @@ impl World {
                 self.dirty = false;
                 let mut fields = |read: &PendingRead| {
                     let Stamp::Utc(time) = read.stamp else { unreachable!("made above") };
-                    Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() }
+                    Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() })
                 };
-                Some(Input::Formed(form(&self.config, &token, next, self.store.pending(limit), &mut fields)))
+                Some(Input::Formed(form(&self.config, &token, next, self.store.pending(limit), &mut fields).0))
             }
             Action::AskActive => Some(Input::Active(cloud.active())),
             Action::AskSession { token } => Some(Input::Session(cloud.session(&token))),
@@ -490,7 +499,10 @@ impl World {
                 let (first, last) = (items[0].num, items[items.len() - 1].num);
                 let open = &self.store.state.in_flight.as_ref().expect("posted before it was recorded").open;
                 assert!(items.iter().all(|item| open.contains(item)), "posted something else than was recorded");
-                let answer = cloud.insert(&token, &items);
+                let (each, patience) = self.line.unwrap_or((Duration::ZERO, Duration::MAX));
+                let needed = each * items.len() as u32;
+                self.now += needed.min(patience);
+                let answer = if needed > patience { Err(lost()) } else { cloud.insert(&token, &items) };
                 self.trace
                     .push(format!("post {token} {first}-{last} {}", if answer.is_ok() { "ok" } else { "failed" }));
                 Some(Input::Posted(answer))

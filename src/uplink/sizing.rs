@@ -6,6 +6,11 @@
 
 /// Accepted POSTs after which the size is doubled.
 const GROW_AFTER: u32 = 4;
+/// So many more are needed after a doubling that did not hold, each time: on a link that carries 30 passings in a
+/// proxy's patience, every try with 50 costs the whole patience.
+const GROW_LATER: u32 = 4;
+/// Most that are needed: links change.
+const GROW_LAST: u32 = 256;
 
 /// A refused part being taken apart.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +27,10 @@ pub(super) struct Sizing {
     limit: usize,
     current: usize,
     successes: u32,
+    /// Successes before the next doubling.
+    needed: u32,
+    /// The size was doubled, and no whole POST of it has passed yet.
+    unproven: bool,
     search: Option<Search>,
 }
 
@@ -29,7 +38,7 @@ impl Sizing {
     /// Parts of at most `limit` passings, at least 1.
     pub(super) fn new(limit: usize) -> Self {
         let limit = limit.max(1);
-        Self { limit, current: limit, successes: 0, search: None }
+        Self { limit, current: limit, successes: 0, needed: GROW_AFTER, unproven: false, search: None }
     }
 
     /// Passings in the next POST when `open` are open.
@@ -41,14 +50,18 @@ impl Sizing {
     /// A POST of `part` passings was accepted.
     pub(super) fn accepted(&mut self, part: usize) {
         self.successes += 1;
+        if self.unproven && part * 2 > self.current {
+            (self.unproven, self.needed) = (false, GROW_AFTER);
+        }
         if let Some(search) = &mut self.search {
             search.suspects = search.suspects.saturating_sub(part);
             if search.suspects == 0 {
                 let refused = search.refused;
                 self.too_large(refused);
             }
-        } else if self.successes >= GROW_AFTER {
+        } else if self.successes >= self.needed && self.current < self.limit {
             self.successes = 0;
+            self.unproven = true;
             self.current = (self.current * 2).min(self.limit);
         }
     }
@@ -68,6 +81,9 @@ impl Sizing {
     pub(super) fn too_large(&mut self, part: usize) {
         self.search = None;
         self.successes = 0;
+        if std::mem::take(&mut self.unproven) {
+            self.needed = (self.needed * GROW_LATER).min(GROW_LAST);
+        }
         self.current = (part / 2).clamp(1, self.current);
     }
 
@@ -124,6 +140,28 @@ mod tests {
         let mut sizing = Sizing::new(100);
         assert!(posts(&mut sizing, 400, &[], 30).1.is_empty());
         assert!(sizing.part(1000) <= 100);
+    }
+
+    #[test]
+    fn a_size_that_does_not_pass_is_tried_more_and_more_seldom_and_still_tried() {
+        let mut sizing = Sizing::new(100);
+        let (mut failed, mut carried) = (0_u32, 0);
+        for _ in 0..2000 {
+            let part = sizing.part(1000);
+            if part > 30 {
+                failed += 1;
+                sizing.slow();
+            } else {
+                carried += part;
+                sizing.accepted(part);
+            }
+        }
+        assert!((5..=15).contains(&failed), "{failed}");
+        assert!(carried > 2000 * 24, "{carried}");
+        for _ in 0..2 * GROW_LAST {
+            sizing.accepted(sizing.part(1000));
+        }
+        assert_eq!(sizing.part(1000), 100, "the link became better");
     }
 
     #[test]

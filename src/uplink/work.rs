@@ -43,6 +43,8 @@ pub(super) struct Work {
     /// Session it is numbered in.
     pub(super) token: Box<str>,
     open: VecDeque<(Item, Fate)>,
+    /// It is sent again because an audit missed it: it keeps its numbers whatever happens, also in no other session.
+    pub(super) again: bool,
     /// The session takes no more: settle what may be there, release the rest.
     pub(super) closing: bool,
     /// Ask before the next POST, even if the cloud detects duplicates.
@@ -77,6 +79,7 @@ impl Work {
             device: device.into(),
             token: token.into(),
             open: items.into_iter().map(|item| (item, fate)).collect(),
+            again: false,
             closing: false,
             ask_first: false,
             refused: None,
@@ -84,6 +87,13 @@ impl Work {
             short_rounds: 0,
             ask_at,
         }
+    }
+
+    /// Passings that an audit found missing: the cloud is asked immediately before any of them is posted, whether it
+    /// detects duplicates or not.
+    pub(super) fn again(device: &str, token: &str, items: Vec<Item>, ask_at: Duration) -> Self {
+        let work = Self::new(device, token, items, Fate::Maybe, ask_at);
+        Self { again: true, ask_first: true, ..work }
     }
 
     /// Passings not settled.
@@ -187,6 +197,11 @@ impl Work {
             !goes
         });
         events
+    }
+
+    /// Sets everything open aside.
+    pub(super) fn set_all_aside(self, status: u16, answer: &str) -> Vec<UploadEvent> {
+        self.open.iter().map(|(item, _)| quarantined(&self.device, item.num, status, answer)).collect()
     }
 
     /// Everything open is pending again, to be numbered anew. Only what is certainly not in the session may be open.

@@ -24,6 +24,7 @@ pub(super) fn text(status: &Snapshot) -> String {
     decoders(status, &mut page);
     journal(status, &mut page);
     uploads(status, &mut page);
+    audits(status, &mut page);
     page.0
 }
 
@@ -102,6 +103,33 @@ fn uploads(status: &Snapshot, page: &mut Page) {
         if let Some(last) = upload.last_ok {
             page.sample(&[("device", &upload.device_id)], last.as_millisecond() as f64 / 1e3);
         }
+    }
+}
+
+fn audits(status: &Snapshot, page: &mut Page) {
+    let audits =
+        || status.uploads.iter().filter_map(|upload| Some((upload.device_id.as_str(), upload.audit.as_ref()?)));
+    page.family("passbridge_audit_equal", "gauge", "1 if the last audit found journal and cloud equal.");
+    for (device, audit) in audits() {
+        page.sample(&[("device", device)], u8::from(audit.equal));
+    }
+    page.family("passbridge_audit_passings", "gauge", "Passings in the last audit, by what was found.");
+    for (device, audit) in audits() {
+        for (found, count) in [
+            ("checked", audit.checked),
+            ("missing", audit.missing),
+            ("foreign", audit.foreign),
+            ("different", audit.different),
+            ("duplicated", audit.duplicated),
+            ("not_yet_sent", audit.not_yet_sent),
+            ("set_aside", audit.set_aside),
+        ] {
+            page.sample(&[("device", device), ("found", found)], count);
+        }
+    }
+    page.family("passbridge_audit_timestamp_seconds", "gauge", "When the last audit was made.");
+    for (device, audit) in audits() {
+        page.sample(&[("device", device)], audit.at.as_second());
     }
 }
 

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,20 +14,29 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use passbridge::clock;
 use passbridge::control::{self, Request};
-use passbridge::sim::cloud::{DEVICE, KEY, SimCloud};
+use passbridge::sim::cloud::{Answer, Apply, Chance, DEVICE, Fault, KEY, On, SimCloud};
 use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, SimRead, Wiring};
-use passbridge::status::Snapshot;
+use passbridge::status::{RecentRead, Snapshot};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, timeout};
 
 /// How long anything may take that has no limit of its own in a promise to the user: generous, for busy machines.
 pub const PATIENCE: Duration = Duration::from_secs(45);
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// Short, so that much happens between two kills.
+pub const UPLOAD: &str = "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\ntimeout = \"1s\"\n";
+
+/// A number from the environment, or the usual one.
+pub fn setting(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
+}
 
 /// Waits until the condition holds; `false`: not within the limit.
 pub async fn holds(limit: Duration, mut condition: impl AsyncFnMut() -> bool) -> bool {
@@ -299,4 +309,44 @@ pub fn judge(what: &str, cloud: &SimCloud, token: &str, expected: impl IntoItera
     let hole = stored.iter().zip(1..).find(|(passing, num)| passing.num != *num);
     assert!(hole.is_none(), "{what}: number {} stands where {} should", hole.unwrap().0.num, hole.unwrap().1);
     assert_eq!(cloud.violations(), Vec::<String>::new(), "{what}");
+}
+
+/// A third of the inserts fail, in every way that leaves open whether they arrived; so do some questions.
+pub fn trouble(cloud: &SimCloud, seed: u64) {
+    let inserts = vec![
+        Fault::before(Answer::Cut),
+        Fault::after(Answer::Cut),
+        Fault::after(Answer::CutInside),
+        Fault::before(Answer::Status(500)),
+        Fault::after(Answer::Status(500)),
+        Fault::before(Answer::Never),
+        Fault::after(Answer::Never),
+        Fault::partly(Apply::Half, Answer::Cut),
+        Fault::slow(Duration::from_millis(30)),
+    ];
+    cloud.fault_by_chance(Chance { on: On::Insert, seed, odds: 0.35, faults: inserts });
+    let questions =
+        vec![Fault::before(Answer::Cut), Fault::after(Answer::CutInside), Fault::before(Answer::Status(502))];
+    cloud.fault_by_chance(Chance { on: On::Held, seed: seed + 1, odds: 0.15, faults: questions.clone() });
+    cloud.fault_by_chance(Chance { on: On::Active, seed: seed + 2, odds: 0.1, faults: questions });
+}
+
+/// Reads happen all the time, a few at once.
+pub fn race(sim: &Arc<SimDecoder>, seed: u64) -> JoinSet<()> {
+    let (sim, mut rng) = (Arc::clone(sim), fastrand::Rng::with_seed(seed));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut ticks = interval(Duration::from_millis(20));
+        loop {
+            ticks.tick().await;
+            sim.push(rng.u64(1..=4));
+        }
+    });
+    tasks
+}
+
+/// What the page says is kept, newest first: none of it may ever go.
+pub async fn shown(site: &Site) -> Vec<RecentRead> {
+    let Some((200, text)) = site.get("/api/reads?limit=1000").await else { return Vec::new() };
+    serde_json::from_str(&text).unwrap()
 }

@@ -6,23 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use passbridge::sim::cloud::{Answer, Apply, Chance, DEVICE, Dedup, Fault, Generation, On, SimCloud, SimCloudConfig};
+use passbridge::sim::cloud::{DEVICE, Dedup, Generation, SimCloud, SimCloudConfig};
 use passbridge::sim::decoder::{Kind, SimDecoder};
 use passbridge::status::LinkState;
-use serde_json::Value;
-use tokio::task::JoinSet;
-use tokio::time::{interval, sleep};
+use tokio::time::sleep;
 
-use crate::child::{PATIENCE, Passing, Site, decoder, exported, holds, judge, passing, until};
+use crate::child::{
+    PATIENCE, Passing, Site, UPLOAD, decoder, exported, holds, judge, passing, race, setting, shown, trouble, until,
+};
 
 /// Kills for each decoder and cloud unless the environment says otherwise.
 const KILLS: u64 = 12;
-/// Short, so that much happens between two kills.
-const UPLOAD: &str = "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\ntimeout = \"1s\"\n";
-
-fn setting(name: &str, usual: u64) -> u64 {
-    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
-}
 
 #[tokio::test]
 async fn what_was_kept_of_a_streaming_decoder_is_in_the_cloud_once_however_often_the_box_was_killed() {
@@ -56,47 +50,6 @@ async fn both_clouds(kind: Kind) {
     tokio::join!(survives(kind, old, seed + 1), survives(kind, new, seed + 2));
 }
 
-/// A third of the inserts fail, in every way that leaves open whether they arrived; so do some questions.
-fn trouble(cloud: &SimCloud, seed: u64) {
-    let inserts = vec![
-        Fault::before(Answer::Cut),
-        Fault::after(Answer::Cut),
-        Fault::after(Answer::CutInside),
-        Fault::before(Answer::Status(500)),
-        Fault::after(Answer::Status(500)),
-        Fault::before(Answer::Never),
-        Fault::after(Answer::Never),
-        Fault::partly(Apply::Half, Answer::Cut),
-        Fault::slow(Duration::from_millis(30)),
-    ];
-    cloud.fault_by_chance(Chance { on: On::Insert, seed, odds: 0.35, faults: inserts });
-    let questions =
-        vec![Fault::before(Answer::Cut), Fault::after(Answer::CutInside), Fault::before(Answer::Status(502))];
-    cloud.fault_by_chance(Chance { on: On::Held, seed: seed + 1, odds: 0.15, faults: questions.clone() });
-    cloud.fault_by_chance(Chance { on: On::Active, seed: seed + 2, odds: 0.1, faults: questions });
-}
-
-/// Reads happen all the time, a few at once.
-fn race(sim: &Arc<SimDecoder>, seed: u64) -> JoinSet<()> {
-    let (sim, mut rng) = (Arc::clone(sim), fastrand::Rng::with_seed(seed));
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        let mut ticks = interval(Duration::from_millis(20));
-        loop {
-            ticks.tick().await;
-            sim.push(rng.u64(1..=4));
-        }
-    });
-    tasks
-}
-
-/// What the page says is kept, by number: none of it may ever go.
-async fn shown(site: &Site) -> BTreeMap<u64, String> {
-    let Some((200, text)) = site.get("/api/reads?limit=1000").await else { return BTreeMap::new() };
-    let reads: Vec<Value> = serde_json::from_str(&text).unwrap();
-    reads.iter().map(|read| (read["seq"].as_u64().unwrap(), read["chip"].as_str().unwrap().to_owned())).collect()
-}
-
 async fn survives(kind: Kind, cloud: SimCloudConfig, seed: u64) {
     let what = format!("{} {:?} seed {seed}", kind.name(), cloud.dedup);
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -123,7 +76,7 @@ async fn survives(kind: Kind, cloud: SimCloudConfig, seed: u64) {
             }
             _ => {
                 until("the page shows reads", async || !shown(&site).await.is_empty()).await;
-                kept.extend(shown(&site).await);
+                kept.extend(shown(&site).await.into_iter().map(|read| (read.seq, read.chip)));
             }
         }
         running.kill();
@@ -171,7 +124,7 @@ async fn drain(site: &Site, cloud: &SimCloud, sim: &SimDecoder, kind: Kind) {
         sim.push(1);
         let last = passing(sim.reads().last().unwrap()).0;
         until("the last read is kept", async || {
-            shown(site).await.last_key_value().is_some_and(|(_, chip)| *chip == last)
+            shown(site).await.iter().max_by_key(|read| read.seq).is_some_and(|read| read.chip == last)
         })
         .await;
     } else {

@@ -3,11 +3,19 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests, outside of test functions
 
+mod audit;
 mod child;
 mod commands;
 mod disk;
+mod faketime;
+mod faults;
+#[allow(dead_code, reason = "each of its users uses a part of it")]
+#[path = "../front/mod.rs"]
+mod front;
 mod kill;
+mod overload;
 mod queue;
 mod rewind;
 mod security;
 mod stop;
+mod tls;

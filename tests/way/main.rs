@@ -6,12 +6,18 @@
 //! the condition does not come. Two tests take as long as a clock in the product does, and say so.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
 
+mod audit;
+mod clock;
 mod crash;
+mod damage;
 mod decoders;
 mod exports;
 mod faults;
 mod locations;
+mod network;
 mod outside;
 mod rewind;
 mod sessions;
+#[path = "../shaper/mod.rs"]
+mod shaper;
 mod support;

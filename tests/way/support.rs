@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use passbridge::clock::Wall;
 use passbridge::config::{
     Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, PassingConfig, SessionMode,
     StatusConfig, UploadConfig,
@@ -125,6 +126,11 @@ impl Way {
 
     pub async fn start(&self) -> Daemon {
         Daemon::start(self.config.clone(), &[]).await.unwrap()
+    }
+
+    /// Starts the box with this wall clock.
+    pub async fn start_at(&self, wall: &Wall) -> Daemon {
+        Daemon::start_at(self.config.clone(), &[], wall.clone()).await.unwrap()
     }
 
     /// Starts a box that listens for a MYLAPS exporter, which then connects to it; a later start uses the same port.

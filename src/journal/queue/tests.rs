@@ -138,3 +138,70 @@ fn a_span_that_cannot_be_removed_does_not_take_the_others_along() {
     queue.drop_covered(|_| 1).unwrap();
     assert_eq!(queue.spans.iter().map(|span| span.first).collect::<Vec<_>>(), [2]);
 }
+
+#[test]
+fn a_span_that_went_back_to_an_earlier_checkpoint_is_missed_although_it_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::default();
+    let mut queue = Queue::create(&dir.path().join("queue"), 0).unwrap();
+    read(&mut state, 1);
+    save(&mut queue, &mut state, 1);
+    let (span, earlier) = (queue.spans[0].path.clone(), dir.path().join("earlier"));
+    copy(&span, &earlier);
+    read(&mut state, 2);
+    save(&mut queue, &mut state, 1);
+    queue.begin_span(2).unwrap();
+    read(&mut state, 3);
+    save(&mut queue, &mut state, 3);
+    drop(queue);
+    assert_eq!(Queue::open(&dir.path().join("queue")).unwrap().unwrap().1.waiting, 3);
+    std::fs::remove_dir_all(&span).unwrap();
+    std::fs::rename(earlier, &span).unwrap();
+    assert!(matches!(Queue::open(&dir.path().join("queue")), Err(Broken::Corrupt(_))));
+    std::fs::remove_dir_all(&span).unwrap();
+    assert!(matches!(Queue::open(&dir.path().join("queue")), Err(Broken::Corrupt(_))), "nor is it there at all");
+}
+
+#[test]
+fn blocks_that_went_missing_while_a_span_was_closed_are_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = State::default();
+    let mut queue = Queue::create(dir.path(), 0).unwrap();
+    read(&mut state, 1);
+    save(&mut queue, &mut state, 1);
+    queue.begin_span(1).unwrap();
+    let spans = queue.spans();
+    let handle = Handle::open(&spans[0].path).unwrap();
+    handle.db.remove(block_key(1)).unwrap().unwrap();
+    drop(handle);
+    assert!(matches!(spans[0].reads_after(0), Err(Broken::Corrupt(_))));
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.metadata().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn every_blob_that_a_checkpoint_made_is_synced_before_it_is_pointed_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = Queue::create(dir.path(), 0).unwrap();
+    let blobs = queue.spans[0].path.join("blobs");
+    let names =
+        || -> BTreeSet<OsString> { std::fs::read_dir(&blobs).unwrap().map(|e| e.unwrap().file_name()).collect() };
+    // A long list of identities: parts of 64 KiB, several in one page of sled's tree.
+    for added in 1..=8_u64 {
+        let fresh: Vec<u64> = ((added - 1) * 8192..added * 8192).collect();
+        let identities = Identities { decoder: "mat".into(), added: added * 8192, remembered: added * 8192, fresh };
+        queue.checkpoint(&[], &serde_json::to_string(&State::default()).unwrap(), &[identities]).unwrap();
+        assert!(names().is_subset(&queue.blobs));
+    }
+    assert!(!names().is_empty(), "sled makes blobs of such pages");
+}

@@ -135,6 +135,10 @@ struct Session {
     /// Numbers strictly rising.
     rows: Vec<Row>,
     odd: Vec<Odd>,
+    /// Numbers up to here were taken out of `rows`: they are known, what they held is not any more.
+    taken: u64,
+    /// Numbers whose passings the fake lost: they may come again.
+    lost: HashSet<u64>,
     /// Chip and time of every row, kept from the first insert under [`Dedup::ChipTime`] on.
     seen: HashSet<(u32, i64)>,
 }
@@ -278,6 +282,8 @@ impl Store {
             created_ms: Timestamp::now().as_millisecond(),
             rows: Vec::new(),
             odd: Vec::new(),
+            taken: 0,
+            lost: HashSet::new(),
             seen: HashSet::new(),
         });
         token
@@ -318,6 +324,17 @@ impl Store {
         self.find(token).map(|session| session.arrived().map(|row| self.full(row)).collect()).unwrap_or_default()
     }
 
+    /// Takes out what a session holds, but for the newest `leave`, oldest first. Those that came out of order stay.
+    pub(super) fn take(&mut self, token: &str, leave: usize) -> Vec<Stored> {
+        let Some(session) = self.find_mut(token) else { return Vec::new() };
+        let count = session.rows.len().saturating_sub(leave);
+        let rows: Vec<Row> = session.rows.drain(..count).collect();
+        session.rows.shrink_to(2 * leave);
+        session.taken = rows.last().map_or(session.taken, |row| row.num);
+        self.stored -= count;
+        rows.iter().map(|row| self.full(row)).collect()
+    }
+
     /// Passings of a session with numbers of the range, lowest first.
     pub(super) fn by_number(&self, token: &str, first: u64, last: u64, page: Page) -> Option<(usize, Vec<Stored>)> {
         let rows = self.find(token)?.range(first, last);
@@ -356,7 +373,8 @@ impl Store {
             let chip = passing.chip.map_or(NO_TEXT, |chip| self.texts.id(chip));
             let bib = self.texts.id(passing.bib);
             let row = Row { num: passing.num, time_ms: passing.time_ms, chip, bib };
-            let (mut known, mut same_time, mut same) = (false, false, false);
+            let gone = row.num <= session.taken;
+            let (mut known, mut same_time, mut same) = (gone, gone, gone);
             for held in session.with_number(row.num) {
                 known = true;
                 same_time |= held.time_ms == row.time_ms;
@@ -365,8 +383,8 @@ impl Store {
             if known && !same {
                 violation(format!("number {} was sent with two contents", row.num));
             }
-            let highest = session.rows.last().map_or(0, |row| row.num);
-            if !known && row.num < highest {
+            let highest = session.rows.last().map_or(session.taken, |row| row.num);
+            if !known && row.num < highest && !session.lost.contains(&row.num) {
                 violation(format!("number {} arrived after {highest}", row.num));
             }
             let key = (if chip == NO_TEXT { bib } else { chip }, row.time_ms);
@@ -388,6 +406,39 @@ impl Store {
             counts.inserted += 1;
         }
         Ok(counts)
+    }
+
+    /// Forgets the passings with these numbers, as a cloud that lost them.
+    pub(super) fn lose(&mut self, token: &str, nums: &[u64]) {
+        let Some(session) = self.find_mut(token) else { return };
+        let before = session.len();
+        let (rows, odd) = (std::mem::take(&mut session.rows), std::mem::take(&mut session.odd));
+        let gone = |row: &Row| nums.contains(&row.num);
+        session.seen.clear();
+        for odd in odd.into_iter().filter(|odd| !gone(&odd.row)) {
+            let after = odd.after - rows[..odd.after].iter().filter(|row| gone(row)).count();
+            session.odd.push(Odd { after, row: odd.row });
+        }
+        session.rows = rows.into_iter().filter(|row| !gone(row)).collect();
+        session.lost.extend(nums);
+        let kept = session.arrived().map(|row| (if row.chip == NO_TEXT { row.bib } else { row.chip }, row.time_ms));
+        session.seen = kept.collect();
+        self.stored -= before - self.find(token).map_or(0, Session::len);
+    }
+
+    /// Changes the passing with this number behind everybody's back.
+    pub(super) fn alter(&mut self, token: &str, num: u64, change: impl FnOnce(&mut Stored)) {
+        let found = self.find(token).and_then(|session| session.with_number(num).next()).copied();
+        let Some(mut stored) = found.map(|row| self.full(&row)) else { return };
+        change(&mut stored);
+        let chip = stored.chip.as_deref().map_or(NO_TEXT, |chip| self.texts.id(chip));
+        let bib = self.texts.id(&stored.bib);
+        let row = Row { num, time_ms: stored.time_ms, chip, bib };
+        let Some(session) = self.find_mut(token) else { return };
+        let rows = session.rows.iter_mut().chain(session.odd.iter_mut().map(|odd| &mut odd.row));
+        if let Some(held) = rows.into_iter().find(|row| row.num == num) {
+            *held = row;
+        }
     }
 
     pub(super) fn put_foreign(&mut self, token: &str, passings: &[Stored]) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Active, Machine, REFUSED_ROW, SETTLE, SHORT_ROUNDS, TROUBLE_ROW};
+use super::{Active, LONG_POST, Machine, REFUSED_ROW, SETTLE, SHORT_ROUNDS, TROUBLE_ROW};
 use crate::config::SessionMode;
 use crate::rufus::{CallError, Doubt, Inserted};
 use crate::uplink::work::Claim;
@@ -32,6 +32,7 @@ impl Machine {
         self.records.extend(work.accept(part, duplicates));
         self.sent += sent;
         self.duplicates += duplicates;
+        self.pace.sent(now, sent);
         self.sizing.accepted(part);
         self.on_progress();
     }
@@ -42,6 +43,7 @@ impl Machine {
         (self.refused_row, self.trouble_row) = (0, 0);
         self.post_retry.reset();
         self.trouble = None;
+        self.trusted();
         for code in ["cloud_refuses", "cloud_trouble", "session_disputed", "session_lost"] {
             self.problems.remove(code);
         }
@@ -83,7 +85,7 @@ impl Machine {
         }
         match error {
             CallError::NotSent(_) | CallError::TooMany { .. } => {
-                self.hold = now + self.post_retry.next(&mut self.rng, error.retry_after());
+                self.hold = now + self.pause(true, error);
                 self.complain(true, error);
             }
             CallError::Unknown { .. } | CallError::Portal => self.on_post_unknown(now, part, error),
@@ -101,16 +103,20 @@ impl Machine {
     }
 
     fn on_post_unknown(&mut self, now: Duration, part: usize, error: &CallError) {
-        let wait = self.post_retry.next(&mut self.rng, error.retry_after());
+        let timeout = |why: &Doubt| matches!(why, Doubt::Timeout | Doubt::Server { status: 504, .. });
+        let long = now.saturating_sub(self.post_began) >= LONG_POST;
+        if long {
+            self.post_retry.reset(); // it has taken its time already, and a smaller one may pass
+        }
+        let wait = self.pause(true, error);
         self.hold = now + wait;
         self.trouble_row += 1;
         self.complain(true, error);
         let Some(work) = &mut self.work else { return };
         work.doubt(part);
         work.ask_at = now + wait.max(SETTLE.min(self.upload.retry_max));
-        let timeout = |why: &Doubt| matches!(why, Doubt::Timeout | Doubt::Server { status: 504, .. });
         // A failure again and again may be one of size, too.
-        if matches!(error, CallError::Unknown { why, .. } if timeout(why) || self.trouble_row > 1) {
+        if matches!(error, CallError::Unknown { why, .. } if long || timeout(why) || self.trouble_row > 1) {
             self.sizing.slow();
         }
         if self.trouble_row >= TROUBLE_ROW

@@ -6,6 +6,7 @@ use super::post::missing_text;
 use super::{Machine, Question, SHORT_ROUNDS, Why};
 use crate::rufus::{CallError, Page, Session};
 use crate::uplink::inquiry::{Inquiry, Progress};
+use crate::uplink::recall::Recall;
 use crate::uplink::work::Claim;
 
 impl Machine {
@@ -28,6 +29,9 @@ impl Machine {
             (Why::Settle, Some(work)) => work.doubted(&question.inquiry),
             _ => Vec::new(),
         };
+        if let (Why::Recall, Some(recall)) = (question.why, &mut self.recall) {
+            recall.take(&page);
+        }
         let progress = question.inquiry.take(&page, &ours);
         self.asked_well();
         match progress {
@@ -48,6 +52,9 @@ impl Machine {
             Ok(None) => {
                 let why = question.why;
                 self.asked_well();
+                if why == Why::Recall {
+                    return self.conclude(now); // it holds nothing
+                }
                 if why == Why::Join {
                     self.question = None;
                     self.poll_at = now; // the session vanished between two questions
@@ -69,7 +76,7 @@ impl Machine {
         if matches!(error, CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. }) {
             return self.refuse(now, false, error);
         }
-        self.hold = now + self.ask_retry.next(&mut self.rng, error.retry_after());
+        self.hold = now + self.pause(false, error);
         self.complain(false, error);
     }
 
@@ -82,7 +89,7 @@ impl Machine {
             (Why::Join, Some(highest)) if highest >= inquiry.first => {
                 *inquiry = Inquiry::new(&inquiry.token, highest.saturating_add(1), None);
             }
-            (Why::Join, _) => self.conclude(now),
+            (Why::Join | Why::Recall, _) => self.conclude(now),
             (Why::Settle, _) => {
                 *inquiry = Inquiry::new(&inquiry.token, inquiry.first, inquiry.last);
                 self.hold = now + self.ask_retry.next(&mut self.rng, None);
@@ -97,10 +104,14 @@ impl Machine {
             self.join(inquiry.highest.map_or(inquiry.first, |highest| highest.saturating_add(1)));
             return;
         }
+        if why == Why::Recall {
+            return self.recall.iter_mut().for_each(Recall::done);
+        }
         let Some(work) = &mut self.work else { return };
         let settled = work.settle(&inquiry);
         self.sizing.found();
         self.sent += settled.accepted;
+        self.pace.sent(now, settled.accepted);
         self.duplicates += settled.duplicates;
         self.records.extend(settled.events);
         if settled.accepted > 0 {
@@ -118,7 +129,7 @@ impl Machine {
             self.problems.insert("number_taken", text);
             self.note_set_aside(settled.taken.len() as u64, &format!("number {num} was taken by another sender"));
             // The rest was never posted or is known not to be there: new numbers, above the other sender's.
-            if self.work.as_ref().is_some_and(|work| !work.doubtful()) {
+            if self.work.as_ref().is_some_and(|work| !work.doubtful() && !work.again) {
                 self.release();
             }
         }

@@ -70,7 +70,7 @@ impl Machine {
             }
             CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. } => self.refuse(now, false, error),
             _ => {
-                let wait = self.ask_retry.next(&mut self.rng, error.retry_after());
+                let wait = self.pause(false, error);
                 self.complain(false, error);
                 self.poll_at = now + wait;
                 if self.resolve || self.refused != Refused::No || error.retry_after().is_some() {
@@ -124,7 +124,7 @@ impl Machine {
                     let text = format!("no session could be created: {error}. Reads are kept; it is tried again");
                     self.problems.insert("session_not_created", text);
                 }
-                self.hold = now + self.ask_retry.next(&mut self.rng, error.retry_after());
+                self.hold = now + self.pause(false, &error);
                 self.complain(false, &error);
                 // It may have been created.
                 self.poll_at = self.hold;

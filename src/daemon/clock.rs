@@ -1,0 +1,207 @@
+//! The box's wall clock, watched: a step is told, recorded, and what it spoilt is looked for.
+//!
+//! Must hold:
+//! * Nothing waits for this: order and timers do not know the wall clock.
+//! * A step is made durable (a line `clock` of the log), so that reads that wait are dated rightly after a restart too.
+//! * Passings that were uploaded on a day that turns out to be wrong are named: they cannot be called back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::clock::{Step, corrected, is_undated, resolve};
+use crate::journal::entry::{Body, Entry};
+use crate::journal::log::{Line, Place, Reader, volumes};
+use crate::journal::{Journal, UploadEvent, log_dir};
+use crate::lane;
+use crate::status::Board;
+
+/// Less than this is NTP slewing, or a busy machine.
+const STEP_MS: i64 = 2_000;
+/// How long a step is shown.
+const SHOWN: Duration = Duration::from_secs(3600);
+/// Reads that are followed at once while it is looked for wrong days; of more it is said "at least".
+const FOLLOWED: usize = 65_536;
+
+/// Compares the wall clock with the monotonic one.
+pub struct Watch {
+    started: Instant,
+    offset_ms: i64,
+    /// Durable head at the last look: all of it was received before a step that shows at the next.
+    head: u64,
+    told: Option<Instant>,
+    /// What the reads that wait need to know was given out to be recorded.
+    given: bool,
+}
+
+impl Watch {
+    /// From now on. To be made before anything is received.
+    pub fn new(board: &Board) -> Self {
+        Self { started: Instant::now(), offset_ms: board.now().as_millisecond(), head: 0, told: None, given: false }
+    }
+
+    /// To be called about once a second: the step to record, if there was one, or if reads of an earlier process wait
+    /// for a box that knows the time. Shows the step for an hour.
+    pub fn look(&mut self, board: &Board, journal: &Journal) -> Option<Step> {
+        let (wall_ms, monotonic_ms) = (board.now().as_millisecond(), self.started.elapsed().as_millis() as i64);
+        let step_ms = self.compare(wall_ms, monotonic_ms);
+        let head = journal.changed().borrow().0;
+        let sure = std::mem::replace(&mut self.head, head);
+        let step = Step { from: journal.first().0, sure, before_ms: wall_ms - step_ms, step_ms };
+        if step_ms != 0 {
+            board.raise("box_clock_stepped", "", text(&step));
+            self.told = Some(Instant::now());
+        } else if self.told.is_some_and(|told| told.elapsed() >= SHOWN) {
+            board.clear("box_clock_stepped", "");
+            self.told = None;
+        }
+        let waiting = step.sets() && journal.waits_for_clock();
+        let wanted = step_ms != 0 || (waiting && !self.given);
+        self.given = waiting;
+        wanted.then_some(step)
+    }
+
+    /// By how much the wall clock stepped since the last look; 0: it did not.
+    fn compare(&mut self, wall_ms: i64, monotonic_ms: i64) -> i64 {
+        let offset_ms = wall_ms - monotonic_ms;
+        let step_ms = offset_ms - std::mem::replace(&mut self.offset_ms, offset_ms);
+        if step_ms.abs() >= STEP_MS { step_ms } else { 0 }
+    }
+}
+
+fn text(step: &Step) -> String {
+    format!(
+        "the clock of this box stepped by {:+.1} s; order and timers are not affected. Reads without a date that wait are \
+         dated by the right time; those already uploaded are looked at",
+        step.step_ms as f64 / 1000.0
+    )
+}
+
+/// Reads that were uploaded on another day than they would be by what is known of the clock now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misdated {
+    /// How many; at least, with `more`.
+    pub count: u64,
+    /// There may be more.
+    pub more: bool,
+    /// The first of them in the journal.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+}
+
+impl Misdated {
+    fn add(&mut self, seq: u64) {
+        self.count += 1;
+        (self.first, self.last) = (self.first.min(seq), self.last.max(seq));
+    }
+}
+
+/// Looks through the log of this process, up to the entry `head`, for passings without a date that went out with a time
+/// other than the corrected receipts give. Takes as long as reading that part of the log; memory is bounded.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn misdated(
+    data_dir: &Path,
+    zones: &BTreeMap<Box<str>, TimeZone>,
+    from: u64,
+    head: u64,
+) -> io::Result<Option<Misdated>> {
+    let mut steps = Vec::new();
+    each(data_dir, from, head, |entry| {
+        if let Body::Clock(step) = entry.body {
+            steps.push((entry.seq, step));
+        }
+    })?;
+    let mut found = Misdated { count: 0, more: false, first: u64::MAX, last: 0 };
+    let mut right: HashMap<u64, i64> = HashMap::new();
+    let utc_zone = TimeZone::UTC;
+    each(data_dir, from, head, |entry| match &entry.body {
+        Body::Read(read) if is_undated(&read.stamp) => {
+            let zone = zones.get(lane::decoder(&entry.subject)).unwrap_or(&utc_zone);
+            let utc = |received: Timestamp| resolve(&read.stamp, zone, received, read.replay).utc.as_millisecond();
+            let received = corrected(&steps, entry.seq, entry.time);
+            let by_now = utc(received);
+            if by_now != utc(entry.time) {
+                found.more |= right.len() >= FOLLOWED;
+                if right.len() < FOLLOWED {
+                    right.insert(entry.seq, by_now);
+                }
+            }
+        }
+        Body::Upload(UploadEvent::Batch(batch)) => {
+            for item in &batch.items {
+                if right.remove(&item.seq.0).is_some_and(|by_now| by_now != item.time_ms) {
+                    found.add(item.seq.0);
+                }
+            }
+        }
+        _ => {}
+    })?;
+    Ok((found.count > 0).then_some(found))
+}
+
+fn each(data_dir: &Path, from: u64, head: u64, mut look: impl FnMut(&Entry)) -> io::Result<()> {
+    let dir = log_dir(data_dir);
+    let volume = volumes(&dir)?.into_iter().rev().find(|volume| volume.first <= from);
+    let place = volume.map(|volume| Place { volume: volume.first, offset: 0 });
+    let Some(mut reader) = Reader::open(&dir, place)? else { return Ok(()) };
+    while let Some(line) = reader.read()? {
+        match line {
+            Line::Entry(entry) if entry.seq > head => break,
+            Line::Entry(entry) if entry.seq >= from => look(&entry),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Records the step, and looks for what it spoilt. `false`: the journal is gone.
+pub async fn record(step: Step, journal: &Journal, board: &Board, zones: &BTreeMap<Box<str>, TimeZone>) -> bool {
+    let Ok(at) = journal.clock_stepped(step).await else { return false };
+    if step.sets() {
+        for problem in board.snapshot().problems.iter().filter(|problem| problem.code == "box_clock_unset") {
+            board.clear(&problem.code, &problem.about);
+        }
+    }
+    if step.step_ms == 0 {
+        return true;
+    }
+    let (dir, zones) = (journal.dir().to_owned(), zones.clone());
+    let looked = tokio::task::spawn_blocking(move || misdated(&dir, &zones, step.from, at.get().0)).await;
+    match looked {
+        Ok(Ok(Some(Misdated { count, more, first, last }))) => {
+            let message = format!(
+                "{}{count} passings without a date were uploaded on a day that the step of this box's clock shows to be \
+                 wrong (reads {first} to {last} of the journal). They are not sent again: correct their times in the \
+                 cloud; `export` has what the decoder stamped and when it was received",
+                if more { "at least " } else { "" }
+            );
+            board.raise("passings_misdated", "", message);
+        }
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the log cannot be looked through for passings of a wrong day"),
+        Err(error) => tracing::warn!(%error, "the look for passings of a wrong day failed"),
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_of_the_wall_clock_is_told_once_and_slewing_is_not() {
+        let mut watch = Watch { started: Instant::now(), offset_ms: 1_000_000, head: 0, told: None, given: false };
+        assert_eq!(watch.compare(1_001_000, 1_000), 0);
+        assert_eq!(watch.compare(1_002_400, 2_000), 0);
+        assert_eq!(watch.compare(4_603_400, 3_000), 3_600_000);
+        assert_eq!(watch.compare(4_604_400, 4_000), 0);
+        assert_eq!(watch.compare(1_005_400, 5_000), -3_600_000);
+    }
+}

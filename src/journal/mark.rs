@@ -1,0 +1,53 @@
+//! The mark: a small file beside the log that says how far the log went. It is what notices that a file of the log is
+//! gone or was cut, and what keeps a number from being given twice then.
+//!
+//! One line: `passbridge-mark \t 1 \t identity \t last \t queue \t oldest \t open|closed \t crc`. Written at every checkpoint
+//! *before* the queue is, so it is not behind the queue; renamed into place, so it is whole or the one before. If it cannot
+//! be read, it is as if there was none: the log alone decides, as far as it goes. If it cannot be written (a full disk), the
+//! one before stands, and a loss meanwhile would be told less exactly.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::entry::{seal, unseal};
+use super::log::write_new;
+
+/// What the mark says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Identity of the journal.
+    pub identity: String,
+    /// Entries up to this one were durable.
+    pub last: u64,
+    /// The queue's last checkpoint followed the log up to here; 0: there was none.
+    pub queue: u64,
+    /// First number of the oldest volume that was not removed on purpose.
+    pub oldest: u64,
+    /// The journal was closed: `last` is the last one.
+    pub closed: bool,
+}
+
+fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("mark")
+}
+
+/// The mark of a data directory, if there is one that can be read.
+pub fn read(data_dir: &Path) -> Option<Mark> {
+    let line = std::fs::read(path(data_dir)).ok()?;
+    let text = unseal(line.strip_suffix(b"\n")?).ok()?;
+    let mut columns = text.strip_prefix("passbridge-mark\t1\t")?.split('\t');
+    let mut next = || columns.next();
+    let identity = next()?.to_owned();
+    let mut number = || next()?.parse().ok();
+    let (last, queue, oldest) = (number()?, number()?, number()?);
+    Some(Mark { identity, last, queue, oldest, closed: next()? == "closed" })
+}
+
+/// Makes the mark durable.
+pub fn write(data_dir: &Path, mark: &Mark) -> io::Result<()> {
+    let Mark { identity, last, queue, oldest, closed } = mark;
+    let word = if *closed { "closed" } else { "open" };
+    let mut line = format!("passbridge-mark\t1\t{identity}\t{last}\t{queue}\t{oldest}\t{word}").into_bytes();
+    seal(&mut line, 0);
+    write_new(&path(data_dir), &line)
+}

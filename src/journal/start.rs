@@ -1,0 +1,140 @@
+//! Opening a data directory: the lock, the identity, what stands where a directory should, and what to say about what is gone.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::entry::Body;
+use super::writer::Draft;
+use super::{OpenError, follow, log, mark, room, verify};
+use crate::status::Board;
+
+/// Takes the lock of a data directory; the kernel gives it back however the process ends.
+pub fn lock_dir(dir: &Path) -> Result<File, OpenError> {
+    let io = |error| OpenError::Io { dir: dir.into(), error };
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(dir.into())),
+        Err(std::fs::TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+/// Makes a directory; what stands in its place and is none (a file, a link that leads nowhere) is moved aside.
+pub fn make_dir(dir: &Path) -> io::Result<()> {
+    if std::fs::create_dir_all(dir).is_ok() && dir.is_dir() {
+        return Ok(());
+    }
+    if std::fs::symlink_metadata(dir).is_ok() {
+        std::fs::rename(dir, dir.with_extension("broken"))?;
+    }
+    std::fs::create_dir_all(dir)
+}
+
+/// Does it, and if the disk is too full for it, once more without the reserve.
+pub fn with_room<T>(dir: &Path, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    work().or_else(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if room::release_reserve(dir) => work(),
+        _ => Err(error),
+    })
+}
+
+/// Writes the mark. A box on a full disk must start and drain without it, too: the older one then says less than it could.
+pub fn write_mark(dir: &Path, mark: &mark::Mark) {
+    if let Err(error) = with_room(dir, || mark::write(dir, mark)).and_then(|()| log::sync_dir(dir)) {
+        tracing::warn!(%error, "the mark of how far the journal goes could not be written");
+    }
+}
+
+/// The journal's identity, a new one if there is none, and whether there was one whose log is gone.
+pub fn identity(dir: &Path, mark: Option<&mark::Mark>) -> io::Result<(String, bool)> {
+    let log_dir = follow::log_dir(dir);
+    let has_log = !log::volumes(&log_dir)?.is_empty();
+    let text = std::fs::read_to_string(identity_path(dir)).ok();
+    let known = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let was_there = known.is_some() || mark.is_some();
+    // Without a log and without a mark nothing says which numbers were given: that is another journal.
+    let identity = log::identity_of(&log_dir).ok().flatten().or_else(|| known.filter(|_| has_log));
+    let identity = identity.or_else(|| mark.map(|mark| mark.identity.clone()));
+    Ok((identity.unwrap_or_else(|| format!("{:016x}", fastrand::u64(..))), was_there && !has_log))
+}
+
+fn identity_path(dir: &Path) -> PathBuf {
+    dir.join("identity")
+}
+
+/// Writes the identity down beside the log. Only once the log is there: with the name and no log, a power cut in the first
+/// start would look like a journal that is gone. Makes the log's directory durable in passing.
+pub fn write_identity(dir: &Path, identity: &str) -> io::Result<()> {
+    let path = identity_path(dir);
+    if std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == identity) {
+        return Ok(());
+    }
+    if path.is_dir() {
+        std::fs::rename(&path, dir.join("identity.broken"))?;
+    }
+    with_room(dir, || log::write_new(&path, format!("{identity}\n").as_bytes()))?;
+    log::sync_dir(dir)
+}
+
+/// Says what opening the log found missing. `all`: there was no log where there should be one.
+pub fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::Repair, all: bool) {
+    let after = "take what is missing from the decoder's memory or the backup system";
+    let next = log.next;
+    if all {
+        let message = format!(
+            "the log of this box is gone and a new one was begun: was the disk replaced or emptied? Numbers go on at {next}. \
+             What the upload queue still holds is sent; what the cloud holds is not sent again; {after}"
+        );
+        board.raise("journal_lost", "", message);
+    }
+    if !repair.lost.is_empty() {
+        let most =
+            if repair.skipped.is_some() { ", and what was kept in the last seconds before it stopped" } else { "" };
+        let message = format!(
+            "entries {}{most} were kept once and are gone from the log in {}: was a file removed, or is the disk failing? \
+             Numbers go on at {next}. What the upload queue still holds is sent; {after}",
+            verify::in_words(&repair.lost),
+            log_dir.display()
+        );
+        board.raise("log_lost", "", message);
+    }
+    if !repair.unreadable.is_empty() {
+        let message = format!(
+            "a volume of the log cannot be read and was moved aside: {}. Numbers go on at {next}; {after}",
+            repair.unreadable.join("; ")
+        );
+        board.raise("log_unreadable", "", message);
+    }
+}
+
+/// What opening the log found, for people and for the next start.
+pub fn notes(board: &Board, repair: log::Repair) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    let mut note = |code: &str, text: String, raw: Vec<u8>| {
+        tracing::warn!("{text}");
+        drafts.push((code.into(), board.now(), Body::Note(text.into()), raw.into()));
+    };
+    let log::Repair { cut_bytes, cut, torn, lost, skipped, .. } = repair;
+    if cut_bytes > 0 {
+        let text = format!(
+            "the log ended in {cut_bytes} bytes that are no whole line: cut off. A power cut leaves that of a group that was \
+             being written and had not been acknowledged"
+        );
+        note("repair", text, cut);
+    }
+    if !lost.is_empty() {
+        let text = format!("entries {} were kept once and are gone from the log", verify::in_words(&lost));
+        note(verify::LOST, verify::note(&lost, &text), Vec::new());
+    }
+    let unused: Vec<(u64, u64)> = torn.into_iter().chain(skipped).collect();
+    if !unused.is_empty() {
+        let text = format!(
+            "entries {} are not there: torn out of a group that a power cut ended and not known to have been \
+             acknowledged, or left out so that no number is given twice",
+            verify::in_words(&unused)
+        );
+        note(verify::SKIPPED, verify::note(&unused, &text), Vec::new());
+    }
+    drafts
+}

@@ -1,0 +1,95 @@
+//! Switches of the power-cut harness (`tests/power`). Only debug builds look at them: in a release build every function
+//! here is a constant, and nothing in the environment of a box can turn off what keeps its reads.
+//!
+//! | variable | what it does |
+//! |---|---|
+//! | `PASSBRIDGE_TRIAL_VOLUME_BYTES` | size at which a volume is full: rotation and pruning many times a minute |
+//! | `PASSBRIDGE_TRIAL_TURN_MS` | time between checkpoints, and between looks at what can go |
+//! | `PASSBRIDGE_UNSAFE_NO_SYNC` | `log`: no `fdatasync` of log and queue; `queue`: none of sled's file |
+//!
+//! The last one is the negative control: a harness in which a journal without `fdatasync` passes proves nothing.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::status::Board;
+
+/// What is not made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoSync {
+    Log,
+    Queue,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Switches {
+    volume_bytes: Option<u64>,
+    turn: Option<Duration>,
+    no_sync: Option<NoSync>,
+}
+
+fn switches() -> &'static Switches {
+    static SWITCHES: OnceLock<Switches> = OnceLock::new();
+    SWITCHES.get_or_init(|| read(cfg!(debug_assertions), |name| std::env::var(name).ok()))
+}
+
+fn read(debug_build: bool, variable: impl Fn(&str) -> Option<String>) -> Switches {
+    if !debug_build {
+        return Switches::default();
+    }
+    let number = |name| variable(name).and_then(|text| text.parse().ok());
+    Switches {
+        volume_bytes: number("PASSBRIDGE_TRIAL_VOLUME_BYTES"),
+        turn: number("PASSBRIDGE_TRIAL_TURN_MS").map(Duration::from_millis),
+        no_sync: match variable("PASSBRIDGE_UNSAFE_NO_SYNC").as_deref() {
+            Some("log") => Some(NoSync::Log),
+            Some("queue") => Some(NoSync::Queue),
+            _ => None,
+        },
+    }
+}
+
+/// Says loudly what is switched on.
+pub fn announce(board: &Board) {
+    if *switches() != Switches::default() {
+        tracing::error!("this process runs under switches of a test: {:?}", switches());
+    }
+    if switches().no_sync.is_some() {
+        let message =
+            "PASSBRIDGE_UNSAFE_NO_SYNC is set: reads DO NOT survive a power cut. This is for a test, never for a race";
+        board.raise("unsafe_no_sync", "", message);
+    }
+}
+
+/// The size of a volume.
+pub fn volume_bytes(usual: u64) -> u64 {
+    switches().volume_bytes.unwrap_or(usual)
+}
+
+/// The time between two turns of the follower.
+pub fn turn(usual: Duration) -> Duration {
+    switches().turn.unwrap_or(usual)
+}
+
+/// Nothing at all is made durable.
+pub fn skips_every_sync() -> bool {
+    switches().no_sync == Some(NoSync::Log)
+}
+
+/// sled's file is not made durable.
+pub fn skips_queue_sync() -> bool {
+    switches().no_sync.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_the_environment_turns_a_release_build_unsafe() {
+        let everything = |name: &str| Some(if name.ends_with("SYNC") { "log" } else { "1" }.to_owned());
+        assert_eq!(read(false, everything), Switches::default());
+        assert_eq!(read(true, everything).no_sync, Some(NoSync::Log));
+        assert_eq!(read(true, |_| None), Switches::default());
+    }
+}

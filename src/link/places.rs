@@ -1,0 +1,94 @@
+//! The places of a listening decoder port, and who gives way when they are taken.
+//!
+//! What must hold:
+//! * At most [`CONNECTIONS`] are open, however many come.
+//! * The decoder's software gets in again, whoever holds the places: a port scan and a client that leaks connections are
+//!   silent, it is not.
+//! * A connection that speaks is never closed for another one.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::connection::Life;
+use super::{CONNECTIONS, Decoder};
+
+/// A connection that spoke within this time does not give way to another one.
+const SPEAKING: Duration = Duration::from_secs(60);
+
+/// How long it is shown that too many connections came, after the last one too many.
+const CROWDED_SHOWN: Duration = Duration::from_secs(60);
+
+/// The connections to a listening port, and whether they are too many. At most [`CONNECTIONS`], and those that are on
+/// their way out.
+#[derive(Default)]
+pub(super) struct Places {
+    open: Vec<Weak<Life>>,
+    /// When one too many came last.
+    crowded: Option<Instant>,
+}
+
+impl Places {
+    /// A place for a new connection; `None`: all are taken by connections that speak.
+    pub(super) fn admit(&mut self, decoder: &Decoder, peer: SocketAddr) -> Option<Arc<Life>> {
+        self.open.retain(|life| life.strong_count() > 0);
+        let staying: Vec<Arc<Life>> =
+            self.open.iter().filter_map(Weak::upgrade).filter(|life| !life.displaced.is_cancelled()).collect();
+        if staying.len() >= CONNECTIONS {
+            self.crowded = Some(Instant::now());
+            let gives_way = gives_way(&staying).filter(|_| self.open.len() < 2 * CONNECTIONS);
+            let what =
+                if gives_way.is_some() { "the one silent the longest was closed for" } else { "there is no room for" };
+            let message = format!(
+                "`{}` at {}: {CONNECTIONS} connections are open and more come; {what} {peer}. See what connects there: only \
+                 the decoder's software should",
+                decoder.name, decoder.place
+            );
+            decoder.board.raise("too_many_connections", &decoder.name, message);
+            gives_way?.displaced.cancel();
+        }
+        let life = Arc::new(Life::default());
+        self.open.push(Arc::downgrade(&life));
+        Some(life)
+    }
+
+    /// About once a second.
+    pub(super) fn calm(&mut self, decoder: &Decoder) {
+        if self.crowded.is_some_and(|at| at.elapsed() >= CROWDED_SHOWN) {
+            self.crowded = None;
+            decoder.board.clear("too_many_connections", &decoder.name);
+        }
+    }
+}
+
+/// The oldest that never spoke, else the one that was silent the longest, unless it spoke just now. `lives`: in the order
+/// they came.
+fn gives_way(lives: &[Arc<Life>]) -> Option<&Arc<Life>> {
+    lives.iter().find(|life| life.heard().is_none()).or_else(|| {
+        let silent = |life: &&Arc<Life>| life.heard().is_some_and(|heard| heard.elapsed() >= SPEAKING);
+        lives.iter().filter(silent).min_by_key(|life| life.heard())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_spoke_gives_way_first_then_who_is_silent_longest_and_nobody_who_speaks() {
+        let lives: Vec<Arc<Life>> = (0..4).map(|_| Arc::default()).collect();
+        let at =
+            |given: Option<&Arc<Life>>| given.and_then(|given| lives.iter().position(|life| Arc::ptr_eq(life, given)));
+        lives[0].speaks();
+        assert_eq!(at(gives_way(&lives)), Some(1), "the oldest that never spoke");
+        for life in [2, 3, 1] {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            lives[life].speaks();
+        }
+        assert_eq!(at(gives_way(&lives)), None, "all spoke just now");
+        tokio::time::advance(SPEAKING / 2).await;
+        lives[0].speaks();
+        tokio::time::advance(SPEAKING / 2).await;
+        assert_eq!(at(gives_way(&lives)), Some(2), "the first of those that were silent");
+    }
+}

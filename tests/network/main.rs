@@ -1,0 +1,20 @@
+//! The real program in a network of its own (namespace, veth pairs), and the kernel makes it a bad one: links that go
+//! down, packets that vanish in one direction or both, resets, names that are not found, IPv6 that leads nowhere, 64 kbit/s,
+//! and a box whose clock shows 1970. The simulated cloud and decoder are in the test, at the other ends of the cables.
+//! Each case ends with the same audit: every read in the cloud once, numbered without a hole, nothing that may not be.
+//!
+//! Needs root, iproute2 and nftables; the clock's case libfaketime. tests/README.md has the command.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
+
+#[allow(dead_code, reason = "written for the tests of the binary; a part is used here")]
+#[path = "../binary/child.rs"]
+mod child;
+mod field;
+#[allow(dead_code, reason = "each of its users uses a part of it")]
+#[path = "../front/mod.rs"]
+mod front;
+mod lines;
+mod names;
+#[allow(dead_code, reason = "each of its users uses a part of it")]
+#[path = "../shaper/mod.rs"]
+mod shaper;
