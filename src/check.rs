@@ -156,6 +156,7 @@ async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mu
     clock(config, report);
     for decoder in &config.decoders {
         zone(decoder, report);
+        locations(config, decoder, report);
         match &running {
             Some(status) => asked(decoder, status, report),
             None => port(decoder, connect, report).await,
@@ -260,6 +261,15 @@ fn zone(decoder: &DecoderConfig, report: &mut Report) {
     let name = decoder.timezone.iana_name().unwrap_or("UTC");
     let text = format!("{name}: the decoder's clock must show {} now", now.strftime("%Y-%m-%d %H:%M:%S"));
     report.ok("zone", &decoder.name, text);
+}
+
+/// Where each timing point goes: a name that is not exactly what is sent shows itself here, or never.
+fn locations(config: &Config, decoder: &DecoderConfig, report: &mut Report) {
+    for (location, device) in &decoder.locations {
+        let known = config.device_of(decoder).is_some();
+        let text = if known { format!("goes to device {device}") } else { "is kept and not uploaded".to_owned() };
+        report.ok("location", &format!("{}/{location}", decoder.name), text);
+    }
 }
 
 /// A decoder as the daemon that runs sees it.

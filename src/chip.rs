@@ -234,6 +234,18 @@ impl Held {
         self.files.push(entry); // the last touched is last
     }
 
+    /// Notes that all of `other` is held, as touched after what was.
+    pub fn merge(&mut self, other: &Self) {
+        for ((unit, file), ranges) in &other.files {
+            for (&from, &to) in ranges {
+                // Both ends make the file and its ranges known; what is between them is closed up.
+                self.insert(&Position { unit: unit.clone(), file: file.clone(), number: from });
+                let Some((_, own)) = self.files.last_mut() else { continue };
+                insert_range(own, from, to);
+            }
+        }
+    }
+
     /// The ranges of `from..=to` that are not held, lowest first; ask the decoder for these.
     pub fn missing(&self, unit: Option<&str>, file: Option<&Label>, from: u64, to: u64) -> Vec<(u64, u64)> {
         let mut gaps = Vec::new();
@@ -287,6 +299,17 @@ impl Held {
         // Searched from the end: the file in use is the last touched.
         self.files.iter().rposition(|((u, f), _)| u.as_deref() == unit && f.as_ref() == file)
     }
+}
+
+/// `from` is held already.
+fn insert_range(ranges: &mut Ranges, from: u64, to: u64) {
+    let Some((&start, &end)) = ranges.range(..=from).next_back() else { return };
+    let mut end = end.max(to);
+    while let Some((&next, &last)) = ranges.range(start.saturating_add(1)..=end.saturating_add(1)).next() {
+        ranges.remove(&next);
+        end = end.max(last);
+    }
+    ranges.insert(start, end);
 }
 
 fn insert_number(ranges: &mut Ranges, number: u64) {
@@ -432,6 +455,27 @@ mod tests {
         assert_eq!(held.latest(), Some((None, Some(&Label::Number(199)))));
         let text = serde_json::to_string(&held).unwrap();
         assert_eq!(serde_json::from_str::<Held>(&text).unwrap(), held);
+    }
+
+    #[test]
+    fn what_two_lanes_hold_is_held_together() {
+        let mut one = Held::default();
+        let mut other = Held::default();
+        for number in [1, 2, 3, 10, 11, 20] {
+            one.insert(&at(number));
+        }
+        for number in [4, 5, 6, 7, 8, 9, 12, 30] {
+            other.insert(&at(number));
+        }
+        other.insert(&Position { file: None, ..at(7) });
+        one.merge(&other);
+        let file = Label::Number(7);
+        assert_eq!(one.missing(None, Some(&file), 1, 31), [(13, 19), (21, 29), (31, 31)]);
+        assert_eq!((one.highest(None, None), one.files().count()), (Some(7), 2));
+        let whole = one.clone();
+        one.merge(&other);
+        one.merge(&Held::default());
+        assert_eq!(one, whole, "again changes nothing");
     }
 
     #[test]

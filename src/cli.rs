@@ -3,6 +3,7 @@
 //! What a command does lives in its own module; here it gets its configuration, a runtime and an exit code after
 //! sysexits(3). Mistakes on the command line end with 64 and say what is allowed.
 
+mod rewind;
 mod simulate;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -49,6 +50,8 @@ enum Command {
     Export(ExportArgs),
     /// Compare the journal with the cloud, passing by passing; exit code 0 only if both hold the same.
     Audit(audit::AuditArgs),
+    /// Have a decoder give stored reads again; those that are here already are known and not sent twice.
+    Rewind(rewind::RewindArgs),
     /// A simulated race through the whole way into a simulated cloud; needs no configuration.
     Demo(DemoArgs),
     /// A decoder or a cloud to try things with.
@@ -107,7 +110,7 @@ struct ExportArgs {
     /// Before this time.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     to: Option<Timestamp>,
-    /// Only this decoder, by its configured name.
+    /// Only this decoder, by its configured name, with all its locations; or only NAME/LOCATION.
     #[arg(long, value_name = "NAME")]
     decoder: Option<String>,
 }
@@ -211,6 +214,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Status(args) => block_on(status(args)),
         Command::Export(args) => block_on(run_export(args)),
         Command::Audit(args) => block_on(audit::run(args)),
+        Command::Rewind(args) => block_on(rewind::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),
         Command::Decode(args) => decode(args),

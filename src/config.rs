@@ -11,6 +11,7 @@ mod load;
 mod secret;
 mod value;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,8 +63,22 @@ pub struct DecoderConfig {
     pub device_id: Option<String>,
     /// Ask for missed reads where the protocol can.
     pub rewind: bool,
+    /// Timing points, by the name they are sent under, whose passings go to a device of their own. What is sent under any
+    /// other name, or none, goes where `device_id` says.
+    pub locations: BTreeMap<String, String>,
     /// Options of the protocol.
     pub set: Settings,
+}
+
+/// Where the reads of a lane go.
+#[derive(Clone, Debug)]
+pub struct Route<'a> {
+    /// A decoder's name, or that of a location of it: [`crate::lane`].
+    pub lane: Box<str>,
+    /// The decoder.
+    pub decoder: &'a DecoderConfig,
+    /// The device its passings go to; `None` without `[cloud]`.
+    pub device: Option<&'a str>,
 }
 
 /// Where a decoder is. `Display` gives the configured form back.
@@ -202,6 +217,30 @@ impl Config {
         let cloud = self.cloud.as_ref()?;
         decoder.device_id.as_deref().or(cloud.device_id.as_deref())
     }
+
+    /// Every device that something is uploaded to, with its lanes in the order of the configuration.
+    pub fn devices(&self) -> BTreeMap<&str, Vec<Box<str>>> {
+        let mut devices: BTreeMap<&str, Vec<Box<str>>> = BTreeMap::new();
+        for route in self.routes() {
+            if let Some(device) = route.device {
+                devices.entry(device).or_default().push(route.lane);
+            }
+        }
+        devices
+    }
+
+    /// Every lane there is: each decoder and each location of it that has a device of its own.
+    pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
+        self.decoders.iter().flat_map(move |decoder| {
+            let own = Route { lane: decoder.name.as_str().into(), decoder, device: self.device_of(decoder) };
+            let located = decoder.locations.iter().map(move |(location, device)| Route {
+                lane: crate::lane::name(&decoder.name, location),
+                decoder,
+                device: self.cloud.is_some().then_some(device),
+            });
+            std::iter::once(own).chain(located)
+        })
+    }
 }
 
 impl Default for UploadConfig {
@@ -249,6 +288,7 @@ impl std::fmt::Debug for DecoderConfig {
             .field("timezone", &self.timezone.iana_name())
             .field("device_id", &self.device_id)
             .field("rewind", &self.rewind)
+            .field("locations", &self.locations)
             .field("set", &self.set.keys().collect::<Vec<_>>())
             .finish()
     }

@@ -1,8 +1,9 @@
 //! The control socket: how commands ask the daemon that runs. One JSON request per line, one JSON answer per line.
 //!
 //! Must hold: whoever may open the socket (mode 0660: the service's user and group) may ask, and nobody else at any
-//! moment; nothing here changes what is kept, and a repair sends only what an audit finds missing ([`crate::audit`]). A
-//! client that says nothing, too much, or never listens costs a bounded buffer for a bounded time.
+//! moment; nothing here changes what is kept, a repair sends only what an audit finds missing ([`crate::audit`]), and what
+//! a decoder is asked for again comes as any other read. A client that says nothing, too much, or never listens costs a
+//! bounded buffer for a bounded time.
 //!
 //! Rejected: asking over HTTP. The page may be switched off, and a local command should need no token.
 
@@ -24,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::keep::Order;
 use crate::failure::Failure;
+use crate::link::{Asked, Asks};
+use crate::protocol::Range;
 use crate::status::Board;
 
 /// Longest request, in bytes.
@@ -59,13 +62,21 @@ pub enum Request {
         /// Token of the session, or its end.
         session: String,
     },
+    /// `{"decoder": NAME, "answer": "asked" | "not_connected" | "refused" | "unknown", "why": …}`: asks a decoder for
+    /// reads it has stored.
+    Rewind {
+        /// Its name in the configuration.
+        decoder: String,
+        /// Which.
+        range: Range,
+    },
 }
 
 impl Request {
     /// How long the answer may take to come.
     fn patience(&self) -> Duration {
         match self {
-            Self::Status | Self::Durable => ANSWER_TIME,
+            Self::Status | Self::Durable | Self::Rewind { .. } => ANSWER_TIME,
             Self::Repair { .. } => REPAIR_TIME,
         }
     }
@@ -73,6 +84,9 @@ impl Request {
 
 /// The way to the repairs of each device.
 pub type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
+
+/// The way to each decoder, by its name.
+pub type Rewinds = BTreeMap<String, Asks>;
 
 /// Why the daemon gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -153,8 +167,8 @@ impl Socket {
     }
 
     /// Answers until `stop`.
-    pub async fn serve(self, board: Board, repairs: Repairs, stop: CancellationToken) {
-        let repairs = Arc::new(repairs);
+    pub async fn serve(self, board: Board, repairs: Repairs, rewinds: Rewinds, stop: CancellationToken) {
+        let (repairs, rewinds) = (Arc::new(repairs), Arc::new(rewinds));
         let places = Arc::new(Semaphore::new(CLIENTS));
         loop {
             let accepting = async {
@@ -167,12 +181,13 @@ impl Socket {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (board, repairs, stop) = (board.clone(), Arc::clone(&repairs), stop.clone());
+                    let (board, stop) = (board.clone(), stop.clone());
+                    let (repairs, rewinds) = (Arc::clone(&repairs), Arc::clone(&rewinds));
                     tokio::spawn(async move {
                         tokio::select! {
                             () = stop.cancelled() => {}
                             // A client that goes away in the middle is its own matter.
-                            _ = answer(stream, &board, &repairs) => {}
+                            _ = answer(stream, &board, &repairs, &rewinds) => {}
                         }
                         drop(place);
                     });
@@ -204,7 +219,7 @@ fn named(path: &Path) -> io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-async fn answer(stream: UnixStream, board: &Board, repairs: &Repairs) -> io::Result<()> {
+async fn answer(stream: UnixStream, board: &Board, repairs: &Repairs, rewinds: &Rewinds) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -220,6 +235,7 @@ async fn answer(stream: UnixStream, board: &Board, repairs: &Repairs) -> io::Res
             Ok(Request::Status) => serde_json::to_value(board.snapshot())?,
             Ok(Request::Durable) => json!({ "durable": board.snapshot().journal.durable }),
             Ok(Request::Repair { device, session }) => repair(repairs, &device, session).await,
+            Ok(Request::Rewind { decoder, range }) => rewind(rewinds, &decoder, &range).await,
             Err(_) if !whole && line.len() as u64 == REQUEST_LIMIT => json!({ "error": "the request is too long" }),
             Err(error) => json!({ "error": format!("no such request: {error}") }),
         };
@@ -245,6 +261,22 @@ async fn repair(repairs: &Repairs, device: &str, session: String) -> Value {
         Ok(Ok(repaired)) => Value::from(&repaired),
         Ok(Err(why)) => json!({ "error": why }),
         Err(_) => json!({ "error": "passbridge is stopping" }),
+    }
+}
+
+async fn rewind(rewinds: &Rewinds, decoder: &str, range: &Range) -> Value {
+    let Some(asks) = rewinds.get(decoder) else {
+        let names: Vec<&str> = rewinds.keys().map(String::as_str).collect();
+        let why = format!("there is no decoder of that name; there are: {}", names.join(", "));
+        return json!({ "decoder": decoder, "answer": "unknown", "why": why });
+    };
+    match asks.ask(range).await {
+        Asked::Asked => json!({ "decoder": decoder, "answer": "asked" }),
+        Asked::NotConnected => {
+            let why = "it is not connected now; `passbridge status` says why. What it stores stays there";
+            json!({ "decoder": decoder, "answer": "not_connected", "why": why })
+        }
+        Asked::Refused(why) => json!({ "decoder": decoder, "answer": "refused", "why": why }),
     }
 }
 
@@ -293,7 +325,7 @@ mod tests {
     fn serve(dir: &Path) -> (Board, CancellationToken, tokio::task::JoinHandle<()>) {
         let (board, stop) = (Board::new("finish"), CancellationToken::new());
         let socket = Socket::bind(dir).unwrap();
-        let task = tokio::spawn(socket.serve(board.clone(), Repairs::new(), stop.clone()));
+        let task = tokio::spawn(socket.serve(board.clone(), Repairs::new(), Rewinds::new(), stop.clone()));
         (board, stop, task)
     }
 

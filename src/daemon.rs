@@ -25,10 +25,11 @@ use tokio_util::sync::CancellationToken;
 use crate::audit;
 use crate::clock::{Step, Wall};
 use crate::config::{CloudConfig, Config};
-use crate::control::{Repairs, Socket};
+use crate::control::{Repairs, Rewinds, Socket};
 use crate::failure::Failure;
 use crate::journal::{Journal, JournalConfig, OpenError};
-use crate::link;
+use crate::lane;
+use crate::link::{self, Asks};
 use crate::passing::{BibFile, Bibs, Mapper};
 use crate::rufus;
 use crate::service;
@@ -112,7 +113,8 @@ impl Daemon {
         if let Some(client) = client {
             repairs = daemon.start_uplinks(&config, &client).await;
         }
-        let serve = socket.serve(board.clone(), repairs, stop.clone());
+        let asks: Rewinds = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();
+        let serve = socket.serve(board.clone(), repairs, asks.clone(), stop.clone());
         daemon.spawn("control socket", async move {
             serve.await;
             Ok(())
@@ -122,17 +124,17 @@ impl Daemon {
                 daemon.listening.insert(decoder.name.clone(), address);
             }
             let name = format!("link of decoder `{}`", decoder.name);
-            let link = link::run(decoder, port, daemon.journal.clone(), board.clone(), stop.clone());
+            let asks = asks.get(&decoder.name).cloned().unwrap_or_default();
+            let link = link::run(decoder, port, asks, daemon.journal.clone(), board.clone(), stop.clone());
             daemon.spawn(&name, async move { link.await.map_err(|error| Failure::io(error.to_string())) });
         }
         Ok(daemon)
     }
 
     fn start_chores(&mut self, config: &Config) {
-        let uploaded = config.decoders.iter().filter(|decoder| config.device_of(decoder).is_some());
         let known = Known {
-            decoders: uploaded.map(|decoder| decoder.name.clone()).collect(),
-            devices: config.decoders.iter().filter_map(|decoder| config.device_of(decoder)).map(Into::into).collect(),
+            decoders: config.devices().into_values().flatten().collect(),
+            devices: config.devices().into_keys().map(Into::into).collect(),
         };
         let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
         let (notes, received) = mpsc::channel(NOTES);
@@ -160,13 +162,7 @@ impl Daemon {
                 bibs
             }
         };
-        let mut devices: BTreeMap<&str, Vec<Box<str>>> = BTreeMap::new();
-        for decoder in &config.decoders {
-            if let Some(device) = config.device_of(decoder) {
-                devices.entry(device).or_default().push(decoder.name.as_str().into());
-            }
-        }
-        for (device, decoders) in devices {
+        for (device, decoders) in config.devices() {
             self.board.upload(device, |_| {}); // shown from the start
             let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
             let mapper = Mapper::new(config.passing.tag, bibs.clone(), zones);
@@ -320,14 +316,15 @@ fn journal_config(config: &Config) -> JournalConfig {
 
 /// What the configuration uploads.
 struct Known {
-    decoders: Vec<String>,
+    /// Lanes.
+    decoders: Vec<Box<str>>,
     devices: Vec<String>,
 }
 
 impl Known {
     /// Reads of this decoder will not be uploaded. Without `[cloud]` none is, and that is meant.
     fn lacks_decoder(&self, name: &str) -> bool {
-        !self.decoders.is_empty() && !self.decoders.iter().any(|known| known == name)
+        !self.decoders.is_empty() && !self.decoders.iter().any(|known| **known == *name)
     }
 
     fn lacks_device(&self, device: &str) -> bool {
@@ -365,9 +362,15 @@ async fn chores(
             journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
         });
         for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {
+            let name = lane::decoder(decoder);
+            let (whose, what) = match lane::location(decoder) {
+                Some(location) => {
+                    (format!("location `{location}` of decoder `{name}`"), "[decoder.locations] of it has no such name")
+                }
+                None => (format!("decoder `{name}`"), "the configuration has no decoder of that name that is uploaded"),
+            };
             let message = format!(
-                "reads of decoder `{decoder}` wait, and the configuration has no decoder of that name that is uploaded: \
-                 they stay on the box until it has one again; export shows them"
+                "reads of {whose} wait, and {what}: they stay on the box until it has one again; export shows them"
             );
             board.raise("reads_without_decoder", decoder, message);
         }

@@ -242,6 +242,7 @@ fn decoder(name: &str, protocol: &'static crate::protocol::Spec, address: Addres
         timezone: TimeZone::UTC,
         device_id: None,
         rewind: true,
+        locations: BTreeMap::new(),
         set: BTreeMap::new(),
     }
 }

@@ -26,6 +26,7 @@ use crate::escape::escape;
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{Line, Reader};
 use crate::journal::{Found, Item, UploadEvent, log_dir};
+use crate::lane;
 use crate::passing::chip_code;
 
 /// How the file is written.
@@ -48,7 +49,7 @@ pub struct Query {
     pub from: Option<Timestamp>,
     /// Before this instant.
     pub to: Option<Timestamp>,
-    /// Only this decoder.
+    /// Only this decoder with all its lanes, or only this lane.
     pub decoder: Option<String>,
     /// Up to this entry.
     pub durable: u64,
@@ -57,10 +58,17 @@ pub struct Query {
 /// What the configuration says about reading stamps and chips.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// Zone of each decoder's clock; UTC for one that is not here.
+    /// Zone of each decoder's clock; UTC for one that is not here. A lane has that of its decoder.
     pub zones: BTreeMap<Box<str>, TimeZone>,
     /// How an EPC becomes a chip code.
     pub tag: TagCode,
+}
+
+impl Reading {
+    fn zone(&self, lane: &str) -> &TimeZone {
+        const UTC: &TimeZone = &TimeZone::UTC;
+        self.zones.get(lane::decoder(lane)).unwrap_or(UTC)
+    }
 }
 
 /// What was exported.
@@ -185,6 +193,8 @@ struct Row<'a> {
     rssi: Option<i32>,
     hits: Option<u32>,
     position: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<&'a str>,
     raw: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
@@ -249,7 +259,8 @@ pub fn export(
             Body::Cleared(_) | Body::Upload(_) | Body::Note(_) | Body::Clock(_) => return Ok(()),
         };
         let outside = query.from.is_some_and(|from| instant < from) || query.to.is_some_and(|to| instant >= to);
-        if outside || query.decoder.as_deref().is_some_and(|decoder| *decoder != *entry.subject) {
+        let meant = |name: &str| *name == *entry.subject || name == lane::decoder(&entry.subject);
+        if outside || !query.decoder.as_deref().is_none_or(meant) {
             return Ok(());
         }
         let wrote = match format {
@@ -301,9 +312,8 @@ fn for_each(
 fn time_of(entry: &Entry, read: &ChipRead, reading: &Reading, standings: &Standings) -> Timestamp {
     let uploaded = standings.by_seq.get(&entry.seq).filter(|standing| standing.mark != UploadMark::Suppressed);
     uploaded.and_then(|standing| Timestamp::from_millisecond(standing.time_ms).ok()).unwrap_or_else(|| {
-        let zone = reading.zones.get(&entry.subject).cloned().unwrap_or(TimeZone::UTC);
         let received = clock::corrected(&standings.steps, entry.seq, entry.time);
-        clock::resolve(&read.stamp, &zone, received, read.replay).utc
+        clock::resolve(&read.stamp, reading.zone(&entry.subject), received, read.replay).utc
     })
 }
 
@@ -320,6 +330,7 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) 
         rssi: None,
         hits: None,
         position: None,
+        location: None,
         raw: escape(&entry.raw),
         reason: None,
         upload: None,
@@ -331,12 +342,14 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) 
             row.decoder_time = Some(read.stamp.to_string());
             (row.antenna, row.rssi, row.hits) = (read.antenna.as_ref(), read.rssi, read.hits);
             row.position = read.position.as_ref().map(|position| position.number);
+            row.location = read.location.as_deref();
             row.upload = Some(upload_column(entry.seq, standings));
         }
         Body::Marker(marker) => {
             row.kind = "marker";
             row.reason = Some(&marker.kind);
             row.decoder_time = marker.stamp.as_ref().map(Stamp::to_string);
+            row.location = marker.location.as_deref();
         }
         Body::Rejected(reason) => row.reason = Some(reason),
         Body::Cleared(_) | Body::Upload(_) | Body::Note(_) | Body::Clock(_) => {}
@@ -358,7 +371,7 @@ fn upload_column(seq: u64, standings: &Standings) -> UploadColumn<'_> {
     }
 }
 
-const COLUMNS: [&str; 16] = [
+const COLUMNS: [&str; 17] = [
     "seq",
     "decoder",
     "kind",
@@ -375,6 +388,7 @@ const COLUMNS: [&str; 16] = [
     "num_passing",
     "reason",
     "raw",
+    "location",
 ];
 
 fn write_header(table: &mut csv::Writer<Vec<u8>>) -> Result<(), ExportError> {
@@ -407,6 +421,7 @@ fn write_row(
         text(upload.and_then(|upload| upload.num_passing.as_ref()).map(|value| value as _)),
         row.reason.unwrap_or_default().to_owned(),
         row.raw.clone(),
+        row.location.unwrap_or_default().to_owned(),
     ];
     table.write_record(record).map_err(|error| ExportError::Write(io::Error::other(error)))?;
     table.flush()?;
@@ -425,7 +440,7 @@ fn write_cloudbox(
     out: &mut impl Write,
 ) -> Result<bool, ExportError> {
     let (Body::Read(read), Some(time)) = (&entry.body, time) else { return Ok(false) };
-    let local = reading.zones.get(&entry.subject).unwrap_or(&TimeZone::UTC).to_datetime(time);
+    let local = reading.zone(&entry.subject).to_datetime(time);
     let tag = chip_code(&read.chip, reading.tag);
     let is_epc = read.chip.len() == 24 && read.chip.bytes().all(|byte| byte.is_ascii_hexdigit());
     let passing = CloudboxPassing {

@@ -62,6 +62,11 @@ fn write_decoder(decoder: &DecoderStatus, out: &mut String) -> std::fmt::Result 
     let (name, protocol, address) = (&decoder.name, &decoder.protocol, &decoder.address);
     write!(out, "decoder {} ({protocol} at {}): {state}, ", printable(name), printable(address))?;
     write!(out, "{} reads", decoder.reads)?;
+    if !decoder.locations.is_empty() {
+        let each: Vec<String> =
+            decoder.locations.iter().map(|(location, reads)| format!("{} {reads}", printable(location))).collect();
+        write!(out, " (of them {})", each.join(", "))?;
+    }
     for (count, what) in [
         (decoder.markers, "markers"),
         (decoder.rejected, "REJECTED frames"),

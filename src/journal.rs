@@ -36,6 +36,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chip::{Held, Seq};
 use crate::clock::{self, Step};
+use crate::lane;
 use crate::protocol::{Frame, Framed};
 use crate::status::Board;
 
@@ -228,7 +229,7 @@ impl Journal {
         answer.await.map_err(|_| JournalError::Closed)?
     }
 
-    /// Keeps frames of one decoder (at least one, no [`Frame::Info`]) and returns when they would survive a power cut.
+    /// Keeps frames of one decoder or lane (at least one, no [`Frame::Info`]) and returns when they would survive a power cut.
     /// While the disk is full this waits; the journal tries again by itself.
     pub async fn keep(
         &self,
@@ -453,10 +454,15 @@ impl Journal {
         self.shared.changed.subscribe()
     }
 
-    /// Which places of a decoder's memory are held. Waits until the queue serves.
+    /// Which places of a decoder's memory are held, in whatever lane. Waits until the queue serves.
     pub async fn held(&self, decoder: &str) -> Held {
         self.serving().await;
-        self.shared.lock().state.decoders.get(decoder).map(|fold| fold.held.clone()).unwrap_or_default()
+        let core = self.shared.lock();
+        let mut held = Held::default();
+        for (_, fold) in lane::of(&core.state.decoders, decoder) {
+            held.merge(&fold.held);
+        }
+        held
     }
 
     /// Checkpoints and ends the threads; later calls fail with [`JournalError::Closed`].

@@ -40,7 +40,8 @@
 //! | [`chip`] | what a decoder says: reads, markers, stamps, positions; which positions are held |
 //! | [`clock`] | the rules that turn a decoder stamp into UTC, and the doubts |
 //! | [`protocol`] | the trait, the registry; one file per decoder below it |
-//! | [`link`] | ports, reconnect, the receive buffer, the order of acks, doubts about a decoder's time |
+//! | [`link`] | ports, reconnect, the receive buffer, the order of acks, which location is which lane, doubts about a decoder's time, asking by hand |
+//! | [`lane`] | what a location with a device of its own is called, and what belongs to one decoder |
 //! | [`journal`] | the log's format, sled, checkpoints, rebuild, pruning |
 //! | [`passing`] | chip code, bib file, what a passing consists of |
 //! | [`uplink`] | sessions, numbers, retry: a pure machine and a thin driver |
@@ -96,6 +97,7 @@ pub mod failure;
 pub mod glance;
 pub mod harden;
 pub mod journal;
+pub mod lane;
 pub mod link;
 pub mod logging;
 pub mod passing;

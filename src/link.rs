@@ -15,6 +15,7 @@
 //! Not chosen: a life sign made by TCP alone (keepalive says that the decoder's network stack lives, and a frozen
 //! decoder's does); giving up after some number of tries; one receive buffer per connection (see `intake`).
 
+mod asks;
 mod connection;
 mod doubts;
 mod flood;
@@ -42,6 +43,7 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::asks::{Asked, Asks};
 pub use self::port::{Port, bind};
 
 use self::connection::{End, Ended, Life};
@@ -69,7 +71,7 @@ const RESTART_SHOWN: Duration = Duration::from_secs(600);
 
 /// What the link needs of the journal.
 pub trait Keeper: Clone + Send + Sync + 'static {
-    /// Keeps frames of one decoder, none of them [`crate::protocol::Frame::Info`], and resolves when they would
+    /// Keeps frames of one decoder or location ([`crate::lane`]), none of them [`crate::protocol::Frame::Info`], and resolves when they would
     /// survive a power cut, never before. While the disk is full it waits. Calls are kept in the order in which
     /// they are first polled.
     ///
@@ -77,18 +79,18 @@ pub trait Keeper: Clone + Send + Sync + 'static {
     /// The journal is gone and nothing can be kept any more.
     fn keep(
         &self,
-        decoder: &str,
+        lane: &str,
         received: Timestamp,
         frames: Vec<Framed>,
     ) -> impl Future<Output = Result<Kept, JournalError>> + Send;
 
-    /// Which places of a decoder's memory are held. May take as long as the journal's queue needs to open.
+    /// Which places of a decoder's memory are held, in whatever lane. May take as long as the journal's queue needs to open.
     fn held(&self, decoder: &str) -> impl Future<Output = Held> + Send;
 }
 
 impl Keeper for Journal {
-    async fn keep(&self, decoder: &str, received: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
-        Journal::keep(self, decoder, received, frames).await.map(Durable::get)
+    async fn keep(&self, lane: &str, received: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
+        Journal::keep(self, lane, received, frames).await.map(Durable::get)
     }
 
     async fn held(&self, decoder: &str) -> Held {
@@ -184,34 +186,37 @@ pub fn announce(config: &DecoderConfig, board: &Board) {
     board.decoder(&config.name, |status| {
         status.protocol = config.protocol.name.to_owned();
         status.address = port::place(&config.address);
+        status.locations = config.locations.keys().map(|location| (location.clone(), 0)).collect();
     });
 }
 
 /// Runs a decoder's link until `stop`, or until the journal is gone. Reports to `board` under the decoder's name.
 ///
-/// After `stop` it reads no more, keeps what was received and writes the replies that become due, within 5 s.
+/// `asks` is how others reach the decoder. After `stop` it reads no more, keeps what was received and writes the replies that become due, within 5 s.
 ///
 /// # Errors
 /// [`LinkError::Journal`]: the process must end. [`LinkError::Setting`] only if `port` was not made from `config`.
 pub async fn run<K: Keeper>(
     config: DecoderConfig,
     port: Port,
+    asks: Asks,
     keeper: K,
     board: Board,
     stop: CancellationToken,
 ) -> Result<(), LinkError> {
-    run_within(LIMITS, config, port, keeper, board, stop).await
+    run_within(LIMITS, config, port, asks, keeper, board, stop).await
 }
 
 async fn run_within<K: Keeper>(
     limits: Limits,
     config: DecoderConfig,
     port: Port,
+    asks: Asks,
     keeper: K,
     board: Board,
     stop: CancellationToken,
 ) -> Result<(), LinkError> {
-    let decoder = Arc::new(Decoder::new(limits, config, board));
+    let decoder = Arc::new(Decoder::new(limits, config, asks, board));
     let keeping = {
         let (decoder, keeper) = (Arc::clone(&decoder), keeper.clone());
         async move { decoder.intake.keep_all(&keeper).await }
@@ -265,6 +270,7 @@ struct Decoder {
     rewind: bool,
     limits: Limits,
     board: Board,
+    asks: Asks,
     intake: Intake,
     presence: Mutex<Presence>,
     doubts: Doubts,
@@ -284,12 +290,13 @@ struct Presence {
 }
 
 impl Decoder {
-    fn new(limits: Limits, config: DecoderConfig, board: Board) -> Self {
+    fn new(limits: Limits, config: DecoderConfig, asks: Asks, board: Board) -> Self {
         announce(&config, &board);
         let place = port::place(&config.address);
         Self {
             intake: Intake::new(
                 &config.name,
+                config.locations.keys(),
                 config.protocol.missed != Missed::Lost,
                 limits.buffer,
                 limits.stall,
@@ -303,6 +310,7 @@ impl Decoder {
             rewind: config.rewind && config.protocol.missed == Missed::Stored,
             limits,
             board,
+            asks,
             presence: Mutex::default(),
             doubts: Doubts::default(),
             restarted: Mutex::default(),
@@ -398,7 +406,7 @@ impl Decoder {
         if let Err(error) = port::tune(&wire) {
             tracing::warn!(decoder = self.name, %peer, %error, "no keepalive on this connection");
         }
-        // Not redone for a late rewind: when the other side connects again is not ours to say.
+        // Not ended for a late rewind: when the other side connects again is not ours to say.
         self.serve(protocol, Box::new(wire), held, false, &peer.to_string(), &life, &stop).await;
     }
 

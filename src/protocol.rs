@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
 
+mod chronotrack;
 mod civil;
 mod cloudbox;
 mod gaps;
@@ -150,6 +151,32 @@ pub struct Range {
     pub to: u64,
 }
 
+impl Range {
+    /// Most numbers of one question; more is a mistake of the keyboard. The whole of a file is [`Range::WHOLE`].
+    pub const MOST: u64 = 1_000_000;
+    /// First and last number that stand for all of a file.
+    pub const WHOLE: (u64, u64) = (1, u64::MAX);
+
+    /// Whether it is a whole file, whatever its length.
+    pub fn is_whole(&self) -> bool {
+        (self.from, self.to) == Self::WHOLE
+    }
+
+    /// Whether it is one that may be asked for.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub fn check(&self) -> Result<(), &'static str> {
+        match (self.from, self.to) {
+            _ if self.is_whole() && self.file.is_some() => Ok(()),
+            (0, _) => Err("the first read has number 1"),
+            (from, to) if to < from => Err("the last number is below the first"),
+            (from, to) if to - from >= Self::MOST => Err("that are more than a million reads: ask for less at once"),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What a protocol puts out; the caller empties it.
 #[derive(Debug, Default)]
 pub struct Output {
@@ -255,19 +282,23 @@ pub struct Spec {
 
 /// Every protocol: one line each, in alphabetical order.
 pub static REGISTRY: &[&Spec] = &[
-    &cloudbox::SPEC,   //
-    &impinj::SPEC,     //
-    &ipico::SPEC,      //
-    &jchip::SPEC,      //
-    &lines::SPEC,      //
-    &llrp::SPEC,       //
-    &mylaps::SPEC,     //
-    &one4all::SPEC,    //
-    &p3::SPEC,         //
-    &raceresult::SPEC, //
-    &timy::SPEC,       //
-    &ultra::SPEC,      //
+    &chronotrack::SPEC, //
+    &cloudbox::SPEC,    //
+    &impinj::SPEC,      //
+    &ipico::SPEC,       //
+    &jchip::SPEC,       //
+    &lines::SPEC,       //
+    &llrp::SPEC,        //
+    &mylaps::SPEC,      //
+    &one4all::SPEC,     //
+    &p3::SPEC,          //
+    &raceresult::SPEC,  //
+    &timy::SPEC,        //
+    &ultra::SPEC,       //
 ];
+
+/// Protocols whose reads name the timing point they were made at.
+pub const WITH_LOCATIONS: &[&str] = &["chronotrack", "mylaps"];
 
 /// The registry line of `name`.
 pub fn spec(name: &str) -> Option<&'static Spec> {

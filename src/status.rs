@@ -70,6 +70,9 @@ pub struct DecoderStatus {
     pub state: LinkState,
     /// Reads kept since the start of the process.
     pub reads: u64,
+    /// Of them those of each location that goes to a device of its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub locations: BTreeMap<String, u64>,
     /// Markers kept since the start of the process.
     pub markers: u64,
     /// Frames rejected since the start of the process (kept or counted).
@@ -222,7 +225,7 @@ impl AuditStatus {
 pub struct RecentRead {
     /// Place in the journal.
     pub seq: u64,
-    /// Decoder name.
+    /// Decoder name, or `DECODER/LOCATION` where the location has a device of its own.
     pub decoder: String,
     /// Chip code as sent.
     pub chip: String,

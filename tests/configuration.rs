@@ -146,7 +146,7 @@ fn every_wrong_value_is_named_with_its_line_its_key_and_what_is_allowed() {
         ("name = \"finish\"", "name = \"\"", &[":1:", "name = \"\"", "printable"]),
         ("name = \"finish\"", "name = 7", &[":1:", "name = 7", "quotes"]),
         ("name = \"mat\"", "name = \"a\\tb\"", &[":5:", "decoder[0].name", "printable"]),
-        ("\"ipico\"", "\"ipicoo\"", &[":6:", "decoder[0].protocol = \"ipicoo\"", "one of cloudbox"]),
+        ("\"ipico\"", "\"ipicoo\"", &[":6:", "decoder[0].protocol = \"ipicoo\"", "must be one of"]),
         ("tcp://127.0.0.1:10000", "tcp://127.0.0.1", &[":7:", "decoder[0].address", "port is missing"]),
         ("tcp://127.0.0.1:10000", "usb://x:1", &[":7:", "`usb://` is unknown", "serial:///dev/ttyUSB0"]),
         ("tcp://127.0.0.1:10000", "serial:///dev/x?baud=7", &[":7:", "baud=7", "9600"]),
@@ -231,6 +231,40 @@ fn two_decoders_need_two_names_and_two_addresses() {
     site.check(&[], &[]).is_one_line_with(&["unknown key `log2`"]);
     site.write("name = \"finish\"\n");
     site.check(&[], &[]).is_one_line_with(&["decoder is missing", "[[decoder]]"]);
+}
+
+#[test]
+fn locations_have_names_as_they_are_sent_and_devices_and_only_where_locations_are_sent() {
+    let site = Site::new();
+    let table = |protocol: &str, lines: &str| {
+        let right = RIGHT.replace("\"ipico\"", &format!("\"{protocol}\""));
+        right.replace("rewind = true", &format!("rewind = true\n[decoder.locations]\n{lines}"))
+    };
+    site.write(&table("mylaps", "\"10 km / Água.Sul\" = \"65A2\"\nStart = \"65A1\""));
+    let config = site.load(&[]).unwrap().config;
+    let routes: Vec<_> = config.routes().map(|route| (route.lane.to_string(), route.device.unwrap())).collect();
+    let lane = |lane: &str| lane.to_owned();
+    assert_eq!(
+        routes,
+        [(lane("mat"), "65A1"), (lane("mat/10 km / Água.Sul"), "65A2"), (lane("mat/Start"), "65A1")],
+        "names keep their case, blanks and dots"
+    );
+    assert!(site.check(&[], &[]).text.contains("location mat/Start: goes to device 65A1"));
+    for (protocol, lines, parts) in [
+        ("mylaps", "Start = \"65 A2\"", &[":11:", "decoder[0].locations.Start", "letters and digits"][..]),
+        ("mylaps", "\"\" = \"65A2\"", &["decoder[0].locations", "exactly as it is sent"]),
+        ("mylaps", "Start = [1]", &[":11:", "decoder[0].locations.Start", "text"]),
+        ("mylaps", &format!("Start = \"{KEY}\""), &[":11:", "decoder[0].locations.Start", "looks like the API key"]),
+        ("ipico", "Start = \"65A2\"", &[":10:", "decoder[0].locations", "chronotrack, mylaps", "device_id"]),
+    ] {
+        site.write(&table(protocol, lines));
+        site.check(&[], &[]).is_one_line_with(parts);
+    }
+    let many: String = (0..33).map(|at| format!("L{at} = \"65A1\"\n")).collect();
+    site.write(&table("mylaps", &many));
+    site.check(&[], &[]).is_one_line_with(&["decoder[0].locations", "at most 32"]);
+    site.write(&RIGHT.replace("\"mat\"", "\"mat/Start\""));
+    site.check(&[], &[]).is_one_line_with(&[":5:", "decoder[0].name = \"mat/Start\"", "no `/`"]);
 }
 
 #[test]

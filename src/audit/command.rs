@@ -74,14 +74,10 @@ pub async fn run(args: AuditArgs) -> Result<(), Failure> {
     if equal { Ok(()) } else { Err(Failure::data("journal and cloud are not equal").already_told()) }
 }
 
-/// The devices to audit, with their decoders.
+/// The devices to audit, with their lanes.
 fn devices<'a>(config: &'a Config, only: Option<&str>) -> Result<BTreeMap<&'a str, Vec<Box<str>>>, Failure> {
-    let mut devices: BTreeMap<&str, Vec<Box<str>>> = BTreeMap::new();
-    for decoder in &config.decoders {
-        if let Some(device) = config.device_of(decoder).filter(|device| only.is_none_or(|only| only == *device)) {
-            devices.entry(device).or_default().push(decoder.name.as_str().into());
-        }
-    }
+    let mut devices = config.devices();
+    devices.retain(|device, _| only.is_none_or(|only| only == *device));
     match (devices.is_empty(), only) {
         (true, Some(only)) => Err(Failure::usage(format!("the configuration has no decoder of device {only}"))),
         (true, None) => Err(Failure::config("the configuration has no device: there is nothing to compare with")),

@@ -19,10 +19,7 @@ pub(super) async fn cloud(config: &Config, report: &mut Report) {
         Ok(client) => client,
         Err(error) => return report.wrong("cloud", "", error.to_string()),
     };
-    let mut devices: Vec<&str> = config.decoders.iter().filter_map(|decoder| config.device_of(decoder)).collect();
-    devices.sort_unstable();
-    devices.dedup();
-    for device in devices {
+    for device in config.devices().into_keys() {
         match client.device(device).await {
             Ok(found) => {
                 let alias = found.alias.as_deref().unwrap_or("without a name");

@@ -54,6 +54,9 @@ pub(super) struct DecoderArgs {
     /// (nothing moves for 30 s after 200).
     #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
     faults: Vec<Fault>,
+    /// A timing point of a decoder that names them (chronotrack, mylaps); may be given several times: ten reads at each in turn.
+    #[arg(long = "location", value_name = "NAME")]
+    locations: Vec<String>,
     /// Send this recording instead.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
@@ -155,7 +158,11 @@ async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
     };
     let start = TimeZone::UTC.to_datetime(Timestamp::now());
     let (rate, limit, seed) = (args.rate, args.count, args.seed);
-    let config = SimConfig { source, rate, limit, start, seed, faults: args.faults, ..SimConfig::new(kind, wiring) };
+    let mut config =
+        SimConfig { source, rate, limit, start, seed, faults: args.faults, ..SimConfig::new(kind, wiring) };
+    if !args.locations.is_empty() {
+        config.locations = args.locations;
+    }
     let decoder = SimDecoder::start(config).await.map_err(|error| match error {
         SimError::Listen(..) => Failure::unavailable(error.to_string()),
         SimError::Wiring(..) => Failure::usage(error.to_string()),

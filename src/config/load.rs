@@ -1,5 +1,6 @@
 //! From the layers to a [`Config`]: what each key means, its default and what it may be.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,16 +15,19 @@ use super::{
     Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, PassingConfig, SessionMode,
     StatusConfig, TagCode, UploadConfig, value,
 };
-use crate::protocol::{REGISTRY, Spec};
+use crate::protocol::{REGISTRY, Spec, WITH_LOCATIONS};
 use crate::rufus::KeyHeader;
 
 const DATA_DIR: &str = "/var/lib/passbridge";
+/// Timing points of one decoder with a device of their own. Each is a decoder to the journal, with its own memory of what
+/// it read (7 MB when that is full).
+const LOCATIONS: usize = 32;
 /// More decoders than a box has ports, cables and people for.
 const DECODERS: usize = 32;
 const KEY_VARIABLE: &str = "PASSBRIDGE__CLOUD__API_KEY";
 
 const ROOT: &[&str] = &["name", "data_dir", "decoder", "cloud", "upload", "passing", "keep", "status", "log"];
-const DECODER: &[&str] = &["name", "protocol", "address", "timezone", "device_id", "rewind", "set"];
+const DECODER: &[&str] = &["name", "protocol", "address", "timezone", "device_id", "rewind", "locations", "set"];
 // `api_key` is known so that it can be refused with the reason.
 const CLOUD: &[&str] = &["url", "device_id", "api_key_file", "header", "session", "api_key"];
 const UPLOAD: &[&str] = &["batch_max", "linger", "min_interval", "retry_max", "timeout"];
@@ -159,7 +163,7 @@ fn same_place(a: &Address, b: &Address) -> bool {
 }
 
 fn read_decoder(section: &Section<'_>) -> Result<DecoderConfig, ConfigError> {
-    let name = section.parse("name", value::name)?;
+    let name = section.parse("name", value::decoder_name)?;
     let name = name.ok_or_else(|| section.missing("name", "a unique name such as \"finish-mat\""))?;
     let protocol = section.parse("protocol", protocol)?;
     let protocol = protocol.ok_or_else(|| section.missing("protocol", format!("one of {}", protocol_names())))?;
@@ -184,8 +188,35 @@ fn read_decoder(section: &Section<'_>) -> Result<DecoderConfig, ConfigError> {
         timezone: section.parse("timezone", zone)?.unwrap_or(TimeZone::UTC),
         device_id: section.parse("device_id", device_id)?,
         rewind: section.flag("rewind")?.unwrap_or(true),
+        locations: read_locations(section, protocol)?,
         set,
     })
+}
+
+/// `[decoder.locations]`: `"name as sent" = "device"`.
+fn read_locations(section: &Section<'_>, protocol: &Spec) -> Result<BTreeMap<String, String>, ConfigError> {
+    let locations = section.texts("locations")?;
+    if !locations.is_empty() && !WITH_LOCATIONS.contains(&protocol.name) {
+        let why = format!(
+            "{} sends no names of timing points ({} do): use device_id",
+            protocol.name,
+            WITH_LOCATIONS.join(", ")
+        );
+        return Err(section.wrong_secret("locations", why));
+    }
+    if locations.len() > LOCATIONS {
+        return Err(section.wrong_secret("locations", format!("must be at most {LOCATIONS} locations")));
+    }
+    for (location, device) in &locations {
+        value::name(location)
+            .map_err(|must| format!("the name of a timing point, exactly as it is sent, {must}"))
+            .and_then(|_| match secret::looks_like_key(device) {
+                true => Err("must be the device's id, and this looks like the API key".to_owned()),
+                false => device_id(device),
+            })
+            .map_err(|must| section.wrong_inside("locations", location, must))?;
+    }
+    Ok(locations)
 }
 
 fn protocol_names() -> String {
@@ -228,7 +259,8 @@ fn read_cloud(
     warnings: &mut Vec<String>,
 ) -> Result<Option<(CloudConfig, String)>, ConfigError> {
     let Some(section) = root.section("cloud", CLOUD)? else {
-        if let Some(decoder) = decoders.iter().find(|decoder| decoder.device_id.is_some()) {
+        let has_device = |decoder: &&DecoderConfig| decoder.device_id.is_some() || !decoder.locations.is_empty();
+        if let Some(decoder) = decoders.iter().find(has_device) {
             let needed = format!(
                 "decoder `{}` has a device_id, so a [cloud] section with url must say where it is",
                 decoder.name
@@ -429,7 +461,7 @@ mod tests {
     fn the_example_shows_every_key_there_is() {
         let example = include_str!("../../config/passbridge.toml");
         let keys = [DECODER, CLOUD, UPLOAD, PASSING, KEEP, STATUS, LOG].concat();
-        for key in keys.iter().filter(|key| !matches!(**key, "api_key" | "set")) {
+        for key in keys.iter().filter(|key| !matches!(**key, "api_key" | "set" | "locations")) {
             let shown = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
             assert!(example.lines().any(shown), "{key}");
         }

@@ -85,6 +85,14 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be 1 to 64 printable characters without space around".to_owned()) }
 }
 
+/// The name of a decoder. Without the mark that parts it from a location of it ([`crate::lane`]).
+pub(super) fn decoder_name(text: &str) -> Result<String, String> {
+    match name(text)?.contains(crate::lane::MARK) {
+        true => Err(format!("must have no `{}` in it", crate::lane::MARK)),
+        false => Ok(text.to_owned()),
+    }
+}
+
 /// An IP address and port to listen on; `localhost` is understood.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let numeric = match text.strip_prefix("localhost:") {

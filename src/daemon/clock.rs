@@ -17,6 +17,7 @@ use crate::clock::{Step, corrected, is_undated, resolve};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{Line, Place, Reader, volumes};
 use crate::journal::{Journal, UploadEvent, log_dir};
+use crate::lane;
 use crate::status::Board;
 
 /// Less than this is NTP slewing, or a busy machine.
@@ -122,7 +123,7 @@ pub fn misdated(
     let utc_zone = TimeZone::UTC;
     each(data_dir, from, head, |entry| match &entry.body {
         Body::Read(read) if is_undated(&read.stamp) => {
-            let zone = zones.get(&entry.subject).unwrap_or(&utc_zone);
+            let zone = zones.get(lane::decoder(&entry.subject)).unwrap_or(&utc_zone);
             let utc = |received: Timestamp| resolve(&read.stamp, zone, received, read.replay).utc.as_millisecond();
             let received = corrected(&steps, entry.seq, entry.time);
             let by_now = utc(received);

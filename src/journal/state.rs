@@ -19,6 +19,7 @@ use super::log::Place;
 use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, UploadEvent};
 use crate::chip::{ChipRead, Held, Stamp};
 use crate::clock::{self, Step};
+use crate::lane;
 
 /// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
 pub const TAIL_MAX: usize = 65_536;
@@ -45,7 +46,7 @@ pub enum Verdict {
     Passing,
     /// Too soon after the last passing of this chip at this decoder.
     Dead,
-    /// It repeats a read already held.
+    /// It repeats a read already held, in whatever lane of its decoder.
     Repeat,
 }
 
@@ -168,12 +169,16 @@ impl State {
             let fresh = DecoderFold { cursor: seq - 1, ..DecoderFold::default() };
             self.decoders.insert(decoder.into(), fresh);
         }
+        // A location that was given a device, or lost it, is in another lane since: what comes again is still the same.
+        let identity = read.identity();
+        let elsewhere = lane::of(&self.decoders, lane::decoder(decoder))
+            .any(|(name, fold)| name != decoder && fold.recent.has(identity));
         let Some(fold) = self.decoders.get_mut(decoder) else { return };
         fold.last = seq;
         if let Some(position) = &read.position {
             fold.held.insert(position);
         }
-        let verdict = fold.judge(seq, read, dead_time_ms);
+        let verdict = if elsewhere { Verdict::Repeat } else { fold.judge(seq, read, dead_time_ms) };
         if clock::is_undated(&read.stamp) && !clock::box_clock_set(received) {
             self.unset_through = seq;
         }
@@ -505,6 +510,11 @@ impl Recent {
     /// The newest identities, at most `count`, oldest first.
     pub fn newest(&self, count: usize) -> impl Iterator<Item = u64> + '_ {
         self.order.iter().skip(self.order.len().saturating_sub(count)).copied()
+    }
+
+    /// Whether it is remembered.
+    pub fn has(&self, identity: u64) -> bool {
+        self.known.contains(&identity)
     }
 
     /// How many are remembered.

@@ -24,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use tokio_util::sync::CancellationToken;
 
 use super::Decoder;
+use super::asks::{Hearing, Order};
 use super::port::Duplex;
 use crate::chip::Held;
 use crate::protocol::{Frame, Item, Output, Protocol};
@@ -137,6 +138,7 @@ struct Connection<'a> {
 
 /// Carries one connection until it ends. `held` resolves to what the journal holds, `None` if nothing is to be asked
 /// for. `again`: this connection can be redone at will, so a late answer of `held` ends it with [`End::Rewind`].
+/// Any other waits for the answer.
 pub(super) async fn serve<S: Duplex>(
     decoder: &Decoder,
     protocol: Box<dyn Protocol>,
@@ -161,8 +163,18 @@ pub(super) async fn serve<S: Duplex>(
         hung_up: None,
         noise: 0,
     };
-    let late = connection.greet(held, stop).await.filter(|_| again);
-    let end = connection.carry(&mut reader, &mut writer, late, life, stop).await;
+    let greeted = tokio::select! {
+        biased;
+        late = connection.greet(held, again, stop) => Ok(late),
+        () = life.displaced.cancelled() => Err(End::Displaced), // the wait for what is held keeps no place
+    };
+    let end = match greeted {
+        Err(end) => end,
+        Ok(late) => {
+            let mut asked = decoder.asks.connected(); // from here on the protocol knows what is held
+            connection.carry(&mut reader, &mut writer, late, &mut asked, life, stop).await
+        }
+    };
     if matches!(end, End::Rewind | End::Stopped | End::HungUp(_)) {
         connection.protocol.leaving(&mut connection.output);
     }
@@ -177,9 +189,12 @@ pub(super) async fn serve<S: Duplex>(
 impl Connection<'_> {
     /// Tells the protocol that the link is up and what is held. The journal may not know that yet (its queue is being
     /// rebuilt): reads must not wait for it, so after a moment the link goes on without. Returns the unfinished question.
+    /// A connection that is not ours to make `again` waits: the decoder has stored its reads, and whoever takes them from now
+    /// on only would not know later what lies before.
     async fn greet(
         &mut self,
         held: Option<BoxFuture<'static, Held>>,
+        again: bool,
         stop: &CancellationToken,
     ) -> Option<BoxFuture<'static, Held>> {
         let mut late = None;
@@ -188,7 +203,7 @@ impl Connection<'_> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                answer = timeout(self.decoder.limits.held, &mut held) => match answer {
+                answer = timeout(if again { self.decoder.limits.held } else { Duration::MAX }, &mut held) => match answer {
                     Ok(answer) => known = Some(answer),
                     Err(_) => late = Some(held),
                 }
@@ -205,6 +220,7 @@ impl Connection<'_> {
         reader: &mut (impl AsyncRead + Unpin),
         writer: &mut (impl AsyncWrite + Unpin),
         mut late: Option<BoxFuture<'static, Held>>,
+        asked: &mut Hearing,
         life: &Life,
         stop: &CancellationToken,
     ) -> End {
@@ -238,6 +254,7 @@ impl Connection<'_> {
                 },
                 Ok(()) = progress.changed() => {}
                 _ = ticks.tick() => self.tick(),
+                Some(order) = asked.orders.recv() => self.ask(order),
                 Some(_) = answer(&mut late), if late.is_some() => return End::Rewind,
                 read = reader.read(&mut buffer), if listening => match read {
                     Ok(0) => return End::Closed,
@@ -284,6 +301,16 @@ impl Connection<'_> {
             self.protocol.tick(self.since.elapsed(), &mut self.output);
             self.absorb(self.decoder.board.now());
         }
+    }
+
+    /// Somebody wants stored reads.
+    fn ask(&mut self, order: Order) {
+        let answer = match self.replies.len() < QUESTIONS {
+            true => self.protocol.rewind(&order.range, &mut self.output),
+            false => Err("the decoder does not take what it is told: try again in a moment"),
+        };
+        self.absorb(self.decoder.board.now());
+        let _ = order.answer.send(answer); // who asked may be gone
     }
 
     /// Takes what the protocol put out: frames to the intake, replies to their place behind them, chatter to the board.

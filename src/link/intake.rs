@@ -11,13 +11,15 @@
 //!   the disk is full), that would only move the loss to where nobody counts it. A decoder that can be asked again (or
 //!   repeats) is still not read from. Of one that only streams the newest frames are dropped and counted, and a marker
 //!   with the count goes into the journal where they are missing.
+//! * **Lanes are decided here**: what is kept of a location with a device of its own is kept as a decoder of its own
+//!   ([`crate::lane`]). A chunk is durable when all of its lanes are, so an ack waits for every one of them.
 //! * **Rejects are capped.** A wrong baud rate is a flood of them; see [`Rejects`].
 //!
 //! Not chosen: a channel of frames with a fixed number of places (a frame of 20 bytes would weigh as much as one of
 //! 20 KiB); a buffer per connection (16 connections would need 16 times the memory, and frames would lose their order
 //! of arrival).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,7 @@ use super::Keeper;
 use super::flood::{Flood, MANY, Rate};
 use crate::chip::Marker;
 use crate::journal::{JournalError, Kept};
+use crate::lane;
 use crate::protocol::{Frame, Framed, Reject};
 use crate::status::{Board, LastRead, RECENT_READS, RecentRead};
 
@@ -52,6 +55,8 @@ struct Chunk {
 /// See the head of this file.
 pub(super) struct Intake {
     decoder: String,
+    /// Location to lane.
+    lanes: BTreeMap<Box<str>, Box<str>>,
     resends: bool,
     limit: usize,
     stall: Duration,
@@ -89,7 +94,14 @@ struct Totals {
 }
 
 impl Intake {
-    pub(super) fn new(decoder: &str, resends: bool, limit: usize, stall: Duration, board: Board) -> Self {
+    pub(super) fn new(
+        decoder: &str,
+        locations: impl Iterator<Item = impl AsRef<str>>,
+        resends: bool,
+        limit: usize,
+        stall: Duration,
+        board: Board,
+    ) -> Self {
         let queue = Queue {
             chunks: VecDeque::new(),
             put: 0,
@@ -103,6 +115,7 @@ impl Intake {
         };
         Self {
             decoder: decoder.to_owned(),
+            lanes: locations.map(|at| (at.as_ref().into(), lane::name(decoder, at.as_ref()))).collect(),
             resends,
             limit,
             stall,
@@ -199,9 +212,9 @@ impl Intake {
             let cost: usize = group.iter().map(|chunk| chunk.cost).sum();
             let frames: u64 = group.iter().map(|chunk| chunk.frames.len() as u64).sum();
             // Polled in order, so the journal sees the chunks in order; it commits them as one group.
-            let keeping = group.into_iter().map(|chunk| async {
-                let shown = Shown::of(&chunk, &self.decoder);
-                let kept = keeper.keep(&self.decoder, chunk.received, chunk.frames).await?;
+            let keeping = group.into_iter().flat_map(|chunk| self.by_lane(chunk)).map(|part| async {
+                let shown = Shown::of(&part);
+                let kept = keeper.keep(part.lane, part.received, part.frames).await?;
                 Ok::<_, JournalError>((kept, shown))
             });
             let kept = match try_join_all(keeping).await {
@@ -211,6 +224,33 @@ impl Intake {
             self.settle(chunks, cost, frames);
             self.show(kept);
         }
+    }
+
+    /// A chunk in parts of one lane each, in the order of arrival. That a decoder counts anew is told to every lane: where
+    /// its memory was read into is not known.
+    fn by_lane(&self, chunk: Chunk) -> Vec<Part<'_>> {
+        let mut parts: Vec<Part<'_>> = Vec::new();
+        let received = chunk.received;
+        for framed in chunk.frames {
+            let location = match &framed.frame {
+                Frame::Read(read) => read.location.as_deref(),
+                Frame::Marker(marker) => marker.location.as_deref(),
+                Frame::Cleared(_) => {
+                    for lane in self.lanes.values() {
+                        parts.push(Part { lane, location: None, received, frames: vec![framed.clone()] });
+                    }
+                    None
+                }
+                Frame::Rejected(_) | Frame::Info(_) => None,
+            };
+            let routed = location.and_then(|location| self.lanes.get_key_value(location));
+            let (location, lane) = routed.map_or((None, &*self.decoder), |(location, lane)| (Some(&**location), lane));
+            match parts.last_mut().filter(|part| part.lane == lane) {
+                Some(part) => part.frames.push(framed),
+                None => parts.push(Part { lane, location, received, frames: vec![framed] }),
+            }
+        }
+        parts
     }
 
     async fn group(&self) -> Vec<Chunk> {
@@ -241,7 +281,7 @@ impl Intake {
     }
 
     /// Shows what is durable.
-    fn show(&self, kept: Vec<(Kept, Shown)>) {
+    fn show(&self, kept: Vec<(Kept, Shown<'_>)>) {
         let (totals, buffered) = {
             let queue = self.lock();
             (queue.totals, queue.frames)
@@ -253,7 +293,12 @@ impl Intake {
             time: read.decoder_time.clone(),
             received: read.received,
         });
+        let located = |shown: &Shown<'_>| Some((shown.location?.to_owned(), shown.reads));
+        let located: Vec<(String, u64)> = kept.iter().filter_map(|(_, shown)| located(shown)).collect();
         self.board.decoder(&self.decoder, |status| {
+            for (location, reads) in located {
+                *status.locations.entry(location).or_default() += reads;
+            }
             status.reads += reads;
             status.markers += markers;
             status.rejected = totals.rejected;
@@ -341,30 +386,40 @@ fn dropped(count: u64, received: Timestamp) -> Chunk {
     Chunk { received, frames: vec![framed], cost: FRAME_COST }
 }
 
-/// What the board will show of a chunk once it is durable; the frames themselves go to the journal.
-struct Shown {
+/// The frames of a chunk that belong to one lane and came one after the other.
+struct Part<'a> {
+    lane: &'a str,
+    /// Of the lane, if it is a location's.
+    location: Option<&'a str>,
+    received: Timestamp,
+    frames: Vec<Framed>,
+}
+
+/// What the board will show of a part once it is durable; the frames themselves go to the journal.
+struct Shown<'a> {
+    location: Option<&'a str>,
     reads: u64,
     markers: u64,
-    /// The newest reads with their place in the chunk; `seq` is still to come.
+    /// The newest reads with their place in the part; `seq` is still to come.
     recent: Vec<(u64, RecentRead)>,
 }
 
-impl Shown {
-    fn of(chunk: &Chunk, decoder: &str) -> Self {
-        let mut shown = Self { reads: 0, markers: 0, recent: Vec::new() };
-        let reads = chunk.frames.iter().filter(|framed| matches!(framed.frame, Frame::Read(_))).count();
+impl<'a> Shown<'a> {
+    fn of(part: &Part<'a>) -> Self {
+        let mut shown = Self { location: part.location, reads: 0, markers: 0, recent: Vec::new() };
+        let reads = part.frames.iter().filter(|framed| matches!(framed.frame, Frame::Read(_))).count();
         let mut skip = reads.saturating_sub(RECENT_READS);
         shown.reads = reads as u64;
-        for (at, framed) in (0..).zip(&chunk.frames) {
+        for (at, framed) in (0..).zip(&part.frames) {
             match &framed.frame {
                 Frame::Read(_) if skip > 0 => skip -= 1,
                 Frame::Read(read) => {
                     let recent = RecentRead {
                         seq: 0,
-                        decoder: decoder.to_owned(),
+                        decoder: part.lane.to_owned(),
                         chip: read.chip.to_string(),
                         decoder_time: read.stamp.to_string(),
-                        received: chunk.received,
+                        received: part.received,
                         antenna: read.antenna.as_ref().map(ToString::to_string),
                         rssi: read.rssi,
                         hits: read.hits,

@@ -91,6 +91,10 @@ impl Protocol for One4All {
         self.talk.tick(up, out);
     }
 
+    fn rewind(&mut self, range: &super::Range, out: &mut Output) -> Result<(), &'static str> {
+        self.talk.by_hand(range, out)
+    }
+
     fn end(&mut self, out: &mut Output) {
         self.lines.end(|line| self.talk.line(line, out));
         self.talk.end(out);

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use self::rewind::Rewind;
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec};
 use crate::chip::Held;
 
 const NAME: &str = "raceresult";
@@ -94,6 +94,8 @@ struct Talk {
     /// The version to ask for.
     version: (u32, u32),
     rewind: Option<Rewind>,
+    /// What is missing is asked for by itself; else only what somebody asks for.
+    automatic: bool,
     /// What was said of the decoder's condition, to say only what changed.
     said: BTreeMap<&'static str, Option<String>>,
     up: Duration,
@@ -103,7 +105,7 @@ struct Talk {
 
 impl Protocol for RaceResult {
     fn connected(&mut self, held: Held, rewind: bool, out: &mut Output) {
-        self.talk.rewind = rewind.then(|| Rewind::new(held));
+        (self.talk.rewind, self.talk.automatic) = (Some(Rewind::new(held)), rewind);
         self.talk.version = VERSION;
         self.talk.step = Step::Protocol;
         out.reply(*b"GETPROTOCOL\r\n");
@@ -119,6 +121,13 @@ impl Protocol for RaceResult {
 
     fn tick(&mut self, up: Duration, out: &mut Output) {
         self.talk.tick(up, out);
+    }
+
+    fn rewind(&mut self, range: &Range, out: &mut Output) -> Result<(), &'static str> {
+        match &mut self.talk.rewind {
+            Some(rewind) if self.talk.step == Step::Running => rewind.by_hand(range, out),
+            _ => Err("its connection has just begun: try again in a moment"),
+        }
     }
 
     fn end(&mut self, out: &mut Output) {
@@ -182,7 +191,9 @@ impl Talk {
                 }
             }
             "PASSINGS" => {
-                if let (Some(rewind), Some(count)) = (&mut self.rewind, field(1).and_then(record::digits)) {
+                if let (true, Some(rewind), Some(count)) =
+                    (self.automatic, &mut self.rewind, field(1).and_then(record::digits))
+                {
                     rewind.counted(count, field(2).and_then(record::digits), out);
                 }
             }
@@ -219,7 +230,7 @@ impl Talk {
     }
 
     fn count(&mut self, out: &mut Output) {
-        if self.rewind.is_some() {
+        if self.automatic {
             self.last_count = self.up;
             out.reply(*b"PASSINGS\r\n");
         }

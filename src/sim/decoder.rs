@@ -4,7 +4,8 @@
 //! * **It behaves like the thing it stands for, as the documents describe it**, and shares no decoding or encoding with
 //!   the code it is there to test (but for the truth about a recording, which is what our protocol reads in it).
 //!   RACE RESULT, One4All and P3 are servers that store everything, push what happens and give again what they are asked
-//!   for (One4All pushes to its last connection only); the MYLAPS exporter connects to the box and repeats until
+//!   for (One4All pushes to its last connection only); ChronoTrack does so too and connects to the box; the MYLAPS
+//!   exporter connects and repeats until
 //!   acknowledged; the others only stream, and what nobody listened to is gone.
 //! * **It knows the truth**: [`SimDecoder::reads`] is every read that happened, [`SimDecoder::acked`] those that a box may
 //!   not lose any more, [`SimDecoder::forbidden`] the commands that no box may send.
@@ -16,6 +17,7 @@
 //! A decoder that only streams waits for its first listener and pauses while there is none, so that a demonstration
 //! loses nothing for want of a listener; `push` does not wait.
 
+mod chronotrack;
 mod cloudbox;
 mod impinj;
 mod ipico;
@@ -70,6 +72,8 @@ const RECONNECT: Duration = Duration::from_millis(200);
 /// Which decoder is simulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Connects to the box, stores by location, gives it from any number on.
+    ChronoTrack,
     /// Streams JSON objects to every client.
     CloudBox,
     /// Streams JSON objects.
@@ -99,6 +103,7 @@ pub enum Kind {
 impl Kind {
     /// Every simulated decoder, in alphabetical order of the protocols.
     pub const ALL: &[Self] = &[
+        Self::ChronoTrack,
         Self::CloudBox,
         Self::Impinj,
         Self::Ipico,
@@ -115,6 +120,7 @@ impl Kind {
 
     fn model(self) -> &'static dyn Model {
         match self {
+            Self::ChronoTrack => &chronotrack::ChronoTrack,
             Self::CloudBox => &cloudbox::CloudBox,
             Self::Impinj => &impinj::Impinj,
             Self::Ipico => &ipico::Ipico,
@@ -197,6 +203,8 @@ pub struct SimConfig {
     pub seed: u64,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// Timing points, for those that name them (ChronoTrack, MYLAPS): ten reads at the first, ten at the next, and so on.
+    pub locations: Vec<String>,
     /// MYLAPS: after which time without an ack a message is sent again (the real one: 20 s).
     pub repeat: Duration,
 }
@@ -214,6 +222,7 @@ impl SimConfig {
             start: jiff::civil::date(2026, 6, 17).at(10, 0, 0, 0),
             seed: 1,
             faults: Vec::new(),
+            locations: vec!["Finish".to_owned()],
             repeat: Duration::from_secs(20),
         }
     }
@@ -279,12 +288,13 @@ impl SimDecoder {
     /// # Errors
     /// The port cannot be had, or the wiring does not fit the protocol.
     pub async fn start(config: SimConfig) -> Result<Self, SimError> {
-        let SimConfig { kind, wiring, source, rate, limit, start, seed, faults, repeat } = config;
+        let SimConfig { kind, wiring, source, rate, limit, start, seed, faults, locations, repeat } = config;
         let nominal = if rate > 0.0 { rate } else { 20.0 };
-        let memory = match source {
+        let mut memory = match source {
             Source::Race(race) => Memory::race(kind, start, Race::new(race, nominal, seed), limit),
             Source::Recording(rows) => Memory::recording(kind, start, rows, nominal),
         };
+        memory.set_locations(locations);
         let shared = Arc::new(Shared {
             state: Mutex::new(State { memory, exporter: Exporter::new(repeat), latest: 0, forbidden: Vec::new() }),
             faults,
@@ -347,6 +357,13 @@ impl SimDecoder {
     pub fn reads(&self) -> Vec<SimRead> {
         let state = self.shared.lock();
         (0..state.memory.len()).flat_map(|entry| state.memory.reads_of(entry)).collect()
+    }
+
+    /// Every read that happened at a location, in order.
+    pub fn reads_at(&self, location: &str) -> Vec<SimRead> {
+        let state = self.shared.lock();
+        let here = |entry: &usize| state.memory.located(*entry).is_some_and(|(at, _)| at == location);
+        (0..state.memory.len()).filter(here).flat_map(|entry| state.memory.reads_of(entry)).collect()
     }
 
     /// The reads that a MYLAPS exporter got acknowledged and will never send again.
@@ -600,7 +617,10 @@ async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
     let _open = Open::new(&shared.links);
     let mut faults = Faults::new(&shared.faults, Kind::Mylaps.model().noise(), &shared.fault_frozen);
     let mut out = Outgoing::default();
-    shared.lock().exporter.connected(&mut out);
+    {
+        let state = &mut *shared.lock();
+        state.exporter.connected(&state.memory, &mut out);
+    }
     let mut heard = [0; 4096];
     loop {
         thaw(&mut frozen).await;

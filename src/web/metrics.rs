@@ -42,6 +42,13 @@ fn decoders(status: &Snapshot, page: &mut Page) {
         }
     }
     page.each_decoder(status, "reads_total", "counter", "Reads kept since the start.", |d| Some(d.reads as f64));
+    let help = "Those of a location with a device of its own.";
+    page.family("passbridge_decoder_location_reads_total", "counter", help);
+    for decoder in &status.decoders {
+        for (location, reads) in &decoder.locations {
+            page.sample(&[("decoder", decoder.name.as_str()), ("location", location)], *reads);
+        }
+    }
     page.each_decoder(status, "markers_total", "counter", "Markers kept since the start.", |d| Some(d.markers as f64));
     let help = "Frames rejected since the start.";
     page.each_decoder(status, "rejected_total", "counter", help, |d| Some(d.rejected as f64));
@@ -186,12 +193,17 @@ mod tests {
         board.decoder("mat", |decoder| {
             decoder.reads = 7;
             decoder.clock_offset_ms = Some(-1500);
+            decoder.locations = [("10 km".to_owned(), 4)].into();
         });
         board.upload("DEVICE", |upload| upload.sent = 3);
         board.raise("disk_full", "", "full");
         let page = text(&board.snapshot());
         assert!(page.contains("name=\"fin\\\"ish\\\\\\n\"} 1\n"), "{page}");
         assert!(page.contains("\npassbridge_decoder_reads_total{decoder=\"mat\"} 7\n"));
+        assert!(
+            page.contains("\npassbridge_decoder_location_reads_total{decoder=\"mat\",location=\"10 km\"} 4\n"),
+            "{page}"
+        );
         assert!(page.contains("\npassbridge_decoder_clock_offset_seconds{decoder=\"mat\"} -1.5\n"));
         assert!(page.contains("\npassbridge_upload_sent_total{device=\"DEVICE\"} 3\n"));
         assert!(page.contains("\npassbridge_ready 0\n"));

@@ -77,7 +77,7 @@ pub type Mat = (Kind, String);
 pub async fn decoder(kind: Kind, seed: u64) -> (SimDecoder, Mat) {
     let loopback = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let (wiring, port) = match kind {
-        Kind::Mylaps => {
+        _ if kind.connects() => {
             let port = free_port();
             (Wiring::Connect(loopback(port)), Some(port))
         }

@@ -38,6 +38,11 @@ async fn every_read_of_a_one4all_is_in_the_cloud_once_however_often_the_box_was_
     both_clouds(Kind::One4All).await;
 }
 
+#[tokio::test]
+async fn every_read_of_a_chronotrack_is_in_the_cloud_once_however_often_the_box_was_killed() {
+    both_clouds(Kind::ChronoTrack).await;
+}
+
 async fn both_clouds(kind: Kind) {
     let seed = setting("PASSBRIDGE_SEED", 1) * 100;
     let old = SimCloudConfig { dedup: Dedup::None, generation: Generation::Legacy, ..SimCloudConfig::default() };
@@ -105,7 +110,7 @@ async fn survives(kind: Kind, cloud: SimCloudConfig, seed: u64) {
             assert!(acked == happened, "{what}: it goes on until all is acknowledged");
             judge(&what, &cloud, &token, acked);
         }
-        Kind::One4All | Kind::RaceResult => judge(&what, &cloud, &token, happened),
+        Kind::ChronoTrack | Kind::One4All | Kind::RaceResult => judge(&what, &cloud, &token, happened),
         other => unreachable!("no kill test is written for {}", other.name()),
     }
     assert_eq!(sim.forbidden(), Vec::<String>::new(), "{what}");

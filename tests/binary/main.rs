@@ -15,6 +15,7 @@ mod front;
 mod kill;
 mod overload;
 mod queue;
+mod rewind;
 mod security;
 mod stop;
 mod tls;

@@ -13,6 +13,7 @@ mod damage;
 mod decoders;
 mod exports;
 mod faults;
+mod locations;
 mod network;
 mod outside;
 mod rewind;

@@ -93,6 +93,7 @@ impl Way {
             timezone: TimeZone::UTC,
             device_id: None,
             rewind: true,
+            locations: BTreeMap::new(),
             set: BTreeMap::new(),
         });
         self.config.decoders.last_mut().unwrap()

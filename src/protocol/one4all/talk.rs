@@ -19,6 +19,9 @@
 //! the new file's start is live. That needs a clock that was not set back in between, which is checked against the
 //! last row; if it was, the rest waits for the next connection.
 //!
+//! By hand any numbers may be asked for, held or not, of any file, in pieces of [`PIECE`]; they end with the first piece that
+//! brings nothing, and with the session file.
+//!
 //! A decoder that tells no file: everything it counts is asked for at each connection, and the journal recognises
 //! the repeats by their content; but not if the journal holds named files of it, since it is then only stopped.
 //!
@@ -33,7 +36,7 @@ use jiff::civil::DateTime;
 use super::{Said, file_start, said, stamp};
 use crate::chip::{ChipRead, Held, Label, Position, Stamp};
 use crate::protocol::line::Line;
-use crate::protocol::{Cleared, Frame, Info, Output, Reject};
+use crate::protocol::{self, Cleared, Frame, Info, Output, Reject};
 
 /// Longest silence in a pulled range before it is given up.
 const RANGE_LIMIT: Duration = Duration::from_secs(30);
@@ -46,8 +49,12 @@ const CLOCK_PERIOD: Duration = Duration::from_secs(60);
 const RETRY_PERIOD: Duration = Duration::from_secs(300);
 /// `GETSTATUS` is asked so often before the decoder counts as one that does not tell its file.
 const STATUS_TRIES: u32 = 3;
+/// Numbers asked for at once of what somebody wants by hand.
+const PIECE: u64 = 500;
 /// Rows that may wait for the name of their file.
 const WAITING: usize = 1000;
+/// What is told where a file is meant and none is named.
+const NO_FILE: &str = "a session file is named like 20191212-090206.csv";
 /// Files left behind that are finished at connect: the last one, and one before it that was cut short.
 const OLD_FILES: usize = 2;
 /// The end of an old file whose length the decoder does not tell: more rows than a session has.
@@ -76,6 +83,16 @@ struct Range {
     to: u64,
     /// The last row that came of it; 0 before the first.
     last: u64,
+    /// It is a part of what somebody asked for.
+    by_hand: bool,
+}
+
+/// What somebody asked for and is still to be asked; `None`: of the current file.
+#[derive(Debug)]
+struct Hand {
+    file: Option<Label>,
+    from: u64,
+    to: u64,
 }
 
 /// A file of which everything up to `count` is wanted; gaps from `next` on are still to be asked for.
@@ -125,6 +142,7 @@ pub(super) struct Talk {
     /// Files to finish, oldest first.
     old: VecDeque<Label>,
     fetch: Option<Fetch>,
+    hand: Option<Hand>,
     /// What was missing of the current file after it was asked for, and when.
     left: Vec<(u64, u64)>,
     left_at: Duration,
@@ -170,8 +188,8 @@ impl Talk {
                 self.reply(word, &values, out);
             }
             Ok(Said::Blank) => {
-                if let Some(Question::Range(_)) = self.asked {
-                    self.asked = None;
+                if let Some(Question::Range(range)) = self.asked.take_if(|asked| matches!(asked, Question::Range(_))) {
+                    self.ended(&range);
                 }
             }
         }
@@ -267,7 +285,11 @@ impl Talk {
             // A refusal. An echo of the question would go on with its number or its file.
             (Some(Question::Range(range)), "GETPASSINGS" | "GETFILE") => {
                 let refused = values.first().is_none_or(|value| value.starts_with("ERR") || value.is_empty());
-                self.asked = (!refused).then_some(Question::Range(range));
+                if refused {
+                    self.ended(&range);
+                } else {
+                    self.asked = Some(Question::Range(range));
+                }
             }
             (Some(Question::Push), "PUSHTAGS") => {
                 let pushed = values.first().is_some_and(|value| value.eq_ignore_ascii_case("true"));
@@ -312,6 +334,7 @@ impl Talk {
         }
         self.left.clear();
         self.fetch = None;
+        self.hand = None;
         if !self.rewind {
             return;
         }
@@ -365,8 +388,50 @@ impl Talk {
             Question::FileInfo(file) => {
                 self.fetch = Some(Fetch { file: Some(file.clone()), next: 1, count: OPEN_END });
             }
-            _ => {} // periodic, or given up
+            Question::Range(range) => self.ended(range),
+            _ => {} // periodic
         }
+    }
+
+    /// Somebody wants these again.
+    pub(super) fn by_hand(&mut self, range: &protocol::Range, out: &mut Output) -> Result<(), &'static str> {
+        if !self.linked || !self.told {
+            return Err("its connection has just begun: try again in a moment");
+        }
+        if self.hand.is_some() || matches!(self.asked, Some(Question::Range(Range { by_hand: true, .. }))) {
+            return Err("it is still giving what was asked for before");
+        }
+        if range.unit.as_deref().is_some_and(|unit| self.unit.as_deref().is_some_and(|known| known != unit)) {
+            return Err("the decoder there has another serial number; leave --unit out");
+        }
+        let file = match &range.file {
+            None => None,
+            Some(Label::Text(name)) => Some(file_label(name).ok_or(NO_FILE)?),
+            Some(Label::Number(_)) => return Err(NO_FILE),
+        };
+        let file = file.filter(|file| Some(file) != self.file.as_ref());
+        if file.is_some() && started(self.file.as_ref()).is_none() {
+            return Err("it does not tell its current file, so rows of another could not be told from new ones");
+        }
+        self.hand = Some(Hand { file, from: range.from, to: range.to });
+        self.ask_next(out);
+        Ok(())
+    }
+
+    /// The answer to a range is over.
+    fn ended(&mut self, range: &Range) {
+        if range.by_hand && range.last == 0 {
+            self.hand = None; // there are no more
+        }
+    }
+
+    /// The next piece of what somebody asked for.
+    fn next_by_hand(&mut self) -> Option<Range> {
+        let Hand { file, from, to } = self.hand.take()?;
+        let end = to.min(from.saturating_add(PIECE - 1));
+        let range = Range { file: file.clone().or(self.file.clone()), from, to: end, last: 0, by_hand: true };
+        self.hand = (end < to).then(|| Hand { file, from: end.saturating_add(1), to });
+        Some(range)
     }
 
     fn ask_next(&mut self, out: &mut Output) {
@@ -387,6 +452,8 @@ impl Talk {
             Question::Status
         } else if due(&mut self.due.clock, Some(CLOCK_PERIOD)) {
             Question::Clock
+        } else if let Some(range) = self.next_by_hand() {
+            Question::Range(range)
         } else if let Some(range) = self.next_range(out) {
             Question::Range(range)
         } else if let Some(file) = self.old.pop_front() {
@@ -430,7 +497,7 @@ impl Talk {
         let gap = self.held.missing(unit, fetch.file.as_ref(), fetch.next, fetch.count).first().copied();
         if let Some((from, to)) = gap {
             fetch.next = to.saturating_add(1);
-            return Some(Range { file: fetch.file.clone(), from, to, last: 0 });
+            return Some(Range { file: fetch.file.clone(), from, to, last: 0, by_hand: false });
         }
         let Fetch { file, count, .. } = self.fetch.take()?;
         if count == OPEN_END {

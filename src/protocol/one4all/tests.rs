@@ -425,3 +425,41 @@ fn the_older_dialect_is_read_between_its_life_signs() {
     assert_eq!(kinds, ["alive", "read", "alive", "rejected"]);
     assert!(make(&Settings::from([("dialect".into(), "v4".into())])).is_err());
 }
+
+impl Link {
+    fn by_hand(&mut self, fake: &Fake, file: Option<&str>, numbers: (u64, u64)) -> Result<(), &'static str> {
+        let mut out = Output::default();
+        let file = file.map(|file| Label::Text(file.into()));
+        let range = crate::protocol::Range { unit: None, file, from: numbers.0, to: numbers.1 };
+        self.protocol.rewind(&range, &mut out)?;
+        self.settle(fake, out);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_range_by_hand_is_asked_for_in_pieces_held_or_not_of_any_file() {
+    for rewind in [true, false] {
+        let fake = Fake { files: vec![(OLD, rows(1..=700)), (NOW, rows(1..=20))], ..Fake::default() };
+        let mut held = holding(OLD, 1..=700);
+        hold(&mut held, NOW, 1..=20);
+        let mut link = Link::new(held, rewind);
+        assert!(link.by_hand(&fake, None, (1, 2)).is_err(), "not before its file is known");
+        link.says(&fake, "HELLO One4All\r\n");
+        link.reads.clear();
+        link.asked.clear();
+        link.by_hand(&fake, None, (5, 9)).unwrap();
+        assert_eq!((link.asked_for("GET").as_slice(), link.reads.len()), (&["GETPASSINGS;5;9"][..], 5));
+        assert!(link.reads.iter().all(|read| read.replay));
+        link.by_hand(&fake, Some(OLD.trim_end_matches(".csv")), crate::protocol::Range::WHOLE).unwrap();
+        let asked = [
+            "GETFILE;20260704-080000.csv;1;500",
+            "GETFILE;20260704-080000.csv;501;1000",
+            "GETFILE;20260704-080000.csv;1001;1500",
+        ];
+        assert_eq!(link.asked_for("GETFILE;"), asked, "the last one brings nothing");
+        assert_eq!((link.reads.len(), link.places().last().unwrap().as_str()), (705, "20260704/700"));
+        assert!(link.by_hand(&fake, Some("yesterday"), (1, 2)).is_err());
+        assert_eq!(link.cleared, []);
+    }
+}

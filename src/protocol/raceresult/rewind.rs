@@ -9,6 +9,8 @@
 //! * **Records without a file column have no file in their position**, also when `PASSINGS` tells one: a pushed record
 //!   that arrives before that reply would else be labelled differently from the same record pulled, and become
 //!   two passings. Of such a decoder everything is asked for on each connection; the identity recognises the repeats.
+//! * **By hand** anything may be asked for, held or not, also where nothing is asked for by itself. Of an older file the
+//!   decoder gives only the whole.
 //! * **Bounded.** One question at a time, at most [`PULL_MAX`] records each; a question that yields nothing ends the
 //!   asking until the next count.
 //!
@@ -21,7 +23,7 @@
 use std::time::Duration;
 
 use crate::chip::{Held, Label, Position};
-use crate::protocol::{Cleared, Frame, Info, Output};
+use crate::protocol::{Cleared, Frame, Info, Output, Range};
 
 /// Records asked for at once: a page that arrives within seconds on any link.
 const PULL_MAX: u64 = 500;
@@ -74,7 +76,9 @@ enum Pull {
     /// A gap of the current file.
     Range { place: Place, from: u64, to: u64 },
     /// The whole of an older file.
-    File { file: u64 },
+    File { file: u64, by_hand: bool },
+    /// A part of what somebody asked for.
+    Hand,
 }
 
 /// A question that is not answered to its end.
@@ -85,6 +89,12 @@ struct Pulling {
     heard: Duration,
     /// A record came that is labelled otherwise than what was asked for.
     foreign: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Hand {
+    Numbers(u64, u64),
+    File(u64),
 }
 
 #[derive(Debug)]
@@ -103,6 +113,8 @@ pub(super) struct Rewind {
     /// The file before the current one, to be asked for.
     unfinished: Option<u64>,
     pulling: Option<Pulling>,
+    /// What somebody asked for: numbers of the current file, or another file.
+    hand: Option<Hand>,
     /// The last question was in vain: wait for the next count.
     stalled: bool,
     gave_up: bool,
@@ -126,6 +138,7 @@ impl Rewind {
             current: None,
             unfinished: None,
             pulling: None,
+            hand: None,
             stalled: false,
             gave_up: false,
             said_complete: false,
@@ -160,7 +173,7 @@ impl Rewind {
             match &pulling.what {
                 Pull::Range { place: asked, .. } => pulling.foreign |= *asked != place,
                 Pull::Probe if self.current.is_none() => self.settle(place, out),
-                Pull::Probe | Pull::File { .. } => {}
+                Pull::Probe | Pull::File { .. } | Pull::Hand => {}
             }
         }
         self.held.insert(position);
@@ -195,6 +208,32 @@ impl Rewind {
     pub(super) fn blank(&mut self, out: &mut Output) {
         self.ended(out);
         self.ask(out);
+    }
+
+    /// Somebody wants these again.
+    pub(super) fn by_hand(&mut self, range: &Range, out: &mut Output) -> Result<(), &'static str> {
+        if self.hand.is_some() || matches!(self.pulling, Some(Pulling { what: Pull::Hand, .. })) {
+            return Err("it is still giving what was asked for before");
+        }
+        let of_records = self.current.as_ref().and_then(|current| current.place.unit.as_deref());
+        let known = [of_records, self.unit_hint.as_deref()];
+        let is_other = |unit: &str| known.iter().any(Option::is_some) && !known.contains(&Some(unit));
+        if range.unit.as_deref().is_some_and(is_other) {
+            return Err("the box there has another id; leave --unit out");
+        }
+        let numbers = Hand::Numbers(range.from, range.to);
+        let current = self.current.as_ref().and_then(|current| current.told_file.or(current.place.file_number()));
+        self.hand = Some(match &range.file {
+            None => numbers,
+            Some(Label::Text(_)) => return Err("its files are numbered; `PASSINGS` or its display tells the number"),
+            Some(Label::Number(file)) if Some(*file) == current && !range.is_whole() => numbers,
+            Some(Label::Number(file)) if range.is_whole() => Hand::File(*file),
+            Some(Label::Number(_)) => {
+                return Err("of a file that is not the current one it gives only all: leave out --from and --to");
+            }
+        });
+        self.ask(out);
+        Ok(())
     }
 
     /// Time passes.
@@ -275,15 +314,20 @@ impl Rewind {
     /// The answer to the open question is over.
     fn ended(&mut self, out: &mut Output) {
         let Some(Pulling { what, rows, foreign, .. }) = self.pulling.take() else { return };
-        self.stalled = rows == 0;
+        let stalled = std::mem::replace(&mut self.stalled, rows == 0);
         match what {
             Pull::Probe => {}
+            Pull::Hand => {
+                self.stalled = stalled; // says nothing about what is missing
+                self.hand = self.hand.filter(|_| rows > 0); // there are no more
+            }
             Pull::Range { .. } if foreign => {
                 self.current = None; // the file changed meanwhile: look again at the next count
                 self.stalled = true;
             }
             Pull::Range { place, from, to } => self.give_up(place, from, to, out),
-            Pull::File { file } => {
+            Pull::File { by_hand: true, .. } => self.stalled = stalled,
+            Pull::File { file, by_hand: false } => {
                 self.stalled = false; // says nothing about the current file
                 let text = format!(
                     "the decoder began a new file and did not give file {file} when asked: passings at its end may be \
@@ -315,7 +359,18 @@ impl Rewind {
             return;
         }
         if let Some(file) = self.unfinished.take() {
-            return self.pull(Pull::File { file }, format!("GETFILE;{file}\r\n"), out);
+            return self.pull(Pull::File { file, by_hand: false }, format!("GETFILE;{file}\r\n"), out);
+        }
+        match self.hand.take() {
+            Some(Hand::File(file)) => {
+                return self.pull(Pull::File { file, by_hand: true }, format!("GETFILE;{file}\r\n"), out);
+            }
+            Some(Hand::Numbers(from, to)) => {
+                let end = to.min(from.saturating_add(PULL_MAX - 1));
+                self.hand = (end < to).then_some(Hand::Numbers(end.saturating_add(1), to));
+                return self.pull(Pull::Hand, format!("{from}:{}\r\n", end - from + 1), out);
+            }
+            None => {}
         }
         if self.stalled {
             return;

@@ -350,6 +350,50 @@ fn foreign_text_is_rejected_and_does_not_end_the_conversation() {
     assert_eq!(link.says("PASSINGS;2;2"), ["2:1"]);
 }
 
+fn by_hand(link: &mut Link, file: Option<u64>, numbers: (u64, u64)) -> Result<Vec<String>, &'static str> {
+    let mut out = Output::default();
+    let range = Range { unit: None, file: file.map(Label::Number), from: numbers.0, to: numbers.1 };
+    link.protocol.rewind(&range, &mut out)?;
+    Ok(link.take(out))
+}
+
+#[test]
+fn a_range_by_hand_is_asked_for_in_pieces_held_or_not_and_ends_where_the_file_does() {
+    for rewind in [true, false] {
+        let mut link = Link::with(held(1..=900, 4), rewind);
+        if rewind {
+            assert_eq!(link.says("PASSINGS;900;4"), [""; 0]);
+        }
+        assert_eq!(by_hand(&mut link, None, (301, 5000)).unwrap(), ["301:500"]);
+        assert!(by_hand(&mut link, None, (1, 2)).is_err(), "one after the other");
+        assert_eq!(link.gives(301..=800, 4), ["801:500"]);
+        assert_eq!(link.pushes(901, 4), [""; 0]);
+        assert_eq!(link.gives(801..=901, 4), ["1301:500"]);
+        assert_eq!(link.says(""), [""; 0], "nothing came: there are no more");
+        assert_eq!(by_hand(&mut link, None, (1, 2)).unwrap(), ["1:2"]);
+        assert_eq!(link.gives(1..=2, 4), [""; 0]);
+        if rewind {
+            assert_eq!(link.says("PASSINGS;903;4"), ["902:2"], "what is missing is asked for as before");
+        }
+    }
+}
+
+#[test]
+fn an_older_file_is_given_by_hand_as_a_whole() {
+    let mut link = Link::with(held(1..=9, 4), true);
+    assert_eq!(link.says("PASSINGS;9;4"), [""; 0]);
+    assert!(by_hand(&mut link, Some(3), (1, 20)).is_err());
+    assert_eq!(by_hand(&mut link, Some(4), (1, 5)).unwrap(), ["1:5"]);
+    assert_eq!(link.gives(1..=5, 4), [""; 0]);
+    assert_eq!(by_hand(&mut link, Some(2), Range::WHOLE).unwrap(), ["GETFILE;2"]);
+    assert_eq!(link.gives(1..=3, 2), [""; 0]);
+    assert_eq!(link.reads.last(), Some(&(Some(Label::Number(2)), 3)));
+    let mut out = Output::default();
+    let elsewhere = Range { unit: Some("D-8".into()), file: None, from: 1, to: 2 };
+    assert!(link.protocol.rewind(&elsewhere, &mut out).is_err_and(|why| why.contains("--unit")));
+    assert!(RaceResult::default().rewind(&elsewhere, &mut out).is_err(), "not before it is connected");
+}
+
 fn a_line() -> impl Strategy<Value = String> {
     prop_oneof![
         (0u64..40, 1u64..4, any::<bool>()).prop_map(|(number, file, push)| format!(

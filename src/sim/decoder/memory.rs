@@ -56,6 +56,8 @@ pub(super) struct Memory {
     files: Vec<File>,
     /// Reads so far (a recorded MYLAPS message holds many).
     reads: u64,
+    /// At least one.
+    locations: Vec<String>,
 }
 
 impl Memory {
@@ -63,14 +65,14 @@ impl Memory {
         let next = race.next();
         let source = Source::Race { race: Box::new(race), next, log: Vec::new() };
         let limit = limit.unwrap_or(READS_MAX).min(READS_MAX);
-        Self { kind, start, source, limit, files: vec![FIRST_FILE], reads: 0 }
+        Self { kind, start, source, limit, files: vec![FIRST_FILE], reads: 0, locations: vec![String::new()] }
     }
 
     pub(super) fn recording(kind: Kind, start: DateTime, rows: Vec<Vec<u8>>, rate: f64) -> Self {
         let rows: Vec<Box<[u8]>> = rows.into_iter().map(Vec::into_boxed_slice).collect();
         let reads = rows.iter().map(|row| reads_in(kind, row)).collect();
         let source = Source::Recording { rows, reads, played: 0, gap_us: (1e6 / rate.max(1e-3)) as u64 };
-        Self { kind, start, source, limit: u64::MAX, files: vec![FIRST_FILE], reads: 0 }
+        Self { kind, start, source, limit: u64::MAX, files: vec![FIRST_FILE], reads: 0, locations: vec![String::new()] }
     }
 
     /// Entries in the log: reads, or rows of a recording.
@@ -125,6 +127,36 @@ impl Memory {
         let millis = i64::try_from(stamp_us / 1000 / unit * unit).unwrap_or(i64::MAX);
         let at = self.start.saturating_add(millis.milliseconds());
         Some(Placed { chip, at, number: (entry - first) as u64 + 1, file })
+    }
+
+    /// Names the timing points; none given: there is one without a name.
+    pub(super) fn set_locations(&mut self, locations: Vec<String>) {
+        if let (Source::Recording { rows, .. }, Kind::ChronoTrack) = (&self.source, self.kind) {
+            let mut named: Vec<String> = rows.iter().filter_map(|row| Some(recorded_place(row)?.0)).collect();
+            named.dedup();
+            named.sort();
+            named.dedup();
+            self.locations = named;
+        } else if !locations.is_empty() {
+            self.locations = locations;
+        }
+    }
+
+    /// The timing points.
+    pub(super) fn locations(&self) -> &[String] {
+        &self.locations
+    }
+
+    /// Where an entry was read, and its number there: blocks of ten, one location after the other.
+    pub(super) fn located(&self, entry: usize) -> Option<(String, u64)> {
+        const BLOCK: u64 = 10;
+        if let Some(row) = self.recorded(entry) {
+            return recorded_place(row);
+        }
+        let at = self.placed(entry)?.number - 1;
+        let count = self.locations.len() as u64;
+        let location = usize::try_from(at / BLOCK % count).ok()?;
+        Some((self.locations.get(location)?.clone(), at / (BLOCK * count) * BLOCK + at % BLOCK + 1))
     }
 
     /// The recorded row, `None` for a made-up race.
@@ -205,6 +237,14 @@ impl Memory {
         let file = at.checked_sub(1).map_or(FIRST_FILE, |at| self.files[at]);
         (file.number, file.first)
     }
+}
+
+/// Location and number of a recorded ChronoTrack row.
+fn recorded_place(row: &[u8]) -> Option<(String, u64)> {
+    let row = String::from_utf8_lossy(row);
+    let mut fields = row.split('~').skip(1);
+    let number = fields.next()?.parse().ok()?;
+    Some((fields.next()?.to_owned(), number))
 }
 
 /// What our own protocol reads in a recorded row: the only judge of a recording there is here (the recordings'

@@ -16,7 +16,6 @@ use super::wire::Outgoing;
 const WINDOW: usize = 10;
 /// Most bytes of an unfinished message from the box.
 const HEARD_MAX: usize = 64 * 1024;
-const LOCATION: &str = "Finish";
 
 pub(super) struct Mylaps;
 
@@ -102,11 +101,13 @@ impl Exporter {
     }
 
     /// A connection is there: hello, and everything unacknowledged again once the box has answered.
-    pub(super) fn connected(&mut self, out: &mut Outgoing) {
+    pub(super) fn connected(&mut self, memory: &Memory, out: &mut Outgoing) {
         self.version = None;
         self.heard.clear();
         self.window.iter_mut().for_each(|message| message.sent = None);
-        out.frame(&[LOCATION.as_bytes(), b"@Pong@$"]);
+        for location in memory.locations() {
+            out.frame(&[location.as_bytes(), b"@Pong@$"]);
+        }
     }
 
     /// The box says something.
@@ -120,7 +121,7 @@ impl Exporter {
                 (Some("AckPong"), version) => {
                     self.version = Some(if version == Some("Version2.1") { 2 } else { 1 });
                 }
-                (Some("Ping"), _) => out.frame(&[LOCATION.as_bytes(), b"@AckPing@$"]),
+                (Some("Ping"), _) => out.frame(&[memory.locations()[0].as_bytes(), b"@AckPing@$"]),
                 (Some("AckStore" | "AckPassing"), Some(number)) => self.settle(number, memory),
                 _ => {}
             }
@@ -149,7 +150,13 @@ impl Exporter {
         while self.window.len() < WINDOW && self.next_entry < memory.len() {
             let recorded = memory.recorded(self.next_entry);
             let records = if recorded.is_some() { 1 } else { if version == 1 { 50 } else { 100 } };
-            let entries = self.next_entry..memory.len().min(self.next_entry + records);
+            let mut entries = self.next_entry..memory.len().min(self.next_entry + records);
+            if memory.locations().len() > 1 {
+                // A message is of one location.
+                let place = |entry| memory.located(entry).map(|(location, _)| location);
+                let first = place(entries.start);
+                entries.end = entries.clone().find(|entry| place(*entry) != first).unwrap_or(entries.end);
+            }
             let number = recorded.map(recorded_number).unwrap_or_else(|| self.next_number.to_string());
             self.next_entry = entries.end;
             self.next_number += 1;
@@ -177,7 +184,8 @@ fn write(message: &Message, version: u8, memory: &Memory, out: &mut Outgoing) {
         return out.frame(&[recorded, b"$"]);
     }
     let function = if version == 1 { "Store" } else { "Passing" };
-    let mut text = format!("{LOCATION}@{function}");
+    let location = memory.located(message.entries.start).map(|(location, _)| location).unwrap_or_default();
+    let mut text = format!("{location}@{function}");
     for placed in message.entries.clone().filter_map(|entry| memory.placed(entry)) {
         text.push('@');
         text.push_str(&if version == 1 { store_record(&placed) } else { passing_record(&placed) });

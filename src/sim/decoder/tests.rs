@@ -134,6 +134,30 @@ async fn connect(sim: &SimDecoder) -> TcpStream {
     TcpStream::connect(sim.address().unwrap()).await.unwrap()
 }
 
+/// A simulated decoder and, if it is one that connects, where.
+struct Site {
+    sim: SimDecoder,
+    listener: Option<TcpListener>,
+}
+
+impl Site {
+    async fn new(kind: Kind, change: impl FnOnce(&mut SimConfig)) -> Self {
+        let listener = if kind.connects() { Some(TcpListener::bind("127.0.0.1:0").await.unwrap()) } else { None };
+        let wiring = listener.as_ref().map_or_else(loopback, |ours| Wiring::Connect(ours.local_addr().unwrap()));
+        let mut config = SimConfig::new(kind, wiring);
+        change(&mut config);
+        Self { sim: SimDecoder::start(config).await.unwrap(), listener }
+    }
+
+    /// The next connection.
+    async fn stream(&self) -> TcpStream {
+        match &self.listener {
+            Some(listener) => timeout(LIMIT, listener.accept()).await.expect("it connects").unwrap().0,
+            None => connect(&self.sim).await,
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_streaming_decoder_streams_to_who_listens_and_tells_its_clock() {
     let sim = sim(Kind::Ipico, |_| {}).await;
@@ -292,16 +316,17 @@ async fn what_a_streaming_decoder_reads_while_we_listen_arrives_once() {
 }
 
 /// Reads before the box is there, while it is, while the cable is out, and after.
-async fn everything_arrives_over_three_connections(kind: Kind) {
-    let sim = sim(kind, |_| {}).await;
+async fn everything_arrives_over_three_connections(kind: Kind, change: impl FnOnce(&mut SimConfig)) {
+    let site = Site::new(kind, change).await;
+    let sim = &site.sim;
     let mut kept = Kept::default();
     sim.push(700);
-    kept.link(kind, "", connect(&sim).await, |kept| kept.all(&sim)).await;
+    kept.link(kind, "", site.stream().await, |kept| kept.all(sim)).await;
     sim.push(30); // the cable is out
-    let stream = connect(&sim).await;
+    let stream = site.stream().await;
     sim.push(30);
-    kept.link(kind, "", stream, |kept| kept.all(&sim)).await;
-    let stream = connect(&sim).await;
+    kept.link(kind, "", stream, |kept| kept.all(sim)).await;
+    let stream = site.stream().await;
     tokio::join!(kept.link(kind, "", stream, |kept| kept.reads.len() >= 860), async {
         for _ in 0..100 {
             sim.push(1);
@@ -309,7 +334,7 @@ async fn everything_arrives_over_three_connections(kind: Kind) {
         }
     });
     assert_eq!(kept.reads.len(), 860, "each read is one read, pushed or pulled");
-    assert!(kept.all(&sim));
+    assert!(kept.all(sim));
     assert_eq!((sim.forbidden(), kept.rejected), (Vec::new(), 0));
 }
 
@@ -342,7 +367,7 @@ async fn everything_arrives_after_the_first_read(kind: Kind) {
 
 #[tokio::test]
 async fn race_result_reads_made_while_the_cable_was_out_arrive_once() {
-    everything_arrives_over_three_connections(Kind::RaceResult).await;
+    everything_arrives_over_three_connections(Kind::RaceResult, |_| {}).await;
 }
 
 #[tokio::test]
@@ -357,20 +382,28 @@ async fn p3_passings_made_while_the_cable_was_out_arrive_once() {
 
 #[tokio::test]
 async fn one4all_reads_made_while_the_cable_was_out_arrive_once() {
-    everything_arrives_over_three_connections(Kind::One4All).await;
+    everything_arrives_over_three_connections(Kind::One4All, |_| {}).await;
 }
 
-/// The box connects again and again over a line that cuts frames, adds noise, repeats and dribbles.
+#[tokio::test]
+async fn chronotrack_reads_made_while_the_cable_was_out_arrive_once_from_every_location() {
+    let three = |config: &mut SimConfig| config.locations = ["start", "10 km", "finish"].map(str::to_owned).to_vec();
+    everything_arrives_over_three_connections(Kind::ChronoTrack, |_| {}).await;
+    everything_arrives_over_three_connections(Kind::ChronoTrack, three).await;
+}
+
+/// Connected again and again over a line that cuts frames, adds noise, repeats and dribbles.
 async fn everything_arrives_over_a_bad_line(kind: Kind) {
     let faults =
         [Fault::Cut { every: 90 }, Fault::Garbage { every: 7 }, Fault::Duplicate { every: 5 }, Fault::Bytewise]
             .to_vec();
-    let sim = sim(kind, |config| config.faults = faults).await;
+    let site = Site::new(kind, |config| config.faults = faults).await;
+    let sim = &site.sim;
     let mut kept = Kept::default();
     sim.push(300);
-    while !kept.all(&sim) {
-        let stream = connect(&sim).await;
-        kept.link(kind, "", stream, |kept| kept.all(&sim)).await;
+    while !kept.all(sim) {
+        let stream = site.stream().await;
+        kept.link(kind, "", stream, |kept| kept.all(sim)).await;
     }
     assert_eq!(kept.reads.len(), 300);
     assert!(kept.rejected > 0);
@@ -384,6 +417,35 @@ async fn race_result_reads_arrive_once_over_a_bad_line() {
 #[tokio::test]
 async fn one4all_reads_arrive_once_over_a_bad_line() {
     everything_arrives_over_a_bad_line(Kind::One4All).await;
+}
+
+#[tokio::test]
+async fn chronotrack_reads_arrive_once_over_a_bad_line() {
+    everything_arrives_over_a_bad_line(Kind::ChronoTrack).await;
+}
+
+#[tokio::test]
+async fn a_chronotrack_source_that_counts_from_the_start_again_gives_its_new_reads() {
+    let site = Site::new(Kind::ChronoTrack, |_| {}).await;
+    let mut kept = Kept::default();
+    site.sim.push(20);
+    kept.link(Kind::ChronoTrack, "", site.stream().await, |kept| kept.all(&site.sim)).await;
+    site.sim.clear();
+    site.sim.push(3);
+    let stream = site.stream().await;
+    let (sim, kept) = (&site.sim, &mut kept);
+    // It stores three, and was asked from the twentieth on: only the next one shows that it counts anew.
+    let next = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            sim.push(1);
+        }
+    };
+    tokio::select! {
+        () = kept.link(Kind::ChronoTrack, "", stream, |kept| kept.restarts > 0 && kept.all(sim)) => {}
+        () = next => {}
+    }
+    assert_eq!((kept.reads.len() as u64, kept.restarts), (*sim.emitted().borrow(), 1));
 }
 
 #[tokio::test]

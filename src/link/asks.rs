@@ -1,0 +1,90 @@
+//! Asking a decoder by hand, from outside of its link.
+//!
+//! Whoever asks does not wait for the reads: they come as any others do, are kept, and the journal knows the repeats.
+//! Bounded: [`Range::check`]; one question at a time for each connection, and [`PATIENCE`] for all answers.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::protocol::Range;
+
+/// How long the connections may take to pass a question on; they do so between two reads of their port.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What became of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The decoder is being asked.
+    Asked,
+    /// There is no link to it now.
+    NotConnected,
+    /// It cannot be asked for that: why.
+    Refused(&'static str),
+}
+
+pub(super) struct Order {
+    pub(super) range: Range,
+    pub(super) answer: oneshot::Sender<Result<(), &'static str>>,
+}
+
+/// The way to the live connections of one decoder; clones share it.
+#[derive(Clone, Default)]
+pub struct Asks(Arc<Mutex<Connections>>);
+
+/// By a number of their own; at most as many as the link has.
+type Connections = Vec<(u64, mpsc::Sender<Order>)>;
+
+impl Asks {
+    /// Asks for a range, on the first connection that can (a listening port may have several).
+    pub async fn ask(&self, range: &Range) -> Asked {
+        if let Err(why) = range.check() {
+            return Asked::Refused(why);
+        }
+        let connections: Vec<mpsc::Sender<Order>> = self.lock().iter().map(|(_, sender)| sender.clone()).collect();
+        let mut last = Asked::NotConnected;
+        let end = Instant::now() + PATIENCE;
+        for connection in connections {
+            let (answer, answered) = oneshot::channel();
+            let asking = async {
+                connection.send(Order { range: range.clone(), answer }).await.ok()?;
+                answered.await.ok()
+            };
+            match timeout_at(end, asking).await {
+                Ok(Some(Ok(()))) => return Asked::Asked,
+                Ok(Some(Err(why))) => last = Asked::Refused(why),
+                Ok(None) => {} // it ended meanwhile
+                Err(_) => last = Asked::Refused("its link is busy: try again in a moment"),
+            }
+        }
+        last
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that can be asked until this goes.
+    pub(super) fn connected(&self) -> Hearing {
+        let (sender, orders) = mpsc::channel(1);
+        let mut connections = self.lock();
+        let id = connections.last().map_or(0, |(id, _)| id + 1);
+        connections.push((id, sender));
+        Hearing { asks: self.clone(), id, orders }
+    }
+}
+
+/// One connection's ear.
+pub(super) struct Hearing {
+    asks: Asks,
+    id: u64,
+    pub(super) orders: mpsc::Receiver<Order>,
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.asks.lock().retain(|(id, _)| *id != self.id);
+    }
+}

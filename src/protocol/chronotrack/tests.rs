@@ -1,0 +1,211 @@
+use super::*;
+use crate::protocol::Item;
+
+const HELLO: &str = "SimpleClient~3.2.4~CTP01\r\n";
+
+struct Peer {
+    protocol: Box<dyn Protocol>,
+    out: Output,
+}
+
+impl Peer {
+    fn new(settings: &[(&str, &str)], held: &[(&str, u64)], rewind: bool) -> Self {
+        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut known = Held::default();
+        for (location, number) in held {
+            known.insert(&Position { unit: Some((*location).into()), file: None, number: *number });
+        }
+        let mut peer = Self { protocol: make(&settings).unwrap(), out: Output::default() };
+        peer.protocol.connected(known, rewind, &mut peer.out);
+        peer
+    }
+
+    /// Greeted, and told these locations.
+    fn with(locations: &str, held: &[(&str, u64)]) -> Self {
+        let mut peer = Self::new(&[], held, true);
+        peer.says(HELLO);
+        peer.says(&format!("ack~getlocations~{locations}\r\n"));
+        peer
+    }
+
+    fn says(&mut self, text: &str) {
+        self.protocol.feed(text.as_bytes(), &mut self.out);
+    }
+
+    fn read(&mut self, location: &str, number: u64) {
+        self.says(&format!("CT01_33~{number}~{location}~C{number}~2026-06-17T10:00:00.00~0~0F2A38~1\r\n"));
+    }
+
+    fn replies(&mut self) -> Vec<String> {
+        let items = std::mem::take(&mut self.out.items).into_iter();
+        let text = items.filter_map(|item| if let Item::Reply(bytes) = item { Some(text(&bytes)) } else { None });
+        text.collect::<String>().lines().map(str::to_owned).collect()
+    }
+
+    fn cleared(&self) -> usize {
+        let cleared = |item: &&Item| matches!(item, Item::Frame(f) if matches!(f.frame, Frame::Cleared(_)));
+        self.out.items.iter().filter(cleared).count()
+    }
+}
+
+#[test]
+fn the_conversation_asks_for_a_push_of_all_locations_in_iso_time_from_what_is_held() {
+    let mut peer = Peer::new(&[], &[("start", 17), ("10 km", 4)], true);
+    assert_eq!(peer.replies(), [""; 0], "the other side speaks first");
+    peer.says(HELLO);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        peer.replies(),
+        [
+            &format!("passbridge~{version}~6"),
+            "stream-mode=push",
+            "time-format=iso",
+            "location=multi",
+            "guntimes=true",
+            "newlocations=true",
+            "connection-id=false",
+            "getlocations"
+        ]
+    );
+    peer.says(HELLO);
+    assert_eq!(peer.replies(), [""; 0], "once");
+    peer.says("ack~getlocations~start~10 km~finish\r\nack~start\r\nack~getlocations~start\r\n");
+    assert_eq!(peer.replies(), ["start~start~17", "start~10 km~4", "start~finish~1"]);
+    peer.says("ping\r\n");
+    assert_eq!(peer.replies(), ["ack~ping"]);
+    peer.protocol.tick(Duration::from_secs(15), &mut peer.out);
+    assert_eq!(peer.replies(), ["ping"]);
+}
+
+#[test]
+fn without_rewind_nothing_stored_is_asked_for() {
+    let mut peer = Peer::new(&[("time_format", "normal")], &[], false);
+    peer.says(HELLO);
+    assert!(peer.replies().contains(&"time-format=normal".to_owned()));
+    peer.says("ack~getlocations~start\r\n");
+    assert_eq!(peer.replies(), ["start~start"]);
+    peer.read("start", 9);
+    peer.read("start", 10);
+    assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
+}
+
+#[test]
+fn a_location_that_is_announced_is_started_a_second_later_and_asked_for_from_its_beginning() {
+    let mut peer = Peer::with("start", &[]);
+    peer.replies();
+    peer.protocol.tick(Duration::from_secs(5), &mut peer.out);
+    peer.says("CT01_33~2038~30k~newlocation~2026-06-17T09:15:21.00~0~ED932A~0\r\n");
+    peer.protocol.tick(Duration::from_secs(6), &mut peer.out);
+    assert_eq!(peer.replies(), [""; 0]);
+    peer.protocol.tick(Duration::from_secs(7), &mut peer.out);
+    assert_eq!(peer.replies(), ["start~30k~1"]);
+    peer.read("30k", 1);
+    assert_eq!(peer.cleared(), 0, "the number of the announcement is not of the location");
+}
+
+#[test]
+fn a_source_that_counts_from_the_start_again_is_asked_from_1_and_only_for_that_location() {
+    let mut peer = Peer::with("start~finish", &[("start", 700), ("finish", 50)]);
+    peer.replies();
+    peer.read("finish", 50);
+    peer.read("start", 5);
+    assert_eq!(peer.cleared(), 1);
+    assert_eq!(peer.replies(), ["start~start~1"]);
+    peer.read("start", 6); // was under way
+    (1..=8).for_each(|number| peer.read("start", number));
+    peer.read("finish", 51);
+    assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
+    peer.read("start", 3); // and once more, on the open link
+    assert_eq!(peer.cleared(), 1);
+    assert_eq!(peer.replies(), ["start~start~1"]);
+}
+
+#[test]
+fn a_record_that_comes_twice_is_no_new_count() {
+    let mut peer = Peer::with("start", &[("start", 7)]);
+    peer.replies();
+    for number in [7, 7, 8, 8, 9] {
+        peer.read("start", number);
+    }
+    assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
+}
+
+#[test]
+fn a_range_by_hand_starts_the_location_there_again() {
+    let mut peer = Peer::with("start~finish", &[("start", 700)]);
+    peer.replies();
+    let range = |unit: Option<&str>, from| Range { unit: unit.map(Into::into), file: None, from, to: from + 10 };
+    let ask = |peer: &mut Peer, unit, from| peer.protocol.rewind(&range(unit, from), &mut peer.out);
+    assert!(ask(&mut peer, None, 1).is_err_and(|why| why.contains("--unit")));
+    assert!(ask(&mut peer, Some("30k"), 1).is_err());
+    assert!(ask(&mut peer, Some("start"), 701).is_err(), "what is still to come needs no asking");
+    assert_eq!(ask(&mut peer, Some("start"), 5), Ok(()));
+    assert_eq!(peer.replies(), ["start~start~5"]);
+    peer.read("start", 701); // live, was under way
+    (5..=702).for_each(|number| peer.read("start", number));
+    assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
+    assert_eq!(ask(&mut peer, Some("finish"), 1), Ok(()), "nothing of it yet");
+}
+
+#[test]
+fn a_location_in_another_encoding_is_started_by_the_bytes_it_was_sent_in() {
+    let mut peer = Peer::new(&[], &[], true);
+    peer.says(HELLO);
+    peer.out.items.clear();
+    peer.protocol.feed(b"ack~getlocations~M\xe1laga\r\n", &mut peer.out);
+    let reply = peer.out.items.iter().find_map(|item| if let Item::Reply(bytes) = item { Some(bytes) } else { None });
+    assert_eq!(reply.unwrap(), b"start~M\xe1laga~1\r\n");
+}
+
+#[test]
+fn more_locations_than_are_cared_for_are_told() {
+    let mut peer = Peer::new(&[], &[], true);
+    peer.says(HELLO);
+    peer.replies();
+    let names: Vec<String> = (0..=LOCATIONS).map(|at| format!("L{at}")).collect();
+    peer.says(&format!("ack~getlocations~{}\r\n", names.join("~")));
+    let told = |item: &Item| match item {
+        Item::Frame(f) => matches!(&f.frame, Frame::Info(Info::Condition { code: "too_many_locations", .. })),
+        _ => false,
+    };
+    assert!(peer.out.items.iter().any(told));
+    assert_eq!(peer.replies().len(), LOCATIONS);
+}
+
+#[test]
+fn a_time_is_read_as_what_was_asked_for_or_as_what_it_says_itself() {
+    let read = |text: &str, format| stamp(text, format).map(|stamp| stamp.to_string());
+    for format in [TimeFormat::Iso, TimeFormat::Normal, TimeFormat::Msecs, TimeFormat::Unix] {
+        assert_eq!(read("14:02:15.31", format).unwrap(), "14:02:15.310");
+        assert_eq!(read("2025-02-01T14:02:15.31", format).unwrap(), "2025-02-01T14:02:15.310");
+        for bad in ["", "14:02", "2025-02-30T14:02:15.31", "24:00:00.00", "-1", "1.", "1e3", "99999999999999999999"] {
+            assert_eq!(read(bad, format), None, "{bad}");
+        }
+    }
+    assert_eq!(read("50535310", TimeFormat::Msecs).unwrap(), "14:02:15.310");
+    assert_eq!(read("86400000", TimeFormat::Msecs), None);
+    assert_eq!(read("1738418535.31", TimeFormat::Unix).unwrap(), "2025-02-01T14:02:15.310Z");
+    assert_eq!(read("1738418535", TimeFormat::Unix).unwrap(), "2025-02-01T14:02:15.000Z");
+    assert_eq!((read("50535310", TimeFormat::Iso), read("1738418535.31", TimeFormat::Normal)), (None, None));
+    assert!(make(&Settings::from([("time_format".to_owned(), "utc".to_owned())])).is_err());
+}
+
+#[test]
+fn what_is_refused_is_told_until_something_is_accepted() {
+    let mut peer = Peer::with("start", &[]);
+    peer.out.items.clear();
+    let conditions = |peer: &Peer| {
+        let said = peer.out.items.iter().filter_map(|item| match item {
+            Item::Frame(framed) => match &framed.frame {
+                Frame::Info(Info::Condition { code: REFUSES, text }) => Some(text.clone()),
+                _ => None,
+            },
+            _ => None,
+        });
+        said.collect::<Vec<_>>()
+    };
+    peer.says("ack~start\r\nerr~start~unknown~location\r\n");
+    assert!(matches!(&conditions(&peer)[..], [Some(text)] if text.contains("`start`: unknown~location")));
+    peer.says("ack~ping\r\nack~start~start~1\r\nack~start\r\n");
+    assert_eq!(conditions(&peer)[1..], [None]);
+}
