@@ -183,10 +183,14 @@ impl Journal {
         let (identity, lost) = start::with_room(&dir, || start::identity(&dir, mark.as_ref())).map_err(io)?;
         let mark = mark.filter(|mark| mark.identity == identity);
         let open = || log::Log::open(&log_dir, &identity, mark.as_ref());
-        let (log, repair) = start::with_room(&dir, open).map_err(io)?;
+        let (mut log, repair) = start::with_room(&dir, open).map_err(io)?;
         start::write_identity(&dir, &identity).map_err(io)?;
         start::tell_losses(&board, &log_dir, &log, &repair, lost);
-        let (durable, first) = (log.next - 1, log.next);
+        let first = log.next;
+        let known = verify::Damage::of(&repair);
+        let lost = lost || !repair.lost.is_empty() || !repair.unreadable.is_empty();
+        let drafts = start::write_notes(&mut log, start::notes(&board, repair));
+        let durable = log.next - 1;
         board.journal(|journal| {
             (journal.head, journal.durable, journal.identity) = (durable, durable, identity.clone());
             journal.free_bytes = room::free_bytes(&dir).unwrap_or(0);
@@ -197,7 +201,7 @@ impl Journal {
             durable,
             place: log.place(),
             mark: mark::Mark { identity: identity.clone(), last: durable, queue, oldest, closed: false },
-            lost: lost || !repair.lost.is_empty() || !repair.unreadable.is_empty(),
+            lost,
             ..Core::default()
         };
         start::write_mark(&dir, &core.mark);
@@ -214,8 +218,6 @@ impl Journal {
         let (requests, waiting) = mpsc::channel(writer::REQUESTS);
         let journal = Self { shared, requests, first, threads: Arc::default(), check: Arc::default() };
         journal.shared.board.not_ready("starting", None);
-        let known = verify::Damage::of(&repair);
-        let drafts = start::notes(&journal.shared.board, repair);
         if !drafts.is_empty() {
             let (reply, _) = oneshot::channel();
             let _ = journal.requests.try_send(Request { drafts, reply }); // the queue is empty at start

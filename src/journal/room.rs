@@ -136,7 +136,8 @@ fn move_oldest(shared: &Shared, oldest: u64) -> io::Result<()> {
         core.mark.oldest = core.mark.oldest.max(oldest);
         core.mark.clone()
     };
-    mark::write(&shared.config.dir, &mark)
+    mark::write(&shared.config.dir, &mark)?;
+    disk::sync_dir(&shared.config.dir) // before their names go: a power cut may keep what came later and lose this
 }
 
 fn tell_expiring(shared: &Shared, expiring: Option<(u64, u64)>) {

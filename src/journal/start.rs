@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::entry::Body;
+use super::entry::{Body, Entry, write_line};
 use super::writer::Draft;
 use super::{OpenError, disk, follow, log, mark, room, verify};
 use crate::status::Board;
@@ -140,4 +140,14 @@ pub fn notes(board: &Board, repair: log::Repair) -> Vec<Draft> {
         note(verify::SKIPPED, verify::note(&unused, &text), Vec::new());
     }
     drafts
+}
+
+/// Writes notes before anything else. The mark that follows says that all up to here was durable, and a hole that is not
+/// noted by then would be taken for a loss by the next start. Returns them if the disk does not take them now.
+pub fn write_notes(log: &mut log::Log, drafts: Vec<Draft>) -> Vec<Draft> {
+    let mut lines = Vec::new();
+    for (in_group, (subject, time, body, raw)) in (0..).zip(drafts.iter().cloned()) {
+        write_line(&mut lines, &Entry { seq: log.next + in_group, in_group, subject, time, body, raw });
+    }
+    if drafts.is_empty() || log.append(&lines, drafts.len() as u64).is_ok() { Vec::new() } else { drafts }
 }

@@ -193,7 +193,11 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     let change = |disk: &mut Disk| {
         disk.powered()?;
-        disk.names.push(Change::Removed { path: path.into(), content: std::fs::read(path)? });
+        let content = std::fs::read(path)?;
+        if let Some(room) = &mut disk.script.room {
+            *room += content.len() as u64;
+        }
+        disk.names.push(Change::Removed { path: path.into(), content });
         Ok(())
     };
     with(change).unwrap_or(Ok(()))
