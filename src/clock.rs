@@ -6,6 +6,7 @@
 //! | stamp | UTC | doubt |
 //! |---|---|---|
 //! | UTC on the wire | as it is | – |
+//! | UTC, live and more than 24 h from the receipt (and the box knows the time), or of a year up to 2000 | as it is | [`Doubt::Far`] |
 //! | local, in normal time | the zone's offset then | – |
 //! | local, more than 24 h from the receipt of a live read (and the box knows the time) | as stamped | [`Doubt::Far`] |
 //! | local, skipped in spring: the wall time does not exist | the offset *before* the change: the decoder's clock has not been changed yet | [`Doubt::Gap`] |
@@ -219,7 +220,7 @@ pub fn resolve(stamp: &Stamp, zone: &TimeZone, received: Timestamp, replay: bool
             let doubt = if box_clock_set(received) { Doubt::NoClock } else { Doubt::BoxClockUnset };
             Some(Resolved { utc: received, doubt: Some(doubt) })
         }
-        Stamp::Utc(instant) => Some(Resolved { utc: instant, doubt: None }),
+        Stamp::Utc(instant) => Some(Resolved { utc: instant, doubt: utc_doubt(instant, received, replay) }),
         Stamp::Local(local) if local.year() > UNSET_YEAR => dated(local, zone, received, replay),
         Stamp::Local(local) => undated(local.time(), zone, received, Doubt::ClockUnset),
         Stamp::TimeOfDay { time, day: Some(_) } => undated(time, zone, received, Doubt::ClockUnset),
@@ -239,10 +240,20 @@ pub fn offset_ms(clock: &Stamp, zone: &TimeZone, received: Timestamp) -> i64 {
     decoder.as_millisecond() - received.as_millisecond()
 }
 
+/// UTC is kept as it is, also that of a clock that was never set.
+fn utc_doubt(utc: Timestamp, received: Timestamp, replay: bool) -> Option<Doubt> {
+    let unset = TimeZone::UTC.to_datetime(utc).year() <= UNSET_YEAR;
+    (unset || is_far(utc, received, replay)).then_some(Doubt::Far)
+}
+
+/// What a decoder had stored may be of any time, and a box that does not know its own cannot judge.
+fn is_far(utc: Timestamp, received: Timestamp, replay: bool) -> bool {
+    !replay && box_clock_set(received) && distance_ms(utc, received) > FAR_LIMIT_MS
+}
+
 fn dated(local: DateTime, zone: &TimeZone, received: Timestamp, replay: bool) -> Option<Resolved> {
     let (utc, doubt) = one_of(local, zone, received)?;
-    let far = !replay && box_clock_set(received) && distance_ms(utc, received) > FAR_LIMIT_MS;
-    Some(Resolved { utc, doubt: if far { Some(Doubt::Far) } else { doubt } })
+    Some(Resolved { utc, doubt: if is_far(utc, received, replay) { Some(Doubt::Far) } else { doubt } })
 }
 
 /// The day that puts `time` nearest to the receipt. Yesterday, today and tomorrow in the decoder's zone are enough:
@@ -320,6 +331,19 @@ mod tests {
     #[test]
     fn a_time_on_the_wire_in_utc_is_taken_as_it_is() {
         assert_eq!(live("2026-03-06T20:27:47.350Z", "2020-01-01T00:00:00Z"), sure("2026-03-06T20:27:47.350Z"));
+    }
+
+    #[test]
+    fn utc_of_a_clock_that_was_never_set_or_is_days_off_is_kept_and_doubted() {
+        for (stamp, received, replay) in [
+            ("1970-01-01T00:10:00.000Z", "2026-07-06T10:00:00Z", false),
+            ("2000-01-01T00:10:00.000Z", "2026-07-06T10:00:00Z", true),
+            ("1970-01-01T00:10:00.000Z", "1970-01-01T00:20:00Z", false),
+            ("2026-07-01T10:00:00.000Z", "2026-07-06T10:00:00Z", false),
+        ] {
+            assert_eq!(told(stamp, received, replay), doubted(stamp, Doubt::Far), "{stamp}");
+        }
+        assert_eq!(told("2026-07-01T10:00:00.000Z", "2026-07-06T10:00:00Z", true), sure("2026-07-01T10:00:00.000Z"));
     }
 
     #[test]

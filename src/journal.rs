@@ -41,6 +41,9 @@ use crate::protocol::{Frame, Framed};
 use crate::status::Board;
 
 mod age;
+mod disk;
+#[cfg(test)]
+pub(crate) mod driven;
 pub mod entry;
 mod follow;
 pub mod log;
@@ -132,6 +135,17 @@ pub struct Journal {
     check: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
 
+/// What the journal's threads are given.
+struct Parts {
+    log: log::Log,
+    requests: mpsc::Receiver<Request>,
+    identity: String,
+    /// First and last number that the log should hold, and what is known to be missing: for the check.
+    oldest: u64,
+    durable: u64,
+    known: verify::Damage,
+}
+
 /// Most passings and marks that one look at the pending reads covers: bounds a batch line.
 const SPAN_MARKS: usize = 4096;
 
@@ -140,6 +154,25 @@ impl Journal {
     pub fn open(mut config: JournalConfig, board: Board) -> Result<Self, OpenError> {
         trial::announce(&board);
         config.volume_bytes = trial::volume_bytes(config.volume_bytes);
+        let dir = config.dir.clone();
+        let (journal, Parts { log, requests, identity, oldest, durable, known }) = Self::assemble(config, board)?;
+        let share = || Arc::clone(&journal.shared);
+        let (of_writer, of_follower, of_check) = (share(), share(), share());
+        let io = |error| OpenError::Io { dir: dir.clone(), error };
+        let threads = [
+            spawn("journal-writer", move || writer::run(&of_writer, log, requests)).map_err(io)?,
+            spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
+        ];
+        journal.threads.lock().unwrap_or_else(PoisonError::into_inner).extend(threads);
+        let sender = journal.requests.downgrade();
+        let check =
+            spawn("journal-check", move || verify::run(&of_check, oldest, durable, known, &sender)).map_err(io)?;
+        *journal.check.lock().unwrap_or_else(PoisonError::into_inner) = Some(check);
+        Ok(journal)
+    }
+
+    /// The journal, and what its threads are given.
+    fn assemble(config: JournalConfig, board: Board) -> Result<(Self, Parts), OpenError> {
         let dir = config.dir.clone();
         let io = |error| OpenError::Io { dir: dir.clone(), error };
         std::fs::create_dir_all(&dir).map_err(io)?;
@@ -179,24 +212,15 @@ impl Journal {
             dir_lock: lock,
         });
         let (requests, waiting) = mpsc::channel(writer::REQUESTS);
-        let (of_writer, of_follower) = (Arc::clone(&shared), Arc::clone(&shared));
-        let threads = vec![
-            spawn("journal-writer", move || writer::run(&of_writer, log, waiting)).map_err(io)?,
-            spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
-        ];
-        let known = verify::Damage::of(&repair);
-        let (of_check, sender) = (Arc::clone(&shared), requests.downgrade());
-        let check =
-            spawn("journal-check", move || verify::run(&of_check, oldest, durable, known, &sender)).map_err(io)?;
-        let (threads, check) = (Arc::new(Mutex::new(threads)), Arc::new(Mutex::new(Some(check))));
-        let journal = Self { shared, requests, first, threads, check };
+        let journal = Self { shared, requests, first, threads: Arc::default(), check: Arc::default() };
         journal.shared.board.not_ready("starting", None);
+        let known = verify::Damage::of(&repair);
         let drafts = start::notes(&journal.shared.board, repair);
         if !drafts.is_empty() {
             let (reply, _) = oneshot::channel();
             let _ = journal.requests.try_send(Request { drafts, reply }); // the queue is empty at start
         }
-        Ok(journal)
+        Ok((journal, Parts { log, requests: waiting, identity, oldest, durable, known }))
     }
 
     async fn append(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
@@ -494,7 +518,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_power_cut_in_the_first_start_is_no_lost_journal_and_a_lost_one_is_told_until_it_is_written_down() {
+    async fn a_power_cut_in_the_first_start_is_no_lost_journal_and_a_lost_one_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let start = async || {
             let board = Board::new("test");
@@ -510,8 +534,9 @@ mod tests {
         // Cut when the log was there and its identity not yet beside it.
         std::fs::remove_file(dir.path().join("identity")).unwrap();
         assert_eq!(start().await, (first.clone(), false));
-        // The log is taken away; and cut when a new one was there.
+        // The log is taken away, and the mark; and cut when a new one was there.
         std::fs::remove_dir_all(dir.path().join("log")).unwrap();
+        std::fs::remove_file(dir.path().join("mark")).unwrap();
         let (second, told) = start().await;
         assert!(told && second != first);
         std::fs::write(dir.path().join("identity"), &first).unwrap();

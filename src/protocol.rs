@@ -5,7 +5,7 @@
 //! * **Cannot fail.** Bytes it rejects are frames too ([`Frame::Rejected`], a typed reason, the raw bytes).
 //!   It never panics on any input, and the result does not depend on how the bytes were cut into pieces.
 //! * **Bounded.** Its buffer has a limit written beside it; beyond that the bytes become a rejected frame.
-//! * **Read-only.** No command that starts, stops, clears or sets a decoder.
+//! * **Read-only.** No command that starts, stops, clears or sets a decoder, unless an option asks for it (`llrp`).
 //! * **Acks come after.** A [`Item::Reply`] is written to the wire only when every frame before it in the
 //!   output is durable (the link sees to that; the protocol only has to keep the order).
 //!
@@ -29,9 +29,11 @@ mod ipico;
 mod jchip;
 mod line;
 mod lines;
+mod llrp;
 mod mylaps;
 mod objects;
 mod one4all;
+mod p3;
 mod raceresult;
 mod timy;
 mod ultra;
@@ -286,8 +288,10 @@ pub static REGISTRY: &[&Spec] = &[
     &ipico::SPEC,       //
     &jchip::SPEC,       //
     &lines::SPEC,       //
+    &llrp::SPEC,        //
     &mylaps::SPEC,      //
     &one4all::SPEC,     //
+    &p3::SPEC,          //
     &raceresult::SPEC,  //
     &timy::SPEC,        //
     &ultra::SPEC,       //

@@ -46,6 +46,8 @@
 //! reads on from the highest number and misses the lower one that arrives later); a transaction id (the cloud's schema
 //! has no field for it).
 
+#[cfg(test)]
+mod history;
 mod inquiry;
 pub mod machine;
 #[cfg(test)]

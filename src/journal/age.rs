@@ -14,12 +14,13 @@
 //! the entries* (the same clock, as wrong); *only the time the box runs* (one that runs at weekends would keep for a year).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::disk;
 use crate::clock;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
@@ -48,11 +49,7 @@ impl Ages {
 
     /// Writes it, whole or not at all.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        let fresh = path.with_extension("new");
-        let mut file = std::fs::File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_data()?;
-        std::fs::rename(&fresh, path)
+        disk::write_new(path, &serde_json::to_vec(self)?)
     }
 
     /// A look at `now`: counts the time since the one before, for the volumes that are closed. `true`: to be saved.

@@ -156,19 +156,61 @@ fn queue_dir(data_dir: &Path) -> PathBuf {
 
 /// The thread's body: ends when the journal closes, after a last checkpoint.
 pub fn run(shared: &Shared, identity: &str) {
-    let (checkpoint_every, prune_every) = (trial::turn(CHECKPOINT_EVERY), trial::turn(PRUNE_EVERY));
-    let mut queue = bring_up(shared, identity);
-    let mut checked = Instant::now();
-    let mut pruned: Option<Instant> = None;
-    let mut saved = None;
+    let mut follower = Follower::new(identity);
     loop {
+        let turn = follower.wait(shared);
+        if !follower.step(shared, turn) {
+            return;
+        }
+    }
+}
+
+/// What a step of the follower has to do beside a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// The journal closes: this is the last step.
+    pub closing: bool,
+    /// Look at what can go.
+    pub prune: bool,
+}
+
+/// The queue and how far it is. It waits for nobody: [`Follower::wait`] does, between the steps.
+pub struct Follower {
+    identity: String,
+    /// `None`: it does not serve, the next step opens it.
+    queue: Option<Queue>,
+    /// The last checkpoint that came to its end.
+    saved: Option<Saved>,
+    /// Failures in a row to open it.
+    failed: u32,
+    checked: Instant,
+    pruned: Option<Instant>,
+}
+
+impl Follower {
+    /// A follower that has not opened the queue yet.
+    pub fn new(identity: &str) -> Self {
+        let identity = identity.to_owned();
+        Self { identity, queue: None, saved: None, failed: 0, checked: Instant::now(), pruned: None }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&self, shared: &Shared) -> Turn {
+        let (checkpoint_every, prune_every) = (trial::turn(CHECKPOINT_EVERY), trial::turn(PRUNE_EVERY));
         let mut core = shared.lock();
+        if self.queue.is_none() {
+            if self.failed > 0 {
+                let waited = shared.turn.wait_timeout_while(core, Duration::from_secs(1), |core| !core.closing);
+                core = waited.map_or_else(|e| e.into_inner().0, |r| r.0);
+            }
+            return Turn { closing: core.closing, prune: false };
+        }
         while !core.closing
             && core.distrust.is_none()
-            && !span_due(&core, saved.as_ref())
+            && !span_due(&core, self.saved.as_ref())
             && core.tail_len() < CHECKPOINT_READS
-            && checked.elapsed() < checkpoint_every
-            && pruned.is_some_and(|at| at.elapsed() < prune_every)
+            && self.checked.elapsed() < checkpoint_every
+            && self.pruned.is_some_and(|at| at.elapsed() < prune_every)
         {
             core = shared
                 .turn
@@ -177,69 +219,72 @@ pub fn run(shared: &Shared, identity: &str) {
         }
         // A volume came to its end: the queue's next span begins with it, and the limits are looked at, however fast
         // reads come.
-        if span_due(&core, saved.as_ref()) {
-            pruned = None;
-        }
-        let (closing, distrust) = (core.closing, core.distrust.take());
-        drop(core);
-        if let Some(reason) = distrust {
-            stop_serving(shared); // first: a look into a queue that is gone finds nothing, and would go past what waits
-            drop(queue.take());
-            set_aside(shared, &reason);
-            (queue, saved) = (bring_up(shared, identity), None);
-            continue;
-        }
-        if let Some(live) = &mut queue {
-            match checkpoint(shared, live, saved.take()) {
-                Ok(done) => (checked, saved) = (Instant::now(), done),
-                Err(broken) => {
-                    stop_serving(shared); // before it is gone, as above
-                    drop(queue.take());
-                    recover(shared, &broken);
-                    if !closing {
-                        queue = bring_up(shared, identity);
-                    }
-                    continue;
-                }
-            }
-        }
-        if closing {
-            // A handle may outlive the threads: it must not keep sled's directory locked.
-            return shared.set_spans(Vec::new());
-        }
-        if pruned.is_none_or(|at| at.elapsed() >= prune_every)
-            && let (Some(live), Some(saved)) = (&mut queue, &saved)
-        {
-            match room::prune(shared, live, saved.place.volume, &saved.cursors) {
-                Ok(()) => shared.board.clear("prune_failed", ""),
-                Err(error) => {
-                    shared.board.raise("prune_failed", "", format!("old volumes could not be removed: {error}"));
-                }
-            }
-            pruned = Some(Instant::now());
-        }
+        let due = span_due(&core, self.saved.as_ref());
+        Turn { closing: core.closing, prune: due || self.pruned.is_none_or(|at| at.elapsed() >= prune_every) }
     }
-}
 
-/// Opens or rebuilds the queue, as often as it takes. `None`: the journal closes.
-fn bring_up(shared: &Shared, identity: &str) -> Option<Queue> {
-    let mut failed = 0;
-    loop {
-        if shared.lock().closing {
-            return None;
+    /// Opens the queue if there is none, else checkpoints and prunes. `false`: the journal closes.
+    pub fn step(&mut self, shared: &Shared, turn: Turn) -> bool {
+        let distrust = shared.lock().distrust.take();
+        if let Some(reason) = distrust.filter(|_| self.queue.is_some()) {
+            self.give_up(shared);
+            set_aside(shared, &reason);
         }
-        match open_and_replay(shared, identity) {
-            Ok(queue) => {
-                if queue.is_some() {
-                    shared.board.clear("queue_unavailable", "");
-                }
-                return queue;
+        let Some(live) = &mut self.queue else {
+            if turn.closing {
+                // A handle may outlive the threads: it must not keep sled's directory locked.
+                shared.set_spans(Vec::new());
+                return false;
+            }
+            self.bring_up(shared);
+            return true;
+        };
+        match checkpoint(shared, live, self.saved.take()) {
+            Ok(done) => (self.checked, self.saved) = (Instant::now(), done),
+            Err(broken) => {
+                self.give_up(shared);
+                recover(shared, &broken);
+                return true;
+            }
+        }
+        if turn.closing {
+            shared.set_spans(Vec::new());
+            return false;
+        }
+        if turn.prune {
+            self.prune(shared);
+        }
+        true
+    }
+
+    /// Lets the queue go.
+    fn give_up(&mut self, shared: &Shared) {
+        stop_serving(shared); // first: a look into a queue that is gone finds nothing, and would go past what waits
+        (self.queue, self.saved) = (None, None);
+    }
+
+    fn prune(&mut self, shared: &Shared) {
+        let (Some(live), Some(saved)) = (&mut self.queue, &self.saved) else { return };
+        match room::prune(shared, live, saved.place.volume, &saved.cursors) {
+            Ok(()) => shared.board.clear("prune_failed", ""),
+            Err(error) => {
+                shared.board.raise("prune_failed", "", format!("old volumes could not be removed: {error}"));
+            }
+        }
+        self.pruned = Some(Instant::now());
+    }
+
+    /// Opens or rebuilds the queue; after a failure the next step tries again.
+    fn bring_up(&mut self, shared: &Shared) {
+        match open_and_replay(shared, &self.identity) {
+            Ok(None) => {} // the journal closes
+            Ok(Some(queue)) => {
+                shared.board.clear("queue_unavailable", "");
+                (self.queue, self.failed) = (Some(queue), 0);
             }
             Err(broken) => {
-                failed += 1;
-                recover(shared, &despaired_of(broken, failed));
-                let core = shared.lock();
-                let _ = shared.turn.wait_timeout_while(core, Duration::from_secs(1), |core| !core.closing);
+                self.failed += 1;
+                recover(shared, &despaired_of(broken, self.failed));
             }
         }
     }

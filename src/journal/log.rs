@@ -18,13 +18,13 @@
 //! with `#`: format, journal identity, and the state of the fold at that point (so that older volumes can go).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::disk::{self, sync, sync_dir};
 use super::entry::{parse_numbers, seal, unseal};
 use super::mark::Mark;
-use super::trial;
 
 mod read;
 
@@ -192,19 +192,23 @@ impl Log {
         let last = open_last(dir, &mut repair)?;
         let next = last.as_ref().map_or(1, |(_, _, tail)| tail.next);
         let from = repair.judge(next, last.is_none(), mark);
-        if let Some((file, last, tail)) = last
-            && from == next
-        {
-            repair.cut_bytes = last.bytes.saturating_sub(tail.end);
+        if let Some((file, last, tail)) = last {
+            let goes_on = from == next;
+            repair.cut_bytes = if goes_on { last.bytes.saturating_sub(tail.end) } else { 0 };
             if repair.cut_bytes > 0 {
                 let mut cut = vec![0; (repair.cut_bytes as usize).min(CUT_KEPT)];
                 file.read_exact_at(&mut cut, tail.end)?;
                 repair.cut = cut;
-                file.set_len(tail.end)?;
-                file.sync_all()?;
+                disk::set_len(&file, tail.end)?;
             }
-            let place = Place { volume: last.first, offset: tail.end };
-            return Ok((Self::at(dir, identity, file, place, next), repair));
+            // A process that was killed may have left what it wrote, and the name of the volume, in memory only. From here
+            // on it counts as kept.
+            sync(&file)?;
+            sync_dir(dir)?;
+            if goes_on {
+                let place = Place { volume: last.first, offset: tail.end };
+                return Ok((Self::at(dir, identity, file, place, next), repair));
+            }
         }
         let (file, place) = create_volume(dir, identity, from, None, &[])?;
         let mut log = Self { named: false, ..Self::at(dir, identity, file, place, from) };
@@ -224,7 +228,7 @@ impl Log {
 
     /// Writes a group of `count` lines and makes it durable. On an error nothing of it remains in this volume.
     pub fn append(&mut self, lines: &[u8], count: u64) -> Result<(), AppendError> {
-        if let Err(error) = self.file.write_all_at(lines, self.place.offset) {
+        if let Err(error) = disk::write_at(&self.file, lines, self.place.offset) {
             self.take_back();
             return Err(AppendError::Write(error));
         }
@@ -254,7 +258,9 @@ impl Log {
         };
         let from = from.max(self.recent.first);
         let lines = self.recent.from(from);
-        (self.file, self.place) = create_volume(&self.dir, &self.identity, from, None, lines)?;
+        // One that replaces this whole volume begins as it did: what is before it may be gone, and places in it are noted.
+        let state = if from == self.place.volume { self.state_at_head() } else { None };
+        (self.file, self.place) = create_volume(&self.dir, &self.identity, from, state.as_deref(), lines)?;
         self.recent = Recent { lines: lines.to_vec(), first: from, next: self.next, since: from };
         (self.named, self.verified) = (false, None);
         self.sync_name()?;
@@ -289,9 +295,21 @@ impl Log {
     /// Begins a new volume at the next number. `state` is the fold at this point.
     /// A volume that nothing was written into yet is replaced. After an error there is still one that can be appended to.
     pub fn rotate(&mut self, state: Option<&str>) -> io::Result<()> {
+        let own = self.state_of_empty();
+        let state = own.as_deref().or(state);
         (self.file, self.place) = create_volume(&self.dir, &self.identity, self.next, state, &[])?;
         (self.named, self.recent, self.verified) = (false, Recent::new(self.next), None);
         self.sync_name()
+    }
+
+    /// The state at the head of this volume if nothing follows it. The one that replaces it begins with the same bytes: a
+    /// checkpoint may have noted their end as the place to read on at, and whatever came to lie before it would be skipped.
+    fn state_of_empty(&self) -> Option<String> {
+        (self.place.volume == self.next).then(|| self.state_at_head()).flatten()
+    }
+
+    fn state_at_head(&self) -> Option<String> {
+        read::state_at_head(&volume_path(&self.dir, self.place.volume)).ok().flatten()
     }
 
     fn sync_name(&mut self) -> io::Result<()> {
@@ -305,7 +323,7 @@ impl Log {
     fn take_back(&mut self) {
         // If this fails too, the disk is past answering; the lines are then skipped by their range or
         // recognised as the same numbers when the group is written again.
-        if let Err(error) = self.file.set_len(self.place.offset).and_then(|()| sync(&self.file)) {
+        if let Err(error) = disk::set_len(&self.file, self.place.offset).and_then(|()| sync(&self.file)) {
             tracing::error!(%error, "the log could not be truncated back after a failed append");
         }
     }
@@ -318,16 +336,6 @@ pub enum AppendError {
     Write(io::Error),
     /// `fdatasync` failed: this volume is not to be trusted with anything new.
     Sync(io::Error),
-}
-
-/// `fdatasync`: the one call that everything durable goes through.
-pub(super) fn sync(file: &File) -> io::Result<()> {
-    if trial::skips_every_sync() {
-        return Ok(()); // the negative control of the power-cut harness; no release build has it
-    }
-    #[cfg(test)]
-    tests::before_sync(file)?;
-    file.sync_data()
 }
 
 /// The last volume that has a whole line, open, and its end. Those behind it that have none are moved aside.
@@ -351,7 +359,7 @@ fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, Volume
             Err(error) => repair.unreadable.push(format!("{}: {error}", last.path.display())),
         }
         repair.floor = repair.floor.max(last.first);
-        std::fs::rename(&last.path, last.path.with_extension("damaged"))?;
+        disk::rename(&last.path, &last.path.with_extension("damaged"))?;
         sync_dir(dir)?;
     }
     Ok(None)
@@ -382,10 +390,8 @@ fn create_volume(
     head.extend_from_slice(lines);
     let fresh = dir.join("next.new");
     let made = (|| {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
-        (&file).write_all(&head)?;
-        sync(&file)?;
-        std::fs::rename(&fresh, volume_path(dir, first))?;
+        let file = disk::write_fresh(&fresh, &head)?;
+        disk::rename(&fresh, &volume_path(dir, first))?;
         Ok(file)
     })();
     match made {
@@ -395,20 +401,6 @@ fn create_volume(
             Err(error)
         }
     }
-}
-
-/// Writes a small file whole under another name, makes it durable and gives it its name, which is not durable yet.
-pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let file = File::create(&fresh)?;
-    (&file).write_all(bytes)?;
-    sync(&file)?;
-    std::fs::rename(&fresh, path)
-}
-
-/// Makes the names in a directory durable.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 struct Tail {
@@ -425,8 +417,11 @@ fn find_tail(file: &File, volume: &VolumeFile) -> io::Result<Option<Tail>> {
         let from = volume.bytes.saturating_sub(window);
         let mut bytes = vec![0; (volume.bytes - from) as usize];
         file.read_exact_at(&mut bytes, from)?;
-        let scan = scan_tail(&bytes, from);
+        let mut scan = scan_tail(&bytes, from);
         let whole_file = from == 0;
+        if let Some(first) = scan.first.filter(|first| whole_file && *first > volume.first) {
+            scan.gaps.push((volume.first, first - 1)); // the first group of a volume may have lost its first lines
+        }
         if let Some((seq, in_group)) = scan.last
             && (scan.first.is_some_and(|first| first < seq - in_group.min(seq)) || whole_file)
         {
@@ -492,26 +487,17 @@ fn scan_tail(bytes: &[u8], from: u64) -> TailScan {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
     use crate::journal::entry::{Body, Entry, write_line};
 
-    type Fault = Box<dyn FnOnce(&File) -> io::Result<()>>;
-
-    thread_local! {
-        /// What the next sync of this thread does first.
-        static FAULT: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
-    }
-
-    pub(super) fn before_sync(file: &File) -> io::Result<()> {
-        FAULT.take().map_or(Ok(()), |fault| fault(file))
-    }
-
     /// The next sync fails, and overwrites the bytes at an offset of its file.
     fn fail_sync(offset: u64, with: &'static [u8]) {
-        FAULT.set(Some(Box::new(move |file| {
+        disk::scripted::at_next_sync(move |file| {
             file.write_all_at(with, offset)?;
             Err(io::Error::from_raw_os_error(5))
-        })));
+        });
     }
 
     fn all(dir: &Path) -> (Vec<u64>, usize) {
@@ -566,8 +552,12 @@ mod tests {
     }
 
     fn note(seq: u64) -> Vec<u8> {
+        in_group(seq, 0)
+    }
+
+    fn in_group(seq: u64, in_group: u64) -> Vec<u8> {
         let (body, time) = (Body::Note("text".into()), jiff::Timestamp::UNIX_EPOCH);
-        let entry = Entry { seq, in_group: 0, subject: "note".into(), time, body, raw: Box::default() };
+        let entry = Entry { seq, in_group, subject: "note".into(), time, body, raw: Box::default() };
         let mut line = Vec::new();
         write_line(&mut line, &entry);
         line
@@ -595,6 +585,53 @@ mod tests {
         assert_eq!(volumes.len(), 1);
         assert!(begins_with_state(&volumes[0].path).unwrap());
         assert_eq!(Log::open(dir.path(), "id", None).unwrap().0.next, 2);
+    }
+
+    #[test]
+    fn what_a_killed_process_wrote_is_made_durable_before_it_counts_as_kept() {
+        use super::disk::scripted::{self, Script};
+        let (dir, next) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        scripted::begin();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
+        scripted::set(Script { cut_in: Some(1), killed: true, ..Script::default() });
+        assert!(log.append(&note(1), 1).is_err(), "written, and not synced");
+        scripted::image(&[(dir.path(), next.path())], None);
+        let (log, _) = Log::open(next.path(), "id", None).unwrap();
+        let file = volume_path(next.path(), 1);
+        assert_eq!((log.next, scripted::durable_len(&file)), (2, std::fs::metadata(&file).unwrap().len()));
+        scripted::end();
+    }
+
+    #[test]
+    fn a_place_noted_in_an_empty_volume_stays_one_when_the_volume_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
+        log.append(&note(1), 1).unwrap();
+        log.rotate(Some("{\"waiting\":1}")).unwrap();
+        let noted = log.place();
+        // The disk fails in the first append, while nothing can tell the state.
+        for state in [None, Some("{}")] {
+            log.rotate(state).unwrap();
+            assert_eq!(log.place(), noted);
+        }
+        log.append(&note(2), 1).unwrap();
+        let mut reader = Reader::open(dir.path(), Some(noted)).unwrap().unwrap();
+        assert!(matches!(reader.read().unwrap(), Some(Line::Entry(entry)) if entry.seq == 2));
+        let amid = Place { offset: noted.offset - 3, ..noted };
+        assert!(Reader::open(dir.path(), Some(amid)).unwrap().is_none(), "no place of a line");
+    }
+
+    #[test]
+    fn the_first_lines_of_a_volume_that_a_power_cut_took_were_never_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
+        let head = log.place().offset;
+        let group: Vec<u8> = (0..3).flat_map(|at| in_group(1 + at, at)).collect();
+        log.append(&group, 3).unwrap();
+        let file = OpenOptions::new().write(true).open(volume_path(dir.path(), 1)).unwrap();
+        file.write_all_at(&[0; 20], head).unwrap();
+        let (log, repair) = Log::open(dir.path(), "id", None).unwrap();
+        assert_eq!((log.next, repair.torn, repair.lost), (4, vec![(1, 1)], vec![]));
     }
 
     #[test]

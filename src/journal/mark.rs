@@ -9,8 +9,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::disk::write_new;
 use super::entry::{seal, unseal};
-use super::log::write_new;
 
 /// What the mark says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::log::{sync, sync_dir};
+use super::disk::{sync, sync_dir};
 use super::state::{State, Waiting};
 use super::trial;
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::age::Ages;
 use super::follow::{Shared, bytes_on_disk};
 use super::log::{self, VolumeFile};
-use super::mark;
 use super::queue::{Broken, Queue};
+use super::{disk, mark};
 
 /// Size of the reserve: enough for the queue to open and for hundreds of batches to be recorded while the disk is full.
 const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
@@ -121,11 +121,11 @@ fn remove_all(shared: &Shared, volumes: &[&log::VolumeFile], oldest: u64) -> io:
     // A disk that is too full for the mark is what this makes room on: then it comes after.
     let marked = move_oldest(shared, oldest);
     for volume in volumes {
-        std::fs::remove_file(&volume.path)?;
+        disk::remove(&volume.path)?;
         let (first, bytes) = (volume.first, volume.bytes);
         tracing::info!(first, bytes, "removed a log volume: settled and past its retention");
     }
-    log::sync_dir(&shared.log_dir())?;
+    disk::sync_dir(&shared.log_dir())?;
     marked.or_else(|_| move_oldest(shared, oldest))
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::entry::Body;
 use super::writer::Draft;
-use super::{OpenError, follow, log, mark, room, verify};
+use super::{OpenError, disk, follow, log, mark, room, verify};
 use crate::status::Board;
 
 /// Takes the lock of a data directory; the kernel gives it back however the process ends.
@@ -26,7 +26,7 @@ pub fn make_dir(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     if std::fs::symlink_metadata(dir).is_ok() {
-        std::fs::rename(dir, dir.with_extension("broken"))?;
+        disk::rename(dir, &dir.with_extension("broken"))?;
     }
     std::fs::create_dir_all(dir)
 }
@@ -41,7 +41,7 @@ pub fn with_room<T>(dir: &Path, work: impl Fn() -> io::Result<T>) -> io::Result<
 
 /// Writes the mark. A box on a full disk must start and drain without it, too: the older one then says less than it could.
 pub fn write_mark(dir: &Path, mark: &mark::Mark) {
-    if let Err(error) = with_room(dir, || mark::write(dir, mark)).and_then(|()| log::sync_dir(dir)) {
+    if let Err(error) = with_room(dir, || mark::write(dir, mark)).and_then(|()| disk::sync_dir(dir)) {
         tracing::warn!(%error, "the mark of how far the journal goes could not be written");
     }
 }
@@ -54,9 +54,12 @@ pub fn identity(dir: &Path, mark: Option<&mark::Mark>) -> io::Result<(String, bo
     let known = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let was_there = known.is_some() || mark.is_some();
     // Without a log and without a mark nothing says which numbers were given: that is another journal.
-    let identity = log::identity_of(&log_dir).ok().flatten().or_else(|| known.filter(|_| has_log));
+    let identity = log::identity_of(&log_dir).ok().flatten().or_else(|| known.clone().filter(|_| has_log));
     let identity = identity.or_else(|| mark.map(|mark| mark.identity.clone()));
-    Ok((identity.unwrap_or_else(|| format!("{:016x}", fastrand::u64(..))), was_there && !has_log))
+    let identity = identity.unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));
+    // The power went after a new log was begun in the place of one that is gone, and before that was written down.
+    let untold = has_log && known.is_some_and(|known| known != identity);
+    Ok((identity, (was_there && !has_log) || untold))
 }
 
 fn identity_path(dir: &Path) -> PathBuf {
@@ -71,10 +74,10 @@ pub fn write_identity(dir: &Path, identity: &str) -> io::Result<()> {
         return Ok(());
     }
     if path.is_dir() {
-        std::fs::rename(&path, dir.join("identity.broken"))?;
+        disk::rename(&path, &dir.join("identity.broken"))?;
     }
-    with_room(dir, || log::write_new(&path, format!("{identity}\n").as_bytes()))?;
-    log::sync_dir(dir)
+    with_room(dir, || disk::write_new(&path, format!("{identity}\n").as_bytes()))?;
+    disk::sync_dir(dir)
 }
 
 /// Says what opening the log found missing. `all`: there was no log where there should be one.

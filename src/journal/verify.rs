@@ -172,7 +172,8 @@ pub fn run(shared: &Shared, oldest: u64, durable: u64, known: Damage, requests: 
     }
 }
 
-fn read_all(shared: &Shared, oldest: u64, durable: u64, mut damage: Damage) -> std::io::Result<Option<Damage>> {
+/// Reads the log through. `None`: the journal closes.
+pub fn read_all(shared: &Shared, oldest: u64, durable: u64, mut damage: Damage) -> std::io::Result<Option<Damage>> {
     let mut before = oldest.saturating_sub(1);
     let Some(mut reader) = Reader::open(&shared.log_dir(), None)? else { return Ok(Some(damage)) };
     let mut read = 0;

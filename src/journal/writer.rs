@@ -37,20 +37,53 @@ pub struct Request {
 
 /// The thread's body: ends when every sender is gone or the journal closes.
 pub fn run(shared: &Shared, log: Log, requests: mpsc::Receiver<Request>) {
-    write(shared, log, requests);
+    write(shared, Writer::new(shared, log), requests);
     shared.lock().closing = true; // also when every handle was dropped
     shared.turn.notify_all();
 }
 
-fn write(shared: &Shared, mut log: Log, mut requests: mpsc::Receiver<Request>) {
-    let mut lines = Vec::new();
-    let mut volume_day = shared.board.now().as_second() / 86_400;
+fn write(shared: &Shared, mut writer: Writer, mut requests: mpsc::Receiver<Request>) {
     while let Some(first) = requests.blocking_recv() {
         if shared.lock().closing {
             return; // those who wait hear that the journal is closed
         }
-        let mut entries = Vec::new();
-        let mut replies = Vec::new();
+        writer.take(first, || requests.try_recv().ok());
+        while !writer.commit(shared) {
+            let core = shared.lock();
+            let (core, _) = shared
+                .turn
+                .wait_timeout_while(core, RETRY, |core| !core.closing)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            if core.closing {
+                return;
+            }
+        }
+        wait_for_room(shared);
+        writer.rotate_if_due(shared);
+    }
+}
+
+/// The log and the group that is being made durable. It waits for nobody: [`write`] does, between the steps.
+pub struct Writer {
+    log: Log,
+    entries: Vec<Entry>, // some more than GROUP_ENTRIES at most
+    lines: Vec<u8>,
+    replies: Vec<(Kept, oneshot::Sender<Result<Kept, JournalError>>)>,
+    /// The disk did not take the group at the last try.
+    failed: bool,
+    volume_day: i64,
+}
+
+impl Writer {
+    /// A writer that goes on at the end of `log`.
+    pub fn new(shared: &Shared, log: Log) -> Self {
+        let volume_day = shared.board.now().as_second() / 86_400;
+        Self { log, entries: Vec::new(), lines: Vec::new(), replies: Vec::new(), failed: false, volume_day }
+    }
+
+    /// Makes what waits the next group and numbers it. The one before must be committed.
+    pub fn take(&mut self, first: Request, mut more: impl FnMut() -> Option<Request>) {
+        let Self { log, entries, lines, replies, .. } = self;
         let mut next = Some(first);
         while let Some(request) = next {
             let from = log.next + entries.len() as u64;
@@ -59,90 +92,92 @@ fn write(shared: &Shared, mut log: Log, mut requests: mpsc::Receiver<Request>) {
                 entries.push(Entry { seq: log.next + in_group, in_group, subject, time, body, raw });
             }
             replies.push((Kept { first: Seq(from), last: Seq(log.next + entries.len() as u64 - 1) }, request.reply));
-            next = if entries.len() < GROUP_ENTRIES { requests.try_recv().ok() } else { None };
+            next = if entries.len() < GROUP_ENTRIES { more() } else { None };
         }
         lines.clear();
-        for entry in &entries {
-            write_line(&mut lines, entry);
+        for entry in entries {
+            write_line(lines, entry);
         }
-        if !append(shared, &mut log, &lines, entries.len() as u64) {
-            return; // closing
+    }
+
+    /// Makes the group durable, applies it and answers. `false`: the disk does not take it now; try again.
+    pub fn commit(&mut self, shared: &Shared) -> bool {
+        if !self.append(shared) {
+            self.failed = true;
+            return false;
         }
-        let head = Seq(log.next - 1);
-        shared.follow(&mut shared.lock(), &entries, log.place());
+        if std::mem::take(&mut self.failed) {
+            recovered(shared);
+        }
+        let head = Seq(self.log.next - 1);
+        shared.follow(&mut shared.lock(), &self.entries, self.log.place());
         shared.board.journal(|journal| (journal.head, journal.durable) = (head.0, head.0));
         shared.changed.send_replace(head);
-        for (kept, reply) in replies {
+        for (kept, reply) in self.replies.drain(..) {
             let _ = reply.send(Ok(kept)); // a caller that went away does not undo what is kept
         }
-        wait_for_room(shared);
+        self.entries = Vec::new();
+        if self.lines.capacity() > 4 * 1024 * 1024 {
+            self.lines = Vec::new();
+        }
+        true
+    }
+
+    /// Appends the group, in a new volume where this one fails. `false`: the disk has to be waited for.
+    fn append(&mut self, shared: &Shared) -> bool {
+        let Self { log, entries, lines, .. } = self;
+        loop {
+            let error = match log.append(lines, entries.len() as u64) {
+                Ok(()) => return true,
+                Err(AppendError::Write(error)) if is_full(&error) => error,
+                // The disk did not do what it was told: this volume is left, the same group goes into a new one.
+                Err(AppendError::Write(error) | AppendError::Sync(error)) => {
+                    match log.leave(state_at(shared, log.next).as_deref()) {
+                        Ok(lost) => {
+                            tracing::warn!(%error, "a log volume could not be written; going on in a new one");
+                            shared.lock().new_volume = true;
+                            tell_lost(shared, &lost);
+                            shared.board.raise(
+                                "disk_error",
+                                "",
+                                format!("the disk failed once ({error}): copy the data and replace it soon"),
+                            );
+                            continue;
+                        }
+                        Err(full) if is_full(&full) => full, // then there is something to be done about it
+                        Err(_) => error,
+                    }
+                }
+            };
+            if is_full(&error) && room::release_reserve(&shared.config.dir) {
+                tracing::warn!("the disk is full: the reserve was given up");
+                continue;
+            }
+            tell_failure(shared, &error);
+            return false;
+        }
+    }
+
+    /// Begins a new volume where the day, the size of this one or the follower calls for it.
+    pub fn rotate_if_due(&mut self, shared: &Shared) {
         let today = shared.board.now().as_second() / 86_400;
         let wanted = std::mem::take(&mut shared.lock().wants_volume);
-        if wanted || log.place().offset >= shared.config.volume_bytes || today > volume_day {
-            volume_day = volume_day.max(today);
-            rotate(shared, &mut log);
-        }
-        if lines.capacity() > 4 * 1024 * 1024 {
-            lines = Vec::new();
+        if wanted || self.log.place().offset >= shared.config.volume_bytes || today > self.volume_day {
+            self.volume_day = self.volume_day.max(today);
+            rotate(shared, &mut self.log);
         }
     }
 }
 
-/// Makes the group durable, however long it takes. `false`: the journal closes first.
-fn append(shared: &Shared, log: &mut Log, lines: &[u8], count: u64) -> bool {
-    let mut failed = false;
-    loop {
-        let error = match log.append(lines, count) {
-            Ok(()) => {
-                if failed {
-                    recovered(shared);
-                }
-                return true;
-            }
-            Err(AppendError::Write(error)) if is_full(&error) => error,
-            // The disk did not do what it was told: this volume is left, the same group goes into a new one.
-            Err(AppendError::Write(error) | AppendError::Sync(error)) => {
-                match log.leave(state_at(shared, log.next).as_deref()) {
-                    Ok(lost) => {
-                        tracing::warn!(%error, "a log volume could not be written; going on in a new one");
-                        shared.lock().new_volume = true;
-                        tell_lost(shared, &lost);
-                        shared.board.raise(
-                            "disk_error",
-                            "",
-                            format!("the disk failed once ({error}): copy the data and replace it soon"),
-                        );
-                        continue;
-                    }
-                    Err(full) if is_full(&full) => full, // then there is something to be done about it
-                    Err(_) => error,
-                }
-            }
-        };
-        failed = true;
-        let message = if is_full(&error) {
-            if room::release_reserve(&shared.config.dir) {
-                tracing::warn!("the disk is full: the reserve was given up");
-                continue;
-            }
-            format!(
-                "the disk is full ({error}): free some room on {}; reads wait in memory",
-                shared.config.dir.display()
-            )
-        } else {
-            format!("the disk does not take the journal ({error}): check it; reads wait in memory")
-        };
-        shared.board.not_ready("disk", Some(message.clone()));
-        shared.board.raise(if is_full(&error) { "disk_full" } else { "disk_failed" }, "", message);
-        let core = shared.lock();
-        let (core, _) = shared
-            .turn
-            .wait_timeout_while(core, RETRY, |core| !core.closing)
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if core.closing {
-            return false;
-        }
-    }
+fn tell_failure(shared: &Shared, error: &io::Error) {
+    let (code, message) = if is_full(error) {
+        let dir = shared.config.dir.display();
+        ("disk_full", format!("the disk is full ({error}): free some room on {dir}; reads wait in memory"))
+    } else {
+        ("disk_failed", format!("the disk does not take the journal ({error}): check it; reads wait in memory"))
+    };
+    shared.board.not_ready("disk", Some(message.clone()));
+    shared.board.raise(code, "", message);
 }
 
 /// What was acknowledged and could not be read back after the disk failed.

@@ -32,7 +32,7 @@ impl Protocol for Lines {
         while let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = self.buffer.drain(..=end).take(end).collect();
             let text = String::from_utf8_lossy(&line);
-            let stamp = Stamp::Utc(Timestamp::UNIX_EPOCH);
+            let stamp = Stamp::Utc(Timestamp::now());
             match text.split_at_checked(1) {
                 Some(("R", chip)) => out.frame(Frame::Read(ChipRead::new(chip, stamp)), &line),
                 Some(("A", chip)) => {

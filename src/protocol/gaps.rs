@@ -78,6 +78,16 @@ impl Gaps {
         Self { units, held, enabled, up: Duration::ZERO }
     }
 
+    /// This read was asked for and is not the first that anybody heard of: the decoder gives it from its memory. To be
+    /// asked before [`Gaps::read`].
+    pub(super) fn is_stored(&self, position: &Position) -> bool {
+        let number = position.number;
+        let unit = self.units.iter().find(|unit| unit.name == position.unit);
+        unit.is_some_and(|unit| {
+            number <= unit.highest && unit.open.as_ref().is_some_and(|open| (open.from..=open.to).contains(&number))
+        })
+    }
+
     /// A read came. `at`: its time, in any unit that grows; `replay`: the decoder says that it was stored, if it says.
     pub(super) fn read(&mut self, position: &Position, at: i64, replay: bool, out: &mut Output) {
         let number = position.number;

@@ -3,7 +3,7 @@
 //! What must hold:
 //! * **It behaves like the thing it stands for, as the documents describe it**, and shares no decoding or encoding with
 //!   the code it is there to test (but for the truth about a recording, which is what our protocol reads in it).
-//!   RACE RESULT and One4All are servers that store everything, push what happens and give again what they are asked
+//!   RACE RESULT, One4All and P3 are servers that store everything, push what happens and give again what they are asked
 //!   for (One4All pushes to its last connection only); ChronoTrack does so too and connects to the box; the MYLAPS exporter connects and repeats until
 //!   acknowledged; the others only stream, and what nobody listened to is gone.
 //! * **It knows the truth**: [`SimDecoder::reads`] is every read that happened, [`SimDecoder::acked`] those that a box may
@@ -22,10 +22,12 @@ mod impinj;
 mod ipico;
 mod jchip;
 mod lines;
+mod llrp;
 mod memory;
 mod model;
 mod mylaps;
 mod one4all;
+mod p3;
 mod race;
 mod raceresult;
 mod timy;
@@ -81,10 +83,14 @@ pub enum Kind {
     JChip,
     /// Streams lines of its own form.
     Lines,
+    /// Serves one client, and streams what that one told it to.
+    Llrp,
     /// Connects to the box and repeats until acknowledged.
     Mylaps,
     /// Stores in session files, pushes to its last connection.
     One4All,
+    /// Stores under running numbers, streams binary frames to every peer.
+    P3,
     /// Stores in numbered files, pushes to whoever asked for it.
     RaceResult,
     /// Prints impulses on a serial line.
@@ -102,8 +108,10 @@ impl Kind {
         Self::Ipico,
         Self::JChip,
         Self::Lines,
+        Self::Llrp,
         Self::Mylaps,
         Self::One4All,
+        Self::P3,
         Self::RaceResult,
         Self::Timy,
         Self::Ultra,
@@ -117,8 +125,10 @@ impl Kind {
             Self::Ipico => &ipico::Ipico,
             Self::JChip => &jchip::JChip,
             Self::Lines => &lines::FreeLines,
+            Self::Llrp => &llrp::Llrp,
             Self::Mylaps => &mylaps::Mylaps,
             Self::One4All => &one4all::One4All,
+            Self::P3 => &p3::P3,
             Self::RaceResult => &raceresult::RaceResult,
             Self::Timy => &timy::Timy,
             Self::Ultra => &ultra::Ultra,
@@ -526,16 +536,18 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared) -> io::Result<()> {
     let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
     let mut out = Outgoing::default();
-    let (mut peer, id, model) = {
+    let (mut peer, id, model, _open) = {
         let mut state = shared.lock();
         state.latest += 1;
         let model = state.memory.kind.model();
         let mut peer = model.talk();
-        peer.begin(&state.memory, shared.now(state.memory.start), &mut out);
-        (peer, state.latest, model)
+        let alone = *shared.links.borrow() == 0;
+        if alone || !peer.refuse(&mut out) {
+            peer.begin(&state.memory, shared.now(state.memory.start), &mut out);
+        }
+        (peer, state.latest, model, Open::new(&shared.links))
     };
-    let _open = Open::new(&shared.links);
-    let mut faults = Faults::new(&shared.faults, model.end(), &shared.fault_frozen);
+    let mut faults = Faults::new(&shared.faults, model.noise(), &shared.fault_frozen);
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     let mut heard = [0; 4096];
     loop {
@@ -550,6 +562,9 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared
         };
         if more || !out.is_empty() {
             continue;
+        }
+        if peer.is_done() {
+            return Ok(());
         }
         tokio::select! {
             read = stream.read(&mut heard) => {
@@ -599,7 +614,7 @@ async fn connect_for_ever(shared: Arc<Shared>, kind: Kind, address: SocketAddr) 
 async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
     let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
     let _open = Open::new(&shared.links);
-    let mut faults = Faults::new(&shared.faults, Kind::Mylaps.model().end(), &shared.fault_frozen);
+    let mut faults = Faults::new(&shared.faults, Kind::Mylaps.model().noise(), &shared.fault_frozen);
     let mut out = Outgoing::default();
     {
         let state = &mut *shared.lock();

@@ -113,7 +113,7 @@ fn forbidden() -> CallError {
 }
 
 impl Cloud {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             sessions: Vec::new(),
             dedup: true,
@@ -196,7 +196,7 @@ impl Cloud {
         }
     }
 
-    fn active(&mut self) -> Result<Option<Session>, CallError> {
+    pub(super) fn active(&mut self) -> Result<Option<Session>, CallError> {
         if let Some(fault) = self.fault(On::Active) {
             return Err(Self::seen(fault));
         }
@@ -210,14 +210,14 @@ impl Cloud {
         Ok(self.sessions.iter().find(|session| session.active).map(in_answer))
     }
 
-    fn session(&mut self, token: &str) -> Result<Option<Session>, CallError> {
+    pub(super) fn session(&mut self, token: &str) -> Result<Option<Session>, CallError> {
         if let Some(fault) = self.fault(On::Session) {
             return Err(Self::seen(fault));
         }
         Ok(self.find(token).map(|session| in_answer(session)))
     }
 
-    fn held(&mut self, token: &str, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
+    pub(super) fn held(&mut self, token: &str, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
         if let Some(fault) = self.fault(On::Held) {
             return Err(Self::seen(fault));
         }
@@ -232,7 +232,7 @@ impl Cloud {
         Ok(Page { passings, more: None })
     }
 
-    fn create(&mut self) -> Result<Session, CallError> {
+    pub(super) fn create(&mut self) -> Result<Session, CallError> {
         let fault = self.fault(On::Create);
         if !self.may_write {
             return Err(forbidden());
@@ -247,7 +247,7 @@ impl Cloud {
         Ok(Session { token, alias: None, passings: Some(0) })
     }
 
-    fn insert(&mut self, token: &str, items: &[Item]) -> Result<Inserted, CallError> {
+    pub(super) fn insert(&mut self, token: &str, items: &[Item]) -> Result<Inserted, CallError> {
         assert!(!items.is_empty() && items.len() <= 500, "{} passings in a POST", items.len());
         let fault = self.fault(On::Insert);
         if !self.may_write {

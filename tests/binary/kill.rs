@@ -121,6 +121,8 @@ async fn drain(site: &Site, cloud: &SimCloud, sim: &SimDecoder, kind: Kind) {
     if kind == Kind::Ipico {
         // One more read, so that it is known when all before it has come through the link.
         site.until("the link is up", |status| status.decoders[0].state == LinkState::Connected).await;
+        // The box sees a connection that the kernel took before the decoder did.
+        until("the decoder sees it", async || *sim.links().borrow() > 0).await;
         sim.push(1);
         let last = passing(sim.reads().last().unwrap()).0;
         until("the last read is kept", async || {

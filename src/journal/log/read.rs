@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::{LINE_MAX, MAGIC, Place, VolumeFile, volumes};
@@ -74,6 +75,12 @@ impl Reader {
     fn begin(mut rest: Vec<VolumeFile>, offset: u64) -> io::Result<Option<Self>> {
         let Some(volume) = rest.pop() else { return Ok(None) };
         let mut file = File::open(&volume.path)?;
+        if let Some(before) = offset.checked_sub(1) {
+            let mut end = [0];
+            if file.read_exact_at(&mut end, before).is_ok() && end != *b"\n" {
+                return Ok(None); // not the volume that the place was noted in
+            }
+        }
         file.seek(SeekFrom::Start(offset))?;
         Ok(Some(Self {
             file: BufReader::with_capacity(256 * 1024, file),
@@ -164,16 +171,22 @@ impl Reader {
 
 /// Whether a volume can stand without the ones before it: it begins with the state of the fold.
 pub fn begins_with_state(path: &Path) -> io::Result<bool> {
+    Ok(state_at_head(path)?.is_some())
+}
+
+/// The state of the fold that a volume begins with.
+pub(super) fn state_at_head(path: &Path) -> io::Result<Option<String>> {
     let mut file = BufReader::new(File::open(path)?);
     let mut line = Vec::new();
     for _ in 0..2 {
         line.clear();
         (&mut file).take(LINE_MAX).read_until(b'\n', &mut line)?;
         if line.starts_with(b"#state\t") {
-            return Ok(unseal(line.strip_suffix(b"\n").unwrap_or(&line)).is_ok());
+            let text = unseal(line.strip_suffix(b"\n").unwrap_or(&line)).ok();
+            return Ok(text.and_then(|text| text.strip_prefix("#state\t")).map(str::to_owned));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// The identity that the volumes in `dir` carry, if any tells.

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::super::log::{sync, sync_dir};
+use super::super::disk::{sync, sync_dir};
 use super::Broken;
 
 /// Bytes of one sled commit; its segments have 512 KiB.

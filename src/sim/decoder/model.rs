@@ -52,6 +52,11 @@ pub(super) trait Model: Sync {
         b"\r\n"
     }
 
+    /// Noise that costs no frame but itself.
+    fn noise(&self) -> Vec<u8> {
+        [b"\x15~noise\xfe", self.end()].concat()
+    }
+
     /// The options under which our protocol reads it, where it does not without.
     fn settings(&self) -> Settings {
         Settings::new()
@@ -80,6 +85,17 @@ pub(super) trait Talk: Send {
     /// A second went by: life signs.
     fn second(&mut self, now: DateTime, out: &mut Outgoing) {
         let _ = (now, out);
+    }
+
+    /// Another connection is open. True: this one is not served, and was told so.
+    fn refuse(&mut self, out: &mut Outgoing) -> bool {
+        let _ = out;
+        false
+    }
+
+    /// It closes the connection.
+    fn is_done(&self) -> bool {
+        false
     }
 
     /// Another connection came after this one.

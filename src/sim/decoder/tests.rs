@@ -376,6 +376,11 @@ async fn ultra_reads_made_while_the_cable_was_out_arrive_once() {
 }
 
 #[tokio::test]
+async fn p3_passings_made_while_the_cable_was_out_arrive_once() {
+    everything_arrives_after_the_first_read(Kind::P3).await;
+}
+
+#[tokio::test]
 async fn one4all_reads_made_while_the_cable_was_out_arrive_once() {
     everything_arrives_over_three_connections(Kind::One4All, |_| {}).await;
 }

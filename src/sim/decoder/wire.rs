@@ -62,16 +62,15 @@ impl Outgoing {
 /// The sending half's faults on one connection.
 pub(super) struct Faults<'a> {
     faults: &'a [Fault],
-    /// Ends a line of noise.
-    end: &'static [u8],
+    noise: Vec<u8>,
     /// The freeze has happened (it happens once for the decoder, not for each connection).
     frozen: &'a AtomicBool,
     frames: u64,
 }
 
 impl<'a> Faults<'a> {
-    pub(super) fn new(faults: &'a [Fault], end: &'static [u8], frozen: &'a AtomicBool) -> Self {
-        Self { faults, end, frozen, frames: 0 }
+    pub(super) fn new(faults: &'a [Fault], noise: Vec<u8>, frozen: &'a AtomicBool) -> Self {
+        Self { faults, noise, frozen, frames: 0 }
     }
 
     /// Writes the frames and empties `out`. An error also where a fault cuts the connection.
@@ -97,9 +96,7 @@ impl<'a> Faults<'a> {
         let mut bytewise = false;
         for fault in self.faults {
             match *fault {
-                Fault::Garbage { every } if turn(every) => {
-                    bytes.extend([b"\x15~noise\xfe".as_slice(), self.end].concat())
-                }
+                Fault::Garbage { every } if turn(every) => bytes.extend_from_slice(&self.noise),
                 Fault::Duplicate { every } if turn(every) => bytes.extend_from_slice(frame),
                 Fault::Cut { every } => cut |= turn(every),
                 Fault::Bytewise => bytewise = true,

@@ -1,0 +1,73 @@
+//! What the log does to the disk, and the queue's barriers: each in one place, so that a test can put a disk under them
+//! that is full, fails, or loses power ([`scripted`]). Outside tests these are the calls of the file system and nothing else.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::trial;
+
+#[cfg(test)]
+pub mod scripted;
+
+/// Writes all bytes at `offset`.
+pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    #[cfg(test)]
+    scripted::write_at(file, bytes, offset)?;
+    file.write_all_at(bytes, offset)
+}
+
+/// `fdatasync`: the one call that everything durable goes through.
+pub fn sync(file: &File) -> io::Result<()> {
+    if trial::skips_every_sync() {
+        return Ok(()); // the negative control of the power-cut harness; no release build has it
+    }
+    #[cfg(test)]
+    scripted::sync(file)?;
+    file.sync_data()
+}
+
+/// Cuts a file off at `length`.
+pub fn set_len(file: &File, length: u64) -> io::Result<()> {
+    #[cfg(test)]
+    scripted::set_len(file, length)?;
+    file.set_len(length)
+}
+
+/// Gives a file another name, in the place of one that has it.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    scripted::rename(from, to)?;
+    std::fs::rename(from, to)
+}
+
+/// Removes a file.
+pub fn remove(path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    scripted::remove(path)?;
+    std::fs::remove_file(path)
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    scripted::sync_dir(dir)?;
+    File::open(dir)?.sync_all()
+}
+
+/// Writes a file whole under another name and makes it durable: half of one must not be taken for one. Its own name,
+/// [`rename`]d to by the caller, is not durable yet.
+pub fn write_fresh(fresh: &Path, bytes: &[u8]) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(fresh)?;
+    write_at(&file, bytes, 0)?;
+    sync(&file)?;
+    Ok(file)
+}
+
+/// Writes a small file whole under another name, makes it durable and gives it its name, which is not durable yet.
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    write_fresh(&fresh, bytes)?;
+    rename(&fresh, path)
+}

@@ -1,0 +1,141 @@
+//! The journal in one thread, one step at a time: the code that its two threads run, without the threads. For tests.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::disk::scripted;
+use super::entry::{Entry, parse_line};
+use super::follow::{Follower, Turn};
+use super::log::{self, Line, Reader};
+use super::state::TAIL_MAX;
+use super::writer::{Request, Writer};
+use super::{Journal, JournalConfig, OpenError, Parts, verify};
+use crate::status::Board;
+
+pub use super::disk::scripted as disk;
+
+/// A journal and what its threads would hold.
+pub struct Driven {
+    pub journal: Journal,
+    writer: Writer,
+    follower: Follower,
+    requests: mpsc::Receiver<Request>,
+    /// A group is taken that the disk did not take yet.
+    refused: bool,
+    lost: Vec<(u64, u64)>,
+}
+
+impl Driven {
+    pub fn open(config: JournalConfig, board: Board) -> Result<Self, OpenError> {
+        let (journal, Parts { log, requests, identity, oldest, durable, known }) = Journal::assemble(config, board)?;
+        let writer = Writer::new(&journal.shared, log);
+        // What `journal-check` does, before anything else happens.
+        let damage = verify::read_all(&journal.shared, oldest, durable, known).ok().flatten().unwrap_or_default();
+        let lost = damage.lost();
+        Ok(Self { journal, writer, follower: Follower::new(&identity), requests, refused: false, lost })
+    }
+
+    /// A turn of the writer: a group, or the one that the disk refused once more. `false`: there was nothing to do, or the
+    /// disk refuses.
+    pub fn write(&mut self) -> bool {
+        let shared = Arc::clone(&self.journal.shared);
+        if !self.refused {
+            let Ok(first) = self.requests.try_recv() else { return false };
+            self.writer.take(first, || self.requests.try_recv().ok());
+        }
+        self.refused = !self.writer.commit(&shared);
+        if self.refused {
+            return false;
+        }
+        self.writer.rotate_if_due(&shared);
+        true
+    }
+
+    /// The disk refuses the group that is being written.
+    pub fn refused(&self) -> bool {
+        self.refused
+    }
+
+    /// A turn of the follower: opens the queue if it is not open, else a checkpoint.
+    pub fn follow(&mut self, prune: bool) {
+        self.follower.step(&self.journal.shared, Turn { closing: false, prune });
+    }
+
+    /// What the start took for lost.
+    pub fn lost(&self) -> &[(u64, u64)] {
+        &self.lost
+    }
+
+    pub fn serves(&self) -> bool {
+        self.journal.shared.lock().serving
+    }
+
+    /// What is done last when the journal is closed.
+    pub fn close(mut self) {
+        self.journal.shared.lock().closing = true;
+        self.follower.step(&self.journal.shared, Turn { closing: true, prune: false });
+        self.journal.shared.mark_closed();
+    }
+
+    /// Reads in memory, and the bound.
+    pub fn tail(&self) -> (usize, usize) {
+        (self.journal.shared.lock().tail_len(), TAIL_MAX)
+    }
+}
+
+/// Volumes of the log of a data directory, as first number and path.
+pub fn volumes(dir: &Path) -> Vec<(u64, PathBuf)> {
+    let volumes = log::volumes(&dir.join("log")).unwrap_or_default();
+    volumes.into_iter().map(|volume| (volume.first, volume.path)).collect()
+}
+
+/// Every entry that the log of a data directory holds, by the journal's own reader.
+pub fn entries(dir: &Path) -> BTreeMap<u64, Entry> {
+    let mut found = BTreeMap::new();
+    let Some(mut reader) = Reader::open(&dir.join("log"), None).unwrap() else { return found };
+    while let Some(line) = reader.read().unwrap() {
+        if let Line::Entry(entry) = line {
+            found.insert(entry.seq, *entry);
+        }
+    }
+    found
+}
+
+/// What of a log would survive a power cut at this moment, read bit by bit.
+#[derive(Default)]
+pub struct Durable {
+    /// By volume: inode, and how far it is read.
+    read: BTreeMap<u64, (u64, usize)>,
+}
+
+impl Durable {
+    /// The entries that became durable since the last look, in order.
+    pub fn news(&mut self, dir: &Path) -> Vec<Entry> {
+        let mut news = Vec::new();
+        let mut volumes: Vec<_> = volumes(dir).into_iter().filter(|(_, path)| scripted::is_named(path)).collect();
+        volumes.reverse();
+        while let Some((first, path)) = volumes.pop() {
+            let before = volumes.last().map_or(u64::MAX, |next| next.0);
+            let inode = std::fs::metadata(&path).unwrap().ino();
+            let at = self.read.entry(first).or_default();
+            if at.0 != inode {
+                *at = (inode, 0);
+            }
+            let durable = scripted::durable_len(&path) as usize;
+            if durable <= at.1 {
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            let whole = bytes[..durable].iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            let lines = bytes[at.1.min(whole)..whole].split(|byte| *byte == b'\n');
+            let entries = lines.filter_map(|line| parse_line(line).ok());
+            news.extend(entries.filter(|entry| (first..before).contains(&entry.seq)));
+            at.1 = whole.max(at.1);
+        }
+        news
+    }
+}

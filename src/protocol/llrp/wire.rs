@@ -1,0 +1,62 @@
+//! LLRP's parameters, apart and together.
+
+/// One parameter.
+pub(super) struct Parameter<'a> {
+    pub(super) kind: u16,
+    pub(super) body: &'a [u8],
+    /// With its head.
+    pub(super) raw: &'a [u8],
+}
+
+/// Parameters one after the other; what is none ends them, with all that is left.
+pub(super) struct Parameters<'a>(pub(super) &'a [u8]);
+
+impl<'a> Iterator for Parameters<'a> {
+    type Item = Result<Parameter<'a>, &'a [u8]>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let all = std::mem::take(&mut self.0);
+        let first = *all.first()?;
+        let (kind, head, length) = if first & 0x80 != 0 {
+            let kind = u16::from(first & 0x7f);
+            (kind, 1, fixed(kind))
+        } else {
+            let number = |at: usize| Some(u16::from_be_bytes([*all.get(at)?, *all.get(at + 1)?]));
+            (number(0).unwrap_or_default() & 0x3ff, 4, number(2).map(usize::from))
+        };
+        let cut = length.filter(|length| *length >= head).and_then(|length| all.split_at_checked(length));
+        let Some((raw, rest)) = cut else { return Some(Err(all)) };
+        self.0 = rest;
+        Some(Ok(Parameter { kind, body: &raw[head..], raw }))
+    }
+}
+
+/// The length of a TV, its first byte included.
+fn fixed(kind: u16) -> Option<usize> {
+    Some(match kind {
+        6 => 2,                                       // RSSI
+        1 | 7 | 8 | 10..=12 | 14 | 15 | 19 | 20 => 3, // antenna, channel, seen, inventory, CRC, PC, index, result, XPC
+        9 | 16 | 18 => 5,                             // ROSpec, AccessSpec, singulation
+        2..=5 => 9,                                   // times
+        13 => 13,                                     // EPC-96
+        _ => return None,
+    })
+}
+
+/// A big-endian number of up to eight bytes.
+pub(super) fn be(bytes: &[u8]) -> Option<u64> {
+    (bytes.len() <= 8).then(|| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+}
+
+/// A message of version 1.0.1, which every reader takes.
+pub(super) fn message(kind: u16, id: u32, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 10).unwrap_or(u32::MAX);
+    [&(0x0400 | kind).to_be_bytes()[..], &length.to_be_bytes(), &id.to_be_bytes(), body].concat()
+}
+
+/// A TLV.
+pub(super) fn tlv(kind: u16, parts: &[&[u8]]) -> Vec<u8> {
+    let body = parts.concat();
+    let length = u16::try_from(body.len() + 4).unwrap_or(u16::MAX);
+    [&kind.to_be_bytes()[..], &length.to_be_bytes(), &body].concat()
+}
