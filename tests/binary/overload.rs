@@ -4,9 +4,10 @@
 //!
 //! The short versions run by default. The long ones: tests/README.md.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use passbridge::config::Address;
@@ -180,15 +181,17 @@ async fn long_a_decoder_gone_mad_for_a_minute() {
 async fn endless(megabytes: usize) {
     let mut addresses = Vec::new();
     let mut tasks = Vec::new();
-    let taken = Arc::new(AtomicU64::new(0));
+    let taken = Arc::new(Mutex::new(BTreeSet::new()));
     for spec in REGISTRY {
         let done = Arc::clone(&taken);
         let (address, task) = bad(move |mut stream| async move {
             let piece = vec![b'x'; 256 * 1024];
             for _ in 0..megabytes * 4 {
-                stream.write_all(&piece).await?;
+                if stream.write_all(&piece).await.is_err() {
+                    break; // a protocol whose only framing is a length gives such a connection up
+                }
             }
-            done.fetch_add(1, Ordering::SeqCst);
+            done.lock().unwrap().insert(spec.name);
             std::future::pending().await // it stays connected
         })
         .await;
@@ -200,7 +203,10 @@ async fn endless(megabytes: usize) {
     let more: String = addresses
         .iter()
         .map(|(name, address)| {
-            format!("[[decoder]]\nname = \"bad-{name}\"\nprotocol = \"{name}\"\naddress = \"{address}\"\n")
+            let settings = Kind::from_name(name).unwrap().settings();
+            let set: String = settings.iter().map(|(key, value)| format!("{key} = '{value}'\n")).collect();
+            let set = if set.is_empty() { set } else { format!("[decoder.set]\n{set}") };
+            format!("[[decoder]]\nname = \"bad-{name}\"\nprotocol = \"{name}\"\naddress = \"{address}\"\n{set}")
         })
         .collect();
     let site = Site::new(None, &[beside], &more);
@@ -212,11 +218,12 @@ async fn endless(megabytes: usize) {
         let about = format!("bad-{name}");
         let named = async || {
             let status = site.status().await.unwrap();
-            has(&status, "decoder_no_records", &about) || has(&status, "many_rejected", &about)
+            let codes = ["decoder_no_records", "many_rejected", "decoder_unreachable"];
+            codes.iter().any(|code| has(&status, code, &about))
         };
         assert!(holds(PATIENCE, named).await, "{name}: nothing is said: {:#?}", site.status().await);
     }
-    let all = async || taken.load(Ordering::SeqCst) == REGISTRY.len() as u64;
+    let all = async || taken.lock().unwrap().len() == REGISTRY.len();
     assert!(holds(10 * PATIENCE, all).await, "all of it is taken");
     let status = site.status().await.unwrap();
     let kept: u64 = status.journal.durable;
@@ -266,7 +273,7 @@ async fn five_hundred_connections_to_each_port_keep_no_exporter_out_and_cost_lit
         // At most as many as its queue takes: then the system lets the next one wait.
         let connecting = UnixStream::connect(site.data.join("control.sock"));
         if local.len() < CONTROL {
-            local.push(connecting.await.unwrap());
+            local.extend(connecting.await.ok());
         }
     }
     sim.set_online(true);
@@ -298,7 +305,7 @@ async fn page_clients_that_never_read_cost_little_and_hold_up_nobody() {
     let mut deaf = Vec::new();
     for _ in 0..20 {
         let mut stream = TcpStream::connect(("127.0.0.1", site.page)).await.unwrap();
-        stream.write_all(b"GET /api/events HTTP/1.1\r\nhost: box\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /api/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
         deaf.push(stream);
     }
     // All that is known and every read of the last minutes, asked for again and again, and never taken.
@@ -306,7 +313,7 @@ async fn page_clients_that_never_read_cost_little_and_hold_up_nobody() {
     for _ in 0..10 {
         let stream = TcpStream::connect(("127.0.0.1", site.page)).await.unwrap();
         for _ in 0..1000 {
-            let asked = stream.try_write(b"GET /api/reads?limit=1000 HTTP/1.1\r\nhost: box\r\n\r\n");
+            let asked = stream.try_write(b"GET /api/reads?limit=1000 HTTP/1.1\r\nhost: localhost\r\n\r\n");
             if asked.is_err() {
                 break; // it takes no more questions while its answers are not taken
             }
