@@ -260,7 +260,7 @@ async fn five_hundred_connections_to_each_port_keep_no_exporter_out_and_cost_lit
     let box_ = site.start();
     site.until("it serves", |status| status.journal.serving).await;
     sim.push(20);
-    site.until("the exporter is there", |status| status.decoders[0].reads == 20).await;
+    site.until("the exporter is there", |status| status.decoders[0].reads >= 20).await;
     let (before, files) = (peak_mb(box_.id()), descriptors(box_.id()));
     sim.set_online(false); // while the exporter is away, they take every place
     let mut wires = Vec::new();
@@ -322,7 +322,7 @@ async fn page_clients_that_never_read_cost_little_and_hold_up_nobody() {
     }
     for round in 1..=20 {
         sim.push(100);
-        site.until("they are kept", |status| status.decoders[0].reads == round * 100).await;
+        site.until("they are kept", |status| status.decoders[0].reads >= round * 100).await;
     }
     let (code, _) = site.get("/healthz").await.expect("another client is answered");
     assert_eq!(code, 200);
