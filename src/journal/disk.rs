@@ -1,5 +1,5 @@
 //! What the log does to the disk, and the queue's barriers: each in one place, so that a test can put a disk under them
-//! that is full, fails, or loses power ([`scripted`]). Outside tests these are the calls of the file system and nothing else.
+//! that is full, fails, or loses power (`scripted`). Outside tests these are the calls of the file system and nothing else.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -63,7 +63,7 @@ fn write(shared: &Shared, mut writer: Writer, mut requests: mpsc::Receiver<Reque
     }
 }
 
-/// The log and the group that is being made durable. It waits for nobody: [`write`] does, between the steps.
+/// The log and the group that is being made durable. It waits for nobody: [`write()`] does, between the steps.
 pub struct Writer {
     log: Log,
     entries: Vec<Entry>, // some more than GROUP_ENTRIES at most
