@@ -236,7 +236,10 @@ impl Ultra {
 
     fn record(&mut self, record: Record, raw: &[u8], out: &mut Output) {
         match record {
-            Record::Start(marker) => out.frame(Frame::Marker(marker), raw),
+            Record::Start(marker, position, at, replay) => {
+                self.gaps.read(&position, at, replay, out); // it has a number of its own: no gap
+                out.frame(Frame::Marker(marker), raw);
+            }
             Record::Read(read, at) => {
                 if let Some(position) = &read.position {
                     self.gaps.read(position, at, read.replay, out);
@@ -267,7 +270,8 @@ impl Ultra {
 enum Record {
     /// The read, and its time in milliseconds.
     Read(ChipRead, i64),
-    Start(Marker),
+    /// The start button, its place, its time in milliseconds, and whether it was stored.
+    Start(Marker, Position, i64, bool),
 }
 
 impl Record {
@@ -294,11 +298,13 @@ impl Record {
         }
         let reader = Some(Label::Number(reader.into()));
         let stamp = Stamp::Local(local);
+        let position = Position { unit: Some(unit.to_string().into()), file: None, number: log_id };
         if chip == "0" && antenna == 0 {
             let name = Some(format!("box {unit}, LogID {log_id}").into());
-            return Ok(Self::Start(Marker { kind: "start".into(), name, stamp: Some(stamp), reader, location: None }));
+            let marker = Marker { kind: "start".into(), name, stamp: Some(stamp), reader, location: None };
+            return Ok(Self::Start(marker, position, ms, replay));
         }
-        let position = Some(Position { unit: Some(unit.to_string().into()), file: None, number: log_id });
+        let position = Some(position);
         let antenna = Some(Label::Number(antenna.into()));
         Ok(Self::Read(
             ChipRead { antenna, reader, rssi: Some(rssi), position, replay, ..ChipRead::new(chip, stamp) },
@@ -459,6 +465,17 @@ mod tests {
             .any(|item| matches!(item, Item::Frame(framed) if matches!(framed.frame, Frame::Cleared(_))));
         assert!(cleared);
         assert_eq!(said(&mut out), ["?r", "6001\r2\r"]);
+    }
+
+    #[test]
+    fn the_start_button_leaves_no_gap_in_the_log() {
+        let mut protocol = ultra();
+        let mut out = Output::default();
+        protocol.connected(Held::default(), true, &mut out);
+        protocol.feed(line(1, "58", 1_462_870_800).as_bytes(), &mut out);
+        protocol.feed(b"0,0,1462870801,0,0,0,0,3,7,0000000000000000,1463302800,2\n", &mut out);
+        protocol.feed(line(3, "58", 1_462_870_802).as_bytes(), &mut out);
+        assert_eq!(said(&mut out), ["?r"]);
     }
 
     #[test]
