@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // a test may
 
+#[path = "image/mod.rs"]
+mod image;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -83,24 +86,10 @@ async fn accept(journal: &Journal, first: u64, last: u64) {
     journal.record(UploadEvent::Accepted { device: "D".into(), first, last, duplicates: 0 }).await.unwrap();
 }
 
-/// What a power cut leaves of a data directory at this moment, as far as copying can show it.
 fn cut(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    copy_tree(dir, copy.path());
+    image::image(dir, copy.path());
     copy
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.metadata().unwrap().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else if entry.metadata().unwrap().is_file() {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 fn newest_log(dir: &Path) -> PathBuf {

@@ -12,6 +12,8 @@ mod faults;
 #[allow(dead_code, reason = "each of its users uses a part of it")]
 #[path = "../front/mod.rs"]
 mod front;
+#[path = "../image/mod.rs"]
+mod image;
 mod kill;
 mod overload;
 mod queue;

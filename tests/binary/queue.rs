@@ -22,19 +22,6 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else if path.is_file() {
-            fs::copy(&path, &target).unwrap();
-        }
-    }
-}
-
 fn open(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).open(path).unwrap()
 }
@@ -131,7 +118,7 @@ async fn comes_back(name: &str, damage: Damage, data: &Path, sim: &SimDecoder, m
     let cloud = SimCloud::start(config).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
     let site = Site::new(Some(&cloud), std::slice::from_ref(mat), UPLOAD);
-    copy(data, &site.data);
+    crate::image::image(data, &site.data);
     damage(&site.data);
     let running = site.start();
     until("it says that reads can be kept", async || site.get("/readyz").await.is_some_and(|(code, _)| code == 200))

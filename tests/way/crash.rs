@@ -100,20 +100,6 @@ async fn stopped((dedup, generation): (Dedup, Generation)) {
     way.holds(&token, &happened(&sim));
 }
 
-/// Copies a data directory as it is on disk now: what a box finds after its power went.
-fn image(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (path, to) = (entry.path(), to.join(entry.file_name()));
-        match entry.file_type().unwrap() {
-            kind if kind.is_dir() => image(&path, &to),
-            kind if kind.is_file() => drop(std::fs::copy(&path, &to).unwrap()),
-            _ => {} // the control socket
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_box_that_dies_in_the_middle_of_a_post_neither_loses_nor_repeats_what_was_in_it() {
     let every = [Apply::Nothing, Apply::First(7), Apply::All];
@@ -129,7 +115,7 @@ async fn dies((dedup, generation): (Dedup, Generation), apply: Apply) {
     let daemon = way.start().await;
     assert!(way.cloud.wait_until(LIMIT, |cloud| cloud.post_count() == 2).await);
     let after = way.dir.path().join("after");
-    image(way.data(), &after);
+    crate::image::image(way.data(), &after);
     drop(daemon);
     way.config.data_dir = after;
     let daemon = way.start().await;
@@ -155,7 +141,7 @@ async fn changes_while_off((dedup, generation): (Dedup, Generation), apply: Appl
     let daemon = way.start().await;
     assert!(way.cloud.wait_until(LIMIT, |cloud| cloud.post_count() == 2).await);
     let after = way.dir.path().join("after");
-    image(way.data(), &after);
+    crate::image::image(way.data(), &after);
     drop(daemon);
     let in_a = way.cloud.stored();
     let b = way.session();

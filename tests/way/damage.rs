@@ -174,19 +174,6 @@ const CASES: [Case; 20] = [
     },
 ];
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else if path.is_file() {
-            fs::copy(&path, &target).unwrap();
-        }
-    }
-}
-
 /// What is wrong, if anything.
 async fn survives(case: &'static Case, dedup: Dedup, generation: Generation, in_order: bool) -> Option<String> {
     let what = format!("{}, {dedup:?}, {generation:?}, switched off in order: {in_order}", case.name);
@@ -199,12 +186,12 @@ async fn survives(case: &'static Case, dedup: Dedup, generation: Generation, in_
     sim.push(40);
     keeps(&daemon, 100).await;
     // Switched off in order, or as if the power went (what is on the disk now, as far as copying can show it).
-    let image = tempfile::tempdir().unwrap();
-    copy(way.data(), image.path());
+    let copy = tempfile::tempdir().unwrap();
+    crate::image::image(way.data(), copy.path());
     daemon.stop().await.unwrap();
     if !in_order {
         fs::remove_dir_all(way.data()).unwrap();
-        copy(image.path(), way.data());
+        crate::image::image(copy.path(), way.data());
     }
     (case.damage)(way.data());
     way.cloud.set_online(true).await;

@@ -13,6 +13,8 @@ mod damage;
 mod decoders;
 mod exports;
 mod faults;
+#[path = "../image/mod.rs"]
+mod image;
 mod locations;
 mod network;
 mod outside;
