@@ -140,7 +140,7 @@ impl Standings {
                 for &Item { seq, num, time_ms, .. } in &batch.items {
                     self.by_seq.insert(seq.0, Standing { mark: UploadMark::Pending, token, num, time_ms });
                 }
-                for &Found { seq, ref session, num, time_ms } in &batch.found {
+                for &Found { seq, ref session, num, time_ms, .. } in &batch.found {
                     let token = self.token(session);
                     self.by_seq.insert(seq.0, Standing { mark: UploadMark::Sent, token, num, time_ms });
                 }

@@ -155,6 +155,14 @@ struct Slot {
     held: bool,
 }
 
+impl Slot {
+    /// The same passing, from whichever read.
+    fn is(&self, item: &Item) -> bool {
+        let ours = &self.ours.item;
+        (&ours.chip, &ours.bib, ours.time_ms) == (&item.chip, &item.bib, item.time_ms)
+    }
+}
+
 #[derive(Default)]
 struct Place {
     slots: Vec<Slot>,
@@ -173,13 +181,13 @@ pub struct Window {
 }
 
 impl Window {
-    /// The numbers `first..=last` (`None`: no end), with all of ours in it. Of the same read under the same number the later
-    /// one counts.
+    /// The numbers `first..=last` (`None`: no end), with all of ours in it. Of the same passing under the same number the later
+    /// one counts: it went again, or its read came again after its line was lost.
     pub fn new(first: u64, last: Option<u64>, ours: impl IntoIterator<Item = Ours>) -> Self {
         let mut places: BTreeMap<u64, Place> = BTreeMap::new();
         for ours in ours {
             let slots = &mut places.entry(ours.item.num).or_default().slots;
-            match slots.iter_mut().find(|slot| slot.ours.item == ours.item) {
+            match slots.iter_mut().find(|slot| slot.is(&ours.item)) {
                 Some(slot) => slot.ours = ours,
                 None => slots.push(Slot { ours, held: false }),
             }
@@ -280,10 +288,12 @@ enum Likeness {
     None,
 }
 
-/// What the cloud does not tell, or tells unreadably, is no difference.
+/// What the cloud does not tell, or tells unreadably, is no difference; nor is what the journal does not tell (old lines of
+/// [`crate::journal::Found`]).
 fn likeness(stored: &Stored, item: &Item) -> Likeness {
-    let other =
-        |theirs: &Option<Box<str>>, ours: &str| theirs.as_ref().is_some_and(|it| !it.eq_ignore_ascii_case(ours));
+    let other = |theirs: &Option<Box<str>>, ours: &str| {
+        !ours.is_empty() && theirs.as_ref().is_some_and(|it| !it.eq_ignore_ascii_case(ours))
+    };
     if other(&stored.chip, &item.chip) || other(&stored.bib, &item.bib) {
         return Likeness::None;
     }

@@ -5,6 +5,10 @@
 //! was left and joined anew, where numbers that it turned out not to hold may be given again. So the lines of a session are
 //! a few *runs* in which numbers rise; each is read by a reader of its own, and the runs are merged.
 //!
+//! Reads that were recognised in the cloud after lines of the log were lost belong to the session that holds them, under the
+//! number they have there. They are in no order, and few: as many as a loss left to recognise ([`crate::uplink`] asks for at
+//! most 262,144), so they are held in memory.
+//!
 //! What was released (known not to be in the session) is not of the session. A batch of a device that follows another
 //! one means that the one before was settled, also if the line that says so was lost.
 
@@ -36,6 +40,8 @@ pub struct InLog {
     pub numbered: bool,
     runs: Vec<Place>,
     last: u64,
+    /// Recognised in the cloud.
+    found: Vec<Item>,
 }
 
 impl InLog {
@@ -129,6 +135,12 @@ impl Index {
                 for item in &batch.items {
                     self.returned.remove(&item.seq.0);
                 }
+                for found in &batch.found {
+                    let session = self.known(&found.session);
+                    session.found.push(found.item());
+                    session.numbered = true;
+                    self.returned.remove(&found.seq.0);
+                }
                 *open = batch.items.iter().map(|item| (item.num, item.seq.0)).collect();
             }
             UploadEvent::Released { first, last, .. } if first <= last => {
@@ -148,6 +160,16 @@ impl Index {
         self.sessions.push(session.unwrap_or_else(|| InLog::nothing(token)));
         let last = self.sessions.len() - 1;
         &mut self.sessions[last]
+    }
+
+    /// The session where it is; one that the log did not know was before all that it knows.
+    fn known(&mut self, token: &str) -> &mut InLog {
+        let known = self.sessions.iter().position(|session| *session.token == *token);
+        let at = known.unwrap_or_else(|| {
+            self.sessions.insert(0, InLog::nothing(token));
+            0
+        });
+        &mut self.sessions[at]
     }
 
     /// The session with this token, or the only one whose token ends so (at least six characters).
@@ -186,11 +208,17 @@ pub fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: u64) ->
             format!("passings of this session were sent again more than {RUNS_MAX} times; it cannot be followed");
         return Err(io::Error::other(text));
     }
-    let run =
-        |place: &Place| Run::open(log_dir(data_dir), *place, device, &session.token, durable).map(Iterator::peekable);
+    let run = |place: &Place| {
+        let run = Run::open(log_dir(data_dir), *place, device, &session.token, durable)?;
+        Ok((Box::new(run) as Numbered).peekable())
+    };
     let mut runs = session.runs.iter().map(run).collect::<io::Result<Vec<_>>>()?;
+    let mut found = session.found.clone();
+    found.sort_by_key(|item| item.num);
+    let found = found.into_iter().map(|item| Ok(Ours { item, mark: Mark::Accepted, counted: false }));
+    runs.push((Box::new(found) as Numbered).peekable());
     Ok(Box::new(std::iter::from_fn(move || {
-        let num = |run: &mut Peekable<Run>| match run.peek() {
+        let num = |run: &mut Peekable<Numbered>| match run.peek() {
             None => u64::MAX,
             Some(Ok(ours)) => ours.item.num,
             Some(Err(_)) => 0,
@@ -308,6 +336,7 @@ mod tests {
 
     use super::*;
     use crate::chip::Seq;
+    use crate::journal::Found;
     use crate::journal::entry::{Entry, write_line};
     use crate::journal::log::Log;
 
@@ -388,6 +417,26 @@ mod tests {
         log.batch("AAAAAA", 1, &[1, 2]);
         log.batch("AAAAAA", 3, &[3]);
         assert_eq!(log.of("AAAAAA", u64::MAX), [(1, 1, Accepted), (2, 2, Accepted), (3, 3, Open)]);
+    }
+
+    #[test]
+    fn what_was_recognised_in_the_cloud_belongs_to_the_session_that_holds_it_in_the_place_of_its_number() {
+        let found = |seq: u64, session: &str, num: u64| {
+            let Item { seq, num, time_ms, bib, chip } = item(seq, num);
+            Found { seq, session: session.into(), num, time_ms, bib, chip }
+        };
+        let mut log = Written::new();
+        log.batch("BBBBBB", 1, &[1]);
+        let list = vec![found(4, "AAAAAA", 9), found(3, "BBBBBB", 3), found(2, "BBBBBB", 2)];
+        let batch =
+            Batch { found: list, decoders: vec!["mat".into()], ..Batch::resend("D", "BBBBBB", vec![item(5, 4)]) };
+        log.event(UploadEvent::Batch(batch));
+        log.accepted(4, 4);
+        assert_eq!(log.of("BBBBBB", u64::MAX), [1, 2, 3, 5].map(|seq| (seq - u64::from(seq > 4), seq, Accepted)));
+        assert_eq!(log.of("AAAAAA", u64::MAX), [(9, 4, Accepted)]);
+        let index = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap();
+        assert_eq!(&*index.sessions.last().unwrap().token, "BBBBBB", "where numbers were given last");
+        assert!(index.find("AAAAAA").unwrap().numbered);
     }
 
     #[test]

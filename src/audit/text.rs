@@ -174,7 +174,7 @@ pub fn summary_in_words(audited: &Audited, alias: Option<&str>) -> String {
         (audited.missing, "missing in the cloud"),
         (audited.different, "different"),
         (audited.duplicated, "duplicated"),
-        (audited.foreign, "foreign (another device or program sent them)"),
+        (audited.foreign, "foreign (another device or program sent them, or the log lost the lines that tell of them)"),
         (audited.set_aside, "set aside"),
         (audited.not_yet_sent, "not yet sent"),
     ] {

@@ -58,6 +58,19 @@ pub struct Found {
     pub num: u64,
     /// UTC, milliseconds since 1970.
     pub time_ms: i64,
+    /// The bib it would have been sent with; empty in lines of versions before this was written.
+    #[serde(default)]
+    pub bib: Box<str>,
+    /// Chip code; empty as above.
+    #[serde(default)]
+    pub chip: Box<str>,
+}
+
+impl Found {
+    /// The passing that it is in its session.
+    pub fn item(&self) -> Item {
+        Item { seq: self.seq, num: self.num, time_ms: self.time_ms, bib: self.bib.clone(), chip: self.chip.clone() }
+    }
 }
 
 impl Batch {

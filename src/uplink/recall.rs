@@ -67,7 +67,10 @@ impl Recall {
         let (mut left, mut found) = (Vec::new(), Vec::new());
         for item in batch.items.drain(..) {
             match self.find(&item) {
-                Some((session, num)) => found.push(Found { seq: item.seq, session, num, time_ms: item.time_ms }),
+                Some((session, num)) => {
+                    let Item { seq, time_ms, bib, chip, .. } = item;
+                    found.push(Found { seq, session, num, time_ms, bib, chip });
+                }
                 None => left.push(Item { num: first + left.len() as u64, ..item }),
             }
         }
