@@ -64,6 +64,9 @@ pub const READS_MAX: u64 = 4_000_000;
 const LINKS_MAX: usize = 16;
 /// Forbidden commands that are remembered.
 const FORBIDDEN_MAX: usize = 100;
+/// Connections of which it is remembered what was said, and bytes of each.
+const HEARD_LINKS_MAX: usize = 200;
+const HEARD_MAX: usize = 64 * 1024;
 /// The race is looked at this often.
 const TURN: Duration = Duration::from_millis(5);
 /// An exporter that could not connect, or lost its connection, tries again after this.
@@ -205,6 +208,8 @@ pub struct SimConfig {
     pub faults: Vec<Fault>,
     /// Timing points, for those that name them (ChronoTrack, MYLAPS): ten reads at the first, ten at the next, and so on.
     pub locations: Vec<String>,
+    /// LLRP: other software left an inventory in the reader, which runs without the box's doing.
+    pub programmed: bool,
     /// MYLAPS: after which time without an ack a message is sent again (the real one: 20 s).
     pub repeat: Duration,
 }
@@ -223,6 +228,7 @@ impl SimConfig {
             seed: 1,
             faults: Vec::new(),
             locations: vec!["Finish".to_owned()],
+            programmed: false,
             repeat: Duration::from_secs(20),
         }
     }
@@ -273,6 +279,26 @@ struct State {
     /// Counts the connections.
     latest: u64,
     forbidden: Vec<String>,
+    /// What was said to it, a connection each; at most [`HEARD_MAX`] bytes and [`HEARD_LINKS_MAX`] connections.
+    heard: Vec<Vec<u8>>,
+}
+
+impl State {
+    /// A connection begins; what says that this is the one.
+    fn hears_anew(&mut self) -> usize {
+        if self.heard.len() < HEARD_LINKS_MAX {
+            self.heard.push(Vec::new());
+            return self.heard.len() - 1;
+        }
+        usize::MAX
+    }
+
+    fn hears(&mut self, connection: usize, bytes: &[u8]) {
+        if let Some(heard) = self.heard.get_mut(connection) {
+            let room = HEARD_MAX.saturating_sub(heard.len());
+            heard.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+    }
 }
 
 /// A running simulated decoder; stops when dropped.
@@ -288,15 +314,23 @@ impl SimDecoder {
     /// # Errors
     /// The port cannot be had, or the wiring does not fit the protocol.
     pub async fn start(config: SimConfig) -> Result<Self, SimError> {
-        let SimConfig { kind, wiring, source, rate, limit, start, seed, faults, locations, repeat } = config;
+        let SimConfig { kind, wiring, source, rate, limit, start, seed, faults, locations, programmed, repeat } =
+            config;
         let nominal = if rate > 0.0 { rate } else { 20.0 };
         let mut memory = match source {
             Source::Race(race) => Memory::race(kind, start, Race::new(race, nominal, seed), limit),
             Source::Recording(rows) => Memory::recording(kind, start, rows, nominal),
         };
         memory.set_locations(locations);
+        memory.programmed = programmed;
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { memory, exporter: Exporter::new(repeat), latest: 0, forbidden: Vec::new() }),
+            state: Mutex::new(State {
+                memory,
+                exporter: Exporter::new(repeat),
+                latest: 0,
+                forbidden: Vec::new(),
+                heard: Vec::new(),
+            }),
             faults,
             fault_frozen: AtomicBool::new(false),
             started: Instant::now(),
@@ -378,6 +412,11 @@ impl SimDecoder {
         self.shared.lock().forbidden.clone()
     }
 
+    /// Everything that was said to it, byte by byte, a connection each (bounded: of the first 200, 64 KiB of each).
+    pub fn heard(&self) -> Vec<Vec<u8>> {
+        self.shared.lock().heard.clone()
+    }
+
     /// Nothing more will happen by itself: the limit is reached, the recording played, or everybody is home.
     pub fn is_over(&self) -> bool {
         self.shared.lock().memory.due_us().is_none()
@@ -411,6 +450,13 @@ impl SimDecoder {
     /// Somebody at the decoder begins a new file; numbers start at 1 again.
     pub fn new_file(&self) {
         self.shared.lock().memory.new_file();
+    }
+
+    /// Somebody at the decoder has it give all of its memory to everybody who listens: a rewind at a CloudBox, a print at
+    /// a Timy.
+    pub fn give_again(&self) {
+        self.shared.lock().memory.give_again();
+        self.shared.emitted.send_modify(|_| {}); // who pushes looks
     }
 
     /// Somebody at the decoder clears its current file.
@@ -537,16 +583,17 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared) -> io::Result<()> {
     let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
     let mut out = Outgoing::default();
-    let (mut peer, id, model, _open) = {
+    let (mut peer, id, hearing, model, _open) = {
         let mut state = shared.lock();
         state.latest += 1;
+        let hearing = state.hears_anew();
         let model = state.memory.kind.model();
         let mut peer = model.talk();
         let alone = *shared.links.borrow() == 0;
         if alone || !peer.refuse(&mut out) {
             peer.begin(&state.memory, shared.now(state.memory.start), &mut out);
         }
-        (peer, state.latest, model, Open::new(&shared.links))
+        (peer, state.latest, hearing, model, Open::new(&shared.links))
     };
     let mut faults = Faults::new(&shared.faults, model.noise(), &shared.fault_frozen);
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
@@ -576,6 +623,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared
                 thaw(&mut frozen).await;
                 let state = &mut *shared.lock();
                 let now = shared.now(state.memory.start);
+                state.hears(hearing, &heard[..length]);
                 if let Err(Forbidden(command)) = peer.hear(&heard[..length], &state.memory, now, &mut out) {
                     shared.forbid(state, command);
                 }
@@ -617,10 +665,11 @@ async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
     let _open = Open::new(&shared.links);
     let mut faults = Faults::new(&shared.faults, Kind::Mylaps.model().noise(), &shared.fault_frozen);
     let mut out = Outgoing::default();
-    {
+    let hearing = {
         let state = &mut *shared.lock();
         state.exporter.connected(&state.memory, &mut out);
-    }
+        state.hears_anew()
+    };
     let mut heard = [0; 4096];
     loop {
         thaw(&mut frozen).await;
@@ -647,6 +696,7 @@ async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
                 thaw(&mut frozen).await;
                 let acked = {
                     let state = &mut *shared.lock();
+                    state.hears(hearing, &heard[..length]);
                     state.exporter.hear(&heard[..length], &state.memory, &mut out);
                     state.exporter.acked_reads
                 };

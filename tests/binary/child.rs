@@ -122,6 +122,13 @@ impl Site {
         for (kind, address) in mats {
             let name = kind.name();
             text += &format!("[[decoder]]\nname = \"{name}-mat\"\nprotocol = \"{name}\"\naddress = \"{address}\"\n");
+            let options = kind.settings();
+            if !options.is_empty() {
+                text += "[decoder.set]\n";
+            }
+            for (key, value) in options {
+                text += &format!("{key} = '{value}'\n");
+            }
         }
         if let Some(url) = cloud {
             text += &format!("[cloud]\nurl = \"{url}\"\ndevice_id = \"{DEVICE}\"\napi_key_file = \"api_key\"\n");

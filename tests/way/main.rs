@@ -18,6 +18,7 @@ mod image;
 mod locations;
 mod network;
 mod outside;
+mod registry;
 mod rewind;
 mod sessions;
 #[path = "../shaper/mod.rs"]

@@ -156,6 +156,20 @@ fn epcs_of_any_length_are_read_and_times_are_of_the_reader_or_of_its_uptime() {
     }
 }
 
+/// Found by comparison with another decoder: OpSpecID (17) was not known, and cost its tag.
+#[test]
+fn every_parameter_that_has_a_length_in_the_standard_is_skipped_by_it() {
+    let lengths = [2, 2, 8, 8, 8, 8, 1, 2, 2, 4, 2, 2, 2, 12, 2, 2, 4, 2, 4, 2, 2]; // of the bodies of 0 to 20
+    for kind in (1..=20_u8).filter(|kind| *kind != 13) {
+        let parameter = [&[0x80 | kind][..], &vec![0; lengths[usize::from(kind)]]].concat();
+        let tag: [&[u8]; 3] = [&parameter, &[0x8d; 13], &[0x82, 0, 0, 0, 0, 0, 0x4c, 0x4b, 0x40]];
+        let (mut protocol, mut out) = (protocol(false), Output::default());
+        protocol.feed(&one_tag(&tag), &mut out);
+        let Frame::Read(read) = first(&out) else { panic!("{kind}: {:?}", out.items) };
+        assert_eq!(&*read.chip, "8d".repeat(12), "{kind}");
+    }
+}
+
 #[test]
 fn what_cannot_be_skipped_costs_its_tag_and_not_the_next_one() {
     let good: &[u8] = &[&[0x8d; 13][..], &[0x83, 0, 0, 0, 0, 0, 0x4c, 0x4b, 0x40]].concat();

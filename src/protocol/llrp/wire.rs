@@ -34,11 +34,12 @@ impl<'a> Iterator for Parameters<'a> {
 /// The length of a TV, its first byte included.
 fn fixed(kind: u16) -> Option<usize> {
     Some(match kind {
-        6 => 2,                                       // RSSI
-        1 | 7 | 8 | 10..=12 | 14 | 15 | 19 | 20 => 3, // antenna, channel, seen, inventory, CRC, PC, index, result, XPC
-        9 | 16 | 18 => 5,                             // ROSpec, AccessSpec, singulation
-        2..=5 => 9,                                   // times
-        13 => 13,                                     // EPC-96
+        6 => 2,           // RSSI
+        9 | 16 | 18 => 5, // ROSpec, AccessSpec, singulation
+        2..=5 => 9,       // times
+        13 => 13,         // EPC-96
+        // antenna, channel, seen, inventory, CRC, PC, index, result, OpSpec, XPC
+        1 | 7 | 8 | 10..=12 | 14 | 15 | 17 | 19 | 20 => 3,
         _ => return None,
     })
 }

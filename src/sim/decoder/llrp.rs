@@ -1,5 +1,5 @@
 //! The simulated LLRP reader: it serves one client, does what that one's ROSpec says, and drops a client that does not
-//! answer its keepalives. What happens between the connection and the start of the inventory is reported after the start.
+//! answer its keepalives. It may have an inventory that other software left in it ([`super::SimConfig::programmed`]). What happens between the connection and the start of the inventory is reported after the start.
 
 use jiff::civil::DateTime;
 
@@ -64,6 +64,8 @@ struct Peer {
     from: usize,
     /// State of the client's ROSpec; `None`: there is none.
     rospec: Option<u8>,
+    /// Other software's ROSpec is active.
+    programmed: bool,
     /// Events and reports may be sent.
     enabled: bool,
     /// Seconds between keepalives; 0: none.
@@ -76,6 +78,7 @@ struct Peer {
 impl Talk for Peer {
     fn begin(&mut self, memory: &Memory, now: DateTime, out: &mut Outgoing) {
         self.from = memory.len();
+        self.programmed = memory.programmed;
         out.frame(&[&attempt(0, micros(now))]);
     }
 
@@ -117,7 +120,12 @@ impl Peer {
         let (id, body) = (u32::from_be_bytes([bytes[6], bytes[7], bytes[8], bytes[9]]), &bytes[10..]);
         let mut ok = true;
         match (kind, body) {
-            (64, []) => self.enabled = true,
+            (64, []) => {
+                self.enabled = true;
+                if self.programmed {
+                    self.pushing = Pushing::from(self.from);
+                }
+            }
             (72, []) => self.missed = 0,
             (26, []) => {}
             (3, [0, 0, 220, 0, 9, 1, period @ ..]) if period.len() == 4 => {
@@ -142,11 +150,23 @@ impl Peer {
         let status = tlv(287, if ok { &[0, 0, 0, 0] } else { &[0, 100, 0, 0] });
         match kind {
             64 | 72 => {}
+            26 => out.frame(&[&message(36, id, &[status, self.rospecs()].concat())]),
             14 => out.frame(&[&message(4, id, &status)]),
             _ => out.frame(&[&message(kind + 10, id, &status)]),
         }
         Ok(())
     }
+
+    fn rospecs(&self) -> Vec<u8> {
+        let theirs = self.programmed.then(|| rospec([0, 0, 0, 7], 2));
+        let ours = self.rospec.map(|state| rospec(BOX, state));
+        theirs.into_iter().chain(ours).flatten().collect()
+    }
+}
+
+/// An LLRPStatus of GET_ROSPECS is followed by what there is: id, priority, state.
+fn rospec(id: [u8; 4], state: u8) -> Vec<u8> {
+    tlv(177, &[&id[..], &[0, state]].concat())
 }
 
 /// Takes the first message off, if it is whole.

@@ -58,6 +58,10 @@ pub(super) struct Memory {
     reads: u64,
     /// At least one.
     locations: Vec<String>,
+    /// How often somebody at the decoder had it give its memory again.
+    again: u64,
+    /// LLRP: other software left an inventory that runs.
+    pub(super) programmed: bool,
 }
 
 impl Memory {
@@ -65,14 +69,19 @@ impl Memory {
         let next = race.next();
         let source = Source::Race { race: Box::new(race), next, log: Vec::new() };
         let limit = limit.unwrap_or(READS_MAX).min(READS_MAX);
-        Self { kind, start, source, limit, files: vec![FIRST_FILE], reads: 0, locations: vec![String::new()] }
+        Self::of(kind, start, source, limit)
+    }
+
+    fn of(kind: Kind, start: DateTime, source: Source, limit: u64) -> Self {
+        let (files, locations) = (vec![FIRST_FILE], vec![String::new()]);
+        Self { kind, start, source, limit, files, reads: 0, locations, again: 0, programmed: false }
     }
 
     pub(super) fn recording(kind: Kind, start: DateTime, rows: Vec<Vec<u8>>, rate: f64) -> Self {
         let rows: Vec<Box<[u8]>> = rows.into_iter().map(Vec::into_boxed_slice).collect();
         let reads = rows.iter().map(|row| reads_in(kind, row)).collect();
         let source = Source::Recording { rows, reads, played: 0, gap_us: (1e6 / rate.max(1e-3)) as u64 };
-        Self { kind, start, source, limit: u64::MAX, files: vec![FIRST_FILE], reads: 0, locations: vec![String::new()] }
+        Self::of(kind, start, source, u64::MAX)
     }
 
     /// Entries in the log: reads, or rows of a recording.
@@ -229,6 +238,16 @@ impl Memory {
     /// Somebody clears the current file at the decoder.
     pub(super) fn clear(&mut self) {
         self.files.push(File { first: self.len(), ..self.current() });
+    }
+
+    /// Somebody at the decoder has it give all that it stores to everybody who listens.
+    pub(super) fn give_again(&mut self) {
+        self.again += 1;
+    }
+
+    /// How often that was done.
+    pub(super) fn again(&self) -> u64 {
+        self.again
     }
 
     /// The number of an entry's file, and where that begins.

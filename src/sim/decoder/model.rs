@@ -124,11 +124,15 @@ impl Hearing {
 
 /// What is pushed to a peer: everything from a log entry on, or nothing.
 #[derive(Default)]
-pub(super) struct Pushing(Option<usize>);
+pub(super) struct Pushing {
+    next: Option<usize>,
+    /// How often the memory had been given again at the last push; `None`: nothing was pushed yet.
+    again: Option<u64>,
+}
 
 impl Pushing {
     pub(super) fn from(entry: usize) -> Self {
-        Self(Some(entry))
+        Self { next: Some(entry), again: None }
     }
 
     /// Pushes what happened since, at most [`PUSH_MAX`] reads, with `prefix` before each row. True if more is left.
@@ -139,7 +143,10 @@ impl Pushing {
         row: impl Fn(&Placed) -> Vec<u8>,
         out: &mut Outgoing,
     ) -> bool {
-        let Some(next) = &mut self.0 else { return false };
+        let Some(next) = &mut self.next else { return false };
+        if self.again.replace(memory.again()).is_some_and(|again| again != memory.again()) {
+            *next = 0; // all of it, and then what happens meanwhile
+        }
         let end = memory.len().min(*next + PUSH_MAX);
         rows(memory, *next..end, prefix, row, out);
         *next = end;
