@@ -313,7 +313,8 @@ fn epc(body: &[u8]) -> Result<Box<str>, Reject> {
 }
 
 fn hex(bytes: &[u8]) -> Box<str> {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect::<String>().into()
 }
 
 /// Microseconds since 1970; `None` beyond the calendar.
