@@ -35,6 +35,7 @@ mod objects;
 mod one4all;
 mod p3;
 mod raceresult;
+mod text;
 mod timy;
 mod ultra;
 

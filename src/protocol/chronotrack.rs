@@ -41,6 +41,7 @@ use jiff::Timestamp;
 use jiff::civil::Time;
 
 use super::line::{Line, Lines};
+use super::text::utf_8_or_latin_1 as text;
 use super::{Cleared, Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, civil};
 use crate::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
 
@@ -204,8 +205,9 @@ impl Talk {
             }
             [b"err", command, ref message @ ..] => {
                 self.refused = true;
-                let message = text(&message.join(&b'~'));
-                let text = format!("it refused `{}`: {message}; look at its locations and settings", text(command));
+                let message = message.join(&b'~');
+                let text =
+                    format!("it refused `{}`: {}; look at its locations and settings", text(command), text(&message));
                 out.frame(Frame::Info(Info::Condition { code: REFUSES, text: Some(text) }), raw);
             }
             [_, _, b"CTP01"] => {
@@ -364,14 +366,6 @@ impl Talk {
 
 fn alive(raw: &[u8], out: &mut Output) {
     out.frame(Frame::Info(Info::Alive), raw);
-}
-
-/// The encoding is stated nowhere: UTF-8, else Latin-1 (in which every byte is a character).
-fn text(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
-    }
 }
 
 const NEW_LOCATION: &str = "newlocation";

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use self::rewind::Rewind;
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, text};
 use crate::chip::Held;
 
 const NAME: &str = "raceresult";
@@ -140,7 +140,7 @@ impl Protocol for RaceResult {
 
 impl Talk {
     fn line(&mut self, raw: &[u8], out: &mut Output) {
-        let text: String = raw.iter().map(|byte| char::from(*byte)).collect();
+        let text = text::latin_1(raw);
         let fields: Vec<&str> = text.split(';').collect();
         let word = fields[0];
         if text.trim().is_empty() {
