@@ -33,6 +33,7 @@ mod llrp;
 mod mylaps;
 mod objects;
 mod one4all;
+mod options;
 mod p3;
 mod raceresult;
 mod text;

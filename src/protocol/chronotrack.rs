@@ -42,7 +42,9 @@ use jiff::civil::Time;
 
 use super::line::{Line, Lines};
 use super::text::utf_8_or_latin_1 as text;
-use super::{Cleared, Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, civil};
+use super::{
+    Cleared, Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, civil, options,
+};
 use crate::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
 
 /// The registry line.
@@ -69,12 +71,7 @@ const LOCATIONS: usize = Held::FILES;
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let mut talk = Talk::default();
     for (key, value) in settings {
-        let wrong = |allowed: &str| SettingError {
-            protocol: SPEC.name,
-            key: key.clone(),
-            value: value.clone(),
-            allowed: allowed.to_owned(),
-        };
+        let wrong = |allowed| options::wrong(SPEC.name, key, value, allowed);
         talk.format = match (key.as_str(), value.as_str()) {
             ("time_format", "iso") => TimeFormat::Iso,
             ("time_format", "normal") => TimeFormat::Normal,

@@ -31,7 +31,7 @@ use jiff::tz::TimeZone;
 use regex::{Captures, Regex};
 
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Label, Position, Stamp};
 
 /// The registry line. The port is whatever the decoder has.
@@ -92,7 +92,7 @@ impl Protocol for FreeLines {
 }
 
 fn wrong(key: &str, value: &str, allowed: impl Into<String>) -> SettingError {
-    SettingError { protocol: SPEC.name, key: key.to_owned(), value: value.to_owned(), allowed: allowed.into() }
+    options::wrong(SPEC.name, key, value, allowed)
 }
 
 fn regex(key: &str, text: &str) -> Result<Regex, SettingError> {

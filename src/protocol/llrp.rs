@@ -36,7 +36,7 @@ use jiff::Timestamp;
 
 use self::setup::Setup;
 use self::wire::{Parameter, Parameters, be, message};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Label, Stamp};
 
 mod setup;
@@ -77,18 +77,8 @@ mod kind {
 }
 
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
-    let mut start = false;
-    for (key, value) in settings {
-        start = match (key.as_str(), value.as_str()) {
-            ("start", "true") => true,
-            ("start", "false") => false,
-            _ => {
-                let allowed = "the one option is `start`: `true` (gives the reader an inventory of ours) or `false`";
-                let (key, value, allowed) = (key.clone(), value.clone(), allowed.to_owned());
-                return Err(SettingError { protocol: SPEC.name, key, value, allowed });
-            }
-        };
-    }
+    let allowed = "the one option is `start`: `true` (gives the reader an inventory of ours) or `false`";
+    let start = options::one(SPEC.name, settings, ("start", options::SWITCH), allowed)?.unwrap_or(false);
     Ok(Box::new(Llrp {
         held: Vec::new(),
         lost: false,

@@ -37,7 +37,7 @@ use jiff::civil::{Date, Time};
 
 use super::civil;
 use super::text::utf_8_or_latin_1 as text;
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Label, Marker, Stamp};
 
 /// Longest message; the sender packs at most 100 records of under 200 bytes.
@@ -63,12 +63,7 @@ pub static SPEC: Spec = Spec {
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let mut mylaps = Mylaps::default();
     for (key, value) in settings {
-        let wrong = |allowed: &str| SettingError {
-            protocol: NAME,
-            key: key.clone(),
-            value: value.clone(),
-            allowed: allowed.to_owned(),
-        };
+        let wrong = |allowed| options::wrong(NAME, key, value, allowed);
         match (key.as_str(), value.as_str()) {
             ("version", "1") => mylaps.version = Version::One,
             ("version", "2") => mylaps.version = Version::Two,

@@ -35,7 +35,7 @@ use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 
 use super::gaps::Gaps;
-use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Held, Marker, Position, Stamp};
 
 /// The registry line.
@@ -66,23 +66,13 @@ const LOW_DV: (u64, u64) = (110, 114);
 const MARKERS: [(u64, &str); 4] = [(9991, "external 1"), (9992, "gun"), (9993, "external 2"), (9995, "marker")];
 
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
-    let mut utc = false;
-    for (key, value) in settings {
-        utc = match (key.as_str(), value.as_str()) {
-            ("clock", "local") => false,
-            ("clock", "utc") => true,
-            _ => {
-                let allowed = "the one option is `clock`: `local` where the decoder's clock shows the time of its zone, `utc` where it shows UTC";
-                let (key, value, allowed) = (key.clone(), value.clone(), allowed.to_owned());
-                return Err(SettingError { protocol: SPEC.name, key, value, allowed });
-            }
-        };
-    }
+    let allowed = "the one option is `clock`: `local` where the decoder's clock shows the time of its zone, `utc` where it shows UTC";
+    let utc = options::one(SPEC.name, settings, ("clock", &[("local", false), ("utc", true)]), allowed)?;
     Ok(Box::new(P3 {
         held: Vec::new(),
         place: Place::Outside,
         gaps: Gaps::new(Held::default(), false),
-        utc,
+        utc: utc.unwrap_or(false),
         heard: false,
         quiet_since: Duration::ZERO,
         low: None,
