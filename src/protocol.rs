@@ -33,8 +33,10 @@ mod llrp;
 mod mylaps;
 mod objects;
 mod one4all;
+mod options;
 mod p3;
 mod raceresult;
+mod text;
 mod timy;
 mod ultra;
 

@@ -41,7 +41,10 @@ use jiff::Timestamp;
 use jiff::civil::Time;
 
 use super::line::{Line, Lines};
-use super::{Cleared, Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, civil};
+use super::text::utf_8_or_latin_1 as text;
+use super::{
+    Cleared, Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, civil, options,
+};
 use crate::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
 
 /// The registry line.
@@ -68,12 +71,7 @@ const LOCATIONS: usize = Held::FILES;
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let mut talk = Talk::default();
     for (key, value) in settings {
-        let wrong = |allowed: &str| SettingError {
-            protocol: SPEC.name,
-            key: key.clone(),
-            value: value.clone(),
-            allowed: allowed.to_owned(),
-        };
+        let wrong = |allowed| options::wrong(SPEC.name, key, value, allowed);
         talk.format = match (key.as_str(), value.as_str()) {
             ("time_format", "iso") => TimeFormat::Iso,
             ("time_format", "normal") => TimeFormat::Normal,
@@ -204,8 +202,9 @@ impl Talk {
             }
             [b"err", command, ref message @ ..] => {
                 self.refused = true;
-                let message = text(&message.join(&b'~'));
-                let text = format!("it refused `{}`: {message}; look at its locations and settings", text(command));
+                let message = message.join(&b'~');
+                let text =
+                    format!("it refused `{}`: {}; look at its locations and settings", text(command), text(&message));
                 out.frame(Frame::Info(Info::Condition { code: REFUSES, text: Some(text) }), raw);
             }
             [_, _, b"CTP01"] => {
@@ -364,14 +363,6 @@ impl Talk {
 
 fn alive(raw: &[u8], out: &mut Output) {
     out.frame(Frame::Info(Info::Alive), raw);
-}
-
-/// The encoding is stated nowhere: UTF-8, else Latin-1 (in which every byte is a character).
-fn text(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
-    }
 }
 
 const NEW_LOCATION: &str = "newlocation";

@@ -28,7 +28,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::objects::{Object, Objects};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, civil};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, civil, options};
 use crate::chip::{ChipRead, Held, Label, Stamp};
 
 /// The registry line.
@@ -44,19 +44,8 @@ pub static SPEC: Spec = Spec {
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
-    let mut start = false;
-    for (key, value) in settings {
-        start = match (key.as_str(), value.as_str()) {
-            ("start", "true") => true,
-            ("start", "false") => false,
-            _ => {
-                let allowed =
-                    "the one option is `start`: `true` lets passbridge begin a session at the box when it connects";
-                let (key, value, allowed) = (key.clone(), value.clone(), allowed.to_owned());
-                return Err(SettingError { protocol: SPEC.name, key, value, allowed });
-            }
-        };
-    }
+    let allowed = "the one option is `start`: `true` lets passbridge begin a session at the box when it connects";
+    let start = options::one(SPEC.name, settings, ("start", options::SWITCH), allowed)?.unwrap_or(false);
     Ok(Box::new(CloudBox { objects: Objects::default(), start, asked: Duration::ZERO }))
 }
 

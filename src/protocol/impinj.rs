@@ -20,7 +20,7 @@
 use serde::Deserialize;
 
 use super::objects::{Object, Objects};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Label, Stamp};
 
 /// The registry line. The port is what its TCP socket is usually given; the reader has no fixed one.
@@ -34,15 +34,8 @@ pub static SPEC: Spec = Spec {
 };
 
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
-    match settings.iter().next() {
-        None => Ok(Box::<Impinj>::default()),
-        Some((key, value)) => Err(SettingError {
-            protocol: SPEC.name,
-            key: key.clone(),
-            value: value.clone(),
-            allowed: "it has no options".to_owned(),
-        }),
-    }
+    options::none(SPEC.name, settings)?;
+    Ok(Box::<Impinj>::default())
 }
 
 #[derive(Default)]

@@ -35,7 +35,7 @@ use std::time::Duration;
 use jiff::civil::{DateTime, Time};
 
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Held, Label, Marker, Stamp};
 
 /// IPICO's registry line.
@@ -56,15 +56,11 @@ fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
         clock_query = match (key.as_str(), value.as_str()) {
             ("clock_query", "true") => true,
             ("clock_query", "false") => false,
-            ("clock_query", _) => return Err(not_allowed(key, value, "allowed are `true` and `false`")),
-            _ => return Err(not_allowed(key, value, "unknown; the one option is `clock_query`")),
+            ("clock_query", _) => return Err(options::wrong(SPEC.name, key, value, "allowed are `true` and `false`")),
+            _ => return Err(options::wrong(SPEC.name, key, value, "unknown; the one option is `clock_query`")),
         };
     }
     Ok(Box::new(Ipico { lines: Lines::default(), life: Life { clock_query, ..Life::default() } }))
-}
-
-fn not_allowed(key: &str, value: &str, allowed: &str) -> SettingError {
-    SettingError { protocol: SPEC.name, key: key.to_owned(), value: value.to_owned(), allowed: allowed.to_owned() }
 }
 
 struct Ipico {

@@ -18,7 +18,7 @@
 //! said. There is no acknowledgement and no rewind; a bridge keeps reads only while it is not connected.
 
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, civil};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, civil, options};
 use crate::chip::{ChipRead, Stamp};
 
 /// The registry line.
@@ -32,15 +32,8 @@ pub static SPEC: Spec = Spec {
 };
 
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
-    match settings.iter().next() {
-        None => Ok(Box::<JChip>::default()),
-        Some((key, value)) => Err(SettingError {
-            protocol: SPEC.name,
-            key: key.clone(),
-            value: value.clone(),
-            allowed: "it has no options".to_owned(),
-        }),
-    }
+    options::none(SPEC.name, settings)?;
+    Ok(Box::<JChip>::default())
 }
 
 #[derive(Default)]

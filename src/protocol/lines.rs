@@ -3,7 +3,7 @@
 //! ```toml
 //! protocol = "lines"
 //! [decoder.set]
-//! pattern = '^(?<chip>[0-9A-F]{12,24});(?<date>\S+);(?<time>\S+);(?<antenna>\d+)'
+//! pattern = '^(?<chip>[0-9A-F]{12,24});(?<date>[^;]+);(?<time>[^;]+);(?<antenna>\d+)'
 //! date_format = "%d.%m.%Y"        # as strftime; needed with a group `date`
 //! time_format = "%H:%M:%S%.f"     # as strftime; this is the default
 //! # epoch = "s"                   # unit of a group `epoch`: s (decimals may follow), ms or us since 1970-01-01 UTC
@@ -14,6 +14,8 @@
 //! The pattern is a regular expression (crate `regex`: linear in time, so no line can hold the box up) with named groups:
 //! `chip` (needed), `time` or `epoch` (one of them), `date`, `antenna`, `rssi`, `position`. Where `time` holds the date as well,
 //! `time_format` says so (`%Y-%m-%dT%H:%M:%S%.f`). A time without a date is taken as such, with the doubt said.
+//! A pattern that begins with `^`, and in which the next character always tells how it goes on (`[^;]+;`, not `\S+;`), is matched
+//! several times as fast: which matters to nobody but a mass start on a small box.
 //!
 //! A line that the pattern does not match is kept as rejected (`not_mine`); one that it matches, but whose part does not
 //! hold what it should, is rejected with the name of that group (`field:time`). Nothing is sent to the decoder. Lines end at
@@ -29,7 +31,7 @@ use jiff::tz::TimeZone;
 use regex::{Captures, Regex};
 
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Label, Position, Stamp};
 
 /// The registry line. The port is whatever the decoder has.
@@ -58,6 +60,8 @@ struct FreeLines {
 /// What a line looks like.
 struct Form {
     pattern: Regex,
+    /// Where each of [`GROUPS`] is in the pattern, if it is.
+    groups: [Option<usize>; GROUPS.len()],
     ignore: Option<Regex>,
     time_format: String,
     date_format: Option<String>,
@@ -88,7 +92,7 @@ impl Protocol for FreeLines {
 }
 
 fn wrong(key: &str, value: &str, allowed: impl Into<String>) -> SettingError {
-    SettingError { protocol: SPEC.name, key: key.to_owned(), value: value.to_owned(), allowed: allowed.into() }
+    options::wrong(SPEC.name, key, value, allowed)
 }
 
 fn regex(key: &str, text: &str) -> Result<Regex, SettingError> {
@@ -100,8 +104,10 @@ impl Form {
         let text = settings.get("pattern").ok_or_else(|| {
             wrong("pattern", "", "a regular expression with a group `chip` and a group `time` or `epoch` is needed")
         })?;
+        let pattern = regex("pattern", text)?;
         let mut form = Self {
-            pattern: regex("pattern", text)?,
+            groups: GROUPS.map(|group| pattern.capture_names().position(|name| name == Some(group))),
+            pattern,
             ignore: None,
             time_format: TIME_FORMAT.to_owned(),
             date_format: None,
@@ -187,29 +193,28 @@ impl Form {
         if self.ignore.as_ref().is_some_and(|ignore| ignore.is_match(line)) {
             return Ok(Frame::Info(Info::Alive));
         }
-        let groups = self.pattern.captures(line).ok_or(Reject::NotMine)?;
-        let chip = groups.name("chip").map(|chip| chip.as_str().trim()).filter(|chip| !chip.is_empty());
-        let mut read = ChipRead::new(chip.ok_or(Reject::Field("chip"))?, self.stamp(&groups)?);
-        read.antenna = groups
-            .name("antenna")
-            .map(|antenna| antenna.as_str())
+        let found = Found { captures: self.pattern.captures(line).ok_or(Reject::NotMine)?, groups: &self.groups };
+        let chip = found.text("chip").map(str::trim).filter(|chip| !chip.is_empty());
+        let mut read = ChipRead::new(chip.ok_or(Reject::Field("chip"))?, self.stamp(&found)?);
+        read.antenna = found
+            .text("antenna")
             .filter(|antenna| !antenna.is_empty())
             .map(|antenna| antenna.parse().map_or_else(|_| Label::Text(antenna.into()), Label::Number));
-        read.rssi = number::<f64>(&groups, "rssi")?.map(|rssi| rssi as i32); // whole units
-        read.position = number(&groups, "position")?.map(|number| Position { unit: None, file: None, number });
+        read.rssi = found.number::<f64>("rssi")?.map(|rssi| rssi as i32); // whole units
+        read.position = found.number("position")?.map(|number| Position { unit: None, file: None, number });
         Ok(Frame::Read(read))
     }
 
-    fn stamp(&self, groups: &Captures<'_>) -> Result<Stamp, Reject> {
-        if let Some(epoch) = groups.name("epoch") {
-            return self.instant(epoch.as_str()).map(Stamp::Utc).ok_or(Reject::Field("epoch"));
+    fn stamp(&self, found: &Found<'_>) -> Result<Stamp, Reject> {
+        if let Some(epoch) = found.text("epoch") {
+            return self.instant(epoch).map(Stamp::Utc).ok_or(Reject::Field("epoch"));
         }
-        let time = groups.name("time").ok_or(Reject::Field("time"))?.as_str();
+        let time = found.text("time").ok_or(Reject::Field("time"))?;
         let parsed = BrokenDownTime::parse(&self.time_format, time).map_err(|_| Reject::Field("time"))?;
         let of_day: Time = parsed.to_time().map_err(|_| Reject::Field("time"))?;
-        let date: Option<Date> = match (groups.name("date"), &self.date_format) {
+        let date: Option<Date> = match (found.text("date"), &self.date_format) {
             (Some(date), Some(format)) => {
-                let date = BrokenDownTime::parse(format, date.as_str()).and_then(|parsed| parsed.to_date());
+                let date = BrokenDownTime::parse(format, date).and_then(|parsed| parsed.to_date());
                 Some(date.map_err(|_| Reject::Field("date"))?)
             }
             _ => parsed.to_date().ok(),
@@ -241,10 +246,24 @@ impl Form {
     }
 }
 
-/// The number in a group, `None` if the group is not there or empty.
-fn number<T: FromStr>(groups: &Captures<'_>, group: &'static str) -> Result<Option<T>, Reject> {
-    let text = groups.name(group).map(|text| text.as_str().trim()).filter(|text| !text.is_empty());
-    text.map(|text| text.parse().map_err(|_| Reject::Field(group))).transpose()
+/// A line that the pattern matches. The crate would look a group's name up in a map, in every line.
+struct Found<'a> {
+    captures: Captures<'a>,
+    groups: &'a [Option<usize>; GROUPS.len()],
+}
+
+impl<'a> Found<'a> {
+    /// What a group holds, `None` if it is not there.
+    fn text(&self, group: &str) -> Option<&'a str> {
+        let number = self.groups[GROUPS.iter().position(|name| *name == group)?]?;
+        self.captures.get(number).map(|text| text.as_str())
+    }
+
+    /// The number in a group, `None` if the group is not there or empty.
+    fn number<T: FromStr>(&self, group: &'static str) -> Result<Option<T>, Reject> {
+        let text = self.text(group).map(str::trim).filter(|text| !text.is_empty());
+        text.map(|text| text.parse().map_err(|_| Reject::Field(group))).transpose()
+    }
 }
 
 #[cfg(test)]

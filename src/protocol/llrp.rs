@@ -36,7 +36,7 @@ use jiff::Timestamp;
 
 use self::setup::Setup;
 use self::wire::{Parameter, Parameters, be, message};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Label, Stamp};
 
 mod setup;
@@ -77,18 +77,8 @@ mod kind {
 }
 
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
-    let mut start = false;
-    for (key, value) in settings {
-        start = match (key.as_str(), value.as_str()) {
-            ("start", "true") => true,
-            ("start", "false") => false,
-            _ => {
-                let allowed = "the one option is `start`: `true` (gives the reader an inventory of ours) or `false`";
-                let (key, value, allowed) = (key.clone(), value.clone(), allowed.to_owned());
-                return Err(SettingError { protocol: SPEC.name, key, value, allowed });
-            }
-        };
-    }
+    let allowed = "the one option is `start`: `true` (gives the reader an inventory of ours) or `false`";
+    let start = options::one(SPEC.name, settings, ("start", options::SWITCH), allowed)?.unwrap_or(false);
     Ok(Box::new(Llrp {
         held: Vec::new(),
         lost: false,
@@ -313,7 +303,8 @@ fn epc(body: &[u8]) -> Result<Box<str>, Reject> {
 }
 
 fn hex(bytes: &[u8]) -> Box<str> {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect::<String>().into()
 }
 
 /// Microseconds since 1970; `None` beyond the calendar.

@@ -36,7 +36,8 @@ use std::time::Duration;
 use jiff::civil::{Date, Time};
 
 use super::civil;
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::text::utf_8_or_latin_1 as text;
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Label, Marker, Stamp};
 
 /// Longest message; the sender packs at most 100 records of under 200 bytes.
@@ -62,12 +63,7 @@ pub static SPEC: Spec = Spec {
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let mut mylaps = Mylaps::default();
     for (key, value) in settings {
-        let wrong = |allowed: &str| SettingError {
-            protocol: NAME,
-            key: key.clone(),
-            value: value.clone(),
-            allowed: allowed.to_owned(),
-        };
+        let wrong = |allowed| options::wrong(NAME, key, value, allowed);
         match (key.as_str(), value.as_str()) {
             ("version", "1") => mylaps.version = Version::One,
             ("version", "2") => mylaps.version = Version::Two,
@@ -226,14 +222,6 @@ fn reject(reason: Reject, raw: &[u8], out: &mut Output) {
     out.frame(Frame::Rejected(reason), &raw[..raw.len().min(REJECT_MAX)]);
 }
 
-/// The encoding is stated nowhere: UTF-8, else Latin-1 (in which every byte is a character).
-fn text(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => bytes.iter().map(|byte| char::from(*byte)).collect(),
-    }
-}
-
 /// A trimmed field as a label, `None` if it is empty.
 fn label(field: &str) -> Option<Label> {
     Some(field.trim()).filter(|field| !field.is_empty()).map(|field| Label::Text(field.into()))
@@ -285,44 +273,55 @@ fn store_record(record: &[u8], location: &str) -> Result<Frame, Reject> {
     Ok(Frame::Read(read))
 }
 
-/// The value of `key` in `k=v|k=v`, `None` if it is absent or empty.
-fn value<'a>(record: &'a str, key: &str) -> Option<&'a str> {
-    let pairs = record.split('|').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(k, v)| (k.trim(), v.trim())).find(|(k, v)| *k == key && !v.is_empty()).map(|(_, v)| v)
-}
+/// The fields of `k=v|k=v`, without those that are empty.
+struct Pairs<'a>(Vec<(&'a str, &'a str)>);
 
-/// `t`, with `d` beside it or a whole date in front of it (some senders), as a stamp; `None` without `t`.
-fn record_stamp(record: &str) -> Result<Option<Stamp>, Reject> {
-    let Some(when) = value(record, "t") else { return Ok(None) };
-    if let Some((day, time)) = when.split_once([' ', 'T']) {
-        let day = civil::date(day).ok_or(Reject::Field("date"))?;
-        let time = civil::time_of_day(time.trim()).ok_or(Reject::Field("time"))?;
-        return Ok(Some(stamp(Some(day), time)));
+impl<'a> Pairs<'a> {
+    fn of(record: &'a str) -> Self {
+        let pairs = record.split('|').filter_map(|pair| pair.split_once('='));
+        Self(pairs.map(|(key, value)| (key.trim(), value.trim())).filter(|(_, value)| !value.is_empty()).collect())
     }
-    let time = civil::time_of_day(when).ok_or(Reject::Field("time"))?;
-    Ok(Some(stamp(date(value(record, "d").unwrap_or(""))?, time)))
+
+    /// The first value of `key`.
+    fn get(&self, key: &str) -> Option<&'a str> {
+        self.0.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
+    }
+
+    /// `t`, with `d` beside it or a whole date in front of it (some senders), as a stamp; `None` without `t`.
+    fn stamp(&self) -> Result<Option<Stamp>, Reject> {
+        let Some(when) = self.get("t") else { return Ok(None) };
+        if let Some((day, time)) = when.split_once([' ', 'T']) {
+            let day = civil::date(day).ok_or(Reject::Field("date"))?;
+            let time = civil::time_of_day(time.trim()).ok_or(Reject::Field("time"))?;
+            return Ok(Some(stamp(Some(day), time)));
+        }
+        let time = civil::time_of_day(when).ok_or(Reject::Field("time"))?;
+        Ok(Some(stamp(date(self.get("d").unwrap_or(""))?, time)))
+    }
 }
 
 fn passing_record(record: &[u8], location: &str) -> Result<Frame, Reject> {
     let record = text(record);
-    let chip = value(&record, "c").ok_or(Reject::Field("chip"))?;
-    let stamp = record_stamp(&record)?.ok_or(Reject::Field("time"))?;
+    let pairs = Pairs::of(&record);
+    let chip = pairs.get("c").ok_or(Reject::Field("chip"))?;
+    let stamp = pairs.stamp()?.ok_or(Reject::Field("time"))?;
     let mut read = ChipRead::new(chip, stamp);
-    read.device = value(&record, "dv").and_then(label);
-    read.reader = value(&record, "re").and_then(label);
-    read.antenna = value(&record, "an").and_then(label);
-    read.hits = value(&record, "h").and_then(|hits| hits.parse().ok());
+    read.device = pairs.get("dv").and_then(label);
+    read.reader = pairs.get("re").and_then(label);
+    read.antenna = pairs.get("an").and_then(label);
+    read.hits = pairs.get("h").and_then(|hits| hits.parse().ok());
     // Whole dBm; a decimal is cut off.
-    read.rssi = value(&record, "amd").and_then(|dbm| dbm.split(['.', ',']).next()?.parse().ok());
+    read.rssi = pairs.get("amd").and_then(|dbm| dbm.split(['.', ',']).next()?.parse().ok());
     read.location = place(location);
     Ok(Frame::Read(read))
 }
 
 fn marker_record(record: &[u8], location: &str) -> Result<Frame, Reject> {
     let record = text(record);
-    let stamp = record_stamp(&record)?;
-    let kind = value(&record, "mt");
-    let name = value(&record, "n");
+    let pairs = Pairs::of(&record);
+    let stamp = pairs.stamp()?;
+    let kind = pairs.get("mt");
+    let name = pairs.get("n");
     if stamp.is_none() && kind.is_none() && name.is_none() {
         return Err(Reject::Field("time"));
     }
@@ -356,7 +355,7 @@ mod tests {
 
     fn replies(items: &[Item]) -> Vec<String> {
         let reply = |item: &Item| match item {
-            Item::Reply(bytes) => Some(text(bytes)),
+            Item::Reply(bytes) => Some(text(bytes).into_owned()),
             Item::Frame(_) | Item::HangUp(_) => None,
         };
         items.iter().filter_map(reply).collect()

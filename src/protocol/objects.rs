@@ -65,8 +65,11 @@ enum Step {
 impl Objects {
     /// Takes bytes, cut anywhere, and gives each thing that they end to `each`, in order.
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Object<'_>)) {
-        let mut start = 0;
-        for (at, &byte) in bytes.iter().enumerate() {
+        let (mut start, mut at) = (0, 0);
+        while at < bytes.len() {
+            let room = LIMIT.saturating_sub(self.held.len() + at - start);
+            at += self.pass(&bytes[at..bytes.len().min(at + room)]);
+            let Some(&byte) = bytes.get(at) else { break };
             match step(self.place, byte) {
                 Step::Goes(place) => {
                     if place == Place::Outside || place == Place::Skipping {
@@ -99,6 +102,7 @@ impl Objects {
                 self.give(&bytes[start..start + room], Object::TooLong, &mut each);
                 (start, self.place) = (at + 1, Place::Skipping);
             }
+            at += 1;
         }
         self.held.extend_from_slice(&bytes[start.min(bytes.len())..]);
     }
@@ -107,6 +111,23 @@ impl Objects {
     pub fn end(&mut self) -> Option<Vec<u8>> {
         self.place = Place::Outside;
         Some(std::mem::take(&mut self.held)).filter(|held| !held.is_empty())
+    }
+
+    /// How many bytes at the front only go by, as most do, taken at once: what [`step`] would make of each.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        let stop = match self.place {
+            Place::Text { last: b'\\', .. } => return 0,
+            Place::Text { .. } => bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20)),
+            Place::Inside { .. } => {
+                bytes.iter().position(|byte| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']') || is_blank(*byte))
+            }
+            Place::Outside | Place::Noise | Place::Skipping => return 0,
+        };
+        let count = stop.unwrap_or(bytes.len());
+        if let Place::Text { last, .. } | Place::Inside { last, .. } = &mut self.place {
+            *last = bytes[..count].last().copied().unwrap_or(*last);
+        }
+        count
     }
 
     fn give<'a>(
@@ -222,6 +243,22 @@ mod tests {
         }
         assert_eq!(split(&[b"{\"a\":"]), ["{\"a\":…"]);
         assert_eq!(split(&[b"{\"a:1}{", b"\"b\":2}"]), ["{\"a:1}!", "{\"b\":2}"], "no quote says where the text ends");
+    }
+
+    #[test]
+    fn what_is_passed_over_at_once_is_what_each_step_would_have_made_of_it() {
+        for last in [b'{', b'[', b',', b':', b'"', b'\\', b'1', 0] {
+            for place in [Place::Text { depth: 2, arrays: 0, last }, Place::Inside { depth: 2, arrays: 2, last }] {
+                for byte in 0..=u8::MAX {
+                    let mut objects = Objects { held: Vec::new(), place };
+                    if objects.pass(&[byte]) == 1 {
+                        assert!(matches!(step(place, byte), Step::Goes(to) if to == objects.place), "{place:?} {byte}");
+                    } else {
+                        assert_eq!(objects.place, place);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ use jiff::civil::DateTime;
 
 use super::civil;
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Held, Label, Stamp};
 
 mod talk;
@@ -51,19 +51,13 @@ pub static SPEC: Spec = Spec {
 };
 
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
-    let error = |key: &str, value: &str, allowed: &str| SettingError {
-        protocol: SPEC.name,
-        key: key.to_owned(),
-        value: value.to_owned(),
-        allowed: allowed.to_owned(),
-    };
     let mut ocelot = false;
     for (key, value) in settings {
         ocelot = match (key.as_str(), value.as_str()) {
             ("dialect", "v3") => false,
             ("dialect", "v2") => true,
-            ("dialect", _) => return Err(error(key, value, "allowed are `v3` and `v2`")),
-            _ => return Err(error(key, value, "unknown; the one option is `dialect`")),
+            ("dialect", _) => return Err(options::wrong(SPEC.name, key, value, "allowed are `v3` and `v2`")),
+            _ => return Err(options::wrong(SPEC.name, key, value, "unknown; the one option is `dialect`")),
         };
     }
     if ocelot {

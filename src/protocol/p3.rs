@@ -35,7 +35,7 @@ use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 
 use super::gaps::Gaps;
-use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Held, Marker, Position, Stamp};
 
 /// The registry line.
@@ -66,23 +66,13 @@ const LOW_DV: (u64, u64) = (110, 114);
 const MARKERS: [(u64, &str); 4] = [(9991, "external 1"), (9992, "gun"), (9993, "external 2"), (9995, "marker")];
 
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
-    let mut utc = false;
-    for (key, value) in settings {
-        utc = match (key.as_str(), value.as_str()) {
-            ("clock", "local") => false,
-            ("clock", "utc") => true,
-            _ => {
-                let allowed = "the one option is `clock`: `local` where the decoder's clock shows the time of its zone, `utc` where it shows UTC";
-                let (key, value, allowed) = (key.clone(), value.clone(), allowed.to_owned());
-                return Err(SettingError { protocol: SPEC.name, key, value, allowed });
-            }
-        };
-    }
+    let allowed = "the one option is `clock`: `local` where the decoder's clock shows the time of its zone, `utc` where it shows UTC";
+    let utc = options::one(SPEC.name, settings, ("clock", &[("local", false), ("utc", true)]), allowed)?;
     Ok(Box::new(P3 {
         held: Vec::new(),
         place: Place::Outside,
         gaps: Gaps::new(Held::default(), false),
-        utc,
+        utc: utc.unwrap_or(false),
         heard: false,
         quiet_since: Duration::ZERO,
         low: None,
@@ -121,8 +111,10 @@ impl Protocol for P3 {
 
     fn feed(&mut self, bytes: &[u8], out: &mut Output) {
         self.heard |= !bytes.is_empty();
-        for &byte in bytes {
+        let mut rest = bytes;
+        while let Some(&byte) = rest.first() {
             self.byte(byte, out);
+            rest = self.inside(&rest[1..]);
         }
         self.ask(out);
     }
@@ -194,7 +186,19 @@ impl P3 {
             if let Err(reason) = self.frame(&held, out) {
                 out.frame(Frame::Rejected(reason), &held);
             }
+            self.held = held; // keeps its room
+            self.held.clear();
         }
+    }
+
+    /// Inside a frame only its markers mean anything: takes what is before the next one at once. Gives the rest.
+    fn inside<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        if self.place != Place::Inside {
+            return bytes;
+        }
+        let plain = memchr::memchr2(BEGIN, END, bytes).unwrap_or(bytes.len()).min(LIMIT - self.held.len());
+        self.held.extend_from_slice(&bytes[..plain]);
+        &bytes[plain..]
     }
 
     fn noise(&mut self, out: &mut Output) {
@@ -219,7 +223,7 @@ impl P3 {
         }
         let tags = Tags { bytes: &frame[10..frame.len() - 1], wide: flags & 1 == 1 };
         match kind {
-            PASSING => self.passing(&Passing::of(&tags, self.utc)?, raw, out),
+            PASSING => self.passing(Passing::of(&tags, self.utc)?, raw, out),
             STATUS => {
                 let supply = tags.number(0x0c, "voltage")?;
                 out.frame(Frame::Info(Info::Alive), raw);
@@ -232,12 +236,11 @@ impl P3 {
         Ok(())
     }
 
-    fn passing(&mut self, passing: &Passing, raw: &[u8], out: &mut Output) {
-        let Passing { read, position, ms } = passing;
-        let mut read = read.clone();
-        read.replay = self.gaps.is_stored(position);
+    fn passing(&mut self, passing: Passing, raw: &[u8], out: &mut Output) {
+        let Passing { mut read, position, ms } = passing;
+        read.replay = self.gaps.is_stored(&position);
         // Markers are numbered among the passings: without them there would be gaps.
-        self.gaps.read(position, *ms, false, out);
+        self.gaps.read(&position, ms, false, out);
         let number = read.chip.parse::<u64>().ok();
         if let Some((_, kind)) = MARKERS.iter().find(|(transponder, _)| Some(*transponder) == number) {
             let unit = position.unit.as_deref().unwrap_or("-");

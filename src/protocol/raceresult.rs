@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use self::rewind::Rewind;
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options, text};
 use crate::chip::Held;
 
 const NAME: &str = "raceresult";
@@ -56,15 +56,8 @@ pub static SPEC: Spec = Spec {
 };
 
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
-    match settings.first_key_value() {
-        None => Ok(Box::new(RaceResult::default())),
-        Some((key, value)) => Err(SettingError {
-            protocol: NAME,
-            key: key.clone(),
-            value: value.clone(),
-            allowed: "this protocol has no options".to_owned(),
-        }),
-    }
+    options::none(NAME, settings)?;
+    Ok(Box::new(RaceResult::default()))
 }
 
 /// How far the conversation is: each step waits for the answer to its question.
@@ -140,7 +133,7 @@ impl Protocol for RaceResult {
 
 impl Talk {
     fn line(&mut self, raw: &[u8], out: &mut Output) {
-        let text: String = raw.iter().map(|byte| char::from(*byte)).collect();
+        let text = text::latin_1(raw);
         let fields: Vec<&str> = text.split(';').collect();
         let word = fields[0];
         if text.trim().is_empty() {

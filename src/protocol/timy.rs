@@ -29,7 +29,7 @@
 use jiff::civil::Time;
 
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, civil};
+use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, civil, options};
 use crate::chip::{ChipRead, Label, Marker, Stamp};
 
 /// The registry line. No port of its own: it is a serial line, or a device server in front of one.
@@ -45,19 +45,8 @@ pub static SPEC: Spec = Spec {
 const LINE: usize = 26;
 
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
-    let mut checked = false;
-    for (key, value) in settings {
-        checked = match (key.as_str(), value.as_str()) {
-            ("checksum", "true") => true,
-            ("checksum", "false") => false,
-            _ => {
-                let allowed =
-                    "the one option is `checksum`: `true` where the device was set to send one (CHK1), else `false`";
-                let (key, value, allowed) = (key.clone(), value.clone(), allowed.to_owned());
-                return Err(SettingError { protocol: SPEC.name, key, value, allowed });
-            }
-        };
-    }
+    let allowed = "the one option is `checksum`: `true` where the device was set to send one (CHK1), else `false`";
+    let checked = options::one(SPEC.name, settings, ("checksum", options::SWITCH), allowed)?.unwrap_or(false);
     Ok(Box::new(Timy { lines: Lines::default(), checked }))
 }
 

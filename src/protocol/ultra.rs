@@ -35,7 +35,7 @@ use jiff::civil::{DateTime, Time, date};
 
 use super::gaps::Gaps;
 use super::line::LIMIT;
-use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
 
 /// The registry line.
@@ -56,26 +56,14 @@ const LOW_V: (f64, f64) = (23.0, 23.5);
 const COLUMNS: usize = 12;
 
 fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
-    let mut prefix = *b"00";
-    for (key, value) in settings {
-        prefix = match (key.as_str(), value.as_str()) {
-            ("rewind_prefix", "00") => *b"00",
-            ("rewind_prefix", "nul") => [0, 0],
-            _ => {
-                let allowed =
-                    "the one option is `rewind_prefix`: `00` (as in the manual) or `nul` (as the vendor's program)";
-                let (key, value, allowed) = (key.clone(), value.clone(), allowed.to_owned());
-                return Err(SettingError { protocol: SPEC.name, key, value, allowed });
-            }
-        };
-    }
-    let gaps = Gaps::new(Held::default(), false);
+    let allowed = "the one option is `rewind_prefix`: `00` (as in the manual) or `nul` (as the vendor's program)";
+    let prefix = options::one(SPEC.name, settings, ("rewind_prefix", &[("00", *b"00"), ("nul", [0, 0])]), allowed)?;
     Ok(Box::new(Ultra {
         held: Vec::new(),
         searched: 0,
         skipping: false,
-        gaps,
-        prefix,
+        gaps: Gaps::new(Held::default(), false),
+        prefix: prefix.unwrap_or(*b"00"),
         asked: Duration::ZERO,
         low: None,
         stopped: None,

@@ -38,7 +38,8 @@ impl Peer {
 
     fn replies(&mut self) -> Vec<String> {
         let items = std::mem::take(&mut self.out.items).into_iter();
-        let text = items.filter_map(|item| if let Item::Reply(bytes) = item { Some(text(&bytes)) } else { None });
+        let text =
+            items.filter_map(|item| if let Item::Reply(bytes) = item { Some(text(&bytes).into_owned()) } else { None });
         text.collect::<String>().lines().map(str::to_owned).collect()
     }
 

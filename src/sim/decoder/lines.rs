@@ -7,7 +7,7 @@ use super::model::{Forbidden, Model, Pushing, Talk, antenna, clock_time};
 use super::wire::Outgoing;
 
 /// The option `pattern` that reads this decoder.
-pub const PATTERN: &str = r"^(?<chip>[0-9A-F]{8}),(?<date>\S+),(?<time>\S+),(?<antenna>\d+),(?<position>\d+)$";
+pub const PATTERN: &str = r"^(?<chip>[0-9A-F]{8}),(?<date>[^,]+),(?<time>[^,]+),(?<antenna>\d+),(?<position>\d+)$";
 /// The option `date_format` that goes with it.
 pub const DATE_FORMAT: &str = "%Y/%m/%d";
 
