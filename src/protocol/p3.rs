@@ -124,7 +124,6 @@ impl Protocol for P3 {
         for &byte in bytes {
             self.byte(byte, out);
         }
-        self.ask(out);
     }
 
     fn tick(&mut self, up: Duration, out: &mut Output) {
@@ -247,6 +246,7 @@ impl P3 {
         } else {
             out.frame(Frame::Read(read), raw);
         }
+        self.ask(out); // here and not after all that came: what is asked must not depend on how it was cut
     }
 
     fn supply(&mut self, tenths: u64, out: &mut Output) {
