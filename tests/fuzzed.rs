@@ -6,6 +6,8 @@
 
 #[path = "../fuzz/src/allowed.rs"]
 mod allowed;
+#[path = "../fuzz/src/capture.rs"]
+mod capture;
 #[path = "../fuzz/src/harness.rs"]
 mod harness;
 #[path = "../fuzz/src/repair.rs"]
@@ -73,6 +75,22 @@ fn changed_input_holds() {
     }
 }
 
+#[test]
+fn a_capture_file_holds_whole_cut_and_changed() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let inputs = capture::inputs();
+    let records: u64 = inputs.iter().map(|input| capture::run(input)).sum();
+    assert!(records > 10, "{records}");
+    for _ in 0..3000 {
+        let mut input = random.choice(&inputs).unwrap().clone();
+        for _ in 0..random.usize(1..6) {
+            change(&mut input, random.choice(&inputs).unwrap(), &mut random);
+        }
+        let ran = std::panic::catch_unwind(|| capture::run(&input));
+        assert!(ran.is_ok(), "{}", hex(&input));
+    }
+}
+
 fn change(input: &mut Vec<u8>, other: &[u8], random: &mut fastrand::Rng) {
     let at = random.usize(..input.len());
     match random.u8(..8) {
@@ -106,11 +124,15 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn the_corpus_can_be_written() {
     let Some(place) = std::env::var_os("PASSBRIDGE_CORPUS").map(PathBuf::from) else { return };
-    for spec in REGISTRY {
-        let place = project().join(&place).join(spec.name);
+    let write = |target: &str, inputs: Vec<Vec<u8>>| {
+        let place = project().join(&place).join(target);
         std::fs::create_dir_all(&place).unwrap();
-        for (at, input) in seeds::inputs(spec.name, &project().join("tests")).iter().enumerate() {
+        for (at, input) in inputs.iter().enumerate() {
             std::fs::write(place.join(format!("seed-{at:04}")), input).unwrap();
         }
+    };
+    for spec in REGISTRY {
+        write(spec.name, seeds::inputs(spec.name, &project().join("tests")));
     }
+    write("capture", capture::inputs());
 }

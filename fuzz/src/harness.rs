@@ -381,7 +381,7 @@ fn zone() -> &'static TimeZone {
 }
 
 /// Frames of an input whose way through the journal is tried; the rest have the same form.
-const TRIED: u64 = 6;
+const TRIED: u64 = 2;
 
 fn judge_read(name: &str, read: &ChipRead, framed: &Framed, received: Timestamp, nth: u64) {
     assert!(!read.chip.is_empty(), "{name}: a read without a chip");
