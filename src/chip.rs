@@ -375,7 +375,12 @@ impl fmt::Display for Stamp {
                 write!(f, "0000-00-{day:02}T")?;
                 write_time(f, *time)
             }
-            Self::Utc(instant) => write!(f, "{instant:.3}"),
+            Self::Utc(instant) => {
+                // Cut off towards 1970, as `identity` does: printed as it is, one before 1970 would lose what is further down.
+                let nanos = instant.subsec_nanosecond();
+                let whole = Timestamp::new(instant.as_second(), nanos - nanos % 1_000_000).unwrap_or(*instant);
+                write!(f, "{whole:.3}")
+            }
             Self::Uptime(ms) => write!(f, "up{}.{:03}", ms / 1000, ms % 1000),
         }
     }
@@ -490,6 +495,18 @@ mod tests {
             assert_eq!(text.parse::<Stamp>().unwrap().to_string(), text);
         }
         assert!("yesterday".parse::<Stamp>().is_err());
+    }
+
+    #[test]
+    fn an_instant_before_1970_is_the_same_read_after_the_journal() {
+        for text in ["1969-12-31T23:59:59.9995Z", "0026-04-19T08:30:01.000001Z", "2026-04-19T08:30:01.000001Z"] {
+            let read = ChipRead::new("AB", Stamp::Utc(text.parse().unwrap()));
+            let kept = ChipRead::new("AB", read.stamp.to_string().parse().unwrap());
+            assert_eq!(kept.identity(), read.identity(), "{text}");
+        }
+        for end in [Timestamp::MIN, Timestamp::MAX] {
+            assert!(Stamp::Utc(end).to_string().parse::<Stamp>().is_ok());
+        }
     }
 
     #[test]

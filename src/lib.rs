@@ -53,6 +53,7 @@
 //! | [`audit`] | whether the cloud holds what the journal says; what is missing goes again |
 //! | [`check`], [`export`], [`decode`], [`demo`] | a command each |
 //! | [`escape`] | raw bytes as text |
+//! | [`capture`] | what went over a link, both ways: the file |
 //! | [`sim`] | the simulated decoder and cloud for demo, tests and benches |
 //!
 //! The `backoff` crate is known to the private module `retry` alone, `sled` to the private `journal::queue` alone.
@@ -82,6 +83,7 @@
 #![warn(missing_docs)]
 
 pub mod audit;
+pub mod capture;
 pub mod check;
 pub mod chip;
 pub mod cli;

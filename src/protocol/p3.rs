@@ -116,7 +116,6 @@ impl Protocol for P3 {
             self.byte(byte, out);
             rest = self.inside(&rest[1..]);
         }
-        self.ask(out);
     }
 
     fn tick(&mut self, up: Duration, out: &mut Output) {
@@ -250,6 +249,7 @@ impl P3 {
         } else {
             out.frame(Frame::Read(read), raw);
         }
+        self.ask(out); // here and not after all that came: what is asked must not depend on how it was cut
     }
 
     fn supply(&mut self, tenths: u64, out: &mut Output) {

@@ -99,7 +99,6 @@ impl Protocol for Ultra {
             self.held.extend_from_slice(piece);
             self.take_lines(false, out);
         }
-        self.ask(out);
     }
 
     fn tick(&mut self, up: Duration, out: &mut Output) {
@@ -235,6 +234,7 @@ impl Ultra {
                 out.frame(Frame::Read(read), raw);
             }
         }
+        self.ask(out); // here and not after all that came: what is asked must not depend on how it was cut
     }
 
     fn voltage(&mut self, volts: f64, out: &mut Output) {
