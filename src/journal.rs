@@ -46,6 +46,7 @@ mod disk;
 pub(crate) mod driven;
 pub mod entry;
 mod follow;
+mod known;
 pub mod log;
 mod mark;
 mod queue;
@@ -210,6 +211,7 @@ impl Journal {
             config,
             board,
             turn: Condvar::new(),
+            known: Mutex::default(),
             spans: RwLock::default(),
             changed: watch::Sender::new(Seq(durable)),
             serving: watch::Sender::new(false),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::known::{self, Known, Trust, known_dir};
 use super::log::{self, Line, Place, Reader};
 use super::mark::{self, Mark};
 use super::queue::{Broken, Identities, Queue, Span};
@@ -41,6 +42,8 @@ pub struct Shared {
     pub core: Mutex<Core>,
     /// Wakes the follower, and the writer that waits for room in the tail.
     pub turn: Condvar,
+    /// Which reads were ever kept. Taken after `core` where both are; the writer takes it alone.
+    pub known: Mutex<Known>,
     /// The queue's spans, for readers.
     pub spans: RwLock<Vec<Arc<Span>>>,
     /// The durable head.
@@ -108,6 +111,18 @@ impl Shared {
         drop(old);
     }
 
+    /// The index of known reads.
+    pub fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks up which of these entries, in log order and durable, are reads that were kept before. Reads files: not to be
+    /// called with the lock of `core`. `None`: the index does not follow the log now.
+    pub fn repeats(&self, entries: &[super::entry::Entry], place: Place) -> Option<Vec<u64>> {
+        let mut known = self.known();
+        known.live.then(|| take_all(&mut known, entries, place))
+    }
+
     /// Directory of the log.
     pub fn log_dir(&self) -> PathBuf {
         log_dir(&self.config.dir)
@@ -126,16 +141,18 @@ impl Shared {
         i64::try_from(self.config.dead_time.as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// Applies durable entries. Called by the writer, in log order.
-    pub fn follow(&self, core: &mut Core, entries: &[super::entry::Entry], place: Place) {
+    /// Applies durable entries. Called by the writer, in log order. `repeats`: see [`Shared::repeats`].
+    pub fn follow(&self, core: &mut Core, entries: &[super::entry::Entry], place: Place, repeats: Option<Vec<u64>>) {
         let dead_time_ms = self.dead_time_ms();
         if let Some(last) = entries.last() {
             core.durable = last.seq;
         }
         core.place = place;
         if core.serving {
+            // `None`: it began to serve between the look and this, which happens once in a start.
+            let repeats = repeats.unwrap_or_else(|| take_all(&mut self.known(), entries, place));
             for entry in entries {
-                core.state.apply(entry, dead_time_ms);
+                core.state.apply(entry, dead_time_ms, repeats.binary_search(&entry.seq).is_ok());
             }
             core.state.place = place;
         }
@@ -143,6 +160,13 @@ impl Shared {
             self.turn.notify_all();
         }
     }
+}
+
+/// The numbers of those that are reads kept before.
+fn take_all(known: &mut Known, entries: &[super::entry::Entry], place: Place) -> Vec<u64> {
+    let repeats = entries.iter().filter(|entry| known.take(entry)).map(|entry| entry.seq).collect();
+    known.passed(place);
+    repeats
 }
 
 /// Directory of the log below the data directory.
@@ -240,7 +264,10 @@ impl Follower {
             return true;
         };
         match checkpoint(shared, live, self.saved.take()) {
-            Ok(done) => (self.checked, self.saved) = (Instant::now(), done),
+            Ok(done) => {
+                (self.checked, self.saved) = (Instant::now(), done);
+                self.index(shared);
+            }
             Err(broken) => {
                 self.give_up(shared);
                 recover(shared, &broken);
@@ -251,15 +278,27 @@ impl Follower {
             shared.set_spans(Vec::new());
             return false;
         }
-        if turn.prune {
+        if turn.prune && self.may_prune(shared) {
             self.prune(shared);
         }
         true
     }
 
+    /// Writes what of the index belongs on the disk, as far as the last checkpoint covers it.
+    fn index(&self, shared: &Shared) {
+        let Some(saved) = &self.saved else { return };
+        known::save(shared, saved.followed, saved.place.volume);
+    }
+
+    /// What is in volumes that may go is in the index, or the disk does not take it.
+    fn may_prune(&self, shared: &Shared) -> bool {
+        self.saved.as_ref().is_none_or(|saved| shared.known().is_saved(saved.place.volume))
+    }
+
     /// Lets the queue go.
     fn give_up(&mut self, shared: &Shared) {
         stop_serving(shared); // first: a look into a queue that is gone finds nothing, and would go past what waits
+        *shared.known() = Known::default(); // what of it may be believed is seen when the queue is opened again
         (self.queue, self.saved) = (None, None);
     }
 
@@ -383,6 +422,7 @@ fn open_and_replay(shared: &Shared, identity: &str) -> Result<Option<Queue>, Bro
 /// Follows the log from the state on until it has caught up with the writer, then serves. `false`: the journal closes.
 fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, Broken> {
     let dead_time_ms = shared.dead_time_ms();
+    let Some(mut known) = catch_up(shared, &state)? else { return Ok(false) };
     let mut reader = open_at(shared, &state)?;
     let mut damage = Damage::default();
     let mut volume = None;
@@ -392,7 +432,10 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
             match reader.read()? {
                 Some(Line::Entry(entry)) if entry.seq <= target => {
                     damage.entry(state.followed, entry.seq, &entry.body, &entry.subject);
-                    state.apply(&entry, dead_time_ms);
+                    let repeat = known.take(&entry);
+                    known.passed(reader.place());
+                    known.save(&shared.board);
+                    state.apply(&entry, dead_time_ms, repeat);
                     state.place = reader.place();
                 }
                 Some(Line::Entry(_)) => break, // not durable yet: read again when it is
@@ -434,6 +477,8 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
             core.nothing_before.clear();
             core.flushing = Arc::default();
             core.serving = true;
+            known.live = true;
+            *shared.known() = known;
             drop(core);
             shared.board.journal(|journal| journal.serving = true);
             shared.serving.send_replace(true);
@@ -447,6 +492,39 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
             .ok_or(Broken::Corrupt("the log changed while it was replayed".into()))?;
         std::thread::sleep(Duration::from_millis(1)); // a group commit takes longer than this
     }
+}
+
+/// The index, as far as the state goes: what is on the disk and can be believed, and the rest from the log. `None`: the
+/// journal closes.
+fn catch_up(shared: &Shared, state: &State) -> Result<Option<Known>, Broken> {
+    let (config, trust) = {
+        let core = shared.lock();
+        (&shared.config, Trust { followed: state.followed, oldest: core.mark.oldest })
+    };
+    let mut known = Known::open(&config.dir, &state.identity, trust, config.keep_bytes);
+    let (through, place) = known.place();
+    if through >= state.followed {
+        return Ok(Some(known));
+    }
+    let dir = shared.log_dir();
+    let there = if through > 0 { Reader::open(&dir, Some(place))? } else { None };
+    let reader = if there.is_some() { there } else { Reader::open_after(&dir, through)? };
+    let Some(mut reader) = reader else { return Ok(Some(known)) };
+    while let Some(line) = reader.read()? {
+        match line {
+            Line::Entry(entry) if entry.seq > state.followed => break,
+            Line::Entry(entry) => {
+                known.take(&entry);
+                known.passed(reader.place());
+                known.save(&shared.board);
+                if shared.lock().closing {
+                    return Ok(None);
+                }
+            }
+            Line::State(_) | Line::Bad { .. } => {}
+        }
+    }
+    Ok(Some(known))
 }
 
 /// A reader at the state's place in the log, or, if that is not there any more, where it goes on.
@@ -569,5 +647,5 @@ pub fn state_at(shared: &Shared, next: u64) -> Option<String> {
 /// Bytes of all volumes and of the queue.
 pub fn bytes_on_disk(data_dir: &Path) -> io::Result<u64> {
     let log: u64 = log::volumes(&log_dir(data_dir))?.iter().map(|volume| volume.bytes).sum();
-    Ok(log + room::tree_bytes(&queue_dir(data_dir)))
+    Ok(log + room::tree_bytes(&queue_dir(data_dir)) + room::tree_bytes(&known_dir(data_dir)))
 }

@@ -2,20 +2,19 @@
 //!
 //! Must hold: the state after entry N is a function of the log up to N and of the dead time alone. No clock, no
 //! I/O. So a restart, a replay of the tail and a rebuild from the log come to the same state, and an entry that is
-//! applied twice (`seq <= followed`) changes nothing. One exception: the state at the head of a log volume does not hold
-//! the identities of the newest reads (a megabyte a decoder), so after a rebuild from a log whose older volumes are
-//! pruned, a read that repeats one of *those* counts as a new one.
+//! applied twice (`seq <= followed`) changes nothing. The state itself remembers only the newest reads of a decoder, and at the
+//! head of a log volume none; whether a read repeats an older one is told with the entry, by the index ([`super::known`]).
 //!
 //! Every collection has a bound: reads wait in [`State::tail`] only until a checkpoint writes them to the queue
 //! (the journal makes the writer wait beyond [`TAIL_MAX`]).
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Body, Entry};
 use super::log::Place;
+use super::trial;
 use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, UploadEvent};
 use crate::chip::{ChipRead, Held, Stamp};
 use crate::clock::{self, Step};
@@ -23,9 +22,8 @@ use crate::lane;
 
 /// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
 pub const TAIL_MAX: usize = 65_536;
-/// Identities remembered per decoder, some 7 MB when it is full. MYLAPS keeps at most 10 messages of 100 records
-/// unacknowledged, and a rewind asks only for what is missing, so overlap is far smaller; only a decoder that does not
-/// tell its file is asked for all it has on every connection.
+/// Identities remembered per decoder, some 7 MB when it is full: what comes again soon is known without a look at the
+/// disk, and what lines of the log were lost of. All others are in the index ([`super::known`]).
 const RECENT_MAX: usize = 262_144;
 /// Chips whose last passing is remembered per decoder for the dead time.
 const CHIPS_MAX: usize = 16_384;
@@ -134,14 +132,15 @@ pub struct State {
 }
 
 impl State {
-    /// Applies one entry. `dead_time_ms` zero: every read is a passing.
-    pub fn apply(&mut self, entry: &Entry, dead_time_ms: i64) {
+    /// Applies one entry. `dead_time_ms` zero: every read is a passing. `known`: it is a read that the index says was
+    /// kept before.
+    pub fn apply(&mut self, entry: &Entry, dead_time_ms: i64, known: bool) {
         if entry.seq <= self.followed {
             return;
         }
         self.followed = entry.seq;
         match &entry.body {
-            Body::Read(read) => self.read(entry.seq, &entry.subject, entry.time, read, dead_time_ms),
+            Body::Read(read) => self.read(entry, read, dead_time_ms, known),
             Body::Upload(event) => self.upload(entry.seq, event),
             Body::Cleared(cleared) => {
                 if let Some(fold) = self.decoders.get_mut(&entry.subject) {
@@ -163,7 +162,8 @@ impl State {
         }
     }
 
-    fn read(&mut self, seq: u64, decoder: &str, received: Timestamp, read: &ChipRead, dead_time_ms: i64) {
+    fn read(&mut self, entry: &Entry, read: &ChipRead, dead_time_ms: i64, known: bool) {
+        let (seq, decoder, received) = (entry.seq, &*entry.subject, entry.time);
         if !self.decoders.contains_key(decoder) {
             // A decoder heard of for the first time: nothing before this is its.
             let fresh = DecoderFold { cursor: seq - 1, ..DecoderFold::default() };
@@ -171,8 +171,9 @@ impl State {
         }
         // A location that was given a device, or lost it, is in another lane since: what comes again is still the same.
         let identity = read.identity();
-        let elsewhere = lane::of(&self.decoders, lane::decoder(decoder))
-            .any(|(name, fold)| name != decoder && fold.recent.has(identity));
+        let elsewhere = known
+            || lane::of(&self.decoders, lane::decoder(decoder))
+                .any(|(name, fold)| name != decoder && fold.recent.has(identity));
         let Some(fold) = self.decoders.get_mut(decoder) else { return };
         fold.last = seq;
         if let Some(position) = &read.position {
@@ -454,7 +455,7 @@ impl DecoderFold {
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Decoder time in milliseconds, and whether it wraps at midnight. Only differences mean something.
-fn stamp_ms(stamp: Stamp) -> (i64, bool) {
+pub fn stamp_ms(stamp: Stamp) -> (i64, bool) {
     let in_utc = |local| jiff::tz::TimeZone::UTC.to_timestamp(local).map_or(0, jiff::Timestamp::as_millisecond);
     match stamp {
         Stamp::Utc(instant) => (instant.as_millisecond(), false),
@@ -497,7 +498,7 @@ impl Recent {
         if !self.known.insert(identity) {
             return false;
         }
-        if self.order.len() == RECENT_MAX
+        if self.order.len() >= trial::recent(RECENT_MAX)
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(&oldest);

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `PASSBRIDGE_TRIAL_VOLUME_BYTES` | size at which a volume is full: rotation and pruning many times a minute |
 //! | `PASSBRIDGE_TRIAL_TURN_MS` | time between checkpoints, and between looks at what can go |
+//! | `PASSBRIDGE_TRIAL_RECENT` | newest reads of a decoder in memory; a quarter of it makes a segment of the index |
 //! | `PASSBRIDGE_UNSAFE_NO_SYNC` | `log`: no `fdatasync` of log and queue; `queue`: none of sled's file |
 //!
 //! The last one is the negative control: a harness in which a journal without `fdatasync` passes proves nothing.
@@ -25,6 +26,7 @@ enum NoSync {
 struct Switches {
     volume_bytes: Option<u64>,
     turn: Option<Duration>,
+    recent: Option<usize>,
     no_sync: Option<NoSync>,
 }
 
@@ -41,6 +43,7 @@ fn read(debug_build: bool, variable: impl Fn(&str) -> Option<String>) -> Switche
     Switches {
         volume_bytes: number("PASSBRIDGE_TRIAL_VOLUME_BYTES"),
         turn: number("PASSBRIDGE_TRIAL_TURN_MS").map(Duration::from_millis),
+        recent: number("PASSBRIDGE_TRIAL_RECENT").and_then(|reads| usize::try_from(reads).ok()),
         no_sync: match variable("PASSBRIDGE_UNSAFE_NO_SYNC").as_deref() {
             Some("log") => Some(NoSync::Log),
             Some("queue") => Some(NoSync::Queue),
@@ -69,6 +72,11 @@ pub fn volume_bytes(usual: u64) -> u64 {
 /// The time between two turns of the follower.
 pub fn turn(usual: Duration) -> Duration {
     switches().turn.unwrap_or(usual)
+}
+
+/// Newest reads of a decoder in memory. In tests inside the crate so few that the index beside the log has to be asked.
+pub fn recent(usual: usize) -> usize {
+    if cfg!(test) { 32 } else { switches().recent.unwrap_or(usual).max(4) }
 }
 
 /// Nothing at all is made durable.

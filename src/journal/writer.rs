@@ -110,7 +110,8 @@ impl Writer {
             recovered(shared);
         }
         let head = Seq(self.log.next - 1);
-        shared.follow(&mut shared.lock(), &self.entries, self.log.place());
+        let repeats = shared.repeats(&self.entries, self.log.place());
+        shared.follow(&mut shared.lock(), &self.entries, self.log.place(), repeats);
         shared.board.journal(|journal| (journal.head, journal.durable) = (head.0, head.0));
         shared.changed.send_replace(head);
         for (kept, reply) in self.replies.drain(..) {

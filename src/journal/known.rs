@@ -1,0 +1,368 @@
+//! Which reads were ever kept: what tells a repeat from a new read, however long ago the first one came.
+//!
+//! A read is a repeat if and only if an earlier entry of the log is a read of the same decoder (in whatever lane) with
+//! the same identity ([`crate::chip::ChipRead::identity`]: chip, stamp, antenna, and the decoder's own place for it). The newest
+//! are in memory with the state; this is the index of all of them, beside the log: segments of identity and entry number, sorted
+//! by identity, 16 bytes a read. Because a find counts only if its number is *below* that of the read in question, the verdict
+//! follows from the log alone: live, after a crash in the middle, in a replay and in a rebuild it is the same, and
+//! an index that is ahead of the queue's state cannot turn a read that is replayed into its own repeat.
+//!
+//! What must hold:
+//! * **Never lose.** Nothing is taken for a repeat but by content. There is no rule such as "its place is held and its stamp is
+//!   old": a decoder that was cleared and whose clock was set back would hide what it reads. What is in doubt goes up
+//!   twice and is seen, and every read is in the log with what became of it.
+//! * **Trusted as far as the queue is.** A read that lines of the log were lost of may have been neither sent nor be waiting: it is
+//!   no repeat when the decoder gives it again. So at start only those segments are believed that the queue's checkpoint
+//!   covers, or whose volumes were removed on purpose (settled and past their retention); the rest is read from the log
+//!   again. The same makes good for segments that are damaged or gone, and for a data directory that had none.
+//! * **Nobody waits.** Looked up by the writer after the group is durable, without the journal's lock. Nearly no read has to be looked
+//!   up on the disk: a segment knows from when to when the stamps of each decoder in it go, and a repeat has the
+//!   same stamp. One that may be in a segment costs one read of some 4 KiB.
+//! * **Outlives the log.** A volume that is removed leaves its segment: a decoder that is asked after months gives what
+//!   was sent then. Before a volume goes its reads are in a segment on the disk.
+//! * **Bounded.** [`SEGMENT_READS`] identities in memory before they become a segment, [`PARTS_MAX`] such parts while the disk
+//!   does not take them; [`INDEX_READS`] in all, or an eighth of what the journal may use (at least a million): then the oldest segment goes,
+//!   and a read that repeats one in it counts as new.
+//!
+//! Rejected: *reading the log for the range before a question by hand goes out* (it must be waited for, and does not help
+//! where a decoder gives everything unasked, on each connection); *more identities in memory* (56 bytes each);
+//! *an index in sled* (it creeps, and doubles what is written of each read); *judging by held places and stamps* (above).
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk;
+use super::entry::{Body, Entry};
+use super::follow::Shared;
+use super::log::Place;
+use super::start::make_dir;
+use super::state::stamp_ms;
+use super::trial;
+use crate::chip::{ChipRead, Stamp};
+use crate::lane;
+use crate::status::Board;
+
+mod segment;
+
+use segment::{Content, Segment, Spans};
+
+/// Reads in a segment: a megabyte, and 2 MB in memory before.
+const SEGMENT_READS: usize = 65_536;
+/// Reads in all segments: 64 MB.
+const INDEX_READS: u64 = 4 * 1024 * 1024;
+/// Parts that wait in memory to become segments; beyond them the disk does not take any, and the oldest is let go.
+const PARTS_MAX: usize = 4;
+
+/// Directory of the index below the data directory.
+pub fn known_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("known")
+}
+
+/// What is believed of what is found at start.
+#[derive(Clone, Copy, Debug)]
+pub struct Trust {
+    /// The queue followed the log up to here.
+    pub followed: u64,
+    /// First number of the oldest volume that was not removed on purpose.
+    pub oldest: u64,
+}
+
+/// The index.
+#[derive(Default)]
+pub struct Known {
+    dir: PathBuf,
+    identity: String,
+    segment_reads: usize,
+    index_reads: u64,
+    /// Oldest first.
+    segments: Vec<Arc<Segment>>,
+    /// Full, and not on the disk yet; oldest first.
+    parts: VecDeque<Arc<Part>>,
+    fresh: Part,
+    /// All reads up to here are in it.
+    through: u64,
+    /// It follows the writer.
+    pub live: bool,
+    /// A part had to be let go: what comes after it is not made a segment, so that the next start reads it from the log.
+    torn: bool,
+    /// The disk did not take the last one.
+    failed: bool,
+}
+
+/// Reads on their way into a segment.
+#[derive(Clone, Default)]
+struct Part {
+    from: u64,
+    through: u64,
+    /// Place in the log behind `through`.
+    place: Place,
+    /// Number of the first read by key.
+    reads: HashMap<u64, u64>,
+    spans: Spans,
+}
+
+/// What a segment has to be made of. Done without any lock.
+pub struct Job {
+    dir: PathBuf,
+    identity: String,
+    part: Arc<Part>,
+    /// The segment before it, if both are small enough for one.
+    with: Option<Arc<Segment>>,
+}
+
+/// A read, as the index knows it.
+struct Clue {
+    key: u64,
+    /// Decoder and kind of stamp, and the stamp.
+    span: u64,
+    ms: i64,
+}
+
+impl Clue {
+    fn of(subject: &str, read: &ChipRead) -> Self {
+        let decoder = fnv(lane::decoder(subject).as_bytes());
+        let kind = match read.stamp {
+            Stamp::Local(_) => 1,
+            Stamp::TimeOfDay { .. } => 2,
+            Stamp::Utc(_) => 3,
+            Stamp::Uptime(_) => 4,
+        };
+        let key = spread(read.identity() ^ spread(decoder));
+        Self { key, span: spread(decoder ^ kind), ms: stamp_ms(read.stamp).0 }
+    }
+}
+
+/// Stored with the segments: stays the same for ever.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// One to one, and evenly over all 64 bits (the finaliser of `SplitMix64`).
+fn spread(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+impl Known {
+    /// What is on the disk and can be believed. `keep_bytes`: what the journal may use. What cannot be read is as if it
+    /// was not there: the log has it.
+    pub fn open(data_dir: &Path, identity: &str, trust: Trust, keep_bytes: u64) -> Self {
+        let dir = known_dir(data_dir);
+        let index_reads = (keep_bytes / 8 / segment::READ_BYTES).clamp(INDEX_READS / 4, INDEX_READS);
+        let segment_reads = trial::recent(4 * SEGMENT_READS) / 4;
+        let segments = make_dir(&dir).and_then(|()| segment::open_all(&dir, identity)).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the index of known reads cannot be read; it is made anew from the log");
+            Vec::new()
+        });
+        let mut believed: Vec<Arc<Segment>> = Vec::new();
+        let mut doubted = false;
+        for segment in segments {
+            let before = believed.last().map_or(segment.from - 1, |before| before.through);
+            // A hole among what was removed cannot be filled any more; one in what the log holds can.
+            let whole = segment.from == before + 1 || segment.from <= trust.oldest;
+            let limit = trust.followed.max(trust.oldest.saturating_sub(1));
+            doubted |= !whole || segment.from > limit;
+            if !doubted && segment.through <= limit {
+                believed.push(Arc::new(segment));
+                continue;
+            }
+            // One that goes further than is believed: only the part before that.
+            let first = if doubted { None } else { segment.before(limit, &dir, identity) };
+            doubted = true;
+            believed.extend(first.map(Arc::new));
+            let _ = disk::remove(&segment.path);
+        }
+        let through = believed.last().map_or(0, |last| last.through);
+        let place = believed.last().map_or_else(Place::default, |last| last.place);
+        let fresh = Part { from: through + 1, through, place, ..Part::default() };
+        let identity = identity.to_owned();
+        let segments = believed;
+        Self { dir, identity, segment_reads, index_reads, segments, fresh, through, ..Self::default() }
+    }
+
+    /// All reads up to here are in it, and the place in the log behind that entry.
+    pub fn place(&self) -> (u64, Place) {
+        (self.through, self.fresh.place)
+    }
+
+    /// Notes an entry, in the order of the log; of one that is noted already it only says: is it a read that came before?
+    pub fn take(&mut self, entry: &Entry) -> bool {
+        let mut known = false;
+        if let Body::Read(read) = &entry.body {
+            let clue = Clue::of(&entry.subject, read);
+            known = self.first(&clue).is_some_and(|seq| seq < entry.seq);
+            if entry.seq > self.through && !known {
+                self.fresh.reads.insert(clue.key, entry.seq);
+                self.fresh.spans.add(clue.span, clue.ms);
+            }
+        }
+        self.through = self.through.max(entry.seq);
+        known
+    }
+
+    /// What was taken ends at this place in the log.
+    pub fn passed(&mut self, place: Place) {
+        if self.fresh.through < self.through {
+            (self.fresh.through, self.fresh.place) = (self.through, place);
+        }
+        if self.fresh.reads.len() >= self.segment_reads {
+            self.seal();
+        }
+    }
+
+    fn seal(&mut self) {
+        let Part { through, place, .. } = self.fresh;
+        let next = Part { from: through + 1, through, place, ..Part::default() };
+        self.parts.push_back(Arc::new(std::mem::replace(&mut self.fresh, next)));
+        if self.parts.len() > PARTS_MAX {
+            self.parts.pop_front();
+            if !std::mem::replace(&mut self.torn, true) {
+                tracing::error!(
+                    "the disk does not take the index of known reads: until the next start some repeats count as new"
+                );
+            }
+        }
+    }
+
+    /// The number of the first read with this identity.
+    fn first(&mut self, clue: &Clue) -> Option<u64> {
+        let in_part = |part: &Part| part.reads.get(&clue.key).copied();
+        let mut found = in_part(&self.fresh).or_else(|| self.parts.iter().find_map(|part| in_part(part)));
+        let mut damaged = None;
+        for (at, segment) in self.segments.iter().enumerate().rev() {
+            if !segment.spans.may_hold(clue.span, clue.ms) {
+                continue;
+            }
+            match segment.find(clue.key) {
+                Ok(seq) => found = seq.or(found),
+                Err(error) => {
+                    tracing::error!(%error, path = %segment.path.display(), "a segment of the index of known reads is damaged");
+                    damaged = Some(at);
+                }
+            }
+        }
+        if let Some(at) = damaged {
+            let _ = disk::remove(&self.segments.remove(at).path); // the next start makes it anew from the log
+            self.torn = true;
+        }
+        found
+    }
+
+    /// The next part to become a segment: of numbers up to `followed` only, which the queue's checkpoint covers. `volume`: what
+    /// is in volumes before this one (its first number) becomes one although it is small, since they may go.
+    pub fn job(&mut self, followed: u64, volume: u64) -> Option<Job> {
+        if self.torn {
+            return None;
+        }
+        if self.fresh.from < volume && self.fresh.through <= followed && !self.fresh.reads.is_empty() {
+            self.seal();
+        }
+        let part = Arc::clone(self.parts.front().filter(|part| part.through <= followed)?);
+        let small = |last: &&Arc<Segment>| {
+            last.reads() + part.reads.len() as u64 <= self.segment_reads as u64 && last.through + 1 == part.from
+        };
+        let with = self.segments.last().filter(small).map(Arc::clone);
+        Some(Job { dir: self.dir.clone(), identity: self.identity.clone(), part, with })
+    }
+
+    /// Everything of the volumes before this one is in segments, or cannot be.
+    pub fn is_saved(&self, volume: u64) -> bool {
+        if self.torn || self.failed {
+            return true;
+        }
+        let waits = |part: &Part| part.from < volume && !part.reads.is_empty();
+        !waits(&self.fresh) && !self.parts.iter().any(|part| waits(part))
+    }
+
+    /// Writes the parts that are full, while nobody else looks into it.
+    pub fn save(&mut self, board: &Board) {
+        while !self.failed
+            && let Some(job) = self.job(u64::MAX, 0)
+            && let Some(useless) = self.written(&job, job.write(), board)
+        {
+            remove_all(&useless);
+        }
+    }
+
+    /// What came of a job. Returns the files that are of no use any more; `None`: the disk does not take it now.
+    fn written(&mut self, job: &Job, written: io::Result<Segment>, board: &Board) -> Option<Vec<PathBuf>> {
+        match written {
+            Ok(segment) => {
+                if std::mem::take(&mut self.failed) {
+                    board.clear("known_reads", "");
+                }
+                Some(self.saved(job, segment))
+            }
+            Err(error) => {
+                self.failed = true;
+                let message = format!(
+                    "the index of the reads that were ever kept cannot be written ({error}); it is tried again. Until then a read \
+                     that is fetched again after a restart may be sent twice"
+                );
+                board.raise("known_reads", "", message);
+                None
+            }
+        }
+    }
+
+    fn saved(&mut self, job: &Job, segment: Segment) -> Vec<PathBuf> {
+        let mut useless = Vec::new();
+        if self.parts.front().is_none_or(|front| !Arc::ptr_eq(front, &job.part)) {
+            return vec![segment.path]; // let go meanwhile
+        }
+        self.parts.pop_front();
+        if let Some(merged) = &job.with {
+            self.segments.retain(|segment| !Arc::ptr_eq(segment, merged));
+            useless.push(merged.path.clone());
+        }
+        self.segments.push(Arc::new(segment));
+        let mut all: u64 = self.segments.iter().map(|segment| segment.reads()).sum();
+        while all > self.index_reads && self.segments.len() > 1 {
+            let oldest = self.segments.remove(0);
+            all -= oldest.reads();
+            useless.push(oldest.path.clone());
+        }
+        useless
+    }
+}
+
+/// Writes what belongs on the disk while the index follows the writer, without holding up a look into it.
+pub fn save(shared: &Shared, followed: u64, volume: u64) {
+    loop {
+        let job = shared.known().job(followed, volume);
+        let Some(job) = job else { return };
+        let written = job.write();
+        let useless = shared.known().written(&job, written, &shared.board);
+        let Some(useless) = useless else { return };
+        remove_all(&useless);
+    }
+}
+
+/// What cannot be removed is when the index is opened again.
+fn remove_all(useless: &[PathBuf]) {
+    for path in useless {
+        let _ = disk::remove(path);
+    }
+}
+
+impl Job {
+    /// Writes the segment and makes it durable.
+    pub fn write(&self) -> io::Result<Segment> {
+        let mut reads: Vec<(u64, u64)> = self.part.reads.iter().map(|(key, seq)| (*key, *seq)).collect();
+        let mut spans = self.part.spans.clone();
+        let mut from = self.part.from;
+        if let Some(before) = &self.with {
+            reads.extend(before.read_all()?);
+            spans.merge(&before.spans);
+            from = before.from;
+        }
+        let Part { through, place, .. } = *self.part;
+        Segment::write(&self.dir, Content { identity: &self.identity, from, through, place, reads, spans })
+    }
+}
+
+#[cfg(test)]
+mod tests;

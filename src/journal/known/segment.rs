@@ -1,0 +1,231 @@
+//! A segment of the index: a file that is written once.
+//!
+//! ```text
+//! {"known":1, "identity":…, "from":…, "through":…, …}  \t crc \n     numbers it covers, place in the log, spans, buckets
+//! { key 8 | number 8 }*                                              sorted by key, little-endian
+//! ```
+//!
+//! A bucket is what begins with the same byte of the key: it is read at once and has a CRC of its own, in the head.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::disk;
+use crate::journal::entry::{seal, unseal};
+use crate::journal::log::Place;
+
+/// Bytes of a read.
+pub const READ_BYTES: u64 = 16;
+/// Decoders and kinds of stamp that a segment tells apart; with more it may hold anything.
+const SPANS_MAX: usize = 256;
+/// A head longer than this is none.
+const HEAD_MAX: u64 = 256 * 1024;
+const BUCKETS: usize = 256;
+
+/// From when to when the stamps of each decoder go.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spans {
+    of: BTreeMap<u64, (i64, i64)>,
+    /// There were too many.
+    anything: bool,
+}
+
+impl Spans {
+    pub fn add(&mut self, span: u64, ms: i64) {
+        self.widen(span, (ms, ms));
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        self.anything |= other.anything;
+        other.of.iter().for_each(|(span, ends)| self.widen(*span, *ends));
+    }
+
+    pub fn may_hold(&self, span: u64, ms: i64) -> bool {
+        self.anything || self.of.get(&span).is_some_and(|(first, last)| (*first..=*last).contains(&ms))
+    }
+
+    fn widen(&mut self, span: u64, (first, last): (i64, i64)) {
+        let ends = self.of.entry(span).or_insert((first, last));
+        *ends = (ends.0.min(first), ends.1.max(last));
+        if self.of.len() > SPANS_MAX {
+            (self.of, self.anything) = (BTreeMap::new(), true);
+        }
+    }
+}
+
+/// What a segment is written from.
+pub struct Content<'a> {
+    pub identity: &'a str,
+    pub from: u64,
+    pub through: u64,
+    pub place: Place,
+    /// Key and number, in any order.
+    pub reads: Vec<(u64, u64)>,
+    pub spans: Spans,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    known: u32,
+    identity: String,
+    from: u64,
+    through: u64,
+    place: Place,
+    spans: Spans,
+    /// Reads in each bucket, and its CRC.
+    buckets: Vec<(u32, u32)>,
+}
+
+/// A segment on the disk.
+pub struct Segment {
+    /// Its file.
+    pub path: PathBuf,
+    /// First number it covers.
+    pub from: u64,
+    /// Last number it covers.
+    pub through: u64,
+    /// Place in the log behind that.
+    pub place: Place,
+    /// Stamps in it.
+    pub spans: Spans,
+    file: File,
+    /// Where the reads begin in the file.
+    body: u64,
+    /// First read of each bucket and after the last one, and the CRCs.
+    starts: Vec<u32>,
+    crcs: Vec<u32>,
+}
+
+impl Segment {
+    /// Writes one and makes it durable, its name too.
+    pub fn write(dir: &Path, content: Content<'_>) -> io::Result<Self> {
+        let Content { identity, from, through, place, mut reads, spans } = content;
+        reads.sort_unstable();
+        reads.dedup_by_key(|read| read.0); // the first stays
+        let mut body = Vec::with_capacity(reads.len() * READ_BYTES as usize);
+        let mut buckets = Vec::with_capacity(BUCKETS);
+        let mut rest = reads.as_slice();
+        for bucket in 0..BUCKETS {
+            let count = rest.partition_point(|(key, _)| (key >> 56) as usize <= bucket);
+            let begin = body.len();
+            for (key, seq) in &rest[..count] {
+                body.extend_from_slice(&key.to_le_bytes());
+                body.extend_from_slice(&seq.to_le_bytes());
+            }
+            buckets.push((count as u32, crc32fast::hash(&body[begin..])));
+            rest = &rest[count..];
+        }
+        let head = Head { known: 1, identity: identity.to_owned(), from, through, place, spans, buckets };
+        let mut bytes = serde_json::to_vec(&head)?;
+        seal(&mut bytes, 0);
+        let start = bytes.len() as u64;
+        bytes.append(&mut body);
+        let path = dir.join(format!("{from:012}-{through:012}.known"));
+        let fresh = path.with_extension("new");
+        let file = disk::write_fresh(&fresh, &bytes)?;
+        disk::rename(&fresh, &path)?;
+        disk::sync_dir(dir)?;
+        Ok(Self::at(path, file, start, head))
+    }
+
+    /// Opens one. `Ok(None)`: it is not whole, or another journal's.
+    fn open(path: &Path, identity: &str) -> io::Result<Option<Self>> {
+        let file = File::open(path)?;
+        let mut line = Vec::new();
+        BufReader::new(&file).take(HEAD_MAX).read_until(b'\n', &mut line)?;
+        let text = line.strip_suffix(b"\n").and_then(|line| unseal(line).ok());
+        let head: Option<Head> = text.and_then(|text| serde_json::from_str(text).ok());
+        let fits = |head: &Head| {
+            head.known == 1 && head.identity == identity && head.buckets.len() == BUCKETS && head.from <= head.through
+        };
+        let Some(head) = head.filter(fits).filter(|head| head.from > 0) else { return Ok(None) };
+        let reads: u64 = head.buckets.iter().map(|bucket| u64::from(bucket.0)).sum();
+        let start = line.len() as u64;
+        if file.metadata()?.len() != start + reads * READ_BYTES {
+            return Ok(None);
+        }
+        Ok(Some(Self::at(path.into(), file, start, head)))
+    }
+
+    fn at(path: PathBuf, file: File, body: u64, head: Head) -> Self {
+        let Head { from, through, place, spans, buckets, .. } = head;
+        let mut starts = vec![0];
+        starts.extend(buckets.iter().scan(0_u32, |sum, (count, _)| {
+            *sum = sum.saturating_add(*count);
+            Some(*sum)
+        }));
+        let crcs = buckets.into_iter().map(|(_, crc)| crc).collect();
+        Self { path, from, through, place, spans, file, body, starts, crcs }
+    }
+
+    /// A segment of what is in it up to number `last`; `None`: it cannot be made.
+    pub fn before(&self, last: u64, dir: &Path, identity: &str) -> Option<Self> {
+        let mut reads = self.read_all().ok()?;
+        reads.retain(|read| read.1 <= last);
+        // The place of that number in the log is not known: it is looked for.
+        let (place, spans) = (Place::default(), self.spans.clone());
+        Self::write(dir, Content { identity, from: self.from, through: last, place, reads, spans }).ok()
+    }
+
+    /// Reads in it.
+    pub fn reads(&self) -> u64 {
+        self.starts.last().copied().unwrap_or(0).into()
+    }
+
+    /// Number of the first read with this key.
+    pub fn find(&self, key: u64) -> io::Result<Option<u64>> {
+        let reads = self.bucket((key >> 56) as usize)?;
+        Ok(reads.binary_search_by_key(&key, |read| read.0).ok().map(|at| reads[at].1))
+    }
+
+    /// All of it, sorted by key.
+    pub fn read_all(&self) -> io::Result<Vec<(u64, u64)>> {
+        let mut all = Vec::with_capacity(self.reads() as usize);
+        for bucket in 0..BUCKETS {
+            all.append(&mut self.bucket(bucket)?);
+        }
+        Ok(all)
+    }
+
+    fn bucket(&self, at: usize) -> io::Result<Vec<(u64, u64)>> {
+        let (first, next) = (self.starts[at], self.starts[at + 1]);
+        let mut bytes = vec![0; (next - first) as usize * READ_BYTES as usize];
+        self.file.read_exact_at(&mut bytes, self.body + u64::from(first) * READ_BYTES)?;
+        if crc32fast::hash(&bytes) != self.crcs[at] {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a checksum does not agree"));
+        }
+        let (numbers, _) = bytes.as_chunks::<8>();
+        let (pairs, _) = numbers.as_chunks::<2>();
+        Ok(pairs.iter().map(|[key, seq]| (u64::from_le_bytes(*key), u64::from_le_bytes(*seq))).collect())
+    }
+}
+
+/// Every segment of the journal in `dir`, oldest first. What is none, or is held by another one, is removed.
+pub fn open_all(dir: &Path, identity: &str) -> io::Result<Vec<Segment>> {
+    let mut found: Vec<Segment> = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        match Segment::open(&path, identity) {
+            Ok(Some(segment)) => found.push(segment),
+            Ok(None) => disk::remove(&path)?,
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "a segment of the index of known reads cannot be read");
+            }
+        }
+    }
+    found.sort_by_key(|segment| (segment.from, u64::MAX - segment.through));
+    let mut whole: Vec<Segment> = Vec::new();
+    for segment in found {
+        // A power cut between the larger one and the removal of what went into it.
+        match whole.last() {
+            Some(before) if segment.through <= before.through => disk::remove(&segment.path)?,
+            _ => whole.push(segment),
+        }
+    }
+    Ok(whole)
+}

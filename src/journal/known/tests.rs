@@ -1,0 +1,357 @@
+//! Nothing twice and nothing hidden, whatever is given again and whatever happens to the process: against a model that
+//! remembers everything. In memory are only the newest 32 reads of a decoder here, and 8 make a segment.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::task::noop_waker_ref;
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::chip::{Label, Position};
+use crate::journal::driven::Driven;
+use crate::journal::{Batch, Item, JournalConfig, UploadEvent};
+use crate::protocol::{Cleared, Frame, Framed};
+
+const LANES: [&str; 3] = ["mat", "mat/Start", "other"];
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// New reads of a lane.
+    Reads {
+        lane: usize,
+        count: u8,
+    },
+    /// The decoder of a lane gives reads again, from any on that it ever made.
+    Again {
+        lane: usize,
+        from: u16,
+        count: u8,
+    },
+    /// It counts from 1 again, its clock perhaps set back.
+    Clear {
+        lane: usize,
+        back: bool,
+    },
+    Follow {
+        prune: bool,
+    },
+    Upload,
+    Restart {
+        closed: bool,
+        loss: Loss,
+    },
+}
+
+/// What is gone when the process starts again.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Nothing,
+    Queue,
+    Index,
+    /// The segment at this place, cut in the middle.
+    Segment(usize),
+}
+
+fn op(prunes: bool) -> impl Strategy<Value = Op> {
+    let loss = if prunes {
+        prop_oneof![Just(Loss::Nothing), Just(Loss::Queue)].boxed() // what is pruned is nowhere but in the index
+    } else {
+        prop_oneof![Just(Loss::Nothing), Just(Loss::Queue), Just(Loss::Index), (0..9usize).prop_map(Loss::Segment)]
+            .boxed()
+    };
+    prop_oneof![
+        4 => (0..3usize, 1..20u8).prop_map(|(lane, count)| Op::Reads { lane, count }),
+        3 => (0..3usize, any::<u16>(), 1..40u8).prop_map(|(lane, from, count)| Op::Again { lane, from, count }),
+        1 => (0..3usize, any::<bool>()).prop_map(|(lane, back)| Op::Clear { lane, back }),
+        2 => any::<bool>().prop_map(|prune| Op::Follow { prune }),
+        2 => Just(Op::Upload),
+        2 => (any::<bool>(), loss).prop_map(|(closed, loss)| Op::Restart { closed, loss }),
+    ]
+}
+
+/// A decoder: what it ever gave, and how it counts.
+struct Decoder {
+    reads: Vec<ChipRead>,
+    number: u64,
+    at_ms: i64,
+    dated: bool,
+}
+
+struct Box_ {
+    dir: tempfile::TempDir,
+    keep_bytes: u64,
+    driven: Option<Driven>,
+    decoders: [Decoder; 2],
+    numbered: u64,
+    /// Since the last checkpoint, at most.
+    unsaved: usize,
+    sent: Vec<Box<str>>,
+}
+
+fn of_lane(lane: usize) -> usize {
+    usize::from(LANES[lane] == "other")
+}
+
+impl Box_ {
+    fn new(keep_bytes: u64) -> Self {
+        let decoder = |dated| Decoder { reads: Vec::new(), number: 0, at_ms: 1_772_827_200_000, dated };
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("reserve"), "").unwrap();
+        let decoders = [decoder(true), decoder(false)];
+        let mut made = Self { dir, keep_bytes, driven: None, decoders, numbered: 0, unsaved: 0, sent: Vec::new() };
+        made.start();
+        made
+    }
+
+    fn start(&mut self) {
+        let config = JournalConfig {
+            dir: self.dir.path().into(),
+            dead_time: Duration::ZERO,
+            keep_days: 30,
+            keep_bytes: self.keep_bytes,
+            volume_bytes: 3000,
+        };
+        self.driven = Some(Driven::open(config, Board::new("test")).unwrap());
+        while !self.driven().serves() {
+            self.driven().follow(false);
+        }
+    }
+
+    fn driven(&mut self) -> &mut Driven {
+        self.driven.as_mut().unwrap()
+    }
+
+    /// Does something with the journal, the writer taking its turns.
+    fn await_<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            if let Poll::Ready(done) = work.as_mut().poll(&mut Context::from_waker(noop_waker_ref())) {
+                return done;
+            }
+            self.driven().write();
+        }
+    }
+
+    fn keep(&mut self, lane: usize, frames: impl IntoIterator<Item = Frame>) {
+        let journal = self.driven().journal.clone();
+        let framed: Vec<Framed> = frames.into_iter().map(|frame| Framed { frame, raw: Box::default() }).collect();
+        self.unsaved += framed.len();
+        if self.unsaved > 24 {
+            self.driven().follow(false); // the writer waits for a checkpoint after so many (`TAIL_MAX`)
+            self.unsaved = 0;
+        }
+        self.await_(journal.keep(LANES[lane], Timestamp::UNIX_EPOCH, framed)).unwrap();
+    }
+
+    fn reads(&mut self, lane: usize, count: u8) {
+        let decoder = &mut self.decoders[of_lane(lane)];
+        let mut new = Vec::new();
+        for _ in 0..count {
+            (decoder.number, decoder.at_ms) = (decoder.number + 1, decoder.at_ms + 700);
+            let instant = Timestamp::from_millisecond(decoder.at_ms).unwrap();
+            let at = jiff::tz::TimeZone::UTC.to_datetime(instant);
+            let stamp = match decoder.dated {
+                true => Stamp::Local(at),
+                false => Stamp::TimeOfDay { time: at.time(), day: None },
+            };
+            let mut read = ChipRead::new(format!("{}-{}", of_lane(lane), decoder.reads.len()), stamp);
+            read.position = Some(Position { unit: None, file: Some(Label::Number(1)), number: decoder.number });
+            decoder.reads.push(read.clone());
+            new.push(Frame::Read(read));
+        }
+        self.keep(lane, new);
+    }
+
+    fn again(&mut self, lane: usize, from: u16, count: u8) {
+        let reads = &self.decoders[of_lane(lane)].reads;
+        if reads.is_empty() {
+            return;
+        }
+        let from = usize::from(from) % reads.len();
+        let mut given = reads[from..(from + usize::from(count)).min(reads.len())].to_vec();
+        given.iter_mut().for_each(|read| read.replay = true);
+        self.keep(lane, given.into_iter().map(Frame::Read));
+    }
+
+    fn clear(&mut self, lane: usize, back: bool) {
+        let decoder = &mut self.decoders[of_lane(lane)];
+        decoder.number = 0;
+        decoder.at_ms = if back { 1000 } else { decoder.at_ms + 60_000 };
+        let cleared = Cleared { unit: None, file: Some(Label::Number(1)), text: "cleared".into() };
+        self.keep(lane, [Frame::Cleared(cleared)]);
+    }
+
+    /// What the uplink does, with a cloud that takes everything.
+    fn upload(&mut self) {
+        let decoders: Vec<Box<str>> = LANES.iter().map(|lane| (*lane).into()).collect();
+        let journal = self.driven().journal.clone();
+        loop {
+            let pending = journal.pending("D", &decoders, 7);
+            if pending.is_empty() {
+                return;
+            }
+            let items = pending.reads.iter().zip(self.numbered + 1..);
+            let items = items.map(|(read, num)| Item {
+                seq: read.seq,
+                num,
+                time_ms: 0,
+                bib: read.chip.clone(),
+                chip: read.chip.clone(),
+            });
+            let items: Vec<Item> = items.collect();
+            self.sent.extend(items.iter().map(|item| item.chip.clone()));
+            let (first, last) = (self.numbered + 1, self.numbered + items.len() as u64);
+            self.numbered = last;
+            let batch = Batch {
+                device: "D".into(),
+                session: "S".into(),
+                items,
+                dead: pending.dead,
+                repeats: pending.repeats,
+                found: Vec::new(),
+                through: pending.through,
+                decoders: decoders.clone(),
+            };
+            self.await_(journal.record(UploadEvent::Batch(batch))).unwrap();
+            if first <= last {
+                let accepted = UploadEvent::Accepted { device: "D".into(), first, last, duplicates: 0 };
+                self.await_(journal.record(accepted)).unwrap();
+            }
+        }
+    }
+
+    fn restart(&mut self, closed: bool, loss: Loss) {
+        let driven = self.driven.take().unwrap();
+        if closed {
+            driven.close();
+        } else {
+            drop(driven);
+        }
+        let known = known_dir(self.dir.path());
+        match loss {
+            Loss::Nothing => {}
+            Loss::Queue => std::fs::remove_dir_all(self.dir.path().join("queue")).unwrap(),
+            Loss::Index => std::fs::remove_dir_all(known).unwrap(),
+            Loss::Segment(at) => {
+                let mut files: Vec<PathBuf> =
+                    std::fs::read_dir(known).unwrap().map(|file| file.unwrap().path()).collect();
+                files.sort();
+                if let Some(path) = files.get(at) {
+                    let bytes = std::fs::read(path).unwrap();
+                    std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+                }
+            }
+        }
+        self.start();
+    }
+
+    fn does(&mut self, op: &Op) {
+        match *op {
+            Op::Reads { lane, count } => self.reads(lane, count),
+            Op::Again { lane, from, count } => self.again(lane, from, count),
+            Op::Clear { lane, back } => self.clear(lane, back),
+            Op::Follow { prune } => self.driven().follow(prune),
+            Op::Upload => self.upload(),
+            Op::Restart { closed, loss } => self.restart(closed, loss),
+        }
+    }
+
+    /// Every read is in the cloud once.
+    fn judge(mut self) {
+        self.upload();
+        let made = self.decoders.iter().flat_map(|decoder| decoder.reads.iter().map(|read| read.chip.clone()));
+        let made: BTreeSet<Box<str>> = made.collect();
+        let sent: BTreeSet<Box<str>> = self.sent.iter().cloned().collect();
+        assert_eq!(made.difference(&sent).collect::<Vec<_>>(), [&Box::<str>::default(); 0], "hidden");
+        assert_eq!(self.sent.len(), sent.len(), "sent twice");
+    }
+}
+
+/// `PROPTEST_CASES=400 cargo test --lib journal::known` looks longer.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
+
+    #[test]
+    fn whatever_is_given_again_is_sent_once_and_no_new_read_is_hidden(ops in prop::collection::vec(op(false), 1..40)) {
+        let mut passbridge = Box_::new(1 << 30);
+        ops.iter().for_each(|op| passbridge.does(op));
+        passbridge.judge();
+    }
+
+    #[test]
+    fn what_was_sent_is_known_when_its_volume_is_long_gone(ops in prop::collection::vec(op(true), 1..40)) {
+        let mut passbridge = Box_::new(0);
+        ops.iter().for_each(|op| passbridge.does(op));
+        passbridge.judge();
+    }
+}
+
+#[test]
+fn a_read_of_a_volume_that_was_removed_is_known_when_it_is_asked_for_by_hand() {
+    let mut passbridge = Box_::new(0);
+    for _ in 0..30 {
+        passbridge.reads(0, 20);
+        passbridge.upload();
+        passbridge.driven().follow(true);
+    }
+    assert!(crate::journal::driven::volumes(passbridge.dir.path())[0].0 > 300, "most of the log is gone");
+    passbridge.restart(false, Loss::Queue);
+    for from in (0..600).step_by(50) {
+        passbridge.again(0, from, 50);
+    }
+    passbridge.judge();
+}
+
+#[test]
+fn reads_that_were_lost_before_anybody_followed_them_are_new_when_they_come_again() {
+    let mut passbridge = Box_::new(1 << 30);
+    passbridge.reads(2, 60);
+    passbridge.driven().follow(false);
+    passbridge.upload();
+    passbridge.reads(2, 60);
+    // Ahead of the queue's checkpoint, as a crash in the middle of a rebuild leaves it.
+    let journal = passbridge.driven().journal.clone();
+    journal.shared.known().save(&Board::new("test"));
+    drop(journal);
+    drop(passbridge.driven.take());
+    let volumes = crate::journal::driven::volumes(passbridge.dir.path());
+    let followed = 60;
+    volumes.iter().filter(|(first, _)| *first > followed).for_each(|(_, path)| std::fs::remove_file(path).unwrap());
+    let lost = volumes.iter().filter(|(first, _)| *first > followed).count();
+    assert!(lost > 0);
+    passbridge.start();
+    passbridge.again(2, 0, 120);
+    let decoders: Vec<Box<str>> = vec!["other".into()];
+    let pending = passbridge.driven().journal.clone().pending("D", &decoders, 1000);
+    assert!(!pending.reads.is_empty(), "what was lost is new");
+    assert!(pending.repeats.len() >= 60, "what was sent is not: {}", pending.repeats.len());
+}
+
+#[test]
+fn a_bucket_that_is_damaged_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let reads = (0..1000_u64).map(|n| (spread(n), n + 1)).collect();
+    let place = Place { volume: 1, offset: 7 };
+    let content = Content { identity: "J", from: 1, through: 1000, place, reads, spans: Spans::default() };
+    let segment = Segment::write(dir.path(), content).unwrap();
+    assert_eq!(segment.find(spread(77)).unwrap(), Some(78));
+    assert_eq!(segment.find(spread(1077)).unwrap(), None);
+    let path = segment.path.clone();
+    drop(segment);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let [segment] = &segment::open_all(dir.path(), "J").unwrap()[..] else { panic!() };
+    assert!((0..1000).any(|n| segment.find(spread(n)).is_err()));
+    assert!(segment::open_all(dir.path(), "another").unwrap().is_empty() && !path.exists());
+}
