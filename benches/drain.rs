@@ -26,7 +26,7 @@ fn main() {
     );
     for batch_max in [100, 500, 100, 500] {
         let data = dir.path().join("data");
-        rig::copy_tree(&backlog, &data);
+        rig::image::image(&backlog, &data);
         drain(&data, count, batch_max);
         std::fs::remove_dir_all(&data).unwrap();
     }

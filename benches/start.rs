@@ -50,7 +50,7 @@ fn main() {
 fn round(dir: &Path, full: &Path, kind: Kind, queue: Queue) -> [f64; 3] {
     let data = dir.join("data");
     if !matches!(queue, Queue::Empty) {
-        rig::copy_tree(full, &data);
+        rig::image::image(full, &data);
     }
     if matches!(queue, Queue::Gone) {
         std::fs::remove_dir_all(data.join("queue")).unwrap();

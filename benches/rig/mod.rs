@@ -4,6 +4,9 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
+#[path = "../../tests/image/mod.rs"]
+pub mod image;
+
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -157,19 +160,6 @@ pub fn tree_bytes(dir: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
-}
-
-/// Copies a data directory.
-pub fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("the copy can be made");
-    for entry in std::fs::read_dir(from).expect("the original is there").flatten() {
-        let target = to.join(entry.file_name());
-        match entry.metadata() {
-            Ok(meta) if meta.is_dir() => copy_tree(&entry.path(), &target),
-            Ok(meta) if meta.is_file() => drop(std::fs::copy(entry.path(), target).expect("the disk takes the copy")),
-            _ => {}
-        }
-    }
 }
 
 /// `passbridge run` as a child of this process; killed when dropped.

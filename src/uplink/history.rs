@@ -54,10 +54,13 @@ use crate::passing::{Bibs, Mapper};
 use crate::protocol::{Frame, Framed, Reject};
 use crate::status::Board;
 
+#[path = "../../tests/image/mod.rs"]
+mod image;
 mod ledger;
 mod script;
 mod tests;
 
+use image::image;
 use ledger::Ledger;
 use script::{End, History, Op, Queue, Sent, Setup};
 
@@ -237,7 +240,7 @@ impl World {
             Queue::AsItIs | Queue::Truncated => Some(self.dir.join("queue")),
         };
         if let Some(from) = from.filter(|from| from.is_dir()) {
-            copy_tree(&from, &next.join("queue"));
+            image(&from, &next.join("queue"));
         }
         if queue == Queue::Truncated {
             truncate_newest(&next.join("queue"));
@@ -372,7 +375,7 @@ impl World {
         if copy && queue.is_dir() {
             let older = self.base.path().join("older");
             let _ = std::fs::remove_dir_all(&older);
-            copy_tree(&queue, &older);
+            image(&queue, &older);
             self.older = Some(older);
         }
         let Some(driven) = &mut self.driven else { return };
@@ -577,18 +580,6 @@ async fn drive(
         let now = device.borrow().now + Duration::from_millis(10);
         device.borrow_mut().now = now;
         machine.put(now, input);
-    }
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_tree(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 

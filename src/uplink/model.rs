@@ -3,78 +3,23 @@
 //! The cloud fails as scripted or by chance; the journal forgets acceptances that were not durable when the process
 //! "dies". What must come out of any of it is checked by [`World::audit`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::cloud::lost;
 use super::machine::{Action, Input, Machine};
 use super::{UplinkConfig, form};
 use crate::chip::{Seq, Stamp};
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{DeviceState, InFlight, Item, Pending, PendingRead, UploadEvent};
 use crate::passing::Fields;
-use crate::rufus::{CallError, Doubt, Inserted, KeyFault, NotSent, Page, Session, Stored};
+use crate::rufus::Stored;
 
-/// Class of calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum On {
-    Active,
-    Session,
-    Held,
-    Create,
-    Insert,
-}
+mod cloud;
 
-/// What goes wrong with one call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    NotSent,
-    /// Not applied, and nobody can tell.
-    LostBefore,
-    /// Applied, and nobody can tell.
-    LostAfter,
-    /// Applied just before the call after the next, and nobody can tell.
-    LostLate,
-    /// Applied, then the session closes, and nobody can tell.
-    LostAndClosed,
-    Portal,
-    Server,
-    SlowDown(Duration),
-    Answer(CallError),
-    /// Only the first so many are applied, and the counts say so.
-    Short(usize),
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Held {
-    pub(super) token: Box<str>,
-    pub(super) active: bool,
-    /// The cloud has forgotten it.
-    pub(super) forgotten: bool,
-    pub(super) rows: Vec<Stored>,
-}
-
-pub(super) struct Cloud {
-    pub(super) sessions: Vec<Held>,
-    pub(super) dedup: bool,
-    /// Whether answers carry `inserted_count`, and `duplicate_count`.
-    pub(super) counts: (bool, bool),
-    pub(super) page: usize,
-    /// More in one insert is a 413.
-    pub(super) most: usize,
-    /// An insert that holds a chip with this prefix is a 400.
-    pub(super) poison: &'static str,
-    /// Status of every insert.
-    pub(super) refuse_all: Option<u16>,
-    pub(super) may_read: bool,
-    pub(super) may_write: bool,
-    pub(super) script: VecDeque<(On, Fault)>,
-    pub(super) chance: Option<(fastrand::Rng, f64)>,
-    /// So many times the cloud says that there is no active session although there is one.
-    pub(super) hide_active: u32,
-    late: Vec<(usize, Box<str>, Vec<Item>)>,
-}
+pub(super) use cloud::{Cloud, Fault, On};
 
 /// The journal: its log is the truth, the state is what follows from it.
 pub(super) struct Store {
@@ -98,222 +43,6 @@ pub(super) struct World {
     /// Every call and wait, in words.
     pub(super) trace: Vec<String>,
     dirty: bool,
-}
-
-fn gone(text: &str) -> CallError {
-    CallError::SessionGone { status: 404, answer: text.into() }
-}
-
-fn lost() -> CallError {
-    CallError::Unknown { why: Doubt::Cut("reset".into()), retry_after: None }
-}
-
-fn forbidden() -> CallError {
-    CallError::KeyRefused { status: 403, fault: KeyFault::WrongAccess, answer: "wrong access type".into() }
-}
-
-impl Cloud {
-    pub(super) fn new() -> Self {
-        Self {
-            sessions: Vec::new(),
-            dedup: true,
-            counts: (true, true),
-            page: 5000,
-            most: 500,
-            poison: "BAD",
-            refuse_all: None,
-            may_read: true,
-            may_write: true,
-            script: VecDeque::new(),
-            chance: None,
-            hide_active: 0,
-            late: Vec::new(),
-        }
-    }
-
-    /// Opens a session; the active one closes.
-    pub(super) fn open(&mut self) -> Box<str> {
-        self.close();
-        let n = self.sessions.len();
-        let letter = char::from(b'A' + u8::try_from(n % 26).unwrap());
-        let token: Box<str> = if n < 26 { format!("SESSION-{letter}") } else { format!("SESSION-{n}") }.into();
-        self.sessions.push(Held { token: token.clone(), active: true, forgotten: false, rows: Vec::new() });
-        token
-    }
-
-    pub(super) fn close(&mut self) {
-        for session in &mut self.sessions {
-            session.active = false;
-        }
-    }
-
-    fn find(&mut self, token: &str) -> Option<&mut Held> {
-        self.sessions.iter_mut().find(|session| &*session.token == token && !session.forgotten)
-    }
-
-    fn fault(&mut self, on: On) -> Option<Fault> {
-        for (calls, ..) in &mut self.late {
-            *calls = calls.saturating_sub(1);
-        }
-        if let Some(at) = self.late.iter().position(|(calls, ..)| *calls == 0) {
-            let (_, token, items) = self.late.remove(at);
-            self.store(&token, &items);
-        }
-        if let Some(at) = self.script.iter().position(|(wanted, _)| *wanted == on) {
-            return self.script.remove(at).map(|(_, fault)| fault);
-        }
-        let dedup = self.dedup;
-        let (rng, odds) = self.chance.as_mut()?;
-        if rng.f64() >= *odds {
-            return None;
-        }
-        let n = rng.usize(0..20);
-        Some(match rng.u8(0..9) {
-            0 => Fault::NotSent,
-            1 => Fault::LostBefore,
-            2 | 3 => Fault::LostAfter,
-            4 if dedup => Fault::LostLate,
-            4 | 5 => Fault::LostAndClosed,
-            6 => Fault::Portal,
-            7 if self.counts.0 => Fault::Short(n),
-            7 => Fault::SlowDown(Duration::from_secs(n as u64)),
-            _ => Fault::Server,
-        })
-    }
-
-    /// What a fault shows, for calls that change nothing.
-    fn seen(fault: Fault) -> CallError {
-        match fault {
-            Fault::NotSent => CallError::NotSent(NotSent::Slow),
-            Fault::Portal => CallError::Portal,
-            Fault::Server => {
-                let why = Doubt::Server { status: 500, answer: "null".into() };
-                CallError::Unknown { why, retry_after: None }
-            }
-            Fault::SlowDown(wait) => CallError::TooMany { retry_after: Some(wait) },
-            Fault::Answer(error) => error,
-            _ => lost(),
-        }
-    }
-
-    pub(super) fn active(&mut self) -> Result<Option<Session>, CallError> {
-        if let Some(fault) = self.fault(On::Active) {
-            return Err(Self::seen(fault));
-        }
-        if !self.may_read {
-            return Err(forbidden());
-        }
-        if self.hide_active > 0 {
-            self.hide_active -= 1;
-            return Ok(None);
-        }
-        Ok(self.sessions.iter().find(|session| session.active).map(in_answer))
-    }
-
-    pub(super) fn session(&mut self, token: &str) -> Result<Option<Session>, CallError> {
-        if let Some(fault) = self.fault(On::Session) {
-            return Err(Self::seen(fault));
-        }
-        Ok(self.find(token).map(|session| in_answer(session)))
-    }
-
-    pub(super) fn held(&mut self, token: &str, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
-        if let Some(fault) = self.fault(On::Held) {
-            return Err(Self::seen(fault));
-        }
-        if !self.may_read {
-            return Err(forbidden());
-        }
-        let size = self.page;
-        let session = self.find(token).ok_or_else(|| gone("Session not found"))?;
-        let in_range = |row: &&Stored| row.num.is_some_and(|num| num >= first && last.is_none_or(|last| num <= last));
-        let passings: Vec<_> =
-            session.rows.iter().filter(in_range).skip(size * (page as usize - 1)).take(size).cloned().collect();
-        Ok(Page { passings, more: None })
-    }
-
-    pub(super) fn create(&mut self) -> Result<Session, CallError> {
-        let fault = self.fault(On::Create);
-        if !self.may_write {
-            return Err(forbidden());
-        }
-        if let Some(fault) = fault {
-            if fault == Fault::LostAfter {
-                self.open();
-            }
-            return Err(Self::seen(fault));
-        }
-        let token = self.open();
-        Ok(Session { token, alias: None, passings: Some(0) })
-    }
-
-    pub(super) fn insert(&mut self, token: &str, items: &[Item]) -> Result<Inserted, CallError> {
-        assert!(!items.is_empty() && items.len() <= 500, "{} passings in a POST", items.len());
-        let fault = self.fault(On::Insert);
-        if !self.may_write {
-            return Err(forbidden());
-        }
-        if let Some(fault @ (Fault::NotSent | Fault::Portal | Fault::SlowDown(_) | Fault::Server | Fault::Answer(_))) =
-            fault
-        {
-            return Err(Self::seen(fault));
-        }
-        if !self.sessions.iter().any(|session| session.active && &*session.token == token) {
-            return Err(gone("Session not found or closed"));
-        }
-        if items.len() > self.most {
-            return Err(CallError::TooLarge { answer: "".into() });
-        }
-        let bad = items.iter().any(|item| item.chip.starts_with(self.poison));
-        if let Some(status) = self.refuse_all.or(bad.then_some(400)) {
-            return Err(CallError::BadRequest { status, answer: "refused".into() });
-        }
-        match fault {
-            Some(Fault::LostBefore) => return Err(lost()),
-            Some(Fault::LostLate) => {
-                self.late.push((2, token.into(), items.to_vec()));
-                return Err(lost());
-            }
-            _ => {}
-        }
-        let part = match fault {
-            Some(Fault::Short(n)) => &items[..n.min(items.len())],
-            _ => items,
-        };
-        let (inserted, duplicates) = self.store(token, part);
-        if fault == Some(Fault::LostAndClosed) {
-            self.close();
-        }
-        if matches!(fault, Some(Fault::LostAfter | Fault::LostAndClosed)) {
-            return Err(lost());
-        }
-        let told = |wanted: bool, count: u64| wanted.then_some(count);
-        Ok(Inserted { inserted: told(self.counts.0, inserted), duplicates: told(self.counts.1, duplicates) })
-    }
-
-    fn store(&mut self, token: &str, items: &[Item]) -> (u64, u64) {
-        let dedup = self.dedup;
-        let (mut inserted, mut duplicates) = (0, 0);
-        let Some(session) = self.find(token).filter(|session| session.active) else { return (0, 0) };
-        for item in items {
-            if dedup && session.rows.iter().any(|row| row.num == Some(item.num)) {
-                duplicates += 1;
-                continue;
-            }
-            inserted += 1;
-            session.rows.push(Stored {
-                num: Some(item.num),
-                time_ms: Some(item.time_ms),
-                bib: Some(item.bib.clone()),
-                chip: Some(item.chip.clone()),
-            });
-        }
-        (inserted, duplicates)
-    }
-}
-
-fn in_answer(session: &Held) -> Session {
-    Session { token: session.token.clone(), alias: None, passings: Some(session.rows.len() as u64) }
 }
 
 impl Store {

@@ -1,3 +1,5 @@
+mod again;
+mod keys;
 mod network;
 
 use std::time::Duration;
@@ -190,52 +192,6 @@ fn timeouts_make_the_parts_smaller_and_success_makes_them_grow_back() {
         ["SESSION-A 1-100 failed", "SESSION-A 1-50 failed", "SESSION-A 1-25 failed", "SESSION-A 1-12 ok"]
     );
     assert_eq!(posts.last(), Some(&"SESSION-A 1901-2000 ok"));
-}
-
-#[test]
-fn a_refused_key_stops_the_posts_and_is_tested_every_few_minutes() {
-    let mut world = World::with_session();
-    world.read(1);
-    world.drain();
-    (world.cloud.may_read, world.cloud.may_write) = (false, false);
-    world.read(10);
-    world.until(is_post);
-    world.step();
-    let before = world.trace.len();
-    world.pass(1000 * SECOND);
-    let tests = world.trace[before..].len();
-    assert!((4..=7).contains(&tests), "{:?}", &world.trace[before..]);
-    assert_eq!(world.machine.report().state, UploadState::Refused);
-    assert!(problem(&world, "key_refused").unwrap().contains("READ_WRITE"));
-    (world.cloud.may_read, world.cloud.may_write) = (true, true);
-    world.drain();
-    world.audit();
-    assert_eq!(problem(&world, "key_refused"), None);
-}
-
-#[test]
-fn a_key_that_may_only_read_is_shown_as_refused_until_a_post_succeeds() {
-    let mut world = World::with_session();
-    world.cloud.may_write = false;
-    world.read(1);
-    world.pass(2000 * SECOND);
-    assert!(problem(&world, "key_refused").is_some());
-    assert!(world.posts().len() <= 14, "{:?}", world.posts());
-    world.cloud.may_write = true;
-    world.drain();
-    assert_eq!(problem(&world, "key_refused"), None);
-}
-
-#[test]
-fn an_unknown_device_is_a_problem_of_its_own() {
-    let mut world = World::with_session();
-    world.read(1);
-    world.cloud.script.push_back((On::Active, Fault::Answer(CallError::DeviceUnknown { answer: "no".into() })));
-    world.step();
-    assert_eq!(world.machine.report().state, UploadState::Refused);
-    assert!(problem(&world, "device_unknown").unwrap().contains("device_id"));
-    world.drain();
-    assert_eq!(problem(&world, "device_unknown"), None);
 }
 
 #[test]
@@ -470,44 +426,6 @@ fn one_answer_that_there_is_no_session_does_not_close_the_running_one() {
 }
 
 #[test]
-fn a_key_that_may_only_write_uploads_into_its_own_session_and_says_what_that_means() {
-    let mut world = World::new(SessionMode::Create);
-    world.cloud.may_read = false;
-    world.read(150);
-    world.until(is_post);
-    world.crash(9);
-    world.cloud.script.push_back((On::Insert, Fault::LostBefore));
-    world.drain();
-    world.audit();
-    assert_eq!(world.cloud.sessions.len(), 1);
-    assert!(problem(&world, "write_only_key").unwrap().contains("READ_WRITE"));
-    // Closed with an unknown outcome that nobody may look into.
-    world.read(10);
-    world.cloud.script.push_back((On::Insert, Fault::LostAndClosed));
-    world.until(is_post);
-    world.read(10);
-    world.drain();
-    assert_eq!((world.store.quarantined.len(), world.rows(1).len()), (10, 10));
-}
-
-#[test]
-fn reading_refused_in_the_middle_of_a_question_goes_on_with_what_the_journal_knows() {
-    let mut world = World::with_session();
-    world.read(1);
-    world.drain();
-    world.read(5);
-    world.cloud.script.push_back((On::Insert, Fault::LostBefore));
-    world.until(is_post);
-    world.cloud.may_read = false;
-    world.drain();
-    assert!(problem(&world, "write_only_key").is_some());
-    world.cloud.may_read = true;
-    world.pass(400 * SECOND);
-    assert_eq!(problem(&world, "write_only_key"), None);
-    world.audit();
-}
-
-#[test]
 fn a_passing_at_which_the_cloud_fails_is_named_while_it_is_tried() {
     let mut world = World::with_session();
     world.read(1);
@@ -602,117 +520,5 @@ proptest! {
         world.audit();
         let good = world.store.quarantined.iter().filter(|(_, item, _)| !item.chip.starts_with("BAD")).count();
         prop_assert_eq!(good, 0, "only refused passings are set aside: {:?}", world.store.quarantined);
-    }
-}
-
-/// An audit found these numbers of the first session missing: they go again as soon as nothing else is under way.
-fn send_again(world: &mut World, nums: &[u64]) {
-    let token = world.cloud.sessions[0].token.clone();
-    let of = |event: &UploadEvent| match event {
-        UploadEvent::Batch(batch) if batch.session == token && !batch.is_resend() => batch.items.clone(),
-        _ => Vec::new(),
-    };
-    let mut items: Vec<_> = world.store.log.iter().flat_map(of).filter(|item| nums.contains(&item.num)).collect();
-    items.sort_by_key(|item| item.num);
-    world.cloud.sessions[0].rows.retain(|row| !nums.contains(&row.num.unwrap()));
-    while world.machine.may_resend(&token) != May::Now {
-        world.step();
-    }
-    world.machine.put(world.now, Input::Resend { token, items });
-}
-
-/// How many random repairs: more by the environment.
-fn repairs() -> u32 {
-    std::env::var("PASSBRIDGE_REPAIRS").ok().and_then(|count| count.parse().ok()).unwrap_or(200)
-}
-
-fn in_order(world: &mut World) {
-    for session in &mut world.cloud.sessions {
-        session.rows.sort_by_key(|row| row.num);
-    }
-}
-
-#[test]
-fn what_an_audit_missed_is_asked_for_immediately_before_it_goes_again_also_where_duplicates_are_detected() {
-    for dedup in [false, true] {
-        let mut world = World::with_session();
-        world.cloud.dedup = dedup;
-        world.read(30);
-        world.cloud.counts = (true, true);
-        if dedup {
-            world.cloud.script.push_back((On::Insert, Fault::LostLate)); // so it comes to show that it detects them
-        }
-        world.drain();
-        send_again(&mut world, &[4, 5, 20]);
-        assert_eq!(world.machine.report().sent, 27);
-        assert!(is_batch(&world.step()), "durable first");
-        assert!(matches!(world.step(), Action::AskHeld { first: 4, last: Some(20), .. }), "then asked");
-        let Action::Post { items, .. } = world.until(is_post) else { unreachable!() };
-        assert_eq!(items.iter().map(|item| item.num).collect::<Vec<_>>(), [4, 5, 20]);
-        world.drain();
-        in_order(&mut world);
-        world.audit();
-        assert_eq!((world.machine.report().sent, world.store.state.sent), (30, 30));
-    }
-}
-
-#[test]
-fn what_goes_again_is_never_numbered_anew_when_the_session_closes_or_the_number_is_taken() {
-    let mut world = World::with_session();
-    world.read(30);
-    world.drain();
-    send_again(&mut world, &[4, 5, 20]);
-    world.until(is_batch);
-    world.cloud.sessions[0].rows.push(foreign(5));
-    world.cloud.script.push_back((On::Insert, Fault::LostBefore));
-    world.until(is_post);
-    world.cloud.close();
-    world.pass(60 * SECOND);
-    world.cloud.open();
-    world.read(2);
-    world.drain();
-    let mut aside: Vec<u64> = world.store.quarantined.iter().map(|(_, item, _)| item.num).collect();
-    aside.sort_unstable();
-    assert_eq!(aside, [4, 5, 20]);
-    assert_eq!(world.rows(1), [(1, "C31"), (2, "C32")], "nothing of the first session");
-    let posted = |event: &&UploadEvent| matches!(event, UploadEvent::Released { .. });
-    assert_eq!(world.store.log.iter().filter(posted).count(), 0);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: repairs(), failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_repair_through_faults_and_crashes_leaves_each_passing_once_under_its_number(
-        seed: u64, dedup: bool, nums in proptest::collection::btree_set(1u64..=40, 1..20), crashes in 0usize..4,
-    ) {
-        let mut world = World::with_session();
-        world.cloud.dedup = dedup;
-        world.read(40);
-        world.drain();
-        let before = world.cloud.sessions[0].rows.clone();
-        let nums: Vec<u64> = nums.into_iter().collect();
-        send_again(&mut world, &nums);
-        world.until(is_batch);
-        world.cloud.chance = Some((fastrand::Rng::with_seed(seed), 0.3));
-        let mut rng = fastrand::Rng::with_seed(seed ^ 1);
-        for _ in 0..crashes {
-            for _ in 0..rng.usize(1..12) {
-                world.step();
-            }
-            world.crash(rng.usize(0..3));
-        }
-        world.read(5);
-        world.cloud.chance = None;
-        let closed = !world.cloud.sessions[0].active;
-        if closed {
-            world.cloud.open();
-        }
-        world.drain();
-        in_order(&mut world);
-        let rows = &world.cloud.sessions[0].rows;
-        prop_assert!(rows.iter().all(|row| row.num.unwrap() > 40 || before.contains(row)));
-        prop_assert!(closed || rows[..40] == before[..]);
-        world.audit();
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use passbridge::sim::cloud::{Answer, Apply, Dedup, Fault, Generation, On};
-use passbridge::sim::decoder::Kind;
+use passbridge::sim::decoder::{Kind, SimDecoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -106,7 +106,8 @@ async fn a_box_that_dies_in_the_middle_of_a_post_neither_loses_nor_repeats_what_
     together(CLOUDS.into_iter().flat_map(|cloud| every.map(|apply| dies(cloud, apply)))).await;
 }
 
-async fn dies((dedup, generation): (Dedup, Generation), apply: Apply) {
+/// A box with 60 reads that died while its second POST, of which the cloud took a part, had no answer.
+async fn cut_in_a_post((dedup, generation): (Dedup, Generation), apply: Apply) -> (Way, String, SimDecoder) {
     let mut way = Way::with(dedup, generation).await;
     let token = way.session();
     way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
@@ -118,11 +119,21 @@ async fn dies((dedup, generation): (Dedup, Generation), apply: Apply) {
     crate::image::image(way.data(), &after);
     drop(daemon);
     way.config.data_dir = after;
+    (way, token, sim)
+}
+
+/// It is back: what waits arrives, and ten reads more.
+async fn goes_on(way: &Way, sim: &SimDecoder) {
     let daemon = way.start().await;
     way.arrive(60, &daemon).await;
     sim.push(10);
     way.arrive(70, &daemon).await;
     daemon.stop().await.unwrap();
+}
+
+async fn dies(cloud: (Dedup, Generation), apply: Apply) {
+    let (way, token, sim) = cut_in_a_post(cloud, apply).await;
+    goes_on(&way, &sim).await;
     way.holds(&token, &happened(&sim));
 }
 
@@ -132,25 +143,11 @@ async fn a_session_that_closes_while_the_box_is_off_and_an_outcome_unknown_is_se
     together(CLOUDS.into_iter().flat_map(|cloud| every.map(|apply| changes_while_off(cloud, apply)))).await;
 }
 
-async fn changes_while_off((dedup, generation): (Dedup, Generation), apply: Apply) {
-    let mut way = Way::with(dedup, generation).await;
-    let a = way.session();
-    way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
-    way.cloud.fault(On::Insert, Fault::partly(apply, Answer::Never));
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
-    let daemon = way.start().await;
-    assert!(way.cloud.wait_until(LIMIT, |cloud| cloud.post_count() == 2).await);
-    let after = way.dir.path().join("after");
-    crate::image::image(way.data(), &after);
-    drop(daemon);
+async fn changes_while_off(cloud: (Dedup, Generation), apply: Apply) {
+    let (way, a, sim) = cut_in_a_post(cloud, apply).await;
     let in_a = way.cloud.stored();
     let b = way.session();
-    way.config.data_dir = after;
-    let daemon = way.start().await;
-    way.arrive(60, &daemon).await;
-    sim.push(10);
-    way.arrive(70, &daemon).await;
-    daemon.stop().await.unwrap();
+    goes_on(&way, &sim).await;
     let expected = happened(&sim);
     way.holds(&a, &expected[..in_a]);
     way.holds(&b, &expected[in_a..]);

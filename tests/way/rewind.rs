@@ -2,22 +2,29 @@
 
 use std::time::Duration;
 
+use passbridge::daemon::Daemon;
 use passbridge::sim::decoder::{Kind, SimDecoder};
 
 use crate::support::*;
 
 const STORING: [Kind; 2] = [Kind::RaceResult, Kind::One4All];
 
+/// A box and its decoder, whose first 30 reads arrived.
+async fn begun(kind: Kind) -> (Way, String, SimDecoder, Daemon) {
+    let mut way = Way::new().await;
+    let token = way.session();
+    let sim = way.plug(kind).await;
+    let daemon = way.start().await;
+    links(&sim, 1).await;
+    sim.push(30);
+    way.arrive(30, &daemon).await;
+    (way, token, sim, daemon)
+}
+
 #[tokio::test]
 async fn reads_made_while_the_cable_was_out_arrive_once() {
     for kind in STORING {
-        let mut way = Way::new().await;
-        let token = way.session();
-        let sim = way.plug(kind).await;
-        let daemon = way.start().await;
-        links(&sim, 1).await;
-        sim.push(30);
-        way.arrive(30, &daemon).await;
+        let (way, token, sim, daemon) = begun(kind).await;
         sim.set_online(false);
         links(&sim, 0).await;
         sim.push(40);
@@ -57,13 +64,7 @@ async fn a_hole_behind_reads_that_are_held_already_is_filled() {
 #[tokio::test]
 async fn reads_made_while_the_box_was_off_arrive_once() {
     for kind in STORING {
-        let mut way = Way::new().await;
-        let token = way.session();
-        let sim = way.plug(kind).await;
-        let daemon = way.start().await;
-        links(&sim, 1).await;
-        sim.push(30);
-        way.arrive(30, &daemon).await;
+        let (way, token, sim, daemon) = begun(kind).await;
         daemon.stop().await.unwrap();
         sim.push(300);
         let daemon = way.start().await;

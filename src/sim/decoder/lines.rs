@@ -1,10 +1,7 @@
 //! A simulated decoder that writes lines as [`PATTERN`] reads them: chip, date and time, antenna, number.
 
-use jiff::civil::DateTime;
-
-use super::memory::{Memory, Placed};
-use super::model::{Forbidden, Model, Pushing, Talk, antenna, clock_time};
-use super::wire::Outgoing;
+use super::memory::Placed;
+use super::model::{Listener, Model, Talk, antenna, clock_time};
 
 /// The option `pattern` that reads this decoder.
 pub const PATTERN: &str = r"^(?<chip>[0-9A-F]{8}),(?<date>[^,]+),(?<time>[^,]+),(?<antenna>\d+),(?<position>\d+)$";
@@ -31,24 +28,7 @@ impl Model for FreeLines {
     }
 
     fn talk(&self) -> Box<dyn Talk> {
-        Box::<Peer>::default()
-    }
-}
-
-#[derive(Default)]
-struct Peer(Pushing);
-
-impl Talk for Peer {
-    fn begin(&mut self, memory: &Memory, _now: DateTime, _out: &mut Outgoing) {
-        self.0 = Pushing::from(memory.len());
-    }
-
-    fn hear(&mut self, bytes: &[u8], _memory: &Memory, _now: DateTime, _out: &mut Outgoing) -> Result<(), Forbidden> {
-        Err(Forbidden(String::from_utf8_lossy(bytes).into_owned()))
-    }
-
-    fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool {
-        self.0.push(memory, b"", row, out)
+        Listener::to(row)
     }
 }
 

@@ -154,6 +154,32 @@ impl Pushing {
     }
 }
 
+/// A peer that is told what happens from its connection on, row by row, and may say nothing.
+pub(super) struct Listener {
+    pushing: Pushing,
+    row: fn(&Placed) -> Vec<u8>,
+}
+
+impl Listener {
+    pub(super) fn to(row: fn(&Placed) -> Vec<u8>) -> Box<dyn Talk> {
+        Box::new(Self { pushing: Pushing::default(), row })
+    }
+}
+
+impl Talk for Listener {
+    fn begin(&mut self, memory: &Memory, _now: DateTime, _out: &mut Outgoing) {
+        self.pushing = Pushing::from(memory.len());
+    }
+
+    fn hear(&mut self, bytes: &[u8], _memory: &Memory, _now: DateTime, _out: &mut Outgoing) -> Result<(), Forbidden> {
+        Err(Forbidden(String::from_utf8_lossy(bytes).into_owned()))
+    }
+
+    fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool {
+        self.pushing.push(memory, b"", self.row, out)
+    }
+}
+
 /// Writes log entries as rows, a recorded one as it was recorded.
 pub(super) fn rows(
     memory: &Memory,

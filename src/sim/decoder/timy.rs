@@ -1,10 +1,10 @@
-//! The simulated ALGE Timy: it prints impulses of the finish channel, and listens to nothing.
+//! The simulated ALGE Timy: it prints impulses of the finish channel. Whatever is said to it would set something or print its
+//! memory.
 
 use jiff::civil::DateTime;
 
-use super::memory::{Memory, Placed};
-use super::model::{Forbidden, Model, Pushing, Talk, clock_time};
-use super::wire::Outgoing;
+use super::memory::Placed;
+use super::model::{Listener, Model, Talk, clock_time};
 use crate::chip::Stamp;
 
 pub(super) struct Timy;
@@ -37,25 +37,7 @@ impl Model for Timy {
     }
 
     fn talk(&self) -> Box<dyn Talk> {
-        Box::<Peer>::default()
-    }
-}
-
-#[derive(Default)]
-struct Peer(Pushing);
-
-impl Talk for Peer {
-    fn begin(&mut self, memory: &Memory, _now: DateTime, _out: &mut Outgoing) {
-        self.0 = Pushing::from(memory.len());
-    }
-
-    fn hear(&mut self, bytes: &[u8], _memory: &Memory, _now: DateTime, _out: &mut Outgoing) -> Result<(), Forbidden> {
-        // Whatever is said to it sets something or prints its memory.
-        Err(Forbidden(String::from_utf8_lossy(bytes).into_owned()))
-    }
-
-    fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool {
-        self.0.push(memory, b"", row, out)
+        Listener::to(row)
     }
 }
 

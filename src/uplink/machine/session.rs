@@ -1,11 +1,13 @@
-//! What follows from what the cloud says about the active session.
+//! What follows from what the cloud says about the active session, and how one is joined.
 
 use std::time::Duration;
 
-use super::{Active, Machine, POLL_JITTER, POLL_NONE, POLL_REFUSED, POLL_SOME, Refused, SETTLE, Why};
+use super::{Active, Joined, Machine, POLL_JITTER, POLL_NONE, POLL_REFUSED, POLL_SOME, Refused, SETTLE, Why};
 use crate::config::SessionMode;
+use crate::journal::UploadEvent;
 use crate::retry::jittered;
 use crate::rufus::{CallError, Session};
+use crate::uplink::recall::Recall;
 
 impl Machine {
     pub(super) fn on_active(&mut self, now: Duration, found: Option<Session>) {
@@ -130,5 +132,37 @@ impl Machine {
                 self.poll_at = self.hold;
             }
         }
+    }
+
+    /// The least number that is free as far as the box and the session's own count tell.
+    pub(super) fn least_next(&self, session: &Session) -> u64 {
+        let own = self.joined.as_ref().filter(|joined| joined.token == session.token).map_or(1, |joined| joined.next);
+        own.max(session.passings.map_or(1, |count| count.saturating_add(1)))
+    }
+
+    pub(super) fn join(&mut self, next: u64) {
+        let Active::Some(session) = &self.active else { return };
+        let own = self.joined.as_ref().filter(|joined| joined.token == session.token).map_or(1, |joined| joined.next);
+        if std::mem::take(&mut self.first_join) && next > own && !self.blind && self.recall.is_none() {
+            // Somebody else's passings, or ours, and the disk lost the lines that tell of them.
+            self.recall = Some(Recall::new(Vec::new()));
+            return;
+        }
+        let same = self.joined.as_ref().is_some_and(|joined| joined.token == session.token);
+        if !same {
+            self.problems.remove("number_taken");
+        }
+        self.joined = Some(Joined { token: session.token.clone(), next, checked: true });
+        let recorded = Some((session.token.clone(), next));
+        if self.recorded != recorded {
+            self.recorded = recorded;
+            self.records.push_back(UploadEvent::Joined {
+                device: self.device.clone(),
+                token: session.token.clone(),
+                alias: session.alias.clone(),
+                next,
+            });
+        }
+        self.look.get_or_insert(Duration::ZERO);
     }
 }

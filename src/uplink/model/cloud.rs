@@ -1,0 +1,289 @@
+//! The cloud of the model: it fails as scripted or by chance.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::journal::Item;
+use crate::rufus::{CallError, Doubt, Inserted, KeyFault, NotSent, Page, Session, Stored};
+
+/// Class of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::uplink) enum On {
+    Active,
+    Session,
+    Held,
+    Create,
+    Insert,
+}
+
+/// What goes wrong with one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::uplink) enum Fault {
+    NotSent,
+    /// Not applied, and nobody can tell.
+    LostBefore,
+    /// Applied, and nobody can tell.
+    LostAfter,
+    /// Applied just before the call after the next, and nobody can tell.
+    LostLate,
+    /// Applied, then the session closes, and nobody can tell.
+    LostAndClosed,
+    Portal,
+    Server,
+    SlowDown(Duration),
+    Answer(CallError),
+    /// Only the first so many are applied, and the counts say so.
+    Short(usize),
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::uplink) struct Held {
+    pub(in crate::uplink) token: Box<str>,
+    pub(in crate::uplink) active: bool,
+    /// The cloud has forgotten it.
+    pub(in crate::uplink) forgotten: bool,
+    pub(in crate::uplink) rows: Vec<Stored>,
+}
+
+pub(in crate::uplink) struct Cloud {
+    pub(in crate::uplink) sessions: Vec<Held>,
+    pub(in crate::uplink) dedup: bool,
+    /// Whether answers carry `inserted_count`, and `duplicate_count`.
+    pub(in crate::uplink) counts: (bool, bool),
+    pub(in crate::uplink) page: usize,
+    /// More in one insert is a 413.
+    pub(in crate::uplink) most: usize,
+    /// An insert that holds a chip with this prefix is a 400.
+    pub(in crate::uplink) poison: &'static str,
+    /// Status of every insert.
+    pub(in crate::uplink) refuse_all: Option<u16>,
+    pub(in crate::uplink) may_read: bool,
+    pub(in crate::uplink) may_write: bool,
+    pub(in crate::uplink) script: VecDeque<(On, Fault)>,
+    pub(in crate::uplink) chance: Option<(fastrand::Rng, f64)>,
+    /// So many times the cloud says that there is no active session although there is one.
+    pub(in crate::uplink) hide_active: u32,
+    late: Vec<(usize, Box<str>, Vec<Item>)>,
+}
+
+fn gone(text: &str) -> CallError {
+    CallError::SessionGone { status: 404, answer: text.into() }
+}
+
+pub(super) fn lost() -> CallError {
+    CallError::Unknown { why: Doubt::Cut("reset".into()), retry_after: None }
+}
+
+fn forbidden() -> CallError {
+    CallError::KeyRefused { status: 403, fault: KeyFault::WrongAccess, answer: "wrong access type".into() }
+}
+
+impl Cloud {
+    pub(in crate::uplink) fn new() -> Self {
+        Self {
+            sessions: Vec::new(),
+            dedup: true,
+            counts: (true, true),
+            page: 5000,
+            most: 500,
+            poison: "BAD",
+            refuse_all: None,
+            may_read: true,
+            may_write: true,
+            script: VecDeque::new(),
+            chance: None,
+            hide_active: 0,
+            late: Vec::new(),
+        }
+    }
+
+    /// Opens a session; the active one closes.
+    pub(in crate::uplink) fn open(&mut self) -> Box<str> {
+        self.close();
+        let n = self.sessions.len();
+        let letter = char::from(b'A' + u8::try_from(n % 26).unwrap());
+        let token: Box<str> = if n < 26 { format!("SESSION-{letter}") } else { format!("SESSION-{n}") }.into();
+        self.sessions.push(Held { token: token.clone(), active: true, forgotten: false, rows: Vec::new() });
+        token
+    }
+
+    pub(in crate::uplink) fn close(&mut self) {
+        for session in &mut self.sessions {
+            session.active = false;
+        }
+    }
+
+    fn find(&mut self, token: &str) -> Option<&mut Held> {
+        self.sessions.iter_mut().find(|session| &*session.token == token && !session.forgotten)
+    }
+
+    fn fault(&mut self, on: On) -> Option<Fault> {
+        for (calls, ..) in &mut self.late {
+            *calls = calls.saturating_sub(1);
+        }
+        if let Some(at) = self.late.iter().position(|(calls, ..)| *calls == 0) {
+            let (_, token, items) = self.late.remove(at);
+            self.store(&token, &items);
+        }
+        if let Some(at) = self.script.iter().position(|(wanted, _)| *wanted == on) {
+            return self.script.remove(at).map(|(_, fault)| fault);
+        }
+        let dedup = self.dedup;
+        let (rng, odds) = self.chance.as_mut()?;
+        if rng.f64() >= *odds {
+            return None;
+        }
+        let n = rng.usize(0..20);
+        Some(match rng.u8(0..9) {
+            0 => Fault::NotSent,
+            1 => Fault::LostBefore,
+            2 | 3 => Fault::LostAfter,
+            4 if dedup => Fault::LostLate,
+            4 | 5 => Fault::LostAndClosed,
+            6 => Fault::Portal,
+            7 if self.counts.0 => Fault::Short(n),
+            7 => Fault::SlowDown(Duration::from_secs(n as u64)),
+            _ => Fault::Server,
+        })
+    }
+
+    /// What a fault shows, for calls that change nothing.
+    fn seen(fault: Fault) -> CallError {
+        match fault {
+            Fault::NotSent => CallError::NotSent(NotSent::Slow),
+            Fault::Portal => CallError::Portal,
+            Fault::Server => {
+                let why = Doubt::Server { status: 500, answer: "null".into() };
+                CallError::Unknown { why, retry_after: None }
+            }
+            Fault::SlowDown(wait) => CallError::TooMany { retry_after: Some(wait) },
+            Fault::Answer(error) => error,
+            _ => lost(),
+        }
+    }
+
+    pub(in crate::uplink) fn active(&mut self) -> Result<Option<Session>, CallError> {
+        if let Some(fault) = self.fault(On::Active) {
+            return Err(Self::seen(fault));
+        }
+        if !self.may_read {
+            return Err(forbidden());
+        }
+        if self.hide_active > 0 {
+            self.hide_active -= 1;
+            return Ok(None);
+        }
+        Ok(self.sessions.iter().find(|session| session.active).map(in_answer))
+    }
+
+    pub(in crate::uplink) fn session(&mut self, token: &str) -> Result<Option<Session>, CallError> {
+        if let Some(fault) = self.fault(On::Session) {
+            return Err(Self::seen(fault));
+        }
+        Ok(self.find(token).map(|session| in_answer(session)))
+    }
+
+    pub(in crate::uplink) fn held(
+        &mut self,
+        token: &str,
+        first: u64,
+        last: Option<u64>,
+        page: u32,
+    ) -> Result<Page, CallError> {
+        if let Some(fault) = self.fault(On::Held) {
+            return Err(Self::seen(fault));
+        }
+        if !self.may_read {
+            return Err(forbidden());
+        }
+        let size = self.page;
+        let session = self.find(token).ok_or_else(|| gone("Session not found"))?;
+        let in_range = |row: &&Stored| row.num.is_some_and(|num| num >= first && last.is_none_or(|last| num <= last));
+        let passings: Vec<_> =
+            session.rows.iter().filter(in_range).skip(size * (page as usize - 1)).take(size).cloned().collect();
+        Ok(Page { passings, more: None })
+    }
+
+    pub(in crate::uplink) fn create(&mut self) -> Result<Session, CallError> {
+        let fault = self.fault(On::Create);
+        if !self.may_write {
+            return Err(forbidden());
+        }
+        if let Some(fault) = fault {
+            if fault == Fault::LostAfter {
+                self.open();
+            }
+            return Err(Self::seen(fault));
+        }
+        let token = self.open();
+        Ok(Session { token, alias: None, passings: Some(0) })
+    }
+
+    pub(in crate::uplink) fn insert(&mut self, token: &str, items: &[Item]) -> Result<Inserted, CallError> {
+        assert!(!items.is_empty() && items.len() <= 500, "{} passings in a POST", items.len());
+        let fault = self.fault(On::Insert);
+        if !self.may_write {
+            return Err(forbidden());
+        }
+        if let Some(fault @ (Fault::NotSent | Fault::Portal | Fault::SlowDown(_) | Fault::Server | Fault::Answer(_))) =
+            fault
+        {
+            return Err(Self::seen(fault));
+        }
+        if !self.sessions.iter().any(|session| session.active && &*session.token == token) {
+            return Err(gone("Session not found or closed"));
+        }
+        if items.len() > self.most {
+            return Err(CallError::TooLarge { answer: "".into() });
+        }
+        let bad = items.iter().any(|item| item.chip.starts_with(self.poison));
+        if let Some(status) = self.refuse_all.or(bad.then_some(400)) {
+            return Err(CallError::BadRequest { status, answer: "refused".into() });
+        }
+        match fault {
+            Some(Fault::LostBefore) => return Err(lost()),
+            Some(Fault::LostLate) => {
+                self.late.push((2, token.into(), items.to_vec()));
+                return Err(lost());
+            }
+            _ => {}
+        }
+        let part = match fault {
+            Some(Fault::Short(n)) => &items[..n.min(items.len())],
+            _ => items,
+        };
+        let (inserted, duplicates) = self.store(token, part);
+        if fault == Some(Fault::LostAndClosed) {
+            self.close();
+        }
+        if matches!(fault, Some(Fault::LostAfter | Fault::LostAndClosed)) {
+            return Err(lost());
+        }
+        let told = |wanted: bool, count: u64| wanted.then_some(count);
+        Ok(Inserted { inserted: told(self.counts.0, inserted), duplicates: told(self.counts.1, duplicates) })
+    }
+
+    fn store(&mut self, token: &str, items: &[Item]) -> (u64, u64) {
+        let dedup = self.dedup;
+        let (mut inserted, mut duplicates) = (0, 0);
+        let Some(session) = self.find(token).filter(|session| session.active) else { return (0, 0) };
+        for item in items {
+            if dedup && session.rows.iter().any(|row| row.num == Some(item.num)) {
+                duplicates += 1;
+                continue;
+            }
+            inserted += 1;
+            session.rows.push(Stored {
+                num: Some(item.num),
+                time_ms: Some(item.time_ms),
+                bib: Some(item.bib.clone()),
+                chip: Some(item.chip.clone()),
+            });
+        }
+        (inserted, duplicates)
+    }
+}
+
+fn in_answer(session: &Held) -> Session {
+    Session { token: session.token.clone(), alias: None, passings: Some(session.rows.len() as u64) }
+}
