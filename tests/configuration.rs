@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use passbridge::config::{Address, Config, LoadOptions, SessionMode, TagCode};
+use passbridge::protocol::REGISTRY;
 use passbridge::rufus::KeyHeader;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
@@ -607,4 +608,25 @@ fn the_configuration_in_the_readme_loads() {
     let loaded = site.load(&[("PASSBRIDGE__CLOUD__API_KEY", "ror-0")]).unwrap();
     assert_eq!(loaded.config.decoders.len(), 1);
     assert!(loaded.config.cloud.is_some());
+}
+
+/// One for each protocol at least, as a timer copies it.
+#[test]
+fn every_decoder_block_in_the_readme_loads() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let blocks = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let decoders: String = blocks.filter(|block| block.starts_with("[[decoder]]")).collect();
+    let site = Site::new();
+    for options in [false, true] {
+        // The options that are off are right, too.
+        let text = if options { decoders.replace("\n# set.", "\nset.") } else { decoders.clone() };
+        site.write(&format!("name = \"finish\"\ndata_dir = \"DIR/data\"\n\n{text}"));
+        let shown: Vec<&str> =
+            site.load(&[]).unwrap().config.decoders.iter().map(|decoder| decoder.protocol.name).collect();
+        for spec in REGISTRY {
+            assert!(shown.contains(&spec.name), "{} has no block", spec.name);
+            let row = format!("\n| `{}` |", spec.name);
+            assert!(readme.contains(&row), "{} has no row in the table of decoders", spec.name);
+        }
+    }
 }

@@ -202,11 +202,15 @@ async fn drain(site: &Site, cloud: &SimCloud, sim: &SimDecoder, kind: Kind) {
         }
         Judged::SinceTheFirst => {
             // A live read shows where the decoder's count stands; before it, nobody knows of what was missed at the end.
-            until("the decoder sees the link", async || *sim.links().borrow() > 0).await;
-            sim.push(1);
-            let first = until_first(site, sim).await;
-            let happened = sim.reads().len() - first;
-            holds(PATIENCE, async || cloud.stored() >= happened).await;
+            until("something is kept", async || {
+                sim.push(1);
+                !shown(site).await.is_empty()
+            })
+            .await;
+            let held: BTreeSet<Passing> = site.export().await.iter().filter_map(exported).collect();
+            let reads = sim.reads();
+            let first = reads.iter().position(|read| held.contains(&passing(read))).unwrap();
+            holds(PATIENCE, async || cloud.stored() >= reads.len() - first).await;
         }
         Judged::Acknowledged | Judged::All => {
             let happened = sim.reads().len();
@@ -218,11 +222,4 @@ async fn drain(site: &Site, cloud: &SimCloud, sim: &SimDecoder, kind: Kind) {
     }
     site.until("nothing waits", |status| status.uptime_s > 2 && status.journal.serving && status.journal.pending == 0)
         .await;
-}
-
-/// How many reads happened before the first that is kept.
-async fn until_first(site: &Site, sim: &SimDecoder) -> usize {
-    until("something is kept", async || !shown(site).await.is_empty()).await;
-    let held: BTreeSet<Passing> = site.export().await.iter().filter_map(exported).collect();
-    sim.reads().iter().position(|read| held.contains(&passing(read))).unwrap()
 }

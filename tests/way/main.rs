@@ -6,8 +6,11 @@
 //! the condition does not come. Two tests take as long as a clock in the product does, and say so.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
 
+#[path = "../allowed/mod.rs"]
+mod allowed;
 mod audit;
 mod clock;
+mod commands;
 mod crash;
 mod damage;
 mod decoders;

@@ -10,7 +10,7 @@ use passbridge::config::{Address, Config, LoadOptions};
 use passbridge::daemon::Daemon;
 use passbridge::protocol::{Missed, REGISTRY, Settings, spec};
 use passbridge::sim::decoder::{Fault, Kind, SimConfig, SimDecoder, SimRead, Wiring};
-use passbridge::status::LinkState;
+use passbridge::status::{LinkState, Snapshot};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -128,6 +128,11 @@ impl Site {
     }
 }
 
+/// It says what time it is when we connect, or answers the question.
+fn tells_its_clock(kind: Kind) -> bool {
+    matches!(kind, Kind::Ipico | Kind::JChip | Kind::Llrp | Kind::RaceResult | Kind::Ultra | Kind::One4All)
+}
+
 /// Live; the cable is pulled; the box is switched off; live again.
 async fn whole_way(case: Case) {
     let (mut site, daemon) = Site::new(&case, Vec::new()).await;
@@ -136,6 +141,12 @@ async fn whole_way(case: Case) {
     site.all_arrive(&daemon).await;
     site.sim.push(39);
     site.all_arrive(&daemon).await;
+    if tells_its_clock(case.kind) {
+        let offset = |snapshot: &Snapshot| snapshot.decoders[0].clock_offset_ms;
+        let snapshot = shows(&daemon, "the decoder's clock", |snapshot| offset(snapshot).is_some()).await;
+        // Cut to the second at its start; the rest is how long this took.
+        assert!(offset(&snapshot).unwrap().abs() < 60_000, "{}: {:?}", case.kind.name(), offset(&snapshot));
+    }
     site.links.mark_unchanged();
     site.sim.drop_links();
     site.missed(20);

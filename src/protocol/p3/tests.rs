@@ -3,9 +3,14 @@ use super::*;
 
 /// A frame from the decoder.
 fn passing(number: u32, transponder: u32, ms: u64) -> Vec<u8> {
+    passing_of(0x04, number, transponder, ms)
+}
+
+/// The same, of the decoder whose id has this for its third byte.
+fn passing_of(decoder: u8, number: u32, transponder: u32, ms: u64) -> Vec<u8> {
     let time = (ms * 1000).to_le_bytes();
     let (number, transponder) = (number.to_le_bytes(), transponder.to_le_bytes());
-    let id = [0x81, 4, 0x13, 0x18, 4, 0];
+    let id = [0x81, 4, 0x13, 0x18, decoder, 0];
     request(PASSING, &[&[1, 4][..], &number, &[3, 4], &transponder, &[4, 8], &time, &id].concat())
 }
 
@@ -42,6 +47,22 @@ fn a_gap_is_asked_for_by_number_with_what_must_be_escaped_escaped() {
     let stored =
         |item: &Item| matches!(item, Item::Frame(framed) if matches!(&framed.frame, Frame::Read(read) if read.replay));
     assert_eq!((out.items.iter().filter(|item| stored(item)).count(), out.items.len()), (3, 3));
+}
+
+/// A relay may put several decoders on one link: each counts for itself.
+#[test]
+fn every_decoder_id_has_gaps_of_its_own() {
+    let mut protocol = p3(&[]);
+    let mut out = Output::default();
+    protocol.connected(Held::default(), true, &mut out);
+    for (at, (decoder, number)) in [(4, 1), (5, 700), (4, 2), (5, 701), (4, 3), (5, 702)].into_iter().enumerate() {
+        protocol.feed(&passing_of(decoder, number, 5, 1_000_000 + at as u64), &mut out);
+    }
+    assert!(out.items.iter().all(|item| matches!(item, Item::Frame(framed) if matches!(framed.frame, Frame::Read(_)))));
+    protocol.feed(&passing_of(5, 705, 5, 1_000_010), &mut out);
+    protocol.feed(&passing_of(4, 4, 5, 1_000_011), &mut out);
+    let asked: Vec<Vec<u8>> = replies(&mut out).iter().map(|asked| unescaped(asked)[10..22].to_vec()).collect();
+    assert_eq!(asked, [[1, 4, 0xbf, 2, 0, 0, 2, 4, 0xc0, 2, 0, 0]], "703 to 704");
 }
 
 #[test]
