@@ -332,6 +332,8 @@ fn marker_record(record: &[u8], location: &str) -> Result<Frame, Reject> {
         stamp,
         reader: None,
         location: place(location),
+        position: None,
+        through: None,
     }))
 }
 

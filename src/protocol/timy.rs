@@ -148,7 +148,15 @@ fn impulse(line: &str) -> Result<Frame, Reject> {
 
 fn marker(kind: &str, name: &str, time: Option<Time>) -> Frame {
     let stamp = time.map(|time| Stamp::TimeOfDay { time, day: None });
-    Frame::Marker(Marker { kind: kind.into(), name: Some(name.into()), stamp, reader: None, location: None })
+    Frame::Marker(Marker {
+        kind: kind.into(),
+        name: Some(name.into()),
+        stamp,
+        reader: None,
+        location: None,
+        position: None,
+        through: None,
+    })
 }
 
 /// `n` and four digits, and perhaps a letter.

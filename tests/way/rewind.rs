@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
-use passbridge::sim::decoder::{Kind, SimDecoder};
+use passbridge::config::Address;
+use passbridge::control::{self, Request};
+use passbridge::daemon::Daemon;
+use passbridge::protocol::Range;
+use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 
 use crate::support::*;
 
-const STORING: [Kind; 2] = [Kind::RaceResult, Kind::One4All];
+/// Those with files or sessions.
+const FILES: [Kind; 2] = [Kind::RaceResult, Kind::One4All];
+/// Those that are connected to and give again what they stored.
+const STORING: [Kind; 4] = [Kind::RaceResult, Kind::One4All, Kind::Ultra, Kind::P3];
 
 #[tokio::test]
 async fn reads_made_while_the_cable_was_out_arrive_once() {
@@ -33,7 +40,7 @@ async fn reads_made_while_the_cable_was_out_arrive_once() {
 
 #[tokio::test]
 async fn a_hole_behind_reads_that_are_held_already_is_filled() {
-    for kind in STORING {
+    for kind in FILES {
         let mut way = Way::new().await;
         let token = way.session();
         let sim = way.plug_with(kind, 30).await;
@@ -76,7 +83,9 @@ async fn reads_made_while_the_box_was_off_arrive_once() {
         links(&sim, 1).await;
         sim.push(1);
         way.arrive(336, &daemon).await;
-        assert_eq!(daemon.snapshot().decoders[0].reads, 1, "what is held is not fetched again");
+        // Ultra and P3 are asked for what may be behind the last one held: the new read may come as the answer, too.
+        let most = if FILES.contains(&kind) { 1 } else { 2 };
+        assert!(daemon.snapshot().decoders[0].reads <= most, "what is held is not fetched again");
         way.holds_in_some_order(&token, &happened(&sim));
         daemon.stop().await.unwrap();
     }
@@ -106,14 +115,14 @@ async fn a_change_at_the_decoder(kind: Kind, change: fn(&SimDecoder), lost: usiz
 
 #[tokio::test]
 async fn a_new_file_begun_while_the_box_was_off_costs_no_read_of_the_old_one() {
-    for kind in STORING {
+    for kind in FILES {
         a_change_at_the_decoder(kind, SimDecoder::new_file, 0).await;
     }
 }
 
 #[tokio::test]
 async fn a_decoder_that_was_cleared_and_counts_from_one_again_hides_no_new_read() {
-    for kind in STORING {
+    for kind in FILES {
         // The 20 that nobody had fetched are gone with the file; that is not the box's doing.
         a_change_at_the_decoder(kind, SimDecoder::clear, 20).await;
     }
@@ -121,7 +130,7 @@ async fn a_decoder_that_was_cleared_and_counts_from_one_again_hides_no_new_read(
 
 #[tokio::test]
 async fn a_new_file_begun_while_the_link_is_up_costs_no_read() {
-    for kind in STORING {
+    for kind in FILES {
         let mut way = Way::new().await;
         let token = way.session();
         let sim = way.plug_with(kind, 30).await;
@@ -131,6 +140,67 @@ async fn a_new_file_begun_while_the_link_is_up_costs_no_read() {
         sim.push(12);
         way.arrive(42, &daemon).await;
         way.holds(&token, &happened(&sim));
+        daemon.stop().await.unwrap();
+    }
+}
+
+/// Those whose memory is cleared at the device, and that count from 1 then.
+const COUNTING: [Kind; 5] = [Kind::RaceResult, Kind::One4All, Kind::ChronoTrack, Kind::Ultra, Kind::P3];
+
+/// A box with a decoder of this kind; one that connects finds the box at the same place when it runs again.
+async fn plugged(way: &mut Way, kind: Kind) -> (SimDecoder, Daemon) {
+    if !kind.connects() {
+        let sim = way.plug(kind).await;
+        return (sim, way.start().await);
+    }
+    way.decoder(MAT, kind, Address::Listen(LOOPBACK));
+    let daemon = way.start().await;
+    let address = daemon.listening[MAT];
+    way.config.decoders[0].address = Address::Listen(address);
+    let repeat = Duration::from_millis(50);
+    let sim = SimConfig { repeat, ..SimConfig::new(kind, Wiring::Connect(address)) };
+    (SimDecoder::start(sim).await.unwrap(), daemon)
+}
+
+#[tokio::test]
+async fn whatever_was_cleared_new_reads_come_and_the_whole_memory_given_again_brings_none_twice() {
+    for kind in COUNTING {
+        let mut way = Way::new().await;
+        let token = way.session();
+        let (sim, daemon) = plugged(&mut way, kind).await;
+        links(&sim, 1).await;
+        sim.push(1);
+        way.arrive(1, &daemon).await; // it streams
+        sim.push(29);
+        way.arrive(30, &daemon).await;
+        sim.clear(); // while we listen
+        sim.push(20);
+        way.arrive(50, &daemon).await;
+        daemon.stop().await.unwrap();
+        sim.clear(); // while nobody does
+        sim.push(12);
+        let daemon = way.start().await;
+        links(&sim, 1).await;
+        while !way.cloud.wait_for(51, Duration::from_millis(20)).await {
+            sim.push(1); // some show it by their next read only
+        }
+        sim.push(3);
+        way.arrive(sim.reads().len(), &daemon).await;
+        // All that is in its memory, from its first number on, until the box has had it.
+        let all = sim.reads().len() - 50;
+        let range = Range { unit: None, file: None, from: 1, to: all as u64 };
+        let ask = async || {
+            let order = Request::Rewind { decoder: MAT.into(), range: range.clone() };
+            control::ask(way.data(), order).await.unwrap()["answer"] == "asked"
+        };
+        while !ask().await {
+            tokio::time::sleep(Duration::from_millis(20)).await; // what it is asked for by itself comes first
+        }
+        shows(&daemon, "it is known", |snapshot| snapshot.journal.repeats >= all as u64).await;
+        sim.push(2);
+        way.arrive(sim.reads().len(), &daemon).await;
+        way.holds_in_some_order(&token, &happened(&sim));
+        assert_eq!(sim.forbidden(), [""; 0]);
         daemon.stop().await.unwrap();
     }
 }
