@@ -397,6 +397,8 @@ mod tests {
         let mut decoder = Decoder::connected(900..=1000);
         decoder.gaps.ask();
         (1001..=1000 + TAIL).for_each(|number| decoder.live(number, 1));
+        assert_eq!(decoder.asked(), [(1001 + TAIL, 1000 + 2 * TAIL)], "there may be more behind it");
+        decoder.gaps.tick(TAIL_PATIENCE, &mut decoder.out);
         let range = |unit: Option<&str>| Range { unit: unit.map(Into::into), file: None, from: 1, to: 900 };
         assert!(decoder.gaps.by_hand(&range(Some("2"))).is_err());
         decoder.gaps.by_hand(&range(None)).unwrap();
