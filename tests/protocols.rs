@@ -20,7 +20,7 @@ use jiff::tz::TimeZone;
 use passbridge::chip::Held;
 use passbridge::decode::{Decoder, Ended};
 use passbridge::escape::{escape, unescape};
-use passbridge::protocol::{self, Item, Output, REGISTRY, Settings};
+use passbridge::protocol::{self, Item, Missed, Output, REGISTRY, Range, Settings};
 use passbridge::sim::decoder::Kind;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -569,5 +569,27 @@ proptest! {
                 out.items.iter().map(|item| if let Item::Reply(bytes) = item { bytes.len() } else { 0 }).sum();
             prop_assert!(asked <= 10 * bytes.len() + 1000, "{}: asked {asked} bytes for {}", spec.name, bytes.len());
         }
+    }
+}
+
+#[test]
+fn a_decoder_that_cannot_be_asked_for_stored_reads_says_in_words_what_to_do() {
+    let range = Range { unit: None, file: None, from: 1, to: 9 };
+    for spec in REGISTRY {
+        let settings = Kind::from_name(spec.name).map(Kind::settings).unwrap_or_default();
+        let mut protocol = (spec.make)(&settings).unwrap();
+        let mut out = Output::default();
+        protocol.connected(Held::default(), true, &mut out);
+        let before = out.items.len();
+        let why = protocol.rewind(&range, &mut out).unwrap_err(); // none was heard of yet
+        let can = spec.missed == Missed::Stored;
+        assert!(why.len() > 20, "{}: {why}", spec.name);
+        assert_eq!(
+            why.contains("is not asked") || why.contains("stores nothing") || why.contains("repeats"),
+            !can,
+            "{}: {why}",
+            spec.name
+        );
+        assert_eq!(out.items.len(), before, "{}: nothing is sent to it", spec.name);
     }
 }

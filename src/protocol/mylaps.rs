@@ -36,7 +36,7 @@ use std::time::Duration;
 use jiff::civil::{Date, Time};
 
 use super::civil;
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec};
+use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec};
 use crate::chip::{ChipRead, Label, Marker, Stamp};
 
 /// Longest message; the sender packs at most 100 records of under 200 bytes.
@@ -139,6 +139,12 @@ impl Protocol for Mylaps {
             self.last_ping = up;
             out.reply(format!("{}@Ping@$", self.name));
         }
+    }
+
+    fn rewind(&mut self, _range: &Range, _out: &mut Output) -> Result<(), &'static str> {
+        Err(
+            "it repeats by itself what was not acknowledged; what is older only its own software can send again; what is known already does not go up twice",
+        )
     }
 
     fn end(&mut self, out: &mut Output) {

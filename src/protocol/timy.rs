@@ -29,7 +29,7 @@
 use jiff::civil::Time;
 
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, civil};
+use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, civil};
 use crate::chip::{ChipRead, Label, Marker, Stamp};
 
 /// The registry line. No port of its own: it is a serial line, or a device server in front of one.
@@ -71,6 +71,10 @@ impl Protocol for Timy {
     fn feed(&mut self, bytes: &[u8], out: &mut Output) {
         let checked = self.checked;
         self.lines.feed(bytes, |line| take(line, checked, out));
+    }
+
+    fn rewind(&mut self, _range: &Range, _out: &mut Output) -> Result<(), &'static str> {
+        Err("a Timy is not asked from here: print its memory at the device; what is known already is not sent twice")
     }
 
     fn end(&mut self, out: &mut Output) {

@@ -204,3 +204,33 @@ async fn whatever_was_cleared_new_reads_come_and_the_whole_memory_given_again_br
         daemon.stop().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn what_a_cloudbox_is_rewound_to_at_the_box_is_known_whatever_it_is_numbered() {
+    let row = |chip: u32, number: u32| {
+        format!(
+            r#"{{"timestamp":"2026-05-03;10:00:{chip:02}.250","seenCount":3,"antenna":1,"rssi":-50,"passingNumber":{number},"tagStr":"MC{chip:05}","latitude":null,"longitude":null,"chksum":"00000"}}"#
+        )
+    };
+    let live = (1..=20).map(|chip| row(chip, chip));
+    let rewound = (5..=20).map(|chip| row(chip, 100 + chip));
+    let rows: Vec<String> = live.chain(rewound).chain([row(30, 200)]).collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    let mut way = Way::new().await;
+    let token = way.session();
+    let sim = way.plug_as(MAT, recording(Kind::CloudBox, &rows)).await;
+    let daemon = way.start().await;
+    links(&sim, 1).await;
+    sim.push(20);
+    way.arrive(20, &daemon).await;
+    daemon.stop().await.unwrap();
+    let daemon = way.start().await;
+    links(&sim, 1).await;
+    sim.push(17);
+    way.arrive(21, &daemon).await;
+    shows(&daemon, "the repeats are counted", |snapshot| snapshot.journal.repeats == 16).await;
+    let mut chips: Vec<String> = crossings(&way.cloud, &token).into_iter().map(|(chip, _)| chip).collect();
+    chips.sort();
+    assert_eq!(chips, (1..=20).chain([30]).map(|chip| format!("MC{chip:05}")).collect::<Vec<_>>());
+    daemon.stop().await.unwrap();
+}
