@@ -196,6 +196,15 @@ pub struct Marker {
     pub reader: Option<Label>,
     /// Timing point, where one link carries several.
     pub location: Option<Box<str>>,
+    /// Place in the decoder's memory, where it numbers such records among its reads: it is held then, and not a gap.
+    pub position: Option<Position>,
+    /// The marker stands for all numbers up to this one: the decoder was asked for them and has none ([`Marker::ABSENT`]).
+    pub through: Option<u64>,
+}
+
+impl Marker {
+    /// Kind of a marker that is not the decoder's: numbers that it skipped when it was asked for them.
+    pub const ABSENT: &'static str = "absent";
 }
 
 /// Which places of a decoder's memory this box holds: per unit and file a set of number ranges.
@@ -234,14 +243,20 @@ impl Held {
         self.files.push(entry); // the last touched is last
     }
 
+    /// Notes that the numbers from that of `position` to `last` are held.
+    pub fn insert_through(&mut self, position: &Position, last: u64) {
+        self.insert(position);
+        if let Some((_, ranges)) = self.files.last_mut() {
+            insert_range(ranges, position.number, last);
+        }
+    }
+
     /// Notes that all of `other` is held, as touched after what was.
     pub fn merge(&mut self, other: &Self) {
         for ((unit, file), ranges) in &other.files {
             for (&from, &to) in ranges {
                 // Both ends make the file and its ranges known; what is between them is closed up.
-                self.insert(&Position { unit: unit.clone(), file: file.clone(), number: from });
-                let Some((_, own)) = self.files.last_mut() else { continue };
-                insert_range(own, from, to);
+                self.insert_through(&Position { unit: unit.clone(), file: file.clone(), number: from }, to);
             }
         }
     }

@@ -256,8 +256,9 @@ impl What {
     }
 
     fn marker(marker: Marker) -> Self {
-        let Marker { kind, name, stamp: _, reader, location } = marker;
-        Self { marker: Some(kind), name, reader, location, ..Self::default() }
+        let Marker { kind, name, stamp: _, reader, location, position, through: _ } = marker;
+        let (seq, unit) = position.map_or((None, None), |position| (Some(position.number), position.unit));
+        Self { marker: Some(kind), name, reader, location, seq, unit, ..Self::default() }
     }
 
     fn info(info: Info) -> Self {

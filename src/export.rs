@@ -11,7 +11,7 @@
 //!   after another, wall time of the decoder's zone. Without `chksum`: its algorithm is not published.
 //! * `raw`: the bytes as received, a line each, as `decode` and `simulate` take them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::chip::{ChipRead, Label, Stamp};
+use crate::chip::{ChipRead, Label, Marker, Position, Stamp};
 use crate::clock;
 use crate::config::TagCode;
 use crate::escape::escape;
@@ -94,6 +94,9 @@ pub enum ExportError {
     Write(#[from] io::Error),
 }
 
+/// Markers of decoders that number them which are remembered, to see which come again.
+const MARKERS_MAX: usize = 65_536;
+
 /// Where a read's upload stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -125,6 +128,8 @@ pub struct Standings {
     tokens: Vec<Box<str>>,
     /// Steps of the box's clock, each with the number of its entry.
     steps: Vec<(u64, clock::Step)>,
+    /// Markers that their decoder numbers, as seen: one that comes again is a repeat. At most [`MARKERS_MAX`].
+    markers: HashSet<(Box<str>, Box<str>, Position)>,
     /// Items in flight per device: number to sequence number.
     open: HashMap<Box<str>, BTreeMap<u64, u64>>,
 }
@@ -154,6 +159,20 @@ impl Standings {
             UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, UploadMark::Sent),
             UploadEvent::Quarantined { device, num, .. } => self.settle(device, *num, *num, UploadMark::Quarantined),
             UploadEvent::Released { device, first, last } => self.settle(device, *first, *last, UploadMark::Pending),
+        }
+    }
+
+    /// A marker that was kept before: its decoder gave it again.
+    fn marker(&mut self, entry: &Entry, marker: &Marker) {
+        let Some(position) = marker.position.clone().filter(|_| marker.through.is_none()) else { return };
+        let what = format!("{}\t{}", marker.kind, marker.stamp.as_ref().map(Stamp::to_string).unwrap_or_default());
+        let is_new = self.markers.insert((lane::decoder(&entry.subject).into(), what.into(), position));
+        if !is_new {
+            let standing = Standing { mark: UploadMark::Suppressed, token: 0, num: 0, time_ms: 0 };
+            self.by_seq.insert(entry.seq, standing);
+        }
+        if self.markers.len() > MARKERS_MAX {
+            self.markers.clear();
         }
     }
 
@@ -240,6 +259,7 @@ pub fn export(
         match &entry.body {
             Body::Upload(event) => standings.apply(event),
             Body::Clock(step) => standings.steps.push((entry.seq, *step)),
+            Body::Marker(marker) => standings.marker(entry, marker),
             _ => {}
         }
         Ok(())
@@ -350,6 +370,9 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) 
             row.reason = Some(&marker.kind);
             row.decoder_time = marker.stamp.as_ref().map(Stamp::to_string);
             row.location = marker.location.as_deref();
+            row.position = marker.position.as_ref().map(|position| position.number);
+            // No passing; the one thing to be said of it is that it was there before.
+            row.upload = standings.by_seq.contains_key(&entry.seq).then(|| upload_column(entry.seq, standings));
         }
         Body::Rejected(reason) => row.reason = Some(reason),
         Body::Cleared(_) | Body::Upload(_) | Body::Note(_) | Body::Clock(_) => {}

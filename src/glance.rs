@@ -40,6 +40,9 @@ fn write(status: &Snapshot, out: &mut String) -> std::fmt::Result {
     if journal.quarantined > 0 {
         write!(out, ", {} SET ASIDE", journal.quarantined)?;
     }
+    if journal.repeats > 0 {
+        write!(out, ", {} known already and not sent again", journal.repeats)?;
+    }
     let opening = if journal.serving { "" } else { " (the queue is being opened)" };
     writeln!(out, "; uses {}, {} free{opening}", bytes(journal.bytes), bytes(journal.free_bytes))?;
     if status.uploads.is_empty() {

@@ -213,6 +213,7 @@ impl Journal {
             turn: Condvar::new(),
             known: Mutex::default(),
             spans: RwLock::default(),
+            first,
             changed: watch::Sender::new(Seq(durable)),
             serving: watch::Sender::new(false),
             dir_lock: lock,
@@ -435,6 +436,11 @@ impl Journal {
         let core = self.shared.lock();
         let waiting = core.state.decoders.iter().filter(|(_, fold)| fold.last > fold.cursor);
         waiting.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Reads that repeated one kept before, since the start of the process: kept, and not sent.
+    pub fn repeats(&self) -> u64 {
+        self.shared.lock().state.repeats.0
     }
 
     /// Passings set aside, ever, over all devices.

@@ -324,7 +324,8 @@ impl Decoder {
 
     fn held<K: Keeper>(&self, keeper: &K) -> Option<BoxFuture<'static, Held>> {
         let (keeper, name) = (keeper.clone(), self.name.clone());
-        self.rewind.then(|| async move { keeper.held(&name).await }.boxed())
+        // Also where nothing is to be asked for by itself: somebody may ask, and a decoder that counts anew is recognised.
+        (self.spec.missed == Missed::Stored).then(|| async move { keeper.held(&name).await }.boxed())
     }
 
     /// Opens the port, serves it, and opens it again.

@@ -98,6 +98,9 @@ pub struct JournalStatus {
     pub pending: u64,
     /// Passings set aside, ever.
     pub quarantined: u64,
+    /// Reads that repeated one kept before (fetched again, sent again), since the start of the process: kept, not sent.
+    #[serde(default)]
+    pub repeats: u64,
     /// Bytes of log and queue on disk.
     pub bytes: u64,
     /// Bytes free on the file system.

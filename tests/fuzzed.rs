@@ -29,7 +29,8 @@ fn every_protocol_has_a_fuzz_target() {
     let manifest = std::fs::read_to_string(project().join("fuzz/Cargo.toml")).unwrap();
     for spec in REGISTRY {
         let path = format!("fuzz_targets/{}.rs", spec.name);
-        let target = std::fs::read_to_string(project().join("fuzz").join(&path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let target =
+            std::fs::read_to_string(project().join("fuzz").join(&path)).unwrap_or_else(|e| panic!("{path}: {e}"));
         assert!(target.contains(&format!("protocol(\"{}\", data)", spec.name)), "{path} is of another");
         assert!(manifest.contains(&format!("path = \"{path}\"")), "{path} is not built");
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use passbridge::chip::{ChipRead, Label, Position, Seq};
+use passbridge::chip::{ChipRead, Label, Marker, Position, Seq};
 use passbridge::journal::{Batch, Item, Journal, JournalConfig, OpenError, Pending, UploadEvent};
 use passbridge::protocol::{Cleared, Frame, Framed};
 use passbridge::status::Board;
@@ -624,4 +624,36 @@ async fn a_hole_that_a_power_cut_tore_is_no_damage_and_is_not_told_again() {
     let message = problem(&board, "log_damaged").await;
     assert!(message.contains("line 5") && !message.contains("gone"), "the line is told, no entry is: {message}");
     journal.close().await;
+}
+
+#[tokio::test]
+async fn a_marker_that_its_decoder_numbers_is_held_and_one_that_stands_for_a_hole_too_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    let at = |number| Position { unit: None, file: Some(Label::Number(1)), number };
+    let marker = |number, through| Marker {
+        kind: "start".into(),
+        name: None,
+        stamp: None,
+        reader: None,
+        location: None,
+        position: Some(at(number)),
+        through,
+    };
+    let framed = |marker| Framed { frame: Frame::Marker(marker), raw: Box::default() };
+    let frames = vec![framed(marker(1, None)), framed(marker(5, Some(9)))];
+    journal.keep("mat", Timestamp::now(), frames).await.unwrap();
+    keep(&journal, "mat", [2, 3]).await;
+    let missing = async |journal: &Journal| journal.held("mat").await.missing(None, Some(&Label::Number(1)), 1, 12);
+    assert_eq!(missing(&journal).await, [(4, 4), (10, 12)]);
+    journal.close().await;
+    for queue in [true, false] {
+        if !queue {
+            std::fs::remove_dir_all(dir.path().join("queue")).unwrap();
+        }
+        let journal = open(dir.path()).await;
+        assert_eq!(missing(&journal).await, [(4, 4), (10, 12)]);
+        assert_eq!(waiting(&journal), chips([2, 3]), "markers are nothing to upload");
+        journal.close().await;
+    }
 }

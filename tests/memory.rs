@@ -70,27 +70,64 @@ fn own(name: &str) -> Vec<Record> {
         "chronotrack" => vec![
             text(|n| format!("CT01_33~{}~L{n}~AB{n}~2026-07-26T09:05:03.125~1~0A~1\r\n", n * 7 + 1)),
             text(|n| format!("CT01_33~{}~L{n}~newlocation~2026-07-26T09:05:03.125~1~0A~1\r\n", n * 7 + 1)),
-            Box::new(move |n| format!("ack~getlocations~{n}{long}\r\nCT01_33~9~{n}{longer}~A~2026-07-26T09:05:03~1~~1\r\n").into()),
-            text(|n| format!("ack~getlocations~Finish\r\nCT01_33~{}~Finish~AB~2026-07-26T09:05:03.125~1~0A~1\r\n", n * 2 + 1)),
+            Box::new(move |n| {
+                format!("ack~getlocations~{n}{long}\r\nCT01_33~9~{n}{longer}~A~2026-07-26T09:05:03~1~~1\r\n").into()
+            }),
+            text(|n| {
+                format!("ack~getlocations~Finish\r\nCT01_33~{}~Finish~AB~2026-07-26T09:05:03.125~1~0A~1\r\n", n * 2 + 1)
+            }),
             text(|n| "~".repeat(1 + n % 4000)),
         ],
         "cloudbox" | "impinj" => vec![
             text(|_| "{\"a\":".to_owned()),
             text(|_| "{\"a\":[".repeat(31) + "}"),
             text(|n| format!("{{\"epc\":\"{n}{}", "\\\\".repeat(9000))),
-            text(|n| format!("{{\"epc\":\"{n}\",\"timestamp\":\"2026-07-26T09:05:03Z\",\"antenna\":{n},\"x\":\"{}\"}}", "y".repeat(16_200))),
+            text(|n| {
+                format!(
+                    "{{\"epc\":\"{n}\",\"timestamp\":\"2026-07-26T09:05:03Z\",\"antenna\":{n},\"x\":\"{}\"}}",
+                    "y".repeat(16_200)
+                )
+            }),
         ],
         "one4all" => vec![
-            Box::new(move |n| format!("{};MC;{:05};2019-12-12;09:02:07.295;3;4;{long}\r\n", n * 2 + 1, n % 100_000).into()),
-            text(|n| format!("HELLO\r\nGETSTATUS;SERIAL;U{n};20191212-{:06}.csv\r\n{};MC;00001;2019-12-12;09:02:07.295;3;4;a\r\n\r\n", n % 235_959, n * 2 + 1)),
-            text(|n| format!("START;2019{:02}12-09{:02}06.csv\r\n{};MC;00001;2019-12-12;09:02:07.295;3;4;a\r\n", n % 12 + 1, n % 60, n * 3 + 1)),
+            Box::new(move |n| {
+                format!("{};MC;{:05};2019-12-12;09:02:07.295;3;4;{long}\r\n", n * 2 + 1, n % 100_000).into()
+            }),
+            text(|n| {
+                format!(
+                    "HELLO\r\nGETSTATUS;SERIAL;U{n};20191212-{:06}.csv\r\n{};MC;00001;2019-12-12;09:02:07.295;3;4;a\r\n\r\n",
+                    n % 235_959,
+                    n * 2 + 1
+                )
+            }),
+            text(|n| {
+                format!(
+                    "START;2019{:02}12-09{:02}06.csv\r\n{};MC;00001;2019-12-12;09:02:07.295;3;4;a\r\n",
+                    n % 12 + 1,
+                    n % 60,
+                    n * 3 + 1
+                )
+            }),
             text(|n| format!("GETPROTOCOL;3.0\r\nGETSTATUS;{}\r\nPASSINGS;{}\r\n", n, n * 1000)),
             text(|n| format!("{n}|")),
         ],
         "raceresult" => vec![
-            text(|n| format!("#P;{};C{n};2026-07-26;09:05:03.125;;75;-68;;1;8;8;1;6233;3.0;17;0;Box;{n};4;D-{n}\r\n", n * 3)),
-            Box::new(move |n| format!("#P;{};C{n};2026-07-26;09:05:03.125;;75;-68;;1;8;8;1;6233;3.0;17;0;Box;F{n};4;D-{n}{long}\r\n", n * 3).into()),
-            text(|n| format!("GETPROTOCOL;2.0;1.0;2.0\r\nSETPROTOCOL\r\nGETCONFIG;GENERAL;BOXNAME;B;D{n}\r\nSETPUSHPASSINGS\r\nPASSINGS;{};{n}\r\n{n};C;2026-07-26;09:05:03.125;;75;-68\r\n\r\n", n * 1000 + 1)),
+            text(|n| {
+                format!("#P;{};C{n};2026-07-26;09:05:03.125;;75;-68;;1;8;8;1;6233;3.0;17;0;Box;{n};4;D-{n}\r\n", n * 3)
+            }),
+            Box::new(move |n| {
+                format!(
+                    "#P;{};C{n};2026-07-26;09:05:03.125;;75;-68;;1;8;8;1;6233;3.0;17;0;Box;F{n};4;D-{n}{long}\r\n",
+                    n * 3
+                )
+                .into()
+            }),
+            text(|n| {
+                format!(
+                    "GETPROTOCOL;2.0;1.0;2.0\r\nSETPROTOCOL\r\nGETCONFIG;GENERAL;BOXNAME;B;D{n}\r\nSETPUSHPASSINGS\r\nPASSINGS;{};{n}\r\n{n};C;2026-07-26;09:05:03.125;;75;-68\r\n\r\n",
+                    n * 1000 + 1
+                )
+            }),
             text(|n| format!("GETSTATUS;2026-07-26;09:05:03.125;1;1;{};177;;;;{};;;;;;;;;;;;;;{n}\r\n", n % 2, n % 90)),
         ],
         "ultra" => vec![
@@ -107,7 +144,12 @@ fn own(name: &str) -> Vec<Record> {
             Box::new(|n| vec![0x8e, 0x8d, n as u8, 0x8d]),
         ],
         "llrp" => vec![
-            Box::new(|n| llrp(63, &[[0, 246, 0, 11, 0, 255, 0, 7, 0], [(n >> 8) as u8, n as u8, 0, 0, 0, 0, 0, 0, 0]].concat()[..11])),
+            Box::new(|n| {
+                llrp(
+                    63,
+                    &[[0, 246, 0, 11, 0, 255, 0, 7, 0], [(n >> 8) as u8, n as u8, 0, 0, 0, 0, 0, 0, 0]].concat()[..11],
+                )
+            }),
             Box::new(|_| [&[4, 61, 0, 4, 0, 0, 0, 0, 0, 1][..], &[0; 262_134]].concat()),
             Box::new(|_| llrp(61, &[0, 240, 0, 4].repeat(4000))),
             Box::new(|n| llrp(36, &[0, 177, 0, 4].repeat(n % 1000))),
@@ -193,7 +235,9 @@ fn no_stream_makes_a_protocol_hold_more_than_its_limit() {
 #[test]
 fn a_link_that_knows_all_it_can_still_holds_less_than_the_limit() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for spec in REGISTRY.iter().filter(|spec| ["chronotrack", "one4all", "p3", "raceresult", "ultra"].contains(&spec.name)) {
+    for spec in
+        REGISTRY.iter().filter(|spec| ["chronotrack", "one4all", "p3", "raceresult", "ultra"].contains(&spec.name))
+    {
         for stream in own(spec.name) {
             let make = || (spec.make)(&Settings::new()).unwrap();
             let before = MEMORY.current_usage();

@@ -109,6 +109,10 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
             push_label(out, "reader", marker.reader.as_ref());
             push_field(out, "name", marker.name.as_deref());
             push_field(out, "loc", marker.location.as_deref());
+            push_position(out, marker.position.as_ref());
+            if let Some(through) = marker.through {
+                push_display_end(out, &format_args!("through={through};"));
+            }
             out.push(b'\t');
         }
         Body::Rejected(reason) => {
@@ -201,24 +205,49 @@ fn parse_content(text: &str) -> Option<Entry> {
 
 fn parse_marker(kind: &str, stamp: &str, fields: &str) -> Option<Marker> {
     let stamp = if stamp.is_empty() { None } else { Some(stamp.parse().ok()?) };
-    let mut marker = Marker { kind: text_of(kind)?, name: None, stamp, reader: None, location: None };
+    let (name, reader, location, through) = (None, None, None, None);
+    let mut marker = Marker { kind: text_of(kind)?, name, stamp, reader, location, position: None, through };
     for (name, value) in fields_of(fields) {
         match name {
+            "through" => marker.through = Some(value.parse().ok()?),
             "reader" => marker.reader = Some(label_of(value)?),
             "name" => marker.name = Some(text_of(value)?),
             "loc" => marker.location = Some(text_of(value)?),
             _ => {} // a later version may add fields
         }
     }
+    marker.position = parse_position(fields)?;
     Some(marker)
 }
 
-fn push_read_fields(out: &mut Vec<u8>, read: &ChipRead) {
-    if let Some(position) = &read.position {
+fn push_position(out: &mut Vec<u8>, position: Option<&Position>) {
+    if let Some(position) = position {
         push_display_end(out, &format_args!("pos={};", position.number));
         push_label(out, "file", position.file.as_ref());
         push_field(out, "unit", position.unit.as_deref());
     }
+}
+
+/// Outer `None`: it is none that this version can read.
+fn parse_position(fields: &str) -> Option<Option<Position>> {
+    let mut position = Position { unit: None, file: None, number: 0 };
+    let mut has_position = false;
+    for (name, value) in fields_of(fields) {
+        match name {
+            "pos" => {
+                position.number = value.parse().ok()?;
+                has_position = true;
+            }
+            "file" => position.file = Some(label_of(value)?),
+            "unit" => position.unit = Some(text_of(value)?),
+            _ => {}
+        }
+    }
+    Some(has_position.then_some(position))
+}
+
+fn push_read_fields(out: &mut Vec<u8>, read: &ChipRead) {
+    push_position(out, read.position.as_ref());
     if let Some(seq) = read.seq {
         push_display_end(out, &format_args!("n={seq};"));
     }
@@ -239,16 +268,8 @@ fn push_read_fields(out: &mut Vec<u8>, read: &ChipRead) {
 }
 
 fn parse_read_fields(fields: &str, read: &mut ChipRead) -> Option<()> {
-    let mut position = Position { unit: None, file: None, number: 0 };
-    let mut has_position = false;
     for (name, value) in fields_of(fields) {
         match name {
-            "pos" => {
-                position.number = value.parse().ok()?;
-                has_position = true;
-            }
-            "file" => position.file = Some(label_of(value)?),
-            "unit" => position.unit = Some(text_of(value)?),
             "n" => read.seq = Some(value.parse().ok()?),
             "ant" => read.antenna = Some(label_of(value)?),
             "reader" => read.reader = Some(label_of(value)?),
@@ -260,7 +281,7 @@ fn parse_read_fields(fields: &str, read: &mut ChipRead) -> Option<()> {
             _ => {} // a later version may add fields
         }
     }
-    read.position = has_position.then_some(position);
+    read.position = parse_position(fields)?;
     Some(())
 }
 
@@ -355,6 +376,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_line_of_a_version_that_knew_no_places_of_markers_is_read() {
+        let fields = "reader=3;name='box 7, LogID 9;loc=Start;";
+        let mut line =
+            format!("41\t2\tmarker\tmat\t2026-05-10T07:00:00.000Z\tstart\t2026-05-10T09:00:00.000\t{fields}\traw")
+                .into_bytes();
+        seal(&mut line, 0);
+        let Ok(Entry { seq: 41, body: Body::Marker(marker), .. }) = parse_line(line.strip_suffix(b"\n").unwrap())
+        else {
+            panic!()
+        };
+        assert_eq!((&*marker.kind, marker.location.as_deref()), ("start", Some("Start")));
+        assert_eq!((marker.position, marker.through), (None, None));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
@@ -380,6 +416,8 @@ mod tests {
             round_trip(&entry(Body::Cleared(Cleared { unit: None, file, text: text.clone().into() }), &raw));
             let marker = Marker {
                 kind: text.clone().into(), name: Some(text.clone().into()), stamp: None, reader: None, location: None,
+                position: hits.map(|hits| Position { unit: Some(text.clone().into()), file: None, number: hits.into() }),
+                through: hits.map(u64::from),
             };
             round_trip(&entry(Body::Marker(marker), &raw));
             let event = UploadEvent::Quarantined {

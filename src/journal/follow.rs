@@ -46,6 +46,8 @@ pub struct Shared {
     pub known: Mutex<Known>,
     /// The queue's spans, for readers.
     pub spans: RwLock<Vec<Arc<Span>>>,
+    /// First entry of this process.
+    pub first: u64,
     /// The durable head.
     pub changed: watch::Sender<Seq>,
     /// Whether the queue serves.
@@ -422,6 +424,7 @@ fn open_and_replay(shared: &Shared, identity: &str) -> Result<Option<Queue>, Bro
 /// Follows the log from the state on until it has caught up with the writer, then serves. `false`: the journal closes.
 fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, Broken> {
     let dead_time_ms = shared.dead_time_ms();
+    state.repeats = (0, shared.first);
     let Some(mut known) = catch_up(shared, &state)? else { return Ok(false) };
     let mut reader = open_at(shared, &state)?;
     let mut damage = Damage::default();

@@ -16,7 +16,7 @@ use super::entry::{Body, Entry};
 use super::log::Place;
 use super::trial;
 use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, UploadEvent};
-use crate::chip::{ChipRead, Held, Stamp};
+use crate::chip::{ChipRead, Held, Marker, Stamp};
 use crate::clock::{self, Step};
 use crate::lane;
 
@@ -126,6 +126,9 @@ pub struct State {
     /// The last read whose day hangs on a receipt by a clock that was not set; 0: none since the box knows the time.
     #[serde(default)]
     pub unset_through: u64,
+    /// Reads from this number on that repeated one kept before, and the number: the first of this process.
+    #[serde(skip)]
+    pub repeats: (u64, u64),
     /// Reads not covered and not yet in the queue's blocks.
     #[serde(skip)]
     pub tail: VecDeque<Waiting>,
@@ -148,8 +151,25 @@ impl State {
                 }
             }
             Body::Clock(step) => self.clock(entry.seq, *step),
-            Body::Marker(_) | Body::Rejected(_) | Body::Note(_) => {}
+            Body::Marker(marker) => self.marker(entry, marker),
+            Body::Rejected(_) | Body::Note(_) => {}
         }
+    }
+
+    /// A marker that the decoder numbers among its reads is held like one.
+    fn marker(&mut self, entry: &Entry, marker: &Marker) {
+        let Some(position) = &marker.position else { return };
+        let fold = self.decoder_mut(&entry.subject, entry.seq);
+        fold.held.insert_through(position, marker.through.unwrap_or(position.number));
+    }
+
+    fn decoder_mut(&mut self, decoder: &str, seq: u64) -> &mut DecoderFold {
+        if !self.decoders.contains_key(decoder) {
+            // A decoder heard of for the first time: nothing before this is its.
+            let fresh = DecoderFold { cursor: seq - 1, ..DecoderFold::default() };
+            self.decoders.insert(decoder.into(), fresh);
+        }
+        self.decoders.entry(decoder.into()).or_default()
     }
 
     fn clock(&mut self, seq: u64, step: Step) {
@@ -164,22 +184,18 @@ impl State {
 
     fn read(&mut self, entry: &Entry, read: &ChipRead, dead_time_ms: i64, known: bool) {
         let (seq, decoder, received) = (entry.seq, &*entry.subject, entry.time);
-        if !self.decoders.contains_key(decoder) {
-            // A decoder heard of for the first time: nothing before this is its.
-            let fresh = DecoderFold { cursor: seq - 1, ..DecoderFold::default() };
-            self.decoders.insert(decoder.into(), fresh);
-        }
         // A location that was given a device, or lost it, is in another lane since: what comes again is still the same.
         let identity = read.identity();
         let elsewhere = known
             || lane::of(&self.decoders, lane::decoder(decoder))
                 .any(|(name, fold)| name != decoder && fold.recent.has(identity));
-        let Some(fold) = self.decoders.get_mut(decoder) else { return };
+        let fold = self.decoder_mut(decoder, seq);
         fold.last = seq;
         if let Some(position) = &read.position {
             fold.held.insert(position);
         }
         let verdict = if elsewhere { Verdict::Repeat } else { fold.judge(seq, read, dead_time_ms) };
+        self.repeats.0 += u64::from(verdict == Verdict::Repeat && seq >= self.repeats.1);
         if clock::is_undated(&read.stamp) && !clock::box_clock_set(received) {
             self.unset_through = seq;
         }
@@ -329,7 +345,7 @@ impl State {
         let mut recent: BTreeMap<Box<str>, Recent> =
             self.decoders.iter_mut().map(|(name, fold)| (name.clone(), std::mem::take(&mut fold.recent))).collect();
         let (identity, tail) = (std::mem::take(&mut self.identity), std::mem::take(&mut self.tail));
-        *self = Self { identity, tail, ..later };
+        *self = Self { identity, tail, repeats: self.repeats, ..later };
         for (name, fold) in &mut self.decoders {
             fold.recent = recent.remove(name).unwrap_or_default();
         }

@@ -197,19 +197,20 @@ impl Connection<'_> {
         again: bool,
         stop: &CancellationToken,
     ) -> Option<BoxFuture<'static, Held>> {
-        let mut late = None;
-        let mut known = None;
+        let (mut late, mut known) = (None, None);
+        let rewind = self.decoder.rewind;
+        let patience = if again || !rewind { self.decoder.limits.held } else { Duration::MAX };
         if let Some(mut held) = held {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
-                answer = timeout(if again { self.decoder.limits.held } else { Duration::MAX }, &mut held) => match answer {
+                answer = timeout(patience, &mut held) => match answer {
                     Ok(answer) => known = Some(answer),
-                    Err(_) => late = Some(held),
+                    Err(_) => late = Some(held).filter(|_| rewind),
                 }
             }
         }
-        let rewind = known.is_some();
+        let rewind = rewind && known.is_some();
         self.protocol.connected(known.unwrap_or_default(), rewind, &mut self.output);
         self.absorb(self.decoder.board.now());
         late

@@ -381,6 +381,8 @@ fn dropped(count: u64, received: Timestamp) -> Chunk {
         stamp: None,
         reader: None,
         location: None,
+        position: None,
+        through: None,
     };
     let framed = Framed { frame: Frame::Marker(marker), raw: Box::default() };
     Chunk { received, frames: vec![framed], cost: FRAME_COST }

@@ -25,14 +25,15 @@
 //! counted as if it were: it is read as what the word means, UTC. That is why `iso` is asked for.
 //!
 //! What must hold:
-//! * **Nothing missed stays missed**: each location is started from the last number that is held of it. That one comes
-//!   twice, and is known by its identity. Without anything held it is started from 1.
+//! * **Nothing missed stays missed**: each location is started from the first number that is not held of it, or, where there
+//!   is no hole, from the last one that is. What is held comes twice then, and is known by its identity. Without anything
+//!   held it is started from 1. Records come in the order of their numbers: what it skips on the way to the highest number
+//!   held it does not have, which is kept ([`Marker::ABSENT`]), so that no hole is asked for twice.
 //! * **A source that counts from the start again is recognised**: the first number that comes is lower than what was asked
 //!   for, or a number is lower than the one before it. What was held of that location is forgotten, and it is started from 1.
 //! * A location that appears later is started 1 to 2 s after it was announced, as the known programs do.
 //!
-//! Not filled: holes below the highest number held. Markers take numbers too and have no position, so a hole
-//! may be one; somebody can ask for a range by hand. Not seen: a source that began anew and has counted past
+//! Not seen: a source that began anew and has counted past
 //! what is held. Not used: `pushmode-ack`, whose meaning nobody confirms.
 
 use std::time::Duration;
@@ -124,6 +125,8 @@ struct Location {
     from: Option<u64>,
     /// It was started before on this connection: what was under way comes first.
     again: bool,
+    /// Holes are being filled: the number that is to come next, and the highest one held; `None` where nothing is.
+    filling: Option<(u64, Option<u64>)>,
 }
 
 /// All that is known on one connection. Before [`Protocol::connected`] it only decodes.
@@ -241,7 +244,8 @@ impl Talk {
         }
         let name = text(sent).into();
         let start_at = Some(start_at);
-        self.locations.push(Location { name, sent: sent.into(), start_at, last: None, from: None, again: false });
+        let (last, from, again, filling) = (None, None, false, None);
+        self.locations.push(Location { name, sent: sent.into(), start_at, last, from, again, filling });
         self.start_due(out);
     }
 
@@ -254,14 +258,18 @@ impl Talk {
         }
     }
 
-    /// From the last number held on; with nothing to be asked for from now on.
+    /// From the first hole, or the last number held on; with nothing to be asked for from now on.
     fn start(&mut self, at: usize, out: &mut Output) {
-        let held = self.held.highest(Some(&self.locations[at].name), None);
-        self.start_from(at, self.rewind.then(|| held.unwrap_or(1)), out);
+        let location = &mut self.locations[at];
+        let highest = self.held.highest(Some(&location.name), None);
+        let hole = self.held.missing(Some(&location.name), None, 1, highest.unwrap_or(1)).first().map(|hole| hole.0);
+        let from = hole.or(highest).unwrap_or(1);
+        location.filling = hole.filter(|_| self.rewind).map(|hole| (hole, highest));
+        self.start_from(at, self.rewind.then_some(from), out);
     }
 
     fn start_again(&mut self, at: usize, from: u64, out: &mut Output) {
-        self.locations[at].again = true;
+        (self.locations[at].again, self.locations[at].filling) = (true, None);
         self.start_from(at, Some(from), out);
     }
 
@@ -286,7 +294,10 @@ impl Talk {
         let started = |location: &Location| *location.sent == *sent && location.start_at.is_none();
         if let Some(at) = self.locations.iter().position(started) {
             self.follow(at, number, out);
-            if let Frame::Read(ChipRead { position: Some(position), .. }) = &frame {
+            self.fill(at, number, out);
+            if let Frame::Read(ChipRead { position: Some(position), .. })
+            | Frame::Marker(Marker { position: Some(position), .. }) = &frame
+            {
                 self.held.insert(position);
             }
         }
@@ -319,6 +330,28 @@ impl Talk {
         self.held.forget(Some(&name), None);
         if self.rewind {
             self.start_again(at, 1, out);
+        }
+    }
+
+    /// A number came of what was asked for from a hole on: what was skipped is nowhere.
+    fn fill(&mut self, at: usize, number: u64, out: &mut Output) {
+        let location = &mut self.locations[at];
+        let Some((next, highest)) = location.filling.take() else { return };
+        let end = highest.unwrap_or(u64::MAX);
+        if number < next {
+            location.filling = Some((next, highest)); // sent twice
+            return;
+        }
+        if highest.is_some() && number < end {
+            location.filling = Some((number + 1, highest));
+        }
+        for (first, last) in self.held.missing(Some(&location.name), None, next, (number - 1).min(end)) {
+            let name = Some(format!("{first} to {last}: it was asked for these and has none").into());
+            let position = Position { unit: Some(location.name.clone()), file: None, number: first };
+            self.held.insert_through(&position, last);
+            let (kind, location, position) = (Marker::ABSENT.into(), Some(location.name.clone()), Some(position));
+            let marker = Marker { kind, name, stamp: None, reader: None, location, position, through: Some(last) };
+            out.frame(Frame::Marker(marker), b"");
         }
     }
 
@@ -392,7 +425,11 @@ fn record(fields: &[&[u8]], format: TimeFormat) -> Result<Record, Reject> {
     let tag = tag.filter(|tag| !tag.chars().any(char::is_control)).ok_or(Reject::Field("chip"))?;
     let frame = match tag {
         "guntime" | NEW_LOCATION => {
-            Frame::Marker(Marker { kind: tag.into(), name: None, stamp: Some(time), reader, location: Some(location) })
+            // That of a new location is not of the location that it announces.
+            let number = Some(number).filter(|_| tag != NEW_LOCATION);
+            let position = number.map(|number| Position { unit: Some(location.clone()), file: None, number });
+            let (kind, stamp, location) = (tag.into(), Some(time), Some(location));
+            Frame::Marker(Marker { kind, name: None, stamp, reader, location, position, through: None })
         }
         chip => {
             let mut read = ChipRead::new(chip, time);

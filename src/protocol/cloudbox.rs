@@ -28,7 +28,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::objects::{Object, Objects};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, civil, options};
+use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, civil, options};
 use crate::chip::{ChipRead, Held, Label, Stamp};
 
 /// The registry line.
@@ -76,6 +76,10 @@ impl Protocol for CloudBox {
             self.asked = up;
             out.reply(*b"GETSYSTEMTIME\r\n");
         }
+    }
+
+    fn rewind(&mut self, _range: &Range, _out: &mut Output) -> Result<(), &'static str> {
+        Err("a CloudBox is not asked from here: rewind it at the box; what is known already is not sent twice")
     }
 
     fn end(&mut self, out: &mut Output) {

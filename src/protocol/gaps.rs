@@ -4,8 +4,11 @@
 //! * **What was before the first read that this box holds is not asked for**: the memory may go back for weeks, into
 //!   other races. Somebody can ask for it by hand.
 //! * One question at a time for each unit, at most [`PULL_MAX`] numbers. There is no mark that ends an answer: it has ended
-//!   when its last number came, or after [`PATIENCE`] of silence. What it left out is told, and asked for again at the
-//!   next connection.
+//!   when its last number came, or [`PATIENCE`] after the last number that can only be of the answer. What it left out is
+//!   told, and asked for again at the next connection.
+//! * **Live reads keep no question open.** Behind the highest number known nothing tells an answer from what happens now:
+//!   such a question is over [`TAIL_PATIENCE`] after the numbers that follow each other from its beginning come to a stop,
+//!   however many others come, and a gap that showed meanwhile is asked for next, before what somebody wants by hand.
 //! * On a new connection the numbers behind the highest one held are asked for: the last read of the race may be among them,
 //!   and no later one would ever show the gap.
 //! * **A decoder that counts from the start again is recognised**: a live read with a lower number than the one before it and
@@ -23,6 +26,8 @@ use crate::chip::{Held, Position};
 const PULL_MAX: u64 = 500;
 /// Silence after which an answer is over.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for numbers that nobody knows to exist. Too soon costs a second asking, never a read.
+const TAIL_PATIENCE: Duration = Duration::from_secs(3);
 /// Boxes or decoders behind one link that are cared for.
 const UNITS: usize = 16;
 /// How far behind the highest number held a new connection asks.
@@ -61,13 +66,48 @@ struct Unit {
 struct Open {
     from: u64,
     to: u64,
+    /// When the answer last went on.
     heard: Duration,
-    /// Nobody knows whether there are such numbers: behind the last one known, or asked for by hand.
-    tail: bool,
+    /// Highest number known when it was asked: what is above may be live.
+    known: u64,
+    /// The number that follows what came of it so far.
+    next: u64,
+    what: What,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// Numbers that exist and are not held.
+    Gap,
+    /// What may be behind the highest number held.
+    Tail,
+    /// What somebody wants.
+    Hand,
+}
+
+impl Open {
+    fn has(&self, number: u64) -> bool {
+        (self.from..=self.to).contains(&number)
+    }
+
+    /// A number of its range came, perhaps live.
+    fn hears(&mut self, number: u64, replay: bool, up: Duration) {
+        if replay || number <= self.known || number == self.next {
+            self.heard = up;
+        }
+        if number >= self.next && (replay || number <= self.known || number == self.next) {
+            self.next = number.saturating_add(1);
+        }
+    }
+
+    fn is_over(&self, up: Duration) -> bool {
+        let patience = if self.what == What::Gap { PATIENCE } else { TAIL_PATIENCE };
+        up.saturating_sub(self.heard) >= patience
+    }
 }
 
 impl Gaps {
-    /// `held` as the link tells it; without `enabled` nothing is asked for.
+    /// `held` as the link tells it; without `enabled` nothing is asked for but what somebody wants.
     pub(super) fn new(held: Held, enabled: bool) -> Self {
         let units = held.files().filter(|(_, file, _)| file.is_none()).filter_map(|(unit, _, ranges)| {
             let (floor, highest) = (ranges.first()?.0, ranges.last()?.1);
@@ -83,9 +123,7 @@ impl Gaps {
     pub(super) fn is_stored(&self, position: &Position) -> bool {
         let number = position.number;
         let unit = self.units.iter().find(|unit| unit.name == position.unit);
-        unit.is_some_and(|unit| {
-            number <= unit.highest && unit.open.as_ref().is_some_and(|open| (open.from..=open.to).contains(&number))
-        })
+        unit.is_some_and(|unit| number <= unit.highest && unit.open.as_ref().is_some_and(|open| open.has(number)))
     }
 
     /// A read came. `at`: its time, in any unit that grows; `replay`: the decoder says that it was stored, if it says.
@@ -93,9 +131,9 @@ impl Gaps {
         let number = position.number;
         let up = self.up;
         let Some(unit) = self.unit(position) else { return };
-        let asked_for = unit.open.as_ref().is_some_and(|open| (open.from..=open.to).contains(&number));
+        let asked_for = unit.open.as_ref().is_some_and(|open| open.has(number));
         if let Some(open) = unit.open.as_mut().filter(|_| asked_for) {
-            open.heard = up;
+            open.hears(number, replay, up);
         }
         let restarted = !asked_for
             && !replay
@@ -114,8 +152,8 @@ impl Gaps {
             unit.live = Some((number, at));
         }
         unit.highest = unit.highest.max(number);
-        if unit.open.as_ref().is_some_and(|open| open.to == number) {
-            unit.open = None;
+        if let Some(open) = unit.open.take_if(|open| open.to == number) {
+            unit.tail |= open.what == What::Tail; // there may be more behind it
         }
         if restarted {
             self.held.forget(position.unit.as_deref(), None);
@@ -148,11 +186,13 @@ impl Gaps {
     pub(super) fn tick(&mut self, up: Duration, out: &mut Output) {
         self.up = up;
         for unit in &mut self.units {
-            let over = unit.open.as_ref().is_some_and(|open| up.saturating_sub(open.heard) >= PATIENCE);
-            let Some(open) = unit.open.take_if(|_| over) else { continue };
+            let Some(open) = unit.open.take_if(|open| open.is_over(up)) else { continue };
+            if open.what == What::Hand && open.next == open.from {
+                unit.by_hand = None; // nothing came: there are no more
+            }
             let left = self.held.missing(unit.name.as_deref(), None, open.from, open.to);
             let (Some(first), Some(last)) = (left.first(), left.last()) else { continue };
-            if open.tail {
+            if open.what != What::Gap {
                 continue; // perhaps there are no more
             }
             let text = format!(
@@ -189,28 +229,24 @@ impl Gaps {
 
     /// What to ask for now; to be called until it is `None`.
     pub(super) fn ask(&mut self) -> Option<Ask> {
-        if !self.enabled {
-            return None;
-        }
+        let enabled = self.enabled;
         self.units.iter_mut().find_map(|unit| {
             if unit.open.is_some() {
                 return None;
             }
-            if let Some((from, end)) = unit.by_hand.take() {
-                let to = end.min(from.saturating_add(PULL_MAX - 1));
-                unit.by_hand = (to < end).then_some((to.saturating_add(1), end));
-                unit.open = Some(Open { from, to, heard: self.up, tail: true });
-                return Some(Ask { unit: unit.name.clone(), from, to });
-            }
+            let piece = |from: u64, end: u64| end.min(from.saturating_add(PULL_MAX - 1));
             let gap = self.held.missing(unit.name.as_deref(), None, unit.floor, unit.highest).first().copied();
-            let (from, to, tail) = match gap {
-                Some((from, end)) => (from, end.min(from.saturating_add(PULL_MAX - 1)), false),
-                None if std::mem::take(&mut unit.tail) => {
-                    (unit.highest.saturating_add(1), unit.highest.saturating_add(TAIL), true)
-                }
-                None => return None,
+            let (from, to, what) = if let Some((from, end)) = gap.filter(|_| enabled) {
+                (from, piece(from, end), What::Gap)
+            } else if enabled && std::mem::take(&mut unit.tail) {
+                (unit.highest.saturating_add(1), unit.highest.saturating_add(TAIL), What::Tail)
+            } else {
+                let (from, end) = unit.by_hand.take()?;
+                let to = piece(from, end);
+                unit.by_hand = (to < end).then_some((to.saturating_add(1), end));
+                (from, to, What::Hand)
             };
-            unit.open = Some(Open { from, to, heard: self.up, tail });
+            unit.open = Some(Open { from, to, heard: self.up, known: unit.highest, next: from, what });
             Some(Ask { unit: unit.name.clone(), from, to })
         })
     }
@@ -281,6 +317,56 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_among_live_reads_that_never_pause_is_asked_for_within_seconds_of_the_last_stored_one() {
+        let mut decoder = Decoder::connected(10..=20);
+        assert_eq!(decoder.asked(), [(21, 20 + TAIL)]);
+        let mut next = 21;
+        let mut asked = Vec::new();
+        for tenth in 1..=100_u64 {
+            if tenth == 20 {
+                next += 3; // three reads that never arrived
+            }
+            decoder.live(next, i64::try_from(tenth).unwrap());
+            next += 1;
+            if tenth.is_multiple_of(10) {
+                decoder.gaps.tick(Duration::from_millis(100 * tenth), &mut decoder.out);
+            }
+            asked.extend(decoder.asked().into_iter().map(|range| (tenth, range)));
+        }
+        assert_eq!(asked, [(40, (40, 42))]);
+        (40..=42).for_each(|number| decoder.live(number, 1));
+        decoder.live(next + 1, 200);
+        assert_eq!((decoder.asked(), decoder.cleared()), (vec![(next, next)], 0), "and the next at once");
+    }
+
+    #[test]
+    fn a_decoder_that_does_not_answer_is_asked_no_more_than_one_thing_at_a_time() {
+        let mut decoder = Decoder::connected([]);
+        decoder.live(1, 1);
+        let mut asked = 0;
+        for second in 1..=60 {
+            decoder.live(10 * second, i64::try_from(second).unwrap()); // a gap a second
+            decoder.gaps.tick(Duration::from_secs(second), &mut decoder.out);
+            asked += decoder.asked().len();
+        }
+        assert!(asked <= 7, "{asked} questions in a minute");
+    }
+
+    #[test]
+    fn what_somebody_wants_ends_where_the_decoder_has_no_more() {
+        let mut decoder = Decoder::connected(1..=10);
+        decoder.gaps.ask();
+        decoder.gaps.tick(TAIL_PATIENCE, &mut decoder.out);
+        decoder.gaps.by_hand(&Range { unit: None, file: None, from: 1, to: 900_000 }).unwrap();
+        assert_eq!(decoder.asked(), [(1, 500)]);
+        (1..=10).for_each(|number| decoder.live(number, 1));
+        decoder.gaps.tick(2 * TAIL_PATIENCE, &mut decoder.out);
+        assert_eq!(decoder.asked(), [(501, 1000)]);
+        decoder.gaps.tick(3 * TAIL_PATIENCE, &mut decoder.out);
+        assert_eq!((decoder.asked(), decoder.told()), (vec![], 0));
+    }
+
+    #[test]
     fn a_decoder_that_counts_from_the_start_again_is_asked_from_1() {
         let mut decoder = Decoder::connected([]);
         decoder.live(700, 1);
@@ -311,6 +397,8 @@ mod tests {
         let mut decoder = Decoder::connected(900..=1000);
         decoder.gaps.ask();
         (1001..=1000 + TAIL).for_each(|number| decoder.live(number, 1));
+        assert_eq!(decoder.asked(), [(1001 + TAIL, 1000 + 2 * TAIL)], "there may be more behind it");
+        decoder.gaps.tick(TAIL_PATIENCE, &mut decoder.out);
         let range = |unit: Option<&str>| Range { unit: unit.map(Into::into), file: None, from: 1, to: 900 };
         assert!(decoder.gaps.by_hand(&range(Some("2"))).is_err());
         decoder.gaps.by_hand(&range(None)).unwrap();

@@ -228,6 +228,8 @@ fn control(bytes: &[u8]) -> Result<Frame, Reject> {
             stamp: Some(stamp(&data[..6], &data[8..16])?),
             reader: Some(Label::Number(u64::from(reader))),
             location: None,
+            position: None,
+            through: None,
         })),
         _ => Ok(Frame::Info(Info::Alive)),
     }

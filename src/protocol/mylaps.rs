@@ -37,7 +37,7 @@ use jiff::civil::{Date, Time};
 
 use super::civil;
 use super::text::utf_8_or_latin_1 as text;
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
+use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Label, Marker, Stamp};
 
 /// Longest message; the sender packs at most 100 records of under 200 bytes.
@@ -135,6 +135,12 @@ impl Protocol for Mylaps {
             self.last_ping = up;
             out.reply(format!("{}@Ping@$", self.name));
         }
+    }
+
+    fn rewind(&mut self, _range: &Range, _out: &mut Output) -> Result<(), &'static str> {
+        Err(
+            "it repeats by itself what was not acknowledged; what is older only its own software can send again; what is known already does not go up twice",
+        )
     }
 
     fn end(&mut self, out: &mut Output) {
@@ -331,6 +337,8 @@ fn marker_record(record: &[u8], location: &str) -> Result<Frame, Reject> {
         stamp,
         reader: None,
         location: place(location),
+        position: None,
+        through: None,
     }))
 }
 

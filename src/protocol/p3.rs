@@ -244,7 +244,8 @@ impl P3 {
         if let Some((_, kind)) = MARKERS.iter().find(|(transponder, _)| Some(*transponder) == number) {
             let unit = position.unit.as_deref().unwrap_or("-");
             let name = Some(format!("decoder {unit}, passing {}", position.number).into());
-            let marker = Marker { kind: (*kind).into(), name, stamp: Some(read.stamp), reader: None, location: None };
+            let (kind, stamp, position) = ((*kind).into(), Some(read.stamp), Some(position.clone()));
+            let marker = Marker { kind, name, stamp, reader: None, location: None, position, through: None };
             out.frame(Frame::Marker(marker), raw);
         } else {
             out.frame(Frame::Read(read), raw);

@@ -29,7 +29,7 @@
 use jiff::civil::Time;
 
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, civil, options};
+use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, civil, options};
 use crate::chip::{ChipRead, Label, Marker, Stamp};
 
 /// The registry line. No port of its own: it is a serial line, or a device server in front of one.
@@ -60,6 +60,10 @@ impl Protocol for Timy {
     fn feed(&mut self, bytes: &[u8], out: &mut Output) {
         let checked = self.checked;
         self.lines.feed(bytes, |line| take(line, checked, out));
+    }
+
+    fn rewind(&mut self, _range: &Range, _out: &mut Output) -> Result<(), &'static str> {
+        Err("a Timy is not asked from here: print its memory at the device; what is known already is not sent twice")
     }
 
     fn end(&mut self, out: &mut Output) {
@@ -137,7 +141,15 @@ fn impulse(line: &str) -> Result<Frame, Reject> {
 
 fn marker(kind: &str, name: &str, time: Option<Time>) -> Frame {
     let stamp = time.map(|time| Stamp::TimeOfDay { time, day: None });
-    Frame::Marker(Marker { kind: kind.into(), name: Some(name.into()), stamp, reader: None, location: None })
+    Frame::Marker(Marker {
+        kind: kind.into(),
+        name: Some(name.into()),
+        stamp,
+        reader: None,
+        location: None,
+        position: None,
+        through: None,
+    })
 }
 
 /// `n` and four digits, and perhaps a letter.

@@ -223,8 +223,10 @@ impl Ultra {
 
     fn record(&mut self, record: Record, raw: &[u8], out: &mut Output) {
         match record {
-            Record::Start(marker, position, at, replay) => {
-                self.gaps.read(&position, at, replay, out); // it has a number of its own: no gap
+            Record::Start(marker, at, replay) => {
+                if let Some(position) = &marker.position {
+                    self.gaps.read(position, at, replay, out); // it has a number of its own: no gap
+                }
                 out.frame(Frame::Marker(marker), raw);
             }
             Record::Read(read, at) => {
@@ -258,8 +260,8 @@ impl Ultra {
 enum Record {
     /// The read, and its time in milliseconds.
     Read(ChipRead, i64),
-    /// The start button, its place, its time in milliseconds, and whether it was stored.
-    Start(Marker, Position, i64, bool),
+    /// The start button, its time in milliseconds, and whether it was stored.
+    Start(Marker, i64, bool),
 }
 
 impl Record {
@@ -289,8 +291,9 @@ impl Record {
         let position = Position { unit: Some(unit.to_string().into()), file: None, number: log_id };
         if chip == "0" && antenna == 0 {
             let name = Some(format!("box {unit}, LogID {log_id}").into());
-            let marker = Marker { kind: "start".into(), name, stamp: Some(stamp), reader, location: None };
-            return Ok(Self::Start(marker, position, ms, replay));
+            let (kind, stamp, position) = ("start".into(), Some(stamp), Some(position));
+            let marker = Marker { kind, name, stamp, reader, location: None, position, through: None };
+            return Ok(Self::Start(marker, ms, replay));
         }
         let position = Some(position);
         let antenna = Some(Label::Number(antenna.into()));

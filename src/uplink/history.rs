@@ -494,7 +494,15 @@ impl Decoder {
             }
             Sent::Again(count) => self.reads[self.reads.len().saturating_sub(usize::from(count))..].to_vec(),
             Sent::Marker => {
-                let marker = Marker { kind: "gun".into(), name: None, stamp: None, reader: None, location: None };
+                let marker = Marker {
+                    kind: "gun".into(),
+                    name: None,
+                    stamp: None,
+                    reader: None,
+                    location: None,
+                    position: None,
+                    through: None,
+                };
                 vec![Framed { frame: Frame::Marker(marker), raw: b"gun"[..].into() }]
             }
             Sent::Rejected => vec![Framed { frame: Frame::Rejected(Reject::Unfinished), raw: b"\xff\n\0?"[..].into() }],

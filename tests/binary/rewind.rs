@@ -6,10 +6,10 @@ use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
 use passbridge::sim::decoder::{Kind, SimDecoder};
 use serde_json::Value;
 
-use crate::child::{Site, decoder, exported, judge, passing, until};
+use crate::child::{Running, Site, decoder, exported, judge, passing, until};
 
 /// Those that can be asked.
-const STORING: [Kind; 3] = [Kind::RaceResult, Kind::One4All, Kind::ChronoTrack];
+const STORING: [Kind; 5] = [Kind::RaceResult, Kind::One4All, Kind::ChronoTrack, Kind::Ultra, Kind::P3];
 
 impl Site {
     async fn rewinds(&self, decoder: &str, more: &[&str]) -> (Option<i32>, Value) {
@@ -42,7 +42,7 @@ async fn an_older_part_of_the_decoders_memory_comes_when_it_is_asked_for_and_not
     for kind in STORING {
         let (cloud, token, sim, site) = box_without_the_past(kind).await;
         let name = format!("{}-mat", kind.name());
-        let running = site.start();
+        let running = start(&site);
         until("it is heard live", async || {
             sim.push(1);
             cloud.wait_for(1, Duration::from_millis(20)).await
@@ -61,11 +61,16 @@ async fn an_older_part_of_the_decoders_memory_comes_when_it_is_asked_for_and_not
         site.sent(expected.len() as u64).await;
         judge("what was asked for", &cloud, &token, expected.clone());
 
-        // Again, and what is held already: kept as repeats, sent never.
+        // Again, after a restart, and what is held already: kept as repeats, sent never, though far more reads came since
+        // than are remembered in memory.
+        running.stop().await;
+        let running = start(&site);
+        site.until("it runs again", |_| true).await;
         let kept = kept(&site).await;
         site.is_asked(&name, &["--from", "101", "--to", "800"]).await;
         let more = if kind == Kind::ChronoTrack { live - 100 } else { 700 };
         site.until("they are kept again", |status| status.decoders[0].reads as usize >= kept + more).await;
+        site.until("they are counted", |status| status.journal.repeats as usize >= more).await;
         sim.push(1);
         site.sent(expected.len() as u64 + 1).await;
         let expected = expected.into_iter().chain(sim.reads().last().map(passing));
@@ -75,6 +80,13 @@ async fn an_older_part_of_the_decoders_memory_comes_when_it_is_asked_for_and_not
         assert_eq!(sim.forbidden(), [""; 0]);
         running.stop().await;
     }
+}
+
+/// With 64 reads in memory, and 16 in a segment of the index.
+fn start(site: &Site) -> Running {
+    let mut command = site.command(&["run"]);
+    command.env("PASSBRIDGE_TRIAL_RECENT", "64");
+    Running::spawn(command, site.config().parent().unwrap())
 }
 
 /// How many reads happened before the first one that is here.

@@ -10,11 +10,15 @@ struct Peer {
 
 impl Peer {
     fn new(settings: &[(&str, &str)], held: &[(&str, u64)], rewind: bool) -> Self {
-        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let settings: Settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let mut known = Held::default();
         for (location, number) in held {
-            known.insert(&Position { unit: Some((*location).into()), file: None, number: *number });
+            known.insert_through(&Position { unit: Some((*location).into()), file: None, number: 1 }, *number);
         }
+        Self::holding(settings, known, rewind)
+    }
+
+    fn holding(settings: Settings, known: Held, rewind: bool) -> Self {
         let mut peer = Self { protocol: make(&settings).unwrap(), out: Output::default() };
         peer.protocol.connected(known, rewind, &mut peer.out);
         peer
@@ -30,6 +34,20 @@ impl Peer {
 
     fn says(&mut self, text: &str) {
         self.protocol.feed(text.as_bytes(), &mut self.out);
+    }
+
+    /// Numbers that it was asked for and skipped.
+    fn absent(&self) -> Vec<(u64, u64)> {
+        let absent = self.out.items.iter().filter_map(|item| match item {
+            Item::Frame(framed) => match &framed.frame {
+                Frame::Marker(Marker { position: Some(position), through: Some(last), .. }) => {
+                    Some((position.number, *last))
+                }
+                _ => None,
+            },
+            _ => None,
+        });
+        absent.collect()
     }
 
     fn read(&mut self, location: &str, number: u64) {
@@ -76,6 +94,42 @@ fn the_conversation_asks_for_a_push_of_all_locations_in_iso_time_from_what_is_he
     assert_eq!(peer.replies(), ["ack~ping"]);
     peer.protocol.tick(Duration::from_secs(15), &mut peer.out);
     assert_eq!(peer.replies(), ["ping"]);
+}
+
+#[test]
+fn a_hole_is_asked_for_once_and_what_is_not_there_is_never_asked_for_again() {
+    let mut held = Held::default();
+    let at = |number| Position { unit: Some("start".into()), file: None, number };
+    for number in (3..=6).chain(9..=12).chain(15..=20) {
+        held.insert(&at(number));
+    }
+    let mut peer = Peer::holding(Settings::new(), held.clone(), true);
+    peer.says(&format!("{HELLO}ack~getlocations~start\r\n"));
+    assert_eq!(peer.replies().last().unwrap(), "start~start~1");
+    peer.says("CT01_33~2~start~guntime~2026-06-17T10:00:00.00~0~0F2A38~0\r\n");
+    for number in (3..=6).chain([6, 7]).chain(9..=12).chain(16..=20).chain([25]) {
+        peer.read("start", number);
+    }
+    assert_eq!(peer.absent(), [(1, 1), (8, 8), (13, 14)]);
+    assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
+    // As the journal holds it then.
+    for (first, last) in [(1, 1), (2, 2), (7, 7), (8, 8), (13, 14), (25, 25)] {
+        held.insert_through(&at(first), last);
+    }
+    let mut peer = Peer::holding(Settings::new(), held, true);
+    peer.says(&format!("{HELLO}ack~getlocations~start\r\n"));
+    assert_eq!(peer.replies().last().unwrap(), "start~start~21", "a hole since");
+    peer.read("start", 25);
+    assert_eq!(peer.absent(), [(21, 24)]);
+}
+
+#[test]
+fn a_source_that_begins_above_1_is_asked_for_its_beginning_once() {
+    let mut peer = Peer::with("start", &[]);
+    assert_eq!(peer.replies().last().unwrap(), "start~start~1");
+    peer.read("start", 50_001);
+    peer.read("start", 50_009);
+    assert_eq!(peer.absent(), [(1, 50_000)], "and live numbers that are skipped say nothing");
 }
 
 #[test]
