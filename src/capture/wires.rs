@@ -280,3 +280,61 @@ async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin)
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::{Direction, What};
+    use tokio::io::duplex;
+
+    #[tokio::test]
+    async fn a_relay_passes_every_byte_both_ways_and_closes_each_half_as_its_side_does() {
+        let tap = Tap::default();
+        let recording = tap.listen().unwrap();
+        let ((decoder, mut mat), (software, mut program)) = (duplex(1000), duplex(1000));
+        let stop = CancellationToken::new();
+        let (tapped, stopped) = (tap.clone(), stop.clone());
+        let relaying = tokio::spawn(async move {
+            relay(Box::new(decoder), Box::new(software), true, "mat", &tapped, &stopped).await;
+        });
+        let reads: Vec<u8> = (0..100_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let sent = reads.clone();
+        let asking = tokio::spawn(async move {
+            program.write_all(b"give me everything").await.unwrap();
+            program.shutdown().await.unwrap(); // and then only listens
+            let mut all = Vec::new();
+            program.read_to_end(&mut all).await.unwrap();
+            all
+        });
+        let mut question = Vec::new();
+        mat.read_to_end(&mut question).await.unwrap();
+        assert_eq!(question, b"give me everything");
+        mat.write_all(&sent).await.unwrap();
+        drop(mat);
+        assert_eq!(asking.await.unwrap(), reads);
+        relaying.await.unwrap();
+        let records = recording.rest();
+        let of = |way: Direction| -> Vec<u8> {
+            let bytes = records.iter().filter_map(|record| match &record.what {
+                What::Bytes(direction, bytes) if *direction == way => Some(bytes.as_slice()),
+                _ => None,
+            });
+            bytes.collect::<Vec<_>>().concat()
+        };
+        assert_eq!((of(Direction::From), of(Direction::To)), (reads, question));
+        assert!(matches!(records.first().unwrap().what, What::Connected(_)));
+        assert!(matches!(records.last().unwrap().what, What::Closed(_)));
+    }
+
+    #[tokio::test]
+    async fn two_ends_that_both_wait_or_both_connect_are_no_relay() {
+        for (decoder, software) in [
+            ("tcp://a:1", "tcp://b:2"),
+            ("tcp-listen://127.0.0.1:0", "tcp-listen://127.0.0.1:0"),
+            ("tcp-listen://127.0.0.1:0", "serial:///dev/x?baud=9600"),
+        ] {
+            let refused = Wires::new(decoder.parse().unwrap(), Some(software.parse().unwrap())).await.err().unwrap();
+            assert_eq!(refused.exit_code(), 64, "{decoder} {software}");
+        }
+    }
+}

@@ -183,7 +183,8 @@ impl Source {
     /// Lets it end, and gives what is left.
     async fn end(self, over: bool) -> (Vec<Record>, Result<(), Failure>) {
         match self {
-            Self::Daemon(_) => (Vec::new(), Ok(())),
+            Self::Daemon(_) if over => (Vec::new(), Ok(())),
+            Self::Daemon(stream) => (stream.end().await, Ok(())),
             Self::Wires(recording, serving) => {
                 let result = if over { Ok(()) } else { returned(serving.await) };
                 (recording.rest(), result)
@@ -246,12 +247,10 @@ impl Recorder {
         self.flush()?;
         tell(&self.summary());
         over.unwrap_or(ended)?;
-        if self.sink.summary().connections == 0 {
-            return Err(Failure::unavailable("nobody was connected: there is nothing in the capture"));
-        }
         match self.fault {
             Some(fault) => Err(Failure::io(format!("not all of it is in {}: {fault}", file_name(&self.path)))),
-            None => Ok(()),
+            None if self.sink.summary().connections > 0 => Ok(()),
+            None => Err(Failure::unavailable("nobody was connected: there is nothing in the capture")),
         }
     }
 

@@ -354,3 +354,100 @@ async fn wait(stage: &Stage, until: Instant) {
         sleep_until(until).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, duplex};
+
+    use super::*;
+
+    const FILE: &str = "# passbridge capture 1\n\
+        ! 10.000000 1 connected x\n\
+        < 10.500000 1 a\n\
+        > 11.000000 1 what we say is not played\n\
+        < 14.500000 1 b\n\
+        ! 16.000000 1 closed\n\
+        ! 20.000000 2 connected x\n\
+        < 20.000000 2 c\n";
+
+    fn script(file: &str) -> Script {
+        Script::read(Reader::new(file.as_bytes()).unwrap()).unwrap()
+    }
+
+    /// What comes from a stream and after how many milliseconds; the last is its end.
+    async fn heard(mut stream: impl AsyncRead + Unpin, begun: Instant) -> Vec<(String, u128)> {
+        let mut all = Vec::new();
+        let mut buffer = [0; 100];
+        loop {
+            let length = stream.read(&mut buffer).await.unwrap();
+            all.push((String::from_utf8_lossy(&buffer[..length]).into_owned(), begun.elapsed().as_millis()));
+            if length == 0 {
+                return all;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_capture_is_played_at_its_own_pace_or_another() {
+        for (pace, expected) in [
+            (Pace::Times(1.0), vec![("a", 500), ("b", 4500), ("", 6000)]),
+            (Pace::Times(10.0), vec![("a", 50), ("b", 450), ("", 600)]),
+            (Pace::Max, vec![("ab", 0), ("", 0)]), // taken at once
+        ] {
+            let (ours, theirs) = duplex(1000);
+            let begun = Instant::now();
+            let player = Player::start(Wiring::Port(Box::new(theirs)), script(FILE), pace).await.unwrap();
+            let expected: Vec<(String, u128)> = expected.into_iter().map(|(text, at)| (text.to_owned(), at)).collect();
+            assert_eq!(heard(ours, begun).await, expected, "{pace:?}");
+            drop(player);
+        }
+    }
+
+    async fn listening(file: &str) -> (Player, SocketAddr) {
+        let wiring = Wiring::Listen(([127, 0, 0, 1], 0).into());
+        let player = Player::start(wiring, script(file), Pace::Times(1.0)).await.unwrap();
+        let address = player.address().unwrap();
+        (player, address)
+    }
+
+    async fn byte(stream: &mut TcpStream) -> Option<char> {
+        let mut byte = [0];
+        let length = timeout(Duration::from_secs(20), stream.read(&mut byte)).await.expect("it comes").unwrap();
+        (length > 0).then(|| byte[0].into())
+    }
+
+    #[tokio::test]
+    async fn a_box_that_leaves_early_gets_the_rest_and_each_connection_of_the_file_is_one() {
+        let file = "# passbridge capture 1\n< 0 1 a\n< 7200 1 b\n! 7200 1 closed\n< 7201 2 c\n";
+        let (player, address) = listening(file).await;
+        let mut links = player.links();
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(b"what the box says is dropped").await.unwrap();
+        assert_eq!(byte(&mut first).await, Some('a'));
+        drop(first);
+        links.wait_for(|links| *links == 0).await.unwrap();
+        let mut again = TcpStream::connect(address).await.unwrap();
+        assert_eq!(byte(&mut again).await, Some('b'), "without the wait of two hours: the box was away");
+        assert_eq!(byte(&mut again).await, None, "closed as the file says");
+        drop(again);
+        links.wait_for(|links| *links == 0).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        assert_eq!(byte(&mut second).await, Some('c'));
+        let played = player.stage.left.subscribe().wait_for(|left| *left == 0).await.is_ok();
+        assert!(played && player.is_over());
+    }
+
+    #[tokio::test]
+    async fn a_decoder_that_connects_does_so_in_the_order_of_the_file() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let wiring = Wiring::Connect(listener.local_addr().unwrap());
+        let player = Player::start(wiring, script(FILE), Pace::Max).await.unwrap();
+        let (mut first, _) = listener.accept().await.unwrap();
+        assert_eq!((byte(&mut first).await, byte(&mut first).await), (Some('a'), Some('b')));
+        assert_eq!(byte(&mut first).await, None);
+        drop(first);
+        let (mut second, _) = listener.accept().await.unwrap();
+        assert_eq!(byte(&mut second).await, Some('c'));
+        assert!(!player.is_over() || *player.links().borrow() == 1, "it stays, as it did");
+    }
+}
