@@ -28,12 +28,17 @@
 //! `passbridge` (version), `decoder`, `protocol`, `address`, `began` (UTC), `timezone` (of the decoder's clock) and `set.*`
 //! (options of the protocol). A value with control characters is a JSON string, in quotes.
 //!
+//! [`tap`] listens to a link that is there, [`wires`] opens a port of its own, [`file`] is where it all goes.
+//!
 //! Rejected: raw bytes with a binary frame (pcap), since nobody could look into it or take a line out in the field; JSON
 //! lines, in which every byte above 7 bits and every backslash is escaped twice.
 
+pub(crate) mod file;
 mod header;
+pub mod tap;
 #[cfg(test)]
 mod tests;
+pub(crate) mod wires;
 
 use std::io::{self, BufRead, Read as _, Write};
 use std::time::Duration;
@@ -43,6 +48,7 @@ use crate::escape::{NotEscaped, escape, unescape};
 
 /// How every capture file begins; the version follows.
 const MAGIC: &str = "# passbridge capture ";
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The version that is written, and the only one that is read.
 const VERSION: &str = "1";
 /// Longest line of a capture file, in bytes, its end included.
@@ -102,9 +108,14 @@ pub fn is_capture(bytes: &[u8]) -> bool {
     without_mark(bytes).starts_with(MAGIC.as_bytes())
 }
 
+/// Whether a file that begins with these bytes may be a capture file: it takes more of them to know.
+pub fn may_be(bytes: &[u8]) -> bool {
+    BYTE_ORDER_MARK.starts_with(bytes) || MAGIC.as_bytes().starts_with(without_mark(bytes)) || is_capture(bytes)
+}
+
 /// Without the byte order mark that some editors put first.
 fn without_mark(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+    bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
 }
 
 /// Writes a capture file. Nothing is buffered here.
@@ -130,7 +141,7 @@ impl<W: Write> Writer<W> {
             text.push('\n');
         }
         out.write_all(text.as_bytes())?;
-        Ok(Self { out, line: Vec::new() })
+        Ok(Self::resume(out))
     }
 
     /// Adds a record; bytes without any are none.
@@ -156,17 +167,9 @@ impl<W: Write> Writer<W> {
         bytes.chunks(PIECE).try_for_each(|piece| self.line(direction.sign(), at, connection, &shown(piece)))
     }
 
-    /// Flushes the output.
-    ///
-    /// # Errors
-    /// What the output says.
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-
-    /// The output.
-    pub fn get_ref(&self) -> &W {
-        &self.out
+    /// Goes on with a file that has its header.
+    pub fn resume(out: W) -> Self {
+        Self { out, line: Vec::new() }
     }
 
     /// One `write` a line: a file that is not written through a buffer is cut between lines.
@@ -175,6 +178,13 @@ impl<W: Write> Writer<W> {
         let (seconds, micros) = (at.as_secs().min(SECONDS_MAX - 1), at.subsec_micros());
         writeln!(self.line, "{sign} {seconds}.{micros:06} {connection} {rest}")?;
         self.out.write_all(&self.line)
+    }
+}
+
+impl Writer<Vec<u8>> {
+    /// What was written and not taken yet.
+    pub fn taken(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
     }
 }
 

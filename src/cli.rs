@@ -3,10 +3,11 @@
 //! What a command does lives in its own module; here it gets its configuration, a runtime and an exit code after
 //! sysexits(3). Mistakes on the command line end with 64 and say what is allowed.
 
+mod capture;
 mod rewind;
-mod simulate;
+pub(crate) mod simulate;
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,13 +18,14 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use crate::capture::HeaderError;
 use crate::config::{self, Config, LoadOptions, Loaded};
 use crate::control::{self, ControlError, Request};
-use crate::decode::{DecodeError, Decoder};
+use crate::decode::{Decoder, Decoding, Input};
 use crate::escape::ForTerminal;
 use crate::export::ExportError;
 use crate::failure::Failure;
-use crate::protocol::{Settings, Spec};
+use crate::protocol::{SettingError, Settings, Spec};
 use crate::status::Snapshot;
 use crate::{audit, check, daemon, demo, export, glance, harden, logging, rufus};
 
@@ -52,12 +54,14 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Have a decoder give stored reads again; those that are here already are known and not sent twice.
     Rewind(rewind::RewindArgs),
+    /// Record what goes over a decoder's link, both ways, into a file: for a decoder that is not supported, or read wrongly.
+    Capture(capture::CaptureArgs),
     /// A simulated race through the whole way into a simulated cloud; needs no configuration.
     Demo(DemoArgs),
     /// A decoder or a cloud to try things with.
     #[command(subcommand)]
     Simulate(simulate::Simulate),
-    /// Show what a decoder really sends: raw bytes on standard input, one JSON object per record on standard output.
+    /// Show what a decoder really sends: a capture or raw bytes in, one JSON object per record on standard output.
     Decode(DecodeArgs),
 }
 
@@ -124,10 +128,10 @@ pub struct DemoArgs {
     /// Reads per second, over all decoders.
     #[arg(long, value_name = "N", default_value_t = 50.0, value_parser = rate)]
     pub rate: f64,
-    /// Play this recording of a decoder instead of a simulated race.
-    #[arg(long, value_name = "FILE", requires = "protocol")]
+    /// Play this capture or recording of a decoder instead of a simulated race.
+    #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,
-    /// The protocol of the recording.
+    /// The protocol of the recording, if the file does not say it.
     #[arg(long, value_name = "NAME", value_parser = protocol)]
     pub protocol: Option<Protocol>,
     /// Keep the data in this directory, to look at it afterwards.
@@ -140,12 +144,15 @@ pub struct DemoArgs {
 
 #[derive(Debug, Args)]
 struct DecodeArgs {
-    /// The decoder's protocol.
+    /// A capture, or raw bytes; without it standard input.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The decoder's protocol; without it the one that the capture names.
     #[arg(long, value_name = "NAME", value_parser = protocol)]
-    protocol: Protocol,
-    /// Zone of the decoder's clock, such as Europe/Madrid.
-    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = config::zone)]
-    timezone: TimeZone,
+    protocol: Option<Protocol>,
+    /// Zone of the decoder's clock, such as Europe/Madrid; without it the one that the capture names, or UTC.
+    #[arg(long, value_name = "ZONE", value_parser = config::zone)]
+    timezone: Option<TimeZone>,
     /// An option of the protocol; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
@@ -215,6 +222,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Export(args) => block_on(run_export(args)),
         Command::Audit(args) => block_on(audit::run(args)),
         Command::Rewind(args) => block_on(rewind::run(args)),
+        Command::Capture(args) => block_on(capture::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),
         Command::Decode(args) => decode(args),
@@ -294,13 +302,42 @@ async fn run_export(args: ExportArgs) -> Result<(), Failure> {
 }
 
 fn decode(args: DecodeArgs) -> Result<(), Failure> {
-    let settings: Settings = args.set.into_iter().collect();
-    let decoder =
-        Decoder::new(args.protocol.0, &settings, args.timezone).map_err(|error| Failure::usage(error.to_string()))?;
-    let ended = decoder.run(io::stdin().lock(), stdout()).map_err(|error| match error {
-        DecodeError::Input(_) => Failure::io(error.to_string()),
-        DecodeError::Output(error) => Failure::output(&error),
-    })?;
+    let input: Box<dyn Read> = match &args.file {
+        None => Box::new(io::stdin().lock()),
+        Some(path) => {
+            let file = std::fs::File::open(path);
+            Box::new(BufReader::new(
+                file.map_err(|error| Failure::io(format!("{} cannot be read: {error}", path.display())))?,
+            ))
+        }
+    };
+    let input = Input::new(input)?;
+    let needs = || Failure::usage("which protocol? --protocol NAME (a capture may name it in its header)");
+    let (spec, zone) = (args.protocol.map(|protocol| protocol.0), args.timezone);
+    let mut settings: Settings = args.set.into_iter().collect();
+    let unfit = |error: SettingError| Failure::usage(error.to_string());
+    let ended = match input {
+        Input::Raw(bytes) => {
+            let spec = spec.ok_or_else(needs)?;
+            let decoder = Decoder::new(spec, &settings, zone.unwrap_or(TimeZone::UTC)).map_err(unfit)?;
+            decoder.run(bytes, stdout())?
+        }
+        Input::Capture(capture) => {
+            let header = capture.header();
+            let told = |error: HeaderError| Failure::data(error.to_string());
+            let spec = spec.map_or_else(|| header.protocol().map_err(told)?.ok_or_else(needs), Ok)?;
+            let zone = zone.map_or_else(|| header.zone().map_err(told), |zone| Ok(Some(zone)))?;
+            let began = header.began().map_err(told)?;
+            if header.get("protocol") == Some(spec.name) {
+                settings = header.settings().into_iter().chain(settings).collect();
+            }
+            let decoding = Decoding::new(spec, &settings, zone.unwrap_or(TimeZone::UTC), began).map_err(unfit)?;
+            decoding.run(capture, stdout())?
+        }
+    };
+    if ended.cut {
+        eprintln!("passbridge: the capture ends in the middle of a line: it was cut off there");
+    }
     if ended.unfinished > 0 {
         // Usual when a live stream was cut off by hand: worth a word, no failure.
         eprintln!("passbridge: the last {} bytes are no whole record", ended.unfinished);

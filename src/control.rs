@@ -7,6 +7,8 @@
 //!
 //! Rejected: asking over HTTP. The page may be switched off, and a local command should need no token.
 
+mod capture;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+pub use self::capture::{Answered, Stream, capture};
 use crate::audit::keep::Order;
 use crate::failure::Failure;
 use crate::link::{Asked, Asks};
@@ -70,13 +73,19 @@ pub enum Request {
         /// Which.
         range: Range,
     },
+    /// `{"decoder": NAME, "answer": "recording" | "refused" | "unknown", "header": [[KEY, VALUE], …], "why": …}`, and
+    /// after `recording` lines of a capture file ([`crate::capture`]) without its header, until the client goes.
+    Capture {
+        /// Its name in the configuration.
+        decoder: String,
+    },
 }
 
 impl Request {
     /// How long the answer may take to come.
     fn patience(&self) -> Duration {
         match self {
-            Self::Status | Self::Durable | Self::Rewind { .. } => ANSWER_TIME,
+            Self::Status | Self::Durable | Self::Rewind { .. } | Self::Capture { .. } => ANSWER_TIME,
             Self::Repair { .. } => REPAIR_TIME,
         }
     }
@@ -236,6 +245,15 @@ async fn answer(stream: UnixStream, board: &Board, repairs: &Repairs, rewinds: &
             Ok(Request::Durable) => json!({ "durable": board.snapshot().journal.durable }),
             Ok(Request::Repair { device, session }) => repair(repairs, &device, session).await,
             Ok(Request::Rewind { decoder, range }) => rewind(rewinds, &decoder, &range).await,
+            Ok(Request::Capture { decoder }) => match capture::begin(rewinds, &decoder, board) {
+                Ok((recording, answer)) => {
+                    timeout(ANSWER_TIME, write.write_all(format!("{answer}\n").as_bytes()))
+                        .await
+                        .map_err(|_| io::ErrorKind::TimedOut)??;
+                    return capture::stream(recording, read, write).await;
+                }
+                Err(refusal) => refusal,
+            },
             Err(_) if !whole && line.len() as u64 == REQUEST_LIMIT => json!({ "error": "the request is too long" }),
             Err(error) => json!({ "error": format!("no such request: {error}") }),
         };
@@ -299,19 +317,20 @@ pub async fn ask(data_dir: &Path, request: Request) -> Result<Value, ControlErro
     let answered: io::Result<Value> = timeout(patience, asking)
         .await
         .unwrap_or_else(|_| Err(io::Error::other(format!("no answer within {} s", patience.as_secs()))));
-    let value = match answered {
-        Ok(value) => value,
-        Err(error) => {
-            return Err(match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NotRunning(path),
-                io::ErrorKind::PermissionDenied => ControlError::Forbidden(path),
-                _ => ControlError::NoAnswer { path, why: error.to_string() },
-            });
-        }
-    };
+    let value = answered.map_err(|error| failed(&path, &error))?;
     match value.get("error").and_then(Value::as_str) {
         Some(why) => Err(ControlError::NoAnswer { why: why.to_owned(), path }),
         None => Ok(value),
+    }
+}
+
+/// What it means that asking there failed.
+fn failed(path: &Path, error: &io::Error) -> ControlError {
+    let path = path.to_owned();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NotRunning(path),
+        io::ErrorKind::PermissionDenied => ControlError::Forbidden(path),
+        _ => ControlError::NoAnswer { path, why: error.to_string() },
     }
 }
 

@@ -10,25 +10,65 @@
 //! that was stored earlier: a date far from today raises no doubt, a missing date always does. The protocol is not
 //! told that a link is up: it asks for nothing, and `reply` holds only what an answer to these bytes would be.
 
-use std::io::{self, BufWriter, Read, Write};
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::capture::{self, CaptureError, Direction, Reader, Record, What as Happened};
 use crate::chip::{ChipRead, Label, Marker, Stamp};
 use crate::clock::{self, Doubt};
 use crate::escape::escape;
+use crate::failure::Failure;
 use crate::protocol::{Frame, Framed, Info, Item, Output, Protocol, Reject, SettingError, Settings, Spec};
 
 /// Bytes read at a time.
 const CHUNK: usize = 64 * 1024;
+
+/// Connections of a capture that are decoded side by side; for one more the oldest is taken as ended.
+const CONNECTIONS: usize = 64;
+
+/// Where the bytes come from, with those put back that were looked at.
+pub type Source<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
+
+/// What is to be decoded.
+pub enum Input<R> {
+    /// Bytes of one connection.
+    Raw(Source<R>),
+    /// A capture file.
+    Capture(Reader<Source<R>>),
+}
+
+impl<R: Read> Input<R> {
+    /// Looks at the first bytes, and no further than they could still be those of a capture: a live connection is decoded
+    /// from its first byte on.
+    ///
+    /// # Errors
+    /// [`DecodeError::Input`], or [`DecodeError::Capture`] for a capture whose header cannot be read.
+    pub fn new(mut input: R) -> Result<Self, DecodeError> {
+        let (mut seen, mut byte) = (Vec::new(), [0]);
+        while capture::may_be(&seen) && !capture::is_capture(&seen) {
+            match input.read(&mut byte) {
+                Ok(0) => break,
+                Ok(_) => seen.push(byte[0]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(DecodeError::Input(error)),
+            }
+        }
+        let found = capture::is_capture(&seen);
+        let input = BufReader::with_capacity(CHUNK, io::Cursor::new(seen).chain(input));
+        if found { Ok(Self::Capture(Reader::new(input)?)) } else { Ok(Self::Raw(input)) }
+    }
+}
 
 /// Decodes one stream of one decoder.
 pub struct Decoder {
     protocol: Box<dyn Protocol>,
     zone: TimeZone,
     received: Option<Timestamp>,
+    last: Option<u8>,
 }
 
 /// What was decoded when the input ended.
@@ -38,6 +78,8 @@ pub struct Ended {
     pub objects: u64,
     /// Bytes at the end that are no whole frame; nothing was written for them.
     pub unfinished: usize,
+    /// A capture file that ends in the middle of a line.
+    pub cut: bool,
 }
 
 /// Why decoding stopped before the end of the input.
@@ -46,15 +88,28 @@ pub enum DecodeError {
     /// The input cannot be read.
     #[error("cannot read the bytes to decode: {0}")]
     Input(io::Error),
+    /// The capture file is not what it must be.
+    #[error("the capture: {0}")]
+    Capture(#[from] CaptureError),
     /// The output cannot be written (a closed pipe, a full disk).
     #[error("cannot write what was decoded: {0}")]
     Output(io::Error),
 }
 
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Output(error) => Self::output(&error),
+            DecodeError::Input(_) | DecodeError::Capture(CaptureError::Read { .. }) => Self::io(error.to_string()),
+            DecodeError::Capture(_) => Self::data(error.to_string()),
+        }
+    }
+}
+
 impl Decoder {
     /// A decoder of `spec` with its options, whose clock runs in `zone`.
     pub fn new(spec: &Spec, settings: &Settings, zone: TimeZone) -> Result<Self, SettingError> {
-        Ok(Self { protocol: (spec.make)(settings)?, zone, received: None })
+        Ok(Self { protocol: (spec.make)(settings)?, zone, received: None, last: None })
     }
 
     /// Takes the bytes as received at `received` instead of now; it decides the day of a time without a date.
@@ -67,9 +122,7 @@ impl Decoder {
     pub fn run(mut self, mut input: impl Read, output: impl Write) -> Result<Ended, DecodeError> {
         let mut output = BufWriter::new(output);
         let mut chunk = vec![0; CHUNK];
-        let mut out = Output::default();
         let mut ended = Ended::default();
-        let mut last = None;
         loop {
             let length = match input.read(&mut chunk) {
                 Ok(length) => length,
@@ -79,17 +132,27 @@ impl Decoder {
             if length == 0 {
                 break;
             }
-            last = chunk[..length].last().copied();
-            self.protocol.feed(&chunk[..length], &mut out);
-            self.write(&mut out, &mut output, &mut ended).map_err(DecodeError::Output)?;
+            self.feed(&chunk[..length], &mut output, &mut ended)?;
         }
+        self.end(&mut output, &mut ended)?;
+        Ok(ended)
+    }
+
+    fn feed(&mut self, bytes: &[u8], output: &mut impl Write, ended: &mut Ended) -> Result<(), DecodeError> {
+        let mut out = Output::default();
+        self.last = bytes.last().copied().or(self.last);
+        self.protocol.feed(bytes, &mut out);
+        self.write(&mut out, output, ended).map_err(DecodeError::Output)
+    }
+
+    fn end(mut self, output: &mut impl Write, ended: &mut Ended) -> Result<(), DecodeError> {
+        let mut out = Output::default();
         // What is piped in here ends where its sender ended it: a last line without a line end is a whole one.
-        if !matches!(last, None | Some(b'\n' | b'\r')) {
+        if !matches!(self.last, None | Some(b'\n' | b'\r')) {
             self.protocol.feed(b"\r\n", &mut out);
         }
         self.protocol.end(&mut out);
-        self.write(&mut out, &mut output, &mut ended).map_err(DecodeError::Output)?;
-        Ok(ended)
+        self.write(&mut out, output, ended).map_err(DecodeError::Output)
     }
 
     /// Writes what the protocol put out. A reply goes with the object before it, if there is one.
@@ -122,6 +185,68 @@ impl Decoder {
             ended.objects += 1;
         }
         output.flush()
+    }
+}
+
+/// Decodes the decoder's direction of a capture, each connection with a protocol value of its own.
+pub struct Decoding {
+    make: Box<dyn Fn() -> Result<Decoder, SettingError>>,
+    began: Option<Timestamp>,
+}
+
+impl Decoding {
+    /// As [`Decoder::new`]. Each byte was received when the capture says, if it is known when that `began`.
+    pub fn new(
+        spec: &'static Spec,
+        settings: &Settings,
+        zone: TimeZone,
+        began: Option<Timestamp>,
+    ) -> Result<Self, SettingError> {
+        let settings = settings.clone();
+        let make = move || Decoder::new(spec, &settings, zone.clone());
+        make()?;
+        Ok(Self { make: Box::new(make), began })
+    }
+
+    /// Decodes `capture` to its end.
+    pub fn run(self, mut capture: Reader<impl BufRead>, output: impl Write) -> Result<Ended, DecodeError> {
+        let mut output = BufWriter::new(output);
+        let mut ended = Ended::default();
+        let mut open: VecDeque<(u32, Decoder)> = VecDeque::new();
+        for record in capture.by_ref() {
+            let Record { at, connection, what } = record?;
+            let place = open.iter().position(|(number, _)| *number == connection);
+            match what {
+                Happened::Bytes(Direction::From, bytes) => {
+                    if place.is_none() {
+                        if open.len() == CONNECTIONS
+                            && let Some((_, oldest)) = open.pop_front()
+                        {
+                            oldest.end(&mut output, &mut ended)?;
+                        }
+                        // The options were judged when this was made.
+                        let Ok(decoder) = (self.make)() else { continue };
+                        open.push_back((connection, decoder));
+                    }
+                    let Some((_, decoder)) = open.iter_mut().find(|(number, _)| *number == connection) else {
+                        continue;
+                    };
+                    decoder.received = self.began.and_then(|began| began.checked_add(at).ok()).or(decoder.received);
+                    decoder.feed(&bytes, &mut output, &mut ended)?;
+                }
+                Happened::Closed(_) | Happened::Connected(_) => {
+                    if let Some((_, decoder)) = place.and_then(|place| open.remove(place)) {
+                        decoder.end(&mut output, &mut ended)?;
+                    }
+                }
+                Happened::Bytes(Direction::To, _) | Happened::Lost(..) => {}
+            }
+        }
+        for (_, decoder) in open {
+            decoder.end(&mut output, &mut ended)?;
+        }
+        ended.cut = capture.cut();
+        Ok(ended)
     }
 }
 
@@ -306,7 +431,8 @@ mod tests {
 
     fn decoded(input: &[u8]) -> (String, Ended) {
         let received = Some("2026-07-06T00:30:01Z".parse().unwrap());
-        let decoder = Decoder { protocol: Box::new(Script), zone: TimeZone::get("Europe/Madrid").unwrap(), received };
+        let decoder =
+            Decoder { protocol: Box::new(Script), zone: TimeZone::get("Europe/Madrid").unwrap(), received, last: None };
         let mut text = Vec::new();
         let ended = decoder.run(input, &mut text).unwrap();
         (String::from_utf8(text).unwrap(), ended)
@@ -324,7 +450,7 @@ mod tests {
             "\n",
         );
         assert_eq!(text, expected);
-        assert_eq!(ended, Ended { objects: 2, unfinished: 4 }, "half a frame is counted, not printed");
+        assert_eq!(ended, Ended { objects: 2, unfinished: 4, cut: false }, "half a frame is counted, not printed");
     }
 
     #[test]
@@ -345,7 +471,7 @@ mod tests {
                 Ok(())
             }
         }
-        let decoder = Decoder { protocol: Box::new(Script), zone: TimeZone::UTC, received: None };
+        let decoder = Decoder { protocol: Box::new(Script), zone: TimeZone::UTC, received: None, last: None };
         assert!(matches!(decoder.run(&b"batch"[..], Full), Err(DecodeError::Output(_))));
     }
 }

@@ -5,16 +5,18 @@
 //! passings arrived, the decoders' cables are pulled. The simulated cloud does not detect duplicates, so that
 //! "exactly once" in the final audit is the work of this program alone.
 
+mod actor;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use self::actor::Actor;
 use crate::audit;
 use crate::cli::{DemoArgs, print};
 use crate::clock;
@@ -25,13 +27,10 @@ use crate::config::{
 use crate::daemon::Daemon;
 use crate::failure::Failure;
 use crate::logging;
-use crate::protocol::spec;
+use crate::protocol::{Settings, Spec};
 use crate::rufus::KeyHeader;
 use crate::sim::cloud::{DEVICE, Dedup, Fault, KEY, On, SimCloud, SimCloudConfig};
-use crate::sim::decoder::{Kind, RaceConfig, SimConfig, SimDecoder, Source, Wiring};
 
-/// Reads per second of a recording.
-const REPLAY_RATE: f64 = 500.0;
 /// How long the backlog may take to drain after the race.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 /// Differences that the audit names one by one.
@@ -137,28 +136,13 @@ async fn race(args: &DemoArgs, dir: PathBuf) -> Result<Audit, Failure> {
     let cloud = SimCloudConfig { dedup: Dedup::None, latency: Duration::from_millis(20), ..Default::default() };
     let cloud = SimCloud::start(cloud).await.map_err(|error| io(error.to_string()))?;
     let token = cloud.open_session(DEVICE, "Demo race");
-    let plan = plan(args).await.map_err(io)?;
-    let mut sims: Vec<SimDecoder> = Vec::new();
+    let mut sims: Vec<Actor> = Vec::new();
     let mut decoders = Vec::new();
-    for entry in plan {
-        let name = entry.kind.name();
-        let protocol = spec(name).ok_or_else(|| io(format!("protocol {name} is not there")))?;
-        let address = match entry.config.wiring {
-            Wiring::Connect(address) => Address::Listen(address),
-            _ => {
-                let sim = SimDecoder::start(entry.config).await.map_err(|error| io(error.to_string()))?;
-                let address = sim.address().ok_or_else(|| io("no address".into()))?;
-                sims.push(sim);
-                decoders.push(decoder(
-                    name,
-                    protocol,
-                    Address::Tcp { host: address.ip().to_string(), port: address.port() },
-                ));
-                continue;
-            }
-        };
-        sims.push(SimDecoder::start(entry.config).await.map_err(|error| io(error.to_string()))?);
-        decoders.push(decoder(name, protocol, address));
+    for planned in actor::plan(args).await? {
+        let (protocol, settings) = (planned.protocol, planned.settings.clone());
+        let (actor, address) = planned.start().await?;
+        sims.push(actor);
+        decoders.push(decoder(protocol, settings, address));
     }
     let config = config(dir, &cloud, decoders)?;
     let mut daemon = match Daemon::start(config.clone(), &[]).await {
@@ -190,60 +174,16 @@ async fn race(args: &DemoArgs, dir: PathBuf) -> Result<Audit, Failure> {
     Ok(audit)
 }
 
-struct Planned {
-    kind: Kind,
-    config: SimConfig,
-}
-
-/// Which decoders take part.
-async fn plan(args: &DemoArgs) -> Result<Vec<Planned>, String> {
-    if let (Some(path), Some(protocol)) = (&args.replay, &args.protocol) {
-        let kind = Kind::from_name(protocol.0.name).ok_or("this protocol has no simulated decoder")?;
-        let recording = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let mut config = SimConfig::new(kind, wiring(kind).await?);
-        config.rate = REPLAY_RATE;
-        config.source = Source::Recording(kind.rows(&recording));
-        return Ok(vec![Planned { kind, config }]);
-    }
-    let kinds = [Kind::RaceResult, Kind::One4All, Kind::Mylaps, Kind::Ipico];
-    let mut planned = Vec::new();
-    for (at, kind) in (1..).zip(kinds) {
-        let mut config = SimConfig::new(kind, wiring(kind).await?);
-        config.rate = args.rate / kinds.len() as f64;
-        config.seed = at;
-        config.start = whole_second(TimeZone::UTC.to_datetime(jiff::Timestamp::now()));
-        config.limit = Some((config.rate * args.seconds as f64).ceil() as u64);
-        config.source = Source::Race(RaceConfig { field: 500, waves: 3, laps: None });
-        config.repeat = Duration::from_secs(2);
-        planned.push(Planned { kind, config });
-    }
-    Ok(planned)
-}
-
-/// The race begins on a whole second: IPICO's clock counts hundredths.
-fn whole_second(now: DateTime) -> DateTime {
-    now.date().at(now.hour(), now.minute(), now.second(), 0)
-}
-
-async fn wiring(kind: Kind) -> Result<Wiring, String> {
-    if !kind.connects() {
-        return Ok(Wiring::Listen(LOOPBACK));
-    }
-    // The exporter has to be told the box's port before the box listens there: one that is free now.
-    let probe = tokio::net::TcpListener::bind(LOOPBACK).await.map_err(|error| error.to_string())?;
-    probe.local_addr().map(Wiring::Connect).map_err(|error| error.to_string())
-}
-
-fn decoder(name: &str, protocol: &'static crate::protocol::Spec, address: Address) -> DecoderConfig {
+fn decoder(protocol: &'static Spec, set: Settings, address: Address) -> DecoderConfig {
     DecoderConfig {
-        name: format!("{name}-mat"),
+        name: format!("{}-mat", protocol.name),
         protocol,
         address,
         timezone: TimeZone::UTC,
         device_id: None,
         rewind: true,
         locations: BTreeMap::new(),
-        set: BTreeMap::new(),
+        set,
     }
 }
 
@@ -272,7 +212,7 @@ fn config(dir: PathBuf, cloud: &SimCloud, decoders: Vec<DecoderConfig>) -> Resul
 struct Show<'a> {
     args: &'a DemoArgs,
     cloud: &'a SimCloud,
-    sims: &'a [SimDecoder],
+    sims: &'a [Actor],
     daemon_board: crate::status::Board,
 }
 
@@ -283,7 +223,7 @@ impl Show<'_> {
         for second in 1.. {
             sleep(Duration::from_secs(1)).await;
             let trouble = if self.args.replay.is_none() { self.trouble(second).await } else { None };
-            let happened: u64 = self.sims.iter().map(|sim| *sim.emitted().borrow()).sum();
+            let happened: u64 = self.sims.iter().map(Actor::happened).sum();
             let snapshot = self.daemon_board.snapshot();
             let kept: u64 = snapshot.decoders.iter().map(|decoder| decoder.reads).sum();
             let stored = self.cloud.stored();
@@ -298,7 +238,7 @@ impl Show<'_> {
                     trouble.map(|trouble| format!("   ({trouble})")).unwrap_or_default(),
                 ))?;
             }
-            let over = self.sims.iter().all(SimDecoder::is_over);
+            let over = self.sims.iter().all(Actor::is_over);
             if over && kept >= happened && snapshot.journal.pending == 0 {
                 return Ok(());
             }
@@ -342,7 +282,7 @@ impl Show<'_> {
     }
 
     /// The decoders that store or repeat: all but the one that only streams, which is the last.
-    fn storing(&self) -> &[SimDecoder] {
+    fn storing(&self) -> &[Actor] {
         &self.sims[..self.sims.len() - 1]
     }
 }
@@ -362,10 +302,10 @@ async fn journal_equal(config: &Config) -> Result<bool, Failure> {
 }
 
 /// Compares what happened with what the cloud holds, passing by passing.
-fn compare(cloud: &SimCloud, token: &str, sims: &[SimDecoder], kept: u64) -> Audit {
+fn compare(cloud: &SimCloud, token: &str, sims: &[Actor], kept: u64) -> Audit {
     let mut expected: BTreeMap<(String, i64), i64> = BTreeMap::new();
     let mut happened = 0;
-    for read in sims.iter().flat_map(SimDecoder::reads) {
+    for read in sims.iter().flat_map(Actor::reads) {
         let utc = clock::resolve(&read.stamp, &TimeZone::UTC, jiff::Timestamp::now(), true).utc;
         expected.insert((read.chip.into(), utc.as_millisecond()), 1);
         happened += 1;

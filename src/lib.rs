@@ -53,8 +53,8 @@
 //! | [`audit`] | whether the cloud holds what the journal says; what is missing goes again |
 //! | [`check`], [`export`], [`decode`], [`demo`] | a command each |
 //! | [`escape`] | raw bytes as text |
-//! | [`capture`] | what went over a link, both ways: the file |
-//! | [`sim`] | the simulated decoder and cloud for demo, tests and benches |
+//! | [`capture`] | what goes over a link, both ways: the file, how a link is listened to, the relay |
+//! | [`sim`] | the simulated decoder and cloud for demo, tests and benches; the player of captures |
 //!
 //! The `backoff` crate is known to the private module `retry` alone, `sled` to the private `journal::queue` alone.
 //!

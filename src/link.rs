@@ -45,12 +45,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::asks::{Asked, Asks};
 pub use self::port::{Port, bind};
+pub(crate) use self::port::{Wire, dial, tune};
 
 use self::connection::{End, Ended, Life};
 use self::doubts::Doubts;
 use self::intake::Intake;
 use self::places::Places;
-use self::port::{Kind, Wire};
+use self::port::Kind;
+use crate::capture::Header;
 use crate::chip::{ChipRead, Held};
 use crate::clock::offset_ms;
 use crate::config::{Address, DecoderConfig};
@@ -292,6 +294,7 @@ struct Presence {
 impl Decoder {
     fn new(limits: Limits, config: DecoderConfig, asks: Asks, board: Board) -> Self {
         announce(&config, &board);
+        asks.tap().describe(Header::of(&config));
         let place = port::place(&config.address);
         Self {
             intake: Intake::new(
@@ -453,7 +456,9 @@ impl Decoder {
     ) -> Ended {
         tracing::info!(decoder = self.name, peer, "connected");
         self.comes();
-        let ended = connection::serve(self, protocol, wire, held, dialled, life, stop).await;
+        let line = self.asks.tap().connected(peer);
+        let ended = connection::serve(self, protocol, line.around(wire), held, dialled, life, stop).await;
+        line.closed(&ended.end.to_string());
         tracing::info!(decoder = self.name, peer, up_s = ended.up.as_secs(), "disconnected: {}", ended.end);
         self.goes(&ended.end, dialled);
         ended

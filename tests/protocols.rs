@@ -2,8 +2,8 @@
 //! the sample vectors, the captures with their expected output, the recordings, and arbitrary bytes.
 //!
 //! * `tests/vectors/*.jsonl`: one frame per line with what it must decode to.
-//! * `tests/captures/NAME.capture`: a header (`# key: value` lines, then `---`), then raw bytes;
-//!   `NAME.expected.jsonl` is the output. After an intended change write it anew with `PASSBRIDGE_BLESS=1` and read
+//! * `tests/captures/NAME.capture`: capture files (`passbridge::capture`), whose header says protocol, options, zone and
+//!   time; `NAME.expected.jsonl` is the output. A new one needs no line of code. After an intended change write it anew with `PASSBRIDGE_BLESS=1` and read
 //!   the difference.
 //! * Recordings are other people's files and not in this repository: they are looked for in `../shared/real`, or
 //!   where `PASSBRIDGE_SHARED` points to.
@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use passbridge::capture::{Direction, Reader, Record, What};
 use passbridge::chip::Held;
-use passbridge::decode::{Decoder, Ended};
+use passbridge::decode::{Decoder, Decoding, Ended};
 use passbridge::escape::{escape, unescape};
 use passbridge::protocol::{self, Item, Missed, Output, REGISTRY, Range, Settings};
 use passbridge::sim::decoder::Kind;
@@ -418,32 +419,62 @@ fn every_capture_decodes_to_its_expected_output_however_it_arrives() {
             continue;
         }
         seen += 1;
-        let content = std::fs::read(&path).unwrap();
-        let end = content.windows(5).position(|window| window == b"\n---\n").expect("a capture has a header");
-        let header = String::from_utf8(content[..end].to_vec()).unwrap();
-        let value = |key: &str| {
-            let line = header.lines().find_map(|line| line.strip_prefix(&format!("# {key}: ")));
-            line.unwrap_or_else(|| panic!("{}: no `{key}` in the header", path.display()))
-        };
-        for key in ["device", "firmware", "source", "date"] {
-            value(key);
+        let file = std::fs::read(&path).unwrap();
+        let mut capture = Reader::new(file.as_slice()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let header = capture.header().clone();
+        for key in ["device", "firmware", "source", "date", "protocol"] {
+            assert!(header.get(key).is_some(), "{}: no `{key}` in the header", path.display());
         }
-        let setup = Setup {
-            protocol: value("protocol").to_owned(),
-            settings: dialects(value("protocol")).remove(0),
-            zone: TimeZone::get(value("timezone")).unwrap(),
-            received: value("received").parse().unwrap(),
-        };
+        let records: Result<Vec<Record>, _> = capture.by_ref().collect();
+        let records = records.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(!capture.cut() && !records.is_empty(), "{}", path.display());
+        let Some(spec) = header.protocol().unwrap() else { continue }; // of a decoder that is not supported yet
+        let zone = header.zone().unwrap().unwrap_or(TimeZone::UTC);
+        let began = header.began().unwrap().unwrap_or_else(|| panic!("{}: when?", path.display()));
+        let decoding = Decoding::new(spec, &header.settings(), zone.clone(), Some(began)).unwrap();
+        let mut text = Vec::new();
+        decoding.run(Reader::new(file.as_slice()).unwrap(), &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
         let expected_path = path.with_extension("expected.jsonl");
-        for (way, lines, _) in setup.every_way(&content[end + 5..]) {
-            if std::env::var_os("PASSBRIDGE_BLESS").is_some() {
-                std::fs::write(&expected_path, lines.join("\n") + "\n").unwrap();
+        if std::env::var_os("PASSBRIDGE_BLESS").is_some() {
+            std::fs::write(&expected_path, &text).unwrap();
+        }
+        let expected = std::fs::read_to_string(&expected_path).unwrap();
+        assert_eq!(text, expected, "{}", path.display());
+
+        let setup = Setup { protocol: spec.name.to_owned(), settings: header.settings(), zone, received: began };
+        let streams = streams(&records);
+        for way in 0..3 {
+            let (mut all, mut name) = (Vec::new(), "");
+            for bytes in &streams {
+                let [whole, single, noisy] = setup.every_way(bytes);
+                let (named, lines, _) = [whole, single, noisy].into_iter().nth(way).unwrap();
+                name = named;
+                all.extend(lines.into_iter().map(|line| line + "\n"));
             }
-            let expected = std::fs::read_to_string(&expected_path).unwrap();
-            assert_eq!(lines.join("\n") + "\n", expected, "{} {way}", path.display());
+            // Connections that overlap are told side by side in the file.
+            let sorted = |mut lines: Vec<String>| {
+                if streams.len() > 1 {
+                    lines.sort();
+                }
+                lines
+            };
+            let expected = expected.lines().map(|line| format!("{line}\n")).collect();
+            assert_eq!(sorted(all), sorted(expected), "{} {name}", path.display());
         }
     }
     assert!(seen >= 2);
+}
+
+/// The decoder's bytes of each connection.
+fn streams(records: &[Record]) -> Vec<Vec<u8>> {
+    let mut streams = BTreeMap::<u32, Vec<u8>>::new();
+    for record in records {
+        if let What::Bytes(Direction::From, bytes) = &record.what {
+            streams.entry(record.connection).or_default().extend(bytes);
+        }
+    }
+    streams.into_values().collect()
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
-use crate::config;
+use crate::config::{self, DecoderConfig};
 use crate::protocol::{Settings, Spec};
 
 /// Most lines of a header that are kept.
@@ -12,7 +13,7 @@ const LINES_MAX: usize = 200;
 const SET: &str = "set.";
 
 /// `key: value` pairs, in the order of the file. Where a key stands twice, the first one counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header(Vec<(String, String)>);
 
 /// A value of the header is not what it must be.
@@ -28,6 +29,24 @@ pub struct HeaderError {
 }
 
 impl Header {
+    /// What a capture of this decoder says of it. Nothing else of the configuration is known here.
+    pub fn of(decoder: &DecoderConfig) -> Self {
+        let mut header = Self::program();
+        header.add("decoder", &decoder.name);
+        header.add("protocol", decoder.protocol.name);
+        header.add("address", decoder.address.to_string());
+        header.add("timezone", decoder.timezone.iana_name().unwrap_or("UTC"));
+        header.add_settings(&decoder.set);
+        header
+    }
+
+    /// The version of this program, and nothing else.
+    pub fn program() -> Self {
+        let mut header = Self::default();
+        header.add("passbridge", env!("CARGO_PKG_VERSION"));
+        header
+    }
+
     /// Adds a line. A key is made of lower-case letters, digits, `.`, `_` and `-`; of another one nothing is kept.
     pub fn add(&mut self, key: &str, value: impl Into<String>) {
         if is_key(key) && self.0.len() < LINES_MAX {

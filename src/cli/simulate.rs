@@ -1,5 +1,6 @@
 //! `simulate`: a decoder or a cloud to try things with, as the tests use them, on the command line.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,11 +10,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Protocol, print, protocol, rate};
+use crate::capture::{CaptureError, Header, HeaderError, Reader, is_capture};
 use crate::failure::Failure;
 use crate::sim::cloud::{
     Answer, Chance, DEVICE, Dedup, Fault as Trouble, Generation, KEY, On, SimCloudConfig, serve_forever,
 };
 use crate::sim::decoder::{FIELD_MAX, Fault, Kind, RaceConfig, SimConfig, SimDecoder, SimError, Source, Wiring};
+use crate::sim::replay::{Pace, Player, Script};
 
 /// A recording is held whole; more than this is no recording of a race.
 const RECORDING_LIMIT: u64 = 256 << 20;
@@ -28,9 +31,9 @@ pub(super) enum Simulate {
 
 #[derive(Debug, Args)]
 pub(super) struct DecoderArgs {
-    /// The decoder's protocol.
-    #[arg(long, value_name = "NAME", value_parser = protocol)]
-    protocol: Protocol,
+    /// The decoder's protocol; not needed for a capture that names it.
+    #[arg(long, value_name = "NAME", value_parser = protocol, required_unless_present = "replay")]
+    protocol: Option<Protocol>,
     /// Wait here for passbridge; without it on 127.0.0.1 at the decoder's usual port.
     #[arg(long, value_name = "ADDR:PORT", conflicts_with = "connect")]
     listen: Option<SocketAddr>,
@@ -57,9 +60,13 @@ pub(super) struct DecoderArgs {
     /// A timing point of a decoder that names them (chronotrack, mylaps); may be given several times: ten reads at each in turn.
     #[arg(long = "location", value_name = "NAME")]
     locations: Vec<String>,
-    /// Send this recording instead.
+    /// Play the decoder's direction of this capture (`passbridge capture`) instead; or send the rows of this recording of
+    /// raw bytes, --rate of them a second.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
+    /// How many times as fast as it was a capture is played; `max`: as fast as it is taken.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = pace, requires = "replay")]
+    pace: Pace,
     /// End after so many reads; without it go on until interrupted.
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -104,6 +111,14 @@ fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
 
+fn pace(text: &str) -> Result<Pace, String> {
+    if text == "max" {
+        return Ok(Pace::Max);
+    }
+    let factor = text.parse::<f64>().ok().filter(|factor| (0.001..=1e6).contains(factor));
+    factor.map(Pace::Times).ok_or_else(|| "must be `max` or a number from 0.001 to 1000000".to_owned())
+}
+
 fn fault(text: &str) -> Result<Fault, String> {
     let mut words = text.split(':');
     let name = words.next().unwrap_or_default();
@@ -138,7 +153,13 @@ pub(super) async fn run(what: Simulate) -> Result<(), Failure> {
 }
 
 async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
-    let spec = args.protocol.0;
+    let recorded = args.replay.as_deref().map(Recorded::open).transpose()?;
+    if let Some(Recorded::Capture(header, script)) = recorded {
+        return replay(&args, &header, script).await;
+    }
+    let Some(Protocol(spec)) = args.protocol else {
+        return Err(Failure::usage("which protocol? --protocol NAME (only a capture names it itself)"));
+    };
     let kind = Kind::from_name(spec.name)
         .ok_or_else(|| Failure::usage(format!("there is no simulated decoder for {}", spec.name)))?;
     let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, spec.port));
@@ -152,9 +173,9 @@ async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
         Wiring::Connect(address) => format!("connects to {address}"),
         _ => "listens".to_owned(),
     };
-    let source = match &args.replay {
-        Some(path) => Source::Recording(kind.rows(&recording(path)?)),
-        None => Source::Race(RaceConfig { field: args.field, waves: args.waves, laps: None }),
+    let source = match recorded {
+        Some(Recorded::Raw(bytes)) => Source::Recording(kind.rows(&bytes)),
+        _ => Source::Race(RaceConfig { field: args.field, waves: args.waves, laps: None }),
     };
     let start = TimeZone::UTC.to_datetime(Timestamp::now());
     let (rate, limit, seed) = (args.rate, args.count, args.seed);
@@ -198,13 +219,75 @@ async fn tell(decoder: &SimDecoder, kind: Kind) -> Result<(), Failure> {
     }
 }
 
-fn recording(path: &Path) -> Result<Vec<u8>, Failure> {
-    let shown = path.display();
-    let metadata = std::fs::metadata(path).map_err(|error| Failure::io(format!("{shown} cannot be read: {error}")))?;
-    if metadata.len() > RECORDING_LIMIT {
-        return Err(Failure::data(format!("{shown} is larger than {} MB: no recording", RECORDING_LIMIT >> 20)));
+/// Plays a capture until it is over and nobody is connected.
+async fn replay(args: &DecoderArgs, header: &Header, script: Script) -> Result<(), Failure> {
+    let told = |error: HeaderError| Failure::data(error.to_string());
+    let spec = match &args.protocol {
+        Some(protocol) => Some(protocol.0),
+        None => header.protocol().map_err(told)?,
+    };
+    let usual = spec.map(|spec| SocketAddr::from((Ipv4Addr::LOCALHOST, spec.port)));
+    let connects = spec.and_then(|spec| Kind::from_name(spec.name)).is_some_and(Kind::connects);
+    let needs =
+        || Failure::usage("where? The capture names no protocol: say --listen ADDR:PORT or --connect ADDR:PORT");
+    let wiring = match (args.listen, args.connect) {
+        (Some(address), _) => Wiring::Listen(address),
+        (None, Some(address)) => Wiring::Connect(address),
+        (None, None) if connects => Wiring::Connect(usual.ok_or_else(needs)?),
+        (None, None) => Wiring::Listen(usual.ok_or_else(needs)?),
+    };
+    let place = if let Wiring::Connect(address) = &wiring { format!("connects to {address}") } else { String::new() };
+    if script.cut {
+        eprintln!("passbridge: the capture ends in the middle of a line: it was cut off there");
     }
-    std::fs::read(path).map_err(|error| Failure::io(format!("{shown} cannot be read: {error}")))
+    let player = Player::start(wiring, script, args.pace).await;
+    let player = player.map_err(|error| Failure::unavailable(error.to_string()))?;
+    let place = player.address().map_or(place, |address| format!("listens on {address}"));
+    print(&format!("the capture of {} {place}\n", spec.map_or("an unknown decoder", |spec| spec.title)))?;
+    let (bytes, links) = (player.bytes(), player.links());
+    let mut told = String::new();
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+        let over = if player.is_over() { ", all of it" } else { "" };
+        let (sent, open) = (*bytes.borrow(), *links.borrow());
+        let line = format!("{sent} bytes sent{over}, {open} connected");
+        if line != told {
+            print(&format!("{line}\n"))?;
+            told = line;
+        }
+        if player.is_over() && open == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// What `--replay` names.
+pub(crate) enum Recorded {
+    /// A capture file.
+    Capture(Header, Script),
+    /// Bytes of a decoder.
+    Raw(Vec<u8>),
+}
+
+impl Recorded {
+    /// Reads it whole.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let shown = path.display();
+        let unreadable = |error: io::Error| Failure::io(format!("{shown} cannot be read: {error}"));
+        let metadata = std::fs::metadata(path).map_err(unreadable)?;
+        if metadata.len() > RECORDING_LIMIT {
+            return Err(Failure::data(format!("{shown} is larger than {} MB: no recording", RECORDING_LIMIT >> 20)));
+        }
+        let bytes = std::fs::read(path).map_err(unreadable)?;
+        if !is_capture(&bytes) {
+            return Ok(Self::Raw(bytes));
+        }
+        let wrong = |error: CaptureError| Failure::data(format!("{shown}: {error}"));
+        let reader = Reader::new(bytes.as_slice()).map_err(wrong)?;
+        let header = reader.header().clone();
+        Ok(Self::Capture(header, Script::read(reader).map_err(wrong)?))
+    }
 }
 
 async fn cloud(args: CloudArgs) -> Result<(), Failure> {
@@ -247,6 +330,8 @@ mod tests {
         for wrong in ["", "cut", "cut:0", "cut:x", "cut:1:2", "bytewise:1", "freeze:200", "earthquake:1"] {
             assert!(fault(wrong).is_err(), "{wrong}");
         }
+        assert_eq!((pace("max"), pace("0.5")), (Ok(Pace::Max), Ok(Pace::Times(0.5))));
+        assert!(["", "0", "-1", "inf", "NaN", "fast"].into_iter().all(|wrong| pace(wrong).is_err()));
         assert!(share("1.5").is_err() && share("x").is_err());
     }
 }

@@ -30,6 +30,11 @@ pub(super) fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Result
     if allowed.contains(&duration) { Ok(duration) } else { Err(must()) }
 }
 
+/// A duration on the command line: up to 30 days.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    duration(text, &(Duration::from_millis(100)..=Duration::from_secs(720 * 3600)))
+}
+
 /// A duration as it would be written in the configuration.
 fn shown_duration(duration: Duration) -> String {
     let ms = duration.as_millis();

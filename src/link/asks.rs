@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::capture::tap::Tap;
 use crate::protocol::Range;
 
 /// How long the connections may take to pass a question on; they do so between two reads of their port.
@@ -32,7 +33,10 @@ pub(super) struct Order {
 
 /// The way to the live connections of one decoder; clones share it.
 #[derive(Clone, Default)]
-pub struct Asks(Arc<Mutex<Connections>>);
+pub struct Asks {
+    connections: Arc<Mutex<Connections>>,
+    tap: Tap,
+}
 
 /// By a number of their own; at most as many as the link has.
 type Connections = Vec<(u64, mpsc::Sender<Order>)>;
@@ -62,8 +66,13 @@ impl Asks {
         last
     }
 
+    /// Where its bytes can be listened to.
+    pub fn tap(&self) -> &Tap {
+        &self.tap
+    }
+
     fn lock(&self) -> MutexGuard<'_, Connections> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection that can be asked until this goes.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests, outside of test functions
 
 mod audit;
+mod capture;
 mod child;
 mod commands;
 mod disk;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use passbridge::capture::{Direction, Reader, What};
 use passbridge::config::Address;
 use passbridge::sim::decoder::{Fault, Kind, SimConfig, SimDecoder, Source, Wiring};
 use passbridge::status::LinkState;
@@ -103,16 +104,21 @@ async fn reads_on_a_serial_line_are_in_the_cloud_once() {
     daemon.stop().await.unwrap();
 }
 
-/// Plays the reads of a capture of this repository: header lines, `---`, then bytes.
+/// Plays the rows of a capture of this repository.
 #[tokio::test]
 async fn a_capture_with_damaged_frames_goes_the_whole_way_and_its_good_reads_arrive() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/ipico.capture");
-    let bytes = std::fs::read(path).unwrap();
-    let body = bytes.windows(5).position(|window| window == b"\n---\n").unwrap() + 5;
+    let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+    let mut bytes = Vec::new();
+    for record in Reader::new(file).unwrap() {
+        if let What::Bytes(Direction::From, piece) = record.unwrap().what {
+            bytes.extend(piece);
+        }
+    }
     let mut way = Way::new().await;
     let token = way.session();
     let mut sim = SimConfig::new(Kind::Ipico, Wiring::Listen(LOOPBACK));
-    let rows = Kind::Ipico.rows(&bytes[body..]);
+    let rows = Kind::Ipico.rows(&bytes);
     let count = rows.len() as u64;
     sim.source = Source::Recording(rows);
     let sim = way.plug_as(MAT, sim).await;

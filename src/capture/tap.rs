@@ -1,0 +1,350 @@
+//! Listening to a link without disturbing it.
+//!
+//! What must hold:
+//! * **The link never waits and never slows.** Its bytes go into a queue of bounded size; when the recorder is slow they are
+//!   dropped and counted ([`What::Lost`]). While nobody listens, a byte costs one look at a number.
+//! * **What is on the wire, and nothing else**: [`Tapped`] is around the wire itself, and records what was really read from it
+//!   and really written to it.
+//! * **Bounded**: [`CAPTURES`] at once, each with [`QUEUE_BYTES`] and [`QUEUE_RECORDS`].
+//! * A capture goes on over reconnects, and knows the connections that were there before it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{Direction, Header, Record, What};
+
+/// Captures of one link at once.
+pub const CAPTURES: usize = 4;
+/// Bytes that wait for one recorder.
+const QUEUE_BYTES: usize = 1 << 20;
+/// Records that wait for one recorder.
+const QUEUE_RECORDS: usize = 4096;
+/// Records beyond these that say what is lost.
+const OVERFLOW: usize = 64;
+
+/// Where a link can be listened to; clones share.
+#[derive(Clone, Default)]
+pub struct Tap(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// How many listen.
+    ears: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    about: Header,
+    ears: Vec<Arc<Ear>>,
+    /// With whom each connection is; as many as the link has.
+    live: BTreeMap<u32, String>,
+    last: u32,
+}
+
+impl Tap {
+    /// Says what the captures of this link begin with.
+    pub(crate) fn describe(&self, about: Header) {
+        self.lock().about = about;
+    }
+
+    /// Listens from now on; `None` while [`CAPTURES`] others do.
+    pub fn listen(&self) -> Option<Recording> {
+        let mut state = self.lock();
+        if state.ears.len() >= CAPTURES {
+            return None;
+        }
+        let first = state.live.keys().next().map_or(state.last, |first| first.wrapping_sub(1));
+        let ear = Arc::new(Ear { began: Instant::now(), first, queue: Mutex::default(), news: Notify::new() });
+        for (number, peer) in &state.live {
+            ear.event(*number, What::Connected(format!("{peer} (was there before)")));
+        }
+        state.ears.push(Arc::clone(&ear));
+        self.0.ears.store(state.ears.len(), Ordering::Relaxed);
+        Some(Recording { header: state.about.clone(), ear, tap: self.clone() })
+    }
+
+    /// A connection is there.
+    pub(crate) fn connected(&self, peer: &str) -> Line {
+        let mut state = self.lock();
+        state.last = state.last.wrapping_add(1);
+        let number = state.last;
+        state.live.insert(number, peer.to_owned());
+        state.ears.iter().for_each(|ear| ear.event(number, What::Connected(peer.to_owned())));
+        Line { tap: self.clone(), number, why: String::new() }
+    }
+
+    fn bytes(&self, number: u32, direction: Direction, bytes: &[u8]) {
+        if self.0.ears.load(Ordering::Relaxed) > 0 && !bytes.is_empty() {
+            self.lock().ears.iter().for_each(|ear| ear.bytes(number, direction, bytes));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection, as long as it is there.
+pub(crate) struct Line {
+    tap: Tap,
+    number: u32,
+    why: String,
+}
+
+impl Line {
+    /// The wire, whose bytes are recorded from here on: what is read from it is from the decoder.
+    pub(crate) fn around<W>(&self, wire: W) -> Tapped<W> {
+        Tapped { wire, tap: self.tap.clone(), number: self.number }
+    }
+
+    /// It has ended.
+    pub(crate) fn closed(mut self, why: &str) {
+        why.clone_into(&mut self.why);
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let mut state = self.tap.lock();
+        state.live.remove(&self.number);
+        state.ears.iter().for_each(|ear| ear.event(self.number, What::Closed(self.why.clone())));
+    }
+}
+
+/// A wire that is listened to.
+pub(crate) struct Tapped<W> {
+    wire: W,
+    tap: Tap,
+    number: u32,
+}
+
+impl<W: AsyncRead + Unpin> AsyncRead for Tapped<W> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.wire).poll_read(cx, buffer))?;
+        self.tap.bytes(self.number, Direction::From, &buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Tapped<W> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.wire).poll_write(cx, bytes))?;
+        self.tap.bytes(self.number, Direction::To, &bytes[..written]);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_shutdown(cx)
+    }
+}
+
+/// One who listens.
+struct Ear {
+    began: Instant,
+    /// The connection with the next number is number 1 of this capture.
+    first: u32,
+    queue: Mutex<Queue>,
+    news: Notify,
+}
+
+impl Ear {
+    fn event(&self, number: u32, what: What) {
+        let record = Record { at: self.began.elapsed(), connection: self.connection(number), what };
+        self.queue().event(record);
+        self.news.notify_one();
+    }
+
+    fn bytes(&self, number: u32, direction: Direction, bytes: &[u8]) {
+        self.queue().bytes(self.began.elapsed(), self.connection(number), direction, bytes);
+        self.news.notify_one();
+    }
+
+    fn connection(&self, number: u32) -> u32 {
+        number.wrapping_sub(self.first)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A capture of a link that goes on. Ends when dropped.
+pub struct Recording {
+    header: Header,
+    ear: Arc<Ear>,
+    tap: Tap,
+}
+
+impl Recording {
+    /// What is known of the link.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Waits until something happened; gives all of it, in order.
+    pub async fn next(&self) -> Vec<Record> {
+        loop {
+            let records = self.rest();
+            if !records.is_empty() {
+                return records;
+            }
+            self.ear.news.notified().await;
+        }
+    }
+
+    /// What happened and was not given yet.
+    pub fn rest(&self) -> Vec<Record> {
+        self.ear.queue().take()
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let mut state = self.tap.lock();
+        state.ears.retain(|ear| !Arc::ptr_eq(ear, &self.ear));
+        self.tap.0.ears.store(state.ears.len(), Ordering::Relaxed);
+    }
+}
+
+/// Records that wait, within bounds; for what finds no room it says how much is lost, and where.
+#[derive(Default)]
+pub(super) struct Queue {
+    records: Vec<Record>,
+    bytes: usize,
+}
+
+impl Queue {
+    pub(super) fn take(&mut self) -> Vec<Record> {
+        self.bytes = 0;
+        std::mem::take(&mut self.records)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    fn bytes(&mut self, at: Duration, connection: u32, direction: Direction, bytes: &[u8]) {
+        if self.records.len() < QUEUE_RECORDS && self.bytes + bytes.len() <= QUEUE_BYTES {
+            self.bytes += bytes.len();
+            self.records.push(Record { at, connection, what: What::Bytes(direction, bytes.to_vec()) });
+        } else {
+            self.lose(at, connection, direction, bytes.len() as u64);
+        }
+    }
+
+    pub(super) fn event(&mut self, record: Record) {
+        if self.records.len() < QUEUE_RECORDS + OVERFLOW {
+            self.records.push(record);
+        }
+    }
+
+    pub(super) fn lose(&mut self, at: Duration, connection: u32, direction: Direction, count: u64) {
+        let is_bytes = |record: &Record| matches!(record.what, What::Bytes(..));
+        let since = self.records.iter().rposition(is_bytes).map_or(0, |last| last + 1);
+        let full = self.records.len() >= QUEUE_RECORDS + OVERFLOW;
+        // With more connections than anybody has, the next best one.
+        let known = self.records[since..].iter_mut().rev().find_map(|record| match &mut record.what {
+            What::Lost(way, lost) if *way == direction && (full || record.connection == connection) => Some(lost),
+            _ => None,
+        });
+        match known {
+            Some(lost) => *lost += count,
+            None => self.event(Record { at, connection, what: What::Lost(direction, count) }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[tokio::test]
+    async fn both_directions_are_recorded_over_reconnects_and_from_the_middle() {
+        let tap = Tap::default();
+        tap.connected("early").closed("gone"); // nobody listened
+        let before = tap.connected("tcp://mat:1");
+        let recording = tap.listen().unwrap();
+        let (ours, mut decoder) = duplex(64);
+        let mut wire = before.around(ours);
+        decoder.write_all(b"read").await.unwrap();
+        let mut heard = [0; 4];
+        wire.read_exact(&mut heard).await.unwrap();
+        wire.write_all(b"ack").await.unwrap();
+        before.closed("cable out");
+        drop(tap.connected("tcp://mat:1"));
+        let told: Vec<String> =
+            recording.next().await.iter().map(|record| format!("{} {:?}", record.connection, record.what)).collect();
+        let expected = [
+            r#"1 Connected("tcp://mat:1 (was there before)")"#,
+            "1 Bytes(From, [114, 101, 97, 100])",
+            "1 Bytes(To, [97, 99, 107])",
+            r#"1 Closed("cable out")"#,
+            r#"2 Connected("tcp://mat:1")"#,
+            r#"2 Closed("")"#,
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_recorder_that_never_takes_anything_costs_bounded_memory_and_is_told_what_it_missed() {
+        let tap = Tap::default();
+        let recording = tap.listen().unwrap();
+        let lines: Vec<Line> = (0..3).map(|_| tap.connected("x")).collect();
+        let chunk = [b'x'; 16 * 1024];
+        for _ in 0..1000 {
+            for line in &lines {
+                tap.bytes(line.number, Direction::From, &chunk);
+                tap.bytes(line.number, Direction::To, b"k");
+            }
+        }
+        for _ in 0..2 * (QUEUE_RECORDS + OVERFLOW) {
+            drop(tap.connected("somebody who knocks"));
+        }
+        tap.bytes(lines[0].number, Direction::From, b"z");
+        assert!(recording.ear.queue().bytes <= QUEUE_BYTES);
+        let records = recording.rest();
+        assert!(records.len() <= QUEUE_RECORDS + OVERFLOW, "{}", records.len());
+        let sum = |direction| -> u64 {
+            let count = |record: &Record| match &record.what {
+                What::Bytes(way, bytes) if *way == direction => bytes.len() as u64,
+                What::Lost(way, lost) if *way == direction => *lost,
+                _ => 0,
+            };
+            records.iter().map(count).sum()
+        };
+        assert_eq!((sum(Direction::From), sum(Direction::To)), (3000 * 16 * 1024 + 1, 3000));
+        assert!(records.iter().any(|record| matches!(record.what, What::Lost(..))));
+        // There is room again: nothing of the past is told twice.
+        tap.bytes(lines[1].number, Direction::To, b"again");
+        let [Record { connection: 2, what: What::Bytes(Direction::To, _), .. }] = recording.rest()[..] else {
+            panic!("the bytes alone")
+        };
+    }
+
+    #[test]
+    fn few_may_listen_at_once_and_whoever_goes_makes_room() {
+        let tap = Tap::default();
+        let mut all: Vec<Recording> = (0..CAPTURES).map(|_| tap.listen().unwrap()).collect();
+        assert!(tap.listen().is_none());
+        all.pop();
+        assert!(tap.listen().is_some());
+        drop(all);
+        assert_eq!(tap.0.ears.load(Ordering::Relaxed), 0);
+    }
+}
