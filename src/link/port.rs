@@ -20,11 +20,11 @@ use crate::config::{Address, DecoderConfig};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes in both directions, whatever the port is.
-pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// An open wire to a decoder.
-pub(super) type Wire = Box<dyn Duplex>;
+pub(crate) type Wire = Box<dyn Duplex>;
 
 /// A decoder's port, as far as it can fail before the daemon is up: a listening port is bound, everything else is
 /// opened (again and again) by [`super::run`].
@@ -68,7 +68,7 @@ pub async fn bind(config: &DecoderConfig) -> Result<Port, LinkError> {
 }
 
 /// Opens the wire to a decoder that waits for us.
-pub(super) async fn dial(address: &Address) -> io::Result<Wire> {
+pub(crate) async fn dial(address: &Address) -> io::Result<Wire> {
     match address {
         Address::Tcp { host, port } => {
             let stream =
@@ -97,7 +97,7 @@ pub(super) async fn dial(address: &Address) -> io::Result<Wire> {
 }
 
 /// Makes a dead peer known after 30 s (15 s idle, then 3 probes 5 s apart), and acks leave at once.
-pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let probes =
         TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5)).with_retries(3);
@@ -105,7 +105,7 @@ pub(super) fn tune(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// The address as messages name it.
-pub(super) fn place(address: &Address) -> String {
+pub(crate) fn place(address: &Address) -> String {
     match address {
         Address::Tcp { host, port } => format!("tcp://{host}:{port}"),
         Address::Listen(address) => format!("tcp-listen://{address}"),
