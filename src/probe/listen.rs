@@ -142,6 +142,10 @@ impl Session<'_> {
             if self.until(wait, Self::is_likely).await? {
                 return Ok(());
             }
+            // What a decoder of lines took for the beginning of one ends here.
+            if self.heard.asked.last().is_some_and(|(bytes, _)| !bytes.ends_with(b"\n")) {
+                self.wire.write_all(b"\r\n").await.map_err(Ended::Broken)?;
+            }
             self.send(question.bytes, question.asks).await?;
             if self.until(Instant::now() + ANSWER, Self::is_likely).await? {
                 return Ok(());
