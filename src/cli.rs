@@ -27,7 +27,7 @@ use crate::export::ExportError;
 use crate::failure::Failure;
 use crate::protocol::{SettingError, Settings, Spec};
 use crate::status::Snapshot;
-use crate::{audit, check, daemon, demo, export, glance, harden, logging, rufus};
+use crate::{audit, check, daemon, demo, export, glance, harden, logging, probe, rufus};
 
 /// Brings chip reads from timing decoders to the RUFUS Cloud: kept on disk first, uploaded in order, exactly once.
 #[derive(Debug, Parser)]
@@ -61,6 +61,8 @@ enum Command {
     /// A decoder or a cloud to try things with.
     #[command(subcommand)]
     Simulate(simulate::Simulate),
+    /// Find out what is on a cable: which protocol, at which rate, with three reads, or what it is instead. Changes nothing.
+    Probe(probe::ProbeArgs),
     /// Show what a decoder really sends: a capture or raw bytes in, one JSON object per record on standard output.
     Decode(DecodeArgs),
 }
@@ -225,6 +227,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Capture(args) => block_on(capture::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),
+        Command::Probe(args) => block_on(probe::run(args)),
         Command::Decode(args) => decode(args),
     }
 }

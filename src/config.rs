@@ -22,7 +22,7 @@ pub use self::layers::ConfigError;
 pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
 pub(crate) use self::secret::same;
-pub(crate) use self::value::time;
+pub(crate) use self::value::{duration, time};
 use crate::protocol::{Settings, Spec};
 use crate::rufus::KeyHeader;
 

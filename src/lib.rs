@@ -52,6 +52,7 @@
 //! | [`cli`], [`failure`] | commands and exit codes |
 //! | [`audit`] | whether the cloud holds what the journal says; what is missing goes again |
 //! | [`check`], [`export`], [`decode`], [`demo`] | a command each |
+//! | [`probe`] | which protocol bytes look like, what it is else, and which questions may be put to an unknown box |
 //! | [`escape`] | raw bytes as text |
 //! | [`capture`] | what goes over a link, both ways: the file, how a link is listened to, the relay |
 //! | [`sim`] | the simulated decoder and cloud for demo, tests and benches; the player of captures |
@@ -103,6 +104,7 @@ pub mod lane;
 pub mod link;
 pub mod logging;
 pub mod passing;
+pub mod probe;
 pub mod protocol;
 mod retry;
 pub mod rufus;

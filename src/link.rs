@@ -21,7 +21,7 @@ mod doubts;
 mod flood;
 mod intake;
 mod places;
-mod port;
+pub(crate) mod port;
 #[cfg(test)]
 mod tests;
 

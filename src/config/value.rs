@@ -12,7 +12,7 @@ use tokio_serial::{DataBits, FlowControl, Parity, StopBits};
 use super::Address;
 
 /// A duration such as `200ms`, `1.5s`, `2m`, `1h`, within `allowed`.
-pub(super) fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Result<Duration, String> {
     let must = || {
         let (low, high) = (shown_duration(*allowed.start()), shown_duration(*allowed.end()));
         format!("must be a time with its unit (ms, s, m or h, such as \"200ms\" or \"1.5s\") from {low} to {high}")

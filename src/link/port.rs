@@ -105,7 +105,7 @@ pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// The address as messages name it.
-pub(super) fn place(address: &Address) -> String {
+pub(crate) fn place(address: &Address) -> String {
     match address {
         Address::Tcp { host, port } => format!("tcp://{host}:{port}"),
         Address::Listen(address) => format!("tcp-listen://{address}"),

@@ -17,6 +17,7 @@ mod front;
 mod image;
 mod kill;
 mod overload;
+mod probe;
 mod queue;
 mod rewind;
 mod security;
