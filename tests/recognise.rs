@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use passbridge::capture::{self, Direction, What};
 use passbridge::probe::{Candidate, Grade, recognise};
 use passbridge::protocol::REGISTRY;
 use proptest::prelude::*;
@@ -67,8 +68,12 @@ fn captures() -> Vec<(String, Vec<u8>)> {
     let mut captures = Vec::new();
     for spec in REGISTRY.iter().filter(|spec| spec.name != "lines") {
         let content = std::fs::read(tests_dir().join(format!("captures/{}.capture", spec.name))).unwrap();
-        let end = content.windows(5).position(|window| window == b"\n---\n").unwrap();
-        captures.push((spec.name.to_owned(), content[end + 5..].to_vec()));
+        let records = capture::Reader::new(&content[..]).unwrap().map(|record| record.unwrap().what);
+        let said = records.filter_map(|what| match what {
+            What::Bytes(Direction::From, bytes) => Some(bytes),
+            _ => None,
+        });
+        captures.push((spec.name.to_owned(), said.flatten().collect()));
     }
     captures
 }

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use super::listen::{Ended, READS};
 use super::questions::QUESTIONS;
 use super::*;
+use crate::capture;
 use crate::config::{Config, LoadOptions};
 use crate::protocol::spec;
 use crate::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
@@ -296,8 +297,12 @@ fn every_block_for_the_configuration_loads() {
     let zone = TimeZone::get("Europe/Madrid").unwrap();
     for spec in crate::protocol::REGISTRY.iter().filter(|spec| spec.name != "lines") {
         let capture = std::fs::read(captures.join(format!("{}.capture", spec.name))).unwrap();
-        let body = memchr::memmem::find(&capture, b"\n---\n").unwrap() + 5;
-        let heard = Heard { bytes: capture[body..].to_vec(), ..Heard::nothing() };
+        let records = capture::Reader::new(&capture[..]).unwrap().map(|record| record.unwrap().what);
+        let bytes = records.filter_map(|what| match what {
+            capture::What::Bytes(capture::Direction::From, bytes) => Some(bytes),
+            _ => None,
+        });
+        let heard = Heard { bytes: bytes.flatten().collect(), ..Heard::nothing() };
         for address in ["tcp://192.168.1.50:4000", "tcp-listen://0.0.0.0:4000", "serial:///dev/ttyUSB0?baud=38400"] {
             let block = Report::new(&address.parse().unwrap(), &heard, &zone).config.unwrap();
             let file = dir.path().join("passbridge.toml");
