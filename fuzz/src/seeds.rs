@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use passbridge::capture::{Direction, Reader, What};
 use passbridge::protocol::{REGISTRY, Settings};
 use serde_json::Value;
 
@@ -25,10 +26,16 @@ pub fn samples(tests: &Path) -> Vec<(&'static str, Settings, Vec<u8>)> {
         }
     }
     for path in files(&tests.join("captures"), "capture") {
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
         let content = std::fs::read(&path).expect("a file");
-        let end = content.windows(5).position(|window| window == b"\n---\n").expect("a header");
-        found.push((protocol(stem), Settings::new(), content[end + 5..].to_vec()));
+        let capture = Reader::new(&content[..]).expect("a capture");
+        let header = capture.header();
+        let name = header.protocol().expect("a known protocol").expect("a protocol").name;
+        let settings = header.settings();
+        let said = capture.filter_map(|record| match record.expect("a record").what {
+            What::Bytes(Direction::From, bytes) => Some(bytes),
+            _ => None,
+        });
+        found.push((name, settings, said.flatten().collect()));
     }
     found
 }

@@ -19,6 +19,7 @@
 
 mod chronotrack;
 mod cloudbox;
+mod heard;
 mod impinj;
 mod ipico;
 mod jchip;
@@ -49,6 +50,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::heard::Heard;
 use self::memory::Memory;
 use self::model::{Forbidden, Model};
 use self::mylaps::Exporter;
@@ -64,9 +66,6 @@ pub const READS_MAX: u64 = 4_000_000;
 const LINKS_MAX: usize = 16;
 /// Forbidden commands that are remembered.
 const FORBIDDEN_MAX: usize = 100;
-/// Connections of which it is remembered what was said, and bytes of each.
-const HEARD_LINKS_MAX: usize = 200;
-const HEARD_MAX: usize = 64 * 1024;
 /// The race is looked at this often.
 const TURN: Duration = Duration::from_millis(5);
 /// An exporter that could not connect, or lost its connection, tries again after this.
@@ -279,26 +278,7 @@ struct State {
     /// Counts the connections.
     latest: u64,
     forbidden: Vec<String>,
-    /// What was said to it, a connection each; at most [`HEARD_MAX`] bytes and [`HEARD_LINKS_MAX`] connections.
-    heard: Vec<Vec<u8>>,
-}
-
-impl State {
-    /// A connection begins; what says that this is the one.
-    fn hears_anew(&mut self) -> usize {
-        if self.heard.len() < HEARD_LINKS_MAX {
-            self.heard.push(Vec::new());
-            return self.heard.len() - 1;
-        }
-        usize::MAX
-    }
-
-    fn hears(&mut self, connection: usize, bytes: &[u8]) {
-        if let Some(heard) = self.heard.get_mut(connection) {
-            let room = HEARD_MAX.saturating_sub(heard.len());
-            heard.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        }
-    }
+    heard: Heard,
 }
 
 /// A running simulated decoder; stops when dropped.
@@ -329,7 +309,7 @@ impl SimDecoder {
                 exporter: Exporter::new(repeat),
                 latest: 0,
                 forbidden: Vec::new(),
-                heard: Vec::new(),
+                heard: Heard::default(),
             }),
             faults,
             fault_frozen: AtomicBool::new(false),
@@ -414,7 +394,7 @@ impl SimDecoder {
 
     /// Everything that was said to it, byte by byte, a connection each (bounded: of the first 200, 64 KiB of each).
     pub fn heard(&self) -> Vec<Vec<u8>> {
-        self.shared.lock().heard.clone()
+        self.shared.lock().heard.all()
     }
 
     /// Nothing more will happen by itself: the limit is reached, the recording played, or everybody is home.
@@ -586,7 +566,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared
     let (mut peer, id, hearing, model, _open) = {
         let mut state = shared.lock();
         state.latest += 1;
-        let hearing = state.hears_anew();
+        let hearing = state.heard.anew();
         let model = state.memory.kind.model();
         let mut peer = model.talk();
         let alone = *shared.links.borrow() == 0;
@@ -623,7 +603,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared
                 thaw(&mut frozen).await;
                 let state = &mut *shared.lock();
                 let now = shared.now(state.memory.start);
-                state.hears(hearing, &heard[..length]);
+                state.heard.take(hearing, &heard[..length]);
                 if let Err(Forbidden(command)) = peer.hear(&heard[..length], &state.memory, now, &mut out) {
                     shared.forbid(state, command);
                 }
@@ -668,7 +648,7 @@ async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
     let hearing = {
         let state = &mut *shared.lock();
         state.exporter.connected(&state.memory, &mut out);
-        state.hears_anew()
+        state.heard.anew()
     };
     let mut heard = [0; 4096];
     loop {
@@ -696,7 +676,7 @@ async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
                 thaw(&mut frozen).await;
                 let acked = {
                     let state = &mut *shared.lock();
-                    state.hears(hearing, &heard[..length]);
+                    state.heard.take(hearing, &heard[..length]);
                     state.exporter.hear(&heard[..length], &state.memory, &mut out);
                     state.exporter.acked_reads
                 };
