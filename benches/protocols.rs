@@ -8,7 +8,7 @@
 //! one slower.
 //!
 //! `cargo bench --bench protocols -- ipico` measures one. A number is the count of rounds; 0 feeds the conversation once
-//! more and prints no figure: for `valgrind --tool=callgrind --toggle-collect='*Protocol>::feed'`, which then counts 40,000 reads.
+//! and prints no figure: for `valgrind --tool=callgrind --toggle-collect='protocols::feed*'`, which counts that alone.
 
 #![allow(clippy::unwrap_used, reason = "a bench may")]
 
@@ -44,10 +44,8 @@ fn main() {
         "{:<12}{:>12}{:>10}{:>12}{:>10}{:>16}{:>8}",
         "protocol", "bytes/read", "MB/s", "reads/s", "ns/read", "floor ns/read", "ratio"
     );
-    // One thread, so that what counts instructions counts no simulator inside a protocol.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for kind in kinds {
-        let conversation = runtime.block_on(record(kind));
+        let conversation = rig::runtime().block_on(record(kind)); // its threads end before anything is measured
         measure(kind, &conversation, rounds);
     }
 }
@@ -82,6 +80,7 @@ fn measure(kind: Kind, conversation: &[u8], rounds: u32) {
 }
 
 /// The decoder's side of the conversation, through a new protocol value.
+#[inline(never)] // so that callgrind finds it
 fn feed(kind: Kind, conversation: &[u8], mut drain: impl FnMut(&mut Output)) {
     let mut protocol = protocol(kind);
     let mut out = Output::default();
