@@ -252,6 +252,19 @@ async fn what_cannot_be_captured_is_said_with_what_to_do() {
     };
     assert_eq!(code, Some(65));
     assert!(said.contains("x.capture: line ") && said.contains(": after `!` may come"), "{said}");
+
+    // A power cut in the middle of a line: what is there is decoded.
+    std::fs::write(path, "# passbridge capture 1\n# protocol: lines\n< 0 1 17;10:00:00\\r\\n\n< 1 1 18;10:00:01\\x0")
+        .unwrap();
+    let pattern = r"pattern=^(?<chip>\d+);(?<time>\S+)$";
+    let output = binary(&["decode", path, "--set", pattern]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("middle of a line"), "{said}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().matches(r#""kind":"read""#).count(), 2);
+    std::fs::write(path, "17;10:00:00\r\n").unwrap();
+    let raw = ["simulate", "decoder", "--protocol", "ipico", "--replay", path, "--pace", "2"];
+    let output = binary(&raw).output().unwrap();
+    assert_eq!(output.status.code(), Some(64), "rows of raw bytes have a rate and no pace");
 }
 
 #[tokio::test]
