@@ -331,9 +331,7 @@ fn decode(args: DecodeArgs) -> Result<(), Failure> {
             let spec = spec.map_or_else(|| header.protocol().map_err(told)?.ok_or_else(needs), Ok)?;
             let zone = zone.map_or_else(|| header.zone().map_err(told), |zone| Ok(Some(zone)))?;
             let began = header.began().map_err(told)?;
-            if header.get("protocol") == Some(spec.name) {
-                settings = header.settings().into_iter().chain(settings).collect();
-            }
+            settings = header.settings_for(spec).into_iter().chain(settings).collect();
             let decoding = Decoding::new(spec, &settings, zone.unwrap_or(TimeZone::UTC), began).map_err(unfit)?;
             decoding.run(capture, stdout())?
         }

@@ -11,6 +11,8 @@ use crate::protocol::{Settings, Spec};
 const LINES_MAX: usize = 200;
 /// Before an option of the protocol.
 const SET: &str = "set.";
+/// The protocol of a decoder that is not supported.
+const NONE: &str = "none";
 
 /// `key: value` pairs, in the order of the file. Where a key stands twice, the first one counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +74,7 @@ impl Header {
     /// It names one that is not in the registry.
     pub fn protocol(&self) -> Result<Option<&'static Spec>, HeaderError> {
         self.value("protocol", |name| match name {
-            "none" => Ok(None),
+            NONE => Ok(None),
             name => config::protocol(name).map(Some),
         })
         .map(Option::flatten)
@@ -93,6 +95,14 @@ impl Header {
     pub fn began(&self) -> Result<Option<Timestamp>, HeaderError> {
         let must = "must be a time in UTC, such as 2026-03-06T10:00:00Z";
         self.value("began", |text| text.parse().map_err(|_| must.to_owned()))
+    }
+
+    /// Options for a protocol: those of the file, unless they are for another one.
+    pub fn settings_for(&self, spec: &Spec) -> Settings {
+        match self.get("protocol") {
+            Some(named) if named != spec.name && named != NONE => Settings::new(),
+            _ => self.settings(),
+        }
     }
 
     /// Options of the protocol.

@@ -58,6 +58,9 @@ fn a_capture_reads_as_the_description_shows_it() {
     assert_eq!(header.zone().unwrap().unwrap().iana_name(), Some("Europe/Madrid"));
     assert_eq!(header.began().unwrap().unwrap().as_microsecond(), 1_785_052_800_123_456);
     assert_eq!(header.settings()["version"], "v1");
+    let spec = |name| crate::protocol::spec(name).unwrap();
+    assert_eq!(header.settings_for(spec("mylaps")), header.settings());
+    assert!(header.settings_for(spec("ipico")).is_empty(), "options of another protocol");
 }
 
 #[test]

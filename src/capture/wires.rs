@@ -307,12 +307,14 @@ mod tests {
             all
         });
         let mut question = Vec::new();
-        mat.read_to_end(&mut question).await.unwrap();
+        let asked = timeout(Duration::from_secs(20), mat.read_to_end(&mut question)).await;
+        asked.expect("its half is closed").unwrap();
         assert_eq!(question, b"give me everything");
         mat.write_all(&sent).await.unwrap();
         drop(mat);
-        assert_eq!(asking.await.unwrap(), reads);
-        relaying.await.unwrap();
+        let limit = Duration::from_secs(20);
+        assert_eq!(timeout(limit, asking).await.expect("its half is closed").unwrap(), reads);
+        timeout(limit, relaying).await.expect("both halves are closed").unwrap();
         let records = recording.rest();
         let of = |way: Direction| -> Vec<u8> {
             let bytes = records.iter().filter_map(|record| match &record.what {

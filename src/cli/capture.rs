@@ -70,16 +70,15 @@ pub(super) async fn run(args: CaptureArgs) -> Result<(), Failure> {
     }
 }
 
-/// Cancels `stop` when the time is over or somebody wants it.
+/// Cancels `stop` when the time is over or somebody wants it. Not at a hangup: under `nohup` a relay outlives its terminal,
+/// and whole lines are in the file at any moment.
 fn ending(limit: Option<Duration>, stop: CancellationToken) -> Result<JoinHandle<()>, Failure> {
     let wish = |kind| signal(kind).map_err(|error| Failure::io(format!("no signals: {error}")));
     let (mut interrupt, mut terminate) = (wish(SignalKind::interrupt())?, wish(SignalKind::terminate())?);
-    let mut hangup = wish(SignalKind::hangup())?;
     Ok(tokio::spawn(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
             () = sleep(limit.unwrap_or(Duration::MAX)) => {}
         }
         stop.cancel();

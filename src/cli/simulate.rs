@@ -157,6 +157,9 @@ async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
     if let Some(Recorded::Capture(header, script)) = recorded {
         return replay(&args, &header, script).await;
     }
+    if args.pace != Pace::Times(1.0) {
+        return Err(Failure::usage("--pace is for captures; how fast the rows of raw bytes come is said with --rate"));
+    }
     let Some(Protocol(spec)) = args.protocol else {
         return Err(Failure::usage("which protocol? --protocol NAME (only a capture names it itself)"));
     };
@@ -221,6 +224,9 @@ async fn tell(decoder: &SimDecoder, kind: Kind) -> Result<(), Failure> {
 
 /// Plays a capture until it is over and nobody is connected.
 async fn replay(args: &DecoderArgs, header: &Header, script: Script) -> Result<(), Failure> {
+    if !args.faults.is_empty() || args.count.is_some() || !args.locations.is_empty() {
+        return Err(Failure::usage("a capture is played as it is: without --fault, --count and --location"));
+    }
     let told = |error: HeaderError| Failure::data(error.to_string());
     let spec = match &args.protocol {
         Some(protocol) => Some(protocol.0),

@@ -78,7 +78,7 @@ async fn recorded(args: &DemoArgs, recorded: Recorded) -> Result<Planned, Failur
         Recorded::Capture(header, script) => {
             let told = |error: crate::capture::HeaderError| Failure::data(error.to_string());
             let protocol = named.map_or_else(|| header.protocol().map_err(told)?.ok_or_else(needs), Ok)?;
-            let settings = header.settings();
+            let settings = header.settings_for(protocol);
             let reads = script.reads(protocol, &settings).map_err(|error| Failure::data(error.to_string()))?;
             let connects = Kind::from_name(protocol.name).is_some_and(Kind::connects);
             Ok(Planned { protocol, settings, wiring: wiring(connects).await?, role: Role::Replay(script, reads) })
