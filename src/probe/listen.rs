@@ -21,7 +21,7 @@ use crate::link::port::Wire;
 pub(super) const READS: usize = 3;
 /// A box that understood answers within this.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Bytes are judged again after at most so many more.
+/// Bytes read at a time; up to here they are judged whenever some come.
 const PIECE: usize = 4096;
 
 /// What is on the other end.
@@ -92,6 +92,8 @@ struct Session<'a> {
     wall: &'a Wall,
     heard: Heard,
     found: Vec<Candidate>,
+    /// How many bytes `found` is of.
+    judged: usize,
     /// The greetings that were answered.
     greeted: Vec<&'static Question>,
     greets: bool,
@@ -103,7 +105,8 @@ struct Session<'a> {
 pub(super) async fn listen(wire: &mut Wire, role: Role, plan: Plan, wall: &Wall) -> Heard {
     let heard = Heard { bytes: Vec::new(), asked: Vec::new(), clock: None, ended: Ended::Listened };
     let greets = role == Role::TheyConnected && plan.ask;
-    let mut session = Session { wire, wall, heard, found: Vec::new(), greeted: Vec::new(), greets, stored: false };
+    let mut session =
+        Session { wire, wall, heard, found: Vec::new(), judged: 0, greeted: Vec::new(), greets, stored: false };
     if let Err(ended) = session.run(role, plan).await {
         session.heard.ended = ended;
     }
@@ -133,13 +136,9 @@ impl Session<'_> {
         let port = if let Role::Port(port) = role { Some(port) } else { None };
         let perhaps: Vec<&str> = self.found.iter().map(|candidate| candidate.spec.name).collect();
         for (question, early) in choose(port, &perhaps) {
-            // Somebody who speaks, and is known to be no decoder, is left alone.
-            if self.found.is_empty() && foreign::name(&self.heard.bytes, false).is_some() {
-                return Ok(());
-            }
             // On a serial line there is no Ultra.
             let wait = if early || role == Role::Serial { start } else { start + QUIET };
-            if self.until(wait, Self::is_likely).await? {
+            if self.until(wait, Self::is_likely).await? || self.is_stranger() {
                 return Ok(());
             }
             // What a decoder of lines took for the beginning of one ends here.
@@ -192,9 +191,15 @@ impl Session<'_> {
             if enough(self) {
                 return Ok(true);
             }
-            let Ok(read) = timeout_at(end, self.wire.read(&mut piece)).await else { return Ok(false) };
+            let Ok(read) = timeout_at(end, self.wire.read(&mut piece)).await else {
+                self.judge().await?;
+                return Ok(enough(self));
+            };
             match read {
-                Ok(0) => return Err(Ended::Closed),
+                Ok(0) => {
+                    self.judge().await?;
+                    return Err(Ended::Closed);
+                }
                 Ok(length) => self.take(&piece[..length]).await?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Ended::Broken(error)),
@@ -208,6 +213,19 @@ impl Session<'_> {
             return Ok(()); // a flood; what came first is enough to judge it
         }
         self.heard.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        // The whole is judged each time: of much, only when much has come.
+        let length = self.heard.bytes.len();
+        if length >= PIECE && length < self.judged + self.judged / 8 {
+            return Ok(());
+        }
+        self.judge().await
+    }
+
+    async fn judge(&mut self) -> Result<(), Ended> {
+        if self.judged == self.heard.bytes.len() {
+            return Ok(());
+        }
+        self.judged = self.heard.bytes.len();
         let before = self.found.first().map_or(0, |best| best.reads.len());
         self.found = recognise(&self.heard.bytes);
         self.note_clock(before);
@@ -234,6 +252,11 @@ impl Session<'_> {
             let live = best.reads.last().filter(|read| !read.replay);
             self.heard.clock = live.map(|read| Told { stamp: read.stamp, at, of_read: true }).or(self.heard.clock);
         }
+    }
+
+    /// It speaks, and is known to be no decoder: it is left alone.
+    fn is_stranger(&self) -> bool {
+        self.found.is_empty() && foreign::name(&self.heard.bytes, false).is_some()
     }
 
     fn is_likely(&self) -> bool {

@@ -214,6 +214,22 @@ async fn software_that_connects_to_us_is_recognised_and_nothing_is_acknowledged_
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_begins_to_speak_while_a_question_waits_is_not_asked() {
+    let (ours, mut theirs) = duplex(1024);
+    let speaking = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        theirs.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n").await.unwrap();
+        let mut heard = Vec::new();
+        theirs.read_to_end(&mut heard).await.unwrap();
+        heard
+    });
+    let mut wire: Wire = Box::new(ours);
+    listen(&mut wire, Role::Port(4242), PLAN, &wall()).await;
+    drop(wire);
+    assert_eq!(speaking.await.unwrap(), b"");
+}
+
 /// A line that gives garbage at every rate but one.
 struct Line {
     rate: u32,
