@@ -166,7 +166,8 @@ async fn a_box_that_may_be_an_ultra_is_silent_for_long_enough_before_it_is_asked
     });
     let mut wire: Wire = Box::new(ours);
     listen(&mut wire, Role::Port(4242), Plan { listen: Duration::from_secs(1), ..PLAN }, &wall()).await;
-    assert!(asked.await.unwrap().unwrap() >= questions::QUIET);
+    // It says its voltage every 2 to 10 s.
+    assert!(asked.await.unwrap().unwrap() > Duration::from_secs(10));
 }
 
 #[tokio::test(start_paused = true)]
