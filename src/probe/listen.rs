@@ -69,13 +69,22 @@ pub(super) enum Ended {
     Broken(io::Error),
 }
 
+/// What was sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub bytes: Vec<u8>,
+    /// What it asks for.
+    pub asks: &'static str,
+    /// Why it is safe.
+    pub safe: &'static str,
+}
+
 /// What was heard on a wire.
 #[derive(Debug)]
 pub(super) struct Heard {
     /// What came, at most [`LIMIT`] bytes.
     pub bytes: Vec<u8>,
-    /// What was sent, with what it asks for.
-    pub asked: Vec<(Vec<u8>, &'static str)>,
+    pub asked: Vec<Sent>,
     pub clock: Option<Told>,
     pub ended: Ended,
 }
@@ -142,10 +151,10 @@ impl Session<'_> {
                 return Ok(());
             }
             // What a decoder of lines took for the beginning of one ends here.
-            if self.heard.asked.last().is_some_and(|(bytes, _)| !bytes.ends_with(b"\n")) {
+            if self.heard.asked.last().is_some_and(|sent| !sent.bytes.ends_with(b"\n")) {
                 self.wire.write_all(b"\r\n").await.map_err(Ended::Broken)?;
             }
-            self.send(question.bytes, question.asks).await?;
+            self.send(question.bytes, question.asks, question.safe).await?;
             if self.until(Instant::now() + ANSWER, Self::is_likely).await? {
                 return Ok(());
             }
@@ -161,25 +170,21 @@ impl Session<'_> {
         }
         let protocol = known.spec.name;
         for step in 0.. {
-            let Some((bytes, reads)) = follow(protocol, step, &self.heard.bytes) else { return Ok(()) };
-            if self.heard.asked.iter().any(|(asked, _)| *asked == bytes) {
+            let Some((next, bytes, reads)) = follow(protocol, step, &self.heard.bytes) else { return Ok(()) };
+            if self.heard.asked.iter().any(|sent| sent.bytes == bytes) {
                 continue;
             }
             self.stored |= reads > 0;
             let before = self.answers();
-            self.send(
-                &bytes,
-                if reads > 0 { "it for its last stored reads" } else { "it for its clock and its count" },
-            )
-            .await?;
+            self.send(&bytes, next.asks, next.safe).await?;
             let answered = move |session: &Self| session.answers() >= before + reads.max(1);
             self.until(Instant::now() + ANSWER, answered).await?;
         }
         Ok(())
     }
 
-    async fn send(&mut self, bytes: &[u8], asks: &'static str) -> Result<(), Ended> {
-        self.heard.asked.push((bytes.to_vec(), asks));
+    async fn send(&mut self, bytes: &[u8], asks: &'static str, safe: &'static str) -> Result<(), Ended> {
+        self.heard.asked.push(Sent { bytes: bytes.to_vec(), asks, safe });
         self.wire.write_all(bytes).await.map_err(Ended::Broken)?;
         self.wire.flush().await.map_err(Ended::Broken)
     }
@@ -235,7 +240,7 @@ impl Session<'_> {
         let greeting = GREETINGS.iter().find(|greeting| greeting.protocols.contains(&best.spec.name));
         if let Some(greeting) = greeting.filter(|greeting| !self.greeted.contains(greeting)) {
             self.greeted.push(greeting);
-            self.send(greeting.bytes, greeting.asks).await?;
+            self.send(greeting.bytes, greeting.asks, greeting.safe).await?;
         }
         Ok(())
     }

@@ -94,6 +94,7 @@ struct Clock {
 struct Asked {
     sent: String,
     asks: &'static str,
+    safe: &'static str,
 }
 
 impl Report {
@@ -107,7 +108,8 @@ impl Report {
             (None, false) => Verdict::Unknown,
             (None, true) => Verdict::Silent,
         };
-        let asked = heard.asked.iter().map(|(bytes, asks)| Asked { sent: escape(bytes), asks });
+        let asked =
+            heard.asked.iter().map(|sent| Asked { sent: escape(&sent.bytes), asks: sent.asks, safe: sent.safe });
         Self {
             address: address.to_string(),
             result,
@@ -165,7 +167,7 @@ impl Report {
             writeln!(out, "\nSent, none of which changes anything:")?;
         }
         for asked in &self.asked {
-            writeln!(out, "  {}  (asks {})", asked.sent, asked.asks)?;
+            writeln!(out, "  {}  asks {}: {}", asked.sent, asked.asks, asked.safe)?;
         }
         if let Some(config) = &self.config {
             writeln!(out, "\nFor the configuration:\n\n{config}")?;

@@ -206,7 +206,7 @@ async fn software_that_connects_to_us_is_recognised_and_nothing_is_acknowledged_
         let (sim, heard) = connected(kind, true).await;
         let (name, grade, count) = taken_for(&heard).unwrap_or_else(|| panic!("{kind:?}"));
         assert!(name == kind.name() && grade >= least && (count >= READS) == reads, "{kind:?} {grade:?} {count}");
-        assert_eq!(heard.asked.iter().map(|(_, asks)| *asks).collect::<Vec<_>>(), sent, "{kind:?}");
+        assert_eq!(heard.asked.iter().map(|sent| sent.asks).collect::<Vec<_>>(), sent, "{kind:?}");
         assert_eq!(sim.forbidden(), Vec::<String>::new(), "{kind:?}");
         assert_eq!(sim.acked(), [], "{kind:?}");
         let (sim, heard) = connected(kind, false).await;
