@@ -4,10 +4,10 @@
 //! What must hold:
 //! * **No harm.** It listens first. What is sent stands in [`questions`], each with the reason why it changes nothing;
 //!   nothing is ever acknowledged, started or set, also where a decoder would only then send its reads.
-//! * **Honest.** Certain, likely and possible mean it ([`recognise`]); what is not known is shown as bytes.
+//! * **Honest.** Certain, likely and possible mean it ([`Grade`]); what is not known is shown as bytes.
 //! * **Bounded.** At most [`recognise::LIMIT`] bytes are held, and every wait has an end.
 //!
-//! [`recognise()`], [`foreign`] and the tables are pure; `listen` has one wire, `target` says which wires and rates, `report` what a person sees.
+//! `recognise`, [`foreign`] and the tables are pure; `listen` has one wire, `target` says which wires and rates, `report` what a person sees.
 //!
 //! Rejected: the replies of [`crate::protocol::Protocol`] itself. They are right for a decoder that is known, and would
 //! acknowledge, subscribe and set options of one that is not.
@@ -51,8 +51,8 @@ const THEY_CONNECT: Duration = Duration::from_secs(30);
 /// `probe`
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
-    /// Where: tcp://HOST[:PORT], serial:///dev/ttyUSB0[?baud=9600], or tcp-listen://ADDRESS:PORT where its software connects to
-    /// this box. Without a port the usual ones are tried, without a rate the usual ones are listened at.
+    /// Where: tcp://HOST or tcp://HOST:PORT, serial:///dev/ttyUSB0 (perhaps with ?baud=9600), or tcp-listen://ADDRESS:PORT where
+    /// its software connects to this box. Without a port the usual ones are tried, without a rate the usual ones are listened at.
     #[arg(value_name = "ADDRESS", value_parser = |text: &str| text.parse::<Target>())]
     address: Target,
     /// Listen for so long before anything is asked, such as 20s or 2m. Default 8s; 30s with tcp-listen; 60s in all for a serial
@@ -108,7 +108,10 @@ impl Probe {
                     rates.join(", "),
                     total.as_secs()
                 ));
-                let open = async |rate| dial(&at_rate(address, rate)).await;
+                let open = async |rate| {
+                    self.say(&format!("  {rate} baud"));
+                    dial(&at_rate(address, rate)).await
+                };
                 let (rate, heard) = find_rate(open, total, !self.args.listen_only, &self.wall)
                     .await
                     .map_err(|error| cannot_open(address, &error))?;

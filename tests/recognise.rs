@@ -46,6 +46,12 @@ fn tests_dir() -> PathBuf {
 fn raw(sample: &Value) -> Vec<u8> {
     let raw = sample["raw"].as_str().unwrap();
     let Some(digits) = raw.strip_prefix("hex:") else { return raw.as_bytes().to_vec() };
+    hex(digits)
+}
+
+/// Bytes from hexadecimal digits, on one line or many.
+fn hex(digits: &str) -> Vec<u8> {
+    let digits: String = digits.split_ascii_whitespace().collect();
     digits
         .as_bytes()
         .chunks(2)
@@ -134,6 +140,29 @@ fn every_capture_is_certain_whole_and_from_any_place_on() {
         }
     }
     assert_eq!(wrong.iter().take(20).collect::<Vec<_>>(), Vec::<&String>::new(), "{} in all", wrong.len());
+}
+
+/// Other people's files, not in this repository: looked for in `../shared/real`, or where `PASSBRIDGE_SHARED` points to.
+#[test]
+fn every_recording_of_a_real_decoder_is_certain_from_any_place_on() {
+    let shared = std::env::var_os("PASSBRIDGE_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    for (file, protocol) in
+        [("ipico-elite-fs-ls-2018.log", "ipico"), ("one4all-20191212-090206.csv", "one4all"), ("p3-short.hex", "p3")]
+    {
+        let path = shared.join("real").join(file);
+        let Ok(bytes) = std::fs::read(&path) else {
+            eprintln!("skipped: {} is not there (PASSBRIDGE_SHARED names the directory)", path.display());
+            continue;
+        };
+        let bytes = if file.ends_with(".hex") { hex(std::str::from_utf8(&bytes).unwrap()) } else { bytes };
+        for from in (0..bytes.len() / 2).step_by(97) {
+            // As much as comes in the first moments.
+            let found = recognise(&bytes[from..bytes.len().min(from + 600)]);
+            assert_eq!(names(&found), [protocol], "{file} from {from}");
+            assert_eq!(found[0].grade, Grade::Certain, "{file} from {from}: {:?}", told(&found));
+        }
+    }
 }
 
 #[test]

@@ -69,6 +69,7 @@ pub fn name(bytes: &[u8], serial: bool) -> Option<&'static str> {
         _ if serial && bytes.len() >= 8 && printable(bytes) < 75 => {
             Some("garbage, as at a wrong baud rate (or with other data bits, parity or polarity)")
         }
+        _ if bytes.trim_ascii_start().starts_with(b"{\"") => Some("JSON objects, of no decoder that is known here"),
         _ if timed_lines(bytes) => Some(
             "lines of text with a time in them, of no protocol that is known here: the protocol `lines` reads them with an \
              expression of your own",
@@ -128,7 +129,8 @@ mod tests {
 
     #[test]
     fn what_answers_on_a_wrong_port_or_cable_is_called_by_its_name() {
-        let cases: [(&[u8], bool, &str); 12] = [
+        let cases: [(&[u8], bool, &str); 13] = [
+            (b"{\"epc\":\"AB\",\"xCm\":1}\n", false, "JSON"),
             (b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\n\r\n", false, "web server"),
             (b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", false, "SSH"),
             (b"\xff\xfd\x18\xff\xfd\x20\xff\xfd\x23", false, "telnet"),

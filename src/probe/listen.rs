@@ -21,7 +21,7 @@ use crate::link::port::Wire;
 pub(super) const READS: usize = 3;
 /// A box that understood answers within this.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Bytes are judged again after at most so many more.
+/// Bytes read at a time; up to here they are judged whenever some come.
 const PIECE: usize = 4096;
 
 /// What is on the other end.
@@ -69,13 +69,22 @@ pub(super) enum Ended {
     Broken(io::Error),
 }
 
+/// What was sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub bytes: Vec<u8>,
+    /// What it asks for.
+    pub asks: &'static str,
+    /// Why it is safe.
+    pub safe: &'static str,
+}
+
 /// What was heard on a wire.
 #[derive(Debug)]
 pub(super) struct Heard {
     /// What came, at most [`LIMIT`] bytes.
     pub bytes: Vec<u8>,
-    /// What was sent, with what it asks for.
-    pub asked: Vec<(Vec<u8>, &'static str)>,
+    pub asked: Vec<Sent>,
     pub clock: Option<Told>,
     pub ended: Ended,
 }
@@ -92,6 +101,8 @@ struct Session<'a> {
     wall: &'a Wall,
     heard: Heard,
     found: Vec<Candidate>,
+    /// How many bytes `found` is of.
+    judged: usize,
     /// The greetings that were answered.
     greeted: Vec<&'static Question>,
     greets: bool,
@@ -103,7 +114,8 @@ struct Session<'a> {
 pub(super) async fn listen(wire: &mut Wire, role: Role, plan: Plan, wall: &Wall) -> Heard {
     let heard = Heard { bytes: Vec::new(), asked: Vec::new(), clock: None, ended: Ended::Listened };
     let greets = role == Role::TheyConnected && plan.ask;
-    let mut session = Session { wire, wall, heard, found: Vec::new(), greeted: Vec::new(), greets, stored: false };
+    let mut session =
+        Session { wire, wall, heard, found: Vec::new(), judged: 0, greeted: Vec::new(), greets, stored: false };
     if let Err(ended) = session.run(role, plan).await {
         session.heard.ended = ended;
     }
@@ -133,20 +145,16 @@ impl Session<'_> {
         let port = if let Role::Port(port) = role { Some(port) } else { None };
         let perhaps: Vec<&str> = self.found.iter().map(|candidate| candidate.spec.name).collect();
         for (question, early) in choose(port, &perhaps) {
-            // Somebody who speaks, and is known to be no decoder, is left alone.
-            if self.found.is_empty() && foreign::name(&self.heard.bytes, false).is_some() {
-                return Ok(());
-            }
             // On a serial line there is no Ultra.
             let wait = if early || role == Role::Serial { start } else { start + QUIET };
-            if self.until(wait, Self::is_likely).await? {
+            if self.until(wait, Self::is_likely).await? || self.is_stranger() {
                 return Ok(());
             }
             // What a decoder of lines took for the beginning of one ends here.
-            if self.heard.asked.last().is_some_and(|(bytes, _)| !bytes.ends_with(b"\n")) {
+            if self.heard.asked.last().is_some_and(|sent| !sent.bytes.ends_with(b"\n")) {
                 self.wire.write_all(b"\r\n").await.map_err(Ended::Broken)?;
             }
-            self.send(question.bytes, question.asks).await?;
+            self.send(question.bytes, question.asks, question.safe).await?;
             if self.until(Instant::now() + ANSWER, Self::is_likely).await? {
                 return Ok(());
             }
@@ -162,25 +170,21 @@ impl Session<'_> {
         }
         let protocol = known.spec.name;
         for step in 0.. {
-            let Some((bytes, reads)) = follow(protocol, step, &self.heard.bytes) else { return Ok(()) };
-            if self.heard.asked.iter().any(|(asked, _)| *asked == bytes) {
+            let Some((next, bytes, reads)) = follow(protocol, step, &self.heard.bytes) else { return Ok(()) };
+            if self.heard.asked.iter().any(|sent| sent.bytes == bytes) {
                 continue;
             }
             self.stored |= reads > 0;
             let before = self.answers();
-            self.send(
-                &bytes,
-                if reads > 0 { "it for its last stored reads" } else { "it for its clock and its count" },
-            )
-            .await?;
+            self.send(&bytes, next.asks, next.safe).await?;
             let answered = move |session: &Self| session.answers() >= before + reads.max(1);
             self.until(Instant::now() + ANSWER, answered).await?;
         }
         Ok(())
     }
 
-    async fn send(&mut self, bytes: &[u8], asks: &'static str) -> Result<(), Ended> {
-        self.heard.asked.push((bytes.to_vec(), asks));
+    async fn send(&mut self, bytes: &[u8], asks: &'static str, safe: &'static str) -> Result<(), Ended> {
+        self.heard.asked.push(Sent { bytes: bytes.to_vec(), asks, safe });
         self.wire.write_all(bytes).await.map_err(Ended::Broken)?;
         self.wire.flush().await.map_err(Ended::Broken)
     }
@@ -192,9 +196,15 @@ impl Session<'_> {
             if enough(self) {
                 return Ok(true);
             }
-            let Ok(read) = timeout_at(end, self.wire.read(&mut piece)).await else { return Ok(false) };
+            let Ok(read) = timeout_at(end, self.wire.read(&mut piece)).await else {
+                self.judge().await?;
+                return Ok(enough(self));
+            };
             match read {
-                Ok(0) => return Err(Ended::Closed),
+                Ok(0) => {
+                    self.judge().await?;
+                    return Err(Ended::Closed);
+                }
                 Ok(length) => self.take(&piece[..length]).await?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Ended::Broken(error)),
@@ -208,6 +218,19 @@ impl Session<'_> {
             return Ok(()); // a flood; what came first is enough to judge it
         }
         self.heard.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        // The whole is judged each time: of much, only when much has come.
+        let length = self.heard.bytes.len();
+        if length >= PIECE && length < self.judged + self.judged / 8 {
+            return Ok(());
+        }
+        self.judge().await
+    }
+
+    async fn judge(&mut self) -> Result<(), Ended> {
+        if self.judged == self.heard.bytes.len() {
+            return Ok(());
+        }
+        self.judged = self.heard.bytes.len();
         let before = self.found.first().map_or(0, |best| best.reads.len());
         self.found = recognise(&self.heard.bytes);
         self.note_clock(before);
@@ -217,7 +240,7 @@ impl Session<'_> {
         let greeting = GREETINGS.iter().find(|greeting| greeting.protocols.contains(&best.spec.name));
         if let Some(greeting) = greeting.filter(|greeting| !self.greeted.contains(greeting)) {
             self.greeted.push(greeting);
-            self.send(greeting.bytes, greeting.asks).await?;
+            self.send(greeting.bytes, greeting.asks, greeting.safe).await?;
         }
         Ok(())
     }
@@ -234,6 +257,11 @@ impl Session<'_> {
             let live = best.reads.last().filter(|read| !read.replay);
             self.heard.clock = live.map(|read| Told { stamp: read.stamp, at, of_read: true }).or(self.heard.clock);
         }
+    }
+
+    /// It speaks, and is known to be no decoder: it is left alone.
+    fn is_stranger(&self) -> bool {
+        self.found.is_empty() && foreign::name(&self.heard.bytes, false).is_some()
     }
 
     fn is_likely(&self) -> bool {

@@ -122,30 +122,99 @@ pub fn choose(port: Option<u16>, perhaps: &[&str]) -> Vec<(&'static Question, bo
     own.chain(others).collect()
 }
 
-/// What a decoder that is known is asked next, to see its clock and its last reads: `step` from 0 on, `said` is what it said
-/// so far. The bytes, and how many reads are to come of them. `None`: nothing more.
-pub fn follow(protocol: &str, step: usize, said: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let plain = |bytes: &[u8]| Some((bytes.to_vec(), 0));
-    let last = |count: u64| (count.saturating_sub(2).max(1), count.min(3) as usize);
-    match (protocol, step) {
-        ("ipico", 0) => plain(b"ab00000222\r\n"),
-        ("cloudbox", 0) => plain(b"GETSYSTEMTIME\r\n"),
-        ("ultra", 0) => plain(b"r"), // its clock; the vendor's manual
-        ("raceresult", 0) => plain(b"GETSTATUS\r\n"),
-        ("one4all", 0) => plain(b"GETTIME\r\n"),
-        ("raceresult" | "one4all", 1) => plain(b"PASSINGS\r\n"),
-        // Stored passings are copied, not taken: "nothing that a client does removes data".
-        ("raceresult", 2) => {
-            let (from, reads) = last(counted(said)?);
-            Some((format!("{from}:{reads}\r\n").into_bytes(), reads))
-        }
-        ("one4all", 2) => {
-            let count = counted(said)?;
-            let (from, reads) = last(count);
-            Some((format!("GETPASSINGS;{from};{count}\r\n").into_bytes(), reads))
-        }
-        _ => None,
+/// A question to a decoder that is known, to see its clock and its last reads.
+pub struct FollowUp {
+    /// Its protocol. The questions of a protocol are asked in the order of the table.
+    pub protocol: &'static str,
+    /// What is sent. `{from}`, `{to}` and `{count}` are the last three numbers of those it counts.
+    pub text: &'static str,
+    /// What it asks for, for people.
+    pub asks: &'static str,
+    /// Why it is safe.
+    pub safe: &'static str,
+    /// Where that is from.
+    pub source: &'static str,
+}
+
+/// See [`follow`].
+pub static FOLLOW_UPS: &[FollowUp] = &[
+    FollowUp {
+        protocol: "cloudbox",
+        text: "GETSYSTEMTIME\r\n",
+        asks: "it for its time",
+        safe: "only returns the time",
+        source: "vendor's help pages (head of src/protocol/cloudbox.rs)",
+    },
+    FollowUp {
+        protocol: "ipico",
+        text: "ab00000222\r\n",
+        asks: "it for its clock",
+        safe: "instruction 02 with length 0 only reads the clock",
+        source: "vendor's serial protocol text (2007)",
+    },
+    FollowUp {
+        protocol: "one4all",
+        text: "GETTIME\r\n",
+        asks: "it for its clock",
+        safe: "only returns the time",
+        source: "Macsha's manual of the One4All 5",
+    },
+    FollowUp {
+        protocol: "one4all",
+        text: "PASSINGS\r\n",
+        asks: "it how many reads it has",
+        safe: "only returns the count",
+        source: "Macsha's manual of the One4All 5",
+    },
+    FollowUp {
+        protocol: "one4all",
+        text: "GETPASSINGS;{from};{to}\r\n",
+        asks: "it for its last stored reads",
+        safe: "copies them; they stay stored, and the push to another program stays as it is",
+        source: "Macsha's manual of the One4All 5",
+    },
+    FollowUp {
+        protocol: "raceresult",
+        text: "GETSTATUS\r\n",
+        asks: "it for its clock",
+        safe: "returns the state and changes none",
+        source: "RACE RESULT knowledge base 19",
+    },
+    FollowUp {
+        protocol: "raceresult",
+        text: "PASSINGS\r\n",
+        asks: "it how many reads it has",
+        safe: "only returns the count",
+        source: "RACE RESULT knowledge base 19",
+    },
+    FollowUp {
+        protocol: "raceresult",
+        text: "{from}:{count}\r\n",
+        asks: "it for its last stored reads",
+        safe: "copies them; nothing that a client asks for removes data",
+        source: "RACE RESULT knowledge base 19; CrossMgr and metarace",
+    },
+    FollowUp {
+        protocol: "ultra",
+        text: "r",
+        asks: "it for its clock",
+        safe: "only returns the clock",
+        source: "vendor's manual; PikaTimer and Chronokeep",
+    },
+];
+
+/// What a decoder that is known is asked next: `step` from 0 on, `said` is what it said so far. The question, its bytes, and
+/// how many reads are to come of it. `None`: nothing more.
+pub fn follow(protocol: &str, step: usize, said: &[u8]) -> Option<(&'static FollowUp, Vec<u8>, usize)> {
+    let next = FOLLOW_UPS.iter().filter(|next| next.protocol == protocol).nth(step)?;
+    if !next.text.contains('{') {
+        return Some((next, next.text.as_bytes().to_vec(), 0));
     }
+    let to = counted(said)?;
+    let (from, count) = (to.saturating_sub(2).max(1), to.min(3));
+    let fill = |text: &str, name: &str, number: u64| text.replace(name, &number.to_string());
+    let text = fill(&fill(&fill(next.text, "{from}", from), "{to}", to), "{count}", count);
+    Some((next, text.into_bytes(), count as usize))
 }
 
 /// How many passings the last `PASSINGS;<count>` in `said` tells; `None`: none, or no such line.
@@ -197,10 +266,10 @@ mod tests {
             QUESTIONS.iter().chain(GREETINGS).map(|question| question.bytes.to_vec()).collect();
         for spec in REGISTRY {
             sent.extend(
-                (0..9).filter_map(|step| follow(spec.name, step, b"PASSINGS;190;2112\r\n")).map(|(bytes, _)| bytes),
+                (0..9).filter_map(|step| follow(spec.name, step, b"PASSINGS;190;2112\r\n")).map(|(_, bytes, _)| bytes),
             );
         }
-        assert!(sent.len() > 12);
+        assert_eq!(sent.len(), QUESTIONS.len() + GREETINGS.len() + FOLLOW_UPS.len());
         for bytes in &sent {
             let text = String::from_utf8_lossy(bytes).into_owned();
             assert!(!words.iter().any(|word| text.contains(word)), "{text}");
@@ -225,7 +294,7 @@ mod tests {
     #[test]
     fn the_last_three_stored_reads_are_asked_for_by_number() {
         let ask = |protocol, said: &[u8]| {
-            follow(protocol, 2, said).map(|(bytes, reads)| (String::from_utf8(bytes).unwrap(), reads))
+            follow(protocol, 2, said).map(|(_, bytes, reads)| (String::from_utf8(bytes).unwrap(), reads))
         };
         assert_eq!(ask("raceresult", b"PASSINGS;190;2112\r\n"), Some(("188:3\r\n".into(), 3)));
         assert_eq!(ask("raceresult", b"PASSINGS;1\r\n"), Some(("1:1\r\n".into(), 1)));

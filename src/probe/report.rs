@@ -94,6 +94,7 @@ struct Clock {
 struct Asked {
     sent: String,
     asks: &'static str,
+    safe: &'static str,
 }
 
 impl Report {
@@ -107,7 +108,8 @@ impl Report {
             (None, false) => Verdict::Unknown,
             (None, true) => Verdict::Silent,
         };
-        let asked = heard.asked.iter().map(|(bytes, asks)| Asked { sent: escape(bytes), asks });
+        let asked =
+            heard.asked.iter().map(|sent| Asked { sent: escape(&sent.bytes), asks: sent.asks, safe: sent.safe });
         Self {
             address: address.to_string(),
             result,
@@ -135,8 +137,8 @@ impl Report {
             Verdict::Recognised if self.candidates.len() > 1 => writeln!(out, "\nThis may be one of several:")?,
             Verdict::Recognised => {}
             Verdict::Unknown => match self.seen_as {
-                Some(name) => writeln!(out, "\nNo decoder: {name}.")?,
-                None if self.candidates.is_empty() => writeln!(out, "\nNone of the protocols that are known here.")?,
+                Some(name) => writeln!(out, "\nNone of the known protocols: {name}.")?,
+                None if self.candidates.is_empty() => writeln!(out, "\nNone of the known protocols.")?,
                 None => writeln!(out, "\nToo little to tell. Perhaps:")?,
             },
             Verdict::Silent => writeln!(out, "\nNothing came.")?,
@@ -161,8 +163,11 @@ impl Report {
         for note in &self.notes {
             writeln!(out, "\n{note}")?;
         }
+        if !self.asked.is_empty() {
+            writeln!(out, "\nSent, none of which changes anything:")?;
+        }
         for asked in &self.asked {
-            writeln!(out, "\nAsked {}: {}", asked.asks, asked.sent)?;
+            writeln!(out, "  {}  asks {}: {}", asked.sent, asked.asks, asked.safe)?;
         }
         if let Some(config) = &self.config {
             writeln!(out, "\nFor the configuration:\n\n{config}")?;
@@ -290,8 +295,11 @@ fn shown(stamp: Stamp, at: Timestamp, zone: &TimeZone) -> String {
 }
 
 fn notes(address: &Address, heard: &Heard, best: Option<&Candidate>) -> Vec<String> {
-    let mut notes: Vec<String> =
-        best.iter().flat_map(|best| best.told.iter()).map(|told| format!("It says: {told}")).collect();
+    let mut notes: Vec<String> = best
+        .iter()
+        .flat_map(|best| best.told.iter())
+        .map(|told| format!("It says: {}", escape(told.as_bytes())))
+        .collect();
     notes.dedup();
     match &heard.ended {
         Ended::Closed if heard.bytes.is_empty() && heard.asked.is_empty() => notes.push(
@@ -303,9 +311,13 @@ fn notes(address: &Address, heard: &Heard, best: Option<&Candidate>) -> Vec<Stri
         Ended::Broken(error) => notes.push(format!("The connection broke: {error}")),
         Ended::Listened => {}
     }
+    let nothing = best.is_some_and(|best| best.reads.is_empty() && matches!(best.spec.name, "raceresult" | "one4all"));
+    if nothing && !heard.asked.is_empty() {
+        notes.push("It has no reads in its current file, or does not give them.".to_owned());
+    }
     let note = match best.map(|best| best.spec.name) {
         Some("llrp") => Some(
-            "A reader sends tags only while an inventory runs in it. passbridge takes what the reader was told to do before; \
+            "It greets as an LLRP reader does (READER_EVENT_NOTIFICATION). A reader sends tags only while an inventory runs in it. passbridge takes what the reader was told to do before; \
              with `set.start = \"true\"` it adds an inventory of its own. Nothing was sent to it now.",
         ),
         Some("chronotrack") => Some(

@@ -91,7 +91,7 @@ async fn what_is_no_decoder_has_its_name_and_its_exit_code() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(65));
     assert!(text.contains("an SSH server") && text.contains("SSH-2.0-OpenSSH_9.2p1\\r\\n"), "{text}");
-    assert!(text.contains(&format!("passbridge capture {ssh} --output FILE")) && !text.contains("Asked"), "{text}");
+    assert!(text.contains(&format!("passbridge capture {ssh} --output FILE")) && !text.contains("Sent, "), "{text}");
     serving.abort();
 
     let (silent, serving) = stranger(b"").await;
