@@ -29,7 +29,8 @@ fn every_protocol_has_a_fuzz_target() {
     let manifest = std::fs::read_to_string(project().join("fuzz/Cargo.toml")).unwrap();
     for spec in REGISTRY {
         let path = format!("fuzz_targets/{}.rs", spec.name);
-        let target = std::fs::read_to_string(project().join("fuzz").join(&path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let target =
+            std::fs::read_to_string(project().join("fuzz").join(&path)).unwrap_or_else(|e| panic!("{path}: {e}"));
         assert!(target.contains(&format!("protocol(\"{}\", data)", spec.name)), "{path} is of another");
         assert!(manifest.contains(&format!("path = \"{path}\"")), "{path} is not built");
     }
@@ -52,6 +53,21 @@ fn what_decoders_send_holds_and_reaches_the_insides() {
             seen += harness::run(spec.name, &input);
         }
         assert!(seen.accepted > 100 && seen.rejected > 10, "{}: {seen:?}", spec.name);
+    }
+}
+
+#[test]
+fn what_fuzzing_found_holds() {
+    let found = include_str!("fuzzed/found.txt").lines().filter(|line| !line.starts_with('#'));
+    for line in found {
+        let [name, digits, what] = line.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
+        let digit = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        let input: Vec<u8> = (0..digits.len()).step_by(2).map(digit).collect();
+        let ran = std::panic::catch_unwind(|| match REGISTRY.iter().find(|spec| spec.name == name) {
+            Some(spec) => drop(harness::run(spec.name, &input)),
+            None => drop(capture::run(&input)),
+        });
+        assert!(ran.is_ok(), "{name}: {what}");
     }
 }
 

@@ -139,6 +139,12 @@ pub fn inputs() -> Vec<Vec<u8>> {
         b"< 1.000001 4294967295 \\t\r\n< 999999999.999999 1 x",
     ];
     let all = lines.concat();
-    let files = lines.iter().map(|line| line.to_vec()).chain([all.clone(), [&b"\xef\xbb\xbf# passbridge capture 1\n"[..], &all].concat()]);
-    files.zip(0_u8..).map(|(file, at)| [&[if at == 7 { 0x30 } else { at << 4 | 1 }, at * 23, at / 3], &file[..]].concat()).collect()
+    let files = lines
+        .iter()
+        .map(|line| line.to_vec())
+        .chain([all.clone(), [&b"\xef\xbb\xbf# passbridge capture 1\n"[..], &all].concat()]);
+    files
+        .zip(0_u8..)
+        .map(|(file, at)| [&[if at == 7 { 0x30 } else { at << 4 | 1 }, at * 23, at / 3], &file[..]].concat())
+        .collect()
 }

@@ -72,10 +72,7 @@ pub fn options(name: &str) -> Vec<Settings> {
         "ipico" => &[&[], &[("clock_query", "false")]],
         "lines" => &[
             &[
-                (
-                    "pattern",
-                    "^(?<chip>[0-9A-Za-z]+),(?<date>\\S+?),(?<time>\\S+?),(?<antenna>\\d+),(?<position>\\d+)$",
-                ),
+                ("pattern", "^(?<chip>[0-9A-Za-z]+),(?<date>\\S+?),(?<time>\\S+?),(?<antenna>\\d+),(?<position>\\d+)$"),
                 ("date_format", "%Y/%m/%d"),
             ],
             &[("pattern", "^(?<chip>\\S+) (?<time>\\S+)$"), ("ignore", "^#")],
@@ -213,9 +210,8 @@ fn held(shape: u8, numbers: &[u8]) -> Held {
 
 fn sets(name: &'static str) -> &'static [Settings] {
     static SETS: OnceLock<Vec<(&'static str, Vec<Settings>)>> = OnceLock::new();
-    let all = SETS.get_or_init(|| {
-        passbridge::protocol::REGISTRY.iter().map(|spec| (spec.name, options(spec.name))).collect()
-    });
+    let all = SETS
+        .get_or_init(|| passbridge::protocol::REGISTRY.iter().map(|spec| (spec.name, options(spec.name))).collect());
     all.iter().find(|(of, _)| *of == name).map_or(&[], |(_, sets)| sets)
 }
 

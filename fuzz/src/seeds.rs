@@ -65,7 +65,8 @@ pub fn inputs(name: &str, tests: &Path) -> Vec<Vec<u8>> {
         streams.push((set, [bytes.as_slice(), b"\r\n", bytes].concat()));
     }
     for set in 0..u8::try_from(sets.len()).expect("few options") {
-        let all: Vec<u8> = streams.iter().step_by(2).filter(|(of, _)| *of == set).flat_map(|(_, b)| b.clone()).collect();
+        let all: Vec<u8> =
+            streams.iter().step_by(2).filter(|(of, _)| *of == set).flat_map(|(_, b)| b.clone()).collect();
         streams.push((set, all.clone()));
         streams.push((set, [greeting(name), &all].concat()));
     }

@@ -171,6 +171,10 @@ impl Intake {
         if frames.is_empty() {
             return None;
         }
+        // Of thousands of rejects in one read a few are kept: their places would stay, and are not in the cost.
+        if frames.capacity() > 2 * frames.len() {
+            frames.shrink_to_fit();
+        }
         queue.push(Chunk { received, frames, cost });
         let number = queue.put;
         drop(guard);

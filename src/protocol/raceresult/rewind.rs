@@ -368,7 +368,11 @@ impl Rewind {
             Some(Hand::Numbers(from, to)) => {
                 let end = to.min(from.saturating_add(PULL_MAX - 1));
                 self.hand = (end < to).then_some(Hand::Numbers(end.saturating_add(1), to));
-                return self.pull(Pull::Hand, format!("{from}:{}\r\n", end - from + 1), out);
+                return self.pull(
+                    Pull::Hand,
+                    format!("{from}:{}\r\n", end.saturating_sub(from).saturating_add(1)),
+                    out,
+                );
             }
             None => {}
         }
