@@ -202,7 +202,7 @@ impl Gaps {
                 unit.open = Some(Open { from, to, heard: self.up, tail: true });
                 return Some(Ask { unit: unit.name.clone(), from, to });
             }
-            let gap = self.held.missing(unit.name.as_deref(), None, unit.floor, unit.highest).first().copied();
+            let gap = self.held.first_missing(unit.name.as_deref(), None, unit.floor, unit.highest);
             let (from, to, tail) = match gap {
                 Some((from, end)) => (from, end.min(from.saturating_add(PULL_MAX - 1)), false),
                 None if std::mem::take(&mut unit.tail) => {

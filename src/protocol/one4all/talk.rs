@@ -209,7 +209,8 @@ impl Talk {
             read.replay = true;
             return self.put(number, file, read, raw, out);
         }
-        let repeated = self.held.missing(self.unit.as_deref(), self.file.as_ref(), number, number).is_empty();
+        let repeated =
+            self.held.first_missing(self.unit.as_deref(), self.file.as_ref(), number, number).is_none();
         if self.sure && (repeated || (self.file.is_none() && !self.tells_no_file)) {
             self.sure = false;
             self.status_tries = 0;
@@ -498,7 +499,7 @@ impl Talk {
     fn next_range(&mut self, out: &mut Output) -> Option<Range> {
         let fetch = self.fetch.as_mut()?;
         let unit = self.unit.as_deref();
-        let gap = self.held.missing(unit, fetch.file.as_ref(), fetch.next, fetch.count).first().copied();
+        let gap = self.held.first_missing(unit, fetch.file.as_ref(), fetch.next, fetch.count);
         if let Some((from, to)) = gap {
             fetch.next = to.saturating_add(1);
             return Some(Range { file: fetch.file.clone(), from, to, last: 0, by_hand: false });
