@@ -257,9 +257,13 @@ impl Held {
     }
 
     fn gaps(&self, unit: Option<&str>, file: Option<&Label>, from: u64, to: u64) -> impl Iterator<Item = (u64, u64)> {
-        let ranges = self.index(unit, file).map(|at| &self.files[at].1);
-        let mut held = ranges.into_iter().flat_map(move |ranges| ranges.range(..=to));
         let mut next = Some(from).filter(|from| *from <= to);
+        let ranges = self.index(unit, file).filter(|_| next.is_some()).map(|at| &self.files[at].1);
+        let mut held = ranges.into_iter().flat_map(move |ranges| {
+            // From the range that `from` may be in: this is done at every read, and there may be a thousand below.
+            let begin = ranges.range(..=from).next_back().map_or(from, |(&start, _)| start);
+            ranges.range(begin..=to)
+        });
         std::iter::from_fn(move || {
             loop {
                 let first = next?;

@@ -28,7 +28,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Bytes of a stream; one that begins things and never ends them shows what it does in less. Times `PASSBRIDGE_TIMES`.
-const LENGTH: usize = 512 << 10;
+const LENGTH: usize = 400 << 10;
 const SHORT: usize = 48 << 10;
 /// Bytes that arrive between two ticks.
 const SECOND: usize = 16 * READ_MAX;
