@@ -209,8 +209,7 @@ impl Talk {
             read.replay = true;
             return self.put(number, file, read, raw, out);
         }
-        let repeated =
-            self.held.first_missing(self.unit.as_deref(), self.file.as_ref(), number, number).is_none();
+        let repeated = self.held.first_missing(self.unit.as_deref(), self.file.as_ref(), number, number).is_none();
         if self.sure && (repeated || (self.file.is_none() && !self.tells_no_file)) {
             self.sure = false;
             self.status_tries = 0;
