@@ -379,7 +379,9 @@ impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local(local) => {
-                write!(f, "{:04}-{:02}-{:02}T", local.year(), local.month(), local.day())?;
+                // Six digits and a sign before year 0, or it could not be read again.
+                let (sign, digits) = if local.year() < 0 { ("-", 6) } else { ("", 4) };
+                write!(f, "{sign}{:0digits$}-{:02}-{:02}T", local.year().abs(), local.month(), local.day())?;
                 write_time(f, local.time())
             }
             Self::TimeOfDay { time, day: None } => write_time(f, *time),
@@ -516,6 +518,8 @@ mod tests {
             "0000-00-01T00:00:07.001",
             "2026-03-06T20:27:47.350Z",
             "up123.007",
+            "-000026-07-26T09:05:03.000",
+            "0000-01-01T09:05:03.000",
         ] {
             assert_eq!(text.parse::<Stamp>().unwrap().to_string(), text);
         }
