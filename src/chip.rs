@@ -263,26 +263,38 @@ impl Held {
 
     /// The ranges of `from..=to` that are not held, lowest first; ask the decoder for these.
     pub fn missing(&self, unit: Option<&str>, file: Option<&Label>, from: u64, to: u64) -> Vec<(u64, u64)> {
-        let mut gaps = Vec::new();
-        let mut next = from;
-        if let Some(at) = self.index(unit, file) {
-            for (&start, &end) in &self.files[at].1 {
-                if end < next {
+        self.gaps(unit, file, from, to).collect()
+    }
+
+    /// The first of [`Self::missing`]: what is asked for next, at every read.
+    pub fn first_missing(&self, unit: Option<&str>, file: Option<&Label>, from: u64, to: u64) -> Option<(u64, u64)> {
+        self.gaps(unit, file, from, to).next()
+    }
+
+    fn gaps(&self, unit: Option<&str>, file: Option<&Label>, from: u64, to: u64) -> impl Iterator<Item = (u64, u64)> {
+        let mut next = Some(from).filter(|from| *from <= to);
+        let ranges = self.index(unit, file).filter(|_| next.is_some()).map(|at| &self.files[at].1);
+        let mut held = ranges.into_iter().flat_map(move |ranges| {
+            // From the range that `from` may be in: this is done at every read, and there may be a thousand below.
+            let begin = ranges.range(..=from).next_back().map_or(from, |(&start, _)| start);
+            ranges.range(begin..=to)
+        });
+        std::iter::from_fn(move || {
+            loop {
+                let first = next?;
+                let Some((&start, &end)) = held.next() else {
+                    next = None;
+                    return Some((first, to));
+                };
+                if end < first {
                     continue;
                 }
-                if start > to {
-                    break;
+                next = end.checked_add(1).filter(|next| *next <= to);
+                if start > first {
+                    return Some((first, start - 1));
                 }
-                if start > next {
-                    gaps.push((next, start - 1));
-                }
-                next = end.saturating_add(1);
             }
-        }
-        if next <= to {
-            gaps.push((next, to));
-        }
-        gaps
+        })
     }
 
     /// Highest number held of a file, `None` if nothing of it is held.
@@ -382,7 +394,9 @@ impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local(local) => {
-                write!(f, "{:04}-{:02}-{:02}T", local.year(), local.month(), local.day())?;
+                // Six digits and a sign before year 0, or it could not be read again.
+                let (sign, digits) = if local.year() < 0 { ("-", 6) } else { ("", 4) };
+                write!(f, "{sign}{:0digits$}-{:02}-{:02}T", local.year().abs(), local.month(), local.day())?;
                 write_time(f, local.time())
             }
             Self::TimeOfDay { time, day: None } => write_time(f, *time),
@@ -499,6 +513,19 @@ mod tests {
     }
 
     #[test]
+    fn the_last_number_there_can_be_is_not_missing_once_it_is_held() {
+        let mut held = Held::default();
+        let mut missing = |number| {
+            held.insert(&Position { unit: None, file: None, number });
+            (held.missing(None, None, u64::MAX - 2, u64::MAX), held.first_missing(None, None, 0, u64::MAX - 2))
+        };
+        assert_eq!(missing(u64::MAX), (vec![(u64::MAX - 2, u64::MAX - 1)], Some((0, u64::MAX - 2))));
+        assert_eq!(missing(u64::MAX - 1).0, [(u64::MAX - 2, u64::MAX - 2)]);
+        assert_eq!(missing(u64::MAX - 2), (vec![], Some((0, u64::MAX - 3))));
+        assert_eq!(held.missing(None, None, 5, 4), []);
+    }
+
+    #[test]
     fn stamps_survive_their_text_form() {
         for text in [
             "2026-03-06T20:27:47.350",
@@ -506,6 +533,8 @@ mod tests {
             "0000-00-01T00:00:07.001",
             "2026-03-06T20:27:47.350Z",
             "up123.007",
+            "-000026-07-26T09:05:03.000",
+            "0000-01-01T09:05:03.000",
         ] {
             assert_eq!(text.parse::<Stamp>().unwrap().to_string(), text);
         }

@@ -9,6 +9,22 @@
 //! * **Bounded.** Bytes in the receive buffer, connections, replies and rejected frames have limits; they stand in
 //!   `Limits`, [`CONNECTIONS`] and the files below.
 //!
+//! # Memory
+//!
+//! Whatever a decoder sends, a link holds no more than the sum of these, each with its limit beside it:
+//!
+//! | what | bytes | how often |
+//! |---|---|---|
+//! | receive buffer (`Limits::buffer`: raw bytes and 512 a frame; fields are parts of the raw bytes, so at worst twice that) | 8 MB | once |
+//! | what the read that fills it, or is being taken, puts out ([`protocol::OUTPUT_MAX`](crate::protocol::OUTPUT_MAX)) | 16 MB | a connection that is being read from |
+//! | the protocol ([`protocol::MEMORY_MAX`](crate::protocol::MEMORY_MAX)) | 1 MB | a connection |
+//! | what it was told is held ([`Held`]) | 2 MB | a connection, where the decoder stores |
+//! | replies that wait for their frames (4,096, of up to 300 bytes) and for the wire (64 KB) | 1.3 MB | a connection |
+//! | bytes read at a time ([`protocol::READ_MAX`](crate::protocol::READ_MAX)) | 16 KB | a connection |
+//!
+//! A decoder that we dial has one connection, so 28 MB, at the very worst 36; one that connects to us has up to
+//! [`CONNECTIONS`]. A race takes a hundredth of it. tests/memory.rs measures the protocols' part on hostile streams.
+//!
 //! What it hides: `port` opens wires, `connection` carries one, `intake` is the receive buffer between all connections
 //! of a decoder and the journal, `places` says who may connect, `flood` when it is too much.
 //!

@@ -4,8 +4,8 @@
 //! * **Pure.** No I/O, no clock, no tokio. Time reaches it only as the link's age in [`Protocol::tick`].
 //! * **Cannot fail.** Bytes it rejects are frames too ([`Frame::Rejected`], a typed reason, the raw bytes).
 //!   It never panics on any input, and the result does not depend on how the bytes were cut into pieces.
-//! * **Bounded.** Its buffer has a limit written beside it; beyond that the bytes become a rejected frame. All that it holds
-//!   stays below [`MEMORY_MAX`], what one read puts out below [`OUTPUT_MAX`] (tests/memory.rs), whatever a decoder sends.
+//! * **Bounded.** Its buffer has a limit written beside it; beyond that the bytes become a rejected frame. Whatever a decoder
+//!   sends, all that it holds stays below [`MEMORY_MAX`], what one read puts out below [`OUTPUT_MAX`] (tests/memory.rs).
 //! * **Read-only.** No command that starts, stops, clears or sets a decoder, unless an option asks for it (`llrp`).
 //! * **Acks come after.** A [`Item::Reply`] is written to the wire only when every frame before it in the
 //!   output is durable (the link sees to that; the protocol only has to keep the order).
@@ -41,12 +41,13 @@ mod text;
 mod timy;
 mod ultra;
 
-/// Most bytes that a protocol value holds between two calls, whatever was sent.
-pub const MEMORY_MAX: usize = 4 * 1024 * 1024;
+/// Most bytes of memory that a protocol value holds between two calls, whatever was sent, beside the [`Held`] that it was
+/// told (which has a limit of its own, and takes 2 MB at most).
+pub const MEMORY_MAX: usize = 1024 * 1024;
 /// Bytes that the link reads, and feeds, at a time.
 pub const READ_MAX: usize = 16 * 1024;
 /// Most bytes of memory that one read needs beyond that until its frames are taken: a frame may be a single byte.
-pub const OUTPUT_MAX: usize = 8 * 1024 * 1024;
+pub const OUTPUT_MAX: usize = 16 * 1024 * 1024;
 
 /// One protocol unit as received, decoded or rejected, with its raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -56,6 +56,21 @@ fn what_decoders_send_holds_and_reaches_the_insides() {
     }
 }
 
+#[test]
+fn what_fuzzing_found_holds() {
+    let found = include_str!("fuzzed/found.txt").lines().filter(|line| !line.starts_with('#'));
+    for line in found {
+        let [name, digits, what] = line.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
+        let digit = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        let input: Vec<u8> = (0..digits.len()).step_by(2).map(digit).collect();
+        let ran = std::panic::catch_unwind(|| match REGISTRY.iter().find(|spec| spec.name == name) {
+            Some(spec) => drop(harness::run(spec.name, &input)),
+            None => drop(capture::run(&input)),
+        });
+        assert!(ran.is_ok(), "{name}: {what}");
+    }
+}
+
 /// Changes of the kinds that a fuzzer makes. Always the same; another seed: `PASSBRIDGE_SEED`.
 #[test]
 fn changed_input_holds() {

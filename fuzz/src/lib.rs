@@ -11,7 +11,7 @@ use std::sync::Mutex;
 static SEEN: Mutex<(u64, harness::Seen)> =
     Mutex::new((0, harness::Seen { accepted: 0, rejected: 0, chatter: 0, replies: 0 }));
 
-/// One input for a protocol of the registry. Every 2^20 inputs what they reached is written to standard error.
+/// One input for a protocol of the registry. What they reached is written to standard error now and then.
 ///
 /// # Panics
 /// See [`harness::run`].
@@ -20,12 +20,16 @@ pub fn protocol(name: &'static str, data: &[u8]) {
     let mut sum = SEEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     sum.0 += 1;
     sum.1 += seen;
-    if sum.0 % (1 << 20) == 0 {
+    if is_told(sum.0) {
         eprintln!("reached: {name} {} inputs, {:?}", sum.0, sum.1);
     }
 }
 
-/// One capture file. Every 2^20 files it is told how many records they had.
+fn is_told(inputs: u64) -> bool {
+    inputs.is_multiple_of(1 << 20) || inputs >= 1 << 17 && inputs.is_power_of_two()
+}
+
+/// One capture file. It is told now and then how many records they had.
 ///
 /// # Panics
 /// See [`capture::run`].
@@ -34,7 +38,7 @@ pub fn capture_file(data: &[u8]) {
     let mut sum = SEEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     sum.0 += 1;
     sum.1.accepted += records;
-    if sum.0 % (1 << 20) == 0 {
+    if is_told(sum.0) {
         eprintln!("reached: capture {} files, {} records", sum.0, sum.1.accepted);
     }
 }

@@ -27,11 +27,13 @@ use super::Decoder;
 use super::asks::{Hearing, Order};
 use super::port::Duplex;
 use crate::chip::Held;
-use crate::protocol::{Frame, Item, Output, Protocol};
+use crate::protocol::{Frame, Item, Output, Protocol, READ_MAX};
 
 /// Bytes taken from a port at once. Larger gains nothing (30 of them are one device flush), and a flood of two-byte
 /// rejects must not become more than some megabytes of frames at a time.
-const READ_BUFFER: usize = 16 * 1024;
+const READ_BUFFER: usize = READ_MAX;
+/// Items of one read for which room is kept.
+const ITEMS: usize = 256;
 /// Replies that wait for frames to become durable; more of them stop the reading.
 const REPLIES: usize = 4096;
 /// Waiting replies beyond which the protocol is not asked for more questions.
@@ -339,6 +341,7 @@ impl Connection<'_> {
                 Item::HangUp(why) => self.hung_up = Some(why),
             }
         }
+        self.output.items.shrink_to(ITEMS); // after a flood of rejects there is room for thousands
         let acknowledged = replies.last().map_or(0, |&(before, _)| before);
         let earlier = self.put;
         if !frames.is_empty()

@@ -171,6 +171,10 @@ impl Intake {
         if frames.is_empty() {
             return None;
         }
+        // Of thousands of rejects in one read a few are kept: their places would stay, and are not in the cost.
+        if frames.capacity() > 2 * frames.len() {
+            frames.shrink_to_fit();
+        }
         queue.push(Chunk { received, frames, cost });
         let number = queue.put;
         drop(guard);
@@ -495,6 +499,17 @@ impl Rejects {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_places_of_rejects_that_are_not_kept_are_given_back() {
+        let none = std::iter::empty::<&str>();
+        let intake = Intake::new("finish", none, false, 1 << 20, Duration::from_secs(3), Board::new("box"));
+        let reject = || Framed { frame: Frame::Rejected(Reject::NotMine), raw: [b'x'].into() };
+        intake.put(Timestamp::UNIX_EPOCH, std::iter::repeat_with(reject).take(16_384).collect(), 0);
+        let queue = intake.lock();
+        assert_eq!(queue.chunks[0].frames.len(), 100);
+        assert!(queue.chunks[0].frames.capacity() <= 200, "{}", queue.chunks[0].frames.capacity());
+    }
 
     #[test]
     fn a_flood_of_rejects_keeps_a_hundred_then_one_a_second_and_is_over_after_a_quiet_minute() {

@@ -66,6 +66,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 const REFUSES: &str = "decoder_refuses";
 /// In ticks of about a second, of which the first may be over at once.
 const NEW_LOCATION_WAIT: Duration = Duration::from_secs(2);
+/// Longest name of a location in bytes; it is said back with every start.
+const LOCATION_MAX: usize = 255;
 /// Locations of one connection; as many as the journal remembers positions of.
 const LOCATIONS: usize = Held::FILES;
 
@@ -193,7 +195,7 @@ impl Talk {
             [b"ack", b"getlocations", ref names @ ..] => {
                 alive(raw, out);
                 self.asked = None;
-                for name in names.iter().filter(|name| !name.is_empty()) {
+                for name in names.iter().filter(|name| (1..=LOCATION_MAX).contains(&name.len())) {
                     self.appears(name, self.up, out);
                 }
             }
@@ -411,7 +413,7 @@ fn record(fields: &[&[u8]], format: TimeFormat) -> Result<Record, Reject> {
         return Err(Reject::NotMine);
     }
     let number = digits(number, 15).filter(|number| *number > 0).ok_or(Reject::Field("seq"))?;
-    if location.is_empty() {
+    if !(1..=LOCATION_MAX).contains(&location.len()) {
         return Err(Reject::Field("location"));
     }
     let location: Box<str> = text(location).into();

@@ -235,7 +235,7 @@ impl Gaps {
                 return None;
             }
             let piece = |from: u64, end: u64| end.min(from.saturating_add(PULL_MAX - 1));
-            let gap = self.held.missing(unit.name.as_deref(), None, unit.floor, unit.highest).first().copied();
+            let gap = self.held.first_missing(unit.name.as_deref(), None, unit.floor, unit.highest);
             let (from, to, what) = if let Some((from, end)) = gap.filter(|_| enabled) {
                 (from, piece(from, end), What::Gap)
             } else if enabled && std::mem::take(&mut unit.tail) {

@@ -57,6 +57,8 @@ const MESSAGE_MAX: usize = 256 * 1024;
 const HEADER: usize = 10;
 /// Bytes of the longest EPC: its length is 5 bits of 16-bit words.
 const EPC_MAX: usize = 62;
+/// Rejected tags of one report that are told one by one; with the next all of its rest is one.
+const REJECTS_MAX: usize = 1000;
 /// Antennas without a cable that are told.
 const ANTENNAS_MAX: usize = 32;
 
@@ -182,12 +184,18 @@ impl Llrp {
         if body.is_empty() {
             out.frame(Frame::Info(Info::Alive), bytes);
         }
-        for next in Parameters(body) {
+        let mut rejected = 0;
+        let mut parameters = Parameters(body);
+        while let Some(next) = parameters.next() {
             match next {
                 Ok(Parameter { kind: 240, body, raw }) => {
                     let frame = tag(body).map_or_else(Frame::Rejected, Frame::Read);
+                    rejected += usize::from(matches!(frame, Frame::Rejected(_)));
                     self.say_untimed(&frame, out);
                     out.frame(frame, raw);
+                    if rejected == REJECTS_MAX && !parameters.0.is_empty() {
+                        return out.frame(Frame::Rejected(Reject::Field("report")), parameters.0);
+                    }
                 }
                 Ok(_) => {}
                 Err(rest) => out.frame(Frame::Rejected(Reject::Length), rest),
@@ -213,8 +221,12 @@ impl Llrp {
             utc(us)
         });
         out.frame(Frame::Info(clock.map_or(Info::Alive, Info::Clock)), bytes);
+        let unplugged = self.unplugged.clone();
         for parameter in Parameters(data.body).flatten() {
             self.happened(&parameter, out);
+        }
+        if self.unplugged != unplugged {
+            self.say_unplugged(out); // once, however often it is said
         }
     }
 
@@ -232,22 +244,23 @@ impl Llrp {
                 let text = "the reader's memory was full and it lost reads; they cannot be had again";
                 condition("llrp_reads_lost", Some(text.to_owned()), out);
             }
-            (255, [there, high, low]) => self.antenna(*there == 1, u16::from_be_bytes([*high, *low]), out),
+            (255, [there, high, low]) => self.antenna(*there == 1, u16::from_be_bytes([*high, *low])),
             _ => {}
         }
     }
 
-    fn antenna(&mut self, there: bool, number: u16, out: &mut Output) {
-        let changed = if there {
-            self.unplugged.remove(&number)
-        } else {
-            self.unplugged.len() < ANTENNAS_MAX && self.unplugged.insert(number)
-        };
-        if changed {
-            let numbers: Vec<String> = self.unplugged.iter().map(u16::to_string).collect();
-            let text = format!("antenna {} is not connected to the reader; look at the cable", numbers.join(", "));
-            condition("llrp_antenna", (!numbers.is_empty()).then_some(text), out);
+    fn antenna(&mut self, there: bool, number: u16) {
+        if there {
+            self.unplugged.remove(&number);
+        } else if self.unplugged.len() < ANTENNAS_MAX {
+            self.unplugged.insert(number);
         }
+    }
+
+    fn say_unplugged(&self, out: &mut Output) {
+        let numbers: Vec<String> = self.unplugged.iter().map(u16::to_string).collect();
+        let text = format!("antenna {} is not connected to the reader; look at the cable", numbers.join(", "));
+        condition("llrp_antenna", (!numbers.is_empty()).then_some(text), out);
     }
 }
 

@@ -42,6 +42,10 @@ use crate::chip::{ChipRead, Label, Marker, Stamp};
 
 /// Longest message; the sender packs at most 100 records of under 200 bytes.
 const MESSAGE_MAX: usize = 256 * 1024;
+/// Longest location in bytes: it becomes a part of every record of its message, and of thousands of them.
+const LOCATION_MAX: usize = 127;
+/// Rejected records of one message that are told one by one; with the next all of its rest is one. A sender packs at most 100.
+const REJECTS_MAX: usize = 1000;
 /// Most bytes of a rejected text that are kept: enough to see what it was, and a flood stays small.
 const REJECT_MAX: usize = 4096;
 const PING_EVERY: Duration = Duration::from_secs(15);
@@ -194,14 +198,32 @@ impl Mylaps {
                 return self.answer(function, out);
             }
         };
+        if location.len() > LOCATION_MAX {
+            return reject(Reject::Field("location"), message, out);
+        }
+        let first = location.len() + function.len() + 2; // where the records begin
         let location = text(location);
         let mut records: Vec<&[u8]> = fields.collect();
         // Without a message number nothing can be acknowledged, but a record in its place is still a read.
         let number = records.pop_if(|last| last.len() < RECORD && !last.contains(&b'='));
-        for record in records.into_iter().filter(|record| !record.is_empty()) {
+        let mut rejected = 0;
+        let mut at = first;
+        for record in records {
+            let begin = at;
+            at += record.len() + 1;
+            if record.is_empty() {
+                continue;
+            }
             match decode(record, &location) {
                 Ok(frame) => out.frame(frame, record),
-                Err(reason) => reject(reason, record, out),
+                Err(reason) if rejected == REJECTS_MAX => {
+                    reject(reason, &message[begin..], out);
+                    break;
+                }
+                Err(reason) => {
+                    rejected += 1;
+                    reject(reason, record, out);
+                }
             }
         }
         if let Some(number) = number {

@@ -51,8 +51,9 @@ const RETRY_PERIOD: Duration = Duration::from_secs(300);
 const STATUS_TRIES: u32 = 3;
 /// Numbers asked for at once of what somebody wants by hand.
 const PIECE: u64 = 500;
-/// Rows that may wait for the name of their file.
+/// Rows that may wait for the name of their file, and their bytes: a thousand of those that decoders send have half as many.
 const WAITING: usize = 1000;
+const WAITING_BYTES: usize = 128 * 1024;
 /// What is told where a file is meant and none is named.
 const NO_FILE: &str = "a session file is named like 20191212-090206.csv";
 /// Files left behind that are finished at connect: the last one, and one before it that was cut short.
@@ -135,6 +136,7 @@ pub(super) struct Talk {
     sure: bool,
     status_tries: u32,
     waiting: Vec<(u64, ChipRead, Box<[u8]>)>,
+    waiting_bytes: usize,
     asked: Option<Question>,
     /// When it was asked, or when the last row of its range came.
     asked_at: Duration,
@@ -207,7 +209,7 @@ impl Talk {
             read.replay = true;
             return self.put(number, file, read, raw, out);
         }
-        let repeated = self.held.missing(self.unit.as_deref(), self.file.as_ref(), number, number).is_empty();
+        let repeated = self.held.first_missing(self.unit.as_deref(), self.file.as_ref(), number, number).is_none();
         if self.sure && (repeated || (self.file.is_none() && !self.tells_no_file)) {
             self.sure = false;
             self.status_tries = 0;
@@ -215,7 +217,8 @@ impl Talk {
         }
         if !self.sure {
             self.waiting.push((number, read, raw.into()));
-            if self.waiting.len() >= WAITING {
+            self.waiting_bytes += raw.len();
+            if self.waiting.len() >= WAITING || self.waiting_bytes >= WAITING_BYTES {
                 self.release(out);
             }
             return;
@@ -254,6 +257,7 @@ impl Talk {
     /// Lets the rows go that waited for the name of their file.
     fn release(&mut self, out: &mut Output) {
         self.sure = true;
+        self.waiting_bytes = 0;
         for (number, read, raw) in std::mem::take(&mut self.waiting) {
             self.put(number, self.file.clone(), read, &raw, out);
         }
@@ -494,7 +498,7 @@ impl Talk {
     fn next_range(&mut self, out: &mut Output) -> Option<Range> {
         let fetch = self.fetch.as_mut()?;
         let unit = self.unit.as_deref();
-        let gap = self.held.missing(unit, fetch.file.as_ref(), fetch.next, fetch.count).first().copied();
+        let gap = self.held.first_missing(unit, fetch.file.as_ref(), fetch.next, fetch.count);
         if let Some((from, to)) = gap {
             fetch.next = to.saturating_add(1);
             return Some(Range { file: fetch.file.clone(), from, to, last: 0, by_hand: false });

@@ -368,7 +368,11 @@ impl Rewind {
             Some(Hand::Numbers(from, to)) => {
                 let end = to.min(from.saturating_add(PULL_MAX - 1));
                 self.hand = (end < to).then_some(Hand::Numbers(end.saturating_add(1), to));
-                return self.pull(Pull::Hand, format!("{from}:{}\r\n", end - from + 1), out);
+                return self.pull(
+                    Pull::Hand,
+                    format!("{from}:{}\r\n", end.saturating_sub(from).saturating_add(1)),
+                    out,
+                );
             }
             None => {}
         }
@@ -382,8 +386,8 @@ impl Rewind {
             return;
         };
         let place = current.place.clone();
-        let gaps = self.held.missing(place.unit.as_deref(), place.file.as_ref(), 1, current.highest);
-        if let Some(&(from, end)) = gaps.first() {
+        let gap = self.held.first_missing(place.unit.as_deref(), place.file.as_ref(), 1, current.highest);
+        if let Some((from, end)) = gap {
             let to = end.min(from.saturating_add(PULL_MAX - 1));
             let question = format!("{from}:{}\r\n", to - from + 1);
             self.pull(Pull::Range { place, from, to }, question, out);
