@@ -257,8 +257,8 @@ impl Known {
         if self.torn {
             return None;
         }
-        if self.fresh.from < volume && self.fresh.through <= followed && !self.fresh.reads.is_empty() {
-            self.seal();
+        if self.fresh.from < volume && !self.fresh.reads.is_empty() {
+            self.seal(); // it is written as soon as a checkpoint covers it, however fast reads come
         }
         let part = Arc::clone(self.parts.front().filter(|part| part.through <= followed)?);
         let small = |last: &&Arc<Segment>| {

@@ -337,6 +337,26 @@ fn reads_that_were_lost_before_anybody_followed_them_are_new_when_they_come_agai
 }
 
 #[test]
+fn an_entry_that_is_followed_twice_is_not_its_own_repeat_and_the_next_one_like_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut known = Known::open(dir.path(), "J", Trust { followed: 0, oldest: 1 }, 0);
+    let entry = |seq, subject: &str| Entry {
+        seq,
+        in_group: 0,
+        subject: subject.into(),
+        time: Timestamp::UNIX_EPOCH,
+        body: Body::Read(ChipRead::new("C1", "2026-03-06T20:27:47.350".parse().unwrap())),
+        raw: Box::default(),
+    };
+    assert_eq!(
+        [(1, "mat"), (1, "mat"), (2, "mat/Start"), (1, "mat")].map(|(seq, lane)| known.take(&entry(seq, lane))),
+        [false, false, true, false]
+    );
+    assert!(!known.take(&entry(3, "other")), "another decoder saw the same chip at the same time");
+    assert!(known.take(&entry(2, "mat")), "and what was a repeat still is one");
+}
+
+#[test]
 fn a_bucket_that_is_damaged_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let reads = (0..1000_u64).map(|n| (spread(n), n + 1)).collect();
