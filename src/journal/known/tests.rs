@@ -267,7 +267,8 @@ impl Box_ {
         let made = self.decoders.iter().flat_map(|decoder| decoder.reads.iter().map(|read| read.chip.clone()));
         let made: BTreeSet<Box<str>> = made.collect();
         let sent: BTreeSet<Box<str>> = self.sent.iter().cloned().collect();
-        assert_eq!(made.difference(&sent).collect::<Vec<_>>(), [&Box::<str>::default(); 0], "hidden");
+        let hidden: Vec<_> = made.difference(&sent).collect();
+        assert!(hidden.is_empty(), "hidden: {hidden:?}");
         assert_eq!(self.sent.len(), sent.len(), "sent twice");
     }
 }
