@@ -128,7 +128,7 @@ impl ChipRead {
     /// replay flag do not: they may differ between the live and the stored form.
     ///
     /// 64-bit FNV-1a over the fields, each ended by a byte that cannot be in UTF-8 text: it is stored, so it must
-    /// stay the same for ever; the collision odds inside a window of 65,536 reads are 4e-15 a read.
+    /// stay the same for ever; the collision odds among four million reads are 2e-13 a read.
     pub fn identity(&self) -> u64 {
         const PRIME: u64 = 0x0000_0100_0000_01b3;
         let mut hash: u64 = 0xcbf2_9ce4_8422_2325;

@@ -13,7 +13,8 @@
 //! 2. [`journal`] keeps the frames: one writer thread, one `write` and one `fdatasync` per group. `keep` returns when
 //!    they would survive a power cut. Only then are the protocol's replies (acks) written to the wire, and only then
 //!    does the [`status`] board count them.
-//! 3. The journal's state follows: repeats and dead time are judged, what waits is in the sled queue.
+//! 3. The journal's state follows: repeats (by an index of every read ever kept) and dead time are judged, what waits is in
+//!    the sled queue.
 //! 4. [`uplink`] takes what waits for its device, lets [`passing`] fix time, chip code and bib, numbers a batch, makes it
 //!    durable, and only then sends it through [`rufus`]. Each answer is recorded; an unknown one is asked about.
 //! 5. [`status`] is written to by all of them and read by [`web`], [`control`], [`glance`] and the metrics.
@@ -66,7 +67,9 @@
 //! * *A read goes into sled only if it still waits at the next checkpoint* (10 s, or 8,192 reads). At a race with internet nearly none
 //!   does. The log is the durable copy in either case.
 //! * *Repeats and dead time are judged when the state follows, not before keeping*: reads are kept while the queue is
-//!   still being rebuilt. The verdict becomes durable with the batch line that covers the read.
+//!   still being rebuilt. The verdict becomes durable with the batch line that covers the read. A repeat is a read with the
+//!   identity of an *earlier entry* of the log, found in an index beside it (`journal::known`), so it follows from the log
+//!   alone: what was not covered when the process ended is judged the same again.
 //! * *A stamp without a believable date* (missing, `0000-00-NN`, 1970, 2000) is taken as a time of day of the day that puts
 //!   it nearest to the receive time, and always reported; see [`clock`]. While the box does not know its own date it waits,
 //!   and what comes after it: without the time no TLS certificate is valid either, so nothing more is held up by it.
@@ -79,6 +82,8 @@
 //!   at the ack*: each seen in the field, each lost reads or stood still.
 //! * *Several POSTs in flight*: a program that pulls reads on from the highest number and would miss the lower one.
 //! * *Numbering at the POST*: a crash between the two would number anew.
+//! * *Taking a read for a repeat because its place is held and its stamp is old*: hides what a decoder reads that was cleared
+//!   and whose clock was set back. What is in doubt goes up twice and is seen.
 //! * *Correcting stamps by the measured clock offset*: the decoder's stamp is data. The offset is shown.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

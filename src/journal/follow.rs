@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::known::{self, Known, Trust, known_dir};
+use super::known::{self, Known, known_dir};
 use super::log::{self, Line, Place, Reader};
 use super::mark::{self, Mark};
 use super::queue::{Broken, Identities, Queue, Span};
@@ -122,7 +122,7 @@ impl Shared {
     /// called with the lock of `core`. `None`: the index does not follow the log now.
     pub fn repeats(&self, entries: &[super::entry::Entry], place: Place) -> Option<Vec<u64>> {
         let mut known = self.known();
-        known.live.then(|| take_all(&mut known, entries, place))
+        known.live.then(|| known.take_all(entries, place))
     }
 
     /// Directory of the log.
@@ -152,7 +152,7 @@ impl Shared {
         core.place = place;
         if core.serving {
             // `None`: it began to serve between the look and this, which happens once in a start.
-            let repeats = repeats.unwrap_or_else(|| take_all(&mut self.known(), entries, place));
+            let repeats = repeats.unwrap_or_else(|| self.known().take_all(entries, place));
             for entry in entries {
                 core.state.apply(entry, dead_time_ms, repeats.binary_search(&entry.seq).is_ok());
             }
@@ -162,13 +162,6 @@ impl Shared {
             self.turn.notify_all();
         }
     }
-}
-
-/// The numbers of those that are reads kept before.
-fn take_all(known: &mut Known, entries: &[super::entry::Entry], place: Place) -> Vec<u64> {
-    let repeats = entries.iter().filter(|entry| known.take(entry)).map(|entry| entry.seq).collect();
-    known.passed(place);
-    repeats
 }
 
 /// Directory of the log below the data directory.
@@ -425,7 +418,7 @@ fn open_and_replay(shared: &Shared, identity: &str) -> Result<Option<Queue>, Bro
 fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, Broken> {
     let dead_time_ms = shared.dead_time_ms();
     state.repeats = (0, shared.first);
-    let Some(mut known) = catch_up(shared, &state)? else { return Ok(false) };
+    let Some(mut known) = known::catch_up(shared, &state)? else { return Ok(false) };
     let mut reader = open_at(shared, &state)?;
     let mut damage = Damage::default();
     let mut volume = None;
@@ -495,39 +488,6 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
             .ok_or(Broken::Corrupt("the log changed while it was replayed".into()))?;
         std::thread::sleep(Duration::from_millis(1)); // a group commit takes longer than this
     }
-}
-
-/// The index, as far as the state goes: what is on the disk and can be believed, and the rest from the log. `None`: the
-/// journal closes.
-fn catch_up(shared: &Shared, state: &State) -> Result<Option<Known>, Broken> {
-    let (config, trust) = {
-        let core = shared.lock();
-        (&shared.config, Trust { followed: state.followed, oldest: core.mark.oldest })
-    };
-    let mut known = Known::open(&config.dir, &state.identity, trust, config.keep_bytes);
-    let (through, place) = known.place();
-    if through >= state.followed {
-        return Ok(Some(known));
-    }
-    let dir = shared.log_dir();
-    let there = if through > 0 { Reader::open(&dir, Some(place))? } else { None };
-    let reader = if there.is_some() { there } else { Reader::open_after(&dir, through)? };
-    let Some(mut reader) = reader else { return Ok(Some(known)) };
-    while let Some(line) = reader.read()? {
-        match line {
-            Line::Entry(entry) if entry.seq > state.followed => break,
-            Line::Entry(entry) => {
-                known.take(&entry);
-                known.passed(reader.place());
-                known.save(&shared.board);
-                if shared.lock().closing {
-                    return Ok(None);
-                }
-            }
-            Line::State(_) | Line::Bad { .. } => {}
-        }
-    }
-    Ok(Some(known))
 }
 
 /// A reader at the state's place in the log, or, if that is not there any more, where it goes on.

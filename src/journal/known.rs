@@ -29,6 +29,7 @@
 //! *an index in sled* (it creeps, and doubles what is written of each read); *judging by held places and stamps* (above).
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,9 +37,10 @@ use std::sync::Arc;
 use super::disk;
 use super::entry::{Body, Entry};
 use super::follow::Shared;
-use super::log::Place;
+use super::log::{Line, Place, Reader};
+use super::queue::Broken;
 use super::start::make_dir;
-use super::state::stamp_ms;
+use super::state::{State, stamp_ms};
 use super::trial;
 use crate::chip::{ChipRead, Stamp};
 use crate::lane;
@@ -89,6 +91,8 @@ pub struct Known {
     torn: bool,
     /// The disk did not take the last one.
     failed: bool,
+    /// To be told.
+    complaint: Option<String>,
 }
 
 /// Reads on their way into a segment.
@@ -99,8 +103,26 @@ struct Part {
     /// Place in the log behind `through`.
     place: Place,
     /// Number of the first read by key.
-    reads: HashMap<u64, u64>,
+    reads: HashMap<u64, u64, BuildHasherDefault<AsItIs>>,
     spans: Spans,
+}
+
+/// A key is spread evenly already: it is its own hash.
+#[derive(Clone, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = fnv(bytes); // never called: keys are of one kind
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
 }
 
 /// What a segment has to be made of. Done without any lock.
@@ -203,6 +225,13 @@ impl Known {
         known
     }
 
+    /// Takes a group that ends at this place; the numbers of those that came before, rising.
+    pub fn take_all(&mut self, entries: &[Entry], place: Place) -> Vec<u64> {
+        let repeats = entries.iter().filter(|entry| self.take(entry)).map(|entry| entry.seq).collect();
+        self.passed(place);
+        repeats
+    }
+
     /// What was taken ends at this place in the log.
     pub fn passed(&mut self, place: Place) {
         if self.fresh.through < self.through {
@@ -219,11 +248,7 @@ impl Known {
         self.parts.push_back(Arc::new(std::mem::replace(&mut self.fresh, next)));
         if self.parts.len() > PARTS_MAX {
             self.parts.pop_front();
-            if !std::mem::replace(&mut self.torn, true) {
-                tracing::error!(
-                    "the disk does not take the index of known reads: until the next start some repeats count as new"
-                );
-            }
+            self.tear("the disk does not take it");
         }
     }
 
@@ -239,16 +264,24 @@ impl Known {
             match segment.find(clue.key) {
                 Ok(seq) => found = seq.or(found),
                 Err(error) => {
-                    tracing::error!(%error, path = %segment.path.display(), "a segment of the index of known reads is damaged");
-                    damaged = Some(at);
+                    damaged = Some((at, format!("{}: {error}", segment.path.display())));
                 }
             }
         }
-        if let Some(at) = damaged {
+        if let Some((at, why)) = damaged {
             let _ = disk::remove(&self.segments.remove(at).path); // the next start makes it anew from the log
-            self.torn = true;
+            self.tear(&why);
         }
         found
+    }
+
+    fn tear(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.torn, true) {
+            self.complaint = Some(format!(
+                "a part of the index of the reads that were ever kept is gone ({why}). Until passbridge is restarted, which makes \
+                 it anew from the log, a read that is fetched again may be sent twice. Is the disk failing?"
+            ));
+        }
     }
 
     /// The next part to become a segment: of numbers up to `followed` only, which the queue's checkpoint covers. `volume`: what
@@ -257,8 +290,8 @@ impl Known {
         if self.torn {
             return None;
         }
-        if self.fresh.from < volume && self.fresh.through <= followed && !self.fresh.reads.is_empty() {
-            self.seal();
+        if self.fresh.from < volume && !self.fresh.reads.is_empty() {
+            self.seal(); // it is written as soon as a checkpoint covers it, however fast reads come
         }
         let part = Arc::clone(self.parts.front().filter(|part| part.through <= followed)?);
         let small = |last: &&Arc<Segment>| {
@@ -332,13 +365,51 @@ impl Known {
 /// Writes what belongs on the disk while the index follows the writer, without holding up a look into it.
 pub fn save(shared: &Shared, followed: u64, volume: u64) {
     loop {
-        let job = shared.known().job(followed, volume);
+        let (job, complaint) = {
+            let mut known = shared.known();
+            (known.job(followed, volume), known.complaint.take())
+        };
+        if let Some(complaint) = complaint {
+            shared.board.raise("known_reads", "", complaint);
+        }
         let Some(job) = job else { return };
         let written = job.write();
         let useless = shared.known().written(&job, written, &shared.board);
         let Some(useless) = useless else { return };
         remove_all(&useless);
     }
+}
+
+/// The index, as far as the state goes: what is on the disk and can be believed, and the rest from the log. `None`: the
+/// journal closes.
+pub fn catch_up(shared: &Shared, state: &State) -> Result<Option<Known>, Broken> {
+    let config = &shared.config;
+    let trust = Trust { followed: state.followed, oldest: shared.lock().mark.oldest };
+    let mut known = Known::open(&config.dir, &state.identity, trust, config.keep_bytes);
+    let (through, place) = known.place();
+    if through >= state.followed {
+        return Ok(Some(known));
+    }
+    let dir = shared.log_dir();
+    let there = if through > 0 { Reader::open(&dir, Some(place))? } else { None };
+    let reader = if there.is_some() { there } else { Reader::open_after(&dir, through)? };
+    let Some(mut reader) = reader else { return Ok(Some(known)) };
+    while let Some(line) = reader.read()? {
+        match line {
+            Line::Entry(entry) if entry.seq > state.followed => break,
+            Line::Entry(entry) if entry.seq <= through => {}
+            Line::Entry(entry) => {
+                known.take(&entry);
+                known.passed(reader.place());
+                known.save(&shared.board);
+                if shared.lock().closing {
+                    return Ok(None);
+                }
+            }
+            Line::State(_) | Line::Bad { .. } => {}
+        }
+    }
+    Ok(Some(known))
 }
 
 /// What cannot be removed is when the index is opened again.

@@ -194,7 +194,7 @@ impl State {
         if let Some(position) = &read.position {
             fold.held.insert(position);
         }
-        let verdict = if elsewhere { Verdict::Repeat } else { fold.judge(seq, read, dead_time_ms) };
+        let verdict = if elsewhere { Verdict::Repeat } else { fold.judge(seq, read, identity, dead_time_ms) };
         self.repeats.0 += u64::from(verdict == Verdict::Repeat && seq >= self.repeats.1);
         if clock::is_undated(&read.stamp) && !clock::box_clock_set(received) {
             self.unset_through = seq;
@@ -441,8 +441,8 @@ impl DeviceFold {
 }
 
 impl DecoderFold {
-    fn judge(&mut self, seq: u64, read: &ChipRead, dead_time_ms: i64) -> Verdict {
-        if !self.recent.insert(read.identity()) {
+    fn judge(&mut self, seq: u64, read: &ChipRead, identity: u64, dead_time_ms: i64) -> Verdict {
+        if !self.recent.insert(identity) {
             return Verdict::Repeat;
         }
         if dead_time_ms == 0 {
@@ -547,7 +547,10 @@ mod tests {
     #[test]
     fn a_decoder_that_lost_its_date_does_not_lose_passings_to_the_dead_time() {
         let mut fold = DecoderFold::default();
-        let mut judge = |seq, stamp: &str| fold.judge(seq, &ChipRead::new("C1", stamp.parse().unwrap()), 10_000);
+        let mut judge = |seq, stamp: &str| {
+            let read = ChipRead::new("C1", stamp.parse().unwrap());
+            fold.judge(seq, &read, read.identity(), 10_000)
+        };
         assert_eq!(judge(1, "2026-03-06T20:27:47.350"), Verdict::Passing);
         assert_eq!(judge(2, "21:27:47.350"), Verdict::Passing);
         assert_eq!(judge(3, "21:27:49.350"), Verdict::Dead);

@@ -130,7 +130,10 @@ async fn mad(seconds: u64) {
         stream.write_all(&ipico(next, next + 1)).await?;
         count.store(next + 1, Ordering::SeqCst);
         end.store(true, Ordering::SeqCst);
-        stream.shutdown().await
+        stream.shutdown().await?;
+        // Until the box has read to the end: closed over what it asked us, the connection would be reset, and what is still on
+        // the way would be gone.
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
     })
     .await;
     let (sim, beside) = decoder(Kind::Mylaps, 1).await;

@@ -25,6 +25,9 @@ const QUEUE_PER_READ: u64 = 110;
 /// while the checkpoint moves on to the next.
 const QUEUE_BASE: u64 = 8 * 1024 * 1024;
 
+/// The index of the reads that were ever kept, 16 bytes each.
+const KNOWN_BASE: u64 = 64 * 1024 * 1024;
+
 /// Identities of the newest reads that the journal remembers of a decoder.
 const IDENTITIES: u64 = 262_144;
 
@@ -48,7 +51,7 @@ impl Plan {
         let retained = (u64::from(self.keep_days) * self.reads_per_day * LOG_PER_READ).min(self.keep_bytes);
         let waiting = unsent * (LOG_PER_READ + QUEUE_PER_READ);
         let kept = if retained == self.keep_bytes { retained.max(waiting) } else { retained + unsent * QUEUE_PER_READ };
-        kept + 3 * self.volume_bytes + QUEUE_BASE
+        kept + 3 * self.volume_bytes + QUEUE_BASE + KNOWN_BASE.min(16 * self.days * self.reads_per_day)
     }
 
     /// Days after which the disk is to be below the bound.

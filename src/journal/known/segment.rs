@@ -127,10 +127,15 @@ impl Segment {
         bytes.append(&mut body);
         let path = dir.join(format!("{from:012}-{through:012}.known"));
         let fresh = path.with_extension("new");
-        let file = disk::write_fresh(&fresh, &bytes)?;
-        disk::rename(&fresh, &path)?;
-        disk::sync_dir(dir)?;
-        Ok(Self::at(path, file, start, head))
+        let written = disk::write_fresh(&fresh, &bytes).and_then(|file| {
+            disk::rename(&fresh, &path)?;
+            disk::sync_dir(dir)?;
+            Ok(file)
+        });
+        if written.is_err() {
+            let _ = disk::remove(&fresh); // on a full disk the log needs the room
+        }
+        Ok(Self::at(path, written?, start, head))
     }
 
     /// Opens one. `Ok(None)`: it is not whole, or another journal's.

@@ -85,6 +85,7 @@ struct Decoder {
 struct Box_ {
     dir: tempfile::TempDir,
     keep_bytes: u64,
+    board: Board,
     driven: Option<Driven>,
     decoders: [Decoder; 2],
     numbered: u64,
@@ -103,7 +104,9 @@ impl Box_ {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("reserve"), "").unwrap();
         let decoders = [decoder(true), decoder(false)];
-        let mut made = Self { dir, keep_bytes, driven: None, decoders, numbered: 0, unsaved: 0, sent: Vec::new() };
+        let board = Board::new("test");
+        let mut made =
+            Self { dir, keep_bytes, board, driven: None, decoders, numbered: 0, unsaved: 0, sent: Vec::new() };
         made.start();
         made
     }
@@ -116,7 +119,7 @@ impl Box_ {
             keep_bytes: self.keep_bytes,
             volume_bytes: 3000,
         };
-        self.driven = Some(Driven::open(config, Board::new("test")).unwrap());
+        self.driven = Some(Driven::open(config, self.board.clone()).unwrap());
         while !self.driven().serves() {
             self.driven().follow(false);
         }
@@ -267,7 +270,8 @@ impl Box_ {
         let made = self.decoders.iter().flat_map(|decoder| decoder.reads.iter().map(|read| read.chip.clone()));
         let made: BTreeSet<Box<str>> = made.collect();
         let sent: BTreeSet<Box<str>> = self.sent.iter().cloned().collect();
-        assert_eq!(made.difference(&sent).collect::<Vec<_>>(), [&Box::<str>::default(); 0], "hidden");
+        let hidden: Vec<_> = made.difference(&sent).collect();
+        assert!(hidden.is_empty(), "hidden: {hidden:?}");
         assert_eq!(self.sent.len(), sent.len(), "sent twice");
     }
 }
@@ -337,6 +341,59 @@ fn reads_that_were_lost_before_anybody_followed_them_are_new_when_they_come_agai
 }
 
 #[test]
+fn an_entry_that_is_followed_twice_is_not_its_own_repeat_and_the_next_one_like_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut known = Known::open(dir.path(), "J", Trust { followed: 0, oldest: 1 }, 0);
+    let entry = |seq, subject: &str| Entry {
+        seq,
+        in_group: 0,
+        subject: subject.into(),
+        time: Timestamp::UNIX_EPOCH,
+        body: Body::Read(ChipRead::new("C1", "2026-03-06T20:27:47.350".parse().unwrap())),
+        raw: Box::default(),
+    };
+    assert_eq!(
+        [(1, "mat"), (1, "mat"), (2, "mat/Start"), (1, "mat")].map(|(seq, lane)| known.take(&entry(seq, lane))),
+        [false, false, true, false]
+    );
+    assert!(!known.take(&entry(3, "other")), "another decoder saw the same chip at the same time");
+    assert!(known.take(&entry(2, "mat")), "and what was a repeat still is one");
+}
+
+/// Flips the last bit of a file.
+fn damage(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_segment_is_told_and_made_anew_by_the_next_start() {
+    let mut passbridge = Box_::new(1 << 30);
+    for _ in 0..10 {
+        passbridge.reads(2, 20);
+        passbridge.upload();
+        passbridge.driven().follow(false);
+    }
+    for file in std::fs::read_dir(known_dir(passbridge.dir.path())).unwrap() {
+        damage(&file.unwrap().path());
+    }
+    passbridge.again(2, 0, 150);
+    passbridge.driven().follow(false);
+    let told = passbridge.board.snapshot().problems.iter().any(|problem| problem.code == "known_reads");
+    assert!(told);
+    passbridge.restart(true, Loss::Nothing);
+    let waiting = |passbridge: &mut Box_| {
+        let decoders: Vec<Box<str>> = vec!["other".into()];
+        passbridge.driven().journal.pending("D", &decoders, 1000).reads.len()
+    };
+    let before = waiting(&mut passbridge); // each damaged segment may have cost some
+    passbridge.again(2, 0, 150);
+    assert_eq!(waiting(&mut passbridge), before);
+}
+
+#[test]
 fn a_bucket_that_is_damaged_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let reads = (0..1000_u64).map(|n| (spread(n), n + 1)).collect();
@@ -347,10 +404,7 @@ fn a_bucket_that_is_damaged_says_so() {
     assert_eq!(segment.find(spread(1077)).unwrap(), None);
     let path = segment.path.clone();
     drop(segment);
-    let mut bytes = std::fs::read(&path).unwrap();
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
+    damage(&path);
     let [segment] = &segment::open_all(dir.path(), "J").unwrap()[..] else { panic!() };
     assert!((0..1000).any(|n| segment.find(spread(n)).is_err()));
     assert!(segment::open_all(dir.path(), "another").unwrap().is_empty() && !path.exists());

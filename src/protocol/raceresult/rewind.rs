@@ -10,7 +10,7 @@
 //!   that arrives before that reply would else be labelled differently from the same record pulled, and become
 //!   two passings. Of such a decoder everything is asked for on each connection; the identity recognises the repeats.
 //! * **By hand** anything may be asked for, held or not, also where nothing is asked for by itself. Of an older file the
-//!   decoder gives only the whole.
+//!   decoder gives only the whole: `GETFILE` and a file's number is all that any source knows for it.
 //! * **Bounded.** One question at a time, at most [`PULL_MAX`] records each; a question that yields nothing ends the
 //!   asking until the next count.
 //!
