@@ -28,7 +28,7 @@
 //! `passbridge` (version), `decoder`, `protocol`, `address`, `began` (UTC), `timezone` (of the decoder's clock) and `set.*`
 //! (options of the protocol). A value with control characters is a JSON string, in quotes.
 //!
-//! [`tap`] listens to a link that is there, [`wires`] opens a port of its own, [`file`] is where it all goes.
+//! [`tap`] listens to a link that is there, `wires` opens a port of its own, `file` is where it all goes.
 //!
 //! Rejected: raw bytes with a binary frame (pcap), since nobody could look into it or take a line out in the field; JSON
 //! lines, in which every byte above 7 bits and every backslash is escaped twice.

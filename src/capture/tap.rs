@@ -3,9 +3,9 @@
 //! What must hold:
 //! * **The link never waits and never slows.** Its bytes go into a queue of bounded size; when the recorder is slow they are
 //!   dropped and counted ([`What::Lost`]). While nobody listens, a byte costs one look at a number.
-//! * **What is on the wire, and nothing else**: [`Tapped`] is around the wire itself, and records what was really read from it
+//! * **What is on the wire, and nothing else**: `Tapped` is around the wire itself, and records what was really read from it
 //!   and really written to it.
-//! * **Bounded**: [`CAPTURES`] at once, each with [`QUEUE_BYTES`] and [`QUEUE_RECORDS`].
+//! * **Bounded**: [`CAPTURES`] at once, each with `QUEUE_BYTES` and `QUEUE_RECORDS`.
 //! * A capture goes on over reconnects, and knows the connections that were there before it.
 
 use std::collections::BTreeMap;
