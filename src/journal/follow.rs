@@ -273,7 +273,7 @@ impl Follower {
             shared.set_spans(Vec::new());
             return false;
         }
-        if turn.prune && self.may_prune(shared) {
+        if turn.prune {
             self.prune(shared);
         }
         true
@@ -283,11 +283,6 @@ impl Follower {
     fn index(&self, shared: &Shared) {
         let Some(saved) = &self.saved else { return };
         known::save(shared, saved.followed, saved.place.volume);
-    }
-
-    /// What is in volumes that may go is in the index, or the disk does not take it.
-    fn may_prune(&self, shared: &Shared) -> bool {
-        self.saved.as_ref().is_none_or(|saved| shared.known().is_saved(saved.place.volume))
     }
 
     /// Lets the queue go.

@@ -301,13 +301,11 @@ impl Known {
         Some(Job { dir: self.dir.clone(), identity: self.identity.clone(), part, with })
     }
 
-    /// Everything of the volumes before this one is in segments, or cannot be.
-    pub fn is_saved(&self, volume: u64) -> bool {
-        if self.torn || self.failed {
-            return true;
-        }
-        let waits = |part: &Part| part.from < volume && !part.reads.is_empty();
-        !waits(&self.fresh) && !self.parts.iter().any(|part| waits(part))
+    /// The first number whose reads are in no segment yet and can be: its volume has to stay.
+    pub fn unsaved_from(&self) -> u64 {
+        let parts = self.parts.iter().map(|part| &**part).chain([&self.fresh]);
+        let waiting = parts.filter(|part| !part.reads.is_empty() && !self.torn && !self.failed);
+        waiting.map(|part| part.from).next().unwrap_or(u64::MAX)
     }
 
     /// Writes the parts that are full, while nobody else looks into it.

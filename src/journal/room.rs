@@ -69,7 +69,8 @@ pub fn tree_bytes(dir: &Path) -> u64 {
 /// volume in which the last checkpoint ends, `saved`: the next start reads on there. `cursors` are that checkpoint's, too:
 /// what waits according to it must be found by the next start.
 pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<Box<str>, u64>) -> Result<(), Broken> {
-    let needed = shared.lock().state.needed_from();
+    // What is not in the index of known reads yet is needed for it.
+    let needed = shared.lock().state.needed_from().min(shared.known().unsaved_from());
     queue.drop_covered(|decoder| cursors.get(decoder).copied().unwrap_or(0))?;
     shared.set_spans(queue.spans());
     let data_dir = &shared.config.dir;
