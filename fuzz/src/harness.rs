@@ -75,6 +75,10 @@ pub fn options(name: &str) -> Vec<Settings> {
                 ("pattern", "^(?<chip>[0-9A-Za-z]+),(?<date>\\S+?),(?<time>\\S+?),(?<antenna>\\d+),(?<position>\\d+)$"),
                 ("date_format", "%Y/%m/%d"),
             ],
+            &[
+                ("pattern", "^(?<chip>[0-9A-F]{8}),(?<date>\\S+),(?<time>\\S+),(?<antenna>\\d+),(?<position>\\d+)$"),
+                ("date_format", "%Y/%m/%d"),
+            ],
             &[("pattern", "^(?<chip>\\S+) (?<time>\\S+)$"), ("ignore", "^#")],
             &[("pattern", "^(?<epoch>[0-9.]+) (?<chip>\\S+) ?(?<rssi>\\S*)$")],
             &[("pattern", "^(?<epoch>[0-9.]+) (?<chip>\\S+)$"), ("epoch", "ms")],

