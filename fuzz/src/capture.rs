@@ -120,8 +120,10 @@ fn cut(whole: &Said, file: &[u8], at: usize) {
         let of_whole = whole.records.get(sure.len()); // none where the rest of that line is no text
         let Some(of_whole) = of_whole.filter(|_| whole.error.is_none()) else { return };
         assert_eq!((of_whole.at, of_whole.connection), (last.at, last.connection));
+        // Of a line that is cut in both, and that nobody wrote so, more may be understood in the shorter one.
+        let same_line = whole.cut && sure.len() + 1 == whole.records.len();
         if let (What::Bytes(_, bytes), What::Bytes(_, all)) = (&last.what, &of_whole.what) {
-            assert!(all.starts_with(bytes), "{last:?} of {of_whole:?}");
+            assert!(all.starts_with(bytes) || same_line && bytes.starts_with(all), "{last:?} of {of_whole:?}");
         }
     } else {
         assert!(whole.records.starts_with(&half.records));

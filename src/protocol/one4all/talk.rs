@@ -346,7 +346,9 @@ impl Talk {
         if first {
             let unit = self.unit.as_deref();
             let old = named.iter().filter(|(of, file, _)| *of == unit && *file != self.file.as_ref());
-            let old: Vec<Label> = old.filter_map(|(_, file, _)| file.cloned()).collect();
+            // Only what is named like its files is asked for: the journal may know this name from another decoder.
+            let old = old.filter_map(|(_, file, _)| started(*file).and(file.cloned()));
+            let old: Vec<Label> = old.collect();
             self.old.extend(old[old.len().saturating_sub(OLD_FILES)..].iter().cloned());
         } else if let Some(before) = before
             && started(self.file.as_ref()).zip(self.last_local).is_some_and(|(start, last)| start >= last)
