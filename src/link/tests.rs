@@ -1,5 +1,8 @@
 //! The link against a keeper that can be held up, with real sockets and real ptys.
 
+mod asking;
+mod buffer;
+
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -509,136 +512,6 @@ async fn a_pulled_serial_adapter_is_picked_up_again_under_the_same_path() {
     link.stopped().await.unwrap();
 }
 
-/// One connection over a pipe in memory, kept from by `shelf`.
-struct Piped {
-    decoder: Arc<Decoder>,
-    board: Board,
-    ended: JoinHandle<Ended>,
-    _keeping: AbortOnDropHandle<JournalError>,
-}
-
-fn piped(limits: Limits, spec: &'static Spec, pipe: usize, shelf: &Shelf) -> (DuplexStream, Piped) {
-    let board = Board::new("test");
-    let decoder = Arc::new(Decoder::new(limits, config(spec, any_port()), Asks::default(), board.clone()));
-    let (theirs, ours) = duplex(pipe);
-    let ended = {
-        let decoder = Arc::clone(&decoder);
-        async move {
-            let protocol = decoder.protocol().unwrap();
-            connection::serve(&decoder, protocol, ours, None, false, &Life::default(), &CancellationToken::new()).await
-        }
-    };
-    let keeping = {
-        let (decoder, shelf) = (Arc::clone(&decoder), shelf.clone());
-        async move { decoder.intake.keep_all(&shelf).await }
-    };
-    let keeping = AbortOnDropHandle::new(tokio::spawn(keeping));
-    (theirs, Piped { decoder, board, ended: tokio::spawn(ended), _keeping: keeping })
-}
-
-#[tokio::test]
-async fn a_full_buffer_drops_the_newest_reads_of_a_streaming_decoder_and_says_exactly_how_many() {
-    let shelf = Shelf::new(false);
-    let limits = Limits { buffer: 16 * 1024, ..QUICK };
-    let (mut wire, piped) = piped(limits, &STREAMS, 64, &shelf);
-    for chip in 0..1000 {
-        wire.write_all(format!("R{chip}\n").as_bytes()).await.unwrap();
-    }
-    // The last read is taken from the pipe when the end of the pipe is.
-    drop(wire);
-    let ended = within(piped.ended).await.unwrap();
-    assert!(matches!(ended.end, End::Closed), "{ended:?}");
-    piped.decoder.chores();
-    let status = piped.board.snapshot().decoders.remove(0);
-    let room = 16 * 1024 / 512;
-    assert!(status.buffered <= room && status.buffered > room / 2, "{status:?}");
-    assert_eq!(status.buffered + status.dropped, 1000);
-    let problem = piped.board.snapshot().problems.remove(0);
-    assert_eq!(problem.code, "reads_dropped");
-    assert!(problem.message.contains(&status.dropped.to_string()), "{problem:?}");
-
-    shelf.open();
-    within(piped.decoder.intake.drained()).await;
-    let mut expected: Vec<String> = (0..status.buffered).map(|chip| chip.to_string()).collect();
-    expected.push(format!("#{}", status.dropped));
-    assert_eq!(shelf.kept(), expected, "the loss is in the record, at its place");
-}
-
-#[tokio::test]
-async fn a_full_buffer_stops_the_reading_from_a_decoder_that_resends_and_loses_nothing() {
-    waits_and_loses_nothing(&STORES, Duration::ZERO).await;
-}
-
-#[tokio::test]
-async fn a_streaming_decoder_is_made_to_wait_for_a_disk_that_is_only_slow() {
-    waits_and_loses_nothing(&STREAMS, Duration::from_secs(3600)).await;
-}
-
-async fn waits_and_loses_nothing(spec: &'static Spec, stall: Duration) {
-    let shelf = Shelf::new(false);
-    let limits = Limits { buffer: 16 * 1024, stall, ..QUICK };
-    let (mut wire, piped) = piped(limits, spec, 64, &shelf);
-    let (sent, mut watched) = watch::channel(0);
-    let sending = tokio::spawn(async move {
-        for chip in 0..2000 {
-            wire.write_all(format!("R{chip}\n").as_bytes()).await.unwrap();
-            sent.send_replace(chip + 1);
-        }
-        wire
-    });
-    within(async {
-        while !piped.decoder.intake.is_full() {
-            watched.changed().await.unwrap();
-        }
-    })
-    .await;
-    // Full: one read from the pipe and one pipe's content more, at three bytes a line or longer, and no further.
-    let most = 16 * 1024 / 512 + 2 * 64 / 3;
-    let more =
-        timeout(Duration::from_millis(50), watched.wait_for(|sent| *sent > most)).await.map(|sent| *sent.unwrap());
-    assert!(more.is_err(), "reading went on: {more:?}, at most {most}");
-
-    shelf.open();
-    let wire = within(sending).await.unwrap();
-    shelf.has(2000).await;
-    assert_eq!(shelf.kept(), (0..2000).map(|chip| chip.to_string()).collect::<Vec<_>>());
-    assert_eq!(piped.board.snapshot().decoders[0].dropped, 0);
-    drop(wire);
-    within(piped.ended).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_flood_of_rejected_frames_is_capped_counted_and_named() {
-    let shelf = Shelf::new(true);
-    let (mut wire, piped) = piped(QUICK, &STREAMS, 64 * 1024, &shelf);
-    let long = [vec![b'x'; 5000], vec![b'\n']].concat();
-    wire.write_all(&long).await.unwrap();
-    wire.write_all(&b"?\n".repeat(9999)).await.unwrap();
-    wire.write_all(b"Rone\n").await.unwrap();
-    drop(wire);
-    within(piped.ended).await.unwrap();
-    within(piped.decoder.intake.drained()).await;
-    piped.decoder.chores();
-    assert_eq!(piped.board.snapshot().decoders[0].rejected, 10_000);
-    let kept = shelf.kept();
-    assert!((101..150).contains(&kept.len()), "a hundred, one a second, and the read: {}", kept.len());
-    assert_eq!(kept.last().unwrap(), "one");
-    assert_eq!(shelf.0.kept.borrow()[0].raw.len(), 1024);
-    let problem = piped.board.snapshot().problems.remove(0);
-    assert_eq!(problem.code, "many_rejected");
-    assert!(problem.message.contains("baud rate") && problem.message.contains("not_mine"), "{problem:?}");
-}
-
-#[tokio::test]
-async fn a_peer_that_takes_none_of_our_replies_loses_the_link() {
-    let shelf = Shelf::new(true);
-    let (mut wire, piped) = piped(QUICK, &STORES, 16, &shelf);
-    let pings = tokio::spawn(async move { while wire.write_all(b"P\n").await.is_ok() {} });
-    let ended = within(piped.ended).await.unwrap();
-    assert!(matches!(ended.end, End::NotTaking(_)), "{ended:?}");
-    within(pings).await.unwrap();
-}
-
 #[tokio::test]
 async fn a_stop_keeps_what_was_received_and_acknowledges_it() {
     let shelf = Shelf::new(false);
@@ -674,88 +547,6 @@ async fn the_loss_of_the_journal_ends_the_link_with_its_reason() {
     wire.write_all(b"Aone\n").await.unwrap();
     let error = within(link.task).await.unwrap().unwrap_err();
     assert!(matches!(error, LinkError::Journal { frames: 1, .. }) && !error.is_configuration(), "{error}");
-}
-
-#[tokio::test]
-async fn missed_reads_are_asked_for_when_the_journal_knows_late_and_reads_do_not_wait_for_it() {
-    let shelf = Shelf::new(true);
-    shelf.0.held.send_replace(None);
-    let (listener, address) = decoder_listens().await;
-    let limits = Limits { held: Duration::from_millis(20), ..QUICK };
-    let link = Running::start(limits, config(&STORES, address), &shelf).await;
-    let (mut wire, _) = within(listener.accept()).await.unwrap();
-    wire.write_all(b"Aone\n").await.unwrap();
-    assert_eq!(line(&mut wire).await, "ack one\n");
-
-    let mut held = Held::default();
-    held.insert(&Position { unit: None, file: None, number: 7 });
-    shelf.0.held.send_replace(Some(held));
-    assert_eq!(line(&mut wire).await, "", "the link is closed to be made anew");
-    let (mut wire, _) = within(listener.accept()).await.unwrap();
-    assert_eq!(line(&mut wire).await, "ask 8\n");
-    assert_eq!(link.problem("decoder_unreachable"), None);
-    link.stopped().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_storing_decoder_that_connects_to_us_waits_until_the_journal_knows_what_is_held() {
-    let shelf = Shelf::new(true);
-    shelf.0.held.send_replace(None);
-    let limits = Limits { held: Duration::from_millis(1), ..QUICK };
-    let link = Running::start(limits, config(&STORES, any_port()), &shelf).await;
-    let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
-    wire.write_all(b"Aone\n").await.unwrap();
-    let early = timeout(Duration::from_millis(50), wire.read_u8()).await;
-    assert!(early.is_err(), "taken before it was known what is missing: {early:?}");
-    let mut held = Held::default();
-    held.insert(&Position { unit: None, file: None, number: 7 });
-    shelf.0.held.send_replace(Some(held));
-    assert_eq!(line(&mut wire).await, "ask 8\n");
-    assert_eq!(line(&mut wire).await, "ack one\n");
-    link.stopped().await.unwrap();
-}
-
-#[tokio::test]
-async fn an_ack_waits_for_every_lane_of_what_came_with_it() {
-    let shelf = Shelf::new(true);
-    shelf.0.shut.send_replace("mat/Start");
-    let mut routed = config(&STREAMS, any_port());
-    routed.locations = [("Start".to_owned(), "65A2".to_owned())].into();
-    let link = Running::start(QUICK, routed, &shelf).await;
-    link.shows(|link| link.status().locations.get("Start") == Some(&0)).await;
-    let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
-    wire.write_all(b"Aone\n@two\nAthree\n").await.unwrap();
-    shelf.has(2).await;
-    assert_eq!(shelf.kept(), ["one", "three"], "the other lane does not wait");
-    let early = timeout(Duration::from_millis(50), wire.read_u8()).await;
-    assert!(early.is_err(), "acknowledged before all of it is durable: {early:?}");
-    assert_eq!(link.status().reads, 0);
-    shelf.0.shut.send_replace("");
-    for expected in ["ack one\n", "ack two\n", "ack three\n"] {
-        assert_eq!(line(&mut wire).await, expected);
-    }
-    link.shows(|link| link.status().reads == 3).await;
-    assert_eq!(link.status().locations["Start"], 1);
-    let lanes: Vec<_> = link.board.recent_reads(9).into_iter().map(|read| read.decoder).collect();
-    assert_eq!(lanes.iter().filter(|lane| *lane == "mat/Start").count(), 1, "{lanes:?}");
-    link.stopped().await.unwrap();
-}
-
-#[tokio::test]
-async fn who_asks_by_hand_is_told_whether_the_decoder_was_asked() {
-    let shelf = Shelf::new(true);
-    let (listener, address) = decoder_listens().await;
-    let range = |from, to| crate::protocol::Range { unit: None, file: None, from, to };
-    let link = Running::start(QUICK, config(&STORES, address), &shelf).await;
-    let (mut wire, _) = within(listener.accept()).await.unwrap();
-    assert_eq!(line(&mut wire).await, "ask 1\n");
-    assert_eq!(link.asks.ask(&range(3, 4)).await, Asked::Asked);
-    assert_eq!(line(&mut wire).await, "again 3 4\n");
-    assert_eq!(link.asks.ask(&range(99, 99)).await, Asked::Refused("not that"));
-    assert!(matches!(link.asks.ask(&range(4, 3)).await, Asked::Refused(_)));
-    let asks = link.asks.clone();
-    link.stopped().await.unwrap();
-    assert_eq!(asks.ask(&range(3, 4)).await, Asked::NotConnected);
 }
 
 #[tokio::test]
@@ -796,16 +587,4 @@ fn waits_between_tries_grow_from_one_second_to_thirty_and_start_anew_after_a_goo
     assert!(decoder.wait(&mut retry) < Duration::from_secs(2));
     let mut serial = decoder.retry(true);
     assert!((0..50).all(|_| decoder.wait(&mut serial) <= Duration::from_secs(2)));
-}
-
-#[tokio::test]
-async fn a_decoder_whose_clock_was_never_set_is_told_when_its_first_read_arrives() {
-    let shelf = Shelf::new(true);
-    let (mut wire, piped) = piped(QUICK, crate::protocol::spec("raceresult").unwrap(), 1024, &shelf);
-    wire.write_all(b"#P;1;33;0000-00-00;00:00:02.773;6692;12;-68\r\n").await.unwrap();
-    shelf.has(1).await;
-    let codes: Vec<String> = piped.board.snapshot().problems.into_iter().map(|problem| problem.code).collect();
-    assert_eq!(codes, ["decoder_clock_unset"]);
-    drop(wire);
-    within(piped.ended).await.unwrap();
 }

@@ -23,6 +23,7 @@ mod heard;
 mod impinj;
 mod ipico;
 mod jchip;
+mod kind;
 mod lines;
 mod llrp;
 mod memory;
@@ -30,6 +31,7 @@ mod model;
 mod mylaps;
 mod one4all;
 mod p3;
+mod peers;
 mod race;
 mod raceresult;
 mod timy;
@@ -44,20 +46,20 @@ use std::time::Duration;
 
 use jiff::ToSpan;
 use jiff::civil::DateTime;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::heard::Heard;
+pub use self::kind::Kind;
 use self::memory::Memory;
-use self::model::{Forbidden, Model};
 use self::mylaps::Exporter;
+use self::peers::{connect_for_ever, converse, listen};
 use self::race::Race;
 pub use self::race::{FIELD_MAX, RaceConfig};
 pub use self::wire::Fault;
-use self::wire::{Faults, Outgoing};
 use crate::chip::Stamp;
 
 /// Most reads of a made-up race: 22 hours at 50 a second, 64 MB.
@@ -70,99 +72,6 @@ const FORBIDDEN_MAX: usize = 100;
 const TURN: Duration = Duration::from_millis(5);
 /// An exporter that could not connect, or lost its connection, tries again after this.
 const RECONNECT: Duration = Duration::from_millis(200);
-
-/// Which decoder is simulated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Connects to the box, stores by location, gives it from any number on.
-    ChronoTrack,
-    /// Streams JSON objects to every client.
-    CloudBox,
-    /// Streams JSON objects.
-    Impinj,
-    /// Streams, stores nothing.
-    Ipico,
-    /// Connects to the box and streams.
-    JChip,
-    /// Streams lines of its own form.
-    Lines,
-    /// Serves one client, and streams what that one told it to.
-    Llrp,
-    /// Connects to the box and repeats until acknowledged.
-    Mylaps,
-    /// Stores in session files, pushes to its last connection.
-    One4All,
-    /// Stores under running numbers, streams binary frames to every peer.
-    P3,
-    /// Stores in numbered files, pushes to whoever asked for it.
-    RaceResult,
-    /// Prints impulses on a serial line.
-    Timy,
-    /// Stores in a log, streams to every peer.
-    Ultra,
-}
-
-impl Kind {
-    /// Every simulated decoder, in alphabetical order of the protocols.
-    pub const ALL: &[Self] = &[
-        Self::ChronoTrack,
-        Self::CloudBox,
-        Self::Impinj,
-        Self::Ipico,
-        Self::JChip,
-        Self::Lines,
-        Self::Llrp,
-        Self::Mylaps,
-        Self::One4All,
-        Self::P3,
-        Self::RaceResult,
-        Self::Timy,
-        Self::Ultra,
-    ];
-
-    fn model(self) -> &'static dyn Model {
-        match self {
-            Self::ChronoTrack => &chronotrack::ChronoTrack,
-            Self::CloudBox => &cloudbox::CloudBox,
-            Self::Impinj => &impinj::Impinj,
-            Self::Ipico => &ipico::Ipico,
-            Self::JChip => &jchip::JChip,
-            Self::Lines => &lines::FreeLines,
-            Self::Llrp => &llrp::Llrp,
-            Self::Mylaps => &mylaps::Mylaps,
-            Self::One4All => &one4all::One4All,
-            Self::P3 => &p3::P3,
-            Self::RaceResult => &raceresult::RaceResult,
-            Self::Timy => &timy::Timy,
-            Self::Ultra => &ultra::Ultra,
-        }
-    }
-
-    /// By the protocol's name in the registry.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.name() == name)
-    }
-
-    /// The protocol's name in the registry.
-    pub fn name(self) -> &'static str {
-        self.model().name()
-    }
-
-    /// The decoder connects to the box; else it waits to be connected to.
-    pub fn connects(self) -> bool {
-        self.model().connects()
-    }
-
-    /// The options under which our protocol reads it, where it does not without.
-    pub fn settings(self) -> crate::protocol::Settings {
-        self.model().settings()
-    }
-
-    /// A recording of this protocol in the rows that [`Source::Recording`] takes, without their ends.
-    pub fn rows(self, recording: &[u8]) -> Vec<Vec<u8>> {
-        self.model().rows(recording)
-    }
-}
 
 /// Where the simulated decoder is.
 pub enum Wiring {
@@ -501,189 +410,6 @@ async fn live(shared: Arc<Shared>, needs_listener: bool) {
         });
         if shared.lock().memory.due_us().is_none() {
             return;
-        }
-    }
-}
-
-async fn listen(shared: Arc<Shared>, listener: TcpListener) {
-    let mut links = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let cuts = shared.cuts.subscribe(); // before the look at `online`: no cut is missed
-                    if *shared.online.borrow() && links.len() < LINKS_MAX {
-                        stream.set_nodelay(true).ok();
-                        let shared = Arc::clone(&shared);
-                        links.spawn(async move { converse(stream, &shared, cuts).await });
-                    }
-                }
-                Err(_) => tokio::time::sleep(RECONNECT).await, // out of descriptors: later
-            },
-            Some(_) = links.join_next() => {}
-        }
-    }
-}
-
-/// Counts a link while it is open.
-struct Open<'a>(&'a watch::Sender<usize>);
-
-impl<'a> Open<'a> {
-    fn new(links: &'a watch::Sender<usize>) -> Self {
-        links.send_modify(|links| *links += 1);
-        Self(links)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.send_modify(|links| *links -= 1);
-    }
-}
-
-/// Waits while the decoder is frozen.
-async fn thaw(frozen: &mut watch::Receiver<bool>) {
-    if frozen.wait_for(|frozen| !frozen).await.is_err() {
-        std::future::pending().await // the decoder is gone, and so is this task
-    }
-}
-
-/// One peer of a decoder that is a server, until it goes or is cut.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    shared: &Shared,
-    mut cuts: watch::Receiver<u64>,
-) -> io::Result<()> {
-    tokio::select! {
-        result = talk(&mut stream, shared) => result,
-        _ = cuts.changed() => Ok(()),
-    }
-}
-
-async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared) -> io::Result<()> {
-    let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
-    let mut out = Outgoing::default();
-    let (mut peer, id, hearing, model, _open) = {
-        let mut state = shared.lock();
-        state.latest += 1;
-        let hearing = state.heard.anew();
-        let model = state.memory.kind.model();
-        let mut peer = model.talk();
-        let alone = *shared.links.borrow() == 0;
-        if alone || !peer.refuse(&mut out) {
-            peer.begin(&state.memory, shared.now(state.memory.start), &mut out);
-        }
-        (peer, state.latest, hearing, model, Open::new(&shared.links))
-    };
-    let mut faults = Faults::new(&shared.faults, model.noise(), &shared.fault_frozen);
-    let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    let mut heard = [0; 4096];
-    loop {
-        thaw(&mut frozen).await;
-        faults.write(stream, &mut out).await?;
-        let more = {
-            let state = shared.lock();
-            if state.latest != id {
-                peer.is_superseded();
-            }
-            peer.push(&state.memory, &mut out)
-        };
-        if more || !out.is_empty() {
-            continue;
-        }
-        if peer.is_done() {
-            return Ok(());
-        }
-        tokio::select! {
-            read = stream.read(&mut heard) => {
-                let length = read?;
-                if length == 0 {
-                    return Ok(());
-                }
-                thaw(&mut frozen).await;
-                let state = &mut *shared.lock();
-                let now = shared.now(state.memory.start);
-                state.heard.take(hearing, &heard[..length]);
-                if let Err(Forbidden(command)) = peer.hear(&heard[..length], &state.memory, now, &mut out) {
-                    shared.forbid(state, command);
-                }
-            }
-            changed = emitted.changed() => if changed.is_err() { return Ok(()) },
-            _ = seconds.tick() => {
-                let now = shared.now(shared.lock().memory.start);
-                peer.second(now, &mut out);
-            }
-        }
-    }
-}
-
-async fn connect_for_ever(shared: Arc<Shared>, kind: Kind, address: SocketAddr) {
-    let mut online = shared.online.subscribe();
-    let mut cuts = shared.cuts.subscribe();
-    while online.wait_for(|online| *online).await.is_ok() {
-        if let Ok(mut stream) = TcpStream::connect(address).await {
-            stream.set_nodelay(true).ok();
-            cuts.borrow_and_update();
-            let speaking = async {
-                match kind {
-                    Kind::Mylaps => export(&mut stream, &shared).await,
-                    _ => talk(&mut stream, &shared).await,
-                }
-            };
-            tokio::select! {
-                _ = speaking => {}
-                _ = cuts.changed() => {}
-            }
-        }
-        tokio::time::sleep(RECONNECT).await;
-    }
-}
-
-/// One connection of the exporter.
-async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
-    let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
-    let _open = Open::new(&shared.links);
-    let mut faults = Faults::new(&shared.faults, Kind::Mylaps.model().noise(), &shared.fault_frozen);
-    let mut out = Outgoing::default();
-    let hearing = {
-        let state = &mut *shared.lock();
-        state.exporter.connected(&state.memory, &mut out);
-        state.heard.anew()
-    };
-    let mut heard = [0; 4096];
-    loop {
-        thaw(&mut frozen).await;
-        faults.write(stream, &mut out).await?;
-        let next = {
-            let state = &mut *shared.lock();
-            state.exporter.send(&state.memory, Instant::now(), &mut out)
-        };
-        if !out.is_empty() {
-            continue;
-        }
-        let repeat = async {
-            match next {
-                Some(next) => tokio::time::sleep_until(next).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            read = stream.read(&mut heard) => {
-                let length = read?;
-                if length == 0 {
-                    return Ok(());
-                }
-                thaw(&mut frozen).await;
-                let acked = {
-                    let state = &mut *shared.lock();
-                    state.heard.take(hearing, &heard[..length]);
-                    state.exporter.hear(&heard[..length], &state.memory, &mut out);
-                    state.exporter.acked_reads
-                };
-                shared.acked.send_if_modified(|known| std::mem::replace(known, acked) != acked);
-            }
-            changed = emitted.changed() => if changed.is_err() { return Ok(()) },
-            () = repeat => {}
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;

@@ -1,0 +1,85 @@
+//! What a decoder is asked for, and when.
+
+use super::*;
+
+#[tokio::test]
+async fn missed_reads_are_asked_for_when_the_journal_knows_late_and_reads_do_not_wait_for_it() {
+    let shelf = Shelf::new(true);
+    shelf.0.held.send_replace(None);
+    let (listener, address) = decoder_listens().await;
+    let limits = Limits { held: Duration::from_millis(20), ..QUICK };
+    let link = Running::start(limits, config(&STORES, address), &shelf).await;
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    wire.write_all(b"Aone\n").await.unwrap();
+    assert_eq!(line(&mut wire).await, "ack one\n");
+
+    let mut held = Held::default();
+    held.insert(&Position { unit: None, file: None, number: 7 });
+    shelf.0.held.send_replace(Some(held));
+    assert_eq!(line(&mut wire).await, "", "the link is closed to be made anew");
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    assert_eq!(line(&mut wire).await, "ask 8\n");
+    assert_eq!(link.problem("decoder_unreachable"), None);
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_storing_decoder_that_connects_to_us_waits_until_the_journal_knows_what_is_held() {
+    let shelf = Shelf::new(true);
+    shelf.0.held.send_replace(None);
+    let limits = Limits { held: Duration::from_millis(1), ..QUICK };
+    let link = Running::start(limits, config(&STORES, any_port()), &shelf).await;
+    let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
+    wire.write_all(b"Aone\n").await.unwrap();
+    let early = timeout(Duration::from_millis(50), wire.read_u8()).await;
+    assert!(early.is_err(), "taken before it was known what is missing: {early:?}");
+    let mut held = Held::default();
+    held.insert(&Position { unit: None, file: None, number: 7 });
+    shelf.0.held.send_replace(Some(held));
+    assert_eq!(line(&mut wire).await, "ask 8\n");
+    assert_eq!(line(&mut wire).await, "ack one\n");
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_ack_waits_for_every_lane_of_what_came_with_it() {
+    let shelf = Shelf::new(true);
+    shelf.0.shut.send_replace("mat/Start");
+    let mut routed = config(&STREAMS, any_port());
+    routed.locations = [("Start".to_owned(), "65A2".to_owned())].into();
+    let link = Running::start(QUICK, routed, &shelf).await;
+    link.shows(|link| link.status().locations.get("Start") == Some(&0)).await;
+    let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
+    wire.write_all(b"Aone\n@two\nAthree\n").await.unwrap();
+    shelf.has(2).await;
+    assert_eq!(shelf.kept(), ["one", "three"], "the other lane does not wait");
+    let early = timeout(Duration::from_millis(50), wire.read_u8()).await;
+    assert!(early.is_err(), "acknowledged before all of it is durable: {early:?}");
+    assert_eq!(link.status().reads, 0);
+    shelf.0.shut.send_replace("");
+    for expected in ["ack one\n", "ack two\n", "ack three\n"] {
+        assert_eq!(line(&mut wire).await, expected);
+    }
+    link.shows(|link| link.status().reads == 3).await;
+    assert_eq!(link.status().locations["Start"], 1);
+    let lanes: Vec<_> = link.board.recent_reads(9).into_iter().map(|read| read.decoder).collect();
+    assert_eq!(lanes.iter().filter(|lane| *lane == "mat/Start").count(), 1, "{lanes:?}");
+    link.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_asks_by_hand_is_told_whether_the_decoder_was_asked() {
+    let shelf = Shelf::new(true);
+    let (listener, address) = decoder_listens().await;
+    let range = |from, to| crate::protocol::Range { unit: None, file: None, from, to };
+    let link = Running::start(QUICK, config(&STORES, address), &shelf).await;
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    assert_eq!(line(&mut wire).await, "ask 1\n");
+    assert_eq!(link.asks.ask(&range(3, 4)).await, Asked::Asked);
+    assert_eq!(line(&mut wire).await, "again 3 4\n");
+    assert_eq!(link.asks.ask(&range(99, 99)).await, Asked::Refused("not that"));
+    assert!(matches!(link.asks.ask(&range(4, 3)).await, Asked::Refused(_)));
+    let asks = link.asks.clone();
+    link.stopped().await.unwrap();
+    assert_eq!(asks.ask(&range(3, 4)).await, Asked::NotConnected);
+}

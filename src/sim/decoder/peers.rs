@@ -1,0 +1,199 @@
+//! The connections of a simulated decoder: who is listened to, what is told, and what was heard.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::model::Forbidden;
+use super::wire::{Faults, Outgoing};
+use super::{Kind, LINKS_MAX, RECONNECT, Shared};
+
+pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
+    let mut links = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let cuts = shared.cuts.subscribe(); // before the look at `online`: no cut is missed
+                    if *shared.online.borrow() && links.len() < LINKS_MAX {
+                        stream.set_nodelay(true).ok();
+                        let shared = Arc::clone(&shared);
+                        links.spawn(async move { converse(stream, &shared, cuts).await });
+                    }
+                }
+                Err(_) => tokio::time::sleep(RECONNECT).await, // out of descriptors: later
+            },
+            Some(_) = links.join_next() => {}
+        }
+    }
+}
+
+/// Counts a link while it is open.
+struct Open<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Open<'a> {
+    fn new(links: &'a watch::Sender<usize>) -> Self {
+        links.send_modify(|links| *links += 1);
+        Self(links)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|links| *links -= 1);
+    }
+}
+
+/// Waits while the decoder is frozen.
+async fn thaw(frozen: &mut watch::Receiver<bool>) {
+    if frozen.wait_for(|frozen| !frozen).await.is_err() {
+        std::future::pending().await // the decoder is gone, and so is this task
+    }
+}
+
+/// One peer of a decoder that is a server, until it goes or is cut.
+pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    shared: &Shared,
+    mut cuts: watch::Receiver<u64>,
+) -> io::Result<()> {
+    tokio::select! {
+        result = talk(&mut stream, shared) => result,
+        _ = cuts.changed() => Ok(()),
+    }
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared) -> io::Result<()> {
+    let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
+    let mut out = Outgoing::default();
+    let (mut peer, id, hearing, model, _open) = {
+        let mut state = shared.lock();
+        state.latest += 1;
+        let hearing = state.heard.anew();
+        let model = state.memory.kind.model();
+        let mut peer = model.talk();
+        let alone = *shared.links.borrow() == 0;
+        if alone || !peer.refuse(&mut out) {
+            peer.begin(&state.memory, shared.now(state.memory.start), &mut out);
+        }
+        (peer, state.latest, hearing, model, Open::new(&shared.links))
+    };
+    let mut faults = Faults::new(&shared.faults, model.noise(), &shared.fault_frozen);
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
+    let mut heard = [0; 4096];
+    loop {
+        thaw(&mut frozen).await;
+        faults.write(stream, &mut out).await?;
+        let more = {
+            let state = shared.lock();
+            if state.latest != id {
+                peer.is_superseded();
+            }
+            peer.push(&state.memory, &mut out)
+        };
+        if more || !out.is_empty() {
+            continue;
+        }
+        if peer.is_done() {
+            return Ok(());
+        }
+        tokio::select! {
+            read = stream.read(&mut heard) => {
+                let length = read?;
+                if length == 0 {
+                    return Ok(());
+                }
+                thaw(&mut frozen).await;
+                let state = &mut *shared.lock();
+                let now = shared.now(state.memory.start);
+                state.heard.take(hearing, &heard[..length]);
+                if let Err(Forbidden(command)) = peer.hear(&heard[..length], &state.memory, now, &mut out) {
+                    shared.forbid(state, command);
+                }
+            }
+            changed = emitted.changed() => if changed.is_err() { return Ok(()) },
+            _ = seconds.tick() => {
+                let now = shared.now(shared.lock().memory.start);
+                peer.second(now, &mut out);
+            }
+        }
+    }
+}
+
+pub(super) async fn connect_for_ever(shared: Arc<Shared>, kind: Kind, address: SocketAddr) {
+    let mut online = shared.online.subscribe();
+    let mut cuts = shared.cuts.subscribe();
+    while online.wait_for(|online| *online).await.is_ok() {
+        if let Ok(mut stream) = TcpStream::connect(address).await {
+            stream.set_nodelay(true).ok();
+            cuts.borrow_and_update();
+            let speaking = async {
+                match kind {
+                    Kind::Mylaps => export(&mut stream, &shared).await,
+                    _ => talk(&mut stream, &shared).await,
+                }
+            };
+            tokio::select! {
+                _ = speaking => {}
+                _ = cuts.changed() => {}
+            }
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+}
+
+/// One connection of the exporter.
+async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
+    let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
+    let _open = Open::new(&shared.links);
+    let mut faults = Faults::new(&shared.faults, Kind::Mylaps.model().noise(), &shared.fault_frozen);
+    let mut out = Outgoing::default();
+    let hearing = {
+        let state = &mut *shared.lock();
+        state.exporter.connected(&state.memory, &mut out);
+        state.heard.anew()
+    };
+    let mut heard = [0; 4096];
+    loop {
+        thaw(&mut frozen).await;
+        faults.write(stream, &mut out).await?;
+        let next = {
+            let state = &mut *shared.lock();
+            state.exporter.send(&state.memory, Instant::now(), &mut out)
+        };
+        if !out.is_empty() {
+            continue;
+        }
+        let repeat = async {
+            match next {
+                Some(next) => tokio::time::sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            read = stream.read(&mut heard) => {
+                let length = read?;
+                if length == 0 {
+                    return Ok(());
+                }
+                thaw(&mut frozen).await;
+                let acked = {
+                    let state = &mut *shared.lock();
+                    state.heard.take(hearing, &heard[..length]);
+                    state.exporter.hear(&heard[..length], &state.memory, &mut out);
+                    state.exporter.acked_reads
+                };
+                shared.acked.send_if_modified(|known| std::mem::replace(known, acked) != acked);
+            }
+            changed = emitted.changed() => if changed.is_err() { return Ok(()) },
+            () = repeat => {}
+        }
+    }
+}
