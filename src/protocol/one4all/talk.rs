@@ -558,6 +558,6 @@ fn started(file: Option<&Label>) -> Option<DateTime> {
 fn file_label(value: &str) -> Option<Label> {
     let name = value.rsplit('/').next().unwrap_or(value);
     let name = name.strip_suffix(".csv").unwrap_or(name);
-    file_start(name)?;
+    file_start(name).filter(|_| !name.ends_with(".csv"))?;
     Some(Label::Text(format!("{name}.csv").into()))
 }
