@@ -25,6 +25,9 @@ use crate::rig::Rig;
 /// Small, so that volumes are begun, checkpoints made and volumes pruned many times between two cuts.
 const VOLUME_BYTES: &str = "6000";
 const TURN_MS: &str = "60";
+/// Newest reads of a decoder in memory instead of 262,144: what came before has to be found in the index beside the log, which
+/// gets a segment for every 16 reads.
+const RECENT: &str = "64";
 /// Nothing that is uploaded is kept longer than it must.
 const PRUNE: &str = "[keep]\ndays = 0\n";
 
@@ -168,6 +171,7 @@ impl<'a> Trial<'a> {
         let mut command = Command::new("/usr/bin/setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(run.get_program()).args(run.get_args()).env_clear();
         command.env("PASSBRIDGE_TRIAL_VOLUME_BYTES", VOLUME_BYTES).env("PASSBRIDGE_TRIAL_TURN_MS", TURN_MS);
+        command.env("PASSBRIDGE_TRIAL_RECENT", RECENT);
         command.envs(self.plan.no_sync.map(|what| ("PASSBRIDGE_UNSAFE_NO_SYNC", what)));
         Running::spawn(command, self.site.config().parent().unwrap())
     }
