@@ -13,6 +13,7 @@
 mod allowed;
 #[path = "allowed/always.rs"]
 mod always;
+mod samples;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -31,22 +32,7 @@ use passbridge::sim::decoder::Kind;
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// Sample files and the protocol each is for.
-const VECTORS: &[(&str, &str)] = &[
-    ("alge_timy", "timy"),
-    ("amb_p3", "p3"),
-    ("chronotrack_ctp01", "chronotrack"),
-    ("cloudbox", "cloudbox"),
-    ("impinj_speedway_connect", "impinj"),
-    ("ipico", "ipico"),
-    ("jchip", "jchip"),
-    ("lines", "lines"),
-    ("llrp", "llrp"),
-    ("macsha_one4all", "one4all"),
-    ("mylaps_tcpip", "mylaps"),
-    ("raceresult", "raceresult"),
-    ("rfid_ultra", "ultra"),
-];
+use crate::samples::{hex, raw, tests_dir};
 
 /// Noise that ends the way the protocol's frames do, so that no frame may suffer from it.
 fn noise(protocol: &str, settings: &Settings) -> &'static [u8] {
@@ -68,10 +54,6 @@ fn dialects(protocol: &str) -> Vec<Settings> {
         _ => Vec::new(),
     };
     [usual].into_iter().chain(more).collect()
-}
-
-fn tests_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
 
 /// Gives its pieces one read at a time.
@@ -293,41 +275,16 @@ fn agrees(expect: &Value, objects: &[Value], ended: Ended) -> Result<(), String>
     }
 }
 
-/// The sample's bytes: text, or `hex:` and digits.
-fn raw(sample: &Value) -> Vec<u8> {
-    let raw = sample["raw"].as_str().unwrap();
-    raw.strip_prefix("hex:").map_or_else(|| raw.as_bytes().to_vec(), hex)
-}
-
-/// Bytes from hexadecimal digits, on one line or many.
-fn hex(digits: &str) -> Vec<u8> {
-    let digits: String = digits.split_ascii_whitespace().collect();
-    digits
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
-}
-
 /// `(protocol, options, sample)` of every line in `tests/vectors`.
 fn samples() -> Vec<(&'static str, Settings, Value)> {
-    let mut samples = Vec::new();
-    for entry in std::fs::read_dir(tests_dir().join("vectors")).unwrap() {
-        let path = entry.unwrap().path();
-        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let (_, protocol) =
-            VECTORS.iter().find(|(file, _)| *file == stem).unwrap_or_else(|| panic!("{stem} is for no protocol"));
-        for line in std::fs::read_to_string(&path).unwrap().lines() {
-            let sample: Value = serde_json::from_str(line).unwrap();
-            let context = sample.get("ctx").and_then(Value::as_object).cloned().unwrap_or_default();
-            let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let own: Settings = context.into_iter().map(|(key, value)| (key, text(value))).collect();
-            let usual = if own.contains_key("pattern") { Settings::new() } else { dialects(protocol).remove(0) };
-            let settings = usual.into_iter().chain(own).collect();
-            samples.push((*protocol, settings, sample));
-        }
-    }
-    samples
+    let options = |(protocol, sample): (&'static str, Value)| {
+        let context = sample.get("ctx").and_then(Value::as_object).cloned().unwrap_or_default();
+        let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let own: Settings = context.into_iter().map(|(key, value)| (key, text(value))).collect();
+        let usual = if own.contains_key("pattern") { Settings::new() } else { dialects(protocol).remove(0) };
+        (protocol, usual.into_iter().chain(own).collect(), sample)
+    };
+    samples::samples().into_iter().map(options).collect()
 }
 
 #[test]

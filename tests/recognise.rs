@@ -2,6 +2,8 @@
 //! in mid-stream and behind noise; and everything that is no decoder as none.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
 
+mod samples;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -11,21 +13,7 @@ use passbridge::protocol::REGISTRY;
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// Sample files and the protocol each is for.
-const VECTORS: &[(&str, &str)] = &[
-    ("alge_timy", "timy"),
-    ("amb_p3", "p3"),
-    ("chronotrack_ctp01", "chronotrack"),
-    ("cloudbox", "cloudbox"),
-    ("impinj_speedway_connect", "impinj"),
-    ("ipico", "ipico"),
-    ("jchip", "jchip"),
-    ("llrp", "llrp"),
-    ("macsha_one4all", "one4all"),
-    ("mylaps_tcpip", "mylaps"),
-    ("raceresult", "raceresult"),
-    ("rfid_ultra", "ultra"),
-];
+use crate::samples::{hex, raw, tests_dir};
 
 /// Single samples that do not say what they are, what is said of them, and why.
 const AMBIGUOUS: &[(&str, &[&str], &str)] = &[
@@ -38,35 +26,9 @@ const AMBIGUOUS: &[(&str, &[&str], &str)] = &[
     ("raceresult-p12", &["one4all", "raceresult"], "PASSINGS with nothing but a count is answered alike by both"),
 ];
 
-fn tests_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
-}
-
-/// The sample's bytes: text, or `hex:` and digits.
-fn raw(sample: &Value) -> Vec<u8> {
-    let raw = sample["raw"].as_str().unwrap();
-    let Some(digits) = raw.strip_prefix("hex:") else { return raw.as_bytes().to_vec() };
-    hex(digits)
-}
-
-/// Bytes from hexadecimal digits, on one line or many.
-fn hex(digits: &str) -> Vec<u8> {
-    let digits: String = digits.split_ascii_whitespace().collect();
-    digits
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
-}
-
-/// `(protocol, sample)`
+/// `(protocol, sample)`, but for `lines`, which needs an expression.
 fn samples() -> Vec<(&'static str, Value)> {
-    let of_file = |(file, protocol): &(&str, &'static str)| {
-        let text = std::fs::read_to_string(tests_dir().join(format!("vectors/{file}.jsonl"))).unwrap();
-        let protocol = *protocol;
-        text.lines().map(|line| (protocol, serde_json::from_str(line).unwrap())).collect::<Vec<_>>()
-    };
-    VECTORS.iter().flat_map(of_file).collect()
+    samples::samples().into_iter().filter(|(protocol, _)| *protocol != "lines").collect()
 }
 
 /// `(protocol, bytes)` of every capture but that of `lines`.
