@@ -32,11 +32,10 @@ fn lines(said: &[u8], end: &[u8], allowed: impl Fn(&str) -> bool) -> Option<Stri
         let Some(at) = rest.windows(end.len()).position(|window| window == end) else {
             return Some(format!("not ended: {}", rest.escape_ascii()));
         };
-        match std::str::from_utf8(&rest[..at]) {
-            Ok(line) if allowed(line) => {}
-            // A location is sent back in the bytes it came in.
-            Err(_) if rest[..at].starts_with(b"start~") => {}
-            _ => return Some(rest[..at].escape_ascii().to_string()),
+        // A location, or the number of a message, is sent back in the bytes it came in.
+        let is_location = rest[..at].starts_with(b"start~") && std::str::from_utf8(&rest[..at]).is_err();
+        if !is_location && !allowed(&String::from_utf8_lossy(&rest[..at])) {
+            return Some(rest[..at].escape_ascii().to_string());
         }
         rest = &rest[at + end.len()..];
     }
@@ -197,6 +196,8 @@ mod tests {
         ] {
             assert!(forbidden(protocol, &Settings::new(), said).is_some(), "{protocol} {}", said.escape_ascii());
         }
+        // The number of a message is echoed, whatever it is.
+        assert_eq!(forbidden("mylaps", &Settings::new(), b"passbridge@AckPassing@\x84\x00\xcb@$"), None);
         let start = Settings::from([("start".to_owned(), "true".to_owned())]);
         assert_eq!(forbidden("llrp", &start, b"\x04\x15\0\0\0\x0e\0\0\0\x01PBRI"), None);
         assert!(forbidden("llrp", &start, b"\x04\x15\0\0\0\x0e\0\0\0\x01\0\0\0\0").is_some(), "not everybody's");
