@@ -150,6 +150,11 @@ pub struct UploadConfig {
     pub retry_max: Duration,
     /// Longest wait for the whole answer to an insert, and for the next byte of any other answer.
     pub timeout: Duration,
+    /// Least age of a POST with an unknown outcome before "the cloud does not hold it" is believed: the cloud may show what
+    /// it accepted only seconds later.
+    pub settle: Duration,
+    /// Least time for which the cloud has to say that no session is active before one is created.
+    pub create_after: Duration,
 }
 
 /// `[passing]`
@@ -251,6 +256,8 @@ impl Default for UploadConfig {
             linger: Duration::from_millis(200),
             min_interval: Duration::from_millis(250),
             retry_max: Duration::from_secs(60),
+            settle: Duration::from_secs(15),
+            create_after: Duration::from_secs(30),
             timeout: Duration::from_secs(30),
         }
     }

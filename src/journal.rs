@@ -309,7 +309,7 @@ impl Journal {
 
     /// State of a device's upload. Meaningful after [`Journal::serving`].
     pub fn device(&self, device: &str) -> DeviceState {
-        self.shared.lock().state.device(device)
+        DeviceState { first: self.first, ..self.shared.lock().state.device(device) }
     }
 
     /// Sessions that a device's passings were numbered in (the newest 32), with their last audits, the newest last; and

@@ -24,6 +24,7 @@ mod trust;
 
 use std::error::Error as _;
 use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -31,6 +32,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use tokio::sync::watch;
 use url::Url;
 
 use crate::clock::Wall;
@@ -141,12 +143,17 @@ impl<'a> Passing<'a> {
     /// A passing: `num` in the session, `time_ms` UTC milliseconds since 1970. An empty `bib` becomes the chip code:
     /// an empty one is legal in the schema, but a check for a missing field may refuse it.
     pub fn new(num: u64, time_ms: i64, bib: &'a str, chip: &'a str) -> Self {
-        // Milliseconds beyond the year 9999 cannot be written; the cloud then sees the last instant that can.
-        let time =
-            Timestamp::from_millisecond(time_ms).unwrap_or(if time_ms < 0 { Timestamp::MIN } else { Timestamp::MAX });
         let bib = if bib.is_empty() { chip } else { bib };
-        Self { timestamp: format!("{time:.3}"), num_passing: num, bib, chip }
+        Self { timestamp: wire_time(time_ms), num_passing: num, bib, chip }
     }
+}
+
+/// UTC milliseconds since 1970 as the cloud reads them. Those beyond the year 9999 cannot be written: the cloud then sees
+/// the last instant that can.
+fn wire_time(time_ms: i64) -> String {
+    let time =
+        Timestamp::from_millisecond(time_ms).unwrap_or(if time_ms < 0 { Timestamp::MIN } else { Timestamp::MAX });
+    format!("{time:.3}")
 }
 
 #[derive(Serialize)]
@@ -181,6 +188,36 @@ pub struct Stored {
     pub bib: Option<Box<str>>,
     /// Chip code.
     pub chip: Option<Box<str>>,
+    /// `token_session` that holds it, where the answer says so.
+    pub session: Option<Box<str>>,
+}
+
+/// Which stored passings are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of a session by number, both ends included. A server may take either end as excluded.
+    Numbers {
+        /// `token_session`.
+        token: Box<str>,
+        /// First number.
+        first: u64,
+        /// Last number; `None`: no end.
+        last: Option<u64>,
+    },
+    /// Everything of a session.
+    Session {
+        /// `token_session`.
+        token: Box<str>,
+    },
+    /// Those of a device by time, across its sessions. UTC milliseconds since 1970, both ends included.
+    Times {
+        /// Device.
+        device: Box<str>,
+        /// From.
+        from: i64,
+        /// To.
+        to: i64,
+    },
 }
 
 /// One page of stored passings.
@@ -342,6 +379,14 @@ impl CallError {
         matches!(self, Self::NotSent(why) if !matches!(why, NotSent::Distrust(_) | NotSent::Build(_)))
     }
 
+    /// The cloud answered, and its answer cannot be understood: the beginning of the answer.
+    pub fn not_understood(&self) -> Option<&str> {
+        match self {
+            Self::Unknown { why: Doubt::Unreadable(answer), .. } => Some(answer),
+            _ => None,
+        }
+    }
+
     /// Nothing that is the cloud answered: the network is at fault, not the cloud.
     pub fn is_offline(&self) -> bool {
         matches!(self, Self::NotSent(_) | Self::Portal)
@@ -349,13 +394,55 @@ impl CallError {
     }
 }
 
-/// The cloud, as seen through one key. Clones share the connections.
+/// The key, and how requests carry it. Another one may be taken while requests are under way.
+struct Key {
+    header: KeyHeader,
+    now: RwLock<(SecretString, HeaderMap)>,
+    /// Counts the changes.
+    changed: watch::Sender<u64>,
+}
+
+impl Key {
+    fn new(key: SecretString, header: KeyHeader) -> Result<Self, ClientError> {
+        let headers = headers(&key, header)?;
+        Ok(Self { header, now: RwLock::new((key, headers)), changed: watch::Sender::default() })
+    }
+
+    fn set(&self, key: SecretString) -> Result<(), ClientError> {
+        let headers = headers(&key, self.header)?;
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = (key, headers);
+        self.changed.send_modify(|changes| *changes += 1);
+        Ok(())
+    }
+
+    fn get(&self) -> (SecretString, HeaderMap) {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The headers that carry a key, marked so that nothing prints them.
+fn headers(key: &SecretString, header: KeyHeader) -> Result<HeaderMap, ClientError> {
+    let exposed = key.expose_secret();
+    let mut value = HeaderValue::from_str(exposed).map_err(|_| ClientError::Key)?;
+    if exposed.is_empty() {
+        return Err(ClientError::Key);
+    }
+    value.set_sensitive(true);
+    let names: &[&'static str] = match header {
+        KeyHeader::XApiKey => &["x-api-key"],
+        KeyHeader::ApiKey => &["api_key"],
+        KeyHeader::Both => &["x-api-key", "api_key"],
+    };
+    Ok(names.iter().map(|name| (HeaderName::from_static(name), value.clone())).collect())
+}
+
+/// The cloud, as seen through one key. Clones share the connections and the key.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     names: Names,
     base: Url,
-    key: SecretString,
+    key: Arc<Key>,
     /// Longest wait for a whole answer to a question.
     page_limit: Duration,
 }
@@ -374,18 +461,7 @@ impl Client {
 
     /// As [`Client::new`], with root certificates beside the system's.
     fn trusting(config: ClientConfig, roots: Vec<CertificateDer<'static>>) -> Result<Self, ClientError> {
-        let exposed = config.key.expose_secret();
-        let mut value = HeaderValue::from_str(exposed).map_err(|_| ClientError::Key)?;
-        if exposed.is_empty() {
-            return Err(ClientError::Key);
-        }
-        value.set_sensitive(true);
-        let names: &[&'static str] = match config.header {
-            KeyHeader::XApiKey => &["x-api-key"],
-            KeyHeader::ApiKey => &["api_key"],
-            KeyHeader::Both => &["x-api-key", "api_key"],
-        };
-        let headers: HeaderMap = names.iter().map(|name| (HeaderName::from_static(name), value.clone())).collect();
+        let key = Arc::new(Key::new(config.key, config.header)?);
         if config.url.cannot_be_a_base() {
             return Err(ClientError::Url(config.url));
         }
@@ -396,7 +472,6 @@ impl Client {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .dns_resolver(names.clone())
-            .default_headers(headers)
             .user_agent(concat!("passbridge/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -408,7 +483,7 @@ impl Client {
             .referer(false)
             .build()
             .map_err(|error| ClientError::Setup(innermost(&error)))?;
-        Ok(Self { http, names, base: config.url, key: config.key, page_limit: config.timeout * PAGE_TIMES })
+        Ok(Self { http, names, base: config.url, key, page_limit: config.timeout * PAGE_TIMES })
     }
 
     /// `GET /sessions/device/{device}/active`: the active session, `None` when there is none.
@@ -435,16 +510,45 @@ impl Client {
     /// `POST /passings`
     pub async fn insert(&self, token: &str, passings: &[Passing<'_>]) -> Result<Inserted, CallError> {
         let request = InsertRequest { token_session: token, passings_list: passings };
-        self.post("passings", &request, answer::inserted).await
+        self.post("passings", &request, |reply| answer::inserted(reply, token, passings.len())).await
     }
 
-    /// `GET /passings/session/{token}?first&last&page`: what a session holds, by number. `page` counts from 1.
-    /// A server may ignore any of the three parameters; the caller filters and bounds.
+    /// `GET /passings/session/{token}?first&last&page`: what a session holds, by number. As [`Client::stored`].
     pub async fn held(&self, token: &str, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
-        let mut query = vec![("first", first.to_string())];
-        query.extend(last.map(|last| ("last", last.to_string())));
+        self.stored(&Scope::Numbers { token: token.into(), first, last }, page).await
+    }
+
+    /// `GET /passings/session/{token}?first&last&page` or `GET /passings/device/{device}?from&to&page`: what the cloud holds.
+    /// `page` counts from 1. A server may ignore any of the parameters; the caller filters and bounds.
+    pub async fn stored(&self, scope: &Scope, page: u32) -> Result<Page, CallError> {
+        let mut query = Vec::new();
+        let path = match scope {
+            Scope::Numbers { token, first, last } => {
+                query.push(("first", first.to_string()));
+                query.extend(last.map(|last| ("last", last.to_string())));
+                ["passings", "session", &**token]
+            }
+            Scope::Session { token } => ["passings", "session", &**token],
+            Scope::Times { device, from, to } => {
+                query.extend([("from", wire_time(*from)), ("to", wire_time(*to))]);
+                ["passings", "device", &**device]
+            }
+        };
         query.push(("page", page.to_string()));
-        self.get(&["passings", "session", token], &query, PAGE_LIMIT, answer::held).await
+        self.get(&path, &query, PAGE_LIMIT, answer::held).await
+    }
+
+    /// Takes another key for all calls from now on, of every clone.
+    ///
+    /// # Errors
+    /// No HTTP header can carry it; the key before stays.
+    pub fn set_key(&self, key: SecretString) -> Result<(), ClientError> {
+        self.key.set(key)
+    }
+
+    /// Changes whenever another key is taken.
+    pub fn key_changes(&self) -> watch::Receiver<u64> {
+        self.key.changed.subscribe()
     }
 
     fn url(&self, path: &[&str], query: &[(&str, String)]) -> Url {
@@ -491,7 +595,8 @@ impl Client {
         limit: usize,
         read: impl FnOnce(&Reply<'_>) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        let mut response = request.send().await.map_err(|error| self.failed(&error))?;
+        let (key, headers) = self.key.get();
+        let mut response = request.headers(headers).send().await.map_err(|error| self.failed(&error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let mut body = Vec::new();
@@ -513,7 +618,7 @@ impl Client {
             Some(error) if status < 300 => return Err(error),
             _ => {}
         }
-        let body = scrub(body, self.key.expose_secret());
+        let body = scrub(body, key.expose_secret());
         read(&Reply { status, headers: &headers, body: &body })
     }
 }

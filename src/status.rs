@@ -126,6 +126,8 @@ pub enum UploadState {
     NoSession,
     /// The cloud cannot be reached.
     Offline,
+    /// The cloud answers, and fails.
+    CloudTrouble,
     /// The cloud refuses (key, device).
     Refused,
 }
@@ -138,6 +140,7 @@ impl UploadState {
             Self::Sending => "sending",
             Self::NoSession => "NO ACTIVE SESSION",
             Self::Offline => "OFFLINE",
+            Self::CloudTrouble => "THE CLOUD IS IN TROUBLE",
             Self::Refused => "REFUSED by the cloud",
         }
     }

@@ -46,6 +46,7 @@
 //! reads on from the highest number and misses the lower one that arrives later); a transaction id (the cloud's schema
 //! has no field for it).
 
+pub mod fresh;
 #[cfg(test)]
 mod history;
 mod inquiry;
@@ -289,7 +290,12 @@ impl Again {
 impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
     async fn run(&mut self, journal: &Journal) -> Result<(), JournalError> {
         let mut changed = journal.changed();
+        let mut keys = self.client.key_changes();
         loop {
+            if keys.has_changed().unwrap_or(false) {
+                keys.borrow_and_update();
+                self.machine.put(self.start.elapsed(), Input::NewKey);
+            }
             if self.again.is_done(&self.machine) {
                 self.recorder.settle().await?; // whoever asked reads the log next
                 self.again.answer();
@@ -311,6 +317,10 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
                     tokio::select! {
                         () = self.stop.cancelled() => break,
                         () = self.again.next() => continue,
+                        Ok(()) = keys.changed() => {
+                            keys.mark_changed(); // taken in above
+                            continue;
+                        }
                         () = tokio::time::sleep_until(self.start + until) => continue,
                         kept = changed.changed(), if reads => match kept {
                             Ok(()) => Input::Noticed,
@@ -319,9 +329,13 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
                     }
                 }
                 Action::Form { .. } if !self.again.ties.forms => Input::Formed(None),
-                Action::Form { token, next, limit } => {
+                Action::Form { token, next, limit, without, again } => {
                     changed.borrow_and_update();
-                    let pending = journal.pending(&self.config.device, &self.config.decoders, limit);
+                    // Those left out are among the released ones, which come first.
+                    let most = limit + without.len() - again.len().min(limit - 1);
+                    let mut pending = journal.pending(&self.config.device, &self.config.decoders, most);
+                    pending.returned.retain(|item| !without.contains(&item.seq));
+                    pending.returned.extend(again);
                     let (batch, held) = form(&self.config, &token, next, pending, &mut self.fields);
                     self.tell_held(held);
                     Input::Formed(batch)
@@ -365,8 +379,11 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
             Action::AskSession { token } => {
                 Input::Session(unless_stopped(stop, given_up, client.session(&token)).await?)
             }
-            Action::AskHeld { token, first, last, page } => {
-                Input::Held(unless_stopped(stop, given_up, client.held(&token, first, last, page)).await?)
+            Action::AskHeld { scope, page } => {
+                Input::Held(unless_stopped(stop, given_up, client.stored(&scope, page)).await?)
+            }
+            Action::AskDevice => {
+                Input::Device(unless_stopped(stop, given_up, client.device(device)).await?.map(|_| ()))
             }
             Action::Create => {
                 let today = TimeZone::system().to_datetime(self.display.board.now()).date();

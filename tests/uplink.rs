@@ -89,6 +89,8 @@ impl Rig {
                 linger: Duration::from_millis(10),
                 min_interval: Duration::from_millis(10),
                 retry_max: Duration::from_millis(20),
+                settle: Duration::from_millis(100),
+                create_after: Duration::from_millis(100),
                 timeout,
             },
         };

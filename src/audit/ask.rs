@@ -187,7 +187,7 @@ mod tests {
 
     fn stored(item: &Item) -> Stored {
         let (chip, bib) = (Some(item.chip.clone()), Some(item.bib.clone()));
-        Stored { num: Some(item.num), time_ms: Some(item.time_ms), bib, chip }
+        Stored { num: Some(item.num), time_ms: Some(item.time_ms), bib, chip, session: None }
     }
 
     fn ours(items: &[Item], mark: Mark) -> Vec<Ours> {

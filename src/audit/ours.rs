@@ -390,7 +390,13 @@ mod tests {
         let mut log = Written::new();
         log.batch("AAAAAA", 1, &[1, 2, 3, 4, 5]);
         log.accepted(1, 2);
-        log.event(UploadEvent::Quarantined { device: "D".into(), num: 3, status: 400, answer: "no".into() });
+        log.event(UploadEvent::Quarantined {
+            device: "D".into(),
+            num: 3,
+            status: 400,
+            answer: "no".into(),
+            again: false,
+        });
         log.event(UploadEvent::Released { device: "D".into(), first: 4, last: 5 });
         log.batch("BBBBBB", 1, &[4]);
         log.accepted(1, 1);

@@ -30,7 +30,7 @@ const ROOT: &[&str] = &["name", "data_dir", "decoder", "cloud", "upload", "passi
 const DECODER: &[&str] = &["name", "protocol", "address", "timezone", "device_id", "rewind", "locations", "set"];
 // `api_key` is known so that it can be refused with the reason.
 const CLOUD: &[&str] = &["url", "device_id", "api_key_file", "header", "session", "api_key"];
-const UPLOAD: &[&str] = &["batch_max", "linger", "min_interval", "retry_max", "timeout"];
+const UPLOAD: &[&str] = &["batch_max", "linger", "min_interval", "retry_max", "timeout", "settle", "create_after"];
 const PASSING: &[&str] = &["bibs", "tag", "dead_time"];
 const KEEP: &[&str] = &["days", "max_bytes"];
 const STATUS: &[&str] = &["listen", "token_file"];
@@ -381,6 +381,8 @@ fn read_upload(root: &Section<'_>) -> Result<UploadConfig, ConfigError> {
         min_interval: read_duration(&section, "min_interval", 0, 60_000)?.unwrap_or(default.min_interval),
         retry_max: read_duration(&section, "retry_max", 1000, 3_600_000)?.unwrap_or(default.retry_max),
         timeout: read_duration(&section, "timeout", 1000, 300_000)?.unwrap_or(default.timeout),
+        settle: read_duration(&section, "settle", 1000, 600_000)?.unwrap_or(default.settle),
+        create_after: read_duration(&section, "create_after", 30_000, 3_600_000)?.unwrap_or(default.create_after),
     })
 }
 

@@ -422,6 +422,7 @@ mod tests {
             round_trip(&entry(Body::Marker(marker), &raw));
             let event = UploadEvent::Quarantined {
                 device: text.clone().into(), num: number, status: 400, answer: text.clone().into(),
+                again: hits.is_some(),
             };
             round_trip(&entry(Body::Upload(event), b""));
             let step = Step { from: number, sure: number, before_ms: -5, step_ms: i64::from(rssi.unwrap_or(0)) };

@@ -194,7 +194,7 @@ mod tests {
         journal.record(UploadEvent::Batch(batch)).await.unwrap();
         let device = "D".into();
         let outcome = match refused {
-            true => UploadEvent::Quarantined { device, num, status: 400, answer: "no".into() },
+            true => UploadEvent::Quarantined { device, num, status: 400, answer: "no".into(), again: false },
             false => UploadEvent::Accepted { device, first: num, last: num, duplicates: 0 },
         };
         journal.record(outcome).await.unwrap();

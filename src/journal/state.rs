@@ -34,6 +34,8 @@ const STEPS_MAX: usize = 32;
 
 /// Ranges of passings set aside per device: a cloud that refuses every second one must not fill the memory.
 const RANGES_MAX: usize = 1024;
+/// Passings remembered per device at which the cloud failed. Of more the newest are tried again by hand only.
+const PARKED_MAX: usize = 256;
 /// Sessions that are asked after lines of the log were lost: the one known then and the first joined since.
 const DOUBTED_MAX: usize = 2;
 
@@ -90,6 +92,9 @@ pub struct DeviceFold {
     /// Passings set aside, as ranges of sequence numbers: their volumes go by age alone. At most [`RANGES_MAX`]: then
     /// the two oldest become one, which keeps more than it must.
     pub quarantined: BTreeMap<u64, u64>,
+    /// Of them those that are tried again by themselves, because the cloud failed at them. At most [`PARKED_MAX`].
+    #[serde(default)]
+    pub parked: Vec<Item>,
     /// How many were set aside; 0 in a state of a version that counted the ranges.
     #[serde(default)]
     pub set_aside: u64,
@@ -228,11 +233,14 @@ impl State {
                 fold.duplicates += duplicates;
                 fold.numbered(*last);
             }
-            UploadEvent::Quarantined { device, num, .. } => {
+            UploadEvent::Quarantined { device, num, again, .. } => {
                 let fold = self.device_mut(device);
                 for item in fold.settle(*num, *num) {
                     fold.set_aside = fold.quarantined_count() + 1;
                     insert_range(&mut fold.quarantined, item.seq.0);
+                    if *again && fold.parked.len() < PARKED_MAX {
+                        fold.parked.push(item);
+                    }
                 }
                 fold.numbered(*num);
             }
@@ -263,7 +271,15 @@ impl State {
         let all: HashSet<u64> = taken().map(|seq| seq.0).collect();
         let before = fold.returned.len();
         fold.returned.retain(|item| !all.contains(&item.seq.0));
-        let again = before - fold.returned.len();
+        let parked = fold.parked.len();
+        fold.parked.retain(|item| !all.contains(&item.seq.0));
+        let tried = parked - fold.parked.len();
+        // Its ranges keep the volume of a passing that is tried again. That costs room for a while, and no read.
+        fold.set_aside = fold.quarantined_count().saturating_sub(tried as u64);
+        if fold.set_aside == 0 {
+            fold.quarantined.clear();
+        }
+        let again = before - fold.returned.len() + tried;
         fold.sent += batch.found.len() as u64;
         if let Some(last) = batch.items.last() {
             if fold.sessions.iter().all(|session| session.0 != batch.session) {
@@ -327,6 +343,9 @@ impl State {
             duplicates: fold.duplicates,
             quarantined: fold.quarantined_count(),
             doubt: fold.doubt.clone(),
+            given: fold.sessions.iter().map(|(token, _, next)| (token.clone(), *next)).collect(),
+            parked: fold.parked.clone(),
+            first: 0, // the journal knows
         }
     }
 

@@ -159,7 +159,7 @@ pub enum UploadEvent {
         /// How many of them the cloud had already.
         duplicates: u64,
     },
-    /// The cloud refuses this passing for good; it is set aside with the answer.
+    /// The cloud refuses this passing for good, or fails at it; it is set aside with the answer.
     Quarantined {
         /// Device.
         device: Box<str>,
@@ -169,9 +169,12 @@ pub enum UploadEvent {
         status: u16,
         /// The cloud's answer, cut to a limit.
         answer: Box<str>,
+        /// The cloud does not refuse it, it fails at it: it is tried again by itself, in a later batch.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
     },
-    /// Numbers of the batch in flight that the (closed) session is *known* not to hold: pending again, to be
-    /// numbered in the next session.
+    /// Numbers of the batch in flight that the session is *known* not to hold: pending again, to be
+    /// numbered anew.
     Released {
         /// Device.
         device: Box<str>,
@@ -213,6 +216,12 @@ pub struct DeviceState {
     /// The log lost lines that may have numbered passings: before a new number is given, these sessions (the last one
     /// known then, and the first joined since) and the active one have to be asked what they hold. `None`: no line is lost.
     pub doubt: Option<Vec<Box<str>>>,
+    /// Sessions that this box gave numbers in, the oldest first, each with the number above all that were given.
+    pub given: Vec<(Box<str>, u64)>,
+    /// Passings set aside because the cloud failed at them: to be tried again by themselves.
+    pub parked: Vec<Item>,
+    /// Reads from this entry on were kept by this process.
+    pub first: u64,
 }
 
 /// A read that waits for upload.
@@ -235,7 +244,7 @@ pub struct PendingRead {
 /// The next span of the journal for a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
-    /// Items released from a closed session; they go first, with new numbers, otherwise unchanged.
+    /// Items released (from a closed session, or because their numbers were taken); they go first, with new numbers, otherwise unchanged.
     pub returned: Vec<Item>,
     /// Reads that are passings, in journal order.
     pub reads: Vec<PendingRead>,

@@ -3,8 +3,13 @@
 //! Two generations of answers exist, and the documents are silent about much (no active session, an empty list, a
 //! closed session have no documented status). So the reading is by class, in this order: is it the cloud at all
 //! (HTML, redirect: no) -> the status, which may sit *inside* the envelope -> the words of the answer -> its fields.
-//! Words decide only between failures and for "none"; a success needs its fields or a success text.
+//! Words decide only between failures and for "none"; a success needs a documented text, or counts that add up.
+//!
+//! Two sentences are believed only in the cloud's own documented words, because what follows from them cannot be undone.
+//! *"Inserted"* settles passings. *"There is no active session"* lets a new session close the running one. An answer in any
+//! other form is doubt: the caller asks again, or asks something else.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -26,6 +31,27 @@ const NAME_KEPT: usize = 200;
 const TOKEN_MAX: usize = 512;
 /// Longest wait a server can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+/// Words of an answer that speaks of trouble of the moment, whatever else it says.
+const TROUBLE: &[&str] = &[
+    "again",
+    "busy",
+    "denied",
+    "error",
+    "exceed",
+    "exception",
+    "fail",
+    "later",
+    "limit",
+    "lock",
+    "maintenance",
+    "overload",
+    "temporar",
+    "throttl",
+    "timed out",
+    "timeout",
+    "too many",
+    "unavailable",
+];
 /// Envelopes inside envelopes that are opened (`body` as a JSON string inside `body` was seen at other gateways).
 const ENVELOPES: usize = 3;
 
@@ -127,7 +153,9 @@ fn has(words: &str, any: &[&str]) -> bool {
 }
 
 fn says_no_session(words: &str) -> bool {
-    words.contains("session") && has(words, &["not found", "closed", "not active", "inactive", "does not exist"])
+    words.contains("session")
+        && has(words, &["not found", "closed", "not active", "inactive", "does not exist"])
+        && !has(words, TROUBLE)
 }
 
 fn says_no_device(words: &str) -> bool {
@@ -140,8 +168,14 @@ fn says_key(words: &str) -> bool {
     has(words, &["api key", "api_key", "apikey", "access type", "forbidden", "unauthorized", "not authorized"])
 }
 
+/// The texts with which the documents let a call succeed. The cloud spells "successfully" with one letter less; both count.
 fn says_success(words: &str) -> bool {
-    has(words, &["succes", "inserted", "created"]) && !has(words, &["unsucces", "not inserted", "not created"])
+    let plain = words.trim().trim_end_matches(['.', '!']);
+    let ends = |what: &str| {
+        let rest = plain.strip_prefix(what).map(str::trim_start);
+        matches!(rest, Some("succesfully" | "successfully"))
+    };
+    plain == "success" || ends("passings inserted") || ends("session inserted")
 }
 
 /// The failure that a 2xx without the fields of a success speaks of, if it does.
@@ -149,35 +183,36 @@ fn hidden_failure(doc: &Doc) -> Option<CallError> {
     let answer = doc.answer.clone();
     if says_success(&doc.words) {
         None
+    } else if has(&doc.words, TROUBLE) {
+        Some(unreadable(&doc.answer))
     } else if says_no_session(&doc.words) || says_no_device(&doc.words) || says_key(&doc.words) {
         Some(refusal(200, &doc.words, answer))
     } else if has(&doc.words, &["missing", "required", "invalid", "bad request", "validation"]) {
         Some(CallError::BadRequest { status: 200, answer })
-    } else if has(&doc.words, &["error", "fail", "timed out", "timeout", "exception"]) {
-        Some(unreadable(&doc.answer))
     } else {
         None
     }
 }
 
-/// `POST /passings`
-pub(super) fn inserted(reply: &Reply<'_>) -> Result<Inserted, CallError> {
+/// `POST /passings` of `sent` passings into the session `token`.
+///
+/// A success has a documented text, or counts that account for everything sent. Of the failures that a 2xx may speak of
+/// only "session not found or closed" is one for certain; every other 2xx leaves open whether the passings were stored.
+pub(super) fn inserted(reply: &Reply<'_>, token: &str, sent: usize) -> Result<Inserted, CallError> {
     let (doc, _) = open(reply)?;
     let counts = Inserted {
         inserted: doc.value.get("inserted_count").and_then(number),
         duplicates: doc.value.get("duplicate_count").and_then(number),
     };
+    let other = self::token(&doc.value).is_some_and(|theirs| !theirs.eq_ignore_ascii_case(token));
     let counted = counts.inserted.unwrap_or(0).saturating_add(counts.duplicates.unwrap_or(0));
-    if counted == 0
-        && let Some(failure) = hidden_failure(&doc)
-    {
-        return Err(failure);
-    }
-    let told = counts != Inserted::default();
-    if told || token(&doc.value).is_some() || says_success(&doc.words) {
+    if !other && (says_success(&doc.words) || (counted == sent as u64 && counts.inserted.is_some())) {
         return Ok(counts);
     }
-    Err(unreadable(&doc.answer))
+    match hidden_failure(&doc) {
+        Some(gone @ CallError::SessionGone { .. }) if counted == 0 => Err(gone),
+        _ => Err(unreadable(&doc.answer)),
+    }
 }
 
 /// `POST /sessions`
@@ -190,39 +225,40 @@ pub(super) fn created(reply: &Reply<'_>, alias: &str) -> Result<Session, CallErr
     }
 }
 
-/// `GET /sessions/device/{device}/active`. No active session is told by a 404, an empty or missing `result`, or words.
+/// `GET /sessions/device/{device}/active`. `None` needs the cloud's own words: the documented "not found", or a `result` that
+/// is empty, null, or lists only sessions that are not active. Everything else is an answer that cannot be understood.
 pub(super) fn active(reply: &Reply<'_>) -> Result<Option<Session>, CallError> {
     let doc = match open(reply) {
         Ok((doc, _)) => doc,
-        Err(CallError::SessionGone { .. }) => return Ok(None),
+        Err(CallError::SessionGone { answer, .. }) if says_no_session(&answer.to_lowercase()) => return Ok(None),
+        Err(CallError::SessionGone { answer, .. }) => return Err(unreadable(&answer)),
         Err(error) => return Err(error),
     };
+    let list = listed(&doc.value);
     let is_active = |one: &&Value| one.get("active").is_none_or(|flag| !is_false(flag));
-    let found: Vec<&Value> = listed(&doc.value).into_iter().filter(is_active).collect();
-    if let Some(session) = found.iter().copied().find_map(read_session) {
+    if let Some(session) = list.iter().filter(is_active).find_map(read_session) {
         return Ok(Some(session));
     }
-    if found.iter().any(|one| one.get("token_session").and_then(scalar).is_some()) {
-        return Err(unreadable(&doc.answer)); // a session, but with a token that cannot be one
-    }
     match hidden_failure(&doc) {
-        None | Some(CallError::SessionGone { .. }) => Ok(None),
-        Some(failure) => Err(failure),
+        Some(CallError::SessionGone { .. }) => return Ok(None),
+        Some(failure) => return Err(failure),
+        None => {}
     }
+    let over = |one: &Value| one.get("active").is_some_and(is_false) && token(one).is_some();
+    // `listed` takes the answer itself for the session where there is no `result`.
+    if result(&doc.value).is_some() && list.iter().all(over) { Ok(None) } else { Err(unreadable(&doc.answer)) }
 }
 
 /// `GET /sessions/{token}`. Only the cloud's own words make it `None`: items are renumbered on the strength of it.
 pub(super) fn session(reply: &Reply<'_>, token: &str) -> Result<Option<Session>, CallError> {
     let doc = match open(reply) {
         Ok((doc, _)) => doc,
-        Err(CallError::SessionGone { answer, .. }) if has(&answer.to_lowercase(), &["not found", "not exist"]) => {
-            return Ok(None);
-        }
+        Err(CallError::SessionGone { answer, .. }) if says_no_session(&answer.to_lowercase()) => return Ok(None),
         Err(CallError::SessionGone { answer, .. }) => return Err(unreadable(&answer)),
         Err(error) => return Err(error),
     };
     let same = |session: &Session| session.token.eq_ignore_ascii_case(token);
-    if let Some(session) = listed(&doc.value).into_iter().filter_map(read_session).find(same) {
+    if let Some(session) = listed(&doc.value).iter().filter_map(read_session).find(same) {
         return Ok(Some(session));
     }
     match hidden_failure(&doc) {
@@ -238,12 +274,12 @@ pub(super) fn device(reply: &Reply<'_>) -> Result<Device, CallError> {
         Err(CallError::SessionGone { answer, .. }) => return Err(CallError::DeviceUnknown { answer }),
         other => other?,
     };
-    let known = |one: &&Value| ["deviceid", "model", "serial_number", "alias"].iter().any(|key| one.get(key).is_some());
+    let known = |one: &Value| ["deviceid", "model", "serial_number", "alias"].iter().any(|key| one.get(key).is_some());
     match listed(&doc.value).into_iter().find(known) {
         Some(one) => Ok(Device {
-            alias: text(one, "alias"),
-            model: text(one, "model"),
-            serial_number: text(one, "serial_number"),
+            alias: text(&one, "alias"),
+            model: text(&one, "model"),
+            serial_number: text(&one, "serial_number"),
             passings: one.get("passings").and_then(number),
         }),
         None => Err(hidden_failure(&doc).unwrap_or_else(|| unreadable(&doc.answer))),
@@ -265,9 +301,10 @@ struct StoredWire {
     timestamp: Option<Value>,
     bib: Option<Value>,
     chip: Option<Value>,
+    token_session: Option<Value>,
 }
 
-/// `GET /passings/session/{token}`. "No passings" may be a 404 of its own; it is told from "no session" by its words.
+/// `GET /passings/session/{token}` and `GET /passings/device/{device}`. "No passings" may be a 404 of its own; it is told from "no session" by its words.
 pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
     let no_passings =
         |words: &str| words.contains("passing") && words.contains("not found") && !words.contains("session not");
@@ -290,10 +327,16 @@ pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
     };
     let Some((list, more)) = list else {
         // Nothing listed: an empty page if the answer says so or names `result`, else no answer to this question.
-        let empty = doc.value.get("result").is_some() || says_success(&doc.words) || no_passings(&doc.words);
+        let told = doc.value.get("result").is_some() || says_success(&doc.words) || no_passings(&doc.words);
+        let empty = told && !has(&doc.words, TROUBLE);
         let failure = || hidden_failure(&doc).unwrap_or_else(|| unreadable(&doc.answer));
         return if empty { Ok(Page { passings: Vec::new(), more: Some(false) }) } else { Err(failure()) };
     };
+    // The list may be a text that holds the list.
+    let list = serde_json::from_str::<String>(&list).unwrap_or(list);
+    if list.trim().is_empty() || has(&doc.words, TROUBLE) {
+        return Err(unreadable(&doc.answer));
+    }
     let wire: Vec<StoredWire> = if list.trim_start().starts_with('{') {
         serde_json::from_str(&list).map(|one| vec![one])
     } else {
@@ -305,19 +348,28 @@ pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
         time_ms: wire.timestamp.as_ref().and_then(instant),
         bib: wire.bib.as_ref().and_then(scalar),
         chip: wire.chip.as_ref().and_then(scalar),
+        session: wire.token_session.as_ref().and_then(scalar),
     });
     Ok(Page { passings: passings.collect(), more })
 }
 
+/// `result`, opened where it is a text that holds JSON.
+fn result(value: &Value) -> Option<Cow<'_, Value>> {
+    Some(match value.get("result")? {
+        Value::String(text) => Cow::Owned(serde_json::from_str(text).ok()?),
+        other => Cow::Borrowed(other),
+    })
+}
+
 /// `result` as a list (array, one object, null or nothing), or the answer itself where it has no `result`.
-fn listed(value: &Value) -> Vec<&Value> {
-    match value.get("result") {
-        Some(Value::Array(list)) => list.iter().collect(),
+fn listed(value: &Value) -> Vec<Value> {
+    match result(value).map(Cow::into_owned) {
+        Some(Value::Array(list)) => list,
         Some(Value::Null) => Vec::new(),
         Some(one) => vec![one],
         None => match value {
-            Value::Array(list) => list.iter().collect(),
-            one => vec![one],
+            Value::Array(list) => list.clone(),
+            one => vec![one.clone()],
         },
     }
 }

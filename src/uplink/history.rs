@@ -221,6 +221,7 @@ impl World {
             upload,
         };
         device.borrow_mut().now = Duration::ZERO;
+        device.borrow_mut().cloud.restarted();
         let seed = self.setup.seed ^ self.lives;
         Box::pin(drive(Rc::clone(device), Rc::clone(&self.ledger), self.dir.clone(), journal.clone(), config, seed))
     }
@@ -302,8 +303,8 @@ impl World {
                 let on = [On::Active, On::Session, On::Held, On::Create, On::Insert, On::Insert][usize::from(on % 6)];
                 let possible = match fault {
                     Fault::Short(_) => self.setup.counts.0, // else nobody could tell
-                    Fault::LostLate => self.setup.dedup,    // the limit stated in the head of `uplink`
-                    Fault::Answer(_) => on == On::Insert,   // a key that may not read makes the uplink go blind
+                    Fault::Stale => on == On::Active,
+                    Fault::Answer(_) => on == On::Insert, // a key that may not read makes the uplink go blind
                     _ => true,
                 };
                 if possible {
@@ -530,6 +531,7 @@ async fn drive(
     loop {
         pause().await;
         let now = device.borrow().now;
+        device.borrow_mut().cloud.at(now);
         let action = machine.next(now);
         let input = match action {
             Action::Record(event) => {
@@ -555,9 +557,12 @@ async fn drive(
                     continue;
                 }
             }
-            Action::Form { token, next, limit } => {
+            Action::Form { token, next, limit, without, again } => {
                 changed.borrow_and_update();
-                let pending = journal.pending(&config.device, &config.decoders, limit);
+                let most = limit + without.len() - again.len();
+                let mut pending = journal.pending(&config.device, &config.decoders, most);
+                pending.returned.retain(|item| !without.contains(&item.seq));
+                pending.returned.extend(again);
                 device.borrow_mut().moved = true;
                 Input::Formed(form(&config, &token, next, pending, &mut |read: &_| mapper.fields(read)).0)
             }
@@ -578,9 +583,8 @@ async fn drive(
                 match question {
                     Action::AskActive => Input::Active(device.cloud.active()),
                     Action::AskSession { token } => Input::Session(device.cloud.session(&token)),
-                    Action::AskHeld { token, first, last, page } => {
-                        Input::Held(device.cloud.held(&token, first, last, page))
-                    }
+                    Action::AskHeld { scope, page } => Input::Held(device.cloud.held(&scope, page)),
+                    Action::AskDevice => Input::Device(device.cloud.device()),
                     _ => Input::Created(device.cloud.create()),
                 }
             }

@@ -1,17 +1,33 @@
-//! What does a session hold? A question by number range, over all pages, that ends for certain.
+//! What does the cloud hold? A question over all pages that ends for certain.
 //!
-//! A server may ignore `first`, `last` or `page`, may have pages of any size, and may not say whether more follow. So
-//! numbers are filtered here; a page that is empty, or the same as the one before, is the end; and there is a last page.
+//! What must hold:
+//! * **A "yes" may be believed at once, a "no" only from a whole answer.** [`Inquiry::verdict`] says what was seen.
+//!   [`Inquiry::is_whole`] says whether everything that was asked for was shown, and [`Inquiry::is_fresh`] whether the answer
+//!   shows the passing that is known to be there (the *witness*). The caller adds how old the doubt must be.
+//! * **It ends.** A server may ignore `first`, `last` or `page`, may have pages of any size, may not say whether more follow,
+//!   and may show an empty page before the last one. So numbers are filtered here, and pages are counted.
+//! * **A bound may be exclusive.** One number more is asked for on each side.
+//! * **A refused form is not a refused question.** The same is asked in other ways ([`Inquiry::next_way`]): in windows of a
+//!   hundred numbers, of ten, the whole session, and the device by time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::journal::Item;
-use crate::rufus::{Page, Stored};
+use crate::rufus::{Page, Scope, Stored};
 
 /// Most pages read for one question (5000 passings each at the real cloud).
-const PAGES: u32 = 400;
-/// A stamp may come back with less than its milliseconds.
+const PAGES: u32 = 2000;
+/// Empty pages in a row that are followed by another because the answer says that there is more.
+const EMPTY_PAGES: u32 = 20;
+/// A stamp may come back without its milliseconds.
 const STAMP_SLACK_MS: i64 = 1000;
+/// Times are asked for with so much more on each side.
+const TIME_SLACK_MS: i64 = 1000;
+/// A witness further away from what is of interest is not asked for along with it, lest a page be full of what lies between.
+const WITNESS_REACH: u64 = 1000;
+/// Widths of the windows that are asked for where a whole range is refused.
+const WINDOWS: [u64; 2] = [100, 10];
 
 /// What the cloud holds under a number of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,28 +49,146 @@ pub(super) enum Progress {
     TooLong,
 }
 
+/// In which form something is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The range of numbers.
+    #[default]
+    Range,
+    /// The range in windows of so many numbers.
+    Windows(u64),
+    /// Everything of the session.
+    Session,
+    /// The device, by time.
+    Times,
+}
+
 /// A question under way.
 #[derive(Clone, Debug)]
 pub(super) struct Inquiry {
     /// Session asked about.
     pub(super) token: Box<str>,
-    /// First number asked for.
+    /// First number of interest.
     pub(super) first: u64,
-    /// Last number asked for; `None`: no end.
+    /// Last number of interest; `None`: no end.
     pub(super) last: Option<u64>,
+    /// Device and times that cover what is of interest, where they are known.
+    times: Option<(Box<str>, i64, i64)>,
+    way: Way,
+    /// First number of the window that is asked for.
+    window: u64,
+    /// Something was found in that window.
+    window_holds: bool,
     /// Page to ask for, from 1.
-    pub(super) page: u32,
+    page: u32,
+    pages: u32,
+    empty: u32,
     /// Highest number found in the range.
     pub(super) highest: Option<u64>,
+    /// Passings in the range that are none of ours, and the last of them in words.
+    pub(super) others: (u64, Box<str>),
     verdicts: BTreeMap<u64, Verdict>, // at most one per passing of the batch
     before: Option<(usize, Option<Stored>, Option<Stored>)>,
+    /// A passing that the cloud is known to hold in this session.
+    witness: Option<Item>,
+    witness_seen: bool,
+    /// Pages came that were cut short and whose rest could not be had.
+    cut_short: bool,
+    /// When its first page was asked for.
+    pub(super) asked: Option<Duration>,
 }
 
 impl Inquiry {
     /// Asks a session for a range of numbers.
     pub(super) fn new(token: &str, first: u64, last: Option<u64>) -> Self {
-        let token = token.into();
-        Self { token, first, last, page: 1, highest: None, verdicts: BTreeMap::new(), before: None }
+        Self {
+            token: token.into(),
+            first,
+            last,
+            times: None,
+            way: Way::Range,
+            window: first,
+            window_holds: false,
+            page: 1,
+            pages: 0,
+            empty: 0,
+            highest: None,
+            others: (0, "".into()),
+            verdicts: BTreeMap::new(),
+            before: None,
+            witness: None,
+            witness_seen: false,
+            cut_short: false,
+            asked: None,
+        }
+    }
+
+    /// Asks a device for what it holds from `from` to `to`, UTC milliseconds since 1970, in whatever session.
+    pub(super) fn by_time(device: &str, from: i64, to: i64) -> Self {
+        let times = Some((device.into(), from, to));
+        Self { times, way: Way::Times, ..Self::new("", 0, None) }
+    }
+
+    /// A passing that is known to be there: an answer without it is stale.
+    pub(super) fn with_witness(self, witness: Option<&Item>) -> Self {
+        let near = |item: &&Item| {
+            let above = self.last.is_some_and(|last| item.num.saturating_sub(last) > WITNESS_REACH);
+            !above && self.first.saturating_sub(item.num) <= WITNESS_REACH
+        };
+        Self { witness: witness.filter(near).cloned(), ..self }
+    }
+
+    /// Where everything of interest lies in time, should the cloud not answer by number.
+    pub(super) fn with_times(self, device: &str, from: i64, to: i64) -> Self {
+        Self { times: Some((device.into(), from, to)), ..self }
+    }
+
+    /// Asks in this form first.
+    pub(super) fn in_way(self, way: Way) -> Self {
+        let possible = way != Way::Times || self.times.is_some();
+        let window = if self.last.is_some() { self.from() } else { self.first };
+        Self { way: if possible { way } else { Way::Range }, window, ..self }
+    }
+
+    /// In which form it asks.
+    pub(super) fn way(&self) -> Way {
+        self.way
+    }
+
+    /// The page to ask for.
+    pub(super) fn next(&self) -> (Scope, u32) {
+        let numbers = |first: u64, last: Option<u64>| Scope::Numbers {
+            token: self.token.clone(),
+            first: first.saturating_sub(1),
+            last: last.map(|last| last.saturating_add(1)),
+        };
+        let scope = match (self.way, &self.times) {
+            (Way::Times, Some((device, from, to))) => Scope::Times {
+                device: device.clone(),
+                from: from.saturating_sub(TIME_SLACK_MS),
+                to: to.saturating_add(TIME_SLACK_MS),
+            },
+            (Way::Session, _) => Scope::Session { token: self.token.clone() },
+            (Way::Windows(width), _) => numbers(self.window, Some(self.window_end(width))),
+            (Way::Range | Way::Times, _) => {
+                numbers(self.from(), self.last.map(|last| self.with_witness_num(last, u64::max)))
+            }
+        };
+        (scope, self.page)
+    }
+
+    /// The lowest number asked for.
+    fn from(&self) -> u64 {
+        self.with_witness_num(self.first, u64::min)
+    }
+
+    fn with_witness_num(&self, num: u64, which: impl Fn(u64, u64) -> u64) -> u64 {
+        self.witness.as_ref().map_or(num, |witness| which(witness.num, num))
+    }
+
+    fn window_end(&self, width: u64) -> u64 {
+        let end = self.window.saturating_add(width - 1);
+        self.last.map_or(end, |last| end.min(last.max(self.window)))
     }
 
     /// The question is about this number.
@@ -65,27 +199,126 @@ impl Inquiry {
     /// Takes in a page. `ours` are the passings it is judged by, in number order.
     pub(super) fn take(&mut self, page: &Page, ours: &[&Item]) -> Progress {
         let mark = (page.passings.len(), page.passings.first().cloned(), page.passings.last().cloned());
-        let stuck = self.before.as_ref() == Some(&mark);
+        let repeated = !page.passings.is_empty() && self.before.as_ref() == Some(&mark);
         self.before = Some(mark);
-        for stored in &page.passings {
-            let Some(num) = stored.num.filter(|&num| self.covers(num)) else { continue };
-            self.highest = self.highest.max(Some(num));
-            let Ok(at) = ours.binary_search_by_key(&num, |item| item.num) else { continue };
-            let verdict = if is_ours(stored, ours[at]) { Verdict::Ours } else { Verdict::Foreign(in_words(stored)) };
-            // A number can be held twice; ours among them counts.
-            if self.verdicts.get(&num) != Some(&Verdict::Ours) {
-                self.verdicts.insert(num, verdict);
-            }
+        self.pages += 1;
+        if !repeated {
+            page.passings.iter().for_each(|stored| self.see(stored, ours));
         }
-        let all = !ours.is_empty() && ours.iter().all(|item| self.verdicts.get(&item.num) == Some(&Verdict::Ours));
-        if page.passings.is_empty() || stuck || all || page.more == Some(false) {
+        if !ours.is_empty() && !ours.iter().any(|item| self.foreign_or_none(item.num)) {
             return Progress::Done;
         }
-        if self.page >= PAGES {
+        if self.pages >= PAGES {
             return Progress::TooLong;
         }
-        self.page += 1;
+        // What ends a page: an empty one, one that was there before, or the word of the answer.
+        let more = if page.passings.is_empty() {
+            self.empty += 1;
+            page.more == Some(true) && self.empty <= EMPTY_PAGES
+        } else {
+            self.empty = 0;
+            !repeated && page.more != Some(false)
+        };
+        if more {
+            self.page += 1;
+            return Progress::More;
+        }
+        // The server ignores the number of the page: if its page is cut short, nobody gets to see the rest. Three rows are
+        // shown by every server, and more are not asked for by a window of one number.
+        self.cut_short |= repeated && self.way != Way::Windows(1);
+        self.end_window(ours)
+    }
+
+    fn see(&mut self, stored: &Stored, ours: &[&Item]) {
+        // By time, other sessions come along; only what says that it is in this one counts.
+        let here =
+            stored.session.as_ref().map_or(self.way != Way::Times, |token| token.eq_ignore_ascii_case(&self.token));
+        let Some(num) = stored.num.filter(|_| here) else { return };
+        if let Some(witness) = self.witness.as_ref().filter(|witness| witness.num == num) {
+            self.witness_seen |= is_ours(stored, witness);
+        }
+        if !self.covers(num) {
+            return;
+        }
+        self.highest = self.highest.max(Some(num));
+        self.window_holds |= num >= self.window;
+        let Ok(at) = ours.binary_search_by_key(&num, |item| item.num) else {
+            self.others = (self.others.0 + 1, in_words(stored));
+            return;
+        };
+        let verdict = if is_ours(stored, ours[at]) { Verdict::Ours } else { Verdict::Foreign(in_words(stored)) };
+        if let Verdict::Foreign(other) = &verdict {
+            self.others = (self.others.0 + 1, other.clone());
+        }
+        // A number can be held twice; ours among them counts.
+        if self.verdicts.get(&num) != Some(&Verdict::Ours) {
+            self.verdicts.insert(num, verdict);
+        }
+    }
+
+    /// Everything of a window, or of the whole range, was seen.
+    fn end_window(&mut self, ours: &[&Item]) -> Progress {
+        let Way::Windows(width) = self.way else { return Progress::Done };
+        let beyond = self.window_end(width).saturating_add(1);
+        let next = match self.last {
+            // Those that were found are not asked for again.
+            Some(_) if !ours.is_empty() => {
+                let unseen = ours.iter().map(|item| item.num).filter(|num| self.foreign_or_none(*num));
+                let witness = self.witness.iter().filter(|_| !self.witness_seen).map(|witness| witness.num);
+                unseen.chain(witness).filter(|num| *num >= beyond).min()
+            }
+            Some(last) => Some(beyond).filter(|beyond| *beyond <= last),
+            None => Some(beyond).filter(|_| self.window_holds),
+        };
+        let Some(next) = next else { return Progress::Done };
+        (self.window, self.window_holds, self.page, self.before) = (next, false, 1, None);
         Progress::More
+    }
+
+    fn foreign_or_none(&self, num: u64) -> bool {
+        self.verdicts.get(&num) != Some(&Verdict::Ours)
+    }
+
+    /// Asks in another form, from the start; what was found stays found. `false`: there is none left.
+    pub(super) fn next_way(&mut self) -> bool {
+        let next = match self.way {
+            Way::Range => Way::Windows(WINDOWS[0]),
+            Way::Windows(width) if width > WINDOWS[1] => Way::Windows(WINDOWS[1]),
+            Way::Windows(_) => Way::Session,
+            Way::Session if self.times.is_some() && !self.token.is_empty() => Way::Times,
+            Way::Session | Way::Times => return false,
+        };
+        self.restart(next);
+        true
+    }
+
+    /// Asks for less at a time, because answers are cut short. `false`: less is not possible.
+    pub(super) fn narrow(&mut self) -> bool {
+        let next = match (self.way, self.last) {
+            (Way::Range, Some(_)) => Way::Windows(WINDOWS[1]),
+            (Way::Windows(width), Some(_)) if width > 1 => Way::Windows((width / 10).max(1)),
+            _ => return false,
+        };
+        self.restart(next);
+        true
+    }
+
+    fn restart(&mut self, way: Way) {
+        self.way = way;
+        // Windows show the witness only if they begin with it.
+        self.window = if self.last.is_some() { self.from() } else { self.first };
+        (self.window_holds, self.page, self.empty, self.before) = (false, 1, 0, None);
+        (self.cut_short, self.asked) = (false, None);
+    }
+
+    /// Nothing of what was asked for was kept from us.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.cut_short
+    }
+
+    /// The answer shows the passing that is known to be there; `None`: no such passing is known.
+    pub(super) fn is_fresh(&self) -> Option<bool> {
+        self.witness.as_ref().map(|_| self.witness_seen)
     }
 
     /// What was found under a number; `None`: nothing.
@@ -94,13 +327,17 @@ impl Inquiry {
     }
 }
 
-/// The same number is given; is it the same passing? Identity (chip, or bib where the cloud gives no chip) and time.
-/// What the cloud does not tell, or tells unreadably, is no difference.
+/// The same number is given; is it the same passing? Identity (chip, or bib where the cloud gives no chip) and time. What
+/// the cloud does not tell, or tells unreadably, is no difference, but one of the two must agree.
 fn is_ours(stored: &Stored, item: &Item) -> bool {
     let same = |stored: &Option<Box<str>>, ours: &str| stored.as_ref().map(|theirs| theirs.eq_ignore_ascii_case(ours));
-    let identity = same(&stored.chip, &item.chip).or(same(&stored.bib, &item.bib)).unwrap_or(true);
-    let time = stored.time_ms.is_none_or(|time| time.abs_diff(item.time_ms) < STAMP_SLACK_MS.unsigned_abs());
-    identity && time
+    let identity = same(&stored.chip, &item.chip).or(same(&stored.bib, &item.bib));
+    let time = stored.time_ms.map(|time| {
+        // A cloud that cuts the milliseconds off shows whole seconds; any other difference is another passing.
+        let apart = item.time_ms.saturating_sub(time);
+        apart == 0 || (time % STAMP_SLACK_MS == 0 && (0..STAMP_SLACK_MS).contains(&apart))
+    });
+    (identity.is_some() || time.is_some()) && identity != Some(false) && time != Some(false)
 }
 
 fn in_words(stored: &Stored) -> Box<str> {
@@ -127,6 +364,7 @@ mod tests {
             time_ms: Some(1000 * num as i64 + 123),
             bib: Some("7".into()),
             chip: Some("C7".into()),
+            session: None,
         }
     }
 

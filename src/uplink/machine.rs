@@ -7,25 +7,33 @@
 //! The rules are in the head of [`crate::uplink`].
 
 mod again;
+mod key;
 mod post;
 mod question;
 mod session;
+mod suspect;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
+use crate::chip::Seq;
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, DeviceState, Item, UploadEvent};
 use crate::retry::{Retry, jittered};
-use crate::rufus::{CallError, Distrust, Inserted, NotSent, Page, Session};
+use crate::rufus::{CallError, Distrust, Inserted, NotSent, Page, Scope, Session};
 use crate::status::UploadState;
-use crate::uplink::inquiry::Inquiry;
+use crate::uplink::fresh::Freshness;
+use crate::uplink::inquiry::{Inquiry, Way};
 use crate::uplink::pace::Pace;
 use crate::uplink::recall::Recall;
 use crate::uplink::sizing::Sizing;
 use crate::uplink::work::{Fate, Work};
 
 pub use again::{Follows, May};
+use suspect::Suspects;
+use watch::Watch;
 
 /// First wait before something that failed is tried again.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -37,25 +45,47 @@ const LONG_POST: Duration = Duration::from_secs(5);
 const POLL_NONE: Duration = Duration::from_secs(10);
 /// Between two looks whether the session is still the active one.
 const POLL_SOME: Duration = Duration::from_secs(20);
-/// Between two tests of a key or device that was refused.
-const POLL_REFUSED: Duration = Duration::from_secs(180);
+/// Between two tests of a key or device that was refused, once and again. A firewall's rate rule is over in seconds, and a
+/// key that is wrong stays so.
+const POLL_REFUSED: [Duration; 4] =
+    [Duration::from_secs(5), Duration::from_secs(20), Duration::from_secs(60), Duration::from_secs(180)];
 /// Jitter of the three above, and of [`UNREACHED_MAX`].
 const POLL_JITTER: f64 = 0.2;
-/// Least time between a POST with an unknown outcome (or the start) and the question what became of it; `retry_max`,
-/// where that is less.
-const SETTLE: Duration = Duration::from_secs(1);
+/// Least time between a POST with an unknown outcome (or the start) and the first question what became of it; `retry_max`,
+/// where that is less. That it is *not* there is only believed later ([`crate::uplink::fresh`]).
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// Least time between two looks into the journal while reads trickle in.
 const LOOK_GAP: Duration = Duration::from_millis(20);
 /// Most passings in a batch: what may have to be settled after a cut, and what one inquiry has to hold.
 pub(super) const BATCH_LIMIT: usize = 500;
 /// POSTs that a batch of a backlog is worth: one group commit for all of them.
 const PARTS: usize = 5;
-/// Short counts in a row, without progress, after which the missing are set aside.
-const SHORT_ROUNDS: u32 = 3;
+/// Short counts in a row, without progress, after which the part is taken apart, or gets other numbers.
+const SHORT_ROUNDS: u32 = 2;
+/// Failures of the cloud itself in a row after which a part is taken apart.
+const FAILED_ROW: u32 = 2;
+/// Sessions whose numbers are remembered, as in the journal.
+const SESSIONS_MAX: usize = 32;
+/// Times that a session may be shown as active which is older than the one that takes passings, before it is believed.
+const STALE_POLLS: u32 = 2;
+/// Largest step over numbers that another writer seems to be using.
+const JUMP_MAX: u64 = 1024;
+/// Between two looks whether somebody else sends into the session.
+const WATCH_EVERY: Duration = Duration::from_secs(20);
+/// For so long after the last passing of another writer it is a problem.
+const WRITER_SHOWN: Duration = Duration::from_secs(900);
+/// For so long a form of question is kept that the cloud answered after it refused a simpler one.
+const WAY_KEPT: Duration = Duration::from_secs(600);
 /// Single refusals in a row after which each further one has to wait.
 const REFUSED_ROW: u32 = 5;
 /// Unknown outcomes in a row after which the timer is told which passing it hangs on.
 const TROUBLE_ROW: u32 = 5;
+
+/// A wait as it is with every `retry_max` that a configuration file may hold (a second at least). Tests have a shorter one,
+/// and then all waits shrink alike.
+fn scaled(wait: Duration, retry_max: Duration) -> Duration {
+    wait.min(retry_max * u32::try_from(wait.as_secs()).unwrap_or(u32::MAX))
+}
 
 /// What the driver has to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,17 +104,15 @@ pub enum Action {
         /// Its token.
         token: Box<str>,
     },
-    /// Ask for a page of what a session holds: [`Input::Held`].
+    /// Ask for a page of what the cloud holds: [`Input::Held`].
     AskHeld {
-        /// Its token.
-        token: Box<str>,
-        /// First number.
-        first: u64,
-        /// Last number.
-        last: Option<u64>,
+        /// What is asked for.
+        scope: Scope,
         /// Page, from 1.
         page: u32,
     },
+    /// Ask for the device, only to see whether the key may read: [`Input::Device`].
+    AskDevice,
     /// Create a session: [`Input::Created`].
     Create,
     /// Form a batch of what is pending, without recording it: [`Input::Formed`].
@@ -95,6 +123,10 @@ pub enum Action {
         next: u64,
         /// Most passings in it.
         limit: usize,
+        /// Released passings that are left out for now.
+        without: Vec<Seq>,
+        /// Passings that were set aside and are tried again.
+        again: Vec<Item>,
     },
     /// Insert these: [`Input::Posted`]. Every batch and session recorded before must be durable first.
     Post {
@@ -118,6 +150,12 @@ pub enum Input {
     Session(Result<Option<Session>, CallError>),
     /// Of [`Action::AskHeld`].
     Held(Result<Page, CallError>),
+    /// Of [`Action::AskDevice`].
+    Device(Result<(), CallError>),
+    /// Another key is used from now on. Of no action.
+    NewKey,
+    /// Passings that were set aside because the cloud failed at them are to be tried again now. Of no action.
+    TryAgain,
     /// Of [`Action::Create`].
     Created(Result<Session, CallError>),
     /// Of [`Action::Form`]; `None`: nothing is pending.
@@ -178,6 +216,15 @@ enum Why {
     Join,
     /// Lines of the log are gone: what does the session hold?
     Recall,
+    /// Reads were left behind by an earlier process: does the cloud hold them?
+    Left {
+        from: i64,
+        to: i64,
+    },
+    /// The cloud counts duplicates that it does not show under their numbers: where are they?
+    Elsewhere,
+    /// Does somebody else send into this session?
+    Watch,
 }
 
 #[derive(Debug)]
@@ -186,12 +233,31 @@ struct Question {
     why: Why,
     /// The cloud said that the session is not there; ask for the session itself.
     confirm: bool,
+    /// Refusals of this form of the question.
+    refusals: u32,
+}
+
+impl Question {
+    fn new(inquiry: Inquiry, why: Why) -> Self {
+        Self { inquiry, why, confirm: false, refusals: 0 }
+    }
+}
+
+/// Who is at fault when a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The network.
+    Offline,
+    /// The cloud.
+    Cloud,
+    /// Neither, or it does not matter.
+    Other,
 }
 
 #[derive(Clone, Debug)]
 struct Trouble {
     by_post: bool,
-    offline: bool,
+    fault: Fault,
     text: String,
 }
 
@@ -219,15 +285,26 @@ pub struct Machine {
     joined: Option<Joined>,
     /// Token and next number that the journal holds.
     recorded: Option<(Box<str>, u64)>,
+    /// Sessions that this box gave numbers in, the last joined last, each with the number above all that were given. What
+    /// the cloud shows never lowers them.
+    given: VecDeque<(Box<str>, u64)>, // at most SESSIONS_MAX
     work: Option<Work>,
     question: Option<Question>,
-    /// The log lost lines: what the cloud holds is not sent again.
-    recall: Option<Recall>,
+    fresh: Freshness,
+    /// The form of question that the cloud answers, and until when it is asked so first.
+    way: (Way, Duration),
+    /// What the cloud holds already of what waits.
+    recall: Recall,
+    /// Reads below this entry were left behind by an earlier process.
+    first: u64,
     /// The first session of this process is not joined yet: numbers in it that the box did not give tell of lost lines.
     first_join: bool,
-    posting: usize,
+    /// Places in the open list of the POST under way.
+    posting: Option<Range<usize>>,
     /// When the POST under way was given out.
     post_began: Duration,
+    /// The batch in flight was as large as a batch can be: more waits.
+    full: bool,
     now: Duration,
     pace: Pace,
 
@@ -236,14 +313,31 @@ pub struct Machine {
     /// A POST was told that the session is gone: what is active now?
     resolve: bool,
     refused: Refused,
+    /// Refusals in a row of the key or the device.
+    refusals: usize,
     /// Reading is refused while posting works.
     blind: bool,
+    /// Refusals in a row to read, and whether another question is to tell if it is the key.
+    unread: u32,
+    test_reading: bool,
+    /// Every form of question is refused: nothing can be asked before this time.
+    mute_until: Duration,
     posts_work: bool,
+    /// A POST was accepted in the session joined, by this process.
+    proven: bool,
+    /// Polls in a row that showed an older session.
+    stale_polls: u32,
     dedups: bool,
     refused_row: u32,
     trouble_row: u32,
-    /// Answers in a row that there is no active session.
+    /// Times in a row that passings had to be numbered anew because their numbers were taken.
+    renumbered_row: u32,
+    /// Answers in a row that there is no active session, and when the first of them came.
     none_row: u32,
+    none_since: Duration,
+
+    suspects: Suspects,
+    watch: Watch,
 
     /// When to look for reads; `None`: when some are noticed.
     look: Option<Duration>,
@@ -268,42 +362,61 @@ impl Machine {
         let work = state.in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
             // Nobody knows how far the process before got with it.
             let (again, token) = (flight.batch.is_resend(), flight.batch.session);
-            let ask_at = SETTLE.min(upload.retry_max);
+            let ask_at = FIRST_LOOK.min(upload.retry_max);
             match again {
                 true => Work::again(device, &token, flight.open, ask_at),
                 false => Work::new(device, &token, flight.open, Fate::Maybe, ask_at),
             }
         });
+        let mut given: VecDeque<_> = state.given.into();
+        if let Some((token, next)) = &recorded {
+            note_given(&mut given, token, *next);
+        }
         Self {
             device: device.into(),
             mode,
             upload,
             rng: fastrand::Rng::with_seed(seed),
-            sizing: Sizing::new(upload.batch_max.min(BATCH_LIMIT)),
+            sizing: Sizing::new(upload.batch_max.min(BATCH_LIMIT), BATCH_LIMIT),
             post_retry: Retry::new(RETRY_FIRST, upload.retry_max),
             ask_retry: Retry::new(RETRY_FIRST, upload.retry_max),
             records: VecDeque::new(),
             active: Active::Unknown,
             joined,
             recorded,
+            given,
             work,
             question: None,
-            recall: state.doubt.map(Recall::new),
+            fresh: Freshness::new(upload.settle),
+            way: (Way::Range, Duration::ZERO),
+            recall: Recall::new(state.doubt),
+            first: state.first,
             first_join: true,
-            posting: 0,
+            posting: None,
             post_began: Duration::ZERO,
+            full: false,
             now: Duration::ZERO,
             pace: Pace::default(),
             hold: Duration::ZERO,
             poll_at: Duration::ZERO,
             resolve: false,
             refused: Refused::No,
+            refusals: 0,
             blind: false,
+            unread: 0,
+            test_reading: false,
+            mute_until: Duration::ZERO,
             posts_work: false,
+            proven: false,
+            stale_polls: 0,
             dedups: false,
             refused_row: 0,
             trouble_row: 0,
+            renumbered_row: 0,
             none_row: 0,
+            none_since: Duration::ZERO,
+            suspects: Suspects::new(state.parked, upload.retry_max),
+            watch: Watch::new(scaled(WATCH_EVERY, upload.retry_max)),
             look: Some(Duration::ZERO),
             noticed: None,
             last_look: Duration::ZERO,
@@ -321,6 +434,7 @@ impl Machine {
     /// What to do at `now` (since the start).
     pub fn next(&mut self, now: Duration) -> Action {
         self.now = now;
+        self.forget_writer(now);
         loop {
             if let Some(event) = self.records.pop_front() {
                 return Action::Record(event);
@@ -328,11 +442,14 @@ impl Machine {
             if now < self.hold {
                 return Action::Wait { until: self.hold, reads: false };
             }
+            if self.test_reading {
+                return Action::AskDevice;
+            }
             if self.refused != Refused::No || self.resolve || now >= self.poll_at {
                 return Action::AskActive;
             }
-            if let Some(question) = &self.question {
-                return ask(question);
+            if let Some(question) = &mut self.question {
+                return ask(question, now);
             }
             // Each step either gives an action or changes the state so that the next round gives one.
             let action = if self.work.is_some() { self.next_of_work(now) } else { self.next_of_idle(now) };
@@ -343,74 +460,100 @@ impl Machine {
     }
 
     fn next_of_work(&mut self, now: Duration) -> Option<Action> {
+        let may_ask = self.may_ask(now);
         let work = self.work.as_mut()?;
         if work.open() == 0 {
             self.finish();
             return None;
         }
-        let must_ask = work.closing || work.again || work.ask_first || work.claim.is_some() || !self.dedups;
-        if must_ask && work.doubtful() {
-            if !self.blind {
-                if now < work.ask_at {
-                    return Some(Action::Wait { until: work.ask_at.min(self.poll_at), reads: false });
-                }
-                let inquiry = work.inquiry()?;
-                self.question = Some(Question { inquiry, why: Why::Settle, confirm: false });
+        if !may_ask && work.claim.is_none() {
+            self.take_at_its_word();
+            if self.work.as_ref()?.open() == 0 {
                 return None;
             }
-            if work.closing {
+        }
+        let work = self.work.as_mut()?;
+        let must_ask = work.closing || work.again || work.ask_first || work.claim.is_some() || !self.dedups;
+        let part = if work.closing { None } else { work.postable(!must_ask) };
+        let Some(part) = part else {
+            if !work.doubtful() {
+                self.release(); // the session is closed
+                return None;
+            }
+            if may_ask {
+                return self.settle(now);
+            }
+            if work.closing && self.blind {
                 self.set_unknowable_aside();
                 return None;
             }
-        }
-        if work.closing {
-            self.release();
-            return None;
-        }
-        if self.posting == 0 {
+            self.say_cannot_ask();
+            return Some(Action::Wait { until: self.poll_at.min(self.mute_until.max(now + FIRST_LOOK)), reads: false });
+        };
+        let suspect = work.seq(part.start).is_some_and(|seq| self.suspects.knows(seq));
+        let length = if suspect { 1 } else { self.sizing.part(part.len()) };
+        let part = part.start..part.start + length;
+        let items = work.items(&part);
+        let token = work.token.clone();
+        if self.posting.is_none() {
             self.post_began = now;
         }
-        self.posting = self.sizing.part(work.open());
+        self.posting = Some(part);
         self.posted_since_look = true;
         self.pace.busy(now);
-        Some(Action::Post { token: work.token.clone(), items: work.items(self.posting) })
+        Some(Action::Post { token, items })
+    }
+
+    /// Puts the question that settles all doubt, when it is time.
+    fn settle(&mut self, now: Duration) -> Option<Action> {
+        let work = self.work.as_mut()?;
+        if now < work.ask_at {
+            return Some(Action::Wait { until: work.ask_at.min(self.poll_at), reads: false });
+        }
+        let inquiry = work.inquiry()?.with_witness(self.fresh.witness(&work.token));
+        self.put_question(now, inquiry, Why::Settle);
+        None
     }
 
     fn next_of_idle(&mut self, now: Duration) -> Option<Action> {
         let session = match &self.active {
             Active::Unknown => return Some(Action::Wait { until: self.poll_at, reads: false }),
-            // One answer alone does not do: a new session closes the one that is running after all.
-            Active::None if self.mode == SessionMode::Create && (self.none_row > 1 || self.blind) => {
-                return Some(Action::Create);
-            }
+            // One answer alone does not do, nor do two within seconds: a new session closes the one that is running after all.
+            Active::None if self.mode == SessionMode::Create && self.none_is_sure(now) => return Some(Action::Create),
             Active::None => return Some(Action::Wait { until: self.poll_at, reads: false }),
             Active::Some(session) => session.clone(),
         };
-        if !self.blind
-            && let Some(token) = self.recall.as_mut().and_then(|recall| recall.next(&session.token))
-        {
-            let inquiry = Inquiry::new(&token, 1, None);
-            self.question = Some(Question { inquiry, why: Why::Recall, confirm: false });
+        let may_ask = self.may_ask(now);
+        if may_ask && let Some(token) = self.recall.next(&session.token) {
+            self.put_question(now, Inquiry::new(&token, 1, None), Why::Recall);
             return None;
         }
         let Some(joined) = self.joined.as_ref().filter(|joined| joined.token == session.token && joined.checked) else {
             let from = self.least_next(&session);
-            if self.blind {
-                self.join(from);
+            if may_ask {
+                self.put_question(now, Inquiry::new(&session.token, from, None), Why::Join);
             } else {
-                let inquiry = Inquiry::new(&session.token, from, None);
-                self.question = Some(Question { inquiry, why: Why::Join, confirm: false });
+                self.join(from);
             }
             return None;
         };
+        if may_ask && let Some(inquiry) = self.watch.due(now, &joined.token) {
+            let inquiry = inquiry.with_witness(self.fresh.witness(&joined.token));
+            self.put_question(now, inquiry, Why::Watch);
+            return None;
+        }
         let wait = |until: Duration| Some(Action::Wait { until: until.min(self.poll_at), reads: true });
-        match self.look {
+        let look = [self.look, self.suspects.due_after(self.last_look)].into_iter().flatten().min();
+        match look {
             None => wait(self.poll_at),
             Some(at) if now < at => wait(at),
-            Some(_) => {
-                let limit = (self.upload.batch_max.max(1) * PARTS).min(BATCH_LIMIT);
-                Some(Action::Form { token: joined.token.clone(), next: joined.next, limit })
-            }
+            Some(_) => Some(Action::Form {
+                token: joined.token.clone(),
+                next: joined.next,
+                limit: (self.upload.batch_max.max(1) * PARTS).clamp(1, BATCH_LIMIT),
+                without: self.suspects.waiting(now),
+                again: self.suspects.parked_due(now),
+            }),
         }
     }
 
@@ -422,6 +565,12 @@ impl Machine {
             Input::Active(Err(error)) => self.on_active_failed(now, &error),
             Input::Session(answer) => self.on_session(now, answer),
             Input::Held(answer) => self.on_held(now, answer),
+            Input::Device(answer) => self.on_device(now, answer),
+            Input::NewKey => self.on_new_key(now),
+            Input::TryAgain => {
+                self.suspects.try_now(now);
+                self.look = Some(now);
+            }
             Input::Created(answer) => self.on_created(now, answer),
             Input::Formed(batch) => self.on_formed(now, batch),
             Input::Posted(Ok(counts)) => self.on_inserted(now, counts),
@@ -435,8 +584,10 @@ impl Machine {
         let trouble = self.trouble.as_ref();
         let state = if self.refused != Refused::No {
             UploadState::Refused
-        } else if trouble.is_some_and(|trouble| trouble.offline) {
+        } else if trouble.is_some_and(|trouble| trouble.fault == Fault::Offline) {
             UploadState::Offline
+        } else if trouble.is_some_and(|trouble| trouble.fault == Fault::Cloud) {
+            UploadState::CloudTrouble
         } else if self.work.is_some() {
             UploadState::Sending
         } else if self.active == Active::None {
@@ -488,13 +639,21 @@ impl Machine {
             }
         }
         (self.look, self.noticed) = (Some(now), None);
-        if let Some(recall) = &mut self.recall {
-            recall.sort_out(&mut batch);
-            self.sent += batch.found.len() as u64;
+        self.full = count >= (self.upload.batch_max.max(1) * PARTS).min(BATCH_LIMIT);
+        if self.may_ask(now)
+            && let Some((from, to)) = self.recall.uncovered(&batch, self.first)
+        {
+            let inquiry = Inquiry::by_time(&self.device, from, to);
+            self.question = Some(Question::new(inquiry, Why::Left { from, to }));
+            return; // the same batch is formed again
         }
+        self.recall.sort_out(&mut batch);
+        self.sent += batch.found.len() as u64;
         if let (Some(joined), Some(last)) = (&mut self.joined, batch.items.last()) {
             joined.next = last.num + 1;
+            note_given(&mut self.given, &joined.token, joined.next);
             self.recorded = Some((joined.token.clone(), joined.next));
+            self.suspects.numbered(&batch.items);
             self.work = Some(Work::new(&self.device, &batch.session, batch.items.clone(), Fate::Fresh, Duration::ZERO));
         }
         self.records.push_back(UploadEvent::Batch(batch));
@@ -503,14 +662,15 @@ impl Machine {
     /// The batch in flight is settled.
     fn finish(&mut self) {
         self.work = None;
-        self.question = None;
+        self.question = self.question.take().filter(|question| !question.is_of_work());
+        self.posting = None;
         self.sizing.found();
         self.look.get_or_insert(Duration::ZERO);
     }
 
     /// The session of the batch in flight takes no more.
-    fn close(&mut self) {
-        if self.work.as_mut().is_some_and(Work::close) {
+    fn close(&mut self, now: Duration) {
+        if self.work.as_mut().is_some_and(|work| work.close(now)) {
             self.question = None; // what was answered before the end is not final
         }
     }
@@ -528,6 +688,22 @@ impl Machine {
         self.finish();
     }
 
+    /// Some of it was accepted, by the answer of an insert or because it was seen.
+    fn note_accepted(&mut self, now: Duration, items: &[Item], duplicates: u64) {
+        self.sent += items.len() as u64;
+        self.duplicates += duplicates;
+        self.pace.sent(now, items.len() as u64);
+        self.suspects.accepted(now, items);
+        let Some(work) = &self.work else { return };
+        if let Some(last) = items.last() {
+            self.fresh.accepted(&work.token, last, now);
+        }
+        if !work.again {
+            self.watch.accepted(&work.token, items);
+        }
+        self.proven |= self.joined.as_ref().is_some_and(|joined| joined.token == work.token);
+    }
+
     /// The session is closed and this key may not read it: nobody can tell what became of some passings.
     fn set_unknowable_aside(&mut self) {
         let answer = "passbridge: the session closed before the cloud confirmed this passing, and the API key may not \
@@ -543,6 +719,7 @@ impl Machine {
     fn asked_well(&mut self) {
         self.trusted();
         self.ask_retry.reset();
+        self.unread = 0;
         self.trouble = self.trouble.take().filter(|trouble| trouble.by_post);
     }
 
@@ -563,15 +740,30 @@ impl Machine {
         if let CallError::NotSent(NotSent::Distrust(why)) = error {
             self.problems.insert(why.code(), format!("nothing can be uploaded: {why}. Reads are kept meanwhile"));
         }
-        let offline = !error.certainly_not_applied() || error.is_offline();
-        self.trouble = Some(Trouble { by_post, offline, text: error.to_string() });
+        let fault = match error {
+            _ if error.is_offline() => Fault::Offline,
+            CallError::Unknown { .. } => Fault::Cloud,
+            _ => Fault::Other,
+        };
+        self.trouble = Some(Trouble { by_post, fault, text: error.to_string() });
     }
 }
 
-fn ask(question: &Question) -> Action {
-    let Inquiry { token, first, last, page, .. } = &question.inquiry;
+fn ask(question: &mut Question, now: Duration) -> Action {
     if question.confirm {
-        return Action::AskSession { token: token.clone() };
+        return Action::AskSession { token: question.inquiry.token.clone() };
     }
-    Action::AskHeld { token: token.clone(), first: *first, last: *last, page: *page }
+    question.inquiry.asked.get_or_insert(now);
+    let (scope, page) = question.inquiry.next();
+    Action::AskHeld { scope, page }
+}
+
+/// Notes the number above all that were given in a session, as the one joined last.
+fn note_given(given: &mut VecDeque<(Box<str>, u64)>, token: &str, next: u64) {
+    let known = given.iter().position(|(known, _)| **known == *token).and_then(|at| given.remove(at));
+    let before = known.map_or(0, |(_, before)| before);
+    if given.len() == SESSIONS_MAX {
+        given.pop_front();
+    }
+    given.push_back((token.into(), before.max(next)));
 }

@@ -13,9 +13,9 @@ use super::machine::{Action, Input, Machine};
 use super::{UplinkConfig, form};
 use crate::chip::{Seq, Stamp};
 use crate::config::{SessionMode, UploadConfig};
-use crate::journal::{DeviceState, InFlight, Item, Pending, PendingRead, UploadEvent};
+use crate::journal::{DeviceState, Found, InFlight, Item, Pending, PendingRead, UploadEvent};
 use crate::passing::Fields;
-use crate::rufus::Stored;
+use crate::rufus::{Scope, Stored};
 
 mod cloud;
 
@@ -30,6 +30,7 @@ pub(super) struct Store {
     judged: usize,
     returned: Vec<Item>,
     pub(super) quarantined: Vec<(Box<str>, Item, Box<str>)>,
+    pub(super) found: Vec<Found>,
 }
 
 pub(super) struct World {
@@ -40,6 +41,8 @@ pub(super) struct World {
     pub(super) config: UplinkConfig,
     /// Time a passing needs on the line, and after which a POST is cut.
     pub(super) line: Option<(Duration, Duration)>,
+    /// An answer to a POST takes so long.
+    pub(super) slow: Duration,
     /// Every call and wait, in words.
     pub(super) trace: Vec<String>,
     dirty: bool,
@@ -55,6 +58,7 @@ impl Store {
             judged: 0,
             returned: Vec::new(),
             quarantined: Vec::new(),
+            found: Vec::new(),
         }
     }
 
@@ -79,14 +83,24 @@ impl Store {
             UploadEvent::Joined { token, alias, next, .. } => {
                 assert!(state.in_flight.is_none(), "a session is joined while a batch of another is in flight");
                 state.session = Some((token.clone(), alias.clone()));
+                let given = state.given.iter().position(|(known, _)| known == token).map(|at| state.given.remove(at).1);
+                assert!(given.is_none_or(|given| given <= *next), "numbers that were given are given again");
                 state.next = *next;
+                state.given.push((token.clone(), *next));
             }
             UploadEvent::Batch(batch) => {
                 assert!(state.in_flight.is_none(), "two batches in flight");
                 assert_eq!(state.session.as_ref().map(|(token, _)| token), Some(&batch.session));
                 assert!(batch.items.iter().zip(state.next..).all(|(item, num)| item.num == num), "numbers have a hole");
                 state.next += batch.items.len() as u64;
-                self.returned.retain(|item| batch.items.iter().all(|taken| taken.seq != item.seq));
+                state.given.last_mut().expect("joined").1 = state.next;
+                state.parked.retain(|item| batch.items.iter().all(|taken| taken.seq != item.seq));
+                self.quarantined.retain(|(_, item, _)| batch.items.iter().all(|taken| taken.seq != item.seq));
+                self.found.extend(batch.found.iter().cloned());
+                let taken = |seq: Seq| {
+                    batch.items.iter().any(|item| item.seq == seq) || batch.found.iter().any(|found| found.seq == seq)
+                };
+                self.returned.retain(|item| !taken(item.seq));
                 self.judged = usize::try_from(batch.through.0).unwrap();
                 let open = batch.items.clone();
                 state.in_flight = (!open.is_empty()).then(|| InFlight { id: Seq(0), batch: batch.clone(), open });
@@ -96,10 +110,13 @@ impl Store {
                 self.state.sent += taken;
                 self.state.duplicates += duplicates;
             }
-            UploadEvent::Quarantined { num, answer, .. } => {
+            UploadEvent::Quarantined { num, answer, again, .. } => {
                 let token = state.in_flight.as_ref().unwrap().batch.session.clone();
                 state.quarantined += 1;
                 let items = self.take(*num, *num);
+                if *again {
+                    self.state.parked.extend(items.iter().cloned());
+                }
                 self.quarantined.extend(items.into_iter().map(|item| (token.clone(), item, answer.clone())));
             }
             UploadEvent::Released { first, last, .. } => {
@@ -140,6 +157,19 @@ pub(super) fn upload() -> UploadConfig {
         min_interval: Duration::from_millis(250),
         retry_max: Duration::from_secs(60),
         timeout: Duration::from_secs(20),
+        settle: Duration::from_secs(15),
+        create_after: Duration::from_secs(30),
+    }
+}
+
+/// A question: session, first and last number of interest.
+fn in_words(scope: &Scope) -> String {
+    match scope {
+        Scope::Numbers { token, first, last } => {
+            format!("{token} {}-{}", first + 1, last.map_or("".to_owned(), |last| (last - 1).to_string()))
+        }
+        Scope::Session { token } => format!("{token} all"),
+        Scope::Times { from, to, .. } => format!("times {from}-{to}"),
     }
 }
 
@@ -155,6 +185,7 @@ impl World {
             machine,
             config,
             line: None,
+            slow: Duration::ZERO,
             trace: Vec::new(),
             dirty: false,
         }
@@ -191,6 +222,7 @@ impl World {
     /// One action.
     pub(super) fn step(&mut self) -> Action {
         let action = self.machine.next(self.now);
+        self.cloud.at(self.now);
         let cloud = &mut self.cloud;
         let input = match action.clone() {
             Action::Record(event) => {
@@ -207,22 +239,26 @@ impl World {
                 self.now = until;
                 None
             }
-            Action::Form { token, next, limit } => {
+            Action::Form { token, next, limit, without, again } => {
                 self.dirty = false;
+                let mut pending = self.store.pending(limit + without.len() - again.len());
+                pending.returned.retain(|item| !without.contains(&item.seq));
+                pending.returned.extend(again);
                 let mut fields = |read: &PendingRead| {
                     let Stamp::Utc(time) = read.stamp else { unreachable!("made above") };
                     Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() })
                 };
-                Some(Input::Formed(form(&self.config, &token, next, self.store.pending(limit), &mut fields).0))
+                Some(Input::Formed(form(&self.config, &token, next, pending, &mut fields).0))
             }
             Action::AskActive => Some(Input::Active(cloud.active())),
             Action::AskSession { token } => Some(Input::Session(cloud.session(&token))),
-            Action::AskHeld { token, first, last, page } => {
-                let answer = cloud.held(&token, first, last, page);
+            Action::AskHeld { scope, page } => {
+                let answer = cloud.held(&scope, page);
                 let found = answer.as_ref().map_or("failed".to_owned(), |page| page.passings.len().to_string());
-                self.trace.push(format!("held {token} {first}-{} p{page} {found}", last.unwrap_or(0)));
+                self.trace.push(format!("held {} p{page} {found}", in_words(&scope)));
                 Some(Input::Held(answer))
             }
+            Action::AskDevice => Some(Input::Device(cloud.device())),
             Action::Create => Some(Input::Created(cloud.create())),
             Action::Post { token, items } => {
                 let (first, last) = (items[0].num, items[items.len() - 1].num);
@@ -230,7 +266,7 @@ impl World {
                 assert!(items.iter().all(|item| open.contains(item)), "posted something else than was recorded");
                 let (each, patience) = self.line.unwrap_or((Duration::ZERO, Duration::MAX));
                 let needed = each * items.len() as u32;
-                self.now += needed.min(patience);
+                self.now += needed.min(patience) + self.slow;
                 let answer = if needed > patience { Err(lost()) } else { cloud.insert(&token, &items) };
                 self.trace
                     .push(format!("post {token} {first}-{last} {}", if answer.is_ok() { "ok" } else { "failed" }));
@@ -240,6 +276,7 @@ impl World {
         let short = |action: &Action| match action {
             Action::Record(event) => Some(format!("{event:?}").chars().take_while(|c| c.is_alphabetic()).collect()),
             Action::AskActive => Some("active".to_owned()),
+            Action::AskDevice => Some("device".to_owned()),
             Action::AskSession { token } => Some(format!("session {token}")),
             Action::Create => Some("create".to_owned()),
             _ => None,
@@ -291,10 +328,25 @@ impl World {
         }
         store.durable = store.log.len();
         self.store = store;
+        self.cloud.at(self.now);
+        self.cloud.restarted();
         self.now = Duration::ZERO;
+        self.store.state.first = self.store.reads.len() as u64 + 1;
         self.machine =
             Machine::new("D", self.config.session, self.config.upload, self.store.state.clone(), durable as u64);
         self.dirty = true;
+    }
+
+    /// Passings of ours that the cloud holds in a session, in the order in which they came.
+    pub(super) fn ours(&self, session: usize) -> Vec<(u64, &str)> {
+        self.rows(session).into_iter().filter(|(_, chip)| !chip.starts_with("OTHER")).collect()
+    }
+
+    /// The data directory is replaced by a copy of when so many events were recorded, and the process starts.
+    pub(super) fn restore(&mut self, events: usize) {
+        self.store.log.truncate(events);
+        self.store.durable = events;
+        self.crash(0);
     }
 
     /// The posts since the start, `first-last`, with their outcome.
@@ -309,11 +361,12 @@ impl World {
 
     /// Every read is in the cloud once, or set aside; in order; the numbers of each session without a hole.
     pub(super) fn audit(&self) {
-        let mut seen = BTreeMap::new();
+        self.audit_numbers();
+        self.audit_reads();
+    }
+
+    fn audit_numbers(&self) {
         for session in &self.cloud.sessions {
-            for chip in session.rows.iter().filter_map(|row| row.chip.as_deref()) {
-                *seen.entry(chip).or_insert(0) += 1;
-            }
             let mut nums: Vec<_> = session.rows.iter().filter_map(|row| row.num).collect();
             assert!(nums.is_sorted(), "{}: stored out of order: {nums:?}", session.token);
             let aside = |(token, ..): &&(Box<str>, Item, Box<str>)| *token == session.token;
@@ -324,6 +377,16 @@ impl World {
         let order = |row: &Stored| row.chip.as_deref()?.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok();
         let seqs: Vec<u64> = self.cloud.sessions.iter().flat_map(|held| &held.rows).filter_map(order).collect();
         assert!(seqs.is_sorted(), "reads are out of order: {seqs:?}");
+    }
+
+    /// Every read is in the cloud once, or set aside, or was found there.
+    pub(super) fn audit_reads(&self) {
+        let mut seen = BTreeMap::new();
+        for session in &self.cloud.sessions {
+            for chip in session.rows.iter().filter_map(|row| row.chip.as_deref()) {
+                *seen.entry(chip).or_insert(0) += 1;
+            }
+        }
         for (_, item, _) in &self.store.quarantined {
             *seen.entry(&item.chip).or_insert(0) += 1;
         }

@@ -3,6 +3,11 @@
 //! Two different things make a POST smaller. It may be *too much* (413, timeouts): then the size is halved and grows
 //! back. Or *one in it is bad* (400): then the part is halved until the bad one stands alone, and the size is what it
 //! was. A 400 does not say which; if all of a refused part went through in pieces, it was the size.
+//!
+//! A third thing makes it larger: while more waits and an answer takes long, the time goes into waiting. Then the size grows
+//! beyond what is configured, to what a batch can hold.
+
+use std::time::Duration;
 
 /// Accepted POSTs after which the size is doubled.
 const GROW_AFTER: u32 = 4;
@@ -12,12 +17,16 @@ const GROW_LATER: u32 = 4;
 /// Most that are needed: links change.
 const GROW_LAST: u32 = 256;
 
+/// An answer that takes so long is worth a larger POST, and one that takes less is not.
+const SLOW: Duration = Duration::from_millis(750);
+const QUICK: Duration = Duration::from_millis(300);
+
 /// A refused part being taken apart.
 #[derive(Clone, Copy, Debug)]
 struct Search {
     /// So many of the first open passings hold a bad one.
     suspects: usize,
-    /// Size of the POST that was refused first.
+    /// Size of the POST that was refused first; 0: it was not refused, the cloud failed at it, and size is no matter.
     refused: usize,
 }
 
@@ -25,6 +34,8 @@ struct Search {
 #[derive(Clone, Debug)]
 pub(super) struct Sizing {
     limit: usize,
+    /// Most passings in a POST while answers take long.
+    most: usize,
     current: usize,
     successes: u32,
     /// Successes before the next doubling.
@@ -35,10 +46,18 @@ pub(super) struct Sizing {
 }
 
 impl Sizing {
-    /// Parts of at most `limit` passings, at least 1.
-    pub(super) fn new(limit: usize) -> Self {
+    /// Parts of at most `limit` passings, at least 1; up to `most` while answers take long and more waits.
+    pub(super) fn new(limit: usize, most: usize) -> Self {
         let limit = limit.max(1);
-        Self { limit, current: limit, successes: 0, needed: GROW_AFTER, unproven: false, search: None }
+        Self {
+            limit,
+            most: most.max(limit),
+            current: limit,
+            successes: 0,
+            needed: GROW_AFTER,
+            unproven: false,
+            search: None,
+        }
     }
 
     /// Passings in the next POST when `open` are open.
@@ -57,7 +76,10 @@ impl Sizing {
             search.suspects = search.suspects.saturating_sub(part);
             if search.suspects == 0 {
                 let refused = search.refused;
-                self.too_large(refused);
+                self.search = None;
+                if refused > 0 {
+                    self.too_large(refused);
+                }
             }
         } else if self.successes >= self.needed && self.current < self.limit {
             self.successes = 0;
@@ -70,6 +92,21 @@ impl Sizing {
     pub(super) fn refused(&mut self, part: usize) {
         let refused = self.search.map_or(part, |search| search.refused);
         self.search = Some(Search { suspects: part, refused });
+    }
+
+    /// The cloud failed at a POST of `part` passings, more than one, again and again.
+    pub(super) fn take_apart(&mut self, part: usize) {
+        let refused = self.search.map_or(0, |search| search.refused);
+        self.search = Some(Search { suspects: part, refused });
+    }
+
+    /// A POST of `part` passings was answered after `took`; `more` of the batch waits.
+    pub(super) fn took(&mut self, part: usize, took: Duration, more: bool) {
+        if took >= SLOW && more && part == self.current && self.search.is_none() && self.current >= self.limit {
+            self.current = (self.current * 2).min(self.most);
+        } else if took < QUICK && self.current > self.limit {
+            self.current = self.limit;
+        }
     }
 
     /// The passings that were searched are not the first open ones any more: the bad one is found, or others settled.
@@ -122,7 +159,7 @@ mod tests {
 
     #[test]
     fn one_bad_passing_in_a_hundred_is_found_in_a_few_posts_and_the_size_is_kept() {
-        let mut sizing = Sizing::new(100);
+        let mut sizing = Sizing::new(100, 500);
         let (posts, aside) = posts(&mut sizing, 100, &[63], 500);
         assert_eq!(aside, [63]);
         assert!(posts <= 16, "{posts}");
@@ -131,20 +168,20 @@ mod tests {
 
     #[test]
     fn several_bad_passings_are_all_found_and_nothing_else() {
-        let mut sizing = Sizing::new(100);
+        let mut sizing = Sizing::new(100, 500);
         assert_eq!(posts(&mut sizing, 500, &[0, 1, 250, 499], 500).1, [0, 1, 250, 499]);
     }
 
     #[test]
     fn a_cloud_that_calls_too_many_passings_a_bad_request_gets_fewer() {
-        let mut sizing = Sizing::new(100);
+        let mut sizing = Sizing::new(100, 500);
         assert!(posts(&mut sizing, 400, &[], 30).1.is_empty());
         assert!(sizing.part(1000) <= 100);
     }
 
     #[test]
     fn a_size_that_does_not_pass_is_tried_more_and_more_seldom_and_still_tried() {
-        let mut sizing = Sizing::new(100);
+        let mut sizing = Sizing::new(100, 500);
         let (mut failed, mut carried) = (0_u32, 0);
         for _ in 0..2000 {
             let part = sizing.part(1000);
@@ -166,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_size_halves_down_to_one_and_grows_back() {
-        let mut sizing = Sizing::new(100);
+        let mut sizing = Sizing::new(100, 500);
         for expected in [50, 25, 12, 6, 3, 1, 1] {
             sizing.slow();
             assert_eq!(sizing.part(1000), expected);

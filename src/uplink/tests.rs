@@ -1,6 +1,7 @@
 mod again;
 mod keys;
 mod network;
+mod proof;
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::machine::{Action, Input, May};
 use super::model::{Fault, On, World};
 use crate::config::SessionMode;
 use crate::journal::UploadEvent;
-use crate::rufus::{CallError, Doubt, Inserted, Session, Stored};
+use crate::rufus::{CallError, Doubt, Inserted, Scope, Session, Stored};
 use crate::status::UploadState;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,7 +25,7 @@ fn is_batch(action: &Action) -> bool {
 }
 
 fn foreign(num: u64) -> Stored {
-    Stored { num: Some(num), time_ms: Some(5), bib: Some("9".into()), chip: Some("OTHER".into()) }
+    Stored { num: Some(num), time_ms: Some(5), bib: Some("9".into()), chip: Some("OTHER".into()), session: None }
 }
 
 fn problem(world: &World, code: &str) -> Option<String> {
@@ -135,16 +136,17 @@ fn a_cloud_that_showed_that_it_detects_duplicates_gets_the_same_again_unasked() 
     let mut world = World::with_session();
     world.read(5);
     world.drain();
-    // It arrived, the process died before it knew, and the question came too early.
+    // They arrived, and nobody here knows it: the cloud counts them as duplicates, and is asked which ones it holds.
     world.read(5);
-    world.cloud.script.push_back((On::Insert, Fault::LostLate));
-    world.until(is_post);
+    let Action::Record(UploadEvent::Batch(batch)) = world.until(is_batch) else { unreachable!() };
+    world.cloud.hold(0, &batch.items);
     world.drain();
-    assert!(world.machine.report().duplicates > 0, "{:#?}", world.trace);
+    assert_eq!(world.machine.report().duplicates, 5, "{:#?}", world.trace);
+    world.pass(60 * SECOND); // what was accepted is looked at once more
     let asked = |world: &World| world.trace.iter().filter(|line| line.starts_with("held")).count();
     let before = asked(&world);
     world.read(5);
-    world.cloud.script.push_back((On::Insert, Fault::LostAfter));
+    world.cloud.script.push_back((On::Insert, Fault::LostBefore));
     world.drain();
     assert_eq!(asked(&world), before);
     assert_eq!(world.posts()[world.posts().len() - 2..], ["SESSION-A 11-15 failed", "SESSION-A 11-15 ok"]);
@@ -152,20 +154,33 @@ fn a_cloud_that_showed_that_it_detects_duplicates_gets_the_same_again_unasked() 
 }
 
 #[test]
-fn passings_that_the_cloud_confirms_but_never_holds_are_set_aside_after_three_rounds() {
+fn a_number_of_duplicates_settles_nothing_and_what_the_session_does_not_show_gets_new_numbers() {
+    let mut world = World::with_session();
+    world.read(5);
+    world.drain();
+    world.read(5);
+    world.until(is_batch);
+    // A cloud that looks for duplicates in all sessions of the device: it counts them, and this session holds none of them.
+    let counted = Inserted { inserted: Some(0), duplicates: Some(5) };
+    world.cloud.script.extend((0..3).map(|_| (On::Insert, Fault::Counts(counted))));
+    world.drain();
+    world.audit_reads();
+    assert_eq!(world.store.quarantined.len(), 0);
+    assert!(world.rows(0)[5..].iter().all(|(num, _)| *num > 10), "{:?}", world.rows(0));
+}
+
+#[test]
+fn a_success_that_counts_nothing_is_trouble_of_the_cloud_and_sets_nothing_aside() {
     let mut world = World::with_session();
     world.read(4);
-    world.cloud.script.extend((0..50).map(|_| (On::Insert, Fault::Short(0))));
-    while world.store.quarantined.is_empty() {
-        world.step();
-    }
-    world.cloud.script.clear();
-    world.read(1);
+    world.cloud.script.extend((0..6).map(|_| (On::Insert, Fault::Short(0))));
+    world.until(is_post);
+    world.pass(30 * SECOND);
+    assert!(problem(&world, "cloud_trouble").unwrap().contains("inserted 0 of 4"), "{:?}", world.machine.report());
     world.drain();
-    world.audit();
-    assert_eq!(world.store.quarantined.len(), 4);
-    assert!(world.store.quarantined[0].2.contains("reported success for 0 of 4"), "{:?}", world.store.quarantined);
-    assert_eq!(world.rows(0), [(5, "C5")]);
+    world.audit_reads();
+    assert_eq!(world.store.quarantined.len(), 0);
+    assert_eq!(problem(&world, "cloud_trouble"), None);
 }
 
 #[test]
@@ -249,20 +264,43 @@ fn numbers_go_on_above_what_the_session_holds() {
 }
 
 #[test]
-fn somebody_elses_number_is_neither_taken_for_ours_nor_overwritten() {
+fn a_number_that_is_somebody_elses_is_left_to_them_and_ours_goes_on_above_it() {
+    for counts in [(true, true), (false, false)] {
+        let mut world = World::with_session();
+        world.cloud.counts = counts;
+        world.read(1);
+        world.drain();
+        world.cloud.sessions[0].rows.extend((2..=4).map(foreign));
+        world.read(200);
+        world.drain();
+        world.audit_reads();
+        assert_eq!(world.store.quarantined, []);
+        let text = problem(&world, "other_writer").unwrap();
+        assert!(text.contains("CRITICAL") && text.contains("OTHER"), "{text}");
+        let ours = world.ours(0);
+        assert_eq!(ours.len(), 201, "{counts:?}");
+        assert!(ours.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+}
+
+#[test]
+fn another_writer_is_named_while_the_session_runs_also_where_the_cloud_stores_everything() {
     let mut world = World::with_session();
-    world.read(1);
+    world.cloud.dedup = false;
+    for _ in 0..5 {
+        world.read(3);
+        world.drain();
+    }
+    world.pass(60 * SECOND);
+    assert_eq!(problem(&world, "other_writer"), None);
+    world.cloud.sessions[0].rows.push(foreign(15));
+    world.read(3);
     world.drain();
-    world.cloud.sessions[0].rows.extend((2..=4).map(foreign));
-    world.read(200);
-    world.drain();
-    let aside: Vec<_> = world.store.quarantined.iter().map(|(_, item, _)| item.num).collect();
-    assert_eq!(aside, [2, 3, 4]);
-    assert!(world.store.quarantined[0].2.contains("OTHER"), "{:?}", world.store.quarantined[0]);
-    assert!(problem(&world, "number_taken").is_some());
-    let ours: Vec<_> = world.rows(0).into_iter().filter(|(_, chip)| chip.starts_with('C')).collect();
-    assert_eq!(ours.len(), 198);
-    assert!(ours.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    world.pass(60 * SECOND);
+    assert!(problem(&world, "other_writer").is_some(), "{:#?}", world.trace);
+    world.pass(3600 * SECOND);
+    assert_eq!(problem(&world, "other_writer"), None, "it is over");
+    world.audit_reads();
 }
 
 #[test]
@@ -429,23 +467,28 @@ fn one_answer_that_there_is_no_session_does_not_close_the_running_one() {
 fn a_passing_at_which_the_cloud_fails_is_named_while_it_is_tried() {
     let mut world = World::with_session();
     world.read(1);
-    world.cloud.script.extend((0..20).map(|_| (On::Insert, Fault::Server)));
+    world.cloud.script.extend((0..50).map(|_| (On::Insert, Fault::Server)));
     world.pass(120 * SECOND);
     assert!(problem(&world, "cloud_trouble").unwrap().contains("C1"));
+    assert_eq!(world.machine.report().state, UploadState::CloudTrouble, "the network is not at fault");
     world.cloud.script.clear();
     world.drain();
     assert_eq!(problem(&world, "cloud_trouble"), None);
-    world.audit();
+    world.audit_reads();
 }
 
 #[test]
-fn an_answer_without_counts_is_taken_at_its_word() {
+fn a_success_that_does_not_count_is_looked_at_once_a_batch() {
     let mut world = World::with_session();
     world.cloud.counts = (false, false);
-    world.read(10);
+    world.read(1000);
+    world.until(is_batch);
+    let before = world.trace.len();
     world.drain();
     world.audit();
-    assert_eq!(world.posts().len(), 1);
+    assert_eq!(world.posts().len(), 10);
+    let asked = world.trace[before..].iter().filter(|line| line.starts_with("held")).count();
+    assert!((2..=3).contains(&asked), "{:#?}", world.trace);
 }
 
 #[test]
@@ -469,7 +512,8 @@ fn a_question_is_repeated_until_it_is_answered() {
     assert_eq!(world.machine.next(world.now), Action::AskActive);
     let session = Session { token: "SESSION-A".into(), alias: None, passings: None };
     world.machine.put(world.now, Input::Active(Ok(Some(session))));
-    let held = Action::AskHeld { token: "SESSION-A".into(), first: 1, last: None, page: 1 };
+    let scope = Scope::Numbers { token: "SESSION-A".into(), first: 0, last: None };
+    let held = Action::AskHeld { scope, page: 1 };
     assert_eq!(world.machine.next(world.now), held);
     assert_eq!(world.machine.next(world.now), held);
     // An answer to something that was not asked changes nothing.
@@ -517,7 +561,7 @@ proptest! {
         world.cloud.chance = None;
         world.cloud.open();
         world.drain();
-        world.audit();
+        world.audit_reads();
         let good = world.store.quarantined.iter().filter(|(_, item, _)| !item.chip.starts_with("BAD")).count();
         prop_assert_eq!(good, 0, "only refused passings are set aside: {:?}", world.store.quarantined);
     }

@@ -86,6 +86,7 @@ fn uploads(status: &Snapshot, page: &mut Page) {
             (UploadState::Sending, "sending"),
             (UploadState::NoSession, "no_session"),
             (UploadState::Offline, "offline"),
+            (UploadState::CloudTrouble, "cloud_trouble"),
             (UploadState::Refused, "refused"),
         ] {
             let labels = [("device", upload.device_id.as_str()), ("state", name)];

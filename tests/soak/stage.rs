@@ -268,6 +268,8 @@ fn start_uplink(
             linger: Duration::ZERO,
             min_interval: Duration::ZERO,
             retry_max: Duration::from_millis(100),
+            settle: Duration::from_millis(100),
+            create_after: Duration::from_millis(100),
             timeout,
         },
     };

@@ -69,6 +69,8 @@ impl Way {
                 linger: Duration::from_millis(5),
                 min_interval: Duration::from_millis(5),
                 retry_max: Duration::from_millis(50),
+                settle: Duration::from_millis(100),
+                create_after: Duration::from_millis(100),
                 timeout: Duration::from_secs(10),
             },
             passing: PassingConfig::default(),

@@ -29,6 +29,8 @@ pub struct Follows {
     pub active: Option<Box<str>>,
     /// The session of the batch in flight.
     pub busy: Option<Box<str>>,
+    /// How old something must be before "the cloud does not hold it" is believed ([`crate::uplink::fresh`]).
+    pub lag: Duration,
 }
 
 impl Machine {
@@ -67,7 +69,7 @@ impl Machine {
             Active::Unknown | Active::None => None,
         };
         let known = self.active != Active::Unknown && !self.blind && !self.resolve;
-        Follows { known, active, busy: self.work.as_ref().map(|work| work.token.clone()) }
+        Follows { known, active, busy: self.work.as_ref().map(|work| work.token.clone()), lag: self.fresh.age() }
     }
 
     pub(super) fn on_resend(&mut self, now: Duration, token: &str, items: Vec<Item>) {

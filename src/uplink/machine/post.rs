@@ -1,85 +1,89 @@
 //! What follows from the answer to a POST.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use super::{Active, LONG_POST, Machine, REFUSED_ROW, SETTLE, SHORT_ROUNDS, TROUBLE_ROW};
+use super::{Active, FAILED_ROW, FIRST_LOOK, LONG_POST, Machine, REFUSED_ROW, TROUBLE_ROW};
 use crate::config::SessionMode;
 use crate::rufus::{CallError, Doubt, Inserted};
 use crate::uplink::work::Claim;
 
 impl Machine {
+    /// The answer is a documented success. Does it account for everything sent?
     pub(super) fn on_inserted(&mut self, now: Duration, counts: Inserted) {
-        let part = std::mem::take(&mut self.posting);
+        let may_ask = self.may_ask(now);
+        let Some(part) = self.posting.take() else { return };
         let Some(work) = &mut self.work else { return };
         self.posts_work = true;
         self.last_post = Some(now);
-        let sent = part as u64;
+        self.sizing.took(part.len(), now.saturating_sub(self.post_began), self.full || work.open() > part.len());
+        let sent = part.len() as u64;
         let duplicates = counts.duplicates.unwrap_or(0);
         // A count of zero proves nothing: a cloud may give the field and store everything twice.
         self.dedups |= duplicates > 0;
-        let counted = counts.inserted.map_or(sent, |inserted| inserted.saturating_add(duplicates));
-        let last = work.items(part).last().map_or(0, |item| item.num);
-        if counted < sent {
-            self.refusal_over();
-            return self.on_short(now, part, counted, last);
+        match counts.inserted {
+            Some(inserted) if inserted == sent && duplicates == 0 => self.on_accepted(now, &part, 0),
+            // It counts nothing, and a cloud that drops a number that is somebody's says the same: it has to be seen. What
+            // else the batch holds is sent before.
+            None if duplicates == 0 && may_ask => {
+                work.told(&part, now);
+                self.answered();
+            }
+            None if duplicates == 0 => self.on_accepted(now, &part, 0),
+            // A number of duplicates says nothing of a single passing. Without a question it can only be that those of unknown
+            // fate were there.
+            inserted if !may_ask => {
+                let accounted = inserted.unwrap_or(0).saturating_add(duplicates) == sent;
+                if accounted && duplicates <= work.doubtful_in(&part) {
+                    return self.on_accepted(now, &part, duplicates);
+                }
+                work.doubt(&part, now);
+                self.hold = now + self.post_retry.next(&mut self.rng, None);
+                self.answered();
+            }
+            inserted => {
+                let last = work.items(&part).last().map_or(0, |item| item.num);
+                let first_time = work.doubtful_in(&part) == 0;
+                work.doubt(&part, now);
+                let inserted = inserted.unwrap_or(0);
+                work.claim = Some(Claim { inserted, duplicates, sent, last, first_time });
+                (work.looked_elsewhere, work.ask_at) = (false, now);
+                self.answered();
+            }
         }
-        if duplicates > sent - work.fresh(part) && !self.blind {
-            work.doubt(part);
-            work.claim = Some((Claim::Taken, last));
-            work.ask_at = now;
-            return;
-        }
-        self.records.extend(work.accept(part, duplicates));
-        self.sent += sent;
-        self.duplicates += duplicates;
-        self.pace.sent(now, sent);
-        self.sizing.accepted(part);
+    }
+
+    fn on_accepted(&mut self, now: Duration, part: &Range<usize>, duplicates: u64) {
+        let Some(work) = &mut self.work else { return };
+        let Some((items, event)) = work.accept(part, duplicates) else { return };
+        self.records.push_back(event);
+        self.note_accepted(now, &items, duplicates);
+        self.sizing.accepted(items.len());
+        self.renumbered_row = 0;
         self.on_progress();
+    }
+
+    /// The cloud takes POSTs.
+    fn answered(&mut self) {
+        self.refusal_over();
+        self.trouble_row = 0;
+        self.trouble = None;
+        self.trusted();
     }
 
     /// A POST did what it should.
     pub(super) fn on_progress(&mut self) {
         self.accepted_posts += 1;
-        (self.refused_row, self.trouble_row) = (0, 0);
+        self.refused_row = 0;
         self.post_retry.reset();
-        self.trouble = None;
-        self.trusted();
-        for code in ["cloud_refuses", "cloud_trouble", "session_disputed", "session_lost"] {
+        self.answered();
+        for code in ["cloud_refuses", "cloud_trouble", "session_disputed", "session_lost", "cannot_ask"] {
             self.problems.remove(code);
-        }
-        self.refusal_over();
-    }
-
-    pub(super) fn refusal_over(&mut self) {
-        for code in ["key_refused", "device_unknown"] {
-            self.problems.remove(code);
-        }
-    }
-
-    fn on_short(&mut self, now: Duration, part: usize, counted: u64, last: u64) {
-        let Some(work) = &mut self.work else { return };
-        if !self.blind {
-            work.doubt(part);
-            work.claim = Some((Claim::Short { counted, sent: part as u64 }, last));
-            work.ask_at = now;
-            return;
-        }
-        // Nobody can tell which of them are missing; alone, it can be told.
-        if part > 1 {
-            work.doubt(part);
-            return self.sizing.refused(part);
-        }
-        work.short_rounds += 1;
-        if work.short_rounds >= SHORT_ROUNDS {
-            work.short_rounds = 0;
-            self.set_first_aside(200, &missing_text(counted, 1));
-        } else {
-            self.hold = now + self.post_retry.next(&mut self.rng, None);
         }
     }
 
     pub(super) fn on_post_failed(&mut self, now: Duration, error: &CallError) {
-        let part = std::mem::take(&mut self.posting);
+        let Some(part) = self.posting.take() else { return };
         if self.work.is_none() {
             return;
         }
@@ -88,21 +92,24 @@ impl Machine {
                 self.hold = now + self.pause(true, error);
                 self.complain(true, error);
             }
-            CallError::Unknown { .. } | CallError::Portal => self.on_post_unknown(now, part, error),
-            CallError::TooLarge { .. } if part > 1 => self.sizing.too_large(part),
-            CallError::BadRequest { .. } if part > 1 => self.sizing.refused(part),
-            CallError::TooLarge { answer } => self.on_refused(now, 413, answer),
-            CallError::BadRequest { status, answer } => self.on_refused(now, *status, answer),
+            CallError::Unknown { .. } | CallError::Portal => self.on_post_unknown(now, &part, error),
+            CallError::TooLarge { .. } if part.len() > 1 => self.sizing.too_large(part.len()),
+            CallError::BadRequest { .. } if part.len() > 1 => self.sizing.refused(part.len()),
+            CallError::TooLarge { answer } => self.on_refused(now, part.start, 413, answer),
+            CallError::BadRequest { status, answer } => self.on_refused(now, part.start, *status, answer),
             CallError::SessionGone { .. } if self.blind && self.mode == SessionMode::Create => {
-                self.close();
+                self.close(now);
                 self.active = Active::None;
             }
             CallError::SessionGone { .. } => self.resolve = true,
-            CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. } => self.refuse(now, true, error),
+            CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. } => {
+                self.posts_work = false;
+                self.refuse(now, true, error);
+            }
         }
     }
 
-    fn on_post_unknown(&mut self, now: Duration, part: usize, error: &CallError) {
+    fn on_post_unknown(&mut self, now: Duration, part: &Range<usize>, error: &CallError) {
         let timeout = |why: &Doubt| matches!(why, Doubt::Timeout | Doubt::Server { status: 504, .. });
         let long = now.saturating_sub(self.post_began) >= LONG_POST;
         if long {
@@ -113,15 +120,31 @@ impl Machine {
         self.trouble_row += 1;
         self.complain(true, error);
         let Some(work) = &mut self.work else { return };
-        work.doubt(part);
-        work.ask_at = now + wait.max(SETTLE.min(self.upload.retry_max));
-        // A failure again and again may be one of size, too.
-        if matches!(error, CallError::Unknown { why, .. } if long || timeout(why) || self.trouble_row > 1) {
-            self.sizing.slow();
+        work.doubt(part, now);
+        work.ask_at = now + wait.max(FIRST_LOOK.min(self.upload.retry_max));
+        let again = self.trouble_row >= FAILED_ROW;
+        match error {
+            CallError::Unknown { why, .. } if long || timeout(why) => self.sizing.slow(),
+            // The cloud itself fails at it: one of them may be what it fails at.
+            CallError::Unknown { why: Doubt::Server { .. } | Doubt::Unreadable(_), .. } if again => {
+                if part.len() > 1 {
+                    self.sizing.take_apart(part.len());
+                } else if let Some(item) = work.items(part).first() {
+                    let status = match error {
+                        CallError::Unknown { why: Doubt::Server { status, .. }, .. } => *status,
+                        _ => 200,
+                    };
+                    work.failed_alone = Some((item.num, status, error.to_string().into()));
+                    work.ask_first = true;
+                }
+            }
+            // A failure again and again may be one of size, too.
+            CallError::Unknown { .. } if again => self.sizing.slow(),
+            _ => {}
         }
         if self.trouble_row >= TROUBLE_ROW
             && !error.is_offline()
-            && let Some(item) = work.items(1).first()
+            && let Some(item) = work.items(part).first()
         {
             let text = format!(
                 "the cloud has failed {} times in a row to take passings from number {} on (chip {}): {error}. \
@@ -133,12 +156,13 @@ impl Machine {
     }
 
     /// A passing alone was refused.
-    fn on_refused(&mut self, now: Duration, status: u16, answer: &str) {
+    fn on_refused(&mut self, now: Duration, at: usize, status: u16, answer: &str) {
+        let may_ask = self.may_ask(now);
         let Some(work) = &mut self.work else { return };
-        if !self.blind && work.doubt_refusal(status == 409, now) {
+        if may_ask && work.doubt_refusal(at, now) {
             return;
         }
-        self.set_first_aside(status, answer);
+        self.set_aside_at(at, status, answer);
         self.refused_row += 1;
         if self.refused_row >= REFUSED_ROW {
             self.hold = now + self.post_retry.next(&mut self.rng, None);
@@ -151,9 +175,9 @@ impl Machine {
         }
     }
 
-    fn set_first_aside(&mut self, status: u16, answer: &str) {
+    fn set_aside_at(&mut self, at: usize, status: u16, answer: &str) {
         self.sizing.found();
-        let aside = self.work.as_mut().and_then(|work| work.set_aside(status, answer));
+        let aside = self.work.as_mut().and_then(|work| work.set_aside(at, status, answer, false));
         if let Some((item, event)) = aside {
             self.records.push_back(event);
             self.note_set_aside(1, &format!("number {}, chip {}: {answer}", item.num, item.chip));
@@ -170,8 +194,4 @@ impl Machine {
             self.problems.insert("passings_set_aside", text);
         }
     }
-}
-
-pub(super) fn missing_text(counted: u64, sent: u64) -> String {
-    format!("passbridge: the cloud reported success for {counted} of {sent} passings and does not hold this one")
 }

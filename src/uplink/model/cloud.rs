@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::journal::Item;
-use crate::rufus::{CallError, Doubt, Inserted, KeyFault, NotSent, Page, Session, Stored};
+use crate::rufus::{CallError, Doubt, Inserted, KeyFault, NotSent, Page, Scope, Session, Stored};
 
 /// Class of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(in crate::uplink) enum Fault {
     LostBefore,
     /// Applied, and nobody can tell.
     LostAfter,
-    /// Applied just before the call after the next, and nobody can tell.
+    /// Applied [`LATE`] later, and nobody can tell.
     LostLate,
     /// Applied, then the session closes, and nobody can tell.
     LostAndClosed,
@@ -34,7 +34,14 @@ pub(in crate::uplink) enum Fault {
     Answer(CallError),
     /// Only the first so many are applied, and the counts say so.
     Short(usize),
+    /// The session before the active one is shown.
+    Stale,
+    /// Nothing is applied, and a success is reported with these counts.
+    Counts(Inserted),
 }
+
+/// When a late POST is applied.
+const LATE: Duration = Duration::from_secs(6);
 
 #[derive(Clone, Debug)]
 pub(in crate::uplink) struct Held {
@@ -43,6 +50,8 @@ pub(in crate::uplink) struct Held {
     /// The cloud has forgotten it.
     pub(in crate::uplink) forgotten: bool,
     pub(in crate::uplink) rows: Vec<Stored>,
+    /// When each row came; those that a test put there are old.
+    since: Vec<Duration>,
 }
 
 pub(in crate::uplink) struct Cloud {
@@ -63,7 +72,20 @@ pub(in crate::uplink) struct Cloud {
     pub(in crate::uplink) chance: Option<(fastrand::Rng, f64)>,
     /// So many times the cloud says that there is no active session although there is one.
     pub(in crate::uplink) hide_active: u32,
-    late: Vec<(usize, Box<str>, Vec<Item>)>,
+    /// A row is shown so long after it came.
+    pub(in crate::uplink) lag: Duration,
+    /// A chip with this prefix makes every insert a 500.
+    pub(in crate::uplink) fails_at: &'static str,
+    /// Questions by number need a last number, and one not further away than this.
+    pub(in crate::uplink) longest_range: Option<u64>,
+    /// Questions by number are refused.
+    pub(in crate::uplink) no_ranges: bool,
+    /// Another sender: how often, per call, it sends a passing into the active session.
+    pub(in crate::uplink) writer: Option<(fastrand::Rng, f64)>,
+    /// When the uplink under way started, and its clock.
+    epoch: Duration,
+    now: Duration,
+    late: Vec<(Duration, Box<str>, Vec<Item>)>,
 }
 
 fn gone(text: &str) -> CallError {
@@ -93,8 +115,30 @@ impl Cloud {
             script: VecDeque::new(),
             chance: None,
             hide_active: 0,
+            lag: Duration::ZERO,
+            fails_at: "FAIL",
+            longest_range: None,
+            no_ranges: false,
+            writer: None,
+            epoch: Duration::ZERO,
+            now: Duration::ZERO,
             late: Vec::new(),
         }
+    }
+
+    /// The uplink's clock, which starts anew with each process.
+    pub(in crate::uplink) fn at(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// A process ends.
+    pub(in crate::uplink) fn restarted(&mut self) {
+        self.epoch += self.now + Duration::from_secs(1);
+        self.now = Duration::ZERO;
+    }
+
+    fn time(&self) -> Duration {
+        self.epoch + self.now
     }
 
     /// Opens a session; the active one closes.
@@ -103,7 +147,13 @@ impl Cloud {
         let n = self.sessions.len();
         let letter = char::from(b'A' + u8::try_from(n % 26).unwrap());
         let token: Box<str> = if n < 26 { format!("SESSION-{letter}") } else { format!("SESSION-{n}") }.into();
-        self.sessions.push(Held { token: token.clone(), active: true, forgotten: false, rows: Vec::new() });
+        self.sessions.push(Held {
+            token: token.clone(),
+            active: true,
+            forgotten: false,
+            rows: Vec::new(),
+            since: Vec::new(),
+        });
         token
     }
 
@@ -118,17 +168,15 @@ impl Cloud {
     }
 
     fn fault(&mut self, on: On) -> Option<Fault> {
-        for (calls, ..) in &mut self.late {
-            *calls = calls.saturating_sub(1);
+        let time = self.time();
+        while let Some(at) = self.late.iter().position(|(due, ..)| *due <= time) {
+            let (due, token, items) = self.late.remove(at);
+            self.store(&token, &items, due);
         }
-        if let Some(at) = self.late.iter().position(|(calls, ..)| *calls == 0) {
-            let (_, token, items) = self.late.remove(at);
-            self.store(&token, &items);
-        }
+        self.another_writes();
         if let Some(at) = self.script.iter().position(|(wanted, _)| *wanted == on) {
             return self.script.remove(at).map(|(_, fault)| fault);
         }
-        let dedup = self.dedup;
         let (rng, odds) = self.chance.as_mut()?;
         if rng.f64() >= *odds {
             return None;
@@ -138,13 +186,29 @@ impl Cloud {
             0 => Fault::NotSent,
             1 => Fault::LostBefore,
             2 | 3 => Fault::LostAfter,
-            4 if dedup => Fault::LostLate,
-            4 | 5 => Fault::LostAndClosed,
+            4 => Fault::LostLate,
+            5 => Fault::LostAndClosed,
             6 => Fault::Portal,
             7 if self.counts.0 => Fault::Short(n),
             7 => Fault::SlowDown(Duration::from_secs(n as u64)),
             _ => Fault::Server,
         })
+    }
+
+    /// The other sender takes the number above the highest, as it sees it.
+    fn another_writes(&mut self) {
+        let Some((rng, odds)) = &mut self.writer else { return };
+        if rng.f64() >= *odds {
+            return;
+        }
+        let time = self.epoch + self.now;
+        if let Some(session) = self.sessions.iter_mut().find(|session| session.active) {
+            let num = session.rows.iter().filter_map(|row| row.num).max().unwrap_or(0) + 1;
+            session.since.resize(session.rows.len(), Duration::ZERO);
+            let chip = Some("OTHER".into());
+            session.rows.push(Stored { num: Some(num), time_ms: Some(5), bib: None, chip, session: None });
+            session.since.push(time);
+        }
     }
 
     /// What a fault shows, for calls that change nothing.
@@ -164,7 +228,14 @@ impl Cloud {
 
     pub(in crate::uplink) fn active(&mut self) -> Result<Option<Session>, CallError> {
         if let Some(fault) = self.fault(On::Active) {
-            return Err(Self::seen(fault));
+            let active = self.sessions.iter().position(|session| session.active);
+            let before = active.and_then(|at| at.checked_sub(1));
+            if let (Fault::Stale, Some(before)) = (&fault, before) {
+                return Ok(Some(in_answer(&self.sessions[before])));
+            }
+            if fault != Fault::Stale {
+                return Err(Self::seen(fault));
+            }
         }
         if !self.may_read {
             return Err(forbidden());
@@ -183,24 +254,41 @@ impl Cloud {
         Ok(self.find(token).map(|session| in_answer(session)))
     }
 
-    pub(in crate::uplink) fn held(
-        &mut self,
-        token: &str,
-        first: u64,
-        last: Option<u64>,
-        page: u32,
-    ) -> Result<Page, CallError> {
+    pub(in crate::uplink) fn device(&mut self) -> Result<(), CallError> {
+        if self.may_read { Ok(()) } else { Err(forbidden()) }
+    }
+
+    pub(in crate::uplink) fn held(&mut self, scope: &Scope, page: u32) -> Result<Page, CallError> {
         if let Some(fault) = self.fault(On::Held) {
             return Err(Self::seen(fault));
         }
         if !self.may_read {
             return Err(forbidden());
         }
-        let size = self.page;
-        let session = self.find(token).ok_or_else(|| gone("Session not found"))?;
-        let in_range = |row: &&Stored| row.num.is_some_and(|num| num >= first && last.is_none_or(|last| num <= last));
-        let passings: Vec<_> =
-            session.rows.iter().filter(in_range).skip(size * (page as usize - 1)).take(size).cloned().collect();
+        let refused = CallError::BadRequest { status: 400, answer: "range".into() };
+        let (size, time, lag) = (self.page, self.time(), self.lag);
+        let shown = |session: &Held| -> Vec<Stored> {
+            let young = |at: usize| session.since.get(at).is_some_and(|since| *since + lag > time);
+            let rows = session.rows.iter().enumerate().filter(|(at, _)| lag.is_zero() || !young(*at));
+            rows.map(|(_, row)| Stored { session: Some(session.token.clone()), ..row.clone() }).collect()
+        };
+        let rows: Vec<Stored> = match scope {
+            Scope::Numbers { token, first, last } => {
+                let short = |longest: u64| last.is_some_and(|last| last.saturating_sub(*first) < longest);
+                if self.no_ranges || !self.longest_range.is_none_or(short) {
+                    return Err(refused);
+                }
+                let session = self.find(token).ok_or_else(|| gone("Session not found"))?;
+                let in_range = |num: u64| num >= *first && last.is_none_or(|last| num <= last);
+                shown(session).into_iter().filter(|row| row.num.is_some_and(in_range)).collect()
+            }
+            Scope::Session { token } => shown(self.find(token).ok_or_else(|| gone("Session not found"))?),
+            Scope::Times { from, to, .. } => {
+                let within = |row: &Stored| row.time_ms.is_some_and(|time| (*from..=*to).contains(&time));
+                self.sessions.iter().flat_map(shown).filter(within).collect()
+            }
+        };
+        let passings = rows.into_iter().skip(size * (page as usize - 1)).take(size).collect();
         Ok(Page { passings, more: None })
     }
 
@@ -236,14 +324,18 @@ impl Cloud {
         if items.len() > self.most {
             return Err(CallError::TooLarge { answer: "".into() });
         }
+        if items.iter().any(|item| item.chip.starts_with(self.fails_at)) {
+            return Err(Self::seen(Fault::Server));
+        }
         let bad = items.iter().any(|item| item.chip.starts_with(self.poison));
         if let Some(status) = self.refuse_all.or(bad.then_some(400)) {
             return Err(CallError::BadRequest { status, answer: "refused".into() });
         }
         match fault {
+            Some(Fault::Counts(counts)) => return Ok(counts),
             Some(Fault::LostBefore) => return Err(lost()),
             Some(Fault::LostLate) => {
-                self.late.push((2, token.into(), items.to_vec()));
+                self.late.push((self.time() + LATE, token.into(), items.to_vec()));
                 return Err(lost());
             }
             _ => {}
@@ -252,7 +344,7 @@ impl Cloud {
             Some(Fault::Short(n)) => &items[..n.min(items.len())],
             _ => items,
         };
-        let (inserted, duplicates) = self.store(token, part);
+        let (inserted, duplicates) = self.store(token, part, self.time());
         if fault == Some(Fault::LostAndClosed) {
             self.close();
         }
@@ -263,7 +355,13 @@ impl Cloud {
         Ok(Inserted { inserted: told(self.counts.0, inserted), duplicates: told(self.counts.1, duplicates) })
     }
 
-    fn store(&mut self, token: &str, items: &[Item]) -> (u64, u64) {
+    /// These are in a session, however they came there.
+    pub(in crate::uplink) fn hold(&mut self, session: usize, items: &[Item]) {
+        let token = self.sessions[session].token.clone();
+        self.store(&token, items, Duration::ZERO);
+    }
+
+    fn store(&mut self, token: &str, items: &[Item], time: Duration) -> (u64, u64) {
         let dedup = self.dedup;
         let (mut inserted, mut duplicates) = (0, 0);
         let Some(session) = self.find(token).filter(|session| session.active) else { return (0, 0) };
@@ -273,11 +371,14 @@ impl Cloud {
                 continue;
             }
             inserted += 1;
+            session.since.resize(session.rows.len(), Duration::ZERO);
+            session.since.push(time);
             session.rows.push(Stored {
                 num: Some(item.num),
                 time_ms: Some(item.time_ms),
                 bib: Some(item.bib.clone()),
                 chip: Some(item.chip.clone()),
+                session: None,
             });
         }
         (inserted, duplicates)

@@ -59,7 +59,7 @@ fn a_cut_after_long_is_followed_by_a_smaller_try_soon_not_by_a_growing_wait() {
     while sizes(&world).len() < 8 {
         world.step();
     }
-    assert!(world.now < 8 * 33 * SECOND, "{:?}", world.now);
+    assert!(world.now < 8 * (33 + 16) * SECOND, "{:?}", world.now);
 }
 
 #[test]
