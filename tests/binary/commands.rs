@@ -131,7 +131,7 @@ async fn the_key_is_in_no_log_status_export_file_or_process_list() {
     ];
     let (sim, mat) = decoder(Kind::RaceResult, 1).await;
     let more =
-        format!("[upload]\nmin_interval = \"0s\"\nretry_max = \"1s\"\n[log]\nlevel = \"{level}\"\nformat = \"json\"\n");
+        format!("[upload]\nmin_interval = \"0s\"\nretry_max = \"1s\"\nsettle = \"1s\"\n[log]\nlevel = \"{level}\"\nformat = \"json\"\n");
     let site = Site::new(Some(&cloud), &[mat], &more);
     let running = site.start();
     sim.push(5);

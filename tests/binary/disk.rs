@@ -14,7 +14,7 @@ use crate::child::{Passing, Site, decoder, exported, judge, passing, until};
 
 /// Enough for the reserve to be made (it wants 32 MB of free room) and for a queue.
 const SIZE: &str = "size=44m";
-const UPLOAD: &str = "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\n";
+const UPLOAD: &str = "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\nsettle = \"1s\"\n";
 
 /// A file system in memory; unmounted when dropped.
 struct Small {

@@ -9,7 +9,7 @@ use passbridge::sim::decoder::Kind;
 
 use crate::child::{PATIENCE, Running, Site, decoder, holds, judge, passing, until};
 
-const UPLOAD: &str = "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\n";
+const UPLOAD: &str = "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\nsettle = \"1s\"\n";
 
 /// System calls of a process that fail; they work again when this is dropped.
 struct Failing(Child);

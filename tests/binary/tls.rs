@@ -23,7 +23,7 @@ async fn a_box_that_cannot_trust_the_cloud_reads_says_why_and_goes_on_when_it_ca
     let roots = dir.path().join("roots.pem");
     let data = dir.path().join("data");
     let url = format!("https://localhost:{}/v0", front.port);
-    let more = "[upload]\nlinger = \"10ms\"\nretry_max = \"1s\"\n";
+    let more = "[upload]\nlinger = \"10ms\"\nretry_max = \"1s\"\nsettle = \"1s\"\n";
     let site = Site::at(dir, data, Some(url), &[mat], more);
     let mut command = site.command(&["run"]);
     command.env("SSL_CERT_FILE", &roots); // not there yet

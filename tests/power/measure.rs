@@ -60,7 +60,7 @@ impl<'a> Bench<'a> {
         cloud.set_online(online).await;
         let (sim, mat) = decoder(Kind::RaceResult, setting("PASSBRIDGE_SEED", 1)).await;
         let data = rig.mountpoint().join("data");
-        let more = "[upload]\nretry_max = \"1s\"\n";
+        let more = "[upload]\nretry_max = \"1s\"\nsettle = \"1s\"\n";
         let site = Site::at(tempfile::tempdir().unwrap(), data, Some(cloud.url()), &[mat], more);
         Self { rig, cloud, sim, site, seconds: setting("PASSBRIDGE_SECONDS", SECONDS) }
     }
