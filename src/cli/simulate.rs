@@ -13,7 +13,7 @@ use super::{Protocol, print, protocol, rate};
 use crate::capture::{CaptureError, Header, HeaderError, Reader, is_capture};
 use crate::failure::Failure;
 use crate::sim::cloud::{
-    Answer, Chance, DEVICE, Dedup, Fault as Trouble, Generation, KEY, On, SimCloudConfig, serve_forever,
+    Answer, Chance, DEVICE, Dedup, Fault as Trouble, Generation, HABITS, Habits, KEY, On, SimCloudConfig, serve_forever,
 };
 use crate::sim::decoder::{FIELD_MAX, Fault, Kind, RaceConfig, SimConfig, SimDecoder, SimError, Source, Wiring};
 use crate::sim::replay::{Pace, Player, Script};
@@ -96,6 +96,19 @@ pub(super) struct CloudArgs {
     /// Have no active session, so that one can be seen to be waited for.
     #[arg(long)]
     no_session: bool,
+    /// What it does that no document says; may be given several times: lag=2s, words=inserts:throttled:lost@1/10,
+    /// second-writer=above@1/5. --habits lists them.
+    #[arg(long = "habit", value_name = "NAME[=VALUE][@WHEN]", value_parser = habit)]
+    habit: Vec<String>,
+    /// Show passings only so long after they were taken, up to 1m; the same as --habit lag=TIME.
+    #[arg(long, value_name = "TIME", value_parser = lag)]
+    lag: Option<String>,
+    /// The same seed makes the same faults and habits.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// List all habits, and end.
+    #[arg(long)]
+    habits: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -104,6 +117,43 @@ enum Answers {
     Legacy,
     /// An envelope, as of 2026.
     Openapi,
+    /// An envelope whose body is JSON text, as a gateway that is set up wrongly answers.
+    Gateway,
+}
+
+fn habit(text: &str) -> Result<String, String> {
+    Habits::new(0).take(text).map(|()| text.to_owned())
+}
+
+fn lag(text: &str) -> Result<String, String> {
+    habit(&format!("lag={text}"))
+}
+
+/// Every habit, one after the other, with what it does.
+fn habits() -> String {
+    let mut text = "\
+Each may be given with --habit NAME[=VALUE][@WHEN]. Those marked @ show always, or only when WHEN says: 1/10 (one such
+request in ten, by --seed), 5s (from the first one on for 5 s), 20+5s (from the one after twenty on for 5 s).
+"
+    .to_owned();
+    for habit in HABITS {
+        let value = if habit.value.is_empty() { String::new() } else { format!("={}", habit.value) };
+        let when = if habit.timed { " @" } else { "" };
+        text.push_str(&format!("\n{}{value}{when}\n", habit.name));
+        let mut line = String::from("   ");
+        for word in habit.says.split(' ') {
+            if line.len() + 1 + word.len() > 120 {
+                text.push_str(&line);
+                text.push('\n');
+                line = String::from("   ");
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -297,18 +347,29 @@ impl Recorded {
 }
 
 async fn cloud(args: CloudArgs) -> Result<(), Failure> {
+    if args.habits {
+        return print(&habits());
+    }
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
+    let habits = Habits::of(seed, args.lag.iter().chain(&args.habit)).map_err(Failure::usage)?;
+    let told = (!args.habit.is_empty() || args.lag.is_some()).then(|| format!("habits: {habits}\n"));
     let generation = match args.generation {
         Answers::Legacy => Generation::Legacy,
         Answers::Openapi => Generation::OpenApi,
+        Answers::Gateway => Generation::Gateway,
     };
     let config = SimCloudConfig {
         generation,
         dedup: if args.no_dedup { Dedup::None } else { Dedup::Number },
         devices: vec![(args.device, "simulated".to_owned())],
         latency: Duration::from_millis(args.latency),
+        habits,
         ..SimCloudConfig::default()
     };
     print(&format!("API key {KEY}\n"))?;
+    if let Some(told) = told {
+        print(&told)?;
+    }
     let say = |line: String| {
         // A reader of the lines that went away does not end the cloud.
         let _ = print(&format!("{line}\n"));
@@ -318,7 +379,7 @@ async fn cloud(args: CloudArgs) -> Result<(), Failure> {
         .into_iter()
         .flat_map(|answer| [Trouble::before(answer.clone()), Trouble::after(answer)])
         .collect();
-    let chance = Chance { on: On::Insert, seed: fastrand::u64(..), odds: args.faults, faults };
+    let chance = Chance { on: On::Insert, seed, odds: args.faults, faults };
     let chance = (args.faults > 0.0).then_some(chance);
     let serving = serve_forever(args.listen, config, session, chance, say).await;
     serving.map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", args.listen)))
@@ -327,6 +388,17 @@ async fn cloud(args: CloudArgs) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn habits_are_typed_as_they_are_listed_and_each_is_listed_within_the_width_of_a_page() {
+        assert_eq!(lag("2s"), Ok("lag=2s".to_owned()));
+        assert!(habit("second-writer=above@1/5").is_ok() && habit("lag=2").is_err() && habit("hello").is_err());
+        let listed = habits();
+        assert!(listed.lines().all(|line| line.len() <= 120), "{listed}");
+        for one in HABITS {
+            assert!(listed.contains(&format!("\n{}", one.name)), "{}", one.name);
+        }
+    }
 
     #[test]
     fn faults_are_typed_as_the_help_says_and_nothing_else_is_taken() {

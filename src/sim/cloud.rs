@@ -7,23 +7,28 @@
 //!   `YYYY-MM-DDTHH:mm:ss.sssZ`, an unknown call is refused *and* noted in [`SimCloud::violations`], which every test
 //!   expects to be empty. It also watches what no answer could tell: numbers that do not rise, a number with two
 //!   contents, two inserts of a device in flight at once, a passing stored twice, an attempt to delete.
-//! * It fails only as scripted ([`Fault`]); without a script it is deterministic but for the tokens.
+//! * It fails only as scripted ([`Fault`]) and by its habits ([`Habits`]); both are the same for the same seed. Without them it
+//!   is deterministic but for the tokens.
 //! * It is fast and bounded: 24 bytes a passing beside the distinct chips and bibs, at most [`MAX_PASSINGS`].
 //!
-//! It hides sockets (`wire`), storage and duplicate rules (`store`), faults (`faults`), what is read and written
-//! (`requests`, `answers`) and the routes between (`http`).
+//! It hides sockets (`wire`), storage and duplicate rules (`store`), faults (`faults`), habits (`habits`, `words`, `pages`,
+//! `writer`), what is read and written (`requests`, `answers`) and the routes between (`http`).
 //!
 //! Rejected: a fake inside the HTTP client (timeouts, cuts and resets would be imitated instead of happening);
 //! a lenient mode (a test that passes with a stray field proves less).
 
 mod answers;
 mod faults;
+mod habits;
 mod http;
+mod pages;
 mod requests;
 mod store;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod words;
+mod writer;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -35,9 +40,13 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use faults::{Answer, Apply, Chance, Fault, On};
+pub use habits::{HABITS, Habit, Habits, MAX_LAG, When};
 pub use store::{Dedup, SessionView, Stored};
+pub use words::Words;
+pub use writer::OTHER_CHIP;
 
 use faults::Script;
+use habits::Chooser;
 use store::Store;
 
 /// Key that [`SimCloudConfig::default`] accepts, READ_WRITE. Not a secret: it opens nothing but this fake.
@@ -156,6 +165,15 @@ pub struct SimCloudConfig {
     pub page_size: usize,
     /// Time before every answer.
     pub latency: Duration,
+    /// What it does beside; none.
+    pub habits: Habits,
+}
+
+impl SimCloudConfig {
+    /// What counts as a duplicate; a habit may have another rule.
+    fn dedup(&self) -> Dedup {
+        self.habits.dedup.unwrap_or(self.dedup)
+    }
 }
 
 impl Default for SimCloudConfig {
@@ -172,6 +190,7 @@ impl Default for SimCloudConfig {
             max_items: 5000,
             page_size: 5000,
             latency: Duration::ZERO,
+            habits: Habits::default(),
         }
     }
 }
@@ -201,6 +220,9 @@ struct State {
     config: SimCloudConfig,
     store: Store,
     script: Script,
+    chooser: Chooser,
+    /// Passings that another sender has put in by habit.
+    others: u64,
     poison: HashMap<String, u16>,
     posts: VecDeque<Post>,
     post_count: u64,
@@ -265,6 +287,8 @@ impl SimCloud {
             store: Store::new(&config.devices),
             config,
             script: Script::default(),
+            chooser: Chooser::default(),
+            others: 0,
             poison: HashMap::new(),
             posts: VecDeque::new(),
             post_count: 0,
@@ -296,6 +320,13 @@ impl SimCloud {
         state.store.add_devices(&devices);
     }
 
+    /// Other habits from the next request on; what a habit counts begins anew.
+    pub fn habits(&self, habits: Habits) {
+        let mut state = self.inner.lock();
+        state.config.habits = habits;
+        state.chooser = Chooser::default();
+    }
+
     /// Opens a session, as START pressed elsewhere would: the device's active one closes. Gives the token.
     pub fn open_session(&self, device: &str, alias: &str) -> String {
         let token = self.inner.lock().store.open(device, Some(alias));
@@ -311,7 +342,7 @@ impl SimCloud {
 
     /// Sessions of a device, oldest first.
     pub fn sessions(&self, device: &str) -> Vec<SessionView> {
-        self.inner.lock().store.sessions(device)
+        self.inner.lock().store.sessions(device, None)
     }
 
     /// What a session holds, in the order it was stored.

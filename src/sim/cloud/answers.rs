@@ -10,7 +10,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::faults::Answer;
+use super::pages::Shown;
 use super::store::{Counts, Device, SessionView, Stored};
+use super::words::Said;
 use super::{Closed, Generation, NoSession, OneForm, SimCloudConfig};
 
 /// What an answer is about, for the field that names it.
@@ -44,6 +46,15 @@ impl Reply {
         }
     }
 
+    /// Token of the session that it is about.
+    fn token(&self) -> Option<&str> {
+        match self {
+            Self::Inserted { token, .. } => Some(token),
+            Self::Refusal { about: About::Session(token), .. } => Some(token),
+            _ => None,
+        }
+    }
+
     fn status(&self, generation: Generation) -> u16 {
         match self {
             // Neither code is documented; one client accepts both.
@@ -60,6 +71,9 @@ pub(super) fn status(config: &SimCloudConfig, reply: &Reply, answer: &Answer) ->
         Answer::Usual | Answer::NoCounts | Answer::Counts(_) => Some(reply.status(config.generation)),
         Answer::Status(status) | Answer::RetryAfter(status, _) | Answer::Text { status, .. } => Some(*status),
         Answer::Redirect(_) => Some(302),
+        Answer::Odd(words) => match words.say(None, reply.status(config.generation), "{}") {
+            Said::Bare(status, _) | Said::Wrapped(status, _) => Some(status),
+        },
         Answer::Never | Answer::Cut | Answer::CutInside => None,
     }
 }
@@ -90,21 +104,32 @@ pub(super) fn spell(config: &SimCloudConfig, reply: Reply, answer: &Answer) -> R
             let body = json!({ "message": "Too Many Requests" }).to_string();
             plain(*status, JSON, body, Some((header::RETRY_AFTER, value)))
         }
+        Answer::Odd(words) => {
+            let status = reply.status(generation);
+            match words.say(reply.token(), status, &bare(config, &reply, answer)) {
+                Said::Bare(status, value) => plain(status, JSON, value.to_string(), None),
+                Said::Wrapped(status, value) => {
+                    plain(status, JSON, envelope(generation, status, &value.to_string()), None)
+                }
+            }
+        }
         Answer::Usual | Answer::NoCounts | Answer::Counts(_) | Answer::Never | Answer::Cut | Answer::CutInside => {
             let status = reply.status(generation);
-            let body = match reply {
-                Reply::Gateway { message, .. } => json!({ "message": message }).to_string(),
-                Reply::Object { json, .. } => envelope(generation, status, &json),
-                Reply::Refusal { status: 500, .. } => envelope(generation, 500, &failure(generation, 500)),
-                Reply::Refusal { description, about, .. } => {
-                    envelope(generation, status, &refusal(description, &about))
-                }
-                Reply::Inserted { token, counts } => {
-                    envelope(generation, status, &inserted(generation, &token, counts, answer))
-                }
-            };
-            plain(status, JSON, body, None)
+            let bare = bare(config, &reply, answer);
+            let wrapped = !matches!(reply, Reply::Gateway { .. });
+            plain(status, JSON, if wrapped { envelope(generation, status, &bare) } else { bare }, None)
         }
+    }
+}
+
+/// The usual answer without its envelope.
+fn bare(config: &SimCloudConfig, reply: &Reply, answer: &Answer) -> String {
+    match reply {
+        Reply::Gateway { message, .. } => json!({ "message": message }).to_string(),
+        Reply::Object { json, .. } => json.clone(),
+        Reply::Refusal { status: 500, .. } => failure(config.generation, 500),
+        Reply::Refusal { description, about, .. } => refusal(description, about),
+        Reply::Inserted { token, counts } => inserted(config, token, *counts, answer),
     }
 }
 
@@ -132,27 +157,48 @@ fn refusal(description: &str, about: &About) -> String {
     .to_string()
 }
 
-fn inserted(generation: Generation, token: &str, counts: Counts, answer: &Answer) -> String {
+/// A number, or the same as text.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Number {
+    Plain(u64),
+    Text(String),
+}
+
+impl Number {
+    fn new(text: bool, number: u64) -> Self {
+        if text { Self::Text(number.to_string()) } else { Self::Plain(number) }
+    }
+
+    fn count(config: &SimCloudConfig, count: usize) -> Self {
+        Self::new(config.habits.text_counts, count as u64)
+    }
+}
+
+fn inserted(config: &SimCloudConfig, token: &str, counts: Counts, answer: &Answer) -> String {
     #[derive(Serialize)]
     struct Inserted<'a> {
         description: &'a str,
         token_session: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
-        inserted_count: Option<usize>,
+        inserted_count: Option<Number>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        duplicate_count: Option<usize>,
+        duplicate_count: Option<Number>,
     }
     let counts = match answer {
         Answer::NoCounts => None,
         Answer::Counts(n) => Some((*n, 0)),
         _ => Some((counts.inserted, counts.duplicates)),
     };
+    let number = |count| Number::count(config, count);
     let body = Inserted {
         description: "Passings inserted succesfully",
         token_session: token,
-        inserted_count: counts.map(|(inserted, _)| inserted),
+        inserted_count: counts.map(|(inserted, _)| number(inserted)),
         // The legacy generation knows no duplicates in its answer.
-        duplicate_count: counts.map(|(_, duplicates)| duplicates).filter(|_| generation != Generation::Legacy),
+        duplicate_count: counts
+            .filter(|_| config.generation != Generation::Legacy)
+            .map(|(_, duplicates)| number(duplicates)),
     };
     serde_json::to_string(&body).unwrap_or_default()
 }
@@ -180,7 +226,7 @@ pub(super) fn no_session(config: &SimCloudConfig, device: &str, last: Option<&Se
         NoSession::Absent => json!({ "description": "Success" }),
         NoSession::Text => json!({ "description": "Sessions not found", "deviceid": device }),
         NoSession::Inactive => {
-            json!({ "description": "Success", "result": last.map(one).into_iter().collect::<Vec<_>>() })
+            json!({ "description": "Success", "result": last.map(|last| one(config, last)).into_iter().collect::<Vec<_>>() })
         }
     };
     Reply::object(200, &value)
@@ -189,8 +235,8 @@ pub(super) fn no_session(config: &SimCloudConfig, device: &str, last: Option<&Se
 /// One session.
 pub(super) fn session(config: &SimCloudConfig, view: &SessionView) -> Reply {
     let result = match config.one {
-        OneForm::Array => json!([one(view)]),
-        OneForm::Object => one(view),
+        OneForm::Array => json!([one(config, view)]),
+        OneForm::Object => one(config, view),
     };
     Reply::object(200, &json!({ "description": "Success", "result": result }))
 }
@@ -201,39 +247,48 @@ pub(super) fn sessions(config: &SimCloudConfig, views: &[SessionView]) -> Reply 
         .iter()
         .map(|view| {
             json!({ "token_session": &*view.token, "alias": view.alias.as_deref(),
-                    "creation_date": stamp(view.created_ms), "active": view.active, "passings": view.passings })
+                    "creation_date": stamp(view.created_ms), "active": view.active,
+                    "passings": Number::count(config, view.passings) })
         })
         .collect();
-    listed(config, list, 1, 5000, views.len())
+    listed(config, Shown { list, page: 1, size: 5000, total: views.len(), has_more: views.len() > 5000 })
 }
 
-fn one(view: &SessionView) -> Value {
+fn one(config: &SimCloudConfig, view: &SessionView) -> Value {
     let (first, last) = view.span_ms.unzip();
     json!({ "token_session": &*view.token, "alias": view.alias.as_deref(), "creation_date": stamp(view.created_ms),
             // Documented as a date, though it is called a length.
             "duration": stamp(last.unwrap_or(view.created_ms)),
-            "active": view.active, "passings": view.passings, "first": first.map(stamp), "last": last.map(stamp) })
+            "active": view.active, "passings": Number::count(config, view.passings), "first": first.map(stamp), "last": last.map(stamp) })
 }
 
 /// A list, with `pagination` where the generation has it.
-pub(super) fn listed(config: &SimCloudConfig, list: impl Serialize, page: usize, limit: usize, total: usize) -> Reply {
+pub(super) fn listed<T: Serialize>(config: &SimCloudConfig, shown: Shown<T>) -> Reply {
     #[derive(Serialize)]
-    struct Listed<L> {
+    struct Listed<T> {
         description: &'static str,
-        result: L,
+        result: Vec<T>,
         #[serde(skip_serializing_if = "Option::is_none")]
         pagination: Option<Pagination>,
     }
     #[derive(Serialize)]
     struct Pagination {
-        page: usize,
-        limit: usize,
-        total: usize,
-        has_more: bool,
+        page: Number,
+        limit: Number,
+        total: Number,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        has_more: Option<bool>,
     }
-    let has_more = page.saturating_mul(limit) < total;
-    let pagination = (config.generation != Generation::Legacy).then_some(Pagination { page, limit, total, has_more });
-    Reply::object(200, &Listed { description: "Success", result: list, pagination })
+    // A page without passings is the end where nothing says that there are more: the older form has nothing to say it with.
+    let paged = config.generation != Generation::Legacy || config.habits.empty_pages.is_some();
+    let number = |count| Number::count(config, count);
+    let pagination = paged.then(|| Pagination {
+        page: number(shown.page),
+        limit: number(shown.size),
+        total: number(shown.total),
+        has_more: (!config.habits.no_has_more).then_some(shown.has_more),
+    });
+    Reply::object(200, &Listed { description: "Success", result: shown.list, pagination })
 }
 
 /// A passing as a reading call gives it.
@@ -242,7 +297,7 @@ pub(super) struct Held<'a> {
     token_session: &'a str,
     deviceid: &'a str,
     timestamp: String,
-    num_passing: u64,
+    num_passing: Number,
     bib: &'a str,
     chip: Option<&'a str>,
     participant_id: Option<&'a str>,
@@ -253,12 +308,12 @@ pub(super) struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    pub(super) fn new(device: &'a str, token: &'a str, stored: &'a Stored) -> Self {
+    pub(super) fn new(config: &SimCloudConfig, device: &'a str, token: &'a str, stored: &'a Stored) -> Self {
         Self {
             token_session: token,
             deviceid: device,
             timestamp: stamp(stored.time_ms),
-            num_passing: stored.num,
+            num_passing: Number::new(config.habits.text_ids, stored.num),
             bib: &stored.bib,
             chip: stored.chip.as_deref(),
             participant_id: None,

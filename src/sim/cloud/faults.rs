@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::words::Words;
+
 /// Class of requests that a fault waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
@@ -12,8 +14,12 @@ pub enum On {
     Insert,
     /// `GET /sessions/device/{device}/active`
     Active,
-    /// `GET /passings/…`: what the cloud holds.
+    /// `GET /passings/…`: what the cloud holds, either way.
     Held,
+    /// `GET /passings/session/{token}`
+    HeldByNumber,
+    /// `GET /passings/device/{device}`
+    HeldByTime,
     /// `POST /sessions`
     Open,
     /// `PATCH /sessions/close/{token}`
@@ -22,8 +28,22 @@ pub enum On {
     Session,
     /// `/devices…`
     Device,
+    /// Any GET about a session, or about what it holds.
+    Question,
     /// Any of them.
     Any,
+}
+
+impl On {
+    /// Whether a request of this one class belongs here.
+    pub(super) fn covers(self, on: Self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Held => matches!(on, Self::Held | Self::HeldByNumber | Self::HeldByTime),
+            Self::Question => matches!(on, Self::Active | Self::Session) || Self::Held.covers(on),
+            _ => self == on,
+        }
+    }
 }
 
 /// How much of the request takes effect.
@@ -37,12 +57,14 @@ pub enum Apply {
     First(usize),
     /// Of an insert the first half, rounded down; all of any other request.
     Half,
+    /// All of an insert, so long after it was answered or cut; nothing of any other request.
+    Later(Duration),
 }
 
 impl Apply {
     pub(super) fn of(self, count: usize) -> usize {
         match self {
-            Self::Nothing => 0,
+            Self::Nothing | Self::Later(_) => 0,
             Self::All => count,
             Self::First(n) => n.min(count),
             Self::Half => count / 2,
@@ -72,6 +94,8 @@ pub enum Answer {
     Redirect(String),
     /// The usual answer to an insert without its counts.
     NoCounts,
+    /// Words that no document has.
+    Odd(Words),
     /// The usual answer to an insert with this `inserted_count` and no duplicates, whatever took effect.
     Counts(usize),
     /// None: the connection stays open until the client gives up.
@@ -193,8 +217,7 @@ impl Script {
 
     /// The fault that a request of this class meets.
     pub(super) fn next(&mut self, on: On) -> Option<Fault> {
-        let fits = |wanted: On| wanted == on || wanted == On::Any;
-        if let Some(at) = self.queue.iter().position(|scripted| fits(scripted.on)) {
+        if let Some(at) = self.queue.iter().position(|scripted| scripted.on.covers(on)) {
             let scripted = &mut self.queue[at];
             let fault = scripted.fault.clone();
             if let Some(left) = &mut scripted.left {
@@ -206,7 +229,7 @@ impl Script {
             return Some(fault);
         }
         for (chance, rng) in &mut self.chances {
-            if fits(chance.on) && rng.f64() < chance.odds {
+            if chance.on.covers(on) && rng.f64() < chance.odds {
                 return rng.choice(&chance.faults).cloned();
             }
         }

@@ -21,9 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers::{self, About, Held, Reply};
 use super::faults::{Answer, Apply, Fault, On};
+use super::habits::{Stale, ago};
+use super::pages::{Shown, shown};
 use super::requests::{self, BindDevice, Insert, NumberRange, OpenSession, Pages, TimeRange};
-use super::store::{Arriving, Counts, Device, Page, Refused};
+use super::store::{Arriving, Counts, Device, Page, Refused, Row, Rule, SessionView, Stored};
 use super::wire::{Cut, Entrance};
+use super::writer::Turn;
 use super::{Access, CLIENT_BATCH_MAX, Forbidden, Inner, MAX_POSTS, Post, SimCloudConfig, State};
 
 /// Longest request body read; beyond it axum answers 413.
@@ -83,7 +86,7 @@ impl Call {
         let reply = {
             let mut state = self.inner.lock();
             match self.forbidden(&state.config, need) {
-                _ if fault.apply == Apply::Nothing => Reply::refusal(500, "not applied"),
+                _ if matches!(fault.apply, Apply::Nothing | Apply::Later(_)) => Reply::refusal(500, "not applied"),
                 Some(reply) => reply,
                 None => work(&mut state),
             }
@@ -95,8 +98,10 @@ impl Call {
     /// The fault of this request (the usual course where there is none), after its delay.
     async fn meet(&self, on: On) -> Fault {
         let (fault, latency) = {
-            let mut state = self.inner.lock();
-            (state.script.next(on).unwrap_or_else(|| Fault::after(Answer::Usual)), state.config.latency)
+            let mut guard = self.inner.lock();
+            let state = &mut *guard;
+            let by_habit = || state.config.habits.fault(&mut state.chooser, on);
+            (state.script.next(on).unwrap_or_else(by_habit), state.config.latency)
         };
         let wait = latency + fault.delay;
         if !wait.is_zero() {
@@ -177,7 +182,10 @@ async fn close(call: Call, Path(token): Path<String>) -> Response {
 async fn sessions(call: Call, Path(device): Path<String>) -> Response {
     call.answer(On::Session, Access::Read, |state| match state.store.device(&device) {
         None => no_device(device),
-        Some(_) => answers::sessions(&state.config, &state.store.sessions(&device)),
+        Some(_) => {
+            let at = ago(state.config.habits.lag_sessions);
+            answers::sessions(&state.config, &state.store.sessions(&device, at))
+        }
     })
     .await
 }
@@ -187,18 +195,34 @@ async fn active(call: Call, Path(device): Path<String>) -> Response {
         if state.store.device(&device).is_none() {
             return no_device(device);
         }
-        match state.store.active(&device) {
-            Some(view) => answers::session(&state.config, &view),
-            None => answers::no_session(&state.config, &device, state.store.sessions(&device).last()),
+        let State { config, store, chooser, .. } = state;
+        let at = ago(config.habits.lag_active);
+        let mut view = store.active(&device, at);
+        match config.habits.stale(chooser) {
+            Some(Stale::None) => view = None,
+            Some(Stale::Before) => {
+                let sessions = store.sessions(&device, at);
+                let earlier = |one: &SessionView| view.as_ref().is_none_or(|view| one.token != view.token);
+                if let Some(before) = sessions.into_iter().rev().find(earlier) {
+                    view = Some(SessionView { active: true, ..before });
+                }
+            }
+            None => {}
+        }
+        match view {
+            Some(view) => answers::session(config, &view),
+            None => answers::no_session(config, &device, store.sessions(&device, at).last()),
         }
     })
     .await
 }
 
 async fn session(call: Call, Path(token): Path<String>) -> Response {
-    call.answer(On::Session, Access::Read, |state| match state.store.session(&token) {
-        Some(view) => answers::session(&state.config, &view),
-        None => no_session_at_all(token),
+    call.answer(On::Session, Access::Read, |state| {
+        match state.store.session(&token, ago(state.config.habits.lag_sessions)) {
+            Some(view) => answers::session(&state.config, &view),
+            None => no_session_at_all(token),
+        }
     })
     .await
 }
@@ -219,10 +243,14 @@ async fn insert(call: Call, body: Bytes) -> Response {
         let mut guard = call.inner.lock();
         let state = &mut *guard;
         let reply = match call.forbidden(&state.config, Access::Write) {
-            _ if fault.apply == Apply::Nothing => Reply::refusal(500, "not applied"),
+            None if matches!(fault.apply, Apply::Later(_)) => not_applied(&request),
+            _ if fault.apply == Apply::Nothing => not_applied(&request),
             Some(reply) => reply,
-            None => apply_insert(state, &request, fault.apply),
+            None => apply_insert(state, &request, fault.apply, false),
         };
+        if let Apply::Later(wait) = fault.apply {
+            tokio::spawn(later(Arc::clone(&call.inner), body.clone(), wait));
+        }
         if fault.closes {
             state.store.close(&request.token_session.0);
         }
@@ -240,7 +268,22 @@ async fn insert(call: Call, body: Bytes) -> Response {
     never
 }
 
-fn apply_insert(state: &mut State, request: &Insert<'_>, apply: Apply) -> Reply {
+/// The answer to what took no effect, for those faults that let it be seen.
+fn not_applied(request: &Insert<'_>) -> Reply {
+    let about = About::Session(request.token_session.0.to_string());
+    Reply::Refusal { status: 500, description: "not applied", about }
+}
+
+/// Stores an insert that the client has given up already. A session that has closed meanwhile takes nothing.
+async fn later(inner: Arc<Inner>, body: Bytes, wait: Duration) {
+    tokio::time::sleep(wait).await;
+    if let Ok(request) = requests::insert(&body) {
+        apply_insert(&mut inner.lock(), &request, Apply::All, true);
+        inner.changed();
+    }
+}
+
+fn apply_insert(state: &mut State, request: &Insert<'_>, apply: Apply, late: bool) -> Reply {
     let list = &request.passings_list;
     let token = &*request.token_session.0;
     if list.len() > CLIENT_BATCH_MAX {
@@ -249,8 +292,12 @@ fn apply_insert(state: &mut State, request: &Insert<'_>, apply: Apply) -> Reply 
     if list.len() > state.config.max_items {
         return Reply::Gateway { status: 413, message: "Request Too Long" };
     }
-    if !state.poison.is_empty() {
-        let poison = |text: &str| state.poison.get(text).copied();
+    let failing = &state.config.habits.failing;
+    if !state.poison.is_empty() || !failing.is_empty() {
+        let poison = |text: &str| {
+            let failing = failing.iter().find(|(chip, _)| chip == text).map(|(_, status)| *status);
+            state.poison.get(text).copied().or(failing)
+        };
         let found = list.iter().find_map(|passing| {
             passing.chip.as_ref().and_then(|chip| poison(&chip.0)).or_else(|| poison(&passing.bib.0))
         });
@@ -268,7 +315,13 @@ fn apply_insert(state: &mut State, request: &Insert<'_>, apply: Apply) -> Reply 
         })
         .collect();
     let mut noted = Vec::new();
-    let outcome = state.store.insert(token, &arriving, state.config.dedup, |text| noted.push(text));
+    let rule = Rule { dedup: state.config.dedup(), per_device: state.config.habits.per_device, late };
+    let other = Turn::draw(state);
+    other.before(state, request);
+    let outcome = state.store.insert(token, &arriving, rule, |text| noted.push(text));
+    if outcome.is_ok() {
+        other.after(state, request);
+    }
     for text in noted {
         state.violation(text);
     }
@@ -378,16 +431,35 @@ async fn held_by_number(
     Path(token): Path<String>,
     query: Result<Query<NumberRange>, QueryRejection>,
 ) -> Response {
-    call.answer(On::Held, Access::Read, |state| {
+    call.answer(On::HeldByNumber, Access::Read, |state| {
         let Ok(Query(range)) = query else { return malformed(state, "GET /passings/session", "query") };
         let Some(page) = page(range.page, state.config.page_size) else {
             return malformed(state, "GET /passings/session", "page 0");
         };
         let Some(device) = state.store.device_of(&token) else { return no_session_at_all(token) };
+        let State { config, store, chooser, .. } = state;
+        let habits = &config.habits;
         let (first, last) = (range.first.unwrap_or(0), range.last.unwrap_or(u64::MAX));
-        let (total, list) = state.store.by_number(&token, first, last, page).unwrap_or_default();
-        let list: Vec<Held<'_>> = list.iter().map(|stored| Held::new(&device, &token, stored)).collect();
-        answers::listed(&state.config, list, page.number, page.size, total)
+        if habits.last_required && range.last.is_none() {
+            return Reply::refusal(400, "Parameter last is missing");
+        }
+        if habits.range_limit.is_some_and(|limit| last.saturating_sub(first) >= limit) {
+            return Reply::refusal(400, "The range is too long");
+        }
+        let first = first.saturating_add(u64::from(habits.first_exclusive && range.first.is_some()));
+        let exclusive = habits.last_exclusive && range.last.is_some();
+        let at = habits.horizon(chooser, On::HeldByNumber);
+        let rows = match last.checked_sub(u64::from(exclusive)) {
+            Some(last) => store.by_number(&token, first, last, at).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        if rows.is_empty() && habits.none_is_404 {
+            return Reply::Refusal { status: 404, description: "Passings not found", about: About::Session(token) };
+        }
+        let shown = shown(habits, rows, Row::key, page);
+        let stored: Vec<Stored> = shown.list.iter().map(|row| store.full(row)).collect();
+        let list = stored.iter().map(|stored| Held::new(config, &device, &token, stored)).collect();
+        answers::listed(config, Shown { list, ..shown.emptied() })
     })
     .await
 }
@@ -397,7 +469,7 @@ async fn held_by_time(
     Path(device): Path<String>,
     query: Result<Query<TimeRange>, QueryRejection>,
 ) -> Response {
-    call.answer(On::Held, Access::Read, |state| {
+    call.answer(On::HeldByTime, Access::Read, |state| {
         let Ok(Query(range)) = query else { return malformed(state, "GET /passings/device", "query") };
         let Some(page) = page(range.page, state.config.page_size) else {
             return malformed(state, "GET /passings/device", "page 0");
@@ -407,9 +479,22 @@ async fn held_by_time(
         }
         let from = range.from.map_or(i64::MIN, Timestamp::as_millisecond);
         let to = range.to.map_or(i64::MAX, Timestamp::as_millisecond);
-        let (total, list) = state.store.by_time(&device, from, to, page);
-        let list: Vec<Held<'_>> = list.iter().map(|(token, stored)| Held::new(&device, token, stored)).collect();
-        answers::listed(&state.config, list, page.number, page.size, total)
+        let State { config, store, chooser, .. } = state;
+        let habits = &config.habits;
+        let span = u64::try_from(i128::from(to) - i128::from(from)).unwrap_or(0);
+        if habits.span_limit.is_some_and(|limit| Duration::from_millis(span) > limit) {
+            return Reply::refusal(400, "The time is too long");
+        }
+        let at = habits.horizon(chooser, On::HeldByTime);
+        let rows = store.by_time(&device, from, to, at);
+        if rows.is_empty() && habits.none_is_404 {
+            return Reply::Refusal { status: 404, description: "Passings not found", about: About::Device(device) };
+        }
+        let shown = shown(habits, rows, |(place, row)| u64::from(*place) << 32 ^ row.key(), page);
+        let full = |(place, row): &(u32, Row)| (store.token_at(*place), store.full(row));
+        let stored: Vec<(Arc<str>, Stored)> = shown.list.iter().map(full).collect();
+        let list = stored.iter().map(|(token, stored)| Held::new(config, &device, token, stored)).collect();
+        answers::listed(config, Shown { list, ..shown.emptied() })
     })
     .await
 }
@@ -424,9 +509,11 @@ async fn devices(call: Call, query: Result<Query<Pages>, QueryRejection>) -> Res
         let all = state.store.devices();
         let list: Vec<_> = page
             .of(all.iter())
-            .map(|device| answers::device(&state.config, device, &state.store.sessions(&device.id)))
+            .map(|device| answers::device(&state.config, device, &state.store.sessions(&device.id, None)))
             .collect();
-        answers::listed(&state.config, list, page.number, page.size, all.len())
+        let has_more = page.number.saturating_mul(page.size) < all.len();
+        let shown = Shown { list, page: page.number, size: page.size, total: all.len(), has_more };
+        answers::listed(&state.config, shown)
     })
     .await
 }
@@ -435,7 +522,7 @@ async fn device(call: Call, Path(id): Path<String>) -> Response {
     call.answer(On::Device, Access::Read, |state| match state.store.device(&id) {
         None => no_device(id),
         Some(device) => {
-            let result = answers::device(&state.config, device, &state.store.sessions(&id));
+            let result = answers::device(&state.config, device, &state.store.sessions(&id, None));
             Reply::object(200, &json!({ "description": "Success", "result": result }))
         }
     })

@@ -4,12 +4,17 @@
 //! client) lie in one vector in both arrival and number order; the others lie beside it with their place in the arrival
 //! order, so looking up a number is a binary search without an index.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::habits::MAX_LAG;
 use super::{MAX_PASSINGS, MAX_SESSIONS};
+
+/// Inserts of which is known when they were taken, at most and for each session; older ones are shown to every question.
+const MAX_MARKS: usize = 100_000;
 
 /// What counts as a duplicate within a session. The real cloud does not publish its rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +74,16 @@ pub(super) struct Device {
     pub(super) created_ms: i64,
 }
 
+/// How an insert is taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    pub(super) dedup: Dedup,
+    /// What other sessions of the device hold counts too.
+    pub(super) per_device: bool,
+    /// It was sent long ago: what came after it may be there already.
+    pub(super) late: bool,
+}
+
 /// A passing as it arrives.
 pub(super) struct Arriving<'a> {
     pub(super) num: u64,
@@ -85,7 +100,7 @@ pub(super) struct Counts {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Row {
+pub(super) struct Row {
     num: u64,
     time_ms: i64,
     chip: u32,
@@ -97,6 +112,25 @@ struct Odd {
     /// Rows that arrived before it.
     after: usize,
     row: Row,
+}
+
+impl Row {
+    /// Tells it from others of its session, nearly always.
+    pub(super) fn key(&self) -> u64 {
+        self.num ^ (u64::from(self.chip) << 40)
+    }
+
+    /// Chip (bib where there is none) and time.
+    fn chip_time(&self) -> (u32, i64) {
+        (if self.chip == NO_TEXT { self.bib } else { self.chip }, self.time_ms)
+    }
+}
+
+/// How much a session held at a moment: rows that rose, and odd ones.
+#[derive(Clone, Copy, Default)]
+struct Held {
+    rows: usize,
+    odd: usize,
 }
 
 /// Stands for "no chip was sent".
@@ -132,11 +166,20 @@ struct Session {
     alias: Option<Arc<str>>,
     active: bool,
     created_ms: i64,
+    opened: Instant,
+    closed: Option<Instant>,
+    /// What it held after each insert of the last [`MAX_LAG`], and before them.
+    marks: VecDeque<(Instant, Held)>,
+    before_marks: Held,
     /// Numbers strictly rising.
     rows: Vec<Row>,
     odd: Vec<Odd>,
     /// Numbers up to here were taken out of `rows`: they are known, what they held is not any more.
     taken: u64,
+    /// Highest number that the client under test has stored.
+    highest: u64,
+    /// Numbers of passings of somebody else: what the client sends under them is no fault of it.
+    foreign: HashSet<u64>,
     /// Numbers whose passings the fake lost: they may come again.
     lost: HashSet<u64>,
     /// Chip and time of every row, kept from the first insert under [`Dedup::ChipTime`] on.
@@ -146,6 +189,44 @@ struct Session {
 impl Session {
     fn len(&self) -> usize {
         self.rows.len() + self.odd.len()
+    }
+
+    fn held(&self) -> Held {
+        Held { rows: self.rows.len(), odd: self.odd.len() }
+    }
+
+    /// What it held at this moment; `None`: now.
+    fn held_at(&self, at: Option<Instant>) -> Held {
+        let Some(at) = at else { return self.held() };
+        let later = self.marks.partition_point(|(taken, _)| *taken <= at);
+        later.checked_sub(1).map_or(self.before_marks, |last| self.marks[last].1)
+    }
+
+    /// Notes that something was stored just now.
+    fn mark(&mut self) {
+        let now = Instant::now();
+        self.marks.push_back((now, self.held()));
+        while let Some((taken, held)) = self.marks.front().copied()
+            && (self.marks.len() > MAX_MARKS || now.duration_since(taken) > MAX_LAG)
+        {
+            self.before_marks = held;
+            self.marks.pop_front();
+        }
+    }
+
+    /// Rows were taken out: all that is left is shown to every question.
+    fn unmark(&mut self) {
+        self.marks.clear();
+        self.before_marks = self.held();
+    }
+
+    fn active_at(&self, at: Option<Instant>) -> bool {
+        at.map_or(self.active, |at| self.opened <= at && self.closed.is_none_or(|closed| closed > at))
+    }
+
+    fn close(&mut self) {
+        self.active = false;
+        self.closed.get_or_insert_with(Instant::now);
     }
 
     fn with_number(&self, num: u64) -> impl Iterator<Item = &Row> {
@@ -167,24 +248,30 @@ impl Session {
 
     /// In arrival order.
     fn arrived(&self) -> impl Iterator<Item = &Row> {
-        let mut odd = self.odd.iter().peekable();
+        self.arrived_of(self.held())
+    }
+
+    /// The same, of those it held then.
+    fn arrived_of(&self, held: Held) -> impl Iterator<Item = &Row> {
+        let (rows, mut odd) = (&self.rows[..held.rows], self.odd[..held.odd].iter().peekable());
         let mut at = 0;
         std::iter::from_fn(move || {
             if let Some(next) = odd.next_if(|odd| odd.after <= at) {
                 return Some(&next.row);
             }
-            let row = self.rows.get(at)?;
+            let row = rows.get(at)?;
             at += 1;
             Some(row)
         })
     }
 
     /// Rows with numbers of the range, lowest first.
-    fn range(&self, first: u64, last: u64) -> Vec<Row> {
-        let from = self.rows.partition_point(|row| row.num < first);
-        let to = self.rows.partition_point(|row| row.num <= last).max(from);
-        let mut rows = self.rows[from..to].to_vec();
-        let odd = self.odd.iter().map(|odd| odd.row).filter(|row| (first..=last).contains(&row.num));
+    fn range(&self, first: u64, last: u64, held: Held) -> Vec<Row> {
+        let seen = &self.rows[..held.rows];
+        let from = seen.partition_point(|row| row.num < first);
+        let to = seen.partition_point(|row| row.num <= last).max(from);
+        let mut rows = seen[from..to].to_vec();
+        let odd = self.odd[..held.odd].iter().map(|odd| odd.row).filter(|row| (first..=last).contains(&row.num));
         let regular = rows.len();
         rows.extend(odd);
         if rows.len() > regular {
@@ -193,10 +280,10 @@ impl Session {
         rows
     }
 
-    fn span_ms(&self) -> Option<(i64, i64)> {
-        let first = self.arrived().next()?.time_ms;
-        let last = match (self.rows.last(), self.odd.last()) {
-            (Some(_), Some(odd)) if odd.after == self.rows.len() => odd.row.time_ms,
+    fn span_ms(&self, held: Held) -> Option<(i64, i64)> {
+        let first = self.arrived_of(held).next()?.time_ms;
+        let last = match (self.rows[..held.rows].last(), self.odd[..held.odd].last()) {
+            (Some(_), Some(odd)) if odd.after == held.rows => odd.row.time_ms,
             (Some(row), _) => row.time_ms,
             (None, odd) => odd?.row.time_ms,
         };
@@ -270,8 +357,8 @@ impl Store {
 
     /// Opens a session; the device's active one closes.
     pub(super) fn open(&mut self, device: &str, alias: Option<&str>) -> Arc<str> {
-        for session in self.sessions.iter_mut().filter(|session| &*session.device == device) {
-            session.active = false;
+        for session in self.sessions.iter_mut().filter(|session| session.active && &*session.device == device) {
+            session.close();
         }
         let token = token();
         self.sessions.push(Session {
@@ -280,9 +367,15 @@ impl Store {
             alias: alias.map(Into::into),
             active: true,
             created_ms: Timestamp::now().as_millisecond(),
+            opened: Instant::now(),
+            closed: None,
+            marks: VecDeque::new(),
+            before_marks: Held::default(),
             rows: Vec::new(),
             odd: Vec::new(),
             taken: 0,
+            highest: 0,
+            foreign: HashSet::new(),
             lost: HashSet::new(),
             seen: HashSet::new(),
         });
@@ -294,17 +387,20 @@ impl Store {
         let session = self.find_mut(token);
         let known = session.is_some();
         if let Some(session) = session {
-            session.active = false;
+            session.close();
         }
         known
     }
 
-    pub(super) fn sessions(&self, device: &str) -> Vec<SessionView> {
-        self.sessions.iter().filter(|session| &*session.device == device).map(view).collect()
+    /// Sessions of a device as they were at this moment, oldest first; `None`: now.
+    pub(super) fn sessions(&self, device: &str, at: Option<Instant>) -> Vec<SessionView> {
+        let there = |session: &&Session| &*session.device == device && at.is_none_or(|at| session.opened <= at);
+        self.sessions.iter().filter(there).map(|session| view(session, at)).collect()
     }
 
-    pub(super) fn session(&self, token: &str) -> Option<SessionView> {
-        self.find(token).map(view)
+    /// One session as it was at this moment.
+    pub(super) fn session(&self, token: &str, at: Option<Instant>) -> Option<SessionView> {
+        self.find(token).filter(|session| at.is_none_or(|at| session.opened <= at)).map(|session| view(session, at))
     }
 
     /// Device of a session, without the cost of a view.
@@ -312,8 +408,23 @@ impl Store {
         self.find(token).map(|session| Arc::clone(&session.device))
     }
 
-    pub(super) fn active(&self, device: &str) -> Option<SessionView> {
-        self.sessions.iter().rev().find(|session| session.active && &*session.device == device).map(view)
+    /// The session that was active at this moment.
+    pub(super) fn active(&self, device: &str, at: Option<Instant>) -> Option<SessionView> {
+        let mut sessions = self.sessions.iter().rev();
+        let found = sessions.find(|session| session.active_at(at) && &*session.device == device);
+        found.map(|session| view(session, at))
+    }
+
+    /// Highest number of a session, whoever sent it.
+    pub(super) fn highest(&self, token: &str) -> Option<u64> {
+        let session = self.find(token)?;
+        let odd = session.odd.iter().map(|odd| odd.row.num).max();
+        Some(session.rows.last().map_or(session.taken, |row| row.num).max(odd.unwrap_or(0)))
+    }
+
+    /// Whether a session holds a passing with this number.
+    pub(super) fn holds(&self, token: &str, num: u64) -> bool {
+        self.find(token).is_some_and(|session| num <= session.taken || session.with_number(num).next().is_some())
     }
 
     pub(super) fn stored(&self) -> usize {
@@ -331,26 +442,33 @@ impl Store {
         let rows: Vec<Row> = session.rows.drain(..count).collect();
         session.rows.shrink_to(2 * leave);
         session.taken = rows.last().map_or(session.taken, |row| row.num);
+        // Odd rows lie between rows that are gone; what is left still has an order.
+        session.odd.iter_mut().for_each(|odd| odd.after = odd.after.saturating_sub(count));
+        session.unmark();
         self.stored -= count;
         rows.iter().map(|row| self.full(row)).collect()
     }
 
-    /// Passings of a session with numbers of the range, lowest first.
-    pub(super) fn by_number(&self, token: &str, first: u64, last: u64, page: Page) -> Option<(usize, Vec<Stored>)> {
-        let rows = self.find(token)?.range(first, last);
-        Some((rows.len(), page.of(rows.iter()).map(|row| self.full(row)).collect()))
+    /// Passings of a session with numbers of the range, lowest first, as it was at this moment.
+    pub(super) fn by_number(&self, token: &str, first: u64, last: u64, at: Option<Instant>) -> Option<Vec<Row>> {
+        let session = self.find(token)?;
+        Some(session.range(first, last, session.held_at(at)))
     }
 
-    /// Passings of a device with times of the range, in arrival order, with their session's token.
-    pub(super) fn by_time(&self, device: &str, from: i64, to: i64, page: Page) -> (usize, Vec<(Arc<str>, Stored)>) {
-        let of_device = || self.sessions.iter().filter(|session| &*session.device == device);
-        let rows = || {
-            of_device()
-                .flat_map(|session| session.arrived().map(move |row| (session, row)))
-                .filter(|(_, row)| (from..=to).contains(&row.time_ms))
-        };
-        let page = page.of(rows()).map(|(session, row)| (Arc::clone(&session.token), self.full(row))).collect();
-        (rows().count(), page)
+    /// Passings of a device with times of the range, in arrival order, with their session's place, as it was at this
+    /// moment.
+    pub(super) fn by_time(&self, device: &str, from: i64, to: i64, at: Option<Instant>) -> Vec<(u32, Row)> {
+        let mut found = Vec::new();
+        for (place, session) in (0..).zip(&self.sessions).filter(|(_, session)| &*session.device == device) {
+            let rows = session.arrived_of(session.held_at(at)).filter(|row| (from..=to).contains(&row.time_ms));
+            found.extend(rows.map(|row| (place, *row)));
+        }
+        found
+    }
+
+    /// Token of the session at this place.
+    pub(super) fn token_at(&self, place: u32) -> Arc<str> {
+        self.sessions.get(place as usize).map(|session| Arc::clone(&session.token)).unwrap_or_default()
     }
 
     /// Stores what is no duplicate; notes what a good client never does.
@@ -358,13 +476,11 @@ impl Store {
         &mut self,
         token: &str,
         passings: &[Arriving<'_>],
-        dedup: Dedup,
+        rule: Rule,
         mut violation: impl FnMut(String),
     ) -> Result<Counts, Refused> {
-        let Some(session) = self.sessions.iter_mut().rev().find(|session| session.active && &*session.token == token)
-        else {
-            return Err(Refused::Closed);
-        };
+        let place = self.sessions.iter().rposition(|session| session.active && &*session.token == token);
+        let Some(place) = place else { return Err(Refused::Closed) };
         if self.stored + passings.len() > MAX_PASSINGS {
             return Err(Refused::Full);
         }
@@ -373,6 +489,8 @@ impl Store {
             let chip = passing.chip.map_or(NO_TEXT, |chip| self.texts.id(chip));
             let bib = self.texts.id(passing.bib);
             let row = Row { num: passing.num, time_ms: passing.time_ms, chip, bib };
+            let elsewhere = rule.per_device && self.held_elsewhere(place, &row, rule.dedup);
+            let session = &mut self.sessions[place];
             let gone = row.num <= session.taken;
             let (mut known, mut same_time, mut same) = (gone, gone, gone);
             for held in session.with_number(row.num) {
@@ -380,19 +498,20 @@ impl Store {
                 same_time |= held.time_ms == row.time_ms;
                 same |= *held == row;
             }
-            if known && !same {
+            let foreign = session.foreign.contains(&row.num);
+            if known && !same && !foreign {
                 violation(format!("number {} was sent with two contents", row.num));
             }
-            let highest = session.rows.last().map_or(session.taken, |row| row.num);
-            if !known && row.num < highest && !session.lost.contains(&row.num) {
+            let highest = session.highest;
+            if !known && !rule.late && row.num < highest && !session.lost.contains(&row.num) {
                 violation(format!("number {} arrived after {highest}", row.num));
             }
-            let key = (if chip == NO_TEXT { bib } else { chip }, row.time_ms);
-            let duplicate = match dedup {
+            let duplicate = match rule.dedup {
+                _ if elsewhere => true,
                 Dedup::None => false,
                 Dedup::Number => known,
                 Dedup::NumberTime => known && same_time,
-                Dedup::ChipTime => !session.seen.insert(key),
+                Dedup::ChipTime => !session.seen.insert(row.chip_time()),
             };
             if duplicate {
                 counts.duplicates += 1;
@@ -402,10 +521,26 @@ impl Store {
                 violation(format!("number {} is stored twice", row.num));
             }
             session.add(row);
+            session.highest = session.highest.max(row.num);
             self.stored += 1;
             counts.inserted += 1;
         }
+        if counts.inserted > 0 {
+            self.sessions[place].mark();
+        }
         Ok(counts)
+    }
+
+    /// Whether another session of the device holds what this would be a duplicate of.
+    fn held_elsewhere(&self, place: usize, row: &Row, dedup: Dedup) -> bool {
+        let device = &self.sessions[place].device;
+        let others = self.sessions.iter().enumerate().filter(|(at, other)| *at != place && other.device == *device);
+        others.map(|(_, other)| other).any(|other| match dedup {
+            Dedup::None => false,
+            Dedup::Number => row.num <= other.taken || other.with_number(row.num).next().is_some(),
+            Dedup::NumberTime => other.with_number(row.num).any(|held| held.time_ms == row.time_ms),
+            Dedup::ChipTime => other.seen.contains(&row.chip_time()),
+        })
     }
 
     /// Forgets the passings with these numbers, as a cloud that lost them.
@@ -421,8 +556,8 @@ impl Store {
         }
         session.rows = rows.into_iter().filter(|row| !gone(row)).collect();
         session.lost.extend(nums);
-        let kept = session.arrived().map(|row| (if row.chip == NO_TEXT { row.bib } else { row.chip }, row.time_ms));
-        session.seen = kept.collect();
+        session.seen = session.arrived().map(Row::chip_time).collect();
+        session.unmark();
         self.stored -= before - self.find(token).map_or(0, Session::len);
     }
 
@@ -447,6 +582,8 @@ impl Store {
             let bib = self.texts.id(&passing.bib);
             if let Some(session) = self.find_mut(token) {
                 session.add(Row { num: passing.num, time_ms: passing.time_ms, chip, bib });
+                session.foreign.insert(passing.num);
+                session.mark();
                 self.stored += 1;
             }
         }
@@ -460,7 +597,7 @@ impl Store {
         self.sessions.iter_mut().rev().find(|session| &*session.token == token)
     }
 
-    fn full(&self, row: &Row) -> Stored {
+    pub(super) fn full(&self, row: &Row) -> Stored {
         Stored {
             num: row.num,
             time_ms: row.time_ms,
@@ -483,15 +620,16 @@ impl Page {
     }
 }
 
-fn view(session: &Session) -> SessionView {
+fn view(session: &Session, at: Option<Instant>) -> SessionView {
+    let held = session.held_at(at);
     SessionView {
         token: Arc::clone(&session.token),
         device: Arc::clone(&session.device),
         alias: session.alias.clone(),
-        active: session.active,
+        active: session.active_at(at),
         created_ms: session.created_ms,
-        passings: session.len(),
-        span_ms: session.span_ms(),
+        passings: held.rows + held.odd,
+        span_ms: session.span_ms(held),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The fake against a plain HTTP client: each promise and each fault does what it says.
 
+mod habits;
+
 use std::time::Duration;
 
 use reqwest::{Client, Method, StatusCode};

@@ -1,0 +1,79 @@
+//! Which page of a list is shown, in which order, and what is said about the others.
+
+use super::habits::{EmptyPages, Habits, Order, scattered};
+use super::store::Page;
+
+/// What a reading call shows of a list.
+pub(super) struct Shown<T> {
+    pub(super) list: Vec<T>,
+    pub(super) page: usize,
+    pub(super) size: usize,
+    pub(super) total: usize,
+    pub(super) has_more: bool,
+}
+
+impl<T> Shown<T> {
+    /// What is said about it, without its list.
+    pub(super) fn emptied<U>(self) -> Shown<U> {
+        Shown { list: Vec::new(), page: self.page, size: self.size, total: self.total, has_more: self.has_more }
+    }
+}
+
+/// The page as asked for, bent by habit. `key` tells entries apart where they are shuffled.
+pub(super) fn shown<T>(habits: &Habits, mut all: Vec<T>, key: impl Fn(&T) -> u64, page: Page) -> Shown<T> {
+    match habits.order {
+        Order::Usual => {}
+        Order::Newest => all.reverse(),
+        Order::Shuffled => all.sort_by_key(|one| scattered(habits.seed ^ key(one))),
+    }
+    let (total, size) = (all.len(), page.size);
+    let number = if habits.page_ignored { 1 } else { page.number };
+    // The page of the list that this one shows, if any, and how many pages of the list have been shown with it.
+    let (real, so_far) = match habits.empty_pages {
+        None => (Some(number), number),
+        Some(EmptyPages::First) => (number.is_multiple_of(2).then_some(number / 2), number / 2),
+        Some(EmptyPages::Between) => ((!number.is_multiple_of(2)).then_some(number.div_ceil(2)), number.div_ceil(2)),
+    };
+    let has_more = so_far.saturating_mul(size) < total;
+    let list = match real {
+        Some(real) => Page { number: real, size }.of(all.into_iter()).collect(),
+        None => Vec::new(),
+    };
+    Shown { list, page: page.number, size, total, has_more }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pages(texts: &[&str], total: u64) -> Vec<(Vec<u64>, bool)> {
+        let habits = Habits::of(1, texts).unwrap();
+        let page = |number| shown(&habits, (1..=total).collect(), |one| *one, Page { number, size: 2 });
+        (1..=6).map(page).map(|shown| (shown.list, shown.has_more)).collect()
+    }
+
+    #[test]
+    fn empty_pages_come_before_or_between_and_say_that_there_are_more() {
+        let none = Vec::new;
+        assert_eq!(
+            pages(&["empty-pages=first"], 3),
+            [(none(), true), (vec![1, 2], true), (none(), true), (vec![3], false), (none(), false), (none(), false)]
+        );
+        assert_eq!(
+            pages(&["empty-pages=between"], 3),
+            [(vec![1, 2], true), (none(), true), (vec![3], false), (none(), false), (none(), false), (none(), false)]
+        );
+        assert_eq!(pages(&["empty-pages=first"], 0)[0], (none(), false));
+    }
+
+    #[test]
+    fn an_ignored_page_is_the_first_one_and_an_order_is_the_same_each_time() {
+        assert!(pages(&["page-ignored"], 5).iter().all(|page| *page == (vec![1, 2], true)));
+        let newest: Vec<u64> = pages(&["order=newest"], 5).into_iter().flat_map(|(list, _)| list).collect();
+        assert_eq!(newest, [5, 4, 3, 2, 1]);
+        let mut shuffled: Vec<u64> = pages(&["order=shuffled"], 12).into_iter().flat_map(|(list, _)| list).collect();
+        assert!(!shuffled.is_sorted());
+        shuffled.sort_unstable();
+        assert_eq!(shuffled, (1..=12).collect::<Vec<_>>());
+    }
+}
