@@ -6,7 +6,7 @@
 //!   the witness had been there by then is a lag that was seen.
 //! * **The question must come late enough**: [`Freshness::age`] after the end of the last POST that left a doubt. That is the
 //!   configured `settle`, or one and a half times the longest lag seen and two seconds, if that is more.
-//! * A witness that does not show up for [`PATIENCE`] is given up: the cloud lost what it had accepted. The audit of the session
+//! * A witness that does not show up for [`PATIENCE`] times `settle` (three minutes) is given up: the cloud lost what it had accepted. The audit of the session
 //!   tells which passings are missing; the upload goes on.
 
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::journal::Item;
 const MARGIN: Duration = Duration::from_secs(2);
 /// Longest lag that is reckoned with; a cloud that is further behind is one that lost passings.
 const LAG_MAX: Duration = Duration::from_secs(120);
-/// How long a witness may stay away.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// So many times `settle` a witness may stay away.
+const PATIENCE: u32 = 12;
 
 struct Witness {
     token: Box<str>,
@@ -58,11 +58,18 @@ impl Freshness {
         self.witness.as_ref().filter(|witness| *witness.token == *token).map(|witness| &witness.item)
     }
 
+    /// The cloud was found to have lost these.
+    pub(super) fn lost(&mut self, items: &[Item]) {
+        if self.witness.as_ref().is_some_and(|witness| items.contains(&witness.item)) {
+            self.witness = None;
+        }
+    }
+
     /// An answer to a question that was put at `asked` did not show it. True: it is given up, and the answer counts.
     pub(super) fn missed(&mut self, asked: Duration) -> bool {
         let Some(witness) = &self.witness else { return true };
         let behind = asked.saturating_sub(witness.since);
-        if behind > PATIENCE {
+        if behind > self.settle * PATIENCE {
             self.witness = None;
             return true;
         }

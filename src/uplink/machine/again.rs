@@ -77,6 +77,7 @@ impl Machine {
             return;
         }
         self.sent = self.sent.saturating_sub(items.len() as u64); // they were not there after all
+        self.fresh.lost(&items);
         self.records.push_back(UploadEvent::Batch(Batch::resend(&self.device, token, items.clone())));
         self.work = Some(Work::again(&self.device, token, items, now));
     }
