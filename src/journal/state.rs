@@ -161,6 +161,9 @@ impl State {
         let Some(position) = &marker.position else { return };
         let fold = self.decoder_mut(&entry.subject, entry.seq);
         fold.held.insert_through(position, marker.through.unwrap_or(position.number));
+        if let Some(content) = marker.content() {
+            fold.held.insert_read(position, content);
+        }
     }
 
     fn decoder_mut(&mut self, decoder: &str, seq: u64) -> &mut DecoderFold {
@@ -192,7 +195,8 @@ impl State {
         let fold = self.decoder_mut(decoder, seq);
         fold.last = seq;
         if let Some(position) = &read.position {
-            fold.held.insert(position);
+            fold.held.insert_read(position, read.content());
+            fold.held.lives_mut().read(position, read.stamp, received, !read.replay);
         }
         let verdict = if elsewhere { Verdict::Repeat } else { fold.judge(seq, read, identity, dead_time_ms) };
         self.repeats.0 += u64::from(verdict == Verdict::Repeat && seq >= self.repeats.1);
