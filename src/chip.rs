@@ -102,6 +102,11 @@ pub struct ChipRead {
     pub location: Option<Box<str>>,
     /// The decoder marked this as stored earlier and sent late.
     pub replay: bool,
+    /// It comes from a memory that was cleared and may be of another race: kept, and not uploaded until somebody says so.
+    pub held_back: bool,
+    /// It is no new read: one that was held back and is let go, the entry with the second number. No read from the first
+    /// number up to it is held back any more.
+    pub let_go: Option<(Seq, Seq)>,
 }
 
 impl ChipRead {
@@ -119,13 +124,15 @@ impl ChipRead {
             seq: None,
             location: None,
             replay: false,
+            held_back: false,
+            let_go: None,
         }
     }
 
     /// Two frames with the same identity are one detection that was sent twice (retransmission,
     /// rewind that overlaps live data). Place in the decoder's memory *and* content take part, so a
     /// decoder that was cleared and counts from 1 again does not hide new reads. Hits, RSSI and the
-    /// replay flag do not: they may differ between the live and the stored form.
+    /// replay flag do not: they may differ between the live and the stored form. Nor does whether it is held back.
     ///
     /// 64-bit FNV-1a over the fields, each ended by a byte that cannot be in UTF-8 text: it is stored, so it must
     /// stay the same for ever; the collision odds among four million reads are 2e-13 a read.
@@ -246,17 +253,22 @@ pub struct Marker {
     pub location: Option<Box<str>>,
     /// Place in the decoder's memory, where it numbers such records among its reads: it is held then, and not a gap.
     pub position: Option<Position>,
-    /// The marker stands for all numbers up to this one: the decoder was asked for them and has none ([`Marker::ABSENT`]).
+    /// The marker stands for all numbers up to this one: the decoder was asked for them and has none ([`Marker::ABSENT`]);
+    /// or, without a position, for all entries up to this one ([`Marker::LET_GO`]).
     pub through: Option<u64>,
 }
 
 impl Marker {
     /// Kind of a marker that is not the decoder's: numbers that it skipped when it was asked for them.
     pub const ABSENT: &'static str = "absent";
+    /// Kind of a marker that is not the decoder's: somebody let the reads go that were held back, up to the entry
+    /// [`Marker::through`].
+    pub const LET_GO: &'static str = "let_go";
 
     /// What it says, wherever it is stored: see [`Content`]. `None`: it is not the decoder's.
     pub fn content(&self) -> Option<Content> {
-        (&*self.kind != Self::ABSENT).then(|| Content::of_marker(&self.kind, self.stamp.as_ref()))
+        (![Self::ABSENT, Self::LET_GO].contains(&&*self.kind))
+            .then(|| Content::of_marker(&self.kind, self.stamp.as_ref()))
     }
 }
 
@@ -572,6 +584,15 @@ impl Lives {
     /// Every memory, the last touched last.
     pub fn all(&self) -> impl Iterator<Item = (Option<&str>, Option<&Label>, &Life)> {
         self.0.iter().map(|((unit, file), life)| (unit.as_deref(), file.as_ref(), life))
+    }
+
+    /// Adds the memories of `other` of which nothing is known.
+    pub fn add_unknown(&mut self, other: &Self) {
+        for ((unit, file), life) in &other.0 {
+            if self.index(unit.as_deref(), file.as_ref()).is_none() {
+                *self.of_mut(unit.as_deref(), file.as_ref()) = *life;
+            }
+        }
     }
 
     /// Adds what `other` knows.

@@ -11,7 +11,7 @@
 
 mod clock;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,8 +25,9 @@ use tokio_util::sync::CancellationToken;
 use crate::audit;
 use crate::clock::{Step, Wall};
 use crate::config::{CloudConfig, Config};
-use crate::control::{Repairs, Rewinds, Socket};
+use crate::control::{Repairs, Rewinds, Socket, Ways};
 use crate::failure::Failure;
+use crate::journal::held_back::Told;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::lane;
 use crate::link::{self, Asks};
@@ -114,7 +115,8 @@ impl Daemon {
             repairs = daemon.start_uplinks(&config, &client).await;
         }
         let asks: Rewinds = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();
-        let serve = socket.serve(board.clone(), repairs, asks.clone(), stop.clone());
+        let ways = Ways { repairs, rewinds: asks.clone(), journal: Some(daemon.journal.clone()) };
+        let serve = socket.serve(board.clone(), ways, stop.clone());
         daemon.spawn("control socket", async move {
             serve.await;
             Ok(())
@@ -344,6 +346,7 @@ async fn chores(
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = Vec::new();
+    let mut held_back = BTreeSet::new();
     let mut steps = VecDeque::new(); // not yet taken for writing: one a second at most, while the disk is full
     loop {
         tokio::select! {
@@ -382,6 +385,7 @@ async fn chores(
             );
             board.raise("passings_without_device", &device, message);
         }
+        tell_held_back(&journal, &board, &mut held_back);
         if let Some(step) = clock.look(&board, &journal)
             && steps.len() < NOTES
         {
@@ -400,6 +404,26 @@ async fn chores(
         shown = problems;
     }
     Ok(())
+}
+
+/// Reads that are held back, by decoder; `shown`: those of which it is told.
+fn tell_held_back(journal: &Journal, board: &Board, shown: &mut BTreeSet<Box<str>>) {
+    let told = journal.held_back();
+    for decoder in shown.iter().filter(|decoder| told.iter().all(|told| told.decoder != **decoder)) {
+        board.clear("reads_held_back", decoder);
+    }
+    shown.clear();
+    for Told { decoder, count, first, last } in told {
+        let (reads, are) = if count == 1 { ("read", "is") } else { ("reads", "are") };
+        let message = format!(
+            "{count} {reads} of `{decoder}` {are} held back, stamped {first} to {last}: the decoder was cleared, and gave \
+             them from its memory although they were made before, so they may be of another race. They are kept and not \
+             uploaded. Look at them (`passbridge export --format csv --decoder {decoder}`); if they belong to this \
+             race, upload them with `passbridge resend --held-back --decoder {decoder}`"
+        );
+        board.raise("reads_held_back", &decoder, message);
+        shown.insert(decoder);
+    }
 }
 
 /// What goes into the log beside reads and uploads.

@@ -26,7 +26,8 @@
 //! [`CONNECTIONS`]. A race takes a hundredth of it. tests/memory.rs measures the protocols' part on hostile streams.
 //!
 //! What it hides: `port` opens wires, `connection` carries one, `intake` is the receive buffer between all connections
-//! of a decoder and the journal, `places` says who may connect, `flood` when it is too much.
+//! of a decoder and the journal, `memories` judges what a cleared decoder gives again, `places` says who may connect, `flood`
+//! when it is too much.
 //!
 //! Not chosen: a life sign made by TCP alone (keepalive says that the decoder's network stack lives, and a frozen
 //! decoder's does); giving up after some number of tries; one receive buffer per connection (see `intake`).
@@ -36,6 +37,7 @@ mod connection;
 mod doubts;
 mod flood;
 mod intake;
+mod memories;
 mod places;
 pub(crate) mod port;
 #[cfg(test)]
@@ -66,6 +68,7 @@ pub(crate) use self::port::{Wire, dial, tune};
 use self::connection::{End, Ended, Life};
 use self::doubts::Doubts;
 use self::intake::Intake;
+use self::memories::Memories;
 use self::places::Places;
 use self::port::Kind;
 use crate::capture::Header;
@@ -73,7 +76,7 @@ use crate::chip::{ChipRead, Held};
 use crate::clock::offset_ms;
 use crate::config::{Address, DecoderConfig};
 use crate::journal::{Durable, Journal, JournalError, Kept};
-use crate::protocol::{Framed, Info, Missed, Protocol, SettingError, Settings, Spec};
+use crate::protocol::{Cleared, Framed, Info, Missed, Protocol, SettingError, Settings, Spec};
 use crate::retry::Retry;
 use crate::status::{Board, LinkState};
 
@@ -292,6 +295,7 @@ struct Decoder {
     intake: Intake,
     presence: Mutex<Presence>,
     doubts: Doubts,
+    memories: Memories,
     /// When the decoder last began to count anew.
     restarted: Mutex<Option<Instant>>,
     /// It is shown that nothing in its bytes is a record.
@@ -332,6 +336,7 @@ impl Decoder {
             asks,
             presence: Mutex::default(),
             doubts: Doubts::default(),
+            memories: Memories::default(),
             restarted: Mutex::default(),
             babbling: AtomicBool::default(),
         }
@@ -575,16 +580,27 @@ impl Decoder {
     fn hears(&self, info: Info, received: Timestamp) {
         match info {
             Info::Alive => {}
-            Info::Clock(clock) => self.compare(offset_ms(&clock, &self.zone, received)),
+            Info::Clock(clock) => {
+                let offset = offset_ms(&clock, &self.zone, received);
+                self.memories.clock(offset);
+                self.compare(offset);
+            }
             Info::Condition { code, text: Some(text) } => self.board.raise(code, &self.name, text),
             Info::Condition { code, text: None } => self.board.clear(code, &self.name),
             Info::Restarted(what) => self.restarts(&what),
         }
     }
 
-    /// A read arrived: can its time be trusted?
-    fn judges(&self, read: &ChipRead, received: Timestamp) {
+    /// A read arrived: can its time be trusted, and is it of this race?
+    fn judges(&self, read: &mut ChipRead, received: Timestamp) {
         self.doubts.judge(&self.name, &self.zone, read, received, &self.board);
+        read.held_back = self.memories.judge(read, &self.zone, received);
+    }
+
+    /// The decoder cleared one of its memories.
+    fn clears(&self, cleared: &Cleared) {
+        self.memories.cleared(cleared);
+        self.restarts(&cleared.text);
     }
 
     /// The decoder counts from the start again.
