@@ -106,7 +106,7 @@ pub struct ChipRead {
     pub held_back: bool,
     /// It is no new read: one that was held back and is let go, the entry with the second number. No read from the first
     /// number up to it is held back any more.
-    pub let_go: Option<(Seq, Seq)>,
+    pub let_go: Option<Box<(Seq, Seq)>>, // as good as never: it must not make every read larger
 }
 
 impl ChipRead {
@@ -170,7 +170,8 @@ impl ChipRead {
 /// What a numbered record of a decoder's memory says: a fingerprint of chip and stamp, not of antenna or arrival. The same
 /// number with another content is another memory: the decoder was cleared.
 ///
-/// 64 bits, stored in the journal's checkpoints: it must stay the same for ever.
+/// 48 bits, since there are hundreds in each of the journal's checkpoints, and it must stay the same for ever. That two
+/// reads of one number have the same by chance has the odds 4e-15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Content(u64);
 
@@ -180,7 +181,7 @@ impl Content {
         let mut print = Print::new();
         print.field(chip.as_bytes());
         print.stamp(*stamp);
-        Self(print.0)
+        Self::short(print)
     }
 
     /// Of a record that is no chip read and has a number among the reads. No chip read has the same.
@@ -191,7 +192,27 @@ impl Content {
         if let Some(stamp) = stamp {
             print.stamp(*stamp);
         }
-        Self(print.0)
+        Self::short(print)
+    }
+
+    fn short(print: Print) -> Self {
+        Self((print.0 ^ print.0 >> Self::BITS) & ((1 << Self::BITS) - 1))
+    }
+
+    const BITS: u32 = 48;
+    /// Characters of its text form, and the characters.
+    const DIGITS: usize = 8;
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    fn text(self) -> impl Iterator<Item = char> {
+        let digits = (0..Self::BITS).step_by(6).rev().map(move |at| (self.0 >> at & 63) as usize);
+        digits.map(|digit| char::from(Self::ALPHABET[digit]))
+    }
+
+    fn of_text(text: &[u8]) -> Option<Self> {
+        let digit = |byte: &u8| Self::ALPHABET.iter().position(|known| known == byte);
+        let whole = text.len() == Self::DIGITS;
+        text.iter().try_fold(0, |value, byte| Some(value << 6 | digit(byte)? as u64)).filter(|_| whole).map(Self)
     }
 }
 
@@ -320,7 +341,7 @@ impl Held {
     /// Most separate ranges remembered per file; the lowest goes first.
     pub const RANGES: usize = 1024;
     /// Numbers per file whose content is remembered: a decoder that says a read once more, or some in another order, says
-    /// one of its newest. In a checkpoint they take 4 KB.
+    /// one of its newest. In a checkpoint they take 2 KB.
     pub const CONTENTS: usize = 256;
     /// The same of all files of a decoder.
     pub const CONTENTS_ALL: usize = 2048;
@@ -552,6 +573,8 @@ pub struct Last {
 impl Lives {
     /// A read of a memory was received. `live`: the decoder had not stored it.
     pub fn read(&mut self, position: &Position, stamp: Stamp, received: Timestamp, live: bool) {
+        // As it is in the log: what is known must be the same after a restart.
+        let received = Timestamp::from_millisecond(received.as_millisecond()).unwrap_or(received);
         let life = self.of_mut(position.unit.as_deref(), position.file.as_ref());
         if live && life.first_live.is_none() {
             life.first_live = Some(position.number);
@@ -651,8 +674,8 @@ struct HeldFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<Label>,
     ranges: Vec<(u64, u64)>,
-    /// Runs of numbers that follow each other: the first, and the contents of all, 16 hexadecimal digits each. Not there
-    /// in a checkpoint of an older version.
+    /// Runs of numbers that follow each other: the first, and the contents of all, eight characters each. Not there in a
+    /// checkpoint of an older version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     contents: Vec<(u64, String)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -699,7 +722,6 @@ impl<'de> Deserialize<'de> for Held {
 }
 
 fn runs(contents: &VecDeque<(u64, Content)>) -> Vec<(u64, String)> {
-    use std::fmt::Write;
     let mut runs: Vec<(u64, String)> = Vec::new();
     let mut next = None;
     for (number, content) in contents {
@@ -707,7 +729,7 @@ fn runs(contents: &VecDeque<(u64, Content)>) -> Vec<(u64, String)> {
             runs.push((*number, String::new()));
         }
         if let Some((_, text)) = runs.last_mut() {
-            let _ = write!(text, "{:016x}", content.0); // writing to a String cannot fail
+            text.extend(content.text());
         }
         next = number.checked_add(1);
     }
@@ -717,11 +739,8 @@ fn runs(contents: &VecDeque<(u64, Content)>) -> Vec<(u64, String)> {
 /// What is no such text is left out: a content that is not known costs a second asking.
 fn of_runs(runs: &[(u64, String)]) -> VecDeque<(u64, Content)> {
     let contents = runs.iter().flat_map(|(first, text)| {
-        let digits = text.as_bytes().chunks(16).zip(0..);
-        digits.filter_map(|(digits, at)| {
-            let content = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-            Some((first.checked_add(at)?, Content(content)))
-        })
+        let digits = text.as_bytes().chunks(Content::DIGITS).zip(0..);
+        digits.filter_map(|(digits, at)| Some((first.checked_add(at)?, Content::of_text(digits)?)))
     });
     let mut known = File::default();
     contents.for_each(|(number, content)| known.know(number, content));
@@ -844,7 +863,9 @@ mod tests {
         assert_ne!(ChipRead::new("MC00978", "2026-03-06T20:27:47.351".parse().unwrap()).content(), plain);
         assert_ne!(Content::of_marker("MC00978", Some(&stamp)), plain);
         // It is in checkpoints: the value itself must never change.
-        assert_eq!(format!("{plain:?}"), "Content(628354967834156009)");
+        assert_eq!(format!("{plain:?} {}", plain.text().collect::<String>()), "Content(102819815969617) XYOam1NR");
+        assert_eq!(Content::of_text(plain.text().collect::<String>().as_bytes()), Some(plain));
+        assert_eq!((Content::of_text(b"AAAA"), Content::of_text(b"AAAA+AAA")), (None, None));
     }
 
     #[test]

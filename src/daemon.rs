@@ -346,7 +346,9 @@ async fn chores(
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = Vec::new();
-    let mut held_back = BTreeSet::new();
+    let mut shown_reads = Standing::new("reads_without_decoder");
+    let mut shown_passings = Standing::new("passings_without_device");
+    let mut held_back = Standing::new("reads_held_back");
     let mut steps = VecDeque::new(); // not yet taken for writing: one a second at most, while the disk is full
     loop {
         tokio::select! {
@@ -376,15 +378,17 @@ async fn chores(
             let message = format!(
                 "reads of {whose} wait, and {what}: they stay on the box until it has one again; export shows them"
             );
-            board.raise("reads_without_decoder", decoder, message);
+            shown_reads.raise(&board, decoder, message);
         }
+        shown_reads.settle(&board);
         for (device, count) in journal.devices_waiting().into_iter().filter(|(device, _)| known.lacks_device(device)) {
             let message = format!(
                 "{count} passings of device {device} are not confirmed, and the configuration has no decoder of that device: \
                  they stay on the box until it has one again; export shows them"
             );
-            board.raise("passings_without_device", &device, message);
+            shown_passings.raise(&board, &device, message);
         }
+        shown_passings.settle(&board);
         tell_held_back(&journal, &board, &mut held_back);
         if let Some(step) = clock.look(&board, &journal)
             && steps.len() < NOTES
@@ -406,14 +410,37 @@ async fn chores(
     Ok(())
 }
 
-/// Reads that are held back, by decoder; `shown`: those of which it is told.
-fn tell_held_back(journal: &Journal, board: &Board, shown: &mut BTreeSet<Box<str>>) {
-    let told = journal.held_back();
-    for decoder in shown.iter().filter(|decoder| told.iter().all(|told| told.decoder != **decoder)) {
-        board.clear("reads_held_back", decoder);
+/// A problem that is shown as long as a look finds it, of whatever it finds it.
+struct Standing {
+    code: &'static str,
+    /// What it was found of at the last look, and at this one.
+    before: BTreeSet<String>,
+    now: BTreeSet<String>,
+}
+
+impl Standing {
+    fn new(code: &'static str) -> Self {
+        Self { code, before: BTreeSet::new(), now: BTreeSet::new() }
     }
-    shown.clear();
-    for Told { decoder, count, first, last } in told {
+
+    fn raise(&mut self, board: &Board, about: &str, message: String) {
+        board.raise(self.code, about, message);
+        self.now.insert(about.to_owned());
+    }
+
+    /// The look is over: what it did not find any more is.
+    fn settle(&mut self, board: &Board) {
+        let now = std::mem::take(&mut self.now);
+        for about in self.before.difference(&now) {
+            board.clear(self.code, about);
+        }
+        self.before = now;
+    }
+}
+
+/// Reads that are held back, by decoder.
+fn tell_held_back(journal: &Journal, board: &Board, shown: &mut Standing) {
+    for Told { decoder, count, first, last } in journal.held_back() {
         let (reads, are) = if count == 1 { ("read", "is") } else { ("reads", "are") };
         let message = format!(
             "{count} {reads} of `{decoder}` {are} held back, stamped {first} to {last}: the decoder was cleared, and gave \
@@ -421,9 +448,9 @@ fn tell_held_back(journal: &Journal, board: &Board, shown: &mut BTreeSet<Box<str
              uploaded. Look at them (`passbridge export --format csv --decoder {decoder}`); if they belong to this \
              race, upload them with `passbridge resend --held-back --decoder {decoder}`"
         );
-        board.raise("reads_held_back", &decoder, message);
-        shown.insert(decoder);
+        shown.raise(board, &decoder, message);
     }
+    shown.settle(board);
 }
 
 /// What goes into the log beside reads and uploads.

@@ -269,7 +269,7 @@ pub fn export(
             Body::Upload(event) => standings.apply(event),
             Body::Clock(step) => standings.steps.push((entry.seq, *step)),
             Body::Marker(marker) => standings.marker(entry, marker),
-            Body::Read(ChipRead { let_go: Some((_, of)), .. }) => drop(standings.let_go.insert(of.0, entry.seq)),
+            Body::Read(ChipRead { let_go: Some(let_go), .. }) => drop(standings.let_go.insert(let_go.1.0, entry.seq)),
             _ => {}
         }
         Ok(())

@@ -43,6 +43,7 @@ pub(crate) mod port;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -87,6 +88,9 @@ pub const CONNECTIONS: usize = 16;
 /// A decoder clock further off than this is a problem.
 const CLOCK_OFF_MS: i64 = 60_000;
 
+/// Conditions that a decoder told and that do not end with the connection: what is lost stays lost.
+const STAYING: [&str; 1] = ["llrp_reads_lost"];
+
 /// How long the notice is shown that a decoder counts from the start again.
 const RESTART_SHOWN: Duration = Duration::from_secs(600);
 
@@ -107,6 +111,13 @@ pub trait Keeper: Clone + Send + Sync + 'static {
 
     /// Which places of a decoder's memory are held, in whatever lane. May take as long as the journal's queue needs to open.
     fn held(&self, decoder: &str) -> impl Future<Output = Held> + Send;
+
+    /// Lets go those reads of a decoder that were held back and turn out to be of this race, in whatever lane.
+    fn let_go(
+        &self,
+        decoder: &str,
+        which: impl Fn(&ChipRead) -> bool + Send + 'static,
+    ) -> impl Future<Output = ()> + Send;
 }
 
 impl Keeper for Journal {
@@ -116,6 +127,14 @@ impl Keeper for Journal {
 
     async fn held(&self, decoder: &str) -> Held {
         Journal::held(self, decoder).await
+    }
+
+    async fn let_go(&self, decoder: &str, which: impl Fn(&ChipRead) -> bool + Send + 'static) {
+        match Journal::let_go(self, Some(decoder), which).await {
+            Ok(0) => {}
+            Ok(reads) => tracing::info!(decoder, reads, "let go what was held back: the decoder's clock is known now"),
+            Err(error) => tracing::warn!(decoder, %error, "what is held back could not be judged again"),
+        }
     }
 }
 
@@ -176,6 +195,9 @@ struct Limits {
     settle: Duration,
     /// Bytes in the receive buffer, frame overhead included.
     buffer: usize,
+    /// A condition that was told on an earlier connection is over when a connection has been up for so long and did not
+    /// tell it again: longer than any protocol waits before it asks anew.
+    renewed: Duration,
     /// How long the journal may be at one group before a decoder that only streams is read on and counted instead of
     /// made to wait: far longer than a slow card takes, shorter than its port's buffers last.
     stall: Duration,
@@ -190,6 +212,7 @@ const LIMITS: Limits = Limits {
     write: Duration::from_secs(10),
     settle: Duration::from_millis(2500),
     buffer: 8 * 1024 * 1024,
+    renewed: Duration::from_secs(90),
     stall: Duration::from_secs(3),
 };
 
@@ -253,6 +276,7 @@ async fn run_within<K: Keeper>(
         Ok(())
     });
     let mut chores = interval(Duration::from_secs(1));
+    let mut judging = JoinSet::new();
     let outcome = loop {
         tokio::select! {
             outcome = &mut serving => break outcome,
@@ -261,7 +285,16 @@ async fn run_within<K: Keeper>(
                 let (decoder, frames) = (decoder.name.clone(), decoder.intake.buffered());
                 break Err(LinkError::Journal { decoder, frames, source });
             }
-            _ = chores.tick() => decoder.chores(),
+            _ = chores.tick() => {
+                decoder.chores();
+                if let Some(again) = decoder.memories.again(&decoder.zone, decoder.board.now()) {
+                    judging.abort_all(); // the later one knows more
+                    let (keeper, decoder) = (keeper.clone(), Arc::clone(&decoder));
+                    judging.spawn(async move {
+                        keeper.let_go(&decoder.name, move |read| again.is_of_this_race(read)).await;
+                    });
+                }
+            }
         }
     };
     decoder.chores();
@@ -309,6 +342,10 @@ struct Presence {
     up: usize,
     /// A connection went silent, and no new one has spoken since: that one comes up proves nothing.
     silent: bool,
+    /// Since when one is up.
+    since: Option<Instant>,
+    /// Conditions that are shown, and whether an earlier connection told them. As many as protocols have names for.
+    conditions: BTreeMap<&'static str, bool>,
 }
 
 impl Decoder {
@@ -515,6 +552,10 @@ impl Decoder {
     fn comes(&self) {
         let mut presence = self.presence();
         presence.up += 1;
+        if presence.up == 1 {
+            presence.since = Some(Instant::now());
+            presence.conditions.values_mut().for_each(|earlier| *earlier = true);
+        }
         self.board.clear("decoder_unreachable", &self.name);
         let doubtful = presence.silent && presence.up == 1;
         self.state(if doubtful { LinkState::Idle } else { LinkState::Connected });
@@ -585,8 +626,14 @@ impl Decoder {
                 self.memories.clock(offset);
                 self.compare(offset);
             }
-            Info::Condition { code, text: Some(text) } => self.board.raise(code, &self.name, text),
-            Info::Condition { code, text: None } => self.board.clear(code, &self.name),
+            Info::Condition { code, text: Some(text) } => {
+                self.presence().conditions.insert(code, false);
+                self.board.raise(code, &self.name, text);
+            }
+            Info::Condition { code, text: None } => {
+                self.presence().conditions.remove(code);
+                self.board.clear(code, &self.name);
+            }
             Info::Restarted(what) => self.restarts(&what),
         }
     }
@@ -630,9 +677,20 @@ impl Decoder {
         self.board.raise("decoder_clock_off", &self.name, message);
     }
 
+    /// Ends what an earlier connection told and this one had time to tell again.
+    fn forgets(&self) {
+        let mut presence = self.presence();
+        let renewed = presence.since.is_some_and(|since| since.elapsed() >= self.limits.renewed);
+        if presence.up > 0 && renewed {
+            let over = presence.conditions.extract_if(.., |code, earlier| *earlier && !STAYING.contains(code));
+            over.for_each(|(code, _)| self.board.clear(code, &self.name));
+        }
+    }
+
     /// About once a second, whatever the connections do.
     fn chores(&self) {
         self.intake.report();
+        self.forgets();
         let mut restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
         if restarted.is_some_and(|at| at.elapsed() >= RESTART_SHOWN) {
             *restarted = None;

@@ -224,7 +224,8 @@ async fn tell(decoder: &SimDecoder, kind: Kind, mut habits: VecDeque<(Habit, u64
     let mut told = String::new();
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {
-        while let Some((habit, _)) = habits.pop_front_if(|(_, after)| *after <= *emitted.borrow()) {
+        while let Some((habit, _)) = habits.front().copied().filter(|(_, after)| *after <= *emitted.borrow()) {
+            habits.pop_front();
             print(&format!("{}\n", habit.described().0))?;
             decoder.does(habit).await;
         }

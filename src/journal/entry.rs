@@ -269,7 +269,7 @@ fn push_read_fields(out: &mut Vec<u8>, read: &ChipRead) {
     if read.held_back {
         out.extend_from_slice(b"held_back=1;");
     }
-    if let Some((from, of)) = read.let_go {
+    if let Some((from, of)) = read.let_go.as_deref() {
         push_display_end(out, &format_args!("let_go={from}-{of};"));
     }
     out.push(b'\t');
@@ -289,7 +289,7 @@ fn parse_read_fields(fields: &str, read: &mut ChipRead) -> Option<()> {
             "held_back" => read.held_back = true,
             "let_go" => {
                 let (from, of) = value.split_once('-')?;
-                read.let_go = Some((Seq(from.parse().ok()?), Seq(of.parse().ok()?)));
+                read.let_go = Some(Box::new((Seq(from.parse().ok()?), Seq(of.parse().ok()?))));
             }
             _ => {} // a later version may add fields
         }
@@ -419,7 +419,7 @@ mod tests {
             read.reader = Some(Label::Text(text.clone().into()));
             read.location = Some(text.clone().into());
             (read.replay, read.rssi, read.hits, read.seq) = (replay, rssi, hits, Some(number));
-            (read.held_back, read.let_go) = (!replay, hits.map(|hits| (Seq(hits.into()), Seq(number))));
+            (read.held_back, read.let_go) = (!replay, hits.map(|hits| Box::new((Seq(hits.into()), Seq(number)))));
             let time = Timestamp::from_millisecond(1_764_000_000_123).unwrap();
             let entry = |body, raw: &[u8]| Entry {
                 seq: number, in_group: 3, subject: text.clone().into(), time, body, raw: raw.into(),

@@ -281,7 +281,7 @@ impl<F: Fn(&ChipRead) -> bool> Reading<F> {
         let range = held.ranges.range(..=seq).next_back().map_or(seq, |(first, _)| *first);
         let from = self.begins.insert(subject.clone(), seq + 1).unwrap_or(range).max(range);
         let received = clock::corrected(&self.steps, seq, time);
-        let read = ChipRead { held_back: false, let_go: Some((Seq(from), Seq(seq))), ..read };
+        let read = ChipRead { held_back: false, let_go: Some(Box::new((Seq(from), Seq(seq)))), ..read };
         Some((subject, received, Body::Read(read), raw))
     }
 }

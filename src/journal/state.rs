@@ -215,7 +215,7 @@ impl State {
             }
         }
         fold.last = seq;
-        let verdict = match read.let_go {
+        let verdict = match read.let_go.as_deref() {
             Some((from, of)) if fold.held_back.let_go(from.0, of.0) => fold.passes(seq, read, dead_time_ms),
             None if !elsewhere && !read.held_back => fold.judge(seq, read, identity, dead_time_ms),
             _ => Verdict::Repeat,

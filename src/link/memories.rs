@@ -8,13 +8,15 @@
 //! How the time of a stored read is judged, the first that tells counts:
 //! 1. Its number is beyond that of a live read of this memory: it is later.
 //! 2. Its stamp is later than that of the last read of the memory before, by the decoder's clock: it is later.
-//! 3. The decoder's clock is known as it is now (the decoder tells it, or a live read shows it), and by it the read was made
-//!    after the last one of the memory before was received, and not in the future: it is later. So a clock that was set back
-//!    hides nothing.
+//! 3. The decoder's clock is known as it is now (the decoder tells it, or a live read shows it), it was set since, and by it
+//!    the read was made after the last one of the memory before was received, and not in the future: it is later. So a clock
+//!    that was set back hides nothing.
 //! 4. Else it is held back: it is earlier, or nothing tells.
 //!
-//! A margin of [`MARGIN_MS`] is in favour of the race. Of a memory that nothing was ever received of before nothing is held
-//! back. Bounded by [`Lives`].
+//! A margin of [`MARGIN_MS`] is in favour of the race; of [`SHOWN_MS`] where only a live read shows the clock, which may be one
+//! that was stored, where nothing marks those. What is held back before the clock is known is judged again when it is, and
+//! goes up by itself where it should have. Of a memory that nothing was ever received of before nothing is held back.
+//! Bounded by [`Lives`], and as many memories in doubt.
 //!
 //! Rejected: *holding back all that is stamped before our first read of the new memory*: that is the race, whenever the
 //! cable was out.
@@ -24,12 +26,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::chip::{ChipRead, Last, Lives, Stamp};
+use crate::chip::{ChipRead, Held, Label, Last, Lives, Stamp};
 use crate::clock;
 use crate::protocol::Cleared;
 
 /// Two clocks that were set by hand, and the way of a read, may differ by so much.
 const MARGIN_MS: i64 = 5_000;
+/// See the head.
+const SHOWN_MS: i64 = 10 * 60 * 1000;
+/// A clock that stands otherwise by so much is another one: what was held back is judged again.
+const OTHER_CLOCK_MS: i64 = 60_000;
+/// So often, about a second apart: the last reads that were held back may not have been durable yet.
+const LOOKS: u8 = 3;
 /// Nothing was read after it was received: a time further ahead is of another clock than the one that is known.
 const AHEAD_MS: i64 = 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -44,6 +52,35 @@ struct Inner {
     /// Decoder clock minus box clock in milliseconds: as the decoder told it last, and as its last live read showed it.
     told: Option<i64>,
     shown: Option<i64>,
+    /// Memories of which reads were held back by their stamps, and the last read of the memory before. At most
+    /// [`Held::FILES`].
+    doubted: Vec<(Option<Box<str>>, Option<Label>, Last)>,
+    /// The clocks that all that is held back was judged by.
+    judged: [Option<i64>; 2],
+    /// Looks that are still to come.
+    looks: u8,
+}
+
+/// Judges reads again that were held back: `true`, it was made after the last one of the memory before.
+pub(super) struct Again {
+    doubted: Vec<(Option<Box<str>>, Option<Label>, Last)>,
+    clocks: [Option<i64>; 2],
+    zone: TimeZone,
+    now: Timestamp,
+}
+
+impl Again {
+    pub(super) fn is_of_this_race(&self, read: &ChipRead) -> bool {
+        let Some(position) = &read.position else { return false };
+        let of = |doubted: &&(Option<Box<str>>, Option<Label>, Last)| {
+            doubted.0 == position.unit && doubted.1 == position.file
+        };
+        let ms = dated_ms(&read.stamp, &self.zone, self.now);
+        self.doubted
+            .iter()
+            .find(of)
+            .is_some_and(|doubted| is_later_by_clock(self.clocks, ms, &doubted.2, &self.zone, self.now))
+    }
 }
 
 impl Memories {
@@ -61,6 +98,25 @@ impl Memories {
         self.lock().told = Some(offset_ms);
     }
 
+    /// About once a second. The clock is known now, or another: what was held back is to be judged again.
+    pub(super) fn again(&self, zone: &TimeZone, now: Timestamp) -> Option<Again> {
+        let mut inner = self.lock();
+        let clocks = [inner.told, inner.shown];
+        let other = |(now, then): (Option<i64>, Option<i64>)| match (now, then) {
+            (Some(now), Some(then)) => (now - then).abs() > OTHER_CLOCK_MS,
+            (now, _) => now.is_some(),
+        };
+        if clocks.into_iter().zip(inner.judged).any(other) {
+            inner.judged = clocks;
+            inner.looks = if inner.doubted.is_empty() { 0 } else { LOOKS }; // the next ones are judged by them
+        }
+        if inner.looks == 0 {
+            return None;
+        }
+        inner.looks -= 1;
+        Some(Again { doubted: inner.doubted.clone(), clocks, zone: zone.clone(), now })
+    }
+
     /// A memory was cleared.
     pub(super) fn cleared(&self, cleared: &Cleared) {
         self.lock().lives.cleared(cleared.unit.as_deref(), cleared.file.as_ref());
@@ -71,37 +127,63 @@ impl Memories {
         let Some(position) = &read.position else { return false };
         let mut inner = self.lock();
         let ms = dated_ms(&read.stamp, zone, received);
-        let held_back = read.replay && inner.is_of_another_race(read, ms, zone, received);
+        let before = if read.replay { inner.of_another_race(read, ms, zone, received) } else { None };
+        let known = |doubted: &(Option<Box<str>>, Option<Label>, Last)| {
+            doubted.0 == position.unit && doubted.1 == position.file
+        };
+        if let Some(before) = before
+            && !inner.doubted.iter().any(|doubted| known(doubted) && doubted.2 == before)
+        {
+            inner.doubted.retain(|doubted| !known(doubted));
+            if inner.doubted.len() == Held::FILES {
+                inner.doubted.remove(0);
+            }
+            inner.doubted.push((position.unit.clone(), position.file.clone(), before));
+        }
         if !read.replay
             && let Some(ms) = ms
         {
             inner.shown = Some(ms - received.as_millisecond());
         }
         inner.lives.read(position, read.stamp, received, !read.replay);
-        held_back
+        before.is_some()
     }
 }
 
 impl Inner {
-    fn is_of_another_race(&self, read: &ChipRead, ms: Option<i64>, zone: &TimeZone, received: Timestamp) -> bool {
-        let Some(position) = &read.position else { return false };
-        let life = self.lives.of(position.unit.as_deref(), position.file.as_ref());
-        let Some(life) = life.filter(|life| life.cleared) else { return false };
-        let Some(before) = life.before else { return false };
+    /// The last read of the memory before, if this one is not known to have been made after it.
+    fn of_another_race(&self, read: &ChipRead, ms: Option<i64>, zone: &TimeZone, received: Timestamp) -> Option<Last> {
+        let position = read.position.as_ref()?;
+        let life = self.lives.of(position.unit.as_deref(), position.file.as_ref()).filter(|life| life.cleared)?;
         let follows_live = life.first_live.is_some_and(|live| position.number >= live);
-        !follows_live
-            && !is_later(&read.stamp, &before, zone, received)
-            && !self.is_later_by_clock(ms, &before, received)
-    }
-
-    fn is_later_by_clock(&self, ms: Option<i64>, before: &Last, received: Timestamp) -> bool {
-        let Some(ms) = ms.filter(|_| clock::box_clock_set(before.received) && clock::box_clock_set(received)) else {
-            return false;
+        let later = |before: &Last| {
+            follows_live
+                || is_later(&read.stamp, before, zone, received)
+                || is_later_by_clock([self.told, self.shown], ms, before, zone, received)
         };
-        let since = before.received.as_millisecond() - MARGIN_MS;
-        let until = received.as_millisecond() + AHEAD_MS;
-        self.told.into_iter().chain(self.shown).any(|offset| (since..=until).contains(&(ms - offset)))
+        life.before.filter(|before| !later(before))
     }
+}
+
+/// Later by the decoder's clock as it is now: as it was told, or as a live read showed it.
+fn is_later_by_clock(
+    clocks: [Option<i64>; 2],
+    ms: Option<i64>,
+    before: &Last,
+    zone: &TimeZone,
+    received: Timestamp,
+) -> bool {
+    let Some(ms) = ms.filter(|_| clock::box_clock_set(before.received) && clock::box_clock_set(received)) else {
+        return false;
+    };
+    let until = received.as_millisecond() + AHEAD_MS;
+    let then = dated_ms(&before.stamp, zone, before.received).map(|ms| ms - before.received.as_millisecond());
+    clocks.into_iter().zip([MARGIN_MS, SHOWN_MS]).any(|(offset, margin)| {
+        // One that stands as it did then says no more than the stamps do.
+        let set = offset.filter(|offset| then.is_none_or(|then| (offset - then).abs() > OTHER_CLOCK_MS));
+        let since = before.received.as_millisecond() - margin;
+        set.is_some_and(|offset| (since..=until).contains(&(ms - offset)))
+    })
 }
 
 /// Later by the decoder's clock, as it stamps.
@@ -191,8 +273,31 @@ mod tests {
         mat.live(20, "29T09:00:00", "29T09:00:00");
         mat.cleared();
         mat.live(30, "29T08:29:00", "29T10:29:00");
+        let again = mat.memories.again(&mat.zone, "2026-11-29T10:30:00Z".parse().unwrap());
+        assert!(again.is_none(), "nothing was held back yet");
         assert!(!mat.stored(2, "29T08:10:00"), "a live read shows it as well");
         assert!(mat.stored(3, "22T08:10:00"));
+    }
+
+    #[test]
+    fn what_was_held_back_before_the_clock_was_known_is_judged_again_when_it_is() {
+        let mat = Mat::new();
+        mat.live(20, "29T09:00:00", "29T09:00:00");
+        mat.cleared();
+        let again = || mat.memories.again(&mat.zone, "2026-11-29T10:31:00Z".parse().unwrap());
+        while again().is_some() {}
+        assert!(mat.stored(1, "29T08:10:00") && mat.stored(2, "22T08:10:00"));
+        assert!(again().is_none(), "nothing is known that was not");
+        mat.live(30, "29T08:31:00", "29T10:31:00");
+        let judge = again().unwrap();
+        let made = |stamp: &str, unit: Option<Box<str>>| {
+            let mut read = ChipRead::new("A", format!("2026-11-{stamp}").parse().unwrap());
+            read.position = Some(Position { unit, file: None, number: 1 });
+            judge.is_of_this_race(&read)
+        };
+        assert!(made("29T08:10:00", None) && !made("22T08:10:00", None) && !made("29T08:10:00", Some("7".into())));
+        let looks = std::iter::from_fn(again).take(100).count();
+        assert_eq!(looks, usize::from(LOOKS) - 1, "and then no more");
     }
 
     #[test]
