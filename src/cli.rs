@@ -4,6 +4,7 @@
 //! sysexits(3). Mistakes on the command line end with 64 and say what is allowed.
 
 mod capture;
+mod resend;
 mod rewind;
 pub(crate) mod simulate;
 
@@ -54,6 +55,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Have a decoder give stored reads again; those that are here already are known and not sent twice.
     Rewind(rewind::RewindArgs),
+    /// Upload reads that are held back because they may be of another race.
+    Resend(resend::ResendArgs),
     /// Record what goes over a decoder's link, both ways, into a file: for a decoder that is not supported, or read wrongly.
     Capture(capture::CaptureArgs),
     /// A simulated race through the whole way into a simulated cloud; needs no configuration.
@@ -224,6 +227,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Export(args) => block_on(run_export(args)),
         Command::Audit(args) => block_on(audit::run(args)),
         Command::Rewind(args) => block_on(rewind::run(args)),
+        Command::Resend(args) => block_on(resend::run(args)),
         Command::Capture(args) => block_on(capture::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),

@@ -1,7 +1,7 @@
 //! The control socket: how commands ask the daemon that runs. One JSON request per line, one JSON answer per line.
 //!
 //! Must hold: whoever may open the socket (mode 0660: the service's user and group) may ask, and nobody else at any
-//! moment; nothing here changes what is kept, a repair sends only what an audit finds missing ([`crate::audit`]), and what
+//! moment; nothing here changes what is kept; reads that are held back are let go and a repair sends only what an audit finds missing ([`crate::audit`]), and what
 //! a decoder is asked for again comes as any other read. A client that says nothing, too much, or never listens costs a
 //! bounded buffer for a bounded time.
 //!
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::capture::{Answered, Stream, capture};
 use crate::audit::keep::Order;
 use crate::failure::Failure;
+use crate::journal::Journal;
 use crate::link::{Asked, Asks};
 use crate::protocol::Range;
 use crate::status::Board;
@@ -73,6 +74,11 @@ pub enum Request {
         /// Which.
         range: Range,
     },
+    /// `{"let_go": N}`: uploads the reads that are held back, of a decoder or of all.
+    LetGo {
+        /// Its name in the configuration, or that of one of its lanes.
+        decoder: Option<String>,
+    },
     /// `{"decoder": NAME, "answer": "recording" | "refused" | "unknown", "header": [[KEY, VALUE], …], "why": …}`, and
     /// after `recording` lines of a capture file ([`crate::capture`]) without its header, until the client goes.
     Capture {
@@ -86,7 +92,7 @@ impl Request {
     fn patience(&self) -> Duration {
         match self {
             Self::Status | Self::Durable | Self::Rewind { .. } | Self::Capture { .. } => ANSWER_TIME,
-            Self::Repair { .. } => REPAIR_TIME,
+            Self::Repair { .. } | Self::LetGo { .. } => REPAIR_TIME,
         }
     }
 }
@@ -96,6 +102,17 @@ pub type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
 
 /// The way to each decoder, by its name.
 pub type Rewinds = BTreeMap<String, Asks>;
+
+/// What the socket's commands reach.
+#[derive(Default)]
+pub struct Ways {
+    /// The repairs of each device.
+    pub repairs: Repairs,
+    /// Each decoder.
+    pub rewinds: Rewinds,
+    /// Reads that are held back.
+    pub journal: Option<Journal>,
+}
 
 /// Why the daemon gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -176,8 +193,8 @@ impl Socket {
     }
 
     /// Answers until `stop`.
-    pub async fn serve(self, board: Board, repairs: Repairs, rewinds: Rewinds, stop: CancellationToken) {
-        let (repairs, rewinds) = (Arc::new(repairs), Arc::new(rewinds));
+    pub async fn serve(self, board: Board, ways: Ways, stop: CancellationToken) {
+        let ways = Arc::new(ways);
         let places = Arc::new(Semaphore::new(CLIENTS));
         loop {
             let accepting = async {
@@ -191,12 +208,12 @@ impl Socket {
             match accepted {
                 Ok((stream, _)) => {
                     let (board, stop) = (board.clone(), stop.clone());
-                    let (repairs, rewinds) = (Arc::clone(&repairs), Arc::clone(&rewinds));
+                    let ways = Arc::clone(&ways);
                     tokio::spawn(async move {
                         tokio::select! {
                             () = stop.cancelled() => {}
                             // A client that goes away in the middle is its own matter.
-                            _ = answer(stream, &board, &repairs, &rewinds) => {}
+                            _ = answer(stream, &board, &ways) => {}
                         }
                         drop(place);
                     });
@@ -228,7 +245,8 @@ fn named(path: &Path) -> io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-async fn answer(stream: UnixStream, board: &Board, repairs: &Repairs, rewinds: &Rewinds) -> io::Result<()> {
+async fn answer(stream: UnixStream, board: &Board, ways: &Ways) -> io::Result<()> {
+    let Ways { repairs, rewinds, journal } = ways;
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -245,6 +263,7 @@ async fn answer(stream: UnixStream, board: &Board, repairs: &Repairs, rewinds: &
             Ok(Request::Durable) => json!({ "durable": board.snapshot().journal.durable }),
             Ok(Request::Repair { device, session }) => repair(repairs, &device, session).await,
             Ok(Request::Rewind { decoder, range }) => rewind(rewinds, &decoder, &range).await,
+            Ok(Request::LetGo { decoder }) => let_go(journal.as_ref(), decoder.as_deref()).await,
             Ok(Request::Capture { decoder }) => match capture::begin(rewinds, &decoder, board) {
                 Ok((recording, answer)) => {
                     timeout(ANSWER_TIME, write.write_all(format!("{answer}\n").as_bytes()))
@@ -298,6 +317,14 @@ async fn rewind(rewinds: &Rewinds, decoder: &str, range: &Range) -> Value {
     }
 }
 
+async fn let_go(journal: Option<&Journal>, decoder: Option<&str>) -> Value {
+    let Some(journal) = journal else { return json!({ "error": "there is no journal" }) };
+    match journal.let_all_go(decoder).await {
+        Ok(count) => json!({ "let_go": count, "running": true }),
+        Err(error) => json!({ "error": error.to_string() }),
+    }
+}
+
 /// Asks the daemon of `data_dir`.
 ///
 /// # Errors
@@ -344,7 +371,7 @@ mod tests {
     fn serve(dir: &Path) -> (Board, CancellationToken, tokio::task::JoinHandle<()>) {
         let (board, stop) = (Board::new("finish"), CancellationToken::new());
         let socket = Socket::bind(dir).unwrap();
-        let task = tokio::spawn(socket.serve(board.clone(), Repairs::new(), Rewinds::new(), stop.clone()));
+        let task = tokio::spawn(socket.serve(board.clone(), Ways::default(), stop.clone()));
         (board, stop, task)
     }
 

@@ -11,7 +11,7 @@
 
 mod clock;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,8 +25,9 @@ use tokio_util::sync::CancellationToken;
 use crate::audit;
 use crate::clock::{Step, Wall};
 use crate::config::{CloudConfig, Config};
-use crate::control::{Repairs, Rewinds, Socket};
+use crate::control::{Repairs, Rewinds, Socket, Ways};
 use crate::failure::Failure;
+use crate::journal::held_back::Told;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::lane;
 use crate::link::{self, Asks};
@@ -114,7 +115,8 @@ impl Daemon {
             repairs = daemon.start_uplinks(&config, &client).await;
         }
         let asks: Rewinds = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();
-        let serve = socket.serve(board.clone(), repairs, asks.clone(), stop.clone());
+        let ways = Ways { repairs, rewinds: asks.clone(), journal: Some(daemon.journal.clone()) };
+        let serve = socket.serve(board.clone(), ways, stop.clone());
         daemon.spawn("control socket", async move {
             serve.await;
             Ok(())
@@ -344,6 +346,9 @@ async fn chores(
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = Vec::new();
+    let mut shown_reads = Standing::new("reads_without_decoder");
+    let mut shown_passings = Standing::new("passings_without_device");
+    let mut held_back = Standing::new("reads_held_back");
     let mut steps = VecDeque::new(); // not yet taken for writing: one a second at most, while the disk is full
     loop {
         tokio::select! {
@@ -373,15 +378,18 @@ async fn chores(
             let message = format!(
                 "reads of {whose} wait, and {what}: they stay on the box until it has one again; export shows them"
             );
-            board.raise("reads_without_decoder", decoder, message);
+            shown_reads.raise(&board, decoder, message);
         }
+        shown_reads.settle(&board);
         for (device, count) in journal.devices_waiting().into_iter().filter(|(device, _)| known.lacks_device(device)) {
             let message = format!(
                 "{count} passings of device {device} are not confirmed, and the configuration has no decoder of that device: \
                  they stay on the box until it has one again; export shows them"
             );
-            board.raise("passings_without_device", &device, message);
+            shown_passings.raise(&board, &device, message);
         }
+        shown_passings.settle(&board);
+        tell_held_back(&journal, &board, &mut held_back);
         if let Some(step) = clock.look(&board, &journal)
             && steps.len() < NOTES
         {
@@ -400,6 +408,49 @@ async fn chores(
         shown = problems;
     }
     Ok(())
+}
+
+/// A problem that is shown as long as a look finds it, of whatever it finds it.
+struct Standing {
+    code: &'static str,
+    /// What it was found of at the last look, and at this one.
+    before: BTreeSet<String>,
+    now: BTreeSet<String>,
+}
+
+impl Standing {
+    fn new(code: &'static str) -> Self {
+        Self { code, before: BTreeSet::new(), now: BTreeSet::new() }
+    }
+
+    fn raise(&mut self, board: &Board, about: &str, message: String) {
+        board.raise(self.code, about, message);
+        self.now.insert(about.to_owned());
+    }
+
+    /// The look is over: what it did not find any more is.
+    fn settle(&mut self, board: &Board) {
+        let now = std::mem::take(&mut self.now);
+        for about in self.before.difference(&now) {
+            board.clear(self.code, about);
+        }
+        self.before = now;
+    }
+}
+
+/// Reads that are held back, by decoder.
+fn tell_held_back(journal: &Journal, board: &Board, shown: &mut Standing) {
+    for Told { decoder, count, first, last } in journal.held_back() {
+        let (reads, are) = if count == 1 { ("read", "is") } else { ("reads", "are") };
+        let message = format!(
+            "{count} {reads} of `{decoder}` {are} held back, stamped {first} to {last}: the decoder was cleared, and gave \
+             them from its memory although they were made before, so they may be of another race. They are kept and not \
+             uploaded. Look at them (`passbridge export --format csv --decoder {decoder}`); if they belong to this \
+             race, upload them with `passbridge resend --held-back --decoder {decoder}`"
+        );
+        shown.raise(board, &decoder, message);
+    }
+    shown.settle(board);
 }
 
 /// What goes into the log beside reads and uploads.

@@ -109,6 +109,8 @@ pub enum UploadMark {
     Quarantined,
     /// No passing of its own: dead time or a repeat.
     Suppressed,
+    /// It may be of another race: it waits until somebody lets it go.
+    HeldBack,
 }
 
 #[derive(Clone, Copy)]
@@ -130,6 +132,8 @@ pub struct Standings {
     steps: Vec<(u64, clock::Step)>,
     /// Markers that their decoder numbers, as seen: one that comes again is a repeat. At most [`MARKERS_MAX`].
     markers: HashSet<(Box<str>, Box<str>, Position)>,
+    /// Reads that were held back and let go: the entry that each has been since.
+    let_go: HashMap<u64, u64>,
     /// Items in flight per device: number to sequence number.
     open: HashMap<Box<str>, BTreeMap<u64, u64>>,
 }
@@ -174,6 +178,11 @@ impl Standings {
         if self.markers.len() > MARKERS_MAX {
             self.markers.clear();
         }
+    }
+
+    /// The entry that a read has been since it was let go, if it was held back.
+    fn now(&self, seq: u64) -> u64 {
+        self.let_go.get(&seq).copied().unwrap_or(seq)
     }
 
     /// Index of a session's token.
@@ -260,6 +269,7 @@ pub fn export(
             Body::Upload(event) => standings.apply(event),
             Body::Clock(step) => standings.steps.push((entry.seq, *step)),
             Body::Marker(marker) => standings.marker(entry, marker),
+            Body::Read(ChipRead { let_go: Some(let_go), .. }) => drop(standings.let_go.insert(let_go.1.0, entry.seq)),
             _ => {}
         }
         Ok(())
@@ -271,6 +281,7 @@ pub fn export(
     }
     for_each(data_dir, query.durable, |entry| {
         let (time, instant) = match &entry.body {
+            Body::Read(read) if read.let_go.is_some() => return Ok(()), // it stands where it was first kept
             Body::Read(read) => {
                 let time = time_of(entry, read, reading, &standings);
                 (Some(time), time)
@@ -330,7 +341,8 @@ fn for_each(
 
 /// A read's time in UTC: as it was uploaded, else as it would be.
 fn time_of(entry: &Entry, read: &ChipRead, reading: &Reading, standings: &Standings) -> Timestamp {
-    let uploaded = standings.by_seq.get(&entry.seq).filter(|standing| standing.mark != UploadMark::Suppressed);
+    let uploaded =
+        standings.by_seq.get(&standings.now(entry.seq)).filter(|standing| standing.mark != UploadMark::Suppressed);
     uploaded.and_then(|standing| Timestamp::from_millisecond(standing.time_ms).ok()).unwrap_or_else(|| {
         let received = clock::corrected(&standings.steps, entry.seq, entry.time);
         clock::resolve(&read.stamp, reading.zone(&entry.subject), received, read.replay).utc
@@ -363,7 +375,10 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) 
             (row.antenna, row.rssi, row.hits) = (read.antenna.as_ref(), read.rssi, read.hits);
             row.position = read.position.as_ref().map(|position| position.number);
             row.location = read.location.as_deref();
-            row.upload = Some(upload_column(entry.seq, standings));
+            let upload = upload_column(standings.now(entry.seq), standings);
+            let is_held =
+                read.held_back && standings.now(entry.seq) == entry.seq && upload.state == UploadMark::Pending;
+            row.upload = Some(if is_held { UploadColumn { state: UploadMark::HeldBack, ..upload } } else { upload });
         }
         Body::Marker(marker) => {
             row.kind = "marker";

@@ -10,7 +10,7 @@
 //! * One process per data directory.
 //!
 //! What it hides: [`log`] (volumes of text lines, group commit, what to do with a torn end), [`entry`] (a line),
-//! `state` (the fold: cursors, numbers, repeats, dead time), `queue` (sled, nothing else knows it), `age` and `room` (what
+//! `state` (the fold: cursors, numbers, repeats, dead time), [`held_back`] (what is kept and not uploaded yet), `queue` (sled, nothing else knows it), `age` and `room` (what
 //! may go, and when), and two threads:
 //! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes. `mark` says how far the log went,
 //! `verify` reads it through at every start and says what is missing.
@@ -46,6 +46,7 @@ mod disk;
 pub(crate) mod driven;
 pub mod entry;
 mod follow;
+pub mod held_back;
 mod known;
 pub mod log;
 mod mark;
@@ -132,6 +133,8 @@ pub struct Journal {
     /// First entry of this process.
     first: u64,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
+    /// Held while reads that were held back are let go.
+    letting_go: Arc<tokio::sync::Mutex<()>>,
     /// Reads the log through once; ends by itself.
     check: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
@@ -219,7 +222,8 @@ impl Journal {
             dir_lock: lock,
         });
         let (requests, waiting) = mpsc::channel(writer::REQUESTS);
-        let journal = Self { shared, requests, first, threads: Arc::default(), check: Arc::default() };
+        let (threads, check, letting_go) = (Arc::default(), Arc::default(), Arc::default());
+        let journal = Self { shared, requests, first, threads, letting_go, check };
         journal.shared.board.not_ready("starting", None);
         if !drafts.is_empty() {
             let (reply, _) = oneshot::channel();

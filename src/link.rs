@@ -26,7 +26,8 @@
 //! [`CONNECTIONS`]. A race takes a hundredth of it. tests/memory.rs measures the protocols' part on hostile streams.
 //!
 //! What it hides: `port` opens wires, `connection` carries one, `intake` is the receive buffer between all connections
-//! of a decoder and the journal, `places` says who may connect, `flood` when it is too much.
+//! of a decoder and the journal, `memories` judges what a cleared decoder gives again, `places` says who may connect, `flood`
+//! when it is too much.
 //!
 //! Not chosen: a life sign made by TCP alone (keepalive says that the decoder's network stack lives, and a frozen
 //! decoder's does); giving up after some number of tries; one receive buffer per connection (see `intake`).
@@ -36,11 +37,13 @@ mod connection;
 mod doubts;
 mod flood;
 mod intake;
+mod memories;
 mod places;
 pub(crate) mod port;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -66,6 +69,7 @@ pub(crate) use self::port::{Wire, dial, tune};
 use self::connection::{End, Ended, Life};
 use self::doubts::Doubts;
 use self::intake::Intake;
+use self::memories::Memories;
 use self::places::Places;
 use self::port::Kind;
 use crate::capture::Header;
@@ -73,7 +77,7 @@ use crate::chip::{ChipRead, Held};
 use crate::clock::offset_ms;
 use crate::config::{Address, DecoderConfig};
 use crate::journal::{Durable, Journal, JournalError, Kept};
-use crate::protocol::{Framed, Info, Missed, Protocol, SettingError, Settings, Spec};
+use crate::protocol::{Cleared, Framed, Info, Missed, Protocol, SettingError, Settings, Spec};
 use crate::retry::Retry;
 use crate::status::{Board, LinkState};
 
@@ -83,6 +87,9 @@ pub const CONNECTIONS: usize = 16;
 
 /// A decoder clock further off than this is a problem.
 const CLOCK_OFF_MS: i64 = 60_000;
+
+/// Conditions that a decoder told and that do not end with the connection: what is lost stays lost.
+const STAYING: [&str; 1] = ["llrp_reads_lost"];
 
 /// How long the notice is shown that a decoder counts from the start again.
 const RESTART_SHOWN: Duration = Duration::from_secs(600);
@@ -104,6 +111,13 @@ pub trait Keeper: Clone + Send + Sync + 'static {
 
     /// Which places of a decoder's memory are held, in whatever lane. May take as long as the journal's queue needs to open.
     fn held(&self, decoder: &str) -> impl Future<Output = Held> + Send;
+
+    /// Lets go those reads of a decoder that were held back and turn out to be of this race, in whatever lane.
+    fn let_go(
+        &self,
+        decoder: &str,
+        which: impl Fn(&ChipRead) -> bool + Send + 'static,
+    ) -> impl Future<Output = ()> + Send;
 }
 
 impl Keeper for Journal {
@@ -113,6 +127,14 @@ impl Keeper for Journal {
 
     async fn held(&self, decoder: &str) -> Held {
         Journal::held(self, decoder).await
+    }
+
+    async fn let_go(&self, decoder: &str, which: impl Fn(&ChipRead) -> bool + Send + 'static) {
+        match Journal::let_go(self, Some(decoder), which).await {
+            Ok(0) => {}
+            Ok(reads) => tracing::info!(decoder, reads, "let go what was held back: the decoder's clock is known now"),
+            Err(error) => tracing::warn!(decoder, %error, "what is held back could not be judged again"),
+        }
     }
 }
 
@@ -173,6 +195,9 @@ struct Limits {
     settle: Duration,
     /// Bytes in the receive buffer, frame overhead included.
     buffer: usize,
+    /// A condition that was told on an earlier connection is over when a connection has been up for so long and did not
+    /// tell it again: longer than any protocol waits before it asks anew.
+    renewed: Duration,
     /// How long the journal may be at one group before a decoder that only streams is read on and counted instead of
     /// made to wait: far longer than a slow card takes, shorter than its port's buffers last.
     stall: Duration,
@@ -187,6 +212,7 @@ const LIMITS: Limits = Limits {
     write: Duration::from_secs(10),
     settle: Duration::from_millis(2500),
     buffer: 8 * 1024 * 1024,
+    renewed: Duration::from_secs(90),
     stall: Duration::from_secs(3),
 };
 
@@ -250,6 +276,7 @@ async fn run_within<K: Keeper>(
         Ok(())
     });
     let mut chores = interval(Duration::from_secs(1));
+    let mut judging = JoinSet::new();
     let outcome = loop {
         tokio::select! {
             outcome = &mut serving => break outcome,
@@ -258,7 +285,16 @@ async fn run_within<K: Keeper>(
                 let (decoder, frames) = (decoder.name.clone(), decoder.intake.buffered());
                 break Err(LinkError::Journal { decoder, frames, source });
             }
-            _ = chores.tick() => decoder.chores(),
+            _ = chores.tick() => {
+                decoder.chores();
+                if let Some(again) = decoder.memories.again(&decoder.zone, decoder.board.now()) {
+                    judging.abort_all(); // the later one knows more
+                    let (keeper, decoder) = (keeper.clone(), Arc::clone(&decoder));
+                    judging.spawn(async move {
+                        keeper.let_go(&decoder.name, move |read| again.is_of_this_race(read)).await;
+                    });
+                }
+            }
         }
     };
     decoder.chores();
@@ -292,6 +328,7 @@ struct Decoder {
     intake: Intake,
     presence: Mutex<Presence>,
     doubts: Doubts,
+    memories: Memories,
     /// When the decoder last began to count anew.
     restarted: Mutex<Option<Instant>>,
     /// It is shown that nothing in its bytes is a record.
@@ -305,6 +342,10 @@ struct Presence {
     up: usize,
     /// A connection went silent, and no new one has spoken since: that one comes up proves nothing.
     silent: bool,
+    /// Since when one is up.
+    since: Option<Instant>,
+    /// Conditions that are shown, and whether an earlier connection told them. As many as protocols have names for.
+    conditions: BTreeMap<&'static str, bool>,
 }
 
 impl Decoder {
@@ -332,6 +373,7 @@ impl Decoder {
             asks,
             presence: Mutex::default(),
             doubts: Doubts::default(),
+            memories: Memories::default(),
             restarted: Mutex::default(),
             babbling: AtomicBool::default(),
         }
@@ -510,6 +552,10 @@ impl Decoder {
     fn comes(&self) {
         let mut presence = self.presence();
         presence.up += 1;
+        if presence.up == 1 {
+            presence.since = Some(Instant::now());
+            presence.conditions.values_mut().for_each(|earlier| *earlier = true);
+        }
         self.board.clear("decoder_unreachable", &self.name);
         let doubtful = presence.silent && presence.up == 1;
         self.state(if doubtful { LinkState::Idle } else { LinkState::Connected });
@@ -575,16 +621,33 @@ impl Decoder {
     fn hears(&self, info: Info, received: Timestamp) {
         match info {
             Info::Alive => {}
-            Info::Clock(clock) => self.compare(offset_ms(&clock, &self.zone, received)),
-            Info::Condition { code, text: Some(text) } => self.board.raise(code, &self.name, text),
-            Info::Condition { code, text: None } => self.board.clear(code, &self.name),
+            Info::Clock(clock) => {
+                let offset = offset_ms(&clock, &self.zone, received);
+                self.memories.clock(offset);
+                self.compare(offset);
+            }
+            Info::Condition { code, text: Some(text) } => {
+                self.presence().conditions.insert(code, false);
+                self.board.raise(code, &self.name, text);
+            }
+            Info::Condition { code, text: None } => {
+                self.presence().conditions.remove(code);
+                self.board.clear(code, &self.name);
+            }
             Info::Restarted(what) => self.restarts(&what),
         }
     }
 
-    /// A read arrived: can its time be trusted?
-    fn judges(&self, read: &ChipRead, received: Timestamp) {
+    /// A read arrived: can its time be trusted, and is it of this race?
+    fn judges(&self, read: &mut ChipRead, received: Timestamp) {
         self.doubts.judge(&self.name, &self.zone, read, received, &self.board);
+        read.held_back = self.memories.judge(read, &self.zone, received);
+    }
+
+    /// The decoder cleared one of its memories.
+    fn clears(&self, cleared: &Cleared) {
+        self.memories.cleared(cleared);
+        self.restarts(&cleared.text);
     }
 
     /// The decoder counts from the start again.
@@ -614,9 +677,20 @@ impl Decoder {
         self.board.raise("decoder_clock_off", &self.name, message);
     }
 
+    /// Ends what an earlier connection told and this one had time to tell again.
+    fn forgets(&self) {
+        let mut presence = self.presence();
+        let renewed = presence.since.is_some_and(|since| since.elapsed() >= self.limits.renewed);
+        if presence.up > 0 && renewed {
+            let over = presence.conditions.extract_if(.., |code, earlier| *earlier && !STAYING.contains(code));
+            over.for_each(|(code, _)| self.board.clear(code, &self.name));
+        }
+    }
+
     /// About once a second, whatever the connections do.
     fn chores(&self) {
         self.intake.report();
+        self.forgets();
         let mut restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
         if restarted.is_some_and(|at| at.elapsed() >= RESTART_SHOWN) {
             *restarted = None;

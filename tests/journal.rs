@@ -657,3 +657,101 @@ async fn a_marker_that_its_decoder_numbers_is_held_and_one_that_stands_for_a_hol
         journal.close().await;
     }
 }
+
+/// The same read, as the link marks it that fetched it from a memory that was cleared.
+fn held_back(n: u64) -> Framed {
+    let framed = read(n);
+    let Frame::Read(read) = framed.frame else { unreachable!() };
+    Framed { frame: Frame::Read(ChipRead { held_back: true, replay: true, ..read }), ..framed }
+}
+
+/// Opens it again, with the queue as it is or rebuilt from the log.
+async fn again(dir: &Path, journal: Journal, rebuilt: bool) -> Journal {
+    journal.close().await;
+    drop(journal);
+    if rebuilt {
+        std::fs::remove_dir_all(dir.join("queue")).unwrap();
+    }
+    open(dir).await
+}
+
+#[tokio::test]
+async fn what_is_held_back_waits_for_a_word_whatever_happens_to_the_queue_and_is_then_uploaded_once() {
+    for rebuilt in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = open(dir.path()).await;
+        keep(&journal, "mat", [1]).await;
+        // 1 was uploaded, 3 comes twice: both are repeats.
+        for n in [2, 1, 3, 3, 4] {
+            journal.keep("mat", Timestamp::now(), vec![held_back(n)]).await.unwrap();
+        }
+        keep(&journal, "mat", [5]).await;
+        for _ in 0..2 {
+            let told = journal.held_back();
+            assert_eq!((told.len(), told[0].count, &*told[0].decoder), (1, 3, "mat"));
+            assert_eq!((&*told[0].first, &*told[0].last), ("2026-05-03T00:00:00.002", "2026-05-03T00:00:00.004"));
+            assert_eq!(waiting(&journal), chips([1, 5]));
+            assert_eq!(journal.backlog().0, 4, "with two repeats");
+            journal = again(dir.path(), journal, rebuilt).await;
+        }
+        assert_eq!(journal.let_all_go(Some("another")).await.unwrap(), 0);
+        let pending = journal.pending("D", &decoders(), 10);
+        assert_eq!(pending.repeats.len(), 2);
+        join(&journal, "S", 1).await;
+        journal.record(UploadEvent::Batch(batch(&pending, 1))).await.unwrap();
+        accept(&journal, 1, 2).await;
+        assert_eq!((waiting(&journal), journal.backlog().0), (chips([]), 0), "nothing waits for them");
+
+        assert_eq!(journal.let_all_go(Some("mat")).await.unwrap(), 3);
+        assert_eq!(journal.let_all_go(None).await.unwrap(), 0, "once");
+        for _ in 0..2 {
+            assert_eq!((waiting(&journal), journal.held_back()), (chips([2, 3, 4]), vec![]));
+            keep(&journal, "mat", [2]).await; // given once more, it is known
+            journal = again(dir.path(), journal, rebuilt).await;
+        }
+        let pending = journal.pending("D", &decoders(), 10);
+        journal.record(UploadEvent::Batch(batch(&pending, 3))).await.unwrap();
+        accept(&journal, 3, 5).await;
+        journal = again(dir.path(), journal, rebuilt).await;
+        assert_eq!((journal.backlog().0, journal.device("D").sent), (0, 5));
+        journal.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_let_go_in_part_is_let_go_once_and_the_rest_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    journal.keep("mat", Timestamp::now(), (1..=1200).map(held_back).collect()).await.unwrap();
+    let later = |read: &ChipRead| read.position.as_ref().is_some_and(|position| position.number > 1100);
+    assert_eq!(journal.let_go(None, later).await.unwrap(), 100);
+    assert_eq!(journal.let_go(None, later).await.unwrap(), 0);
+    let journal = again(dir.path(), journal, true).await;
+    assert_eq!((waiting(&journal), journal.held_back()[0].count), (chips(1101..=1200), 1100));
+    assert_eq!(journal.let_all_go(Some("mat")).await.unwrap(), 1100);
+    assert_eq!(waiting(&journal), chips((1101..=1200).chain(1..=1100)));
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn what_the_numbers_held_say_is_known_after_a_restart_and_from_the_log_alone() {
+    for rebuilt in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = open(dir.path()).await;
+        keep(&journal, "mat", 1..=20).await;
+        let held = journal.held("mat").await;
+        let journal = again(dir.path(), journal, rebuilt).await;
+        assert_eq!(journal.held("mat").await, held);
+        let file = Label::Number(1);
+        let Frame::Read(last) = read(20).frame else { unreachable!() };
+        assert_eq!(held.content(None, Some(&file), 20), Some(last.content()));
+        let cleared = Cleared { unit: None, file: Some(file.clone()), text: "cleared".into() };
+        let cleared = Framed { frame: Frame::Cleared(cleared), raw: Box::default() };
+        journal.keep("mat", Timestamp::now(), vec![cleared]).await.unwrap();
+        let journal = again(dir.path(), journal, rebuilt).await;
+        let held = journal.held("mat").await;
+        assert_eq!((held.highest(None, Some(&file)), held.lives().was_cleared(None, Some(&file))), (None, true));
+        assert_eq!(held.lives().of(None, Some(&file)).unwrap().before.unwrap().stamp, last.stamp);
+        journal.close().await;
+    }
+}

@@ -188,7 +188,8 @@ impl Index {
             if entry.seq > durable {
                 break;
             }
-            let mine = matches!(entry.body, Body::Read(_)) && decoders.contains(&entry.subject);
+            let waits = matches!(&entry.body, Body::Read(read) if !read.held_back);
+            let mine = waits && decoders.contains(&entry.subject);
             waiting += u64::from(mine && self.cursors.get(&entry.subject).is_none_or(|cursor| entry.seq > *cursor));
         }
         Ok(waiting)

@@ -1,5 +1,6 @@
 //! `simulate`: a decoder or a cloud to try things with, as the tests use them, on the command line.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::failure::Failure;
 use crate::sim::cloud::{
     Answer, Chance, DEVICE, Dedup, Fault as Trouble, Generation, HABITS, Habits, KEY, On, SimCloudConfig, serve_forever,
 };
-use crate::sim::decoder::{FIELD_MAX, Fault, Kind, RaceConfig, SimConfig, SimDecoder, SimError, Source, Wiring};
+use crate::sim::decoder::{FIELD_MAX, Fault, Habit, Kind, RaceConfig, SimConfig, SimDecoder, SimError, Source, Wiring};
 use crate::sim::replay::{Pace, Player, Script};
 
 /// A recording is held whole; more than this is no recording of a race.
@@ -32,7 +33,7 @@ pub(super) enum Simulate {
 #[derive(Debug, Args)]
 pub(super) struct DecoderArgs {
     /// The decoder's protocol; not needed for a capture that names it.
-    #[arg(long, value_name = "NAME", value_parser = protocol, required_unless_present = "replay")]
+    #[arg(long, value_name = "NAME", value_parser = protocol, required_unless_present_any = ["replay", "habits"])]
     protocol: Option<Protocol>,
     /// Wait here for passbridge; without it on 127.0.0.1 at the decoder's usual port.
     #[arg(long, value_name = "ADDR:PORT", conflicts_with = "connect")]
@@ -57,6 +58,13 @@ pub(super) struct DecoderArgs {
     /// (nothing moves for 30 s after 200).
     #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
     faults: Vec<Fault>,
+    /// Something that decoders do, or that is done to them, after so many reads (without a number: at the start); may be given
+    /// several times. --habits lists them.
+    #[arg(long = "habit", value_name = "NAME[:AFTER]", value_parser = habit)]
+    habit: Vec<(Habit, u64)>,
+    /// List the habits, and end.
+    #[arg(long)]
+    habits: bool,
     /// A timing point of a decoder that names them (chronotrack, mylaps); may be given several times: ten reads at each in turn.
     #[arg(long = "location", value_name = "NAME")]
     locations: Vec<String>,
@@ -188,6 +196,14 @@ fn fault(text: &str) -> Result<Fault, String> {
         .ok_or_else(|| "must be garbage:EVERY, cut:EVERY, duplicate:EVERY, bytewise or freeze:AFTER:SECONDS".to_owned())
 }
 
+fn habit(text: &str) -> Result<(Habit, u64), String> {
+    let (name, after) = text.split_once(':').map_or((text, Some(0)), |(name, after)| (name, after.parse().ok()));
+    Habit::from_name(name).zip(after).ok_or_else(|| {
+        let names: Vec<&str> = Habit::ALL.iter().map(|habit| habit.described().0).collect();
+        format!("must be one of {}, and a number of reads may follow (clear:50)", names.join(", "))
+    })
+}
+
 /// Runs until it is over or interrupted.
 pub(super) async fn run(what: Simulate) -> Result<(), Failure> {
     let simulated = async {
@@ -203,6 +219,10 @@ pub(super) async fn run(what: Simulate) -> Result<(), Failure> {
 }
 
 async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
+    if args.habits {
+        let lines = Habit::ALL.iter().map(|habit| habit.described()).map(|(name, what)| format!("{name:20}{what}\n"));
+        return print(&lines.collect::<String>());
+    }
     let recorded = args.replay.as_deref().map(Recorded::open).transpose()?;
     if let Some(Recorded::Capture(header, script)) = recorded {
         return replay(&args, &header, script).await;
@@ -243,16 +263,26 @@ async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
     })?;
     let place = decoder.address().map_or(place, |address| format!("listens on {address}"));
     print(&format!("simulated {} {place}; its clock is in UTC\n", spec.title))?;
-    tell(&decoder, kind).await
+    let mut habits = args.habit;
+    habits.sort_by_key(|(_, after)| *after);
+    tell(&decoder, kind, habits.into()).await
 }
 
 /// A line a second while something happens, until all is over and, where the decoder waits for it, acknowledged.
-async fn tell(decoder: &SimDecoder, kind: Kind) -> Result<(), Failure> {
-    let (emitted, acked, links) = (decoder.emitted(), decoder.acked_count(), decoder.links());
+async fn tell(decoder: &SimDecoder, kind: Kind, mut habits: VecDeque<(Habit, u64)>) -> Result<(), Failure> {
+    let (mut emitted, acked, links) = (decoder.emitted(), decoder.acked_count(), decoder.links());
     let mut told = String::new();
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {
-        second.tick().await;
+        while let Some((habit, _)) = habits.front().copied().filter(|(_, after)| *after <= *emitted.borrow()) {
+            habits.pop_front();
+            print(&format!("{}\n", habit.described().0))?;
+            decoder.does(habit).await;
+        }
+        tokio::select! {
+            _ = second.tick() => {}
+            _ = emitted.changed(), if !habits.is_empty() => continue,
+        }
         let (happened, links) = (*emitted.borrow(), *links.borrow());
         let mut line = format!("{happened} reads, {links} connected");
         let mut open = 0;
@@ -274,8 +304,8 @@ async fn tell(decoder: &SimDecoder, kind: Kind) -> Result<(), Failure> {
 
 /// Plays a capture until it is over and nobody is connected.
 async fn replay(args: &DecoderArgs, header: &Header, script: Script) -> Result<(), Failure> {
-    if !args.faults.is_empty() || args.count.is_some() || !args.locations.is_empty() {
-        return Err(Failure::usage("a capture is played as it is: without --fault, --count and --location"));
+    if !args.faults.is_empty() || !args.habit.is_empty() || args.count.is_some() || !args.locations.is_empty() {
+        return Err(Failure::usage("a capture is played as it is: without --fault, --habit, --count and --location"));
     }
     let told = |error: HeaderError| Failure::data(error.to_string());
     let spec = match &args.protocol {
@@ -410,6 +440,9 @@ mod tests {
         }
         assert_eq!((pace("max"), pace("0.5")), (Ok(Pace::Max), Ok(Pace::Times(0.5))));
         assert!(["", "0", "-1", "inf", "NaN", "fast"].into_iter().all(|wrong| pace(wrong).is_err()));
+        assert_eq!(habit("clear:50"), Ok((Habit::Clear, 50)));
+        assert_eq!(habit("last-week"), Ok((Habit::LastWeek, 0)));
+        assert!(["", "clear:", "clear:x", "earthquake"].into_iter().all(|wrong| habit(wrong).is_err()));
         assert!(share("1.5").is_err() && share("x").is_err());
     }
 }

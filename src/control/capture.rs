@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::capture::{Direction, Reader, What};
-    use crate::control::{Repairs, Socket};
+    use crate::control::{Socket, Ways};
     use crate::link::Asks;
     use tokio_util::sync::CancellationToken;
 
@@ -153,7 +153,7 @@ mod tests {
         let (asks, stop) = (Asks::default(), CancellationToken::new());
         let links: Rewinds = [("mat".to_owned(), asks.clone())].into();
         let socket = Socket::bind(dir).unwrap();
-        tokio::spawn(socket.serve(Board::new("finish"), Repairs::new(), links, stop.clone()));
+        tokio::spawn(socket.serve(Board::new("finish"), Ways { rewinds: links, ..Ways::default() }, stop.clone()));
         (asks, stop)
     }
 

@@ -20,12 +20,14 @@
 //!
 //! * `time`: the box's clock, UTC with milliseconds. `crc`: CRC-32 of everything before the last tab, 8 hex digits.
 //! * Every column is escaped ([`crate::escape`]), so a tab or a line end is always structure.
+//! * A read with `held_back=1` is kept and not uploaded; one with `let_go=A-B` is entry B, let go ([`super::held_back`]). Older
+//!   versions skip both fields, and would upload such a read.
 //! * In `c` a text value begins with `'`, so that file `7` and file `'7` stay what the decoder sent.
 
 use jiff::Timestamp;
 
 use super::UploadEvent;
-use crate::chip::{ChipRead, Label, Marker, Position, Stamp};
+use crate::chip::{ChipRead, Label, Marker, Position, Seq, Stamp};
 use crate::clock::Step;
 use crate::escape::{escape_into, unescape};
 use crate::protocol::Cleared;
@@ -264,6 +266,12 @@ fn push_read_fields(out: &mut Vec<u8>, read: &ChipRead) {
     if read.replay {
         out.extend_from_slice(b"replay=1;");
     }
+    if read.held_back {
+        out.extend_from_slice(b"held_back=1;");
+    }
+    if let Some((from, of)) = read.let_go.as_deref() {
+        push_display_end(out, &format_args!("let_go={from}-{of};"));
+    }
     out.push(b'\t');
 }
 
@@ -278,6 +286,11 @@ fn parse_read_fields(fields: &str, read: &mut ChipRead) -> Option<()> {
             "rssi" => read.rssi = Some(value.parse().ok()?),
             "loc" => read.location = Some(text_of(value)?),
             "replay" => read.replay = true,
+            "held_back" => read.held_back = true,
+            "let_go" => {
+                let (from, of) = value.split_once('-')?;
+                read.let_go = Some(Box::new((Seq(from.parse().ok()?), Seq(of.parse().ok()?))));
+            }
             _ => {} // a later version may add fields
         }
     }
@@ -406,6 +419,7 @@ mod tests {
             read.reader = Some(Label::Text(text.clone().into()));
             read.location = Some(text.clone().into());
             (read.replay, read.rssi, read.hits, read.seq) = (replay, rssi, hits, Some(number));
+            (read.held_back, read.let_go) = (!replay, hits.map(|hits| Box::new((Seq(hits.into()), Seq(number)))));
             let time = Timestamp::from_millisecond(1_764_000_000_123).unwrap();
             let entry = |body, raw: &[u8]| Entry {
                 seq: number, in_group: 3, subject: text.clone().into(), time, body, raw: raw.into(),

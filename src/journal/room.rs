@@ -85,7 +85,7 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<
         if next.first > needed || volume.first >= saved {
             break;
         }
-        // A passing that was set aside is kept for its days, whatever the size, and then goes like any other.
+        // A passing that was set aside, or a read that is held back, is kept for its days, whatever the size, and then goes like any other.
         let set_aside = shared.lock().state.has_set_aside(volume.first, next.first);
         if set_aside && expiring.is_none() && ages.past(volume.first, keep.saturating_sub(WARN_BEFORE_DAYS)) {
             expiring = Some((volume.first, next.first - 1));
@@ -145,8 +145,8 @@ fn tell_expiring(shared: &Shared, expiring: Option<(u64, u64)>) {
     match expiring {
         Some((first, last)) => {
             let message = format!(
-                "passings that the cloud refused are among entries {first}–{last}, and those are nearly keep.days old: \
-                 then they go. Export them, or raise keep.days"
+                "passings that the cloud refused, or reads that are held back, are among entries {first}–{last}, and those \
+                 are nearly keep.days old: then they go. Export them, or raise keep.days"
             );
             shared.board.raise("set_aside_expires", "", message);
         }

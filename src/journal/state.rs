@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Body, Entry};
+use super::held_back::HeldBack;
 use super::log::Place;
 use super::trial;
 use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, UploadEvent};
@@ -71,6 +72,9 @@ pub struct DecoderFold {
     /// Last passing of each chip, for the dead time: stamp in ms and sequence number.
     #[serde(default)]
     pub chips: HashMap<Box<str>, (i64, u64)>,
+    /// Reads of it that are held back.
+    #[serde(default, skip_serializing_if = "HeldBack::is_empty")]
+    pub held_back: HeldBack,
     /// Identities of the newest reads.
     #[serde(skip)]
     pub recent: Recent,
@@ -163,9 +167,17 @@ impl State {
 
     /// A marker that the decoder numbers among its reads is held like one.
     fn marker(&mut self, entry: &Entry, marker: &Marker) {
+        if &*marker.kind == Marker::LET_GO
+            && let Some(fold) = self.decoders.get_mut(&entry.subject)
+        {
+            fold.held_back.drop_through(marker.through.unwrap_or(0));
+        }
         let Some(position) = &marker.position else { return };
         let fold = self.decoder_mut(&entry.subject, entry.seq);
         fold.held.insert_through(position, marker.through.unwrap_or(position.number));
+        if let Some(content) = marker.content() {
+            fold.held.insert_read(position, content);
+        }
     }
 
     fn decoder_mut(&mut self, decoder: &str, seq: u64) -> &mut DecoderFold {
@@ -195,11 +207,24 @@ impl State {
             || lane::of(&self.decoders, lane::decoder(decoder))
                 .any(|(name, fold)| name != decoder && fold.recent.has(identity));
         let fold = self.decoder_mut(decoder, seq);
-        fold.last = seq;
-        if let Some(position) = &read.position {
-            fold.held.insert(position);
+        // One that is let go says nothing of the memory as it is now.
+        if let Some(position) = read.position.as_ref().filter(|_| read.let_go.is_none()) {
+            fold.held.insert_read(position, read.content());
+            fold.held.lives_mut().read(position, read.stamp, received, !read.replay);
         }
-        let verdict = if elsewhere { Verdict::Repeat } else { fold.judge(seq, read, identity, dead_time_ms) };
+        if read.held_back {
+            let is_new = !elsewhere && fold.recent.insert(identity);
+            fold.held_back.read(seq, read.stamp, is_new);
+            if is_new {
+                return; // nothing waits for it, until it is let go
+            }
+        }
+        fold.last = seq;
+        let verdict = match read.let_go.as_deref() {
+            Some((from, of)) if fold.held_back.let_go(from.0, of.0) => fold.passes(seq, read, dead_time_ms),
+            None if !elsewhere && !read.held_back => fold.judge(seq, read, identity, dead_time_ms),
+            _ => Verdict::Repeat,
+        };
         self.repeats.0 += u64::from(verdict == Verdict::Repeat && seq >= self.repeats.1);
         if clock::is_undated(&read.stamp) && !clock::box_clock_set(received) {
             self.unset_through = seq;
@@ -381,11 +406,12 @@ impl State {
         devices.chain(decoders).min().unwrap_or(self.followed + 1)
     }
 
-    /// Whether a passing that was set aside is among the entries `first..next`.
+    /// Whether a passing that was set aside, or a read that is held back, is among the entries `first..next`.
     pub fn has_set_aside(&self, first: u64, next: u64) -> bool {
         let within =
-            |fold: &DeviceFold| fold.quarantined.range(..next).next_back().is_some_and(|(_, last)| *last >= first);
-        self.devices.values().any(within)
+            |ranges: &BTreeMap<u64, u64>| ranges.range(..next).next_back().is_some_and(|(_, last)| *last >= first);
+        self.devices.values().any(|fold| within(&fold.quarantined))
+            || self.decoders.values().any(|fold| within(&fold.held_back.ranges))
     }
 
     /// Entries that are remembered of a newest checkpoint but not in the serialised form.
@@ -464,6 +490,11 @@ impl DecoderFold {
         if !self.recent.insert(identity) {
             return Verdict::Repeat;
         }
+        self.passes(seq, read, dead_time_ms)
+    }
+
+    /// A read that is no repeat: is it a passing?
+    fn passes(&mut self, seq: u64, read: &ChipRead, dead_time_ms: i64) -> Verdict {
         if dead_time_ms == 0 {
             return Verdict::Passing;
         }

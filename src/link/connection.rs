@@ -213,6 +213,9 @@ impl Connection<'_> {
             }
         }
         let rewind = rewind && known.is_some();
+        if let Some(held) = &known {
+            self.decoder.memories.learn(held.lives());
+        }
         self.protocol.connected(known.unwrap_or_default(), rewind, &mut self.output);
         self.absorb(self.decoder.board.now());
         late
@@ -325,13 +328,13 @@ impl Connection<'_> {
         let mut replies = Vec::new();
         for item in self.output.items.drain(..) {
             match item {
-                Item::Frame(framed) => match framed.frame {
+                Item::Frame(mut framed) => match framed.frame {
                     Frame::Info(info) => self.decoder.hears(info, received),
                     Frame::Cleared(ref cleared) => {
-                        self.decoder.restarts(&cleared.text);
+                        self.decoder.clears(cleared);
                         frames.push(framed);
                     }
-                    Frame::Read(ref read) => {
+                    Frame::Read(ref mut read) => {
                         self.decoder.judges(read, received);
                         frames.push(framed);
                     }

@@ -47,6 +47,10 @@ impl Protocol for Lines {
                     out.frame(Frame::Read(ChipRead { location, ..ChipRead::new(chip, stamp) }), &line);
                     out.reply(format!("ack {chip}\n"));
                 }
+                Some(("L", text)) => {
+                    let text = Some(text.to_owned()).filter(|text| !text.is_empty());
+                    out.frame(Frame::Info(Info::Condition { code: "low_battery", text }), &line);
+                }
                 Some(("P", _)) => out.reply("pong\n"),
                 Some(("C", clock)) => out.frame(Frame::Info(Info::Clock(clock.parse().unwrap())), &line),
                 Some(("!", _)) => out.frame(Frame::Info(Info::Restarted("it was cleared".into())), &line),
@@ -166,6 +170,8 @@ impl Keeper for Shelf {
     async fn held(&self, _: &str) -> Held {
         self.0.held.subscribe().wait_for(Option::is_some).await.unwrap().clone().unwrap()
     }
+
+    async fn let_go(&self, _: &str, _: impl Fn(&crate::chip::ChipRead) -> bool + Send + 'static) {}
 }
 
 const QUICK: Limits = Limits {

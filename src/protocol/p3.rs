@@ -12,7 +12,9 @@
 //!   03 transponder      06 hits                      81 decoder id
 //!   04 decoder's time, µs since 1970               type 04 resend (request)
 //!   0A transponder as text, instead of 03            01 first, 02 last passing number
-//!   10 UTC, µs since 1970     81 decoder id        others: alive, nothing else
+//!   10 UTC, µs since 1970     81 decoder id        type 24 time (request, and its answer)
+//!                                                    01 decoder's time, 05 UTC, µs since 1970
+//!                                                  others: alive, nothing else
 //! ```
 //!
 //! * Between the outer markers 8D, 8E and 8F are sent as 8D and the byte + 0x20, in the length and the CRC as well. So
@@ -24,9 +26,13 @@
 //!   option `clock = "utc"` UTC, as who set it chose.
 //! * Transponders 9991, 9992, 9993 and 9995 are inputs and the gun: markers, no chips.
 //! * The place of a passing is decoder id (eight hexadecimal digits) and passing number; gaps are asked for by number
-//!   ([`super::gaps`]).
+//!   ([`super::gaps`]). Nothing marks a passing as stored: it is what was asked for. A number that says another passing than
+//!   before means that the passings were cleared: at each connection the last one held is asked for again and compared.
+//! * GET_TIME (type 24) is answered with tag 01, the decoder's clock, or 05, UTC, in µs since 1970 (one program asks so, and
+//!   reads it so; a decoder that does not answer is no worse off). It tells which time a passing has that was stored.
 //!
-//! Sent: RESEND, and a request for STATUS after [`SILENCE`]. Never type 05, which clears the decoder's passings.
+//! Sent: RESEND, GET_TIME every [`TIME_EVERY`], and a request for STATUS after [`SILENCE`]. Never type 05, which clears the
+//! decoder's passings.
 
 use std::time::Duration;
 
@@ -34,9 +40,9 @@ use crc::{CRC_16_SPI_FUJITSU, Crc};
 use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 
-use super::gaps::Gaps;
+use super::gaps::{Came, Gaps};
 use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options};
-use crate::chip::{ChipRead, Held, Marker, Position, Stamp};
+use crate::chip::{ChipRead, Content, Held, Marker, Position, Stamp};
 
 /// The registry line.
 pub static SPEC: Spec = Spec {
@@ -58,6 +64,11 @@ const SHORTEST: usize = 11;
 const PASSING: u16 = 0x01;
 const STATUS: u16 = 0x02;
 const RESEND: u16 = 0x04;
+const TIME: u16 = 0x24;
+/// How often the decoder's clock is asked for.
+const TIME_EVERY: Duration = Duration::from_secs(60);
+/// The question for it: empty values, these are wanted.
+const TIME_TAGS: [u8; 6] = [0x01, 0, 0x04, 0, 0x05, 0];
 /// After so long without a byte the decoder is asked for its status.
 const SILENCE: Duration = Duration::from_secs(30);
 /// Tenths of a volt below which the supply is called low, and from which on it is not any more (real ones: 118, 119).
@@ -71,10 +82,11 @@ fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     Ok(Box::new(P3 {
         held: Vec::new(),
         place: Place::Outside,
-        gaps: Gaps::new(Held::default(), false),
+        gaps: Gaps::new(Held::default(), false, false),
         utc: utc.unwrap_or(false),
         heard: false,
         quiet_since: Duration::ZERO,
+        timed: Duration::ZERO,
         low: None,
     }))
 }
@@ -99,13 +111,16 @@ struct P3 {
     heard: bool,
     /// The last tick at which something had come, or the status was asked for.
     quiet_since: Duration,
+    /// When the clock was asked for.
+    timed: Duration,
     /// What was told of the supply.
     low: Option<bool>,
 }
 
 impl Protocol for P3 {
     fn connected(&mut self, held: Held, rewind: bool, out: &mut Output) {
-        self.gaps = Gaps::new(held, rewind);
+        self.gaps = Gaps::new(held, rewind, false);
+        out.reply(request(TIME, &TIME_TAGS)); // first: it tells how to read the stamps of what is stored
         self.ask(out);
     }
 
@@ -125,6 +140,10 @@ impl Protocol for P3 {
         } else if up.saturating_sub(self.quiet_since) >= SILENCE {
             self.quiet_since = up;
             out.reply(request(STATUS, &[0x01, 0, 0x07, 0, 0x0c, 0])); // empty values: these are wanted
+        }
+        if up.saturating_sub(self.timed) >= TIME_EVERY {
+            self.timed = up;
+            out.reply(request(TIME, &TIME_TAGS));
         }
         self.ask(out);
     }
@@ -230,24 +249,28 @@ impl P3 {
                     self.supply(tenths, out);
                 }
             }
+            TIME => out.frame(Frame::Info(time(&tags, self.utc).map_or(Info::Alive, Info::Clock)), raw),
             _ => out.frame(Frame::Info(Info::Alive), raw),
         }
         Ok(())
     }
 
     fn passing(&mut self, passing: Passing, raw: &[u8], out: &mut Output) {
-        let Passing { mut read, position, ms } = passing;
+        let Passing { mut read, position, ms: at } = passing;
         read.replay = self.gaps.is_stored(&position);
-        // Markers are numbered among the passings: without them there would be gaps.
-        self.gaps.read(&position, ms, false, out);
         let number = read.chip.parse::<u64>().ok();
         if let Some((_, kind)) = MARKERS.iter().find(|(transponder, _)| Some(*transponder) == number) {
             let unit = position.unit.as_deref().unwrap_or("-");
             let name = Some(format!("decoder {unit}, passing {}", position.number).into());
-            let (kind, stamp, position) = ((*kind).into(), Some(read.stamp), Some(position.clone()));
+            // Numbered among the passings: without it there would be a gap.
+            let content = Content::of_marker(kind, Some(&read.stamp));
+            self.gaps.read(&Came { position: &position, content, at, replay: false }, out);
+            let (kind, stamp, position) = ((*kind).into(), Some(read.stamp), Some(position));
             let marker = Marker { kind, name, stamp, reader: None, location: None, position, through: None };
             out.frame(Frame::Marker(marker), raw);
         } else {
+            let content = read.content();
+            self.gaps.read(&Came { position: &position, content, at, replay: false }, out);
             out.frame(Frame::Read(read), raw);
         }
         self.ask(out); // here and not after all that came: what is asked must not depend on how it was cut
@@ -280,20 +303,9 @@ impl Passing {
             (None, Some(code)) => code_of(code).ok_or(Reject::Field("transponder"))?.into(),
             (None, None) => return Err(Reject::Field("transponder")),
         };
-        let millis = |tag, name| -> Result<Option<i64>, Reject> {
-            let micros = tags.number(tag, name)?;
-            micros.map(|micros| i64::try_from(micros / 1000).map_err(|_| Reject::Field(name))).transpose()
-        };
-        let (rtc, utc) = (millis(0x04, "rtc")?, millis(0x10, "utc")?.filter(|ms| *ms > 0));
+        let (rtc, utc) = (millis(tags, 0x04, "rtc")?, millis(tags, 0x10, "utc")?.filter(|ms| *ms > 0));
         let ms = rtc.or(utc).ok_or(Reject::Field("rtc"))?;
-        let instant = utc.or(rtc.filter(|_| clock_is_utc));
-        let stamp = match instant {
-            Some(ms) => Timestamp::from_millisecond(ms).map(Stamp::Utc).map_err(|_| Reject::Field("utc"))?,
-            None => {
-                let local = date(1970, 1, 1).at(0, 0, 0, 0).checked_add(SignedDuration::from_millis(ms));
-                Stamp::Local(local.map_err(|_| Reject::Field("rtc"))?)
-            }
-        };
+        let stamp = stamp(rtc, utc, clock_is_utc)?.ok_or(Reject::Field("rtc"))?;
         let small = |tag, name| -> Result<Option<u16>, Reject> {
             let number = tags.number(tag, name)?;
             number.map(|number| u16::try_from(number).map_err(|_| Reject::Field(name))).transpose()
@@ -304,6 +316,27 @@ impl Passing {
         let read = ChipRead { rssi, hits, position: Some(position.clone()), ..ChipRead::new(chip, stamp) };
         Ok(Self { read, position, ms })
     }
+}
+
+/// Microseconds of a tag, as milliseconds.
+fn millis(tags: &Tags<'_>, tag: u8, name: &'static str) -> Result<Option<i64>, Reject> {
+    let micros = tags.number(tag, name)?;
+    micros.map(|micros| i64::try_from(micros / 1000).map_err(|_| Reject::Field(name))).transpose()
+}
+
+/// The time that a record tells: UTC if it does, else by the decoder's clock.
+fn stamp(rtc: Option<i64>, utc: Option<i64>, clock_is_utc: bool) -> Result<Option<Stamp>, Reject> {
+    if let Some(ms) = utc.or(rtc.filter(|_| clock_is_utc)) {
+        return Timestamp::from_millisecond(ms).map(|utc| Some(Stamp::Utc(utc))).map_err(|_| Reject::Field("utc"));
+    }
+    let local = |ms| date(1970, 1, 1).at(0, 0, 0, 0).checked_add(SignedDuration::from_millis(ms));
+    rtc.map(|ms| local(ms).map(Stamp::Local).map_err(|_| Reject::Field("rtc"))).transpose()
+}
+
+/// What the decoder's clock shows; `None`: it does not say, or in a way that nobody has described.
+fn time(tags: &Tags<'_>, clock_is_utc: bool) -> Option<Stamp> {
+    let shown = |tag, name| millis(tags, tag, name).ok().flatten().filter(|ms| *ms > 0);
+    stamp(shown(0x01, "rtc"), shown(0x05, "utc"), clock_is_utc).ok().flatten()
 }
 
 /// A transponder's code as text: printable, without what pads it.

@@ -21,8 +21,9 @@
 //!   read as text; only if that fails are the eight bytes behind the ninth comma skipped as they are.
 //! * The button of the start gate is a read of chip 0 at antenna 0: a marker (`start`), for it is no chip.
 //! * Binary status (0x03, length, bytes) is skipped at the beginning of a line.
-//! * The place of a read is box number and LogID; gaps are asked for by number ([`super::gaps`]). A LogID that goes back
-//!   means that the log was cleared. The two bytes behind `6` are the characters `00` in the vendor's manual and two NUL
+//! * The place of a read is box number and LogID; gaps are asked for by number ([`super::gaps`]). A LogID that says another
+//!   read than before means that the log was cleared, whatever the clock shows: at each connection the last one held is
+//!   asked for again and compared. The two bytes behind `6` are the characters `00` in the vendor's manual and two NUL
 //!   bytes in the vendor's own program: option `rewind_prefix`, `00` (default) or `nul`. Where a box does not answer to
 //!   one, the gap is told as a problem: try the other.
 //!
@@ -33,7 +34,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, Time, date};
 
-use super::gaps::Gaps;
+use super::gaps::{Came, Gaps};
 use super::line::LIMIT;
 use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options};
 use crate::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
@@ -62,7 +63,7 @@ fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
         held: Vec::new(),
         searched: 0,
         skipping: false,
-        gaps: Gaps::new(Held::default(), false),
+        gaps: Gaps::new(Held::default(), false, true),
         prefix: prefix.unwrap_or(*b"00"),
         asked: Duration::ZERO,
         low: None,
@@ -88,7 +89,7 @@ struct Ultra {
 
 impl Protocol for Ultra {
     fn connected(&mut self, held: Held, rewind: bool, out: &mut Output) {
-        self.gaps = Gaps::new(held, rewind);
+        self.gaps = Gaps::new(held, rewind, true);
         out.reply(*b"?r");
         self.ask(out);
     }
@@ -224,14 +225,15 @@ impl Ultra {
     fn record(&mut self, record: Record, raw: &[u8], out: &mut Output) {
         match record {
             Record::Start(marker, at, replay) => {
-                if let Some(position) = &marker.position {
-                    self.gaps.read(position, at, replay, out); // it has a number of its own: no gap
+                if let Some((position, content)) = marker.position.as_ref().zip(marker.content()) {
+                    self.gaps.read(&Came { position, content, at, replay }, out); // it has a number of its own: no gap
                 }
                 out.frame(Frame::Marker(marker), raw);
             }
             Record::Read(read, at) => {
                 if let Some(position) = &read.position {
-                    self.gaps.read(position, at, read.replay, out);
+                    let (content, replay) = (read.content(), read.replay);
+                    self.gaps.read(&Came { position, content, at, replay }, out);
                 }
                 out.frame(Frame::Read(read), raw);
             }

@@ -19,6 +19,7 @@
 
 mod chronotrack;
 mod cloudbox;
+mod habit;
 mod heard;
 mod impinj;
 mod ipico;
@@ -52,6 +53,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use self::habit::Habit;
 use self::heard::Heard;
 pub use self::kind::Kind;
 use self::memory::Memory;
@@ -353,6 +355,38 @@ impl SimDecoder {
         self.shared.lock().memory.clear();
     }
 
+    /// It does something that decoders do, or somebody does it to it.
+    pub async fn does(&self, habit: Habit) {
+        const TWO_HOURS_MS: i64 = 2 * 60 * 60 * 1000;
+        const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+        const LAST_WEEK: usize = 40;
+        match habit {
+            Habit::Clear => self.clear(),
+            Habit::ClearAndCountOn => {
+                let online = *self.shared.online.borrow();
+                self.set_online(false);
+                let _ = self.links().wait_for(|links| *links == 0).await; // the sender is in `shared`
+                self.shared.happen(|memory| {
+                    let reached = memory.entries(memory.file()).len();
+                    memory.clear();
+                    let _all = (0..reached + 10).all(|_| memory.happen());
+                });
+                self.set_online(online);
+            }
+            Habit::ClockBack => self.shared.lock().memory.set_clock(-TWO_HOURS_MS),
+            Habit::RepeatLast => {
+                self.shared.lock().memory.repeat_last();
+                self.shared.emitted.send_modify(|_| {}); // who pushes looks
+            }
+            Habit::SwapTwo => self.shared.lock().memory.swap_two(),
+            Habit::LastWeek => self.shared.happen(|memory| {
+                memory.set_clock(-WEEK_MS);
+                let _all = (0..LAST_WEEK).all(|_| memory.happen());
+                memory.set_clock(WEEK_MS);
+            }),
+        }
+    }
+
     /// Stops it and waits until its port is free.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
@@ -365,9 +399,9 @@ impl Shared {
     }
 
     /// The decoder's clock.
-    fn now(&self, start: DateTime) -> DateTime {
+    fn now(&self, memory: &Memory) -> DateTime {
         let millis = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        start.saturating_add(millis.milliseconds())
+        memory.start.saturating_add(millis.saturating_add(memory.clock_off_ms()).milliseconds())
     }
 
     fn happen(&self, what: impl FnOnce(&mut Memory)) {

@@ -16,6 +16,7 @@ mod damage;
 mod decoders;
 mod exports;
 mod faults;
+mod habits_of_decoders;
 #[path = "../image/mod.rs"]
 mod image;
 mod locations;

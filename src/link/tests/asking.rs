@@ -83,3 +83,25 @@ async fn who_asks_by_hand_is_told_whether_the_decoder_was_asked() {
     link.stopped().await.unwrap();
     assert_eq!(asks.ask(&range(3, 4)).await, Asked::NotConnected);
 }
+
+#[tokio::test]
+async fn what_an_earlier_connection_told_and_the_next_one_does_not_is_over() {
+    let shelf = Shelf::new(true);
+    let (listener, address) = decoder_listens().await;
+    let limits = Limits { renewed: Duration::ZERO, ..QUICK };
+    let message = |link: &Running| link.problem("low_battery").map(|problem| problem.message);
+    let link = Running::start(limits, config(&STREAMS, address), &shelf).await;
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    wire.write_all(b"Llow\nAone\n").await.unwrap();
+    assert_eq!(line(&mut wire).await, "ack one\n");
+    assert_eq!(message(&link).as_deref(), Some("low"), "the connection that told it is up");
+    drop(wire);
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    wire.write_all(b"Atwo\n").await.unwrap();
+    assert_eq!(line(&mut wire).await, "ack two\n");
+    link.shows(|link| link.problem("low_battery").is_none()).await;
+    wire.write_all(b"Lstill low\nAthree\n").await.unwrap();
+    assert_eq!(line(&mut wire).await, "ack three\n");
+    assert_eq!(message(&link).as_deref(), Some("still low"));
+    link.stopped().await.unwrap();
+}

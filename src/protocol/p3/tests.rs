@@ -23,6 +23,11 @@ fn replies(out: &mut Output) -> Vec<Vec<u8>> {
     replies.collect()
 }
 
+/// The types of the requests.
+fn kinds_asked(out: &mut Output) -> Vec<u16> {
+    replies(out).iter().map(|bytes| bytes[8].into()).collect()
+}
+
 #[test]
 fn the_checksum_is_the_worked_one() {
     assert_eq!(checksum(&[0x8e, 2, 0x0e, 0, 9, 9, 0, 0, 0x45, 0, 1, 1, 1, 0x8f]), 0x7a5c);
@@ -34,6 +39,7 @@ fn a_gap_is_asked_for_by_number_with_what_must_be_escaped_escaped() {
     let mut protocol = p3(&[]);
     let mut out = Output::default();
     protocol.connected(Held::default(), true, &mut out);
+    assert_eq!(kinds_asked(&mut out), [TIME]);
     protocol.feed(&passing(0x8c, 5, 1_000_000), &mut out);
     protocol.feed(&passing(0x90, 5, 1_001_000), &mut out);
     let [asked] = &replies(&mut out)[..] else { panic!() };
@@ -55,6 +61,7 @@ fn every_decoder_id_has_gaps_of_its_own() {
     let mut protocol = p3(&[]);
     let mut out = Output::default();
     protocol.connected(Held::default(), true, &mut out);
+    assert_eq!(kinds_asked(&mut out), [TIME]);
     for (at, (decoder, number)) in [(4, 1), (5, 700), (4, 2), (5, 701), (4, 3), (5, 702)].into_iter().enumerate() {
         protocol.feed(&passing_of(decoder, number, 5, 1_000_000 + at as u64), &mut out);
     }
@@ -70,6 +77,7 @@ fn the_gun_has_a_number_and_leaves_no_gap() {
     let mut protocol = p3(&[]);
     let mut out = Output::default();
     protocol.connected(Held::default(), true, &mut out);
+    assert_eq!(kinds_asked(&mut out), [TIME]);
     for (number, transponder) in [(1, 77), (2, 9992), (3, 9991), (4, 9993), (5, 9995), (6, 9994)] {
         protocol.feed(&passing(number, transponder, 1_000_000 + u64::from(number)), &mut out);
     }
@@ -116,7 +124,7 @@ fn a_silent_decoder_is_asked_for_its_status_and_a_heard_one_is_not() {
         protocol.tick(Duration::from_secs(second), &mut out);
         asked.extend(replies(&mut out).iter().map(|bytes| (second, bytes[8])));
     }
-    assert_eq!(asked, [(50, 2)]);
+    assert_eq!(asked, [(0, 0x24), (50, 2), (60, 0x24)]);
 }
 
 #[test]
@@ -159,4 +167,84 @@ fn tags_that_run_over_the_end_are_rejected_and_long_lengths_are_read() {
     let sum = checksum(&wide).to_le_bytes();
     wide[4..6].copy_from_slice(&sum);
     assert!(matches!(reason(&wide), Frame::Read(read) if &*read.chip == "5"));
+}
+
+#[test]
+fn the_decoders_clock_is_asked_for_and_read_in_whatever_form_it_is_told() {
+    let clock = |settings: &[(&str, &str)], tags: &[u8]| {
+        let mut out = Output::default();
+        p3(settings).feed(&request(TIME, tags), &mut out);
+        let Item::Frame(framed) = &out.items[0] else { panic!() };
+        match &framed.frame {
+            Frame::Info(Info::Clock(stamp)) => stamp.to_string(),
+            Frame::Info(Info::Alive) => "alive".to_owned(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let micros = 1_785_574_800_123_000_u64.to_le_bytes();
+    let rtc = [&[1, 8][..], &micros, &[4, 2, 0, 0]].concat();
+    assert_eq!(clock(&[], &rtc), "2026-08-01T09:00:00.123");
+    assert_eq!(clock(&[("clock", "utc")], &rtc), "2026-08-01T09:00:00.123Z");
+    let utc = [&rtc[..], &[5, 8], &1_785_567_600_000_000_u64.to_le_bytes()].concat();
+    assert_eq!(clock(&[], &utc), "2026-08-01T07:00:00.000Z");
+    for unknown in
+        [&TIME_TAGS[..], &[1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 9], &[1, 8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]]
+    {
+        assert_eq!(clock(&[], unknown), "alive");
+    }
+}
+
+#[test]
+fn what_is_given_of_a_memory_that_was_cleared_was_stored_and_what_follows_live_was_not() {
+    let mut held = Held::default();
+    let read = |number: u32, transponder, ms| {
+        let mut out = Output::default();
+        p3(&[]).feed(&passing(number, transponder, ms), &mut out);
+        let Item::Frame(framed) = out.items.remove(0) else { panic!() };
+        let Frame::Read(read) = framed.frame else { panic!() };
+        read
+    };
+    for number in 1..=20 {
+        let read = read(number, 5, 1_000_000 + u64::from(number));
+        held.insert_read(read.position.as_ref().unwrap(), read.content());
+    }
+    let mut protocol = p3(&[]);
+    let mut out = Output::default();
+    protocol.connected(held, true, &mut out);
+    let asked = |out: &mut Output| -> Vec<(u32, u32)> {
+        let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
+        let resends = replies(out).into_iter().map(|asked| unescaped(&asked)).filter(|asked| asked[8] == 4);
+        resends.map(|asked| (number(&asked[12..16]), number(&asked[18..22]))).collect()
+    };
+    assert_eq!(asked(&mut out), [(20, 20)]);
+    protocol.feed(&passing(20, 6, 900_020), &mut out); // another memory, of an earlier clock
+    let kinds: Vec<bool> = out
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Frame(framed) => Some(&framed.frame),
+            _ => None,
+        })
+        .map(|frame| match frame {
+            Frame::Cleared(_) => true,
+            Frame::Read(read) => !read.replay,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(kinds, [true, false], "told before the read, which was stored");
+    assert_eq!(asked(&mut out), [(1, 19)]);
+    (1..=19).for_each(|number| protocol.feed(&passing(number, 6, 900_000 + u64::from(number)), &mut out));
+    protocol.feed(&passing(21, 6, 900_021), &mut out);
+    let stored: Vec<bool> = out
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Frame(framed) => match &framed.frame {
+                Frame::Read(read) => Some(read.replay),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect();
+    assert_eq!(stored, [&[true; 19][..], &[false]].concat());
 }

@@ -1,6 +1,7 @@
 //! What a simulated decoder remembers: every read, in files, and the race or recording they come from.
 //! Pure; knows no socket and no clock.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use jiff::ToSpan;
@@ -60,6 +61,12 @@ pub(super) struct Memory {
     locations: Vec<String>,
     /// How often somebody at the decoder had it give its memory again.
     again: u64,
+    /// From which entry on the decoder's clock is off by how much, in milliseconds; the last is how it stands.
+    clocks: Vec<(usize, i64)>,
+    /// How often the last read was said once more.
+    repeated: u64,
+    /// Entries that are said after the one that follows them.
+    swapped: BTreeSet<usize>,
     /// LLRP: other software left an inventory that runs.
     pub(super) programmed: bool,
 }
@@ -74,7 +81,9 @@ impl Memory {
 
     fn of(kind: Kind, start: DateTime, source: Source, limit: u64) -> Self {
         let (files, locations) = (vec![FIRST_FILE], vec![String::new()]);
-        Self { kind, start, source, limit, files, reads: 0, locations, again: 0, programmed: false }
+        let (again, repeated, swapped, clocks) = (0, 0, BTreeSet::new(), vec![(0, 0)]);
+        let programmed = false;
+        Self { kind, start, source, limit, files, reads: 0, locations, again, clocks, repeated, swapped, programmed }
     }
 
     pub(super) fn recording(kind: Kind, start: DateTime, rows: Vec<Vec<u8>>, rate: f64) -> Self {
@@ -134,7 +143,8 @@ impl Memory {
         let (file, first) = self.file_of(entry);
         let unit = self.kind.model().resolution_ms();
         let millis = i64::try_from(stamp_us / 1000 / unit * unit).unwrap_or(i64::MAX);
-        let at = self.start.saturating_add(millis.milliseconds());
+        let off = self.clocks.iter().rfind(|(from, _)| *from <= entry).map_or(0, |(_, off)| *off);
+        let at = self.start.saturating_add(millis.saturating_add(off).milliseconds());
         Some(Placed { chip, at, number: (entry - first) as u64 + 1, file })
     }
 
@@ -248,6 +258,41 @@ impl Memory {
     /// How often that was done.
     pub(super) fn again(&self) -> u64 {
         self.again
+    }
+
+    /// Somebody sets the clock, by so many milliseconds.
+    pub(super) fn set_clock(&mut self, by_ms: i64) {
+        let off = self.clock_off_ms() + by_ms;
+        self.clocks.push((self.len(), off)); // a few times in a test
+    }
+
+    /// By how much the clock is off.
+    pub(super) fn clock_off_ms(&self) -> i64 {
+        self.clocks.last().map_or(0, |(_, off)| *off)
+    }
+
+    /// The last read is said once more.
+    pub(super) fn repeat_last(&mut self) {
+        self.repeated += 1;
+    }
+
+    /// How often that was done.
+    pub(super) fn repeated(&self) -> u64 {
+        self.repeated
+    }
+
+    /// The next two reads are said in swapped order.
+    pub(super) fn swap_two(&mut self) {
+        self.swapped.insert(self.len());
+    }
+
+    /// The entry that is said in the place of this one; `None`: it waits for the next to happen.
+    pub(super) fn said_at(&self, entry: usize) -> Option<usize> {
+        if self.swapped.contains(&entry) {
+            return Some(entry + 1).filter(|next| *next < self.len());
+        }
+        let before = entry.checked_sub(1).filter(|before| self.swapped.contains(before));
+        Some(before.unwrap_or(entry))
     }
 
     /// The number of an entry's file, and where that begins.

@@ -128,11 +128,13 @@ pub(super) struct Pushing {
     next: Option<usize>,
     /// How often the memory had been given again at the last push; `None`: nothing was pushed yet.
     again: Option<u64>,
+    /// How often the last read had been said once more.
+    repeated: Option<u64>,
 }
 
 impl Pushing {
     pub(super) fn from(entry: usize) -> Self {
-        Self { next: Some(entry), again: None }
+        Self { next: Some(entry), ..Self::default() }
     }
 
     /// Pushes what happened since, at most [`PUSH_MAX`] reads, with `prefix` before each row. True if more is left.
@@ -148,9 +150,17 @@ impl Pushing {
             *next = 0; // all of it, and then what happens meanwhile
         }
         let end = memory.len().min(*next + PUSH_MAX);
-        rows(memory, *next..end, prefix, row, out);
-        *next = end;
-        end < memory.len()
+        while *next < end {
+            let Some(entry) = memory.said_at(*next) else { return false }; // with the one that follows
+            rows(memory, entry..entry + 1, prefix, &row, out);
+            *next += 1;
+        }
+        let more = end < memory.len();
+        let repeats = self.repeated.replace(memory.repeated()).is_some_and(|before| before != memory.repeated());
+        if let Some(last) = memory.len().checked_sub(1).filter(|_| repeats && !more) {
+            rows(memory, last..last + 1, prefix, &row, out);
+        }
+        more
     }
 }
 

@@ -52,13 +52,13 @@ impl Talk for Peer {
         say_status(out);
     }
 
-    fn hear(&mut self, bytes: &[u8], memory: &Memory, _now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn hear(&mut self, bytes: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
         let mut result = Ok(());
         for byte in bytes {
             self.heard.push(*byte);
             if *byte == 0x8f {
                 let request = std::mem::take(&mut self.heard);
-                result = result.and(answer(&request, memory, out));
+                result = result.and(answer(&request, memory, now, out));
             } else if self.heard.len() > HEARD_MAX {
                 self.heard.clear();
             }
@@ -79,7 +79,7 @@ impl Talk for Peer {
 }
 
 /// A request from its 8E to its 8F. What is neither a RESEND nor a question, or is damaged, no box may send.
-fn answer(request: &[u8], memory: &Memory, out: &mut Outgoing) -> Result<(), Forbidden> {
+fn answer(request: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
     let wrong = || Err(Forbidden(format!("{request:02x?}")));
     let plain = unescape(request);
     if plain.len() < 11 || plain[0] != 0x8e || crc(&plain).to_le_bytes() != plain[4..6] {
@@ -92,7 +92,10 @@ fn answer(request: &[u8], memory: &Memory, out: &mut Outgoing) -> Result<(), For
             let to = u32::from_le_bytes([*e, *f, *g, *h]).into();
             rows(memory, memory.range(memory.file(), from, to), b"", row, out);
         }
-        (0x24, 0, _) => {}
+        (0x24, 0, _) => {
+            let time = [&[1, 8][..], &micros(now).to_le_bytes(), &[4, 2, 0, 0], ID].concat();
+            out.frame(&[&frame(0x24, &time), b"\x8f"]);
+        }
         _ => return wrong(),
     }
     Ok(())
@@ -105,14 +108,18 @@ fn say_status(out: &mut Outgoing) {
 
 fn row(placed: &Placed) -> Vec<u8> {
     let number = u32::try_from(placed.number).unwrap_or(u32::MAX).to_le_bytes();
-    let since = placed.at.duration_since(date(1970, 1, 1).at(0, 0, 0, 0)).as_micros();
-    let since = u64::try_from(since).unwrap_or(0).to_le_bytes();
+    let since = micros(placed.at).to_le_bytes();
     let strength = [100 + (placed.number % 60) as u8, 0];
     let hits = [hits(placed.number) as u8, 0];
     let chip = placed.chip.to_le_bytes();
     let tags =
         [&[1, 4][..], &number, &[3, 4], &chip, &[4, 8], &since, &[5, 2], &strength, &[6, 2], &hits, &[8, 2, 0, 0]];
     frame(1, &[&tags.concat(), ID].concat())
+}
+
+/// Since 1970.
+fn micros(at: DateTime) -> u64 {
+    u64::try_from(at.duration_since(date(1970, 1, 1).at(0, 0, 0, 0)).as_micros()).unwrap_or(0)
 }
 
 /// A frame as sent, without its end.

@@ -81,7 +81,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared
         let mut peer = model.talk();
         let alone = *shared.links.borrow() == 0;
         if alone || !peer.refuse(&mut out) {
-            peer.begin(&state.memory, shared.now(state.memory.start), &mut out);
+            peer.begin(&state.memory, shared.now(&state.memory), &mut out);
         }
         (peer, state.latest, hearing, model, Open::new(&shared.links))
     };
@@ -112,7 +112,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared
                 }
                 thaw(&mut frozen).await;
                 let state = &mut *shared.lock();
-                let now = shared.now(state.memory.start);
+                let now = shared.now(&state.memory);
                 state.heard.take(hearing, &heard[..length]);
                 if let Err(Forbidden(command)) = peer.hear(&heard[..length], &state.memory, now, &mut out) {
                     shared.forbid(state, command);
@@ -120,7 +120,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared
             }
             changed = emitted.changed() => if changed.is_err() { return Ok(()) },
             _ = seconds.tick() => {
-                let now = shared.now(shared.lock().memory.start);
+                let now = shared.now(&shared.lock().memory);
                 peer.second(now, &mut out);
             }
         }

@@ -1,0 +1,46 @@
+//! What decoders do in the field that no document says of them, and what somebody does to them.
+//!
+//! A habit is done to a running simulator ([`SimDecoder::does`](super::SimDecoder::does)), so that every decoder that stores can be crossed with
+//! every one. One that makes no sense at a decoder changes nothing there.
+
+/// Something that a decoder does, or that is done to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Habit {
+    /// Somebody clears its memory: it counts from 1 again.
+    Clear,
+    /// Its links are cut; meanwhile it is cleared, and counts on past the number that it had reached.
+    ClearAndCountOn,
+    /// Somebody sets its clock back by two hours.
+    ClockBack,
+    /// It says its last read once more.
+    RepeatLast,
+    /// It says the next two reads in swapped order.
+    SwapTwo,
+    /// Its memory holds last week's race: forty reads happen, as of seven days ago, and nobody listens.
+    LastWeek,
+}
+
+impl Habit {
+    /// Every habit.
+    pub const ALL: &[Self] =
+        &[Self::Clear, Self::ClearAndCountOn, Self::ClockBack, Self::RepeatLast, Self::SwapTwo, Self::LastWeek];
+
+    /// Name on the command line, and what it is.
+    pub fn described(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Clear => ("clear", "its memory is cleared: it counts from 1 again"),
+            Self::ClearAndCountOn => {
+                ("clear-and-count-on", "cleared while the links are cut, and counts on past the number it had reached")
+            }
+            Self::ClockBack => ("clock-back", "its clock is set back by two hours"),
+            Self::RepeatLast => ("repeat-last", "it says its last read once more"),
+            Self::SwapTwo => ("swap-two", "it says the next two reads in swapped order"),
+            Self::LastWeek => ("last-week", "forty reads of last week's race are in its memory from here on"),
+        }
+    }
+
+    /// By its name on the command line.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|habit| habit.described().0 == name)
+    }
+}
