@@ -21,7 +21,7 @@ use secrecy::SecretString;
 pub use self::layers::ConfigError;
 pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
-pub(crate) use self::secret::same;
+pub(crate) use self::secret::{reread as reread_key, same};
 pub(crate) use self::value::{duration, time};
 use crate::protocol::{Settings, Spec};
 use crate::rufus::KeyHeader;
@@ -121,6 +121,8 @@ pub struct CloudConfig {
     pub device_id: Option<String>,
     /// The key; never printed.
     pub api_key: SecretString,
+    /// The file that the key was read from. It is read again when it changes.
+    pub api_key_file: Option<PathBuf>,
     /// The header that carries the key. By default both: the cloud takes either, its first generation knew only `api_key`, and
     /// some proxies drop a name with an underscore.
     pub header: KeyHeader,

@@ -10,6 +10,7 @@
 //! `demo` and the tests run this same value against simulated decoders and a simulated cloud.
 
 mod clock;
+mod key;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -112,6 +113,13 @@ impl Daemon {
         }
         let mut repairs = Repairs::new();
         if let Some(client) = client {
+            if let Some(path) = config.cloud.as_ref().and_then(|cloud| cloud.api_key_file.clone()) {
+                let follow = key::follow(path, client.clone(), board.clone(), stop.clone());
+                daemon.spawn("API key's file", async move {
+                    follow.await;
+                    Ok(())
+                });
+            }
             repairs = daemon.start_uplinks(&config, &client).await;
         }
         let asks: Rewinds = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();

@@ -197,6 +197,7 @@ fn config(dir: PathBuf, cloud: &SimCloud, decoders: Vec<DecoderConfig>) -> Resul
             url,
             device_id: Some(DEVICE.into()),
             api_key: KEY.to_owned().into(),
+            api_key_file: None,
             header: KeyHeader::default(),
             session: SessionMode::Active,
         }),

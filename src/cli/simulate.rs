@@ -106,7 +106,7 @@ pub(super) struct CloudArgs {
     no_session: bool,
     /// What it does that no document says; may be given several times: lag=2s, words=inserts:throttled:lost@1/10,
     /// second-writer=above@1/5. --habits lists them.
-    #[arg(long = "habit", value_name = "NAME[=VALUE][@WHEN]", value_parser = habit)]
+    #[arg(long = "habit", value_name = "NAME[=VALUE][@WHEN]", value_parser = cloud_habit)]
     habit: Vec<String>,
     /// Show passings only so long after they were taken, up to 1m; the same as --habit lag=TIME.
     #[arg(long, value_name = "TIME", value_parser = lag)]
@@ -129,12 +129,12 @@ enum Answers {
     Gateway,
 }
 
-fn habit(text: &str) -> Result<String, String> {
+fn cloud_habit(text: &str) -> Result<String, String> {
     Habits::new(0).take(text).map(|()| text.to_owned())
 }
 
 fn lag(text: &str) -> Result<String, String> {
-    habit(&format!("lag={text}"))
+    cloud_habit(&format!("lag={text}"))
 }
 
 /// Every habit, one after the other, with what it does.

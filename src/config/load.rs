@@ -300,6 +300,7 @@ fn read_cloud(
         url,
         device_id: device,
         api_key: key.secret,
+        api_key_file: key.file,
         header: header.unwrap_or(KeyHeader::Both),
         session: session.unwrap_or(SessionMode::Active),
     };

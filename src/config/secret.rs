@@ -21,6 +21,8 @@ pub(super) struct Found {
     pub(super) secret: SecretString,
     /// For people: a file, the environment, systemd's credential.
     pub(super) from: String,
+    /// The file it was read from; `None`: the environment.
+    pub(super) file: Option<PathBuf>,
     /// Somebody else may read it.
     pub(super) warning: Option<String>,
 }
@@ -69,7 +71,15 @@ pub(super) fn from_file(path: &Path) -> Result<Found, Unusable> {
         let path = path.display();
         format!("{path} holds a secret and its mode {:03o} is open to every user: chmod 640 {path}", mode & 0o777)
     });
-    Ok(Found { secret, from: path.display().to_string(), warning })
+    Ok(Found { secret, from: path.display().to_string(), file: Some(path.to_owned()), warning })
+}
+
+/// Reads the API key again from the file that it came from.
+///
+/// # Errors
+/// Why the file holds no key, for people; it says nothing of what the file holds.
+pub(crate) fn reread(path: &Path) -> Result<SecretString, String> {
+    from_file(path).map(|found| found.secret).map_err(|why| why.to_string())
 }
 
 /// A secret without the space around it. It must fit into an HTTP header.
@@ -95,7 +105,7 @@ pub(super) enum NoKey {
 pub(super) fn api_key(variable: Option<&str>, file: Option<&Path>, credentials: Option<&Path>) -> Result<Found, NoKey> {
     if let Some(text) = variable {
         let secret = checked(text).map_err(NoKey::Environment)?;
-        return Ok(Found { secret, from: "the environment".to_owned(), warning: None });
+        return Ok(Found { secret, from: "the environment".to_owned(), file: None, warning: None });
     }
     // The unit gives an empty credential where there is no file, so that a box without a cloud starts too.
     let credential = || {

@@ -61,6 +61,7 @@ impl Way {
                 url: cloud.url().parse().unwrap(),
                 device_id: Some(DEVICE.into()),
                 api_key: KEY.to_owned().into(),
+                api_key_file: None,
                 header: KeyHeader::Both,
                 session: SessionMode::Active,
             }),
