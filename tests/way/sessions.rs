@@ -67,10 +67,9 @@ async fn what_a_closed_session_holds_of_an_unknown_batch_is_not_sent_to_the_next
 
 #[tokio::test]
 async fn however_the_cloud_says_that_a_session_is_closed_or_that_there_is_none() {
-    let spellings: [fn(&mut SimCloudConfig); 5] = [
+    let spellings: [fn(&mut SimCloudConfig); 4] = [
         |config| (config.closed, config.no_session) = (Closed::BadRequest, NoSession::Empty),
         |config| (config.closed, config.no_session) = (Closed::OkText, NoSession::Null),
-        |config| config.no_session = NoSession::Absent,
         |config| config.no_session = NoSession::Text,
         |config| config.no_session = NoSession::Inactive,
     ];
