@@ -252,7 +252,7 @@ impl Talk {
             [b"ack", b"getlocations", ref names @ ..] => {
                 alive(raw, out);
                 self.asked = None;
-                if names.len() <= LOCATIONS {
+                if self.linked && names.len() <= LOCATIONS {
                     out.frame(Frame::Info(Info::Condition { code: TOO_MANY, text: None }), b"");
                 }
                 for name in names.iter().filter(|name| (1..=LOCATION_MAX).contains(&name.len())) {
