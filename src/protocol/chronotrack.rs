@@ -393,21 +393,24 @@ impl Talk {
         }
         let started = |location: &Location| *location.sent == *sent && location.start_at.is_none();
         if let Some(at) = self.locations.iter().position(started) {
-            let held = self.held.has(Some(&self.locations[at].name), reader.as_ref(), number);
-            let stored = self.locations[at].is_stored(self.up) || held;
+            let place = (Some(&*self.locations[at].name), reader.as_ref());
+            let held = self.held.content(place.0, place.1, number).map(|held| held == content);
+            let held = held.unwrap_or_else(|| self.held.has(place.0, place.1, number));
+            let stored = self.locations[at].is_stored(self.up);
             self.locations[at].steps.clear();
-            self.follow(at, number, reader.as_ref(), content, out);
+            let asked_for = self.follow(at, number, reader.as_ref(), content, out);
             let position = Position { unit: Some(self.locations[at].name.clone()), file: reader, number };
             self.held.insert_read(&position, content);
             if let Frame::Read(read) = &mut frame {
-                read.replay = stored && self.locations[at].from.is_some();
+                read.replay = held || (stored && asked_for);
             }
         }
         out.frame(frame, raw);
     }
 
-    /// A record came: is it the one that is held, does its reader still count on, and what is missing of it?
-    fn follow(&mut self, at: usize, number: u64, id: Option<&Label>, content: Content, out: &mut Output) {
+    /// A record came: is it the one that is held, does its reader still count on, and what is missing of it? `false`: nobody
+    /// asked for it, so it just happened.
+    fn follow(&mut self, at: usize, number: u64, id: Option<&Label>, content: Content, out: &mut Output) -> bool {
         let location = &self.locations[at];
         let name = location.name.clone();
         let known = location.readers.iter().position(|reader| reader.id.as_ref() == id);
@@ -435,7 +438,7 @@ impl Talk {
         let location = &mut self.locations[at];
         let known = match known {
             Some(known) => known,
-            None if location.readers.len() == READERS => return,
+            None if location.readers.len() == READERS => return expected,
             None => {
                 let begun = pass.wrapping_sub(1);
                 location.readers.push(Reader { id: id.cloned(), last: number, begun, filling: None, due });
@@ -444,7 +447,8 @@ impl Talk {
         };
         location.readers[known].last = number;
         if anew {
-            return self.anew(at, known, number, out);
+            self.anew(at, known, number, out);
+            return expected;
         }
         let reader = &mut location.readers[known];
         reader.due = reader.due.filter(|due| *due != number);
@@ -464,6 +468,7 @@ impl Talk {
         if let Some(wanted) = wanted.filter(|wanted| from.is_some_and(|from| *wanted < from)) {
             self.start_again(at, wanted, out);
         }
+        expected
     }
 
     /// Where a location has to be started for this reader, now that it is heard; and for others that may share the

@@ -43,9 +43,13 @@ enum Story {
     LastWeekBelow,
     /// Another memory: last week's race is in it, and then twelve reads of today's.
     OtherMemory,
+    /// Another program switches off what is sent unasked, or has it sent to itself; twelve reads.
+    PushOff,
+    /// Another program begins a session, and the first ten reads of it are sent to it alone; twelve more.
+    OtherSession,
 }
 
-const STORIES: [Story; 9] = [
+const STORIES: [Story; 11] = [
     Story::Cleared,
     Story::CountedOn,
     Story::ClockBack,
@@ -55,6 +59,8 @@ const STORIES: [Story; 9] = [
     Story::Swaps,
     Story::LastWeekBelow,
     Story::OtherMemory,
+    Story::PushOff,
+    Story::OtherSession,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +90,18 @@ fn cell(kind: Kind, story: Story, meanwhile: While) -> Cell {
         }
         (Kind::Ultra | Kind::P3, Story::OtherMemory, _) => Cell::HeldBack,
         (Kind::Ultra | Kind::P3, ..) => Cell::Race,
-        (Kind::ChronoTrack | Kind::One4All | Kind::RaceResult, ..) => Cell::CannotTell("not in this table yet"),
+        (Kind::ChronoTrack | Kind::One4All | Kind::RaceResult, Story::LastWeekBelow, _) => Cell::CannotTell(
+            "a file is fetched from its first number: nothing tells that its beginning is another race",
+        ),
+        (Kind::ChronoTrack | Kind::One4All | Kind::RaceResult, Story::OtherMemory, While::WeListen) => {
+            Cell::CannotTell("what is pushed was just read")
+        }
+        (Kind::ChronoTrack | Kind::One4All | Kind::RaceResult, Story::OtherMemory, _) => Cell::HeldBack,
+        (Kind::ChronoTrack, Story::ClearedClockBack, While::TheCableIsOut | While::TheBoxIsOff)
+        | (Kind::ChronoTrack, Story::CountedOnClockBack, _) => Cell::CannotTell(
+            "it does not tell its clock: what it gives then is stamped before what is held, and is held back until somebody says so",
+        ),
+        (Kind::ChronoTrack | Kind::One4All | Kind::RaceResult, ..) => Cell::Race,
         _ => unreachable!("it stores nothing"),
     }
 }
@@ -138,6 +155,14 @@ async fn happens(story: Story, sim: &SimDecoder) -> std::ops::Range<usize> {
         Story::Swaps => {
             sim.does(Habit::SwapTwo).await;
             sim.push(2);
+        }
+        Story::PushOff => {
+            sim.does(Habit::PushOff).await;
+            sim.push(12);
+        }
+        Story::OtherSession => {
+            sim.does(Habit::OtherSession).await;
+            sim.push(12);
         }
         Story::OtherMemory => {
             sim.does(Habit::Clear).await;
@@ -284,6 +309,19 @@ async fn what_is_held_back_is_so_after_a_restart_too_and_may_be_let_go_while_the
     daemon.stop().await.unwrap();
     let sent = states(&way);
     assert_eq!((sent.get("held_back"), sent["sent"]), (None, 82), "each once: {sent:?}");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_race_result_does_the_race_arrives_once_and_last_weeks_does_not() {
+    row(Kind::RaceResult).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_one4all_does_the_race_arrives_once_and_last_weeks_does_not() {
+    row(Kind::One4All).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_chronotrack_does_the_race_arrives_once_and_last_weeks_does_not() {
+    row(Kind::ChronoTrack).await;
 }
 
 #[test]
