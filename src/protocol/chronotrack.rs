@@ -156,8 +156,8 @@ struct Location {
     start_at: Option<Duration>,
     /// It was started from this number; `None`: from what happens next.
     from: Option<u64>,
-    /// Counts the starts.
-    pass: u32,
+    /// What was asked for with the last start comes now; before that, what was under way.
+    begun: bool,
     started: Duration,
     /// Nothing came since the first start: the numbers to try next, the last one first. At most [`STEPS`] and 1.
     steps: Vec<u64>,
@@ -176,10 +176,8 @@ struct Location {
 /// Whoever reads at a location, once it was heard on this connection.
 struct Reader {
     id: Option<Label>,
-    /// The last number that came.
-    last: u64,
-    /// The pass whose first record of this reader came.
-    begun: u32,
+    /// The last number that came since the pass began.
+    last: Option<u64>,
     /// Holes are being filled: the number that is to come next, and the highest one held; `None` where nothing is.
     filling: Option<(u64, Option<u64>)>,
     /// The last number that was held before: it has to come again.
@@ -309,7 +307,7 @@ impl Talk {
             sent: sent.into(),
             start_at: Some(start_at),
             from: None,
-            pass: 0,
+            begun: false,
             started: self.up,
             steps: Vec::new(),
             again: None,
@@ -373,7 +371,7 @@ impl Talk {
     fn start_from(&mut self, at: usize, from: Option<u64>, out: &mut Output) {
         let location = &mut self.locations[at];
         location.from = from;
-        location.pass = location.pass.wrapping_add(1);
+        location.begun = false;
         location.started = self.up;
         location.stored = from.map(|_| self.up);
         let mut command = [b"start~", &*location.sent].concat();
@@ -414,10 +412,10 @@ impl Talk {
         let location = &self.locations[at];
         let name = location.name.clone();
         let known = location.readers.iter().position(|reader| reader.id.as_ref() == id);
-        let last = known.map(|known| location.readers[known].last);
-        let (from, pass) = (location.from, location.pass);
+        let first = known.is_none();
+        let last = known.and_then(|known| location.readers[known].last);
+        let (from, begun) = (location.from, location.begun);
         let falls = last.is_some_and(|last| number < last);
-        let begun = known.is_some_and(|known| location.readers[known].begun == pass);
         let asked_for = from.is_some_and(|from| number >= from);
         // The first of what was asked for is lower than what was under way. After that they come in the order of their numbers.
         let begins = asked_for && !begun && (falls || (location.readers.is_empty() && !location.by_hand));
@@ -431,7 +429,6 @@ impl Talk {
             // One that is not held and lies below what was asked for: in a hole, and not sent because of the start.
             None => !begun && highest.is_some_and(|highest| from.is_some_and(|from| number < from && from <= highest)),
         };
-        let first = last.is_none();
         let wanted = if first { self.wanted(at, id, highest) } else { None };
         let due = if first { self.held.highest_with_content(Some(&name), id).or(highest) } else { None };
         self.calms(id, known_same, out);
@@ -440,26 +437,28 @@ impl Talk {
             Some(known) => known,
             None if location.readers.len() == READERS => return expected,
             None => {
-                let begun = pass.wrapping_sub(1);
-                location.readers.push(Reader { id: id.cloned(), last: number, begun, filling: None, due });
+                location.readers.push(Reader { id: id.cloned(), last: None, filling: None, due });
                 location.readers.len() - 1
             }
         };
-        location.readers[known].last = number;
+        if begins {
+            location.begun = true;
+            location.readers.iter_mut().for_each(|reader| (reader.last, reader.filling) = (None, None));
+        }
+        let last = location.readers[known].last.replace(number);
         if anew {
             self.anew(at, known, number, out);
             return expected;
         }
         let reader = &mut location.readers[known];
         reader.due = reader.due.filter(|due| *due != number);
-        if begins {
-            reader.begun = pass;
+        let in_pass = begins || begun;
+        if in_pass && last.is_none() {
             let from = from.unwrap_or(1);
             let hole = self.held.first_missing(Some(&name), id, from, highest.unwrap_or(from).max(from));
             reader.filling = hole.map(|_| (from, highest));
         }
-        let skipped =
-            (begins || begun) && reader.due.is_some_and(|due| due < number && from.is_some_and(|from| from <= due));
+        let skipped = in_pass && reader.due.is_some_and(|due| due < number && from.is_some_and(|from| from <= due));
         if skipped {
             reader.due = None; // it has not what is held of it: it gives all, and the contents tell
         }
@@ -601,7 +600,7 @@ impl Talk {
         }
         let held = self.held.files().filter(|(unit, _, _)| *unit == Some(&location.name));
         let held = held.filter_map(|(_, _, ranges)| ranges.last().map(|last| last.1)).max();
-        let highest = location.readers.iter().map(|reader| reader.last).max().max(held);
+        let highest = location.readers.iter().filter_map(|reader| reader.last).max().max(held);
         // Further up, what is under way would look like a source that counts from the start again.
         if range.from > highest.unwrap_or(0).max(1) {
             return Err("its reads do not go that far yet: those to come are taken by themselves");

@@ -361,6 +361,46 @@ fn two_readers_of_one_source_that_count_together_leave_no_hole_for_ever() {
 }
 
 #[test]
+fn a_gun_of_a_reader_of_its_own_among_the_numbers_has_the_memory_given_once_and_not_at_each_connection() {
+    let says = |peer: &mut Peer, from: u64| {
+        for number in from..=50 {
+            match number {
+                4 => peer.says("CT01_33~4~start~guntime~2026-06-17T10:00:00.00~0~DF239A~0\r\n"),
+                _ => peer.read("start", number),
+            }
+        }
+    };
+    let mut held = Held::default();
+    hold(&mut held, "start", MAIN, (1..=3).chain(5..=50));
+    let gun = Position { unit: Some("start".into()), file: Some(Label::Text("DF239A".into())), number: 4 };
+    let stamp = "2026-06-17T10:00:00.000".parse().unwrap();
+    held.insert_read(&gun, Content::of_marker("guntime", Some(&stamp)));
+    let mut asked = Vec::new();
+    for _connection in 0..3 {
+        let mut peer = Peer::holding(Settings::new(), held.clone(), true);
+        peer.says(&format!("{HELLO}ack~getlocations~start\r\n"));
+        let mut from = 50;
+        peer.replies();
+        loop {
+            says(&mut peer, from);
+            for item in &peer.out.items {
+                if let Item::Frame(Framed { frame: Frame::Marker(marker), .. }) = item
+                    && let Some(through) = marker.through
+                {
+                    held.insert_through(marker.position.as_ref().unwrap(), through);
+                }
+            }
+            assert_eq!(peer.cleared(), 0);
+            let Some(again) = peer.replies().pop() else { break };
+            from = again.strip_prefix("start~start~").unwrap().parse().unwrap();
+            asked.push(from);
+        }
+        asked.push(0);
+    }
+    assert_eq!(asked.split(|from| *from == 0).nth(2), Some(&[4][..]), "{asked:?}");
+}
+
+#[test]
 fn what_was_kept_without_telling_readers_apart_is_asked_for_once_more() {
     let mut held = Held::default();
     held.insert_through(&Position { unit: Some("FINISH".into()), file: None, number: 1 }, 30);

@@ -333,6 +333,7 @@ impl Rewind {
     /// `PASSINGS;<count>[;<file>]`. `unpushed`: it counts more than it pushed.
     pub(super) fn counted(&mut self, count: u64, file: Option<u64>, unpushed: bool, out: &mut Output) {
         let before = self.told.replace((count, file));
+        let last = self.current.as_ref().map_or(count, |current| self.last_of(&current.place, count));
         let asked_at = self.counting.take().unwrap_or(0);
         self.stalled = false;
         // Where no file is told, only a pushed record shows that it is another one.
@@ -341,9 +342,9 @@ impl Rewind {
             Some(current) if current.told_file == file && (file.is_some() || !pushed_elsewhere(&current.place)) => {
                 let fell = count < current.counted;
                 current.counted = count;
-                if fell || count >= current.highest {
+                if fell || last >= current.highest {
                     current.fewer = false;
-                } else if count < asked_at && !std::mem::replace(&mut current.fewer, true) {
+                } else if last < asked_at && !std::mem::replace(&mut current.fewer, true) {
                     current.doubtful();
                 }
                 if unpushed {
@@ -351,7 +352,7 @@ impl Rewind {
                 }
                 current.check |= current.tries > 0;
                 if !current.fewer {
-                    current.highest = current.highest.max(count);
+                    current.highest = current.highest.max(last);
                 }
                 if fell {
                     self.fell(out);
@@ -463,9 +464,10 @@ impl Rewind {
         {
             self.finish(latest, file, out);
         }
+        let highest = self.last_of(&place, count);
         let (check, tries) = if known.is_some() && place.file.is_some() { (true, TRIES) } else { (false, 0) };
         self.counting = None;
-        self.current = Some(Current { place, told_file, counted: count, highest: count, check, tries, fewer: false });
+        self.current = Some(Current { place, told_file, counted: count, highest, check, tries, fewer: false });
     }
 
     /// The box was away while the decoder went from the file `latest` to `file`: that one is fetched first.
@@ -562,12 +564,13 @@ impl Rewind {
 
     /// A number that is held was asked for, and came or did not. (If it is another record it is cleared already.)
     fn compared(&mut self, number: u64, came: bool, out: &mut Output) {
-        let Some(current) = &mut self.current else { return };
+        let last = self.current.as_ref().map(|current| self.last_of(&current.place, current.counted));
+        let Some((current, last)) = self.current.as_mut().zip(last) else { return };
         current.check = false;
         if came {
             current.tries = 0;
             if std::mem::take(&mut current.fewer) {
-                current.highest = current.counted.max(number); // what was pushed above was a damaged number
+                current.highest = last.max(number); // what was pushed above was a damaged number
             }
             return;
         }
@@ -702,6 +705,12 @@ impl Rewind {
             self.said_complete = true;
             condition(MISSING, None, out);
         }
+    }
+
+    /// The last number of a file of so many passings. Some emulators number from 0.
+    fn last_of(&self, place: &Place, count: u64) -> u64 {
+        let (unit, file) = place.parts();
+        count.saturating_sub(u64::from(self.held.has(unit, file, 0)))
     }
 
     /// The highest number up to `end` whose content is known.

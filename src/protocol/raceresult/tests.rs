@@ -419,6 +419,25 @@ fn a_push_that_was_switched_off_is_switched_on_again_and_told_if_that_does_not_h
 }
 
 #[test]
+fn an_emulator_that_numbers_from_0_has_no_push_that_is_off_and_misses_nothing() {
+    let mut link = Link::with(Held::default(), true);
+    link.says("PASSINGS;0;2");
+    for second in 1..=60 {
+        let asked = link.waits(second, second);
+        assert!(asked.iter().all(|asked| !asked.starts_with("SETPUSH") && !asked.contains(':')), "{asked:?}");
+        if second < 20 {
+            link.pushes(second - 1, 2);
+        }
+        if asked.contains(&"PASSINGS".to_owned()) {
+            let asked = link.says(&format!("PASSINGS;{};2", second.min(19)));
+            link.says(""); // the first time one more is asked for
+            assert!(asked.is_empty() || second <= 5, "{asked:?} at {second}");
+        }
+    }
+    assert_eq!((link.condition("passings_not_pushed"), link.restarts()), (None, 0));
+}
+
+#[test]
 fn a_passing_that_is_counted_just_before_it_is_pushed_is_no_push_that_is_off() {
     let mut link = Link::with(Held::default(), true);
     link.says("PASSINGS;0;2");
