@@ -31,7 +31,8 @@ pub const PATIENCE: Duration = Duration::from_secs(45);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Short, so that much happens between two kills.
-pub const UPLOAD: &str = "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\nsettle = \"1s\"\ntimeout = \"1s\"\n";
+pub const UPLOAD: &str =
+    "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\nsettle = \"1s\"\ntimeout = \"1s\"\n";
 
 /// A number from the environment, or the usual one.
 pub fn setting(name: &str, usual: u64) -> u64 {

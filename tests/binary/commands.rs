@@ -130,8 +130,9 @@ async fn the_key_is_in_no_log_status_export_file_or_process_list() {
         Fault::before(Answer::message(401, "Unauthorized")),
     ];
     let (sim, mat) = decoder(Kind::RaceResult, 1).await;
-    let more =
-        format!("[upload]\nmin_interval = \"0s\"\nretry_max = \"1s\"\nsettle = \"1s\"\n[log]\nlevel = \"{level}\"\nformat = \"json\"\n");
+    let more = format!(
+        "[upload]\nmin_interval = \"0s\"\nretry_max = \"1s\"\nsettle = \"1s\"\n[log]\nlevel = \"{level}\"\nformat = \"json\"\n"
+    );
     let site = Site::new(Some(&cloud), &[mat], &more);
     let running = site.start();
     sim.push(5);

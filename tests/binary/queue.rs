@@ -14,7 +14,8 @@ use crate::child::{Mat, PATIENCE, Passing, Site, decoder, exported, holds, judge
 const BACKLOG: u64 = 20_000;
 /// So many happen at once: less than what fits into the buffer before the disk.
 const PUSH: u64 = 2_000;
-const UPLOAD: &str = "[upload]\nbatch_max = 500\nlinger = \"50ms\"\nmin_interval = \"0s\"\nretry_max = \"1s\"\nsettle = \"1s\"\n";
+const UPLOAD: &str =
+    "[upload]\nbatch_max = 500\nlinger = \"50ms\"\nmin_interval = \"0s\"\nretry_max = \"1s\"\nsettle = \"1s\"\n";
 
 /// Every file below a directory.
 fn files(dir: &Path) -> Vec<PathBuf> {

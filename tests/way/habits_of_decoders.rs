@@ -319,6 +319,8 @@ async fn what_is_held_back_is_so_after_a_restart_too_and_may_be_let_go_while_the
     daemon.stop().await.unwrap();
     let sent = states(&way);
     assert_eq!((sent.get("held_back"), sent["sent"]), (None, 82), "each once: {sent:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_race_result_does_the_race_arrives_once_and_last_weeks_does_not() {
     row(Kind::RaceResult).await;
@@ -332,59 +334,6 @@ async fn whatever_a_one4all_does_the_race_arrives_once_and_last_weeks_does_not()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_chronotrack_does_the_race_arrives_once_and_last_weeks_does_not() {
     row(Kind::ChronoTrack).await;
-}
-
-/// The reads that the export says are in each state.
-fn states(way: &Way) -> BTreeMap<String, usize> {
-    let reading = Reading { zones: BTreeMap::new(), tag: TagCode::Raw };
-    let mut out = Vec::new();
-    let query = Query { durable: u64::MAX, ..Query::default() };
-    export(way.data(), &reading, Format::Jsonl, &query, &mut out).unwrap();
-    let mut states = BTreeMap::new();
-    for line in String::from_utf8(out).unwrap().lines() {
-        let row: Value = serde_json::from_str(line).unwrap();
-        if row["kind"] == "read" {
-            *states.entry(row["upload"]["state"].as_str().unwrap().to_owned()).or_default() += 1;
-        }
-    }
-    states
-}
-
-#[tokio::test]
-async fn what_is_held_back_is_so_after_a_restart_too_and_may_be_let_go_while_the_box_is_off() {
-    let mut way = Way::new().await;
-    let token = way.session();
-    let (sim, daemon) = plugged(&mut way, Kind::Ultra, Story::OtherMemory).await;
-    sim.push(30);
-    way.arrive(30, &daemon).await;
-    daemon.stop().await.unwrap();
-    happens(Story::OtherMemory, &sim).await;
-    for _ in 0..2 {
-        let daemon = way.start().await;
-        way.arrive(42, &daemon).await;
-        complains(&daemon, "reads_held_back").await;
-        daemon.stop().await.unwrap();
-    }
-    let held = states(&way);
-    assert_eq!((held["held_back"], held["sent"]), (40, 42), "{held:?}");
-
-    let config = JournalConfig {
-        dir: way.data().into(),
-        dead_time: Duration::ZERO,
-        keep_days: 30,
-        keep_bytes: 1 << 30,
-        volume_bytes: 1 << 25,
-    };
-    let journal = Journal::open(config, Board::new("finish")).unwrap();
-    assert_eq!(journal.let_all_go(Some(MAT)).await.unwrap(), 40);
-    journal.close().await;
-    drop(journal);
-    let daemon = way.start().await;
-    way.arrive(82, &daemon).await;
-    way.holds_in_some_order(&token, &happened(&sim));
-    daemon.stop().await.unwrap();
-    let sent = states(&way);
-    assert_eq!((sent.get("held_back"), sent["sent"]), (None, 82), "each once: {sent:?}");
 }
 
 #[test]
