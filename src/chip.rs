@@ -70,7 +70,8 @@ pub struct Position {
     /// Box or decoder id as sent, where one link can carry several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Box<str>>,
-    /// File or session of the decoder; numbering starts again in each.
+    /// File or session of the decoder; numbering starts again in each. Where a location may have several sources that each
+    /// count for themselves (ChronoTrack), the source: the reader's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<Label>,
     /// Passing number inside the file.
@@ -151,7 +152,9 @@ impl ChipRead {
         field(self.location.as_deref().unwrap_or("").as_bytes());
         if let Some(position) = &self.position {
             field(position.unit.as_deref().unwrap_or("").as_bytes());
-            match &position.file {
+            // A file that is the reader's own id (ChronoTrack) says nothing more than the reader above. Earlier versions kept
+            // the same reads without it: they must be known when they come again.
+            match position.file.as_ref().filter(|file| self.reader.as_ref() != Some(*file)) {
                 None => field(b""),
                 Some(Label::Number(number)) => field(&number.to_le_bytes()),
                 Some(Label::Text(text)) => field(text.as_bytes()),
@@ -998,5 +1001,24 @@ mod tests {
         assert_ne!(first.identity(), restarted.identity());
         // Stored on disk, so the value itself must never change.
         assert_eq!(first.identity(), first.identity());
+    }
+
+    #[test]
+    fn a_read_whose_place_names_its_reader_is_the_one_that_was_kept_without_it() {
+        let mut old = ChipRead::new("9478", "2026-03-06T20:27:47.350".parse().unwrap());
+        old.reader = Some(Label::Text("0F2A38".into()));
+        old.location = Some("Finish".into());
+        old.position = Some(Position { unit: Some("Finish".into()), file: None, number: 5 });
+        let mut new = old.clone();
+        new.position.as_mut().unwrap().file = old.reader.clone();
+        assert_eq!(old.identity(), new.identity());
+        assert_eq!(old.identity(), 2_136_958_345_485_149_953, "as the first release kept it");
+        let mut backup = new.clone();
+        backup.reader = Some(Label::Text("117F37".into()));
+        backup.position.as_mut().unwrap().file = backup.reader.clone();
+        assert_ne!(backup.identity(), new.identity());
+        let mut other = new;
+        other.position.as_mut().unwrap().file = Some(Label::Text("7".into()));
+        assert_ne!(other.identity(), old.identity(), "a file of its own counts");
     }
 }

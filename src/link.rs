@@ -88,8 +88,9 @@ pub const CONNECTIONS: usize = 16;
 /// A decoder clock further off than this is a problem.
 const CLOCK_OFF_MS: i64 = 60_000;
 
-/// Conditions that a decoder told and that do not end with the connection: what is lost stays lost.
-const STAYING: [&str; 1] = ["llrp_reads_lost"];
+/// Conditions that a decoder told and that do not end with the connection: what is lost stays lost, and an older file is
+/// not asked for again by itself.
+const STAYING: [&str; 3] = ["llrp_reads_lost", "old_file_not_fetched", "files_in_between"];
 
 /// How long the notice is shown that a decoder counts from the start again.
 const RESTART_SHOWN: Duration = Duration::from_secs(600);

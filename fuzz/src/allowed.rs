@@ -109,7 +109,7 @@ fn p3(bytes: &[u8]) -> bool {
         && frame.len() >= 11
         && usize::from(u16::from_le_bytes([frame[2], frame[3]])) == frame.len()
         && u16::from_le_bytes([frame[4], frame[5]]) == sum
-        && matches!(frame[8..10], [2 | 4, 0])
+        && matches!(frame[8..10], [2 | 4 | 0x24, 0])
 }
 
 fn raceresult(line: &[u8]) -> bool {

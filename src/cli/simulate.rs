@@ -68,6 +68,9 @@ pub(super) struct DecoderArgs {
     /// A timing point of a decoder that names them (chronotrack, mylaps); may be given several times: ten reads at each in turn.
     #[arg(long = "location", value_name = "NAME")]
     locations: Vec<String>,
+    /// Id of the reader in the records (chronotrack): two simulated sources with one location name have two.
+    #[arg(long, value_name = "ID")]
+    reader: Option<String>,
     /// Play the decoder's direction of this capture (`passbridge capture`) instead; or send the rows of this recording of
     /// raw bytes, --rate of them a second.
     #[arg(long, value_name = "FILE")]
@@ -257,6 +260,10 @@ async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
     if !args.locations.is_empty() {
         config.locations = args.locations;
     }
+    if args.reader.is_some() && kind != Kind::ChronoTrack {
+        return Err(Failure::usage(format!("--reader is for chronotrack: records of {} name none", spec.name)));
+    }
+    config.reader = args.reader.unwrap_or(config.reader);
     let decoder = SimDecoder::start(config).await.map_err(|error| match error {
         SimError::Listen(..) => Failure::unavailable(error.to_string()),
         SimError::Wiring(..) => Failure::usage(error.to_string()),

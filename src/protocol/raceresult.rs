@@ -22,24 +22,29 @@
 //! * Never `STARTOPERATION`, `STOPOPERATION`, `SETTIME`, `CLEARFILES`: they begin a new file, or destroy one.
 //! * The conversation goes on when a question stays unanswered ([`ANSWER_WAIT`]): emulators and old firmware know few words.
 //! * A record is whole only with its line end: a cut one could show file 17 for file 177. It can be asked for again.
+//! * The decoder is asked for its count every [`COUNT_EVERY`], also where nothing stored is asked for by itself: only that
+//!   shows that its push was switched off ([`push`]).
 //!
 //! `PING` is not used: what it is answered with is not known; `GETSTATUS` also tells the clock, battery and errors.
 
+mod push;
 mod record;
 mod rewind;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use self::rewind::Rewind;
+use self::push::Push;
+use self::rewind::{Came, Rewind};
 use super::line::{Line, Lines};
 use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options, text};
 use crate::chip::Held;
 
 const NAME: &str = "raceresult";
 const STATUS_EVERY: Duration = Duration::from_secs(15);
-/// A passing that was pushed and never arrived is noticed after this at the latest.
-const COUNT_EVERY: Duration = Duration::from_secs(20);
+/// A passing that was pushed and never arrived, a file that was cleared, and a push that was switched off are noticed after
+/// this at the latest.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// The version whose 20 columns are read here.
 const VERSION: (u32, u32) = (2, 0);
@@ -87,6 +92,7 @@ struct Talk {
     /// The version to ask for.
     version: (u32, u32),
     rewind: Option<Rewind>,
+    push: Push,
     /// What is missing is asked for by itself; else only what somebody asks for.
     automatic: bool,
     /// What was said of the decoder's condition, to say only what changed.
@@ -155,12 +161,18 @@ impl Talk {
     fn record(&mut self, columns: &[&str], pushed: bool, raw: &[u8], out: &mut Output) {
         match record::read(columns) {
             Err(reason) => out.frame(Frame::Rejected(reason), raw),
-            Ok(read) => {
-                let position = read.position.clone();
+            Ok(mut read) => {
+                let (Some(rewind), Some(position)) = (&mut self.rewind, read.position.clone()) else {
+                    return out.frame(Frame::Read(read), raw);
+                };
+                let came = Came { position, content: read.content(), pushed };
+                read.replay |= !pushed;
+                rewind.compare(&came, out); // that it was cleared is said before its new passings
                 out.frame(Frame::Read(read), raw);
-                if let (Some(rewind), Some(position)) = (&mut self.rewind, &position) {
-                    rewind.row(position, pushed, out);
+                if pushed {
+                    self.push.came(came.position.number, out);
                 }
+                rewind.row(&came, out);
             }
         }
     }
@@ -184,10 +196,18 @@ impl Talk {
                 }
             }
             "PASSINGS" => {
-                if let (true, Some(rewind), Some(count)) =
-                    (self.automatic, &mut self.rewind, field(1).and_then(record::digits))
-                {
-                    rewind.counted(count, field(2).and_then(record::digits), out);
+                if let (Some(rewind), Some(count)) = (&mut self.rewind, field(1).and_then(record::digits)) {
+                    let file = field(2).and_then(record::digits);
+                    let unpushed = self.push.counted(count, file, self.up);
+                    if self.automatic {
+                        rewind.counted(count, file, unpushed, out);
+                    }
+                }
+            }
+            "SETPUSHPASSINGS" => {
+                self.push.is_on();
+                if self.step == Step::Running {
+                    self.count(out); // what is above it has to be pushed
                 }
             }
             _ => {}
@@ -223,10 +243,11 @@ impl Talk {
     }
 
     fn count(&mut self, out: &mut Output) {
-        if self.automatic {
-            self.last_count = self.up;
-            out.reply(*b"PASSINGS\r\n");
+        self.last_count = self.up;
+        if let Some(rewind) = &mut self.rewind {
+            rewind.counting();
         }
+        out.reply(*b"PASSINGS\r\n");
     }
 
     fn tick(&mut self, up: Duration, out: &mut Output) {
@@ -247,8 +268,12 @@ impl Talk {
             self.last_status = up;
             out.reply(*b"GETSTATUS\r\n");
         }
+        if self.push.tick(up, self.automatic, out) {
+            out.reply(*b"SETPUSHPASSINGS;1;0\r\n");
+        }
         let wanted = self.rewind.as_mut().is_some_and(Rewind::wants_count); // at most once a turn
-        if wanted || up.saturating_sub(self.last_count) >= COUNT_EVERY {
+        let every = self.push.count_every().unwrap_or(COUNT_EVERY);
+        if wanted || up.saturating_sub(self.last_count) >= every {
             self.count(out);
         }
     }

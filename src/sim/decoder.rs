@@ -118,6 +118,8 @@ pub struct SimConfig {
     pub faults: Vec<Fault>,
     /// Timing points, for those that name them (ChronoTrack, MYLAPS): ten reads at the first, ten at the next, and so on.
     pub locations: Vec<String>,
+    /// Id of the reader, for those that name it in their records (ChronoTrack): two sources may have one location name.
+    pub reader: String,
     /// LLRP: other software left an inventory in the reader, which runs without the box's doing.
     pub programmed: bool,
     /// MYLAPS: after which time without an ack a message is sent again (the real one: 20 s).
@@ -138,6 +140,7 @@ impl SimConfig {
             seed: 1,
             faults: Vec::new(),
             locations: vec!["Finish".to_owned()],
+            reader: "0F2A38".to_owned(),
             programmed: false,
             repeat: Duration::from_secs(20),
         }
@@ -205,7 +208,7 @@ impl SimDecoder {
     /// # Errors
     /// The port cannot be had, or the wiring does not fit the protocol.
     pub async fn start(config: SimConfig) -> Result<Self, SimError> {
-        let SimConfig { kind, wiring, source, rate, limit, start, seed, faults, locations, programmed, repeat } =
+        let SimConfig { kind, wiring, source, rate, limit, start, seed, faults, locations, reader, programmed, repeat } =
             config;
         let nominal = if rate > 0.0 { rate } else { 20.0 };
         let mut memory = match source {
@@ -213,7 +216,7 @@ impl SimDecoder {
             Source::Recording(rows) => Memory::recording(kind, start, rows, nominal),
         };
         memory.set_locations(locations);
-        memory.programmed = programmed;
+        (memory.reader, memory.programmed) = (reader, programmed);
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 memory,
@@ -360,6 +363,7 @@ impl SimDecoder {
         const TWO_HOURS_MS: i64 = 2 * 60 * 60 * 1000;
         const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
         const LAST_WEEK: usize = 40;
+        const FIRST_READS: usize = 10;
         match habit {
             Habit::Clear => self.clear(),
             Habit::ClearAndCountOn => {
@@ -383,6 +387,14 @@ impl SimDecoder {
                 memory.set_clock(-WEEK_MS);
                 let _all = (0..LAST_WEEK).all(|_| memory.happen());
                 memory.set_clock(WEEK_MS);
+            }),
+            Habit::PushOff => self.shared.lock().memory.take_push(),
+            Habit::OtherSession => self.shared.happen(|memory| {
+                memory.take_push();
+                if matches!(memory.kind, Kind::RaceResult | Kind::One4All) {
+                    memory.new_file();
+                }
+                let _all = (0..FIRST_READS).all(|_| memory.happen());
             }),
         }
     }

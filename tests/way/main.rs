@@ -27,4 +27,5 @@ mod rewind;
 mod sessions;
 #[path = "../shaper/mod.rs"]
 mod shaper;
+mod sources;
 mod support;

@@ -1,7 +1,24 @@
 use super::*;
-use crate::protocol::Item;
+use crate::protocol::{Framed, Item};
 
 const HELLO: &str = "SimpleClient~3.2.4~CTP01\r\n";
+const MAIN: &str = "0F2A38";
+const BACKUP: &str = "117F37";
+
+/// A record of a reader; each has chips of its own.
+fn row(location: &str, reader: &str, number: u64) -> String {
+    format!("CT01_33~{number}~{location}~{reader}{number}~2026-06-17T10:00:00.00~0~{reader}~1\r\n")
+}
+
+fn hold(held: &mut Held, location: &str, reader: &str, numbers: impl IntoIterator<Item = u64>) {
+    for number in numbers {
+        let row = row(location, reader, number);
+        let fields: Vec<&[u8]> = row.trim_end().as_bytes().split(|byte| *byte == b'~').collect();
+        let record = record(&fields, TimeFormat::Iso).unwrap_or_else(|reason| panic!("{reason}"));
+        let Frame::Read(read) = &record.frame else { panic!("{row}") };
+        held.insert_read(read.position.as_ref().unwrap(), record.content);
+    }
+}
 
 struct Peer {
     protocol: Box<dyn Protocol>,
@@ -12,8 +29,8 @@ impl Peer {
     fn new(settings: &[(&str, &str)], held: &[(&str, u64)], rewind: bool) -> Self {
         let settings: Settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let mut known = Held::default();
-        for (location, number) in held {
-            known.insert_through(&Position { unit: Some((*location).into()), file: None, number: 1 }, *number);
+        for (location, last) in held {
+            hold(&mut known, location, MAIN, 1..=*last);
         }
         Self::holding(settings, known, rewind)
     }
@@ -51,7 +68,45 @@ impl Peer {
     }
 
     fn read(&mut self, location: &str, number: u64) {
-        self.says(&format!("CT01_33~{number}~{location}~C{number}~2026-06-17T10:00:00.00~0~0F2A38~1\r\n"));
+        self.says(&row(location, MAIN, number));
+    }
+
+    /// The same number of a source that began anew.
+    fn other(&mut self, location: &str, number: u64) {
+        self.says(&row(location, MAIN, number).replacen(&format!("~{MAIN}{number}~"), &format!("~N{number}~"), 1));
+    }
+
+    /// Seconds of the link's age.
+    fn waits(&mut self, seconds: std::ops::RangeInclusive<u64>) -> Vec<String> {
+        seconds.for_each(|second| self.protocol.tick(Duration::from_secs(second), &mut self.out));
+        let mut replies = self.replies();
+        replies.retain(|reply| reply != "ping");
+        replies
+    }
+
+    /// Numbers of reads, and whether each is marked as stored; empties what came out.
+    fn stored(&mut self) -> Vec<(u64, bool)> {
+        let items = std::mem::take(&mut self.out.items).into_iter();
+        let read = |item| match item {
+            Item::Frame(framed) => match framed.frame {
+                Frame::Read(read) => Some((read.position.unwrap().number, read.replay)),
+                _ => None,
+            },
+            _ => None,
+        };
+        items.filter_map(read).collect()
+    }
+
+    /// The last word on a condition.
+    fn condition(&self, wanted: &str) -> Option<String> {
+        let said = |item: &Item| match item {
+            Item::Frame(framed) => match &framed.frame {
+                Frame::Info(Info::Condition { code, text }) if *code == wanted => Some(text.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        self.out.items.iter().rev().find_map(said).flatten()
     }
 
     fn replies(&mut self) -> Vec<String> {
@@ -90,6 +145,8 @@ fn the_conversation_asks_for_a_push_of_all_locations_in_iso_time_from_what_is_he
     assert_eq!(peer.replies(), [""; 0], "once");
     peer.says("ack~getlocations~start~10 km~finish\r\nack~start\r\nack~getlocations~start\r\n");
     assert_eq!(peer.replies(), ["start~start~17", "start~10 km~4", "start~finish~1"]);
+    peer.read("start", 17);
+    peer.read("10 km", 4);
     peer.says("ping\r\n");
     assert_eq!(peer.replies(), ["ack~ping"]);
     peer.protocol.tick(Duration::from_secs(15), &mut peer.out);
@@ -99,13 +156,13 @@ fn the_conversation_asks_for_a_push_of_all_locations_in_iso_time_from_what_is_he
 #[test]
 fn a_hole_is_asked_for_once_and_what_is_not_there_is_never_asked_for_again() {
     let mut held = Held::default();
-    let at = |number| Position { unit: Some("start".into()), file: None, number };
-    for number in (3..=6).chain(9..=12).chain(15..=20) {
-        held.insert(&at(number));
-    }
+    hold(&mut held, "start", MAIN, (3..=6).chain(9..=12).chain(15..=20));
     let mut peer = Peer::holding(Settings::new(), held.clone(), true);
     peer.says(&format!("{HELLO}ack~getlocations~start\r\n"));
-    assert_eq!(peer.replies().last().unwrap(), "start~start~1");
+    assert_eq!(peer.replies().last().unwrap(), "start~start~20", "the last one held is compared");
+    peer.read("start", 20);
+    peer.read("start", 20); // sent twice
+    assert_eq!(peer.replies(), ["start~start~1"]);
     peer.says("CT01_33~2~start~guntime~2026-06-17T10:00:00.00~0~0F2A38~0\r\n");
     for number in (3..=6).chain([6, 7]).chain(9..=12).chain(16..=20).chain([25]) {
         peer.read("start", number);
@@ -113,12 +170,17 @@ fn a_hole_is_asked_for_once_and_what_is_not_there_is_never_asked_for_again() {
     assert_eq!(peer.absent(), [(1, 1), (8, 8), (13, 14)]);
     assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
     // As the journal holds it then.
-    for (first, last) in [(1, 1), (2, 2), (7, 7), (8, 8), (13, 14), (25, 25)] {
+    let at = |number| Position { unit: Some("start".into()), file: Some(Label::Text(MAIN.into())), number };
+    for (first, last) in [(1, 1), (2, 2), (8, 8), (13, 14)] {
         held.insert_through(&at(first), last);
     }
+    hold(&mut held, "start", MAIN, [7, 25]);
     let mut peer = Peer::holding(Settings::new(), held, true);
     peer.says(&format!("{HELLO}ack~getlocations~start\r\n"));
-    assert_eq!(peer.replies().last().unwrap(), "start~start~21", "a hole since");
+    assert_eq!(peer.replies().last().unwrap(), "start~start~25");
+    peer.read("start", 25);
+    assert_eq!(peer.replies(), ["start~start~20"], "a hole since: from the one before it, which it has");
+    peer.read("start", 20);
     peer.read("start", 25);
     assert_eq!(peer.absent(), [(21, 24)]);
 }
@@ -163,11 +225,11 @@ fn a_source_that_counts_from_the_start_again_is_asked_from_1_and_only_for_that_l
     let mut peer = Peer::with("start~finish", &[("start", 700), ("finish", 50)]);
     peer.replies();
     peer.read("finish", 50);
-    peer.read("start", 5);
+    peer.other("start", 5);
     assert_eq!(peer.cleared(), 1);
     assert_eq!(peer.replies(), ["start~start~1"]);
-    peer.read("start", 6); // was under way
-    (1..=8).for_each(|number| peer.read("start", number));
+    peer.other("start", 6); // was under way
+    (1..=8).for_each(|number| peer.other("start", number));
     peer.read("finish", 51);
     assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
     peer.read("start", 3); // and once more, on the open link
@@ -176,10 +238,232 @@ fn a_source_that_counts_from_the_start_again_is_asked_from_1_and_only_for_that_l
 }
 
 #[test]
+fn a_source_begun_anew_that_has_counted_past_what_is_held_is_asked_from_1() {
+    let mut peer = Peer::with("start", &[("start", 20)]);
+    assert_eq!(peer.replies().last().unwrap(), "start~start~20");
+    peer.other("start", 20);
+    let at = |wanted: fn(&Frame) -> bool| {
+        peer.out.items.iter().position(|item| matches!(item, Item::Frame(framed) if wanted(&framed.frame)))
+    };
+    assert!(at(|frame| matches!(frame, Frame::Cleared(_))) < at(|frame| matches!(frame, Frame::Read(_))));
+    assert_eq!(peer.replies(), ["start~start~1"]);
+    (1..=25).for_each(|number| peer.other("start", number));
+    assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
+}
+
+#[test]
+fn a_source_begun_anew_that_has_fewer_than_are_held_is_asked_from_1_though_nothing_happens() {
+    let mut peer = Peer::with("start", &[("start", 20)]);
+    peer.replies();
+    assert_eq!(peer.waits(1..=4), [""; 0]);
+    assert_eq!(peer.waits(5..=6), ["start~start~1"], "it does not give number 20");
+    (1..=7).for_each(|number| peer.other("start", number));
+    assert_eq!(peer.cleared(), 1);
+    assert_eq!(peer.replies(), ["start~start~1"]);
+    // One that has lost its beginning and goes on above what is held gives what it has.
+    let mut peer = Peer::with("start", &[("start", 20)]);
+    peer.replies();
+    peer.read("start", 25);
+    assert_eq!(peer.replies(), ["start~start~1"]);
+    peer.read("start", 25);
+    assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
+}
+
+#[test]
+fn a_repeat_and_two_in_swapped_order_are_no_new_count() {
+    let mut peer = Peer::with("start", &[("start", 20)]);
+    peer.read("start", 20);
+    peer.replies();
+    for number in [20, 21, 21, 23, 22, 19, 20, 24, 18, 18] {
+        peer.read("start", number);
+    }
+    assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
+}
+
+#[test]
+fn two_sources_of_one_name_are_two_by_their_readers() {
+    let mut held = Held::default();
+    hold(&mut held, "FINISH", MAIN, 1..=30);
+    let begun = |held: &Held| {
+        let mut peer = Peer::holding(Settings::new(), held.clone(), true);
+        peer.says(&format!("{HELLO}ack~getlocations~FINISH\r\n"));
+        assert!(peer.replies().last().unwrap().starts_with("start~FINISH~"));
+        peer
+    };
+    // The backup has as many, and comes on a connection of its own.
+    let mut peer = begun(&held);
+    peer.says(&row("FINISH", BACKUP, 30));
+    assert_eq!((peer.cleared(), peer.replies()), (0, vec!["start~FINISH~1".to_owned()]));
+    (1..=30).for_each(|number| peer.says(&row("FINISH", BACKUP, number)));
+    assert_eq!((peer.cleared(), peer.absent(), peer.replies()), (0, vec![], vec![]));
+    // It has fewer, and nothing happens.
+    let mut peer = begun(&held);
+    assert_eq!(peer.waits(1..=5), ["start~FINISH~1"]);
+    (1..=12).for_each(|number| peer.says(&row("FINISH", BACKUP, number)));
+    assert_eq!((peer.cleared(), peer.absent()), (0, vec![]));
+    // Both are known: whose connection it is the first record tells.
+    hold(&mut held, "FINISH", BACKUP, 1..=12);
+    let mut peer = begun(&held);
+    peer.says(&row("FINISH", MAIN, 30));
+    assert_eq!(peer.replies(), ["start~FINISH~12"], "the other one may be on this connection, too, and is near");
+    (12..=31).for_each(|number| peer.says(&row("FINISH", MAIN, number)));
+    (12..=14).for_each(|number| peer.says(&row("FINISH", BACKUP, number)));
+    assert_eq!((peer.cleared(), peer.absent(), peer.replies()), (0, vec![], vec![]));
+    let mut peer = begun(&held);
+    assert_eq!(peer.waits(1..=5), ["start~FINISH~12"], "not the main one");
+    peer.says(&row("FINISH", BACKUP, 12));
+    assert_eq!(peer.waits(6..=20), [""; 0]);
+    // Only the backup is cleared.
+    let mut peer = begun(&held);
+    peer.waits(1..=5);
+    peer.says(&row("FINISH", BACKUP, 12).replacen(&format!("~{BACKUP}12~"), "~N12~", 1));
+    let cleared: Vec<_> = peer
+        .out
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Frame(Framed { frame: Frame::Cleared(cleared), .. }) => Some(cleared.file.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(cleared, [Some(Label::Text(BACKUP.into()))]);
+}
+
+#[test]
+fn two_readers_of_one_source_that_count_together_leave_no_hole_for_ever() {
+    let reader = |number: u64| if number.is_multiple_of(2) { MAIN } else { BACKUP };
+    let mut held = Held::default();
+    (1..=20).for_each(|number| hold(&mut held, "FINISH", reader(number), [number]));
+    let mut asked = Vec::new();
+    for _connection in 0..4 {
+        let mut peer = Peer::holding(Settings::new(), held.clone(), true);
+        peer.says(&format!("{HELLO}ack~getlocations~FINISH\r\n"));
+        let mut from = 20;
+        peer.replies();
+        loop {
+            let replies = {
+                (from..=20).for_each(|number| peer.says(&row("FINISH", reader(number), number)));
+                for item in &peer.out.items {
+                    if let Item::Frame(Framed { frame: Frame::Marker(marker), .. }) = item {
+                        held.insert_through(marker.position.as_ref().unwrap(), marker.through.unwrap());
+                    }
+                }
+                assert_eq!(peer.cleared(), 0);
+                peer.replies()
+            };
+            let Some(again) = replies.last() else { break };
+            from = again.strip_prefix("start~FINISH~").unwrap().parse().unwrap();
+            asked.push(from);
+        }
+        asked.push(0);
+    }
+    assert_eq!(asked.split(|from| *from == 0).nth(3), Some(&[19][..]), "only the last of the other one: {asked:?}");
+}
+
+#[test]
+fn a_gun_of_a_reader_of_its_own_among_the_numbers_has_the_memory_given_once_and_not_at_each_connection() {
+    let says = |peer: &mut Peer, from: u64| {
+        for number in from..=50 {
+            match number {
+                4 => peer.says("CT01_33~4~start~guntime~2026-06-17T10:00:00.00~0~DF239A~0\r\n"),
+                _ => peer.read("start", number),
+            }
+        }
+    };
+    let mut held = Held::default();
+    hold(&mut held, "start", MAIN, (1..=3).chain(5..=50));
+    let gun = Position { unit: Some("start".into()), file: Some(Label::Text("DF239A".into())), number: 4 };
+    let stamp = "2026-06-17T10:00:00.000".parse().unwrap();
+    held.insert_read(&gun, Content::of_marker("guntime", Some(&stamp)));
+    let mut asked = Vec::new();
+    for _connection in 0..3 {
+        let mut peer = Peer::holding(Settings::new(), held.clone(), true);
+        peer.says(&format!("{HELLO}ack~getlocations~start\r\n"));
+        let mut from = 50;
+        peer.replies();
+        loop {
+            says(&mut peer, from);
+            for item in &peer.out.items {
+                if let Item::Frame(Framed { frame: Frame::Marker(marker), .. }) = item
+                    && let Some(through) = marker.through
+                {
+                    held.insert_through(marker.position.as_ref().unwrap(), through);
+                }
+            }
+            assert_eq!(peer.cleared(), 0);
+            let Some(again) = peer.replies().pop() else { break };
+            from = again.strip_prefix("start~start~").unwrap().parse().unwrap();
+            asked.push(from);
+        }
+        asked.push(0);
+    }
+    assert_eq!(asked.split(|from| *from == 0).nth(2), Some(&[4][..]), "{asked:?}");
+}
+
+#[test]
+fn what_was_kept_without_telling_readers_apart_is_asked_for_once_more() {
+    let mut held = Held::default();
+    held.insert_through(&Position { unit: Some("FINISH".into()), file: None, number: 1 }, 30);
+    let mut peer = Peer::holding(Settings::new(), held.clone(), true);
+    peer.says(&format!("{HELLO}ack~getlocations~FINISH\r\n"));
+    assert_eq!(peer.replies().last().unwrap(), "start~FINISH~30");
+    peer.read("FINISH", 30);
+    assert_eq!((peer.cleared(), peer.replies()), (0, vec!["start~FINISH~1".to_owned()]));
+    hold(&mut held, "FINISH", MAIN, 1..=30);
+    let mut peer = Peer::holding(Settings::new(), held, true);
+    peer.says(&format!("{HELLO}ack~getlocations~FINISH\r\n"));
+    peer.replies();
+    peer.read("FINISH", 30);
+    assert_eq!((peer.cleared(), peer.replies()), (0, vec![]), "once");
+}
+
+#[test]
+fn two_records_of_one_number_that_tell_no_reader_are_told_of() {
+    let row = |chip: &str, number: u64| format!("CT01_33~{number}~FINISH~{chip}~2026-06-17T10:00:00.00~0~~1\r\n");
+    let mut peer = Peer::with("FINISH", &[]);
+    (1..=9).for_each(|number| peer.says(&row("7", number)));
+    assert_eq!((peer.cleared(), peer.condition(TWICE)), (0, None));
+    peer.says(&row("8", 9));
+    assert!(peer.condition(TWICE).unwrap().contains("number 9"));
+    assert_eq!(peer.cleared(), 1);
+    assert_eq!(peer.replies().last().unwrap(), "start~FINISH~1");
+    // They go on to differ: it is started again a few times, and then seldom.
+    let mut starts = 0;
+    for second in 1..=60 {
+        for chip in ["7", "8"] {
+            (1..=9).for_each(|number| peer.says(&row(chip, number)));
+        }
+        starts += peer.waits(second..=second).len();
+    }
+    assert!((6..=24).contains(&starts), "{starts}");
+}
+
+#[test]
+fn what_was_stored_is_told_from_what_happens_by_a_pause() {
+    let mut peer = Peer::with("start", &[("start", 20)]);
+    (20..=30).for_each(|number| peer.read("start", number));
+    assert!(peer.stored().iter().all(|read| read.1));
+    peer.waits(1..=1);
+    peer.read("start", 31);
+    peer.waits(2..=3);
+    assert_eq!(peer.stored(), [], "taken with the replies");
+    peer.read("start", 32);
+    peer.read("start", 30);
+    assert_eq!(peer.stored(), [(32, false), (30, true)]);
+    // Without a pause.
+    let mut peer = Peer::with("start", &[("start", 20)]);
+    for number in 20..=100 {
+        peer.waits(number - 19..=number - 19);
+        peer.read("start", number);
+    }
+    assert_eq!(peer.stored(), [(100, false)]);
+}
+
+#[test]
 fn a_record_that_comes_twice_is_no_new_count() {
     let mut peer = Peer::with("start", &[("start", 7)]);
     peer.replies();
-    for number in [7, 7, 8, 8, 9] {
+    for number in [7, 7, 8, 8, 9, 9, 7] {
         peer.read("start", number);
     }
     assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
@@ -197,8 +481,14 @@ fn a_range_by_hand_starts_the_location_there_again() {
     assert_eq!(ask(&mut peer, Some("start"), 5), Ok(()));
     assert_eq!(peer.replies(), ["start~start~5"]);
     peer.read("start", 701); // live, was under way
+    assert_eq!(peer.replies(), [""; 0]);
     (5..=702).for_each(|number| peer.read("start", number));
     assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
+    let of_reader = Range { file: Some(Label::Text(MAIN.into())), ..range(Some("start"), 9) };
+    assert_eq!(peer.protocol.rewind(&of_reader, &mut peer.out), Ok(()));
+    let of_file = Range { file: Some(Label::Number(7)), ..range(Some("start"), 9) };
+    assert!(peer.protocol.rewind(&of_file, &mut peer.out).is_err());
+    assert_eq!(peer.replies(), ["start~start~9"]);
     assert_eq!(ask(&mut peer, Some("finish"), 1), Ok(()), "nothing of it yet");
 }
 

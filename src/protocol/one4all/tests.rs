@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::super::{Frame, Framed, Info, Item, Output, Protocol};
 use super::make;
-use crate::chip::{ChipRead, Held, Label, Position};
+use crate::chip::{ChipRead, Content, Held, Label, Position};
 use crate::protocol::{Cleared, Settings};
 
 const OLD: &str = "20260704-080000.csv";
@@ -143,6 +143,13 @@ fn rows(numbers: std::ops::RangeInclusive<u64>) -> Vec<(u64, u32)> {
     numbers.map(|number| (number, 500 + number as u32)).collect()
 }
 
+/// What the row of [`rows`] says.
+fn content(file: &str, number: u64) -> Content {
+    let row = Fake::row(file, number, 500 + number as u32);
+    let Ok(super::Said::Passing(_, read)) = super::said(row.trim_end().as_bytes()) else { panic!("{row}") };
+    read.content()
+}
+
 fn holding(file: &str, numbers: impl IntoIterator<Item = u64>) -> Held {
     let mut held = Held::default();
     hold(&mut held, file, numbers);
@@ -151,8 +158,9 @@ fn holding(file: &str, numbers: impl IntoIterator<Item = u64>) -> Held {
 
 fn hold(held: &mut Held, file: &str, numbers: impl IntoIterator<Item = u64>) {
     for number in numbers {
+        let content = content(file, number);
         let file = Some(Label::Text(file.into()));
-        held.insert(&Position { unit: Some("77".into()), file, number });
+        held.insert_read(&Position { unit: Some("77".into()), file, number }, content);
     }
 }
 
@@ -166,14 +174,19 @@ fn what_was_read_while_the_cable_was_out_is_asked_for_gap_by_gap_then_pushed() {
         "GETSTATUS",
         "GETTIME",
         "PASSINGS",
+        "GETSTATUS",
+        "GETPASSINGS;12;12",
+        "GETSTATUS",
         "GETPASSINGS;6;8",
+        "GETSTATUS",
         "GETPASSINGS;13;20",
         "PUSHTAGS;true",
+        "GETSTATUS",
         "PASSINGS",
     ];
-    assert_eq!(link.asked, expected);
+    assert_eq!(link.asked, expected, "before each question about the current file it is asked which one that is");
     let numbers: Vec<u64> = link.reads.iter().map(|read| read.position.as_ref().unwrap().number).collect();
-    assert_eq!(numbers, [6, 7, 8, 13, 14, 15, 16, 17, 18, 19, 20]);
+    assert_eq!(numbers, [12, 6, 7, 8, 13, 14, 15, 16, 17, 18, 19, 20]);
     assert!(link.reads.iter().all(|read| read.replay), "they were stored earlier");
     assert_eq!(link.reads[0].position.as_ref().unwrap().unit.as_deref(), Some("77"));
 }
@@ -212,8 +225,8 @@ fn a_pushed_passing_that_was_lost_is_asked_for_at_once() {
     link.says(&fake, "HELLO\r\n");
     fake.files[0].1 = rows(1..=6);
     link.says(&fake, &Fake::row(NOW, 6, 506));
-    assert_eq!(link.places(), ["20260705/6", "20260705/4", "20260705/5"]);
-    assert!(!link.reads[0].replay && link.reads[1].replay);
+    assert_eq!(link.places(), ["20260705/3", "20260705/6", "20260705/4", "20260705/5"]);
+    assert!(!link.reads[1].replay && link.reads[2].replay);
 }
 
 #[test]
@@ -222,8 +235,8 @@ fn the_last_passing_arrives_even_if_its_push_was_lost_and_nothing_follows() {
     let mut link = Link::new(holding(NOW, 1..=3), true);
     link.says(&fake, "HELLO\r\n");
     fake.files[0].1 = rows(1..=4);
-    link.wait(&fake, 16);
-    assert_eq!(link.places(), ["20260705/4"]);
+    link.wait(&fake, 6);
+    assert_eq!(link.places(), ["20260705/3", "20260705/3", "20260705/4"], "from the one before it, to compare it");
 }
 
 #[test]
@@ -247,8 +260,173 @@ fn a_new_session_on_the_same_link_is_followed_and_the_old_one_finished() {
     link.says(&fake, &format!("START;{NOW}\r\n{}", Fake::row(NOW, 1, 501)));
     let mut places = link.places();
     places.sort();
+    assert_eq!(places, ["20260704/3", "20260704/4", "20260704/5", "20260705/1"]);
+}
+
+#[test]
+fn a_new_session_that_only_its_passings_tell_of_has_the_old_one_finished_too() {
+    let mut fake = Fake { files: vec![(OLD, rows(1..=3))], ..Fake::default() };
+    let mut link = Link::new(holding(OLD, 1..=3), true);
+    link.says(&fake, "HELLO\r\n");
+    fake.files[0].1 = rows(1..=6);
+    link.says(&fake, &Fake::row(OLD, 4, 504)); // 5 and 6 are never pushed
+    fake.files.push((NOW, rows(1..=2)));
+    link.says(&fake, &(Fake::row(NOW, 1, 501) + &Fake::row(NOW, 2, 502)));
+    let mut places = link.places();
+    places.sort();
     places.dedup();
-    assert_eq!(places, ["20260704/4", "20260704/5", "20260705/1"]);
+    let expected = ["20260704/3", "20260704/4", "20260704/5", "20260704/6", "20260705/1", "20260705/2"];
+    assert_eq!(places, expected);
+    assert_eq!(link.cleared, []);
+}
+
+#[test]
+fn a_session_that_another_program_began_is_taken_up_from_its_first_passing_whatever_its_numbers() {
+    // The other program had the first 10 pushed, or 3, as many as the old file has.
+    for begun in [10, 3] {
+        let mut fake = Fake { files: vec![(OLD, rows(1..=3))], ..Fake::default() };
+        let mut link = Link::new(holding(OLD, 1..=3), true);
+        link.says(&fake, "HELLO\r\n");
+        link.wait(&fake, 3);
+        fake.files.push((NOW, rows(1..=begun + 1)));
+        link.says(&fake, &Fake::row(NOW, begun + 1, 501 + begun as u32));
+        let mut places = link.places();
+        places.retain(|place| place != "20260704/3");
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len() as u64, begun + 1);
+        assert!(places.iter().all(|place| place.starts_with("20260705/")), "{places:?}");
+        // And nothing was pushed at all: the count finds it.
+        let mut fake = Fake { files: vec![(OLD, rows(1..=3))], ..Fake::default() };
+        let mut link = Link::new(holding(OLD, 1..=3), true);
+        link.says(&fake, "HELLO\r\n");
+        fake.files.push((NOW, rows(1..=begun + 1)));
+        link.wait(&fake, 6);
+        assert_eq!(link.places().iter().filter(|place| place.starts_with("20260705/")).count() as u64, begun + 1);
+        assert_eq!(link.cleared, []);
+    }
+}
+
+#[test]
+fn a_passing_of_the_old_session_that_waited_for_the_name_of_its_file_is_of_the_old_one() {
+    let mut fake = Fake { files: vec![(OLD, rows(1..=4))], ..Fake::default() };
+    let mut link = Link::new(holding(OLD, 1..=3), true);
+    fake.files[0].1.pop();
+    link.says(&fake, "HELLO\r\n");
+    link.wait(&fake, 3);
+    fake.files[0].1 = rows(1..=4);
+    fake.files.push((NOW, vec![]));
+    link.says(&fake, &Fake::row(OLD, 4, 504)); // the session ended before it was asked
+    let mut places = link.places();
+    places.dedup();
+    assert_eq!(places, ["20260704/3", "20260704/4"]);
+}
+
+#[test]
+fn a_new_session_with_a_clock_set_back_is_begun_on_a_new_connection() {
+    let mut fake = Fake { files: vec![(NOW, rows(1..=3))], ..Fake::default() };
+    let mut link = Link::new(holding(NOW, 1..=3), true);
+    link.says(&fake, "HELLO\r\n");
+    fake.files[0].1 = rows(1..=6);
+    link.says(&fake, &Fake::row(NOW, 4, 504));
+    fake.files.push((OLD, rows(1..=2)));
+    let mut out = Output::default();
+    link.protocol.feed(format!("START;{OLD}\r\n").as_bytes(), &mut out);
+    assert!(out.items.iter().any(|item| matches!(item, Item::HangUp(why) if why.contains("another clock"))));
+    let mut link = Link::new(holding(NOW, 1..=4), true);
+    link.says(&fake, "HELLO\r\n");
+    assert_eq!(link.places(), ["20260705/5", "20260705/6", "20260704/1", "20260704/2"]);
+}
+
+#[test]
+fn a_file_that_was_cleared_and_counted_past_what_is_held_is_read_from_the_start() {
+    let fake =
+        Fake { files: vec![(NOW, (1..=25).map(|number| (number, 700 + number as u32)).collect())], ..Fake::default() };
+    let mut link = Link::new(holding(NOW, 1..=20), true);
+    link.says(&fake, "HELLO\r\n");
+    assert_eq!(link.cleared.len(), 1);
+    let mut places = link.places();
+    places.sort_by_key(|place| place.rsplit('/').next().unwrap().parse::<u64>().unwrap());
+    places.dedup();
+    assert_eq!(places.len(), 25);
+    assert!(link.reads.iter().all(|read| read.replay));
+    // And while we listen, unnoticed by any push.
+    let mut fake = Fake { files: vec![(NOW, rows(1..=20))], ..Fake::default() };
+    let mut link = Link::new(holding(NOW, 1..=20), true);
+    link.says(&fake, "HELLO\r\n");
+    fake.files[0].1 = (1..=30).map(|number| (number, 700 + number as u32)).collect();
+    link.wait(&fake, 6);
+    assert_eq!(link.cleared.len(), 1);
+    assert!(link.places().len() >= 31);
+    link.wait(&fake, 30);
+    assert_eq!(link.cleared.len(), 1);
+}
+
+#[test]
+fn a_number_that_is_held_is_a_repeat_or_a_cleared_file_and_its_content_tells() {
+    let mut fake = Fake { files: vec![(NOW, rows(1..=9))], ..Fake::default() };
+    let mut link = Link::new(holding(NOW, 1..=9), true);
+    link.says(&fake, "HELLO\r\n");
+    fake.files[0].1 = rows(1..=11);
+    let asked = link.asked_for("GETSTATUS").len();
+    link.says(&fake, &(Fake::row(NOW, 9, 509) + &Fake::row(NOW, 8, 508)));
+    assert_eq!(link.asked_for("GETSTATUS").len(), asked, "a repeat waits for nothing");
+    link.says(&fake, &(Fake::row(NOW, 11, 511) + &Fake::row(NOW, 10, 510) + &Fake::row(NOW, 11, 511)));
+    assert_eq!(link.cleared, []);
+    fake.files[0].1 = vec![(1, 700), (2, 701)];
+    link.says(&fake, &Fake::row(NOW, 2, 701));
+    assert_eq!(link.cleared.len(), 1);
+    let last = link.places().split_off(link.reads.len() - 2);
+    assert_eq!(last, ["20260705/2", "20260705/1"]);
+}
+
+#[test]
+fn passings_that_are_sent_to_another_program_are_asked_for_every_few_seconds_and_told() {
+    let mut fake = Fake { files: vec![(NOW, rows(1..=3))], ..Fake::default() };
+    let mut link = Link::new(holding(NOW, 1..=3), true);
+    link.says(&fake, "HELLO\r\n");
+    let told = |link: &Link| {
+        link.told.iter().rev().find_map(|info| match info {
+            Info::Condition { code: "passings_not_pushed", text } => Some(text.is_some()),
+            _ => None,
+        })
+    };
+    for number in 4..=9 {
+        fake.files[0].1 = rows(1..=number);
+        let (before, begun) = (link.places().len(), link.up);
+        while !link.places()[before..].contains(&format!("20260705/{number}")) {
+            link.wait(&fake, 1);
+            assert!(link.up - begun <= 6, "{number}");
+        }
+    }
+    assert_eq!(told(&link), Some(true));
+    let pushes = link.asked_for("PUSHTAGS;true").len();
+    assert_eq!(pushes, 2, "once more");
+    link.wait(&fake, 130);
+    assert_eq!(link.asked_for("PUSHTAGS;true").len(), pushes + 2);
+    fake.files[0].1 = rows(1..=10);
+    link.says(&fake, &Fake::row(NOW, 10, 510));
+    assert_eq!(told(&link), Some(false));
+    link.wait(&fake, 130);
+    assert_eq!(link.asked_for("PUSHTAGS;true").len(), pushes + 2);
+}
+
+#[test]
+fn the_end_of_the_old_session_that_is_not_handed_over_is_told_until_it_is() {
+    let mut fake = Fake { files: vec![(OLD, rows(1..=4)), (NOW, rows(1..=1))], withheld: vec![4], ..Fake::default() };
+    let mut link = Link::new(holding(OLD, 1..=2), true);
+    link.says(&fake, "HELLO\r\n");
+    let told = |link: &Link| {
+        link.told.iter().rev().find_map(|info| match info {
+            Info::Condition { code: "old_reads_missing", text } => Some(text.is_some()),
+            _ => None,
+        })
+    };
+    assert_eq!(told(&link), Some(true));
+    fake.withheld.clear();
+    link.wait(&fake, 310);
+    assert_eq!(told(&link), Some(false));
+    assert!(link.places().contains(&"20260704/4".to_owned()));
 }
 
 #[test]
@@ -258,7 +436,7 @@ fn a_new_session_nobody_told_of_gives_its_passings_the_new_file() {
     link.says(&fake, "HELLO\r\n");
     fake.files.push((NOW, rows(1..=2)));
     link.says(&fake, &(Fake::row(NOW, 1, 501) + &Fake::row(NOW, 2, 502)));
-    assert_eq!(link.places(), ["20260705/1", "20260705/2"]);
+    assert_eq!(link.places(), ["20260704/3", "20260705/1", "20260705/2"]);
 }
 
 #[test]
@@ -287,7 +465,7 @@ fn a_decoder_that_never_tells_its_file_is_asked_for_everything_at_each_connectio
         link.says(&fake, &Fake::row(NOW, number, 510));
     }
     assert_eq!(link.reads.len(), 9);
-    assert_eq!(link.asked_for("GETSTATUS").len(), 2, "not for every passing");
+    assert_eq!(link.asked_for("GETSTATUS").len(), 4, "not for every passing");
 }
 
 #[test]
@@ -449,7 +627,7 @@ fn a_range_by_hand_is_asked_for_in_pieces_held_or_not_of_any_file() {
         link.reads.clear();
         link.asked.clear();
         link.by_hand(&fake, None, (5, 9)).unwrap();
-        assert_eq!((link.asked_for("GET").as_slice(), link.reads.len()), (&["GETPASSINGS;5;9"][..], 5));
+        assert_eq!((link.asked_for("GETP").as_slice(), link.reads.len()), (&["GETPASSINGS;5;9"][..], 5));
         assert!(link.reads.iter().all(|read| read.replay));
         link.by_hand(&fake, Some(OLD.trim_end_matches(".csv")), crate::protocol::Range::WHOLE).unwrap();
         let asked = [

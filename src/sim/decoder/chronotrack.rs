@@ -48,6 +48,8 @@ struct Peer {
     greeting: Option<usize>,
     /// Locations that were started, with the next log entry to look at for each.
     started: Vec<(String, usize)>,
+    /// How often the last read had been said once more.
+    repeated: Option<u64>,
 }
 
 impl Talk for Peer {
@@ -64,20 +66,28 @@ impl Talk for Peer {
         let mut more = false;
         for (location, next) in &mut self.started {
             let end = memory.len().min(*next + PUSH_MAX);
-            for entry in *next..end {
-                let Some((here, number)) = memory.located(entry).filter(|(here, _)| *here == *location) else {
-                    continue;
-                };
-                match (memory.recorded(entry), memory.placed(entry)) {
-                    (Some(row), _) => out.frame(&[row, b"\r\n"]),
-                    (None, Some(placed)) => out.frame(&[&row(&placed, &here, number), b"\r\n"]),
-                    (None, None) => {}
-                }
+            while *next < end {
+                let Some(entry) = memory.said_at(*next) else { break }; // with the one that follows
+                say_at(memory, entry, location, out);
+                *next += 1;
             }
-            *next = end;
             more |= end < memory.len();
         }
+        let repeats = self.repeated.replace(memory.repeated()).is_some_and(|before| before != memory.repeated());
+        if let Some(last) = memory.len().checked_sub(1).filter(|_| repeats && !more) {
+            self.started.iter().for_each(|(location, _)| say_at(memory, last, location, out));
+        }
         more
+    }
+}
+
+/// An entry, if it was read at this location.
+fn say_at(memory: &Memory, entry: usize, location: &str, out: &mut Outgoing) {
+    let Some((here, number)) = memory.located(entry).filter(|(here, _)| *here == *location) else { return };
+    match (memory.recorded(entry), memory.placed(entry)) {
+        (Some(row), _) => out.frame(&[row, b"\r\n"]),
+        (None, Some(placed)) => out.frame(&[&row(&placed, &here, number, &memory.reader), b"\r\n"]),
+        (None, None) => {}
     }
 }
 
@@ -124,9 +134,9 @@ impl Peer {
     }
 }
 
-fn row(placed: &Placed, location: &str, number: u64) -> Vec<u8> {
+fn row(placed: &Placed, location: &str, number: u64, reader: &str) -> Vec<u8> {
     let Placed { chip, at, .. } = placed;
     let (chip, date, time) = (ChronoTrack.chip(*chip), at.date(), clock_time(*at));
     let hundredths = &time[..time.len() - 1];
-    format!("CT01_33~{number}~{location}~{chip}~{date}T{hundredths}~0~0F2A38~{}", antenna(number)).into_bytes()
+    format!("CT01_33~{number}~{location}~{chip}~{date}T{hundredths}~0~{reader}~{}", antenna(number)).into_bytes()
 }

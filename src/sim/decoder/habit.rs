@@ -18,12 +18,25 @@ pub enum Habit {
     SwapTwo,
     /// Its memory holds last week's race: forty reads happen, as of seven days ago, and nobody listens.
     LastWeek,
+    /// Another program switches off what it sends by itself, or has it sent to itself. (RACE RESULT, One4All.)
+    PushOff,
+    /// Another program begins a new file or session, and has the first ten reads of it sent to itself. (RACE RESULT, One4All; at
+    /// the others ten reads happen.)
+    OtherSession,
 }
 
 impl Habit {
     /// Every habit.
-    pub const ALL: &[Self] =
-        &[Self::Clear, Self::ClearAndCountOn, Self::ClockBack, Self::RepeatLast, Self::SwapTwo, Self::LastWeek];
+    pub const ALL: &[Self] = &[
+        Self::Clear,
+        Self::ClearAndCountOn,
+        Self::ClockBack,
+        Self::RepeatLast,
+        Self::SwapTwo,
+        Self::LastWeek,
+        Self::PushOff,
+        Self::OtherSession,
+    ];
 
     /// Name on the command line, and what it is.
     pub fn described(self) -> (&'static str, &'static str) {
@@ -36,6 +49,8 @@ impl Habit {
             Self::RepeatLast => ("repeat-last", "it says its last read once more"),
             Self::SwapTwo => ("swap-two", "it says the next two reads in swapped order"),
             Self::LastWeek => ("last-week", "forty reads of last week's race are in its memory from here on"),
+            Self::PushOff => ("push-off", "another program switches off that it sends its reads by itself"),
+            Self::OtherSession => ("other-session", "another program begins a session, and gets its first ten reads"),
         }
     }
 

@@ -67,6 +67,10 @@ pub(super) struct Memory {
     repeated: u64,
     /// Entries that are said after the one that follows them.
     swapped: BTreeSet<usize>,
+    /// How often another program took over what is sent unasked.
+    pushes_taken: u64,
+    /// Id of the reader, where records name one.
+    pub(super) reader: String,
     /// LLRP: other software left an inventory that runs.
     pub(super) programmed: bool,
 }
@@ -82,8 +86,23 @@ impl Memory {
     fn of(kind: Kind, start: DateTime, source: Source, limit: u64) -> Self {
         let (files, locations) = (vec![FIRST_FILE], vec![String::new()]);
         let (again, repeated, swapped, clocks) = (0, 0, BTreeSet::new(), vec![(0, 0)]);
-        let programmed = false;
-        Self { kind, start, source, limit, files, reads: 0, locations, again, clocks, repeated, swapped, programmed }
+        let (programmed, pushes_taken, reader) = (false, 0, String::new());
+        Self {
+            kind,
+            start,
+            source,
+            limit,
+            files,
+            reads: 0,
+            locations,
+            again,
+            clocks,
+            repeated,
+            swapped,
+            pushes_taken,
+            reader,
+            programmed,
+        }
     }
 
     pub(super) fn recording(kind: Kind, start: DateTime, rows: Vec<Vec<u8>>, rate: f64) -> Self {
@@ -279,6 +298,16 @@ impl Memory {
     /// How often that was done.
     pub(super) fn repeated(&self) -> u64 {
         self.repeated
+    }
+
+    /// Another program has what happens from now on sent to itself, or to nobody.
+    pub(super) fn take_push(&mut self) {
+        self.pushes_taken += 1;
+    }
+
+    /// How often that was done.
+    pub(super) fn pushes_taken(&self) -> u64 {
+        self.pushes_taken
     }
 
     /// The next two reads are said in swapped order.

@@ -130,11 +130,18 @@ pub(super) struct Pushing {
     again: Option<u64>,
     /// How often the last read had been said once more.
     repeated: Option<u64>,
+    /// How often another program had taken the push over.
+    taken: Option<u64>,
 }
 
 impl Pushing {
     pub(super) fn from(entry: usize) -> Self {
         Self { next: Some(entry), ..Self::default() }
+    }
+
+    /// The same, until another program takes it over.
+    pub(super) fn from_untaken(entry: usize, memory: &Memory) -> Self {
+        Self { taken: Some(memory.pushes_taken()), ..Self::from(entry) }
     }
 
     /// Pushes what happened since, at most [`PUSH_MAX`] reads, with `prefix` before each row. True if more is left.
@@ -145,6 +152,9 @@ impl Pushing {
         row: impl Fn(&Placed) -> Vec<u8>,
         out: &mut Outgoing,
     ) -> bool {
+        if self.taken.is_some_and(|taken| taken != memory.pushes_taken()) {
+            *self = Self::default();
+        }
         let Some(next) = &mut self.next else { return false };
         if self.again.replace(memory.again()).is_some_and(|again| again != memory.again()) {
             *next = 0; // all of it, and then what happens meanwhile

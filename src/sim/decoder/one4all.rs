@@ -68,7 +68,7 @@ impl Peer {
             }
             "PUSHTAGS" => {
                 let on = fields.get(1) == Some(&"true");
-                self.pushing = if on { Pushing::from(memory.len()) } else { Pushing::default() };
+                self.pushing = if on { Pushing::from_untaken(memory.len(), memory) } else { Pushing::default() };
                 say(out, line);
             }
             "GETPASSINGS" => {

@@ -71,7 +71,8 @@ impl Peer {
             "PASSINGS" => say(out, &format!("PASSINGS;{count};{file}")),
             "SETPUSHPASSINGS" => {
                 let start = if number(2) == Some(1) { memory.entries(file).start } else { memory.len() };
-                self.pushing = if number(1) == Some(1) { Pushing::from(start) } else { Pushing::default() };
+                self.pushing =
+                    if number(1) == Some(1) { Pushing::from_untaken(start, memory) } else { Pushing::default() };
                 say(out, line);
             }
             "GETFILE" => {
