@@ -61,6 +61,8 @@ pub(super) enum Way {
     Session,
     /// The device, by time.
     Times,
+    /// The device, by the time of one passing after the other.
+    Moments,
 }
 
 /// A question under way.
@@ -74,6 +76,9 @@ pub(super) struct Inquiry {
     pub(super) last: Option<u64>,
     /// Device and times that cover what is of interest, where they are known.
     times: Option<(Box<str>, i64, i64)>,
+    /// Numbers and times of what is of interest, where they are known, in number order.
+    moments: Vec<(u64, i64)>, // at most a batch
+    answered: bool,
     way: Way,
     /// First number of the window that is asked for.
     window: u64,
@@ -106,6 +111,8 @@ impl Inquiry {
             first,
             last,
             times: None,
+            moments: Vec::new(),
+            answered: false,
             way: Way::Range,
             window: first,
             window_holds: false,
@@ -139,13 +146,15 @@ impl Inquiry {
     }
 
     /// Where everything of interest lies in time, should the cloud not answer by number.
-    pub(super) fn with_times(self, device: &str, from: i64, to: i64) -> Self {
-        Self { times: Some((device.into(), from, to)), ..self }
+    pub(super) fn with_times(self, device: &str, moments: Vec<(u64, i64)>) -> Self {
+        let from = moments.iter().map(|(_, time)| *time).min().unwrap_or_default();
+        let to = moments.iter().map(|(_, time)| *time).max().unwrap_or_default();
+        Self { times: Some((device.into(), from, to)), moments, ..self }
     }
 
     /// Asks in this form first.
     pub(super) fn in_way(self, way: Way) -> Self {
-        let possible = way != Way::Times || self.times.is_some();
+        let possible = !matches!(way, Way::Times | Way::Moments) || self.times.is_some();
         let window = if self.last.is_some() { self.from() } else { self.first };
         Self { way: if possible { way } else { Way::Range }, window, ..self }
     }
@@ -162,15 +171,20 @@ impl Inquiry {
             first: first.saturating_sub(1),
             last: last.map(|last| last.saturating_add(1)),
         };
+        let times = |device: &str, from: i64, to: i64| Scope::Times {
+            device: device.into(),
+            from: from.saturating_sub(TIME_SLACK_MS),
+            to: to.saturating_add(TIME_SLACK_MS),
+        };
         let scope = match (self.way, &self.times) {
-            (Way::Times, Some((device, from, to))) => Scope::Times {
-                device: device.clone(),
-                from: from.saturating_sub(TIME_SLACK_MS),
-                to: to.saturating_add(TIME_SLACK_MS),
-            },
+            (Way::Moments, Some((device, from, to))) => {
+                let moment = self.moments.iter().find(|(num, _)| *num >= self.window).map(|(_, time)| *time);
+                times(device, moment.unwrap_or(*from), moment.unwrap_or(*to))
+            }
+            (Way::Times, Some((device, from, to))) => times(device, *from, *to),
             (Way::Session, _) => Scope::Session { token: self.token.clone() },
             (Way::Windows(width), _) => numbers(self.window, Some(self.window_end(width))),
-            (Way::Range | Way::Times, _) => {
+            (Way::Range | Way::Times | Way::Moments, _) => {
                 numbers(self.from(), self.last.map(|last| self.with_witness_num(last, u64::max)))
             }
         };
@@ -202,6 +216,7 @@ impl Inquiry {
         let repeated = !page.passings.is_empty() && self.before.as_ref() == Some(&mark);
         self.before = Some(mark);
         self.pages += 1;
+        self.answered = true;
         if !repeated {
             page.passings.iter().for_each(|stored| self.see(stored, ours));
         }
@@ -225,14 +240,14 @@ impl Inquiry {
         }
         // The server ignores the number of the page: if its page is cut short, nobody gets to see the rest. Three rows are
         // shown by every server, and more are not asked for by a window of one number.
-        self.cut_short |= repeated && self.way != Way::Windows(1);
+        self.cut_short |= repeated && !matches!(self.way, Way::Windows(1) | Way::Moments);
         self.end_window(ours)
     }
 
     fn see(&mut self, stored: &Stored, ours: &[&Item]) {
+        let by_time = matches!(self.way, Way::Times | Way::Moments);
         // By time, other sessions come along; only what says that it is in this one counts.
-        let here =
-            stored.session.as_ref().map_or(self.way != Way::Times, |token| token.eq_ignore_ascii_case(&self.token));
+        let here = stored.session.as_ref().map_or(!by_time, |token| token.eq_ignore_ascii_case(&self.token));
         let Some(num) = stored.num.filter(|_| here) else { return };
         if let Some(witness) = self.witness.as_ref().filter(|witness| witness.num == num) {
             self.witness_seen |= is_ours(stored, witness);
@@ -258,13 +273,20 @@ impl Inquiry {
 
     /// Everything of a window, or of the whole range, was seen.
     fn end_window(&mut self, ours: &[&Item]) -> Progress {
-        let Way::Windows(width) = self.way else { return Progress::Done };
-        let beyond = self.window_end(width).saturating_add(1);
+        let beyond = match self.way {
+            Way::Windows(width) => self.window_end(width).saturating_add(1),
+            Way::Moments => match self.moments.iter().find(|(num, _)| *num >= self.window) {
+                Some((num, _)) => num.saturating_add(1),
+                None => return Progress::Done,
+            },
+            _ => return Progress::Done,
+        };
         let next = match self.last {
             // Those that were found are not asked for again.
             Some(_) if !ours.is_empty() => {
                 let unseen = ours.iter().map(|item| item.num).filter(|num| self.foreign_or_none(*num));
-                let witness = self.witness.iter().filter(|_| !self.witness_seen).map(|witness| witness.num);
+                let shown = self.witness_seen || self.way == Way::Moments;
+                let witness = self.witness.iter().filter(|_| !shown).map(|witness| witness.num);
                 unseen.chain(witness).filter(|num| *num >= beyond).min()
             }
             Some(last) => Some(beyond).filter(|beyond| *beyond <= last),
@@ -286,7 +308,7 @@ impl Inquiry {
             Way::Windows(width) if width > WINDOWS[1] => Way::Windows(WINDOWS[1]),
             Way::Windows(_) => Way::Session,
             Way::Session if self.times.is_some() && !self.token.is_empty() => Way::Times,
-            Way::Session | Way::Times => return false,
+            Way::Session | Way::Times | Way::Moments => return false,
         };
         self.restart(next);
         true
@@ -297,6 +319,7 @@ impl Inquiry {
         let next = match (self.way, self.last) {
             (Way::Range, Some(_)) => Way::Windows(WINDOWS[1]),
             (Way::Windows(width), Some(_)) if width > 1 => Way::Windows((width / 10).max(1)),
+            (Way::Times, _) if !self.moments.is_empty() => Way::Moments,
             _ => return false,
         };
         self.restart(next);
@@ -308,7 +331,7 @@ impl Inquiry {
         // Windows show the witness only if they begin with it.
         self.window = if self.last.is_some() { self.from() } else { self.first };
         (self.window_holds, self.page, self.empty, self.before) = (false, 1, 0, None);
-        (self.cut_short, self.asked) = (false, None);
+        (self.cut_short, self.answered, self.asked) = (false, false, None);
     }
 
     /// Nothing of what was asked for was kept from us.
@@ -316,9 +339,15 @@ impl Inquiry {
         !self.cut_short
     }
 
-    /// The answer shows the passing that is known to be there; `None`: no such passing is known.
+    /// The answer shows the passing that is known to be there; `None`: no such passing is known, or it was not asked for.
     pub(super) fn is_fresh(&self) -> Option<bool> {
-        self.witness.as_ref().map(|_| self.witness_seen)
+        self.witness.as_ref().filter(|_| self.witness_seen || !matches!(self.way, Way::Times | Way::Moments))?;
+        Some(self.witness_seen)
+    }
+
+    /// This form of the question was answered at least once.
+    pub(super) fn was_answered(&self) -> bool {
+        self.answered
     }
 
     /// What was found under a number; `None`: nothing.

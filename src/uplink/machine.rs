@@ -70,6 +70,8 @@ const SESSIONS_MAX: usize = 32;
 const STALE_POLLS: u32 = 2;
 /// Largest step over numbers that another writer seems to be using.
 const JUMP_MAX: u64 = 1024;
+/// A batch of which nothing is settled for so long is a problem.
+const STANDS: Duration = Duration::from_secs(60);
 /// Between two looks whether somebody else sends into the session.
 const WATCH_EVERY: Duration = Duration::from_secs(20);
 /// For so long after the last passing of another writer it is a problem.
@@ -305,6 +307,8 @@ pub struct Machine {
     post_began: Duration,
     /// The batch in flight was as large as a batch can be: more waits.
     full: bool,
+    /// When a batch was formed, or something of it was settled.
+    moved_at: Duration,
     now: Duration,
     pace: Pace,
 
@@ -395,6 +399,7 @@ impl Machine {
             posting: None,
             post_began: Duration::ZERO,
             full: false,
+            moved_at: Duration::ZERO,
             now: Duration::ZERO,
             pace: Pace::default(),
             hold: Duration::ZERO,
@@ -466,7 +471,7 @@ impl Machine {
             self.finish();
             return None;
         }
-        if !may_ask && work.claim.is_none() {
+        if self.blind && work.claim.is_none() {
             self.take_at_its_word();
             if self.work.as_ref()?.open() == 0 {
                 return None;
@@ -599,6 +604,18 @@ impl Machine {
             Active::Some(session) => Some((session.token.clone(), session.alias.clone())),
             _ => None,
         };
+        let mut problems = self.problems.clone();
+        let still = self.now.saturating_sub(self.moved_at);
+        if let Some(work) = self.work.as_ref().filter(|_| still >= scaled(STANDS, self.upload.retry_max)) {
+            let why = trouble.map_or_else(|| "no answer settles them".to_owned(), |trouble| trouble.text.clone());
+            let text = format!(
+                "nothing was settled for {} s: {} passings are on their way and may or may not be in the cloud ({why}). \
+                 They are kept, and tried or asked about again by themselves",
+                still.as_secs(),
+                work.open()
+            );
+            problems.insert("upload_stands", text);
+        }
         Report {
             state,
             session,
@@ -607,7 +624,7 @@ impl Machine {
             per_minute: self.pace.per_minute(self.now),
             accepted_posts: self.accepted_posts,
             last_error: trouble.map(|trouble| trouble.text.clone()),
-            problems: self.problems.clone(),
+            problems,
         }
     }
 
@@ -653,6 +670,7 @@ impl Machine {
             joined.next = last.num + 1;
             note_given(&mut self.given, &joined.token, joined.next);
             self.recorded = Some((joined.token.clone(), joined.next));
+            self.moved_at = now;
             self.suspects.numbered(&batch.items);
             self.work = Some(Work::new(&self.device, &batch.session, batch.items.clone(), Fate::Fresh, Duration::ZERO));
         }
@@ -690,6 +708,7 @@ impl Machine {
 
     /// Some of it was accepted, by the answer of an insert or because it was seen.
     fn note_accepted(&mut self, now: Duration, items: &[Item], duplicates: u64) {
+        self.moved_at = now;
         self.sent += items.len() as u64;
         self.duplicates += duplicates;
         self.pace.sent(now, items.len() as u64);

@@ -18,8 +18,8 @@ const GROW_LATER: u32 = 4;
 const GROW_LAST: u32 = 256;
 
 /// An answer that takes so long is worth a larger POST, and one that takes less is not.
-const SLOW: Duration = Duration::from_millis(750);
-const QUICK: Duration = Duration::from_millis(300);
+const SLOW: Duration = Duration::from_millis(150);
+const QUICK: Duration = Duration::from_millis(50);
 
 /// A refused part being taken apart.
 #[derive(Clone, Copy, Debug)]

@@ -202,9 +202,8 @@ impl Work {
     pub(super) fn inquiry(&self) -> Option<Inquiry> {
         let doubted = || self.open.iter().filter(|(_, fate)| is_doubt(*fate)).map(|(item, _)| item);
         let (first, last) = (doubted().next()?.num, doubted().next_back()?.num);
-        let from = doubted().map(|item| item.time_ms).min()?;
-        let to = doubted().map(|item| item.time_ms).max()?;
-        Some(Inquiry::new(&self.token, first, Some(last)).with_times(&self.device, from, to))
+        let moments = doubted().map(|item| (item.num, item.time_ms)).collect();
+        Some(Inquiry::new(&self.token, first, Some(last)).with_times(&self.device, moments))
     }
 
     /// The times of the passings that a claim leaves open, UTC milliseconds.

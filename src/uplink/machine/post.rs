@@ -11,7 +11,7 @@ use crate::uplink::work::Claim;
 impl Machine {
     /// The answer is a documented success. Does it account for everything sent?
     pub(super) fn on_inserted(&mut self, now: Duration, counts: Inserted) {
-        let may_ask = self.may_ask(now);
+        let blind = self.blind;
         let Some(part) = self.posting.take() else { return };
         let Some(work) = &mut self.work else { return };
         self.posts_work = true;
@@ -25,14 +25,14 @@ impl Machine {
             Some(inserted) if inserted == sent && duplicates == 0 => self.on_accepted(now, &part, 0),
             // It counts nothing, and a cloud that drops a number that is somebody's says the same: it has to be seen. What
             // else the batch holds is sent before.
-            None if duplicates == 0 && may_ask => {
+            None if duplicates == 0 && !blind => {
                 work.told(&part, now);
                 self.answered();
             }
             None if duplicates == 0 => self.on_accepted(now, &part, 0),
             // A number of duplicates says nothing of a single passing. Without a question it can only be that those of unknown
             // fate were there.
-            inserted if !may_ask => {
+            inserted if blind => {
                 let accounted = inserted.unwrap_or(0).saturating_add(duplicates) == sent;
                 if accounted && duplicates <= work.doubtful_in(&part) {
                     return self.on_accepted(now, &part, duplicates);

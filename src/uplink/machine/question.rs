@@ -53,7 +53,8 @@ impl Machine {
         let progress = question.inquiry.take(&page, &ours);
         question.refusals = 0;
         let way = question.inquiry.way();
-        if !matches!(question.why, Why::Left { .. } | Why::Elsewhere) && way != Way::Windows(1) {
+        if !matches!(question.why, Why::Left { .. } | Why::Elsewhere) && !matches!(way, Way::Windows(1) | Way::Moments)
+        {
             self.way = (way, now + WAY_KEPT);
         }
         self.asked_well();
@@ -67,7 +68,7 @@ impl Machine {
 
     fn on_not_held(&mut self, now: Duration, error: &CallError) {
         let Some(question) = &mut self.question else { return };
-        let device = matches!(question.inquiry.way(), Way::Times);
+        let device = matches!(question.inquiry.way(), Way::Times | Way::Moments);
         if question.why == Why::Watch && !matches!(error, CallError::BadRequest { .. }) {
             self.question = None; // it comes again by itself, and holds nothing up
             return self.complain(false, error);
@@ -81,8 +82,11 @@ impl Machine {
             // Refused, or the cloud fails at it. Once may be chance; then it is asked in another form.
             _ => {
                 question.refusals += 1;
+                // A form that was answered before is not what is refused.
+                let answered = question.inquiry.was_answered();
                 let patience = match error {
                     CallError::BadRequest { .. } | CallError::TooLarge { .. } => 1,
+                    _ if answered => 8,
                     CallError::Unknown { .. } => 3,
                     _ => 2,
                 };
