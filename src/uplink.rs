@@ -77,7 +77,7 @@ use crate::passing::Fields;
 use crate::rufus::{CallError, Client, Inserted, Passing};
 use crate::status::{Board, SessionStatus, UploadState};
 pub use machine::Follows;
-use machine::{Action, Input, Machine, May, Report};
+use machine::{Action, Formed, Input, Machine, May, Report};
 
 /// How long a POST may still take when the process is stopping.
 const GRACE: Duration = Duration::from_secs(8);
@@ -423,8 +423,9 @@ fn form(
     next: u64,
     mut pending: Pending,
     fields: &mut impl FnMut(&PendingRead) -> Option<Fields>,
-) -> (Option<Batch>, Option<PendingRead>) {
+) -> (Option<Formed>, Option<PendingRead>) {
     let mut held = None;
+    let stored = pending.reads.iter().filter(|read| read.replay).map(|read| read.seq).collect();
     let mut reads = Vec::with_capacity(pending.reads.len());
     for read in &pending.reads {
         let Some(Fields { time_ms, bib, chip }) = fields(read) else {
@@ -455,7 +456,7 @@ fn form(
         through: pending.through,
         decoders: config.decoders.clone(),
     };
-    (Some(batch), held)
+    (Some(Formed { batch, stored }), held)
 }
 
 /// Hands events to the journal in order, and waits only where the order of things outside depends on it.

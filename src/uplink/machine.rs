@@ -161,7 +161,7 @@ pub enum Input {
     /// Of [`Action::Create`].
     Created(Result<Session, CallError>),
     /// Of [`Action::Form`]; `None`: nothing is pending.
-    Formed(Option<Batch>),
+    Formed(Option<Formed>),
     /// Of [`Action::Post`].
     Posted(Result<Inserted, CallError>),
     /// Send these again; only when [`Machine::may_resend`] says so. Of no action.
@@ -171,6 +171,15 @@ pub enum Input {
         /// Passings of it, numbers rising, at most a batch of them.
         items: Vec<Item>,
     },
+}
+
+/// A batch, and what is known of its reads beside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Formed {
+    /// The batch, not recorded yet.
+    pub batch: Batch,
+    /// The reads in it that a decoder gave from its memory.
+    pub stored: Vec<Seq>,
 }
 
 /// What a timer should see of it.
@@ -577,7 +586,7 @@ impl Machine {
                 self.look = Some(now);
             }
             Input::Created(answer) => self.on_created(now, answer),
-            Input::Formed(batch) => self.on_formed(now, batch),
+            Input::Formed(formed) => self.on_formed(now, formed),
             Input::Posted(Ok(counts)) => self.on_inserted(now, counts),
             Input::Posted(Err(error)) => self.on_post_failed(now, &error),
             Input::Resend { token, items } => self.on_resend(now, &token, items),
@@ -636,11 +645,11 @@ impl Machine {
         self.look = Some(self.look.map_or(soon, |at| at.min(soon)));
     }
 
-    fn on_formed(&mut self, now: Duration, batch: Option<Batch>) {
+    fn on_formed(&mut self, now: Duration, formed: Option<Formed>) {
         // What came while a POST was under way may have waited since the last look.
         let since = if self.posted_since_look { self.last_look } else { now };
         (self.last_look, self.posted_since_look) = (now, false);
-        let Some(mut batch) = batch else {
+        let Some(Formed { mut batch, stored }) = formed else {
             (self.look, self.noticed) = (None, None);
             self.pace.rest();
             return;
@@ -658,7 +667,7 @@ impl Machine {
         (self.look, self.noticed) = (Some(now), None);
         self.full = count >= (self.upload.batch_max.max(1) * PARTS).min(BATCH_LIMIT);
         if self.may_ask(now)
-            && let Some((from, to)) = self.recall.uncovered(&batch, self.first)
+            && let Some((from, to)) = self.recall.uncovered(&batch, self.first, &stored)
         {
             let inquiry = Inquiry::by_time(&self.device, from, to);
             self.question = Some(Question::new(inquiry, Why::Left { from, to }));

@@ -5,8 +5,8 @@
 //!   from the decoder's memory. The sessions of that time and the active one are asked for all they hold before a new number
 //!   is given.
 //! * *The data directory is an older copy.* What was sent after the copy was made waits here again, and the active session may
-//!   be another one since. So the reads that an earlier process left behind are looked for by device and time, in all
-//!   sessions, before they go up. A row under a number that this box knows to have given is accounted for and proves nothing of
+//!   be another one since. So the reads that an earlier process left behind, and those that a decoder gives from its
+//!   memory, are looked for by device and time, in all sessions, before they go up. A row under a number that this box knows to have given is accounted for and proves nothing of
 //!   another read.
 //!
 //! A third case is an answer that counts duplicates which the session does not show: then the same chip at the same time is
@@ -114,10 +114,11 @@ impl Recall {
         }
     }
 
-    /// The times that have to be asked for before this batch may go, because an earlier process left reads in it behind
-    /// (those below `first`).
-    pub(super) fn uncovered(&self, batch: &Batch, first: u64) -> Option<(i64, i64)> {
-        let old = || batch.items.iter().filter(|item| item.seq < Seq(first)).map(|item| item.time_ms);
+    /// The times that have to be asked for before this batch may go, because reads in it may have been sent before: those that an
+    /// earlier process left behind (below `first`), and those that a decoder gave from its memory (`stored`, rising).
+    pub(super) fn uncovered(&self, batch: &Batch, first: u64, stored: &[Seq]) -> Option<(i64, i64)> {
+        let is_old = |item: &&Item| item.seq < Seq(first) || stored.binary_search(&item.seq).is_ok();
+        let old = || batch.items.iter().filter(is_old).map(|item| item.time_ms);
         let (from, to) = (old().min()?, old().max()?);
         match self.covered {
             Some((begin, end)) if begin <= from && to <= end => None,
