@@ -3,40 +3,45 @@
 //!
 //! What must hold:
 //! 1. **Numbered once.** A batch is durable, with its numbers, before the first POST that carries any of it. One batch
-//!    is in flight per device and one POST at a time; numbers rise strictly in upload order.
-//! 2. **Unknown is not failed.** After a timeout, a cut, a 5xx or an answer that is none, the passings of that POST *may*
-//!    be in the cloud. They keep their numbers. The cloud is asked by number range which of them it holds (number,
-//!    chip and time must agree); those it holds are settled, those it lacks go again. A cloud that has *shown* that it
-//!    detects duplicates (it counted some; the mere field proves nothing) gets the same passings again without asking.
-//!    A batch found in flight at the start is unknown as a whole.
-//! 3. **Renumbered only what is known not to be there**: never posted, or asked for since. When the session closes, the
-//!    old one (closed, still readable) is asked about everything that was ever posted and not confirmed, once more and
-//!    after the end: only then the answer is final. The rest is released for the next session. A session counts as
-//!    closed when a POST says so *and* the active one is another or none, or when another is active (a device has one).
-//!    If the cloud does not know the old session at all, it holds nothing of it. One is created only where the
-//!    configuration says so, and only after two answers in a row that there is none: a new one closes the running one.
-//! 4. **A refused passing waits for nobody and nobody for it.** 400 halves the part until the refused one stands alone;
-//!    it is set aside with the answer. One whose fate was unknown is first asked for: it may be refused *because* it
-//!    arrived. After five single refusals in a row without a success in between, every further one waits for a growing
-//!    backoff and a problem says so: still only after its own refusal is a passing set aside, but a cloud that refuses
-//!    everything gets one passing a minute, not the backlog.
-//! 5. **Counts are checked.** Fewer counted than sent: asked, the missing go again; after three rounds without progress
-//!    they are set aside. More duplicates than were ever sent before: asked, for the number may be somebody else's.
-//! 6. **Somebody else's number** is never overwritten and never taken for ours: the passing is set aside, and what is
-//!    not sent yet is numbered anew above the other sender's.
-//! 7. **What the log forgot is asked for.** After lines of the log were lost (the journal says so), the sessions of that time
-//!    are asked for all they hold before a new number is given: a read found there is recorded, not sent (`recall`). So it
-//!    is when the first session that a process joins holds numbers that this box does not know to have given.
-//! 8. **Patient**: backoff with jitter up to `retry_max`, Retry-After as a minimum, a refused key or device is tested
-//!    every three minutes without POSTs. No wall clock in any timer. Where nobody was reached, a try costs the cloud
-//!    nothing and the next one comes within 12 s: nothing else tells that the network is back.
+//!    is in flight per device and one POST at a time; numbers rise strictly in upload order. The next number in a session is
+//!    above everything that this box ever gave in it, by its own journal, whatever the cloud shows.
+//! 2. **Settled by proof.** A passing counts as sent when an insert answered with a documented success that accounts for all of
+//!    its part, or when a question showed its number with its chip and time. A count of duplicates proves nothing of a single
+//!    passing: the cloud is asked which ones it holds. A success that counts nothing has to be seen, once a batch.
+//! 3. **Unknown is not failed.** After a timeout, a cut, a 5xx or an answer that is none, the passings of that POST *may*
+//!    be in the cloud. They keep their numbers, and the cloud is asked. A cloud that has *shown* that it detects duplicates
+//!    (it counted some; the mere field proves nothing) gets the same passings again without asking. A batch found in
+//!    flight at the start is unknown as a whole.
+//! 4. **"Not there" is believed late** ([`fresh`]): from a whole answer that shows the newest passing known to be there, to a
+//!    question that was put `settle` after the POST. Until then it is asked again.
+//! 5. **Renumbered only what is known not to be there**: never posted, or asked for since. When the session closes, the
+//!    old one (closed, still readable) is asked about everything that was ever posted and not confirmed, after
+//!    the end: only then the answer is final. The rest is released for the next session. A session counts as
+//!    closed when a POST says so *and* the active one is another or none, or when another is active (a device has one). One
+//!    that was joined before ours is not believed at once: a closed session is never opened again, so that answer is an old one.
+//!    A session is created only where the configuration says so, and only after the cloud said in its own documented words
+//!    that there is none, twice, `create_after` apart: a new one closes the running one.
+//! 6. **Somebody else's number** is left to them: ours is numbered anew above all that the session shows, further and further
+//!    above while it goes on, and less and less often. Two writers in one session are a critical problem (`other_writer`). They
+//!    are also looked for while everything seems well, by what the cloud holds around our newest numbers.
+//! 7. **A refused passing waits for nobody and nobody for it.** 400 halves the part until the refused one stands alone;
+//!    the cloud is asked for it (it may be refused *because* it arrived, or because its number is taken), and then it is set
+//!    aside with the answer. After five single refusals in a row without a success in between, every further one waits for a
+//!    growing backoff: a cloud that refuses everything gets one passing a minute, not the backlog. One at which the cloud itself
+//!    fails while others pass is left out, later set aside, and tried again every hour (`machine::suspect`).
+//! 8. **A refused question has other forms** (`inquiry`). Where all are refused, nothing of unknown fate is sent again
+//!    unasked, and a problem says so (`cannot_ask`). One 403 is not blindness (`machine::key`).
+//! 9. **What is there already is not sent** (`recall`). After lines of the log were lost, the sessions of that time are
+//!    asked for all they hold before a new number is given. Reads that an earlier process left behind, and reads from a decoder's
+//!    memory, are looked for by device and time: the data directory may be an older copy.
+//! 10. **Patient**: backoff with jitter up to `retry_max`, Retry-After as a minimum, a refused key or device is tested
+//!    after 5 s, 20 s, a minute, then every three. No wall clock in any timer. Where nobody was reached, a try costs the
+//!    cloud nothing and the next one comes within 12 s: nothing else tells that the network is back. A batch of which
+//!    nothing is settled for a minute is a problem of its own (`upload_stands`).
 //!
-//! What limits it: a POST that timed out here may still be under way inside the cloud and be applied *after* the cloud
-//! was asked. The whole answer is waited for as long as the configured timeout, a second at least lies between the end
-//! of a POST and the question, and a cloud that detects duplicates by number is immune. With a key that may not read,
-//! nothing can be asked: then the passings go again, and a problem says what that means. A passing at which the cloud
-//! itself fails (5xx every time) is tried for ever, and named in a problem: that it is at fault cannot be told from a
-//! cloud that is down.
+//! What cannot be proved: see "What limits exactly once" in docs/exactly-once.md. In short: a request that is applied more than
+//! `settle` after it was cut, in a cloud that detects no duplicates, comes twice. With a key that may not read, the word of
+//! the cloud is all there is, and what it never answered waits.
 //!
 //! How: [`machine`] decides, without sockets, journal or clock; [`run`] is the thin driver that performs what it says.
 //! `Accepted` is recorded without waiting, so it shares a group commit with the next batch: if it is lost, its part is
