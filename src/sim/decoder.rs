@@ -378,6 +378,7 @@ impl SimDecoder {
                 self.set_online(online);
             }
             Habit::ClockBack => self.shared.lock().memory.set_clock(-TWO_HOURS_MS),
+            Habit::TellsNoTime => self.shared.lock().memory.tells_no_time = true,
             Habit::RepeatLast => {
                 self.shared.lock().memory.repeat_last();
                 self.shared.emitted.send_modify(|_| {}); // who pushes looks

@@ -35,6 +35,8 @@ enum Story {
     ClearedClockBack,
     /// Both, and counted on.
     CountedOnClockBack,
+    /// As the one before, at a decoder that does not tell its time (RACE RESULT and One4All always do).
+    UntoldClockBack,
     /// Its last read is said once more.
     Repeats,
     /// Two reads come in swapped order.
@@ -49,12 +51,13 @@ enum Story {
     OtherSession,
 }
 
-const STORIES: [Story; 11] = [
+const STORIES: [Story; 12] = [
     Story::Cleared,
     Story::CountedOn,
     Story::ClockBack,
     Story::ClearedClockBack,
     Story::CountedOnClockBack,
+    Story::UntoldClockBack,
     Story::Repeats,
     Story::Swaps,
     Story::LastWeekBelow,
@@ -91,6 +94,9 @@ fn cell(kind: Kind, story: Story, meanwhile: While) -> Cell {
             Cell::CannotTell("what is pushed was just read")
         }
         (Kind::Ultra | Kind::P3, Story::OtherMemory, _) => Cell::HeldBack,
+        (Kind::Ultra | Kind::P3, Story::UntoldClockBack, _) => {
+            Cell::OnceLive("it does not tell its clock: a live read shows that it was set back")
+        }
         (Kind::Ultra | Kind::P3, ..) => Cell::Race,
         (Kind::ChronoTrack | Kind::One4All | Kind::RaceResult, Story::LastWeekBelow, _) => Cell::CannotTell(
             "a file is fetched from its first number: nothing tells that its beginning is another race",
@@ -100,7 +106,7 @@ fn cell(kind: Kind, story: Story, meanwhile: While) -> Cell {
         }
         (Kind::ChronoTrack | Kind::One4All | Kind::RaceResult, Story::OtherMemory, _) => Cell::HeldBack,
         (Kind::ChronoTrack, Story::ClearedClockBack, While::TheCableIsOut | While::TheBoxIsOff)
-        | (Kind::ChronoTrack, Story::CountedOnClockBack, _) => Cell::OnceLive(
+        | (Kind::ChronoTrack, Story::CountedOnClockBack | Story::UntoldClockBack, _) => Cell::OnceLive(
             "it does not tell its clock: what it stored is held back until a live read shows that it was set back",
         ),
         (Kind::ChronoTrack | Kind::One4All | Kind::RaceResult, ..) => Cell::Race,
@@ -149,7 +155,10 @@ async fn happens(story: Story, sim: &SimDecoder) -> std::ops::Range<usize> {
             sim.does(Habit::ClockBack).await;
             sim.push(12);
         }
-        Story::CountedOnClockBack => {
+        Story::CountedOnClockBack | Story::UntoldClockBack => {
+            if story == Story::UntoldClockBack {
+                sim.does(Habit::TellsNoTime).await;
+            }
             sim.does(Habit::ClockBack).await;
             sim.does(Habit::ClearAndCountOn).await;
         }

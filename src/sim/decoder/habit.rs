@@ -12,6 +12,8 @@ pub enum Habit {
     ClearAndCountOn,
     /// Somebody sets its clock back by two hours.
     ClockBack,
+    /// It tells nobody any more what its clock shows.
+    TellsNoTime,
     /// It says its last read once more.
     RepeatLast,
     /// It says the next two reads in swapped order.
@@ -31,6 +33,7 @@ impl Habit {
         Self::Clear,
         Self::ClearAndCountOn,
         Self::ClockBack,
+        Self::TellsNoTime,
         Self::RepeatLast,
         Self::SwapTwo,
         Self::LastWeek,
@@ -46,6 +49,7 @@ impl Habit {
                 ("clear-and-count-on", "cleared while the links are cut, and counts on past the number it had reached")
             }
             Self::ClockBack => ("clock-back", "its clock is set back by two hours"),
+            Self::TellsNoTime => ("tells-no-time", "it does not answer when it is asked for its clock"),
             Self::RepeatLast => ("repeat-last", "it says its last read once more"),
             Self::SwapTwo => ("swap-two", "it says the next two reads in swapped order"),
             Self::LastWeek => ("last-week", "forty reads of last week's race are in its memory from here on"),

@@ -63,6 +63,8 @@ pub(super) struct Memory {
     again: u64,
     /// From which entry on the decoder's clock is off by how much, in milliseconds; the last is how it stands.
     clocks: Vec<(usize, i64)>,
+    /// It does not say what its clock shows.
+    pub(super) tells_no_time: bool,
     /// How often the last read was said once more.
     repeated: u64,
     /// Entries that are said after the one that follows them.
@@ -86,7 +88,7 @@ impl Memory {
     fn of(kind: Kind, start: DateTime, source: Source, limit: u64) -> Self {
         let (files, locations) = (vec![FIRST_FILE], vec![String::new()]);
         let (again, repeated, swapped, clocks) = (0, 0, BTreeSet::new(), vec![(0, 0)]);
-        let (programmed, pushes_taken, reader) = (false, 0, String::new());
+        let (programmed, tells_no_time, pushes_taken, reader) = (false, false, 0, String::new());
         Self {
             kind,
             start,
@@ -101,6 +103,7 @@ impl Memory {
             swapped,
             pushes_taken,
             reader,
+            tells_no_time,
             programmed,
         }
     }

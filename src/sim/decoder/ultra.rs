@@ -53,6 +53,7 @@ impl Talk for Peer {
                     out.frame(&[b"S=11\n"]);
                     1
                 }
+                b'r' if memory.tells_no_time => 1,
                 b'r' => {
                     let (h, m, s) = (now.hour(), now.minute(), now.second());
                     let clock = format!("{h}:{m:02}:{s:02} {}-{}-{} (0)\n", now.day(), now.month(), now.year());
