@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::cli::{Place, print};
 use crate::config::{Address, Config, DecoderConfig, LoadOptions, Loaded};
-use crate::control::{self, Request};
+use crate::control;
 use crate::failure::Failure;
 use crate::glance::{self, printable};
 use crate::link::{self, LinkError};
@@ -174,7 +174,7 @@ async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mu
 
 /// The status of the daemon that runs here, if one does.
 async fn running(config: &Config, report: &mut Report) -> Option<Snapshot> {
-    let answer = control::ask(&config.data_dir, Request::Status).await;
+    let answer = control::status(config).await;
     match answer.map(serde_json::from_value::<Snapshot>) {
         Ok(Ok(status)) => {
             let problems = status.problems.len();
@@ -206,6 +206,11 @@ fn disk(data_dir: &Path, report: &mut Report) {
     };
     if !existing.is_dir() {
         return report.wrong("disk", &shown, format!("{} is no directory", existing.display()));
+    }
+    if access(existing, Access::WRITE_OK) == Err(rustix::io::Errno::ROFS) {
+        let text =
+            "its disk can only be read: mount it for writing; a card that became read-only is failing".to_owned();
+        return report.wrong("disk", &shown, text);
     }
     if let Err(error) = access(existing, Access::WRITE_OK | Access::EXEC_OK) {
         let text =

@@ -208,10 +208,12 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match execute(cli.command) {
+    let code = match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
-    }
+    };
+    logging::finish();
+    code
 }
 
 fn execute(command: Command) -> Result<(), Failure> {
@@ -268,11 +270,10 @@ fn load_keyless(place: &Place) -> Result<Config, Failure> {
 }
 
 async fn status(args: StatusArgs) -> Result<(), Failure> {
-    let data_dir = match args.place.data_dir {
-        Some(dir) => dir,
-        None => load_keyless(&args.place)?.data_dir,
+    let status = match &args.place.data_dir {
+        Some(dir) => control::ask(dir, Request::Status).await?,
+        None => control::status(&load_keyless(&args.place)?).await?,
     };
-    let status = control::ask(&data_dir, Request::Status).await?;
     if args.json {
         return print(&format!("{status}\n"));
     }
@@ -341,11 +342,11 @@ fn decode(args: DecodeArgs) -> Result<(), Failure> {
         }
     };
     if ended.cut {
-        eprintln!("passbridge: the capture ends in the middle of a line: it was cut off there");
+        logging::say("passbridge: the capture ends in the middle of a line: it was cut off there");
     }
     if ended.unfinished > 0 {
         // Usual when a live stream was cut off by hand: worth a word, no failure.
-        eprintln!("passbridge: the last {} bytes are no whole record", ended.unfinished);
+        logging::say(&format!("passbridge: the last {} bytes are no whole record", ended.unfinished));
     }
     Ok(())
 }

@@ -5,12 +5,16 @@
 //! a decoder is asked for again comes as any other read. A client that says nothing, too much, or never listens costs a
 //! bounded buffer for a bounded time.
 //!
-//! Rejected: asking over HTTP. The page may be switched off, and a local command should need no token.
+//! The socket is in the data directory. While that cannot be had there is no socket, and one that somebody removes is made
+//! again; only the status can be had meanwhile, from the page ([`status`]).
+//!
+//! Rejected: asking over HTTP in the first place. The page may be switched off, and a local command should need no token.
 
 mod capture;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +31,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::capture::{Answered, Stream, capture};
 use crate::audit::keep::Order;
+use crate::config::Config;
 use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::link::{Asked, Asks};
 use crate::protocol::Range;
 use crate::status::Board;
+use crate::web;
 
 /// Longest request, in bytes.
 const REQUEST_LIMIT: u64 = 64 << 10;
@@ -47,6 +53,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 const MODE: Mode = Mode::from_raw_mode(0o660);
 /// Connections that wait to be taken.
 const BACKLOG: i32 = 64;
+/// How often it is looked whether the socket still has its name, or can be made now.
+const LOOK: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 2 });
 
 /// How long a repair may take: an audit, the passings again, and an audit.
 const REPAIR_TIME: Duration = Duration::from_secs(900);
@@ -131,14 +139,6 @@ pub enum ControlError {
         /// What was seen.
         why: String,
     },
-    /// The socket cannot be made.
-    #[error("the control socket {} cannot be made: {source}", path.display())]
-    Bind {
-        /// The socket.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 impl From<ControlError> for Failure {
@@ -147,7 +147,6 @@ impl From<ControlError> for Failure {
         match error {
             ControlError::NotRunning(_) | ControlError::NoAnswer { .. } => Self::unavailable(message),
             ControlError::Forbidden(_) => Self::permission(message),
-            ControlError::Bind { .. } => Self::config(message),
         }
     }
 }
@@ -157,57 +156,77 @@ pub fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
 }
 
-/// The daemon's end, listening. Its file is removed when it goes.
-#[derive(Debug)]
+/// The daemon's end.
 pub struct Socket {
-    listener: UnixListener,
     path: PathBuf,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        // One that stays behind is removed by the next start.
-        let _ = std::fs::remove_file(&self.path);
-    }
+    board: Board,
+    ways: Ways,
+    /// `None`: it could not be made yet.
+    listening: Option<Listening>,
 }
 
 impl Socket {
-    /// Makes the socket of `data_dir`, in place of one that a killed process left behind. The caller holds the data
-    /// directory's lock, so no other daemon listens there.
-    ///
-    /// # Errors
-    /// [`ControlError::Bind`], as when the path is longer than the 107 bytes a socket may have.
-    pub fn bind(data_dir: &Path) -> Result<Self, ControlError> {
-        let path = socket_path(data_dir);
-        let bind = || {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+    /// The socket of `data_dir`, which nobody listens on yet.
+    pub fn new(data_dir: &Path, board: Board, ways: Ways) -> Self {
+        Self { path: socket_path(data_dir), board, ways, listening: None }
+    }
+
+    /// The same one, which knows the journal, too.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Journal) -> Self {
+        self.ways.journal = Some(journal);
+        self
+    }
+
+    /// Listens from now on, in place of a socket that a killed process left behind. The caller holds the data
+    /// directory's lock, so no other daemon listens there. One that cannot be made (a path longer than the 107 bytes that a
+    /// socket may have, a directory that is gone) is told as a problem; [`Socket::serve`] tries again.
+    pub fn bind(&mut self) {
+        match Listening::bind(&self.path) {
+            Ok(listening) => {
+                self.listening = Some(listening);
+                self.board.clear("control_socket", "");
             }
-            listen(&path)
-        };
-        match bind() {
-            Ok(listener) => Ok(Self { listener, path }),
-            Err(source) => Err(ControlError::Bind { path, source }),
+            Err(error) => {
+                let message = format!(
+                    "the control socket {} cannot be made ({error}); it is tried again by itself. Until then `passbridge status` \
+                     asks the page, and rewind, capture and audit --repair do not reach this process. Reads are not affected",
+                    self.path.display()
+                );
+                self.board.raise("control_socket", "", message);
+            }
         }
     }
 
     /// Answers until `stop`.
-    pub async fn serve(self, board: Board, ways: Ways, stop: CancellationToken) {
-        let ways = Arc::new(ways);
+    pub async fn serve(mut self, stop: CancellationToken) {
+        let ways = Arc::new(std::mem::take(&mut self.ways));
         let places = Arc::new(Semaphore::new(CLIENTS));
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let accepting = async {
-                let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-                (self.listener.accept().await, place)
+                match &self.listening {
+                    Some(listening) => {
+                        let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+                        (listening.listener.accept().await, place)
+                    }
+                    None => std::future::pending().await,
+                }
             };
             let (accepted, place) = tokio::select! {
                 () = stop.cancelled() => return,
                 accepted = accepting => accepted,
+                _ = looks.tick() => {
+                    if !self.listening.as_ref().is_some_and(|listening| listening.is_named()) {
+                        self.bind();
+                    }
+                    continue;
+                }
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (board, stop) = (board.clone(), stop.clone());
+                    let (board, stop) = (self.board.clone(), stop.clone());
                     let ways = Arc::clone(&ways);
                     tokio::spawn(async move {
                         tokio::select! {
@@ -223,6 +242,40 @@ impl Socket {
                     tokio::time::sleep(Duration::from_millis(200)).await; // out of descriptors: do not spin
                 }
             }
+        }
+    }
+}
+
+/// A socket with a name. Its file is removed when it goes.
+struct Listening {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the file.
+    file: (u64, u64),
+}
+
+impl Listening {
+    fn bind(path: &Path) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = listen(path)?;
+        let meta = std::fs::symlink_metadata(path)?;
+        Ok(Self { listener, path: path.to_owned(), file: (meta.dev(), meta.ino()) })
+    }
+
+    /// Whoever connects there reaches this one.
+    fn is_named(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.file)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // One that stays behind is removed by the next start; one that is not ours any more is not ours to remove.
+        if self.is_named() {
+            let _ = std::fs::remove_file(&self.path);
         }
     }
 }
@@ -351,11 +404,27 @@ pub async fn ask(data_dir: &Path, request: Request) -> Result<Value, ControlErro
     }
 }
 
+/// The status of the daemon that the configuration describes: through its socket, or from its page where there is none.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn status(config: &Config) -> Result<Value, ControlError> {
+    match ask(&config.data_dir, Request::Status).await {
+        Err(error @ ControlError::NotRunning(_)) => {
+            let Some(page) = config.status.listen else { return Err(error) };
+            web::ask::status(page, config.status.token.as_ref(), &config.name).await.ok_or(error)
+        }
+        answer => answer,
+    }
+}
+
 /// What it means that asking there failed.
 fn failed(path: &Path, error: &io::Error) -> ControlError {
     let path = path.to_owned();
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NotRunning(path),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::ConnectionRefused => {
+            ControlError::NotRunning(path)
+        }
         io::ErrorKind::PermissionDenied => ControlError::Forbidden(path),
         _ => ControlError::NoAnswer { path, why: error.to_string() },
     }
@@ -370,8 +439,9 @@ mod tests {
 
     fn serve(dir: &Path) -> (Board, CancellationToken, tokio::task::JoinHandle<()>) {
         let (board, stop) = (Board::new("finish"), CancellationToken::new());
-        let socket = Socket::bind(dir).unwrap();
-        let task = tokio::spawn(socket.serve(board.clone(), Ways::default(), stop.clone()));
+        let mut socket = Socket::new(dir, board.clone(), Ways::default());
+        socket.bind();
+        let task = tokio::spawn(socket.serve(stop.clone()));
         (board, stop, task)
     }
 
@@ -423,12 +493,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_path_too_long_for_a_socket_is_a_configuration_error_that_says_so() {
+    async fn a_socket_that_cannot_be_made_is_told_and_one_that_is_taken_away_is_made_again() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("x".repeat(100));
-        std::fs::create_dir(&deep).unwrap();
-        let error = Socket::bind(&deep).unwrap_err();
-        assert_eq!(Failure::from(error).exit_code(), 78);
+        let (board, _stop, task) = serve(&deep);
+        let told = || board.snapshot().problems.into_iter().find(|problem| problem.code == "control_socket");
+        assert!(told().unwrap().message.contains(deep.to_str().unwrap()), "{:?}", told());
+        let comes = dir.path().join("comes");
+        let (board, _stop, second) = serve(&comes);
+        let told = || board.snapshot().problems.into_iter().find(|problem| problem.code == "control_socket");
+        assert!(told().is_some());
+        std::fs::create_dir(&comes).unwrap();
+        let answers = async || {
+            while ask(&comes, Request::Durable).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(30), answers()).await.expect("it is made");
+        assert_eq!(told(), None);
+        std::fs::remove_file(socket_path(&comes)).unwrap();
+        timeout(Duration::from_secs(30), answers()).await.expect("it is made again");
+        assert!(!task.is_finished() && !second.is_finished());
     }
 
     #[tokio::test]

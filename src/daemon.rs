@@ -4,25 +4,29 @@
 //! * No task dies alone: one that ends by itself ends the process with a reason, and systemd starts it again.
 //! * Faults of the configuration (a port in use, a key that no header can carry) show at the start, before anything
 //!   is kept, and end with exit code 78.
+//! * A data directory that cannot be had is a state and no end (`home`): everything runs, and reads wait in memory.
 //! * Stopping takes at most 10 s: links stop reading and keep what they have, the request in flight is finished,
 //!   the journal checkpoints last.
 //!
 //! `demo` and the tests run this same value against simulated decoders and a simulated cloud.
 
 mod clock;
+mod home;
 mod key;
+mod signals;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::home::{Home, Opener};
+use self::signals::{Signals, Wish};
 use crate::audit;
 use crate::clock::{Step, Wall};
 use crate::config::{CloudConfig, Config};
@@ -32,6 +36,7 @@ use crate::journal::held_back::Told;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::lane;
 use crate::link::{self, Asks};
+use crate::logging;
 use crate::passing::{BibFile, Bibs, Mapper};
 use crate::rufus;
 use crate::service;
@@ -51,7 +56,10 @@ const NOTES: usize = 100;
 /// A running box.
 pub struct Daemon {
     board: Board,
-    journal: Journal,
+    home: Home,
+    /// Changes when somebody wants that what can be read again is (SIGHUP). Whoever holds what was read from a file
+    /// subscribes.
+    reread: watch::Sender<u64>,
     stop: CancellationToken,
     tasks: JoinSet<(String, Result<(), Failure>)>,
     /// Where the status page listens.
@@ -64,8 +72,9 @@ impl Daemon {
     /// Starts everything. `warnings` are shown as problems.
     ///
     /// # Errors
-    /// Configuration (78): a port in use, options a protocol does not take, a key no header can carry. Unavailable (69): the
-    /// data directory is in use. I/O (74): the journal cannot be opened.
+    /// Configuration (78): a port in use, options a protocol does not take, a key no header can carry, a file in the place of
+    /// the data directory. Unavailable (69): the data directory is in use. One that cannot be had now is no error: then
+    /// [`Daemon::journal`] is `None`, and the board says why.
     pub async fn start(config: Config, warnings: &[String]) -> Result<Self, Failure> {
         Self::start_at(config, warnings, Wall::default()).await
     }
@@ -91,17 +100,22 @@ impl Daemon {
             Some(address) => Some(web::bind(address).await.map_err(|error| Failure::config(error.to_string()))?),
             None => None,
         };
-        let journal = open_journal(&config, &board)?;
-        let socket = Socket::bind(&config.data_dir).map_err(|error| Failure::io(error.to_string()))?;
+        let (home, opener) = Opener::start(journal_config(&config), board.clone()).await?;
         let mut daemon = Self {
             board,
-            journal,
+            home,
+            reread: watch::Sender::new(0),
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
             status_address: web.as_ref().and_then(|listener| listener.local_addr()),
             listening: BTreeMap::new(),
         };
         let (board, stop) = (daemon.board.clone(), daemon.stop.clone());
+        let opening = opener.run(stop.clone());
+        daemon.spawn("opening of the journal", async move {
+            opening.await;
+            Ok(())
+        });
         daemon.start_chores(&config);
         if let Some(listener) = web {
             let token = config.status.token.clone();
@@ -114,7 +128,7 @@ impl Daemon {
         let mut repairs = Repairs::new();
         if let Some(client) = client {
             if let Some(path) = config.cloud.as_ref().and_then(|cloud| cloud.api_key_file.clone()) {
-                let follow = key::follow(path, client.clone(), board.clone(), stop.clone());
+                let follow = key::follow(path, client.clone(), board.clone(), daemon.reread.subscribe(), stop.clone());
                 daemon.spawn("API key's file", async move {
                     follow.await;
                     Ok(())
@@ -123,10 +137,15 @@ impl Daemon {
             repairs = daemon.start_uplinks(&config, &client).await;
         }
         let asks: Rewinds = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();
-        let ways = Ways { repairs, rewinds: asks.clone(), journal: Some(daemon.journal.clone()) };
-        let serve = socket.serve(board.clone(), ways, stop.clone());
-        daemon.spawn("control socket", async move {
-            serve.await;
+        let ways = Ways { repairs, rewinds: asks.clone(), journal: None };
+        let mut socket = Socket::new(&config.data_dir, board.clone(), ways);
+        // The journal's lock says that no other daemon listens there.
+        if daemon.home.journal().is_some() {
+            socket.bind();
+        }
+        let serving = stop.clone();
+        daemon.spawn_with_journal("control socket", async move |journal| {
+            socket.with_journal(journal).serve(serving).await;
             Ok(())
         });
         for (decoder, port) in ports {
@@ -135,7 +154,7 @@ impl Daemon {
             }
             let name = format!("link of decoder `{}`", decoder.name);
             let asks = asks.get(&decoder.name).cloned().unwrap_or_default();
-            let link = link::run(decoder, port, asks, daemon.journal.clone(), board.clone(), stop.clone());
+            let link = link::run(decoder, port, asks, daemon.home.clone(), board.clone(), stop.clone());
             daemon.spawn(&name, async move { link.await.map_err(|error| Failure::io(error.to_string())) });
         }
         Ok(daemon)
@@ -150,10 +169,13 @@ impl Daemon {
         let (notes, received) = mpsc::channel(NOTES);
         let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
         let _ = notes.try_send(Note::Text("start", started)); // the channel is empty
-        let (journal, board, stop) = (self.journal.clone(), self.board.clone(), self.stop.clone());
-        let watch = clock::Watch::new(&board);
-        self.spawn("notes", note_down(journal.clone(), board.clone(), zones.collect(), received, stop.clone()));
-        self.spawn("chores", chores(journal, board, stop, notes, known, watch));
+        let watch = clock::Watch::new(&self.board);
+        let zones = zones.collect();
+        let (board, stop) = (self.board.clone(), self.stop.clone());
+        self.spawn_with_journal("notes", move |journal| note_down(journal, board, zones, received, stop));
+        let (board, stop) = (self.board.clone(), self.stop.clone());
+        self.spawn_with_journal("chores", move |journal| chores(journal, board, stop, notes, known, watch));
+        self.spawn("watch over the log", watch_log(self.board.clone(), self.stop.clone()));
     }
 
     /// Starts an uplink and its audits per device; gives the way to the repairs of each.
@@ -164,7 +186,7 @@ impl Daemon {
             None => Bibs::none(),
             Some(path) => {
                 let (file, bibs) = BibFile::open(path, &self.board).await;
-                let follow = file.follow(self.stop.clone());
+                let follow = file.follow(self.reread.subscribe(), self.stop.clone());
                 self.spawn("bib file", async move {
                     follow.await;
                     Ok(())
@@ -187,10 +209,11 @@ impl Daemon {
                 upload: config.upload,
             };
             let fields = move |read: &_| mapper.fields(read);
-            let (client, journal) = (client.clone(), self.journal.clone());
-            let run = uplink::run_tied(uplink, client, journal, self.board.clone(), fields, ties, self.stop.clone());
-            let name = format!("uplink of device {device}");
-            self.spawn(&name, async move { run.await.map_err(|error| Failure::io(error.to_string())) });
+            let (client, board, stop) = (client.clone(), self.board.clone(), self.stop.clone());
+            self.spawn_with_journal(&format!("uplink of device {device}"), async move |journal| {
+                let run = uplink::run_tied(uplink, client, journal, board, fields, ties, stop);
+                run.await.map_err(|error| Failure::io(error.to_string()))
+            });
         }
         repairs
     }
@@ -206,25 +229,18 @@ impl Daemon {
     ) -> Ties {
         let (resends, asked) = mpsc::channel(1);
         let ties = Ties { resends: asked, follows: watch::Sender::default(), forms: true };
-        let keeper = audit::keep::Keeper {
-            subject: audit::Subject {
-                data_dir: config.data_dir.clone(),
-                device: device.into(),
-                decoders: decoders.to_vec(),
-                session: None,
-                rest: config.upload.min_interval,
-            },
-            client: client.clone(),
-            journal: self.journal.clone(),
-            board: self.board.clone(),
-            follows: ties.follows.subscribe(),
-            resends,
-            orders,
-            retry_max: config.upload.retry_max,
+        let subject = audit::Subject {
+            data_dir: config.data_dir.clone(),
+            device: device.into(),
+            decoders: decoders.to_vec(),
+            session: None,
+            rest: config.upload.min_interval,
         };
-        let run = keeper.run(self.stop.clone());
-        self.spawn(&format!("audits of device {device}"), async move {
-            run.await;
+        let (client, board, stop) = (client.clone(), self.board.clone(), self.stop.clone());
+        let (follows, retry_max) = (ties.follows.subscribe(), config.upload.retry_max);
+        self.spawn_with_journal(&format!("audits of device {device}"), async move |journal| {
+            let keeper = audit::keep::Keeper { subject, client, journal, board, follows, resends, orders, retry_max };
+            keeper.run(stop).await;
             Ok(())
         });
         ties
@@ -233,6 +249,25 @@ impl Daemon {
     fn spawn(&mut self, name: &str, task: impl Future<Output = Result<(), Failure>> + Send + 'static) {
         let name = name.to_owned();
         self.tasks.spawn(async move { (name, task.await) });
+    }
+
+    /// As [`Daemon::spawn`], of what has nothing to do before the journal is open.
+    fn spawn_with_journal<F>(&mut self, name: &str, task: impl FnOnce(Journal) -> F + Send + 'static)
+    where
+        F: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        let (home, stop) = (self.home.clone(), self.stop.clone());
+        self.spawn(name, async move {
+            match stop.run_until_cancelled(home.opened()).await {
+                Some(journal) => task(journal).await,
+                None => Ok(()),
+            }
+        });
+    }
+
+    /// Has everything read again that is read from files beside the configuration.
+    pub fn reread(&self) {
+        self.reread.send_modify(|times| *times += 1);
     }
 
     /// All that is known.
@@ -245,9 +280,9 @@ impl Daemon {
         &self.board
     }
 
-    /// The journal.
-    pub fn journal(&self) -> &Journal {
-        &self.journal
+    /// The journal; `None` while its directory cannot be had.
+    pub fn journal(&self) -> Option<Journal> {
+        self.home.journal()
     }
 
     /// Returns when a task ended by itself: why.
@@ -283,7 +318,9 @@ impl Daemon {
             tracing::warn!("not every task stopped in time; what they had is in the journal or asked for again");
             self.tasks.abort_all();
         }
-        self.journal.close().await;
+        if let Some(journal) = self.home.journal() {
+            journal.close().await;
+        }
         result
     }
 }
@@ -520,29 +557,70 @@ fn changes(before: &[crate::status::Problem], now: &[crate::status::Problem]) ->
         .collect()
 }
 
+/// Once a second: says when what is logged cannot be written, or nobody takes it. No read hangs on that.
+async fn watch_log(board: Board, stop: CancellationToken) -> Result<(), Failure> {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = false;
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let (trouble, dropped) = logging::trouble();
+        match trouble {
+            // A reader that is slow for a moment is no trouble.
+            Some(why) if before => {
+                let lost = if dropped > 0 { format!("; {dropped} lines of it are lost so far") } else { String::new() };
+                let message = format!(
+                    "the log of this program cannot be written ({why}{lost}). Reads are kept and sent all the same. Where does \
+                     its standard error go: a full disk, a pipe that nobody reads?"
+                );
+                board.raise("log_output", "", message);
+            }
+            Some(_) => before = true,
+            None => {
+                before = false;
+                board.clear("log_output", "");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Runs the box until SIGTERM or SIGINT, or until a task fails.
 ///
 /// # Errors
 /// As [`Daemon::start`]; and I/O (74) when a task ended by itself.
 pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), Failure> {
-    let io = |error: std::io::Error| Failure::io(format!("signals cannot be received: {error}"));
-    let mut term = signal(SignalKind::terminate()).map_err(io)?;
-    let mut int = signal(SignalKind::interrupt()).map_err(io)?;
-    let mut daemon = Daemon::start(config, &warnings).await?;
-    let (journal, stop) = (daemon.journal.clone(), daemon.stop.clone());
+    let caught = Signals::catch();
+    let mut signals = caught.map_err(|error| Failure::io(format!("signals cannot be received: {error}")))?;
+    let starting = Daemon::start(config, &warnings);
+    let mut daemon = tokio::select! {
+        daemon = starting => daemon?,
+        () = stopped(&mut signals, || {}) => return Ok(()), // nothing is running yet
+    };
+    let (home, stop) = (daemon.home.clone(), daemon.stop.clone());
     daemon.spawn("watchdog", async move {
-        service::watchdog(move || journal.is_alive(), stop.clone()).await;
+        service::watchdog(move || home.is_alive(), stop.clone()).await;
         stop.cancelled().await; // without systemd there is no watchdog to keep
         Ok(())
     });
     service::ready();
-    tracing::info!("ready: reads are kept");
+    match daemon.journal() {
+        Some(_) => tracing::info!("ready: reads are kept"),
+        None => tracing::warn!("started: reads wait in memory, they cannot be kept yet"),
+    }
+    let reread = daemon.reread.clone();
     let failure = tokio::select! {
-        _ = term.recv() => None,
-        _ = int.recv() => None,
+        () = stopped(&mut signals, move || reread.send_modify(|times| *times += 1)) => None,
         failure = daemon.failed() => Some(failure),
     };
     tracing::info!("stopping");
     let stopped = daemon.stop().await;
     failure.map_or(stopped, Err)
+}
+
+/// Waits for the signal that ends the box; does what the others want.
+async fn stopped(signals: &mut Signals, reread: impl Fn()) {
+    while signals.next().await != Wish::Stop {
+        tracing::info!("hangup: what can be read again while the box runs is (the API key, the bib file)");
+        reread();
+    }
 }

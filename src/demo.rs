@@ -153,6 +153,11 @@ async fn race(args: &DemoArgs, dir: PathBuf) -> Result<Audit, Failure> {
             Daemon::start(Config { status, ..config.clone() }, &[]).await?
         }
     };
+    if daemon.journal().is_none() {
+        let why = daemon.board().reasons_not_ready().join("; ");
+        daemon.stop().await?;
+        return Err(io(why));
+    }
     if let (Some(address), false) = (daemon.status_address, args.json) {
         print(&format!("the box at work: http://{address}/\n"))?;
     }

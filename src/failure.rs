@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::logging;
+
 /// Why a command gives up. `Display` is the one line for people; the kind decides the exit code.
 #[derive(Debug)]
 pub struct Failure {
@@ -85,8 +87,7 @@ impl Failure {
     /// Writes the line to standard error, if there is one to write, and gives the process's exit code.
     pub fn report(&self) -> ExitCode {
         if !self.told {
-            // Nobody is left to tell when standard error is gone.
-            let _ = io::Write::write_all(&mut io::stderr(), format!("passbridge: {self}\n").as_bytes());
+            logging::say(&format!("passbridge: {self}"));
         }
         ExitCode::from(self.exit_code())
     }

@@ -10,7 +10,8 @@
 //! * One process per data directory.
 //!
 //! What it hides: [`log`] (volumes of text lines, group commit, what to do with a torn end), [`entry`] (a line),
-//! `state` (the fold: cursors, numbers, repeats, dead time), [`held_back`] (what is kept and not uploaded yet), `queue` (sled, nothing else knows it), `age` and `room` (what
+//! `gone` (files that are taken away under the process), `state` (the fold: cursors, numbers, repeats, dead time),
+//! [`held_back`] (what is kept and not uploaded yet), `queue` (sled, nothing else knows it), `age` and `room` (what
 //! may go, and when), and two threads:
 //! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes. `mark` says how far the log went,
 //! `verify` reads it through at every start and says what is missing.
@@ -28,7 +29,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -46,10 +47,12 @@ mod disk;
 pub(crate) mod driven;
 pub mod entry;
 mod follow;
+mod gone;
 pub mod held_back;
 mod known;
 pub mod log;
 mod mark;
+mod mounts;
 mod queue;
 mod room;
 mod start;
@@ -179,6 +182,7 @@ impl Journal {
     fn assemble(config: JournalConfig, board: Board) -> Result<(Self, Parts), OpenError> {
         let dir = config.dir.clone();
         let io = |error| OpenError::Io { dir: dir.clone(), error };
+        start::not_mounted(&dir).map_or(Ok(()), |error| Err(io(error)))?;
         std::fs::create_dir_all(&dir).map_err(io)?;
         let lock = start::lock_dir(&dir)?;
         let mark = mark::read(&dir);
@@ -204,6 +208,7 @@ impl Journal {
         let core = Core {
             durable,
             place: log.place(),
+            active: log.place().volume,
             mark: mark::Mark { identity: identity.clone(), last: durable, queue, oldest, closed: false },
             lost,
             ..Core::default()
@@ -219,9 +224,11 @@ impl Journal {
             first,
             changed: watch::Sender::new(Seq(durable)),
             serving: watch::Sender::new(false),
-            dir_lock: lock,
+            dir_lock: Mutex::new(lock),
+            waker: OnceLock::new(),
         });
         let (requests, waiting) = mpsc::channel(writer::REQUESTS);
+        let _ = shared.waker.set(requests.downgrade()); // it is empty
         let (threads, check, letting_go) = (Arc::default(), Arc::default(), Arc::default());
         let journal = Self { shared, requests, first, threads, letting_go, check };
         journal.shared.board.not_ready("starting", None);
@@ -497,7 +504,7 @@ impl Journal {
             if running {
                 shared.mark_closed();
             }
-            let _ = shared.dir_lock.unlock(); // the end of the process does it too
+            let _ = shared.dir_lock().unlock(); // the end of the process does it too
         });
         let _ = joined.await;
     }

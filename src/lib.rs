@@ -87,6 +87,8 @@
 //! * *Correcting stamps by the measured clock offset*: the decoder's stamp is data. The offset is shown.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+// They panic when standard output or error is gone: `cli::print`, `logging::say`.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod audit;
 pub mod capture;

@@ -40,6 +40,7 @@ use crate::clock::Wall;
 use crate::config::Address;
 use crate::failure::Failure;
 use crate::link::port::{Wire, dial, tune};
+use crate::logging;
 
 /// How long is listened where nothing else is said: a decoder that speaks by itself does so within this.
 const LISTEN: Duration = Duration::from_secs(8);
@@ -189,7 +190,7 @@ impl Probe {
     /// What is going on, for whoever waits at a terminal.
     fn say(&self, text: &str) {
         if !self.args.json || io::stderr().is_terminal() {
-            eprintln!("{text}");
+            logging::say(text);
         }
     }
 }

@@ -15,6 +15,7 @@
 //! Rejected: `axum::serve`, which bounds neither the time nor the size of a request's head; CORS headers, because no
 //! other site's page has business here.
 
+pub(crate) mod ask;
 mod metrics;
 
 use std::collections::HashMap;

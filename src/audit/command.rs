@@ -16,6 +16,7 @@ use crate::control::{self, ControlError, Request};
 use crate::daemon;
 use crate::failure::Failure;
 use crate::journal::{Journal, PendingRead};
+use crate::logging;
 use crate::passing::Fields;
 use crate::rufus::{CallError, Client};
 use crate::status::Board;
@@ -106,7 +107,7 @@ async fn one(args: &AuditArgs, config: &Config, client: &Client, subject: Subjec
 /// What happens on the way: beside the lines of JSON, not among them.
 fn tell(args: &AuditArgs, line: &str) -> Result<(), Failure> {
     if args.json {
-        eprintln!("passbridge: {line}");
+        logging::say(&format!("passbridge: {line}"));
         return Ok(());
     }
     print(&format!("{line}\n"))

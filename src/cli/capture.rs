@@ -20,6 +20,7 @@ use crate::capture::{Header, Record};
 use crate::config::{self, Address, Config};
 use crate::control::{self, Answered, ControlError, Stream};
 use crate::failure::Failure;
+use crate::logging;
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("source").required(true))]
@@ -142,8 +143,7 @@ async fn alone(args: &CaptureArgs, address: &Address, stop: CancellationToken) -
 }
 
 fn tell(text: &str) {
-    // Nobody is left to tell when standard error is gone, and a relay goes on.
-    let _ = io::Write::write_all(&mut io::stderr(), format!("passbridge: {text}\n").as_bytes());
+    logging::say(&format!("passbridge: {text}"));
 }
 
 /// Where the records come from.

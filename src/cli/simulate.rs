@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 use super::{Protocol, print, protocol, rate};
 use crate::capture::{CaptureError, Header, HeaderError, Reader, is_capture};
 use crate::failure::Failure;
+use crate::logging;
 use crate::sim::cloud::{
     Answer, Chance, DEVICE, Dedup, Fault as Trouble, Generation, HABITS, Habits, KEY, On, SimCloudConfig, serve_forever,
 };
@@ -331,7 +332,7 @@ async fn replay(args: &DecoderArgs, header: &Header, script: Script) -> Result<(
     };
     let place = if let Wiring::Connect(address) = &wiring { format!("connects to {address}") } else { String::new() };
     if script.cut {
-        eprintln!("passbridge: the capture ends in the middle of a line: it was cut off there");
+        logging::say("passbridge: the capture ends in the middle of a line: it was cut off there");
     }
     let player = Player::start(wiring, script, args.pace).await;
     let player = player.map_err(|error| Failure::unavailable(error.to_string()))?;

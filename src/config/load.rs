@@ -47,8 +47,8 @@ pub struct LoadOptions {
     pub listen: Option<String>,
     /// All environment variables; those beginning `PASSBRIDGE__` and systemd's `CREDENTIALS_DIRECTORY` count.
     pub environment: Vec<(OsString, OsString)>,
-    /// No key and no token is looked for; `cloud` and `status.listen` stay `None`: for commands that need neither, and
-    /// must not need the right to read a secret.
+    /// No key is looked for, and `cloud` stays `None`; `status` is what can be had of it: for commands that need neither,
+    /// and must not need the right to read a secret.
     pub keyless: bool,
 }
 
@@ -103,7 +103,10 @@ impl Config {
         let decoders = read_decoders(&root)?;
         let keys = Keys { variable: key.as_deref(), credentials: credentials.as_deref() };
         let (cloud, status) = match options.keyless {
-            true => (None, StatusConfig { listen: None, token: None }),
+            true => {
+                let none = StatusConfig { listen: None, token: None };
+                (None, read_status(&root, &mut Vec::new()).unwrap_or(none))
+            }
             false => (read_cloud(&root, &decoders, &keys, &mut warnings)?, read_status(&root, &mut warnings)?),
         };
         let (cloud, key_from) = cloud.map_or((None, None), |(cloud, from)| (Some(cloud), Some(from)));

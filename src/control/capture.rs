@@ -152,8 +152,10 @@ mod tests {
     fn serve(dir: &Path) -> (Asks, CancellationToken) {
         let (asks, stop) = (Asks::default(), CancellationToken::new());
         let links: Rewinds = [("mat".to_owned(), asks.clone())].into();
-        let socket = Socket::bind(dir).unwrap();
-        tokio::spawn(socket.serve(Board::new("finish"), Ways { rewinds: links, ..Ways::default() }, stop.clone()));
+        let ways = Ways { rewinds: links, ..Ways::default() };
+        let mut socket = Socket::new(dir, Board::new("finish"), ways);
+        socket.bind();
+        tokio::spawn(socket.serve(stop.clone()));
         (asks, stop)
     }
 

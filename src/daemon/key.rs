@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -24,8 +25,15 @@ fn mark(path: &Path) -> Option<(u64, i64, i64, u64)> {
     Some((file.ino(), file.mtime(), file.mtime_nsec(), file.size()))
 }
 
-/// Gives each new key of the file to the client, until `stop`.
-pub(super) async fn follow(path: PathBuf, client: Client, board: Board, stop: CancellationToken) {
+/// Gives each new key of the file to the client, until `stop`. When `asked` changes the file is read at once, whether or not it
+/// changed.
+pub(super) async fn follow(
+    path: PathBuf,
+    client: Client,
+    board: Board,
+    mut asked: watch::Receiver<u64>,
+    stop: CancellationToken,
+) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = mark(&path);
@@ -33,6 +41,7 @@ pub(super) async fn follow(path: PathBuf, client: Client, board: Board, stop: Ca
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
+            Ok(()) = asked.changed() => seen = None,
         }
         let now = mark(&path);
         if now == seen || now.is_none() {

@@ -45,6 +45,10 @@ impl Driven {
         let shared = Arc::clone(&self.journal.shared);
         if !self.refused {
             let Ok(first) = self.requests.try_recv() else { return false };
+            if first.drafts.is_empty() {
+                self.writer.look(&shared);
+                return self.write();
+            }
             self.writer.take(first, || self.requests.try_recv().ok());
         }
         self.refused = !self.writer.commit(&shared);

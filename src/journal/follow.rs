@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::known::{self, Known, known_dir};
 use super::log::{self, Line, Place, Reader};
@@ -19,7 +19,8 @@ use super::mark::{self, Mark};
 use super::queue::{Broken, Identities, Queue, Span};
 use super::state::{State, TAIL_MAX, Waiting};
 use super::verify::Damage;
-use super::{JournalConfig, room, start, trial};
+use super::writer::{Draft, Request};
+use super::{JournalConfig, gone, room, start, trial};
 use crate::chip::Seq;
 use crate::status::Board;
 
@@ -53,7 +54,9 @@ pub struct Shared {
     /// Whether the queue serves.
     pub serving: watch::Sender<bool>,
     /// One process per data directory: held until the threads are gone.
-    pub dir_lock: std::fs::File,
+    pub dir_lock: Mutex<std::fs::File>,
+    /// The way to the writer, for this thread.
+    pub waker: OnceLock<mpsc::WeakSender<Request>>,
 }
 
 /// What is behind the lock. The lock is never held over I/O.
@@ -83,6 +86,10 @@ pub struct Core {
     pub wants_volume: bool,
     /// Entries are gone from the end of the log: what the state says of uploads may be out of date.
     pub lost: bool,
+    /// First number of the volume that is written.
+    pub active: u64,
+    /// When a file of the log was last put back that had been taken away.
+    pub put_back: Option<Instant>,
     /// What the mark says next.
     pub mark: Mark,
     /// The journal closes.
@@ -123,6 +130,18 @@ impl Shared {
     pub fn repeats(&self, entries: &[super::entry::Entry], place: Place) -> Option<Vec<u64>> {
         let mut known = self.known();
         known.live.then(|| known.take_all(entries, place))
+    }
+
+    /// The lock of the data directory.
+    pub fn dir_lock(&self) -> MutexGuard<'_, std::fs::File> {
+        self.dir_lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the writer something to note; nothing: it looks whether its file is still there. It is not waited for.
+    pub fn wake_writer(&self, drafts: Vec<Draft>) {
+        if let Some(requests) = self.waker.get().and_then(mpsc::WeakSender::upgrade) {
+            let _ = requests.try_send(Request { drafts, reply: oneshot::channel().0 }); // full: it is awake
+        }
     }
 
     /// Directory of the log.
@@ -204,13 +223,16 @@ pub struct Follower {
     failed: u32,
     checked: Instant,
     pruned: Option<Instant>,
+    /// Which volumes there are, so that it is seen when one is taken away.
+    volumes: gone::Volumes,
 }
 
 impl Follower {
     /// A follower that has not opened the queue yet.
     pub fn new(identity: &str) -> Self {
         let identity = identity.to_owned();
-        Self { identity, queue: None, saved: None, failed: 0, checked: Instant::now(), pruned: None }
+        let volumes = gone::Volumes::default();
+        Self { identity, queue: None, saved: None, failed: 0, checked: Instant::now(), pruned: None, volumes }
     }
 
     /// Waits until there is something to do.
@@ -242,12 +264,15 @@ impl Follower {
         Turn { closing: core.closing, prune: due || self.pruned.is_none_or(|at| at.elapsed() >= prune_every) }
     }
 
-    /// Opens the queue if there is none, else checkpoints and prunes. `false`: the journal closes.
+    /// Opens the queue if there is none, else checkpoints and prunes. `false`: the journal closes, or must end.
     pub fn step(&mut self, shared: &Shared, turn: Turn) -> bool {
         let distrust = shared.lock().distrust.take();
         if let Some(reason) = distrust.filter(|_| self.queue.is_some()) {
             self.give_up(shared);
             set_aside(shared, &reason);
+        }
+        if !turn.closing && !self.look(shared) {
+            return false;
         }
         let Some(live) = &mut self.queue else {
             if turn.closing {
@@ -279,6 +304,39 @@ impl Follower {
         true
     }
 
+    /// Sees to it that what is open still has its name: people remove and move files to make room. `false`: the data
+    /// directory is somebody else's now, and the process must end.
+    fn look(&mut self, shared: &Shared) -> bool {
+        shared.wake_writer(Vec::new()); // it looks after the volume it writes
+        match start::hold_again(shared) {
+            Ok(()) => {}
+            Err(start::NotOurs::Io(error)) => tracing::warn!(%error, "the data directory cannot be had"),
+            Err(start::NotOurs::Taken(why)) => {
+                tracing::error!("{why}");
+                shared.board.raise("data_dir_taken", "", why);
+                return false;
+            }
+        }
+        self.volumes.look(shared);
+        if self.queue.as_ref().is_some_and(|queue| !queue.is_there()) {
+            self.give_up(shared);
+            set_aside(shared, "its files were removed or moved while passbridge runs");
+        }
+        if self.queue.is_some() && !shared.known().is_there() {
+            let oldest =
+                log::volumes(&shared.log_dir()).ok().and_then(|volumes| volumes.first().map(|oldest| oldest.first));
+            let message = format!(
+                "the index of the reads that were ever kept ({}) was removed or moved while passbridge runs. It is made anew from \
+                 the log; a read from before entry {} that is fetched again may be sent twice",
+                known_dir(&shared.config.dir).display(),
+                oldest.unwrap_or(1)
+            );
+            shared.board.raise("known_reads", "removed", message);
+            self.give_up(shared); // the next step opens the queue again, and makes the index from the log
+        }
+        true
+    }
+
     /// Writes what of the index belongs on the disk, as far as the last checkpoint covers it.
     fn index(&self, shared: &Shared) {
         let Some(saved) = &self.saved else { return };
@@ -305,7 +363,7 @@ impl Follower {
 
     /// Opens or rebuilds the queue; after a failure the next step tries again.
     fn bring_up(&mut self, shared: &Shared) {
-        match open_and_replay(shared, &self.identity) {
+        match open_and_replay(shared, &self.identity, &self.volumes) {
             Ok(None) => {} // the journal closes
             Ok(Some(queue)) => {
                 shared.board.clear("queue_unavailable", "");
@@ -378,7 +436,7 @@ fn remove_any(path: &Path) {
     }
 }
 
-fn open_and_replay(shared: &Shared, identity: &str) -> Result<Option<Queue>, Broken> {
+fn open_and_replay(shared: &Shared, identity: &str, volumes: &gone::Volumes) -> Result<Option<Queue>, Broken> {
     let dir = queue_dir(&shared.config.dir);
     let found = Queue::open(&dir)?;
     let durable = shared.lock().durable;
@@ -406,11 +464,11 @@ fn open_and_replay(shared: &Shared, identity: &str) -> Result<Option<Queue>, Bro
         }
     };
     shared.set_spans(queue.spans());
-    replay(shared, &mut queue, state).map(|served| served.then_some(queue))
+    replay(shared, &mut queue, state, volumes).map(|served| served.then_some(queue))
 }
 
 /// Follows the log from the state on until it has caught up with the writer, then serves. `false`: the journal closes.
-fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, Broken> {
+fn replay(shared: &Shared, queue: &mut Queue, mut state: State, volumes: &gone::Volumes) -> Result<bool, Broken> {
     let dead_time_ms = shared.dead_time_ms();
     state.repeats = (0, shared.first);
     let Some(mut known) = known::catch_up(shared, &state)? else { return Ok(false) };
@@ -451,6 +509,10 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State) -> Result<bool, 
         }
         if damage.is_loss() {
             state.waiting = count_waiting(queue, &state)?;
+        }
+        if volumes.any_missing(shared) {
+            // It is put back a moment later, and a queue that was made without it would never hold what is in it.
+            return Err(Broken::Corrupt("files of the log were removed or moved while it was read".into()));
         }
         let mut core = shared.lock();
         if core.closing {

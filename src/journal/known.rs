@@ -89,6 +89,8 @@ pub struct Known {
     pub live: bool,
     /// A part had to be let go: what comes after it is not made a segment, so that the next start reads it from the log.
     torn: bool,
+    /// A file of it was not there when it was looked into.
+    removed: bool,
     /// The disk did not take the last one.
     failed: bool,
     /// To be told.
@@ -169,6 +171,14 @@ fn spread(number: u64) -> u64 {
 }
 
 impl Known {
+    /// Its files are there. A directory without any is made again.
+    pub fn is_there(&self) -> bool {
+        if self.live && !self.dir.is_dir() {
+            let _ = make_dir(&self.dir); // what cannot be written is told
+        }
+        !self.removed && self.segments.iter().all(|segment| segment.path.is_file())
+    }
+
     /// What is on the disk and can be believed. `keep_bytes`: what the journal may use. What cannot be read is as if it
     /// was not there: the log has it.
     pub fn open(data_dir: &Path, identity: &str, trust: Trust, keep_bytes: u64) -> Self {
@@ -264,6 +274,7 @@ impl Known {
             match segment.find(clue.key) {
                 Ok(seq) => found = seq.or(found),
                 Err(error) => {
+                    self.removed |= !segment.path.exists();
                     damaged = Some((at, format!("{}: {error}", segment.path.display())));
                 }
             }

@@ -19,12 +19,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::disk::{self, sync, sync_dir};
 use super::entry::{parse_numbers, seal, unseal};
 use super::mark::Mark;
+use super::start::make_dir;
 
 mod read;
 
@@ -243,20 +244,78 @@ impl Log {
         Ok(())
     }
 
+    /// Whether the volume still has its name and all that was written to it. Files are removed, moved and overwritten by
+    /// people who need room; what is written on into a file without a name is gone with the power.
+    pub fn is_in_place(&self) -> bool {
+        let Ok(own) = self.file.metadata() else { return true }; // the disk fails: writing to it says so
+        match std::fs::metadata(volume_path(&self.dir, self.place.volume)) {
+            Ok(named) => (named.dev(), named.ino()) == (own.dev(), own.ino()) && own.len() >= self.place.offset,
+            Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        }
+    }
+
+    /// Gives the volume that is written a file of its name again, with all that was written to it: the file that is open can
+    /// be read, whatever became of its name. What stands in its place is moved aside. Returns the numbers that were lost:
+    /// of a file that was cut off; it goes on in a new volume then, which begins with `state`.
+    pub fn restore(&mut self, state: Option<&str>) -> io::Result<Vec<(u64, u64)>> {
+        make_dir(&self.dir)?;
+        let path = volume_path(&self.dir, self.place.volume);
+        let own = self.file.metadata()?;
+        let stranger = std::fs::symlink_metadata(&path);
+        if stranger.is_ok_and(|meta| (meta.dev(), meta.ino()) != (own.dev(), own.ino())) {
+            disk::rename(&path, &path.with_extension("replaced"))?;
+        }
+        let lost = if own.len() < self.place.offset {
+            self.verified = Some(self.verify(self.place.volume)?);
+            self.leave(state)?
+        } else {
+            self.file = restore_volume(&self.file, self.place.offset, &self.dir, self.place.volume, "next.new")?;
+            (self.named, self.verified) = (true, None);
+            Vec::new()
+        };
+        sync_dir(self.dir.parent().unwrap_or(&self.dir))?; // the log's own name may be new
+        Ok(lost)
+    }
+
+    /// As [`Log::restore`], but only the lines from number `from` on, where the disk has no room for more: into a volume that begins
+    /// with them. The file that was open, and the room it still takes, is let go.
+    pub fn restore_from(&mut self, from: u64, state: Option<&str>) -> io::Result<()> {
+        make_dir(&self.dir)?;
+        let from = from.clamp(self.place.volume, self.next);
+        if from == self.next {
+            return self.rotate(state);
+        }
+        let mut lines = Vec::new();
+        let mut reader = BufReader::new(Handle { file: &self.file, at: 0 }.take(self.place.offset));
+        let mut line = Vec::new();
+        while reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? > 0 {
+            if parse_numbers(line.strip_suffix(b"\n").unwrap_or(&line)).is_ok_and(|(seq, _)| seq >= from) {
+                lines.extend_from_slice(&line); // a volume at most
+            }
+            line.clear();
+        }
+        (self.file, self.place) = create_volume(&self.dir, &self.identity, from, None, &lines)?;
+        (self.named, self.recent, self.verified) = (false, Recent::new(self.next), None);
+        self.sync_name()?;
+        sync_dir(self.dir.parent().unwrap_or(&self.dir))
+    }
+
     /// Leaves a volume that the disk failed in for a new one, which begins with `state` or with the lines that are
     /// damaged in the old one and still in memory. Returns the numbers of those that are not: they are lost.
     pub fn leave(&mut self, state: Option<&str>) -> io::Result<Vec<(u64, u64)>> {
         File::create(self.dir.join("next.new"))?; // if not even this goes, nothing has to be read
         if self.verified.is_none() {
-            self.verified = Some(self.verify()?);
+            self.verified = Some(self.verify(self.recent.since)?);
         }
         let damaged = self.verified.clone().unwrap_or_default();
-        let (lost, kept): (Vec<_>, Vec<_>) = damaged.into_iter().partition(|(_, to)| *to < self.recent.first);
-        let Some(&(from, _)) = kept.first() else {
+        let first = self.recent.first; // still in memory, from here on
+        let gone = damaged.iter().filter(|(from, _)| *from < first);
+        let lost = gone.map(|&(from, to)| (from, to.min(first - 1))).collect();
+        let Some(&(from, _)) = damaged.iter().find(|(_, to)| *to >= first) else {
             self.rotate(state)?;
             return Ok(lost);
         };
-        let from = from.max(self.recent.first);
+        let from = from.max(first);
         let lines = self.recent.from(from);
         // One that replaces this whole volume begins as it did: what is before it may be gone, and places in it are noted.
         let state = if from == self.place.volume { self.state_at_head() } else { None };
@@ -267,12 +326,12 @@ impl Log {
         Ok(lost)
     }
 
-    /// Reads back, from the disk and not from memory where the kernel lets us, what this process wrote into the volume.
+    /// Reads back, from the disk and not from memory where the kernel lets us, what is in the volume from number `since` on.
     /// Returns the numbers that are not there.
-    fn verify(&self) -> io::Result<Vec<(u64, u64)>> {
+    fn verify(&self, since: u64) -> io::Result<Vec<(u64, u64)>> {
         let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
         let mut reader = BufReader::new(File::open(volume_path(&self.dir, self.place.volume))?.take(self.place.offset));
-        let (mut expected, mut damaged, mut line) = (self.recent.since, Vec::new(), Vec::new());
+        let (mut expected, mut damaged, mut line) = (since, Vec::new(), Vec::new());
         loop {
             line.clear();
             // A page that cannot be read: from there on nothing is certain.
@@ -365,8 +424,51 @@ fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, Volume
     Ok(None)
 }
 
-fn volume_path(dir: &Path, first: u64) -> PathBuf {
+/// Where the volume that begins with number `first` is.
+pub fn volume_path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:012}.log"))
+}
+
+/// Reads a file from a place of its own, whoever else uses the handle.
+struct Handle<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for Handle<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+/// Writes the first `bytes` of a volume whose file is open and has no name, or not its own, under the name it had, and makes both
+/// durable. `fresh` is the file's name meanwhile, one of the thread's own.
+pub fn restore_volume(open: &File, bytes: u64, dir: &Path, first: u64, fresh: &str) -> io::Result<File> {
+    const STEP: usize = 256 * 1024;
+    let path = dir.join(fresh);
+    let written = (|| {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        let mut buffer = vec![0; STEP];
+        let mut at = 0;
+        while at < bytes {
+            let most = usize::try_from(bytes - at).unwrap_or(STEP).min(STEP);
+            let count = open.read_at(&mut buffer[..most], at)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            disk::write_at(&file, &buffer[..count], at)?;
+            at += count as u64;
+        }
+        sync(&file)?;
+        disk::rename(&path, &volume_path(dir, first))?;
+        sync_dir(dir)?;
+        Ok(file)
+    })();
+    written.inspect_err(|_| {
+        let _ = std::fs::remove_file(&path); // gives its room back
+    })
 }
 
 /// Makes a volume whole under another name first: half of one must not be taken for one, and the file that it may replace
@@ -549,6 +651,97 @@ mod tests {
         let (lost, seqs, bad) = failed_sync(20_000, |_| 60, b"XXXXXXXX");
         assert_eq!((lost, bad), (vec![(1, 1)], 1));
         assert_eq!(seqs, (2..=20_002).collect::<Vec<_>>());
+    }
+
+    /// Numbers of the entries in a log.
+    fn numbers(dir: &Path) -> Vec<u64> {
+        let mut reader = Reader::open(dir, None).unwrap().unwrap();
+        let mut numbers = Vec::new();
+        while let Some(line) = reader.read().unwrap() {
+            match line {
+                Line::Entry(entry) => numbers.push(entry.seq),
+                Line::Bad { volume, line, why } => panic!("line {line} of {volume}: {why}"),
+                Line::State(_) => {}
+            }
+        }
+        numbers
+    }
+
+    #[test]
+    fn a_volume_that_was_taken_away_is_whole_under_its_name_again_or_not_there_wherever_the_power_goes() {
+        use super::disk::scripted::{self, Script};
+        for cut in 0.. {
+            let (dir, next) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            scripted::begin();
+            let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
+            for seq in 1..=3 {
+                log.append(&note(seq), 1).unwrap();
+            }
+            assert!(log.is_in_place());
+            let (place, file) = (log.place(), volume_path(dir.path(), 1));
+            std::fs::rename(&file, dir.path().join("taken")).unwrap();
+            assert!(!log.is_in_place());
+            scripted::set(Script { cut_in: Some(cut), ..Script::default() });
+            let restored = log.restore(None);
+            let off = scripted::is_off();
+            scripted::set(Script::default());
+            if !off {
+                assert_eq!((restored.unwrap(), log.place(), log.is_in_place()), (vec![], place, true));
+                log.append(&note(4), 1).unwrap();
+                assert_eq!(numbers(dir.path()), [1, 2, 3, 4]);
+                scripted::end();
+                return;
+            }
+            assert!(restored.is_err(), "cut {cut}");
+            let mut rng = fastrand::Rng::with_seed(u64::from(cut));
+            scripted::image(&[(dir.path(), next.path())], Some(&mut rng));
+            scripted::end();
+            if volume_path(next.path(), 1).exists() {
+                assert_eq!(numbers(next.path()), [1, 2, 3], "cut {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_volume_that_was_cut_off_the_newest_lines_are_written_again_and_the_others_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
+        let last = 20_000;
+        for seq in 1..=last {
+            log.append(&note(seq), 1).unwrap();
+        }
+        let file = OpenOptions::new().write(true).open(volume_path(dir.path(), 1)).unwrap();
+        file.set_len(0).unwrap();
+        assert!(!log.is_in_place());
+        let lost = log.restore(None).unwrap();
+        let [(1, to)] = lost[..] else { panic!("{lost:?}") };
+        assert!(to < last - 100, "{to}");
+        log.append(&note(last + 1), 1).unwrap();
+        assert!(log.is_in_place());
+        let readable: Vec<u64> = numbers(dir.path());
+        assert_eq!(readable, (to + 1..=last + 1).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn without_room_for_all_of_it_what_waits_is_put_back() {
+        use super::disk::scripted::{self, Script};
+        let dir = tempfile::tempdir().unwrap();
+        scripted::begin();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
+        for seq in 1..=50 {
+            log.append(&note(seq), 1).unwrap();
+        }
+        std::fs::remove_file(volume_path(dir.path(), 1)).unwrap();
+        scripted::set(Script { room: Some(600), ..Script::default() });
+        assert_eq!(log.restore(None).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(volumes(dir.path()).unwrap(), [], "nothing half");
+        scripted::set(Script { room: Some(600), ..Script::default() });
+        log.restore_from(45, None).unwrap();
+        assert_eq!(numbers(dir.path()), (45..=50).collect::<Vec<_>>());
+        scripted::set(Script::default());
+        log.append(&note(51), 1).unwrap();
+        assert_eq!((numbers(dir.path()).len(), log.is_in_place()), (7, true));
+        scripted::end();
     }
 
     fn note(seq: u64) -> Vec<u8> {

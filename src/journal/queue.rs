@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -205,6 +206,21 @@ impl Queue {
     /// The spans, for reading blocks from other threads.
     pub fn spans(&self) -> Vec<Arc<Span>> {
         self.spans.clone()
+    }
+
+    /// Its directories, and the file that is written, still have their names.
+    pub fn is_there(&self) -> bool {
+        let written = self.spans.last().is_none_or(|span| match &*span.store() {
+            Store::Open(handle, _) => match (handle.file.metadata(), std::fs::metadata(span.path.join("db"))) {
+                (Ok(own), Ok(named)) => (named.dev(), named.ino()) == (own.dev(), own.ino()),
+                (Err(_), _) => true, // the disk fails: writing to it says so
+                (_, Err(error)) => {
+                    error.kind() != io::ErrorKind::NotFound && error.kind() != io::ErrorKind::NotADirectory
+                }
+            },
+            Store::Closed | Store::Gone => true,
+        });
+        written && self.spans.iter().all(|span| span.path.is_dir())
     }
 
     /// Reads in the blocks that no batch covers.

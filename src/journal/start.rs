@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::entry::{Body, Entry, write_line};
+use super::follow::Shared;
 use super::writer::Draft;
-use super::{OpenError, disk, follow, log, mark, room, verify};
+use super::{OpenError, disk, follow, log, mark, mounts, room, verify};
 use crate::status::Board;
 
 /// Takes the lock of a data directory; the kernel gives it back however the process ends.
@@ -18,6 +20,64 @@ pub fn lock_dir(dir: &Path) -> Result<File, OpenError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(dir.into())),
         Err(std::fs::TryLockError::Error(error)) => Err(io(error)),
     }
+}
+
+/// Why a data directory that was ours is not any more.
+#[derive(Debug)]
+pub enum NotOurs {
+    /// It cannot be had now.
+    Io(io::Error),
+    /// Somebody else's journal is there: this process must not write into it.
+    Taken(String),
+}
+
+impl From<io::Error> for NotOurs {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Sees to it that the path of the data directory leads to the directory whose lock this process has. One that was removed
+/// or moved away is made again and locked, also where an empty disk was mounted over it.
+pub fn hold_again(shared: &Shared) -> Result<(), NotOurs> {
+    let dir = &shared.config.dir;
+    let mut lock = shared.dir_lock();
+    let own = lock.metadata()?;
+    if std::fs::metadata(dir.join("lock")).is_ok_and(|meta| (meta.dev(), meta.ino()) == (own.dev(), own.ino())) {
+        return Ok(());
+    }
+    if let Some(error) = not_mounted(dir) {
+        return Err(error.into());
+    }
+    std::fs::create_dir_all(dir)?;
+    disk::sync_dir(dir.parent().filter(|above| above.is_dir()).unwrap_or(dir))?; // its name may be new
+    let fresh = lock_dir(dir).map_err(|error| match error {
+        OpenError::InUse(_) => NotOurs::Taken(error.to_string()),
+        OpenError::Io { error, .. } => NotOurs::Io(error),
+    })?;
+    let mark = shared.lock().mark.clone();
+    let there = log::identity_of(&follow::log_dir(dir))?;
+    if there.is_some_and(|there| there != mark.identity) {
+        let waiting = shared.lock().state.waiting;
+        return Err(NotOurs::Taken(format!(
+            "{} is another directory now, with a journal of its own: was a disk mounted over it? This process ends, and the \
+             next one goes on with what is there. {waiting} reads that wait for the cloud are in the directory that was there \
+             before: unmount the disk, start passbridge once, and it sends them",
+            dir.display()
+        )));
+    }
+    *lock = fresh;
+    drop(lock);
+    write_identity(dir, &mark.identity)?;
+    write_mark(dir, &mark);
+    Ok(())
+}
+
+/// Why nothing may be begun in `dir` now: the disk that is to be mounted there, or above it, is not.
+pub fn not_mounted(dir: &Path) -> Option<io::Error> {
+    let missing = mounts::missing(dir)?;
+    let text = format!("/etc/fstab says that a disk is mounted at {}, and none is", missing.display());
+    Some(io::Error::new(io::ErrorKind::NotFound, text))
 }
 
 /// Makes a directory; what stands in its place and is none (a file, a link that leads nowhere) is moved aside.

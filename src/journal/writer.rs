@@ -5,15 +5,17 @@
 //! waits for an answer gets one before the group is durable.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::entry::{Body, Entry, write_line};
 use super::follow::{Shared, state_at, wait_for_room};
-use super::log::{AppendError, Log};
-use super::verify::in_words;
+use super::gone::{self, needed_from};
+use super::log::{AppendError, Log, volume_path};
+use super::start::{self, NotOurs};
+use super::verify::{LOST, in_words, note};
 use super::{JournalError, Kept, room};
 use crate::chip::Seq;
 
@@ -23,6 +25,8 @@ const GROUP_ENTRIES: usize = 4096;
 pub const REQUESTS: usize = 1024;
 /// Time between tries while the disk is full or fails.
 const RETRY: Duration = Duration::from_millis(250);
+/// Time between tries to put back a volume that was taken away.
+const PUT_BACK_AGAIN: Duration = Duration::from_secs(2);
 
 /// An entry to be numbered: subject, time, content, raw bytes.
 pub type Draft = (Box<str>, Timestamp, Body, Box<[u8]>);
@@ -47,8 +51,18 @@ fn write(shared: &Shared, mut writer: Writer, mut requests: mpsc::Receiver<Reque
         if shared.lock().closing {
             return; // those who wait hear that the journal is closed
         }
+        if first.drafts.is_empty() {
+            writer.look(shared);
+            if writer.over {
+                return;
+            }
+            continue;
+        }
         writer.take(first, || requests.try_recv().ok());
         while !writer.commit(shared) {
+            if writer.over {
+                return;
+            }
             let core = shared.lock();
             let (core, _) = shared
                 .turn
@@ -71,6 +85,10 @@ pub struct Writer {
     replies: Vec<(Kept, oneshot::Sender<Result<Kept, JournalError>>)>,
     /// The disk did not take the group at the last try.
     failed: bool,
+    /// When the volume that was taken away could not be put back.
+    tried: Option<Instant>,
+    /// The data directory is somebody else's now: the process must end.
+    pub over: bool,
     volume_day: i64,
 }
 
@@ -78,7 +96,8 @@ impl Writer {
     /// A writer that goes on at the end of `log`.
     pub fn new(shared: &Shared, log: Log) -> Self {
         let volume_day = shared.board.now().as_second() / 86_400;
-        Self { log, entries: Vec::new(), lines: Vec::new(), replies: Vec::new(), failed: false, volume_day }
+        let (entries, lines, replies) = (Vec::new(), Vec::new(), Vec::new());
+        Self { log, entries, lines, replies, failed: false, tried: None, over: false, volume_day }
     }
 
     /// Makes what waits the next group and numbers it. The one before must be committed.
@@ -124,19 +143,105 @@ impl Writer {
         true
     }
 
+    /// Looks, while there is nothing to write, whether the volume is still there.
+    pub fn look(&mut self, shared: &Shared) {
+        let in_place = self.put_back(shared);
+        if in_place && std::mem::take(&mut self.failed) {
+            recovered(shared);
+        }
+        self.failed |= !in_place;
+    }
+
+    /// Sees to it that the volume is there under its name, before anything more counts as kept in it. `false`: it is not,
+    /// and cannot be put back now.
+    fn put_back(&mut self, shared: &Shared) -> bool {
+        if self.log.is_in_place() {
+            self.tried = None;
+            return true;
+        }
+        // All of a volume may have to be copied: not four times a second.
+        if self.tried.is_some_and(|tried| tried.elapsed() < PUT_BACK_AGAIN) {
+            return false;
+        }
+        self.tried = Some(Instant::now());
+        let place = self.log.place();
+        let from = place.volume;
+        match start::hold_again(shared) {
+            Ok(()) => {}
+            Err(NotOurs::Io(error)) => {
+                tell_failure(shared, &error);
+                return false;
+            }
+            Err(NotOurs::Taken(why)) => {
+                tracing::error!("{why}");
+                shared.board.raise("data_dir_taken", "", why);
+                self.over = true;
+                return false;
+            }
+        }
+        let state = state_at(shared, self.log.next);
+        let mut restored = self.log.restore(state.as_deref());
+        if restored.as_ref().is_err_and(is_full) && room::release_reserve(&shared.config.dir) {
+            restored = self.log.restore(state.as_deref());
+        }
+        if restored.as_ref().is_err_and(is_full) {
+            // What waits for the cloud is what matters; the rest would need room that is not there.
+            let needed = needed_from(shared).max(from);
+            restored = self.log.restore_from(needed, state.as_deref()).map(|()| match needed > from {
+                true => vec![(from, needed - 1)],
+                false => Vec::new(),
+            });
+        }
+        match restored {
+            Ok(lost) => {
+                {
+                    let mut core = shared.lock();
+                    core.active = self.log.place().volume;
+                    if self.log.place() != place {
+                        // Another file, and no place that was noted holds in it: what waits goes into the queue, and the next
+                        // volume begins with a state before which nothing is needed.
+                        (core.new_volume, core.wants_volume) = (true, true);
+                    }
+                }
+                tell_put_back(shared, from, self.log.next, &lost);
+                self.tried = None;
+                true
+            }
+            Err(error) => {
+                tell_failure(shared, &error);
+                false
+            }
+        }
+    }
+
     /// Appends the group, in a new volume where this one fails. `false`: the disk has to be waited for.
     fn append(&mut self, shared: &Shared) -> bool {
+        if !self.put_back(shared) {
+            return false;
+        }
         let Self { log, entries, lines, .. } = self;
         loop {
             let error = match log.append(lines, entries.len() as u64) {
                 Ok(()) => return true,
+                // Not the disk: one file must not become so large (`ulimit -f`). The next one may.
+                Err(AppendError::Write(error))
+                    if error.kind() == io::ErrorKind::FileTooLarge && log.place().volume != log.next =>
+                {
+                    match log.rotate(state_at(shared, log.next).as_deref()) {
+                        Ok(()) => {
+                            begun(shared, log);
+                            continue;
+                        }
+                        Err(_) => error,
+                    }
+                }
                 Err(AppendError::Write(error)) if is_full(&error) => error,
                 // The disk did not do what it was told: this volume is left, the same group goes into a new one.
                 Err(AppendError::Write(error) | AppendError::Sync(error)) => {
                     match log.leave(state_at(shared, log.next).as_deref()) {
                         Ok(lost) => {
                             tracing::warn!(%error, "a log volume could not be written; going on in a new one");
-                            shared.lock().new_volume = true;
+                            begun(shared, log);
                             tell_lost(shared, &lost);
                             shared.board.raise(
                                 "disk_error",
@@ -193,6 +298,32 @@ fn tell_lost(shared: &Shared, lost: &[(u64, u64)]) {
     }
 }
 
+/// Says that the volume that is written was taken away, and what became of it.
+fn tell_put_back(shared: &Shared, from: u64, next: u64, lost: &[(u64, u64)]) {
+    shared.lock().put_back = Some(Instant::now());
+    shared.turn.notify_all();
+    let dir = shared.log_dir();
+    if lost.is_empty() {
+        gone::tell_put_back(shared, &[(from, next.saturating_sub(1).max(from))]);
+        return;
+    }
+    let message = format!(
+        "the file of the log that is being written was removed, moved or cut off while passbridge runs ({}): entries {} are \
+         gone from it. What of them waits for the cloud is still sent. Leave the files there alone; take what is missing for the \
+         backup from where they went, or from the decoder's memory",
+        dir.display(),
+        in_words(lost)
+    );
+    let about = volume_path(&dir, from).display().to_string();
+    shared.board.raise("log_lost", &about, message.clone());
+    shared.wake_writer(vec![(
+        LOST.into(),
+        shared.board.now(),
+        Body::Note(note(lost, &message).into()),
+        Box::default(),
+    )]);
+}
+
 fn recovered(shared: &Shared) {
     shared.board.not_ready("disk", None);
     shared.board.clear("disk_full", "");
@@ -203,12 +334,18 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
+/// A new volume is written.
+fn begun(shared: &Shared, log: &Log) {
+    let mut core = shared.lock();
+    (core.new_volume, core.active) = (true, log.place().volume);
+}
+
 /// Begins a new volume with the state at its head; a failure only means that the old one goes on.
 fn rotate(shared: &Shared, log: &mut Log) {
     let Some(state) = state_at(shared, log.next) else { return }; // replaying: later
     match log.rotate(Some(&state)) {
         Ok(()) => {
-            shared.lock().new_volume = true;
+            begun(shared, log);
             shared.turn.notify_all();
         }
         Err(error) => tracing::warn!(%error, "a new log volume could not be begun; the old one goes on"),

@@ -2,22 +2,35 @@
 //!
 //! Everything here either yields a [`Wire`] or an `io::Error` with a text a timer can act on. What a wire carries
 //! is [`super::connection`]'s matter.
+//!
+//! A name may have several addresses, and some of them may lead nowhere (an IPv6 address that the decoder announces and
+//! the network does not carry, as with `.local` names). Each has a time limit of its own, and none waits for the one before
+//! to use it up ("happy eyeballs", RFC 8305).
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::time::{sleep, timeout};
 use tokio_serial::SerialPortBuilderExt;
 
 use super::LinkError;
 use crate::config::{Address, DecoderConfig};
 
-/// Longest wait for name resolution and the TCP handshake together.
+/// Longest wait for the addresses of a name.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the TCP handshake with one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// When an address has not answered for so long, the next one is tried beside it. On the network of a finish line an
+/// answer takes milliseconds.
+const NEXT_AFTER: Duration = Duration::from_millis(300);
+/// Addresses of a name that are tried.
+const ADDRESSES: usize = 8;
 
 /// Bytes in both directions, whatever the port is.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -71,14 +84,7 @@ pub async fn bind(config: &DecoderConfig) -> Result<Port, LinkError> {
 pub(crate) async fn dial(address: &Address) -> io::Result<Wire> {
     match address {
         Address::Tcp { host, port } => {
-            let stream =
-                timeout(CONNECT_TIMEOUT, TcpStream::connect((host.as_str(), *port))).await.map_err(|_| {
-                    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))
-                })??;
-            // With a decoder simulated on this host and a port in the ephemeral range, a try can meet itself.
-            if stream.local_addr()? == stream.peer_addr()? {
-                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
-            }
+            let stream = connect_to_any(addresses(host, *port).await?, CONNECT_TIMEOUT).await?;
             tune(&stream)?;
             Ok(Box::new(stream))
         }
@@ -96,6 +102,83 @@ pub(crate) async fn dial(address: &Address) -> io::Result<Wire> {
     }
 }
 
+/// The addresses of a name, in the order in which they are tried.
+async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("nobody says which address the name {host} has"));
+    let found = timeout(RESOLVE_TIMEOUT, lookup_host((host, port))).await.map_err(late)?;
+    let found =
+        found.map_err(|error| io::Error::new(error.kind(), format!("the name {host} is not found: {error}")))?;
+    Ok(in_turn(found))
+}
+
+/// Each address once, the two families in turn, beginning with the one that the system prefers.
+fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut once: Vec<SocketAddr> = Vec::new();
+    for address in found {
+        if !once.contains(&address) {
+            once.push(address);
+        }
+    }
+    let first = once.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut preferred, mut others): (Vec<_>, Vec<_>) = once.into_iter().partition(|at| at.is_ipv6() == first);
+    preferred.reverse();
+    others.reverse();
+    let mut all = Vec::new();
+    while all.len() < ADDRESSES && !(preferred.is_empty() && others.is_empty()) {
+        all.extend(preferred.pop());
+        all.extend(others.pop());
+    }
+    all
+}
+
+/// Connects to the first of these addresses that answers. Each has `limit`; the next one is tried when the one before failed,
+/// or did not answer for [`NEXT_AFTER`].
+async fn connect_to_any(addresses: Vec<SocketAddr>, limit: Duration) -> io::Result<TcpStream> {
+    let mut waiting = addresses.into_iter();
+    let mut trying = FuturesUnordered::new();
+    let mut failed: Vec<(SocketAddr, io::Error)> = Vec::new();
+    loop {
+        match waiting.next() {
+            Some(address) => trying.push(async move { (address, connect(address, limit).await) }),
+            None if trying.is_empty() => return Err(none_answers(failed)),
+            None => {}
+        }
+        tokio::select! {
+            Some((address, outcome)) = trying.next() => match outcome {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failed.push((address, error)),
+            },
+            () = sleep(NEXT_AFTER), if waiting.len() > 0 => {}
+        }
+    }
+}
+
+async fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs_f32()));
+    let stream = timeout(limit, TcpStream::connect(address)).await.map_err(late)??;
+    // With a decoder simulated on this host and a port in the ephemeral range, a try can meet itself.
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
+    }
+    Ok(stream)
+}
+
+/// What a timer is told: of one address what the system said, of several what it said of each.
+fn none_answers(mut failed: Vec<(SocketAddr, io::Error)>) -> io::Error {
+    if failed.len() == 1
+        && let Some((_, error)) = failed.pop()
+    {
+        return error;
+    }
+    let kind = failed.first().map_or(io::ErrorKind::NotFound, |(_, error)| error.kind());
+    let each: Vec<String> = failed.iter().map(|(address, error)| format!("{}: {error}", address.ip())).collect();
+    let text = match each.len() {
+        0 => "its name has no address".to_owned(),
+        count => format!("none of its {count} addresses answers ({})", each.join("; ")),
+    };
+    io::Error::new(kind, text)
+}
+
 /// Makes a dead peer known after 30 s (15 s idle, then 3 probes 5 s apart), and acks leave at once.
 pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -110,5 +193,82 @@ pub(crate) fn place(address: &Address) -> String {
         Address::Tcp { host, port } => format!("tcp://{host}:{port}"),
         Address::Listen(address) => format!("tcp-listen://{address}"),
         Address::Serial { path, baud, .. } => format!("serial://{}?baud={baud}", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    /// An address that answers nothing: its queue of connections is full, and the system drops what comes. Nobody accepts.
+    async fn dead(ip: &str) -> (SocketAddr, Socket, Vec<TcpStream>) {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::new(ip.parse().unwrap(), 0).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut filled = Vec::new();
+        for _ in 0..16 {
+            match timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+                Ok(stream) => filled.push(stream.unwrap()),
+                Err(_) => return (address, listener, filled),
+            }
+        }
+        panic!("{address} answers for ever");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_leads_nowhere_costs_300_ms_and_not_the_whole_time() {
+        let (first, ..) = &dead("127.0.0.2").await;
+        let (second, ..) = &dead("127.0.0.3").await;
+        let alive = TcpListener::bind("127.0.0.4:0").await.unwrap();
+        let third = alive.local_addr().unwrap();
+        let began = Instant::now();
+        let stream = connect_to_any(vec![*first, *second, third], CONNECT_TIMEOUT).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), third);
+        let took = began.elapsed();
+        assert!(took >= 2 * NEXT_AFTER && took < CONNECT_TIMEOUT / 2, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_costs_nothing_and_one_that_answers_late_is_still_taken() {
+        let refusing = TcpListener::bind("127.0.0.5:0").await.unwrap().local_addr().unwrap(); // closed again
+        let alive = TcpListener::bind("127.0.0.6:0").await.unwrap();
+        let began = Instant::now();
+        let stream = connect_to_any(vec![refusing, alive.local_addr().unwrap()], CONNECT_TIMEOUT).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), alive.local_addr().unwrap());
+        assert!(began.elapsed() < NEXT_AFTER, "{:?}", began.elapsed());
+        // The first one answers when all others were given up: it had its own time.
+        let (late, listener, _filled) = dead("127.0.0.7").await;
+        let connecting = tokio::spawn(connect_to_any(vec![late, refusing], CONNECT_TIMEOUT));
+        let listener = std::net::TcpListener::from(listener);
+        let taking = tokio::task::spawn_blocking(move || listener.incoming().flatten().take(2).count());
+        assert_eq!(connecting.await.unwrap().unwrap().peer_addr().unwrap(), late);
+        drop(taking); // it ends with its second connection
+    }
+
+    #[tokio::test]
+    async fn when_none_answers_each_address_is_told_with_what_it_did() {
+        let (dead, ..) = &dead("127.0.0.8").await;
+        let refusing = TcpListener::bind("127.0.0.9:0").await.unwrap().local_addr().unwrap();
+        let error = connect_to_any(vec![*dead, refusing], Duration::from_millis(400)).await.unwrap_err().to_string();
+        assert!(error.contains("2 addresses"), "{error}");
+        assert!(error.contains("127.0.0.8: no answer within 0.4 s"), "{error}");
+        assert!(error.contains("127.0.0.9: Connection refused"), "{error}");
+        let error = connect_to_any(vec![refusing], CONNECT_TIMEOUT).await.unwrap_err().to_string();
+        assert!(error.starts_with("Connection refused"), "{error}");
+        assert_eq!(connect_to_any(Vec::new(), CONNECT_TIMEOUT).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn the_families_take_turns_and_no_address_is_tried_twice() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let found = ["[fd00::1]:1", "[fd00::2]:1", "[fd00::1]:1", "[fd00::3]:1", "10.0.0.1:1", "10.0.0.2:1"].map(at);
+        let order = ["[fd00::1]:1", "10.0.0.1:1", "[fd00::2]:1", "10.0.0.2:1", "[fd00::3]:1"].map(at);
+        assert_eq!(in_turn(found.into_iter()), order);
+        assert_eq!(in_turn((1..100).map(|host| at(&format!("10.0.0.{host}:1")))).len(), ADDRESSES);
     }
 }

@@ -28,6 +28,8 @@ pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
 pub const MAX_FIELD: usize = 100;
 /// How often the bib file is looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long it must not change when somebody says that it is to be read again.
+const AT_REST: Duration = Duration::from_millis(200);
 
 /// Chips and their bibs. Upper and lower case of a chip are the same.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -219,9 +221,23 @@ impl BibFile {
         (file, bibs)
     }
 
-    /// Follows the file until `stop`.
-    pub async fn follow(mut self, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(self.every)).await.is_some() {
+    /// Follows the file until `stop`. When `asked` changes it is read again at once, whether or not it changed.
+    pub async fn follow(mut self, mut asked: watch::Receiver<u64>, stop: CancellationToken) {
+        loop {
+            let wish = async {
+                if asked.changed().await.is_err() {
+                    std::future::pending().await // nobody is there to ask any more
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(self.every) => {}
+                () = wish => {
+                    self.judged = None;
+                    self.look_again().await; // if it did change, this only sees it
+                    tokio::time::sleep(AT_REST.min(self.every)).await;
+                }
+            }
             self.look_again().await;
         }
     }
@@ -452,10 +468,32 @@ mod tests {
         let (mut file, mut bibs) = BibFile::open(&rig.path(), &rig.board).await;
         file.every = Duration::from_millis(5);
         let stop = CancellationToken::new();
-        let following = tokio::spawn(file.follow(stop.clone()));
+        let following = tokio::spawn(file.follow(watch::channel(0).1, stop.clone()));
         rig.write("chip,bib\nA,1\n");
         tokio::time::timeout(Duration::from_secs(10), bibs.changed()).await.unwrap().unwrap();
         assert_eq!(bibs.borrow().get("A"), Some("1"));
+        stop.cancel();
+        following.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_bib_file_is_read_at_once_when_somebody_asks_for_it() {
+        let rig = Rig::new();
+        rig.write("chip,bib\nA,1\n");
+        let (mut file, mut bibs) = BibFile::open(&rig.path(), &rig.board).await;
+        file.every = Duration::from_secs(3600);
+        let (ask, asked) = watch::channel(0);
+        let stop = CancellationToken::new();
+        let following = tokio::spawn(file.follow(asked, stop.clone()));
+        // Written in place: the same length, within the same tick of a coarse file system's clock.
+        for bib in ["2", "3"] {
+            std::fs::write(rig.path(), format!("chip,bib\nA,{bib}\n")).unwrap();
+            ask.send_modify(|times| *times += 1);
+            tokio::time::timeout(Duration::from_secs(10), bibs.wait_for(|bibs| bibs.get("A") == Some(bib)))
+                .await
+                .unwrap()
+                .unwrap();
+        }
         stop.cancel();
         following.await.unwrap();
     }

@@ -169,6 +169,13 @@ impl Site {
         Running::spawn(self.command(&["run"]), self.dir.path())
     }
 
+    /// `passbridge run` with this in its environment; see src/journal/trial.rs.
+    pub fn start_with(&self, environment: &[(&str, &str)]) -> Running {
+        let mut command = self.command(&["run"]);
+        command.envs(environment.iter().copied());
+        Running::spawn(command, self.dir.path())
+    }
+
     pub async fn status(&self) -> Option<Snapshot> {
         let status = control::ask(&self.data, Request::Status).await.ok()?;
         Some(serde_json::from_value(status).unwrap())
@@ -243,6 +250,17 @@ impl Running {
         Self(command.spawn().unwrap())
     }
 
+    /// Starts it; what it says goes where the test wants it.
+    pub fn saying(mut command: Command, stderr: impl Into<Stdio>) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+        Self(command.spawn().unwrap())
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
     pub fn id(&self) -> u32 {
         self.0.id()
     }
@@ -256,7 +274,7 @@ impl Running {
 
     /// SIGTERM.
     pub fn terminate(&self) {
-        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
     }
 
     /// How it ended; `None`: not within the limit.

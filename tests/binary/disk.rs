@@ -187,32 +187,3 @@ async fn a_stop_does_not_wait_for_a_full_disk_and_what_was_not_acknowledged_come
     running.stop().await;
     judge("stopped on a full disk", &cloud, &token, sim.reads().iter().map(passing));
 }
-
-#[tokio::test]
-async fn a_file_system_that_is_read_only_at_the_start_is_named_and_the_next_start_goes_on() {
-    let Some(disk) = Small::mount() else { return };
-    let (cloud, token) = cloud().await;
-    let (sim, mat) = decoder(Kind::RaceResult, 1).await;
-    let site = site(&disk.data(), &cloud, &[mat]);
-    let running = site.start();
-    sim.push(20);
-    site.sent(20).await;
-    running.stop().await;
-    let remount = |how: &str| {
-        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&disk.dir).status().unwrap();
-        assert!(status.success(), "remounted {how}");
-    };
-    remount("ro");
-    let output = site.output(&["run"]).await;
-    assert_eq!(output.status.code(), Some(74), "{output:?}"); // systemd tries again
-    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("Read-only file system") && said.contains(disk.dir.to_str().unwrap()), "{said}");
-    // What is there can still be read.
-    assert_eq!(site.export().await.iter().filter_map(exported).count(), 20);
-    remount("rw");
-    sim.push(20);
-    let running = site.start();
-    site.sent(40).await;
-    running.stop().await;
-    judge("read-only at the start", &cloud, &token, sim.reads().iter().map(passing));
-}

@@ -13,13 +13,17 @@ mod faults;
 #[allow(dead_code, reason = "each of its users uses a part of it")]
 #[path = "../front/mod.rs"]
 mod front;
+mod gone;
+mod home;
 #[path = "../image/mod.rs"]
 mod image;
 mod kill;
+mod output;
 mod overload;
 mod probe;
 mod queue;
 mod rewind;
 mod security;
+mod signals;
 mod stop;
 mod tls;

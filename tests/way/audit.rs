@@ -24,8 +24,9 @@ async fn sixty(dedup: Dedup, generation: Generation) -> (Way, SimDecoder, Daemon
 
 /// Waits until the journal is so.
 async fn journal(daemon: &Daemon, what: &str, condition: impl Fn(&Journal) -> bool) {
-    let mut changed = daemon.journal().changed();
-    let seen = tokio::time::timeout(LIMIT, changed.wait_for(|_| condition(daemon.journal()))).await;
+    let journal = daemon.journal().unwrap();
+    let mut changed = journal.changed();
+    let seen = tokio::time::timeout(LIMIT, changed.wait_for(|_| condition(&journal))).await;
     seen.unwrap_or_else(|_| panic!("never: {what}; {:#?}", daemon.snapshot())).unwrap();
 }
 

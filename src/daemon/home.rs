@@ -1,0 +1,201 @@
+//! Where reads are kept, also before it can be had: a data directory that is missing, read-only, full or not ours to write
+//! at the start is a state of the box and not its end.
+//!
+//! Must hold:
+//! * The box runs meanwhile: page, status and links; what decoders send waits in their receive buffers, and nothing of it is
+//!   acknowledged or counted as kept.
+//! * What is wrong is told with the directory and what to do, and it goes on by itself once that is done.
+//! * A directory that another process has (69), and a file in its place (78), end the start: the other process has the
+//!   decoders and their reads, and no disk that comes makes a directory of a file. A person has just typed something.
+//!   Later, with reads in memory, both are waited for.
+//! * No journal is begun under a mount point: where `/etc/fstab` says that a disk is to be mounted on the way to the directory
+//!   and none is, it is waited for. What was kept there would vanish under the disk when it comes, and the numbers
+//!   of a race would be given twice.
+//!
+//! Not chosen: another directory meanwhile (two journals of one race, and the numbers in the cloud hang on one).
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::chip::{ChipRead, Held};
+use crate::failure::Failure;
+use crate::journal::{Journal, JournalConfig, JournalError, Kept, OpenError};
+use crate::link::Keeper;
+use crate::protocol::Framed;
+use crate::status::Board;
+
+/// How long the start waits for the disk before it goes on without: a disk that hangs must not keep the page from coming up.
+const FIRST_TRY: Duration = Duration::from_secs(5);
+/// Time between two tries.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The journal, or where it will be; clones share it.
+#[derive(Clone)]
+pub struct Home(watch::Receiver<Option<Journal>>);
+
+impl Home {
+    /// The journal, if it is open.
+    pub fn journal(&self) -> Option<Journal> {
+        self.0.borrow().clone()
+    }
+
+    /// Waits until the journal is open.
+    pub async fn opened(&self) -> Journal {
+        let mut home = self.0.clone();
+        match home.wait_for(Option::is_some).await.map(|journal| journal.clone()) {
+            Ok(Some(journal)) => journal,
+            _ => std::future::pending().await, // the daemon is stopping
+        }
+    }
+
+    /// What is there is alive.
+    pub fn is_alive(&self) -> bool {
+        self.journal().is_none_or(|journal| journal.is_alive())
+    }
+}
+
+impl Keeper for Home {
+    async fn keep(&self, lane: &str, received: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
+        Keeper::keep(&self.opened().await, lane, received, frames).await
+    }
+
+    async fn held(&self, decoder: &str) -> Held {
+        self.opened().await.held(decoder).await
+    }
+
+    async fn let_go(&self, decoder: &str, which: impl Fn(&ChipRead) -> bool + Send + 'static) {
+        Keeper::let_go(&self.opened().await, decoder, which).await;
+    }
+}
+
+/// Opens the journal, until it is open.
+pub struct Opener {
+    config: JournalConfig,
+    board: Board,
+    home: watch::Sender<Option<Journal>>,
+    /// A try that has not ended.
+    trying: Option<JoinHandle<Result<Journal, OpenError>>>,
+}
+
+impl Opener {
+    /// Tries for the first time. What it could not do yet goes on in [`Opener::run`].
+    ///
+    /// # Errors
+    /// Another process has the directory (69), or a file stands in its place (78).
+    pub async fn start(config: JournalConfig, board: Board) -> Result<(Home, Self), Failure> {
+        let (home, journal) = watch::channel(None);
+        let mut opener = Self { config, board, home, trying: None };
+        match timeout(FIRST_TRY, opener.attempt()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Waits::InUse(why))) => return Err(Failure::unavailable(why)),
+            Ok(Err(Waits::NoDirectory(why))) => return Err(Failure::config(why)),
+            Ok(Err(Waits::Disk(why))) => opener.tell(&why),
+            Err(_) => opener.tell(&format!(
+                "the disk of {} does not answer: look at it, and at its cable",
+                opener.config.dir.display()
+            )),
+        }
+        Ok((Home(journal), opener))
+    }
+
+    /// Goes on until the journal is open, and then until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let opening = async {
+            while self.home.borrow().is_none() {
+                if self.trying.is_none() {
+                    sleep(RETRY).await;
+                }
+                match self.attempt().await {
+                    Ok(()) => {
+                        self.board.not_ready("disk", None);
+                        self.board.clear("disk_unusable", "");
+                        tracing::info!("the journal is open: reads are kept");
+                    }
+                    Err(Waits::InUse(why) | Waits::NoDirectory(why) | Waits::Disk(why)) => self.tell(&why),
+                }
+            }
+        };
+        if stop.run_until_cancelled(opening).await.is_some() {
+            stop.cancelled().await;
+        }
+    }
+
+    fn tell(&self, why: &str) {
+        let message = format!(
+            "reads cannot be kept: {why}. Until then they wait in memory (8 MiB a decoder) and are not acknowledged; it goes on \
+             by itself"
+        );
+        self.board.not_ready("disk", Some(message.clone()));
+        self.board.raise("disk_unusable", "", message);
+    }
+
+    /// One try; it goes on if this is dropped before it ends.
+    async fn attempt(&mut self) -> Result<(), Waits> {
+        let (config, board) = (self.config.clone(), self.board.clone());
+        let trying =
+            self.trying.get_or_insert_with(|| tokio::task::spawn_blocking(move || Journal::open(config, board)));
+        let opened = trying.await;
+        self.trying = None;
+        match opened {
+            Ok(Ok(journal)) => {
+                self.home.send_replace(Some(journal));
+                Ok(())
+            }
+            Ok(Err(error)) => Err(judge(error)),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Waits::Disk("passbridge is stopping".into())),
+        }
+    }
+}
+
+/// What keeps the journal from being opened.
+enum Waits {
+    /// Another process has it.
+    InUse(String),
+    /// A file stands where the directory should be.
+    NoDirectory(String),
+    /// The disk, or what is on it.
+    Disk(String),
+}
+
+fn judge(error: OpenError) -> Waits {
+    match error {
+        OpenError::InUse(_) => Waits::InUse(error.to_string()),
+        OpenError::Io { dir, .. } if dir.exists() && !dir.is_dir() => Waits::NoDirectory(format!(
+            "data_dir = \"{}\" is a file and no directory: name another one, or move the file away",
+            dir.display()
+        )),
+        OpenError::Io { dir, error } => Waits::Disk(in_words(&dir, &error)),
+    }
+}
+
+/// What is wrong with the directory, and what to do.
+fn in_words(dir: &Path, error: &io::Error) -> String {
+    use io::ErrorKind::{
+        AlreadyExists, NotADirectory, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    let shown = dir.display();
+    match error.kind() {
+        // What exists already, and is no directory, is a link that leads nowhere.
+        NotFound | NotADirectory | AlreadyExists => format!(
+            "{shown} is not there and cannot be made ({error}). Look whether its disk is plugged in and mounted, and whether \
+             data_dir is right"
+        ),
+        ReadOnlyFilesystem => format!(
+            "the disk of {shown} can only be read ({error}). Mount it for writing; a card that became read-only is failing: \
+             copy it and replace it"
+        ),
+        PermissionDenied => format!(
+            "this user may not write in {shown} ({error}). Give the directory to the user of the service, or change data_dir"
+        ),
+        StorageFull | QuotaExceeded => format!("the disk of {shown} is full ({error}). Free some room on it"),
+        _ => format!("the journal in {shown} cannot be opened ({error}). Look at the disk and its cable"),
+    }
+}

@@ -1,0 +1,217 @@
+//! Volumes of the log that are taken away under the running process: somebody needs room, and removes, moves or cuts off the
+//! largest files he finds.
+//!
+//! Must hold:
+//! * What waits for the cloud stays in the log. A closed volume that holds some of it is kept open here, and written again
+//!   from the open file when its name is gone. (The volume that is being written is the writer's: it looks before each
+//!   group.)
+//! * What is gone is told by number, once as a note in the log and as a problem until it is back. A volume of which everything
+//!   is settled is not written again: then somebody has made the room he wanted.
+//! * Bounded: at most [`OPEN_MAX`] files are open, the newest.
+//!
+//! Not chosen: links to the volumes elsewhere in the data directory (they keep the room taken that somebody wanted, are
+//! removed together with the directory, and FAT has none).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::disk;
+use super::entry::Body;
+use super::follow::Shared;
+use super::log::{self, VolumeFile, restore_volume, volume_path};
+use super::start::make_dir;
+use super::verify::{LOST, in_words, note};
+
+/// Volumes that are held open: 2 GB of reads that wait, as the log is by default.
+const OPEN_MAX: usize = 64;
+/// How long it is shown that files were put back.
+const SHOWN: Duration = Duration::from_secs(3600);
+
+/// The volumes that there should be.
+#[derive(Default)]
+pub struct Volumes {
+    seen: BTreeMap<u64, Seen>,
+    /// What is not there any more: first and last number.
+    gone: BTreeMap<u64, u64>,
+    /// What is shorter than it was.
+    cut: BTreeMap<u64, u64>,
+}
+
+struct Seen {
+    /// It holds, or may hold, what waits; with its length.
+    open: Option<File>,
+    bytes: u64,
+}
+
+/// The lowest number that an upload or the index of known reads may still need from the log; 0 while that is not known.
+pub fn needed_from(shared: &Shared) -> u64 {
+    let needed = {
+        let core = shared.lock();
+        if core.serving { core.state.needed_from() } else { 0 }
+    };
+    needed.min(shared.known().unsaved_from())
+}
+
+impl Volumes {
+    /// Looks whether every volume is there; puts back and tells what is not.
+    pub fn look(&mut self, shared: &Shared) {
+        let dir = shared.log_dir();
+        let found = match log::volumes(&dir) {
+            Ok(found) => found,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Vec::new(),
+            Err(error) => return tracing::warn!(%error, "the log's directory cannot be read"),
+        };
+        let needed = needed_from(shared);
+        let (active, oldest) = {
+            let core = shared.lock();
+            (core.active, core.mark.oldest)
+        };
+        let mut before = std::mem::take(&mut self.seen);
+        let mut firsts: Vec<u64> = before.keys().copied().chain(found.iter().map(|volume| volume.first)).collect();
+        firsts.push(active);
+        firsts.sort_unstable();
+        firsts.dedup();
+        firsts.retain(|first| *first >= oldest && *first <= active);
+        let last_of = |first: u64| firsts.iter().find(|next| **next > first).map_or(u64::MAX, |next| next - 1);
+        let (mut put_back, mut lost, mut failed) = (Vec::new(), Vec::new(), None);
+        let mut open = 0;
+        for &first in firsts.iter().rev() {
+            let range = (first, last_of(first));
+            let known = before.remove(&first);
+            let there = found.iter().find(|volume| volume.first == first);
+            let waits = range.1 >= needed && open < OPEN_MAX;
+            if first == active && there.is_none() {
+                self.seen.extend(known.map(|known| (first, known))); // the writer's to put back
+                continue;
+            }
+            // Another file under its name, which does not hold all of it, is none.
+            let replaced = |volume: &VolumeFile| {
+                let open = known.as_ref().and_then(|known| known.open.as_ref());
+                first != active && open.is_some_and(|open| !is_same(open, &volume.path) && length(open) > volume.bytes)
+            };
+            if let Some(volume) = there.filter(|volume| !(waits && replaced(volume))) {
+                self.gone.remove(&first);
+                if known.as_ref().is_some_and(|known| known.bytes > volume.bytes) && first != active {
+                    lost.push(range);
+                    self.cut.insert(first, range.1);
+                }
+                let held = known.and_then(|known| known.open).filter(|open| is_same(open, &volume.path));
+                let file = if waits { held.or_else(|| File::open(&volume.path).ok()) } else { None };
+                open += usize::from(file.is_some());
+                self.seen.insert(first, Seen { open: file, bytes: volume.bytes });
+                continue;
+            }
+            let Some(mut known) = known else { continue };
+            match &known.open {
+                Some(file) if waits => {
+                    match put_volume_back(file, &dir, first) {
+                        Ok(fresh) => {
+                            put_back.push(range);
+                            known.open = Some(fresh); // the old one gives its room back
+                        }
+                        Err(error) => failed = Some((range, error)),
+                    }
+                    open += 1;
+                    self.seen.insert(first, known);
+                }
+                _ => {
+                    self.gone.insert(first, range.1);
+                    lost.push(range);
+                }
+            }
+        }
+        self.gone.retain(|first, _| *first >= oldest);
+        self.cut.retain(|first, _| *first >= oldest);
+        put_back.reverse();
+        lost.reverse();
+        self.tell(shared, &put_back, &lost, failed);
+    }
+
+    /// Whether a volume that was there at the last look is not, or is shorter. What was read from the log since may lack
+    /// it, and the next look may put it back.
+    pub fn any_missing(&self, shared: &Shared) -> bool {
+        let (active, oldest) = {
+            let core = shared.lock();
+            (core.active, core.mark.oldest)
+        };
+        let found = log::volumes(&shared.log_dir()).unwrap_or_default();
+        let whole = |first: u64, bytes: u64| found.iter().any(|volume| volume.first == first && volume.bytes >= bytes);
+        self.seen.range(oldest..active).any(|(first, seen)| !whole(*first, seen.bytes))
+    }
+
+    fn tell(
+        &self,
+        shared: &Shared,
+        put_back: &[(u64, u64)],
+        lost: &[(u64, u64)],
+        failed: Option<((u64, u64), io::Error)>,
+    ) {
+        let about = shared.log_dir().display().to_string();
+        if !put_back.is_empty() {
+            shared.lock().put_back = Some(Instant::now());
+            tell_put_back(shared, put_back);
+        } else if shared.lock().put_back.is_some_and(|at| at.elapsed() >= SHOWN) {
+            shared.lock().put_back = None;
+            shared.board.clear("log_removed", "");
+        }
+        if let Some((range, error)) = failed {
+            let message = format!(
+                "entries {} wait for the cloud, and their file in {about} was removed or moved while passbridge runs. It cannot be \
+                 written again now ({error}); it is tried again. Do not stop passbridge: make room first",
+                in_words(&[range])
+            );
+            shared.board.raise("log_removed", "", message);
+        }
+        if !lost.is_empty() {
+            let ranges: Vec<(u64, u64)> = self.gone.iter().chain(&self.cut).map(|(from, to)| (*from, *to)).collect();
+            let message = format!(
+                "files of the log in {about} were removed, moved or cut off while passbridge runs: entries {} are gone from it. \
+                 What of them waits for the cloud is still sent. They are missing in the backup and in what export gives: put \
+                 the files back, or keep them where they are now. To make room, lower keep.max_bytes",
+                in_words(&ranges)
+            );
+            shared.board.raise("log_lost", &about, message.clone());
+            let text = note(lost, &message);
+            shared.wake_writer(vec![(LOST.into(), shared.board.now(), Body::Note(text.into()), Box::default())]);
+        } else if self.gone.is_empty() && self.cut.is_empty() {
+            shared.board.clear("log_lost", &about);
+        }
+    }
+}
+
+fn is_same(open: &File, path: &Path) -> bool {
+    match (open.metadata(), std::fs::metadata(path)) {
+        (Ok(own), Ok(named)) => (own.dev(), own.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+fn length(open: &File) -> u64 {
+    open.metadata().map_or(0, |meta| meta.len())
+}
+
+/// Writes a volume again under its name; what stands there is moved aside.
+fn put_volume_back(open: &File, dir: &Path, first: u64) -> io::Result<File> {
+    make_dir(dir)?;
+    let path = volume_path(dir, first);
+    if std::fs::symlink_metadata(&path).is_ok() {
+        disk::rename(&path, &path.with_extension("replaced"))?;
+    }
+    restore_volume(open, length(open), dir, first, "restored.new")
+}
+
+/// Says that files were taken away and written again.
+pub fn tell_put_back(shared: &Shared, ranges: &[(u64, u64)]) {
+    let message = format!(
+        "files of the log in {} were removed, moved or replaced while passbridge runs: entries {}. They were written again from \
+         the files that are still open, and nothing is lost. Leave the files there alone: what is uploaded goes by itself \
+         (keep.days, keep.max_bytes)",
+        shared.log_dir().display(),
+        in_words(ranges)
+    );
+    shared.board.raise("log_removed", "", message);
+}

@@ -1,0 +1,352 @@
+//! Where log lines go: a bounded queue, and a thread of its own that writes them.
+//!
+//! What must hold:
+//! * **Whoever logs never waits and never fails.** A line costs one short lock and a copy, whatever has become of standard
+//!   error: a pipe that nobody empties, one whose reader is gone, a file on a full disk, a terminal that was closed.
+//! * **Bounded.** At most [`QUEUE_BYTES`] wait. A line for which there is no room is dropped and counted, and where it is
+//!   missing a line says how many are.
+//! * **It comes back.** A line that could not be written is tried again, from the byte on at which it failed: a disk
+//!   has room again, another reader opens the FIFO.
+//! * **The end does not hang.** [`Output::flush`] waits for a limited time, and not at all while the output fails.
+//!
+//! Not chosen: `tracing-appender`, whose bound is a number of lines of any length, which drops a line that cannot be written
+//! without counting it, and does not say in the log that lines are missing; making standard error
+//! non-blocking, because the flag belongs to everybody who has the same pipe or terminal.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Bytes of lines that wait: some five thousand lines.
+pub const QUEUE_BYTES: usize = 1024 * 1024;
+/// What a line costs beside its bytes.
+const LINE_COST: usize = 64;
+/// Time between two tries while the output fails.
+const RETRY: Duration = Duration::from_millis(250);
+/// The same while another program has made the output non-blocking, and it is full.
+const RETRY_BUSY: Duration = Duration::from_millis(20);
+
+/// A line that is not taken for so long is told.
+const STUCK: Duration = Duration::from_secs(3);
+
+/// A line that says how many are missing before it.
+type Notice = fn(u64) -> String;
+
+/// The handle of those who log; clones share it.
+#[derive(Clone)]
+pub struct Output(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Something is to be written, or the end has come.
+    filled: Condvar,
+    /// Everything is written, or the output fails.
+    settled: Condvar,
+    limit: usize,
+    notice: Notice,
+}
+
+#[derive(Default)]
+struct Queue {
+    pieces: VecDeque<Piece>,
+    bytes: usize,
+    /// A piece is being written, since then.
+    writing: Option<Instant>,
+    /// Why the last try failed; `None`: it did not.
+    fault: Option<String>,
+    /// Lines dropped, ever.
+    dropped: u64,
+    /// Until when somebody waits for the end of it: tries are made at once.
+    hurry: bool,
+}
+
+enum Piece {
+    Line(Box<[u8]>),
+    /// So many lines are missing here. Two never stand side by side, so there are no more of them than lines.
+    Gap(u64),
+}
+
+impl Output {
+    /// An output that nobody writes yet.
+    fn new(limit: usize, notice: Notice) -> Self {
+        let (queue, filled, settled) = (Mutex::default(), Condvar::new(), Condvar::new());
+        Self(Arc::new(Shared { queue, filled, settled, limit, notice }))
+    }
+
+    /// Starts the thread that writes to `sink`. It ends with the process.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(sink: impl Write + Send + 'static, notice: Notice) -> io::Result<Self> {
+        Self::start_with(QUEUE_BYTES, sink, notice)
+    }
+
+    fn start_with(limit: usize, sink: impl Write + Send + 'static, notice: Notice) -> io::Result<Self> {
+        let output = Self::new(limit, notice);
+        let shared = Arc::clone(&output.0);
+        std::thread::Builder::new().name("log".into()).spawn(move || shared.write_all(sink))?;
+        Ok(output)
+    }
+
+    /// Takes a line, or counts it as dropped.
+    pub fn put(&self, line: &[u8]) {
+        let mut queue = self.0.lock();
+        let cost = line.len() + LINE_COST;
+        if queue.bytes + cost > self.0.limit {
+            queue.dropped += 1;
+            match queue.pieces.back_mut() {
+                Some(Piece::Gap(missing)) => *missing += 1,
+                _ => queue.pieces.push_back(Piece::Gap(1)),
+            }
+            return;
+        }
+        queue.bytes += cost;
+        queue.pieces.push_back(Piece::Line(line.into()));
+        drop(queue);
+        self.0.filled.notify_one();
+    }
+
+    /// Waits until all of it is written, the output fails, or the limit is reached.
+    pub fn flush(&self, limit: Duration) {
+        let end = Instant::now() + limit;
+        let mut queue = self.0.lock();
+        queue.hurry = true;
+        // What failed is tried once more: the fault may be over.
+        queue.fault = None;
+        self.0.filled.notify_one();
+        while (queue.writing.is_some() || !queue.pieces.is_empty()) && queue.fault.is_none() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            queue = self.0.settled.wait_timeout(queue, left).map_or_else(|e| e.into_inner().0, |woken| woken.0);
+        }
+        queue.hurry = false;
+    }
+
+    /// What is wrong with the output now, and how many lines were dropped, ever.
+    pub fn state(&self) -> (Option<String>, u64) {
+        let queue = self.0.lock();
+        let stuck = queue.writing.is_some_and(|since| since.elapsed() >= STUCK);
+        let full = matches!(queue.pieces.back(), Some(Piece::Gap(_)));
+        let fault = queue.fault.clone().or_else(|| (stuck || full).then(|| "nobody takes it".to_owned()));
+        (fault, queue.dropped)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Plain data, whole between any two statements.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread's body.
+    fn write_all(&self, mut sink: impl Write) {
+        loop {
+            let piece = self.next();
+            let text;
+            let (bytes, cost) = match &piece {
+                Piece::Line(line) => (&**line, line.len() + LINE_COST),
+                Piece::Gap(missing) => {
+                    text = (self.notice)(*missing);
+                    (text.as_bytes(), 0)
+                }
+            };
+            let mut written = 0;
+            while written < bytes.len() {
+                match sink.write(&bytes[written..]) {
+                    Ok(0) => self.wait(&io::Error::from(io::ErrorKind::WriteZero)),
+                    Ok(count) => written += count,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => self.wait(&error),
+                }
+            }
+            let mut queue = self.lock();
+            (queue.writing, queue.fault) = (None, None);
+            queue.bytes -= cost; // only now: a line that is being written is in memory, too
+            if queue.pieces.is_empty() {
+                self.settled.notify_all();
+            }
+        }
+    }
+
+    fn next(&self) -> Piece {
+        let mut queue = self.lock();
+        loop {
+            if let Some(piece) = queue.pieces.pop_front() {
+                queue.writing = Some(Instant::now());
+                return piece;
+            }
+            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The output failed: those who wait for the end of it are told, and after a moment it is tried again.
+    fn wait(&self, error: &io::Error) {
+        let mut queue = self.lock();
+        let busy = error.kind() == io::ErrorKind::WouldBlock;
+        if !busy || !queue.hurry {
+            queue.fault = Some(error.to_string());
+            self.settled.notify_all();
+        }
+        let end = Instant::now() + if busy { RETRY_BUSY } else { RETRY };
+        let hurried = |queue: &Queue| queue.hurry && queue.fault.is_none() && !busy;
+        while !hurried(&queue) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            queue = self.filled.wait_timeout(queue, left).map_or_else(|e| e.into_inner().0, |woken| woken.0);
+        }
+    }
+}
+
+/// One write is one line: the subscriber formats a line whole before it writes.
+impl Write for Output {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.put(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Output {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// An output that does what the test says.
+    #[derive(Clone, Default)]
+    struct Sink(Arc<(Mutex<Does>, Condvar)>);
+
+    #[derive(Default)]
+    struct Does {
+        written: Vec<u8>,
+        /// Takes nothing, and does not come back.
+        blocked: bool,
+        fails: Option<io::ErrorKind>,
+        /// Takes so many bytes before it fails.
+        room: Option<usize>,
+        tries: u64,
+    }
+
+    impl Sink {
+        fn set(&self, change: impl FnOnce(&mut Does)) {
+            change(&mut self.0.0.lock().unwrap());
+            self.0.1.notify_all();
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.0.lock().unwrap().written.clone()).unwrap()
+        }
+
+        fn until(&self, condition: impl Fn(&Does) -> bool) {
+            let does = self.0.0.lock().unwrap();
+            let waited = self.0.1.wait_timeout_while(does, LONG, |does| !condition(does)).unwrap();
+            assert!(!waited.1.timed_out());
+        }
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut does = self.0.0.lock().unwrap();
+            does.tries += 1;
+            self.0.1.notify_all();
+            while does.blocked {
+                does = self.0.1.wait(does).unwrap();
+            }
+            if let Some(kind) = does.fails {
+                return Err(kind.into());
+            }
+            let count = does.room.map_or(bytes.len(), |room| room.min(bytes.len()));
+            if count == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            does.room = does.room.map(|room| room - count);
+            does.written.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn notice(missing: u64) -> String {
+        format!("{missing} missing\n")
+    }
+
+    fn start(limit: usize) -> (Sink, Output) {
+        let sink = Sink::default();
+        (sink.clone(), Output::start_with(limit, sink, notice).unwrap())
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_empties_holds_up_nobody_and_what_is_missing_is_told_where_it_is() {
+        let (sink, output) = start(10 * (3 + LINE_COST));
+        sink.set(|does| does.blocked = true);
+        output.put(b"00\n");
+        sink.until(|does| does.tries == 1);
+        for line in 1..25 {
+            output.put(format!("{line:02}\n").as_bytes());
+        }
+        assert_eq!(output.state(), (Some("nobody takes it".into()), 15));
+        output.flush(Duration::from_millis(1)); // comes back
+        sink.set(|does| does.blocked = false);
+        output.flush(LONG);
+        output.put(b"25\n");
+        output.flush(LONG);
+        let first: String = (0..10).map(|line| format!("{line:02}\n")).collect();
+        assert_eq!(sink.text(), first + "15 missing\n25\n");
+        assert_eq!(output.state(), (None, 15));
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_took_half_of_goes_on_where_it_was_when_there_is_room() {
+        let (sink, output) = start(QUEUE_BYTES);
+        sink.set(|does| does.room = Some(5));
+        output.put(b"first line\n");
+        output.put(b"second line\n");
+        sink.until(|does| does.tries > 2);
+        assert_eq!(sink.text(), "first");
+        assert!(output.state().0.is_some());
+        sink.set(|does| does.room = None);
+        output.flush(LONG);
+        assert_eq!(sink.text(), "first line\nsecond line\n");
+        assert_eq!(output.state(), (None, 0));
+    }
+
+    #[test]
+    fn the_end_waits_neither_for_a_reader_that_is_gone_nor_longer_than_its_limit_for_one_that_sleeps() {
+        for kind in [io::ErrorKind::BrokenPipe, io::ErrorKind::StorageFull] {
+            let (sink, output) = start(QUEUE_BYTES);
+            sink.set(|does| does.fails = Some(kind));
+            output.put(b"a line\n");
+            let began = Instant::now();
+            output.flush(LONG);
+            assert!(began.elapsed() < LONG / 2, "{kind}");
+        }
+        let (sink, output) = start(QUEUE_BYTES);
+        sink.set(|does| does.blocked = true);
+        output.put(b"a line\n");
+        output.flush(Duration::from_millis(50));
+        sink.set(|does| does.blocked = false);
+        output.flush(LONG);
+        assert_eq!(sink.text(), "a line\n");
+    }
+}
