@@ -16,7 +16,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -24,7 +23,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit;
-use crate::clock::{Step, Wall};
+use crate::clock::{Step, Wall, Zones};
 use crate::config::{CloudConfig, Config};
 use crate::control::{Repairs, Rewinds, Socket, Ways};
 use crate::failure::Failure;
@@ -146,13 +145,12 @@ impl Daemon {
             decoders: config.devices().into_values().flatten().collect(),
             devices: config.devices().into_keys().map(Into::into).collect(),
         };
-        let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
         let (notes, received) = mpsc::channel(NOTES);
         let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
         let _ = notes.try_send(Note::Text("start", started)); // the channel is empty
         let (journal, board, stop) = (self.journal.clone(), self.board.clone(), self.stop.clone());
         let watch = clock::Watch::new(&board);
-        self.spawn("notes", note_down(journal.clone(), board.clone(), zones.collect(), received, stop.clone()));
+        self.spawn("notes", note_down(journal.clone(), board.clone(), zones(config), received, stop.clone()));
         self.spawn("chores", chores(journal, board, stop, notes, known, watch));
     }
 
@@ -314,10 +312,16 @@ pub(crate) fn open_journal(config: &Config, board: &Board) -> Result<Journal, Fa
     })
 }
 
+/// The zones of the decoders' clocks.
+fn zones(config: &Config) -> Zones {
+    config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone())).collect()
+}
+
 fn journal_config(config: &Config) -> JournalConfig {
     JournalConfig {
         dir: config.data_dir.clone(),
         dead_time: config.passing.dead_time,
+        zones: zones(config),
         keep_days: config.keep.days,
         keep_bytes: config.keep.max_bytes,
         volume_bytes: VOLUME_BYTES,
@@ -473,7 +477,7 @@ enum Note {
 async fn note_down(
     journal: Journal,
     board: Board,
-    zones: BTreeMap<Box<str>, TimeZone>,
+    zones: Zones,
     mut notes: mpsc::Receiver<Note>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
