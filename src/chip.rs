@@ -108,6 +108,9 @@ pub struct ChipRead {
     /// It is no new read: one that was held back and is let go, the entry with the second number. No read from the first
     /// number up to it is held back any more.
     pub let_go: Option<Box<(Seq, Seq)>>, // as good as never: it must not make every read larger
+    /// Not the decoder's word: it was received while the decoder, just connected, was giving what it had stored. Whether it
+    /// is a passing is judged behind that.
+    pub amid_stored: bool,
 }
 
 impl ChipRead {
@@ -127,13 +130,15 @@ impl ChipRead {
             replay: false,
             held_back: false,
             let_go: None,
+            amid_stored: false,
         }
     }
 
     /// Two frames with the same identity are one detection that was sent twice (retransmission,
     /// rewind that overlaps live data). Place in the decoder's memory *and* content take part, so a
     /// decoder that was cleared and counts from 1 again does not hide new reads. Hits, RSSI and the
-    /// replay flag do not: they may differ between the live and the stored form. Nor does whether it is held back.
+    /// replay flag do not: they may differ between the live and the stored form. Nor does whether it is held back. Of a stamp
+    /// without a date the day is not in it: the journal adds it.
     ///
     /// 64-bit FNV-1a over the fields, each ended by a byte that cannot be in UTF-8 text: it is stored, so it must
     /// stay the same for ever; the collision odds among four million reads are 2e-13 a read.

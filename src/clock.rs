@@ -11,26 +11,32 @@
 //! | local, more than 24 h from the receipt of a live read (and the box knows the time) | as stamped | [`Doubt::Far`] |
 //! | local, skipped in spring: the wall time does not exist | the offset *before* the change: the decoder's clock has not been changed yet | [`Doubt::Gap`] |
 //! | local, occurs twice in autumn | the one nearer to the receipt | [`Doubt::Fold`] if that is more than 30 min away (a rewind: it cannot be known) |
-//! | time of day only | on the day that puts it nearest to the receipt (23:59:59.9 received at 00:00:00.3 is yesterday's) | [`Doubt::NoDate`] |
+//! | time of day only | on the newest day that puts it at most an hour ahead of the receipt (23:59:59.9 received at 00:00:00.3 is yesterday's) | [`Doubt::NoDate`] |
+//! | the same, live and then more than 12 h before its receipt | as above | [`Doubt::LongAgo`] |
 //! | date `0000-00-NN`, or a year up to 2000 | its time of day, as above: the decoder's clock was never set | [`Doubt::ClockUnset`] |
 //! | undated, received while the box's own clock was not set (a Pi has none that runs without power) | as above, and not to be used: it waits until the receipt is known ([`corrected`]) | [`Doubt::BoxClockUnset`] |
 //! | time since the decoder was switched on | the receipt | [`Doubt::NoClock`] |
 //! | beyond the calendar's ends | the receipt | [`Doubt::OutOfRange`] |
 //!
-//! An undated read that the decoder had stored (`replay`) gets the same day rule and the same doubt: its day cannot
-//! be known from the receipt, the nearest is a guess. One doubt is told, the one that matters most to the timer:
+//! Nothing was read after it was received, so an undated stamp is of the past: a memory that is printed 13 h after the
+//! start has the times of the start. The hour is for a decoder's clock that is ahead, or was not changed to winter time. A
+//! clock that is further ahead puts its reads on the day before, nearly a day back, which is told. The day of what
+//! the decoder had stored for longer than a day cannot be known: it gets the newest that is possible, and the doubt.
+//! Rejected: *the day nearest to the receipt*: what is 13 h old would be 11 h in the future. One doubt is told, the one that matters most to the timer:
 //! box clock, then decoder clock, then the zone's change. Fractions below a millisecond are cut off.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::{Span, Timestamp, ToSpan};
+use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
 use crate::chip::Stamp;
+use crate::lane;
 
 /// The box's wall clock. Everything that gets a date asks this one; timers never do.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +61,24 @@ impl Wall {
         if let Some(ms) = &self.0 {
             ms.store(to.as_millisecond(), Ordering::SeqCst);
         }
+    }
+}
+
+/// The zones of the decoders' clocks, by decoder name. A lane has the zone of its decoder; one that is not in it has UTC.
+#[derive(Clone, Debug, Default)]
+pub struct Zones(Arc<BTreeMap<Box<str>, TimeZone>>);
+
+impl Zones {
+    /// The zone of a decoder, or of a lane of it.
+    pub fn of(&self, lane: &str) -> &TimeZone {
+        static UTC: TimeZone = TimeZone::UTC;
+        self.0.get(lane::decoder(lane)).unwrap_or(&UTC)
+    }
+}
+
+impl FromIterator<(Box<str>, TimeZone)> for Zones {
+    fn from_iter<I: IntoIterator<Item = (Box<str>, TimeZone)>>(zones: I) -> Self {
+        Self(Arc::new(zones.into_iter().collect()))
     }
 }
 
@@ -96,7 +120,7 @@ pub fn corrected(steps: &[(u64, Step)], seq: u64, received: Timestamp) -> Timest
     for (place, (at, step)) in steps.iter().enumerate() {
         let awaited = step.sets() && Timestamp::from_millisecond(ms).is_ok_and(|known| !box_clock_set(known));
         if awaited && (seq < step.from || step.step_ms == 0) {
-            ms = step.after_ms() - FAR_LIMIT_MS / 2; // the nearest time of day is then none of the future
+            ms = step.after_ms() - AHEAD_MS; // the newest time of day that is possible is then none of the future
             continue;
         }
         let nearer = (ms - step.before_ms).abs() < (ms - step.after_ms()).abs();
@@ -141,6 +165,8 @@ pub enum Doubt {
     ClockUnset,
     /// The stamp has no date and the box did not know its own when it was received.
     BoxClockUnset,
+    /// The stamp has no date, and the newest day that is possible puts a live read more than 12 h before its receipt.
+    LongAgo,
     /// A live read stamped more than a day from its receipt.
     Far,
     /// The stamp is no instant of the calendar.
@@ -158,6 +184,7 @@ impl Doubt {
             Self::NoDate => "decoder_time_no_date",
             Self::ClockUnset => "decoder_clock_unset",
             Self::BoxClockUnset => "box_clock_unset",
+            Self::LongAgo => "decoder_time_long_ago",
             Self::Far => "decoder_clock_far",
             Self::OutOfRange => "decoder_time_out_of_range",
             Self::NoClock => "decoder_without_clock",
@@ -177,17 +204,22 @@ impl fmt::Display for Doubt {
                  to the receipt was taken, which may be an hour wrong. Compare with other reads of the same chip"
             }
             Self::NoDate => {
-                "the decoder sends a time without a date; the day nearest to the receipt was taken. Set the decoder's \
-                 date, and check the day of reads that were stored earlier"
+                "the decoder sends a time without a date; the newest day was taken on which it is not after the receipt. \
+                 Set the decoder's date, and check the day of reads that were stored earlier"
             }
             Self::ClockUnset => {
-                "the decoder's clock was never set; its time of day was taken as it is, on the day nearest to the \
-                 receipt. Set the decoder's clock and correct the times of these reads by the difference"
+                "the decoder's clock was never set; its time of day was taken as it is, on the newest day on which it is \
+                 not after the receipt. Set the decoder's clock and correct the times of these reads by the difference"
             }
             Self::BoxClockUnset => {
                 "the decoder sends no date and this box does not know its own. These reads are kept, and wait: they are \
                  uploaded with the right day once the box knows the time. Give the box a network or a clock, or set it \
                  by hand (`date -s`)"
+            }
+            Self::LongAgo => {
+                "the decoder sends a time without a date, and this one is more than 12 hours before its receipt: nothing \
+                 is read after it was received. If the decoder did not just give what it had stored, its clock or the \
+                 configured `timezone` is hours ahead. Compare both with a clock you trust"
             }
             Self::Far => {
                 "the decoder's time is more than a day from the box's; it was taken as stamped. Compare the decoder's \
@@ -207,8 +239,12 @@ impl fmt::Display for Doubt {
 
 /// A year up to this one is that of a clock that was never set: 1970 and 2000 are where they start.
 const UNSET_YEAR: i16 = 2000;
-/// A box whose clock shows an earlier year has not been told the time yet.
-const BOX_YEAR: i16 = 2025;
+/// A box whose clock shows less than this has not been told the time yet: 2025-01-01 in UTC, ms since 1970.
+const BOX_SET_MS: i64 = 1_735_689_600_000;
+/// How far an undated stamp may be ahead of its receipt.
+const AHEAD_MS: i64 = 60 * 60 * 1000;
+/// A live read without a date is told when it is older than this.
+const LONG_AGO_MS: i64 = 12 * 60 * 60 * 1000;
 const FOLD_LIMIT_MS: i64 = 30 * 60 * 1000;
 const FAR_LIMIT_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -224,7 +260,11 @@ pub fn resolve(stamp: &Stamp, zone: &TimeZone, received: Timestamp, replay: bool
         Stamp::Local(local) if local.year() > UNSET_YEAR => dated(local, zone, received, replay),
         Stamp::Local(local) => undated(local.time(), zone, received, Doubt::ClockUnset),
         Stamp::TimeOfDay { time, day: Some(_) } => undated(time, zone, received, Doubt::ClockUnset),
-        Stamp::TimeOfDay { time, day: None } => undated(time, zone, received, Doubt::NoDate),
+        Stamp::TimeOfDay { time, day: None } => undated(time, zone, received, Doubt::NoDate).map(|resolved| {
+            let old = !replay && received.as_millisecond() - resolved.utc.as_millisecond() > LONG_AGO_MS;
+            let old = old && resolved.doubt == Some(Doubt::NoDate);
+            if old { Resolved { doubt: Some(Doubt::LongAgo), ..resolved } } else { resolved }
+        }),
     };
     let resolved = resolved.unwrap_or(Resolved { utc: received, doubt: Some(Doubt::OutOfRange) });
     Resolved { utc: whole_ms(resolved.utc), ..resolved }
@@ -237,7 +277,12 @@ pub fn offset_ms(clock: &Stamp, zone: &TimeZone, received: Timestamp) -> i64 {
         Stamp::Local(local) => one_of(local, zone, received).map_or(received, |(utc, _)| utc),
         _ => resolve(clock, zone, received, false).utc,
     };
-    decoder.as_millisecond() - received.as_millisecond()
+    let offset_ms = decoder.as_millisecond() - received.as_millisecond();
+    match clock {
+        // It says what time it is now: hours ahead is likelier than nearly a day behind.
+        Stamp::TimeOfDay { .. } if offset_ms < -FAR_LIMIT_MS / 2 => offset_ms + FAR_LIMIT_MS,
+        _ => offset_ms,
+    }
 }
 
 /// UTC is kept as it is, also that of a clock that was never set.
@@ -256,23 +301,39 @@ fn dated(local: DateTime, zone: &TimeZone, received: Timestamp, replay: bool) ->
     Some(Resolved { utc, doubt: if is_far(utc, received, replay) { Some(Doubt::Far) } else { doubt } })
 }
 
-/// The day that puts `time` nearest to the receipt. Yesterday, today and tomorrow in the decoder's zone are enough:
-/// two of them are at most 25 h apart.
 fn undated(time: Time, zone: &TimeZone, received: Timestamp, doubt: Doubt) -> Option<Resolved> {
-    let here = zone.to_datetime(received);
-    let days: [Span; 3] = [0.days(), -1.days(), 1.days()];
-    let candidate = |day: Span| {
-        let date: Date = here.date().checked_add(day).ok()?;
-        one_of(date.to_datetime(time), zone, received).map(|(utc, _)| utc)
-    };
-    let utc = days.into_iter().filter_map(candidate).min_by_key(|utc| distance_ms(*utc, received))?;
+    let (_, utc) = newest_day(time, zone, received)?;
     let doubt = if box_clock_set(received) { doubt } else { Doubt::BoxClockUnset };
     Some(Resolved { utc, doubt: Some(doubt) })
 }
 
+/// The wall time that a stamp without a believable date means, on the day that its receipt gives it; `None`: it has a
+/// date, or is no time of a day, or the receipt is at the calendar's ends.
+pub fn dated_by(stamp: &Stamp, zone: &TimeZone, received: Timestamp) -> Option<DateTime> {
+    let time = match *stamp {
+        Stamp::Local(local) if local.year() <= UNSET_YEAR => local.time(),
+        Stamp::TimeOfDay { time, .. } => time,
+        Stamp::Local(_) | Stamp::Utc(_) | Stamp::Uptime(_) => return None,
+    };
+    newest_day(time, zone, received).map(|(date, _)| date.to_datetime(time))
+}
+
+/// The newest day that puts `time` at most [`AHEAD_MS`] after the receipt, and the instant that it is then.
+fn newest_day(time: Time, zone: &TimeZone, received: Timestamp) -> Option<(Date, Timestamp)> {
+    let limit = received.as_millisecond().saturating_add(AHEAD_MS);
+    let here = zone.to_datetime(received);
+    // Tomorrow is an hour away only in the evening, also on the day of a change. Two days back: zones have left out days.
+    let days = if here.hour() >= 20 { 1 } else { 0 };
+    (-2..=days).rev().find_map(|day| {
+        let date = here.date().checked_add(day.days()).ok()?;
+        let (utc, _) = one_of(date.to_datetime(time), zone, received)?;
+        (utc.as_millisecond() <= limit).then_some((date, utc))
+    })
+}
+
 /// The box knew the time then: an earlier year is that of a clock nobody has set yet.
 pub fn box_clock_set(received: Timestamp) -> bool {
-    TimeZone::UTC.to_datetime(received).year() >= BOX_YEAR
+    received.as_millisecond() >= BOX_SET_MS
 }
 
 /// A wall time as the instant it means, by the rules for the hours that spring skips and autumn repeats.
@@ -376,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_without_a_date_is_of_the_day_nearest_to_its_receipt() {
+    fn a_time_without_a_date_is_of_the_newest_day_that_is_not_after_its_receipt() {
         let day = |utc| doubted(utc, Doubt::NoDate);
         assert_eq!(live("12:00:00.000", "2026-07-06T10:00:00.2Z"), day("2026-07-06T10:00:00.000Z"));
         // Around local midnight (22:00 UTC in summer), either way.
@@ -384,6 +445,43 @@ mod tests {
         assert_eq!(live("00:00:00.100", "2026-07-06T21:59:59.8Z"), day("2026-07-06T22:00:00.100Z"));
         // Around UTC midnight nothing happens in Madrid.
         assert_eq!(live("01:59:59.900", "2026-07-07T00:00:00.3Z"), day("2026-07-06T23:59:59.900Z"));
+        // A clock that is ahead, up to an hour, also over midnight.
+        assert_eq!(live("13:00:00.000", "2026-07-06T10:00:00Z"), day("2026-07-06T11:00:00.000Z"));
+        assert_eq!(live("00:30:00.000", "2026-07-06T21:40:00Z"), day("2026-07-06T22:30:00.000Z"));
+        assert_eq!(live("00:00:01.000", "2026-07-06T10:00:00Z"), day("2026-07-05T22:00:01.000Z"));
+    }
+
+    #[test]
+    fn nothing_was_read_after_it_was_received_and_what_seems_long_ago_is_told() {
+        let old = |utc| doubted(utc, Doubt::LongAgo);
+        // A memory that is printed 13 h after the start, and 23 h after.
+        assert_eq!(live("09:00:00.000", "2026-07-06T20:00:00Z"), old("2026-07-06T07:00:00.000Z"));
+        assert_eq!(live("09:00:00.000", "2026-07-07T05:59:59.999Z"), old("2026-07-06T07:00:00.000Z"));
+        // More than an hour ahead is of the day before, for a clock that is wrong as well.
+        assert_eq!(live("13:00:00.001", "2026-07-06T10:00:00Z"), old("2026-07-05T11:00:00.001Z"));
+        // The decoder says that it was stored: it may be.
+        let stored = told("09:00:00.000", "2026-07-06T20:00:00Z", true);
+        assert_eq!(stored, doubted("2026-07-06T07:00:00.000Z", Doubt::NoDate));
+    }
+
+    #[test]
+    fn the_day_of_a_stamp_without_one_is_that_of_the_instant_it_is_taken_for() {
+        for hour in 0..24 {
+            for received in
+                ["2026-03-29T00:59:59.9Z", "2026-03-29T01:00:00.1Z", "2026-10-25T00:59:59Z", "2026-07-06T22:10:00Z"]
+            {
+                let (stamp, received) = (format!("{hour:02}:59:59.950").parse().unwrap(), received.parse().unwrap());
+                let day = dated_by(&stamp, &madrid(), received).unwrap();
+                let utc = resolve(&stamp, &madrid(), received, false).utc;
+                assert!(utc.as_millisecond() <= received.as_millisecond() + AHEAD_MS);
+                assert!(utc.as_millisecond() > received.as_millisecond() + AHEAD_MS - 25 * 3_600_000);
+                let there = madrid().to_datetime(utc);
+                // The hour that spring skips has no wall time of its own.
+                assert!(day == there || hour == 2, "{day} {there}");
+            }
+        }
+        assert_eq!(dated_by(&"2026-07-06T10:00:00.000".parse().unwrap(), &madrid(), Timestamp::UNIX_EPOCH), None);
+        assert_eq!(dated_by(&"up7.000".parse().unwrap(), &madrid(), Timestamp::UNIX_EPOCH), None);
     }
 
     #[test]
@@ -440,14 +538,17 @@ mod tests {
             |stamp: &str, box_time: &str| offset_ms(&stamp.parse().unwrap(), &madrid(), box_time.parse().unwrap());
         assert_eq!(offset("2026-07-06T12:00:01.500", "2026-07-06T10:00:00Z"), 1_500);
         assert_eq!(offset("11:59:59.000", "2026-07-06T10:00:00Z"), -1_000);
+        assert_eq!(offset("14:00:00.000", "2026-07-06T10:00:00Z"), 7_200_000);
+        assert_eq!(offset("00:30:00.000", "2026-07-06T21:00:00Z"), 5_400_000);
+        assert_eq!(offset("22:30:00.000", "2026-07-06T22:00:00Z"), -5_400_000);
         assert_eq!(offset("2026-10-25T02:30:00.000", "2026-10-25T01:30:00Z"), 0);
         assert_eq!(offset("1970-01-01T01:00:00.000", "2026-07-06T10:00:00Z"), -1_783_332_000_000);
     }
 
     #[test]
     fn every_doubt_has_a_name_of_its_own_and_tells_what_to_do() {
-        use Doubt::{BoxClockUnset, ClockUnset, Far, Fold, Gap, NoDate, OutOfRange};
-        let all = [Gap, Fold, NoDate, ClockUnset, BoxClockUnset, Far, OutOfRange];
+        use Doubt::{BoxClockUnset, ClockUnset, Far, Fold, Gap, LongAgo, NoDate, OutOfRange};
+        let all = [Gap, Fold, NoDate, LongAgo, ClockUnset, BoxClockUnset, Far, OutOfRange];
         let codes: std::collections::BTreeSet<_> = all.iter().map(|doubt| doubt.code()).collect();
         assert_eq!(codes.len(), all.len());
         for doubt in all {

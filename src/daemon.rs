@@ -19,7 +19,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -28,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use self::home::{Home, Opener};
 use self::signals::{Signals, Wish};
 use crate::audit;
-use crate::clock::{Step, Wall};
+use crate::clock::{Step, Wall, Zones};
 use crate::config::{CloudConfig, Config};
 use crate::control::{Repairs, Rewinds, Socket, Ways};
 use crate::failure::Failure;
@@ -165,12 +164,11 @@ impl Daemon {
             decoders: config.devices().into_values().flatten().collect(),
             devices: config.devices().into_keys().map(Into::into).collect(),
         };
-        let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
         let (notes, received) = mpsc::channel(NOTES);
         let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
         let _ = notes.try_send(Note::Text("start", started)); // the channel is empty
         let watch = clock::Watch::new(&self.board);
-        let zones = zones.collect();
+        let zones = zones(config);
         let (board, stop) = (self.board.clone(), self.stop.clone());
         self.spawn_with_journal("notes", move |journal| note_down(journal, board, zones, received, stop));
         let (board, stop) = (self.board.clone(), self.stop.clone());
@@ -351,10 +349,16 @@ pub(crate) fn open_journal(config: &Config, board: &Board) -> Result<Journal, Fa
     })
 }
 
+/// The zones of the decoders' clocks.
+fn zones(config: &Config) -> Zones {
+    config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone())).collect()
+}
+
 fn journal_config(config: &Config) -> JournalConfig {
     JournalConfig {
         dir: config.data_dir.clone(),
         dead_time: config.passing.dead_time,
+        zones: zones(config),
         keep_days: config.keep.days,
         keep_bytes: config.keep.max_bytes,
         volume_bytes: VOLUME_BYTES,
@@ -510,7 +514,7 @@ enum Note {
 async fn note_down(
     journal: Journal,
     board: Board,
-    zones: BTreeMap<Box<str>, TimeZone>,
+    zones: Zones,
     mut notes: mpsc::Receiver<Note>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {

@@ -36,12 +36,13 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::chip::{Held, Seq};
-use crate::clock::{self, Step};
+use crate::clock::{self, Step, Zones};
 use crate::lane;
 use crate::protocol::{Frame, Framed};
 use crate::status::Board;
 
 mod age;
+mod dead;
 mod disk;
 #[cfg(test)]
 pub(crate) mod driven;
@@ -58,6 +59,7 @@ mod room;
 mod start;
 mod state;
 mod trial;
+mod undated;
 mod upload;
 mod verify;
 mod writer;
@@ -96,6 +98,8 @@ pub struct JournalConfig {
     pub dir: PathBuf,
     /// Dead time: least gap between two passings of a chip at one decoder; zero: every read is a passing.
     pub dead_time: Duration,
+    /// Zones of the decoders' clocks: what day a stamp without a date is of.
+    pub zones: Zones,
     /// Days that uploaded reads are kept, as the box's clock counts them from the end of their volume; see `age`.
     pub keep_days: u32,
     /// Bytes that log and queue may use; unsettled reads never go.
@@ -166,12 +170,12 @@ impl Journal {
         let share = || Arc::clone(&journal.shared);
         let (of_writer, of_follower, of_check) = (share(), share(), share());
         let io = |error| OpenError::Io { dir: dir.clone(), error };
+        let (sender, notes) = (journal.requests.downgrade(), journal.requests.downgrade());
         let threads = [
             spawn("journal-writer", move || writer::run(&of_writer, log, requests)).map_err(io)?,
-            spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
+            spawn("journal-queue", move || follow::run(&of_follower, &identity, &notes)).map_err(io)?,
         ];
         journal.threads.lock().unwrap_or_else(PoisonError::into_inner).extend(threads);
-        let sender = journal.requests.downgrade();
         let check =
             spawn("journal-check", move || verify::run(&of_check, oldest, durable, known, &sender)).map_err(io)?;
         *journal.check.lock().unwrap_or_else(PoisonError::into_inner) = Some(check);
@@ -370,16 +374,23 @@ impl Journal {
                 if span.passings() >= limit || span.dead.len() + span.repeats.len() >= SPAN_MARKS {
                     return span;
                 }
+                if waiting.verdict == Verdict::Waits && mine(&waiting).is_some() {
+                    return span; // for what its decoder had stored, and all behind it for the order's sake
+                }
                 after = waiting.read.seq.0;
                 span.through = Seq(after);
                 if mine(&waiting).is_none() {
                     continue;
                 }
-                waiting.read.received = clock::corrected(&steps, waiting.read.seq.0, waiting.read.received);
+                // A step of an earlier process tells nothing of how the clock stands in this one.
+                let own = steps.partition_point(|(_, step)| step.from < self.first);
+                let steps = if waiting.read.seq.0 < self.first { &steps[..] } else { &steps[own..] };
+                waiting.read.received = clock::corrected(steps, waiting.read.seq.0, waiting.read.received);
                 match waiting.verdict {
                     Verdict::Passing => span.reads.push(waiting.read),
                     Verdict::Dead => span.dead.push(waiting.read.seq),
                     Verdict::Repeat => span.repeats.push(waiting.read.seq),
+                    Verdict::Waits => {} // looked at above
                 }
             }
         }
@@ -529,7 +540,7 @@ mod tests {
 
     fn config(dir: &Path) -> JournalConfig {
         let (dead_time, keep_days, keep_bytes, volume_bytes) = (Duration::ZERO, 30, 1 << 30, 1 << 30);
-        JournalConfig { dir: dir.into(), dead_time, keep_days, keep_bytes, volume_bytes }
+        JournalConfig { dir: dir.into(), dead_time, zones: Zones::default(), keep_days, keep_bytes, volume_bytes }
     }
 
     async fn keep(journal: &Journal, decoder: &str) {

@@ -70,8 +70,8 @@
 //!   still being rebuilt. The verdict becomes durable with the batch line that covers the read. A repeat is a read with the
 //!   identity of an *earlier entry* of the log, found in an index beside it (`journal::known`), so it follows from the log
 //!   alone: what was not covered when the process ended is judged the same again.
-//! * *A stamp without a believable date* (missing, `0000-00-NN`, 1970, 2000) is taken as a time of day of the day that puts
-//!   it nearest to the receive time, and always reported; see [`clock`]. While the box does not know its own date it waits,
+//! * *A stamp without a believable date* (missing, `0000-00-NN`, 1970, 2000) is taken as a time of day of the newest day on which
+//!   it is not after its receipt, and always reported; see [`clock`]. While the box does not know its own date it waits,
 //!   and what comes after it: without the time no TLS certificate is valid either, so nothing more is held up by it.
 //! * *Exit code 78 is restarted by systemd too*: an address or a file may be there a moment later, and nobody is there
 //!   to type a command at six in the morning.

@@ -202,6 +202,13 @@ struct Limits {
     /// How long the journal may be at one group before a decoder that only streams is read on and counted instead of
     /// made to wait: far longer than a slow card takes, shorter than its port's buffers last.
     stall: Duration,
+    /// A decoder that was just connected is asked for what it had stored, and begins to answer within so long.
+    stored_first: Duration,
+    /// Longest gap in what it gives then.
+    stored_gap: Duration,
+    /// Live reads are judged behind stored ones up to so long after the connection: a memory that takes longer is not
+    /// waited for.
+    stored_max: Duration,
 }
 
 const LIMITS: Limits = Limits {
@@ -215,6 +222,9 @@ const LIMITS: Limits = Limits {
     buffer: 8 * 1024 * 1024,
     renewed: Duration::from_secs(90),
     stall: Duration::from_secs(3),
+    stored_first: Duration::from_secs(3),
+    stored_gap: Duration::from_secs(1),
+    stored_max: Duration::from_secs(8),
 };
 
 /// Opens the wire to a decoder that waits for us, and closes it again: for `check`, while no daemon runs.

@@ -19,6 +19,7 @@ fn config(dir: &Path) -> JournalConfig {
     JournalConfig {
         dir: dir.into(),
         dead_time: Duration::ZERO,
+        zones: Default::default(),
         keep_days: 30,
         keep_bytes: 1 << 30,
         volume_bytes: 64 << 20,
@@ -251,6 +252,100 @@ async fn dead_time_is_judged_on_decoder_time_and_is_the_same_after_a_restart() {
         assert_eq!(pending.reads.iter().map(|read| read.seq).collect::<Vec<_>>(), expected, "restart: {restart}");
         assert_eq!(pending.reads.len() + pending.dead.len(), reads.len());
     }
+}
+
+#[tokio::test]
+async fn live_reads_wait_for_stored_ones_a_few_seconds_and_are_judged_the_same_after_a_restart() {
+    let at = |chip: &str, time: &str, kind: &str| {
+        let mut read = ChipRead::new(chip, format!("2026-05-03T{time}").parse().unwrap());
+        (read.amid_stored, read.replay) = (kind == "amid", kind == "stored");
+        Framed { frame: Frame::Read(read), raw: Box::default() }
+    };
+    // A crossing that began before the cut, one that did not, and what was stored.
+    let reads = [
+        ("A", "10:00:03.000", "amid", false),
+        ("B", "10:00:03.100", "amid", true),
+        ("A", "10:00:00.000", "stored", true),
+        ("B", "09:00:00.000", "stored", true),
+    ];
+    for restart in [None, Some(0), Some(2), Some(3)] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = JournalConfig { dead_time: Duration::from_secs(5), ..config(dir.path()) };
+        let mut journal = Journal::open(config.clone(), Board::new("test")).unwrap();
+        journal.serving().await;
+        for (n, (chip, time, kind, _)) in reads.into_iter().enumerate() {
+            journal.keep("mat", Timestamp::now(), vec![at(chip, time, kind)]).await.unwrap();
+            assert!(journal.pending("D", &decoders(), 10).is_empty(), "all wait, in the order in which they came");
+            if restart == Some(n) {
+                journal.close().await;
+                journal = Journal::open(config.clone(), Board::new("test")).unwrap();
+                journal.serving().await;
+            }
+        }
+        // Nothing else comes; another device does not wait.
+        journal.keep("other", Timestamp::now(), vec![at("C", "10:00:03.000", "live")]).await.unwrap();
+        assert_eq!(journal.pending("E", &["other".into()], 10).reads.len(), 1);
+        let mut changed = journal.changed();
+        let judged = async {
+            loop {
+                changed.borrow_and_update();
+                let pending = journal.pending("D", &decoders(), 10);
+                if !pending.is_empty() {
+                    return pending;
+                }
+                changed.changed().await.unwrap();
+            }
+        };
+        let pending = tokio::time::timeout(Duration::from_secs(20), judged).await.expect("the waiting ends");
+        let passings: Vec<u64> = pending.reads.iter().map(|read| read.seq.0).collect();
+        let expected: Vec<u64> = (1..).zip(reads).filter(|(_, read)| read.3).map(|(seq, _)| seq).collect();
+        assert_eq!((passings, pending.dead), (expected, vec![Seq(1)]), "restart: {restart:?}");
+        let end = batch(&journal.pending("D", &decoders(), 10), 1);
+        join(&journal, "S", 1).await;
+        journal.record(UploadEvent::Batch(end)).await.unwrap();
+        assert!(journal.pending("D", &decoders(), 10).is_empty());
+        journal.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_reads_that_would_wait_for_stored_ones_holds_up_neither_the_writer_nor_the_upload() {
+    const READS: u64 = 80_000; // more than may be in memory
+    let dir = tempfile::tempdir().unwrap();
+    let config = JournalConfig { dead_time: Duration::from_secs(5), ..config(dir.path()) };
+    let journal = Journal::open(config, Board::new("test")).unwrap();
+    journal.serving().await;
+    join(&journal, "S", 1).await;
+    let keeping = async {
+        for from in (0..READS).step_by(2000) {
+            let frames = (from..from + 2000).map(read).map(|mut framed| {
+                if let Frame::Read(read) = &mut framed.frame {
+                    read.amid_stored = true;
+                }
+                framed
+            });
+            journal.keep("mat", Timestamp::now(), frames.collect()).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), keeping).await.expect("the writer goes on");
+    let mut changed = journal.changed();
+    let uploading = async {
+        let mut sent = 0;
+        while sent < READS {
+            changed.borrow_and_update();
+            let pending = journal.pending("D", &decoders(), 500);
+            if pending.is_empty() {
+                changed.changed().await.unwrap();
+                continue;
+            }
+            let batch = batch(&pending, sent + 1);
+            sent += batch.items.len() as u64;
+            assert!(batch.dead.is_empty());
+            journal.record(UploadEvent::Batch(batch)).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), uploading).await.expect("all of it goes");
+    journal.close().await;
 }
 
 #[tokio::test]

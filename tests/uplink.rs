@@ -41,6 +41,7 @@ async fn journal(dir: &Path, board: &Board) -> Journal {
     let config = JournalConfig {
         dir: dir.to_owned(),
         dead_time: Duration::ZERO,
+        zones: Default::default(),
         keep_days: 30,
         keep_bytes: 1 << 30,
         volume_bytes: 1 << 24,

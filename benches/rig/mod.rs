@@ -35,6 +35,7 @@ pub fn open_journal(dir: &Path) -> Journal {
     let config = JournalConfig {
         dir: dir.into(),
         dead_time: Duration::ZERO,
+        zones: Default::default(),
         keep_days: 30,
         keep_bytes: 2_000_000_000,
         volume_bytes: 32 * 1024 * 1024,

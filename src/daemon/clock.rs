@@ -3,21 +3,20 @@
 //! Must hold:
 //! * Nothing waits for this: order and timers do not know the wall clock.
 //! * A step is made durable (a line `clock` of the log), so that reads that wait are dated rightly after a restart too.
-//! * Passings that were uploaded on a day that turns out to be wrong are named: they cannot be called back.
+//! * Passings that were uploaded on a day that turns out to be wrong are named: they cannot be called back. A step that
+//!   is taken back takes that back, too: it is looked again after each step, with all that is known then.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
-use crate::clock::{Step, corrected, is_undated, resolve};
+use crate::clock::{Step, Zones, corrected, is_undated, resolve};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{Line, Place, Reader, volumes};
 use crate::journal::{Journal, UploadEvent, log_dir};
-use crate::lane;
 use crate::status::Board;
 
 /// Less than this is NTP slewing, or a busy machine.
@@ -26,6 +25,9 @@ const STEP_MS: i64 = 2_000;
 const SHOWN: Duration = Duration::from_secs(3600);
 /// Reads that are followed at once while it is looked for wrong days; of more it is said "at least".
 const FOLLOWED: usize = 65_536;
+
+/// Steps that a passing may have been uploaded between.
+const STEPS: usize = 32;
 
 /// Compares the wall clock with the monotonic one.
 pub struct Watch {
@@ -106,12 +108,7 @@ impl Misdated {
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn misdated(
-    data_dir: &Path,
-    zones: &BTreeMap<Box<str>, TimeZone>,
-    from: u64,
-    head: u64,
-) -> io::Result<Option<Misdated>> {
+pub fn misdated(data_dir: &Path, zones: &Zones, from: u64, head: u64) -> io::Result<Option<Misdated>> {
     let mut steps = Vec::new();
     each(data_dir, from, head, |entry| {
         if let Body::Clock(step) = entry.body {
@@ -120,14 +117,15 @@ pub fn misdated(
     })?;
     let mut found = Misdated { count: 0, more: false, first: u64::MAX, last: 0 };
     let mut right: HashMap<u64, i64> = HashMap::new();
-    let utc_zone = TimeZone::UTC;
     each(data_dir, from, head, |entry| match &entry.body {
         Body::Read(read) if is_undated(&read.stamp) => {
-            let zone = zones.get(lane::decoder(&entry.subject)).unwrap_or(&utc_zone);
+            let zone = zones.of(&entry.subject);
             let utc = |received: Timestamp| resolve(&read.stamp, zone, received, read.replay).utc.as_millisecond();
-            let received = corrected(&steps, entry.seq, entry.time);
-            let by_now = utc(received);
-            if by_now != utc(entry.time) {
+            let known = |steps: &[(u64, Step)]| utc(corrected(steps, entry.seq, entry.time));
+            let by_now = known(&steps);
+            // It was numbered by what was known of some moment.
+            let newest = steps.len().saturating_sub(STEPS);
+            if (newest..steps.len()).any(|count| known(&steps[..count]) != by_now) {
                 found.more |= right.len() >= FOLLOWED;
                 if right.len() < FOLLOWED {
                     right.insert(entry.seq, by_now);
@@ -162,7 +160,7 @@ fn each(data_dir: &Path, from: u64, head: u64, mut look: impl FnMut(&Entry)) -> 
 }
 
 /// Records the step, and looks for what it spoilt. `false`: the journal is gone.
-pub async fn record(step: Step, journal: &Journal, board: &Board, zones: &BTreeMap<Box<str>, TimeZone>) -> bool {
+pub async fn record(step: Step, journal: &Journal, board: &Board, zones: &Zones) -> bool {
     let Ok(at) = journal.clock_stepped(step).await else { return false };
     if step.sets() {
         for problem in board.snapshot().problems.iter().filter(|problem| problem.code == "box_clock_unset") {
@@ -184,7 +182,7 @@ pub async fn record(step: Step, journal: &Journal, board: &Board, zones: &BTreeM
             );
             board.raise("passings_misdated", "", message);
         }
-        Ok(Ok(None)) => {}
+        Ok(Ok(None)) => board.clear("passings_misdated", ""),
         Ok(Err(error)) => tracing::warn!(%error, "the log cannot be looked through for passings of a wrong day"),
         Err(error) => tracing::warn!(%error, "the look for passings of a wrong day failed"),
     }

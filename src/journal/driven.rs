@@ -66,7 +66,7 @@ impl Driven {
 
     /// A turn of the follower: opens the queue if it is not open, else a checkpoint.
     pub fn follow(&mut self, prune: bool) {
-        self.follower.step(&self.journal.shared, Turn { closing: false, prune });
+        self.follower.step(&self.journal.shared, Turn { closing: false, prune, waited: false });
     }
 
     /// What the start took for lost.
@@ -81,7 +81,7 @@ impl Driven {
     /// What is done last when the journal is closed.
     pub fn close(mut self) {
         self.journal.shared.lock().closing = true;
-        self.follower.step(&self.journal.shared, Turn { closing: true, prune: false });
+        self.follower.step(&self.journal.shared, Turn { closing: true, prune: false, waited: false });
         self.journal.shared.mark_closed();
     }
 

@@ -272,6 +272,9 @@ fn push_read_fields(out: &mut Vec<u8>, read: &ChipRead) {
     if let Some((from, of)) = read.let_go.as_deref() {
         push_display_end(out, &format_args!("let_go={from}-{of};"));
     }
+    if read.amid_stored {
+        out.extend_from_slice(b"amid=1;");
+    }
     out.push(b'\t');
 }
 
@@ -291,6 +294,7 @@ fn parse_read_fields(fields: &str, read: &mut ChipRead) -> Option<()> {
                 let (from, of) = value.split_once('-')?;
                 read.let_go = Some(Box::new((Seq(from.parse().ok()?), Seq(of.parse().ok()?))));
             }
+            "amid" => read.amid_stored = true,
             _ => {} // a later version may add fields
         }
     }
@@ -409,7 +413,7 @@ mod tests {
         #[test]
         fn whatever_a_decoder_sends_comes_back_from_the_line(
             chip in "\\PC{1,12}", unit in proptest::option::of("\\PC{0,6}"), text in "\\PC{0,8}", number: u64,
-            raw in proptest::collection::vec(any::<u8>(), 0..60), replay: bool, rssi: Option<i32>, hits: Option<u32>,
+            raw in proptest::collection::vec(any::<u8>(), 0..60), replay: bool, amid: bool, rssi: Option<i32>, hits: Option<u32>,
         ) {
             let mut read = ChipRead::new(chip, "0000-00-01T00:00:07.001".parse().unwrap());
             read.position = unit.map(|unit| Position {
@@ -420,6 +424,7 @@ mod tests {
             read.location = Some(text.clone().into());
             (read.replay, read.rssi, read.hits, read.seq) = (replay, rssi, hits, Some(number));
             (read.held_back, read.let_go) = (!replay, hits.map(|hits| Box::new((Seq(hits.into()), Seq(number)))));
+            read.amid_stored = amid;
             let time = Timestamp::from_millisecond(1_764_000_000_123).unwrap();
             let entry = |body, raw: &[u8]| Entry {
                 seq: number, in_group: 3, subject: text.clone().into(), time, body, raw: raw.into(),

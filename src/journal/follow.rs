@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::entry::{Body, Entry};
 use super::known::{self, Known, known_dir};
 use super::log::{self, Line, Place, Reader};
 use super::mark::{self, Mark};
 use super::queue::{Broken, Identities, Queue, Span};
-use super::state::{State, TAIL_MAX, Waiting};
+use super::state::{Rules, State, TAIL_MAX, UNDECIDED_SPAN, WAITED, Waiting};
 use super::verify::Damage;
 use super::writer::{Draft, Request};
 use super::{JournalConfig, gone, room, start, trial};
@@ -32,6 +33,12 @@ const CHECKPOINT_READS: usize = 8192;
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
 /// Tries, a second apart, after which an error of the disk is taken for one of the queue's place on it.
 const DISK_TRIES: u32 = 3;
+/// Reads that came amid stored ones wait at least so long before they are judged,
+const WAIT: Duration = Duration::from_secs(3);
+/// and so long after the last one of their kind or a stored one,
+const WAIT_QUIET: Duration = Duration::from_secs(1);
+/// but no longer than this.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What the journal's threads and handles share.
 pub struct Shared {
@@ -94,9 +101,45 @@ pub struct Core {
     pub mark: Mark,
     /// The journal closes.
     pub closing: bool,
+    /// Reads wait for stored ones.
+    pub waits: Option<Waits>,
+}
+
+/// Since when reads wait for stored ones, by a clock that does not step.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    since: Instant,
+    heard: Instant,
+    /// The note that ends it is under way.
+    told: bool,
+}
+
+impl Waits {
+    /// `crowded`: a checkpoint cannot wait much longer.
+    fn is_over(&self, crowded: bool) -> bool {
+        let (waited, quiet) = (self.since.elapsed(), self.heard.elapsed());
+        !self.told && (crowded || waited >= WAIT_MAX || (waited >= WAIT && quiet >= WAIT_QUIET))
+    }
 }
 
 impl Core {
+    /// Looks whether reads wait, after these entries. `None`: the state was just caught up.
+    fn look_who_waits(&mut self, entries: Option<&[Entry]>) {
+        if !self.state.is_undecided() {
+            self.waits = None;
+            return;
+        }
+        let now = Instant::now();
+        let ended = |entry: &Entry| *entry.subject == *WAITED && matches!(entry.body, Body::Note(_));
+        let fresh = Waits { since: now, heard: now, told: false };
+        let before = self.waits.filter(|_| !entries.is_none_or(|entries| entries.iter().any(ended)));
+        let waits = self.waits.insert(before.unwrap_or(fresh));
+        let stored = |entry: &Entry| matches!(&entry.body, Body::Read(read) if read.replay || read.amid_stored);
+        if entries.is_some_and(|entries| entries.iter().any(stored)) {
+            waits.heard = now;
+        }
+    }
+
     /// Reads that wait for a checkpoint.
     pub fn tail_len(&self) -> usize {
         self.state.tail.len() + self.flushing.len()
@@ -127,7 +170,7 @@ impl Shared {
 
     /// Looks up which of these entries, in log order and durable, are reads that were kept before. Reads files: not to be
     /// called with the lock of `core`. `None`: the index does not follow the log now.
-    pub fn repeats(&self, entries: &[super::entry::Entry], place: Place) -> Option<Vec<u64>> {
+    pub fn repeats(&self, entries: &[Entry], place: Place) -> Option<Vec<u64>> {
         let mut known = self.known();
         known.live.then(|| known.take_all(entries, place))
     }
@@ -158,13 +201,14 @@ impl Shared {
         start::write_mark(&self.config.dir, &mark);
     }
 
-    fn dead_time_ms(&self) -> i64 {
-        i64::try_from(self.config.dead_time.as_millis()).unwrap_or(i64::MAX)
+    fn rules(&self) -> Rules {
+        let dead_time_ms = i64::try_from(self.config.dead_time.as_millis()).unwrap_or(i64::MAX);
+        Rules { dead_time_ms, zones: self.config.zones.clone() }
     }
 
     /// Applies durable entries. Called by the writer, in log order. `repeats`: see [`Shared::repeats`].
-    pub fn follow(&self, core: &mut Core, entries: &[super::entry::Entry], place: Place, repeats: Option<Vec<u64>>) {
-        let dead_time_ms = self.dead_time_ms();
+    pub fn follow(&self, core: &mut Core, entries: &[Entry], place: Place, repeats: Option<Vec<u64>>) {
+        let rules = self.rules();
         if let Some(last) = entries.last() {
             core.durable = last.seq;
         }
@@ -173,9 +217,10 @@ impl Shared {
             // `None`: it began to serve between the look and this, which happens once in a start.
             let repeats = repeats.unwrap_or_else(|| self.known().take_all(entries, place));
             for entry in entries {
-                core.state.apply(entry, dead_time_ms, repeats.binary_search(&entry.seq).is_ok());
+                core.state.apply(entry, &rules, repeats.binary_search(&entry.seq).is_ok());
             }
             core.state.place = place;
+            core.look_who_waits(Some(entries));
         }
         if core.tail_len() >= CHECKPOINT_READS {
             self.turn.notify_all();
@@ -193,10 +238,16 @@ fn queue_dir(data_dir: &Path) -> PathBuf {
 }
 
 /// The thread's body: ends when the journal closes, after a last checkpoint.
-pub fn run(shared: &Shared, identity: &str) {
+pub fn run(shared: &Shared, identity: &str, requests: &mpsc::WeakSender<Request>) {
     let mut follower = Follower::new(identity);
     loop {
         let turn = follower.wait(shared);
+        if turn.waited {
+            end_waiting(shared, requests);
+            if !turn.closing {
+                continue;
+            }
+        }
         if !follower.step(shared, turn) {
             return;
         }
@@ -210,6 +261,8 @@ pub struct Turn {
     pub closing: bool,
     /// Look at what can go.
     pub prune: bool,
+    /// Reads have waited long enough for stored ones.
+    pub waited: bool,
 }
 
 /// The queue and how far it is. It waits for nobody: [`Follower::wait`] does, between the steps.
@@ -244,15 +297,18 @@ impl Follower {
                 let waited = shared.turn.wait_timeout_while(core, Duration::from_secs(1), |core| !core.closing);
                 core = waited.map_or_else(|e| e.into_inner().0, |r| r.0);
             }
-            return Turn { closing: core.closing, prune: false };
+            return Turn { closing: core.closing, prune: false, waited: false };
         }
-        while !core.closing
-            && core.distrust.is_none()
-            && !span_due(&core, self.saved.as_ref())
-            && core.tail_len() < CHECKPOINT_READS
-            && self.checked.elapsed() < checkpoint_every
-            && self.pruned.is_some_and(|at| at.elapsed() < prune_every)
-        {
+        // While reads wait for stored ones nothing is written: what they are is not known yet.
+        let rests = |core: &Core| {
+            core.state.is_undecided()
+                || (!span_due(core, self.saved.as_ref())
+                    && core.tail_len() < CHECKPOINT_READS
+                    && self.checked.elapsed() < checkpoint_every
+                    && self.pruned.is_some_and(|at| at.elapsed() < prune_every))
+        };
+        let waited = |core: &Core| core.waits.is_some_and(|waits| waits.is_over(core.tail_len() >= CHECKPOINT_READS));
+        while !core.closing && core.distrust.is_none() && !waited(&core) && rests(&core) {
             core = shared
                 .turn
                 .wait_timeout(core, checkpoint_every.min(Duration::from_millis(500)))
@@ -261,7 +317,8 @@ impl Follower {
         // A volume came to its end: the queue's next span begins with it, and the limits are looked at, however fast
         // reads come.
         let due = span_due(&core, self.saved.as_ref());
-        Turn { closing: core.closing, prune: due || self.pruned.is_none_or(|at| at.elapsed() >= prune_every) }
+        let prune = due || self.pruned.is_none_or(|at| at.elapsed() >= prune_every);
+        Turn { closing: core.closing, prune, waited: waited(&core) }
     }
 
     /// Opens the queue if there is none, else checkpoints and prunes. `false`: the journal closes, or must end.
@@ -377,6 +434,26 @@ impl Follower {
     }
 }
 
+/// Has it noted that the reads that wait have waited long enough: the note ends it, and is in the log as they are.
+fn end_waiting(shared: &Shared, requests: &mpsc::WeakSender<Request>) {
+    let through = {
+        let mut core = shared.lock();
+        // Where a checkpoint is overdue, none waits until there was one.
+        let more = if core.tail_len() >= CHECKPOINT_READS { 2 * UNDECIDED_SPAN } else { 0 };
+        let through = core.state.followed + more;
+        let Some(waits) = &mut core.waits else { return };
+        waits.told = true;
+        through
+    };
+    let text = format!("{through}: live reads up to this number wait no longer for what their decoder had stored");
+    let drafts = vec![(WAITED.into(), shared.board.now(), Body::Note(text.into()), Box::default())];
+    let (reply, _) = oneshot::channel();
+    let sent = requests.upgrade().is_some_and(|requests| requests.try_send(Request { drafts, reply }).is_ok());
+    if !sent && let Some(waits) = &mut shared.lock().waits {
+        waits.told = false; // the writer's queue is full: entries come, or it is tried again
+    }
+}
+
 /// A disk that is full or cannot be written is waited for, as long as it takes. Any other error that stays may be that
 /// of one place, such as a bad sector under the queue: a queue in another place is tried then.
 fn despaired_of(broken: Broken, failed: u32) -> Broken {
@@ -469,7 +546,7 @@ fn open_and_replay(shared: &Shared, identity: &str, volumes: &gone::Volumes) -> 
 
 /// Follows the log from the state on until it has caught up with the writer, then serves. `false`: the journal closes.
 fn replay(shared: &Shared, queue: &mut Queue, mut state: State, volumes: &gone::Volumes) -> Result<bool, Broken> {
-    let dead_time_ms = shared.dead_time_ms();
+    let rules = shared.rules();
     state.repeats = (0, shared.first);
     let Some(mut known) = known::catch_up(shared, &state)? else { return Ok(false) };
     let mut reader = open_at(shared, &state)?;
@@ -484,17 +561,17 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, volumes: &gone::
                     let repeat = known.take(&entry);
                     known.passed(reader.place());
                     known.save(&shared.board);
-                    state.apply(&entry, dead_time_ms, repeat);
+                    state.apply(&entry, &rules, repeat);
                     state.place = reader.place();
                 }
                 Some(Line::Entry(_)) => break, // not durable yet: read again when it is
                 Some(Line::State(json)) if reader.place().volume > state.followed + 1 => {
-                    adopt(&mut state, &json, reader.place(), &mut damage);
+                    adopt(&mut state, &json, reader.place(), &mut damage, &rules);
                 }
                 Some(Line::State(_) | Line::Bad { .. }) => {} // told by those who read all of it
                 None => break,
             }
-            if state.tail.len() >= CHECKPOINT_READS {
+            if state.tail.len() >= CHECKPOINT_READS && !state.is_undecided() {
                 let reads: Vec<Waiting> = state.tail.drain(..).collect();
                 write_checkpoint(queue, &reads, &mut state)?;
                 if *volume.get_or_insert(state.place.volume) < state.place.volume {
@@ -527,6 +604,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, volumes: &gone::
             }
             core.in_blocks = state.tail.front().map_or(state.followed, |waiting| waiting.read.seq.0 - 1);
             core.state = state;
+            core.look_who_waits(None);
             core.nothing_before.clear();
             core.flushing = Arc::default();
             core.serving = true;
@@ -562,12 +640,12 @@ fn count_waiting(queue: &Queue, state: &State) -> Result<u64, Broken> {
 }
 
 /// Goes on from the state at the head of a volume, before which there is nothing (removed, settled) or lines are gone.
-fn adopt(state: &mut State, json: &str, place: Place, damage: &mut Damage) {
+fn adopt(state: &mut State, json: &str, place: Place, damage: &mut Damage, rules: &Rules) {
     let Ok(later) = serde_json::from_str::<State>(json) else { return };
     if state.followed > 0 {
         damage.gone(state.followed + 1, later.followed);
     }
-    state.catch_up(later);
+    state.catch_up(later, rules);
     state.place = place;
 }
 
@@ -589,6 +667,9 @@ fn span_due(core: &Core, saved: Option<&Saved>) -> bool {
 /// stands in a shed for the winter must not wear out its card.
 fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Result<Option<Saved>, Broken> {
     let mut core = shared.lock();
+    if core.state.is_undecided() {
+        return Ok(saved); // the next start follows from the last one on
+    }
     if !core.serving || saved.as_ref().is_some_and(|saved| saved.followed == core.state.followed) {
         return Ok(saved);
     }
@@ -654,14 +735,15 @@ fn fresh_identities(state: &State, queue: &Queue) -> Vec<Identities> {
 /// Waits, as the writer, until the tail has room. Ends when the journal closes.
 pub fn wait_for_room(shared: &Shared) {
     let core = shared.lock();
-    let crowded = |core: &mut Core| core.serving && core.tail_len() >= TAIL_MAX && !core.closing;
+    let crowded =
+        |core: &mut Core| core.serving && core.tail_len() >= TAIL_MAX && !core.closing && !core.state.is_undecided();
     drop(shared.turn.wait_while(core, crowded));
 }
 
 /// State for the head of a new volume, if the state is that of the log's end.
 pub fn state_at(shared: &Shared, next: u64) -> Option<String> {
     let core = shared.lock();
-    (core.serving && core.state.followed + 1 == next).then(|| state_json(&core.state))
+    (core.serving && core.state.followed + 1 == next && !core.state.is_undecided()).then(|| state_json(&core.state))
 }
 
 /// Bytes of all volumes and of the queue.

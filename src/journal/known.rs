@@ -1,7 +1,9 @@
 //! Which reads were ever kept: what tells a repeat from a new read, however long ago the first one came.
 //!
 //! A read is a repeat if and only if an earlier entry of the log is a read of the same decoder (in whatever lane) with
-//! the same identity ([`crate::chip::ChipRead::identity`]: chip, stamp, antenna, and the decoder's own place for it). The newest
+//! the same identity ([`crate::chip::ChipRead::identity`]: chip, stamp, antenna, and the decoder's own place for it; of a stamp
+//! without a date also the day: [`super::undated`]). Reads that have no day or only the time since their decoder was switched on
+//! are not in here, but with the state. The newest
 //! are in memory with the state; this is the index of all of them, beside the log: segments of identity and entry number, sorted
 //! by identity, 16 bytes a read. Because a find counts only if its number is *below* that of the read in question, the verdict
 //! follows from the log alone: live, after a crash in the middle, in a replay and in a rebuild it is the same, and
@@ -15,6 +17,9 @@
 //!   no repeat when the decoder gives it again. So at start only those segments are believed that the queue's checkpoint
 //!   covers, or whose volumes were removed on purpose (settled and past their retention); the rest is read from the log
 //!   again. The same makes good for segments that are damaged or gone, and for a data directory that had none.
+//! * **Outlives its versions.** Segments of a version that knew no days are right about reads with a date. What they cover and the
+//!   log still holds is read from the log again at the first start of this version; of what is gone from the log, reads without a
+//!   date are known only by their place in the decoder's memory, and all others are of days that are over.
 //! * **Nobody waits.** Looked up by the writer after the group is durable, without the journal's lock. Nearly no read has to be looked
 //!   up on the disk: a segment knows from when to when the stamps of each decoder in it go, and a repeat has the
 //!   same stamp. One that may be in a segment costs one read of some 4 KiB.
@@ -42,7 +47,9 @@ use super::queue::Broken;
 use super::start::make_dir;
 use super::state::{State, stamp_ms};
 use super::trial;
+use super::undated::{self, Which};
 use crate::chip::{ChipRead, Stamp};
+use crate::clock::Zones;
 use crate::lane;
 use crate::status::Board;
 
@@ -87,6 +94,8 @@ pub struct Known {
     through: u64,
     /// It follows the writer.
     pub live: bool,
+    /// Of the decoders' clocks.
+    zones: Zones,
     /// A part had to be let go: what comes after it is not made a segment, so that the next start reads it from the log.
     torn: bool,
     /// A file of it was not there when it was looked into.
@@ -145,16 +154,27 @@ struct Clue {
 }
 
 impl Clue {
-    fn of(subject: &str, read: &ChipRead) -> Self {
+    /// What a read is known by, and what it can be found by when the decoder says that it was stored.
+    fn of(entry: &Entry, read: &ChipRead, zones: &Zones) -> (Option<Self>, Option<Self>) {
+        let subject = &*entry.subject;
         let decoder = fnv(lane::decoder(subject).as_bytes());
+        let clue = |identity: u64, kind: u64, stamp: Stamp| Self {
+            key: spread(identity ^ spread(decoder)),
+            span: spread(decoder ^ kind),
+            ms: stamp_ms(stamp),
+        };
         let kind = match read.stamp {
             Stamp::Local(_) => 1,
             Stamp::TimeOfDay { .. } => 2,
             Stamp::Utc(_) => 3,
             Stamp::Uptime(_) => 4,
         };
-        let key = spread(read.identity() ^ spread(decoder));
-        Self { key, span: spread(decoder ^ kind), ms: stamp_ms(read.stamp).0 }
+        let own = match undated::which(read, subject, entry.time, zones) {
+            Which::Ever(identity) => Some(clue(identity, kind, read.stamp)),
+            Which::Day(identity, at) => Some(clue(identity, 5, Stamp::Local(at))),
+            Which::NoDay | Which::Life => None,
+        };
+        (own, undated::is_placed(read).then(|| clue(read.identity(), kind, read.stamp)))
     }
 }
 
@@ -195,7 +215,8 @@ impl Known {
             let before = believed.last().map_or(segment.from - 1, |before| before.through);
             // A hole among what was removed cannot be filled any more; one in what the log holds can.
             let whole = segment.from == before + 1 || segment.from <= trust.oldest;
-            let limit = trust.followed.max(trust.oldest.saturating_sub(1));
+            let gone = trust.oldest.saturating_sub(1);
+            let limit = if segment.without_days { gone } else { trust.followed.max(gone) };
             doubted |= !whole || segment.from > limit;
             if !doubted && segment.through <= limit {
                 believed.push(Arc::new(segment));
@@ -224,11 +245,16 @@ impl Known {
     pub fn take(&mut self, entry: &Entry) -> bool {
         let mut known = false;
         if let Body::Read(read) = &entry.body {
-            let clue = Clue::of(&entry.subject, read);
-            known = self.first(&clue).is_some_and(|seq| seq < entry.seq);
-            if entry.seq > self.through && !known {
-                self.fresh.reads.insert(clue.key, entry.seq);
-                self.fresh.spans.add(clue.span, clue.ms);
+            let (own, placed) = Clue::of(entry, read, &self.zones);
+            let mut before = |clue: &Clue| self.first(clue).is_some_and(|seq| seq < entry.seq);
+            let own_known = own.as_ref().is_some_and(&mut before);
+            // It is not looked for on the disk where only the first one counts: the lowest number of a key stays.
+            known = own_known || (read.replay && placed.as_ref().is_some_and(before));
+            if entry.seq > self.through {
+                for clue in own.filter(|_| !own_known).into_iter().chain(placed) {
+                    self.fresh.reads.entry(clue.key).or_insert(entry.seq);
+                    self.fresh.spans.add(clue.span, clue.ms);
+                }
             }
         }
         self.through = self.through.max(entry.seq);
@@ -395,6 +421,7 @@ pub fn catch_up(shared: &Shared, state: &State) -> Result<Option<Known>, Broken>
     let config = &shared.config;
     let trust = Trust { followed: state.followed, oldest: shared.lock().mark.oldest };
     let mut known = Known::open(&config.dir, &state.identity, trust, config.keep_bytes);
+    known.zones = config.zones.clone();
     let (through, place) = known.place();
     if through >= state.followed {
         return Ok(Some(known));

@@ -206,7 +206,14 @@ mod tests {
         let wall = Wall::scripted(Timestamp::now());
         let board = Board::with_clock("test", wall.clone());
         let (dead_time, keep_days, keep_bytes, volume_bytes) = (Duration::ZERO, 30, 0, 1); // a volume per entry
-        let config = JournalConfig { dir: dir.path().into(), dead_time, keep_days, keep_bytes, volume_bytes };
+        let config = JournalConfig {
+            dir: dir.path().into(),
+            dead_time,
+            zones: Default::default(),
+            keep_days,
+            keep_bytes,
+            volume_bytes,
+        };
         let journal = Journal::open(config, board.clone()).unwrap();
         journal.serving().await;
         for num in 1..=4 {

@@ -1,24 +1,33 @@
 //! The fold: what follows from the log, entry by entry.
 //!
-//! Must hold: the state after entry N is a function of the log up to N and of the dead time alone. No clock, no
+//! Must hold: the state after entry N is a function of the log up to N and of [`Rules`] alone. No clock, no
 //! I/O. So a restart, a replay of the tail and a rebuild from the log come to the same state, and an entry that is
 //! applied twice (`seq <= followed`) changes nothing. The state itself remembers only the newest reads of a decoder, and at the
 //! head of a log volume none; whether a read repeats an older one is told with the entry, by the index ([`super::known`]).
 //!
+//! Waiting for stored reads: a decoder that was just connected gives live reads at once and stored ones a moment later, and a
+//! crossing may have begun before the cut. So a read that the link marked ([`ChipRead::amid_stored`]) is not judged for the
+//! dead time when it comes but when the waiting is over, in the order of the decoder's clock. That is over with the first live
+//! read of the decoder that is not marked, with a note of the journal ([`WAITED`]: a few seconds without an end), with a step of
+//! the clock, or [`UNDECIDED_SPAN`] entries later: all of it is in the log, so the verdicts follow from it. Until then nothing
+//! of its device goes out from there on, and the journal makes no checkpoint. With a dead time of zero nothing waits.
+//!
 //! Every collection has a bound: reads wait in [`State::tail`] only until a checkpoint writes them to the queue
 //! (the journal makes the writer wait beyond [`TAIL_MAX`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::dead::{DeadTime, Life, Seen};
 use super::entry::{Body, Entry};
 use super::held_back::HeldBack;
 use super::log::Place;
 use super::trial;
+use super::undated::{self, Undated, Which};
 use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, UploadEvent};
 use crate::chip::{ChipRead, Held, Marker, Stamp};
-use crate::clock::{self, Step};
+use crate::clock::{self, Step, Zones};
 use crate::lane;
 
 /// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
@@ -26,8 +35,11 @@ pub const TAIL_MAX: usize = 65_536;
 /// Identities remembered per decoder, some 7 MB when it is full: what comes again soon is known without a look at the
 /// disk, and what lines of the log were lost of. All others are in the index ([`super::known`]).
 const RECENT_MAX: usize = 262_144;
-/// Chips whose last passing is remembered per decoder for the dead time.
-const CHIPS_MAX: usize = 16_384;
+/// Code of the note that ends the waiting of reads up to the number that its text begins with, which may be one to come.
+pub const WAITED: &str = "waited";
+/// Entries after which a read that waits is judged in any case. Far fewer than [`TAIL_MAX`], or the writer would wait
+/// for ever for room.
+pub const UNDECIDED_SPAN: u64 = 8192;
 /// Sessions per device whose numbering is remembered.
 const SESSIONS_MAX: usize = 32;
 /// Steps of the box's clock remembered; a clock that steps more often while reads wait cannot be helped.
@@ -49,6 +61,25 @@ pub enum Verdict {
     Dead,
     /// It repeats a read already held, in whatever lane of its decoder.
     Repeat,
+    /// It waits for stored reads before it is judged. Never in a checkpoint.
+    Waits,
+}
+
+/// What beside the log decides.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// Least time between two passings; zero: every read is one.
+    pub dead_time_ms: i64,
+    /// Of the decoders' clocks.
+    pub zones: Zones,
+}
+
+/// A read that waits for stored ones.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Undecided {
+    lane: Box<str>,
+    chip: Box<str>,
+    seen: Seen,
 }
 
 /// A read that no batch covers yet.
@@ -69,9 +100,13 @@ pub struct DecoderFold {
     pub last: u64,
     /// Places of its memory that are held.
     pub held: Held,
-    /// Last passing of each chip, for the dead time: stamp in ms and sequence number.
+    /// The last passings. (Earlier versions had others, under another name: they are not read, and the first reads of an
+    /// update may be passings that were none.)
     #[serde(default)]
-    pub chips: HashMap<Box<str>, (i64, u64)>,
+    pub dead: DeadTime,
+    /// Of a decoder without a clock.
+    #[serde(default, skip_serializing_if = "Life::is_none")]
+    pub life: Life,
     /// Reads of it that are held back.
     #[serde(default, skip_serializing_if = "HeldBack::is_empty")]
     pub held_back: HeldBack,
@@ -135,6 +170,15 @@ pub struct State {
     /// The last read whose day hangs on a receipt by a clock that was not set; 0: none since the box knows the time.
     #[serde(default)]
     pub unset_through: u64,
+    /// What is remembered of reads without a date.
+    #[serde(default, skip_serializing_if = "Undated::is_empty")]
+    pub undated: Undated,
+    /// Reads that wait for stored ones, as [`Verdict::Waits`] in the tail. At most [`UNDECIDED_SPAN`].
+    #[serde(skip)]
+    pub undecided: VecDeque<Undecided>,
+    /// Reads up to here do not wait.
+    #[serde(default)]
+    pub waited_through: u64,
     /// Reads from this number on that repeated one kept before, and the number: the first of this process.
     #[serde(skip)]
     pub repeats: (u64, u64),
@@ -144,22 +188,25 @@ pub struct State {
 }
 
 impl State {
-    /// Applies one entry. `dead_time_ms` zero: every read is a passing. `known`: it is a read that the index says was
-    /// kept before.
-    pub fn apply(&mut self, entry: &Entry, dead_time_ms: i64, known: bool) {
+    /// Applies one entry. `known`: it is a read that the index says was kept before.
+    pub fn apply(&mut self, entry: &Entry, rules: &Rules, known: bool) {
         if entry.seq <= self.followed {
             return;
         }
         self.followed = entry.seq;
+        if self.undated.hears(entry.time) {
+            self.decoders.values_mut().for_each(|fold| fold.dead.forget_days());
+        }
+        self.end_waiting(entry, rules);
         match &entry.body {
-            Body::Read(read) => self.read(entry, read, dead_time_ms, known),
+            Body::Read(read) => self.read(entry, read, rules, known),
             Body::Upload(event) => self.upload(entry.seq, event),
             Body::Cleared(cleared) => {
                 if let Some(fold) = self.decoders.get_mut(&entry.subject) {
                     fold.held.forget(cleared.unit.as_deref(), cleared.file.as_ref());
                 }
             }
-            Body::Clock(step) => self.clock(entry.seq, *step),
+            Body::Clock(step) => self.clock(entry.seq, *step, rules),
             Body::Marker(marker) => self.marker(entry, marker),
             Body::Rejected(_) | Body::Note(_) => {}
         }
@@ -189,7 +236,18 @@ impl State {
         self.decoders.entry(decoder.into()).or_default()
     }
 
-    fn clock(&mut self, seq: u64, step: Step) {
+    fn clock(&mut self, seq: u64, step: Step, rules: &Rules) {
+        if step.step_ms != 0 {
+            for (lane, identity) in self.undated.step(seq, step, &rules.zones) {
+                if let Some(fold) = self.decoders.get_mut(&lane) {
+                    fold.recent.insert(identity);
+                }
+            }
+            for (lane, fold) in &mut self.decoders {
+                fold.dead.step(seq, step, rules.zones.of(lane));
+                fold.life.step(step);
+            }
+        }
         if self.steps.len() == STEPS_MAX {
             self.steps.remove(0);
         }
@@ -199,31 +257,41 @@ impl State {
         }
     }
 
-    fn read(&mut self, entry: &Entry, read: &ChipRead, dead_time_ms: i64, known: bool) {
+    fn read(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) {
         let (seq, decoder, received) = (entry.seq, &*entry.subject, entry.time);
-        // A location that was given a device, or lost it, is in another lane since: what comes again is still the same.
-        let identity = read.identity();
-        let elsewhere = known
-            || lane::of(&self.decoders, lane::decoder(decoder))
-                .any(|(name, fold)| name != decoder && fold.recent.has(identity));
+        // One that is let go is the entry that was held back, and nobody has waited for it.
+        let is_new_entry = read.let_go.is_none();
+        let again = is_new_entry && self.repeats(entry, read, rules, known);
+        let waits = is_new_entry && read.amid_stored && seq > self.waited_through;
         let fold = self.decoder_mut(decoder, seq);
         // One that is let go says nothing of the memory as it is now.
-        if let Some(position) = read.position.as_ref().filter(|_| read.let_go.is_none()) {
+        if let Some(position) = read.position.as_ref().filter(|_| is_new_entry) {
             fold.held.insert_read(position, read.content());
             fold.held.lives_mut().read(position, read.stamp, received, !read.replay);
         }
         if read.held_back {
-            let is_new = !elsewhere && fold.recent.insert(identity);
-            fold.held_back.read(seq, read.stamp, is_new);
-            if is_new {
+            fold.held_back.read(seq, read.stamp, !again);
+            if !again {
                 return; // nothing waits for it, until it is let go
             }
         }
         fold.last = seq;
-        let verdict = match read.let_go.as_deref() {
-            Some((from, of)) if fold.held_back.let_go(from.0, of.0) => fold.passes(seq, read, dead_time_ms),
-            None if !elsewhere && !read.held_back => fold.judge(seq, read, identity, dead_time_ms),
-            _ => Verdict::Repeat,
+        let again = match read.let_go.as_deref() {
+            Some((from, of)) => !fold.held_back.let_go(from.0, of.0),
+            None => again,
+        };
+        let verdict = if again {
+            Verdict::Repeat
+        } else if rules.dead_time_ms == 0 {
+            Verdict::Passing
+        } else {
+            let seen = Seen::of(seq, decoder, read, received, &rules.zones);
+            if waits {
+                self.undecided.push_back(Undecided { lane: decoder.into(), chip: read.chip.clone(), seen });
+                Verdict::Waits
+            } else {
+                fold.judge(&read.chip, seen, rules.dead_time_ms)
+            }
         };
         self.repeats.0 += u64::from(verdict == Verdict::Repeat && seq >= self.repeats.1);
         if clock::is_undated(&read.stamp) && !clock::box_clock_set(received) {
@@ -233,6 +301,84 @@ impl State {
         let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
         let read = PendingRead { seq: crate::chip::Seq(seq), decoder: decoder.into(), received, chip, stamp, replay };
         self.tail.push_back(Waiting { read, verdict });
+    }
+
+    /// Whether a read was kept before; from now on it was.
+    fn repeats(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) -> bool {
+        let (seq, lane, received) = (entry.seq, &*entry.subject, entry.time);
+        let which = undated::which(read, lane, received, &rules.zones);
+        let identity = match (which, read.stamp) {
+            (Which::Ever(identity) | Which::Day(identity, _), _) => identity,
+            (Which::Life, Stamp::Uptime(ms)) => {
+                let life = self.decoder_mut(lane, seq).life.hears(seq, ms, received);
+                undated::in_life(read.identity(), life)
+            }
+            (Which::Life | Which::NoDay, _) => {
+                let again = known || self.undated.has(lane, read, received, &rules.zones);
+                if !again {
+                    self.undated.add(seq, lane, read, received);
+                }
+                return again;
+            }
+        };
+        // A location that was given a device, or lost it, is in another lane since: what comes again is still the same.
+        let elsewhere = known
+            || lane::of(&self.decoders, lane::decoder(lane))
+                .any(|(name, fold)| name != lane && fold.recent.has(identity));
+        let mut again = elsewhere || !self.decoder_mut(lane, seq).recent.insert(identity);
+        if let Which::Day(..) = which {
+            again &= !self.undated.take_void(identity);
+            if !again {
+                self.undated.add(seq, lane, read, received);
+            }
+        }
+        again
+    }
+
+    /// Reads wait for stored ones.
+    pub fn is_undecided(&self) -> bool {
+        !self.undecided.is_empty()
+    }
+
+    /// Judges the reads that wait no longer now that this entry came.
+    fn end_waiting(&mut self, entry: &Entry, rules: &Rules) {
+        if let Body::Note(text) = &entry.body
+            && *entry.subject == *WAITED
+        {
+            let through = text.split(':').next().and_then(|number| number.parse().ok()).unwrap_or(entry.seq);
+            self.waited_through = self.waited_through.max(through);
+        }
+        let Some(first) = self.undecided.front().map(|undecided| undecided.seen.seq) else { return };
+        let all = match &entry.body {
+            Body::Clock(_) => true,
+            Body::Note(_) => first <= self.waited_through,
+            Body::Upload(UploadEvent::Batch(batch)) => first <= batch.through.0, // it never is
+            _ => entry.seq - first >= UNDECIDED_SPAN,
+        };
+        if all {
+            self.decide(rules.dead_time_ms, |_| true);
+        } else if let Body::Read(read) = &entry.body
+            && !read.replay
+            && !read.amid_stored
+            && read.let_go.is_none()
+        {
+            let decoder = lane::decoder(&entry.subject);
+            self.decide(rules.dead_time_ms, |lane| lane::decoder(lane) == decoder);
+        }
+    }
+
+    /// Judges reads that wait, in the order of the decoder's clock.
+    fn decide(&mut self, dead_time_ms: i64, which: impl Fn(&str) -> bool) {
+        let (rest, mut due) = self.undecided.drain(..).partition::<Vec<_>, _>(|undecided| !which(&undecided.lane));
+        self.undecided = rest.into();
+        due.sort_by_key(|undecided| (undecided.seen.at_ms, undecided.seen.seq));
+        for Undecided { lane, chip, seen } in due {
+            let Some(fold) = self.decoders.get_mut(&lane) else { continue };
+            let verdict = fold.judge(&chip, seen, dead_time_ms);
+            if let Ok(at) = self.tail.binary_search_by_key(&seen.seq, |waiting| waiting.read.seq.0) {
+                self.tail[at].verdict = verdict;
+            }
+        }
     }
 
     fn upload(&mut self, seq: u64, event: &UploadEvent) {
@@ -385,7 +531,8 @@ impl State {
 
     /// Goes on from `later`, the state at the head of a log volume before which lines are gone. It knows what those lines
     /// did to cursors and numbers; what waits here and what is remembered of reads stays.
-    pub fn catch_up(&mut self, later: Self) {
+    pub fn catch_up(&mut self, later: Self, rules: &Rules) {
+        self.decide(rules.dead_time_ms, |_| true);
         let mut recent: BTreeMap<Box<str>, Recent> =
             self.decoders.iter_mut().map(|(name, fold)| (name.clone(), std::mem::take(&mut fold.recent))).collect();
         let (identity, tail) = (std::mem::take(&mut self.identity), std::mem::take(&mut self.tail));
@@ -486,50 +633,23 @@ impl DeviceFold {
 }
 
 impl DecoderFold {
-    fn judge(&mut self, seq: u64, read: &ChipRead, identity: u64, dead_time_ms: i64) -> Verdict {
-        if !self.recent.insert(identity) {
-            return Verdict::Repeat;
-        }
-        self.passes(seq, read, dead_time_ms)
-    }
-
-    /// A read that is no repeat: is it a passing?
-    fn passes(&mut self, seq: u64, read: &ChipRead, dead_time_ms: i64) -> Verdict {
-        if dead_time_ms == 0 {
-            return Verdict::Passing;
-        }
-        let (stamp, wraps) = stamp_ms(read.stamp);
-        if let Some((last, _)) = self.chips.get(&read.chip) {
-            let apart = (stamp - last).abs();
-            // Further apart than a day: one of them had a date, and they cannot be compared.
-            let apart = if wraps && apart <= DAY_MS { apart.min(DAY_MS - apart) } else { apart };
-            if apart < dead_time_ms {
-                return Verdict::Dead;
-            }
-        }
-        self.chips.insert(read.chip.clone(), (stamp, seq));
-        if self.chips.len() > CHIPS_MAX {
-            // The half that passed longest ago can no longer be inside any sensible dead time.
-            let mut seqs: Vec<u64> = self.chips.values().map(|last| last.1).collect();
-            let (_, &mut middle, _) = seqs.select_nth_unstable(CHIPS_MAX / 2);
-            self.chips.retain(|_, last| last.1 >= middle);
-        }
-        Verdict::Passing
+    fn judge(&mut self, chip: &str, seen: Seen, dead_time_ms: i64) -> Verdict {
+        if self.dead.is_dead(chip, seen, &self.life, dead_time_ms) { Verdict::Dead } else { Verdict::Passing }
     }
 }
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Decoder time in milliseconds, and whether it wraps at midnight. Only differences mean something.
-pub fn stamp_ms(stamp: Stamp) -> (i64, bool) {
+/// Decoder time in milliseconds, as it is stamped. Only differences mean something.
+pub fn stamp_ms(stamp: Stamp) -> i64 {
     let in_utc = |local| jiff::tz::TimeZone::UTC.to_timestamp(local).map_or(0, jiff::Timestamp::as_millisecond);
     match stamp {
-        Stamp::Utc(instant) => (instant.as_millisecond(), false),
-        Stamp::Local(local) => (in_utc(local), false),
-        Stamp::Uptime(ms) => (i64::try_from(ms).unwrap_or(i64::MAX), false),
+        Stamp::Utc(instant) => instant.as_millisecond(),
+        Stamp::Local(local) => in_utc(local),
+        Stamp::Uptime(ms) => i64::try_from(ms).unwrap_or(i64::MAX),
         Stamp::TimeOfDay { time, day } => {
             let of_day = in_utc(jiff::civil::date(1970, 1, 1).to_datetime(time));
-            (i64::from(day.unwrap_or(0)) * DAY_MS + of_day, day.is_none())
+            i64::from(day.unwrap_or(0)) * DAY_MS + of_day
         }
     }
 }
@@ -591,33 +711,4 @@ impl Recent {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_decoder_that_lost_its_date_does_not_lose_passings_to_the_dead_time() {
-        let mut fold = DecoderFold::default();
-        let mut judge = |seq, stamp: &str| {
-            let read = ChipRead::new("C1", stamp.parse().unwrap());
-            fold.judge(seq, &read, read.identity(), 10_000)
-        };
-        assert_eq!(judge(1, "2026-03-06T20:27:47.350"), Verdict::Passing);
-        assert_eq!(judge(2, "21:27:47.350"), Verdict::Passing);
-        assert_eq!(judge(3, "21:27:49.350"), Verdict::Dead);
-        assert_eq!(judge(4, "23:59:58.000"), Verdict::Passing);
-        assert_eq!(judge(5, "00:00:02.000"), Verdict::Dead);
-        assert_eq!(judge(6, "2026-03-07T00:00:03.000"), Verdict::Passing);
-    }
-
-    #[test]
-    fn a_cloud_that_refuses_every_second_passing_does_not_fill_the_memory_and_none_is_forgotten() {
-        let mut ranges = BTreeMap::new();
-        for seq in (1..=20_000).step_by(2) {
-            insert_range(&mut ranges, seq);
-        }
-        assert!(ranges.len() <= RANGES_MAX);
-        let covered = |seq: u64| ranges.range(..=seq).next_back().is_some_and(|(_, last)| *last >= seq);
-        assert!((1..=20_000).step_by(2).all(covered));
-        assert!(!covered(19_998), "the newest are exact");
-    }
-}
+mod tests;

@@ -23,10 +23,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Decoder;
 use super::asks::{Hearing, Order};
 use super::port::Duplex;
-use crate::chip::Held;
+use super::{Decoder, Limits};
+use crate::chip::{ChipRead, Held, Position};
 use crate::protocol::{Frame, Item, Output, Protocol, READ_MAX};
 
 /// Bytes taken from a port at once. Larger gains nothing (30 of them are one device flush), and a flood of two-byte
@@ -136,6 +136,42 @@ struct Connection<'a> {
     hung_up: Option<&'static str>,
     /// Bytes since the protocol last put something out.
     noise: u64,
+    stored: Stored,
+}
+
+/// What a decoder that was just connected may still give of what it had stored.
+struct Stored {
+    /// It was not asked, or that is long ago.
+    over: bool,
+    since: Instant,
+    /// When it last gave a stored read.
+    given: Option<Instant>,
+    /// The read that is furthest in its memory.
+    furthest: Option<Position>,
+}
+
+impl Stored {
+    fn new(asked: bool, since: Instant) -> Self {
+        Self { over: !asked, since, given: None, furthest: None }
+    }
+
+    /// Marks a read that what comes behind it may be older than.
+    fn mark(&mut self, read: &mut ChipRead, limits: &Limits) {
+        if self.over {
+            return;
+        }
+        let now = Instant::now();
+        let up = now - self.since;
+        if up >= limits.stored_max {
+            (self.over, self.furthest) = (true, None);
+            return;
+        }
+        if is_behind(&mut self.furthest, read) || read.replay {
+            self.given = Some(now);
+        }
+        let gives = self.given.is_some_and(|at| now - at < limits.stored_gap);
+        read.amid_stored = !read.replay && (up < limits.stored_first || gives);
+    }
 }
 
 /// Carries one connection until it ends. `held` resolves to what the journal holds, `None` if nothing is to be asked
@@ -164,6 +200,7 @@ pub(super) async fn serve<S: Duplex>(
         spoke: false,
         hung_up: None,
         noise: 0,
+        stored: Stored::new(false, now),
     };
     let greeted = tokio::select! {
         biased;
@@ -216,6 +253,7 @@ impl Connection<'_> {
         if let Some(held) = &known {
             self.decoder.memories.learn(held.lives());
         }
+        self.stored = Stored::new(rewind, Instant::now());
         self.protocol.connected(known.unwrap_or_default(), rewind, &mut self.output);
         self.absorb(self.decoder.board.now());
         late
@@ -335,6 +373,7 @@ impl Connection<'_> {
                         frames.push(framed);
                     }
                     Frame::Read(ref mut read) => {
+                        self.stored.mark(read, &self.decoder.limits);
                         self.decoder.judges(read, received);
                         frames.push(framed);
                     }
@@ -398,6 +437,22 @@ impl Connection<'_> {
     }
 }
 
+/// The decoder does not always say that a read was stored; but then it comes behind one that is further in its memory.
+fn is_behind(furthest: &mut Option<Position>, read: &ChipRead) -> bool {
+    let Some(position) = &read.position else { return false };
+    match furthest {
+        Some(known) if known.unit == position.unit && known.file == position.file => {
+            let behind = position.number < known.number;
+            known.number = known.number.max(position.number);
+            behind
+        }
+        _ => {
+            *furthest = Some(position.clone());
+            false
+        }
+    }
+}
+
 fn is_reject(item: &Item) -> bool {
     matches!(item, Item::Frame(framed) if matches!(framed.frame, Frame::Rejected(_)))
 }
@@ -418,5 +473,25 @@ async fn answer(late: &mut Option<BoxFuture<'static, Held>>) -> Option<Held> {
     match late {
         Some(held) => Some(held.await),
         None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chip::{Label, Stamp};
+
+    #[test]
+    fn a_read_that_comes_behind_one_further_in_the_memory_was_stored() {
+        let mut furthest = None;
+        let mut is = |file: u64, number: u64| {
+            let position = Some(Position { unit: None, file: Some(Label::Number(file)), number });
+            is_behind(&mut furthest, &ChipRead { position, ..ChipRead::new("C1", Stamp::Uptime(0)) })
+        };
+        assert_eq!(
+            [(1, 7), (1, 8), (1, 3), (1, 4), (1, 9), (2, 1), (2, 2)].map(|(file, number)| is(file, number)),
+            [false, false, true, true, false, false, false]
+        );
+        assert!(!is_behind(&mut None, &ChipRead::new("C1", Stamp::Uptime(0))));
     }
 }

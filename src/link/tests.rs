@@ -17,7 +17,7 @@ use crate::chip::{ChipRead, Position, Seq, Stamp};
 use crate::protocol::{Frame, Output, Reject};
 use crate::status::{DecoderStatus, Problem};
 
-/// A protocol of lines: `R<chip>` a read, `A<chip>` a read that is acknowledged, `@<chip>` the same at `Start`, `P` a ping that is answered,
+/// A protocol of lines: `R<chip>` a read, `S<chip>` a stored one, `A<chip>` a read that is acknowledged, `@<chip>` the same at `Start`, `P` a ping that is answered,
 /// `C<stamp>` the clock, `!` a restart; anything else is rejected.
 struct Lines {
     buffer: Vec<u8>,
@@ -38,6 +38,9 @@ impl Protocol for Lines {
             let stamp = Stamp::Utc(Timestamp::now());
             match text.split_at_checked(1) {
                 Some(("R", chip)) => out.frame(Frame::Read(ChipRead::new(chip, stamp)), &line),
+                Some(("S", chip)) => {
+                    out.frame(Frame::Read(ChipRead { replay: true, ..ChipRead::new(chip, stamp) }), &line);
+                }
                 Some(("A", chip)) => {
                     out.frame(Frame::Read(ChipRead::new(chip, stamp)), &line);
                     out.reply(format!("ack {chip}\n"));
@@ -267,6 +270,36 @@ async fn decoder_listens() -> (TcpListener, Address) {
 
 fn any_port() -> Address {
     Address::Listen("127.0.0.1:0".parse().unwrap())
+}
+
+/// Whether each read that was kept is marked as one amid stored ones.
+async fn marked(limits: Limits, spec: &'static Spec, rewind: bool, sent: &[u8], count: usize) -> Vec<bool> {
+    let shelf = Shelf::new(true);
+    let link = Running::start(limits, DecoderConfig { rewind, ..config(spec, any_port()) }, &shelf).await;
+    let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
+    wire.write_all(sent).await.unwrap();
+    shelf.has(count).await;
+    link.stopped().await.unwrap();
+    let kept = shelf.0.kept.borrow();
+    let mark = |framed: &Framed| matches!(&framed.frame, Frame::Read(read) if read.amid_stored);
+    kept.iter().map(mark).collect()
+}
+
+#[tokio::test]
+async fn a_live_read_is_marked_while_a_decoder_that_was_just_connected_may_give_stored_ones() {
+    assert_eq!(marked(QUICK, &STORES, true, b"Rone\nSold\nRtwo\n", 3).await, [true, false, true]);
+    assert_eq!(marked(QUICK, &STREAMS, true, b"Rone\nSold\nRtwo\n", 3).await, [false; 3], "it has nothing stored");
+    assert_eq!(marked(QUICK, &STORES, false, b"Rone\nSold\nRtwo\n", 3).await, [false; 3], "it is not asked");
+    let later = Limits { stored_first: Duration::ZERO, ..QUICK };
+    assert_eq!(
+        marked(later, &STORES, true, b"Rone\nSold\nRtwo\n", 3).await,
+        [false, false, true],
+        "it still gives some"
+    );
+    let over = Limits { stored_gap: Duration::ZERO, ..later };
+    assert_eq!(marked(over, &STORES, true, b"Rone\nSold\nRtwo\n", 3).await, [false; 3]);
+    let long_ago = Limits { stored_max: Duration::ZERO, ..QUICK };
+    assert_eq!(marked(long_ago, &STORES, true, b"Rone\nSold\nRtwo\n", 3).await, [false; 3]);
 }
 
 #[tokio::test]

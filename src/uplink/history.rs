@@ -189,7 +189,14 @@ impl World {
         let driven = loop {
             std::fs::create_dir_all(&self.dir).unwrap();
             let _ = std::fs::write(self.dir.join("reserve"), ""); // four megabytes less to write per history
-            let config = JournalConfig { dir: self.dir.clone(), dead_time, keep_days: 30, keep_bytes, volume_bytes };
+            let config = JournalConfig {
+                dir: self.dir.clone(),
+                dead_time,
+                zones: Default::default(),
+                keep_days: 30,
+                keep_bytes,
+                volume_bytes,
+            };
             self.board = Board::with_clock("model", self.wall.clone());
             match Driven::open(config, self.board.clone()) {
                 Ok(driven) if !disk::is_off() => break driven,

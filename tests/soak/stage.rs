@@ -114,8 +114,14 @@ impl Stage {
         let wall = Wall::scripted(now);
         let board = Board::with_clock("soak", wall.clone());
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let config =
-            JournalConfig { dir: dir.path().into(), dead_time: Duration::ZERO, keep_days, keep_bytes, volume_bytes };
+        let config = JournalConfig {
+            dir: dir.path().into(),
+            dead_time: Duration::ZERO,
+            zones: Default::default(),
+            keep_days,
+            keep_bytes,
+            volume_bytes,
+        };
         let journal = Journal::open(config, board.clone()).unwrap();
         let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
         let stop = CancellationToken::new();

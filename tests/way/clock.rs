@@ -315,17 +315,46 @@ async fn what_waits_while_the_clock_is_a_week_behind_is_uploaded_on_the_right_da
 }
 
 #[tokio::test]
-async fn an_hour_names_only_the_passings_near_midnight() {
+async fn an_hour_names_only_the_passings_that_it_puts_on_another_day() {
     let mut way = Way::new().await;
     way.session();
     let wall = wall("2026-06-17T12:30:00Z");
-    let sim = undated(&mut way, &["12:29:59.000", "00:15:00.000"]).await;
+    let sim = undated(&mut way, &["12:29:59.000", "12:35:00.000"]).await;
     let daemon = way.start_at(&wall).await;
     links(&sim, 1).await;
-    sim.push(2); // the second is nearest to its receipt at 15 past midnight, by half an hour
+    sim.push(2); // the second is ahead of its receipt, which is then more than an hour
     way.arrive(2, &daemon).await;
     set(&wall, "2026-06-17T11:30:00Z");
     let message = complains(&daemon, "passings_misdated").await;
     assert!(message.starts_with("1 passings"), "{message}");
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_step_that_is_taken_back_leaves_no_false_alarm_and_what_it_spoilt_is_named() {
+    let mut way = Way::new().await;
+    way.session();
+    let wall = wall(RACE);
+    let sim = undated(&mut way, &["10:00:01.000", "10:00:02.000", "10:00:03.000"]).await;
+    let daemon = way.start_at(&wall).await;
+    links(&sim, 1).await;
+    sim.push(2);
+    way.arrive(2, &daemon).await;
+    set(&wall, "2026-06-18T10:00:05Z");
+    let message = complains(&daemon, "passings_misdated").await;
+    assert!(message.starts_with("2 passings"), "{message}");
+    set(&wall, RACE);
+    shows(&daemon, "nothing was on a wrong day", |snapshot| !has_problem(snapshot, "passings_misdated")).await;
+    // And now something is uploaded while the clock is wrong.
+    set(&wall, "2026-06-18T10:00:05Z");
+    complains(&daemon, "passings_misdated").await;
+    sim.push(1);
+    way.arrive(3, &daemon).await;
+    set(&wall, RACE);
+    let one = |snapshot: &passbridge::status::Snapshot| {
+        let named = snapshot.problems.iter().find(|problem| problem.code == "passings_misdated");
+        named.is_some_and(|problem| problem.message.starts_with("1 passings"))
+    };
+    shows(&daemon, "one passing is on a wrong day", one).await;
     daemon.stop().await.unwrap();
 }

@@ -314,6 +314,7 @@ async fn what_is_held_back_is_so_after_a_restart_too_and_may_be_let_go_while_the
     let config = JournalConfig {
         dir: way.data().into(),
         dead_time: Duration::ZERO,
+        zones: Default::default(),
         keep_days: 30,
         keep_bytes: 1 << 30,
         volume_bytes: 1 << 25,

@@ -13,6 +13,7 @@ mod clock;
 mod commands;
 mod crash;
 mod damage;
+mod days;
 mod decoders;
 mod exports;
 mod faults;

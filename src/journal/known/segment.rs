@@ -1,7 +1,7 @@
 //! A segment of the index: a file that is written once.
 //!
 //! ```text
-//! {"known":1, "identity":…, "from":…, "through":…, …}  \t crc \n     numbers it covers, place in the log, spans, buckets
+//! {"known":2, "identity":…, "from":…, "through":…, …}  \t crc \n     numbers it covers, place in the log, spans, buckets
 //! { key 8 | number 8 }*                                              sorted by key, little-endian
 //! ```
 //!
@@ -19,6 +19,8 @@ use crate::journal::disk;
 use crate::journal::entry::{seal, unseal};
 use crate::journal::log::Place;
 
+/// Version of what is written. In the first one, reads without a date were known by their time of day alone.
+const VERSION: u32 = 2;
 /// Bytes of a read.
 pub const READ_BYTES: u64 = 16;
 /// Decoders and kinds of stamp that a segment tells apart; with more it may hold anything.
@@ -93,6 +95,8 @@ pub struct Segment {
     pub place: Place,
     /// Stamps in it.
     pub spans: Spans,
+    /// Written by a version that knew no days: of reads with a date it says the same.
+    pub without_days: bool,
     file: File,
     /// Where the reads begin in the file.
     body: u64,
@@ -120,7 +124,7 @@ impl Segment {
             buckets.push((count as u32, crc32fast::hash(&body[begin..])));
             rest = &rest[count..];
         }
-        let head = Head { known: 1, identity: identity.to_owned(), from, through, place, spans, buckets };
+        let head = Head { known: VERSION, identity: identity.to_owned(), from, through, place, spans, buckets };
         let mut bytes = serde_json::to_vec(&head)?;
         seal(&mut bytes, 0);
         let start = bytes.len() as u64;
@@ -146,7 +150,10 @@ impl Segment {
         let text = line.strip_suffix(b"\n").and_then(|line| unseal(line).ok());
         let head: Option<Head> = text.and_then(|text| serde_json::from_str(text).ok());
         let fits = |head: &Head| {
-            head.known == 1 && head.identity == identity && head.buckets.len() == BUCKETS && head.from <= head.through
+            (1..=VERSION).contains(&head.known)
+                && head.identity == identity
+                && head.buckets.len() == BUCKETS
+                && head.from <= head.through
         };
         let Some(head) = head.filter(fits).filter(|head| head.from > 0) else { return Ok(None) };
         let reads: u64 = head.buckets.iter().map(|bucket| u64::from(bucket.0)).sum();
@@ -158,14 +165,15 @@ impl Segment {
     }
 
     fn at(path: PathBuf, file: File, body: u64, head: Head) -> Self {
-        let Head { from, through, place, spans, buckets, .. } = head;
+        let Head { known, from, through, place, spans, buckets, .. } = head;
+        let without_days = known < VERSION;
         let mut starts = vec![0];
         starts.extend(buckets.iter().scan(0_u32, |sum, (count, _)| {
             *sum = sum.saturating_add(*count);
             Some(*sum)
         }));
         let crcs = buckets.into_iter().map(|(_, crc)| crc).collect();
-        Self { path, from, through, place, spans, file, body, starts, crcs }
+        Self { path, from, through, place, spans, without_days, file, body, starts, crcs }
     }
 
     /// A segment of what is in it up to number `last`; `None`: it cannot be made.

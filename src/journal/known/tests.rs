@@ -115,6 +115,7 @@ impl Box_ {
         let config = JournalConfig {
             dir: self.dir.path().into(),
             dead_time: Duration::ZERO,
+            zones: Zones::default(),
             keep_days: 30,
             keep_bytes: self.keep_bytes,
             volume_bytes: 3000,
@@ -408,4 +409,98 @@ fn a_bucket_that_is_damaged_says_so() {
     let [segment] = &segment::open_all(dir.path(), "J").unwrap()[..] else { panic!() };
     assert!((0..1000).any(|n| segment.find(spread(n)).is_err()));
     assert!(segment::open_all(dir.path(), "another").unwrap().is_empty() && !path.exists());
+}
+
+fn undated_entry(seq: u64, stamp: &str, received: &str, change: impl Fn(&mut ChipRead)) -> Entry {
+    let mut read = ChipRead::new("C1", stamp.parse().unwrap());
+    change(&mut read);
+    let (time, raw) = (received.parse().unwrap(), Box::default());
+    Entry { seq, in_group: 0, subject: "mat".into(), time, body: Body::Read(read), raw }
+}
+
+#[test]
+fn a_read_without_a_date_is_known_within_its_day_and_one_out_of_the_memory_on_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut known = Known::open(dir.path(), "J", Trust { followed: 0, oldest: 1 }, 0);
+    let mut seq = 0;
+    let mut take = |stamp: &str, received: &str, placed: bool, replay: bool| {
+        seq += 1;
+        let change = |read: &mut ChipRead| {
+            read.position = placed.then_some(Position { unit: None, file: None, number: 7 });
+            read.replay = replay;
+        };
+        known.take(&undated_entry(seq, stamp, received, change))
+    };
+    let (day_1, later, day_2) = ("2026-07-06T12:00:01Z", "2026-07-07T10:00:00Z", "2026-07-07T12:00:01Z");
+    for (placed, on_day_2) in [(false, false), (true, true)] {
+        assert!(!take("12:00:00.000", day_1, placed, false));
+        assert!(take("12:00:00.000", later, placed, false));
+        assert_eq!(take("12:00:00.000", day_2, placed, true), on_day_2, "placed: {placed}");
+        assert!(!take("12:00:00.000", "2026-07-08T12:00:01Z", placed, false), "it says that it is live");
+    }
+    assert!(!take("13:00:00.000", "1970-01-01T00:00:01Z", false, false), "a box that does not know its day");
+    assert!(!take("13:00:00.000", "1970-01-01T00:00:02Z", false, false), "the state knows it, not the index");
+    assert!(!take("up7.000", day_1, false, false) && !take("up7.000", day_1, false, false), "the same");
+}
+
+#[test]
+fn the_index_of_a_version_that_knew_no_days_is_made_anew_and_nothing_goes_up_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("reserve"), "").unwrap();
+    let config = JournalConfig {
+        dir: dir.path().into(),
+        dead_time: Duration::ZERO,
+        zones: Zones::default(),
+        keep_days: 30,
+        keep_bytes: 1 << 30,
+        volume_bytes: 3000,
+    };
+    let start = || {
+        let mut driven = Driven::open(config.clone(), Board::new("test")).unwrap();
+        while !driven.serves() {
+            driven.follow(false);
+        }
+        driven
+    };
+    let keep = |driven: &mut Driven, hours: i64| {
+        let journal = driven.journal.clone();
+        for n in 0..60 {
+            let at = Timestamp::from_second(1_783_332_000 + n).unwrap();
+            let time = jiff::tz::TimeZone::UTC.to_datetime(at);
+            let stamp = if n % 2 == 0 { Stamp::Local(time) } else { Stamp::TimeOfDay { time: time.time(), day: None } };
+            let framed = Framed { frame: Frame::Read(ChipRead::new(format!("C{n}"), stamp)), raw: Box::default() };
+            let received = Timestamp::from_second(at.as_second() + hours * 3600).unwrap();
+            let mut keeping = pin!(journal.keep("mat", received, vec![framed]));
+            while keeping.as_mut().poll(&mut Context::from_waker(noop_waker_ref())).is_pending() {
+                driven.write();
+            }
+            if n % 20 == 0 {
+                driven.follow(false);
+            }
+        }
+    };
+    let mut driven = start();
+    let identity = driven.journal.shared.lock().state.identity.clone();
+    keep(&mut driven, 0);
+    driven.follow(false);
+    driven.close();
+    // As the version before wrote them: of reads without a date it knew no day.
+    let segments = segment::open_all(&known_dir(dir.path()), &identity).unwrap();
+    assert!(segments.len() > 3);
+    for old in segments {
+        let Segment { from, through, place, .. } = old;
+        let content = Content { identity: &identity, from, through, place, reads: Vec::new(), spans: Spans::default() };
+        let path = Segment::write(&known_dir(dir.path()), content).unwrap().path;
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (head, _) = text.rsplit_once('\t').unwrap();
+        let mut bytes = head.replace("{\"known\":2,", "{\"known\":1,").into_bytes();
+        crate::journal::entry::seal(&mut bytes, 0);
+        std::fs::write(path, bytes).unwrap();
+    }
+    let mut driven = start();
+    keep(&mut driven, 1);
+    let decoders: Vec<Box<str>> = vec!["mat".into()];
+    let pending = driven.journal.clone().pending("D", &decoders, 1000);
+    assert_eq!((pending.reads.len(), pending.repeats.len()), (60, 60));
+    drop(driven);
 }

@@ -66,7 +66,7 @@ fn a_block_that_sled_lost_without_a_word_is_missed() {
 fn read(state: &mut State, seq: u64) {
     let body = Body::Read(ChipRead::new(format!("C{seq}"), "2026-03-06T20:27:47.350".parse().unwrap()));
     let (subject, time, raw) = ("mat".into(), Timestamp::UNIX_EPOCH, Box::default());
-    state.apply(&Entry { seq, in_group: 0, subject, time, body, raw }, 0, false);
+    state.apply(&Entry { seq, in_group: 0, subject, time, body, raw }, &crate::journal::state::Rules::default(), false);
 }
 
 fn identities(state: &State, fresh: usize) -> Vec<Identities> {

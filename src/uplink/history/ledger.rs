@@ -340,10 +340,9 @@ impl Ledger {
         }
     }
 
-    fn reads(&self, decoder: &str) -> Vec<(u64, &ChipRead)> {
-        let mine = self.kept.iter().filter(|(_, entry)| *entry.subject == *decoder);
-        mine.filter_map(|(seq, entry)| if let Body::Read(read) = &entry.body { Some((*seq, read)) } else { None })
-            .collect()
+    fn reads(&self, decoder: &str) -> Vec<(&Entry, &ChipRead)> {
+        let mine = self.kept.values().filter(|entry| *entry.subject == *decoder);
+        mine.filter_map(|entry| if let Body::Read(read) = &entry.body { Some((entry, read)) } else { None }).collect()
     }
 
     fn audit_device(&mut self, at: usize, device: &Device, state: &DeviceState) {
@@ -410,28 +409,29 @@ fn is_frame(entry: &Entry, framed: &Framed) -> bool {
 }
 
 /// The rules for one decoder's reads, read plainly: the same chip and stamp again is a repeat; one nearer than the dead time
-/// to the last *passing* of its chip is none.
+/// to the last *passing* of its chip is none, unless they were received further apart (all of them are live here).
 pub(super) fn verdicts<'a>(
-    reads: impl Iterator<Item = (u64, &'a ChipRead)>,
+    reads: impl Iterator<Item = (&'a Entry, &'a ChipRead)>,
     dead_time: Duration,
 ) -> Vec<(u64, Verdict)> {
     let mut known = HashSet::new();
-    let mut last: HashMap<Box<str>, i64> = HashMap::new();
+    let mut last: HashMap<Box<str>, (i64, i64)> = HashMap::new();
     let ms = |read: &ChipRead| match read.stamp {
         Stamp::Local(local) => jiff::tz::TimeZone::UTC.to_timestamp(local).unwrap().as_millisecond(),
         _ => unreachable!("the model's decoders have a date"),
     };
-    let verdict = |read: &ChipRead| {
+    let verdict = |entry: &Entry, read: &ChipRead| {
         if !known.insert((read.chip.clone(), ms(read))) {
             return Verdict::Repeat;
         }
-        let apart = last.get(&read.chip).map(|last| (ms(read) - last).unsigned_abs());
-        if apart.is_some_and(|apart| u128::from(apart) < dead_time.as_millis()) {
+        let times = (ms(read), entry.time.as_millisecond());
+        let near = |one: i64, other: i64| u128::from((one - other).unsigned_abs()) < dead_time.as_millis();
+        if last.get(&read.chip).is_some_and(|last| near(times.0, last.0) && near(times.1, last.1)) {
             return Verdict::Dead;
         }
-        last.insert(read.chip.clone(), ms(read));
+        last.insert(read.chip.clone(), times);
         Verdict::Passing
     };
     let mut verdict = verdict;
-    reads.map(|(seq, read)| (seq, verdict(read))).collect()
+    reads.map(|(entry, read)| (entry.seq, verdict(entry, read))).collect()
 }

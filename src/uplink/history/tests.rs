@@ -201,6 +201,8 @@ fn steps_of_the_wall_clock_change_nothing_that_an_uplink_does() {
         // A day's end begins a new volume, which is one call of the disk more: without cuts that count the calls.
         let mut history = history.clone();
         history.ops.retain(|op| !matches!(op, Op::Disk(_) | Op::End { .. }));
+        // The dead time looks at receipts as well, and in here nobody records the step that they have to be corrected by.
+        history.setup.dead_time = Duration::ZERO;
         let (with, without) = (run(&history, true)?, run(&history, false)?);
         if with.traces != without.traces {
             return Err("invariant 7: it goes another way when the clock steps".into());

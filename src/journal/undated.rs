@@ -1,0 +1,252 @@
+//! Which read a read is, when its stamp has no date: part of the fold.
+//!
+//! A stamp with a date tells by itself which read it is: [`ChipRead::identity`]. One without a date comes again every day,
+//! and one since the decoder was switched on in each of its lives. So the day takes part, and it is the day that the
+//! receipt gives ([`crate::clock`]): the same chip at the same time of another day is another read, and what is given again
+//! within the day is the same.
+//!
+//! What must hold:
+//! * **It follows from the log** (stamp and receipt are in each entry) and from the configured zone. Where the zone of a
+//!   decoder is corrected, what it gives again may get another day: then it goes up twice, and is seen.
+//! * **A receipt by a clock that was not set has no day.** Such reads are compared only with each other, as long as that
+//!   clock runs on ([`Undated::hears`]); one that begins anew is another life of the box. When the clock is set, those of
+//!   this process get the day that they had, since the step tells by how much it was wrong.
+//! * **A step of a clock that was set** moves the day of what was received before it in the same way, also back: the day
+//!   that it seemed to be counts no more ([`Undated::void`]), or a read of that day would be hidden when it comes.
+//! * **A place and the word "stored" are enough**: what a decoder gives again out of its memory, under the same number, with
+//!   the same chip and time of day, is the same read on any day. What it says to be live is not.
+//! * **Bounded.** [`NEWEST`] reads are remembered for the steps of the clock. Of older ones a repeat is not known after a
+//!   step: it goes up twice.
+
+use std::collections::{HashSet, VecDeque};
+
+use jiff::civil::{DateTime, Time};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::chip::{ChipRead, Stamp};
+use crate::clock::{self, Step, Zones};
+
+/// Reads without a date that a step of the clock may still move to another day: 60 KB of a checkpoint.
+const NEWEST: usize = 1024;
+/// A clock that is not set and goes back by more has begun anew: the box was switched off.
+const BACK_MS: i64 = 2000;
+
+/// What tells one read from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Its content, for ever.
+    Ever(u64),
+    /// Its content and this day.
+    Day(u64, DateTime),
+    /// Nothing that is known yet: the box did not know its day.
+    NoDay,
+    /// Its content and the life of the decoder.
+    Life,
+}
+
+/// Which read this is, received at `received` by the box's clock.
+pub fn which(read: &ChipRead, lane: &str, received: Timestamp, zones: &Zones) -> Which {
+    match read.stamp {
+        Stamp::Uptime(_) => Which::Life,
+        stamp if !clock::is_undated(&stamp) => Which::Ever(read.identity()),
+        _ if !clock::box_clock_set(received) => Which::NoDay,
+        stamp => match clock::dated_by(&stamp, zones.of(lane), received) {
+            Some(at) => Which::Day(on_day(read.identity(), at), at),
+            None => Which::NoDay,
+        },
+    }
+}
+
+/// A stored read that can be known on any day.
+pub fn is_placed(read: &ChipRead) -> bool {
+    read.position.is_some() && clock::is_undated(&read.stamp) && !matches!(read.stamp, Stamp::Uptime(_))
+}
+
+/// The identity of a read on a day. Stored on the disk: stays the same for ever.
+fn on_day(identity: u64, at: DateTime) -> u64 {
+    let day = i64::from(at.year()) * 400 + i64::from(at.day_of_year());
+    go_on(identity, b"on", &day.to_le_bytes())
+}
+
+/// The identity of a read in a life of its decoder.
+pub fn in_life(identity: u64, life: u64) -> u64 {
+    go_on(identity, b"in", &life.to_le_bytes())
+}
+
+/// FNV-1a goes on from a hash.
+fn go_on(hash: u64, what: &[u8; 2], number: &[u8; 8]) -> u64 {
+    let bytes = what.iter().chain(number);
+    bytes.fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// A read without a date, as far as a step may move it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Newest {
+    #[serde(rename = "n")]
+    seq: u64,
+    #[serde(rename = "l")]
+    lane: Box<str>,
+    /// When it was received, by what is known now.
+    #[serde(rename = "r")]
+    received_ms: i64,
+    /// Its time of day, in ms.
+    #[serde(rename = "t")]
+    time_ms: i64,
+    #[serde(rename = "i")]
+    identity: u64,
+}
+
+impl Newest {
+    fn day(&self, zones: &Zones) -> Option<DateTime> {
+        let time = Time::midnight().checked_add(SignedDuration::from_millis(self.time_ms)).ok()?;
+        let received = Timestamp::from_millisecond(self.received_ms).ok()?;
+        clock::dated_by(&Stamp::TimeOfDay { time, day: None }, zones.of(&self.lane), received)
+    }
+
+    fn is_set(&self) -> bool {
+        Timestamp::from_millisecond(self.received_ms).is_ok_and(clock::box_clock_set)
+    }
+}
+
+/// What is remembered of reads without a date.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Undated {
+    /// The newest, oldest first. At most [`NEWEST`].
+    newest: VecDeque<Newest>,
+    /// Identities on days that turned out to be wrong. At most [`NEWEST`] a step, and [`NEWEST`] in all after one.
+    void: HashSet<u64>,
+    /// The latest that the box's clock was seen to show.
+    clock_ms: i64,
+}
+
+impl Undated {
+    /// Nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.newest.is_empty() && self.void.is_empty()
+    }
+
+    /// An entry has this time of the box's clock. `true`: it is not set and has begun anew, so no receipt by a clock that
+    /// was not set can be compared with what comes.
+    pub fn hears(&mut self, time: Timestamp) -> bool {
+        let ms = time.as_millisecond();
+        let anew = !clock::box_clock_set(time) && ms < self.clock_ms - BACK_MS;
+        if anew {
+            self.newest.retain(Newest::is_set);
+        }
+        self.clock_ms = if anew { ms } else { self.clock_ms.max(ms) };
+        anew
+    }
+
+    /// Whether a read that has no day repeats one that has none either.
+    pub fn has(&self, lane: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> bool {
+        let Some(asked) = newest(0, lane, read, received) else { return false };
+        let day = asked.day(zones);
+        let same = |known: &&Newest| known.identity == asked.identity && known.lane == asked.lane && !known.is_set();
+        day.is_some() && self.newest.iter().filter(same).any(|known| known.day(zones) == day)
+    }
+
+    /// Whether an identity is one of a day that turned out to be wrong; from now on it is a true one.
+    pub fn take_void(&mut self, identity: u64) -> bool {
+        !self.void.is_empty() && self.void.remove(&identity)
+    }
+
+    /// A read without a date was followed, that repeats none.
+    pub fn add(&mut self, seq: u64, lane: &str, read: &ChipRead, received: Timestamp) {
+        let Some(fresh) = newest(seq, lane, read, received) else { return };
+        if self.newest.len() >= NEWEST {
+            self.newest.pop_front();
+        }
+        self.newest.push_back(fresh);
+    }
+
+    /// The clock stepped, as the entry `at` tells: the lanes and identities of reads that have a day now, or another one.
+    pub fn step(&mut self, at: u64, step: Step, zones: &Zones) -> Vec<(Box<str>, u64)> {
+        let (mut found, mut wrong) = (Vec::new(), Vec::new());
+        for known in self.newest.iter_mut().filter(|known| known.seq >= step.from) {
+            let Ok(received) = Timestamp::from_millisecond(known.received_ms) else { continue };
+            let before = known.is_set().then(|| known.day(zones)).flatten();
+            known.received_ms = clock::corrected(&[(at, step)], known.seq, received).as_millisecond();
+            let now = known.is_set().then(|| known.day(zones)).flatten();
+            if before != now {
+                wrong.extend(before.map(|day| on_day(known.identity, day)));
+                found.extend(now.map(|day| (known.lane.clone(), on_day(known.identity, day))));
+            }
+        }
+        if self.void.len() > NEWEST {
+            self.void.clear(); // of steps that are long ago
+        }
+        self.void.extend(wrong);
+        for (_, identity) in &found {
+            self.void.remove(identity);
+        }
+        self.clock_ms = step.after_ms();
+        found
+    }
+}
+
+fn newest(seq: u64, lane: &str, read: &ChipRead, received: Timestamp) -> Option<Newest> {
+    let time = match read.stamp {
+        Stamp::Local(local) => local.time(),
+        Stamp::TimeOfDay { time, .. } => time,
+        Stamp::Utc(_) | Stamp::Uptime(_) => return None,
+    };
+    let time_ms = time.duration_since(Time::midnight()).as_millis() as i64; // less than a day
+    let received_ms = received.as_millisecond();
+    Some(Newest { seq, lane: lane.into(), received_ms, time_ms, identity: read.identity() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn named(stamp: &str, received: &str) -> Which {
+        let zones = Zones::from_iter([("mat".into(), jiff::tz::TimeZone::get("Europe/Madrid").unwrap())]);
+        which(&ChipRead::new("C1", stamp.parse().unwrap()), "mat/Start", at(received), &zones)
+    }
+
+    #[test]
+    fn a_time_of_day_is_the_same_read_within_its_day_and_another_on_the_next() {
+        let live = named("12:00:00.000", "2026-07-06T10:00:01Z");
+        assert_eq!(named("12:00:00.000", "2026-07-07T08:59:59Z"), live, "given again within 23 hours");
+        assert_ne!(named("12:00:00.000", "2026-07-07T10:00:01Z"), live);
+        let before_midnight = named("23:59:59.000", "2026-07-06T21:59:59.500Z");
+        assert_eq!(named("23:59:59.000", "2026-07-06T22:00:01Z"), before_midnight, "received on the next day");
+        for undated in ["2000-01-01T12:00:00.000", "0000-00-00T12:00:00.000"] {
+            let first = named(undated, "2026-07-06T10:00:01Z");
+            assert_ne!(named(undated, "2026-07-07T10:00:01Z"), first, "{undated}");
+        }
+        let dated = named("2026-07-06T12:00:00.000", "2026-07-06T10:00:01Z");
+        assert_eq!(named("2026-07-06T12:00:00.000", "2027-07-06T10:00:01Z"), dated);
+        assert_eq!(named("12:00:00.000", "1970-01-01T10:00:01Z"), Which::NoDay);
+    }
+
+    #[test]
+    fn the_identity_of_a_read_on_a_day_stays_the_same_for_ever() {
+        let Which::Day(identity, _) = named("12:00:00.000", "2026-07-06T10:00:01Z") else { panic!() };
+        assert_eq!(identity, 8_004_932_141_718_710_529);
+        assert_eq!(in_life(7, 8), 16_339_046_188_986_031_812);
+    }
+
+    #[test]
+    fn what_is_remembered_stays_bounded() {
+        let mut undated = Undated::default();
+        for seq in 1..=3 * NEWEST as u64 {
+            let read = ChipRead::new(format!("C{seq}"), "12:00:00.000".parse().unwrap());
+            undated.add(seq, "mat", &read, at("2026-07-06T12:00:01Z"));
+        }
+        assert_eq!(undated.newest.len(), NEWEST);
+        let text = serde_json::to_string(&undated).unwrap();
+        assert_eq!(serde_json::from_str::<Undated>(&text).unwrap(), undated);
+        for (seq, day) in (0..20).zip([1, -1].into_iter().cycle()) {
+            let at = 10_000 + seq;
+            let step = Step { from: 1, sure: at, before_ms: 1_783_332_001_000, step_ms: day * 86_400_000 };
+            undated.step(at, step, &Zones::default());
+            assert!(undated.void.len() <= 2 * NEWEST);
+        }
+    }
+}
