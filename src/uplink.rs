@@ -340,8 +340,7 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
                     let most = limit + without.len() - again.len().min(limit - 1);
                     let mut pending = journal.pending(&self.config.device, &self.config.decoders, most);
                     pending.returned.retain(|item| !without.contains(&item.seq));
-                    pending.returned.extend(again);
-                    let (batch, held) = form(&self.config, &token, next, pending, &mut self.fields);
+                    let (batch, held) = form(&self.config, &token, next, pending, again, &mut self.fields);
                     self.tell_held(held);
                     Input::Formed(batch)
                 }
@@ -420,13 +419,14 @@ async fn post(client: &Client, token: &str, items: &[Item]) -> Result<Inserted, 
     client.insert(token, &passings).await
 }
 
-/// The next batch: released passings first, then reads, numbered from `next`. `None`: nothing is pending. And the read at
+/// The next batch: released passings first, then reads, then those that are tried `again`, numbered from `next`. `None`: nothing is pending. And the read at
 /// which it had to end, because its fields cannot be known yet.
 fn form(
     config: &UplinkConfig,
     token: &str,
     next: u64,
     mut pending: Pending,
+    again: Vec<Item>,
     fields: &mut impl FnMut(&PendingRead) -> Option<Fields>,
 ) -> (Option<Formed>, Option<PendingRead>) {
     let mut held = None;
@@ -442,12 +442,14 @@ fn form(
     if let Some(read) = &held {
         pending.end_before(read.seq);
     }
-    if pending.is_empty() {
+    if pending.is_empty() && again.is_empty() {
         return (None, held);
     }
-    let returned = pending.returned.into_iter().map(|item| (item.seq, item.time_ms, item.bib, item.chip));
+    let known = |item: Item| (item.seq, item.time_ms, item.bib, item.chip);
+    let returned = pending.returned.into_iter().map(known);
     let items = returned
         .chain(reads)
+        .chain(again.into_iter().map(known))
         .zip(next..)
         .map(|((seq, time_ms, bib, chip), num)| Item { seq, num, time_ms, bib, chip })
         .collect();

@@ -42,7 +42,7 @@ impl Freshness {
 
     /// How old a doubt must be before "not there" counts.
     pub(super) fn age(&self) -> Duration {
-        if self.lag.is_zero() { self.settle } else { self.settle.max(self.lag * 3 / 2 + MARGIN) }
+        if self.lag.is_zero() { self.settle } else { self.settle.max(self.lag * 3 / 2 + MARGIN.min(self.settle)) }
     }
 
     /// The cloud holds this passing since `now` at the latest.

@@ -569,9 +569,8 @@ async fn drive(
                 let most = limit + without.len() - again.len();
                 let mut pending = journal.pending(&config.device, &config.decoders, most);
                 pending.returned.retain(|item| !without.contains(&item.seq));
-                pending.returned.extend(again);
                 device.borrow_mut().moved = true;
-                Input::Formed(form(&config, &token, next, pending, &mut |read: &_| mapper.fields(read)).0)
+                Input::Formed(form(&config, &token, next, pending, again, &mut |read: &_| mapper.fields(read)).0)
             }
             Action::Post { token, items } => {
                 ledger.borrow_mut().posting(&dir, &config.device, &token, &items);

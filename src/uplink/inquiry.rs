@@ -22,6 +22,8 @@ const PAGES: u32 = 2000;
 const EMPTY_PAGES: u32 = 20;
 /// A stamp may come back without its milliseconds.
 const STAMP_SLACK_MS: i64 = 1000;
+/// A page of so many rows is not cut short.
+const SHORT_PAGE: usize = 3;
 /// Times are asked for with so much more on each side.
 const TIME_SLACK_MS: i64 = 1000;
 /// A witness further away from what is of interest is not asked for along with it, lest a page be full of what lies between.
@@ -94,6 +96,8 @@ pub(super) struct Inquiry {
     pub(super) others: (u64, Box<str>),
     verdicts: BTreeMap<u64, Verdict>, // at most one per passing of the batch
     before: Option<(usize, Option<Stored>, Option<Stored>)>,
+    /// Rows of the longest page.
+    longest: usize,
     /// A passing that the cloud is known to hold in this session.
     witness: Option<Item>,
     witness_seen: bool,
@@ -123,6 +127,7 @@ impl Inquiry {
             others: (0, "".into()),
             verdicts: BTreeMap::new(),
             before: None,
+            longest: 0,
             witness: None,
             witness_seen: false,
             cut_short: false,
@@ -238,9 +243,10 @@ impl Inquiry {
             self.page += 1;
             return Progress::More;
         }
-        // The server ignores the number of the page: if its page is cut short, nobody gets to see the rest. Three rows are
-        // shown by every server, and more are not asked for by a window of one number.
-        self.cut_short |= repeated && !matches!(self.way, Way::Windows(1) | Way::Moments);
+        // The server ignores the number of the page: if its page is cut short, nobody gets to see the rest. One that is shorter
+        // than another one was not cut, and a few rows are shown by every server.
+        self.longest = self.longest.max(page.passings.len());
+        self.cut_short |= repeated && page.passings.len() >= self.longest && page.passings.len() > SHORT_PAGE;
         self.end_window(ours)
     }
 

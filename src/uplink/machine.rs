@@ -125,9 +125,9 @@ pub enum Action {
         next: u64,
         /// Most passings in it.
         limit: usize,
-        /// Released passings that are left out for now.
+        /// Released passings that are left out.
         without: Vec<Seq>,
-        /// Passings that were set aside and are tried again.
+        /// Passings that the cloud failed at and that are tried again: they come last.
         again: Vec<Item>,
     },
     /// Insert these: [`Input::Posted`]. Every batch and session recorded before must be durable first.
@@ -504,8 +504,13 @@ impl Machine {
             self.say_cannot_ask();
             return Some(Action::Wait { until: self.poll_at.min(self.mute_until.max(now + FIRST_LOOK)), reads: false });
         };
-        let suspect = work.seq(part.start).is_some_and(|seq| self.suspects.knows(seq));
-        let length = if suspect { 1 } else { self.sizing.part(part.len()) };
+        // A suspect goes alone.
+        let is_suspect = |at: &usize| work.seq(*at).is_some_and(|seq| self.suspects.knows(seq));
+        let length = match part.clone().position(|at| is_suspect(&at)) {
+            Some(0) => 1,
+            Some(before) => self.sizing.part(before),
+            None => self.sizing.part(part.len()),
+        };
         let part = part.start..part.start + length;
         let items = work.items(&part);
         let token = work.token.clone();
@@ -565,8 +570,8 @@ impl Machine {
                 token: joined.token.clone(),
                 next: joined.next,
                 limit: (self.upload.batch_max.max(1) * PARTS).clamp(1, BATCH_LIMIT),
-                without: self.suspects.waiting(now),
-                again: self.suspects.parked_due(now),
+                without: self.suspects.released(),
+                again: self.suspects.due(now),
             }),
         }
     }

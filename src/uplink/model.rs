@@ -243,12 +243,11 @@ impl World {
                 self.dirty = false;
                 let mut pending = self.store.pending(limit + without.len() - again.len());
                 pending.returned.retain(|item| !without.contains(&item.seq));
-                pending.returned.extend(again);
                 let mut fields = |read: &PendingRead| {
                     let Stamp::Utc(time) = read.stamp else { unreachable!("made above") };
                     Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() })
                 };
-                Some(Input::Formed(form(&self.config, &token, next, pending, &mut fields).0))
+                Some(Input::Formed(form(&self.config, &token, next, pending, again, &mut fields).0))
             }
             Action::AskActive => Some(Input::Active(cloud.active())),
             Action::AskSession { token } => Some(Input::Session(cloud.session(&token))),

@@ -198,6 +198,8 @@ impl Machine {
     fn note_lag(&mut self) -> Option<()> {
         let inquiry = &self.question.as_ref()?.inquiry;
         match inquiry.is_fresh() {
+            // An answer that was cut short says nothing of how far it is behind.
+            Some(false) if !inquiry.is_whole() => None,
             Some(false) => self.fresh.missed(inquiry.asked.unwrap_or(self.now)).then_some(()),
             Some(true) | None => Some(()),
         }
@@ -224,7 +226,7 @@ impl Machine {
         let fresh = gone || self.note_lag().is_some();
         let old = self.is_old_enough();
         let Some(question) = &mut self.question else { return };
-        if fresh && old && !question.inquiry.is_whole() && !gone {
+        if old && !question.inquiry.is_whole() && !gone {
             // Answers are cut short: less at a time, then other forms. What was found stays found.
             if question.inquiry.narrow() || question.inquiry.next_way() {
                 return;

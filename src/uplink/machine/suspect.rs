@@ -26,7 +26,7 @@ const AGAIN_FIRST: Duration = Duration::from_secs(60);
 const SUSPECTS: usize = 64;
 
 struct Suspect {
-    seq: Seq,
+    item: Item,
     fails: u32,
     since: Duration,
     due: Duration,
@@ -70,14 +70,14 @@ impl Suspects {
     pub(super) fn failed(&mut self, now: Duration, item: &Item) -> Fallen {
         let passed = self.passed;
         let proven = |suspect: &Suspect| passed.is_some_and(|at| at > suspect.since);
-        let others_unproven = self.suspects.iter().any(|suspect| suspect.seq != item.seq && !proven(suspect));
-        let at = match self.suspects.iter().position(|suspect| suspect.seq == item.seq) {
+        let others_unproven = self.suspects.iter().any(|suspect| suspect.item.seq != item.seq && !proven(suspect));
+        let at = match self.suspects.iter().position(|suspect| suspect.item.seq == item.seq) {
             Some(at) => at,
             None => {
                 if self.suspects.len() == SUSPECTS {
                     self.suspects.remove(0);
                 }
-                self.suspects.push(Suspect { seq: item.seq, fails: 0, since: now, due: now });
+                self.suspects.push(Suspect { item: item.clone(), fails: 0, since: now, due: now });
                 self.suspects.len() - 1
             }
         };
@@ -104,7 +104,7 @@ impl Suspects {
     pub(super) fn accepted(&mut self, now: Duration, items: &[Item]) {
         if !items.is_empty() {
             self.passed = Some(now);
-            self.suspects.retain(|suspect| items.iter().all(|item| item.seq != suspect.seq));
+            self.suspects.retain(|suspect| items.iter().all(|item| item.seq != suspect.item.seq));
         }
     }
 
@@ -113,24 +113,27 @@ impl Suspects {
         for item in items {
             if let Some(at) = self.parked.iter().position(|parked| parked.item.seq == item.seq) {
                 self.parked.remove(at);
-                self.suspects.push(Suspect { seq: item.seq, fails: FAILS, since: Duration::ZERO, due: Duration::ZERO });
+                let (since, due) = (Duration::ZERO, Duration::ZERO);
+                self.suspects.push(Suspect { item: item.clone(), fails: FAILS, since, due });
             }
         }
     }
 
     /// It is sent alone.
     pub(super) fn knows(&self, seq: Seq) -> bool {
-        self.suspects.iter().any(|suspect| suspect.seq == seq)
+        self.suspects.iter().any(|suspect| suspect.item.seq == seq)
     }
 
-    /// Left out of a batch that is formed now.
-    pub(super) fn waiting(&self, now: Duration) -> Vec<Seq> {
-        self.suspects.iter().filter(|suspect| suspect.due > now).map(|suspect| suspect.seq).collect()
+    /// Released, and not to be taken into a batch as others are.
+    pub(super) fn released(&self) -> Vec<Seq> {
+        self.suspects.iter().map(|suspect| suspect.item.seq).collect()
     }
 
-    /// Set aside, and to be tried again: one at a time.
-    pub(super) fn parked_due(&self, now: Duration) -> Vec<Item> {
-        self.parked.iter().find(|parked| parked.due <= now).map(|parked| parked.item.clone()).into_iter().collect()
+    /// To be tried again now, at the end of a batch: one at a time, since what comes after may have to wait for it.
+    pub(super) fn due(&self, now: Duration) -> Vec<Item> {
+        let suspects = self.suspects.iter().filter(|suspect| suspect.due <= now).map(|suspect| &suspect.item);
+        let parked = self.parked.iter().filter(|parked| parked.due <= now).map(|parked| &parked.item);
+        suspects.chain(parked).take(1).cloned().collect()
     }
 
     /// When the next of them is to be tried that the look at `looked` left out.
