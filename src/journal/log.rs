@@ -84,6 +84,8 @@ pub struct Log {
     place: Place,
     /// The name of the volume is durable.
     named: bool,
+    /// The file system does not tell which file a name leads to: nothing can be seen by looking.
+    blind: bool,
     /// The number the next entry gets.
     pub next: u64,
     recent: Recent,
@@ -219,7 +221,7 @@ impl Log {
 
     fn at(dir: &Path, identity: &str, file: File, place: Place, next: u64) -> Self {
         let (dir, identity, recent) = (dir.into(), identity.into(), Recent::new(next));
-        Self { dir, identity, file, place, named: true, next, recent, verified: None }
+        Self { dir, identity, file, place, named: true, blind: false, next, recent, verified: None }
     }
 
     /// Where the next group goes.
@@ -247,6 +249,9 @@ impl Log {
     /// Whether the volume still has its name and all that was written to it. Files are removed, moved and overwritten by
     /// people who need room; what is written on into a file without a name is gone with the power.
     pub fn is_in_place(&self) -> bool {
+        if self.blind {
+            return true;
+        }
         let Ok(own) = self.file.metadata() else { return true }; // the disk fails: writing to it says so
         match std::fs::metadata(volume_path(&self.dir, self.place.volume)) {
             Ok(named) => (named.dev(), named.ino()) == (own.dev(), own.ino()) && own.len() >= self.place.offset,
@@ -274,6 +279,15 @@ impl Log {
             Vec::new()
         };
         sync_dir(self.dir.parent().unwrap_or(&self.dir))?; // the log's own name may be new
+        let path = volume_path(&self.dir, self.place.volume);
+        let same = |meta: std::fs::Metadata| meta.len() == self.place.offset && meta.is_file();
+        if !self.is_in_place() && std::fs::metadata(&path).is_ok_and(same) {
+            // Written a moment ago, and not the file of its name: a file system with numbers of its own for that.
+            tracing::warn!(
+                "the file system does not tell whether the log's file is still there: it is not looked at again"
+            );
+            self.blind = true;
+        }
         Ok(lost)
     }
 
@@ -330,7 +344,7 @@ impl Log {
     /// Returns the numbers that are not there.
     fn verify(&self, since: u64) -> io::Result<Vec<(u64, u64)>> {
         let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
-        let mut reader = BufReader::new(File::open(volume_path(&self.dir, self.place.volume))?.take(self.place.offset));
+        let mut reader = BufReader::new(Handle { file: &self.file, at: 0 }.take(self.place.offset));
         let (mut expected, mut damaged, mut line) = (since, Vec::new(), Vec::new());
         loop {
             line.clear();

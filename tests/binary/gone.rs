@@ -44,7 +44,7 @@ fn remove_all(dir: &Path) {
     }
 }
 
-const CASES: [Case; 16] = [
+const CASES: [Case; 17] = [
     Case {
         what: "the file that is written, removed",
         take: |data, _| fs::remove_file(written(data)).unwrap(),
@@ -88,6 +88,16 @@ const CASES: [Case; 16] = [
         take: |data, _| File::options().write(true).open(written(data)).unwrap().set_len(0).unwrap(),
         told: "",
         whole: true, // it was all in memory
+    },
+    Case {
+        what: "the file that is written, cut off and removed",
+        take: |data, _| {
+            let path = written(data);
+            File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+            fs::remove_file(path).unwrap();
+        },
+        told: "",
+        whole: true,
     },
     Case {
         what: "an older file, removed",
