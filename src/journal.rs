@@ -170,12 +170,12 @@ impl Journal {
         let share = || Arc::clone(&journal.shared);
         let (of_writer, of_follower, of_check) = (share(), share(), share());
         let io = |error| OpenError::Io { dir: dir.clone(), error };
-        let (sender, notes) = (journal.requests.downgrade(), journal.requests.downgrade());
         let threads = [
             spawn("journal-writer", move || writer::run(&of_writer, log, requests)).map_err(io)?,
-            spawn("journal-queue", move || follow::run(&of_follower, &identity, &notes)).map_err(io)?,
+            spawn("journal-queue", move || follow::run(&of_follower, &identity)).map_err(io)?,
         ];
         journal.threads.lock().unwrap_or_else(PoisonError::into_inner).extend(threads);
+        let sender = journal.requests.downgrade();
         let check =
             spawn("journal-check", move || verify::run(&of_check, oldest, durable, known, &sender)).map_err(io)?;
         *journal.check.lock().unwrap_or_else(PoisonError::into_inner) = Some(check);

@@ -181,10 +181,10 @@ impl Shared {
     }
 
     /// Gives the writer something to note; nothing: it looks whether its file is still there. It is not waited for.
-    pub fn wake_writer(&self, drafts: Vec<Draft>) {
-        if let Some(requests) = self.waker.get().and_then(mpsc::WeakSender::upgrade) {
-            let _ = requests.try_send(Request { drafts, reply: oneshot::channel().0 }); // full: it is awake
-        }
+    /// `false`: it did not take it, because it has enough to do.
+    pub fn wake_writer(&self, drafts: Vec<Draft>) -> bool {
+        let requests = self.waker.get().and_then(mpsc::WeakSender::upgrade);
+        requests.is_some_and(|requests| requests.try_send(Request { drafts, reply: oneshot::channel().0 }).is_ok())
     }
 
     /// Directory of the log.
@@ -238,16 +238,10 @@ fn queue_dir(data_dir: &Path) -> PathBuf {
 }
 
 /// The thread's body: ends when the journal closes, after a last checkpoint.
-pub fn run(shared: &Shared, identity: &str, requests: &mpsc::WeakSender<Request>) {
+pub fn run(shared: &Shared, identity: &str) {
     let mut follower = Follower::new(identity);
     loop {
         let turn = follower.wait(shared);
-        if turn.waited {
-            end_waiting(shared, requests);
-            if !turn.closing {
-                continue;
-            }
-        }
         if !follower.step(shared, turn) {
             return;
         }
@@ -323,6 +317,9 @@ impl Follower {
 
     /// Opens the queue if there is none, else checkpoints and prunes. `false`: the journal closes, or must end.
     pub fn step(&mut self, shared: &Shared, turn: Turn) -> bool {
+        if turn.waited {
+            end_waiting(shared);
+        }
         let distrust = shared.lock().distrust.take();
         if let Some(reason) = distrust.filter(|_| self.queue.is_some()) {
             self.give_up(shared);
@@ -435,7 +432,7 @@ impl Follower {
 }
 
 /// Has it noted that the reads that wait have waited long enough: the note ends it, and is in the log as they are.
-fn end_waiting(shared: &Shared, requests: &mpsc::WeakSender<Request>) {
+fn end_waiting(shared: &Shared) {
     let through = {
         let mut core = shared.lock();
         // Where a checkpoint is overdue, none waits until there was one.
@@ -447,10 +444,10 @@ fn end_waiting(shared: &Shared, requests: &mpsc::WeakSender<Request>) {
     };
     let text = format!("{through}: live reads up to this number wait no longer for what their decoder had stored");
     let drafts = vec![(WAITED.into(), shared.board.now(), Body::Note(text.into()), Box::default())];
-    let (reply, _) = oneshot::channel();
-    let sent = requests.upgrade().is_some_and(|requests| requests.try_send(Request { drafts, reply }).is_ok());
-    if !sent && let Some(waits) = &mut shared.lock().waits {
-        waits.told = false; // the writer's queue is full: entries come, or it is tried again
+    if !shared.wake_writer(drafts)
+        && let Some(waits) = &mut shared.lock().waits
+    {
+        waits.told = false; // entries come, or it is tried again
     }
 }
 

@@ -364,6 +364,7 @@ impl SimDecoder {
         const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
         const LAST_WEEK: usize = 40;
         const FIRST_READS: usize = 10;
+        let kind = self.shared.lock().memory.kind;
         match habit {
             Habit::Clear => self.clear(),
             Habit::ClearAndCountOn => {
@@ -397,6 +398,12 @@ impl SimDecoder {
                 }
                 let _all = (0..FIRST_READS).all(|_| memory.happen());
             }),
+            Habit::PrintMemory if matches!(kind, Kind::Timy | Kind::CloudBox) => self.give_again(),
+            Habit::Reboot if kind == Kind::Llrp => {
+                self.shared.lock().memory.reboot();
+                self.drop_links();
+            }
+            Habit::PrintMemory | Habit::Reboot => {}
         }
     }
 

@@ -319,7 +319,7 @@ async fn an_hour_names_only_the_passings_that_it_puts_on_another_day() {
     let mut way = Way::new().await;
     way.session();
     let wall = wall("2026-06-17T12:30:00Z");
-    let sim = undated(&mut way, &["12:29:59.000", "12:35:00.000"]).await;
+    let sim = undated(&mut way, &["12:20:00.000", "12:40:00.000"]).await;
     let daemon = way.start_at(&wall).await;
     links(&sim, 1).await;
     sim.push(2); // the second is ahead of its receipt, which is then more than an hour

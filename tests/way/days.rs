@@ -8,7 +8,7 @@ use std::time::Duration;
 use passbridge::clock::Wall;
 use passbridge::config::Address;
 use passbridge::daemon::Daemon;
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Source, Wiring};
+use passbridge::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Source, Wiring};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -108,7 +108,7 @@ async fn a_memory_that_is_printed_thirteen_hours_after_the_start_has_the_times_o
     links(&sim, 1).await;
     sim.push(1); // what is printed is what was there when somebody says so, and who listens was there before
     keeps(&daemon, 1).await;
-    sim.give_again();
+    sim.does(Habit::PrintMemory).await;
     way.arrive(31, &daemon).await;
     way.holds_in_some_order(&token, &happened_in("UTC", &dated(&sim)));
     complains(&daemon, "decoder_time_long_ago").await;
@@ -154,6 +154,26 @@ async fn a_reader_without_a_clock_that_is_switched_off_and_on_hides_no_second_cr
         }
         daemon.stop().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_is_rebooted_and_has_lost_its_clock_gives_every_read_once() {
+    let mut way = Way::new().await;
+    way.session();
+    way.config.passing.dead_time = Duration::from_secs(10);
+    let sim = SimConfig { programmed: true, ..SimConfig::new(Kind::Llrp, Wiring::Listen(LOOPBACK)) };
+    let sim = way.plug_as(MAT, sim).await;
+    let daemon = way.start().await;
+    for count in 1..=3 {
+        links(&sim, 1).await;
+        sim.push(CHIPS as u64); // no chip of the race is back so soon
+        way.arrive(count * CHIPS, &daemon).await;
+        sim.does(Habit::Reboot).await;
+        links(&sim, 0).await;
+    }
+    let on = sim.reads().iter().filter(|read| matches!(read.stamp, passbridge::chip::Stamp::Uptime(_))).count();
+    assert_eq!(on, 2 * CHIPS);
+    daemon.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -25,6 +25,10 @@ pub enum Habit {
     /// Another program begins a new file or session, and has the first ten reads of it sent to itself. (RACE RESULT, One4All; at
     /// the others ten reads happen.)
     OtherSession,
+    /// Somebody has it print all of its memory, which it does not tell from what is live. (Timy, CloudBox.)
+    PrintMemory,
+    /// It is switched off and on, and from then on it has no clock: it says how long it has been on. (LLRP.)
+    Reboot,
 }
 
 impl Habit {
@@ -39,6 +43,8 @@ impl Habit {
         Self::LastWeek,
         Self::PushOff,
         Self::OtherSession,
+        Self::PrintMemory,
+        Self::Reboot,
     ];
 
     /// Name on the command line, and what it is.
@@ -55,6 +61,8 @@ impl Habit {
             Self::LastWeek => ("last-week", "forty reads of last week's race are in its memory from here on"),
             Self::PushOff => ("push-off", "another program switches off that it sends its reads by itself"),
             Self::OtherSession => ("other-session", "another program begins a session, and gets its first ten reads"),
+            Self::PrintMemory => ("print-memory", "it prints all of its memory, as if it were live"),
+            Self::Reboot => ("reboot", "off and on: from then on it says how long it has been on"),
         }
     }
 

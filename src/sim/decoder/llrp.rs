@@ -206,13 +206,14 @@ fn micros(at: DateTime) -> u64 {
 }
 
 fn row(placed: &Placed) -> Vec<u8> {
-    let Placed { chip, at, number, .. } = placed;
+    let Placed { chip, at, number, on_ms, .. } = placed;
     let mut tag = vec![0x8d, 0xe2, 0x80, 0x11, 0x60, 0x60, 0x00, 0x02, 0x05, 0x4c];
     tag.extend(&chip.to_be_bytes()[1..]);
     tag.push(0x81);
     tag.extend((antenna(*number) as u16).to_be_bytes());
-    tag.extend([0x86, (256 - (40 + number % 35)) as u8, 0x82]);
-    tag.extend(micros(*at).to_be_bytes());
+    let (kind, us) = on_ms.map_or_else(|| (0x82, micros(*at)), |ms| (0x83, ms * 1000));
+    tag.extend([0x86, (256 - (40 + number % 35)) as u8, kind]);
+    tag.extend(us.to_be_bytes());
     tag.push(0x88);
     tag.extend((hits(*number) as u16).to_be_bytes());
     message(61, *number as u32, &tlv(240, &tag))

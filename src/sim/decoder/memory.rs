@@ -9,6 +9,7 @@ use jiff::civil::DateTime;
 
 use super::race::{Crossing, Race};
 use super::{Kind, READS_MAX, SimRead};
+use crate::chip::Stamp;
 use crate::protocol::{Frame, Output};
 
 /// One read of the made-up race, as the decoder's memory holds it: 16 bytes, so that a long race stays small.
@@ -28,6 +29,8 @@ pub(super) struct Placed {
     pub(super) number: u64,
     /// From 1.
     pub(super) file: u64,
+    /// Milliseconds since it was switched on, where it has no clock.
+    pub(super) on_ms: Option<u64>,
 }
 
 /// Where a file begins in the log, and when. A file that is cleared begins again under its number.
@@ -63,6 +66,8 @@ pub(super) struct Memory {
     again: u64,
     /// From which entry on the decoder's clock is off by how much, in milliseconds; the last is how it stands.
     clocks: Vec<(usize, i64)>,
+    /// LLRP: at which entries it was switched on again, and by which clock; from the first on it has none.
+    boots: Vec<(usize, DateTime)>,
     /// It does not say what its clock shows.
     pub(super) tells_no_time: bool,
     /// How often the last read was said once more.
@@ -99,6 +104,7 @@ impl Memory {
             locations,
             again,
             clocks,
+            boots: Vec::new(),
             repeated,
             swapped,
             pushes_taken,
@@ -167,7 +173,15 @@ impl Memory {
         let millis = i64::try_from(stamp_us / 1000 / unit * unit).unwrap_or(i64::MAX);
         let off = self.clocks.iter().rfind(|(from, _)| *from <= entry).map_or(0, |(_, off)| *off);
         let at = self.start.saturating_add(millis.saturating_add(off).milliseconds());
-        Some(Placed { chip, at, number: (entry - first) as u64 + 1, file })
+        let boot = self.boots.iter().rfind(|(from, _)| *from <= entry);
+        let on_ms = boot.map(|(_, boot)| at.duration_since(*boot).as_millis().max(0) as u64);
+        Some(Placed { chip, at, number: (entry - first) as u64 + 1, file, on_ms })
+    }
+
+    /// It is switched off and on after its last read, and has lost its clock.
+    pub(super) fn reboot(&mut self) {
+        let last = self.len().checked_sub(1).and_then(|last| self.placed(last));
+        self.boots.push((self.len(), last.map_or(self.start, |last| last.at)));
     }
 
     /// Names the timing points; none given: there is one without a name.
@@ -216,7 +230,7 @@ impl Memory {
         let placed = self.placed(entry);
         let read = |placed: Placed| SimRead {
             chip: self.kind.model().chip(placed.chip).into(),
-            stamp: self.kind.model().stamp(placed.at),
+            stamp: placed.on_ms.map_or_else(|| self.kind.model().stamp(placed.at), Stamp::Uptime),
             number: placed.number,
         };
         placed.map(read).into_iter().collect()

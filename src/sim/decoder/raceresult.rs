@@ -99,7 +99,7 @@ impl Peer {
 }
 
 fn row(placed: &Placed) -> Vec<u8> {
-    let Placed { chip, at, number, file } = placed;
+    let Placed { chip, at, number, file, .. } = placed;
     let (antenna, hits, rssi) = (antenna(*number), hits(*number), number % 31);
     let (chip, date, time) = (RaceResult.chip(*chip), at.date(), clock_time(*at));
     format!("{number};{chip};{date};{time};0;{hits};{rssi};;0;;;;;;;0;{};{file};{antenna};{}", BOX.0, BOX.1)
