@@ -55,7 +55,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Have a decoder give stored reads again; those that are here already are known and not sent twice.
     Rewind(rewind::RewindArgs),
-    /// Upload reads that are held back because they may be of another race.
+    /// Upload what does not go by itself: reads that are held back because they may be of another race, or passings that
+    /// were numbered for a device whose id was corrected since.
     Resend(resend::ResendArgs),
     /// Record what goes over a decoder's link, both ways, into a file: for a decoder that is not supported, or read wrongly.
     Capture(capture::CaptureArgs),

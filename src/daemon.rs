@@ -233,11 +233,12 @@ impl Daemon {
             decoders: decoders.to_vec(),
             session: None,
             rest: config.upload.min_interval,
+            lag: config.upload.settle,
         };
         let (client, board, stop) = (client.clone(), self.board.clone(), self.stop.clone());
-        let (follows, retry_max) = (ties.follows.subscribe(), config.upload.retry_max);
+        let follows = ties.follows.subscribe();
         self.spawn_with_journal(&format!("audits of device {device}"), async move |journal| {
-            let keeper = audit::keep::Keeper { subject, client, journal, board, follows, resends, orders, retry_max };
+            let keeper = audit::keep::Keeper { subject, client, journal, board, follows, resends, orders };
             keeper.run(stop).await;
             Ok(())
         });
@@ -433,7 +434,8 @@ async fn chores(
         for (device, count) in journal.devices_waiting().into_iter().filter(|(device, _)| known.lacks_device(device)) {
             let message = format!(
                 "{count} passings of device {device} are not confirmed, and the configuration has no decoder of that device: \
-                 they stay on the box until it has one again; export shows them"
+                 they stay on the box until it has one again; export shows them. If the device_id was corrected, they follow \
+                 with: passbridge resend --from-device {device} --to-device DEVICE"
             );
             shown_passings.raise(&board, &device, message);
         }

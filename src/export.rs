@@ -141,7 +141,7 @@ pub struct Standings {
 impl Standings {
     fn apply(&mut self, event: &UploadEvent) {
         match event {
-            UploadEvent::Joined { .. } | UploadEvent::Audited(_) => {}
+            UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
             UploadEvent::Batch(batch) => {
                 // A batch is formed only when the one before is settled, also if the line that says so was lost.
                 self.settle(&batch.device, 0, u64::MAX, UploadMark::Sent);

@@ -40,6 +40,8 @@ pub struct InLog {
     pub numbered: bool,
     runs: Vec<Place>,
     last: u64,
+    /// The highest number of ours.
+    pub top: Option<u64>,
     /// Recognised in the cloud.
     found: Vec<Item>,
 }
@@ -102,8 +104,8 @@ pub fn index(data_dir: &Path, device: &str, durable: u64) -> io::Result<Option<I
                         *cursor = (*cursor).max(batch.through.0);
                     }
                 }
-                if event.device() == device {
-                    index.take(event, place, &mut open);
+                if event.device() == device || matches!(event, UploadEvent::Moved { to, .. } if **to == *device) {
+                    index.take(event, device, place, &mut open);
                 }
             }
         }
@@ -121,7 +123,7 @@ impl Index {
         }
     }
 
-    fn take(&mut self, event: &UploadEvent, place: Place, open: &mut BTreeMap<u64, u64>) {
+    fn take(&mut self, event: &UploadEvent, device: &str, place: Place, open: &mut BTreeMap<u64, u64>) {
         match event {
             UploadEvent::Joined { token, alias, .. } => self.session(token).alias.clone_from(alias),
             UploadEvent::Batch(batch) => {
@@ -131,6 +133,7 @@ impl Index {
                         session.runs.push(place);
                     }
                     (session.last, session.numbered) = (last.num, true);
+                    session.top = session.top.max(Some(last.num));
                 }
                 for item in &batch.items {
                     self.returned.remove(&item.seq.0);
@@ -139,12 +142,21 @@ impl Index {
                     let session = self.known(&found.session);
                     session.found.push(found.item());
                     session.numbered = true;
+                    session.top = session.top.max(Some(found.num));
                     self.returned.remove(&found.seq.0);
                 }
                 *open = batch.items.iter().map(|item| (item.num, item.seq.0)).collect();
             }
             UploadEvent::Released { first, last, .. } if first <= last => {
                 self.returned.extend(open.range(first..=last).map(|(_, seq)| seq));
+            }
+            UploadEvent::Moved { to, items, .. } if **to == *device => {
+                self.returned.extend(items.iter().map(|item| item.seq.0));
+            }
+            UploadEvent::Moved { items, .. } => {
+                for item in items {
+                    self.returned.remove(&item.seq.0);
+                }
             }
             UploadEvent::Released { .. }
             | UploadEvent::Accepted { .. }
@@ -277,7 +289,7 @@ impl Run {
                 }
             }
             UploadEvent::Released { first, last, .. } => self.batch.retain(|num, _| !(first..=last).contains(num)),
-            UploadEvent::Joined { .. } | UploadEvent::Audited(_) => {}
+            UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
         }
         Ok(())
     }
