@@ -292,8 +292,7 @@ async fn run_export(args: ExportArgs) -> Result<(), Failure> {
         Err(ControlError::NotRunning(_)) => u64::MAX,
         Err(error) => return Err(error.into()),
     };
-    let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
-    let reading = export::Reading { zones: zones.collect(), tag: config.passing.tag };
+    let reading = export::Reading::new(&config);
     let query = export::Query { from: args.from, to: args.to, decoder: args.decoder, durable };
     let mut out = BufWriter::new(stdout());
     let summary =
