@@ -95,7 +95,7 @@ impl Written {
                 1 => found.push(Found { seq: Seq(seq), session: "other".into(), num: 900 + seq, time_ms, bib, chip }),
                 _ => {
                     // Of a time of its own: the zone was another one when it was uploaded.
-                    let time_ms = time_ms + if self.random.u8(..6) == 0 { 86_400_000 } else { 0 };
+                    let time_ms = time_ms + if self.random.u8(..6) == 0 { 7_200_000 } else { 0 };
                     items.push(Item { seq: Seq(seq), num, time_ms, bib, chip });
                     device.next += 1;
                 }
@@ -177,8 +177,9 @@ impl Written {
                 37 => drop(self.write("mat", Body::Rejected("checksum".into()))),
                 38 if self.random.u8(..8) == 0 => {
                     let (from, sure) = (self.random.u64(1..=self.log.next), self.log.next - 1);
-                    self.now += 7_200_000;
-                    let step = Step { from, sure, before_ms: self.now - 7_200_000, step_ms: 7_200_000 };
+                    let step_ms = 20 * 3_600_000; // enough for another day
+                    let step = Step { from, sure, before_ms: self.now, step_ms };
+                    self.now += step_ms;
                     self.write("box", Body::Clock(step));
                 }
                 39 if self.random.u8(..3) == 0 => self.log.rotate(Some("{}")).unwrap(),
@@ -266,9 +267,10 @@ fn of_any_log_every_frame_is_told_once_with_its_upload_and_a_window_is_what_all_
             for row in rows.iter().filter(|row| row["kind"] == "marker") {
                 assert_eq!(seen.insert(row["position"].as_u64()), row["upload"].is_null(), "seed {seed}: {row}");
             }
-            for _ in 0..6 {
-                let from = written.random.i64(START - 4_000_000..=written.now);
-                let to = from + written.random.i64(0..600_000);
+            for _ in 0..20 {
+                let some = instant(&rows[written.random.usize(..rows.len())]).as_millisecond();
+                let from = some - written.random.i64(0..200_000);
+                let to = from + written.random.i64(0..400_000);
                 let ms = |ms: i64| Some(Timestamp::from_millisecond(ms).unwrap());
                 let (from, to) = (ms(from), ms(to));
                 let within = written.exported(Query { from, to, ..all.clone() });
