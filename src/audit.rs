@@ -56,9 +56,6 @@ use ours::{InLog, Index};
 pub use command::{AuditArgs, run};
 pub use text::text as summary;
 
-/// How long a cloud may take until it shows what it accepted, where nothing is known of it.
-pub const LAG: Duration = Duration::from_secs(10);
-
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
@@ -121,8 +118,8 @@ pub struct Subject {
     pub session: Option<String>,
     /// Rest between two calls.
     pub rest: Duration,
-    /// How long the cloud may take until it shows what it accepted ([`LAG`], where nothing is known): a difference is
-    /// asked for again after it.
+    /// How long the cloud may take until it shows what it accepted ([`crate::config::UploadConfig::settle`] at least): a
+    /// difference is asked for again after it.
     pub lag: Duration,
 }
 
@@ -232,6 +229,9 @@ pub async fn audit(subject: &Subject, client: &Client, head: &Head) -> Result<Re
     let older = drop_older(&mut seen.findings, session.older);
     let waiting = if is_active { waiting(subject, index.clone(), durable).await? } else { 0 };
     let mut counts = seen.beyond;
+    if is_active && !index.parked.is_empty() {
+        *counts.entry(Verdict::SetAside).or_default() += index.parked.len() as u64;
+    }
     for finding in &seen.findings {
         *counts.entry(finding.verdict).or_default() += 1;
     }

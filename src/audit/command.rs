@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::keep::repair;
-use super::{AuditError, Head, LAG, Subject, audit, text};
+use super::{AuditError, Head, Subject, audit, text};
 use crate::cli::{Place, print};
 use crate::config::{Config, SessionMode};
 use crate::control::{self, ControlError, Request};
@@ -69,7 +69,7 @@ pub async fn run(args: AuditArgs) -> Result<(), Failure> {
             decoders,
             session: args.session.clone(),
             rest: Duration::ZERO,
-            lag: LAG.min(config.upload.retry_max),
+            lag: config.upload.settle,
         };
         equal &= one(&args, &config, &client, subject).await?;
     }

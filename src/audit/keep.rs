@@ -192,7 +192,7 @@ impl Keeper {
         let done = match active {
             Ok(Some(active)) if *active.token == *token => return Ok(false),
             Ok(_) => {
-                let subject = Subject { session: Some(token.to_owned()), ..self.subject.clone() };
+                let subject = Subject { session: Some(token.to_owned()), ..self.subject() };
                 audit(&subject, &self.client, &Head::Own(self.journal.clone())).await
             }
             Err(error) => Err(AuditError::Cloud(error)),
@@ -214,13 +214,19 @@ impl Keeper {
         }
     }
 
+    /// With the time that this cloud was seen to take, where that is longer.
+    fn subject(&self) -> Subject {
+        let lag = self.subject.lag.max(self.follows.borrow().lag);
+        Subject { lag, ..self.subject.clone() }
+    }
+
     /// What a problem of a session is about.
     fn about(&self, token: &str) -> String {
         format!("{} …{}", self.subject.device, tail(token))
     }
 
     async fn repair(&self, session: String) -> Result<Repaired, String> {
-        let subject = Subject { session: Some(session), ..self.subject.clone() };
+        let subject = Subject { session: Some(session), ..self.subject() };
         let head = Head::Own(self.journal.clone());
         let repaired = repair(&subject, &self.client, &head, &self.resends).await.map_err(|error| error.to_string())?;
         self.keep_result(repaired.report.summary(self.board.now()), repaired.report.alias.as_deref()).await;
@@ -228,7 +234,7 @@ impl Keeper {
     }
 
     async fn adopt(&self, from: &str) -> Result<Adopted, String> {
-        let Subject { device, lag, rest, .. } = &self.subject;
+        let Subject { device, lag, rest, .. } = &self.subject();
         let adopted = adopt(&self.journal, &self.client, (from, device), (*lag, *rest)).await;
         let adopted = adopted.map_err(|error| error.to_string())?;
         tracing::info!("{}", adopted.in_words(from, device));

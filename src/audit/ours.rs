@@ -9,7 +9,8 @@
 //! number they have there. They are in no order, and few: as many as a loss left to recognise ([`crate::uplink`] asks for at
 //! most 262,144), so they are held in memory.
 //!
-//! What was released (known not to be in the session) is not of the session. A batch of a device that follows another
+//! What was released (known not to be in the session), or set aside to be tried again under another number, is not of the
+//! session. A batch of a device that follows another
 //! one means that the one before was settled, also if the line that says so was lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -64,6 +65,8 @@ pub struct Index {
     cursors: BTreeMap<Box<str>, u64>,
     /// Released, and not numbered anew.
     returned: BTreeSet<u64>,
+    /// Set aside because the cloud failed at them, and not numbered anew: they are tried again by themselves.
+    pub parked: BTreeSet<u64>,
 }
 
 /// A device's part of the state at the head of a volume.
@@ -137,6 +140,7 @@ impl Index {
                 }
                 for item in &batch.items {
                     self.returned.remove(&item.seq.0);
+                    self.parked.remove(&item.seq.0);
                 }
                 for found in &batch.found {
                     let session = self.known(&found.session);
@@ -144,12 +148,14 @@ impl Index {
                     session.numbered = true;
                     session.top = session.top.max(Some(found.num));
                     self.returned.remove(&found.seq.0);
+                    self.parked.remove(&found.seq.0);
                 }
                 *open = batch.items.iter().map(|item| (item.num, item.seq.0)).collect();
             }
             UploadEvent::Released { first, last, .. } if first <= last => {
                 self.returned.extend(open.range(first..=last).map(|(_, seq)| seq));
             }
+            UploadEvent::Quarantined { num, again: true, .. } => self.parked.extend(open.get(num)),
             UploadEvent::Moved { to, items, .. } if **to == *device => {
                 self.returned.extend(items.iter().map(|item| item.seq.0));
             }
@@ -283,6 +289,8 @@ impl Run {
                     (ours.mark, ours.counted) = (Mark::Accepted, duplicates > 0);
                 }
             }
+            // It gets another number when it is tried again.
+            UploadEvent::Quarantined { num, again: true, .. } => drop(self.batch.remove(&num)),
             UploadEvent::Quarantined { num, .. } => {
                 if let Some(ours) = self.batch.get_mut(&num) {
                     ours.mark = Mark::Aside;

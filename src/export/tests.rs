@@ -128,12 +128,17 @@ impl Written {
                 self.event(at, |device| UploadEvent::Released { device, first, last });
             }
             1 => {
+                let again = self.random.bool();
+                if again {
+                    device.returned.push(done[0].clone()); // it is in a later batch, as what was released
+                }
                 device.open.splice(0..0, done.into_iter().skip(1));
                 self.event(at, |device| UploadEvent::Quarantined {
                     device,
                     num: first,
                     status: 400,
                     answer: "no".into(),
+                    again,
                 });
             }
             _ => {

@@ -74,7 +74,7 @@ async fn check_tells_what_a_corrected_device_id_left_behind_and_resend_lets_it_f
     cloud.configure(|config| config.devices.push((RIGHT.into(), "right".into())));
     let wrong = cloud.open_session(DEVICE, "Race");
     let (sim, mat) = decoder(Kind::RaceResult, 1).await;
-    let site = Site::new(Some(&cloud), &[mat], "[upload]\nretry_max = \"1s\"\n");
+    let site = Site::new(Some(&cloud), &[mat], "[upload]\nretry_max = \"1s\"\nsettle = \"1s\"\n");
     cloud.fault_always(On::Insert, Fault::partly(Apply::First(3), Answer::Cut));
     let running = site.start();
     sim.push(20);
