@@ -28,7 +28,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::chip::{Label, Stamp};
+use crate::chip::{ChipRead, Label, Stamp};
 use crate::clock::{self, Step};
 use crate::config::{Config, TagCode};
 use crate::escape::escape;
@@ -36,8 +36,8 @@ use crate::journal::entry::{BadLine, Body, Entry};
 use crate::journal::log::{Line, Place, Reader};
 use crate::lane;
 use crate::passing::chip_code;
-use index::Index;
 pub use index::refresh;
+use index::{Block, Index};
 pub use standing::UploadMark;
 use standing::{Standing, Standings};
 
@@ -182,6 +182,9 @@ pub fn export(
     for stretch in stretches(&index, query) {
         let standings = standings(&index, &stretch, query.durable).map_err(ExportError::Read)?;
         summary.damaged += for_each(&index, &stretch, query.durable, |entry| {
+            if matches!(&entry.body, Body::Read(read) if read.let_go.is_some()) {
+                return Ok(()); // it stands where it was first kept
+            }
             let instant = match &entry.body {
                 Body::Read(_) => time_of(entry, reading, &index.steps, &standings),
                 _ => entry.time,
@@ -249,28 +252,61 @@ fn stretches(index: &Index, query: &Query) -> Vec<Stretch> {
 fn standings(index: &Index, stretch: &Stretch, durable: u64) -> io::Result<Standings> {
     let (first, last) = stretch.frames;
     let mut standings = Standings::of(first..=last);
-    let mut reader: Option<Reader> = None;
-    for (volume, block) in index.blocks.iter().filter(|(_, block)| block.tells_of(first, last)) {
-        let (start, end) =
-            (Place { volume: *volume, offset: block.start }, Place { volume: *volume, offset: block.end });
-        let at = match reader.take().filter(|reader| reader.place() == start) {
-            Some(reader) => Some(reader),
-            None => Reader::open(&index.dir, Some(start))?,
-        };
-        let Some(mut at) = at else { continue }; // removed meanwhile
-        while let Some(line) = at.read_before(end, |seq, kind| seq <= durable && kind == "upload")? {
-            if let Line::Entry(entry) = line
-                && let Body::Upload(event) = &entry.body
-            {
+    let lets_go = |seq: u64, kind: &str, text: &str| seq <= durable && kind == "read" && index::lets_go(text);
+    read_blocks(
+        index,
+        |block| block.lets_go_of(first, last),
+        lets_go,
+        |entry| {
+            if let Body::Read(ChipRead { let_go: Some(let_go), .. }) = &entry.body {
+                standings.lets_go(entry.seq, let_go.1.0);
+            }
+        },
+    )?;
+    let tells =
+        |block: &Block| block.tells_of(first, last) || block.tells_of_any(|from, to| standings.let_go_within(from, to));
+    let telling: Vec<bool> = index.blocks.iter().map(|(_, block)| tells(block)).collect();
+    let mut telling = telling.into_iter();
+    let upload = |seq: u64, kind: &str, _: &str| seq <= durable && kind == "upload";
+    read_blocks(
+        index,
+        |_| telling.next().unwrap_or(false),
+        upload,
+        |entry| {
+            if let Body::Upload(event) = &entry.body {
                 standings.apply(event);
             }
-        }
-        reader = Some(at);
-    }
+        },
+    )?;
     for seq in index.repeated.iter().filter(|seq| (first..=last).contains(*seq)) {
         standings.suppress(*seq);
     }
     Ok(standings)
+}
+
+/// Gives what is `wanted` of the blocks that are meant, in the order of the log.
+fn read_blocks(
+    index: &Index,
+    mut meant: impl FnMut(&Block) -> bool,
+    wanted: impl Fn(u64, &str, &str) -> bool,
+    mut each: impl FnMut(&Entry),
+) -> io::Result<()> {
+    let mut reader: Option<Reader> = None;
+    for (volume, block) in index.blocks.iter().filter(|(_, block)| meant(block)) {
+        let place = |offset| Place { volume: *volume, offset };
+        let at = match reader.take().filter(|reader| reader.place() == place(block.start)) {
+            Some(reader) => Some(reader),
+            None => Reader::open(&index.dir, Some(place(block.start)))?,
+        };
+        let Some(mut at) = at else { continue }; // removed meanwhile
+        while let Some(line) = at.read_before(place(block.end), &wanted)? {
+            if let Line::Entry(entry) = line {
+                each(&entry);
+            }
+        }
+        reader = Some(at);
+    }
+    Ok(())
 }
 
 /// Every whole frame of a stretch up to `durable`; returns how many lines turned out to be damaged that were not known to be.
@@ -285,7 +321,7 @@ fn for_each(
     let place = |offset| Place { volume: *volume, offset };
     let reader = Reader::open(&index.dir, Some(place(first.start))).map_err(ExportError::Read)?;
     let Some(mut reader) = reader else { return Ok(0) }; // removed meanwhile
-    let frame = |seq: u64, kind: &str| seq <= durable && matches!(kind, "read" | "marker" | "rejected");
+    let frame = |seq: u64, kind: &str, _: &str| seq <= durable && matches!(kind, "read" | "marker" | "rejected");
     let mut damaged = 0;
     while let Some(line) = reader.read_before(place(last.end), frame).map_err(ExportError::Read)? {
         match line {
@@ -338,7 +374,9 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) 
             (row.antenna, row.rssi, row.hits) = (read.antenna.as_ref(), read.rssi, read.hits);
             row.position = read.position.as_ref().map(|position| position.number);
             row.location = read.location.as_deref();
-            row.upload = Some(upload_column(entry.seq, standings));
+            let upload = upload_column(entry.seq, standings);
+            let is_held = read.held_back && !standings.is_let_go(entry.seq) && upload.state == UploadMark::Pending;
+            row.upload = Some(if is_held { UploadColumn { state: UploadMark::HeldBack, ..upload } } else { upload });
         }
         Body::Marker(marker) => {
             row.kind = "marker";

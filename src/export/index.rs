@@ -25,7 +25,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::{Reading, instant_of};
-use crate::chip::{Label, Marker, Stamp};
+use crate::chip::{ChipRead, Label, Marker, Stamp};
 use crate::clock::{self, Step};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{Line, Place, Reader, VolumeFile, volumes};
@@ -133,6 +133,9 @@ pub(super) struct Block {
     /// Reads that its uploads tell of. Once all blocks are in order ([`Index::new`]), also those of the batches that were
     /// in flight when it began and that it settles.
     tells: Ranges,
+    /// Reads that were held back before, and are let go in it.
+    #[serde(default)]
+    lets_go: Ranges,
     /// From when to when passings of its batches are, as they were uploaded.
     uploaded: Option<Times>,
     uploads: Vec<Uploads>,
@@ -146,6 +149,16 @@ impl Block {
     /// Its uploads may tell of reads among these.
     pub fn tells_of(&self, first: u64, last: u64) -> bool {
         self.tells.meet(first, last)
+    }
+
+    /// Its uploads may tell of an entry for which `is_one` says so of its range.
+    pub fn tells_of_any(&self, is_one: impl Fn(u64, u64) -> bool) -> bool {
+        self.tells.0.iter().any(|&(first, last)| is_one(first, last))
+    }
+
+    /// Reads among these may have been let go in it.
+    pub fn lets_go_of(&self, first: u64, last: u64) -> bool {
+        self.lets_go.meet(first, last)
     }
 
     /// Whether frames that are damaged beyond their checksum are counted already.
@@ -199,6 +212,7 @@ impl Block {
         self.times = join(self.times, next.times).filter(|_| times_known);
         self.uploaded = join(self.uploaded, next.uploaded);
         self.tells.add_all(&next.tells);
+        self.lets_go.add_all(&next.lets_go);
         for Uploads { device, last } in next.uploads {
             match self.uploads.iter_mut().find(|known| known.device == device) {
                 Some(known) => known.last = last.or(known.last.take()),
@@ -364,11 +378,16 @@ impl Index {
         // An instant within a millisecond before the end belongs to it.
         let to = to.map_or(i64::MAX, |to| to.as_millisecond().saturating_add(1));
         let meets = |times: Option<Times>| times.is_some_and(|(first, last)| first <= to && from <= last);
+        let let_go: Vec<&Block> =
+            self.blocks.iter().map(|(_, block)| block).filter(|it| !it.lets_go.0.is_empty()).collect();
         let uploaded: Vec<&Block> =
             self.blocks.iter().map(|(_, block)| block).filter(|it| meets(it.uploaded)).collect();
         let wanted = |block: &Block| {
             let Some((first, last)) = block.frames else { return false };
-            block.times.is_none() || meets(block.times) || uploaded.iter().any(|other| other.tells_of(first, last))
+            block.times.is_none()
+                || meets(block.times)
+                || uploaded.iter().any(|other| other.tells_of(first, last))
+                || let_go.iter().any(|other| other.lets_go_of(first, last)) // of when they are their later entries tell
         };
         (0..self.blocks.len()).filter(|at| wanted(&self.blocks[*at].1)).collect()
     }
@@ -433,8 +452,9 @@ impl Making<'_> {
             let mut limit = Place { volume: file.first, offset: block.start + BLOCK };
             let mut after_bad = false;
             loop {
-                let wanted = |seq: u64, kind: &str| match kind {
+                let wanted = |seq: u64, kind: &str, text: &str| match kind {
                     _ if seq > self.durable => true, // where it ends
+                    "read" if lets_go(text) => true,
                     "read" | "rejected" if !self.times => {
                         block.frame(seq);
                         false
@@ -486,6 +506,7 @@ impl Making<'_> {
 
     fn entry(&self, entry: &Entry, block: &mut Block, steps: &mut Vec<(u64, Step)>, volume: &mut Volume) {
         match &entry.body {
+            Body::Read(ChipRead { let_go: Some(let_go), .. }) => block.lets_go.add(let_go.1.0, let_go.1.0),
             Body::Read(_) | Body::Rejected(_) | Body::Marker(_) => {
                 block.frame(entry.seq);
                 if let Body::Marker(marker) = &entry.body
@@ -573,6 +594,11 @@ fn tail_of(file: &VolumeFile, end: u64) -> Option<String> {
     let mut bytes = [0; TAIL];
     File::open(&file.path).ok()?.read_exact_at(&mut bytes, end.checked_sub(TAIL as u64)?).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The line of a read may be that of one that is let go. (Its chip or its raw bytes may look like it.)
+pub(super) fn lets_go(text: &str) -> bool {
+    memchr::memmem::find(text.as_bytes(), b"let_go=").is_some()
 }
 
 fn zone_text(zone: &TimeZone) -> String {

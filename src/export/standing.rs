@@ -4,7 +4,7 @@
 //! stretch at a time, and of the uploads only those blocks are read again that tell of the stretch
 //! ([`super::index::Block::tells_of`]). What is held does not grow with the log.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use serde::Serialize;
@@ -23,6 +23,8 @@ pub enum UploadMark {
     Quarantined,
     /// No passing of its own: dead time or a repeat.
     Suppressed,
+    /// It may be of another race: it waits until somebody lets it go.
+    HeldBack,
 }
 
 #[derive(Clone, Copy)]
@@ -48,11 +50,22 @@ pub(super) struct Standings {
     tokens: Vec<Box<str>>,
     /// Items in flight per device: number to sequence number. At most a batch each.
     open: HashMap<Box<str>, BTreeMap<u64, u64>>,
+    /// Reads of the stretch that were held back and let go, by the entry that each has been since.
+    let_go: BTreeMap<u64, u64>,
+    /// Those reads.
+    were_held: HashSet<u64>,
 }
 
 impl Standings {
     pub fn of(stretch: RangeInclusive<u64>) -> Self {
-        Self { stretch, by_seq: HashMap::new(), tokens: Vec::new(), open: HashMap::new() }
+        Self {
+            stretch,
+            by_seq: HashMap::new(),
+            tokens: Vec::new(),
+            open: HashMap::new(),
+            let_go: BTreeMap::new(),
+            were_held: HashSet::new(),
+        }
     }
 
     /// What is known of a read.
@@ -65,13 +78,37 @@ impl Standings {
         self.tokens.get(standing.token as usize).map(|token| &**token)
     }
 
+    /// The read `of` was held back, and is the entry `seq` since it was let go.
+    pub fn lets_go(&mut self, seq: u64, of: u64) {
+        if self.stretch.contains(&of) {
+            self.let_go.insert(seq, of);
+            self.were_held.insert(of);
+        }
+    }
+
+    /// Whether a read that was held back was let go.
+    pub fn is_let_go(&self, seq: u64) -> bool {
+        self.were_held.contains(&seq)
+    }
+
+    /// Whether there is one among these entries.
+    pub fn let_go_within(&self, first: u64, last: u64) -> bool {
+        self.let_go.range(first..=last).next().is_some()
+    }
+
+    /// The read of the stretch that an entry is.
+    fn read(&self, seq: u64) -> Option<u64> {
+        let seq = self.let_go.get(&seq).copied().unwrap_or(seq);
+        self.stretch.contains(&seq).then_some(seq)
+    }
+
     /// A marker that was there before.
     pub fn suppress(&mut self, seq: u64) {
         self.put(seq, Standing::SUPPRESSED);
     }
 
     fn put(&mut self, seq: u64, standing: Standing) {
-        if self.stretch.contains(&seq) {
+        if let Some(seq) = self.read(seq) {
             self.by_seq.insert(seq, standing);
         }
     }
@@ -82,9 +119,8 @@ impl Standings {
             UploadEvent::Batch(batch) => {
                 // A batch is formed only when the one before is settled, also if the line that says so was lost.
                 self.settle(&batch.device, 0, u64::MAX, UploadMark::Sent);
-                let mine = |seq: u64| self.stretch.contains(&seq);
-                let open: BTreeMap<u64, u64> =
-                    batch.items.iter().filter(|item| mine(item.seq.0)).map(|item| (item.num, item.seq.0)).collect();
+                let mine = batch.items.iter().filter_map(|item| Some((item.num, self.read(item.seq.0)?)));
+                let open: BTreeMap<u64, u64> = mine.collect();
                 if !open.is_empty() {
                     let token = self.index_of(&batch.session);
                     for &Item { seq, num, time_ms, .. } in &batch.items {
@@ -92,7 +128,7 @@ impl Standings {
                     }
                 }
                 for &Found { seq, ref session, num, time_ms, .. } in &batch.found {
-                    if self.stretch.contains(&seq.0) {
+                    if self.read(seq.0).is_some() {
                         let token = self.index_of(session);
                         self.put(seq.0, Standing { mark: UploadMark::Sent, token, num, time_ms });
                     }

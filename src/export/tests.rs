@@ -37,6 +37,8 @@ struct Device {
     returned: Vec<Item>,
     open: Vec<Item>,
     sent: Vec<Item>,
+    /// Reads that are held back.
+    held: Vec<(u64, i64, ChipRead)>,
 }
 
 impl Written {
@@ -69,8 +71,12 @@ impl Written {
             _ => Stamp::Local(local),
         };
         let chip = format!("C{}", self.random.u8(..));
-        let seq = self.write(lane, Body::Read(ChipRead::new(chip, stamp)));
-        if let Some(device) = self.devices.iter_mut().find(|device| device.lane == lane) {
+        let mut read = ChipRead::new(chip, stamp);
+        read.held_back = lane != "old" && self.random.u8(..8) == 0;
+        let seq = self.write(lane, Body::Read(read.clone()));
+        if let Some(device) = self.devices.iter_mut().find(|device| device.lane == lane && read.held_back) {
+            device.held.push((seq, ms, read));
+        } else if let Some(device) = self.devices.iter_mut().find(|device| device.lane == lane) {
             device.waiting.push((seq, ms));
         }
     }
@@ -148,6 +154,18 @@ impl Written {
         }
     }
 
+    fn let_go(&mut self, at: usize) {
+        for (of, ms, read) in std::mem::take(&mut self.devices[at].held) {
+            if self.random.u8(..4) == 0 {
+                self.devices[at].held.push((of, ms, read));
+                continue;
+            }
+            let read = ChipRead { held_back: false, let_go: Some(Box::new((Seq(of), Seq(of)))), ..read };
+            let seq = self.write(self.devices[at].lane, Body::Read(read));
+            self.devices[at].waiting.push((seq, ms));
+        }
+    }
+
     fn again(&mut self, at: usize) {
         let device = &mut self.devices[at];
         if !device.open.is_empty() || device.sent.is_empty() {
@@ -179,6 +197,7 @@ impl Written {
                 30..=34 => self.settle(at),
                 35 => self.again(at),
                 36 => self.marker(),
+                39 if self.random.u8(..3) == 0 => self.let_go(at),
                 37 => drop(self.write("mat", Body::Rejected("checksum".into()))),
                 38 if self.random.u8(..8) == 0 => {
                     let (from, sure) = (self.random.u64(1..=self.log.next), self.log.next - 1);
@@ -212,11 +231,16 @@ fn reading() -> Reading {
 fn plainly(dir: &Path, durable: u64) -> BTreeMap<u64, (&'static str, Option<u64>)> {
     let mut all: BTreeMap<u64, (&'static str, Option<u64>)> = BTreeMap::new();
     let mut open: HashMap<Box<str>, BTreeMap<u64, u64>> = HashMap::new();
+    let (mut let_go, mut held) = (BTreeMap::new(), Vec::new());
     let mut reader = Reader::open(&log_dir(dir), None).unwrap().unwrap();
     while let Some(line) = reader.read().unwrap() {
         let Line::Entry(entry) = line else { continue };
         if entry.seq > durable {
             break;
+        }
+        if let Body::Read(read) = &entry.body {
+            held.extend(read.held_back.then_some(entry.seq));
+            let_go.extend(read.let_go.as_ref().map(|of| (entry.seq, of.1.0)));
         }
         let Body::Upload(event) = &entry.body else { continue };
         let open = open.entry(event.device().into()).or_default();
@@ -243,6 +267,14 @@ fn plainly(dir: &Path, durable: u64) -> BTreeMap<u64, (&'static str, Option<u64>
             UploadEvent::Released { first, last, .. } => settle(*first, *last, "released"),
             _ => {}
         }
+    }
+    // What became of the entry that a read was let go as is what became of the read.
+    for (seq, of) in &let_go {
+        let became = all.remove(seq).unwrap_or(("pending", None));
+        all.insert(*of, became);
+    }
+    for seq in held {
+        all.entry(seq).or_insert(("held_back", None));
     }
     all
 }
@@ -318,7 +350,9 @@ fn a_window_is_found_without_reading_the_volumes_that_hold_nothing_of_it() {
     // Whoever reads the volumes before now sees damage in the middle of them.
     for volume in volumes(&log_dir(written.dir.path())).unwrap().iter().take(2) {
         let file = std::fs::OpenOptions::new().write(true).open(&volume.path).unwrap();
-        file.write_all_at(b"XXXXXXXX", volume.bytes / 2).unwrap();
+        let bytes = std::fs::read(&volume.path).unwrap();
+        let end = bytes[bytes.len() / 2..].iter().position(|byte| *byte == b'\n').unwrap();
+        file.write_all_at(b"XX", (bytes.len() / 2 + end + 5) as u64).unwrap(); // one line of it
     }
     assert_eq!(written.exported(minute(4)), rows);
     let mut out = Vec::new();

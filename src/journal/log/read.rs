@@ -123,9 +123,13 @@ impl Reader {
         }
     }
 
-    /// The next entry before `end`, of those that are `wanted` by sequence number and kind; of all others only the checksum
+    /// The next entry before `end`, of those that are `wanted` by sequence number, kind and text; of all others only the checksum
     /// is looked at, and no state is given. `None`: there is none before `end`.
-    pub fn read_before(&mut self, end: Place, mut wanted: impl FnMut(u64, &str) -> bool) -> io::Result<Option<Line>> {
+    pub fn read_before(
+        &mut self,
+        end: Place,
+        mut wanted: impl FnMut(u64, &str, &str) -> bool,
+    ) -> io::Result<Option<Line>> {
         while (self.place.volume, self.place.offset) < (end.volume, end.offset) {
             let Some(line) = self.next_line()? else { return Ok(None) };
             let line = match line {
@@ -135,7 +139,9 @@ impl Reader {
             let (from, before) = (self.place.volume, self.before);
             let parsed = match line.starts_with(b"#") {
                 true => unseal(line).map(|_| None),
-                false => parse_line_of(line, |seq, kind| (from..before).contains(&seq) && wanted(seq, kind)),
+                false => {
+                    parse_line_of(line, |seq, kind, text| (from..before).contains(&seq) && wanted(seq, kind, text))
+                }
             };
             match parsed {
                 Ok(None) => {}
