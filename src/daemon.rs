@@ -121,8 +121,8 @@ impl Daemon {
             Ok(())
         });
         daemon.start_chores(&config);
-        let windows = keep_windows(config.data_dir.clone(), export::Reading::new(&config), stop.clone());
-        daemon.spawn("index of the log", windows);
+        let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
+        daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
         if let Some(listener) = web {
             let token = config.status.token.clone();
             let serve = web::serve(listener, board.clone(), token, stop.clone());

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::entry::Body;
 use super::log::{Line, Place, Reader, begins_with_state, volumes};
-use super::state::State;
+use super::state::{Rules, State};
 use super::{Unsettled, log_dir};
 
 /// Devices with passings that are numbered or released and not settled. Reads the newest volume that begins with the state;
@@ -31,7 +31,7 @@ pub fn unsettled(data_dir: &Path) -> io::Result<BTreeMap<Box<str>, Unsettled>> {
             Line::State(json) if state.is_none() => state = serde_json::from_str(&json).ok(),
             // Nothing but uploads: the reads that wait would fill the memory.
             Line::Entry(entry) if matches!(entry.body, Body::Upload(_)) => {
-                state.get_or_insert_default().apply(&entry, 0, false);
+                state.get_or_insert_default().apply(&entry, &Rules::default(), false);
             }
             Line::State(_) | Line::Entry(_) | Line::Bad { .. } => {}
         }

@@ -333,7 +333,7 @@ async fn an_audit_while_passings_go_up_compares_what_was_there_when_it_began() {
         rest: std::time::Duration::from_millis(10),
         lag: LIMIT,
     };
-    let report = audit::audit(&subject, &client, &Head::Own(daemon.journal().clone())).await.unwrap();
+    let report = audit::audit(&subject, &client, &Head::Own(daemon.journal().unwrap())).await.unwrap();
     assert!(report.is_equal(), "{:?} {:?}", report.counts, report.findings.first());
     assert!(report.on_their_way() > 0 && report.equal >= 60, "{report:?}");
     assert_eq!(report.checked + report.waiting, 3000);
@@ -345,7 +345,7 @@ async fn an_audit_while_passings_go_up_compares_what_was_there_when_it_began() {
     way.cloud.clear_faults();
     way.arrive(3000, &daemon).await;
     settled(&daemon, 3000).await;
-    let report = audit::audit(&subject, &client, &Head::Own(daemon.journal().clone())).await.unwrap();
+    let report = audit::audit(&subject, &client, &Head::Own(daemon.journal().unwrap())).await.unwrap();
     assert_eq!((report.is_equal(), report.on_their_way(), report.equal), (true, 0, 3000));
     assert_eq!(sim.reads().len(), 3000);
     daemon.stop().await.unwrap();

@@ -51,10 +51,10 @@ async fn what_the_closed_session_of_the_wrong_device_gave_back_follows_when_it_i
         way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
         way.cloud.fault(On::Insert, Fault::partly(Apply::First(7), Answer::Cut).closing());
         let daemon = way.start().await;
-        let mut changed = daemon.journal().changed();
-        let released = changed.wait_for(|_| !daemon.journal().released(DEVICE).is_empty());
+        let mut changed = daemon.journal().unwrap().changed();
+        let released = changed.wait_for(|_| !daemon.journal().unwrap().released(DEVICE).is_empty());
         tokio::time::timeout(LIMIT, released).await.expect("some are given back").unwrap();
-        let given_back = daemon.journal().released(DEVICE).len();
+        let given_back = daemon.journal().unwrap().released(DEVICE).len();
         daemon.stop().await.unwrap();
         assert_eq!(unsettled(way.data()).unwrap()[DEVICE], Unsettled { in_flight: 0, released: given_back });
 
