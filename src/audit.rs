@@ -9,25 +9,29 @@
 //! * **Beside the daemon, and without it.** The log is read up to what is durable, as `export` does. What is on its way is
 //!   *not yet sent*, not missing.
 //! * **No false alarm.** The journal is read before the cloud: what it calls accepted then must be there. A window that shows
-//!   differences is asked for once more, and only what both answers show counts. What was numbered after the first look is
-//!   not foreign: the journal is looked at again at the end.
+//!   differences is asked for once more, and, where some are left, a third time after the cloud has had the time that it
+//!   may take to show what it accepted ([`Subject::lag`]): only numbers that every answer shows as different are. What was
+//!   numbered after the first look is not foreign: the audit compares up to the moment it began, and the journal is looked
+//!   at again for what the cloud holds above that.
 //! * **Words.** *missing*: accepted, and not in the cloud. *set aside*: refused. *not yet sent*: on its way, or not numbered.
 //!   *different*: the same number with another chip, bib or time. *foreign*: in the cloud, not ours: another device or
 //!   program sends into the session. *duplicated*: the same chip and time twice. *elsewhere*: ours, under another number.
-//!   Only where there is none of them, both are *equal*. Times are compared to the millisecond, or to the second in a
+//!   Where there is none of them but what is on its way, both are *equal so far*; without that, too, *equal*. Times are compared to the millisecond, or to the second in a
 //!   cloud that keeps no fractions.
 //! * **A repair never numbers anew and never overwrites.** Only what is missing goes again, under its number, by the uplink
 //!   itself between two batches: made durable as a batch in flight first ([`crate::journal::Batch::resend`]), the cloud asked
 //!   immediately before the POST. A closed session takes nothing: that is said, and no session is opened for it.
 //!
 //! When a session is over, the daemon audits it by itself ([`keep`]): durably remembered, so it is done after a restart if
-//! it was not before, and again and again until the cloud answers.
+//! it was not before, and again and again until the cloud answers, at least 30 s apart. What an audit found is a problem
+//! of its session, until an audit of the same session finds it equal.
 //!
 //! Rejected: a merge of two sorted streams (the cloud documents no order of its pages, and its own page shows the newest
 //! first); all numbers of a session in a set (grows with the session); reading the cloud first and the journal after (each
 //! passing accepted between the two would look missing); repairing from the audit's own process while a daemon runs (two
 //! POSTs of a device in flight).
 
+pub mod adopt;
 pub mod ask;
 mod command;
 pub mod compare;
@@ -45,11 +49,12 @@ use jiff::Timestamp;
 use crate::control::{self, ControlError, Request};
 use crate::journal::{Audited, Item, Journal};
 use crate::rufus::{CallError, Client};
-use ask::InCloud;
-use compare::{Explain, Finding, Verdict};
+use ask::{InCloud, Walk};
+use compare::{Explain, Finding, Seen, Verdict};
 use ours::{InLog, Index};
 
 pub use command::{AuditArgs, run};
+pub use text::text as summary;
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +118,9 @@ pub struct Subject {
     pub session: Option<String>,
     /// Rest between two calls.
     pub rest: Duration,
+    /// How long the cloud may take until it shows what it accepted ([`crate::config::UploadConfig::settle`] at least): a
+    /// difference is asked for again after it.
+    pub lag: Duration,
 }
 
 /// What an audit found.
@@ -154,9 +162,15 @@ impl Report {
         self.counts.get(&verdict).copied().unwrap_or(0)
     }
 
-    /// Both hold the same, and nothing waits for this session.
+    /// Both hold the same, as far as the journal's passings are not still on their way ([`Report::on_their_way`]).
     pub fn is_equal(&self) -> bool {
-        self.counts.values().all(|count| *count == 0) && self.waiting == 0 && self.older == 0 && self.unnumbered == 0
+        let differences = self.counts.iter().filter(|(verdict, _)| **verdict != Verdict::NotYetSent);
+        differences.map(|(_, count)| count).sum::<u64>() == 0 && self.older == 0 && self.unnumbered == 0
+    }
+
+    /// Passings numbered and not settled, and reads that wait for a number in this session.
+    pub fn on_their_way(&self) -> u64 {
+        self.count(Verdict::NotYetSent) + self.waiting
     }
 
     /// What a repair would send again: of the differences kept.
@@ -178,7 +192,7 @@ impl Report {
             foreign: self.count(Verdict::Foreign) + self.unnumbered,
             different: self.count(Verdict::Different) + self.count(Verdict::Elsewhere),
             duplicated: self.count(Verdict::Duplicated),
-            not_yet_sent: self.count(Verdict::NotYetSent) + self.waiting,
+            not_yet_sent: self.on_their_way(),
             set_aside: self.count(Verdict::SetAside),
         }
     }
@@ -203,16 +217,21 @@ pub async fn audit(subject: &Subject, client: &Client, head: &Head) -> Result<Re
         }
     };
     let is_active = active.as_ref().is_some_and(|active| active.token == session.token);
-    let numbered = ours::numbered(&subject.data_dir, &subject.device, &session, durable).map_err(AuditError::Log)?;
+    let numbered = || ours::numbered(&subject.data_dir, &subject.device, &session, durable).map_err(AuditError::Log);
     let cloud = InCloud::new(client, &session.token, subject.rest);
-    let mut seen = ask::compare(numbered, &cloud).await?;
-    let mut merged = 0;
-    if Explain::needed(&seen.findings) {
-        (seen.findings, merged) = explain(subject, head, &session.token, seen.findings).await?;
+    let mut walk = Walk::begin(numbered()?, session.top, &cloud).await?;
+    let (mut seen, mut merged) = explained(subject, head, &session, &walk).await?;
+    if seen.is_doubtful() {
+        tokio::time::sleep(subject.lag).await;
+        walk.again(numbered()?, &cloud).await?;
+        (seen, merged) = explained(subject, head, &session, &walk).await?;
     }
     let older = drop_older(&mut seen.findings, session.older);
     let waiting = if is_active { waiting(subject, index.clone(), durable).await? } else { 0 };
     let mut counts = seen.beyond;
+    if is_active && !index.parked.is_empty() {
+        *counts.entry(Verdict::SetAside).or_default() += index.parked.len() as u64;
+    }
     for finding in &seen.findings {
         *counts.entry(finding.verdict).or_default() += 1;
     }
@@ -240,25 +259,29 @@ async fn read_index(subject: &Subject, durable: u64) -> Result<Index, AuditError
     index.ok_or_else(|| AuditError::NoJournal(subject.data_dir.clone()))
 }
 
-/// Looks through the journal as it is now.
-async fn explain(
-    subject: &Subject,
-    head: &Head,
-    token: &str,
-    findings: Vec<Finding>,
-) -> Result<(Vec<Finding>, u64), AuditError> {
+/// What was seen, after a look through the journal as it is now; and how many of the missing the cloud holds under another
+/// number of ours.
+async fn explained(subject: &Subject, head: &Head, before: &InLog, walk: &Walk) -> Result<(Seen, u64), AuditError> {
+    let all = walk.seen(true);
+    if !Explain::needed(&all.findings) {
+        return Ok((all, 0));
+    }
     let durable = head.durable().await?;
     let index = read_index(subject, durable).await?;
-    let session = index.find(token).cloned().unwrap_or_else(|| InLog::nothing(token));
+    let session = index.find(&before.token).cloned().unwrap_or_else(|| InLog::nothing(&before.token));
+    // Of what is only counted nobody can say any more whether it was numbered since.
+    let mut seen = if session.top > before.top { walk.seen(false) } else { all };
+    let findings = std::mem::take(&mut seen.findings);
     let (data_dir, device) = (subject.data_dir.clone(), subject.device.clone());
-    blocking(move || {
+    let (findings, merged) = blocking(move || {
         let mut look = Explain::new(findings);
         for ours in ours::numbered(&data_dir, &device, &session, durable)? {
             look.look(&ours?);
         }
         Ok(look.finish())
     })
-    .await
+    .await?;
+    Ok((Seen { findings, ..seen }, merged))
 }
 
 async fn waiting(subject: &Subject, index: Index, durable: u64) -> Result<u64, AuditError> {

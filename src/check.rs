@@ -19,6 +19,7 @@ use crate::config::{Address, Config, DecoderConfig, LoadOptions, Loaded};
 use crate::control;
 use crate::failure::Failure;
 use crate::glance::{self, printable};
+use crate::journal::{self, Unsettled};
 use crate::link::{self, LinkError};
 use crate::passing::Bibs;
 use crate::status::Snapshot;
@@ -150,6 +151,7 @@ async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mu
     }
     let running = running(config, report).await;
     disk(&config.data_dir, report);
+    left_behind(config, report);
     if let Some(path) = &config.passing.bibs {
         bibs(path, report);
     }
@@ -227,6 +229,35 @@ fn disk(data_dir: &Path, report: &mut Report) {
             }
         }
         Err(error) => report.warn("disk", &shown, format!("its free space cannot be told: {error}")),
+    }
+}
+
+/// Passings of devices that the configuration has no decoder of: somebody corrected a `device_id`, or lent the box.
+fn left_behind(config: &Config, report: &mut Report) {
+    let devices = config.devices();
+    if devices.is_empty() {
+        return; // nothing is uploaded, and that is meant
+    }
+    let unsettled = match journal::unsettled(&config.data_dir) {
+        Ok(unsettled) => unsettled,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return, // no journal yet
+        Err(error) => {
+            let text = format!("what waits in it cannot be told ({error}): run as the user of the service");
+            return report.warn("journal", &config.data_dir.display().to_string(), text);
+        }
+    };
+    let to = if devices.len() == 1 { devices.keys().next().copied() } else { None }.unwrap_or("DEVICE");
+    for (device, Unsettled { in_flight, released }) in unsettled {
+        if devices.contains_key(&*device) {
+            continue;
+        }
+        let text = format!(
+            "{} passings were numbered for it and are not confirmed ({released} known not to be in the cloud, {in_flight} not \
+             known), and no decoder goes to it now. If its id was corrected, they follow with: passbridge resend \
+             --from-device {device} --to-device {to}. If not, they wait until a decoder goes to it again",
+            in_flight + released
+        );
+        report.warn("device", &device, text);
     }
 }
 

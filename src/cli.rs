@@ -55,7 +55,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Have a decoder give stored reads again; those that are here already are known and not sent twice.
     Rewind(rewind::RewindArgs),
-    /// Upload reads that are held back because they may be of another race.
+    /// Upload what does not go by itself: reads that are held back because they may be of another race, or passings that
+    /// were numbered for a device whose id was corrected since.
     Resend(resend::ResendArgs),
     /// Record what goes over a decoder's link, both ways, into a file: for a decoder that is not supported, or read wrongly.
     Capture(capture::CaptureArgs),
@@ -291,8 +292,7 @@ async fn run_export(args: ExportArgs) -> Result<(), Failure> {
         Err(ControlError::NotRunning(_)) => u64::MAX,
         Err(error) => return Err(error.into()),
     };
-    let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
-    let reading = export::Reading { zones: zones.collect(), tag: config.passing.tag };
+    let reading = export::Reading::new(&config);
     let query = export::Query { from: args.from, to: args.to, decoder: args.decoder, durable };
     let mut out = BufWriter::new(stdout());
     let summary =

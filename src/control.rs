@@ -1,8 +1,9 @@
 //! The control socket: how commands ask the daemon that runs. One JSON request per line, one JSON answer per line.
 //!
 //! Must hold: whoever may open the socket (mode 0660: the service's user and group) may ask, and nobody else at any
-//! moment; nothing here changes what is kept; reads that are held back are let go and a repair sends only what an audit finds missing ([`crate::audit`]), and what
-//! a decoder is asked for again comes as any other read. A client that says nothing, too much, or never listens costs a
+//! moment; nothing here changes what is kept; reads that are held back are let go, a repair sends only what an audit finds
+//! missing ([`crate::audit`]), passings change their device only where two are named, and what a decoder is asked for again
+//! comes as any other read. A client that says nothing, too much, or never listens costs a
 //! bounded buffer for a bounded time.
 //!
 //! The socket is in the data directory. While that cannot be had there is no socket, and one that somebody removes is made
@@ -30,10 +31,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use self::capture::{Answered, Stream, capture};
+use crate::audit::adopt::Adopted;
 use crate::audit::keep::Order;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::journal::Journal;
+use crate::journal::{Audited, Journal};
 use crate::link::{Asked, Asks};
 use crate::protocol::Range;
 use crate::status::Board;
@@ -74,6 +76,19 @@ pub enum Request {
         /// Token of the session, or its end.
         session: String,
     },
+    /// `{"moved": N, "settled": N, "left": N, "why": WHY or null}`: what was numbered for a device that is none of the
+    /// configuration any more, and is not in the cloud, goes to another one ([`crate::audit::adopt`]).
+    Adopt {
+        /// The device that is none any more.
+        from: String,
+        /// The device that they go to.
+        to: String,
+    },
+    /// `{"known": true}`: an audit was made beside the daemon; it shows what was found, and remembers it.
+    Audited {
+        /// What it found.
+        audited: Audited,
+    },
     /// `{"decoder": NAME, "answer": "asked" | "not_connected" | "refused" | "unknown", "why": …}`: asks a decoder for
     /// reads it has stored.
     Rewind {
@@ -99,8 +114,10 @@ impl Request {
     /// How long the answer may take to come.
     fn patience(&self) -> Duration {
         match self {
-            Self::Status | Self::Durable | Self::Rewind { .. } | Self::Capture { .. } => ANSWER_TIME,
-            Self::Repair { .. } | Self::LetGo { .. } => REPAIR_TIME,
+            Self::Status | Self::Durable | Self::Audited { .. } | Self::Rewind { .. } | Self::Capture { .. } => {
+                ANSWER_TIME
+            }
+            Self::Repair { .. } | Self::Adopt { .. } | Self::LetGo { .. } => REPAIR_TIME,
         }
     }
 }
@@ -315,6 +332,8 @@ async fn answer(stream: UnixStream, board: &Board, ways: &Ways) -> io::Result<()
             Ok(Request::Status) => serde_json::to_value(board.snapshot())?,
             Ok(Request::Durable) => json!({ "durable": board.snapshot().journal.durable }),
             Ok(Request::Repair { device, session }) => repair(repairs, &device, session).await,
+            Ok(Request::Adopt { from, to }) => adopt(repairs, from, &to).await,
+            Ok(Request::Audited { audited }) => audited_beside(repairs, audited).await,
             Ok(Request::Rewind { decoder, range }) => rewind(rewinds, &decoder, &range).await,
             Ok(Request::LetGo { decoder }) => let_go(journal.as_ref(), decoder.as_deref()).await,
             Ok(Request::Capture { decoder }) => match capture::begin(rewinds, &decoder, board) {
@@ -338,20 +357,47 @@ async fn answer(stream: UnixStream, board: &Board, ways: &Ways) -> io::Result<()
     }
 }
 
-async fn repair(repairs: &Repairs, device: &str, session: String) -> Value {
+/// Gives an order to the audits of a device and waits for what comes of it.
+async fn order<T>(
+    repairs: &Repairs,
+    device: &str,
+    order: impl FnOnce(oneshot::Sender<T>) -> Order,
+) -> Result<T, Value> {
+    let stopping = || json!({ "error": "passbridge is stopping" });
     let Some(orders) = repairs.get(device) else {
-        return json!({ "error": format!("this passbridge does not upload for device {device}") });
+        return Err(json!({ "error": format!("this passbridge does not upload for device {device}") }));
     };
     let (reply, answer) = oneshot::channel();
     // One at a time per device; the next one waits here.
-    if orders.send(Order { session, reply }).await.is_err() {
-        return json!({ "error": "passbridge is stopping" });
-    }
-    match answer.await {
+    orders.send(order(reply)).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())
+}
+
+async fn repair(repairs: &Repairs, device: &str, session: String) -> Value {
+    match order(repairs, device, |reply| Order::Repair { session, reply }).await {
         Ok(Ok(repaired)) => Value::from(&repaired),
         Ok(Err(why)) => json!({ "error": why }),
-        Err(_) => json!({ "error": "passbridge is stopping" }),
+        Err(answer) => answer,
     }
+}
+
+async fn adopt(repairs: &Repairs, from: String, to: &str) -> Value {
+    if repairs.contains_key(&*from) {
+        return json!({ "error": format!("device {from} is in the configuration: its passings go there by themselves") });
+    }
+    match order(repairs, to, |reply| Order::Adopt { from, reply }).await {
+        Ok(Ok(Adopted { moved, settled, left, why })) => {
+            json!({ "moved": moved, "settled": settled, "left": left, "why": why })
+        }
+        Ok(Err(why)) => json!({ "error": why }),
+        Err(answer) => answer,
+    }
+}
+
+async fn audited_beside(repairs: &Repairs, audited: Audited) -> Value {
+    let device = audited.device.clone();
+    let known = order(repairs, &device, |reply| Order::Found { audited, reply }).await;
+    known.map_or_else(|answer| answer, |()| json!({ "known": true }))
 }
 
 async fn rewind(rewinds: &Rewinds, decoder: &str, range: &Range) -> Value {

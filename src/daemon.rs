@@ -17,6 +17,7 @@ mod signals;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -30,6 +31,7 @@ use crate::audit;
 use crate::clock::{Step, Wall, Zones};
 use crate::config::{CloudConfig, Config};
 use crate::control::{Repairs, Rewinds, Socket, Ways};
+use crate::export;
 use crate::failure::Failure;
 use crate::journal::held_back::Told;
 use crate::journal::{Journal, JournalConfig, OpenError};
@@ -48,6 +50,9 @@ use crate::web;
 const VOLUME_BYTES: u64 = 32 * 1024 * 1024;
 /// How long the tasks may take to stop; the journal's last checkpoint comes on top, within systemd's patience.
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);
+
+/// Between two looks whether a volume of the log is full.
+const WINDOWS_EVERY: Duration = Duration::from_secs(60);
 
 /// Notes that wait for the disk; more are dropped, the board has them all the same.
 const NOTES: usize = 100;
@@ -116,6 +121,8 @@ impl Daemon {
             Ok(())
         });
         daemon.start_chores(&config);
+        let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
+        daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
         if let Some(listener) = web {
             let token = config.status.token.clone();
             let serve = web::serve(listener, board.clone(), token, stop.clone());
@@ -233,11 +240,12 @@ impl Daemon {
             decoders: decoders.to_vec(),
             session: None,
             rest: config.upload.min_interval,
+            lag: config.upload.settle,
         };
         let (client, board, stop) = (client.clone(), self.board.clone(), self.stop.clone());
-        let (follows, retry_max) = (ties.follows.subscribe(), config.upload.retry_max);
+        let follows = ties.follows.subscribe();
         self.spawn_with_journal(&format!("audits of device {device}"), async move |journal| {
-            let keeper = audit::keep::Keeper { subject, client, journal, board, follows, resends, orders, retry_max };
+            let keeper = audit::keep::Keeper { subject, client, journal, board, follows, resends, orders };
             keeper.run(stop).await;
             Ok(())
         });
@@ -433,7 +441,8 @@ async fn chores(
         for (device, count) in journal.devices_waiting().into_iter().filter(|(device, _)| known.lacks_device(device)) {
             let message = format!(
                 "{count} passings of device {device} are not confirmed, and the configuration has no decoder of that device: \
-                 they stay on the box until it has one again; export shows them"
+                 they stay on the box until it has one again; export shows them. If the device_id was corrected, they follow \
+                 with: passbridge resend --from-device {device} --to-device DEVICE"
             );
             shown_passings.raise(&board, &device, message);
         }
@@ -500,6 +509,27 @@ fn tell_held_back(journal: &Journal, board: &Board, shown: &mut Standing) {
         shown.raise(board, &decoder, message);
     }
     shown.settle(board);
+}
+
+/// Keeps an index of each volume of the log that is full, for who asks for a window of it. It is derived: what goes wrong
+/// costs an export some time.
+async fn keep_windows(data_dir: PathBuf, reading: export::Reading, stop: CancellationToken) -> Result<(), Failure> {
+    let mut ticks = interval(WINDOWS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = 0;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        let (data_dir, reading, ending) = (data_dir.clone(), reading.clone(), stop.clone());
+        let refresh = move || export::refresh(&data_dir, &reading, seen, &|| ending.is_cancelled());
+        match tokio::task::spawn_blocking(refresh).await {
+            Ok(Ok(newest)) => seen = newest,
+            Ok(Err(error)) => tracing::debug!(%error, "the index of the log is not kept"),
+            Err(_) => {} // it is stopping
+        }
+    }
 }
 
 /// What goes into the log beside reads and uploads.

@@ -303,6 +303,7 @@ async fn journal_equal(config: &Config) -> Result<bool, Failure> {
         decoders: config.decoders.iter().map(|decoder| decoder.name.as_str().into()).collect(),
         session: None,
         rest: Duration::ZERO,
+        lag: config.upload.settle,
     };
     Ok(audit::audit(&subject, &client, &audit::Head::Beside(config.data_dir.clone())).await?.is_equal())
 }

@@ -1,8 +1,11 @@
 //! Export: the log as files that people and other software read.
 //!
-//! It reads the log itself, beside a running daemon or without one; nothing of it is held in memory but, per read, where
-//! its upload stands (one pass collects that, a second writes). Only durable entries are exported: the caller
+//! It reads the log itself, beside a running daemon or without one. Only durable entries are exported: the caller
 //! says up to which number, because the last lines of the file may not have been synced yet.
+//!
+//! What is held in memory does not grow with the log: an index tells what is where ([`index`]), and the frames are written a
+//! stretch at a time, for which the uploads that tell of it are read ([`standing`]). Of a window only the blocks are read
+//! that may hold any of it.
 //!
 //! Formats:
 //! * `jsonl`: one object per kept frame, the contract of design.md.
@@ -11,23 +14,32 @@
 //!   after another, wall time of the decoder's zone. Without `chksum`: its algorithm is not published.
 //! * `raw`: the bytes as received, a line each, as `decode` and `simulate` take them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod index;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::chip::{ChipRead, Label, Marker, Position, Stamp};
-use crate::clock;
-use crate::config::TagCode;
+use crate::chip::{ChipRead, Label, Stamp};
+use crate::clock::{self, Step};
+use crate::config::{Config, TagCode};
 use crate::escape::escape;
-use crate::journal::entry::{Body, Entry};
-use crate::journal::log::{Line, Reader};
-use crate::journal::{Found, Item, UploadEvent, log_dir};
+use crate::journal::entry::{BadLine, Body, Entry};
+use crate::journal::log::{Line, Place, Reader};
 use crate::lane;
 use crate::passing::chip_code;
+pub use index::refresh;
+use index::{Block, Index};
+pub use standing::UploadMark;
+use standing::{Standing, Standings};
 
 /// How the file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -65,6 +77,12 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// As the configuration says.
+    pub fn new(config: &Config) -> Self {
+        let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
+        Self { zones: zones.collect(), tag: config.passing.tag }
+    }
+
     fn zone(&self, lane: &str) -> &TimeZone {
         const UTC: &TimeZone = &TimeZone::UTC;
         self.zones.get(lane::decoder(lane)).unwrap_or(UTC)
@@ -92,119 +110,6 @@ pub enum ExportError {
     /// The output could not be written.
     #[error("the export could not be written: {0}")]
     Write(#[from] io::Error),
-}
-
-/// Markers of decoders that number them which are remembered, to see which come again.
-const MARKERS_MAX: usize = 65_536;
-
-/// Where a read's upload stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UploadMark {
-    /// Not acknowledged yet.
-    Pending,
-    /// The cloud holds it.
-    Sent,
-    /// The cloud refused it; set aside.
-    Quarantined,
-    /// No passing of its own: dead time or a repeat.
-    Suppressed,
-    /// It may be of another race: it waits until somebody lets it go.
-    HeldBack,
-}
-
-#[derive(Clone, Copy)]
-struct Standing {
-    mark: UploadMark,
-    /// Index into [`Standings::tokens`].
-    token: u32,
-    num: u64,
-    /// As it was uploaded, in ms.
-    time_ms: i64,
-}
-
-/// Where the upload of every read stands, from the log.
-#[derive(Default)]
-pub struct Standings {
-    by_seq: HashMap<u64, Standing>,
-    tokens: Vec<Box<str>>,
-    /// Steps of the box's clock, each with the number of its entry.
-    steps: Vec<(u64, clock::Step)>,
-    /// Markers that their decoder numbers, as seen: one that comes again is a repeat. At most [`MARKERS_MAX`].
-    markers: HashSet<(Box<str>, Box<str>, Position)>,
-    /// Reads that were held back and let go: the entry that each has been since.
-    let_go: HashMap<u64, u64>,
-    /// Items in flight per device: number to sequence number.
-    open: HashMap<Box<str>, BTreeMap<u64, u64>>,
-}
-
-impl Standings {
-    fn apply(&mut self, event: &UploadEvent) {
-        match event {
-            UploadEvent::Joined { .. } | UploadEvent::Audited(_) => {}
-            UploadEvent::Batch(batch) => {
-                // A batch is formed only when the one before is settled, also if the line that says so was lost.
-                self.settle(&batch.device, 0, u64::MAX, UploadMark::Sent);
-                let token = self.token(&batch.session);
-                for &Item { seq, num, time_ms, .. } in &batch.items {
-                    self.by_seq.insert(seq.0, Standing { mark: UploadMark::Pending, token, num, time_ms });
-                }
-                for &Found { seq, ref session, num, time_ms, .. } in &batch.found {
-                    let token = self.token(session);
-                    self.by_seq.insert(seq.0, Standing { mark: UploadMark::Sent, token, num, time_ms });
-                }
-                for seq in batch.dead.iter().chain(&batch.repeats) {
-                    let standing = Standing { mark: UploadMark::Suppressed, token: 0, num: 0, time_ms: 0 };
-                    self.by_seq.insert(seq.0, standing);
-                }
-                let open = batch.items.iter().map(|item| (item.num, item.seq.0)).collect();
-                self.open.insert(batch.device.clone(), open);
-            }
-            UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, UploadMark::Sent),
-            UploadEvent::Quarantined { device, num, .. } => self.settle(device, *num, *num, UploadMark::Quarantined),
-            UploadEvent::Released { device, first, last } => self.settle(device, *first, *last, UploadMark::Pending),
-        }
-    }
-
-    /// A marker that was kept before: its decoder gave it again.
-    fn marker(&mut self, entry: &Entry, marker: &Marker) {
-        let Some(position) = marker.position.clone().filter(|_| marker.through.is_none()) else { return };
-        let what = format!("{}\t{}", marker.kind, marker.stamp.as_ref().map(Stamp::to_string).unwrap_or_default());
-        let is_new = self.markers.insert((lane::decoder(&entry.subject).into(), what.into(), position));
-        if !is_new {
-            let standing = Standing { mark: UploadMark::Suppressed, token: 0, num: 0, time_ms: 0 };
-            self.by_seq.insert(entry.seq, standing);
-        }
-        if self.markers.len() > MARKERS_MAX {
-            self.markers.clear();
-        }
-    }
-
-    /// The entry that a read has been since it was let go, if it was held back.
-    fn now(&self, seq: u64) -> u64 {
-        self.let_go.get(&seq).copied().unwrap_or(seq)
-    }
-
-    /// Index of a session's token.
-    fn token(&mut self, session: &str) -> u32 {
-        let at = self.tokens.iter().rposition(|token| **token == *session).unwrap_or_else(|| {
-            self.tokens.push(session.into());
-            self.tokens.len() - 1
-        });
-        at as u32
-    }
-
-    fn settle(&mut self, device: &str, first: u64, last: u64, mark: UploadMark) {
-        let Some(open) = self.open.get_mut(device) else { return };
-        for seq in open.extract_if(first..=last, |_, _| true).map(|(_, seq)| seq) {
-            match self.by_seq.get_mut(&seq) {
-                // Released: it has no number until the next batch.
-                Some(_) if mark == UploadMark::Pending => drop(self.by_seq.remove(&seq)),
-                Some(standing) => standing.mark = mark,
-                None => {}
-            }
-        }
-    }
 }
 
 /// One kept frame, as JSON and as a table row.
@@ -255,6 +160,9 @@ struct CloudboxPassing<'a> {
     longitude: Option<f64>,
 }
 
+/// Frames of a stretch: for so many it is known at once where their uploads stand (some 4 MB). A block has some thousand.
+const STRETCH: u64 = if cfg!(test) { 64 } else { 65_536 };
+
 /// Writes what the query asks for.
 pub fn export(
     data_dir: &Path,
@@ -263,54 +171,48 @@ pub fn export(
     query: &Query,
     out: &mut impl Write,
 ) -> Result<Summary, ExportError> {
-    let mut standings = Standings::default();
-    let damaged = for_each(data_dir, query.durable, |entry| {
-        match &entry.body {
-            Body::Upload(event) => standings.apply(event),
-            Body::Clock(step) => standings.steps.push((entry.seq, *step)),
-            Body::Marker(marker) => standings.marker(entry, marker),
-            Body::Read(ChipRead { let_go: Some(let_go), .. }) => drop(standings.let_go.insert(let_go.1.0, entry.seq)),
-            _ => {}
-        }
-        Ok(())
-    })?;
-    let mut summary = Summary { frames: 0, damaged };
+    let windowed = query.from.is_some() || query.to.is_some();
+    let index = Index::new(data_dir, reading, query.durable, windowed).map_err(ExportError::Read)?;
+    let index = index.ok_or_else(|| ExportError::NoJournal(data_dir.into()))?;
+    let mut summary = Summary { frames: 0, damaged: index.damaged };
     let mut table = (format == Format::Csv).then(|| csv::WriterBuilder::new().from_writer(Vec::new()));
     if let Some(table) = &mut table {
         write_header(table)?;
     }
-    for_each(data_dir, query.durable, |entry| {
-        let (time, instant) = match &entry.body {
-            Body::Read(read) if read.let_go.is_some() => return Ok(()), // it stands where it was first kept
-            Body::Read(read) => {
-                let time = time_of(entry, read, reading, &standings);
-                (Some(time), time)
+    for stretch in stretches(&index, query) {
+        let standings = standings(&index, &stretch, query.durable).map_err(ExportError::Read)?;
+        summary.damaged += for_each(&index, &stretch, query.durable, |entry| {
+            if matches!(&entry.body, Body::Read(read) if read.let_go.is_some()) {
+                return Ok(()); // it stands where it was first kept
             }
-            Body::Marker(_) | Body::Rejected(_) => (None, entry.time),
-            Body::Cleared(_) | Body::Upload(_) | Body::Note(_) | Body::Clock(_) => return Ok(()),
-        };
-        let outside = query.from.is_some_and(|from| instant < from) || query.to.is_some_and(|to| instant >= to);
-        let meant = |name: &str| *name == *entry.subject || name == lane::decoder(&entry.subject);
-        if outside || !query.decoder.as_deref().is_none_or(meant) {
-            return Ok(());
-        }
-        let wrote = match format {
-            Format::Jsonl => {
-                serde_json::to_writer(&mut *out, &row(entry, time, &standings)).map_err(io::Error::from)?;
-                out.write_all(b"\n")?;
-                true
+            let instant = match &entry.body {
+                Body::Read(_) => time_of(entry, reading, &index.steps, &standings),
+                _ => entry.time,
+            };
+            let outside = query.from.is_some_and(|from| instant < from) || query.to.is_some_and(|to| instant >= to);
+            let meant = |name: &str| *name == *entry.subject || name == lane::decoder(&entry.subject);
+            if outside || !query.decoder.as_deref().is_none_or(meant) {
+                return Ok(());
             }
-            Format::Csv => write_row(table.as_mut(), &row(entry, time, &standings), out)?,
-            Format::Cloudbox => write_cloudbox(entry, time, reading, summary.frames + 1, out)?,
-            Format::Raw => {
-                out.write_all(&entry.raw)?;
-                out.write_all(b"\r\n")?;
-                true
-            }
-        };
-        summary.frames += u64::from(wrote);
-        Ok(())
-    })?;
+            let time = matches!(entry.body, Body::Read(_)).then_some(instant);
+            let wrote = match format {
+                Format::Jsonl => {
+                    serde_json::to_writer(&mut *out, &row(entry, time, &standings)).map_err(io::Error::from)?;
+                    out.write_all(b"\n")?;
+                    true
+                }
+                Format::Csv => write_row(table.as_mut(), &row(entry, time, &standings), out)?,
+                Format::Cloudbox => write_cloudbox(entry, time, reading, summary.frames + 1, out)?,
+                Format::Raw => {
+                    out.write_all(&entry.raw)?;
+                    out.write_all(b"\r\n")?;
+                    true
+                }
+            };
+            summary.frames += u64::from(wrote);
+            Ok(())
+        })?;
+    }
     if let Some(table) = table {
         out.write_all(&table.into_inner().map_err(|error| io::Error::other(error.to_string()))?)?;
     }
@@ -318,35 +220,132 @@ pub fn export(
     Ok(summary)
 }
 
-/// Every whole entry up to `durable`; returns how many lines were damaged.
+/// Blocks that are read together: they follow one another in one volume.
+struct Stretch {
+    blocks: Range<usize>,
+    /// Their first and last frame.
+    frames: (u64, u64),
+}
+
+fn stretches(index: &Index, query: &Query) -> Vec<Stretch> {
+    let mut all: Vec<Stretch> = Vec::new(); // at most one for each block
+    let mut count = 0;
+    for at in index.within(query.from, query.to) {
+        let (volume, block) = &index.blocks[at];
+        let Some((first, last)) = block.frames else { continue };
+        count += block.count;
+        match all.last_mut() {
+            Some(before) if before.blocks.end == at && index.blocks[at - 1].0 == *volume && count <= STRETCH => {
+                before.blocks.end = at + 1;
+                before.frames.1 = last.max(before.frames.1);
+            }
+            _ => {
+                count = block.count;
+                all.push(Stretch { blocks: at..at + 1, frames: (first, last) });
+            }
+        }
+    }
+    all
+}
+
+/// Where the uploads of a stretch stand.
+fn standings(index: &Index, stretch: &Stretch, durable: u64) -> io::Result<Standings> {
+    let (first, last) = stretch.frames;
+    let mut standings = Standings::of(first..=last);
+    let lets_go = |seq: u64, kind: &str, text: &str| seq <= durable && kind == "read" && index::lets_go(text);
+    read_blocks(
+        index,
+        |block| block.lets_go_of(first, last),
+        lets_go,
+        |entry| {
+            if let Body::Read(ChipRead { let_go: Some(let_go), .. }) = &entry.body {
+                standings.lets_go(entry.seq, let_go.1.0);
+            }
+        },
+    )?;
+    let tells =
+        |block: &Block| block.tells_of(first, last) || block.tells_of_any(|from, to| standings.let_go_within(from, to));
+    let telling: Vec<bool> = index.blocks.iter().map(|(_, block)| tells(block)).collect();
+    let mut telling = telling.into_iter();
+    let upload = |seq: u64, kind: &str, _: &str| seq <= durable && kind == "upload";
+    read_blocks(
+        index,
+        |_| telling.next().unwrap_or(false),
+        upload,
+        |entry| {
+            if let Body::Upload(event) = &entry.body {
+                standings.apply(event);
+            }
+        },
+    )?;
+    for seq in index.repeated.iter().filter(|seq| (first..=last).contains(*seq)) {
+        standings.suppress(*seq);
+    }
+    Ok(standings)
+}
+
+/// Gives what is `wanted` of the blocks that are meant, in the order of the log.
+fn read_blocks(
+    index: &Index,
+    mut meant: impl FnMut(&Block) -> bool,
+    wanted: impl Fn(u64, &str, &str) -> bool,
+    mut each: impl FnMut(&Entry),
+) -> io::Result<()> {
+    let mut reader: Option<Reader> = None;
+    for (volume, block) in index.blocks.iter().filter(|(_, block)| meant(block)) {
+        let place = |offset| Place { volume: *volume, offset };
+        let at = match reader.take().filter(|reader| reader.place() == place(block.start)) {
+            Some(reader) => Some(reader),
+            None => Reader::open(&index.dir, Some(place(block.start)))?,
+        };
+        let Some(mut at) = at else { continue }; // removed meanwhile
+        while let Some(line) = at.read_before(place(block.end), &wanted)? {
+            if let Line::Entry(entry) = line {
+                each(&entry);
+            }
+        }
+        reader = Some(at);
+    }
+    Ok(())
+}
+
+/// Every whole frame of a stretch up to `durable`; returns how many lines turned out to be damaged that were not known to be.
 fn for_each(
-    data_dir: &Path,
+    index: &Index,
+    stretch: &Stretch,
     durable: u64,
     mut each: impl FnMut(&Entry) -> Result<(), ExportError>,
 ) -> Result<u64, ExportError> {
-    let dir = log_dir(data_dir);
-    let reader = Reader::open(&dir, None).map_err(|_| ExportError::NoJournal(data_dir.into()))?;
-    let mut reader = reader.ok_or_else(|| ExportError::NoJournal(data_dir.into()))?;
+    let blocks = &index.blocks[stretch.blocks.clone()];
+    let (Some((volume, first)), Some((_, last))) = (blocks.first(), blocks.last()) else { return Ok(0) };
+    let place = |offset| Place { volume: *volume, offset };
+    let reader = Reader::open(&index.dir, Some(place(first.start))).map_err(ExportError::Read)?;
+    let Some(mut reader) = reader else { return Ok(0) }; // removed meanwhile
+    let frame = |seq: u64, kind: &str, _: &str| seq <= durable && matches!(kind, "read" | "marker" | "rejected");
     let mut damaged = 0;
-    while let Some(line) = reader.read().map_err(ExportError::Read)? {
+    while let Some(line) = reader.read_before(place(last.end), frame).map_err(ExportError::Read)? {
         match line {
-            Line::Entry(entry) if entry.seq > durable => break,
             Line::Entry(entry) => each(&entry)?,
-            Line::Bad { .. } => damaged += 1,
-            Line::State(_) => {}
+            // What the checksum shows was counted by the index.
+            Line::Bad { why: BadLine::Unknown, .. } => damaged += u64::from(!first.is_decoded()),
+            Line::Bad { .. } | Line::State(_) => {}
         }
     }
     Ok(damaged)
 }
 
 /// A read's time in UTC: as it was uploaded, else as it would be.
-fn time_of(entry: &Entry, read: &ChipRead, reading: &Reading, standings: &Standings) -> Timestamp {
-    let uploaded =
-        standings.by_seq.get(&standings.now(entry.seq)).filter(|standing| standing.mark != UploadMark::Suppressed);
-    uploaded.and_then(|standing| Timestamp::from_millisecond(standing.time_ms).ok()).unwrap_or_else(|| {
-        let received = clock::corrected(&standings.steps, entry.seq, entry.time);
-        clock::resolve(&read.stamp, reading.zone(&entry.subject), received, read.replay).utc
-    })
+fn time_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)], standings: &Standings) -> Timestamp {
+    let uploaded = standings.get(entry.seq).filter(|standing| standing.mark != UploadMark::Suppressed);
+    let uploaded = uploaded.and_then(|standing| Timestamp::from_millisecond(standing.time_ms).ok());
+    uploaded.unwrap_or_else(|| instant_of(entry, reading, steps))
+}
+
+/// When a frame was: a read's time as it would be uploaded, of others the time of receipt.
+fn instant_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)]) -> Timestamp {
+    let Body::Read(read) = &entry.body else { return entry.time };
+    let received = clock::corrected(steps, entry.seq, entry.time);
+    clock::resolve(&read.stamp, reading.zone(&entry.subject), received, read.replay).utc
 }
 
 fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) -> Row<'a> {
@@ -375,9 +374,8 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) 
             (row.antenna, row.rssi, row.hits) = (read.antenna.as_ref(), read.rssi, read.hits);
             row.position = read.position.as_ref().map(|position| position.number);
             row.location = read.location.as_deref();
-            let upload = upload_column(standings.now(entry.seq), standings);
-            let is_held =
-                read.held_back && standings.now(entry.seq) == entry.seq && upload.state == UploadMark::Pending;
+            let upload = upload_column(entry.seq, standings);
+            let is_held = read.held_back && !standings.is_let_go(entry.seq) && upload.state == UploadMark::Pending;
             row.upload = Some(if is_held { UploadColumn { state: UploadMark::HeldBack, ..upload } } else { upload });
         }
         Body::Marker(marker) => {
@@ -387,7 +385,7 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) 
             row.location = marker.location.as_deref();
             row.position = marker.position.as_ref().map(|position| position.number);
             // No passing; the one thing to be said of it is that it was there before.
-            row.upload = standings.by_seq.contains_key(&entry.seq).then(|| upload_column(entry.seq, standings));
+            row.upload = standings.get(entry.seq).is_some().then(|| upload_column(entry.seq, standings));
         }
         Body::Rejected(reason) => row.reason = Some(reason),
         Body::Cleared(_) | Body::Upload(_) | Body::Note(_) | Body::Clock(_) => {}
@@ -396,14 +394,14 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) 
 }
 
 fn upload_column(seq: u64, standings: &Standings) -> UploadColumn<'_> {
-    match standings.by_seq.get(&seq) {
+    match standings.get(seq) {
         None => UploadColumn { state: UploadMark::Pending, token_session: None, num_passing: None },
         Some(Standing { mark: UploadMark::Suppressed, .. }) => {
             UploadColumn { state: UploadMark::Suppressed, token_session: None, num_passing: None }
         }
         Some(standing) => UploadColumn {
             state: standing.mark,
-            token_session: standings.tokens.get(standing.token as usize).map(|token| &**token),
+            token_session: standings.token(standing),
             num_passing: Some(standing.num),
         },
     }

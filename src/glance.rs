@@ -120,9 +120,10 @@ fn write_upload(upload: &UploadStatus, waiting: u64, out: &mut String) -> std::f
         let alias = printable(audit.alias.as_deref().unwrap_or("without a name"));
         let (tail, at) = (printable(&audit.token_tail), second(audit.at));
         write!(out, "  audit of session {alias} (…{tail}) at {at}: ")?;
-        match audit.equal {
-            true => writeln!(out, "equal, {} passings", audit.checked)?,
-            false => writeln!(
+        match (audit.equal, audit.not_yet_sent) {
+            (true, 0) => writeln!(out, "equal, {} passings", audit.checked)?,
+            (true, way) => writeln!(out, "equal so far, {way} on their way")?,
+            (false, _) => writeln!(
                 out,
                 "NOT EQUAL: of {} passings {} missing, {} different; {} foreign, {} duplicated",
                 audit.checked, audit.missing, audit.different, audit.foreign, audit.duplicated

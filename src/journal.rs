@@ -51,6 +51,7 @@ mod follow;
 mod gone;
 pub mod held_back;
 mod known;
+mod left;
 pub mod log;
 mod mark;
 mod mounts;
@@ -67,8 +68,11 @@ mod writer;
 use entry::Body;
 pub use follow::log_dir;
 use follow::{Core, Shared};
+pub use left::unsettled;
 use state::{Verdict, Waiting};
-pub use upload::{Audited, Batch, DeviceState, Found, InFlight, Item, Pending, PendingRead, SessionAudit, UploadEvent};
+pub use upload::{
+    Audited, Batch, DeviceState, Found, InFlight, Item, Pending, PendingRead, SessionAudit, Unsettled, UploadEvent,
+};
 use writer::{Draft, Request};
 
 /// A value that would survive a power cut. Only the journal can make one.
@@ -473,12 +477,14 @@ impl Journal {
 
     /// Devices with passings that are numbered or released and not settled, and how many.
     pub fn devices_waiting(&self) -> Vec<(Box<str>, usize)> {
+        let unsettled = self.shared.lock().state.unsettled().into_iter();
+        unsettled.map(|(device, unsettled)| (device, unsettled.count())).collect()
+    }
+
+    /// Passings of a device that were released and not numbered since. Meaningful after [`Journal::serving`].
+    pub fn released(&self, device: &str) -> Vec<Item> {
         let core = self.shared.lock();
-        let open = core.state.devices.iter().map(|(name, fold)| {
-            let flying = fold.in_flight.as_ref().map_or(0, |flight| flight.open.len());
-            (name.clone(), flying + fold.returned.len())
-        });
-        open.filter(|(_, count)| *count > 0).collect()
+        core.state.devices.get(device).map(|fold| fold.returned.clone()).unwrap_or_default()
     }
 
     /// Changes whenever something was kept or recorded; the value is the durable head.

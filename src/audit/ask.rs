@@ -1,11 +1,12 @@
 //! The walk through a session: window by window, page by page, and a second look at what seems different.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::AuditError;
-use super::compare::{Ours, Seen, WINDOW, Window};
+use super::compare::{FINDINGS_MAX, Finding, Ours, Seen, WINDOW, Window};
 use super::ours::Numbered;
 use crate::rufus::{CallError, Client, Page, Stored};
 
@@ -75,37 +76,127 @@ impl Pages for InCloud<'_> {
     }
 }
 
-/// Compares all of a session.
-///
-/// # Errors
-/// The log cannot be read, or the cloud does not answer.
-pub async fn compare(mut ours: Numbered, cloud: &impl Pages) -> Result<Seen, AuditError> {
-    let mut all = Seen::default();
-    let mut first = 0;
-    let mut ahead = None;
-    loop {
+/// A session as far as it was compared.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// Every window without a difference, together.
+    plain: Seen,
+    /// The others, by their first number: these are asked for again. Their findings together are at most
+    /// [`FINDINGS_MAX`], beyond it they are only counted.
+    odd: BTreeMap<u64, Seen>,
+    kept: usize,
+    /// What stands above the highest number of ours.
+    above: Seen,
+    /// That number.
+    top: Option<u64>,
+}
+
+impl Walk {
+    /// Compares all of a session. `top` is the highest number of ours.
+    ///
+    /// What stands above it is asked for first: then it is little, though the uplink may be at work, and nothing that is
+    /// numbered while the rest is read is among it.
+    ///
+    /// # Errors
+    /// The log cannot be read, or the cloud does not answer.
+    pub async fn begin(ours: Numbered, top: Option<u64>, cloud: &impl Pages) -> Result<Self, AuditError> {
+        let above = look(cloud, after(top), None, &[], Length::AnyLength).await?;
+        let mut walk = Self { above, top, ..Self::default() };
+        let mut windows = Windows::new(ours, top);
+        while let Some((first, last, window)) = windows.next().await? {
+            let mut seen = look(cloud, first, Some(last), &window, Length::Bounded).await?;
+            if seen.is_doubtful() {
+                seen = seen.confirmed_by(look(cloud, first, Some(last), &window, Length::Bounded).await?);
+            }
+            walk.put(first, seen);
+        }
+        Ok(walk)
+    }
+
+    /// Asks once more for what is different. `ours` must be the same as before.
+    ///
+    /// # Errors
+    /// As [`Walk::begin`].
+    pub async fn again(&mut self, ours: Numbered, cloud: &impl Pages) -> Result<(), AuditError> {
+        if let (true, Some(last)) =
+            (self.above.beyond.is_empty(), self.above.findings.iter().filter_map(Finding::num).max())
+        {
+            let again = look(cloud, after(self.top), Some(last), &[], Length::Bounded).await?;
+            self.above = self.above.confirmed_by(again);
+        }
+        let mut windows = Windows::new(ours, self.top);
+        while let Some((first, last, window)) = windows.next().await? {
+            let Some(before) = self.odd.get(&first).filter(|before| before.is_doubtful()) else { continue };
+            let seen = before.confirmed_by(look(cloud, first, Some(last), &window, Length::Bounded).await?);
+            if let Some(before) = self.odd.remove(&first) {
+                self.kept -= before.findings.len();
+            }
+            self.put(first, seen);
+        }
+        Ok(())
+    }
+
+    /// What was seen, together. `above`: also of what the cloud holds above ours, what was only counted.
+    pub fn seen(&self, above: bool) -> Seen {
+        let mut all = self.plain.clone();
+        for seen in self.odd.values() {
+            all.append(seen.clone());
+        }
+        let mut rest = self.above.clone();
+        if !above {
+            rest.beyond.clear();
+        }
+        all.append(rest);
+        all.finish();
+        all
+    }
+
+    fn put(&mut self, first: u64, mut seen: Seen) {
+        if seen.findings.is_empty() && seen.beyond.is_empty() {
+            return self.plain.append(seen);
+        }
+        seen.keep(FINDINGS_MAX.saturating_sub(self.kept));
+        self.kept += seen.findings.len();
+        self.odd.insert(first, seen);
+    }
+}
+
+fn after(top: Option<u64>) -> u64 {
+    top.map_or(0, |top| top.saturating_add(1))
+}
+
+/// The numbers up to the highest of ours, cut into ranges.
+struct Windows {
+    /// Ours, and the one behind the last window; `None` at the end.
+    ours: Option<(Numbered, Option<Ours>)>,
+    first: u64,
+    top: Option<u64>,
+}
+
+impl Windows {
+    fn new(ours: Numbered, top: Option<u64>) -> Self {
+        Self { ours: Some((ours, None)), first: 0, top }
+    }
+
+    /// First and last number of the next range, and ours in it.
+    async fn next(&mut self) -> Result<Option<(u64, u64, Vec<Ours>)>, AuditError> {
+        let Some((mut ours, mut ahead)) = self.ours.take() else { return Ok(None) };
         let read = tokio::task::spawn_blocking(move || {
             let window = next_window(&mut ours, &mut ahead);
             (window, ours, ahead)
         });
-        let (window, left, next) = read.await.map_err(|_| AuditError::Log(io::Error::other("a task of it ended")))?;
+        let (window, ours, ahead) = read.await.map_err(|_| AuditError::Log(io::Error::other("a task of it ended")))?;
         let window = window.map_err(AuditError::Log)?;
-        (ours, ahead) = (left, next);
-        // The last window has no end: what the cloud holds above all of ours is somebody else's, or newer than this look.
-        let last = ahead.as_ref().and_then(|_| window.last().map(|ours| ours.item.num));
-        let seen = look(cloud, first, last, &window).await?;
-        all.append(if seen.findings.is_empty() {
-            seen
+        let mut last = window.last().map(|ours| ours.item.num);
+        if ahead.is_some() {
+            self.ours = Some((ours, ahead));
         } else {
-            seen.confirmed_by(look(cloud, first, last, &window).await?)
-        });
-        match last {
-            Some(last) => first = last + 1,
-            None => break,
+            last = last.max(self.top); // numbers that were given back may stand there for others
         }
+        let Some(last) = last else { return Ok(None) };
+        let first = std::mem::replace(&mut self.first, last.saturating_add(1));
+        Ok(Some((first, last, window)))
     }
-    all.finish();
-    Ok(all)
 }
 
 /// The next passings of ours; all under one number stay together. `ahead` is the one behind them.
@@ -122,7 +213,31 @@ fn next_window(ours: &mut Numbered, ahead: &mut Option<Ours>) -> io::Result<Vec<
     Ok(window)
 }
 
-async fn look(cloud: &impl Pages, first: u64, last: Option<u64>, ours: &[Ours]) -> Result<Seen, AuditError> {
+/// Numbers of ours (of one batch) under which the cloud does not show them.
+///
+/// # Errors
+/// The cloud does not answer.
+pub async fn not_shown(cloud: &impl Pages, ours: &[Ours]) -> Result<Vec<u64>, AuditError> {
+    let (Some(first), Some(last)) = (ours.first(), ours.last()) else { return Ok(Vec::new()) };
+    let seen = look(cloud, first.item.num, Some(last.item.num), ours, Length::Bounded).await?;
+    Ok(seen.findings.into_iter().filter_map(|finding| Some(finding.ours?.num)).collect())
+}
+
+/// Whether a list must come to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Bounded,
+    /// It may grow while it is read: after [`PAGES`] pages it is seen enough of.
+    AnyLength,
+}
+
+async fn look(
+    cloud: &impl Pages,
+    first: u64,
+    last: Option<u64>,
+    ours: &[Ours],
+    length: Length,
+) -> Result<Seen, AuditError> {
     let mut window = Window::new(first, last, ours.iter().cloned());
     let mut before: Option<(usize, Option<Stored>, Option<Stored>)> = None;
     for number in 1..=PAGES {
@@ -138,16 +253,16 @@ async fn look(cloud: &impl Pages, first: u64, last: Option<u64>, ours: &[Ours]) 
         }
         before = Some(mark);
     }
-    Err(AuditError::Endless)
+    if length == Length::AnyLength { Ok(window.close()) } else { Err(AuditError::Endless) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 
-    use super::super::compare::{Explain, Finding, Mark, Verdict};
+    use super::super::compare::{Explain, Mark, Verdict};
     use super::*;
     use crate::chip::Seq;
     use crate::journal::Item;
@@ -198,9 +313,15 @@ mod tests {
         Odd { rows, page: 100, falling: false, ignores_range: false, ignores_page: false, says_more: true }
     }
 
-    async fn compared(list: &[Ours], cloud: &Odd) -> Seen {
+    fn given(list: &[Ours]) -> Numbered {
         let given: Vec<_> = list.iter().cloned().map(Ok).collect();
-        let mut seen = compare(Box::new(given.into_iter()), cloud).await.unwrap();
+        Box::new(given.into_iter())
+    }
+
+    async fn compared(list: &[Ours], cloud: &Odd) -> Seen {
+        let mut walk = Walk::begin(given(list), list.last().map(|ours| ours.item.num), cloud).await.unwrap();
+        walk.again(given(list), cloud).await.unwrap();
+        let mut seen = walk.seen(true);
         if Explain::needed(&seen.findings) {
             let mut look = Explain::new(std::mem::take(&mut seen.findings));
             list.iter().for_each(|ours| look.look(ours));
@@ -382,12 +503,43 @@ mod tests {
     async fn what_is_numbered_while_the_cloud_is_read_is_not_foreign() {
         let items: Vec<_> = (1..=5).map(item).collect();
         let cloud = odd(items.iter().map(stored).collect());
-        let first_look = ours(&items[..3], Mark::Accepted).into_iter().map(Ok).collect::<Vec<_>>();
-        let seen = compare(Box::new(first_look.into_iter()), &cloud).await.unwrap();
+        let walk = Walk::begin(given(&ours(&items[..3], Mark::Accepted)), Some(3), &cloud).await.unwrap();
+        let seen = walk.seen(true);
         assert_eq!(seen.findings.len(), 2);
         let mut look = Explain::new(seen.findings);
         ours(&items, Mark::Open).iter().for_each(|ours| look.look(ours));
         assert_eq!(look.finish(), (Vec::new(), 0));
+    }
+
+    #[tokio::test]
+    async fn of_more_than_can_be_kept_nothing_is_foreign_that_may_have_been_numbered_meanwhile() {
+        let items: Vec<_> = (1..=30_000).map(item).collect();
+        let cloud = Odd { page: 5000, ..odd(items.iter().map(stored).collect()) };
+        let walk = Walk::begin(given(&ours(&items[..3], Mark::Accepted)), Some(3), &cloud).await.unwrap();
+        assert_eq!(walk.seen(true).beyond[&Verdict::Foreign], 30_000 - 3 - 10_000);
+        let seen = walk.seen(false);
+        assert!(seen.beyond.is_empty());
+        let mut look = Explain::new(seen.findings);
+        ours(&items, Mark::Open).iter().for_each(|ours| look.look(ours));
+        assert_eq!((look.finish(), seen.checked, seen.equal), ((Vec::new(), 0), 3, 3));
+    }
+
+    #[tokio::test]
+    async fn what_shows_late_is_no_difference_and_what_is_then_another_one_is_told_as_it_is() {
+        let items: Vec<_> = (1..=5000).map(item).collect();
+        let list = ours(&items, Mark::Accepted);
+        let fresh = odd(items.iter().map(stored).collect());
+        let stale = Odd { rows: fresh.rows[..4000].to_vec(), page: 1000, ..fresh.clone() };
+        let mut walk = Walk::begin(given(&list), Some(5000), &stale).await.unwrap();
+        assert_eq!(walk.seen(true).findings.len(), 1000);
+        let mut altered = fresh.clone();
+        altered.rows[4499].bib = Some("X".into());
+        walk.again(given(&list), &altered).await.unwrap();
+        let seen = walk.seen(true);
+        assert_eq!(found(&seen.findings), BTreeMap::from([(Verdict::Different, BTreeSet::from([4500]))]));
+        assert_eq!((seen.checked, seen.equal), (5000, 4999));
+        walk.again(given(&list), &fresh).await.unwrap();
+        assert_eq!((walk.seen(true).findings.len(), walk.seen(true).equal), (0, 5000));
     }
 
     #[tokio::test]

@@ -69,6 +69,7 @@ pub async fn run(args: AuditArgs) -> Result<(), Failure> {
             decoders,
             session: args.session.clone(),
             rest: Duration::ZERO,
+            lag: config.upload.settle,
         };
         equal &= one(&args, &config, &client, subject).await?;
     }
@@ -99,6 +100,9 @@ async fn one(args: &AuditArgs, config: &Config, client: &Client, subject: Subjec
         }
         report = audit(&subject, client, &head).await?;
     }
+    // A daemon that runs shows it. One that does not, or is of an older version, need not know.
+    let audited = report.summary(jiff::Timestamp::now());
+    let _ = control::ask(&config.data_dir, Request::Audited { audited }).await;
     let told = if args.json { text::json_lines(&report, jiff::Timestamp::now()) } else { text::text(&report) };
     print(&told)?;
     Ok(report.is_equal())

@@ -101,6 +101,14 @@ pub struct Seen {
     pub keeps_fractions: bool,
 }
 
+impl Verdict {
+    /// Whether a later answer of the cloud may still change it: what was accepted may take a while to show, and what moves
+    /// to another page meanwhile is listed twice or not at all.
+    pub fn is_doubtful(self) -> bool {
+        !matches!(self, Self::SetAside | Self::NotYetSent)
+    }
+}
+
 impl Seen {
     fn add(&mut self, finding: Finding) {
         if self.findings.len() < FINDINGS_MAX {
@@ -126,14 +134,27 @@ impl Seen {
         self.coarse.extend(window.coarse.into_iter().take(room));
     }
 
-    /// Of a window looked at twice: only what both looks showed is so. The first may have missed what was just arriving,
-    /// or seen twice what moved to the next page meanwhile.
+    /// Of a window looked at twice: only numbers that both looks found different are so, and the second look tells how. The
+    /// first may have missed what was just arriving, or seen twice what moved to the next page meanwhile.
     pub fn confirmed_by(&self, mut again: Self) -> Self {
         if self.beyond.is_empty() {
-            let before: BTreeSet<_> = self.findings.iter().map(|finding| (finding.verdict, finding.num())).collect();
-            again.findings.retain(|finding| before.contains(&(finding.verdict, finding.num())));
+            let before: BTreeSet<_> = self.findings.iter().map(Finding::num).collect();
+            again.findings.retain(|finding| before.contains(&finding.num()));
         }
         again
+    }
+
+    /// Whether there is a difference that a later answer may not confirm.
+    pub fn is_doubtful(&self) -> bool {
+        self.findings.iter().any(|finding| finding.verdict.is_doubtful())
+            || self.beyond.iter().any(|(verdict, count)| verdict.is_doubtful() && *count > 0)
+    }
+
+    /// Keeps the first `room` findings and only counts the others.
+    pub fn keep(&mut self, room: usize) {
+        for finding in self.findings.drain(room.min(self.findings.len())..) {
+            *self.beyond.entry(finding.verdict).or_default() += 1;
+        }
     }
 
     /// Everything was seen: is the fraction that the cloud lacks a difference?

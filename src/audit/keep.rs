@@ -7,18 +7,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::adopt::{Adopted, adopt};
 use super::text::summary_in_words;
 use super::{AuditError, Head, Report, Subject, audit};
 use crate::journal::{Audited, Journal, SessionAudit, UploadEvent};
-use crate::retry::Retry;
 use crate::rufus::{CallError, Client};
 use crate::status::{AuditStatus, Board};
 use crate::uplink::{Follows, RESEND_MAX, Resend, tail};
 
-/// First wait after an audit that got no answer.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// Wait after the cloud refused the key or the device.
-const RETRY_REFUSED: Duration = Duration::from_secs(180);
+/// Least time between two audits of a device that nobody asked for.
+const APART: Duration = Duration::from_secs(30);
+/// Longest wait after several in a row that came to nothing.
+const APART_MAX: Duration = Duration::from_secs(600);
+/// Least wait after the cloud refused the key or the device.
+const APART_REFUSED: Duration = Duration::from_secs(180);
 /// How long one batch that goes again may take until it is settled.
 const RESEND_TIME: Duration = Duration::from_secs(300);
 
@@ -80,13 +82,30 @@ pub async fn repair(
     }
 }
 
-/// A repair that a command asks for.
+/// What a command asks for.
 #[derive(Debug)]
-pub struct Order {
-    /// Session, as in [`Subject`].
-    pub session: String,
-    /// Told what came of it.
-    pub reply: oneshot::Sender<Result<Repaired, String>>,
+pub enum Order {
+    /// A repair.
+    Repair {
+        /// Session, as in [`Subject`].
+        session: String,
+        /// Told what came of it.
+        reply: oneshot::Sender<Result<Repaired, String>>,
+    },
+    /// The passings of another device follow to this one.
+    Adopt {
+        /// The other device.
+        from: String,
+        /// Told what came of it.
+        reply: oneshot::Sender<Result<Adopted, String>>,
+    },
+    /// An audit was made beside the daemon.
+    Found {
+        /// What it found.
+        audited: Audited,
+        /// Told when it is known.
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// Audits the sessions of one device.
@@ -103,10 +122,8 @@ pub struct Keeper {
     pub follows: watch::Receiver<Follows>,
     /// The way to the uplink.
     pub resends: mpsc::Sender<Resend>,
-    /// Repairs asked for.
+    /// What commands ask for.
     pub orders: mpsc::Receiver<Order>,
-    /// Longest wait between two tries.
-    pub retry_max: Duration,
 }
 
 impl Keeper {
@@ -121,9 +138,7 @@ impl Keeper {
     async fn keep(&mut self) {
         self.journal.serving().await;
         self.show_last();
-        let mut retry = Retry::new(RETRY_FIRST, self.retry_max);
-        let mut rng = fastrand::Rng::new();
-        let mut not_before = Instant::now();
+        let (mut row, mut not_before) = (0, Instant::now());
         loop {
             let due = self.due();
             let woken = tokio::select! {
@@ -134,16 +149,28 @@ impl Keeper {
                 },
                 () = sleep_until(not_before), if due.is_some() => {
                     if let Some(token) = due {
-                        match self.audit(&token).await {
-                            Ok(()) => retry.reset(),
-                            Err(error) => not_before = Instant::now() + wait_after(&error, &mut retry, &mut rng),
-                        }
+                        let done = self.audit(&token).await;
+                        row = if matches!(done, Ok(true)) { 0 } else { row + 1 };
+                        not_before = Instant::now() + wait_after(row, done.err().as_ref());
                     }
                     None
                 }
             };
-            if let Some(Order { session, reply }) = woken {
-                let _ = reply.send(self.repair(session).await); // the command may have gone
+            match woken {
+                Some(Order::Repair { session, reply }) => {
+                    let _ = reply.send(self.repair(session).await); // the command may have gone
+                }
+                Some(Order::Adopt { from, reply }) => {
+                    let _ = reply.send(self.adopt(&from).await);
+                }
+                Some(Order::Found { audited, reply }) => {
+                    // A session that nothing was numbered in is nobody's to remember.
+                    if self.journal.audits(&self.subject.device).iter().any(|(known, _)| known.token == audited.token) {
+                        self.keep_result(audited, None).await;
+                    }
+                    let _ = reply.send(());
+                }
+                None => {}
             }
         }
     }
@@ -158,14 +185,22 @@ impl Keeper {
         audits.into_iter().find(|(audit, _)| audit.due && over(&audit.token)).map(|(audit, _)| audit.token)
     }
 
-    async fn audit(&self, token: &str) -> Result<(), AuditError> {
-        let subject = Subject { session: Some(token.to_owned()), ..self.subject.clone() };
-        let done = audit(&subject, &self.client, &Head::Own(self.journal.clone())).await;
+    /// Audits a session that seems to be over. `false`: it is active all the same, so one answer about it was wrong, and
+    /// nothing was compared.
+    async fn audit(&self, token: &str) -> Result<bool, AuditError> {
+        let active = self.client.active_session(&self.subject.device).await;
+        let done = match active {
+            Ok(Some(active)) if *active.token == *token => return Ok(false),
+            Ok(_) => {
+                let subject = Subject { session: Some(token.to_owned()), ..self.subject() };
+                audit(&subject, &self.client, &Head::Own(self.journal.clone())).await
+            }
+            Err(error) => Err(AuditError::Cloud(error)),
+        };
         match done {
             Ok(report) => {
-                self.board.clear("audit_waits", &self.subject.device);
-                self.keep_result(&report).await;
-                Ok(())
+                self.keep_result(report.summary(self.board.now()), report.alias.as_deref()).await;
+                Ok(!report.active)
             }
             Err(error) => {
                 let text = format!(
@@ -173,36 +208,63 @@ impl Keeper {
                                     tried again by itself",
                     tail(token)
                 );
-                self.board.raise("audit_waits", &self.subject.device, text);
+                self.board.raise("audit_waits", &self.about(token), text);
                 Err(error)
             }
         }
     }
 
+    /// With the time that this cloud was seen to take, where that is longer.
+    fn subject(&self) -> Subject {
+        let lag = self.subject.lag.max(self.follows.borrow().lag);
+        Subject { lag, ..self.subject.clone() }
+    }
+
+    /// What a problem of a session is about.
+    fn about(&self, token: &str) -> String {
+        format!("{} …{}", self.subject.device, tail(token))
+    }
+
     async fn repair(&self, session: String) -> Result<Repaired, String> {
-        let subject = Subject { session: Some(session), ..self.subject.clone() };
+        let subject = Subject { session: Some(session), ..self.subject() };
         let head = Head::Own(self.journal.clone());
         let repaired = repair(&subject, &self.client, &head, &self.resends).await.map_err(|error| error.to_string())?;
-        self.keep_result(&repaired.report).await;
+        self.keep_result(repaired.report.summary(self.board.now()), repaired.report.alias.as_deref()).await;
         Ok(repaired)
     }
 
-    async fn keep_result(&self, report: &Report) {
-        let audited = report.summary(self.board.now());
-        let text = summary_in_words(&audited, report.alias.as_deref());
+    async fn adopt(&self, from: &str) -> Result<Adopted, String> {
+        let Subject { device, lag, rest, .. } = &self.subject();
+        let adopted = adopt(&self.journal, &self.client, (from, device), (*lag, *rest)).await;
+        let adopted = adopted.map_err(|error| error.to_string())?;
+        tracing::info!("{}", adopted.in_words(from, device));
+        Ok(adopted)
+    }
+
+    async fn keep_result(&self, audited: Audited, alias: Option<&str>) {
+        let alias = alias.map(Into::into).or_else(|| self.alias(&audited.token));
+        let text = summary_in_words(&audited, alias.as_deref());
         tracing::info!("audit: {text}");
-        self.show(&audited, report.alias.as_deref());
+        self.board.clear("audit_waits", &self.about(&audited.token));
+        self.show(&audited, alias.as_deref());
         // If the journal closes meanwhile the audit is merely made again.
         if self.journal.note("audit", &text).await.is_ok() {
             let _ = self.journal.record(UploadEvent::Audited(audited)).await;
         }
     }
 
-    /// What the journal remembers of the last audit.
+    fn alias(&self, token: &str) -> Option<Box<str>> {
+        let audits = self.journal.audits(&self.subject.device);
+        audits.into_iter().find(|(audit, _)| *audit.token == *token)?.1
+    }
+
+    /// What the journal remembers of the audits.
     fn show_last(&self) {
         let audits = self.journal.audits(&self.subject.device);
         let last = audits.into_iter().filter_map(|(SessionAudit { last, .. }, alias)| Some((last?, alias)));
-        if let Some((audited, alias)) = last.max_by_key(|(audited, _)| audited.at) {
+        let mut last: Vec<_> = last.collect();
+        last.sort_by_key(|(audited, _)| audited.at);
+        for (audited, alias) in last {
             self.show(&audited, alias.as_deref());
         }
     }
@@ -211,21 +273,39 @@ impl Keeper {
         let device = &self.subject.device;
         self.board.upload(device, |upload| upload.audit = Some(AuditStatus::new(audited, alias)));
         if audited.equal {
-            return self.board.clear("audit_differs", device);
+            return self.board.clear("audit_differs", &self.about(&audited.token));
         }
         let tail = tail(&audited.token);
         let text = format!(
             "{}. What differs is told by: passbridge audit --device {device} --session {tail}",
             summary_in_words(audited, alias)
         );
-        self.board.raise("audit_differs", device, text);
+        self.board.raise("audit_differs", &self.about(&audited.token), text);
     }
 }
 
-fn wait_after(error: &AuditError, retry: &mut Retry, rng: &mut fastrand::Rng) -> Duration {
+/// How long until the next audit that nobody asked for, after `row` in a row that came to nothing.
+fn wait_after(row: u32, error: Option<&AuditError>) -> Duration {
+    let wait = (APART * 2u32.saturating_pow(row.min(8))).min(APART_MAX);
     match error {
-        AuditError::Cloud(CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. }) => RETRY_REFUSED,
-        AuditError::Cloud(error) => retry.next(rng, error.retry_after()),
-        _ => retry.next(rng, None),
+        Some(AuditError::Cloud(CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. })) => {
+            wait.max(APART_REFUSED)
+        }
+        Some(AuditError::Cloud(error)) => wait.max(error.retry_after().unwrap_or_default()),
+        _ => wait,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audits_that_nobody_asked_for_are_at_least_thirty_seconds_apart_and_rarer_when_they_come_to_nothing() {
+        let waits: Vec<u64> = (0..8).map(|row| wait_after(row, None).as_secs()).collect();
+        assert_eq!(waits, [30, 60, 120, 240, 480, 600, 600, 600]);
+        let refused = AuditError::Cloud(CallError::DeviceUnknown { answer: "".into() });
+        assert_eq!(wait_after(1, Some(&refused)).as_secs(), 180);
+        assert_eq!(wait_after(u32::MAX, Some(&AuditError::Endless)).as_secs(), 600);
     }
 }

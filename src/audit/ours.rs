@@ -9,7 +9,8 @@
 //! number they have there. They are in no order, and few: as many as a loss left to recognise ([`crate::uplink`] asks for at
 //! most 262,144), so they are held in memory.
 //!
-//! What was released (known not to be in the session) is not of the session. A batch of a device that follows another
+//! What was released (known not to be in the session), or set aside to be tried again under another number, is not of the
+//! session. A batch of a device that follows another
 //! one means that the one before was settled, also if the line that says so was lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,6 +41,8 @@ pub struct InLog {
     pub numbered: bool,
     runs: Vec<Place>,
     last: u64,
+    /// The highest number of ours.
+    pub top: Option<u64>,
     /// Recognised in the cloud.
     found: Vec<Item>,
 }
@@ -62,6 +65,8 @@ pub struct Index {
     cursors: BTreeMap<Box<str>, u64>,
     /// Released, and not numbered anew.
     returned: BTreeSet<u64>,
+    /// Set aside because the cloud failed at them, and not numbered anew: they are tried again by themselves.
+    pub parked: BTreeSet<u64>,
 }
 
 /// A device's part of the state at the head of a volume.
@@ -102,8 +107,8 @@ pub fn index(data_dir: &Path, device: &str, durable: u64) -> io::Result<Option<I
                         *cursor = (*cursor).max(batch.through.0);
                     }
                 }
-                if event.device() == device {
-                    index.take(event, place, &mut open);
+                if event.device() == device || matches!(event, UploadEvent::Moved { to, .. } if **to == *device) {
+                    index.take(event, device, place, &mut open);
                 }
             }
         }
@@ -121,7 +126,7 @@ impl Index {
         }
     }
 
-    fn take(&mut self, event: &UploadEvent, place: Place, open: &mut BTreeMap<u64, u64>) {
+    fn take(&mut self, event: &UploadEvent, device: &str, place: Place, open: &mut BTreeMap<u64, u64>) {
         match event {
             UploadEvent::Joined { token, alias, .. } => self.session(token).alias.clone_from(alias),
             UploadEvent::Batch(batch) => {
@@ -131,20 +136,33 @@ impl Index {
                         session.runs.push(place);
                     }
                     (session.last, session.numbered) = (last.num, true);
+                    session.top = session.top.max(Some(last.num));
                 }
                 for item in &batch.items {
                     self.returned.remove(&item.seq.0);
+                    self.parked.remove(&item.seq.0);
                 }
                 for found in &batch.found {
                     let session = self.known(&found.session);
                     session.found.push(found.item());
                     session.numbered = true;
+                    session.top = session.top.max(Some(found.num));
                     self.returned.remove(&found.seq.0);
+                    self.parked.remove(&found.seq.0);
                 }
                 *open = batch.items.iter().map(|item| (item.num, item.seq.0)).collect();
             }
             UploadEvent::Released { first, last, .. } if first <= last => {
                 self.returned.extend(open.range(first..=last).map(|(_, seq)| seq));
+            }
+            UploadEvent::Quarantined { num, again: true, .. } => self.parked.extend(open.get(num)),
+            UploadEvent::Moved { to, items, .. } if **to == *device => {
+                self.returned.extend(items.iter().map(|item| item.seq.0));
+            }
+            UploadEvent::Moved { items, .. } => {
+                for item in items {
+                    self.returned.remove(&item.seq.0);
+                }
             }
             UploadEvent::Released { .. }
             | UploadEvent::Accepted { .. }
@@ -271,13 +289,15 @@ impl Run {
                     (ours.mark, ours.counted) = (Mark::Accepted, duplicates > 0);
                 }
             }
+            // It gets another number when it is tried again.
+            UploadEvent::Quarantined { num, again: true, .. } => drop(self.batch.remove(&num)),
             UploadEvent::Quarantined { num, .. } => {
                 if let Some(ours) = self.batch.get_mut(&num) {
                     ours.mark = Mark::Aside;
                 }
             }
             UploadEvent::Released { first, last, .. } => self.batch.retain(|num, _| !(first..=last).contains(num)),
-            UploadEvent::Joined { .. } | UploadEvent::Audited(_) => {}
+            UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
         }
         Ok(())
     }

@@ -40,15 +40,16 @@ pub fn text(report: &Report) -> String {
     let session = session_in_words(&report.token, report.alias.as_deref());
     let state = if report.active { "active" } else { "closed" };
     let mut out = format!("session {session}, {state}, of device {}: ", printable(&report.device));
-    let _ = if report.is_equal() {
-        writeln!(out, "EQUAL, {} passings", report.checked)
-    } else {
-        writeln!(out, "NOT EQUAL, {}", counts(report))
+    let _ = match (report.is_equal(), report.on_their_way()) {
+        (true, 0) => writeln!(out, "EQUAL, {} passings", report.checked),
+        (true, way) => writeln!(out, "equal so far, {way} on their way; {} passings are in the cloud", report.equal),
+        (false, _) => writeln!(out, "NOT EQUAL, {}", counts(report)),
     };
-    for finding in report.findings.iter().take(TOLD) {
+    let differences = || report.findings.iter().filter(|finding| finding.verdict != Verdict::NotYetSent);
+    for finding in differences().take(TOLD) {
         let _ = writeln!(out, "  {}", line(finding));
     }
-    let all: u64 = report.counts.values().sum();
+    let all = report.counts.values().sum::<u64>() - report.count(Verdict::NotYetSent);
     if all > TOLD as u64 {
         let _ = writeln!(out, "  and {} more; --json lists up to 10,000", all - TOLD as u64);
     }
@@ -166,8 +167,12 @@ fn json_of(finding: &Finding) -> Value {
 /// One line for the log, the status and a problem.
 pub fn summary_in_words(audited: &Audited, alias: Option<&str>) -> String {
     let session = session_in_words(&audited.token, alias);
-    if audited.equal {
-        return format!("session {session}: journal and cloud hold the same {} passings", audited.checked);
+    match (audited.equal, audited.not_yet_sent) {
+        (true, 0) => return format!("session {session}: journal and cloud hold the same {} passings", audited.checked),
+        (true, way) => {
+            return format!("session {session}: journal and cloud are equal so far, {way} passings are on their way");
+        }
+        _ => {}
     }
     let mut text = format!("session {session}: journal and cloud are NOT EQUAL: {} passings", audited.checked);
     for (count, what) in [

@@ -168,6 +168,19 @@ pub fn parse_line(line: &[u8]) -> Result<Entry, BadLine> {
     parse_content(unseal(line)?).ok_or(BadLine::Unknown)
 }
 
+/// As [`parse_line`], if `wanted` says so of its sequence number, its kind and the text of all its columns: else only the
+/// checksum is looked at.
+pub fn parse_line_of(line: &[u8], wanted: impl FnOnce(u64, &str, &str) -> bool) -> Result<Option<Entry>, BadLine> {
+    let text = unseal(line)?;
+    let mut columns = text.splitn(4, '\t');
+    let seq = columns.next().and_then(|seq| seq.parse().ok()).ok_or(BadLine::Unknown)?;
+    let kind = columns.nth(1).ok_or(BadLine::Unknown)?;
+    if !wanted(seq, kind, text) {
+        return Ok(None);
+    }
+    parse_content(text).map(Some).ok_or(BadLine::Unknown)
+}
+
 fn parse_content(text: &str) -> Option<Entry> {
     let mut columns = text.split('\t');
     let mut next = || columns.next();

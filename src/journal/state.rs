@@ -25,7 +25,7 @@ use super::held_back::HeldBack;
 use super::log::Place;
 use super::trial;
 use super::undated::{self, Undated, Which};
-use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, UploadEvent};
+use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, Unsettled, UploadEvent};
 use crate::chip::{ChipRead, Held, Marker, Stamp};
 use crate::clock::{self, Step, Zones};
 use crate::lane;
@@ -122,7 +122,8 @@ pub struct DeviceFold {
     pub sessions: Vec<(Box<str>, Option<Box<str>>, u64)>,
     /// The batch that is not settled.
     pub in_flight: Option<InFlight>,
-    /// Items released from closed sessions, in order. At most one batch of them.
+    /// Items released from closed sessions, in order. At most one batch of them, and one for each device that they came
+    /// from by a command.
     pub returned: Vec<Item>,
     /// Passings accepted.
     pub sent: u64,
@@ -422,6 +423,15 @@ impl State {
                 fold.returned.sort_by_key(|item| item.num);
             }
             UploadEvent::Audited(audited) => self.device_mut(&audited.device).audited(audited),
+            UploadEvent::Moved { device, to, items } => {
+                let seqs: HashSet<u64> = items.iter().map(|item| item.seq.0).collect();
+                let returned = &mut self.device_mut(device).returned;
+                let moved: Vec<Item> = returned.extract_if(.., |item| seqs.contains(&item.seq.0)).collect();
+                let fold = self.device_mut(to);
+                fold.returned.extend(moved);
+                // Their numbers are of sessions of two devices.
+                fold.returned.sort_by_key(|item| item.seq);
+            }
         }
     }
 
@@ -518,6 +528,16 @@ impl State {
             parked: fold.parked.clone(),
             first: 0, // the journal knows
         }
+    }
+
+    /// Devices with passings that are numbered or released and not settled.
+    pub fn unsettled(&self) -> BTreeMap<Box<str>, Unsettled> {
+        let of = |fold: &DeviceFold| Unsettled {
+            in_flight: fold.in_flight.as_ref().map_or(0, |flight| flight.open.len()),
+            released: fold.returned.len(),
+        };
+        let all = self.devices.iter().map(|(device, fold)| (device.clone(), of(fold)));
+        all.filter(|(_, unsettled)| unsettled.count() > 0).collect()
     }
 
     /// Lines of the log are gone that may have numbered passings, or been reads that the decoder sends again: nothing

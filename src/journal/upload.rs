@@ -99,7 +99,7 @@ pub struct Audited {
     /// The session was still active: it is due again when it is over.
     #[serde(default)]
     pub active: bool,
-    /// Journal and cloud hold the same, and nothing waits.
+    /// Journal and cloud hold the same, but for what is not yet sent. (Versions before wrote `false` where something was.)
     pub equal: bool,
     /// Passings of the journal that were compared.
     pub checked: u64,
@@ -185,6 +185,32 @@ pub enum UploadEvent {
     },
     /// A session was compared with the cloud. Changes nothing of the upload.
     Audited(Audited),
+    /// Passings that were released by `device`, and not numbered since, go to another device: the `device_id` was
+    /// corrected, and a command said that they follow. What is not released there any more does not move.
+    Moved {
+        /// Device that they were numbered for.
+        device: Box<str>,
+        /// Device that they go to.
+        to: Box<str>,
+        /// The passings.
+        items: Vec<Item>,
+    },
+}
+
+/// Passings that were numbered for a device and are not settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsettled {
+    /// In flight: they may be in the cloud.
+    pub in_flight: usize,
+    /// Known not to be in the cloud, and without a number.
+    pub released: usize,
+}
+
+impl Unsettled {
+    /// Both.
+    pub fn count(self) -> usize {
+        self.in_flight + self.released
+    }
 }
 
 /// The batch in flight of a device, as far as it is settled.
@@ -283,7 +309,8 @@ impl UploadEvent {
             Self::Joined { device, .. }
             | Self::Accepted { device, .. }
             | Self::Quarantined { device, .. }
-            | Self::Released { device, .. } => device,
+            | Self::Released { device, .. }
+            | Self::Moved { device, .. } => device,
             Self::Batch(batch) => &batch.device,
             Self::Audited(audited) => &audited.device,
         }

@@ -74,7 +74,7 @@ impl Store {
     fn apply(&mut self, event: &UploadEvent) {
         let state = &mut self.state;
         match event {
-            UploadEvent::Audited(_) => {}
+            UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
             UploadEvent::Batch(batch) if batch.is_resend() => {
                 assert!(state.in_flight.is_none(), "two batches in flight");
                 state.sent -= batch.items.len() as u64;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
-use passbridge::sim::cloud::{Answer, Chance, DEVICE, Fault, KEY, On, SimCloud, SimCloudConfig};
+use passbridge::sim::cloud::{Answer, Apply, Chance, DEVICE, Dedup, Fault, KEY, On, SimCloud, SimCloudConfig};
 use passbridge::sim::decoder::Kind;
 use passbridge::status::Snapshot;
 use serde_json::Value;
@@ -64,6 +64,57 @@ async fn check_is_green_for_a_box_that_would_work_also_while_it_does() {
     let output = site.output(&["check", "--connect"]).await;
     assert!(output.status.success(), "{output:?}");
     running.stop().await;
+    assert_eq!(cloud.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn check_tells_what_a_corrected_device_id_left_behind_and_resend_lets_it_follow_without_the_daemon() {
+    const RIGHT: &str = "65A1000000000000000000000000000000000000000000000000000000000002";
+    let cloud = SimCloud::start(SimCloudConfig { dedup: Dedup::None, ..Default::default() }).await.unwrap();
+    cloud.configure(|config| config.devices.push((RIGHT.into(), "right".into())));
+    let wrong = cloud.open_session(DEVICE, "Race");
+    let (sim, mat) = decoder(Kind::RaceResult, 1).await;
+    let site = Site::new(Some(&cloud), &[mat], "[upload]\nretry_max = \"1s\"\nsettle = \"1s\"\n");
+    cloud.fault_always(On::Insert, Fault::partly(Apply::First(3), Answer::Cut));
+    let running = site.start();
+    sim.push(20);
+    until("something is on its way", async || cloud.post_count() > 0).await;
+    cloud.fault_always(On::Held, Fault::before(Answer::Status(503)));
+    running.stop().await;
+    cloud.clear_faults();
+    let there = cloud.passings(&wrong).len();
+    assert!((1..20).contains(&there), "{there}");
+
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), text.replace(DEVICE, RIGHT)).unwrap();
+    let resend = ["resend", "--from-device", DEVICE, "--to-device", RIGHT];
+    let output = site.output(&["check"]).await;
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && told.contains(&resend.join(" ")), "{told}");
+    for wrong in [
+        ["resend", "--from-device", RIGHT, "--to-device", RIGHT],
+        ["resend", "--from-device", DEVICE, "--to-device", "X"],
+    ] {
+        assert_eq!(site.output(&wrong).await.status.code(), Some(64));
+    }
+    assert_eq!(site.output(&["resend"]).await.status.code(), Some(64));
+    cloud.set_online(false).await;
+    let output = site.output(&resend).await;
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(69) && told.contains("stay until the cloud tells"), "{told}");
+    cloud.set_online(true).await;
+    let output = site.output(&resend).await;
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && told.contains(&format!("go to device {RIGHT} now")), "{told}");
+    let told = String::from_utf8(site.output(&["check"]).await.stdout).unwrap();
+    assert!(!told.contains("resend"), "{told}");
+
+    let right = cloud.open_session(RIGHT, "Right");
+    let running = site.start();
+    until("all are there", async || cloud.stored() == 20).await;
+    site.until("nothing waits", |status| status.journal.pending == 0 && status.journal.serving).await;
+    running.stop().await;
+    assert_eq!((cloud.passings(&wrong).len(), cloud.passings(&right).len()), (there, 20 - there));
     assert_eq!(cloud.violations(), Vec::<String>::new());
 }
 

@@ -1,12 +1,15 @@
 //! Journal against cloud: what the box finds by itself when a session is over, and what a repair does and does not.
 
+use passbridge::audit::{self, Head, Subject};
+use passbridge::clock::Wall;
 use passbridge::control::{self, Request};
 use passbridge::daemon::Daemon;
 use passbridge::export::{Format, Query, Reading, export};
 use passbridge::journal::Journal;
-use passbridge::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, Generation, On, Stored};
+use passbridge::rufus::{Client, ClientConfig, KeyHeader};
+use passbridge::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, Generation, KEY, On, Stored};
 use passbridge::sim::decoder::{Kind, SimDecoder};
-use passbridge::status::{AuditStatus, Snapshot};
+use passbridge::status::{AuditStatus, Snapshot, UploadState};
 use serde_json::Value;
 
 use crate::support::*;
@@ -235,4 +238,115 @@ async fn a_session_that_closes_during_a_repair_leaves_the_missing_set_aside_and_
     let mut out = Vec::new();
     export(way.data(), &reading, Format::Jsonl, &Query { durable: u64::MAX, ..Query::default() }, &mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap().matches("\"state\":\"quarantined\"").count(), 3, "they can be exported");
+}
+
+/// An answer of the old form.
+fn says(result: &str) -> Answer {
+    let body = format!(r#"{{"description":"Success","result":{result}}}"#);
+    Answer::Text { status: 200, content_type: "application/json", body }
+}
+
+#[tokio::test]
+async fn what_the_cloud_shows_late_is_no_alarm_and_is_not_sent_again() {
+    let (way, _sim, daemon, token) = sixty(Dedup::None, Generation::Legacy).await;
+    let posts = way.cloud.post_count();
+    // The range of ours is asked for twice at once, and what is above it once before.
+    way.cloud.fault_times(3, On::Held, Fault::before(says("[]")));
+    let answer = repair(&way, &token).await;
+    assert_eq!((&answer["resent"], &answer["refused"], &answer["equal"]), (&0.into(), &Value::Null, &true.into()));
+    assert_eq!(way.cloud.post_count(), posts);
+    daemon.stop().await.unwrap();
+    way.innocent();
+}
+
+#[tokio::test]
+async fn a_session_that_one_answer_calls_over_is_not_audited_again_and_again() {
+    let (way, _sim, daemon, token) = sixty(Dedup::None, Generation::Legacy).await;
+    daemon.stop().await.unwrap();
+    way.cloud.fault(On::Active, Fault::before(says("[]")));
+    let daemon = way.start().await;
+    shows(&daemon, "it sees no session", |snapshot| snapshot.uploads[0].state == UploadState::NoSession).await;
+    // Between two orders the box may do what it does by itself.
+    for _ in 0..10 {
+        assert_eq!(repair(&way, &token).await["equal"], true);
+    }
+    daemon.stop().await.unwrap();
+    let log = std::fs::read_dir(way.data().join("log")).unwrap();
+    let text: String = log.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    assert_eq!(text.matches("\"event\":\"audited\"").count(), 10, "those that were asked for");
+}
+
+#[tokio::test]
+async fn a_difference_is_told_until_its_own_session_is_found_equal_whatever_other_sessions_are() {
+    let (way, sim, daemon, token) = sixty(Dedup::None, Generation::Legacy).await;
+    let lost = way.cloud.passings(&token)[16].clone();
+    way.cloud.lose(&token, &[lost.num]);
+    let next = next_session(&way, &sim, &daemon).await;
+    settled(&daemon, 70).await;
+    complains(&daemon, "audit_differs").await;
+    assert_eq!(repair(&way, &next).await["equal"], true);
+    let about = |snapshot: &Snapshot| {
+        let differs = snapshot.problems.iter().filter(|problem| problem.code == "audit_differs");
+        differs.map(|problem| problem.about.clone()).collect::<Vec<_>>()
+    };
+    let first = format!("{DEVICE} …{}", &token[token.len() - 6..]);
+    assert_eq!(about(&daemon.snapshot()), [&*first], "the other session is equal");
+    let audit = daemon.snapshot().uploads[0].audit.clone().unwrap();
+    assert!(audit.equal && next.ends_with(&audit.token_tail));
+    daemon.stop().await.unwrap();
+    let daemon = way.start().await;
+    complains(&daemon, "audit_differs").await;
+    way.cloud.put_foreign(&next, &[foreign(70)]);
+    assert_eq!(repair(&way, &next).await["equal"], false);
+    assert_eq!(about(&daemon.snapshot()).len(), 2, "one for each session");
+    way.cloud.put_foreign(&token, &[lost]);
+    assert_eq!(repair(&way, &token).await["equal"], true);
+    assert!(about(&daemon.snapshot())[0].ends_with(&next[next.len() - 6..]));
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_audit_while_passings_go_up_compares_what_was_there_when_it_began() {
+    let mut way = Way::new().await;
+    way.cloud.configure(|config| config.page_size = 50);
+    way.session();
+    let sim = way.plug_with(Kind::RaceResult, 3000).await;
+    // From the second hundred on a passing takes 5 ms: the audit sees a drain from its beginning to its end.
+    way.cloud.fault_times(1, On::Insert, Fault::after(Answer::Usual));
+    way.cloud.fault_always(On::Insert, Fault::slow(std::time::Duration::from_millis(20)));
+    let daemon = way.start().await;
+    keeps(&daemon, 3000).await;
+    way.arrive(100, &daemon).await;
+    let client = ClientConfig {
+        url: way.cloud.url().parse().unwrap(),
+        key: KEY.to_owned().into(),
+        header: KeyHeader::Both,
+        timeout: LIMIT,
+        clock: Wall::default(),
+    };
+    let client = Client::new(client).unwrap();
+    let subject = Subject {
+        data_dir: way.data().to_owned(),
+        device: DEVICE.into(),
+        decoders: vec![MAT.into()],
+        session: None,
+        rest: std::time::Duration::from_millis(10),
+        lag: LIMIT,
+    };
+    let report = audit::audit(&subject, &client, &Head::Own(daemon.journal().unwrap())).await.unwrap();
+    assert!(report.is_equal(), "{:?} {:?}", report.counts, report.findings.first());
+    assert!(report.on_their_way() > 0 && report.equal >= 60, "{report:?}");
+    assert_eq!(report.checked + report.waiting, 3000);
+    let told = audit::summary(&report);
+    assert!(
+        told.contains("equal so far") && told.contains(&format!("{} on their way", report.on_their_way())),
+        "{told}"
+    );
+    way.cloud.clear_faults();
+    way.arrive(3000, &daemon).await;
+    settled(&daemon, 3000).await;
+    let report = audit::audit(&subject, &client, &Head::Own(daemon.journal().unwrap())).await.unwrap();
+    assert_eq!((report.is_equal(), report.on_their_way(), report.equal), (true, 0, 3000));
+    assert_eq!(sim.reads().len(), 3000);
+    daemon.stop().await.unwrap();
 }

@@ -15,6 +15,7 @@ mod crash;
 mod damage;
 mod days;
 mod decoders;
+mod devices;
 mod exports;
 mod faults;
 mod habits_of_decoders;

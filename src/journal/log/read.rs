@@ -6,12 +6,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::{LINE_MAX, MAGIC, Place, VolumeFile, volumes};
-use crate::journal::entry::{BadLine, Entry, parse_line, unseal};
+use crate::journal::entry::{BadLine, Entry, parse_line, parse_line_of, unseal};
 
 /// What the kernel answers when the disk cannot.
 const EIO: i32 = 5;
 /// The least that a disk fails to give.
 const PAGE: u64 = 4096;
+/// Bytes that the buffer of a line keeps; a longer one is a state, and rare.
+const BUFFER_KEPT: usize = 1024 * 1024;
 
 /// One thing read from the log.
 #[derive(Debug)]
@@ -101,25 +103,11 @@ impl Reader {
     /// the last, so the caller stops at the durable head.
     pub fn read(&mut self) -> io::Result<Option<Line>> {
         loop {
-            self.buffer.clear();
-            let read = match (&mut self.file).take(LINE_MAX).read_until(b'\n', &mut self.buffer) {
-                Ok(read) => read,
-                Err(error) if error.raw_os_error() == Some(EIO) => return self.skip_bad_page().map(Some),
-                Err(error) => return Err(error),
+            let Some(line) = self.next_line()? else { return Ok(None) };
+            let line = match line {
+                Err(bad) => return Ok(Some(bad)),
+                Ok(line) => &self.buffer[..line],
             };
-            if self.buffer.last() != Some(&b'\n') && (read as u64) < LINE_MAX {
-                let half = Line::Bad { volume: self.place.volume, line: self.line + 1, why: BadLine::Damaged };
-                if !self.next_volume()? {
-                    return Ok(None);
-                }
-                if read > 0 {
-                    return Ok(Some(half));
-                }
-                continue;
-            }
-            self.place.offset += read as u64;
-            self.line += 1;
-            let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
             if line.starts_with(b"#") {
                 match unseal(line).map(|text| text.strip_prefix("#state\t").map(str::to_owned)) {
                     Ok(Some(state)) => return Ok(Some(Line::State(state))),
@@ -132,6 +120,63 @@ impl Reader {
                 Ok(entry) => return Ok(Some(Line::Entry(Box::new(entry)))),
                 Err(why) => return Ok(Some(self.bad(why))),
             }
+        }
+    }
+
+    /// The next entry before `end`, of those that are `wanted` by sequence number, kind and text; of all others only the checksum
+    /// is looked at, and no state is given. `None`: there is none before `end`.
+    pub fn read_before(
+        &mut self,
+        end: Place,
+        mut wanted: impl FnMut(u64, &str, &str) -> bool,
+    ) -> io::Result<Option<Line>> {
+        while (self.place.volume, self.place.offset) < (end.volume, end.offset) {
+            let Some(line) = self.next_line()? else { return Ok(None) };
+            let line = match line {
+                Err(bad) => return Ok(Some(bad)),
+                Ok(line) => &self.buffer[..line],
+            };
+            let (from, before) = (self.place.volume, self.before);
+            let parsed = match line.starts_with(b"#") {
+                true => unseal(line).map(|_| None),
+                false => {
+                    parse_line_of(line, |seq, kind, text| (from..before).contains(&seq) && wanted(seq, kind, text))
+                }
+            };
+            match parsed {
+                Ok(None) => {}
+                Ok(Some(entry)) => return Ok(Some(Line::Entry(Box::new(entry)))),
+                Err(why) => return Ok(Some(self.bad(why))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads a line into the buffer: its length without the line end, or what costs a line. `None`: there is none.
+    fn next_line(&mut self) -> io::Result<Option<Result<usize, Line>>> {
+        loop {
+            self.buffer.clear();
+            self.buffer.shrink_to(BUFFER_KEPT);
+            let read = match (&mut self.file).take(LINE_MAX).read_until(b'\n', &mut self.buffer) {
+                Ok(read) => read,
+                Err(error) if error.raw_os_error() == Some(EIO) => {
+                    return self.skip_bad_page().map(|bad| Some(Err(bad)));
+                }
+                Err(error) => return Err(error),
+            };
+            if self.buffer.last() != Some(&b'\n') && (read as u64) < LINE_MAX {
+                let half = Line::Bad { volume: self.place.volume, line: self.line + 1, why: BadLine::Damaged };
+                if !self.next_volume()? {
+                    return Ok(None);
+                }
+                if read > 0 {
+                    return Ok(Some(Err(half)));
+                }
+                continue;
+            }
+            self.place.offset += read as u64;
+            self.line += 1;
+            return Ok(Some(Ok(self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer).len())));
         }
     }
 

@@ -118,7 +118,7 @@ impl Ledger {
 
     fn event(&mut self, event: &UploadEvent) {
         match event {
-            UploadEvent::Joined { .. } | UploadEvent::Audited(_) => {}
+            UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
             UploadEvent::Batch(batch) => self.batch(batch),
             UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, &Fate::Accepted),
             UploadEvent::Quarantined { device, num, answer, .. } => {
@@ -254,7 +254,7 @@ impl Ledger {
     pub(super) fn recording(&mut self, dir: &Path, event: &UploadEvent, cloud: &Cloud) {
         self.refresh(dir);
         match event {
-            UploadEvent::Joined { .. } | UploadEvent::Audited(_) => {}
+            UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
             UploadEvent::Batch(batch) => {
                 let open = self.open.insert(batch.device.clone(), by_number(&batch.items)).unwrap_or_default();
                 self.must(open.is_empty(), 3, || format!("a batch is formed while {open:?} is in flight"));

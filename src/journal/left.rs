@@ -1,0 +1,40 @@
+//! What is not settled of which device, by the log alone: for who must not touch the journal.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::entry::Body;
+use super::log::{Line, Place, Reader, begins_with_state, volumes};
+use super::state::{Rules, State};
+use super::{Unsettled, log_dir};
+
+/// Devices with passings that are numbered or released and not settled. Reads the newest volume that begins with the state;
+/// changes nothing. Beside a daemon it may be a moment old, or a moment ahead of the disk.
+///
+/// # Errors
+/// The log cannot be read; not found: there is no journal.
+pub fn unsettled(data_dir: &Path) -> io::Result<BTreeMap<Box<str>, Unsettled>> {
+    let dir = log_dir(data_dir);
+    let mut from = None;
+    for volume in volumes(&dir)?.into_iter().rev() {
+        let whole = begins_with_state(&volume.path)?;
+        from = Some(Place { volume: volume.first, offset: 0 });
+        if whole {
+            break;
+        }
+    }
+    let Some(mut reader) = Reader::open(&dir, from)? else { return Ok(BTreeMap::new()) };
+    let mut state: Option<State> = None;
+    while let Some(line) = reader.read()? {
+        match line {
+            Line::State(json) if state.is_none() => state = serde_json::from_str(&json).ok(),
+            // Nothing but uploads: the reads that wait would fill the memory.
+            Line::Entry(entry) if matches!(entry.body, Body::Upload(_)) => {
+                state.get_or_insert_default().apply(&entry, &Rules::default(), false);
+            }
+            Line::State(_) | Line::Entry(_) | Line::Bad { .. } => {}
+        }
+    }
+    Ok(state.unwrap_or_default().unsettled())
+}
