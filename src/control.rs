@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +102,8 @@ pub enum Request {
         /// Its name in the configuration, or that of one of its lanes.
         decoder: Option<String>,
     },
+    /// `{"tried": N}`: tries the passings again, of every device, that were set aside because the cloud failed at them.
+    TryAgain,
     /// `{"decoder": NAME, "answer": "recording" | "refused" | "unknown", "header": [[KEY, VALUE], …], "why": …}`, and
     /// after `recording` lines of a capture file ([`crate::capture`]) without its header, until the client goes.
     Capture {
@@ -114,9 +116,12 @@ impl Request {
     /// How long the answer may take to come.
     fn patience(&self) -> Duration {
         match self {
-            Self::Status | Self::Durable | Self::Audited { .. } | Self::Rewind { .. } | Self::Capture { .. } => {
-                ANSWER_TIME
-            }
+            Self::Status
+            | Self::Durable
+            | Self::Audited { .. }
+            | Self::Rewind { .. }
+            | Self::TryAgain
+            | Self::Capture { .. } => ANSWER_TIME,
             Self::Repair { .. } | Self::Adopt { .. } | Self::LetGo { .. } => REPAIR_TIME,
         }
     }
@@ -133,6 +138,8 @@ pub type Rewinds = BTreeMap<String, Asks>;
 pub struct Ways {
     /// The repairs of each device.
     pub repairs: Repairs,
+    /// Changed when what the cloud failed at is to be tried again now.
+    pub try_again: watch::Sender<u64>,
     /// Each decoder.
     pub rewinds: Rewinds,
     /// Reads that are held back.
@@ -316,7 +323,7 @@ fn named(path: &Path) -> io::Result<socket2::Socket> {
 }
 
 async fn answer(stream: UnixStream, board: &Board, ways: &Ways) -> io::Result<()> {
-    let Ways { repairs, rewinds, journal } = ways;
+    let Ways { repairs, rewinds, journal, try_again } = ways;
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -335,6 +342,11 @@ async fn answer(stream: UnixStream, board: &Board, ways: &Ways) -> io::Result<()
             Ok(Request::Adopt { from, to }) => adopt(repairs, from, &to).await,
             Ok(Request::Audited { audited }) => audited_beside(repairs, audited).await,
             Ok(Request::Rewind { decoder, range }) => rewind(rewinds, &decoder, &range).await,
+            Ok(Request::TryAgain) => {
+                let count = journal.as_ref().map_or(0, Journal::parked);
+                try_again.send_modify(|times| *times += 1);
+                json!({ "tried": count })
+            }
             Ok(Request::LetGo { decoder }) => let_go(journal.as_ref(), decoder.as_deref()).await,
             Ok(Request::Capture { decoder }) => match capture::begin(rewinds, &decoder, board) {
                 Ok((recording, answer)) => {

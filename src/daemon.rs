@@ -64,6 +64,8 @@ pub struct Daemon {
     /// Changes when somebody wants that what can be read again is (SIGHUP). Whoever holds what was read from a file
     /// subscribes.
     reread: watch::Sender<u64>,
+    /// Changes when somebody wants the passings at which the cloud failed to be tried again now.
+    try_again: watch::Sender<u64>,
     stop: CancellationToken,
     tasks: JoinSet<(String, Result<(), Failure>)>,
     /// Where the status page listens.
@@ -113,6 +115,7 @@ impl Daemon {
             tasks: JoinSet::new(),
             status_address: web.as_ref().and_then(|listener| listener.local_addr()),
             listening: BTreeMap::new(),
+            try_again: watch::Sender::default(),
         };
         let (board, stop) = (daemon.board.clone(), daemon.stop.clone());
         let opening = opener.run(stop.clone());
@@ -143,7 +146,7 @@ impl Daemon {
             repairs = daemon.start_uplinks(&config, &client).await;
         }
         let asks: Rewinds = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();
-        let ways = Ways { repairs, rewinds: asks.clone(), journal: None };
+        let ways = Ways { repairs, rewinds: asks.clone(), journal: None, try_again: daemon.try_again.clone() };
         let mut socket = Socket::new(&config.data_dir, board.clone(), ways);
         // The journal's lock says that no other daemon listens there.
         if daemon.home.journal().is_some() {
@@ -233,7 +236,8 @@ impl Daemon {
         orders: mpsc::Receiver<audit::keep::Order>,
     ) -> Ties {
         let (resends, asked) = mpsc::channel(1);
-        let ties = Ties { resends: asked, follows: watch::Sender::default(), forms: true };
+        let try_again = self.try_again.subscribe();
+        let ties = Ties { resends: asked, follows: watch::Sender::default(), try_again, forms: true };
         let subject = audit::Subject {
             data_dir: config.data_dir.clone(),
             device: device.into(),

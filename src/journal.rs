@@ -487,6 +487,11 @@ impl Journal {
         core.state.devices.get(device).map(|fold| fold.returned.clone()).unwrap_or_default()
     }
 
+    /// Passings of all devices that were set aside because the cloud failed at them, and are tried again by themselves.
+    pub fn parked(&self) -> usize {
+        self.shared.lock().state.devices.values().map(|fold| fold.parked.len()).sum()
+    }
+
     /// Changes whenever something was kept or recorded; the value is the durable head.
     pub fn changed(&self) -> watch::Receiver<Seq> {
         self.shared.changed.subscribe()

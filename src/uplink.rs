@@ -35,9 +35,9 @@
 //!    asked for all they hold before a new number is given. Reads that an earlier process left behind, and reads from a decoder's
 //!    memory, are looked for by device and time: the data directory may be an older copy.
 //! 10. **Patient**: backoff with jitter up to `retry_max`, Retry-After as a minimum, a refused key or device is tested
-//!    after 5 s, 20 s, a minute, then every three. No wall clock in any timer. Where nobody was reached, a try costs the
-//!    cloud nothing and the next one comes within 12 s: nothing else tells that the network is back. A batch of which
-//!    nothing is settled for a minute is a problem of its own (`upload_stands`).
+//!     after 5 s, 20 s, a minute, then every three. No wall clock in any timer. Where nobody was reached, a try costs the
+//!     cloud nothing and the next one comes within 12 s: nothing else tells that the network is back. A batch of which
+//!     nothing is settled for a minute is a problem of its own (`upload_stands`).
 //!
 //! What cannot be proved: see "What limits exactly once" in docs/exactly-once.md. In short: a request that is applied more than
 //! `settle` after it was cut, in a cloud that detects no duplicates, comes twice. With a key that may not read, the word of
@@ -138,6 +138,8 @@ pub struct Ties {
     pub resends: mpsc::Receiver<Resend>,
     /// Kept at what the uplink follows, each time it comes to rest with everything recorded.
     pub follows: watch::Sender<Follows>,
+    /// Changes when somebody wants the passings at which the cloud failed to be tried again now.
+    pub try_again: watch::Receiver<u64>,
     /// Whether reads are uploaded; else only what was in flight is settled and what is to go again is sent.
     pub forms: bool,
 }
@@ -145,7 +147,13 @@ pub struct Ties {
 impl Default for Ties {
     /// No audits.
     fn default() -> Self {
-        Self { resends: mpsc::channel(1).1, follows: watch::Sender::default(), forms: true }
+        let never = watch::Sender::default();
+        Self {
+            resends: mpsc::channel(1).1,
+            follows: watch::Sender::default(),
+            try_again: never.subscribe(),
+            forms: true,
+        }
     }
 }
 
@@ -240,14 +248,20 @@ impl Again {
         Self { ties, asked: None, doing: None }
     }
 
-    /// The next request, when the one before is done with.
+    /// The next request, when the one before is done with; or somebody wants what was set aside to be tried.
     async fn next(&mut self) {
-        if self.asked.is_some() || self.doing.is_some() {
-            return std::future::pending().await;
-        }
-        match self.ties.resends.recv().await {
-            Some(resend) => self.asked = Some(resend),
-            None => std::future::pending().await,
+        let Ties { resends, try_again, .. } = &mut self.ties;
+        let busy = self.asked.is_some() || self.doing.is_some();
+        let resend = async {
+            match if busy { None } else { resends.recv().await } {
+                Some(resend) => resend,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            resend = resend => self.asked = Some(resend),
+            Ok(()) = try_again.changed() => try_again.mark_changed(), // taken in by the loop
+            else => std::future::pending().await,
         }
     }
 
@@ -300,6 +314,10 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
             if keys.has_changed().unwrap_or(false) {
                 keys.borrow_and_update();
                 self.machine.put(self.start.elapsed(), Input::NewKey);
+            }
+            if self.again.ties.try_again.has_changed().unwrap_or(false) {
+                self.again.ties.try_again.mark_unchanged();
+                self.machine.put(self.start.elapsed(), Input::TryAgain);
             }
             if self.again.is_done(&self.machine) {
                 self.recorder.settle().await?; // whoever asked reads the log next

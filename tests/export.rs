@@ -36,6 +36,7 @@ async fn race(dir: &Path, count: u64) {
         keep_days: 30,
         keep_bytes: 4_000_000_000,
         volume_bytes: 32 << 20,
+        zones: Default::default(),
     };
     let journal = Journal::open(config, Board::new("test")).unwrap();
     journal.serving().await;

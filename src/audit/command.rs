@@ -141,7 +141,7 @@ async fn send_again_here(
     let journal = daemon::open_journal(config, &board)?;
     let stop = CancellationToken::new();
     let (resends, asked) = mpsc::channel(1);
-    let ties = Ties { resends: asked, follows: watch::Sender::default(), forms: false };
+    let ties = Ties { resends: asked, forms: false, ..Ties::default() };
     let uplink = UplinkConfig {
         device: subject.device.clone(),
         decoders: subject.decoders.clone(),

@@ -15,7 +15,7 @@ use crate::journal::held_back::LetGoError;
 use crate::status::Board;
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).args(["held_back", "from_device"]))]
+#[command(group = ArgGroup::new("what").required(true).args(["held_back", "from_device", "set_aside"]))]
 pub(super) struct ResendArgs {
     #[command(flatten)]
     place: Place,
@@ -26,6 +26,10 @@ pub(super) struct ResendArgs {
     /// Only those of this decoder, by its configured name, with all its locations; or only NAME/LOCATION.
     #[arg(long, value_name = "NAME", requires = "held_back")]
     decoder: Option<String>,
+    /// Try the passings again that were set aside because the cloud failed at them. They are also tried every hour, and a minute
+    /// after each start. What the cloud refused is not: it says so to each of them, and would again.
+    #[arg(long)]
+    set_aside: bool,
     /// The device_id as it was before it was corrected: what was numbered for it and is not in the cloud follows to
     /// --to-device. `check` tells how many there are.
     #[arg(long, value_name = "ID", requires = "to_device")]
@@ -41,8 +45,25 @@ pub(super) struct ResendArgs {
 pub(super) async fn run(args: ResendArgs) -> Result<(), Failure> {
     match (&args.from_device, &args.to_device) {
         (Some(from), Some(to)) => follow(&args, from, to).await,
+        _ if args.set_aside => try_again(&args).await,
         _ => let_go(args).await,
     }
+}
+
+async fn try_again(args: &ResendArgs) -> Result<(), Failure> {
+    let mut config = load_keyless(&args.place)?;
+    if let Some(dir) = &args.place.data_dir {
+        config.data_dir.clone_from(dir);
+    }
+    let answer = control::ask(&config.data_dir, Request::TryAgain).await?;
+    if args.json {
+        return print(&format!("{answer}\n"));
+    }
+    print(&match answer.get("tried").and_then(Value::as_u64).unwrap_or(0) {
+        0 => "the cloud failed at no passing that was set aside\n".to_owned(),
+        1 => "1 passing is tried again now, after what waits\n".to_owned(),
+        count => format!("{count} passings are tried again now, one after the other, after what waits\n"),
+    })
 }
 
 async fn let_go(args: ResendArgs) -> Result<(), Failure> {
