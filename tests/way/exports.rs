@@ -92,7 +92,8 @@ async fn an_open_rufus_tag_is_uploaded_under_its_code_and_with_the_bib_of_that_c
     daemon.stop().await.unwrap();
 }
 
-/// A small race whose dead time is five seconds: two of the seven reads are no passing of their own.
+/// A small race whose dead time is five seconds: two of the seven reads are no passing of their own. The fourth is there
+/// once more: after the restart the decoder was asked for it, to see that it was not cleared.
 async fn small_race() -> (Way, String) {
     let mut way = Way::new().await;
     let token = way.session();
@@ -119,7 +120,7 @@ async fn small_race() -> (Way, String) {
     way.arrive(4, &daemon).await;
     way.cloud.set_online(false).await;
     sim.push(1);
-    keeps(&daemon, 3).await;
+    keeps(&daemon, 4).await;
     daemon.stop().await.unwrap();
     (way, token)
 }
@@ -145,11 +146,11 @@ async fn what_the_dead_time_suppresses_stays_in_the_journal_marked_and_every_fie
     let (way, token) = small_race().await;
     let rows = objects(&exported(&way, Format::Jsonl, Query::default()));
     let states: Vec<&str> = rows.iter().map(|row| row["upload"]["state"].as_str().unwrap()).collect();
-    assert_eq!(states, ["sent", "sent", "suppressed", "sent", "suppressed", "sent", "pending"]);
+    assert_eq!(states, ["sent", "sent", "suppressed", "sent", "suppressed", "suppressed", "sent", "pending"]);
     let numbers: Vec<Option<u64>> = rows.iter().map(|row| row["upload"]["num_passing"].as_u64()).collect();
-    assert_eq!(numbers, [Some(1), Some(2), None, Some(3), None, Some(4), None]);
+    assert_eq!(numbers, [Some(1), Some(2), None, Some(3), None, None, Some(4), None]);
     assert!(rows.windows(2).all(|pair| pair[0]["seq"].as_u64() < pair[1]["seq"].as_u64()));
-    for (row, number) in rows.iter().zip(1..) {
+    for (row, number) in rows.iter().zip([1, 2, 3, 4, 4, 5, 6, 7]) {
         let mut keys: Vec<&str> = row.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
         let mut expected = [
@@ -217,10 +218,10 @@ async fn an_export_can_be_limited_to_a_time_and_a_decoder() {
     let count = |query| objects(&exported(&way, Format::Jsonl, query)).len();
     let at = |text: &str| Some(text.parse().unwrap());
     let within = |from, to| Query { from, to, ..Query::default() };
-    assert_eq!(count(within(at("2026-06-17T08:00:02Z"), at("2026-06-17T08:00:10Z"))), 3);
+    assert_eq!(count(within(at("2026-06-17T08:00:02Z"), at("2026-06-17T08:00:10Z"))), 4);
     assert_eq!(count(within(at("2026-06-17T08:00:20Z"), None)), 1, "from is included");
-    assert_eq!(count(within(None, at("2026-06-17T08:00:20Z"))), 6, "to is not");
-    assert_eq!(count(Query { decoder: Some(MAT.into()), ..Query::default() }), 7);
+    assert_eq!(count(within(None, at("2026-06-17T08:00:20Z"))), 7, "to is not");
+    assert_eq!(count(Query { decoder: Some(MAT.into()), ..Query::default() }), 8);
     assert_eq!(count(Query { decoder: Some("other".into()), ..Query::default() }), 0);
 }
 
@@ -230,7 +231,7 @@ async fn the_backup_file_has_the_form_of_a_cloudboxs() {
     let text = exported(&way, Format::Cloudbox, Query::default());
     assert!(text.ends_with("\r\n"));
     let rows = objects(&text);
-    assert_eq!(rows.len(), 7);
+    assert_eq!(rows.len(), 8);
     let known =
         ["epc", "timestamp", "seenCount", "antenna", "rssi", "passingNumber", "tagStr", "latitude", "longitude"];
     for (row, number) in rows.iter().zip(1..) {
