@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimDecoder};
+use passbridge::sim::decoder::{Habit, Kind, SimDecoder};
 use serde_json::Value;
 
 use crate::child::{Running, Site, decoder, exported, judge, passing, until};
@@ -131,4 +131,54 @@ async fn why_a_decoder_is_not_asked_is_said() {
     assert_eq!(site.rewinds("raceresult-mat", &["--from", "9"]).await.0, Some(64));
     assert_eq!(site.rewinds("raceresult-mat", &[]).await.0, Some(64));
     running.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_held_back_goes_up_by_the_command_beside_the_daemon_and_without_it() {
+    for beside in [true, false] {
+        let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
+        let token = cloud.open_session(DEVICE, "Race");
+        let (sim, mat) = decoder(Kind::Ultra, 1).await;
+        let site = Site::new(Some(&cloud), &[mat], "");
+        let resend = async || {
+            let output = site.output(&["resend", "--held-back", "--json", "--decoder", "ultra-mat"]).await;
+            assert!(output.status.success(), "{output:?}");
+            serde_json::from_slice::<Value>(&output.stdout).unwrap()["let_go"].as_u64()
+        };
+        let running = start(&site);
+        until("it is heard", async || {
+            sim.push(1);
+            cloud.wait_for(1, Duration::from_millis(20)).await
+        })
+        .await;
+        let before = sim.reads().len();
+        let missed = first(&site, &sim, before).await; // before it was connected
+        let heard = (before - missed) as u64;
+        running.stop().await;
+        sim.does(Habit::Clear).await;
+        sim.does(Habit::LastWeek).await;
+        sim.push(before as u64 + 10);
+        let running = start(&site);
+        site.sent(heard + before as u64 + 10).await;
+        let held = |status: &passbridge::status::Snapshot| {
+            let told = |message: &str| message.starts_with("40 reads of `ultra-mat` are held back");
+            status.problems.iter().any(|problem| problem.code == "reads_held_back" && told(&problem.message))
+        };
+        site.until("they are held back", held).await;
+        if beside {
+            assert_eq!(resend().await, Some(40));
+            site.sent(heard + before as u64 + 50).await;
+            running.stop().await;
+        } else {
+            running.stop().await;
+            assert_eq!(resend().await, Some(40));
+            let running = start(&site);
+            site.sent(heard + before as u64 + 50).await;
+            running.stop().await;
+        }
+        assert_eq!(resend().await, Some(0), "once");
+        judge("what was held back", &cloud, &token, sim.reads()[missed..].iter().map(passing));
+        let states = site.export().await.into_iter().map(|row| row["upload"]["state"].clone());
+        assert_eq!(states.filter(|state| state == "sent").count(), sim.reads().len() - missed);
+    }
 }

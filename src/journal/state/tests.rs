@@ -417,3 +417,42 @@ proptest! {
         prop_assert_eq!(state.tail.len(), all.len());
     }
 }
+
+#[test]
+fn the_volume_of_a_read_that_is_held_back_goes_by_age_alone_until_it_is_let_go() {
+    let mut fed = Fed::new(10);
+    let read = |held_back| {
+        let read = ChipRead::new("C1", "2026-03-06T20:27:47.350".parse().unwrap());
+        Body::Read(ChipRead { held_back, ..read })
+    };
+    fed.put("mat", "2026-03-06T19:27:48Z", read(true));
+    assert_eq!((fed.state.needed_from(), fed.state.waiting), (2, 0), "no upload needs it");
+    assert!(fed.state.has_set_aside(1, 2) && !fed.state.has_set_aside(2, 9));
+    let marker = Marker {
+        kind: Marker::LET_GO.into(),
+        name: None,
+        stamp: None,
+        reader: None,
+        location: None,
+        position: None,
+        through: Some(1),
+    };
+    fed.put("mat", "2026-03-06T19:27:49Z", Body::Marker(marker));
+    assert!(!fed.state.has_set_aside(1, 9));
+}
+
+#[test]
+fn a_read_that_is_held_back_suppresses_no_passing_of_the_race() {
+    let mut fed = Fed::new(10);
+    let held = ChipRead::new("C1", "2026-03-06T20:27:40.000".parse().unwrap());
+    let held = ChipRead { held_back: true, replay: true, ..held };
+    let of = fed.put("mat", "2026-03-06T19:27:44Z", Body::Read(held.clone()));
+    assert_eq!(fed.live("2026-03-06T20:27:45.000", "2026-03-06T19:27:45Z"), Passing);
+    let go = |read: &mut ChipRead| read.let_go = Some(Box::new((crate::chip::Seq(of), crate::chip::Seq(of))));
+    assert_eq!(
+        fed.read("C1", "2026-03-06T20:27:40.000", "2026-03-06T19:27:44Z", go),
+        Dead,
+        "then it is judged like any"
+    );
+    assert_eq!(fed.read("C1", "2026-03-06T20:27:40.000", "2026-03-06T19:27:44Z", go), Repeat, "once");
+}
