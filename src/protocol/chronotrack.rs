@@ -182,6 +182,8 @@ struct Reader {
     filling: Option<(u64, Option<u64>)>,
     /// The last number that was held before: it has to come again.
     due: Option<u64>,
+    /// Numbers that were skipped just now, and are told to be absent: one of them may come late.
+    skipped: Option<(u64, u64)>,
 }
 
 /// All that is known on one connection. Before [`Protocol::connected`] it only decodes.
@@ -423,9 +425,11 @@ impl Talk {
         let highest = self.held.highest(Some(&name), id);
         let held = self.held.content(Some(&name), id, number);
         let known_same = held == Some(content);
+        let skipped = known.and_then(|known| location.readers[known].skipped);
+        let is_late = skipped.is_some_and(|(first, last)| (first..=last).contains(&number));
         let anew = match held {
             Some(held) => held != content,
-            None if self.held.has(Some(&name), id, number) => !expected,
+            None if self.held.has(Some(&name), id, number) => !expected && !is_late,
             // One that is not held and lies below what was asked for: in a hole, and not sent because of the start.
             None => !begun && highest.is_some_and(|highest| from.is_some_and(|from| number < from && from <= highest)),
         };
@@ -437,7 +441,7 @@ impl Talk {
             Some(known) => known,
             None if location.readers.len() == READERS => return expected,
             None => {
-                location.readers.push(Reader { id: id.cloned(), last: None, filling: None, due });
+                location.readers.push(Reader { id: id.cloned(), last: None, filling: None, due, skipped: None });
                 location.readers.len() - 1
             }
         };
@@ -537,6 +541,7 @@ impl Talk {
             let name = Some(format!("{first} to {last}: it was asked for these and has none").into());
             let position = Position { unit: Some(location.name.clone()), file: id.clone(), number: first };
             self.held.insert_through(&position, last);
+            reader.skipped = Some((next, last));
             let (kind, location, position) = (Marker::ABSENT.into(), Some(location.name.clone()), Some(position));
             let marker =
                 Marker { kind, name, stamp: None, reader: id.clone(), location, position, through: Some(last) };

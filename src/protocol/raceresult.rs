@@ -198,9 +198,9 @@ impl Talk {
             "PASSINGS" => {
                 if let (Some(rewind), Some(count)) = (&mut self.rewind, field(1).and_then(record::digits)) {
                     let file = field(2).and_then(record::digits);
-                    let unpushed = self.push.counted(count, file, self.up);
+                    self.push.counted(rewind.last(count), file, self.up);
                     if self.automatic {
-                        rewind.counted(count, file, unpushed, out);
+                        rewind.counted(count, file, out);
                     }
                 }
             }

@@ -171,8 +171,8 @@ pub(super) struct Talk {
     /// It was told with the last answer.
     fresh: bool,
     status_tries: u32,
-    /// The file before, where the change was seen on this link.
-    before: Option<Label>,
+    /// The file before, just now, and whether stamps tell its rows from those of the current one.
+    before: Option<(Label, bool)>,
     /// What the rows said that were held before this link and had no file; at most [`Held::CONTENTS`].
     unnamed: BTreeMap<u64, Content>,
     /// How often the last number held is still to be asked for.
@@ -296,11 +296,6 @@ impl Talk {
 
     /// A live row whose file is known.
     fn live(&mut self, number: u64, read: ChipRead, raw: &[u8], out: &mut Output) {
-        let start = started(self.file.as_ref());
-        let earlier = self.before.as_ref().filter(|_| start.zip(local_of(&read)).is_some_and(|(start, at)| at < start));
-        if let Some(before) = earlier.cloned() {
-            return self.put(number, Some(before), read, raw, out);
-        }
         let local = local_of(&read);
         self.undated |= local.is_none();
         self.last_local = local.or(self.last_local);
@@ -414,8 +409,17 @@ impl Talk {
     fn release(&mut self, out: &mut Output) {
         self.sure = true;
         self.waiting_bytes = 0;
+        let before = self.before.take();
+        let start = started(self.file.as_ref());
         for (number, read, raw) in std::mem::take(&mut self.waiting) {
-            self.live(number, read, &raw, out);
+            let earlier = before.as_ref().filter(|(file, can_tell)| match can_tell {
+                true => start.zip(local_of(&read)).is_some_and(|(start, at)| at < start),
+                false => self.held.highest(self.unit.as_deref(), Some(file)).is_some_and(|last| number == last + 1),
+            });
+            match earlier {
+                Some((file, _)) => self.put(number, Some(file.clone()), read, &raw, out),
+                None => self.live(number, read, &raw, out),
+            }
         }
     }
 
@@ -435,7 +439,7 @@ impl Talk {
             (Some(Question::Clock), "GETTIME") | (Some(Question::Ping), "PING") => {}
             (Some(Question::FileInfo(file)), "GETFILEINFO") => {
                 let count = values.iter().rfind(|value| !value.is_empty()).and_then(|count| rows(count));
-                self.fetch = Some(Fetch { file: Some(file), next: 1, count: count.unwrap_or(OPEN_END), check: None });
+                self.fetch_old(file, count.unwrap_or(OPEN_END));
             }
             (Some(Question::Count(highest)), "PASSINGS") => {
                 if let Some(count) = values.first().and_then(|count| rows(count)) {
@@ -502,8 +506,10 @@ impl Talk {
         self.hand = None;
         (self.unpushed, self.checks, self.checking) = (0, 0, None);
         let (last, undated) = (self.last_local.take(), std::mem::take(&mut self.undated));
+        let known = last.or(started(before.as_ref()));
+        let can_tell = !undated && started(self.file.as_ref()).zip(known).is_some_and(|(start, last)| start >= last);
         if !first {
-            self.before = before.clone();
+            self.before = before.clone().map(|before| (before, can_tell));
         }
         if !self.rewind {
             return;
@@ -519,9 +525,6 @@ impl Talk {
             let known = self.held.highest_with_content(unit, self.file.as_ref());
             self.checks = known.map_or(0, |_| CHECKS);
         } else if let Some(before) = before {
-            let known = last.or(started(Some(&before)));
-            let can_tell =
-                !undated && started(self.file.as_ref()).zip(known).is_some_and(|(start, last)| start >= last);
             if !can_tell {
                 out.hang_up("a session began with another clock: connecting again to finish the one before");
             } else if self.old.len() < OLD_MOST {
@@ -583,6 +586,13 @@ impl Talk {
         }
     }
 
+    /// The rest of a file that the decoder has left; its last number held is compared, too.
+    fn fetch_old(&mut self, file: Label, count: u64) {
+        let last = self.held.highest_with_content(self.unit.as_deref(), Some(&file));
+        let check = last.filter(|last| *last <= count);
+        self.fetch = Some(Fetch { file: Some(file), next: 1, count, check });
+    }
+
     fn unanswered(&mut self, question: &Question, out: &mut Output) {
         match question {
             Question::Status => {
@@ -597,7 +607,7 @@ impl Talk {
             }
             Question::Push => self.due.push = Some(self.now + PING_PERIOD),
             Question::FileInfo(file) => {
-                self.fetch = Some(Fetch { file: Some(file.clone()), next: 1, count: OPEN_END, check: None });
+                self.fetch_old(file.clone(), OPEN_END);
             }
             Question::Range(range) => self.ended(range, out),
             _ => {} // periodic
@@ -748,7 +758,9 @@ impl Talk {
         if let Some(number) = fetch.check.take() {
             // Together with what follows it, if that is missing and nothing before it is.
             let follows = gap.filter(|gap| gap.0 == number.saturating_add(1)).map_or(number, |gap| gap.1);
-            (self.checks, self.checking) = (self.checks.saturating_sub(1), Some(number)); // once more if it does not come
+            if fetch.file == self.file {
+                (self.checks, self.checking) = (self.checks.saturating_sub(1), Some(number)); // once more if it does not come
+            }
             let to = piece(number, follows);
             if to > number {
                 fetch.next = to.saturating_add(1);

@@ -38,8 +38,6 @@ pub(super) struct Push {
     counted: u64,
     /// The highest number that was pushed since, or that was there before.
     high: u64,
-    /// How many were pushed since. (Some emulators number from 0.)
-    came: u64,
     /// Since when it counts passings that were not pushed.
     missed: Option<Duration>,
     /// It was switched on again, and not confirmed yet.
@@ -56,27 +54,23 @@ impl Push {
         (self.base, self.confirming) = (None, None);
     }
 
-    /// A count was told. True: it is above all that was pushed.
-    pub(super) fn counted(&mut self, count: u64, file: Option<u64>, up: Duration) -> bool {
+    /// It was told how far the decoder counts.
+    pub(super) fn counted(&mut self, count: u64, file: Option<u64>, up: Duration) {
         if self.confirming.is_some() {
-            return false;
+            return;
         }
         self.counted = count;
         match self.base {
             Some((of, base)) if of == file && base <= count => {}
-            _ => (self.base, self.high, self.came) = (Some((file, count)), count, 0),
+            _ => (self.base, self.high) = (Some((file, count)), count),
         }
-        let above = count > self.high && self.base.is_some_and(|(_, base)| count - base > self.came);
-        self.missed = if above { self.missed.or(Some(up)) } else { None };
-        above
+        self.missed = if count > self.high { self.missed.or(Some(up)) } else { None };
     }
 
     /// A passing was pushed.
     pub(super) fn came(&mut self, number: u64, out: &mut Output) {
         self.high = self.high.max(number);
-        self.came = self.came.saturating_add(1);
-        let since = self.base.map_or(0, |(_, base)| self.counted.saturating_sub(base));
-        if self.high >= self.counted || self.came >= since {
+        if self.high >= self.counted {
             self.missed = None;
         }
         self.tries = 0;

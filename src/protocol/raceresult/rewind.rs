@@ -244,6 +244,12 @@ impl Rewind {
         }
     }
 
+    /// The last number of so many passings of the current file.
+    pub(super) fn last(&self, count: u64) -> u64 {
+        let place = self.current.as_ref().map(|current| &current.place).or(self.last_pushed.as_ref());
+        place.map_or(count, |place| self.last_of(place, count))
+    }
+
     /// A record came: is it the one that is held under this number?
     pub(super) fn compare(&mut self, came: &Came, out: &mut Output) {
         if self.is_elsewhere(came) {
@@ -330,10 +336,10 @@ impl Rewind {
         }
     }
 
-    /// `PASSINGS;<count>[;<file>]`. `unpushed`: it counts more than it pushed.
-    pub(super) fn counted(&mut self, count: u64, file: Option<u64>, unpushed: bool, out: &mut Output) {
+    /// `PASSINGS;<count>[;<file>]`
+    pub(super) fn counted(&mut self, count: u64, file: Option<u64>, out: &mut Output) {
         let before = self.told.replace((count, file));
-        let last = self.current.as_ref().map_or(count, |current| self.last_of(&current.place, count));
+        let last = self.last(count);
         let asked_at = self.counting.take().unwrap_or(0);
         self.stalled = false;
         // Where no file is told, only a pushed record shows that it is another one.
@@ -347,8 +353,8 @@ impl Rewind {
                 } else if last < asked_at && !std::mem::replace(&mut current.fewer, true) {
                     current.doubtful();
                 }
-                if unpushed {
-                    current.doubtful();
+                if last > current.highest {
+                    current.doubtful(); // not pushed: whatever happened meanwhile
                 }
                 current.check |= current.tries > 0;
                 if !current.fewer {
@@ -465,7 +471,8 @@ impl Rewind {
             self.finish(latest, file, out);
         }
         let highest = self.last_of(&place, count);
-        let (check, tries) = if known.is_some() && place.file.is_some() { (true, TRIES) } else { (false, 0) };
+        let compared = place.file.is_some() && self.held.highest(place.unit.as_deref(), place.file.as_ref()).is_some();
+        let (check, tries) = if compared { (true, TRIES) } else { (false, 0) };
         self.counting = None;
         self.current = Some(Current { place, told_file, counted: count, highest, check, tries, fewer: false });
     }

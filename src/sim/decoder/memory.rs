@@ -41,9 +41,11 @@ struct File {
     first: usize,
     /// Seconds since the start; no two files have the same.
     began_s: u64,
+    /// How the decoder's clock was off then.
+    off_ms: i64,
 }
 
-const FIRST_FILE: File = File { number: 1, first: 0, began_s: 0 };
+const FIRST_FILE: File = File { number: 1, first: 0, began_s: 0, off_ms: 0 };
 
 enum Source {
     Race { race: Box<Race>, next: Option<Crossing>, log: Vec<Detection> },
@@ -264,8 +266,8 @@ impl Memory {
     /// When a file began, by the decoder's clock.
     pub(super) fn began(&self, file: u64) -> DateTime {
         let file = self.files.iter().rfind(|begun| begun.number == file);
-        let seconds = file.map_or(0, |file| i64::try_from(file.began_s).unwrap_or(i64::MAX));
-        self.start.saturating_add(seconds.seconds())
+        let (seconds, off) = file.map_or((0, 0), |file| (i64::try_from(file.began_s).unwrap_or(i64::MAX), file.off_ms));
+        self.start.saturating_add(seconds.seconds()).saturating_add(off.milliseconds())
     }
 
     /// The decoder begins a new file: numbers start at 1 again. The race waits for the next full second, so that no
@@ -278,7 +280,8 @@ impl Memory {
             began_s = began_s.max(log.last().map_or(0, |last| last.stamp_us / 1_000_000 + 1));
             race.not_before(began_s * 1_000_000, next);
         }
-        self.files.push(File { number: current.number + 1, first, began_s });
+        let off_ms = self.clock_off_ms();
+        self.files.push(File { number: current.number + 1, first, began_s, off_ms });
     }
 
     /// Somebody clears the current file at the decoder.

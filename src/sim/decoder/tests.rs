@@ -10,6 +10,8 @@ use super::*;
 use crate::chip::{ChipRead, Held};
 use crate::protocol::{Frame, Item, Output, spec};
 
+mod histories;
+
 /// No wait is longer; a test that gets here has failed.
 const LIMIT: Duration = Duration::from_secs(20);
 

@@ -53,6 +53,13 @@ impl Outgoing {
         self.ends.is_empty()
     }
 
+    /// All bytes, for who needs no wire.
+    #[cfg(test)]
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.ends.clear();
+        std::mem::take(&mut self.bytes)
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
