@@ -61,6 +61,8 @@ pub const MAX_SESSIONS: usize = 1_000;
 pub const MAX_POSTS: usize = 100_000;
 /// Most violations remembered; later ones are only counted.
 pub const MAX_VIOLATIONS: usize = 100;
+/// Most requests remembered by [`SimCloud::trace`]; the oldest go first.
+pub const MAX_TRACE: usize = 200;
 /// Most passings a well-behaved client puts into one POST (the fact sheet's cap); more is a violation.
 pub const CLIENT_BATCH_MAX: usize = 500;
 
@@ -224,6 +226,8 @@ struct State {
     /// Passings that another sender has put in by habit.
     others: u64,
     poison: HashMap<String, u16>,
+    trace: VecDeque<String>,
+    since: Instant,
     posts: VecDeque<Post>,
     post_count: u64,
     flights: HashMap<Arc<str>, http::Flight>,
@@ -233,6 +237,13 @@ struct State {
 }
 
 impl State {
+    fn trace(&mut self, what: &str, said: &str) {
+        if self.trace.len() == MAX_TRACE {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(format!("{:.3} {what}: {said}", self.since.elapsed().as_secs_f64()));
+    }
+
     fn violation(&mut self, text: String) {
         self.violation_count += 1;
         if self.violations.len() < MAX_VIOLATIONS {
@@ -290,6 +301,8 @@ impl SimCloud {
             chooser: Chooser::default(),
             others: 0,
             poison: HashMap::new(),
+            trace: VecDeque::new(),
+            since: Instant::now(),
             posts: VecDeque::new(),
             post_count: 0,
             flights: HashMap::new(),
@@ -382,6 +395,12 @@ impl SimCloud {
     /// Every `POST /passings` whose body could be read, oldest first (the last [`MAX_POSTS`]).
     pub fn posts(&self) -> Vec<Post> {
         self.inner.lock().posts.iter().cloned().collect()
+    }
+
+    /// The last requests and the beginnings of their answers, oldest first, each with its time since the start in seconds: for
+    /// the report of a test that failed.
+    pub fn trace(&self) -> Vec<String> {
+        self.inner.lock().trace.iter().cloned().collect()
     }
 
     /// How many `POST /passings` there were.

@@ -78,6 +78,23 @@ pub(super) fn status(config: &SimCloudConfig, reply: &Reply, answer: &Answer) ->
     }
 }
 
+/// Beginning of an answer, for the trace.
+pub(super) fn told(config: &SimCloudConfig, reply: &Reply, answer: &Answer) -> String {
+    const SHOWN: usize = 240;
+    match (status(config, reply, answer), answer) {
+        (Some(status), Answer::Usual | Answer::Counts(_) | Answer::NoCounts) => {
+            let beginning = |text: &str| text.chars().take(SHOWN).collect::<String>();
+            let said = if let Reply::Object { json, .. } = reply {
+                beginning(json) // a page of passings is long
+            } else {
+                beginning(&bare(config, reply, answer))
+            };
+            format!("{status} {said}")
+        }
+        _ => format!("{answer:?}"),
+    }
+}
+
 /// The whole answer. Those that are none ([`Answer::Never`], [`Answer::Cut`], [`Answer::CutInside`]) are spelled as
 /// usual: what is done with it is the caller's business.
 pub(super) fn spell(config: &SimCloudConfig, reply: Reply, answer: &Answer) -> Response {

@@ -62,6 +62,8 @@ struct Call {
     inner: Arc<Inner>,
     cut: Cut,
     key: Option<String>,
+    /// What it asks, for the trace.
+    what: String,
 }
 
 impl FromRequestParts<Arc<Inner>> for Call {
@@ -74,7 +76,8 @@ impl FromRequestParts<Arc<Inner>> for Call {
         let header = |name: &str| parts.headers.get(name)?.to_str().ok().map(str::to_owned);
         let key = header("x-api-key").or_else(|| header("api_key"));
         let cut = parts.extensions.get::<ConnectInfo<Cut>>().map(|info| info.0.clone());
-        let call = cut.map(|cut| Self { inner: Arc::clone(inner), cut, key });
+        let what = format!("{} {}", parts.method, parts.uri);
+        let call = cut.map(|cut| Self { inner: Arc::clone(inner), cut, key, what });
         std::future::ready(call.ok_or(StatusCode::INTERNAL_SERVER_ERROR))
     }
 }
@@ -123,6 +126,11 @@ impl Call {
     }
 
     async fn finish(self, reply: Reply, answer: &Answer) -> Response {
+        {
+            let mut state = self.inner.lock();
+            let said = answers::told(&state.config, &reply, answer);
+            state.trace(&self.what, &said);
+        }
         match answer {
             Answer::Never => std::future::pending().await,
             Answer::Cut => {

@@ -502,10 +502,6 @@ impl Store {
             if known && !same && !foreign {
                 violation(format!("number {} was sent with two contents", row.num));
             }
-            let highest = session.highest;
-            if !known && !rule.late && row.num < highest && !session.lost.contains(&row.num) {
-                violation(format!("number {} arrived after {highest}", row.num));
-            }
             let duplicate = match rule.dedup {
                 _ if elsewhere => true,
                 Dedup::None => false,
@@ -516,6 +512,10 @@ impl Store {
             if duplicate {
                 counts.duplicates += 1;
                 continue;
+            }
+            let highest = session.highest;
+            if !known && !rule.late && row.num < highest && !session.lost.contains(&row.num) {
+                violation(format!("number {} arrived after {highest}", row.num));
             }
             if same {
                 violation(format!("number {} is stored twice", row.num));
