@@ -436,7 +436,7 @@ async fn an_audit_of_a_cloud_that_is_behind_alarms_nobody() {
             let audited = |snapshot: &passbridge::status::Snapshot| {
                 snapshot.uploads[0].audit.as_ref().is_some_and(|audit| audit.equal && audit.checked == 60)
             };
-            shows(&daemon, "the first session is equal", audited).await;
+            shows(&daemon, &format!("the first session is equal ({habits:?})"), audited).await;
             let ever = ever.lock().unwrap().clone();
             assert!(!ever.iter().any(|code| code.starts_with("audit_d")), "{habits:?}: {ever:?}");
             daemon.stop().await.unwrap();
