@@ -12,6 +12,8 @@ use crate::rufus::{CallError, Client, Page, Stored};
 
 /// Most pages read for one window (5000 passings each at the real cloud).
 const PAGES: u32 = 400;
+/// Empty pages in a row that are followed by another because the answer says that there is more.
+const EMPTY_PAGES: u32 = 20;
 /// Tries of a call before the audit gives up; whoever runs it may begin again.
 const TRIES: u32 = 3;
 /// Between two of them, at least.
@@ -240,11 +242,14 @@ async fn look(
 ) -> Result<Seen, AuditError> {
     let mut window = Window::new(first, last, ours.iter().cloned());
     let mut before: Option<(usize, Option<Stored>, Option<Stored>)> = None;
+    let mut empty = 0;
     for number in 1..=PAGES {
         let page = cloud.page(first, last, number).await.map_err(AuditError::Cloud)?;
         let mark = (page.passings.len(), page.passings.first().cloned(), page.passings.last().cloned());
-        let end = page.passings.is_empty() || page.more == Some(false);
-        if before.as_ref() == Some(&mark) {
+        empty = if page.passings.is_empty() { empty + 1 } else { 0 };
+        let goes_on = page.more == Some(true) && empty <= EMPTY_PAGES;
+        let end = if empty > 0 { !goes_on } else { page.more == Some(false) };
+        if empty == 0 && before.as_ref() == Some(&mark) {
             return Ok(window.close()); // a server that ignores the page gives the same one again
         }
         window.take(page);

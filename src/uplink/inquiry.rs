@@ -63,8 +63,17 @@ pub(super) enum Way {
     Session,
     /// The device, by time.
     Times,
-    /// The device, by the time of one passing after the other.
+    /// The device, by the time of one passing after the other, and a second around it.
     Moments,
+    /// The same to the millisecond, where the cloud shows milliseconds.
+    Instants,
+}
+
+impl Way {
+    /// It asks the device, across its sessions.
+    fn is_by_time(self) -> bool {
+        matches!(self, Self::Times | Self::Moments | Self::Instants)
+    }
 }
 
 /// A question under way.
@@ -98,6 +107,8 @@ pub(super) struct Inquiry {
     before: Option<(usize, Option<Stored>, Option<Stored>)>,
     /// Rows of the longest page.
     longest: usize,
+    /// The cloud shows times to the millisecond.
+    has_millis: bool,
     /// A passing that the cloud is known to hold in this session.
     witness: Option<Item>,
     witness_seen: bool,
@@ -128,6 +139,7 @@ impl Inquiry {
             verdicts: BTreeMap::new(),
             before: None,
             longest: 0,
+            has_millis: false,
             witness: None,
             witness_seen: false,
             cut_short: false,
@@ -159,7 +171,7 @@ impl Inquiry {
 
     /// Asks in this form first.
     pub(super) fn in_way(self, way: Way) -> Self {
-        let possible = !matches!(way, Way::Times | Way::Moments) || self.times.is_some();
+        let possible = !way.is_by_time() || self.times.is_some();
         let window = if self.last.is_some() { self.from() } else { self.first };
         Self { way: if possible { way } else { Way::Range }, window, ..self }
     }
@@ -176,20 +188,21 @@ impl Inquiry {
             first: first.saturating_sub(1),
             last: last.map(|last| last.saturating_add(1)),
         };
+        let slack = if self.way == Way::Instants { 1 } else { TIME_SLACK_MS };
         let times = |device: &str, from: i64, to: i64| Scope::Times {
             device: device.into(),
-            from: from.saturating_sub(TIME_SLACK_MS),
-            to: to.saturating_add(TIME_SLACK_MS),
+            from: from.saturating_sub(slack),
+            to: to.saturating_add(slack),
         };
         let scope = match (self.way, &self.times) {
-            (Way::Moments, Some((device, from, to))) => {
+            (Way::Moments | Way::Instants, Some((device, from, to))) => {
                 let moment = self.moments.iter().find(|(num, _)| *num >= self.window).map(|(_, time)| *time);
                 times(device, moment.unwrap_or(*from), moment.unwrap_or(*to))
             }
             (Way::Times, Some((device, from, to))) => times(device, *from, *to),
             (Way::Session, _) => Scope::Session { token: self.token.clone() },
             (Way::Windows(width), _) => numbers(self.window, Some(self.window_end(width))),
-            (Way::Range | Way::Times | Way::Moments, _) => {
+            (Way::Range | Way::Times | Way::Moments | Way::Instants, _) => {
                 numbers(self.from(), self.last.map(|last| self.with_witness_num(last, u64::max)))
             }
         };
@@ -251,9 +264,10 @@ impl Inquiry {
     }
 
     fn see(&mut self, stored: &Stored, ours: &[&Item]) {
-        let by_time = matches!(self.way, Way::Times | Way::Moments);
+        self.has_millis |= stored.time_ms.is_some_and(|time| time % STAMP_SLACK_MS != 0);
         // By time, other sessions come along; only what says that it is in this one counts.
-        let here = stored.session.as_ref().map_or(!by_time, |token| token.eq_ignore_ascii_case(&self.token));
+        let here =
+            stored.session.as_ref().map_or(!self.way.is_by_time(), |token| token.eq_ignore_ascii_case(&self.token));
         let Some(num) = stored.num.filter(|_| here) else { return };
         if let Some(witness) = self.witness.as_ref().filter(|witness| witness.num == num) {
             self.witness_seen |= is_ours(stored, witness);
@@ -281,7 +295,7 @@ impl Inquiry {
     fn end_window(&mut self, ours: &[&Item]) -> Progress {
         let beyond = match self.way {
             Way::Windows(width) => self.window_end(width).saturating_add(1),
-            Way::Moments => match self.moments.iter().find(|(num, _)| *num >= self.window) {
+            Way::Moments | Way::Instants => match self.moments.iter().find(|(num, _)| *num >= self.window) {
                 Some((num, _)) => num.saturating_add(1),
                 None => return Progress::Done,
             },
@@ -291,7 +305,7 @@ impl Inquiry {
             // Those that were found are not asked for again.
             Some(_) if !ours.is_empty() => {
                 let unseen = ours.iter().map(|item| item.num).filter(|num| self.foreign_or_none(*num));
-                let shown = self.witness_seen || self.way == Way::Moments;
+                let shown = self.witness_seen || self.way.is_by_time();
                 let witness = self.witness.iter().filter(|_| !shown).map(|witness| witness.num);
                 unseen.chain(witness).filter(|num| *num >= beyond).min()
             }
@@ -314,7 +328,7 @@ impl Inquiry {
             Way::Windows(width) if width > WINDOWS[1] => Way::Windows(WINDOWS[1]),
             Way::Windows(_) => Way::Session,
             Way::Session if self.times.is_some() && !self.token.is_empty() => Way::Times,
-            Way::Session | Way::Times | Way::Moments => return false,
+            Way::Session | Way::Times | Way::Moments | Way::Instants => return false,
         };
         self.restart(next);
         true
@@ -326,6 +340,7 @@ impl Inquiry {
             (Way::Range, Some(_)) => Way::Windows(WINDOWS[1]),
             (Way::Windows(width), Some(_)) if width > 1 => Way::Windows((width / 10).max(1)),
             (Way::Times, _) if !self.moments.is_empty() => Way::Moments,
+            (Way::Moments, _) if self.has_millis => Way::Instants,
             _ => return false,
         };
         self.restart(next);
@@ -347,7 +362,7 @@ impl Inquiry {
 
     /// The answer shows the passing that is known to be there; `None`: no such passing is known, or it was not asked for.
     pub(super) fn is_fresh(&self) -> Option<bool> {
-        self.witness.as_ref().filter(|_| self.witness_seen || !matches!(self.way, Way::Times | Way::Moments))?;
+        self.witness.as_ref().filter(|_| self.witness_seen || !self.way.is_by_time())?;
         Some(self.witness_seen)
     }
 

@@ -671,7 +671,8 @@ impl Machine {
         }
         (self.look, self.noticed) = (Some(now), None);
         self.full = count >= (self.upload.batch_max.max(1) * PARTS).min(BATCH_LIMIT);
-        if self.may_ask(now)
+        // By time may be answered also while every question by number is refused.
+        if !self.blind
             && let Some((from, to)) = self.recall.uncovered(&batch, self.first, &stored)
         {
             let inquiry = Inquiry::by_time(&self.device, from, to);
@@ -742,6 +743,7 @@ impl Machine {
         let answer = "passbridge: the session closed before the cloud confirmed this passing, and the API key may not \
                       read whether it arrived; look into the session before sending it again";
         if let Some(work) = &mut self.work {
+            (0..work.open()).filter_map(|at| work.seq(at)).for_each(|seq| self.suspects.forget(seq));
             let events = work.set_doubtful_aside(403, answer);
             self.note_set_aside(events.len() as u64, answer);
             self.records.extend(events);

@@ -180,6 +180,7 @@ impl Machine {
         let aside = self.work.as_mut().and_then(|work| work.set_aside(at, status, answer, false));
         if let Some((item, event)) = aside {
             self.records.push_back(event);
+            self.suspects.forget(item.seq);
             self.note_set_aside(1, &format!("number {}, chip {}: {answer}", item.num, item.chip));
         }
     }

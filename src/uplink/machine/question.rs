@@ -10,6 +10,9 @@ use crate::uplink::work::{Claim, Fate, Settled};
 
 use super::suspect::Fallen;
 
+/// A shorter time is not asked for.
+const LEAST_TIME_MS: i64 = 1000;
+
 impl Question {
     /// It is about the batch in flight.
     pub(super) fn is_of_work(&self) -> bool {
@@ -68,7 +71,7 @@ impl Machine {
 
     fn on_not_held(&mut self, now: Duration, error: &CallError) {
         let Some(question) = &mut self.question else { return };
-        let device = matches!(question.inquiry.way(), Way::Times | Way::Moments);
+        let device = matches!(question.inquiry.way(), Way::Times | Way::Moments | Way::Instants);
         if question.why == Why::Watch && !matches!(error, CallError::BadRequest { .. }) {
             self.question = None; // it comes again by itself, and holds nothing up
             return self.complain(false, error);
@@ -87,6 +90,8 @@ impl Machine {
                 let patience = match error {
                     CallError::BadRequest { .. } | CallError::TooLarge { .. } => 1,
                     _ if answered => 8,
+                    // There is no other form of these.
+                    _ if matches!(question.why, Why::Left { .. } | Why::Elsewhere) => 6,
                     CallError::Unknown { .. } => 3,
                     _ => 2,
                 };
@@ -181,6 +186,11 @@ impl Machine {
         match why {
             Why::Join => self.join(inquiry.highest.map_or(inquiry.first, |highest| highest.saturating_add(1))),
             Why::Recall => self.recall.done(),
+            // Cut short, and the rest cannot be had: a shorter time.
+            Why::Left { from, to } if !inquiry.is_whole() && to - from > LEAST_TIME_MS => {
+                let to = from + (to - from) / 2;
+                self.question = Some(Question::new(Inquiry::by_time(&self.device, from, to), Why::Left { from, to }));
+            }
             Why::Left { from, to } => self.recall.cover(from, to),
             Why::Watch => self.on_watched(now, &inquiry),
             Why::Elsewhere => {

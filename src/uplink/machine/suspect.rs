@@ -108,6 +108,11 @@ impl Suspects {
         }
     }
 
+    /// It is settled otherwise: refused, or set aside for another reason.
+    pub(super) fn forget(&mut self, seq: Seq) {
+        self.suspects.retain(|suspect| suspect.item.seq != seq);
+    }
+
     /// Passings set aside are in a batch again. Each has failed often enough to be set aside at the next failure.
     pub(super) fn numbered(&mut self, items: &[Item]) {
         for item in items {
