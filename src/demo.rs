@@ -206,7 +206,11 @@ fn config(dir: PathBuf, cloud: &SimCloud, decoders: Vec<DecoderConfig>) -> Resul
             header: KeyHeader::default(),
             session: SessionMode::Active,
         }),
-        upload: UploadConfig { retry_max: Duration::from_secs(2), ..UploadConfig::default() },
+        upload: UploadConfig {
+            retry_max: Duration::from_secs(2),
+            settle: Duration::from_secs(1),
+            ..UploadConfig::default()
+        },
         passing: PassingConfig { bibs: None, tag: TagCode::Raw, dead_time: Duration::ZERO },
         keep: KeepConfig { days: 1, max_bytes: 1 << 30 },
         status: StatusConfig { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8470))), token: None },

@@ -256,7 +256,9 @@ impl Gaps {
         self.units.iter().find(|unit| unit.name == position.unit).is_some_and(|unit| {
             let goes_on = |open: &Open| open.next == open.from || up.saturating_sub(open.heard) < PAUSE;
             let follows = |open: &Open| number <= open.next && goes_on(open);
-            let of = |open: &Open| open.has(number) && (number <= unit.highest || (unit.cleared && follows(open)));
+            // Behind the highest number known, what follows the question without a pause is taken for its answer.
+            let answers = |open: &Open| unit.cleared || open.what == What::Tail;
+            let of = |open: &Open| open.has(number) && (number <= unit.highest || (answers(open) && follows(open)));
             unit.open.as_ref().is_some_and(of)
         })
     }

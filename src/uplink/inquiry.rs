@@ -10,7 +10,8 @@
 //! * **A refused form is not a refused question.** The same is asked in other ways ([`Inquiry::next_way`]): in windows of a
 //!   hundred numbers, of ten, the whole session, and the device by time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use crate::journal::Item;
@@ -104,7 +105,8 @@ pub(super) struct Inquiry {
     /// Passings in the range that are none of ours, and the last of them in words.
     pub(super) others: (u64, Box<str>),
     verdicts: BTreeMap<u64, Verdict>, // at most one per passing of the batch
-    before: Option<(usize, Option<Stored>, Option<Stored>)>,
+    /// The rows of the page before.
+    before: HashSet<u64>, // at most a page
     /// Rows of the longest page.
     longest: usize,
     /// The cloud shows times to the millisecond.
@@ -137,7 +139,7 @@ impl Inquiry {
             highest: None,
             others: (0, "".into()),
             verdicts: BTreeMap::new(),
-            before: None,
+            before: HashSet::new(),
             longest: 0,
             has_millis: false,
             witness: None,
@@ -230,14 +232,14 @@ impl Inquiry {
 
     /// Takes in a page. `ours` are the passings it is judged by, in number order.
     pub(super) fn take(&mut self, page: &Page, ours: &[&Item]) -> Progress {
-        let mark = (page.passings.len(), page.passings.first().cloned(), page.passings.last().cloned());
-        let repeated = !page.passings.is_empty() && self.before.as_ref() == Some(&mark);
-        self.before = Some(mark);
+        // The rows of the page before again, or some of them: the server ignores the number of the page. (Between two pages
+        // the cloud may have come to show more, so they need not be the same.)
+        let rows: HashSet<u64> = page.passings.iter().map(row).collect();
+        let repeated = !rows.is_disjoint(&self.before);
+        self.before = rows;
         self.pages += 1;
         self.answered = true;
-        if !repeated {
-            page.passings.iter().for_each(|stored| self.see(stored, ours));
-        }
+        page.passings.iter().for_each(|stored| self.see(stored, ours));
         if !ours.is_empty() && !ours.iter().any(|item| self.foreign_or_none(item.num)) {
             return Progress::Done;
         }
@@ -313,7 +315,8 @@ impl Inquiry {
             None => Some(beyond).filter(|_| self.window_holds),
         };
         let Some(next) = next else { return Progress::Done };
-        (self.window, self.window_holds, self.page, self.before) = (next, false, 1, None);
+        (self.window, self.window_holds, self.page) = (next, false, 1);
+        self.before.clear();
         Progress::More
     }
 
@@ -351,7 +354,8 @@ impl Inquiry {
         self.way = way;
         // Windows show the witness only if they begin with it.
         self.window = if self.last.is_some() { self.from() } else { self.first };
-        (self.window_holds, self.page, self.empty, self.before) = (false, 1, 0, None);
+        (self.window_holds, self.page, self.empty) = (false, 1, 0);
+        self.before.clear();
         (self.cut_short, self.answered, self.asked) = (false, false, None);
     }
 
@@ -388,6 +392,13 @@ fn is_ours(stored: &Stored, item: &Item) -> bool {
         apart == 0 || (time % STAMP_SLACK_MS == 0 && (0..STAMP_SLACK_MS).contains(&apart))
     });
     (identity.is_some() || time.is_some()) && identity != Some(false) && time != Some(false)
+}
+
+/// A row, to see whether it comes again.
+fn row(stored: &Stored) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (stored.num, stored.time_ms, &stored.chip, &stored.bib, &stored.session).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn in_words(stored: &Stored) -> Box<str> {

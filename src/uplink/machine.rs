@@ -630,6 +630,9 @@ impl Machine {
             );
             problems.insert("upload_stands", text);
         }
+        if let Some(text) = self.suspects.in_words() {
+            problems.insert("cloud_fails_at", text);
+        }
         Report {
             state,
             session,
@@ -675,6 +678,12 @@ impl Machine {
         if !self.blind
             && let Some((from, to)) = self.recall.uncovered(&batch, self.first, &stored)
         {
+            // What was sent just before this process started may not be shown yet.
+            let believed = self.fresh.age();
+            if now < believed {
+                self.look = Some(believed);
+                return;
+            }
             let inquiry = Inquiry::by_time(&self.device, from, to);
             self.question = Some(Question::new(inquiry, Why::Left { from, to }));
             return; // the same batch is formed again

@@ -122,7 +122,9 @@ impl Machine {
         let Some(work) = &mut self.work else { return };
         work.doubt(part, now);
         work.ask_at = now + wait.max(FIRST_LOOK.min(self.upload.retry_max));
-        let again = self.trouble_row >= FAILED_ROW;
+        // One that is suspect already needs no second failure.
+        let suspect = part.len() == 1 && work.seq(part.start).is_some_and(|seq| self.suspects.knows(seq));
+        let again = suspect || self.trouble_row >= FAILED_ROW;
         match error {
             CallError::Unknown { why, .. } if long || timeout(why) => self.sizing.slow(),
             // The cloud itself fails at it: one of them may be what it fails at.

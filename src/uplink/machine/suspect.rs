@@ -141,6 +141,18 @@ impl Suspects {
         suspects.chain(parked).take(1).cloned().collect()
     }
 
+    /// What a timer should know of those that are left out.
+    pub(super) fn in_words(&self) -> Option<String> {
+        let last = self.suspects.last()?;
+        let count = self.suspects.len();
+        let passings = if count == 1 { "passing" } else { "passings" };
+        Some(format!(
+            "the cloud fails at {count} {passings} each time, sent alone (the last: chip {}, after {} failures), and takes \
+             others. What it fails at is kept, left out, and tried again by itself",
+            last.item.chip, last.fails
+        ))
+    }
+
     /// When the next of them is to be tried that the look at `looked` left out.
     pub(super) fn due_after(&self, looked: Duration) -> Option<Duration> {
         let suspects = self.suspects.iter().map(|suspect| suspect.due);
