@@ -10,7 +10,7 @@
 //!    passing: the cloud is asked which ones it holds. A success that counts nothing has to be seen, once a batch.
 //! 3. **Unknown is not failed.** After a timeout, a cut, a 5xx or an answer that is none, the passings of that POST *may*
 //!    be in the cloud. They keep their numbers, and the cloud is asked. A cloud that has *shown* that it detects duplicates
-//!    (it counted some; the mere field proves nothing) gets the same passings again without asking. A batch found in
+//!    (it counted what was sent to it a second time, and holds it once; the mere field proves nothing) gets the same passings again without asking. A batch found in
 //!    flight at the start is unknown as a whole.
 //! 4. **"Not there" is believed late** ([`fresh`]): from a whole answer that shows the newest passing known to be there, to a
 //!    question that was put `settle` after the POST. Until then it is asked again.
@@ -79,7 +79,7 @@ use crate::chip::Seq;
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, Durable, Item, Journal, JournalError, Pending, PendingRead, UploadEvent};
 use crate::passing::Fields;
-use crate::rufus::{CallError, Client, Inserted, Passing};
+use crate::rufus::{CallError, Client, Doubt, Inserted, Passing};
 use crate::status::{Board, SessionStatus, UploadState};
 pub use machine::Follows;
 use machine::{Action, Formed, Input, Machine, May, Report};
@@ -401,8 +401,15 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
             Action::AskSession { token } => {
                 Input::Session(unless_stopped(stop, given_up, client.session(&token)).await?)
             }
-            Action::AskHeld { scope, page } => {
-                Input::Held(unless_stopped(stop, given_up, client.stored(&scope, page)).await?)
+            Action::AskHeld { scope, page, patience } => {
+                let answer = client.stored(&scope, page);
+                let answer = async {
+                    match patience {
+                        Some(patience) => tokio::time::timeout(patience, answer).await.unwrap_or(Err(too_late())),
+                        None => answer.await,
+                    }
+                };
+                Input::Held(unless_stopped(stop, given_up, answer).await?)
             }
             Action::AskDevice => {
                 Input::Device(unless_stopped(stop, given_up, client.device(device)).await?.map(|_| ()))
@@ -418,6 +425,10 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
             Action::Wait { .. } | Action::Form { .. } | Action::Record(_) => return None, // no calls
         })
     }
+}
+
+fn too_late() -> CallError {
+    CallError::Unknown { why: Doubt::Timeout, retry_after: None }
 }
 
 /// The answer of a call, which gets `grace` from when the process stops.

@@ -589,7 +589,7 @@ async fn drive(
                 match question {
                     Action::AskActive => Input::Active(device.cloud.active()),
                     Action::AskSession { token } => Input::Session(device.cloud.session(&token)),
-                    Action::AskHeld { scope, page } => Input::Held(device.cloud.held(&scope, page)),
+                    Action::AskHeld { scope, page, .. } => Input::Held(device.cloud.held(&scope, page)),
                     Action::AskDevice => Input::Device(device.cloud.device()),
                     _ => Input::Created(device.cloud.create()),
                 }

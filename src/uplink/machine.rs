@@ -64,6 +64,8 @@ const PARTS: usize = 5;
 const SHORT_ROUNDS: u32 = 2;
 /// Failures of the cloud itself in a row after which a part is taken apart.
 const FAILED_ROW: u32 = 2;
+/// For so long after a passing was accepted the cloud is known to take others.
+const PASSED_LATELY: Duration = Duration::from_secs(60);
 /// Sessions whose numbers are remembered, as in the journal.
 const SESSIONS_MAX: usize = 32;
 /// Times that a session may be shown as active which is older than the one that takes passings, before it is believed.
@@ -74,6 +76,8 @@ const JUMP_MAX: u64 = 1024;
 const STANDS: Duration = Duration::from_secs(60);
 /// Between two looks whether somebody else sends into the session.
 const WATCH_EVERY: Duration = Duration::from_secs(20);
+/// Such a look is given up after so long: reads wait behind it.
+const WATCH_PATIENCE: Duration = Duration::from_secs(2);
 /// For so long after the last passing of another writer it is a problem.
 const WRITER_SHOWN: Duration = Duration::from_secs(900);
 /// For so long a form of question is kept that the cloud answered after it refused a simpler one.
@@ -81,7 +85,7 @@ const WAY_KEPT: Duration = Duration::from_secs(600);
 /// Single refusals in a row after which each further one has to wait.
 const REFUSED_ROW: u32 = 5;
 /// Unknown outcomes in a row after which the timer is told which passing it hangs on.
-const TROUBLE_ROW: u32 = 5;
+const TROUBLE_ROW: u32 = 3;
 
 /// A wait as it is with every `retry_max` that a configuration file may hold (a second at least). Tests have a shorter one,
 /// and then all waits shrink alike.
@@ -112,6 +116,8 @@ pub enum Action {
         scope: Scope,
         /// Page, from 1.
         page: u32,
+        /// How long the answer is worth waiting for; `None`: as long as the client waits.
+        patience: Option<Duration>,
     },
     /// Ask for the device, only to see whether the key may read: [`Input::Device`].
     AskDevice,
@@ -463,7 +469,8 @@ impl Machine {
                 return Action::AskActive;
             }
             if let Some(question) = &mut self.question {
-                return ask(question, now);
+                let patience = (question.why == Why::Watch).then(|| scaled(WATCH_PATIENCE, self.upload.retry_max));
+                return ask(question, now, patience);
             }
             // Each step either gives an action or changes the state so that the next round gives one.
             let action = if self.work.is_some() { self.next_of_work(now) } else { self.next_of_idle(now) };
@@ -544,6 +551,11 @@ impl Machine {
         };
         let may_ask = self.may_ask(now);
         if may_ask && let Some(token) = self.recall.next(&session.token) {
+            // What was sent just before this process started may not be shown yet.
+            let believed = self.fresh.age();
+            if now < believed {
+                return Some(Action::Wait { until: believed.min(self.poll_at), reads: false });
+            }
             self.put_question(now, Inquiry::new(&token, 1, None), Why::Recall);
             return None;
         }
@@ -561,7 +573,8 @@ impl Machine {
             self.put_question(now, inquiry, Why::Watch);
             return None;
         }
-        let wait = |until: Duration| Some(Action::Wait { until: until.min(self.poll_at), reads: true });
+        let until_poll = self.watch.due_at().filter(|due| *due > now).map_or(self.poll_at, |due| due.min(self.poll_at));
+        let wait = |until: Duration| Some(Action::Wait { until: until.min(until_poll), reads: true });
         let look = [self.look, self.suspects.due_after(self.last_look)].into_iter().flatten().min();
         match look {
             None => wait(self.poll_at),
@@ -793,13 +806,13 @@ impl Machine {
     }
 }
 
-fn ask(question: &mut Question, now: Duration) -> Action {
+fn ask(question: &mut Question, now: Duration, patience: Option<Duration>) -> Action {
     if question.confirm {
         return Action::AskSession { token: question.inquiry.token.clone() };
     }
     question.inquiry.asked.get_or_insert(now);
     let (scope, page) = question.inquiry.next();
-    Action::AskHeld { scope, page }
+    Action::AskHeld { scope, page, patience }
 }
 
 /// Notes the number above all that were given in a session, as the one joined last.

@@ -251,7 +251,7 @@ impl World {
             }
             Action::AskActive => Some(Input::Active(cloud.active())),
             Action::AskSession { token } => Some(Input::Session(cloud.session(&token))),
-            Action::AskHeld { scope, page } => {
+            Action::AskHeld { scope, page, .. } => {
                 let answer = cloud.held(&scope, page);
                 let found = answer.as_ref().map_or("failed".to_owned(), |page| page.passings.len().to_string());
                 self.trace.push(format!("held {} p{page} {found}", in_words(&scope)));

@@ -149,6 +149,11 @@ impl Work {
         self.open.range(part.clone()).filter(|(_, fate)| is_doubt(*fate)).count() as u64
     }
 
+    /// None of the passings of a part was ever posted before.
+    pub(super) fn is_first_time(&self, part: &Range<usize>) -> bool {
+        self.open.range(part.clone()).all(|(_, fate)| *fate == Fate::Fresh)
+    }
+
     /// What is known of a number.
     pub(super) fn fate(&self, num: u64) -> Option<Fate> {
         self.open.iter().find(|(item, _)| item.num == num).map(|(_, fate)| *fate)

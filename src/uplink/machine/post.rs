@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Active, FAILED_ROW, FIRST_LOOK, LONG_POST, Machine, REFUSED_ROW, TROUBLE_ROW};
+use super::{Active, FAILED_ROW, FIRST_LOOK, LONG_POST, Machine, PASSED_LATELY, REFUSED_ROW, TROUBLE_ROW};
 use crate::config::SessionMode;
 use crate::rufus::{CallError, Doubt, Inserted};
 use crate::uplink::work::Claim;
@@ -19,8 +19,6 @@ impl Machine {
         self.sizing.took(part.len(), now.saturating_sub(self.post_began), self.full || work.open() > part.len());
         let sent = part.len() as u64;
         let duplicates = counts.duplicates.unwrap_or(0);
-        // A count of zero proves nothing: a cloud may give the field and store everything twice.
-        self.dedups |= duplicates > 0;
         match counts.inserted {
             Some(inserted) if inserted == sent && duplicates == 0 => self.on_accepted(now, &part, 0),
             // It counts nothing, and a cloud that drops a number that is somebody's says the same: it has to be seen. What
@@ -35,6 +33,7 @@ impl Machine {
             inserted if blind => {
                 let accounted = inserted.unwrap_or(0).saturating_add(duplicates) == sent;
                 if accounted && duplicates <= work.doubtful_in(&part) {
+                    self.dedups |= duplicates > 0;
                     return self.on_accepted(now, &part, duplicates);
                 }
                 work.doubt(&part, now);
@@ -43,7 +42,7 @@ impl Machine {
             }
             inserted => {
                 let last = work.items(&part).last().map_or(0, |item| item.num);
-                let first_time = work.doubtful_in(&part) == 0;
+                let first_time = work.is_first_time(&part);
                 work.doubt(&part, now);
                 let inserted = inserted.unwrap_or(0);
                 work.claim = Some(Claim { inserted, duplicates, sent, last, first_time });
@@ -124,7 +123,9 @@ impl Machine {
         work.ask_at = now + wait.max(FIRST_LOOK.min(self.upload.retry_max));
         // One that is suspect already needs no second failure.
         let suspect = part.len() == 1 && work.seq(part.start).is_some_and(|seq| self.suspects.knows(seq));
-        let again = suspect || self.trouble_row >= FAILED_ROW;
+        // While others pass, a part is taken apart at once: one of them may be what the cloud fails at.
+        let others_pass = part.len() > 1 && self.suspects.passed_since(now.saturating_sub(PASSED_LATELY));
+        let again = suspect || others_pass || self.trouble_row >= FAILED_ROW;
         match error {
             CallError::Unknown { why, .. } if long || timeout(why) => self.sizing.slow(),
             // The cloud itself fails at it: one of them may be what it fails at.
@@ -141,7 +142,7 @@ impl Machine {
                 }
             }
             // A failure again and again may be one of size, too.
-            CallError::Unknown { .. } if again => self.sizing.slow(),
+            CallError::Unknown { .. } if self.trouble_row >= FAILED_ROW => self.sizing.slow(),
             _ => {}
         }
         if self.trouble_row >= TROUBLE_ROW

@@ -74,7 +74,7 @@ impl Machine {
         let device = matches!(question.inquiry.way(), Way::Times | Way::Moments | Way::Instants);
         if question.why == Why::Watch && !matches!(error, CallError::BadRequest { .. }) {
             self.question = None; // it comes again by itself, and holds nothing up
-            return self.complain(false, error);
+            return;
         }
         match error {
             CallError::SessionGone { .. } if !device => question.confirm = true,
@@ -245,7 +245,12 @@ impl Machine {
         let whole = question.inquiry.is_whole() || gone;
         let Some(Question { inquiry, .. }) = self.question.take() else { return };
         let Some(work) = &mut self.work else { return };
+        let claim = work.claim;
         let settled = work.settle(&inquiry, fresh && old && whole);
+        // What was sent a second time was counted as known, and is there once: this cloud detects duplicates.
+        self.dedups |= claim.is_some_and(|claim| {
+            !claim.first_time && claim.duplicates > 0 && settled.found.len() as u64 >= claim.duplicates
+        });
         if !settled.found.is_empty() {
             self.sizing.found();
         }

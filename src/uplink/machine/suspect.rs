@@ -124,6 +124,11 @@ impl Suspects {
         }
     }
 
+    /// A passing was accepted since then.
+    pub(super) fn passed_since(&self, then: Duration) -> bool {
+        self.passed.is_some_and(|at| at >= then)
+    }
+
     /// It is sent alone.
     pub(super) fn knows(&self, seq: Seq) -> bool {
         self.suspects.iter().any(|suspect| suspect.item.seq == seq)

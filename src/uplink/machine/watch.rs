@@ -12,6 +12,8 @@ use super::{Machine, WRITER_SHOWN};
 use crate::journal::Item;
 use crate::uplink::inquiry::Inquiry;
 
+/// So many looks follow an acceptance: the cloud may show what another sent only later.
+const LOOKS: u8 = 3;
 /// Our newest passings that are looked at.
 const NEWEST: usize = 20;
 
@@ -20,8 +22,8 @@ pub(super) struct Watch {
     token: Box<str>,
     /// Our newest passings in the session, by number.
     ours: BTreeMap<u64, Item>, // at most NEWEST
-    /// Some of them were accepted since the last look.
-    news: bool,
+    /// Looks that are still to follow the last acceptance.
+    looks: u8,
     /// Between two looks.
     every: Duration,
     next: Duration,
@@ -45,15 +47,20 @@ impl Watch {
         while self.ours.len() > NEWEST {
             self.ours.pop_first();
         }
-        self.news = true;
+        self.looks = LOOKS;
+    }
+
+    /// When the next look is due, if one is.
+    pub(super) fn due_at(&self) -> Option<Duration> {
+        (self.looks > 0).then_some(self.next)
     }
 
     /// The question, when it is time.
     pub(super) fn due(&mut self, now: Duration, token: &str) -> Option<Inquiry> {
-        if now < self.next || !self.news || *self.token != *token {
+        if now < self.next || self.looks == 0 || *self.token != *token {
             return None;
         }
-        (self.next, self.news) = (now + self.every, false);
+        (self.next, self.looks) = (now + self.every, self.looks - 1);
         Some(Inquiry::new(token, *self.ours.first_key_value()?.0, None))
     }
 

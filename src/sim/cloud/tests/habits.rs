@@ -389,7 +389,7 @@ async fn an_answer_may_be_lost_and_the_insert_be_stored_or_not_or_half_of_it() {
 #[tokio::test]
 async fn an_insert_may_be_stored_after_its_connection_is_gone_even_after_later_ones() {
     for how in ["lost-answers", "silence"] {
-        let (rig, token) = with(&[&format!("{how}=late:900ms@1ms")]).await;
+        let (rig, token) = with(&[&format!("{how}=late:2500ms@1ms")]).await;
         assert!(rig.try_insert(&body(&token, 1..=4)).await.is_err());
         assert_eq!(rig.cloud.stored(), 0, "{how}");
         tokio::time::sleep(Duration::from_millis(2)).await; // the habit is over
