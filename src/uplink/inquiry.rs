@@ -111,6 +111,8 @@ pub(super) struct Inquiry {
     longest: usize,
     /// The cloud shows times to the millisecond.
     has_millis: bool,
+    /// So many milliseconds more are asked for on each side of a time.
+    slack: i64,
     /// A passing that the cloud is known to hold in this session.
     witness: Option<Item>,
     witness_seen: bool,
@@ -142,6 +144,7 @@ impl Inquiry {
             before: HashSet::new(),
             longest: 0,
             has_millis: false,
+            slack: TIME_SLACK_MS,
             witness: None,
             witness_seen: false,
             cut_short: false,
@@ -153,6 +156,23 @@ impl Inquiry {
     pub(super) fn by_time(device: &str, from: i64, to: i64) -> Self {
         let times = Some((device.into(), from, to));
         Self { times, way: Way::Times, ..Self::new("", 0, None) }
+    }
+
+    /// As this one, of the first half of its time, because its answer was cut short. `None`: it cannot be shorter.
+    pub(super) fn first_half(&self) -> Option<Self> {
+        let (device, from, to) = self.times.as_ref()?;
+        // Where the cloud shows milliseconds, nothing around it is needed.
+        let slack = if self.has_millis { 1 } else { self.slack };
+        if *to - *from <= slack {
+            return None;
+        }
+        let half = Self::by_time(device, *from, *from + (*to - *from) / 2);
+        Some(Self { slack, longest: self.longest, ..half })
+    }
+
+    /// The times it asks for, UTC milliseconds.
+    pub(super) fn asks_from_to(&self) -> Option<(i64, i64)> {
+        self.times.as_ref().map(|(_, from, to)| (*from, *to))
     }
 
     /// A passing that is known to be there: an answer without it is stale.
@@ -190,7 +210,7 @@ impl Inquiry {
             first: first.saturating_sub(1),
             last: last.map(|last| last.saturating_add(1)),
         };
-        let slack = if self.way == Way::Instants { 1 } else { TIME_SLACK_MS };
+        let slack = if self.way == Way::Instants { 1 } else { self.slack };
         let times = |device: &str, from: i64, to: i64| Scope::Times {
             device: device.into(),
             from: from.saturating_sub(slack),

@@ -305,6 +305,10 @@ pub struct Machine {
     /// Sessions that this box gave numbers in, the last joined last, each with the number above all that were given. What
     /// the cloud shows never lowers them.
     given: VecDeque<(Box<str>, u64)>, // at most SESSIONS_MAX
+    /// The same, without the numbers that were passed over because the cloud showed them to be taken.
+    own: VecDeque<(Box<str>, u64)>, // at most SESSIONS_MAX
+    /// Looks for the active session in a row at which the cloud failed.
+    polls_failed: u32,
     work: Option<Work>,
     question: Option<Question>,
     fresh: Freshness,
@@ -403,7 +407,9 @@ impl Machine {
             active: Active::Unknown,
             joined,
             recorded,
+            own: given.clone(),
             given,
+            polls_failed: 0,
             work,
             question: None,
             fresh: Freshness::new(upload.settle),
@@ -706,6 +712,7 @@ impl Machine {
         if let (Some(joined), Some(last)) = (&mut self.joined, batch.items.last()) {
             joined.next = last.num + 1;
             note_given(&mut self.given, &joined.token, joined.next);
+            note_given(&mut self.own, &joined.token, joined.next);
             self.recorded = Some((joined.token.clone(), joined.next));
             self.moved_at = now;
             self.suspects.numbered(&batch.items);

@@ -10,9 +10,6 @@ use crate::uplink::work::{Claim, Fate, Settled};
 
 use super::suspect::Fallen;
 
-/// A shorter time is not asked for.
-const LEAST_TIME_MS: i64 = 1000;
-
 impl Question {
     /// It is about the batch in flight.
     pub(super) fn is_of_work(&self) -> bool {
@@ -43,8 +40,8 @@ impl Machine {
             Why::Recall => self.recall.take(&page),
             // Under its own number a passing is known; it proves nothing of another one that waits.
             Why::Left { .. } => {
-                let given = &self.given;
-                self.recall.take_times(&page, |token, num, _| !is_given(given, token, num));
+                let own = &self.own;
+                self.recall.take_times(&page, |token, num, _| !is_given(own, token, num));
             }
             // The cloud itself says that these are duplicates: the same chip at the same time counts, whatever its number.
             Why::Elsewhere => {
@@ -186,10 +183,13 @@ impl Machine {
         match why {
             Why::Join => self.join(inquiry.highest.map_or(inquiry.first, |highest| highest.saturating_add(1))),
             Why::Recall => self.recall.done(),
-            // Cut short, and the rest cannot be had: a shorter time.
-            Why::Left { from, to } if !inquiry.is_whole() && to - from > LEAST_TIME_MS => {
-                let to = from + (to - from) / 2;
-                self.question = Some(Question::new(Inquiry::by_time(&self.device, from, to), Why::Left { from, to }));
+            // Cut short, and the rest cannot be had: a shorter time. The other half is asked for when the batch is formed again.
+            Why::Left { .. } if !inquiry.is_whole() && inquiry.first_half().is_some() => {
+                if let Some(half) = inquiry.first_half()
+                    && let Some((from, to)) = half.asks_from_to()
+                {
+                    self.question = Some(Question::new(half, Why::Left { from, to }));
+                }
             }
             Why::Left { from, to } => self.recall.cover(from, to),
             Why::Watch => self.on_watched(now, &inquiry),

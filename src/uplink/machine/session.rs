@@ -11,10 +11,16 @@ use crate::journal::UploadEvent;
 use crate::retry::jittered;
 use crate::rufus::{CallError, Session};
 
+/// Looks in a row at which the cloud failed before that is a problem.
+const POLLS_FAILED: u32 = 3;
+
 impl Machine {
     pub(super) fn on_active(&mut self, now: Duration, found: Option<Session>) {
         self.asked_well();
         self.problems.remove("cloud_not_understood");
+        if std::mem::take(&mut self.polls_failed) >= POLLS_FAILED {
+            self.problems.remove("cloud_trouble");
+        }
         self.blind = false;
         self.problems.remove("write_only_key");
         if self.refused == (Refused::Yes { by_post: false }) {
@@ -103,6 +109,15 @@ impl Machine {
                          What is known of the session stays; it is asked again"
                     );
                     self.problems.insert("cloud_not_understood", text);
+                }
+                self.polls_failed = self.polls_failed.saturating_add(1);
+                if self.polls_failed >= POLLS_FAILED && !error.is_offline() && error.not_understood().is_none() {
+                    let text = format!(
+                        "the cloud was asked for the active session {} times in a row, and fails: {error}. Reads are kept; it is \
+                         asked again",
+                        self.polls_failed
+                    );
+                    self.problems.insert("cloud_trouble", text);
                 }
                 self.poll_at = now + wait;
                 if self.resolve || self.refused != Refused::No || error.retry_after().is_some() {

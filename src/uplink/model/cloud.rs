@@ -355,12 +355,6 @@ impl Cloud {
         Ok(Inserted { inserted: told(self.counts.0, inserted), duplicates: told(self.counts.1, duplicates) })
     }
 
-    /// These are in a session, however they came there.
-    pub(in crate::uplink) fn hold(&mut self, session: usize, items: &[Item]) {
-        let token = self.sessions[session].token.clone();
-        self.store(&token, items, Duration::ZERO);
-    }
-
     fn store(&mut self, token: &str, items: &[Item], time: Duration) -> (u64, u64) {
         let dedup = self.dedup;
         let (mut inserted, mut duplicates) = (0, 0);
