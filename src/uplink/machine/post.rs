@@ -123,8 +123,11 @@ impl Machine {
         work.ask_at = now + wait.max(FIRST_LOOK.min(self.upload.retry_max));
         // One that is suspect already needs no second failure.
         let suspect = part.len() == 1 && work.seq(part.start).is_some_and(|seq| self.suspects.knows(seq));
-        // While others pass, a part is taken apart at once: one of them may be what the cloud fails at.
-        let others_pass = part.len() > 1 && self.suspects.passed_since(now.saturating_sub(PASSED_LATELY));
+        // While others pass, a part is taken apart at once: one of them may be what the cloud fails at. A cloud that asks for
+        // time is busy.
+        let others_pass = part.len() > 1
+            && error.retry_after().is_none()
+            && self.suspects.passed_since(now.saturating_sub(PASSED_LATELY));
         let again = suspect || others_pass || self.trouble_row >= FAILED_ROW;
         match error {
             CallError::Unknown { why, .. } if long || timeout(why) => self.sizing.slow(),
