@@ -158,6 +158,8 @@ impl World {
         let devices = (0..count).map(|at| {
             let mut cloud = Cloud::new();
             (cloud.dedup, cloud.counts, cloud.page) = (setup.dedup, setup.counts, setup.page);
+            cloud.lag = setup.lag;
+            cloud.writer = setup.writer.then(|| (fastrand::Rng::with_seed(setup.seed), 0.05));
             let name = format!("device-{at}").into();
             Rc::new(RefCell::new(Device { name, cloud, now: Duration::ZERO, moved: false, trace: Vec::new() }))
         });
@@ -431,7 +433,7 @@ impl World {
         disk::set(disk::Script::default());
         for device in &self.devices {
             let cloud = &mut device.borrow_mut().cloud;
-            (cloud.chance, cloud.most) = (None, 500);
+            (cloud.chance, cloud.most, cloud.writer) = (None, 500, None);
             cloud.script.clear();
             if !cloud.sessions.iter().any(|session| session.active) {
                 cloud.open();

@@ -19,6 +19,10 @@ pub(super) struct Setup {
     pub(super) dedup: bool,
     pub(super) counts: (bool, bool),
     pub(super) page: usize,
+    /// The cloud shows what it took so much later.
+    pub(super) lag: Duration,
+    /// Somebody else sends into the sessions, too.
+    pub(super) writer: bool,
     pub(super) seed: u64,
 }
 

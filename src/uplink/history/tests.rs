@@ -46,8 +46,12 @@ fn setups() -> impl Strategy<Value = Setup> {
     let batch_max = prop_oneof![Just(3usize), Just(100)];
     let mode = prop_oneof![3 => Just(SessionMode::Active), 1 => Just(SessionMode::Create)];
     let page = prop_oneof![Just(2usize), Just(5000)];
-    (devices, dead_time, volume_bytes, keep_bytes, batch_max, mode, any::<(bool, bool, bool)>(), page, any::<u64>())
-        .prop_map(|(devices, dead_time, volume_bytes, keep_bytes, batch_max, mode, (dedup, one, both), page, seed)| {
+    // With a POST that is applied 6 s late, 8 s are what may be behind within the time that is waited.
+    let lag = prop_oneof![2 => Just(Duration::ZERO), 1 => (1u64..=8).prop_map(Duration::from_secs)];
+    let cloud = (page, lag, proptest::bool::weighted(0.2));
+    (devices, dead_time, volume_bytes, keep_bytes, batch_max, mode, any::<(bool, bool, bool)>(), cloud, any::<u64>())
+        .prop_map(|(devices, dead_time, volume_bytes, keep_bytes, batch_max, mode, (dedup, one, both), cloud, seed)| {
+            let (page, lag, writer) = cloud;
             Setup {
                 devices,
                 dead_time,
@@ -58,6 +62,8 @@ fn setups() -> impl Strategy<Value = Setup> {
                 dedup,
                 counts: (one, one && both),
                 page,
+                lag,
+                writer,
                 seed,
             }
         })
