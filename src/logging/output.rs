@@ -61,6 +61,9 @@ struct Queue {
     dropped: u64,
     /// Until when somebody waits for the end of it: tries are made at once.
     hurry: bool,
+    /// Tries to write that were begun, and which of them failed last.
+    tries: u64,
+    failed: u64,
 }
 
 enum Piece {
@@ -116,8 +119,11 @@ impl Output {
         queue.hurry = true;
         // What failed is tried once more: the fault may be over.
         queue.fault = None;
+        // A try that is under way may fail for what is over already.
+        let before = queue.tries;
         self.0.filled.notify_one();
-        while (queue.writing.is_some() || !queue.pieces.is_empty()) && queue.fault.is_none() {
+        while (queue.writing.is_some() || !queue.pieces.is_empty()) && (queue.fault.is_none() || queue.failed <= before)
+        {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -157,6 +163,7 @@ impl Shared {
             };
             let mut written = 0;
             while written < bytes.len() {
+                self.lock().tries += 1;
                 match sink.write(&bytes[written..]) {
                     Ok(0) => self.wait(&io::Error::from(io::ErrorKind::WriteZero)),
                     Ok(count) => written += count,
@@ -190,6 +197,7 @@ impl Shared {
         let busy = error.kind() == io::ErrorKind::WouldBlock;
         if !busy || !queue.hurry {
             queue.fault = Some(error.to_string());
+            queue.failed = queue.tries;
             self.settled.notify_all();
         }
         let end = Instant::now() + if busy { RETRY_BUSY } else { RETRY };
