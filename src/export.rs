@@ -3,8 +3,8 @@
 //! It reads the log itself, beside a running daemon or without one. Only durable entries are exported: the caller
 //! says up to which number, because the last lines of the file may not have been synced yet.
 //!
-//! What is held in memory does not grow with the log: an index tells what is where ([`index`]), and the frames are written a
-//! stretch at a time, for which the uploads that tell of it are read ([`standing`]). Of a window only the blocks are read
+//! What is held in memory does not grow with the log: an index tells what is where (`index`), and the frames are written a
+//! stretch at a time, for which the uploads that tell of it are read (`standing`). Of a window only the blocks are read
 //! that may hold any of it.
 //!
 //! Formats:

@@ -8,7 +8,7 @@
 //!   came now: in the order of the log, behind what went up meanwhile. Nothing of it has to fit into memory.
 //! * Its volume goes by age alone (`[keep].days`), as one with passings that were set aside.
 //!
-//! Bounded: [`RANGES_MAX`] ranges a decoder. Between two of them is a marked read that was a repeat.
+//! Bounded: `RANGES_MAX` ranges a decoder. Between two of them is a marked read that was a repeat.
 //!
 //! Rejected: *a verdict beside passing, dead and repeat, with its numbers in the batch line*: the read would have to be kept
 //! for later somewhere, with its place in an order that went on without it.

@@ -4,9 +4,9 @@
 //! connection is gone. A passing that is numbered anew because of such an answer is in the cloud twice. So:
 //! * **An answer must show the newest passing that is known to be there** (the witness). One that does not is stale. How long
 //!   the witness had been there by then is a lag that was seen.
-//! * **The question must come late enough**: [`Freshness::age`] after the end of the last POST that left a doubt. That is the
+//! * **The question must come late enough**: `Freshness::age` after the end of the last POST that left a doubt. That is the
 //!   configured `settle`, or one and a half times the longest lag seen and two seconds, if that is more.
-//! * A witness that does not show up for [`PATIENCE`] times `settle` (three minutes) is given up: the cloud lost what it had accepted. The audit of the session
+//! * A witness that does not show up for `PATIENCE` times `settle` (three minutes) is given up: the cloud lost what it had accepted. The audit of the session
 //!   tells which passings are missing; the upload goes on.
 
 use std::time::Duration;
