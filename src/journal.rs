@@ -661,10 +661,7 @@ mod tests {
         keep(&journal, "a").await;
         assert_eq!(journal.devices_waiting(), []);
         let item = Item { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() };
-        let (device, session, decoders) = ("D".into(), "S".into(), vec!["a".into()]);
-        let (dead, repeats, through) = (Vec::new(), Vec::new(), Seq(1));
-        let found = Vec::new();
-        let batch = Batch { device, session, items: vec![item], dead, repeats, found, through, decoders };
+        let batch = Batch { through: Seq(1), decoders: vec!["a".into()], ..Batch::resend("D", "S", vec![item]) };
         journal.record(UploadEvent::Batch(batch)).await.unwrap();
         assert!(journal.decoders_waiting().is_empty(), "the decoder has nothing that tells");
         assert_eq!(journal.devices_waiting(), [("D".into(), 1)]);

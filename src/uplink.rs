@@ -486,7 +486,8 @@ fn form(
         device: config.device.clone(),
         session: token.into(),
         items,
-        found: Vec::new(), // the machine knows
+        found: Vec::new(),      // the machine knows
+        still_open: Vec::new(), // as well
         dead: pending.dead,
         repeats: pending.repeats,
         through: pending.through,

@@ -77,9 +77,7 @@ async fn send(journal: &Journal, items: &[Item]) {
     let (device, session): (Box<str>, Box<str>) = ("D".into(), "RACE-A115B1".into());
     let decoders = vec!["mat".into()];
     let (first, last, through) = (items[0].num, items[items.len() - 1].num, items[items.len() - 1].seq);
-    let (dead, repeats, found) = (Vec::new(), Vec::new(), Vec::new());
-    let batch =
-        Batch { device: device.clone(), session, items: items.to_vec(), dead, repeats, found, through, decoders };
+    let batch = Batch { through, decoders, ..Batch::resend(&device, &session, items.to_vec()) };
     let accepted = UploadEvent::Accepted { device, first, last, duplicates: 0 };
     let (one, other) = tokio::join!(journal.record(UploadEvent::Batch(batch)), journal.record(accepted));
     one.unwrap();

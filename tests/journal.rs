@@ -73,6 +73,7 @@ fn batch(pending: &Pending, first: u64) -> Batch {
         dead: pending.dead.clone(),
         repeats: pending.repeats.clone(),
         found: Vec::new(),
+        still_open: Vec::new(),
         through: pending.through,
         decoders: decoders(),
     }

@@ -150,7 +150,8 @@ impl Index {
                     self.returned.remove(&found.seq.0);
                     self.parked.remove(&found.seq.0);
                 }
-                *open = batch.items.iter().map(|item| (item.num, item.seq.0)).collect();
+                open.retain(|num, _| batch.still_open.contains(num));
+                open.extend(batch.items.iter().map(|item| (item.num, item.seq.0)));
             }
             UploadEvent::Released { first, last, .. } if first <= last => {
                 self.returned.extend(open.range(first..=last).map(|(_, seq)| seq));
@@ -253,7 +254,7 @@ struct Run {
     device: Box<str>,
     token: Box<str>,
     durable: u64,
-    batch: BTreeMap<u64, Ours>, // one batch
+    batch: BTreeMap<u64, Ours>, // one batch, and what stays open of those before with all above it
     out: VecDeque<Ours>,
     last: u64,
     ended: bool,
@@ -303,7 +304,16 @@ impl Run {
     }
 
     fn begin(&mut self, batch: Batch) {
+        // What is still open, and what is settled above it: passings are given out in the order of their numbers.
+        let lowest = batch.still_open.iter().min().map_or(u64::MAX, |num| *num);
+        let mut later = self.batch.split_off(&lowest);
+        for (num, ours) in &mut later {
+            if ours.mark == Mark::Open && !batch.still_open.contains(num) {
+                ours.mark = Mark::Accepted;
+            }
+        }
         self.flush(Mark::Accepted);
+        self.batch = later;
         let (true, Some(first), Some(last)) = (batch.session == self.token, batch.items.first(), batch.items.last())
         else {
             return;
@@ -313,7 +323,7 @@ impl Run {
         }
         self.last = last.num;
         let open = |item: Item| (item.num, Ours { item, mark: Mark::Open, counted: false });
-        self.batch = batch.items.into_iter().map(open).collect();
+        self.batch.extend(batch.items.into_iter().map(open));
     }
 
     /// Gives the batch out; `left` is what became of what no line tells of.

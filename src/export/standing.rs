@@ -118,9 +118,13 @@ impl Standings {
             UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
             UploadEvent::Batch(batch) => {
                 // A batch is formed only when the one before is settled, also if the line that says so was lost.
+                let mut open = self.open.remove(&batch.device).unwrap_or_default();
+                let still_open: BTreeMap<u64, u64> =
+                    open.extract_if(.., |num, _| batch.still_open.contains(num)).collect();
+                self.open.insert(batch.device.clone(), open);
                 self.settle(&batch.device, 0, u64::MAX, UploadMark::Sent);
                 let mine = batch.items.iter().filter_map(|item| Some((item.num, self.read(item.seq.0)?)));
-                let open: BTreeMap<u64, u64> = mine.collect();
+                let mut open: BTreeMap<u64, u64> = mine.collect();
                 if !open.is_empty() {
                     let token = self.index_of(&batch.session);
                     for &Item { seq, num, time_ms, .. } in &batch.items {
@@ -136,6 +140,7 @@ impl Standings {
                 for seq in batch.dead.iter().chain(&batch.repeats) {
                     self.put(seq.0, Standing::SUPPRESSED);
                 }
+                open.extend(still_open);
                 self.open.insert(batch.device.clone(), open);
             }
             UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, UploadMark::Sent),

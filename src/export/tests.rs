@@ -110,9 +110,9 @@ impl Written {
         let (session, through) = (device.token.as_str().into(), Seq(items.last().map_or(0, |item| item.seq.0)));
         device.open.clone_from(&items);
         let decoders = vec![device.lane.into()];
-        let repeats = Vec::new();
+        let (repeats, still_open) = (Vec::new(), Vec::new());
         self.event(at, |device| {
-            UploadEvent::Batch(Batch { device, session, items, dead, repeats, found, through, decoders })
+            UploadEvent::Batch(Batch { device, session, items, dead, repeats, found, still_open, through, decoders })
         });
     }
 
@@ -244,7 +244,7 @@ fn plainly(dir: &Path, durable: u64) -> BTreeMap<u64, (&'static str, Option<u64>
         }
         let Body::Upload(event) = &entry.body else { continue };
         let open = open.entry(event.device().into()).or_default();
-        let mut settle = |first: u64, last: u64, state| {
+        let mut settle = |open: &mut BTreeMap<u64, u64>, first: u64, last: u64, state| {
             for (num, seq) in open.extract_if(first..=last, |_, _| true) {
                 match state {
                     "released" => drop(all.remove(&seq)),
@@ -254,7 +254,9 @@ fn plainly(dir: &Path, durable: u64) -> BTreeMap<u64, (&'static str, Option<u64>
         };
         match event {
             UploadEvent::Batch(batch) => {
-                settle(0, u64::MAX, "sent");
+                let still_open: Vec<_> = open.extract_if(.., |num, _| batch.still_open.contains(num)).collect();
+                settle(open, 0, u64::MAX, "sent");
+                open.extend(still_open);
                 for item in &batch.items {
                     all.insert(item.seq.0, ("pending", Some(item.num)));
                     open.insert(item.num, item.seq.0);
@@ -262,9 +264,9 @@ fn plainly(dir: &Path, durable: u64) -> BTreeMap<u64, (&'static str, Option<u64>
                 all.extend(batch.found.iter().map(|found| (found.seq.0, ("sent", Some(found.num)))));
                 all.extend(batch.dead.iter().map(|seq| (seq.0, ("suppressed", None))));
             }
-            UploadEvent::Accepted { first, last, .. } => settle(*first, *last, "sent"),
-            UploadEvent::Quarantined { num, .. } => settle(*num, *num, "quarantined"),
-            UploadEvent::Released { first, last, .. } => settle(*first, *last, "released"),
+            UploadEvent::Accepted { first, last, .. } => settle(open, *first, *last, "sent"),
+            UploadEvent::Quarantined { num, .. } => settle(open, *num, *num, "quarantined"),
+            UploadEvent::Released { first, last, .. } => settle(open, *first, *last, "released"),
             _ => {}
         }
     }

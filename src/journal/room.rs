@@ -188,9 +188,8 @@ mod tests {
         let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
         let seq = journal.keep("a", Timestamp::UNIX_EPOCH, frames).await.unwrap().get().last;
         let items = vec![Item { seq, num, time_ms: 0, bib: "7".into(), chip: chip.into() }];
-        let (device, session, decoders) = ("D".into(), "S".into(), vec!["a".into()]);
-        let (dead, repeats, found) = (Vec::new(), Vec::new(), Vec::new());
-        let batch = Batch { device, session, items, dead, repeats, found, through: seq, decoders };
+        let (device, session, decoders) = ("D", "S", vec!["a".into()]);
+        let batch = Batch { through: seq, decoders, ..Batch::resend(device, session, items) };
         journal.record(UploadEvent::Batch(batch)).await.unwrap();
         let device = "D".into();
         let outcome = match refused {

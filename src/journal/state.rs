@@ -471,14 +471,19 @@ impl State {
                 session.2 = session.2.max(last.num.saturating_add(1));
             }
         }
+        let mut open = Vec::new();
         if let Some(before) = fold.in_flight.take() {
-            // A batch is formed only when the one before is settled. Its last acceptance may be a line that a power cut
-            // tore out of the group this line survived in; everything else that settles is waited for.
-            fold.sent += before.open.len() as u64;
+            // A batch is formed only when the one before is settled, but for what it names. The last acceptance may be a line
+            // that a power cut tore out of the group this line survived in; everything else that settles is waited for.
+            let (still_open, settled): (Vec<_>, Vec<_>) =
+                before.open.into_iter().partition(|item| batch.still_open.contains(&item.num));
+            fold.sent += settled.len() as u64;
+            open = still_open;
         }
-        if !batch.items.is_empty() {
+        open.extend(batch.items.iter().cloned());
+        if !open.is_empty() {
             let id = crate::chip::Seq(seq);
-            fold.in_flight = Some(InFlight { id, open: batch.items.clone(), batch: batch.clone() });
+            fold.in_flight = Some(InFlight { id, open, batch: batch.clone() });
         }
         let covered = taken().count() - again + batch.dead.len() + batch.repeats.len();
         self.waiting = self.waiting.saturating_sub(covered as u64);

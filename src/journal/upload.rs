@@ -41,6 +41,10 @@ pub struct Batch {
     /// Reads of the span that the cloud was found to hold already, after lines of the log were lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<Found>,
+    /// Numbers of the batch before, in the same session, that may be in the cloud and stay in flight beside these: the cloud
+    /// failed at them, and nothing waits for them. Everything else of that batch is settled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still_open: Vec<u64>,
     /// Everything of `decoders` up to here is judged.
     pub through: Seq,
     /// The decoders whose reads the span covers; none: see [`Batch::is_resend`].
@@ -77,8 +81,17 @@ impl Batch {
     /// Passings of earlier batches of this session that an audit found missing in the cloud: in flight again, under the
     /// numbers they have. Such a batch covers no reads.
     pub fn resend(device: &str, session: &str, items: Vec<Item>) -> Self {
-        let (dead, repeats, found, decoders) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { device: device.into(), session: session.into(), items, dead, repeats, found, through: Seq(0), decoders }
+        Self {
+            device: device.into(),
+            session: session.into(),
+            items,
+            dead: Vec::new(),
+            repeats: Vec::new(),
+            found: Vec::new(),
+            still_open: Vec::new(),
+            through: Seq(0),
+            decoders: Vec::new(),
+        }
     }
 
     /// Made by [`Batch::resend`].
@@ -220,7 +233,8 @@ pub struct InFlight {
     pub id: Seq,
     /// The batch, unchanged.
     pub batch: Batch,
-    /// Items not yet accepted, quarantined or released, in number order. Empty: the batch is done.
+    /// Items not yet accepted, quarantined or released, in number order, those of [`Batch::still_open`] first. Empty: the
+    /// batch is done.
     pub open: Vec<Item>,
 }
 

@@ -384,11 +384,10 @@ impl Machine {
         let joined = recorded.clone().map(|(token, next)| Joined { token, next, checked: false });
         let work = state.in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
             // Nobody knows how far the process before got with it.
-            let (again, token) = (flight.batch.is_resend(), flight.batch.session);
             let ask_at = FIRST_LOOK.min(upload.retry_max);
-            match again {
-                true => Work::again(device, &token, flight.open, ask_at),
-                false => Work::new(device, &token, flight.open, Fate::Maybe, ask_at),
+            match flight.batch.is_resend() {
+                true => Work::again(device, &flight.batch.session, flight.open, ask_at),
+                false => Work::resumed(flight, ask_at),
             }
         });
         let mut given: VecDeque<_> = state.given.into();
@@ -479,14 +478,27 @@ impl Machine {
                 return ask(question, now, patience);
             }
             // Each step either gives an action or changes the state so that the next round gives one.
-            let action = if self.work.is_some() { self.next_of_work(now) } else { self.next_of_idle(now) };
+            let others_go = self.others_go(now);
+            let action = if others_go { self.next_of_idle(now) } else { self.next_of_work(now) };
             if let Some(action) = action {
                 return action;
             }
         }
     }
 
+    /// Nothing is in flight but passings that nothing waits for, and that the cloud is not asked about yet.
+    fn others_go(&self, now: Duration) -> bool {
+        let Some(work) = &self.work else { return true };
+        let follows = matches!(&self.active, Active::Some(session) if session.token == work.token);
+        work.open() > 0 && work.is_left_behind() && follows && (now < work.due() || !self.may_ask(now))
+    }
+
     fn next_of_work(&mut self, now: Duration) -> Option<Action> {
+        let other = matches!(&self.active, Active::Some(session)
+            if self.work.as_ref().is_some_and(|work| work.token != session.token));
+        if other {
+            self.close(now);
+        }
         let may_ask = self.may_ask(now);
         let work = self.work.as_mut()?;
         if work.open() == 0 {
@@ -517,14 +529,9 @@ impl Machine {
             self.say_cannot_ask();
             return Some(Action::Wait { until: self.poll_at.min(self.mute_until.max(now + FIRST_LOOK)), reads: false });
         };
-        // A suspect goes alone.
-        let is_suspect = |at: &usize| work.seq(*at).is_some_and(|seq| self.suspects.knows(seq));
-        let length = match part.clone().position(|at| is_suspect(&at)) {
-            Some(0) => 1,
-            Some(before) => self.sizing.part(before),
-            None => self.sizing.part(part.len()),
-        };
-        let part = part.start..part.start + length;
+        let seqs = part.clone().filter_map(|at| work.seq(at));
+        let together = self.suspects.together(seqs).min(part.len());
+        let part = part.start..part.start + self.sizing.part(together);
         let items = work.items(&part);
         let token = work.token.clone();
         if self.posting.is_none() {
@@ -539,8 +546,8 @@ impl Machine {
     /// Puts the question that settles all doubt, when it is time.
     fn settle(&mut self, now: Duration) -> Option<Action> {
         let work = self.work.as_mut()?;
-        if now < work.ask_at {
-            return Some(Action::Wait { until: work.ask_at.min(self.poll_at), reads: false });
+        if now < work.due() {
+            return Some(Action::Wait { until: work.due().min(self.poll_at), reads: false });
         }
         let inquiry = work.inquiry()?.with_witness(self.fresh.witness(&work.token));
         self.put_question(now, inquiry, Why::Settle);
@@ -579,9 +586,12 @@ impl Machine {
             self.put_question(now, inquiry, Why::Watch);
             return None;
         }
-        let until_poll = self.watch.due_at().filter(|due| *due > now).map_or(self.poll_at, |due| due.min(self.poll_at));
+        let left_behind = self.work.as_ref().map(Work::due);
+        let dues = [self.watch.due_at(), left_behind].into_iter().flatten().filter(|due| *due > now);
+        let until_poll = dues.fold(self.poll_at, Duration::min);
         let wait = |until: Duration| Some(Action::Wait { until: until.min(until_poll), reads: true });
-        let look = [self.look, self.suspects.due_after(self.last_look)].into_iter().flatten().min();
+        let in_flight = self.work.as_ref().map(Work::seqs).unwrap_or_default();
+        let look = [self.look, self.suspects.due_after(self.last_look, &in_flight)].into_iter().flatten().min();
         match look {
             None => wait(self.poll_at),
             Some(at) if now < at => wait(at),
@@ -590,7 +600,7 @@ impl Machine {
                 next: joined.next,
                 limit: (self.upload.batch_max.max(1) * PARTS).clamp(1, BATCH_LIMIT),
                 without: self.suspects.released(),
-                again: self.suspects.due(now),
+                again: self.suspects.due(now, &in_flight).into_iter().collect(),
             }),
         }
     }
@@ -716,7 +726,17 @@ impl Machine {
             self.recorded = Some((joined.token.clone(), joined.next));
             self.moved_at = now;
             self.suspects.numbered(&batch.items);
-            self.work = Some(Work::new(&self.device, &batch.session, batch.items.clone(), Fate::Fresh, Duration::ZERO));
+        }
+        match &mut self.work {
+            Some(work) => {
+                batch.still_open = work.numbers();
+                work.extend(batch.items.clone());
+            }
+            None if batch.items.is_empty() => {}
+            None => {
+                let items = batch.items.clone();
+                self.work = Some(Work::new(&self.device, &batch.session, items, Fate::Fresh, Duration::ZERO));
+            }
         }
         self.records.push_back(UploadEvent::Batch(batch));
     }
@@ -737,17 +757,21 @@ impl Machine {
         }
     }
 
-    /// Everything open goes back, to be numbered anew.
+    /// Everything open goes back, to be numbered anew, but for what is left behind.
     fn release(&mut self) {
-        match self.work.take() {
-            Some(work) if work.again => self.give_up_again(work),
-            Some(work) => self.records.extend(work.release()),
-            None => {}
+        if let Some(work) = self.work.take_if(|work| work.again) {
+            self.give_up_again(work);
+        }
+        if let Some(work) = &mut self.work {
+            self.records.extend(work.release());
         }
         if let Some(joined) = &mut self.joined {
             joined.checked = false;
         }
-        self.finish();
+        if self.work.as_ref().is_none_or(|work| work.open() == 0) {
+            self.finish();
+        }
+        self.look.get_or_insert(Duration::ZERO);
     }
 
     /// Some of it was accepted, by the answer of an insert or because it was seen.

@@ -81,7 +81,8 @@ impl Store {
                 state.in_flight = Some(InFlight { id: Seq(0), batch: batch.clone(), open: batch.items.clone() });
             }
             UploadEvent::Joined { token, alias, next, .. } => {
-                assert!(state.in_flight.is_none(), "a session is joined while a batch of another is in flight");
+                let other = state.in_flight.as_ref().filter(|flight| flight.batch.session != *token);
+                assert!(other.is_none(), "a session is joined while a batch of another is in flight");
                 state.session = Some((token.clone(), alias.clone()));
                 let given = state.given.iter().position(|(known, _)| known == token).map(|at| state.given.remove(at).1);
                 assert!(given.is_none_or(|given| given <= *next), "numbers that were given are given again");
@@ -89,7 +90,10 @@ impl Store {
                 state.given.push((token.clone(), *next));
             }
             UploadEvent::Batch(batch) => {
-                assert!(state.in_flight.is_none(), "two batches in flight");
+                let before = state.in_flight.take();
+                let mut open = before.as_ref().map(|flight| flight.open.clone()).unwrap_or_default();
+                assert!(open.iter().map(|item| &item.num).eq(&batch.still_open), "two batches in flight");
+                assert!(before.is_none_or(|before| before.batch.session == batch.session), "of two sessions");
                 assert_eq!(state.session.as_ref().map(|(token, _)| token), Some(&batch.session));
                 assert!(batch.items.iter().zip(state.next..).all(|(item, num)| item.num == num), "numbers have a hole");
                 state.next += batch.items.len() as u64;
@@ -102,7 +106,7 @@ impl Store {
                 };
                 self.returned.retain(|item| !taken(item.seq));
                 self.judged = usize::try_from(batch.through.0).unwrap();
-                let open = batch.items.clone();
+                open.extend(batch.items.iter().cloned());
                 state.in_flight = (!open.is_empty()).then(|| InFlight { id: Seq(0), batch: batch.clone(), open });
             }
             UploadEvent::Accepted { first, last, duplicates, .. } => {

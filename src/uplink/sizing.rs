@@ -26,7 +26,7 @@ const QUICK: Duration = Duration::from_millis(50);
 struct Search {
     /// So many of the first open passings hold a bad one.
     suspects: usize,
-    /// Size of the POST that was refused first; 0: it was not refused, the cloud failed at it, and size is no matter.
+    /// Size of the POST that was refused first.
     refused: usize,
 }
 
@@ -76,10 +76,7 @@ impl Sizing {
             search.suspects = search.suspects.saturating_sub(part);
             if search.suspects == 0 {
                 let refused = search.refused;
-                self.search = None;
-                if refused > 0 {
-                    self.too_large(refused);
-                }
+                self.too_large(refused);
             }
         } else if self.successes >= self.needed && self.current < self.limit {
             self.successes = 0;
@@ -91,12 +88,6 @@ impl Sizing {
     /// A POST of `part` passings, more than one, was refused for its content.
     pub(super) fn refused(&mut self, part: usize) {
         let refused = self.search.map_or(part, |search| search.refused);
-        self.search = Some(Search { suspects: part, refused });
-    }
-
-    /// The cloud failed at a POST of `part` passings, more than one, again and again.
-    pub(super) fn take_apart(&mut self, part: usize) {
-        let refused = self.search.map_or(0, |search| search.refused);
         self.search = Some(Search { suspects: part, refused });
     }
 

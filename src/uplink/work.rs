@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::chip::Seq;
-use crate::journal::{Item, UploadEvent};
+use crate::journal::{InFlight, Item, UploadEvent};
 use crate::uplink::inquiry::{Inquiry, Verdict};
 use crate::uplink::recall::key;
 
@@ -22,6 +22,9 @@ pub(super) enum Fate {
     Maybe,
     /// The cloud reported success and counted nothing: it is probably there, and has to be seen.
     Told,
+    /// Posted alone with an unknown outcome, because the cloud failed at it while it takes others. It may be there, and nothing
+    /// waits for it: others are posted under higher numbers meanwhile, so this number is never used again.
+    Left,
     /// Posted, but the cloud was asked since and does not hold it.
     Absent,
     /// Not under its number, but the cloud shows this chip at this time under another one: it is not sent again.
@@ -72,6 +75,9 @@ pub(super) struct Work {
     pub(super) ask_at: Duration,
     /// When the last POST with an unknown outcome ended; `None`: there was none.
     pub(super) doubted: Option<Duration>,
+    /// The same for those that are left behind ([`Fate::Left`]), and when the cloud is asked about them.
+    pub(super) left_since: Duration,
+    pub(super) left_ask_at: Duration,
 }
 
 /// What an inquiry settled.
@@ -83,8 +89,8 @@ pub(super) struct Settled {
     pub(super) found: Vec<Item>,
     /// Numbers held by somebody else's passing, and what the cloud holds there.
     pub(super) taken: Vec<(u64, Box<str>)>,
-    /// Passings that are known now not to be there.
-    pub(super) absent: usize,
+    /// Passings that were left behind, and are known now not to be there.
+    pub(super) left: Vec<Item>,
 }
 
 impl Work {
@@ -105,7 +111,23 @@ impl Work {
             failed_alone: None,
             ask_at,
             doubted: (fate == Fate::Maybe).then_some(Duration::ZERO),
+            left_since: Duration::ZERO,
+            left_ask_at: ask_at,
         }
+    }
+
+    /// The batch that was in flight when the process ended: nobody knows what became of it.
+    pub(super) fn resumed(flight: InFlight, ask_at: Duration) -> Self {
+        let settled = |item: &&Item| !flight.open.contains(item);
+        let passed = flight.batch.items.iter().rfind(settled).map_or(0, |item| item.num);
+        let mut work = Self::new(&flight.batch.device, &flight.batch.session, flight.open, Fate::Maybe, ask_at);
+        // Passings with higher numbers went past these.
+        for (item, fate) in &mut work.open {
+            if item.num < passed || flight.batch.still_open.contains(&item.num) {
+                *fate = Fate::Left;
+            }
+        }
+        work
     }
 
     /// Passings that an audit found missing: the cloud is asked immediately before any of them is posted, whether it
@@ -126,10 +148,10 @@ impl Work {
     }
 
     /// The open passings that may be posted next: the first ones that stand side by side, after those that only have to be
-    /// seen. `unasked`: also those of unknown fate. `None`: the cloud has to be asked first.
+    /// seen or are left behind. `unasked`: also those of unknown fate. `None`: the cloud has to be asked first.
     pub(super) fn postable(&self, unasked: bool) -> Option<Range<usize>> {
         let may = |fate: Fate| matches!(fate, Fate::Fresh | Fate::Absent) || (unasked && fate == Fate::Maybe);
-        let from = self.open.iter().position(|(_, fate)| *fate != Fate::Told)?;
+        let from = self.open.iter().position(|(_, fate)| !matches!(fate, Fate::Told | Fate::Left))?;
         let run = self.open.iter().skip(from).take_while(|(_, fate)| may(*fate)).count();
         (run > 0).then_some(from..from + run)
     }
@@ -142,6 +164,53 @@ impl Work {
     /// Some of it may be in the cloud.
     pub(super) fn doubtful(&self) -> bool {
         self.open.iter().any(|(_, fate)| is_doubt(*fate))
+    }
+
+    /// Some of it may be in the cloud, and what comes after waits until that is known.
+    pub(super) fn pressing(&self) -> bool {
+        self.open.iter().any(|(_, fate)| is_pressing(*fate))
+    }
+
+    /// Nothing is open but passings that are left behind: others may go meanwhile.
+    pub(super) fn is_left_behind(&self) -> bool {
+        !self.again && !self.closing && self.open.iter().all(|(_, fate)| *fate == Fate::Left)
+    }
+
+    /// When the cloud may be asked about what is in doubt.
+    pub(super) fn due(&self) -> Duration {
+        if self.pressing() { self.ask_at } else { self.left_ask_at }
+    }
+
+    /// The cloud is asked again at this time about what it was asked just now.
+    pub(super) fn ask_again_at(&mut self, at: Duration) {
+        *(if self.pressing() { &mut self.ask_at } else { &mut self.left_ask_at }) = at;
+    }
+
+    /// When the last POST ended that left the doubt which the next question is about.
+    pub(super) fn doubted_since(&self) -> Option<Duration> {
+        if self.pressing() { self.doubted } else { Some(self.left_since) }
+    }
+
+    /// Nothing waits for the passing at this place any more.
+    pub(super) fn leave(&mut self, at: usize, now: Duration, ask_at: Duration) {
+        if let Some((_, fate)) = self.open.get_mut(at) {
+            (*fate, self.left_since, self.left_ask_at) = (Fate::Left, now, ask_at);
+        }
+    }
+
+    /// Numbers of what stays in flight beside the next batch.
+    pub(super) fn numbers(&self) -> Vec<u64> {
+        self.open.iter().map(|(item, _)| item.num).collect()
+    }
+
+    /// Reads of what is open.
+    pub(super) fn seqs(&self) -> Vec<Seq> {
+        self.open.iter().map(|(item, _)| item.seq).collect()
+    }
+
+    /// The next batch goes while passings of this one are left behind.
+    pub(super) fn extend(&mut self, items: Vec<Item>) {
+        self.open.extend(items.into_iter().map(|item| (item, Fate::Fresh)));
     }
 
     /// Of the passings of a part, those that may have been in the cloud before.
@@ -199,14 +268,18 @@ impl Work {
         }
         if self.doubtful() {
             self.doubted = Some(now);
+            self.left_since = now;
         }
         true
     }
 
-    /// The question that settles all doubt; `None` when there is none.
+    /// The question that settles the doubt that others wait for; where there is none, that about the first passing left
+    /// behind. `None` when there is no doubt.
     pub(super) fn inquiry(&self) -> Option<Inquiry> {
-        let doubted = || self.open.iter().filter(|(_, fate)| is_doubt(*fate)).map(|(item, _)| item);
-        let (first, last) = (doubted().next()?.num, doubted().next_back()?.num);
+        let most = if self.pressing() { usize::MAX } else { 1 };
+        let meant = |fate: Fate| if most > 1 { is_pressing(fate) } else { is_doubt(fate) };
+        let doubted = || self.open.iter().filter(|(_, fate)| meant(*fate)).map(|(item, _)| item).take(most);
+        let (first, last) = (doubted().next()?.num, doubted().last()?.num);
         let moments = doubted().map(|item| (item.num, item.time_ms)).collect();
         Some(Inquiry::new(&self.token, first, Some(last)).with_times(&self.device, moments))
     }
@@ -281,10 +354,22 @@ impl Work {
     }
 
     /// Everything open is pending again, to be numbered anew. Only what is certainly not in the session may be open.
-    pub(super) fn release(self) -> Option<UploadEvent> {
-        debug_assert!(!self.doubtful(), "a passing that may be in the cloud must not be renumbered");
-        let (first, last) = (self.open.front()?.0.num, self.open.back()?.0.num);
-        Some(UploadEvent::Released { device: self.device, first, last })
+    /// What is left behind stays.
+    pub(super) fn release(&mut self) -> Vec<UploadEvent> {
+        debug_assert!(!self.pressing(), "a passing that may be in the cloud must not be renumbered");
+        self.release_runs(|fate| fate != Fate::Left)
+    }
+
+    fn release_runs(&mut self, meant: impl Fn(Fate) -> bool) -> Vec<UploadEvent> {
+        let mut events = Vec::new();
+        while let Some(at) = self.open.iter().position(|(_, fate)| meant(*fate)) {
+            let run = self.open.iter().skip(at).take_while(|(_, fate)| meant(*fate)).count();
+            let nums: Vec<u64> = self.open.drain(at..at + run).map(|(item, _)| item.num).collect();
+            if let (Some(&first), Some(&last)) = (nums.first(), nums.last()) {
+                events.push(UploadEvent::Released { device: self.device.clone(), first, last });
+            }
+        }
+        events
     }
 
     /// One passing, known not to be there, is pending again.
@@ -302,15 +387,7 @@ impl Work {
                 *fate = Fate::Elsewhere;
             }
         }
-        let mut events = Vec::new();
-        while let Some(at) = self.open.iter().position(|(_, fate)| *fate == Fate::Elsewhere) {
-            let run = self.open.iter().skip(at).take_while(|(_, fate)| *fate == Fate::Elsewhere).count();
-            let nums: Vec<u64> = self.open.drain(at..at + run).map(|(item, _)| item.num).collect();
-            if let (Some(&first), Some(&last)) = (nums.first(), nums.last()) {
-                events.push(UploadEvent::Released { device: self.device.clone(), first, last });
-            }
-        }
-        events
+        self.release_runs(|fate| fate == Fate::Elsewhere)
     }
 
     /// Draws the conclusions of an inquiry. What it found is settled. What it did not find is only known not to be there
@@ -320,6 +397,7 @@ impl Work {
         let mut run: Option<(u64, u64)> = None;
         let mut duplicates = self.claim.map_or(0, |claim| claim.duplicates);
         let mut left = VecDeque::with_capacity(self.open.len());
+        let pressing = self.pressing();
         let none_inserted = self.claim.is_some_and(|claim| claim.first_time && claim.inserted == 0);
         let device = self.device.clone();
         let mut end_run = |run: &mut Option<(u64, u64)>, settled: &mut Settled| {
@@ -330,7 +408,8 @@ impl Work {
             }
         };
         for (item, fate) in self.open.drain(..) {
-            let asked = is_doubt(fate) && inquiry.covers(item.num);
+            // An answer that came late enough for one doubt may have come too early for the other.
+            let asked = is_doubt(fate) && inquiry.covers(item.num) && is_pressing(fate) == pressing;
             let verdict = inquiry.verdict(item.num).filter(|_| asked);
             if verdict == Some(&Verdict::Ours) {
                 run = Some((run.map_or(item.num, |(first, _)| first), item.num));
@@ -354,7 +433,9 @@ impl Work {
                     continue;
                 }
             }
-            settled.absent += 1;
+            if fate == Fate::Left {
+                settled.left.push(item.clone());
+            }
             left.push_back((item, Fate::Absent));
         }
         end_run(&mut run, &mut settled);
@@ -367,6 +448,10 @@ impl Work {
 }
 
 fn is_doubt(fate: Fate) -> bool {
+    is_pressing(fate) || fate == Fate::Left
+}
+
+fn is_pressing(fate: Fate) -> bool {
     matches!(fate, Fate::Maybe | Fate::Told)
 }
 

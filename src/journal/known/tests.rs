@@ -218,6 +218,7 @@ impl Box_ {
                 dead: pending.dead,
                 repeats: pending.repeats,
                 found: Vec::new(),
+                still_open: Vec::new(),
                 through: pending.through,
                 decoders: decoders.clone(),
             };

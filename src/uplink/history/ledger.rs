@@ -131,6 +131,9 @@ impl Ledger {
     }
 
     fn batch(&mut self, batch: &Batch) {
+        let before = self.in_flight.remove(&batch.device).unwrap_or_default();
+        let (still_open, settled) = before.into_iter().partition(|item| batch.still_open.contains(&item.num));
+        self.in_flight.insert(batch.device.clone(), settled);
         // A power cut may tear the last acceptance out of the group in which this line survived.
         self.settle(&batch.device, 0, u64::MAX, &Fate::Accepted);
         let session: Session = (batch.device.clone(), batch.session.clone());
@@ -158,7 +161,9 @@ impl Ledger {
         self.judged.extend(dead.chain(repeats.map(|seq| (seq.0, Verdict::Repeat))));
         *self.found.entry(batch.device.clone()).or_default() += batch.found.len() as u64;
         self.count("found in the cloud", batch.found.len());
-        self.in_flight.insert(batch.device.clone(), batch.items.clone());
+        let mut open: Vec<Item> = still_open;
+        open.extend(batch.items.iter().cloned());
+        self.in_flight.insert(batch.device.clone(), open);
     }
 
     fn settle(&mut self, device: &str, first: u64, last: u64, fate: &Fate) {
@@ -261,8 +266,11 @@ impl Ledger {
         match event {
             UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
             UploadEvent::Batch(batch) => {
-                let open = self.open.insert(batch.device.clone(), by_number(&batch.items)).unwrap_or_default();
-                self.must(open.is_empty(), 3, || format!("a batch is formed while {open:?} is in flight"));
+                let before = self.open.remove(&batch.device).unwrap_or_default();
+                let named = before.keys().eq(&batch.still_open);
+                self.must(named, 3, || format!("a batch is formed while {before:?} is in flight"));
+                let open = before.into_iter().chain(by_number(&batch.items)).collect();
+                self.open.insert(batch.device.clone(), open);
                 let there = batch.items.iter().find(|item| !self.forgetful && held(cloud, None, item) > 0).cloned();
                 self.must(there.is_none(), 4, || format!("the cloud holds {there:?}, and it is numbered anew"));
                 let none = batch.found.iter().find(|found| !holds(cloud, found)).cloned();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Active, FAILED_ROW, FIRST_LOOK, LONG_POST, Machine, PASSED_LATELY, REFUSED_ROW, TROUBLE_ROW};
 use crate::config::SessionMode;
+use crate::journal::Item;
 use crate::rufus::{CallError, Doubt, Inserted};
 use crate::uplink::work::Claim;
 
@@ -122,7 +123,7 @@ impl Machine {
         work.doubt(part, now);
         work.ask_at = now + wait.max(FIRST_LOOK.min(self.upload.retry_max));
         // One that is suspect already needs no second failure.
-        let suspect = part.len() == 1 && work.seq(part.start).is_some_and(|seq| self.suspects.knows(seq));
+        let suspect = part.len() == 1 && work.seq(part.start).is_some_and(|seq| self.suspects.is_searched(seq));
         // While others pass, a part is taken apart at once: one of them may be what the cloud fails at. A cloud that asks for
         // time is busy.
         let others_pass = part.len() > 1
@@ -133,15 +134,15 @@ impl Machine {
             CallError::Unknown { why, .. } if long || timeout(why) => self.sizing.slow(),
             // The cloud itself fails at it: one of them may be what it fails at.
             CallError::Unknown { why: Doubt::Server { .. } | Doubt::Unreadable(_), .. } if again => {
-                if part.len() > 1 {
-                    self.sizing.take_apart(part.len());
-                } else if let Some(item) = work.items(part).first() {
+                let items = work.items(part);
+                if let [item] = &items[..] {
                     let status = match error {
                         CallError::Unknown { why: Doubt::Server { status, .. }, .. } => *status,
                         _ => 200,
                     };
-                    work.failed_alone = Some((item.num, status, error.to_string().into()));
-                    work.ask_first = true;
+                    self.on_alone_unknown(now, item, status, error);
+                } else {
+                    self.suspects.take_apart(&items);
                 }
             }
             // A failure again and again may be one of size, too.
@@ -150,7 +151,7 @@ impl Machine {
         }
         if self.trouble_row >= TROUBLE_ROW
             && !error.is_offline()
-            && let Some(item) = work.items(part).first()
+            && let Some(item) = self.work.as_ref().and_then(|work| work.items(part).into_iter().next())
         {
             let text = format!(
                 "the cloud has failed {} times in a row to take passings from number {} on (chip {}): {error}. \
@@ -158,6 +159,29 @@ impl Machine {
                 self.trouble_row, item.num, item.chip
             );
             self.problems.insert("cloud_trouble", text);
+        }
+    }
+
+    /// The cloud failed at a passing that was sent alone. It may hold it, so it is asked; nothing needs to wait for that, unless
+    /// it is the cloud that fails.
+    fn on_alone_unknown(&mut self, now: Duration, item: &Item, status: u16, error: &CallError) {
+        let may_ask = self.may_ask(now);
+        let age = self.fresh.age();
+        let Some(work) = &mut self.work else { return };
+        let Some(at) = work.place(item.num) else { return };
+        let answer = error.to_string();
+        if !may_ask || work.again || work.closing || error.retry_after().is_some() {
+            work.failed_alone = Some((item.num, status, answer.into()));
+            work.ask_first = true;
+            return;
+        }
+        if self.suspects.failed(now, item, status, &answer) {
+            work.leave(at, now, now + age);
+            self.post_retry.reset();
+            self.hold = now;
+            self.say_it_fails_at(item, &answer);
+        } else {
+            self.hold = self.hold.max(now + self.post_retry.next(&mut self.rng, None));
         }
     }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::{JUMP_MAX, Machine, Question, Refused, SHORT_ROUNDS, WAY_KEPT, Why};
+use crate::journal::Item;
 use crate::rufus::{CallError, Doubt, Page, Session};
 use crate::uplink::inquiry::{Inquiry, Progress, Way};
 use crate::uplink::recall::is_given;
-use crate::uplink::work::{Claim, Fate, Settled};
+use crate::uplink::work::{Claim, Fate, Settled, Work};
 
 use super::suspect::Fallen;
 
@@ -218,7 +219,7 @@ impl Machine {
     /// The question came late enough after the last POST that left a doubt.
     fn is_old_enough(&self) -> bool {
         let asked = self.question.as_ref().and_then(|question| question.inquiry.asked).unwrap_or(self.now);
-        let doubted = self.work.as_ref().and_then(|work| work.doubted);
+        let doubted = self.work.as_ref().and_then(Work::doubted_since);
         doubted.is_none_or(|doubted| asked >= doubted + self.fresh.age())
     }
 
@@ -226,9 +227,10 @@ impl Machine {
     fn ask_later(&mut self, now: Duration) {
         let wait = self.ask_retry.next(&mut self.rng, None);
         let Some(work) = &mut self.work else { return };
-        let due = work.doubted.map_or(now, |doubted| doubted + self.fresh.age());
+        let due = work.doubted_since().map_or(now, |doubted| doubted + self.fresh.age());
         // Now and then before it is due: what did arrive is then settled sooner.
-        work.ask_at = if due > now { due.min(now + wait.max(self.fresh.age() / 4)) } else { now + wait };
+        let at = if due > now { due.min(now + wait.max(self.fresh.age() / 4)) } else { now + wait };
+        work.ask_again_at(at);
     }
 
     /// Draws the conclusions for the batch in flight. `gone`: the cloud does not know the session at all.
@@ -245,7 +247,7 @@ impl Machine {
         let whole = question.inquiry.is_whole() || gone;
         let Some(Question { inquiry, .. }) = self.question.take() else { return };
         let Some(work) = &mut self.work else { return };
-        let claim = work.claim;
+        let (claim, pressing) = (work.claim, work.pressing());
         let settled = work.settle(&inquiry, fresh && old && whole);
         // What was sent a second time was counted as known, and is there once: this cloud detects duplicates.
         self.dedups |= claim.is_some_and(|claim| {
@@ -255,7 +257,9 @@ impl Machine {
             self.sizing.found();
         }
         self.take_settled(now, settled);
-        if self.work.as_ref().is_some_and(super::Work::doubtful) {
+        let asked_about = inquiry.first;
+        let left = |work: &Work| work.fate(asked_about) == Some(Fate::Left);
+        if self.work.as_ref().is_some_and(|work| work.pressing() || (!pressing && left(work))) {
             if self.looks_elsewhere(now) {
                 return;
             }
@@ -264,11 +268,13 @@ impl Machine {
             }
             return self.ask_later(now);
         }
-        self.on_undoubted(now);
+        if pressing {
+            self.on_undoubted(now);
+        }
     }
 
     fn take_settled(&mut self, now: Duration, settled: Settled) {
-        let Settled { events, found, taken, .. } = settled;
+        let Settled { events, found, taken, left } = settled;
         let duplicates = events.iter().map(|event| match event {
             crate::journal::UploadEvent::Accepted { duplicates, .. } => *duplicates,
             _ => 0,
@@ -282,9 +288,22 @@ impl Machine {
                 work.short_rounds = 0;
             }
         }
+        let is_taken = |num: u64| taken.iter().any(|(taken, _)| *taken == num);
+        for item in &left {
+            if is_taken(item.num) {
+                let released = self.work.as_mut().and_then(|work| work.release_one(item.num));
+                self.records.extend(released.map(|(_, event)| event));
+                self.suspects.forget(item.seq);
+            } else {
+                self.on_failed_for_certain(now, item);
+            }
+        }
         let Some((num, other)) = taken.last().cloned() else { return };
         self.on_other_writer(now, &format!("{other}, under number {num}"));
         let Some(work) = &mut self.work else { return };
+        if !left.is_empty() {
+            return; // nothing else was asked about
+        }
         if work.again {
             self.note_set_aside(taken.len() as u64, &format!("number {num} was taken by another sender"));
             return;
@@ -353,7 +372,8 @@ impl Machine {
             return self.release();
         }
         if sent > 1 {
-            self.sizing.take_apart(sent as usize);
+            let part = work.postable(false).map(|part| part.start..part.end.min(part.start + sent as usize));
+            self.suspects.take_apart(&part.map(|part| work.items(&part)).unwrap_or_default());
         } else {
             self.on_failed_alone(now, last, 200, &text);
         }
@@ -366,35 +386,42 @@ impl Machine {
             return false;
         };
         let Some(item) = work.items(&(at..at + 1)).pop() else { return false };
+        if !self.suspects.failed(now, &item, status, answer) {
+            self.say_it_fails_at(&item, answer);
+            self.hold = self.hold.max(now + self.post_retry.next(&mut self.rng, None));
+            return false;
+        }
+        self.on_failed_for_certain(now, &item);
+        true
+    }
+
+    pub(super) fn say_it_fails_at(&mut self, item: &Item, answer: &str) {
+        let Item { num, chip, .. } = item;
         let text = format!(
-            "the cloud fails at the passing with number {num} (chip {}), sent alone: {answer}. It is kept and tried again; \
-             the others go on",
-            item.chip
+            "the cloud fails at the passing with number {num} (chip {chip}), sent alone: {answer}. It is kept and tried again; \
+             the others go on"
         );
         self.problems.insert("cloud_trouble", text);
-        match self.suspects.failed(now, &item) {
-            Fallen::Stays => {
-                self.hold = self.hold.max(now + self.post_retry.next(&mut self.rng, None));
-                false
-            }
+    }
+
+    /// The cloud failed at a passing that was sent alone, and does not hold it. It does not hold up the others.
+    fn on_failed_for_certain(&mut self, now: Duration, item: &Item) {
+        let Some(work) = &mut self.work else { return };
+        match self.suspects.absent(now, item) {
             Fallen::LeftOut => {
-                self.records.extend(work.release_one(num).map(|(_, event)| event));
-                self.sizing.found();
-                self.post_retry.reset();
-                true
+                self.records.extend(work.release_one(item.num).map(|(_, event)| event));
+                self.look.get_or_insert(now);
             }
-            Fallen::Aside => {
+            Fallen::Aside { status, answer } => {
                 let answer =
                     format!("passbridge: the cloud fails at it, again and again, while it takes others: {answer}");
-                self.records.extend(work.set_aside(at, status, &answer, true).map(|(_, event)| event));
-                self.note_set_aside(
-                    1,
-                    &format!("number {num}, chip {}: {answer}. It is tried again every hour", item.chip),
-                );
-                self.sizing.found();
-                true
+                let aside = work.place(item.num).and_then(|at| work.set_aside(at, status, &answer, true));
+                self.records.extend(aside.map(|(_, event)| event));
+                let text = format!("number {}, chip {}: {answer}. It is tried again every hour", item.num, item.chip);
+                self.note_set_aside(1, &text);
             }
         }
+        self.post_retry.reset();
     }
 
     /// How far above the highest number known the next one is: nothing in peace, more and more while another writer takes
