@@ -613,7 +613,7 @@ fn the_configuration_in_the_readme_loads() {
 /// One for each protocol at least, as a timer copies it.
 #[test]
 fn every_decoder_block_in_the_readme_loads() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/timer/decoders.md")).unwrap();
     let blocks = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     let decoders: String = blocks.filter(|block| block.starts_with("[[decoder]]")).collect();
     let site = Site::new();
