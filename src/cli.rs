@@ -3,11 +3,6 @@
 //! What a command does lives in its own module; here it gets its configuration, a runtime and an exit code after
 //! sysexits(3). Mistakes on the command line end with 64 and say what is allowed.
 
-mod capture;
-mod resend;
-mod rewind;
-pub(crate) mod simulate;
-
 use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,16 +14,19 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use crate::capture::HeaderError;
+use crate::cloud::{audit, rufus};
+use crate::commands::decode::{Decoder, Decoding, Input};
+use crate::commands::export::ExportError;
+use crate::commands::{capture, check, demo, export, probe, resend, rewind, simulate};
+use crate::config::failure::Failure;
 use crate::config::{self, Config, LoadOptions, Loaded};
-use crate::control::{self, ControlError, Request};
-use crate::decode::{Decoder, Decoding, Input};
-use crate::escape::ForTerminal;
-use crate::export::ExportError;
-use crate::failure::Failure;
-use crate::protocol::{SettingError, Settings, Spec};
+use crate::daemon::{self, harden, logging};
+use crate::decoders::{SettingError, Settings, Spec};
+use crate::link::capture::HeaderError;
+use crate::model::escape::ForTerminal;
+use crate::serve::control::{self, ControlError, Request};
 use crate::status::Snapshot;
-use crate::{audit, check, daemon, demo, export, glance, harden, logging, probe, rufus};
+use crate::status::glance;
 
 /// Brings chip reads from timing decoders to the RUFUS Cloud: kept on disk first, uploaded in order, exactly once.
 #[derive(Debug, Parser)]
@@ -174,16 +172,16 @@ impl std::fmt::Debug for Protocol {
     }
 }
 
-fn protocol(name: &str) -> Result<Protocol, String> {
+pub(crate) fn protocol(name: &str) -> Result<Protocol, String> {
     config::protocol(name).map(Protocol)
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok().filter(|rate| (0.01..=100_000.0).contains(rate));
     rate.ok_or_else(|| "must be a number from 0.01 to 100000".to_owned())
 }
@@ -266,7 +264,7 @@ fn stdout() -> Box<dyn Write> {
 }
 
 /// The configuration for a command that needs no key.
-fn load_keyless(place: &Place) -> Result<Config, Failure> {
+pub(crate) fn load_keyless(place: &Place) -> Result<Config, Failure> {
     Ok(Config::load(&LoadOptions { keyless: true, ..place.options() })?.config)
 }
 

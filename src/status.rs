@@ -3,6 +3,8 @@
 //!
 //! A task reports only what is so (`kept` after it is durable). The board never blocks: one short lock, no I/O.
 
+pub mod glance;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -11,9 +13,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::clock::Wall;
-use crate::glance::printable;
 use crate::journal::Audited;
+use crate::model::clock::Wall;
+use crate::status::glance::printable;
 
 /// Reads kept in memory for the page and `/api/reads`.
 pub const RECENT_READS: usize = 1000;
@@ -211,7 +213,7 @@ impl AuditStatus {
     /// As the board shows it.
     pub fn new(audited: &Audited, alias: Option<&str>) -> Self {
         Self {
-            token_tail: crate::uplink::tail(&audited.token),
+            token_tail: crate::cloud::uplink::tail(&audited.token),
             alias: alias.map(str::to_owned),
             at: audited.at,
             equal: audited.equal,

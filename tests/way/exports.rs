@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use passbridge::commands::decode::Decoder;
+use passbridge::commands::export::{Format, Query, Reading, export};
 use passbridge::config::TagCode;
-use passbridge::decode::Decoder;
-use passbridge::export::{Format, Query, Reading, export};
-use passbridge::protocol::{Settings, spec};
+use passbridge::decoders::{Settings, spec};
 use passbridge::sim::cloud::Stored;
 use passbridge::sim::decoder::Kind;
 use serde_json::Value;

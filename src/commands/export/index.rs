@@ -1,0 +1,644 @@
+//! What is where in the log: per block of a volume which entries, of which time, and which reads its uploads tell of.
+//!
+//! What must hold:
+//! * **Never narrower than the truth.** A block is left out only where nothing in it can be asked for. Its times are those of
+//!   the rules and zones that the export uses: an index made for other zones is made anew, and where a step of the clock
+//!   came after a read without a date, the times of its block count as unknown.
+//! * **Bounded.** Blocks of a MiB; beyond [`BLOCKS_MAX`] of them they grow. Of a block a few ranges are kept
+//!   ([`RANGES_MAX`]); more are drawn together, which tells of more than there is.
+//! * **Derived.** The index of a volume that is closed is kept beside the log (`DATA_DIR/windows`), so that a window is found
+//!   without reading everything. The daemon makes it when a volume is full; an export makes what is missing, and keeps it
+//!   where it may. It ends with the last bytes that it covers: one of another log is not believed. Losing it costs time.
+//!
+//! Rejected: a search by the time of receipt (a decoder gives hours later what it stored, and its clock may be wrong either
+//! way); the index in the log itself (times hang on the configured zones, and the log does not).
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use super::{Reading, instant_of};
+use crate::journal::entry::{Body, Entry};
+use crate::journal::log::{Line, Place, Reader, VolumeFile, volumes};
+use crate::journal::{Batch, UploadEvent, log_dir};
+use crate::model::chip::{ChipRead, Label, Marker, Stamp};
+use crate::model::clock::{self, Step};
+use crate::model::lane;
+
+/// Bytes of a block, unless the log has more than [`BLOCKS_MAX`] of them.
+const BLOCK: u64 = if cfg!(test) { 2 << 10 } else { 1 << 20 };
+/// Most blocks that are held, but for one more of each volume.
+const BLOCKS_MAX: u64 = if cfg!(test) { 16 } else { 4096 };
+/// Ranges of reads kept for a block, and for a batch.
+const RANGES_MAX: usize = 8;
+/// Markers of decoders that number them which are remembered, to see which come again.
+const MARKERS_MAX: usize = 65_536;
+/// Steps of the box's clock that are remembered: the newest.
+const STEPS_MAX: usize = 4096;
+/// Last bytes that an index covers, kept with it: the checksum of the last line among them.
+const TAIL: usize = 10;
+/// The daemon rests so long between two blocks: a chip read is worth more than an index.
+const REST: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 20 });
+/// Changes when what is kept beside the log means something else.
+const VERSION: &str = concat!("1 ", env!("CARGO_PKG_VERSION"));
+
+/// Sequence numbers, in a few ranges that do not overlap, rising.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Ranges(Vec<(u64, u64)>);
+
+impl Ranges {
+    fn add(&mut self, first: u64, last: u64) {
+        // What comes next usually goes on where the last one ended.
+        if let Some((_, end)) = self.0.last_mut().filter(|(from, end)| *from <= first && first <= end.saturating_add(1))
+        {
+            *end = last.max(*end);
+            return;
+        }
+        self.0.push((first, last));
+        self.0.sort_unstable();
+        self.0.dedup_by(|next, kept| {
+            let joins = next.0 <= kept.1.saturating_add(1);
+            if joins {
+                kept.1 = kept.1.max(next.1);
+            }
+            joins
+        });
+        while self.0.len() > RANGES_MAX {
+            let gap = |at: &usize| self.0[at + 1].0 - self.0[*at].1;
+            let Some(nearest) = (0..self.0.len() - 1).min_by_key(gap) else { return };
+            self.0[nearest].1 = self.0[nearest + 1].1;
+            self.0.remove(nearest + 1);
+        }
+    }
+
+    fn add_all(&mut self, other: &Self) {
+        for &(first, last) in &other.0 {
+            self.add(first, last);
+        }
+    }
+
+    fn meet(&self, first: u64, last: u64) -> bool {
+        self.0.iter().any(|range| range.0 <= last && first <= range.1)
+    }
+}
+
+/// Instants from the first to the last, in ms.
+type Times = (i64, i64);
+
+fn widen(times: &mut Option<Times>, ms: i64) {
+    *times = Some(times.map_or((ms, ms), |(first, last)| (first.min(ms), last.max(ms))));
+}
+
+fn join(one: Option<Times>, other: Option<Times>) -> Option<Times> {
+    let mut all = one;
+    if let Some((first, last)) = other {
+        widen(&mut all, first);
+        widen(&mut all, last);
+    }
+    all
+}
+
+/// Uploads of a device in a block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Uploads {
+    device: Box<str>,
+    /// Reads of the last batch in it, which later blocks may settle; `None`: no batch begins in it.
+    last: Option<Ranges>,
+}
+
+/// A piece of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Block {
+    /// Where it begins in its volume; a line begins there.
+    pub start: u64,
+    /// Where it ends.
+    pub end: u64,
+    /// First and last frame (read, marker, rejected) in it.
+    pub frames: Option<(u64, u64)>,
+    /// How many there are.
+    pub count: u64,
+    /// From when to when they are; `None`: not known.
+    times: Option<Times>,
+    /// Some of them have no date, so a later step of the box's clock may date them anew.
+    undated: bool,
+    /// Some of those were received while the box did not know the time: any later step that tells it does.
+    unset: bool,
+    /// Reads that its uploads tell of. Once all blocks are in order ([`Index::new`]), also those of the batches that were
+    /// in flight when it began and that it settles.
+    tells: Ranges,
+    /// Reads that were held back before, and are let go in it.
+    #[serde(default)]
+    lets_go: Ranges,
+    /// From when to when passings of its batches are, as they were uploaded.
+    uploaded: Option<Times>,
+    uploads: Vec<Uploads>,
+    /// Damaged lines in it.
+    bad: u64,
+    /// Every line was decoded; else of frames only the checksum was looked at.
+    decoded: bool,
+}
+
+impl Block {
+    /// Its uploads may tell of reads among these.
+    pub fn tells_of(&self, first: u64, last: u64) -> bool {
+        self.tells.meet(first, last)
+    }
+
+    /// Its uploads may tell of an entry for which `is_one` says so of its range.
+    pub fn tells_of_any(&self, is_one: impl Fn(u64, u64) -> bool) -> bool {
+        self.tells.0.iter().any(|&(first, last)| is_one(first, last))
+    }
+
+    /// Reads among these may have been let go in it.
+    pub fn lets_go_of(&self, first: u64, last: u64) -> bool {
+        self.lets_go.meet(first, last)
+    }
+
+    /// Whether frames that are damaged beyond their checksum are counted already.
+    pub fn is_decoded(&self) -> bool {
+        self.decoded
+    }
+
+    fn frame(&mut self, seq: u64) {
+        let (first, last) = self.frames.unwrap_or((seq, seq));
+        self.frames = Some((first.min(seq), last.max(seq)));
+        self.count += 1;
+    }
+
+    fn time(&mut self, entry: &Entry, reading: &Reading, steps: &[(u64, Step)]) {
+        let ms = |instant: Timestamp| instant.as_millisecond();
+        widen(&mut self.times, ms(instant_of(entry, reading, steps)));
+        if let Body::Read(read) = &entry.body
+            && clock::is_undated(&read.stamp)
+        {
+            self.undated = true;
+            self.unset |= !clock::box_clock_set(entry.time);
+            // As it is dated when the line that tells of a step before it is gone.
+            widen(&mut self.times, ms(instant_of(entry, reading, &[])));
+        }
+    }
+
+    fn upload(&mut self, event: &UploadEvent) {
+        let device = event.device();
+        let at = self.uploads.iter().position(|known| *known.device == *device).unwrap_or_else(|| {
+            self.uploads.push(Uploads { device: device.into(), last: None });
+            self.uploads.len() - 1
+        });
+        let UploadEvent::Batch(batch) = event else { return };
+        let ranges = reads_of(batch);
+        self.tells.add_all(&ranges);
+        self.uploads[at].last = Some(ranges);
+        let times = batch.items.iter().map(|item| item.time_ms).chain(batch.found.iter().map(|found| found.time_ms));
+        for ms in times {
+            widen(&mut self.uploaded, ms);
+        }
+    }
+
+    /// Makes one block of two that follow one another.
+    fn absorb(&mut self, next: Self) {
+        let times_known = (self.count == 0 || self.times.is_some()) && (next.count == 0 || next.times.is_some());
+        self.end = next.end;
+        self.frames = match (self.frames, next.frames) {
+            (Some((first, _)), Some((_, last))) => Some((first, last)),
+            (one, other) => one.or(other),
+        };
+        self.times = join(self.times, next.times).filter(|_| times_known);
+        self.uploaded = join(self.uploaded, next.uploaded);
+        self.tells.add_all(&next.tells);
+        self.lets_go.add_all(&next.lets_go);
+        for Uploads { device, last } in next.uploads {
+            match self.uploads.iter_mut().find(|known| known.device == device) {
+                Some(known) => known.last = last.or(known.last.take()),
+                None => self.uploads.push(Uploads { device, last }),
+            }
+        }
+        self.count += next.count;
+        self.bad += next.bad;
+        self.undated |= next.undated;
+        self.unset |= next.unset;
+        self.decoded &= next.decoded;
+    }
+}
+
+/// Reads that a batch tells of.
+fn reads_of(batch: &Batch) -> Ranges {
+    let mut ranges = Ranges::default();
+    let (items, found) = (batch.items.iter().map(|item| item.seq), batch.found.iter().map(|found| found.seq));
+    let mut seqs: Vec<u64> = items
+        .chain(found)
+        .chain(batch.dead.iter().copied())
+        .chain(batch.repeats.iter().copied())
+        .map(|seq| seq.0)
+        .collect();
+    seqs.sort_unstable();
+    for seq in seqs {
+        ranges.add(seq, seq);
+    }
+    ranges
+}
+
+/// The index of a volume, as it is kept beside the log.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Volume {
+    version: String,
+    /// First number of the volume, and of the next one.
+    first: u64,
+    before: u64,
+    /// The last bytes that it covers.
+    tail: String,
+    /// Zone of each decoder that has reads in it; `None`: no times were looked at.
+    zones: Option<BTreeMap<Box<str>, String>>,
+    blocks: Vec<Block>,
+    /// Steps of the box's clock, each with the number of its entry.
+    steps: Vec<(u64, Step)>,
+    /// Markers that their decoder numbers: entry, and a digest of what makes it this one.
+    markers: Vec<(u64, u64)>,
+}
+
+/// What is where in the whole log.
+pub(super) struct Index {
+    /// Directory of the log.
+    pub dir: PathBuf,
+    /// Volume and block, in the order of the log.
+    pub blocks: Vec<(u64, Block)>,
+    /// Steps of the box's clock, each with the number of its entry.
+    pub steps: Vec<(u64, Step)>,
+    /// Markers that were there before. At most [`MARKERS_MAX`], the newest.
+    pub repeated: HashSet<u64>,
+    /// Damaged lines.
+    pub damaged: u64,
+}
+
+/// How an index is made.
+struct Making<'a> {
+    dir: &'a Path,
+    kept: PathBuf,
+    reading: &'a Reading,
+    /// Up to this entry.
+    durable: u64,
+    /// Times are wanted.
+    times: bool,
+    /// What is made of closed volumes is kept.
+    keeps: bool,
+}
+
+impl Index {
+    /// The index of the log below `data_dir` up to entry `durable`; `times`: as [`Block::times`] for a window. `None`: there
+    /// is no journal.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn new(data_dir: &Path, reading: &Reading, durable: u64, times: bool) -> io::Result<Option<Self>> {
+        let dir = log_dir(data_dir);
+        if !dir.is_dir() {
+            return Ok(None);
+        }
+        let files = volumes(&dir)?;
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let making =
+            Making { dir: &dir, kept: kept_dir(data_dir), reading, durable, times, keeps: times && is_ours(data_dir) };
+        // Each block of what is held is worth so many of a MiB.
+        let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+        let worth = (bytes / BLOCK / BLOCKS_MAX + 1) as usize;
+        let mut index =
+            Self { dir: dir.clone(), blocks: Vec::new(), steps: Vec::new(), repeated: HashSet::new(), damaged: 0 };
+        let mut markers = HashSet::new();
+        for (at, file) in files.iter().enumerate() {
+            let next = files.get(at + 1);
+            let volume = making.volume(file, next, &index.steps, &|| Some(()))?;
+            index.append(volume.unwrap_or_default(), file.first, worth, &mut markers);
+        }
+        index.finish();
+        Ok(Some(index))
+    }
+
+    fn append(&mut self, volume: Volume, first: u64, worth: usize, markers: &mut HashSet<u64>) {
+        for (at, block) in volume.blocks.into_iter().enumerate() {
+            self.damaged += block.bad;
+            match self.blocks.last_mut() {
+                Some((_, before)) if at % worth > 0 => before.absorb(block),
+                _ => self.blocks.push((first, block)),
+            }
+        }
+        self.steps.extend(volume.steps);
+        let beyond = self.steps.len().saturating_sub(STEPS_MAX);
+        self.steps.drain(..beyond);
+        for (seq, digest) in volume.markers {
+            if markers.len() >= MARKERS_MAX {
+                markers.clear();
+            }
+            if self.repeated.len() >= MARKERS_MAX {
+                self.repeated.clear();
+            }
+            if !markers.insert(digest) {
+                self.repeated.insert(seq);
+            }
+        }
+    }
+
+    /// What a block settles is of the batch that was in flight when it began; what a later step dates anew is not known.
+    fn finish(&mut self) {
+        let mut flying: BTreeMap<Box<str>, Ranges> = BTreeMap::new(); // one batch a device
+        let steps = &self.steps;
+        // As clock::corrected has it: a step corrects what its own process received before it, and all of a box that did
+        // not know the time.
+        let dates = |(seq, step): &(u64, Step), block: &Block, (first, last): (u64, u64)| {
+            first < *seq && (last >= step.from || block.unset)
+        };
+        for (_, block) in &mut self.blocks {
+            for Uploads { device, last } in &mut block.uploads {
+                if let Some(before) = flying.get(device) {
+                    block.tells.add_all(before);
+                }
+                if let Some(last) = last.take() {
+                    flying.insert(device.clone(), last);
+                }
+            }
+            if block.undated
+                && let Some(frames) = block.frames
+                && steps.iter().any(|step| dates(step, block, frames))
+            {
+                block.times = None;
+            }
+        }
+    }
+
+    /// Blocks that may hold frames from `from` on and before `to`.
+    pub fn within(&self, from: Option<Timestamp>, to: Option<Timestamp>) -> Vec<usize> {
+        let from = from.map_or(i64::MIN, |from| from.as_millisecond());
+        // An instant within a millisecond before the end belongs to it.
+        let to = to.map_or(i64::MAX, |to| to.as_millisecond().saturating_add(1));
+        let meets = |times: Option<Times>| times.is_some_and(|(first, last)| first <= to && from <= last);
+        let let_go: Vec<&Block> =
+            self.blocks.iter().map(|(_, block)| block).filter(|it| !it.lets_go.0.is_empty()).collect();
+        let uploaded: Vec<&Block> =
+            self.blocks.iter().map(|(_, block)| block).filter(|it| meets(it.uploaded)).collect();
+        let wanted = |block: &Block| {
+            let Some((first, last)) = block.frames else { return false };
+            block.times.is_none()
+                || meets(block.times)
+                || uploaded.iter().any(|other| other.tells_of(first, last))
+                || let_go.iter().any(|other| other.lets_go_of(first, last)) // of when they are their later entries tell
+        };
+        (0..self.blocks.len()).filter(|at| wanted(&self.blocks[*at].1)).collect()
+    }
+}
+
+impl Making<'_> {
+    /// The index of a volume: the one that is kept, if it is of this log and these zones, or a new one. `go_on` is asked
+    /// before each block of a new one; `None`: it did not.
+    fn volume(
+        &self,
+        file: &VolumeFile,
+        next: Option<&VolumeFile>,
+        steps: &[(u64, Step)],
+        go_on: &dyn Fn() -> Option<()>,
+    ) -> io::Result<Option<Volume>> {
+        let path = kept_path(&self.kept, file.first);
+        let known = next.and_then(|next| self.known(&path, file, next));
+        if known.is_some() {
+            return Ok(known);
+        }
+        let before = next.map_or(u64::MAX, |next| next.first);
+        let Some(mut volume) = self.make(file, before, steps, go_on)? else { return Ok(None) };
+        let whole = next.is_some() && volume.blocks.last().is_some_and(|last| last.end == file.bytes);
+        if self.keeps && whole && before <= self.durable {
+            volume.tail = tail_of(file, file.bytes).unwrap_or_default();
+            keep(&path, &volume);
+        }
+        Ok(Some(volume))
+    }
+
+    fn known(&self, path: &Path, file: &VolumeFile, next: &VolumeFile) -> Option<Volume> {
+        let volume: Volume = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let end = volume.blocks.last()?.end;
+        let same = volume.version == VERSION && volume.first == file.first && volume.before == next.first;
+        let zones_fit = match &volume.zones {
+            None => !self.times,
+            Some(zones) => zones.iter().all(|(decoder, zone)| zone_text(self.reading.zone(decoder)) == *zone),
+        };
+        let covers = end == file.bytes && tail_of(file, end).is_some_and(|tail| tail == volume.tail);
+        (same && (zones_fit || !self.times) && covers).then_some(volume)
+    }
+
+    /// Reads a volume. Without times, of reads only the checksum is looked at.
+    fn make(
+        &self,
+        file: &VolumeFile,
+        before: u64,
+        steps: &[(u64, Step)],
+        go_on: &dyn Fn() -> Option<()>,
+    ) -> io::Result<Option<Volume>> {
+        let mut volume = Volume { version: VERSION.to_owned(), first: file.first, before, ..Volume::default() };
+        let start = Place { volume: file.first, offset: 0 };
+        let Some(mut reader) = Reader::open(self.dir, Some(start))? else { return Ok(Some(volume)) }; // removed meanwhile
+        let mut known = steps.to_vec();
+        let mut zones = self.times.then(BTreeMap::new);
+        let mut ended = false;
+        while !ended && reader.place().volume == file.first {
+            if go_on().is_none() {
+                return Ok(None);
+            }
+            let mut block = Block { start: reader.place().offset, decoded: self.times, ..Block::default() };
+            let mut limit = Place { volume: file.first, offset: block.start + BLOCK };
+            let mut after_bad = false;
+            loop {
+                let wanted = |seq: u64, kind: &str, text: &str| match kind {
+                    _ if seq > self.durable => true, // where it ends
+                    "read" if lets_go(text) => true,
+                    "read" | "rejected" if !self.times => {
+                        block.frame(seq);
+                        false
+                    }
+                    "note" | "cleared" => self.times,
+                    _ => true,
+                };
+                let line = reader.read_before(limit, wanted)?;
+                let here = reader.place();
+                match line {
+                    None if after_bad && here.volume == file.first && here.offset >= limit.offset => {
+                        limit.offset += BLOCK / 16; // a block begins where a line does
+                        after_bad = false;
+                        continue;
+                    }
+                    None => {
+                        ended = here.volume != file.first || here.offset < limit.offset;
+                        break;
+                    }
+                    Some(Line::Entry(entry)) if entry.seq > self.durable => {
+                        ended = true;
+                        break;
+                    }
+                    Some(Line::Entry(entry)) => {
+                        after_bad = false;
+                        self.entry(&entry, &mut block, &mut known, &mut volume);
+                        if let (Some(zones), Body::Read(_)) = (&mut zones, &entry.body) {
+                            let decoder = lane::decoder(&entry.subject);
+                            if !zones.contains_key(decoder) {
+                                zones.insert(decoder.into(), zone_text(self.reading.zone(decoder)));
+                            }
+                        }
+                    }
+                    Some(Line::Bad { .. }) => {
+                        after_bad = true;
+                        block.bad += 1;
+                    }
+                    Some(Line::State(_)) => {}
+                }
+            }
+            let here = reader.place();
+            block.end = if here.volume == file.first { here.offset } else { file.bytes };
+            volume.blocks.push(block);
+        }
+        volume.zones = zones;
+        volume.steps = known.split_off(steps.len());
+        Ok(Some(volume))
+    }
+
+    fn entry(&self, entry: &Entry, block: &mut Block, steps: &mut Vec<(u64, Step)>, volume: &mut Volume) {
+        match &entry.body {
+            Body::Read(ChipRead { let_go: Some(let_go), .. }) => block.lets_go.add(let_go.1.0, let_go.1.0),
+            Body::Read(_) | Body::Rejected(_) | Body::Marker(_) => {
+                block.frame(entry.seq);
+                if let Body::Marker(marker) = &entry.body
+                    && let Some(digest) = digest(&entry.subject, marker)
+                    && volume.markers.len() < MARKERS_MAX
+                {
+                    volume.markers.push((entry.seq, digest));
+                }
+                if self.times {
+                    block.time(entry, self.reading, steps);
+                }
+            }
+            Body::Upload(event) => block.upload(event),
+            Body::Clock(step) => steps.push((entry.seq, *step)),
+            Body::Cleared(_) | Body::Note(_) => {}
+        }
+    }
+}
+
+/// Makes and keeps the index of every closed volume that has none, and removes those of volumes that are gone. Ends early when
+/// `stop` says so. It rests between the blocks. `seen`: the newest volume at the last look; while it is the same, nothing
+/// is done.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn refresh(data_dir: &Path, reading: &Reading, seen: u64, stop: &dyn Fn() -> bool) -> io::Result<u64> {
+    let dir = log_dir(data_dir);
+    let files = volumes(&dir)?;
+    let newest = files.last().map_or(0, |file| file.first);
+    if newest == seen {
+        return Ok(seen);
+    }
+    let kept = kept_dir(data_dir);
+    for left in std::fs::read_dir(&kept).into_iter().flatten().flatten() {
+        let of = left.path();
+        if !files.iter().any(|file| kept_path(&kept, file.first) == of) {
+            let _ = std::fs::remove_file(of); // derived
+        }
+    }
+    let making = Making { dir: &dir, kept, reading, durable: u64::MAX, times: true, keeps: true };
+    let mut steps = Vec::new();
+    for pair in files.windows(2) {
+        let go_on = || {
+            std::thread::sleep(REST);
+            (!stop()).then_some(())
+        };
+        match making.volume(&pair[0], Some(&pair[1]), &steps, &go_on)? {
+            Some(volume) => steps.extend(volume.steps),
+            None => return Ok(seen),
+        }
+    }
+    Ok(newest)
+}
+
+fn kept_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("windows")
+}
+
+fn kept_path(kept: &Path, first: u64) -> PathBuf {
+    kept.join(format!("{first:012}.json"))
+}
+
+/// Whether what this process writes there can be replaced by the one that the directory belongs to.
+fn is_ours(data_dir: &Path) -> bool {
+    std::fs::metadata(data_dir).is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw())
+}
+
+/// Writes it whole or not at all; a disk that is full, or not to be written, costs only time.
+fn keep(path: &Path, volume: &Volume) {
+    let Some(dir) = path.parent() else { return };
+    let fresh = path.with_extension("new");
+    let write = || {
+        std::fs::create_dir_all(dir)?;
+        std::fs::write(&fresh, serde_json::to_vec(volume)?)?;
+        std::fs::rename(&fresh, path)
+    };
+    if let Err(error) = write() {
+        tracing::debug!(%error, "the index of a log volume could not be kept");
+        let _ = std::fs::remove_file(&fresh);
+    }
+}
+
+/// The bytes before `end`, as text.
+fn tail_of(file: &VolumeFile, end: u64) -> Option<String> {
+    let mut bytes = [0; TAIL];
+    File::open(&file.path).ok()?.read_exact_at(&mut bytes, end.checked_sub(TAIL as u64)?).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The line of a read may be that of one that is let go. (Its chip or its raw bytes may look like it.)
+pub(super) fn lets_go(text: &str) -> bool {
+    memchr::memmem::find(text.as_bytes(), b"let_go=").is_some()
+}
+
+fn zone_text(zone: &TimeZone) -> String {
+    zone.iana_name().map_or_else(|| format!("{zone:?}"), str::to_owned)
+}
+
+/// What makes a marker that its decoder numbers this one. FNV-1a: kept on disk, so it is the same in each version.
+fn digest(subject: &str, marker: &Marker) -> Option<u64> {
+    let position = marker.position.as_ref().filter(|_| marker.through.is_none())?;
+    let file = match &position.file {
+        None => String::new(),
+        Some(Label::Number(number)) => format!("#{number}"),
+        Some(Label::Text(text)) => format!("'{text}"),
+    };
+    let stamp = marker.stamp.as_ref().map(Stamp::to_string).unwrap_or_default();
+    let number = position.number.to_string();
+    let parts =
+        [lane::decoder(subject), &marker.kind, &stamp, position.unit.as_deref().unwrap_or("\u{0}"), &file, &number];
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
+    Some(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_ranges_hold_every_number_that_was_added_and_join_where_the_gap_is_least() {
+        let mut ranges = Ranges::default();
+        let mut random = fastrand::Rng::with_seed(1);
+        let added: Vec<u64> = std::iter::repeat_with(|| random.u64(..10_000)).take(500).collect();
+        for &seq in &added {
+            ranges.add(seq, seq);
+            assert!(ranges.0.len() <= RANGES_MAX && ranges.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
+        }
+        assert!(added.iter().all(|&seq| ranges.meet(seq, seq)));
+        let mut ranges = Ranges::default();
+        for at in 0..=RANGES_MAX as u64 {
+            ranges.add(at * 1000, at * 1000 + if at == 3 { 990 } else { 1 });
+        }
+        assert!(ranges.meet(3995, 3995) && !ranges.meet(2500, 2500));
+    }
+}

@@ -1,0 +1,417 @@
+//! Exports of random logs, against a plain reading of all of it; and what of a log a window is found in.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::*;
+use crate::journal::entry::write_line;
+use crate::journal::log::{Log, volumes};
+use crate::journal::{Batch, Found, Item, UploadEvent, log_dir};
+use crate::model::chip::{ChipRead, Marker, Position, Seq};
+
+const START: i64 = 1_780_000_000_000;
+const LANES: [&str; 3] = ["mat", "gate", "old"];
+
+/// A box whose journal is written as it comes.
+struct Written {
+    dir: tempfile::TempDir,
+    log: Log,
+    now: i64,
+    random: fastrand::Rng,
+    devices: [Device; 2],
+    markers: u64,
+}
+
+/// What an uplink does, as far as the log tells.
+#[derive(Default)]
+struct Device {
+    lane: &'static str,
+    token: String,
+    next: u64,
+    /// Waiting reads, with their stamps.
+    waiting: Vec<(u64, i64)>,
+    returned: Vec<Item>,
+    open: Vec<Item>,
+    sent: Vec<Item>,
+    /// Reads that are held back.
+    held: Vec<(u64, i64, ChipRead)>,
+}
+
+impl Written {
+    fn new(seed: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(&log_dir(dir.path()), "test", None).unwrap().0;
+        let device = |lane| Device { lane, token: format!("{lane}-1"), next: 1, ..Device::default() };
+        let (random, devices) = (fastrand::Rng::with_seed(seed), [device("mat"), device("gate")]);
+        Self { dir, log, now: START, random, devices, markers: 0 }
+    }
+
+    fn write(&mut self, subject: &str, body: Body) -> u64 {
+        let seq = self.log.next;
+        self.now += self.random.i64(0..2000);
+        let time = Timestamp::from_millisecond(self.now).unwrap();
+        let entry = Entry { seq, in_group: 0, subject: subject.into(), time, body, raw: (*b"raw").into() };
+        let mut line = Vec::new();
+        write_line(&mut line, &entry);
+        self.log.append(&line, 1).unwrap();
+        seq
+    }
+
+    fn read(&mut self, lane: &'static str) {
+        // Now and then one that was stored long before, and one of a decoder that knows no date.
+        let ms = self.now - if self.random.u8(..8) == 0 { self.random.i64(0..3_000_000) } else { 0 };
+        let instant = Timestamp::from_millisecond(ms).unwrap();
+        let local = TimeZone::get("Europe/Madrid").unwrap().to_datetime(instant);
+        let stamp: Stamp = match lane {
+            "gate" => local.time().strftime("%H:%M:%S%.3f").to_string().parse().unwrap(),
+            _ => Stamp::Local(local),
+        };
+        let chip = format!("C{}", self.random.u8(..));
+        let mut read = ChipRead::new(chip, stamp);
+        read.held_back = lane != "old" && self.random.u8(..8) == 0;
+        let seq = self.write(lane, Body::Read(read.clone()));
+        if let Some(device) = self.devices.iter_mut().find(|device| device.lane == lane && read.held_back) {
+            device.held.push((seq, ms, read));
+        } else if let Some(device) = self.devices.iter_mut().find(|device| device.lane == lane) {
+            device.waiting.push((seq, ms));
+        }
+    }
+
+    fn event(&mut self, at: usize, event: impl FnOnce(Box<str>) -> UploadEvent) {
+        let device: Box<str> = self.devices[at].lane.into();
+        self.write(&device.clone(), Body::Upload(event(device)));
+    }
+
+    fn batch(&mut self, at: usize) {
+        let most = self.random.usize(1..40);
+        let device = &mut self.devices[at];
+        device.sent.append(&mut device.open); // whether or not a line says so
+        let (mut items, mut dead, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        let returned = device.returned.drain(..).map(|item| (item.seq.0, item.time_ms));
+        let some = device.waiting.len().min(most);
+        for (seq, time_ms) in returned.chain(device.waiting.drain(..some)) {
+            let num = device.next;
+            let (bib, chip) = ("7".into(), "C7".into());
+            match self.random.u8(..12) {
+                0 => dead.push(Seq(seq)),
+                1 => found.push(Found { seq: Seq(seq), session: "other".into(), num: 900 + seq, time_ms, bib, chip }),
+                _ => {
+                    // Of a time of its own: the zone was another one when it was uploaded.
+                    let time_ms = time_ms + if self.random.u8(..6) == 0 { 7_200_000 } else { 0 };
+                    items.push(Item { seq: Seq(seq), num, time_ms, bib, chip });
+                    device.next += 1;
+                }
+            }
+        }
+        let (session, through) = (device.token.as_str().into(), Seq(items.last().map_or(0, |item| item.seq.0)));
+        device.open.clone_from(&items);
+        let decoders = vec![device.lane.into()];
+        let repeats = Vec::new();
+        self.event(at, |device| {
+            UploadEvent::Batch(Batch { device, session, items, dead, repeats, found, through, decoders })
+        });
+    }
+
+    fn settle(&mut self, at: usize) {
+        let (device, all) = (&mut self.devices[at], self.random.bool());
+        if device.open.is_empty() {
+            return;
+        }
+        let some = if all { device.open.len() } else { self.random.usize(1..=device.open.len()) };
+        let done: Vec<Item> = device.open.drain(..some).collect();
+        let (first, last) = (done[0].num, done[done.len() - 1].num);
+        match self.random.u8(..10) {
+            0 => {
+                device.returned.extend(done);
+                if self.random.bool() {
+                    device.token += "+";
+                    device.next = 1;
+                }
+                self.event(at, |device| UploadEvent::Released { device, first, last });
+            }
+            1 => {
+                let again = self.random.bool();
+                if again {
+                    device.returned.push(done[0].clone()); // it is in a later batch, as what was released
+                }
+                device.open.splice(0..0, done.into_iter().skip(1));
+                self.event(at, |device| UploadEvent::Quarantined {
+                    device,
+                    num: first,
+                    status: 400,
+                    answer: "no".into(),
+                    again,
+                });
+            }
+            _ => {
+                device.sent.extend(done);
+                self.event(at, |device| UploadEvent::Accepted { device, first, last, duplicates: 0 });
+            }
+        }
+    }
+
+    fn let_go(&mut self, at: usize) {
+        for (of, ms, read) in std::mem::take(&mut self.devices[at].held) {
+            if self.random.u8(..4) == 0 {
+                self.devices[at].held.push((of, ms, read));
+                continue;
+            }
+            let read = ChipRead { held_back: false, let_go: Some(Box::new((Seq(of), Seq(of)))), ..read };
+            let seq = self.write(self.devices[at].lane, Body::Read(read));
+            self.devices[at].waiting.push((seq, ms));
+        }
+    }
+
+    fn again(&mut self, at: usize) {
+        let device = &mut self.devices[at];
+        if !device.open.is_empty() || device.sent.is_empty() {
+            return;
+        }
+        let place = self.random.usize(..device.sent.len());
+        let item = device.sent.remove(place);
+        device.open.push(item.clone());
+        let session: Box<str> = device.token.as_str().into();
+        self.event(at, |device| UploadEvent::Batch(Batch::resend(&device, &session, vec![item])));
+    }
+
+    fn marker(&mut self) {
+        if self.random.u8(..3) > 0 {
+            self.markers += 1;
+        }
+        let position = Some(Position { unit: None, file: None, number: self.markers });
+        let (kind, name, stamp, reader) = ("gun".into(), None, None, None);
+        let marker = Marker { kind, name, stamp, reader, location: None, position, through: None };
+        self.write("mat", Body::Marker(marker));
+    }
+
+    fn some(&mut self, count: usize) {
+        for _ in 0..count {
+            let (at, lane) = (self.random.usize(..2), LANES[self.random.usize(..3)]);
+            match self.random.u8(..40) {
+                0..=24 => self.read(lane),
+                25..=29 => self.batch(at),
+                30..=34 => self.settle(at),
+                35 => self.again(at),
+                36 => self.marker(),
+                39 if self.random.u8(..3) == 0 => self.let_go(at),
+                37 => drop(self.write("mat", Body::Rejected("checksum".into()))),
+                38 if self.random.u8(..8) == 0 => {
+                    let (from, sure) = (self.random.u64(1..=self.log.next), self.log.next - 1);
+                    let step_ms = 20 * 3_600_000; // enough for another day
+                    let step = Step { from, sure, before_ms: self.now, step_ms };
+                    self.now += step_ms;
+                    self.write("box", Body::Clock(step));
+                }
+                39 if self.random.u8(..3) == 0 => self.log.rotate(Some("{}")).unwrap(),
+                _ => {}
+            }
+        }
+    }
+
+    fn exported(&self, query: Query) -> Vec<Value> {
+        let mut out = Vec::new();
+        let summary = export(self.dir.path(), &reading(), Format::Jsonl, &query, &mut out).unwrap();
+        let rows: Vec<Value> =
+            out.split(|byte| *byte == b'\n').filter_map(|it| serde_json::from_slice(it).ok()).collect();
+        assert_eq!((summary.frames, summary.damaged), (rows.len() as u64, 0));
+        rows
+    }
+}
+
+fn reading() -> Reading {
+    let madrid = || TimeZone::get("Europe/Madrid").unwrap();
+    Reading { zones: LANES.into_iter().map(|lane| (lane.into(), madrid())).collect(), tag: TagCode::Raw }
+}
+
+/// State and number of every read that is not pending, by all of the log in one go.
+fn plainly(dir: &Path, durable: u64) -> BTreeMap<u64, (&'static str, Option<u64>)> {
+    let mut all: BTreeMap<u64, (&'static str, Option<u64>)> = BTreeMap::new();
+    let mut open: HashMap<Box<str>, BTreeMap<u64, u64>> = HashMap::new();
+    let (mut let_go, mut held) = (BTreeMap::new(), Vec::new());
+    let mut reader = Reader::open(&log_dir(dir), None).unwrap().unwrap();
+    while let Some(line) = reader.read().unwrap() {
+        let Line::Entry(entry) = line else { continue };
+        if entry.seq > durable {
+            break;
+        }
+        if let Body::Read(read) = &entry.body {
+            held.extend(read.held_back.then_some(entry.seq));
+            let_go.extend(read.let_go.as_ref().map(|of| (entry.seq, of.1.0)));
+        }
+        let Body::Upload(event) = &entry.body else { continue };
+        let open = open.entry(event.device().into()).or_default();
+        let mut settle = |first: u64, last: u64, state| {
+            for (num, seq) in open.extract_if(first..=last, |_, _| true) {
+                match state {
+                    "released" => drop(all.remove(&seq)),
+                    state => drop(all.insert(seq, (state, Some(num)))),
+                }
+            }
+        };
+        match event {
+            UploadEvent::Batch(batch) => {
+                settle(0, u64::MAX, "sent");
+                for item in &batch.items {
+                    all.insert(item.seq.0, ("pending", Some(item.num)));
+                    open.insert(item.num, item.seq.0);
+                }
+                all.extend(batch.found.iter().map(|found| (found.seq.0, ("sent", Some(found.num)))));
+                all.extend(batch.dead.iter().map(|seq| (seq.0, ("suppressed", None))));
+            }
+            UploadEvent::Accepted { first, last, .. } => settle(*first, *last, "sent"),
+            UploadEvent::Quarantined { num, .. } => settle(*num, *num, "quarantined"),
+            UploadEvent::Released { first, last, .. } => settle(*first, *last, "released"),
+            _ => {}
+        }
+    }
+    // What became of the entry that a read was let go as is what became of the read.
+    for (seq, of) in &let_go {
+        let became = all.remove(seq).unwrap_or(("pending", None));
+        all.insert(*of, became);
+    }
+    for seq in held {
+        all.entry(seq).or_insert(("held_back", None));
+    }
+    all
+}
+
+fn instant(row: &Value) -> Timestamp {
+    row["time"].as_str().or(row["received"].as_str()).unwrap().parse().unwrap()
+}
+
+#[test]
+fn of_any_log_every_frame_is_told_once_with_its_upload_and_a_window_is_what_all_of_it_says_of_that_time() {
+    let seeds = std::env::var("PASSBRIDGE_EXPORTS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    for seed in 0..seeds {
+        let mut written = Written::new(seed);
+        for round in 0..4 {
+            written.some(200);
+            let durable = if round % 2 == 0 { u64::MAX } else { written.log.next / 2 };
+            let all = Query { durable, ..Query::default() };
+            let rows = written.exported(all.clone());
+            let uploads = plainly(written.dir.path(), durable);
+            for row in rows.iter().filter(|row| row["kind"] == "read") {
+                let told = (row["upload"]["state"].as_str().unwrap(), row["upload"]["num_passing"].as_u64());
+                let known = uploads.get(&row["seq"].as_u64().unwrap()).copied();
+                assert_eq!(told, known.unwrap_or(("pending", None)), "seed {seed}: {row}");
+            }
+            // A marker with the number of one before it is a repeat of it.
+            let mut seen = std::collections::BTreeSet::new();
+            for row in rows.iter().filter(|row| row["kind"] == "marker") {
+                assert_eq!(seen.insert(row["position"].as_u64()), row["upload"].is_null(), "seed {seed}: {row}");
+            }
+            for _ in 0..20 {
+                let some = instant(&rows[written.random.usize(..rows.len())]).as_millisecond();
+                let from = some - written.random.i64(0..200_000);
+                let to = from + written.random.i64(0..400_000);
+                let ms = |ms: i64| Some(Timestamp::from_millisecond(ms).unwrap());
+                let (from, to) = (ms(from), ms(to));
+                let within = written.exported(Query { from, to, ..all.clone() });
+                let expected = rows.iter().filter(|row| (from..to).contains(&Some(instant(row))));
+                assert!(within.iter().eq(expected), "seed {seed}, from {from:?} to {to:?}");
+            }
+        }
+        written.exported(Query { from: Some(Timestamp::MIN), durable: u64::MAX, ..Query::default() });
+        let kept = std::fs::read_dir(written.dir.path().join("windows")).map_or(0, Iterator::count);
+        let closed = volumes(&log_dir(written.dir.path())).unwrap().len() - 1;
+        assert!(closed > 0 && kept == closed, "seed {seed}: {kept} of {closed}");
+    }
+}
+
+/// A log of ten volumes, of a hundred reads and ten minutes each.
+fn ten() -> Written {
+    let mut written = Written::new(1);
+    for volume in 0..10 {
+        written.now = START + volume * 600_000;
+        for _ in 0..100 {
+            written.read("mat");
+            let last = written.log.next - 1;
+            written.devices[0].waiting.retain(|(seq, _)| *seq != last);
+        }
+        written.log.rotate(Some("{}")).unwrap();
+    }
+    written
+}
+
+fn minute(volume: i64) -> Query {
+    let at = |ms: i64| Some(Timestamp::from_millisecond(START + volume * 600_000 + ms).unwrap());
+    Query { from: at(20_000), to: at(80_000), durable: u64::MAX, ..Query::default() }
+}
+
+#[test]
+fn a_window_is_found_without_reading_the_volumes_that_hold_nothing_of_it() {
+    let written = ten();
+    let rows = written.exported(minute(4));
+    assert!(rows.len() > 20);
+    // Whoever reads the volumes before now sees damage in the middle of them.
+    for volume in volumes(&log_dir(written.dir.path())).unwrap().iter().take(2) {
+        let file = std::fs::OpenOptions::new().write(true).open(&volume.path).unwrap();
+        let bytes = std::fs::read(&volume.path).unwrap();
+        let end = bytes[bytes.len() / 2..].iter().position(|byte| *byte == b'\n').unwrap();
+        file.write_all_at(b"XX", (bytes.len() / 2 + end + 5) as u64).unwrap(); // one line of it
+    }
+    assert_eq!(written.exported(minute(4)), rows);
+    let mut out = Vec::new();
+    let all = Query { durable: u64::MAX, ..Query::default() };
+    let first = |count: usize| volumes(&log_dir(written.dir.path())).unwrap().into_iter().take(count);
+    for volume in first(2) {
+        std::fs::remove_file(written.dir.path().join(format!("windows/{:012}.json", volume.first))).unwrap();
+    }
+    let summary = export(written.dir.path(), &reading(), Format::Jsonl, &all, &mut out).unwrap();
+    assert_eq!((summary.frames, summary.damaged), (998, 2), "it was there to be seen");
+}
+
+#[test]
+fn an_index_of_other_zones_or_of_another_log_or_of_nonsense_is_made_anew() {
+    let written = ten();
+    let rows = written.exported(minute(4));
+    let kept = |at: usize| {
+        let first = volumes(&log_dir(written.dir.path())).unwrap()[at].first;
+        written.dir.path().join(format!("windows/{first:012}.json"))
+    };
+    let good: Vec<Value> =
+        (0..10).map(|at| serde_json::from_slice(&std::fs::read(kept(at)).unwrap()).unwrap()).collect();
+    // Who believes it does not find what is in this one.
+    let mut nothing = good[4].clone();
+    for block in nothing["blocks"].as_array_mut().unwrap() {
+        block["times"] = serde_json::json!([0, 0]);
+    }
+    std::fs::write(kept(4), nothing.to_string()).unwrap();
+    assert!(written.exported(minute(4)).len() < rows.len());
+    let spoiled: [fn(&mut Value); 4] = [
+        |index| index["zones"]["mat"] = "UTC".into(),
+        |index| index["tail"] = "\tAAAAAAAA\n".into(),
+        |index| index["version"] = "0".into(),
+        |index| index["blocks"] = "nonsense".into(),
+    ];
+    for spoil in spoiled {
+        let mut index = nothing.clone();
+        spoil(&mut index);
+        std::fs::write(kept(4), index.to_string()).unwrap();
+        assert_eq!(written.exported(minute(4)), rows, "{index}");
+        assert_eq!(serde_json::from_slice::<Value>(&std::fs::read(kept(4)).unwrap()).unwrap(), good[4], "made anew");
+    }
+}
+
+#[test]
+fn the_daemon_makes_the_index_of_each_volume_that_is_full_and_removes_those_of_volumes_that_are_gone() {
+    let written = ten();
+    let dir = written.dir.path();
+    let kept = || std::fs::read_dir(dir.join("windows")).map_or(0, Iterator::count);
+    assert_eq!(refresh(dir, &reading(), 0, &|| true).unwrap(), 0, "stopped before it began");
+    assert_eq!(kept(), 0);
+    let newest = refresh(dir, &reading(), 0, &|| false).unwrap();
+    assert_eq!((kept(), newest), (10, written.log.next));
+    let made: Vec<_> = written.exported(minute(4));
+    let oldest = &volumes(&log_dir(dir)).unwrap()[0];
+    std::fs::remove_file(&oldest.path).unwrap();
+    assert_eq!(refresh(dir, &reading(), newest, &|| false).unwrap(), newest, "no new volume: nothing to do");
+    assert_eq!(kept(), 10);
+    refresh(dir, &reading(), 0, &|| false).unwrap();
+    assert_eq!(kept(), 9);
+    assert_eq!(written.exported(minute(4)), made);
+}
