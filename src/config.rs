@@ -23,8 +23,7 @@ pub use self::layers::ConfigError;
 pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
 pub(crate) use self::secret::{reread as reread_key, same};
-pub(crate) use self::value::{duration, time};
-use crate::cloud::rufus::KeyHeader;
+pub(crate) use self::value::{duration, level, time};
 use crate::decoders::{Settings, Spec};
 
 /// Everything the daemon needs, checked.
@@ -110,6 +109,18 @@ pub enum Address {
         /// Flow control.
         flow: tokio_serial::FlowControl,
     },
+}
+
+/// Which header carries the key. The documents call them equivalent; some proxies drop names with an underscore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyHeader {
+    /// `x-api-key`
+    #[default]
+    XApiKey,
+    /// `api_key`, the only one the oldest documents know.
+    ApiKey,
+    /// Both.
+    Both,
 }
 
 /// `[cloud]`

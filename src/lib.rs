@@ -52,7 +52,7 @@
 //! | [`daemon`], [`daemon::service`], [`daemon::logging`], [`daemon::harden`] | the process: tasks, systemd, the log, steps of the box's clock, what others may not see of it |
 //! | [`cli`], [`config::failure`] | commands and exit codes |
 //! | [`cloud::audit`] | whether the cloud holds what the journal says; what is missing goes again |
-//! | [`commands::check`], [`commands::export`], [`commands::decode`], [`commands::demo`] | a command each |
+//! | [`commands::check`], [`export`], [`commands::decode`], [`commands::demo`] | a command each |
 //! | [`commands::probe`] | which protocol bytes look like, what it is else, and which questions may be put to an unknown box |
 //! | [`model::escape`] | raw bytes as text |
 //! | [`link::capture`] | what goes over a link, both ways: the file, how a link is listened to, the relay |
@@ -96,6 +96,7 @@ pub mod commands;
 pub mod config;
 pub mod daemon;
 pub mod decoders;
+pub mod export;
 pub mod journal;
 pub mod link;
 pub mod model;

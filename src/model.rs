@@ -5,3 +5,4 @@ pub mod clock;
 pub mod escape;
 pub mod lane;
 pub(crate) mod retry;
+pub(crate) mod text;

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use passbridge::cloud::rufus::KeyHeader;
+use passbridge::config::KeyHeader;
 use passbridge::config::{Address, Config, LoadOptions, SessionMode, TagCode};
 use passbridge::decoders::REGISTRY;
 use secrecy::ExposeSecret;

@@ -35,6 +35,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use url::Url;
 
+use crate::config::KeyHeader;
 use crate::model::clock::Wall;
 use answer::Reply;
 use names::Names;
@@ -62,18 +63,6 @@ const ANSWER_LIMIT: usize = 64 << 10;
 pub fn install_tls() {
     // An error means that a provider is installed already, which is what is wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// Which header carries the key. The documents call them equivalent; some proxies drop names with an underscore.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum KeyHeader {
-    /// `x-api-key`
-    #[default]
-    XApiKey,
-    /// `api_key`, the only one the oldest documents know.
-    ApiKey,
-    /// Both.
-    Both,
 }
 
 /// What a client needs.

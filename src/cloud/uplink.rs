@@ -80,6 +80,7 @@ use crate::cloud::rufus::{CallError, Client, Doubt, Inserted, Passing};
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, Durable, Item, Journal, JournalError, Pending, PendingRead, UploadEvent};
 use crate::model::chip::Seq;
+use crate::model::text::tail;
 use crate::status::{Board, SessionStatus, UploadState};
 pub use machine::Follows;
 use machine::{Action, Formed, Input, Machine, May, Report};
@@ -570,10 +571,4 @@ impl Display<'_> {
         });
         self.shown = Some(report);
     }
-}
-
-/// The last six characters of a token: enough to compare, not enough to use.
-pub(crate) fn tail(token: &str) -> String {
-    let skip = token.chars().count().saturating_sub(6);
-    token.chars().skip(skip).collect()
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Place, Protocol, load_keyless, protocol, setting};
+use crate::commands::args::{Place, Protocol, load_keyless, protocol, setting};
 use crate::config::failure::Failure;
 use crate::config::{self, Address, Config};
 use crate::daemon::logging;

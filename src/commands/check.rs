@@ -14,16 +14,17 @@ use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
 use serde::Serialize;
 
-use crate::cli::{Place, print};
 use crate::cloud::passing::Bibs;
+use crate::commands::args::{Place, print};
 use crate::config::failure::Failure;
 use crate::config::{Address, Config, DecoderConfig, LoadOptions, Loaded};
 use crate::journal::{self, Unsettled};
 use crate::link::{self, LinkError};
+use crate::model::text::printable;
 use crate::serve::control;
 use crate::serve::web;
 use crate::status::Snapshot;
-use crate::status::glance::{self, printable};
+use crate::status::glance;
 
 /// Less free disk than this deserves a word.
 const LITTLE_ROOM: u64 = 1_000_000_000;

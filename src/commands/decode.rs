@@ -12,14 +12,18 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::PathBuf;
 
+use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::commands::args::{self, setting, stdout};
 use crate::config::failure::Failure;
+use crate::daemon::logging;
 use crate::decoders::{Frame, Framed, Info, Item, Output, Protocol, Reject, SettingError, Settings, Spec};
-use crate::link::capture::{self, CaptureError, Direction, Reader, Record, What as Happened};
+use crate::link::capture::{self, CaptureError, Direction, HeaderError, Reader, Record, What as Happened};
 use crate::model::chip::{ChipRead, Label, Marker, Stamp};
 use crate::model::clock::{self, Doubt};
 use crate::model::escape::escape;
@@ -394,6 +398,66 @@ impl What {
             Info::Restarted(text) => Self { text: Some(text), ..Self::default() },
         }
     }
+}
+
+/// `decode`
+#[derive(Debug, Args)]
+pub(crate) struct DecodeArgs {
+    /// A capture, or raw bytes; without it standard input.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The decoder's protocol; without it the one that the capture names.
+    #[arg(long, value_name = "NAME", value_parser = args::protocol)]
+    protocol: Option<args::Protocol>,
+    /// Zone of the decoder's clock, such as Europe/Madrid; without it the one that the capture names, or UTC.
+    #[arg(long, value_name = "ZONE", value_parser = crate::config::zone)]
+    timezone: Option<TimeZone>,
+    /// An option of the protocol; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: DecodeArgs) -> Result<(), Failure> {
+    let input: Box<dyn Read> = match &args.file {
+        None => Box::new(io::stdin().lock()),
+        Some(path) => {
+            let file = std::fs::File::open(path);
+            Box::new(BufReader::new(
+                file.map_err(|error| Failure::io(format!("{} cannot be read: {error}", path.display())))?,
+            ))
+        }
+    };
+    let input = Input::new(input)?;
+    let needs = || Failure::usage("which protocol? --protocol NAME (a capture may name it in its header)");
+    let (spec, zone) = (args.protocol.map(|protocol| protocol.0), args.timezone);
+    let mut settings: Settings = args.set.into_iter().collect();
+    let unfit = |error: SettingError| Failure::usage(error.to_string());
+    let ended = match input {
+        Input::Raw(bytes) => {
+            let spec = spec.ok_or_else(needs)?;
+            let decoder = Decoder::new(spec, &settings, zone.unwrap_or(TimeZone::UTC)).map_err(unfit)?;
+            decoder.run(bytes, stdout())?
+        }
+        Input::Capture(capture) => {
+            let header = capture.header();
+            let told = |error: HeaderError| Failure::data(error.to_string());
+            let spec = spec.map_or_else(|| header.protocol().map_err(told)?.ok_or_else(needs), Ok)?;
+            let zone = zone.map_or_else(|| header.zone().map_err(told), |zone| Ok(Some(zone)))?;
+            let began = header.began().map_err(told)?;
+            settings = header.settings_for(spec).into_iter().chain(settings).collect();
+            let decoding = Decoding::new(spec, &settings, zone.unwrap_or(TimeZone::UTC), began).map_err(unfit)?;
+            decoding.run(capture, stdout())?
+        }
+    };
+    if ended.cut {
+        logging::say("passbridge: the capture ends in the middle of a line: it was cut off there");
+    }
+    if ended.unfinished > 0 {
+        // Usual when a live stream was cut off by hand: worth a word, no failure.
+        logging::say(&format!("passbridge: the last {} bytes are no whole record", ended.unfinished));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

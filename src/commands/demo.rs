@@ -17,9 +17,10 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use self::actor::Actor;
-use crate::cli::{DemoArgs, print};
 use crate::cloud::audit;
-use crate::cloud::rufus::KeyHeader;
+use crate::commands::args::{DemoArgs, print};
+use crate::commands::audit::beside;
+use crate::config::KeyHeader;
 use crate::config::failure::Failure;
 use crate::config::{
     Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, PassingConfig, SessionMode,
@@ -309,7 +310,7 @@ async fn journal_equal(config: &Config) -> Result<bool, Failure> {
         rest: Duration::ZERO,
         lag: config.upload.settle,
     };
-    Ok(audit::audit(&subject, &client, &audit::Head::Beside(config.data_dir.clone())).await?.is_equal())
+    Ok(audit::audit(&subject, &client, &beside(&config.data_dir)).await?.is_equal())
 }
 
 /// Compares what happened with what the cloud holds, passing by passing.

@@ -35,7 +35,7 @@ use self::listen::{Heard, Plan, Role, listen};
 pub use self::recognise::{Candidate, Grade, Tally, recognise};
 use self::report::{Report, Verdict};
 use self::target::{RATES, Target, at_rate, find_rate, open_ports};
-use crate::cli::print;
+use crate::commands::args::print;
 use crate::config::Address;
 use crate::config::failure::Failure;
 use crate::daemon::logging;

@@ -4,8 +4,8 @@
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
-use crate::cli::{Place, load_keyless, print};
 use crate::cloud::audit::adopt;
+use crate::commands::args::{Place, load_keyless, print};
 use crate::config::Config;
 use crate::config::failure::Failure;
 use crate::daemon;

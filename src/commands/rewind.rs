@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use crate::cli::{Place, load_keyless, print};
+use crate::commands::args::{Place, load_keyless, print};
 use crate::config::failure::Failure;
 use crate::decoders::Range;
 use crate::model::chip::Label;

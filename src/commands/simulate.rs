@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::cli::{Protocol, print, protocol, rate};
+use crate::commands::args::{Protocol, print, protocol, rate};
 use crate::config::failure::Failure;
 use crate::daemon::logging;
 use crate::link::capture::{CaptureError, Header, HeaderError, Reader, is_capture};

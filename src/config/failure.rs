@@ -2,9 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::process::ExitCode;
-
-use crate::daemon::logging;
 
 /// Why a command gives up. `Display` is the one line for people; the kind decides the exit code.
 #[derive(Debug)]
@@ -84,12 +81,9 @@ impl Failure {
         }
     }
 
-    /// Writes the line to standard error, if there is one to write, and gives the process's exit code.
-    pub fn report(&self) -> ExitCode {
-        if !self.told {
-            logging::say(&format!("passbridge: {self}"));
-        }
-        ExitCode::from(self.exit_code())
+    /// Nothing is left to be said about it.
+    pub fn is_told(&self) -> bool {
+        self.told
     }
 }
 

@@ -12,10 +12,9 @@ use url::Url;
 use super::layers::{ConfigError, Layers, Section, our_variables};
 use super::secret::{self, Found, NoKey};
 use super::{
-    Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, PassingConfig, SessionMode,
-    StatusConfig, TagCode, UploadConfig, value,
+    Address, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LogConfig, LogFormat, PassingConfig,
+    SessionMode, StatusConfig, TagCode, UploadConfig, value,
 };
-use crate::cloud::rufus::KeyHeader;
 use crate::decoders::{REGISTRY, Spec, WITH_LOCATIONS};
 
 const DATA_DIR: &str = "/var/lib/passbridge";
@@ -454,7 +453,7 @@ fn read_log(root: &Section<'_>) -> Result<LogConfig, ConfigError> {
         _ => Err("must be \"auto\", \"human\", \"plain\" or \"json\"".to_owned()),
     })?;
     Ok(LogConfig {
-        level: section.parse("level", crate::daemon::logging::level)?.unwrap_or(default.level),
+        level: section.parse("level", super::value::level)?.unwrap_or(default.level),
         format: format.unwrap_or(default.format),
     })
 }

@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::output::Output;
-use crate::config::{LogConfig, LogFormat};
+use crate::config::{LogConfig, LogFormat, level};
 
 /// Crates whose chatter says nothing to a timer; a directive for one of them in `level` or `RUST_LOG` wins.
 const QUIET: [&str; 5] = ["hyper=warn", "hyper_util=warn", "reqwest=warn", "rustls=warn", "sled=warn"];
@@ -130,7 +130,7 @@ impl Shape {
         match self {
             Self::Json => |missing| {
                 format!(
-                    "{{\"timestamp\":\"{:.6}\",\"level\":\"WARN\",\"message\":\"{}\",\"dropped\":{missing},\"target\":\"passbridge::daemon::logging\"}}\n",
+                    "{{\"timestamp\":\"{:.6}\",\"level\":\"WARN\",\"message\":\"{}\",\"dropped\":{missing},\"target\":\"passbridge::logging\"}}\n",
                     Timestamp::now(),
                     missing_in_words(missing)
                 )
@@ -159,37 +159,9 @@ fn shape(format: LogFormat, terminal: bool) -> Shape {
     }
 }
 
-/// Judges a filter: a level, or `target=level` and levels parted by commas. tracing itself would take a misspelt
-/// level for the name of a module and say nothing.
-pub fn level(text: &str) -> Result<String, String> {
-    let must = || {
-        "must be off, error, warn, info, debug or trace, or a list such as \"info,passbridge::cloud::uplink=debug\""
-            .to_owned()
-    };
-    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok() && !word.bytes().all(|b| b.is_ascii_digit());
-    for directive in text.split(',').map(str::trim) {
-        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
-        if !is_level(level) {
-            return Err(must());
-        }
-    }
-    EnvFilter::builder().parse(text).map_err(|_| must())?;
-    Ok(text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_misspelt_level_is_an_error_and_not_the_name_of_a_module() {
-        for right in ["info", "off", "warn,passbridge::cloud::uplink=debug", "passbridge=trace"] {
-            assert_eq!(level(right), Ok(right.to_owned()));
-        }
-        for wrong in ["", "verbose", "3", "info,", "info,passbridge", "passbridge=loud", "passbridge=", "a[b"] {
-            assert!(level(wrong).unwrap_err().contains("must be off, error"), "{wrong}");
-        }
-    }
 
     #[test]
     fn the_line_about_missing_lines_has_the_form_of_the_others() {

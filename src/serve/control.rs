@@ -462,6 +462,19 @@ pub async fn ask(data_dir: &Path, request: Request) -> Result<Value, ControlErro
     }
 }
 
+/// The last entry of the log that would survive a power cut: what the daemon of this data directory says, and all of them
+/// where none runs.
+///
+/// # Errors
+/// As [`ask`]; not that none runs.
+pub async fn durable(data_dir: &Path) -> Result<u64, ControlError> {
+    match ask(data_dir, Request::Durable).await {
+        Ok(answer) => Ok(answer.get("durable").and_then(Value::as_u64).unwrap_or(0)),
+        Err(ControlError::NotRunning(_)) => Ok(u64::MAX),
+        Err(error) => Err(error),
+    }
+}
+
 /// The status of the daemon that the configuration describes: through its socket, or from its page where there is none.
 ///
 /// # Errors

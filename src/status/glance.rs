@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
+use crate::model::text::printable;
 use crate::status::{DecoderStatus, LinkState, Snapshot, UploadStatus};
 
 /// The whole view, lines ended by `\n`.
@@ -140,12 +141,6 @@ fn short(device: &str) -> String {
         return device.to_owned();
     }
     chars[..4].iter().chain(&['…']).chain(&chars[chars.len() - 4..]).collect()
-}
-
-/// Characters that steer a terminal or turn the order of what is read (line ends too) made visible.
-pub(crate) fn printable(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
 }
 
 fn second(instant: Timestamp) -> String {

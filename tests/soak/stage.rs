@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use passbridge::cloud::passing::Fields;
-use passbridge::cloud::rufus::{Client, ClientConfig, KeyHeader, install_tls};
+use passbridge::cloud::rufus::{Client, ClientConfig, install_tls};
 use passbridge::cloud::uplink::{self, UplinkConfig, UplinkError};
+use passbridge::config::KeyHeader;
 use passbridge::config::{SessionMode, UploadConfig};
 use passbridge::decoders::{Frame, Framed};
 use passbridge::journal::{Journal, JournalConfig, PendingRead};

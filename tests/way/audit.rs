@@ -1,9 +1,10 @@
 //! Journal against cloud: what the box finds by itself when a session is over, and what a repair does and does not.
 
 use passbridge::cloud::audit::{self, Head, Subject};
-use passbridge::cloud::rufus::{Client, ClientConfig, KeyHeader};
-use passbridge::commands::export::{Format, Query, Reading, export};
+use passbridge::cloud::rufus::{Client, ClientConfig};
+use passbridge::config::KeyHeader;
 use passbridge::daemon::Daemon;
+use passbridge::export::{Format, Query, Reading, export};
 use passbridge::journal::Journal;
 use passbridge::model::clock::Wall;
 use passbridge::serve::control::{self, Request};

@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use passbridge::commands::export::{Format, Query, Reading, export};
 use passbridge::config::{Address, TagCode};
 use passbridge::daemon::Daemon;
+use passbridge::export::{Format, Query, Reading, export};
 use passbridge::journal::{Journal, JournalConfig};
 use passbridge::serve::control::{self, Request};
 use passbridge::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Wiring};

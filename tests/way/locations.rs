@@ -137,12 +137,12 @@ async fn kept(way: &Way) -> std::collections::HashSet<(String, String)> {
 }
 
 fn export(way: &Way, decoder: Option<&str>) -> Vec<Value> {
-    use passbridge::commands::export::{Format, Query, Reading};
+    use passbridge::export::{Format, Query, Reading};
     let zones = way.config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
     let reading = Reading { zones: zones.collect(), tag: way.config.passing.tag };
     let query = Query { durable: u64::MAX, decoder: decoder.map(str::to_owned), ..Query::default() };
     let mut out = Vec::new();
-    passbridge::commands::export::export(way.data(), &reading, Format::Jsonl, &query, &mut out).unwrap();
+    passbridge::export::export(way.data(), &reading, Format::Jsonl, &query, &mut out).unwrap();
     String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

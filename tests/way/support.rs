@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use passbridge::cloud::rufus::KeyHeader;
+use passbridge::config::KeyHeader;
 use passbridge::config::{
     Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, PassingConfig, SessionMode,
     StatusConfig, UploadConfig,

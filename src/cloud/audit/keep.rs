@@ -8,11 +8,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::adopt::{Adopted, adopt};
+use super::report::{AuditError, Head, Report, Subject};
+use super::session::audit;
 use super::text::summary_in_words;
-use super::{AuditError, Head, Report, Subject, audit};
 use crate::cloud::rufus::{CallError, Client};
-use crate::cloud::uplink::{Follows, RESEND_MAX, Resend, tail};
+use crate::cloud::uplink::{Follows, RESEND_MAX, Resend};
 use crate::journal::{Audited, Journal, SessionAudit, UploadEvent};
+use crate::model::text::tail;
 use crate::status::{AuditStatus, Board};
 
 /// Least time between two audits of a device that nobody asked for.
@@ -79,6 +81,13 @@ pub async fn repair(
                 }
             }
         }
+    }
+}
+
+/// For the JSON answer of the daemon.
+impl From<&Repaired> for serde_json::Value {
+    fn from(repaired: &Repaired) -> Self {
+        serde_json::json!({ "resent": repaired.resent, "refused": repaired.refused, "equal": repaired.report.is_equal() })
     }
 }
 
@@ -271,7 +280,7 @@ impl Keeper {
 
     fn show(&self, audited: &Audited, alias: Option<&str>) {
         let device = &self.subject.device;
-        self.board.upload(device, |upload| upload.audit = Some(AuditStatus::new(audited, alias)));
+        self.board.upload(device, |upload| upload.audit = Some(shown(audited, alias)));
         if audited.equal {
             return self.board.clear("audit_differs", &self.about(&audited.token));
         }
@@ -293,6 +302,23 @@ fn wait_after(row: u32, error: Option<&AuditError>) -> Duration {
         }
         Some(AuditError::Cloud(error)) => wait.max(error.retry_after().unwrap_or_default()),
         _ => wait,
+    }
+}
+
+/// As the board shows it.
+fn shown(audited: &Audited, alias: Option<&str>) -> AuditStatus {
+    AuditStatus {
+        token_tail: tail(&audited.token),
+        alias: alias.map(str::to_owned),
+        at: audited.at,
+        equal: audited.equal,
+        checked: audited.checked,
+        missing: audited.missing,
+        foreign: audited.foreign,
+        different: audited.different,
+        duplicated: audited.duplicated,
+        not_yet_sent: audited.not_yet_sent,
+        set_aside: audited.set_aside,
     }
 }
 

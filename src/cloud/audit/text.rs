@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::Report;
 use super::compare::{Finding, Verdict};
 use crate::cloud::rufus::Stored;
-use crate::cloud::uplink::tail;
 use crate::journal::{Audited, Item};
-use crate::status::glance::printable;
+use crate::model::text::printable;
+use crate::model::text::tail;
 
 /// Differences told one by one; `--json` tells all.
 const TOLD: usize = 50;

@@ -400,7 +400,7 @@ fn scalar(value: &Value) -> Option<Box<str>> {
 /// A name: one line, cut to a limit.
 fn text(value: &Value, key: &str) -> Option<Box<str>> {
     let text = scalar(value.get(key)?)?;
-    Some(crate::status::glance::printable(&text).chars().take(NAME_KEPT).collect::<String>().into())
+    Some(crate::model::text::printable(&text).chars().take(NAME_KEPT).collect::<String>().into())
 }
 
 /// A `token_session` that can be one: it goes into every batch line, paths and answers, exactly as it is.

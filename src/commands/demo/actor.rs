@@ -7,7 +7,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::LOOPBACK;
-use crate::cli::DemoArgs;
+use crate::commands::args::DemoArgs;
 use crate::commands::simulate::Recorded;
 use crate::config::Address;
 use crate::config::failure::Failure;

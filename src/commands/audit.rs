@@ -1,6 +1,8 @@
 //! `passbridge audit`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,12 +10,12 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::keep::repair;
-use super::{AuditError, Head, Subject, audit, text};
-use crate::cli::{Place, print};
+use crate::cloud::audit::keep::repair;
+use crate::cloud::audit::{AuditError, Head, Subject, audit, json_lines, summary};
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client};
 use crate::cloud::uplink::{self, Ties, UplinkConfig};
+use crate::commands::args::{Place, print};
 use crate::config::failure::Failure;
 use crate::config::{Config, SessionMode};
 use crate::daemon;
@@ -87,9 +89,18 @@ fn devices<'a>(config: &'a Config, only: Option<&str>) -> Result<BTreeMap<&'a st
     }
 }
 
+/// The log of a data directory that a daemon may keep meanwhile.
+pub(crate) fn beside(data_dir: &Path) -> Head {
+    let data_dir = data_dir.to_owned();
+    Head::Beside(Arc::new(move || {
+        let data_dir = data_dir.clone();
+        Box::pin(async move { Ok(control::durable(&data_dir).await?) })
+    }))
+}
+
 /// Audits one device; `true`: equal.
 async fn one(args: &AuditArgs, config: &Config, client: &Client, subject: Subject) -> Result<bool, Failure> {
-    let head = Head::Beside(config.data_dir.clone());
+    let head = beside(&config.data_dir);
     let mut report = audit(&subject, client, &head).await?;
     if args.repair && !report.missing().is_empty() {
         let subject = Subject { session: Some(report.token.to_string()), ..subject };
@@ -103,7 +114,7 @@ async fn one(args: &AuditArgs, config: &Config, client: &Client, subject: Subjec
     // A daemon that runs shows it. One that does not, or is of an older version, need not know.
     let audited = report.summary(jiff::Timestamp::now());
     let _ = control::ask(&config.data_dir, Request::Audited { audited }).await;
-    let told = if args.json { text::json_lines(&report, jiff::Timestamp::now()) } else { text::text(&report) };
+    let told = if args.json { json_lines(&report, jiff::Timestamp::now()) } else { summary(&report) };
     print(&told)?;
     Ok(report.is_equal())
 }
@@ -181,17 +192,10 @@ impl From<AuditError> for Failure {
             AuditError::Log(_) => Self::io(message),
             AuditError::NoSuchSession(_) => Self::usage(message),
             AuditError::Cloud(CallError::KeyRefused { .. }) => Self::permission(message),
-            AuditError::Control(error) => error.into(),
+            AuditError::Daemon(failure) => failure,
             AuditError::NoJournal(_) | AuditError::Cloud(_) | AuditError::Endless | AuditError::NoSession => {
                 Self::unavailable(message)
             }
         }
-    }
-}
-
-/// For the JSON answer of the daemon.
-impl From<&super::keep::Repaired> for Value {
-    fn from(repaired: &super::keep::Repaired) -> Self {
-        serde_json::json!({ "resent": repaired.resent, "refused": repaired.refused, "equal": repaired.report.is_equal() })
     }
 }

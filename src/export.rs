@@ -1,0 +1,496 @@
+//! Export: the log as files that people and other software read.
+//!
+//! It reads the log itself, beside a running daemon or without one. Only durable entries are exported: the caller
+//! says up to which number, because the last lines of the file may not have been synced yet.
+//!
+//! What is held in memory does not grow with the log: an index tells what is where (`index`), and the frames are written a
+//! stretch at a time, for which the uploads that tell of it are read (`standing`). Of a window only the blocks are read
+//! that may hold any of it.
+//!
+//! Formats:
+//! * `jsonl`: one object per kept frame, the contract of design.md.
+//! * `csv`: the same as a table.
+//! * `cloudbox`: what a RUFUS CloudBox writes into its backup file (facts: facts/cloudbox.md §3, §5): JSON objects one
+//!   after another, wall time of the decoder's zone. Without `chksum`: its algorithm is not published.
+//! * `raw`: the bytes as received, a line each, as `decode` and `simulate` take them.
+
+mod index;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::cloud::passing::chip_code;
+use crate::config::{Config, TagCode};
+use crate::journal::entry::{BadLine, Body, Entry};
+use crate::journal::log::{Line, Place, Reader};
+use crate::model::chip::{ChipRead, Label, Stamp};
+use crate::model::clock::{self, Step};
+use crate::model::escape::escape;
+use crate::model::lane;
+pub use index::refresh;
+use index::{Block, Index};
+pub use standing::UploadMark;
+use standing::{Standing, Standings};
+
+/// How the file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// One JSON object per kept frame.
+    Jsonl,
+    /// A table with a header.
+    Csv,
+    /// The backup file of a RUFUS CloudBox.
+    Cloudbox,
+    /// The bytes as received, a line each.
+    Raw,
+}
+
+/// What is exported.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Not before this instant (a read's own time; the receive time of other frames).
+    pub from: Option<Timestamp>,
+    /// Before this instant.
+    pub to: Option<Timestamp>,
+    /// Only this decoder with all its lanes, or only this lane.
+    pub decoder: Option<String>,
+    /// Up to this entry.
+    pub durable: u64,
+}
+
+/// What the configuration says about reading stamps and chips.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Zone of each decoder's clock; UTC for one that is not here. A lane has that of its decoder.
+    pub zones: BTreeMap<Box<str>, TimeZone>,
+    /// How an EPC becomes a chip code.
+    pub tag: TagCode,
+}
+
+impl Reading {
+    /// As the configuration says.
+    pub fn new(config: &Config) -> Self {
+        let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
+        Self { zones: zones.collect(), tag: config.passing.tag }
+    }
+
+    fn zone(&self, lane: &str) -> &TimeZone {
+        const UTC: &TimeZone = &TimeZone::UTC;
+        self.zones.get(lane::decoder(lane)).unwrap_or(UTC)
+    }
+}
+
+/// What was exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Frames written.
+    pub frames: u64,
+    /// Lines of the log that are damaged and cost themselves.
+    pub damaged: u64,
+}
+
+/// Why an export ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// There is no journal.
+    #[error("there is no journal in {0}: is data_dir right?")]
+    NoJournal(std::path::PathBuf),
+    /// The log could not be read.
+    #[error("the log could not be read: {0}")]
+    Read(io::Error),
+    /// The output could not be written.
+    #[error("the export could not be written: {0}")]
+    Write(#[from] io::Error),
+}
+
+/// One kept frame, as JSON and as a table row.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    seq: u64,
+    decoder: &'a str,
+    kind: &'static str,
+    chip: Option<&'a str>,
+    time: Option<String>,
+    decoder_time: Option<String>,
+    received: String,
+    antenna: Option<&'a Label>,
+    rssi: Option<i32>,
+    hits: Option<u32>,
+    position: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<&'a str>,
+    raw: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    upload: Option<UploadColumn<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct UploadColumn<'a> {
+    state: UploadMark,
+    token_session: Option<&'a str>,
+    num_passing: Option<u64>,
+}
+
+/// The object of a CloudBox's backup file.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CloudboxPassing<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epc: Option<&'a str>,
+    timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen_count: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    antenna: Option<&'a Label>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rssi: Option<i32>,
+    passing_number: u64,
+    tag_str: &'a str,
+    latitude: Option<f64>,
+    longitude: Option<f64>,
+}
+
+/// Frames of a stretch: for so many it is known at once where their uploads stand (some 4 MB). A block has some thousand.
+const STRETCH: u64 = if cfg!(test) { 64 } else { 65_536 };
+
+/// Writes what the query asks for.
+pub fn export(
+    data_dir: &Path,
+    reading: &Reading,
+    format: Format,
+    query: &Query,
+    out: &mut impl Write,
+) -> Result<Summary, ExportError> {
+    let windowed = query.from.is_some() || query.to.is_some();
+    let index = Index::new(data_dir, reading, query.durable, windowed).map_err(ExportError::Read)?;
+    let index = index.ok_or_else(|| ExportError::NoJournal(data_dir.into()))?;
+    let mut summary = Summary { frames: 0, damaged: index.damaged };
+    let mut table = (format == Format::Csv).then(|| csv::WriterBuilder::new().from_writer(Vec::new()));
+    if let Some(table) = &mut table {
+        write_header(table)?;
+    }
+    for stretch in stretches(&index, query) {
+        let standings = standings(&index, &stretch, query.durable).map_err(ExportError::Read)?;
+        summary.damaged += for_each(&index, &stretch, query.durable, |entry| {
+            if matches!(&entry.body, Body::Read(read) if read.let_go.is_some()) {
+                return Ok(()); // it stands where it was first kept
+            }
+            let instant = match &entry.body {
+                Body::Read(_) => time_of(entry, reading, &index.steps, &standings),
+                _ => entry.time,
+            };
+            let outside = query.from.is_some_and(|from| instant < from) || query.to.is_some_and(|to| instant >= to);
+            let meant = |name: &str| *name == *entry.subject || name == lane::decoder(&entry.subject);
+            if outside || !query.decoder.as_deref().is_none_or(meant) {
+                return Ok(());
+            }
+            let time = matches!(entry.body, Body::Read(_)).then_some(instant);
+            let wrote = match format {
+                Format::Jsonl => {
+                    serde_json::to_writer(&mut *out, &row(entry, time, &standings)).map_err(io::Error::from)?;
+                    out.write_all(b"\n")?;
+                    true
+                }
+                Format::Csv => write_row(table.as_mut(), &row(entry, time, &standings), out)?,
+                Format::Cloudbox => write_cloudbox(entry, time, reading, summary.frames + 1, out)?,
+                Format::Raw => {
+                    out.write_all(&entry.raw)?;
+                    out.write_all(b"\r\n")?;
+                    true
+                }
+            };
+            summary.frames += u64::from(wrote);
+            Ok(())
+        })?;
+    }
+    if let Some(table) = table {
+        out.write_all(&table.into_inner().map_err(|error| io::Error::other(error.to_string()))?)?;
+    }
+    out.flush()?;
+    Ok(summary)
+}
+
+/// Blocks that are read together: they follow one another in one volume.
+struct Stretch {
+    blocks: Range<usize>,
+    /// Their first and last frame.
+    frames: (u64, u64),
+}
+
+fn stretches(index: &Index, query: &Query) -> Vec<Stretch> {
+    let mut all: Vec<Stretch> = Vec::new(); // at most one for each block
+    let mut count = 0;
+    for at in index.within(query.from, query.to) {
+        let (volume, block) = &index.blocks[at];
+        let Some((first, last)) = block.frames else { continue };
+        count += block.count;
+        match all.last_mut() {
+            Some(before) if before.blocks.end == at && index.blocks[at - 1].0 == *volume && count <= STRETCH => {
+                before.blocks.end = at + 1;
+                before.frames.1 = last.max(before.frames.1);
+            }
+            _ => {
+                count = block.count;
+                all.push(Stretch { blocks: at..at + 1, frames: (first, last) });
+            }
+        }
+    }
+    all
+}
+
+/// Where the uploads of a stretch stand.
+fn standings(index: &Index, stretch: &Stretch, durable: u64) -> io::Result<Standings> {
+    let (first, last) = stretch.frames;
+    let mut standings = Standings::of(first..=last);
+    let lets_go = |seq: u64, kind: &str, text: &str| seq <= durable && kind == "read" && index::lets_go(text);
+    read_blocks(
+        index,
+        |block| block.lets_go_of(first, last),
+        lets_go,
+        |entry| {
+            if let Body::Read(ChipRead { let_go: Some(let_go), .. }) = &entry.body {
+                standings.lets_go(entry.seq, let_go.1.0);
+            }
+        },
+    )?;
+    let tells =
+        |block: &Block| block.tells_of(first, last) || block.tells_of_any(|from, to| standings.let_go_within(from, to));
+    let telling: Vec<bool> = index.blocks.iter().map(|(_, block)| tells(block)).collect();
+    let mut telling = telling.into_iter();
+    let upload = |seq: u64, kind: &str, _: &str| seq <= durable && kind == "upload";
+    read_blocks(
+        index,
+        |_| telling.next().unwrap_or(false),
+        upload,
+        |entry| {
+            if let Body::Upload(event) = &entry.body {
+                standings.apply(event);
+            }
+        },
+    )?;
+    for seq in index.repeated.iter().filter(|seq| (first..=last).contains(*seq)) {
+        standings.suppress(*seq);
+    }
+    Ok(standings)
+}
+
+/// Gives what is `wanted` of the blocks that are meant, in the order of the log.
+fn read_blocks(
+    index: &Index,
+    mut meant: impl FnMut(&Block) -> bool,
+    wanted: impl Fn(u64, &str, &str) -> bool,
+    mut each: impl FnMut(&Entry),
+) -> io::Result<()> {
+    let mut reader: Option<Reader> = None;
+    for (volume, block) in index.blocks.iter().filter(|(_, block)| meant(block)) {
+        let place = |offset| Place { volume: *volume, offset };
+        let at = match reader.take().filter(|reader| reader.place() == place(block.start)) {
+            Some(reader) => Some(reader),
+            None => Reader::open(&index.dir, Some(place(block.start)))?,
+        };
+        let Some(mut at) = at else { continue }; // removed meanwhile
+        while let Some(line) = at.read_before(place(block.end), &wanted)? {
+            if let Line::Entry(entry) = line {
+                each(&entry);
+            }
+        }
+        reader = Some(at);
+    }
+    Ok(())
+}
+
+/// Every whole frame of a stretch up to `durable`; returns how many lines turned out to be damaged that were not known to be.
+fn for_each(
+    index: &Index,
+    stretch: &Stretch,
+    durable: u64,
+    mut each: impl FnMut(&Entry) -> Result<(), ExportError>,
+) -> Result<u64, ExportError> {
+    let blocks = &index.blocks[stretch.blocks.clone()];
+    let (Some((volume, first)), Some((_, last))) = (blocks.first(), blocks.last()) else { return Ok(0) };
+    let place = |offset| Place { volume: *volume, offset };
+    let reader = Reader::open(&index.dir, Some(place(first.start))).map_err(ExportError::Read)?;
+    let Some(mut reader) = reader else { return Ok(0) }; // removed meanwhile
+    let frame = |seq: u64, kind: &str, _: &str| seq <= durable && matches!(kind, "read" | "marker" | "rejected");
+    let mut damaged = 0;
+    while let Some(line) = reader.read_before(place(last.end), frame).map_err(ExportError::Read)? {
+        match line {
+            Line::Entry(entry) => each(&entry)?,
+            // What the checksum shows was counted by the index.
+            Line::Bad { why: BadLine::Unknown, .. } => damaged += u64::from(!first.is_decoded()),
+            Line::Bad { .. } | Line::State(_) => {}
+        }
+    }
+    Ok(damaged)
+}
+
+/// A read's time in UTC: as it was uploaded, else as it would be.
+fn time_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)], standings: &Standings) -> Timestamp {
+    let uploaded = standings.get(entry.seq).filter(|standing| standing.mark != UploadMark::Suppressed);
+    let uploaded = uploaded.and_then(|standing| Timestamp::from_millisecond(standing.time_ms).ok());
+    uploaded.unwrap_or_else(|| instant_of(entry, reading, steps))
+}
+
+/// When a frame was: a read's time as it would be uploaded, of others the time of receipt.
+fn instant_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)]) -> Timestamp {
+    let Body::Read(read) = &entry.body else { return entry.time };
+    let received = clock::corrected(steps, entry.seq, entry.time);
+    clock::resolve(&read.stamp, reading.zone(&entry.subject), received, read.replay).utc
+}
+
+fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) -> Row<'a> {
+    let mut row = Row {
+        seq: entry.seq,
+        decoder: &entry.subject,
+        kind: "rejected",
+        chip: None,
+        time: time.map(|time| format!("{time:.3}")),
+        decoder_time: None,
+        received: format!("{:.3}", entry.time),
+        antenna: None,
+        rssi: None,
+        hits: None,
+        position: None,
+        location: None,
+        raw: escape(&entry.raw),
+        reason: None,
+        upload: None,
+    };
+    match &entry.body {
+        Body::Read(read) => {
+            row.kind = "read";
+            row.chip = Some(&read.chip);
+            row.decoder_time = Some(read.stamp.to_string());
+            (row.antenna, row.rssi, row.hits) = (read.antenna.as_ref(), read.rssi, read.hits);
+            row.position = read.position.as_ref().map(|position| position.number);
+            row.location = read.location.as_deref();
+            let upload = upload_column(entry.seq, standings);
+            let is_held = read.held_back && !standings.is_let_go(entry.seq) && upload.state == UploadMark::Pending;
+            row.upload = Some(if is_held { UploadColumn { state: UploadMark::HeldBack, ..upload } } else { upload });
+        }
+        Body::Marker(marker) => {
+            row.kind = "marker";
+            row.reason = Some(&marker.kind);
+            row.decoder_time = marker.stamp.as_ref().map(Stamp::to_string);
+            row.location = marker.location.as_deref();
+            row.position = marker.position.as_ref().map(|position| position.number);
+            // No passing; the one thing to be said of it is that it was there before.
+            row.upload = standings.get(entry.seq).is_some().then(|| upload_column(entry.seq, standings));
+        }
+        Body::Rejected(reason) => row.reason = Some(reason),
+        Body::Cleared(_) | Body::Upload(_) | Body::Note(_) | Body::Clock(_) => {}
+    }
+    row
+}
+
+fn upload_column(seq: u64, standings: &Standings) -> UploadColumn<'_> {
+    match standings.get(seq) {
+        None => UploadColumn { state: UploadMark::Pending, token_session: None, num_passing: None },
+        Some(Standing { mark: UploadMark::Suppressed, .. }) => {
+            UploadColumn { state: UploadMark::Suppressed, token_session: None, num_passing: None }
+        }
+        Some(standing) => UploadColumn {
+            state: standing.mark,
+            token_session: standings.token(standing),
+            num_passing: Some(standing.num),
+        },
+    }
+}
+
+const COLUMNS: [&str; 17] = [
+    "seq",
+    "decoder",
+    "kind",
+    "chip",
+    "time",
+    "decoder_time",
+    "received",
+    "antenna",
+    "rssi",
+    "hits",
+    "position",
+    "upload_state",
+    "token_session",
+    "num_passing",
+    "reason",
+    "raw",
+    "location",
+];
+
+fn write_header(table: &mut csv::Writer<Vec<u8>>) -> Result<(), ExportError> {
+    table.write_record(COLUMNS).map_err(|error| ExportError::Write(io::Error::other(error)))
+}
+
+fn write_row(
+    table: Option<&mut csv::Writer<Vec<u8>>>,
+    row: &Row<'_>,
+    out: &mut impl Write,
+) -> Result<bool, ExportError> {
+    let Some(table) = table else { return Ok(false) };
+    let text = |value: Option<&dyn std::fmt::Display>| value.map(ToString::to_string).unwrap_or_default();
+    let upload = row.upload.as_ref();
+    let state = upload.and_then(|upload| serde_json::to_value(upload.state).ok());
+    let record = [
+        row.seq.to_string(),
+        row.decoder.to_owned(),
+        row.kind.to_owned(),
+        row.chip.unwrap_or_default().to_owned(),
+        row.time.clone().unwrap_or_default(),
+        row.decoder_time.clone().unwrap_or_default(),
+        row.received.clone(),
+        text(row.antenna.map(|label| label as _)),
+        text(row.rssi.as_ref().map(|value| value as _)),
+        text(row.hits.as_ref().map(|value| value as _)),
+        text(row.position.as_ref().map(|value| value as _)),
+        state.as_ref().and_then(|state| state.as_str()).unwrap_or_default().to_owned(),
+        upload.and_then(|upload| upload.token_session).unwrap_or_default().to_owned(),
+        text(upload.and_then(|upload| upload.num_passing.as_ref()).map(|value| value as _)),
+        row.reason.unwrap_or_default().to_owned(),
+        row.raw.clone(),
+        row.location.unwrap_or_default().to_owned(),
+    ];
+    table.write_record(record).map_err(|error| ExportError::Write(io::Error::other(error)))?;
+    table.flush()?;
+    if table.get_ref().len() > 64 * 1024 {
+        let full = std::mem::replace(table, csv::WriterBuilder::new().from_writer(Vec::new()));
+        out.write_all(&full.into_inner().map_err(|error| io::Error::other(error.to_string()))?)?;
+    }
+    Ok(true)
+}
+
+fn write_cloudbox(
+    entry: &Entry,
+    time: Option<Timestamp>,
+    reading: &Reading,
+    number: u64,
+    out: &mut impl Write,
+) -> Result<bool, ExportError> {
+    let (Body::Read(read), Some(time)) = (&entry.body, time) else { return Ok(false) };
+    let local = reading.zone(&entry.subject).to_datetime(time);
+    let tag = chip_code(&read.chip, reading.tag);
+    let is_epc = read.chip.len() == 24 && read.chip.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let passing = CloudboxPassing {
+        epc: is_epc.then_some(&*read.chip),
+        timestamp: Stamp::Local(local).to_string().replacen('T', ";", 1),
+        seen_count: read.hits,
+        antenna: read.antenna.as_ref(),
+        rssi: read.rssi,
+        passing_number: number,
+        tag_str: &tag,
+        latitude: None,
+        longitude: None,
+    };
+    serde_json::to_writer(&mut *out, &passing).map_err(io::Error::from)?;
+    out.write_all(b"\r\n")?;
+    Ok(true)
+}
