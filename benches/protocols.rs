@@ -17,8 +17,8 @@ mod rig;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use passbridge::chip::Held;
-use passbridge::protocol::{Frame, Framed, Item, Output, Protocol, spec};
+use passbridge::decoders::{Frame, Framed, Item, Output, Protocol, spec};
+use passbridge::model::chip::Held;
 use passbridge::sim::decoder::{Kind, RaceConfig, SimConfig, SimDecoder, Source, Wiring};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -6,6 +6,7 @@
 //!
 //! Hidden: merging and positions (`layers`), the forms of values (`value`), where a key may come from (`secret`).
 
+pub mod failure;
 mod layers;
 mod load;
 mod secret;
@@ -22,9 +23,8 @@ pub use self::layers::ConfigError;
 pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
 pub(crate) use self::secret::{reread as reread_key, same};
-pub(crate) use self::value::{duration, time};
-use crate::protocol::{Settings, Spec};
-use crate::rufus::KeyHeader;
+pub(crate) use self::value::{duration, level, time};
+use crate::decoders::{Settings, Spec};
 
 /// Everything the daemon needs, checked.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ pub struct DecoderConfig {
 /// Where the reads of a lane go.
 #[derive(Clone, Debug)]
 pub struct Route<'a> {
-    /// A decoder's name, or that of a location of it: [`crate::lane`].
+    /// A decoder's name, or that of a location of it: [`crate::model::lane`].
     pub lane: Box<str>,
     /// The decoder.
     pub decoder: &'a DecoderConfig,
@@ -109,6 +109,18 @@ pub enum Address {
         /// Flow control.
         flow: tokio_serial::FlowControl,
     },
+}
+
+/// Which header carries the key. The documents call them equivalent; some proxies drop names with an underscore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyHeader {
+    /// `x-api-key`
+    #[default]
+    XApiKey,
+    /// `api_key`, the only one the oldest documents know.
+    ApiKey,
+    /// Both.
+    Both,
 }
 
 /// `[cloud]`
@@ -242,7 +254,7 @@ impl Config {
         self.decoders.iter().flat_map(move |decoder| {
             let own = Route { lane: decoder.name.as_str().into(), decoder, device: self.device_of(decoder) };
             let located = decoder.locations.iter().map(move |(location, device)| Route {
-                lane: crate::lane::name(&decoder.name, location),
+                lane: crate::model::lane::name(&decoder.name, location),
                 decoder,
                 device: self.cloud.is_some().then_some(device),
             });

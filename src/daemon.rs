@@ -11,8 +11,11 @@
 //! `demo` and the tests run this same value against simulated decoders and a simulated cloud.
 
 mod clock;
+pub mod harden;
 mod home;
 mod key;
+pub mod logging;
+pub mod service;
 mod signals;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,23 +30,21 @@ use tokio_util::sync::CancellationToken;
 
 use self::home::{Home, Opener};
 use self::signals::{Signals, Wish};
-use crate::audit;
-use crate::clock::{Step, Wall, Zones};
+use crate::cloud::audit;
+use crate::cloud::passing::{BibFile, Bibs, Mapper};
+use crate::cloud::rufus;
+use crate::cloud::uplink::{self, Ties, UplinkConfig};
+use crate::config::failure::Failure;
 use crate::config::{CloudConfig, Config};
-use crate::control::{Repairs, Rewinds, Socket, Ways};
 use crate::export;
-use crate::failure::Failure;
 use crate::journal::held_back::Told;
 use crate::journal::{Journal, JournalConfig, OpenError};
-use crate::lane;
 use crate::link::{self, Asks};
-use crate::logging;
-use crate::passing::{BibFile, Bibs, Mapper};
-use crate::rufus;
-use crate::service;
+use crate::model::clock::{Step, Wall, Zones};
+use crate::model::lane;
+use crate::serve::control::{Repairs, Rewinds, Socket, Ways};
+use crate::serve::web;
 use crate::status::{Board, Snapshot};
-use crate::uplink::{self, Ties, UplinkConfig};
-use crate::web;
 
 /// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads.
 /// A span that is read is in memory as a whole (some 6 MB), and two may be open.

@@ -35,10 +35,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::chip::{Held, Seq};
-use crate::clock::{self, Step, Zones};
-use crate::lane;
-use crate::protocol::{Frame, Framed};
+use crate::decoders::{Frame, Framed};
+use crate::model::chip::{Held, Seq};
+use crate::model::clock::{self, Step, Zones};
+use crate::model::lane;
 use crate::status::Board;
 
 mod age;
@@ -547,7 +547,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::chip::ChipRead;
+    use crate::model::chip::ChipRead;
 
     fn config(dir: &Path) -> JournalConfig {
         let (dead_time, keep_days, keep_bytes, volume_bytes) = (Duration::ZERO, 30, 1 << 30, 1 << 30);

@@ -8,18 +8,18 @@
 //!             reconnect  frames       queue: sled     bib, time    retry, session
 //! ```
 //!
-//! 1. [`link`] owns the port (TCP client, TCP server, serial). It feeds the bytes to one [`protocol`] value per
+//! 1. [`link`] owns the port (TCP client, TCP server, serial). It feeds the bytes to one [`decoders`] value per
 //!    connection and gets frames and replies.
 //! 2. [`journal`] keeps the frames: one writer thread, one `write` and one `fdatasync` per group. `keep` returns when
 //!    they would survive a power cut. Only then are the protocol's replies (acks) written to the wire, and only then
 //!    does the [`status`] board count them.
 //! 3. The journal's state follows: repeats (by an index of every read ever kept) and dead time are judged, what waits is in
 //!    the sled queue.
-//! 4. [`uplink`] takes what waits for its device, lets [`passing`] fix time, chip code and bib, numbers a batch, makes it
-//!    durable, and only then sends it through [`rufus`]. Each answer is recorded; an unknown one is asked about.
-//! 5. [`status`] is written to by all of them and read by [`web`], [`control`], [`glance`] and the metrics.
+//! 4. [`cloud::uplink`] takes what waits for its device, lets [`cloud::passing`] fix time, chip code and bib, numbers a batch, makes it
+//!    durable, and only then sends it through [`cloud::rufus`]. Each answer is recorded; an unknown one is asked about.
+//! 5. [`status`] is written to by all of them and read by [`serve::web`], [`serve::control`], [`status::glance`] and the metrics.
 //!
-//! [`daemon`] starts these tasks, watches them and stops them in order. [`demo`] is the daemon against [`sim`].
+//! [`daemon`] starts these tasks, watches them and stops them in order. [`commands::demo`] is the daemon against [`sim`].
 //!
 //! # What must stay true
 //!
@@ -38,24 +38,24 @@
 //!
 //! | module | what it knows that nobody else does |
 //! |---|---|
-//! | [`chip`] | what a decoder says: reads, markers, stamps, positions; which positions are held |
-//! | [`clock`] | the rules that turn a decoder stamp into UTC, and the doubts |
-//! | [`protocol`] | the trait, the registry; one file per decoder below it |
+//! | [`model::chip`] | what a decoder says: reads, markers, stamps, positions; which positions are held |
+//! | [`model::clock`] | the rules that turn a decoder stamp into UTC, and the doubts |
+//! | [`decoders`] | the trait, the registry; one file per decoder below it |
 //! | [`link`] | ports, reconnect, the receive buffer, the order of acks, which location is which lane, doubts about a decoder's time, asking by hand |
-//! | [`lane`] | what a location with a device of its own is called, and what belongs to one decoder |
+//! | [`model::lane`] | what a location with a device of its own is called, and what belongs to one decoder |
 //! | [`journal`] | the log's format, sled, checkpoints, rebuild, pruning |
-//! | [`passing`] | chip code, bib file, what a passing consists of |
-//! | [`uplink`] | sessions, numbers, retry: a pure machine and a thin driver |
-//! | [`rufus`] | the cloud's wire types, calls and answers, its name and its certificate; nothing about retries |
+//! | [`cloud::passing`] | chip code, bib file, what a passing consists of |
+//! | [`cloud::uplink`] | sessions, numbers, retry: a pure machine and a thin driver |
+//! | [`cloud::rufus`] | the cloud's wire types, calls and answers, its name and its certificate; nothing about retries |
 //! | [`config`] | file, environment, flags; errors that name key, value and line |
-//! | [`status`], [`web`], [`control`], [`glance`] | what is seen from outside |
-//! | [`daemon`], [`service`], [`logging`], [`harden`] | the process: tasks, systemd, the log, steps of the box's clock, what others may not see of it |
-//! | [`cli`], [`failure`] | commands and exit codes |
-//! | [`audit`] | whether the cloud holds what the journal says; what is missing goes again |
-//! | [`check`], [`export`], [`decode`], [`demo`] | a command each |
-//! | [`probe`] | which protocol bytes look like, what it is else, and which questions may be put to an unknown box |
-//! | [`escape`] | raw bytes as text |
-//! | [`capture`] | what goes over a link, both ways: the file, how a link is listened to, the relay |
+//! | [`status`], [`serve::web`], [`serve::control`], [`status::glance`] | what is seen from outside |
+//! | [`daemon`], [`daemon::service`], [`daemon::logging`], [`daemon::harden`] | the process: tasks, systemd, the log, steps of the box's clock, what others may not see of it |
+//! | [`cli`], [`config::failure`] | commands and exit codes |
+//! | [`cloud::audit`] | whether the cloud holds what the journal says; what is missing goes again |
+//! | [`commands::check`], [`export`], [`commands::decode`], [`commands::demo`] | a command each |
+//! | [`commands::probe`] | which protocol bytes look like, what it is else, and which questions may be put to an unknown box |
+//! | [`model::escape`] | raw bytes as text |
+//! | [`link::capture`] | what goes over a link, both ways: the file, how a link is listened to, the relay |
 //! | [`sim`] | the simulated decoder and cloud for demo, tests and benches; the player of captures |
 //!
 //! The `backoff` crate is known to the private module `retry` alone, `sled` to the private `journal::queue` alone.
@@ -71,7 +71,7 @@
 //!   identity of an *earlier entry* of the log, found in an index beside it (`journal::known`), so it follows from the log
 //!   alone: what was not covered when the process ended is judged the same again.
 //! * *A stamp without a believable date* (missing, `0000-00-NN`, 1970, 2000) is taken as a time of day of the newest day on which
-//!   it is not after its receipt, and always reported; see [`clock`]. While the box does not know its own date it waits,
+//!   it is not after its receipt, and always reported; see [`model::clock`]. While the box does not know its own date it waits,
 //!   and what comes after it: without the time no TLS certificate is valid either, so nothing more is held up by it.
 //! * *Exit code 78 is restarted by systemd too*: an address or a file may be there a moment later, and nobody is there
 //!   to type a command at six in the morning.
@@ -90,33 +90,16 @@
 // They panic when standard output or error is gone: `cli::print`, `logging::say`.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
-pub mod audit;
-pub mod capture;
-pub mod check;
-pub mod chip;
 pub mod cli;
-pub mod clock;
+pub mod cloud;
+pub mod commands;
 pub mod config;
-pub mod control;
 pub mod daemon;
-pub mod decode;
-pub mod demo;
-pub mod escape;
+pub mod decoders;
 pub mod export;
-pub mod failure;
-pub mod glance;
-pub mod harden;
 pub mod journal;
-pub mod lane;
 pub mod link;
-pub mod logging;
-pub mod passing;
-pub mod probe;
-pub mod protocol;
-mod retry;
-pub mod rufus;
-pub mod service;
+pub mod model;
+pub mod serve;
 pub mod sim;
 pub mod status;
-pub mod uplink;
-pub mod web;

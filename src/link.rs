@@ -16,11 +16,11 @@
 //! | what | bytes | how often |
 //! |---|---|---|
 //! | receive buffer (`Limits::buffer`: raw bytes and 512 a frame; fields are parts of the raw bytes, so at worst twice that) | 8 MB | once |
-//! | what the read that fills it, or is being taken, puts out ([`protocol::OUTPUT_MAX`](crate::protocol::OUTPUT_MAX)) | 16 MB | a connection that is being read from |
-//! | the protocol ([`protocol::MEMORY_MAX`](crate::protocol::MEMORY_MAX)) | 1 MB | a connection |
+//! | what the read that fills it, or is being taken, puts out ([`protocol::OUTPUT_MAX`](crate::decoders::OUTPUT_MAX)) | 16 MB | a connection that is being read from |
+//! | the protocol ([`protocol::MEMORY_MAX`](crate::decoders::MEMORY_MAX)) | 1 MB | a connection |
 //! | what it was told is held ([`Held`]) | 2 MB | a connection, where the decoder stores |
 //! | replies that wait for their frames (4,096, of up to 300 bytes) and for the wire (64 KB) | 1.3 MB | a connection |
-//! | bytes read at a time ([`protocol::READ_MAX`](crate::protocol::READ_MAX)) | 16 KB | a connection |
+//! | bytes read at a time ([`protocol::READ_MAX`](crate::decoders::READ_MAX)) | 16 KB | a connection |
 //!
 //! A decoder that we dial has one connection, so 28 MB, at the very worst 36; one that connects to us has up to
 //! [`CONNECTIONS`]. A race takes a hundredth of it. tests/memory.rs measures the protocols' part on hostile streams.
@@ -33,6 +33,7 @@
 //! decoder's does); giving up after some number of tries; one receive buffer per connection (see `intake`).
 
 mod asks;
+pub mod capture;
 mod connection;
 mod doubts;
 mod flood;
@@ -72,13 +73,13 @@ use self::intake::Intake;
 use self::memories::Memories;
 use self::places::Places;
 use self::port::Kind;
-use crate::capture::Header;
-use crate::chip::{ChipRead, Held};
-use crate::clock::offset_ms;
 use crate::config::{Address, DecoderConfig};
+use crate::decoders::{Cleared, Framed, Info, Missed, Protocol, SettingError, Settings, Spec};
 use crate::journal::{Durable, Journal, JournalError, Kept};
-use crate::protocol::{Cleared, Framed, Info, Missed, Protocol, SettingError, Settings, Spec};
-use crate::retry::Retry;
+use crate::link::capture::Header;
+use crate::model::chip::{ChipRead, Held};
+use crate::model::clock::offset_ms;
+use crate::model::retry::Retry;
 use crate::status::{Board, LinkState};
 
 /// Connections that the software of one decoder may hold at once. For one more, the one that was silent the longest gives
@@ -97,7 +98,7 @@ const RESTART_SHOWN: Duration = Duration::from_secs(600);
 
 /// What the link needs of the journal.
 pub trait Keeper: Clone + Send + Sync + 'static {
-    /// Keeps frames of one decoder or location ([`crate::lane`]), none of them [`crate::protocol::Frame::Info`], and resolves when they would
+    /// Keeps frames of one decoder or location ([`crate::model::lane`]), none of them [`crate::decoders::Frame::Info`], and resolves when they would
     /// survive a power cut, never before. While the disk is full it waits. Calls are kept in the order in which
     /// they are first polled.
     ///

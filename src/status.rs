@@ -3,6 +3,8 @@
 //!
 //! A task reports only what is so (`kept` after it is durable). The board never blocks: one short lock, no I/O.
 
+pub mod glance;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -11,9 +13,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::clock::Wall;
-use crate::glance::printable;
-use crate::journal::Audited;
+use crate::model::clock::Wall;
+use crate::model::text::printable;
 
 /// Reads kept in memory for the page and `/api/reads`.
 pub const RECENT_READS: usize = 1000;
@@ -205,25 +206,6 @@ pub struct AuditStatus {
     pub not_yet_sent: u64,
     /// Set aside.
     pub set_aside: u64,
-}
-
-impl AuditStatus {
-    /// As the board shows it.
-    pub fn new(audited: &Audited, alias: Option<&str>) -> Self {
-        Self {
-            token_tail: crate::uplink::tail(&audited.token),
-            alias: alias.map(str::to_owned),
-            at: audited.at,
-            equal: audited.equal,
-            checked: audited.checked,
-            missing: audited.missing,
-            foreign: audited.foreign,
-            different: audited.different,
-            duplicated: audited.duplicated,
-            not_yet_sent: audited.not_yet_sent,
-            set_aside: audited.set_aside,
-        }
-    }
 }
 
 /// A read as the page shows it.

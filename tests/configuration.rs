@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use passbridge::config::KeyHeader;
 use passbridge::config::{Address, Config, LoadOptions, SessionMode, TagCode};
-use passbridge::protocol::REGISTRY;
-use passbridge::rufus::KeyHeader;
+use passbridge::decoders::REGISTRY;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use passbridge::chip::{ChipRead, Seq, Stamp};
+use passbridge::decoders::{Frame, Framed};
 use passbridge::journal::{Batch, Item, Journal, JournalConfig, UploadEvent};
-use passbridge::protocol::{Frame, Framed};
+use passbridge::model::chip::{ChipRead, Seq, Stamp};
 use passbridge::status::Board;
 
 /// Most memory that an export may take, in kB.

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use passbridge::chip::{ChipRead, Label, Marker, Position, Seq};
+use passbridge::decoders::{Cleared, Frame, Framed};
 use passbridge::journal::{Batch, Item, Journal, JournalConfig, OpenError, Pending, UploadEvent};
-use passbridge::protocol::{Cleared, Frame, Framed};
+use passbridge::model::chip::{ChipRead, Label, Marker, Position, Seq};
 use passbridge::status::Board;
 
 fn config(dir: &Path) -> JournalConfig {

@@ -17,8 +17,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use passbridge::chip::{Held, Label, Position};
-use passbridge::protocol::{self, MEMORY_MAX, OUTPUT_MAX, Output, Protocol, READ_MAX, REGISTRY, Settings};
+use passbridge::decoders::{self, MEMORY_MAX, OUTPUT_MAX, Output, Protocol, READ_MAX, REGISTRY, Settings};
+use passbridge::model::chip::{Held, Label, Position};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -280,7 +280,7 @@ fn no_stream_makes_a_protocol_hold_more_than_its_limit() {
 fn a_link_that_is_told_all_there_can_be_holds_less_than_the_limit_too() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for name in ["chronotrack", "one4all", "p3", "raceresult", "ultra"] {
-        let spec = protocol::spec(name).unwrap();
+        let spec = decoders::spec(name).unwrap();
         let all = everything();
         for (at, record) in own(name).iter().enumerate() {
             let before = MEMORY.current_usage();

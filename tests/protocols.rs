@@ -2,7 +2,7 @@
 //! the sample vectors, the captures with their expected output, the recordings, and arbitrary bytes.
 //!
 //! * `tests/vectors/*.jsonl`: one frame per line with what it must decode to.
-//! * `tests/captures/NAME.capture`: capture files (`passbridge::capture`), whose header says protocol, options, zone and
+//! * `tests/captures/NAME.capture`: capture files (`passbridge::link::capture`), whose header says protocol, options, zone and
 //!   time; `NAME.expected.jsonl` is the output. A new one needs no line of code. After an intended change write it anew with `PASSBRIDGE_BLESS=1` and read
 //!   the difference.
 //! * Recordings are other people's files and not in this repository: they are looked for in `../shared/real`, or
@@ -23,11 +23,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use passbridge::capture::{Direction, Reader, Record, What};
-use passbridge::chip::Held;
-use passbridge::decode::{Decoder, Decoding, Ended};
-use passbridge::escape::{escape, unescape};
-use passbridge::protocol::{self, Item, Missed, Output, REGISTRY, Range, Settings};
+use passbridge::commands::decode::{Decoder, Decoding, Ended};
+use passbridge::decoders::{self, Item, Missed, Output, REGISTRY, Range, Settings};
+use passbridge::link::capture::{Direction, Reader, Record, What};
+use passbridge::model::chip::Held;
+use passbridge::model::escape::{escape, unescape};
 use passbridge::sim::decoder::Kind;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -86,7 +86,7 @@ impl Setup {
 
     /// The output, a line per object.
     fn lines(&self, pieces: Vec<&[u8]>) -> (Vec<String>, Ended) {
-        let spec = protocol::spec(&self.protocol).unwrap_or_else(|| panic!("no protocol {}", self.protocol));
+        let spec = decoders::spec(&self.protocol).unwrap_or_else(|| panic!("no protocol {}", self.protocol));
         let decoder = Decoder::new(spec, &self.settings, self.zone.clone()).unwrap().received_at(self.received);
         let mut text = Vec::new();
         let ended = decoder.run(Pieces(pieces), &mut text).unwrap();

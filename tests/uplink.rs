@@ -9,15 +9,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use passbridge::chip::{ChipRead, Stamp};
+use passbridge::cloud::passing::Fields;
+use passbridge::cloud::rufus::{Client, ClientConfig, install_tls};
+use passbridge::cloud::uplink::{self, UplinkConfig, UplinkError};
+use passbridge::config::KeyHeader;
 use passbridge::config::{SessionMode, UploadConfig};
+use passbridge::decoders::{Frame, Framed};
 use passbridge::journal::{Journal, JournalConfig, PendingRead};
-use passbridge::passing::Fields;
-use passbridge::protocol::{Frame, Framed};
-use passbridge::rufus::{Client, ClientConfig, KeyHeader, install_tls};
+use passbridge::model::chip::{ChipRead, Stamp};
 use passbridge::sim::cloud::{Answer, Chance, DEVICE, Dedup, Fault, Generation, KEY, On, SimCloud, SimCloudConfig};
 use passbridge::status::{Board, UploadState};
-use passbridge::uplink::{self, UplinkConfig, UplinkError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -78,7 +79,7 @@ impl Rig {
             key: KEY.into(),
             header: KeyHeader::XApiKey,
             timeout,
-            clock: passbridge::clock::Wall::default(),
+            clock: passbridge::model::clock::Wall::default(),
         });
         let config = UplinkConfig {
             device: DEVICE.into(),

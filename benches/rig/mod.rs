@@ -15,9 +15,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use passbridge::control::{self, Request};
+use passbridge::decoders::{Framed, Item, Output, Protocol, Settings, spec};
 use passbridge::journal::{Journal, JournalConfig};
-use passbridge::protocol::{Framed, Item, Output, Protocol, Settings, spec};
+use passbridge::serve::control::{self, Request};
 use passbridge::sim::cloud::{DEVICE, KEY};
 use passbridge::status::{Board, Snapshot};
 use rustix::time::{ClockId, clock_gettime};

@@ -21,11 +21,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use passbridge::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
-use passbridge::clock;
-use passbridge::decode::Decoder;
+use passbridge::commands::decode::Decoder;
+use passbridge::decoders::{Frame, Framed, Info, Item, Output, Protocol, Range, Settings, spec};
 use passbridge::journal::entry::{Body, Entry, parse_line, write_line};
-use passbridge::protocol::{Frame, Framed, Info, Item, Output, Protocol, Range, Settings, spec};
+use passbridge::model::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
+use passbridge::model::clock;
 
 use super::{allowed, repair};
 
@@ -215,7 +215,7 @@ fn held(shape: u8, numbers: &[u8]) -> Held {
 fn sets(name: &'static str) -> &'static [Settings] {
     static SETS: OnceLock<Vec<(&'static str, Vec<Settings>)>> = OnceLock::new();
     let all = SETS
-        .get_or_init(|| passbridge::protocol::REGISTRY.iter().map(|spec| (spec.name, options(spec.name))).collect());
+        .get_or_init(|| passbridge::decoders::REGISTRY.iter().map(|spec| (spec.name, options(spec.name))).collect());
     all.iter().find(|(of, _)| *of == name).map_or(&[], |(_, sets)| sets)
 }
 

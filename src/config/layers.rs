@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use config::{Environment, File, FileFormat, Value, ValueKind};
 
 use super::secret::{looks_like_key, without_keys};
-use crate::glance::printable;
+use crate::model::text::printable;
 
 /// Every variable of ours begins with this; sections are parted by `__`.
 pub(super) const PREFIX: &str = "PASSBRIDGE__";

@@ -12,11 +12,10 @@ use url::Url;
 use super::layers::{ConfigError, Layers, Section, our_variables};
 use super::secret::{self, Found, NoKey};
 use super::{
-    Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, PassingConfig, SessionMode,
-    StatusConfig, TagCode, UploadConfig, value,
+    Address, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LogConfig, LogFormat, PassingConfig,
+    SessionMode, StatusConfig, TagCode, UploadConfig, value,
 };
-use crate::protocol::{REGISTRY, Spec, WITH_LOCATIONS};
-use crate::rufus::KeyHeader;
+use crate::decoders::{REGISTRY, Spec, WITH_LOCATIONS};
 
 const DATA_DIR: &str = "/var/lib/passbridge";
 /// Timing points of one decoder with a device of their own. Each is a decoder to the journal, with its own memory of what
@@ -228,7 +227,7 @@ fn protocol_names() -> String {
 
 /// The registry line of a protocol, or what names there are.
 pub(crate) fn protocol(name: &str) -> Result<&'static Spec, String> {
-    crate::protocol::spec(name).ok_or_else(|| format!("must be one of {}", protocol_names()))
+    crate::decoders::spec(name).ok_or_else(|| format!("must be one of {}", protocol_names()))
 }
 
 /// A zone of the IANA database, or what is expected.
@@ -454,7 +453,7 @@ fn read_log(root: &Section<'_>) -> Result<LogConfig, ConfigError> {
         _ => Err("must be \"auto\", \"human\", \"plain\" or \"json\"".to_owned()),
     })?;
     Ok(LogConfig {
-        level: section.parse("level", crate::logging::level)?.unwrap_or(default.level),
+        level: section.parse("level", super::value::level)?.unwrap_or(default.level),
         format: format.unwrap_or(default.format),
     })
 }

@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 use tokio_serial::{DataBits, FlowControl, Parity, StopBits};
 
@@ -90,10 +92,10 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be 1 to 64 printable characters without space around".to_owned()) }
 }
 
-/// The name of a decoder. Without the mark that parts it from a location of it ([`crate::lane`]).
+/// The name of a decoder. Without the mark that parts it from a location of it ([`crate::model::lane`]).
 pub(super) fn decoder_name(text: &str) -> Result<String, String> {
-    match name(text)?.contains(crate::lane::MARK) {
-        true => Err(format!("must have no `{}` in it", crate::lane::MARK)),
+    match name(text)?.contains(crate::model::lane::MARK) {
+        true => Err(format!("must have no `{}` in it", crate::model::lane::MARK)),
         false => Ok(text.to_owned()),
     }
 }
@@ -239,6 +241,23 @@ impl fmt::Display for Address {
     }
 }
 
+/// Judges a filter: a level, or `target=level` and levels parted by commas. tracing itself would take a misspelt
+/// level for the name of a module and say nothing.
+pub(crate) fn level(text: &str) -> Result<String, String> {
+    let must = || {
+        "must be off, error, warn, info, debug or trace, or a list such as \"info,passbridge::uplink=debug\"".to_owned()
+    };
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok() && !word.bytes().all(|b| b.is_ascii_digit());
+    for directive in text.split(',').map(str::trim) {
+        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
+        if !is_level(level) {
+            return Err(must());
+        }
+    }
+    EnvFilter::builder().parse(text).map_err(|_| must())?;
+    Ok(text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,6 +336,16 @@ mod tests {
         ] {
             let error = text.parse::<Address>().unwrap_err();
             assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_level_is_an_error_and_not_the_name_of_a_module() {
+        for right in ["info", "off", "warn,passbridge::uplink=debug", "passbridge=trace"] {
+            assert_eq!(level(right), Ok(right.to_owned()));
+        }
+        for wrong in ["", "verbose", "3", "info,", "info,passbridge", "passbridge=loud", "passbridge=", "a[b"] {
+            assert!(level(wrong).unwrap_err().contains("must be off, error"), "{wrong}");
         }
     }
 }

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::clock::{Step, Zones, corrected, is_undated, resolve};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{Line, Place, Reader, volumes};
 use crate::journal::{Journal, UploadEvent, log_dir};
+use crate::model::clock::{Step, Zones, corrected, is_undated, resolve};
 use crate::status::Board;
 
 /// Less than this is NTP slewing, or a busy machine.

@@ -24,11 +24,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::chip::{ChipRead, Held};
-use crate::failure::Failure;
+use crate::config::failure::Failure;
+use crate::decoders::Framed;
 use crate::journal::{Journal, JournalConfig, JournalError, Kept, OpenError};
 use crate::link::Keeper;
-use crate::protocol::Framed;
+use crate::model::chip::{ChipRead, Held};
 use crate::status::Board;
 
 /// How long the start waits for the disk before it goes on without: a disk that hangs must not keep the page from coming up.

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::cloud::rufus::Client;
 use crate::config;
-use crate::rufus::Client;
 use crate::status::Board;
 
 /// Between two looks.

@@ -25,12 +25,12 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::{Reading, instant_of};
-use crate::chip::{ChipRead, Label, Marker, Stamp};
-use crate::clock::{self, Step};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{Line, Place, Reader, VolumeFile, volumes};
 use crate::journal::{Batch, UploadEvent, log_dir};
-use crate::lane;
+use crate::model::chip::{ChipRead, Label, Marker, Stamp};
+use crate::model::clock::{self, Step};
+use crate::model::lane;
 
 /// Bytes of a block, unless the log has more than [`BLOCKS_MAX`] of them.
 const BLOCK: u64 = if cfg!(test) { 2 << 10 } else { 1 << 20 };

@@ -2,7 +2,7 @@
 //! is written "in 1970" and the time comes later, or a wrong time comes and is put right. Neither may cost a backup.
 //!
 //! The rule: a volume's age is counted from the first look at which it was closed, look by look, by the box's clock.
-//! * A clock that was not set ([`crate::clock::box_clock_set`]) counts nothing, and neither does one that stepped back.
+//! * A clock that was not set ([`crate::model::clock::box_clock_set`]) counts nothing, and neither does one that stepped back.
 //! * From one look to the next (seconds while the box runs, the whole night when it was off) at most a *quarter* of
 //!   `keep.days` counts. So a clock that is wrong by years takes a quarter off the retention, once, and a box that is off
 //!   between two weekends still counts them (with `keep.days = 30`: gaps of up to 7.5 days count in full).
@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::disk;
-use crate::clock;
+use crate::model::clock;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * HOUR_MS;

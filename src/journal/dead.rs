@@ -10,7 +10,7 @@
 //! * **Either side counts.** A stored read from just before a passing that has been judged is the same crossing: that was
 //!   reported, if late. To send both would be two passings within the dead time, and no clock would say which is right. That
 //!   it happens seldom is for the waiting ([`super::state`]): live reads that come amid stored ones are judged behind them.
-//! * **Resolved times.** What is compared are instants ([`crate::clock`]), so a time of day is never compared with that of
+//! * **Resolved times.** What is compared are instants ([`crate::model::clock`]), so a time of day is never compared with that of
 //!   another day, and an hour that autumn repeats is two.
 //!
 //! It compares with two passings of each chip, the last live one and the last stored one: while a long memory is read they
@@ -22,8 +22,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use crate::chip::{ChipRead, Stamp};
-use crate::clock::{self, Step, Zones};
+use crate::model::chip::{ChipRead, Stamp};
+use crate::model::clock::{self, Step, Zones};
 
 /// Chips whose last passings are remembered per decoder.
 const CHIPS_MAX: usize = 16_384;

@@ -19,7 +19,7 @@
 //! | `clock` | `box` | a [`Step`] of the box's clock as JSON | | | |
 //!
 //! * `time`: the box's clock, UTC with milliseconds. `crc`: CRC-32 of everything before the last tab, 8 hex digits.
-//! * Every column is escaped ([`crate::escape`]), so a tab or a line end is always structure.
+//! * Every column is escaped ([`crate::model::escape`]), so a tab or a line end is always structure.
 //! * A read with `held_back=1` is kept and not uploaded; one with `let_go=A-B` is entry B, let go ([`super::held_back`]). Older
 //!   versions skip both fields, and would upload such a read.
 //! * In `c` a text value begins with `'`, so that file `7` and file `'7` stay what the decoder sent.
@@ -27,10 +27,10 @@
 use jiff::Timestamp;
 
 use super::UploadEvent;
-use crate::chip::{ChipRead, Label, Marker, Position, Seq, Stamp};
-use crate::clock::Step;
-use crate::escape::{escape_into, unescape};
-use crate::protocol::Cleared;
+use crate::decoders::Cleared;
+use crate::model::chip::{ChipRead, Label, Marker, Position, Seq, Stamp};
+use crate::model::clock::Step;
+use crate::model::escape::{escape_into, unescape};
 
 /// What an entry holds.
 #[derive(Clone, Debug, PartialEq)]

@@ -22,7 +22,7 @@ use super::state::{Rules, State, TAIL_MAX, UNDECIDED_SPAN, WAITED, Waiting};
 use super::verify::Damage;
 use super::writer::{Draft, Request};
 use super::{JournalConfig, gone, room, start, trial};
-use crate::chip::Seq;
+use crate::model::chip::Seq;
 use crate::status::Board;
 
 /// Longest time between checkpoints: what a restart has to replay at a race's pace.

@@ -22,9 +22,9 @@ use super::follow::log_dir;
 use super::log::{Line, Reader};
 use super::writer::Draft;
 use super::{Journal, JournalError};
-use crate::chip::{ChipRead, Marker, Seq, Stamp};
-use crate::clock::{self, Step};
-use crate::lane;
+use crate::model::chip::{ChipRead, Marker, Seq, Stamp};
+use crate::model::clock::{self, Step};
+use crate::model::lane;
 
 /// Ranges of entries remembered per decoder. Of more the two oldest become one, and a repeat between them may go up twice.
 const RANGES_MAX: usize = 1024;

@@ -1,7 +1,7 @@
 //! Which reads were ever kept: what tells a repeat from a new read, however long ago the first one came.
 //!
 //! A read is a repeat if and only if an earlier entry of the log is a read of the same decoder (in whatever lane) with
-//! the same identity ([`crate::chip::ChipRead::identity`]: chip, stamp, antenna, and the decoder's own place for it; of a stamp
+//! the same identity ([`crate::model::chip::ChipRead::identity`]: chip, stamp, antenna, and the decoder's own place for it; of a stamp
 //! without a date also the day: [`super::undated`]). Reads that have no day or only the time since their decoder was switched on
 //! are not in here, but with the state. The newest
 //! are in memory with the state; this is the index of all of them, beside the log: segments of identity and entry number, sorted
@@ -48,9 +48,9 @@ use super::start::make_dir;
 use super::state::{State, stamp_ms};
 use super::trial;
 use super::undated::{self, Which};
-use crate::chip::{ChipRead, Stamp};
-use crate::clock::Zones;
-use crate::lane;
+use crate::model::chip::{ChipRead, Stamp};
+use crate::model::clock::Zones;
+use crate::model::lane;
 use crate::status::Board;
 
 mod segment;

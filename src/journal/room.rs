@@ -175,10 +175,10 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::chip::ChipRead;
-    use crate::clock::Wall;
+    use crate::decoders::{Frame, Framed};
     use crate::journal::{Batch, Item, Journal, JournalConfig, UploadEvent};
-    use crate::protocol::{Frame, Framed};
+    use crate::model::chip::ChipRead;
+    use crate::model::clock::Wall;
     use crate::status::Board;
 
     /// A read, its batch, and what became of it: three entries.

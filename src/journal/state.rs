@@ -26,9 +26,9 @@ use super::log::Place;
 use super::trial;
 use super::undated::{self, Undated, Which};
 use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, Unsettled, UploadEvent};
-use crate::chip::{ChipRead, Held, Marker, Stamp};
-use crate::clock::{self, Step, Zones};
-use crate::lane;
+use crate::model::chip::{ChipRead, Held, Marker, Stamp};
+use crate::model::clock::{self, Step, Zones};
+use crate::model::lane;
 
 /// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
 pub const TAIL_MAX: usize = 65_536;
@@ -300,7 +300,8 @@ impl State {
         }
         self.waiting += 1;
         let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
-        let read = PendingRead { seq: crate::chip::Seq(seq), decoder: decoder.into(), received, chip, stamp, replay };
+        let read =
+            PendingRead { seq: crate::model::chip::Seq(seq), decoder: decoder.into(), received, chip, stamp, replay };
         self.tail.push_back(Waiting { read, verdict });
     }
 
@@ -444,7 +445,7 @@ impl State {
             // It covers no reads, its numbers were given before, and what it holds was counted as sent.
             let unsettled = fold.in_flight.take().map_or(0, |before| before.open.len() as u64); // as below
             fold.sent = (fold.sent + unsettled).saturating_sub(batch.items.len() as u64);
-            let id = crate::chip::Seq(seq);
+            let id = crate::model::chip::Seq(seq);
             fold.in_flight = Some(InFlight { id, open: batch.items.clone(), batch: batch.clone() });
             return;
         }
@@ -482,7 +483,7 @@ impl State {
         }
         open.extend(batch.items.iter().cloned());
         if !open.is_empty() {
-            let id = crate::chip::Seq(seq);
+            let id = crate::model::chip::Seq(seq);
             fold.in_flight = Some(InFlight { id, open, batch: batch.clone() });
         }
         let covered = taken().count() - again + batch.dead.len() + batch.repeats.len();

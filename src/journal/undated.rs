@@ -2,7 +2,7 @@
 //!
 //! A stamp with a date tells by itself which read it is: [`ChipRead::identity`]. One without a date comes again every day,
 //! and one since the decoder was switched on in each of its lives. So the day takes part, and it is the day that the
-//! receipt gives ([`crate::clock`]): the same chip at the same time of another day is another read, and what is given again
+//! receipt gives ([`crate::model::clock`]): the same chip at the same time of another day is another read, and what is given again
 //! within the day is the same.
 //!
 //! What must hold:
@@ -24,8 +24,8 @@ use jiff::civil::{DateTime, Time};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::chip::{ChipRead, Stamp};
-use crate::clock::{self, Step, Zones};
+use crate::model::chip::{ChipRead, Stamp};
+use crate::model::clock::{self, Step, Zones};
 
 /// Reads without a date that a step of the clock may still move to another day: 60 KB of a checkpoint.
 const NEWEST: usize = 1024;

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::chip::{Seq, Stamp};
+use crate::model::chip::{Seq, Stamp};
 
 /// One passing in a batch: fixed for ever once the batch is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +100,7 @@ impl Batch {
     }
 }
 
-/// What an audit of a session found ([`crate::audit`]), as counts.
+/// What an audit of a session found ([`crate::cloud::audit`]), as counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audited {
     /// Device.

@@ -17,7 +17,7 @@ use super::log::{AppendError, Log, volume_path};
 use super::start::{self, NotOurs};
 use super::verify::{LOST, in_words, note};
 use super::{JournalError, Kept, room};
-use crate::chip::Seq;
+use crate::model::chip::Seq;
 
 /// Entries of a group after which no further request is taken in.
 const GROUP_ENTRIES: usize = 4096;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use crate::capture::tap::Tap;
-use crate::protocol::Range;
+use crate::decoders::Range;
+use crate::link::capture::tap::Tap;
 
 /// How long the connections may take to pass a question on; they do so between two reads of their port.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use super::asks::{Hearing, Order};
 use super::port::Duplex;
 use super::{Decoder, Limits};
-use crate::chip::{ChipRead, Held, Position};
-use crate::protocol::{Frame, Item, Output, Protocol, READ_MAX};
+use crate::decoders::{Frame, Item, Output, Protocol, READ_MAX};
+use crate::model::chip::{ChipRead, Held, Position};
 
 /// Bytes taken from a port at once. Larger gains nothing (30 of them are one device flush), and a flood of two-byte
 /// rejects must not become more than some megabytes of frames at a time.
@@ -479,7 +479,7 @@ async fn answer(late: &mut Option<BoxFuture<'static, Held>>) -> Option<Held> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chip::{Label, Stamp};
+    use crate::model::chip::{Label, Stamp};
 
     #[test]
     fn a_read_that_comes_behind_one_further_in_the_memory_was_stored() {

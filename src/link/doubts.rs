@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::chip::ChipRead;
-use crate::clock::{self, Doubt};
+use crate::model::chip::ChipRead;
+use crate::model::clock::{self, Doubt};
 use crate::status::Board;
 
 /// The doubts of one decoder that are shown now; at most one of each kind.

@@ -12,7 +12,7 @@
 //!   repeats) is still not read from. Of one that only streams the newest frames are dropped and counted, and a marker
 //!   with the count goes into the journal where they are missing.
 //! * **Lanes are decided here**: what is kept of a location with a device of its own is kept as a decoder of its own
-//!   ([`crate::lane`]). A chunk is durable when all of its lanes are, so an ack waits for every one of them.
+//!   ([`crate::model::lane`]). A chunk is durable when all of its lanes are, so an ack waits for every one of them.
 //! * **Rejects are capped.** A wrong baud rate is a flood of them; see [`Rejects`].
 //!
 //! Not chosen: a channel of frames with a fixed number of places (a frame of 20 bytes would weigh as much as one of
@@ -29,10 +29,10 @@ use tokio::sync::{Notify, watch};
 
 use super::Keeper;
 use super::flood::{Flood, MANY, Rate};
-use crate::chip::Marker;
+use crate::decoders::{Frame, Framed, Reject};
 use crate::journal::{JournalError, Kept};
-use crate::lane;
-use crate::protocol::{Frame, Framed, Reject};
+use crate::model::chip::Marker;
+use crate::model::lane;
 use crate::status::{Board, LastRead, RECENT_READS, RecentRead};
 
 /// Memory of a frame beside its raw bytes, rounded up: the decoded fields and their allocations.

@@ -26,9 +26,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::chip::{ChipRead, Held, Label, Last, Lives, Stamp};
-use crate::clock;
-use crate::protocol::Cleared;
+use crate::decoders::Cleared;
+use crate::model::chip::{ChipRead, Held, Label, Last, Lives, Stamp};
+use crate::model::clock;
 
 /// Two clocks that were set by hand, and the way of a read, may differ by so much.
 const MARGIN_MS: i64 = 5_000;
@@ -211,7 +211,7 @@ fn dated_ms(stamp: &Stamp, zone: &TimeZone, received: Timestamp) -> Option<i64> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chip::Position;
+    use crate::model::chip::Position;
 
     struct Mat {
         memories: Memories,

@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 use tokio_serial::{SerialPort, SerialStream};
 
 use super::*;
-use crate::chip::{ChipRead, Position, Seq, Stamp};
-use crate::protocol::{Frame, Output, Reject};
+use crate::decoders::{Frame, Output, Reject};
+use crate::model::chip::{ChipRead, Position, Seq, Stamp};
 use crate::status::{DecoderStatus, Problem};
 
 /// A protocol of lines: `R<chip>` a read, `S<chip>` a stored one, `A<chip>` a read that is acknowledged, `@<chip>` the same at `Start`, `P` a ping that is answered,
@@ -62,7 +62,7 @@ impl Protocol for Lines {
         }
     }
 
-    fn rewind(&mut self, range: &crate::protocol::Range, out: &mut Output) -> Result<(), &'static str> {
+    fn rewind(&mut self, range: &crate::decoders::Range, out: &mut Output) -> Result<(), &'static str> {
         if range.from == 99 {
             return Err("not that");
         }
@@ -174,7 +174,7 @@ impl Keeper for Shelf {
         self.0.held.subscribe().wait_for(Option::is_some).await.unwrap().clone().unwrap()
     }
 
-    async fn let_go(&self, _: &str, _: impl Fn(&crate::chip::ChipRead) -> bool + Send + 'static) {}
+    async fn let_go(&self, _: &str, _: impl Fn(&crate::model::chip::ChipRead) -> bool + Send + 'static) {}
 }
 
 const QUICK: Limits = Limits {

@@ -62,7 +62,7 @@ use self::peers::{connect_for_ever, converse, listen};
 use self::race::Race;
 pub use self::race::{FIELD_MAX, RaceConfig};
 pub use self::wire::Fault;
-use crate::chip::Stamp;
+use crate::model::chip::Stamp;
 
 /// Most reads of a made-up race: 22 hours at 50 a second, 64 MB.
 pub const READS_MAX: u64 = 4_000_000;

@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::decoder::{SimError, SimRead, Wiring};
-use crate::capture::{CaptureError, Direction, Reader, What};
-use crate::protocol::{Frame, Item, Output, SettingError, Settings, Spec};
+use crate::decoders::{Frame, Item, Output, SettingError, Settings, Spec};
+use crate::link::capture::{CaptureError, Direction, Reader, What};
 
 /// A connection that could not be made is tried again after this.
 const RECONNECT: Duration = Duration::from_millis(200);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use passbridge::chip::Held;
-use passbridge::protocol::{Item, Output, REGISTRY, Range, Settings};
+use passbridge::decoders::{Item, Output, REGISTRY, Range, Settings};
+use passbridge::model::chip::Held;
 use proptest::prelude::*;
 
 use super::{allowed, bytes, dialects};

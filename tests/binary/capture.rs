@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use passbridge::capture::{Direction, Header, Reader, Record, What};
+use passbridge::link::capture::{Direction, Header, Reader, Record, What};
 use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
 use passbridge::sim::decoder::{Kind, SimDecoder};
 use rustix::process::{Pid, Signal, kill_process};

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use passbridge::clock;
-use passbridge::control::{self, Request};
+use passbridge::model::clock;
+use passbridge::serve::control::{self, Request};
 use passbridge::sim::cloud::{Answer, Apply, Chance, DEVICE, Fault, KEY, On, SimCloud};
 use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, SimRead, Wiring};
 use passbridge::status::{RecentRead, Snapshot};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use passbridge::config::Address;
-use passbridge::protocol::REGISTRY;
+use passbridge::decoders::REGISTRY;
 use passbridge::sim::decoder::{Kind, SimDecoder};
 use passbridge::status::Snapshot;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 
 use futures_util::future::join_all;
-use passbridge::protocol::spec;
+use passbridge::decoders::spec;
 use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use passbridge::chip::Stamp;
 use passbridge::journal::entry::Body;
 use passbridge::journal::log::{Line, Reader};
 use passbridge::journal::log_dir;
+use passbridge::model::chip::Stamp;
 use passbridge::sim::cloud::{DEVICE, SimCloud};
 use passbridge::sim::decoder::{Kind, SimDecoder, SimRead};
 use passbridge::status::Snapshot;

@@ -6,16 +6,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use passbridge::chip::{ChipRead, Stamp};
-use passbridge::clock::Wall;
+use passbridge::cloud::passing::Fields;
+use passbridge::cloud::rufus::{Client, ClientConfig, install_tls};
+use passbridge::cloud::uplink::{self, UplinkConfig, UplinkError};
+use passbridge::config::KeyHeader;
 use passbridge::config::{SessionMode, UploadConfig};
+use passbridge::decoders::{Frame, Framed};
 use passbridge::journal::{Journal, JournalConfig, PendingRead};
-use passbridge::passing::Fields;
-use passbridge::protocol::{Frame, Framed};
-use passbridge::rufus::{Client, ClientConfig, KeyHeader, install_tls};
+use passbridge::model::chip::{ChipRead, Stamp};
+use passbridge::model::clock::Wall;
 use passbridge::sim::cloud::{DEVICE, KEY, SimCloud, SimCloudConfig};
 use passbridge::status::Board;
-use passbridge::uplink::{self, UplinkConfig, UplinkError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 

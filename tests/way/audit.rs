@@ -1,12 +1,13 @@
 //! Journal against cloud: what the box finds by itself when a session is over, and what a repair does and does not.
 
-use passbridge::audit::{self, Head, Subject};
-use passbridge::clock::Wall;
-use passbridge::control::{self, Request};
+use passbridge::cloud::audit::{self, Head, Subject};
+use passbridge::cloud::rufus::{Client, ClientConfig};
+use passbridge::config::KeyHeader;
 use passbridge::daemon::Daemon;
 use passbridge::export::{Format, Query, Reading, export};
 use passbridge::journal::Journal;
-use passbridge::rufus::{Client, ClientConfig, KeyHeader};
+use passbridge::model::clock::Wall;
+use passbridge::serve::control::{self, Request};
 use passbridge::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, Generation, KEY, On, Stored};
 use passbridge::sim::decoder::{Kind, SimDecoder};
 use passbridge::status::{AuditStatus, Snapshot, UploadState};

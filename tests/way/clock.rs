@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use passbridge::clock::Wall;
 use passbridge::config::Address;
 use passbridge::daemon::Daemon;
 use passbridge::journal::entry::Body;
 use passbridge::journal::log::{Line, Reader};
 use passbridge::journal::log_dir;
+use passbridge::model::clock::Wall;
 use passbridge::sim::cloud::{Answer, Fault, On};
 use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 

@@ -3,9 +3,9 @@
 //! themselves: `tests/protocols.rs`.
 
 use passbridge::config::Address;
-use passbridge::control::{self, Request};
 use passbridge::daemon::Daemon;
-use passbridge::protocol::{REGISTRY, Range, Settings};
+use passbridge::decoders::{REGISTRY, Range, Settings};
+use passbridge::serve::control::{self, Request};
 use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use std::time::Duration;
 

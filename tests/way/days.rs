@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use passbridge::clock::Wall;
 use passbridge::config::Address;
 use passbridge::daemon::Daemon;
+use passbridge::model::clock::Wall;
 use passbridge::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Source, Wiring};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -117,7 +117,7 @@ async fn a_memory_that_is_printed_thirteen_hours_after_the_start_has_the_times_o
 
 /// The reads of a Timy, on the day of the race.
 fn dated(sim: &SimDecoder) -> Vec<passbridge::sim::decoder::SimRead> {
-    use passbridge::chip::Stamp;
+    use passbridge::model::chip::Stamp;
     let mut reads = sim.reads();
     for read in &mut reads {
         let Stamp::TimeOfDay { time, .. } = read.stamp else { panic!("{read:?}") };
@@ -171,7 +171,7 @@ async fn a_reader_that_is_rebooted_and_has_lost_its_clock_gives_every_read_once(
         sim.does(Habit::Reboot).await;
         links(&sim, 0).await;
     }
-    let on = sim.reads().iter().filter(|read| matches!(read.stamp, passbridge::chip::Stamp::Uptime(_))).count();
+    let on = sim.reads().iter().filter(|read| matches!(read.stamp, passbridge::model::chip::Stamp::Uptime(_))).count();
     assert_eq!(on, 2 * CHIPS);
     daemon.stop().await.unwrap();
 }

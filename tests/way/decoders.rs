@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use passbridge::capture::{Direction, Reader, What};
 use passbridge::config::Address;
+use passbridge::link::capture::{Direction, Reader, What};
 use passbridge::sim::decoder::{Fault, Kind, SimConfig, SimDecoder, Source, Wiring};
 use passbridge::status::LinkState;
 use tokio_serial::{SerialPort, SerialStream};

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use passbridge::commands::decode::Decoder;
 use passbridge::config::TagCode;
-use passbridge::decode::Decoder;
+use passbridge::decoders::{Settings, spec};
 use passbridge::export::{Format, Query, Reading, export};
-use passbridge::protocol::{Settings, spec};
 use passbridge::sim::cloud::Stored;
 use passbridge::sim::decoder::Kind;
 use serde_json::Value;

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use passbridge::chip::Stamp;
 use passbridge::config::{Address, Config, LoadOptions};
 use passbridge::daemon::Daemon;
-use passbridge::protocol::{Missed, REGISTRY, Settings, spec};
+use passbridge::decoders::{Missed, REGISTRY, Settings, spec};
+use passbridge::model::chip::Stamp;
 use passbridge::sim::decoder::{Fault, Kind, SimConfig, SimDecoder, SimRead, Wiring};
 use passbridge::status::{LinkState, Snapshot};
 use std::time::Duration;

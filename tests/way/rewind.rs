@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use passbridge::config::Address;
-use passbridge::control::{self, Request};
 use passbridge::daemon::Daemon;
-use passbridge::protocol::Range;
+use passbridge::decoders::Range;
+use passbridge::serve::control::{self, Request};
 use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 
 use crate::support::*;

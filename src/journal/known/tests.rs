@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::chip::{Label, Position};
+use crate::decoders::{Cleared, Frame, Framed};
 use crate::journal::driven::Driven;
 use crate::journal::{Batch, Item, JournalConfig, UploadEvent};
-use crate::protocol::{Cleared, Frame, Framed};
+use crate::model::chip::{Label, Position};
 
 const LANES: [&str; 3] = ["mat", "mat/Start", "other"];
 

@@ -6,9 +6,9 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::{Broken, postcard_bytes, unseal};
-use crate::chip::{Seq, Stamp};
 use crate::journal::PendingRead;
 use crate::journal::state::{Verdict, Waiting};
+use crate::model::chip::{Seq, Stamp};
 
 #[derive(Serialize, Deserialize)]
 struct StoredBlock<'a> {

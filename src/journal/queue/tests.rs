@@ -1,10 +1,10 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::chip::{ChipRead, Seq, Stamp};
 use crate::journal::PendingRead;
 use crate::journal::entry::{Body, Entry};
 use crate::journal::state::{DecoderFold, Verdict};
+use crate::model::chip::{ChipRead, Seq, Stamp};
 
 /// sled's handle of the first span.
 fn db(queue: &Queue) -> sled::Db {

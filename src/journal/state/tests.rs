@@ -448,7 +448,8 @@ fn a_read_that_is_held_back_suppresses_no_passing_of_the_race() {
     let held = ChipRead { held_back: true, replay: true, ..held };
     let of = fed.put("mat", "2026-03-06T19:27:44Z", Body::Read(held.clone()));
     assert_eq!(fed.live("2026-03-06T20:27:45.000", "2026-03-06T19:27:45Z"), Passing);
-    let go = |read: &mut ChipRead| read.let_go = Some(Box::new((crate::chip::Seq(of), crate::chip::Seq(of))));
+    let go =
+        |read: &mut ChipRead| read.let_go = Some(Box::new((crate::model::chip::Seq(of), crate::model::chip::Seq(of))));
     assert_eq!(
         fed.read("C1", "2026-03-06T20:27:40.000", "2026-03-06T19:27:44Z", go),
         Dead,

@@ -71,7 +71,7 @@ async fn an_ack_waits_for_every_lane_of_what_came_with_it() {
 async fn who_asks_by_hand_is_told_whether_the_decoder_was_asked() {
     let shelf = Shelf::new(true);
     let (listener, address) = decoder_listens().await;
-    let range = |from, to| crate::protocol::Range { unit: None, file: None, from, to };
+    let range = |from, to| crate::decoders::Range { unit: None, file: None, from, to };
     let link = Running::start(QUICK, config(&STORES, address), &shelf).await;
     let (mut wire, _) = within(listener.accept()).await.unwrap();
     assert_eq!(line(&mut wire).await, "ask 1\n");

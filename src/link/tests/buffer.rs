@@ -135,7 +135,7 @@ async fn a_peer_that_takes_none_of_our_replies_loses_the_link() {
 #[tokio::test]
 async fn a_decoder_whose_clock_was_never_set_is_told_when_its_first_read_arrives() {
     let shelf = Shelf::new(true);
-    let (mut wire, piped) = piped(QUICK, crate::protocol::spec("raceresult").unwrap(), 1024, &shelf);
+    let (mut wire, piped) = piped(QUICK, crate::decoders::spec("raceresult").unwrap(), 1024, &shelf);
     wire.write_all(b"#P;1;33;0000-00-00;00:00:02.773;6692;12;-68\r\n").await.unwrap();
     shelf.has(1).await;
     let codes: Vec<String> = piped.board.snapshot().problems.into_iter().map(|problem| problem.code).collect();

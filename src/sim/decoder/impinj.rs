@@ -5,7 +5,7 @@ use jiff::civil::DateTime;
 use super::memory::{Memory, Placed};
 use super::model::{Forbidden, Model, Pushing, Talk, antenna, clock_time};
 use super::wire::Outgoing;
-use crate::chip::Stamp;
+use crate::model::chip::Stamp;
 
 pub(super) struct Impinj;
 

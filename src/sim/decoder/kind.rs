@@ -86,7 +86,7 @@ impl Kind {
     }
 
     /// The options under which our protocol reads it, where it does not without.
-    pub fn settings(self) -> crate::protocol::Settings {
+    pub fn settings(self) -> crate::decoders::Settings {
         self.model().settings()
     }
 

@@ -23,7 +23,7 @@ impl Model for FreeLines {
         true
     }
 
-    fn settings(&self) -> crate::protocol::Settings {
+    fn settings(&self) -> crate::decoders::Settings {
         [("pattern", PATTERN), ("date_format", DATE_FORMAT)].map(|(key, value)| (key.into(), value.into())).into()
     }
 

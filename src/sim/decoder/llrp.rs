@@ -6,8 +6,8 @@ use jiff::civil::DateTime;
 use super::memory::{Memory, Placed};
 use super::model::{Forbidden, Model, Pushing, Talk, antenna, hits};
 use super::wire::Outgoing;
-use crate::chip::Stamp;
-use crate::protocol::Settings;
+use crate::decoders::Settings;
+use crate::model::chip::Stamp;
 
 /// Keepalives without an answer before the client is dropped.
 const MISSED_MAX: u32 = 3;

@@ -9,8 +9,8 @@ use jiff::civil::DateTime;
 
 use super::race::{Crossing, Race};
 use super::{Kind, READS_MAX, SimRead};
-use crate::chip::Stamp;
-use crate::protocol::{Frame, Output};
+use crate::decoders::{Frame, Output};
+use crate::model::chip::Stamp;
 
 /// One read of the made-up race, as the decoder's memory holds it: 16 bytes, so that a long race stays small.
 #[derive(Clone, Copy, Debug)]
@@ -363,14 +363,14 @@ fn recorded_place(row: &[u8]) -> Option<(String, u64)> {
 /// What our own protocol reads in a recorded row: the only judge of a recording there is here (the recordings'
 /// digests judge the protocol).
 fn reads_in(kind: Kind, row: &[u8]) -> Vec<SimRead> {
-    let Some(Ok(mut protocol)) = crate::protocol::spec(kind.name()).map(|spec| (spec.make)(&kind.settings())) else {
+    let Some(Ok(mut protocol)) = crate::decoders::spec(kind.name()).map(|spec| (spec.make)(&kind.settings())) else {
         return Vec::new();
     };
     let mut out = Output::default();
     protocol.feed(row, &mut out);
     protocol.feed(kind.model().end(), &mut out);
     let reads = out.items.into_iter().filter_map(|item| match item {
-        crate::protocol::Item::Frame(framed) => match framed.frame {
+        crate::decoders::Item::Frame(framed) => match framed.frame {
             Frame::Read(read) => Some(SimRead {
                 number: read.position.map_or(0, |position| position.number),
                 chip: read.chip,
@@ -378,7 +378,7 @@ fn reads_in(kind: Kind, row: &[u8]) -> Vec<SimRead> {
             }),
             _ => None,
         },
-        crate::protocol::Item::Reply(_) | crate::protocol::Item::HangUp(_) => None,
+        crate::decoders::Item::Reply(_) | crate::decoders::Item::HangUp(_) => None,
     });
     reads.collect()
 }

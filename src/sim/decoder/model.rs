@@ -8,8 +8,8 @@ use jiff::civil::DateTime;
 
 use super::memory::{Memory, Placed};
 use super::wire::Outgoing;
-use crate::chip::Stamp;
-use crate::protocol::Settings;
+use crate::decoders::Settings;
+use crate::model::chip::Stamp;
 
 /// Longest command that is listened to.
 const COMMAND_MAX: usize = 4096;

@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
-use crate::chip::{ChipRead, Held};
-use crate::protocol::{Frame, Item, Output, spec};
+use crate::decoders::{Frame, Item, Output, spec};
+use crate::model::chip::{ChipRead, Held};
 
 mod histories;
 
@@ -127,7 +127,7 @@ impl Kept {
                 self.reads.insert(read.identity(), read);
             }
             Frame::Rejected(_) => self.rejected += 1,
-            Frame::Cleared(_) | Frame::Info(crate::protocol::Info::Restarted(_)) => self.restarts += 1,
+            Frame::Cleared(_) | Frame::Info(crate::decoders::Info::Restarted(_)) => self.restarts += 1,
             Frame::Info(_) | Frame::Marker(_) => {}
         }
     }
@@ -288,8 +288,8 @@ async fn the_wiring_must_fit_the_protocol() {
     let connect = Wiring::Connect(([127, 0, 0, 1], 9).into());
     assert!(SimDecoder::start(SimConfig::new(Kind::Ipico, connect)).await.is_err());
     let of_registry =
-        |spec: &&crate::protocol::Spec| Kind::from_name(spec.name).is_some_and(|kind| kind.name() == spec.name);
-    assert!(crate::protocol::REGISTRY.iter().all(of_registry), "every protocol has a simulator");
+        |spec: &&crate::decoders::Spec| Kind::from_name(spec.name).is_some_and(|kind| kind.name() == spec.name);
+    assert!(crate::decoders::REGISTRY.iter().all(of_registry), "every protocol has a simulator");
 }
 
 /// Over real sockets, with noise, repeats and bytes one by one. What a cut costs a decoder that only streams is gone.

@@ -5,7 +5,7 @@ use jiff::civil::DateTime;
 
 use super::memory::Placed;
 use super::model::{Listener, Model, Talk, clock_time};
-use crate::chip::Stamp;
+use crate::model::chip::Stamp;
 
 pub(super) struct Timy;
 

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::super::model::Talk;
 use super::super::wire::Outgoing;
 use super::*;
-use crate::chip::Marker;
-use crate::protocol::Protocol;
+use crate::decoders::Protocol;
+use crate::model::chip::Marker;
 
 #[derive(Clone, Copy, Debug)]
 enum Event {

@@ -1,0 +1,556 @@
+//! The walk through a session: window by window, page by page, and a second look at what seems different.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::AuditError;
+use super::compare::{FINDINGS_MAX, Finding, Ours, Seen, WINDOW, Window};
+use super::ours::Numbered;
+use crate::cloud::rufus::{CallError, Client, Page, Stored};
+
+/// Most pages read for one window (5000 passings each at the real cloud).
+const PAGES: u32 = 400;
+/// Empty pages in a row that are followed by another because the answer says that there is more.
+const EMPTY_PAGES: u32 = 20;
+/// Tries of a call before the audit gives up; whoever runs it may begin again.
+const TRIES: u32 = 3;
+/// Between two of them, at least.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Where pages come from: the cloud, or a test's imitation.
+pub trait Pages: Sync {
+    /// A page of what a session holds, by number; [`Client::held`].
+    fn page(&self, first: u64, last: Option<u64>, page: u32) -> impl Future<Output = Result<Page, CallError>> + Send;
+}
+
+/// A session in the cloud.
+pub struct InCloud<'a> {
+    client: &'a Client,
+    token: &'a str,
+    /// Rest between two calls: an audit beside live uploads is in no hurry.
+    rest: Duration,
+    unknown: AtomicBool,
+}
+
+impl<'a> InCloud<'a> {
+    /// This session; `rest` between two calls.
+    pub fn new(client: &'a Client, token: &'a str, rest: Duration) -> Self {
+        Self { client, token, rest, unknown: AtomicBool::new(false) }
+    }
+
+    /// The cloud said that it does not know the session.
+    pub fn is_unknown(&self) -> bool {
+        self.unknown.load(Ordering::Relaxed)
+    }
+
+    async fn once(&self, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
+        match self.client.held(self.token, first, last, page).await {
+            Err(CallError::SessionGone { .. }) => {
+                // Of a session that is there it means that it holds nothing.
+                let known = self.client.session(self.token).await?.is_some();
+                self.unknown.store(!known, Ordering::Relaxed);
+                Ok(Page { passings: Vec::new(), more: Some(false) })
+            }
+            other => other,
+        }
+    }
+}
+
+impl Pages for InCloud<'_> {
+    async fn page(&self, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
+        let mut tries = 1;
+        loop {
+            tokio::time::sleep(self.rest).await;
+            let error = match self.once(first, last, page).await {
+                Ok(page) => return Ok(page),
+                Err(error) => error,
+            };
+            let passing =
+                matches!(error, CallError::TooMany { .. } | CallError::Unknown { .. } | CallError::NotSent(_));
+            if tries == TRIES || !passing {
+                return Err(error);
+            }
+            tokio::time::sleep(error.retry_after().unwrap_or(TRY_AGAIN * tries)).await;
+            tries += 1;
+        }
+    }
+}
+
+/// A session as far as it was compared.
+#[derive(Debug, Default)]
+pub struct Walk {
+    /// Every window without a difference, together.
+    plain: Seen,
+    /// The others, by their first number: these are asked for again. Their findings together are at most
+    /// [`FINDINGS_MAX`], beyond it they are only counted.
+    odd: BTreeMap<u64, Seen>,
+    kept: usize,
+    /// What stands above the highest number of ours.
+    above: Seen,
+    /// That number.
+    top: Option<u64>,
+}
+
+impl Walk {
+    /// Compares all of a session. `top` is the highest number of ours.
+    ///
+    /// What stands above it is asked for first: then it is little, though the uplink may be at work, and nothing that is
+    /// numbered while the rest is read is among it.
+    ///
+    /// # Errors
+    /// The log cannot be read, or the cloud does not answer.
+    pub async fn begin(ours: Numbered, top: Option<u64>, cloud: &impl Pages) -> Result<Self, AuditError> {
+        let above = look(cloud, after(top), None, &[], Length::AnyLength).await?;
+        let mut walk = Self { above, top, ..Self::default() };
+        let mut windows = Windows::new(ours, top);
+        while let Some((first, last, window)) = windows.next().await? {
+            let mut seen = look(cloud, first, Some(last), &window, Length::Bounded).await?;
+            if seen.is_doubtful() {
+                seen = seen.confirmed_by(look(cloud, first, Some(last), &window, Length::Bounded).await?);
+            }
+            walk.put(first, seen);
+        }
+        Ok(walk)
+    }
+
+    /// Asks once more for what is different. `ours` must be the same as before.
+    ///
+    /// # Errors
+    /// As [`Walk::begin`].
+    pub async fn again(&mut self, ours: Numbered, cloud: &impl Pages) -> Result<(), AuditError> {
+        if let (true, Some(last)) =
+            (self.above.beyond.is_empty(), self.above.findings.iter().filter_map(Finding::num).max())
+        {
+            let again = look(cloud, after(self.top), Some(last), &[], Length::Bounded).await?;
+            self.above = self.above.confirmed_by(again);
+        }
+        let mut windows = Windows::new(ours, self.top);
+        while let Some((first, last, window)) = windows.next().await? {
+            let Some(before) = self.odd.get(&first).filter(|before| before.is_doubtful()) else { continue };
+            let seen = before.confirmed_by(look(cloud, first, Some(last), &window, Length::Bounded).await?);
+            if let Some(before) = self.odd.remove(&first) {
+                self.kept -= before.findings.len();
+            }
+            self.put(first, seen);
+        }
+        Ok(())
+    }
+
+    /// What was seen, together. `above`: also of what the cloud holds above ours, what was only counted.
+    pub fn seen(&self, above: bool) -> Seen {
+        let mut all = self.plain.clone();
+        for seen in self.odd.values() {
+            all.append(seen.clone());
+        }
+        let mut rest = self.above.clone();
+        if !above {
+            rest.beyond.clear();
+        }
+        all.append(rest);
+        all.finish();
+        all
+    }
+
+    fn put(&mut self, first: u64, mut seen: Seen) {
+        if seen.findings.is_empty() && seen.beyond.is_empty() {
+            return self.plain.append(seen);
+        }
+        seen.keep(FINDINGS_MAX.saturating_sub(self.kept));
+        self.kept += seen.findings.len();
+        self.odd.insert(first, seen);
+    }
+}
+
+fn after(top: Option<u64>) -> u64 {
+    top.map_or(0, |top| top.saturating_add(1))
+}
+
+/// The numbers up to the highest of ours, cut into ranges.
+struct Windows {
+    /// Ours, and the one behind the last window; `None` at the end.
+    ours: Option<(Numbered, Option<Ours>)>,
+    first: u64,
+    top: Option<u64>,
+}
+
+impl Windows {
+    fn new(ours: Numbered, top: Option<u64>) -> Self {
+        Self { ours: Some((ours, None)), first: 0, top }
+    }
+
+    /// First and last number of the next range, and ours in it.
+    async fn next(&mut self) -> Result<Option<(u64, u64, Vec<Ours>)>, AuditError> {
+        let Some((mut ours, mut ahead)) = self.ours.take() else { return Ok(None) };
+        let read = tokio::task::spawn_blocking(move || {
+            let window = next_window(&mut ours, &mut ahead);
+            (window, ours, ahead)
+        });
+        let (window, ours, ahead) = read.await.map_err(|_| AuditError::Log(io::Error::other("a task of it ended")))?;
+        let window = window.map_err(AuditError::Log)?;
+        let mut last = window.last().map(|ours| ours.item.num);
+        if ahead.is_some() {
+            self.ours = Some((ours, ahead));
+        } else {
+            last = last.max(self.top); // numbers that were given back may stand there for others
+        }
+        let Some(last) = last else { return Ok(None) };
+        let first = std::mem::replace(&mut self.first, last.saturating_add(1));
+        Ok(Some((first, last, window)))
+    }
+}
+
+/// The next passings of ours; all under one number stay together. `ahead` is the one behind them.
+fn next_window(ours: &mut Numbered, ahead: &mut Option<Ours>) -> io::Result<Vec<Ours>> {
+    let mut window: Vec<Ours> = ahead.take().into_iter().collect();
+    for next in ours.by_ref() {
+        let next = next?;
+        if window.len() >= WINDOW && window.last().is_some_and(|last| last.item.num != next.item.num) {
+            *ahead = Some(next);
+            break;
+        }
+        window.push(next);
+    }
+    Ok(window)
+}
+
+/// Numbers of ours (of one batch) under which the cloud does not show them.
+///
+/// # Errors
+/// The cloud does not answer.
+pub async fn not_shown(cloud: &impl Pages, ours: &[Ours]) -> Result<Vec<u64>, AuditError> {
+    let (Some(first), Some(last)) = (ours.first(), ours.last()) else { return Ok(Vec::new()) };
+    let seen = look(cloud, first.item.num, Some(last.item.num), ours, Length::Bounded).await?;
+    Ok(seen.findings.into_iter().filter_map(|finding| Some(finding.ours?.num)).collect())
+}
+
+/// Whether a list must come to its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Bounded,
+    /// It may grow while it is read: after [`PAGES`] pages it is seen enough of.
+    AnyLength,
+}
+
+async fn look(
+    cloud: &impl Pages,
+    first: u64,
+    last: Option<u64>,
+    ours: &[Ours],
+    length: Length,
+) -> Result<Seen, AuditError> {
+    let mut window = Window::new(first, last, ours.iter().cloned());
+    let mut before: Option<(usize, Option<Stored>, Option<Stored>)> = None;
+    let mut empty = 0;
+    for number in 1..=PAGES {
+        let page = cloud.page(first, last, number).await.map_err(AuditError::Cloud)?;
+        let mark = (page.passings.len(), page.passings.first().cloned(), page.passings.last().cloned());
+        empty = if page.passings.is_empty() { empty + 1 } else { 0 };
+        let goes_on = page.more == Some(true) && empty <= EMPTY_PAGES;
+        let end = if empty > 0 { !goes_on } else { page.more == Some(false) };
+        if empty == 0 && before.as_ref() == Some(&mark) {
+            return Ok(window.close()); // a server that ignores the page gives the same one again
+        }
+        window.take(page);
+        if end {
+            return Ok(window.close());
+        }
+        before = Some(mark);
+    }
+    if length == Length::AnyLength { Ok(window.close()) } else { Err(AuditError::Endless) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::super::compare::{Explain, Mark, Verdict};
+    use super::*;
+    use crate::journal::Item;
+    use crate::model::chip::Seq;
+
+    /// A cloud in memory that lists as oddly as the documents leave open.
+    #[derive(Clone, Debug)]
+    struct Odd {
+        rows: Vec<Stored>,
+        page: usize,
+        falling: bool,
+        ignores_range: bool,
+        ignores_page: bool,
+        says_more: bool,
+    }
+
+    impl Pages for Odd {
+        async fn page(&self, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
+            let wanted = |row: &&Stored| {
+                self.ignores_range || row.num.is_none_or(|num| num >= first && last.is_none_or(|last| num <= last))
+            };
+            let mut rows: Vec<Stored> = self.rows.iter().filter(wanted).cloned().collect();
+            rows.sort_by_key(|row| row.num);
+            if self.falling {
+                rows.reverse();
+            }
+            let from = if self.ignores_page { 0 } else { (page as usize - 1) * self.page };
+            let size = if self.ignores_page { rows.len() } else { self.page };
+            let more = self.says_more.then_some(from + size < rows.len());
+            Ok(Page { passings: rows.into_iter().skip(from).take(size).collect(), more })
+        }
+    }
+
+    fn item(num: u64) -> Item {
+        let time_ms = 1_700_000_000_000 + num as i64 * 1_237;
+        Item { seq: Seq(num), num, time_ms, bib: num.to_string().into(), chip: format!("C{num}").into() }
+    }
+
+    fn stored(item: &Item) -> Stored {
+        let (chip, bib) = (Some(item.chip.clone()), Some(item.bib.clone()));
+        Stored { num: Some(item.num), time_ms: Some(item.time_ms), bib, chip, session: None }
+    }
+
+    fn ours(items: &[Item], mark: Mark) -> Vec<Ours> {
+        items.iter().map(|item| Ours { item: item.clone(), mark, counted: false }).collect()
+    }
+
+    fn odd(rows: Vec<Stored>) -> Odd {
+        Odd { rows, page: 100, falling: false, ignores_range: false, ignores_page: false, says_more: true }
+    }
+
+    fn given(list: &[Ours]) -> Numbered {
+        let given: Vec<_> = list.iter().cloned().map(Ok).collect();
+        Box::new(given.into_iter())
+    }
+
+    async fn compared(list: &[Ours], cloud: &Odd) -> Seen {
+        let mut walk = Walk::begin(given(list), list.last().map(|ours| ours.item.num), cloud).await.unwrap();
+        walk.again(given(list), cloud).await.unwrap();
+        let mut seen = walk.seen(true);
+        if Explain::needed(&seen.findings) {
+            let mut look = Explain::new(std::mem::take(&mut seen.findings));
+            list.iter().for_each(|ours| look.look(ours));
+            seen.findings = look.finish().0;
+        }
+        seen
+    }
+
+    fn found(findings: &[Finding]) -> BTreeMap<Verdict, BTreeSet<u64>> {
+        let mut found: BTreeMap<Verdict, BTreeSet<u64>> = BTreeMap::new();
+        for finding in findings {
+            found.entry(finding.verdict).or_default().insert(finding.num().unwrap());
+        }
+        found
+    }
+
+    /// What was done to each number.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Done {
+        Nothing,
+        Lost,
+        Chip,
+        Bib,
+        Time,
+        /// Not the box's at all.
+        Foreign,
+        /// The same passing a second time, under a number of nobody.
+        Again,
+        /// Not settled, and there or not.
+        Open(bool),
+        /// Set aside, and somebody else's under its number or not.
+        Aside(bool),
+        /// A number nobody used.
+        Hole,
+    }
+
+    fn done() -> impl Strategy<Value = Done> {
+        prop_oneof![
+            20 => Just(Done::Nothing),
+            1 => Just(Done::Lost),
+            1 => Just(Done::Chip),
+            1 => Just(Done::Bib),
+            1 => Just(Done::Time),
+            1 => Just(Done::Foreign),
+            1 => Just(Done::Again),
+            1 => any::<bool>().prop_map(Done::Open),
+            1 => any::<bool>().prop_map(Done::Aside),
+            1 => Just(Done::Hole),
+        ]
+    }
+
+    /// Both sides, and what must be found.
+    fn sides(done: &[Done]) -> (Vec<Ours>, Vec<Stored>, BTreeMap<Verdict, BTreeSet<u64>>) {
+        let (mut list, mut rows) = (Vec::new(), Vec::new());
+        let mut expected: BTreeMap<Verdict, BTreeSet<u64>> = BTreeMap::new();
+        let mut expect = |verdict, num| {
+            expected.entry(verdict).or_default().insert(num);
+        };
+        for (&done, num) in done.iter().zip(1..) {
+            let item = item(num);
+            let mut row = stored(&item);
+            let mark = match done {
+                Done::Open(_) => Mark::Open,
+                Done::Aside(_) => Mark::Aside,
+                _ => Mark::Accepted,
+            };
+            let there = match done {
+                Done::Nothing | Done::Open(true) | Done::Again => true,
+                Done::Lost => {
+                    expect(Verdict::Missing, num);
+                    false
+                }
+                Done::Chip | Done::Bib | Done::Time => {
+                    match done {
+                        Done::Chip => row.chip = Some("X".into()),
+                        Done::Bib => row.bib = Some("X".into()),
+                        _ => row.time_ms = Some(item.time_ms + 1),
+                    }
+                    expect(Verdict::Different, num);
+                    true
+                }
+                Done::Foreign => {
+                    (row.chip, row.bib) = (Some("X".into()), None);
+                    expect(Verdict::Foreign, num);
+                    true
+                }
+                Done::Open(false) => {
+                    expect(Verdict::NotYetSent, num);
+                    false
+                }
+                Done::Aside(taken) => {
+                    (row.chip, row.bib) = (Some("X".into()), None);
+                    expect(Verdict::SetAside, num);
+                    if taken {
+                        expect(Verdict::Foreign, num);
+                    }
+                    taken
+                }
+                Done::Hole => false,
+            };
+            if !matches!(done, Done::Foreign | Done::Hole) {
+                list.push(Ours { item, mark, counted: false });
+            }
+            if there {
+                rows.push(row.clone());
+            }
+            if done == Done::Again {
+                rows.push(Stored { num: Some(1_000_000 + num), ..row });
+                expect(Verdict::Duplicated, 1_000_000 + num);
+            }
+        }
+        (list, rows, expected)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_difference_is_found_and_nothing_else_however_the_cloud_lists(
+            done in proptest::collection::vec(done(), 0..400),
+            copies in 1usize..12, // of the same pattern: over the end of a window
+            page in 1usize..700,
+            falling: bool, ignores_range: bool, ignores_page: bool, says_more: bool,
+        ) {
+            let done: Vec<Done> = done.iter().copied().cycle().take(done.len() * copies).collect();
+            let page = page.max(done.len() / 100 + 1);
+            let (list, rows, expected) = sides(&done);
+            let held = list.iter().filter(|ours| rows.contains(&stored(&ours.item))).count();
+            let cloud = Odd { rows, page, falling, ignores_range, ignores_page, says_more };
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let seen = runtime.block_on(compared(&list, &cloud));
+            prop_assert_eq!(found(&seen.findings), expected);
+            prop_assert_eq!((seen.checked, seen.equal), (list.len() as u64, held as u64));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cloud_without_fractions_is_equal_and_one_that_cut_a_single_one_is_not() {
+        let items: Vec<_> = (1..=5).map(item).collect();
+        let whole = |item: &Item| Stored { time_ms: Some(item.time_ms / 1000 * 1000), ..stored(item) };
+        let seen = compared(&ours(&items, Mark::Accepted), &odd(items.iter().map(whole).collect())).await;
+        assert_eq!((seen.equal, seen.findings.len()), (5, 0));
+        let one = items.iter().map(|item| if item.num == 3 { whole(item) } else { stored(item) });
+        let seen = compared(&ours(&items, Mark::Accepted), &odd(one.collect())).await;
+        assert_eq!(found(&seen.findings), BTreeMap::from([(Verdict::Different, BTreeSet::from([3]))]));
+        assert_eq!(seen.equal, 4);
+    }
+
+    #[tokio::test]
+    async fn the_same_number_twice_in_the_cloud_is_told_once_for_each_time_too_many() {
+        let items: Vec<_> = (1..=5).map(item).collect();
+        let rows = items.iter().map(stored).chain([stored(&items[2])]).collect();
+        let seen = compared(&ours(&items, Mark::Accepted), &odd(rows)).await;
+        assert_eq!(found(&seen.findings), BTreeMap::from([(Verdict::Duplicated, BTreeSet::from([3]))]));
+        assert_eq!((seen.equal, seen.findings.len()), (5, 1));
+    }
+
+    #[tokio::test]
+    async fn ours_under_another_number_is_neither_missing_nor_foreign() {
+        let items: Vec<_> = (1..=5).map(item).collect();
+        let moved = |item: &Item| Stored { num: Some(if item.num == 2 { 77 } else { item.num }), ..stored(item) };
+        let seen = compared(&ours(&items, Mark::Accepted), &odd(items.iter().map(moved).collect())).await;
+        assert_eq!(seen.findings.len(), 1);
+        assert_eq!((seen.findings[0].verdict, seen.findings[0].other), (Verdict::Elsewhere, Some(77)));
+    }
+
+    #[tokio::test]
+    async fn a_read_that_the_cloud_counted_as_a_duplicate_of_another_one_is_not_missing() {
+        let (one, mut two) = (item(1), item(2));
+        (two.chip, two.bib, two.time_ms) = (one.chip.clone(), one.bib.clone(), one.time_ms);
+        let mut list = ours(&[one.clone(), two], Mark::Accepted);
+        let seen = compared(&list, &odd(vec![stored(&one)])).await;
+        assert_eq!(found(&seen.findings), BTreeMap::from([(Verdict::Missing, BTreeSet::from([2]))]));
+        list[1].counted = true;
+        assert_eq!(compared(&list, &odd(vec![stored(&one)])).await.findings.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_numbered_while_the_cloud_is_read_is_not_foreign() {
+        let items: Vec<_> = (1..=5).map(item).collect();
+        let cloud = odd(items.iter().map(stored).collect());
+        let walk = Walk::begin(given(&ours(&items[..3], Mark::Accepted)), Some(3), &cloud).await.unwrap();
+        let seen = walk.seen(true);
+        assert_eq!(seen.findings.len(), 2);
+        let mut look = Explain::new(seen.findings);
+        ours(&items, Mark::Open).iter().for_each(|ours| look.look(ours));
+        assert_eq!(look.finish(), (Vec::new(), 0));
+    }
+
+    #[tokio::test]
+    async fn of_more_than_can_be_kept_nothing_is_foreign_that_may_have_been_numbered_meanwhile() {
+        let items: Vec<_> = (1..=30_000).map(item).collect();
+        let cloud = Odd { page: 5000, ..odd(items.iter().map(stored).collect()) };
+        let walk = Walk::begin(given(&ours(&items[..3], Mark::Accepted)), Some(3), &cloud).await.unwrap();
+        assert_eq!(walk.seen(true).beyond[&Verdict::Foreign], 30_000 - 3 - 10_000);
+        let seen = walk.seen(false);
+        assert!(seen.beyond.is_empty());
+        let mut look = Explain::new(seen.findings);
+        ours(&items, Mark::Open).iter().for_each(|ours| look.look(ours));
+        assert_eq!((look.finish(), seen.checked, seen.equal), ((Vec::new(), 0), 3, 3));
+    }
+
+    #[tokio::test]
+    async fn what_shows_late_is_no_difference_and_what_is_then_another_one_is_told_as_it_is() {
+        let items: Vec<_> = (1..=5000).map(item).collect();
+        let list = ours(&items, Mark::Accepted);
+        let fresh = odd(items.iter().map(stored).collect());
+        let stale = Odd { rows: fresh.rows[..4000].to_vec(), page: 1000, ..fresh.clone() };
+        let mut walk = Walk::begin(given(&list), Some(5000), &stale).await.unwrap();
+        assert_eq!(walk.seen(true).findings.len(), 1000);
+        let mut altered = fresh.clone();
+        altered.rows[4499].bib = Some("X".into());
+        walk.again(given(&list), &altered).await.unwrap();
+        let seen = walk.seen(true);
+        assert_eq!(found(&seen.findings), BTreeMap::from([(Verdict::Different, BTreeSet::from([4500]))]));
+        assert_eq!((seen.checked, seen.equal), (5000, 4999));
+        walk.again(given(&list), &fresh).await.unwrap();
+        assert_eq!((walk.seen(true).findings.len(), walk.seen(true).equal), (0, 5000));
+    }
+
+    #[tokio::test]
+    async fn differences_beyond_the_limit_are_counted() {
+        let rows: Vec<_> = (1..=12_000).map(|num| stored(&item(num))).collect();
+        let seen = compared(&[], &Odd { page: 5000, ..odd(rows) }).await;
+        assert_eq!((seen.findings.len(), seen.beyond[&Verdict::Foreign]), (10_000, 2_000));
+    }
+}

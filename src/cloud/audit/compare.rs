@@ -1,0 +1,436 @@
+//! The comparison, pure: a window of numbers at a time, passings of the journal against pages of the cloud.
+//!
+//! A window holds at most [`WINDOW`] passings of ours, in memory by number; what the cloud returns is matched as it comes,
+//! in whatever order and in pages of whatever size, so neither the session nor a page has to fit. Differences are kept
+//! up to [`FINDINGS_MAX`]; beyond it they are only counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::cloud::rufus::{Page, Stored};
+use crate::journal::Item;
+
+/// Passings of ours in a window: what one page of the real cloud (5000) holds with room for others.
+pub const WINDOW: usize = 2000;
+/// Differences that are kept.
+pub const FINDINGS_MAX: usize = 10_000;
+/// Passings kept of those that the cloud holds under one number beside ours.
+const OTHERS_MAX: usize = 4;
+
+/// What the journal says became of a passing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The cloud said that it holds it.
+    Accepted,
+    /// Numbered, and not settled.
+    Open,
+    /// Refused, and set aside.
+    Aside,
+}
+
+/// A passing as the journal numbered it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ours {
+    /// The passing.
+    pub item: Item,
+    /// What became of it.
+    pub mark: Mark,
+    /// The cloud counted duplicates when it accepted it: it may hold this chip and time under another number only.
+    pub counted: bool,
+}
+
+/// What is different.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Accepted once, and the cloud does not hold it.
+    Missing,
+    /// As missing, but the cloud holds the same chip and time under a number that is not ours.
+    Elsewhere,
+    /// The same number with another chip, bib or time.
+    Different,
+    /// In the cloud a second time: under the same number, or under one that is not ours.
+    Duplicated,
+    /// In the cloud, and not ours.
+    Foreign,
+    /// Set aside, and the cloud does not hold it.
+    SetAside,
+    /// Numbered, on its way.
+    NotYetSent,
+}
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub verdict: Verdict,
+    /// Ours, where the journal has one.
+    pub ours: Option<Item>,
+    /// The cloud's, where it has one.
+    pub cloud: Option<Stored>,
+    /// The other number, of what is held twice or elsewhere.
+    pub other: Option<u64>,
+    /// See [`Ours::counted`].
+    pub counted: bool,
+}
+
+impl Finding {
+    /// The number it is about; `None`: the cloud gives none.
+    pub fn num(&self) -> Option<u64> {
+        self.ours.as_ref().map(|item| item.num).or_else(|| self.cloud.as_ref()?.num)
+    }
+}
+
+/// What a window showed, or all of them together.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Passings of the journal.
+    pub checked: u64,
+    /// Of them held by the cloud as they are.
+    pub equal: u64,
+    /// Passings of the cloud without a number that can be read.
+    pub unnumbered: u64,
+    /// Differences, in the order of the numbers, at most [`FINDINGS_MAX`].
+    pub findings: Vec<Finding>,
+    /// Differences beyond, by kind.
+    pub beyond: BTreeMap<Verdict, u64>,
+    /// Equal but for the fraction of the second, which the cloud gives as zero.
+    pub coarse: Vec<Finding>,
+    /// The cloud keeps fractions: another passing came back with its own.
+    pub keeps_fractions: bool,
+}
+
+impl Verdict {
+    /// Whether a later answer of the cloud may still change it: what was accepted may take a while to show, and what moves
+    /// to another page meanwhile is listed twice or not at all.
+    pub fn is_doubtful(self) -> bool {
+        !matches!(self, Self::SetAside | Self::NotYetSent)
+    }
+}
+
+impl Seen {
+    fn add(&mut self, finding: Finding) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        } else {
+            *self.beyond.entry(finding.verdict).or_default() += 1;
+        }
+    }
+
+    /// Adds a window that comes after these.
+    pub fn append(&mut self, window: Self) {
+        self.checked += window.checked;
+        self.equal += window.equal;
+        self.unnumbered = self.unnumbered.max(window.unnumbered); // they have no place: each window may show them
+        self.keeps_fractions |= window.keeps_fractions;
+        for finding in window.findings {
+            self.add(finding);
+        }
+        for (verdict, count) in window.beyond {
+            *self.beyond.entry(verdict).or_default() += count;
+        }
+        let room = FINDINGS_MAX.saturating_sub(self.coarse.len());
+        self.coarse.extend(window.coarse.into_iter().take(room));
+    }
+
+    /// Of a window looked at twice: only numbers that both looks found different are so, and the second look tells how. The
+    /// first may have missed what was just arriving, or seen twice what moved to the next page meanwhile.
+    pub fn confirmed_by(&self, mut again: Self) -> Self {
+        if self.beyond.is_empty() {
+            let before: BTreeSet<_> = self.findings.iter().map(Finding::num).collect();
+            again.findings.retain(|finding| before.contains(&finding.num()));
+        }
+        again
+    }
+
+    /// Whether there is a difference that a later answer may not confirm.
+    pub fn is_doubtful(&self) -> bool {
+        self.findings.iter().any(|finding| finding.verdict.is_doubtful())
+            || self.beyond.iter().any(|(verdict, count)| verdict.is_doubtful() && *count > 0)
+    }
+
+    /// Keeps the first `room` findings and only counts the others.
+    pub fn keep(&mut self, room: usize) {
+        for finding in self.findings.drain(room.min(self.findings.len())..) {
+            *self.beyond.entry(finding.verdict).or_default() += 1;
+        }
+    }
+
+    /// Everything was seen: is the fraction that the cloud lacks a difference?
+    pub fn finish(&mut self) {
+        let coarse = std::mem::take(&mut self.coarse);
+        if self.keeps_fractions {
+            self.equal = self.equal.saturating_sub(coarse.len() as u64);
+            for finding in coarse {
+                self.add(finding);
+            }
+            self.findings.sort_by_key(Finding::num);
+        }
+    }
+}
+
+/// Ours under a number, and whether the cloud showed it.
+struct Slot {
+    ours: Ours,
+    held: bool,
+}
+
+impl Slot {
+    /// The same passing, from whichever read.
+    fn is(&self, item: &Item) -> bool {
+        let ours = &self.ours.item;
+        (&ours.chip, &ours.bib, ours.time_ms) == (&item.chip, &item.bib, item.time_ms)
+    }
+}
+
+#[derive(Default)]
+struct Place {
+    slots: Vec<Slot>,
+    /// What the cloud holds there and is not ours, at most [`OTHERS_MAX`].
+    others: Vec<Stored>,
+    /// Ours came once more.
+    twice: Vec<Stored>,
+}
+
+/// A range of numbers under comparison.
+pub struct Window {
+    first: u64,
+    last: Option<u64>,
+    places: BTreeMap<u64, Place>,
+    seen: Seen,
+}
+
+impl Window {
+    /// The numbers `first..=last` (`None`: no end), with all of ours in it. Of the same passing under the same number the later
+    /// one counts: it went again, or its read came again after its line was lost.
+    pub fn new(first: u64, last: Option<u64>, ours: impl IntoIterator<Item = Ours>) -> Self {
+        let mut places: BTreeMap<u64, Place> = BTreeMap::new();
+        for ours in ours {
+            let slots = &mut places.entry(ours.item.num).or_default().slots;
+            match slots.iter_mut().find(|slot| slot.is(&ours.item)) {
+                Some(slot) => slot.ours = ours,
+                None => slots.push(Slot { ours, held: false }),
+            }
+        }
+        Self { first, last, places, seen: Seen::default() }
+    }
+
+    /// Takes in a page.
+    pub fn take(&mut self, page: Page) {
+        for stored in page.passings {
+            let Some(num) = stored.num else {
+                self.seen.unnumbered += 1;
+                continue;
+            };
+            if num < self.first || self.last.is_some_and(|last| num > last) {
+                continue; // the server ignores the range
+            }
+            match self.places.get_mut(&num) {
+                Some(place) => place.put(stored, &mut self.seen),
+                None => self.seen.add(of_cloud(Verdict::Foreign, stored, None)),
+            }
+        }
+    }
+
+    /// Everything was seen.
+    pub fn close(mut self) -> Seen {
+        for place in self.places.into_values() {
+            place.judge(&mut self.seen);
+        }
+        self.seen.findings.sort_by_key(Finding::num);
+        self.seen
+    }
+}
+
+impl Place {
+    fn put(&mut self, stored: Stored, seen: &mut Seen) {
+        let likeness = |slot: &Slot| likeness(&stored, &slot.ours.item);
+        let free = self.slots.iter_mut().filter(|slot| !slot.held).find(|slot| likeness(slot) != Likeness::None);
+        if let Some(slot) = free {
+            slot.held = true;
+            match likeness(slot) {
+                Likeness::Same => seen.keeps_fractions |= stored.time_ms.is_some_and(|ms| ms % 1000 != 0),
+                _ if seen.coarse.len() < FINDINGS_MAX => seen.coarse.push(Finding {
+                    verdict: Verdict::Different,
+                    ours: Some(slot.ours.item.clone()),
+                    cloud: Some(stored),
+                    other: None,
+                    counted: false,
+                }),
+                _ => {}
+            }
+        } else if self.slots.iter().any(|slot| likeness(slot) != Likeness::None) {
+            if self.twice.len() < OTHERS_MAX {
+                self.twice.push(stored);
+            }
+        } else if self.others.len() < OTHERS_MAX {
+            self.others.push(stored);
+        }
+    }
+
+    fn judge(self, seen: &mut Seen) {
+        let mut others = self.others.into_iter();
+        for Slot { ours: Ours { item, mark, counted }, held } in self.slots {
+            seen.checked += 1;
+            if held {
+                seen.equal += 1;
+                continue;
+            }
+            // What was set aside was not put there by us: another passing under its number is somebody else's.
+            let cloud = if mark == Mark::Aside { None } else { others.next() };
+            let verdict = match (mark, &cloud) {
+                (_, Some(_)) => Verdict::Different,
+                (Mark::Accepted, None) => Verdict::Missing,
+                (Mark::Open, None) => Verdict::NotYetSent,
+                (Mark::Aside, None) => Verdict::SetAside,
+            };
+            seen.add(Finding { verdict, ours: Some(item), cloud, other: None, counted });
+        }
+        for stored in others {
+            seen.add(of_cloud(Verdict::Foreign, stored, None));
+        }
+        for stored in self.twice {
+            let other = stored.num;
+            seen.add(of_cloud(Verdict::Duplicated, stored, other));
+        }
+    }
+}
+
+fn of_cloud(verdict: Verdict, stored: Stored, other: Option<u64>) -> Finding {
+    Finding { verdict, ours: None, cloud: Some(stored), other, counted: false }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Likeness {
+    Same,
+    /// The same but for the fraction of the second, which the cloud gives as zero.
+    Coarse,
+    None,
+}
+
+/// What the cloud does not tell, or tells unreadably, is no difference; nor is what the journal does not tell (old lines of
+/// [`crate::journal::Found`]).
+fn likeness(stored: &Stored, item: &Item) -> Likeness {
+    let other = |theirs: &Option<Box<str>>, ours: &str| {
+        !ours.is_empty() && theirs.as_ref().is_some_and(|it| !it.eq_ignore_ascii_case(ours))
+    };
+    if other(&stored.chip, &item.chip) || other(&stored.bib, &item.bib) {
+        return Likeness::None;
+    }
+    match stored.time_ms {
+        None => Likeness::Same,
+        Some(time) if time == item.time_ms => Likeness::Same,
+        Some(time) if time % 1000 == 0 && time.abs_diff(item.time_ms) < 1000 => Likeness::Coarse,
+        Some(_) => Likeness::None,
+    }
+}
+
+/// A chip at a time, as both sides know it.
+type Crossing = (String, i64);
+
+fn crossing_of_item(item: &Item) -> Crossing {
+    (item.chip.to_ascii_lowercase(), item.time_ms)
+}
+
+fn crossing_of_stored(stored: &Stored) -> Option<Crossing> {
+    let chip = stored.chip.as_ref().or(stored.bib.as_ref())?;
+    Some((chip.to_ascii_lowercase(), stored.time_ms?))
+}
+
+/// A second look through the journal, as it is after the cloud was read: what became ours meanwhile is not foreign, and a
+/// passing that is missing under its number may be there under another one.
+pub struct Explain {
+    findings: Vec<Option<Finding>>,
+    /// Findings by chip and time.
+    crossings: BTreeMap<Crossing, Vec<usize>>,
+    /// Foreign ones by number.
+    foreign: BTreeMap<u64, Vec<usize>>,
+    missing: BTreeSet<u64>,
+    /// The cloud counted them as duplicates, and holds the same chip and time under another number of ours.
+    merged: u64,
+}
+
+impl Explain {
+    /// Is there anything that needs a second look?
+    pub fn needed(findings: &[Finding]) -> bool {
+        findings.iter().any(|finding| matches!(finding.verdict, Verdict::Missing | Verdict::Foreign))
+    }
+
+    /// A look for these.
+    pub fn new(findings: Vec<Finding>) -> Self {
+        let mut look = Self {
+            findings: Vec::new(),
+            crossings: BTreeMap::new(),
+            foreign: BTreeMap::new(),
+            missing: findings.iter().filter(|it| it.verdict == Verdict::Missing).filter_map(Finding::num).collect(),
+            merged: 0,
+        };
+        for (at, finding) in findings.iter().enumerate() {
+            let crossing = match finding.verdict {
+                Verdict::Missing => finding.ours.as_ref().map(crossing_of_item),
+                Verdict::Foreign => {
+                    if let Some(num) = finding.num() {
+                        look.foreign.entry(num).or_default().push(at);
+                    }
+                    finding.cloud.as_ref().and_then(crossing_of_stored)
+                }
+                _ => None,
+            };
+            if let Some(crossing) = crossing {
+                look.crossings.entry(crossing).or_default().push(at);
+            }
+        }
+        look.findings = findings.into_iter().map(Some).collect();
+        look.find_elsewhere();
+        look
+    }
+
+    /// One missing and one foreign of the same chip and time are one passing under another number.
+    fn find_elsewhere(&mut self) {
+        for places in self.crossings.values() {
+            let is = |at: &usize, verdict| self.findings[*at].as_ref().is_some_and(|f| f.verdict == verdict);
+            let missing: Vec<usize> = places.iter().copied().filter(|at| is(at, Verdict::Missing)).collect();
+            let foreign: Vec<usize> = places.iter().copied().filter(|at| is(at, Verdict::Foreign)).collect();
+            for (missing, foreign) in missing.into_iter().zip(foreign) {
+                let cloud = self.findings[foreign].take().and_then(|finding| finding.cloud);
+                if let Some(finding) = &mut self.findings[missing] {
+                    (finding.verdict, finding.other) = (Verdict::Elsewhere, cloud.as_ref().and_then(|it| it.num));
+                    finding.cloud = cloud;
+                }
+            }
+        }
+    }
+
+    /// One passing of the journal.
+    pub fn look(&mut self, ours: &Ours) {
+        let item = &ours.item;
+        for &at in self.foreign.get(&item.num).into_iter().flatten() {
+            let same = |finding: &Finding| {
+                finding.cloud.as_ref().is_some_and(|stored| likeness(stored, item) != Likeness::None)
+            };
+            if self.findings[at].as_ref().is_some_and(same) {
+                self.findings[at] = None; // numbered since
+            }
+        }
+        if ours.mark != Mark::Accepted || self.missing.contains(&item.num) {
+            return;
+        }
+        for &at in self.crossings.get(&crossing_of_item(item)).into_iter().flatten() {
+            let Some(finding) = &mut self.findings[at] else { continue };
+            match finding.verdict {
+                Verdict::Missing if finding.counted => {
+                    self.findings[at] = None;
+                    self.merged += 1;
+                }
+                Verdict::Foreign => (finding.verdict, finding.other) = (Verdict::Duplicated, Some(item.num)),
+                _ => {}
+            }
+        }
+    }
+
+    /// What is left, and how many of the missing the cloud holds under another number of ours.
+    pub fn finish(self) -> (Vec<Finding>, u64) {
+        (self.findings.into_iter().flatten().collect(), self.merged)
+    }
+}

@@ -1,0 +1,337 @@
+//! What the daemon does by itself: each session is audited when it is over, and the missing are sent again when a command
+//! asks for it. One task per device, beside the uplink, which alone sends anything.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::adopt::{Adopted, adopt};
+use super::report::{AuditError, Head, Report, Subject};
+use super::session::audit;
+use super::text::summary_in_words;
+use crate::cloud::rufus::{CallError, Client};
+use crate::cloud::uplink::{Follows, RESEND_MAX, Resend};
+use crate::journal::{Audited, Journal, SessionAudit, UploadEvent};
+use crate::model::text::tail;
+use crate::status::{AuditStatus, Board};
+
+/// Least time between two audits of a device that nobody asked for.
+const APART: Duration = Duration::from_secs(30);
+/// Longest wait after several in a row that came to nothing.
+const APART_MAX: Duration = Duration::from_secs(600);
+/// Least wait after the cloud refused the key or the device.
+const APART_REFUSED: Duration = Duration::from_secs(180);
+/// How long one batch that goes again may take until it is settled.
+const RESEND_TIME: Duration = Duration::from_secs(300);
+
+/// What a repair did.
+#[derive(Debug)]
+pub struct Repaired {
+    /// Passings that were settled by it: sent, found to be there, or set aside.
+    pub resent: u64,
+    /// Why it did not go on.
+    pub refused: Option<String>,
+    /// The audit after it.
+    pub report: Report,
+}
+
+/// Sends what is missing again through the uplink that `resends` leads to, and audits again, until nothing is missing or
+/// nothing helps.
+///
+/// # Errors
+/// No audit could be made.
+pub async fn repair(
+    subject: &Subject,
+    client: &Client,
+    head: &Head,
+    resends: &mpsc::Sender<Resend>,
+) -> Result<Repaired, AuditError> {
+    let (mut resent, mut before) = (0, usize::MAX);
+    loop {
+        let report = audit(subject, client, head).await?;
+        let missing = report.missing();
+        let ended = |refused: Option<String>, report| Ok(Repaired { resent, refused, report });
+        if missing.is_empty() {
+            return ended(None, report);
+        }
+        if !report.active {
+            return ended(Some("the session is closed: a closed session takes no passings".into()), report);
+        }
+        if missing.len() >= before {
+            return ended(Some("the cloud takes them and still does not hold them".into()), report);
+        }
+        before = missing.len();
+        for items in missing.chunks(RESEND_MAX) {
+            let (done, settled) = oneshot::channel();
+            let resend = Resend { token: report.token.clone(), items: items.to_vec(), done };
+            let sending = async {
+                resends.send(resend).await.ok()?;
+                settled.await.ok()
+            };
+            match timeout(RESEND_TIME, sending).await {
+                Ok(Some(Ok(()))) => resent += items.len() as u64,
+                Ok(Some(Err(why))) => return Ok(Repaired { resent, refused: Some(why), report }),
+                Ok(None) => return Ok(Repaired { resent, refused: Some("passbridge is stopping".into()), report }),
+                Err(_) => {
+                    let why =
+                        "they are in flight and not settled yet; the upload goes on with them by itself".to_owned();
+                    return Ok(Repaired { resent, refused: Some(why), report });
+                }
+            }
+        }
+    }
+}
+
+/// For the JSON answer of the daemon.
+impl From<&Repaired> for serde_json::Value {
+    fn from(repaired: &Repaired) -> Self {
+        serde_json::json!({ "resent": repaired.resent, "refused": repaired.refused, "equal": repaired.report.is_equal() })
+    }
+}
+
+/// What a command asks for.
+#[derive(Debug)]
+pub enum Order {
+    /// A repair.
+    Repair {
+        /// Session, as in [`Subject`].
+        session: String,
+        /// Told what came of it.
+        reply: oneshot::Sender<Result<Repaired, String>>,
+    },
+    /// The passings of another device follow to this one.
+    Adopt {
+        /// The other device.
+        from: String,
+        /// Told what came of it.
+        reply: oneshot::Sender<Result<Adopted, String>>,
+    },
+    /// An audit was made beside the daemon.
+    Found {
+        /// What it found.
+        audited: Audited,
+        /// Told when it is known.
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// Audits the sessions of one device.
+pub struct Keeper {
+    /// Device, journal, decoders; its session is not used.
+    pub subject: Subject,
+    /// The cloud.
+    pub client: Client,
+    /// The journal.
+    pub journal: Journal,
+    /// Where results are shown.
+    pub board: Board,
+    /// What the uplink follows.
+    pub follows: watch::Receiver<Follows>,
+    /// The way to the uplink.
+    pub resends: mpsc::Sender<Resend>,
+    /// What commands ask for.
+    pub orders: mpsc::Receiver<Order>,
+}
+
+impl Keeper {
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.keep() => {}
+        }
+    }
+
+    async fn keep(&mut self) {
+        self.journal.serving().await;
+        self.show_last();
+        let (mut row, mut not_before) = (0, Instant::now());
+        loop {
+            let due = self.due();
+            let woken = tokio::select! {
+                order = self.orders.recv() => order,
+                changed = self.follows.changed() => match changed {
+                    Ok(()) => None,
+                    Err(_) => return std::future::pending().await, // the uplink is gone: the process is stopping
+                },
+                () = sleep_until(not_before), if due.is_some() => {
+                    if let Some(token) = due {
+                        let done = self.audit(&token).await;
+                        row = if matches!(done, Ok(true)) { 0 } else { row + 1 };
+                        not_before = Instant::now() + wait_after(row, done.err().as_ref());
+                    }
+                    None
+                }
+            };
+            match woken {
+                Some(Order::Repair { session, reply }) => {
+                    let _ = reply.send(self.repair(session).await); // the command may have gone
+                }
+                Some(Order::Adopt { from, reply }) => {
+                    let _ = reply.send(self.adopt(&from).await);
+                }
+                Some(Order::Found { audited, reply }) => {
+                    // A session that nothing was numbered in is nobody's to remember.
+                    if self.journal.audits(&self.subject.device).iter().any(|(known, _)| known.token == audited.token) {
+                        self.keep_result(audited, None).await;
+                    }
+                    let _ = reply.send(());
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The oldest session that is over and was not audited since.
+    fn due(&self) -> Option<Box<str>> {
+        let follows = self.follows.borrow();
+        let over = |token: &str| {
+            follows.known && follows.active.as_deref() != Some(token) && follows.busy.as_deref() != Some(token)
+        };
+        let audits = self.journal.audits(&self.subject.device);
+        audits.into_iter().find(|(audit, _)| audit.due && over(&audit.token)).map(|(audit, _)| audit.token)
+    }
+
+    /// Audits a session that seems to be over. `false`: it is active all the same, so one answer about it was wrong, and
+    /// nothing was compared.
+    async fn audit(&self, token: &str) -> Result<bool, AuditError> {
+        let active = self.client.active_session(&self.subject.device).await;
+        let done = match active {
+            Ok(Some(active)) if *active.token == *token => return Ok(false),
+            Ok(_) => {
+                let subject = Subject { session: Some(token.to_owned()), ..self.subject() };
+                audit(&subject, &self.client, &Head::Own(self.journal.clone())).await
+            }
+            Err(error) => Err(AuditError::Cloud(error)),
+        };
+        match done {
+            Ok(report) => {
+                self.keep_result(report.summary(self.board.now()), report.alias.as_deref()).await;
+                Ok(!report.active)
+            }
+            Err(error) => {
+                let text = format!(
+                    "the session {} is over and could not be compared with the cloud yet: {error}. It is \
+                                    tried again by itself",
+                    tail(token)
+                );
+                self.board.raise("audit_waits", &self.about(token), text);
+                Err(error)
+            }
+        }
+    }
+
+    /// With the time that this cloud was seen to take, where that is longer.
+    fn subject(&self) -> Subject {
+        let lag = self.subject.lag.max(self.follows.borrow().lag);
+        Subject { lag, ..self.subject.clone() }
+    }
+
+    /// What a problem of a session is about.
+    fn about(&self, token: &str) -> String {
+        format!("{} …{}", self.subject.device, tail(token))
+    }
+
+    async fn repair(&self, session: String) -> Result<Repaired, String> {
+        let subject = Subject { session: Some(session), ..self.subject() };
+        let head = Head::Own(self.journal.clone());
+        let repaired = repair(&subject, &self.client, &head, &self.resends).await.map_err(|error| error.to_string())?;
+        self.keep_result(repaired.report.summary(self.board.now()), repaired.report.alias.as_deref()).await;
+        Ok(repaired)
+    }
+
+    async fn adopt(&self, from: &str) -> Result<Adopted, String> {
+        let Subject { device, lag, rest, .. } = &self.subject();
+        let adopted = adopt(&self.journal, &self.client, (from, device), (*lag, *rest)).await;
+        let adopted = adopted.map_err(|error| error.to_string())?;
+        tracing::info!("{}", adopted.in_words(from, device));
+        Ok(adopted)
+    }
+
+    async fn keep_result(&self, audited: Audited, alias: Option<&str>) {
+        let alias = alias.map(Into::into).or_else(|| self.alias(&audited.token));
+        let text = summary_in_words(&audited, alias.as_deref());
+        tracing::info!("audit: {text}");
+        self.board.clear("audit_waits", &self.about(&audited.token));
+        self.show(&audited, alias.as_deref());
+        // If the journal closes meanwhile the audit is merely made again.
+        if self.journal.note("audit", &text).await.is_ok() {
+            let _ = self.journal.record(UploadEvent::Audited(audited)).await;
+        }
+    }
+
+    fn alias(&self, token: &str) -> Option<Box<str>> {
+        let audits = self.journal.audits(&self.subject.device);
+        audits.into_iter().find(|(audit, _)| *audit.token == *token)?.1
+    }
+
+    /// What the journal remembers of the audits.
+    fn show_last(&self) {
+        let audits = self.journal.audits(&self.subject.device);
+        let last = audits.into_iter().filter_map(|(SessionAudit { last, .. }, alias)| Some((last?, alias)));
+        let mut last: Vec<_> = last.collect();
+        last.sort_by_key(|(audited, _)| audited.at);
+        for (audited, alias) in last {
+            self.show(&audited, alias.as_deref());
+        }
+    }
+
+    fn show(&self, audited: &Audited, alias: Option<&str>) {
+        let device = &self.subject.device;
+        self.board.upload(device, |upload| upload.audit = Some(shown(audited, alias)));
+        if audited.equal {
+            return self.board.clear("audit_differs", &self.about(&audited.token));
+        }
+        let tail = tail(&audited.token);
+        let text = format!(
+            "{}. What differs is told by: passbridge audit --device {device} --session {tail}",
+            summary_in_words(audited, alias)
+        );
+        self.board.raise("audit_differs", &self.about(&audited.token), text);
+    }
+}
+
+/// How long until the next audit that nobody asked for, after `row` in a row that came to nothing.
+fn wait_after(row: u32, error: Option<&AuditError>) -> Duration {
+    let wait = (APART * 2u32.saturating_pow(row.min(8))).min(APART_MAX);
+    match error {
+        Some(AuditError::Cloud(CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. })) => {
+            wait.max(APART_REFUSED)
+        }
+        Some(AuditError::Cloud(error)) => wait.max(error.retry_after().unwrap_or_default()),
+        _ => wait,
+    }
+}
+
+/// As the board shows it.
+fn shown(audited: &Audited, alias: Option<&str>) -> AuditStatus {
+    AuditStatus {
+        token_tail: tail(&audited.token),
+        alias: alias.map(str::to_owned),
+        at: audited.at,
+        equal: audited.equal,
+        checked: audited.checked,
+        missing: audited.missing,
+        foreign: audited.foreign,
+        different: audited.different,
+        duplicated: audited.duplicated,
+        not_yet_sent: audited.not_yet_sent,
+        set_aside: audited.set_aside,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn audits_that_nobody_asked_for_are_at_least_thirty_seconds_apart_and_rarer_when_they_come_to_nothing() {
+        let waits: Vec<u64> = (0..8).map(|row| wait_after(row, None).as_secs()).collect();
+        assert_eq!(waits, [30, 60, 120, 240, 480, 600, 600, 600]);
+        let refused = AuditError::Cloud(CallError::DeviceUnknown { answer: "".into() });
+        assert_eq!(wait_after(1, Some(&refused)).as_secs(), 180);
+        assert_eq!(wait_after(u32::MAX, Some(&AuditError::Endless)).as_secs(), 600);
+    }
+}

@@ -1,0 +1,494 @@
+//! The journal's side: which passings were numbered in a session, in the order of their numbers, from the log, with one
+//! batch in memory.
+//!
+//! Within a session numbers rise in log order, but for two cases: passings that go again after an audit, and a session that
+//! was left and joined anew, where numbers that it turned out not to hold may be given again. So the lines of a session are
+//! a few *runs* in which numbers rise; each is read by a reader of its own, and the runs are merged.
+//!
+//! Reads that were recognised in the cloud after lines of the log were lost belong to the session that holds them, under the
+//! number they have there. They are in no order, and few: as many as a loss left to recognise ([`crate::cloud::uplink`] asks for at
+//! most 262,144), so they are held in memory.
+//!
+//! What was released (known not to be in the session), or set aside to be tried again under another number, is not of the
+//! session. A batch of a device that follows another
+//! one means that the one before was settled, also if the line that says so was lost.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::iter::Peekable;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::compare::{Mark, Ours};
+use crate::journal::entry::Body;
+use crate::journal::log::{Line, Place, Reader};
+use crate::journal::{Batch, Item, UploadEvent, log_dir};
+
+/// Most runs of a session: each repair may add one.
+const RUNS_MAX: usize = 64;
+
+/// A session as the log knows it.
+#[derive(Clone, Debug, Default)]
+pub struct InLog {
+    /// `token_session`.
+    pub token: Box<str>,
+    /// Its name, if the cloud told one.
+    pub alias: Option<Box<str>>,
+    /// Numbers below this may have been given before the log begins (older volumes are gone).
+    pub older: u64,
+    /// Passings were numbered in it.
+    pub numbered: bool,
+    runs: Vec<Place>,
+    last: u64,
+    /// The highest number of ours.
+    pub top: Option<u64>,
+    /// Recognised in the cloud.
+    found: Vec<Item>,
+}
+
+impl InLog {
+    /// A session that the log knows nothing of.
+    pub fn nothing(token: &str) -> Self {
+        Self { token: token.into(), ..Self::default() }
+    }
+}
+
+/// What one pass through the log tells of a device.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    /// Sessions, the one that was joined or numbered in last at the end.
+    pub sessions: Vec<InLog>,
+    /// Lines that are damaged and cost themselves.
+    pub damaged: u64,
+    /// Per decoder: every read up to here is covered by a batch.
+    cursors: BTreeMap<Box<str>, u64>,
+    /// Released, and not numbered anew.
+    returned: BTreeSet<u64>,
+    /// Set aside because the cloud failed at them, and not numbered anew: they are tried again by themselves.
+    pub parked: BTreeSet<u64>,
+}
+
+/// A device's part of the state at the head of a volume.
+#[derive(Deserialize)]
+struct StateHead {
+    devices: BTreeMap<Box<str>, DeviceHead>,
+}
+
+#[derive(Deserialize)]
+struct DeviceHead {
+    sessions: Vec<(Box<str>, Option<Box<str>>, u64)>,
+}
+
+/// Reads the log of `data_dir` up to entry `durable`. `None`: there is no journal.
+pub fn index(data_dir: &Path, device: &str, durable: u64) -> io::Result<Option<Index>> {
+    let dir = log_dir(data_dir);
+    if !dir.is_dir() {
+        return Ok(None);
+    }
+    let Some(mut reader) = Reader::open(&dir, None)? else { return Ok(None) };
+    let mut index = Index::default();
+    let mut open: BTreeMap<u64, u64> = BTreeMap::new(); // of the batch in flight: number to read
+    let mut begun = false;
+    loop {
+        let place = reader.place();
+        let Some(line) = reader.read()? else { break };
+        match line {
+            Line::Bad { .. } => index.damaged += 1,
+            Line::State(json) if !begun => index.take_head(&json, device),
+            Line::State(_) => {}
+            Line::Entry(entry) if entry.seq > durable => break,
+            Line::Entry(entry) => {
+                begun = true;
+                let Body::Upload(event) = &entry.body else { continue };
+                if let UploadEvent::Batch(batch) = event {
+                    for decoder in &batch.decoders {
+                        let cursor = index.cursors.entry(decoder.clone()).or_default();
+                        *cursor = (*cursor).max(batch.through.0);
+                    }
+                }
+                if event.device() == device || matches!(event, UploadEvent::Moved { to, .. } if **to == *device) {
+                    index.take(event, device, place, &mut open);
+                }
+            }
+        }
+    }
+    Ok(Some(index))
+}
+
+impl Index {
+    fn take_head(&mut self, json: &str, device: &str) {
+        let head: Option<StateHead> = serde_json::from_str(json).ok();
+        for (token, alias, next) in
+            head.and_then(|mut head| head.devices.remove(device)).into_iter().flat_map(|d| d.sessions)
+        {
+            self.sessions.push(InLog { token, alias, older: next, numbered: next > 1, ..InLog::default() });
+        }
+    }
+
+    fn take(&mut self, event: &UploadEvent, device: &str, place: Place, open: &mut BTreeMap<u64, u64>) {
+        match event {
+            UploadEvent::Joined { token, alias, .. } => self.session(token).alias.clone_from(alias),
+            UploadEvent::Batch(batch) => {
+                let session = self.session(&batch.session);
+                if let (Some(first), Some(last)) = (batch.items.first(), batch.items.last()) {
+                    if session.runs.is_empty() || first.num <= session.last {
+                        session.runs.push(place);
+                    }
+                    (session.last, session.numbered) = (last.num, true);
+                    session.top = session.top.max(Some(last.num));
+                }
+                for item in &batch.items {
+                    self.returned.remove(&item.seq.0);
+                    self.parked.remove(&item.seq.0);
+                }
+                for found in &batch.found {
+                    let session = self.known(&found.session);
+                    session.found.push(found.item());
+                    session.numbered = true;
+                    session.top = session.top.max(Some(found.num));
+                    self.returned.remove(&found.seq.0);
+                    self.parked.remove(&found.seq.0);
+                }
+                open.retain(|num, _| batch.still_open.contains(num));
+                open.extend(batch.items.iter().map(|item| (item.num, item.seq.0)));
+            }
+            UploadEvent::Released { first, last, .. } if first <= last => {
+                self.returned.extend(open.range(first..=last).map(|(_, seq)| seq));
+            }
+            UploadEvent::Quarantined { num, again: true, .. } => self.parked.extend(open.get(num)),
+            UploadEvent::Moved { to, items, .. } if **to == *device => {
+                self.returned.extend(items.iter().map(|item| item.seq.0));
+            }
+            UploadEvent::Moved { items, .. } => {
+                for item in items {
+                    self.returned.remove(&item.seq.0);
+                }
+            }
+            UploadEvent::Released { .. }
+            | UploadEvent::Accepted { .. }
+            | UploadEvent::Quarantined { .. }
+            | UploadEvent::Audited(_) => {}
+        }
+    }
+
+    /// The session, moved to the end.
+    fn session(&mut self, token: &str) -> &mut InLog {
+        let known = self.sessions.iter().position(|session| *session.token == *token);
+        let session = known.map(|at| self.sessions.remove(at));
+        self.sessions.push(session.unwrap_or_else(|| InLog::nothing(token)));
+        let last = self.sessions.len() - 1;
+        &mut self.sessions[last]
+    }
+
+    /// The session where it is; one that the log did not know was before all that it knows.
+    fn known(&mut self, token: &str) -> &mut InLog {
+        let known = self.sessions.iter().position(|session| *session.token == *token);
+        let at = known.unwrap_or_else(|| {
+            self.sessions.insert(0, InLog::nothing(token));
+            0
+        });
+        &mut self.sessions[at]
+    }
+
+    /// The session with this token, or the only one whose token ends so (at least six characters).
+    pub fn find(&self, token: &str) -> Option<&InLog> {
+        let exact = self.sessions.iter().find(|session| *session.token == *token);
+        let mut alike = self.sessions.iter().filter(|session| token.len() >= 6 && session.token.ends_with(token));
+        exact.or_else(|| alike.next().filter(|_| alike.next().is_none()))
+    }
+
+    /// Reads of these decoders that no batch covers, and released passings that have no new number.
+    pub fn waiting(&self, data_dir: &Path, decoders: &[Box<str>], durable: u64) -> io::Result<u64> {
+        let mut waiting = self.returned.len() as u64;
+        let Some(mut reader) = Reader::open(&log_dir(data_dir), None)? else { return Ok(waiting) };
+        while let Some(line) = reader.read()? {
+            let Line::Entry(entry) = line else { continue };
+            if entry.seq > durable {
+                break;
+            }
+            let waits = matches!(&entry.body, Body::Read(read) if !read.held_back);
+            let mine = waits && decoders.contains(&entry.subject);
+            waiting += u64::from(mine && self.cursors.get(&entry.subject).is_none_or(|cursor| entry.seq > *cursor));
+        }
+        Ok(waiting)
+    }
+}
+
+/// Passings numbered in a session, numbers rising (the same one may come more than once).
+pub type Numbered = Box<dyn Iterator<Item = io::Result<Ours>> + Send>;
+
+/// The passings of a session, up to entry `durable`.
+///
+/// # Errors
+/// The log cannot be read; or its volumes were pruned since the index was made.
+pub fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: u64) -> io::Result<Numbered> {
+    if session.runs.len() > RUNS_MAX {
+        let text =
+            format!("passings of this session were sent again more than {RUNS_MAX} times; it cannot be followed");
+        return Err(io::Error::other(text));
+    }
+    let run = |place: &Place| {
+        let run = Run::open(log_dir(data_dir), *place, device, &session.token, durable)?;
+        Ok((Box::new(run) as Numbered).peekable())
+    };
+    let mut runs = session.runs.iter().map(run).collect::<io::Result<Vec<_>>>()?;
+    let mut found = session.found.clone();
+    found.sort_by_key(|item| item.num);
+    let found = found.into_iter().map(|item| Ok(Ours { item, mark: Mark::Accepted, counted: false }));
+    runs.push((Box::new(found) as Numbered).peekable());
+    Ok(Box::new(std::iter::from_fn(move || {
+        let num = |run: &mut Peekable<Numbered>| match run.peek() {
+            None => u64::MAX,
+            Some(Ok(ours)) => ours.item.num,
+            Some(Err(_)) => 0,
+        };
+        let at = (0..runs.len()).min_by_key(|at| num(&mut runs[*at]))?; // of equals the earlier run
+        runs[at].next()
+    })))
+}
+
+/// The batches of a session as long as their numbers rise.
+struct Run {
+    reader: Reader,
+    device: Box<str>,
+    token: Box<str>,
+    durable: u64,
+    batch: BTreeMap<u64, Ours>, // one batch, and what stays open of those before with all above it
+    out: VecDeque<Ours>,
+    last: u64,
+    ended: bool,
+}
+
+impl Run {
+    fn open(dir: PathBuf, place: Place, device: &str, token: &str, durable: u64) -> io::Result<Self> {
+        let reader = Reader::open(&dir, Some(place))?;
+        let reader =
+            reader.ok_or_else(|| io::Error::other("old volumes of the log were removed meanwhile; try again"))?;
+        let (batch, out) = (BTreeMap::new(), VecDeque::new());
+        Ok(Self { reader, device: device.into(), token: token.into(), durable, batch, out, last: 0, ended: false })
+    }
+
+    fn advance(&mut self) -> io::Result<()> {
+        let Some(line) = self.reader.read()? else {
+            self.end(Mark::Open);
+            return Ok(());
+        };
+        let Line::Entry(entry) = line else { return Ok(()) };
+        if entry.seq > self.durable {
+            self.end(Mark::Open);
+            return Ok(());
+        }
+        let Body::Upload(event) = entry.body else { return Ok(()) };
+        if *event.device() != *self.device {
+            return Ok(());
+        }
+        match event {
+            UploadEvent::Batch(batch) => self.begin(batch),
+            UploadEvent::Accepted { first, last, duplicates, .. } => {
+                for ours in self.batch.range_mut(first..=last.max(first)).map(|(_, ours)| ours) {
+                    (ours.mark, ours.counted) = (Mark::Accepted, duplicates > 0);
+                }
+            }
+            // It gets another number when it is tried again.
+            UploadEvent::Quarantined { num, again: true, .. } => drop(self.batch.remove(&num)),
+            UploadEvent::Quarantined { num, .. } => {
+                if let Some(ours) = self.batch.get_mut(&num) {
+                    ours.mark = Mark::Aside;
+                }
+            }
+            UploadEvent::Released { first, last, .. } => self.batch.retain(|num, _| !(first..=last).contains(num)),
+            UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, batch: Batch) {
+        // What is still open, and what is settled above it: passings are given out in the order of their numbers.
+        let lowest = batch.still_open.iter().min().map_or(u64::MAX, |num| *num);
+        let mut later = self.batch.split_off(&lowest);
+        for (num, ours) in &mut later {
+            if ours.mark == Mark::Open && !batch.still_open.contains(num) {
+                ours.mark = Mark::Accepted;
+            }
+        }
+        self.flush(Mark::Accepted);
+        self.batch = later;
+        let (true, Some(first), Some(last)) = (batch.session == self.token, batch.items.first(), batch.items.last())
+        else {
+            return;
+        };
+        if first.num <= self.last {
+            return self.end(Mark::Accepted);
+        }
+        self.last = last.num;
+        let open = |item: Item| (item.num, Ours { item, mark: Mark::Open, counted: false });
+        self.batch.extend(batch.items.into_iter().map(open));
+    }
+
+    /// Gives the batch out; `left` is what became of what no line tells of.
+    fn flush(&mut self, left: Mark) {
+        for mut ours in std::mem::take(&mut self.batch).into_values() {
+            if ours.mark == Mark::Open {
+                ours.mark = left;
+            }
+            self.out.push_back(ours);
+        }
+    }
+
+    fn end(&mut self, left: Mark) {
+        self.flush(left);
+        self.ended = true;
+    }
+}
+
+impl Iterator for Run {
+    type Item = io::Result<Ours>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(ours) = self.out.pop_front() {
+                return Some(Ok(ours));
+            }
+            if self.ended {
+                return None;
+            }
+            if let Err(error) = self.advance() {
+                self.ended = true;
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::journal::Found;
+    use crate::journal::entry::{Entry, write_line};
+    use crate::journal::log::Log;
+    use crate::model::chip::Seq;
+
+    struct Written {
+        dir: tempfile::TempDir,
+        log: Log,
+    }
+
+    impl Written {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let log = Log::open(&log_dir(dir.path()), "test", None).unwrap().0;
+            Self { dir, log }
+        }
+
+        fn event(&mut self, event: UploadEvent) {
+            let (seq, subject, time) = (self.log.next, event.device().into(), Timestamp::UNIX_EPOCH);
+            let entry = Entry { seq, in_group: 0, subject, time, body: Body::Upload(event), raw: Box::default() };
+            let mut line = Vec::new();
+            write_line(&mut line, &entry);
+            self.log.append(&line, 1).unwrap();
+        }
+
+        /// A batch of reads `seqs`, numbered from `first`.
+        fn batch(&mut self, token: &str, first: u64, seqs: &[u64]) {
+            let items = seqs.iter().zip(first..).map(|(seq, num)| item(*seq, num)).collect();
+            let batch = Batch { decoders: vec!["mat".into()], ..Batch::resend("D", token, items) };
+            self.event(UploadEvent::Batch(batch));
+        }
+
+        fn accepted(&mut self, first: u64, last: u64) {
+            self.event(UploadEvent::Accepted { device: "D".into(), first, last, duplicates: 0 });
+        }
+
+        /// Number, read and what became of it, in the order they come.
+        fn of(&self, token: &str, durable: u64) -> Vec<(u64, u64, Mark)> {
+            let index = index(self.dir.path(), "D", durable).unwrap().unwrap();
+            let list = numbered(self.dir.path(), "D", index.find(token).unwrap(), durable).unwrap();
+            list.map(Result::unwrap).map(|ours| (ours.item.num, ours.item.seq.0, ours.mark)).collect()
+        }
+    }
+
+    fn item(seq: u64, num: u64) -> Item {
+        Item { seq: Seq(seq), num, time_ms: 0, bib: "7".into(), chip: "C7".into() }
+    }
+
+    use Mark::{Accepted, Aside, Open};
+
+    #[test]
+    fn passings_come_in_the_order_of_their_numbers_also_when_a_session_is_joined_again_or_some_go_again() {
+        let mut log = Written::new();
+        log.batch("AAAAAA", 1, &[1, 2, 3, 4, 5]);
+        log.accepted(1, 2);
+        log.event(UploadEvent::Quarantined {
+            device: "D".into(),
+            num: 3,
+            status: 400,
+            answer: "no".into(),
+            again: false,
+        });
+        log.event(UploadEvent::Released { device: "D".into(), first: 4, last: 5 });
+        log.batch("BBBBBB", 1, &[4]);
+        log.accepted(1, 1);
+        log.batch("AAAAAA", 3, &[5, 6]); // the cloud holds 1 and 2
+        log.accepted(3, 4);
+        log.event(UploadEvent::Batch(Batch::resend("D", "AAAAAA", vec![item(2, 2)])));
+        let all = [(1, 1, Accepted), (2, 2, Accepted), (2, 2, Open), (3, 3, Aside), (3, 5, Accepted), (4, 6, Accepted)];
+        assert_eq!(log.of("AAAAAA", u64::MAX), all);
+        assert_eq!(log.of("BBBBBB", u64::MAX), [(1, 4, Accepted)]);
+        assert_eq!(log.of("AAAAAA", 2), [1, 2, 3, 4, 5].map(|n| (n, n, if n < 3 { Accepted } else { Open })));
+        let index = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap();
+        assert!(index.find("AAA").is_none() && index.find("CCCCCC").is_none());
+        assert_eq!(&*index.sessions.last().unwrap().token, "AAAAAA");
+        assert_eq!(
+            index.waiting(log.dir.path(), &[], u64::MAX).unwrap(),
+            0,
+            "both that were released have numbers again"
+        );
+    }
+
+    #[test]
+    fn a_batch_is_settled_when_another_one_follows_though_its_last_line_was_lost() {
+        let mut log = Written::new();
+        log.batch("AAAAAA", 1, &[1, 2]);
+        log.batch("AAAAAA", 3, &[3]);
+        assert_eq!(log.of("AAAAAA", u64::MAX), [(1, 1, Accepted), (2, 2, Accepted), (3, 3, Open)]);
+    }
+
+    #[test]
+    fn what_was_recognised_in_the_cloud_belongs_to_the_session_that_holds_it_in_the_place_of_its_number() {
+        let found = |seq: u64, session: &str, num: u64| {
+            let Item { seq, num, time_ms, bib, chip } = item(seq, num);
+            Found { seq, session: session.into(), num, time_ms, bib, chip }
+        };
+        let mut log = Written::new();
+        log.batch("BBBBBB", 1, &[1]);
+        let list = vec![found(4, "AAAAAA", 9), found(3, "BBBBBB", 3), found(2, "BBBBBB", 2)];
+        let batch =
+            Batch { found: list, decoders: vec!["mat".into()], ..Batch::resend("D", "BBBBBB", vec![item(5, 4)]) };
+        log.event(UploadEvent::Batch(batch));
+        log.accepted(4, 4);
+        assert_eq!(log.of("BBBBBB", u64::MAX), [1, 2, 3, 5].map(|seq| (seq - u64::from(seq > 4), seq, Accepted)));
+        assert_eq!(log.of("AAAAAA", u64::MAX), [(9, 4, Accepted)]);
+        let index = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap();
+        assert_eq!(&*index.sessions.last().unwrap().token, "BBBBBB", "where numbers were given last");
+        assert!(index.find("AAAAAA").unwrap().numbered);
+    }
+
+    #[test]
+    fn where_old_volumes_are_gone_the_state_tells_which_numbers_are_older() {
+        let mut log = Written::new();
+        log.batch("AAAAAA", 1, &[1, 2]);
+        log.accepted(1, 2);
+        let state = r#"{"devices":{"D":{"sessions":[["AAAAAA","Race",3]]}}}"#;
+        log.log.rotate(Some(state)).unwrap();
+        log.batch("AAAAAA", 3, &[3]);
+        let volumes = crate::journal::log::volumes(&log_dir(log.dir.path())).unwrap();
+        std::fs::remove_file(&volumes[0].path).unwrap();
+        let index = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap();
+        let session = index.find("AAAAAA").unwrap();
+        assert_eq!((session.older, session.alias.as_deref()), (3, Some("Race")));
+        assert_eq!(log.of("AAAAAA", u64::MAX), [(3, 3, Open)]);
+    }
+}

@@ -1,0 +1,176 @@
+//! How a read that waits for upload becomes the fields of a passing: chip code, bib, time in UTC.
+//!
+//! What must hold:
+//! * Nothing here decides whether a read is kept. Every read gets fields, but for one whose day nobody knows yet: it was
+//!   received without a date by a box that did not know its own. It waits until the journal knows when that was.
+//! * A bib is never empty: what the file says, else the chip code.
+//!
+//! It hides the tag's code and the bib file ([`Bibs`], [`BibFile`]).
+//!
+//! Rejected: mapping when a read is kept (a bib file that is corrected before the upload would not help).
+
+mod bibs;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use tokio::sync::watch;
+
+pub use bibs::{BibError, BibFile, Bibs, MAX_BYTES, MAX_CHIPS, MAX_FIELD};
+
+use crate::config::TagCode;
+use crate::journal::PendingRead;
+use crate::model::clock::{self, Doubt};
+use crate::model::lane;
+
+/// The chip code of what a decoder sent.
+///
+/// [`TagCode::Rufus`]: the EPC of an open RUFUS tag is 24 hex digits that hold 12 ASCII characters, the code at the
+/// right, filled with `0` at the left (`3030 3030 304D 4330 3039 3738` is `MC00978`); spaces between the digits and
+/// lower case are tolerated. What is no such EPC stays as it was sent: a tag of another make, or a closed RUFUS tag,
+/// whose content only the vendor can read.
+pub fn chip_code(raw: &str, tag: TagCode) -> Cow<'_, str> {
+    match tag {
+        TagCode::Raw => Cow::Borrowed(raw),
+        TagCode::Rufus => open_rufus_code(raw).map_or(Cow::Borrowed(raw), Cow::Owned),
+    }
+}
+
+fn open_rufus_code(raw: &str) -> Option<String> {
+    let mut code = String::with_capacity(12);
+    let mut digits = raw.chars().filter(|c| !c.is_ascii_whitespace()).map(|c| c.to_digit(16));
+    while let Some(high) = digits.next() {
+        let byte = u8::try_from(high? << 4 | digits.next()??).ok()?;
+        if !byte.is_ascii_alphanumeric() || code.len() == 12 {
+            return None;
+        }
+        code.push(char::from(byte));
+    }
+    if code.len() != 12 {
+        return None;
+    }
+    // A code of zeros only is the code `0`.
+    let filled = code.bytes().take_while(|byte| *byte == b'0').count().min(11);
+    Some(code.split_off(filled))
+}
+
+/// The fields of a passing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields {
+    /// UTC, milliseconds since 1970.
+    pub time_ms: i64,
+    /// The chip's bib; the chip code where none is known. Never empty.
+    pub bib: Box<str>,
+    /// Chip code.
+    pub chip: Box<str>,
+}
+
+/// Turns reads into fields of passings. (Doubts about a decoder's time are told by its link, when a read arrives.)
+pub struct Mapper {
+    tag: TagCode,
+    bibs: watch::Receiver<Arc<Bibs>>,
+    zones: HashMap<Box<str>, TimeZone>,
+}
+
+impl Mapper {
+    /// A mapper for these decoders and the zones of their clocks.
+    pub fn new(
+        tag: TagCode,
+        bibs: watch::Receiver<Arc<Bibs>>,
+        zones: impl IntoIterator<Item = (Box<str>, TimeZone)>,
+    ) -> Self {
+        Self { tag, bibs, zones: zones.into_iter().collect() }
+    }
+
+    /// The fields of a read, with the bibs in use now; `None`: its day cannot be known before the box knows the time.
+    /// A lane has the zone of its decoder, and a decoder that the mapper was not made for has its clock in UTC.
+    pub fn fields(&self, read: &PendingRead) -> Option<Fields> {
+        let utc = TimeZone::UTC;
+        let zone = self.zones.get(lane::decoder(&read.decoder)).unwrap_or(&utc);
+        let resolved = clock::resolve(&read.stamp, zone, read.received, read.replay);
+        let by_receipt = matches!(resolved.doubt, Some(Doubt::BoxClockUnset | Doubt::OutOfRange));
+        if by_receipt && !clock::box_clock_set(read.received) {
+            return None;
+        }
+        let chip = chip_code(&read.chip, self.tag);
+        let bib = self.bibs.borrow().get(&chip).map(Box::from);
+        Some(Fields {
+            time_ms: resolved.utc.as_millisecond(),
+            bib: bib.unwrap_or_else(|| Box::from(&*chip)),
+            chip: chip.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::chip::{Seq, Stamp};
+
+    #[test]
+    fn an_open_rufus_tag_gives_its_code_and_any_other_stays_as_sent() {
+        for (epc, code) in [
+            ("3030 3030 304D 4330 3039 3738", "MC00978"),
+            ("30303030304D433030393738", "MC00978"),
+            ("30303030304d433030393738", "MC00978"),
+            ("303030303030303030303132", "12"),
+            ("303030303030303030303030", "0"),
+            ("414230303030303030303031", "AB0000000001"),
+            ("30303030304D4330303937", "30303030304D4330303937"),
+            ("30303030304D43303039373800", "30303030304D43303039373800"),
+            ("3030303030304D43303039373831", "3030303030304D43303039373831"),
+            ("3D2E372D39293A313C313734", "3D2E372D39293A313C313734"),
+            ("E2801160600002054D4B1234", "E2801160600002054D4B1234"),
+            ("30303030304D4330303937380", "30303030304D4330303937380"),
+            ("MC00978", "MC00978"),
+            ("é0303030304D43303039373", "é0303030304D43303039373"),
+            ("", ""),
+        ] {
+            assert_eq!(chip_code(epc, TagCode::Rufus), code);
+            assert_eq!(chip_code(epc, TagCode::Raw), epc);
+        }
+    }
+
+    fn read(chip: &str, stamp: &str, replay: bool) -> PendingRead {
+        PendingRead {
+            seq: Seq(1),
+            decoder: "finish-mat".into(),
+            received: "2026-03-06T19:27:48Z".parse().unwrap(),
+            chip: chip.into(),
+            stamp: stamp.parse::<Stamp>().unwrap(),
+            replay,
+        }
+    }
+
+    fn mapper(csv: &str) -> Mapper {
+        let bibs = watch::channel(Arc::new(Bibs::read(csv.as_bytes()).unwrap())).1;
+        let zone = TimeZone::get("Europe/Madrid").unwrap();
+        Mapper::new(TagCode::Rufus, bibs, [("finish-mat".into(), zone)])
+    }
+
+    #[test]
+    fn a_read_becomes_a_passing_with_its_bib_or_else_its_chip_code() {
+        let mapper = mapper("chip,bib\nMC00978,7\n");
+        let fields = mapper.fields(&read("30303030304D433030393738", "2026-03-06T20:27:47.350", false)).unwrap();
+        let time_ms = 1_772_825_267_350; // 19:27:47.350 UTC
+        assert_eq!(fields, Fields { time_ms, bib: "7".into(), chip: "MC00978".into() });
+        let fields = mapper.fields(&read("058001007E5D", "2026-03-06T20:27:47.350", false)).unwrap();
+        assert_eq!((&*fields.bib, &*fields.chip), ("058001007E5D", "058001007E5D"));
+        let mut other = read("A", "2026-03-06T20:27:47.350", false);
+        other.decoder = "gone".into();
+        assert_eq!(mapper.fields(&other).unwrap().time_ms, time_ms + 3_600_000);
+    }
+
+    #[test]
+    fn a_read_without_a_date_waits_until_the_box_knows_its_own() {
+        let mapper = mapper("chip,bib\n");
+        let mut undated = read("A", "20:27:47.350", false);
+        undated.received = "1970-01-01T00:00:09Z".parse().unwrap();
+        assert_eq!(mapper.fields(&undated), None);
+        let mut dated = read("A", "2026-03-06T20:27:47.350", false);
+        dated.received = undated.received;
+        assert!(mapper.fields(&dated).is_some(), "a stamp with a date does not hang on the box's clock");
+    }
+}

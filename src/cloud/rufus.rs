@@ -1,0 +1,676 @@
+//! The RUFUS Cloud: wire types and calls, and nothing about retries (that is [`crate::cloud::uplink`]).
+//!
+//! What must hold:
+//! * A request carries documented fields only, and never an empty bib: the published schema refuses a whole batch for
+//!   one field too many. An answer is read leniently: two generations of envelopes, counts missing, error text in a 200.
+//! * Every failure says the one thing exactly-once hangs on: was the request *certainly not applied*, or may it have
+//!   been? What cannot be told is [`CallError::Unknown`], never a guess.
+//! * Redirects are never followed (a captive portal would get the key), and nothing below this module sends a request
+//!   twice on its own.
+//! * Every answer has a size limit. The key is in no error, no answer kept, no `Debug`.
+//!
+//! What it hides: HTTP, TLS (`trust`), names (`names`), JSON envelopes. Bytes become typed outcomes in `answer`, in
+//! functions without sockets.
+//!
+//! Rejected: one struct per documented schema (the documents show two generations and keep silent about half of the
+//! answers); deciding by status code alone (a 200 can carry an error); the library's own retry policy (it cannot know
+//! that a second insert may be a second passing).
+//!
+//! Source of the facts: the public API pages of RUFUS, both generations.
+
+mod answer;
+mod names;
+mod trust;
+
+use std::error::Error as _;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use rustls::pki_types::CertificateDer;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use tokio::sync::watch;
+use url::Url;
+
+use crate::config::KeyHeader;
+use crate::model::clock::Wall;
+use answer::Reply;
+use names::Names;
+
+pub use trust::Distrust;
+
+/// Longest time to a connection: name, TCP and TLS. On a line of 64 kbit/s and 800 ms each way they take 6 s, and a lost
+/// first packet 1 to 3 s more. Less, where the whole call may take less than twice that.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Nothing of what was sent is acknowledged by the other side's network: the line is dead. What was under way is then in
+/// doubt sooner than after the whole time for an answer.
+const DEAD_AFTER: Duration = Duration::from_secs(20);
+/// A question may take so many times the time for an answer while bytes keep coming: a page of 5000 passings is 1.5 MB,
+/// which takes 200 s at 64 kbit/s.
+const PAGE_TIMES: u32 = 10;
+/// An idle connection is given up before a server usually does: a POST into a connection that is just being closed
+/// has an unknown outcome and costs a round of questions.
+const POOL_IDLE: Duration = Duration::from_secs(15);
+/// Largest page of passings read, in bytes (5000 passings of about 300).
+const PAGE_LIMIT: usize = 8 << 20;
+/// Largest other answer read, in bytes.
+const ANSWER_LIMIT: usize = 64 << 10;
+
+/// Installs the TLS provider for the process; a second call does nothing. Call once in `main`, before [`Client::new`].
+pub fn install_tls() {
+    // An error means that a provider is installed already, which is what is wanted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// What a client needs.
+#[derive(Clone)]
+pub struct ClientConfig {
+    /// Base URL, `https://api.runonrufus.com/v0`.
+    pub url: Url,
+    /// The key.
+    pub key: SecretString,
+    /// Header that carries it.
+    pub header: KeyHeader,
+    /// Longest wait for a whole answer to an insert, and for the next byte of any other answer.
+    pub timeout: Duration,
+    /// Clock by which certificates are judged.
+    pub clock: Wall,
+}
+
+/// Why no client could be made. Both are faults of the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The key cannot be sent.
+    #[error("the API key is empty or holds characters that no HTTP header can carry; copy it again from the cloud")]
+    Key,
+    /// The URL cannot be extended.
+    #[error("`{0}` is no base URL; it looks like https://api.runonrufus.com/v0")]
+    Url(Url),
+    /// The TLS roots could not be loaded, or the like.
+    #[error("the HTTP client could not be set up: {0}")]
+    Setup(String),
+}
+
+/// A session of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// `token_session`, opaque, never empty.
+    pub token: Box<str>,
+    /// Name given to it.
+    pub alias: Option<Box<str>>,
+    /// How many passings the cloud says it holds.
+    pub passings: Option<u64>,
+}
+
+/// A device as the cloud knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Name given to it.
+    pub alias: Option<Box<str>>,
+    /// Model.
+    pub model: Option<Box<str>>,
+    /// Serial number.
+    pub serial_number: Option<Box<str>>,
+    /// Passings ever.
+    pub passings: Option<u64>,
+}
+
+/// A passing as it is sent: the documented fields that passbridge fills, no others.
+#[derive(Clone, Debug, Serialize)]
+pub struct Passing<'a> {
+    timestamp: String,
+    num_passing: u64,
+    bib: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    chip: &'a str,
+}
+
+impl<'a> Passing<'a> {
+    /// A passing: `num` in the session, `time_ms` UTC milliseconds since 1970. An empty `bib` becomes the chip code:
+    /// an empty one is legal in the schema, but a check for a missing field may refuse it.
+    pub fn new(num: u64, time_ms: i64, bib: &'a str, chip: &'a str) -> Self {
+        let bib = if bib.is_empty() { chip } else { bib };
+        Self { timestamp: wire_time(time_ms), num_passing: num, bib, chip }
+    }
+}
+
+/// UTC milliseconds since 1970 as the cloud reads them. Those beyond the year 9999 cannot be written: the cloud then sees
+/// the last instant that can.
+fn wire_time(time_ms: i64) -> String {
+    let time =
+        Timestamp::from_millisecond(time_ms).unwrap_or(if time_ms < 0 { Timestamp::MIN } else { Timestamp::MAX });
+    format!("{time:.3}")
+}
+
+#[derive(Serialize)]
+struct InsertRequest<'a> {
+    token_session: &'a str,
+    passings_list: &'a [Passing<'a>],
+}
+
+#[derive(Serialize)]
+struct CreateRequest<'a> {
+    deviceid: &'a str,
+    alias: &'a str,
+}
+
+/// What the cloud counted of an insert. Both counts are optional in the documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inserted {
+    /// Newly stored.
+    pub inserted: Option<u64>,
+    /// Held already. A cloud that gives this count detects duplicates.
+    pub duplicates: Option<u64>,
+}
+
+/// A passing as the cloud holds it. Every field may be missing or odd; what cannot be read is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// `num_passing`
+    pub num: Option<u64>,
+    /// UTC milliseconds since 1970.
+    pub time_ms: Option<i64>,
+    /// Bib.
+    pub bib: Option<Box<str>>,
+    /// Chip code.
+    pub chip: Option<Box<str>>,
+    /// `token_session` that holds it, where the answer says so.
+    pub session: Option<Box<str>>,
+}
+
+/// Which stored passings are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of a session by number, both ends included. A server may take either end as excluded.
+    Numbers {
+        /// `token_session`.
+        token: Box<str>,
+        /// First number.
+        first: u64,
+        /// Last number; `None`: no end.
+        last: Option<u64>,
+    },
+    /// Everything of a session.
+    Session {
+        /// `token_session`.
+        token: Box<str>,
+    },
+    /// Those of a device by time, across its sessions. UTC milliseconds since 1970, both ends included.
+    Times {
+        /// Device.
+        device: Box<str>,
+        /// From.
+        from: i64,
+        /// To.
+        to: i64,
+    },
+}
+
+/// One page of stored passings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In the order of the answer.
+    pub passings: Vec<Stored>,
+    /// Whether more pages follow, where the answer says.
+    pub more: Option<bool>,
+}
+
+/// Why a request certainly never reached the cloud.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// The name could not be resolved.
+    #[error("its name is not found: the network has no name server that answers; is there internet?")]
+    Name,
+    /// No way leads there: no cable, no wireless network, no route.
+    #[error("no network ({0}); check the cable or the wireless network")]
+    Unreachable(String),
+    /// The other side says that nobody listens.
+    #[error("the connection is refused; a firewall, or the cloud is down")]
+    Refused,
+    /// No connection otherwise.
+    #[error("no connection ({0})")]
+    Connect(String),
+    /// No connection in time.
+    #[error("nothing comes back from it: packets get lost on the way")]
+    Slow,
+    /// Something answers that is not known to be the cloud.
+    #[error("{0}")]
+    Distrust(Distrust),
+    /// The request could not even be built.
+    #[error("the request could not be built ({0})")]
+    Build(String),
+}
+
+/// Why it is not known whether a request was applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// No whole answer in time.
+    #[error("no whole answer in time; the network is very slow or swallows packets, or the cloud hangs")]
+    Timeout,
+    /// The connection was cut after the request may have been sent.
+    #[error(
+        "the connection was cut in the middle ({0}); the network is unstable, or something on the way ends long uploads"
+    )]
+    Cut(String),
+    /// The server failed.
+    #[error("the cloud is in trouble: it answers {status} {answer}")]
+    Server {
+        /// HTTP status, 5xx or 408.
+        status: u16,
+        /// The answer, cut.
+        answer: Box<str>,
+    },
+    /// The answer is none that was documented.
+    #[error("the cloud is in trouble: its answer cannot be understood: {0}")]
+    Unreadable(Box<str>),
+}
+
+/// What is wrong with the key, as far as the answer tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyFault {
+    /// The key is known but lacks the right for this call.
+    WrongAccess,
+    /// The key is refused, the answer does not say why.
+    Rejected,
+}
+
+/// A call that did not succeed, in the classes the caller decides by.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Certainly not applied: it never reached the cloud.
+    #[error("the cloud cannot be reached: {0}")]
+    NotSent(NotSent),
+    /// May or may not have been applied.
+    #[error("{why}")]
+    Unknown {
+        /// What was seen.
+        why: Doubt,
+        /// The server's wish, if it sent one.
+        retry_after: Option<Duration>,
+    },
+    /// A web page or a redirect instead of the cloud. May have been applied (a proxy behind the cloud's back).
+    #[error(
+        "offline: a captive portal or a proxy answers instead of the cloud; log in to the network, or check [cloud].url"
+    )]
+    Portal,
+    /// 413. Not applied.
+    #[error("the cloud finds the request too large")]
+    TooLarge {
+        /// The answer, cut.
+        answer: Box<str>,
+    },
+    /// The cloud refuses the content. Not applied.
+    #[error("the cloud refuses it ({status}): {answer}")]
+    BadRequest {
+        /// HTTP status.
+        status: u16,
+        /// The answer, cut.
+        answer: Box<str>,
+    },
+    /// The session (or what was asked for) is not there or is closed. Not applied.
+    #[error("the session is closed or not there ({status}): {answer}")]
+    SessionGone {
+        /// HTTP status.
+        status: u16,
+        /// The answer, cut.
+        answer: Box<str>,
+    },
+    /// The key is refused. Not applied.
+    #[error("{}", key_text(*fault, *status, answer))]
+    KeyRefused {
+        /// HTTP status.
+        status: u16,
+        /// What is wrong with it.
+        fault: KeyFault,
+        /// The answer, cut.
+        answer: Box<str>,
+    },
+    /// The cloud does not know the device. Not applied.
+    #[error("the cloud does not know this device; check device_id: {answer}")]
+    DeviceUnknown {
+        /// The answer, cut.
+        answer: Box<str>,
+    },
+    /// 429. Not applied.
+    #[error("the cloud asks to slow down")]
+    TooMany {
+        /// The server's wish, if it sent one.
+        retry_after: Option<Duration>,
+    },
+}
+
+fn key_text(fault: KeyFault, status: u16, answer: &str) -> String {
+    match fault {
+        KeyFault::WrongAccess => format!("the API key lacks a right; it needs READ_WRITE ({status}): {answer}"),
+        KeyFault::Rejected => format!("the API key is refused; is it right, and READ_WRITE? ({status}): {answer}"),
+    }
+}
+
+impl CallError {
+    /// The request changed nothing in the cloud, for certain.
+    pub fn certainly_not_applied(&self) -> bool {
+        !matches!(self, Self::Unknown { .. } | Self::Portal)
+    }
+
+    /// How long the server asks to wait, at most ten minutes.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unknown { retry_after, .. } | Self::TooMany { retry_after } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Nobody was reached: another try soon costs the cloud nothing.
+    pub fn is_unreached(&self) -> bool {
+        matches!(self, Self::NotSent(why) if !matches!(why, NotSent::Distrust(_) | NotSent::Build(_)))
+    }
+
+    /// The cloud answered, and its answer cannot be understood: the beginning of the answer.
+    pub fn not_understood(&self) -> Option<&str> {
+        match self {
+            Self::Unknown { why: Doubt::Unreadable(answer), .. } => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// Nothing that is the cloud answered: the network is at fault, not the cloud.
+    pub fn is_offline(&self) -> bool {
+        matches!(self, Self::NotSent(_) | Self::Portal)
+            || matches!(self, Self::Unknown { why: Doubt::Timeout | Doubt::Cut(_), .. })
+    }
+}
+
+/// The key, and how requests carry it. Another one may be taken while requests are under way.
+struct Key {
+    header: KeyHeader,
+    now: RwLock<(SecretString, HeaderMap)>,
+    /// Counts the changes.
+    changed: watch::Sender<u64>,
+}
+
+impl Key {
+    fn new(key: SecretString, header: KeyHeader) -> Result<Self, ClientError> {
+        let headers = headers(&key, header)?;
+        Ok(Self { header, now: RwLock::new((key, headers)), changed: watch::Sender::default() })
+    }
+
+    fn set(&self, key: SecretString) -> Result<(), ClientError> {
+        let headers = headers(&key, self.header)?;
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = (key, headers);
+        self.changed.send_modify(|changes| *changes += 1);
+        Ok(())
+    }
+
+    fn get(&self) -> (SecretString, HeaderMap) {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The headers that carry a key, marked so that nothing prints them.
+fn headers(key: &SecretString, header: KeyHeader) -> Result<HeaderMap, ClientError> {
+    let exposed = key.expose_secret();
+    let mut value = HeaderValue::from_str(exposed).map_err(|_| ClientError::Key)?;
+    if exposed.is_empty() {
+        return Err(ClientError::Key);
+    }
+    value.set_sensitive(true);
+    let names: &[&'static str] = match header {
+        KeyHeader::XApiKey => &["x-api-key"],
+        KeyHeader::ApiKey => &["api_key"],
+        KeyHeader::Both => &["x-api-key", "api_key"],
+    };
+    Ok(names.iter().map(|name| (HeaderName::from_static(name), value.clone())).collect())
+}
+
+/// The cloud, as seen through one key. Clones share the connections and the key.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    names: Names,
+    base: Url,
+    key: Arc<Key>,
+    /// Longest wait for a whole answer to a question.
+    page_limit: Duration,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Sets up a client; nothing is sent. Call [`install_tls`] before.
+    pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
+        Self::trusting(config, Vec::new())
+    }
+
+    /// As [`Client::new`], with root certificates beside the system's.
+    fn trusting(config: ClientConfig, roots: Vec<CertificateDer<'static>>) -> Result<Self, ClientError> {
+        let key = Arc::new(Key::new(config.key, config.header)?);
+        if config.url.cannot_be_a_base() {
+            return Err(ClientError::Url(config.url));
+        }
+        let tls = trust::tls(config.clock, roots).map_err(|error| ClientError::Setup(error.to_string()))?;
+        // Below the time for a call, so that its end tells that nothing was sent.
+        let connect = CONNECT_TIMEOUT.min(config.timeout / 2);
+        let names = Names::new(connect / 2);
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .dns_resolver(names.clone())
+            .user_agent(concat!("passbridge/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(connect)
+            .timeout(config.timeout)
+            .read_timeout(config.timeout)
+            .tcp_user_timeout(DEAD_AFTER)
+            .pool_idle_timeout(POOL_IDLE)
+            .referer(false)
+            .build()
+            .map_err(|error| ClientError::Setup(innermost(&error)))?;
+        Ok(Self { http, names, base: config.url, key, page_limit: config.timeout * PAGE_TIMES })
+    }
+
+    /// `GET /sessions/device/{device}/active`: the active session, `None` when there is none.
+    pub async fn active_session(&self, device: &str) -> Result<Option<Session>, CallError> {
+        self.get(&["sessions", "device", device, "active"], &[], ANSWER_LIMIT, answer::active).await
+    }
+
+    /// `GET /sessions/{token}`: that session, `None` when the cloud itself says that it has no such session.
+    pub async fn session(&self, token: &str) -> Result<Option<Session>, CallError> {
+        self.get(&["sessions", token], &[], ANSWER_LIMIT, |reply| answer::session(reply, token)).await
+    }
+
+    /// `GET /devices/{device}`
+    pub async fn device(&self, device: &str) -> Result<Device, CallError> {
+        self.get(&["devices", device], &[], ANSWER_LIMIT, answer::device).await
+    }
+
+    /// `POST /sessions`: a new session, active at once. It closes any other active session of the device.
+    pub async fn create_session(&self, device: &str, alias: &str) -> Result<Session, CallError> {
+        let request = CreateRequest { deviceid: device, alias };
+        self.post("sessions", &request, |reply| answer::created(reply, alias)).await
+    }
+
+    /// `POST /passings`
+    pub async fn insert(&self, token: &str, passings: &[Passing<'_>]) -> Result<Inserted, CallError> {
+        let request = InsertRequest { token_session: token, passings_list: passings };
+        self.post("passings", &request, |reply| answer::inserted(reply, token, passings.len())).await
+    }
+
+    /// `GET /passings/session/{token}?first&last&page`: what a session holds, by number. As [`Client::stored`].
+    pub async fn held(&self, token: &str, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
+        self.stored(&Scope::Numbers { token: token.into(), first, last }, page).await
+    }
+
+    /// `GET /passings/session/{token}?first&last&page` or `GET /passings/device/{device}?from&to&page`: what the cloud holds.
+    /// `page` counts from 1. A server may ignore any of the parameters; the caller filters and bounds.
+    pub async fn stored(&self, scope: &Scope, page: u32) -> Result<Page, CallError> {
+        let mut query = Vec::new();
+        let path = match scope {
+            Scope::Numbers { token, first, last } => {
+                query.push(("first", first.to_string()));
+                query.extend(last.map(|last| ("last", last.to_string())));
+                ["passings", "session", &**token]
+            }
+            Scope::Session { token } => ["passings", "session", &**token],
+            Scope::Times { device, from, to } => {
+                query.extend([("from", wire_time(*from)), ("to", wire_time(*to))]);
+                ["passings", "device", &**device]
+            }
+        };
+        query.push(("page", page.to_string()));
+        self.get(&path, &query, PAGE_LIMIT, answer::held).await
+    }
+
+    /// Takes another key for all calls from now on, of every clone.
+    ///
+    /// # Errors
+    /// No HTTP header can carry it; the key before stays.
+    pub fn set_key(&self, key: SecretString) -> Result<(), ClientError> {
+        self.key.set(key)
+    }
+
+    /// Changes whenever another key is taken.
+    pub fn key_changes(&self) -> watch::Receiver<u64> {
+        self.key.changed.subscribe()
+    }
+
+    fn url(&self, path: &[&str], query: &[(&str, String)]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path); // escapes what is no path character
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        url
+    }
+
+    async fn get<T>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        limit: usize,
+        read: impl FnOnce(&Reply<'_>) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        self.call(self.http.get(self.url(path, query)).timeout(self.page_limit), limit, read).await
+    }
+
+    async fn post<T>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        read: impl FnOnce(&Reply<'_>) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        self.call(self.http.post(self.url(&[path], &[])).json(request), ANSWER_LIMIT, read).await
+    }
+
+    fn failed(&self, error: &reqwest::Error) -> CallError {
+        let failed = transport(error);
+        if matches!(failed, CallError::Unknown { why: Doubt::Timeout, .. } | CallError::NotSent(NotSent::Slow)) {
+            self.names.turn();
+        }
+        failed
+    }
+
+    async fn call<T>(
+        &self,
+        request: reqwest::RequestBuilder,
+        limit: usize,
+        read: impl FnOnce(&Reply<'_>) -> Result<T, CallError>,
+    ) -> Result<T, CallError> {
+        let (key, headers) = self.key.get();
+        let mut response = request.headers(headers).send().await.map_err(|error| self.failed(&error))?;
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let mut body = Vec::new();
+        let broken = loop {
+            match response.chunk().await {
+                Ok(None) => break None,
+                Ok(Some(chunk)) if body.len() + chunk.len() > limit => {
+                    break Some(CallError::Unknown {
+                        why: Doubt::Unreadable(format!("longer than {limit} bytes").into()),
+                        retry_after: None,
+                    });
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Err(error) => break Some(self.failed(&error)),
+            }
+        };
+        match broken {
+            // Of a refusal the status says enough; a server may well cut the connection behind a 413.
+            Some(error) if status < 300 => return Err(error),
+            _ => {}
+        }
+        let body = scrub(body, key.expose_secret());
+        read(&Reply { status, headers: &headers, body: &body })
+    }
+}
+
+/// Takes the key out of an answer that echoes it, before anything reads the answer.
+fn scrub(body: Vec<u8>, key: &str) -> Vec<u8> {
+    let finder = memchr::memmem::Finder::new(key);
+    if key.is_empty() || finder.find(&body).is_none() {
+        return body;
+    }
+    let mut clean = Vec::with_capacity(body.len());
+    let mut rest = body.as_slice();
+    while let Some(at) = finder.find(rest) {
+        clean.extend_from_slice(&rest[..at]);
+        clean.extend_from_slice(b"[key]");
+        rest = &rest[at + key.len()..];
+    }
+    clean.extend_from_slice(rest);
+    clean
+}
+
+fn transport(error: &reqwest::Error) -> CallError {
+    if error.is_builder() {
+        return CallError::NotSent(NotSent::Build(innermost(error)));
+    }
+    if !error.is_connect() {
+        let why = if error.is_timeout() { Doubt::Timeout } else { Doubt::Cut(innermost(error)) };
+        return CallError::Unknown { why, retry_after: None };
+    }
+    CallError::NotSent(match trust::distrust(error) {
+        Some(why) => NotSent::Distrust(why),
+        None if error.is_dns() => NotSent::Name,
+        None => unconnected(error),
+    })
+}
+
+/// Why there is no TCP connection, as the system tells.
+fn unconnected(error: &reqwest::Error) -> NotSent {
+    use io::ErrorKind as Kind;
+    let system = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
+    match system.map(io::Error::kind) {
+        Some(Kind::ConnectionRefused) => NotSent::Refused,
+        Some(Kind::NetworkUnreachable | Kind::HostUnreachable | Kind::NetworkDown | Kind::AddrNotAvailable) => {
+            NotSent::Unreachable(innermost(error))
+        }
+        _ if error.is_timeout() => NotSent::Slow,
+        _ => NotSent::Connect(innermost(error)),
+    }
+}
+
+/// What an error goes back to, the outermost first.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| {
+        // An I/O error hides what it wraps from `source`, and another I/O error may be what it wraps.
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        wrapped.map_or_else(|| cause.source(), |inner| Some(inner as &(dyn std::error::Error + 'static)))
+    })
+}
+
+/// The last cause in words: it names the fault, the outer ones name layers (and the URL).
+fn innermost(error: &reqwest::Error) -> String {
+    causes(error).last().map_or_else(|| "no cause given".to_owned(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,613 @@
+//! Histories of a whole box: the journal's own code (log, fold, sled queue, writer and follower, in one thread) and the
+//! uplink's own machine, driven against a scripted cloud, clock and disk. For tests only.
+//!
+//! A history is plain data: who sends what, who gets a turn, what fails, where the power goes. [`run`] plays it; at its
+//! end everything is healed and has to drain. No real time, no sleeping, no threads but sled's own.
+//!
+//! # What is checked: the invariants of the design, each where it can be seen first
+//!
+//! Everything is judged by what *would survive a power cut at that moment* (the scripted disk knows what was synced), not by
+//! what the journal says of itself. All of it is in [`ledger`], by these numbers:
+//!
+//! 1. **Kept before shown.** When `keep` returns, its entries are durable. The head that the board shows is. When a POST
+//!    leaves, the reads of its passings and their batch line are.
+//! 2. **Everything is kept.** What was acknowledged (reads, repeats, markers, rejected frames) is in the log, byte for byte,
+//!    in order, after every restart and at the end, but for volumes that were rightly pruned.
+//! 3. **Numbered once.** A POST carries exactly what a durable batch line says. A number of a session never stands for
+//!    another passing. Numbers rise from batch to batch. A batch is formed only when the one before is settled.
+//! 4. **Unknown is not failed.** No read is numbered again that the cloud holds, or that was not released. At the end each
+//!    passing is in the cloud exactly once, with clouds that detect duplicates and those that do not.
+//! 5. **Nothing waits for the bad one.** When all is well again, everything drains. Only what the cloud refused is set aside.
+//! 6. **Bounded.** The tail stays within its bound. A volume that goes holds nothing that is not settled.
+//! 7. **Two clocks.** In the cloud, passings are in the order of the journal, whatever the wall clock did; and a history
+//!    goes the same way, action by action and timer by timer, with the steps of the clock as without.
+//!
+//! Besides: dead time and repeats are judged as a plain reading of the rules judges them ([`ledger::verdicts`]). One
+//! exception, which `journal::state` states: once the queue was rebuilt from a log that had been pruned, a repeat of what
+//! was pruned may count as a passing.
+//!
+//! `PASSBRIDGE_HISTORIES` and `PASSBRIDGE_SEED` say how many histories and which; tests/README.md has the command.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_util::stream::FuturesOrdered;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::machine::{Action, Input, Machine};
+use super::model::{Cloud, Fault, On, upload};
+use super::{Recorder, UplinkConfig, form};
+use crate::cloud::passing::{Bibs, Mapper};
+use crate::config::TagCode;
+use crate::decoders::{Frame, Framed, Reject};
+use crate::journal::driven::{Driven, disk};
+use crate::journal::{Durable, Journal, JournalConfig, JournalError, Kept};
+use crate::model::chip::{ChipRead, Label, Marker, Position};
+use crate::model::clock::Wall;
+use crate::status::Board;
+
+#[path = "../../../tests/image/mod.rs"]
+mod image;
+mod ledger;
+mod script;
+mod tests;
+
+use image::image;
+use ledger::Ledger;
+use script::{End, History, Op, Queue, Sent, Setup};
+
+/// One device's cloud, and its uplink's clock.
+pub(super) struct Device {
+    name: Box<str>,
+    cloud: Cloud,
+    now: Duration,
+    /// The uplink did something since this was last cleared.
+    moved: bool,
+    /// Every call and wait, with the time.
+    trace: Vec<String>,
+}
+
+struct Decoder {
+    name: Box<str>,
+    /// Milliseconds of its day.
+    clock: u32,
+    reads: Vec<Framed>,
+    /// Sent, and not acknowledged.
+    open: Vec<Vec<Framed>>,
+}
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+type Keeping = Pin<Box<dyn Future<Output = Result<Durable<Kept>, JournalError>>>>;
+
+/// A box and everything around it.
+pub(super) struct World {
+    setup: Setup,
+    base: tempfile::TempDir,
+    /// Processes started.
+    lives: u64,
+    dir: PathBuf,
+    board: Board,
+    wall: Wall,
+    driven: Option<Driven>,
+    keeping: Vec<(usize, Vec<Framed>, Keeping)>,
+    uplinks: Vec<Task>,
+    decoders: Vec<Decoder>,
+    devices: Vec<Rc<RefCell<Device>>>,
+    ledger: Rc<RefCell<Ledger>>,
+    older: Option<PathBuf>,
+}
+
+/// A history that was played.
+struct Played {
+    /// Actions of each uplink, with the time.
+    traces: Vec<Vec<String>>,
+    /// What happened, and how often.
+    tally: BTreeMap<&'static str, u64>,
+}
+
+/// Plays a history. `Err`: what does not hold.
+fn run(history: &History, clock_steps: bool) -> Result<Played, String> {
+    fastrand::seed(history.setup.seed);
+    disk::begin();
+    let mut world = World::new(history.setup.clone());
+    for op in &history.ops {
+        if clock_steps || !matches!(op, Op::Clock { .. }) {
+            world.play(op);
+        }
+        world.look()?;
+    }
+    let drained = world.drain();
+    let traces = world.devices.iter().map(|device| device.borrow().trace.clone()).collect();
+    let tally = std::mem::take(&mut world.ledger.borrow_mut().tally);
+    world.uplinks.clear();
+    world.driven = None;
+    disk::end();
+    drained.map(|()| Played { traces, tally })
+}
+
+fn poll<T>(task: &mut Pin<Box<dyn Future<Output = T>>>) -> Poll<T> {
+    task.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Lets the world go on: one step of an uplink is over.
+async fn pause() {
+    let mut paused = false;
+    std::future::poll_fn(|_| if std::mem::replace(&mut paused, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+impl World {
+    fn new(setup: Setup) -> Self {
+        let shm = Path::new("/dev/shm");
+        let base = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.unwrap();
+        let wall = Wall::scripted("2026-05-03T08:00:00Z".parse().unwrap());
+        let decoder = |at: usize| Decoder {
+            name: format!("mat-{at}").into(),
+            clock: 36_000_000,
+            reads: Vec::new(),
+            open: Vec::new(),
+        };
+        let count = setup.devices.iter().max().map_or(1, |last| last + 1);
+        let devices = (0..count).map(|at| {
+            let mut cloud = Cloud::new();
+            (cloud.dedup, cloud.counts, cloud.page) = (setup.dedup, setup.counts, setup.page);
+            cloud.lag = setup.lag;
+            cloud.writer = setup.writer.then(|| (fastrand::Rng::with_seed(setup.seed), 0.05));
+            let name = format!("device-{at}").into();
+            Rc::new(RefCell::new(Device { name, cloud, now: Duration::ZERO, moved: false, trace: Vec::new() }))
+        });
+        let names = |at: usize| (format!("mat-{at}").into(), setup.devices[at]);
+        let ledger = Ledger::new((0..setup.devices.len()).map(names), setup.dead_time);
+        let dir = base.path().join("life-0");
+        let mut world = Self {
+            decoders: (0..setup.devices.len()).map(decoder).collect(),
+            devices: devices.collect(),
+            ledger: Rc::new(RefCell::new(ledger)),
+            board: Board::with_clock("model", wall.clone()),
+            lives: 0,
+            driven: None,
+            keeping: Vec::new(),
+            uplinks: Vec::new(),
+            older: None,
+            setup,
+            base,
+            dir,
+            wall,
+        };
+        world.start();
+        world
+    }
+
+    /// A process starts in the directory as it is. It may lose power while it does: then it starts again.
+    fn start(&mut self) {
+        let Setup { dead_time, volume_bytes, keep_bytes, .. } = self.setup;
+        let driven = loop {
+            std::fs::create_dir_all(&self.dir).unwrap();
+            let _ = std::fs::write(self.dir.join("reserve"), ""); // four megabytes less to write per history
+            let config = JournalConfig {
+                dir: self.dir.clone(),
+                dead_time,
+                zones: Default::default(),
+                keep_days: 30,
+                keep_bytes,
+                volume_bytes,
+            };
+            self.board = Board::with_clock("model", self.wall.clone());
+            match Driven::open(config, self.board.clone()) {
+                Ok(driven) if !disk::is_off() => break driven,
+                opened => {
+                    assert!(
+                        disk::is_off(),
+                        "the journal does not open: {:?}",
+                        opened.err().map(|error| error.to_string())
+                    );
+                    self.leave(End::Cut, Queue::AsItIs, &mut fastrand::Rng::with_seed(self.lives));
+                }
+            }
+        };
+        self.uplinks = self.devices.iter().map(|device| self.uplink(device, &driven.journal)).collect();
+        self.ledger.borrow_mut().restarted(&self.dir);
+        self.driven = Some(driven);
+    }
+
+    fn uplink(&self, device: &Rc<RefCell<Device>>, journal: &Journal) -> Task {
+        let name = device.borrow().name.clone();
+        let at = self.devices.iter().position(|one| Rc::ptr_eq(one, device)).unwrap();
+        let mine = self.decoders.iter().zip(&self.setup.devices).filter(|(_, to)| **to == at);
+        let upload = crate::config::UploadConfig { batch_max: self.setup.batch_max, ..upload() };
+        let config = UplinkConfig {
+            device: name,
+            decoders: mine.map(|(decoder, _)| decoder.name.clone()).collect(),
+            name: "model".into(),
+            session: self.setup.mode,
+            upload,
+        };
+        device.borrow_mut().now = Duration::ZERO;
+        device.borrow_mut().cloud.restarted();
+        let seed = self.setup.seed ^ self.lives;
+        Box::pin(drive(Rc::clone(device), Rc::clone(&self.ledger), self.dir.clone(), journal.clone(), config, seed))
+    }
+
+    /// Makes the directory that the next process finds.
+    fn leave(&mut self, how: End, queue: Queue, rng: &mut fastrand::Rng) {
+        self.lives += 1;
+        let next = self.base.path().join(format!("life-{}", self.lives));
+        std::fs::create_dir_all(&next).unwrap();
+        let (log, next_log) = (self.dir.join("log"), next.join("log"));
+        let dirs = [(&*self.dir, &*next), (&*log, &*next_log)];
+        let dirs = if log.is_dir() { &dirs[..] } else { &dirs[..1] };
+        disk::image(dirs, (how == End::Cut).then_some(rng)); // log, identity, mark, ages
+        let from = match queue {
+            Queue::Older => self.older.take(),
+            Queue::Gone => None,
+            Queue::AsItIs | Queue::Truncated => Some(self.dir.join("queue")),
+        };
+        if let Some(from) = from.filter(|from| from.is_dir()) {
+            image(&from, &next.join("queue"));
+        }
+        if queue == Queue::Truncated {
+            truncate_newest(&next.join("queue"));
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+        self.dir = next;
+    }
+
+    fn end(&mut self, how: End, queue: Queue, seed: u64, resend: bool, cut_in_start: Option<u32>) {
+        self.uplinks.clear();
+        self.keeping.clear();
+        if let Some(driven) = self.driven.take().filter(|_| how == End::Stopped && !disk::is_off()) {
+            driven.close();
+        }
+        let what = match how {
+            _ if disk::is_killed() => "kills amid a call of the disk",
+            _ if disk::is_off() => "power cuts amid a call of the disk",
+            End::Stopped => "stops",
+            End::Killed => "kills",
+            End::Cut => "power cuts",
+        };
+        self.ledger.borrow_mut().count(what, 1);
+        let how = if disk::is_killed() {
+            End::Killed
+        } else if disk::is_off() {
+            End::Cut
+        } else {
+            how
+        };
+        self.leave(how, queue, &mut fastrand::Rng::with_seed(seed));
+        if queue != Queue::AsItIs {
+            self.ledger.borrow_mut().rebuilt();
+        }
+        disk::set(disk::Script { cut_in: cut_in_start, ..disk::Script::default() });
+        self.start();
+        for at in 0..self.decoders.len() {
+            let open = std::mem::take(&mut self.decoders[at].open);
+            for frames in open.into_iter().filter(|_| resend) {
+                self.keep(at, frames);
+            }
+        }
+    }
+
+    fn play(&mut self, op: &Op) {
+        match *op {
+            Op::Keep { decoder, ref sent } => {
+                let at = decoder % self.decoders.len();
+                let frames: Vec<Framed> = sent.iter().flat_map(|sent| self.decoders[at].frames(*sent)).collect();
+                if !frames.is_empty() {
+                    self.keep(at, frames);
+                }
+            }
+            Op::Write => {
+                self.write();
+            }
+            Op::Follow { prune, copy } => self.follow(prune, copy),
+            Op::Upload { device, steps } => self.upload(device % self.devices.len(), steps),
+            Op::Fault { device, on, ref fault } => {
+                let on = [On::Active, On::Session, On::Held, On::Create, On::Insert, On::Insert][usize::from(on % 6)];
+                let possible = match fault {
+                    Fault::Short(_) => self.setup.counts.0, // else nobody could tell
+                    Fault::Stale => on == On::Active,
+                    Fault::Answer(_) => on == On::Insert, // a key that may not read makes the uplink go blind
+                    _ => true,
+                };
+                if possible {
+                    self.device(device).cloud.script.push_back((on, fault.clone()));
+                }
+            }
+            Op::Weather { device, odds } => {
+                let rng = fastrand::Rng::with_seed(self.setup.seed ^ u64::from(odds));
+                self.device(device).cloud.chance = (odds > 0).then(|| (rng, f64::from(odds) / 1000.0));
+            }
+            Op::Most { device, most } => self.device(device).cloud.most = most,
+            Op::Session { device, open } => {
+                let cloud = &mut self.device(device).cloud;
+                if open {
+                    cloud.open();
+                } else {
+                    cloud.close();
+                }
+            }
+            Op::Clock { to, step } => {
+                let seconds = to.unwrap_or_else(|| self.wall.now().as_second() + step);
+                self.wall.set(Timestamp::from_second(seconds.max(0)).unwrap());
+            }
+            Op::Disk(script) => disk::set(script),
+            Op::End { how, queue, seed, resend, cut_in_start } => self.end(how, queue, seed, resend, cut_in_start),
+        }
+        if disk::is_off() {
+            let seed = self.setup.seed ^ self.lives;
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let queue = if rng.u8(0..4) == 0 { Queue::Older } else { Queue::AsItIs };
+            self.end(End::Cut, queue, seed, rng.bool(), None);
+        }
+    }
+
+    fn device(&self, device: usize) -> std::cell::RefMut<'_, Device> {
+        self.devices[device % self.devices.len()].borrow_mut()
+    }
+
+    fn keep(&mut self, at: usize, frames: Vec<Framed>) {
+        let Some(driven) = &self.driven else { return };
+        let (journal, received) = (driven.journal.clone(), self.wall.now());
+        let (name, given) = (self.decoders[at].name.clone(), frames.clone());
+        let mut keeping: Keeping = Box::pin(async move { journal.keep(&name, received, given).await });
+        self.decoders[at].open.push(frames.clone());
+        assert!(poll(&mut keeping).is_pending(), "kept before anything was written");
+        self.keeping.push((at, frames, keeping));
+    }
+
+    /// A turn of the writer; who waited for it hears.
+    fn write(&mut self) -> bool {
+        let wrote = self.driven.as_mut().is_some_and(Driven::write);
+        let mut ledger = self.ledger.borrow_mut();
+        ledger.count("groups refused by the disk", usize::from(self.driven.as_ref().is_some_and(Driven::refused)));
+        for (at, frames, mut keeping) in std::mem::take(&mut self.keeping) {
+            match poll(&mut keeping) {
+                Poll::Ready(Ok(kept)) => {
+                    ledger.acknowledged(&self.dir, &self.decoders[at].name, &frames, kept.get());
+                    self.decoders[at].open.remove(0);
+                }
+                Poll::Ready(Err(_)) => {} // closed: the decoder never hears of it
+                Poll::Pending => self.keeping.push((at, frames, keeping)),
+            }
+        }
+        wrote
+    }
+
+    fn follow(&mut self, prune: bool, copy: bool) {
+        let queue = self.dir.join("queue");
+        if copy && queue.is_dir() {
+            let older = self.base.path().join("older");
+            let _ = std::fs::remove_dir_all(&older);
+            image(&queue, &older);
+            self.older = Some(older);
+        }
+        let Some(driven) = &mut self.driven else { return };
+        self.ledger.borrow_mut().refresh(&self.dir);
+        let rebuilt = || self.board.snapshot().problems.iter().any(|problem| problem.code == "queue_rebuilt");
+        let before = rebuilt();
+        driven.follow(prune);
+        let mut ledger = self.ledger.borrow_mut();
+        if rebuilt() && !before {
+            ledger.rebuilt();
+        }
+        ledger.pruned(&self.dir);
+    }
+
+    fn upload(&mut self, at: usize, steps: u32) {
+        if self.driven.as_ref().is_some_and(|driven| !driven.serves()) {
+            self.follow(false, false);
+        }
+        for _ in 0..steps {
+            self.devices[at].borrow_mut().moved = false;
+            if disk::is_off() || poll(&mut self.uplinks[at]).is_ready() {
+                return;
+            }
+            let moved = self.devices[at].borrow().moved;
+            if !moved && !self.write() {
+                return; // it waits for the disk
+            }
+        }
+    }
+
+    /// What can be seen at any time.
+    fn look(&self) -> Result<(), String> {
+        let mut ledger = self.ledger.borrow_mut();
+        ledger.refresh(&self.dir);
+        ledger.shown(self.board.snapshot().journal.durable);
+        if let Some(driven) = &self.driven {
+            ledger.tail(driven.tail());
+            ledger.not_lost(driven.lost(), &self.board.snapshot().problems);
+        }
+        ledger.verdict()
+    }
+
+    /// All is well from now on: everything has to arrive.
+    fn drain(&mut self) -> Result<(), String> {
+        disk::set(disk::Script::default());
+        for device in &self.devices {
+            let cloud = &mut device.borrow_mut().cloud;
+            (cloud.chance, cloud.most, cloud.writer) = (None, 500, None);
+            cloud.script.clear();
+            if !cloud.sessions.iter().any(|session| session.active) {
+                cloud.open();
+            }
+        }
+        for round in 0..20_000 {
+            let wrote = self.write();
+            if round % 500 == 0 || !self.driven.as_ref().is_some_and(Driven::serves) {
+                self.follow(true, false);
+            }
+            for at in 0..self.devices.len() {
+                self.upload(at, 4);
+            }
+            let journal = &self.driven.as_ref().expect("it lives").journal;
+            if !wrote && self.keeping.is_empty() && journal.backlog().0 == 0 && self.idle() {
+                self.follow(true, false);
+                self.look()?;
+                let states: Vec<_> =
+                    self.devices.iter().map(|device| journal_state(self.driven.as_ref(), device)).collect();
+                let mut ledger = self.ledger.borrow_mut();
+                ledger.audit(&self.dir, &self.devices, &states);
+                return ledger.verdict();
+            }
+        }
+        self.look()?;
+        Err(format!(
+            "5: it does not drain: {:?}",
+            self.devices.iter().map(|device| device.borrow().last()).collect::<Vec<_>>()
+        ))
+    }
+
+    /// No decoder's read is on its way into the state (the queue serves) and nothing is requested.
+    fn idle(&self) -> bool {
+        self.driven.as_ref().is_some_and(Driven::serves)
+    }
+}
+
+fn journal_state(driven: Option<&Driven>, device: &Rc<RefCell<Device>>) -> crate::journal::DeviceState {
+    driven.map(|driven| driven.journal.device(&device.borrow().name)).unwrap_or_default()
+}
+
+impl Device {
+    fn last(&self) -> Vec<String> {
+        self.trace[self.trace.len().saturating_sub(12)..].to_vec()
+    }
+
+    fn note(&mut self, what: &str) {
+        self.moved = true;
+        let line = format!("{:?} {what}", self.now);
+        self.trace.push(line);
+    }
+}
+
+impl Decoder {
+    fn frames(&mut self, sent: Sent) -> Vec<Framed> {
+        match sent {
+            Sent::Read { chip, after_ms } => {
+                self.clock += after_ms.max(1);
+                let (s, ms) = (self.clock / 1000, self.clock % 1000);
+                let stamp = format!("2026-05-03T{:02}:{:02}:{:02}.{ms:03}", s / 3600 % 24, s / 60 % 60, s % 60);
+                let code = if chip == 0 { format!("BAD-{}", self.name) } else { format!("C{chip}-{}", self.name) };
+                let mut read = ChipRead::new(code, stamp.parse().unwrap());
+                let number = self.reads.len() as u64 + 1;
+                read.position = Some(Position { unit: None, file: Some(Label::Number(1)), number });
+                let framed = Framed { frame: Frame::Read(read), raw: format!("raw\t{stamp}").into_bytes().into() };
+                self.reads.push(framed.clone());
+                vec![framed]
+            }
+            Sent::Again(count) => self.reads[self.reads.len().saturating_sub(usize::from(count))..].to_vec(),
+            Sent::Marker => {
+                let marker = Marker {
+                    kind: "gun".into(),
+                    name: None,
+                    stamp: None,
+                    reader: None,
+                    location: None,
+                    position: None,
+                    through: None,
+                };
+                vec![Framed { frame: Frame::Marker(marker), raw: b"gun"[..].into() }]
+            }
+            Sent::Rejected => vec![Framed { frame: Frame::Rejected(Reject::Unfinished), raw: b"\xff\n\0?"[..].into() }],
+        }
+    }
+}
+
+/// What `Driver::run` does, with the cloud and the clock of the model: the machine's actions, the driver's recorder, the
+/// driver's batches. One action, then the world goes on.
+async fn drive(
+    device: Rc<RefCell<Device>>,
+    ledger: Rc<RefCell<Ledger>>,
+    dir: PathBuf,
+    journal: Journal,
+    config: UplinkConfig,
+    seed: u64,
+) {
+    journal.serving().await;
+    let state = journal.device(&config.device);
+    ledger.borrow_mut().uplink_started(&config.device, &state);
+    let mut machine = Machine::new(&config.device, config.session, config.upload, state, seed);
+    let mut recorder = Recorder { journal: &journal, waiting: FuturesOrdered::new() };
+    let mut changed = journal.changed();
+    let mapper = Mapper::new(TagCode::Raw, watch::channel(Arc::new(Bibs::default())).1, []);
+    loop {
+        pause().await;
+        let now = device.borrow().now;
+        device.borrow_mut().cloud.at(now);
+        let action = machine.next(now);
+        let input = match action {
+            Action::Record(event) => {
+                device.borrow_mut().note(&format!("record {event:?}"));
+                ledger.borrow_mut().recording(&dir, &event, &device.borrow().cloud);
+                if recorder.record(event).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Action::Wait { until, reads } => {
+                if recorder.settle().await.is_err() {
+                    return;
+                }
+                let mut device = device.borrow_mut();
+                if reads && changed.has_changed().unwrap_or(false) {
+                    changed.borrow_and_update();
+                    device.note("noticed");
+                    Input::Noticed
+                } else {
+                    device.moved = true;
+                    device.now = until;
+                    continue;
+                }
+            }
+            Action::Form { token, next, limit, without, again } => {
+                changed.borrow_and_update();
+                let most = limit + without.len() - again.len();
+                let mut pending = journal.pending(&config.device, &config.decoders, most);
+                pending.returned.retain(|item| !without.contains(&item.seq));
+                device.borrow_mut().moved = true;
+                Input::Formed(form(&config, &token, next, pending, again, &mut |read: &_| mapper.fields(read)).0)
+            }
+            Action::Post { token, items } => {
+                ledger.borrow_mut().posting(&dir, &config.device, &token, &items);
+                let mut device = device.borrow_mut();
+                let answer = device.cloud.insert(&token, &items);
+                device.note(&format!(
+                    "post {token} {:?} {}",
+                    items.iter().map(|item| item.num).collect::<Vec<_>>(),
+                    answer.is_ok()
+                ));
+                Input::Posted(answer)
+            }
+            question => {
+                let mut device = device.borrow_mut();
+                device.note(&format!("{question:?}"));
+                match question {
+                    Action::AskActive => Input::Active(device.cloud.active()),
+                    Action::AskSession { token } => Input::Session(device.cloud.session(&token)),
+                    Action::AskHeld { scope, page, .. } => Input::Held(device.cloud.held(&scope, page)),
+                    Action::AskDevice => Input::Device(device.cloud.device()),
+                    _ => Input::Created(device.cloud.create()),
+                }
+            }
+        };
+        let now = device.borrow().now + Duration::from_millis(10);
+        device.borrow_mut().now = now;
+        machine.put(now, input);
+    }
+}
+
+/// Cuts the newest span's file in half.
+fn truncate_newest(queue: &Path) {
+    let spans = std::fs::read_dir(queue).into_iter().flatten().flatten().map(|span| span.path());
+    if let Some(file) = spans.max().map(|span| span.join("db")).filter(|file| file.is_file()) {
+        let length = std::fs::metadata(&file).unwrap().len();
+        std::fs::File::options().write(true).open(&file).unwrap().set_len(length / 2).unwrap();
+    }
+}

@@ -1,0 +1,455 @@
+//! What must hold, and what is known so far: fed with what would survive a power cut and with what is shown and sent.
+//! The numbers are those of the list in the parent's head.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Device;
+use crate::cloud::uplink::model::Cloud;
+use crate::decoders::{Frame, Framed};
+use crate::journal::driven::{Durable, entries, volumes};
+use crate::journal::entry::{Body, Entry};
+use crate::journal::{Batch, DeviceState, Found, Item, Kept, UploadEvent};
+use crate::model::chip::{ChipRead, Stamp};
+use crate::status::Problem;
+
+/// What became of a passing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fate {
+    Open,
+    Accepted,
+    Aside(Box<str>),
+    Released,
+}
+
+/// What a read is by the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Passing,
+    Dead,
+    Repeat,
+}
+
+/// A number in a session, and the passing that has it.
+#[derive(Clone, Debug)]
+struct Numbered {
+    device: Box<str>,
+    token: Box<str>,
+    item: Item,
+    fate: Fate,
+}
+
+/// A device's session.
+type Session = (Box<str>, Box<str>);
+
+#[derive(Default)]
+pub(super) struct Ledger {
+    /// Index of the device of each decoder.
+    devices: BTreeMap<Box<str>, usize>,
+    dead_time: Duration,
+    /// What happened, and how often: a model that never gets into trouble proves nothing.
+    pub(super) tally: BTreeMap<&'static str, u64>,
+    /// The first thing that does not hold.
+    broken: Option<String>,
+    durable: Durable,
+    /// Every entry that was durable once, by number.
+    kept: BTreeMap<u64, Entry>,
+    /// Volumes at the last look.
+    volumes: Vec<u64>,
+    /// Everything below is rightly pruned.
+    pruned_below: u64,
+    /// The queue was rebuilt after something was pruned: repeats may count.
+    forgetful: bool,
+    /// Numbered reads: by their number in the journal, the last number in a session.
+    numbered: BTreeMap<u64, Numbered>,
+    /// What stands for a number of a session.
+    numbers: HashMap<(Session, u64), Item>,
+    top: HashMap<Session, u64>,
+    /// Reads that were numbered a second time in one session.
+    renumbered: HashSet<u64>,
+    judged: BTreeMap<u64, Verdict>,
+    /// By device: reads that were found in the cloud and not sent.
+    found: HashMap<Box<str>, u64>,
+    /// By device: the batch that is not settled, by the durable log.
+    in_flight: HashMap<Box<str>, Vec<Item>>,
+    /// By device: what is not settled, by what the uplink says.
+    open: HashMap<Box<str>, BTreeMap<u64, Item>>,
+}
+
+impl Ledger {
+    pub(super) fn new(decoders: impl Iterator<Item = (Box<str>, usize)>, dead_time: Duration) -> Self {
+        Self { devices: decoders.collect(), dead_time, ..Self::default() }
+    }
+
+    /// `Err`: the first thing that does not hold, with the number of its invariant.
+    pub(super) fn verdict(&self) -> Result<(), String> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn count(&mut self, what: &'static str, times: usize) {
+        *self.tally.entry(what).or_default() += times as u64;
+    }
+
+    fn must(&mut self, holds: bool, invariant: u8, what: impl FnOnce() -> String) {
+        if !holds && self.broken.is_none() {
+            self.broken = Some(format!("invariant {invariant}: {}", what()));
+        }
+    }
+
+    // ---- what is durable
+
+    /// Takes in what became durable.
+    pub(super) fn refresh(&mut self, dir: &Path) {
+        for entry in self.durable.news(dir) {
+            let seq = entry.seq;
+            if let Some(before) = self.kept.get(&seq) {
+                let (same, text) = (*before == entry, format!("{before:?} became {entry:?}"));
+                self.must(same, 2, || text);
+                continue;
+            }
+            if let Body::Upload(event) = &entry.body {
+                self.event(event);
+            }
+            self.kept.insert(seq, entry);
+        }
+        self.volumes = volumes(dir).into_iter().map(|volume| volume.0).collect();
+    }
+
+    fn event(&mut self, event: &UploadEvent) {
+        match event {
+            UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
+            UploadEvent::Batch(batch) => self.batch(batch),
+            UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, &Fate::Accepted),
+            UploadEvent::Quarantined { device, num, answer, .. } => {
+                self.settle(device, *num, *num, &Fate::Aside(answer.clone()));
+            }
+            UploadEvent::Released { device, first, last } => self.settle(device, *first, *last, &Fate::Released),
+        }
+    }
+
+    fn batch(&mut self, batch: &Batch) {
+        let before = self.in_flight.remove(&batch.device).unwrap_or_default();
+        let (still_open, settled) = before.into_iter().partition(|item| batch.still_open.contains(&item.num));
+        self.in_flight.insert(batch.device.clone(), settled);
+        // A power cut may tear the last acceptance out of the group in which this line survived.
+        self.settle(&batch.device, 0, u64::MAX, &Fate::Accepted);
+        let session: Session = (batch.device.clone(), batch.session.clone());
+        let mut top = self.top.get(&session).copied().unwrap_or(0);
+        for item in &batch.items {
+            self.must(item.num > top, 3, || format!("{} after number {top}: {item:?}", batch.session));
+            top = item.num;
+            let before = self.numbers.insert((session.clone(), item.num), item.clone());
+            self.must(before.is_none(), 3, || format!("{before:?} became {item:?}"));
+            let (device, token) = session.clone();
+            let numbered = Numbered { device, token, item: item.clone(), fate: Fate::Open };
+            let before = self.numbered.insert(item.seq.0, numbered);
+            if before.as_ref().is_some_and(|before| before.token == batch.session) {
+                self.renumbered.insert(item.seq.0);
+            }
+            let again = before.as_ref().is_none_or(|before| before.fate == Fate::Released);
+            self.must(again, 4, || format!("{item:?} is numbered again in {}; before: {before:?}", batch.session));
+            let kept = self.kept.contains_key(&item.seq.0);
+            self.must(kept, 1, || format!("{item:?} is numbered before it is kept"));
+        }
+        self.top.insert(session, top);
+        let dead = batch.dead.iter().map(|seq| (seq.0, Verdict::Dead));
+        // No line that was kept is ever lost here, so what the cloud is found to hold already is a repeat that was forgotten.
+        let repeats = batch.repeats.iter().copied().chain(batch.found.iter().map(|found| found.seq));
+        self.judged.extend(dead.chain(repeats.map(|seq| (seq.0, Verdict::Repeat))));
+        *self.found.entry(batch.device.clone()).or_default() += batch.found.len() as u64;
+        self.count("found in the cloud", batch.found.len());
+        let mut open: Vec<Item> = still_open;
+        open.extend(batch.items.iter().cloned());
+        self.in_flight.insert(batch.device.clone(), open);
+    }
+
+    fn settle(&mut self, device: &str, first: u64, last: u64, fate: &Fate) {
+        let Some(open) = self.in_flight.get_mut(device) else { return };
+        for item in open.extract_if(.., |item| (first..=last).contains(&item.num)) {
+            if let Some(numbered) = self.numbered.get_mut(&item.seq.0) {
+                numbered.fate = fate.clone();
+            }
+        }
+    }
+
+    /// A process opened the directory: everything that was durable is there, unchanged.
+    pub(super) fn restarted(&mut self, dir: &Path) {
+        self.durable = Durable::default();
+        self.count("starts", 1);
+        self.all_there(dir);
+        self.refresh(dir);
+    }
+
+    fn all_there(&mut self, dir: &Path) {
+        let found = entries(dir);
+        let lost = self.kept.range(self.pruned_below..).find(|(seq, entry)| found.get(seq) != Some(entry));
+        let lost = lost.map(|(seq, entry)| format!("it was durable: {entry:?}, and there is {:?}", found.get(seq)));
+        self.must(lost.is_none(), 2, || lost.unwrap_or_default());
+    }
+
+    /// The queue was rebuilt, or may have to be.
+    pub(super) fn rebuilt(&mut self) {
+        self.forgetful |= self.pruned_below > 0;
+        self.count("rebuilds of the queue", 1);
+    }
+
+    /// Volumes may have gone since the last look: nothing that is in them is needed.
+    pub(super) fn pruned(&mut self, dir: &Path) {
+        let left: BTreeSet<u64> = volumes(dir).into_iter().map(|volume| volume.0).collect();
+        let before = std::mem::take(&mut self.volumes);
+        for pair in before.windows(2).filter(|pair| !left.contains(&pair[0])) {
+            let needed = self.kept.range(pair[0]..pair[1]).find(|(seq, entry)| {
+                let fate = self.numbered.get(seq).map(|numbered| &numbered.fate);
+                matches!(entry.body, Body::Read(_)) && fate != Some(&Fate::Accepted) && !self.judged.contains_key(seq)
+            });
+            let needed = needed.map(|(_, entry)| format!("it is pruned and not settled: {entry:?}"));
+            self.must(needed.is_none(), 6, || needed.unwrap_or_default());
+            self.pruned_below = self.pruned_below.max(pair[1]);
+            self.count("volumes pruned", 1);
+        }
+        let last = before.last().is_none_or(|last| left.contains(last));
+        self.must(last, 6, || format!("the last volume is gone: {before:?}, {left:?}"));
+        self.refresh(dir);
+    }
+
+    // ---- what is shown and sent
+
+    /// `keep` returned.
+    pub(super) fn acknowledged(&mut self, dir: &Path, decoder: &str, frames: &[Framed], kept: Kept) {
+        self.refresh(dir);
+        self.count("frames acknowledged", frames.len());
+        let count = kept.last.0 + 1 - kept.first.0;
+        self.must(count == frames.len() as u64, 2, || format!("{count} numbers for {} frames", frames.len()));
+        for (framed, seq) in frames.iter().zip(kept.first.0..) {
+            let entry = self.kept.get(&seq);
+            let whole = entry.is_some_and(|entry| *entry.subject == *decoder && is_frame(entry, framed));
+            let text = format!("number {seq} was acknowledged for {framed:?}; durable is {entry:?}");
+            self.must(whole, if entry.is_none() { 1 } else { 2 }, || text);
+        }
+    }
+
+    /// The board shows this as durable.
+    pub(super) fn shown(&mut self, durable: u64) {
+        let head = self.kept.last_key_value().map_or(0, |last| *last.0);
+        self.must(durable <= head, 1, || format!("{durable} is shown as durable, and {head} is"));
+    }
+
+    pub(super) fn tail(&mut self, (length, most): (usize, usize)) {
+        self.must(length <= most, 6, || format!("{length} reads in memory"));
+    }
+
+    /// Nothing that was kept is lost, and so nothing is said to be.
+    pub(super) fn not_lost(&mut self, lost: &[(u64, u64)], problems: &[Problem]) {
+        self.must(lost.is_empty(), 2, || {
+            format!("the check of the log says that these are gone: {lost:?}; {problems:?}")
+        });
+        let codes = ["journal_lost", "log_lost", "log_unreadable"];
+        let told = problems.iter().find(|problem| codes.contains(&&*problem.code));
+        self.must(told.is_none(), 2, || format!("a loss is told: {told:?}"));
+    }
+
+    pub(super) fn uplink_started(&mut self, device: &str, state: &DeviceState) {
+        let open = state.in_flight.iter().flat_map(|flight| flight.open.iter().cloned());
+        let open: BTreeMap<u64, Item> = open.map(|item| (item.num, item)).collect();
+        let durable: BTreeSet<u64> = self.in_flight.get(device).into_iter().flatten().map(|item| item.num).collect();
+        let same = open.keys().eq(&durable);
+        self.must(same, 3, || format!("{device} starts with {:?} open, the log says {durable:?}", open.keys()));
+        self.open.insert(device.into(), open);
+    }
+
+    /// The uplink has an event recorded.
+    pub(super) fn recording(&mut self, dir: &Path, event: &UploadEvent, cloud: &Cloud) {
+        self.refresh(dir);
+        match event {
+            UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
+            UploadEvent::Batch(batch) => {
+                let before = self.open.remove(&batch.device).unwrap_or_default();
+                let named = before.keys().eq(&batch.still_open);
+                self.must(named, 3, || format!("a batch is formed while {before:?} is in flight"));
+                let open = before.into_iter().chain(by_number(&batch.items)).collect();
+                self.open.insert(batch.device.clone(), open);
+                let there = batch.items.iter().find(|item| !self.forgetful && held(cloud, None, item) > 0).cloned();
+                self.must(there.is_none(), 4, || format!("the cloud holds {there:?}, and it is numbered anew"));
+                let none = batch.found.iter().find(|found| !holds(cloud, found)).cloned();
+                self.must(none.is_none(), 4, || format!("{none:?} is not sent, and the cloud does not hold it"));
+            }
+            UploadEvent::Accepted { device, first, last, .. } => {
+                for (token, item) in self.take(device, *first, *last) {
+                    let there = held(cloud, Some(&token), &item);
+                    self.must(there > 0, 4, || format!("{item:?} counts as accepted, and {token} does not hold it"));
+                }
+            }
+            UploadEvent::Quarantined { device, num, answer, .. } => {
+                self.count("passings set aside", 1);
+                for (_, item) in self.take(device, *num, *num) {
+                    let bad = item.chip.starts_with("BAD") || answer.starts_with("passbridge: the cloud reported");
+                    self.must(bad, 5, || format!("{item:?} is set aside: {answer}"));
+                    self.must(held(cloud, None, &item) == 0, 4, || format!("{item:?} is set aside and in the cloud"));
+                }
+            }
+            UploadEvent::Released { device, first, last } => {
+                self.count("releases", 1);
+                for (token, item) in self.take(device, *first, *last) {
+                    let there = held(cloud, Some(&token), &item);
+                    self.must(there == 0, 4, || format!("{item:?} is released, and {token} holds it"));
+                }
+            }
+        }
+    }
+
+    /// Takes numbers out of what is open; with the session of each.
+    fn take(&mut self, device: &str, first: u64, last: u64) -> Vec<(Box<str>, Item)> {
+        let Some(open) = self.open.get_mut(device) else { return Vec::new() };
+        let taken: Vec<Item> = open.extract_if(first..=last, |_, _| true).map(|(_, item)| item).collect();
+        let token = |item: &Item| self.numbered.get(&item.seq.0).map(|numbered| numbered.token.clone());
+        taken.into_iter().filter_map(|item| Some((token(&item)?, item))).collect()
+    }
+
+    /// A POST leaves.
+    pub(super) fn posting(&mut self, dir: &Path, device: &str, token: &str, items: &[Item]) {
+        self.refresh(dir);
+        self.count("POSTs", 1);
+        let rising = items.windows(2).all(|pair| pair[0].num < pair[1].num);
+        self.must(rising, 3, || format!("numbers do not rise: {items:?}"));
+        for item in items {
+            let line = self.numbered.get(&item.seq.0).filter(|line| &*line.token == token && &*line.device == device);
+            let same = line.is_some_and(|line| line.item == *item);
+            let text =
+                format!("{item:?} is sent to {token}; the durable log says {:?}", self.numbered.get(&item.seq.0));
+            self.must(same, if line.is_none() { 1 } else { 3 }, || text);
+            let open = self.open.get(device).is_some_and(|open| open.contains_key(&item.num));
+            self.must(open, 3, || format!("{item:?} is sent and not in flight"));
+        }
+    }
+
+    // ---- the end
+
+    /// Everything has drained: each read is where it belongs.
+    pub(super) fn audit(&mut self, dir: &Path, devices: &[Rc<RefCell<Device>>], states: &[DeviceState]) {
+        self.refresh(dir);
+        self.all_there(dir);
+        for (at, device) in devices.iter().enumerate() {
+            self.audit_device(at, &device.borrow(), &states[at]);
+        }
+        for decoder in self.devices.keys().cloned().collect::<Vec<_>>() {
+            let expected = verdicts(self.reads(&decoder).into_iter(), self.dead_time);
+            let mut wrong = Vec::new();
+            for (seq, expected) in expected {
+                self.count(if expected == Verdict::Passing { "passings" } else { "repeats and dead reads" }, 1);
+                let judged = match (self.numbered.get(&seq).map(|numbered| &numbered.fate), self.judged.get(&seq)) {
+                    (Some(Fate::Accepted | Fate::Aside(_)), None) => Some(Verdict::Passing),
+                    (None, Some(judged)) => Some(*judged),
+                    _ => None,
+                };
+                if judged.is_none() || (judged != Some(expected) && !self.forgetful) {
+                    let fate = self.numbered.get(&seq);
+                    wrong.push((seq, expected, judged, fate.cloned(), self.kept.get(&seq).cloned()));
+                }
+            }
+            self.must(wrong.is_empty(), 4, || format!("should be, is, fate, read: {:?}", wrong.first()));
+        }
+    }
+
+    fn reads(&self, decoder: &str) -> Vec<(&Entry, &ChipRead)> {
+        let mine = self.kept.values().filter(|entry| *entry.subject == *decoder);
+        mine.filter_map(|entry| if let Body::Read(read) = &entry.body { Some((entry, read)) } else { None }).collect()
+    }
+
+    fn audit_device(&mut self, at: usize, device: &Device, state: &DeviceState) {
+        self.must(state.in_flight.is_none(), 5, || format!("in flight at the end: {:?}", state.in_flight));
+        let mut seen = HashSet::new();
+        let mut order = Vec::new();
+        for session in &device.cloud.sessions {
+            for row in session.rows.iter().filter(|row| row.chip.as_deref() != Some("OTHER")) {
+                let session: Session = (device.name.clone(), session.token.clone());
+                let item = row.num.and_then(|num| self.numbers.get(&(session, num))).cloned();
+                let same = item
+                    .as_ref()
+                    .is_some_and(|item| row.chip.as_ref() == Some(&item.chip) && row.time_ms == Some(item.time_ms));
+                self.must(same, 3, || format!("the cloud holds {row:?}; the log says {item:?}"));
+                let Some(item) = item else { continue };
+                order.push(item.seq);
+                let once = seen.insert((row.chip.clone(), row.time_ms)) || self.forgetful;
+                self.must(once, 4, || format!("twice in the cloud: {row:?}"));
+            }
+        }
+        // A passing that was numbered anew in its own session may go after later ones: another sender took its number, or the cloud
+        // failed at it again and again while it took others.
+        let in_turn: Vec<_> = order.iter().filter(|seq| !self.renumbered.contains(&seq.0)).collect();
+        let other = |row: &crate::cloud::rufus::Stored| row.chip.as_deref() == Some("OTHER");
+        let is_shared = device.cloud.sessions.iter().any(|session| session.rows.iter().any(other));
+        self.must(in_turn.is_sorted() || is_shared, 7, || format!("out of order in the cloud: {order:?}"));
+        let unique: BTreeSet<_> = order.iter().collect();
+        self.must(unique.len() == order.len(), 4, || format!("a read is twice in the cloud: {order:?}"));
+        let mine = |numbered: &&Numbered| numbered.device == device.name && numbered.fate == Fate::Accepted;
+        let accepted: BTreeSet<_> = self.numbered.values().filter(mine).map(|numbered| numbered.item.seq).collect();
+        let missing: Vec<_> = accepted.iter().filter(|seq| !unique.contains(seq)).collect();
+        self.must(missing.is_empty(), 4, || format!("accepted and not in the cloud of device {at}: {missing:?}"));
+        let found = self.found.get(&device.name).copied().unwrap_or(0);
+        let counts = (state.sent - found, accepted.len() as u64, order.len() as u64);
+        let equal = counts.0 == counts.1 && counts.1 == counts.2;
+        self.must(equal, 4, || format!("counted as sent, accepted, in the cloud: {counts:?}"));
+    }
+}
+
+fn by_number(items: &[Item]) -> BTreeMap<u64, Item> {
+    items.iter().map(|item| (item.num, item.clone())).collect()
+}
+
+/// How often a cloud holds a passing, in one session (under its number) or in all.
+fn held(cloud: &Cloud, token: Option<&str>, item: &Item) -> usize {
+    let sessions = cloud.sessions.iter().filter(|session| token.is_none_or(|token| &*session.token == token));
+    let same = |row: &&crate::cloud::rufus::Stored| {
+        row.chip.as_ref() == Some(&item.chip)
+            && row.time_ms == Some(item.time_ms)
+            && (token.is_none() || row.num == Some(item.num))
+    };
+    sessions.map(|session| session.rows.iter().filter(same).count()).sum()
+}
+
+fn holds(cloud: &Cloud, found: &Found) -> bool {
+    let mut sessions = cloud.sessions.iter().filter(|session| session.token == found.session);
+    let same = |row: &crate::cloud::rufus::Stored| row.num == Some(found.num) && row.time_ms == Some(found.time_ms);
+    sessions.any(|session| session.rows.iter().any(same))
+}
+
+fn is_frame(entry: &Entry, framed: &Framed) -> bool {
+    let body = match (&entry.body, &framed.frame) {
+        (Body::Read(kept), Frame::Read(sent)) => kept == sent,
+        (Body::Marker(kept), Frame::Marker(sent)) => kept == sent,
+        (Body::Rejected(kept), Frame::Rejected(sent)) => **kept == sent.to_string(),
+        _ => false,
+    };
+    body && entry.raw == framed.raw
+}
+
+/// The rules for one decoder's reads, read plainly: the same chip and stamp again is a repeat; one nearer than the dead time
+/// to the last *passing* of its chip is none, unless they were received further apart (all of them are live here).
+pub(super) fn verdicts<'a>(
+    reads: impl Iterator<Item = (&'a Entry, &'a ChipRead)>,
+    dead_time: Duration,
+) -> Vec<(u64, Verdict)> {
+    let mut known = HashSet::new();
+    let mut last: HashMap<Box<str>, (i64, i64)> = HashMap::new();
+    let ms = |read: &ChipRead| match read.stamp {
+        Stamp::Local(local) => jiff::tz::TimeZone::UTC.to_timestamp(local).unwrap().as_millisecond(),
+        _ => unreachable!("the model's decoders have a date"),
+    };
+    let verdict = |entry: &Entry, read: &ChipRead| {
+        if !known.insert((read.chip.clone(), ms(read))) {
+            return Verdict::Repeat;
+        }
+        let times = (ms(read), entry.time.as_millisecond());
+        let near = |one: i64, other: i64| u128::from((one - other).unsigned_abs()) < dead_time.as_millis();
+        if last.get(&read.chip).is_some_and(|last| near(times.0, last.0) && near(times.1, last.1)) {
+            return Verdict::Dead;
+        }
+        last.insert(read.chip.clone(), times);
+        Verdict::Passing
+    };
+    let mut verdict = verdict;
+    reads.map(|(entry, read)| (entry.seq, verdict(entry, read))).collect()
+}

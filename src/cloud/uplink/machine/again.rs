@@ -1,0 +1,92 @@
+//! Passings that an audit found missing go again, under their numbers, between two batches.
+//!
+//! They were accepted once, so they are nobody's to renumber: where they cannot go any more (the session closed meanwhile,
+//! the number is somebody else's) they are set aside, with the reason.
+
+use std::time::Duration;
+
+use super::{Active, Machine, Refused};
+use crate::cloud::uplink::work::Work;
+use crate::journal::{Batch, Item, UploadEvent};
+
+/// Whether passings of a session can be sent again now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum May {
+    /// Now.
+    Now,
+    /// Something else is under way.
+    Later,
+    /// Not at all: why.
+    Never(&'static str),
+}
+
+/// Which session the uplink follows, for who wants to know when one is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Follows {
+    /// The cloud has said which session is active, or that none is.
+    pub known: bool,
+    /// The active session.
+    pub active: Option<Box<str>>,
+    /// The session of the batch in flight.
+    pub busy: Option<Box<str>>,
+    /// How old something must be before "the cloud does not hold it" is believed ([`crate::cloud::uplink::fresh`]).
+    pub lag: Duration,
+}
+
+impl Machine {
+    /// Whether passings of this session can be sent again now.
+    pub fn may_resend(&self, token: &str) -> May {
+        let active = match &self.active {
+            Active::Unknown => return May::Later,
+            Active::None => return May::Never("the session is closed: a closed session takes no passings"),
+            Active::Some(session) => session,
+        };
+        if *active.token != *token {
+            return May::Never(
+                "the session is not the device's active one any more: a closed session takes no passings",
+            );
+        }
+        if self.refused != Refused::No {
+            return May::Never("the cloud refuses the key or the device");
+        }
+        if self.blind {
+            return May::Never("the API key may not read, so the cloud cannot be asked before something is sent again");
+        }
+        let joined = self.joined.as_ref().is_some_and(|joined| *joined.token == *token && joined.checked);
+        let busy = self.work.is_some() || self.question.is_some() || !self.records.is_empty();
+        if joined && !busy && !self.resolve { May::Now } else { May::Later }
+    }
+
+    /// Passings that go again are not settled.
+    pub fn is_resending(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| work.again)
+    }
+
+    /// What is followed.
+    pub fn follows(&self) -> Follows {
+        let active = match &self.active {
+            Active::Some(session) => Some(session.token.clone()),
+            Active::Unknown | Active::None => None,
+        };
+        let known = self.active != Active::Unknown && !self.blind && !self.resolve;
+        Follows { known, active, busy: self.work.as_ref().map(|work| work.token.clone()), lag: self.fresh.age() }
+    }
+
+    pub(super) fn on_resend(&mut self, now: Duration, token: &str, items: Vec<Item>) {
+        if items.is_empty() || self.may_resend(token) != May::Now {
+            return;
+        }
+        self.sent = self.sent.saturating_sub(items.len() as u64); // they were not there after all
+        self.fresh.lost(&items);
+        self.records.push_back(UploadEvent::Batch(Batch::resend(&self.device, token, items.clone())));
+        self.work = Some(Work::again(&self.device, token, items, now));
+    }
+
+    pub(super) fn give_up_again(&mut self, work: Work) {
+        let answer = "passbridge: the cloud accepted this passing, an audit found it missing, and the session closed before \
+                      it could be sent again";
+        let events = work.set_all_aside(410, answer);
+        self.note_set_aside(events.len() as u64, answer);
+        self.records.extend(events);
+    }
+}

@@ -1,0 +1,177 @@
+//! What follows when the key or the device is refused, and what may be done without the right to read.
+//!
+//! One refusal proves little: a firewall's rate rule says 403, too. So a refusal is tested again after 5 s, 20 s, a minute, and
+//! then every three minutes, and reading counts as forbidden only when it was refused [`UNREAD`] times in a row *and* another
+//! question was refused as well. Even then nothing of unknown fate is sent again to a cloud that has not shown that it detects
+//! duplicates: it waits, and a problem says so.
+
+use std::time::Duration;
+
+use super::{Active, Machine, POLL_JITTER, POLL_REFUSED, Refused, Why, scaled};
+use crate::cloud::rufus::{CallError, Session};
+use crate::config::SessionMode;
+use crate::model::retry::jittered;
+
+/// Refusals to read in a row before the key itself is doubted.
+const UNREAD: u32 = 3;
+
+impl Machine {
+    /// The cloud may be asked what it holds.
+    pub(super) fn may_ask(&self, now: Duration) -> bool {
+        !self.blind && now >= self.mute_until
+    }
+
+    /// The key or the device is refused.
+    pub(super) fn refuse(&mut self, now: Duration, by_post: bool, error: &CallError) {
+        self.refused = Refused::Yes { by_post };
+        self.blind = false;
+        self.problems.remove("write_only_key");
+        self.question = None;
+        self.hold = now + self.refusal_wait();
+        let code = if matches!(error, CallError::DeviceUnknown { .. }) { "device_unknown" } else { "key_refused" };
+        self.problems.insert(code, format!("{error}. Nothing is lost; it is tried again every few minutes"));
+        self.complain(by_post, error);
+    }
+
+    fn refusal_wait(&mut self) -> Duration {
+        let wait = POLL_REFUSED[self.refusals.min(POLL_REFUSED.len() - 1)];
+        self.refusals += 1;
+        jittered(scaled(wait, self.upload.retry_max), POLL_JITTER, &mut self.rng)
+    }
+
+    pub(super) fn refusal_over(&mut self) {
+        self.refusals = 0;
+        for code in ["key_refused", "device_unknown"] {
+            self.problems.remove(code);
+        }
+    }
+
+    /// A question was refused for the key's sake. True: it is not clear yet whether the key may read at all.
+    pub(super) fn on_unread(&mut self) {
+        self.unread = self.unread.saturating_add(1);
+        self.test_reading |= self.unread == UNREAD;
+    }
+
+    /// The question for the active session was refused for the key's sake.
+    pub(super) fn on_poll_refused(&mut self, now: Duration, error: &CallError) {
+        if self.blind {
+            self.poll_at = now + self.refusal_wait();
+            if std::mem::take(&mut self.resolve) {
+                // The POST's word is all there is.
+                self.close(now);
+                self.active = Active::None;
+            }
+            self.refused = Refused::No;
+            return;
+        }
+        self.on_unread();
+        let knows = matches!(self.active, Active::Some(_)) && !self.resolve && self.refused == Refused::No;
+        if knows {
+            // What is known goes on; only the look for another session waits.
+            self.complain(false, error);
+            self.poll_at = now + self.refusal_wait();
+        } else {
+            self.refuse(now, false, error);
+        }
+    }
+
+    /// Whether the key may read at all: another question was answered, or refused as well.
+    pub(super) fn on_device(&mut self, now: Duration, answer: Result<(), CallError>) {
+        match answer {
+            Err(error @ CallError::KeyRefused { .. }) => {
+                self.test_reading = false;
+                self.unread = 0;
+                if self.mode == SessionMode::Create || (self.posts_work && self.joined.is_some()) {
+                    self.go_blind(now, &error);
+                }
+            }
+            // Nobody answered: the same again.
+            Err(error) if !error.certainly_not_applied() || error.is_offline() || error.retry_after().is_some() => {
+                self.hold = now + self.pause(false, &error);
+                self.complain(false, &error);
+            }
+            _ => {
+                self.test_reading = false;
+                self.unread = 0;
+            }
+        }
+    }
+
+    /// The key may write and not read.
+    fn go_blind(&mut self, now: Duration, error: &CallError) {
+        self.blind = true;
+        self.refused = Refused::No;
+        self.hold = now;
+        self.question = None;
+        let every = scaled(POLL_REFUSED[POLL_REFUSED.len() - 1], self.upload.retry_max);
+        self.poll_at = now + jittered(every, POLL_JITTER, &mut self.rng);
+        if self.active == Active::Unknown {
+            let own = self.joined.as_ref().map(|joined| joined.token.clone());
+            self.active =
+                own.map_or(Active::None, |token| Active::Some(Session { token, alias: None, passings: None }));
+        }
+        self.problems.remove("key_refused");
+        let text = format!(
+            "the API key may write but not read. passbridge cannot see whether a session is active, nor check after a \
+             lost connection what arrived: then the upload stops until it can. Use a READ_WRITE key ({error})"
+        );
+        self.problems.insert("write_only_key", text);
+    }
+
+    /// Something of unknown fate waits, and nobody may ask.
+    pub(super) fn say_cannot_ask(&mut self) {
+        let count = self.work.as_ref().map_or(0, |work| work.doubtful_in(&(0..work.open())));
+        let text = format!(
+            "the upload stands still: {count} passings may or may not be in the cloud, and the cloud refuses every question \
+             about what it holds. Sending them again could put them there twice. Use a READ_WRITE key; it goes on by itself \
+             as soon as the cloud answers"
+        );
+        self.problems.insert("cannot_ask", text);
+    }
+
+    /// What the cloud took without counting is settled by its word alone, because it cannot be asked.
+    pub(super) fn take_at_its_word(&mut self) {
+        let now = self.now;
+        let Some(work) = &mut self.work else { return };
+        let (items, events) = work.accept_told();
+        if !items.is_empty() {
+            self.records.extend(events);
+            self.note_accepted(now, &items, 0);
+        }
+    }
+
+    /// Another key: whatever was refused is tried at once.
+    pub(super) fn on_new_key(&mut self, now: Duration) {
+        self.blind = false;
+        self.problems.remove("write_only_key");
+        (self.unread, self.refusals, self.test_reading, self.mute_until) = (0, 0, false, now);
+        self.hold = self.hold.min(now);
+        self.poll_at = now;
+    }
+
+    /// Every form of a question is refused.
+    pub(super) fn fall_mute(&mut self, now: Duration, error: &CallError) {
+        let why = self.question.take().map(|question| question.why);
+        self.complain(false, error);
+        match why {
+            Some(Why::Join) => {
+                // The journal's own numbers, and the count that came with the session, are all there is.
+                let Active::Some(session) = self.active.clone() else { return };
+                self.join(self.least_next(&session));
+            }
+            Some(Why::Recall) => self.recall.done(),
+            Some(Why::Left { from, to }) => self.recall.cover(from, to),
+            Some(Why::Elsewhere) => {
+                if let Some(work) = &mut self.work {
+                    work.looked_elsewhere = true;
+                }
+            }
+            Some(Why::Settle) => {
+                self.mute_until = now + self.pause(false, error).max(scaled(POLL_REFUSED[0], self.upload.retry_max));
+                // A poll tells whether it is the question or the key.
+                self.poll_at = self.poll_at.min(now);
+            }
+            Some(Why::Watch) | None => {}
+        }
+    }
+}

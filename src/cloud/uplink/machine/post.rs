@@ -1,0 +1,228 @@
+//! What follows from the answer to a POST.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::{Active, FAILED_ROW, FIRST_LOOK, LONG_POST, Machine, PASSED_LATELY, REFUSED_ROW, TROUBLE_ROW};
+use crate::cloud::rufus::{CallError, Doubt, Inserted};
+use crate::cloud::uplink::work::Claim;
+use crate::config::SessionMode;
+use crate::journal::Item;
+
+impl Machine {
+    /// The answer is a documented success. Does it account for everything sent?
+    pub(super) fn on_inserted(&mut self, now: Duration, counts: Inserted) {
+        let blind = self.blind;
+        let Some(part) = self.posting.take() else { return };
+        let Some(work) = &mut self.work else { return };
+        self.posts_work = true;
+        self.last_post = Some(now);
+        self.sizing.took(part.len(), now.saturating_sub(self.post_began), self.full || work.open() > part.len());
+        let sent = part.len() as u64;
+        let duplicates = counts.duplicates.unwrap_or(0);
+        match counts.inserted {
+            Some(inserted) if inserted == sent && duplicates == 0 => self.on_accepted(now, &part, 0),
+            // It counts nothing, and a cloud that drops a number that is somebody's says the same: it has to be seen. What
+            // else the batch holds is sent before.
+            None if duplicates == 0 && !blind => {
+                work.told(&part, now);
+                self.answered();
+            }
+            None if duplicates == 0 => self.on_accepted(now, &part, 0),
+            // A number of duplicates says nothing of a single passing. Without a question it can only be that those of unknown
+            // fate were there.
+            inserted if blind => {
+                let accounted = inserted.unwrap_or(0).saturating_add(duplicates) == sent;
+                if accounted && duplicates <= work.doubtful_in(&part) {
+                    self.dedups |= duplicates > 0;
+                    return self.on_accepted(now, &part, duplicates);
+                }
+                work.doubt(&part, now);
+                self.hold = now + self.post_retry.next(&mut self.rng, None);
+                self.answered();
+            }
+            inserted => {
+                let last = work.items(&part).last().map_or(0, |item| item.num);
+                let first_time = work.is_first_time(&part);
+                work.doubt(&part, now);
+                let inserted = inserted.unwrap_or(0);
+                work.claim = Some(Claim { inserted, duplicates, sent, last, first_time });
+                (work.looked_elsewhere, work.ask_at) = (false, now);
+                self.answered();
+            }
+        }
+    }
+
+    fn on_accepted(&mut self, now: Duration, part: &Range<usize>, duplicates: u64) {
+        let Some(work) = &mut self.work else { return };
+        let Some((items, event)) = work.accept(part, duplicates) else { return };
+        self.records.push_back(event);
+        self.note_accepted(now, &items, duplicates);
+        self.sizing.accepted(items.len());
+        self.renumbered_row = 0;
+        self.on_progress();
+    }
+
+    /// The cloud takes POSTs.
+    fn answered(&mut self) {
+        self.refusal_over();
+        self.trouble_row = 0;
+        self.trouble = None;
+        self.trusted();
+    }
+
+    /// A POST did what it should.
+    pub(super) fn on_progress(&mut self) {
+        self.accepted_posts += 1;
+        self.refused_row = 0;
+        self.post_retry.reset();
+        self.answered();
+        for code in ["cloud_refuses", "cloud_trouble", "session_disputed", "session_lost", "cannot_ask"] {
+            self.problems.remove(code);
+        }
+    }
+
+    pub(super) fn on_post_failed(&mut self, now: Duration, error: &CallError) {
+        let Some(part) = self.posting.take() else { return };
+        if self.work.is_none() {
+            return;
+        }
+        match error {
+            CallError::NotSent(_) | CallError::TooMany { .. } => {
+                self.hold = now + self.pause(true, error);
+                self.complain(true, error);
+            }
+            CallError::Unknown { .. } | CallError::Portal => self.on_post_unknown(now, &part, error),
+            CallError::TooLarge { .. } if part.len() > 1 => self.sizing.too_large(part.len()),
+            CallError::BadRequest { .. } if part.len() > 1 => self.sizing.refused(part.len()),
+            CallError::TooLarge { answer } => self.on_refused(now, part.start, 413, answer),
+            CallError::BadRequest { status, answer } => self.on_refused(now, part.start, *status, answer),
+            CallError::SessionGone { .. } if self.blind && self.mode == SessionMode::Create => {
+                self.close(now);
+                self.active = Active::None;
+            }
+            CallError::SessionGone { .. } => self.resolve = true,
+            CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. } => {
+                self.posts_work = false;
+                self.refuse(now, true, error);
+            }
+        }
+    }
+
+    fn on_post_unknown(&mut self, now: Duration, part: &Range<usize>, error: &CallError) {
+        let timeout = |why: &Doubt| matches!(why, Doubt::Timeout | Doubt::Server { status: 504, .. });
+        let long = now.saturating_sub(self.post_began) >= LONG_POST;
+        if long {
+            self.post_retry.reset(); // it has taken its time already, and a smaller one may pass
+        }
+        let wait = self.pause(true, error);
+        self.hold = now + wait;
+        self.trouble_row += 1;
+        self.complain(true, error);
+        let Some(work) = &mut self.work else { return };
+        work.doubt(part, now);
+        work.ask_at = now + wait.max(FIRST_LOOK.min(self.upload.retry_max));
+        // One that is suspect already needs no second failure.
+        let suspect = part.len() == 1 && work.seq(part.start).is_some_and(|seq| self.suspects.is_searched(seq));
+        // While others pass, a part is taken apart at once: one of them may be what the cloud fails at. A cloud that asks for
+        // time is busy.
+        let others_pass = part.len() > 1
+            && error.retry_after().is_none()
+            && self.suspects.passed_since(now.saturating_sub(PASSED_LATELY));
+        let again = suspect || others_pass || self.trouble_row >= FAILED_ROW;
+        match error {
+            CallError::Unknown { why, .. } if long || timeout(why) => self.sizing.slow(),
+            // The cloud itself fails at it: one of them may be what it fails at.
+            CallError::Unknown { why: Doubt::Server { .. } | Doubt::Unreadable(_), .. } if again => {
+                let items = work.items(part);
+                if let [item] = &items[..] {
+                    let status = match error {
+                        CallError::Unknown { why: Doubt::Server { status, .. }, .. } => *status,
+                        _ => 200,
+                    };
+                    self.on_alone_unknown(now, item, status, error);
+                } else {
+                    self.suspects.take_apart(&items);
+                }
+            }
+            // A failure again and again may be one of size, too.
+            CallError::Unknown { .. } if self.trouble_row >= FAILED_ROW => self.sizing.slow(),
+            _ => {}
+        }
+        if self.trouble_row >= TROUBLE_ROW
+            && !error.is_offline()
+            && let Some(item) = self.work.as_ref().and_then(|work| work.items(part).into_iter().next())
+        {
+            let text = format!(
+                "the cloud has failed {} times in a row to take passings from number {} on (chip {}): {error}. \
+                 They are kept and tried again",
+                self.trouble_row, item.num, item.chip
+            );
+            self.problems.insert("cloud_trouble", text);
+        }
+    }
+
+    /// The cloud failed at a passing that was sent alone. It may hold it, so it is asked; nothing needs to wait for that, unless
+    /// it is the cloud that fails.
+    fn on_alone_unknown(&mut self, now: Duration, item: &Item, status: u16, error: &CallError) {
+        let may_ask = self.may_ask(now);
+        let age = self.fresh.age();
+        let Some(work) = &mut self.work else { return };
+        let Some(at) = work.place(item.num) else { return };
+        let answer = error.to_string();
+        if !may_ask || work.again || work.closing || error.retry_after().is_some() {
+            work.failed_alone = Some((item.num, status, answer.into()));
+            work.ask_first = true;
+            return;
+        }
+        if self.suspects.failed(now, item, status, &answer) {
+            work.leave(at, now, now + age);
+            self.post_retry.reset();
+            self.hold = now;
+            self.say_it_fails_at(item, &answer);
+        } else {
+            self.hold = self.hold.max(now + self.post_retry.next(&mut self.rng, None));
+        }
+    }
+
+    /// A passing alone was refused.
+    fn on_refused(&mut self, now: Duration, at: usize, status: u16, answer: &str) {
+        let may_ask = self.may_ask(now);
+        let Some(work) = &mut self.work else { return };
+        if may_ask && work.doubt_refusal(at, now) {
+            return;
+        }
+        self.set_aside_at(at, status, answer);
+        self.refused_row += 1;
+        if self.refused_row >= REFUSED_ROW {
+            self.hold = now + self.post_retry.next(&mut self.rng, None);
+            let text = format!(
+                "the cloud has refused {} passings in a row, each alone ({status}: {answer}). They are set aside and can \
+                 be exported; sending goes on slowly. Is the session right?",
+                self.refused_row
+            );
+            self.problems.insert("cloud_refuses", text);
+        }
+    }
+
+    fn set_aside_at(&mut self, at: usize, status: u16, answer: &str) {
+        self.sizing.found();
+        let aside = self.work.as_mut().and_then(|work| work.set_aside(at, status, answer, false));
+        if let Some((item, event)) = aside {
+            self.records.push_back(event);
+            self.suspects.forget(item.seq);
+            self.note_set_aside(1, &format!("number {}, chip {}: {answer}", item.num, item.chip));
+        }
+    }
+
+    pub(super) fn note_set_aside(&mut self, count: u64, last: &str) {
+        if count > 0 {
+            self.set_aside += count;
+            let text = format!(
+                "{} passings were set aside since the start and can be exported; the last: {last}",
+                self.set_aside
+            );
+            self.problems.insert("passings_set_aside", text);
+        }
+    }
+}

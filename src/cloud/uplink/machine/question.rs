@@ -1,0 +1,436 @@
+//! What follows from what the cloud says it holds.
+
+use std::time::Duration;
+
+use super::{JUMP_MAX, Machine, Question, Refused, SHORT_ROUNDS, WAY_KEPT, Why};
+use crate::cloud::rufus::{CallError, Doubt, Page, Session};
+use crate::cloud::uplink::inquiry::{Inquiry, Progress, Way};
+use crate::cloud::uplink::recall::is_given;
+use crate::cloud::uplink::work::{Claim, Fate, Settled, Work};
+use crate::journal::Item;
+
+use super::suspect::Fallen;
+
+impl Question {
+    /// It is about the batch in flight.
+    pub(super) fn is_of_work(&self) -> bool {
+        matches!(self.why, Why::Settle | Why::Elsewhere)
+    }
+}
+
+impl Machine {
+    /// Puts a question, in the form that the cloud answered last.
+    pub(super) fn put_question(&mut self, now: Duration, inquiry: Inquiry, why: Why) {
+        let (way, until) = self.way;
+        let inquiry = if now < until { inquiry.in_way(way) } else { inquiry };
+        self.question = Some(Question::new(inquiry, why));
+    }
+
+    pub(super) fn on_held(&mut self, now: Duration, answer: Result<Page, CallError>) {
+        let Some(question) = &mut self.question else { return };
+        let page = match answer {
+            Ok(page) => page,
+            Err(error) => return self.on_not_held(now, &error),
+        };
+        let ours = match (question.why, &self.work) {
+            (Why::Settle, Some(work)) => work.doubted(&question.inquiry),
+            (Why::Watch, _) => self.watch.ours(),
+            _ => Vec::new(),
+        };
+        match question.why {
+            Why::Recall => self.recall.take(&page),
+            // Under its own number a passing is known; it proves nothing of another one that waits.
+            Why::Left { .. } => {
+                let own = &self.own;
+                self.recall.take_times(&page, |token, num, _| !is_given(own, token, num));
+            }
+            // The cloud itself says that these are duplicates: the same chip at the same time counts, whatever its number.
+            Why::Elsewhere => {
+                let doubted = self.work.as_ref().map(|work| work.keys_in_doubt()).unwrap_or_default();
+                self.recall.take_times(&page, |_, _, key| doubted.contains(&key));
+            }
+            Why::Settle | Why::Join | Why::Watch => {}
+        }
+        let progress = question.inquiry.take(&page, &ours);
+        question.refusals = 0;
+        let way = question.inquiry.way();
+        if !matches!(question.why, Why::Left { .. } | Why::Elsewhere) && !matches!(way, Way::Windows(1) | Way::Moments)
+        {
+            self.way = (way, now + WAY_KEPT);
+        }
+        self.asked_well();
+        self.problems.remove("cannot_ask");
+        match progress {
+            Progress::More => {}
+            Progress::Done => self.conclude(now),
+            Progress::TooLong => self.on_endless(now),
+        }
+    }
+
+    fn on_not_held(&mut self, now: Duration, error: &CallError) {
+        let Some(question) = &mut self.question else { return };
+        let device = matches!(question.inquiry.way(), Way::Times | Way::Moments | Way::Instants);
+        if question.why == Why::Watch && !matches!(error, CallError::BadRequest { .. }) {
+            self.question = None; // it comes again by itself, and holds nothing up
+            return;
+        }
+        match error {
+            CallError::SessionGone { .. } if !device => question.confirm = true,
+            CallError::NotSent(_) | CallError::Portal | CallError::TooMany { .. } => {
+                self.on_question_failed(now, error)
+            }
+            CallError::Unknown { why: Doubt::Timeout | Doubt::Cut(_), .. } => self.on_question_failed(now, error),
+            // Refused, or the cloud fails at it. Once may be chance; then it is asked in another form.
+            _ => {
+                question.refusals += 1;
+                // A form that was answered before is not what is refused.
+                let answered = question.inquiry.was_answered();
+                let patience = match error {
+                    CallError::BadRequest { .. } | CallError::TooLarge { .. } => 1,
+                    _ if answered => 8,
+                    // There is no other form of these.
+                    _ if matches!(question.why, Why::Left { .. } | Why::Elsewhere) => 6,
+                    CallError::Unknown { .. } => 3,
+                    _ => 2,
+                };
+                let last = question.refusals >= patience;
+                if matches!(error, CallError::KeyRefused { .. }) {
+                    self.on_unread();
+                }
+                if !last {
+                    return self.on_question_failed(now, error);
+                }
+                let Some(question) = &mut self.question else { return };
+                question.refusals = 0;
+                self.ask_retry.reset();
+                // Whether another session holds them cannot be asked in another form.
+                if !question.inquiry.next_way() {
+                    self.fall_mute(now, error);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_session(&mut self, now: Duration, answer: Result<Option<Session>, CallError>) {
+        let Some(question) = &mut self.question else { return };
+        match answer {
+            // It exists, so "not found" meant the passings: there are none.
+            Ok(Some(_)) => {
+                question.confirm = false;
+                self.asked_well();
+                self.conclude(now);
+            }
+            Ok(None) => {
+                let why = question.why;
+                self.asked_well();
+                match why {
+                    Why::Recall => return self.conclude(now), // it holds nothing
+                    Why::Settle => {}
+                    // The session vanished between two questions.
+                    _ => {
+                        self.question = None;
+                        self.poll_at = now;
+                        self.hold = now + self.ask_retry.next(&mut self.rng, None);
+                        return;
+                    }
+                }
+                if !self.is_old_enough() {
+                    self.question = None;
+                    return self.ask_later(now);
+                }
+                let text = "the cloud does not know the session any more that passings were sent to; what was not \
+                            confirmed is sent to the next session";
+                self.problems.insert("session_lost", text.to_owned());
+                self.conclude_settle(now, true);
+                let closing = self.work.as_ref().is_none_or(|work| work.closing);
+                self.resolve = !closing;
+            }
+            Err(error) => self.on_question_failed(now, &error),
+        }
+    }
+
+    fn on_question_failed(&mut self, now: Duration, error: &CallError) {
+        if matches!(error, CallError::DeviceUnknown { .. }) && self.refused == Refused::No {
+            return self.refuse(now, false, error);
+        }
+        self.hold = now + self.pause(false, error);
+        self.complain(false, error);
+    }
+
+    /// More pages than any session should have.
+    fn on_endless(&mut self, now: Duration) {
+        let Some(question) = &mut self.question else { return };
+        let inquiry = &mut question.inquiry;
+        match (question.why, inquiry.highest) {
+            // Each round starts higher, so this ends with the session.
+            (Why::Join, Some(highest)) if highest >= inquiry.first => {
+                *inquiry = Inquiry::new(&inquiry.token, highest.saturating_add(1), None);
+            }
+            (Why::Settle, _) => self.conclude_settle(now, false),
+            _ => self.conclude(now),
+        }
+    }
+
+    /// The inquiry has seen everything.
+    fn conclude(&mut self, now: Duration) {
+        let Some(question) = &self.question else { return };
+        if question.why == Why::Settle {
+            return self.conclude_settle(now, false);
+        }
+        if question.why == Why::Watch {
+            self.note_lag();
+        }
+        let Some(Question { inquiry, why, .. }) = self.question.take() else { return };
+        match why {
+            Why::Join => self.join(inquiry.highest.map_or(inquiry.first, |highest| highest.saturating_add(1))),
+            Why::Recall => self.recall.done(),
+            // Cut short, and the rest cannot be had: a shorter time. The other half is asked for when the batch is formed again.
+            Why::Left { .. } if !inquiry.is_whole() && inquiry.first_half().is_some() => {
+                if let Some(half) = inquiry.first_half()
+                    && let Some((from, to)) = half.asks_from_to()
+                {
+                    self.question = Some(Question::new(half, Why::Left { from, to }));
+                }
+            }
+            Why::Left { from, to } => self.recall.cover(from, to),
+            Why::Watch => self.on_watched(now, &inquiry),
+            Why::Elsewhere => {
+                let Some(work) = &mut self.work else { return };
+                work.looked_elsewhere = true;
+                let recall = &self.recall;
+                let events = work.release_elsewhere(|item| recall.holds(item));
+                self.records.extend(events);
+            }
+            Why::Settle => {}
+        }
+    }
+
+    /// How far the answer is behind, by the passing that has to be in it. `None`: it is behind.
+    fn note_lag(&mut self) -> Option<()> {
+        let inquiry = &self.question.as_ref()?.inquiry;
+        match inquiry.is_fresh() {
+            // An answer that was cut short says nothing of how far it is behind.
+            Some(false) if !inquiry.is_whole() => None,
+            Some(false) => self.fresh.missed(inquiry.asked.unwrap_or(self.now)).then_some(()),
+            Some(true) | None => Some(()),
+        }
+    }
+
+    /// The question came late enough after the last POST that left a doubt.
+    fn is_old_enough(&self) -> bool {
+        let asked = self.question.as_ref().and_then(|question| question.inquiry.asked).unwrap_or(self.now);
+        let doubted = self.work.as_ref().and_then(Work::doubted_since);
+        doubted.is_none_or(|doubted| asked >= doubted + self.fresh.age())
+    }
+
+    /// What was not shown may only not be shown yet.
+    fn ask_later(&mut self, now: Duration) {
+        let wait = self.ask_retry.next(&mut self.rng, None);
+        let Some(work) = &mut self.work else { return };
+        let due = work.doubted_since().map_or(now, |doubted| doubted + self.fresh.age());
+        // Now and then before it is due: what did arrive is then settled sooner.
+        let at = if due > now { due.min(now + wait.max(self.fresh.age() / 4)) } else { now + wait };
+        work.ask_again_at(at);
+    }
+
+    /// Draws the conclusions for the batch in flight. `gone`: the cloud does not know the session at all.
+    fn conclude_settle(&mut self, now: Duration, gone: bool) {
+        let fresh = gone || self.note_lag().is_some();
+        let old = self.is_old_enough();
+        let Some(question) = &mut self.question else { return };
+        if old && !question.inquiry.is_whole() && !gone {
+            // Answers are cut short: less at a time, then other forms. What was found stays found.
+            if question.inquiry.narrow() || question.inquiry.next_way() {
+                return;
+            }
+        }
+        let whole = question.inquiry.is_whole() || gone;
+        let Some(Question { inquiry, .. }) = self.question.take() else { return };
+        let Some(work) = &mut self.work else { return };
+        let (claim, pressing) = (work.claim, work.pressing());
+        let settled = work.settle(&inquiry, fresh && old && whole);
+        // What was sent a second time was counted as known, and is there once: this cloud detects duplicates.
+        self.dedups |= claim.is_some_and(|claim| {
+            !claim.first_time && claim.duplicates > 0 && settled.found.len() as u64 >= claim.duplicates
+        });
+        if !settled.found.is_empty() {
+            self.sizing.found();
+        }
+        self.take_settled(now, settled);
+        let asked_about = inquiry.first;
+        let left = |work: &Work| work.fate(asked_about) == Some(Fate::Left);
+        if self.work.as_ref().is_some_and(|work| work.pressing() || (!pressing && left(work))) {
+            if self.looks_elsewhere(now) {
+                return;
+            }
+            if fresh && old && !whole {
+                self.say_cannot_ask();
+            }
+            return self.ask_later(now);
+        }
+        if pressing {
+            self.on_undoubted(now);
+        }
+    }
+
+    fn take_settled(&mut self, now: Duration, settled: Settled) {
+        let Settled { events, found, taken, left } = settled;
+        let duplicates = events.iter().map(|event| match event {
+            crate::journal::UploadEvent::Accepted { duplicates, .. } => *duplicates,
+            _ => 0,
+        });
+        let duplicates = duplicates.sum();
+        self.records.extend(events);
+        if !found.is_empty() {
+            self.note_accepted(now, &found, duplicates);
+            self.on_progress();
+            if let Some(work) = &mut self.work {
+                work.short_rounds = 0;
+            }
+        }
+        let is_taken = |num: u64| taken.iter().any(|(taken, _)| *taken == num);
+        for item in &left {
+            if is_taken(item.num) {
+                let released = self.work.as_mut().and_then(|work| work.release_one(item.num));
+                self.records.extend(released.map(|(_, event)| event));
+                self.suspects.forget(item.seq);
+            } else {
+                self.on_failed_for_certain(now, item);
+            }
+        }
+        let Some((num, other)) = taken.last().cloned() else { return };
+        self.on_other_writer(now, &format!("{other}, under number {num}"));
+        let Some(work) = &mut self.work else { return };
+        if !left.is_empty() {
+            return; // nothing else was asked about
+        }
+        if work.again {
+            self.note_set_aside(taken.len() as u64, &format!("number {num} was taken by another sender"));
+            return;
+        }
+        self.renumbered_row = self.renumbered_row.saturating_add(1);
+        work.claim = None;
+        work.taken = true;
+    }
+
+    /// The cloud counts duplicates that it does not show under their numbers. It may hold them under others: it is asked
+    /// by time, once for each claim.
+    fn looks_elsewhere(&mut self, now: Duration) -> bool {
+        let Some(work) = &self.work else { return false };
+        let counts = work.claim.is_some_and(|claim| claim.duplicates > 0);
+        if !counts || work.looked_elsewhere || work.again || !self.may_ask(now) {
+            return false;
+        }
+        let Some((from, to)) = work.times_in_doubt() else { return false };
+        self.question = Some(Question::new(Inquiry::by_time(&self.device, from, to), Why::Elsewhere));
+        true
+    }
+
+    /// No doubt is left: what is still open is not there.
+    fn on_undoubted(&mut self, now: Duration) {
+        let Some(work) = &mut self.work else { return };
+        let claim = work.claim.take();
+        let failed = work.failed_alone.take();
+        if work.closing || work.open() == 0 {
+            return;
+        }
+        if std::mem::take(&mut work.taken) {
+            // New numbers, above the other sender's. A bound on how often: after the second time in a row it waits longer
+            // and longer.
+            if self.renumbered_row > 2 {
+                self.hold = now + self.post_retry.next(&mut self.rng, None);
+            }
+            return self.release();
+        }
+        if let Some((num, status, answer)) = failed
+            && self.on_failed_alone(now, num, status, &answer)
+        {
+            return;
+        }
+        if let Some(claim) = claim {
+            self.on_still_missing(now, claim);
+        }
+    }
+
+    /// The cloud counted less than was sent, or duplicates, and does not hold the rest.
+    fn on_still_missing(&mut self, now: Duration, claim: Claim) {
+        let Some(work) = &mut self.work else { return };
+        work.short_rounds += 1;
+        let Claim { inserted, duplicates, sent, last, .. } = claim;
+        self.hold = now + self.post_retry.next(&mut self.rng, None);
+        let text = format!(
+            "the cloud says that it inserted {inserted} of {sent} passings and knew {duplicates}, and does not show the \
+             others (up to number {last}). They are kept and tried again"
+        );
+        self.problems.insert("cloud_trouble", text.clone());
+        if work.short_rounds < SHORT_ROUNDS || work.again {
+            return;
+        }
+        if duplicates > 0 && work.short_rounds == SHORT_ROUNDS {
+            // It takes the numbers for somebody's: other ones may pass.
+            self.renumbered_row = self.renumbered_row.saturating_add(3);
+            return self.release();
+        }
+        if sent > 1 {
+            let part = work.postable(false).map(|part| part.start..part.end.min(part.start + sent as usize));
+            self.suspects.take_apart(&part.map(|part| work.items(&part)).unwrap_or_default());
+        } else {
+            self.on_failed_alone(now, last, 200, &text);
+        }
+    }
+
+    /// The cloud failed at a passing alone and does not hold it. True: it does not hold up the others any more.
+    fn on_failed_alone(&mut self, now: Duration, num: u64, status: u16, answer: &str) -> bool {
+        let Some(work) = &mut self.work else { return false };
+        let Some(at) = work.place(num).filter(|_| work.fate(num) == Some(Fate::Absent) && !work.again) else {
+            return false;
+        };
+        let Some(item) = work.items(&(at..at + 1)).pop() else { return false };
+        if !self.suspects.failed(now, &item, status, answer) {
+            self.say_it_fails_at(&item, answer);
+            self.hold = self.hold.max(now + self.post_retry.next(&mut self.rng, None));
+            return false;
+        }
+        self.on_failed_for_certain(now, &item);
+        true
+    }
+
+    pub(super) fn say_it_fails_at(&mut self, item: &Item, answer: &str) {
+        let Item { num, chip, .. } = item;
+        let text = format!(
+            "the cloud fails at the passing with number {num} (chip {chip}), sent alone: {answer}. It is kept and tried again; \
+             the others go on"
+        );
+        self.problems.insert("cloud_trouble", text);
+    }
+
+    /// The cloud failed at a passing that was sent alone, and does not hold it. It does not hold up the others.
+    fn on_failed_for_certain(&mut self, now: Duration, item: &Item) {
+        let Some(work) = &mut self.work else { return };
+        match self.suspects.absent(now, item) {
+            Fallen::LeftOut => {
+                self.records.extend(work.release_one(item.num).map(|(_, event)| event));
+                self.look.get_or_insert(now);
+            }
+            Fallen::Aside { status, answer } => {
+                let answer =
+                    format!("passbridge: the cloud fails at it, again and again, while it takes others: {answer}");
+                let aside = work.place(item.num).and_then(|at| work.set_aside(at, status, &answer, true));
+                self.records.extend(aside.map(|(_, event)| event));
+                let text = format!("number {}, chip {}: {answer}. It is tried again every hour", item.num, item.chip);
+                self.note_set_aside(1, &text);
+            }
+        }
+        self.post_retry.reset();
+    }
+
+    /// How far above the highest number known the next one is: nothing in peace, more and more while another writer takes
+    /// the numbers that we are about to use.
+    pub(super) fn jump(&mut self) -> u64 {
+        if self.renumbered_row < 2 {
+            return 0;
+        }
+        let most = (1u64 << self.renumbered_row.min(10)).min(JUMP_MAX);
+        self.rng.u64(1..=most)
+    }
+}

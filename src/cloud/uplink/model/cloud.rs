@@ -1,0 +1,384 @@
+//! The cloud of the model: it fails as scripted or by chance.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::cloud::rufus::{CallError, Doubt, Inserted, KeyFault, NotSent, Page, Scope, Session, Stored};
+use crate::journal::Item;
+
+/// Class of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cloud::uplink) enum On {
+    Active,
+    Session,
+    Held,
+    Create,
+    Insert,
+}
+
+/// What goes wrong with one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::cloud::uplink) enum Fault {
+    NotSent,
+    /// Not applied, and nobody can tell.
+    LostBefore,
+    /// Applied, and nobody can tell.
+    LostAfter,
+    /// Applied [`LATE`] later, and nobody can tell.
+    LostLate,
+    /// Applied, then the session closes, and nobody can tell.
+    LostAndClosed,
+    Portal,
+    Server,
+    SlowDown(Duration),
+    Answer(CallError),
+    /// Only the first so many are applied, and the counts say so.
+    Short(usize),
+    /// The session before the active one is shown.
+    Stale,
+    /// Nothing is applied, and a success is reported with these counts.
+    Counts(Inserted),
+}
+
+/// When a late POST is applied.
+const LATE: Duration = Duration::from_secs(6);
+
+#[derive(Clone, Debug)]
+pub(in crate::cloud::uplink) struct Held {
+    pub(in crate::cloud::uplink) token: Box<str>,
+    pub(in crate::cloud::uplink) active: bool,
+    /// The cloud has forgotten it.
+    pub(in crate::cloud::uplink) forgotten: bool,
+    pub(in crate::cloud::uplink) rows: Vec<Stored>,
+    /// When each row came; those that a test put there are old.
+    since: Vec<Duration>,
+}
+
+pub(in crate::cloud::uplink) struct Cloud {
+    pub(in crate::cloud::uplink) sessions: Vec<Held>,
+    pub(in crate::cloud::uplink) dedup: bool,
+    /// Whether answers carry `inserted_count`, and `duplicate_count`.
+    pub(in crate::cloud::uplink) counts: (bool, bool),
+    pub(in crate::cloud::uplink) page: usize,
+    /// More in one insert is a 413.
+    pub(in crate::cloud::uplink) most: usize,
+    /// An insert that holds a chip with this prefix is a 400.
+    pub(in crate::cloud::uplink) poison: &'static str,
+    /// Status of every insert.
+    pub(in crate::cloud::uplink) refuse_all: Option<u16>,
+    pub(in crate::cloud::uplink) may_read: bool,
+    pub(in crate::cloud::uplink) may_write: bool,
+    pub(in crate::cloud::uplink) script: VecDeque<(On, Fault)>,
+    pub(in crate::cloud::uplink) chance: Option<(fastrand::Rng, f64)>,
+    /// So many times the cloud says that there is no active session although there is one.
+    pub(in crate::cloud::uplink) hide_active: u32,
+    /// A row is shown so long after it came.
+    pub(in crate::cloud::uplink) lag: Duration,
+    /// A chip with this prefix makes every insert a 500.
+    pub(in crate::cloud::uplink) fails_at: &'static str,
+    /// Questions by number need a last number, and one not further away than this.
+    pub(in crate::cloud::uplink) longest_range: Option<u64>,
+    /// Questions by number are refused.
+    pub(in crate::cloud::uplink) no_ranges: bool,
+    /// Another sender: how often, per call, it sends a passing into the active session.
+    pub(in crate::cloud::uplink) writer: Option<(fastrand::Rng, f64)>,
+    /// When the uplink under way started, and its clock.
+    epoch: Duration,
+    now: Duration,
+    late: Vec<(Duration, Box<str>, Vec<Item>)>,
+}
+
+fn gone(text: &str) -> CallError {
+    CallError::SessionGone { status: 404, answer: text.into() }
+}
+
+pub(super) fn lost() -> CallError {
+    CallError::Unknown { why: Doubt::Cut("reset".into()), retry_after: None }
+}
+
+fn forbidden() -> CallError {
+    CallError::KeyRefused { status: 403, fault: KeyFault::WrongAccess, answer: "wrong access type".into() }
+}
+
+impl Cloud {
+    pub(in crate::cloud::uplink) fn new() -> Self {
+        Self {
+            sessions: Vec::new(),
+            dedup: true,
+            counts: (true, true),
+            page: 5000,
+            most: 500,
+            poison: "BAD",
+            refuse_all: None,
+            may_read: true,
+            may_write: true,
+            script: VecDeque::new(),
+            chance: None,
+            hide_active: 0,
+            lag: Duration::ZERO,
+            fails_at: "FAIL",
+            longest_range: None,
+            no_ranges: false,
+            writer: None,
+            epoch: Duration::ZERO,
+            now: Duration::ZERO,
+            late: Vec::new(),
+        }
+    }
+
+    /// The uplink's clock, which starts anew with each process.
+    pub(in crate::cloud::uplink) fn at(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// A process ends.
+    pub(in crate::cloud::uplink) fn restarted(&mut self) {
+        self.epoch += self.now + Duration::from_secs(1);
+        self.now = Duration::ZERO;
+    }
+
+    fn time(&self) -> Duration {
+        self.epoch + self.now
+    }
+
+    /// Opens a session; the active one closes.
+    pub(in crate::cloud::uplink) fn open(&mut self) -> Box<str> {
+        self.close();
+        let n = self.sessions.len();
+        let letter = char::from(b'A' + u8::try_from(n % 26).unwrap());
+        let token: Box<str> = if n < 26 { format!("SESSION-{letter}") } else { format!("SESSION-{n}") }.into();
+        self.sessions.push(Held {
+            token: token.clone(),
+            active: true,
+            forgotten: false,
+            rows: Vec::new(),
+            since: Vec::new(),
+        });
+        token
+    }
+
+    pub(in crate::cloud::uplink) fn close(&mut self) {
+        for session in &mut self.sessions {
+            session.active = false;
+        }
+    }
+
+    fn find(&mut self, token: &str) -> Option<&mut Held> {
+        self.sessions.iter_mut().find(|session| &*session.token == token && !session.forgotten)
+    }
+
+    fn fault(&mut self, on: On) -> Option<Fault> {
+        let time = self.time();
+        while let Some(at) = self.late.iter().position(|(due, ..)| *due <= time) {
+            let (due, token, items) = self.late.remove(at);
+            self.store(&token, &items, due);
+        }
+        self.another_writes();
+        if let Some(at) = self.script.iter().position(|(wanted, _)| *wanted == on) {
+            return self.script.remove(at).map(|(_, fault)| fault);
+        }
+        let (rng, odds) = self.chance.as_mut()?;
+        if rng.f64() >= *odds {
+            return None;
+        }
+        let n = rng.usize(0..20);
+        Some(match rng.u8(0..9) {
+            0 => Fault::NotSent,
+            1 => Fault::LostBefore,
+            2 | 3 => Fault::LostAfter,
+            4 => Fault::LostLate,
+            5 => Fault::LostAndClosed,
+            6 => Fault::Portal,
+            7 if self.counts.0 => Fault::Short(n),
+            7 => Fault::SlowDown(Duration::from_secs(n as u64)),
+            _ => Fault::Server,
+        })
+    }
+
+    /// The other sender takes the number above the highest, as it sees it.
+    fn another_writes(&mut self) {
+        let Some((rng, odds)) = &mut self.writer else { return };
+        if rng.f64() >= *odds {
+            return;
+        }
+        let time = self.epoch + self.now;
+        if let Some(session) = self.sessions.iter_mut().find(|session| session.active) {
+            let num = session.rows.iter().filter_map(|row| row.num).max().unwrap_or(0) + 1;
+            session.since.resize(session.rows.len(), Duration::ZERO);
+            let chip = Some("OTHER".into());
+            session.rows.push(Stored { num: Some(num), time_ms: Some(5), bib: None, chip, session: None });
+            session.since.push(time);
+        }
+    }
+
+    /// What a fault shows, for calls that change nothing.
+    fn seen(fault: Fault) -> CallError {
+        match fault {
+            Fault::NotSent => CallError::NotSent(NotSent::Slow),
+            Fault::Portal => CallError::Portal,
+            Fault::Server => {
+                let why = Doubt::Server { status: 500, answer: "null".into() };
+                CallError::Unknown { why, retry_after: None }
+            }
+            Fault::SlowDown(wait) => CallError::TooMany { retry_after: Some(wait) },
+            Fault::Answer(error) => error,
+            _ => lost(),
+        }
+    }
+
+    pub(in crate::cloud::uplink) fn active(&mut self) -> Result<Option<Session>, CallError> {
+        if let Some(fault) = self.fault(On::Active) {
+            let active = self.sessions.iter().position(|session| session.active);
+            let before = active.and_then(|at| at.checked_sub(1));
+            if let (Fault::Stale, Some(before)) = (&fault, before) {
+                return Ok(Some(in_answer(&self.sessions[before])));
+            }
+            if fault != Fault::Stale {
+                return Err(Self::seen(fault));
+            }
+        }
+        if !self.may_read {
+            return Err(forbidden());
+        }
+        if self.hide_active > 0 {
+            self.hide_active -= 1;
+            return Ok(None);
+        }
+        Ok(self.sessions.iter().find(|session| session.active).map(in_answer))
+    }
+
+    pub(in crate::cloud::uplink) fn session(&mut self, token: &str) -> Result<Option<Session>, CallError> {
+        if let Some(fault) = self.fault(On::Session) {
+            return Err(Self::seen(fault));
+        }
+        Ok(self.find(token).map(|session| in_answer(session)))
+    }
+
+    pub(in crate::cloud::uplink) fn device(&mut self) -> Result<(), CallError> {
+        if self.may_read { Ok(()) } else { Err(forbidden()) }
+    }
+
+    pub(in crate::cloud::uplink) fn held(&mut self, scope: &Scope, page: u32) -> Result<Page, CallError> {
+        if let Some(fault) = self.fault(On::Held) {
+            return Err(Self::seen(fault));
+        }
+        if !self.may_read {
+            return Err(forbidden());
+        }
+        let refused = CallError::BadRequest { status: 400, answer: "range".into() };
+        let (size, time, lag) = (self.page, self.time(), self.lag);
+        let shown = |session: &Held| -> Vec<Stored> {
+            let young = |at: usize| session.since.get(at).is_some_and(|since| *since + lag > time);
+            let rows = session.rows.iter().enumerate().filter(|(at, _)| lag.is_zero() || !young(*at));
+            rows.map(|(_, row)| Stored { session: Some(session.token.clone()), ..row.clone() }).collect()
+        };
+        let rows: Vec<Stored> = match scope {
+            Scope::Numbers { token, first, last } => {
+                let short = |longest: u64| last.is_some_and(|last| last.saturating_sub(*first) < longest);
+                if self.no_ranges || !self.longest_range.is_none_or(short) {
+                    return Err(refused);
+                }
+                let session = self.find(token).ok_or_else(|| gone("Session not found"))?;
+                let in_range = |num: u64| num >= *first && last.is_none_or(|last| num <= last);
+                shown(session).into_iter().filter(|row| row.num.is_some_and(in_range)).collect()
+            }
+            Scope::Session { token } => shown(self.find(token).ok_or_else(|| gone("Session not found"))?),
+            Scope::Times { from, to, .. } => {
+                let within = |row: &Stored| row.time_ms.is_some_and(|time| (*from..=*to).contains(&time));
+                self.sessions.iter().flat_map(shown).filter(within).collect()
+            }
+        };
+        let passings = rows.into_iter().skip(size * (page as usize - 1)).take(size).collect();
+        Ok(Page { passings, more: None })
+    }
+
+    pub(in crate::cloud::uplink) fn create(&mut self) -> Result<Session, CallError> {
+        let fault = self.fault(On::Create);
+        if !self.may_write {
+            return Err(forbidden());
+        }
+        if let Some(fault) = fault {
+            if fault == Fault::LostAfter {
+                self.open();
+            }
+            return Err(Self::seen(fault));
+        }
+        let token = self.open();
+        Ok(Session { token, alias: None, passings: Some(0) })
+    }
+
+    pub(in crate::cloud::uplink) fn insert(&mut self, token: &str, items: &[Item]) -> Result<Inserted, CallError> {
+        assert!(!items.is_empty() && items.len() <= 500, "{} passings in a POST", items.len());
+        let fault = self.fault(On::Insert);
+        if !self.may_write {
+            return Err(forbidden());
+        }
+        if let Some(fault @ (Fault::NotSent | Fault::Portal | Fault::SlowDown(_) | Fault::Server | Fault::Answer(_))) =
+            fault
+        {
+            return Err(Self::seen(fault));
+        }
+        if !self.sessions.iter().any(|session| session.active && &*session.token == token) {
+            return Err(gone("Session not found or closed"));
+        }
+        if items.len() > self.most {
+            return Err(CallError::TooLarge { answer: "".into() });
+        }
+        if items.iter().any(|item| item.chip.starts_with(self.fails_at)) {
+            return Err(Self::seen(Fault::Server));
+        }
+        let bad = items.iter().any(|item| item.chip.starts_with(self.poison));
+        if let Some(status) = self.refuse_all.or(bad.then_some(400)) {
+            return Err(CallError::BadRequest { status, answer: "refused".into() });
+        }
+        match fault {
+            Some(Fault::Counts(counts)) => return Ok(counts),
+            Some(Fault::LostBefore) => return Err(lost()),
+            Some(Fault::LostLate) => {
+                self.late.push((self.time() + LATE, token.into(), items.to_vec()));
+                return Err(lost());
+            }
+            _ => {}
+        }
+        let part = match fault {
+            Some(Fault::Short(n)) => &items[..n.min(items.len())],
+            _ => items,
+        };
+        let (inserted, duplicates) = self.store(token, part, self.time());
+        if fault == Some(Fault::LostAndClosed) {
+            self.close();
+        }
+        if matches!(fault, Some(Fault::LostAfter | Fault::LostAndClosed)) {
+            return Err(lost());
+        }
+        let told = |wanted: bool, count: u64| wanted.then_some(count);
+        Ok(Inserted { inserted: told(self.counts.0, inserted), duplicates: told(self.counts.1, duplicates) })
+    }
+
+    fn store(&mut self, token: &str, items: &[Item], time: Duration) -> (u64, u64) {
+        let dedup = self.dedup;
+        let (mut inserted, mut duplicates) = (0, 0);
+        let Some(session) = self.find(token).filter(|session| session.active) else { return (0, 0) };
+        for item in items {
+            if dedup && session.rows.iter().any(|row| row.num == Some(item.num)) {
+                duplicates += 1;
+                continue;
+            }
+            inserted += 1;
+            session.since.resize(session.rows.len(), Duration::ZERO);
+            session.since.push(time);
+            session.rows.push(Stored {
+                num: Some(item.num),
+                time_ms: Some(item.time_ms),
+                bib: Some(item.bib.clone()),
+                chip: Some(item.chip.clone()),
+                session: None,
+            });
+        }
+        (inserted, duplicates)
+    }
+}
+
+fn in_answer(session: &Held) -> Session {
+    Session { token: session.token.clone(), alias: None, passings: Some(session.rows.len() as u64) }
+}

@@ -1,0 +1,133 @@
+//! Keys that are refused, or may do one thing only, and devices that the cloud does not know.
+
+use super::*;
+
+#[test]
+fn a_refused_key_stops_the_posts_and_is_tested_every_few_minutes() {
+    let mut world = World::with_session();
+    world.read(1);
+    world.drain();
+    (world.cloud.may_read, world.cloud.may_write) = (false, false);
+    world.read(10);
+    world.until(is_post);
+    world.step();
+    let before = world.trace.len();
+    world.pass(1000 * SECOND);
+    let tests = world.trace[before..].len();
+    assert!((6..=11).contains(&tests), "5 s, 20 s, a minute, then every three: {:?}", &world.trace[before..]);
+    assert_eq!(world.machine.report().state, UploadState::Refused);
+    assert!(problem(&world, "key_refused").unwrap().contains("READ_WRITE"));
+    (world.cloud.may_read, world.cloud.may_write) = (true, true);
+    world.drain();
+    world.audit();
+    assert_eq!(problem(&world, "key_refused"), None);
+}
+
+#[test]
+fn a_key_that_may_only_read_is_shown_as_refused_until_a_post_succeeds() {
+    let mut world = World::with_session();
+    world.cloud.may_write = false;
+    world.read(1);
+    world.pass(2000 * SECOND);
+    assert!(problem(&world, "key_refused").is_some());
+    assert!(world.posts().len() <= 17, "{:?}", world.posts());
+    world.cloud.may_write = true;
+    world.drain();
+    assert_eq!(problem(&world, "key_refused"), None);
+}
+
+#[test]
+fn an_unknown_device_is_a_problem_of_its_own() {
+    let mut world = World::with_session();
+    world.read(1);
+    world.cloud.script.push_back((On::Active, Fault::Answer(CallError::DeviceUnknown { answer: "no".into() })));
+    world.step();
+    assert_eq!(world.machine.report().state, UploadState::Refused);
+    assert!(problem(&world, "device_unknown").unwrap().contains("device_id"));
+    world.drain();
+    assert_eq!(problem(&world, "device_unknown"), None);
+}
+
+#[test]
+fn a_key_that_may_only_write_uploads_into_its_own_session_and_says_what_that_means() {
+    let mut world = World::new(SessionMode::Create);
+    world.cloud.may_read = false;
+    world.read(150);
+    world.drain();
+    world.audit();
+    assert_eq!(world.cloud.sessions.len(), 1);
+    assert!(problem(&world, "write_only_key").unwrap().contains("READ_WRITE"));
+    // Closed with an unknown outcome that nobody may look into.
+    world.read(10);
+    world.cloud.script.push_back((On::Insert, Fault::LostAndClosed));
+    world.until(is_post);
+    world.read(10);
+    world.pass(600 * SECOND);
+    assert_eq!(world.posts().len(), 3, "nothing of unknown fate goes again unasked: {:?}", world.posts());
+    assert!(problem(&world, "cannot_ask").unwrap().contains("10 passings"));
+    world.cloud.may_read = true;
+    world.drain();
+    world.audit();
+    assert_eq!((problem(&world, "cannot_ask"), problem(&world, "write_only_key")), (None, None));
+}
+
+#[test]
+fn one_refused_question_is_not_blindness() {
+    for on in [On::Held, On::Active] {
+        let mut world = World::with_session();
+        world.cloud.dedup = false;
+        world.read(1);
+        world.drain();
+        let refused =
+            CallError::KeyRefused { status: 403, fault: crate::cloud::rufus::KeyFault::Rejected, answer: "no".into() };
+        world.cloud.script.extend([(On::Insert, Fault::LostAfter), (on, Fault::Answer(refused))]);
+        world.read(13);
+        world.drain();
+        world.audit();
+        assert_eq!(problem(&world, "write_only_key"), None, "{on:?}");
+    }
+}
+
+#[test]
+fn questions_that_are_refused_while_the_session_is_shown_leave_doubts_where_they_are_and_others_go() {
+    let mut world = World::with_session();
+    world.cloud.dedup = false;
+    world.read(1);
+    world.drain();
+    world.read(5);
+    world.cloud.script.push_back((On::Insert, Fault::LostBefore));
+    let refused =
+        CallError::KeyRefused { status: 403, fault: crate::cloud::rufus::KeyFault::Rejected, answer: "no".into() };
+    world.cloud.script.extend((0..400).map(|_| (On::Held, Fault::Answer(refused.clone()))));
+    world.until(is_post);
+    world.pass(100 * SECOND);
+    assert!(problem(&world, "cannot_ask").is_some(), "{:#?}", world.trace);
+    world.cloud.script.clear();
+    world.drain();
+    world.audit();
+    assert_eq!(problem(&world, "cannot_ask"), None);
+}
+
+#[test]
+fn another_key_is_tried_at_once() {
+    let mut world = World::with_session();
+    (world.cloud.may_read, world.cloud.may_write) = (false, false);
+    world.read(10);
+    world.pass(1000 * SECOND);
+    (world.cloud.may_read, world.cloud.may_write) = (true, true);
+    let before = world.now;
+    world.machine.put(world.now, Input::NewKey);
+    world.drain();
+    assert!(world.now - before < 2 * SECOND, "{:?}", world.now - before);
+}
+
+#[test]
+fn one_refused_post_is_tried_again_after_seconds() {
+    let mut world = World::with_session();
+    world.read(1);
+    let refused =
+        CallError::KeyRefused { status: 403, fault: crate::cloud::rufus::KeyFault::Rejected, answer: "rate".into() };
+    world.cloud.script.push_back((On::Insert, Fault::Answer(refused)));
+    world.drain();
+    assert!(world.now < 10 * SECOND, "{:?}", world.now);
+}

@@ -1,0 +1,93 @@
+//! What several commands share: arguments, and the way to standard output.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::failure::Failure;
+use crate::config::{self, Config, LoadOptions};
+use crate::decoders::Spec;
+use crate::model::escape::ForTerminal;
+
+/// Where the configuration and the data are.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/passbridge/passbridge.toml")]
+    pub config: PathBuf,
+    /// Use this data directory instead of the configured one.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// The options to load the configuration with.
+    pub fn options(&self) -> LoadOptions {
+        LoadOptions { data_dir: self.data_dir.clone(), ..LoadOptions::new(&self.config) }
+    }
+}
+
+/// `demo`
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// How long the simulated race lasts.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// Reads per second, over all decoders.
+    #[arg(long, value_name = "N", default_value_t = 50.0, value_parser = rate)]
+    pub rate: f64,
+    /// Play this capture or recording of a decoder instead of a simulated race.
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// The protocol of the recording, if the file does not say it.
+    #[arg(long, value_name = "NAME", value_parser = protocol)]
+    pub protocol: Option<Protocol>,
+    /// Keep the data in this directory, to look at it afterwards.
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+    /// The result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A registry line as an argument.
+#[derive(Clone, Copy)]
+pub struct Protocol(pub &'static Spec);
+
+impl std::fmt::Debug for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.name)
+    }
+}
+
+pub(crate) fn protocol(name: &str) -> Result<Protocol, String> {
+    config::protocol(name).map(Protocol)
+}
+
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| (0.01..=100_000.0).contains(rate));
+    rate.ok_or_else(|| "must be a number from 0.01 to 100000".to_owned())
+}
+
+/// Writes a command's result to standard output.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
+}
+
+/// Standard output for data from decoders: as it is for a program or a file, made harmless for a terminal.
+pub(crate) fn stdout() -> Box<dyn Write> {
+    let out = io::stdout().lock();
+    if out.is_terminal() { Box::new(ForTerminal(out)) } else { Box::new(out) }
+}
+
+/// The configuration for a command that needs no key.
+pub(crate) fn load_keyless(place: &Place) -> Result<Config, Failure> {
+    Ok(Config::load(&LoadOptions { keyless: true, ..place.options() })?.config)
+}

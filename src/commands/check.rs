@@ -1,0 +1,382 @@
+//! `check`: what a timer wants to know before the race, a line each.
+//!
+//! Must hold: it changes nothing, writes nothing, and does not disturb what runs: beside a running daemon it asks that
+//! one, because many decoders bear only one connection. Every line says what is so; a red one says what to do.
+
+mod outside;
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+
+use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rustix::fs::{Access, access};
+use serde::Serialize;
+
+use crate::cloud::passing::Bibs;
+use crate::commands::args::{Place, print};
+use crate::config::failure::Failure;
+use crate::config::{Address, Config, DecoderConfig, LoadOptions, Loaded};
+use crate::journal::{self, Unsettled};
+use crate::link::{self, LinkError};
+use crate::model::text::printable;
+use crate::serve::control;
+use crate::serve::web;
+use crate::status::Snapshot;
+use crate::status::glance;
+
+/// Less free disk than this deserves a word.
+const LITTLE_ROOM: u64 = 1_000_000_000;
+/// This program did not exist before: a clock that shows less was never set.
+const EARLIEST_YEAR: i16 = 2025;
+/// Where systemd's time service notes that the clock was set from the network.
+const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
+
+/// `check`
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Also try to reach the decoders and the cloud.
+    #[arg(long)]
+    connect: bool,
+    /// As JSON: a list of objects with `check`, `about`, `verdict` (ok, warn, fail) and `text`.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a line ends up: green, yellow or red.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    check: &'static str,
+    /// A decoder, a device or a file; empty for the box.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    about: String,
+    verdict: Verdict,
+    text: String,
+}
+
+/// The lines, and what they mean for the exit code.
+#[derive(Default)]
+struct Report {
+    lines: Vec<Line>,
+    /// Something must be changed here before `run` works (78).
+    wrong: bool,
+    /// Something outside does not answer (69).
+    unreachable: bool,
+}
+
+impl Report {
+    fn add(&mut self, verdict: Verdict, check: &'static str, about: &str, text: impl Into<String>) {
+        self.lines.push(Line { check, about: about.to_owned(), verdict, text: text.into() });
+    }
+
+    fn ok(&mut self, check: &'static str, about: &str, text: impl Into<String>) {
+        self.add(Verdict::Ok, check, about, text);
+    }
+
+    fn warn(&mut self, check: &'static str, about: &str, text: impl Into<String>) {
+        self.add(Verdict::Warn, check, about, text);
+    }
+
+    fn wrong(&mut self, check: &'static str, about: &str, text: impl Into<String>) {
+        self.add(Verdict::Fail, check, about, text);
+        self.wrong = true;
+    }
+
+    fn unreachable(&mut self, check: &'static str, about: &str, text: impl Into<String>) {
+        self.add(Verdict::Fail, check, about, text);
+        self.unreachable = true;
+    }
+
+    fn text(&self, colour: bool) -> String {
+        let line = |line: &Line| {
+            let (word, code) = match line.verdict {
+                Verdict::Ok => ("ok", 32),
+                Verdict::Warn => ("warn", 33),
+                Verdict::Fail => ("FAIL", 31),
+            };
+            let word = if colour { format!("\x1b[{code}m{word:4}\x1b[0m") } else { format!("{word:4}") };
+            let about = if line.about.is_empty() { String::new() } else { format!(" {}", printable(&line.about)) };
+            format!("{word} {}{about}: {}\n", line.check, printable(&line.text))
+        };
+        self.lines.iter().map(line).collect()
+    }
+
+    fn end(&self, json: bool) -> Result<(), Failure> {
+        match json {
+            true => print(&format!("{}\n", serde_json::to_string_pretty(&self.lines).unwrap_or_default()))?,
+            false => print(&self.text(io::stdout().is_terminal()))?,
+        }
+        // The lines above said it.
+        match (self.wrong, self.unreachable) {
+            (true, _) => Err(Failure::config("").already_told()),
+            (false, true) => Err(Failure::unavailable("").already_told()),
+            (false, false) => Ok(()),
+        }
+    }
+}
+
+/// Runs the checks and writes their lines to standard output.
+///
+/// # Errors
+/// Exit code 78 if something here must be changed, 69 if something outside cannot be reached.
+pub async fn run(args: CheckArgs) -> Result<(), Failure> {
+    let mut report = Report::default();
+    let options = args.place.options();
+    match Config::load(&options) {
+        Err(error) => report.wrong("configuration", "", error.to_string()),
+        Ok(loaded) => look(&options, &loaded, args.connect, &mut report).await,
+    }
+    report.end(args.json)
+}
+
+async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mut Report) {
+    let config = &loaded.config;
+    report.ok("configuration", "", format!("{}: {} decoder(s)", options.file.display(), config.decoders.len()));
+    match &loaded.key_from {
+        Some(from) => report.ok("key", "", format!("the API key comes from {from}")),
+        None => report.warn("cloud", "", "there is no [cloud] section: reads are kept, nothing is uploaded"),
+    }
+    for warning in &loaded.warnings {
+        report.warn("configuration", "", warning.as_str());
+    }
+    let running = running(config, report).await;
+    disk(&config.data_dir, report);
+    left_behind(config, report);
+    if let Some(path) = &config.passing.bibs {
+        bibs(path, report);
+    }
+    clock(config, report);
+    for decoder in &config.decoders {
+        zone(decoder, report);
+        locations(config, decoder, report);
+        match &running {
+            Some(status) => asked(decoder, status, report),
+            None => port(decoder, connect, report).await,
+        }
+    }
+    if running.is_none()
+        && let Some(address) = config.status.listen
+    {
+        page(address, report).await;
+    }
+    if connect {
+        outside::cloud(config, report).await;
+    }
+}
+
+/// The status of the daemon that runs here, if one does.
+async fn running(config: &Config, report: &mut Report) -> Option<Snapshot> {
+    let answer = control::status(config).await;
+    match answer.map(serde_json::from_value::<Snapshot>) {
+        Ok(Ok(status)) => {
+            let problems = status.problems.len();
+            let text = format!("passbridge {} runs, {problems} problem(s)", status.version);
+            let verdict = if status.ready && problems == 0 { Verdict::Ok } else { Verdict::Warn };
+            report.add(verdict, "daemon", "", if problems == 0 { text } else { text + ": see `passbridge status`" });
+            Some(status)
+        }
+        Ok(Err(_)) => {
+            report.warn("daemon", "", "the passbridge that runs is of another version: restart it");
+            None
+        }
+        Err(control::ControlError::NotRunning(_)) => {
+            report.ok("daemon", "", "does not run now");
+            None
+        }
+        Err(error) => {
+            report.warn("daemon", "", error.to_string());
+            None
+        }
+    }
+}
+
+fn disk(data_dir: &Path, report: &mut Report) {
+    let shown = data_dir.display().to_string();
+    // The directory that exists: `run` makes the rest.
+    let Some(existing) = data_dir.ancestors().find(|dir| dir.exists()) else {
+        return report.wrong("disk", &shown, "there is no such path");
+    };
+    if !existing.is_dir() {
+        return report.wrong("disk", &shown, format!("{} is no directory", existing.display()));
+    }
+    if access(existing, Access::WRITE_OK) == Err(rustix::io::Errno::ROFS) {
+        let text =
+            "its disk can only be read: mount it for writing; a card that became read-only is failing".to_owned();
+        return report.wrong("disk", &shown, text);
+    }
+    if let Err(error) = access(existing, Access::WRITE_OK | Access::EXEC_OK) {
+        let text =
+            format!("this user may not write there ({error}): run as the user of the service, or change data_dir");
+        return report.wrong("disk", &shown, text);
+    }
+    match rustix::fs::statvfs(existing) {
+        Ok(stat) => {
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            let text = format!("{} free", glance::bytes(free));
+            match free < LITTLE_ROOM {
+                true => report.warn("disk", &shown, text + ": little for a race, free some"),
+                false => report.ok("disk", &shown, text),
+            }
+        }
+        Err(error) => report.warn("disk", &shown, format!("its free space cannot be told: {error}")),
+    }
+}
+
+/// Passings of devices that the configuration has no decoder of: somebody corrected a `device_id`, or lent the box.
+fn left_behind(config: &Config, report: &mut Report) {
+    let devices = config.devices();
+    if devices.is_empty() {
+        return; // nothing is uploaded, and that is meant
+    }
+    let unsettled = match journal::unsettled(&config.data_dir) {
+        Ok(unsettled) => unsettled,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return, // no journal yet
+        Err(error) => {
+            let text = format!("what waits in it cannot be told ({error}): run as the user of the service");
+            return report.warn("journal", &config.data_dir.display().to_string(), text);
+        }
+    };
+    let to = if devices.len() == 1 { devices.keys().next().copied() } else { None }.unwrap_or("DEVICE");
+    for (device, Unsettled { in_flight, released }) in unsettled {
+        if devices.contains_key(&*device) {
+            continue;
+        }
+        let text = format!(
+            "{} passings were numbered for it and are not confirmed ({released} known not to be in the cloud, {in_flight} not \
+             known), and no decoder goes to it now. If its id was corrected, they follow with: passbridge resend \
+             --from-device {device} --to-device {to}. If not, they wait until a decoder goes to it again",
+            in_flight + released
+        );
+        report.warn("device", &device, text);
+    }
+}
+
+fn bibs(path: &Path, report: &mut Report) {
+    let shown = path.display().to_string();
+    match std::fs::read(path).map(|text| Bibs::read(&text)) {
+        Ok(Ok(bibs)) if bibs.is_empty() => {
+            report.warn("bibs", &shown, "the list is empty: chip codes are sent as bibs")
+        }
+        Ok(Ok(bibs)) => report.ok("bibs", &shown, format!("{} chips", bibs.len())),
+        Ok(Err(error)) => report.wrong("bibs", &shown, error.to_string()),
+        Err(error) => report.wrong("bibs", &shown, format!("cannot be read: {error}")),
+    }
+}
+
+fn clock(config: &Config, report: &mut Report) {
+    let now = Timestamp::now();
+    let year = TimeZone::UTC.to_datetime(now).year();
+    let text = format!("{} UTC", now.strftime("%Y-%m-%d %H:%M:%S"));
+    if year < EARLIEST_YEAR {
+        return report.wrong(
+            "clock",
+            "",
+            format!("{text}: the box's clock was never set (is there a network or a battery?)"),
+        );
+    }
+    if Path::new(SYNCHRONISED).exists() {
+        return report.ok("clock", "", format!("{text}, set from the network"));
+    }
+    // Only stamps without a date, and the offsets shown, rest on the box's clock.
+    let decoders = if config.decoders.len() == 1 { "the decoder" } else { "the decoders" };
+    report.warn("clock", "", format!("{text}; not known to be set from the network: compare it with {decoders}"));
+}
+
+fn zone(decoder: &DecoderConfig, report: &mut Report) {
+    let now = decoder.timezone.to_datetime(Timestamp::now());
+    let name = decoder.timezone.iana_name().unwrap_or("UTC");
+    let text = format!("{name}: the decoder's clock must show {} now", now.strftime("%Y-%m-%d %H:%M:%S"));
+    report.ok("zone", &decoder.name, text);
+}
+
+/// Where each timing point goes: a name that is not exactly what is sent shows itself here, or never.
+fn locations(config: &Config, decoder: &DecoderConfig, report: &mut Report) {
+    for (location, device) in &decoder.locations {
+        let known = config.device_of(decoder).is_some();
+        let text = if known { format!("goes to device {device}") } else { "is kept and not uploaded".to_owned() };
+        report.ok("location", &format!("{}/{location}", decoder.name), text);
+    }
+}
+
+/// A decoder as the daemon that runs sees it.
+fn asked(decoder: &DecoderConfig, status: &Snapshot, report: &mut Report) {
+    use crate::status::LinkState;
+    let Some(known) = status.decoders.iter().find(|known| known.name == decoder.name) else {
+        return report.warn("decoder", &decoder.name, "the daemon that runs does not know it: restart it");
+    };
+    let text = format!("{} ({} reads since the start)", decoder.address, known.reads);
+    match known.state {
+        LinkState::Connected => report.ok("decoder", &decoder.name, format!("connected: {text}")),
+        LinkState::Connecting => report.warn("decoder", &decoder.name, format!("not yet connected: {text}")),
+        LinkState::Failed => report.unreachable("decoder", &decoder.name, format!("cannot be reached: {text}")),
+        LinkState::Idle => report.unreachable("decoder", &decoder.name, format!("connected but silent: {text}")),
+    }
+}
+
+/// A decoder's port, while no daemon uses it. Without `connect` only what can be seen from here.
+async fn port(decoder: &DecoderConfig, connect: bool, report: &mut Report) {
+    let (name, address) = (decoder.name.as_str(), &decoder.address);
+    if let Address::Serial { path, .. } = address
+        && !serial(name, path, connect, report)
+    {
+        return;
+    }
+    match address {
+        Address::Listen(_) => match link::bind(decoder).await {
+            Ok(_) => report.ok("decoder", name, format!("{address}: the port is free for its software to connect to")),
+            Err(LinkError::Bind { address, source, .. }) => {
+                report.wrong("decoder", name, format!("cannot listen on {address}: {source}; choose a free port"));
+            }
+            Err(error) => report.wrong("decoder", name, error.to_string()),
+        },
+        _ if !connect => report.ok("decoder", name, format!("{address} (not tried; --connect does)")),
+        _ => match link::reach(address).await {
+            Ok(()) => report.ok("decoder", name, format!("{address} answers")),
+            Err(error) => {
+                let text = format!("{address} cannot be reached: {error}; is it on, and the cable in?");
+                report.unreachable("decoder", name, text);
+            }
+        },
+    }
+}
+
+/// Whether a serial device is worth opening; what is wrong with it is said.
+fn serial(name: &str, path: &Path, connect: bool, report: &mut Report) -> bool {
+    let shown = path.display();
+    if !path.exists() {
+        let text = format!("there is no {shown} now: is the adapter plugged in?");
+        match connect {
+            true => report.unreachable("decoder", name, text),
+            false => report.warn("decoder", name, text),
+        }
+        return false;
+    }
+    if access(path, Access::READ_OK | Access::WRITE_OK).is_err() {
+        report.wrong(
+            "decoder",
+            name,
+            format!("this user may not use {shown}: it must be in the group that owns it (dialout)"),
+        );
+        return false;
+    }
+    true
+}
+
+async fn page(address: std::net::SocketAddr, report: &mut Report) {
+    match web::bind(address).await {
+        Ok(page) if page.local_addr().is_some() => report.ok("page", "", format!("http://{address}/")),
+        Ok(_) => report.warn("page", "", format!("this box has no address {address} now; it is waited for")),
+        Err(error) => report.wrong("page", "", error.to_string()),
+    }
+}

@@ -1,0 +1,62 @@
+//! The cloud, as this key and these devices see it. Only questions; nothing is created or sent.
+
+use super::{Report, Verdict};
+use crate::cloud::rufus::{CallError, Client, ClientConfig};
+use crate::config::{CloudConfig, Config, SessionMode};
+use crate::model::clock::Wall;
+
+/// Asks for every device that passings go to: whether it is there, and its active session.
+pub(super) async fn cloud(config: &Config, report: &mut Report) {
+    let Some(cloud) = &config.cloud else { return };
+    let client = Client::new(ClientConfig {
+        url: cloud.url.clone(),
+        key: cloud.api_key.clone(),
+        header: cloud.header,
+        timeout: config.upload.timeout,
+        clock: Wall::default(),
+    });
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return report.wrong("cloud", "", error.to_string()),
+    };
+    for device in config.devices().into_keys() {
+        match client.device(device).await {
+            Ok(found) => {
+                let alias = found.alias.as_deref().unwrap_or("without a name");
+                report.ok("device", device, format!("{alias}; the key may read it"));
+                session(&client, cloud, device, report).await;
+            }
+            Err(error) => {
+                failed("device", device, &error, report);
+                if error.is_offline() {
+                    return; // the next device would only wait as long again
+                }
+            }
+        }
+    }
+}
+
+async fn session(client: &Client, cloud: &CloudConfig, device: &str, report: &mut Report) {
+    match (client.active_session(device).await, cloud.session) {
+        (Ok(Some(session)), _) => {
+            let alias = session.alias.as_deref().unwrap_or("without a name");
+            report.ok("session", device, format!("{alias} is active"));
+        }
+        (Ok(None), SessionMode::Create) => report.ok("session", device, "none is active; passbridge will open one"),
+        (Ok(None), SessionMode::Active) => {
+            let text = "none is active: open one in the RUFUS Cloud, or set cloud.session = \"create\"";
+            report.add(Verdict::Warn, "session", device, text);
+        }
+        (Err(error), _) => failed("session", device, &error, report),
+    }
+}
+
+fn failed(check: &'static str, device: &str, error: &CallError, report: &mut Report) {
+    match error {
+        // The cloud was reached and said no: the key or the device must be changed here.
+        CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. } => {
+            report.wrong(check, device, error.to_string())
+        }
+        _ => report.unreachable(check, device, error.to_string()),
+    }
+}

@@ -1,0 +1,541 @@
+//! What a box really sends: raw bytes in, one JSON object per frame or record out. The `decode` command's logic.
+//!
+//! Must hold:
+//! * The objects say what the daemon would keep: the same protocol value, the same clock rules, nothing of its own.
+//! * Field names are those of the sample vectors; a field that says nothing is absent.
+//! * Memory is bounded by one chunk and what the protocol holds, however long the input is; each chunk's objects
+//!   are written before the next is read, so it can sit behind a live connection.
+//!
+//! The bytes may come from a file or a wire, and nobody says when they were received. So every read is taken as one
+//! that was stored earlier: a date far from today raises no doubt, a missing date always does. The protocol is not
+//! told that a link is up: it asks for nothing, and `reply` holds only what an answer to these bytes would be.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::commands::args::{self, setting, stdout};
+use crate::config::failure::Failure;
+use crate::daemon::logging;
+use crate::decoders::{Frame, Framed, Info, Item, Output, Protocol, Reject, SettingError, Settings, Spec};
+use crate::link::capture::{self, CaptureError, Direction, HeaderError, Reader, Record, What as Happened};
+use crate::model::chip::{ChipRead, Label, Marker, Stamp};
+use crate::model::clock::{self, Doubt};
+use crate::model::escape::escape;
+
+/// Bytes read at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// Connections of a capture that are decoded side by side; for one more the oldest is taken as ended.
+const CONNECTIONS: usize = 64;
+
+/// Where the bytes come from, with those put back that were looked at.
+pub type Source<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
+
+/// What is to be decoded.
+pub enum Input<R> {
+    /// Bytes of one connection.
+    Raw(Source<R>),
+    /// A capture file.
+    Capture(Reader<Source<R>>),
+}
+
+impl<R: Read> Input<R> {
+    /// Looks at the first bytes, and no further than they could still be those of a capture: a live connection is decoded
+    /// from its first byte on.
+    ///
+    /// # Errors
+    /// [`DecodeError::Input`], or [`DecodeError::Capture`] for a capture whose header cannot be read.
+    pub fn new(mut input: R) -> Result<Self, DecodeError> {
+        let (mut seen, mut byte) = (Vec::new(), [0]);
+        while capture::may_be(&seen) && !capture::is_capture(&seen) {
+            match input.read(&mut byte) {
+                Ok(0) => break,
+                Ok(_) => seen.push(byte[0]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(DecodeError::Input(error)),
+            }
+        }
+        let found = capture::is_capture(&seen);
+        let input = BufReader::with_capacity(CHUNK, io::Cursor::new(seen).chain(input));
+        if found { Ok(Self::Capture(Reader::new(input)?)) } else { Ok(Self::Raw(input)) }
+    }
+}
+
+/// Decodes one stream of one decoder.
+pub struct Decoder {
+    protocol: Box<dyn Protocol>,
+    zone: TimeZone,
+    received: Option<Timestamp>,
+    last: Option<u8>,
+}
+
+/// What was decoded when the input ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// JSON objects written.
+    pub objects: u64,
+    /// Bytes at the end that are no whole frame; nothing was written for them.
+    pub unfinished: usize,
+    /// A capture file that ends in the middle of a line.
+    pub cut: bool,
+}
+
+/// Why decoding stopped before the end of the input.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The input cannot be read.
+    #[error("cannot read the bytes to decode: {0}")]
+    Input(io::Error),
+    /// The capture file is not what it must be.
+    #[error("the capture: {0}")]
+    Capture(#[from] CaptureError),
+    /// The output cannot be written (a closed pipe, a full disk).
+    #[error("cannot write what was decoded: {0}")]
+    Output(io::Error),
+}
+
+impl From<DecodeError> for Failure {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Output(error) => Self::output(&error),
+            DecodeError::Input(_) | DecodeError::Capture(CaptureError::Read { .. }) => Self::io(error.to_string()),
+            DecodeError::Capture(_) => Self::data(error.to_string()),
+        }
+    }
+}
+
+impl Decoder {
+    /// A decoder of `spec` with its options, whose clock runs in `zone`.
+    pub fn new(spec: &Spec, settings: &Settings, zone: TimeZone) -> Result<Self, SettingError> {
+        Ok(Self { protocol: (spec.make)(settings)?, zone, received: None, last: None })
+    }
+
+    /// Takes the bytes as received at `received` instead of now; it decides the day of a time without a date.
+    #[must_use]
+    pub fn received_at(self, received: Timestamp) -> Self {
+        Self { received: Some(received), ..self }
+    }
+
+    /// Decodes `input` to its end.
+    pub fn run(mut self, mut input: impl Read, output: impl Write) -> Result<Ended, DecodeError> {
+        let mut output = BufWriter::new(output);
+        let mut chunk = vec![0; CHUNK];
+        let mut ended = Ended::default();
+        loop {
+            let length = match input.read(&mut chunk) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(DecodeError::Input(error)),
+            };
+            if length == 0 {
+                break;
+            }
+            self.feed(&chunk[..length], &mut output, &mut ended)?;
+        }
+        self.end(&mut output, &mut ended)?;
+        Ok(ended)
+    }
+
+    fn feed(&mut self, bytes: &[u8], output: &mut impl Write, ended: &mut Ended) -> Result<(), DecodeError> {
+        let mut out = Output::default();
+        self.last = bytes.last().copied().or(self.last);
+        self.protocol.feed(bytes, &mut out);
+        self.write(&mut out, output, ended).map_err(DecodeError::Output)
+    }
+
+    fn end(mut self, output: &mut impl Write, ended: &mut Ended) -> Result<(), DecodeError> {
+        let mut out = Output::default();
+        // What is piped in here ends where its sender ended it: a last line without a line end is a whole one.
+        if !matches!(self.last, None | Some(b'\n' | b'\r')) {
+            self.protocol.feed(b"\r\n", &mut out);
+        }
+        self.protocol.end(&mut out);
+        self.write(&mut out, output, ended).map_err(DecodeError::Output)
+    }
+
+    /// Writes what the protocol put out. A reply goes with the object before it, if there is one.
+    fn write(&self, out: &mut Output, output: &mut impl Write, ended: &mut Ended) -> io::Result<()> {
+        let received = self.received.unwrap_or_else(Timestamp::now);
+        let mut objects: Vec<Object> = Vec::new();
+        for item in out.items.drain(..) {
+            match item {
+                Item::Frame(Framed { frame: Frame::Rejected(Reject::Unfinished), raw }) => {
+                    ended.unfinished += raw.len();
+                }
+                Item::Frame(framed) => objects.push(Object::new(framed, &self.zone, received)),
+                Item::HangUp(why) => {
+                    let text = Some(format!("would end the connection: {why}"));
+                    objects.push(Object { kind: "info", what: What { text, ..What::default() }, ..Object::default() });
+                }
+                Item::Reply(bytes) => {
+                    if objects.is_empty() {
+                        objects.push(Object { kind: "info", ..Object::default() });
+                    }
+                    if let Some(object) = objects.last_mut() {
+                        object.reply.get_or_insert_default().push_str(&escape(&bytes));
+                    }
+                }
+            }
+        }
+        for object in &objects {
+            serde_json::to_writer(&mut *output, object)?;
+            output.write_all(b"\n")?;
+            ended.objects += 1;
+        }
+        output.flush()
+    }
+}
+
+/// Decodes the decoder's direction of a capture, each connection with a protocol value of its own.
+pub struct Decoding {
+    make: Box<dyn Fn() -> Result<Decoder, SettingError>>,
+    began: Option<Timestamp>,
+}
+
+impl Decoding {
+    /// As [`Decoder::new`]. Each byte was received when the capture says, if it is known when that `began`.
+    pub fn new(
+        spec: &'static Spec,
+        settings: &Settings,
+        zone: TimeZone,
+        began: Option<Timestamp>,
+    ) -> Result<Self, SettingError> {
+        let settings = settings.clone();
+        let make = move || Decoder::new(spec, &settings, zone.clone());
+        make()?;
+        Ok(Self { make: Box::new(make), began })
+    }
+
+    /// Decodes `capture` to its end.
+    pub fn run(self, mut capture: Reader<impl BufRead>, output: impl Write) -> Result<Ended, DecodeError> {
+        let mut output = BufWriter::new(output);
+        let mut ended = Ended::default();
+        let mut open: VecDeque<(u32, Decoder)> = VecDeque::new();
+        for record in capture.by_ref() {
+            let Record { at, connection, what } = record?;
+            let place = open.iter().position(|(number, _)| *number == connection);
+            match what {
+                Happened::Bytes(Direction::From, bytes) => {
+                    if place.is_none() {
+                        if open.len() == CONNECTIONS
+                            && let Some((_, oldest)) = open.pop_front()
+                        {
+                            oldest.end(&mut output, &mut ended)?;
+                        }
+                        // The options were judged when this was made.
+                        let Ok(decoder) = (self.make)() else { continue };
+                        open.push_back((connection, decoder));
+                    }
+                    let Some((_, decoder)) = open.iter_mut().find(|(number, _)| *number == connection) else {
+                        continue;
+                    };
+                    decoder.received = self.began.and_then(|began| began.checked_add(at).ok()).or(decoder.received);
+                    decoder.feed(&bytes, &mut output, &mut ended)?;
+                }
+                Happened::Closed(_) | Happened::Connected(_) => {
+                    if let Some((_, decoder)) = place.and_then(|place| open.remove(place)) {
+                        decoder.end(&mut output, &mut ended)?;
+                    }
+                }
+                Happened::Bytes(Direction::To, _) | Happened::Lost(..) => {}
+            }
+        }
+        for (_, decoder) in open {
+            decoder.end(&mut output, &mut ended)?;
+        }
+        ended.cut = capture.cut();
+        Ok(ended)
+    }
+}
+
+/// One line of output.
+#[derive(Default, Serialize)]
+struct Object {
+    kind: &'static str,
+    #[serde(flatten)]
+    what: What,
+    /// Naive, milliseconds; absent if the stamp has no date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tod: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    day_offset: Option<u32>,
+    /// Where the decoder itself says UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    utc: Option<String>,
+    /// Where it has no clock: milliseconds since it was switched on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uptime_ms: Option<u64>,
+    /// As it would be uploaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    doubt: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    raw: String,
+}
+
+/// What a frame says apart from its time.
+#[derive(Default, Serialize)]
+struct What {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chip: Option<Box<str>>,
+    /// What a marker is, in the protocol's word.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    marker: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    antenna: Option<Label>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hits: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rssi: Option<i32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replay: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reader: Option<Label>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<Label>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<Label>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// The decoder's clock, as it stood.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    condition: Option<&'static str>,
+    /// What a condition or a restart says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+}
+
+impl Object {
+    fn new(framed: Framed, zone: &TimeZone, received: Timestamp) -> Self {
+        let raw = escape(&framed.raw);
+        let (kind, stamp, what) = match framed.frame {
+            Frame::Read(read) => ("read", Some(read.stamp), What::read(read)),
+            Frame::Marker(marker) => ("marker", marker.stamp, What::marker(marker)),
+            Frame::Rejected(reason) => ("rejected", None, What { reason: Some(reason.to_string()), ..What::default() }),
+            Frame::Info(info) => ("info", None, What::info(info)),
+            Frame::Cleared(cleared) => ("info", None, What::info(Info::Restarted(cleared.text.into()))),
+        };
+        let mut object = Self { kind, what, raw, ..Self::default() };
+        if let Some(stamp) = stamp {
+            object.stamped(&stamp, zone, received);
+        }
+        object
+    }
+
+    fn stamped(&mut self, stamp: &Stamp, zone: &TimeZone, received: Timestamp) {
+        match *stamp {
+            Stamp::Local(local) => {
+                self.local = Some(stamp.to_string());
+                self.tod = Some(Stamp::TimeOfDay { time: local.time(), day: None }.to_string());
+            }
+            Stamp::TimeOfDay { time, day } => {
+                self.tod = Some(Stamp::TimeOfDay { time, day: None }.to_string());
+                self.day_offset = day;
+            }
+            Stamp::Utc(_) => self.utc = Some(stamp.to_string()),
+            Stamp::Uptime(ms) => self.uptime_ms = Some(ms),
+        }
+        let resolved = clock::resolve(stamp, zone, received, true);
+        self.time = Some(Stamp::Utc(resolved.utc).to_string());
+        self.doubt = resolved.doubt.map(Doubt::code);
+    }
+}
+
+impl What {
+    fn read(read: ChipRead) -> Self {
+        let (number, unit, file) = match read.position {
+            Some(position) => (Some(position.number), position.unit, position.file),
+            None => (None, None, None),
+        };
+        Self {
+            chip: Some(read.chip),
+            seq: number.or(read.seq),
+            antenna: read.antenna,
+            hits: read.hits,
+            rssi: read.rssi,
+            replay: read.replay,
+            reader: read.reader,
+            device: read.device,
+            unit,
+            file,
+            location: read.location,
+            ..Self::default()
+        }
+    }
+
+    fn marker(marker: Marker) -> Self {
+        let Marker { kind, name, stamp: _, reader, location, position, through: _ } = marker;
+        let (seq, unit) = position.map_or((None, None), |position| (Some(position.number), position.unit));
+        Self { marker: Some(kind), name, reader, location, seq, unit, ..Self::default() }
+    }
+
+    fn info(info: Info) -> Self {
+        match info {
+            Info::Alive => Self::default(),
+            Info::Clock(stamp) => Self { clock: Some(stamp.to_string()), ..Self::default() },
+            Info::Condition { code, text } => Self { condition: Some(code), text, ..Self::default() },
+            Info::Restarted(text) => Self { text: Some(text), ..Self::default() },
+        }
+    }
+}
+
+/// `decode`
+#[derive(Debug, Args)]
+pub(crate) struct DecodeArgs {
+    /// A capture, or raw bytes; without it standard input.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The decoder's protocol; without it the one that the capture names.
+    #[arg(long, value_name = "NAME", value_parser = args::protocol)]
+    protocol: Option<args::Protocol>,
+    /// Zone of the decoder's clock, such as Europe/Madrid; without it the one that the capture names, or UTC.
+    #[arg(long, value_name = "ZONE", value_parser = crate::config::zone)]
+    timezone: Option<TimeZone>,
+    /// An option of the protocol; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: DecodeArgs) -> Result<(), Failure> {
+    let input: Box<dyn Read> = match &args.file {
+        None => Box::new(io::stdin().lock()),
+        Some(path) => {
+            let file = std::fs::File::open(path);
+            Box::new(BufReader::new(
+                file.map_err(|error| Failure::io(format!("{} cannot be read: {error}", path.display())))?,
+            ))
+        }
+    };
+    let input = Input::new(input)?;
+    let needs = || Failure::usage("which protocol? --protocol NAME (a capture may name it in its header)");
+    let (spec, zone) = (args.protocol.map(|protocol| protocol.0), args.timezone);
+    let mut settings: Settings = args.set.into_iter().collect();
+    let unfit = |error: SettingError| Failure::usage(error.to_string());
+    let ended = match input {
+        Input::Raw(bytes) => {
+            let spec = spec.ok_or_else(needs)?;
+            let decoder = Decoder::new(spec, &settings, zone.unwrap_or(TimeZone::UTC)).map_err(unfit)?;
+            decoder.run(bytes, stdout())?
+        }
+        Input::Capture(capture) => {
+            let header = capture.header();
+            let told = |error: HeaderError| Failure::data(error.to_string());
+            let spec = spec.map_or_else(|| header.protocol().map_err(told)?.ok_or_else(needs), Ok)?;
+            let zone = zone.map_or_else(|| header.zone().map_err(told), |zone| Ok(Some(zone)))?;
+            let began = header.began().map_err(told)?;
+            settings = header.settings_for(spec).into_iter().chain(settings).collect();
+            let decoding = Decoding::new(spec, &settings, zone.unwrap_or(TimeZone::UTC), began).map_err(unfit)?;
+            decoding.run(capture, stdout())?
+        }
+    };
+    if ended.cut {
+        logging::say("passbridge: the capture ends in the middle of a line: it was cut off there");
+    }
+    if ended.unfinished > 0 {
+        // Usual when a live stream was cut off by hand: worth a word, no failure.
+        logging::say(&format!("passbridge: the last {} bytes are no whole record", ended.unfinished));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Puts out what its test wants, then answers each feed.
+    struct Script;
+
+    impl Protocol for Script {
+        fn feed(&mut self, bytes: &[u8], out: &mut Output) {
+            match bytes {
+                b"reply only" => {}
+                b"\r\n" => return, // the end of the input
+                b"info" => out.frame(Frame::Info(Info::Clock("12:00:00".parse().unwrap())), b"C\x01"),
+                _ => {
+                    let mut read = ChipRead::new("A\"é", "02:30:00.5".parse().unwrap());
+                    read.antenna = Some(Label::Text("F".into()));
+                    out.frame(Frame::Read(read.clone()), b"one");
+                    read.stamp = "2026-07-06T10:00:00.123Z".parse().unwrap();
+                    out.frame(Frame::Read(read), b"two\n");
+                }
+            }
+            out.reply(&b"ack"[..]);
+            out.reply(&b"\r\n"[..]);
+        }
+
+        fn tick(&mut self, _up: Duration, _out: &mut Output) {}
+
+        fn end(&mut self, out: &mut Output) {
+            out.frame(Frame::Rejected(Reject::Unfinished), b"half");
+        }
+    }
+
+    fn decoded(input: &[u8]) -> (String, Ended) {
+        let received = Some("2026-07-06T00:30:01Z".parse().unwrap());
+        let decoder =
+            Decoder { protocol: Box::new(Script), zone: TimeZone::get("Europe/Madrid").unwrap(), received, last: None };
+        let mut text = Vec::new();
+        let ended = decoder.run(input, &mut text).unwrap();
+        (String::from_utf8(text).unwrap(), ended)
+    }
+
+    #[test]
+    fn a_reply_goes_with_the_last_record_it_answers() {
+        let (text, ended) = decoded(b"batch");
+        let expected = concat!(
+            r#"{"kind":"read","chip":"A\"é","antenna":"F","tod":"02:30:00.500","#,
+            r#""time":"2026-07-06T00:30:00.500Z","doubt":"decoder_time_no_date","raw":"one"}"#,
+            "\n",
+            r#"{"kind":"read","chip":"A\"é","antenna":"F","utc":"2026-07-06T10:00:00.123Z","#,
+            r#""time":"2026-07-06T10:00:00.123Z","reply":"ack\\r\\n","raw":"two\\n"}"#,
+            "\n",
+        );
+        assert_eq!(text, expected);
+        assert_eq!(ended, Ended { objects: 2, unfinished: 4, cut: false }, "half a frame is counted, not printed");
+    }
+
+    #[test]
+    fn a_reply_without_a_frame_is_shown_all_the_same() {
+        assert_eq!(decoded(b"reply only").0, "{\"kind\":\"info\",\"reply\":\"ack\\\\r\\\\n\"}\n");
+        let info = "{\"kind\":\"info\",\"clock\":\"12:00:00.000\",\"reply\":\"ack\\\\r\\\\n\",\"raw\":\"C\\\\x01\"}\n";
+        assert_eq!(decoded(b"info").0, info);
+    }
+
+    #[test]
+    fn a_full_disk_or_a_closed_pipe_is_told_from_a_bad_input() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let decoder = Decoder { protocol: Box::new(Script), zone: TimeZone::UTC, received: None, last: None };
+        assert!(matches!(decoder.run(&b"batch"[..], Full), Err(DecodeError::Output(_))));
+    }
+}

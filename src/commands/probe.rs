@@ -1,0 +1,233 @@
+//! What is on this cable? Which protocol, at which baud rate, with three reads; or what it is instead. For somebody with a box, a
+//! cable and no manual.
+//!
+//! What must hold:
+//! * **No harm.** It listens first. What is sent stands in [`questions`], each with the reason why it changes nothing;
+//!   nothing is ever acknowledged, started or set, also where a decoder would only then send its reads.
+//! * **Honest.** Certain, likely and possible mean it ([`Grade`]); what is not known is shown as bytes.
+//! * **Bounded.** At most [`recognise::LIMIT`] bytes are held, and every wait has an end.
+//!
+//! `recognise`, [`foreign`] and the tables are pure; `listen` has one wire, `target` says which wires and rates, `report` what a person sees.
+//!
+//! Rejected: the replies of [`crate::decoders::Protocol`] itself. They are right for a decoder that is known, and would
+//! acknowledge, subscribe and set options of one that is not.
+
+pub mod foreign;
+mod listen;
+mod marks;
+pub mod questions;
+pub mod recognise;
+mod report;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::tz::TimeZone;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use self::listen::{Heard, Plan, Role, listen};
+pub use self::recognise::{Candidate, Grade, Tally, recognise};
+use self::report::{Report, Verdict};
+use self::target::{RATES, Target, at_rate, find_rate, open_ports};
+use crate::commands::args::print;
+use crate::config::Address;
+use crate::config::failure::Failure;
+use crate::daemon::logging;
+use crate::link::port::{Wire, dial, tune};
+use crate::model::clock::Wall;
+
+/// How long is listened where nothing else is said: a decoder that speaks by itself does so within this.
+const LISTEN: Duration = Duration::from_secs(8);
+/// For a serial line of an unknown rate: two rounds through the rates.
+const RATES_TIME: Duration = Duration::from_secs(60);
+/// For software that connects to us: it tries every some seconds.
+const THEY_CONNECT: Duration = Duration::from_secs(30);
+
+/// `probe`
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// Where: tcp://HOST or tcp://HOST:PORT, serial:///dev/ttyUSB0 (perhaps with ?baud=9600), or tcp-listen://ADDRESS:PORT where
+    /// its software connects to this box. Without a port the usual ones are tried, without a rate the usual ones are listened at.
+    #[arg(value_name = "ADDRESS", value_parser = |text: &str| text.parse::<Target>())]
+    address: Target,
+    /// Listen for so long before anything is asked, such as 20s or 2m. Default 8s; 30s with tcp-listen; 60s in all for a serial
+    /// line without a rate.
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    listen: Option<Duration>,
+    /// Send nothing at all. Without it, a box that says nothing is asked harmless questions.
+    #[arg(long)]
+    listen_only: bool,
+    /// As JSON: a list, an object for each address that was looked at.
+    #[arg(long)]
+    json: bool,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    crate::config::duration(text, &(Duration::from_millis(100)..=Duration::from_secs(3600)))
+}
+
+/// Runs `probe`.
+///
+/// # Errors
+/// 69: nothing answered, or the port cannot be opened; 65: something that is none of the protocols.
+pub async fn run(args: ProbeArgs) -> Result<(), Failure> {
+    let probe = Probe { args, wall: Wall::default(), zone: TimeZone::system() };
+    let reports = probe.reports().await?;
+    probe.show(&reports)?;
+    let any = |verdict| reports.iter().any(|report| report.result == verdict);
+    if any(Verdict::Recognised) {
+        Ok(())
+    } else if any(Verdict::Unknown) {
+        Err(Failure::data("something that is none of the known protocols").already_told())
+    } else {
+        Err(Failure::unavailable("nothing answered").already_told())
+    }
+}
+
+struct Probe {
+    args: ProbeArgs,
+    wall: Wall,
+    zone: TimeZone,
+}
+
+impl Probe {
+    async fn reports(&self) -> Result<Vec<Report>, Failure> {
+        match &self.args.address {
+            Target::Address(address) => Ok(vec![self.address(address).await?]),
+            Target::Ports(host) => self.ports(host).await,
+            Target::Rates(address) => {
+                let total = self.args.listen.unwrap_or(RATES_TIME);
+                let rates: Vec<String> = RATES.iter().map(u32::to_string).collect();
+                self.say(&format!(
+                    "Listening at {} baud, {} s in all. Pass a chip over the mat now, and again.",
+                    rates.join(", "),
+                    total.as_secs()
+                ));
+                let open = async |rate| {
+                    self.say(&format!("  {rate} baud"));
+                    dial(&at_rate(address, rate)).await
+                };
+                let (rate, heard) = find_rate(open, total, !self.args.listen_only, &self.wall)
+                    .await
+                    .map_err(|error| cannot_open(address, &error))?;
+                Ok(vec![Report::new(&at_rate(address, rate), &heard, &self.zone)])
+            }
+        }
+    }
+
+    async fn address(&self, address: &Address) -> Result<Report, Failure> {
+        let heard = match address {
+            Address::Listen(local) => self.they_connect(*local).await.map_err(|error| cannot_open(address, &error))?,
+            _ => {
+                let mut wire = dial(address).await.map_err(|error| cannot_open(address, &error))?;
+                let role = if let Address::Tcp { port, .. } = address { Role::Port(*port) } else { Role::Serial };
+                self.say("Listening. Pass a chip over the mat now.");
+                listen(&mut wire, role, self.plan(LISTEN), &self.wall).await
+            }
+        };
+        Ok(Report::new(address, &heard, &self.zone))
+    }
+
+    fn plan(&self, usual: Duration) -> Plan {
+        let listen = self.args.listen.unwrap_or(usual);
+        Plan { listen, more: listen, ask: !self.args.listen_only, silent: Duration::ZERO }
+    }
+
+    async fn they_connect(&self, local: SocketAddr) -> io::Result<Heard> {
+        let listener = TcpListener::bind(local).await?;
+        self.say("Waiting for the decoder's software to connect.");
+        let plan = self.plan(THEY_CONNECT);
+        let Ok(accepted) = timeout(plan.listen, listener.accept()).await else {
+            return Ok(Heard::nothing());
+        };
+        let (stream, from) = accepted?;
+        self.say(&format!("{from} has connected."));
+        tune(&stream)?;
+        let mut wire: Wire = Box::new(stream);
+        Ok(listen(&mut wire, Role::TheyConnected, plan, &self.wall).await)
+    }
+
+    /// Looks at every open port of the host until something is recognised.
+    async fn ports(&self, host: &str) -> Result<Vec<Report>, Failure> {
+        let open = open_ports(host).await;
+        if open.is_empty() {
+            return Err(Failure::unavailable(format!(
+                "{host} listens at none of the decoders' usual ports (or is not there: ping it). MYLAPS, ChronoTrack and JChip \
+                 connect to this box: passbridge probe tcp-listen://0.0.0.0:3097 (61611, 53135)"
+            )));
+        }
+        let ports: Vec<String> = open.iter().map(u16::to_string).collect();
+        self.say(&format!("Open at {host}: {}.", ports.join(", ")));
+        let mut reports = Vec::new();
+        for port in open {
+            match self.address(&Address::Tcp { host: host.to_owned(), port }).await {
+                Ok(report) => reports.push(report),
+                Err(error) => self.say(&error.to_string()),
+            }
+            if reports.last().is_some_and(|report| report.result == Verdict::Recognised) {
+                break;
+            }
+        }
+        Ok(reports)
+    }
+
+    fn show(&self, reports: &[Report]) -> Result<(), Failure> {
+        if self.args.json {
+            let json = serde_json::to_string_pretty(reports)
+                .map_err(|error| Failure::io(format!("cannot write the result: {error}")))?;
+            return print(&format!("{json}\n"));
+        }
+        let texts: Vec<String> = reports.iter().map(Report::text).collect();
+        print(&texts.join("\n"))
+    }
+
+    /// What is going on, for whoever waits at a terminal.
+    fn say(&self, text: &str) {
+        if !self.args.json || io::stderr().is_terminal() {
+            logging::say(text);
+        }
+    }
+}
+
+impl Heard {
+    /// Nobody was there.
+    fn nothing() -> Self {
+        Self { bytes: Vec::new(), asked: Vec::new(), clock: None, ended: listen::Ended::Listened }
+    }
+}
+
+fn cannot_open(address: &Address, error: &io::Error) -> Failure {
+    let serial = matches!(address, Address::Serial { .. });
+    let text = error.to_string();
+    // The lock and EBUSY have no kind of their own in the serial crate.
+    let held = error.raw_os_error() == Some(16)
+        || ["lock", "busy"].iter().any(|word| text.to_ascii_lowercase().contains(word));
+    let hint = match error.kind() {
+        _ if serial && held => {
+            "another program holds the line: is passbridge running (systemctl stop passbridge), or another program that reads it?"
+        }
+        io::ErrorKind::AddrInUse => "another program listens there: is passbridge running (systemctl stop passbridge)?",
+        io::ErrorKind::PermissionDenied if serial => {
+            "this user may not: run it as root, or as a member of the group `dialout`"
+        }
+        io::ErrorKind::PermissionDenied => "this user may not: ports below 1024 need root",
+        io::ErrorKind::NotFound if serial => {
+            "there is no such device: is the adapter plugged in? `ls /dev/serial/by-id` shows what is"
+        }
+        io::ErrorKind::ConnectionRefused => {
+            "the machine is there, but nobody listens at that port: `passbridge probe tcp://HOST` tries the usual ones"
+        }
+        io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "is it switched on, plugged in, and in the same network as this box?"
+        }
+        _ => "look at the address and the cable",
+    };
+    let message = format!("cannot open {address}: {text}; {hint}");
+    Failure::unavailable(message)
+}

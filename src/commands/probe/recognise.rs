@@ -1,0 +1,219 @@
+//! Which protocol bytes look like: they are fed to every protocol of the registry, and what each makes of them is counted.
+//!
+//! What must hold:
+//! * **Pure.** Bytes in, candidates out; nothing is connected, so no protocol asks for anything.
+//! * **Honest.** `Certain` needs what nothing else sends: a checksum that agrees, or several records of a layout, in most of
+//!   the bytes. Where two protocols read the same bytes both are named and neither is certain. Damaged pieces and words
+//!   that several decoders say make something possible at most.
+//! * `lines` takes no part: it reads whatever its expression says.
+
+use serde::Serialize;
+
+use super::marks::{Sign, sign};
+use crate::decoders::{Frame, Info, Item, Output, REGISTRY, Settings, Spec};
+use crate::model::chip::{ChipRead, Stamp};
+
+/// Most bytes that are looked at.
+pub const LIMIT: usize = 64 * 1024;
+
+/// Points from which something is certain: a read under a checksum, two reads, a read and a word of its own, …
+const CERTAIN: usize = 3;
+
+/// Protocols all of whose frames are under a checksum that is verified.
+const CHECKED: &[&str] = &["ipico", "p3"];
+
+/// Options under which a protocol reads another form of its wire. (LLRP's and others' options change what is sent, not what
+/// is read.)
+const DIALECTS: &[(&str, &str, &str)] =
+    &[("chronotrack", "time_format", "msecs"), ("chronotrack", "time_format", "unix"), ("one4all", "dialect", "v2")];
+
+/// How sure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grade {
+    /// Something in it looks like it.
+    Possible,
+    /// Records or words of this protocol, but few, or between much else, or another protocol reads them too.
+    Likely,
+    /// Nothing else sends this.
+    Certain,
+}
+
+/// What a protocol made of the bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Chip reads.
+    pub reads: usize,
+    /// Markers (gun, trigger, …).
+    pub markers: usize,
+    /// Other messages that only this protocol has.
+    pub signs: usize,
+    /// Messages that others have as well.
+    pub hints: usize,
+    /// Pieces of it that are damaged: a wrong checksum, a missing field, cut short.
+    pub damaged: usize,
+    /// Bytes in all of these, blanks not counted.
+    pub explained: usize,
+    /// All bytes, blanks not counted.
+    pub bytes: usize,
+}
+
+/// A protocol that the bytes may be.
+#[derive(Clone)]
+pub struct Candidate {
+    /// Its registry line.
+    pub spec: &'static Spec,
+    /// The options under which it reads them; empty for the usual.
+    pub settings: Settings,
+    /// How sure it is.
+    pub grade: Grade,
+    /// Why.
+    pub tally: Tally,
+    /// What was read, in order.
+    pub reads: Vec<ChipRead>,
+    /// The last that the decoder said of its clock.
+    pub clock: Option<Stamp>,
+    /// What the protocol tells people of the decoder (a battery, a refusal).
+    pub told: Vec<String>,
+}
+
+/// The protocols that `bytes` look like, the best first; empty: none of them. Only the first [`LIMIT`] bytes are looked at.
+pub fn recognise(bytes: &[u8]) -> Vec<Candidate> {
+    let bytes = &bytes[..bytes.len().min(LIMIT)];
+    let mut found: Vec<Candidate> =
+        REGISTRY.iter().filter(|spec| spec.name != "lines").filter_map(|spec| of_protocol(spec, bytes)).collect();
+    found.sort_by_key(|candidate| std::cmp::Reverse((candidate.grade, candidate.tally.explained)));
+    let Some(best) = found.first().map(|best| (best.grade, best.tally.explained)) else { return found };
+    // What reads a little of what another reads whole is no rival.
+    found.retain(|candidate| match candidate.grade {
+        Grade::Certain => true,
+        Grade::Likely => 4 * candidate.tally.explained >= best.1,
+        Grade::Possible => best.0 < Grade::Certain && 2 * candidate.tally.explained >= best.1,
+    });
+    if found.len() > 1 {
+        found.iter_mut().for_each(|candidate| candidate.grade = candidate.grade.min(Grade::Likely));
+    }
+    found
+}
+
+/// The dialect of a protocol that explains most, if any explains something.
+fn of_protocol(spec: &'static Spec, bytes: &[u8]) -> Option<Candidate> {
+    let more = DIALECTS.iter().filter(|(name, ..)| *name == spec.name);
+    let more = more.map(|(_, key, value)| Settings::from([((*key).to_owned(), (*value).to_owned())]));
+    let candidates = [Settings::new()].into_iter().chain(more).filter_map(|settings| read(spec, settings, bytes));
+    // The first of equals: the usual options.
+    candidates.reduce(|best, other| {
+        let rank = |candidate: &Candidate| (candidate.grade, candidate.tally.explained, candidate.tally.reads);
+        if rank(&other) > rank(&best) { other } else { best }
+    })
+}
+
+fn read(spec: &'static Spec, settings: Settings, bytes: &[u8]) -> Option<Candidate> {
+    let mut protocol = (spec.make)(&settings).ok()?;
+    let mut out = Output::default();
+    protocol.feed(if spec.name == "llrp" { from_header(bytes) } else { bytes }, &mut out);
+    protocol.end(&mut out);
+    let tally = Tally { bytes: visible(bytes), ..Tally::default() };
+    let mut candidate =
+        Candidate { spec, settings, grade: Grade::Possible, tally, reads: Vec::new(), clock: None, told: Vec::new() };
+    let points = out.items.into_iter().map(|item| candidate.take(item)).sum();
+    candidate.grade = candidate.tally.grade(points)?;
+    Some(candidate)
+}
+
+impl Candidate {
+    /// Counts an item; the points it gives.
+    fn take(&mut self, item: Item) -> usize {
+        let framed = match item {
+            Item::Frame(framed) => framed,
+            Item::HangUp(why) => {
+                self.told.push(why.to_owned());
+                return 0;
+            }
+            Item::Reply(_) => return 0,
+        };
+        let strict = CHECKED.contains(&self.spec.name);
+        let sign = match framed.frame {
+            Frame::Info(_) if strict && !framed.raw.is_empty() => Some(Sign::Name), // its checksum agrees
+            _ => sign(self.spec.name, &framed.raw),
+        };
+        let tally = &mut self.tally;
+        let points = match (framed.frame, sign) {
+            (Frame::Read(read), _) => {
+                tally.reads += 1;
+                self.reads.push(read);
+                if strict { CERTAIN } else { 2 }
+            }
+            (Frame::Marker(_), _) => {
+                tally.markers += 1;
+                if strict { CERTAIN } else { 2 }
+            }
+            (Frame::Rejected(_), None) => return 0,
+            (Frame::Rejected(_), Some(_)) => {
+                tally.damaged += 1;
+                0
+            }
+            (Frame::Info(info), sign) => {
+                match info {
+                    Info::Condition { text: Some(text), .. } => self.told.push(text),
+                    Info::Clock(stamp) if sign.is_some() => self.clock = Some(stamp),
+                    _ => {}
+                }
+                match sign {
+                    None => return 0,
+                    Some(Sign::Shared) => {
+                        tally.hints += 1;
+                        0
+                    }
+                    Some(sign) => {
+                        tally.signs += 1;
+                        if sign == Sign::Name { CERTAIN } else { 1 }
+                    }
+                }
+            }
+            (Frame::Cleared(_), _) => return 0,
+        };
+        tally.explained += visible(&framed.raw);
+        points
+    }
+}
+
+impl Tally {
+    /// `None`: nothing in it looks like the protocol.
+    fn grade(&self, points: usize) -> Option<Grade> {
+        if points == 0 && self.damaged == 0 && self.hints == 0 {
+            return None;
+        }
+        // A few words in a flood of something else may be chance.
+        let most = 2 * self.explained >= self.bytes;
+        let much = 8 * self.explained >= self.bytes;
+        Some(match points {
+            CERTAIN.. if most => Grade::Certain,
+            1.. if much => Grade::Likely,
+            0 if !much => return None,
+            _ => Grade::Possible,
+        })
+    }
+}
+
+fn visible(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| !byte.is_ascii_whitespace()).count()
+}
+
+/// LLRP is framed by its lengths alone. A connection begins with a message, but a recording may not: from the first place
+/// on where a message of a known type is followed by another, or by the end.
+fn from_header(bytes: &[u8]) -> &[u8] {
+    let header = |at: usize| {
+        let rest = &bytes[at..];
+        let [high, low, l3, l2, l1, l0, ..] = *rest else { return None };
+        let kind = u16::from_be_bytes([high, low]) & 0x3ff;
+        let length = u32::from_be_bytes([l3, l2, l1, l0]) as usize;
+        let known = matches!(high >> 2, 1 | 2) && matches!(kind, 1..=64 | 72 | 100 | 1023);
+        (known && (10..=LIMIT).contains(&length)).then_some(at + length)
+    };
+    let chained = |at: &usize| {
+        header(*at).is_some_and(|next| next == bytes.len() || next < bytes.len() && header(next).is_some())
+    };
+    let start = if header(0).is_some() { 0 } else { (0..bytes.len()).find(chained).unwrap_or(0) };
+    &bytes[start..]
+}

@@ -1,0 +1,373 @@
+//! What a probe found, as text for a person and as data.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::foreign::{self, Look};
+use super::listen::{Ended, Heard, READS, Told};
+use super::recognise::{Candidate, Grade, Tally, recognise};
+use crate::config::Address;
+use crate::decoders::{Settings, Spec};
+use crate::model::chip::{ChipRead, Label, Stamp};
+use crate::model::clock::offset_ms;
+use crate::model::escape::escape;
+
+/// What came of it; the exit code follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Verdict {
+    /// A protocol, or several that it may be.
+    Recognised,
+    /// Something that is none of them.
+    Unknown,
+    /// Nothing.
+    Silent,
+}
+
+/// What a probe found at one address.
+#[derive(Serialize)]
+pub(super) struct Report {
+    pub address: String,
+    pub result: Verdict,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baud: Option<u32>,
+    /// The best first; one, unless it cannot be told.
+    candidates: Vec<Guess>,
+    /// The first reads of the best.
+    reads: Vec<Shown>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<Clock>,
+    asked: Vec<Asked>,
+    /// What the other side did, where it is worth a word.
+    notes: Vec<String>,
+    /// What it is, if it is no decoder and known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen_as: Option<&'static str>,
+    seen: Look,
+    /// What to paste into the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Guess {
+    protocol: &'static str,
+    title: &'static str,
+    grade: Grade,
+    why: String,
+    #[serde(skip_serializing_if = "Settings::is_empty")]
+    set: Settings,
+    tally: Tally,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    chip: Box<str>,
+    /// As the decoder says it.
+    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    antenna: Option<Label>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rssi: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hits: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Clock {
+    decoder: String,
+    r#box: String,
+    /// Decoder minus box.
+    offset_ms: i64,
+    /// `clock`: it told its time; `read`: from the stamp of a read.
+    from: &'static str,
+}
+
+#[derive(Serialize)]
+struct Asked {
+    sent: String,
+    asks: &'static str,
+    safe: &'static str,
+}
+
+impl Report {
+    /// Of what was heard at `address`, on a box whose clock shows `zone`.
+    pub(super) fn new(address: &Address, heard: &Heard, zone: &TimeZone) -> Self {
+        let found = recognise(&heard.bytes);
+        let baud = if let Address::Serial { baud, .. } = address { Some(*baud) } else { None };
+        let best = found.first().filter(|best| best.grade > Grade::Possible);
+        let result = match (best, heard.bytes.is_empty()) {
+            (Some(_), _) => Verdict::Recognised,
+            (None, false) => Verdict::Unknown,
+            (None, true) => Verdict::Silent,
+        };
+        let asked =
+            heard.asked.iter().map(|sent| Asked { sent: escape(&sent.bytes), asks: sent.asks, safe: sent.safe });
+        Self {
+            address: address.to_string(),
+            result,
+            baud,
+            reads: found.first().map_or_else(Vec::new, |best| best.reads.iter().take(READS).map(Shown::of).collect()),
+            clock: best.and(heard.clock).map(|told| Clock::of(&told, zone)),
+            asked: asked.collect(),
+            notes: notes(address, heard, best),
+            seen_as: if found.is_empty() { foreign::name(&heard.bytes, baud.is_some()) } else { None },
+            seen: foreign::look(&heard.bytes),
+            config: best.map(|best| block(best, address, zone)),
+            candidates: found.iter().map(Guess::of).collect(),
+        }
+    }
+
+    /// For a person.
+    pub(super) fn text(&self) -> String {
+        let mut text = format!("{}\n", self.address);
+        let _ = self.write(&mut text); // a String takes everything
+        text
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        match self.result {
+            Verdict::Recognised if self.candidates.len() > 1 => writeln!(out, "\nThis may be one of several:")?,
+            Verdict::Recognised => {}
+            Verdict::Unknown => match self.seen_as {
+                Some(name) => writeln!(out, "\nNone of the known protocols: {name}.")?,
+                None if self.candidates.is_empty() => writeln!(out, "\nNone of the known protocols.")?,
+                None => writeln!(out, "\nToo little to tell. Perhaps:")?,
+            },
+            Verdict::Silent => writeln!(out, "\nNothing came.")?,
+        }
+        for guess in &self.candidates {
+            writeln!(out, "\n  {} (`{}`): {}", guess.title, guess.protocol, guess.grade.word())?;
+            writeln!(out, "  because of {}", guess.why)?;
+        }
+        if let (Verdict::Recognised, Some(baud)) = (self.result, self.baud) {
+            writeln!(out, "  at {baud} baud")?;
+        }
+        if !self.reads.is_empty() {
+            writeln!(out)?;
+        }
+        for read in &self.reads {
+            writeln!(out, "  {}", read.line())?;
+        }
+        if let Some(clock) = &self.clock {
+            writeln!(out, "\n  {}", clock.line())?;
+        }
+        self.write_seen(out)?;
+        for note in &self.notes {
+            writeln!(out, "\n{note}")?;
+        }
+        if !self.asked.is_empty() {
+            writeln!(out, "\nSent, none of which changes anything:")?;
+        }
+        for asked in &self.asked {
+            writeln!(out, "  {}  asks {}: {}", asked.sent, asked.asks, asked.safe)?;
+        }
+        if let Some(config) = &self.config {
+            writeln!(out, "\nFor the configuration:\n\n{config}")?;
+        }
+        Ok(())
+    }
+
+    /// The bytes, where they were not recognised.
+    fn write_seen(&self, out: &mut String) -> std::fmt::Result {
+        if self.result != Verdict::Unknown {
+            return Ok(());
+        }
+        let Look { bytes, hex, text, printable_percent, line_end } = &self.seen;
+        let end = line_end.unwrap_or("nothing, as far as seen");
+        writeln!(out, "\n  {bytes} bytes, {printable_percent} % printable, lines end in {end}. The first of them:")?;
+        writeln!(out, "  {text}\n  {hex}")?;
+        writeln!(out, "\nTo have it looked at: passbridge capture {} --output FILE", self.address)
+    }
+}
+
+impl Grade {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Certain => "certain",
+            Self::Likely => "likely",
+            Self::Possible => "possible",
+        }
+    }
+}
+
+impl Guess {
+    fn of(candidate: &Candidate) -> Self {
+        let Candidate { spec, settings, grade, tally, .. } = candidate;
+        Self {
+            protocol: spec.name,
+            title: spec.title,
+            grade: *grade,
+            why: why(spec, tally),
+            set: settings.clone(),
+            tally: *tally,
+        }
+    }
+}
+
+/// What speaks for it.
+fn why(spec: &Spec, tally: &Tally) -> String {
+    let counts = [
+        (tally.reads, "read", "reads"),
+        (tally.markers, "marker", "markers"),
+        (tally.signs, "message that only it sends", "messages that only it sends"),
+        (tally.hints, "message that others send too", "messages that others send too"),
+        (tally.damaged, "damaged piece", "damaged pieces"),
+    ];
+    let counts = counts.into_iter().filter(|(count, ..)| *count > 0);
+    let parts: Vec<String> =
+        counts.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many })).collect();
+    let share = 100 * tally.explained / tally.bytes.max(1);
+    let sum =
+        if matches!(spec.name, "ipico" | "p3") && tally.reads + tally.signs > 0 { "; checksums agree" } else { "" };
+    format!("{} ({share} % of the bytes{sum})", parts.join(", "))
+}
+
+impl Shown {
+    fn of(read: &ChipRead) -> Self {
+        Self {
+            chip: read.chip.clone(),
+            time: read.stamp.to_string(),
+            antenna: read.antenna.clone(),
+            rssi: read.rssi,
+            hits: read.hits,
+            location: read.location.clone(),
+            number: read.position.as_ref().map(|position| position.number).or(read.seq),
+        }
+    }
+
+    fn line(&self) -> String {
+        let mut line = format!("chip {}  {}", self.chip, self.time);
+        let more = [
+            ("antenna", self.antenna.as_ref().map(ToString::to_string)),
+            ("at", self.location.as_ref().map(ToString::to_string)),
+            ("number", self.number.map(|number| number.to_string())),
+            ("hits", self.hits.map(|hits| hits.to_string())),
+            ("RSSI", self.rssi.map(|rssi| rssi.to_string())),
+        ];
+        for (name, value) in more {
+            let _ = value.map(|value| write!(line, "  {name} {value}")); // a String takes everything
+        }
+        escape(line.as_bytes())
+    }
+}
+
+impl Clock {
+    fn of(told: &Told, zone: &TimeZone) -> Self {
+        Self {
+            decoder: told.stamp.to_string(),
+            r#box: shown(told.stamp, told.at, zone),
+            offset_ms: offset_ms(&told.stamp, zone, told.at),
+            from: if told.of_read { "read" } else { "clock" },
+        }
+    }
+
+    fn line(&self) -> String {
+        let Self { decoder, r#box, offset_ms, from } = self;
+        let seconds = offset_ms.abs() as f64 / 1000.0;
+        let side = if *offset_ms < 0 { "behind" } else { "ahead" };
+        let of = if *from == "read" { "The last read says" } else { "Its clock says" };
+        let quarter = 15 * 60 * 1000;
+        let from_quarter = (offset_ms.abs() + quarter / 2) % quarter - quarter / 2;
+        let zone = if offset_ms.abs() >= quarter / 2 && offset_ms.abs() < 15 * 3_600_000 && from_quarter.abs() < 60_000
+        {
+            "; whole quarters of an hour: its clock shows another time zone, or summer time"
+        } else {
+            ""
+        };
+        format!("{of} {decoder}, this box's {box}: {seconds:.1} s {side}{zone}", box = r#box)
+    }
+}
+
+/// The box's time, in the way the decoder tells its own.
+fn shown(stamp: Stamp, at: Timestamp, zone: &TimeZone) -> String {
+    match stamp {
+        Stamp::Utc(_) | Stamp::Uptime(_) => Stamp::Utc(at).to_string(),
+        Stamp::Local(_) | Stamp::TimeOfDay { .. } => Stamp::Local(zone.to_datetime(at)).to_string(),
+    }
+}
+
+fn notes(address: &Address, heard: &Heard, best: Option<&Candidate>) -> Vec<String> {
+    let mut notes: Vec<String> = best
+        .iter()
+        .flat_map(|best| best.told.iter())
+        .map(|told| format!("It says: {}", escape(told.as_bytes())))
+        .collect();
+    notes.dedup();
+    match &heard.ended {
+        Ended::Closed if heard.bytes.is_empty() && heard.asked.is_empty() => notes.push(
+            "It closed the connection at once. A decoder that serves one program does that while another is connected: is a \
+             passbridge running here or elsewhere (systemctl stop passbridge), or the timing software?"
+                .to_owned(),
+        ),
+        Ended::Closed => notes.push("It closed the connection.".to_owned()),
+        Ended::Broken(error) => notes.push(format!("The connection broke: {error}")),
+        Ended::Listened => {}
+    }
+    let nothing = best.is_some_and(|best| best.reads.is_empty() && matches!(best.spec.name, "raceresult" | "one4all"));
+    if nothing && !heard.asked.is_empty() {
+        notes.push("It has no reads in its current file, or does not give them.".to_owned());
+    }
+    let note = match best.map(|best| best.spec.name) {
+        Some("llrp") => Some(
+            "It greets as an LLRP reader does (READER_EVENT_NOTIFICATION). A reader sends tags only while an inventory runs in it. passbridge takes what the reader was told to do before; \
+             with `set.start = \"true\"` it adds an inventory of its own. Nothing was sent to it now.",
+        ),
+        Some("chronotrack") => Some(
+            "The daemon greets it and has each location started; that was not done now, so there are no reads. Nothing was \
+             sent to it.",
+        ),
+        Some("jchip") => {
+            Some("Its reads come once it is told to go on. That was not done: what it had kept would be gone.")
+        }
+        Some("mylaps") => Some("Nothing was acknowledged: it will send all of this again."),
+        Some("one4all") => Some(
+            "A One4All sends its reads only to the program that connected last. If another one was connected, have it \
+             connect again now.",
+        ),
+        Some("impinj") => Some("Its reader only streams; its clock needs a time server."),
+        Some(_) => None,
+        None if heard.bytes.is_empty() => match address {
+            Address::Serial { .. } => Some(
+                "Many decoders say nothing between reads: pass a chip over the mat and try again, longer (--for 2m). Else: \
+                 the cable (a null modem one, or not), the port, the decoder's output settings.",
+            ),
+            Address::Listen(_) => {
+                Some("Nobody connected, or whoever did said nothing: is its software told the address of this box?")
+            }
+            Address::Tcp { .. } => Some(
+                "The port is open, but nobody speaks. A decoder that only streams says nothing between reads: pass a chip over \
+                 the mat and try again, longer (--for 1m).",
+            ),
+        },
+        None => None,
+    };
+    notes.extend(note.map(str::to_owned));
+    notes
+}
+
+/// The `[[decoder]]` block for it.
+fn block(best: &Candidate, address: &Address, zone: &TimeZone) -> String {
+    let name = best.spec.name;
+    let mut text = format!("[[decoder]]\nname = \"{name}\"\nprotocol = \"{name}\"\naddress = \"{address}\"\n");
+    let utc =
+        best.reads.iter().all(|read| matches!(read.stamp, Stamp::Utc(_) | Stamp::Uptime(_))) && !best.reads.is_empty();
+    if !utc && !matches!(name, "llrp" | "impinj") {
+        let zone = zone.iana_name().unwrap_or("UTC");
+        let _ = writeln!(text, "timezone = \"{zone}\"  # the zone of the decoder's clock: this box's was taken");
+    }
+    if !best.settings.is_empty() {
+        text.push_str("[decoder.set]\n");
+        best.settings.iter().for_each(|(key, value)| {
+            let _ = writeln!(text, "{key} = \"{value}\"");
+        });
+    }
+    text
+}

@@ -1,0 +1,157 @@
+//! Where to look: an address of the configuration, or one that leaves its port or its rate to be found.
+
+use std::io;
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout};
+
+use super::listen::{Ended, Heard, Plan, Role, listen};
+use crate::config::Address;
+use crate::decoders::REGISTRY;
+use crate::link::port::{Wire, dial};
+use crate::model::clock::Wall;
+
+/// The usual rates of decoders' serial lines: IPICO and ALGE 9600 or 38400, others what a timer finds.
+pub(super) const RATES: [u32; 7] = [9600, 115_200, 38_400, 19_200, 57_600, 4800, 2400];
+/// Protocols whose software connects to the box: nobody listens at their ports.
+const CONNECT_TO_US: [&str; 3] = ["chronotrack", "jchip", "mylaps"];
+/// Longest wait for a port to answer when all are tried.
+const KNOCK: Duration = Duration::from_secs(2);
+/// Each rate is listened to for at least this, or no whole record fits in.
+const SLICE_MIN: Duration = Duration::from_millis(500);
+const SLICE_MAX: Duration = Duration::from_secs(5);
+
+/// What was given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A whole address.
+    Address(Address),
+    /// `tcp://host`: whichever port of the registry is open.
+    Ports(String),
+    /// `serial:///dev/…` without `baud`: the address is that of the first rate.
+    Rates(Address),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<Address>() {
+            Ok(Address::Serial { .. }) if !text.contains("baud=") => {
+                let address = text.parse()?;
+                Ok(Self::Rates(address))
+            }
+            Ok(address) => Ok(Self::Address(address)),
+            Err(error) => {
+                let host = match format!("{}:1", text.trim_end_matches('/')).parse::<Address>() {
+                    Ok(Address::Tcp { host, .. }) => Some(host).filter(|_| text.starts_with("tcp://")),
+                    _ => None,
+                };
+                host.map(Self::Ports).ok_or(error)
+            }
+        }
+    }
+}
+
+/// `address` at another rate.
+pub(super) fn at_rate(address: &Address, rate: u32) -> Address {
+    let mut address = address.clone();
+    if let Address::Serial { baud, .. } = &mut address {
+        *baud = rate;
+    }
+    address
+}
+
+/// The ports of the registry at `host` that somebody listens at. Only connected to, nothing is read or sent.
+pub(super) async fn open_ports(host: &str) -> Vec<u16> {
+    let mut ports: Vec<u16> = REGISTRY
+        .iter()
+        .filter(|spec| spec.name != "lines" && !CONNECT_TO_US.contains(&spec.name))
+        .map(|spec| spec.port)
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let knock = async |port: u16| {
+        let address = Address::Tcp { host: host.to_owned(), port };
+        matches!(timeout(KNOCK, dial(&address)).await, Ok(Ok(_))).then_some(port)
+    };
+    join_all(ports.into_iter().map(knock)).await.into_iter().flatten().collect()
+}
+
+/// Listens at one rate after the other, round and round, until something is recognised or the time is over. In the first
+/// round nothing is asked. Gives the rate and what was heard there: of what was recognised, or else of what looked most like
+/// text.
+///
+/// # Errors
+/// The line cannot be opened, at no rate.
+pub(super) async fn find_rate(
+    mut open: impl AsyncFnMut(u32) -> io::Result<Wire>,
+    total: Duration,
+    ask: bool,
+    wall: &Wall,
+) -> io::Result<(u32, Heard)> {
+    let start = Instant::now();
+    let slice = (total / (2 * RATES.len() as u32)).clamp(SLICE_MIN, SLICE_MAX);
+    let mut best: Option<(u32, Heard)> = None;
+    let mut refused = None;
+    let mut round = 0;
+    while round == 0 || start.elapsed() < total {
+        let mut opened = false;
+        for rate in RATES {
+            let mut wire = match open(rate).await {
+                Ok(wire) => wire,
+                // This rate may be one that the adapter cannot do.
+                Err(error) => {
+                    refused = Some(error);
+                    continue;
+                }
+            };
+            opened = true;
+            let more = total.saturating_sub(start.elapsed());
+            let plan = Plan { listen: slice, more, ask: ask && round > 0, silent: Duration::ZERO };
+            let heard = listen(&mut wire, Role::Serial, plan, wall).await;
+            let found = heard.grade().is_some_and(|grade| grade > super::Grade::Possible);
+            let gone = !matches!(heard.ended, Ended::Listened);
+            if best.as_ref().is_none_or(|(_, best)| worth(&heard) > worth(best)) {
+                best = Some((rate, heard));
+            }
+            if found || gone || start.elapsed() >= total {
+                return best.ok_or_else(|| io::ErrorKind::NotFound.into());
+            }
+        }
+        if !opened {
+            break;
+        }
+        round += 1;
+    }
+    best.ok_or_else(|| refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+/// What is more worth telling of.
+fn worth(heard: &Heard) -> (Option<super::Grade>, usize) {
+    (heard.grade(), heard.bytes.iter().filter(|byte| byte.is_ascii_graphic()).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_leave_its_port_or_its_rate_to_be_found() {
+        let target = |text: &str| text.parse::<Target>();
+        assert_eq!(target("tcp://192.168.1.50"), Ok(Target::Ports("192.168.1.50".into())));
+        assert_eq!(target("tcp://timing-box/"), Ok(Target::Ports("timing-box".into())));
+        assert_eq!(target("tcp://[fe80::1]"), Ok(Target::Ports("fe80::1".into())));
+        assert!(matches!(target("tcp://192.168.1.50:3601"), Ok(Target::Address(Address::Tcp { port: 3601, .. }))));
+        assert!(matches!(target("serial:///dev/ttyUSB0"), Ok(Target::Rates(_))));
+        assert!(matches!(target("serial:///dev/ttyUSB0?parity=even"), Ok(Target::Rates(_))));
+        assert!(matches!(target("serial:///dev/ttyUSB0?baud=9600"), Ok(Target::Address(_))));
+        assert!(matches!(target("tcp-listen://0.0.0.0:3097"), Ok(Target::Address(Address::Listen(_)))));
+        for wrong in ["", "192.168.1.50", "udp://1.2.3.4", "tcp://", "tcp://a:b", "tcp-listen://box", "serial://ttyS0"]
+        {
+            assert!(target(wrong).is_err(), "{wrong}");
+        }
+    }
+}

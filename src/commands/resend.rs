@@ -1,0 +1,142 @@
+//! `resend`: what does not go by itself goes because somebody said so: through the daemon, or on the journal where none
+//! runs.
+
+use clap::{ArgGroup, Args};
+use serde_json::{Value, json};
+
+use crate::cloud::audit::adopt;
+use crate::commands::args::{Place, load_keyless, print};
+use crate::config::Config;
+use crate::config::failure::Failure;
+use crate::daemon;
+use crate::journal::held_back::LetGoError;
+use crate::model::clock::Wall;
+use crate::serve::control::{self, ControlError, Request};
+use crate::status::Board;
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["held_back", "from_device", "set_aside"]))]
+pub(crate) struct ResendArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Upload the reads that are held back: those that a decoder gave from its memory after it was cleared, and that were
+    /// made before.
+    #[arg(long)]
+    held_back: bool,
+    /// Only those of this decoder, by its configured name, with all its locations; or only NAME/LOCATION.
+    #[arg(long, value_name = "NAME", requires = "held_back")]
+    decoder: Option<String>,
+    /// Try the passings again that were set aside because the cloud failed at them. They are also tried every hour, and a minute
+    /// after each start. What the cloud refused is not: it says so to each of them, and would again.
+    #[arg(long)]
+    set_aside: bool,
+    /// The device_id as it was before it was corrected: what was numbered for it and is not in the cloud follows to
+    /// --to-device. `check` tells how many there are.
+    #[arg(long, value_name = "ID", requires = "to_device")]
+    from_device: Option<String>,
+    /// The device_id as it is now.
+    #[arg(long, value_name = "ID", requires = "from_device")]
+    to_device: Option<String>,
+    /// The answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(args: ResendArgs) -> Result<(), Failure> {
+    match (&args.from_device, &args.to_device) {
+        (Some(from), Some(to)) => follow(&args, from, to).await,
+        _ if args.set_aside => try_again(&args).await,
+        _ => let_go(args).await,
+    }
+}
+
+async fn try_again(args: &ResendArgs) -> Result<(), Failure> {
+    let mut config = load_keyless(&args.place)?;
+    if let Some(dir) = &args.place.data_dir {
+        config.data_dir.clone_from(dir);
+    }
+    let answer = control::ask(&config.data_dir, Request::TryAgain).await?;
+    if args.json {
+        return print(&format!("{answer}\n"));
+    }
+    print(&match answer.get("tried").and_then(Value::as_u64).unwrap_or(0) {
+        0 => "the cloud failed at no passing that was set aside\n".to_owned(),
+        1 => "1 passing is tried again now, after what waits\n".to_owned(),
+        count => format!("{count} passings are tried again now, one after the other, after what waits\n"),
+    })
+}
+
+async fn let_go(args: ResendArgs) -> Result<(), Failure> {
+    let mut config = load_keyless(&args.place)?;
+    if let Some(dir) = &args.place.data_dir {
+        config.data_dir.clone_from(dir);
+    }
+    let request = Request::LetGo { decoder: args.decoder.clone() };
+    let answer = match control::ask(&config.data_dir, request).await {
+        Err(ControlError::NotRunning(_)) => {
+            // Nobody has the journal: the next start of the daemon uploads them.
+            let journal = daemon::open_journal(&config, &Board::new(&config.name))?;
+            let done = journal.let_all_go(args.decoder.as_deref()).await;
+            journal.close().await;
+            json!({ "let_go": done.map_err(|error: LetGoError| Failure::io(error.to_string()))?, "running": false })
+        }
+        answer => answer?,
+    };
+    if args.json {
+        return print(&format!("{answer}\n"));
+    }
+    let count = answer.get("let_go").and_then(Value::as_u64).unwrap_or(0);
+    let whose = args.decoder.map_or(String::new(), |name| format!(" of {name}"));
+    let when = match answer.get("running").and_then(Value::as_bool) {
+        Some(false) => "uploaded when passbridge runs again",
+        _ => "uploaded now, after what waits",
+    };
+    print(&match count {
+        0 => format!("no reads{whose} are held back\n"),
+        1 => format!("1 read{whose} was held back and is let go: it is {when}\n"),
+        count => format!("{count} reads{whose} were held back and are let go: they are {when}\n"),
+    })
+}
+
+/// What was numbered for one device goes to another one.
+async fn follow(args: &ResendArgs, from: &str, to: &str) -> Result<(), Failure> {
+    let config = Config::load(&args.place.options())?.config;
+    let devices = config.devices();
+    if devices.contains_key(from) {
+        let text = format!("device {from} is in the configuration: its passings go there by themselves");
+        return Err(Failure::usage(text));
+    }
+    if !devices.contains_key(to) {
+        return Err(Failure::usage(format!("the configuration has no decoder of device {to}")));
+    }
+    let request = Request::Adopt { from: from.to_owned(), to: to.to_owned() };
+    let answer = match control::ask(&config.data_dir, request).await {
+        Err(ControlError::NotRunning(_)) => follow_here(&config, from, to).await?,
+        answer => answer?,
+    };
+    let count = |field: &str| answer.get(field).and_then(Value::as_u64).unwrap_or(0);
+    let why = answer.get("why").and_then(Value::as_str).map(str::to_owned);
+    let adopted = adopt::Adopted { moved: count("moved"), settled: count("settled"), left: count("left"), why };
+    match args.json {
+        true => print(&format!("{answer}\n"))?,
+        false => print(&format!("{}\n", adopted.in_words(from, to)))?,
+    }
+    match adopted.left {
+        0 => Ok(()),
+        _ => Err(Failure::unavailable("not all could follow").already_told()),
+    }
+}
+
+/// Takes the data directory's lock. Nothing is uploaded.
+async fn follow_here(config: &Config, from: &str, to: &str) -> Result<Value, Failure> {
+    let Some(cloud) = &config.cloud else {
+        return Err(Failure::config("the configuration has no [cloud]: nothing is sent anywhere"));
+    };
+    let client = daemon::client(cloud, config, Wall::default())?;
+    let journal = daemon::open_journal(config, &Board::new(&config.name))?;
+    let times = (config.upload.settle, config.upload.min_interval);
+    let adopted = adopt::adopt(&journal, &client, (from, to), times).await;
+    journal.close().await;
+    let adopted = adopted.map_err(|error| Failure::io(error.to_string()))?;
+    Ok(json!({ "moved": adopted.moved, "settled": adopted.settled, "left": adopted.left, "why": adopted.why }))
+}

@@ -1,0 +1,102 @@
+//! How a command ends when it does not end well: one line for people and an exit code after sysexits(3).
+
+use std::fmt;
+use std::io;
+
+/// Why a command gives up. `Display` is the one line for people; the kind decides the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    kind: Kind,
+    message: String,
+    told: bool,
+}
+
+/// What is to be done about it decides the kind, not where it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Usage,
+    Data,
+    Unavailable,
+    Io,
+    Permission,
+    Config,
+    Quiet,
+}
+
+impl Failure {
+    /// The command line asks for something that cannot be done (64).
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Usage, message: message.into(), told: false }
+    }
+
+    /// The data given or found is not what it should be (65).
+    pub fn data(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Data, message: message.into(), told: false }
+    }
+
+    /// Something outside does not answer: the daemon, a decoder, the cloud (69).
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Unavailable, message: message.into(), told: false }
+    }
+
+    /// Reading or writing failed (74).
+    pub fn io(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Io, message: message.into(), told: false }
+    }
+
+    /// The user who runs this may not (77).
+    pub fn permission(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Permission, message: message.into(), told: false }
+    }
+
+    /// The configuration must be changed (78). systemd would only repeat it, so the message must say what to change.
+    pub fn config(message: impl Into<String>) -> Self {
+        Self { kind: Kind::Config, message: message.into(), told: false }
+    }
+
+    /// Writing a command's output failed. A pipe closed by its reader (`| head`) is a good end: silent, exit 0.
+    pub fn output(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self { kind: Kind::Quiet, message: String::new(), told: true },
+            _ => Self::io(format!("writing the output failed: {error}")),
+        }
+    }
+
+    /// The command's own output said it already: only the exit code is left.
+    #[must_use]
+    pub fn already_told(self) -> Self {
+        Self { told: true, ..self }
+    }
+
+    /// The exit code after sysexits(3).
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Usage => 64,
+            Kind::Data => 65,
+            Kind::Unavailable => 69,
+            Kind::Io => 74,
+            Kind::Permission => 77,
+            Kind::Config => 78,
+            Kind::Quiet => 0,
+        }
+    }
+
+    /// Nothing is left to be said about it.
+    pub fn is_told(&self) -> bool {
+        self.told
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<crate::config::ConfigError> for Failure {
+    fn from(error: crate::config::ConfigError) -> Self {
+        Self::config(error.to_string())
+    }
+}

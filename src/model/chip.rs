@@ -1,0 +1,1029 @@
+//! What a decoder says: chip reads, markers, stamps and the decoder's own place in its memory.
+//!
+//! Everything here is plain data, kept as the decoder sent it. Turning a decoder stamp into UTC is
+//! [`crate::model::clock`]'s job and happens as late as possible (invariant 7: the decoder's stamp is data).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::civil::{DateTime, Time};
+use serde::{Deserialize, Serialize};
+
+/// Place of a record in the journal, from 1, without holes, in the order of arrival at this box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A small name that some decoders give as a number and others as text (antenna, reader, file).
+/// Serialises as what it is: a JSON number or a JSON string.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Label {
+    /// The protocol defines the field as a number.
+    Number(u64),
+    /// The protocol defines the field as text, kept byte for byte.
+    Text(Box<str>),
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+/// A decoder's time stamp as it was sent, to the millisecond.
+///
+/// Text form (`Display`/`FromStr`, used in the log and in exports): `2026-03-06T20:27:47.350`,
+/// `20:27:47.350`, `0000-00-01T00:00:07.001` (clock without a date, second day),
+/// `2026-03-06T20:27:47.350Z`, `up123456.789` (seconds since the decoder was switched on).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stamp {
+    /// Wall time in the decoder's own zone, which is not on the wire.
+    Local(DateTime),
+    /// Time of day without a date. `day` counts days since the clock was set, where the decoder tells.
+    TimeOfDay {
+        /// Wall time in the decoder's zone.
+        time: Time,
+        /// Days since the decoder's clock was set (0 = the first), `None` where it does not say.
+        day: Option<u32>,
+    },
+    /// An instant: the protocol says UTC, or carried an offset.
+    Utc(Timestamp),
+    /// Milliseconds since the decoder was switched on: it has no clock (an UHF reader that was never given the time).
+    Uptime(u64),
+}
+
+/// The decoder's own place of a read in its memory: what a rewind asks for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Position {
+    /// Box or decoder id as sent, where one link can carry several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Box<str>>,
+    /// File or session of the decoder; numbering starts again in each. Where a location may have several sources that each
+    /// count for themselves (ChronoTrack), the source: the reader's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<Label>,
+    /// Passing number inside the file.
+    pub number: u64,
+}
+
+/// One detection as the decoder reports it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChipRead {
+    /// Chip code as sent (never empty).
+    pub chip: Box<str>,
+    /// The decoder's stamp.
+    pub stamp: Stamp,
+    /// Antenna, loop or channel that detected.
+    pub antenna: Option<Label>,
+    /// Reader or device behind the decoder, as sent.
+    pub reader: Option<Label>,
+    /// Device in front of the reader where the protocol tells both (MYLAPS), as sent.
+    pub device: Option<Label>,
+    /// How often the chip was seen in this detection.
+    pub hits: Option<u32>,
+    /// Signal strength in the decoder's own unit.
+    pub rssi: Option<i32>,
+    /// Place in the decoder's memory, if the decoder can be asked for it again.
+    pub position: Option<Position>,
+    /// A running number on the wire that is *not* a place one can ask for.
+    pub seq: Option<u64>,
+    /// Timing point (source name) where one link carries several.
+    pub location: Option<Box<str>>,
+    /// The decoder marked this as stored earlier and sent late.
+    pub replay: bool,
+    /// It comes from a memory that was cleared and may be of another race: kept, and not uploaded until somebody says so.
+    pub held_back: bool,
+    /// It is no new read: one that was held back and is let go, the entry with the second number. No read from the first
+    /// number up to it is held back any more.
+    pub let_go: Option<Box<(Seq, Seq)>>, // as good as never: it must not make every read larger
+    /// Not the decoder's word: it was received while the decoder, just connected, was giving what it had stored. Whether it
+    /// is a passing is judged behind that.
+    pub amid_stored: bool,
+}
+
+impl ChipRead {
+    /// A read with the two fields every decoder gives.
+    pub fn new(chip: impl Into<Box<str>>, stamp: Stamp) -> Self {
+        Self {
+            chip: chip.into(),
+            stamp,
+            antenna: None,
+            reader: None,
+            device: None,
+            hits: None,
+            rssi: None,
+            position: None,
+            seq: None,
+            location: None,
+            replay: false,
+            held_back: false,
+            let_go: None,
+            amid_stored: false,
+        }
+    }
+
+    /// Two frames with the same identity are one detection that was sent twice (retransmission,
+    /// rewind that overlaps live data). Place in the decoder's memory *and* content take part, so a
+    /// decoder that was cleared and counts from 1 again does not hide new reads. Hits, RSSI and the
+    /// replay flag do not: they may differ between the live and the stored form. Nor does whether it is held back. Of a stamp
+    /// without a date the day is not in it: the journal adds it.
+    ///
+    /// 64-bit FNV-1a over the fields, each ended by a byte that cannot be in UTF-8 text: it is stored, so it must
+    /// stay the same for ever; the collision odds among four million reads are 2e-13 a read.
+    pub fn identity(&self) -> u64 {
+        let mut print = Print::new();
+        print.field(self.chip.as_bytes());
+        print.stamp(self.stamp);
+        let mut field = |bytes: &[u8]| print.field(bytes);
+        for label in [&self.antenna, &self.reader, &self.device] {
+            match label {
+                None => field(b""),
+                Some(Label::Number(number)) => field(&number.to_le_bytes()),
+                Some(Label::Text(text)) => field(text.as_bytes()),
+            }
+        }
+        field(self.location.as_deref().unwrap_or("").as_bytes());
+        if let Some(position) = &self.position {
+            field(position.unit.as_deref().unwrap_or("").as_bytes());
+            // A file that is the reader's own id (ChronoTrack) says nothing more than the reader above. Earlier versions kept
+            // the same reads without it: they must be known when they come again.
+            match position.file.as_ref().filter(|file| self.reader.as_ref() != Some(*file)) {
+                None => field(b""),
+                Some(Label::Number(number)) => field(&number.to_le_bytes()),
+                Some(Label::Text(text)) => field(text.as_bytes()),
+            }
+            field(&position.number.to_le_bytes());
+        }
+        print.0
+    }
+
+    /// What it says, wherever it is stored: see [`Content`].
+    pub fn content(&self) -> Content {
+        Content::of(&self.chip, &self.stamp)
+    }
+}
+
+/// What a numbered record of a decoder's memory says: a fingerprint of chip and stamp, not of antenna or arrival. The same
+/// number with another content is another memory: the decoder was cleared.
+///
+/// 48 bits, since there are hundreds in each of the journal's checkpoints, and it must stay the same for ever. That two
+/// reads of one number have the same by chance has the odds 4e-15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Content(u64);
+
+impl Content {
+    /// Of a chip read.
+    pub fn of(chip: &str, stamp: &Stamp) -> Self {
+        let mut print = Print::new();
+        print.field(chip.as_bytes());
+        print.stamp(*stamp);
+        Self::short(print)
+    }
+
+    /// Of a record that is no chip read and has a number among the reads. No chip read has the same.
+    pub fn of_marker(kind: &str, stamp: Option<&Stamp>) -> Self {
+        let mut print = Print::new();
+        print.field(kind.as_bytes());
+        print.field(b"marker");
+        if let Some(stamp) = stamp {
+            print.stamp(*stamp);
+        }
+        Self::short(print)
+    }
+
+    fn short(print: Print) -> Self {
+        Self((print.0 ^ print.0 >> Self::BITS) & ((1 << Self::BITS) - 1))
+    }
+
+    const BITS: u32 = 48;
+    /// Characters of its text form, and the characters.
+    const DIGITS: usize = 8;
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    fn text(self) -> impl Iterator<Item = char> {
+        let digits = (0..Self::BITS).step_by(6).rev().map(move |at| (self.0 >> at & 63) as usize);
+        digits.map(|digit| char::from(Self::ALPHABET[digit]))
+    }
+
+    fn of_text(text: &[u8]) -> Option<Self> {
+        let digit = |byte: &u8| Self::ALPHABET.iter().position(|known| known == byte);
+        let whole = text.len() == Self::DIGITS;
+        text.iter().try_fold(0, |value, byte| Some(value << 6 | digit(byte)? as u64)).filter(|_| whole).map(Self)
+    }
+}
+
+/// FNV-1a over fields, each ended by a byte that cannot be in UTF-8 text.
+struct Print(u64);
+
+impl Print {
+    fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn field(&mut self, bytes: &[u8]) {
+        const PRIME: u64 = 0x0000_0100_0000_01b3;
+        for byte in bytes.iter().chain(&[0xff]) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(PRIME);
+        }
+    }
+
+    fn stamp(&mut self, stamp: Stamp) {
+        match stamp {
+            Stamp::Local(local) => {
+                self.field(&day_number(local).to_le_bytes());
+                self.field(&time_millis(local.time()).to_le_bytes());
+            }
+            Stamp::TimeOfDay { time, day } => {
+                self.field(&day.map_or(-1, i64::from).to_le_bytes());
+                self.field(&time_millis(time).to_le_bytes());
+            }
+            Stamp::Utc(instant) => self.field(&instant.as_millisecond().to_le_bytes()),
+            Stamp::Uptime(ms) => {
+                self.field(b"up");
+                self.field(&ms.to_le_bytes());
+            }
+        }
+    }
+}
+
+fn day_number(local: DateTime) -> i64 {
+    i64::from(local.year()) * 400 + i64::from(local.day_of_year())
+}
+
+fn time_millis(time: Time) -> i64 {
+    ((i64::from(time.hour()) * 60 + i64::from(time.minute())) * 60 + i64::from(time.second())) * 1000
+        + i64::from(time.millisecond())
+}
+
+/// A record that is no chip read: gun, trigger, new location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// What it is, in the protocol's own word (`Gunshot`, `trigger`).
+    pub kind: Box<str>,
+    /// Name given to it, if any.
+    pub name: Option<Box<str>>,
+    /// When, if it says.
+    pub stamp: Option<Stamp>,
+    /// Reader or device behind the decoder.
+    pub reader: Option<Label>,
+    /// Timing point, where one link carries several.
+    pub location: Option<Box<str>>,
+    /// Place in the decoder's memory, where it numbers such records among its reads: it is held then, and not a gap.
+    pub position: Option<Position>,
+    /// The marker stands for all numbers up to this one: the decoder was asked for them and has none ([`Marker::ABSENT`]);
+    /// or, without a position, for all entries up to this one ([`Marker::LET_GO`]).
+    pub through: Option<u64>,
+}
+
+impl Marker {
+    /// Kind of a marker that is not the decoder's: numbers that it skipped when it was asked for them.
+    pub const ABSENT: &'static str = "absent";
+    /// Kind of a marker that is not the decoder's: somebody let the reads go that were held back, up to the entry
+    /// [`Marker::through`].
+    pub const LET_GO: &'static str = "let_go";
+
+    /// What it says, wherever it is stored: see [`Content`]. `None`: it is not the decoder's.
+    pub fn content(&self) -> Option<Content> {
+        (![Self::ABSENT, Self::LET_GO].contains(&&*self.kind))
+            .then(|| Content::of_marker(&self.kind, self.stamp.as_ref()))
+    }
+}
+
+/// Which places of a decoder's memory this box holds: per unit and file a set of number ranges, what the newest of them
+/// say, and what is known of the memory's life ([`Lives`]).
+///
+/// A number alone does not tell what is held: a decoder that was cleared counts from 1 again, and may count on past what
+/// is held while nobody listens. So its *content* is compared ([`Held::content`]).
+///
+/// Bounded: at most [`Held::FILES`] files and [`Held::RANGES`] ranges in each. Beyond that the *oldest*
+/// knowledge is dropped, which costs a second asking (the identity recognises the repeats), never a read. Contents are
+/// kept of the [`Held::CONTENTS`] highest numbers of a file; of all files together at most [`Held::CONTENTS_ALL`], then the
+/// file untouched longest keeps [`Held::CONTENTS_LEAST`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    files: Vec<(Place, File)>,
+    lives: Lives,
+}
+
+type Place = (Option<Box<str>>, Option<Label>);
+type Ranges = BTreeMap<u64, u64>;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct File {
+    ranges: Ranges,
+    /// Of the highest numbers whose content is known, in the order of their numbers.
+    contents: VecDeque<(u64, Content)>,
+}
+
+impl File {
+    fn know(&mut self, number: u64, content: Content) {
+        match self.contents.back() {
+            Some(last) if last.0 >= number => match self.contents.binary_search_by_key(&number, |known| known.0) {
+                Ok(at) => self.contents[at].1 = content,
+                Err(0) if self.contents.len() >= Held::CONTENTS => return, // older than all that are remembered
+                Err(at) => self.contents.insert(at, (number, content)),
+            },
+            _ => self.contents.push_back((number, content)),
+        }
+        if self.contents.len() > Held::CONTENTS {
+            self.contents.pop_front();
+        }
+    }
+}
+
+impl Held {
+    /// Most files remembered per decoder; the one untouched longest goes first.
+    pub const FILES: usize = 64;
+    /// Most separate ranges remembered per file; the lowest goes first.
+    pub const RANGES: usize = 1024;
+    /// Numbers per file whose content is remembered: a decoder that says a read once more, or some in another order, says
+    /// one of its newest. In a checkpoint they take 2 KB.
+    pub const CONTENTS: usize = 256;
+    /// The same of all files of a decoder.
+    pub const CONTENTS_ALL: usize = 2048;
+    /// What a file keeps in any case: one is asked for again at each connection, the others stand by.
+    pub const CONTENTS_LEAST: usize = 16;
+
+    /// Notes that `position` is held. What is known of its content stays.
+    pub fn insert(&mut self, position: &Position) {
+        let at = self.index(position.unit.as_deref(), position.file.as_ref());
+        let (mut entry, fresh) = match at {
+            Some(at) if at + 1 == self.files.len() => (self.files.pop().expect("index is in range"), false),
+            Some(at) => (self.files.remove(at), false),
+            None => (((position.unit.clone(), position.file.clone()), File::default()), true),
+        };
+        insert_number(&mut entry.1.ranges, position.number);
+        if entry.1.ranges.len() > Self::RANGES {
+            entry.1.ranges.pop_first();
+        }
+        if fresh && self.files.len() == Self::FILES {
+            self.files.remove(0);
+        }
+        self.files.push(entry); // the last touched is last
+    }
+
+    /// Notes that `position` is held, and what it says. If another content was known it is replaced: whether that means
+    /// another memory is for the caller to see before.
+    pub fn insert_read(&mut self, position: &Position, content: Content) {
+        self.insert(position);
+        self.know(position.number, content);
+    }
+
+    /// Of the file touched last.
+    fn know(&mut self, number: u64, content: Content) {
+        let Some((_, file)) = self.files.last_mut() else { return };
+        file.know(number, content);
+        let mut all: usize = self.files.iter().map(|(_, file)| file.contents.len()).sum();
+        for (_, file) in &mut self.files {
+            if all <= Self::CONTENTS_ALL {
+                break;
+            }
+            let spare = file.contents.len().saturating_sub(Self::CONTENTS_LEAST);
+            file.contents.drain(..spare);
+            all -= spare;
+        }
+    }
+
+    /// What the number says, as far as it is remembered.
+    pub fn content(&self, unit: Option<&str>, file: Option<&Label>, number: u64) -> Option<Content> {
+        let contents = &self.files[self.index(unit, file)?].1.contents;
+        contents.binary_search_by_key(&number, |known| known.0).ok().map(|at| contents[at].1)
+    }
+
+    /// The highest number of a file whose content is remembered: the one to ask for again, and to compare.
+    pub fn highest_with_content(&self, unit: Option<&str>, file: Option<&Label>) -> Option<u64> {
+        self.files[self.index(unit, file)?].1.contents.back().map(|known| known.0)
+    }
+
+    /// Whether the number is held.
+    pub fn has(&self, unit: Option<&str>, file: Option<&Label>, number: u64) -> bool {
+        self.first_missing(unit, file, number, number).is_none()
+    }
+
+    /// Notes that the numbers from that of `position` to `last` are held.
+    pub fn insert_through(&mut self, position: &Position, last: u64) {
+        self.insert(position);
+        if let Some((_, file)) = self.files.last_mut() {
+            insert_range(&mut file.ranges, position.number, last);
+        }
+    }
+
+    /// Notes that all of `other` is held, as touched after what was.
+    pub fn merge(&mut self, other: &Self) {
+        for ((unit, file), held) in &other.files {
+            for (&from, &to) in &held.ranges {
+                // Both ends make the file and its ranges known; what is between them is closed up.
+                self.insert_through(&Position { unit: unit.clone(), file: file.clone(), number: from }, to);
+            }
+            if !held.ranges.is_empty() {
+                held.contents.iter().for_each(|(number, content)| self.know(*number, *content));
+            }
+        }
+        self.lives.merge(&other.lives);
+    }
+
+    /// What is known of the lives of the memories.
+    pub fn lives(&self) -> &Lives {
+        &self.lives
+    }
+
+    /// The same, to note what was received. For the journal and the link; protocols know no time.
+    pub fn lives_mut(&mut self) -> &mut Lives {
+        &mut self.lives
+    }
+
+    /// The ranges of `from..=to` that are not held, lowest first; ask the decoder for these.
+    pub fn missing(&self, unit: Option<&str>, file: Option<&Label>, from: u64, to: u64) -> Vec<(u64, u64)> {
+        self.gaps(unit, file, from, to).collect()
+    }
+
+    /// The first of [`Self::missing`]: what is asked for next, at every read.
+    pub fn first_missing(&self, unit: Option<&str>, file: Option<&Label>, from: u64, to: u64) -> Option<(u64, u64)> {
+        self.gaps(unit, file, from, to).next()
+    }
+
+    fn gaps(&self, unit: Option<&str>, file: Option<&Label>, from: u64, to: u64) -> impl Iterator<Item = (u64, u64)> {
+        let mut next = Some(from).filter(|from| *from <= to);
+        let ranges = self.index(unit, file).filter(|_| next.is_some()).map(|at| &self.files[at].1.ranges);
+        let mut held = ranges.into_iter().flat_map(move |ranges| {
+            // From the range that `from` may be in: this is done at every read, and there may be a thousand below.
+            let begin = ranges.range(..=from).next_back().map_or(from, |(&start, _)| start);
+            ranges.range(begin..=to)
+        });
+        std::iter::from_fn(move || {
+            loop {
+                let first = next?;
+                let Some((&start, &end)) = held.next() else {
+                    next = None;
+                    return Some((first, to));
+                };
+                if end < first {
+                    continue;
+                }
+                next = end.checked_add(1).filter(|next| *next <= to);
+                if start > first {
+                    return Some((first, start - 1));
+                }
+            }
+        })
+    }
+
+    /// Highest number held of a file, `None` if nothing of it is held.
+    pub fn highest(&self, unit: Option<&str>, file: Option<&Label>) -> Option<u64> {
+        let at = self.index(unit, file)?;
+        self.files[at].1.ranges.last_key_value().map(|(_, &end)| end)
+    }
+
+    /// Forgets a file: the decoder was cleared and counts from the start again. That it was, and when its last read was
+    /// received, stays known ([`Held::lives`]): all of the new memory is wanted, also at a later connection.
+    pub fn forget(&mut self, unit: Option<&str>, file: Option<&Label>) {
+        if let Some(at) = self.index(unit, file) {
+            self.files.remove(at);
+        }
+        self.lives.cleared(unit, file);
+    }
+
+    /// Unit and file touched last, if any: the one to finish first when the decoder is on another now.
+    pub fn latest(&self) -> Option<(Option<&str>, Option<&Label>)> {
+        self.files.last().map(|((unit, file), _)| (unit.as_deref(), file.as_ref()))
+    }
+
+    /// Every file with its ranges, the last touched last (for the journal's checkpoint).
+    pub fn files(&self) -> impl Iterator<Item = (Option<&str>, Option<&Label>, Vec<(u64, u64)>)> {
+        self.files.iter().map(|((unit, file), held)| {
+            (unit.as_deref(), file.as_ref(), held.ranges.iter().map(|(&a, &b)| (a, b)).collect())
+        })
+    }
+
+    fn index(&self, unit: Option<&str>, file: Option<&Label>) -> Option<usize> {
+        // Searched from the end: the file in use is the last touched.
+        self.files.iter().rposition(|((u, f), _)| u.as_deref() == unit && f.as_ref() == file)
+    }
+}
+
+/// `from` is held already.
+fn insert_range(ranges: &mut Ranges, from: u64, to: u64) {
+    let Some((&start, &end)) = ranges.range(..=from).next_back() else { return };
+    let mut end = end.max(to);
+    while let Some((&next, &last)) = ranges.range(start.saturating_add(1)..=end.saturating_add(1)).next() {
+        ranges.remove(&next);
+        end = end.max(last);
+    }
+    ranges.insert(start, end);
+}
+
+fn insert_number(ranges: &mut Ranges, number: u64) {
+    let below = ranges.range(..=number).next_back().map(|(&start, &end)| (start, end));
+    if let Some((_, end)) = below
+        && number <= end
+    {
+        return;
+    }
+    let mut start = number;
+    let mut end = number;
+    if let Some((below_start, below_end)) = below
+        && below_end + 1 == number
+    {
+        start = below_start;
+    }
+    if let Some(above_end) = number.checked_add(1).and_then(|next| ranges.remove(&next)) {
+        end = above_end;
+    }
+    ranges.insert(start, end);
+}
+
+/// What is known of the lives of a decoder's memories: when something of each was received, and whether it was cleared.
+/// Everything in a memory that was cleared is newer than the last that was received of the memory before.
+///
+/// Bounded: [`Held::FILES`] memories; the one untouched longest goes first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lives(Vec<(Place, Life)>);
+
+/// What is known of one memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// The last read received of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Last>,
+    /// Number of the first live read of it: what has a higher one is newer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_live: Option<u64>,
+    /// It began with a clearing that was seen: all that is in it is wanted, from its first number on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cleared: bool,
+    /// The last read received of the memory before the clearing, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Last>,
+}
+
+/// A read that shows until when a memory was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// By the decoder's clock as it was then.
+    #[serde(with = "as_text")]
+    pub stamp: Stamp,
+    /// By the box's clock.
+    pub received: Timestamp,
+}
+
+impl Lives {
+    /// A read of a memory was received. `live`: the decoder had not stored it.
+    pub fn read(&mut self, position: &Position, stamp: Stamp, received: Timestamp, live: bool) {
+        // As it is in the log: what is known must be the same after a restart.
+        let received = Timestamp::from_millisecond(received.as_millisecond()).unwrap_or(received);
+        let life = self.of_mut(position.unit.as_deref(), position.file.as_ref());
+        if live && life.first_live.is_none() {
+            life.first_live = Some(position.number);
+        }
+        match &mut life.last {
+            // What was stored may be old: it only tells that the memory was still there.
+            Some(last) if !live && life.first_live.is_some() => last.received = last.received.max(received),
+            last => *last = Some(Last { stamp, received }),
+        }
+    }
+
+    /// A memory was cleared.
+    pub fn cleared(&mut self, unit: Option<&str>, file: Option<&Label>) {
+        let life = self.of_mut(unit, file);
+        // One that was cleared before anything of it was received is not older than the one before.
+        let before = life.last.or(life.before);
+        *life = Life { cleared: true, before, ..Life::default() };
+    }
+
+    /// What is known of a memory.
+    pub fn of(&self, unit: Option<&str>, file: Option<&Label>) -> Option<&Life> {
+        self.index(unit, file).map(|at| &self.0[at].1)
+    }
+
+    /// It was seen to be cleared: all that is in it now is wanted, from its first number on.
+    pub fn was_cleared(&self, unit: Option<&str>, file: Option<&Label>) -> bool {
+        self.of(unit, file).is_some_and(|life| life.cleared)
+    }
+
+    /// Every memory, the last touched last.
+    pub fn all(&self) -> impl Iterator<Item = (Option<&str>, Option<&Label>, &Life)> {
+        self.0.iter().map(|((unit, file), life)| (unit.as_deref(), file.as_ref(), life))
+    }
+
+    /// Adds the memories of `other` of which nothing is known.
+    pub fn add_unknown(&mut self, other: &Self) {
+        for ((unit, file), life) in &other.0 {
+            if self.index(unit.as_deref(), file.as_ref()).is_none() {
+                *self.of_mut(unit.as_deref(), file.as_ref()) = *life;
+            }
+        }
+    }
+
+    /// Adds what `other` knows.
+    pub fn merge(&mut self, other: &Self) {
+        for ((unit, file), theirs) in &other.0 {
+            let ours = self.of_mut(unit.as_deref(), file.as_ref());
+            ours.last = later(ours.last, theirs.last);
+            ours.before = later(ours.before, theirs.before);
+            ours.cleared |= theirs.cleared;
+            ours.first_live = ours.first_live.into_iter().chain(theirs.first_live).min();
+        }
+    }
+
+    fn of_mut(&mut self, unit: Option<&str>, file: Option<&Label>) -> &mut Life {
+        let at = match self.index(unit, file) {
+            Some(at) => at,
+            None => {
+                if self.0.len() == Held::FILES {
+                    self.0.remove(0);
+                }
+                self.0.push(((unit.map(Into::into), file.cloned()), Life::default()));
+                self.0.len() - 1
+            }
+        };
+        &mut self.0[at].1
+    }
+
+    fn index(&self, unit: Option<&str>, file: Option<&Label>) -> Option<usize> {
+        self.0.iter().rposition(|((u, f), _)| u.as_deref() == unit && f.as_ref() == file)
+    }
+}
+
+fn later(one: Option<Last>, other: Option<Last>) -> Option<Last> {
+    one.into_iter().chain(other).max_by_key(|last| last.received)
+}
+
+/// A stamp in its text form.
+mod as_text {
+    use super::{Deserialize, Stamp};
+
+    pub fn serialize<S: serde::Serializer>(stamp: &Stamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(stamp)
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Stamp, D::Error> {
+        let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A file as it is in a checkpoint. One without ranges only tells its life.
+#[derive(Serialize, Deserialize)]
+struct HeldFile {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<Label>,
+    ranges: Vec<(u64, u64)>,
+    /// Runs of numbers that follow each other: the first, and the contents of all, eight characters each. Not there in a
+    /// checkpoint of an older version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    contents: Vec<(u64, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    life: Option<Life>,
+}
+
+impl Serialize for Held {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let files = self.files.iter().map(|((unit, file), held)| HeldFile {
+            unit: unit.clone(),
+            file: file.clone(),
+            ranges: held.ranges.iter().map(|(&a, &b)| (a, b)).collect(),
+            contents: runs(&held.contents),
+            life: self.lives.of(unit.as_deref(), file.as_ref()).copied(),
+        });
+        let cleared =
+            self.lives.0.iter().filter(|((unit, file), _)| self.index(unit.as_deref(), file.as_ref()).is_none());
+        let cleared = cleared.map(|((unit, file), life)| HeldFile {
+            unit: unit.clone(),
+            file: file.clone(),
+            ranges: Vec::new(),
+            contents: Vec::new(),
+            life: Some(*life),
+        });
+        serializer.collect_seq(cleared.chain(files))
+    }
+}
+
+impl<'de> Deserialize<'de> for Held {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut held = Self::default();
+        for entry in Vec::<HeldFile>::deserialize(deserializer)? {
+            let place = (entry.unit, entry.file);
+            if let Some(life) = entry.life {
+                held.lives.0.push((place.clone(), life));
+            }
+            if !entry.ranges.is_empty() {
+                let (ranges, contents) = (entry.ranges.into_iter().collect(), of_runs(&entry.contents));
+                held.files.push((place, File { ranges, contents }));
+            }
+        }
+        Ok(held)
+    }
+}
+
+fn runs(contents: &VecDeque<(u64, Content)>) -> Vec<(u64, String)> {
+    let mut runs: Vec<(u64, String)> = Vec::new();
+    let mut next = None;
+    for (number, content) in contents {
+        if next != Some(*number) {
+            runs.push((*number, String::new()));
+        }
+        if let Some((_, text)) = runs.last_mut() {
+            text.extend(content.text());
+        }
+        next = number.checked_add(1);
+    }
+    runs
+}
+
+/// What is no such text is left out: a content that is not known costs a second asking.
+fn of_runs(runs: &[(u64, String)]) -> VecDeque<(u64, Content)> {
+    let contents = runs.iter().flat_map(|(first, text)| {
+        let digits = text.as_bytes().chunks(Content::DIGITS).zip(0..);
+        digits.filter_map(|(digits, at)| Some((first.checked_add(at)?, Content::of_text(digits)?)))
+    });
+    let mut known = File::default();
+    contents.for_each(|(number, content)| known.know(number, content));
+    known.contents
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(local) => {
+                // Six digits and a sign before year 0, or it could not be read again.
+                let (sign, digits) = if local.year() < 0 { ("-", 6) } else { ("", 4) };
+                write!(f, "{sign}{:0digits$}-{:02}-{:02}T", local.year().abs(), local.month(), local.day())?;
+                write_time(f, local.time())
+            }
+            Self::TimeOfDay { time, day: None } => write_time(f, *time),
+            Self::TimeOfDay { time, day: Some(day) } => {
+                write!(f, "0000-00-{day:02}T")?;
+                write_time(f, *time)
+            }
+            Self::Utc(instant) => {
+                // Cut off towards 1970, as `identity` does: printed as it is, one before 1970 would lose what is further down.
+                let nanos = instant.subsec_nanosecond();
+                let whole = Timestamp::new(instant.as_second(), nanos - nanos % 1_000_000).unwrap_or(*instant);
+                write!(f, "{whole:.3}")
+            }
+            Self::Uptime(ms) => write!(f, "up{}.{:03}", ms / 1000, ms % 1000),
+        }
+    }
+}
+
+fn write_time(f: &mut fmt::Formatter<'_>, time: Time) -> fmt::Result {
+    write!(f, "{:02}:{:02}:{:02}.{:03}", time.hour(), time.minute(), time.second(), time.millisecond())
+}
+
+/// The text is no decoder stamp in the form [`Stamp`] prints.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not a decoder stamp")]
+pub struct NotAStamp(String);
+
+impl FromStr for Stamp {
+    type Err = NotAStamp;
+
+    fn from_str(text: &str) -> Result<Self, NotAStamp> {
+        let bad = || NotAStamp(text.to_owned());
+        if text.ends_with('Z') {
+            return text.parse().map(Self::Utc).map_err(|_| bad());
+        }
+        if let Some((seconds, ms)) = text.strip_prefix("up").and_then(|rest| rest.split_once('.')) {
+            let number = |digits: &str| digits.parse::<u64>().ok();
+            let (seconds, ms) = number(seconds).zip(number(ms).filter(|ms| *ms < 1000)).ok_or_else(bad)?;
+            return seconds.checked_mul(1000).map(|all| Self::Uptime(all + ms)).ok_or_else(bad);
+        }
+        if let Some(rest) = text.strip_prefix("0000-00-") {
+            let (day, time) = rest.split_once('T').ok_or_else(bad)?;
+            return Ok(Self::TimeOfDay {
+                time: time.parse().map_err(|_| bad())?,
+                day: Some(day.parse().map_err(|_| bad())?),
+            });
+        }
+        if text.contains('T') {
+            return text.parse().map(Self::Local).map_err(|_| bad());
+        }
+        let time = text.parse().map_err(|_| bad())?;
+        Ok(Self::TimeOfDay { time, day: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(number: u64) -> Position {
+        Position { unit: None, file: Some(Label::Number(7)), number }
+    }
+
+    #[test]
+    fn a_hole_left_by_a_pulled_cable_is_asked_for_even_when_later_reads_arrived() {
+        let mut held = Held::default();
+        for number in (1..=100).chain(151..=160) {
+            held.insert(&at(number));
+        }
+        let file = Label::Number(7);
+        assert_eq!(held.missing(None, Some(&file), 1, 165), [(101, 150), (161, 165)]);
+        for number in 101..=150 {
+            held.insert(&at(number));
+        }
+        assert_eq!(held.missing(None, Some(&file), 1, 160), []);
+        assert_eq!(held.highest(None, Some(&file)), Some(160));
+    }
+
+    #[test]
+    fn what_is_held_stays_bounded_and_forgets_the_oldest_first() {
+        let mut held = Held::default();
+        for number in 0..(2 * Held::RANGES as u64 + 10) {
+            held.insert(&at(number * 2));
+        }
+        assert_eq!(held.files().next().unwrap().2.len(), Held::RANGES);
+        for file in 0..200 {
+            held.insert(&Position { unit: None, file: Some(Label::Number(file)), number: 1 });
+        }
+        assert_eq!(held.files().count(), Held::FILES);
+        assert_eq!(held.latest(), Some((None, Some(&Label::Number(199)))));
+        let text = serde_json::to_string(&held).unwrap();
+        assert_eq!(serde_json::from_str::<Held>(&text).unwrap(), held);
+    }
+
+    fn content(chip: &str) -> Content {
+        Content::of(chip, &"20:27:47.350".parse().unwrap())
+    }
+
+    #[test]
+    fn a_content_is_of_chip_and_stamp_and_a_marker_has_none_of_a_chip() {
+        let stamp: Stamp = "2026-03-06T20:27:47.350".parse().unwrap();
+        let mut read = ChipRead::new("MC00978", stamp);
+        let plain = read.content();
+        (read.antenna, read.hits, read.replay, read.position) = (Some(Label::Number(2)), Some(9), true, Some(at(5)));
+        assert_eq!(read.content(), plain);
+        assert_ne!(ChipRead::new("MC00979", stamp).content(), plain);
+        assert_ne!(ChipRead::new("MC00978", "2026-03-06T20:27:47.351".parse().unwrap()).content(), plain);
+        assert_ne!(Content::of_marker("MC00978", Some(&stamp)), plain);
+        // It is in checkpoints: the value itself must never change.
+        assert_eq!(format!("{plain:?} {}", plain.text().collect::<String>()), "Content(102819815969617) XYOam1NR");
+        assert_eq!(Content::of_text(plain.text().collect::<String>().as_bytes()), Some(plain));
+        assert_eq!((Content::of_text(b"AAAA"), Content::of_text(b"AAAA+AAA")), (None, None));
+    }
+
+    #[test]
+    fn what_the_newest_numbers_say_is_remembered_and_bounded_whatever_their_order() {
+        let mut held = Held::default();
+        let file = Label::Number(7);
+        for number in (1..=1000).rev() {
+            held.insert_read(&at(number), content(&number.to_string()));
+        }
+        let least = 1000 - Held::CONTENTS as u64;
+        assert_eq!(held.content(None, Some(&file), least), None);
+        assert_eq!(held.content(None, Some(&file), least + 1), Some(content(&(least + 1).to_string())));
+        assert_eq!(held.highest_with_content(None, Some(&file)), Some(1000));
+        held.insert(&at(1001)); // without a content
+        held.insert_read(&at(1000), content("another"));
+        assert_eq!(held.highest_with_content(None, Some(&file)), Some(1000));
+        assert_eq!(held.content(None, Some(&file), 1000), Some(content("another")));
+        for other in 0..200 {
+            for number in 1..=300 {
+                held.insert_read(&Position { unit: None, file: Some(Label::Number(other)), number }, content("A"));
+            }
+        }
+        let known = held.files.iter().map(|(_, file)| file.contents.len());
+        assert!(known.clone().sum::<usize>() <= Held::CONTENTS_ALL);
+        assert!(known.clone().all(|known| known >= Held::CONTENTS_LEAST), "{:?}", known.collect::<Vec<_>>());
+        let text = serde_json::to_string(&held).unwrap();
+        assert_eq!(serde_json::from_str::<Held>(&text).unwrap(), held);
+    }
+
+    #[test]
+    fn a_file_that_is_forgotten_is_known_to_have_been_cleared_and_since_when() {
+        let mut held = Held::default();
+        let file = Label::Number(7);
+        let (stamp, received) = ("10:00:00.000".parse().unwrap(), Timestamp::UNIX_EPOCH);
+        held.insert_read(&at(5), content("A"));
+        held.lives_mut().read(&at(5), stamp, received, true);
+        assert!(!held.lives().was_cleared(None, Some(&file)));
+        held.forget(None, Some(&file));
+        held.forget(None, Some(&file)); // nothing was received in between
+        let before = Some(Last { stamp, received });
+        let life = Life { cleared: true, before, ..Life::default() };
+        assert_eq!((held.content(None, Some(&file), 5), held.lives().of(None, Some(&file))), (None, Some(&life)));
+        let kept = |held: &Held| serde_json::from_str::<Held>(&serde_json::to_string(held).unwrap()).unwrap();
+        assert_eq!(kept(&held), held);
+        held.insert_read(&at(1), content("B"));
+        held.lives_mut().read(&at(1), stamp, received, false);
+        held.lives_mut().read(&at(9), stamp, received, true);
+        assert_eq!((kept(&held), held.files().count()), (held.clone(), 1));
+        assert_eq!(held.lives().of(None, Some(&file)).unwrap().first_live, Some(9));
+        let mut other = Held::default();
+        other.merge(&held);
+        assert_eq!(other, held);
+        let old: Held = serde_json::from_str(r#"[{"file":7,"ranges":[[1,5]]}]"#).unwrap();
+        assert_eq!((old.highest(None, Some(&file)), old.highest_with_content(None, Some(&file))), (Some(5), None));
+    }
+
+    #[test]
+    fn what_two_lanes_hold_is_held_together() {
+        let mut one = Held::default();
+        let mut other = Held::default();
+        for number in [1, 2, 3, 10, 11, 20] {
+            one.insert(&at(number));
+        }
+        for number in [4, 5, 6, 7, 8, 9, 12, 30] {
+            other.insert(&at(number));
+        }
+        other.insert(&Position { file: None, ..at(7) });
+        one.merge(&other);
+        let file = Label::Number(7);
+        assert_eq!(one.missing(None, Some(&file), 1, 31), [(13, 19), (21, 29), (31, 31)]);
+        assert_eq!((one.highest(None, None), one.files().count()), (Some(7), 2));
+        let whole = one.clone();
+        one.merge(&other);
+        one.merge(&Held::default());
+        assert_eq!(one, whole, "again changes nothing");
+    }
+
+    #[test]
+    fn the_last_number_there_can_be_is_not_missing_once_it_is_held() {
+        let mut held = Held::default();
+        let mut missing = |number| {
+            held.insert(&Position { unit: None, file: None, number });
+            (held.missing(None, None, u64::MAX - 2, u64::MAX), held.first_missing(None, None, 0, u64::MAX - 2))
+        };
+        assert_eq!(missing(u64::MAX), (vec![(u64::MAX - 2, u64::MAX - 1)], Some((0, u64::MAX - 2))));
+        assert_eq!(missing(u64::MAX - 1).0, [(u64::MAX - 2, u64::MAX - 2)]);
+        assert_eq!(missing(u64::MAX - 2), (vec![], Some((0, u64::MAX - 3))));
+        assert_eq!(held.missing(None, None, 5, 4), []);
+    }
+
+    #[test]
+    fn stamps_survive_their_text_form() {
+        for text in [
+            "2026-03-06T20:27:47.350",
+            "20:27:47.350",
+            "0000-00-01T00:00:07.001",
+            "2026-03-06T20:27:47.350Z",
+            "up123.007",
+            "-000026-07-26T09:05:03.000",
+            "0000-01-01T09:05:03.000",
+        ] {
+            assert_eq!(text.parse::<Stamp>().unwrap().to_string(), text);
+        }
+        assert!("yesterday".parse::<Stamp>().is_err());
+    }
+
+    #[test]
+    fn an_instant_before_1970_is_the_same_read_after_the_journal() {
+        for text in ["1969-12-31T23:59:59.9995Z", "0026-04-19T08:30:01.000001Z", "2026-04-19T08:30:01.000001Z"] {
+            let read = ChipRead::new("AB", Stamp::Utc(text.parse().unwrap()));
+            let kept = ChipRead::new("AB", read.stamp.to_string().parse().unwrap());
+            assert_eq!(kept.identity(), read.identity(), "{text}");
+        }
+        for end in [Timestamp::MIN, Timestamp::MAX] {
+            assert!(Stamp::Utc(end).to_string().parse::<Stamp>().is_ok());
+        }
+    }
+
+    #[test]
+    fn identity_tells_a_repeat_from_a_decoder_that_counts_from_one_again() {
+        let stamp: Stamp = "2026-03-06T20:27:47.350".parse().unwrap();
+        let mut first = ChipRead::new("MC00978", stamp);
+        first.position = Some(at(1));
+        let mut again = first.clone();
+        again.replay = true;
+        again.hits = Some(9);
+        assert_eq!(first.identity(), again.identity());
+        let mut restarted = first.clone();
+        restarted.stamp = "2026-03-06T21:00:00.000".parse().unwrap();
+        assert_ne!(first.identity(), restarted.identity());
+        // Stored on disk, so the value itself must never change.
+        assert_eq!(first.identity(), first.identity());
+    }
+
+    #[test]
+    fn a_read_whose_place_names_its_reader_is_the_one_that_was_kept_without_it() {
+        let mut old = ChipRead::new("9478", "2026-03-06T20:27:47.350".parse().unwrap());
+        old.reader = Some(Label::Text("0F2A38".into()));
+        old.location = Some("Finish".into());
+        old.position = Some(Position { unit: Some("Finish".into()), file: None, number: 5 });
+        let mut new = old.clone();
+        new.position.as_mut().unwrap().file = old.reader.clone();
+        assert_eq!(old.identity(), new.identity());
+        assert_eq!(old.identity(), 2_136_958_345_485_149_953, "as the first release kept it");
+        let mut backup = new.clone();
+        backup.reader = Some(Label::Text("117F37".into()));
+        backup.position.as_mut().unwrap().file = backup.reader.clone();
+        assert_ne!(backup.identity(), new.identity());
+        let mut other = new;
+        other.position.as_mut().unwrap().file = Some(Label::Text("7".into()));
+        assert_ne!(other.identity(), old.identity(), "a file of its own counts");
+    }
+}

@@ -1,0 +1,420 @@
+//! The box over HTTP: status as text, JSON and metrics, the newest reads, changes as they happen. Read only.
+//!
+//! Must hold:
+//! * Nothing here can change or delay what is kept: it only reads the [`Board`].
+//! * A client costs a bounded amount: connections, the head of a request and the time to send it, the time an answer
+//!   waits for a client that does not read, event streams all have a limit; a request with a body is refused. One
+//!   machine cannot take the places of all others.
+//! * A page of another site in the timer's browser learns nothing: no CORS, and without a token only a request for
+//!   this box by address or as `localhost` is answered, so that a name which its owner points here later (DNS rebinding)
+//!   is of no use.
+//! * With a token set, all but `/healthz` and `/readyz` wants it (a supervisor has no token, and learns only what it
+//!   needs there). Without one the address is loopback: the configuration sees to that.
+//! * `/readyz` is 200 only while reads can be kept.
+//!
+//! Rejected: `axum::serve`, which bounds neither the time nor the size of a request's head; CORS headers, because no
+//! other site's page has business here.
+
+pub(crate) mod ask;
+mod metrics;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Query, Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use futures_util::stream;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use secrecy::SecretString;
+use serde::Deserialize;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::failure::Failure;
+use crate::status::glance;
+use crate::status::{Board, RECENT_READS};
+
+/// Connections at once; the next one waits to be accepted.
+const CONNECTIONS: usize = 64;
+/// Connections at once from one other machine; one more is closed at once.
+const CONNECTIONS_OF_ONE: usize = 16;
+/// Event streams at once, fewer than connections, so that the status can always be asked.
+const STREAMS: usize = 32;
+/// Bytes of a request's head.
+const HEAD_LIMIT: usize = 16 << 10;
+/// Headers of a request.
+const HEADERS: usize = 64;
+/// How long a request's head may take to come, also on a connection that is kept open.
+const HEAD_TIME: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+/// How long an answer may wait for a client that takes nothing of it.
+const WRITE_TIME: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
+/// How long a connection may go on after `stop`.
+const LINGER: Duration = Duration::from_secs(1);
+/// Least time between two events of a stream.
+const EVENT_GAP: Duration = Duration::from_millis(500);
+/// A comment keeps a silent stream open through proxies, and finds out who went away.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often an address that is not on this box yet is tried.
+const ADDRESS_RETRY: Duration = Duration::from_secs(2);
+/// Reads told when no limit is asked for.
+const USUAL_READS: usize = 100;
+
+/// The port cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "status.listen = \"{address}\": cannot listen there: {source}; choose a free port (1024 or above), or stop what uses it"
+)]
+pub struct BindError {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+impl From<BindError> for Failure {
+    fn from(error: BindError) -> Self {
+        Self::config(error.to_string())
+    }
+}
+
+/// The port of the page, or an address that is not on this box yet (its network comes up later).
+#[derive(Debug)]
+pub struct Page {
+    address: SocketAddr,
+    listener: Option<TcpListener>,
+}
+
+impl Page {
+    /// Where it really listens (port 0 is any free one); `None` while the address is not on this box.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.listener.as_ref()?.local_addr().ok()
+    }
+}
+
+/// Takes the port of `[status].listen`, before the daemon says that it is ready, so that a taken port is told at once.
+///
+/// # Errors
+/// The address is in use or not allowed: a fault of the configuration (exit code 78). One that is merely not on this
+/// box yet is no error: reads are kept without a page, and it is tried again.
+pub async fn bind(address: SocketAddr) -> Result<Page, BindError> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Page { address, listener: Some(listener) }),
+        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => Ok(Page { address, listener: None }),
+        Err(source) => Err(BindError { address, source }),
+    }
+}
+
+/// Tries until the address is on this box.
+async fn wait_for_address(page: Page, board: &Board) -> TcpListener {
+    let mut listener = page.listener;
+    loop {
+        if let Some(listener) = listener {
+            board.clear("status_address", "");
+            return listener;
+        }
+        let text = format!(
+            "the page cannot be shown at {}: this box has no such address (yet); is the network up?",
+            page.address
+        );
+        board.raise("status_address", "", text);
+        sleep(ADDRESS_RETRY).await;
+        listener = TcpListener::bind(page.address).await.ok();
+    }
+}
+
+/// Answers until `stop`, and lets requests in hand end within a second then.
+pub async fn serve(page: Page, board: Board, token: Option<SecretString>, stop: CancellationToken) {
+    let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
+    let router = router(Web {
+        board,
+        token: token.map(Arc::new),
+        streams: Arc::new(Semaphore::new(STREAMS)),
+        stop: stop.clone(),
+    });
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let peers = Peers::default();
+    loop {
+        let accepting = async {
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accepting => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // The kernel ends a connection whose other end takes nothing; where it cannot, only the place is lost.
+                let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIME));
+                if let Some(counted) = peers.count(peer.ip()) {
+                    tokio::spawn(connection(stream, router.clone(), (place, counted), stop.clone()));
+                }
+            }
+            Err(error) => {
+                tracing::warn!("the status page cannot take a connection: {error}");
+                sleep(Duration::from_millis(200)).await; // out of descriptors: do not spin
+            }
+        }
+    }
+    drop(listener);
+    // All places back means that every connection has ended.
+    let _ = timeout(LINGER + Duration::from_millis(100), places.acquire_many(CONNECTIONS as u32)).await;
+}
+
+/// Connections by the machine they come from. This box itself is not counted: a proxy on it speaks for many.
+#[derive(Clone, Default)]
+struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One connection, until it goes.
+struct Counted(Peers, IpAddr);
+
+impl Peers {
+    /// `None`: this machine has its share.
+    fn count(&self, peer: IpAddr) -> Option<Counted> {
+        // An IPv6 machine has a whole /64 of addresses.
+        let peer = match peer.to_canonical() {
+            IpAddr::V6(ip) if !ip.is_loopback() => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+            ip => ip,
+        };
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(peer).or_default();
+        if *count >= CONNECTIONS_OF_ONE && !peer.is_loopback() {
+            return None;
+        }
+        *count += 1;
+        Some(Counted(self.clone(), peer))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.1);
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    place: (OwnedSemaphorePermit, Counted),
+    stop: CancellationToken,
+) {
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_LIMIT)
+        .max_headers(HEADERS)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        ended = serving.as_mut() => {
+            if let Err(error) = ended {
+                tracing::debug!("status page: {error}");
+            }
+        }
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            let _ = timeout(LINGER, serving).await;
+        }
+    }
+    drop(place);
+}
+
+#[derive(Clone)]
+struct Web {
+    board: Board,
+    token: Option<Arc<SecretString>>,
+    streams: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+fn router(web: Web) -> Router {
+    let guarded = Router::new()
+        .route("/", get(overview))
+        .route("/api/status", get(status))
+        .route("/api/reads", get(reads))
+        .route("/api/events", get(events))
+        .route("/metrics", get(metrics_page))
+        .fallback(nothing_here)
+        .layer(middleware::from_fn_with_state(web.clone(), ask_token));
+    let open = Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz));
+    guarded.merge(open).layer(middleware::from_fn_with_state(web.clone(), every)).with_state(web)
+}
+
+/// What a browser is told with every answer: keep nothing, guess nothing, show it in no other site's frame.
+const HEADERS_OF_ALL: [(header::HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
+    ),
+];
+
+/// What holds for every request and answer.
+async fn every(State(web): State<Web>, request: Request, next: Next) -> Response {
+    let mut response = answered(&web, request, next).await;
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS_OF_ALL {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn answered(web: &Web, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+    if length || headers.contains_key(header::TRANSFER_ENCODING) {
+        let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
+        return (StatusCode::PAYLOAD_TOO_LARGE, close, "a request here has no body\n").into_response();
+    }
+    // With a token a browser that is led astray has nothing to show.
+    if web.token.is_none() && !for_this_box(&request) {
+        let what = "ask for this box by its address or as localhost, not by a name\n";
+        return (StatusCode::MISDIRECTED_REQUEST, what).into_response();
+    }
+    if of_another_site(request.headers()) {
+        return (StatusCode::FORBIDDEN, "another site's page has no business here\n").into_response();
+    }
+    next.run(request).await
+}
+
+/// Whether the request names this box in a way that no DNS server decides. A client that names no host is no browser.
+fn for_this_box(request: &Request) -> bool {
+    let named = |host: &str| {
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
+    };
+    let header = match request.headers().get(header::HOST).map(HeaderValue::to_str) {
+        None => true,
+        Some(Err(_)) => false,
+        Some(Ok(text)) => text.parse::<Authority>().is_ok_and(|authority| named(authority.host())),
+    };
+    header && request.uri().host().is_none_or(named)
+}
+
+/// Whether a browser says that another site's page asks. Following a link to here is fine.
+fn of_another_site(headers: &HeaderMap) -> bool {
+    let says = |name: &str, value: &str| headers.get(name).is_some_and(|said| said.as_bytes() == value.as_bytes());
+    (says("sec-fetch-site", "cross-site") || says("sec-fetch-site", "same-site")) && !says("sec-fetch-mode", "navigate")
+}
+
+async fn ask_token(State(web): State<Web>, request: Request, next: Next) -> Response {
+    match &web.token {
+        Some(token) if !shows(request.headers(), token) => {
+            let how = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
+            (StatusCode::UNAUTHORIZED, how, "show the token: Authorization: Bearer TOKEN\n").into_response()
+        }
+        _ => next.run(request).await,
+    }
+}
+
+fn shows(headers: &HeaderMap, token: &SecretString) -> bool {
+    let Some(given) = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes) else { return false };
+    let Some((scheme, shown)) = given.split_at_checked(7) else { return false };
+    scheme.eq_ignore_ascii_case(b"bearer ") && crate::config::same(token, shown.trim_ascii())
+}
+
+async fn overview(State(web): State<Web>) -> String {
+    glance::text(&web.board.snapshot())
+}
+
+async fn status(State(web): State<Web>) -> Response {
+    Json(web.board.snapshot()).into_response()
+}
+
+#[derive(Deserialize)]
+struct Limit {
+    limit: Option<usize>,
+}
+
+async fn reads(
+    State(web): State<Web>,
+    limit: Result<Query<Limit>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let Ok(Query(Limit { limit })) = limit else {
+        let what = format!("limit must be a number from 0 to {RECENT_READS}\n");
+        return (StatusCode::BAD_REQUEST, what).into_response();
+    };
+    Json(web.board.recent_reads(limit.unwrap_or(USUAL_READS).min(RECENT_READS))).into_response()
+}
+
+async fn metrics_page(State(web): State<Web>) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&web.board.snapshot())).into_response()
+}
+
+async fn healthz() -> &'static str {
+    "alive\n"
+}
+
+async fn readyz(State(web): State<Web>) -> Response {
+    let reasons = web.board.reasons_not_ready();
+    if reasons.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", reasons.join("\n"))).into_response()
+}
+
+async fn nothing_here() -> Response {
+    let what = "here are / /api/status /api/reads /api/events /metrics /healthz /readyz\n";
+    (StatusCode::NOT_FOUND, what).into_response()
+}
+
+/// One stream: the status at once, then whenever it changes, at most twice a second.
+struct Stream {
+    web: Web,
+    changed: watch::Receiver<u64>,
+    last: Option<Instant>,
+    _place: OwnedSemaphorePermit,
+}
+
+async fn events(State(web): State<Web>) -> Response {
+    let Ok(place) = Arc::clone(&web.streams).try_acquire_owned() else {
+        let later = [(header::RETRY_AFTER, HeaderValue::from_static("10"))];
+        return (StatusCode::SERVICE_UNAVAILABLE, later, "too many event streams are open\n").into_response();
+    };
+    let first = Stream { changed: web.board.changed(), web, last: None, _place: place };
+    let events = stream::unfold(first, |mut stream| async move {
+        let stop = stream.web.stop.clone();
+        let event = stop.run_until_cancelled(stream.next()).await?;
+        Some((Ok::<_, Infallible>(event), stream))
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+impl Stream {
+    async fn next(&mut self) -> Event {
+        if let Some(last) = self.last {
+            // The sender lives in the board, and the board in `self`, so waiting cannot fail.
+            let _ = self.changed.changed().await;
+            sleep_until(last + EVENT_GAP).await;
+        }
+        self.changed.mark_unchanged();
+        self.last = Some(Instant::now());
+        let event = Event::default().event("status");
+        event.json_data(self.web.board.snapshot()).unwrap_or_else(|_| Event::default().comment("no status"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
