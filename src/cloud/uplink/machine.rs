@@ -7,7 +7,9 @@
 //! The rules are in the head of [`crate::cloud::uplink`].
 
 mod again;
+mod interface;
 mod key;
+mod parts;
 mod post;
 mod question;
 mod session;
@@ -15,25 +17,22 @@ mod suspect;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Range;
 use std::time::Duration;
 
-use crate::cloud::rufus::{CallError, Distrust, Inserted, NotSent, Page, Scope, Session};
-use crate::cloud::uplink::fresh::Freshness;
-use crate::cloud::uplink::inquiry::{Inquiry, Way};
-use crate::cloud::uplink::pace::Pace;
-use crate::cloud::uplink::recall::Recall;
-use crate::cloud::uplink::sizing::Sizing;
+use crate::cloud::rufus::{CallError, Distrust, NotSent};
+use crate::cloud::uplink::inquiry::Inquiry;
 use crate::cloud::uplink::work::{Fate, Work};
 use crate::config::{SessionMode, UploadConfig};
-use crate::journal::{Batch, DeviceState, Item, UploadEvent};
-use crate::model::chip::Seq;
-use crate::model::retry::{Retry, jittered};
+use crate::journal::{DeviceState, Item, UploadEvent};
+use crate::model::retry::jittered;
 use crate::status::UploadState;
 
 pub use again::{Follows, May};
-use suspect::Suspects;
-use watch::Watch;
+pub use interface::{Action, Formed, Input, Report};
+use parts::{
+    Active, BatchState, Counters, Fault, Joined, Question, Refused, SessionState, Timers, Trouble, Trust, Why,
+    note_given,
+};
 
 /// First wait before something that failed is tried again.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -93,296 +92,29 @@ fn scaled(wait: Duration, retry_max: Duration) -> Duration {
     wait.min(retry_max * u32::try_from(wait.as_secs()).unwrap_or(u32::MAX))
 }
 
-/// What the driver has to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Nothing before `until` (since the start). With `reads`, a change of the journal ends it: [`Input::Noticed`].
-    Wait {
-        /// Monotonic time since the start.
-        until: Duration,
-        /// A change of the journal is of interest.
-        reads: bool,
-    },
-    /// Ask for the active session: [`Input::Active`].
-    AskActive,
-    /// Ask for one session: [`Input::Session`].
-    AskSession {
-        /// Its token.
-        token: Box<str>,
-    },
-    /// Ask for a page of what the cloud holds: [`Input::Held`].
-    AskHeld {
-        /// What is asked for.
-        scope: Scope,
-        /// Page, from 1.
-        page: u32,
-        /// How long the answer is worth waiting for; `None`: as long as the client waits.
-        patience: Option<Duration>,
-    },
-    /// Ask for the device, only to see whether the key may read: [`Input::Device`].
-    AskDevice,
-    /// Create a session: [`Input::Created`].
-    Create,
-    /// Form a batch of what is pending, without recording it: [`Input::Formed`].
-    Form {
-        /// Session to number it in.
-        token: Box<str>,
-        /// Its first number.
-        next: u64,
-        /// Most passings in it.
-        limit: usize,
-        /// Released passings that are left out.
-        without: Vec<Seq>,
-        /// Passings that the cloud failed at and that are tried again: they come last.
-        again: Vec<Item>,
-    },
-    /// Insert these: [`Input::Posted`]. Every batch and session recorded before must be durable first.
-    Post {
-        /// Session.
-        token: Box<str>,
-        /// Passings, a part of the batch in flight.
-        items: Vec<Item>,
-    },
-    /// Record this, after all recorded before it. No answer is put.
-    Record(UploadEvent),
-}
-
-/// What came of an action.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// The journal changed during a wait that wanted to know.
-    Noticed,
-    /// Of [`Action::AskActive`].
-    Active(Result<Option<Session>, CallError>),
-    /// Of [`Action::AskSession`].
-    Session(Result<Option<Session>, CallError>),
-    /// Of [`Action::AskHeld`].
-    Held(Result<Page, CallError>),
-    /// Of [`Action::AskDevice`].
-    Device(Result<(), CallError>),
-    /// Another key is used from now on. Of no action.
-    NewKey,
-    /// Passings that were set aside because the cloud failed at them are to be tried again now. Of no action.
-    TryAgain,
-    /// Of [`Action::Create`].
-    Created(Result<Session, CallError>),
-    /// Of [`Action::Form`]; `None`: nothing is pending.
-    Formed(Option<Formed>),
-    /// Of [`Action::Post`].
-    Posted(Result<Inserted, CallError>),
-    /// Send these again; only when [`Machine::may_resend`] says so. Of no action.
-    Resend {
-        /// Their session.
-        token: Box<str>,
-        /// Passings of it, numbers rising, at most a batch of them.
-        items: Vec<Item>,
-    },
-}
-
-/// A batch, and what is known of its reads beside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Formed {
-    /// The batch, not recorded yet.
-    pub batch: Batch,
-    /// The reads in it that a decoder gave from its memory.
-    pub stored: Vec<Seq>,
-}
-
-/// What a timer should see of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// What the uplink does.
-    pub state: UploadState,
-    /// Token and alias of the active session.
-    pub session: Option<(Box<str>, Option<Box<str>>)>,
-    /// Passings acknowledged, ever.
-    pub sent: u64,
-    /// Of them reported as duplicates.
-    pub duplicates: u64,
-    /// Passings acknowledged a minute, while some wait for longer than a moment.
-    pub per_minute: Option<u64>,
-    /// POSTs acknowledged since the start.
-    pub accepted_posts: u64,
-    /// The last error in words, until success.
-    pub last_error: Option<String>,
-    /// Problems shown now: code and message.
-    pub problems: BTreeMap<&'static str, String>,
-}
-
-/// What is known of the device's active session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Active {
-    Unknown,
-    None,
-    Some(Session),
-}
-
-/// The session joined: numbers are given in it.
-#[derive(Clone, Debug)]
-struct Joined {
-    token: Box<str>,
-    next: u64,
-    /// The cloud was asked which numbers are taken, in this process.
-    checked: bool,
-}
-
-/// Why an inquiry is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    Settle,
-    Join,
-    /// Lines of the log are gone: what does the session hold?
-    Recall,
-    /// Reads were left behind by an earlier process: does the cloud hold them?
-    Left {
-        from: i64,
-        to: i64,
-    },
-    /// The cloud counts duplicates that it does not show under their numbers: where are they?
-    Elsewhere,
-    /// Does somebody else send into this session?
-    Watch,
-}
-
-#[derive(Debug)]
-struct Question {
-    inquiry: Inquiry,
-    why: Why,
-    /// The cloud said that the session is not there; ask for the session itself.
-    confirm: bool,
-    /// Refusals of this form of the question.
-    refusals: u32,
-}
-
-impl Question {
-    fn new(inquiry: Inquiry, why: Why) -> Self {
-        Self { inquiry, why, confirm: false, refusals: 0 }
-    }
-}
-
-/// Who is at fault when a call fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// The network.
-    Offline,
-    /// The cloud.
-    Cloud,
-    /// Neither, or it does not matter.
-    Other,
-}
-
-#[derive(Clone, Debug)]
-struct Trouble {
-    by_post: bool,
-    fault: Fault,
-    text: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refused {
-    No,
-    /// The key or device is refused; `by_post`: reading may well be allowed.
-    Yes {
-        by_post: bool,
-    },
-}
-
 /// The uplink of one device.
 pub struct Machine {
     device: Box<str>,
     mode: SessionMode,
     upload: UploadConfig,
     rng: fastrand::Rng,
-    sizing: Sizing,
-    post_retry: Retry,
-    ask_retry: Retry,
-
-    records: VecDeque<UploadEvent>, // at most one batch's worth of runs
-    active: Active,
-    joined: Option<Joined>,
-    /// Token and next number that the journal holds.
-    recorded: Option<(Box<str>, u64)>,
-    /// Sessions that this box gave numbers in, the last joined last, each with the number above all that were given. What
-    /// the cloud shows never lowers them.
-    given: VecDeque<(Box<str>, u64)>, // at most SESSIONS_MAX
-    /// The same, without the numbers that were passed over because the cloud showed them to be taken.
-    own: VecDeque<(Box<str>, u64)>, // at most SESSIONS_MAX
-    /// Looks for the active session in a row at which the cloud failed.
-    polls_failed: u32,
-    work: Option<Work>,
-    question: Option<Question>,
-    fresh: Freshness,
-    /// The form of question that the cloud answers, and until when it is asked so first.
-    way: (Way, Duration),
-    /// What the cloud holds already of what waits.
-    recall: Recall,
-    /// Reads below this entry were left behind by an earlier process.
-    first: u64,
-    /// The first session of this process is not joined yet: numbers in it that the box did not give tell of lost lines.
-    first_join: bool,
-    /// Places in the open list of the POST under way.
-    posting: Option<Range<usize>>,
-    /// When the POST under way was given out.
-    post_began: Duration,
-    /// The batch in flight was as large as a batch can be: more waits.
-    full: bool,
-    /// When a batch was formed, or something of it was settled.
-    moved_at: Duration,
-    now: Duration,
-    pace: Pace,
-
-    hold: Duration,
-    poll_at: Duration,
-    /// A POST was told that the session is gone: what is active now?
-    resolve: bool,
-    refused: Refused,
-    /// Refusals in a row of the key or the device.
-    refusals: usize,
-    /// Reading is refused while posting works.
-    blind: bool,
-    /// Refusals in a row to read, and whether another question is to tell if it is the key.
-    unread: u32,
-    test_reading: bool,
-    /// Every form of question is refused: nothing can be asked before this time.
-    mute_until: Duration,
-    posts_work: bool,
-    /// A POST was accepted in the session joined, by this process.
-    proven: bool,
-    /// Polls in a row that showed an older session.
-    stale_polls: u32,
-    dedups: bool,
-    refused_row: u32,
-    trouble_row: u32,
-    /// Times in a row that passings had to be numbered anew because their numbers were taken.
-    renumbered_row: u32,
-    /// Answers in a row that there is no active session, and when the first of them came.
-    none_row: u32,
-    none_since: Duration,
-
-    suspects: Suspects,
-    watch: Watch,
-
-    /// When to look for reads; `None`: when some are noticed.
-    look: Option<Duration>,
-    noticed: Option<Duration>,
-    last_look: Duration,
-    last_post: Option<Duration>,
-    posted_since_look: bool,
-
-    sent: u64,
-    duplicates: u64,
-    set_aside: u64,
-    accepted_posts: u64,
-    trouble: Option<Trouble>,
+    /// Events that the driver has to record before anything else; at most one batch's worth of runs.
+    records: VecDeque<UploadEvent>,
+    session: SessionState,
+    batch: BatchState,
+    timers: Timers,
+    trust: Trust,
+    counters: Counters,
+    /// Problems shown now, by code.
     problems: BTreeMap<&'static str, String>,
 }
 
 impl Machine {
     /// A machine that goes on from what the journal knows, at time zero.
     pub fn new(device: &str, mode: SessionMode, upload: UploadConfig, state: DeviceState, seed: u64) -> Self {
-        let recorded = state.session.map(|(token, _)| (token, state.next.max(1)));
-        let joined = recorded.clone().map(|(token, next)| Joined { token, next, checked: false });
-        let work = state.in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
+        let DeviceState { session, next, in_flight, sent, duplicates, doubt, given, parked, first, .. } = state;
+        let recorded = session.map(|(token, _)| (token, next.max(1)));
+        let work = in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
             // Nobody knows how far the process before got with it.
             let ask_at = FIRST_LOOK.min(upload.retry_max);
             match flight.batch.is_resend() {
@@ -390,90 +122,39 @@ impl Machine {
                 false => Work::resumed(flight, ask_at),
             }
         });
-        let mut given: VecDeque<_> = state.given.into();
-        if let Some((token, next)) = &recorded {
-            note_given(&mut given, token, *next);
-        }
         Self {
             device: device.into(),
             mode,
             upload,
             rng: fastrand::Rng::with_seed(seed),
-            sizing: Sizing::new(upload.batch_max.min(BATCH_LIMIT), BATCH_LIMIT),
-            post_retry: Retry::new(RETRY_FIRST, upload.retry_max),
-            ask_retry: Retry::new(RETRY_FIRST, upload.retry_max),
             records: VecDeque::new(),
-            active: Active::Unknown,
-            joined,
-            recorded,
-            own: given.clone(),
-            given,
-            polls_failed: 0,
-            work,
-            question: None,
-            fresh: Freshness::new(upload.settle),
-            way: (Way::Range, Duration::ZERO),
-            recall: Recall::new(state.doubt),
-            first: state.first,
-            first_join: true,
-            posting: None,
-            post_began: Duration::ZERO,
-            full: false,
-            moved_at: Duration::ZERO,
-            now: Duration::ZERO,
-            pace: Pace::default(),
-            hold: Duration::ZERO,
-            poll_at: Duration::ZERO,
-            resolve: false,
-            refused: Refused::No,
-            refusals: 0,
-            blind: false,
-            unread: 0,
-            test_reading: false,
-            mute_until: Duration::ZERO,
-            posts_work: false,
-            proven: false,
-            stale_polls: 0,
-            dedups: false,
-            refused_row: 0,
-            trouble_row: 0,
-            renumbered_row: 0,
-            none_row: 0,
-            none_since: Duration::ZERO,
-            suspects: Suspects::new(state.parked, upload.retry_max),
-            watch: Watch::new(scaled(WATCH_EVERY, upload.retry_max)),
-            look: Some(Duration::ZERO),
-            noticed: None,
-            last_look: Duration::ZERO,
-            last_post: None,
-            posted_since_look: false,
-            sent: state.sent,
-            duplicates: state.duplicates,
-            set_aside: 0,
-            accepted_posts: 0,
-            trouble: None,
+            session: SessionState::new(recorded, given.into()),
+            batch: BatchState::new(work, parked, &upload),
+            timers: Timers::new(&upload),
+            trust: Trust::new(doubt, first, &upload),
+            counters: Counters { sent, duplicates, ..Counters::default() },
             problems: BTreeMap::new(),
         }
     }
 
     /// What to do at `now` (since the start).
     pub fn next(&mut self, now: Duration) -> Action {
-        self.now = now;
+        self.timers.now = now;
         self.forget_writer(now);
         loop {
             if let Some(event) = self.records.pop_front() {
                 return Action::Record(event);
             }
-            if now < self.hold {
-                return Action::Wait { until: self.hold, reads: false };
+            if now < self.timers.hold {
+                return Action::Wait { until: self.timers.hold, reads: false };
             }
-            if self.test_reading {
+            if self.trust.test_reading {
                 return Action::AskDevice;
             }
-            if self.refused != Refused::No || self.resolve || now >= self.poll_at {
+            if self.trust.refused != Refused::No || self.session.resolve || now >= self.timers.poll_at {
                 return Action::AskActive;
             }
-            if let Some(question) = &mut self.question {
+            if let Some(question) = &mut self.batch.question {
                 let patience = (question.why == Why::Watch).then(|| scaled(WATCH_PATIENCE, self.upload.retry_max));
                 return ask(question, now, patience);
             }
@@ -488,31 +169,31 @@ impl Machine {
 
     /// Nothing is in flight but passings that nothing waits for, and that the cloud is not asked about yet.
     fn others_go(&self, now: Duration) -> bool {
-        let Some(work) = &self.work else { return true };
-        let follows = matches!(&self.active, Active::Some(session) if session.token == work.token);
+        let Some(work) = &self.batch.work else { return true };
+        let follows = matches!(&self.session.active, Active::Some(session) if session.token == work.token);
         work.open() > 0 && work.is_left_behind() && follows && (now < work.due() || !self.may_ask(now))
     }
 
     fn next_of_work(&mut self, now: Duration) -> Option<Action> {
-        let other = matches!(&self.active, Active::Some(session)
-            if self.work.as_ref().is_some_and(|work| work.token != session.token));
+        let other = matches!(&self.session.active, Active::Some(session)
+            if self.batch.work.as_ref().is_some_and(|work| work.token != session.token));
         if other {
             self.close(now);
         }
         let may_ask = self.may_ask(now);
-        let work = self.work.as_mut()?;
+        let work = self.batch.work.as_mut()?;
         if work.open() == 0 {
             self.finish();
             return None;
         }
-        if self.blind && work.claim.is_none() {
+        if self.trust.blind && work.claim.is_none() {
             self.take_at_its_word();
-            if self.work.as_ref()?.open() == 0 {
+            if self.batch.work.as_ref()?.open() == 0 {
                 return None;
             }
         }
-        let work = self.work.as_mut()?;
-        let must_ask = work.closing || work.again || work.ask_first || work.claim.is_some() || !self.dedups;
+        let work = self.batch.work.as_mut()?;
+        let must_ask = work.closing || work.again || work.ask_first || work.claim.is_some() || !self.trust.dedups;
         let part = if work.closing { None } else { work.postable(!must_ask) };
         let Some(part) = part else {
             if !work.doubtful() {
@@ -522,57 +203,62 @@ impl Machine {
             if may_ask {
                 return self.settle(now);
             }
-            if work.closing && self.blind {
+            if work.closing && self.trust.blind {
                 self.set_unknowable_aside();
                 return None;
             }
             self.say_cannot_ask();
-            return Some(Action::Wait { until: self.poll_at.min(self.mute_until.max(now + FIRST_LOOK)), reads: false });
+            return Some(Action::Wait {
+                until: self.timers.poll_at.min(self.timers.mute_until.max(now + FIRST_LOOK)),
+                reads: false,
+            });
         };
         let seqs = part.clone().filter_map(|at| work.seq(at));
-        let together = self.suspects.together(seqs).min(part.len());
-        let part = part.start..part.start + self.sizing.part(together);
+        let together = self.batch.suspects.together(seqs).min(part.len());
+        let part = part.start..part.start + self.batch.sizing.part(together);
         let items = work.items(&part);
         let token = work.token.clone();
-        if self.posting.is_none() {
-            self.post_began = now;
+        if self.batch.posting.is_none() {
+            self.batch.post_began = now;
         }
-        self.posting = Some(part);
-        self.posted_since_look = true;
-        self.pace.busy(now);
+        self.batch.posting = Some(part);
+        self.timers.posted_since_look = true;
+        self.counters.pace.busy(now);
         Some(Action::Post { token, items })
     }
 
     /// Puts the question that settles all doubt, when it is time.
     fn settle(&mut self, now: Duration) -> Option<Action> {
-        let work = self.work.as_mut()?;
+        let work = self.batch.work.as_mut()?;
         if now < work.due() {
-            return Some(Action::Wait { until: work.due().min(self.poll_at), reads: false });
+            return Some(Action::Wait { until: work.due().min(self.timers.poll_at), reads: false });
         }
-        let inquiry = work.inquiry()?.with_witness(self.fresh.witness(&work.token));
+        let inquiry = work.inquiry()?.with_witness(self.trust.fresh.witness(&work.token));
         self.put_question(now, inquiry, Why::Settle);
         None
     }
 
     fn next_of_idle(&mut self, now: Duration) -> Option<Action> {
-        let session = match &self.active {
-            Active::Unknown => return Some(Action::Wait { until: self.poll_at, reads: false }),
+        let session = match &self.session.active {
+            Active::Unknown => return Some(Action::Wait { until: self.timers.poll_at, reads: false }),
             // One answer alone does not do, nor do two within seconds: a new session closes the one that is running after all.
             Active::None if self.mode == SessionMode::Create && self.none_is_sure(now) => return Some(Action::Create),
-            Active::None => return Some(Action::Wait { until: self.poll_at, reads: false }),
+            Active::None => return Some(Action::Wait { until: self.timers.poll_at, reads: false }),
             Active::Some(session) => session.clone(),
         };
         let may_ask = self.may_ask(now);
-        if may_ask && let Some(token) = self.recall.next(&session.token) {
+        if may_ask && let Some(token) = self.trust.recall.next(&session.token) {
             // What was sent just before this process started may not be shown yet.
-            let believed = self.fresh.age();
+            let believed = self.trust.fresh.age();
             if now < believed {
-                return Some(Action::Wait { until: believed.min(self.poll_at), reads: false });
+                return Some(Action::Wait { until: believed.min(self.timers.poll_at), reads: false });
             }
             self.put_question(now, Inquiry::new(&token, 1, None), Why::Recall);
             return None;
         }
-        let Some(joined) = self.joined.as_ref().filter(|joined| joined.token == session.token && joined.checked) else {
+        let Some(joined) =
+            self.session.joined.as_ref().filter(|joined| joined.token == session.token && joined.checked)
+        else {
             let from = self.least_next(&session);
             if may_ask {
                 self.put_question(now, Inquiry::new(&session.token, from, None), Why::Join);
@@ -581,26 +267,29 @@ impl Machine {
             }
             return None;
         };
-        if may_ask && let Some(inquiry) = self.watch.due(now, &joined.token) {
-            let inquiry = inquiry.with_witness(self.fresh.witness(&joined.token));
+        if may_ask && let Some(inquiry) = self.trust.watch.due(now, &joined.token) {
+            let inquiry = inquiry.with_witness(self.trust.fresh.witness(&joined.token));
             self.put_question(now, inquiry, Why::Watch);
             return None;
         }
-        let left_behind = self.work.as_ref().map(Work::due);
-        let dues = [self.watch.due_at(), left_behind].into_iter().flatten().filter(|due| *due > now);
-        let until_poll = dues.fold(self.poll_at, Duration::min);
+        let left_behind = self.batch.work.as_ref().map(Work::due);
+        let dues = [self.trust.watch.due_at(), left_behind].into_iter().flatten().filter(|due| *due > now);
+        let until_poll = dues.fold(self.timers.poll_at, Duration::min);
         let wait = |until: Duration| Some(Action::Wait { until: until.min(until_poll), reads: true });
-        let in_flight = self.work.as_ref().map(Work::seqs).unwrap_or_default();
-        let look = [self.look, self.suspects.due_after(self.last_look, &in_flight)].into_iter().flatten().min();
+        let in_flight = self.batch.work.as_ref().map(Work::seqs).unwrap_or_default();
+        let look = [self.timers.look, self.batch.suspects.due_after(self.timers.last_look, &in_flight)]
+            .into_iter()
+            .flatten()
+            .min();
         match look {
-            None => wait(self.poll_at),
+            None => wait(self.timers.poll_at),
             Some(at) if now < at => wait(at),
             Some(_) => Some(Action::Form {
                 token: joined.token.clone(),
                 next: joined.next,
                 limit: (self.upload.batch_max.max(1) * PARTS).clamp(1, BATCH_LIMIT),
-                without: self.suspects.released(),
-                again: self.suspects.due(now, &in_flight).into_iter().collect(),
+                without: self.batch.suspects.released(),
+                again: self.batch.suspects.due(now, &in_flight).into_iter().collect(),
             }),
         }
     }
@@ -616,8 +305,8 @@ impl Machine {
             Input::Device(answer) => self.on_device(now, answer),
             Input::NewKey => self.on_new_key(now),
             Input::TryAgain => {
-                self.suspects.try_now(now);
-                self.look = Some(now);
+                self.batch.suspects.try_now(now);
+                self.timers.look = Some(now);
             }
             Input::Created(answer) => self.on_created(now, answer),
             Input::Formed(formed) => self.on_formed(now, formed),
@@ -629,27 +318,27 @@ impl Machine {
 
     /// What a timer should see.
     pub fn report(&self) -> Report {
-        let trouble = self.trouble.as_ref();
-        let state = if self.refused != Refused::No {
+        let trouble = self.counters.trouble.as_ref();
+        let state = if self.trust.refused != Refused::No {
             UploadState::Refused
         } else if trouble.is_some_and(|trouble| trouble.fault == Fault::Offline) {
             UploadState::Offline
         } else if trouble.is_some_and(|trouble| trouble.fault == Fault::Cloud) {
             UploadState::CloudTrouble
-        } else if self.work.is_some() {
+        } else if self.batch.work.is_some() {
             UploadState::Sending
-        } else if self.active == Active::None {
+        } else if self.session.active == Active::None {
             UploadState::NoSession
         } else {
             UploadState::Idle
         };
-        let session = match &self.active {
+        let session = match &self.session.active {
             Active::Some(session) => Some((session.token.clone(), session.alias.clone())),
             _ => None,
         };
         let mut problems = self.problems.clone();
-        let still = self.now.saturating_sub(self.moved_at);
-        if let Some(work) = self.work.as_ref().filter(|_| still >= scaled(STANDS, self.upload.retry_max)) {
+        let still = self.timers.now.saturating_sub(self.batch.moved_at);
+        if let Some(work) = self.batch.work.as_ref().filter(|_| still >= scaled(STANDS, self.upload.retry_max)) {
             let why = trouble.map_or_else(|| "no answer settles them".to_owned(), |trouble| trouble.text.clone());
             let text = format!(
                 "nothing was settled for {} s: {} passings are on their way and may or may not be in the cloud ({why}). \
@@ -659,75 +348,75 @@ impl Machine {
             );
             problems.insert("upload_stands", text);
         }
-        if let Some(text) = self.suspects.in_words() {
+        if let Some(text) = self.batch.suspects.in_words() {
             problems.insert("cloud_fails_at", text);
         }
         Report {
             state,
             session,
-            sent: self.sent,
-            duplicates: self.duplicates,
-            per_minute: self.pace.per_minute(self.now),
-            accepted_posts: self.accepted_posts,
+            sent: self.counters.sent,
+            duplicates: self.counters.duplicates,
+            per_minute: self.counters.pace.per_minute(self.timers.now),
+            accepted_posts: self.counters.accepted_posts,
             last_error: trouble.map(|trouble| trouble.text.clone()),
             problems,
         }
     }
 
     fn on_noticed(&mut self, now: Duration) {
-        let soon = now.max(self.last_look + LOOK_GAP);
-        if self.look.is_none() {
-            self.noticed = Some(now);
+        let soon = now.max(self.timers.last_look + LOOK_GAP);
+        if self.timers.look.is_none() {
+            self.timers.noticed = Some(now);
         }
-        self.look = Some(self.look.map_or(soon, |at| at.min(soon)));
+        self.timers.look = Some(self.timers.look.map_or(soon, |at| at.min(soon)));
     }
 
     fn on_formed(&mut self, now: Duration, formed: Option<Formed>) {
         // What came while a POST was under way may have waited since the last look.
-        let since = if self.posted_since_look { self.last_look } else { now };
-        (self.last_look, self.posted_since_look) = (now, false);
+        let since = if self.timers.posted_since_look { self.timers.last_look } else { now };
+        (self.timers.last_look, self.timers.posted_since_look) = (now, false);
         let Some(Formed { mut batch, stored }) = formed else {
-            (self.look, self.noticed) = (None, None);
-            self.pace.rest();
+            (self.timers.look, self.timers.noticed) = (None, None);
+            self.counters.pace.rest();
             return;
         };
         let count = batch.items.len();
         if count < self.upload.batch_max {
-            let noticed = *self.noticed.get_or_insert(since);
-            let rested = self.last_post.map_or(Duration::ZERO, |at| at + self.upload.min_interval);
+            let noticed = *self.timers.noticed.get_or_insert(since);
+            let rested = self.timers.last_post.map_or(Duration::ZERO, |at| at + self.upload.min_interval);
             let due = (noticed + self.upload.linger).max(rested);
             if now < due {
-                self.look = Some(due);
+                self.timers.look = Some(due);
                 return;
             }
         }
-        (self.look, self.noticed) = (Some(now), None);
-        self.full = count >= (self.upload.batch_max.max(1) * PARTS).min(BATCH_LIMIT);
+        (self.timers.look, self.timers.noticed) = (Some(now), None);
+        self.batch.full = count >= (self.upload.batch_max.max(1) * PARTS).min(BATCH_LIMIT);
         // By time may be answered also while every question by number is refused.
-        if !self.blind
-            && let Some((from, to)) = self.recall.uncovered(&batch, self.first, &stored)
+        if !self.trust.blind
+            && let Some((from, to)) = self.trust.recall.uncovered(&batch, self.trust.first, &stored)
         {
             // What was sent just before this process started may not be shown yet.
-            let believed = self.fresh.age();
+            let believed = self.trust.fresh.age();
             if now < believed {
-                self.look = Some(believed);
+                self.timers.look = Some(believed);
                 return;
             }
             let inquiry = Inquiry::by_time(&self.device, from, to);
-            self.question = Some(Question::new(inquiry, Why::Left { from, to }));
+            self.batch.question = Some(Question::new(inquiry, Why::Left { from, to }));
             return; // the same batch is formed again
         }
-        self.recall.sort_out(&mut batch);
-        self.sent += batch.found.len() as u64;
-        if let (Some(joined), Some(last)) = (&mut self.joined, batch.items.last()) {
+        self.trust.recall.sort_out(&mut batch);
+        self.counters.sent += batch.found.len() as u64;
+        if let (Some(joined), Some(last)) = (&mut self.session.joined, batch.items.last()) {
             joined.next = last.num + 1;
-            note_given(&mut self.given, &joined.token, joined.next);
-            note_given(&mut self.own, &joined.token, joined.next);
-            self.recorded = Some((joined.token.clone(), joined.next));
-            self.moved_at = now;
-            self.suspects.numbered(&batch.items);
+            note_given(&mut self.session.given, &joined.token, joined.next);
+            note_given(&mut self.session.own, &joined.token, joined.next);
+            self.session.recorded = Some((joined.token.clone(), joined.next));
+            self.batch.moved_at = now;
+            self.batch.suspects.numbered(&batch.items);
         }
-        match &mut self.work {
+        match &mut self.batch.work {
             Some(work) => {
                 batch.still_open = work.numbers();
                 work.extend(batch.items.clone());
@@ -735,7 +424,7 @@ impl Machine {
             None if batch.items.is_empty() => {}
             None => {
                 let items = batch.items.clone();
-                self.work = Some(Work::new(&self.device, &batch.session, items, Fate::Fresh, Duration::ZERO));
+                self.batch.work = Some(Work::new(&self.device, &batch.session, items, Fate::Fresh, Duration::ZERO));
             }
         }
         self.records.push_back(UploadEvent::Batch(batch));
@@ -743,60 +432,60 @@ impl Machine {
 
     /// The batch in flight is settled.
     fn finish(&mut self) {
-        self.work = None;
-        self.question = self.question.take().filter(|question| !question.is_of_work());
-        self.posting = None;
-        self.sizing.found();
-        self.look.get_or_insert(Duration::ZERO);
+        self.batch.work = None;
+        self.batch.question = self.batch.question.take().filter(|question| !question.is_of_work());
+        self.batch.posting = None;
+        self.batch.sizing.found();
+        self.timers.look.get_or_insert(Duration::ZERO);
     }
 
     /// The session of the batch in flight takes no more.
     fn close(&mut self, now: Duration) {
-        if self.work.as_mut().is_some_and(|work| work.close(now)) {
-            self.question = None; // what was answered before the end is not final
+        if self.batch.work.as_mut().is_some_and(|work| work.close(now)) {
+            self.batch.question = None; // what was answered before the end is not final
         }
     }
 
     /// Everything open goes back, to be numbered anew, but for what is left behind.
     fn release(&mut self) {
-        if let Some(work) = self.work.take_if(|work| work.again) {
+        if let Some(work) = self.batch.work.take_if(|work| work.again) {
             self.give_up_again(work);
         }
-        if let Some(work) = &mut self.work {
+        if let Some(work) = &mut self.batch.work {
             self.records.extend(work.release());
         }
-        if let Some(joined) = &mut self.joined {
+        if let Some(joined) = &mut self.session.joined {
             joined.checked = false;
         }
-        if self.work.as_ref().is_none_or(|work| work.open() == 0) {
+        if self.batch.work.as_ref().is_none_or(|work| work.open() == 0) {
             self.finish();
         }
-        self.look.get_or_insert(Duration::ZERO);
+        self.timers.look.get_or_insert(Duration::ZERO);
     }
 
     /// Some of it was accepted, by the answer of an insert or because it was seen.
     fn note_accepted(&mut self, now: Duration, items: &[Item], duplicates: u64) {
-        self.moved_at = now;
-        self.sent += items.len() as u64;
-        self.duplicates += duplicates;
-        self.pace.sent(now, items.len() as u64);
-        self.suspects.accepted(now, items);
-        let Some(work) = &self.work else { return };
+        self.batch.moved_at = now;
+        self.counters.sent += items.len() as u64;
+        self.counters.duplicates += duplicates;
+        self.counters.pace.sent(now, items.len() as u64);
+        self.batch.suspects.accepted(now, items);
+        let Some(work) = &self.batch.work else { return };
         if let Some(last) = items.last() {
-            self.fresh.accepted(&work.token, last, now);
+            self.trust.fresh.accepted(&work.token, last, now);
         }
         if !work.again {
-            self.watch.accepted(&work.token, items);
+            self.trust.watch.accepted(&work.token, items);
         }
-        self.proven |= self.joined.as_ref().is_some_and(|joined| joined.token == work.token);
+        self.session.proven |= self.session.joined.as_ref().is_some_and(|joined| joined.token == work.token);
     }
 
     /// The session is closed and this key may not read it: nobody can tell what became of some passings.
     fn set_unknowable_aside(&mut self) {
         let answer = "passbridge: the session closed before the cloud confirmed this passing, and the API key may not \
                       read whether it arrived; look into the session before sending it again";
-        if let Some(work) = &mut self.work {
-            (0..work.open()).filter_map(|at| work.seq(at)).for_each(|seq| self.suspects.forget(seq));
+        if let Some(work) = &mut self.batch.work {
+            (0..work.open()).filter_map(|at| work.seq(at)).for_each(|seq| self.batch.suspects.forget(seq));
             let events = work.set_doubtful_aside(403, answer);
             self.note_set_aside(events.len() as u64, answer);
             self.records.extend(events);
@@ -806,14 +495,14 @@ impl Machine {
     /// A question was answered.
     fn asked_well(&mut self) {
         self.trusted();
-        self.ask_retry.reset();
-        self.unread = 0;
-        self.trouble = self.trouble.take().filter(|trouble| trouble.by_post);
+        self.timers.ask_retry.reset();
+        self.trust.unread = 0;
+        self.counters.trouble = self.counters.trouble.take().filter(|trouble| trouble.by_post);
     }
 
     /// How long to wait after a failure.
     fn pause(&mut self, by_post: bool, error: &CallError) -> Duration {
-        let retry = if by_post { &mut self.post_retry } else { &mut self.ask_retry };
+        let retry = if by_post { &mut self.timers.post_retry } else { &mut self.timers.ask_retry };
         let wait = retry.next(&mut self.rng, error.retry_after());
         if error.is_unreached() { wait.min(jittered(UNREACHED_MAX, POLL_JITTER, &mut self.rng)) } else { wait }
     }
@@ -833,7 +522,7 @@ impl Machine {
             CallError::Unknown { .. } => Fault::Cloud,
             _ => Fault::Other,
         };
-        self.trouble = Some(Trouble { by_post, fault, text: error.to_string() });
+        self.counters.trouble = Some(Trouble { by_post, fault, text: error.to_string() });
     }
 }
 
@@ -844,14 +533,4 @@ fn ask(question: &mut Question, now: Duration, patience: Option<Duration>) -> Ac
     question.inquiry.asked.get_or_insert(now);
     let (scope, page) = question.inquiry.next();
     Action::AskHeld { scope, page, patience }
-}
-
-/// Notes the number above all that were given in a session, as the one joined last.
-fn note_given(given: &mut VecDeque<(Box<str>, u64)>, token: &str, next: u64) {
-    let known = given.iter().position(|(known, _)| **known == *token).and_then(|at| given.remove(at));
-    let before = known.map_or(0, |(_, before)| before);
-    if given.len() == SESSIONS_MAX {
-        given.pop_front();
-    }
-    given.push_back((token.into(), before.max(next)));
 }

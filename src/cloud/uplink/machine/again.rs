@@ -36,7 +36,7 @@ pub struct Follows {
 impl Machine {
     /// Whether passings of this session can be sent again now.
     pub fn may_resend(&self, token: &str) -> May {
-        let active = match &self.active {
+        let active = match &self.session.active {
             Active::Unknown => return May::Later,
             Active::None => return May::Never("the session is closed: a closed session takes no passings"),
             Active::Some(session) => session,
@@ -46,40 +46,45 @@ impl Machine {
                 "the session is not the device's active one any more: a closed session takes no passings",
             );
         }
-        if self.refused != Refused::No {
+        if self.trust.refused != Refused::No {
             return May::Never("the cloud refuses the key or the device");
         }
-        if self.blind {
+        if self.trust.blind {
             return May::Never("the API key may not read, so the cloud cannot be asked before something is sent again");
         }
-        let joined = self.joined.as_ref().is_some_and(|joined| *joined.token == *token && joined.checked);
-        let busy = self.work.is_some() || self.question.is_some() || !self.records.is_empty();
-        if joined && !busy && !self.resolve { May::Now } else { May::Later }
+        let joined = self.session.joined.as_ref().is_some_and(|joined| *joined.token == *token && joined.checked);
+        let busy = self.batch.work.is_some() || self.batch.question.is_some() || !self.records.is_empty();
+        if joined && !busy && !self.session.resolve { May::Now } else { May::Later }
     }
 
     /// Passings that go again are not settled.
     pub fn is_resending(&self) -> bool {
-        self.work.as_ref().is_some_and(|work| work.again)
+        self.batch.work.as_ref().is_some_and(|work| work.again)
     }
 
     /// What is followed.
     pub fn follows(&self) -> Follows {
-        let active = match &self.active {
+        let active = match &self.session.active {
             Active::Some(session) => Some(session.token.clone()),
             Active::Unknown | Active::None => None,
         };
-        let known = self.active != Active::Unknown && !self.blind && !self.resolve;
-        Follows { known, active, busy: self.work.as_ref().map(|work| work.token.clone()), lag: self.fresh.age() }
+        let known = self.session.active != Active::Unknown && !self.trust.blind && !self.session.resolve;
+        Follows {
+            known,
+            active,
+            busy: self.batch.work.as_ref().map(|work| work.token.clone()),
+            lag: self.trust.fresh.age(),
+        }
     }
 
     pub(super) fn on_resend(&mut self, now: Duration, token: &str, items: Vec<Item>) {
         if items.is_empty() || self.may_resend(token) != May::Now {
             return;
         }
-        self.sent = self.sent.saturating_sub(items.len() as u64); // they were not there after all
-        self.fresh.lost(&items);
+        self.counters.sent = self.counters.sent.saturating_sub(items.len() as u64); // they were not there after all
+        self.trust.fresh.lost(&items);
         self.records.push_back(UploadEvent::Batch(Batch::resend(&self.device, token, items.clone())));
-        self.work = Some(Work::again(&self.device, token, items, now));
+        self.batch.work = Some(Work::again(&self.device, token, items, now));
     }
 
     pub(super) fn give_up_again(&mut self, work: Work) {

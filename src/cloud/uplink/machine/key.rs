@@ -18,29 +18,29 @@ const UNREAD: u32 = 3;
 impl Machine {
     /// The cloud may be asked what it holds.
     pub(super) fn may_ask(&self, now: Duration) -> bool {
-        !self.blind && now >= self.mute_until
+        !self.trust.blind && now >= self.timers.mute_until
     }
 
     /// The key or the device is refused.
     pub(super) fn refuse(&mut self, now: Duration, by_post: bool, error: &CallError) {
-        self.refused = Refused::Yes { by_post };
-        self.blind = false;
+        self.trust.refused = Refused::Yes { by_post };
+        self.trust.blind = false;
         self.problems.remove("write_only_key");
-        self.question = None;
-        self.hold = now + self.refusal_wait();
+        self.batch.question = None;
+        self.timers.hold = now + self.refusal_wait();
         let code = if matches!(error, CallError::DeviceUnknown { .. }) { "device_unknown" } else { "key_refused" };
         self.problems.insert(code, format!("{error}. Nothing is lost; it is tried again every few minutes"));
         self.complain(by_post, error);
     }
 
     fn refusal_wait(&mut self) -> Duration {
-        let wait = POLL_REFUSED[self.refusals.min(POLL_REFUSED.len() - 1)];
-        self.refusals += 1;
+        let wait = POLL_REFUSED[self.trust.refusals.min(POLL_REFUSED.len() - 1)];
+        self.trust.refusals += 1;
         jittered(scaled(wait, self.upload.retry_max), POLL_JITTER, &mut self.rng)
     }
 
     pub(super) fn refusal_over(&mut self) {
-        self.refusals = 0;
+        self.trust.refusals = 0;
         for code in ["key_refused", "device_unknown"] {
             self.problems.remove(code);
         }
@@ -48,28 +48,30 @@ impl Machine {
 
     /// A question was refused for the key's sake. True: it is not clear yet whether the key may read at all.
     pub(super) fn on_unread(&mut self) {
-        self.unread = self.unread.saturating_add(1);
-        self.test_reading |= self.unread == UNREAD;
+        self.trust.unread = self.trust.unread.saturating_add(1);
+        self.trust.test_reading |= self.trust.unread == UNREAD;
     }
 
     /// The question for the active session was refused for the key's sake.
     pub(super) fn on_poll_refused(&mut self, now: Duration, error: &CallError) {
-        if self.blind {
-            self.poll_at = now + self.refusal_wait();
-            if std::mem::take(&mut self.resolve) {
+        if self.trust.blind {
+            self.timers.poll_at = now + self.refusal_wait();
+            if std::mem::take(&mut self.session.resolve) {
                 // The POST's word is all there is.
                 self.close(now);
-                self.active = Active::None;
+                self.session.active = Active::None;
             }
-            self.refused = Refused::No;
+            self.trust.refused = Refused::No;
             return;
         }
         self.on_unread();
-        let knows = matches!(self.active, Active::Some(_)) && !self.resolve && self.refused == Refused::No;
+        let knows = matches!(self.session.active, Active::Some(_))
+            && !self.session.resolve
+            && self.trust.refused == Refused::No;
         if knows {
             // What is known goes on; only the look for another session waits.
             self.complain(false, error);
-            self.poll_at = now + self.refusal_wait();
+            self.timers.poll_at = now + self.refusal_wait();
         } else {
             self.refuse(now, false, error);
         }
@@ -79,35 +81,35 @@ impl Machine {
     pub(super) fn on_device(&mut self, now: Duration, answer: Result<(), CallError>) {
         match answer {
             Err(error @ CallError::KeyRefused { .. }) => {
-                self.test_reading = false;
-                self.unread = 0;
-                if self.mode == SessionMode::Create || (self.posts_work && self.joined.is_some()) {
+                self.trust.test_reading = false;
+                self.trust.unread = 0;
+                if self.mode == SessionMode::Create || (self.trust.posts_work && self.session.joined.is_some()) {
                     self.go_blind(now, &error);
                 }
             }
             // Nobody answered: the same again.
             Err(error) if !error.certainly_not_applied() || error.is_offline() || error.retry_after().is_some() => {
-                self.hold = now + self.pause(false, &error);
+                self.timers.hold = now + self.pause(false, &error);
                 self.complain(false, &error);
             }
             _ => {
-                self.test_reading = false;
-                self.unread = 0;
+                self.trust.test_reading = false;
+                self.trust.unread = 0;
             }
         }
     }
 
     /// The key may write and not read.
     fn go_blind(&mut self, now: Duration, error: &CallError) {
-        self.blind = true;
-        self.refused = Refused::No;
-        self.hold = now;
-        self.question = None;
+        self.trust.blind = true;
+        self.trust.refused = Refused::No;
+        self.timers.hold = now;
+        self.batch.question = None;
         let every = scaled(POLL_REFUSED[POLL_REFUSED.len() - 1], self.upload.retry_max);
-        self.poll_at = now + jittered(every, POLL_JITTER, &mut self.rng);
-        if self.active == Active::Unknown {
-            let own = self.joined.as_ref().map(|joined| joined.token.clone());
-            self.active =
+        self.timers.poll_at = now + jittered(every, POLL_JITTER, &mut self.rng);
+        if self.session.active == Active::Unknown {
+            let own = self.session.joined.as_ref().map(|joined| joined.token.clone());
+            self.session.active =
                 own.map_or(Active::None, |token| Active::Some(Session { token, alias: None, passings: None }));
         }
         self.problems.remove("key_refused");
@@ -120,7 +122,7 @@ impl Machine {
 
     /// Something of unknown fate waits, and nobody may ask.
     pub(super) fn say_cannot_ask(&mut self) {
-        let count = self.work.as_ref().map_or(0, |work| work.doubtful_in(&(0..work.open())));
+        let count = self.batch.work.as_ref().map_or(0, |work| work.doubtful_in(&(0..work.open())));
         let text = format!(
             "the upload stands still: {count} passings may or may not be in the cloud, and the cloud refuses every question \
              about what it holds. Sending them again could put them there twice. Use a READ_WRITE key; it goes on by itself \
@@ -131,8 +133,8 @@ impl Machine {
 
     /// What the cloud took without counting is settled by its word alone, because it cannot be asked.
     pub(super) fn take_at_its_word(&mut self) {
-        let now = self.now;
-        let Some(work) = &mut self.work else { return };
+        let now = self.timers.now;
+        let Some(work) = &mut self.batch.work else { return };
         let (items, events) = work.accept_told();
         if !items.is_empty() {
             self.records.extend(events);
@@ -142,34 +144,35 @@ impl Machine {
 
     /// Another key: whatever was refused is tried at once.
     pub(super) fn on_new_key(&mut self, now: Duration) {
-        self.blind = false;
+        self.trust.blind = false;
         self.problems.remove("write_only_key");
-        (self.unread, self.refusals, self.test_reading, self.mute_until) = (0, 0, false, now);
-        self.hold = self.hold.min(now);
-        self.poll_at = now;
+        (self.trust.unread, self.trust.refusals, self.trust.test_reading, self.timers.mute_until) = (0, 0, false, now);
+        self.timers.hold = self.timers.hold.min(now);
+        self.timers.poll_at = now;
     }
 
     /// Every form of a question is refused.
     pub(super) fn fall_mute(&mut self, now: Duration, error: &CallError) {
-        let why = self.question.take().map(|question| question.why);
+        let why = self.batch.question.take().map(|question| question.why);
         self.complain(false, error);
         match why {
             Some(Why::Join) => {
                 // The journal's own numbers, and the count that came with the session, are all there is.
-                let Active::Some(session) = self.active.clone() else { return };
+                let Active::Some(session) = self.session.active.clone() else { return };
                 self.join(self.least_next(&session));
             }
-            Some(Why::Recall) => self.recall.done(),
-            Some(Why::Left { from, to }) => self.recall.cover(from, to),
+            Some(Why::Recall) => self.trust.recall.done(),
+            Some(Why::Left { from, to }) => self.trust.recall.cover(from, to),
             Some(Why::Elsewhere) => {
-                if let Some(work) = &mut self.work {
+                if let Some(work) = &mut self.batch.work {
                     work.looked_elsewhere = true;
                 }
             }
             Some(Why::Settle) => {
-                self.mute_until = now + self.pause(false, error).max(scaled(POLL_REFUSED[0], self.upload.retry_max));
+                self.timers.mute_until =
+                    now + self.pause(false, error).max(scaled(POLL_REFUSED[0], self.upload.retry_max));
                 // A poll tells whether it is the question or the key.
-                self.poll_at = self.poll_at.min(now);
+                self.timers.poll_at = self.timers.poll_at.min(now);
             }
             Some(Why::Watch) | None => {}
         }

@@ -12,12 +12,16 @@ use crate::journal::Item;
 impl Machine {
     /// The answer is a documented success. Does it account for everything sent?
     pub(super) fn on_inserted(&mut self, now: Duration, counts: Inserted) {
-        let blind = self.blind;
-        let Some(part) = self.posting.take() else { return };
-        let Some(work) = &mut self.work else { return };
-        self.posts_work = true;
-        self.last_post = Some(now);
-        self.sizing.took(part.len(), now.saturating_sub(self.post_began), self.full || work.open() > part.len());
+        let blind = self.trust.blind;
+        let Some(part) = self.batch.posting.take() else { return };
+        let Some(work) = &mut self.batch.work else { return };
+        self.trust.posts_work = true;
+        self.timers.last_post = Some(now);
+        self.batch.sizing.took(
+            part.len(),
+            now.saturating_sub(self.batch.post_began),
+            self.batch.full || work.open() > part.len(),
+        );
         let sent = part.len() as u64;
         let duplicates = counts.duplicates.unwrap_or(0);
         match counts.inserted {
@@ -34,11 +38,11 @@ impl Machine {
             inserted if blind => {
                 let accounted = inserted.unwrap_or(0).saturating_add(duplicates) == sent;
                 if accounted && duplicates <= work.doubtful_in(&part) {
-                    self.dedups |= duplicates > 0;
+                    self.trust.dedups |= duplicates > 0;
                     return self.on_accepted(now, &part, duplicates);
                 }
                 work.doubt(&part, now);
-                self.hold = now + self.post_retry.next(&mut self.rng, None);
+                self.timers.hold = now + self.timers.post_retry.next(&mut self.rng, None);
                 self.answered();
             }
             inserted => {
@@ -54,28 +58,28 @@ impl Machine {
     }
 
     fn on_accepted(&mut self, now: Duration, part: &Range<usize>, duplicates: u64) {
-        let Some(work) = &mut self.work else { return };
+        let Some(work) = &mut self.batch.work else { return };
         let Some((items, event)) = work.accept(part, duplicates) else { return };
         self.records.push_back(event);
         self.note_accepted(now, &items, duplicates);
-        self.sizing.accepted(items.len());
-        self.renumbered_row = 0;
+        self.batch.sizing.accepted(items.len());
+        self.batch.renumbered_row = 0;
         self.on_progress();
     }
 
     /// The cloud takes POSTs.
     fn answered(&mut self) {
         self.refusal_over();
-        self.trouble_row = 0;
-        self.trouble = None;
+        self.batch.trouble_row = 0;
+        self.counters.trouble = None;
         self.trusted();
     }
 
     /// A POST did what it should.
     pub(super) fn on_progress(&mut self) {
-        self.accepted_posts += 1;
-        self.refused_row = 0;
-        self.post_retry.reset();
+        self.counters.accepted_posts += 1;
+        self.batch.refused_row = 0;
+        self.timers.post_retry.reset();
         self.answered();
         for code in ["cloud_refuses", "cloud_trouble", "session_disputed", "session_lost", "cannot_ask"] {
             self.problems.remove(code);
@@ -83,27 +87,27 @@ impl Machine {
     }
 
     pub(super) fn on_post_failed(&mut self, now: Duration, error: &CallError) {
-        let Some(part) = self.posting.take() else { return };
-        if self.work.is_none() {
+        let Some(part) = self.batch.posting.take() else { return };
+        if self.batch.work.is_none() {
             return;
         }
         match error {
             CallError::NotSent(_) | CallError::TooMany { .. } => {
-                self.hold = now + self.pause(true, error);
+                self.timers.hold = now + self.pause(true, error);
                 self.complain(true, error);
             }
             CallError::Unknown { .. } | CallError::Portal => self.on_post_unknown(now, &part, error),
-            CallError::TooLarge { .. } if part.len() > 1 => self.sizing.too_large(part.len()),
-            CallError::BadRequest { .. } if part.len() > 1 => self.sizing.refused(part.len()),
+            CallError::TooLarge { .. } if part.len() > 1 => self.batch.sizing.too_large(part.len()),
+            CallError::BadRequest { .. } if part.len() > 1 => self.batch.sizing.refused(part.len()),
             CallError::TooLarge { answer } => self.on_refused(now, part.start, 413, answer),
             CallError::BadRequest { status, answer } => self.on_refused(now, part.start, *status, answer),
-            CallError::SessionGone { .. } if self.blind && self.mode == SessionMode::Create => {
+            CallError::SessionGone { .. } if self.trust.blind && self.mode == SessionMode::Create => {
                 self.close(now);
-                self.active = Active::None;
+                self.session.active = Active::None;
             }
-            CallError::SessionGone { .. } => self.resolve = true,
+            CallError::SessionGone { .. } => self.session.resolve = true,
             CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. } => {
-                self.posts_work = false;
+                self.trust.posts_work = false;
                 self.refuse(now, true, error);
             }
         }
@@ -111,27 +115,27 @@ impl Machine {
 
     fn on_post_unknown(&mut self, now: Duration, part: &Range<usize>, error: &CallError) {
         let timeout = |why: &Doubt| matches!(why, Doubt::Timeout | Doubt::Server { status: 504, .. });
-        let long = now.saturating_sub(self.post_began) >= LONG_POST;
+        let long = now.saturating_sub(self.batch.post_began) >= LONG_POST;
         if long {
-            self.post_retry.reset(); // it has taken its time already, and a smaller one may pass
+            self.timers.post_retry.reset(); // it has taken its time already, and a smaller one may pass
         }
         let wait = self.pause(true, error);
-        self.hold = now + wait;
-        self.trouble_row += 1;
+        self.timers.hold = now + wait;
+        self.batch.trouble_row += 1;
         self.complain(true, error);
-        let Some(work) = &mut self.work else { return };
+        let Some(work) = &mut self.batch.work else { return };
         work.doubt(part, now);
         work.ask_at = now + wait.max(FIRST_LOOK.min(self.upload.retry_max));
         // One that is suspect already needs no second failure.
-        let suspect = part.len() == 1 && work.seq(part.start).is_some_and(|seq| self.suspects.is_searched(seq));
+        let suspect = part.len() == 1 && work.seq(part.start).is_some_and(|seq| self.batch.suspects.is_searched(seq));
         // While others pass, a part is taken apart at once: one of them may be what the cloud fails at. A cloud that asks for
         // time is busy.
         let others_pass = part.len() > 1
             && error.retry_after().is_none()
-            && self.suspects.passed_since(now.saturating_sub(PASSED_LATELY));
-        let again = suspect || others_pass || self.trouble_row >= FAILED_ROW;
+            && self.batch.suspects.passed_since(now.saturating_sub(PASSED_LATELY));
+        let again = suspect || others_pass || self.batch.trouble_row >= FAILED_ROW;
         match error {
-            CallError::Unknown { why, .. } if long || timeout(why) => self.sizing.slow(),
+            CallError::Unknown { why, .. } if long || timeout(why) => self.batch.sizing.slow(),
             // The cloud itself fails at it: one of them may be what it fails at.
             CallError::Unknown { why: Doubt::Server { .. } | Doubt::Unreadable(_), .. } if again => {
                 let items = work.items(part);
@@ -142,21 +146,21 @@ impl Machine {
                     };
                     self.on_alone_unknown(now, item, status, error);
                 } else {
-                    self.suspects.take_apart(&items);
+                    self.batch.suspects.take_apart(&items);
                 }
             }
             // A failure again and again may be one of size, too.
-            CallError::Unknown { .. } if self.trouble_row >= FAILED_ROW => self.sizing.slow(),
+            CallError::Unknown { .. } if self.batch.trouble_row >= FAILED_ROW => self.batch.sizing.slow(),
             _ => {}
         }
-        if self.trouble_row >= TROUBLE_ROW
+        if self.batch.trouble_row >= TROUBLE_ROW
             && !error.is_offline()
-            && let Some(item) = self.work.as_ref().and_then(|work| work.items(part).into_iter().next())
+            && let Some(item) = self.batch.work.as_ref().and_then(|work| work.items(part).into_iter().next())
         {
             let text = format!(
                 "the cloud has failed {} times in a row to take passings from number {} on (chip {}): {error}. \
                  They are kept and tried again",
-                self.trouble_row, item.num, item.chip
+                self.batch.trouble_row, item.num, item.chip
             );
             self.problems.insert("cloud_trouble", text);
         }
@@ -166,8 +170,8 @@ impl Machine {
     /// it is the cloud that fails.
     fn on_alone_unknown(&mut self, now: Duration, item: &Item, status: u16, error: &CallError) {
         let may_ask = self.may_ask(now);
-        let age = self.fresh.age();
-        let Some(work) = &mut self.work else { return };
+        let age = self.trust.fresh.age();
+        let Some(work) = &mut self.batch.work else { return };
         let Some(at) = work.place(item.num) else { return };
         let answer = error.to_string();
         if !may_ask || work.again || work.closing || error.retry_after().is_some() {
@@ -175,52 +179,52 @@ impl Machine {
             work.ask_first = true;
             return;
         }
-        if self.suspects.failed(now, item, status, &answer) {
+        if self.batch.suspects.failed(now, item, status, &answer) {
             work.leave(at, now, now + age);
-            self.post_retry.reset();
-            self.hold = now;
+            self.timers.post_retry.reset();
+            self.timers.hold = now;
             self.say_it_fails_at(item, &answer);
         } else {
-            self.hold = self.hold.max(now + self.post_retry.next(&mut self.rng, None));
+            self.timers.hold = self.timers.hold.max(now + self.timers.post_retry.next(&mut self.rng, None));
         }
     }
 
     /// A passing alone was refused.
     fn on_refused(&mut self, now: Duration, at: usize, status: u16, answer: &str) {
         let may_ask = self.may_ask(now);
-        let Some(work) = &mut self.work else { return };
+        let Some(work) = &mut self.batch.work else { return };
         if may_ask && work.doubt_refusal(at, now) {
             return;
         }
         self.set_aside_at(at, status, answer);
-        self.refused_row += 1;
-        if self.refused_row >= REFUSED_ROW {
-            self.hold = now + self.post_retry.next(&mut self.rng, None);
+        self.batch.refused_row += 1;
+        if self.batch.refused_row >= REFUSED_ROW {
+            self.timers.hold = now + self.timers.post_retry.next(&mut self.rng, None);
             let text = format!(
                 "the cloud has refused {} passings in a row, each alone ({status}: {answer}). They are set aside and can \
                  be exported; sending goes on slowly. Is the session right?",
-                self.refused_row
+                self.batch.refused_row
             );
             self.problems.insert("cloud_refuses", text);
         }
     }
 
     fn set_aside_at(&mut self, at: usize, status: u16, answer: &str) {
-        self.sizing.found();
-        let aside = self.work.as_mut().and_then(|work| work.set_aside(at, status, answer, false));
+        self.batch.sizing.found();
+        let aside = self.batch.work.as_mut().and_then(|work| work.set_aside(at, status, answer, false));
         if let Some((item, event)) = aside {
             self.records.push_back(event);
-            self.suspects.forget(item.seq);
+            self.batch.suspects.forget(item.seq);
             self.note_set_aside(1, &format!("number {}, chip {}: {answer}", item.num, item.chip));
         }
     }
 
     pub(super) fn note_set_aside(&mut self, count: u64, last: &str) {
         if count > 0 {
-            self.set_aside += count;
+            self.counters.set_aside += count;
             let text = format!(
                 "{} passings were set aside since the start and can be exported; the last: {last}",
-                self.set_aside
+                self.counters.set_aside
             );
             self.problems.insert("passings_set_aside", text);
         }

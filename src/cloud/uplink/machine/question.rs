@@ -21,33 +21,33 @@ impl Question {
 impl Machine {
     /// Puts a question, in the form that the cloud answered last.
     pub(super) fn put_question(&mut self, now: Duration, inquiry: Inquiry, why: Why) {
-        let (way, until) = self.way;
+        let (way, until) = self.trust.way;
         let inquiry = if now < until { inquiry.in_way(way) } else { inquiry };
-        self.question = Some(Question::new(inquiry, why));
+        self.batch.question = Some(Question::new(inquiry, why));
     }
 
     pub(super) fn on_held(&mut self, now: Duration, answer: Result<Page, CallError>) {
-        let Some(question) = &mut self.question else { return };
+        let Some(question) = &mut self.batch.question else { return };
         let page = match answer {
             Ok(page) => page,
             Err(error) => return self.on_not_held(now, &error),
         };
-        let ours = match (question.why, &self.work) {
+        let ours = match (question.why, &self.batch.work) {
             (Why::Settle, Some(work)) => work.doubted(&question.inquiry),
-            (Why::Watch, _) => self.watch.ours(),
+            (Why::Watch, _) => self.trust.watch.ours(),
             _ => Vec::new(),
         };
         match question.why {
-            Why::Recall => self.recall.take(&page),
+            Why::Recall => self.trust.recall.take(&page),
             // Under its own number a passing is known; it proves nothing of another one that waits.
             Why::Left { .. } => {
-                let own = &self.own;
-                self.recall.take_times(&page, |token, num, _| !is_given(own, token, num));
+                let own = &self.session.own;
+                self.trust.recall.take_times(&page, |token, num, _| !is_given(own, token, num));
             }
             // The cloud itself says that these are duplicates: the same chip at the same time counts, whatever its number.
             Why::Elsewhere => {
-                let doubted = self.work.as_ref().map(|work| work.keys_in_doubt()).unwrap_or_default();
-                self.recall.take_times(&page, |_, _, key| doubted.contains(&key));
+                let doubted = self.batch.work.as_ref().map(|work| work.keys_in_doubt()).unwrap_or_default();
+                self.trust.recall.take_times(&page, |_, _, key| doubted.contains(&key));
             }
             Why::Settle | Why::Join | Why::Watch => {}
         }
@@ -56,7 +56,7 @@ impl Machine {
         let way = question.inquiry.way();
         if !matches!(question.why, Why::Left { .. } | Why::Elsewhere) && !matches!(way, Way::Windows(1) | Way::Moments)
         {
-            self.way = (way, now + WAY_KEPT);
+            self.trust.way = (way, now + WAY_KEPT);
         }
         self.asked_well();
         self.problems.remove("cannot_ask");
@@ -68,10 +68,10 @@ impl Machine {
     }
 
     fn on_not_held(&mut self, now: Duration, error: &CallError) {
-        let Some(question) = &mut self.question else { return };
+        let Some(question) = &mut self.batch.question else { return };
         let device = matches!(question.inquiry.way(), Way::Times | Way::Moments | Way::Instants);
         if question.why == Why::Watch && !matches!(error, CallError::BadRequest { .. }) {
-            self.question = None; // it comes again by itself, and holds nothing up
+            self.batch.question = None; // it comes again by itself, and holds nothing up
             return;
         }
         match error {
@@ -100,9 +100,9 @@ impl Machine {
                 if !last {
                     return self.on_question_failed(now, error);
                 }
-                let Some(question) = &mut self.question else { return };
+                let Some(question) = &mut self.batch.question else { return };
                 question.refusals = 0;
-                self.ask_retry.reset();
+                self.timers.ask_retry.reset();
                 // Whether another session holds them cannot be asked in another form.
                 if !question.inquiry.next_way() {
                     self.fall_mute(now, error);
@@ -112,7 +112,7 @@ impl Machine {
     }
 
     pub(super) fn on_session(&mut self, now: Duration, answer: Result<Option<Session>, CallError>) {
-        let Some(question) = &mut self.question else { return };
+        let Some(question) = &mut self.batch.question else { return };
         match answer {
             // It exists, so "not found" meant the passings: there are none.
             Ok(Some(_)) => {
@@ -128,38 +128,38 @@ impl Machine {
                     Why::Settle => {}
                     // The session vanished between two questions.
                     _ => {
-                        self.question = None;
-                        self.poll_at = now;
-                        self.hold = now + self.ask_retry.next(&mut self.rng, None);
+                        self.batch.question = None;
+                        self.timers.poll_at = now;
+                        self.timers.hold = now + self.timers.ask_retry.next(&mut self.rng, None);
                         return;
                     }
                 }
                 if !self.is_old_enough() {
-                    self.question = None;
+                    self.batch.question = None;
                     return self.ask_later(now);
                 }
                 let text = "the cloud does not know the session any more that passings were sent to; what was not \
                             confirmed is sent to the next session";
                 self.problems.insert("session_lost", text.to_owned());
                 self.conclude_settle(now, true);
-                let closing = self.work.as_ref().is_none_or(|work| work.closing);
-                self.resolve = !closing;
+                let closing = self.batch.work.as_ref().is_none_or(|work| work.closing);
+                self.session.resolve = !closing;
             }
             Err(error) => self.on_question_failed(now, &error),
         }
     }
 
     fn on_question_failed(&mut self, now: Duration, error: &CallError) {
-        if matches!(error, CallError::DeviceUnknown { .. }) && self.refused == Refused::No {
+        if matches!(error, CallError::DeviceUnknown { .. }) && self.trust.refused == Refused::No {
             return self.refuse(now, false, error);
         }
-        self.hold = now + self.pause(false, error);
+        self.timers.hold = now + self.pause(false, error);
         self.complain(false, error);
     }
 
     /// More pages than any session should have.
     fn on_endless(&mut self, now: Duration) {
-        let Some(question) = &mut self.question else { return };
+        let Some(question) = &mut self.batch.question else { return };
         let inquiry = &mut question.inquiry;
         match (question.why, inquiry.highest) {
             // Each round starts higher, so this ends with the session.
@@ -173,31 +173,31 @@ impl Machine {
 
     /// The inquiry has seen everything.
     fn conclude(&mut self, now: Duration) {
-        let Some(question) = &self.question else { return };
+        let Some(question) = &self.batch.question else { return };
         if question.why == Why::Settle {
             return self.conclude_settle(now, false);
         }
         if question.why == Why::Watch {
             self.note_lag();
         }
-        let Some(Question { inquiry, why, .. }) = self.question.take() else { return };
+        let Some(Question { inquiry, why, .. }) = self.batch.question.take() else { return };
         match why {
             Why::Join => self.join(inquiry.highest.map_or(inquiry.first, |highest| highest.saturating_add(1))),
-            Why::Recall => self.recall.done(),
+            Why::Recall => self.trust.recall.done(),
             // Cut short, and the rest cannot be had: a shorter time. The other half is asked for when the batch is formed again.
             Why::Left { .. } if !inquiry.is_whole() && inquiry.first_half().is_some() => {
                 if let Some(half) = inquiry.first_half()
                     && let Some((from, to)) = half.asks_from_to()
                 {
-                    self.question = Some(Question::new(half, Why::Left { from, to }));
+                    self.batch.question = Some(Question::new(half, Why::Left { from, to }));
                 }
             }
-            Why::Left { from, to } => self.recall.cover(from, to),
+            Why::Left { from, to } => self.trust.recall.cover(from, to),
             Why::Watch => self.on_watched(now, &inquiry),
             Why::Elsewhere => {
-                let Some(work) = &mut self.work else { return };
+                let Some(work) = &mut self.batch.work else { return };
                 work.looked_elsewhere = true;
-                let recall = &self.recall;
+                let recall = &self.trust.recall;
                 let events = work.release_elsewhere(|item| recall.holds(item));
                 self.records.extend(events);
             }
@@ -207,29 +207,29 @@ impl Machine {
 
     /// How far the answer is behind, by the passing that has to be in it. `None`: it is behind.
     fn note_lag(&mut self) -> Option<()> {
-        let inquiry = &self.question.as_ref()?.inquiry;
+        let inquiry = &self.batch.question.as_ref()?.inquiry;
         match inquiry.is_fresh() {
             // An answer that was cut short says nothing of how far it is behind.
             Some(false) if !inquiry.is_whole() => None,
-            Some(false) => self.fresh.missed(inquiry.asked.unwrap_or(self.now)).then_some(()),
+            Some(false) => self.trust.fresh.missed(inquiry.asked.unwrap_or(self.timers.now)).then_some(()),
             Some(true) | None => Some(()),
         }
     }
 
     /// The question came late enough after the last POST that left a doubt.
     fn is_old_enough(&self) -> bool {
-        let asked = self.question.as_ref().and_then(|question| question.inquiry.asked).unwrap_or(self.now);
-        let doubted = self.work.as_ref().and_then(Work::doubted_since);
-        doubted.is_none_or(|doubted| asked >= doubted + self.fresh.age())
+        let asked = self.batch.question.as_ref().and_then(|question| question.inquiry.asked).unwrap_or(self.timers.now);
+        let doubted = self.batch.work.as_ref().and_then(Work::doubted_since);
+        doubted.is_none_or(|doubted| asked >= doubted + self.trust.fresh.age())
     }
 
     /// What was not shown may only not be shown yet.
     fn ask_later(&mut self, now: Duration) {
-        let wait = self.ask_retry.next(&mut self.rng, None);
-        let Some(work) = &mut self.work else { return };
-        let due = work.doubted_since().map_or(now, |doubted| doubted + self.fresh.age());
+        let wait = self.timers.ask_retry.next(&mut self.rng, None);
+        let Some(work) = &mut self.batch.work else { return };
+        let due = work.doubted_since().map_or(now, |doubted| doubted + self.trust.fresh.age());
         // Now and then before it is due: what did arrive is then settled sooner.
-        let at = if due > now { due.min(now + wait.max(self.fresh.age() / 4)) } else { now + wait };
+        let at = if due > now { due.min(now + wait.max(self.trust.fresh.age() / 4)) } else { now + wait };
         work.ask_again_at(at);
     }
 
@@ -237,7 +237,7 @@ impl Machine {
     fn conclude_settle(&mut self, now: Duration, gone: bool) {
         let fresh = gone || self.note_lag().is_some();
         let old = self.is_old_enough();
-        let Some(question) = &mut self.question else { return };
+        let Some(question) = &mut self.batch.question else { return };
         if old && !question.inquiry.is_whole() && !gone {
             // Answers are cut short: less at a time, then other forms. What was found stays found.
             if question.inquiry.narrow() || question.inquiry.next_way() {
@@ -245,21 +245,21 @@ impl Machine {
             }
         }
         let whole = question.inquiry.is_whole() || gone;
-        let Some(Question { inquiry, .. }) = self.question.take() else { return };
-        let Some(work) = &mut self.work else { return };
+        let Some(Question { inquiry, .. }) = self.batch.question.take() else { return };
+        let Some(work) = &mut self.batch.work else { return };
         let (claim, pressing) = (work.claim, work.pressing());
         let settled = work.settle(&inquiry, fresh && old && whole);
         // What was sent a second time was counted as known, and is there once: this cloud detects duplicates.
-        self.dedups |= claim.is_some_and(|claim| {
+        self.trust.dedups |= claim.is_some_and(|claim| {
             !claim.first_time && claim.duplicates > 0 && settled.found.len() as u64 >= claim.duplicates
         });
         if !settled.found.is_empty() {
-            self.sizing.found();
+            self.batch.sizing.found();
         }
         self.take_settled(now, settled);
         let asked_about = inquiry.first;
         let left = |work: &Work| work.fate(asked_about) == Some(Fate::Left);
-        if self.work.as_ref().is_some_and(|work| work.pressing() || (!pressing && left(work))) {
+        if self.batch.work.as_ref().is_some_and(|work| work.pressing() || (!pressing && left(work))) {
             if self.looks_elsewhere(now) {
                 return;
             }
@@ -284,23 +284,23 @@ impl Machine {
         if !found.is_empty() {
             self.note_accepted(now, &found, duplicates);
             self.on_progress();
-            if let Some(work) = &mut self.work {
+            if let Some(work) = &mut self.batch.work {
                 work.short_rounds = 0;
             }
         }
         let is_taken = |num: u64| taken.iter().any(|(taken, _)| *taken == num);
         for item in &left {
             if is_taken(item.num) {
-                let released = self.work.as_mut().and_then(|work| work.release_one(item.num));
+                let released = self.batch.work.as_mut().and_then(|work| work.release_one(item.num));
                 self.records.extend(released.map(|(_, event)| event));
-                self.suspects.forget(item.seq);
+                self.batch.suspects.forget(item.seq);
             } else {
                 self.on_failed_for_certain(now, item);
             }
         }
         let Some((num, other)) = taken.last().cloned() else { return };
         self.on_other_writer(now, &format!("{other}, under number {num}"));
-        let Some(work) = &mut self.work else { return };
+        let Some(work) = &mut self.batch.work else { return };
         if !left.is_empty() {
             return; // nothing else was asked about
         }
@@ -308,7 +308,7 @@ impl Machine {
             self.note_set_aside(taken.len() as u64, &format!("number {num} was taken by another sender"));
             return;
         }
-        self.renumbered_row = self.renumbered_row.saturating_add(1);
+        self.batch.renumbered_row = self.batch.renumbered_row.saturating_add(1);
         work.claim = None;
         work.taken = true;
     }
@@ -316,19 +316,19 @@ impl Machine {
     /// The cloud counts duplicates that it does not show under their numbers. It may hold them under others: it is asked
     /// by time, once for each claim.
     fn looks_elsewhere(&mut self, now: Duration) -> bool {
-        let Some(work) = &self.work else { return false };
+        let Some(work) = &self.batch.work else { return false };
         let counts = work.claim.is_some_and(|claim| claim.duplicates > 0);
         if !counts || work.looked_elsewhere || work.again || !self.may_ask(now) {
             return false;
         }
         let Some((from, to)) = work.times_in_doubt() else { return false };
-        self.question = Some(Question::new(Inquiry::by_time(&self.device, from, to), Why::Elsewhere));
+        self.batch.question = Some(Question::new(Inquiry::by_time(&self.device, from, to), Why::Elsewhere));
         true
     }
 
     /// No doubt is left: what is still open is not there.
     fn on_undoubted(&mut self, now: Duration) {
-        let Some(work) = &mut self.work else { return };
+        let Some(work) = &mut self.batch.work else { return };
         let claim = work.claim.take();
         let failed = work.failed_alone.take();
         if work.closing || work.open() == 0 {
@@ -337,8 +337,8 @@ impl Machine {
         if std::mem::take(&mut work.taken) {
             // New numbers, above the other sender's. A bound on how often: after the second time in a row it waits longer
             // and longer.
-            if self.renumbered_row > 2 {
-                self.hold = now + self.post_retry.next(&mut self.rng, None);
+            if self.batch.renumbered_row > 2 {
+                self.timers.hold = now + self.timers.post_retry.next(&mut self.rng, None);
             }
             return self.release();
         }
@@ -354,10 +354,10 @@ impl Machine {
 
     /// The cloud counted less than was sent, or duplicates, and does not hold the rest.
     fn on_still_missing(&mut self, now: Duration, claim: Claim) {
-        let Some(work) = &mut self.work else { return };
+        let Some(work) = &mut self.batch.work else { return };
         work.short_rounds += 1;
         let Claim { inserted, duplicates, sent, last, .. } = claim;
-        self.hold = now + self.post_retry.next(&mut self.rng, None);
+        self.timers.hold = now + self.timers.post_retry.next(&mut self.rng, None);
         let text = format!(
             "the cloud says that it inserted {inserted} of {sent} passings and knew {duplicates}, and does not show the \
              others (up to number {last}). They are kept and tried again"
@@ -368,12 +368,12 @@ impl Machine {
         }
         if duplicates > 0 && work.short_rounds == SHORT_ROUNDS {
             // It takes the numbers for somebody's: other ones may pass.
-            self.renumbered_row = self.renumbered_row.saturating_add(3);
+            self.batch.renumbered_row = self.batch.renumbered_row.saturating_add(3);
             return self.release();
         }
         if sent > 1 {
             let part = work.postable(false).map(|part| part.start..part.end.min(part.start + sent as usize));
-            self.suspects.take_apart(&part.map(|part| work.items(&part)).unwrap_or_default());
+            self.batch.suspects.take_apart(&part.map(|part| work.items(&part)).unwrap_or_default());
         } else {
             self.on_failed_alone(now, last, 200, &text);
         }
@@ -381,14 +381,14 @@ impl Machine {
 
     /// The cloud failed at a passing alone and does not hold it. True: it does not hold up the others any more.
     fn on_failed_alone(&mut self, now: Duration, num: u64, status: u16, answer: &str) -> bool {
-        let Some(work) = &mut self.work else { return false };
+        let Some(work) = &mut self.batch.work else { return false };
         let Some(at) = work.place(num).filter(|_| work.fate(num) == Some(Fate::Absent) && !work.again) else {
             return false;
         };
         let Some(item) = work.items(&(at..at + 1)).pop() else { return false };
-        if !self.suspects.failed(now, &item, status, answer) {
+        if !self.batch.suspects.failed(now, &item, status, answer) {
             self.say_it_fails_at(&item, answer);
-            self.hold = self.hold.max(now + self.post_retry.next(&mut self.rng, None));
+            self.timers.hold = self.timers.hold.max(now + self.timers.post_retry.next(&mut self.rng, None));
             return false;
         }
         self.on_failed_for_certain(now, &item);
@@ -406,11 +406,11 @@ impl Machine {
 
     /// The cloud failed at a passing that was sent alone, and does not hold it. It does not hold up the others.
     fn on_failed_for_certain(&mut self, now: Duration, item: &Item) {
-        let Some(work) = &mut self.work else { return };
-        match self.suspects.absent(now, item) {
+        let Some(work) = &mut self.batch.work else { return };
+        match self.batch.suspects.absent(now, item) {
             Fallen::LeftOut => {
                 self.records.extend(work.release_one(item.num).map(|(_, event)| event));
-                self.look.get_or_insert(now);
+                self.timers.look.get_or_insert(now);
             }
             Fallen::Aside { status, answer } => {
                 let answer =
@@ -421,16 +421,16 @@ impl Machine {
                 self.note_set_aside(1, &text);
             }
         }
-        self.post_retry.reset();
+        self.timers.post_retry.reset();
     }
 
     /// How far above the highest number known the next one is: nothing in peace, more and more while another writer takes
     /// the numbers that we are about to use.
     pub(super) fn jump(&mut self) -> u64 {
-        if self.renumbered_row < 2 {
+        if self.batch.renumbered_row < 2 {
             return 0;
         }
-        let most = (1u64 << self.renumbered_row.min(10)).min(JUMP_MAX);
+        let most = (1u64 << self.batch.renumbered_row.min(10)).min(JUMP_MAX);
         self.rng.u64(1..=most)
     }
 }

@@ -18,46 +18,47 @@ impl Machine {
     pub(super) fn on_active(&mut self, now: Duration, found: Option<Session>) {
         self.asked_well();
         self.problems.remove("cloud_not_understood");
-        if std::mem::take(&mut self.polls_failed) >= POLLS_FAILED {
+        if std::mem::take(&mut self.session.polls_failed) >= POLLS_FAILED {
             self.problems.remove("cloud_trouble");
         }
-        self.blind = false;
+        self.trust.blind = false;
         self.problems.remove("write_only_key");
-        if self.refused == (Refused::Yes { by_post: false }) {
+        if self.trust.refused == (Refused::Yes { by_post: false }) {
             self.refusal_over();
         }
-        self.refused = Refused::No;
+        self.trust.refused = Refused::No;
         let every = if found.is_some() { POLL_SOME } else { POLL_NONE };
-        self.poll_at = now + jittered(scaled(every, self.upload.retry_max), POLL_JITTER, &mut self.rng);
+        self.timers.poll_at = now + jittered(scaled(every, self.upload.retry_max), POLL_JITTER, &mut self.rng);
         if found.is_some() {
-            self.none_row = 0;
+            self.session.none_row = 0;
         } else {
-            if self.none_row == 0 {
-                self.none_since = now;
+            if self.session.none_row == 0 {
+                self.session.none_since = now;
             }
-            self.none_row = self.none_row.saturating_add(1);
+            self.session.none_row = self.session.none_row.saturating_add(1);
             if self.mode == SessionMode::Create {
                 // Asked again as soon as the second answer would be enough.
-                self.poll_at = self.poll_at.min(now.max(self.none_since + self.upload.create_after) + FIRST_LOOK);
+                self.timers.poll_at =
+                    self.timers.poll_at.min(now.max(self.session.none_since + self.upload.create_after) + FIRST_LOOK);
             }
         }
         let token = found.as_ref().map(|session| session.token.clone());
         if let Some(token) = &token
             && self.is_stale(token)
         {
-            self.poll_at = now + FIRST_LOOK.min(self.upload.retry_max);
+            self.timers.poll_at = now + FIRST_LOOK.min(self.upload.retry_max);
             return;
         }
-        self.stale_polls = 0;
-        let gone = std::mem::take(&mut self.resolve);
-        if let Some(work) = &mut self.work {
+        self.session.stale_polls = 0;
+        let gone = std::mem::take(&mut self.session.resolve);
+        if let Some(work) = &mut self.batch.work {
             let same = token.as_deref() == Some(&*work.token);
             if gone && same {
                 // One of the two answers is wrong. Wait, and take nothing for granted.
-                let all = 0..self.sizing.part(work.open());
+                let all = 0..self.batch.sizing.part(work.open());
                 work.doubt(&all, now);
-                self.hold = now + self.post_retry.next(&mut self.rng, None);
-                work.ask_at = self.hold;
+                self.timers.hold = now + self.timers.post_retry.next(&mut self.rng, None);
+                work.ask_at = self.timers.hold;
                 let text = "the cloud shows the session as active, but takes no passings into it; they are kept and \
                             tried again";
                 self.problems.insert("session_disputed", text.to_owned());
@@ -69,30 +70,30 @@ impl Machine {
                 self.close(now);
             }
         }
-        if self.joined.as_ref().map(|joined| &joined.token) != token.as_ref() {
-            self.question = self.question.take().filter(|question| question.why != Why::Join);
-            if let Some(joined) = &mut self.joined {
+        if self.session.joined.as_ref().map(|joined| &joined.token) != token.as_ref() {
+            self.batch.question = self.batch.question.take().filter(|question| question.why != Why::Join);
+            if let Some(joined) = &mut self.session.joined {
                 joined.checked = false;
             }
         }
-        self.active = found.map_or(Active::None, Active::Some);
+        self.session.active = found.map_or(Active::None, Active::Some);
     }
 
     /// A session that was joined before the one that takes our passings: a closed session is never opened again, so this
     /// answer is an old one. It is believed when it comes again and again, or when a POST says that ours is gone.
     fn is_stale(&mut self, token: &str) -> bool {
-        let ours = self.joined.as_ref().filter(|joined| *joined.token != *token);
-        let older = ours.is_some() && self.given.iter().any(|(known, _)| **known == *token);
-        if self.resolve || !self.proven || !older || self.stale_polls >= STALE_POLLS {
+        let ours = self.session.joined.as_ref().filter(|joined| *joined.token != *token);
+        let older = ours.is_some() && self.session.given.iter().any(|(known, _)| **known == *token);
+        if self.session.resolve || !self.session.proven || !older || self.session.stale_polls >= STALE_POLLS {
             return false;
         }
-        self.stale_polls += 1;
+        self.session.stale_polls += 1;
         true
     }
 
     /// The cloud has said often enough, and for long enough, that no session is active.
     pub(super) fn none_is_sure(&self, now: Duration) -> bool {
-        self.blind || (self.none_row > 1 && now >= self.none_since + self.upload.create_after)
+        self.trust.blind || (self.session.none_row > 1 && now >= self.session.none_since + self.upload.create_after)
     }
 
     pub(super) fn on_active_failed(&mut self, now: Duration, error: &CallError) {
@@ -110,18 +111,19 @@ impl Machine {
                     );
                     self.problems.insert("cloud_not_understood", text);
                 }
-                self.polls_failed = self.polls_failed.saturating_add(1);
-                if self.polls_failed >= POLLS_FAILED && !error.is_offline() && error.not_understood().is_none() {
+                self.session.polls_failed = self.session.polls_failed.saturating_add(1);
+                if self.session.polls_failed >= POLLS_FAILED && !error.is_offline() && error.not_understood().is_none()
+                {
                     let text = format!(
                         "the cloud was asked for the active session {} times in a row, and fails: {error}. Reads are kept; it is \
                          asked again",
-                        self.polls_failed
+                        self.session.polls_failed
                     );
                     self.problems.insert("cloud_trouble", text);
                 }
-                self.poll_at = now + wait;
-                if self.resolve || self.refused != Refused::No || error.retry_after().is_some() {
-                    self.hold = now + wait;
+                self.timers.poll_at = now + wait;
+                if self.session.resolve || self.trust.refused != Refused::No || error.retry_after().is_some() {
+                    self.timers.hold = now + wait;
                 }
             }
         }
@@ -133,11 +135,11 @@ impl Machine {
                 self.asked_well();
                 self.problems.remove("session_not_created");
                 self.refusal_over();
-                self.posts_work = true;
-                self.active = Active::Some(session);
-                self.none_row = 0;
-                let every = if self.blind { POLL_REFUSED[POLL_REFUSED.len() - 1] } else { POLL_SOME };
-                self.poll_at = now + jittered(scaled(every, self.upload.retry_max), POLL_JITTER, &mut self.rng);
+                self.trust.posts_work = true;
+                self.session.active = Active::Some(session);
+                self.session.none_row = 0;
+                let every = if self.trust.blind { POLL_REFUSED[POLL_REFUSED.len() - 1] } else { POLL_SOME };
+                self.timers.poll_at = now + jittered(scaled(every, self.upload.retry_max), POLL_JITTER, &mut self.rng);
             }
             Err(error @ (CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. })) => {
                 self.refuse(now, true, &error);
@@ -147,10 +149,10 @@ impl Machine {
                     let text = format!("no session could be created: {error}. Reads are kept; it is tried again");
                     self.problems.insert("session_not_created", text);
                 }
-                self.hold = now + self.pause(false, &error);
+                self.timers.hold = now + self.pause(false, &error);
                 self.complain(false, &error);
                 // It may have been created: the cloud has to say again that there is none, as often and as long as before.
-                (self.none_row, self.poll_at) = (0, self.hold);
+                (self.session.none_row, self.timers.poll_at) = (0, self.timers.hold);
             }
         }
     }
@@ -162,25 +164,26 @@ impl Machine {
 
     /// The number above all that this box ever gave in a session.
     fn next_given(&self, token: &str) -> u64 {
-        self.given.iter().find(|(known, _)| **known == *token).map_or(1, |(_, next)| *next)
+        self.session.given.iter().find(|(known, _)| **known == *token).map_or(1, |(_, next)| *next)
     }
 
     pub(super) fn join(&mut self, next: u64) {
-        let Active::Some(session) = self.active.clone() else { return };
+        let Active::Some(session) = self.session.active.clone() else { return };
         let own = self.next_given(&session.token);
-        if std::mem::take(&mut self.first_join) && next > own && !self.blind && !self.recall.is_on() {
+        if std::mem::take(&mut self.session.first_join) && next > own && !self.trust.blind && !self.trust.recall.is_on()
+        {
             // Somebody else's passings, or ours, and the disk lost the lines that tell of them.
-            self.recall.begin();
+            self.trust.recall.begin();
             return;
         }
-        let same = self.joined.as_ref().is_some_and(|joined| joined.token == session.token);
-        self.proven &= same;
+        let same = self.session.joined.as_ref().is_some_and(|joined| joined.token == session.token);
+        self.session.proven &= same;
         let next = next.max(own).saturating_add(self.jump());
-        note_given(&mut self.given, &session.token, next);
-        self.joined = Some(Joined { token: session.token.clone(), next, checked: true });
+        note_given(&mut self.session.given, &session.token, next);
+        self.session.joined = Some(Joined { token: session.token.clone(), next, checked: true });
         let recorded = Some((session.token.clone(), next));
-        if self.recorded != recorded {
-            self.recorded = recorded;
+        if self.session.recorded != recorded {
+            self.session.recorded = recorded;
             self.records.push_back(UploadEvent::Joined {
                 device: self.device.clone(),
                 token: session.token.clone(),
@@ -188,6 +191,6 @@ impl Machine {
                 next,
             });
         }
-        self.look.get_or_insert(Duration::ZERO);
+        self.timers.look.get_or_insert(Duration::ZERO);
     }
 }

@@ -81,7 +81,7 @@ impl Machine {
 
     /// Somebody else's passing stands among ours, or under one of our numbers.
     pub(super) fn on_other_writer(&mut self, now: Duration, other: &str) {
-        self.watch.seen = Some(now);
+        self.trust.watch.seen = Some(now);
         let text = format!(
             "CRITICAL: another box or program sends passings into this session (the last: {other}). Two senders with one \
              device number over each other, and passings may be lost or mixed. Find it: a second box with the same \
@@ -92,8 +92,8 @@ impl Machine {
 
     /// The other writer was not seen any more for a long time.
     pub(super) fn forget_writer(&mut self, now: Duration) {
-        if self.watch.seen.is_some_and(|seen| now.saturating_sub(seen) > WRITER_SHOWN) {
-            self.watch.seen = None;
+        if self.trust.watch.seen.is_some_and(|seen| now.saturating_sub(seen) > WRITER_SHOWN) {
+            self.trust.watch.seen = None;
             self.problems.remove("other_writer");
         }
     }
