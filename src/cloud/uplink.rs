@@ -3,7 +3,7 @@
 //!
 //! What must hold:
 //! 1. **Numbered once.** A batch is durable, with its numbers, before the first POST that carries any of it. One batch
-//!    is in flight per device and one POST at a time; numbers rise strictly in upload order. The next number in a session is
+//!    is in flight per device (but see 7) and one POST at a time; numbers rise strictly in upload order. The next number in a session is
 //!    above everything that this box ever gave in it, by its own journal, whatever the cloud shows.
 //! 2. **Settled by proof.** A passing counts as sent when an insert answered with a documented success that accounts for all of
 //!    its part, or when a question showed its number with its chip and time. A count of duplicates proves nothing of a single
@@ -28,7 +28,9 @@
 //!    the cloud is asked for it (it may be refused *because* it arrived, or because its number is taken), and then it is set
 //!    aside with the answer. After five single refusals in a row without a success in between, every further one waits for a
 //!    growing backoff: a cloud that refuses everything gets one passing a minute, not the backlog. One at which the cloud itself
-//!    fails while others pass is left out, later set aside, and tried again every hour (`machine::suspect`).
+//!    fails while others pass is left behind: the next batch names it as still open (`Batch::still_open`) and goes on without
+//!    it, its number is never used again, and known not to be there it is left out, later set aside, and tried again every
+//!    hour (`machine::suspect`).
 //! 8. **A refused question has other forms** (`inquiry`). Where all are refused, nothing of unknown fate is sent again
 //!    unasked, and a problem says so (`cannot_ask`). One 403 is not blindness (`machine::key`).
 //! 9. **What is there already is not sent** (`recall`). After lines of the log were lost, the sessions of that time are
