@@ -74,7 +74,7 @@ use self::memories::Memories;
 use self::places::Places;
 use self::port::Kind;
 use crate::config::{Address, DecoderConfig};
-use crate::decoders::{Cleared, Framed, Info, Missed, Protocol, SettingError, Settings, Spec};
+use crate::decoders::{Cleared, Condition, Framed, Info, Missed, Protocol, SettingError, Settings, Spec};
 use crate::journal::{Durable, Journal, JournalError, Kept};
 use crate::link::capture::Header;
 use crate::model::chip::{ChipRead, Held};
@@ -91,7 +91,7 @@ const CLOCK_OFF_MS: i64 = 60_000;
 
 /// Conditions that a decoder told and that do not end with the connection: what is lost stays lost, and an older file is
 /// not asked for again by itself.
-const STAYING: [&str; 3] = ["llrp_reads_lost", "old_file_not_fetched", "files_in_between"];
+const STAYING: [Condition; 3] = [Condition::LlrpReadsLost, Condition::OldFileNotFetched, Condition::FilesInBetween];
 
 /// How long the notice is shown that a decoder counts from the start again.
 const RESTART_SHOWN: Duration = Duration::from_secs(600);
@@ -357,7 +357,7 @@ struct Presence {
     /// Since when one is up.
     since: Option<Instant>,
     /// Conditions that are shown, and whether an earlier connection told them. As many as protocols have names for.
-    conditions: BTreeMap<&'static str, bool>,
+    conditions: BTreeMap<Condition, bool>,
 }
 
 impl Decoder {
@@ -640,11 +640,11 @@ impl Decoder {
             }
             Info::Condition { code, text: Some(text) } => {
                 self.presence().conditions.insert(code, false);
-                self.board.raise(code, &self.name, text);
+                self.board.raise(code.word(), &self.name, text);
             }
             Info::Condition { code, text: None } => {
-                self.presence().conditions.remove(code);
-                self.board.clear(code, &self.name);
+                self.presence().conditions.remove(&code);
+                self.board.clear(code.word(), &self.name);
             }
             Info::Restarted(what) => self.restarts(&what),
         }
@@ -695,7 +695,7 @@ impl Decoder {
         let renewed = presence.since.is_some_and(|since| since.elapsed() >= self.limits.renewed);
         if presence.up > 0 && renewed {
             let over = presence.conditions.extract_if(.., |code, earlier| *earlier && !STAYING.contains(code));
-            over.for_each(|(code, _)| self.board.clear(code, &self.name));
+            over.for_each(|(code, _)| self.board.clear(code.word(), &self.name));
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::condition;
 use super::kind;
 use super::wire::{Parameters, be, message, tlv};
-use crate::decoders::Output;
+use crate::decoders::{Condition, Output};
 
 /// Our inventory; no other is touched.
 const OURS: u32 = 0x5042_5249;
@@ -104,13 +104,13 @@ impl Setup {
                  software left in it. It is tried again every minute",
                 names[step]
             );
-            condition("llrp_start_refused", Some(text), out);
+            condition(Condition::LlrpStartRefused, Some(text), out);
         } else if step + 1 < STEPS.len() {
             self.step(step + 1, out);
         } else {
             self.step = None;
             self.refused = false;
-            condition("llrp_start_refused", None, out);
+            condition(Condition::LlrpStartRefused, None, out);
         }
     }
 
@@ -125,7 +125,7 @@ impl Setup {
                 "the reader has no inventory that is enabled, so it reads nothing. Let its own software start one by \
                  itself, or set the option `start = \"true\"`: then passbridge starts one of its own"
             };
-            condition("llrp_no_inventory", idle.then(|| text.to_owned()), out);
+            condition(Condition::LlrpNoInventory, idle.then(|| text.to_owned()), out);
         }
     }
 
