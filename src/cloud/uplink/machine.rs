@@ -31,6 +31,7 @@ use crate::model::chip::Seq;
 use crate::model::retry::{Retry, jittered};
 use crate::status::UploadState;
 
+use crate::status::ProblemCode;
 pub use again::{Follows, May};
 use suspect::Suspects;
 use watch::Watch;
@@ -206,7 +207,7 @@ pub struct Report {
     /// The last error in words, until success.
     pub last_error: Option<String>,
     /// Problems shown now: code and message.
-    pub problems: BTreeMap<&'static str, String>,
+    pub problems: BTreeMap<ProblemCode, String>,
 }
 
 /// What is known of the device's active session.
@@ -374,7 +375,7 @@ pub struct Machine {
     set_aside: u64,
     accepted_posts: u64,
     trouble: Option<Trouble>,
-    problems: BTreeMap<&'static str, String>,
+    problems: BTreeMap<ProblemCode, String>,
 }
 
 impl Machine {
@@ -647,10 +648,10 @@ impl Machine {
                 still.as_secs(),
                 work.open()
             );
-            problems.insert("upload_stands", text);
+            problems.insert(ProblemCode::UploadStands, text);
         }
         if let Some(text) = self.suspects.in_words() {
-            problems.insert("cloud_fails_at", text);
+            problems.insert(ProblemCode::CloudFailsAt, text);
         }
         Report {
             state,

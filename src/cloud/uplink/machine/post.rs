@@ -7,6 +7,7 @@ use super::{Active, FAILED_ROW, FIRST_LOOK, LONG_POST, Machine, PASSED_LATELY, R
 use crate::cloud::rufus::{CallError, Doubt, Inserted};
 use crate::cloud::uplink::work::Claim;
 use crate::config::SessionMode;
+use crate::status::ProblemCode;
 
 impl Machine {
     /// The answer is a documented success. Does it account for everything sent?
@@ -76,8 +77,14 @@ impl Machine {
         self.refused_row = 0;
         self.post_retry.reset();
         self.answered();
-        for code in ["cloud_refuses", "cloud_trouble", "session_disputed", "session_lost", "cannot_ask"] {
-            self.problems.remove(code);
+        for code in [
+            ProblemCode::CloudRefuses,
+            ProblemCode::CloudTrouble,
+            ProblemCode::SessionDisputed,
+            ProblemCode::SessionLost,
+            ProblemCode::CannotAsk,
+        ] {
+            self.problems.remove(&code);
         }
     }
 
@@ -157,7 +164,7 @@ impl Machine {
                  They are kept and tried again",
                 self.trouble_row, item.num, item.chip
             );
-            self.problems.insert("cloud_trouble", text);
+            self.problems.insert(ProblemCode::CloudTrouble, text);
         }
     }
 
@@ -177,7 +184,7 @@ impl Machine {
                  be exported; sending goes on slowly. Is the session right?",
                 self.refused_row
             );
-            self.problems.insert("cloud_refuses", text);
+            self.problems.insert(ProblemCode::CloudRefuses, text);
         }
     }
 
@@ -198,7 +205,7 @@ impl Machine {
                 "{} passings were set aside since the start and can be exported; the last: {last}",
                 self.set_aside
             );
-            self.problems.insert("passings_set_aside", text);
+            self.problems.insert(ProblemCode::PassingsSetAside, text);
         }
     }
 }

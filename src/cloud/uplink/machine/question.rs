@@ -9,6 +9,7 @@ use crate::cloud::uplink::recall::is_given;
 use crate::cloud::uplink::work::{Claim, Fate, Settled};
 
 use super::suspect::Fallen;
+use crate::status::ProblemCode;
 
 impl Question {
     /// It is about the batch in flight.
@@ -58,7 +59,7 @@ impl Machine {
             self.way = (way, now + WAY_KEPT);
         }
         self.asked_well();
-        self.problems.remove("cannot_ask");
+        self.problems.remove(&ProblemCode::CannotAsk);
         match progress {
             Progress::More => {}
             Progress::Done => self.conclude(now),
@@ -139,7 +140,7 @@ impl Machine {
                 }
                 let text = "the cloud does not know the session any more that passings were sent to; what was not \
                             confirmed is sent to the next session";
-                self.problems.insert("session_lost", text.to_owned());
+                self.problems.insert(ProblemCode::SessionLost, text.to_owned());
                 self.conclude_settle(now, true);
                 let closing = self.work.as_ref().is_none_or(|work| work.closing);
                 self.resolve = !closing;
@@ -343,7 +344,7 @@ impl Machine {
             "the cloud says that it inserted {inserted} of {sent} passings and knew {duplicates}, and does not show the \
              others (up to number {last}). They are kept and tried again"
         );
-        self.problems.insert("cloud_trouble", text.clone());
+        self.problems.insert(ProblemCode::CloudTrouble, text.clone());
         if work.short_rounds < SHORT_ROUNDS || work.again {
             return;
         }
@@ -371,7 +372,7 @@ impl Machine {
              the others go on",
             item.chip
         );
-        self.problems.insert("cloud_trouble", text);
+        self.problems.insert(ProblemCode::CloudTrouble, text);
         match self.suspects.failed(now, &item) {
             Fallen::Stays => {
                 self.hold = self.hold.max(now + self.post_retry.next(&mut self.rng, None));

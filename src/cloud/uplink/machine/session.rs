@@ -10,6 +10,7 @@ use crate::cloud::rufus::{CallError, Session};
 use crate::config::SessionMode;
 use crate::journal::UploadEvent;
 use crate::model::retry::jittered;
+use crate::status::ProblemCode;
 
 /// Looks in a row at which the cloud failed before that is a problem.
 const POLLS_FAILED: u32 = 3;
@@ -17,12 +18,12 @@ const POLLS_FAILED: u32 = 3;
 impl Machine {
     pub(super) fn on_active(&mut self, now: Duration, found: Option<Session>) {
         self.asked_well();
-        self.problems.remove("cloud_not_understood");
+        self.problems.remove(&ProblemCode::CloudNotUnderstood);
         if std::mem::take(&mut self.polls_failed) >= POLLS_FAILED {
-            self.problems.remove("cloud_trouble");
+            self.problems.remove(&ProblemCode::CloudTrouble);
         }
         self.blind = false;
-        self.problems.remove("write_only_key");
+        self.problems.remove(&ProblemCode::WriteOnlyKey);
         if self.refused == (Refused::Yes { by_post: false }) {
             self.refusal_over();
         }
@@ -60,7 +61,7 @@ impl Machine {
                 work.ask_at = self.hold;
                 let text = "the cloud shows the session as active, but takes no passings into it; they are kept and \
                             tried again";
-                self.problems.insert("session_disputed", text.to_owned());
+                self.problems.insert(ProblemCode::SessionDisputed, text.to_owned());
             }
             if same {
                 work.closing = false;
@@ -108,7 +109,7 @@ impl Machine {
                         "the cloud was asked for the active session, and its answer is none that is documented: `{begin}`. \
                          What is known of the session stays; it is asked again"
                     );
-                    self.problems.insert("cloud_not_understood", text);
+                    self.problems.insert(ProblemCode::CloudNotUnderstood, text);
                 }
                 self.polls_failed = self.polls_failed.saturating_add(1);
                 if self.polls_failed >= POLLS_FAILED && !error.is_offline() && error.not_understood().is_none() {
@@ -117,7 +118,7 @@ impl Machine {
                          asked again",
                         self.polls_failed
                     );
-                    self.problems.insert("cloud_trouble", text);
+                    self.problems.insert(ProblemCode::CloudTrouble, text);
                 }
                 self.poll_at = now + wait;
                 if self.resolve || self.refused != Refused::No || error.retry_after().is_some() {
@@ -131,7 +132,7 @@ impl Machine {
         match answer {
             Ok(session) => {
                 self.asked_well();
-                self.problems.remove("session_not_created");
+                self.problems.remove(&ProblemCode::SessionNotCreated);
                 self.refusal_over();
                 self.posts_work = true;
                 self.active = Active::Some(session);
@@ -145,7 +146,7 @@ impl Machine {
             Err(error) => {
                 if error.certainly_not_applied() && !error.is_offline() {
                     let text = format!("no session could be created: {error}. Reads are kept; it is tried again");
-                    self.problems.insert("session_not_created", text);
+                    self.problems.insert(ProblemCode::SessionNotCreated, text);
                 }
                 self.hold = now + self.pause(false, &error);
                 self.complain(false, &error);
