@@ -35,6 +35,7 @@ mod p3;
 mod peers;
 mod race;
 mod raceresult;
+mod shared;
 mod timy;
 mod ultra;
 mod wire;
@@ -42,10 +43,9 @@ mod wire;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::ToSpan;
 use jiff::civil::DateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -57,23 +57,16 @@ pub use self::habit::Habit;
 use self::heard::Heard;
 pub use self::kind::Kind;
 use self::memory::Memory;
+pub use self::memory::{READS_MAX, SimRead};
 use self::mylaps::Exporter;
 use self::peers::{connect_for_ever, converse, listen};
 use self::race::Race;
 pub use self::race::{FIELD_MAX, RaceConfig};
+use self::shared::{Shared, State};
 pub use self::wire::Fault;
-use crate::model::chip::Stamp;
 
-/// Most reads of a made-up race: 22 hours at 50 a second, 64 MB.
-pub const READS_MAX: u64 = 4_000_000;
-/// Connections served at once; more are closed at once.
-const LINKS_MAX: usize = 16;
-/// Forbidden commands that are remembered.
-const FORBIDDEN_MAX: usize = 100;
 /// The race is looked at this often.
 const TURN: Duration = Duration::from_millis(5);
-/// An exporter that could not connect, or lost its connection, tries again after this.
-const RECONNECT: Duration = Duration::from_millis(200);
 
 /// Where the simulated decoder is.
 pub enum Wiring {
@@ -147,17 +140,6 @@ impl SimConfig {
     }
 }
 
-/// A read that happened: what must be kept and uploaded, whatever went wrong on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SimRead {
-    /// Chip code as sent.
-    pub chip: Box<str>,
-    /// Stamp as sent.
-    pub stamp: Stamp,
-    /// Passing number in its file; a running number where the protocol has none.
-    pub number: u64,
-}
-
 /// Why a simulated decoder does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
@@ -167,32 +149,6 @@ pub enum SimError {
     /// The exporter connects, the others do not.
     #[error("a simulated {0} decoder {1}")]
     Wiring(&'static str, &'static str),
-}
-
-struct Shared {
-    state: Mutex<State>,
-    faults: Vec<Fault>,
-    fault_frozen: AtomicBool,
-    started: Instant,
-    /// Reads that happened.
-    emitted: watch::Sender<u64>,
-    /// Reads acknowledged.
-    acked: watch::Sender<u64>,
-    /// Counts the times that all links were cut.
-    cuts: watch::Sender<u64>,
-    /// Links that are open.
-    links: watch::Sender<usize>,
-    online: watch::Sender<bool>,
-    frozen: watch::Sender<bool>,
-}
-
-struct State {
-    memory: Memory,
-    exporter: Exporter,
-    /// Counts the connections.
-    latest: u64,
-    forbidden: Vec<String>,
-    heard: Heard,
 }
 
 /// A running simulated decoder; stops when dropped.
@@ -212,13 +168,14 @@ impl SimDecoder {
             config;
         let nominal = if rate > 0.0 { rate } else { 20.0 };
         let mut memory = match source {
-            Source::Race(race) => Memory::race(kind, start, Race::new(race, nominal, seed), limit),
-            Source::Recording(rows) => Memory::recording(kind, start, rows, nominal),
+            Source::Race(race) => Memory::race(kind.model(), start, Race::new(race, nominal, seed), limit),
+            Source::Recording(rows) => Memory::recording(kind.model(), start, rows, nominal),
         };
         memory.set_locations(locations);
         (memory.reader, memory.programmed) = (reader, programmed);
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
+                kind,
                 memory,
                 exporter: Exporter::new(repeat),
                 latest: 0,
@@ -364,7 +321,7 @@ impl SimDecoder {
         const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
         const LAST_WEEK: usize = 40;
         const FIRST_READS: usize = 10;
-        let kind = self.shared.lock().memory.kind;
+        let kind = self.shared.lock().kind;
         match habit {
             Habit::Clear => self.clear(),
             Habit::ClearAndCountOn => {
@@ -393,7 +350,7 @@ impl SimDecoder {
             Habit::PushOff => self.shared.lock().memory.take_push(),
             Habit::OtherSession => self.shared.happen(|memory| {
                 memory.take_push();
-                if matches!(memory.kind, Kind::RaceResult | Kind::One4All) {
+                if matches!(kind, Kind::RaceResult | Kind::One4All) {
                     memory.new_file();
                 }
                 let _all = (0..FIRST_READS).all(|_| memory.happen());
@@ -410,33 +367,6 @@ impl SimDecoder {
     /// Stops it and waits until its port is free.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// The decoder's clock.
-    fn now(&self, memory: &Memory) -> DateTime {
-        let millis = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        memory.start.saturating_add(millis.saturating_add(memory.clock_off_ms()).milliseconds())
-    }
-
-    fn happen(&self, what: impl FnOnce(&mut Memory)) {
-        let reads = {
-            let mut state = self.lock();
-            what(&mut state.memory);
-            state.memory.reads()
-        };
-        self.emitted.send_if_modified(|emitted| std::mem::replace(emitted, reads) != reads);
-    }
-
-    fn forbid(&self, state: &mut State, command: String) {
-        if state.forbidden.len() < FORBIDDEN_MAX {
-            state.forbidden.push(command);
-        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use jiff::civil::DateTime;
 
+use super::memory::{Forbidden, Model, Talk};
 use super::memory::{Memory, Placed};
-use super::model::{Forbidden, Hearing, Model, Talk, antenna, clock_time, say};
+use super::model::{Hearing, antenna, clock_time, say};
 use super::wire::Outgoing;
 
 /// Log entries looked at for one location before the other side is listened to again.

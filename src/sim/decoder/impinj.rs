@@ -2,8 +2,9 @@
 
 use jiff::civil::DateTime;
 
+use super::memory::{Forbidden, Model, Talk};
 use super::memory::{Memory, Placed};
-use super::model::{Forbidden, Model, Pushing, Talk, antenna, clock_time};
+use super::model::{Pushing, antenna, clock_time};
 use super::wire::Outgoing;
 use crate::model::chip::Stamp;
 

@@ -2,8 +2,9 @@
 
 use jiff::civil::DateTime;
 
+use super::memory::{Forbidden, Model, Talk};
 use super::memory::{Memory, Placed};
-use super::model::{Forbidden, Hearing, Model, Pushing, Talk, hits, say};
+use super::model::{Hearing, Pushing, hits, say};
 use super::wire::Outgoing;
 
 pub(super) struct Ipico;

@@ -2,8 +2,9 @@
 
 use jiff::civil::DateTime;
 
+use super::memory::{Forbidden, Model, Talk};
 use super::memory::{Memory, Placed};
-use super::model::{Forbidden, Hearing, Model, Pushing, Talk, clock_time};
+use super::model::{Hearing, Pushing, clock_time};
 use super::wire::Outgoing;
 
 pub(super) struct JChip;

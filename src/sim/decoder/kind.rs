@@ -1,6 +1,6 @@
 //! Which decoders there are to simulate: a line each.
 
-use super::model::Model;
+use super::memory::Model;
 use super::{chronotrack, cloudbox, impinj, ipico, jchip, lines, llrp, mylaps, one4all, p3, raceresult, timy, ultra};
 
 /// Which decoder is simulated.

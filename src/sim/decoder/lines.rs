@@ -1,7 +1,8 @@
 //! A simulated decoder that writes lines as [`PATTERN`] reads them: chip, date and time, antenna, number.
 
 use super::memory::Placed;
-use super::model::{Listener, Model, Talk, antenna, clock_time};
+use super::memory::{Model, Talk};
+use super::model::{Listener, antenna, clock_time};
 
 /// The option `pattern` that reads this decoder.
 pub const PATTERN: &str = r"^(?<chip>[0-9A-F]{8}),(?<date>[^,]+),(?<time>[^,]+),(?<antenna>\d+),(?<position>\d+)$";

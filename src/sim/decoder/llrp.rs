@@ -3,8 +3,9 @@
 
 use jiff::civil::DateTime;
 
+use super::memory::{Forbidden, Model, Talk};
 use super::memory::{Memory, Placed};
-use super::model::{Forbidden, Model, Pushing, Talk, antenna, hits};
+use super::model::{Pushing, antenna, hits};
 use super::wire::Outgoing;
 use crate::decoders::Settings;
 use crate::model::chip::Stamp;
@@ -226,9 +227,9 @@ mod tests {
     #[test]
     fn a_client_that_does_not_answer_keepalives_is_dropped_and_one_that_does_is_not() {
         let memory = Memory::race(
-            super::super::Kind::Llrp,
+            &super::Llrp,
             DateTime::default(),
-            super::super::Race::new(super::super::RaceConfig::default(), 1.0, 1),
+            super::super::race::Race::new(super::super::race::RaceConfig::default(), 1.0, 1),
             None,
         );
         for answers in [true, false] {

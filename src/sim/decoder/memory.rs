@@ -8,9 +8,109 @@ use jiff::ToSpan;
 use jiff::civil::DateTime;
 
 use super::race::{Crossing, Race};
-use super::{Kind, READS_MAX, SimRead};
-use crate::decoders::{Frame, Output};
+use super::wire::Outgoing;
+use crate::decoders::{Frame, Output, Settings};
 use crate::model::chip::Stamp;
+
+/// Most reads of a made-up race: 22 hours at 50 a second, 64 MB.
+pub const READS_MAX: u64 = 4_000_000;
+
+/// A read that happened: what must be kept and uploaded, whatever went wrong on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimRead {
+    /// Chip code as sent.
+    pub chip: Box<str>,
+    /// Stamp as sent.
+    pub stamp: Stamp,
+    /// Passing number in its file; a running number where the protocol has none.
+    pub number: u64,
+}
+
+/// A command that a decoder must never get from the box; kept for the judge.
+pub(super) struct Forbidden(pub(super) String);
+
+/// A simulated decoder's nature.
+pub(super) trait Model: Sync {
+    /// The protocol's name in the registry.
+    fn name(&self) -> &'static str;
+
+    /// The chip code of a runner, as our protocol decodes what the real system sends.
+    fn chip(&self, number: u32) -> String;
+
+    /// The stamp as our protocol decodes it, for a crossing at this wall time of the decoder.
+    fn stamp(&self, at: DateTime) -> Stamp {
+        Stamp::Local(at)
+    }
+
+    /// What the decoder's clock counts in, milliseconds.
+    fn resolution_ms(&self) -> u64 {
+        1
+    }
+
+    /// It connects to the box; else it waits to be connected to.
+    fn connects(&self) -> bool {
+        false
+    }
+
+    /// It stores nothing that can be asked for: what nobody listened to is gone.
+    fn streams(&self) -> bool {
+        false
+    }
+
+    /// Ends a frame on the wire, or whatever noise there is.
+    fn end(&self) -> &'static [u8] {
+        b"\r\n"
+    }
+
+    /// Noise that costs no frame but itself.
+    fn noise(&self) -> Vec<u8> {
+        [b"\x15~noise\xfe", self.end()].concat()
+    }
+
+    /// The options under which our protocol reads it, where it does not without.
+    fn settings(&self) -> Settings {
+        Settings::new()
+    }
+
+    /// A recording of this protocol in the rows that [`super::Source::Recording`] takes, without their ends.
+    fn rows(&self, recording: &[u8]) -> Vec<Vec<u8>> {
+        lines_of(recording, b'\n')
+    }
+
+    /// A conversation with one peer.
+    fn talk(&self) -> Box<dyn Talk>;
+}
+
+/// One side of a conversation with one peer.
+pub(super) trait Talk: Send {
+    /// The connection is there.
+    fn begin(&mut self, memory: &Memory, now: DateTime, out: &mut Outgoing);
+
+    /// Takes bytes and answers the commands that they end. `now` is the decoder's clock.
+    fn hear(&mut self, bytes: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden>;
+
+    /// Pushes what happened since, a bounded number of reads. True if more is left.
+    fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool;
+
+    /// A second went by: life signs.
+    fn second(&mut self, now: DateTime, out: &mut Outgoing) {
+        let _ = (now, out);
+    }
+
+    /// Another connection is open. True: this one is not served, and was told so.
+    fn refuse(&mut self, out: &mut Outgoing) -> bool {
+        let _ = out;
+        false
+    }
+
+    /// It closes the connection.
+    fn is_done(&self) -> bool {
+        false
+    }
+
+    /// Another connection came after this one.
+    fn is_superseded(&mut self) {}
+}
 
 /// One read of the made-up race, as the decoder's memory holds it: 16 bytes, so that a long race stays small.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +154,7 @@ enum Source {
 
 /// Memory of a decoder. Bound: [`READS_MAX`] reads of 16 bytes, or the recording.
 pub(super) struct Memory {
-    pub(super) kind: Kind,
+    pub(super) model: &'static dyn Model,
     pub(super) start: DateTime,
     source: Source,
     limit: u64,
@@ -85,19 +185,19 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn race(kind: Kind, start: DateTime, mut race: Race, limit: Option<u64>) -> Self {
+    pub(super) fn race(model: &'static dyn Model, start: DateTime, mut race: Race, limit: Option<u64>) -> Self {
         let next = race.next();
         let source = Source::Race { race: Box::new(race), next, log: Vec::new() };
         let limit = limit.unwrap_or(READS_MAX).min(READS_MAX);
-        Self::of(kind, start, source, limit)
+        Self::of(model, start, source, limit)
     }
 
-    fn of(kind: Kind, start: DateTime, source: Source, limit: u64) -> Self {
+    fn of(model: &'static dyn Model, start: DateTime, source: Source, limit: u64) -> Self {
         let (files, locations) = (vec![FIRST_FILE], vec![String::new()]);
         let (again, repeated, swapped, clocks) = (0, 0, BTreeSet::new(), vec![(0, 0)]);
         let (programmed, tells_no_time, pushes_taken, reader) = (false, false, 0, String::new());
         Self {
-            kind,
+            model,
             start,
             source,
             limit,
@@ -116,11 +216,11 @@ impl Memory {
         }
     }
 
-    pub(super) fn recording(kind: Kind, start: DateTime, rows: Vec<Vec<u8>>, rate: f64) -> Self {
+    pub(super) fn recording(model: &'static dyn Model, start: DateTime, rows: Vec<Vec<u8>>, rate: f64) -> Self {
         let rows: Vec<Box<[u8]>> = rows.into_iter().map(Vec::into_boxed_slice).collect();
-        let reads = rows.iter().map(|row| reads_in(kind, row)).collect();
+        let reads = rows.iter().map(|row| reads_in(model, row)).collect();
         let source = Source::Recording { rows, reads, played: 0, gap_us: (1e6 / rate.max(1e-3)) as u64 };
-        Self::of(kind, start, source, u64::MAX)
+        Self::of(model, start, source, u64::MAX)
     }
 
     /// Entries in the log: reads, or rows of a recording.
@@ -171,7 +271,7 @@ impl Memory {
         let Source::Race { log, .. } = &self.source else { return None };
         let Detection { chip, stamp_us } = *log.get(entry)?;
         let (file, first) = self.file_of(entry);
-        let unit = self.kind.model().resolution_ms();
+        let unit = self.model.resolution_ms();
         let millis = i64::try_from(stamp_us / 1000 / unit * unit).unwrap_or(i64::MAX);
         let off = self.clocks.iter().rfind(|(from, _)| *from <= entry).map_or(0, |(_, off)| *off);
         let at = self.start.saturating_add(millis.saturating_add(off).milliseconds());
@@ -188,7 +288,9 @@ impl Memory {
 
     /// Names the timing points; none given: there is one without a name.
     pub(super) fn set_locations(&mut self, locations: Vec<String>) {
-        if let (Source::Recording { rows, .. }, Kind::ChronoTrack) = (&self.source, self.kind) {
+        if let Source::Recording { rows, .. } = &self.source
+            && self.model.name() == "chronotrack"
+        {
             let mut named: Vec<String> = rows.iter().filter_map(|row| Some(recorded_place(row)?.0)).collect();
             named.dedup();
             named.sort();
@@ -231,8 +333,8 @@ impl Memory {
         }
         let placed = self.placed(entry);
         let read = |placed: Placed| SimRead {
-            chip: self.kind.model().chip(placed.chip).into(),
-            stamp: placed.on_ms.map_or_else(|| self.kind.model().stamp(placed.at), Stamp::Uptime),
+            chip: self.model.chip(placed.chip).into(),
+            stamp: placed.on_ms.map_or_else(|| self.model.stamp(placed.at), Stamp::Uptime),
             number: placed.number,
         };
         placed.map(read).into_iter().collect()
@@ -362,13 +464,13 @@ fn recorded_place(row: &[u8]) -> Option<(String, u64)> {
 
 /// What our own protocol reads in a recorded row: the only judge of a recording there is here (the recordings'
 /// digests judge the protocol).
-fn reads_in(kind: Kind, row: &[u8]) -> Vec<SimRead> {
-    let Some(Ok(mut protocol)) = crate::decoders::spec(kind.name()).map(|spec| (spec.make)(&kind.settings())) else {
+fn reads_in(model: &'static dyn Model, row: &[u8]) -> Vec<SimRead> {
+    let Some(Ok(mut protocol)) = crate::decoders::spec(model.name()).map(|spec| (spec.make)(&model.settings())) else {
         return Vec::new();
     };
     let mut out = Output::default();
     protocol.feed(row, &mut out);
-    protocol.feed(kind.model().end(), &mut out);
+    protocol.feed(model.end(), &mut out);
     let reads = out.items.into_iter().filter_map(|item| match item {
         crate::decoders::Item::Frame(framed) => match framed.frame {
             Frame::Read(read) => Some(SimRead {
@@ -381,4 +483,10 @@ fn reads_in(kind: Kind, row: &[u8]) -> Vec<SimRead> {
         crate::decoders::Item::Reply(_) | crate::decoders::Item::HangUp(_) => None,
     });
     reads.collect()
+}
+
+/// What lies between the `end`s, trimmed, but for what is empty.
+pub(super) fn lines_of(recording: &[u8], end: u8) -> Vec<Vec<u8>> {
+    let rows = recording.split(|byte| *byte == end).map(|row| row.trim_ascii().to_vec());
+    rows.filter(|row| !row.is_empty()).collect()
 }

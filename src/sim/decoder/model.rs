@@ -6,101 +6,13 @@ use std::ops::Range;
 
 use jiff::civil::DateTime;
 
-use super::memory::{Memory, Placed};
+use super::memory::{Forbidden, Memory, Placed, Talk};
 use super::wire::Outgoing;
-use crate::decoders::Settings;
-use crate::model::chip::Stamp;
 
 /// Longest command that is listened to.
 const COMMAND_MAX: usize = 4096;
 /// Reads pushed before the other side is listened to again.
 const PUSH_MAX: usize = 1000;
-
-/// A command that a decoder must never get from the box; kept for the judge.
-pub(super) struct Forbidden(pub(super) String);
-
-/// A simulated decoder's nature.
-pub(super) trait Model: Sync {
-    /// The protocol's name in the registry.
-    fn name(&self) -> &'static str;
-
-    /// The chip code of a runner, as our protocol decodes what the real system sends.
-    fn chip(&self, number: u32) -> String;
-
-    /// The stamp as our protocol decodes it, for a crossing at this wall time of the decoder.
-    fn stamp(&self, at: DateTime) -> Stamp {
-        Stamp::Local(at)
-    }
-
-    /// What the decoder's clock counts in, milliseconds.
-    fn resolution_ms(&self) -> u64 {
-        1
-    }
-
-    /// It connects to the box; else it waits to be connected to.
-    fn connects(&self) -> bool {
-        false
-    }
-
-    /// It stores nothing that can be asked for: what nobody listened to is gone.
-    fn streams(&self) -> bool {
-        false
-    }
-
-    /// Ends a frame on the wire, or whatever noise there is.
-    fn end(&self) -> &'static [u8] {
-        b"\r\n"
-    }
-
-    /// Noise that costs no frame but itself.
-    fn noise(&self) -> Vec<u8> {
-        [b"\x15~noise\xfe", self.end()].concat()
-    }
-
-    /// The options under which our protocol reads it, where it does not without.
-    fn settings(&self) -> Settings {
-        Settings::new()
-    }
-
-    /// A recording of this protocol in the rows that [`super::Source::Recording`] takes, without their ends.
-    fn rows(&self, recording: &[u8]) -> Vec<Vec<u8>> {
-        lines_of(recording, b'\n')
-    }
-
-    /// A conversation with one peer.
-    fn talk(&self) -> Box<dyn Talk>;
-}
-
-/// One side of a conversation with one peer.
-pub(super) trait Talk: Send {
-    /// The connection is there.
-    fn begin(&mut self, memory: &Memory, now: DateTime, out: &mut Outgoing);
-
-    /// Takes bytes and answers the commands that they end. `now` is the decoder's clock.
-    fn hear(&mut self, bytes: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden>;
-
-    /// Pushes what happened since, a bounded number of reads. True if more is left.
-    fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool;
-
-    /// A second went by: life signs.
-    fn second(&mut self, now: DateTime, out: &mut Outgoing) {
-        let _ = (now, out);
-    }
-
-    /// Another connection is open. True: this one is not served, and was told so.
-    fn refuse(&mut self, out: &mut Outgoing) -> bool {
-        let _ = out;
-        false
-    }
-
-    /// It closes the connection.
-    fn is_done(&self) -> bool {
-        false
-    }
-
-    /// Another connection came after this one.
-    fn is_superseded(&mut self) {}
-}
 
 /// Bytes to commands.
 #[derive(Default)]
@@ -208,7 +120,7 @@ pub(super) fn rows(
     row: impl Fn(&Placed) -> Vec<u8>,
     out: &mut Outgoing,
 ) {
-    let end = memory.kind.model().end();
+    let end = memory.model.end();
     for entry in entries {
         if let Some(row) = memory.recorded(entry) {
             out.frame(&[prefix, row, end]);
@@ -221,12 +133,6 @@ pub(super) fn rows(
 /// A line for the peer.
 pub(super) fn say(out: &mut Outgoing, line: &str) {
     out.frame(&[line.as_bytes(), b"\r\n"]);
-}
-
-/// What lies between the `end`s, trimmed, but for what is empty.
-pub(super) fn lines_of(recording: &[u8], end: u8) -> Vec<Vec<u8>> {
-    let rows = recording.split(|byte| *byte == end).map(|row| row.trim_ascii().to_vec());
-    rows.filter(|row| !row.is_empty()).collect()
 }
 
 /// What a race does not tell (antenna, hits) is made from the number, so that a stored read looks as it did when it was pushed.

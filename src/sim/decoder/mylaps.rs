@@ -8,8 +8,10 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use tokio::time::Instant;
 
+use super::memory::lines_of;
+use super::memory::{Forbidden, Model, Talk};
 use super::memory::{Memory, Placed};
-use super::model::{Forbidden, Model, Talk, clock_time, lines_of};
+use super::model::clock_time;
 use super::wire::Outgoing;
 
 /// Messages in flight at most.

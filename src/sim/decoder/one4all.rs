@@ -2,8 +2,9 @@
 
 use jiff::civil::DateTime;
 
+use super::memory::{Forbidden, Model, Talk};
 use super::memory::{Memory, Placed};
-use super::model::{Forbidden, Hearing, Model, Pushing, Talk, antenna, clock_time, hits, rows, say};
+use super::model::{Hearing, Pushing, antenna, clock_time, hits, rows, say};
 use super::wire::Outgoing;
 
 pub(super) struct One4All;

@@ -3,8 +3,9 @@
 
 use jiff::civil::{DateTime, date};
 
+use super::memory::{Forbidden, Model, Talk};
 use super::memory::{Memory, Placed};
-use super::model::{Forbidden, Model, Pushing, Talk, hits, rows};
+use super::model::{Pushing, hits, rows};
 use super::wire::Outgoing;
 
 /// Longest unfinished request.

@@ -11,9 +11,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::model::Forbidden;
+use super::kind::Kind;
+use super::memory::Forbidden;
+use super::shared::{LINKS_MAX, RECONNECT, Shared};
 use super::wire::{Faults, Outgoing};
-use super::{Kind, LINKS_MAX, RECONNECT, Shared};
 
 pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
     let mut links = JoinSet::new();
@@ -77,7 +78,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared
         let mut state = shared.lock();
         state.latest += 1;
         let hearing = state.heard.anew();
-        let model = state.memory.kind.model();
+        let model = state.memory.model;
         let mut peer = model.talk();
         let alone = *shared.links.borrow() == 0;
         if alone || !peer.refuse(&mut out) {

@@ -2,8 +2,10 @@
 
 use jiff::civil::DateTime;
 
+use super::memory::lines_of;
+use super::memory::{Forbidden, Model, Talk};
 use super::memory::{Memory, Placed};
-use super::model::{Forbidden, Hearing, Model, Pushing, Talk, antenna, clock_time, hits, lines_of, rows, say};
+use super::model::{Hearing, Pushing, antenna, clock_time, hits, rows, say};
 use super::wire::Outgoing;
 
 /// Name and id of the simulated box; the id is in every record.

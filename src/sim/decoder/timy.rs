@@ -4,7 +4,8 @@
 use jiff::civil::DateTime;
 
 use super::memory::Placed;
-use super::model::{Listener, Model, Talk, clock_time};
+use super::memory::{Model, Talk};
+use super::model::{Listener, clock_time};
 use crate::model::chip::Stamp;
 
 pub(super) struct Timy;

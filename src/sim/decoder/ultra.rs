@@ -2,8 +2,9 @@
 
 use jiff::civil::{DateTime, date};
 
+use super::memory::{Forbidden, Model, Talk};
 use super::memory::{Memory, Placed};
-use super::model::{Forbidden, Model, Pushing, Talk, antenna, rows};
+use super::model::{Pushing, antenna, rows};
 use super::wire::Outgoing;
 
 /// Longest unfinished question.

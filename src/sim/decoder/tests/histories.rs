@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::super::model::Talk;
+use super::super::memory::Talk;
 use super::super::wire::Outgoing;
 use super::*;
 use crate::decoders::Protocol;
@@ -66,7 +66,7 @@ struct Site {
 impl Site {
     fn new(kind: Kind) -> Self {
         let start = jiff::civil::date(2026, 6, 17).at(10, 0, 0, 0);
-        let mut memory = Memory::race(kind, start, Race::new(RaceConfig::default(), 20.0, 7), None);
+        let mut memory = Memory::race(kind.model(), start, Race::new(RaceConfig::default(), 20.0, 7), None);
         memory.set_locations(vec!["Finish".to_owned()]);
         memory.reader = "0F2A38".to_owned();
         let (kept, gone) = (BTreeMap::new(), BTreeSet::new());
@@ -77,7 +77,7 @@ impl Site {
     }
 
     fn plug(&mut self) {
-        let kind = self.memory.kind;
+        let kind = Kind::from_name(self.memory.model.name()).unwrap();
         let mut talk = kind.model().talk();
         let mut protocol = (spec(kind.name()).unwrap().make)(&kind.settings()).unwrap();
         let (mut said, mut out) = (Outgoing::default(), Output::default());
@@ -207,7 +207,7 @@ impl Site {
 
     /// Files that begin and end while the box is away are not asked for, nor one that nothing is held of.
     fn new_file(&mut self) {
-        let kind = self.memory.kind;
+        let kind = Kind::from_name(self.memory.model.name()).unwrap();
         if !matches!(kind, Kind::RaceResult | Kind::One4All) {
             return;
         }
