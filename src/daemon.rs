@@ -44,7 +44,7 @@ use crate::model::clock::{Step, Wall, Zones};
 use crate::model::lane;
 use crate::serve::control::{Repairs, Rewinds, Socket, Ways};
 use crate::serve::web;
-use crate::status::{Board, Snapshot};
+use crate::status::{Board, ProblemCode, Snapshot};
 
 /// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads.
 /// A span that is read is in memory as a whole (some 6 MB), and two may be open.
@@ -94,7 +94,7 @@ impl Daemon {
         rufus::install_tls();
         let board = Board::with_clock(&config.name, wall.clone());
         for (at, warning) in warnings.iter().enumerate() {
-            board.raise("configuration", &(at + 1).to_string(), warning);
+            board.raise(ProblemCode::Configuration, &(at + 1).to_string(), warning);
         }
         let client = config.cloud.as_ref().map(|cloud| client(cloud, &config, wall.clone())).transpose()?;
         let mut ports = Vec::new();
@@ -408,9 +408,9 @@ async fn chores(
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown = Vec::new();
-    let mut shown_reads = Standing::new("reads_without_decoder");
-    let mut shown_passings = Standing::new("passings_without_device");
-    let mut held_back = Standing::new("reads_held_back");
+    let mut shown_reads = Standing::new(ProblemCode::ReadsWithoutDecoder);
+    let mut shown_passings = Standing::new(ProblemCode::PassingsWithoutDevice);
+    let mut held_back = Standing::new(ProblemCode::ReadsHeldBack);
     let mut steps = VecDeque::new(); // not yet taken for writing: one a second at most, while the disk is full
     loop {
         tokio::select! {
@@ -475,14 +475,14 @@ async fn chores(
 
 /// A problem that is shown as long as a look finds it, of whatever it finds it.
 struct Standing {
-    code: &'static str,
+    code: ProblemCode,
     /// What it was found of at the last look, and at this one.
     before: BTreeSet<String>,
     now: BTreeSet<String>,
 }
 
 impl Standing {
-    fn new(code: &'static str) -> Self {
+    fn new(code: ProblemCode) -> Self {
         Self { code, before: BTreeSet::new(), now: BTreeSet::new() }
     }
 
@@ -611,12 +611,12 @@ async fn watch_log(board: Board, stop: CancellationToken) -> Result<(), Failure>
                     "the log of this program cannot be written ({why}{lost}). Reads are kept and sent all the same. Where does \
                      its standard error go: a full disk, a pipe that nobody reads?"
                 );
-                board.raise("log_output", "", message);
+                board.raise(ProblemCode::LogOutput, "", message);
             }
             Some(_) => before = true,
             None => {
                 before = false;
-                board.clear("log_output", "");
+                board.clear(ProblemCode::LogOutput, "");
             }
         }
     }

@@ -16,6 +16,7 @@
 mod chronotrack;
 mod civil;
 mod cloudbox;
+mod condition;
 mod gaps;
 mod impinj;
 mod ipico;
@@ -35,6 +36,7 @@ mod text;
 mod timy;
 mod ultra;
 
+pub use condition::Condition;
 pub use protocol::{
     Cleared, Frame, Framed, Info, Item, MEMORY_MAX, Missed, OUTPUT_MAX, Output, Protocol, READ_MAX, Range, Reject,
     SettingError, Settings, Spec,

@@ -73,7 +73,7 @@ use self::port::Kind;
 use crate::config::{Address, DecoderConfig};
 use crate::decoders::Protocol;
 use crate::model::chip::Held;
-use crate::status::{Board, LinkState};
+use crate::status::{Board, LinkState, ProblemCode};
 
 /// Opens the wire to a decoder that waits for us, and closes it again: for `check`, while no daemon runs.
 ///
@@ -259,7 +259,7 @@ impl Decoder {
         while bound.is_none() {
             match TcpListener::bind(address).await {
                 Ok(listener) => {
-                    self.board.clear("decoder_unreachable", &self.name);
+                    self.board.clear(ProblemCode::DecoderUnreachable, &self.name);
                     self.state(LinkState::Connecting);
                     bound = Some(listener);
                 }
@@ -312,7 +312,7 @@ impl Decoder {
                     self.place,
                     limit.as_secs_f32()
                 );
-                self.board.raise("decoder_silent", &self.name, message);
+                self.board.raise(ProblemCode::DecoderSilent, &self.name, message);
                 presence.silent = true;
                 if alone {
                     self.state(LinkState::Idle);

@@ -4,6 +4,7 @@
 //! A task reports only what is so (`kept` after it is durable). The board never blocks: one short lock, no I/O.
 
 pub mod glance;
+mod problem;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,16 +14,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use self::problem::{ProblemCode, Severity};
 use crate::model::clock::Wall;
 use crate::model::text::printable;
 
 /// Reads kept in memory for the page and `/api/reads`.
 pub const RECENT_READS: usize = 1000;
 
-/// Something a timer should see. One per `code` and subject.
+/// Something a timer should see. There is one for each code and subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// Stable name, `snake_case`.
+    /// [`ProblemCode::word`]. It is a word and not the code itself, because who reads a snapshot may be older than the
+    /// daemon that wrote it, and may not know the code.
     pub code: String,
     /// What it is about: a decoder's name, a device, a file; empty for the box.
     pub about: String,
@@ -308,7 +311,8 @@ impl Board {
 
     /// Shows a problem, or renews the message of one that is shown (its `since` stays). Logged when it is new.
     /// A decoder or the cloud may have a say in the message: it becomes one line that steers no terminal.
-    pub fn raise(&self, code: &str, about: &str, message: impl Into<String>) {
+    pub fn raise(&self, code: ProblemCode, about: &str, message: impl Into<String>) {
+        let code = code.word();
         let message = printable(&message.into());
         self.update(|inner| {
             let known = inner.problems.iter_mut().find(|problem| problem.code == code && problem.about == about);
@@ -323,11 +327,26 @@ impl Board {
     }
 
     /// Takes a problem away, if it is shown.
-    pub fn clear(&self, code: &str, about: &str) {
+    pub fn clear(&self, code: ProblemCode, about: &str) {
+        let code = code.word();
         let shown = |problem: &Problem| problem.code == code && problem.about == about;
         if self.lock().problems.iter().any(shown) {
             tracing::info!(code, about, "over");
             self.update(|inner| inner.problems.retain(|problem| !shown(problem)));
+        }
+    }
+
+    /// Takes a problem away from everything that it is about.
+    pub fn clear_all(&self, code: ProblemCode) {
+        let shown: Vec<String> = self
+            .lock()
+            .problems
+            .iter()
+            .filter(|problem| problem.code == code.word())
+            .map(|problem| problem.about.clone())
+            .collect();
+        for about in shown {
+            self.clear(code, &about);
         }
     }
 

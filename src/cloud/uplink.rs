@@ -83,7 +83,7 @@ use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{Batch, Durable, Item, Journal, JournalError, Pending, PendingRead, UploadEvent};
 use crate::model::chip::Seq;
 use crate::model::text::tail;
-use crate::status::{Board, SessionStatus, UploadState};
+use crate::status::{Board, ProblemCode, SessionStatus, UploadState};
 pub use machine::Follows;
 use machine::{Action, Formed, Input, Machine, May, Report};
 
@@ -383,14 +383,14 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
         self.held = held.as_ref().map(|read| read.seq);
         let (board, device) = (self.display.board, &*self.config.device);
         match held {
-            None => board.clear("upload_waits_for_clock", device),
+            None => board.clear(ProblemCode::UploadWaitsForClock, device),
             Some(PendingRead { seq, decoder, chip, stamp, .. }) => {
                 let message = format!(
                     "the upload waits: read {seq} of `{decoder}` (chip {chip}, stamped {stamp}) has no date, and was \
                      received while this box did not know its own. It and all after it are kept, and go by themselves \
                      as soon as the box knows the time: give it a network or a clock, or set it by hand (`date -s`)",
                 );
-                board.raise("upload_waits_for_clock", device, message);
+                board.raise(ProblemCode::UploadWaitsForClock, device, message);
             }
         }
     }
@@ -540,10 +540,10 @@ impl Display<'_> {
         }
         let before = self.shown.take().unwrap_or_default();
         for code in before.problems.keys().filter(|code| !report.problems.contains_key(*code)) {
-            self.board.clear(code, device);
+            self.board.clear(*code, device);
         }
         for (code, text) in report.problems.iter().filter(|(code, text)| before.problems.get(*code) != Some(*text)) {
-            self.board.raise(code, device, text.clone());
+            self.board.raise(*code, device, text.clone());
         }
         if report.state != before.state || report.session != before.session {
             let session = report.session.as_ref().map_or_else(

@@ -394,7 +394,7 @@ impl What {
         match info {
             Info::Alive => Self::default(),
             Info::Clock(stamp) => Self { clock: Some(stamp.to_string()), ..Self::default() },
-            Info::Condition { code, text } => Self { condition: Some(code), text, ..Self::default() },
+            Info::Condition { code, text } => Self { condition: Some(code.word()), text, ..Self::default() },
             Info::Restarted(text) => Self { text: Some(text), ..Self::default() },
         }
     }

@@ -17,7 +17,7 @@ use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{Line, Place, Reader, volumes};
 use crate::journal::{Journal, UploadEvent, log_dir};
 use crate::model::clock::{Step, Zones, corrected, is_undated, resolve};
-use crate::status::Board;
+use crate::status::{Board, ProblemCode};
 
 /// Less than this is NTP slewing, or a busy machine.
 const STEP_MS: i64 = 2_000;
@@ -55,10 +55,10 @@ impl Watch {
         let sure = std::mem::replace(&mut self.head, head);
         let step = Step { from: journal.first().0, sure, before_ms: wall_ms - step_ms, step_ms };
         if step_ms != 0 {
-            board.raise("box_clock_stepped", "", text(&step));
+            board.raise(ProblemCode::BoxClockStepped, "", text(&step));
             self.told = Some(Instant::now());
         } else if self.told.is_some_and(|told| told.elapsed() >= SHOWN) {
-            board.clear("box_clock_stepped", "");
+            board.clear(ProblemCode::BoxClockStepped, "");
             self.told = None;
         }
         let waiting = step.sets() && journal.waits_for_clock();
@@ -163,9 +163,7 @@ fn each(data_dir: &Path, from: u64, head: u64, mut look: impl FnMut(&Entry)) -> 
 pub async fn record(step: Step, journal: &Journal, board: &Board, zones: &Zones) -> bool {
     let Ok(at) = journal.clock_stepped(step).await else { return false };
     if step.sets() {
-        for problem in board.snapshot().problems.iter().filter(|problem| problem.code == "box_clock_unset") {
-            board.clear(&problem.code, &problem.about);
-        }
+        board.clear_all(ProblemCode::BoxClockUnset);
     }
     if step.step_ms == 0 {
         return true;
@@ -180,9 +178,9 @@ pub async fn record(step: Step, journal: &Journal, board: &Board, zones: &Zones)
                  cloud; `export` has what the decoder stamped and when it was received",
                 if more { "at least " } else { "" }
             );
-            board.raise("passings_misdated", "", message);
+            board.raise(ProblemCode::PassingsMisdated, "", message);
         }
-        Ok(Ok(None)) => board.clear("passings_misdated", ""),
+        Ok(Ok(None)) => board.clear(ProblemCode::PassingsMisdated, ""),
         Ok(Err(error)) => tracing::warn!(%error, "the log cannot be looked through for passings of a wrong day"),
         Err(error) => tracing::warn!(%error, "the look for passings of a wrong day failed"),
     }

@@ -29,7 +29,7 @@ use crate::decoders::Framed;
 use crate::journal::{Journal, JournalConfig, JournalError, Kept, OpenError};
 use crate::link::Keeper;
 use crate::model::chip::{ChipRead, Held};
-use crate::status::Board;
+use crate::status::{Board, ProblemCode};
 
 /// How long the start waits for the disk before it goes on without: a disk that hangs must not keep the page from coming up.
 const FIRST_TRY: Duration = Duration::from_secs(5);
@@ -115,7 +115,7 @@ impl Opener {
                 match self.attempt().await {
                     Ok(()) => {
                         self.board.not_ready("disk", None);
-                        self.board.clear("disk_unusable", "");
+                        self.board.clear(ProblemCode::DiskUnusable, "");
                         tracing::info!("the journal is open: reads are kept");
                     }
                     Err(Waits::InUse(why) | Waits::NoDirectory(why) | Waits::Disk(why)) => self.tell(&why),
@@ -133,7 +133,7 @@ impl Opener {
              by itself"
         );
         self.board.not_ready("disk", Some(message.clone()));
-        self.board.raise("disk_unusable", "", message);
+        self.board.raise(ProblemCode::DiskUnusable, "", message);
     }
 
     /// One try; it goes on if this is dropped before it ends.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cloud::rufus::Client;
 use crate::config;
-use crate::status::Board;
+use crate::status::{Board, ProblemCode};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -53,10 +53,10 @@ pub(super) async fn follow(
         match taken {
             Ok(()) => {
                 tracing::info!(file = about, "the API key was read again");
-                board.clear("key_file_unusable", &about);
+                board.clear(ProblemCode::KeyFileUnusable, &about);
             }
             Err(why) => board.raise(
-                "key_file_unusable",
+                ProblemCode::KeyFileUnusable,
                 &about,
                 format!("{about} changed and holds no usable API key ({why}); the key before is used until it does"),
             ),

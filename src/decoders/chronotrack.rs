@@ -58,7 +58,8 @@ use jiff::civil::Time;
 use super::line::{Line, Lines};
 use super::text::utf_8_or_latin_1 as text;
 use super::{
-    Cleared, Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, civil, options,
+    Cleared, Condition, Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, civil,
+    options,
 };
 use crate::model::chip::{ChipRead, Content, Held, Label, Marker, Position, Stamp};
 
@@ -77,7 +78,7 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 /// Silence after which the locations are asked for again.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// It answered a command with an error.
-const REFUSES: &str = "decoder_refuses";
+const REFUSES: Condition = Condition::DecoderRefuses;
 /// In ticks of about a second, of which the first may be over at once.
 const NEW_LOCATION_WAIT: Duration = Duration::from_secs(2);
 /// Longest name of a location in bytes; it is said back with every start.
@@ -98,9 +99,9 @@ const LIVE_AFTER: Duration = Duration::from_secs(2);
 /// And so is one that comes so long after the start.
 const STORED_MOST: Duration = Duration::from_secs(60);
 /// Locations beyond those that are cared for.
-const TOO_MANY: &str = "too_many_locations";
+const TOO_MANY: Condition = Condition::TooManyLocations;
 /// A location without reader ids gives two records under one number.
-const TWICE: &str = "two_sources_one_location";
+const TWICE: Condition = Condition::TwoSourcesOneLocation;
 /// Locations of one connection; as many as the journal remembers positions of.
 const LOCATIONS: usize = Held::FILES;
 

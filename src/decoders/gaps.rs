@@ -27,7 +27,7 @@
 
 use std::time::Duration;
 
-use super::{Cleared, Frame, Info, Output, Range};
+use super::{Cleared, Condition, Frame, Info, Output, Range};
 use crate::model::chip::{Content, Held, Position};
 
 /// Numbers asked for at once.
@@ -408,7 +408,7 @@ impl Gaps {
             first.0, last.1
         );
         self.told = Some(true);
-        let condition = Info::Condition { code: "passings_not_given", text: Some(text) };
+        let condition = Info::Condition { code: Condition::PassingsNotGiven, text: Some(text) };
         out.frame(Frame::Info(condition), b"");
         for number in left.iter().flat_map(|(from, to)| *from..=*to) {
             self.held.insert(&Position { unit: unit.name.clone(), file: None, number }); // at most PULL_MAX
@@ -435,7 +435,7 @@ impl Gaps {
         };
         if self.told == Some(true) || (self.enabled && !self.units.is_empty() && self.units.iter().all(settled)) {
             self.told = Some(false);
-            out.frame(Frame::Info(Info::Condition { code: "passings_not_given", text: None }), b"");
+            out.frame(Frame::Info(Info::Condition { code: Condition::PassingsNotGiven, text: None }), b"");
         }
     }
 

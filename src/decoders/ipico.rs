@@ -35,7 +35,7 @@ use std::time::Duration;
 use jiff::civil::{DateTime, Time};
 
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
+use super::{Condition, Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
 use crate::model::chip::{ChipRead, Held, Label, Marker, Stamp};
 
 /// IPICO's registry line.
@@ -120,7 +120,7 @@ impl Life {
     fn alive(&mut self, out: &mut Output) {
         self.open = 0;
         if std::mem::take(&mut self.silent) {
-            out.frame(Frame::Info(Info::Condition { code: "decoder_silent", text: None }), b"");
+            out.frame(Frame::Info(Info::Condition { code: Condition::DecoderSilent, text: None }), b"");
         }
     }
 
@@ -132,7 +132,10 @@ impl Life {
         if self.answered && self.open >= SILENT && !self.silent {
             self.silent = true;
             let text = "the decoder used to answer the clock query and no longer does: look at its power and its cable";
-            out.frame(Frame::Info(Info::Condition { code: "decoder_silent", text: Some(text.to_owned()) }), b"");
+            out.frame(
+                Frame::Info(Info::Condition { code: Condition::DecoderSilent, text: Some(text.to_owned()) }),
+                b"",
+            );
         }
         self.asked = Some(up);
         self.open = self.open.saturating_add(1);

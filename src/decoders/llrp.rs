@@ -36,7 +36,7 @@ use jiff::Timestamp;
 
 use self::setup::{Setup, condition};
 use self::wire::{Parameter, Parameters, be, kind, message};
-use super::{Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
+use super::{Condition, Frame, Info, Missed, Output, Protocol, Reject, SettingError, Settings, Spec, options};
 use crate::model::chip::{ChipRead, Label, Stamp};
 
 mod setup;
@@ -193,7 +193,7 @@ impl Llrp {
             self.untimed = untimed;
             let text = "the reader reports tags without a time, and they are not taken; let its reports have the first \
                         seen timestamp, or set the option `start`";
-            condition("llrp_no_time", untimed.then(|| text.to_owned()), out);
+            condition(Condition::LlrpNoTime, untimed.then(|| text.to_owned()), out);
         }
     }
 
@@ -220,13 +220,13 @@ impl Llrp {
             (256, [0, 1 | 2]) => self.lose("the reader refuses us: another program is connected to it", out),
             (256, [0, 4]) => {
                 let text = "another program tried to connect to the reader, which serves one at a time; stop it";
-                condition("llrp_rival", Some(text.to_owned()), out);
+                condition(Condition::LlrpRival, Some(text.to_owned()), out);
             }
             (256, _) => self.lose("the reader refuses us; look at its own pages", out),
             (257, _) => self.lose("the reader ended the session", out),
             (251, _) => {
                 let text = "the reader's memory was full and it lost reads; they cannot be had again";
-                condition("llrp_reads_lost", Some(text.to_owned()), out);
+                condition(Condition::LlrpReadsLost, Some(text.to_owned()), out);
             }
             (255, [there, high, low]) => self.antenna(*there == 1, u16::from_be_bytes([*high, *low])),
             _ => {}
@@ -244,7 +244,7 @@ impl Llrp {
     fn say_unplugged(&self, out: &mut Output) {
         let numbers: Vec<String> = self.unplugged.iter().map(u16::to_string).collect();
         let text = format!("antenna {} is not connected to the reader; look at the cable", numbers.join(", "));
-        condition("llrp_antenna", (!numbers.is_empty()).then_some(text), out);
+        condition(Condition::LlrpAntenna, (!numbers.is_empty()).then_some(text), out);
     }
 }
 

@@ -41,7 +41,7 @@ use jiff::civil::date;
 use jiff::{SignedDuration, Timestamp};
 
 use super::gaps::{Came, Gaps};
-use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options};
+use super::{Condition, Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options};
 use crate::model::chip::{ChipRead, Content, Held, Marker, Position, Stamp};
 
 /// The registry line.
@@ -281,7 +281,7 @@ impl P3 {
         if self.low.replace(low) != Some(low) {
             let volts = format!("{}.{}", tenths / 10, tenths % 10);
             let text = low.then(|| format!("the supply of the decoder has {volts} V: connect it to power"));
-            out.frame(Frame::Info(Info::Condition { code: "low_battery", text }), b"");
+            out.frame(Frame::Info(Info::Condition { code: Condition::LowBattery, text }), b"");
         }
     }
 }

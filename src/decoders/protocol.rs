@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::condition::Condition;
 use crate::model::chip::{ChipRead, Held, Label, Marker, Stamp};
 
 /// Most bytes of memory that a protocol value holds between two calls, whatever was sent, beside the [`Held`] that it was
@@ -94,10 +95,10 @@ pub enum Info {
     Alive,
     /// The decoder's clock, now. The link measures its offset to the box's clock.
     Clock(Stamp),
-    /// A condition of the decoder that a timer should see (`low_battery`, `clock_not_gps`) or, with `None`, its end.
+    /// A condition of the decoder that a timer should see or, with `None`, its end.
     Condition {
-        /// Stable name of the condition.
-        code: &'static str,
+        /// Which condition.
+        code: Condition,
         /// What to tell the timer; `None` clears it.
         text: Option<String>,
     },

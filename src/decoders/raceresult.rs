@@ -37,7 +37,9 @@ use std::time::Duration;
 use self::push::Push;
 use self::rewind::{Came, Rewind};
 use super::line::{Line, Lines};
-use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options, text};
+use super::{
+    Condition, Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options, text,
+};
 use crate::model::chip::Held;
 
 const NAME: &str = "raceresult";
@@ -96,7 +98,7 @@ struct Talk {
     /// What is missing is asked for by itself; else only what somebody asks for.
     automatic: bool,
     /// What was said of the decoder's condition, to say only what changed.
-    said: BTreeMap<&'static str, Option<String>>,
+    said: BTreeMap<Condition, Option<String>>,
     up: Duration,
     last_status: Duration,
     last_count: Duration,
@@ -287,19 +289,19 @@ impl Talk {
         }
         if let Some(mode) = field(5) {
             let text = "the decoder is not in timing mode: it stores no passings; start it at the decoder";
-            self.condition("not_timing", (mode == "0").then(|| text.to_owned()), out);
+            self.condition(Condition::NotTiming, (mode == "0").then(|| text.to_owned()), out);
         }
         if let Some(percent) = field(10).and_then(|field| field.parse::<i64>().ok()).filter(|percent| *percent >= 0) {
             let text = format!("the decoder's battery is at {percent} %: charge it or plug it in");
-            self.condition("low_battery", (percent < BATTERY_LOW).then_some(text), out);
+            self.condition(Condition::LowBattery, (percent < BATTERY_LOW).then_some(text), out);
         }
         if let Some(bits) = field(24).and_then(|field| field.parse().ok()) {
-            self.condition("decoder_error", decoder_error(bits), out);
+            self.condition(Condition::DecoderError, decoder_error(bits), out);
         }
     }
 
-    fn condition(&mut self, code: &'static str, text: Option<String>, out: &mut Output) {
-        if self.said.get(code) != Some(&text) {
+    fn condition(&mut self, code: Condition, text: Option<String>, out: &mut Output) {
+        if self.said.get(&code) != Some(&text) {
             self.said.insert(code, text.clone());
             out.frame(Frame::Info(Info::Condition { code, text }), b"");
         }

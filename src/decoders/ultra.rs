@@ -36,7 +36,7 @@ use jiff::civil::{DateTime, Time, date};
 
 use super::gaps::{Came, Gaps};
 use super::line::LIMIT;
-use super::{Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options};
+use super::{Condition, Frame, Info, Missed, Output, Protocol, Range, Reject, SettingError, Settings, Spec, options};
 use crate::model::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
 
 /// The registry line.
@@ -245,7 +245,7 @@ impl Ultra {
         let low = if self.low == Some(true) { volts < LOW_V.1 } else { volts < LOW_V.0 };
         if self.low.replace(low) != Some(low) {
             let text = low.then(|| format!("the battery of the decoder has {volts:.1} V: connect it to power"));
-            out.frame(Frame::Info(Info::Condition { code: "low_battery", text }), b"");
+            out.frame(Frame::Info(Info::Condition { code: Condition::LowBattery, text }), b"");
         }
     }
 
@@ -253,7 +253,7 @@ impl Ultra {
         if self.stopped.replace(!reading) != Some(!reading) {
             let text = "the decoder is connected and not reading chips: start it at the decoder";
             let text = (!reading).then(|| text.to_owned());
-            out.frame(Frame::Info(Info::Condition { code: "decoder_not_reading", text }), b"");
+            out.frame(Frame::Info(Info::Condition { code: Condition::DecoderNotReading, text }), b"");
         }
     }
 }
@@ -435,7 +435,7 @@ mod tests {
         let told: Vec<(&str, bool)> = fed(b"V=22.9\nV=23.2\nS=01\nS=01\nV=23.6\nS=11\n")
             .into_iter()
             .filter_map(|frame| match frame {
-                Frame::Info(Info::Condition { code, text }) => Some((code, text.is_some())),
+                Frame::Info(Info::Condition { code, text }) => Some((code.word(), text.is_some())),
                 _ => None,
             })
             .collect();

@@ -5,6 +5,7 @@ use super::log::{Line, Reader};
 use super::queue::Broken;
 use super::shared::Shared;
 use super::state::State;
+use crate::status::ProblemCode;
 
 /// Writes what belongs on the disk while the index follows the writer, without holding up a look into it.
 pub fn save(shared: &Shared, followed: u64, volume: u64) {
@@ -14,7 +15,7 @@ pub fn save(shared: &Shared, followed: u64, volume: u64) {
             (known.job(followed, volume), known.complaint.take())
         };
         if let Some(complaint) = complaint {
-            shared.board.raise("known_reads", "", complaint);
+            shared.board.raise(ProblemCode::KnownReads, "", complaint);
         }
         let Some(job) = job else { return };
         let written = job.write();

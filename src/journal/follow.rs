@@ -22,6 +22,7 @@ use super::queue::{Broken, Identities, Queue};
 use super::shared::{CHECKPOINT_READS, Core, Shared, state_json};
 use super::state::{Rules, State, UNDECIDED_SPAN, WAITED, Waiting};
 use super::{gone, reserve, room, start, trial};
+use crate::status::ProblemCode;
 
 /// Longest time between checkpoints: what a restart has to replay at a race's pace.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
@@ -160,7 +161,7 @@ impl Follower {
             Err(start::NotOurs::Io(error)) => tracing::warn!(%error, "the data directory cannot be had"),
             Err(start::NotOurs::Taken(why)) => {
                 tracing::error!("{why}");
-                shared.board.raise("data_dir_taken", "", why);
+                shared.board.raise(ProblemCode::DataDirTaken, "", why);
                 return false;
             }
         }
@@ -178,7 +179,7 @@ impl Follower {
                 known_dir(&shared.config.dir).display(),
                 oldest.unwrap_or(1)
             );
-            shared.board.raise("known_reads", "removed", message);
+            shared.board.raise(ProblemCode::KnownReads, "removed", message);
             self.give_up(shared); // the next step opens the queue again, and makes the index from the log
         }
         true
@@ -200,9 +201,9 @@ impl Follower {
     fn prune(&mut self, shared: &Shared) {
         let (Some(live), Some(saved)) = (&mut self.queue, &self.saved) else { return };
         match room::prune(shared, live, saved.place.volume, &saved.cursors) {
-            Ok(()) => shared.board.clear("prune_failed", ""),
+            Ok(()) => shared.board.clear(ProblemCode::PruneFailed, ""),
             Err(error) => {
-                shared.board.raise("prune_failed", "", format!("old volumes could not be removed: {error}"));
+                shared.board.raise(ProblemCode::PruneFailed, "", format!("old volumes could not be removed: {error}"));
             }
         }
         self.pruned = Some(Instant::now());
@@ -213,7 +214,7 @@ impl Follower {
         match open_and_replay(shared, &self.identity, &self.volumes) {
             Ok(None) => {} // the journal closes
             Ok(Some(queue)) => {
-                shared.board.clear("queue_unavailable", "");
+                shared.board.clear(ProblemCode::QueueUnavailable, "");
                 (self.queue, self.failed) = (Some(queue), 0);
             }
             Err(broken) => {
@@ -266,7 +267,7 @@ fn recover(shared: &Shared, broken: &Broken) {
             reserve::release_reserve(&shared.config.dir);
             let message =
                 format!("the upload queue waits for the disk: {error}; reads are still kept if the log can be written");
-            shared.board.raise("queue_unavailable", "", message);
+            shared.board.raise(ProblemCode::QueueUnavailable, "", message);
         }
         Broken::Corrupt(reason) => set_aside(shared, reason),
     }
@@ -287,7 +288,7 @@ fn stop_serving(shared: &Shared) {
 fn set_aside(shared: &Shared, reason: &str) {
     stop_serving(shared);
     let message = format!("the upload queue could not be trusted ({reason}); it is rebuilt from what the log holds");
-    shared.board.raise("queue_rebuilt", "", message);
+    shared.board.raise(ProblemCode::QueueRebuilt, "", message);
     let aside = shared.config.dir.join("queue.broken");
     remove_any(&aside);
     let from = queue_dir(&shared.config.dir);
@@ -316,7 +317,7 @@ fn open_and_replay(shared: &Shared, identity: &str, volumes: &gone::Volumes) -> 
         Some((_, state)) => {
             let gone = format!("entries {}–{} were kept once and are gone from the log", durable + 1, state.followed);
             let message = format!("{gone}: was a file of {} removed?", shared.log_dir().display());
-            shared.board.raise("log_lost", "", message);
+            shared.board.raise(ProblemCode::LogLost, "", message);
             shared.lock().lost = true;
             return Err(Broken::Corrupt(gone));
         }
@@ -324,7 +325,7 @@ fn open_and_replay(shared: &Shared, identity: &str, volumes: &gone::Volumes) -> 
             let had_one = shared.lock().mark.queue > 0;
             if had_one {
                 let message = "the upload queue is gone or empty; it is rebuilt from what the log holds";
-                shared.board.raise("queue_rebuilt", "", message);
+                shared.board.raise(ProblemCode::QueueRebuilt, "", message);
             }
             let state = State { identity: identity.to_owned(), ..State::default() };
             (Queue::create(&dir, 0)?, state)

@@ -25,6 +25,7 @@ use super::entry::Body;
 use super::log::{self, VolumeFile, restore_volume, volume_path};
 use super::paths::make_dir;
 use super::shared::Shared;
+use crate::status::ProblemCode;
 
 /// Volumes that are held open: 2 GB of reads that wait, as the log is by default.
 const OPEN_MAX: usize = 64;
@@ -156,7 +157,7 @@ impl Volumes {
             tell_put_back(shared, put_back);
         } else if shared.lock().put_back.is_some_and(|at| at.elapsed() >= SHOWN) {
             shared.lock().put_back = None;
-            shared.board.clear("log_removed", "");
+            shared.board.clear(ProblemCode::LogRemoved, "");
         }
         if let Some((range, error)) = failed {
             let message = format!(
@@ -164,7 +165,7 @@ impl Volumes {
                  written again now ({error}); it is tried again. Do not stop passbridge: make room first",
                 in_words(&[range])
             );
-            shared.board.raise("log_removed", "", message);
+            shared.board.raise(ProblemCode::LogRemoved, "", message);
         }
         if !lost.is_empty() {
             let ranges: Vec<(u64, u64)> = self.gone.iter().chain(&self.cut).map(|(from, to)| (*from, *to)).collect();
@@ -174,11 +175,11 @@ impl Volumes {
                  the files back, or keep them where they are now. To make room, lower keep.max_bytes",
                 in_words(&ranges)
             );
-            shared.board.raise("log_lost", &about, message.clone());
+            shared.board.raise(ProblemCode::LogLost, &about, message.clone());
             let text = note(lost, &message);
             shared.wake_writer(vec![(LOST.into(), shared.board.now(), Body::Note(text.into()), Box::default())]);
         } else if self.gone.is_empty() && self.cut.is_empty() {
-            shared.board.clear("log_lost", &about);
+            shared.board.clear(ProblemCode::LogLost, &about);
         }
     }
 }
@@ -213,5 +214,5 @@ pub fn tell_put_back(shared: &Shared, ranges: &[(u64, u64)]) {
         shared.log_dir().display(),
         in_words(ranges)
     );
-    shared.board.raise("log_removed", "", message);
+    shared.board.raise(ProblemCode::LogRemoved, "", message);
 }

@@ -49,7 +49,7 @@ use super::undated::{self, Which};
 use crate::model::chip::{ChipRead, Stamp};
 use crate::model::clock::Zones;
 use crate::model::lane;
-use crate::status::Board;
+use crate::status::{Board, ProblemCode};
 
 mod segment;
 
@@ -358,7 +358,7 @@ impl Known {
         match written {
             Ok(segment) => {
                 if std::mem::take(&mut self.failed) {
-                    board.clear("known_reads", "");
+                    board.clear(ProblemCode::KnownReads, "");
                 }
                 Some(self.saved(job, segment))
             }
@@ -368,7 +368,7 @@ impl Known {
                     "the index of the reads that were ever kept cannot be written ({error}); it is tried again. Until then a read \
                      that is fetched again after a restart may be sent twice"
                 );
-                board.raise("known_reads", "", message);
+                board.raise(ProblemCode::KnownReads, "", message);
                 None
             }
         }

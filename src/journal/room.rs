@@ -9,6 +9,7 @@ use super::queue::{Broken, Queue};
 use super::reserve::{bytes_on_disk, free_bytes, make_reserve};
 use super::shared::Shared;
 use super::{disk, mark};
+use crate::status::ProblemCode;
 
 /// Before passings that were set aside go with their volume, this is said so long.
 const WARN_BEFORE_DAYS: u32 = 3;
@@ -55,9 +56,9 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<
     if bytes > shared.config.keep_bytes {
         let message =
             format!("the journal has {bytes} bytes, more than keep.max_bytes allows, but what is not uploaded is kept");
-        shared.board.raise("journal_over_limit", "", message);
+        shared.board.raise(ProblemCode::JournalOverLimit, "", message);
     } else {
-        shared.board.clear("journal_over_limit", "");
+        shared.board.clear(ProblemCode::JournalOverLimit, "");
     }
     let _ = make_reserve(data_dir); // full again: the next look tries again
     shared.board.journal(|journal| {
@@ -97,9 +98,9 @@ fn tell_expiring(shared: &Shared, expiring: Option<(u64, u64)>) {
                 "passings that the cloud refused, or reads that are held back, are among entries {first}–{last}, and those \
                  are nearly keep.days old: then they go. Export them, or raise keep.days"
             );
-            shared.board.raise("set_aside_expires", "", message);
+            shared.board.raise(ProblemCode::SetAsideExpires, "", message);
         }
-        None => shared.board.clear("set_aside_expires", ""),
+        None => shared.board.clear(ProblemCode::SetAsideExpires, ""),
     }
 }
 

@@ -9,7 +9,7 @@ use super::entry::{Body, Entry, write_line};
 use super::reserve::{with_room, write_mark};
 use super::shared::{Draft, Shared};
 use super::{OpenError, damage, disk, log, mark, mounts, paths};
-use crate::status::Board;
+use crate::status::{Board, ProblemCode};
 
 /// Takes the lock of a data directory; the kernel gives it back however the process ends.
 pub fn lock_dir(dir: &Path) -> Result<File, OpenError> {
@@ -123,7 +123,7 @@ pub fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::
             "the log of this box is gone and a new one was begun: was the disk replaced or emptied? Numbers go on at {next}. \
              What the upload queue still holds is sent; what the cloud holds is not sent again; {after}"
         );
-        board.raise("journal_lost", "", message);
+        board.raise(ProblemCode::JournalLost, "", message);
     }
     if !repair.lost.is_empty() {
         let most =
@@ -134,14 +134,14 @@ pub fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::
             damage::in_words(&repair.lost),
             log_dir.display()
         );
-        board.raise("log_lost", "", message);
+        board.raise(ProblemCode::LogLost, "", message);
     }
     if !repair.unreadable.is_empty() {
         let message = format!(
             "a volume of the log cannot be read and was moved aside: {}. Numbers go on at {next}; {after}",
             repair.unreadable.join("; ")
         );
-        board.raise("log_unreadable", "", message);
+        board.raise(ProblemCode::LogUnreadable, "", message);
     }
 }
 

@@ -13,7 +13,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::status::Board;
+use crate::status::{Board, ProblemCode};
 
 /// What is not made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn announce(board: &Board) {
     if switches().no_sync.is_some() {
         let message =
             "PASSBRIDGE_UNSAFE_NO_SYNC is set: reads DO NOT survive a power cut. This is for a test, never for a race";
-        board.raise("unsafe_no_sync", "", message);
+        board.raise(ProblemCode::UnsafeNoSync, "", message);
     }
 }
 

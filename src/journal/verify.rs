@@ -14,6 +14,7 @@ use super::damage::{Damage, LOST, note, without};
 use super::entry::Body;
 use super::log::{Line, Reader};
 use super::shared::{Request, Shared};
+use crate::status::ProblemCode;
 
 /// Entries between two pauses, so that reads that come in meanwhile do not wait for the disk.
 const STEP: u64 = 512;
@@ -27,11 +28,11 @@ pub fn run(shared: &Shared, oldest: u64, durable: u64, known: Damage, requests: 
         Ok(None) => return, // the journal closes
         Err(error) => {
             let message = format!("the log could not be read through: {error}; is the disk failing?");
-            return shared.board.raise("log_unread", "", message);
+            return shared.board.raise(ProblemCode::LogUnread, "", message);
         }
     };
     let Some(message) = damage.message() else { return };
-    shared.board.raise("log_damaged", "", message.clone());
+    shared.board.raise(ProblemCode::LogDamaged, "", message.clone());
     let fresh = without(&damage.lost(), &damage.noted);
     if let (false, Some(requests)) = (fresh.is_empty(), requests.upgrade()) {
         let text = note(&fresh, &message);

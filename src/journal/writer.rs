@@ -17,6 +17,7 @@ use super::shared::{Request, Shared, state_at, wait_for_room};
 use super::start::{self, NotOurs};
 use super::{JournalError, Kept, reserve};
 use crate::model::chip::Seq;
+use crate::status::ProblemCode;
 
 /// Entries of a group after which no further request is taken in.
 const GROUP_ENTRIES: usize = 4096;
@@ -162,7 +163,7 @@ impl Writer {
             }
             Err(NotOurs::Taken(why)) => {
                 tracing::error!("{why}");
-                shared.board.raise("data_dir_taken", "", why);
+                shared.board.raise(ProblemCode::DataDirTaken, "", why);
                 self.over = true;
                 return false;
             }
@@ -232,7 +233,7 @@ impl Writer {
                             begun(shared, log);
                             tell_lost(shared, &lost);
                             shared.board.raise(
-                                "disk_error",
+                                ProblemCode::DiskError,
                                 "",
                                 format!("the disk failed once ({error}): copy the data and replace it soon"),
                             );
@@ -266,9 +267,12 @@ impl Writer {
 fn tell_failure(shared: &Shared, error: &io::Error) {
     let (code, message) = if is_full(error) {
         let dir = shared.config.dir.display();
-        ("disk_full", format!("the disk is full ({error}): free some room on {dir}; reads wait in memory"))
+        (ProblemCode::DiskFull, format!("the disk is full ({error}): free some room on {dir}; reads wait in memory"))
     } else {
-        ("disk_failed", format!("the disk does not take the journal ({error}): check it; reads wait in memory"))
+        (
+            ProblemCode::DiskFailed,
+            format!("the disk does not take the journal ({error}): check it; reads wait in memory"),
+        )
     };
     shared.board.not_ready("disk", Some(message.clone()));
     shared.board.raise(code, "", message);
@@ -282,7 +286,7 @@ fn tell_lost(shared: &Shared, lost: &[(u64, u64)]) {
              decoder's memory or the backup system, and replace the disk",
             in_words(lost)
         );
-        shared.board.raise("log_lost", "", message);
+        shared.board.raise(ProblemCode::LogLost, "", message);
     }
 }
 
@@ -303,7 +307,7 @@ fn tell_put_back(shared: &Shared, from: u64, next: u64, lost: &[(u64, u64)]) {
         in_words(lost)
     );
     let about = volume_path(&dir, from).display().to_string();
-    shared.board.raise("log_lost", &about, message.clone());
+    shared.board.raise(ProblemCode::LogLost, &about, message.clone());
     shared.wake_writer(vec![(
         LOST.into(),
         shared.board.now(),
@@ -314,8 +318,8 @@ fn tell_put_back(shared: &Shared, from: u64, next: u64, lost: &[(u64, u64)]) {
 
 fn recovered(shared: &Shared) {
     shared.board.not_ready("disk", None);
-    shared.board.clear("disk_full", "");
-    shared.board.clear("disk_failed", "");
+    shared.board.clear(ProblemCode::DiskFull, "");
+    shared.board.clear(ProblemCode::DiskFailed, "");
 }
 
 fn is_full(error: &io::Error) -> bool {

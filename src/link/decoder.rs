@@ -17,19 +17,19 @@ use super::keeper::Keeper;
 use super::memories::Memories;
 use super::port;
 use crate::config::DecoderConfig;
-use crate::decoders::{Cleared, Info, Missed, Protocol, SettingError, Settings, Spec};
+use crate::decoders::{Cleared, Condition, Info, Missed, Protocol, SettingError, Settings, Spec};
 use crate::link::capture::Header;
 use crate::model::chip::{ChipRead, Held};
 use crate::model::clock::offset_ms;
 use crate::model::retry::Retry;
-use crate::status::{Board, LinkState};
+use crate::status::{Board, LinkState, ProblemCode};
 
 /// A decoder clock further off than this is a problem.
 const CLOCK_OFF_MS: i64 = 60_000;
 
 /// Conditions that a decoder told and that do not end with the connection: what is lost stays lost, and an older file is
 /// not asked for again by itself.
-const STAYING: [&str; 3] = ["llrp_reads_lost", "old_file_not_fetched", "files_in_between"];
+const STAYING: [Condition; 3] = [Condition::LlrpReadsLost, Condition::OldFileNotFetched, Condition::FilesInBetween];
 
 /// How long the notice is shown that a decoder counts from the start again.
 const RESTART_SHOWN: Duration = Duration::from_secs(600);
@@ -126,7 +126,7 @@ pub(super) struct Presence {
     /// Since when one is up.
     pub(super) since: Option<Instant>,
     /// Conditions that are shown, and whether an earlier connection told them. As many as protocols have names for.
-    pub(super) conditions: BTreeMap<&'static str, bool>,
+    pub(super) conditions: BTreeMap<Condition, bool>,
 }
 
 impl Decoder {
@@ -188,7 +188,7 @@ impl Decoder {
             _ => "Check its power, cable and address; it is tried again by itself",
         };
         let message = format!("`{}` at {}: {reason}. {next}", self.name, self.place);
-        self.board.raise("decoder_unreachable", &self.name, message);
+        self.board.raise(ProblemCode::DecoderUnreachable, &self.name, message);
         self.state(state);
     }
 
@@ -204,7 +204,7 @@ impl Decoder {
             presence.since = Some(Instant::now());
             presence.conditions.values_mut().for_each(|earlier| *earlier = true);
         }
-        self.board.clear("decoder_unreachable", &self.name);
+        self.board.clear(ProblemCode::DecoderUnreachable, &self.name);
         let doubtful = presence.silent && presence.up == 1;
         self.state(if doubtful { LinkState::Idle } else { LinkState::Connected });
     }
@@ -213,7 +213,7 @@ impl Decoder {
     pub(super) fn lives(&self) {
         let mut presence = self.presence();
         if std::mem::take(&mut presence.silent) {
-            self.board.clear("decoder_silent", &self.name);
+            self.board.clear(ProblemCode::DecoderSilent, &self.name);
             self.state(LinkState::Connected);
         }
     }
@@ -226,13 +226,13 @@ impl Decoder {
             self.name, self.place
         );
         self.babbling.store(true, Ordering::Relaxed);
-        self.board.raise("decoder_no_records", &self.name, message);
+        self.board.raise(ProblemCode::DecoderNoRecords, &self.name, message);
     }
 
     /// The protocol found something that is not to be rejected.
     pub(super) fn makes_sense(&self) {
         if self.babbling.swap(false, Ordering::Relaxed) {
-            self.board.clear("decoder_no_records", &self.name);
+            self.board.clear(ProblemCode::DecoderNoRecords, &self.name);
         }
     }
 
@@ -247,11 +247,11 @@ impl Decoder {
             }
             Info::Condition { code, text: Some(text) } => {
                 self.presence().conditions.insert(code, false);
-                self.board.raise(code, &self.name, text);
+                self.board.raise(code.into(), &self.name, text);
             }
             Info::Condition { code, text: None } => {
-                self.presence().conditions.remove(code);
-                self.board.clear(code, &self.name);
+                self.presence().conditions.remove(&code);
+                self.board.clear(code.into(), &self.name);
             }
             Info::Restarted(what) => self.restarts(&what),
         }
@@ -276,14 +276,14 @@ impl Decoder {
              from the decoder's memory",
             self.name
         );
-        self.board.raise("decoder_restarted", &self.name, message);
+        self.board.raise(ProblemCode::DecoderRestarted, &self.name, message);
         *self.restarted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     pub(super) fn compare(&self, offset_ms: i64) {
         self.board.decoder(&self.name, |status| status.clock_offset_ms = Some(offset_ms));
         if offset_ms.abs() <= CLOCK_OFF_MS {
-            self.board.clear("decoder_clock_off", &self.name);
+            self.board.clear(ProblemCode::DecoderClockOff, &self.name);
             return;
         }
         let side = if offset_ms > 0 { "ahead of" } else { "behind" };
@@ -293,7 +293,7 @@ impl Decoder {
             self.name,
             offset_ms.unsigned_abs() / 1000
         );
-        self.board.raise("decoder_clock_off", &self.name, message);
+        self.board.raise(ProblemCode::DecoderClockOff, &self.name, message);
     }
 
     /// Ends what an earlier connection told and this one had time to tell again.
@@ -302,7 +302,7 @@ impl Decoder {
         let renewed = presence.since.is_some_and(|since| since.elapsed() >= self.limits.renewed);
         if presence.up > 0 && renewed {
             let over = presence.conditions.extract_if(.., |code, earlier| *earlier && !STAYING.contains(code));
-            over.for_each(|(code, _)| self.board.clear(code, &self.name));
+            over.for_each(|(code, _)| self.board.clear(code.into(), &self.name));
         }
     }
 
@@ -313,7 +313,7 @@ impl Decoder {
         let mut restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
         if restarted.is_some_and(|at| at.elapsed() >= RESTART_SHOWN) {
             *restarted = None;
-            self.board.clear("decoder_restarted", &self.name);
+            self.board.clear(ProblemCode::DecoderRestarted, &self.name);
         }
     }
 }

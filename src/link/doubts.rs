@@ -26,7 +26,7 @@ impl Doubts {
             shown.retain(|known| {
                 let stays = doubt == Some(*known);
                 if !stays {
-                    board.clear(known.code(), decoder);
+                    board.clear((*known).into(), decoder);
                 }
                 stays
             });
@@ -37,7 +37,7 @@ impl Doubts {
             shown.push(doubt);
             let ChipRead { chip, stamp, .. } = read;
             let message = format!("decoder {decoder}: {doubt}. (Chip {chip}, stamped {stamp}, received {received:.3})");
-            board.raise(doubt.code(), decoder, message);
+            board.raise(doubt.into(), decoder, message);
         }
     }
 }

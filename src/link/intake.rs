@@ -33,7 +33,7 @@ use crate::decoders::{Frame, Framed, Reject};
 use crate::journal::{JournalError, Kept};
 use crate::model::chip::Marker;
 use crate::model::lane;
-use crate::status::{Board, LastRead, RECENT_READS, RecentRead};
+use crate::status::{Board, LastRead, ProblemCode, RECENT_READS, RecentRead};
 
 /// Memory of a frame beside its raw bytes, rounded up: the decoded fields and their allocations.
 const FRAME_COST: usize = 512;
@@ -334,9 +334,9 @@ impl Intake {
                      goes. If these are not reads it had stored, look at it: is a chip lying on the mat, or is it broken?",
                     self.decoder
                 );
-                self.board.raise("decoder_flood", &self.decoder, message);
+                self.board.raise(ProblemCode::DecoderFlood, &self.decoder, message);
             }
-            Rate::Over => self.board.clear("decoder_flood", &self.decoder),
+            Rate::Over => self.board.clear(ProblemCode::DecoderFlood, &self.decoder),
         }
         self.board.decoder(&self.decoder, |status| {
             status.rejected = totals.rejected;
@@ -350,7 +350,7 @@ impl Intake {
                  disk; take what is missing from the decoder's own memory or the backup system",
                 totals.dropped, self.decoder
             );
-            self.board.raise("reads_dropped", &self.decoder, message);
+            self.board.raise(ProblemCode::ReadsDropped, &self.decoder, message);
         }
         match verdict {
             Verdict::Calm => {}
@@ -360,9 +360,9 @@ impl Intake {
                      (last reason: {reason}). Check protocol and address, on a serial line the baud rate",
                     self.decoder
                 );
-                self.board.raise("many_rejected", &self.decoder, message);
+                self.board.raise(ProblemCode::ManyRejected, &self.decoder, message);
             }
-            Verdict::Over => self.board.clear("many_rejected", &self.decoder),
+            Verdict::Over => self.board.clear(ProblemCode::ManyRejected, &self.decoder),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::connection::Life;
 use super::decoder::Decoder;
+use crate::status::ProblemCode;
 
 /// Connections that the software of one decoder may hold at once. For one more, the one that was silent the longest gives
 /// way: one that never spoke (a port scan, a client that leaks them) before one that did.
@@ -48,7 +49,7 @@ impl Places {
                  the decoder's software should",
                 decoder.name, decoder.place
             );
-            decoder.board.raise("too_many_connections", &decoder.name, message);
+            decoder.board.raise(ProblemCode::TooManyConnections, &decoder.name, message);
             gives_way?.displaced.cancel();
         }
         let life = Arc::new(Life::default());
@@ -60,7 +61,7 @@ impl Places {
     pub(super) fn calm(&mut self, decoder: &Decoder) {
         if self.crowded.is_some_and(|at| at.elapsed() >= CROWDED_SHOWN) {
             self.crowded = None;
-            decoder.board.clear("too_many_connections", &decoder.name);
+            decoder.board.clear(ProblemCode::TooManyConnections, &decoder.name);
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_serial::{SerialPort, SerialStream};
 
 use super::*;
-use crate::decoders::{Frame, Framed, Info, Missed, Output, Reject, Settings, Spec};
+use crate::decoders::{Condition, Frame, Framed, Info, Missed, Output, Reject, Settings, Spec};
 use crate::journal::{JournalError, Kept};
 use crate::model::chip::{ChipRead, Position, Seq, Stamp};
 use crate::status::{DecoderStatus, Problem};
@@ -56,7 +56,7 @@ impl Protocol for Lines {
                 }
                 Some(("L", text)) => {
                     let text = Some(text.to_owned()).filter(|text| !text.is_empty());
-                    out.frame(Frame::Info(Info::Condition { code: "low_battery", text }), &line);
+                    out.frame(Frame::Info(Info::Condition { code: Condition::LowBattery, text }), &line);
                 }
                 Some(("P", _)) => out.reply("pong\n"),
                 Some(("C", clock)) => out.frame(Frame::Info(Info::Clock(clock.parse().unwrap())), &line),

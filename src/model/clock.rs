@@ -177,7 +177,7 @@ pub enum Doubt {
 
 impl Doubt {
     /// Stable name, as in problems and exports.
-    pub fn code(self) -> &'static str {
+    pub const fn code(self) -> &'static str {
         match self {
             Self::Gap => "decoder_time_skipped",
             Self::Fold => "decoder_time_twice",

@@ -40,7 +40,7 @@ use crate::decoders::Range;
 use crate::journal::{Audited, Journal};
 use crate::link::Asked;
 use crate::serve::web;
-use crate::status::Board;
+use crate::status::{Board, ProblemCode};
 
 /// Longest request, in bytes.
 const REQUEST_LIMIT: u64 = 64 << 10;
@@ -100,7 +100,7 @@ impl Socket {
         match Listening::bind(&self.path) {
             Ok(listening) => {
                 self.listening = Some(listening);
-                self.board.clear("control_socket", "");
+                self.board.clear(ProblemCode::ControlSocket, "");
             }
             Err(error) => {
                 let message = format!(
@@ -108,7 +108,7 @@ impl Socket {
                      asks the page, and rewind, capture and audit --repair do not reach this process. Reads are not affected",
                     self.path.display()
                 );
-                self.board.raise("control_socket", "", message);
+                self.board.raise(ProblemCode::ControlSocket, "", message);
             }
         }
     }
@@ -494,7 +494,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (board, _stop, _task) = serve(dir.path());
         for at in 0..200 {
-            board.raise("code", &at.to_string(), "x".repeat(1000)); // no answer fits into the socket's buffer
+            board.raise(ProblemCode::Configuration, &at.to_string(), "x".repeat(1000)); // no answer fits into the socket's buffer
         }
         let mut silent = Vec::new();
         for at in 0..CLIENTS {

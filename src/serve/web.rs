@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::failure::Failure;
 use crate::status::glance;
-use crate::status::{Board, RECENT_READS};
+use crate::status::{Board, ProblemCode, RECENT_READS};
 
 /// Connections at once; the next one waits to be accepted.
 const CONNECTIONS: usize = 64;
@@ -122,14 +122,14 @@ async fn wait_for_address(page: Page, board: &Board) -> TcpListener {
     let mut listener = page.listener;
     loop {
         if let Some(listener) = listener {
-            board.clear("status_address", "");
+            board.clear(ProblemCode::StatusAddress, "");
             return listener;
         }
         let text = format!(
             "the page cannot be shown at {}: this box has no such address (yet); is the network up?",
             page.address
         );
-        board.raise("status_address", "", text);
+        board.raise(ProblemCode::StatusAddress, "", text);
         sleep(ADDRESS_RETRY).await;
         listener = TcpListener::bind(page.address).await.ok();
     }

@@ -174,13 +174,14 @@ pub(crate) fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::ProblemCode;
     use crate::status::UploadState;
     use crate::status::{Board, LastRead};
 
     #[test]
     fn what_is_wrong_is_said_first_and_in_words() {
         let board = Board::new("finish");
-        board.raise("disk_full", "", "the disk is full: free some space");
+        board.raise(ProblemCode::DiskFull, "", "the disk is full: free some space");
         board.decoder("mat", |decoder| {
             decoder.protocol = "ipico".to_owned();
             decoder.address = "tcp://10.0.0.5:10000".to_owned();

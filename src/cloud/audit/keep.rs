@@ -15,7 +15,7 @@ use crate::cloud::rufus::{CallError, Client};
 use crate::cloud::uplink::{Follows, RESEND_MAX, Resend};
 use crate::journal::{Audited, Journal, SessionAudit, UploadEvent};
 use crate::model::text::tail;
-use crate::status::{AuditStatus, Board};
+use crate::status::{AuditStatus, Board, ProblemCode};
 
 /// Least time between two audits of a device that nobody asked for.
 const APART: Duration = Duration::from_secs(30);
@@ -217,7 +217,7 @@ impl Keeper {
                                     tried again by itself",
                     tail(token)
                 );
-                self.board.raise("audit_waits", &self.about(token), text);
+                self.board.raise(ProblemCode::AuditWaits, &self.about(token), text);
                 Err(error)
             }
         }
@@ -254,7 +254,7 @@ impl Keeper {
         let alias = alias.map(Into::into).or_else(|| self.alias(&audited.token));
         let text = summary_in_words(&audited, alias.as_deref());
         tracing::info!("audit: {text}");
-        self.board.clear("audit_waits", &self.about(&audited.token));
+        self.board.clear(ProblemCode::AuditWaits, &self.about(&audited.token));
         self.show(&audited, alias.as_deref());
         // If the journal closes meanwhile the audit is merely made again.
         if self.journal.note("audit", &text).await.is_ok() {
@@ -282,14 +282,14 @@ impl Keeper {
         let device = &self.subject.device;
         self.board.upload(device, |upload| upload.audit = Some(shown(audited, alias)));
         if audited.equal {
-            return self.board.clear("audit_differs", &self.about(&audited.token));
+            return self.board.clear(ProblemCode::AuditDiffers, &self.about(&audited.token));
         }
         let tail = tail(&audited.token);
         let text = format!(
             "{}. What differs is told by: passbridge audit --device {device} --session {tail}",
             summary_in_words(audited, alias)
         );
-        self.board.raise("audit_differs", &self.about(&audited.token), text);
+        self.board.raise(ProblemCode::AuditDiffers, &self.about(&audited.token), text);
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::status::Board;
+use crate::status::{Board, ProblemCode};
 
 /// Most chips in a bib file.
 pub const MAX_CHIPS: usize = 200_000;
@@ -260,8 +260,8 @@ impl BibFile {
     }
 
     fn take(&mut self, look: Look, seen: Option<Version>) {
-        const MISSING: &str = "bibs_missing";
-        const BROKEN: &str = "bibs_broken";
+        const MISSING: ProblemCode = ProblemCode::BibsMissing;
+        const BROKEN: ProblemCode = ProblemCode::BibsBroken;
         self.seen = seen;
         let about = self.path.display().to_string();
         let in_use = match self.shared.borrow().len() {

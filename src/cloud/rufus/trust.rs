@@ -17,10 +17,7 @@ use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
 use crate::model::clock::{Wall, box_clock_set};
-
-const BOX_CLOCK: &str = "box_clock_wrong";
-const NO_ROOTS_HERE: &str = "no_root_certificates";
-const NOT_TRUSTED: &str = "cloud_not_trusted";
+use crate::status::ProblemCode;
 
 /// Why the server is not taken for the cloud.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,14 +78,19 @@ pub enum Distrust {
 
 impl Distrust {
     /// Every [`Distrust::code`].
-    pub const CODES: [&str; 3] = [BOX_CLOCK, NO_ROOTS_HERE, NOT_TRUSTED];
+    pub const CODES: [ProblemCode; 3] =
+        [ProblemCode::BoxClockWrong, ProblemCode::NoRootCertificates, ProblemCode::CloudNotTrusted];
 
-    /// Stable name of the problem.
-    pub fn code(&self) -> &'static str {
+    /// The problem that it is shown as.
+    pub fn code(&self) -> ProblemCode {
         match self {
-            Self::BoxClock { .. } => BOX_CLOCK,
-            Self::NoRoots => NO_ROOTS_HERE,
-            _ => NOT_TRUSTED,
+            Self::BoxClock { .. } => ProblemCode::BoxClockWrong,
+            Self::NoRoots => ProblemCode::NoRootCertificates,
+            Self::NotYet { .. }
+            | Self::Expired { .. }
+            | Self::OtherName { .. }
+            | Self::UnknownIssuer
+            | Self::Other(_) => ProblemCode::CloudNotTrusted,
         }
     }
 }

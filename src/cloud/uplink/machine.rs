@@ -25,7 +25,7 @@ use crate::cloud::uplink::work::{Fate, Work};
 use crate::config::{SessionMode, UploadConfig};
 use crate::journal::{DeviceState, Item, UploadEvent};
 use crate::model::retry::jittered;
-use crate::status::UploadState;
+use crate::status::{ProblemCode, UploadState};
 
 pub use again::{Follows, May};
 pub use interface::{Action, Formed, Input, Report};
@@ -106,7 +106,7 @@ pub struct Machine {
     trust: Trust,
     counters: Counters,
     /// Problems shown now, by code.
-    problems: BTreeMap<&'static str, String>,
+    problems: BTreeMap<ProblemCode, String>,
 }
 
 impl Machine {
@@ -346,10 +346,10 @@ impl Machine {
                 still.as_secs(),
                 work.open()
             );
-            problems.insert("upload_stands", text);
+            problems.insert(ProblemCode::UploadStands, text);
         }
         if let Some(text) = self.batch.suspects.in_words() {
-            problems.insert("cloud_fails_at", text);
+            problems.insert(ProblemCode::CloudFailsAt, text);
         }
         Report {
             state,

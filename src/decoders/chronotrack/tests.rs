@@ -98,7 +98,7 @@ impl Peer {
     }
 
     /// The last word on a condition.
-    fn condition(&self, wanted: &str) -> Option<String> {
+    fn condition(&self, wanted: Condition) -> Option<String> {
         let said = |item: &Item| match item {
             Item::Frame(framed) => match &framed.frame {
                 Frame::Info(Info::Condition { code, text }) if *code == wanted => Some(text.clone()),
@@ -510,7 +510,7 @@ fn more_locations_than_are_cared_for_are_told() {
     let names: Vec<String> = (0..=LOCATIONS).map(|at| format!("L{at}")).collect();
     peer.says(&format!("ack~getlocations~{}\r\n", names.join("~")));
     let told = |item: &Item| match item {
-        Item::Frame(f) => matches!(&f.frame, Frame::Info(Info::Condition { code: "too_many_locations", .. })),
+        Item::Frame(f) => matches!(&f.frame, Frame::Info(Info::Condition { code: Condition::TooManyLocations, .. })),
         _ => false,
     };
     assert!(peer.out.items.iter().any(told));

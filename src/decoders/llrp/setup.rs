@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::wire::{Parameters, be, kind, message, tlv};
-use crate::decoders::{Frame, Info, Output};
+use crate::decoders::{Condition, Frame, Info, Output};
 
 /// Our inventory; no other is touched.
 const OURS: u32 = 0x5042_5249;
@@ -102,13 +102,13 @@ impl Setup {
                  software left in it. It is tried again every minute",
                 names[step]
             );
-            condition("llrp_start_refused", Some(text), out);
+            condition(Condition::LlrpStartRefused, Some(text), out);
         } else if step + 1 < STEPS.len() {
             self.step(step + 1, out);
         } else {
             self.step = None;
             self.refused = false;
-            condition("llrp_start_refused", None, out);
+            condition(Condition::LlrpStartRefused, None, out);
         }
     }
 
@@ -123,7 +123,7 @@ impl Setup {
                 "the reader has no inventory that is enabled, so it reads nothing. Let its own software start one by \
                  itself, or set the option `start = \"true\"`: then passbridge starts one of its own"
             };
-            condition("llrp_no_inventory", idle.then(|| text.to_owned()), out);
+            condition(Condition::LlrpNoInventory, idle.then(|| text.to_owned()), out);
         }
     }
 
@@ -157,6 +157,6 @@ fn inventory() -> Vec<u8> {
     tlv(177, &[&OURS.to_be_bytes(), &[0, 0], &boundary, &antennas, &report])
 }
 
-pub(super) fn condition(code: &'static str, text: Option<String>, out: &mut Output) {
+pub(super) fn condition(code: Condition, text: Option<String>, out: &mut Output) {
     out.frame(Frame::Info(Info::Condition { code, text }), b"");
 }

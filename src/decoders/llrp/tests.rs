@@ -17,7 +17,7 @@ fn kinds(out: &mut Output) -> Vec<u16> {
 fn conditions(out: &Output) -> Vec<(&'static str, bool)> {
     let condition = |item: &Item| match item {
         Item::Frame(framed) => match &framed.frame {
-            Frame::Info(Info::Condition { code, text }) => Some((*code, text.is_some())),
+            Frame::Info(Info::Condition { code, text }) => Some((code.word(), text.is_some())),
             _ => None,
         },
         _ => None,

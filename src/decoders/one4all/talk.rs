@@ -44,7 +44,7 @@ use jiff::civil::DateTime;
 
 use super::row::{Said, file_start, said, stamp};
 use crate::decoders::line::Line;
-use crate::decoders::{self, Cleared, Frame, Info, Output, Reject};
+use crate::decoders::{self, Cleared, Condition, Frame, Info, Output, Reject};
 use crate::model::chip::{ChipRead, Content, Held, Label, Position, Stamp};
 
 /// Longest silence in a pulled range before it is given up.
@@ -82,10 +82,10 @@ const OLD_FILES: usize = 2;
 /// Files that are to be finished, or were not given whole, at the same time.
 const OLD_MOST: usize = 8;
 /// The current file's passings are missing; those of one before.
-const MISSING: &str = "reads_missing";
-const OLD_MISSING: &str = "old_reads_missing";
+const MISSING: Condition = Condition::ReadsMissing;
+const OLD_MISSING: Condition = Condition::OldReadsMissing;
 /// Passings do not come by themselves.
-const UNPUSHED: &str = "passings_not_pushed";
+const UNPUSHED: Condition = Condition::PassingsNotPushed;
 /// The end of an old file whose length the decoder does not tell: more rows than a session has.
 const OPEN_END: u64 = 999_999;
 
@@ -811,7 +811,7 @@ impl Talk {
     }
 }
 
-fn condition(code: &'static str, text: Option<String>, out: &mut Output) {
+fn condition(code: Condition, text: Option<String>, out: &mut Output) {
     out.frame(Frame::Info(Info::Condition { code, text }), b"");
 }
 
@@ -828,7 +828,7 @@ fn protocol(values: &[&str], out: &mut Output) {
     let text = old.then(|| {
         format!("the decoder speaks protocol {current}, passings need 3.0 or later; set it with the vendor's software")
     });
-    out.frame(Frame::Info(Info::Condition { code: "protocol_too_old", text }), b"");
+    out.frame(Frame::Info(Info::Condition { code: Condition::ProtocolTooOld, text }), b"");
 }
 
 /// A number of rows; beyond a billion it is none.

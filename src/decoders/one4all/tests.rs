@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::super::{Frame, Framed, Info, Item, Output, Protocol};
 use super::make;
-use crate::decoders::{Cleared, Settings};
+use crate::decoders::{Cleared, Condition, Settings};
 use crate::model::chip::{ChipRead, Content, Held, Label, Position};
 
 const OLD: &str = "20260704-080000.csv";
@@ -215,7 +215,7 @@ fn an_old_file_whose_length_is_not_told_is_finished_all_the_same() {
     let mut link = Link::new(holding(OLD, [1, 3]), true);
     link.says(&fake, "HELLO\r\n");
     assert_eq!(link.places(), ["20260704/3", "20260704/2", "20260704/4", "20260705/1"]);
-    assert!(!link.told.iter().any(|info| matches!(info, Info::Condition { code: "old_reads_missing", .. })));
+    assert!(!link.told.iter().any(|info| matches!(info, Info::Condition { code: Condition::OldReadsMissing, .. })));
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn passings_that_are_sent_to_another_program_are_asked_for_every_few_seconds_and
     link.says(&fake, "HELLO\r\n");
     let told = |link: &Link| {
         link.told.iter().rev().find_map(|info| match info {
-            Info::Condition { code: "passings_not_pushed", text } => Some(text.is_some()),
+            Info::Condition { code: Condition::PassingsNotPushed, text } => Some(text.is_some()),
             _ => None,
         })
     };
@@ -418,7 +418,7 @@ fn the_end_of_the_old_session_that_is_not_handed_over_is_told_until_it_is() {
     link.says(&fake, "HELLO\r\n");
     let told = |link: &Link| {
         link.told.iter().rev().find_map(|info| match info {
-            Info::Condition { code: "old_reads_missing", text } => Some(text.is_some()),
+            Info::Condition { code: Condition::OldReadsMissing, text } => Some(text.is_some()),
             _ => None,
         })
     };
@@ -510,7 +510,7 @@ fn what_the_decoder_does_not_hand_over_is_reported_and_not_asked_for_ever() {
     assert_eq!(link.asked_for("GETPASSINGS"), ["GETPASSINGS;1;5"]);
     let reported = |link: &Link| {
         link.told.iter().rev().find_map(|info| match info {
-            Info::Condition { code: "reads_missing", text } => Some(text.is_some()),
+            Info::Condition { code: Condition::ReadsMissing, text } => Some(text.is_some()),
             _ => None,
         })
     };

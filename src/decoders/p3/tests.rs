@@ -139,7 +139,7 @@ fn a_low_supply_is_told_once_and_its_end_too() {
         .iter()
         .filter_map(|item| match item {
             Item::Frame(framed) => match &framed.frame {
-                Frame::Info(Info::Condition { code: "low_battery", text }) => Some(text.is_some()),
+                Frame::Info(Info::Condition { code: Condition::LowBattery, text }) => Some(text.is_some()),
                 _ => None,
             },
             _ => None,

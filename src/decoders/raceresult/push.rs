@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use super::rewind::condition;
-use crate::decoders::Output;
+use crate::decoders::{Condition, Output};
 
 /// How long a passing that is counted may be on its way.
 const GRACE: Duration = Duration::from_secs(3);
@@ -28,7 +28,7 @@ const CONFIRM: Duration = Duration::from_secs(5);
 /// The count is asked for so often while it is not known that the push works.
 const COUNT_OFF: Duration = Duration::from_secs(3);
 /// Passings do not come by themselves.
-const OFF: &str = "passings_not_pushed";
+const OFF: Condition = Condition::PassingsNotPushed;
 
 #[derive(Debug, Default)]
 pub(super) struct Push {

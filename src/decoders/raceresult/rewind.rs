@@ -31,7 +31,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::decoders::{Cleared, Frame, Info, Output, Range};
+use crate::decoders::{Cleared, Condition, Frame, Info, Output, Range};
 use crate::model::chip::{Content, Held, Label, Position};
 
 /// Records asked for at once: a page that arrives within seconds on any link.
@@ -48,11 +48,11 @@ const OLD_FILES: usize = 16;
 const DOUBT_EVERY: Duration = Duration::from_secs(5);
 
 /// The decoder did not give passings that it counts.
-const MISSING: &str = "passings_not_given";
+const MISSING: Condition = Condition::PassingsNotGiven;
 /// The end of the file before the current one was not fetched.
-const OLD_FILE: &str = "old_file_not_fetched";
+const OLD_FILE: Condition = Condition::OldFileNotFetched;
 /// Files lie between the one read last and the current one.
-const SKIPPED: &str = "files_in_between";
+const SKIPPED: Condition = Condition::FilesInBetween;
 
 /// A record that came.
 pub(super) struct Came {
@@ -764,6 +764,6 @@ fn fewer(place: &Place, count: u64) -> String {
     format!("{} has {count} passings, fewer than before: {CLEARED}", named(place))
 }
 
-pub(super) fn condition(code: &'static str, text: Option<String>, out: &mut Output) {
+pub(super) fn condition(code: Condition, text: Option<String>, out: &mut Output) {
     out.frame(Frame::Info(Info::Condition { code, text }), b"");
 }

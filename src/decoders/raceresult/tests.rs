@@ -98,7 +98,7 @@ impl Link {
     /// The last word on a condition.
     fn condition(&self, wanted: &str) -> Option<String> {
         let said = |info: &Info| match info {
-            Info::Condition { code, text } if *code == wanted => Some(text.clone()),
+            Info::Condition { code, text } if code.word() == wanted => Some(text.clone()),
             _ => None,
         };
         self.infos.iter().rev().find_map(said).flatten()

@@ -189,6 +189,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::status::Board;
+    use crate::status::ProblemCode;
 
     #[test]
     fn labels_are_escaped_and_every_sample_follows_the_type_of_its_family() {
@@ -199,7 +200,7 @@ mod tests {
             decoder.locations = [("10 km".to_owned(), 4)].into();
         });
         board.upload("DEVICE", |upload| upload.sent = 3);
-        board.raise("disk_full", "", "full");
+        board.raise(ProblemCode::DiskFull, "", "full");
         let page = text(&board.snapshot());
         assert!(page.contains("name=\"fin\\\"ish\\\\\\n\"} 1\n"), "{page}");
         assert!(page.contains("\npassbridge_decoder_reads_total{decoder=\"mat\"} 7\n"));

@@ -5,7 +5,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::status::{RecentRead, Snapshot};
+use crate::status::{ProblemCode, RecentRead, Snapshot};
 
 /// Longest wait for anything that should happen at once.
 const SOON: Duration = Duration::from_secs(10);
@@ -356,7 +356,7 @@ async fn when_every_place_is_taken_who_is_connected_is_served_and_the_next_one_s
 async fn clients_that_never_read_are_let_go_and_their_places_come_back() {
     let served = serve_with(None).await;
     served.board.recent((1..=1000).map(read));
-    served.board.raise("long", "", "x".repeat(100_000));
+    served.board.raise(ProblemCode::Configuration, "", "x".repeat(100_000));
     let mut deaf = Vec::new();
     for at in 0..CONNECTIONS {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cloud::rufus::{CallError, Inserted, Page, Scope, Session};
 use crate::journal::{Batch, Item, UploadEvent};
 use crate::model::chip::Seq;
-use crate::status::UploadState;
+use crate::status::{ProblemCode, UploadState};
 
 /// What the driver has to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,5 +121,5 @@ pub struct Report {
     /// The last error in words, until success.
     pub last_error: Option<String>,
     /// Problems shown now: code and message.
-    pub problems: BTreeMap<&'static str, String>,
+    pub problems: BTreeMap<ProblemCode, String>,
 }

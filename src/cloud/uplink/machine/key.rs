@@ -11,6 +11,7 @@ use super::{Active, Machine, POLL_JITTER, POLL_REFUSED, Refused, Why, scaled};
 use crate::cloud::rufus::{CallError, Session};
 use crate::config::SessionMode;
 use crate::model::retry::jittered;
+use crate::status::ProblemCode;
 
 /// Refusals to read in a row before the key itself is doubted.
 const UNREAD: u32 = 3;
@@ -25,10 +26,14 @@ impl Machine {
     pub(super) fn refuse(&mut self, now: Duration, by_post: bool, error: &CallError) {
         self.trust.refused = Refused::Yes { by_post };
         self.trust.blind = false;
-        self.problems.remove("write_only_key");
+        self.problems.remove(&ProblemCode::WriteOnlyKey);
         self.batch.question = None;
         self.timers.hold = now + self.refusal_wait();
-        let code = if matches!(error, CallError::DeviceUnknown { .. }) { "device_unknown" } else { "key_refused" };
+        let code = if matches!(error, CallError::DeviceUnknown { .. }) {
+            ProblemCode::DeviceUnknown
+        } else {
+            ProblemCode::KeyRefused
+        };
         self.problems.insert(code, format!("{error}. Nothing is lost; it is tried again every few minutes"));
         self.complain(by_post, error);
     }
@@ -41,8 +46,8 @@ impl Machine {
 
     pub(super) fn refusal_over(&mut self) {
         self.trust.refusals = 0;
-        for code in ["key_refused", "device_unknown"] {
-            self.problems.remove(code);
+        for code in [ProblemCode::KeyRefused, ProblemCode::DeviceUnknown] {
+            self.problems.remove(&code);
         }
     }
 
@@ -112,12 +117,12 @@ impl Machine {
             self.session.active =
                 own.map_or(Active::None, |token| Active::Some(Session { token, alias: None, passings: None }));
         }
-        self.problems.remove("key_refused");
+        self.problems.remove(&ProblemCode::KeyRefused);
         let text = format!(
             "the API key may write but not read. passbridge cannot see whether a session is active, nor check after a \
              lost connection what arrived: then the upload stops until it can. Use a READ_WRITE key ({error})"
         );
-        self.problems.insert("write_only_key", text);
+        self.problems.insert(ProblemCode::WriteOnlyKey, text);
     }
 
     /// Something of unknown fate waits, and nobody may ask.
@@ -128,7 +133,7 @@ impl Machine {
              about what it holds. Sending them again could put them there twice. Use a READ_WRITE key; it goes on by itself \
              as soon as the cloud answers"
         );
-        self.problems.insert("cannot_ask", text);
+        self.problems.insert(ProblemCode::CannotAsk, text);
     }
 
     /// What the cloud took without counting is settled by its word alone, because it cannot be asked.
@@ -145,7 +150,7 @@ impl Machine {
     /// Another key: whatever was refused is tried at once.
     pub(super) fn on_new_key(&mut self, now: Duration) {
         self.trust.blind = false;
-        self.problems.remove("write_only_key");
+        self.problems.remove(&ProblemCode::WriteOnlyKey);
         (self.trust.unread, self.trust.refusals, self.trust.test_reading, self.timers.mute_until) = (0, 0, false, now);
         self.timers.hold = self.timers.hold.min(now);
         self.timers.poll_at = now;

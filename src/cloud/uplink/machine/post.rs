@@ -8,6 +8,7 @@ use crate::cloud::rufus::{CallError, Doubt, Inserted};
 use crate::cloud::uplink::work::Claim;
 use crate::config::SessionMode;
 use crate::journal::Item;
+use crate::status::ProblemCode;
 
 impl Machine {
     /// The answer is a documented success. Does it account for everything sent?
@@ -81,8 +82,14 @@ impl Machine {
         self.batch.refused_row = 0;
         self.timers.post_retry.reset();
         self.answered();
-        for code in ["cloud_refuses", "cloud_trouble", "session_disputed", "session_lost", "cannot_ask"] {
-            self.problems.remove(code);
+        for code in [
+            ProblemCode::CloudRefuses,
+            ProblemCode::CloudTrouble,
+            ProblemCode::SessionDisputed,
+            ProblemCode::SessionLost,
+            ProblemCode::CannotAsk,
+        ] {
+            self.problems.remove(&code);
         }
     }
 
@@ -162,7 +169,7 @@ impl Machine {
                  They are kept and tried again",
                 self.batch.trouble_row, item.num, item.chip
             );
-            self.problems.insert("cloud_trouble", text);
+            self.problems.insert(ProblemCode::CloudTrouble, text);
         }
     }
 
@@ -205,7 +212,7 @@ impl Machine {
                  be exported; sending goes on slowly. Is the session right?",
                 self.batch.refused_row
             );
-            self.problems.insert("cloud_refuses", text);
+            self.problems.insert(ProblemCode::CloudRefuses, text);
         }
     }
 
@@ -226,7 +233,7 @@ impl Machine {
                 "{} passings were set aside since the start and can be exported; the last: {last}",
                 self.counters.set_aside
             );
-            self.problems.insert("passings_set_aside", text);
+            self.problems.insert(ProblemCode::PassingsSetAside, text);
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::cloud::uplink::work::{Claim, Fate, Settled, Work};
 use crate::journal::Item;
 
 use super::suspect::Fallen;
+use crate::status::ProblemCode;
 
 impl Question {
     /// It is about the batch in flight.
@@ -59,7 +60,7 @@ impl Machine {
             self.trust.way = (way, now + WAY_KEPT);
         }
         self.asked_well();
-        self.problems.remove("cannot_ask");
+        self.problems.remove(&ProblemCode::CannotAsk);
         match progress {
             Progress::More => {}
             Progress::Done => self.conclude(now),
@@ -140,7 +141,7 @@ impl Machine {
                 }
                 let text = "the cloud does not know the session any more that passings were sent to; what was not \
                             confirmed is sent to the next session";
-                self.problems.insert("session_lost", text.to_owned());
+                self.problems.insert(ProblemCode::SessionLost, text.to_owned());
                 self.conclude_settle(now, true);
                 let closing = self.batch.work.as_ref().is_none_or(|work| work.closing);
                 self.session.resolve = !closing;
@@ -362,7 +363,7 @@ impl Machine {
             "the cloud says that it inserted {inserted} of {sent} passings and knew {duplicates}, and does not show the \
              others (up to number {last}). They are kept and tried again"
         );
-        self.problems.insert("cloud_trouble", text.clone());
+        self.problems.insert(ProblemCode::CloudTrouble, text.clone());
         if work.short_rounds < SHORT_ROUNDS || work.again {
             return;
         }
@@ -401,7 +402,7 @@ impl Machine {
             "the cloud fails at the passing with number {num} (chip {chip}), sent alone: {answer}. It is kept and tried again; \
              the others go on"
         );
-        self.problems.insert("cloud_trouble", text);
+        self.problems.insert(ProblemCode::CloudTrouble, text);
     }
 
     /// The cloud failed at a passing that was sent alone, and does not hold it. It does not hold up the others.

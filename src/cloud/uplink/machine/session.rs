@@ -10,6 +10,7 @@ use crate::cloud::rufus::{CallError, Session};
 use crate::config::SessionMode;
 use crate::journal::UploadEvent;
 use crate::model::retry::jittered;
+use crate::status::ProblemCode;
 
 /// Looks in a row at which the cloud failed before that is a problem.
 const POLLS_FAILED: u32 = 3;
@@ -17,12 +18,12 @@ const POLLS_FAILED: u32 = 3;
 impl Machine {
     pub(super) fn on_active(&mut self, now: Duration, found: Option<Session>) {
         self.asked_well();
-        self.problems.remove("cloud_not_understood");
+        self.problems.remove(&ProblemCode::CloudNotUnderstood);
         if std::mem::take(&mut self.session.polls_failed) >= POLLS_FAILED {
-            self.problems.remove("cloud_trouble");
+            self.problems.remove(&ProblemCode::CloudTrouble);
         }
         self.trust.blind = false;
-        self.problems.remove("write_only_key");
+        self.problems.remove(&ProblemCode::WriteOnlyKey);
         if self.trust.refused == (Refused::Yes { by_post: false }) {
             self.refusal_over();
         }
@@ -61,7 +62,7 @@ impl Machine {
                 work.ask_at = self.timers.hold;
                 let text = "the cloud shows the session as active, but takes no passings into it; they are kept and \
                             tried again";
-                self.problems.insert("session_disputed", text.to_owned());
+                self.problems.insert(ProblemCode::SessionDisputed, text.to_owned());
             }
             if same {
                 work.closing = false;
@@ -109,7 +110,7 @@ impl Machine {
                         "the cloud was asked for the active session, and its answer is none that is documented: `{begin}`. \
                          What is known of the session stays; it is asked again"
                     );
-                    self.problems.insert("cloud_not_understood", text);
+                    self.problems.insert(ProblemCode::CloudNotUnderstood, text);
                 }
                 self.session.polls_failed = self.session.polls_failed.saturating_add(1);
                 if self.session.polls_failed >= POLLS_FAILED && !error.is_offline() && error.not_understood().is_none()
@@ -119,7 +120,7 @@ impl Machine {
                          asked again",
                         self.session.polls_failed
                     );
-                    self.problems.insert("cloud_trouble", text);
+                    self.problems.insert(ProblemCode::CloudTrouble, text);
                 }
                 self.timers.poll_at = now + wait;
                 if self.session.resolve || self.trust.refused != Refused::No || error.retry_after().is_some() {
@@ -133,7 +134,7 @@ impl Machine {
         match answer {
             Ok(session) => {
                 self.asked_well();
-                self.problems.remove("session_not_created");
+                self.problems.remove(&ProblemCode::SessionNotCreated);
                 self.refusal_over();
                 self.trust.posts_work = true;
                 self.session.active = Active::Some(session);
@@ -147,7 +148,7 @@ impl Machine {
             Err(error) => {
                 if error.certainly_not_applied() && !error.is_offline() {
                     let text = format!("no session could be created: {error}. Reads are kept; it is tried again");
-                    self.problems.insert("session_not_created", text);
+                    self.problems.insert(ProblemCode::SessionNotCreated, text);
                 }
                 self.timers.hold = now + self.pause(false, &error);
                 self.complain(false, &error);

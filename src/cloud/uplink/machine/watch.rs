@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::{Machine, WRITER_SHOWN};
 use crate::cloud::uplink::inquiry::Inquiry;
 use crate::journal::Item;
+use crate::status::ProblemCode;
 
 /// So many looks follow an acceptance: the cloud may show what another sent only later.
 const LOOKS: u8 = 3;
@@ -87,14 +88,14 @@ impl Machine {
              device number over each other, and passings may be lost or mixed. Find it: a second box with the same \
              device_id, a copied memory card? Give each box a device of its own, then compare with `passbridge audit`"
         );
-        self.problems.insert("other_writer", text);
+        self.problems.insert(ProblemCode::OtherWriter, text);
     }
 
     /// The other writer was not seen any more for a long time.
     pub(super) fn forget_writer(&mut self, now: Duration) {
         if self.trust.watch.seen.is_some_and(|seen| now.saturating_sub(seen) > WRITER_SHOWN) {
             self.trust.watch.seen = None;
-            self.problems.remove("other_writer");
+            self.problems.remove(&ProblemCode::OtherWriter);
         }
     }
 }

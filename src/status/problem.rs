@@ -1,0 +1,561 @@
+//! The closed list of the problems that a box can have.
+//!
+//! Each problem has one row in the table below: its code word, how severe it is, what it means, and
+//! a hint what to do. The word is a contract: it stands in the JSON, the metrics and the log, and
+//! others script against it, so that it never changes. What exactly happened, and to what, is in the
+//! message with which the problem is raised; the hint is the same every time.
+//!
+//! The rows are in the order of their words. The table makes the enum and all of its functions, so
+//! that a row with a missing column does not compile. `docs/timer/problems.md` shows the same table,
+//! and a test compares the two.
+
+use std::fmt;
+
+use crate::decoders::Condition;
+use crate::model::clock::Doubt;
+
+/// How much a problem matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// It is good to know. Nothing is in danger, and nobody has to hurry.
+    Info,
+    /// Something is not as it should be. No read is being lost now, but somebody should look at it.
+    Warning,
+    /// Reads are being lost, or results are about to be wrong, or nothing arrives in the cloud until
+    /// somebody acts.
+    Critical,
+}
+
+impl Severity {
+    /// Its stable word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+macro_rules! problems {
+    ($($(#[doc = $meaning:literal])+ $code:ident: $word:expr, $severity:ident, $hint:literal;)+) => {
+        /// What kind of problem it is.
+        ///
+        /// The order is that of the words, so that problems that are raised at the same moment are
+        /// listed by their words.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum ProblemCode {
+            $($(#[doc = $meaning])+ $code,)+
+        }
+
+        impl ProblemCode {
+            /// Every code, in the order of the words.
+            pub const ALL: &'static [Self] = &[$(Self::$code,)+];
+
+            /// The stable word for it, `snake_case`.
+            pub const fn word(self) -> &'static str {
+                match self {
+                    $(Self::$code => $word,)+
+                }
+            }
+
+            /// How much it matters.
+            pub const fn severity(self) -> Severity {
+                match self {
+                    $(Self::$code => Severity::$severity,)+
+                }
+            }
+
+            /// What it means, in one sentence.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$code => concat!($($meaning),+).trim(),)+
+                }
+            }
+
+            /// What a timer should do about it.
+            pub const fn hint(self) -> &'static str {
+                match self {
+                    $(Self::$code => $hint,)+
+                }
+            }
+        }
+    };
+}
+
+problems! {
+    /// The journal and the cloud do not hold the same passings of a session.
+    AuditDiffers: "audit_differs", Warning,
+        "Run the `passbridge audit` command that the message names to see what differs. \
+         `passbridge audit --repair` sends what is missing.";
+    /// A session is over, and it could not be compared with the cloud yet.
+    AuditWaits: "audit_waits", Info,
+        "You need not do anything: the box tries again by itself as soon as the cloud answers.";
+    /// The bib file cannot be read, or a line of it is wrong.
+    BibsBroken: "bibs_broken", Warning,
+        "Correct the file as the message says. The box reads it again by itself.";
+    /// The bib file is not there.
+    BibsMissing: "bibs_missing", Warning,
+        "Put the file where the message says. The box reads it as soon as it is there.";
+    /// The clock of this box jumped.
+    BoxClockStepped: "box_clock_stepped", Info,
+        "Compare the box's clock with your phone. If it is right now, you need not do anything.";
+    /// A decoder sends no date, and this box does not know the date either, so that its reads wait.
+    BoxClockUnset: Doubt::BoxClockUnset.code(), Warning,
+        "Give the box a network or a clock, or set its time by hand with `date -s`. The reads are \
+         kept and go by themselves as soon as the box knows the time.";
+    /// The clock of this box is wrong, so that it cannot check the certificate of the cloud.
+    BoxClockWrong: "box_clock_wrong", Critical,
+        "Set the box's clock, or connect it to a network that gives it the time. The upload goes on \
+         by itself then.";
+    /// Passings may or may not be in the cloud, and the cloud refuses every question about it.
+    CannotAsk: "cannot_ask", Critical,
+        "Give the box a READ_WRITE key. The passings are kept, and the upload goes on by itself.";
+    /// The cloud fails at one passing each time it is sent alone, and accepts others.
+    CloudFailsAt: "cloud_fails_at", Warning,
+        "The other passings go on. When the cloud works again, send this one with \
+         `passbridge resend --set-aside`.";
+    /// What answers under the name of the cloud cannot be trusted to be the cloud.
+    CloudNotTrusted: "cloud_not_trusted", Critical,
+        "Log in to the network if it has a log-in page, or use another network. Compare the box's \
+         clock with your phone. Nothing was sent.";
+    /// The cloud answered the question about the active session in a form that is not documented.
+    CloudNotUnderstood: "cloud_not_understood", Warning,
+        "You need not do anything if it is over soon. If it stays, tell the maintainers of the cloud \
+         and show them the message.";
+    /// The cloud refuses many passings in a row, each one sent alone.
+    CloudRefuses: "cloud_refuses", Critical,
+        "Check in the cloud that the right session is active. The passings are set aside and can be \
+         exported.";
+    /// The cloud answers and fails, or it counts fewer passings than were sent.
+    CloudTrouble: "cloud_trouble", Warning,
+        "You need not do anything at the box: it tries again by itself. If it lasts, call the \
+         support of the cloud and read the message to them.";
+    /// The configuration holds something that is probably not meant.
+    Configuration: "configuration", Warning,
+        "Read the message, correct the configuration file, and run `passbridge check` before the race.";
+    /// The socket cannot be made through which commands reach the box.
+    ControlSocket: "control_socket", Warning,
+        "Reads and uploads are not affected. Until it is over, rewind, capture and repair do not \
+         work; look at the data directory that the message names.";
+    /// Another process has the data directory.
+    DataDirTaken: "data_dir_taken", Critical,
+        "Stop the other passbridge, or give each one a data directory of its own. This one ends.";
+    /// Live reads of a decoder are stamped more than a day from now.
+    DecoderClockFar: Doubt::Far.code(), Warning,
+        "Compare the date of the decoder and of the box with your phone, and set the one that is \
+         wrong. Correct the times of the reads that came before.";
+    /// The clocks of a decoder and of this box differ by more than a minute.
+    DecoderClockOff: "decoder_clock_off", Warning,
+        "Compare both clocks with your phone, and set the one that is wrong. If the difference is \
+         whole hours, correct `timezone` in the configuration.";
+    /// The clock of a decoder was never set.
+    DecoderClockUnset: Doubt::ClockUnset.code(), Warning,
+        "Set the clock of the decoder. Correct the times of the reads that came before by the \
+         difference.";
+    /// A decoder reports that a part of it has failed.
+    DecoderError: Condition::DecoderError.word(), Critical,
+        "Look at the part of the decoder that the message names. Test with a chip whether it still reads.";
+    /// A decoder sends more reads than any race makes.
+    DecoderFlood: "decoder_flood", Warning,
+        "Look whether chips are lying on the mat or near an antenna. All of it is kept, and the other \
+         decoders go on.";
+    /// A decoder sends bytes that hold no record at all.
+    DecoderNoRecords: "decoder_no_records", Critical,
+        "Nothing of this decoder is kept. Check the protocol and the address in the configuration, \
+         and the baud rate of a serial line.";
+    /// A decoder is connected and does not read chips.
+    DecoderNotReading: Condition::DecoderNotReading.word(), Critical,
+        "Start the decoder at its own buttons, and test with a chip.";
+    /// A decoder answered a command with an error.
+    DecoderRefuses: Condition::DecoderRefuses.word(), Warning,
+        "Look at the locations and settings of the decoder. Test with a chip whether reads arrive.";
+    /// A decoder counts from the start again, or began a new file.
+    DecoderRestarted: "decoder_restarted", Info,
+        "If you cleared the decoder or restarted it, all is well. If nobody did, look at its power \
+         supply and compare its own backup later.";
+    /// A decoder is connected and silent for longer than it should be.
+    DecoderSilent: Condition::DecoderSilent.word(), Critical,
+        "Look at the decoder: is it on, and does it still count when you test with a chip? If it is \
+         frozen, restart it.";
+    /// A decoder without a date sends live reads whose time was more than 12 hours ago.
+    DecoderTimeLongAgo: Doubt::LongAgo.code(), Warning,
+        "Compare the clock of the decoder with your phone, and set it. Set its date, too, if it has one.";
+    /// A decoder sends times without a date.
+    DecoderTimeNoDate: Doubt::NoDate.code(), Info,
+        "Set the date of the decoder if it has one. Check the day of reads that it stored earlier.";
+    /// A decoder sends a time that is not in the calendar.
+    DecoderTimeOutOfRange: Doubt::OutOfRange.code(), Warning,
+        "Set the clock of the decoder. The time of receipt was taken for these reads.";
+    /// The times of a decoder lie in the hour that the change to summer time skips.
+    DecoderTimeSkipped: Doubt::Gap.code(), Warning,
+        "The decoder's clock was not changed to summer time. Compare its clock and the configured \
+         `timezone`.";
+    /// The times of a decoder occur twice in the night of the change to winter time.
+    DecoderTimeTwice: Doubt::Fold.code(), Warning,
+        "The times may be an hour wrong. Compare them with other reads of the same chips.";
+    /// A decoder cannot be reached.
+    DecoderUnreachable: "decoder_unreachable", Critical,
+        "Check the power of the decoder, its cable and its address. The box connects again by itself.";
+    /// A decoder has no clock, so that the time of receipt is taken.
+    DecoderWithoutClock: Doubt::NoClock.code(), Info,
+        "Keep the clock of the box right: the results depend on it. You need not do anything else.";
+    /// The device in the configuration is unknown to the cloud.
+    DeviceUnknown: "device_unknown", Critical,
+        "Compare `device_id` in the configuration with the cloud. The reads are kept, and the upload \
+         starts as soon as the device is known.";
+    /// The disk failed once, and the box went on in a new file.
+    DiskError: "disk_error", Warning,
+        "Copy the data to another medium soon, and replace the disk or the memory card.";
+    /// The disk does not take any more reads.
+    DiskFailed: "disk_failed", Critical,
+        "Reads wait in memory and are lost if the power fails. Look at the disk and its cable, and leave \
+         the box switched on.";
+    /// The disk is full.
+    DiskFull: "disk_full", Critical,
+        "Free some room on the disk, but do not touch the files of passbridge. Reads wait in memory \
+         until then, and are lost if the power fails.";
+    /// The data directory cannot be used.
+    DiskUnusable: "disk_unusable", Critical,
+        "Plug in or mount the disk, as the message says. Reads wait in memory until then, and are \
+         lost if the power fails.";
+    /// The decoder has files between the one that was read last and the current one.
+    FilesInBetween: Condition::FilesInBetween.word(), Warning,
+        "If those files belong to this race, fetch them with `passbridge rewind` or take them from \
+         the decoder.";
+    /// The log of this box is gone, and a new one was begun.
+    JournalLost: "journal_lost", Critical,
+        "Find out whether the disk was replaced or emptied. Take the reads that are missing from the \
+         memory of the decoder (`passbridge rewind`) or from the backup system.";
+    /// The journal is larger than `keep.max_bytes`, and what is not uploaded is kept all the same.
+    JournalOverLimit: "journal_over_limit", Warning,
+        "Bring the box to the internet so that it can upload, or set `keep.max_bytes` higher if the \
+         disk has room.";
+    /// The file of the API key changed and holds no key that can be used.
+    KeyFileUnusable: "key_file_unusable", Warning,
+        "Write the key into the file again. The box uses the key before it until then.";
+    /// The cloud refuses the API key.
+    KeyRefused: "key_refused", Critical,
+        "Check the API key in the cloud and in the configuration; it must be a READ_WRITE key. The \
+         reads are kept, and the upload goes on by itself.";
+    /// The index of the reads that were ever kept is damaged, or it cannot be written.
+    KnownReads: "known_reads", Warning,
+        "Look at the disk. No read is lost, but one that is fetched again may be sent twice.";
+    /// An antenna is not connected to the reader.
+    LlrpAntenna: Condition::LlrpAntenna.word(), Critical,
+        "Look at the cable of the antenna that the message names.";
+    /// The reader has no inventory that is enabled, so that it reads nothing.
+    LlrpNoInventory: Condition::LlrpNoInventory.word(), Critical,
+        "Start the inventory with the reader's own software, or set the option `start = \"true\"`. \
+         Test with a chip.";
+    /// The reader reports tags without a time, and they are not taken.
+    LlrpNoTime: Condition::LlrpNoTime.word(), Critical,
+        "Let the reports of the reader have the first seen timestamp, or set the option \
+         `start = \"true\"`. Test with a chip.";
+    /// The memory of the reader was full, and it lost reads.
+    LlrpReadsLost: Condition::LlrpReadsLost.word(), Critical,
+        "These reads cannot be had again from the reader: take them from the backup system. Look at \
+         the network between reader and box.";
+    /// Another program tries to connect to the reader.
+    LlrpRival: Condition::LlrpRival.word(), Warning,
+        "Stop the other program: the reader serves one at a time.";
+    /// The reader refuses the inventory of passbridge.
+    LlrpStartRefused: Condition::LlrpStartRefused.word(), Critical,
+        "Stop the inventory that other software left in the reader. It is tried again every minute.";
+    /// Lines of the log are damaged or missing.
+    LogDamaged: "log_damaged", Critical,
+        "Copy the data and replace the disk soon. Take the reads that the message names from the \
+         memory of the decoder or from the backup system.";
+    /// Entries of the log that were kept before are gone.
+    LogLost: "log_lost", Critical,
+        "Do not remove or move files of the log; put them back if you did. Take the reads that are \
+         missing from the memory of the decoder or from the backup system.";
+    /// What this program tells of itself cannot be written.
+    LogOutput: "log_output", Info,
+        "Reads are kept and sent all the same. Look where the standard error of the program goes: it may \
+         go to a full disk, or to a pipe that nobody reads.";
+    /// Files of the log were removed or moved while the box runs.
+    LogRemoved: "log_removed", Warning,
+        "Leave the files there alone, and do not stop the box before this is over. It writes the \
+         files again by itself if there is room.";
+    /// The log could not be read through.
+    LogUnread: "log_unread", Warning,
+        "Copy the data to another medium, and look whether the disk is failing.";
+    /// A file of the log cannot be read and was moved aside.
+    LogUnreadable: "log_unreadable", Critical,
+        "Keep the file that was moved aside. Take the reads that are missing from the memory of the \
+         decoder or from the backup system.";
+    /// The battery or the supply of a decoder is low.
+    LowBattery: Condition::LowBattery.word(), Warning,
+        "Connect the decoder to power, or change its battery before it is empty.";
+    /// A decoder sends many frames that its protocol does not know.
+    ManyRejected: "many_rejected", Warning,
+        "Check the protocol and the address in the configuration, and the baud rate of a serial line. \
+         Test with a chip.";
+    /// This box has no root certificates, so that it cannot know the cloud.
+    NoRootCertificates: "no_root_certificates", Critical,
+        "Install the package `ca-certificates` on the box. The upload starts without a restart.";
+    /// A decoder is not in timing mode, so that it stores no passings.
+    NotTiming: Condition::NotTiming.word(), Critical,
+        "Start the timing mode at the decoder, and test with a chip.";
+    /// The decoder did not give the end of the file before the current one.
+    OldFileNotFetched: Condition::OldFileNotFetched.word(), Warning,
+        "Compare with the file in the decoder that the message names, and take from it what is missing.";
+    /// The decoder did not give all reads of an earlier file.
+    OldReadsMissing: Condition::OldReadsMissing.word(), Warning,
+        "Compare with the backup of the decoder, and take from it what is missing.";
+    /// Another box or program sends passings into the same session.
+    OtherWriter: "other_writer", Critical,
+        "Find the other sender: a second box with the same `device_id`, or a copied memory card. Give \
+         each box a device of its own, then run `passbridge audit`.";
+    /// Passings were uploaded with a day that proved to be wrong.
+    PassingsMisdated: "passings_misdated", Critical,
+        "Correct the times of these passings in the cloud. `passbridge export` shows what the decoder \
+         stamped and when it was received.";
+    /// The decoder did not give all passings that it was asked for.
+    PassingsNotGiven: Condition::PassingsNotGiven.word(), Warning,
+        "You need not do anything at once: they are asked for again by themselves. If it stays, take \
+         them from the decoder's own file.";
+    /// The decoder counts passings and does not send them by itself.
+    PassingsNotPushed: Condition::PassingsNotPushed.word(), Warning,
+        "Close the other program that is connected to the decoder. If nothing arrives, run \
+         `passbridge rewind`.";
+    /// The cloud refused passings, and they were set aside.
+    PassingsSetAside: "passings_set_aside", Warning,
+        "Read the answer of the cloud in the message. The passings can be exported, and the others go on.";
+    /// Passings belong to a device that is not in the configuration any more.
+    PassingsWithoutDevice: "passings_without_device", Warning,
+        "Correct `device_id` in the configuration, or send them to another device with the \
+         `passbridge resend` command that the message names.";
+    /// The decoder speaks a version of its protocol that has no passings.
+    ProtocolTooOld: Condition::ProtocolTooOld.word(), Critical,
+        "Set protocol 3.0 or later with the software of the vendor.";
+    /// Old files of the log could not be removed.
+    PruneFailed: "prune_failed", Warning,
+        "Look at the disk and at the rights of the data directory. It is tried again by itself.";
+    /// The upload queue was damaged or gone, and it is rebuilt from the log.
+    QueueRebuilt: "queue_rebuilt", Info,
+        "You need not do anything: nothing is lost. If it happens often, look at the disk.";
+    /// The upload queue waits for the disk.
+    QueueUnavailable: "queue_unavailable", Critical,
+        "Free some room on the disk, and look at the disk and its cable. Nothing is uploaded until it \
+         is over.";
+    /// Reads of a decoder were lost because the disk could not take them and the memory was full.
+    ReadsDropped: "reads_dropped", Critical,
+        "Make room on the disk at once. Take the reads that are missing from the memory of the \
+         decoder (`passbridge rewind`) or from the backup system.";
+    /// Stored reads may belong to another race, and they are not uploaded.
+    ReadsHeldBack: "reads_held_back", Warning,
+        "Look at them with `passbridge export`. If they belong to this race, upload them with \
+         `passbridge resend --held-back`.";
+    /// The decoder does not hand over all reads of its current file.
+    ReadsMissing: Condition::ReadsMissing.word(), Warning,
+        "They are asked for again by themselves. If it stays, compare with the backup of the decoder, \
+         and take from it what is missing.";
+    /// Reads wait for a decoder or a location that is not in the configuration any more.
+    ReadsWithoutDecoder: "reads_without_decoder", Warning,
+        "Put the decoder or its location back into the configuration. The reads stay on the box until \
+         then, and `passbridge export` shows them.";
+    /// The cloud shows the session as active, and takes no passings into it.
+    SessionDisputed: "session_disputed", Warning,
+        "Look in the cloud whether the session is really open. The passings are kept, and tried again \
+         by themselves.";
+    /// The cloud does not know the session any more that passings were sent to.
+    SessionLost: "session_lost", Warning,
+        "Look in the cloud whether somebody deleted the session, and open one. What was not confirmed \
+         goes to the next session.";
+    /// No session could be created in the cloud.
+    SessionNotCreated: "session_not_created", Critical,
+        "Open a session for the device in the cloud by hand. The reads are kept, and the box tries \
+         again by itself.";
+    /// Passings that are set aside, or reads that are held back, are about to be removed.
+    SetAsideExpires: "set_aside_expires", Warning,
+        "Export them now, or set `keep.days` higher.";
+    /// The page cannot be shown at the configured address.
+    StatusAddress: "status_address", Warning,
+        "Connect the network, or correct `status.listen` in the configuration. Reads and uploads are \
+         not affected.";
+    /// More connections come to a listening port than a decoder makes.
+    TooManyConnections: "too_many_connections", Warning,
+        "Find out what connects to this port, and stop it: only the software of the decoder should.";
+    /// One connection has more locations than the box cares for.
+    TooManyLocations: Condition::TooManyLocations.word(), Critical,
+        "Reads of the other locations do not arrive. Give this connection fewer locations.";
+    /// A location gives two different records under one number.
+    TwoSourcesOneLocation: Condition::TwoSourcesOneLocation.word(), Warning,
+        "If the location was cleared, all is well. If two readers share it, give each one a location \
+         of its own.";
+    /// A switch for tests is set, and reads do not survive a power cut.
+    UnsafeNoSync: "unsafe_no_sync", Critical,
+        "Remove PASSBRIDGE_UNSAFE_NO_SYNC from the environment and restart passbridge before the race.";
+    /// Nothing of a batch was settled for a minute.
+    UploadStands: "upload_stands", Warning,
+        "Look at the internet connection: the modem, the signal, a log-in page. The passings are \
+         kept, and the box goes on by itself.";
+    /// The upload waits because a read has no date and the box did not know its own.
+    UploadWaitsForClock: "upload_waits_for_clock", Critical,
+        "Give the box a network or a clock, or set its time by hand with `date -s`. The passings are \
+         kept and go by themselves then.";
+    /// The API key may write and not read.
+    WriteOnlyKey: "write_only_key", Warning,
+        "Use a READ_WRITE key before the race: without it the upload stops when an answer is lost.";
+}
+
+impl fmt::Display for ProblemCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl From<Doubt> for ProblemCode {
+    fn from(doubt: Doubt) -> Self {
+        match doubt {
+            Doubt::Gap => Self::DecoderTimeSkipped,
+            Doubt::Fold => Self::DecoderTimeTwice,
+            Doubt::NoDate => Self::DecoderTimeNoDate,
+            Doubt::ClockUnset => Self::DecoderClockUnset,
+            Doubt::BoxClockUnset => Self::BoxClockUnset,
+            Doubt::LongAgo => Self::DecoderTimeLongAgo,
+            Doubt::Far => Self::DecoderClockFar,
+            Doubt::OutOfRange => Self::DecoderTimeOutOfRange,
+            Doubt::NoClock => Self::DecoderWithoutClock,
+        }
+    }
+}
+
+impl From<Condition> for ProblemCode {
+    fn from(condition: Condition) -> Self {
+        match condition {
+            Condition::DecoderError => Self::DecoderError,
+            Condition::DecoderNotReading => Self::DecoderNotReading,
+            Condition::DecoderRefuses => Self::DecoderRefuses,
+            Condition::DecoderSilent => Self::DecoderSilent,
+            Condition::FilesInBetween => Self::FilesInBetween,
+            Condition::LlrpAntenna => Self::LlrpAntenna,
+            Condition::LlrpNoInventory => Self::LlrpNoInventory,
+            Condition::LlrpNoTime => Self::LlrpNoTime,
+            Condition::LlrpReadsLost => Self::LlrpReadsLost,
+            Condition::LlrpRival => Self::LlrpRival,
+            Condition::LlrpStartRefused => Self::LlrpStartRefused,
+            Condition::LowBattery => Self::LowBattery,
+            Condition::NotTiming => Self::NotTiming,
+            Condition::OldFileNotFetched => Self::OldFileNotFetched,
+            Condition::OldReadsMissing => Self::OldReadsMissing,
+            Condition::PassingsNotGiven => Self::PassingsNotGiven,
+            Condition::PassingsNotPushed => Self::PassingsNotPushed,
+            Condition::ProtocolTooOld => Self::ProtocolTooOld,
+            Condition::ReadsMissing => Self::ReadsMissing,
+            Condition::TooManyLocations => Self::TooManyLocations,
+            Condition::TwoSourcesOneLocation => Self::TwoSourcesOneLocation,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_are_in_order_and_each_is_given_once() {
+        let words: Vec<&str> = ProblemCode::ALL.iter().map(|code| code.word()).collect();
+        let mut sorted = words.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(words, sorted);
+        for word in words {
+            assert!(word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{word}");
+        }
+    }
+
+    #[test]
+    fn what_decoders_report_keeps_its_word_as_a_problem() {
+        for condition in [
+            Condition::DecoderError,
+            Condition::DecoderNotReading,
+            Condition::DecoderRefuses,
+            Condition::DecoderSilent,
+            Condition::FilesInBetween,
+            Condition::LlrpAntenna,
+            Condition::LlrpNoInventory,
+            Condition::LlrpNoTime,
+            Condition::LlrpReadsLost,
+            Condition::LlrpRival,
+            Condition::LlrpStartRefused,
+            Condition::LowBattery,
+            Condition::NotTiming,
+            Condition::OldFileNotFetched,
+            Condition::OldReadsMissing,
+            Condition::PassingsNotGiven,
+            Condition::PassingsNotPushed,
+            Condition::ProtocolTooOld,
+            Condition::ReadsMissing,
+            Condition::TooManyLocations,
+            Condition::TwoSourcesOneLocation,
+        ] {
+            assert_eq!(ProblemCode::from(condition).word(), condition.word());
+        }
+        for doubt in [
+            Doubt::Gap,
+            Doubt::Fold,
+            Doubt::NoDate,
+            Doubt::ClockUnset,
+            Doubt::BoxClockUnset,
+            Doubt::LongAgo,
+            Doubt::Far,
+            Doubt::OutOfRange,
+            Doubt::NoClock,
+        ] {
+            assert_eq!(ProblemCode::from(doubt).word(), doubt.code());
+        }
+    }
+
+    /// The page for timers, as the table above makes it.
+    fn page() -> String {
+        let mut page = PAGE_HEAD.to_owned();
+        for code in ProblemCode::ALL {
+            let (word, severity) = (code.word(), code.severity());
+            page += &format!("| `{word}` | {severity} | {} | {} |\n", code.meaning(), code.hint());
+        }
+        page
+    }
+
+    const PAGE_HEAD: &str = "# Problems, and what to do\n\n\
+        The status shows each problem as a sentence that says what happened, and to what. This page has\n\
+        one row for each kind of problem. The word in the first column is also in\n\
+        `passbridge status --json`, in `/api/status`, in the metrics and in the log.\n\n\
+        * **critical**: reads are being lost, or results are about to be wrong, or nothing arrives in\n\
+        \x20 the cloud until somebody acts. Act now.\n\
+        * **warning**: something is not as it should be. No read is being lost now, but look at it.\n\
+        * **info**: it is good to know. Nobody has to hurry.\n\n\
+        This table is made from `src/status/problem.rs`, and a test compares the two.\n\n\
+        | problem | severity | what it means | what to do |\n|---|---|---|---|\n";
+
+    #[test]
+    fn every_problem_is_in_the_page_for_timers_with_its_severity_and_its_hint() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/timer/problems.md");
+        if std::env::var_os("PASSBRIDGE_BLESS").is_some() {
+            std::fs::write(path, page()).unwrap();
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        for (line, (written, made)) in written.lines().zip(page().lines()).enumerate() {
+            assert_eq!(written, made, "line {} of {path}; PASSBRIDGE_BLESS=1 writes it anew", line + 1);
+        }
+        assert_eq!(written.lines().count(), page().lines().count(), "PASSBRIDGE_BLESS=1 writes {path} anew");
+    }
+
+    #[test]
+    fn hints_are_short_whole_sentences() {
+        for code in ProblemCode::ALL {
+            for text in [code.meaning(), code.hint()] {
+                assert!(text.starts_with(|first: char| first.is_uppercase()) && text.ends_with('.'), "{code}: {text}");
+                assert!(text.len() <= 240 && !text.contains("  ") && !text.contains('|'), "{code}: {text}");
+            }
+        }
+    }
+}
