@@ -42,7 +42,8 @@ use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, Asks};
 use crate::model::clock::{Step, Wall, Zones};
 use crate::model::lane;
-use crate::serve::control::{Repairs, Rewinds, Socket, Ways};
+use crate::serve::control::Socket;
+use crate::serve::ops::{Decoders, Ops, Repairs};
 use crate::serve::web;
 use crate::status::{Board, ProblemCode, Snapshot};
 
@@ -146,9 +147,9 @@ impl Daemon {
             }
             repairs = daemon.start_uplinks(&config, &client).await;
         }
-        let asks: Rewinds = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();
-        let ways = Ways { repairs, rewinds: asks.clone(), journal: None, try_again: daemon.try_again.clone() };
-        let mut socket = Socket::new(&config.data_dir, board.clone(), ways);
+        let asks: Decoders = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();
+        let ops = Ops::new(board.clone(), repairs, asks.clone(), daemon.try_again.clone());
+        let mut socket = Socket::new(&config.data_dir, ops);
         // The journal's lock says that no other daemon listens there.
         if daemon.home.journal().is_some() {
             socket.bind();
