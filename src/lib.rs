@@ -41,15 +41,110 @@
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod cli;
-pub mod cloud;
-pub mod commands;
-pub mod config;
-pub mod daemon;
-pub mod decoders;
-pub mod export;
-pub mod journal;
-pub mod link;
-pub mod model;
-pub mod serve;
-pub mod sim;
-pub mod status;
+mod cloud;
+mod commands;
+mod config;
+mod daemon;
+mod decoders;
+mod export;
+mod journal;
+mod link;
+mod model;
+mod serve;
+mod sim;
+mod status;
+
+/// The back door: what tests, benches and fuzz targets need of the rooms, under the names that it has there. It is no interface
+/// for other programs and changes without notice. The compiler takes everything else that nobody uses for dead.
+#[doc(hidden)]
+pub mod testing {
+    pub mod cloud {
+        pub mod audit {
+            pub use crate::cloud::audit::{Head, Subject, audit, summary};
+        }
+        pub mod passing {
+            pub use crate::cloud::passing::Fields;
+        }
+        pub mod rufus {
+            pub use crate::cloud::rufus::{Client, ClientConfig, install_tls};
+        }
+        pub mod uplink {
+            pub use crate::cloud::uplink::{UplinkConfig, UplinkError, run};
+        }
+    }
+    pub mod commands {
+        pub mod decode {
+            pub use crate::commands::decode::{Decoder, Decoding, Ended};
+        }
+        pub mod probe {
+            pub use crate::commands::probe::{Candidate, Grade, recognise};
+        }
+    }
+    pub mod config {
+        pub use crate::config::{
+            Address, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LoadOptions, Loaded, LogConfig,
+            LogFormat, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
+        };
+    }
+    pub mod daemon {
+        pub use crate::daemon::Daemon;
+    }
+    pub mod decoders {
+        pub use crate::decoders::{
+            Cleared, Frame, Framed, Info, Item, MEMORY_MAX, Missed, OUTPUT_MAX, Output, Protocol, READ_MAX, REGISTRY,
+            Range, Settings, Spec, spec,
+        };
+    }
+    pub mod export {
+        pub use crate::export::{Format, Query, Reading, export};
+    }
+    pub mod journal {
+        pub use crate::journal::{
+            Batch, Item, Journal, JournalConfig, OpenError, Pending, PendingRead, Unsettled, UploadEvent, log_dir,
+            unsettled,
+        };
+        pub mod entry {
+            pub use crate::journal::entry::{Body, Entry, parse_line, write_line};
+        }
+        pub mod log {
+            pub use crate::journal::log::{Line, Reader, volumes};
+        }
+    }
+    pub mod link {
+        pub mod capture {
+            pub use crate::link::capture::{CaptureError, Direction, Header, PIECE, Reader, Record, What, Writer};
+        }
+    }
+    pub mod model {
+        pub mod chip {
+            pub use crate::model::chip::{ChipRead, Held, Label, Marker, Position, Seq, Stamp};
+        }
+        pub mod clock {
+            pub use crate::model::clock::{Wall, offset_ms, resolve};
+        }
+        pub mod escape {
+            pub use crate::model::escape::{escape, unescape};
+        }
+    }
+    pub mod serve {
+        pub mod control {
+            pub use crate::serve::control::{ControlError, Request, ask};
+        }
+    }
+    pub mod sim {
+        pub mod cloud {
+            pub use crate::sim::cloud::{
+                Access, Answer, Apply, Chance, Closed, DEVICE, Dedup, Fault, Generation, Habits, KEY, NoSession,
+                OTHER_CHIP, On, Post, SimCloud, SimCloudConfig, Stored,
+            };
+        }
+        pub mod decoder {
+            pub use crate::sim::decoder::{
+                Fault, Habit, Kind, RaceConfig, SimConfig, SimDecoder, SimRead, Source, Wiring,
+            };
+        }
+    }
+    pub mod status {
+        pub use crate::status::{AuditStatus, Board, LinkState, Problem, RecentRead, Snapshot, UploadState};
+    }
+}
