@@ -42,9 +42,10 @@ use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, Asks};
 use crate::model::clock::{Step, Wall, Zones};
 use crate::model::lane;
-use crate::serve::control::{Repairs, Rewinds, Socket, Ways};
+use crate::serve::control::Socket;
+use crate::serve::ops::{Decoders, Ops, Repairs};
 use crate::serve::web;
-use crate::status::{Board, ProblemCode, Snapshot};
+use crate::status::{Board, Problem, ProblemChange, ProblemCode, Snapshot};
 
 /// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads.
 /// A span that is read is in memory as a whole (some 6 MB), and two may be open.
@@ -55,8 +56,11 @@ const STOP_LIMIT: Duration = Duration::from_millis(9_500);
 /// Between two looks whether a volume of the log is full.
 const WINDOWS_EVERY: Duration = Duration::from_secs(60);
 
-/// Notes that wait for the disk; more are dropped, the board has them all the same.
+/// Notes that wait for the disk. More are dropped, but no problem is: the board has those.
 const NOTES: usize = 100;
+
+/// Least time between two looks for problems that came or went, to note them in the log.
+const PROBLEMS_EVERY: Duration = Duration::from_secs(1);
 
 /// A running box.
 pub struct Daemon {
@@ -146,9 +150,9 @@ impl Daemon {
             }
             repairs = daemon.start_uplinks(&config, &client).await;
         }
-        let asks: Rewinds = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();
-        let ways = Ways { repairs, rewinds: asks.clone(), journal: None, try_again: daemon.try_again.clone() };
-        let mut socket = Socket::new(&config.data_dir, board.clone(), ways);
+        let asks: Decoders = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();
+        let ops = Ops::new(board.clone(), repairs, asks.clone(), daemon.try_again.clone());
+        let mut socket = Socket::new(&config.data_dir, ops);
         // The journal's lock says that no other daemon listens there.
         if daemon.home.journal().is_some() {
             socket.bind();
@@ -396,7 +400,9 @@ impl Known {
     }
 }
 
-/// Once a second: the backlog on the board, problems that came and went for the log, and whether the journal's threads live.
+/// Does once a second what nobody else does: it shows the backlog on the board, looks for reads and
+/// passings that nobody uploads and for steps of the clock, and sees whether the threads of the
+/// journal live.
 async fn chores(
     journal: Journal,
     board: Board,
@@ -407,7 +413,6 @@ async fn chores(
 ) -> Result<(), Failure> {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut shown = Vec::new();
     let mut shown_reads = Standing::new(ProblemCode::ReadsWithoutDecoder);
     let mut shown_passings = Standing::new(ProblemCode::PassingsWithoutDevice);
     let mut held_back = Standing::new(ProblemCode::ReadsHeldBack);
@@ -464,11 +469,6 @@ async fn chores(
                 break;
             }
         }
-        let problems = board.snapshot().problems;
-        for (code, text) in changes(&shown, &problems) {
-            let _ = notes.try_send(Note::Text(code, text));
-        }
-        shown = problems;
     }
     Ok(())
 }
@@ -545,7 +545,11 @@ enum Note {
     Step(Step),
 }
 
-/// Writes notes into the log, one at a time. While the disk is full this waits, and nothing else does.
+/// Writes notes into the log, one at a time: those that the daemon gives, and each problem that the
+/// board says came or went. While the disk is full this waits, and nothing else does.
+///
+/// Problems are taken at most once in [`PROBLEMS_EVERY`], so that one that comes and goes with every
+/// read wears out no disk.
 async fn note_down(
     journal: Journal,
     board: Board,
@@ -557,11 +561,26 @@ async fn note_down(
         Note::Text(code, text) => journal.note(code, &text).await.is_ok(),
         Note::Step(step) => clock::record(step, &journal, &board, &zones).await,
     };
+    let mut pace = interval(PROBLEMS_EVERY);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut problems = VecDeque::new(); // taken from the board, and not yet written
     loop {
         let noting = async {
-            match notes.recv().await {
-                Some(note) => write(note).await,
-                None => std::future::pending().await, // the chores ended: the daemon is stopping
+            let changed = async {
+                board.problem_changes().await;
+                pace.tick().await;
+                board.take_problem_changes()
+            };
+            if problems.is_empty() {
+                tokio::select! {
+                    biased; // the start is noted before the problems that were found at the start
+                    Some(note) = notes.recv() => return write(note).await,
+                    changes = changed => problems.extend(changes),
+                }
+            }
+            match problems.pop_front() {
+                Some(change) => write(note_of(change)).await,
+                None => true,
             }
         };
         let noted = tokio::select! {
@@ -573,6 +592,9 @@ async fn note_down(
         }
     }
     let last = async {
+        for change in problems {
+            write(note_of(change)).await;
+        }
         while let Some(note) = notes.recv().await {
             write(note).await;
         }
@@ -582,18 +604,18 @@ async fn note_down(
     Ok(())
 }
 
-/// Problems that came or went since the last look, as notes.
-fn changes(before: &[crate::status::Problem], now: &[crate::status::Problem]) -> Vec<(&'static str, String)> {
-    let same = |a: &crate::status::Problem, b: &crate::status::Problem| a.code == b.code && a.about == b.about;
-    let name = |problem: &crate::status::Problem| match problem.about.as_str() {
-        "" => problem.code.clone(),
-        about => format!("{} ({about})", problem.code),
+/// A problem that came or went, as a note.
+fn note_of(change: ProblemChange) -> Note {
+    let name = |code: String, about: &str| match about {
+        "" => code,
+        about => format!("{code} ({about})"),
     };
-    let came = now.iter().filter(|problem| !before.iter().any(|known| same(known, problem)));
-    let went = before.iter().filter(|known| !now.iter().any(|problem| same(known, problem)));
-    came.map(|problem| ("problem", format!("{}: {}", name(problem), problem.message)))
-        .chain(went.map(|problem| ("problem_over", name(problem))))
-        .collect()
+    match change {
+        ProblemChange::Came(Problem { code, about, message, .. }) => {
+            Note::Text("problem", format!("{}: {message}", name(code, &about)))
+        }
+        ProblemChange::Over { code, about } => Note::Text("problem_over", name(code, &about)),
+    }
 }
 
 /// Once a second: says when what is logged cannot be written, or nobody takes it. No read hangs on that.

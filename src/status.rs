@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub use self::problem::{ProblemCode, Severity};
 use crate::model::clock::Wall;
@@ -33,6 +33,20 @@ pub struct Problem {
     pub message: String,
     /// Since when (box clock).
     pub since: Timestamp,
+}
+
+/// A problem that came or went, for whoever writes that down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProblemChange {
+    /// The problem is shown now.
+    Came(Problem),
+    /// The problem is over.
+    Over {
+        /// [`Problem::code`].
+        code: String,
+        /// [`Problem::about`].
+        about: String,
+    },
 }
 
 /// State of a link.
@@ -258,6 +272,10 @@ struct Inner {
     started: Instant,
     not_ready: BTreeMap<&'static str, String>,
     problems: Vec<Problem>,
+    /// Problems that came or went since somebody took the changes, by code and subject: whether they
+    /// were shown then. One that went and came again is not among them, so that there are at most as
+    /// many as were shown then and are shown now.
+    changed: BTreeMap<(&'static str, String), bool>,
     decoders: Vec<DecoderStatus>,
     journal: JournalStatus,
     uploads: Vec<UploadStatus>,
@@ -269,6 +287,8 @@ struct Inner {
 pub struct Board {
     inner: Arc<Mutex<Inner>>,
     version: watch::Sender<u64>,
+    /// Told when a problem comes or goes.
+    problems_changed: Arc<Notify>,
     /// Here because everything that dates anything has the board at hand.
     wall: Wall,
 }
@@ -286,12 +306,18 @@ impl Board {
             started: Instant::now(),
             not_ready: BTreeMap::from([("starting", "the journal is not open yet".to_owned())]),
             problems: Vec::new(),
+            changed: BTreeMap::new(),
             decoders: Vec::new(),
             journal: JournalStatus::default(),
             uploads: Vec::new(),
             recent: VecDeque::new(),
         };
-        Self { inner: Arc::new(Mutex::new(inner)), version: watch::Sender::new(0), wall }
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            version: watch::Sender::new(0),
+            problems_changed: Arc::default(),
+            wall,
+        }
     }
 
     /// The box's wall clock.
@@ -320,6 +346,7 @@ impl Board {
                 problem.message = message;
             } else {
                 tracing::warn!(code, about, "{message}");
+                self.note_change(inner, code, about, true);
                 let (code, about) = (code.to_owned(), about.to_owned());
                 inner.problems.push(Problem { code, about, message, since: self.now() });
             }
@@ -332,7 +359,52 @@ impl Board {
         let shown = |problem: &Problem| problem.code == code && problem.about == about;
         if self.lock().problems.iter().any(shown) {
             tracing::info!(code, about, "over");
-            self.update(|inner| inner.problems.retain(|problem| !shown(problem)));
+            self.update(|inner| {
+                let before = inner.problems.len();
+                inner.problems.retain(|problem| !shown(problem));
+                if inner.problems.len() != before {
+                    self.note_change(inner, code, about, false);
+                }
+            });
+        }
+    }
+
+    /// Notes that a problem came or went, for [`Board::take_problem_changes`].
+    fn note_change(&self, inner: &mut Inner, code: &'static str, about: &str, shown: bool) {
+        let key = (code, about.to_owned());
+        // One that is as it was when the changes were taken has not changed.
+        if inner.changed.remove(&key).is_none() {
+            inner.changed.insert(key, !shown);
+        }
+        self.problems_changed.notify_one();
+    }
+
+    /// The problems that came or went since the last call: first those that came, the oldest first,
+    /// then those that are over. A problem that came and went in between is not among them.
+    ///
+    /// There is one taker, who writes the changes into the log of the journal.
+    pub fn take_problem_changes(&self) -> Vec<ProblemChange> {
+        let mut inner = self.lock();
+        let changed = std::mem::take(&mut inner.changed);
+        let is_new = |problem: &&Problem| {
+            changed.iter().any(|((code, about), before)| !before && *code == problem.code && *about == problem.about)
+        };
+        let came = inner.problems.iter().filter(is_new).cloned().map(ProblemChange::Came);
+        let over = changed.iter().filter(|(_, before)| **before).map(|((code, about), _)| {
+            let (code, about) = ((*code).to_owned(), about.clone());
+            ProblemChange::Over { code, about }
+        });
+        came.chain(over).collect()
+    }
+
+    /// Resolves when there are problem changes to take. It may be dropped and called again.
+    pub async fn problem_changes(&self) {
+        loop {
+            let told = self.problems_changed.notified();
+            if !self.lock().changed.is_empty() {
+                return;
+            }
+            told.await;
         }
     }
 
@@ -427,5 +499,70 @@ impl Board {
     /// Changes whenever the board does.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn words(board: &Board) -> Vec<String> {
+        let word = |change| match change {
+            ProblemChange::Came(problem) => format!("+{} {}: {}", problem.code, problem.about, problem.message),
+            ProblemChange::Over { code, about } => format!("-{code} {about}"),
+        };
+        board.take_problem_changes().into_iter().map(word).collect()
+    }
+
+    #[test]
+    fn a_problem_is_noted_once_when_it_comes_and_once_when_it_is_over() {
+        let board = Board::new("finish");
+        board.raise(ProblemCode::LowBattery, "mat", "12 %");
+        board.raise(ProblemCode::DiskFull, "", "full");
+        board.raise(ProblemCode::LowBattery, "mat", "11 %");
+        assert_eq!(words(&board), ["+low_battery mat: 11 %", "+disk_full : full"]);
+        board.raise(ProblemCode::LowBattery, "mat", "10 %");
+        board.clear(ProblemCode::LowBattery, "gate");
+        assert_eq!(words(&board), [""; 0], "nothing came or went");
+        board.clear(ProblemCode::DiskFull, "");
+        board.raise(ProblemCode::LowBattery, "gate", "9 %");
+        assert_eq!(words(&board), ["+low_battery gate: 9 %", "-disk_full "]);
+    }
+
+    #[test]
+    fn what_came_and_went_between_two_looks_is_not_noted() {
+        let board = Board::new("finish");
+        board.raise(ProblemCode::DiskFull, "", "full");
+        assert_eq!(words(&board).len(), 1);
+        for _ in 0..1000 {
+            board.clear(ProblemCode::DiskFull, "");
+            board.raise(ProblemCode::DiskFull, "", "full again");
+            board.raise(ProblemCode::DiskError, "", "once");
+            board.clear(ProblemCode::DiskError, "");
+        }
+        assert_eq!(words(&board), [""; 0]);
+        board.clear_all(ProblemCode::DiskFull);
+        assert_eq!(words(&board), ["-disk_full "]);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_change_is_told_also_of_one_that_was_there_before() {
+        let board = Board::new("finish");
+        let soon = Duration::from_millis(20);
+        assert!(timeout(soon, board.problem_changes()).await.is_err());
+        board.raise(ProblemCode::DiskFull, "", "full");
+        for _ in 0..2 {
+            board.problem_changes().await;
+        }
+        assert_eq!(words(&board).len(), 1);
+        assert!(timeout(soon, board.problem_changes()).await.is_err());
+        let other = board.clone();
+        let waiting = tokio::spawn(async move { other.problem_changes().await });
+        board.clear(ProblemCode::DiskFull, "");
+        waiting.await.unwrap();
     }
 }

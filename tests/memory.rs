@@ -17,8 +17,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use passbridge::decoders::{self, MEMORY_MAX, OUTPUT_MAX, Output, Protocol, READ_MAX, REGISTRY, Settings};
-use passbridge::model::chip::{Held, Label, Position};
+use passbridge::testing::decoders::{self, MEMORY_MAX, OUTPUT_MAX, Output, Protocol, READ_MAX, REGISTRY, Settings};
+use passbridge::testing::model::chip::{Held, Label, Position};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]

@@ -23,12 +23,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use passbridge::commands::decode::{Decoder, Decoding, Ended};
-use passbridge::decoders::{self, Item, Missed, Output, REGISTRY, Range, Settings};
-use passbridge::link::capture::{Direction, Reader, Record, What};
-use passbridge::model::chip::Held;
-use passbridge::model::escape::{escape, unescape};
-use passbridge::sim::decoder::Kind;
+use passbridge::testing::commands::decode::{Decoder, Decoding, Ended};
+use passbridge::testing::decoders::{self, Item, Missed, Output, REGISTRY, Range, Settings};
+use passbridge::testing::link::capture::{Direction, Reader, Record, What};
+use passbridge::testing::model::chip::Held;
+use passbridge::testing::model::escape::{escape, unescape};
+use passbridge::testing::sim::decoder::Kind;
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! What may be said to a decoder: questions and acknowledgements. Written from the protocols' descriptions, not from the code,
 //! so that a new command has to be put here by somebody who thought about it.
 
-use passbridge::decoders::Settings;
+use passbridge::testing::decoders::Settings;
 
 /// The id of the one inventory that is ours (LLRP).
 const OURS: &[u8] = b"PBRI";

@@ -1,6 +1,6 @@
 //! Checksums and lengths made right: what a fuzzer changes would else end at them, and nothing behind them be reached.
 
-use passbridge::decoders::Settings;
+use passbridge::testing::decoders::Settings;
 
 /// Makes the frames in `stream` right as far as their sums and lengths go; what is no frame stays as it is.
 pub fn repair(name: &str, set: &Settings, stream: &mut Vec<u8>) {

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use passbridge::decoders::{REGISTRY, Settings};
-use passbridge::link::capture::{Direction, Reader, What};
+use passbridge::testing::decoders::{REGISTRY, Settings};
+use passbridge::testing::link::capture::{Direction, Reader, What};
 use serde_json::Value;
 
 use super::harness::{CONTROL, LEAVE, LINKED, REPAIR, REWIND, SINGLE, options};
@@ -42,7 +42,7 @@ pub fn samples(tests: &Path) -> Vec<(&'static str, Settings, Vec<u8>)> {
 
 /// The protocol that a file of samples is for: `rfid_ultra` is for `ultra`.
 fn protocol(stem: &str) -> &'static str {
-    let named = |spec: &&&passbridge::decoders::Spec| stem.split('_').any(|part| part == spec.name);
+    let named = |spec: &&&passbridge::testing::decoders::Spec| stem.split('_').any(|part| part == spec.name);
     REGISTRY.iter().find(named).map(|spec| spec.name).unwrap_or_else(|| panic!("{stem} is for no protocol"))
 }
 

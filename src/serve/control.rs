@@ -1,20 +1,23 @@
-//! The control socket: how commands ask the daemon that runs. One JSON request per line, one JSON answer per line.
+//! The control socket: how commands ask the daemon that runs. A request is one line of JSON, and so
+//! is an answer.
 //!
-//! Must hold: whoever may open the socket (mode 0660: the service's user and group) may ask, and nobody else at any
-//! moment; nothing here changes what is kept; reads that are held back are let go, a repair sends only what an audit finds
-//! missing ([`crate::cloud::audit`]), passings change their device only where two are named, and what a decoder is asked for again
-//! comes as any other read. A client that says nothing, too much, or never listens costs a
-//! bounded buffer for a bounded time.
+//! This is a thin adapter: it reads a request, calls [`Ops`] for it, and writes the result in the
+//! words of the protocol ([`Request`]). What a command does, and what it may do, is said there.
 //!
-//! The socket is in the data directory. While that cannot be had there is no socket, and one that somebody removes is made
-//! again; only the status can be had meanwhile, from the page ([`status`]).
+//! Must hold: whoever may open the socket (mode 0660: the user and the group of the service) may ask,
+//! and nobody else may at any moment. A client that says nothing, says too much, or never listens
+//! costs a bounded buffer for a bounded time.
 //!
-//! Rejected: asking over HTTP in the first place. The page may be switched off, and a local command should need no token.
+//! The socket is in the data directory. While the directory cannot be had there is no socket, and one
+//! that somebody removes is made again. Meanwhile only the status can be had, from the page
+//! ([`status`]).
+//!
+//! Rejected: asking over HTTP in the first place. The page may be switched off, and a local command
+//! should need no token.
 
 mod capture;
 mod request;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -26,21 +29,20 @@ use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use self::capture::{Answered, Stream, capture};
 use self::request::{ANSWER_LIMIT, ANSWER_TIME, failed};
-pub use self::request::{ControlError, Request, Rewinds, socket_path};
+pub use self::request::{ControlError, Request, socket_path};
 use crate::cloud::audit::adopt::Adopted;
-use crate::cloud::audit::keep::Order;
 use crate::config::Config;
-use crate::decoders::Range;
-use crate::journal::{Audited, Journal};
-use crate::link::Asked;
+use crate::journal::Journal;
+use crate::link::capture::tap::Recording;
+use crate::serve::ops::{Capturing, DecoderRefusal, Ops};
 use crate::serve::web;
-use crate::status::{Board, ProblemCode};
+use crate::status::ProblemCode;
 
 /// Longest request, in bytes.
 const REQUEST_LIMIT: u64 = 64 << 10;
@@ -55,42 +57,24 @@ const BACKLOG: i32 = 64;
 /// How often it is looked whether the socket still has its name, or can be made now.
 const LOOK: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 2 });
 
-/// The way to the repairs of each device.
-pub type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
-
-/// What the socket's commands reach.
-#[derive(Default)]
-pub struct Ways {
-    /// The repairs of each device.
-    pub repairs: Repairs,
-    /// Changed when what the cloud failed at is to be tried again now.
-    pub try_again: watch::Sender<u64>,
-    /// Each decoder.
-    pub rewinds: Rewinds,
-    /// Reads that are held back.
-    pub journal: Option<Journal>,
-}
-
 /// The daemon's end.
 pub struct Socket {
     path: PathBuf,
-    board: Board,
-    ways: Ways,
+    ops: Ops,
     /// `None`: it could not be made yet.
     listening: Option<Listening>,
 }
 
 impl Socket {
     /// The socket of `data_dir`, which nobody listens on yet.
-    pub fn new(data_dir: &Path, board: Board, ways: Ways) -> Self {
-        Self { path: socket_path(data_dir), board, ways, listening: None }
+    pub fn new(data_dir: &Path, ops: Ops) -> Self {
+        Self { path: socket_path(data_dir), ops, listening: None }
     }
 
-    /// The same one, which knows the journal, too.
+    /// The same socket, whose commands reach the journal, too.
     #[must_use]
-    pub fn with_journal(mut self, journal: Journal) -> Self {
-        self.ways.journal = Some(journal);
-        self
+    pub fn with_journal(self, journal: Journal) -> Self {
+        Self { ops: self.ops.with_journal(journal), ..self }
     }
 
     /// Listens from now on, in place of a socket that a killed process left behind. The caller holds the data
@@ -100,7 +84,7 @@ impl Socket {
         match Listening::bind(&self.path) {
             Ok(listening) => {
                 self.listening = Some(listening);
-                self.board.clear(ProblemCode::ControlSocket, "");
+                self.ops.board().clear(ProblemCode::ControlSocket, "");
             }
             Err(error) => {
                 let message = format!(
@@ -108,14 +92,14 @@ impl Socket {
                      asks the page, and rewind, capture and audit --repair do not reach this process. Reads are not affected",
                     self.path.display()
                 );
-                self.board.raise(ProblemCode::ControlSocket, "", message);
+                self.ops.board().raise(ProblemCode::ControlSocket, "", message);
             }
         }
     }
 
     /// Answers until `stop`.
     pub async fn serve(mut self, stop: CancellationToken) {
-        let ways = Arc::new(std::mem::take(&mut self.ways));
+        let ops = Arc::new(self.ops.clone());
         let places = Arc::new(Semaphore::new(CLIENTS));
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -141,13 +125,12 @@ impl Socket {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (board, stop) = (self.board.clone(), stop.clone());
-                    let ways = Arc::clone(&ways);
+                    let (ops, stop) = (Arc::clone(&ops), stop.clone());
                     tokio::spawn(async move {
                         tokio::select! {
                             () = stop.cancelled() => {}
                             // A client that goes away in the middle is its own matter.
-                            _ = answer(stream, &board, &ways) => {}
+                            _ = answer(stream, &ops) => {}
                         }
                         drop(place);
                     });
@@ -213,8 +196,7 @@ fn named(path: &Path) -> io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-async fn answer(stream: UnixStream, board: &Board, ways: &Ways) -> io::Result<()> {
-    let Ways { repairs, rewinds, journal, try_again } = ways;
+async fn answer(stream: UnixStream, ops: &Ops) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -226,105 +208,80 @@ async fn answer(stream: UnixStream, board: &Board, ways: &Ways) -> io::Result<()
             return Ok(());
         }
         let whole = line.ends_with(b"\n");
-        let answer = match serde_json::from_slice(&line) {
-            Ok(Request::Status) => serde_json::to_value(board.snapshot())?,
-            Ok(Request::Durable) => json!({ "durable": board.snapshot().journal.durable }),
-            Ok(Request::Repair { device, session }) => repair(repairs, &device, session).await,
-            Ok(Request::Adopt { from, to }) => adopt(repairs, from, &to).await,
-            Ok(Request::Audited { audited }) => audited_beside(repairs, audited).await,
-            Ok(Request::Rewind { decoder, range }) => rewind(rewinds, &decoder, &range).await,
-            Ok(Request::TryAgain) => {
-                let count = journal.as_ref().map_or(0, Journal::parked);
-                try_again.send_modify(|times| *times += 1);
-                json!({ "tried": count })
-            }
-            Ok(Request::LetGo { decoder }) => let_go(journal.as_ref(), decoder.as_deref()).await,
-            Ok(Request::Capture { decoder }) => match capture::begin(rewinds, &decoder, board) {
-                Ok((recording, answer)) => {
-                    timeout(ANSWER_TIME, write.write_all(format!("{answer}\n").as_bytes()))
-                        .await
-                        .map_err(|_| io::ErrorKind::TimedOut)??;
-                    return capture::stream(recording, read, write).await;
-                }
-                Err(refusal) => refusal,
-            },
-            Err(_) if !whole && line.len() as u64 == REQUEST_LIMIT => json!({ "error": "the request is too long" }),
-            Err(error) => json!({ "error": format!("no such request: {error}") }),
+        let reply = match serde_json::from_slice(&line) {
+            Ok(request) => carry_out(request, ops).await?,
+            Err(_) if !whole && line.len() as u64 == REQUEST_LIMIT => failure("the request is too long").into(),
+            Err(error) => failure(format!("no such request: {error}")).into(),
         };
-        let mut text = serde_json::to_vec(&answer)?;
+        let mut text = serde_json::to_vec(&reply.line)?;
         text.push(b'\n');
         timeout(ANSWER_TIME, write.write_all(&text)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        if let Some(recording) = reply.then {
+            return capture::stream(recording, read, write).await;
+        }
         if !whole {
             return Ok(());
         }
     }
 }
 
-/// Gives an order to the audits of a device and waits for what comes of it.
-async fn order<T>(
-    repairs: &Repairs,
-    device: &str,
-    order: impl FnOnce(oneshot::Sender<T>) -> Order,
-) -> Result<T, Value> {
-    let stopping = || json!({ "error": "passbridge is stopping" });
-    let Some(orders) = repairs.get(device) else {
-        return Err(json!({ "error": format!("this passbridge does not upload for device {device}") }));
-    };
-    let (reply, answer) = oneshot::channel();
-    // One at a time per device; the next one waits here.
-    orders.send(order(reply)).await.map_err(|_| stopping())?;
-    answer.await.map_err(|_| stopping())
+/// What a client gets.
+struct Reply {
+    line: Value,
+    /// A capture that follows the line, until the client goes.
+    then: Option<Recording>,
 }
 
-async fn repair(repairs: &Repairs, device: &str, session: String) -> Value {
-    match order(repairs, device, |reply| Order::Repair { session, reply }).await {
-        Ok(Ok(repaired)) => Value::from(&repaired),
-        Ok(Err(why)) => json!({ "error": why }),
-        Err(answer) => answer,
+impl From<Value> for Reply {
+    fn from(line: Value) -> Self {
+        Self { line, then: None }
     }
 }
 
-async fn adopt(repairs: &Repairs, from: String, to: &str) -> Value {
-    if repairs.contains_key(&*from) {
-        return json!({ "error": format!("device {from} is in the configuration: its passings go there by themselves") });
-    }
-    match order(repairs, to, |reply| Order::Adopt { from, reply }).await {
-        Ok(Ok(Adopted { moved, settled, left, why })) => {
+/// Does what is asked for, and says what came of it in the words of the protocol.
+async fn carry_out(request: Request, ops: &Ops) -> io::Result<Reply> {
+    let done = match request {
+        Request::Status => Ok(serde_json::to_value(ops.status())?),
+        Request::Durable => Ok(json!({ "durable": ops.durable() })),
+        Request::Repair { device, session } => {
+            ops.repair(&device, session).await.map(|repaired| Value::from(&repaired))
+        }
+        Request::Adopt { from, to } => ops.adopt(from, &to).await.map(|Adopted { moved, settled, left, why }| {
             json!({ "moved": moved, "settled": settled, "left": left, "why": why })
+        }),
+        Request::Audited { audited } => ops.audited(audited).await.map(|()| json!({ "known": true })),
+        Request::TryAgain => Ok(json!({ "tried": ops.try_again() })),
+        Request::LetGo { decoder } => {
+            ops.let_go(decoder.as_deref()).await.map(|count| json!({ "let_go": count, "running": true }))
         }
-        Ok(Err(why)) => json!({ "error": why }),
-        Err(answer) => answer,
-    }
-}
-
-async fn audited_beside(repairs: &Repairs, audited: Audited) -> Value {
-    let device = audited.device.clone();
-    let known = order(repairs, &device, |reply| Order::Found { audited, reply }).await;
-    known.map_or_else(|answer| answer, |()| json!({ "known": true }))
-}
-
-async fn rewind(rewinds: &Rewinds, decoder: &str, range: &Range) -> Value {
-    let Some(asks) = rewinds.get(decoder) else {
-        let names: Vec<&str> = rewinds.keys().map(String::as_str).collect();
-        let why = format!("there is no decoder of that name; there are: {}", names.join(", "));
-        return json!({ "decoder": decoder, "answer": "unknown", "why": why });
+        Request::Rewind { decoder, range } => Ok(match ops.rewind(&decoder, &range).await {
+            Ok(()) => json!({ "decoder": decoder, "answer": "asked" }),
+            Err(refusal) => refused(&decoder, &refusal),
+        }),
+        Request::Capture { decoder } => match ops.capture(&decoder) {
+            Ok(Capturing { header, recording }) => {
+                let line = json!({ "decoder": decoder, "answer": "recording", "header": header });
+                return Ok(Reply { line, then: Some(recording) });
+            }
+            Err(refusal) => Ok(refused(&decoder, &refusal)),
+        },
     };
-    match asks.ask(range).await {
-        Asked::Asked => json!({ "decoder": decoder, "answer": "asked" }),
-        Asked::NotConnected => {
-            let why = "it is not connected now; `passbridge status` says why. What it stores stays there";
-            json!({ "decoder": decoder, "answer": "not_connected", "why": why })
-        }
-        Asked::Refused(why) => json!({ "decoder": decoder, "answer": "refused", "why": why }),
-    }
+    Ok(done.unwrap_or_else(failure).into())
 }
 
-async fn let_go(journal: Option<&Journal>, decoder: Option<&str>) -> Value {
-    let Some(journal) = journal else { return json!({ "error": "there is no journal" }) };
-    match journal.let_all_go(decoder).await {
-        Ok(count) => json!({ "let_go": count, "running": true }),
-        Err(error) => json!({ "error": error.to_string() }),
-    }
+/// A request that was not carried out.
+fn failure(why: impl ToString) -> Value {
+    json!({ "error": why.to_string() })
+}
+
+/// A decoder that was not asked.
+fn refused(decoder: &str, refusal: &DecoderRefusal) -> Value {
+    let answer = match refusal {
+        DecoderRefusal::Unknown { .. } => "unknown",
+        DecoderRefusal::NotConnected => "not_connected",
+        DecoderRefusal::Refused(_) => "refused",
+    };
+    json!({ "decoder": decoder, "answer": answer, "why": refusal.to_string() })
 }
 
 /// Asks the daemon of `data_dir`.
@@ -384,13 +341,17 @@ pub async fn status(config: &Config) -> Result<Value, ControlError> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use tokio::sync::watch;
+
     use super::*;
     use crate::config::failure::Failure;
-    use crate::status::Snapshot;
+    use crate::serve::ops::{Decoders, Repairs};
+    use crate::status::{Board, Snapshot};
 
     fn serve(dir: &Path) -> (Board, CancellationToken, tokio::task::JoinHandle<()>) {
         let (board, stop) = (Board::new("finish"), CancellationToken::new());
-        let mut socket = Socket::new(dir, board.clone(), Ways::default());
+        let ops = Ops::new(board.clone(), Repairs::new(), Decoders::new(), watch::Sender::default());
+        let mut socket = Socket::new(dir, ops);
         socket.bind();
         let task = tokio::spawn(socket.serve(stop.clone()));
         (board, stop, task)

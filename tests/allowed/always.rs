@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use passbridge::decoders::{Item, Output, REGISTRY, Range, Settings};
-use passbridge::model::chip::Held;
+use passbridge::testing::decoders::{Item, Output, REGISTRY, Range, Settings};
+use passbridge::testing::model::chip::Held;
 use proptest::prelude::*;
 
 use super::{allowed, bytes, dialects};

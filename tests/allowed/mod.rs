@@ -2,7 +2,7 @@
 //! other programs do, not from our protocols. Whatever is not on a list would start, stop, clear or set something, or is
 //! nothing that the decoder knows.
 
-use passbridge::decoders::Settings;
+use passbridge::testing::decoders::Settings;
 
 /// The first thing among `said` (all bytes of one connection, in order) that is not on the protocol's list under these
 /// options; also a command that is not ended.
@@ -167,7 +167,7 @@ fn llrp(said: &[u8], starts: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::forbidden;
-    use passbridge::decoders::Settings;
+    use passbridge::testing::decoders::Settings;
 
     /// The lists are lists: what changes a decoder is on none of them.
     #[test]

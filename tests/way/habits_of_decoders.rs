@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use passbridge::config::{Address, TagCode};
-use passbridge::daemon::Daemon;
-use passbridge::export::{Format, Query, Reading, export};
-use passbridge::journal::{Journal, JournalConfig};
-use passbridge::serve::control::{self, Request};
-use passbridge::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Wiring};
-use passbridge::status::{Board, Problem};
+use passbridge::testing::config::{Address, TagCode};
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::export::{Format, Query, Reading, export};
+use passbridge::testing::journal::{Journal, JournalConfig};
+use passbridge::testing::serve::control::{self, Request};
+use passbridge::testing::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::status::{Board, Problem};
 use serde_json::Value;
 
 use crate::support::*;
@@ -348,7 +348,7 @@ async fn whatever_a_chronotrack_does_the_race_arrives_once_and_last_weeks_does_n
 
 #[test]
 fn every_storing_protocol_has_a_cell_for_every_story() {
-    use passbridge::decoders::{Missed, REGISTRY};
+    use passbridge::testing::decoders::{Missed, REGISTRY};
     let storing = REGISTRY.iter().filter(|spec| spec.missed == Missed::Stored).map(|spec| spec.name);
     let mut ours: Vec<&str> = STORING.iter().map(|kind| kind.name()).collect();
     ours.sort_unstable();

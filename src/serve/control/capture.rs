@@ -6,36 +6,19 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::request::{ANSWER_LIMIT, ANSWER_TIME, ControlError, Request, Rewinds, failed, socket_path};
-use crate::link::capture::tap::{CAPTURES, Recording};
-use crate::link::capture::{Header, LINE_MAX, Record, Writer, file};
-use crate::status::Board;
+use super::request::{ANSWER_LIMIT, ANSWER_TIME, ControlError, Request, failed, socket_path};
+use crate::link::capture::tap::Recording;
+use crate::link::capture::{Header, LINE_MAX, Record, Writer};
 
 /// How long a client may take nothing.
 const TAKING: Duration = Duration::from_secs(60);
 /// How long the rest of a capture may take to come; the tap's queue bounds it.
 const ENDING: Duration = Duration::from_secs(3);
-
-/// Begins a capture, if there is such a decoder and nobody is in the way; else the answer that says why.
-pub(super) fn begin(links: &Rewinds, decoder: &str, board: &Board) -> Result<(Recording, Value), Value> {
-    let refused = |answer: &str, why: String| json!({ "decoder": decoder, "answer": answer, "why": why });
-    let Some(asks) = links.get(decoder) else {
-        let names: Vec<&str> = links.keys().map(String::as_str).collect();
-        return Err(refused("unknown", format!("there is no decoder of that name; there are: {}", names.join(", "))));
-    };
-    let Some(recording) = asks.tap().listen() else {
-        return Err(refused("refused", format!("{CAPTURES} captures of it go on already: end one of them")));
-    };
-    let mut header = recording.header().clone();
-    header.add("began", file::stamp(board.now()));
-    let answer = json!({ "decoder": decoder, "answer": "recording", "header": header });
-    Ok((recording, answer))
-}
 
 /// Sends what happens, until the client goes.
 pub(super) async fn stream(
@@ -145,16 +128,20 @@ mod tests {
 
     use super::*;
     use crate::link::Asks;
+    use crate::link::capture::tap::CAPTURES;
     use crate::link::capture::{Direction, Reader, What};
-    use crate::serve::control::{Socket, Ways};
+    use crate::serve::control::Socket;
+    use crate::serve::ops::{Decoders, Ops, Repairs};
+    use crate::status::Board;
+    use tokio::sync::watch;
     use tokio_util::sync::CancellationToken;
 
     /// A daemon's end with one decoder, `mat`.
     fn serve(dir: &Path) -> (Asks, CancellationToken) {
         let (asks, stop) = (Asks::default(), CancellationToken::new());
-        let links: Rewinds = [("mat".to_owned(), asks.clone())].into();
-        let ways = Ways { rewinds: links, ..Ways::default() };
-        let mut socket = Socket::new(dir, Board::new("finish"), ways);
+        let decoders: Decoders = [("mat".to_owned(), asks.clone())].into();
+        let ops = Ops::new(Board::new("finish"), Repairs::new(), decoders, watch::Sender::default());
+        let mut socket = Socket::new(dir, ops);
         socket.bind();
         tokio::spawn(socket.serve(stop.clone()));
         (asks, stop)

@@ -1,6 +1,5 @@
 //! What can be asked over the socket, and why there may be no answer.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::config::failure::Failure;
 use crate::decoders::Range;
 use crate::journal::Audited;
-use crate::link::Asks;
 
 /// Longest answer, in bytes: a status with every decoder and problem is far below.
 pub(super) const ANSWER_LIMIT: u64 = 16 << 20;
@@ -86,9 +84,6 @@ impl Request {
         }
     }
 }
-
-/// The way to each decoder, by its name.
-pub type Rewinds = BTreeMap<String, Asks>;
 
 /// Why the daemon gave no answer.
 #[derive(Debug, thiserror::Error)]
