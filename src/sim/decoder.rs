@@ -17,26 +17,10 @@
 //! A decoder that only streams waits for its first listener and pauses while there is none, so that a demonstration
 //! loses nothing for want of a listener; `push` does not wait.
 
-mod chronotrack;
-mod cloudbox;
 mod habit;
 mod heard;
-mod impinj;
-mod ipico;
-mod jchip;
 mod kind;
-mod lines;
-mod llrp;
-mod memory;
-mod model;
-mod mylaps;
-mod one4all;
-mod p3;
 mod peers;
-mod race;
-mod raceresult;
-mod timy;
-mod ultra;
 mod wire;
 
 use std::io;
@@ -56,16 +40,15 @@ use tokio::time::Instant;
 pub use self::habit::Habit;
 use self::heard::Heard;
 pub use self::kind::Kind;
-use self::memory::Memory;
-use self::mylaps::Exporter;
 use self::peers::{connect_for_ever, converse, listen};
-use self::race::Race;
-pub use self::race::{FIELD_MAX, RaceConfig};
 pub use self::wire::Fault;
-use crate::model::chip::Stamp;
+use crate::decoders::Missed;
+use crate::decoders::simulator::memory::Memory;
+pub use crate::decoders::simulator::memory::{READS_MAX, SimRead};
+use crate::decoders::simulator::race::Race;
+pub use crate::decoders::simulator::race::{FIELD_MAX, RaceConfig};
+use crate::decoders::simulator::talk::Exporter;
 
-/// Most reads of a made-up race: 22 hours at 50 a second, 64 MB.
-pub const READS_MAX: u64 = 4_000_000;
 /// Connections served at once; more are closed at once.
 const LINKS_MAX: usize = 16;
 /// Forbidden commands that are remembered.
@@ -147,17 +130,6 @@ impl SimConfig {
     }
 }
 
-/// A read that happened: what must be kept and uploaded, whatever went wrong on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SimRead {
-    /// Chip code as sent.
-    pub chip: Box<str>,
-    /// Stamp as sent.
-    pub stamp: Stamp,
-    /// Passing number in its file; a running number where the protocol has none.
-    pub number: u64,
-}
-
 /// Why a simulated decoder does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
@@ -170,6 +142,7 @@ pub enum SimError {
 }
 
 struct Shared {
+    kind: Kind,
     state: Mutex<State>,
     faults: Vec<Fault>,
     fault_frozen: AtomicBool,
@@ -188,7 +161,8 @@ struct Shared {
 
 struct State {
     memory: Memory,
-    exporter: Exporter,
+    /// Of a decoder that repeats what is not acknowledged.
+    exporter: Option<Box<dyn Exporter>>,
     /// Counts the connections.
     latest: u64,
     forbidden: Vec<String>,
@@ -212,15 +186,18 @@ impl SimDecoder {
             config;
         let nominal = if rate > 0.0 { rate } else { 20.0 };
         let mut memory = match source {
-            Source::Race(race) => Memory::race(kind, start, Race::new(race, nominal, seed), limit),
-            Source::Recording(rows) => Memory::recording(kind, start, rows, nominal),
+            Source::Race(race) => Memory::race(kind.simulated(), start, Race::new(race, nominal, seed), limit),
+            Source::Recording(rows) => {
+                Memory::recording(kind.simulated(), start, rows, nominal, |row| kind.reads_in(row))
+            }
         };
         memory.set_locations(locations);
         (memory.reader, memory.programmed) = (reader, programmed);
         let shared = Arc::new(Shared {
+            kind,
             state: Mutex::new(State {
                 memory,
-                exporter: Exporter::new(repeat),
+                exporter: kind.simulator().exporter(repeat),
                 latest: 0,
                 forbidden: Vec::new(),
                 heard: Heard::default(),
@@ -239,7 +216,7 @@ impl SimDecoder {
         let mut address = None;
         match (wiring, kind.connects()) {
             (Wiring::Connect(box_address), true) => {
-                tasks.spawn(connect_for_ever(Arc::clone(&shared), kind, box_address));
+                tasks.spawn(connect_for_ever(Arc::clone(&shared), box_address));
             }
             (Wiring::Connect(_), false) => return Err(SimError::Wiring(kind.name(), "waits to be connected to")),
             (_, true) => {
@@ -256,7 +233,7 @@ impl SimDecoder {
             }
         }
         if rate > 0.0 {
-            tasks.spawn(live(Arc::clone(&shared), kind.model().streams()));
+            tasks.spawn(live(Arc::clone(&shared), kind.spec().missed == Missed::Lost));
         }
         Ok(Self { shared, address, tasks })
     }
@@ -297,7 +274,8 @@ impl SimDecoder {
     /// The reads that a MYLAPS exporter got acknowledged and will never send again.
     pub fn acked(&self) -> Vec<SimRead> {
         let state = self.shared.lock();
-        let acked = (0..state.memory.len()).filter(|entry| state.exporter.is_acked(*entry));
+        let is_acked = |entry: &usize| state.exporter.as_ref().is_some_and(|exporter| exporter.is_acked(*entry));
+        let acked = (0..state.memory.len()).filter(is_acked);
         acked.flat_map(|entry| state.memory.reads_of(entry)).collect()
     }
 
@@ -364,7 +342,7 @@ impl SimDecoder {
         const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
         const LAST_WEEK: usize = 40;
         const FIRST_READS: usize = 10;
-        let kind = self.shared.lock().memory.kind;
+        let nature = self.shared.kind.simulator();
         match habit {
             Habit::Clear => self.clear(),
             Habit::ClearAndCountOn => {
@@ -393,13 +371,13 @@ impl SimDecoder {
             Habit::PushOff => self.shared.lock().memory.take_push(),
             Habit::OtherSession => self.shared.happen(|memory| {
                 memory.take_push();
-                if matches!(memory.kind, Kind::RaceResult | Kind::One4All) {
+                if nature.begins_files() {
                     memory.new_file();
                 }
                 let _all = (0..FIRST_READS).all(|_| memory.happen());
             }),
-            Habit::PrintMemory if matches!(kind, Kind::Timy | Kind::CloudBox) => self.give_again(),
-            Habit::Reboot if kind == Kind::Llrp => {
+            Habit::PrintMemory if self.shared.kind.spec().given_by_hand => self.give_again(),
+            Habit::Reboot if nature.loses_its_clock() => {
                 self.shared.lock().memory.reboot();
                 self.drop_links();
             }

@@ -1,0 +1,224 @@
+//! Macsha One4All 5 (dialect `v3`, the default) and its predecessors (dialect `v2`, "Ocelot").
+//!
+//! Evidence: v3 high (the vendor's manual, one author's client and parser, a whole real session of 1,460 rows);
+//! v2 medium (one author's code, one live frame). The columns of `GETSTATUS` differ by firmware and are not settled.
+//!
+//! # v3: lines that end in CR LF, fields parted by `;`
+//! ```text
+//! PassingNo;TimerCode;ChipNumber;yyyy-MM-dd;HH:mm:ss.kkk;Antenna;SeenCount;Token      a passing, always 8 fields
+//! 1        ;MC       ;02976     ;2019-12-12;09:02:07.295;3      ;4        ;937f6
+//! CMD;value…                                                    a reply: the command's word, then what it says
+//!                                                               an empty line ends a pulled range of passings
+//! ```
+//! PassingNo counts from 1 in each session file (`yyyyMMdd-HHmmss.csv`, local time of its start). The chip is
+//! TimerCode + ChipNumber (`MC02976`). Date and time are a local clock without a zone; a date of zeros is a clock
+//! that was never set. The token is the vendor's secret checksum: it is kept in the raw bytes and judged by nobody,
+//! so a line that lost its beginning cannot be told from a whole one, and garbage glued to a passing costs it
+//! (the stored passing can be asked for again; over TCP it does not happen).
+//!
+//! The conversation (`talk.rs`) asks for stored passings and for a life sign every 10 s. Sent are only questions and
+//! `PUSHTAGS;true`: never START, STOP, SETTIME, SETPROTOCOL, SETBOUNCE, NEWFILE or CLEARFILES. The decoder pushes
+//! only to the connection opened last, so a second program silently starves this one: asking for `PASSINGS` regularly
+//! finds what was not pushed.
+//!
+//! # v2: frames that end in `|`
+//! ```text
+//! MC00001D20150414T120755416T120758010A1R034TV|     chip, date, first seen, last seen (hhmmssmmm), antenna, count
+//! CONECTADO_<id>|  START-OK_<id>|  …                life signs and replies; a chip `VOIDTAG` is filler
+//! ```
+//! The second time is taken, as the one known client does. v2 asks nothing and cannot be asked again.
+
+use jiff::civil::DateTime;
+
+use crate::decoders::civil;
+use crate::decoders::line::{Line, Lines};
+use crate::decoders::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, options};
+use crate::model::chip::{ChipRead, Held, Label, Stamp};
+
+mod talk;
+#[cfg(test)]
+mod tests;
+
+/// Its name in the configuration.
+pub(super) const NAME: &str = "one4all";
+
+/// A value for one connection.
+pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
+    let mut ocelot = false;
+    for (key, value) in settings {
+        ocelot = match (key.as_str(), value.as_str()) {
+            ("dialect", "v3") => false,
+            ("dialect", "v2") => true,
+            ("dialect", _) => return Err(options::wrong(NAME, key, value, "allowed are `v3` and `v2`")),
+            _ => return Err(options::wrong(NAME, key, value, "unknown; the one option is `dialect`")),
+        };
+    }
+    if ocelot {
+        return Ok(Box::new(Ocelot { lines: Lines::also_ended_by(b'|') }));
+    }
+    Ok(Box::new(One4All { lines: Lines::default(), talk: talk::Talk::default() }))
+}
+
+/// Dialect v3.
+struct One4All {
+    lines: Lines,
+    talk: talk::Talk,
+}
+
+impl Protocol for One4All {
+    fn connected(&mut self, held: Held, rewind: bool, _out: &mut Output) {
+        self.talk.connected(held, rewind);
+    }
+
+    fn feed(&mut self, bytes: &[u8], out: &mut Output) {
+        self.lines.feed(bytes, |line| self.talk.line(line, out));
+    }
+
+    fn tick(&mut self, up: std::time::Duration, out: &mut Output) {
+        self.talk.tick(up, out);
+    }
+
+    fn rewind(&mut self, range: &crate::decoders::Range, out: &mut Output) -> Result<(), &'static str> {
+        self.talk.by_hand(range, out)
+    }
+
+    fn end(&mut self, out: &mut Output) {
+        self.lines.end(|line| self.talk.line(line, out));
+        self.talk.end(out);
+    }
+}
+
+/// One line of dialect v3.
+#[derive(Debug)]
+enum Said<'a> {
+    /// A passing: its number, and the read without a position.
+    Passing(u64, ChipRead),
+    /// The end of a pulled range.
+    Blank,
+    /// A reply: the command's word and what follows it.
+    Reply(&'a str, Vec<&'a str>),
+}
+
+fn said(line: &[u8]) -> Result<Said<'_>, Reject> {
+    if line.is_empty() {
+        return Ok(Said::Blank);
+    }
+    let line = std::str::from_utf8(line).map_err(|_| Reject::NotMine)?;
+    let mut fields = line.split(';');
+    let first = fields.next().unwrap_or_default();
+    let is_word = first.len() >= 3 && first.bytes().all(|byte| byte.is_ascii_uppercase());
+    if is_word || line.starts_with("HELLO") {
+        return Ok(Said::Reply(first, fields.collect()));
+    }
+    let count = 1 + fields.count();
+    if digits(first, 1..=15) {
+        let fields: Result<[&str; 8], _> = line.split(';').collect::<Vec<_>>().try_into();
+        let (number, read) = passing(fields.map_err(|_| Reject::FieldCount)?)?;
+        return Ok(Said::Passing(number, read));
+    }
+    Err(if count == 8 { Reject::Field("number") } else { Reject::NotMine })
+}
+
+fn passing(fields: [&str; 8]) -> Result<(u64, ChipRead), Reject> {
+    let [number, code, chip, date, time, antenna, hits, _token] = fields;
+    let number = number.parse().ok().filter(|&number: &u64| number > 0).ok_or(Reject::Field("number"))?;
+    if !is_chip(code, chip) {
+        return Err(Reject::Field("chip"));
+    }
+    let stamp = stamp(date, time)?;
+    let antenna = Some(antenna).filter(|antenna| digits(antenna, 1..=3)).and_then(|antenna| antenna.parse().ok());
+    let antenna = antenna.ok_or(Reject::Field("antenna"))?;
+    let hits = Some(hits).filter(|hits| digits(hits, 1..=9)).and_then(|hits| hits.parse().ok());
+    let hits = hits.ok_or(Reject::Field("hits"))?;
+    let read = ChipRead::new(format!("{code}{chip}"), stamp);
+    Ok((number, ChipRead { antenna: Some(Label::Number(antenna)), hits: Some(hits), ..read }))
+}
+
+fn digits(text: &str, length: std::ops::RangeInclusive<usize>) -> bool {
+    length.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Owner's code of two capital letters and a number of five digits.
+fn is_chip(code: &str, number: &str) -> bool {
+    code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase()) && digits(number, 5..=5)
+}
+
+/// `yyyy-MM-dd` and `HH:mm:ss`, with or without `.kkk` (passings have it, the clock may not).
+fn stamp(date: &str, time: &str) -> Result<Stamp, Reject> {
+    let time = Some(time).filter(|time| matches!(time.len(), 8 | 12)).and_then(civil::time_of_day);
+    let time = time.ok_or(Reject::Field("time"))?;
+    if date == "0000-00-00" {
+        return Ok(Stamp::TimeOfDay { time, day: Some(0) });
+    }
+    let date = civil::date(date).ok_or(Reject::Field("date"))?;
+    Ok(Stamp::Local(DateTime::from_parts(date, time)))
+}
+
+/// The start of a session file: the local time in its name, if `text` is such a name (with or without `.csv`).
+fn file_start(text: &str) -> Option<DateTime> {
+    let name = text.strip_suffix(".csv").unwrap_or(text);
+    let (date, time) = name.split_once('-')?;
+    if !digits(date, 8..=8) || !digits(time, 6..=6) {
+        return None;
+    }
+    let date = civil::date(&format!("{}-{}-{}", &date[..4], &date[4..6], &date[6..]))?;
+    let time = civil::time_of_day(&format!("{}:{}:{}", &time[..2], &time[2..4], &time[4..]))?;
+    Some(DateTime::from_parts(date, time))
+}
+
+/// Dialect v2.
+struct Ocelot {
+    lines: Lines,
+}
+
+impl Protocol for Ocelot {
+    fn feed(&mut self, bytes: &[u8], out: &mut Output) {
+        self.lines.feed(bytes, |line| ocelot(line, out));
+    }
+
+    fn end(&mut self, out: &mut Output) {
+        self.lines.end(|line| ocelot(line, out));
+    }
+}
+
+fn ocelot(line: Line<'_>, out: &mut Output) {
+    const WORDS: [&str; 6] =
+        ["CONECTADO", "START-OK", "STOP-OK", "OPERATION-MODE-STARTED", "MODO-REMOTE-OFF", "VOIDTAG"];
+    match line {
+        Line::Whole(b"") => {}
+        Line::TooLong(bytes) => out.frame(Frame::Rejected(Reject::TooLong), bytes),
+        Line::Whole(bytes) => {
+            let text = std::str::from_utf8(bytes).unwrap_or_default();
+            let frame = if WORDS.iter().any(|word| text.starts_with(word)) {
+                Frame::Info(Info::Alive)
+            } else {
+                ocelot_passing(text).map_or_else(Frame::Rejected, Frame::Read)
+            };
+            out.frame(frame, bytes);
+        }
+    }
+}
+
+fn ocelot_passing(text: &str) -> Result<ChipRead, Reject> {
+    if !text.is_ascii() || !text.get(..7).is_some_and(|chip| is_chip(&chip[..2], &chip[2..])) {
+        return Err(Reject::NotMine);
+    }
+    let field = |at: usize, mark: &str, length: usize| {
+        let value = text.get(at..)?.strip_prefix(mark)?.get(..length)?;
+        digits(value, length..=length).then_some(value)
+    };
+    let date = field(7, "D", 8).ok_or(Reject::Field("date"))?;
+    field(16, "T", 9).ok_or(Reject::Field("time"))?;
+    let time = field(26, "T", 9).ok_or(Reject::Field("time"))?;
+    let rest = text[36..].strip_prefix('A').ok_or(Reject::Field("antenna"))?;
+    let (antenna, rest) = rest.split_once('R').ok_or(Reject::Field("hits"))?;
+    let antenna = Some(antenna).filter(|antenna| digits(antenna, 1..=3)).and_then(|antenna| antenna.parse().ok());
+    let antenna = antenna.ok_or(Reject::Field("antenna"))?;
+    // What `TV` means is not known; it is not judged.
+    let hits = rest.get(..3).filter(|hits| digits(hits, 3..=3)).and_then(|hits| hits.parse().ok());
+    let hits = hits.ok_or(Reject::Field("hits"))?;
+    let date = format!("{}-{}-{}", &date[..4], &date[4..6], &date[6..]);
+    let time = format!("{}:{}:{}.{}", &time[..2], &time[2..4], &time[4..6], &time[6..]);
+    let read = ChipRead::new(&text[..7], stamp(&date, &time)?);
+    Ok(ChipRead { antenna: Some(Label::Number(antenna)), hits: Some(hits), ..read })
+}
