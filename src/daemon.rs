@@ -37,7 +37,7 @@ use crate::cloud::uplink::{self, Ties, UplinkConfig};
 use crate::config::failure::Failure;
 use crate::config::{CloudConfig, Config};
 use crate::export;
-use crate::journal::held_back::Told;
+use crate::journal::let_go::Told;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, Asks};
 use crate::model::clock::{Step, Wall, Zones};

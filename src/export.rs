@@ -15,29 +15,29 @@
 //! * `raw`: the bytes as received, a line each, as `decode` and `simulate` take them.
 
 mod index;
+mod reading;
 mod standing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::cloud::passing::chip_code;
-use crate::config::{Config, TagCode};
 use crate::journal::entry::{BadLine, Body, Entry};
 use crate::journal::log::{Line, Place, Reader};
 use crate::model::chip::{ChipRead, Label, Stamp};
-use crate::model::clock::{self, Step};
+use crate::model::clock::Step;
 use crate::model::escape::escape;
 use crate::model::lane;
 pub use index::refresh;
 use index::{Block, Index};
+pub use reading::Reading;
+use reading::instant_of;
 pub use standing::UploadMark;
 use standing::{Standing, Standings};
 
@@ -65,28 +65,6 @@ pub struct Query {
     pub decoder: Option<String>,
     /// Up to this entry.
     pub durable: u64,
-}
-
-/// What the configuration says about reading stamps and chips.
-#[derive(Clone, Debug)]
-pub struct Reading {
-    /// Zone of each decoder's clock; UTC for one that is not here. A lane has that of its decoder.
-    pub zones: BTreeMap<Box<str>, TimeZone>,
-    /// How an EPC becomes a chip code.
-    pub tag: TagCode,
-}
-
-impl Reading {
-    /// As the configuration says.
-    pub fn new(config: &Config) -> Self {
-        let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
-        Self { zones: zones.collect(), tag: config.passing.tag }
-    }
-
-    fn zone(&self, lane: &str) -> &TimeZone {
-        const UTC: &TimeZone = &TimeZone::UTC;
-        self.zones.get(lane::decoder(lane)).unwrap_or(UTC)
-    }
 }
 
 /// What was exported.
@@ -339,13 +317,6 @@ fn time_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)], standings: &
     let uploaded = standings.get(entry.seq).filter(|standing| standing.mark != UploadMark::Suppressed);
     let uploaded = uploaded.and_then(|standing| Timestamp::from_millisecond(standing.time_ms).ok());
     uploaded.unwrap_or_else(|| instant_of(entry, reading, steps))
-}
-
-/// When a frame was: a read's time as it would be uploaded, of others the time of receipt.
-fn instant_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)]) -> Timestamp {
-    let Body::Read(read) = &entry.body else { return entry.time };
-    let received = clock::corrected(steps, entry.seq, entry.time);
-    clock::resolve(&read.stamp, reading.zone(&entry.subject), received, read.replay).utc
 }
 
 fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) -> Row<'a> {

@@ -28,20 +28,21 @@
 //!   made durable by the batch line that covers the read.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::decoders::{Frame, Framed};
 use crate::model::chip::{Held, Seq};
-use crate::model::clock::{self, Step, Zones};
+use crate::model::clock::{self, Step};
 use crate::model::lane;
 use crate::status::Board;
 
 mod age;
+mod catch_up;
+mod damage;
 mod dead;
 mod disk;
 #[cfg(test)]
@@ -52,13 +53,18 @@ mod gone;
 pub mod held_back;
 mod known;
 mod left;
+pub mod let_go;
 pub mod log;
 mod mark;
 mod mounts;
+mod paths;
 mod queue;
+mod reserve;
 mod room;
+mod shared;
 mod start;
 mod state;
+mod terms;
 mod trial;
 mod undated;
 mod upload;
@@ -66,14 +72,14 @@ mod verify;
 mod writer;
 
 use entry::Body;
-pub use follow::log_dir;
-use follow::{Core, Shared};
 pub use left::unsettled;
+pub use paths::log_dir;
+use shared::{Core, Draft, Request, Shared};
 use state::{Verdict, Waiting};
+pub use terms::{JournalConfig, JournalError, Kept, OpenError};
 pub use upload::{
     Audited, Batch, DeviceState, Found, InFlight, Item, Pending, PendingRead, SessionAudit, Unsettled, UploadEvent,
 };
-use writer::{Draft, Request};
 
 /// A value that would survive a power cut. Only the journal can make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,56 +90,6 @@ impl<T> Durable<T> {
     pub fn get(self) -> T {
         self.0
     }
-}
-
-/// Where the entries of one call are in the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// Sequence number of the first frame kept.
-    pub first: Seq,
-    /// Sequence number of the last frame kept; frames of one call have consecutive numbers.
-    pub last: Seq,
-}
-
-/// Where and how the journal keeps.
-#[derive(Clone, Debug)]
-pub struct JournalConfig {
-    /// Data directory; one process at a time.
-    pub dir: PathBuf,
-    /// Dead time: least gap between two passings of a chip at one decoder; zero: every read is a passing.
-    pub dead_time: Duration,
-    /// Zones of the decoders' clocks: what day a stamp without a date is of.
-    pub zones: Zones,
-    /// Days that uploaded reads are kept, as the box's clock counts them from the end of their volume; see `age`.
-    pub keep_days: u32,
-    /// Bytes that log and queue may use; unsettled reads never go.
-    pub keep_bytes: u64,
-    /// Size at which a new volume is begun.
-    pub volume_bytes: u64,
-}
-
-/// Why something could not be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The journal was closed (the process is stopping).
-    #[error("the journal is closed")]
-    Closed,
-}
-
-/// Why the journal could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("{} is in use by another passbridge process: stop that one first, or give this one its own data_dir", .0.display())]
-    InUse(PathBuf),
-    /// The file system says no.
-    #[error("the journal in {} cannot be opened: {error}", dir.display())]
-    Io {
-        /// Data directory.
-        dir: PathBuf,
-        /// What it said.
-        error: io::Error,
-    },
 }
 
 /// Handle on the journal; clones share it.
@@ -158,7 +114,7 @@ struct Parts {
     /// First and last number that the log should hold, and what is known to be missing: for the check.
     oldest: u64,
     durable: u64,
-    known: verify::Damage,
+    known: damage::Damage,
 }
 
 /// Most passings and marks that one look at the pending reads covers: bounds a batch line.
@@ -194,22 +150,22 @@ impl Journal {
         std::fs::create_dir_all(&dir).map_err(io)?;
         let lock = start::lock_dir(&dir)?;
         let mark = mark::read(&dir);
-        let log_dir = follow::log_dir(&dir);
-        start::make_dir(&log_dir).map_err(io)?;
-        let (identity, lost) = start::with_room(&dir, || start::identity(&dir, mark.as_ref())).map_err(io)?;
+        let log_dir = paths::log_dir(&dir);
+        paths::make_dir(&log_dir).map_err(io)?;
+        let (identity, lost) = reserve::with_room(&dir, || start::identity(&dir, mark.as_ref())).map_err(io)?;
         let mark = mark.filter(|mark| mark.identity == identity);
         let open = || log::Log::open(&log_dir, &identity, mark.as_ref());
-        let (mut log, repair) = start::with_room(&dir, open).map_err(io)?;
+        let (mut log, repair) = reserve::with_room(&dir, open).map_err(io)?;
         start::write_identity(&dir, &identity).map_err(io)?;
         start::tell_losses(&board, &log_dir, &log, &repair, lost);
         let first = log.next;
-        let known = verify::Damage::of(&repair);
+        let known = damage::Damage::of(&repair);
         let lost = lost || !repair.lost.is_empty() || !repair.unreadable.is_empty();
         let drafts = start::write_notes(&mut log, start::notes(&board, repair));
         let durable = log.next - 1;
         board.journal(|journal| {
             (journal.head, journal.durable, journal.identity) = (durable, durable, identity.clone());
-            journal.free_bytes = room::free_bytes(&dir).unwrap_or(0);
+            journal.free_bytes = reserve::free_bytes(&dir).unwrap_or(0);
         });
         let lowest = log::volumes(&log_dir).map_err(io)?.first().map_or(1, |volume| volume.first);
         let (oldest, queue) = mark.map_or((lowest, 0), |mark| (mark.oldest, mark.queue));
@@ -221,7 +177,7 @@ impl Journal {
             lost,
             ..Core::default()
         };
-        start::write_mark(&dir, &core.mark);
+        reserve::write_mark(&dir, &core.mark);
         let shared = Arc::new(Shared {
             core: Mutex::new(core),
             config,
@@ -548,6 +504,8 @@ mod tests {
 
     use super::*;
     use crate::model::chip::ChipRead;
+    use crate::model::clock::Zones;
+    use std::time::Duration;
 
     fn config(dir: &Path) -> JournalConfig {
         let (dead_time, keep_days, keep_bytes, volume_bytes) = (Duration::ZERO, 30, 1 << 30, 1 << 30);

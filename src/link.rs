@@ -35,28 +35,24 @@
 mod asks;
 pub mod capture;
 mod connection;
+mod decoder;
 mod doubts;
 mod flood;
 mod intake;
+mod keeper;
 mod memories;
 mod places;
 pub(crate) mod port;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{interval, sleep, timeout};
@@ -64,169 +60,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::asks::{Asked, Asks};
-pub use self::port::{Port, bind};
+pub use self::decoder::announce;
+pub use self::keeper::Keeper;
+pub use self::places::CONNECTIONS;
+pub use self::port::{LinkError, Port, bind};
 pub(crate) use self::port::{Wire, dial, tune};
 
 use self::connection::{End, Ended, Life};
-use self::doubts::Doubts;
-use self::intake::Intake;
-use self::memories::Memories;
+use self::decoder::{Decoder, LIMITS, Limits};
 use self::places::Places;
 use self::port::Kind;
 use crate::config::{Address, DecoderConfig};
-use crate::decoders::{Cleared, Framed, Info, Missed, Protocol, SettingError, Settings, Spec};
-use crate::journal::{Durable, Journal, JournalError, Kept};
-use crate::link::capture::Header;
-use crate::model::chip::{ChipRead, Held};
-use crate::model::clock::offset_ms;
-use crate::model::retry::Retry;
+use crate::decoders::Protocol;
+use crate::model::chip::Held;
 use crate::status::{Board, LinkState};
-
-/// Connections that the software of one decoder may hold at once. For one more, the one that was silent the longest gives
-/// way: one that never spoke (a port scan, a client that leaks them) before one that did.
-pub const CONNECTIONS: usize = 16;
-
-/// A decoder clock further off than this is a problem.
-const CLOCK_OFF_MS: i64 = 60_000;
-
-/// Conditions that a decoder told and that do not end with the connection: what is lost stays lost, and an older file is
-/// not asked for again by itself.
-const STAYING: [&str; 3] = ["llrp_reads_lost", "old_file_not_fetched", "files_in_between"];
-
-/// How long the notice is shown that a decoder counts from the start again.
-const RESTART_SHOWN: Duration = Duration::from_secs(600);
-
-/// What the link needs of the journal.
-pub trait Keeper: Clone + Send + Sync + 'static {
-    /// Keeps frames of one decoder or location ([`crate::model::lane`]), none of them [`crate::decoders::Frame::Info`], and resolves when they would
-    /// survive a power cut, never before. While the disk is full it waits. Calls are kept in the order in which
-    /// they are first polled.
-    ///
-    /// # Errors
-    /// The journal is gone and nothing can be kept any more.
-    fn keep(
-        &self,
-        lane: &str,
-        received: Timestamp,
-        frames: Vec<Framed>,
-    ) -> impl Future<Output = Result<Kept, JournalError>> + Send;
-
-    /// Which places of a decoder's memory are held, in whatever lane. May take as long as the journal's queue needs to open.
-    fn held(&self, decoder: &str) -> impl Future<Output = Held> + Send;
-
-    /// Lets go those reads of a decoder that were held back and turn out to be of this race, in whatever lane.
-    fn let_go(
-        &self,
-        decoder: &str,
-        which: impl Fn(&ChipRead) -> bool + Send + 'static,
-    ) -> impl Future<Output = ()> + Send;
-}
-
-impl Keeper for Journal {
-    async fn keep(&self, lane: &str, received: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
-        Journal::keep(self, lane, received, frames).await.map(Durable::get)
-    }
-
-    async fn held(&self, decoder: &str) -> Held {
-        Journal::held(self, decoder).await
-    }
-
-    async fn let_go(&self, decoder: &str, which: impl Fn(&ChipRead) -> bool + Send + 'static) {
-        match Journal::let_go(self, Some(decoder), which).await {
-            Ok(0) => {}
-            Ok(reads) => tracing::info!(decoder, reads, "let go what was held back: the decoder's clock is known now"),
-            Err(error) => tracing::warn!(decoder, %error, "what is held back could not be judged again"),
-        }
-    }
-}
-
-/// Why a link cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// The listening port cannot be had.
-    #[error(
-        "decoder `{decoder}`: cannot listen on {address}: {source}; choose a free port (1024 or above), or stop what uses it"
-    )]
-    Bind {
-        /// Decoder name.
-        decoder: String,
-        /// The address from the configuration.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// An option does not fit the protocol.
-    #[error(transparent)]
-    Setting(#[from] SettingError),
-    /// The journal is gone: the process must end.
-    #[error("decoder `{decoder}`: {frames} received frames cannot be kept: {source}")]
-    Journal {
-        /// Decoder name.
-        decoder: String,
-        /// Frames that were received and are not known to be durable.
-        frames: u64,
-        /// What the journal said.
-        source: JournalError,
-    },
-}
-
-impl LinkError {
-    /// The configuration is at fault: no restart will help (exit code 78).
-    pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Bind { .. } | Self::Setting(_))
-    }
-}
-
-/// Times and sizes of a link. Fixed; only tests run with others.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    /// First wait before a port is opened again.
-    retry: Duration,
-    /// Longest wait of a network port.
-    retry_max: Duration,
-    /// Longest wait of a serial port: opening one costs nothing, and a pulled adapter comes back soon.
-    retry_max_serial: Duration,
-    /// A connection that delivered something and lasted this long starts the backoff anew.
-    proven: Duration,
-    /// How long a new connection waits for the journal to say what is held.
-    held: Duration,
-    /// How long a peer may take none of our replies.
-    write: Duration,
-    /// How long an ended connection waits for its last replies to become due; then, at a stop, how long again the
-    /// receive buffer is kept. Both together stay well within systemd's and the daemon's 10 s.
-    settle: Duration,
-    /// Bytes in the receive buffer, frame overhead included.
-    buffer: usize,
-    /// A condition that was told on an earlier connection is over when a connection has been up for so long and did not
-    /// tell it again: longer than any protocol waits before it asks anew.
-    renewed: Duration,
-    /// How long the journal may be at one group before a decoder that only streams is read on and counted instead of
-    /// made to wait: far longer than a slow card takes, shorter than its port's buffers last.
-    stall: Duration,
-    /// A decoder that was just connected is asked for what it had stored, and begins to answer within so long.
-    stored_first: Duration,
-    /// Longest gap in what it gives then.
-    stored_gap: Duration,
-    /// Live reads are judged behind stored ones up to so long after the connection: a memory that takes longer is not
-    /// waited for.
-    stored_max: Duration,
-}
-
-const LIMITS: Limits = Limits {
-    retry: Duration::from_secs(1),
-    retry_max: Duration::from_secs(30),
-    retry_max_serial: Duration::from_secs(2),
-    proven: Duration::from_secs(10),
-    held: Duration::from_secs(3),
-    write: Duration::from_secs(10),
-    settle: Duration::from_millis(2500),
-    buffer: 8 * 1024 * 1024,
-    renewed: Duration::from_secs(90),
-    stall: Duration::from_secs(3),
-    stored_first: Duration::from_secs(3),
-    stored_gap: Duration::from_secs(1),
-    stored_max: Duration::from_secs(8),
-};
 
 /// Opens the wire to a decoder that waits for us, and closes it again: for `check`, while no daemon runs.
 ///
@@ -234,16 +81,6 @@ const LIMITS: Limits = Limits {
 /// What the system said; a listening port is not dialled.
 pub async fn reach(address: &Address) -> io::Result<()> {
     port::dial(address).await.map(drop)
-}
-
-/// Gives a decoder its place on the board. Links start at once and side by side: who wants the decoders in the order of
-/// the configuration, and all of them there from the start, announces them first.
-pub fn announce(config: &DecoderConfig, board: &Board) {
-    board.decoder(&config.name, |status| {
-        status.protocol = config.protocol.name.to_owned();
-        status.address = port::place(&config.address);
-        status.locations = config.locations.keys().map(|location| (location.clone(), 0)).collect();
-    });
 }
 
 /// Runs a decoder's link until `stop`, or until the journal is gone. Reports to `board` under the decoder's name.
@@ -326,81 +163,7 @@ fn returned<T>(joined: Result<T, JoinError>) -> T {
     }
 }
 
-/// What all connections of a decoder share.
-struct Decoder {
-    name: String,
-    place: String,
-    spec: &'static Spec,
-    set: Settings,
-    zone: TimeZone,
-    rewind: bool,
-    limits: Limits,
-    board: Board,
-    asks: Asks,
-    intake: Intake,
-    presence: Mutex<Presence>,
-    doubts: Doubts,
-    memories: Memories,
-    /// When the decoder last began to count anew.
-    restarted: Mutex<Option<Instant>>,
-    /// It is shown that nothing in its bytes is a record.
-    babbling: AtomicBool,
-}
-
-/// Whether the decoder is there.
-#[derive(Default)]
-struct Presence {
-    /// Connections that are up.
-    up: usize,
-    /// A connection went silent, and no new one has spoken since: that one comes up proves nothing.
-    silent: bool,
-    /// Since when one is up.
-    since: Option<Instant>,
-    /// Conditions that are shown, and whether an earlier connection told them. As many as protocols have names for.
-    conditions: BTreeMap<&'static str, bool>,
-}
-
 impl Decoder {
-    fn new(limits: Limits, config: DecoderConfig, asks: Asks, board: Board) -> Self {
-        announce(&config, &board);
-        asks.tap().describe(Header::of(&config));
-        let place = port::place(&config.address);
-        Self {
-            intake: Intake::new(
-                &config.name,
-                config.locations.keys(),
-                config.protocol.missed != Missed::Lost,
-                limits.buffer,
-                limits.stall,
-                board.clone(),
-            ),
-            name: config.name,
-            place,
-            spec: config.protocol,
-            set: config.set,
-            zone: config.timezone,
-            rewind: config.rewind && config.protocol.missed == Missed::Stored,
-            limits,
-            board,
-            asks,
-            presence: Mutex::default(),
-            doubts: Doubts::default(),
-            memories: Memories::default(),
-            restarted: Mutex::default(),
-            babbling: AtomicBool::default(),
-        }
-    }
-
-    fn protocol(&self) -> Result<Box<dyn Protocol>, SettingError> {
-        (self.spec.make)(&self.set)
-    }
-
-    fn held<K: Keeper>(&self, keeper: &K) -> Option<BoxFuture<'static, Held>> {
-        let (keeper, name) = (keeper.clone(), self.name.clone());
-        // Also where nothing is to be asked for by itself: somebody may ask, and a decoder that counts anew is recognised.
-        (self.spec.missed == Missed::Stored).then(|| async move { keeper.held(&name).await }.boxed())
-    }
-
     /// Opens the port, serves it, and opens it again.
     async fn dial<K: Keeper>(&self, address: &Address, keeper: &K, stop: &CancellationToken) -> Result<(), LinkError> {
         let mut retry = self.retry(matches!(address, Address::Serial { .. }));
@@ -534,72 +297,6 @@ impl Decoder {
         ended
     }
 
-    fn retry(&self, serial: bool) -> Retry {
-        Retry::new(self.limits.retry, if serial { self.limits.retry_max_serial } else { self.limits.retry_max })
-    }
-
-    fn wait(&self, retry: &mut Retry) -> Duration {
-        retry.next(&mut fastrand::Rng::new(), Some(self.limits.retry))
-    }
-
-    fn state(&self, state: LinkState) {
-        self.board.decoder(&self.name, |status| status.state = state);
-    }
-
-    fn unreachable(&self, reason: &str, state: LinkState) {
-        let next = match state {
-            LinkState::Connecting => "Waiting for its software to connect again",
-            _ => "Check its power, cable and address; it is tried again by itself",
-        };
-        let message = format!("`{}` at {}: {reason}. {next}", self.name, self.place);
-        self.board.raise("decoder_unreachable", &self.name, message);
-        self.state(state);
-    }
-
-    fn presence(&self) -> std::sync::MutexGuard<'_, Presence> {
-        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A connection is up.
-    fn comes(&self) {
-        let mut presence = self.presence();
-        presence.up += 1;
-        if presence.up == 1 {
-            presence.since = Some(Instant::now());
-            presence.conditions.values_mut().for_each(|earlier| *earlier = true);
-        }
-        self.board.clear("decoder_unreachable", &self.name);
-        let doubtful = presence.silent && presence.up == 1;
-        self.state(if doubtful { LinkState::Idle } else { LinkState::Connected });
-    }
-
-    /// The first byte of a connection arrived.
-    fn lives(&self) {
-        let mut presence = self.presence();
-        if std::mem::take(&mut presence.silent) {
-            self.board.clear("decoder_silent", &self.name);
-            self.state(LinkState::Connected);
-        }
-    }
-
-    /// Bytes come, and nothing in them is anything.
-    fn babbles(&self) {
-        let message = format!(
-            "`{}` at {} sends bytes without a single record or line end in a megabyte. None of it is kept. Check protocol \
-             and address, on a serial line the baud rate",
-            self.name, self.place
-        );
-        self.babbling.store(true, Ordering::Relaxed);
-        self.board.raise("decoder_no_records", &self.name, message);
-    }
-
-    /// The protocol found something that is not to be rejected.
-    fn makes_sense(&self) {
-        if self.babbling.swap(false, Ordering::Relaxed) {
-            self.board.clear("decoder_no_records", &self.name);
-        }
-    }
-
     /// A connection ended. `dialled`: by us, so that it is ours to open the next one.
     fn goes(&self, end: &End, dialled: bool) {
         let mut presence = self.presence();
@@ -626,87 +323,6 @@ impl Decoder {
                 self.unreachable(&end.to_string(), state);
             }
             End::Closed | End::Broken(_) | End::NotTaking(_) | End::HungUp(_) => {}
-        }
-    }
-
-    /// The decoder told something that is no record.
-    fn hears(&self, info: Info, received: Timestamp) {
-        match info {
-            Info::Alive => {}
-            Info::Clock(clock) => {
-                let offset = offset_ms(&clock, &self.zone, received);
-                self.memories.clock(offset);
-                self.compare(offset);
-            }
-            Info::Condition { code, text: Some(text) } => {
-                self.presence().conditions.insert(code, false);
-                self.board.raise(code, &self.name, text);
-            }
-            Info::Condition { code, text: None } => {
-                self.presence().conditions.remove(code);
-                self.board.clear(code, &self.name);
-            }
-            Info::Restarted(what) => self.restarts(&what),
-        }
-    }
-
-    /// A read arrived: can its time be trusted, and is it of this race?
-    fn judges(&self, read: &mut ChipRead, received: Timestamp) {
-        self.doubts.judge(&self.name, &self.zone, read, received, &self.board);
-        read.held_back = self.memories.judge(read, &self.zone, received);
-    }
-
-    /// The decoder cleared one of its memories.
-    fn clears(&self, cleared: &Cleared) {
-        self.memories.cleared(cleared);
-        self.restarts(&cleared.text);
-    }
-
-    /// The decoder counts from the start again.
-    fn restarts(&self, what: &str) {
-        let message = format!(
-            "`{}` counts from the start again: {what}. Reads that this box had not fetched before may be gone \
-             from the decoder's memory",
-            self.name
-        );
-        self.board.raise("decoder_restarted", &self.name, message);
-        *self.restarted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    fn compare(&self, offset_ms: i64) {
-        self.board.decoder(&self.name, |status| status.clock_offset_ms = Some(offset_ms));
-        if offset_ms.abs() <= CLOCK_OFF_MS {
-            self.board.clear("decoder_clock_off", &self.name);
-            return;
-        }
-        let side = if offset_ms > 0 { "ahead of" } else { "behind" };
-        let message = format!(
-            "the clock of `{}` is {} s {side} this box's. One of them is wrong, or the configured timezone is: compare \
-             both with a clock you trust",
-            self.name,
-            offset_ms.unsigned_abs() / 1000
-        );
-        self.board.raise("decoder_clock_off", &self.name, message);
-    }
-
-    /// Ends what an earlier connection told and this one had time to tell again.
-    fn forgets(&self) {
-        let mut presence = self.presence();
-        let renewed = presence.since.is_some_and(|since| since.elapsed() >= self.limits.renewed);
-        if presence.up > 0 && renewed {
-            let over = presence.conditions.extract_if(.., |code, earlier| *earlier && !STAYING.contains(code));
-            over.for_each(|(code, _)| self.board.clear(code, &self.name));
-        }
-    }
-
-    /// About once a second, whatever the connections do.
-    fn chores(&self) {
-        self.intake.report();
-        self.forgets();
-        let mut restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
-        if restarted.is_some_and(|at| at.elapsed() >= RESTART_SHOWN) {
-            *restarted = None;
-            self.board.clear("decoder_restarted", &self.name);
         }
     }
 }

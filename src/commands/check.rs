@@ -4,23 +4,23 @@
 //! one, because many decoders bear only one connection. Every line says what is so; a red one says what to do.
 
 mod outside;
+mod report;
 
-use std::io::{self, IsTerminal};
+use std::io::{self};
 use std::path::Path;
 
 use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
-use serde::Serialize;
 
+use self::report::{Report, Verdict};
 use crate::cloud::passing::Bibs;
-use crate::commands::args::{Place, print};
+use crate::commands::args::Place;
 use crate::config::failure::Failure;
 use crate::config::{Address, Config, DecoderConfig, LoadOptions, Loaded};
 use crate::journal::{self, Unsettled};
 use crate::link::{self, LinkError};
-use crate::model::text::printable;
 use crate::serve::control;
 use crate::serve::web;
 use crate::status::Snapshot;
@@ -44,86 +44,6 @@ pub struct CheckArgs {
     /// As JSON: a list of objects with `check`, `about`, `verdict` (ok, warn, fail) and `text`.
     #[arg(long)]
     json: bool,
-}
-
-/// How a line ends up: green, yellow or red.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verdict {
-    Ok,
-    Warn,
-    Fail,
-}
-
-#[derive(Debug, Serialize)]
-struct Line {
-    check: &'static str,
-    /// A decoder, a device or a file; empty for the box.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    about: String,
-    verdict: Verdict,
-    text: String,
-}
-
-/// The lines, and what they mean for the exit code.
-#[derive(Default)]
-struct Report {
-    lines: Vec<Line>,
-    /// Something must be changed here before `run` works (78).
-    wrong: bool,
-    /// Something outside does not answer (69).
-    unreachable: bool,
-}
-
-impl Report {
-    fn add(&mut self, verdict: Verdict, check: &'static str, about: &str, text: impl Into<String>) {
-        self.lines.push(Line { check, about: about.to_owned(), verdict, text: text.into() });
-    }
-
-    fn ok(&mut self, check: &'static str, about: &str, text: impl Into<String>) {
-        self.add(Verdict::Ok, check, about, text);
-    }
-
-    fn warn(&mut self, check: &'static str, about: &str, text: impl Into<String>) {
-        self.add(Verdict::Warn, check, about, text);
-    }
-
-    fn wrong(&mut self, check: &'static str, about: &str, text: impl Into<String>) {
-        self.add(Verdict::Fail, check, about, text);
-        self.wrong = true;
-    }
-
-    fn unreachable(&mut self, check: &'static str, about: &str, text: impl Into<String>) {
-        self.add(Verdict::Fail, check, about, text);
-        self.unreachable = true;
-    }
-
-    fn text(&self, colour: bool) -> String {
-        let line = |line: &Line| {
-            let (word, code) = match line.verdict {
-                Verdict::Ok => ("ok", 32),
-                Verdict::Warn => ("warn", 33),
-                Verdict::Fail => ("FAIL", 31),
-            };
-            let word = if colour { format!("\x1b[{code}m{word:4}\x1b[0m") } else { format!("{word:4}") };
-            let about = if line.about.is_empty() { String::new() } else { format!(" {}", printable(&line.about)) };
-            format!("{word} {}{about}: {}\n", line.check, printable(&line.text))
-        };
-        self.lines.iter().map(line).collect()
-    }
-
-    fn end(&self, json: bool) -> Result<(), Failure> {
-        match json {
-            true => print(&format!("{}\n", serde_json::to_string_pretty(&self.lines).unwrap_or_default()))?,
-            false => print(&self.text(io::stdout().is_terminal()))?,
-        }
-        // The lines above said it.
-        match (self.wrong, self.unreachable) {
-            (true, _) => Err(Failure::config("").already_told()),
-            (false, true) => Err(Failure::unavailable("").already_told()),
-            (false, false) => Ok(()),
-        }
-    }
 }
 
 /// Runs the checks and writes their lines to standard output.

@@ -16,7 +16,6 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use self::actor::Actor;
 use crate::cloud::audit;
 use crate::commands::args::{DemoArgs, print};
 use crate::commands::audit::beside;
@@ -31,12 +30,12 @@ use crate::daemon::logging;
 use crate::decoders::{Settings, Spec};
 use crate::model::clock;
 use crate::sim::cloud::{DEVICE, Dedup, Fault, KEY, On, SimCloud, SimCloudConfig};
+use actor::{Actor, LOOPBACK};
 
 /// How long the backlog may take to drain after the race.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 /// Differences that the audit names one by one.
 const DIFFERENCES_TOLD: usize = 10;
-const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What the demo proves in the end.
 #[derive(Debug, Serialize)]

@@ -9,7 +9,7 @@ use crate::commands::args::{Place, load_keyless, print};
 use crate::config::Config;
 use crate::config::failure::Failure;
 use crate::daemon;
-use crate::journal::held_back::LetGoError;
+use crate::journal::let_go::LetGoError;
 use crate::model::clock::Wall;
 use crate::serve::control::{self, ControlError, Request};
 use crate::status::Board;

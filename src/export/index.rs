@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::{Reading, instant_of};
+use super::reading::{Reading, instant_of};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{Line, Place, Reader, VolumeFile, volumes};
 use crate::journal::{Batch, UploadEvent, log_dir};

@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::*;
+use crate::config::TagCode;
 use crate::journal::entry::write_line;
 use crate::journal::log::{Log, volumes};
 use crate::journal::{Batch, Found, Item, UploadEvent, log_dir};
 use crate::model::chip::{ChipRead, Marker, Position, Seq};
+use jiff::tz::TimeZone;
 
 const START: i64 = 1_780_000_000_000;
 const LANES: [&str; 3] = ["mat", "gate", "old"];

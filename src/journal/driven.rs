@@ -11,8 +11,9 @@ use super::disk::scripted;
 use super::entry::{Entry, parse_line};
 use super::follow::{Follower, Turn};
 use super::log::{self, Line, Reader};
+use super::shared::Request;
 use super::state::TAIL_MAX;
-use super::writer::{Request, Writer};
+use super::writer::Writer;
 use super::{Journal, JournalConfig, OpenError, Parts, verify};
 use crate::status::Board;
 

@@ -19,12 +19,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::damage::{LOST, in_words, note};
 use super::disk;
 use super::entry::Body;
-use super::follow::Shared;
 use super::log::{self, VolumeFile, restore_volume, volume_path};
-use super::start::make_dir;
-use super::verify::{LOST, in_words, note};
+use super::paths::make_dir;
+use super::shared::Shared;
 
 /// Volumes that are held open: 2 GB of reads that wait, as the log is by default.
 const OPEN_MAX: usize = 64;

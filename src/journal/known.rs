@@ -41,11 +41,9 @@ use std::sync::Arc;
 
 use super::disk;
 use super::entry::{Body, Entry};
-use super::follow::Shared;
-use super::log::{Line, Place, Reader};
-use super::queue::Broken;
-use super::start::make_dir;
-use super::state::{State, stamp_ms};
+use super::log::Place;
+use super::paths::make_dir;
+use super::state::stamp_ms;
 use super::trial;
 use super::undated::{self, Which};
 use crate::model::chip::{ChipRead, Stamp};
@@ -95,7 +93,7 @@ pub struct Known {
     /// It follows the writer.
     pub live: bool,
     /// Of the decoders' clocks.
-    zones: Zones,
+    pub zones: Zones,
     /// A part had to be let go: what comes after it is not made a segment, so that the next start reads it from the log.
     torn: bool,
     /// A file of it was not there when it was looked into.
@@ -103,7 +101,7 @@ pub struct Known {
     /// The disk did not take the last one.
     failed: bool,
     /// To be told.
-    complaint: Option<String>,
+    pub complaint: Option<String>,
 }
 
 /// Reads on their way into a segment.
@@ -356,7 +354,7 @@ impl Known {
     }
 
     /// What came of a job. Returns the files that are of no use any more; `None`: the disk does not take it now.
-    fn written(&mut self, job: &Job, written: io::Result<Segment>, board: &Board) -> Option<Vec<PathBuf>> {
+    pub fn written(&mut self, job: &Job, written: io::Result<Segment>, board: &Board) -> Option<Vec<PathBuf>> {
         match written {
             Ok(segment) => {
                 if std::mem::take(&mut self.failed) {
@@ -397,59 +395,8 @@ impl Known {
     }
 }
 
-/// Writes what belongs on the disk while the index follows the writer, without holding up a look into it.
-pub fn save(shared: &Shared, followed: u64, volume: u64) {
-    loop {
-        let (job, complaint) = {
-            let mut known = shared.known();
-            (known.job(followed, volume), known.complaint.take())
-        };
-        if let Some(complaint) = complaint {
-            shared.board.raise("known_reads", "", complaint);
-        }
-        let Some(job) = job else { return };
-        let written = job.write();
-        let useless = shared.known().written(&job, written, &shared.board);
-        let Some(useless) = useless else { return };
-        remove_all(&useless);
-    }
-}
-
-/// The index, as far as the state goes: what is on the disk and can be believed, and the rest from the log. `None`: the
-/// journal closes.
-pub fn catch_up(shared: &Shared, state: &State) -> Result<Option<Known>, Broken> {
-    let config = &shared.config;
-    let trust = Trust { followed: state.followed, oldest: shared.lock().mark.oldest };
-    let mut known = Known::open(&config.dir, &state.identity, trust, config.keep_bytes);
-    known.zones = config.zones.clone();
-    let (through, place) = known.place();
-    if through >= state.followed {
-        return Ok(Some(known));
-    }
-    let dir = shared.log_dir();
-    let there = if through > 0 { Reader::open(&dir, Some(place))? } else { None };
-    let reader = if there.is_some() { there } else { Reader::open_after(&dir, through)? };
-    let Some(mut reader) = reader else { return Ok(Some(known)) };
-    while let Some(line) = reader.read()? {
-        match line {
-            Line::Entry(entry) if entry.seq > state.followed => break,
-            Line::Entry(entry) if entry.seq <= through => {}
-            Line::Entry(entry) => {
-                known.take(&entry);
-                known.passed(reader.place());
-                known.save(&shared.board);
-                if shared.lock().closing {
-                    return Ok(None);
-                }
-            }
-            Line::State(_) | Line::Bad { .. } => {}
-        }
-    }
-    Ok(Some(known))
-}
-
 /// What cannot be removed is when the index is opened again.
-fn remove_all(useless: &[PathBuf]) {
+pub fn remove_all(useless: &[PathBuf]) {
     for path in useless {
         let _ = disk::remove(path);
     }

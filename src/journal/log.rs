@@ -25,56 +25,14 @@ use std::path::{Path, PathBuf};
 use super::disk::{self, sync, sync_dir};
 use super::entry::{parse_numbers, seal, unseal};
 use super::mark::Mark;
-use super::start::make_dir;
+use super::paths::make_dir;
 
 mod read;
+mod volume;
 
 pub use read::{Line, Reader, begins_with_state, identity_of};
-
-/// First word of a volume.
-const MAGIC: &str = "#passbridge-log\t1";
-/// A line longer than this is damage. The longest is the state at the head of a volume: some 2 MB per decoder when every
-/// bound in it is reached; the longest entry, a frame of 256 KiB, escaped, has 1 MB.
-pub const LINE_MAX: u64 = 32 * 1024 * 1024;
-
-/// A place in the log: byte `offset` of the volume that begins with number `volume`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Place {
-    /// First sequence number of the volume.
-    pub volume: u64,
-    /// Byte offset in it.
-    pub offset: u64,
-}
-
-/// A volume's file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VolumeFile {
-    /// First sequence number.
-    pub first: u64,
-    /// Path.
-    pub path: PathBuf,
-    /// Size in bytes.
-    pub bytes: u64,
-}
-
-/// Every volume in `dir`, oldest first.
-pub fn volumes(dir: &Path) -> io::Result<Vec<VolumeFile>> {
-    let mut found = Vec::new();
-    for file in std::fs::read_dir(dir)? {
-        let file = file?;
-        let path = file.path();
-        let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
-        // What is no file of that name (a directory, a link to nowhere) holds no lines.
-        if let Some(first) = number.and_then(|number| number.parse().ok())
-            && let Ok(meta) = std::fs::metadata(&path)
-            && meta.is_file()
-        {
-            found.push(VolumeFile { first, path, bytes: meta.len() });
-        }
-    }
-    found.sort_by_key(|volume| volume.first);
-    Ok(found)
-}
+use volume::MAGIC;
+pub use volume::{LINE_MAX, Place, VolumeFile, volumes};
 
 /// The log, open for appending.
 pub struct Log {

@@ -37,9 +37,12 @@ use super::trial;
 
 mod block;
 mod commit;
+mod value;
 
 use block::{decode_block, encode_block};
 use commit::{Commit, block_key, identity_key, part_key, sync_blobs};
+pub use value::Broken;
+use value::{postcard_bytes, unseal, unsealed};
 
 /// Reads in a block.
 const BLOCK_READS: usize = 256;
@@ -55,32 +58,6 @@ const LOCK_WAIT: Duration = Duration::from_millis(10);
 /// A sealed span that nobody looked into for so long is closed when a reader passes it. Not at once: two devices that drain
 /// at two ends of the backlog must not open and close it in turn.
 const UNUSED: Duration = Duration::from_millis(300);
-
-/// Why the queue does not serve.
-#[derive(Debug, thiserror::Error)]
-pub enum Broken {
-    /// The disk is full or fails; what is there may be whole.
-    #[error("{0}")]
-    Disk(io::Error),
-    /// What is there cannot be trusted.
-    #[error("{0}")]
-    Corrupt(String),
-}
-
-impl From<sled::Error> for Broken {
-    fn from(error: sled::Error) -> Self {
-        match error {
-            sled::Error::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => Self::Disk(error),
-            other => Self::Corrupt(other.to_string()),
-        }
-    }
-}
-
-impl From<io::Error> for Broken {
-    fn from(error: io::Error) -> Self {
-        Self::Disk(error)
-    }
-}
 
 /// The identities of a decoder that the queue does not hold yet.
 pub struct Identities {
@@ -401,21 +378,6 @@ struct Head {
     blocks: u64,
     /// How many identities of each decoder belong to this state; those beyond are of a checkpoint that did not end.
     identities: BTreeMap<Box<str>, u64>,
-}
-
-fn postcard_bytes(value: &impl Serialize) -> Result<Vec<u8>, Broken> {
-    postcard::to_stdvec(value).map_err(|error| Broken::Corrupt(error.to_string()))
-}
-
-fn unsealed(value: &[u8]) -> Result<&[u8], Broken> {
-    match value.split_first_chunk::<4>() {
-        Some((crc, content)) if u32::from_le_bytes(*crc) == crc32fast::hash(content) => Ok(content),
-        _ => Err(Broken::Corrupt("a value's checksum does not agree".into())),
-    }
-}
-
-fn unseal<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, Broken> {
-    postcard::from_bytes(unsealed(value)?).map_err(|error| Broken::Corrupt(error.to_string()))
 }
 
 impl Span {

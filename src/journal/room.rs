@@ -1,68 +1,17 @@
 //! Room on the disk: the reserve that is given up first, what may go, and how much there is.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self};
 
 use super::age::Ages;
-use super::follow::{Shared, bytes_on_disk};
 use super::log::{self, VolumeFile};
 use super::queue::{Broken, Queue};
+use super::reserve::{bytes_on_disk, free_bytes, make_reserve};
+use super::shared::Shared;
 use super::{disk, mark};
-
-/// Size of the reserve: enough for the queue to open and for hundreds of batches to be recorded while the disk is full.
-const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
-/// The reserve is made (again) only when this much is free.
-const RESERVE_ABOVE: u64 = 8 * RESERVE_BYTES;
 
 /// Before passings that were set aside go with their volume, this is said so long.
 const WARN_BEFORE_DAYS: u32 = 3;
-
-fn reserve_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("reserve")
-}
-
-/// Free bytes on the file system of `dir`, as an ordinary user sees them.
-pub fn free_bytes(dir: &Path) -> Option<u64> {
-    rustix::fs::statvfs(dir).ok().map(|stat| stat.f_bavail * stat.f_frsize)
-}
-
-/// Makes the reserve if it is not there and there is room.
-pub fn make_reserve(data_dir: &Path) -> io::Result<()> {
-    let path = reserve_path(data_dir);
-    if path.exists() || free_bytes(data_dir).is_some_and(|free| free < RESERVE_ABOVE) {
-        return Ok(());
-    }
-    let written = OpenOptions::new().write(true).create_new(true).open(&path).and_then(|mut file| {
-        let zeros = vec![0; 64 * 1024];
-        for _ in 0..RESERVE_BYTES / 65_536 {
-            file.write_all(&zeros)?;
-        }
-        file.sync_all()
-    });
-    written.inspect_err(|_| {
-        let _ = std::fs::remove_file(&path);
-    })
-}
-
-/// Gives the reserve up. `true` if there was one.
-pub fn release_reserve(data_dir: &Path) -> bool {
-    std::fs::remove_file(reserve_path(data_dir)).is_ok()
-}
-
-/// Bytes of the files below `dir`.
-pub fn tree_bytes(dir: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
-    entries
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => tree_bytes(&entry.path()),
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        })
-        .sum()
-}
 
 /// Removes what may go: spans of the queue that are covered, then log volumes, oldest first, that nothing needs any
 /// more and that are past their retention (see `age`) or over the limit. What is not uploaded never goes, nor does the

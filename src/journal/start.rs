@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::entry::{Body, Entry, write_line};
-use super::follow::Shared;
-use super::writer::Draft;
-use super::{OpenError, disk, follow, log, mark, mounts, room, verify};
+use super::reserve::{with_room, write_mark};
+use super::shared::{Draft, Shared};
+use super::{OpenError, damage, disk, log, mark, mounts, paths};
 use crate::status::Board;
 
 /// Takes the lock of a data directory; the kernel gives it back however the process ends.
@@ -56,7 +56,7 @@ pub fn hold_again(shared: &Shared) -> Result<(), NotOurs> {
         OpenError::Io { error, .. } => NotOurs::Io(error),
     })?;
     let mark = shared.lock().mark.clone();
-    let there = log::identity_of(&follow::log_dir(dir))?;
+    let there = log::identity_of(&paths::log_dir(dir))?;
     if there.is_some_and(|there| there != mark.identity) {
         let waiting = shared.lock().state.waiting;
         return Err(NotOurs::Taken(format!(
@@ -80,35 +80,9 @@ pub fn not_mounted(dir: &Path) -> Option<io::Error> {
     Some(io::Error::new(io::ErrorKind::NotFound, text))
 }
 
-/// Makes a directory; what stands in its place and is none (a file, a link that leads nowhere) is moved aside.
-pub fn make_dir(dir: &Path) -> io::Result<()> {
-    if std::fs::create_dir_all(dir).is_ok() && dir.is_dir() {
-        return Ok(());
-    }
-    if std::fs::symlink_metadata(dir).is_ok() {
-        disk::rename(dir, &dir.with_extension("broken"))?;
-    }
-    std::fs::create_dir_all(dir)
-}
-
-/// Does it, and if the disk is too full for it, once more without the reserve.
-pub fn with_room<T>(dir: &Path, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    work().or_else(|error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if room::release_reserve(dir) => work(),
-        _ => Err(error),
-    })
-}
-
-/// Writes the mark. A box on a full disk must start and drain without it, too: the older one then says less than it could.
-pub fn write_mark(dir: &Path, mark: &mark::Mark) {
-    if let Err(error) = with_room(dir, || mark::write(dir, mark)).and_then(|()| disk::sync_dir(dir)) {
-        tracing::warn!(%error, "the mark of how far the journal goes could not be written");
-    }
-}
-
 /// The journal's identity, a new one if there is none, and whether there was one whose log is gone.
 pub fn identity(dir: &Path, mark: Option<&mark::Mark>) -> io::Result<(String, bool)> {
-    let log_dir = follow::log_dir(dir);
+    let log_dir = paths::log_dir(dir);
     let has_log = !log::volumes(&log_dir)?.is_empty();
     let text = std::fs::read_to_string(identity_path(dir)).ok();
     let known = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
@@ -157,7 +131,7 @@ pub fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::
         let message = format!(
             "entries {}{most} were kept once and are gone from the log in {}: was a file removed, or is the disk failing? \
              Numbers go on at {next}. What the upload queue still holds is sent; {after}",
-            verify::in_words(&repair.lost),
+            damage::in_words(&repair.lost),
             log_dir.display()
         );
         board.raise("log_lost", "", message);
@@ -187,17 +161,17 @@ pub fn notes(board: &Board, repair: log::Repair) -> Vec<Draft> {
         note("repair", text, cut);
     }
     if !lost.is_empty() {
-        let text = format!("entries {} were kept once and are gone from the log", verify::in_words(&lost));
-        note(verify::LOST, verify::note(&lost, &text), Vec::new());
+        let text = format!("entries {} were kept once and are gone from the log", damage::in_words(&lost));
+        note(damage::LOST, damage::note(&lost, &text), Vec::new());
     }
     let unused: Vec<(u64, u64)> = torn.into_iter().chain(skipped).collect();
     if !unused.is_empty() {
         let text = format!(
             "entries {} are not there: torn out of a group that a power cut ended and not known to have been \
              acknowledged, or left out so that no number is given twice",
-            verify::in_words(&unused)
+            damage::in_words(&unused)
         );
-        note(verify::SKIPPED, verify::note(&unused, &text), Vec::new());
+        note(damage::SKIPPED, damage::note(&unused, &text), Vec::new());
     }
     drafts
 }

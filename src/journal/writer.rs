@@ -7,16 +7,15 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
+use super::damage::{LOST, in_words, note};
 use super::entry::{Body, Entry, write_line};
-use super::follow::{Shared, state_at, wait_for_room};
 use super::gone::{self, needed_from};
 use super::log::{AppendError, Log, volume_path};
+use super::shared::{Request, Shared, state_at, wait_for_room};
 use super::start::{self, NotOurs};
-use super::verify::{LOST, in_words, note};
-use super::{JournalError, Kept, room};
+use super::{JournalError, Kept, reserve};
 use crate::model::chip::Seq;
 
 /// Entries of a group after which no further request is taken in.
@@ -27,17 +26,6 @@ pub const REQUESTS: usize = 1024;
 const RETRY: Duration = Duration::from_millis(250);
 /// Time between tries to put back a volume that was taken away.
 const PUT_BACK_AGAIN: Duration = Duration::from_secs(2);
-
-/// An entry to be numbered: subject, time, content, raw bytes.
-pub type Draft = (Box<str>, Timestamp, Body, Box<[u8]>);
-
-/// What callers ask of the writer.
-pub struct Request {
-    /// To be kept together, with consecutive numbers. Not empty.
-    pub drafts: Vec<Draft>,
-    /// Gets the numbers when they are durable.
-    pub reply: oneshot::Sender<Result<Kept, JournalError>>,
-}
 
 /// The thread's body: ends when every sender is gone or the journal closes.
 pub fn run(shared: &Shared, log: Log, requests: mpsc::Receiver<Request>) {
@@ -181,7 +169,7 @@ impl Writer {
         }
         let state = state_at(shared, self.log.next);
         let mut restored = self.log.restore(state.as_deref());
-        if restored.as_ref().is_err_and(is_full) && room::release_reserve(&shared.config.dir) {
+        if restored.as_ref().is_err_and(is_full) && reserve::release_reserve(&shared.config.dir) {
             restored = self.log.restore(state.as_deref());
         }
         if restored.as_ref().is_err_and(is_full) {
@@ -255,7 +243,7 @@ impl Writer {
                     }
                 }
             };
-            if is_full(&error) && room::release_reserve(&shared.config.dir) {
+            if is_full(&error) && reserve::release_reserve(&shared.config.dir) {
                 tracing::warn!("the disk is full: the reserve was given up");
                 continue;
             }

@@ -9,7 +9,7 @@
 //!   none of them.
 //! * Silence is seen: no byte for the protocol's limit ends the connection ([`End::Silent`]).
 //! * Bounded: one read buffer, [`REPLIES`] replies waiting, [`OUTBOX`] bytes due. At either bound reading pauses; a
-//!   peer that takes nothing for [`Limits::write`](super::Limits::write) loses the connection.
+//!   peer that takes nothing for [`Limits::write`](super::decoder::Limits::write) loses the connection.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,8 +24,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use tokio_util::sync::CancellationToken;
 
 use super::asks::{Hearing, Order};
+use super::decoder::{Decoder, Limits};
 use super::port::Duplex;
-use super::{Decoder, Limits};
 use crate::decoders::{Frame, Item, Output, Protocol, READ_MAX};
 use crate::model::chip::{ChipRead, Held, Position};
 

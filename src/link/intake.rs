@@ -4,10 +4,10 @@
 //! * **In order, one group at a time.** Chunks are kept in the order they were put, whatever connection they came
 //!   from; [`Intake::progress`] counts durable chunks, so "everything before chunk n is durable" is one comparison.
 //! * **It outlives connections.** A cable that is pulled while the disk is full costs nothing that had arrived.
-//! * **Bounded.** At most [`Limits::buffer`](super::Limits::buffer) bytes, counted as raw bytes plus [`FRAME_COST`] a
+//! * **Bounded.** At most [`Limits::buffer`](super::decoder::Limits::buffer) bytes, counted as raw bytes plus [`FRAME_COST`] a
 //!   frame. When it is full, nothing is read for now ([`Intake::is_full`]; what was already read, at most one read buffer
 //!   a connection, still goes in): the port's own buffers and the decoder's hold what comes, which loses nothing while
-//!   the journal gets on, only slower than the reads come. Once it does not get on at all ([`Limits::stall`](super::Limits::stall):
+//!   the journal gets on, only slower than the reads come. Once it does not get on at all ([`Limits::stall`](super::decoder::Limits::stall):
 //!   the disk is full), that would only move the loss to where nobody counts it. A decoder that can be asked again (or
 //!   repeats) is still not read from. Of one that only streams the newest frames are dropped and counted, and a marker
 //!   with the count goes into the journal where they are missing.
@@ -27,8 +27,8 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
-use super::Keeper;
 use super::flood::{Flood, MANY, Rate};
+use super::keeper::Keeper;
 use crate::decoders::{Frame, Framed, Reject};
 use crate::journal::{JournalError, Kept};
 use crate::model::chip::Marker;

@@ -11,7 +11,11 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::connection::Life;
-use super::{CONNECTIONS, Decoder};
+use super::decoder::Decoder;
+
+/// Connections that the software of one decoder may hold at once. For one more, the one that was silent the longest gives
+/// way: one that never spoke (a port scan, a client that leaks them) before one that did.
+pub const CONNECTIONS: usize = 16;
 
 /// A connection that spoke within this time does not give way to another one.
 const SPEAKING: Duration = Duration::from_secs(60);

@@ -19,8 +19,46 @@ use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::time::{sleep, timeout};
 use tokio_serial::SerialPortBuilderExt;
 
-use super::LinkError;
 use crate::config::{Address, DecoderConfig};
+use crate::decoders::SettingError;
+use crate::journal::JournalError;
+
+/// Why a link cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The listening port cannot be had.
+    #[error(
+        "decoder `{decoder}`: cannot listen on {address}: {source}; choose a free port (1024 or above), or stop what uses it"
+    )]
+    Bind {
+        /// Decoder name.
+        decoder: String,
+        /// The address from the configuration.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An option does not fit the protocol.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// The journal is gone: the process must end.
+    #[error("decoder `{decoder}`: {frames} received frames cannot be kept: {source}")]
+    Journal {
+        /// Decoder name.
+        decoder: String,
+        /// Frames that were received and are not known to be durable.
+        frames: u64,
+        /// What the journal said.
+        source: JournalError,
+    },
+}
+
+impl LinkError {
+    /// The configuration is at fault: no restart will help (exit code 78).
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Bind { .. } | Self::Setting(_))
+    }
+}
 
 /// Longest wait for the addresses of a name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -14,9 +14,13 @@ use tokio_serial::{SerialPort, SerialStream};
 
 use super::*;
 use crate::decoders::descriptor::only_linked;
-use crate::decoders::{Frame, Output, Reject};
+use crate::decoders::{Frame, Framed, Info, Missed, Output, Reject, Settings, Spec};
+use crate::journal::{JournalError, Kept};
 use crate::model::chip::{ChipRead, Position, Seq, Stamp};
 use crate::status::{DecoderStatus, Problem};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::future::Future;
 
 /// A protocol of lines: `R<chip>` a read, `S<chip>` a stored one, `A<chip>` a read that is acknowledged, `@<chip>` the same at `Start`, `P` a ping that is answered,
 /// `C<stamp>` the clock, `!` a restart; anything else is rejected.

@@ -12,6 +12,7 @@
 //! Rejected: asking over HTTP in the first place. The page may be switched off, and a local command should need no token.
 
 mod capture;
+mod request;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, chmod, fchmod};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -31,26 +31,23 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use self::capture::{Answered, Stream, capture};
+use self::request::{ANSWER_LIMIT, ANSWER_TIME, failed};
+pub use self::request::{ControlError, Request, Rewinds, socket_path};
 use crate::cloud::audit::adopt::Adopted;
 use crate::cloud::audit::keep::Order;
 use crate::config::Config;
-use crate::config::failure::Failure;
 use crate::decoders::Range;
 use crate::journal::{Audited, Journal};
-use crate::link::{Asked, Asks};
+use crate::link::Asked;
 use crate::serve::web;
 use crate::status::Board;
 
 /// Longest request, in bytes.
 const REQUEST_LIMIT: u64 = 64 << 10;
-/// Longest answer, in bytes: a status with every decoder and problem is far below.
-const ANSWER_LIMIT: u64 = 16 << 20;
 /// Clients at once; the next one waits.
 const CLIENTS: usize = 16;
 /// A client that is silent for so long is let go.
 const SILENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
-/// How long an answer may take to write, or, for a client, to come.
-const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Who may ask: the service's user and group.
 const MODE: Mode = Mode::from_raw_mode(0o660);
 /// Connections that wait to be taken.
@@ -58,80 +55,8 @@ const BACKLOG: i32 = 64;
 /// How often it is looked whether the socket still has its name, or can be made now.
 const LOOK: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 2 });
 
-/// How long a repair may take: an audit, the passings again, and an audit.
-const REPAIR_TIME: Duration = Duration::from_secs(900);
-
-/// What can be asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request {
-    /// The [`crate::status::Snapshot`].
-    Status,
-    /// `{"durable": N}`: the last sequence number that would survive a power cut.
-    Durable,
-    /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends what is missing again.
-    Repair {
-        /// Device.
-        device: String,
-        /// Token of the session, or its end.
-        session: String,
-    },
-    /// `{"moved": N, "settled": N, "left": N, "why": WHY or null}`: what was numbered for a device that is none of the
-    /// configuration any more, and is not in the cloud, goes to another one ([`crate::cloud::audit::adopt`]).
-    Adopt {
-        /// The device that is none any more.
-        from: String,
-        /// The device that they go to.
-        to: String,
-    },
-    /// `{"known": true}`: an audit was made beside the daemon; it shows what was found, and remembers it.
-    Audited {
-        /// What it found.
-        audited: Audited,
-    },
-    /// `{"decoder": NAME, "answer": "asked" | "not_connected" | "refused" | "unknown", "why": …}`: asks a decoder for
-    /// reads it has stored.
-    Rewind {
-        /// Its name in the configuration.
-        decoder: String,
-        /// Which.
-        range: Range,
-    },
-    /// `{"let_go": N}`: uploads the reads that are held back, of a decoder or of all.
-    LetGo {
-        /// Its name in the configuration, or that of one of its lanes.
-        decoder: Option<String>,
-    },
-    /// `{"tried": N}`: tries the passings again, of every device, that were set aside because the cloud failed at them.
-    TryAgain,
-    /// `{"decoder": NAME, "answer": "recording" | "refused" | "unknown", "header": [[KEY, VALUE], …], "why": …}`, and
-    /// after `recording` lines of a capture file ([`crate::link::capture`]) without its header, until the client goes.
-    Capture {
-        /// Its name in the configuration.
-        decoder: String,
-    },
-}
-
-impl Request {
-    /// How long the answer may take to come.
-    fn patience(&self) -> Duration {
-        match self {
-            Self::Status
-            | Self::Durable
-            | Self::Audited { .. }
-            | Self::Rewind { .. }
-            | Self::TryAgain
-            | Self::Capture { .. } => ANSWER_TIME,
-            Self::Repair { .. } | Self::Adopt { .. } | Self::LetGo { .. } => REPAIR_TIME,
-        }
-    }
-}
-
 /// The way to the repairs of each device.
 pub type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
-
-/// The way to each decoder, by its name.
-pub type Rewinds = BTreeMap<String, Asks>;
 
 /// What the socket's commands reach.
 #[derive(Default)]
@@ -144,40 +69,6 @@ pub struct Ways {
     pub rewinds: Rewinds,
     /// Reads that are held back.
     pub journal: Option<Journal>,
-}
-
-/// Why the daemon gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// Nobody listens.
-    #[error("passbridge does not run here (nobody listens at {})", .0.display())]
-    NotRunning(PathBuf),
-    /// This user may not ask.
-    #[error("this user may not ask passbridge at {}: use sudo, or join the group of the service", .0.display())]
-    Forbidden(PathBuf),
-    /// It runs, but the answer failed.
-    #[error("passbridge gives no answer at {}: {why}", path.display())]
-    NoAnswer {
-        /// The socket.
-        path: PathBuf,
-        /// What was seen.
-        why: String,
-    },
-}
-
-impl From<ControlError> for Failure {
-    fn from(error: ControlError) -> Self {
-        let message = error.to_string();
-        match error {
-            ControlError::NotRunning(_) | ControlError::NoAnswer { .. } => Self::unavailable(message),
-            ControlError::Forbidden(_) => Self::permission(message),
-        }
-    }
-}
-
-/// Where the socket of a data directory is.
-pub fn socket_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("control.sock")
 }
 
 /// The daemon's end.
@@ -489,23 +380,12 @@ pub async fn status(config: &Config) -> Result<Value, ControlError> {
     }
 }
 
-/// What it means that asking there failed.
-fn failed(path: &Path, error: &io::Error) -> ControlError {
-    let path = path.to_owned();
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::ConnectionRefused => {
-            ControlError::NotRunning(path)
-        }
-        io::ErrorKind::PermissionDenied => ControlError::Forbidden(path),
-        _ => ControlError::NoAnswer { path, why: error.to_string() },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::config::failure::Failure;
     use crate::status::Snapshot;
 
     fn serve(dir: &Path) -> (Board, CancellationToken, tokio::task::JoinHandle<()>) {

@@ -18,11 +18,13 @@
 //! a lenient mode (a test that passes with a stray field proves less).
 
 mod answers;
+mod config;
 mod faults;
 mod habits;
 mod http;
 mod pages;
 mod requests;
+mod state;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -33,243 +35,26 @@ mod writer;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use config::{
+    Access, CLIENT_BATCH_MAX, Closed, DEVICE, Forbidden, Generation, KEY, NoSession, OneForm, SimCloudConfig,
+};
 pub use faults::{Answer, Apply, Chance, Fault, On};
-pub use habits::{HABITS, Habit, Habits, MAX_LAG, When};
-pub use store::{Dedup, SessionView, Stored};
+pub use habits::{HABITS, Habit, Habits, When};
+use state::{Inner, State};
+pub use state::{MAX_POSTS, MAX_TRACE, MAX_VIOLATIONS, Post};
+pub use store::{Dedup, MAX_LAG, MAX_PASSINGS, MAX_SESSIONS, SessionView, Stored};
 pub use words::Words;
 pub use writer::OTHER_CHIP;
 
 use faults::Script;
 use habits::Chooser;
 use store::Store;
-
-/// Key that [`SimCloudConfig::default`] accepts, READ_WRITE. Not a secret: it opens nothing but this fake.
-pub const KEY: &str = "ror-0123456789abcdef0123";
-/// Device that [`SimCloudConfig::default`] knows.
-pub const DEVICE: &str = "65A10000000000000000000000000000000000000000000000000000000A115B";
-/// Most passings held, over all sessions; an insert beyond is answered 507.
-pub const MAX_PASSINGS: usize = 8_000_000;
-/// Most sessions held; one more is answered 507.
-pub const MAX_SESSIONS: usize = 1_000;
-/// Most POSTs remembered by [`SimCloud::posts`]; the oldest go first.
-pub const MAX_POSTS: usize = 100_000;
-/// Most violations remembered; later ones are only counted.
-pub const MAX_VIOLATIONS: usize = 100;
-/// Most requests remembered by [`SimCloud::trace`]; the oldest go first.
-pub const MAX_TRACE: usize = 200;
-/// Most passings a well-behaved client puts into one POST (the fact sheet's cap); more is a violation.
-pub const CLIENT_BATCH_MAX: usize = 500;
-
-/// Form of the answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Generation {
-    /// 2023: bare objects.
-    #[default]
-    Legacy,
-    /// 2026: `{"body": …}`, with `duplicate_count` and `pagination`.
-    OpenApi,
-    /// As [`Generation::OpenApi`], with the body as JSON *text* beside a `statusCode`, as a function behind a gateway
-    /// answers when its integration is set up wrongly.
-    Gateway,
-}
-
-/// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Every GET.
-    Read,
-    /// Every POST and PATCH.
-    Write,
-    /// Both.
-    ReadWrite,
-}
-
-/// How a key that may not is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Forbidden {
-    /// 403 with `{"message":"Forbidden"}`, the gateway's form.
-    #[default]
-    Message,
-    /// 403 with a `description` in the generation's form.
-    Description,
-    /// 401 with `{"message":"Unauthorized"}`.
-    Unauthorized,
-}
-
-/// How "no active session" is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NoSession {
-    /// 404 "Session not found".
-    #[default]
-    NotFound,
-    /// 200 with an empty `result`.
-    Empty,
-    /// 200 with `"result": null`.
-    Null,
-    /// 200 without `result`.
-    Absent,
-    /// 200 with "Sessions not found" and no `result`.
-    Text,
-    /// 200 with the last closed session, marked `"active": false`; an empty `result` where there is none.
-    Inactive,
-}
-
-/// How an insert into a closed or unknown session is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Closed {
-    /// 404 "Session not found or closed".
-    #[default]
-    NotFound,
-    /// 400 with the same text.
-    BadRequest,
-    /// 200 with the same text and no counts.
-    OkText,
-}
-
-/// Shape of `result` where one session is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OneForm {
-    /// An array of one, as documented in 2023.
-    #[default]
-    Array,
-    /// The object itself.
-    Object,
-}
-
-/// How the fake behaves. Every field can be changed while it runs ([`SimCloud::configure`]).
-#[derive(Clone, Debug)]
-pub struct SimCloudConfig {
-    /// Form of the answers.
-    pub generation: Generation,
-    /// What counts as a duplicate, which is then not stored.
-    pub dedup: Dedup,
-    /// Keys and what they may do; any other key is refused.
-    pub keys: Vec<(String, Access)>,
-    /// Devices: id and alias.
-    pub devices: Vec<(String, String)>,
-    /// How a key that may not is told.
-    pub forbidden: Forbidden,
-    /// How "no active session" is told.
-    pub no_session: NoSession,
-    /// How an insert into a closed session is told.
-    pub closed: Closed,
-    /// Shape of one session.
-    pub one: OneForm,
-    /// Most passings in one insert; more is answered 413.
-    pub max_items: usize,
-    /// Passings on a page of a reading call.
-    pub page_size: usize,
-    /// Time before every answer.
-    pub latency: Duration,
-    /// What it does beside; none.
-    pub habits: Habits,
-}
-
-impl SimCloudConfig {
-    /// What counts as a duplicate; a habit may have another rule.
-    fn dedup(&self) -> Dedup {
-        self.habits.dedup.unwrap_or(self.dedup)
-    }
-}
-
-impl Default for SimCloudConfig {
-    fn default() -> Self {
-        Self {
-            generation: Generation::default(),
-            dedup: Dedup::Number,
-            keys: vec![(KEY.to_owned(), Access::ReadWrite)],
-            devices: vec![(DEVICE.to_owned(), "finish".to_owned())],
-            forbidden: Forbidden::default(),
-            no_session: NoSession::default(),
-            closed: Closed::default(),
-            one: OneForm::default(),
-            max_items: 5000,
-            page_size: 5000,
-            latency: Duration::ZERO,
-            habits: Habits::default(),
-        }
-    }
-}
-
-/// What became of one `POST /passings` whose body could be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Post {
-    /// When its body had arrived.
-    pub at: Instant,
-    /// `token_session` in it.
-    pub token: Arc<str>,
-    /// First number in it.
-    pub first: u64,
-    /// Last number in it.
-    pub last: u64,
-    /// Passings in it.
-    pub count: usize,
-    /// Passings that it stored.
-    pub inserted: usize,
-    /// Passings that were there already.
-    pub duplicates: usize,
-    /// Status of the answer; `None`: never answered, or cut.
-    pub status: Option<u16>,
-}
-
-struct State {
-    config: SimCloudConfig,
-    store: Store,
-    script: Script,
-    chooser: Chooser,
-    /// Passings that another sender has put in by habit.
-    others: u64,
-    poison: HashMap<String, u16>,
-    trace: VecDeque<String>,
-    since: Instant,
-    posts: VecDeque<Post>,
-    post_count: u64,
-    flights: HashMap<Arc<str>, http::Flight>,
-    flight_count: u64,
-    violations: Vec<String>,
-    violation_count: usize,
-}
-
-impl State {
-    fn trace(&mut self, what: &str, said: &str) {
-        if self.trace.len() == MAX_TRACE {
-            self.trace.pop_front();
-        }
-        self.trace.push_back(format!("{:.3} {what}: {said}", self.since.elapsed().as_secs_f64()));
-    }
-
-    fn violation(&mut self, text: String) {
-        self.violation_count += 1;
-        if self.violations.len() < MAX_VIOLATIONS {
-            self.violations.push(text);
-        }
-    }
-}
-
-struct Inner {
-    state: Mutex<State>,
-    /// Rises with every change that a test may wait for.
-    version: watch::Sender<u64>,
-    door: wire::Door,
-    address: SocketAddr,
-}
-
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Plain data: what a panicking test thread left behind is still what happened.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn changed(&self) {
-        self.version.send_modify(|version| *version += 1);
-    }
-}
 
 /// A running fake; clones share it, and it ends with the last of them.
 #[derive(Clone)]

@@ -21,15 +21,15 @@ mod habit;
 mod heard;
 mod kind;
 mod peers;
+mod shared;
 mod wire;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use jiff::ToSpan;
 use jiff::civil::DateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -41,22 +41,16 @@ pub use self::habit::Habit;
 use self::heard::Heard;
 pub use self::kind::Kind;
 use self::peers::{connect_for_ever, converse, listen};
+use self::shared::{Shared, State};
 pub use self::wire::Fault;
 use crate::decoders::Missed;
 use crate::decoders::simulator::memory::Memory;
 pub use crate::decoders::simulator::memory::{READS_MAX, SimRead};
 use crate::decoders::simulator::race::Race;
 pub use crate::decoders::simulator::race::{FIELD_MAX, RaceConfig};
-use crate::decoders::simulator::talk::Exporter;
 
-/// Connections served at once; more are closed at once.
-const LINKS_MAX: usize = 16;
-/// Forbidden commands that are remembered.
-const FORBIDDEN_MAX: usize = 100;
 /// The race is looked at this often.
 const TURN: Duration = Duration::from_millis(5);
-/// An exporter that could not connect, or lost its connection, tries again after this.
-const RECONNECT: Duration = Duration::from_millis(200);
 
 /// Where the simulated decoder is.
 pub enum Wiring {
@@ -139,34 +133,6 @@ pub enum SimError {
     /// The exporter connects, the others do not.
     #[error("a simulated {0} decoder {1}")]
     Wiring(&'static str, &'static str),
-}
-
-struct Shared {
-    kind: Kind,
-    state: Mutex<State>,
-    faults: Vec<Fault>,
-    fault_frozen: AtomicBool,
-    started: Instant,
-    /// Reads that happened.
-    emitted: watch::Sender<u64>,
-    /// Reads acknowledged.
-    acked: watch::Sender<u64>,
-    /// Counts the times that all links were cut.
-    cuts: watch::Sender<u64>,
-    /// Links that are open.
-    links: watch::Sender<usize>,
-    online: watch::Sender<bool>,
-    frozen: watch::Sender<bool>,
-}
-
-struct State {
-    memory: Memory,
-    /// Of a decoder that repeats what is not acknowledged.
-    exporter: Option<Box<dyn Exporter>>,
-    /// Counts the connections.
-    latest: u64,
-    forbidden: Vec<String>,
-    heard: Heard,
 }
 
 /// A running simulated decoder; stops when dropped.
@@ -388,33 +354,6 @@ impl SimDecoder {
     /// Stops it and waits until its port is free.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// The decoder's clock.
-    fn now(&self, memory: &Memory) -> DateTime {
-        let millis = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        memory.start.saturating_add(millis.saturating_add(memory.clock_off_ms()).milliseconds())
-    }
-
-    fn happen(&self, what: impl FnOnce(&mut Memory)) {
-        let reads = {
-            let mut state = self.lock();
-            what(&mut state.memory);
-            state.memory.reads()
-        };
-        self.emitted.send_if_modified(|emitted| std::mem::replace(emitted, reads) != reads);
-    }
-
-    fn forbid(&self, state: &mut State, command: String) {
-        if state.forbidden.len() < FORBIDDEN_MAX {
-            state.forbidden.push(command);
-        }
     }
 }
 

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{CallError, Device, Doubt, Inserted, KeyFault, Page, Session, Stored};
+use super::outcome::{CallError, Device, Doubt, Inserted, KeyFault, Page, Session, Stored};
 
 /// Longest part of an answer that is kept, in bytes.
 const ANSWER_KEPT: usize = 2048;

@@ -4,6 +4,8 @@
 //! says what to do (set the clock, log in to the network, call the cloud); and a box that has no root certificates, or
 //! is told the time later, starts, reads, and uploads as soon as it can, without a restart.
 
+use std::error::Error as _;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -171,9 +173,18 @@ pub(super) fn tls(clock: Wall, extra: Vec<CertificateDer<'static>>) -> Result<ru
     Ok(config)
 }
 
+/// What an error goes back to, the outermost first.
+pub(super) fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| {
+        // An I/O error hides what it wraps from `source`, and another I/O error may be what it wraps.
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        wrapped.map_or_else(|| cause.source(), |inner| Some(inner as &(dyn std::error::Error + 'static)))
+    })
+}
+
 /// What rustls says, wherever it sits in the chain of causes; `None`: nothing.
 pub(super) fn distrust(error: &reqwest::Error) -> Option<Distrust> {
-    super::causes(error).find_map(|cause| cause.downcast_ref().map(classify))
+    causes(error).find_map(|cause| cause.downcast_ref().map(classify))
 }
 
 fn classify(error: &rustls::Error) -> Distrust {

@@ -1,6 +1,6 @@
 //! The cloud, as this key and these devices see it. Only questions; nothing is created or sent.
 
-use super::{Report, Verdict};
+use super::report::{Report, Verdict};
 use crate::cloud::rufus::{CallError, Client, ClientConfig};
 use crate::config::{CloudConfig, Config, SessionMode};
 use crate::model::clock::Wall;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use super::LOOPBACK;
 use crate::commands::args::DemoArgs;
 use crate::commands::simulate::Recorded;
 use crate::config::Address;
@@ -14,6 +13,8 @@ use crate::config::failure::Failure;
 use crate::decoders::{Settings, Spec, spec};
 use crate::sim::decoder::{Kind, RaceConfig, SimConfig, SimDecoder, SimError, SimRead, Source, Wiring};
 use crate::sim::replay::{Pace, Player, Script};
+
+pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// Reads per second of a recording.
 const REPLAY_RATE: f64 = 500.0;

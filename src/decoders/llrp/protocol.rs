@@ -34,8 +34,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use self::setup::Setup;
-use self::wire::{Parameter, Parameters, be, message};
+use self::setup::{Setup, condition};
+use self::wire::{Parameter, Parameters, be, kind, message};
 use crate::decoders::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, options};
 use crate::model::chip::{ChipRead, Label, Stamp};
 
@@ -51,22 +51,6 @@ const EPC_MAX: usize = 62;
 const REJECTS_MAX: usize = 1000;
 /// Antennas without a cable that are told.
 const ANTENNAS_MAX: usize = 32;
-
-/// Message types.
-mod kind {
-    pub(super) const GET_ROSPECS_RESPONSE: u16 = 36;
-    pub(super) const REPORT: u16 = 61;
-    pub(super) const KEEPALIVE: u16 = 62;
-    pub(super) const EVENT: u16 = 63;
-    pub(super) const ENABLE_REPORTS: u16 = 64;
-    pub(super) const KEEPALIVE_ACK: u16 = 72;
-    pub(super) const ERROR: u16 = 100;
-
-    /// What the standard names, and vendors' own (1023).
-    pub(super) fn is_known(kind: u16) -> bool {
-        matches!(kind, 1..=5 | 10..=14 | 20..=26 | 30..=36 | 40..=44 | 46 | 47 | 50..=54 | 56 | 57 | 60..=64 | 72 | 100 | 1023)
-    }
-}
 
 /// Its name in the configuration.
 pub(super) const NAME: &str = "llrp";
@@ -256,10 +240,6 @@ impl Llrp {
         let text = format!("antenna {} is not connected to the reader; look at the cable", numbers.join(", "));
         condition("llrp_antenna", (!numbers.is_empty()).then_some(text), out);
     }
-}
-
-fn condition(code: &'static str, text: Option<String>, out: &mut Output) {
-    out.frame(Frame::Info(Info::Condition { code, text }), b"");
 }
 
 fn kind_of(header: &[u8]) -> u16 {

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::{LINE_MAX, MAGIC, Place, VolumeFile, volumes};
+use super::volume::{LINE_MAX, MAGIC, Place, VolumeFile, volumes};
 use crate::journal::entry::{BadLine, Entry, parse_line, parse_line_of, unseal};
 
 /// What the kernel answers when the disk cannot.

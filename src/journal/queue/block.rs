@@ -5,7 +5,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::{Broken, postcard_bytes, unseal};
+use super::value::{Broken, postcard_bytes, unseal};
 use crate::journal::PendingRead;
 use crate::journal::state::{Verdict, Waiting};
 use crate::model::chip::{Seq, Stamp};

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use super::super::disk::{sync, sync_dir};
-use super::Broken;
+use super::value::Broken;
 
 /// Bytes of one sled commit; its segments have 512 KiB.
 const COMMIT_BYTES: usize = 192 * 1024;

@@ -2,6 +2,7 @@
 //!
 //! A client that takes nothing for [`TAKING`] is let go; what waits for it meanwhile is bounded by the tap.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWr
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{ANSWER_LIMIT, ANSWER_TIME, ControlError, Request, Rewinds, failed, io, socket_path};
+use super::request::{ANSWER_LIMIT, ANSWER_TIME, ControlError, Request, Rewinds, failed, socket_path};
 use crate::link::capture::tap::{CAPTURES, Recording};
 use crate::link::capture::{Header, LINE_MAX, Record, Writer, file};
 use crate::status::Board;

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::config::{Closed, Generation, NoSession, OneForm, SimCloudConfig};
 use super::faults::Answer;
 use super::pages::Shown;
 use super::store::{Counts, Device, SessionView, Stored};
 use super::words::Said;
-use super::{Closed, Generation, NoSession, OneForm, SimCloudConfig};
 
 /// What an answer is about, for the field that names it.
 pub(super) enum About {

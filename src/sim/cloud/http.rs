@@ -20,14 +20,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::{self, About, Held, Reply};
+use super::config::{Access, CLIENT_BATCH_MAX, Forbidden, SimCloudConfig};
 use super::faults::{Answer, Apply, Fault, On};
 use super::habits::{Stale, ago};
 use super::pages::{Shown, shown};
 use super::requests::{self, BindDevice, Insert, NumberRange, OpenSession, Pages, TimeRange};
+use super::state::End;
+use super::state::{Flight, Inner, MAX_POSTS, Post, State};
 use super::store::{Arriving, Counts, Device, Page, Refused, Row, Rule, SessionView, Stored};
 use super::wire::{Cut, Entrance};
 use super::writer::Turn;
-use super::{Access, CLIENT_BATCH_MAX, Forbidden, Inner, MAX_POSTS, Post, SimCloudConfig, State};
 
 /// Longest request body read; beyond it axum answers 413.
 const MAX_BODY: usize = 8 * 1024 * 1024;
@@ -361,22 +363,6 @@ fn note_post(state: &mut State, at: Instant, request: &Insert<'_>, reply: &Reply
     }
     state.posts.push_back(post);
     state.post_count += 1;
-}
-
-/// How the insert in flight of a device ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Flying,
-    /// It was answered.
-    Landed,
-    /// The client gave up.
-    Dropped,
-}
-
-/// An insert in flight.
-pub(super) struct Flight {
-    number: u64,
-    end: watch::Receiver<End>,
 }
 
 /// Marks an insert as in flight for as long as it lives.

@@ -6,12 +6,18 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::habits::MAX_LAG;
-use super::{MAX_PASSINGS, MAX_SESSIONS};
+/// Longest time that passings or sessions stay unseen.
+pub const MAX_LAG: Duration = Duration::from_secs(60);
+
+/// Most passings held, over all sessions; an insert beyond is answered 507.
+pub const MAX_PASSINGS: usize = 8_000_000;
+
+/// Most sessions held; one more is answered 507.
+pub const MAX_SESSIONS: usize = 1_000;
 
 /// Inserts of which is known when they were taken, at most and for each session; older ones are shown to every question.
 const MAX_MARKS: usize = 100_000;

@@ -1,8 +1,8 @@
 //! Another sender that writes into the session of ours: a card that was copied, or a second box with the same device.
 
-use super::State;
 use super::habits::Writer;
 use super::requests::Insert;
+use super::state::State;
 use super::store::{Dedup, Stored};
 
 /// How the chips of the other sender begin.

@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::shared::{LINKS_MAX, RECONNECT, Shared};
 use super::wire::Faults;
-use super::{LINKS_MAX, RECONNECT, Shared};
 use crate::decoders::simulator::outgoing::Outgoing;
 use crate::decoders::simulator::talk::Forbidden;
 

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use super::condition;
-use super::kind;
-use super::wire::{Parameters, be, message, tlv};
-use crate::decoders::Output;
+use super::wire::{Parameters, be, kind, message, tlv};
+use crate::decoders::{Frame, Info, Output};
 
 /// Our inventory; no other is touched.
 const OURS: u32 = 0x5042_5249;
@@ -157,4 +155,8 @@ fn inventory() -> Vec<u8> {
     let antennas = tlv(183, &[&[0, 1, 0, 0], &tlv(184, &[&[0, 0, 0, 0, 0]]), &inventory]);
     let report = tlv(237, &[&[2, 0, 1], &tlv(238, &[&TAG.to_be_bytes()])]); // after each tag, and at the end
     tlv(177, &[&OURS.to_be_bytes(), &[0, 0], &boundary, &antennas, &report])
+}
+
+pub(super) fn condition(code: &'static str, text: Option<String>, out: &mut Output) {
+    out.frame(Frame::Info(Info::Condition { code, text }), b"");
 }

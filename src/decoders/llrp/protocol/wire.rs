@@ -1,5 +1,21 @@
 //! LLRP's parameters, apart and together.
 
+/// Message types.
+pub(super) mod kind {
+    pub(in crate::decoders::llrp) const GET_ROSPECS_RESPONSE: u16 = 36;
+    pub(in crate::decoders::llrp) const REPORT: u16 = 61;
+    pub(in crate::decoders::llrp) const KEEPALIVE: u16 = 62;
+    pub(in crate::decoders::llrp) const EVENT: u16 = 63;
+    pub(in crate::decoders::llrp) const ENABLE_REPORTS: u16 = 64;
+    pub(in crate::decoders::llrp) const KEEPALIVE_ACK: u16 = 72;
+    pub(in crate::decoders::llrp) const ERROR: u16 = 100;
+
+    /// What the standard names, and vendors' own (1023).
+    pub(in crate::decoders::llrp) fn is_known(kind: u16) -> bool {
+        matches!(kind, 1..=5 | 10..=14 | 20..=26 | 30..=36 | 40..=44 | 46 | 47 | 50..=54 | 56 | 57 | 60..=64 | 72 | 100 | 1023)
+    }
+}
+
 /// One parameter.
 pub(super) struct Parameter<'a> {
     pub(super) kind: u16,

@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use jiff::civil::DateTime;
 
-use super::{Said, file_start, said, stamp};
+use super::row::{Said, file_start, said, stamp};
 use crate::decoders::line::Line;
 use crate::decoders::{self, Cleared, Frame, Info, Output, Reject};
 use crate::model::chip::{ChipRead, Content, Held, Label, Position, Stamp};

@@ -146,7 +146,7 @@ fn rows(numbers: std::ops::RangeInclusive<u64>) -> Vec<(u64, u32)> {
 /// What the row of [`rows`] says.
 fn content(file: &str, number: u64) -> Content {
     let row = Fake::row(file, number, 500 + number as u32);
-    let Ok(super::Said::Passing(_, read)) = super::said(row.trim_end().as_bytes()) else { panic!("{row}") };
+    let Ok(super::row::Said::Passing(_, read)) = super::row::said(row.trim_end().as_bytes()) else { panic!("{row}") };
     read.content()
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Chooser, Habits, Lag, Lost, Miscount, Stale, Writer};
+use super::kinds::{Habits, Lag, Lost, Miscount, Stale, Writer};
+use super::when::Chooser;
 use crate::sim::cloud::faults::{Answer, Apply, Fault, On};
 
 impl Habits {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::when::LONGEST;
-use super::{EmptyPages, Habits, Lag, Lost, MAX_LAG, Miscount, Order, Stale, When, Writer};
+use super::kinds::{EmptyPages, Habits, Lag, Lost, Miscount, Order, Stale, Writer};
+use super::when::{LONGEST, When};
 use crate::config::duration;
 use crate::sim::cloud::faults::On;
-use crate::sim::cloud::store::Dedup;
+use crate::sim::cloud::store::{Dedup, MAX_LAG};
 use crate::sim::cloud::words::Words;
 
 /// One habit that a cloud may have.

@@ -1,0 +1,300 @@
+//! What a configuration holds, once it was judged.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::decoders::{Settings, Spec};
+
+/// Everything the daemon needs, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the box, shown everywhere.
+    pub name: String,
+    /// Where the journal lives.
+    pub data_dir: PathBuf,
+    /// At least one, names unique.
+    pub decoders: Vec<DecoderConfig>,
+    /// `None`: keep and export only.
+    pub cloud: Option<CloudConfig>,
+    /// How passings are sent.
+    pub upload: UploadConfig,
+    /// How reads become passings.
+    pub passing: PassingConfig,
+    /// How long things are kept.
+    pub keep: KeepConfig,
+    /// What is seen from outside.
+    pub status: StatusConfig,
+    /// What is logged.
+    pub log: LogConfig,
+}
+
+/// `[[decoder]]`. Its options may hold a decoder's password, so its `Debug` leaves their values out.
+#[derive(Clone)]
+pub struct DecoderConfig {
+    /// Unique; the identity of its position and backup.
+    pub name: String,
+    /// Registry line of its protocol.
+    pub protocol: &'static Spec,
+    /// Where it is.
+    pub address: Address,
+    /// Zone of the decoder's clock.
+    pub timezone: jiff::tz::TimeZone,
+    /// Device its passings go to; `[cloud].device_id` if not given.
+    pub device_id: Option<String>,
+    /// Ask for missed reads where the protocol can.
+    pub rewind: bool,
+    /// Timing points, by the name they are sent under, whose passings go to a device of their own. What is sent under any
+    /// other name, or none, goes where `device_id` says.
+    pub locations: BTreeMap<String, String>,
+    /// Options of the protocol.
+    pub set: Settings,
+}
+
+/// Where the reads of a lane go.
+#[derive(Clone, Debug)]
+pub struct Route<'a> {
+    /// A decoder's name, or that of a location of it: [`crate::model::lane`].
+    pub lane: Box<str>,
+    /// The decoder.
+    pub decoder: &'a DecoderConfig,
+    /// The device its passings go to; `None` without `[cloud]`.
+    pub device: Option<&'a str>,
+}
+
+/// Where a decoder is. `Display` gives the configured form back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `tcp://host:port`: we connect.
+    Tcp {
+        /// Name or IP address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// `tcp-listen://addr:port`: the decoder's software connects to us.
+    Listen(SocketAddr),
+    /// `serial:///dev/ttyUSB0?baud=9600&bits=8&parity=none&stop=1&flow=none`
+    Serial {
+        /// Device file.
+        path: PathBuf,
+        /// Bits per second.
+        baud: u32,
+        /// 5 to 8.
+        bits: tokio_serial::DataBits,
+        /// Parity.
+        parity: tokio_serial::Parity,
+        /// 1 or 2.
+        stop: tokio_serial::StopBits,
+        /// Flow control.
+        flow: tokio_serial::FlowControl,
+    },
+}
+
+/// Which header carries the key. The documents call them equivalent; some proxies drop names with an underscore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KeyHeader {
+    /// `x-api-key`
+    #[default]
+    XApiKey,
+    /// `api_key`, the only one the oldest documents know.
+    ApiKey,
+    /// Both.
+    Both,
+}
+
+/// `[cloud]`
+#[derive(Clone, Debug)]
+pub struct CloudConfig {
+    /// Base URL without a slash at the end.
+    pub url: url::Url,
+    /// Device whose active session receives the passings of decoders that name none of their own; `None` only if
+    /// every decoder names one. [`Config::device_of`] answers for a decoder.
+    pub device_id: Option<String>,
+    /// The key; never printed.
+    pub api_key: SecretString,
+    /// The file that the key was read from. It is read again when it changes.
+    pub api_key_file: Option<PathBuf>,
+    /// The header that carries the key. By default both: the cloud takes either, its first generation knew only `api_key`, and
+    /// some proxies drop a name with an underscore.
+    pub header: KeyHeader,
+    /// How the session is found.
+    pub session: SessionMode,
+}
+
+/// `[cloud].session`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionMode {
+    /// Follow the active session, wait when there is none.
+    Active,
+    /// Open one when there is none.
+    Create,
+}
+
+/// `[upload]`
+#[derive(Clone, Copy, Debug)]
+pub struct UploadConfig {
+    /// Passings per POST at most, 1 to 500.
+    pub batch_max: usize,
+    /// How long a read may wait for company.
+    pub linger: Duration,
+    /// Least time between POSTs while live.
+    pub min_interval: Duration,
+    /// Upper end of the backoff.
+    pub retry_max: Duration,
+    /// Longest wait for the whole answer to an insert, and for the next byte of any other answer.
+    pub timeout: Duration,
+    /// Least age of a POST with an unknown outcome before "the cloud does not hold it" is believed: the cloud may show what
+    /// it accepted only seconds later.
+    pub settle: Duration,
+    /// Least time for which the cloud has to say that no session is active before one is created.
+    pub create_after: Duration,
+}
+
+/// `[passing]`
+#[derive(Clone, Debug)]
+pub struct PassingConfig {
+    /// CSV `chip,bib` with a header.
+    pub bibs: Option<PathBuf>,
+    /// How an EPC becomes a chip code.
+    pub tag: TagCode,
+    /// Least gap between two passings of a chip at one decoder.
+    pub dead_time: Duration,
+}
+
+/// `[passing].tag`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagCode {
+    /// The chip code is what the decoder sent.
+    Raw,
+    /// Open RUFUS tags: 96-bit EPC that holds 12 ASCII characters.
+    Rufus,
+}
+
+/// `[keep]`
+#[derive(Clone, Copy, Debug)]
+pub struct KeepConfig {
+    /// Days that uploaded reads stay.
+    pub days: u32,
+    /// Bytes that the journal may use.
+    pub max_bytes: u64,
+}
+
+/// `[status]`
+#[derive(Clone, Debug)]
+pub struct StatusConfig {
+    /// Where the page listens; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// What a client must show. Always there when `listen` is beyond loopback.
+    pub token: Option<SecretString>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Filter in tracing's syntax.
+    pub level: String,
+    /// Form of a line.
+    pub format: LogFormat,
+}
+
+/// `[log].format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, plain otherwise.
+    Auto,
+    /// Colours.
+    Human,
+    /// No colours, no time (journald adds it).
+    Plain,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Config {
+    /// The device that a decoder's passings go to; `None` without `[cloud]`.
+    pub fn device_of<'a>(&'a self, decoder: &'a DecoderConfig) -> Option<&'a str> {
+        let cloud = self.cloud.as_ref()?;
+        decoder.device_id.as_deref().or(cloud.device_id.as_deref())
+    }
+
+    /// Every device that something is uploaded to, with its lanes in the order of the configuration.
+    pub fn devices(&self) -> BTreeMap<&str, Vec<Box<str>>> {
+        let mut devices: BTreeMap<&str, Vec<Box<str>>> = BTreeMap::new();
+        for route in self.routes() {
+            if let Some(device) = route.device {
+                devices.entry(device).or_default().push(route.lane);
+            }
+        }
+        devices
+    }
+
+    /// Every lane there is: each decoder and each location of it that has a device of its own.
+    pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
+        self.decoders.iter().flat_map(move |decoder| {
+            let own = Route { lane: decoder.name.as_str().into(), decoder, device: self.device_of(decoder) };
+            let located = decoder.locations.iter().map(move |(location, device)| Route {
+                lane: crate::model::lane::name(&decoder.name, location),
+                decoder,
+                device: self.cloud.is_some().then_some(device),
+            });
+            std::iter::once(own).chain(located)
+        })
+    }
+}
+
+impl Default for UploadConfig {
+    fn default() -> Self {
+        Self {
+            batch_max: 100,
+            linger: Duration::from_millis(200),
+            min_interval: Duration::from_millis(250),
+            retry_max: Duration::from_secs(60),
+            settle: Duration::from_secs(15),
+            create_after: Duration::from_secs(30),
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for PassingConfig {
+    fn default() -> Self {
+        Self { bibs: None, tag: TagCode::Raw, dead_time: Duration::ZERO }
+    }
+}
+
+impl Default for KeepConfig {
+    fn default() -> Self {
+        Self { days: 30, max_bytes: 2_000_000_000 }
+    }
+}
+
+impl Default for StatusConfig {
+    fn default() -> Self {
+        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 8470))), token: None }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+impl std::fmt::Debug for DecoderConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DecoderConfig")
+            .field("name", &self.name)
+            .field("protocol", &self.protocol.name)
+            .field("address", &self.address.to_string())
+            .field("timezone", &self.timezone.iana_name())
+            .field("device_id", &self.device_id)
+            .field("rewind", &self.rewind)
+            .field("locations", &self.locations)
+            .field("set", &self.set.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}

@@ -1,0 +1,40 @@
+//! How stamps and chips of the log are read.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::config::{Config, TagCode};
+use crate::journal::entry::{Body, Entry};
+use crate::model::clock::{self, Step};
+use crate::model::lane;
+
+/// What the configuration says about reading stamps and chips.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Zone of each decoder's clock; UTC for one that is not here. A lane has that of its decoder.
+    pub zones: BTreeMap<Box<str>, TimeZone>,
+    /// How an EPC becomes a chip code.
+    pub tag: TagCode,
+}
+
+impl Reading {
+    /// As the configuration says.
+    pub fn new(config: &Config) -> Self {
+        let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
+        Self { zones: zones.collect(), tag: config.passing.tag }
+    }
+
+    pub(super) fn zone(&self, lane: &str) -> &TimeZone {
+        const UTC: &TimeZone = &TimeZone::UTC;
+        self.zones.get(lane::decoder(lane)).unwrap_or(UTC)
+    }
+}
+
+/// When a frame was: a read's time as it would be uploaded, of others the time of receipt.
+pub(super) fn instant_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)]) -> Timestamp {
+    let Body::Read(read) = &entry.body else { return entry.time };
+    let received = clock::corrected(steps, entry.seq, entry.time);
+    clock::resolve(&read.stamp, reading.zone(&entry.subject), received, read.replay).utc
+}

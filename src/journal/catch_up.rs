@@ -1,0 +1,58 @@
+//! The index of known reads, brought to where the state is and kept on the disk.
+
+use super::known::{Known, Trust, remove_all};
+use super::log::{Line, Reader};
+use super::queue::Broken;
+use super::shared::Shared;
+use super::state::State;
+
+/// Writes what belongs on the disk while the index follows the writer, without holding up a look into it.
+pub fn save(shared: &Shared, followed: u64, volume: u64) {
+    loop {
+        let (job, complaint) = {
+            let mut known = shared.known();
+            (known.job(followed, volume), known.complaint.take())
+        };
+        if let Some(complaint) = complaint {
+            shared.board.raise("known_reads", "", complaint);
+        }
+        let Some(job) = job else { return };
+        let written = job.write();
+        let useless = shared.known().written(&job, written, &shared.board);
+        let Some(useless) = useless else { return };
+        remove_all(&useless);
+    }
+}
+
+/// The index, as far as the state goes: what is on the disk and can be believed, and the rest from the log. `None`: the
+/// journal closes.
+pub fn catch_up(shared: &Shared, state: &State) -> Result<Option<Known>, Broken> {
+    let config = &shared.config;
+    let trust = Trust { followed: state.followed, oldest: shared.lock().mark.oldest };
+    let mut known = Known::open(&config.dir, &state.identity, trust, config.keep_bytes);
+    known.zones = config.zones.clone();
+    let (through, place) = known.place();
+    if through >= state.followed {
+        return Ok(Some(known));
+    }
+    let dir = shared.log_dir();
+    let there = if through > 0 { Reader::open(&dir, Some(place))? } else { None };
+    let reader = if there.is_some() { there } else { Reader::open_after(&dir, through)? };
+    let Some(mut reader) = reader else { return Ok(Some(known)) };
+    while let Some(line) = reader.read()? {
+        match line {
+            Line::Entry(entry) if entry.seq > state.followed => break,
+            Line::Entry(entry) if entry.seq <= through => {}
+            Line::Entry(entry) => {
+                known.take(&entry);
+                known.passed(reader.place());
+                known.save(&shared.board);
+                if shared.lock().closing {
+                    return Ok(None);
+                }
+            }
+            Line::State(_) | Line::Bad { .. } => {}
+        }
+    }
+    Ok(Some(known))
+}

@@ -1,0 +1,173 @@
+//! Letting go the reads that are held back ([`super::held_back`]): they are appended once more, and uploaded like reads that
+//! came now.
+
+use std::collections::BTreeMap;
+
+use super::entry::{Body, Entry};
+use super::held_back::HeldBack;
+use super::log::{Line, Reader};
+use super::paths::log_dir;
+use super::shared::Draft;
+use super::{Journal, JournalError};
+use crate::model::chip::{ChipRead, Marker, Seq};
+use crate::model::clock::{self, Step};
+use crate::model::lane;
+
+/// Reads that are let go in one group.
+const GROUP: usize = 500;
+
+/// What is told of reads that are held back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Decoder or lane.
+    pub decoder: Box<str>,
+    /// How many.
+    pub count: u64,
+    /// The earliest, by the decoder's clock.
+    pub first: Box<str>,
+    /// The latest.
+    pub last: Box<str>,
+}
+
+/// Why reads cannot be let go.
+#[derive(Debug, thiserror::Error)]
+pub enum LetGoError {
+    /// The journal is closed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The log cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] std::io::Error),
+}
+
+impl Journal {
+    /// The reads that are held back, by decoder; of those whose volumes are gone nothing is told. Meaningful after
+    /// [`Journal::serving`].
+    pub fn held_back(&self) -> Vec<Told> {
+        let core = self.shared.lock();
+        let oldest = core.mark.oldest;
+        let told = core.state.decoders.iter().filter_map(|(decoder, fold)| {
+            let held = &fold.held_back;
+            let (first, last) = held.stamps.clone()?;
+            let there = held.ranges.values().any(|last| *last >= oldest);
+            there.then(|| Told { decoder: decoder.clone(), count: held.count, first, last })
+        });
+        told.collect()
+    }
+
+    /// Lets go the reads that are held back of a decoder with all its lanes, or of one lane; `None`: of all. `which`: those
+    /// of them that go. Returns how many, once they would survive a power cut; they are uploaded like reads that came now.
+    ///
+    /// # Errors
+    /// The journal is closed, or its log cannot be read. What was let go until then is.
+    pub async fn let_go(
+        &self,
+        decoder: Option<&str>,
+        which: impl Fn(&ChipRead) -> bool + Send + 'static,
+    ) -> Result<u64, LetGoError> {
+        self.serving().await;
+        let _one = self.letting_go.lock().await; // or two would let the same read go
+        let (held, steps) = {
+            let core = self.shared.lock();
+            let meant = |lane: &str| decoder.is_none_or(|name| lane == name || lane::decoder(lane) == name);
+            let held = core.state.decoders.iter().filter(|(lane, fold)| meant(lane) && fold.held_back.count > 0);
+            let held: BTreeMap<Box<str>, HeldBack> =
+                held.map(|(lane, fold)| (lane.clone(), fold.held_back.clone())).collect();
+            (held, core.state.steps.clone())
+        };
+        let ends = held.values().flat_map(|held| &held.ranges);
+        let Some(first) = ends.clone().map(|(first, _)| *first).min() else { return Ok(0) };
+        let last = ends.map(|(_, last)| *last).max().unwrap_or(first);
+        let dir = log_dir(self.dir());
+        let reader = tokio::task::spawn_blocking(move || Reader::open_after(&dir, first.saturating_sub(1)));
+        let reader = reader.await.map_err(|_| JournalError::Closed)??;
+        let mut reading = reader.map(|reader| Reading { reader, held, steps, which, begins: BTreeMap::new(), last });
+        let mut count = 0;
+        while let Some(mut more) = reading.take() {
+            let group = tokio::task::spawn_blocking(move || more.group().map(|group| (group, more)));
+            let (group, more) = group.await.map_err(|_| JournalError::Closed)??;
+            if group.is_empty() {
+                break;
+            }
+            count += group.len() as u64;
+            self.append(group).await?;
+            reading = Some(more);
+        }
+        Ok(count)
+    }
+
+    /// Lets go all reads that are held back, as [`Journal::let_go`], and records that somebody said so.
+    ///
+    /// # Errors
+    /// As [`Journal::let_go`].
+    pub async fn let_all_go(&self, decoder: Option<&str>) -> Result<u64, LetGoError> {
+        let through = self.durable().0;
+        let count = self.let_go(decoder, |_| true).await?;
+        let lanes: Vec<Box<str>> = {
+            let core = self.shared.lock();
+            let meant = |lane: &str| decoder.is_none_or(|name| lane == name || lane::decoder(lane) == name);
+            core.state.decoders.keys().filter(|lane| meant(lane)).cloned().collect()
+        };
+        let marker = |name: &str| Marker {
+            kind: Marker::LET_GO.into(),
+            name: Some(name.into()),
+            stamp: None,
+            reader: None,
+            location: None,
+            position: None,
+            through: Some(through),
+        };
+        let now = self.shared.board.now();
+        let said: Vec<Draft> =
+            lanes.into_iter().map(|lane| (lane, now, Body::Marker(marker("by hand")), Box::default())).collect();
+        if !said.is_empty() {
+            self.append(said).await?;
+        }
+        Ok(count)
+    }
+}
+
+/// Reads the log for reads that are let go.
+struct Reading<F> {
+    reader: Reader,
+    held: BTreeMap<Box<str>, HeldBack>,
+    steps: Vec<(u64, Step)>,
+    which: F,
+    /// By lane: the entry from which on all that is held back was let go.
+    begins: BTreeMap<Box<str>, u64>,
+    last: u64,
+}
+
+impl<F: Fn(&ChipRead) -> bool> Reading<F> {
+    /// The next ones; none: there are no more.
+    fn group(&mut self) -> std::io::Result<Vec<Draft>> {
+        let mut group = Vec::new();
+        while group.len() < GROUP
+            && let Some(line) = self.reader.read()?
+        {
+            match line {
+                Line::Entry(entry) if entry.seq > self.last => break,
+                Line::Entry(entry) => group.extend(self.entry(*entry)),
+                Line::Bad { .. } | Line::State(_) => {}
+            }
+        }
+        Ok(group)
+    }
+
+    fn entry(&mut self, entry: Entry) -> Option<Draft> {
+        let Entry { seq, subject, time, body: Body::Read(read), raw, .. } = entry else { return None };
+        let held = self.held.get(&subject)?;
+        if !read.held_back || !held.has(seq) {
+            return None;
+        }
+        if !(self.which)(&read) {
+            self.begins.insert(subject, seq + 1);
+            return None;
+        }
+        let range = held.ranges.range(..=seq).next_back().map_or(seq, |(first, _)| *first);
+        let from = self.begins.insert(subject.clone(), seq + 1).unwrap_or(range).max(range);
+        let received = clock::corrected(&self.steps, seq, time);
+        let read = ChipRead { held_back: false, let_go: Some(Box::new((Seq(from), Seq(seq)))), ..read };
+        Some((subject, received, Body::Read(read), raw))
+    }
+}

@@ -1,0 +1,27 @@
+//! Where the parts of the journal are below the data directory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::disk;
+
+/// Directory of the log below the data directory.
+pub fn log_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("log")
+}
+
+/// Directory of the queue below the data directory.
+pub fn queue_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("queue")
+}
+
+/// Makes a directory; what stands in its place and is none (a file, a link that leads nowhere) is moved aside.
+pub fn make_dir(dir: &Path) -> io::Result<()> {
+    if std::fs::create_dir_all(dir).is_ok() && dir.is_dir() {
+        return Ok(());
+    }
+    if std::fs::symlink_metadata(dir).is_ok() {
+        disk::rename(dir, &dir.with_extension("broken"))?;
+    }
+    std::fs::create_dir_all(dir)
+}

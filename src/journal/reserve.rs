@@ -1,0 +1,81 @@
+//! The disk that the journal has: what is free, what it uses, and the reserve that lets it start and drain on a full one.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::known::known_dir;
+use super::paths::{log_dir, queue_dir};
+use super::{disk, log, mark};
+
+/// Size of the reserve: enough for the queue to open and for hundreds of batches to be recorded while the disk is full.
+const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The reserve is made (again) only when this much is free.
+const RESERVE_ABOVE: u64 = 8 * RESERVE_BYTES;
+
+fn reserve_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("reserve")
+}
+
+/// Free bytes on the file system of `dir`, as an ordinary user sees them.
+pub fn free_bytes(dir: &Path) -> Option<u64> {
+    rustix::fs::statvfs(dir).ok().map(|stat| stat.f_bavail * stat.f_frsize)
+}
+
+/// Makes the reserve if it is not there and there is room.
+pub fn make_reserve(data_dir: &Path) -> io::Result<()> {
+    let path = reserve_path(data_dir);
+    if path.exists() || free_bytes(data_dir).is_some_and(|free| free < RESERVE_ABOVE) {
+        return Ok(());
+    }
+    let written = OpenOptions::new().write(true).create_new(true).open(&path).and_then(|mut file| {
+        let zeros = vec![0; 64 * 1024];
+        for _ in 0..RESERVE_BYTES / 65_536 {
+            file.write_all(&zeros)?;
+        }
+        file.sync_all()
+    });
+    written.inspect_err(|_| {
+        let _ = std::fs::remove_file(&path);
+    })
+}
+
+/// Gives the reserve up. `true` if there was one.
+pub fn release_reserve(data_dir: &Path) -> bool {
+    std::fs::remove_file(reserve_path(data_dir)).is_ok()
+}
+
+/// Bytes of the files below `dir`.
+pub fn tree_bytes(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => tree_bytes(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// Does it, and if the disk is too full for it, once more without the reserve.
+pub fn with_room<T>(dir: &Path, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    work().or_else(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if release_reserve(dir) => work(),
+        _ => Err(error),
+    })
+}
+
+/// Writes the mark. A box on a full disk must start and drain without it, too: the older one then says less than it could.
+pub fn write_mark(dir: &Path, mark: &mark::Mark) {
+    if let Err(error) = with_room(dir, || mark::write(dir, mark)).and_then(|()| disk::sync_dir(dir)) {
+        tracing::warn!(%error, "the mark of how far the journal goes could not be written");
+    }
+}
+
+/// Bytes of all volumes and of the queue.
+pub fn bytes_on_disk(data_dir: &Path) -> io::Result<u64> {
+    let log: u64 = log::volumes(&log_dir(data_dir))?.iter().map(|volume| volume.bytes).sum();
+    Ok(log + tree_bytes(&queue_dir(data_dir)) + tree_bytes(&known_dir(data_dir)))
+}

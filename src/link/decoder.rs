@@ -1,0 +1,319 @@
+//! What all connections of a decoder share, and what is shown of it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::asks::Asks;
+use super::doubts::Doubts;
+use super::intake::Intake;
+use super::keeper::Keeper;
+use super::memories::Memories;
+use super::port;
+use crate::config::DecoderConfig;
+use crate::decoders::{Cleared, Info, Missed, Protocol, SettingError, Settings, Spec};
+use crate::link::capture::Header;
+use crate::model::chip::{ChipRead, Held};
+use crate::model::clock::offset_ms;
+use crate::model::retry::Retry;
+use crate::status::{Board, LinkState};
+
+/// A decoder clock further off than this is a problem.
+const CLOCK_OFF_MS: i64 = 60_000;
+
+/// Conditions that a decoder told and that do not end with the connection: what is lost stays lost, and an older file is
+/// not asked for again by itself.
+const STAYING: [&str; 3] = ["llrp_reads_lost", "old_file_not_fetched", "files_in_between"];
+
+/// How long the notice is shown that a decoder counts from the start again.
+const RESTART_SHOWN: Duration = Duration::from_secs(600);
+
+/// Times and sizes of a link. Fixed; only tests run with others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// First wait before a port is opened again.
+    pub(super) retry: Duration,
+    /// Longest wait of a network port.
+    pub(super) retry_max: Duration,
+    /// Longest wait of a serial port: opening one costs nothing, and a pulled adapter comes back soon.
+    pub(super) retry_max_serial: Duration,
+    /// A connection that delivered something and lasted this long starts the backoff anew.
+    pub(super) proven: Duration,
+    /// How long a new connection waits for the journal to say what is held.
+    pub(super) held: Duration,
+    /// How long a peer may take none of our replies.
+    pub(super) write: Duration,
+    /// How long an ended connection waits for its last replies to become due; then, at a stop, how long again the
+    /// receive buffer is kept. Both together stay well within systemd's and the daemon's 10 s.
+    pub(super) settle: Duration,
+    /// Bytes in the receive buffer, frame overhead included.
+    pub(super) buffer: usize,
+    /// A condition that was told on an earlier connection is over when a connection has been up for so long and did not
+    /// tell it again: longer than any protocol waits before it asks anew.
+    pub(super) renewed: Duration,
+    /// How long the journal may be at one group before a decoder that only streams is read on and counted instead of
+    /// made to wait: far longer than a slow card takes, shorter than its port's buffers last.
+    pub(super) stall: Duration,
+    /// A decoder that was just connected is asked for what it had stored, and begins to answer within so long.
+    pub(super) stored_first: Duration,
+    /// Longest gap in what it gives then.
+    pub(super) stored_gap: Duration,
+    /// Live reads are judged behind stored ones up to so long after the connection: a memory that takes longer is not
+    /// waited for.
+    pub(super) stored_max: Duration,
+}
+
+pub(super) const LIMITS: Limits = Limits {
+    retry: Duration::from_secs(1),
+    retry_max: Duration::from_secs(30),
+    retry_max_serial: Duration::from_secs(2),
+    proven: Duration::from_secs(10),
+    held: Duration::from_secs(3),
+    write: Duration::from_secs(10),
+    settle: Duration::from_millis(2500),
+    buffer: 8 * 1024 * 1024,
+    renewed: Duration::from_secs(90),
+    stall: Duration::from_secs(3),
+    stored_first: Duration::from_secs(3),
+    stored_gap: Duration::from_secs(1),
+    stored_max: Duration::from_secs(8),
+};
+
+/// Gives a decoder its place on the board. Links start at once and side by side: who wants the decoders in the order of
+/// the configuration, and all of them there from the start, announces them first.
+pub fn announce(config: &DecoderConfig, board: &Board) {
+    board.decoder(&config.name, |status| {
+        status.protocol = config.protocol.name.to_owned();
+        status.address = port::place(&config.address);
+        status.locations = config.locations.keys().map(|location| (location.clone(), 0)).collect();
+    });
+}
+
+/// What all connections of a decoder share.
+pub(super) struct Decoder {
+    pub(super) name: String,
+    pub(super) place: String,
+    pub(super) spec: &'static Spec,
+    pub(super) set: Settings,
+    pub(super) zone: TimeZone,
+    pub(super) rewind: bool,
+    pub(super) limits: Limits,
+    pub(super) board: Board,
+    pub(super) asks: Asks,
+    pub(super) intake: Intake,
+    pub(super) presence: Mutex<Presence>,
+    pub(super) doubts: Doubts,
+    pub(super) memories: Memories,
+    /// When the decoder last began to count anew.
+    pub(super) restarted: Mutex<Option<Instant>>,
+    /// It is shown that nothing in its bytes is a record.
+    pub(super) babbling: AtomicBool,
+}
+
+/// Whether the decoder is there.
+#[derive(Default)]
+pub(super) struct Presence {
+    /// Connections that are up.
+    pub(super) up: usize,
+    /// A connection went silent, and no new one has spoken since: that one comes up proves nothing.
+    pub(super) silent: bool,
+    /// Since when one is up.
+    pub(super) since: Option<Instant>,
+    /// Conditions that are shown, and whether an earlier connection told them. As many as protocols have names for.
+    pub(super) conditions: BTreeMap<&'static str, bool>,
+}
+
+impl Decoder {
+    pub(super) fn new(limits: Limits, config: DecoderConfig, asks: Asks, board: Board) -> Self {
+        announce(&config, &board);
+        asks.tap().describe(Header::of(&config));
+        let place = port::place(&config.address);
+        Self {
+            intake: Intake::new(
+                &config.name,
+                config.locations.keys(),
+                config.protocol.missed != Missed::Lost,
+                limits.buffer,
+                limits.stall,
+                board.clone(),
+            ),
+            name: config.name,
+            place,
+            spec: config.protocol,
+            set: config.set,
+            zone: config.timezone,
+            rewind: config.rewind && config.protocol.missed == Missed::Stored,
+            limits,
+            board,
+            asks,
+            presence: Mutex::default(),
+            doubts: Doubts::default(),
+            memories: Memories::default(),
+            restarted: Mutex::default(),
+            babbling: AtomicBool::default(),
+        }
+    }
+
+    pub(super) fn protocol(&self) -> Result<Box<dyn Protocol>, SettingError> {
+        (self.spec.make)(&self.set)
+    }
+
+    pub(super) fn held<K: Keeper>(&self, keeper: &K) -> Option<BoxFuture<'static, Held>> {
+        let (keeper, name) = (keeper.clone(), self.name.clone());
+        // Also where nothing is to be asked for by itself: somebody may ask, and a decoder that counts anew is recognised.
+        (self.spec.missed == Missed::Stored).then(|| async move { keeper.held(&name).await }.boxed())
+    }
+
+    pub(super) fn retry(&self, serial: bool) -> Retry {
+        Retry::new(self.limits.retry, if serial { self.limits.retry_max_serial } else { self.limits.retry_max })
+    }
+
+    pub(super) fn wait(&self, retry: &mut Retry) -> Duration {
+        retry.next(&mut fastrand::Rng::new(), Some(self.limits.retry))
+    }
+
+    pub(super) fn state(&self, state: LinkState) {
+        self.board.decoder(&self.name, |status| status.state = state);
+    }
+
+    pub(super) fn unreachable(&self, reason: &str, state: LinkState) {
+        let next = match state {
+            LinkState::Connecting => "Waiting for its software to connect again",
+            _ => "Check its power, cable and address; it is tried again by itself",
+        };
+        let message = format!("`{}` at {}: {reason}. {next}", self.name, self.place);
+        self.board.raise("decoder_unreachable", &self.name, message);
+        self.state(state);
+    }
+
+    pub(super) fn presence(&self) -> std::sync::MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection is up.
+    pub(super) fn comes(&self) {
+        let mut presence = self.presence();
+        presence.up += 1;
+        if presence.up == 1 {
+            presence.since = Some(Instant::now());
+            presence.conditions.values_mut().for_each(|earlier| *earlier = true);
+        }
+        self.board.clear("decoder_unreachable", &self.name);
+        let doubtful = presence.silent && presence.up == 1;
+        self.state(if doubtful { LinkState::Idle } else { LinkState::Connected });
+    }
+
+    /// The first byte of a connection arrived.
+    pub(super) fn lives(&self) {
+        let mut presence = self.presence();
+        if std::mem::take(&mut presence.silent) {
+            self.board.clear("decoder_silent", &self.name);
+            self.state(LinkState::Connected);
+        }
+    }
+
+    /// Bytes come, and nothing in them is anything.
+    pub(super) fn babbles(&self) {
+        let message = format!(
+            "`{}` at {} sends bytes without a single record or line end in a megabyte. None of it is kept. Check protocol \
+             and address, on a serial line the baud rate",
+            self.name, self.place
+        );
+        self.babbling.store(true, Ordering::Relaxed);
+        self.board.raise("decoder_no_records", &self.name, message);
+    }
+
+    /// The protocol found something that is not to be rejected.
+    pub(super) fn makes_sense(&self) {
+        if self.babbling.swap(false, Ordering::Relaxed) {
+            self.board.clear("decoder_no_records", &self.name);
+        }
+    }
+
+    /// The decoder told something that is no record.
+    pub(super) fn hears(&self, info: Info, received: Timestamp) {
+        match info {
+            Info::Alive => {}
+            Info::Clock(clock) => {
+                let offset = offset_ms(&clock, &self.zone, received);
+                self.memories.clock(offset);
+                self.compare(offset);
+            }
+            Info::Condition { code, text: Some(text) } => {
+                self.presence().conditions.insert(code, false);
+                self.board.raise(code, &self.name, text);
+            }
+            Info::Condition { code, text: None } => {
+                self.presence().conditions.remove(code);
+                self.board.clear(code, &self.name);
+            }
+            Info::Restarted(what) => self.restarts(&what),
+        }
+    }
+
+    /// A read arrived: can its time be trusted, and is it of this race?
+    pub(super) fn judges(&self, read: &mut ChipRead, received: Timestamp) {
+        self.doubts.judge(&self.name, &self.zone, read, received, &self.board);
+        read.held_back = self.memories.judge(read, &self.zone, received);
+    }
+
+    /// The decoder cleared one of its memories.
+    pub(super) fn clears(&self, cleared: &Cleared) {
+        self.memories.cleared(cleared);
+        self.restarts(&cleared.text);
+    }
+
+    /// The decoder counts from the start again.
+    pub(super) fn restarts(&self, what: &str) {
+        let message = format!(
+            "`{}` counts from the start again: {what}. Reads that this box had not fetched before may be gone \
+             from the decoder's memory",
+            self.name
+        );
+        self.board.raise("decoder_restarted", &self.name, message);
+        *self.restarted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    pub(super) fn compare(&self, offset_ms: i64) {
+        self.board.decoder(&self.name, |status| status.clock_offset_ms = Some(offset_ms));
+        if offset_ms.abs() <= CLOCK_OFF_MS {
+            self.board.clear("decoder_clock_off", &self.name);
+            return;
+        }
+        let side = if offset_ms > 0 { "ahead of" } else { "behind" };
+        let message = format!(
+            "the clock of `{}` is {} s {side} this box's. One of them is wrong, or the configured timezone is: compare \
+             both with a clock you trust",
+            self.name,
+            offset_ms.unsigned_abs() / 1000
+        );
+        self.board.raise("decoder_clock_off", &self.name, message);
+    }
+
+    /// Ends what an earlier connection told and this one had time to tell again.
+    pub(super) fn forgets(&self) {
+        let mut presence = self.presence();
+        let renewed = presence.since.is_some_and(|since| since.elapsed() >= self.limits.renewed);
+        if presence.up > 0 && renewed {
+            let over = presence.conditions.extract_if(.., |code, earlier| *earlier && !STAYING.contains(code));
+            over.for_each(|(code, _)| self.board.clear(code, &self.name));
+        }
+    }
+
+    /// About once a second, whatever the connections do.
+    pub(super) fn chores(&self) {
+        self.intake.report();
+        self.forgets();
+        let mut restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
+        if restarted.is_some_and(|at| at.elapsed() >= RESTART_SHOWN) {
+            *restarted = None;
+            self.board.clear("decoder_restarted", &self.name);
+        }
+    }
+}
