@@ -44,7 +44,7 @@ fn show(dir: &Path, what: &str, reads: u64) {
 async fn live() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     cloud.open_session(DEVICE, "Bench");
-    let decoder = SimDecoder::start(SimConfig::new(Kind::Ipico, Wiring::Listen(LOOPBACK))).await.unwrap();
+    let decoder = SimDecoder::start(SimConfig::new(Kind::IPICO, Wiring::Listen(LOOPBACK))).await.unwrap();
     let dir = rig::scratch();
     let data = dir.path().join("data");
     let place = format!("tcp://{}", decoder.address().unwrap());

@@ -35,7 +35,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let named = |kind: &Kind| arguments.iter().any(|text| text == kind.name());
     let rounds = arguments.iter().find_map(|text| text.parse().ok()).unwrap_or(ROUNDS);
-    let mut kinds = Kind::ALL.to_vec();
+    let mut kinds = Kind::all().collect::<Vec<_>>();
     if kinds.iter().any(named) {
         kinds.retain(named);
     }

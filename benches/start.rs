@@ -38,7 +38,7 @@ fn main() {
         (Queue::AsLeft, format!("{count} reads")),
         (Queue::Gone, format!("{count} reads, queue gone")),
     ];
-    for kind in [Kind::Ipico, Kind::Mylaps] {
+    for kind in [Kind::IPICO, Kind::MYLAPS] {
         for (queue, name) in &cases {
             let rounds: Vec<[f64; 3]> = (0..ROUNDS).map(|_| round(dir.path(), &full, kind, *queue)).collect();
             let of = |at: usize| median(&rounds.iter().map(|round| round[at]).collect::<Vec<_>>());
@@ -63,7 +63,7 @@ fn round(dir: &Path, full: &Path, kind: Kind, queue: Queue) -> [f64; 3] {
 
 async fn start(data: &Path, kind: Kind) -> [f64; 3] {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap(); // no session: nothing is uploaded
-    let listens = kind == Kind::Mylaps;
+    let listens = kind == Kind::MYLAPS;
     let (running, decoder) = if listens {
         let address = std::net::TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap();
         let place = format!("tcp-listen://{address}");

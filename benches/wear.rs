@@ -115,7 +115,7 @@ async fn daemon(disk: &Disk) {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     cloud.open_session(DEVICE, "Bench");
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let decoder = SimDecoder::start(SimConfig::new(Kind::Ipico, Wiring::Listen(loopback))).await.unwrap();
+    let decoder = SimDecoder::start(SimConfig::new(Kind::IPICO, Wiring::Listen(loopback))).await.unwrap();
     let place = format!("tcp://{}", decoder.address().unwrap());
     let running = Running::start(&data, &cloud.url(), ("ipico", &place), "");
     decoder.links().wait_for(|links| *links > 0).await.unwrap();

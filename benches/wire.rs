@@ -26,7 +26,7 @@ fn main() {
     rig::heading("wire: milliseconds from a read on the wire to the arrival of its POST (linger 200 ms)");
     println!("{:<12}{:<16}{:>9}{:>9}{:>9}{:>22}", "decoder", "reads", "median", "p95", "max", "median beyond linger");
     let runtime = rig::runtime();
-    for kind in [Kind::Ipico, Kind::Mylaps] {
+    for kind in [Kind::IPICO, Kind::MYLAPS] {
         runtime.block_on(measure(kind));
     }
 }
@@ -36,7 +36,7 @@ async fn measure(kind: Kind) {
     cloud.open_session(DEVICE, "Bench");
     let dir = rig::scratch();
     let data = dir.path().join("data");
-    let (decoder, running) = if kind == Kind::Mylaps {
+    let (decoder, running) = if kind == Kind::MYLAPS {
         // The exporter must be told the box's port before the box listens there: one that is free now.
         let address = std::net::TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap();
         let address_text = format!("tcp-listen://{address}");

@@ -92,8 +92,11 @@ pub mod testing {
     pub mod decoders {
         pub use crate::decoders::{
             Cleared, Frame, Framed, Info, Item, MEMORY_MAX, Missed, OUTPUT_MAX, Output, Protocol, READ_MAX, REGISTRY,
-            Range, Settings, Spec, spec,
+            Range, Settings, Spec, settings, spec,
         };
+        pub mod trials {
+            pub use crate::decoders::trials::{Record, STREAM};
+        }
     }
     pub mod export {
         pub use crate::export::{Format, Query, Reading, export};

@@ -1,8 +1,8 @@
 //! Every protocol in the registry against what decoders send, through the same mapping as the `decode` command:
 //! the sample vectors, the captures with their expected output, the recordings, and arbitrary bytes.
 //!
-//! * `tests/vectors/*.jsonl`: one frame per line with what it must decode to.
-//! * `tests/captures/NAME.capture`: capture files (`passbridge::link::capture`), whose header says protocol, options, zone and
+//! * `src/decoders/NAME/samples.jsonl`: one frame per line with what it must decode to.
+//! * `src/decoders/NAME/captures/*.capture`: capture files (`passbridge::testing::link::capture`), whose header says protocol, options, zone and
 //!   time; `NAME.expected.jsonl` is the output. A new one needs no line of code. After an intended change write it anew with `PASSBRIDGE_BLESS=1` and read
 //!   the difference.
 //! * Recordings are other people's files and not in this repository: they are looked for in `../shared/real`, or
@@ -32,28 +32,21 @@ use passbridge::testing::sim::decoder::Kind;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::samples::{hex, raw, tests_dir};
+use crate::samples::{captures, folder, hex, raw};
 
 /// Noise that ends the way the protocol's frames do, so that no frame may suffer from it.
-fn noise(protocol: &str, settings: &Settings) -> &'static [u8] {
-    match (protocol, settings.get("dialect").map(String::as_str)) {
-        ("llrp", _) => b"\x07\xe7\0\0\0\x0f\0\0\0\x01noise", // framed as a message, else it would end the link
-        ("mylaps", _) => b"\x01\xfe?noise$",
-        ("jchip" | "timy", _) => b"\x01\xfe?noise\r",
-        ("one4all", Some("v2")) => b"\x01\xfe?noise|",
-        _ => b"\x01\xfe?noise\r\n",
+fn noise(protocol: &str, settings: &Settings) -> Vec<u8> {
+    match decoders::spec(protocol).unwrap().frame_end_under(settings) {
+        b"" => Kind::from_name(protocol).unwrap().noise(), // framed as a message, else it would end the link
+        end => [b"\x01\xfe?noise", end].concat(),
     }
 }
 
 /// The options of a protocol: those that it needs, then those under which it has another wire format.
 fn dialects(protocol: &str) -> Vec<Settings> {
-    let dialect = |key: &str, value: &str| Settings::from([(key.to_owned(), value.to_owned())]);
     let usual = Kind::from_name(protocol).unwrap().settings();
-    let more = match protocol {
-        "one4all" => vec![dialect("dialect", "v2")],
-        _ => Vec::new(),
-    };
-    [usual].into_iter().chain(more).collect()
+    let dialects = decoders::spec(protocol).unwrap().dialects.iter();
+    [usual].into_iter().chain(dialects.map(|dialect| decoders::settings(dialect.set))).collect()
 }
 
 /// Gives its pieces one read at a time.
@@ -104,7 +97,7 @@ impl Setup {
     fn every_way(&self, bytes: &[u8]) -> [(&'static str, Vec<String>, Ended); 3] {
         let (whole, ended) = self.lines(vec![bytes]);
         let (single, ended_single) = self.lines(bytes.chunks(1).collect());
-        let (mut after, ended_after) = self.lines(vec![noise(&self.protocol, &self.settings), bytes]);
+        let (mut after, ended_after) = self.lines(vec![&noise(&self.protocol, &self.settings), bytes]);
         let first = after.remove(0);
         assert!(first.contains(r#""kind":"rejected""#), "noise is kept as a rejected frame: {first}");
         [("whole", whole, ended), ("byte by byte", single, ended_single), ("after noise", after, ended_after)]
@@ -275,7 +268,7 @@ fn agrees(expect: &Value, objects: &[Value], ended: Ended) -> Result<(), String>
     }
 }
 
-/// `(protocol, options, sample)` of every line in `tests/vectors`.
+/// `(protocol, options, sample)` of every sample.
 fn samples() -> Vec<(&'static str, Settings, Value)> {
     let options = |(protocol, sample): (&'static str, Value)| {
         let context = sample.get("ctx").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -285,6 +278,23 @@ fn samples() -> Vec<(&'static str, Settings, Value)> {
         (protocol, usual.into_iter().chain(own).collect(), sample)
     };
     samples::samples().into_iter().map(options).collect()
+}
+
+#[test]
+fn every_decoder_of_the_registry_has_a_folder_of_its_name_and_every_folder_a_decoder() {
+    for spec in REGISTRY {
+        for part in ["mod.rs", "protocol.rs", "simulator.rs", "trials.rs", "samples.jsonl"] {
+            assert!(folder(spec).join(part).is_file(), "{}: no {part}", spec.name);
+        }
+        let capture = format!("captures/{0}.capture", spec.name);
+        assert!(folder(spec).join(&capture).is_file(), "{}: no {capture}", spec.name);
+        assert_eq!(folder(spec).join("recogniser.rs").is_file(), spec.recogniser.is_some(), "{}", spec.name);
+        assert!(!spec.trials.options.is_empty() && !spec.trials.harmful.is_empty(), "{}: nothing is tried", spec.name);
+    }
+    let all = std::fs::read_dir(folder(REGISTRY[0]).parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let folders: Vec<_> = all.filter(|path| path.join("mod.rs").is_file()).collect();
+    assert_eq!(folders.len(), REGISTRY.len(), "{folders:?}");
+    assert!(REGISTRY.is_sorted_by_key(|spec| spec.name), "the registry is in alphabetical order");
 }
 
 #[test]
@@ -332,7 +342,7 @@ fn a_frame_with_any_byte_flipped_costs_no_more_than_the_next_one() {
                 flipped[at] ^= mask;
                 let got = kept(vec![&flipped, &bytes, &bytes]);
                 let read_again = got.ends_with(&alone) || ends_connection(protocol);
-                let guarded = !is_guarded(protocol, &settings) || got.iter().all(|object| alone.contains(object));
+                let guarded = !is_guarded(protocol) || got.iter().all(|object| alone.contains(object));
                 if !read_again || !guarded {
                     writeln!(wrong, "{} byte {at} ^ {mask:#x}: {got:?}", sample["id"]).unwrap();
                 }
@@ -343,14 +353,13 @@ fn a_frame_with_any_byte_flipped_costs_no_more_than_the_next_one() {
 }
 
 /// Every byte of a frame is under a checksum.
-fn is_guarded(protocol: &str, settings: &Settings) -> bool {
-    let _ = settings;
-    ["ipico", "p3"].contains(&protocol)
+fn is_guarded(protocol: &str) -> bool {
+    decoders::spec(protocol).unwrap().recogniser.is_some_and(|recogniser| recogniser.is_checked)
 }
 
 /// The only framing is a length: a wrong one ends the connection.
 fn ends_connection(protocol: &str) -> bool {
-    ["llrp"].contains(&protocol)
+    decoders::spec(protocol).unwrap().frame_end.is_empty()
 }
 
 #[test]
@@ -371,13 +380,7 @@ fn an_ipico_frame_is_recovered_from_noise_in_its_own_line() {
 
 #[test]
 fn every_capture_decodes_to_its_expected_output_however_it_arrives() {
-    let mut seen = 0;
-    for entry in std::fs::read_dir(tests_dir().join("captures")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "capture") {
-            continue;
-        }
-        seen += 1;
+    for path in captures() {
         let file = std::fs::read(&path).unwrap();
         let mut capture = Reader::new(file.as_slice()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let header = capture.header().clone();
@@ -422,7 +425,6 @@ fn every_capture_decodes_to_its_expected_output_however_it_arrives() {
             assert_eq!(sorted(all), sorted(expected), "{} {name}", path.display());
         }
     }
-    assert!(seen >= 2);
 }
 
 /// The decoder's bytes of each connection.

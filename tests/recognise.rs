@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use passbridge::testing::commands::probe::{Candidate, Grade, recognise};
-use passbridge::testing::decoders::REGISTRY;
+use passbridge::testing::decoders::{REGISTRY, spec};
 use passbridge::testing::link::capture::{self, Direction, What};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::samples::{hex, raw, tests_dir};
+use crate::samples::{folder, hex, raw};
 
 /// Single samples that do not say what they are, what is said of them, and why.
 const AMBIGUOUS: &[(&str, &[&str], &str)] = &[
@@ -26,16 +26,21 @@ const AMBIGUOUS: &[(&str, &[&str], &str)] = &[
     ("raceresult-p12", &["one4all", "raceresult"], "PASSINGS with nothing but a count is answered alike by both"),
 ];
 
-/// `(protocol, sample)`, but for `lines`, which needs an expression.
-fn samples() -> Vec<(&'static str, Value)> {
-    samples::samples().into_iter().filter(|(protocol, _)| *protocol != "lines").collect()
+/// `lines` is not: it needs an expression.
+fn is_recognised(protocol: &str) -> bool {
+    spec(protocol).is_some_and(|spec| spec.recogniser.is_some())
 }
 
-/// `(protocol, bytes)` of every capture but that of `lines`.
+/// `(protocol, sample)` of what can be recognised.
+fn samples() -> Vec<(&'static str, Value)> {
+    samples::samples().into_iter().filter(|(protocol, _)| is_recognised(protocol)).collect()
+}
+
+/// `(protocol, bytes)` of every decoder's first capture, of what can be recognised.
 fn captures() -> Vec<(String, Vec<u8>)> {
     let mut captures = Vec::new();
-    for spec in REGISTRY.iter().filter(|spec| spec.name != "lines") {
-        let content = std::fs::read(tests_dir().join(format!("captures/{}.capture", spec.name))).unwrap();
+    for spec in REGISTRY.iter().filter(|spec| spec.recogniser.is_some()) {
+        let content = std::fs::read(folder(spec).join(format!("captures/{}.capture", spec.name))).unwrap();
         let records = capture::Reader::new(&content[..]).unwrap().map(|record| record.unwrap().what);
         let said = records.filter_map(|what| match what {
             What::Bytes(Direction::From, bytes) => Some(bytes),

@@ -22,12 +22,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use passbridge::testing::commands::decode::Decoder;
-use passbridge::testing::decoders::{Frame, Framed, Info, Item, Output, Protocol, Range, Settings, spec};
+use passbridge::testing::decoders::{
+    Frame, Framed, Info, Item, Output, Protocol, Range, Settings, Spec, settings, spec,
+};
 use passbridge::testing::journal::entry::{Body, Entry, parse_line, write_line};
 use passbridge::testing::model::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
 use passbridge::testing::model::clock;
-
-use super::{allowed, repair};
 
 /// Bytes before the stream.
 pub const CONTROL: usize = 40;
@@ -64,42 +64,13 @@ impl std::ops::AddAssign for Seen {
     }
 }
 
-/// The options under which a protocol is fuzzed: every wire format and every branch that an option chooses.
+/// The options under which a protocol is fuzzed.
 pub fn options(name: &str) -> Vec<Settings> {
-    let table: &[&[(&str, &str)]] = match name {
-        "chronotrack" => &[&[("time_format", "iso")], &[("time_format", "msecs")], &[("time_format", "unix")]],
-        "cloudbox" => &[&[], &[("start", "true")]],
-        "ipico" => &[&[], &[("clock_query", "false")]],
-        "lines" => &[
-            &[
-                ("pattern", "^(?<chip>[0-9A-Za-z]+),(?<date>\\S+?),(?<time>\\S+?),(?<antenna>\\d+),(?<position>\\d+)$"),
-                ("date_format", "%Y/%m/%d"),
-            ],
-            &[
-                ("pattern", "^(?<chip>[0-9A-F]{8}),(?<date>\\S+),(?<time>\\S+),(?<antenna>\\d+),(?<position>\\d+)$"),
-                ("date_format", "%Y/%m/%d"),
-            ],
-            &[("pattern", "^(?<chip>\\S+) (?<time>\\S+)$"), ("ignore", "^#")],
-            &[("pattern", "^(?<epoch>[0-9.]+) (?<chip>\\S+) ?(?<rssi>\\S*)$")],
-            &[("pattern", "^(?<epoch>[0-9.]+) (?<chip>\\S+)$"), ("epoch", "ms")],
-            &[("pattern", "^<(?<chip>\\S+) (?<time>\\S+)>$")],
-            &[
-                ("pattern", "^(?<chip>[^;]+);(?<time>[^;]+);(?<antenna>.*)$"),
-                ("time_format", "%Y-%m-%dT%H:%M:%S%.f"),
-                ("clock", "utc"),
-            ],
-            &[("pattern", "^(?<epoch>[0-9.]+);(?<chip>.*)$"), ("epoch", "us")],
-        ],
-        "llrp" => &[&[], &[("start", "true")]],
-        "mylaps" => &[&[], &[("version", "1"), ("name", "box one")]],
-        "one4all" => &[&[], &[("dialect", "v2")]],
-        "p3" => &[&[], &[("clock", "utc")]],
-        "timy" => &[&[], &[("checksum", "true")]],
-        "ultra" => &[&[], &[("rewind_prefix", "nul")]],
-        _ => &[&[]],
-    };
-    let owned = |set: &&[(&str, &str)]| set.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-    table.iter().map(owned).collect()
+    of_registry(name).trials.options.iter().map(|set| settings(set)).collect()
+}
+
+fn of_registry(name: &str) -> &'static Spec {
+    spec(name).expect("a protocol of the registry")
 }
 
 /// One thing done to a link besides feeding it.
@@ -228,7 +199,7 @@ thread_local! {
 }
 
 fn make(name: &'static str, set: usize) -> Box<dyn Protocol> {
-    if name == "lines" {
+    if of_registry(name).trials.is_costly {
         let kept = PATTERNS.with_borrow_mut(|kept| {
             let at = kept.iter().position(|(of, _)| *of == set)?;
             Some(kept.swap_remove(at).1)
@@ -237,12 +208,11 @@ fn make(name: &'static str, set: usize) -> Box<dyn Protocol> {
             return kept;
         }
     }
-    let spec = spec(name).expect("a protocol of the registry");
-    (spec.make)(&sets(name)[set]).expect("options that it knows")
+    (of_registry(name).make)(&sets(name)[set]).expect("options that it knows")
 }
 
 fn put_back(name: &'static str, set: usize, protocol: Box<dyn Protocol>) {
-    if name == "lines" {
+    if of_registry(name).trials.is_costly {
         PATTERNS.with_borrow_mut(|kept| kept.push((set, protocol)));
     }
 }
@@ -256,9 +226,8 @@ pub fn run(name: &'static str, data: &[u8]) -> Seen {
     let head = data.len().min(CONTROL);
     control[..head].copy_from_slice(&data[..head]);
     let mut stream = data[head..].to_vec();
-    let set = usize::from(control[0]) % sets(name).len();
     if control[1] & REPAIR != 0 {
-        repair::repair(name, &sets(name)[set], &mut stream);
+        (of_registry(name).trials.repair)(&mut stream);
     }
     let script = Script::of(&control, sets(name).len(), stream.len());
     let whole = link(name, &script, &stream, &[]);
@@ -314,7 +283,7 @@ fn link(name: &'static str, script: &Script, stream: &[u8], cuts: &[usize]) -> V
     if script.has(LEAVE) {
         protocol.leaving(&mut out);
     }
-    if !script.has(LEAVE) || name == "lines" {
+    if !script.has(LEAVE) || of_registry(name).trials.is_costly {
         protocol.end(&mut out);
     }
     put_back(name, script.settings, protocol);
@@ -325,8 +294,7 @@ fn judge(name: &'static str, script: &Script, stream: &[u8], items: &[Item]) -> 
     let acted = 1 + script.actions.len();
     assert!(items.len() <= 3 * stream.len() + 256 * acted, "{name}: {} items", items.len());
     let (mut seen, mut raw, mut asked) = (Seen::default(), 0, 0);
-    // Rows of a One4All wait for the name of their file, and others pass them.
-    let mut rest = (name != "one4all").then_some(stream);
+    let mut rest = of_registry(name).trials.in_order.then_some(stream);
     let set = &sets(name)[script.settings];
     for item in items {
         match item {
@@ -359,11 +327,8 @@ fn judge(name: &'static str, script: &Script, stream: &[u8], items: &[Item]) -> 
             Item::Reply(bytes) => {
                 seen.replies += 1;
                 asked += bytes.len();
-                assert!(
-                    allowed::is_allowed(name, set, bytes),
-                    "{name}: says what it must not: {}",
-                    String::from_utf8_lossy(bytes)
-                );
+                let forbidden = of_registry(name).forbidden(set, bytes);
+                assert!(forbidden.is_none(), "{name}: says what it must not: {forbidden:?}");
             }
             Item::HangUp(why) => assert!(!why.is_empty()),
         }
@@ -425,8 +390,8 @@ fn entry(body: Body, framed: &Framed, time: Timestamp) {
 
 /// Every object that `decode` writes is one.
 fn decode(name: &'static str, script: &Script, stream: &[u8]) {
-    let spec = spec(name).expect("a protocol of the registry");
-    let decoder = Decoder::new(spec, &sets(name)[script.settings], zone().clone()).expect("options that it knows");
+    let decoder =
+        Decoder::new(of_registry(name), &sets(name)[script.settings], zone().clone()).expect("options that it knows");
     let mut text = Vec::new();
     let ended = decoder.received_at(script.received).run(stream, &mut text).expect("memory does not fail");
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());

@@ -1,15 +1,29 @@
 //! What the fuzz targets share: inputs become links ([`harness`]), and every so often it is told how far they get.
 
-pub mod allowed;
 pub mod capture;
 pub mod harness;
-pub mod repair;
 pub mod seeds;
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
+
+use passbridge::testing::decoders::REGISTRY;
 
 static SEEN: Mutex<(u64, harness::Seen)> =
     Mutex::new((0, harness::Seen { accepted: 0, rejected: 0, chatter: 0, replies: 0 }));
+
+/// The protocol that is fuzzed: the environment names it, so that a new one needs no target of its own.
+///
+/// # Panics
+/// Where it names none.
+pub fn chosen() -> &'static str {
+    static CHOSEN: OnceLock<&str> = OnceLock::new();
+    CHOSEN.get_or_init(|| {
+        let name = std::env::var("PASSBRIDGE_PROTOCOL").unwrap_or_default();
+        let names: Vec<&str> = REGISTRY.iter().map(|spec| spec.name).collect();
+        let chosen = names.iter().find(|known| **known == name);
+        chosen.unwrap_or_else(|| panic!("which protocol? PASSBRIDGE_PROTOCOL is one of {}", names.join(", ")))
+    })
+}
 
 /// One input for a protocol of the registry. What they reached is written to standard error now and then.
 ///

@@ -1,49 +1,39 @@
-//! Where the fuzzer begins: what decoders send (tests/vectors, tests/captures) as inputs of the [`harness`](super::harness).
+//! Where the fuzzer begins: what decoders send (the samples and captures in their folders) as inputs of the [`harness`](super::harness).
 
 use std::path::Path;
 
-use passbridge::testing::decoders::{REGISTRY, Settings};
+use passbridge::testing::decoders::{Settings, Spec};
 use passbridge::testing::link::capture::{Direction, Reader, What};
 use serde_json::Value;
 
 use super::harness::{CONTROL, LEAVE, LINKED, REPAIR, REWIND, SINGLE, options};
 
-/// `(protocol, options, bytes)` of every sample and every capture.
+/// `(options, bytes)` of every sample and every capture of a decoder. `project`: where the repository is.
 ///
 /// # Panics
 /// Where they are not there, or not as they should be.
-pub fn samples(tests: &Path) -> Vec<(&'static str, Settings, Vec<u8>)> {
+pub fn samples(spec: &Spec, project: &Path) -> Vec<(Settings, Vec<u8>)> {
+    let folder = project.join("src/decoders").join(spec.name);
     let mut found = Vec::new();
-    for path in files(&tests.join("vectors"), "jsonl") {
-        let stem = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
-        let text = std::fs::read_to_string(&path).expect("a text");
-        for line in text.lines() {
-            let sample: Value = serde_json::from_str(line).expect("JSON");
-            let context = sample.get("ctx").and_then(Value::as_object).cloned().unwrap_or_default();
-            let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let settings = context.into_iter().map(|(key, value)| (key, text(value))).collect();
-            found.push((protocol(stem), settings, bytes(sample["raw"].as_str().expect("raw bytes"))));
-        }
+    let text = std::fs::read_to_string(folder.join("samples.jsonl")).expect("a text");
+    for line in text.lines() {
+        let sample: Value = serde_json::from_str(line).expect("JSON");
+        let context = sample.get("ctx").and_then(Value::as_object).cloned().unwrap_or_default();
+        let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let settings = context.into_iter().map(|(key, value)| (key, text(value))).collect();
+        found.push((settings, bytes(sample["raw"].as_str().expect("raw bytes"))));
     }
-    for path in files(&tests.join("captures"), "capture") {
+    for path in files(&folder.join("captures"), "capture") {
         let content = std::fs::read(&path).expect("a file");
         let capture = Reader::new(&content[..]).expect("a capture");
-        let header = capture.header();
-        let name = header.protocol().expect("a known protocol").expect("a protocol").name;
-        let settings = header.settings();
+        let settings = capture.header().settings();
         let said = capture.filter_map(|record| match record.expect("a record").what {
             What::Bytes(Direction::From, bytes) => Some(bytes),
             _ => None,
         });
-        found.push((name, settings, said.flatten().collect()));
+        found.push((settings, said.flatten().collect()));
     }
     found
-}
-
-/// The protocol that a file of samples is for: `rfid_ultra` is for `ultra`.
-fn protocol(stem: &str) -> &'static str {
-    let named = |spec: &&&passbridge::testing::decoders::Spec| stem.split('_').any(|part| part == spec.name);
-    REGISTRY.iter().find(named).map(|spec| spec.name).unwrap_or_else(|| panic!("{stem} is for no protocol"))
 }
 
 fn files(place: &Path, extension: &str) -> Vec<std::path::PathBuf> {
@@ -61,11 +51,11 @@ fn bytes(raw: &str) -> Vec<u8> {
 
 /// The inputs for one protocol: each sample, all of them one after the other, and each twice with something between; to a link
 /// that only listens, to one that asks, and with things done to it.
-pub fn inputs(name: &str, tests: &Path) -> Vec<Vec<u8>> {
-    let sets = options(name);
-    let samples: Vec<_> = samples(tests).into_iter().filter(|(of, ..)| *of == name).collect();
+pub fn inputs(spec: &Spec, project: &Path) -> Vec<Vec<u8>> {
+    let sets = options(spec.name);
+    let samples = samples(spec, project);
     let mut streams: Vec<(u8, Vec<u8>)> = Vec::new();
-    for (_, settings, bytes) in &samples {
+    for (settings, bytes) in &samples {
         let set = sets.iter().position(|set| settings.iter().all(|(key, value)| set.get(key) == Some(value)));
         let set = u8::try_from(set.unwrap_or(0)).expect("few options");
         streams.push((set, bytes.clone()));
@@ -75,7 +65,7 @@ pub fn inputs(name: &str, tests: &Path) -> Vec<Vec<u8>> {
         let all: Vec<u8> =
             streams.iter().step_by(2).filter(|(of, _)| *of == set).flat_map(|(_, b)| b.clone()).collect();
         streams.push((set, all.clone()));
-        streams.push((set, [greeting(name), &all].concat()));
+        streams.push((set, [spec.trials.greeting, &all].concat()));
     }
     let mut inputs = Vec::new();
     for (at, (set, stream)) in (0_u8..).zip(streams.iter().cycle().take(streams.len().min(255))) {
@@ -94,15 +84,4 @@ pub fn inputs(name: &str, tests: &Path) -> Vec<Vec<u8>> {
         }
     }
     inputs
-}
-
-/// What a decoder says first, so that a link that asks gets on.
-fn greeting(name: &str) -> &'static [u8] {
-    match name {
-        "chronotrack" => b"SimpleClient~1.0~CTP01\r\nack~getlocations~Finish~Start\r\n",
-        "one4all" => b"HELLO\r\nGETPROTOCOL;3.0\r\nGETSTATUS;SERIAL;MC1;20191212-090206.csv\r\nGETTIME;2019-12-12;09:02:07\r\nPASSINGS;20\r\n",
-        "raceresult" => b"GETPROTOCOL;2.0;1.0;2.0\r\nSETPROTOCOL;2.0\r\nGETCONFIG;GENERAL;BOXNAME;Box;D-50432\r\nSETPUSHPASSINGS;1;0\r\nPASSINGS;20;177\r\n",
-        "llrp" => b"\x04\x3f\0\0\0\x20\0\0\0\x01\0\xf6\0\x16\0\x80\0\x0c\0\x06\x4f\xcb\xfc\xe5\x94\x40\x01\0\0\x06\0\0",
-        _ => b"",
-    }
 }

@@ -2,7 +2,7 @@
 //! cable and no manual.
 //!
 //! What must hold:
-//! * **No harm.** It listens first. What is sent stands in [`questions`], each with the reason why it changes nothing;
+//! * **No harm.** It listens first. What is sent stands in the registry ([`crate::decoders::question`]), each with the reason why it changes nothing;
 //!   nothing is ever acknowledged, started or set, also where a decoder would only then send its reads.
 //! * **Honest.** Certain, likely and possible mean it ([`Grade`]); what is not known is shown as bytes.
 //! * **Bounded.** At most [`recognise::LIMIT`] bytes are held, and every wait has an end.
@@ -14,7 +14,6 @@
 
 pub mod foreign;
 mod listen;
-mod marks;
 pub mod questions;
 pub mod recognise;
 mod report;
@@ -34,11 +33,12 @@ use tokio::time::timeout;
 use self::listen::{Heard, Plan, Role, listen};
 pub use self::recognise::{Candidate, Grade, Tally, recognise};
 use self::report::{Report, Verdict};
-use self::target::{RATES, Target, at_rate, find_rate, open_ports};
+use self::target::{Target, at_rate, find_rate, open_ports, rates};
 use crate::commands::args::print;
 use crate::config::Address;
 use crate::config::failure::Failure;
 use crate::daemon::logging;
+use crate::decoders::{Dials, REGISTRY};
 use crate::link::port::{Wire, dial, tune};
 use crate::model::clock::Wall;
 
@@ -103,7 +103,7 @@ impl Probe {
             Target::Ports(host) => self.ports(host).await,
             Target::Rates(address) => {
                 let total = self.args.listen.unwrap_or(RATES_TIME);
-                let rates: Vec<String> = RATES.iter().map(u32::to_string).collect();
+                let rates: Vec<String> = rates().iter().map(u32::to_string).collect();
                 self.say(&format!(
                     "Listening at {} baud, {} s in all. Pass a chip over the mat now, and again.",
                     rates.join(", "),
@@ -158,8 +158,8 @@ impl Probe {
         let open = open_ports(host).await;
         if open.is_empty() {
             return Err(Failure::unavailable(format!(
-                "{host} listens at none of the decoders' usual ports (or is not there: ping it). MYLAPS, ChronoTrack and JChip \
-                 connect to this box: passbridge probe tcp-listen://0.0.0.0:3097 (61611, 53135)"
+                "{host} listens at none of the decoders' usual ports (or is not there: ping it). {}",
+                those_that_connect()
             )));
         }
         let ports: Vec<String> = open.iter().map(u16::to_string).collect();
@@ -200,6 +200,17 @@ impl Heard {
     fn nothing() -> Self {
         Self { bytes: Vec::new(), asked: Vec::new(), clock: None, ended: listen::Ended::Listened }
     }
+}
+
+/// Which decoders connect to this box, and how they are probed.
+fn those_that_connect() -> String {
+    let those: Vec<_> = REGISTRY.iter().filter(|spec| spec.dials == Dials::TheDecoder).collect();
+    let short = |title: &'static str| title.split(' ').next().unwrap_or(title);
+    let names: Vec<_> = those.iter().map(|spec| short(spec.title)).collect();
+    let ports: Vec<_> = those.iter().map(|spec| spec.port.to_string()).collect();
+    let ([names @ .., last], [port, ports @ ..]) = (&names[..], &ports[..]) else { return String::new() };
+    let (names, ports) = (names.join(", "), ports.join(", "));
+    format!("{names} and {last} connect to this box: passbridge probe tcp-listen://0.0.0.0:{port} ({ports})")
 }
 
 fn cannot_open(address: &Address, error: &io::Error) -> Failure {

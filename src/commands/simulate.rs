@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 use crate::commands::args::{Protocol, print, protocol, rate};
 use crate::config::failure::Failure;
 use crate::daemon::logging;
+use crate::decoders::Missed;
 use crate::link::capture::{CaptureError, Header, HeaderError, Reader, is_capture};
 use crate::sim::cloud::{
     Answer, Chance, DEVICE, Dedup, Fault as Trouble, Generation, HABITS, Habits, KEY, On, SimCloudConfig, serve_forever,
@@ -261,7 +262,7 @@ async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
     if !args.locations.is_empty() {
         config.locations = args.locations;
     }
-    if args.reader.is_some() && kind != Kind::ChronoTrack {
+    if args.reader.is_some() && !kind.names_its_reader() {
         return Err(Failure::usage(format!("--reader is for chronotrack: records of {} name none", spec.name)));
     }
     config.reader = args.reader.unwrap_or(config.reader);
@@ -294,7 +295,7 @@ async fn tell(decoder: &SimDecoder, kind: Kind, mut habits: VecDeque<(Habit, u64
         let (happened, links) = (*emitted.borrow(), *links.borrow());
         let mut line = format!("{happened} reads, {links} connected");
         let mut open = 0;
-        if kind == Kind::Mylaps {
+        if kind.spec().missed == Missed::Repeated {
             let acked = *acked.borrow();
             open = happened - acked.min(happened);
             line.push_str(&format!(", {acked} acknowledged"));

@@ -15,7 +15,7 @@ use super::{
     Address, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LogConfig, LogFormat, PassingConfig,
     SessionMode, StatusConfig, TagCode, UploadConfig, value,
 };
-use crate::decoders::{REGISTRY, Spec, WITH_LOCATIONS};
+use crate::decoders::{REGISTRY, Spec};
 
 const DATA_DIR: &str = "/var/lib/passbridge";
 /// Timing points of one decoder with a device of their own. Each is a decoder to the journal, with its own memory of what
@@ -198,12 +198,9 @@ fn read_decoder(section: &Section<'_>) -> Result<DecoderConfig, ConfigError> {
 /// `[decoder.locations]`: `"name as sent" = "device"`.
 fn read_locations(section: &Section<'_>, protocol: &Spec) -> Result<BTreeMap<String, String>, ConfigError> {
     let locations = section.texts("locations")?;
-    if !locations.is_empty() && !WITH_LOCATIONS.contains(&protocol.name) {
-        let why = format!(
-            "{} sends no names of timing points ({} do): use device_id",
-            protocol.name,
-            WITH_LOCATIONS.join(", ")
-        );
+    if !locations.is_empty() && !protocol.locations {
+        let those: Vec<_> = REGISTRY.iter().filter(|spec| spec.locations).map(|spec| spec.name).collect();
+        let why = format!("{} sends no names of timing points ({} do): use device_id", protocol.name, those.join(", "));
         return Err(section.wrong_secret("locations", why));
     }
     if locations.len() > LOCATIONS {

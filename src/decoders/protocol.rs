@@ -233,30 +233,3 @@ pub struct SettingError {
     /// What would be right.
     pub allowed: String,
 }
-
-/// What becomes of reads that the box does not take when they are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Missed {
-    /// They are gone: the decoder only streams. While the journal cannot take reads the link buffers and then drops.
-    Lost,
-    /// The decoder repeats them until they are acknowledged. The link may stop reading.
-    Repeated,
-    /// The decoder stores them and can be asked. The link may stop reading, and tells the protocol what is held.
-    Stored,
-}
-
-/// A registry line: all that the rest of the program knows of a protocol.
-pub struct Spec {
-    /// Name in the configuration.
-    pub name: &'static str,
-    /// What a timer calls it.
-    pub title: &'static str,
-    /// Usual TCP port of the decoder (or ours, where its software connects to us).
-    pub port: u16,
-    /// Longest silence of a healthy idle link, `None` if the protocol has no life sign to wait for.
-    pub idle_limit: Option<Duration>,
-    /// What becomes of reads that this box did not take when they were sent.
-    pub missed: Missed,
-    /// Makes a value for one connection.
-    pub make: fn(&Settings) -> Result<Box<dyn Protocol>, SettingError>,
-}

@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use tokio_serial::{SerialPort, SerialStream};
 
 use super::*;
-use crate::decoders::{Condition, Frame, Framed, Info, Missed, Output, Reject, Settings, Spec};
+use crate::decoders::descriptor::only_linked;
+use crate::decoders::{Frame, Framed, Info, Missed, Output, Reject, Settings, Spec};
 use crate::journal::{JournalError, Kept};
 use crate::model::chip::{ChipRead, Position, Seq, Stamp};
 use crate::status::{DecoderStatus, Problem};
@@ -96,7 +97,7 @@ impl Protocol for Deaf {
 }
 
 const fn lines(name: &'static str, idle_limit: Option<Duration>, missed: Missed) -> Spec {
-    Spec { name, title: name, port: 0, idle_limit, missed, make: |_| Ok(Box::new(Lines { buffer: Vec::new() })) }
+    only_linked(name, idle_limit, missed, |_| Ok(Box::new(Lines { buffer: Vec::new() })))
 }
 
 static STREAMS: Spec = lines("streams", None, Missed::Lost);

@@ -17,27 +17,11 @@
 //! A decoder that only streams waits for its first listener and pauses while there is none, so that a demonstration
 //! loses nothing for want of a listener; `push` does not wait.
 
-mod chronotrack;
-mod cloudbox;
 mod habit;
 mod heard;
-mod impinj;
-mod ipico;
-mod jchip;
 mod kind;
-mod lines;
-mod llrp;
-mod memory;
-mod model;
-mod mylaps;
-mod one4all;
-mod p3;
 mod peers;
-mod race;
-mod raceresult;
 mod shared;
-mod timy;
-mod ultra;
 mod wire;
 
 use std::io;
@@ -56,14 +40,14 @@ use tokio::time::Instant;
 pub use self::habit::Habit;
 use self::heard::Heard;
 pub use self::kind::Kind;
-use self::memory::Memory;
-pub use self::memory::{READS_MAX, SimRead};
-use self::mylaps::Exporter;
 use self::peers::{connect_for_ever, converse, listen};
-use self::race::Race;
-pub use self::race::{FIELD_MAX, RaceConfig};
 use self::shared::{Shared, State};
 pub use self::wire::Fault;
+use crate::decoders::Missed;
+use crate::decoders::simulator::memory::Memory;
+pub use crate::decoders::simulator::memory::{READS_MAX, SimRead};
+use crate::decoders::simulator::race::Race;
+pub use crate::decoders::simulator::race::{FIELD_MAX, RaceConfig};
 
 /// The race is looked at this often.
 const TURN: Duration = Duration::from_millis(5);
@@ -168,16 +152,18 @@ impl SimDecoder {
             config;
         let nominal = if rate > 0.0 { rate } else { 20.0 };
         let mut memory = match source {
-            Source::Race(race) => Memory::race(kind.model(), start, Race::new(race, nominal, seed), limit),
-            Source::Recording(rows) => Memory::recording(kind.model(), start, rows, nominal),
+            Source::Race(race) => Memory::race(kind.simulated(), start, Race::new(race, nominal, seed), limit),
+            Source::Recording(rows) => {
+                Memory::recording(kind.simulated(), start, rows, nominal, |row| kind.reads_in(row))
+            }
         };
         memory.set_locations(locations);
         (memory.reader, memory.programmed) = (reader, programmed);
         let shared = Arc::new(Shared {
+            kind,
             state: Mutex::new(State {
-                kind,
                 memory,
-                exporter: Exporter::new(repeat),
+                exporter: kind.simulator().exporter(repeat),
                 latest: 0,
                 forbidden: Vec::new(),
                 heard: Heard::default(),
@@ -196,7 +182,7 @@ impl SimDecoder {
         let mut address = None;
         match (wiring, kind.connects()) {
             (Wiring::Connect(box_address), true) => {
-                tasks.spawn(connect_for_ever(Arc::clone(&shared), kind, box_address));
+                tasks.spawn(connect_for_ever(Arc::clone(&shared), box_address));
             }
             (Wiring::Connect(_), false) => return Err(SimError::Wiring(kind.name(), "waits to be connected to")),
             (_, true) => {
@@ -213,7 +199,7 @@ impl SimDecoder {
             }
         }
         if rate > 0.0 {
-            tasks.spawn(live(Arc::clone(&shared), kind.model().streams()));
+            tasks.spawn(live(Arc::clone(&shared), kind.spec().missed == Missed::Lost));
         }
         Ok(Self { shared, address, tasks })
     }
@@ -254,7 +240,8 @@ impl SimDecoder {
     /// The reads that a MYLAPS exporter got acknowledged and will never send again.
     pub fn acked(&self) -> Vec<SimRead> {
         let state = self.shared.lock();
-        let acked = (0..state.memory.len()).filter(|entry| state.exporter.is_acked(*entry));
+        let is_acked = |entry: &usize| state.exporter.as_ref().is_some_and(|exporter| exporter.is_acked(*entry));
+        let acked = (0..state.memory.len()).filter(is_acked);
         acked.flat_map(|entry| state.memory.reads_of(entry)).collect()
     }
 
@@ -321,7 +308,7 @@ impl SimDecoder {
         const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
         const LAST_WEEK: usize = 40;
         const FIRST_READS: usize = 10;
-        let kind = self.shared.lock().kind;
+        let nature = self.shared.kind.simulator();
         match habit {
             Habit::Clear => self.clear(),
             Habit::ClearAndCountOn => {
@@ -350,13 +337,13 @@ impl SimDecoder {
             Habit::PushOff => self.shared.lock().memory.take_push(),
             Habit::OtherSession => self.shared.happen(|memory| {
                 memory.take_push();
-                if matches!(kind, Kind::RaceResult | Kind::One4All) {
+                if nature.begins_files() {
                     memory.new_file();
                 }
                 let _all = (0..FIRST_READS).all(|_| memory.happen());
             }),
-            Habit::PrintMemory if matches!(kind, Kind::Timy | Kind::CloudBox) => self.give_again(),
-            Habit::Reboot if kind == Kind::Llrp => {
+            Habit::PrintMemory if self.shared.kind.spec().given_by_hand => self.give_again(),
+            Habit::Reboot if nature.loses_its_clock() => {
                 self.shared.lock().memory.reboot();
                 self.drop_links();
             }

@@ -14,7 +14,7 @@ use crate::child::{Running, Site, decoder};
 async fn thirty() -> (SimCloud, String, Site, SimDecoder, Running) {
     let cloud = SimCloud::start(SimCloudConfig { dedup: Dedup::None, ..Default::default() }).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
-    let (sim, mat) = decoder(Kind::RaceResult, 1).await;
+    let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let site = Site::new(Some(&cloud), &[mat], "[upload]\nretry_max = \"1s\"\nsettle = \"1s\"\n");
     let running = site.start();
     sim.push(30);

@@ -68,7 +68,7 @@ impl Capture {
 
 #[tokio::test]
 async fn beside_the_daemon_a_capture_holds_both_directions_and_gives_the_same_reads_when_it_is_played() {
-    let (sim, mat) = decoder(Kind::Mylaps, 1).await;
+    let (sim, mat) = decoder(Kind::MYLAPS, 1).await;
     let site = Site::new(None, &[mat], "");
     let running = site.start();
     site.until("it is connected", |status| status.decoders[0].reads == 0).await;
@@ -106,7 +106,7 @@ async fn beside_the_daemon_a_capture_holds_both_directions_and_gives_the_same_re
 
     // The same reads in another box.
     let port = free_port();
-    let other = Site::new(None, &[(Kind::Mylaps, format!("tcp-listen://127.0.0.1:{port}"))], "");
+    let other = Site::new(None, &[(Kind::MYLAPS, format!("tcp-listen://127.0.0.1:{port}"))], "");
     let again = other.start();
     let connect = format!("127.0.0.1:{port}");
     let file = file.to_str().unwrap();
@@ -126,7 +126,7 @@ async fn beside_the_daemon_a_capture_holds_both_directions_and_gives_the_same_re
 async fn behind_a_relay(output: &str) -> (SimCloud, String, SimDecoder, Site, Capture) {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
-    let (sim, (kind, address)) = decoder(Kind::RaceResult, 1).await;
+    let (sim, (kind, address)) = decoder(Kind::RACE_RESULT, 1).await;
     sim.push(20);
     let port = free_port();
     let relay = format!("tcp-listen://127.0.0.1:{port}");
@@ -221,7 +221,7 @@ async fn a_port_that_is_only_listened_to_gets_nothing_and_each_byte_of_it_is_rec
 
 #[tokio::test]
 async fn what_cannot_be_captured_is_said_with_what_to_do() {
-    let site = Site::new(None, &[(Kind::Ipico, "tcp://127.0.0.1:9".into())], "");
+    let site = Site::new(None, &[(Kind::IPICO, "tcp://127.0.0.1:9".into())], "");
     let told = async |arguments: &[&str]| {
         let output = site.output(arguments).await;
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
@@ -275,7 +275,7 @@ async fn what_cannot_be_captured_is_said_with_what_to_do() {
 
 #[tokio::test]
 async fn the_demo_plays_a_capture_of_this_repository_the_whole_way() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/mylaps-sim.capture");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/decoders/mylaps/captures/mylaps-sim.capture");
     let run = move || binary(&["demo", "--json", "--replay"]).arg(file).output().unwrap();
     let output = tokio::task::spawn_blocking(run).await.unwrap();
     assert!(output.status.success(), "{output:?}");

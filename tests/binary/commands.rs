@@ -16,7 +16,7 @@ use crate::child::{Running, Site, binary, decoder, exported, free_port, judge, p
 async fn status_and_export_answer_beside_the_daemon_and_export_also_without_it() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     cloud.open_session(DEVICE, "Race");
-    let (sim, mat) = decoder(Kind::RaceResult, 1).await;
+    let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let site = Site::new(Some(&cloud), &[mat], "");
     let output = site.output(&["status"]).await;
     assert_eq!(output.status.code(), Some(69), "nobody runs: {output:?}");
@@ -53,7 +53,7 @@ async fn status_and_export_answer_beside_the_daemon_and_export_also_without_it()
 async fn check_is_green_for_a_box_that_would_work_also_while_it_does() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     cloud.open_session(DEVICE, "Race");
-    let (_sim, mat) = decoder(Kind::RaceResult, 1).await;
+    let (_sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let site = Site::new(Some(&cloud), &[mat], "");
     for arguments in [&["check"][..], &["check", "--connect"]] {
         let output = site.output(arguments).await;
@@ -73,7 +73,7 @@ async fn check_tells_what_a_corrected_device_id_left_behind_and_resend_lets_it_f
     let cloud = SimCloud::start(SimCloudConfig { dedup: Dedup::None, ..Default::default() }).await.unwrap();
     cloud.configure(|config| config.devices.push((RIGHT.into(), "right".into())));
     let wrong = cloud.open_session(DEVICE, "Race");
-    let (sim, mat) = decoder(Kind::RaceResult, 1).await;
+    let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let site = Site::new(Some(&cloud), &[mat], "[upload]\nretry_max = \"1s\"\nsettle = \"1s\"\n");
     cloud.fault_always(On::Insert, Fault::partly(Apply::First(3), Answer::Cut));
     let running = site.start();
@@ -158,7 +158,7 @@ async fn three_commands_in_three_terminals_bring_reads_into_a_cloud() {
     let _decoder = Running::spawn(simulate, &mat_dir);
     until("the cloud says its key", async || said(&cloud_dir).contains(KEY)).await;
     let url = format!("http://127.0.0.1:{cloud}/v0");
-    let mats = [(Kind::RaceResult, format!("tcp://{}", listen(mat)))];
+    let mats = [(Kind::RACE_RESULT, format!("tcp://{}", listen(mat)))];
     let site = Site::at(tempfile::tempdir().unwrap(), dir.path().join("data"), Some(url), &mats, "");
     let running = site.start();
     site.sent(40).await;
@@ -180,7 +180,7 @@ async fn the_key_is_in_no_log_status_export_file_or_process_list() {
         Fault::before(Answer::Status(500)),
         Fault::before(Answer::message(401, "Unauthorized")),
     ];
-    let (sim, mat) = decoder(Kind::RaceResult, 1).await;
+    let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let more = format!(
         "[upload]\nmin_interval = \"0s\"\nretry_max = \"1s\"\nsettle = \"1s\"\n[log]\nlevel = \"{level}\"\nformat = \"json\"\n"
     );
@@ -239,7 +239,7 @@ async fn the_key_is_in_no_log_status_export_file_or_process_list() {
 async fn after_a_kill_the_next_start_finds_the_socket_and_the_lock_free() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
-    let (sim, mat) = decoder(Kind::One4All, 1).await;
+    let (sim, mat) = decoder(Kind::ONE4ALL, 1).await;
     let site = Site::new(Some(&cloud), &[mat], "");
     let running = site.start();
     sim.push(10);

@@ -90,8 +90,8 @@ async fn full(site: &Site) -> Option<String> {
 async fn a_full_disk_is_told_loudly_reads_wait_in_memory_and_all_arrives_once_there_is_room() {
     let Some(disk) = Small::mount() else { return };
     let (cloud, token) = cloud().await;
-    let (storing, first) = decoder(Kind::RaceResult, 1).await;
-    let (streaming, second) = decoder(Kind::Ipico, 2).await;
+    let (storing, first) = decoder(Kind::RACE_RESULT, 1).await;
+    let (streaming, second) = decoder(Kind::IPICO, 2).await;
     let site = site(&disk.data(), &cloud, &[first, second]);
     let running = site.start();
     until("both have a listener", async || *storing.links().borrow() > 0 && *streaming.links().borrow() > 0).await;
@@ -144,7 +144,7 @@ async fn a_box_starts_on_a_full_disk_and_sends_what_it_has() {
     let Some(disk) = Small::mount() else { return };
     let (cloud, token) = cloud().await;
     cloud.set_online(false).await;
-    let (sim, mat) = decoder(Kind::RaceResult, 1).await;
+    let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let site = site(&disk.data(), &cloud, &[mat]);
     let running = site.start();
     sim.push(2000);
@@ -163,7 +163,7 @@ async fn a_box_starts_on_a_full_disk_and_sends_what_it_has() {
 async fn a_stop_does_not_wait_for_a_full_disk_and_what_was_not_acknowledged_comes_again() {
     let Some(disk) = Small::mount() else { return };
     let (cloud, token) = cloud().await;
-    let (sim, mat) = decoder(Kind::Mylaps, 1).await;
+    let (sim, mat) = decoder(Kind::MYLAPS, 1).await;
     let site = site(&disk.data(), &cloud, &[mat]);
     let running = site.start();
     sim.push(20);

@@ -60,7 +60,7 @@ async fn fails(what: &str, inject: &str, lasting: bool) {
     let config = SimCloudConfig { dedup: Dedup::None, ..SimCloudConfig::default() };
     let cloud = SimCloud::start(config).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
-    let (sim, mat) = decoder(Kind::Ipico, 1).await;
+    let (sim, mat) = decoder(Kind::IPICO, 1).await;
     let site = Site::new(Some(&cloud), std::slice::from_ref(&mat), UPLOAD);
     let running = site.start();
     until("the decoder has a listener", async || *sim.links().borrow() > 0).await;

@@ -172,7 +172,7 @@ async fn taken(case: &Case, more: bool) {
     let cloud = SimCloud::start(config).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
     cloud.set_online(false).await;
-    let (sim, mat) = decoder(Kind::Mylaps, 1).await;
+    let (sim, mat) = decoder(Kind::MYLAPS, 1).await;
     let site = Site::new(Some(&cloud), &[mat], UPLOAD);
     let elsewhere = tempfile::tempdir_in(site.data.parent().unwrap()).unwrap();
     let running = site.start_with(&TRIAL);
@@ -235,7 +235,7 @@ async fn files_that_are_taken_away_under_an_idle_box_are_put_back_by_themselves(
 async fn files_whose_reads_are_all_sent_may_be_taken_and_it_is_told_by_number_until_they_are_back() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
-    let (sim, mat) = decoder(Kind::Mylaps, 1).await;
+    let (sim, mat) = decoder(Kind::MYLAPS, 1).await;
     let site = Site::new(Some(&cloud), &[mat], UPLOAD);
     let elsewhere = tempfile::tempdir_in(site.data.parent().unwrap()).unwrap();
     let running = site.start_with(&TRIAL);

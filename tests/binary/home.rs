@@ -86,8 +86,8 @@ async fn kept(site: &Site) -> usize {
 /// From the start without a disk to its end.
 async fn a_box(what: &str, data: &Path, words: &[&str], comes: impl FnOnce()) {
     let (cloud, token) = cloud().await;
-    let (acking, first) = decoder(Kind::Mylaps, 1).await;
-    let (streaming, second) = decoder(Kind::Ipico, 2).await;
+    let (acking, first) = decoder(Kind::MYLAPS, 1).await;
+    let (streaming, second) = decoder(Kind::IPICO, 2).await;
     let site = site(data, &cloud, &[first, second]);
     let told = site.config().with_file_name("notify");
     let systemd = UnixDatagram::bind(&told).unwrap();
@@ -133,7 +133,7 @@ async fn a_file_in_place_of_the_data_directory_is_a_fault_of_the_configuration()
     let data = place.path().join("data");
     fs::write(&data, "").unwrap();
     let (cloud, _) = cloud().await;
-    let site = site(&data, &cloud, &[(Kind::Ipico, "tcp://127.0.0.1:1".into())]);
+    let site = site(&data, &cloud, &[(Kind::IPICO, "tcp://127.0.0.1:1".into())]);
     let mut running = site.start();
     let ended = running.ended(Duration::from_secs(20)).await.expect("it ends");
     assert_eq!(ended.code(), Some(78), "{}", site.said());
@@ -146,7 +146,7 @@ async fn a_stop_does_not_wait_for_a_disk_that_never_comes() {
     let blocked = place.path().join("blocked");
     fs::write(&blocked, "").unwrap();
     let (cloud, _) = cloud().await;
-    let (sim, mat) = decoder(Kind::Ipico, 1).await;
+    let (sim, mat) = decoder(Kind::IPICO, 1).await;
     let site = site(&blocked.join("data"), &cloud, &[mat]);
     let running = site.start();
     until("the decoder has a listener", async || *sim.links().borrow() > 0).await;
@@ -197,8 +197,8 @@ async fn a_disk_that_is_read_only_at_the_start_is_waited_for() {
     // Now there is a journal on it.
     disk.remount("ro");
     let (cloud, token) = cloud().await;
-    let (acking, first) = decoder(Kind::Mylaps, 3).await;
-    let (streaming, second) = decoder(Kind::Ipico, 4).await;
+    let (acking, first) = decoder(Kind::MYLAPS, 3).await;
+    let (streaming, second) = decoder(Kind::IPICO, 4).await;
     let site = site(&data, &cloud, &[first, second]);
     let before = kept(&site).await;
     assert!(before > 0, "what is there can be read");
@@ -219,7 +219,7 @@ async fn an_empty_disk_that_is_mounted_over_the_data_takes_the_journal_with_all_
     let place = tempfile::tempdir().unwrap();
     let (cloud, token) = cloud().await;
     cloud.set_online(false).await;
-    let (sim, mat) = decoder(Kind::Mylaps, 1).await;
+    let (sim, mat) = decoder(Kind::MYLAPS, 1).await;
     let data = place.path().join("data");
     let site = site(&data, &cloud, &[mat]);
     let running = site.start_with(&[("PASSBRIDGE_TRIAL_TURN_MS", "100")]);
@@ -245,7 +245,7 @@ async fn a_disk_with_a_journal_of_its_own_is_not_written_into_by_a_process_that_
     let place = tempfile::tempdir().unwrap();
     let Some(disk) = Disk::mount(place.path()) else { return };
     let (cloud, _token) = cloud().await;
-    let (sim, mat) = decoder(Kind::Mylaps, 1).await;
+    let (sim, mat) = decoder(Kind::MYLAPS, 1).await;
     let data = place.path().join("data");
     let site = site(&data, &cloud, std::slice::from_ref(&mat));
     let running = site.start();

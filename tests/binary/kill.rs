@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use passbridge::testing::decoders::Missed;
 use passbridge::testing::sim::cloud::{DEVICE, Dedup, Generation, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use passbridge::testing::status::LinkState;
@@ -23,27 +24,27 @@ const FEW: u64 = 3;
 
 #[tokio::test]
 async fn what_was_kept_of_a_streaming_decoder_is_in_the_cloud_once_however_often_the_box_was_killed() {
-    both_clouds(Kind::Ipico).await;
+    both_clouds(Kind::IPICO).await;
 }
 
 #[tokio::test]
 async fn what_was_acknowledged_to_an_exporter_is_in_the_cloud_once_however_often_the_box_was_killed() {
-    both_clouds(Kind::Mylaps).await;
+    both_clouds(Kind::MYLAPS).await;
 }
 
 #[tokio::test]
 async fn every_read_of_a_raceresult_is_in_the_cloud_once_however_often_the_box_was_killed() {
-    both_clouds(Kind::RaceResult).await;
+    both_clouds(Kind::RACE_RESULT).await;
 }
 
 #[tokio::test]
 async fn every_read_of_a_one4all_is_in_the_cloud_once_however_often_the_box_was_killed() {
-    both_clouds(Kind::One4All).await;
+    both_clouds(Kind::ONE4ALL).await;
 }
 
 #[tokio::test]
 async fn every_read_of_a_chronotrack_is_in_the_cloud_once_however_often_the_box_was_killed() {
-    both_clouds(Kind::ChronoTrack).await;
+    both_clouds(Kind::CHRONOTRACK).await;
 }
 
 #[tokio::test]
@@ -63,8 +64,8 @@ async fn what_was_kept_of_the_other_streaming_decoders_is_in_the_cloud_once_howe
 
 /// A few kills under each decoder of this sort that has no test of its own.
 async fn all_others(sort: impl Fn(Judged) -> bool) {
-    let own = [Kind::Ipico, Kind::Mylaps, Kind::RaceResult, Kind::One4All, Kind::ChronoTrack];
-    let others = Kind::ALL.iter().copied().filter(|kind| !own.contains(kind) && sort(judged(*kind)));
+    let own = [Kind::IPICO, Kind::MYLAPS, Kind::RACE_RESULT, Kind::ONE4ALL, Kind::CHRONOTRACK];
+    let others = Kind::all().filter(|kind| !own.contains(kind) && sort(judged(*kind)));
     let (here, mut running) = (LocalSet::new(), JoinSet::new());
     for kind in others {
         running.spawn_local_on(in_both_clouds(kind, FEW), &here);
@@ -93,12 +94,13 @@ enum Judged {
 }
 
 fn judged(kind: Kind) -> Judged {
-    match kind {
-        Kind::Impinj | Kind::Ipico | Kind::JChip | Kind::Lines | Kind::Llrp => Judged::Kept,
-        Kind::Mylaps => Judged::Acknowledged,
-        Kind::ChronoTrack | Kind::One4All | Kind::RaceResult => Judged::All,
-        Kind::P3 | Kind::Ultra => Judged::SinceTheFirst,
-        Kind::CloudBox | Kind::Timy => Judged::AllGivenAgain,
+    let spec = kind.spec();
+    match spec.missed {
+        Missed::Repeated => Judged::Acknowledged,
+        Missed::Stored if spec.since_first_read => Judged::SinceTheFirst,
+        Missed::Stored => Judged::All,
+        Missed::Lost if spec.given_by_hand => Judged::AllGivenAgain,
+        Missed::Lost => Judged::Kept,
     }
 }
 
@@ -217,7 +219,7 @@ async fn drain(site: &Site, cloud: &SimCloud, sim: &SimDecoder, kind: Kind) {
             holds(PATIENCE, async || cloud.stored() >= happened).await;
         }
     }
-    if kind == Kind::Mylaps {
+    if kind.spec().missed == Missed::Repeated {
         until("all is acknowledged", async || *sim.acked_count().borrow() >= *sim.emitted().borrow()).await;
     }
     site.until("nothing waits", |status| status.uptime_s > 2 && status.journal.serving && status.journal.pending == 0)

@@ -25,7 +25,7 @@ fn fill(pipe: &PipeWriter) {
 async fn works(what: &str, stderr: Stdio, trouble: impl FnOnce()) {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
-    let (sim, mat) = decoder(Kind::Mylaps, 1).await;
+    let (sim, mat) = decoder(Kind::MYLAPS, 1).await;
     let site = Site::new(Some(&cloud), &[mat], UPLOAD);
     let mut command = site.command(&["run"]);
     command.env("RUST_LOG", "debug");
@@ -74,7 +74,7 @@ async fn a_log_that_nobody_reads_holds_up_nothing() {
 #[tokio::test]
 async fn a_log_that_is_read_again_goes_on_with_what_waited() {
     let (mut reader, writer): (PipeReader, PipeWriter) = std::io::pipe().unwrap();
-    let (_sim, mat) = decoder(Kind::Ipico, 1).await;
+    let (_sim, mat) = decoder(Kind::IPICO, 1).await;
     let site = Site::new(None, &[mat], "");
     fill(&writer);
     let running = Running::saying(site.command(&["run"]), writer);
@@ -101,7 +101,7 @@ async fn what_cannot_be_said_at_the_end_does_not_hold_it_up() {
     fill(&writer);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("tcp-listen://{}", taken.local_addr().unwrap());
-    let site = Site::new(None, &[(Kind::Mylaps, address)], "");
+    let site = Site::new(None, &[(Kind::MYLAPS, address)], "");
     let mut running = Running::saying(site.command(&["run"]), writer);
     let ended = running.ended(std::time::Duration::from_secs(20)).await;
     assert_eq!(ended.expect("it ends").code(), Some(78));

@@ -136,8 +136,8 @@ async fn mad(seconds: u64) {
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
     })
     .await;
-    let (sim, beside) = decoder(Kind::Mylaps, 1).await;
-    let site = Site::new(None, &[(Kind::Ipico, address), beside], "");
+    let (sim, beside) = decoder(Kind::MYLAPS, 1).await;
+    let site = Site::new(None, &[(Kind::IPICO, address), beside], "");
     let box_ = site.start();
     site.until("both are connected", |status| status.journal.serving).await;
     let before = peak_mb(box_.id());
@@ -202,7 +202,7 @@ async fn endless(megabytes: usize) {
         addresses.push((spec.name, address));
         tasks.push(task);
     }
-    let (sim, beside) = decoder(Kind::Mylaps, 2).await;
+    let (sim, beside) = decoder(Kind::MYLAPS, 2).await;
     let more: String = addresses
         .iter()
         .map(|(name, address)| {
@@ -257,7 +257,7 @@ async fn long_300_megabytes_without_a_line_end() {
 async fn five_hundred_connections_to_each_port_keep_no_exporter_out_and_cost_little() {
     const MANY: usize = 500;
     const CONTROL: usize = 100;
-    let (sim, beside) = decoder(Kind::Mylaps, 3).await;
+    let (sim, beside) = decoder(Kind::MYLAPS, 3).await;
     let address = beside.1.trim_start_matches("tcp-listen://").to_owned();
     let site = Site::new(None, &[beside], "");
     let box_ = site.start();
@@ -299,7 +299,7 @@ async fn five_hundred_connections_to_each_port_keep_no_exporter_out_and_cost_lit
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn page_clients_that_never_read_cost_little_and_hold_up_nobody() {
-    let (sim, beside) = decoder(Kind::Mylaps, 4).await;
+    let (sim, beside) = decoder(Kind::MYLAPS, 4).await;
     let site = Site::new(None, &[beside], "");
     let box_ = site.start();
     site.until("it serves", |status| status.journal.serving).await;

@@ -93,7 +93,7 @@ const DAMAGES: [(&str, Damage); 5] = [
 #[tokio::test]
 async fn a_broken_queue_comes_back_from_the_log_while_new_reads_are_kept_and_nothing_is_lost_or_sent_twice() {
     // One decoder and one box make the backlog; copies of that box are broken, each in its way.
-    let (sim, mat) = decoder(Kind::Ipico, 1).await;
+    let (sim, mat) = decoder(Kind::IPICO, 1).await;
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     cloud.set_online(false).await;
     let site = Site::new(Some(&cloud), std::slice::from_ref(&mat), UPLOAD);

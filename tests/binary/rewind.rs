@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::child::{Running, Site, decoder, exported, judge, passing, until};
 
 /// Those that can be asked.
-const STORING: [Kind; 5] = [Kind::RaceResult, Kind::One4All, Kind::ChronoTrack, Kind::Ultra, Kind::P3];
+const STORING: [Kind; 5] = [Kind::RACE_RESULT, Kind::ONE4ALL, Kind::CHRONOTRACK, Kind::ULTRA, Kind::P3];
 
 impl Site {
     async fn rewinds(&self, decoder: &str, more: &[&str]) -> (Option<i32>, Value) {
@@ -55,7 +55,7 @@ async fn an_older_part_of_the_decoders_memory_comes_when_it_is_asked_for_and_not
         // 700 of those before the first that is held.
         site.is_asked(&name, &["--from", "101", "--to", "800"]).await;
         // ChronoTrack knows no end: from there on everything comes.
-        let to = if kind == Kind::ChronoTrack { first_live } else { 800 };
+        let to = if kind == Kind::CHRONOTRACK { first_live } else { 800 };
         let reads = sim.reads();
         let expected: Vec<_> = reads[100..to].iter().chain(&reads[first_live..]).map(passing).collect();
         site.sent(expected.len() as u64).await;
@@ -68,7 +68,7 @@ async fn an_older_part_of_the_decoders_memory_comes_when_it_is_asked_for_and_not
         site.until("it runs again", |_| true).await;
         let kept = kept(&site).await;
         site.is_asked(&name, &["--from", "101", "--to", "800"]).await;
-        let more = if kind == Kind::ChronoTrack { live - 100 } else { 700 };
+        let more = if kind == Kind::CHRONOTRACK { live - 100 } else { 700 };
         site.until("they are kept again", |status| status.decoders[0].reads as usize >= kept + more).await;
         site.until("they are counted", |status| status.journal.repeats as usize >= more).await;
         sim.push(1);
@@ -105,7 +105,7 @@ async fn kept(site: &Site) -> usize {
 #[tokio::test]
 async fn why_a_decoder_is_not_asked_is_said() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
-    let mats = [decoder(Kind::RaceResult, 1).await, decoder(Kind::Ipico, 2).await];
+    let mats = [decoder(Kind::RACE_RESULT, 1).await, decoder(Kind::IPICO, 2).await];
     let (sims, mats): (Vec<_>, Vec<_>) = mats.into_iter().unzip();
     let site = Site::new(Some(&cloud), &mats, "");
     let range = ["--from", "1", "--to", "9"];
@@ -138,7 +138,7 @@ async fn what_is_held_back_goes_up_by_the_command_beside_the_daemon_and_without_
     for beside in [true, false] {
         let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
         let token = cloud.open_session(DEVICE, "Race");
-        let (sim, mat) = decoder(Kind::Ultra, 1).await;
+        let (sim, mat) = decoder(Kind::ULTRA, 1).await;
         let site = Site::new(Some(&cloud), &[mat], "");
         let resend = async || {
             let output = site.output(&["resend", "--held-back", "--json", "--decoder", "ultra-mat"]).await;

@@ -42,7 +42,7 @@ fn run_by(site: &Site, script: &str, user: u32) -> Command {
 async fn other_users_of_the_box_see_neither_reads_nor_the_memory_of_the_program() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     cloud.open_session(DEVICE, "Race");
-    let (sim, mat) = decoder(Kind::RaceResult, 1).await;
+    let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let site = Site::new(Some(&cloud), &[mat], "");
     let home = site.config().parent().unwrap().to_owned();
     let user = if rustix::process::geteuid().is_root() { 65534 } else { rustix::process::geteuid().as_raw() };
@@ -81,7 +81,7 @@ async fn other_users_of_the_box_see_neither_reads_nor_the_memory_of_the_program(
 
 #[tokio::test]
 async fn a_key_in_any_wrong_place_of_the_configuration_is_not_repeated() {
-    let site = Site::new(None, &[(Kind::Ipico, "tcp://127.0.0.1:9".to_owned())], "");
+    let site = Site::new(None, &[(Kind::IPICO, "tcp://127.0.0.1:9".to_owned())], "");
     let right = fs::read_to_string(site.config()).unwrap();
     let cloud = format!("[cloud]\nurl = \"https://cloud.example/v0\"\ndevice_id = \"{DEVICE}\"\n");
     let key_file = site.config().with_file_name("api_key");
@@ -168,7 +168,7 @@ async fn a_hostile_decoder_and_a_hostile_cloud_steer_no_terminal_and_forge_no_li
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("tcp://{}", listener.local_addr().unwrap());
     let exporter = free_port();
-    let mats = [(Kind::Ipico, address), (Kind::Mylaps, format!("tcp-listen://127.0.0.1:{exporter}"))];
+    let mats = [(Kind::IPICO, address), (Kind::MYLAPS, format!("tcp-listen://127.0.0.1:{exporter}"))];
     let site = Site::new(Some(&cloud), &mats, "[log]\nlevel = \"debug\"\n");
     cloud.fault_times(3, On::Insert, Fault::before(Answer::message(400, &format!("bad{HOSTILE}\n ERROR forged"))));
     let running = site.start();

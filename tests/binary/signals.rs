@@ -28,7 +28,7 @@ const OTHERS: [Signal; 9] = [
 async fn no_signal_ends_the_box_but_those_that_mean_it() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
-    let (sim, mat) = decoder(Kind::Mylaps, 1).await;
+    let (sim, mat) = decoder(Kind::MYLAPS, 1).await;
     let site = Site::new(Some(&cloud), &[mat], UPLOAD);
     let running = site.start();
     sim.push(5);
@@ -54,7 +54,7 @@ async fn no_signal_ends_the_box_but_those_that_mean_it() {
 async fn a_hangup_has_the_bib_file_read_again() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     cloud.open_session(DEVICE, "Race");
-    let (_sim, mat) = decoder(Kind::Ipico, 1).await;
+    let (_sim, mat) = decoder(Kind::IPICO, 1).await;
     let bibs = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(bibs.path(), "chip,bib\nA,\n").unwrap();
     let more = format!("{UPLOAD}[passing]\nbibs = \"{}\"\n", bibs.path().display());
@@ -101,7 +101,7 @@ async fn a_terminal_that_is_closed_ends_what_a_person_watches_unless_nohup_was_s
 #[tokio::test]
 async fn a_limit_on_the_size_of_files_ends_nothing() {
     const READS: u64 = 6000; // 1.4 MB of log
-    let (sim, mat) = decoder(Kind::Ipico, 1).await;
+    let (sim, mat) = decoder(Kind::IPICO, 1).await;
     let site = Site::new(None, &[mat], "");
     let mut limited = Command::new("/bin/sh");
     limited.args(["-c", "ulimit -f 1600; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_passbridge"), "run", "--config"]);

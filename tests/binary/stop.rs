@@ -13,7 +13,7 @@ use crate::child::{Running, Site, binary, decoder, exported, judge, passing, unt
 async fn a_stop_keeps_and_sends_what_was_read_and_takes_a_moment() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
-    let (sim, mat) = decoder(Kind::Mylaps, 1).await;
+    let (sim, mat) = decoder(Kind::MYLAPS, 1).await;
     let site = Site::new(Some(&cloud), &[mat], "");
     let running = site.start();
     sim.push(200);
@@ -32,7 +32,7 @@ async fn a_stop_does_not_wait_for_a_cloud_that_never_answers() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
     cloud.fault_always(On::Insert, Fault::after(Answer::Never));
-    let (sim, mat) = decoder(Kind::RaceResult, 1).await;
+    let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let site = Site::new(Some(&cloud), &[mat], "");
     let running = site.start();
     sim.push(20);
@@ -47,7 +47,7 @@ async fn a_stop_does_not_wait_for_a_cloud_that_never_answers() {
 
 #[tokio::test]
 async fn a_stop_during_the_start_is_a_stop() {
-    let site = Site::new(None, &[(Kind::Ipico, "tcp://127.0.0.1:1".into())], "");
+    let site = Site::new(None, &[(Kind::IPICO, "tcp://127.0.0.1:1".into())], "");
     for delay in [0, 5, 20, 60] {
         let mut running = site.start();
         tokio::time::sleep(Duration::from_millis(delay)).await; // the moment is the matter here
@@ -74,7 +74,7 @@ fn one_line<'a>(said: &'a str, names: &str) -> &'a str {
 
 #[tokio::test]
 async fn a_second_process_on_a_data_directory_says_which_one_is_in_use_and_the_first_goes_on() {
-    let (sim, mat) = decoder(Kind::RaceResult, 1).await;
+    let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let site = Site::new(None, std::slice::from_ref(&mat), "");
     let running = site.start();
     site.until("it runs", |status| status.ready).await;
@@ -91,12 +91,12 @@ async fn a_second_process_on_a_data_directory_says_which_one_is_in_use_and_the_f
 async fn a_port_in_use_is_one_line_with_its_address_and_78() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let site = Site::new(None, &[(Kind::Mylaps, format!("tcp-listen://{address}"))], "");
+    let site = Site::new(None, &[(Kind::MYLAPS, format!("tcp-listen://{address}"))], "");
     let (code, said) = refused(&site).await;
     assert_eq!(code, 78, "{said}");
     assert!(one_line(&said, &address).contains("mylaps-mat"), "{said}");
 
-    let site = Site::new(None, &[(Kind::Ipico, "tcp://127.0.0.1:1".into())], "");
+    let site = Site::new(None, &[(Kind::IPICO, "tcp://127.0.0.1:1".into())], "");
     let mut command = site.command(&["run", "--listen", &address]);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -125,7 +125,7 @@ async fn a_box_without_a_way_to_the_cloud_keeps_reads_and_says_that_it_is_offlin
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     cloud.open_session(DEVICE, "Race");
     cloud.set_online(false).await;
-    let (sim, mat) = decoder(Kind::Ipico, 1).await;
+    let (sim, mat) = decoder(Kind::IPICO, 1).await;
     let site = Site::new(Some(&cloud), &[mat], "");
     let running = site.start();
     until("the decoder has a listener", async || *sim.links().borrow() > 0).await;

@@ -18,7 +18,7 @@ async fn a_box_that_cannot_trust_the_cloud_reads_says_why_and_goes_on_when_it_ca
     let year = i32::from(TimeZone::UTC.to_datetime(Timestamp::now()).year());
     let early = authority.signs("localhost", year + 1, year + 2);
     let front = Front::open(SocketAddr::from(([127, 0, 0, 1], 0)), cloud.address(), early).await;
-    let (sim, mat) = decoder(Kind::RaceResult, 1).await;
+    let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let dir = tempfile::tempdir().unwrap();
     let roots = dir.path().join("roots.pem");
     let data = dir.path().join("data");

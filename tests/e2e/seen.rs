@@ -71,7 +71,7 @@ async fn copy_of(first: &Way) -> (Way, SimDecoder) {
     second.config.cloud.clone_from(&first.config.cloud);
     second.config.upload.clone_from(&first.config.upload);
     let start = jiff::civil::date(2026, 6, 17).at(11, 0, 0, 0);
-    let sim = SimConfig { start, ..SimConfig::new(Kind::RaceResult, Wiring::Listen(LOOPBACK)) };
+    let sim = SimConfig { start, ..SimConfig::new(Kind::RACE_RESULT, Wiring::Listen(LOOPBACK)) };
     let sim = second.plug_as(MAT, sim).await;
     (second, sim)
 }
@@ -79,7 +79,7 @@ async fn copy_of(first: &Way) -> (Way, SimDecoder) {
 async fn two_boxes(habits: &'static [&'static str]) {
     let mut way = at(habits).await;
     way.session();
-    let sim = way.plug(Kind::RaceResult).await;
+    let sim = way.plug(Kind::RACE_RESULT).await;
     let (other, other_sim) = copy_of(&way).await;
     let (daemon, other_daemon) = (way.start().await, other.start().await);
     for _ in 0..6 {
@@ -123,7 +123,7 @@ async fn a_second_session_of_a_cloud_that_compares_with_the_first_one_gets_all_o
     let runs = ["number", "number-time", "chip-time"].map(|rule| async move {
         let mut way = at(&[&format!("duplicates={rule}:per-device")]).await;
         way.session();
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
         let daemon = way.start().await;
         way.arrive(60, &daemon).await;
         way.session();
@@ -139,7 +139,7 @@ async fn a_poll_that_shows_the_session_before_after_the_next_one_has_begun_makes
     let runs = ["none", "number", "chip-time"].map(|rule| async move {
         let mut way = at(&[&format!("duplicates={rule}"), "lag=400ms"]).await;
         way.session();
-        let sim = way.plug_with(Kind::RaceResult, 30).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 30).await;
         let daemon = way.start().await;
         way.arrive(30, &daemon).await;
         way.session();
@@ -169,7 +169,7 @@ async fn a_success_that_inserted_none_for_a_while_is_trouble_and_sets_nothing_as
         let mut way = at(&["duplicates=number", "counts=zero-lost@3s"]).await;
         way.cloud.configure(|config| config.generation = generation);
         let token = way.session();
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
         let daemon = way.start().await;
         shows(&daemon, "something is wrong", |snapshot| !shown(snapshot).is_empty()).await;
         once(&way, &happened(&sim), &generation).await;
@@ -188,7 +188,7 @@ async fn not_understood(word: &'static str, mode: SessionMode) {
     let mut way = at(&[&format!("words=active:{word}")]).await;
     way.config.cloud.as_mut().unwrap().session = mode;
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 30).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 30).await;
     let daemon = way.start().await;
     let message = complains(&daemon, "cloud_not_understood").await;
     stays(&way, 0, Duration::from_secs(2)).await;
@@ -213,7 +213,7 @@ async fn an_unknown_answer_while_a_session_runs_ends_no_session_of_a_box_that_ma
         let mut way = at(&[]).await;
         way.config.cloud.as_mut().unwrap().session = SessionMode::Create;
         let token = way.session();
-        let sim = way.plug_with(Kind::RaceResult, 30).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 30).await;
         let daemon = way.start().await;
         way.arrive(30, &daemon).await;
         way.cloud.habits(Habits::of(1, [format!("words=active:{word}@1500ms")]).unwrap());
@@ -236,7 +236,7 @@ async fn a_session_in_text_is_read_and_one_poll_that_says_none_opens_no_session(
             let mut way = at(habits).await;
             way.config.cloud.as_mut().unwrap().session = SessionMode::Create;
             let token = way.session();
-            let sim = way.plug_with(Kind::RaceResult, 30).await;
+            let sim = way.plug_with(Kind::RACE_RESULT, 30).await;
             let daemon = way.start().await;
             way.arrive(30, &daemon).await;
             for _ in 0..10 {
@@ -257,7 +257,7 @@ async fn a_box_that_may_not_ask_sends_nothing_of_unknown_fate_again_and_says_so(
     let runs = [Apply::Nothing, Apply::First(7), Apply::All].map(|apply| async move {
         let mut way = at(&["duplicates=none"]).await;
         let token = way.session();
-        let sim = way.plug_with(Kind::RaceResult, 20).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 20).await;
         let daemon = way.start().await;
         way.arrive(20, &daemon).await;
         way.cloud.habits(Habits::of(1, ["duplicates=none", "refuse=questions:403", "refuse=devices:403"]).unwrap());
@@ -295,7 +295,7 @@ async fn one_refused_question_is_no_blindness() {
         let habits = ["duplicates=none", &*format!("refuse={refused}"), "lost-answers=half@1/3"];
         let mut way = at(&habits).await;
         way.session();
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
         let daemon = way.start().await;
         sim.push(60);
         once(&way, &happened(&sim), &refused).await;
@@ -310,7 +310,7 @@ async fn one_chip_at_which_the_cloud_fails_holds_up_nobody_and_is_not_called_off
         let mut way = at(&[]).await;
         way.cloud.configure(|config| config.dedup = dedup);
         way.session();
-        let sim = way.plug_with(Kind::RaceResult, 100).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 100).await;
         let mut expected = happened(&sim);
         let (bad, _) = expected[33].clone();
         way.cloud.habits(Habits::of(1, [format!("fails={bad}")]).unwrap());
@@ -336,7 +336,7 @@ async fn one_chip_at_which_the_cloud_fails_holds_up_nobody_and_is_not_called_off
 async fn one_insert_that_a_firewall_refuses_is_tried_again_in_seconds() {
     let mut way = at(&["duplicates=none"]).await;
     way.session();
-    let sim = way.plug_with(Kind::RaceResult, 20).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 20).await;
     let daemon = way.start().await;
     way.arrive(20, &daemon).await;
     let since = Instant::now();
@@ -353,7 +353,7 @@ async fn batches_grow_while_a_backlog_waits_and_answers_take_long() {
     way.config.upload =
         passbridge::testing::config::UploadConfig { min_interval: Duration::from_millis(5), ..Default::default() };
     way.session();
-    let sim = way.plug_with(Kind::RaceResult, 3000).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 3000).await;
     let daemon = way.start().await;
     way.arrive(3000, &daemon).await;
     let posts = way.cloud.post_count();
@@ -368,7 +368,7 @@ async fn a_lost_insert_that_is_stored_late_is_waited_for_before_it_is_sent_again
         let habits = [&*format!("duplicates={rule}"), "lost-answers=late:400ms@1/3"];
         let mut way = at(&habits).await;
         way.session();
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
         let daemon = way.start().await;
         sim.push(60);
         once(&way, &happened(&sim), &rule).await;
@@ -407,7 +407,7 @@ async fn however_a_cloud_lists_what_it_holds_a_part_of_an_insert_is_found_in_it(
             way.cloud.fault(On::Insert, Fault::partly(Apply::First(9), Answer::Cut));
             way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
             way.cloud.fault(On::Insert, Fault::partly(Apply::First(1), Answer::Cut));
-            let sim = way.plug_with(Kind::RaceResult, 80).await;
+            let sim = way.plug_with(Kind::RACE_RESULT, 80).await;
             let daemon = way.start().await;
             once(&way, &happened(&sim), &(habits, generation)).await;
             let held = crossings(&way.cloud, &token);
@@ -426,7 +426,7 @@ async fn an_audit_of_a_cloud_that_is_behind_alarms_nobody() {
             let mut way = at(habits).await;
             way.cloud.configure(|config| config.page_size = 7);
             way.session();
-            let sim = way.plug_with(Kind::RaceResult, 60).await;
+            let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
             let daemon = way.start().await;
             let ever = ever(&daemon);
             way.arrive(60, &daemon).await;
@@ -450,7 +450,7 @@ async fn another_session_after_a_restored_disk_gets_nothing_that_the_first_one_h
     let runs = ["none", "number", "chip-time"].map(|rule| async move {
         let mut way = at(&[&format!("duplicates={rule}"), "lag=300ms"]).await;
         way.session();
-        let sim = way.plug_with(Kind::RaceResult, 20).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 20).await;
         let daemon = way.start().await;
         way.arrive(20, &daemon).await;
         daemon.stop().await.unwrap();

@@ -252,7 +252,7 @@ pub async fn run(case: &Case) -> Verdict {
     way.cloud.configure(|config| config.page_size = 7);
     let mut rng = fastrand::Rng::with_seed(case.seed);
     way.session();
-    let sim = way.plug_with(Kind::RaceResult, READS / ROUNDS).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, READS / ROUNDS).await;
     let mut habits = Habits::of(case.seed, &case.habits).unwrap();
     let bad = case.fails.map(|status| {
         let (chip, _) = happened(&sim)[rng.usize(3..9)].clone();

@@ -182,9 +182,9 @@ impl Field {
         let cloud = SimCloud::start_at(at(1), cloud).await.unwrap();
         let token = cloud.open_session(DEVICE, "Race");
         let start = TimeZone::UTC.to_datetime(Timestamp::now()).with().subsec_nanosecond(0).build().unwrap();
-        let sim = SimConfig { start, ..SimConfig::new(Kind::RaceResult, Wiring::Listen(at(5))) };
+        let sim = SimConfig { start, ..SimConfig::new(Kind::RACE_RESULT, Wiring::Listen(at(5))) };
         let sim = SimDecoder::start(sim).await.unwrap();
-        let mat = (Kind::RaceResult, format!("tcp://{}", sim.address().unwrap()));
+        let mat = (Kind::RACE_RESULT, format!("tcp://{}", sim.address().unwrap()));
         let mut address = cloud.address();
         let mut shaper = None;
         if let Some(line) = line {

@@ -94,7 +94,7 @@ async fn a_box_that_wakes_up_in_1970_reads_names_the_clock_and_uploads_when_it_i
     let year = i32::from(jiff::tz::TimeZone::UTC.to_datetime(Timestamp::now()).year());
     let paper = authority.signs("localhost", year, year + 2);
     let front = Front::open(([127, 0, 0, 1], 0).into(), cloud.address(), paper).await;
-    let (sim, mat) = decoder(Kind::RaceResult, 1).await;
+    let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let dir = tempfile::tempdir().unwrap();
     let (roots, clock) = (dir.path().join("roots.pem"), dir.path().join("clock"));
     std::fs::write(&roots, authority.pem()).unwrap();

@@ -118,17 +118,17 @@ pub fn at_the_end(data: &Path, shown: &Shown, cloud: &SimCloud, sims: &[(Kind, &
     let mut expected = BTreeSet::new();
     for (kind, sim) in sims {
         let all: BTreeSet<Passing> = sim.reads().iter().map(passing).collect();
-        match kind {
+        match *kind {
             // What it sent while the box was off is gone; it cannot be asked.
-            Kind::Ipico => {}
-            Kind::Mylaps => {
+            Kind::IPICO => {}
+            Kind::MYLAPS => {
                 let acked = sim.acked().iter().map(passing).collect::<BTreeSet<_>>();
                 if acked != all {
                     faults.push(format!("{} of {} were never acknowledged", all.len() - acked.len(), all.len()));
                 }
                 expected.extend(acked);
             }
-            Kind::One4All | Kind::RaceResult => expected.extend(all.iter().cloned()),
+            Kind::ONE4ALL | Kind::RACE_RESULT => expected.extend(all.iter().cloned()),
             other => unreachable!("no power cut is made under {}", other.name()),
         }
         happened.extend(all);

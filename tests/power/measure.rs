@@ -58,7 +58,7 @@ impl<'a> Bench<'a> {
         let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
         cloud.open_session(DEVICE, "Race");
         cloud.set_online(online).await;
-        let (sim, mat) = decoder(Kind::RaceResult, setting("PASSBRIDGE_SEED", 1)).await;
+        let (sim, mat) = decoder(Kind::RACE_RESULT, setting("PASSBRIDGE_SEED", 1)).await;
         let data = rig.mountpoint().join("data");
         let more = "[upload]\nretry_max = \"1s\"\nsettle = \"1s\"\n";
         let site = Site::at(tempfile::tempdir().unwrap(), data, Some(cloud.url()), &[mat], more);

@@ -142,8 +142,8 @@ impl<'a> Trial<'a> {
         if rng.bool() {
             trouble(&cloud, plan.seed);
         }
-        let mut kinds = vec![Kind::Mylaps, Kind::RaceResult];
-        kinds.extend(rng.choice([Some(Kind::Ipico), Some(Kind::One4All), None]).flatten());
+        let mut kinds = vec![Kind::MYLAPS, Kind::RACE_RESULT];
+        kinds.extend(rng.choice([Some(Kind::IPICO), Some(Kind::ONE4ALL), None]).flatten());
         let (mut sims, mut mats) = (Vec::new(), Vec::new());
         for kind in kinds {
             let (sim, mat) = decoder(kind, plan.seed).await;
@@ -196,7 +196,7 @@ impl<'a> Trial<'a> {
             self.outcome.faults.push(format!("it ended by itself: {status}"));
         }
         for (kind, sim) in &self.sims {
-            if *kind == Kind::Mylaps {
+            if *kind == Kind::MYLAPS {
                 self.shown.acked.extend(sim.acked().iter().map(passing));
             }
         }
@@ -319,7 +319,7 @@ impl<'a> Trial<'a> {
             let kept = async |last: &Passing| {
                 shown(&self.site).await.iter().any(|read| passing_of(&read.chip, &read.decoder_time) == *last)
             };
-            if *kind == Kind::Ipico {
+            if *kind == Kind::IPICO {
                 sim.push(1); // one more, so that it is known when all before it has come through the link
                 let last = passing(sim.reads().last().unwrap());
                 if !holds(PATIENCE, async || kept(&last).await).await {
@@ -327,12 +327,12 @@ impl<'a> Trial<'a> {
                 }
             }
             let acked = async || *sim.acked_count().borrow() >= *sim.emitted().borrow();
-            if *kind == Kind::Mylaps && !holds(PATIENCE, acked).await {
+            if *kind == Kind::MYLAPS && !holds(PATIENCE, acked).await {
                 return Err("all is acknowledged");
             }
         }
         let happened: usize =
-            self.sims.iter().filter(|(kind, _)| *kind != Kind::Ipico).map(|(_, sim)| sim.reads().len()).sum();
+            self.sims.iter().filter(|(kind, _)| *kind != Kind::IPICO).map(|(_, sim)| sim.reads().len()).sum();
         holds(PATIENCE, async || self.cloud.stored() >= happened).await; // what did not come is for the judge to tell
         let idle = |status: &passbridge::testing::status::Snapshot| {
             status.uptime_s > 2 && status.journal.serving && status.journal.pending == 0

@@ -1,29 +1,27 @@
-//! The samples of `tests/vectors`: a line of JSON each, with the bytes and what they say.
+//! The samples and captures in the decoders' folders. A sample is a line of JSON with the bytes and what they say.
 
 use std::path::{Path, PathBuf};
 
+use passbridge::testing::decoders::{REGISTRY, Spec};
 use serde_json::Value;
 
-/// Sample files and the protocol each is for.
-const VECTORS: &[(&str, &str)] = &[
-    ("alge_timy", "timy"),
-    ("amb_p3", "p3"),
-    ("chronotrack_ctp01", "chronotrack"),
-    ("cloudbox", "cloudbox"),
-    ("impinj_speedway_connect", "impinj"),
-    ("ipico", "ipico"),
-    ("jchip", "jchip"),
-    ("lines", "lines"),
-    ("llrp", "llrp"),
-    ("macsha_one4all", "one4all"),
-    ("mylaps_tcpip", "mylaps"),
-    ("raceresult", "raceresult"),
-    ("rfid_ultra", "ultra"),
-];
+/// The folder of a decoder: its samples and captures lie beside its code.
+pub fn folder(spec: &Spec) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/decoders").join(spec.name)
+}
 
-/// Where the tests' data is.
-pub fn tests_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+/// Every capture of every decoder, in order.
+#[allow(dead_code, reason = "each test program uses its part")]
+pub fn captures() -> Vec<PathBuf> {
+    let mut captures = Vec::new();
+    for spec in REGISTRY {
+        let folder = folder(spec).join("captures");
+        let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let paths = entries.map(|entry| entry.unwrap().path());
+        captures.extend(paths.filter(|path| path.extension().is_some_and(|extension| extension == "capture")));
+    }
+    captures.sort();
+    captures
 }
 
 /// The sample's bytes: text, or `hex:` and digits.
@@ -42,17 +40,13 @@ pub fn hex(digits: &str) -> Vec<u8> {
         .collect()
 }
 
-/// `(protocol, sample)` of every line. A file that is for no protocol is a mistake.
+/// `(protocol, sample)` of every line of every decoder.
 pub fn samples() -> Vec<(&'static str, Value)> {
     let mut samples = Vec::new();
-    for entry in std::fs::read_dir(tests_dir().join("vectors")).unwrap() {
-        let path = entry.unwrap().path();
-        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let (_, protocol) =
-            VECTORS.iter().find(|(file, _)| *file == stem).unwrap_or_else(|| panic!("{stem} is for no protocol"));
-        for line in std::fs::read_to_string(&path).unwrap().lines() {
-            samples.push((*protocol, serde_json::from_str(line).unwrap()));
-        }
+    for spec in REGISTRY {
+        let path = folder(spec).join("samples.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        samples.extend(text.lines().map(|line| (spec.name, serde_json::from_str(line).unwrap())));
     }
     samples
 }

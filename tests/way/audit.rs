@@ -19,7 +19,7 @@ use crate::support::*;
 async fn sixty(dedup: Dedup, generation: Generation) -> (Way, SimDecoder, Daemon, String) {
     let mut way = Way::with(dedup, generation).await;
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     way.arrive(60, &daemon).await;
     settled(&daemon, 60).await;
@@ -311,7 +311,7 @@ async fn an_audit_while_passings_go_up_compares_what_was_there_when_it_began() {
     let mut way = Way::new().await;
     way.cloud.configure(|config| config.page_size = 50);
     way.session();
-    let sim = way.plug_with(Kind::RaceResult, 3000).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 3000).await;
     // From the second hundred on a passing takes 5 ms: the audit sees a drain from its beginning to its end.
     way.cloud.fault_times(1, On::Insert, Fault::after(Answer::Usual));
     way.cloud.fault_always(On::Insert, Fault::slow(std::time::Duration::from_millis(20)));

@@ -70,7 +70,7 @@ async fn ends_well(way: &Way, wall: &Wall, token: &str, daemon: Daemon, sim: &Si
 
 #[tokio::test]
 async fn a_step_while_reads_stream_changes_nothing_for_any_decoder() {
-    let kinds = [Kind::Ipico, Kind::One4All, Kind::RaceResult];
+    let kinds = [Kind::IPICO, Kind::ONE4ALL, Kind::RACE_RESULT];
     together(STEPS.into_iter().flat_map(|step| kinds.map(|kind| (step, kind))).map(|((from, to), kind)| async move {
         let mut way = Way::new().await;
         let token = way.session();
@@ -98,7 +98,7 @@ async fn a_step_while_a_backlog_drains_or_a_batch_is_in_flight_changes_nothing()
         way.config.upload.timeout = Duration::from_millis(300);
         let token = way.session();
         let wall = wall(from);
-        let sim = way.plug_with(Kind::RaceResult, 400).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 400).await;
         way.cloud.fault_always(On::Insert, Fault::before(Answer::Status(503)));
         let daemon = way.start_at(&wall).await;
         keeps(&daemon, 400).await;
@@ -120,7 +120,7 @@ async fn a_step_with_a_session_change_changes_nothing() {
         let mut way = Way::new().await;
         let first = way.session();
         let wall = wall(from);
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
         let daemon = way.start_at(&wall).await;
         way.arrive(60, &daemon).await;
         set(&wall, to);
@@ -146,7 +146,7 @@ async fn a_step_changes_no_verdict_of_dead_time_and_no_repeat() {
         let rows: Vec<String> = (1..=40).map(|n| record(n, "C1", &format!("10:00:{:02}.000", n - 1))).collect();
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
         let wall = wall(from);
-        let sim = way.plug_as(MAT, recording(Kind::RaceResult, &rows)).await;
+        let sim = way.plug_as(MAT, recording(Kind::RACE_RESULT, &rows)).await;
         let daemon = way.start_at(&wall).await;
         links(&sim, 1).await;
         sim.push(17);
@@ -163,12 +163,12 @@ async fn a_step_changes_no_verdict_of_dead_time_and_no_repeat() {
         let mut way = Way::new().await;
         let token = way.session();
         set(&wall, from);
-        way.decoder(MAT, Kind::Mylaps, Address::Listen(LOOPBACK));
+        way.decoder(MAT, Kind::MYLAPS, Address::Listen(LOOPBACK));
         let daemon = way.start_at(&wall).await;
         let exporter = SimConfig {
             repeat: Duration::from_millis(50),
             start: jiff::civil::date(2026, 6, 17).at(10, 0, 0, 0),
-            ..SimConfig::new(Kind::Mylaps, Wiring::Connect(daemon.listening[MAT]))
+            ..SimConfig::new(Kind::MYLAPS, Wiring::Connect(daemon.listening[MAT]))
         };
         let sim = SimDecoder::start(exporter).await.unwrap();
         for _ in 0..3 {
@@ -198,7 +198,7 @@ async fn undated(way: &mut Way, times: &[&str]) -> SimDecoder {
         .map(|(n, time)| record(n, &format!("C{n}"), time).replace("2026-06-17", "0000-00-00"))
         .collect();
     let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-    way.plug_as(MAT, recording(Kind::RaceResult, &rows)).await
+    way.plug_as(MAT, recording(Kind::RACE_RESULT, &rows)).await
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 
 use passbridge::testing::config::Address;
 use passbridge::testing::daemon::Daemon;
-use passbridge::testing::decoders::{REGISTRY, Range, Settings};
+use passbridge::testing::decoders::{Missed, REGISTRY, Range, Settings};
 use passbridge::testing::serve::control::{self, Request};
 use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use std::time::Duration;
@@ -32,7 +32,7 @@ async fn says_nothing_else(kind: Kind, set: Settings) {
     sim.push(20);
     way.arrive(20, &daemon).await;
     let range = Range { unit: None, file: None, from: 1, to: 10 };
-    let can = ["chronotrack", "one4all", "p3", "raceresult", "ultra"].contains(&kind.name());
+    let can = kind.spec().missed == Missed::Stored;
     loop {
         let ask = Request::Rewind { decoder: MAT.to_owned(), range: range.clone() };
         let asked = control::ask(way.data(), ask).await.unwrap()["answer"] == "asked";
@@ -41,7 +41,7 @@ async fn says_nothing_else(kind: Kind, set: Settings) {
             break; // else its connection has just begun, and says so
         }
     }
-    if can && kind != Kind::ChronoTrack {
+    if can && kind != Kind::CHRONOTRACK {
         keeps(&daemon, 20 + 10).await; // the ten come again
     }
     open.mark_unchanged();
@@ -60,7 +60,7 @@ async fn says_nothing_else(kind: Kind, set: Settings) {
     for connection in &said {
         assert_eq!(forbidden(kind.name(), &set, connection), None, "{}", kind.name());
     }
-    if kind == Kind::Llrp {
+    if kind == Kind::LLRP {
         // Left as it was found: what we began is deleted (21), and the next client is let in (14).
         let last = messages(said.last().unwrap());
         let end: &[u16] = if programmed { &[26, 14] } else { &[21, 14] };
@@ -83,9 +83,9 @@ fn messages(mut said: &[u8]) -> Vec<u16> {
 async fn no_decoder_is_told_anything_that_changes_it_unless_the_configuration_says_so() {
     let kinds = REGISTRY.iter().map(|spec| Kind::from_name(spec.name).unwrap());
     let by_default = kinds.map(|kind| match kind {
-        Kind::Llrp => (kind, Settings::new()),
+        Kind::LLRP => (kind, Settings::new()),
         _ => (kind, kind.settings()), // what it cannot do without
     });
-    let asked_for = [(Kind::Llrp, Kind::Llrp.settings())];
+    let asked_for = [(Kind::LLRP, Kind::LLRP.settings())];
     together(by_default.chain(asked_for).map(|(kind, set)| says_nothing_else(kind, set))).await;
 }

@@ -52,7 +52,7 @@ async fn a_stop_during_a_slow_answer_waits_for_it_and_nothing_is_sent_again() {
     let token = way.session();
     let between = Between::start(way.cloud.address()).await;
     way.config.cloud.as_mut().unwrap().url = format!("http://{}/v0", between.address).parse().unwrap();
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     way.arrive(60, &daemon).await;
     shows(&daemon, "all are sent", |snapshot| snapshot.uploads[0].sent == 60).await;
@@ -90,7 +90,7 @@ async fn stopped((dedup, generation): (Dedup, Generation)) {
     let token = way.session();
     way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
     way.cloud.fault(On::Insert, Fault::partly(Apply::First(7), Answer::Cut));
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     shows(&daemon, "an outcome is unknown", |snapshot| snapshot.uploads[0].last_error.is_some()).await;
     daemon.stop().await.unwrap();
@@ -112,7 +112,7 @@ async fn cut_in_a_post((dedup, generation): (Dedup, Generation), apply: Apply) -
     let token = way.session();
     way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
     way.cloud.fault(On::Insert, Fault::partly(apply, Answer::Never));
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     assert!(way.cloud.wait_until(LIMIT, |cloud| cloud.post_count() == 2).await);
     let after = way.dir.path().join("after");
@@ -202,7 +202,7 @@ async fn a_queue_that_was_damaged_while_the_box_was_off_is_rebuilt_and_everythin
 async fn damaged((name, damage): Damage) {
     let mut way = Way::new().await;
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     way.arrive(60, &daemon).await;
     way.cloud.set_online(false).await;

@@ -179,7 +179,7 @@ async fn survives(case: &'static Case, dedup: Dedup, generation: Generation, in_
     let what = format!("{}, {dedup:?}, {generation:?}, switched off in order: {in_order}", case.name);
     let mut way = Way::with(dedup, generation).await;
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     way.arrive(60, &daemon).await;
     way.cloud.set_online(false).await;

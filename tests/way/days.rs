@@ -28,16 +28,16 @@ fn sum(text: &str) -> u32 {
 
 /// Protocols that can send no date, with their options and a row each.
 const UNDATED: [(Kind, Set, Row); 5] = [
-    (Kind::Timy, &[], |n| format!(" {n:04} C1  10:00:0{}.{}000 00\r", n / 10, n % 10)),
-    (Kind::JChip, &[], |n| format!("DJ4100{n:02} 10:00:0{}.{}000 10  00001      C7\r", n / 10, n % 10)),
-    (Kind::Lines, &[("pattern", "^(?<chip>[0-9A-F]{4});(?<time>.+)$")], |n| {
+    (Kind::TIMY, &[], |n| format!(" {n:04} C1  10:00:0{}.{}000 00\r", n / 10, n % 10)),
+    (Kind::JCHIP, &[], |n| format!("DJ4100{n:02} 10:00:0{}.{}000 10  00001      C7\r", n / 10, n % 10)),
+    (Kind::LINES, &[("pattern", "^(?<chip>[0-9A-F]{4});(?<time>.+)$")], |n| {
         format!("A0{n:02};10:00:0{}.{}\r\n", n / 10, n % 10)
     }),
-    (Kind::Ipico, &[], |n| {
+    (Kind::IPICO, &[], |n| {
         let text = format!("0005800013d1{n:02x}000100000010000{}{:02x}", n / 10, (n % 10) * 10);
         format!("aa{text}{:02x}\r\n", sum(&text))
     }),
-    (Kind::Mylaps, &[], |n| {
+    (Kind::MYLAPS, &[], |n| {
         let hello = if n == 0 { "Finish@Pong@$" } else { "" };
         format!("{hello}Finish@Passing@c=AB{n:05}|t=10:00:0{}.{}00|@{}@$", n / 10, n % 10, n + 1)
     }),
@@ -101,7 +101,7 @@ async fn the_same_chips_at_the_same_time_of_day_on_day_two_are_uploaded_and_with
 async fn a_memory_that_is_printed_thirteen_hours_after_the_start_has_the_times_of_the_start() {
     let mut way = Way::new().await;
     let token = way.session();
-    let sim = way.plug(Kind::Timy).await;
+    let sim = way.plug(Kind::TIMY).await;
     sim.push(30); // nobody listens
     let wall = Wall::scripted("2026-06-17T23:00:05Z".parse().unwrap());
     let daemon = way.start_at(&wall).await;
@@ -142,7 +142,7 @@ async fn a_reader_without_a_clock_that_is_switched_off_and_on_hides_no_second_cr
         way.config.passing.dead_time = Duration::from_secs(dead_time);
         let life = |from: u64| (0..CHIPS).map(move |n| report(n, from + 100 * n as u64));
         let source = Source::Recording(life(12_000).chain(life(9000)).chain(life(9000)).collect());
-        let sim = SimConfig { source, programmed: true, ..SimConfig::new(Kind::Llrp, Wiring::Listen(LOOPBACK)) };
+        let sim = SimConfig { source, programmed: true, ..SimConfig::new(Kind::LLRP, Wiring::Listen(LOOPBACK)) };
         let sim = way.plug_as(MAT, sim).await;
         let daemon = way.start().await;
         for count in 1..=3 {
@@ -161,7 +161,7 @@ async fn a_reader_that_is_rebooted_and_has_lost_its_clock_gives_every_read_once(
     let mut way = Way::new().await;
     way.session();
     way.config.passing.dead_time = Duration::from_secs(10);
-    let sim = SimConfig { programmed: true, ..SimConfig::new(Kind::Llrp, Wiring::Listen(LOOPBACK)) };
+    let sim = SimConfig { programmed: true, ..SimConfig::new(Kind::LLRP, Wiring::Listen(LOOPBACK)) };
     let sim = way.plug_as(MAT, sim).await;
     let daemon = way.start().await;
     for count in 1..=3 {
@@ -191,7 +191,7 @@ async fn a_crossing_that_began_before_the_cable_was_out_is_timed_by_its_first_re
         // It stays on the mat: the last two of what is missed, and the first live ones.
         rows.extend((301..=306).map(|n| record(n, "SLOW", &time(n))));
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-        let sim = way.plug_as(MAT, recording(Kind::RaceResult, &rows)).await;
+        let sim = way.plug_as(MAT, recording(Kind::RACE_RESULT, &rows)).await;
         let daemon = way.start().await;
         links(&sim, 1).await;
         sim.push(10);

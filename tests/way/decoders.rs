@@ -44,22 +44,22 @@ async fn race_in_madrid(kind: Kind, faults: Vec<Fault>) {
 
 #[tokio::test]
 async fn every_read_of_a_race_result_decoder_is_in_the_cloud_once() {
-    race_in_madrid(Kind::RaceResult, Vec::new()).await;
+    race_in_madrid(Kind::RACE_RESULT, Vec::new()).await;
 }
 
 #[tokio::test]
 async fn every_read_of_a_one4all_decoder_is_in_the_cloud_once() {
-    race_in_madrid(Kind::One4All, Vec::new()).await;
+    race_in_madrid(Kind::ONE4ALL, Vec::new()).await;
 }
 
 #[tokio::test]
 async fn every_read_of_an_ipico_reader_is_in_the_cloud_once() {
-    race_in_madrid(Kind::Ipico, Vec::new()).await;
+    race_in_madrid(Kind::IPICO, Vec::new()).await;
 }
 
 #[tokio::test]
 async fn noise_bytes_one_by_one_and_frames_sent_twice_cost_no_read_and_make_none() {
-    for kind in [Kind::RaceResult, Kind::One4All, Kind::Ipico] {
+    for kind in [Kind::RACE_RESULT, Kind::ONE4ALL, Kind::IPICO] {
         race_in_madrid(kind, vec![Fault::Garbage { every: 7 }, Fault::Duplicate { every: 5 }, Fault::Bytewise]).await;
     }
 }
@@ -69,11 +69,11 @@ async fn every_read_of_a_mylaps_exporter_is_in_the_cloud_once_in_both_versions()
     for version in ["1", "2"] {
         let mut way = Way::new().await;
         let token = way.session();
-        way.decoder(MAT, Kind::Mylaps, Address::Listen(LOOPBACK));
+        way.decoder(MAT, Kind::MYLAPS, Address::Listen(LOOPBACK));
         way.config.decoders[0].timezone = jiff::tz::TimeZone::get("Europe/Madrid").unwrap();
         way.config.decoders[0].set = [("version".to_owned(), version.to_owned())].into();
         let daemon = way.start().await;
-        let sim = SimConfig::new(Kind::Mylaps, Wiring::Connect(daemon.listening[MAT]));
+        let sim = SimConfig::new(Kind::MYLAPS, Wiring::Connect(daemon.listening[MAT]));
         let sim = SimDecoder::start(sim).await.unwrap();
         sim.push(230);
         acked(&sim, 230).await;
@@ -93,10 +93,10 @@ async fn reads_on_a_serial_line_are_in_the_cloud_once() {
     let path = ours.name().unwrap();
     drop(ours);
     let address = format!("serial://{path}?baud=9600&bits=8&parity=none&stop=1&flow=none");
-    way.decoder(MAT, Kind::Ipico, address.parse().unwrap());
+    way.decoder(MAT, Kind::IPICO, address.parse().unwrap());
     let daemon = way.start().await;
     shows(&daemon, "the port is open", |snapshot| snapshot.decoders[0].state == LinkState::Connected).await;
-    let sim = SimDecoder::start(SimConfig::new(Kind::Ipico, Wiring::Port(Box::new(decoder)))).await.unwrap();
+    let sim = SimDecoder::start(SimConfig::new(Kind::IPICO, Wiring::Port(Box::new(decoder)))).await.unwrap();
     links(&sim, 1).await;
     sim.push(100);
     way.arrive(100, &daemon).await;
@@ -107,7 +107,7 @@ async fn reads_on_a_serial_line_are_in_the_cloud_once() {
 /// Plays the rows of a capture of this repository.
 #[tokio::test]
 async fn a_capture_with_damaged_frames_goes_the_whole_way_and_its_good_reads_arrive() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/ipico.capture");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/decoders/ipico/captures/ipico.capture");
     let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
     let mut bytes = Vec::new();
     for record in Reader::new(file).unwrap() {
@@ -117,8 +117,8 @@ async fn a_capture_with_damaged_frames_goes_the_whole_way_and_its_good_reads_arr
     }
     let mut way = Way::new().await;
     let token = way.session();
-    let mut sim = SimConfig::new(Kind::Ipico, Wiring::Listen(LOOPBACK));
-    let rows = Kind::Ipico.rows(&bytes);
+    let mut sim = SimConfig::new(Kind::IPICO, Wiring::Listen(LOOPBACK));
+    let rows = Kind::IPICO.rows(&bytes);
     let count = rows.len() as u64;
     sim.source = Source::Recording(rows);
     let sim = way.plug_as(MAT, sim).await;
@@ -154,8 +154,8 @@ async fn a_whole_recorded_session_is_in_the_cloud_once_and_in_order() {
     let mut way = Way::new().await;
     let token = way.session();
     way.config.upload.batch_max = 100;
-    let mut sim = SimConfig::new(Kind::One4All, Wiring::Listen(LOOPBACK));
-    sim.source = Source::Recording(Kind::One4All.rows(&bytes));
+    let mut sim = SimConfig::new(Kind::ONE4ALL, Wiring::Listen(LOOPBACK));
+    sim.source = Source::Recording(Kind::ONE4ALL.rows(&bytes));
     let sim = way.plug_as(MAT, sim).await;
     let daemon = way.start().await;
     sim.push(1460);

@@ -16,7 +16,7 @@ const RIGHT: &str = "65A10000000000000000000000000000000000000000000000000000000
 async fn wrong_device(dedup: Dedup) -> (Way, SimDecoder) {
     let mut way = Way::with(dedup, CLOUDS[0].1).await;
     way.cloud.configure(|config| config.devices.push((RIGHT.into(), "right".into())));
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     keeps(&daemon, 60).await;
     daemon.stop().await.unwrap();

@@ -46,7 +46,7 @@ async fn the_bib_file_is_used_read_again_when_it_changes_and_a_broken_one_change
         .map(|(chip, number)| record(number, chip, &format!("10:00:0{number}.500")))
         .collect();
     let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-    let sim = way.plug_as(MAT, recording(Kind::RaceResult, &rows)).await;
+    let sim = way.plug_as(MAT, recording(Kind::RACE_RESULT, &rows)).await;
     sim.push(3);
     let daemon = way.start().await;
     way.arrive(3, &daemon).await;
@@ -82,7 +82,7 @@ async fn an_open_rufus_tag_is_uploaded_under_its_code_and_with_the_bib_of_that_c
         record(3, "3D2E372D39293A313C313734", "10:00:03.000"),
     ];
     let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-    let sim = way.plug_as(MAT, recording(Kind::RaceResult, &rows)).await;
+    let sim = way.plug_as(MAT, recording(Kind::RACE_RESULT, &rows)).await;
     sim.push(3);
     let daemon = way.start().await;
     way.arrive(3, &daemon).await;
@@ -109,7 +109,7 @@ async fn small_race() -> (Way, String) {
     ];
     let rows: Vec<String> = rows.iter().zip(1..).map(|((chip, time), number)| record(number, chip, time)).collect();
     let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-    let sim = way.plug_as(MAT, recording(Kind::RaceResult, &rows)).await;
+    let sim = way.plug_as(MAT, recording(Kind::RACE_RESULT, &rows)).await;
     way.config.decoders[0].timezone = TimeZone::get("Europe/Madrid").unwrap();
     sim.push(4);
     let daemon = way.start().await;

@@ -47,7 +47,7 @@ async fn race(dedup: Dedup, generation: Generation, meet: fn(&SimCloud)) -> Resu
     way.config.upload.timeout = Duration::from_millis(400);
     let token = way.session();
     meet(&way.cloud);
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     let mut result = Ok(());
     for expected in [60, 70] {
@@ -147,7 +147,7 @@ async fn a_cloud_that_asks_for_time_gets_it() {
         let mut way = Way::with(Dedup::None, Generation::OpenApi).await;
         let token = way.session();
         then(&way.cloud, &[Fault::before(Answer::RetryAfter(status, "1".into()))]);
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
         let daemon = way.start().await;
         way.arrive(60, &daemon).await;
         way.holds(&token, &happened(&sim));
@@ -169,7 +169,7 @@ async fn small((dedup, generation): (Dedup, Generation)) {
     let mut way = Way::with(dedup, generation).await;
     way.cloud.configure(|config| config.max_items = 7);
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     way.arrive(60, &daemon).await;
     way.holds(&token, &happened(&sim));
@@ -185,7 +185,7 @@ async fn a_passing_that_the_cloud_refuses_is_set_aside_and_holds_up_nobody() {
 async fn poisoned((dedup, generation): (Dedup, Generation)) {
     let mut way = Way::with(dedup, generation).await;
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let mut expected = happened(&sim);
     let (bad, _) = expected.remove(33);
     assert!(expected.iter().all(|(chip, _)| *chip != bad), "this chip is seen once");
@@ -214,7 +214,7 @@ async fn a_key_that_is_refused_is_not_hammered_with_and_nothing_is_lost_meanwhil
 async fn locked_out((dedup, generation): (Dedup, Generation)) {
     let mut way = Way::with(dedup, generation).await;
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     way.arrive(60, &daemon).await;
     way.cloud.configure(|config| config.keys.clear());
@@ -244,7 +244,7 @@ async fn an_internet_that_is_away_for_a_while_delays_and_loses_nothing() {
 async fn away((dedup, generation): (Dedup, Generation)) {
     let mut way = Way::with(dedup, generation).await;
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     way.arrive(60, &daemon).await;
     way.cloud.set_online(false).await;

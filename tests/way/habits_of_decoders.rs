@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::support::*;
 
 /// Every decoder that stores and can be asked.
-const STORING: [Kind; 5] = [Kind::ChronoTrack, Kind::One4All, Kind::P3, Kind::RaceResult, Kind::Ultra];
+const STORING: [Kind; 5] = [Kind::CHRONOTRACK, Kind::ONE4ALL, Kind::P3, Kind::RACE_RESULT, Kind::ULTRA];
 
 /// What happens in a cell, in the order of the table's columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,27 +89,27 @@ enum Cell {
 /// The table.
 fn cell(kind: Kind, story: Story, meanwhile: While) -> Cell {
     match (kind, story, meanwhile) {
-        (Kind::Ultra | Kind::P3, Story::OtherMemory, While::WeListen) => {
+        (Kind::ULTRA | Kind::P3, Story::OtherMemory, While::WeListen) => {
             // A memory cannot be exchanged under a link that is up: its reads are pushed as they are "made".
             Cell::CannotTell("what is pushed was just read")
         }
-        (Kind::Ultra | Kind::P3, Story::OtherMemory, _) => Cell::HeldBack,
-        (Kind::Ultra | Kind::P3, Story::UntoldClockBack, _) => {
+        (Kind::ULTRA | Kind::P3, Story::OtherMemory, _) => Cell::HeldBack,
+        (Kind::ULTRA | Kind::P3, Story::UntoldClockBack, _) => {
             Cell::OnceLive("it does not tell its clock: a live read shows that it was set back")
         }
-        (Kind::Ultra | Kind::P3, ..) => Cell::Race,
-        (Kind::ChronoTrack | Kind::One4All | Kind::RaceResult, Story::LastWeekBelow, _) => Cell::CannotTell(
+        (Kind::ULTRA | Kind::P3, ..) => Cell::Race,
+        (Kind::CHRONOTRACK | Kind::ONE4ALL | Kind::RACE_RESULT, Story::LastWeekBelow, _) => Cell::CannotTell(
             "a file is fetched from its first number: nothing tells that its beginning is another race",
         ),
-        (Kind::ChronoTrack | Kind::One4All | Kind::RaceResult, Story::OtherMemory, While::WeListen) => {
+        (Kind::CHRONOTRACK | Kind::ONE4ALL | Kind::RACE_RESULT, Story::OtherMemory, While::WeListen) => {
             Cell::CannotTell("what is pushed was just read")
         }
-        (Kind::ChronoTrack | Kind::One4All | Kind::RaceResult, Story::OtherMemory, _) => Cell::HeldBack,
-        (Kind::ChronoTrack, Story::ClearedClockBack, While::TheCableIsOut | While::TheBoxIsOff)
-        | (Kind::ChronoTrack, Story::CountedOnClockBack | Story::UntoldClockBack, _) => Cell::OnceLive(
+        (Kind::CHRONOTRACK | Kind::ONE4ALL | Kind::RACE_RESULT, Story::OtherMemory, _) => Cell::HeldBack,
+        (Kind::CHRONOTRACK, Story::ClearedClockBack, While::TheCableIsOut | While::TheBoxIsOff)
+        | (Kind::CHRONOTRACK, Story::CountedOnClockBack | Story::UntoldClockBack, _) => Cell::OnceLive(
             "it does not tell its clock: what it stored is held back until a live read shows that it was set back",
         ),
-        (Kind::ChronoTrack | Kind::One4All | Kind::RaceResult, ..) => Cell::Race,
+        (Kind::CHRONOTRACK | Kind::ONE4ALL | Kind::RACE_RESULT, ..) => Cell::Race,
         _ => unreachable!("it stores nothing"),
     }
 }
@@ -269,7 +269,7 @@ async fn row(kind: Kind) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_an_ultra_does_the_race_arrives_once_and_last_weeks_does_not() {
-    row(Kind::Ultra).await;
+    row(Kind::ULTRA).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -297,7 +297,7 @@ fn states(way: &Way) -> BTreeMap<String, usize> {
 async fn what_is_held_back_is_so_after_a_restart_too_and_may_be_let_go_while_the_box_is_off() {
     let mut way = Way::new().await;
     let token = way.session();
-    let (sim, daemon) = plugged(&mut way, Kind::Ultra, Story::OtherMemory).await;
+    let (sim, daemon) = plugged(&mut way, Kind::ULTRA, Story::OtherMemory).await;
     sim.push(30);
     way.arrive(30, &daemon).await;
     daemon.stop().await.unwrap();
@@ -333,17 +333,17 @@ async fn what_is_held_back_is_so_after_a_restart_too_and_may_be_let_go_while_the
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_race_result_does_the_race_arrives_once_and_last_weeks_does_not() {
-    row(Kind::RaceResult).await;
+    row(Kind::RACE_RESULT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_one4all_does_the_race_arrives_once_and_last_weeks_does_not() {
-    row(Kind::One4All).await;
+    row(Kind::ONE4ALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_chronotrack_does_the_race_arrives_once_and_last_weeks_does_not() {
-    row(Kind::ChronoTrack).await;
+    row(Kind::CHRONOTRACK).await;
 }
 
 #[test]

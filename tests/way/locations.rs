@@ -88,17 +88,17 @@ async fn each_location_goes_to_its_device(kind: Kind) {
 
 #[tokio::test]
 async fn each_location_of_a_mylaps_exporter_goes_to_its_device() {
-    each_location_goes_to_its_device(Kind::Mylaps).await;
+    each_location_goes_to_its_device(Kind::MYLAPS).await;
 }
 
 #[tokio::test]
 async fn each_location_of_a_chronotrack_source_goes_to_its_device() {
-    each_location_goes_to_its_device(Kind::ChronoTrack).await;
+    each_location_goes_to_its_device(Kind::CHRONOTRACK).await;
 }
 
 #[tokio::test]
 async fn after_an_outage_each_chronotrack_location_goes_on_at_its_own_number() {
-    let (split, daemon) = Split::new(Kind::ChronoTrack).await;
+    let (split, daemon) = Split::new(Kind::CHRONOTRACK).await;
     split.sim.push(95);
     split.arrive(95, &daemon).await;
     daemon.stop().await.unwrap();
@@ -114,7 +114,7 @@ async fn after_an_outage_each_chronotrack_location_goes_on_at_its_own_number() {
 /// What is acknowledged is on the disk, whatever lane it is in.
 #[tokio::test]
 async fn a_mylaps_message_is_acknowledged_when_the_reads_of_all_its_locations_are_kept() {
-    let (mut split, daemon) = Split::new(Kind::Mylaps).await;
+    let (mut split, daemon) = Split::new(Kind::MYLAPS).await;
     split.sim.push(1000);
     for read in 1..=10 {
         acked(&split.sim, 100 * read).await;
@@ -148,7 +148,7 @@ fn export(way: &Way, decoder: Option<&str>) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_location_taken_out_of_the_table_loses_no_read_and_sends_none_twice() {
-    for kind in [Kind::ChronoTrack, Kind::Mylaps] {
+    for kind in [Kind::CHRONOTRACK, Kind::MYLAPS] {
         let (mut split, daemon) = Split::new(kind).await;
         split.sim.push(90);
         split.arrive(90, &daemon).await;
@@ -159,7 +159,7 @@ async fn a_location_taken_out_of_the_table_loses_no_read_and_sends_none_twice() 
         shows(&daemon, "a session is missing", waits).await;
         split.sim.push(120);
         keeps(&daemon, 240).await;
-        if kind == Kind::Mylaps {
+        if kind == Kind::MYLAPS {
             acked(&split.sim, 240).await; // it repeats, so 240 may be fewer
         }
         split.way.arrive(190, &daemon).await;
@@ -199,11 +199,11 @@ async fn a_location_taken_out_of_the_table_loses_no_read_and_sends_none_twice() 
 async fn the_device_of_the_table_and_that_of_the_decoder_may_be_the_same() {
     let mut way = Way::new().await;
     let token = way.session();
-    let decoder = way.decoder(MAT, Kind::ChronoTrack, Address::Listen(LOOPBACK));
+    let decoder = way.decoder(MAT, Kind::CHRONOTRACK, Address::Listen(LOOPBACK));
     decoder.locations = [("Finish".to_owned(), DEVICE.to_owned())].into();
     let daemon = way.start().await;
     let locations = LOCATIONS.map(str::to_owned).to_vec();
-    let sim = SimConfig { locations, ..SimConfig::new(Kind::ChronoTrack, Wiring::Connect(daemon.listening[MAT])) };
+    let sim = SimConfig { locations, ..SimConfig::new(Kind::CHRONOTRACK, Wiring::Connect(daemon.listening[MAT])) };
     let sim = SimDecoder::start(sim).await.unwrap();
     sim.push(100);
     way.arrive(100, &daemon).await;
@@ -213,7 +213,7 @@ async fn the_device_of_the_table_and_that_of_the_decoder_may_be_the_same() {
 
 #[tokio::test]
 async fn a_chronotrack_source_that_counts_from_the_start_again_hides_no_new_read_at_any_location() {
-    let (split, daemon) = Split::new(Kind::ChronoTrack).await;
+    let (split, daemon) = Split::new(Kind::CHRONOTRACK).await;
     split.sim.push(300);
     split.arrive(300, &daemon).await;
     split.sim.clear(); // while we listen

@@ -24,7 +24,7 @@ async fn survives(line: Line, timeout: Duration, kind: (Dedup, Generation), cuts
     let (mut way, shaper) = behind(line, kind).await;
     way.config.upload.timeout = timeout;
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     keeps(&daemon, 60).await;
     shaper.cut(cuts, LIMIT).await;
@@ -62,7 +62,7 @@ async fn a_line_that_swallows_everything_has_a_name_and_the_backlog_drains_when_
     let (mut way, shaper) = behind(Line::default(), CLOUDS[0]).await;
     way.config.upload.timeout = Duration::from_millis(400);
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 20).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 20).await;
     let daemon = way.start().await;
     way.arrive(20, &daemon).await;
     shaper.freeze(true);
@@ -86,7 +86,7 @@ async fn behind_a_proxy_without_patience_batches_get_smaller_until_they_pass() {
     let line = Line { rate: 64_000, patience: Some(Duration::from_millis(140)), ..Line::default() };
     let (mut way, shaper) = behind(line, CLOUDS[0]).await;
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 40).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 40).await;
     let daemon = way.start().await;
     way.arrive(40, &daemon).await;
     assert!(shaper.cuts() > 0, "the proxy was never in the way");
@@ -103,7 +103,7 @@ async fn a_slow_and_distant_line_carries_a_backlog_without_a_failure_and_in_few_
     let (mut way, shaper) = behind(line, CLOUDS[0]).await;
     way.config.upload.batch_max = 100;
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 500).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 500).await;
     let daemon = way.start().await;
     way.arrive(500, &daemon).await;
     way.holds(&token, &happened(&sim));
@@ -122,7 +122,7 @@ async fn a_refused_connection_and_a_name_that_is_not_found_are_named() {
     for (url, name) in [("http://127.0.0.1:1/v0", "is refused"), ("http://cloud.invalid/v0", "its name is not found")] {
         let mut way = Way::new().await;
         way.config.cloud.as_mut().unwrap().url = url.parse().unwrap();
-        let _sim = way.plug_with(Kind::RaceResult, 5).await;
+        let _sim = way.plug_with(Kind::RACE_RESULT, 5).await;
         let daemon = way.start().await;
         shows(&daemon, name, |snapshot| {
             let upload = &snapshot.uploads[0];
@@ -135,7 +135,7 @@ async fn a_refused_connection_and_a_name_that_is_not_found_are_named() {
 
 #[tokio::test]
 async fn a_decoder_behind_a_line_that_is_cut_and_slow_delivers_each_read_once() {
-    together([Kind::RaceResult, Kind::One4All].map(|kind| async move {
+    together([Kind::RACE_RESULT, Kind::ONE4ALL].map(|kind| async move {
         let mut way = Way::new().await;
         let token = way.session();
         let sim = SimDecoder::start(SimConfig::new(kind, Wiring::Listen(LOOPBACK))).await.unwrap();

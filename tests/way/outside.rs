@@ -19,8 +19,8 @@ async fn several_decoders_are_read_at_once_and_one_that_is_not_there_touches_non
     let nobody = std::net::TcpListener::bind(LOOPBACK).unwrap();
     let port = nobody.local_addr().unwrap().port();
     drop(nobody);
-    way.decoder("gone", Kind::RaceResult, Address::Tcp { host: "127.0.0.1".into(), port });
-    let kinds = [Kind::RaceResult, Kind::One4All, Kind::Ipico];
+    way.decoder("gone", Kind::RACE_RESULT, Address::Tcp { host: "127.0.0.1".into(), port });
+    let kinds = [Kind::RACE_RESULT, Kind::ONE4ALL, Kind::IPICO];
     let mut sims = Vec::new();
     for (seed, kind) in (1..).zip(kinds) {
         let sim = SimConfig { seed, ..SimConfig::new(kind, Wiring::Listen(LOOPBACK)) };
@@ -57,8 +57,8 @@ async fn decoders_of_two_devices_fill_the_session_of_their_own_device_only() {
     way.cloud.configure(|config| config.devices.push((FAR.into(), "start".into())));
     let near = way.session();
     let far = way.cloud.open_session(FAR, "Far away");
-    let finish = way.plug_with(Kind::RaceResult, 45).await;
-    let start = way.plug_as("start-mat", SimConfig::new(Kind::One4All, Wiring::Listen(LOOPBACK))).await;
+    let finish = way.plug_with(Kind::RACE_RESULT, 45).await;
+    let start = way.plug_as("start-mat", SimConfig::new(Kind::ONE4ALL, Wiring::Listen(LOOPBACK))).await;
     way.config.decoders[1].device_id = Some(FAR.into());
     start.push(55);
     let daemon = way.start().await;
@@ -78,8 +78,8 @@ async fn decoders_of_two_devices_fill_the_session_of_their_own_device_only() {
 async fn a_device_that_the_cloud_does_not_know_keeps_its_reads_while_the_other_goes_on() {
     let mut way = Way::new().await;
     let near = way.session();
-    let finish = way.plug_with(Kind::RaceResult, 45).await;
-    let start = way.plug_as("start-mat", SimConfig::new(Kind::One4All, Wiring::Listen(LOOPBACK))).await;
+    let finish = way.plug_with(Kind::RACE_RESULT, 45).await;
+    let start = way.plug_as("start-mat", SimConfig::new(Kind::ONE4ALL, Wiring::Listen(LOOPBACK))).await;
     way.config.decoders[1].device_id = Some(FAR.into());
     start.push(55);
     let daemon = way.start().await;
@@ -120,7 +120,7 @@ async fn status_and_metrics_of_a_running_box_agree_with_what_happened() {
     let mut way = Way::new().await;
     way.config.status = StatusConfig { listen: Some(LOOPBACK), token: None };
     let token = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     way.cloud.poison(&happened(&sim)[10].0, 400);
     let daemon = way.start().await;
     way.arrive(59, &daemon).await;
@@ -176,7 +176,7 @@ async fn a_box_without_internet_is_ready_and_says_that_reads_wait() {
     let mut way = Way::new().await;
     way.config.status = StatusConfig { listen: Some(LOOPBACK), token: None };
     way.cloud.set_online(false).await;
-    let _sim = way.plug_with(Kind::RaceResult, 25).await;
+    let _sim = way.plug_with(Kind::RACE_RESULT, 25).await;
     let daemon = way.start().await;
     shows(&daemon, "25 reads wait", |snapshot| {
         snapshot.journal.pending == 25 && snapshot.uploads[0].state == UploadState::Offline

@@ -11,9 +11,9 @@ use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use crate::support::*;
 
 /// Those with files or sessions.
-const FILES: [Kind; 2] = [Kind::RaceResult, Kind::One4All];
+const FILES: [Kind; 2] = [Kind::RACE_RESULT, Kind::ONE4ALL];
 /// Those that are connected to and give again what they stored.
-const STORING: [Kind; 4] = [Kind::RaceResult, Kind::One4All, Kind::Ultra, Kind::P3];
+const STORING: [Kind; 4] = [Kind::RACE_RESULT, Kind::ONE4ALL, Kind::ULTRA, Kind::P3];
 
 /// A box and its decoder, whose first 30 reads arrived.
 async fn begun(kind: Kind) -> (Way, String, SimDecoder, Daemon) {
@@ -145,7 +145,7 @@ async fn a_new_file_begun_while_the_link_is_up_costs_no_read() {
 }
 
 /// Those whose memory is cleared at the device, and that count from 1 then.
-const COUNTING: [Kind; 5] = [Kind::RaceResult, Kind::One4All, Kind::ChronoTrack, Kind::Ultra, Kind::P3];
+const COUNTING: [Kind; 5] = [Kind::RACE_RESULT, Kind::ONE4ALL, Kind::CHRONOTRACK, Kind::ULTRA, Kind::P3];
 
 /// A box with a decoder of this kind; one that connects finds the box at the same place when it runs again.
 async fn plugged(way: &mut Way, kind: Kind) -> (SimDecoder, Daemon) {
@@ -218,7 +218,7 @@ async fn what_a_cloudbox_is_rewound_to_at_the_box_is_known_whatever_it_is_number
     let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
     let mut way = Way::new().await;
     let token = way.session();
-    let sim = way.plug_as(MAT, recording(Kind::CloudBox, &rows)).await;
+    let sim = way.plug_as(MAT, recording(Kind::CLOUDBOX, &rows)).await;
     let daemon = way.start().await;
     links(&sim, 1).await;
     sim.push(20);

@@ -12,7 +12,7 @@ use crate::support::*;
 #[tokio::test]
 async fn reads_wait_without_a_session_and_go_up_by_themselves_when_one_is_opened() {
     let mut way = Way::new().await;
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     shows(&daemon, "there is no session", |snapshot| snapshot.uploads[0].state == UploadState::NoSession).await;
     keeps(&daemon, 60).await;
@@ -31,7 +31,7 @@ async fn from_a_to_b(change: fn(&mut SimCloudConfig), dedup: Dedup, generation: 
     let case = format!("{dedup:?}, {generation:?}, {apply:?}");
     let mut way = Way::with(dedup, generation).await;
     way.cloud.configure(change);
-    let sim = way.plug_with(Kind::RaceResult, 60).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     shows(&daemon, "there is no session", |snapshot| snapshot.uploads[0].state == UploadState::NoSession).await;
     keeps(&daemon, 60).await;
@@ -87,7 +87,7 @@ async fn numbers_begin_above_what_somebody_else_has_sent_into_the_session() {
         let foreign: Vec<Stored> =
             (1..=40).map(|num| Stored { num: num * 3, time_ms: 1, chip: None, bib: "other".into() }).collect();
         way.cloud.put_foreign(&token, &foreign);
-        let sim = way.plug_with(Kind::RaceResult, 60).await;
+        let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
         let daemon = way.start().await;
         way.arrive(100, &daemon).await;
         let numbers: Vec<u64> = way.cloud.passings(&token)[40..].iter().map(|passing| passing.num).collect();
@@ -102,7 +102,7 @@ async fn numbers_begin_above_what_somebody_else_has_sent_into_the_session() {
 async fn a_session_goes_on_with_its_numbers_after_a_restart_and_a_new_one_begins_at_one() {
     let mut way = Way::new().await;
     let a = way.session();
-    let sim = way.plug_with(Kind::RaceResult, 30).await;
+    let sim = way.plug_with(Kind::RACE_RESULT, 30).await;
     for stored in [30, 45, 60] {
         let daemon = way.start().await;
         way.arrive(stored, &daemon).await;

@@ -12,7 +12,7 @@ use crate::support::*;
 async fn listening() -> (Way, String, Daemon) {
     let mut way = Way::new().await;
     let token = way.session();
-    way.decoder(MAT, Kind::ChronoTrack, Address::Listen(LOOPBACK));
+    way.decoder(MAT, Kind::CHRONOTRACK, Address::Listen(LOOPBACK));
     let daemon = way.start().await;
     way.config.decoders[0].address = Address::Listen(daemon.listening[MAT]);
     (way, token, daemon)
@@ -20,7 +20,7 @@ async fn listening() -> (Way, String, Daemon) {
 
 async fn source(way: &Way, reader: &str, seed: u64) -> SimDecoder {
     let Address::Listen(address) = way.config.decoders[0].address else { panic!("it listens") };
-    let sim = SimConfig::new(Kind::ChronoTrack, Wiring::Connect(address));
+    let sim = SimConfig::new(Kind::CHRONOTRACK, Wiring::Connect(address));
     SimDecoder::start(SimConfig { reader: reader.to_owned(), seed, ..sim }).await.unwrap()
 }
 

@@ -138,11 +138,11 @@ impl Way {
 
     /// Starts a box that listens for a MYLAPS exporter, which then connects to it; a later start uses the same port.
     pub async fn start_with_exporter(&mut self, repeat: Duration) -> (Daemon, SimDecoder) {
-        self.decoder(MAT, Kind::Mylaps, Address::Listen(LOOPBACK));
+        self.decoder(MAT, Kind::MYLAPS, Address::Listen(LOOPBACK));
         let daemon = self.start().await;
         let address = daemon.listening[MAT];
         self.config.decoders[0].address = Address::Listen(address);
-        let sim = SimConfig { repeat, ..SimConfig::new(Kind::Mylaps, Wiring::Connect(address)) };
+        let sim = SimConfig { repeat, ..SimConfig::new(Kind::MYLAPS, Wiring::Connect(address)) };
         (daemon, SimDecoder::start(sim).await.unwrap())
     }
 

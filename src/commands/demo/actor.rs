@@ -48,7 +48,7 @@ pub(super) async fn plan(args: &DemoArgs) -> Result<Vec<Planned>, Failure> {
     if let Some(path) = &args.replay {
         return Ok(vec![recorded(args, Recorded::open(path)?).await?]);
     }
-    let kinds = [Kind::RaceResult, Kind::One4All, Kind::Mylaps, Kind::Ipico];
+    let kinds = [Kind::RACE_RESULT, Kind::ONE4ALL, Kind::MYLAPS, Kind::IPICO];
     let mut planned = Vec::new();
     for (at, kind) in (1..).zip(kinds) {
         let mut config = SimConfig::new(kind, Wiring::Listen(LOOPBACK));

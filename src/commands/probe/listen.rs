@@ -1,6 +1,6 @@
 //! One wire: listened to, and asked where that is safe. Everything that takes time or sends a byte is here.
 //!
-//! What must hold: nothing is sent but what [`super::questions`] holds; nothing at all with `ask` off, nor to somebody who is known
+//! What must hold: nothing is sent but the questions of the registry; nothing at all with `ask` off, nor to somebody who is known
 //! to be no decoder. It ends at once when it is sure and three reads are there.
 
 use std::io;
@@ -11,8 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::foreign;
-use super::questions::{GREETINGS, QUIET, Question, choose, follow};
+use super::questions::{QUIET, choose, follow};
 use super::recognise::{Candidate, Grade, LIMIT, recognise};
+use crate::decoders::question::Question;
 use crate::link::port::Wire;
 use crate::model::chip::Stamp;
 use crate::model::clock::Wall;
@@ -237,8 +238,7 @@ impl Session<'_> {
         let Some(best) = self.found.first().filter(|best| self.greets && best.grade >= Grade::Likely) else {
             return Ok(());
         };
-        let greeting = GREETINGS.iter().find(|greeting| greeting.protocols.contains(&best.spec.name));
-        if let Some(greeting) = greeting.filter(|greeting| !self.greeted.contains(greeting)) {
+        if let Some(greeting) = best.spec.greeting.filter(|greeting| !self.greeted.contains(greeting)) {
             self.greeted.push(greeting);
             self.send(greeting.bytes, greeting.asks, greeting.safe).await?;
         }

@@ -5,12 +5,12 @@
 //! * **Honest.** `Certain` needs what nothing else sends: a checksum that agrees, or several records of a layout, in most of
 //!   the bytes. Where two protocols read the same bytes both are named and neither is certain. Damaged pieces and words
 //!   that several decoders say make something possible at most.
-//! * `lines` takes no part: it reads whatever its expression says.
+//! * A protocol without a recogniser (`lines`) takes no part: it reads whatever its options say.
 
 use serde::Serialize;
 
-use super::marks::{Sign, sign};
-use crate::decoders::{Frame, Info, Item, Output, REGISTRY, Settings, Spec};
+use crate::decoders::recogniser::{Recogniser, Sign};
+use crate::decoders::{self, Frame, Info, Item, Output, REGISTRY, Settings, Spec};
 use crate::model::chip::{ChipRead, Stamp};
 
 /// Most bytes that are looked at.
@@ -18,14 +18,6 @@ pub const LIMIT: usize = 64 * 1024;
 
 /// Points from which something is certain: a read under a checksum, two reads, a read and a word of its own, …
 const CERTAIN: usize = 3;
-
-/// Protocols all of whose frames are under a checksum that is verified.
-const CHECKED: &[&str] = &["ipico", "p3"];
-
-/// Options under which a protocol reads another form of its wire. (LLRP's and others' options change what is sent, not what
-/// is read.)
-const DIALECTS: &[(&str, &str, &str)] =
-    &[("chronotrack", "time_format", "msecs"), ("chronotrack", "time_format", "unix"), ("one4all", "dialect", "v2")];
 
 /// How sure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -80,8 +72,7 @@ pub struct Candidate {
 /// The protocols that `bytes` look like, the best first; empty: none of them. Only the first [`LIMIT`] bytes are looked at.
 pub fn recognise(bytes: &[u8]) -> Vec<Candidate> {
     let bytes = &bytes[..bytes.len().min(LIMIT)];
-    let mut found: Vec<Candidate> =
-        REGISTRY.iter().filter(|spec| spec.name != "lines").filter_map(|spec| of_protocol(spec, bytes)).collect();
+    let mut found: Vec<Candidate> = REGISTRY.iter().filter_map(|spec| of_protocol(spec, bytes)).collect();
     found.sort_by_key(|candidate| std::cmp::Reverse((candidate.grade, candidate.tally.explained)));
     let Some(best) = found.first().map(|best| (best.grade, best.tally.explained)) else { return found };
     // What reads a little of what another reads whole is no rival.
@@ -98,8 +89,7 @@ pub fn recognise(bytes: &[u8]) -> Vec<Candidate> {
 
 /// The dialect of a protocol that explains most, if any explains something.
 fn of_protocol(spec: &'static Spec, bytes: &[u8]) -> Option<Candidate> {
-    let more = DIALECTS.iter().filter(|(name, ..)| *name == spec.name);
-    let more = more.map(|(_, key, value)| Settings::from([((*key).to_owned(), (*value).to_owned())]));
+    let more = spec.dialects.iter().map(|dialect| decoders::settings(dialect.set));
     let candidates = [Settings::new()].into_iter().chain(more).filter_map(|settings| read(spec, settings, bytes));
     // The first of equals: the usual options.
     candidates.reduce(|best, other| {
@@ -109,21 +99,22 @@ fn of_protocol(spec: &'static Spec, bytes: &[u8]) -> Option<Candidate> {
 }
 
 fn read(spec: &'static Spec, settings: Settings, bytes: &[u8]) -> Option<Candidate> {
+    let recogniser = spec.recogniser.as_ref()?;
     let mut protocol = (spec.make)(&settings).ok()?;
     let mut out = Output::default();
-    protocol.feed(if spec.name == "llrp" { from_header(bytes) } else { bytes }, &mut out);
+    protocol.feed((recogniser.start)(bytes), &mut out);
     protocol.end(&mut out);
     let tally = Tally { bytes: visible(bytes), ..Tally::default() };
     let mut candidate =
         Candidate { spec, settings, grade: Grade::Possible, tally, reads: Vec::new(), clock: None, told: Vec::new() };
-    let points = out.items.into_iter().map(|item| candidate.take(item)).sum();
+    let points = out.items.into_iter().map(|item| candidate.take(item, recogniser)).sum();
     candidate.grade = candidate.tally.grade(points)?;
     Some(candidate)
 }
 
 impl Candidate {
     /// Counts an item; the points it gives.
-    fn take(&mut self, item: Item) -> usize {
+    fn take(&mut self, item: Item, recogniser: &Recogniser) -> usize {
         let framed = match item {
             Item::Frame(framed) => framed,
             Item::HangUp(why) => {
@@ -132,10 +123,10 @@ impl Candidate {
             }
             Item::Reply(_) => return 0,
         };
-        let strict = CHECKED.contains(&self.spec.name);
+        let strict = recogniser.is_checked;
         let sign = match framed.frame {
             Frame::Info(_) if strict && !framed.raw.is_empty() => Some(Sign::Name), // its checksum agrees
-            _ => sign(self.spec.name, &framed.raw),
+            _ => (recogniser.sign)(&framed.raw),
         };
         let tally = &mut self.tally;
         let points = match (framed.frame, sign) {
@@ -198,22 +189,4 @@ impl Tally {
 
 fn visible(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| !byte.is_ascii_whitespace()).count()
-}
-
-/// LLRP is framed by its lengths alone. A connection begins with a message, but a recording may not: from the first place
-/// on where a message of a known type is followed by another, or by the end.
-fn from_header(bytes: &[u8]) -> &[u8] {
-    let header = |at: usize| {
-        let rest = &bytes[at..];
-        let [high, low, l3, l2, l1, l0, ..] = *rest else { return None };
-        let kind = u16::from_be_bytes([high, low]) & 0x3ff;
-        let length = u32::from_be_bytes([l3, l2, l1, l0]) as usize;
-        let known = matches!(high >> 2, 1 | 2) && matches!(kind, 1..=64 | 72 | 100 | 1023);
-        (known && (10..=LIMIT).contains(&length)).then_some(at + length)
-    };
-    let chained = |at: &usize| {
-        header(*at).is_some_and(|next| next == bytes.len() || next < bytes.len() && header(next).is_some())
-    };
-    let start = if header(0).is_some() { 0 } else { (0..bytes.len()).find(chained).unwrap_or(0) };
-    &bytes[start..]
 }

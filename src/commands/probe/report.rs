@@ -225,8 +225,8 @@ fn why(spec: &Spec, tally: &Tally) -> String {
     let parts: Vec<String> =
         counts.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many })).collect();
     let share = 100 * tally.explained / tally.bytes.max(1);
-    let sum =
-        if matches!(spec.name, "ipico" | "p3") && tally.reads + tally.signs > 0 { "; checksums agree" } else { "" };
+    let checked = spec.recogniser.is_some_and(|recogniser| recogniser.is_checked);
+    let sum = if checked && tally.reads + tally.signs > 0 { "; checksums agree" } else { "" };
     format!("{} ({share} % of the bytes{sum})", parts.join(", "))
 }
 
@@ -311,29 +311,13 @@ fn notes(address: &Address, heard: &Heard, best: Option<&Candidate>) -> Vec<Stri
         Ended::Broken(error) => notes.push(format!("The connection broke: {error}")),
         Ended::Listened => {}
     }
-    let nothing = best.is_some_and(|best| best.reads.is_empty() && matches!(best.spec.name, "raceresult" | "one4all"));
+    let gives_reads = |best: &Candidate| best.spec.follow_ups.iter().any(|next| next.text.contains("{from}"));
+    let nothing = best.is_some_and(|best| best.reads.is_empty() && gives_reads(best));
     if nothing && !heard.asked.is_empty() {
         notes.push("It has no reads in its current file, or does not give them.".to_owned());
     }
-    let note = match best.map(|best| best.spec.name) {
-        Some("llrp") => Some(
-            "It greets as an LLRP reader does (READER_EVENT_NOTIFICATION). A reader sends tags only while an inventory runs in it. passbridge takes what the reader was told to do before; \
-             with `set.start = \"true\"` it adds an inventory of its own. Nothing was sent to it now.",
-        ),
-        Some("chronotrack") => Some(
-            "The daemon greets it and has each location started; that was not done now, so there are no reads. Nothing was \
-             sent to it.",
-        ),
-        Some("jchip") => {
-            Some("Its reads come once it is told to go on. That was not done: what it had kept would be gone.")
-        }
-        Some("mylaps") => Some("Nothing was acknowledged: it will send all of this again."),
-        Some("one4all") => Some(
-            "A One4All sends its reads only to the program that connected last. If another one was connected, have it \
-             connect again now.",
-        ),
-        Some("impinj") => Some("Its reader only streams; its clock needs a time server."),
-        Some(_) => None,
+    let note = match best {
+        Some(best) => best.spec.hint,
         None if heard.bytes.is_empty() => match address {
             Address::Serial { .. } => Some(
                 "Many decoders say nothing between reads: pass a chip over the mat and try again, longer (--for 2m). Else: \
@@ -359,7 +343,7 @@ fn block(best: &Candidate, address: &Address, zone: &TimeZone) -> String {
     let mut text = format!("[[decoder]]\nname = \"{name}\"\nprotocol = \"{name}\"\naddress = \"{address}\"\n");
     let utc =
         best.reads.iter().all(|read| matches!(read.stamp, Stamp::Utc(_) | Stamp::Uptime(_))) && !best.reads.is_empty();
-    if !utc && !matches!(name, "llrp" | "impinj") {
+    if !utc && !best.spec.tells_utc {
         let zone = zone.iana_name().unwrap_or("UTC");
         let _ = writeln!(text, "timezone = \"{zone}\"  # the zone of the decoder's clock: this box's was taken");
     }

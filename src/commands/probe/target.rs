@@ -9,14 +9,12 @@ use tokio::time::{Instant, timeout};
 
 use super::listen::{Ended, Heard, Plan, Role, listen};
 use crate::config::Address;
-use crate::decoders::REGISTRY;
+use crate::decoders::{Dials, REGISTRY};
 use crate::link::port::{Wire, dial};
 use crate::model::clock::Wall;
 
-/// The usual rates of decoders' serial lines: IPICO and ALGE 9600 or 38400, others what a timer finds.
-pub(super) const RATES: [u32; 7] = [9600, 115_200, 38_400, 19_200, 57_600, 4800, 2400];
-/// Protocols whose software connects to the box: nobody listens at their ports.
-const CONNECT_TO_US: [&str; 3] = ["chronotrack", "jchip", "mylaps"];
+/// Rates that are no decoder's usual one, but that a timer finds at adapters and device servers.
+const OTHER_RATES: [u32; 4] = [19_200, 57_600, 4800, 2400];
 /// Longest wait for a port to answer when all are tried.
 const KNOCK: Duration = Duration::from_secs(2);
 /// Each rate is listened to for at least this, or no whole record fits in.
@@ -55,6 +53,22 @@ impl FromStr for Target {
     }
 }
 
+/// The rates to listen at: first those of the registry, the rate of most decoders before the others, then [`OTHER_RATES`].
+pub(super) fn rates() -> Vec<u32> {
+    let usual: Vec<u32> = REGISTRY.iter().flat_map(|spec| spec.baud).copied().collect();
+    let mut rates = usual.clone();
+    rates.sort_by_key(|rate| std::cmp::Reverse(usual.iter().filter(|other| *other == rate).count()));
+    rates.extend(OTHER_RATES);
+    let mut seen = Vec::new();
+    rates.retain(|rate| {
+        !seen.contains(rate) && {
+            seen.push(*rate);
+            true
+        }
+    });
+    rates
+}
+
 /// `address` at another rate.
 pub(super) fn at_rate(address: &Address, rate: u32) -> Address {
     let mut address = address.clone();
@@ -68,7 +82,7 @@ pub(super) fn at_rate(address: &Address, rate: u32) -> Address {
 pub(super) async fn open_ports(host: &str) -> Vec<u16> {
     let mut ports: Vec<u16> = REGISTRY
         .iter()
-        .filter(|spec| spec.name != "lines" && !CONNECT_TO_US.contains(&spec.name))
+        .filter(|spec| spec.recogniser.is_some() && spec.dials == Dials::TheBox)
         .map(|spec| spec.port)
         .collect();
     ports.sort_unstable();
@@ -93,13 +107,14 @@ pub(super) async fn find_rate(
     wall: &Wall,
 ) -> io::Result<(u32, Heard)> {
     let start = Instant::now();
-    let slice = (total / (2 * RATES.len() as u32)).clamp(SLICE_MIN, SLICE_MAX);
+    let rates = rates();
+    let slice = (total / (2 * rates.len() as u32)).clamp(SLICE_MIN, SLICE_MAX);
     let mut best: Option<(u32, Heard)> = None;
     let mut refused = None;
     let mut round = 0;
     while round == 0 || start.elapsed() < total {
         let mut opened = false;
-        for rate in RATES {
+        for &rate in &rates {
             let mut wire = match open(rate).await {
                 Ok(wire) => wire,
                 // This rate may be one that the adapter cannot do.
@@ -137,6 +152,11 @@ fn worth(heard: &Heard) -> (Option<super::Grade>, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rates_of_decoders_are_listened_at_before_those_of_adapters() {
+        assert_eq!(rates(), [9600, 115_200, 38_400, 19_200, 57_600, 4800, 2400]);
+    }
 
     #[test]
     fn an_address_may_leave_its_port_or_its_rate_to_be_found() {

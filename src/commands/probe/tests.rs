@@ -7,7 +7,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::listen::{Ended, READS};
-use super::questions::QUESTIONS;
 use super::*;
 use crate::config::{Config, LoadOptions};
 use crate::decoders::spec;
@@ -25,7 +24,7 @@ async fn on_a_wire(kind: Kind, rate: f64) -> (SimDecoder, Wire) {
 }
 
 fn dialled() -> impl Iterator<Item = Kind> {
-    Kind::ALL.iter().copied().filter(|kind| !kind.connects() && *kind != Kind::Lines)
+    Kind::all().filter(|kind| !kind.connects() && kind.spec().recogniser.is_some())
 }
 
 fn wall() -> Wall {
@@ -46,7 +45,7 @@ fn taken_for(heard: &Heard) -> Option<(&'static str, Grade, usize)> {
 
 /// RACE RESULT and One4All push only to who asked for it, a reader needs an inventory.
 fn speaks_by_itself(kind: Kind) -> bool {
-    ![Kind::RaceResult, Kind::One4All, Kind::Llrp].contains(&kind)
+    ![Kind::RACE_RESULT, Kind::ONE4ALL, Kind::LLRP].contains(&kind)
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,8 +55,8 @@ async fn every_decoder_that_is_connected_to_is_recognised_and_nothing_harmful_is
         let heard = listen(&mut wire, role(kind), PLAN, &wall()).await;
         let (name, grade, reads) = taken_for(&heard).unwrap_or_else(|| panic!("{kind:?}"));
         assert_eq!((name, grade), (kind.name(), Grade::Certain), "{kind:?}");
-        assert!(reads >= READS || kind == Kind::Llrp, "{kind:?}: {reads} reads");
-        assert_eq!(heard.asked.is_empty(), speaks_by_itself(kind) || kind == Kind::Llrp, "{kind:?}: {:?}", heard.asked);
+        assert!(reads >= READS || kind == Kind::LLRP, "{kind:?}: {reads} reads");
+        assert_eq!(heard.asked.is_empty(), speaks_by_itself(kind) || kind == Kind::LLRP, "{kind:?}: {:?}", heard.asked);
         assert_eq!(sim.forbidden(), Vec::<String>::new(), "{kind:?}");
     }
 }
@@ -75,7 +74,7 @@ async fn on_a_port_that_nobody_knows_it_is_found_as_well() {
 
 #[tokio::test(start_paused = true)]
 async fn between_reads_a_decoder_that_answers_is_found_by_a_question() {
-    for kind in [Kind::Ipico, Kind::RaceResult, Kind::One4All, Kind::Ultra, Kind::P3, Kind::CloudBox, Kind::Llrp] {
+    for kind in [Kind::IPICO, Kind::RACE_RESULT, Kind::ONE4ALL, Kind::ULTRA, Kind::P3, Kind::CLOUDBOX, Kind::LLRP] {
         let (sim, mut wire) = on_a_wire(kind, 0.0).await;
         let heard = listen(&mut wire, role(kind), PLAN, &wall()).await;
         let (name, grade, reads) = taken_for(&heard).unwrap_or_else(|| panic!("{kind:?}: {:?}", heard.asked));
@@ -88,14 +87,15 @@ async fn between_reads_a_decoder_that_answers_is_found_by_a_question() {
 async fn what_is_asked_of_one_decoder_harms_no_other() {
     // Whatever the order, every question reaches every decoder: all of them are served at a port of somebody else.
     for kind in dialled() {
-        for other in [Kind::Ipico, Kind::RaceResult, Kind::CloudBox, Kind::P3, Kind::One4All] {
+        for other in [Kind::IPICO, Kind::RACE_RESULT, Kind::CLOUDBOX, Kind::P3, Kind::ONE4ALL] {
             let (sim, mut wire) = on_a_wire(kind, 0.0).await;
             let _heard = listen(&mut wire, role(other), PLAN, &wall()).await;
             // These three note whatever they do not know, also what does nothing anywhere: there it must be a question of the
             // table, whole.
-            let notes_all = [Kind::CloudBox, Kind::Timy, Kind::Impinj].contains(&kind);
+            let notes_all = [Kind::CLOUDBOX, Kind::TIMY, Kind::IMPINJ].contains(&kind);
             let harmless = |noted: &String| {
-                let texts = QUESTIONS.iter().map(|question| String::from_utf8_lossy(question.bytes));
+                let questions = REGISTRY.iter().flat_map(|spec| spec.questions);
+                let texts = questions.map(|question| String::from_utf8_lossy(question.bytes));
                 texts.fold(noted.clone(), |rest, text| rest.replace(text.trim(), "")).trim().is_empty()
             };
             let harm: Vec<String> =
@@ -107,7 +107,7 @@ async fn what_is_asked_of_one_decoder_harms_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn the_last_three_stored_reads_are_shown_and_the_decoders_clock() {
-    for kind in [Kind::RaceResult, Kind::One4All] {
+    for kind in [Kind::RACE_RESULT, Kind::ONE4ALL] {
         let (sim, mut wire) = on_a_wire(kind, 0.0).await;
         sim.push(20);
         let heard = listen(&mut wire, role(kind), PLAN, &wall()).await;
@@ -200,9 +200,9 @@ async fn connected(kind: Kind, ask: bool) -> (SimDecoder, Heard) {
 #[tokio::test]
 async fn software_that_connects_to_us_is_recognised_and_nothing_is_acknowledged_or_begun() {
     for (kind, least, reads, sent) in [
-        (Kind::Mylaps, Grade::Certain, true, vec!["the MYLAPS exporter to go on, as every server does"]),
-        (Kind::ChronoTrack, Grade::Certain, false, vec![]),
-        (Kind::JChip, Grade::Likely, false, vec!["the JChip bridge for its time"]),
+        (Kind::MYLAPS, Grade::Certain, true, vec!["the MYLAPS exporter to go on, as every server does"]),
+        (Kind::CHRONOTRACK, Grade::Certain, false, vec![]),
+        (Kind::JCHIP, Grade::Likely, false, vec!["the JChip bridge for its time"]),
     ] {
         let (sim, heard) = connected(kind, true).await;
         let (name, grade, count) = taken_for(&heard).unwrap_or_else(|| panic!("{kind:?}"));
@@ -269,8 +269,8 @@ fn line(rate: u32, kind: Kind, reads: f64) -> Line {
 
 #[tokio::test(start_paused = true)]
 async fn the_rate_of_a_serial_line_is_found_and_only_there_it_is_believed() {
-    for rate in RATES {
-        for kind in [Kind::Ipico, Kind::Timy, Kind::Impinj] {
+    for rate in rates() {
+        for kind in [Kind::IPICO, Kind::TIMY, Kind::IMPINJ] {
             let line = line(rate, kind, 5.0);
             let (found, heard) =
                 find_rate(async |rate| line.open(rate).await, RATES_TIME, true, &wall()).await.unwrap();
@@ -288,18 +288,18 @@ async fn the_rate_of_a_serial_line_is_found_and_only_there_it_is_believed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_serial_decoder_without_a_chip_is_asked_in_the_second_round_and_never_with_listen_only() {
-    let silent = line(38_400, Kind::Ipico, 0.0);
+    let silent = line(38_400, Kind::IPICO, 0.0);
     let (rate, heard) = find_rate(async |rate| silent.open(rate).await, RATES_TIME, true, &wall()).await.unwrap();
     assert_eq!((rate, taken_for(&heard).map(|found| found.0)), (38_400, Some("ipico")));
-    assert!(silent.opened.borrow().len() > RATES.len());
-    let silent = line(38_400, Kind::Ipico, 0.0);
+    assert!(silent.opened.borrow().len() > rates().len());
+    let silent = line(38_400, Kind::IPICO, 0.0);
     let (_, heard) = find_rate(async |rate| silent.open(rate).await, RATES_TIME, false, &wall()).await.unwrap();
     assert_eq!((taken_for(&heard), heard.asked.len()), (None, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_line_that_another_program_holds_is_told_in_words() {
-    let line = line(9600, Kind::Ipico, 1.0);
+    let line = line(9600, Kind::IPICO, 1.0);
     line.held.set(true);
     let error = find_rate(async |rate| line.open(rate).await, RATES_TIME, true, &wall()).await.unwrap_err();
     let failure = cannot_open(&"serial:///dev/ttyUSB0".parse().unwrap(), &error);
@@ -310,10 +310,10 @@ async fn a_line_that_another_program_holds_is_told_in_words() {
 #[test]
 fn every_block_for_the_configuration_loads() {
     let dir = tempfile::tempdir().unwrap();
-    let captures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
+    let decoders = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/decoders");
     let zone = TimeZone::get("Europe/Madrid").unwrap();
-    for spec in crate::decoders::REGISTRY.iter().filter(|spec| spec.name != "lines") {
-        let capture = std::fs::read(captures.join(format!("{}.capture", spec.name))).unwrap();
+    for spec in REGISTRY.iter().filter(|spec| spec.recogniser.is_some()) {
+        let capture = std::fs::read(decoders.join(format!("{0}/captures/{0}.capture", spec.name))).unwrap();
         let records = capture::Reader::new(&capture[..]).unwrap().map(|record| record.unwrap().what);
         let bytes = records.filter_map(|what| match what {
             capture::What::Bytes(capture::Direction::From, bytes) => Some(bytes),
@@ -334,9 +334,9 @@ fn every_block_for_the_configuration_loads() {
 
 #[tokio::test(start_paused = true)]
 async fn a_person_is_told_what_it_is_how_sure_three_reads_and_the_clock() {
-    let (_sim, mut wire) = on_a_wire(Kind::Ipico, 5.0).await;
+    let (_sim, mut wire) = on_a_wire(Kind::IPICO, 5.0).await;
     let wall = Wall::scripted("2026-06-17T08:00:00Z".parse().unwrap());
-    let heard = listen(&mut wire, role(Kind::Ipico), PLAN, &wall).await;
+    let heard = listen(&mut wire, role(Kind::IPICO), PLAN, &wall).await;
     let zone = TimeZone::get("Europe/Madrid").unwrap();
     let report = Report::new(&"tcp://192.168.1.50:10000".parse().unwrap(), &heard, &zone);
     let text = report.text();

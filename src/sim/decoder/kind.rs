@@ -1,97 +1,139 @@
-//! Which decoders there are to simulate: a line each.
+//! Which decoders there are to simulate: those of the registry.
 
-use super::memory::Model;
-use super::{chronotrack, cloudbox, impinj, ipico, jchip, lines, llrp, mylaps, one4all, p3, raceresult, timy, ultra};
+use std::fmt;
 
-/// Which decoder is simulated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+use crate::decoders::simulator::memory::{SimRead, Simulated};
+use crate::decoders::simulator::talk::Simulator;
+use crate::decoders::{Dials, Frame, Item, Output, REGISTRY, Settings, Spec, spec};
+
+/// Which decoder is simulated: the name of one in the registry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Kind(&'static str);
+
+/// Names for what is about one decoder: the demo, tests and benches. A decoder needs no name here to be simulated.
+impl Kind {
     /// Connects to the box, stores by location, gives it from any number on.
-    ChronoTrack,
+    pub const CHRONOTRACK: Self = Self("chronotrack");
     /// Streams JSON objects to every client.
-    CloudBox,
+    pub const CLOUDBOX: Self = Self("cloudbox");
     /// Streams JSON objects.
-    Impinj,
+    pub const IMPINJ: Self = Self("impinj");
     /// Streams, stores nothing.
-    Ipico,
+    pub const IPICO: Self = Self("ipico");
     /// Connects to the box and streams.
-    JChip,
+    pub const JCHIP: Self = Self("jchip");
     /// Streams lines of its own form.
-    Lines,
+    pub const LINES: Self = Self("lines");
     /// Serves one client, and streams what that one told it to.
-    Llrp,
+    pub const LLRP: Self = Self("llrp");
     /// Connects to the box and repeats until acknowledged.
-    Mylaps,
+    pub const MYLAPS: Self = Self("mylaps");
     /// Stores in session files, pushes to its last connection.
-    One4All,
+    pub const ONE4ALL: Self = Self("one4all");
     /// Stores under running numbers, streams binary frames to every peer.
-    P3,
+    pub const P3: Self = Self("p3");
     /// Stores in numbered files, pushes to whoever asked for it.
-    RaceResult,
+    pub const RACE_RESULT: Self = Self("raceresult");
     /// Prints impulses on a serial line.
-    Timy,
+    pub const TIMY: Self = Self("timy");
     /// Stores in a log, streams to every peer.
-    Ultra,
+    pub const ULTRA: Self = Self("ultra");
 }
 
 impl Kind {
-    /// Every simulated decoder, in alphabetical order of the protocols.
-    pub const ALL: &[Self] = &[
-        Self::ChronoTrack,
-        Self::CloudBox,
-        Self::Impinj,
-        Self::Ipico,
-        Self::JChip,
-        Self::Lines,
-        Self::Llrp,
-        Self::Mylaps,
-        Self::One4All,
-        Self::P3,
-        Self::RaceResult,
-        Self::Timy,
-        Self::Ultra,
-    ];
-
-    pub(super) fn model(self) -> &'static dyn Model {
-        match self {
-            Self::ChronoTrack => &chronotrack::ChronoTrack,
-            Self::CloudBox => &cloudbox::CloudBox,
-            Self::Impinj => &impinj::Impinj,
-            Self::Ipico => &ipico::Ipico,
-            Self::JChip => &jchip::JChip,
-            Self::Lines => &lines::FreeLines,
-            Self::Llrp => &llrp::Llrp,
-            Self::Mylaps => &mylaps::Mylaps,
-            Self::One4All => &one4all::One4All,
-            Self::P3 => &p3::P3,
-            Self::RaceResult => &raceresult::RaceResult,
-            Self::Timy => &timy::Timy,
-            Self::Ultra => &ultra::Ultra,
-        }
+    /// Every simulated decoder, in the order of the registry.
+    pub fn all() -> impl Iterator<Item = Self> + Clone {
+        REGISTRY.iter().map(|spec| Self(spec.name))
     }
 
     /// By the protocol's name in the registry.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+        spec(name).map(|spec| Self(spec.name))
     }
 
     /// The protocol's name in the registry.
     pub fn name(self) -> &'static str {
-        self.model().name()
+        self.0
+    }
+
+    /// Its line of the registry.
+    ///
+    /// # Panics
+    /// If a name above is not in the registry. A test looks at all of them.
+    pub fn spec(self) -> &'static Spec {
+        spec(self.0).unwrap_or_else(|| panic!("{} is not in the registry", self.0))
     }
 
     /// The decoder connects to the box; else it waits to be connected to.
     pub fn connects(self) -> bool {
-        self.model().connects()
+        self.spec().dials == Dials::TheDecoder
     }
 
     /// The options under which our protocol reads it, where it does not without.
-    pub fn settings(self) -> crate::decoders::Settings {
-        self.model().settings()
+    pub fn settings(self) -> Settings {
+        self.simulator().settings()
+    }
+
+    /// Its records name the reader that made them.
+    pub fn names_its_reader(self) -> bool {
+        self.simulator().names_its_reader()
     }
 
     /// A recording of this protocol in the rows that [`Source::Recording`](super::Source::Recording) takes, without their ends.
     pub fn rows(self, recording: &[u8]) -> Vec<Vec<u8>> {
-        self.model().rows(recording)
+        self.simulator().rows(recording)
+    }
+
+    /// Noise that costs no frame but itself.
+    pub fn noise(self) -> Vec<u8> {
+        self.simulator().noise(self.spec().frame_end)
+    }
+
+    pub(super) fn simulator(self) -> &'static dyn Simulator {
+        self.spec().simulator
+    }
+
+    pub(super) fn simulated(self) -> Simulated {
+        Simulated { nature: self.simulator(), end: self.spec().frame_end }
+    }
+
+    /// What our own protocol reads in a recorded row: the only judge of a recording there is here (the recordings'
+    /// digests judge the protocol).
+    pub(super) fn reads_in(self, row: &[u8]) -> Vec<SimRead> {
+        let Ok(mut protocol) = (self.spec().make)(&self.settings()) else { return Vec::new() };
+        let mut out = Output::default();
+        protocol.feed(row, &mut out);
+        protocol.feed(self.spec().frame_end, &mut out);
+        let reads = out.items.into_iter().filter_map(|item| match item {
+            Item::Frame(framed) => match framed.frame {
+                Frame::Read(read) => Some(SimRead {
+                    number: read.position.map_or(0, |position| position.number),
+                    chip: read.chip,
+                    stamp: read.stamp,
+                }),
+                _ => None,
+            },
+            Item::Reply(_) | Item::HangUp(_) => None,
+        });
+        reads.collect()
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_in_the_registry() {
+        let names =
+            [Kind::CHRONOTRACK, Kind::CLOUDBOX, Kind::IMPINJ, Kind::IPICO, Kind::JCHIP, Kind::LINES, Kind::LLRP];
+        let more = [Kind::MYLAPS, Kind::ONE4ALL, Kind::P3, Kind::RACE_RESULT, Kind::TIMY, Kind::ULTRA];
+        assert!(names.iter().chain(&more).all(|kind| Kind::from_name(kind.name()) == Some(*kind)));
     }
 }

@@ -9,12 +9,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use super::kind::Kind;
-use super::memory::Forbidden;
 use super::shared::{LINKS_MAX, RECONNECT, Shared};
-use super::wire::{Faults, Outgoing};
+use super::wire::Faults;
+use crate::decoders::simulator::outgoing::Outgoing;
+use crate::decoders::simulator::talk::Forbidden;
 
 pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
     let mut links = JoinSet::new();
@@ -74,19 +73,18 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared) -> io::Result<()> {
     let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
     let mut out = Outgoing::default();
-    let (mut peer, id, hearing, model, _open) = {
+    let (mut peer, id, hearing, _open) = {
         let mut state = shared.lock();
         state.latest += 1;
         let hearing = state.heard.anew();
-        let model = state.memory.model;
-        let mut peer = model.talk();
+        let mut peer = shared.kind.simulator().talk();
         let alone = *shared.links.borrow() == 0;
         if alone || !peer.refuse(&mut out) {
             peer.begin(&state.memory, shared.now(&state.memory), &mut out);
         }
-        (peer, state.latest, hearing, model, Open::new(&shared.links))
+        (peer, state.latest, hearing, Open::new(&shared.links))
     };
-    let mut faults = Faults::new(&shared.faults, model.noise(), &shared.fault_frozen);
+    let mut faults = Faults::new(&shared.faults, shared.kind.noise(), &shared.fault_frozen);
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     let mut heard = [0; 4096];
     loop {
@@ -128,7 +126,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared
     }
 }
 
-pub(super) async fn connect_for_ever(shared: Arc<Shared>, kind: Kind, address: SocketAddr) {
+pub(super) async fn connect_for_ever(shared: Arc<Shared>, address: SocketAddr) {
     let mut online = shared.online.subscribe();
     let mut cuts = shared.cuts.subscribe();
     while online.wait_for(|online| *online).await.is_ok() {
@@ -136,10 +134,8 @@ pub(super) async fn connect_for_ever(shared: Arc<Shared>, kind: Kind, address: S
             stream.set_nodelay(true).ok();
             cuts.borrow_and_update();
             let speaking = async {
-                match kind {
-                    Kind::Mylaps => export(&mut stream, &shared).await,
-                    _ => talk(&mut stream, &shared).await,
-                }
+                let repeats = shared.lock().exporter.is_some();
+                if repeats { export(&mut stream, &shared).await } else { talk(&mut stream, &shared).await }
             };
             tokio::select! {
                 _ = speaking => {}
@@ -154,11 +150,13 @@ pub(super) async fn connect_for_ever(shared: Arc<Shared>, kind: Kind, address: S
 async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
     let (mut emitted, mut frozen) = (shared.emitted.subscribe(), shared.frozen.subscribe());
     let _open = Open::new(&shared.links);
-    let mut faults = Faults::new(&shared.faults, Kind::Mylaps.model().noise(), &shared.fault_frozen);
+    let mut faults = Faults::new(&shared.faults, shared.kind.noise(), &shared.fault_frozen);
     let mut out = Outgoing::default();
     let hearing = {
         let state = &mut *shared.lock();
-        state.exporter.connected(&state.memory, &mut out);
+        if let Some(exporter) = &mut state.exporter {
+            exporter.connected(&state.memory, &mut out);
+        }
         state.heard.anew()
     };
     let mut heard = [0; 4096];
@@ -167,14 +165,15 @@ async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
         faults.write(stream, &mut out).await?;
         let next = {
             let state = &mut *shared.lock();
-            state.exporter.send(&state.memory, Instant::now(), &mut out)
+            let now = shared.started.elapsed();
+            state.exporter.as_mut().and_then(|exporter| exporter.send(&state.memory, now, &mut out))
         };
         if !out.is_empty() {
             continue;
         }
         let repeat = async {
             match next {
-                Some(next) => tokio::time::sleep_until(next).await,
+                Some(next) => tokio::time::sleep_until(shared.started + next).await,
                 None => std::future::pending().await,
             }
         };
@@ -188,8 +187,9 @@ async fn export(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
                 let acked = {
                     let state = &mut *shared.lock();
                     state.heard.take(hearing, &heard[..length]);
-                    state.exporter.hear(&heard[..length], &state.memory, &mut out);
-                    state.exporter.acked_reads
+                    let Some(exporter) = &mut state.exporter else { return Ok(()) };
+                    exporter.hear(&heard[..length], &state.memory, &mut out);
+                    exporter.acked_reads()
                 };
                 shared.acked.send_if_modified(|known| std::mem::replace(known, acked) != acked);
             }

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::heard::Heard;
 use super::kind::Kind;
-use super::memory::Memory;
-use super::mylaps::Exporter;
 use super::wire::Fault;
+use crate::decoders::simulator::memory::Memory;
+use crate::decoders::simulator::talk::Exporter;
 
 /// Connections served at once; more are closed at once.
 pub(super) const LINKS_MAX: usize = 16;
@@ -25,6 +25,7 @@ pub(super) const FORBIDDEN_MAX: usize = 100;
 pub(super) const RECONNECT: Duration = Duration::from_millis(200);
 
 pub(super) struct Shared {
+    pub(super) kind: Kind,
     pub(super) state: Mutex<State>,
     pub(super) faults: Vec<Fault>,
     pub(super) fault_frozen: AtomicBool,
@@ -42,9 +43,9 @@ pub(super) struct Shared {
 }
 
 pub(super) struct State {
-    pub(super) kind: Kind,
     pub(super) memory: Memory,
-    pub(super) exporter: Exporter,
+    /// Of a decoder that repeats what is not acknowledged.
+    pub(super) exporter: Option<Box<dyn Exporter>>,
     /// Counts the connections.
     pub(super) latest: u64,
     pub(super) forbidden: Vec<String>,

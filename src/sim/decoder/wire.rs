@@ -1,10 +1,12 @@
-//! What goes out to the wire, and the faults on the way.
+//! The faults on the way from a simulated decoder to the box.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use crate::decoders::simulator::outgoing::Outgoing;
 
 /// What goes wrong between a decoder and the box. Counted in frames sent on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,37 +37,6 @@ pub enum Fault {
     },
 }
 
-/// Frames to be written, in order.
-#[derive(Debug, Default)]
-pub(super) struct Outgoing {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Outgoing {
-    /// Adds a frame, line end included.
-    pub(super) fn frame(&mut self, parts: &[&[u8]]) {
-        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
-        self.ends.push(self.bytes.len());
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// All bytes, for who needs no wire.
-    #[cfg(test)]
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        self.ends.clear();
-        std::mem::take(&mut self.bytes)
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
-}
-
 /// The sending half's faults on one connection.
 pub(super) struct Faults<'a> {
     faults: &'a [Fault],
@@ -83,12 +54,10 @@ impl<'a> Faults<'a> {
     /// Writes the frames and empties `out`. An error also where a fault cuts the connection.
     pub(super) async fn write<W: AsyncWrite + Unpin>(&mut self, wire: &mut W, out: &mut Outgoing) -> io::Result<()> {
         if self.faults.is_empty() {
-            wire.write_all(&out.bytes).await?;
+            wire.write_all(out.bytes()).await?;
         } else {
-            let mut start = 0;
-            for &end in &out.ends {
-                self.frame(wire, &out.bytes[start..end]).await?;
-                start = end;
+            for frame in out.frames() {
+                self.frame(wire, frame).await?;
             }
         }
         out.clear();

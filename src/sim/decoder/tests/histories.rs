@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::super::memory::Talk;
-use super::super::wire::Outgoing;
 use super::*;
 use crate::decoders::Protocol;
+use crate::decoders::simulator::outgoing::Outgoing;
+use crate::decoders::simulator::talk::Conversation;
 use crate::model::chip::Marker;
 
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +47,9 @@ fn event() -> impl Strategy<Value = Event> {
 
 /// A decoder, a cable, and a box that keeps.
 struct Site {
+    kind: Kind,
     memory: Memory,
-    link: Option<(Box<dyn Talk>, Box<dyn Protocol>)>,
+    link: Option<(Box<dyn Conversation>, Box<dyn Protocol>)>,
     /// Age of the link.
     up: u64,
     held: Held,
@@ -66,19 +67,20 @@ struct Site {
 impl Site {
     fn new(kind: Kind) -> Self {
         let start = jiff::civil::date(2026, 6, 17).at(10, 0, 0, 0);
-        let mut memory = Memory::race(kind.model(), start, Race::new(RaceConfig::default(), 20.0, 7), None);
+        let mut memory = Memory::race(kind.simulated(), start, Race::new(RaceConfig::default(), 20.0, 7), None);
         memory.set_locations(vec!["Finish".to_owned()]);
         memory.reader = "0F2A38".to_owned();
         let (kept, gone) = (BTreeMap::new(), BTreeSet::new());
         let held = Held::default();
-        let mut site = Self { memory, link: None, up: 0, held, kept, cleared: 0, clearings: 0, gone, begun: false };
+        let mut site =
+            Self { kind, memory, link: None, up: 0, held, kept, cleared: 0, clearings: 0, gone, begun: false };
         site.plug();
         site
     }
 
     fn plug(&mut self) {
-        let kind = Kind::from_name(self.memory.model.name()).unwrap();
-        let mut talk = kind.model().talk();
+        let kind = self.kind;
+        let mut talk = kind.simulator().talk();
         let mut protocol = (spec(kind.name()).unwrap().make)(&kind.settings()).unwrap();
         let (mut said, mut out) = (Outgoing::default(), Output::default());
         protocol.connected(self.held.clone(), true, &mut out);
@@ -207,8 +209,7 @@ impl Site {
 
     /// Files that begin and end while the box is away are not asked for, nor one that nothing is held of.
     fn new_file(&mut self) {
-        let kind = Kind::from_name(self.memory.model.name()).unwrap();
-        if !matches!(kind, Kind::RaceResult | Kind::One4All) {
+        if !self.kind.simulator().begins_files() {
             return;
         }
         self.wait(if self.link.is_some() { 10 } else { 0 });
@@ -247,16 +248,16 @@ fn plays(kind: Kind, events: &[Event]) {
 proptest! {
     #[test]
     fn whatever_a_race_result_does_everything_is_kept_once(events in proptest::collection::vec(event(), 0..40)) {
-        plays(Kind::RaceResult, &events);
+        plays(Kind::RACE_RESULT, &events);
     }
 
     #[test]
     fn whatever_a_one4all_does_everything_is_kept_once(events in proptest::collection::vec(event(), 0..40)) {
-        plays(Kind::One4All, &events);
+        plays(Kind::ONE4ALL, &events);
     }
 
     #[test]
     fn whatever_a_chronotrack_does_everything_is_kept_once(events in proptest::collection::vec(event(), 0..40)) {
-        plays(Kind::ChronoTrack, &events);
+        plays(Kind::CHRONOTRACK, &events);
     }
 }

@@ -1,0 +1,64 @@
+//! The simulated RUFUS CloudBox: it streams passings to every client and answers the question for its time.
+
+use jiff::civil::DateTime;
+
+use crate::decoders::simulator::memory::{Memory, Placed};
+use crate::decoders::simulator::nature::Nature;
+use crate::decoders::simulator::outgoing::Outgoing;
+use crate::decoders::simulator::talk::{
+    Conversation, Forbidden, Hearing, Pushing, Simulator, antenna, clock_time, hits, say,
+};
+
+pub(crate) struct CloudBox;
+
+impl Nature for CloudBox {
+    fn chip(&self, number: u32) -> String {
+        format!("MC{number:05}")
+    }
+}
+
+impl Simulator for CloudBox {
+    fn talk(&self) -> Box<dyn Conversation> {
+        Box::<Peer>::default()
+    }
+}
+
+#[derive(Default)]
+struct Peer {
+    hearing: Hearing,
+    pushing: Pushing,
+}
+
+impl Conversation for Peer {
+    fn begin(&mut self, memory: &Memory, _now: DateTime, _out: &mut Outgoing) {
+        self.pushing = Pushing::from(memory.len());
+    }
+
+    fn hear(&mut self, bytes: &[u8], _memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+        for command in self.hearing.commands(bytes, b'\n') {
+            if command != "GETSYSTEMTIME" {
+                return Err(Forbidden(command)); // all the others start, stop or set something, or are not known
+            }
+            let (date, time) = (now.date(), clock_time(now));
+            say(out, &format!(r#"{{"command":"GETSYSTEMTIME","result":{{"time":"{date} {time}"}}}}"#));
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool {
+        // Whether a rewound record has its old number is not known: the harder case.
+        let shift = memory.again() * 1_000_000;
+        self.pushing.push(memory, b"", |placed| row(placed, shift), out)
+    }
+}
+
+fn row(placed: &Placed, shift: u64) -> Vec<u8> {
+    let Placed { chip, at, number, .. } = placed;
+    let passing_number = number + shift;
+    let (chip, date, time) = (CloudBox.chip(*chip), at.date(), clock_time(*at));
+    let (antenna, hits, rssi) = (antenna(*number), hits(*number), 40 + number % 35);
+    format!(
+        r#"{{"timestamp":"{date};{time}","seenCount":{hits},"antenna":{antenna},"rssi":-{rssi},"passingNumber":{passing_number},"tagStr":"{chip}","latitude":null,"longitude":null,"chksum":"00000"}}"#
+    )
+    .into_bytes()
+}

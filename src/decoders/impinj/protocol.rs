@@ -1,0 +1,106 @@
+//! Impinj Speedway Connect: the reader itself writes each tag as a JSON object, to a TCP socket (either side connects, as the
+//! reader was configured) or a serial line.
+//!
+//! Evidence: medium. One article of the vendor with two printed samples, one program that consumes it. No real capture.
+//!
+//! ```text
+//! {"antennaPort":7,"epc":"999908290000000000000004","firstSeenTimestamp":"2018-06-14T00:15:54.36879Z",
+//!  "peakRssi":-51,"isHeartBeat":false}
+//! ```
+//!
+//! * The printed samples are broken over lines by the layout, so nothing is taken for a delimiter ([`crate::decoders::objects`]).
+//! * `firstSeenTimestamp` is RFC 3339 with 0 to 9 decimals, in UTC or with an offset: an instant. The reader needs a time
+//!   server for it to be right.
+//! * The chip is the EPC in lower case (leading zeros count). Members that are not known are ignored; an object without
+//!   `antennaPort` and `epc` (location and direction modes) is rejected, not guessed at.
+//! * `isHeartBeat` is a life sign and nothing else.
+//!
+//! Nothing is stored that can be asked for, and nothing is sent.
+
+use serde::Deserialize;
+
+use crate::decoders::objects::{Object, Objects};
+use crate::decoders::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, options};
+use crate::model::chip::{ChipRead, Label, Stamp};
+
+/// Its name in the configuration.
+pub(super) const NAME: &str = "impinj";
+
+/// A value for one connection.
+pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
+    options::none(NAME, settings)?;
+    Ok(Box::<Impinj>::default())
+}
+
+#[derive(Default)]
+struct Impinj {
+    objects: Objects,
+}
+
+impl Protocol for Impinj {
+    fn feed(&mut self, bytes: &[u8], out: &mut Output) {
+        self.objects.feed(bytes, |object| match object {
+            Object::Whole(raw) => out.frame(read(raw).unwrap_or_else(Frame::Rejected), raw),
+            Object::Broken(raw) => out.frame(Frame::Rejected(Reject::NotMine), raw),
+            Object::TooLong(raw) => out.frame(Frame::Rejected(Reject::TooLong), raw),
+        });
+    }
+
+    fn end(&mut self, out: &mut Output) {
+        if let Some(rest) = self.objects.end() {
+            out.frame(Frame::Rejected(Reject::Unfinished), &rest);
+        }
+    }
+}
+
+/// The members that are used.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tag<'a> {
+    antenna_port: u64,
+    #[serde(borrow)]
+    epc: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    first_seen_timestamp: Option<std::borrow::Cow<'a, str>>,
+    peak_rssi: Option<f64>,
+    #[serde(default)]
+    is_heart_beat: bool,
+}
+
+fn read(raw: &[u8]) -> Result<Frame, Reject> {
+    let tag: Tag<'_> = serde_json::from_slice(raw).map_err(|_| Reject::NotMine)?;
+    if tag.is_heart_beat {
+        return Ok(Frame::Info(Info::Alive));
+    }
+    if tag.epc.is_empty() || !tag.epc.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Reject::Field("epc"));
+    }
+    let seen = tag.first_seen_timestamp.ok_or(Reject::Field("firstSeenTimestamp"))?;
+    let instant = seen.parse().map_err(|_| Reject::Field("firstSeenTimestamp"))?;
+    let mut read = ChipRead::new(tag.epc.to_ascii_lowercase(), Stamp::Utc(instant));
+    read.antenna = Some(Label::Number(tag.antenna_port));
+    read.rssi = tag.peak_rssi.map(|dbm| dbm as i32); // whole dBm; a fraction is cut off, and what no i32 holds is its end
+    Ok(Frame::Read(read))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_and_offsets_of_any_kind_are_the_same_instant() {
+        for time in ["2026-04-19T06:30:00.25Z", "2026-04-19T08:30:00.250000000+02:00", "2026-04-19T06:30:00.250+00:00"]
+        {
+            let raw = format!(r#"{{"antennaPort":1,"epc":"E280","firstSeenTimestamp":"{time}"}}"#);
+            let Ok(Frame::Read(read)) = read(raw.as_bytes()) else { panic!("{time}") };
+            assert_eq!((&*read.chip, &*read.stamp.to_string()), ("e280", "2026-04-19T06:30:00.250Z"));
+        }
+    }
+
+    #[test]
+    fn an_object_of_another_mode_is_not_guessed_at() {
+        assert_eq!(read(br#"{"epc":"E280","xCm":12,"yCm":5}"#), Err(Reject::NotMine));
+        let heartbeat = br#"{"antennaPort":0,"epc":"","isHeartBeat":true}"#;
+        assert_eq!(read(heartbeat), Ok(Frame::Info(Info::Alive)));
+    }
+}

@@ -1,0 +1,39 @@
+//! Ipico: the descriptor. The wire's layout is at the head of `protocol.rs`.
+
+mod allowed;
+mod protocol;
+mod questions;
+mod recogniser;
+mod simulator;
+mod trials;
+
+use crate::decoders::descriptor::{Dials, Missed, Spec};
+use crate::decoders::recogniser::{Recogniser, from_the_beginning};
+
+/// The line of the registry.
+pub(super) static SPEC: Spec = Spec {
+    name: protocol::NAME,
+    title: "IPICO Lite / Elite",
+    dials: Dials::TheBox,
+    port: 10000,
+    baud: &[9600],
+    idle_limit: None,
+    frame_end: b"\r\n",
+    missed: Missed::Lost,
+    since_first_read: false,
+    given_by_hand: false,
+    locations: false,
+    tells_utc: false,
+    tells_clock: true,
+    bare_characters: false,
+    dialects: &[],
+    make: protocol::make,
+    recogniser: Some(Recogniser { sign: recogniser::sign, is_checked: true, start: from_the_beginning }),
+    questions: questions::QUESTIONS,
+    greeting: None,
+    follow_ups: questions::FOLLOW_UPS,
+    hint: None,
+    commands: Some(allowed::forbidden),
+    simulator: &simulator::Ipico,
+    trials: &trials::TRIALS,
+};

@@ -1,0 +1,350 @@
+//! Any decoder that writes lines: what a line looks like is said in the configuration.
+//!
+//! ```toml
+//! protocol = "lines"
+//! [decoder.set]
+//! pattern = '^(?<chip>[0-9A-F]{12,24});(?<date>[^;]+);(?<time>[^;]+);(?<antenna>\d+)'
+//! date_format = "%d.%m.%Y"        # as strftime; needed with a group `date`
+//! time_format = "%H:%M:%S%.f"     # as strftime; this is the default
+//! # epoch = "s"                   # unit of a group `epoch`: s (decimals may follow), ms or us since 1970-01-01 UTC
+//! # clock = "local"               # local: in the decoder's `timezone`; utc: the times are UTC
+//! # ignore = '^(#|HELLO)'         # lines that mean nothing: life signs, headings
+//! ```
+//!
+//! The pattern is a regular expression (crate `regex`: linear in time, so no line can hold the box up) with named groups:
+//! `chip` (needed), `time` or `epoch` (one of them), `date`, `antenna`, `rssi`, `position`. Where `time` holds the date as well,
+//! `time_format` says so (`%Y-%m-%dT%H:%M:%S%.f`). A time without a date is taken as such, with the doubt said.
+//! A pattern that begins with `^`, and in which the next character always tells how it goes on (`[^;]+;`, not `\S+;`), is matched
+//! several times as fast: which matters to nobody but a mass start on a small box.
+//!
+//! A line that the pattern does not match is kept as rejected (`not_mine`); one that it matches, but whose part does not
+//! hold what it should, is rejected with the name of that group (`field:time`). Nothing is sent to the decoder. Lines end at
+//! CR, LF or both, and have at most [`crate::decoders::line::LIMIT`] bytes. `position` makes two reads with the same stamp different;
+//! nothing is asked for by it.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime, Time};
+use jiff::fmt::strtime::BrokenDownTime;
+use jiff::tz::TimeZone;
+use regex::{Captures, Regex};
+
+use crate::decoders::line::{Line, Lines};
+use crate::decoders::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, options};
+use crate::model::chip::{ChipRead, Label, Position, Stamp};
+
+const GROUPS: [&str; 7] = ["chip", "time", "date", "epoch", "antenna", "rssi", "position"];
+const OPTIONS: &str = "the options are `pattern`, `time_format`, `date_format`, `epoch`, `clock` and `ignore`";
+const TIME_FORMAT: &str = "%H:%M:%S%.f";
+
+/// Its name in the configuration.
+pub(super) const NAME: &str = "lines";
+
+/// A value for one connection.
+pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
+    Ok(Box::new(FreeLines { lines: Lines::default(), form: Form::new(settings)? }))
+}
+
+struct FreeLines {
+    lines: Lines,
+    form: Form,
+}
+
+/// What a line looks like.
+struct Form {
+    pattern: Regex,
+    /// Where each of [`GROUPS`] is in the pattern, if it is.
+    groups: [Option<usize>; GROUPS.len()],
+    ignore: Option<Regex>,
+    time_format: String,
+    date_format: Option<String>,
+    unit: Unit,
+    utc: bool,
+}
+
+/// What a group `epoch` counts.
+#[derive(Clone, Copy)]
+enum Unit {
+    Seconds,
+    Milliseconds,
+    Microseconds,
+}
+
+impl Protocol for FreeLines {
+    fn feed(&mut self, bytes: &[u8], out: &mut Output) {
+        self.lines.feed(bytes, |line| self.form.take(line, out));
+    }
+
+    fn end(&mut self, out: &mut Output) {
+        // Whether a line without its end is whole, no pattern can say: half a chip code may match as well.
+        self.lines.end(|line| {
+            let (Line::Whole(bytes) | Line::TooLong(bytes)) = line;
+            out.frame(Frame::Rejected(Reject::Unfinished), bytes);
+        });
+    }
+}
+
+fn wrong(key: &str, value: &str, allowed: impl Into<String>) -> SettingError {
+    options::wrong(NAME, key, value, allowed)
+}
+
+fn regex(key: &str, text: &str) -> Result<Regex, SettingError> {
+    Regex::new(text).map_err(|error| wrong(key, text, format!("is no regular expression: {error}")))
+}
+
+impl Form {
+    fn new(settings: &Settings) -> Result<Self, SettingError> {
+        let text = settings.get("pattern").ok_or_else(|| {
+            wrong("pattern", "", "a regular expression with a group `chip` and a group `time` or `epoch` is needed")
+        })?;
+        let pattern = regex("pattern", text)?;
+        let mut form = Self {
+            groups: GROUPS.map(|group| pattern.capture_names().position(|name| name == Some(group))),
+            pattern,
+            ignore: None,
+            time_format: TIME_FORMAT.to_owned(),
+            date_format: None,
+            unit: Unit::Seconds,
+            utc: false,
+        };
+        for (key, value) in settings {
+            match (key.as_str(), value.as_str()) {
+                ("pattern", _) => {}
+                ("ignore", _) => form.ignore = Some(regex(key, value)?),
+                ("time_format", _) => form.time_format.clone_from(value),
+                ("date_format", _) => form.date_format = Some(value.clone()),
+                ("epoch", "s") => form.unit = Unit::Seconds,
+                ("epoch", "ms") => form.unit = Unit::Milliseconds,
+                ("epoch", "us") => form.unit = Unit::Microseconds,
+                ("epoch", _) => return Err(wrong(key, value, "allowed are `s`, `ms` and `us`")),
+                ("clock", "local") => form.utc = false,
+                ("clock", "utc") => form.utc = true,
+                ("clock", _) => return Err(wrong(key, value, "allowed are `local` and `utc`")),
+                _ => return Err(wrong(key, value, format!("unknown; {OPTIONS}"))),
+            }
+        }
+        form.check(text)?;
+        Ok(form)
+    }
+
+    /// The groups are known, those that are needed are there, and the formats are formats.
+    fn check(&self, pattern: &str) -> Result<(), SettingError> {
+        let wrong_pattern = |allowed: String| Err(wrong("pattern", pattern, allowed));
+        let has = |group: &str| self.pattern.capture_names().flatten().any(|name| name == group);
+        if let Some(unknown) = self.pattern.capture_names().flatten().find(|name| !GROUPS.contains(name)) {
+            return wrong_pattern(format!("has the group `{unknown}`; the groups are {}", GROUPS.join(", ")));
+        }
+        if !has("chip") {
+            return wrong_pattern("has no group `chip`: write `(?<chip>…)` around the chip code".to_owned());
+        }
+        if has("time") == has("epoch") {
+            return wrong_pattern("needs either a group `time` or a group `epoch`".to_owned());
+        }
+        if has("date") != self.date_format.is_some() || has("date") && !has("time") {
+            return wrong_pattern(
+                "a group `date` goes with a group `time`, and with the option `date_format`".to_owned(),
+            );
+        }
+        for (key, format) in [("time_format", Some(&self.time_format)), ("date_format", self.date_format.as_ref())] {
+            let Some(format) = format else { continue };
+            // What a format says of a moment it must be able to read again.
+            let sample = jiff::civil::date(2026, 7, 26).at(21, 5, 3, 0);
+            let written = jiff::fmt::strtime::format(format, sample);
+            let read = written.and_then(|text| BrokenDownTime::parse(format, text));
+            let holds = read.as_ref().map(|read| {
+                if key == "time_format" {
+                    read.to_time().is_ok_and(|time| time == sample.time())
+                } else {
+                    read.to_date().is_ok_and(|date| date == sample.date())
+                }
+            });
+            match holds {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err(wrong(
+                        key,
+                        format,
+                        "does not hold all of it: hour, minute and second, or year, month and day",
+                    ));
+                }
+                Err(error) => return Err(wrong(key, format, format!("is no format as strftime has them: {error}"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, line: Line<'_>, out: &mut Output) {
+        match line {
+            Line::TooLong(bytes) => out.frame(Frame::Rejected(Reject::TooLong), bytes),
+            Line::Whole(b"") => {}
+            Line::Whole(bytes) => out.frame(self.frame(bytes).unwrap_or_else(Frame::Rejected), bytes),
+        }
+    }
+
+    fn frame(&self, bytes: &[u8]) -> Result<Frame, Reject> {
+        let line = std::str::from_utf8(bytes).map_err(|_| Reject::NotMine)?;
+        if self.ignore.as_ref().is_some_and(|ignore| ignore.is_match(line)) {
+            return Ok(Frame::Info(Info::Alive));
+        }
+        let found = Found { captures: self.pattern.captures(line).ok_or(Reject::NotMine)?, groups: &self.groups };
+        let chip = found.text("chip").map(str::trim).filter(|chip| !chip.is_empty());
+        let mut read = ChipRead::new(chip.ok_or(Reject::Field("chip"))?, self.stamp(&found)?);
+        read.antenna = found
+            .text("antenna")
+            .filter(|antenna| !antenna.is_empty())
+            .map(|antenna| antenna.parse().map_or_else(|_| Label::Text(antenna.into()), Label::Number));
+        read.rssi = found.number::<f64>("rssi")?.map(|rssi| rssi as i32); // whole units
+        read.position = found.number("position")?.map(|number| Position { unit: None, file: None, number });
+        Ok(Frame::Read(read))
+    }
+
+    fn stamp(&self, found: &Found<'_>) -> Result<Stamp, Reject> {
+        if let Some(epoch) = found.text("epoch") {
+            return self.instant(epoch).map(Stamp::Utc).ok_or(Reject::Field("epoch"));
+        }
+        let time = found.text("time").ok_or(Reject::Field("time"))?;
+        let parsed = BrokenDownTime::parse(&self.time_format, time).map_err(|_| Reject::Field("time"))?;
+        let of_day: Time = parsed.to_time().map_err(|_| Reject::Field("time"))?;
+        let date: Option<Date> = match (found.text("date"), &self.date_format) {
+            (Some(date), Some(format)) => {
+                let date = BrokenDownTime::parse(format, date).and_then(|parsed| parsed.to_date());
+                Some(date.map_err(|_| Reject::Field("date"))?)
+            }
+            _ => parsed.to_date().ok(),
+        };
+        let Some(date) = date else { return Ok(Stamp::TimeOfDay { time: of_day, day: None }) };
+        let local = DateTime::from_parts(date, of_day);
+        if !self.utc {
+            return Ok(Stamp::Local(local));
+        }
+        TimeZone::UTC.to_timestamp(local).map(Stamp::Utc).map_err(|_| Reject::Field("date"))
+    }
+
+    /// Digits, for seconds with decimals, as an instant.
+    fn instant(&self, text: &str) -> Option<Timestamp> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || !plain(whole) || !plain(fraction) {
+            return None;
+        }
+        let number: i64 = whole.parse().ok()?;
+        match self.unit {
+            Unit::Seconds => {
+                let ms: i64 = format!("{fraction:0<3.3}").parse().ok()?;
+                Timestamp::from_millisecond(number.checked_mul(1000)?.checked_add(ms)?).ok()
+            }
+            Unit::Milliseconds => Timestamp::from_millisecond(number).ok(),
+            Unit::Microseconds => Timestamp::from_microsecond(number).ok(),
+        }
+    }
+}
+
+/// A line that the pattern matches. The crate would look a group's name up in a map, in every line.
+struct Found<'a> {
+    captures: Captures<'a>,
+    groups: &'a [Option<usize>; GROUPS.len()],
+}
+
+impl<'a> Found<'a> {
+    /// What a group holds, `None` if it is not there.
+    fn text(&self, group: &str) -> Option<&'a str> {
+        let number = self.groups[GROUPS.iter().position(|name| *name == group)?]?;
+        self.captures.get(number).map(|text| text.as_str())
+    }
+
+    /// The number in a group, `None` if the group is not there or empty.
+    fn number<T: FromStr>(&self, group: &'static str) -> Result<Option<T>, Reject> {
+        let text = self.text(group).map(str::trim).filter(|text| !text.is_empty());
+        text.map(|text| text.parse().map_err(|_| Reject::Field(group))).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(settings: &[(&str, &str)]) -> Result<Form, String> {
+        let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Form::new(&settings).map_err(|error| error.to_string())
+    }
+
+    fn read(form: &Form, line: &str) -> ChipRead {
+        match form.frame(line.as_bytes()) {
+            Ok(Frame::Read(read)) => read,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_line_is_what_the_configuration_says_it_is() {
+        let german = form(&[
+            (
+                "pattern",
+                r"^(?<chip>[0-9A-F]+);(?<date>\S+) (?<time>\S+);(?<antenna>\w*);(?<rssi>-?[\d.]*);(?<position>\d*)$",
+            ),
+            ("date_format", "%d.%m.%Y"),
+            ("ignore", "^#"),
+        ])
+        .unwrap();
+        let one = read(&german, "00AB12;26.07.2026 09:05:03.125;4;-61.5;17");
+        assert_eq!((&*one.chip, &*one.stamp.to_string(), one.rssi), ("00AB12", "2026-07-26T09:05:03.125", Some(-61)));
+        assert_eq!((one.antenna, one.position.map(|at| at.number)), (Some(Label::Number(4)), Some(17)));
+        let bare = read(&german, "00AB12;26.07.2026 09:05:03;A;;");
+        assert_eq!((bare.antenna, bare.rssi, bare.position), (Some(Label::Text("A".into())), None, None));
+        assert_eq!(german.frame(b"# hello"), Ok(Frame::Info(Info::Alive)));
+        assert_eq!(german.frame(b"00AB12"), Err(Reject::NotMine));
+    }
+
+    #[test]
+    fn an_error_points_at_the_group() {
+        let form = form(&[
+            ("pattern", r"^(?<chip>\w*);(?<date>[^;]*);(?<time>[^;]*);(?<rssi>[^;]*);(?<position>.*)$"),
+            ("date_format", "%F"),
+        ])
+        .unwrap();
+        for (line, group) in [
+            (";2026-07-26;09:00:00;;", "chip"),
+            ("A;2026-02-30;09:00:00;;", "date"),
+            ("A;2026-07-26;9 o'clock;;", "time"),
+            ("A;2026-07-26;09:00:00;loud;", "rssi"),
+            ("A;2026-07-26;09:00:00;;-1", "position"),
+        ] {
+            assert_eq!(form.frame(line.as_bytes()), Err(Reject::Field(group)), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_and_a_date_inside_the_time_are_understood() {
+        let epoch = |unit| form(&[("pattern", "^(?<chip>.+),(?<epoch>.+)$"), ("epoch", unit)]).unwrap();
+        for (unit, number) in [("s", "1785056703.1259"), ("ms", "1785056703125"), ("us", "1785056703125999")] {
+            let read = read(&epoch(unit), &format!("A,{number}"));
+            assert_eq!(read.stamp.to_string(), "2026-07-26T09:05:03.125Z", "{unit}");
+        }
+        assert_eq!(epoch("s").frame(b"A,-1"), Err(Reject::Field("epoch")));
+        let pattern = ("pattern", "^(?<chip>.+),(?<time>.+)$");
+        let utc = form(&[pattern, ("time_format", "%Y-%m-%dT%H:%M:%S%.f"), ("clock", "utc")]).unwrap();
+        assert_eq!(read(&utc, "A,2026-07-26T09:05:03.1").stamp.to_string(), "2026-07-26T09:05:03.100Z");
+        let plain = form(&[pattern]).unwrap();
+        assert_eq!(read(&plain, "A,09:05:03").stamp.to_string(), "09:05:03.000");
+    }
+
+    #[test]
+    fn a_form_that_cannot_work_is_refused_with_what_is_wrong() {
+        let pattern = ("pattern", "(?<chip>.),(?<time>.)");
+        for (settings, says) in [
+            (vec![], "is needed"),
+            (vec![("pattern", "(?<chip>")], "no regular expression"),
+            (vec![("pattern", "(?<time>.)")], "no group `chip`"),
+            (vec![("pattern", "(?<chip>.)")], "either a group `time` or a group `epoch`"),
+            (vec![("pattern", "(?<chip>.)(?<time>.)(?<lap>.)")], "has the group `lap`"),
+            (vec![("pattern", "(?<chip>.)(?<time>.)(?<date>.)")], "`date_format`"),
+            (vec![pattern, ("time_format", "%H:%M")], "does not hold all of it"),
+            (vec![pattern, ("time_format", "%!")], "no format"),
+            (vec![pattern, ("baud", "9600")], "unknown; the options are"),
+        ] {
+            let error = form(&settings).err().unwrap_or_else(|| panic!("{settings:?} is taken"));
+            assert!(error.contains(says), "{settings:?}: {error}");
+        }
+    }
+}

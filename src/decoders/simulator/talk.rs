@@ -1,0 +1,217 @@
+//! How the simulator of one protocol speaks: a [`Simulator`] for the decoder, a [`Conversation`] for each peer, and what
+//! the simulators share. Pure; written from the same documents as the protocols, and without their code.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use jiff::civil::DateTime;
+
+use super::memory::{Memory, Placed};
+use super::nature::Nature;
+use super::outgoing::Outgoing;
+
+/// Longest command that is listened to.
+const COMMAND_MAX: usize = 4096;
+/// Reads pushed before the other side is listened to again.
+const PUSH_MAX: usize = 1000;
+
+/// A command that a decoder must never get from the box; kept for the judge.
+pub(crate) struct Forbidden(pub(crate) String);
+
+/// What a simulated decoder says, beside its [`Nature`].
+pub(crate) trait Simulator: Nature {
+    /// A conversation with one peer.
+    fn talk(&self) -> Box<dyn Conversation>;
+
+    /// For a decoder that repeats what is not acknowledged: its side, which outlives the connections and speaks in the place of
+    /// [`Simulator::talk`]. `repeat`: after which time without an acknowledgement a message is sent again.
+    fn exporter(&self, repeat: Duration) -> Option<Box<dyn Exporter>> {
+        let _ = repeat;
+        None
+    }
+}
+
+/// The side of a decoder that repeats each message until it is acknowledged. Time is what has gone by since the start.
+pub(crate) trait Exporter: Send {
+    /// A connection is there.
+    fn connected(&mut self, memory: &Memory, out: &mut Outgoing);
+
+    /// The box says something.
+    fn hear(&mut self, bytes: &[u8], memory: &Memory, out: &mut Outgoing);
+
+    /// Sends what may be sent now. Says when it wants to be called again at the latest.
+    fn send(&mut self, memory: &Memory, now: Duration, out: &mut Outgoing) -> Option<Duration>;
+
+    /// How many reads were acknowledged.
+    fn acked_reads(&self) -> u64;
+
+    /// Whether an entry of the log was acknowledged.
+    fn is_acked(&self, entry: usize) -> bool;
+}
+
+/// One side of a conversation with one peer.
+pub(crate) trait Conversation: Send {
+    /// The connection is there.
+    fn begin(&mut self, memory: &Memory, now: DateTime, out: &mut Outgoing);
+
+    /// Takes bytes and answers the commands that they end. `now` is the decoder's clock.
+    fn hear(&mut self, bytes: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden>;
+
+    /// Pushes what happened since, a bounded number of reads. True if more is left.
+    fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool;
+
+    /// A second went by: life signs.
+    fn second(&mut self, now: DateTime, out: &mut Outgoing) {
+        let _ = (now, out);
+    }
+
+    /// Another connection is open. True: this one is not served, and was told so.
+    fn refuse(&mut self, out: &mut Outgoing) -> bool {
+        let _ = out;
+        false
+    }
+
+    /// It closes the connection.
+    fn is_done(&self) -> bool {
+        false
+    }
+
+    /// Another connection came after this one.
+    fn is_superseded(&mut self) {}
+}
+
+/// Bytes to commands.
+#[derive(Default)]
+pub(crate) struct Hearing(Vec<u8>);
+
+impl Hearing {
+    /// The commands that `bytes` end with `end`, trimmed.
+    pub(crate) fn commands(&mut self, bytes: &[u8], end: u8) -> Vec<String> {
+        self.0.extend_from_slice(bytes);
+        let mut commands = Vec::new();
+        while let Some(at) = self.0.iter().position(|byte| *byte == end) {
+            let line: Vec<u8> = self.0.drain(..=at).collect();
+            commands.push(String::from_utf8_lossy(&line[..at]).trim().to_owned());
+        }
+        if self.0.len() > COMMAND_MAX {
+            self.0.clear();
+        }
+        commands
+    }
+}
+
+/// What is pushed to a peer: everything from a log entry on, or nothing.
+#[derive(Default)]
+pub(crate) struct Pushing {
+    next: Option<usize>,
+    /// How often the memory had been given again at the last push; `None`: nothing was pushed yet.
+    again: Option<u64>,
+    /// How often the last read had been said once more.
+    repeated: Option<u64>,
+    /// How often another program had taken the push over.
+    taken: Option<u64>,
+}
+
+impl Pushing {
+    pub(crate) fn from(entry: usize) -> Self {
+        Self { next: Some(entry), ..Self::default() }
+    }
+
+    /// The same, until another program takes it over.
+    pub(crate) fn from_untaken(entry: usize, memory: &Memory) -> Self {
+        Self { taken: Some(memory.pushes_taken()), ..Self::from(entry) }
+    }
+
+    /// Pushes what happened since, at most [`PUSH_MAX`] reads, with `prefix` before each row. True if more is left.
+    pub(crate) fn push(
+        &mut self,
+        memory: &Memory,
+        prefix: &[u8],
+        row: impl Fn(&Placed) -> Vec<u8>,
+        out: &mut Outgoing,
+    ) -> bool {
+        if self.taken.is_some_and(|taken| taken != memory.pushes_taken()) {
+            *self = Self::default();
+        }
+        let Some(next) = &mut self.next else { return false };
+        if self.again.replace(memory.again()).is_some_and(|again| again != memory.again()) {
+            *next = 0; // all of it, and then what happens meanwhile
+        }
+        let end = memory.len().min(*next + PUSH_MAX);
+        while *next < end {
+            let Some(entry) = memory.said_at(*next) else { return false }; // with the one that follows
+            rows(memory, entry..entry + 1, prefix, &row, out);
+            *next += 1;
+        }
+        let more = end < memory.len();
+        let repeats = self.repeated.replace(memory.repeated()).is_some_and(|before| before != memory.repeated());
+        if let Some(last) = memory.len().checked_sub(1).filter(|_| repeats && !more) {
+            rows(memory, last..last + 1, prefix, &row, out);
+        }
+        more
+    }
+}
+
+/// A peer that is told what happens from its connection on, row by row, and may say nothing.
+pub(crate) struct Listener {
+    pushing: Pushing,
+    row: fn(&Placed) -> Vec<u8>,
+}
+
+impl Listener {
+    pub(crate) fn to(row: fn(&Placed) -> Vec<u8>) -> Box<dyn Conversation> {
+        Box::new(Self { pushing: Pushing::default(), row })
+    }
+}
+
+impl Conversation for Listener {
+    fn begin(&mut self, memory: &Memory, _now: DateTime, _out: &mut Outgoing) {
+        self.pushing = Pushing::from(memory.len());
+    }
+
+    fn hear(&mut self, bytes: &[u8], _memory: &Memory, _now: DateTime, _out: &mut Outgoing) -> Result<(), Forbidden> {
+        Err(Forbidden(String::from_utf8_lossy(bytes).into_owned()))
+    }
+
+    fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool {
+        self.pushing.push(memory, b"", self.row, out)
+    }
+}
+
+/// Writes log entries as rows, a recorded one as it was recorded.
+pub(crate) fn rows(
+    memory: &Memory,
+    entries: Range<usize>,
+    prefix: &[u8],
+    row: impl Fn(&Placed) -> Vec<u8>,
+    out: &mut Outgoing,
+) {
+    let end = memory.end;
+    for entry in entries {
+        if let Some(row) = memory.recorded(entry) {
+            out.frame(&[prefix, row, end]);
+        } else if let Some(placed) = memory.placed(entry) {
+            out.frame(&[prefix, &row(&placed), end]);
+        }
+    }
+}
+
+/// A line for the peer.
+pub(crate) fn say(out: &mut Outgoing, line: &str) {
+    out.frame(&[line.as_bytes(), b"\r\n"]);
+}
+
+/// What a race does not tell (antenna, hits) is made from the number, so that a stored read looks as it did when it was pushed.
+pub(crate) fn antenna(number: u64) -> u64 {
+    number % 8 + 1
+}
+
+/// As [`antenna`].
+pub(crate) fn hits(number: u64) -> u64 {
+    number % 5 + 1
+}
+
+/// `hh:mm:ss.kkk`
+pub(crate) fn clock_time(at: DateTime) -> String {
+    format!("{:02}:{:02}:{:02}.{:03}", at.hour(), at.minute(), at.second(), at.millisecond())
+}
