@@ -14,7 +14,7 @@ use tokio_serial::{SerialPort, SerialStream};
 
 use super::*;
 use crate::decoders::descriptor::only_linked;
-use crate::decoders::{Frame, Framed, Info, Missed, Output, Reject, Settings, Spec};
+use crate::decoders::{Condition, Frame, Framed, Info, Missed, Output, Reject, Settings, Spec};
 use crate::journal::{JournalError, Kept};
 use crate::model::chip::{ChipRead, Position, Seq, Stamp};
 use crate::status::{DecoderStatus, Problem};
