@@ -148,6 +148,8 @@ pub mod testing {
         }
     }
     pub mod status {
-        pub use crate::status::{AuditStatus, Board, LinkState, Problem, RecentRead, Snapshot, UploadState};
+        pub use crate::status::{
+            AuditStatus, Board, LinkState, Problem, ProblemCode, RecentRead, Severity, Snapshot, UploadState,
+        };
     }
 }
