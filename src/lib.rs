@@ -92,8 +92,8 @@ pub mod testing {
     }
     pub mod decoders {
         pub use crate::decoders::{
-            Cleared, Frame, Framed, Info, Item, MEMORY_MAX, Missed, OUTPUT_MAX, Output, Protocol, READ_MAX, REGISTRY,
-            Range, Settings, Spec, settings, spec,
+            Cleared, Dials, Frame, Framed, Info, Item, MEMORY_MAX, Missed, OUTPUT_MAX, Output, Protocol, READ_MAX,
+            REGISTRY, Range, Settings, Spec, settings, spec,
         };
         pub mod trials {
             pub use crate::decoders::trials::{Record, STREAM};

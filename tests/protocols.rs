@@ -24,7 +24,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use passbridge::testing::commands::decode::{Decoder, Decoding, Ended};
-use passbridge::testing::decoders::{self, Item, Missed, Output, REGISTRY, Range, Settings};
+use passbridge::testing::decoders::{self, Dials, Item, Missed, Output, REGISTRY, Range, Settings};
 use passbridge::testing::link::capture::{Direction, Reader, Record, What};
 use passbridge::testing::model::chip::Held;
 use passbridge::testing::model::escape::{escape, unescape};
@@ -295,6 +295,41 @@ fn every_decoder_of_the_registry_has_a_folder_of_its_name_and_every_folder_a_dec
     let folders: Vec<_> = all.filter(|path| path.join("mod.rs").is_file()).collect();
     assert_eq!(folders.len(), REGISTRY.len(), "{folders:?}");
     assert!(REGISTRY.is_sorted_by_key(|spec| spec.name), "the registry is in alphabetical order");
+}
+
+/// The rows of a page's tables of protocols: the name, and the row.
+fn rows(page: &str) -> Vec<(&str, &str)> {
+    let mut rows = Vec::new();
+    let mut inside = false;
+    for line in page.lines() {
+        inside = line.starts_with("| protocol |") || inside && line.starts_with('|');
+        let name = line.strip_prefix("| `").and_then(|rest| rest.split_once('`')).filter(|_| inside);
+        rows.extend(name.map(|(name, _)| (name, line)));
+    }
+    rows
+}
+
+#[test]
+fn the_tables_of_decoders_in_the_documents_have_the_rows_of_the_registry() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = ["README.md", "docs/timer/decoders.md"].map(|page| project.join(page));
+    for path in pages.iter().filter(|path| path.exists()) {
+        let page = std::fs::read_to_string(path).unwrap();
+        let rows = rows(&page);
+        let named: std::collections::BTreeSet<&str> = rows.iter().map(|(name, _)| *name).collect();
+        let registry: std::collections::BTreeSet<&str> = REGISTRY.iter().map(|spec| spec.name).collect();
+        assert_eq!(named, registry, "{}", path.display());
+        for (name, row) in rows {
+            let spec = decoders::spec(name).unwrap();
+            let connects = row.contains(&format!("connects to TCP {}", spec.port))
+                || row.contains(&format!("connect to TCP {}", spec.port));
+            assert_eq!(connects, spec.dials == Dials::TheDecoder, "who connects, and to which port? {row}");
+            // The port of a decoder on a serial line is that of some device server; `lines` has none of its own.
+            let has_own_port = spec.baud.is_empty() && spec.recogniser.is_some();
+            assert!(!has_own_port || row.contains(&format!("TCP {}", spec.port)), "no port {}: {row}", spec.port);
+            assert!(spec.baud.is_empty() || row.contains("serial"), "no serial line: {row}");
+        }
+    }
 }
 
 #[test]

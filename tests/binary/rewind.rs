@@ -8,9 +8,6 @@ use serde_json::Value;
 
 use crate::child::{Running, Site, decoder, exported, judge, passing, until};
 
-/// Those that can be asked.
-const STORING: [Kind; 5] = [Kind::RACE_RESULT, Kind::ONE4ALL, Kind::CHRONOTRACK, Kind::ULTRA, Kind::P3];
-
 impl Site {
     async fn rewinds(&self, decoder: &str, more: &[&str]) -> (Option<i32>, Value) {
         let output = self.output(&[&["rewind", "--json", "--decoder", decoder], more].concat()).await;
@@ -39,7 +36,7 @@ async fn box_without_the_past(kind: Kind) -> (SimCloud, String, SimDecoder, Site
 
 #[tokio::test]
 async fn an_older_part_of_the_decoders_memory_comes_when_it_is_asked_for_and_nothing_comes_twice() {
-    for kind in STORING {
+    for kind in Kind::all().filter(|kind| kind.stores()) {
         let (cloud, token, sim, site) = box_without_the_past(kind).await;
         let name = format!("{}-mat", kind.name());
         let running = start(&site);

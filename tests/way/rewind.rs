@@ -11,9 +11,14 @@ use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use crate::support::*;
 
 /// Those with files or sessions.
-const FILES: [Kind; 2] = [Kind::RACE_RESULT, Kind::ONE4ALL];
+fn with_files() -> impl Iterator<Item = Kind> {
+    Kind::all().filter(|kind| kind.begins_files())
+}
+
 /// Those that are connected to and give again what they stored.
-const STORING: [Kind; 4] = [Kind::RACE_RESULT, Kind::ONE4ALL, Kind::ULTRA, Kind::P3];
+fn storing() -> impl Iterator<Item = Kind> {
+    Kind::all().filter(|kind| kind.stores() && !kind.connects())
+}
 
 /// A box and its decoder, whose first 30 reads arrived.
 async fn begun(kind: Kind) -> (Way, String, SimDecoder, Daemon) {
@@ -29,7 +34,7 @@ async fn begun(kind: Kind) -> (Way, String, SimDecoder, Daemon) {
 
 #[tokio::test]
 async fn reads_made_while_the_cable_was_out_arrive_once() {
-    for kind in STORING {
+    for kind in storing() {
         let (way, token, sim, daemon) = begun(kind).await;
         sim.set_online(false);
         links(&sim, 0).await;
@@ -46,7 +51,7 @@ async fn reads_made_while_the_cable_was_out_arrive_once() {
 
 #[tokio::test]
 async fn a_hole_behind_reads_that_are_held_already_is_filled() {
-    for kind in FILES {
+    for kind in with_files() {
         let mut way = Way::new().await;
         let token = way.session();
         let sim = way.plug_with(kind, 30).await;
@@ -69,7 +74,7 @@ async fn a_hole_behind_reads_that_are_held_already_is_filled() {
 
 #[tokio::test]
 async fn reads_made_while_the_box_was_off_arrive_once() {
-    for kind in STORING {
+    for kind in storing() {
         let (way, token, sim, daemon) = begun(kind).await;
         daemon.stop().await.unwrap();
         sim.push(300);
@@ -115,14 +120,14 @@ async fn a_change_at_the_decoder(kind: Kind, change: fn(&SimDecoder), lost: usiz
 
 #[tokio::test]
 async fn a_new_file_begun_while_the_box_was_off_costs_no_read_of_the_old_one() {
-    for kind in FILES {
+    for kind in with_files() {
         a_change_at_the_decoder(kind, SimDecoder::new_file, 0).await;
     }
 }
 
 #[tokio::test]
 async fn a_decoder_that_was_cleared_and_counts_from_one_again_hides_no_new_read() {
-    for kind in FILES {
+    for kind in with_files() {
         // The 20 that nobody had fetched are gone with the file; that is not the box's doing.
         a_change_at_the_decoder(kind, SimDecoder::clear, 20).await;
     }
@@ -130,7 +135,7 @@ async fn a_decoder_that_was_cleared_and_counts_from_one_again_hides_no_new_read(
 
 #[tokio::test]
 async fn a_new_file_begun_while_the_link_is_up_costs_no_read() {
-    for kind in FILES {
+    for kind in with_files() {
         let mut way = Way::new().await;
         let token = way.session();
         let sim = way.plug_with(kind, 30).await;
@@ -143,9 +148,6 @@ async fn a_new_file_begun_while_the_link_is_up_costs_no_read() {
         daemon.stop().await.unwrap();
     }
 }
-
-/// Those whose memory is cleared at the device, and that count from 1 then.
-const COUNTING: [Kind; 5] = [Kind::RACE_RESULT, Kind::ONE4ALL, Kind::CHRONOTRACK, Kind::ULTRA, Kind::P3];
 
 /// A box with a decoder of this kind; one that connects finds the box at the same place when it runs again.
 async fn plugged(way: &mut Way, kind: Kind) -> (SimDecoder, Daemon) {
@@ -164,7 +166,8 @@ async fn plugged(way: &mut Way, kind: Kind) -> (SimDecoder, Daemon) {
 
 #[tokio::test]
 async fn whatever_was_cleared_new_reads_come_and_the_whole_memory_given_again_brings_none_twice() {
-    for kind in COUNTING {
+    // All whose memory is cleared at the device, and that count from 1 then.
+    for kind in Kind::all().filter(|kind| kind.stores()) {
         let mut way = Way::new().await;
         let token = way.session();
         let (sim, daemon) = plugged(&mut way, kind).await;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::decoders::simulator::memory::{SimRead, Simulated};
 use crate::decoders::simulator::talk::Simulator;
-use crate::decoders::{Dials, Frame, Item, Output, REGISTRY, Settings, Spec, spec};
+use crate::decoders::{Dials, Frame, Item, Missed, Output, REGISTRY, Settings, Spec, spec};
 
 /// Which decoder is simulated: the name of one in the registry.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,16 @@ impl Kind {
     /// The options under which our protocol reads it, where it does not without.
     pub fn settings(self) -> Settings {
         self.simulator().settings()
+    }
+
+    /// The box can ask it for what it stores.
+    pub fn stores(self) -> bool {
+        self.spec().missed == Missed::Stored
+    }
+
+    /// Another program, or somebody at it, can begin a new file or session.
+    pub fn begins_files(self) -> bool {
+        self.simulator().begins_files()
     }
 
     /// Its records name the reader that made them.
