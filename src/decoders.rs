@@ -35,7 +35,7 @@ mod text;
 pub mod trials;
 
 pub use condition::Condition;
-pub use descriptor::{Dialect, Dials, Missed, Options, Spec, settings};
+pub use descriptor::{Dials, Missed, Spec, settings};
 pub use protocol::{
     Cleared, Frame, Framed, Info, Item, MEMORY_MAX, OUTPUT_MAX, Output, Protocol, READ_MAX, Range, Reject,
     SettingError, Settings,

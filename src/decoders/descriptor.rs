@@ -40,6 +40,9 @@ pub struct Dialect {
     pub frame_end: &'static [u8],
 }
 
+/// Judges what is about to be said to a decoder, under its options. `Some`: why it must not be said.
+pub type Commands = fn(&Settings, &[u8]) -> Option<String>;
+
 /// The descriptor of a decoder, which is its line in the registry.
 ///
 /// Every column has to be filled in for every decoder (there is no `Default`), so that a column that was forgotten does not
@@ -91,7 +94,7 @@ pub struct Spec {
     pub hint: Option<&'static str>,
     /// The list of what may ever be said to it under its options. `None`: nothing at all, it is only listened to. See
     /// [`Spec::forbidden`].
-    pub commands: Option<fn(&Settings, &[u8]) -> Option<String>>,
+    pub commands: Option<Commands>,
     /// The simulated decoder.
     pub(crate) simulator: &'static dyn Simulator,
     /// What tests and fuzz targets try on it.

@@ -13,6 +13,7 @@ pub(super) static TRIALS: Trials = Trials {
 };
 
 /// Lengths of messages that run over the end, and of the parameters in a report that do.
+#[allow(clippy::ptr_arg, reason = "the repair of another protocol changes the length")]
 fn repair(stream: &mut Vec<u8>) {
     let mut at = 0;
     while let Some([a, b, l1, l2, l3, l4, ..]) = stream.get(at..).filter(|rest| rest.len() >= 10) {
