@@ -2,16 +2,7 @@
 //! counts, on streams made to be hostile. tests/README.md tells what it showed.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
 
-#[path = "../fuzz/src/allowed.rs"]
-mod allowed;
-#[path = "../fuzz/src/harness.rs"]
-#[allow(dead_code, reason = "only the options are needed here")]
-mod harness;
-#[path = "../fuzz/src/repair.rs"]
-mod repair;
-#[path = "../fuzz/src/seeds.rs"]
-#[allow(dead_code, reason = "only the samples are needed here")]
-mod seeds;
+mod support;
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +11,8 @@ use std::time::Duration;
 use passbridge::chip::{Held, Label, Position};
 use passbridge::protocol::{self, MEMORY_MAX, OUTPUT_MAX, Output, Protocol, READ_MAX, REGISTRY, Settings};
 use peak_alloc::PeakAlloc;
+
+use crate::support::fuzz::{harness, repair, seeds};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
