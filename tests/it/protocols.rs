@@ -27,7 +27,6 @@ use passbridge::sim::decoder::Kind;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::support::allowed;
 use crate::support::samples::{self, hex, raw, tests_dir};
 
 /// Noise that ends the way the protocol's frames do, so that no frame may suffer from it.

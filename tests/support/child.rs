@@ -26,13 +26,17 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
 /// How long anything may take that has no limit of its own in a promise to the user: generous, for busy machines.
-pub const PATIENCE: Duration = Duration::from_secs(45);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Short, so that much happens between two kills.
 pub const UPLOAD: &str =
     "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\nsettle = \"1s\"\ntimeout = \"1s\"\n";
+
+/// As shipped, but for how long the box waits after an answer that never came, or a kill, before it asks the cloud what it has:
+/// 15 s each time.
+pub const SETTLES_SOON: &str = "[upload]\nsettle = \"1s\"\n";
 
 /// A number from the environment, or the usual one.
 pub fn setting(name: &str, usual: u64) -> u64 {

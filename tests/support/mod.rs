@@ -11,3 +11,10 @@ pub mod image;
 pub mod samples;
 pub mod shaper;
 pub mod way;
+
+/// For a test that keeps the processors busy by itself: while it holds this, no other such test runs. The tests of one program
+/// run side by side, and two floods at once are more than a small machine can judge.
+pub async fn busy() -> tokio::sync::MutexGuard<'static, ()> {
+    static BUSY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    BUSY.lock().await
+}

@@ -20,7 +20,7 @@ use passbridge::status::Snapshot;
 use tempfile::TempDir;
 
 /// Longest wait for anything; a busy machine is slow, a bug waits for ever.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(60);
 /// Any free port.
 pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Name of the decoder of a [`Way`] with one.

@@ -10,7 +10,7 @@ use passbridge::status::Snapshot;
 use serde_json::Value;
 use tokio::time::interval;
 
-use crate::support::child::{Running, Site, binary, decoder, exported, free_port, judge, passing, until};
+use crate::support::child::{Running, SETTLES_SOON, Site, binary, decoder, exported, free_port, judge, passing, until};
 
 #[tokio::test]
 async fn status_and_export_answer_beside_the_daemon_and_export_also_without_it() {
@@ -240,7 +240,7 @@ async fn after_a_kill_the_next_start_finds_the_socket_and_the_lock_free() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
     let (sim, mat) = decoder(Kind::One4All, 1).await;
-    let site = Site::new(Some(&cloud), &[mat], "");
+    let site = Site::new(Some(&cloud), &[mat], SETTLES_SOON);
     let running = site.start();
     sim.push(10);
     site.sent(10).await;

@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
+use crate::support::busy;
 use crate::support::child::*;
 
 /// Memory that the process may come to need beyond what it needs at rest: buffers of 8 MiB a decoder, the journal's tail
@@ -114,6 +115,7 @@ const MAD_RATE: u64 = 50_000;
 
 /// A decoder that sends 50,000 reads a second for so long, if they are taken that fast.
 async fn mad(seconds: u64) {
+    let _alone = busy().await;
     let sent = Arc::new(AtomicU64::new(0));
     let ended = Arc::new(AtomicBool::new(false));
     let end = Arc::clone(&ended);
@@ -182,6 +184,7 @@ async fn long_a_decoder_gone_mad_for_a_minute() {
 
 /// Every protocol of the registry gets so many MB without anything that ends a record, all at once.
 async fn endless(megabytes: usize) {
+    let _alone = busy().await;
     let mut addresses = Vec::new();
     let mut tasks = Vec::new();
     let taken = Arc::new(Mutex::new(BTreeSet::new()));
@@ -255,6 +258,7 @@ async fn long_300_megabytes_without_a_line_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_connections_to_each_port_keep_no_exporter_out_and_cost_little() {
+    let _alone = busy().await;
     const MANY: usize = 500;
     const CONTROL: usize = 100;
     let (sim, beside) = decoder(Kind::Mylaps, 3).await;
@@ -299,6 +303,7 @@ async fn five_hundred_connections_to_each_port_keep_no_exporter_out_and_cost_lit
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn page_clients_that_never_read_cost_little_and_hold_up_nobody() {
+    let _alone = busy().await;
     let (sim, beside) = decoder(Kind::Mylaps, 4).await;
     let site = Site::new(None, &[beside], "");
     let box_ = site.start();

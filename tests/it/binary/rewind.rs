@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
 use passbridge::sim::decoder::{Habit, Kind, SimDecoder};
 use serde_json::Value;
@@ -39,47 +40,49 @@ async fn box_without_the_past(kind: Kind) -> (SimCloud, String, SimDecoder, Site
 
 #[tokio::test]
 async fn an_older_part_of_the_decoders_memory_comes_when_it_is_asked_for_and_nothing_comes_twice() {
-    for kind in STORING {
-        let (cloud, token, sim, site) = box_without_the_past(kind).await;
-        let name = format!("{}-mat", kind.name());
-        let running = start(&site);
-        until("it is heard live", async || {
-            sim.push(1);
-            cloud.wait_for(1, Duration::from_millis(20)).await
-        })
-        .await;
-        let live = sim.reads().len();
-        let first_live = first(&site, &sim, live).await;
-        assert!(first_live >= 1200, "nothing stored was asked for by itself");
+    join_all(STORING.map(an_older_part)).await;
+}
 
-        // 700 of those before the first that is held.
-        site.is_asked(&name, &["--from", "101", "--to", "800"]).await;
-        // ChronoTrack knows no end: from there on everything comes.
-        let to = if kind == Kind::ChronoTrack { first_live } else { 800 };
-        let reads = sim.reads();
-        let expected: Vec<_> = reads[100..to].iter().chain(&reads[first_live..]).map(passing).collect();
-        site.sent(expected.len() as u64).await;
-        judge("what was asked for", &cloud, &token, expected.clone());
-
-        // Again, after a restart, and what is held already: kept as repeats, sent never, though far more reads came since
-        // than are remembered in memory.
-        running.stop().await;
-        let running = start(&site);
-        site.until("it runs again", |_| true).await;
-        let kept = kept(&site).await;
-        site.is_asked(&name, &["--from", "101", "--to", "800"]).await;
-        let more = if kind == Kind::ChronoTrack { live - 100 } else { 700 };
-        site.until("they are kept again", |status| status.decoders[0].reads as usize >= kept + more).await;
-        site.until("they are counted", |status| status.journal.repeats as usize >= more).await;
+async fn an_older_part(kind: Kind) {
+    let (cloud, token, sim, site) = box_without_the_past(kind).await;
+    let name = format!("{}-mat", kind.name());
+    let running = start(&site);
+    until("it is heard live", async || {
         sim.push(1);
-        site.sent(expected.len() as u64 + 1).await;
-        let expected = expected.into_iter().chain(sim.reads().last().map(passing));
-        judge("asked for twice", &cloud, &token, expected);
-        let page = site.export().await;
-        assert!(page.iter().any(|row| row["upload"]["state"] == "suppressed"));
-        assert_eq!(sim.forbidden(), [""; 0]);
-        running.stop().await;
-    }
+        cloud.wait_for(1, Duration::from_millis(20)).await
+    })
+    .await;
+    let live = sim.reads().len();
+    let first_live = first(&site, &sim, live).await;
+    assert!(first_live >= 1200, "nothing stored was asked for by itself");
+
+    // 700 of those before the first that is held.
+    site.is_asked(&name, &["--from", "101", "--to", "800"]).await;
+    // ChronoTrack knows no end: from there on everything comes.
+    let to = if kind == Kind::ChronoTrack { first_live } else { 800 };
+    let reads = sim.reads();
+    let expected: Vec<_> = reads[100..to].iter().chain(&reads[first_live..]).map(passing).collect();
+    site.sent(expected.len() as u64).await;
+    judge("what was asked for", &cloud, &token, expected.clone());
+
+    // Again, after a restart, and what is held already: kept as repeats, sent never, though far more reads came since
+    // than are remembered in memory.
+    running.stop().await;
+    let running = start(&site);
+    site.until("it runs again", |_| true).await;
+    let kept = kept(&site).await;
+    site.is_asked(&name, &["--from", "101", "--to", "800"]).await;
+    let more = if kind == Kind::ChronoTrack { live - 100 } else { 700 };
+    site.until("they are kept again", |status| status.decoders[0].reads as usize >= kept + more).await;
+    site.until("they are counted", |status| status.journal.repeats as usize >= more).await;
+    sim.push(1);
+    site.sent(expected.len() as u64 + 1).await;
+    let expected = expected.into_iter().chain(sim.reads().last().map(passing));
+    judge("asked for twice", &cloud, &token, expected);
+    let page = site.export().await;
+    assert!(page.iter().any(|row| row["upload"]["state"] == "suppressed"));
+    assert_eq!(sim.forbidden(), [""; 0]);
+    running.stop().await;
 }
 
 /// With 64 reads in memory, and 16 in a segment of the index.
@@ -135,50 +138,53 @@ async fn why_a_decoder_is_not_asked_is_said() {
 
 #[tokio::test]
 async fn what_is_held_back_goes_up_by_the_command_beside_the_daemon_and_without_it() {
-    for beside in [true, false] {
-        let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
-        let token = cloud.open_session(DEVICE, "Race");
-        let (sim, mat) = decoder(Kind::Ultra, 1).await;
-        let site = Site::new(Some(&cloud), &[mat], "");
-        let resend = async || {
-            let output = site.output(&["resend", "--held-back", "--json", "--decoder", "ultra-mat"]).await;
-            assert!(output.status.success(), "{output:?}");
-            serde_json::from_slice::<Value>(&output.stdout).unwrap()["let_go"].as_u64()
-        };
-        let running = start(&site);
-        until("it is heard", async || {
-            sim.push(1);
-            cloud.wait_for(1, Duration::from_millis(20)).await
-        })
-        .await;
-        let before = sim.reads().len();
-        let missed = first(&site, &sim, before).await; // before it was connected
-        let heard = (before - missed) as u64;
+    join_all([true, false].map(held_back)).await;
+}
+
+/// The command beside the daemon that runs, or without it.
+async fn held_back(beside: bool) {
+    let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
+    let token = cloud.open_session(DEVICE, "Race");
+    let (sim, mat) = decoder(Kind::Ultra, 1).await;
+    let site = Site::new(Some(&cloud), &[mat], "");
+    let resend = async || {
+        let output = site.output(&["resend", "--held-back", "--json", "--decoder", "ultra-mat"]).await;
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["let_go"].as_u64()
+    };
+    let running = start(&site);
+    until("it is heard", async || {
+        sim.push(1);
+        cloud.wait_for(1, Duration::from_millis(20)).await
+    })
+    .await;
+    let before = sim.reads().len();
+    let missed = first(&site, &sim, before).await; // before it was connected
+    let heard = (before - missed) as u64;
+    running.stop().await;
+    sim.does(Habit::Clear).await;
+    sim.does(Habit::LastWeek).await;
+    sim.push(before as u64 + 10);
+    let running = start(&site);
+    site.sent(heard + before as u64 + 10).await;
+    let held = |status: &passbridge::status::Snapshot| {
+        let told = |message: &str| message.starts_with("40 reads of `ultra-mat` are held back");
+        status.problems.iter().any(|problem| problem.code == "reads_held_back" && told(&problem.message))
+    };
+    site.until("they are held back", held).await;
+    if beside {
+        assert_eq!(resend().await, Some(40));
+        site.sent(heard + before as u64 + 50).await;
         running.stop().await;
-        sim.does(Habit::Clear).await;
-        sim.does(Habit::LastWeek).await;
-        sim.push(before as u64 + 10);
+    } else {
+        running.stop().await;
+        assert_eq!(resend().await, Some(40));
         let running = start(&site);
-        site.sent(heard + before as u64 + 10).await;
-        let held = |status: &passbridge::status::Snapshot| {
-            let told = |message: &str| message.starts_with("40 reads of `ultra-mat` are held back");
-            status.problems.iter().any(|problem| problem.code == "reads_held_back" && told(&problem.message))
-        };
-        site.until("they are held back", held).await;
-        if beside {
-            assert_eq!(resend().await, Some(40));
-            site.sent(heard + before as u64 + 50).await;
-            running.stop().await;
-        } else {
-            running.stop().await;
-            assert_eq!(resend().await, Some(40));
-            let running = start(&site);
-            site.sent(heard + before as u64 + 50).await;
-            running.stop().await;
-        }
-        assert_eq!(resend().await, Some(0), "once");
-        judge("what was held back", &cloud, &token, sim.reads()[missed..].iter().map(passing));
-        let states = site.export().await.into_iter().map(|row| row["upload"]["state"].clone());
-        assert_eq!(states.filter(|state| state == "sent").count(), sim.reads().len() - missed);
+        site.sent(heard + before as u64 + 50).await;
+        running.stop().await;
     }
+    assert_eq!(resend().await, Some(0), "once");
+    judge("what was held back", &cloud, &token, sim.reads()[missed..].iter().map(passing));
+    let states = site.export().await.into_iter().map(|row| row["upload"]["state"].clone());
+    assert_eq!(states.filter(|state| state == "sent").count(), sim.reads().len() - missed);
 }

@@ -7,7 +7,7 @@ use passbridge::sim::cloud::{Answer, DEVICE, Fault, On, SimCloud, SimCloudConfig
 use passbridge::sim::decoder::Kind;
 use passbridge::status::UploadState;
 
-use crate::support::child::{Running, Site, binary, decoder, exported, judge, passing, until};
+use crate::support::child::{Running, SETTLES_SOON, Site, binary, decoder, exported, judge, passing, until};
 
 #[tokio::test]
 async fn a_stop_keeps_and_sends_what_was_read_and_takes_a_moment() {
@@ -33,7 +33,7 @@ async fn a_stop_does_not_wait_for_a_cloud_that_never_answers() {
     let token = cloud.open_session(DEVICE, "Race");
     cloud.fault_always(On::Insert, Fault::after(Answer::Never));
     let (sim, mat) = decoder(Kind::RaceResult, 1).await;
-    let site = Site::new(Some(&cloud), &[mat], "");
+    let site = Site::new(Some(&cloud), &[mat], SETTLES_SOON);
     let running = site.start();
     sim.push(20);
     assert!(cloud.wait_until(Duration::from_secs(20), |cloud| cloud.post_count() > 0).await);

@@ -19,9 +19,10 @@ use tokio::task::JoinSet;
 
 use super::cover::cover;
 use super::trial::{Case, Events, Pace, Verdict, run};
+use crate::support::busy;
 
 /// Races at once: most of each is waiting.
-const AT_ONCE: usize = 48;
+const AT_ONCE: usize = 24;
 
 /// A level: one of these spellings, each a list of habits and of words of [`Case::with`].
 type Level = &'static [&'static [&'static str]];
@@ -245,6 +246,7 @@ async fn smaller(case: &Case) -> (Case, Verdict) {
 
 /// Runs them, some at once, and tells of each that is wrong.
 pub async fn survive(cases: Vec<Case>) {
+    let _alone = busy().await;
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let only = number("PASSBRIDGE_ROW");
     let count = cases.len();

@@ -10,8 +10,8 @@ use passbridge::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, Generation, Ha
 use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use passbridge::status::UploadState;
 
-use crate::support::way::*;
 use super::trial::{fast, held, shown};
+use crate::support::way::*;
 
 /// A box, and a cloud with these habits.
 async fn at(habits: &[&str]) -> Way {

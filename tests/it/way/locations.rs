@@ -38,7 +38,7 @@ impl Split {
         way.config.decoders[0].address = Address::Listen(address);
         let sim = SimConfig {
             locations: LOCATIONS.map(str::to_owned).to_vec(),
-            repeat: Duration::from_millis(50),
+            repeat: Duration::from_secs(1), // a repeat counts as a read, so no acknowledgement may be late
             ..SimConfig::new(kind, Wiring::Connect(address))
         };
         let sim = SimDecoder::start(sim).await.unwrap();

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use passbridge::status::LinkState;
 use tokio::time::sleep;
 
-use crate::support::child::{PATIENCE, holds};
 use super::field::{Field, MAT, NET};
+use crate::support::child::{PATIENCE, holds};
 use crate::support::shaper::Line;
 
 const SHORT: &str = "timeout = \"3s\"\nlinger = \"50ms\"";

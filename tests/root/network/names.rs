@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use passbridge::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
 use passbridge::sim::decoder::Kind;
 
-use crate::support::child::{PATIENCE, Site, decoder, holds, judge, passing};
 use super::field::{CLOUD, Field};
+use crate::support::child::{PATIENCE, Site, decoder, holds, judge, passing};
 use crate::support::front::{Authority, Front};
 use crate::support::shaper::{Line, Shaper};
 

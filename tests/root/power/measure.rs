@@ -9,9 +9,9 @@ use passbridge::sim::decoder::{Kind, SimDecoder};
 use tokio::task::block_in_place;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::support::child::{Site, decoder, setting, until};
 use super::platter::Counts;
 use super::rig::Rig;
+use crate::support::child::{Site, decoder, setting, until};
 
 /// An SD card's FLUSH.
 const FLUSH: Duration = Duration::from_millis(8);

@@ -17,10 +17,10 @@ use passbridge::status::LinkState;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{sleep, timeout};
 
-use crate::support::child::{PATIENCE, Passing, Running, Site, UPLOAD, decoder, holds, passing, race, shown, trouble};
 use super::judge::{Shown, after_a_cut, at_the_end, passing_of};
 use super::platter::Remains;
 use super::rig::Rig;
+use crate::support::child::{PATIENCE, Passing, Running, Site, UPLOAD, decoder, holds, passing, race, shown, trouble};
 
 /// Small, so that volumes are begun, checkpoints made and volumes pruned many times between two cuts.
 const VOLUME_BYTES: &str = "6000";
