@@ -2,12 +2,7 @@
 //! counts, on streams made to be hostile. tests/README.md tells what it showed.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
 
-#[path = "../fuzz/src/harness.rs"]
-#[allow(dead_code, reason = "the seeds name its flags")]
-mod harness;
-#[path = "../fuzz/src/seeds.rs"]
-#[allow(dead_code, reason = "only the samples are needed here")]
-mod seeds;
+mod support;
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +14,8 @@ use passbridge::testing::decoders::{
 };
 use passbridge::testing::model::chip::{Held, Label, Position};
 use peak_alloc::PeakAlloc;
+
+use crate::support::fuzz::seeds;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;

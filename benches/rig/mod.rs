@@ -4,7 +4,7 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
-#[path = "../../tests/image/mod.rs"]
+#[path = "../../tests/support/image.rs"]
 pub mod image;
 
 use std::fs::File;

@@ -1,0 +1,21 @@
+//! The real binary as a child process: killed at any moment, stopped, on a full disk, with a broken queue, beside another
+//! one, and as a timer types its commands. Decoders and cloud are simulated here, in the process of the test.
+
+mod audit;
+mod capture;
+mod commands;
+mod disk;
+mod faketime;
+mod faults;
+mod gone;
+mod home;
+mod kill;
+mod output;
+mod overload;
+mod probe;
+mod queue;
+mod rewind;
+mod security;
+mod signals;
+mod stop;
+mod tls;
