@@ -37,6 +37,7 @@
 #![doc = include_str!("../docs/architecture.md")]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+#![allow(rustdoc::private_intra_doc_links, reason = "it is read with --document-private-items")]
 // They panic when standard output or error is gone: `commands::args::print`, `daemon::logging::say`.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 

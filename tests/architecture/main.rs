@@ -1,6 +1,8 @@
 //! The house: which room may know which, and how long things may get (docs/architecture.md has the picture). The rules are in
 //! `rules`, what they read is found by `source`; both work on any files, so each rule is shown to fail on a bad tree below.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
+
 mod rules;
 mod source;
 

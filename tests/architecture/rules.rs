@@ -112,7 +112,7 @@ fn read(files: &[(String, String)]) -> Vec<File> {
         .collect();
     let tests: Vec<Vec<String>> = read
         .iter()
-        .flat_map(|file| file.source.tests.iter().map(|name| [&file.module[..], &[name.clone()]].concat()))
+        .flat_map(|file| file.source.tests.iter().map(|name| [&file.module[..], std::slice::from_ref(name)].concat()))
         .collect();
     for file in &mut read {
         file.tests = tests.iter().any(|test| file.module.starts_with(test));

@@ -235,7 +235,7 @@ impl Reader<'_> {
             let end = reader.tree(at + 1, &mut Vec::new(), &mut found);
             let shown = reader.shown(at);
             for import in found {
-                let Some(path) = reader.from_root(&import.path, module) else { continue };
+                let Some(path) = reader.rooted(&import.path, module) else { continue };
                 if !import.glob && import.name != "_" {
                     if shown && module == reader.module {
                         reader.source.shows.insert(import.name.clone(), path.clone());
@@ -303,7 +303,7 @@ impl Reader<'_> {
     }
 
     /// A path from the crate's root; `None`: it leads into another crate, or is of this file alone.
-    fn from_root(&self, path: &[String], module: &[String]) -> Option<Vec<String>> {
+    fn rooted(&self, path: &[String], module: &[String]) -> Option<Vec<String>> {
         let (first, rest) = path.split_first()?;
         match first.as_str() {
             "crate" => Some(rest.to_vec()),
@@ -348,7 +348,7 @@ impl Reader<'_> {
             let line = reader.line(at);
             let resolved = match aliases.get(&path[0]) {
                 Some(alias) => Some([alias, &path[1..]].concat()),
-                None => reader.from_root(&path, module),
+                None => reader.rooted(&path, module),
             };
             if let Some(path) = resolved {
                 reader.source.named.push(Named { path, line, glob: false });

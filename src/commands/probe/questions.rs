@@ -133,6 +133,7 @@ pub struct FollowUp {
     /// Why it is safe.
     pub safe: &'static str,
     /// Where that is from.
+    #[allow(dead_code, reason = "read by people: no question without its source")]
     pub source: &'static str,
 }
 

@@ -1,6 +1,6 @@
-//! What the simulator of one protocol knows that the others do not: a [`Model`] for the decoder, a [`Talk`] for each
-//! peer. One file a protocol in this directory. Pure; written from the same documents as the protocols and sharing no
-//! code with them.
+//! What the simulators of several protocols share: what was sent by hand, pushing, and common forms of fields. A
+//! [`Model`](super::memory::Model) for the decoder and a [`Talk`] for each peer are in one file a protocol in this directory,
+//! written from the same documents as the protocols and sharing no code with them.
 
 use std::ops::Range;
 
