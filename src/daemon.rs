@@ -15,6 +15,7 @@ pub mod harden;
 mod home;
 mod key;
 pub mod logging;
+mod notes;
 pub mod service;
 mod signals;
 
@@ -29,6 +30,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::home::{Home, Opener};
+use self::notes::{Note, note_down};
 use self::signals::{Signals, Wish};
 use crate::cloud::audit;
 use crate::cloud::passing::{BibFile, Bibs, Mapper};
@@ -45,7 +47,7 @@ use crate::model::lane;
 use crate::serve::control::Socket;
 use crate::serve::ops::{Decoders, Ops, Repairs};
 use crate::serve::web;
-use crate::status::{Board, Problem, ProblemChange, ProblemCode, Snapshot};
+use crate::status::{Board, ProblemCode, Snapshot};
 
 /// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads.
 /// A span that is read is in memory as a whole (some 6 MB), and two may be open.
@@ -58,9 +60,6 @@ const WINDOWS_EVERY: Duration = Duration::from_secs(60);
 
 /// Notes that wait for the disk. More are dropped, but no problem is: the board has those.
 const NOTES: usize = 100;
-
-/// Least time between two looks for problems that came or went, to note them in the log.
-const PROBLEMS_EVERY: Duration = Duration::from_secs(1);
 
 /// A running box.
 pub struct Daemon {
@@ -534,87 +533,6 @@ async fn keep_windows(data_dir: PathBuf, reading: export::Reading, stop: Cancell
             Ok(Err(error)) => tracing::debug!(%error, "the index of the log is not kept"),
             Err(_) => {} // it is stopping
         }
-    }
-}
-
-/// What goes into the log beside reads and uploads.
-enum Note {
-    /// For people: a stable code and a text.
-    Text(&'static str, String),
-    /// The box's clock stepped.
-    Step(Step),
-}
-
-/// Writes notes into the log, one at a time: those that the daemon gives, and each problem that the
-/// board says came or went. While the disk is full this waits, and nothing else does.
-///
-/// Problems are taken at most once in [`PROBLEMS_EVERY`], so that one that comes and goes with every
-/// read wears out no disk.
-async fn note_down(
-    journal: Journal,
-    board: Board,
-    zones: Zones,
-    mut notes: mpsc::Receiver<Note>,
-    stop: CancellationToken,
-) -> Result<(), Failure> {
-    let write = async |note| match note {
-        Note::Text(code, text) => journal.note(code, &text).await.is_ok(),
-        Note::Step(step) => clock::record(step, &journal, &board, &zones).await,
-    };
-    let mut pace = interval(PROBLEMS_EVERY);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut problems = VecDeque::new(); // taken from the board, and not yet written
-    loop {
-        let noting = async {
-            let changed = async {
-                board.problem_changes().await;
-                pace.tick().await;
-                board.take_problem_changes()
-            };
-            if problems.is_empty() {
-                tokio::select! {
-                    biased; // the start is noted before the problems that were found at the start
-                    Some(note) = notes.recv() => return write(note).await,
-                    changes = changed => problems.extend(changes),
-                }
-            }
-            match problems.pop_front() {
-                Some(change) => write(note_of(change)).await,
-                None => true,
-            }
-        };
-        let noted = tokio::select! {
-            () = stop.cancelled() => break,
-            noted = noting => noted,
-        };
-        if !noted {
-            return Err(Failure::io("the journal is gone"));
-        }
-    }
-    let last = async {
-        for change in problems {
-            write(note_of(change)).await;
-        }
-        while let Some(note) = notes.recv().await {
-            write(note).await;
-        }
-        let _ = journal.note("stop", "stopped on request").await;
-    };
-    let _ = timeout(Duration::from_secs(1), last).await;
-    Ok(())
-}
-
-/// A problem that came or went, as a note.
-fn note_of(change: ProblemChange) -> Note {
-    let name = |code: String, about: &str| match about {
-        "" => code,
-        about => format!("{code} ({about})"),
-    };
-    match change {
-        ProblemChange::Came(Problem { code, about, message, .. }) => {
-            Note::Text("problem", format!("{}: {message}", name(code, &about)))
-        }
-        ProblemChange::Over { code, about } => Note::Text("problem_over", name(code, &about)),
     }
 }
 

@@ -1,0 +1,169 @@
+//! Notes: what goes into the log of the journal beside reads and uploads, for people who look at it
+//! after the race.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::clock;
+use crate::config::failure::Failure;
+use crate::journal::Journal;
+use crate::model::clock::{Step, Zones};
+use crate::status::{Board, Problem, ProblemChange};
+
+/// Least time between two looks for problems that came or went, to note them in the log.
+const PROBLEMS_EVERY: Duration = Duration::from_secs(1);
+
+/// What goes into the log beside reads and uploads.
+pub enum Note {
+    /// For people: a stable code and a text.
+    Text(&'static str, String),
+    /// The box's clock stepped.
+    Step(Step),
+}
+
+/// Writes notes into the log, one at a time: those that the daemon gives, and each problem that the
+/// board says came or went. While the disk is full this waits, and nothing else does.
+///
+/// Problems are taken at most once in [`PROBLEMS_EVERY`], so that one that comes and goes with every
+/// read wears out no disk.
+pub async fn note_down(
+    journal: Journal,
+    board: Board,
+    zones: Zones,
+    mut notes: mpsc::Receiver<Note>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let write = async |note| match note {
+        Note::Text(code, text) => journal.note(code, &text).await.is_ok(),
+        Note::Step(step) => clock::record(step, &journal, &board, &zones).await,
+    };
+    let mut pace = interval(PROBLEMS_EVERY);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut problems = VecDeque::new(); // taken from the board, and not yet written
+    loop {
+        let noting = async {
+            let changed = async {
+                board.problem_changes().await;
+                pace.tick().await;
+                board.take_problem_changes()
+            };
+            if problems.is_empty() {
+                tokio::select! {
+                    biased; // the start is noted before the problems that were found at the start
+                    Some(note) = notes.recv() => return write(note).await,
+                    changes = changed => problems.extend(changes),
+                }
+            }
+            match problems.pop_front() {
+                Some(change) => write(note_of(change)).await,
+                None => true,
+            }
+        };
+        let noted = tokio::select! {
+            () = stop.cancelled() => break,
+            noted = noting => noted,
+        };
+        if !noted {
+            return Err(Failure::io("the journal is gone"));
+        }
+    }
+    let last = async {
+        for change in problems {
+            write(note_of(change)).await;
+        }
+        while let Some(note) = notes.recv().await {
+            write(note).await;
+        }
+        // A problem that was raised a moment before the end is noted, too.
+        for change in board.take_problem_changes() {
+            write(note_of(change)).await;
+        }
+        let _ = journal.note("stop", "stopped on request").await;
+    };
+    let _ = timeout(Duration::from_secs(1), last).await;
+    Ok(())
+}
+
+/// A problem that came or went, as a note.
+fn note_of(change: ProblemChange) -> Note {
+    let name = |code: String, about: &str| match about {
+        "" => code,
+        about => format!("{code} ({about})"),
+    };
+    match change {
+        ProblemChange::Came(Problem { code, about, message, .. }) => {
+            Note::Text("problem", format!("{}: {message}", name(code, &about)))
+        }
+        ProblemChange::Over { code, about } => Note::Text("problem_over", name(code, &about)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::entry::Body;
+    use crate::journal::log::{Line, Reader};
+    use crate::journal::{JournalConfig, log_dir};
+    use crate::status::ProblemCode;
+
+    fn noted(dir: &std::path::Path) -> Vec<String> {
+        let mut noted = Vec::new();
+        let Some(mut reader) = Reader::open(&log_dir(dir), None).unwrap() else { return noted };
+        while let Some(line) = reader.read().unwrap() {
+            if let Line::Entry(entry) = line
+                && let Body::Note(text) = entry.body
+            {
+                noted.push(format!("{} {text}", entry.subject));
+            }
+        }
+        noted
+    }
+
+    #[tokio::test]
+    async fn problems_are_written_into_the_log_when_they_come_and_when_they_are_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let board = Board::new("finish");
+        board.raise(ProblemCode::DiskError, "", "once");
+        let config = JournalConfig {
+            dir: dir.path().to_owned(),
+            dead_time: Duration::ZERO,
+            zones: Zones::default(),
+            keep_days: 30,
+            keep_bytes: u64::MAX,
+            volume_bytes: u64::MAX,
+        };
+        let journal = Journal::open(config, board.clone()).unwrap();
+        let (notes, received) = mpsc::channel(1);
+        notes.try_send(Note::Text("start", "started".to_owned())).ok().unwrap();
+        let stop = CancellationToken::new();
+        let writing = note_down(journal.clone(), board.clone(), Zones::default(), received, stop.clone());
+        let writing = tokio::spawn(writing);
+        let until = async |count: usize| {
+            while noted(dir.path()).len() < count {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        until(2).await;
+        board.raise(ProblemCode::LowBattery, "mat", "12 %");
+        board.clear(ProblemCode::DiskError, "");
+        until(4).await;
+        board.raise(ProblemCode::DecoderSilent, "mat", "a moment before the end");
+        drop(notes);
+        stop.cancel();
+        writing.await.unwrap().unwrap();
+        journal.close().await;
+        let wanted = [
+            "start started",
+            "problem disk_error: once",
+            "problem low_battery (mat): 12 %",
+            "problem_over disk_error",
+            "problem decoder_silent (mat): a moment before the end",
+            "stop stopped on request",
+        ];
+        assert_eq!(noted(dir.path()), wanted);
+    }
+}
