@@ -42,7 +42,7 @@ use crate::export;
 use crate::journal::let_go::Told;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, Asks};
-use crate::model::clock::{Step, Wall, Zones};
+use crate::model::clock::{Wall, Zones};
 use crate::model::lane;
 use crate::serve::control::Socket;
 use crate::serve::ops::{Decoders, Ops, Repairs};

@@ -1,6 +1,7 @@
 //! Files that are removed, moved or cut off under the running box, to make room: nothing that was kept is lost while it goes on
 //! running, and it says what happened.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -185,8 +186,9 @@ async fn taken(case: &Case, more: bool) {
     let elsewhere = tempfile::tempdir_in(site.data.parent().unwrap()).unwrap();
     let running = site.start_with(&TRIAL);
     for kept in [100, 200, 300] {
+        // More are kept than were pushed where the exporter says again what is acknowledged late.
         sim.push(100);
-        site.until("they are kept", |status| status.decoders[0].reads == kept && status.journal.serving).await;
+        site.until("they are kept", |status| status.decoders[0].reads >= kept && status.journal.serving).await;
     }
     until(&format!("{what}: there are older files"), async || volumes(&site.data).len() > 2).await;
     // Until the box has looked at the youngest of them.
@@ -201,7 +203,7 @@ async fn taken(case: &Case, more: bool) {
         case.told.is_empty() || status.problems.iter().any(|problem| problem.code == case.told)
     };
     let kept = if more { 400 } else { 300 };
-    let shown = async || site.status().await.is_some_and(|status| told(&status) && status.decoders[0].reads == kept);
+    let shown = async || site.status().await.is_some_and(|status| told(&status) && status.decoders[0].reads >= kept);
     assert!(holds(PATIENCE, shown).await, "{what}: {:#?}", site.status().await);
     until(&format!("{what}: the queue serves"), async || {
         site.status().await.is_some_and(|status| status.journal.serving && status.ready)
@@ -221,7 +223,9 @@ async fn taken(case: &Case, more: bool) {
     running.stop().await;
     judge(what, &cloud, &token, sim.reads().iter().map(passing));
     if case.whole {
-        assert_eq!(site.export().await.iter().filter_map(exported).count() as u64, kept, "{what}");
+        // The exporter says again what is acknowledged late.
+        let all: BTreeSet<_> = site.export().await.iter().filter_map(exported).collect();
+        assert_eq!(all.len() as u64, kept, "{what}");
     }
 }
 
