@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use rig::{Ipico, Running};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);

@@ -10,7 +10,7 @@ mod rig;
 use std::path::Path;
 use std::time::Duration;
 
-use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
 use rig::Running;
 
 fn main() {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use passbridge::journal::Journal;
+use passbridge::testing::journal::Journal;
 use rig::{Append, Ipico, MAT, median};
 
 const ROUNDS: usize = 7;

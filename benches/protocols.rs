@@ -17,9 +17,9 @@ mod rig;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use passbridge::decoders::{Frame, Framed, Item, Output, Protocol, spec};
-use passbridge::model::chip::Held;
-use passbridge::sim::decoder::{Kind, RaceConfig, SimConfig, SimDecoder, Source, Wiring};
+use passbridge::testing::decoders::{Frame, Framed, Item, Output, Protocol, spec};
+use passbridge::testing::model::chip::Held;
+use passbridge::testing::sim::decoder::{Kind, RaceConfig, SimConfig, SimDecoder, Source, Wiring};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use rig::Running;
 
 /// Bytes of the image: room for the reserve and a backlog.

@@ -10,8 +10,8 @@ mod rig;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use rig::{Running, median, quantile};
 use tokio::time::{sleep, sleep_until};
 

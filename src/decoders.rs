@@ -33,7 +33,7 @@ pub(crate) mod simulator;
 mod text;
 pub mod trials;
 
-pub use descriptor::{Dialect, Dials, Missed, Options, Spec, settings};
+pub use descriptor::{Dials, Missed, Spec, settings};
 pub use protocol::{
     Cleared, Frame, Framed, Info, Item, MEMORY_MAX, OUTPUT_MAX, Output, Protocol, READ_MAX, Range, Reject,
     SettingError, Settings,

@@ -34,72 +34,121 @@
 //! 8. *No task dies alone*: one that ends unexpectedly ends the process, systemd starts it again.
 //! 9. *The key is secret*: `SecretString` from the file to a header marked sensitive.
 //!
-//! # The map
-//!
-//! | module | what it knows that nobody else does |
-//! |---|---|
-//! | [`model::chip`] | what a decoder says: reads, markers, stamps, positions; which positions are held |
-//! | [`model::clock`] | the rules that turn a decoder stamp into UTC, and the doubts |
-//! | [`decoders`] | the trait, the registry; one file per decoder below it |
-//! | [`link`] | ports, reconnect, the receive buffer, the order of acks, which location is which lane, doubts about a decoder's time, asking by hand |
-//! | [`model::lane`] | what a location with a device of its own is called, and what belongs to one decoder |
-//! | [`journal`] | the log's format, sled, checkpoints, rebuild, pruning |
-//! | [`cloud::passing`] | chip code, bib file, what a passing consists of |
-//! | [`cloud::uplink`] | sessions, numbers, retry: a pure machine and a thin driver |
-//! | [`cloud::rufus`] | the cloud's wire types, calls and answers, its name and its certificate; nothing about retries |
-//! | [`config`] | file, environment, flags; errors that name key, value and line |
-//! | [`status`], [`serve::web`], [`serve::control`], [`status::glance`] | what is seen from outside |
-//! | [`daemon`], [`daemon::service`], [`daemon::logging`], [`daemon::harden`] | the process: tasks, systemd, the log, steps of the box's clock, what others may not see of it |
-//! | [`cli`], [`config::failure`] | commands and exit codes |
-//! | [`cloud::audit`] | whether the cloud holds what the journal says; what is missing goes again |
-//! | [`commands::check`], [`export`], [`commands::decode`], [`commands::demo`] | a command each |
-//! | [`commands::probe`] | which protocol bytes look like, what it is else, and which questions may be put to an unknown box |
-//! | [`model::escape`] | raw bytes as text |
-//! | [`link::capture`] | what goes over a link, both ways: the file, how a link is listened to, the relay |
-//! | [`sim`] | the simulated decoder and cloud for demo, tests and benches; the player of captures |
-//!
-//! The `backoff` crate is known to the private module `retry` alone, `sled` to the private `journal::queue` alone.
-//!
-//! # Where this differs from the design it was built from, and why
-//!
-//! * *No index by chip and bib in the queue.* Nothing reads it yet; it would double what is written to the card. The
-//!   newest 1,000 reads are in memory, and a rebuild reads a million lines of the log in 2.3 s (benches/README.md).
-//! * *A read goes into sled only if it still waits at the next checkpoint* (10 s, or 8,192 reads). At a race with internet nearly none
-//!   does. The log is the durable copy in either case.
-//! * *Repeats and dead time are judged when the state follows, not before keeping*: reads are kept while the queue is
-//!   still being rebuilt. The verdict becomes durable with the batch line that covers the read. A repeat is a read with the
-//!   identity of an *earlier entry* of the log, found in an index beside it (`journal::known`), so it follows from the log
-//!   alone: what was not covered when the process ended is judged the same again.
-//! * *A stamp without a believable date* (missing, `0000-00-NN`, 1970, 2000) is taken as a time of day of the newest day on which
-//!   it is not after its receipt, and always reported; see [`model::clock`]. While the box does not know its own date it waits,
-//!   and what comes after it: without the time no TLS certificate is valid either, so nothing more is held up by it.
-//! * *Exit code 78 is restarted by systemd too*: an address or a file may be there a moment later, and nobody is there
-//!   to type a command at six in the morning.
-//!
-//! # Rejected
-//!
-//! * *Acking first and uploading without a queue*, *two commits per read*, *loading the whole backlog for a flush*, *deleting
-//!   at the ack*: each seen in the field, each lost reads or stood still.
-//! * *Several POSTs in flight*: a program that pulls reads on from the highest number and would miss the lower one.
-//! * *Numbering at the POST*: a crash between the two would number anew.
-//! * *Taking a read for a repeat because its place is held and its stamp is old*: hides what a decoder reads that was cleared
-//!   and whose clock was set back. What is in doubt goes up twice and is seen.
-//! * *Correcting stamps by the measured clock offset*: the decoder's stamp is data. The offset is shown.
+#![doc = include_str!("../docs/architecture.md")]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
-// They panic when standard output or error is gone: `cli::print`, `logging::say`.
+#![allow(rustdoc::private_intra_doc_links, reason = "it is read with --document-private-items")]
+// They panic when standard output or error is gone: `commands::args::print`, `daemon::logging::say`.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod cli;
-pub mod cloud;
-pub mod commands;
-pub mod config;
-pub mod daemon;
-pub mod decoders;
-pub mod export;
-pub mod journal;
-pub mod link;
-pub mod model;
-pub mod serve;
-pub mod sim;
-pub mod status;
+mod cloud;
+mod commands;
+mod config;
+mod daemon;
+mod decoders;
+mod export;
+mod journal;
+mod link;
+mod model;
+mod serve;
+mod sim;
+mod status;
+
+/// The back door: what tests, benches and fuzz targets need of the rooms, under the names that it has there. It is no interface
+/// for other programs and changes without notice. The compiler takes everything else that nobody uses for dead.
+#[doc(hidden)]
+pub mod testing {
+    pub mod cloud {
+        pub mod audit {
+            pub use crate::cloud::audit::{Head, Subject, audit, summary};
+        }
+        pub mod passing {
+            pub use crate::cloud::passing::Fields;
+        }
+        pub mod rufus {
+            pub use crate::cloud::rufus::{Client, ClientConfig, install_tls};
+        }
+        pub mod uplink {
+            pub use crate::cloud::uplink::{UplinkConfig, UplinkError, run};
+        }
+    }
+    pub mod commands {
+        pub mod decode {
+            pub use crate::commands::decode::{Decoder, Decoding, Ended};
+        }
+        pub mod probe {
+            pub use crate::commands::probe::{Candidate, Grade, recognise};
+        }
+    }
+    pub mod config {
+        pub use crate::config::{
+            Address, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LoadOptions, Loaded, LogConfig,
+            LogFormat, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
+        };
+    }
+    pub mod daemon {
+        pub use crate::daemon::Daemon;
+    }
+    pub mod decoders {
+        pub use crate::decoders::{
+            Cleared, Dials, Frame, Framed, Info, Item, MEMORY_MAX, Missed, OUTPUT_MAX, Output, Protocol, READ_MAX,
+            REGISTRY, Range, Settings, Spec, settings, spec,
+        };
+        pub mod trials {
+            pub use crate::decoders::trials::{MakeRecord, STREAM};
+        }
+    }
+    pub mod export {
+        pub use crate::export::{Format, Query, Reading, export};
+    }
+    pub mod journal {
+        pub use crate::journal::{
+            Batch, Item, Journal, JournalConfig, OpenError, Pending, PendingRead, Unsettled, UploadEvent, log_dir,
+            unsettled,
+        };
+        pub mod entry {
+            pub use crate::journal::entry::{Body, Entry, parse_line, write_line};
+        }
+        pub mod log {
+            pub use crate::journal::log::{Line, Reader, volumes};
+        }
+    }
+    pub mod link {
+        pub mod capture {
+            pub use crate::link::capture::{CaptureError, Direction, Header, PIECE, Reader, Record, What, Writer};
+        }
+    }
+    pub mod model {
+        pub mod chip {
+            pub use crate::model::chip::{ChipRead, Held, Label, Marker, Position, Seq, Stamp};
+        }
+        pub mod clock {
+            pub use crate::model::clock::{Wall, offset_ms, resolve};
+        }
+        pub mod escape {
+            pub use crate::model::escape::{escape, unescape};
+        }
+    }
+    pub mod serve {
+        pub mod control {
+            pub use crate::serve::control::{ControlError, Request, ask};
+        }
+    }
+    pub mod sim {
+        pub mod cloud {
+            pub use crate::sim::cloud::{
+                Access, Answer, Apply, Chance, Closed, DEVICE, Dedup, Fault, Generation, Habits, KEY, NoSession,
+                OTHER_CHIP, On, Post, SimCloud, SimCloudConfig, Stored,
+            };
+        }
+        pub mod decoder {
+            pub use crate::sim::decoder::{
+                Fault, Habit, Kind, RaceConfig, SimConfig, SimDecoder, SimRead, Source, Wiring,
+            };
+        }
+    }
+    pub mod status {
+        pub use crate::status::{AuditStatus, Board, LinkState, Problem, RecentRead, Snapshot, UploadState};
+    }
+}

@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use passbridge::config::KeyHeader;
-use passbridge::config::{Address, Config, LoadOptions, SessionMode, TagCode};
-use passbridge::decoders::REGISTRY;
+use passbridge::testing::config::KeyHeader;
+use passbridge::testing::config::{Address, Config, LoadOptions, SessionMode, TagCode};
+use passbridge::testing::decoders::REGISTRY;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
@@ -97,7 +97,7 @@ impl Site {
         Seen::new(&output)
     }
 
-    fn load(&self, variables: &[(&str, &str)]) -> Result<passbridge::config::Loaded, String> {
+    fn load(&self, variables: &[(&str, &str)]) -> Result<passbridge::testing::config::Loaded, String> {
         let options = LoadOptions {
             environment: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
             ..LoadOptions::new(self.path("passbridge.toml"))
@@ -453,7 +453,7 @@ fn what_cannot_be_reached_is_red_and_exit_69() {
 
 #[tokio::test]
 async fn check_tells_device_and_session_of_a_cloud_that_answers() {
-    use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
+    use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     let decoder = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let site = std::sync::Arc::new(Site::new());

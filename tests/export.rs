@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use passbridge::decoders::{Frame, Framed};
-use passbridge::journal::{Batch, Item, Journal, JournalConfig, UploadEvent};
-use passbridge::model::chip::{ChipRead, Seq, Stamp};
-use passbridge::status::Board;
+use passbridge::testing::decoders::{Frame, Framed};
+use passbridge::testing::journal::{Batch, Item, Journal, JournalConfig, UploadEvent};
+use passbridge::testing::model::chip::{ChipRead, Seq, Stamp};
+use passbridge::testing::status::Board;
 
 /// Most memory that an export may take, in kB.
 const PEAK_MAX: u64 = 30_000;

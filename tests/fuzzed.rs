@@ -14,7 +14,7 @@ mod seeds;
 use std::path::{Path, PathBuf};
 
 use harness::{CONTROL, Seen};
-use passbridge::decoders::{REGISTRY, Settings};
+use passbridge::testing::decoders::{REGISTRY, Settings};
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

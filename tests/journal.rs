@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use passbridge::decoders::{Cleared, Frame, Framed};
-use passbridge::journal::{Batch, Item, Journal, JournalConfig, OpenError, Pending, UploadEvent};
-use passbridge::model::chip::{ChipRead, Label, Marker, Position, Seq};
-use passbridge::status::Board;
+use passbridge::testing::decoders::{Cleared, Frame, Framed};
+use passbridge::testing::journal::{Batch, Item, Journal, JournalConfig, OpenError, Pending, UploadEvent};
+use passbridge::testing::model::chip::{ChipRead, Label, Marker, Position, Seq};
+use passbridge::testing::status::Board;
 
 fn config(dir: &Path) -> JournalConfig {
     JournalConfig {

@@ -2,7 +2,7 @@
 //! the sample vectors, the captures with their expected output, the recordings, and arbitrary bytes.
 //!
 //! * `src/decoders/NAME/samples.jsonl`: one frame per line with what it must decode to.
-//! * `src/decoders/NAME/captures/*.capture`: capture files (`passbridge::link::capture`), whose header says protocol, options, zone and
+//! * `src/decoders/NAME/captures/*.capture`: capture files (`passbridge::testing::link::capture`), whose header says protocol, options, zone and
 //!   time; `NAME.expected.jsonl` is the output. A new one needs no line of code. After an intended change write it anew with `PASSBRIDGE_BLESS=1` and read
 //!   the difference.
 //! * Recordings are other people's files and not in this repository: they are looked for in `../shared/real`, or
@@ -23,12 +23,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use passbridge::commands::decode::{Decoder, Decoding, Ended};
-use passbridge::decoders::{self, Dials, Item, Missed, Output, REGISTRY, Range, Settings};
-use passbridge::link::capture::{Direction, Reader, Record, What};
-use passbridge::model::chip::Held;
-use passbridge::model::escape::{escape, unescape};
-use passbridge::sim::decoder::Kind;
+use passbridge::testing::commands::decode::{Decoder, Decoding, Ended};
+use passbridge::testing::decoders::{self, Dials, Item, Missed, Output, REGISTRY, Range, Settings};
+use passbridge::testing::link::capture::{Direction, Reader, Record, What};
+use passbridge::testing::model::chip::Held;
+use passbridge::testing::model::escape::{escape, unescape};
+use passbridge::testing::sim::decoder::Kind;
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -7,9 +7,9 @@ mod samples;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use passbridge::commands::probe::{Candidate, Grade, recognise};
-use passbridge::decoders::{REGISTRY, spec};
-use passbridge::link::capture::{self, Direction, What};
+use passbridge::testing::commands::probe::{Candidate, Grade, recognise};
+use passbridge::testing::decoders::{REGISTRY, spec};
+use passbridge::testing::link::capture::{self, Direction, What};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -159,7 +159,7 @@ fn nothing_that_is_no_decoder_is_taken_for_one() {
             told(&recognise(bytes)),
             Vec::<String>::new(),
             "{}",
-            passbridge::model::escape::escape(&bytes[..bytes.len().min(60)])
+            passbridge::testing::model::escape::escape(&bytes[..bytes.len().min(60)])
         );
     }
 }

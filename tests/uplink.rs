@@ -9,16 +9,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use passbridge::cloud::passing::Fields;
-use passbridge::cloud::rufus::{Client, ClientConfig, install_tls};
-use passbridge::cloud::uplink::{self, UplinkConfig, UplinkError};
-use passbridge::config::KeyHeader;
-use passbridge::config::{SessionMode, UploadConfig};
-use passbridge::decoders::{Frame, Framed};
-use passbridge::journal::{Journal, JournalConfig, PendingRead};
-use passbridge::model::chip::{ChipRead, Stamp};
-use passbridge::sim::cloud::{Answer, Chance, DEVICE, Dedup, Fault, Generation, KEY, On, SimCloud, SimCloudConfig};
-use passbridge::status::{Board, UploadState};
+use passbridge::testing::cloud::passing::Fields;
+use passbridge::testing::cloud::rufus::{Client, ClientConfig, install_tls};
+use passbridge::testing::cloud::uplink::{self, UplinkConfig, UplinkError};
+use passbridge::testing::config::KeyHeader;
+use passbridge::testing::config::{SessionMode, UploadConfig};
+use passbridge::testing::decoders::{Frame, Framed};
+use passbridge::testing::journal::{Journal, JournalConfig, PendingRead};
+use passbridge::testing::model::chip::{ChipRead, Stamp};
+use passbridge::testing::sim::cloud::{
+    Answer, Chance, DEVICE, Dedup, Fault, Generation, KEY, On, SimCloud, SimCloudConfig,
+};
+use passbridge::testing::status::{Board, UploadState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -79,7 +81,7 @@ impl Rig {
             key: KEY.into(),
             header: KeyHeader::XApiKey,
             timeout,
-            clock: passbridge::model::clock::Wall::default(),
+            clock: passbridge::testing::model::clock::Wall::default(),
         });
         let config = UplinkConfig {
             device: DEVICE.into(),

@@ -15,11 +15,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use passbridge::decoders::{Framed, Item, Output, Protocol, Settings, spec};
-use passbridge::journal::{Journal, JournalConfig};
-use passbridge::serve::control::{self, Request};
-use passbridge::sim::cloud::{DEVICE, KEY};
-use passbridge::status::{Board, Snapshot};
+use passbridge::testing::decoders::{Framed, Item, Output, Protocol, Settings, spec};
+use passbridge::testing::journal::{Journal, JournalConfig};
+use passbridge::testing::serve::control::{self, Request};
+use passbridge::testing::sim::cloud::{DEVICE, KEY};
+use passbridge::testing::status::{Board, Snapshot};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The decoder's name in every bench.

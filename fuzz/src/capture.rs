@@ -3,7 +3,7 @@
 
 use std::io::BufReader;
 
-use passbridge::link::capture::{CaptureError, Header, PIECE, Reader, Record, What, Writer};
+use passbridge::testing::link::capture::{CaptureError, Header, PIECE, Reader, Record, What, Writer};
 
 /// Bytes before the file.
 pub const CONTROL: usize = 3;

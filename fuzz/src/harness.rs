@@ -21,11 +21,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use passbridge::commands::decode::Decoder;
-use passbridge::decoders::{Frame, Framed, Info, Item, Output, Protocol, Range, Settings, Spec, settings, spec};
-use passbridge::journal::entry::{Body, Entry, parse_line, write_line};
-use passbridge::model::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
-use passbridge::model::clock;
+use passbridge::testing::commands::decode::Decoder;
+use passbridge::testing::decoders::{
+    Frame, Framed, Info, Item, Output, Protocol, Range, Settings, Spec, settings, spec,
+};
+use passbridge::testing::journal::entry::{Body, Entry, parse_line, write_line};
+use passbridge::testing::model::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
+use passbridge::testing::model::clock;
 
 /// Bytes before the stream.
 pub const CONTROL: usize = 40;
@@ -183,8 +185,9 @@ fn held(shape: u8, numbers: &[u8]) -> Held {
 
 fn sets(name: &'static str) -> &'static [Settings] {
     static SETS: OnceLock<Vec<(&'static str, Vec<Settings>)>> = OnceLock::new();
-    let all = SETS
-        .get_or_init(|| passbridge::decoders::REGISTRY.iter().map(|spec| (spec.name, options(spec.name))).collect());
+    let all = SETS.get_or_init(|| {
+        passbridge::testing::decoders::REGISTRY.iter().map(|spec| (spec.name, options(spec.name))).collect()
+    });
     all.iter().find(|(of, _)| *of == name).map_or(&[], |(_, sets)| sets)
 }
 

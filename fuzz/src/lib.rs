@@ -6,7 +6,7 @@ pub mod seeds;
 
 use std::sync::{Mutex, OnceLock};
 
-use passbridge::decoders::REGISTRY;
+use passbridge::testing::decoders::REGISTRY;
 
 static SEEN: Mutex<(u64, harness::Seen)> =
     Mutex::new((0, harness::Seen { accepted: 0, rejected: 0, chatter: 0, replies: 0 }));

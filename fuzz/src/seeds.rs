@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use passbridge::decoders::{Settings, Spec};
-use passbridge::link::capture::{Direction, Reader, What};
+use passbridge::testing::decoders::{Settings, Spec};
+use passbridge::testing::link::capture::{Direction, Reader, What};
 use serde_json::Value;
 
 use super::harness::{CONTROL, LEAVE, LINKED, REPAIR, REWIND, SINGLE, options};

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
-pub use bibs::{BibError, BibFile, Bibs, MAX_BYTES, MAX_CHIPS, MAX_FIELD};
+pub use bibs::{BibFile, Bibs};
 
 use crate::config::TagCode;
 use crate::journal::PendingRead;

@@ -40,7 +40,9 @@ use crate::model::clock::Wall;
 use answer::Reply;
 use names::Names;
 
-pub use outcome::{CallError, Device, Doubt, Inserted, KeyFault, NotSent, Page, Scope, Session, Stored};
+#[cfg(test)]
+pub use outcome::KeyFault;
+pub use outcome::{CallError, Device, Doubt, Inserted, NotSent, Page, Scope, Session, Stored};
 pub use trust::Distrust;
 use trust::causes;
 

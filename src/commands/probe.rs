@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use self::listen::{Heard, Plan, Role, listen};
-pub use self::recognise::{Candidate, Grade, Tally, recognise};
+pub use self::recognise::{Candidate, Grade, recognise};
 use self::report::{Report, Verdict};
 use self::target::{Target, at_rate, find_rate, open_ports, rates};
 use crate::commands::args::print;

@@ -25,6 +25,17 @@ use crate::config::{LogConfig, LogFormat, level};
 /// Crates whose chatter says nothing to a timer; a directive for one of them in `level` or `RUST_LOG` wins.
 const QUIET: [&str; 5] = ["hyper=warn", "hyper_util=warn", "reqwest=warn", "rustls=warn", "sled=warn"];
 
+/// Parts of the program by the names that `level` and `RUST_LOG` know them by, and where they are.
+const PARTS: [(&str, &str); 7] = [
+    ("passbridge::audit", "passbridge::cloud::audit"),
+    ("passbridge::control", "passbridge::serve::control"),
+    ("passbridge::logging", "passbridge::daemon::logging"),
+    ("passbridge::passing", "passbridge::cloud::passing"),
+    ("passbridge::service", "passbridge::daemon::service"),
+    ("passbridge::uplink", "passbridge::cloud::uplink"),
+    ("passbridge::web", "passbridge::serve::web"),
+];
+
 /// How long the end of the process waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// How long a thread that panics waits for its words to be written: they may be the last.
@@ -46,7 +57,8 @@ pub fn start(config: &LogConfig) {
         let target = directive.split_once('=').map_or("", |(target, _)| target);
         !given.split(',').any(|own| own.trim().split_once('=').is_some_and(|(own, _)| own == target))
     });
-    let directives = quiet.copied().chain([given.as_str()]).collect::<Vec<_>>().join(",");
+    let directives =
+        quiet.copied().map(str::to_owned).chain(given.split(',').map(placed)).collect::<Vec<_>>().join(",");
     let form = shape(config.format, io::stderr().is_terminal());
     let Some(output) = output(form) else { return }; // a system without a thread for the log has none for the journal
     let builder = tracing_subscriber::fmt()
@@ -64,6 +76,16 @@ pub fn start(config: &LogConfig) {
     if let Some(mistake) = mistake {
         tracing::warn!("{mistake}");
     }
+}
+
+/// A directive with the place of the part that it names.
+fn placed(directive: &str) -> String {
+    let directive = directive.trim();
+    let placed = PARTS.iter().find_map(|(name, place)| {
+        let rest = directive.strip_prefix(name)?;
+        (rest.starts_with('=') || rest.starts_with("::")).then(|| format!("{place}{rest}"))
+    });
+    placed.unwrap_or_else(|| directive.to_owned())
 }
 
 /// The way to standard error; a thread of its own from the first line on.
@@ -162,6 +184,15 @@ fn shape(format: LogFormat, terminal: bool) -> Shape {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_is_known_by_the_name_that_the_configuration_has_for_it() {
+        assert_eq!(placed(" passbridge::uplink=debug"), "passbridge::cloud::uplink=debug");
+        assert_eq!(placed("passbridge::uplink::machine=trace"), "passbridge::cloud::uplink::machine=trace");
+        for as_it_is in ["info", "passbridge=debug", "passbridge::cloud::uplink=debug", "passbridge::uplinks=debug"] {
+            assert_eq!(placed(as_it_is), as_it_is);
+        }
+    }
 
     #[test]
     fn the_line_about_missing_lines_has_the_form_of_the_others() {

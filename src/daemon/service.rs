@@ -18,12 +18,6 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// The line that `systemctl status` shows.
-pub fn status(line: &str) {
-    // A line end would begin another assignment of the notify protocol.
-    tell(&[NotifyState::Status(&line.replace(['\n', '\r'], " "))]);
-}
-
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!("systemd could not be told: {error}");

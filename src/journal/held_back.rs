@@ -4,7 +4,7 @@
 //! before cannot have been made since: it is of another race, or of a clock that was wrong. The link judges that when the
 //! read comes (`link::memories`) and marks it; from then on all follows from the log:
 //! * A marked read that is no repeat is held back: no batch covers it, nothing waits for it.
-//! * [`Journal::let_go`] appends it once more, with the entry that it was. That one is judged and uploaded like a read that
+//! * [`Journal::let_go`](super::Journal::let_go) appends it once more, with the entry that it was. That one is judged and uploaded like a read that
 //!   came now: in the order of the log, behind what went up meanwhile. Nothing of it has to fit into memory.
 //! * Its volume goes by age alone (`[keep].days`), as one with passings that were set aside.
 //!

@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What became of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names, reason = "the word of the answer on the socket")]
 pub enum Asked {
     /// The decoder is being asked.
     Asked,

@@ -53,13 +53,6 @@ pub enum LinkError {
     },
 }
 
-impl LinkError {
-    /// The configuration is at fault: no restart will help (exit code 78).
-    pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Bind { .. } | Self::Setting(_))
-    }
-}
-
 /// Longest wait for the addresses of a name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the TCP handshake with one address.
@@ -104,7 +97,7 @@ impl Port {
 /// before anything runs. Ports that we open ourselves are not touched: their decoder may be switched on later.
 ///
 /// # Errors
-/// Only configuration faults ([`LinkError::is_configuration`]): the port is in use or not ours to take, or an option
+/// Only configuration faults ([`LinkError::Bind`], [`LinkError::Setting`]): the port is in use or not ours to take, or an option
 /// does not fit the protocol. An address that is merely not on this box yet is no error.
 pub async fn bind(config: &DecoderConfig) -> Result<Port, LinkError> {
     (config.protocol.make)(&config.set)?;

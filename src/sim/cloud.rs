@@ -9,7 +9,7 @@
 //!   contents, two inserts of a device in flight at once, a passing stored twice, an attempt to delete.
 //! * It fails only as scripted ([`Fault`]) and by its habits ([`Habits`]); both are the same for the same seed. Without them it
 //!   is deterministic but for the tokens.
-//! * It is fast and bounded: 24 bytes a passing beside the distinct chips and bibs, at most [`MAX_PASSINGS`].
+//! * It is fast and bounded: 24 bytes a passing beside the distinct chips and bibs, at most [`MAX_PASSINGS`](store::MAX_PASSINGS).
 //!
 //! It hides sockets (`wire`), storage and duplicate rules (`store`), faults (`faults`), habits (`habits`, `words`, `pages`,
 //! `writer`), what is read and written (`requests`, `answers`) and the routes between (`http`).
@@ -41,15 +41,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use config::{
-    Access, CLIENT_BATCH_MAX, Closed, DEVICE, Forbidden, Generation, KEY, NoSession, OneForm, SimCloudConfig,
-};
+pub use config::{Access, Closed, DEVICE, Generation, KEY, NoSession, SimCloudConfig};
 pub use faults::{Answer, Apply, Chance, Fault, On};
-pub use habits::{HABITS, Habit, Habits, When};
+pub use habits::{HABITS, Habits};
+pub use state::Post;
 use state::{Inner, State};
-pub use state::{MAX_POSTS, MAX_TRACE, MAX_VIOLATIONS, Post};
-pub use store::{Dedup, MAX_LAG, MAX_PASSINGS, MAX_SESSIONS, SessionView, Stored};
-pub use words::Words;
+pub use store::{Dedup, SessionView, Stored};
 pub use writer::OTHER_CHIP;
 
 use faults::Script;
@@ -177,7 +174,7 @@ impl SimCloud {
         self.inner.lock().store.stored()
     }
 
-    /// Every `POST /passings` whose body could be read, oldest first (the last [`MAX_POSTS`]).
+    /// Every `POST /passings` whose body could be read, oldest first (the last [`MAX_POSTS`](state::MAX_POSTS)).
     pub fn posts(&self) -> Vec<Post> {
         self.inner.lock().posts.iter().cloned().collect()
     }
@@ -193,7 +190,7 @@ impl SimCloud {
         self.inner.lock().post_count
     }
 
-    /// What the client did that it must never do; empty when all is well. At most [`MAX_VIOLATIONS`] and a count.
+    /// What the client did that it must never do; empty when all is well. At most [`MAX_VIOLATIONS`](state::MAX_VIOLATIONS) and a count.
     pub fn violations(&self) -> Vec<String> {
         let state = self.inner.lock();
         let mut list = state.violations.clone();

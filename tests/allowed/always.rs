@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use passbridge::decoders::{self, Item, Output, REGISTRY, Range};
-use passbridge::model::chip::Held;
-use passbridge::sim::decoder::Kind;
+use passbridge::testing::decoders::{self, Item, Output, REGISTRY, Range};
+use passbridge::testing::model::chip::Held;
+use passbridge::testing::sim::decoder::Kind;
 use proptest::prelude::*;
 
 use super::{allowed, bytes};

@@ -1,6 +1,6 @@
 //! What a box may say to a decoder that it only reads: the list in each decoder's folder (`allowed.rs`).
 
-use passbridge::decoders::{Settings, spec};
+use passbridge::testing::decoders::{Settings, spec};
 
 /// The first thing among `said` (all bytes of one connection, in order) that is not on the protocol's list under these
 /// options; also a command that is not ended.
@@ -11,7 +11,7 @@ pub fn forbidden(protocol: &str, set: &Settings, said: &[u8]) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::forbidden;
-    use passbridge::decoders::{REGISTRY, Settings};
+    use passbridge::testing::decoders::{REGISTRY, Settings};
 
     /// The lists are lists: what changes a decoder is on none of them.
     #[test]

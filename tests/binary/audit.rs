@@ -3,9 +3,9 @@
 
 use std::process::Output;
 
-use passbridge::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig, Stored};
-use passbridge::sim::decoder::{Kind, SimDecoder};
-use passbridge::status::Snapshot;
+use passbridge::testing::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig, Stored};
+use passbridge::testing::sim::decoder::{Kind, SimDecoder};
+use passbridge::testing::status::Snapshot;
 use serde_json::Value;
 
 use crate::child::{Running, Site, decoder};

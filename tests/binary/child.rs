@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use passbridge::model::clock;
-use passbridge::serve::control::{self, Request};
-use passbridge::sim::cloud::{Answer, Apply, Chance, DEVICE, Fault, KEY, On, SimCloud};
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, SimRead, Wiring};
-use passbridge::status::{RecentRead, Snapshot};
+use passbridge::testing::model::clock;
+use passbridge::testing::serve::control::{self, Request};
+use passbridge::testing::sim::cloud::{Answer, Apply, Chance, DEVICE, Fault, KEY, On, SimCloud};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, SimRead, Wiring};
+use passbridge::testing::status::{RecentRead, Snapshot};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;

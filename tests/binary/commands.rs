@@ -4,9 +4,9 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
-use passbridge::sim::cloud::{Answer, Apply, Chance, DEVICE, Dedup, Fault, KEY, On, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::Kind;
-use passbridge::status::Snapshot;
+use passbridge::testing::sim::cloud::{Answer, Apply, Chance, DEVICE, Dedup, Fault, KEY, On, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::Kind;
+use passbridge::testing::status::Snapshot;
 use serde_json::Value;
 use tokio::time::interval;
 

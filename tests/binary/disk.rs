@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use passbridge::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::Kind;
+use passbridge::testing::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::Kind;
 
 use crate::child::{Passing, Site, decoder, exported, judge, passing, until};
 

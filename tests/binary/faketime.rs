@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Source, Wiring};
+use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Source, Wiring};
 
 use crate::child::*;
 
@@ -51,7 +51,7 @@ async fn the_system_clock_of_a_box_without_one_is_set_and_steps_and_every_read_h
         .env("TZ", "UTC");
     let box_ = Running::spawn(command, times.path());
     let problem = |code: &'static str| {
-        move |status: &passbridge::status::Snapshot| status.problems.iter().any(|problem| problem.code == code)
+        move |status: &passbridge::testing::status::Snapshot| status.problems.iter().any(|problem| problem.code == code)
     };
     site.until("it serves", |status| status.journal.serving).await;
     sim.push(2);

@@ -4,8 +4,8 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use passbridge::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::Kind;
+use passbridge::testing::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::Kind;
 
 use crate::child::{PATIENCE, Running, Site, decoder, holds, judge, passing, until};
 

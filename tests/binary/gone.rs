@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use futures_util::future::join_all;
-use passbridge::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::Kind;
+use passbridge::testing::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::Kind;
 
 use crate::child::{PATIENCE, Site, UPLOAD, decoder, exported, holds, judge, passing, until};
 
@@ -189,7 +189,7 @@ async fn taken(case: &Case, more: bool) {
     if more {
         sim.push(100);
     }
-    let told = |status: &passbridge::status::Snapshot| {
+    let told = |status: &passbridge::testing::status::Snapshot| {
         case.told.is_empty() || status.problems.iter().any(|problem| problem.code == case.told)
     };
     let kept = if more { 400 } else { 300 };

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use passbridge::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimDecoder};
-use passbridge::status::Snapshot;
+use passbridge::testing::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Kind, SimDecoder};
+use passbridge::testing::status::Snapshot;
 
 use crate::child::{Mat, Running, Site, UPLOAD, decoder, exported, holds, judge, passing, until};
 

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use passbridge::decoders::Missed;
-use passbridge::sim::cloud::{DEVICE, Dedup, Generation, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimDecoder};
-use passbridge::status::LinkState;
+use passbridge::testing::decoders::Missed;
+use passbridge::testing::sim::cloud::{DEVICE, Dedup, Generation, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Kind, SimDecoder};
+use passbridge::testing::status::LinkState;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::sleep;
 

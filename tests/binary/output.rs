@@ -6,8 +6,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 
-use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::Kind;
+use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::Kind;
 
 use crate::child::{Running, Site, UPLOAD, decoder, judge, passing, until};
 

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use passbridge::config::Address;
-use passbridge::decoders::REGISTRY;
-use passbridge::sim::decoder::{Kind, SimDecoder};
-use passbridge::status::Snapshot;
+use passbridge::testing::config::Address;
+use passbridge::testing::decoders::REGISTRY;
+use passbridge::testing::sim::decoder::{Kind, SimDecoder};
+use passbridge::testing::status::Snapshot;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinHandle;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 
 use futures_util::future::join_all;
-use passbridge::decoders::spec;
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::decoders::spec;
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use passbridge::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimDecoder};
+use passbridge::testing::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 
 use crate::child::{Mat, PATIENCE, Passing, Site, decoder, exported, holds, judge, passing, until};
 

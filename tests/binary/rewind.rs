@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Habit, Kind, SimDecoder};
+use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Habit, Kind, SimDecoder};
 use serde_json::Value;
 
 use crate::child::{Running, Site, decoder, exported, judge, passing, until};
@@ -157,7 +157,7 @@ async fn what_is_held_back_goes_up_by_the_command_beside_the_daemon_and_without_
         sim.push(before as u64 + 10);
         let running = start(&site);
         site.sent(heard + before as u64 + 10).await;
-        let held = |status: &passbridge::status::Snapshot| {
+        let held = |status: &passbridge::testing::status::Snapshot| {
             let told = |message: &str| message.starts_with("40 reads of `ultra-mat` are held back");
             status.problems.iter().any(|problem| problem.code == "reads_held_back" && told(&problem.message))
         };

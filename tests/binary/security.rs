@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use passbridge::sim::cloud::{Answer, DEVICE, Fault, KEY, On, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::Kind;
+use passbridge::testing::sim::cloud::{Answer, DEVICE, Fault, KEY, On, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::Kind;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 

@@ -4,8 +4,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::time::Duration;
 
-use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::Kind;
+use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::Kind;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 
@@ -60,7 +60,7 @@ async fn a_hangup_has_the_bib_file_read_again() {
     let more = format!("{UPLOAD}[passing]\nbibs = \"{}\"\n", bibs.path().display());
     let site = Site::new(Some(&cloud), &[mat], &more);
     let running = site.start();
-    let broken = |status: &passbridge::status::Snapshot| {
+    let broken = |status: &passbridge::testing::status::Snapshot| {
         status.problems.iter().find(|problem| problem.code == "bibs_broken").map(|problem| problem.message.clone())
     };
     site.until("its line is told", |status| broken(status).is_some_and(|text| text.contains("line 2"))).await;

@@ -3,9 +3,9 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use passbridge::sim::cloud::{Answer, DEVICE, Fault, On, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::Kind;
-use passbridge::status::UploadState;
+use passbridge::testing::sim::cloud::{Answer, DEVICE, Fault, On, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::Kind;
+use passbridge::testing::status::UploadState;
 
 use crate::child::{Running, Site, binary, decoder, exported, judge, passing, until};
 

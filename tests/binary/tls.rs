@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::Kind;
+use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::Kind;
 
 use crate::child::{Running, Site, decoder, judge, passing};
 use crate::front::{Authority, Front};
@@ -30,7 +30,7 @@ async fn a_box_that_cannot_trust_the_cloud_reads_says_why_and_goes_on_when_it_ca
     let running = Running::spawn(command, site.config().parent().unwrap());
     sim.push(50);
     let told = |code: &'static str, words: &'static str| {
-        move |status: &passbridge::status::Snapshot| {
+        move |status: &passbridge::testing::status::Snapshot| {
             let said = |text: &str| text.contains(words);
             status.problems.iter().any(|problem| problem.code == code && said(&problem.message))
                 && status.uploads.iter().any(|upload| upload.last_error.as_ref().is_some_and(|error| said(error)))

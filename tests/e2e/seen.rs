@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use passbridge::config::SessionMode;
-use passbridge::daemon::Daemon;
-use passbridge::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, Generation, Habits, On, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
-use passbridge::status::UploadState;
+use passbridge::testing::config::SessionMode;
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, Generation, Habits, On, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::status::UploadState;
 
 use crate::support::*;
 use crate::trial::{fast, held, shown};
@@ -351,7 +351,7 @@ async fn one_insert_that_a_firewall_refuses_is_tried_again_in_seconds() {
 async fn batches_grow_while_a_backlog_waits_and_answers_take_long() {
     let mut way = at(&["slow-posts=200ms"]).await;
     way.config.upload =
-        passbridge::config::UploadConfig { min_interval: Duration::from_millis(5), ..Default::default() };
+        passbridge::testing::config::UploadConfig { min_interval: Duration::from_millis(5), ..Default::default() };
     way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 3000).await;
     let daemon = way.start().await;
@@ -433,7 +433,7 @@ async fn an_audit_of_a_cloud_that_is_behind_alarms_nobody() {
             way.session();
             sim.push(10);
             once(&way, &happened(&sim), &habits).await;
-            let audited = |snapshot: &passbridge::status::Snapshot| {
+            let audited = |snapshot: &passbridge::testing::status::Snapshot| {
                 snapshot.uploads[0].audit.as_ref().is_some_and(|audit| audit.equal && audit.checked == 60)
             };
             shows(&daemon, &format!("the first session is equal ({habits:?})"), audited).await;

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use passbridge::config::UploadConfig;
-use passbridge::daemon::Daemon;
-use passbridge::sim::cloud::{Answer, DEVICE, Dedup, Fault, Generation, Habits, OTHER_CHIP, On, Post};
-use passbridge::sim::decoder::{Kind, SimDecoder};
-use passbridge::status::Snapshot;
+use passbridge::testing::config::UploadConfig;
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::sim::cloud::{Answer, DEVICE, Dedup, Fault, Generation, Habits, OTHER_CHIP, On, Post};
+use passbridge::testing::sim::decoder::{Kind, SimDecoder};
+use passbridge::testing::status::Snapshot;
 
 use crate::support::*;
 

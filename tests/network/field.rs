@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use passbridge::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
-use passbridge::status::Snapshot;
+use passbridge::testing::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::status::Snapshot;
 
 use crate::child::{PATIENCE, Running, Site, holds, judge, passing};
 use crate::shaper::{Line, Shaper};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use passbridge::status::LinkState;
+use passbridge::testing::status::LinkState;
 use tokio::time::sleep;
 
 use crate::child::{PATIENCE, holds};

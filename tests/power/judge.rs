@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use passbridge::journal::entry::Body;
-use passbridge::journal::log::{Line, Reader};
-use passbridge::journal::log_dir;
-use passbridge::model::chip::Stamp;
-use passbridge::sim::cloud::{DEVICE, SimCloud};
-use passbridge::sim::decoder::{Kind, SimDecoder, SimRead};
-use passbridge::status::Snapshot;
+use passbridge::testing::journal::entry::Body;
+use passbridge::testing::journal::log::{Line, Reader};
+use passbridge::testing::journal::log_dir;
+use passbridge::testing::model::chip::Stamp;
+use passbridge::testing::sim::cloud::{DEVICE, SimCloud};
+use passbridge::testing::sim::decoder::{Kind, SimDecoder, SimRead};
+use passbridge::testing::status::Snapshot;
 
 use crate::child::{Passing, passing};
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use passbridge::journal::log::volumes;
-use passbridge::journal::log_dir;
-use passbridge::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimDecoder};
+use passbridge::testing::journal::log::volumes;
+use passbridge::testing::journal::log_dir;
+use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use tokio::task::block_in_place;
 use tokio::time::{MissedTickBehavior, interval};
 

@@ -9,11 +9,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use passbridge::journal::log::volumes;
-use passbridge::journal::log_dir;
-use passbridge::sim::cloud::{DEVICE, Dedup, Generation, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimDecoder};
-use passbridge::status::LinkState;
+use passbridge::testing::journal::log::volumes;
+use passbridge::testing::journal::log_dir;
+use passbridge::testing::sim::cloud::{DEVICE, Dedup, Generation, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Kind, SimDecoder};
+use passbridge::testing::status::LinkState;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{sleep, timeout};
 
@@ -305,10 +305,10 @@ impl<'a> Trial<'a> {
     }
 
     async fn drain(&self) -> Result<(), &'static str> {
-        let is = async |limit, condition: &dyn Fn(&passbridge::status::Snapshot) -> bool| {
+        let is = async |limit, condition: &dyn Fn(&passbridge::testing::status::Snapshot) -> bool| {
             holds(limit, async || self.site.status().await.is_some_and(|status| condition(&status))).await
         };
-        let connected = |status: &passbridge::status::Snapshot| {
+        let connected = |status: &passbridge::testing::status::Snapshot| {
             status.decoders.len() == self.sims.len()
                 && status.decoders.iter().all(|decoder| decoder.state == LinkState::Connected)
         };
@@ -334,7 +334,7 @@ impl<'a> Trial<'a> {
         let happened: usize =
             self.sims.iter().filter(|(kind, _)| *kind != Kind::IPICO).map(|(_, sim)| sim.reads().len()).sum();
         holds(PATIENCE, async || self.cloud.stored() >= happened).await; // what did not come is for the judge to tell
-        let idle = |status: &passbridge::status::Snapshot| {
+        let idle = |status: &passbridge::testing::status::Snapshot| {
             status.uptime_s > 2 && status.journal.serving && status.journal.pending == 0
         };
         if is(PATIENCE, &idle).await { Ok(()) } else { Err("nothing waits") }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use passbridge::decoders::{REGISTRY, Spec};
+use passbridge::testing::decoders::{REGISTRY, Spec};
 use serde_json::Value;
 
 /// The folder of a decoder: its samples and captures lie beside its code.

@@ -6,17 +6,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use passbridge::cloud::passing::Fields;
-use passbridge::cloud::rufus::{Client, ClientConfig, install_tls};
-use passbridge::cloud::uplink::{self, UplinkConfig, UplinkError};
-use passbridge::config::KeyHeader;
-use passbridge::config::{SessionMode, UploadConfig};
-use passbridge::decoders::{Frame, Framed};
-use passbridge::journal::{Journal, JournalConfig, PendingRead};
-use passbridge::model::chip::{ChipRead, Stamp};
-use passbridge::model::clock::Wall;
-use passbridge::sim::cloud::{DEVICE, KEY, SimCloud, SimCloudConfig};
-use passbridge::status::Board;
+use passbridge::testing::cloud::passing::Fields;
+use passbridge::testing::cloud::rufus::{Client, ClientConfig, install_tls};
+use passbridge::testing::cloud::uplink::{self, UplinkConfig, UplinkError};
+use passbridge::testing::config::KeyHeader;
+use passbridge::testing::config::{SessionMode, UploadConfig};
+use passbridge::testing::decoders::{Frame, Framed};
+use passbridge::testing::journal::{Journal, JournalConfig, PendingRead};
+use passbridge::testing::model::chip::{ChipRead, Stamp};
+use passbridge::testing::model::clock::Wall;
+use passbridge::testing::sim::cloud::{DEVICE, KEY, SimCloud, SimCloudConfig};
+use passbridge::testing::status::Board;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 

@@ -1,16 +1,16 @@
 //! Journal against cloud: what the box finds by itself when a session is over, and what a repair does and does not.
 
-use passbridge::cloud::audit::{self, Head, Subject};
-use passbridge::cloud::rufus::{Client, ClientConfig};
-use passbridge::config::KeyHeader;
-use passbridge::daemon::Daemon;
-use passbridge::export::{Format, Query, Reading, export};
-use passbridge::journal::Journal;
-use passbridge::model::clock::Wall;
-use passbridge::serve::control::{self, Request};
-use passbridge::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, Generation, KEY, On, Stored};
-use passbridge::sim::decoder::{Kind, SimDecoder};
-use passbridge::status::{AuditStatus, Snapshot, UploadState};
+use passbridge::testing::cloud::audit::{self, Head, Subject};
+use passbridge::testing::cloud::rufus::{Client, ClientConfig};
+use passbridge::testing::config::KeyHeader;
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::export::{Format, Query, Reading, export};
+use passbridge::testing::journal::Journal;
+use passbridge::testing::model::clock::Wall;
+use passbridge::testing::serve::control::{self, Request};
+use passbridge::testing::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, Generation, KEY, On, Stored};
+use passbridge::testing::sim::decoder::{Kind, SimDecoder};
+use passbridge::testing::status::{AuditStatus, Snapshot, UploadState};
 use serde_json::Value;
 
 use crate::support::*;
@@ -235,7 +235,7 @@ async fn a_session_that_closes_during_a_repair_leaves_the_missing_set_aside_and_
     assert_eq!(crossings(&way.cloud, &next), happened(&sim)[60..], "nothing of the first session");
     assert_eq!(nums(&way, &token).len(), 57);
     daemon.stop().await.unwrap();
-    let reading = Reading { zones: Default::default(), tag: passbridge::config::TagCode::Raw };
+    let reading = Reading { zones: Default::default(), tag: passbridge::testing::config::TagCode::Raw };
     let mut out = Vec::new();
     export(way.data(), &reading, Format::Jsonl, &Query { durable: u64::MAX, ..Query::default() }, &mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap().matches("\"state\":\"quarantined\"").count(), 3, "they can be exported");

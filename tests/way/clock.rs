@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use passbridge::config::Address;
-use passbridge::daemon::Daemon;
-use passbridge::journal::entry::Body;
-use passbridge::journal::log::{Line, Reader};
-use passbridge::journal::log_dir;
-use passbridge::model::clock::Wall;
-use passbridge::sim::cloud::{Answer, Fault, On};
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::config::Address;
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::journal::entry::Body;
+use passbridge::testing::journal::log::{Line, Reader};
+use passbridge::testing::journal::log_dir;
+use passbridge::testing::model::clock::Wall;
+use passbridge::testing::sim::cloud::{Answer, Fault, On};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 
 use crate::support::*;
 
@@ -351,7 +351,7 @@ async fn a_step_that_is_taken_back_leaves_no_false_alarm_and_what_it_spoilt_is_n
     sim.push(1);
     way.arrive(3, &daemon).await;
     set(&wall, RACE);
-    let one = |snapshot: &passbridge::status::Snapshot| {
+    let one = |snapshot: &passbridge::testing::status::Snapshot| {
         let named = snapshot.problems.iter().find(|problem| problem.code == "passings_misdated");
         named.is_some_and(|problem| problem.message.starts_with("1 passings"))
     };

@@ -2,11 +2,11 @@
 //! against lists of what it may say (tests/allowed). For keepalives in hours of silence and for whatever decoders may say
 //! themselves: `tests/protocols.rs`.
 
-use passbridge::config::Address;
-use passbridge::daemon::Daemon;
-use passbridge::decoders::{Missed, REGISTRY, Range, Settings};
-use passbridge::serve::control::{self, Request};
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::config::Address;
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::decoders::{Missed, REGISTRY, Range, Settings};
+use passbridge::testing::serve::control::{self, Request};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use std::time::Duration;
 
 use crate::allowed::forbidden;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use passbridge::sim::cloud::{Answer, Apply, Dedup, Fault, Generation, On};
-use passbridge::sim::decoder::{Kind, SimDecoder};
+use passbridge::testing::sim::cloud::{Answer, Apply, Dedup, Fault, Generation, On};
+use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use passbridge::sim::cloud::{DEVICE, Dedup, Generation};
-use passbridge::sim::decoder::Kind;
+use passbridge::testing::sim::cloud::{DEVICE, Dedup, Generation};
+use passbridge::testing::sim::decoder::Kind;
 
 use crate::support::*;
 
@@ -200,7 +200,7 @@ async fn survives(case: &'static Case, dedup: Dedup, generation: Generation, in_
     way.cloud.set_online(true).await;
     let daemon = way.start().await;
     if let Some(code) = case.told.filter(|code| in_order || !["log_lost", "queue_rebuilt"].contains(code)) {
-        let told = |snapshot: &passbridge::status::Snapshot| has_problem(snapshot, code);
+        let told = |snapshot: &passbridge::testing::status::Snapshot| has_problem(snapshot, code);
         shows(&daemon, &format!("{what}: there is a problem {code}"), told).await;
     }
     sim.push(10);

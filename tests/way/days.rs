@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use passbridge::config::Address;
-use passbridge::daemon::Daemon;
-use passbridge::model::clock::Wall;
-use passbridge::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Source, Wiring};
+use passbridge::testing::config::Address;
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::model::clock::Wall;
+use passbridge::testing::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Source, Wiring};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -86,7 +86,7 @@ async fn the_same_chips_at_the_same_time_of_day_on_day_two_are_uploaded_and_with
                 let wall = Wall::scripted(format!("{day}T22:00:00Z").parse().unwrap());
                 let daemon = way.start_at(&wall).await;
                 send(&daemon, row).await;
-                let known = |snapshot: &passbridge::status::Snapshot| snapshot.journal.repeats == CHIPS as u64;
+                let known = |snapshot: &passbridge::testing::status::Snapshot| snapshot.journal.repeats == CHIPS as u64;
                 shows(&daemon, "all are known", known).await;
                 daemon.stop().await.unwrap();
                 assert_eq!(way.cloud.stored(), before + CHIPS, "{kind:?} {day}");
@@ -116,8 +116,8 @@ async fn a_memory_that_is_printed_thirteen_hours_after_the_start_has_the_times_o
 }
 
 /// The reads of a Timy, on the day of the race.
-fn dated(sim: &SimDecoder) -> Vec<passbridge::sim::decoder::SimRead> {
-    use passbridge::model::chip::Stamp;
+fn dated(sim: &SimDecoder) -> Vec<passbridge::testing::sim::decoder::SimRead> {
+    use passbridge::testing::model::chip::Stamp;
     let mut reads = sim.reads();
     for read in &mut reads {
         let Stamp::TimeOfDay { time, .. } = read.stamp else { panic!("{read:?}") };
@@ -171,7 +171,11 @@ async fn a_reader_that_is_rebooted_and_has_lost_its_clock_gives_every_read_once(
         sim.does(Habit::Reboot).await;
         links(&sim, 0).await;
     }
-    let on = sim.reads().iter().filter(|read| matches!(read.stamp, passbridge::model::chip::Stamp::Uptime(_))).count();
+    let on = sim
+        .reads()
+        .iter()
+        .filter(|read| matches!(read.stamp, passbridge::testing::model::chip::Stamp::Uptime(_)))
+        .count();
     assert_eq!(on, 2 * CHIPS);
     daemon.stop().await.unwrap();
 }

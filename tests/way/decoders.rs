@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use passbridge::config::Address;
-use passbridge::link::capture::{Direction, Reader, What};
-use passbridge::sim::decoder::{Fault, Kind, SimConfig, SimDecoder, Source, Wiring};
-use passbridge::status::LinkState;
+use passbridge::testing::config::Address;
+use passbridge::testing::link::capture::{Direction, Reader, What};
+use passbridge::testing::sim::decoder::{Fault, Kind, SimConfig, SimDecoder, Source, Wiring};
+use passbridge::testing::status::LinkState;
 use tokio_serial::{SerialPort, SerialStream};
 
 use crate::support::*;

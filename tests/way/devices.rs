@@ -1,10 +1,10 @@
 //! A `device_id` that was wrong and is corrected between two starts: what follows to the right device, and what must not.
 
-use passbridge::daemon::Daemon;
-use passbridge::journal::{Unsettled, unsettled};
-use passbridge::serve::control::{self, ControlError, Request};
-use passbridge::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, On};
-use passbridge::sim::decoder::{Kind, SimDecoder};
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::journal::{Unsettled, unsettled};
+use passbridge::testing::serve::control::{self, ControlError, Request};
+use passbridge::testing::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, On};
+use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use serde_json::{Value, json};
 
 use crate::support::*;

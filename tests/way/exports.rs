@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use passbridge::commands::decode::Decoder;
-use passbridge::config::TagCode;
-use passbridge::decoders::{Settings, spec};
-use passbridge::export::{Format, Query, Reading, export};
-use passbridge::sim::cloud::Stored;
-use passbridge::sim::decoder::Kind;
+use passbridge::testing::commands::decode::Decoder;
+use passbridge::testing::config::TagCode;
+use passbridge::testing::decoders::{Settings, spec};
+use passbridge::testing::export::{Format, Query, Reading, export};
+use passbridge::testing::sim::cloud::Stored;
+use passbridge::testing::sim::decoder::Kind;
 use serde_json::Value;
 
 use crate::support::*;

@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use passbridge::sim::cloud::{Answer, Apply, Dedup, Fault, Generation, KEY, On, SimCloud};
-use passbridge::sim::decoder::Kind;
-use passbridge::status::UploadState;
+use passbridge::testing::sim::cloud::{Answer, Apply, Dedup, Fault, Generation, KEY, On, SimCloud};
+use passbridge::testing::sim::decoder::Kind;
+use passbridge::testing::status::UploadState;
 use tokio::task::JoinSet;
 
 use crate::support::*;
@@ -227,7 +227,7 @@ async fn locked_out((dedup, generation): (Dedup, Generation)) {
         keeps(&daemon, 60 + more).await;
     }
     assert_eq!(way.cloud.post_count(), posts, "no POST follows a refused key");
-    way.cloud.configure(|config| config.keys = vec![(KEY.into(), passbridge::sim::cloud::Access::ReadWrite)]);
+    way.cloud.configure(|config| config.keys = vec![(KEY.into(), passbridge::testing::sim::cloud::Access::ReadWrite)]);
     daemon.stop().await.unwrap();
     let daemon = way.start().await; // the next test of the key is three minutes away
     way.arrive(80, &daemon).await;

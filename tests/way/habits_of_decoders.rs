@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use passbridge::config::{Address, TagCode};
-use passbridge::daemon::Daemon;
-use passbridge::decoders::Spec;
-use passbridge::export::{Format, Query, Reading, export};
-use passbridge::journal::{Journal, JournalConfig};
-use passbridge::serve::control::{self, Request};
-use passbridge::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Wiring};
-use passbridge::status::{Board, Problem};
+use passbridge::testing::config::{Address, TagCode};
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::decoders::Spec;
+use passbridge::testing::export::{Format, Query, Reading, export};
+use passbridge::testing::journal::{Journal, JournalConfig};
+use passbridge::testing::serve::control::{self, Request};
+use passbridge::testing::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::status::{Board, Problem};
 use serde_json::Value;
 
 use crate::support::*;

@@ -1,9 +1,9 @@
 //! Timing points that go to devices of their own, from one connection.
 
-use passbridge::config::Address;
-use passbridge::sim::cloud::DEVICE;
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
-use passbridge::status::{Snapshot, UploadState};
+use passbridge::testing::config::Address;
+use passbridge::testing::sim::cloud::DEVICE;
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::status::{Snapshot, UploadState};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ struct Split {
 }
 
 impl Split {
-    async fn new(kind: Kind) -> (Self, passbridge::daemon::Daemon) {
+    async fn new(kind: Kind) -> (Self, passbridge::testing::daemon::Daemon) {
         let mut way = Way::new().await;
         let device = |device: &str| {
             way.cloud.configure(|cloud| cloud.devices.push((device.to_owned(), device.to_owned())));
@@ -52,7 +52,7 @@ impl Split {
         }
     }
 
-    async fn arrive(&self, n: usize, daemon: &passbridge::daemon::Daemon) {
+    async fn arrive(&self, n: usize, daemon: &passbridge::testing::daemon::Daemon) {
         self.way.arrive(n, daemon).await;
         self.holds();
     }
@@ -137,12 +137,12 @@ async fn kept(way: &Way) -> std::collections::HashSet<(String, String)> {
 }
 
 fn export(way: &Way, decoder: Option<&str>) -> Vec<Value> {
-    use passbridge::export::{Format, Query, Reading};
+    use passbridge::testing::export::{Format, Query, Reading};
     let zones = way.config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
     let reading = Reading { zones: zones.collect(), tag: way.config.passing.tag };
     let query = Query { durable: u64::MAX, decoder: decoder.map(str::to_owned), ..Query::default() };
     let mut out = Vec::new();
-    passbridge::export::export(way.data(), &reading, Format::Jsonl, &query, &mut out).unwrap();
+    passbridge::testing::export::export(way.data(), &reading, Format::Jsonl, &query, &mut out).unwrap();
     String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use passbridge::config::Address;
-use passbridge::sim::cloud::{Dedup, Generation};
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
-use passbridge::status::UploadState;
+use passbridge::testing::config::Address;
+use passbridge::testing::sim::cloud::{Dedup, Generation};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::status::UploadState;
 
 use crate::shaper::{Line, Shaper};
 use crate::support::*;

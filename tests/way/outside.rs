@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use passbridge::config::{Address, StatusConfig};
-use passbridge::sim::cloud::DEVICE;
-use passbridge::sim::decoder::{Kind, SimConfig, Wiring};
-use passbridge::status::{LinkState, Snapshot, UploadState};
+use passbridge::testing::config::{Address, StatusConfig};
+use passbridge::testing::sim::cloud::DEVICE;
+use passbridge::testing::sim::decoder::{Kind, SimConfig, Wiring};
+use passbridge::testing::status::{LinkState, Snapshot, UploadState};
 
 use crate::support::*;
 
@@ -102,7 +102,7 @@ async fn a_device_that_the_cloud_does_not_know_keeps_its_reads_while_the_other_g
     daemon.stop().await.unwrap();
 }
 
-async fn get(daemon: &passbridge::daemon::Daemon, path: &str) -> (u16, String) {
+async fn get(daemon: &passbridge::testing::daemon::Daemon, path: &str) -> (u16, String) {
     let url = format!("http://{}{path}", daemon.status_address.unwrap());
     let answer = reqwest::get(url).await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())
@@ -165,7 +165,7 @@ async fn status_and_metrics_of_a_running_box_agree_with_what_happened() {
     let chips: Vec<&str> = newest.iter().map(|read| read["chip"].as_str().unwrap()).collect();
     let expected: Vec<&str> = reads.iter().rev().take(3).map(|read| &*read.chip).collect();
     assert_eq!(chips, expected, "newest first");
-    for secret in [passbridge::sim::cloud::KEY, &token] {
+    for secret in [passbridge::testing::sim::cloud::KEY, &token] {
         assert!(!page.contains(secret) && !serde_json::to_string(&status).unwrap().contains(secret));
     }
     daemon.stop().await.unwrap();

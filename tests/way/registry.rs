@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use passbridge::config::{Address, Config, LoadOptions};
-use passbridge::daemon::Daemon;
-use passbridge::decoders::{Missed, REGISTRY, Settings, spec};
-use passbridge::model::chip::Stamp;
-use passbridge::sim::decoder::{Fault, Kind, SimConfig, SimDecoder, SimRead, Wiring};
-use passbridge::status::{LinkState, Snapshot};
+use passbridge::testing::config::{Address, Config, LoadOptions};
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::decoders::{Missed, REGISTRY, Settings, spec};
+use passbridge::testing::model::chip::Stamp;
+use passbridge::testing::sim::decoder::{Fault, Kind, SimConfig, SimDecoder, SimRead, Wiring};
+use passbridge::testing::status::{LinkState, Snapshot};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};

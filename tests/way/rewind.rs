@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use passbridge::config::Address;
-use passbridge::daemon::Daemon;
-use passbridge::decoders::Range;
-use passbridge::serve::control::{self, Request};
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::config::Address;
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::decoders::Range;
+use passbridge::testing::serve::control::{self, Request};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 
 use crate::support::*;
 

@@ -1,10 +1,10 @@
 //! Sessions that are opened late, closed early, and shared.
 
-use passbridge::sim::cloud::{
+use passbridge::testing::sim::cloud::{
     Answer, Apply, Closed, DEVICE, Dedup, Fault, Generation, NoSession, On, SimCloudConfig, Stored,
 };
-use passbridge::sim::decoder::Kind;
-use passbridge::status::UploadState;
+use passbridge::testing::sim::decoder::Kind;
+use passbridge::testing::status::UploadState;
 
 use crate::support::*;
 

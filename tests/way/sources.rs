@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use passbridge::config::Address;
-use passbridge::daemon::Daemon;
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::config::Address;
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 
 use crate::support::*;
 

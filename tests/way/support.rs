@@ -6,17 +6,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use passbridge::config::KeyHeader;
-use passbridge::config::{
+use passbridge::testing::config::KeyHeader;
+use passbridge::testing::config::{
     Address, CloudConfig, Config, DecoderConfig, KeepConfig, LogConfig, LogFormat, PassingConfig, SessionMode,
     StatusConfig, UploadConfig,
 };
-use passbridge::daemon::Daemon;
-use passbridge::decoders::spec;
-use passbridge::model::clock::Wall;
-use passbridge::sim::cloud::{DEVICE, Dedup, Generation, KEY, SimCloud, SimCloudConfig};
-use passbridge::sim::decoder::{Kind, SimConfig, SimDecoder, SimRead, Source, Wiring};
-use passbridge::status::Snapshot;
+use passbridge::testing::daemon::Daemon;
+use passbridge::testing::decoders::spec;
+use passbridge::testing::model::clock::Wall;
+use passbridge::testing::sim::cloud::{DEVICE, Dedup, Generation, KEY, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, SimRead, Source, Wiring};
+use passbridge::testing::status::Snapshot;
 use tempfile::TempDir;
 
 /// Longest wait for anything; a busy machine is slow, a bug waits for ever.
@@ -209,7 +209,7 @@ pub fn crossings(cloud: &SimCloud, token: &str) -> Vec<Crossing> {
 pub fn happened_in(zone: &str, reads: &[SimRead]) -> Vec<Crossing> {
     let zone = TimeZone::get(zone).unwrap();
     let at = |read: &SimRead| match read.stamp {
-        passbridge::model::chip::Stamp::Local(local) => zone.to_timestamp(local).unwrap().as_millisecond(),
+        passbridge::testing::model::chip::Stamp::Local(local) => zone.to_timestamp(local).unwrap().as_millisecond(),
         ref other => panic!("no wall time: {other}"),
     };
     reads.iter().map(|read| (read.chip.to_string(), at(read))).collect()

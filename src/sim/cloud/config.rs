@@ -90,7 +90,7 @@ pub enum OneForm {
     Object,
 }
 
-/// How the fake behaves. Every field can be changed while it runs ([`SimCloud::configure`]).
+/// How the fake behaves. Every field can be changed while it runs ([`SimCloud::configure`](super::SimCloud::configure)).
 #[derive(Clone, Debug)]
 pub struct SimCloudConfig {
     /// Form of the answers.

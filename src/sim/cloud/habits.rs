@@ -15,8 +15,7 @@ mod when;
 pub use kinds::Habits;
 pub(super) use kinds::{EmptyPages, Order, Stale, Writer};
 pub(super) use meet::ago;
-pub use names::{HABITS, Habit};
-pub use when::When;
+pub use names::HABITS;
 pub(super) use when::{Chooser, scattered};
 
 impl Habits {

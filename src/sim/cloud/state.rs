@@ -13,13 +13,13 @@ use super::habits::Chooser;
 use super::store::Store;
 use super::wire;
 
-/// Most POSTs remembered by [`SimCloud::posts`]; the oldest go first.
+/// Most POSTs remembered by [`SimCloud::posts`](super::SimCloud::posts); the oldest go first.
 pub const MAX_POSTS: usize = 100_000;
 
 /// Most violations remembered; later ones are only counted.
 pub const MAX_VIOLATIONS: usize = 100;
 
-/// Most requests remembered by [`SimCloud::trace`]; the oldest go first.
+/// Most requests remembered by [`SimCloud::trace`](super::SimCloud::trace); the oldest go first.
 pub const MAX_TRACE: usize = 200;
 
 /// What became of one `POST /passings` whose body could be read.

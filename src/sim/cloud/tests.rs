@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::config::{Forbidden, OneForm};
 use super::*;
 
 struct Rig {
