@@ -96,7 +96,7 @@ pub mod testing {
             REGISTRY, Range, Settings, Spec, settings, spec,
         };
         pub mod trials {
-            pub use crate::decoders::trials::{Record, STREAM};
+            pub use crate::decoders::trials::{MakeRecord, STREAM};
         }
     }
     pub mod export {

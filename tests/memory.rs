@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use passbridge::testing::decoders::trials::{Record, STREAM};
+use passbridge::testing::decoders::trials::{MakeRecord, STREAM};
 use passbridge::testing::decoders::{
     self, MEMORY_MAX, Missed, OUTPUT_MAX, Output, Protocol, READ_MAX, REGISTRY, Settings, Spec,
 };
@@ -80,8 +80,8 @@ fn size(bytes: &Vec<u8>) -> usize {
 
 /// What is tried on every protocol: its own records, bytes that begin something and never end it, its samples, and the
 /// same each with a byte missing.
-fn hostile(spec: &Spec) -> Vec<(usize, Record)> {
-    let mut all: Vec<(usize, Record)> =
+fn hostile(spec: &Spec) -> Vec<(usize, MakeRecord)> {
+    let mut all: Vec<(usize, MakeRecord)> =
         (spec.trials.hostile)().into_iter().map(|stream| (stream.length, stream.record)).collect();
     for byte in *b"x{[\"0a$@#\0\x03\x04\x8d\x8e\n" {
         all.push((SHORT, Box::new(move |_| vec![byte; 4096])));
@@ -89,7 +89,7 @@ fn hostile(spec: &Spec) -> Vec<(usize, Record)> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let samples: Vec<Vec<u8>> = seeds::samples(spec, project).into_iter().map(|(_, bytes)| bytes).collect();
     let cut = samples.clone();
-    let one_less: Record = Box::new(move |n| {
+    let one_less: MakeRecord = Box::new(move |n| {
         let mut bytes = cut[n % cut.len()].clone();
         bytes.remove(n / cut.len() % bytes.len());
         bytes

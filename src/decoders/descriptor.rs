@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::protocol::{Protocol, SettingError, Settings};
+use super::protocol::{Options, Protocol, SettingError, Settings};
 use super::question::{FollowUp, Question};
 use super::recogniser::Recogniser;
 use super::simulator::talk::Simulator;
@@ -27,9 +27,6 @@ pub enum Dials {
     /// This box listens, and the decoder or its software connects to it.
     TheDecoder,
 }
-
-/// Options and their values, as a descriptor writes them down.
-pub type Options = &'static [(&'static str, &'static str)];
 
 /// Another form of the wire that a protocol reads under some options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

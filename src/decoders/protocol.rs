@@ -220,6 +220,9 @@ pub trait Protocol: Send {
 /// Protocol options from `[decoder.set]` or `--set key=value`.
 pub type Settings = BTreeMap<String, String>;
 
+/// Options and their values, as descriptors and trials write them down.
+pub type Options = &'static [(&'static str, &'static str)];
+
 /// An option that a protocol does not know, or a value it cannot take.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("protocol {protocol}: option `{key}` = `{value}`: {allowed}")]

@@ -1,17 +1,17 @@
 //! What tests and fuzz targets try on a decoder: each says it for itself (`trials.rs` in its folder), so that they iterate over
 //! the registry and have no table of their own.
 
-use super::descriptor::Options;
+use super::protocol::Options;
 
 /// The next piece of a hostile stream: its `n`-th record.
-pub type Record = Box<dyn Fn(usize) -> Vec<u8>>;
+pub type MakeRecord = Box<dyn Fn(usize) -> Vec<u8>>;
 
 /// A stream that is made to be hostile.
-pub struct Stream {
+pub struct HostileStream {
     /// How many bytes of it are tried.
     pub length: usize,
     /// What it is made of.
-    pub record: Record,
+    pub record: MakeRecord,
 }
 
 /// Bytes of a stream that are tried unless it says otherwise.
@@ -36,16 +36,16 @@ pub struct Trials {
     pub repair: fn(&mut Vec<u8>),
     /// Records as it likes to see them, each of another box, location, file or unit, with numbers that leave gaps; and whatever
     /// else may make it hold more than its limit.
-    pub hostile: fn() -> Vec<Stream>,
+    pub hostile: fn() -> Vec<HostileStream>,
 }
 
 /// A hostile stream of the usual length.
-pub(super) fn stream(record: impl Fn(usize) -> Vec<u8> + 'static) -> Stream {
-    Stream { length: STREAM, record: Box::new(record) }
+pub(super) fn stream(record: impl Fn(usize) -> Vec<u8> + 'static) -> HostileStream {
+    HostileStream { length: STREAM, record: Box::new(record) }
 }
 
 /// A hostile stream of text.
-pub(super) fn text(line: impl Fn(usize) -> String + 'static) -> Stream {
+pub(super) fn text(line: impl Fn(usize) -> String + 'static) -> HostileStream {
     stream(move |n| line(n).into_bytes())
 }
 
@@ -53,7 +53,7 @@ pub(super) fn text(line: impl Fn(usize) -> String + 'static) -> Stream {
 pub(super) fn nothing_to_repair(_: &mut Vec<u8>) {}
 
 /// For a decoder of which nothing is known that could make it hold much, beyond what is tried on every one.
-pub(super) fn nothing_of_its_own() -> Vec<Stream> {
+pub(super) fn nothing_of_its_own() -> Vec<HostileStream> {
     Vec::new()
 }
 

@@ -11,7 +11,7 @@
 //!   not lose any more, [`SimDecoder::forbidden`] the commands that no box may send.
 //! * **Deterministic**: the same configuration and seed give the same reads with the same stamps. Only *when* they happen
 //!   follows the (monotonic) clock, or the caller ([`SimDecoder::push`]).
-//! * **Bounded**: [`READS_MAX`](memory::READS_MAX) reads of 16 bytes (plus one byte for each acknowledged), then the race is over. A recording
+//! * **Bounded**: [`READS_MAX`](crate::decoders::simulator::memory::READS_MAX)(memory::READS_MAX) reads of 16 bytes (plus one byte for each acknowledged), then the race is over. A recording
 //!   is held whole.
 //!
 //! A decoder that only streams waits for its first listener and pauses while there is none, so that a demonstration

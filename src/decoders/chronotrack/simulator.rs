@@ -5,7 +5,7 @@ use jiff::civil::DateTime;
 use crate::decoders::simulator::memory::{Memory, Placed};
 use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::outgoing::Outgoing;
-use crate::decoders::simulator::talk::{Conversation, Forbidden, Hearing, Simulator, antenna, clock_time, say};
+use crate::decoders::simulator::talk::{Conversation, ForbiddenCommand, Hearing, Simulator, antenna, clock_time, say};
 
 /// Log entries looked at for one location before the other side is listened to again.
 const PUSH_MAX: usize = 1000;
@@ -63,7 +63,13 @@ impl Conversation for Peer {
         say(out, "SimpleClient~3.2.4~CTP01");
     }
 
-    fn hear(&mut self, bytes: &[u8], memory: &Memory, _now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        memory: &Memory,
+        _now: DateTime,
+        out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
         let commands = self.hearing.commands(bytes, b'\n');
         commands.iter().map(|line| self.answer(line, memory, out)).fold(Ok(()), Result::and)
     }
@@ -98,7 +104,7 @@ fn say_at(memory: &Memory, entry: usize, location: &str, out: &mut Outgoing) {
 }
 
 impl Peer {
-    fn answer(&mut self, line: &str, memory: &Memory, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn answer(&mut self, line: &str, memory: &Memory, out: &mut Outgoing) -> Result<(), ForbiddenCommand> {
         let fields: Vec<&str> = line.split('~').collect();
         match self.greeting {
             None => {
@@ -108,7 +114,7 @@ impl Peer {
             Some(left @ 1..) => {
                 self.greeting = Some(left - 1);
                 let known = GREETING.contains(&line) || line.starts_with("time-format=");
-                return if known { Ok(()) } else { Err(Forbidden(line.to_owned())) };
+                return if known { Ok(()) } else { Err(ForbiddenCommand(line.to_owned())) };
             }
             Some(0) => {}
         }
@@ -127,14 +133,14 @@ impl Peer {
                         };
                         file.clone().find(is_first).unwrap_or(file.end)
                     }
-                    Some(Err(_)) => return Err(Forbidden(line.to_owned())),
+                    Some(Err(_)) => return Err(ForbiddenCommand(line.to_owned())),
                 };
                 self.started.retain(|(started, _)| started != location);
                 self.started.push(((*location).to_owned(), first));
                 say(out, "ack~start");
             }
             ["start", ..] => say(out, "err~start~unknown location"),
-            _ => return Err(Forbidden(line.to_owned())),
+            _ => return Err(ForbiddenCommand(line.to_owned())),
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What tests and fuzz targets try on this decoder.
 
-use crate::decoders::trials::{Stream, Trials, nothing_to_repair, stream, text};
+use crate::decoders::trials::{HostileStream, Trials, nothing_to_repair, stream, text};
 
 pub(super) static TRIALS: Trials = Trials {
     options: &[&[("time_format", "iso")], &[("time_format", "msecs")], &[("time_format", "unix")]],
@@ -12,7 +12,7 @@ pub(super) static TRIALS: Trials = Trials {
     hostile,
 };
 
-fn hostile() -> Vec<Stream> {
+fn hostile() -> Vec<HostileStream> {
     let long = "x".repeat(3900);
     let longer = long.clone();
     vec![

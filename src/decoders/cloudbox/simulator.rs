@@ -6,7 +6,7 @@ use crate::decoders::simulator::memory::{Memory, Placed};
 use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::outgoing::Outgoing;
 use crate::decoders::simulator::talk::{
-    Conversation, Forbidden, Hearing, Pushing, Simulator, antenna, clock_time, hits, say,
+    Conversation, ForbiddenCommand, Hearing, Pushing, Simulator, antenna, clock_time, hits, say,
 };
 
 pub(crate) struct CloudBox;
@@ -34,10 +34,16 @@ impl Conversation for Peer {
         self.pushing = Pushing::from(memory.len());
     }
 
-    fn hear(&mut self, bytes: &[u8], _memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        _memory: &Memory,
+        now: DateTime,
+        out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
         for command in self.hearing.commands(bytes, b'\n') {
             if command != "GETSYSTEMTIME" {
-                return Err(Forbidden(command)); // all the others start, stop or set something, or are not known
+                return Err(ForbiddenCommand(command)); // all the others start, stop or set something, or are not known
             }
             let (date, time) = (now.date(), clock_time(now));
             say(out, &format!(r#"{{"command":"GETSYSTEMTIME","result":{{"time":"{date} {time}"}}}}"#));

@@ -5,7 +5,7 @@ use jiff::civil::DateTime;
 use crate::decoders::simulator::memory::{Memory, Placed};
 use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::outgoing::Outgoing;
-use crate::decoders::simulator::talk::{Conversation, Forbidden, Pushing, Simulator, antenna, clock_time};
+use crate::decoders::simulator::talk::{Conversation, ForbiddenCommand, Pushing, Simulator, antenna, clock_time};
 use crate::model::chip::Stamp;
 
 pub(crate) struct Impinj;
@@ -37,8 +37,14 @@ impl Conversation for Peer {
         self.pushing = Pushing::from(memory.len());
     }
 
-    fn hear(&mut self, bytes: &[u8], _memory: &Memory, _now: DateTime, _out: &mut Outgoing) -> Result<(), Forbidden> {
-        Err(Forbidden(String::from_utf8_lossy(bytes).into_owned()))
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        _memory: &Memory,
+        _now: DateTime,
+        _out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
+        Err(ForbiddenCommand(String::from_utf8_lossy(bytes).into_owned()))
     }
 
     fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool {

@@ -1,6 +1,6 @@
 //! What tests and fuzz targets try on this decoder.
 
-use crate::decoders::trials::{Stream, Trials, nothing_to_repair, text};
+use crate::decoders::trials::{HostileStream, Trials, nothing_to_repair, text};
 
 pub(super) static TRIALS: Trials = Trials {
     options: &[&[]],
@@ -12,7 +12,7 @@ pub(super) static TRIALS: Trials = Trials {
     hostile,
 };
 
-fn hostile() -> Vec<Stream> {
+fn hostile() -> Vec<HostileStream> {
     vec![
         text(|_| "{\"a\":".to_owned()),
         text(|_| "{\"a\":[".repeat(31) + "}"),

@@ -5,7 +5,7 @@ use jiff::civil::DateTime;
 use crate::decoders::simulator::memory::{Memory, Placed};
 use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::outgoing::Outgoing;
-use crate::decoders::simulator::talk::{Conversation, Forbidden, Hearing, Pushing, Simulator, hits, say};
+use crate::decoders::simulator::talk::{Conversation, ForbiddenCommand, Hearing, Pushing, Simulator, hits, say};
 
 pub(crate) struct Ipico;
 
@@ -36,7 +36,13 @@ impl Conversation for Peer {
         self.pushing = Pushing::from(memory.len());
     }
 
-    fn hear(&mut self, bytes: &[u8], _memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        _memory: &Memory,
+        now: DateTime,
+        out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
         self.hearing.commands(bytes, b'\n').iter().try_for_each(|line| answer(line, now, out))
     }
 
@@ -45,7 +51,7 @@ impl Conversation for Peer {
     }
 }
 
-fn answer(line: &str, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+fn answer(line: &str, now: DateTime, out: &mut Outgoing) -> Result<(), ForbiddenCommand> {
     // Reader 00, no data, instruction 02: the clock question. Data with instruction 01 would set the clock.
     if line.eq_ignore_ascii_case("ab00000222") {
         let weekday = now.weekday().to_sunday_zero_offset();
@@ -54,7 +60,7 @@ fn answer(line: &str, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden
         say(out, &format!("ab{body}{:02x}", sum(&body)));
         return Ok(());
     }
-    if line.starts_with("ab") { Err(Forbidden(line.to_owned())) } else { Ok(()) }
+    if line.starts_with("ab") { Err(ForbiddenCommand(line.to_owned())) } else { Ok(()) }
 }
 
 fn row(placed: &Placed) -> Vec<u8> {

@@ -5,7 +5,7 @@ use jiff::civil::DateTime;
 use crate::decoders::simulator::memory::{Memory, Placed};
 use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::outgoing::Outgoing;
-use crate::decoders::simulator::talk::{Conversation, Forbidden, Hearing, Pushing, Simulator, clock_time};
+use crate::decoders::simulator::talk::{Conversation, ForbiddenCommand, Hearing, Pushing, Simulator, clock_time};
 
 pub(crate) struct JChip;
 
@@ -35,7 +35,13 @@ impl Conversation for Peer {
         out.frame(&[b"N0000passbridge-sim\r"]);
     }
 
-    fn hear(&mut self, bytes: &[u8], _memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        _memory: &Memory,
+        now: DateTime,
+        out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
         for command in self.hearing.commands(bytes, b'\r') {
             match &*command {
                 "GT" => {
@@ -44,7 +50,7 @@ impl Conversation for Peer {
                     out.frame(&[format!("GT0{time}000 date={date}\r").as_bytes()]);
                 }
                 "S0000" => self.pushing = Pushing::from(self.from),
-                _ => return Err(Forbidden(command)),
+                _ => return Err(ForbiddenCommand(command)),
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use crate::decoders::protocol::Settings;
 use crate::decoders::simulator::memory::{Memory, Placed};
 use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::outgoing::Outgoing;
-use crate::decoders::simulator::talk::{Conversation, Forbidden, Pushing, Simulator, antenna, hits};
+use crate::decoders::simulator::talk::{Conversation, ForbiddenCommand, Pushing, Simulator, antenna, hits};
 use crate::model::chip::Stamp;
 
 /// Keepalives without an answer before the client is dropped.
@@ -78,9 +78,17 @@ impl Conversation for Peer {
         out.frame(&[&attempt(0, micros(now))]);
     }
 
-    fn hear(&mut self, bytes: &[u8], _memory: &Memory, _now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        _memory: &Memory,
+        _now: DateTime,
+        out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
         self.heard.extend_from_slice(bytes);
-        while let Some(message) = cut(&mut self.heard, MESSAGE_MAX).map_err(|()| Forbidden("no message".to_owned()))? {
+        while let Some(message) =
+            cut(&mut self.heard, MESSAGE_MAX).map_err(|()| ForbiddenCommand("no message".to_owned()))?
+        {
             self.command(&message, out)?;
         }
         Ok(())
@@ -111,7 +119,7 @@ impl Conversation for Peer {
 }
 
 impl Peer {
-    fn command(&mut self, bytes: &[u8], out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn command(&mut self, bytes: &[u8], out: &mut Outgoing) -> Result<(), ForbiddenCommand> {
         let kind = u16::from_be_bytes([bytes[0], bytes[1]]) & 0x3ff;
         let (id, body) = (u32::from_be_bytes([bytes[6], bytes[7], bytes[8], bytes[9]]), &bytes[10..]);
         let mut ok = true;
@@ -141,7 +149,7 @@ impl Peer {
                 }
             }
             (14, []) => self.done = true,
-            _ => return Err(Forbidden(format!("message {kind} {body:02x?}"))),
+            _ => return Err(ForbiddenCommand(format!("message {kind} {body:02x?}"))),
         }
         let status = tlv(287, if ok { &[0, 0, 0, 0] } else { &[0, 100, 0, 0] });
         match kind {

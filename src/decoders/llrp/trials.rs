@@ -1,6 +1,6 @@
 //! What tests and fuzz targets try on this decoder.
 
-use crate::decoders::trials::{Stream, Trials, stream};
+use crate::decoders::trials::{HostileStream, Trials, stream};
 
 pub(super) static TRIALS: Trials = Trials {
     options: &[&[], &[("start", "true")]],
@@ -39,7 +39,7 @@ fn parameters(mut body: &mut [u8]) {
     }
 }
 
-fn hostile() -> Vec<Stream> {
+fn hostile() -> Vec<HostileStream> {
     vec![
         stream(|n| {
             message(

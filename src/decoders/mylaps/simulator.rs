@@ -10,7 +10,7 @@ use jiff::civil::DateTime;
 use crate::decoders::simulator::memory::{Memory, Placed};
 use crate::decoders::simulator::nature::{Nature, lines_of};
 use crate::decoders::simulator::outgoing::Outgoing;
-use crate::decoders::simulator::talk::{Conversation, Exporter, Forbidden, Simulator, clock_time};
+use crate::decoders::simulator::talk::{Conversation, Exporter, ForbiddenCommand, Simulator, clock_time};
 
 /// Messages in flight at most.
 const WINDOW: usize = 10;
@@ -45,7 +45,13 @@ struct Silent;
 impl Conversation for Silent {
     fn begin(&mut self, _memory: &Memory, _now: DateTime, _out: &mut Outgoing) {}
 
-    fn hear(&mut self, _bytes: &[u8], _memory: &Memory, _now: DateTime, _out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn hear(
+        &mut self,
+        _bytes: &[u8],
+        _memory: &Memory,
+        _now: DateTime,
+        _out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
         Ok(())
     }
 

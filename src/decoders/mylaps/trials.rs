@@ -1,6 +1,6 @@
 //! What tests and fuzz targets try on this decoder.
 
-use crate::decoders::trials::{Stream, Trials, pieces, text};
+use crate::decoders::trials::{HostileStream, Trials, pieces, text};
 
 pub(super) static TRIALS: Trials = Trials {
     options: &[&[], &[("version", "1"), ("name", "box one")]],
@@ -24,7 +24,7 @@ fn sum(record: &mut [u8]) {
     }
 }
 
-fn hostile() -> Vec<Stream> {
+fn hostile() -> Vec<HostileStream> {
     vec![
         text(|n| format!("L{n}@Pong@$L{n}@Passing@c=A{n}|t=09:05:03.125|d=260726@{n}@$")),
         text(|n| format!("L{n}{}", "@c=1".repeat(65_536))),

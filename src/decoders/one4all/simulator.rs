@@ -6,7 +6,7 @@ use crate::decoders::simulator::memory::{Memory, Placed};
 use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::outgoing::Outgoing;
 use crate::decoders::simulator::talk::{
-    Conversation, Forbidden, Hearing, Pushing, Simulator, antenna, clock_time, hits, rows, say,
+    Conversation, ForbiddenCommand, Hearing, Pushing, Simulator, antenna, clock_time, hits, rows, say,
 };
 
 pub(crate) struct One4All;
@@ -38,7 +38,13 @@ impl Conversation for Peer {
         say(out, "HELLO;One4All simulator");
     }
 
-    fn hear(&mut self, bytes: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        memory: &Memory,
+        now: DateTime,
+        out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
         let commands = self.hearing.commands(bytes, b'\n');
         commands.iter().map(|line| self.answer(line, memory, now, out)).fold(Ok(()), Result::and)
     }
@@ -53,7 +59,13 @@ impl Conversation for Peer {
 }
 
 impl Peer {
-    fn answer(&mut self, line: &str, memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn answer(
+        &mut self,
+        line: &str,
+        memory: &Memory,
+        now: DateTime,
+        out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
         let fields: Vec<&str> = line.split(';').collect();
         let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
         let file = memory.file();
@@ -101,7 +113,7 @@ impl Peer {
             "PING" => say(out, "PING;PONG"),
             "READBATTERY" => say(out, "READBATTERY;VOLTS;25.5;PERCENT;90;HASPOWER;false"),
             "START" | "STOP" | "NEWFILE" | "CLEARFILES" | "SETTIME" | "SETPROTOCOL" | "SETBOUNCE" => {
-                return Err(Forbidden(line.to_owned()));
+                return Err(ForbiddenCommand(line.to_owned()));
             }
             other => say(out, &format!("{other};ERR")),
         }

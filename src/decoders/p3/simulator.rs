@@ -6,7 +6,7 @@ use jiff::civil::{DateTime, date};
 use crate::decoders::simulator::memory::{Memory, Placed};
 use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::outgoing::Outgoing;
-use crate::decoders::simulator::talk::{Conversation, Forbidden, Pushing, Simulator, hits, rows};
+use crate::decoders::simulator::talk::{Conversation, ForbiddenCommand, Pushing, Simulator, hits, rows};
 
 /// Longest unfinished request.
 const HEARD_MAX: usize = 256;
@@ -47,7 +47,13 @@ impl Conversation for Peer {
         say_status(out);
     }
 
-    fn hear(&mut self, bytes: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        memory: &Memory,
+        now: DateTime,
+        out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
         let mut result = Ok(());
         for byte in bytes {
             self.heard.push(*byte);
@@ -74,8 +80,8 @@ impl Conversation for Peer {
 }
 
 /// A request from its 8E to its 8F. What is neither a RESEND nor a question, or is damaged, no box may send.
-fn answer(request: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
-    let wrong = || Err(Forbidden(format!("{request:02x?}")));
+fn answer(request: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), ForbiddenCommand> {
+    let wrong = || Err(ForbiddenCommand(format!("{request:02x?}")));
     let plain = unescape(request);
     if plain.len() < 11 || plain[0] != 0x8e || crc(&plain).to_le_bytes() != plain[4..6] {
         return wrong();

@@ -1,7 +1,7 @@
 //! What tests and fuzz targets try on this decoder.
 
 use super::frame;
-use crate::decoders::trials::{Stream, Trials, stream};
+use crate::decoders::trials::{HostileStream, Trials, stream};
 
 pub(super) static TRIALS: Trials = Trials {
     options: &[&[], &[("clock", "utc")]],
@@ -53,7 +53,7 @@ fn repaired(stream: &[u8]) -> Vec<u8> {
     repaired
 }
 
-fn hostile() -> Vec<Stream> {
+fn hostile() -> Vec<HostileStream> {
     vec![
         stream(|n| passing(n as u32 * 3, 1)),
         stream(|n| passing(n as u32 * 3, n as u32)),

@@ -6,7 +6,7 @@ use crate::decoders::simulator::memory::{Memory, Placed};
 use crate::decoders::simulator::nature::{Nature, lines_of};
 use crate::decoders::simulator::outgoing::Outgoing;
 use crate::decoders::simulator::talk::{
-    Conversation, Forbidden, Hearing, Pushing, Simulator, antenna, clock_time, hits, rows, say,
+    Conversation, ForbiddenCommand, Hearing, Pushing, Simulator, antenna, clock_time, hits, rows, say,
 };
 
 /// Name and id of the simulated box; the id is in every record.
@@ -44,7 +44,13 @@ struct Peer {
 impl Conversation for Peer {
     fn begin(&mut self, _memory: &Memory, _now: DateTime, _out: &mut Outgoing) {}
 
-    fn hear(&mut self, bytes: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        memory: &Memory,
+        now: DateTime,
+        out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
         let commands = self.hearing.commands(bytes, b'\n');
         commands.iter().map(|line| self.answer(line, memory, now, out)).fold(Ok(()), Result::and)
     }
@@ -55,7 +61,13 @@ impl Conversation for Peer {
 }
 
 impl Peer {
-    fn answer(&mut self, line: &str, memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn answer(
+        &mut self,
+        line: &str,
+        memory: &Memory,
+        now: DateTime,
+        out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
         let fields: Vec<&str> = line.split(';').collect();
         let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
         let file = memory.file();
@@ -84,7 +96,9 @@ impl Peer {
                 rows(memory, memory.entries(number(1).unwrap_or(0)), b"", row, out);
                 say(out, "");
             }
-            "STARTOPERATION" | "STOPOPERATION" | "SETTIME" | "CLEARFILES" => return Err(Forbidden(line.to_owned())),
+            "STARTOPERATION" | "STOPOPERATION" | "SETTIME" | "CLEARFILES" => {
+                return Err(ForbiddenCommand(line.to_owned()));
+            }
             range => {
                 let asked = range.split_once(':').map(|(from, count)| (from.parse::<u64>(), count.parse::<u64>()));
                 let Some((Ok(from), Ok(asked))) = asked else {

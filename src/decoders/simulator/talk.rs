@@ -16,7 +16,7 @@ const COMMAND_MAX: usize = 4096;
 const PUSH_MAX: usize = 1000;
 
 /// A command that a decoder must never get from the box; kept for the judge.
-pub(crate) struct Forbidden(pub(crate) String);
+pub(crate) struct ForbiddenCommand(pub(crate) String);
 
 /// What a simulated decoder says, beside its [`Nature`].
 pub(crate) trait Simulator: Nature {
@@ -55,7 +55,13 @@ pub(crate) trait Conversation: Send {
     fn begin(&mut self, memory: &Memory, now: DateTime, out: &mut Outgoing);
 
     /// Takes bytes and answers the commands that they end. `now` is the decoder's clock.
-    fn hear(&mut self, bytes: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden>;
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        memory: &Memory,
+        now: DateTime,
+        out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand>;
 
     /// Pushes what happened since, a bounded number of reads. True if more is left.
     fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool;
@@ -169,8 +175,14 @@ impl Conversation for Listener {
         self.pushing = Pushing::from(memory.len());
     }
 
-    fn hear(&mut self, bytes: &[u8], _memory: &Memory, _now: DateTime, _out: &mut Outgoing) -> Result<(), Forbidden> {
-        Err(Forbidden(String::from_utf8_lossy(bytes).into_owned()))
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        _memory: &Memory,
+        _now: DateTime,
+        _out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
+        Err(ForbiddenCommand(String::from_utf8_lossy(bytes).into_owned()))
     }
 
     fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool {

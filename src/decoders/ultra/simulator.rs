@@ -5,7 +5,7 @@ use jiff::civil::{DateTime, date};
 use crate::decoders::simulator::memory::{Memory, Placed};
 use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::outgoing::Outgoing;
-use crate::decoders::simulator::talk::{Conversation, Forbidden, Pushing, Simulator, antenna, rows};
+use crate::decoders::simulator::talk::{Conversation, ForbiddenCommand, Pushing, Simulator, antenna, rows};
 
 /// Longest unfinished question.
 const HEARD_MAX: usize = 256;
@@ -39,7 +39,13 @@ impl Conversation for Peer {
         out.frame(&[format!("Connected,{}\n", seconds(now)).as_bytes()]);
     }
 
-    fn hear(&mut self, bytes: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), Forbidden> {
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        memory: &Memory,
+        now: DateTime,
+        out: &mut Outgoing,
+    ) -> Result<(), ForbiddenCommand> {
         self.heard.extend_from_slice(bytes);
         let mut result = Ok(());
         while let Some(&first) = self.heard.first() {
@@ -66,7 +72,7 @@ impl Conversation for Peer {
                 },
                 b'\r' | b'\n' | b'9' => 1,
                 other => {
-                    result = Err(Forbidden(char::from(other).to_string()));
+                    result = Err(ForbiddenCommand(char::from(other).to_string()));
                     1
                 }
             };

@@ -1,6 +1,6 @@
 //! What tests and fuzz targets try on this decoder.
 
-use crate::decoders::trials::{Stream, Trials, nothing_to_repair, text};
+use crate::decoders::trials::{HostileStream, Trials, nothing_to_repair, text};
 
 pub(super) static TRIALS: Trials = Trials {
     options: &[&[], &[("rewind_prefix", "nul")]],
@@ -12,7 +12,7 @@ pub(super) static TRIALS: Trials = Trials {
     hostile,
 };
 
-fn hostile() -> Vec<Stream> {
+fn hostile() -> Vec<HostileStream> {
     vec![
         text(|n| format!("0,1{n},1170518701,698,1,-71,0,2,{n},0000000000000000,0,{}\n", n * 3)),
         text(|n| format!("0,1{n},{},698,1,-71,0,2,1,0000000000000000,0,{}\n", 1_170_518_701 + n, n * 3)),

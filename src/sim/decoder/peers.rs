@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::shared::{LINKS_MAX, RECONNECT, Shared};
 use super::wire::Faults;
 use crate::decoders::simulator::outgoing::Outgoing;
-use crate::decoders::simulator::talk::Forbidden;
+use crate::decoders::simulator::talk::ForbiddenCommand;
 
 pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
     let mut links = JoinSet::new();
@@ -113,7 +113,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, shared: &Shared
                 let state = &mut *shared.lock();
                 let now = shared.now(&state.memory);
                 state.heard.take(hearing, &heard[..length]);
-                if let Err(Forbidden(command)) = peer.hear(&heard[..length], &state.memory, now, &mut out) {
+                if let Err(ForbiddenCommand(command)) = peer.hear(&heard[..length], &state.memory, now, &mut out) {
                     shared.forbid(state, command);
                 }
             }

@@ -17,6 +17,9 @@ pub enum Rule {
     Upward,
     /// No circle, neither of rooms nor of the files of a room.
     Circle,
+    /// What judges a decoder's protocol (its simulator, the list of what may be said to it, its recogniser, its trials) does not use
+    /// the code that parses.
+    Judge,
     /// A name of a type that others see means one thing.
     OneName,
     /// Functions are short.
@@ -79,6 +82,7 @@ pub fn check(files: &[(String, String)], rooms: &[&str], allowed: &[Allowed]) ->
     let mut faults = upward(&tree, rooms);
     faults.extend(circles_of_rooms(&tree));
     faults.extend(circles_of_files(&tree));
+    faults.extend(judges(&tree));
     faults.extend(names(&files));
     faults.extend(long(&files));
     faults.sort();
@@ -201,6 +205,37 @@ fn upward(tree: &Tree, rooms: &[&str]) -> Vec<Fault> {
                 let what = format!("{} -> {}", tree.files[arrow.from].room(), tree.files[to].room());
                 faults.push(Fault { rule: Rule::Upward, what, place: tree.place(&arrow) });
             }
+        }
+    }
+    faults
+}
+
+/// Files of `decoders/` that protocols share to parse: framing, fields, gaps.
+const PARSING: [&str; 6] = ["civil", "gaps", "line", "objects", "options", "text"];
+
+/// In the folder of a decoder, which is what has a file `protocol`, only `protocol` itself may parse; the descriptor, which is the
+/// folder's own file, may name `protocol`. The shared part of the simulators (`decoders/simulator`) may name no decoder at all.
+fn judges(tree: &Tree) -> Vec<Fault> {
+    let folder = |module: &[String]| {
+        let folder = module.get(..2).filter(|folder| folder[0] == "decoders")?.to_vec();
+        tree.modules.contains_key(&[&folder[..], &["protocol".to_owned()]].concat()[..]).then_some(folder)
+    };
+    let parses = |module: &[String]| match module {
+        [room, file, ..] if room == "decoders" && PARSING.contains(&file.as_str()) => true,
+        [_, _, part, ..] => folder(module).is_some() && part == "protocol",
+        _ => false,
+    };
+    let mut faults = Vec::new();
+    for arrow in tree.arrows() {
+        let (from, to) = (&tree.files[arrow.from], &tree.files[arrow.to]);
+        let judge = match &from.module[..] {
+            [_, _, part, ..] if folder(&from.module).is_some() => part != "protocol",
+            [room, file, ..] => room == "decoders" && file == "simulator",
+            _ => false,
+        };
+        let other = folder(&to.module).filter(|_| from.module.get(1).is_some_and(|file| file == "simulator"));
+        if judge && (parses(&to.module) || parses(&tree.files[arrow.by].module) || other.is_some()) {
+            faults.push(Fault { rule: Rule::Judge, what: from.path.clone(), place: tree.place(&arrow) });
         }
     }
     faults
