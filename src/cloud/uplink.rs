@@ -132,7 +132,7 @@ pub struct Resend {
 }
 
 /// Most passings in a [`Resend`].
-pub const RESEND_MAX: usize = machine::BATCH_LIMIT;
+pub const RESEND_MAX: usize = machine::limits::BATCH_LIMIT;
 
 /// What ties an uplink to the audits of its device.
 #[derive(Debug)]

@@ -23,12 +23,6 @@ const RENAMED: &str = "names are being made unambiguous: this list only gets sho
 /// What breaks a rule, and why it may.
 const ALLOWED: &[Allowed] = &[
     allow(
-        Circle,
-        "cloud/uplink/machine.rs cloud/uplink/machine/again.rs cloud/uplink/machine/suspect.rs cloud/uplink/machine/watch.rs",
-        "the parts of the machine work on its fields; it is being divided into a struct for each part",
-    ),
-    allow(LongFile, "cloud/uplink/machine.rs", "one state machine; it is being divided into a struct for each part"),
-    allow(
         LongFile,
         "decoders/chronotrack/protocol.rs",
         "one protocol with three dialects, whose steps share one state",

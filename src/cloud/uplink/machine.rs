@@ -9,12 +9,14 @@
 mod again;
 mod interface;
 mod key;
+pub(super) mod limits;
 mod parts;
 mod post;
 mod question;
 mod session;
 mod suspect;
 mod watch;
+mod writer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -27,70 +29,11 @@ use crate::journal::{DeviceState, Item, UploadEvent};
 use crate::model::retry::jittered;
 use crate::status::{ProblemCode, UploadState};
 
-pub use again::{Follows, May};
-pub use interface::{Action, Formed, Input, Report};
+pub use interface::{Action, Follows, Formed, Input, May, Report};
+use limits::{BATCH_LIMIT, FIRST_LOOK, LOOK_GAP, PARTS, POLL_JITTER, STANDS, UNREACHED_MAX, WATCH_PATIENCE, scaled};
 use parts::{
-    Active, BatchState, Counters, Fault, Joined, Question, Refused, SessionState, Timers, Trouble, Trust, Why,
-    note_given,
+    Active, BatchState, Counters, Fault, Question, Refused, SessionState, Timers, Trouble, Trust, Why, note_given,
 };
-
-/// First wait before something that failed is tried again.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// Longest wait while nobody is reached: the network says nothing when it is back, and a try costs the cloud nothing.
-const UNREACHED_MAX: Duration = Duration::from_secs(10);
-/// A POST that fails after so long may have been too large for the link, or for a proxy's patience.
-const LONG_POST: Duration = Duration::from_secs(5);
-/// Between two looks for a session while there is none.
-const POLL_NONE: Duration = Duration::from_secs(10);
-/// Between two looks whether the session is still the active one.
-const POLL_SOME: Duration = Duration::from_secs(20);
-/// Between two tests of a key or device that was refused, once and again. A firewall's rate rule is over in seconds, and a
-/// key that is wrong stays so.
-const POLL_REFUSED: [Duration; 4] =
-    [Duration::from_secs(5), Duration::from_secs(20), Duration::from_secs(60), Duration::from_secs(180)];
-/// Jitter of the three above, and of [`UNREACHED_MAX`].
-const POLL_JITTER: f64 = 0.2;
-/// Least time between a POST with an unknown outcome (or the start) and the first question what became of it; `retry_max`,
-/// where that is less. That it is *not* there is only believed later ([`crate::cloud::uplink::fresh`]).
-const FIRST_LOOK: Duration = Duration::from_secs(1);
-/// Least time between two looks into the journal while reads trickle in.
-const LOOK_GAP: Duration = Duration::from_millis(20);
-/// Most passings in a batch: what may have to be settled after a cut, and what one inquiry has to hold.
-pub(super) const BATCH_LIMIT: usize = 500;
-/// POSTs that a batch of a backlog is worth: one group commit for all of them.
-const PARTS: usize = 5;
-/// Short counts in a row, without progress, after which the part is taken apart, or gets other numbers.
-const SHORT_ROUNDS: u32 = 2;
-/// Failures of the cloud itself in a row after which a part is taken apart.
-const FAILED_ROW: u32 = 2;
-/// For so long after a passing was accepted the cloud is known to take others.
-const PASSED_LATELY: Duration = Duration::from_secs(60);
-/// Sessions whose numbers are remembered, as in the journal.
-const SESSIONS_MAX: usize = 32;
-/// Times that a session may be shown as active which is older than the one that takes passings, before it is believed.
-const STALE_POLLS: u32 = 2;
-/// Largest step over numbers that another writer seems to be using.
-const JUMP_MAX: u64 = 1024;
-/// A batch of which nothing is settled for so long is a problem.
-const STANDS: Duration = Duration::from_secs(60);
-/// Between two looks whether somebody else sends into the session.
-const WATCH_EVERY: Duration = Duration::from_secs(20);
-/// Such a look is given up after so long: reads wait behind it.
-const WATCH_PATIENCE: Duration = Duration::from_secs(2);
-/// For so long after the last passing of another writer it is a problem.
-const WRITER_SHOWN: Duration = Duration::from_secs(900);
-/// For so long a form of question is kept that the cloud answered after it refused a simpler one.
-const WAY_KEPT: Duration = Duration::from_secs(600);
-/// Single refusals in a row after which each further one has to wait.
-const REFUSED_ROW: u32 = 5;
-/// Unknown outcomes in a row after which the timer is told which passing it hangs on.
-const TROUBLE_ROW: u32 = 3;
-
-/// A wait as it is with every `retry_max` that a configuration file may hold (a second at least). Tests have a shorter one,
-/// and then all waits shrink alike.
-fn scaled(wait: Duration, retry_max: Duration) -> Duration {
-    wait.min(retry_max * u32::try_from(wait.as_secs()).unwrap_or(u32::MAX))
-}
 
 /// The uplink of one device.
 pub struct Machine {

@@ -123,3 +123,27 @@ pub struct Report {
     /// Problems shown now: code and message.
     pub problems: BTreeMap<ProblemCode, String>,
 }
+
+/// Whether passings of a session can be sent again now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum May {
+    /// Now.
+    Now,
+    /// Something else is under way.
+    Later,
+    /// Not at all: why.
+    Never(&'static str),
+}
+
+/// Which session the uplink follows, for who wants to know when one is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Follows {
+    /// The cloud has said which session is active, or that none is.
+    pub known: bool,
+    /// The active session.
+    pub active: Option<Box<str>>,
+    /// The session of the batch in flight.
+    pub busy: Option<Box<str>>,
+    /// How old something must be before "the cloud does not hold it" is believed ([`crate::cloud::uplink::fresh`]).
+    pub lag: Duration,
+}

@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
-use super::{Active, Machine, POLL_JITTER, POLL_REFUSED, Refused, Why, scaled};
+use super::Machine;
+use super::limits::{POLL_JITTER, POLL_REFUSED, scaled};
+use super::parts::{Active, Refused, Why};
 use crate::cloud::rufus::{CallError, Session};
 use crate::config::SessionMode;
 use crate::model::retry::jittered;

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
+use super::limits::{BATCH_LIMIT, RETRY_FIRST, SESSIONS_MAX, WATCH_EVERY, scaled};
 use super::suspect::Suspects;
 use super::watch::Watch;
-use super::{BATCH_LIMIT, RETRY_FIRST, SESSIONS_MAX, WATCH_EVERY, scaled};
 use crate::cloud::rufus::Session;
 use crate::cloud::uplink::fresh::Freshness;
 use crate::cloud::uplink::inquiry::{Inquiry, Way};

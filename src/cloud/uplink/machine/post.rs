@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::{Active, FAILED_ROW, FIRST_LOOK, LONG_POST, Machine, PASSED_LATELY, REFUSED_ROW, TROUBLE_ROW};
+use super::Machine;
+use super::limits::{FAILED_ROW, FIRST_LOOK, LONG_POST, PASSED_LATELY, REFUSED_ROW, TROUBLE_ROW};
+use super::parts::Active;
 use crate::cloud::rufus::{CallError, Doubt, Inserted};
 use crate::cloud::uplink::work::Claim;
 use crate::config::SessionMode;

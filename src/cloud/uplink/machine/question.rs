@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{JUMP_MAX, Machine, Question, Refused, SHORT_ROUNDS, WAY_KEPT, Why};
+use super::Machine;
+use super::limits::{JUMP_MAX, SHORT_ROUNDS, WAY_KEPT};
+use super::parts::{Question, Refused, Why};
 use crate::cloud::rufus::{CallError, Doubt, Page, Session};
 use crate::cloud::uplink::inquiry::{Inquiry, Progress, Way};
 use crate::cloud::uplink::recall::is_given;

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::{
-    Active, FIRST_LOOK, Joined, Machine, POLL_JITTER, POLL_NONE, POLL_REFUSED, POLL_SOME, Refused, STALE_POLLS, Why,
-    note_given, scaled,
-};
+use super::Machine;
+use super::limits::{FIRST_LOOK, POLL_JITTER, POLL_NONE, POLL_REFUSED, POLL_SOME, STALE_POLLS, scaled};
+use super::parts::{Active, Joined, Refused, Why, note_given};
 use crate::cloud::rufus::{CallError, Session};
 use crate::config::SessionMode;
 use crate::journal::UploadEvent;

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::scaled;
+use super::limits::scaled;
 use crate::journal::Item;
 use crate::model::chip::Seq;
 
@@ -32,7 +32,7 @@ const SUSPECTS: usize = 64;
 const PIECES: usize = 10;
 const FEW: usize = 20;
 /// Passings remembered that go in smaller parts.
-const APART_MAX: usize = 2 * super::BATCH_LIMIT;
+const APART_MAX: usize = 2 * super::limits::BATCH_LIMIT;
 
 struct Suspect {
     item: Item,

@@ -8,10 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Machine, WRITER_SHOWN};
 use crate::cloud::uplink::inquiry::Inquiry;
 use crate::journal::Item;
-use crate::status::ProblemCode;
 
 /// So many looks follow an acceptance: the cloud may show what another sent only later.
 const LOOKS: u8 = 3;
@@ -68,34 +66,5 @@ impl Watch {
     /// What the answer is judged by, in number order.
     pub(super) fn ours(&self) -> Vec<&Item> {
         self.ours.values().collect()
-    }
-}
-
-impl Machine {
-    /// The cloud showed what it holds around our numbers.
-    pub(super) fn on_watched(&mut self, now: Duration, inquiry: &Inquiry) {
-        let (others, last) = &inquiry.others;
-        if *others > 0 {
-            self.on_other_writer(now, last);
-        }
-    }
-
-    /// Somebody else's passing stands among ours, or under one of our numbers.
-    pub(super) fn on_other_writer(&mut self, now: Duration, other: &str) {
-        self.trust.watch.seen = Some(now);
-        let text = format!(
-            "CRITICAL: another box or program sends passings into this session (the last: {other}). Two senders with one \
-             device number over each other, and passings may be lost or mixed. Find it: a second box with the same \
-             device_id, a copied memory card? Give each box a device of its own, then compare with `passbridge audit`"
-        );
-        self.problems.insert(ProblemCode::OtherWriter, text);
-    }
-
-    /// The other writer was not seen any more for a long time.
-    pub(super) fn forget_writer(&mut self, now: Duration) {
-        if self.trust.watch.seen.is_some_and(|seen| now.saturating_sub(seen) > WRITER_SHOWN) {
-            self.trust.watch.seen = None;
-            self.problems.remove(&ProblemCode::OtherWriter);
-        }
     }
 }
