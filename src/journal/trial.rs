@@ -1,4 +1,4 @@
-//! Switches of the power-cut harness (`tests/power`). Only debug builds look at them: in a release build every function
+//! Switches of the power-cut harness (`tests/root/power`). Only debug builds look at them: in a release build every function
 //! here is a constant, and nothing in the environment of a box can turn off what keeps its reads.
 //!
 //! | variable | what it does |

@@ -148,7 +148,7 @@ fn every_link_in_the_documents_leads_somewhere() {
     let wrong = wrong(root(), &pages(root()), EXPECTED);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for file in EXPECTED {
-        assert!(!root().join(file).exists(), "{file} is there now: take it off EXPECTED in tests/documents.rs");
+        assert!(!root().join(file).exists(), "{file} is there now: take it off EXPECTED in tests/it/documents.rs");
     }
 }
 
@@ -175,7 +175,7 @@ fn the_readme_is_short_and_its_table_has_the_decoders_of_the_full_one() {
     assert_eq!(protocols(&readme), protocols(&full));
 }
 
-/// `tests/configuration.rs` loads the one in the README.
+/// `tests/it/configuration.rs` loads the one in the README.
 #[test]
 fn the_page_on_set_up_shows_the_configuration_of_the_readme() {
     let shown = |page: &str| -> Vec<String> {
