@@ -44,14 +44,15 @@ mod age;
 mod catch_up;
 mod damage;
 mod dead;
+mod dedup_index;
 mod disk;
 #[cfg(test)]
 pub(crate) mod driven;
 pub mod entry;
+mod failpoint;
 mod follow;
 mod gone;
 pub mod held_back;
-mod known;
 mod left;
 pub mod let_go;
 pub mod log;
@@ -65,7 +66,6 @@ mod shared;
 mod start;
 mod state;
 mod terms;
-mod trial;
 mod undated;
 mod upload;
 mod verify;
@@ -123,8 +123,8 @@ const SPAN_MARKS: usize = 4096;
 impl Journal {
     /// Opens or creates the journal and starts its threads. Reads can be kept at once; the queue may still be opening.
     pub fn open(mut config: JournalConfig, board: Board) -> Result<Self, OpenError> {
-        trial::announce(&board);
-        config.volume_bytes = trial::volume_bytes(config.volume_bytes);
+        failpoint::announce(&board);
+        config.volume_bytes = failpoint::volume_bytes(config.volume_bytes);
         let dir = config.dir.clone();
         let (journal, Parts { log, requests, identity, oldest, durable, known }) = Self::assemble(config, board)?;
         let share = || Arc::clone(&journal.shared);

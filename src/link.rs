@@ -38,11 +38,11 @@ mod connection;
 mod decoder;
 mod doubts;
 mod flood;
-mod intake;
 mod keeper;
 mod memories;
 mod places;
 pub(crate) mod port;
+mod receive_buffer;
 #[cfg(test)]
 mod tests;
 
@@ -112,7 +112,7 @@ async fn run_within<K: Keeper>(
     let decoder = Arc::new(Decoder::new(limits, config, asks, board));
     let keeping = {
         let (decoder, keeper) = (Arc::clone(&decoder), keeper.clone());
-        async move { decoder.intake.keep_all(&keeper).await }
+        async move { decoder.buffer.keep_all(&keeper).await }
     };
     // A task of its own: a flood on the wire must not starve the keeping.
     let mut keeping = AbortOnDropHandle::new(tokio::spawn(keeping));
@@ -121,7 +121,7 @@ async fn run_within<K: Keeper>(
             Kind::Dial(address) => decoder.dial(&address, &keeper, &stop).await?,
             Kind::Listen(address, listener) => decoder.listen(address, listener, &keeper, &stop).await?,
         }
-        let _ = timeout(limits.settle, decoder.intake.drained()).await;
+        let _ = timeout(limits.settle, decoder.buffer.drained()).await;
         Ok(())
     });
     let mut chores = interval(Duration::from_secs(1));
@@ -131,7 +131,7 @@ async fn run_within<K: Keeper>(
             outcome = &mut serving => break outcome,
             gone = &mut keeping => {
                 let source = returned(gone);
-                let (decoder, frames) = (decoder.name.clone(), decoder.intake.buffered());
+                let (decoder, frames) = (decoder.name.clone(), decoder.buffer.buffered());
                 break Err(LinkError::Journal { decoder, frames, source });
             }
             _ = chores.tick() => {
@@ -147,7 +147,7 @@ async fn run_within<K: Keeper>(
         }
     };
     decoder.chores();
-    let left = decoder.intake.buffered();
+    let left = decoder.buffer.buffered();
     if outcome.is_ok() && left > 0 {
         let name = &decoder.name;
         tracing::error!(decoder = name, frames = left, "stopped with received frames that could not be kept");

@@ -4,7 +4,7 @@
 
 #![allow(dead_code, reason = "each bench uses its part")]
 
-#[path = "../../tests/support/image.rs"]
+#[path = "../../tests/support/disk_state.rs"]
 pub mod image;
 
 use std::fs::File;

@@ -84,8 +84,8 @@ use crate::journal::{Batch, Durable, Item, Journal, JournalError, Pending, Pendi
 use crate::model::chip::Seq;
 use crate::model::text::tail;
 use crate::status::{Board, ProblemCode, SessionStatus, UploadState};
-pub use machine::Follows;
-use machine::{Action, Formed, Input, Machine, May, Report};
+pub use machine::SessionProgress;
+use machine::{Action, Formed, Input, Machine, Report, ResendPermit};
 
 /// How long a POST may still take when the process is stopping.
 const GRACE: Duration = Duration::from_secs(8);
@@ -140,7 +140,7 @@ pub struct Ties {
     /// What is to be sent again; taken between two batches.
     pub resends: mpsc::Receiver<Resend>,
     /// Kept at what the uplink follows, each time it comes to rest with everything recorded.
-    pub follows: watch::Sender<Follows>,
+    pub follows: watch::Sender<SessionProgress>,
     /// Changes when somebody wants the passings at which the cloud failed to be tried again now.
     pub try_again: watch::Receiver<u64>,
     /// Whether reads are uploaded; else only what was in flight is settled and what is to go again is sent.
@@ -214,7 +214,7 @@ where
         display,
         fields,
         held: None,
-        again: Again::new(ties),
+        again: Resender::new(ties),
         stop: stop.clone(),
         start: Instant::now(),
     };
@@ -234,19 +234,19 @@ struct Driver<'a, F> {
     fields: F,
     /// The read whose day is not known yet, if one holds up the rest: shown.
     held: Option<Seq>,
-    again: Again,
+    again: Resender,
     stop: CancellationToken,
     start: Instant,
 }
 
 /// What is to be sent again: one request at a time.
-struct Again {
+struct Resender {
     ties: Ties,
     asked: Option<Resend>,
     doing: Option<oneshot::Sender<Result<(), String>>>,
 }
 
-impl Again {
+impl Resender {
     fn new(ties: Ties) -> Self {
         Self { ties, asked: None, doing: None }
     }
@@ -285,12 +285,12 @@ impl Again {
             self.asked = self.ties.resends.try_recv().ok();
         }
         match machine.may_resend(&self.asked.as_ref()?.token) {
-            May::Later => None,
-            May::Never(why) => {
+            ResendPermit::Later => None,
+            ResendPermit::Never(why) => {
                 let _ = self.asked.take()?.done.send(Err(why.to_owned()));
                 None
             }
-            May::Now => {
+            ResendPermit::Now => {
                 let Resend { token, items, done } = self.asked.take()?;
                 self.doing = Some(done);
                 Some(Input::Resend { token, items })

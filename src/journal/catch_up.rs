@@ -1,6 +1,6 @@
 //! The index of known reads, brought to where the state is and kept on the disk.
 
-use super::known::{Known, Trust, remove_all};
+use super::dedup_index::{DedupIndex, Trust, remove_all};
 use super::log::{Line, Reader};
 use super::queue::Broken;
 use super::shared::Shared;
@@ -27,10 +27,10 @@ pub fn save(shared: &Shared, followed: u64, volume: u64) {
 
 /// The index, as far as the state goes: what is on the disk and can be believed, and the rest from the log. `None`: the
 /// journal closes.
-pub fn catch_up(shared: &Shared, state: &State) -> Result<Option<Known>, Broken> {
+pub fn catch_up(shared: &Shared, state: &State) -> Result<Option<DedupIndex>, Broken> {
     let config = &shared.config;
     let trust = Trust { followed: state.followed, oldest: shared.lock().mark.oldest };
-    let mut known = Known::open(&config.dir, &state.identity, trust, config.keep_bytes);
+    let mut known = DedupIndex::open(&config.dir, &state.identity, trust, config.keep_bytes);
     known.zones = config.zones.clone();
     let (through, place) = known.place();
     if through >= state.followed {

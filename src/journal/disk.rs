@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::trial;
+use super::failpoint;
 
 #[cfg(test)]
 pub mod scripted;
@@ -20,7 +20,7 @@ pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
 
 /// `fdatasync`: the one call that everything durable goes through.
 pub fn sync(file: &File) -> io::Result<()> {
-    if trial::skips_every_sync() {
+    if failpoint::skips_every_sync() {
         return Ok(()); // the negative control of the power-cut harness; no release build has it
     }
     #[cfg(test)]

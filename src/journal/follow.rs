@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use super::catch_up;
 use super::damage::Damage;
+use super::dedup_index::{DedupIndex, known_dir};
 use super::entry::Body;
-use super::known::{Known, known_dir};
 use super::log::{self, Line, Place, Reader};
 use super::mark::{self, Mark};
 use super::paths::queue_dir;
 use super::queue::{Broken, Identities, Queue};
 use super::shared::{CHECKPOINT_READS, Core, Shared, state_json};
 use super::state::{Rules, State, UNDECIDED_SPAN, WAITED, Waiting};
-use super::{gone, reserve, room, start, trial};
+use super::{failpoint, gone, reserve, room, start};
 use crate::status::ProblemCode;
 
 /// Longest time between checkpoints: what a restart has to replay at a race's pace.
@@ -78,7 +78,7 @@ impl Follower {
 
     /// Waits until there is something to do.
     fn wait(&self, shared: &Shared) -> Turn {
-        let (checkpoint_every, prune_every) = (trial::turn(CHECKPOINT_EVERY), trial::turn(PRUNE_EVERY));
+        let (checkpoint_every, prune_every) = (failpoint::turn(CHECKPOINT_EVERY), failpoint::turn(PRUNE_EVERY));
         let mut core = shared.lock();
         if self.queue.is_none() {
             if self.failed > 0 {
@@ -194,7 +194,7 @@ impl Follower {
     /// Lets the queue go.
     fn give_up(&mut self, shared: &Shared) {
         stop_serving(shared); // first: a look into a queue that is gone finds nothing, and would go past what waits
-        *shared.known() = Known::default(); // what of it may be believed is seen when the queue is opened again
+        *shared.known() = DedupIndex::default(); // what of it may be believed is seen when the queue is opened again
         (self.queue, self.saved) = (None, None);
     }
 

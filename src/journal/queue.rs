@@ -32,8 +32,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::disk::{sync, sync_dir};
+use super::failpoint;
 use super::state::{State, Waiting};
-use super::trial;
 
 mod block;
 mod commit;
@@ -265,7 +265,7 @@ impl Queue {
         }
         commit.flush()?;
         db.flush()?;
-        if !trial::skips_queue_sync() {
+        if !failpoint::skips_queue_sync() {
             sync_blobs(&span.path.join("blobs"), &mut self.blobs)?; // before what points to them
             sync(&file)?;
         }

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::known::known_dir;
+use super::dedup_index::known_dir;
 use super::paths::{log_dir, queue_dir};
 use super::{disk, log, mark};
 

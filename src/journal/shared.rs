@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::dedup_index::DedupIndex;
 use super::entry::{Body, Entry};
-use super::known::Known;
 use super::log::Place;
 use super::mark::Mark;
 use super::paths::log_dir;
@@ -54,7 +54,7 @@ pub struct Shared {
     /// Wakes the follower, and the writer that waits for room in the tail.
     pub turn: Condvar,
     /// Which reads were ever kept. Taken after `core` where both are; the writer takes it alone.
-    pub known: Mutex<Known>,
+    pub known: Mutex<DedupIndex>,
     /// The queue's spans, for readers.
     pub spans: RwLock<Vec<Arc<Span>>>,
     /// First entry of this process.
@@ -167,7 +167,7 @@ impl Shared {
     }
 
     /// The index of known reads.
-    pub fn known(&self) -> MutexGuard<'_, Known> {
+    pub fn known(&self) -> MutexGuard<'_, DedupIndex> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -3,7 +3,7 @@
 //! Must hold: the state after entry N is a function of the log up to N and of [`Rules`] alone. No clock, no
 //! I/O. So a restart, a replay of the tail and a rebuild from the log come to the same state, and an entry that is
 //! applied twice (`seq <= followed`) changes nothing. The state itself remembers only the newest reads of a decoder, and at the
-//! head of a log volume none; whether a read repeats an older one is told with the entry, by the index ([`super::known`]).
+//! head of a log volume none; whether a read repeats an older one is told with the entry, by the index ([`super::dedup_index`]).
 //!
 //! Waiting for stored reads: a decoder that was just connected gives live reads at once and stored ones a moment later, and a
 //! crossing may have begun before the cut. So a read that the link marked ([`ChipRead::amid_stored`]) is not judged for the
@@ -21,9 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use super::dead::{DeadTime, Life, Seen};
 use super::entry::{Body, Entry};
+use super::failpoint;
 use super::held_back::HeldBack;
 use super::log::Place;
-use super::trial;
 use super::undated::{self, Undated, Which};
 use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, Unsettled, UploadEvent};
 use crate::model::chip::{ChipRead, Held, Marker, Stamp};
@@ -33,7 +33,7 @@ use crate::model::lane;
 /// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
 pub const TAIL_MAX: usize = 65_536;
 /// Identities remembered per decoder, some 7 MB when it is full: what comes again soon is known without a look at the
-/// disk, and what lines of the log were lost of. All others are in the index ([`super::known`]).
+/// disk, and what lines of the log were lost of. All others are in the index ([`super::dedup_index`]).
 const RECENT_MAX: usize = 262_144;
 /// Code of the note that ends the waiting of reads up to the number that its text begins with, which may be one to come.
 pub const WAITED: &str = "waited";
@@ -710,7 +710,7 @@ impl Recent {
         if !self.known.insert(identity) {
             return false;
         }
-        if self.order.len() >= trial::recent(RECENT_MAX)
+        if self.order.len() >= failpoint::recent(RECENT_MAX)
             && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(&oldest);

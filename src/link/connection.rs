@@ -2,7 +2,7 @@
 //!
 //! What must hold:
 //! * A reply is written only when every frame before it is durable (invariant 1). Each reply carries the number of the
-//!   chunk it waits for; the intake tells how many are durable.
+//!   chunk it waits for; the buffer tells how many are durable.
 //! * Reading, keeping and writing go on at the same time: a slow disk does not stop the reading, and a decoder that is
 //!   busy sending does not have to take our replies first.
 //! * Noise is seen: [`NOISE`] bytes without a line end, or whatever ends a record, are a problem; the protocol holds
@@ -271,7 +271,7 @@ impl Connection<'_> {
         let idle_limit = self.decoder.spec.idle_limit;
         let write_limit = self.decoder.limits.write;
         let mut buffer = vec![0; READ_BUFFER];
-        let mut progress = self.decoder.intake.progress();
+        let mut progress = self.decoder.buffer.progress();
         let mut ticks = interval_at(Instant::now() + TICK, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
@@ -320,7 +320,7 @@ impl Connection<'_> {
     }
 
     fn may_read(&self) -> bool {
-        self.replies.len() < REPLIES && self.outbox.len() < OUTBOX && !self.decoder.intake.is_full()
+        self.replies.len() < REPLIES && self.outbox.len() < OUTBOX && !self.decoder.buffer.is_full()
     }
 
     fn feed(&mut self, bytes: &[u8]) {
@@ -357,7 +357,7 @@ impl Connection<'_> {
         let _ = order.answer.send(answer); // who asked may be gone
     }
 
-    /// Takes what the protocol put out: frames to the intake, replies to their place behind them, chatter to the board.
+    /// Takes what the protocol put out: frames to the buffer, replies to their place behind them, chatter to the board.
     fn absorb(&mut self, received: Timestamp) {
         if self.output.items.is_empty() {
             return;
@@ -387,7 +387,7 @@ impl Connection<'_> {
         let acknowledged = replies.last().map_or(0, |&(before, _)| before);
         let earlier = self.put;
         if !frames.is_empty()
-            && let Some(number) = self.decoder.intake.put(received, frames, acknowledged)
+            && let Some(number) = self.decoder.buffer.put(received, frames, acknowledged)
         {
             self.put = number;
         }
@@ -417,7 +417,7 @@ impl Connection<'_> {
     /// After the last byte in: writes the replies that become due, for a moment. A decoder that does not get them
     /// sends again, so nothing hangs on it.
     async fn settle(&mut self, writer: &mut (impl AsyncWrite + Unpin)) {
-        let mut progress = self.decoder.intake.progress();
+        let mut progress = self.decoder.buffer.progress();
         let deadline = Instant::now() + self.decoder.limits.settle;
         loop {
             self.release(*progress.borrow_and_update());

@@ -12,10 +12,10 @@ use jiff::tz::TimeZone;
 
 use super::asks::Asks;
 use super::doubts::Doubts;
-use super::intake::Intake;
 use super::keeper::Keeper;
 use super::memories::Memories;
 use super::port;
+use super::receive_buffer::ReceiveBuffer;
 use crate::config::DecoderConfig;
 use crate::decoders::{Cleared, Condition, Info, Missed, Protocol, SettingError, Settings, Spec};
 use crate::link::capture::Header;
@@ -106,7 +106,7 @@ pub(super) struct Decoder {
     pub(super) limits: Limits,
     pub(super) board: Board,
     pub(super) asks: Asks,
-    pub(super) intake: Intake,
+    pub(super) buffer: ReceiveBuffer,
     pub(super) presence: Mutex<Presence>,
     pub(super) doubts: Doubts,
     pub(super) memories: Memories,
@@ -135,7 +135,7 @@ impl Decoder {
         asks.tap().describe(Header::of(&config));
         let place = port::place(&config.address);
         Self {
-            intake: Intake::new(
+            buffer: ReceiveBuffer::new(
                 &config.name,
                 config.locations.keys(),
                 config.protocol.missed != Missed::Lost,
@@ -308,7 +308,7 @@ impl Decoder {
 
     /// About once a second, whatever the connections do.
     pub(super) fn chores(&self) {
-        self.intake.report();
+        self.buffer.report();
         self.forgets();
         let mut restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
         if restarted.is_some_and(|at| at.elapsed() >= RESTART_SHOWN) {

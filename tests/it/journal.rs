@@ -10,7 +10,7 @@ use passbridge::testing::journal::{Batch, Item, Journal, JournalConfig, OpenErro
 use passbridge::testing::model::chip::{ChipRead, Label, Marker, Position, Seq};
 use passbridge::testing::status::Board;
 
-use crate::support::image;
+use crate::support::disk_state;
 
 fn config(dir: &Path) -> JournalConfig {
     JournalConfig {
@@ -87,7 +87,7 @@ async fn accept(journal: &Journal, first: u64, last: u64) {
 
 fn cut(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    image::image(dir, copy.path());
+    disk_state::image(dir, copy.path());
     copy
 }
 

@@ -3,13 +3,13 @@
 
 pub mod allowed;
 pub mod child;
-pub mod front;
+pub mod disk_state;
 /// The checks of the fuzz targets, which are a workspace of their own (fuzz/README.md).
 #[path = "../../fuzz/src/lib.rs"]
 pub mod fuzz;
-pub mod image;
 pub mod samples;
 pub mod shaper;
+pub mod tls_proxy;
 pub mod way;
 
 /// For a test that keeps the processors busy by itself: while it holds this, no other such test runs. The tests of one program

@@ -12,7 +12,7 @@ use super::report::{AuditError, Head, Report, Subject};
 use super::session::audit;
 use super::text::summary_in_words;
 use crate::cloud::rufus::{CallError, Client};
-use crate::cloud::uplink::{Follows, RESEND_MAX, Resend};
+use crate::cloud::uplink::{RESEND_MAX, Resend, SessionProgress};
 use crate::journal::{Audited, Journal, SessionAudit, UploadEvent};
 use crate::model::text::tail;
 use crate::status::{AuditStatus, Board, ProblemCode};
@@ -128,7 +128,7 @@ pub struct Keeper {
     /// Where results are shown.
     pub board: Board,
     /// What the uplink follows.
-    pub follows: watch::Receiver<Follows>,
+    pub follows: watch::Receiver<SessionProgress>,
     /// The way to the uplink.
     pub resends: mpsc::Sender<Resend>,
     /// What commands ask for.

@@ -154,7 +154,7 @@ pub enum CallError {
     /// Certainly not applied: it never reached the cloud.
     #[error("the cloud cannot be reached: {0}")]
     NotSent(NotSent),
-    /// May or may not have been applied.
+    /// ResendPermit or may not have been applied.
     #[error("{why}")]
     Unknown {
         /// What was seen.
@@ -162,7 +162,7 @@ pub enum CallError {
         /// The server's wish, if it sent one.
         retry_after: Option<Duration>,
     },
-    /// A web page or a redirect instead of the cloud. May have been applied (a proxy behind the cloud's back).
+    /// A web page or a redirect instead of the cloud. ResendPermit have been applied (a proxy behind the cloud's back).
     #[error(
         "offline: a captive portal or a proxy answers instead of the cloud; log in to the network, or check [cloud].url"
     )]

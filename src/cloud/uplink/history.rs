@@ -54,7 +54,7 @@ use crate::model::chip::{ChipRead, Label, Marker, Position};
 use crate::model::clock::Wall;
 use crate::status::Board;
 
-#[path = "../../../tests/support/image.rs"]
+#[path = "../../../tests/support/disk_state.rs"]
 mod image;
 mod ledger;
 mod script;

@@ -29,7 +29,7 @@ use crate::journal::{DeviceState, Item, UploadEvent};
 use crate::model::retry::jittered;
 use crate::status::{ProblemCode, UploadState};
 
-pub use interface::{Action, Follows, Formed, Input, May, Report};
+pub use interface::{Action, Formed, Input, Report, ResendPermit, SessionProgress};
 use limits::{BATCH_LIMIT, FIRST_LOOK, LOOK_GAP, PARTS, POLL_JITTER, STANDS, UNREACHED_MAX, WATCH_PATIENCE, scaled};
 use parts::{
     Active, BatchState, Counters, Fault, Question, Refused, SessionState, Timers, Trouble, Trust, Why, note_given,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::machine::{Action, Input, May};
+use super::machine::{Action, Input, ResendPermit};
 use super::model::{Fault, On, World};
 use crate::cloud::rufus::{CallError, Doubt, Inserted, Scope, Session, Stored};
 use crate::config::SessionMode;

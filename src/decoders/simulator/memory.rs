@@ -1,5 +1,5 @@
 //! What a simulated decoder remembers: every read, in files, and the race or recording they come from.
-//! What the simulator of a protocol has to know stands beside it ([`Model`], [`Talk`]), because each is said in terms of
+//! What the simulator of a protocol has to know stands beside it (its `Simulator` and `Conversation`), because each is said in terms of
 //! the other. Pure; knows no socket and no clock.
 
 use std::collections::BTreeSet;

@@ -23,7 +23,7 @@ fn piped(limits: Limits, spec: &'static Spec, pipe: usize, shelf: &Shelf) -> (Du
     };
     let keeping = {
         let (decoder, shelf) = (Arc::clone(&decoder), shelf.clone());
-        async move { decoder.intake.keep_all(&shelf).await }
+        async move { decoder.buffer.keep_all(&shelf).await }
     };
     let keeping = AbortOnDropHandle::new(tokio::spawn(keeping));
     (theirs, Piped { decoder, board, ended: tokio::spawn(ended), _keeping: keeping })
@@ -51,7 +51,7 @@ async fn a_full_buffer_drops_the_newest_reads_of_a_streaming_decoder_and_says_ex
     assert!(problem.message.contains(&status.dropped.to_string()), "{problem:?}");
 
     shelf.open();
-    within(piped.decoder.intake.drained()).await;
+    within(piped.decoder.buffer.drained()).await;
     let mut expected: Vec<String> = (0..status.buffered).map(|chip| chip.to_string()).collect();
     expected.push(format!("#{}", status.dropped));
     assert_eq!(shelf.kept(), expected, "the loss is in the record, at its place");
@@ -80,7 +80,7 @@ async fn waits_and_loses_nothing(spec: &'static Spec, stall: Duration) {
         wire
     });
     within(async {
-        while !piped.decoder.intake.is_full() {
+        while !piped.decoder.buffer.is_full() {
             watched.changed().await.unwrap();
         }
     })
@@ -110,7 +110,7 @@ async fn a_flood_of_rejected_frames_is_capped_counted_and_named() {
     wire.write_all(b"Rone\n").await.unwrap();
     drop(wire);
     within(piped.ended).await.unwrap();
-    within(piped.decoder.intake.drained()).await;
+    within(piped.decoder.buffer.drained()).await;
     piped.decoder.chores();
     assert_eq!(piped.board.snapshot().decoders[0].rejected, 10_000);
     let kept = shelf.kept();

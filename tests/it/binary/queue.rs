@@ -119,7 +119,7 @@ async fn comes_back(name: &str, damage: Damage, data: &Path, sim: &SimDecoder, m
     let cloud = SimCloud::start(config).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
     let site = Site::new(Some(&cloud), std::slice::from_ref(mat), UPLOAD);
-    crate::support::image::image(data, &site.data);
+    crate::support::disk_state::image(data, &site.data);
     damage(&site.data);
     let running = site.start();
     until("it says that reads can be kept", async || site.get("/readyz").await.is_some_and(|(code, _)| code == 200))

@@ -8,7 +8,7 @@ use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::Kind;
 
 use crate::support::child::{Running, Site, decoder, judge, passing};
-use crate::support::front::{Authority, Front};
+use crate::support::tls_proxy::{Authority, Front};
 
 #[tokio::test]
 async fn a_box_that_cannot_trust_the_cloud_reads_says_why_and_goes_on_when_it_can() {

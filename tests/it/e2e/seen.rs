@@ -455,7 +455,7 @@ async fn another_session_after_a_restored_disk_gets_nothing_that_the_first_one_h
         way.arrive(20, &daemon).await;
         daemon.stop().await.unwrap();
         let copy = way.dir.path().join("copy");
-        crate::support::image::image(way.data(), &copy);
+        crate::support::disk_state::image(way.data(), &copy);
         let daemon = way.start().await;
         sim.push(60);
         way.arrive(80, &daemon).await;

@@ -218,7 +218,7 @@ impl Race {
     fn image(&mut self) -> std::path::PathBuf {
         self.images += 1;
         let image = self.way.dir.path().join(format!("image-{}", self.images));
-        crate::support::image::image(self.way.data(), &image);
+        crate::support::disk_state::image(self.way.data(), &image);
         image
     }
 

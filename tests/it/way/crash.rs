@@ -116,7 +116,7 @@ async fn cut_in_a_post((dedup, generation): (Dedup, Generation), apply: Apply) -
     let daemon = way.start().await;
     assert!(way.cloud.wait_until(LIMIT, |cloud| cloud.post_count() == 2).await);
     let after = way.dir.path().join("after");
-    crate::support::image::image(way.data(), &after);
+    crate::support::disk_state::image(way.data(), &after);
     drop(daemon);
     way.config.data_dir = after;
     (way, token, sim)

@@ -187,11 +187,11 @@ async fn survives(case: &'static Case, dedup: Dedup, generation: Generation, in_
     keeps(&daemon, 100).await;
     // Switched off in order, or as if the power went (what is on the disk now, as far as copying can show it).
     let copy = tempfile::tempdir().unwrap();
-    crate::support::image::image(way.data(), copy.path());
+    crate::support::disk_state::image(way.data(), copy.path());
     daemon.stop().await.unwrap();
     if !in_order {
         fs::remove_dir_all(way.data()).unwrap();
-        crate::support::image::image(copy.path(), way.data());
+        crate::support::disk_state::image(copy.path(), way.data());
     }
     (case.damage)(way.data());
     // Who lost lines and not the queue sends nothing twice, so it asks the cloud for nothing and cannot tell what is its own.

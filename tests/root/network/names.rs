@@ -10,8 +10,8 @@ use passbridge::testing::sim::decoder::Kind;
 
 use super::field::{CLOUD, Field};
 use crate::support::child::{PATIENCE, Site, decoder, holds, judge, passing};
-use crate::support::front::{Authority, Front};
 use crate::support::shaper::{Line, Shaper};
+use crate::support::tls_proxy::{Authority, Front};
 
 #[tokio::test]
 #[ignore = "needs root and network namespaces"]

@@ -6,7 +6,7 @@ use super::*;
 use crate::sim::cloud::{DEVICE, KEY, SimCloud, SimCloudConfig};
 
 #[allow(dead_code, reason = "each of its users uses a part of it")]
-#[path = "../../../../tests/support/front.rs"]
+#[path = "../../../../tests/support/tls_proxy.rs"]
 mod front;
 use front::{Authority, Front, Paper, self_signed};
 

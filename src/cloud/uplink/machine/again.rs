@@ -6,33 +6,35 @@
 use std::time::Duration;
 
 use super::Machine;
-use super::interface::{Follows, May};
+use super::interface::{ResendPermit, SessionProgress};
 use super::parts::{Active, Refused};
 use crate::cloud::uplink::work::Work;
 use crate::journal::{Batch, Item, UploadEvent};
 
 impl Machine {
     /// Whether passings of this session can be sent again now.
-    pub fn may_resend(&self, token: &str) -> May {
+    pub fn may_resend(&self, token: &str) -> ResendPermit {
         let active = match &self.session.active {
-            Active::Unknown => return May::Later,
-            Active::None => return May::Never("the session is closed: a closed session takes no passings"),
+            Active::Unknown => return ResendPermit::Later,
+            Active::None => return ResendPermit::Never("the session is closed: a closed session takes no passings"),
             Active::Some(session) => session,
         };
         if *active.token != *token {
-            return May::Never(
+            return ResendPermit::Never(
                 "the session is not the device's active one any more: a closed session takes no passings",
             );
         }
         if self.trust.refused != Refused::No {
-            return May::Never("the cloud refuses the key or the device");
+            return ResendPermit::Never("the cloud refuses the key or the device");
         }
         if self.trust.blind {
-            return May::Never("the API key may not read, so the cloud cannot be asked before something is sent again");
+            return ResendPermit::Never(
+                "the API key may not read, so the cloud cannot be asked before something is sent again",
+            );
         }
         let joined = self.session.joined.as_ref().is_some_and(|joined| *joined.token == *token && joined.checked);
         let busy = self.batch.work.is_some() || self.batch.question.is_some() || !self.records.is_empty();
-        if joined && !busy && !self.session.resolve { May::Now } else { May::Later }
+        if joined && !busy && !self.session.resolve { ResendPermit::Now } else { ResendPermit::Later }
     }
 
     /// Passings that go again are not settled.
@@ -41,13 +43,13 @@ impl Machine {
     }
 
     /// What is followed.
-    pub fn follows(&self) -> Follows {
+    pub fn follows(&self) -> SessionProgress {
         let active = match &self.session.active {
             Active::Some(session) => Some(session.token.clone()),
             Active::Unknown | Active::None => None,
         };
         let known = self.session.active != Active::Unknown && !self.trust.blind && !self.session.resolve;
-        Follows {
+        SessionProgress {
             known,
             active,
             busy: self.batch.work.as_ref().map(|work| work.token.clone()),
@@ -56,7 +58,7 @@ impl Machine {
     }
 
     pub(super) fn on_resend(&mut self, now: Duration, token: &str, items: Vec<Item>) {
-        if items.is_empty() || self.may_resend(token) != May::Now {
+        if items.is_empty() || self.may_resend(token) != ResendPermit::Now {
             return;
         }
         self.counters.sent = self.counters.sent.saturating_sub(items.len() as u64); // they were not there after all

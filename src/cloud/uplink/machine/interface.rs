@@ -85,7 +85,7 @@ pub enum Input {
     Formed(Option<Formed>),
     /// Of [`Action::Post`].
     Posted(Result<Inserted, CallError>),
-    /// Send these again; only when [`Machine::may_resend`] says so. Of no action.
+    /// Send these again; only when [`may_resend`](super::Machine::may_resend) says so. Of no action.
     Resend {
         /// Their session.
         token: Box<str>,
@@ -126,7 +126,7 @@ pub struct Report {
 
 /// Whether passings of a session can be sent again now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum May {
+pub enum ResendPermit {
     /// Now.
     Now,
     /// Something else is under way.
@@ -137,7 +137,7 @@ pub enum May {
 
 /// Which session the uplink follows, for who wants to know when one is over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Follows {
+pub struct SessionProgress {
     /// The cloud has said which session is active, or that none is.
     pub known: bool,
     /// The active session.

@@ -12,7 +12,7 @@ fn send_again(world: &mut World, nums: &[u64]) {
     let mut items: Vec<_> = world.store.log.iter().flat_map(of).filter(|item| nums.contains(&item.num)).collect();
     items.sort_by_key(|item| item.num);
     world.cloud.sessions[0].rows.retain(|row| !nums.contains(&row.num.unwrap()));
-    while world.machine.may_resend(&token) != May::Now {
+    while world.machine.may_resend(&token) != ResendPermit::Now {
         world.step();
     }
     world.machine.put(world.now, Input::Resend { token, items });

@@ -2,10 +2,10 @@
 //!
 //! What must hold:
 //! * **In order, one group at a time.** Chunks are kept in the order they were put, whatever connection they came
-//!   from; [`Intake::progress`] counts durable chunks, so "everything before chunk n is durable" is one comparison.
+//!   from; [`ReceiveBuffer::progress`] counts durable chunks, so "everything before chunk n is durable" is one comparison.
 //! * **It outlives connections.** A cable that is pulled while the disk is full costs nothing that had arrived.
 //! * **Bounded.** At most [`Limits::buffer`](super::decoder::Limits::buffer) bytes, counted as raw bytes plus [`FRAME_COST`] a
-//!   frame. When it is full, nothing is read for now ([`Intake::is_full`]; what was already read, at most one read buffer
+//!   frame. When it is full, nothing is read for now ([`ReceiveBuffer::is_full`]; what was already read, at most one read buffer
 //!   a connection, still goes in): the port's own buffers and the decoder's hold what comes, which loses nothing while
 //!   the journal gets on, only slower than the reads come. Once it does not get on at all ([`Limits::stall`](super::decoder::Limits::stall):
 //!   the disk is full), that would only move the loss to where nobody counts it. A decoder that can be asked again (or
@@ -53,7 +53,7 @@ struct Chunk {
 }
 
 /// See the head of this file.
-pub(super) struct Intake {
+pub(super) struct ReceiveBuffer {
     decoder: String,
     /// Location to lane.
     lanes: BTreeMap<Box<str>, Box<str>>,
@@ -93,7 +93,7 @@ struct Totals {
     live: u64,
 }
 
-impl Intake {
+impl ReceiveBuffer {
     pub(super) fn new(
         decoder: &str,
         locations: impl Iterator<Item = impl AsRef<str>>,
@@ -503,10 +503,10 @@ mod tests {
     #[test]
     fn the_places_of_rejects_that_are_not_kept_are_given_back() {
         let none = std::iter::empty::<&str>();
-        let intake = Intake::new("finish", none, false, 1 << 20, Duration::from_secs(3), Board::new("box"));
+        let buffer = ReceiveBuffer::new("finish", none, false, 1 << 20, Duration::from_secs(3), Board::new("box"));
         let reject = || Framed { frame: Frame::Rejected(Reject::NotMine), raw: [b'x'].into() };
-        intake.put(Timestamp::UNIX_EPOCH, std::iter::repeat_with(reject).take(16_384).collect(), 0);
-        let queue = intake.lock();
+        buffer.put(Timestamp::UNIX_EPOCH, std::iter::repeat_with(reject).take(16_384).collect(), 0);
+        let queue = buffer.lock();
         assert_eq!(queue.chunks[0].frames.len(), 100);
         assert!(queue.chunks[0].frames.capacity() <= 200, "{}", queue.chunks[0].frames.capacity());
     }

@@ -41,10 +41,10 @@ use std::sync::Arc;
 
 use super::disk;
 use super::entry::{Body, Entry};
+use super::failpoint;
 use super::log::Place;
 use super::paths::make_dir;
 use super::state::stamp_ms;
-use super::trial;
 use super::undated::{self, Which};
 use crate::model::chip::{ChipRead, Stamp};
 use crate::model::clock::Zones;
@@ -78,7 +78,7 @@ pub struct Trust {
 
 /// The index.
 #[derive(Default)]
-pub struct Known {
+pub struct DedupIndex {
     dir: PathBuf,
     identity: String,
     segment_reads: usize,
@@ -188,7 +188,7 @@ fn spread(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-impl Known {
+impl DedupIndex {
     /// Its files are there. A directory without any is made again.
     pub fn is_there(&self) -> bool {
         if self.live && !self.dir.is_dir() {
@@ -202,7 +202,7 @@ impl Known {
     pub fn open(data_dir: &Path, identity: &str, trust: Trust, keep_bytes: u64) -> Self {
         let dir = known_dir(data_dir);
         let index_reads = (keep_bytes / 8 / segment::READ_BYTES).clamp(INDEX_READS / 4, INDEX_READS);
-        let segment_reads = trial::recent(4 * SEGMENT_READS) / 4;
+        let segment_reads = failpoint::recent(4 * SEGMENT_READS) / 4;
         let segments = make_dir(&dir).and_then(|()| segment::open_all(&dir, identity)).unwrap_or_else(|error| {
             tracing::warn!(%error, "the index of known reads cannot be read; it is made anew from the log");
             Vec::new()

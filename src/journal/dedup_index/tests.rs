@@ -278,7 +278,7 @@ impl Box_ {
     }
 }
 
-/// `PROPTEST_CASES=400 cargo test --lib journal::known` looks longer.
+/// `PROPTEST_CASES=400 cargo test --lib journal::dedup_index` looks longer.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(8)
 }
@@ -345,7 +345,7 @@ fn reads_that_were_lost_before_anybody_followed_them_are_new_when_they_come_agai
 #[test]
 fn an_entry_that_is_followed_twice_is_not_its_own_repeat_and_the_next_one_like_it_is() {
     let dir = tempfile::tempdir().unwrap();
-    let mut known = Known::open(dir.path(), "J", Trust { followed: 0, oldest: 1 }, 0);
+    let mut known = DedupIndex::open(dir.path(), "J", Trust { followed: 0, oldest: 1 }, 0);
     let entry = |seq, subject: &str| Entry {
         seq,
         in_group: 0,
@@ -422,7 +422,7 @@ fn undated_entry(seq: u64, stamp: &str, received: &str, change: impl Fn(&mut Chi
 #[test]
 fn a_read_without_a_date_is_known_within_its_day_and_one_out_of_the_memory_on_any() {
     let dir = tempfile::tempdir().unwrap();
-    let mut known = Known::open(dir.path(), "J", Trust { followed: 0, oldest: 1 }, 0);
+    let mut known = DedupIndex::open(dir.path(), "J", Trust { followed: 0, oldest: 1 }, 0);
     let mut seq = 0;
     let mut take = |stamp: &str, received: &str, placed: bool, replay: bool| {
         seq += 1;
