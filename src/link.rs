@@ -25,12 +25,12 @@
 //! A decoder that we dial has one connection, so 28 MB, at the very worst 36; one that connects to us has up to
 //! [`CONNECTIONS`]. A race takes a hundredth of it. tests/memory.rs measures the protocols' part on hostile streams.
 //!
-//! What it hides: `port` opens wires, `connection` carries one, `intake` is the receive buffer between all connections
+//! What it hides: `port` opens wires, `connection` carries one, `receive_buffer` lies between all connections
 //! of a decoder and the journal, `memories` judges what a cleared decoder gives again, `places` says who may connect, `flood`
 //! when it is too much.
 //!
 //! Not chosen: a life sign made by TCP alone (keepalive says that the decoder's network stack lives, and a frozen
-//! decoder's does); giving up after some number of tries; one receive buffer per connection (see `intake`).
+//! decoder's does); giving up after some number of tries; one receive buffer per connection (see `receive_buffer`).
 
 mod asks;
 pub mod capture;
