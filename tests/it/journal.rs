@@ -848,3 +848,29 @@ async fn what_the_numbers_held_say_is_known_after_a_restart_and_from_the_log_alo
         journal.close().await;
     }
 }
+
+#[tokio::test]
+async fn a_passing_that_a_batch_names_as_still_open_stays_in_flight_and_what_else_was_before_it_counts_as_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path()).await;
+    keep(&journal, "mat", 1..=5).await;
+    join(&journal, "S", 1).await;
+    let first = batch(&journal.pending("D", &decoders(), 3), 1);
+    journal.record(UploadEvent::Batch(first)).await.unwrap();
+    let second = Batch { still_open: vec![1], ..batch(&journal.pending("D", &decoders(), 3), 4) };
+    journal.record(UploadEvent::Batch(second)).await.unwrap();
+    let copy = cut(dir.path());
+    let again = open(copy.path()).await;
+    for journal in [journal, again] {
+        let state = journal.device("D");
+        let open: Vec<u64> = state.in_flight.unwrap().open.iter().map(|item| item.num).collect();
+        assert_eq!((open, state.next, state.sent), (vec![1, 4, 5], 6, 2));
+        journal.record(UploadEvent::Released { device: "D".into(), first: 1, last: 1 }).await.unwrap();
+        accept(&journal, 4, 5).await;
+        let state = journal.device("D");
+        assert_eq!((state.in_flight, state.sent), (None, 4));
+        let returned = journal.pending("D", &decoders(), 3).returned;
+        assert_eq!(returned.iter().map(|item| item.num).collect::<Vec<_>>(), [1]);
+        journal.close().await;
+    }
+}
