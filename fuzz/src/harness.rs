@@ -318,7 +318,7 @@ fn judge(name: &'static str, script: &Script, stream: &[u8], items: &[Item]) -> 
                     Frame::Cleared(cleared) => entry(Body::Cleared(cleared.clone()), framed, script.received),
                     Frame::Info(info) => {
                         seen.chatter += 1;
-                        if let Info::Clock(stamp) = info {
+                        if let Info::Clock(stamp) | Info::Greeting(stamp) = info {
                             clock::offset_ms(stamp, zone(), script.received);
                         }
                     }

@@ -20,6 +20,8 @@
 //! * **Outlives its versions.** Segments of a version that knew no days are right about reads with a date. What they cover and the
 //!   log still holds is read from the log again at the first start of this version; of what is gone from the log, reads without a
 //!   date are known only by their place in the decoder's memory, and all others are of days that are over.
+//! * **Microseconds count only where both reads have them** ([`crate::model::chip::Identities`]), so what an older version kept is
+//!   known as it always was, and the form on the disk is the same.
 //! * **Nobody waits.** Looked up by the writer after the group is durable, without the journal's lock. Nearly no read has to be looked
 //!   up on the disk: a segment knows from when to when the stamps of each decoder in it go, and a repeat has the
 //!   same stamp. One that may be in a segment costs one read of some 4 KiB.
@@ -143,7 +145,8 @@ pub struct Job {
     with: Option<Arc<Segment>>,
 }
 
-/// A read, as the index knows it.
+/// One name of a read, as the index knows it.
+#[derive(Clone, Copy)]
 struct Clue {
     key: u64,
     /// Decoder and kind of stamp, and the stamp.
@@ -151,12 +154,21 @@ struct Clue {
     ms: i64,
 }
 
-impl Clue {
-    /// What a read is known by, and what it can be found by when the decoder says that it was stored.
-    fn of(entry: &Entry, read: &ChipRead, zones: &Zones) -> (Option<Self>, Option<Self>) {
+/// The names of a read.
+struct Clues {
+    /// It is kept under these.
+    own: [Option<Clue>; 2],
+    /// It is known by the first of `own`, and by these.
+    others: [Option<Clue>; 2],
+    /// It is kept under this as well, and known by it when the decoder says that it was stored.
+    placed: Option<Clue>,
+}
+
+impl Clues {
+    fn of(entry: &Entry, read: &ChipRead, zones: &Zones) -> Self {
         let subject = &*entry.subject;
         let decoder = fnv(lane::decoder(subject).as_bytes());
-        let clue = |identity: u64, kind: u64, stamp: Stamp| Self {
+        let clue = |identity: u64, kind: u64, stamp: Stamp| Clue {
             key: spread(identity ^ spread(decoder)),
             span: spread(decoder ^ kind),
             ms: stamp_ms(stamp),
@@ -167,12 +179,22 @@ impl Clue {
             Stamp::Utc(_) => 3,
             Stamp::Uptime(_) => 4,
         };
-        let own = match undated::which(read, subject, entry.time, zones) {
-            Which::Ever(identity) => Some(clue(identity, kind, read.stamp)),
-            Which::Day(identity, at) => Some(clue(identity, 5, Stamp::Local(at))),
+        let named = match undated::which(read, subject, entry.time, zones) {
+            Which::Ever(identities) => Some((identities, kind, read.stamp)),
+            Which::Day(identities, at) => Some((identities, 5, Stamp::Local(at))),
             Which::NoDay | Which::Life => None,
         };
-        (own, undated::is_placed(read).then(|| clue(read.identity(), kind, read.stamp)))
+        let placed = undated::is_placed(read).then(|| clue(read.identity(), kind, read.stamp));
+        let Some((identities, day_kind, at)) = named else { return Self { own: [None; 2], others: [None; 2], placed } };
+        let here = |identity| clue(identity, day_kind, at);
+        Self {
+            own: [Some(here(identities.own.0)), identities.own.1.map(here)],
+            others: [
+                Some(here(identities.other)),
+                undated::as_dated(read).map(|identity| clue(identity, kind, read.stamp)),
+            ],
+            placed,
+        }
     }
 }
 
@@ -243,13 +265,16 @@ impl DedupIndex {
     pub fn take(&mut self, entry: &Entry) -> bool {
         let mut known = false;
         if let Body::Read(read) = &entry.body {
-            let (own, placed) = Clue::of(entry, read, &self.zones);
+            let clues = Clues::of(entry, read, &self.zones);
             let mut before = |clue: &Clue| self.first(clue).is_some_and(|seq| seq < entry.seq);
-            let own_known = own.as_ref().is_some_and(&mut before);
+            let own_known = clues.own[0].as_ref().is_some_and(&mut before);
             // It is not looked for on the disk where only the first one counts: the lowest number of a key stays.
-            known = own_known || (read.replay && placed.as_ref().is_some_and(before));
+            known = own_known
+                || clues.others.iter().flatten().any(&mut before)
+                || (read.replay && clues.placed.as_ref().is_some_and(before));
             if entry.seq > self.through {
-                for clue in own.filter(|_| !own_known).into_iter().chain(placed) {
+                let own = clues.own.into_iter().flatten().filter(|_| !own_known);
+                for clue in own.chain(clues.placed) {
                     self.fresh.reads.entry(clue.key).or_insert(entry.seq);
                     self.fresh.spans.add(clue.span, clue.ms);
                 }

@@ -6,16 +6,16 @@
 //! | stamp | UTC | doubt |
 //! |---|---|---|
 //! | UTC on the wire | as it is | – |
-//! | UTC, live and more than 24 h from the receipt (and the box knows the time), or of a year up to 2000 | as it is | [`Doubt::Far`] |
+//! | UTC, live and more than 24 h from the receipt (and the box knows the time) | as it is | [`Doubt::Far`] |
 //! | local, in normal time | the zone's offset then | – |
 //! | local, more than 24 h from the receipt of a live read (and the box knows the time) | as stamped | [`Doubt::Far`] |
 //! | local, skipped in spring: the wall time does not exist | the offset *before* the change: the decoder's clock has not been changed yet | [`Doubt::Gap`] |
 //! | local, occurs twice in autumn | the one nearer to the receipt | [`Doubt::Fold`] if that is more than 30 min away (a rewind: it cannot be known) |
 //! | time of day only | on the newest day that puts it at most an hour ahead of the receipt (23:59:59.9 received at 00:00:00.3 is yesterday's) | [`Doubt::NoDate`] |
 //! | the same, live and then more than 12 h before its receipt | as above | [`Doubt::LongAgo`] |
-//! | date `0000-00-NN`, or a year up to 2000 | its time of day, as above: the decoder's clock was never set | [`Doubt::ClockUnset`] |
+//! | date `0000-00-NN`, or one more than [`OLDEST`] years before this version was made, local or UTC | its time of day, as above: the decoder's clock was never set | [`Doubt::ClockUnset`] |
 //! | undated, received while the box's own clock was not set (a Pi has none that runs without power) | as above, and not to be used: it waits until the receipt is known ([`corrected`]) | [`Doubt::BoxClockUnset`] |
-//! | time since the decoder was switched on | the receipt | [`Doubt::NoClock`] |
+//! | time since the decoder was switched on | the receipt, less the read's age ([`ChipRead::moment`]) | [`Doubt::NoClock`] |
 //! | beyond the calendar's ends | the receipt | [`Doubt::OutOfRange`] |
 //!
 //! Nothing was read after it was received, so an undated stamp is of the past: a memory that is printed 13 h after the
@@ -23,19 +23,23 @@
 //! clock that is further ahead puts its reads on the day before, nearly a day back, which is told. The day of what
 //! the decoder had stored for longer than a day cannot be known: it gets the newest that is possible, and the doubt.
 //! Rejected: *the day nearest to the receipt*: what is 13 h old would be 11 h in the future. One doubt is told, the one that matters most to the timer:
-//! box clock, then decoder clock, then the zone's change. Fractions below a millisecond are cut off.
+//! box clock, then decoder clock, then the zone's change. Fractions below a millisecond are cut off. A second 60 is no time:
+//! no protocol takes it, because no decoder is known that sends leap seconds, and one that does must be seen.
+//!
+//! Clocks that were never set count from 1970, 1980, 2000, 2001, 2004, 2010 and whatever their maker chose. So there is no list
+//! of years: no race is as old as that.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
-use crate::model::chip::Stamp;
+use crate::model::chip::{Caution, ChipRead, Stamp};
 use crate::model::lane;
 
 /// The box's wall clock. Everything that gets a date asks this one; timers never do.
@@ -74,6 +78,18 @@ impl Zones {
         static UTC: TimeZone = TimeZone::UTC;
         self.0.get(lane::decoder(lane)).unwrap_or(&UTC)
     }
+}
+
+/// The zone of a name in the IANA database. A system's database may lack names that the one in this program has: Debian keeps
+/// `US/Eastern`, `GB` and `Asia/Calcutta` in a package of their own. So the system's is asked first, because it may be newer,
+/// and then the program's. `None`: neither knows it.
+pub fn zone(name: &str) -> Option<TimeZone> {
+    zone_of(name, jiff::tz::db())
+}
+
+fn zone_of(name: &str, system: &TimeZoneDatabase) -> Option<TimeZone> {
+    static BUNDLED: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+    system.get(name).or_else(|_| BUNDLED.get(name)).ok()
 }
 
 impl FromIterator<(Box<str>, TimeZone)> for Zones {
@@ -136,9 +152,24 @@ pub fn corrected(steps: &[(u64, Step)], seq: u64, received: Timestamp) -> Timest
 /// A stamp whose day, or all of it, is taken from the time of receipt.
 pub fn is_undated(stamp: &Stamp) -> bool {
     match stamp {
-        Stamp::Utc(_) => false,
-        Stamp::Local(local) => local.year() <= UNSET_YEAR,
+        Stamp::Utc(utc) => was_never_set(*utc),
+        Stamp::Local(local) => local.year() < FIRST_YEAR,
         Stamp::TimeOfDay { .. } | Stamp::Uptime(_) => true,
+    }
+}
+
+/// A clock that shows this was never set.
+pub fn was_never_set(utc: Timestamp) -> bool {
+    TimeZone::UTC.to_datetime(utc).year() < FIRST_YEAR
+}
+
+/// A stamp that is undated, and was not for version 0.1.0: it took every UTC for set, and every local year after 2000. What it
+/// kept has to be known when it comes again.
+pub fn was_dated(stamp: &Stamp) -> bool {
+    match stamp {
+        Stamp::Local(local) => local.year() > 2000 && is_undated(stamp),
+        Stamp::Utc(_) => is_undated(stamp),
+        Stamp::TimeOfDay { .. } | Stamp::Uptime(_) => false,
     }
 }
 
@@ -173,6 +204,10 @@ pub enum Doubt {
     OutOfRange,
     /// The decoder has no clock.
     NoClock,
+    /// The decoder tells only when the chip was seen last.
+    OnlyLastSeen,
+    /// The decoder had no valid start number.
+    NoValidNumber,
 }
 
 impl Doubt {
@@ -188,6 +223,8 @@ impl Doubt {
             Self::Far => "decoder_clock_far",
             Self::OutOfRange => "decoder_time_out_of_range",
             Self::NoClock => "decoder_without_clock",
+            Self::OnlyLastSeen => "decoder_time_last_seen",
+            Self::NoValidNumber => "decoder_number_not_valid",
         }
     }
 }
@@ -230,15 +267,36 @@ impl fmt::Display for Doubt {
                  and the decoder's clock"
             }
             Self::NoClock => {
-                "the decoder does not know the time, only how long it has been on; the time of receipt was taken, by \
-                 the clock of this box. Give the decoder a time server (NTP)"
+                "the decoder does not know the time, only how long it has been on; the time was reckoned from the \
+                 receipt, by the clock of this box. Give the decoder a time server (NTP)"
+            }
+            Self::OnlyLastSeen => {
+                "the decoder tells only when it saw a chip for the last time, which may be seconds after the crossing. \
+                 Set its reports so that they have the time of the first seen (FirstSeenTimestampUTC)"
+            }
+            Self::NoValidNumber => {
+                "the decoder had no valid start number for an impulse; it was kept and uploaded with a `?` before the \
+                 number. Look at the decoder's print for the record that corrects it"
             }
         })
     }
 }
 
-/// A year up to this one is that of a clock that was never set: 1970 and 2000 are where they start.
-const UNSET_YEAR: i16 = 2000;
+impl From<Caution> for Doubt {
+    fn from(caution: Caution) -> Self {
+        match caution {
+            Caution::OnlyLastSeen => Self::OnlyLastSeen,
+            Caution::NoValidNumber => Self::NoValidNumber,
+        }
+    }
+}
+
+/// The year in which this version was made. It goes up with a release, together with [`BOX_SET_MS`].
+const MADE_YEAR: i16 = 2026;
+/// A date more than so many years before this version was made is one of a clock that was never set.
+pub const OLDEST: i16 = 10;
+/// The first year of a clock that was set.
+const FIRST_YEAR: i16 = MADE_YEAR - OLDEST;
 /// A box whose clock shows less than this has not been told the time yet: 2025-01-01 in UTC, ms since 1970.
 const BOX_SET_MS: i64 = 1_735_689_600_000;
 /// How far an undated stamp may be ahead of its receipt.
@@ -256,8 +314,13 @@ pub fn resolve(stamp: &Stamp, zone: &TimeZone, received: Timestamp, replay: bool
             let doubt = if box_clock_set(received) { Doubt::NoClock } else { Doubt::BoxClockUnset };
             Some(Resolved { utc: received, doubt: Some(doubt) })
         }
-        Stamp::Utc(instant) => Some(Resolved { utc: instant, doubt: utc_doubt(instant, received, replay) }),
-        Stamp::Local(local) if local.year() > UNSET_YEAR => dated(local, zone, received, replay),
+        Stamp::Utc(instant) if was_never_set(instant) => {
+            undated(TimeZone::UTC.to_datetime(instant).time(), &TimeZone::UTC, received, Doubt::ClockUnset)
+        }
+        Stamp::Utc(instant) => {
+            Some(Resolved { utc: instant, doubt: is_far(instant, received, replay).then_some(Doubt::Far) })
+        }
+        Stamp::Local(local) if local.year() >= FIRST_YEAR => dated(local, zone, received, replay),
         Stamp::Local(local) => undated(local.time(), zone, received, Doubt::ClockUnset),
         Stamp::TimeOfDay { time, day: Some(_) } => undated(time, zone, received, Doubt::ClockUnset),
         Stamp::TimeOfDay { time, day: None } => undated(time, zone, received, Doubt::NoDate).map(|resolved| {
@@ -270,11 +333,17 @@ pub fn resolve(stamp: &Stamp, zone: &TimeZone, received: Timestamp, replay: bool
     Resolved { utc: whole_ms(resolved.utc), ..resolved }
 }
 
+/// The instant of a read that was received at `received` (box clock), as [`resolve`] tells it.
+pub fn resolve_read(read: &ChipRead, zone: &TimeZone, received: Timestamp) -> Resolved {
+    resolve(&read.stamp, zone, read.moment(received), read.replay)
+}
+
 /// Decoder clock minus box clock in milliseconds, for a clock reading that arrived at `received`.
 pub fn offset_ms(clock: &Stamp, zone: &TimeZone, received: Timestamp) -> i64 {
     let decoder = match *clock {
         // An unset clock is shown with its whole error, not with that of its time of day.
         Stamp::Local(local) => one_of(local, zone, received).map_or(received, |(utc, _)| utc),
+        Stamp::Utc(utc) => utc,
         _ => resolve(clock, zone, received, false).utc,
     };
     let offset_ms = decoder.as_millisecond() - received.as_millisecond();
@@ -283,12 +352,6 @@ pub fn offset_ms(clock: &Stamp, zone: &TimeZone, received: Timestamp) -> i64 {
         Stamp::TimeOfDay { .. } if offset_ms < -FAR_LIMIT_MS / 2 => offset_ms + FAR_LIMIT_MS,
         _ => offset_ms,
     }
-}
-
-/// UTC is kept as it is, also that of a clock that was never set.
-fn utc_doubt(utc: Timestamp, received: Timestamp, replay: bool) -> Option<Doubt> {
-    let unset = TimeZone::UTC.to_datetime(utc).year() <= UNSET_YEAR;
-    (unset || is_far(utc, received, replay)).then_some(Doubt::Far)
 }
 
 /// What a decoder had stored may be of any time, and a box that does not know its own cannot judge.
@@ -310,9 +373,10 @@ fn undated(time: Time, zone: &TimeZone, received: Timestamp, doubt: Doubt) -> Op
 /// The wall time that a stamp without a believable date means, on the day that its receipt gives it; `None`: it has a
 /// date, or is no time of a day, or the receipt is at the calendar's ends.
 pub fn dated_by(stamp: &Stamp, zone: &TimeZone, received: Timestamp) -> Option<DateTime> {
-    let time = match *stamp {
-        Stamp::Local(local) if local.year() <= UNSET_YEAR => local.time(),
-        Stamp::TimeOfDay { time, .. } => time,
+    let (time, zone) = match *stamp {
+        Stamp::Local(local) if is_undated(stamp) => (local.time(), zone),
+        Stamp::Utc(utc) if was_never_set(utc) => (TimeZone::UTC.to_datetime(utc).time(), &TimeZone::UTC),
+        Stamp::TimeOfDay { time, .. } => (time, zone),
         Stamp::Local(_) | Stamp::Utc(_) | Stamp::Uptime(_) => return None,
     };
     newest_day(time, zone, received).map(|(date, _)| date.to_datetime(time))
@@ -395,16 +459,66 @@ mod tests {
     }
 
     #[test]
-    fn utc_of_a_clock_that_was_never_set_or_is_days_off_is_kept_and_doubted() {
-        for (stamp, received, replay) in [
-            ("1970-01-01T00:10:00.000Z", "2026-07-06T10:00:00Z", false),
-            ("2000-01-01T00:10:00.000Z", "2026-07-06T10:00:00Z", true),
-            ("1970-01-01T00:10:00.000Z", "1970-01-01T00:20:00Z", false),
-            ("2026-07-01T10:00:00.000Z", "2026-07-06T10:00:00Z", false),
-        ] {
-            assert_eq!(told(stamp, received, replay), doubted(stamp, Doubt::Far), "{stamp}");
+    fn utc_that_is_days_off_is_kept_and_doubted() {
+        let stamp = "2026-07-01T10:00:00.000Z";
+        assert_eq!(told(stamp, "2026-07-06T10:00:00Z", false), doubted(stamp, Doubt::Far));
+        assert_eq!(told(stamp, "2026-07-06T10:00:00Z", true), sure(stamp));
+    }
+
+    #[test]
+    fn utc_of_a_clock_that_was_never_set_is_a_time_of_day_in_utc() {
+        for stamp in ["1970-01-01T09:50:00.000Z", "2000-01-01T09:50:00.000Z", "2001-05-05T09:50:00.000Z"] {
+            for replay in [false, true] {
+                let expected = doubted("2026-07-06T09:50:00.000Z", Doubt::ClockUnset);
+                assert_eq!(told(stamp, "2026-07-06T10:00:00Z", replay), expected, "{stamp}");
+            }
         }
-        assert_eq!(told("2026-07-01T10:00:00.000Z", "2026-07-06T10:00:00Z", true), sure("2026-07-01T10:00:00.000Z"));
+        let unknown = doubted("1970-01-01T00:10:00.000Z", Doubt::BoxClockUnset);
+        assert_eq!(told("1970-01-01T00:10:00.000Z", "1970-01-01T00:20:00Z", false), unknown);
+        let day = dated_by(&"2000-01-01T23:50:00Z".parse().unwrap(), &madrid(), "2026-07-06T00:10:00Z".parse().unwrap());
+        assert_eq!(day.unwrap().to_string(), "2026-07-05T23:50:00", "in UTC, whatever the zone");
+    }
+
+    #[test]
+    fn a_date_is_one_of_a_clock_that_was_never_set_when_no_race_can_be_so_old() {
+        for year in [1970, 1980, 1999, 2000, 2001, 2004, 2007, 2010, MADE_YEAR - OLDEST - 1] {
+            let stamp = format!("{year}-01-01T12:00:00.000");
+            let expected = doubted("2026-07-06T10:00:00.000Z", Doubt::ClockUnset);
+            assert_eq!(live(&stamp, "2026-07-06T10:00:01Z"), expected, "{stamp}");
+        }
+        let real = format!("{}-01-01T12:00:00.000", MADE_YEAR - OLDEST);
+        assert_eq!(live(&real, "2026-07-06T10:00:01Z").1, Some(Doubt::Far));
+    }
+
+    #[test]
+    fn a_stamp_without_a_time_is_reckoned_back_from_its_receipt() {
+        let received = "2026-07-06T10:00:00Z".parse().unwrap();
+        let at = |age| {
+            let read = ChipRead { age, ..ChipRead::new("A", Stamp::Uptime(1)) };
+            resolve_read(&read, &madrid(), received)
+        };
+        use crate::model::chip::Age::{AfterGreeting, BeforeReceipt};
+        for (age, utc) in [
+            (None, "2026-07-06T10:00:00Z"),
+            (Some(BeforeReceipt(30_000)), "2026-07-06T09:59:30Z"),
+            (Some(AfterGreeting(5200).at_receipt(7200)), "2026-07-06T09:59:58Z"),
+            (Some(AfterGreeting(5200).at_receipt(0)), "2026-07-06T10:00:05.2Z"),
+            (Some(AfterGreeting(i64::MAX).at_receipt(0)), "2026-07-06T10:00:00Z"),
+        ] {
+            assert_eq!(at(age), Resolved { utc: utc.parse().unwrap(), doubt: Some(Doubt::NoClock) }, "{age:?}");
+        }
+    }
+
+    #[test]
+    fn a_zone_that_the_system_does_not_know_is_that_of_the_program() {
+        for name in ["US/Eastern", "GB", "CET", "EST5EDT", "Europe/Kiev", "Asia/Calcutta", "Japan", "UTC", "Europe/Madrid"] {
+            assert!(zone(name).is_some(), "{name}");
+            let bare = zone_of(name, &TimeZoneDatabase::none());
+            assert_eq!(bare.unwrap().iana_name(), Some(name));
+        }
+        for name in ["Europe/Nowhere", "", "local", "../etc/passwd", "Etc/Unknown"] {
+            assert!(zone(name).is_none_or(|zone| zone.is_unknown()), "{name}");
+        }
     }
 
     #[test]
@@ -547,8 +661,12 @@ mod tests {
 
     #[test]
     fn every_doubt_has_a_name_of_its_own_and_tells_what_to_do() {
-        use Doubt::{BoxClockUnset, ClockUnset, Far, Fold, Gap, LongAgo, NoDate, OutOfRange};
-        let all = [Gap, Fold, NoDate, LongAgo, ClockUnset, BoxClockUnset, Far, OutOfRange];
+        use Doubt::{
+            BoxClockUnset, ClockUnset, Far, Fold, Gap, LongAgo, NoClock, NoDate, NoValidNumber, OnlyLastSeen, OutOfRange,
+        };
+        let all = [
+            Gap, Fold, NoDate, LongAgo, ClockUnset, BoxClockUnset, Far, OutOfRange, NoClock, OnlyLastSeen, NoValidNumber,
+        ];
         let codes: std::collections::BTreeSet<_> = all.iter().map(|doubt| doubt.code()).collect();
         assert_eq!(codes.len(), all.len());
         for doubt in all {

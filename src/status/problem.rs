@@ -173,6 +173,18 @@ problems! {
     /// A decoder is connected and does not read chips.
     DecoderNotReading: Condition::DecoderNotReading.word(), Critical,
         "Start the decoder at its own buttons, and test with a chip.";
+    /// A decoder had no valid start number for an impulse.
+    DecoderNumberNotValid: Doubt::NoValidNumber.code(), Warning,
+        "Look at the print of the decoder for the record that corrects it. The impulse went up with a \
+         `?` before its number: correct that passing in the cloud.";
+    /// A decoder sends a record that may be a time of day or a duration, so that it became no read.
+    DecoderRecordUnclear: Condition::RecordUnclear.word(), Warning,
+        "Compare the decoder's print with the markers in `passbridge export`, and enter by hand what \
+         was a crossing.";
+    /// A decoder sent records that could not be read, and they were acknowledged to it.
+    DecoderRecordUnread: Condition::RecordUnread.word(), Warning,
+        "They are in the log as they came: `passbridge export --format raw` shows them. Enter by hand \
+         what was a crossing, and send the lines to the maintainers.";
     /// A decoder answered a command with an error.
     DecoderRefuses: Condition::DecoderRefuses.word(), Warning,
         "Look at the locations and settings of the decoder. Test with a chip whether reads arrive.";
@@ -184,6 +196,10 @@ problems! {
     DecoderSilent: Condition::DecoderSilent.word(), Critical,
         "Look at the decoder: is it on, and does it still count when you test with a chip? If it is \
          frozen, restart it.";
+    /// A decoder tells only when it saw a chip for the last time.
+    DecoderTimeLastSeen: Doubt::OnlyLastSeen.code(), Warning,
+        "Set the reports of the decoder so that they have the time when a chip was seen first. Until then \
+         the times may be seconds late.";
     /// A decoder without a date sends live reads whose time was more than 12 hours ago.
     DecoderTimeLongAgo: Doubt::LongAgo.code(), Warning,
         "Compare the clock of the decoder with your phone, and set it. Set its date, too, if it has one.";
@@ -425,6 +441,8 @@ impl From<Doubt> for ProblemCode {
             Doubt::Far => Self::DecoderClockFar,
             Doubt::OutOfRange => Self::DecoderTimeOutOfRange,
             Doubt::NoClock => Self::DecoderWithoutClock,
+            Doubt::OnlyLastSeen => Self::DecoderTimeLastSeen,
+            Doubt::NoValidNumber => Self::DecoderNumberNotValid,
         }
     }
 }
@@ -451,6 +469,8 @@ impl From<Condition> for ProblemCode {
             Condition::PassingsNotPushed => Self::PassingsNotPushed,
             Condition::ProtocolTooOld => Self::ProtocolTooOld,
             Condition::ReadsMissing => Self::ReadsMissing,
+            Condition::RecordUnclear => Self::DecoderRecordUnclear,
+            Condition::RecordUnread => Self::DecoderRecordUnread,
             Condition::TooManyLocations => Self::TooManyLocations,
             Condition::TwoSourcesOneLocation => Self::TwoSourcesOneLocation,
         }

@@ -99,7 +99,7 @@ impl Setup {
     }
 }
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 19] = [
     "chip",
     "local",
     "tod",
@@ -116,6 +116,9 @@ const FIELDS: [&str; 16] = [
     "unit",
     "file",
     "location",
+    "seen",
+    "time",
+    "doubt",
 ];
 
 /// Checks the fields that the sample names and `decode` prints. Null, false and absent are the same. Times are compared to
