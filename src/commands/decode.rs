@@ -522,8 +522,13 @@ mod tests {
 
     fn decoded(input: &[u8]) -> (String, Ended) {
         let received = Some("2026-07-06T00:30:01Z".parse().unwrap());
-        let decoder =
-            Decoder { protocol: Box::new(Script), zone: TimeZone::get("Europe/Madrid").unwrap(), received, last: None, greeted: None };
+        let decoder = Decoder {
+            protocol: Box::new(Script),
+            zone: TimeZone::get("Europe/Madrid").unwrap(),
+            received,
+            last: None,
+            greeted: None,
+        };
         let mut text = Vec::new();
         let ended = decoder.run(input, &mut text).unwrap();
         (String::from_utf8(text).unwrap(), ended)
@@ -562,7 +567,8 @@ mod tests {
                 Ok(())
             }
         }
-        let decoder = Decoder { protocol: Box::new(Script), zone: TimeZone::UTC, received: None, last: None, greeted: None };
+        let decoder =
+            Decoder { protocol: Box::new(Script), zone: TimeZone::UTC, received: None, last: None, greeted: None };
         assert!(matches!(decoder.run(&b"batch"[..], Full), Err(DecodeError::Output(_))));
     }
 }

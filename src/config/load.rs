@@ -101,6 +101,10 @@ impl Config {
         let mut warnings = Vec::new();
         let credentials = variable(&options.environment, "CREDENTIALS_DIRECTORY");
         let decoders = read_decoders(&root)?;
+        for decoder in &decoders {
+            let told = decoder.protocol.warnings(&decoder.set);
+            warnings.extend(told.map(|warning| format!("decoder `{}`: {warning}", decoder.name)));
+        }
         let keys = Keys { variable: key.as_deref(), credentials: credentials.as_deref() };
         let (cloud, status) = match options.keyless {
             true => {

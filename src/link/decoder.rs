@@ -29,12 +29,8 @@ const CLOCK_OFF_MS: i64 = 60_000;
 
 /// Conditions that a decoder told and that do not end with the connection: what is lost stays lost, and an older file is
 /// not asked for again by itself.
-const STAYING: [Condition; 4] = [
-    Condition::LlrpReadsLost,
-    Condition::OldFileNotFetched,
-    Condition::FilesInBetween,
-    Condition::RecordUnread,
-];
+const STAYING: [Condition; 4] =
+    [Condition::LlrpReadsLost, Condition::OldFileNotFetched, Condition::FilesInBetween, Condition::RecordUnread];
 
 /// How long the notice is shown that a decoder counts from the start again.
 const RESTART_SHOWN: Duration = Duration::from_secs(600);

@@ -71,7 +71,8 @@ mod tests {
         let mut unsure = ChipRead::new("?7", "20:27:47.350".parse().unwrap());
         unsure.caution = Some(crate::model::chip::Caution::NoValidNumber);
         doubts.judge("finish-mat", &zone, &unsure, "2026-03-06T19:27:48Z".parse().unwrap(), &board);
-        let shown: Vec<_> = board.snapshot().problems.into_iter().map(|problem| problem.code).collect();
+        let mut shown: Vec<_> = board.snapshot().problems.into_iter().map(|problem| problem.code).collect();
+        shown.sort_unstable();
         assert_eq!(shown, ["decoder_number_not_valid", "decoder_time_no_date"], "one of the number, one of the time");
         assert_eq!(read("8", "20:27:47.350", false), ["decoder_time_no_date"]);
     }

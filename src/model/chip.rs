@@ -1149,13 +1149,13 @@ mod tests {
 
     #[test]
     fn two_reads_within_a_millisecond_are_two_and_one_without_microseconds_is_either() {
-        let with = |micros| ChipRead {
-            micros,
-            ..ChipRead::new("E280", "2026-03-06T20:27:47.350Z".parse().unwrap())
-        };
+        let with = |micros| ChipRead { micros, ..ChipRead::new("E280", "2026-03-06T20:27:47.350Z".parse().unwrap()) };
         let known = |read: Option<u16>, before: Option<u16>| {
             let (read, before) = (with(read).identities(), with(before).identities());
-            [Some(before.own.0), before.own.1].into_iter().flatten().any(|kept| [read.own.0, read.other].contains(&kept))
+            [Some(before.own.0), before.own.1]
+                .into_iter()
+                .flatten()
+                .any(|kept| [read.own.0, read.other].contains(&kept))
         };
         assert!(known(Some(447), Some(447)) && known(None, None) && known(Some(0), Some(0)));
         assert!(!known(Some(447), Some(448)) && !known(Some(0), Some(448)));

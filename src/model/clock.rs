@@ -31,8 +31,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
@@ -475,7 +475,8 @@ mod tests {
         }
         let unknown = doubted("1970-01-01T00:10:00.000Z", Doubt::BoxClockUnset);
         assert_eq!(told("1970-01-01T00:10:00.000Z", "1970-01-01T00:20:00Z", false), unknown);
-        let day = dated_by(&"2000-01-01T23:50:00Z".parse().unwrap(), &madrid(), "2026-07-06T00:10:00Z".parse().unwrap());
+        let day =
+            dated_by(&"2000-01-01T23:50:00Z".parse().unwrap(), &madrid(), "2026-07-06T00:10:00Z".parse().unwrap());
         assert_eq!(day.unwrap().to_string(), "2026-07-05T23:50:00", "in UTC, whatever the zone");
     }
 
@@ -511,7 +512,9 @@ mod tests {
 
     #[test]
     fn a_zone_that_the_system_does_not_know_is_that_of_the_program() {
-        for name in ["US/Eastern", "GB", "CET", "EST5EDT", "Europe/Kiev", "Asia/Calcutta", "Japan", "UTC", "Europe/Madrid"] {
+        for name in
+            ["US/Eastern", "GB", "CET", "EST5EDT", "Europe/Kiev", "Asia/Calcutta", "Japan", "UTC", "Europe/Madrid"]
+        {
             assert!(zone(name).is_some(), "{name}");
             let bare = zone_of(name, &TimeZoneDatabase::none());
             assert_eq!(bare.unwrap().iana_name(), Some(name));
@@ -662,10 +665,21 @@ mod tests {
     #[test]
     fn every_doubt_has_a_name_of_its_own_and_tells_what_to_do() {
         use Doubt::{
-            BoxClockUnset, ClockUnset, Far, Fold, Gap, LongAgo, NoClock, NoDate, NoValidNumber, OnlyLastSeen, OutOfRange,
+            BoxClockUnset, ClockUnset, Far, Fold, Gap, LongAgo, NoClock, NoDate, NoValidNumber, OnlyLastSeen,
+            OutOfRange,
         };
         let all = [
-            Gap, Fold, NoDate, LongAgo, ClockUnset, BoxClockUnset, Far, OutOfRange, NoClock, OnlyLastSeen, NoValidNumber,
+            Gap,
+            Fold,
+            NoDate,
+            LongAgo,
+            ClockUnset,
+            BoxClockUnset,
+            Far,
+            OutOfRange,
+            NoClock,
+            OnlyLastSeen,
+            NoValidNumber,
         ];
         let codes: std::collections::BTreeSet<_> = all.iter().map(|doubt| doubt.code()).collect();
         assert_eq!(codes.len(), all.len());

@@ -296,7 +296,8 @@ impl Llrp {
         };
         let clocks = Clocks { utc: shown(128), uptime: shown(129) };
         let stamp = clocks.utc.and_then(utc).or(clocks.uptime.map(|us| Stamp::Uptime(us / 1000)));
-        let greets = Parameters(data.body).flatten().any(|parameter| (parameter.kind, parameter.body) == (256, &[0, 0]));
+        let greets =
+            Parameters(data.body).flatten().any(|parameter| (parameter.kind, parameter.body) == (256, &[0, 0]));
         // Other events may have been held by the reader while nobody was connected.
         let info = match stamp {
             Some(stamp) if greets => {

@@ -40,7 +40,9 @@
 use jiff::civil::Time;
 
 use crate::decoders::line::{Line, Lines};
-use crate::decoders::{Condition, Frame, Info, Output, Protocol, Range, Reject, SettingError, Settings, civil, options};
+use crate::decoders::{
+    Condition, Frame, Info, Output, Protocol, Range, Reject, SettingError, Settings, civil, options,
+};
 use crate::model::chip::{Caution, ChipRead, Label, Marker, Stamp};
 
 /// A line with its group; what ends before it and has no line end may be half a time.
@@ -100,7 +102,8 @@ impl Form {
             Line::Whole(bytes) => bytes,
         };
         let frame = decode(bytes, self.checked).unwrap_or_else(Frame::Rejected);
-        let unclear = matches!(&frame, Frame::Marker(marker) if marker.kind.starts_with('c') && *marker.kind != *CLEARED);
+        let unclear =
+            matches!(&frame, Frame::Marker(marker) if marker.kind.starts_with('c') && *marker.kind != *CLEARED);
         out.frame(frame, bytes);
         if unclear && !std::mem::replace(&mut self.told, true) {
             let channel = String::from_utf8_lossy(&bytes[6..8]).into_owned();
@@ -222,9 +225,10 @@ fn is_running_time(text: &str) -> bool {
 /// the separators that other devices put between fields.
 fn is_heading(text: &str) -> bool {
     let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    let has_time = text.as_bytes().windows(6).any(|part| {
-        matches!(part, [a, b, b':', c, d, b':'] if [a, b, c, d].iter().all(|byte| byte.is_ascii_digit()))
-    });
+    let has_time = text
+        .as_bytes()
+        .windows(6)
+        .any(|part| matches!(part, [a, b, b':', c, d, b':'] if [a, b, c, d].iter().all(|byte| byte.is_ascii_digit())));
     let is_word = |word: &str| word.len() >= 3 && word.bytes().all(|byte| byte.is_ascii_alphabetic());
     let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
     let is_rule = text.bytes().all(|byte| matches!(byte, b'-' | b'=' | b'_' | b'*' | b' '));
@@ -304,8 +308,14 @@ mod tests {
         assert_eq!(read(" 0003 C0M 10:36:55:08   01").device, Some(Label::Text("manual".into())));
         assert_eq!((read(" 0003 C8  10:36:55.1234").micros, read(" 0003 C8  10:36:55.123").micros), (Some(400), None));
         for line in [
-            " 0003 C8  10:36:55.", " 0003 C8  10:36:55.123456", " 0003 C8  10:36:5", " 0003 C8  10:36:60.1",
-            " 0003 C8  10:36:55.1 00 00", " 0003 C8  10:36:55.1 000", " 0003 C8   10:36:55.1", " 0003 C8X 10:36:55.1",
+            " 0003 C8  10:36:55.",
+            " 0003 C8  10:36:55.123456",
+            " 0003 C8  10:36:5",
+            " 0003 C8  10:36:60.1",
+            " 0003 C8  10:36:55.1 00 00",
+            " 0003 C8  10:36:55.1 000",
+            " 0003 C8   10:36:55.1",
+            " 0003 C8X 10:36:55.1",
         ] {
             assert!(decode(line.as_bytes(), false).is_err(), "{line}");
         }
@@ -318,18 +328,35 @@ mod tests {
         assert_eq!(marker.stamp.unwrap().to_string(), "15:44:15.516");
         let (mut protocol, mut out) = (make(&Settings::new()).unwrap(), Output::default());
         protocol.feed(b" 0022 c0  15:44:15.5165 00\r 0023 c1  15:44:16.5165 00\r", &mut out);
-        let told: Vec<String> = out.items.iter().map(|item| format!("{item:?}")).filter(|item| item.contains("Condition")).collect();
+        let told: Vec<String> =
+            out.items.iter().map(|item| format!("{item:?}")).filter(|item| item.contains("Condition")).collect();
         assert!(told.len() == 1 && told[0].contains("`c0`"), "{told:?}");
     }
 
     #[test]
     fn what_a_print_out_has_beside_impulses_is_not_rejected_and_a_damaged_impulse_is() {
-        for line in ["s0003", "s0003b", " 0016rDTR 00:00:03.01   09", " 0016rTTR 00:00:03.01", "TIMY: 480170000", "ALGE TIMING", "  Heat 2", "--------", " "] {
+        for line in [
+            "s0003",
+            "s0003b",
+            " 0016rDTR 00:00:03.01   09",
+            " 0016rTTR 00:00:03.01",
+            "TIMY: 480170000",
+            "ALGE TIMING",
+            "  Heat 2",
+            "--------",
+            " ",
+        ] {
             assert_eq!(decode(line.as_bytes(), false), Ok(Frame::Info(Info::Alive)), "{line}");
         }
         for line in [
-            "aa0005800012860800012603062027472353", "DJ413A35 10:11:16.4433 10  10000      C7", "0,11055,1170518701,698",
-            "Finish@Pong@", "CT01_33~5~FINISH~7345", " 0O16 C1  10:20:00.1000 00", " 0016 X1  10:20:00.1000 00", "0016",
+            "aa0005800012860800012603062027472353",
+            "DJ413A35 10:11:16.4433 10  10000      C7",
+            "0,11055,1170518701,698",
+            "Finish@Pong@",
+            "CT01_33~5~FINISH~7345",
+            " 0O16 C1  10:20:00.1000 00",
+            " 0016 X1  10:20:00.1000 00",
+            "0016",
         ] {
             assert!(matches!(decode(line.as_bytes(), false), Err(_)), "{line}");
         }
@@ -337,7 +364,12 @@ mod tests {
 
     #[test]
     fn a_checksum_is_found_behind_a_line_of_any_length() {
-        for line in [" 0007 C1  15:43:52.246", " 0007 C1  15:43:52.2467", " 0003 C0M 10:36:55:08   01", " 0003 C8  10:36:55.12345 01"] {
+        for line in [
+            " 0007 C1  15:43:52.246",
+            " 0007 C1  15:43:52.2467",
+            " 0003 C0M 10:36:55:08   01",
+            " 0003 C8  10:36:55.12345 01",
+        ] {
             let sum = line.bytes().fold(0_u8, u8::wrapping_add);
             let sealed = format!("{line}{}{}", char::from(0x30 + (sum >> 4)), char::from(0x30 + (sum & 15)));
             for checked in [false, true] {

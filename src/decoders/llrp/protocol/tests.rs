@@ -145,11 +145,7 @@ fn epcs_of_any_length_are_read_and_times_are_of_the_reader_or_of_its_uptime() {
         (vec![epc(128, &[0xab; 16]), up.to_vec()], "ab".repeat(16), "up5.000"),
         (vec![epc(496, &[0xcd; 62]), up.to_vec(), utc.to_vec()], "cd".repeat(62), "up5.000"),
         (vec![epc(16, &[0, 2]), up.to_vec(), set.to_vec()], "0002".into(), "2026-11-29T01:30:00.000Z"),
-        (
-            vec![wire::tlv(999, &[&[0xff; 7]]), epc(16, &[0, 1]), utc.to_vec()],
-            "0001".into(),
-            "up5.000",
-        ),
+        (vec![wire::tlv(999, &[&[0xff; 7]]), epc(16, &[0, 1]), utc.to_vec()], "0001".into(), "up5.000"),
     ] {
         let (mut protocol, mut out) = (protocol(false), Output::default());
         protocol.feed(&one_tag(&parameters.iter().map(Vec::as_slice).collect::<Vec<_>>()), &mut out);
@@ -222,7 +218,13 @@ fn tag_at(number: u8, times: &[Vec<u8>]) -> Vec<u8> {
 
 fn reads(out: &Output) -> Vec<ChipRead> {
     let read = |item: &Item| match item {
-        Item::Frame(framed) => if let Frame::Read(read) = &framed.frame { Some(read.clone()) } else { None },
+        Item::Frame(framed) => {
+            if let Frame::Read(read) = &framed.frame {
+                Some(read.clone())
+            } else {
+                None
+            }
+        }
         _ => None,
     };
     out.items.iter().filter_map(read).collect()
@@ -242,7 +244,10 @@ fn a_reader_that_reports_only_the_last_seen_time_is_read_with_a_doubt() {
     let utc = told(None, &[tag_at(1, &[time(4, SET_US + 7)])]).remove(0);
     assert_eq!((&*utc.stamp.to_string(), utc.micros, last(&utc)), ("2026-11-29T01:30:00.000Z", Some(7), true));
     let uptime = told(Some((129, 1_000_000)), &[tag_at(1, &[time(5, 3_000_000)])]).remove(0);
-    assert_eq!((&*uptime.stamp.to_string(), uptime.age, last(&uptime)), ("up3.000", Some(Age::AfterGreeting(2000)), true));
+    assert_eq!(
+        (&*uptime.stamp.to_string(), uptime.age, last(&uptime)),
+        ("up3.000", Some(Age::AfterGreeting(2000)), true)
+    );
     let both = told(None, &[tag_at(1, &[time(2, SET_US), time(4, SET_US + 9_000_000)])]).remove(0);
     assert_eq!((&*both.stamp.to_string(), both.seen, both.caution), ("2026-11-29T01:30:00.000Z", None, None));
     let first = told(None, &[tag_at(1, &[time(3, 5_000_000), time(5, 9_000_000)])]).remove(0);
