@@ -6,6 +6,7 @@ pub(super) static TRIALS: Trials = Trials {
     options: &[
         &[("time_format", "iso")],
         &[("time_format", "msecs")],
+        &[("time_format", "unix")],
         &[("time_format", "unix-utc")],
         &[("time_format", "unix-local")],
     ],

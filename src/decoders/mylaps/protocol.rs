@@ -241,10 +241,10 @@ impl Mylaps {
     fn say_unread(&mut self, rejected: Option<(u64, Reject)>, out: &mut Output) {
         let Some((count, reason)) = rejected else { return };
         self.unread += count;
+        let records = if self.unread == 1 { "a record".to_owned() } else { format!("{} records", self.unread) };
         let text = format!(
-            "{} records of the exporter could not be read (the last one: {reason}). They are kept as they came, and they do \
-             not come again",
-            self.unread
+            "{records} of the exporter could not be read (the last one: {reason}). What came is kept as it was, and it does \
+             not come again"
         );
         let condition = Info::Condition { code: Condition::RecordUnread, text: Some(text) };
         out.frame(Frame::Info(condition), b"");
