@@ -30,7 +30,7 @@ use serde::Serialize;
 use crate::cloud::passing::chip_code;
 use crate::journal::entry::{BadLine, Body, Entry};
 use crate::journal::log::{Line, Place, Reader};
-use crate::model::chip::{ChipRead, Label, Seen, Stamp};
+use crate::model::chip::{ChipRead, Label, Sighting, Stamp};
 use crate::model::clock::Step;
 use crate::model::escape::escape;
 use crate::model::lane;
@@ -349,7 +349,7 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) 
             (row.antenna, row.rssi, row.hits) = (read.antenna.as_ref(), read.rssi, read.hits);
             row.position = read.position.as_ref().map(|position| position.number);
             row.location = read.location.as_deref();
-            row.seen = read.seen.map(Seen::word);
+            row.seen = read.seen.map(Sighting::word);
             let upload = upload_column(entry.seq, standings);
             let is_held = read.held_back && !standings.is_let_go(entry.seq) && upload.state == UploadMark::Pending;
             row.upload = Some(if is_held { UploadColumn { state: UploadMark::HeldBack, ..upload } } else { upload });

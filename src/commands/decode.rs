@@ -24,7 +24,7 @@ use crate::config::failure::Failure;
 use crate::daemon::logging;
 use crate::decoders::{Frame, Framed, Info, Item, Output, Protocol, Reject, SettingError, Settings, Spec};
 use crate::link::capture::{self, CaptureError, Direction, HeaderError, Reader, Record, What as Happened};
-use crate::model::chip::{ChipRead, Label, Marker, Seen, Stamp};
+use crate::model::chip::{ChipRead, Label, Marker, Sighting, Stamp};
 use crate::model::clock::{self, Doubt};
 use crate::model::escape::escape;
 
@@ -406,7 +406,7 @@ impl What {
             unit,
             file,
             location: read.location,
-            seen: read.seen.map(Seen::word),
+            seen: read.seen.map(Sighting::word),
             ..Self::default()
         }
     }

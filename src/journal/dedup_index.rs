@@ -20,7 +20,7 @@
 //! * **Outlives its versions.** Segments of a version that knew no days are right about reads with a date. What they cover and the
 //!   log still holds is read from the log again at the first start of this version; of what is gone from the log, reads without a
 //!   date are known only by their place in the decoder's memory, and all others are of days that are over.
-//! * **Microseconds count only where both reads have them** ([`crate::model::chip::Identities`]), so what an older version kept is
+//! * **Microseconds count only where both reads have them** ([`crate::model::chip::ReadIdentities`]), so what an older version kept is
 //!   known as it always was, and the form on the disk is the same.
 //! * **Nobody waits.** Looked up by the writer after the group is durable, without the journal's lock. Nearly no read has to be looked
 //!   up on the disk: a segment knows from when to when the stamps of each decoder in it go, and a repeat has the

@@ -31,7 +31,7 @@ use jiff::Timestamp;
 
 use super::UploadEvent;
 use crate::decoders::Cleared;
-use crate::model::chip::{Age, Caution, ChipRead, Label, Marker, Position, Seen, Seq, Stamp};
+use crate::model::chip::{Age, Caution, ChipRead, Label, Marker, Position, Seq, Sighting, Stamp};
 use crate::model::clock::Step;
 use crate::model::escape::{escape_into, unescape};
 
@@ -298,7 +298,7 @@ fn push_read_fields(out: &mut Vec<u8>, read: &ChipRead) {
     if let Some(Age::BeforeReceipt(ms)) = read.age {
         push_display_end(out, &format_args!("ago={ms};"));
     }
-    push_field(out, "seen", read.seen.map(Seen::word));
+    push_field(out, "seen", read.seen.map(Sighting::word));
     push_field(out, "caution", read.caution.map(Caution::word));
     out.push(b'\t');
 }
@@ -322,7 +322,7 @@ fn parse_read_fields(fields: &str, read: &mut ChipRead) -> Option<()> {
             "amid" => read.amid_stored = true,
             "us" => read.micros = Some(value.parse().ok().filter(|micros| *micros < 1000)?),
             "ago" => read.age = Some(Age::BeforeReceipt(value.parse().ok()?)),
-            "seen" => read.seen = Seen::of_word(value),
+            "seen" => read.seen = Sighting::of_word(value),
             "caution" => read.caution = Caution::of_word(value),
             _ => {} // a later version may add fields
         }
@@ -456,7 +456,7 @@ mod tests {
             read.amid_stored = amid;
             read.micros = hits.map(|hits| (hits % 1000) as u16);
             read.age = rssi.map(|ms| Age::BeforeReceipt(ms.into()));
-            (read.seen, read.caution) = (replay.then_some(Seen::Last), amid.then_some(Caution::NoValidNumber));
+            (read.seen, read.caution) = (replay.then_some(Sighting::Last), amid.then_some(Caution::NoValidNumber));
             let time = Timestamp::from_millisecond(1_764_000_000_123).unwrap();
             let entry = |body, raw: &[u8]| Entry {
                 seq: number, in_group: 3, subject: text.clone().into(), time, body, raw: raw.into(),

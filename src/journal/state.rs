@@ -32,7 +32,7 @@ use crate::model::lane;
 
 /// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
 pub const TAIL_MAX: usize = 65_536;
-/// Identities remembered per decoder, some 7 MB when it is full: what comes again soon is known without a look at the
+/// ReadIdentities remembered per decoder, some 7 MB when it is full: what comes again soon is known without a look at the
 /// disk, and what lines of the log were lost of. All others are in the index ([`super::dedup_index`]).
 const RECENT_MAX: usize = 262_144;
 /// Code of the note that ends the waiting of reads up to the number that its text begins with, which may be one to come.
@@ -110,7 +110,7 @@ pub struct DecoderFold {
     /// Reads of it that are held back.
     #[serde(default, skip_serializing_if = "HeldBack::is_empty")]
     pub held_back: HeldBack,
-    /// Identities of the newest reads.
+    /// ReadIdentities of the newest reads.
     #[serde(skip)]
     pub recent: Recent,
 }

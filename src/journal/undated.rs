@@ -24,7 +24,7 @@ use jiff::civil::{DateTime, Time};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::model::chip::{ChipRead, Identities, Stamp, go_on};
+use crate::model::chip::{ChipRead, ReadIdentities, Stamp, go_on};
 use crate::model::clock::{self, Step, Zones};
 
 /// Reads without a date that a step of the clock may still move to another day: 60 KB of a checkpoint.
@@ -36,9 +36,9 @@ const BACK_MS: i64 = 2000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     /// Its content, for ever.
-    Ever(Identities),
+    Ever(ReadIdentities),
     /// Its content and this day.
-    Day(Identities, DateTime),
+    Day(ReadIdentities, DateTime),
     /// Nothing that is known yet: the box did not know its day.
     NoDay,
     /// Its content and the life of the decoder.
@@ -102,8 +102,8 @@ struct Newest {
 
 impl Newest {
     /// As [`Which::Day`] has them.
-    fn on_day(&self, at: DateTime) -> Identities {
-        Identities::of(self.identity, self.micros).map(|identity| on_day(identity, at))
+    fn on_day(&self, at: DateTime) -> ReadIdentities {
+        ReadIdentities::of(self.identity, self.micros).map(|identity| on_day(identity, at))
     }
 
     /// Microseconds count only where both have them.
@@ -128,7 +128,7 @@ impl Newest {
 pub struct Undated {
     /// The newest, oldest first. At most [`NEWEST`].
     newest: VecDeque<Newest>,
-    /// Identities on days that turned out to be wrong. At most [`NEWEST`] a step, and [`NEWEST`] in all after one.
+    /// ReadIdentities on days that turned out to be wrong. At most [`NEWEST`] a step, and [`NEWEST`] in all after one.
     void: HashSet<u64>,
     /// The latest that the box's clock was seen to show.
     clock_ms: i64,

@@ -81,14 +81,14 @@ pub struct Position {
 
 /// Which moment of a crossing a read tells, where the decoder says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum Sighting {
     /// When the chip came into the field.
     First,
     /// When the chip was seen for the last time.
     Last,
 }
 
-impl Seen {
+impl Sighting {
     /// Its word in the log and in exports.
     pub const fn word(self) -> &'static str {
         match self {
@@ -167,7 +167,7 @@ pub struct ChipRead {
     /// How long before its receipt it was made, where the stamp cannot tell.
     pub age: Option<Age>,
     /// Whether it tells the first or the last moment of a crossing, where the decoder says so.
-    pub seen: Option<Seen>,
+    pub seen: Option<Sighting>,
     /// What is doubtful in it, if anything.
     pub caution: Option<Caution>,
     /// Antenna, loop or channel that detected.
@@ -259,8 +259,8 @@ impl ChipRead {
     }
 
     /// How it is known, with the microseconds.
-    pub fn identities(&self) -> Identities {
-        Identities::of(self.identity(), self.micros)
+    pub fn identities(&self) -> ReadIdentities {
+        ReadIdentities::of(self.identity(), self.micros)
     }
 
     /// The moment by the box's clock that stands for its receipt where the stamp tells no time: earlier by its age.
@@ -282,14 +282,14 @@ impl ChipRead {
 /// milliseconds. So a read with microseconds is kept under two names, one with them and one for "with some", and is known by
 /// the first one, or by the name that reads without any are kept under, which is that of older versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identities {
+pub struct ReadIdentities {
     /// The names that it is kept under. The second is for those that have no microseconds.
     pub own: (u64, Option<u64>),
     /// It is a repeat if one before is kept under the first of `own`, or under this.
     pub other: u64,
 }
 
-impl Identities {
+impl ReadIdentities {
     /// Of a read that without its microseconds is known as `plain`.
     pub fn of(plain: u64, micros: Option<u16>) -> Self {
         let some = go_on(plain, b"us", &u64::MAX.to_le_bytes());

@@ -24,7 +24,7 @@ use serde::Deserialize;
 
 use crate::decoders::objects::{Object, Objects};
 use crate::decoders::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, civil, options};
-use crate::model::chip::{Age, Caution, ChipRead, Label, Seen, Stamp};
+use crate::model::chip::{Age, Caution, ChipRead, Label, Sighting, Stamp};
 use crate::model::clock::was_never_set;
 
 /// Its name in the configuration.
@@ -93,7 +93,7 @@ fn read(raw: &[u8]) -> Result<Frame, Reject> {
         (read.stamp, read.age) = (Stamp::Uptime(ms), Some(Age::BeforeReceipt(0)));
     }
     if name == "lastSeenTimestamp" {
-        (read.seen, read.caution) = (Some(Seen::Last), Some(Caution::OnlyLastSeen));
+        (read.seen, read.caution) = (Some(Sighting::Last), Some(Caution::OnlyLastSeen));
     }
     read.antenna = Some(Label::Number(tag.antenna_port));
     read.rssi = tag.peak_rssi.map(|dbm| dbm as i32); // whole dBm; a fraction is cut off, and what no i32 holds is its end

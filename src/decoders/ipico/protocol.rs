@@ -36,7 +36,7 @@ use jiff::civil::{DateTime, Time};
 
 use crate::decoders::line::{Line, Lines};
 use crate::decoders::{Condition, Frame, Info, Output, Protocol, Reject, SettingError, Settings, options};
-use crate::model::chip::{ChipRead, Held, Label, Marker, Seen, Stamp};
+use crate::model::chip::{ChipRead, Held, Label, Marker, Sighting, Stamp};
 
 /// Get date and time of reader 0, from the vendor's text; the checksum is part of it.
 const CLOCK_QUERY: &[u8] = b"ab00000222\r\n";
@@ -191,8 +191,8 @@ fn whole(bytes: &[u8]) -> Result<Frame, Reject> {
 
 fn tag(bytes: &[u8]) -> Result<Frame, Reject> {
     let (body, seen) = match bytes.split_last_chunk::<2>() {
-        Some((body, b"FS")) => (body, Some(Seen::First)),
-        Some((body, b"LS")) => (body, Some(Seen::Last)),
+        Some((body, b"FS")) => (body, Some(Sighting::First)),
+        Some((body, b"LS")) => (body, Some(Sighting::Last)),
         _ => (bytes, None),
     };
     if !matches!(body.len(), 36 | 42) {

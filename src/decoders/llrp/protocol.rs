@@ -48,7 +48,7 @@ use jiff::Timestamp;
 use self::setup::{Setup, condition};
 use self::wire::{Parameter, Parameters, be, kind, message};
 use crate::decoders::{Condition, Frame, Info, Output, Protocol, Reject, SettingError, Settings, options};
-use crate::model::chip::{Age, Caution, ChipRead, Label, Seen, Stamp};
+use crate::model::chip::{Age, Caution, ChipRead, Label, Sighting, Stamp};
 use crate::model::clock::was_never_set;
 
 mod setup;
@@ -412,7 +412,7 @@ impl Tag {
         if let Some(us) = first.utc.filter(is_set).or(last.utc.filter(is_set)) {
             (read.stamp, read.micros) = (utc(us).unwrap_or(read.stamp), Some(below_ms(us)));
             if first.utc.filter(is_set).is_none() {
-                (read.seen, read.caution) = (Some(Seen::Last), Some(Caution::OnlyLastSeen));
+                (read.seen, read.caution) = (Some(Sighting::Last), Some(Caution::OnlyLastSeen));
             }
             return Ok(read);
         }
@@ -427,7 +427,7 @@ impl Tag {
         let (us, greeted, newest) = match (told(first), told(last)) {
             (Some(told), _) => told,
             (None, Some(told)) => {
-                (read.seen, read.caution) = (Some(Seen::Last), Some(Caution::OnlyLastSeen));
+                (read.seen, read.caution) = (Some(Sighting::Last), Some(Caution::OnlyLastSeen));
                 told
             }
             (None, None) => return Err(Reject::Field("time")),

@@ -240,7 +240,7 @@ fn told(clock: Option<(u16, u64)>, tags: &[Vec<u8>]) -> Vec<ChipRead> {
 
 #[test]
 fn a_reader_that_reports_only_the_last_seen_time_is_read_with_a_doubt() {
-    let last = |read: &ChipRead| (read.seen, read.caution) == (Some(Seen::Last), Some(Caution::OnlyLastSeen));
+    let last = |read: &ChipRead| (read.seen, read.caution) == (Some(Sighting::Last), Some(Caution::OnlyLastSeen));
     let utc = told(None, &[tag_at(1, &[time(4, SET_US + 7)])]).remove(0);
     assert_eq!((&*utc.stamp.to_string(), utc.micros, last(&utc)), ("2026-11-29T01:30:00.000Z", Some(7), true));
     let uptime = told(Some((129, 1_000_000)), &[tag_at(1, &[time(5, 3_000_000)])]).remove(0);
