@@ -216,9 +216,21 @@ fn is_number_line(text: &str) -> bool {
         && bytes[5..].iter().all(|byte| byte.is_ascii_alphabetic() || *byte == b' ')
 }
 
+/// The running time, perhaps behind a start number and a point.
 fn is_running_time(text: &str) -> bool {
-    let text = text.trim();
-    (8..=13).contains(&text.len()) && civil::fine_time_of_day(text, 4).is_some()
+    let digits =
+        |text: &str, most: usize| (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_time = |text: &str, most: usize| {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let parts: Vec<&str> = whole.split(':').collect();
+        (2..=3).contains(&parts.len()) && parts.iter().all(|part| digits(part, 2)) && digits(decimals, most)
+    };
+    let parts: Vec<&str> = text.split_ascii_whitespace().collect();
+    match parts[..] {
+        [time] => is_time(time, 4),
+        [number, time] => number.strip_suffix('.').is_some_and(|number| digits(number, 4)) && is_time(time, 2),
+        _ => false,
+    }
 }
 
 /// A line of a print-out: printable, with a word of at least three letters (or nothing but a rule), and without a time and
@@ -392,7 +404,7 @@ mod tests {
 
     #[test]
     fn the_running_time_and_the_next_number_are_no_impulses() {
-        for line in ["12:34:56.7", "   12:34:56", "n0034", "n0000b"] {
+        for line in ["12:34:56.7", "   12:34:56", "   1:02.3", "0:03.45", "  23.  1:02.3", "n0034", "n0000b"] {
             assert_eq!(decode(line.as_bytes(), false), Ok(Frame::Info(Info::Alive)), "{line}");
         }
     }

@@ -47,8 +47,8 @@ const ASK_EVERY: Duration = Duration::from_secs(60);
 const LOW_V: (f64, f64) = (23.0, 23.5);
 /// Columns of a read that are used. There may be one more; two more lines run together would be many more.
 const COLUMNS: usize = 12;
-/// Bytes that tell the beginning of a line from anything else.
-const BEGINNING: usize = 3;
+/// Bytes that tell the beginning of a line from anything else, with the end of a line before it.
+const BEGINNING: usize = 5;
 
 /// Its name in the configuration.
 pub(super) const NAME: &str = "ultra";
@@ -352,7 +352,8 @@ fn status_length(bytes: &[u8], last: bool) -> Option<usize> {
     if behind.len() < BEGINNING && !last {
         return None;
     }
-    let whole = if counted >= 2 && is_beginning(behind) { counted } else { 2 + counted };
+    let line = behind.strip_prefix(b"\r\n").or_else(|| behind.strip_prefix(b"\n")).unwrap_or(behind);
+    let whole = if counted >= 2 && is_beginning(line) { counted } else { 2 + counted };
     (whole <= bytes.len()).then_some(whole)
 }
 
@@ -460,7 +461,9 @@ mod tests {
         for length in [2, 3, 4, 64, 255] {
             for (filler, counts) in [(0_u8, true), (0, false), (b'\n', true), (b'\n', false), (b'0', false)] {
                 let body = vec![filler; if counts { length - 2 } else { length }];
-                for behind in [&read, "V=25.1\n", "S=11\n", "9:05:03 2-2-2017 (0)\n", "Connected,1170518701\n"] {
+                let lines = [&read, "V=25.1\n", "S=11\n", "9:05:03 2-2-2017 (0)\n", "Connected,1170518701\n"];
+                let ends = ["", "\n", "\r\n"].map(|end| lines.map(|line| format!("{end}{line}")));
+                for behind in ends.concat() {
                     let bytes = [&[3, length as u8][..], &body, behind.as_bytes(), read.as_bytes()].concat();
                     let frames = fed(&bytes);
                     let (reads, rejected) = frames.iter().fold((0, 0), |(reads, rejected), frame| match frame {
@@ -468,8 +471,8 @@ mod tests {
                         Frame::Rejected(_) => (reads, rejected + 1),
                         _ => (reads, rejected),
                     });
-                    let expected = if behind.starts_with('0') { 2 } else { 1 };
-                    assert_eq!((reads, rejected), (expected, 0), "{length} {filler} {counts} {behind}");
+                    let expected = if behind.trim_start().starts_with('0') { 2 } else { 1 };
+                    assert_eq!((reads, rejected), (expected, 0), "{length} {filler} {counts} {behind:?}");
                 }
             }
         }
