@@ -10,6 +10,7 @@
 //! Rejected: mapping when a read is kept (a bib file that is corrected before the upload would not help).
 
 mod bibs;
+mod unknown;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
 pub use bibs::{BibFile, Bibs};
+pub use unknown::UnknownChips;
 
 use crate::config::TagCode;
 use crate::journal::PendingRead;
@@ -72,6 +74,7 @@ pub struct Mapper {
     tag: TagCode,
     bibs: watch::Receiver<Arc<Bibs>>,
     zones: HashMap<Box<str>, TimeZone>,
+    unknown: Option<UnknownChips>,
 }
 
 impl Mapper {
@@ -81,7 +84,13 @@ impl Mapper {
         bibs: watch::Receiver<Arc<Bibs>>,
         zones: impl IntoIterator<Item = (Box<str>, TimeZone)>,
     ) -> Self {
-        Self { tag, bibs, zones: zones.into_iter().collect() }
+        Self { tag, bibs, zones: zones.into_iter().collect(), unknown: None }
+    }
+
+    /// Chips that are not in the bib file are counted there. For a box that has one.
+    #[must_use]
+    pub fn counting(self, unknown: Option<UnknownChips>) -> Self {
+        Self { unknown, ..self }
     }
 
     /// The fields of a read, with the bibs in use now; `None`: its day cannot be known before the box knows the time.
@@ -95,7 +104,11 @@ impl Mapper {
             return None;
         }
         let chip = chip_code(&read.chip, self.tag);
-        let bib = self.bibs.borrow().get(&chip).map(Box::from);
+        let bibs = Arc::clone(&self.bibs.borrow());
+        let bib = bibs.get(&chip).map(Box::from);
+        if let Some(unknown) = self.unknown.as_ref().filter(|_| !bibs.is_empty()) {
+            unknown.look(&chip, bib.is_some(), &bibs);
+        }
         Some(Fields {
             time_ms: resolved.utc.as_millisecond(),
             bib: bib.unwrap_or_else(|| Box::from(&*chip)),

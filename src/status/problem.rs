@@ -117,6 +117,10 @@ problems! {
     /// Passings may or may not be in the cloud, and the cloud refuses every question about it.
     CannotAsk: "cannot_ask", Critical,
         "Give the box a READ_WRITE key. The passings are kept, and the upload goes on by itself.";
+    /// Chips are not in the bib file, and their code goes up in place of a bib.
+    ChipsUnknown: "chips_unknown", Warning,
+        "Add them to the bib file: the box reads it again by itself. Compare the zeros at the beginning \
+         of the codes. What went up before has to be corrected in the cloud.";
     /// The cloud fails at one passing each time it is sent alone, and accepts others.
     CloudFailsAt: "cloud_fails_at", Warning,
         "The other passings go on. When the cloud works again, send this one with \
