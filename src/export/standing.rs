@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-use crate::journal::{Found, Item, UploadEvent};
+use crate::journal::{Found, UploadEvent, UploadItem};
 
 /// Where a read's upload stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -127,7 +127,7 @@ impl Standings {
                 let mut open: BTreeMap<u64, u64> = mine.collect();
                 if !open.is_empty() {
                     let token = self.index_of(&batch.session);
-                    for &Item { seq, num, time_ms, .. } in &batch.items {
+                    for &UploadItem { seq, num, time_ms, .. } in &batch.items {
                         self.put(seq.0, Standing { mark: UploadMark::Pending, token, num, time_ms });
                     }
                 }

@@ -10,7 +10,7 @@ use crate::model::chip::{Seq, Stamp};
 
 /// One passing in a batch: fixed for ever once the batch is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Item {
+pub struct UploadItem {
     /// The read it came from.
     pub seq: Seq,
     /// `num_passing` in the session.
@@ -31,7 +31,7 @@ pub struct Batch {
     /// `token_session` it is numbered in.
     pub session: Box<str>,
     /// Passings, numbers strictly increasing.
-    pub items: Vec<Item>,
+    pub items: Vec<UploadItem>,
     /// Reads of the span that are no passing of their own because of the dead time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dead: Vec<Seq>,
@@ -72,15 +72,21 @@ pub struct Found {
 
 impl Found {
     /// The passing that it is in its session.
-    pub fn item(&self) -> Item {
-        Item { seq: self.seq, num: self.num, time_ms: self.time_ms, bib: self.bib.clone(), chip: self.chip.clone() }
+    pub fn item(&self) -> UploadItem {
+        UploadItem {
+            seq: self.seq,
+            num: self.num,
+            time_ms: self.time_ms,
+            bib: self.bib.clone(),
+            chip: self.chip.clone(),
+        }
     }
 }
 
 impl Batch {
     /// Passings of earlier batches of this session that an audit found missing in the cloud: in flight again, under the
     /// numbers they have. Such a batch covers no reads.
-    pub fn resend(device: &str, session: &str, items: Vec<Item>) -> Self {
+    pub fn resend(device: &str, session: &str, items: Vec<UploadItem>) -> Self {
         Self {
             device: device.into(),
             session: session.into(),
@@ -206,7 +212,7 @@ pub enum UploadEvent {
         /// Device that they go to.
         to: Box<str>,
         /// The passings.
-        items: Vec<Item>,
+        items: Vec<UploadItem>,
     },
 }
 
@@ -235,7 +241,7 @@ pub struct InFlight {
     pub batch: Batch,
     /// Items not yet accepted, quarantined or released, in number order, those of [`Batch::still_open`] first. Empty: the
     /// batch is done.
-    pub open: Vec<Item>,
+    pub open: Vec<UploadItem>,
 }
 
 /// What the journal knows of a device's upload.
@@ -259,7 +265,7 @@ pub struct DeviceState {
     /// Sessions that this box gave numbers in, the oldest first, each with the number above all that were given.
     pub given: Vec<(Box<str>, u64)>,
     /// Passings set aside because the cloud failed at them: to be tried again by themselves.
-    pub parked: Vec<Item>,
+    pub parked: Vec<UploadItem>,
     /// Reads from this entry on were kept by this process.
     pub first: u64,
 }
@@ -285,7 +291,7 @@ pub struct PendingRead {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
     /// Items released (from a closed session, or because their numbers were taken); they go first, with new numbers, otherwise unchanged.
-    pub returned: Vec<Item>,
+    pub returned: Vec<UploadItem>,
     /// Reads that are passings, in journal order.
     pub reads: Vec<PendingRead>,
     /// Reads suppressed by the dead time.

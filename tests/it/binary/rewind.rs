@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::testing::sim::decoder::{Habit, Kind, SimDecoder};
+use passbridge::testing::sim::decoder::{DecoderHabit, Kind, SimDecoder};
 use serde_json::Value;
 
 use crate::support::child::{Running, Site, decoder, exported, judge, passing, until};
@@ -159,8 +159,8 @@ async fn held_back(beside: bool) {
     let missed = first(&site, &sim, before).await; // before it was connected
     let heard = (before - missed) as u64;
     running.stop().await;
-    sim.does(Habit::Clear).await;
-    sim.does(Habit::LastWeek).await;
+    sim.does(DecoderHabit::Clear).await;
+    sim.does(DecoderHabit::LastWeek).await;
     sim.push(before as u64 + 10);
     let running = start(&site);
     site.sent(heard + before as u64 + 10).await;

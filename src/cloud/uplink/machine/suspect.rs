@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::limits::scaled;
-use crate::journal::Item;
+use crate::journal::UploadItem;
 use crate::model::chip::Seq;
 
 /// Failures alone before a passing is set aside, and the least time from the first to the last.
@@ -35,7 +35,7 @@ const FEW: usize = 20;
 const APART_MAX: usize = 2 * super::limits::BATCH_LIMIT;
 
 struct Suspect {
-    item: Item,
+    item: UploadItem,
     fails: u32,
     since: Duration,
     due: Duration,
@@ -45,7 +45,7 @@ struct Suspect {
 }
 
 struct Parked {
-    item: Item,
+    item: UploadItem,
     due: Duration,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Suspects {
 
 impl Suspects {
     /// `parked`: set aside by an earlier process.
-    pub(super) fn new(parked: Vec<Item>, retry_max: Duration) -> Self {
+    pub(super) fn new(parked: Vec<UploadItem>, retry_max: Duration) -> Self {
         let due = scaled(AGAIN_FIRST, retry_max);
         let parked = parked.into_iter().map(|item| Parked { item, due }).collect();
         Self { suspects: Vec::new(), parked, apart: BTreeMap::new(), passed: None, retry_max }
@@ -83,7 +83,7 @@ impl Suspects {
     }
 
     /// The cloud failed at these, sent together: they go in smaller parts.
-    pub(super) fn take_apart(&mut self, items: &[Item]) {
+    pub(super) fn take_apart(&mut self, items: &[UploadItem]) {
         if self.apart.len() + items.len() > APART_MAX {
             self.apart.clear(); // what was learnt of others is learnt again
         }
@@ -108,7 +108,7 @@ impl Suspects {
 
     /// The cloud failed at this passing, sent alone. True: nothing needs to wait for it. False: it may be the cloud that fails,
     /// and one passing is left behind already to find that out.
-    pub(super) fn failed(&mut self, now: Duration, item: &Item, status: u16, answer: &str) -> bool {
+    pub(super) fn failed(&mut self, now: Duration, item: &UploadItem, status: u16, answer: &str) -> bool {
         let others_unproven =
             self.suspects.iter().any(|suspect| suspect.item.seq != item.seq && !self.is_proven(suspect));
         let at = self.place(now, item);
@@ -122,7 +122,7 @@ impl Suspects {
         true
     }
 
-    fn place(&mut self, now: Duration, item: &Item) -> usize {
+    fn place(&mut self, now: Duration, item: &UploadItem) -> usize {
         self.apart.remove(&item.seq);
         if let Some(at) = self.suspects.iter().position(|suspect| suspect.item.seq == item.seq) {
             return at;
@@ -136,7 +136,7 @@ impl Suspects {
     }
 
     /// The cloud failed at this passing, sent alone, and does not hold it.
-    pub(super) fn absent(&mut self, now: Duration, item: &Item) -> Fallen {
+    pub(super) fn absent(&mut self, now: Duration, item: &UploadItem) -> Fallen {
         let at = self.place(now, item);
         let is_proven = self.is_proven(&self.suspects[at]);
         let suspect = &mut self.suspects[at];
@@ -151,7 +151,7 @@ impl Suspects {
     }
 
     /// These were accepted.
-    pub(super) fn accepted(&mut self, now: Duration, items: &[Item]) {
+    pub(super) fn accepted(&mut self, now: Duration, items: &[UploadItem]) {
         if !items.is_empty() {
             self.passed = Some(now);
             self.suspects.retain(|suspect| items.iter().all(|item| item.seq != suspect.item.seq));
@@ -168,7 +168,7 @@ impl Suspects {
     }
 
     /// Passings set aside are in a batch again. Each has failed often enough to be set aside at the next failure.
-    pub(super) fn numbered(&mut self, items: &[Item]) {
+    pub(super) fn numbered(&mut self, items: &[UploadItem]) {
         for item in items {
             if let Some(at) = self.parked.iter().position(|parked| parked.item.seq == item.seq) {
                 self.parked.remove(at);
@@ -199,14 +199,14 @@ impl Suspects {
     }
 
     /// What is to be tried again, and when; but for what is in flight.
-    fn dues<'a>(&'a self, in_flight: &'a [Seq]) -> impl Iterator<Item = (&'a Item, Duration)> {
+    fn dues<'a>(&'a self, in_flight: &'a [Seq]) -> impl Iterator<Item = (&'a UploadItem, Duration)> {
         let suspects = self.suspects.iter().map(|suspect| (&suspect.item, suspect.due));
         let all = suspects.chain(self.parked.iter().map(|parked| (&parked.item, parked.due)));
         all.filter(|(item, _)| !in_flight.contains(&item.seq))
     }
 
     /// To be tried again now, at the end of a batch: one at a time, since what comes after may have to wait for it.
-    pub(super) fn due(&self, now: Duration, in_flight: &[Seq]) -> Option<Item> {
+    pub(super) fn due(&self, now: Duration, in_flight: &[Seq]) -> Option<UploadItem> {
         self.dues(in_flight).find(|(_, due)| *due <= now).map(|(item, _)| item.clone())
     }
 

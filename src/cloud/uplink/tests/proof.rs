@@ -8,8 +8,8 @@ fn what_is_not_shown_yet_is_not_sent_again() {
         for dedup in [false, true] {
             let mut world = World::with_session();
             (world.cloud.dedup, world.cloud.lag) = (dedup, lag * SECOND);
-            for fault in [Fault::LostAfter, Fault::LostBefore, Fault::LostAndClosed, Fault::LostLate] {
-                let late = fault == Fault::LostLate;
+            for fault in [CallFault::LostAfter, CallFault::LostBefore, CallFault::LostAndClosed, CallFault::LostLate] {
+                let late = fault == CallFault::LostLate;
                 if late && lag > 8 {
                     continue; // 6 s late and 10 s behind: that is more than is waited for
                 }
@@ -34,7 +34,7 @@ fn a_process_that_dies_with_a_post_on_its_way_waits_as_long() {
     world.read(30);
     world.drain();
     world.read(30);
-    world.cloud.script.push_back((On::Insert, Fault::LostAfter));
+    world.cloud.script.push_back((On::Insert, CallFault::LostAfter));
     world.until(is_post);
     world.crash(0);
     world.drain();
@@ -51,7 +51,7 @@ fn a_poll_that_shows_an_older_session_gives_no_number_again() {
     world.read(50);
     world.drain();
     for round in 0..10 {
-        world.cloud.script.extend((0..round % 4).map(|_| (On::Active, Fault::Stale)));
+        world.cloud.script.extend((0..round % 4).map(|_| (On::Active, CallFault::Stale)));
         world.read(7);
         world.pass(25 * SECOND);
     }
@@ -71,7 +71,7 @@ fn a_question_that_is_refused_is_put_in_another_form() {
         world.read(150);
         world.drain();
         world.read(150);
-        world.cloud.script.extend([(On::Insert, Fault::LostAfter), (On::Insert, Fault::LostBefore)]);
+        world.cloud.script.extend([(On::Insert, CallFault::LostAfter), (On::Insert, CallFault::LostBefore)]);
         world.drain();
         world.audit();
         assert!(world.now < 120 * SECOND, "{longest:?} {no_ranges}: {:?}", world.now);
@@ -197,8 +197,8 @@ fn a_session_is_created_only_after_the_cloud_said_none_for_half_a_minute() {
     world.read(1);
     world.drain();
     assert_eq!(world.cloud.sessions.len(), 1);
-    let unknown = CallError::Unknown { why: Doubt::Unreadable("{}".into()), retry_after: None };
-    world.cloud.script.extend((0..1000).map(|_| (On::Active, Fault::Answer(unknown.clone()))));
+    let unknown = CallError::Unknown { why: OutcomeDoubt::Unreadable("{}".into()), retry_after: None };
+    world.cloud.script.extend((0..1000).map(|_| (On::Active, CallFault::Answer(unknown.clone()))));
     world.pass(600 * SECOND);
     assert!(problem(&world, "cloud_not_understood").unwrap().contains("{}"));
     world.cloud.script.clear();

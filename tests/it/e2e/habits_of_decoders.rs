@@ -13,12 +13,12 @@ use passbridge::testing::daemon::Daemon;
 use passbridge::testing::decoders::Spec;
 use passbridge::testing::export::{Format, Query, Reading, export};
 use passbridge::testing::journal::{Journal, JournalConfig};
-use passbridge::testing::serve::control::{self, Request};
-use passbridge::testing::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::serve::control::{self, ControlRequest};
+use passbridge::testing::sim::decoder::{DecoderHabit, Kind, SimConfig, SimDecoder, Wiring};
 use passbridge::testing::status::{Board, Problem};
 use serde_json::Value;
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// Decoders that store and have a test of their own, because each takes long. The others have one together.
 const OWN: [Kind; 5] = [Kind::CHRONOTRACK, Kind::ONE4ALL, Kind::P3, Kind::RACE_RESULT, Kind::ULTRA];
@@ -114,12 +114,12 @@ fn cell(kind: Kind, story: Story, meanwhile: While) -> Cell {
 }
 
 /// A box with a decoder, and last week's race in its memory if the story wants it.
-async fn plugged(way: &mut Way, kind: Kind, story: Story) -> (SimDecoder, Daemon) {
+async fn plugged(way: &mut EndToEnd, kind: Kind, story: Story) -> (SimDecoder, Daemon) {
     let (sim, daemon) = match kind.connects() {
         false => {
             let sim = way.plug(kind).await;
             if story == Story::LastWeekBelow {
-                sim.does(Habit::LastWeek).await;
+                sim.does(DecoderHabit::LastWeek).await;
             }
             (sim, way.start().await)
         }
@@ -141,42 +141,42 @@ async fn happens(story: Story, sim: &SimDecoder) -> std::ops::Range<usize> {
     let before = sim.reads().len();
     match story {
         Story::Cleared => {
-            sim.does(Habit::Clear).await;
+            sim.does(DecoderHabit::Clear).await;
             sim.push(12);
         }
-        Story::CountedOn => sim.does(Habit::ClearAndCountOn).await,
+        Story::CountedOn => sim.does(DecoderHabit::ClearAndCountOn).await,
         Story::ClockBack => {
-            sim.does(Habit::ClockBack).await;
+            sim.does(DecoderHabit::ClockBack).await;
             sim.push(12);
         }
         Story::ClearedClockBack => {
-            sim.does(Habit::Clear).await;
-            sim.does(Habit::ClockBack).await;
+            sim.does(DecoderHabit::Clear).await;
+            sim.does(DecoderHabit::ClockBack).await;
             sim.push(12);
         }
         Story::CountedOnClockBack | Story::UntoldClockBack => {
             if story == Story::UntoldClockBack {
-                sim.does(Habit::TellsNoTime).await;
+                sim.does(DecoderHabit::TellsNoTime).await;
             }
-            sim.does(Habit::ClockBack).await;
-            sim.does(Habit::ClearAndCountOn).await;
+            sim.does(DecoderHabit::ClockBack).await;
+            sim.does(DecoderHabit::ClearAndCountOn).await;
         }
-        Story::Repeats | Story::LastWeekBelow => sim.does(Habit::RepeatLast).await,
+        Story::Repeats | Story::LastWeekBelow => sim.does(DecoderHabit::RepeatLast).await,
         Story::Swaps => {
-            sim.does(Habit::SwapTwo).await;
+            sim.does(DecoderHabit::SwapTwo).await;
             sim.push(2);
         }
         Story::PushOff => {
-            sim.does(Habit::PushOff).await;
+            sim.does(DecoderHabit::PushOff).await;
             sim.push(12);
         }
         Story::OtherSession => {
-            sim.does(Habit::OtherSession).await;
+            sim.does(DecoderHabit::OtherSession).await;
             sim.push(12);
         }
         Story::OtherMemory => {
-            sim.does(Habit::Clear).await;
-            sim.does(Habit::LastWeek).await;
+            sim.does(DecoderHabit::Clear).await;
+            sim.does(DecoderHabit::LastWeek).await;
             sim.push(12);
             return before..before + 40;
         }
@@ -186,7 +186,7 @@ async fn happens(story: Story, sim: &SimDecoder) -> std::ops::Range<usize> {
 
 async fn plays(kind: Kind, story: Story, meanwhile: While, cell: Cell) {
     let what = format!("{} {story:?} {meanwhile:?}", kind.name());
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let (sim, daemon) = plugged(&mut way, kind, story).await;
     let mut running = Some(daemon);
@@ -232,7 +232,7 @@ async fn plays(kind: Kind, story: Story, meanwhile: While, cell: Cell) {
         let all = "40 reads of `finish-mat` are held back, stamped 2026-06-10T10:00:";
         let says = |problem: &Problem| problem.code == "reads_held_back" && problem.message.starts_with(all);
         shows(&daemon, "40 are held back", |snapshot| snapshot.problems.iter().any(says)).await;
-        let order = Request::LetGo { decoder: Some(MAT.into()) };
+        let order = ControlRequest::LetGo { decoder: Some(MAT.into()) };
         let answer = control::ask(way.data(), order.clone()).await.unwrap();
         assert_eq!(answer["let_go"], 40, "{what}");
         way.arrive(race(&sim).len() + 40, &daemon).await;
@@ -277,7 +277,7 @@ async fn whatever_a_p3_does_the_race_arrives_once_and_last_weeks_does_not() {
 }
 
 /// The reads that the export says are in each state.
-fn states(way: &Way) -> BTreeMap<String, usize> {
+fn states(way: &EndToEnd) -> BTreeMap<String, usize> {
     let reading = Reading { zones: BTreeMap::new(), tag: TagCode::Raw };
     let mut out = Vec::new();
     let query = Query { durable: u64::MAX, ..Query::default() };
@@ -294,7 +294,7 @@ fn states(way: &Way) -> BTreeMap<String, usize> {
 
 #[tokio::test]
 async fn what_is_held_back_is_so_after_a_restart_too_and_may_be_let_go_while_the_box_is_off() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let (sim, daemon) = plugged(&mut way, Kind::ULTRA, Story::OtherMemory).await;
     sim.push(30);
@@ -316,7 +316,7 @@ async fn what_is_held_back_is_so_after_a_restart_too_and_may_be_let_go_while_the
         zones: Default::default(),
         keep_days: 30,
         keep_bytes: 1 << 30,
-        volume_bytes: 1 << 25,
+        segment_bytes: 1 << 25,
     };
     let journal = Journal::open(config, Board::new("finish")).unwrap();
     assert_eq!(journal.let_all_go(Some(MAT)).await.unwrap(), 40);

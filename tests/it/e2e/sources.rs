@@ -6,11 +6,11 @@ use passbridge::testing::config::Address;
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// A box that listens for ChronoTrack sources, at the same place when it runs again.
-async fn listening() -> (Way, String, Daemon) {
-    let mut way = Way::new().await;
+async fn listening() -> (EndToEnd, String, Daemon) {
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     way.decoder(MAT, Kind::CHRONOTRACK, Address::Listen(LOOPBACK));
     let daemon = way.start().await;
@@ -18,7 +18,7 @@ async fn listening() -> (Way, String, Daemon) {
     (way, token, daemon)
 }
 
-async fn source(way: &Way, reader: &str, seed: u64) -> SimDecoder {
+async fn source(way: &EndToEnd, reader: &str, seed: u64) -> SimDecoder {
     let Address::Listen(address) = way.config.decoders[0].address else { panic!("it listens") };
     let sim = SimConfig::new(Kind::CHRONOTRACK, Wiring::Connect(address));
     SimDecoder::start(SimConfig { reader: reader.to_owned(), seed, ..sim }).await.unwrap()
