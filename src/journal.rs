@@ -331,7 +331,7 @@ impl Journal {
                 break;
             }
             for mut waiting in reads {
-                if span.passings() >= limit || span.dead.len() + span.repeats.len() >= SPAN_MARKS {
+                if span.passings() >= limit || span.dead.len() + span.duplicates.len() >= SPAN_MARKS {
                     return span;
                 }
                 if waiting.verdict == ReadVerdict::Waits && mine(&waiting).is_some() {
@@ -349,7 +349,7 @@ impl Journal {
                 match waiting.verdict {
                     ReadVerdict::Passing => span.reads.push(waiting.read),
                     ReadVerdict::Dead => span.dead.push(waiting.read.seq),
-                    ReadVerdict::Duplicate => span.repeats.push(waiting.read.seq),
+                    ReadVerdict::Duplicate => span.duplicates.push(waiting.read.seq),
                     ReadVerdict::Waits => {} // looked at above
                 }
             }
@@ -421,14 +421,14 @@ impl Journal {
     }
 
     /// Reads that repeated one kept before, since the start of the process: kept, and not sent.
-    pub fn repeats(&self) -> u64 {
-        self.shared.lock().state.repeats.0
+    pub fn duplicates(&self) -> u64 {
+        self.shared.lock().state.duplicates.0
     }
 
     /// Passings set aside, ever, over all devices.
-    pub fn quarantined(&self) -> u64 {
+    pub fn dead_letters(&self) -> u64 {
         let core = self.shared.lock();
-        core.state.devices.keys().map(|device| core.state.device(device).quarantined).sum()
+        core.state.devices.keys().map(|device| core.state.device(device).dead_letters).sum()
     }
 
     /// Devices with passings that are numbered or released and not settled, and how many.
@@ -444,8 +444,8 @@ impl Journal {
     }
 
     /// Passings of all devices that were set aside because the cloud failed at them, and are tried again by themselves.
-    pub fn parked(&self) -> usize {
-        self.shared.lock().state.devices.values().map(|fold| fold.parked.len()).sum()
+    pub fn failing(&self) -> usize {
+        self.shared.lock().state.devices.values().map(|fold| fold.failing.len()).sum()
     }
 
     /// Changes whenever something was kept or recorded; the value is the durable head.

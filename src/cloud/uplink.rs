@@ -492,7 +492,7 @@ fn form(
         found: Vec::new(),      // the machine knows
         still_open: Vec::new(), // as well
         dead: pending.dead,
-        repeats: pending.repeats,
+        duplicates: pending.duplicates,
         through: pending.through,
         decoders: config.decoders.clone(),
     };

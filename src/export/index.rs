@@ -234,7 +234,7 @@ fn reads_of(batch: &Batch) -> Ranges {
     let mut seqs: Vec<u64> = items
         .chain(found)
         .chain(batch.dead.iter().copied())
-        .chain(batch.repeats.iter().copied())
+        .chain(batch.duplicates.iter().copied())
         .map(|seq| seq.0)
         .collect();
     seqs.sort_unstable();

@@ -112,9 +112,9 @@ impl Written {
         let (session, through) = (device.token.as_str().into(), Seq(items.last().map_or(0, |item| item.seq.0)));
         device.open.clone_from(&items);
         let decoders = vec![device.source.into()];
-        let (repeats, still_open) = (Vec::new(), Vec::new());
+        let (duplicates, still_open) = (Vec::new(), Vec::new());
         self.event(at, |device| {
-            UploadEvent::Batch(Batch { device, session, items, dead, repeats, found, still_open, through, decoders })
+            UploadEvent::Batch(Batch { device, session, items, dead, duplicates, found, still_open, through, decoders })
         });
     }
 
@@ -141,7 +141,7 @@ impl Written {
                     device.returned.push(done[0].clone()); // it is in a later batch, as what was released
                 }
                 device.open.splice(0..0, done.into_iter().skip(1));
-                self.event(at, |device| UploadEvent::Quarantined {
+                self.event(at, |device| UploadEvent::DeadLetter {
                     device,
                     num: first,
                     status: 400,
@@ -267,7 +267,7 @@ fn plainly(dir: &Path, durable: u64) -> BTreeMap<u64, (&'static str, Option<u64>
                 all.extend(batch.dead.iter().map(|seq| (seq.0, ("suppressed", None))));
             }
             UploadEvent::Accepted { first, last, .. } => settle(open, *first, *last, "sent"),
-            UploadEvent::Quarantined { num, .. } => settle(open, *num, *num, "quarantined"),
+            UploadEvent::DeadLetter { num, .. } => settle(open, *num, *num, "quarantined"),
             UploadEvent::Released { first, last, .. } => settle(open, *first, *last, "released"),
             _ => {}
         }

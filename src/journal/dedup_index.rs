@@ -261,9 +261,9 @@ impl DedupIndex {
 
     /// Takes a group that ends at this place; the numbers of those that came before, rising.
     pub fn take_all(&mut self, entries: &[Entry], place: LogPlace) -> Vec<u64> {
-        let repeats = entries.iter().filter(|entry| self.take(entry)).map(|entry| entry.seq).collect();
+        let duplicates = entries.iter().filter(|entry| self.take(entry)).map(|entry| entry.seq).collect();
         self.passed(place);
-        repeats
+        duplicates
     }
 
     /// What was taken ends at this place in the log.

@@ -338,7 +338,7 @@ fn open_and_replay(shared: &Shared, identity: &str, segments: &gone::Segments) -
 /// Follows the log from the state on until it has caught up with the writer, then serves. `false`: the journal closes.
 fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone::Segments) -> Result<bool, Broken> {
     let rules = shared.rules();
-    state.repeats = (0, shared.first);
+    state.duplicates = (0, shared.first);
     let Some(mut known) = catch_up::catch_up(shared, &state)? else { return Ok(false) };
     let mut reader = open_at(shared, &state)?;
     let mut damage = Damage::default();

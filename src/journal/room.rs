@@ -143,7 +143,7 @@ mod tests {
         journal.record(UploadEvent::Batch(batch)).await.unwrap();
         let device = "D".into();
         let outcome = match refused {
-            true => UploadEvent::Quarantined { device, num, status: 400, answer: "no".into(), again: false },
+            true => UploadEvent::DeadLetter { device, num, status: 400, answer: "no".into(), again: false },
             false => UploadEvent::Accepted { device, first: num, last: num, duplicates: 0 },
         };
         journal.record(outcome).await.unwrap();
@@ -168,8 +168,8 @@ mod tests {
         for num in 1..=4 {
             one(&journal, num, num == 2).await;
         }
-        let refused = journal.shared.lock().state.devices["D"].quarantined.keys().next().copied().unwrap();
-        assert_eq!((refused, journal.quarantined()), (4, 1));
+        let refused = journal.shared.lock().state.devices["D"].dead_letters.keys().next().copied().unwrap();
+        assert_eq!((refused, journal.dead_letters()), (4, 1));
         let mut queue = Queue::create(&dir.path().join("another queue"), 0).unwrap();
         let firsts = || -> Vec<u64> {
             log::segments(&dir.path().join("log")).unwrap().into_iter().map(|segment| segment.first).collect()
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(firsts().first(), Some(&11));
         look(31);
         assert_eq!(told(), None);
-        assert_eq!(journal.quarantined(), 1, "it is counted for ever");
+        assert_eq!(journal.dead_letters(), 1, "it is counted for ever");
         assert_eq!(mark::read(dir.path()).unwrap().oldest, 11, "that they are gone is no loss");
     }
 }

@@ -173,7 +173,7 @@ impl Shared {
 
     /// Looks up which of these entries, in log order and durable, are reads that were kept before. Reads files: not to be
     /// called with the lock of `core`. `None`: the index does not follow the log now.
-    pub fn repeats(&self, entries: &[Entry], place: LogPlace) -> Option<Vec<u64>> {
+    pub fn duplicates(&self, entries: &[Entry], place: LogPlace) -> Option<Vec<u64>> {
         let mut known = self.known();
         known.live.then(|| known.take_all(entries, place))
     }
@@ -211,7 +211,7 @@ impl Shared {
     }
 
     /// Applies durable entries. Called by the writer, in log order. `repeats`: see [`Shared::repeats`].
-    pub fn follow(&self, core: &mut Core, entries: &[Entry], place: LogPlace, repeats: Option<Vec<u64>>) {
+    pub fn follow(&self, core: &mut Core, entries: &[Entry], place: LogPlace, duplicates: Option<Vec<u64>>) {
         let rules = self.rules();
         if let Some(last) = entries.last() {
             core.durable = last.seq;
@@ -219,9 +219,9 @@ impl Shared {
         core.place = place;
         if core.serving {
             // `None`: it began to serve between the look and this, which happens once in a start.
-            let repeats = repeats.unwrap_or_else(|| self.known().take_all(entries, place));
+            let duplicates = duplicates.unwrap_or_else(|| self.known().take_all(entries, place));
             for entry in entries {
-                core.state.apply(entry, &rules, repeats.binary_search(&entry.seq).is_ok());
+                core.state.apply(entry, &rules, duplicates.binary_search(&entry.seq).is_ok());
             }
             core.state.place = place;
             core.look_who_waits(Some(entries));

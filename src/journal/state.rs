@@ -48,7 +48,7 @@ const STEPS_MAX: usize = 32;
 /// Ranges of passings set aside per device: a cloud that refuses every second one must not fill the memory.
 const RANGES_MAX: usize = 1024;
 /// Passings remembered per device at which the cloud failed. Of more the newest are tried again by hand only.
-const PARKED_MAX: usize = 256;
+const FAILING_MAX: usize = 256;
 /// Sessions that are asked after lines of the log were lost: the one known then and the first joined since.
 const DOUBTED_MAX: usize = 2;
 
@@ -60,6 +60,7 @@ pub enum ReadVerdict {
     /// Too soon after the last passing of this chip at this decoder.
     Dead,
     /// It repeats a read already held, in whatever source of its decoder.
+    #[serde(rename = "Repeat")]
     Duplicate,
     /// It waits for stored reads before it is judged. Never in a checkpoint.
     Waits,
@@ -131,10 +132,11 @@ pub struct DeviceFold {
     pub duplicates: u64,
     /// Passings set aside, as ranges of sequence numbers: their segments go by age alone. At most [`RANGES_MAX`]: then
     /// the two oldest become one, which keeps more than it must.
-    pub quarantined: BTreeMap<u64, u64>,
-    /// Of them those that are tried again by themselves, because the cloud failed at them. At most [`PARKED_MAX`].
-    #[serde(default)]
-    pub parked: Vec<UploadItem>,
+    #[serde(rename = "quarantined")]
+    pub dead_letters: BTreeMap<u64, u64>,
+    /// Of them those that are tried again by themselves, because the cloud failed at them. At most [`FAILING_MAX`].
+    #[serde(default, rename = "parked")]
+    pub failing: Vec<UploadItem>,
     /// How many were set aside; 0 in a state of a version that counted the ranges.
     #[serde(default)]
     pub set_aside: u64,
@@ -182,7 +184,7 @@ pub struct State {
     pub waited_through: u64,
     /// Reads from this number on that repeated one kept before, and the number: the first of this process.
     #[serde(skip)]
-    pub repeats: (u64, u64),
+    pub duplicates: (u64, u64),
     /// Reads not covered and not yet in the queue's blocks.
     #[serde(skip)]
     pub tail: VecDeque<Waiting>,
@@ -262,7 +264,7 @@ impl State {
         let (seq, decoder, received) = (entry.seq, &*entry.subject, entry.time);
         // One that is let go is the entry that was held back, and nobody has waited for it.
         let is_new_entry = read.let_go.is_none();
-        let again = is_new_entry && self.repeats(entry, read, rules, known);
+        let again = is_new_entry && self.is_duplicate(entry, read, rules, known);
         let waits = is_new_entry && read.amid_stored && seq > self.waited_through;
         let fold = self.decoder_mut(decoder, seq);
         // One that is let go says nothing of the memory as it is now.
@@ -294,7 +296,7 @@ impl State {
                 fold.judge(&read.chip, seen, rules.dead_time_ms)
             }
         };
-        self.repeats.0 += u64::from(verdict == ReadVerdict::Duplicate && seq >= self.repeats.1);
+        self.duplicates.0 += u64::from(verdict == ReadVerdict::Duplicate && seq >= self.duplicates.1);
         if clock::is_undated(&read.stamp) && !clock::box_clock_set(received) {
             self.unset_through = seq;
         }
@@ -306,7 +308,7 @@ impl State {
     }
 
     /// Whether a read was kept before; from now on it was.
-    fn repeats(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) -> bool {
+    fn is_duplicate(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) -> bool {
         let (seq, source, received) = (entry.seq, &*entry.subject, entry.time);
         let which = undated::which(read, source, received, &rules.zones);
         let identity = match (which, read.stamp) {
@@ -406,13 +408,13 @@ impl State {
                 fold.duplicates += duplicates;
                 fold.numbered(*last);
             }
-            UploadEvent::Quarantined { device, num, again, .. } => {
+            UploadEvent::DeadLetter { device, num, again, .. } => {
                 let fold = self.device_mut(device);
                 for item in fold.settle(*num, *num) {
-                    fold.set_aside = fold.quarantined_count() + 1;
-                    insert_range(&mut fold.quarantined, item.seq.0);
-                    if *again && fold.parked.len() < PARKED_MAX {
-                        fold.parked.push(item);
+                    fold.set_aside = fold.dead_letter_count() + 1;
+                    insert_range(&mut fold.dead_letters, item.seq.0);
+                    if *again && fold.failing.len() < FAILING_MAX {
+                        fold.failing.push(item);
                     }
                 }
                 fold.numbered(*num);
@@ -453,13 +455,13 @@ impl State {
         let all: HashSet<u64> = taken().map(|seq| seq.0).collect();
         let before = fold.returned.len();
         fold.returned.retain(|item| !all.contains(&item.seq.0));
-        let parked = fold.parked.len();
-        fold.parked.retain(|item| !all.contains(&item.seq.0));
-        let tried = parked - fold.parked.len();
+        let failing = fold.failing.len();
+        fold.failing.retain(|item| !all.contains(&item.seq.0));
+        let tried = failing - fold.failing.len();
         // Its ranges keep the segment of a passing that is tried again. That costs room for a while, and no read.
-        fold.set_aside = fold.quarantined_count().saturating_sub(tried as u64);
+        fold.set_aside = fold.dead_letter_count().saturating_sub(tried as u64);
         if fold.set_aside == 0 {
-            fold.quarantined.clear();
+            fold.dead_letters.clear();
         }
         let again = before - fold.returned.len() + tried;
         fold.sent += batch.found.len() as u64;
@@ -486,7 +488,7 @@ impl State {
             let id = crate::model::chip::Seq(seq);
             fold.in_flight = Some(InFlight { id, open, batch: batch.clone() });
         }
-        let covered = taken().count() - again + batch.dead.len() + batch.repeats.len();
+        let covered = taken().count() - again + batch.dead.len() + batch.duplicates.len();
         self.waiting = self.waiting.saturating_sub(covered as u64);
         for decoder in &batch.decoders {
             if let Some(fold) = self.decoders.get_mut(decoder) {
@@ -528,10 +530,10 @@ impl State {
             in_flight: fold.in_flight.clone(),
             sent: fold.sent,
             duplicates: fold.duplicates,
-            quarantined: fold.quarantined_count(),
+            dead_letters: fold.dead_letter_count(),
             doubt: fold.doubt.clone(),
             given: fold.sessions.iter().map(|(token, _, next)| (token.clone(), *next)).collect(),
-            parked: fold.parked.clone(),
+            failing: fold.failing.clone(),
             first: 0, // the journal knows
         }
     }
@@ -562,7 +564,7 @@ impl State {
         let mut recent: BTreeMap<Box<str>, Recent> =
             self.decoders.iter_mut().map(|(name, fold)| (name.clone(), std::mem::take(&mut fold.recent))).collect();
         let (identity, tail) = (std::mem::take(&mut self.identity), std::mem::take(&mut self.tail));
-        *self = Self { identity, tail, repeats: self.repeats, ..later };
+        *self = Self { identity, tail, duplicates: self.duplicates, ..later };
         for (name, fold) in &mut self.decoders {
             fold.recent = recent.remove(name).unwrap_or_default();
         }
@@ -583,7 +585,7 @@ impl State {
     pub fn has_set_aside(&self, first: u64, next: u64) -> bool {
         let within =
             |ranges: &BTreeMap<u64, u64>| ranges.range(..next).next_back().is_some_and(|(_, last)| *last >= first);
-        self.devices.values().any(|fold| within(&fold.quarantined))
+        self.devices.values().any(|fold| within(&fold.dead_letters))
             || self.decoders.values().any(|fold| within(&fold.held_back.ranges))
     }
 
@@ -626,9 +628,9 @@ impl DeviceFold {
         }
     }
 
-    fn quarantined_count(&self) -> u64 {
+    fn dead_letter_count(&self) -> u64 {
         match self.set_aside {
-            0 => self.quarantined.iter().map(|(first, last)| last - first + 1).sum(),
+            0 => self.dead_letters.iter().map(|(first, last)| last - first + 1).sum(),
             count => count,
         }
     }

@@ -36,8 +36,8 @@ pub struct Batch {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dead: Vec<Seq>,
     /// Reads of the span that repeat a read already held.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub repeats: Vec<Seq>,
+    #[serde(default, rename = "repeats", skip_serializing_if = "Vec::is_empty")]
+    pub duplicates: Vec<Seq>,
     /// Reads of the span that the cloud was found to hold already, after lines of the log were lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<Found>,
@@ -92,7 +92,7 @@ impl Batch {
             session: session.into(),
             items,
             dead: Vec::new(),
-            repeats: Vec::new(),
+            duplicates: Vec::new(),
             found: Vec::new(),
             still_open: Vec::new(),
             through: Seq(0),
@@ -179,7 +179,8 @@ pub enum UploadEvent {
         duplicates: u64,
     },
     /// The cloud refuses this passing for good, or fails at it; it is set aside with the answer.
-    Quarantined {
+    #[serde(rename = "quarantined")] // on the disk
+    DeadLetter {
         /// Device.
         device: Box<str>,
         /// Its number in the batch in flight.
@@ -258,14 +259,14 @@ pub struct DeviceState {
     /// Of them reported as duplicates.
     pub duplicates: u64,
     /// Passings set aside, ever.
-    pub quarantined: u64,
+    pub dead_letters: u64,
     /// The log lost lines that may have numbered passings: before a new number is given, these sessions (the last one
     /// known then, and the first joined since) and the active one have to be asked what they hold. `None`: no line is lost.
     pub doubt: Option<Vec<Box<str>>>,
     /// Sessions that this box gave numbers in, the oldest first, each with the number above all that were given.
     pub given: Vec<(Box<str>, u64)>,
     /// Passings set aside because the cloud failed at them: to be tried again by themselves.
-    pub parked: Vec<UploadItem>,
+    pub failing: Vec<UploadItem>,
     /// Reads from this entry on were kept by this process.
     pub first: u64,
 }
@@ -297,7 +298,7 @@ pub struct Pending {
     /// Reads suppressed by the dead time.
     pub dead: Vec<Seq>,
     /// Repeats of reads already held.
-    pub repeats: Vec<Seq>,
+    pub duplicates: Vec<Seq>,
     /// The span ends here; goes into [`Batch::through`].
     pub through: Seq,
 }
@@ -305,14 +306,14 @@ pub struct Pending {
 impl Pending {
     /// Nothing to upload and nothing to mark.
     pub fn is_empty(&self) -> bool {
-        self.returned.is_empty() && self.reads.is_empty() && self.dead.is_empty() && self.repeats.is_empty()
+        self.returned.is_empty() && self.reads.is_empty() && self.dead.is_empty() && self.duplicates.is_empty()
     }
 
     /// Leaves out the read `seq` and everything of the journal after it.
     pub fn end_before(&mut self, seq: Seq) {
         self.reads.retain(|read| read.seq < seq);
         self.dead.retain(|dead| *dead < seq);
-        self.repeats.retain(|repeat| *repeat < seq);
+        self.duplicates.retain(|repeat| *repeat < seq);
         self.through = self.through.min(Seq(seq.0.saturating_sub(1)));
     }
 
@@ -328,7 +329,7 @@ impl UploadEvent {
         match self {
             Self::Joined { device, .. }
             | Self::Accepted { device, .. }
-            | Self::Quarantined { device, .. }
+            | Self::DeadLetter { device, .. }
             | Self::Released { device, .. }
             | Self::Moved { device, .. } => device,
             Self::Batch(batch) => &batch.device,

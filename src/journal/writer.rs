@@ -118,8 +118,8 @@ impl LogWriter {
             recovered(shared);
         }
         let head = Seq(self.log.next - 1);
-        let repeats = shared.repeats(&self.entries, self.log.place());
-        shared.follow(&mut shared.lock(), &self.entries, self.log.place(), repeats);
+        let duplicates = shared.duplicates(&self.entries, self.log.place());
+        shared.follow(&mut shared.lock(), &self.entries, self.log.place(), duplicates);
         shared.board.journal(|journal| (journal.head, journal.durable) = (head.0, head.0));
         shared.changed.send_replace(head);
         for (kept, reply) in self.replies.drain(..) {

@@ -172,7 +172,7 @@ impl Ops {
     /// Tries the passings of every device again that were set aside because the cloud failed at
     /// them, and says how many they are.
     pub fn try_again(&self) -> usize {
-        let count = self.journal.as_ref().map_or(0, Journal::parked);
+        let count = self.journal.as_ref().map_or(0, Journal::failing);
         self.try_again.send_modify(|times| *times += 1);
         count
     }

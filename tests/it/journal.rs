@@ -68,7 +68,7 @@ fn batch(pending: &Pending, first: u64) -> Batch {
         session: "S".into(),
         items,
         dead: pending.dead.clone(),
-        repeats: pending.repeats.clone(),
+        duplicates: pending.duplicates.clone(),
         found: Vec::new(),
         still_open: Vec::new(),
         through: pending.through,
@@ -207,7 +207,7 @@ async fn a_read_that_is_sent_twice_is_kept_twice_and_uploaded_once_also_across_a
     assert_eq!(keep(&journal, "mat", [2, 3]).await, Seq(5));
     let pending = journal.pending("D", &decoders(), 10);
     assert_eq!(pending.reads.iter().map(|read| read.seq.0).collect::<Vec<_>>(), [1, 2, 5]);
-    assert_eq!(pending.repeats, [Seq(3), Seq(4)]);
+    assert_eq!(pending.duplicates, [Seq(3), Seq(4)]);
     // The same chip and stamp from another decoder is another detection.
     keep(&journal, "backup-mat", [1]).await;
     assert_eq!(journal.pending("D", &["backup-mat".into()], 10).reads.len(), 1);
@@ -790,7 +790,7 @@ async fn what_is_held_back_waits_for_a_word_whatever_happens_to_the_queue_and_is
         }
         assert_eq!(journal.let_all_go(Some("another")).await.unwrap(), 0);
         let pending = journal.pending("D", &decoders(), 10);
-        assert_eq!(pending.repeats.len(), 2);
+        assert_eq!(pending.duplicates.len(), 2);
         join(&journal, "S", 1).await;
         journal.record(UploadEvent::Batch(batch(&pending, 1))).await.unwrap();
         accept(&journal, 1, 2).await;

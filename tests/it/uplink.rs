@@ -226,7 +226,7 @@ async fn a_poisoned_passing_is_set_aside_and_the_rest_arrives() {
     rig.read(1).await;
     assert!(rig.cloud.wait_for(60, LIMIT).await);
     let state = rig.journal.device(DEVICE);
-    assert_eq!((state.quarantined, state.next), (1, 62));
+    assert_eq!((state.dead_letters, state.next), (1, 62));
     assert_eq!(rig.cloud.violations(), [""; 0]);
     rig.stop().await;
 }

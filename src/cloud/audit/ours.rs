@@ -66,7 +66,7 @@ pub struct Index {
     /// Released, and not numbered anew.
     returned: BTreeSet<u64>,
     /// Set aside because the cloud failed at them, and not numbered anew: they are tried again by themselves.
-    pub parked: BTreeSet<u64>,
+    pub failing: BTreeSet<u64>,
 }
 
 /// A device's part of the state at the head of a segment.
@@ -140,7 +140,7 @@ impl Index {
                 }
                 for item in &batch.items {
                     self.returned.remove(&item.seq.0);
-                    self.parked.remove(&item.seq.0);
+                    self.failing.remove(&item.seq.0);
                 }
                 for found in &batch.found {
                     let session = self.known(&found.session);
@@ -148,7 +148,7 @@ impl Index {
                     session.numbered = true;
                     session.top = session.top.max(Some(found.num));
                     self.returned.remove(&found.seq.0);
-                    self.parked.remove(&found.seq.0);
+                    self.failing.remove(&found.seq.0);
                 }
                 open.retain(|num, _| batch.still_open.contains(num));
                 open.extend(batch.items.iter().map(|item| (item.num, item.seq.0)));
@@ -156,7 +156,7 @@ impl Index {
             UploadEvent::Released { first, last, .. } if first <= last => {
                 self.returned.extend(open.range(first..=last).map(|(_, seq)| seq));
             }
-            UploadEvent::Quarantined { num, again: true, .. } => self.parked.extend(open.get(num)),
+            UploadEvent::DeadLetter { num, again: true, .. } => self.failing.extend(open.get(num)),
             UploadEvent::Moved { to, items, .. } if **to == *device => {
                 self.returned.extend(items.iter().map(|item| item.seq.0));
             }
@@ -167,7 +167,7 @@ impl Index {
             }
             UploadEvent::Released { .. }
             | UploadEvent::Accepted { .. }
-            | UploadEvent::Quarantined { .. }
+            | UploadEvent::DeadLetter { .. }
             | UploadEvent::Audited(_) => {}
         }
     }
@@ -291,8 +291,8 @@ impl Run {
                 }
             }
             // It gets another number when it is tried again.
-            UploadEvent::Quarantined { num, again: true, .. } => drop(self.batch.remove(&num)),
-            UploadEvent::Quarantined { num, .. } => {
+            UploadEvent::DeadLetter { num, again: true, .. } => drop(self.batch.remove(&num)),
+            UploadEvent::DeadLetter { num, .. } => {
                 if let Some(ours) = self.batch.get_mut(&num) {
                     ours.mark = PassingState::Aside;
                 }
@@ -421,7 +421,7 @@ mod tests {
         let mut log = Written::new();
         log.batch("AAAAAA", 1, &[1, 2, 3, 4, 5]);
         log.accepted(1, 2);
-        log.event(UploadEvent::Quarantined {
+        log.event(UploadEvent::DeadLetter {
             device: "D".into(),
             num: 3,
             status: 400,

@@ -39,8 +39,8 @@ pub async fn audit(subject: &Subject, client: &Client, head: &Head) -> Result<Au
     let older = drop_older(&mut seen.findings, session.older);
     let waiting = if is_active { waiting(subject, index.clone(), durable).await? } else { 0 };
     let mut counts = seen.beyond;
-    if is_active && !index.parked.is_empty() {
-        *counts.entry(AuditVerdict::SetAside).or_default() += index.parked.len() as u64;
+    if is_active && !index.failing.is_empty() {
+        *counts.entry(AuditVerdict::SetAside).or_default() += index.failing.len() as u64;
     }
     for finding in &seen.findings {
         *counts.entry(finding.verdict).or_default() += 1;

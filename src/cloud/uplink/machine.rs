@@ -55,7 +55,7 @@ pub struct Machine {
 impl Machine {
     /// A machine that goes on from what the journal knows, at time zero.
     pub fn new(device: &str, mode: SessionMode, upload: UploadConfig, state: DeviceState, seed: u64) -> Self {
-        let DeviceState { session, next, in_flight, sent, duplicates, doubt, given, parked, first, .. } = state;
+        let DeviceState { session, next, in_flight, sent, duplicates, doubt, given, failing, first, .. } = state;
         let recorded = session.map(|(token, _)| (token, next.max(1)));
         let work = in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
             // Nobody knows how far the process before got with it.
@@ -72,7 +72,7 @@ impl Machine {
             rng: fastrand::Rng::with_seed(seed),
             records: VecDeque::new(),
             session: SessionState::new(recorded, given.into()),
-            batch: BatchState::new(work, parked, &upload),
+            batch: BatchState::new(work, failing, &upload),
             timers: Timers::new(&upload),
             trust: Trust::new(doubt, first, &upload),
             counters: Counters { sent, duplicates, ..Counters::default() },

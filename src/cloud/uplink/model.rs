@@ -29,7 +29,7 @@ pub(super) struct Store {
     pub(super) state: DeviceState,
     judged: usize,
     returned: Vec<UploadItem>,
-    pub(super) quarantined: Vec<(Box<str>, UploadItem, Box<str>)>,
+    pub(super) dead_letters: Vec<(Box<str>, UploadItem, Box<str>)>,
     pub(super) found: Vec<Found>,
 }
 
@@ -57,7 +57,7 @@ impl Store {
             state: DeviceState::default(),
             judged: 0,
             returned: Vec::new(),
-            quarantined: Vec::new(),
+            dead_letters: Vec::new(),
             found: Vec::new(),
         }
     }
@@ -98,8 +98,8 @@ impl Store {
                 assert!(batch.items.iter().zip(state.next..).all(|(item, num)| item.num == num), "numbers have a hole");
                 state.next += batch.items.len() as u64;
                 state.given.last_mut().expect("joined").1 = state.next;
-                state.parked.retain(|item| batch.items.iter().all(|taken| taken.seq != item.seq));
-                self.quarantined.retain(|(_, item, _)| batch.items.iter().all(|taken| taken.seq != item.seq));
+                state.failing.retain(|item| batch.items.iter().all(|taken| taken.seq != item.seq));
+                self.dead_letters.retain(|(_, item, _)| batch.items.iter().all(|taken| taken.seq != item.seq));
                 self.found.extend(batch.found.iter().cloned());
                 let taken = |seq: Seq| {
                     batch.items.iter().any(|item| item.seq == seq) || batch.found.iter().any(|found| found.seq == seq)
@@ -114,14 +114,14 @@ impl Store {
                 self.state.sent += taken;
                 self.state.duplicates += duplicates;
             }
-            UploadEvent::Quarantined { num, answer, again, .. } => {
+            UploadEvent::DeadLetter { num, answer, again, .. } => {
                 let token = state.in_flight.as_ref().unwrap().batch.session.clone();
-                state.quarantined += 1;
+                state.dead_letters += 1;
                 let items = self.take(*num, *num);
                 if *again {
-                    self.state.parked.extend(items.iter().cloned());
+                    self.state.failing.extend(items.iter().cloned());
                 }
-                self.quarantined.extend(items.into_iter().map(|item| (token.clone(), item, answer.clone())));
+                self.dead_letters.extend(items.into_iter().map(|item| (token.clone(), item, answer.clone())));
             }
             UploadEvent::Released { first, last, .. } => {
                 let items = self.take(*first, *last);
@@ -146,7 +146,7 @@ impl Store {
         let returned: Vec<_> = self.returned.iter().take(limit).cloned().collect();
         let reads: Vec<_> = self.reads[self.judged..].iter().take(limit - returned.len()).cloned().collect();
         let through = Seq((self.judged + reads.len()) as u64);
-        Pending { returned, reads, dead: Vec::new(), repeats: Vec::new(), through }
+        Pending { returned, reads, dead: Vec::new(), duplicates: Vec::new(), through }
     }
 
     pub(super) fn unsettled(&self) -> bool {
@@ -373,7 +373,7 @@ impl World {
             let mut nums: Vec<_> = session.rows.iter().filter_map(|row| row.num).collect();
             assert!(nums.is_sorted(), "{}: stored out of order: {nums:?}", session.token);
             let aside = |(token, ..): &&(Box<str>, UploadItem, Box<str>)| *token == session.token;
-            nums.extend(self.store.quarantined.iter().filter(aside).map(|(_, item, _)| item.num));
+            nums.extend(self.store.dead_letters.iter().filter(aside).map(|(_, item, _)| item.num));
             nums.sort_unstable();
             assert!(nums.iter().copied().eq(1..=nums.len() as u64), "{}: a hole in {nums:?}", session.token);
         }
@@ -391,7 +391,7 @@ impl World {
                 *seen.entry(chip).or_insert(0) += 1;
             }
         }
-        for (_, item, _) in &self.store.quarantined {
+        for (_, item, _) in &self.store.dead_letters {
             *seen.entry(&item.chip).or_insert(0) += 1;
         }
         for read in &self.store.reads {

@@ -93,7 +93,7 @@ fn a_poisoned_passing_in_the_middle_is_set_aside_with_the_answer_and_nothing_els
     world.read(200);
     world.drain();
     world.audit();
-    let aside: Vec<_> = world.store.quarantined.iter().map(|(_, item, answer)| (item.num, &**answer)).collect();
+    let aside: Vec<_> = world.store.dead_letters.iter().map(|(_, item, answer)| (item.num, &**answer)).collect();
     assert_eq!(aside, [(64, "refused")]);
     assert_eq!(world.rows(0).len(), 263);
     assert!(problem(&world, "passings_set_aside").unwrap().contains("BAD64"));
@@ -164,7 +164,7 @@ fn a_number_of_duplicates_settles_nothing_and_what_the_session_does_not_show_get
     world.cloud.script.extend((0..3).map(|_| (On::Insert, CallFault::Counts(counted))));
     world.drain();
     world.audit_reads();
-    assert_eq!(world.store.quarantined.len(), 0);
+    assert_eq!(world.store.dead_letters.len(), 0);
     assert!(world.rows(0)[5..].iter().all(|(num, _)| *num > 10), "{:?}", world.rows(0));
 }
 
@@ -178,7 +178,7 @@ fn a_success_that_counts_nothing_is_trouble_of_the_cloud_and_sets_nothing_aside(
     assert!(problem(&world, "cloud_trouble").unwrap().contains("inserted 0 of 4"), "{:?}", world.machine.report());
     world.drain();
     world.audit_reads();
-    assert_eq!(world.store.quarantined.len(), 0);
+    assert_eq!(world.store.dead_letters.len(), 0);
     assert_eq!(problem(&world, "cloud_trouble"), None);
 }
 
@@ -189,7 +189,7 @@ fn a_cloud_that_takes_few_at_once_gets_few_at_once() {
     world.read(1000);
     world.drain();
     world.audit();
-    assert_eq!(world.store.quarantined.len(), 0);
+    assert_eq!(world.store.dead_letters.len(), 0);
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_number_that_is_somebody_elses_is_left_to_them_and_ours_goes_on_above_it() {
         world.read(200);
         world.drain();
         world.audit_reads();
-        assert_eq!(world.store.quarantined, []);
+        assert_eq!(world.store.dead_letters, []);
         let text = problem(&world, "other_writer").unwrap();
         assert!(text.contains("CRITICAL") && text.contains("OTHER"), "{text}");
         let ours = world.ours(0);
@@ -339,7 +339,7 @@ fn a_cloud_that_refuses_everything_does_not_get_the_backlog_set_aside() {
     world.cloud.refuse_all = Some(400);
     world.read(5000);
     world.pass(3600 * SECOND);
-    let aside = world.store.quarantined.len();
+    let aside = world.store.dead_letters.len();
     assert!((5..150).contains(&aside), "{aside}");
     assert!(problem(&world, "cloud_refuses").unwrap().contains("in a row"));
     world.cloud.refuse_all = None;
@@ -359,7 +359,7 @@ fn a_passing_that_is_refused_because_it_arrived_is_accepted() {
         world.cloud.script.extend([(On::Insert, CallFault::LostLate), (On::Insert, CallFault::Answer(refused))]);
         world.drain();
         world.audit();
-        assert_eq!(world.store.quarantined, []);
+        assert_eq!(world.store.dead_letters, []);
     }
 }
 
@@ -561,7 +561,7 @@ proptest! {
         world.cloud.open();
         world.drain();
         world.audit_reads();
-        let good = world.store.quarantined.iter().filter(|(_, item, _)| !item.chip.starts_with("BAD")).count();
-        prop_assert_eq!(good, 0, "only refused passings are set aside: {:?}", world.store.quarantined);
+        let good = world.store.dead_letters.iter().filter(|(_, item, _)| !item.chip.starts_with("BAD")).count();
+        prop_assert_eq!(good, 0, "only refused passings are set aside: {:?}", world.store.dead_letters);
     }
 }

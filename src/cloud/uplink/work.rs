@@ -319,7 +319,7 @@ impl Work {
         again: bool,
     ) -> Option<(UploadItem, UploadEvent)> {
         let (item, _) = self.open.remove(at)?;
-        let event = quarantined(&self.device, item.num, status, answer, again);
+        let event = dead_letters(&self.device, item.num, status, answer, again);
         Some((item, event))
     }
 
@@ -332,7 +332,7 @@ impl Work {
     pub(super) fn set_doubtful_aside(&mut self, status: u16, answer: &str) -> Vec<UploadEvent> {
         let doubtful: VecDeque<_>;
         (doubtful, self.open) = self.open.drain(..).partition(|(_, fate)| is_doubt(*fate));
-        doubtful.iter().map(|(item, _)| quarantined(&self.device, item.num, status, answer, false)).collect()
+        doubtful.iter().map(|(item, _)| dead_letters(&self.device, item.num, status, answer, false)).collect()
     }
 
     /// Takes what the cloud said at its word, because it cannot be asked.
@@ -350,7 +350,7 @@ impl Work {
 
     /// Sets everything open aside.
     pub(super) fn set_all_aside(self, status: u16, answer: &str) -> Vec<UploadEvent> {
-        self.open.iter().map(|(item, _)| quarantined(&self.device, item.num, status, answer, false)).collect()
+        self.open.iter().map(|(item, _)| dead_letters(&self.device, item.num, status, answer, false)).collect()
     }
 
     /// Everything open is pending again, to be numbered anew. Only what is certainly not in the session may be open.
@@ -429,7 +429,7 @@ impl Work {
                 if self.again {
                     let answer =
                         format!("passbridge: the session holds another passing under number {}: {other}", item.num);
-                    settled.events.push(quarantined(&self.device, item.num, 409, &answer, false));
+                    settled.events.push(dead_letters(&self.device, item.num, 409, &answer, false));
                     continue;
                 }
             }
@@ -455,6 +455,6 @@ fn is_pressing(fate: Fate) -> bool {
     matches!(fate, Fate::Maybe | Fate::Told)
 }
 
-fn quarantined(device: &str, num: u64, status: u16, answer: &str, again: bool) -> UploadEvent {
-    UploadEvent::Quarantined { device: device.into(), num, status, answer: answer.into(), again }
+fn dead_letters(device: &str, num: u64, status: u16, answer: &str, again: bool) -> UploadEvent {
+    UploadEvent::DeadLetter { device: device.into(), num, status, answer: answer.into(), again }
 }

@@ -215,7 +215,7 @@ impl Box_ {
                 session: "S".into(),
                 items,
                 dead: pending.dead,
-                repeats: pending.repeats,
+                duplicates: pending.duplicates,
                 found: Vec::new(),
                 still_open: Vec::new(),
                 through: pending.through,
@@ -338,7 +338,7 @@ fn reads_that_were_lost_before_anybody_followed_them_are_new_when_they_come_agai
     let decoders: Vec<Box<str>> = vec!["other".into()];
     let pending = passbridge.driven().journal.clone().pending("D", &decoders, 1000);
     assert!(!pending.reads.is_empty(), "what was lost is new");
-    assert!(pending.repeats.len() >= 60, "what was sent is not: {}", pending.repeats.len());
+    assert!(pending.duplicates.len() >= 60, "what was sent is not: {}", pending.duplicates.len());
 }
 
 #[test]
@@ -502,6 +502,6 @@ fn the_index_of_a_version_that_knew_no_days_is_made_anew_and_nothing_goes_up_twi
     keep(&mut driven, 1);
     let decoders: Vec<Box<str>> = vec!["mat".into()];
     let pending = driven.journal.clone().pending("D", &decoders, 1000);
-    assert_eq!((pending.reads.len(), pending.repeats.len()), (60, 60));
+    assert_eq!((pending.reads.len(), pending.duplicates.len()), (60, 60));
     drop(driven);
 }

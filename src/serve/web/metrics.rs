@@ -68,9 +68,9 @@ fn journal(status: &Snapshot, page: &mut WebPage) {
     page.single("passbridge_journal_head", "gauge", "Last sequence number given.", journal.head);
     page.single("passbridge_journal_durable", "gauge", "Last number that survives a power cut.", journal.durable);
     page.single("passbridge_journal_pending", "gauge", "Reads that wait for the cloud.", journal.pending);
-    page.single("passbridge_journal_quarantined_total", "counter", "Passings set aside, ever.", journal.quarantined);
+    page.single("passbridge_journal_quarantined_total", "counter", "Passings set aside, ever.", journal.dead_letters);
     let help = "Reads that repeated one kept before, and were not sent again.";
-    page.single("passbridge_journal_repeats_total", "counter", help, journal.repeats);
+    page.single("passbridge_journal_repeats_total", "counter", help, journal.duplicates);
     page.single("passbridge_journal_bytes", "gauge", "Bytes on disk.", journal.bytes);
     page.single("passbridge_journal_free_bytes", "gauge", "Bytes free on its file system.", journal.free_bytes);
     let oldest = journal.oldest_pending_s.unwrap_or(0);

@@ -71,7 +71,7 @@ async fn an_older_part(kind: Kind) {
     site.is_asked(&name, &["--from", "101", "--to", "800"]).await;
     let more = if kind == Kind::CHRONOTRACK { live - 100 } else { 700 };
     site.until("they are kept again", |status| status.decoders[0].reads as usize >= kept + more).await;
-    site.until("they are counted", |status| status.journal.repeats as usize >= more).await;
+    site.until("they are counted", |status| status.journal.duplicates as usize >= more).await;
     sim.push(1);
     site.sent(expected.len() as u64 + 1).await;
     let expected = expected.into_iter().chain(sim.reads().last().map(passing));

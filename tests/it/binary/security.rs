@@ -183,7 +183,7 @@ async fn a_hostile_decoder_and_a_hostile_cloud_steer_no_terminal_and_forge_no_li
     exporter.write_all(hostile_chip.as_bytes()).await.unwrap();
     site.until("the hostile chip is shown and what the cloud refused is set aside", |status| {
         let last = status.decoders[1].last_read.as_ref();
-        status.journal.quarantined > 0 && last.is_some_and(|last| last.chip.contains("owned"))
+        status.journal.dead_letters > 0 && last.is_some_and(|last| last.chip.contains("owned"))
     })
     .await;
     for command in [&["status"][..], &["check"]] {

@@ -230,7 +230,7 @@ async fn a_session_that_closes_during_a_repair_leaves_the_missing_set_aside_and_
     sim.push(10);
     let arrived = way.cloud.wait_until(LIMIT, |cloud| cloud.passings(&next).len() >= 10).await;
     assert!(arrived, "{:#?}", daemon.snapshot());
-    let aside = |snapshot: &Snapshot| snapshot.journal.quarantined == 3 && snapshot.journal.pending == 0;
+    let aside = |snapshot: &Snapshot| snapshot.journal.dead_letters == 3 && snapshot.journal.pending == 0;
     shows(&daemon, "three are set aside and nothing waits", aside).await;
     assert_eq!(crossings(&way.cloud, &next), happened(&sim)[60..], "nothing of the first session");
     assert_eq!(nums(&way, &token).len(), 57);

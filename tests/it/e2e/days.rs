@@ -86,7 +86,8 @@ async fn the_same_chips_at_the_same_time_of_day_on_day_two_are_uploaded_and_with
                 let wall = Wall::scripted(format!("{day}T22:00:00Z").parse().unwrap());
                 let daemon = way.start_at(&wall).await;
                 send(&daemon, row).await;
-                let known = |snapshot: &passbridge::testing::status::Snapshot| snapshot.journal.repeats == CHIPS as u64;
+                let known =
+                    |snapshot: &passbridge::testing::status::Snapshot| snapshot.journal.duplicates == CHIPS as u64;
                 shows(&daemon, "all are known", known).await;
                 daemon.stop().await.unwrap();
                 assert_eq!(way.cloud.stored(), before + CHIPS, "{kind:?} {day}");

@@ -205,7 +205,7 @@ async fn poisoned((dedup, generation): (Dedup, Generation)) {
     let numbers: Vec<u64> = way.cloud.passings(&token).iter().map(|passing| passing.num).collect();
     assert_eq!(numbers, (1..=70).filter(|num| *num != 34).collect::<Vec<_>>(), "only the refused one's is missing");
     way.innocent();
-    shows(&daemon, "one is set aside", |snapshot| snapshot.journal.quarantined == 1).await;
+    shows(&daemon, "one is set aside", |snapshot| snapshot.journal.dead_letters == 1).await;
     // The cloud has them before the box has its answer.
     let snapshot = shows(&daemon, "the rest is sent", |snapshot| snapshot.uploads[0].sent >= 69).await;
     assert_eq!(snapshot.uploads[0].sent, 69);

@@ -125,7 +125,7 @@ async fn status_and_metrics_of_a_running_box_agree_with_what_happened() {
     let daemon = way.start().await;
     way.arrive(59, &daemon).await;
     shows(&daemon, "all is settled", |snapshot| {
-        (snapshot.uploads[0].sent, snapshot.journal.quarantined, snapshot.journal.pending) == (59, 1, 0)
+        (snapshot.uploads[0].sent, snapshot.journal.dead_letters, snapshot.journal.pending) == (59, 1, 0)
             && snapshot.uploads[0].state == UploadState::Idle
     })
     .await;

@@ -199,7 +199,7 @@ async fn whatever_was_cleared_new_reads_come_and_the_whole_memory_given_again_br
         while !ask().await {
             tokio::time::sleep(Duration::from_millis(20)).await; // what it is asked for by itself comes first
         }
-        shows(&daemon, "it is known", |snapshot| snapshot.journal.repeats >= all as u64).await;
+        shows(&daemon, "it is known", |snapshot| snapshot.journal.duplicates >= all as u64).await;
         sim.push(2);
         way.arrive(sim.reads().len(), &daemon).await;
         way.holds_in_some_order(&token, &happened(&sim));
@@ -231,7 +231,7 @@ async fn what_a_cloudbox_is_rewound_to_at_the_box_is_known_whatever_it_is_number
     links(&sim, 1).await;
     sim.push(17);
     way.arrive(21, &daemon).await;
-    shows(&daemon, "the repeats are counted", |snapshot| snapshot.journal.repeats == 16).await;
+    shows(&daemon, "the repeats are counted", |snapshot| snapshot.journal.duplicates == 16).await;
     let mut chips: Vec<String> = crossings(&way.cloud, &token).into_iter().map(|(chip, _)| chip).collect();
     chips.sort();
     assert_eq!(chips, (1..=20).chain([30]).map(|chip| format!("MC{chip:05}")).collect::<Vec<_>>());

@@ -113,7 +113,7 @@ async fn reads_that_a_version_kept_without_their_reader_are_not_sent_again_after
     let daemon = way.start().await;
     way.arrive(47, &daemon).await;
     // All of it was asked for once more, and known.
-    shows(&daemon, "it is known", |snapshot| snapshot.journal.repeats >= 40).await;
+    shows(&daemon, "it is known", |snapshot| snapshot.journal.duplicates >= 40).await;
     // The backup that was taken for the main one then.
     let backup = source(&way, "117F37", 2).await;
     backup.push(40);

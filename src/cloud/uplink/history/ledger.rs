@@ -123,7 +123,7 @@ impl Ledger {
             UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
             UploadEvent::Batch(batch) => self.batch(batch),
             UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, &Fate::Accepted),
-            UploadEvent::Quarantined { device, num, answer, .. } => {
+            UploadEvent::DeadLetter { device, num, answer, .. } => {
                 self.settle(device, *num, *num, &Fate::Aside(answer.clone()));
             }
             UploadEvent::Released { device, first, last } => self.settle(device, *first, *last, &Fate::Released),
@@ -157,8 +157,8 @@ impl Ledger {
         self.top.insert(session, top);
         let dead = batch.dead.iter().map(|seq| (seq.0, HistoryVerdict::Dead));
         // No line that was kept is ever lost here, so what the cloud is found to hold already is a repeat that was forgotten.
-        let repeats = batch.repeats.iter().copied().chain(batch.found.iter().map(|found| found.seq));
-        self.judged.extend(dead.chain(repeats.map(|seq| (seq.0, HistoryVerdict::Repeat))));
+        let duplicates = batch.duplicates.iter().copied().chain(batch.found.iter().map(|found| found.seq));
+        self.judged.extend(dead.chain(duplicates.map(|seq| (seq.0, HistoryVerdict::Repeat))));
         *self.found.entry(batch.device.clone()).or_default() += batch.found.len() as u64;
         self.count("found in the cloud", batch.found.len());
         let mut open: Vec<UploadItem> = still_open;
@@ -282,7 +282,7 @@ impl Ledger {
                     self.must(there > 0, 4, || format!("{item:?} counts as accepted, and {token} does not hold it"));
                 }
             }
-            UploadEvent::Quarantined { device, num, answer, .. } => {
+            UploadEvent::DeadLetter { device, num, answer, .. } => {
                 self.count("passings set aside", 1);
                 for (_, item) in self.take(device, *num, *num) {
                     let bad = item.chip.starts_with("BAD") || answer.starts_with("passbridge: the cloud reported");

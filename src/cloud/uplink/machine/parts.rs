@@ -171,7 +171,7 @@ pub(super) struct BatchState {
 
 impl BatchState {
     /// `parked`: passings that an earlier process set aside because the cloud failed at them.
-    pub(super) fn new(work: Option<Work>, parked: Vec<UploadItem>, upload: &UploadConfig) -> Self {
+    pub(super) fn new(work: Option<Work>, failing: Vec<UploadItem>, upload: &UploadConfig) -> Self {
         Self {
             work,
             question: None,
@@ -180,7 +180,7 @@ impl BatchState {
             full: false,
             moved_at: Duration::ZERO,
             sizing: Sizing::new(upload.batch_max.min(BATCH_LIMIT), BATCH_LIMIT),
-            suspects: Suspects::new(parked, upload.retry_max),
+            suspects: Suspects::new(failing, upload.retry_max),
             refused_row: 0,
             trouble_row: 0,
             renumbered_row: 0,

@@ -44,7 +44,7 @@ struct Suspect {
     answer: Box<str>,
 }
 
-struct Parked {
+struct Failing {
     item: UploadItem,
     due: Duration,
 }
@@ -61,7 +61,7 @@ pub(super) enum Fallen {
 /// All of them.
 pub(super) struct Suspects {
     suspects: Vec<Suspect>,
-    parked: Vec<Parked>, // as many as the journal remembers
+    failing: Vec<Failing>, // as many as the journal remembers
     /// One of these may be what the cloud fails at: how many of them go together.
     apart: BTreeMap<Seq, usize>, // at most APART_MAX
     /// When a passing was last accepted.
@@ -72,10 +72,10 @@ pub(super) struct Suspects {
 
 impl Suspects {
     /// `parked`: set aside by an earlier process.
-    pub(super) fn new(parked: Vec<UploadItem>, retry_max: Duration) -> Self {
+    pub(super) fn new(failing: Vec<UploadItem>, retry_max: Duration) -> Self {
         let due = scaled(AGAIN_FIRST, retry_max);
-        let parked = parked.into_iter().map(|item| Parked { item, due }).collect();
-        Self { suspects: Vec::new(), parked, apart: BTreeMap::new(), passed: None, retry_max }
+        let failing = failing.into_iter().map(|item| Failing { item, due }).collect();
+        Self { suspects: Vec::new(), failing, apart: BTreeMap::new(), passed: None, retry_max }
     }
 
     fn is_proven(&self, suspect: &Suspect) -> bool {
@@ -143,7 +143,7 @@ impl Suspects {
         let long = now.saturating_sub(suspect.since) >= scaled(FAILS_OVER, self.retry_max);
         if is_proven && suspect.fails >= FAILS && long {
             let Suspect { status, answer, .. } = self.suspects.remove(at);
-            self.parked.push(Parked { item: item.clone(), due: now + scaled(AGAIN, self.retry_max) });
+            self.failing.push(Failing { item: item.clone(), due: now + scaled(AGAIN, self.retry_max) });
             return Fallen::Aside { status, answer };
         }
         suspect.due = now + scaled(LEFT_OUT, self.retry_max) * suspect.fails.min(FAILS);
@@ -170,8 +170,8 @@ impl Suspects {
     /// Passings set aside are in a batch again. Each has failed often enough to be set aside at the next failure.
     pub(super) fn numbered(&mut self, items: &[UploadItem]) {
         for item in items {
-            if let Some(at) = self.parked.iter().position(|parked| parked.item.seq == item.seq) {
-                self.parked.remove(at);
+            if let Some(at) = self.failing.iter().position(|failing| failing.item.seq == item.seq) {
+                self.failing.remove(at);
                 let (since, due, answer) = (Duration::ZERO, Duration::ZERO, "".into());
                 self.suspects.push(Suspect { item: item.clone(), fails: FAILS, since, due, status: 0, answer });
             }
@@ -201,7 +201,7 @@ impl Suspects {
     /// What is to be tried again, and when; but for what is in flight.
     fn dues<'a>(&'a self, in_flight: &'a [Seq]) -> impl Iterator<Item = (&'a UploadItem, Duration)> {
         let suspects = self.suspects.iter().map(|suspect| (&suspect.item, suspect.due));
-        let all = suspects.chain(self.parked.iter().map(|parked| (&parked.item, parked.due)));
+        let all = suspects.chain(self.failing.iter().map(|failing| (&failing.item, failing.due)));
         all.filter(|(item, _)| !in_flight.contains(&item.seq))
     }
 
@@ -229,6 +229,6 @@ impl Suspects {
 
     /// All that are set aside are tried now.
     pub(super) fn try_now(&mut self, now: Duration) {
-        self.parked.iter_mut().for_each(|parked| parked.due = now);
+        self.failing.iter_mut().for_each(|failing| failing.due = now);
     }
 }

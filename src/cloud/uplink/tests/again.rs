@@ -68,7 +68,7 @@ fn what_goes_again_is_never_numbered_anew_when_the_session_closes_or_the_number_
     world.cloud.open();
     world.read(2);
     world.drain();
-    let mut aside: Vec<u64> = world.store.quarantined.iter().map(|(_, item, _)| item.num).collect();
+    let mut aside: Vec<u64> = world.store.dead_letters.iter().map(|(_, item, _)| item.num).collect();
     aside.sort_unstable();
     assert_eq!(aside, [4, 5, 20]);
     assert_eq!(world.rows(1), [(1, "C31"), (2, "C32")], "nothing of the first session");

@@ -101,7 +101,7 @@ fn two_writers_that_take_each_others_numbers_lose_nothing() {
         world.drain();
         world.pass(60 * SECOND);
         world.audit_reads();
-        assert_eq!(world.store.quarantined, [], "{dedup} {counts:?}");
+        assert_eq!(world.store.dead_letters, [], "{dedup} {counts:?}");
         assert!(problem(&world, "other_writer").is_some(), "{dedup} {counts:?}");
     }
 }
@@ -118,21 +118,21 @@ fn a_passing_at_which_the_cloud_fails_holds_up_nobody_and_is_tried_again_every_h
         world.step();
     }
     assert!(world.now - start < 100 * SECOND, "the others are there after {:?}", world.now - start);
-    while world.store.quarantined.is_empty() {
+    while world.store.dead_letters.is_empty() {
         world.read(1);
         world.pass(2 * SECOND);
         let (there, all) = (world.ours(0).len(), world.store.reads.len());
         assert_eq!(there, all - 1, "nobody waits while it is tried again: {:#?}", world.trace);
     }
     assert!(world.now - start > 120 * SECOND, "not before it failed for two minutes: {:?}", world.now - start);
-    assert!(world.store.quarantined[0].2.contains("fails at it"), "{:?}", world.store.quarantined);
+    assert!(world.store.dead_letters[0].2.contains("fails at it"), "{:?}", world.store.dead_letters);
     let before = world.posts().len();
     world.pass(1800 * SECOND);
     assert_eq!(world.posts().len(), before, "not before an hour is over");
     world.crash(0);
     world.cloud.fails_at = "NONE";
     world.pass(200 * SECOND);
-    assert_eq!(world.store.quarantined, []);
+    assert_eq!(world.store.dead_letters, []);
     world.audit_reads();
 }
 
@@ -145,7 +145,7 @@ fn a_cloud_that_fails_at_everything_gets_nothing_set_aside() {
     world.cloud.fails_at = "NONE";
     world.drain();
     world.audit_reads();
-    assert_eq!(world.store.quarantined, []);
+    assert_eq!(world.store.dead_letters, []);
 }
 
 #[test]

@@ -175,7 +175,7 @@ async fn a_success_that_inserted_none_for_a_while_is_trouble_and_sets_nothing_as
         let daemon = way.start().await;
         shows(&daemon, "something is wrong", |snapshot| !shown(snapshot).is_empty()).await;
         once(&way, &happened(&sim), &generation).await;
-        assert_eq!(daemon.snapshot().journal.quarantined, 0);
+        assert_eq!(daemon.snapshot().journal.dead_letters, 0);
         assert_eq!(way.cloud.passings(&token).len(), 60, "all in the one session");
         daemon.stop().await.unwrap();
     });
@@ -374,7 +374,7 @@ async fn a_lost_insert_that_is_stored_late_is_waited_for_before_it_is_sent_again
         let daemon = way.start().await;
         sim.push(60);
         once(&way, &happened(&sim), &rule).await;
-        assert_eq!(daemon.snapshot().journal.quarantined, 0, "{rule}");
+        assert_eq!(daemon.snapshot().journal.dead_letters, 0, "{rule}");
         daemon.stop().await.unwrap();
     });
     together(runs).await;

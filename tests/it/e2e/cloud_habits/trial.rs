@@ -314,7 +314,7 @@ async fn judge(case: &Case, race: Race, bad: Option<&str>) -> Verdict {
     let _ = daemon.stop().await;
     let mut held = held(&way);
     let missing: Vec<Crossing> = expected.iter().filter(|one| !held.contains_key(*one)).cloned().collect();
-    let aside = usize::try_from(snapshot.journal.quarantined).unwrap();
+    let aside = usize::try_from(snapshot.journal.dead_letters).unwrap();
     let mut verdict = Verdict {
         owed,
         took,
