@@ -75,7 +75,7 @@ use entry::Body;
 pub use left::unsettled;
 pub use paths::log_dir;
 use shared::{AppendRequest, Core, Draft, Shared};
-use state::{ReadVerdict, Waiting};
+use state::{DeviceFold, ReadVerdict, Waiting};
 pub use terms::{JournalConfig, JournalError, Kept, OpenError};
 pub use upload::{
     Audited, Batch, DeviceState, Found, InFlight, Pending, PendingRead, SessionAudit, Unsettled, UploadEvent,
@@ -427,8 +427,7 @@ impl Journal {
 
     /// Passings set aside, ever, over all devices.
     pub fn dead_letters(&self) -> u64 {
-        let core = self.shared.lock();
-        core.state.devices.keys().map(|device| core.state.device(device).dead_letters).sum()
+        self.shared.lock().state.devices.values().map(DeviceFold::dead_letter_count).sum()
     }
 
     /// Devices with passings that are numbered or released and not settled, and how many.

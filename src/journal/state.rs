@@ -628,7 +628,7 @@ impl DeviceFold {
         }
     }
 
-    fn dead_letter_count(&self) -> u64 {
+    pub fn dead_letter_count(&self) -> u64 {
         match self.set_aside {
             0 => self.dead_letters.iter().map(|(first, last)| last - first + 1).sum(),
             count => count,

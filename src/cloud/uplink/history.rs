@@ -566,6 +566,12 @@ async fn drive(
                     continue;
                 }
             }
+            Action::Count { limit } => {
+                changed.borrow_and_update();
+                let waiting = journal.pending(&config.device, &config.decoders, limit).passings();
+                device.borrow_mut().moved = true;
+                Input::Waiting(waiting)
+            }
             Action::Form { token, next, limit, without, again } => {
                 changed.borrow_and_update();
                 let most = limit + without.len() - again.len();
