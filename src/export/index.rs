@@ -448,7 +448,7 @@ impl Making<'_> {
         let same = segment.version == VERSION && segment.first == file.first && segment.before == next.first;
         let zones_fit = match &segment.zones {
             None => !self.times,
-            Some(zones) => zones.iter().all(|(decoder, zone)| zone_text(self.reading.zone(decoder)) == *zone),
+            Some(zones) => zones.iter().all(|(decoder, zone)| zone_text(self.reading.zones.of(decoder)) == *zone),
         };
         let covers = end == file.bytes && tail_of(file, end).is_some_and(|tail| tail == segment.tail);
         (same && (zones_fit || !self.times) && covers).then_some(segment)
@@ -508,7 +508,7 @@ impl Making<'_> {
                         if let (Some(zones), Body::Read(_)) = (&mut zones, &entry.body) {
                             let decoder = source::decoder(&entry.subject);
                             if !zones.contains_key(decoder) {
-                                zones.insert(decoder.into(), zone_text(self.reading.zone(decoder)));
+                                zones.insert(decoder.into(), zone_text(self.reading.zones.of(decoder)));
                             }
                         }
                     }

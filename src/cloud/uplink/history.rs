@@ -51,7 +51,7 @@ use crate::decoders::{Frame, Framed, Reject};
 use crate::journal::driven::{Driven, disk};
 use crate::journal::{Durable, Journal, JournalConfig, JournalError, Kept};
 use crate::model::chip::{ChipRead, Label, Marker, Position};
-use crate::model::clock::Wall;
+use crate::model::clock::{Wall, Zones};
 use crate::status::Board;
 
 #[path = "../../../tests/support/disk_state.rs"]
@@ -536,7 +536,7 @@ async fn drive(
     let mut machine = Machine::new(&config.device, config.session, config.upload, state, seed);
     let mut recorder = Recorder { journal: &journal, waiting: FuturesOrdered::new() };
     let mut changed = journal.changed();
-    let mapper = Mapper::new(TagCode::Raw, watch::channel(Arc::new(Bibs::default())).1, []);
+    let mapper = Mapper::new(TagCode::Raw, watch::channel(Arc::new(Bibs::default())).1, Zones::default());
     loop {
         pause().await;
         let now = device.borrow().now;
