@@ -485,6 +485,18 @@ impl Device {
         let line = format!("{:?} {what}", self.now);
         self.trace.push(line);
     }
+
+    /// The model cloud's answer to a question, or to the wish for a session.
+    fn answer(&mut self, question: Action) -> Input {
+        self.note(&format!("{question:?}"));
+        match question {
+            Action::AskActive => Input::Active(self.cloud.active()),
+            Action::AskSession { token } => Input::Session(self.cloud.session(&token)),
+            Action::AskHeld { scope, page, .. } => Input::Held(self.cloud.held(&scope, page)),
+            Action::AskDevice => Input::Device(self.cloud.device()),
+            _ => Input::Created(self.cloud.create()),
+        }
+    }
 }
 
 impl Decoder {
@@ -591,17 +603,7 @@ async fn drive(
                 ));
                 Input::Posted(answer)
             }
-            question => {
-                let mut device = device.borrow_mut();
-                device.note(&format!("{question:?}"));
-                match question {
-                    Action::AskActive => Input::Active(device.cloud.active()),
-                    Action::AskSession { token } => Input::Session(device.cloud.session(&token)),
-                    Action::AskHeld { scope, page, .. } => Input::Held(device.cloud.held(&scope, page)),
-                    Action::AskDevice => Input::Device(device.cloud.device()),
-                    _ => Input::Created(device.cloud.create()),
-                }
-            }
+            question => device.borrow_mut().answer(question),
         };
         let now = device.borrow().now + Duration::from_millis(10);
         device.borrow_mut().now = now;
