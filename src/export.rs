@@ -454,7 +454,7 @@ fn write_cloudbox(
     out: &mut impl Write,
 ) -> Result<bool, ExportError> {
     let (Body::Read(read), Some(time)) = (&entry.body, time) else { return Ok(false) };
-    let local = reading.zone(&entry.subject).to_datetime(time);
+    let local = reading.zones.of(&entry.subject).to_datetime(time);
     let tag = chip_code(&read.chip, reading.tag);
     let is_epc = read.chip.len() == 24 && read.chip.bytes().all(|byte| byte.is_ascii_hexdigit());
     let passing = CloudboxPassing {

@@ -13,10 +13,8 @@ mod bibs;
 mod unknown;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
 pub use bibs::{BibFile, Bibs};
@@ -24,8 +22,7 @@ pub use unknown::UnknownChips;
 
 use crate::config::TagCode;
 use crate::journal::PendingRead;
-use crate::model::clock::{self, Doubt};
-use crate::model::source;
+use crate::model::clock::{self, Doubt, Zones};
 
 /// The chip code of what a decoder sent.
 ///
@@ -73,18 +70,14 @@ pub struct Fields {
 pub struct Mapper {
     tag: TagCode,
     bibs: watch::Receiver<Arc<Bibs>>,
-    zones: HashMap<Box<str>, TimeZone>,
+    zones: Zones,
     unknown: Option<UnknownChips>,
 }
 
 impl Mapper {
-    /// A mapper for these decoders and the zones of their clocks.
-    pub fn new(
-        tag: TagCode,
-        bibs: watch::Receiver<Arc<Bibs>>,
-        zones: impl IntoIterator<Item = (Box<str>, TimeZone)>,
-    ) -> Self {
-        Self { tag, bibs, zones: zones.into_iter().collect(), unknown: None }
+    /// A mapper for decoders whose clocks are in these zones.
+    pub fn new(tag: TagCode, bibs: watch::Receiver<Arc<Bibs>>, zones: Zones) -> Self {
+        Self { tag, bibs, zones, unknown: None }
     }
 
     /// Chips that are not in the bib file are counted there. For a box that has one.
@@ -94,11 +87,8 @@ impl Mapper {
     }
 
     /// The fields of a read, with the bibs in use now; `None`: its day cannot be known before the box knows the time.
-    /// A source has the zone of its decoder, and a decoder that the mapper was not made for has its clock in UTC.
     pub fn fields(&self, read: &PendingRead) -> Option<Fields> {
-        let utc = TimeZone::UTC;
-        let zone = self.zones.get(source::decoder(&read.decoder)).unwrap_or(&utc);
-        let resolved = clock::resolve(&read.stamp, zone, read.received, read.replay);
+        let resolved = clock::resolve(&read.stamp, self.zones.of(&read.decoder), read.received, read.replay);
         let by_receipt = matches!(resolved.doubt, Some(Doubt::BoxClockUnset | Doubt::OutOfRange));
         if by_receipt && !clock::box_clock_set(read.received) {
             return None;
@@ -119,6 +109,8 @@ impl Mapper {
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
+
     use super::*;
     use crate::model::chip::{Seq, Stamp};
 
@@ -160,7 +152,7 @@ mod tests {
     fn mapper(csv: &str) -> Mapper {
         let bibs = watch::channel(Arc::new(Bibs::read(csv.as_bytes()).unwrap())).1;
         let zone = TimeZone::get("Europe/Madrid").unwrap();
-        Mapper::new(TagCode::Rufus, bibs, [("finish-mat".into(), zone)])
+        Mapper::new(TagCode::Rufus, bibs, Zones::from_iter([("finish-mat".into(), zone)]))
     }
 
     #[test]

@@ -342,7 +342,9 @@ impl Client {
         let mut response = request.headers(headers).send().await.map_err(|error| self.failed(&error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
-        let mut body = Vec::new();
+        // Reserved at once where the length is known: a buffer that doubles leaves holes behind.
+        let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        let mut body = Vec::with_capacity(length.min(limit));
         let broken = loop {
             match response.chunk().await {
                 Ok(None) => break None,

@@ -354,6 +354,10 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
                         },
                     }
                 }
+                Action::Count { limit } => {
+                    changed.borrow_and_update();
+                    Input::Waiting(journal.pending(&self.config.device, &self.config.decoders, limit).passings())
+                }
                 Action::Form { .. } if !self.again.ties.forms => Input::Formed(None),
                 Action::Form { token, next, limit, without, again } => {
                     changed.borrow_and_update();
@@ -425,7 +429,7 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
             Action::Post { token, items } => {
                 Input::Posted(unless_stopped(stop, GRACE, post(client, &token, &items)).await?)
             }
-            Action::Wait { .. } | Action::Form { .. } | Action::Record(_) => return None, // no calls
+            Action::Wait { .. } | Action::Count { .. } | Action::Form { .. } | Action::Record(_) => return None, // no calls
         })
     }
 }

@@ -109,8 +109,25 @@ fn join(one: Option<Times>, other: Option<Times>) -> Option<Times> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Uploads {
     device: Box<str>,
-    /// Reads of the last batch in it, which later blocks may settle; `None`: no batch begins in it.
+    /// Reads of the last batch in it and of those that it left open, which later blocks may settle;
+    /// `None`: no batch begins in it.
     last: Option<Ranges>,
+    /// Each of its batches left passings open, so what was in flight before this block still is.
+    #[serde(default)]
+    beside: bool,
+}
+
+impl Uploads {
+    /// A batch of these reads follows; what was in flight before stays so if the batch is `beside` it.
+    fn follows(&mut self, reads: Ranges, beside: bool) {
+        match &mut self.last {
+            Some(last) if beside => last.add_all(&reads),
+            last => {
+                *last = Some(reads);
+                self.beside = beside;
+            }
+        }
+    }
 }
 
 /// A piece of a segment.
@@ -188,13 +205,13 @@ impl Block {
     fn upload(&mut self, event: &UploadEvent) {
         let device = event.device();
         let at = self.uploads.iter().position(|known| *known.device == *device).unwrap_or_else(|| {
-            self.uploads.push(Uploads { device: device.into(), last: None });
+            self.uploads.push(Uploads { device: device.into(), last: None, beside: false });
             self.uploads.len() - 1
         });
         let UploadEvent::Batch(batch) = event else { return };
         let ranges = reads_of(batch);
         self.tells.add_all(&ranges);
-        self.uploads[at].last = Some(ranges);
+        self.uploads[at].follows(ranges, !batch.still_open.is_empty());
         let times = batch.items.iter().map(|item| item.time_ms).chain(batch.found.iter().map(|found| found.time_ms));
         for ms in times {
             widen(&mut self.uploaded, ms);
@@ -213,10 +230,14 @@ impl Block {
         self.uploaded = join(self.uploaded, next.uploaded);
         self.tells.add_all(&next.tells);
         self.lets_go.add_all(&next.lets_go);
-        for Uploads { device, last } in next.uploads {
-            match self.uploads.iter_mut().find(|known| known.device == device) {
-                Some(known) => known.last = last.or(known.last.take()),
-                None => self.uploads.push(Uploads { device, last }),
+        for uploads in next.uploads {
+            match self.uploads.iter_mut().find(|known| known.device == uploads.device) {
+                Some(known) => {
+                    if let Some(last) = uploads.last {
+                        known.follows(last, uploads.beside);
+                    }
+                }
+                None => self.uploads.push(uploads),
             }
         }
         self.count += next.count;
@@ -347,7 +368,7 @@ impl Index {
 
     /// What a block settles is of the batch that was in flight when it began; what a later step dates anew is not known.
     fn finish(&mut self) {
-        let mut flying: BTreeMap<Box<str>, Ranges> = BTreeMap::new(); // one batch a device
+        let mut flying: BTreeMap<Box<str>, Ranges> = BTreeMap::new(); // a batch a device, and those it left open
         let steps = &self.steps;
         // As clock::corrected has it: a step corrects what its own process received before it, and all of a box that did
         // not know the time.
@@ -355,12 +376,15 @@ impl Index {
             first < *seq && (last >= step.from || block.unset)
         };
         for (_, block) in &mut self.blocks {
-            for Uploads { device, last } in &mut block.uploads {
+            for Uploads { device, last, beside } in &mut block.uploads {
                 if let Some(before) = flying.get(device) {
                     block.tells.add_all(before);
                 }
                 if let Some(last) = last.take() {
-                    flying.insert(device.clone(), last);
+                    match flying.get_mut(device) {
+                        Some(before) if *beside => before.add_all(&last),
+                        _ => drop(flying.insert(device.clone(), last)),
+                    }
                 }
             }
             if block.undated
@@ -424,7 +448,7 @@ impl Making<'_> {
         let same = segment.version == VERSION && segment.first == file.first && segment.before == next.first;
         let zones_fit = match &segment.zones {
             None => !self.times,
-            Some(zones) => zones.iter().all(|(decoder, zone)| zone_text(self.reading.zone(decoder)) == *zone),
+            Some(zones) => zones.iter().all(|(decoder, zone)| zone_text(self.reading.zones.of(decoder)) == *zone),
         };
         let covers = end == file.bytes && tail_of(file, end).is_some_and(|tail| tail == segment.tail);
         (same && (zones_fit || !self.times) && covers).then_some(segment)
@@ -484,7 +508,7 @@ impl Making<'_> {
                         if let (Some(zones), Body::Read(_)) = (&mut zones, &entry.body) {
                             let decoder = source::decoder(&entry.subject);
                             if !zones.contains_key(decoder) {
-                                zones.insert(decoder.into(), zone_text(self.reading.zone(decoder)));
+                                zones.insert(decoder.into(), zone_text(self.reading.zones.of(decoder)));
                             }
                         }
                     }

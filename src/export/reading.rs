@@ -1,20 +1,16 @@
 //! How stamps and chips of the log are read.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use crate::config::{Config, TagCode};
 use crate::journal::entry::{Body, Entry};
-use crate::model::clock::{self, Step};
-use crate::model::source;
+use crate::model::clock::{self, Step, Zones};
 
 /// What the configuration says about reading stamps and chips.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// Zone of each decoder's clock; UTC for one that is not here. A source has that of its decoder.
-    pub zones: BTreeMap<Box<str>, TimeZone>,
+    /// Zone of each decoder's clock.
+    pub zones: Zones,
     /// How an EPC becomes a chip code.
     pub tag: TagCode,
 }
@@ -22,13 +18,7 @@ pub struct Reading {
 impl Reading {
     /// As the configuration says.
     pub fn new(config: &Config) -> Self {
-        let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
-        Self { zones: zones.collect(), tag: config.passing.tag }
-    }
-
-    pub(super) fn zone(&self, source: &str) -> &TimeZone {
-        const UTC: &TimeZone = &TimeZone::UTC;
-        self.zones.get(source::decoder(source)).unwrap_or(UTC)
+        Self { zones: config.zones(), tag: config.passing.tag }
     }
 }
 
@@ -36,5 +26,5 @@ impl Reading {
 pub(super) fn instant_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)]) -> Timestamp {
     let Body::Read(read) = &entry.body else { return entry.time };
     let received = clock::corrected(steps, entry.seq, entry.time);
-    clock::resolve_read(read, reading.zone(&entry.subject), received).utc
+    clock::resolve_read(read, reading.zones.of(&entry.subject), received).utc
 }

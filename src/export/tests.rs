@@ -26,6 +26,8 @@ struct Written {
     random: fastrand::Rng,
     devices: [Device; 2],
     markers: u64,
+    /// How often a passing was left behind.
+    left_behind: usize,
 }
 
 /// What an uplink does, as far as the log tells.
@@ -38,6 +40,8 @@ struct Device {
     waiting: Vec<(u64, i64)>,
     returned: Vec<UploadItem>,
     open: Vec<UploadItem>,
+    /// The session that those are numbered in.
+    open_in: String,
     sent: Vec<UploadItem>,
     /// Reads that are held back.
     held: Vec<(u64, i64, ChipRead)>,
@@ -49,7 +53,7 @@ impl Written {
         let log = Log::open(&log_dir(dir.path()), "test", None).unwrap().0;
         let device = |source| Device { source, token: format!("{source}-1"), next: 1, ..Device::default() };
         let (random, devices) = (fastrand::Rng::with_seed(seed), [device("mat"), device("gate")]);
-        Self { dir, log, now: START, random, devices, markers: 0 }
+        Self { dir, log, now: START, random, devices, markers: 0, left_behind: 0 }
     }
 
     fn write(&mut self, subject: &str, body: Body) -> u64 {
@@ -91,7 +95,12 @@ impl Written {
     fn batch(&mut self, at: usize) {
         let most = self.random.usize(1..40);
         let device = &mut self.devices[at];
-        device.sent.append(&mut device.open); // whether or not a line says so
+        // What is left behind stays open beside the batch; the rest is settled, whether or not a line says so.
+        let left_behind = device.open_in == device.token && self.random.u8(..4) == 0;
+        let left: Vec<_> = device.open.drain(..usize::from(left_behind && !device.open.is_empty())).collect();
+        let still_open: Vec<u64> = left.iter().map(|item| item.num).collect();
+        self.left_behind += still_open.len();
+        device.sent.append(&mut device.open);
         let (mut items, mut dead, mut found) = (Vec::new(), Vec::new(), Vec::new());
         let returned = device.returned.drain(..).map(|item| (item.seq.0, item.time_ms));
         let some = device.waiting.len().min(most);
@@ -110,9 +119,10 @@ impl Written {
             }
         }
         let (session, through) = (device.token.as_str().into(), Seq(items.last().map_or(0, |item| item.seq.0)));
-        device.open.clone_from(&items);
+        device.open = left.into_iter().chain(items.iter().cloned()).collect();
+        device.open_in.clone_from(&device.token);
         let decoders = vec![device.source.into()];
-        let (duplicates, still_open) = (Vec::new(), Vec::new());
+        let duplicates = Vec::new();
         self.event(at, |device| {
             UploadEvent::Batch(Batch { device, session, items, dead, duplicates, found, still_open, through, decoders })
         });
@@ -323,6 +333,7 @@ fn of_any_log_every_frame_is_told_once_with_its_upload_and_a_window_is_what_all_
         let kept = std::fs::read_dir(written.dir.path().join("windows")).map_or(0, Iterator::count);
         let closed = segments(&log_dir(written.dir.path())).unwrap().len() - 1;
         assert!(closed > 0 && kept == closed, "seed {seed}: {kept} of {closed}");
+        assert!(written.left_behind > 0, "seed {seed}: nothing was left behind");
     }
 }
 

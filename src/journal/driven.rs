@@ -11,10 +11,11 @@ use super::disk::scripted;
 use super::entry::{Entry, parse_line};
 use super::follow::{Follower, Turn};
 use super::log::{self, LogLine, LogReader};
+use super::open::Parts;
 use super::shared::AppendRequest;
 use super::state::TAIL_MAX;
 use super::writer::LogWriter;
-use super::{Journal, JournalConfig, OpenError, Parts, verify};
+use super::{Journal, JournalConfig, OpenError, verify};
 use crate::status::Board;
 
 pub use super::disk::scripted as disk;

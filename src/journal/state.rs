@@ -60,6 +60,7 @@ pub enum ReadVerdict {
     /// Too soon after the last passing of this chip at this decoder.
     Dead,
     /// It repeats a read already held, in whatever source of its decoder.
+    #[serde(rename = "Repeat")]
     Duplicate,
     /// It waits for stored reads before it is judged. Never in a checkpoint.
     Waits,
@@ -131,9 +132,10 @@ pub struct DeviceFold {
     pub duplicates: u64,
     /// Passings set aside, as ranges of sequence numbers: their segments go by age alone. At most [`RANGES_MAX`]: then
     /// the two oldest become one, which keeps more than it must.
+    #[serde(rename = "quarantined")]
     pub dead_letters: BTreeMap<u64, u64>,
     /// Of them those that are tried again by themselves, because the cloud failed at them. At most [`FAILING_MAX`].
-    #[serde(default)]
+    #[serde(default, rename = "parked")]
     pub failing: Vec<UploadItem>,
     /// How many were set aside; 0 in a state of a version that counted the ranges.
     #[serde(default)]
@@ -636,7 +638,7 @@ impl DeviceFold {
         }
     }
 
-    fn dead_letter_count(&self) -> u64 {
+    pub fn dead_letter_count(&self) -> u64 {
         match self.set_aside {
             0 => self.dead_letters.iter().map(|(first, last)| last - first + 1).sum(),
             count => count,

@@ -36,7 +36,7 @@ pub struct Batch {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dead: Vec<Seq>,
     /// Reads of the span that repeat a read already held.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, rename = "repeats", skip_serializing_if = "Vec::is_empty")]
     pub duplicates: Vec<Seq>,
     /// Reads of the span that the cloud was found to hold already, after lines of the log were lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -73,7 +73,7 @@ impl Wall {
 pub struct Zones(Arc<BTreeMap<Box<str>, TimeZone>>);
 
 impl Zones {
-    /// The zone of a decoder, or of a source of it.
+    /// The zone of a decoder, or of a source of it. A decoder that is not here has its clock in UTC.
     pub fn of(&self, source: &str) -> &TimeZone {
         static UTC: TimeZone = TimeZone::UTC;
         self.0.get(source::decoder(source)).unwrap_or(&UTC)

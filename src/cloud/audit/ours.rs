@@ -449,6 +449,30 @@ mod tests {
     }
 
     #[test]
+    fn a_passing_that_was_left_behind_stays_open_beside_later_batches_and_in_the_place_of_its_number() {
+        let mut log = Written::new();
+        log.batch("AAAAAA", 1, &[1, 2, 3]);
+        log.accepted(1, 1);
+        log.accepted(3, 3);
+        let items = vec![item(4, 4), item(5, 5)];
+        let beside = Batch { still_open: vec![2], decoders: vec!["mat".into()], ..Batch::resend("D", "AAAAAA", items) };
+        log.event(UploadEvent::Batch(beside));
+        let open = [(1, 1, Accepted), (2, 2, Open), (3, 3, Accepted), (4, 4, Open), (5, 5, Open)];
+        assert_eq!(log.of("AAAAAA", u64::MAX), open);
+        log.accepted(4, 5);
+        let alone = [(1, 1, Accepted), (2, 2, Open), (3, 3, Accepted), (4, 4, Accepted), (5, 5, Accepted)];
+        assert_eq!(log.of("AAAAAA", u64::MAX), alone);
+        log.event(UploadEvent::DeadLetter {
+            device: "D".into(),
+            num: 2,
+            status: 500,
+            answer: "no".into(),
+            again: false,
+        });
+        assert_eq!(log.of("AAAAAA", u64::MAX)[1], (2, 2, Aside));
+    }
+
+    #[test]
     fn a_batch_is_settled_when_another_one_follows_though_its_last_line_was_lost() {
         let mut log = Written::new();
         log.batch("AAAAAA", 1, &[1, 2]);

@@ -10,6 +10,8 @@
 //! other form is doubt: the caller asks again, or asks something else.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,7 +19,8 @@ use jiff::civil::DateTime;
 use jiff::fmt::rfc2822;
 use jiff::tz::Offset;
 use reqwest::header::{self, HeaderMap};
-use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -74,18 +77,18 @@ struct Envelope<'a> {
 }
 
 /// The body without its envelopes, and the status that an envelope put in the place of the HTTP status.
-fn unwrapped(body: &[u8]) -> (Option<u16>, Vec<u8>) {
+fn unwrapped(body: &[u8]) -> (Option<u16>, Cow<'_, [u8]>) {
     let mut status = None;
-    let mut inner = body.trim_ascii().to_vec();
+    let mut inner = Cow::Borrowed(body.trim_ascii());
     for _ in 0..ENVELOPES {
         let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(&inner) else { break };
         let told = envelope.status.and_then(|raw| raw.get().trim_matches('"').parse().ok());
         status = told.or(status);
         let Some(body) = envelope.body else { break };
-        inner = match serde_json::from_str::<String>(body.get()) {
+        inner = Cow::Owned(match serde_json::from_str::<String>(body.get()) {
             Ok(text) => text.trim().as_bytes().to_vec(),
             Err(_) => body.get().as_bytes().to_vec(),
-        };
+        });
     }
     (status, inner)
 }
@@ -98,11 +101,19 @@ struct Doc {
 }
 
 /// Sorts out everything that is no success by its class; what is left is JSON with status 2xx.
-fn open(reply: &Reply<'_>) -> Result<(Doc, Vec<u8>), CallError> {
+fn open<'a>(reply: &Reply<'a>) -> Result<(Doc, Cow<'a, [u8]>), CallError> {
+    open_as(reply, |inner| serde_json::from_slice(inner).ok())
+}
+
+/// [`open`], where `parse` reads the JSON of the answer.
+fn open_as<'a>(
+    reply: &Reply<'a>,
+    parse: impl FnOnce(&[u8]) -> Option<Value>,
+) -> Result<(Doc, Cow<'a, [u8]>), CallError> {
     let (told, inner) = unwrapped(reply.body);
     let status = told.filter(|_| reply.status < 300).unwrap_or(reply.status);
     let answer = kept(&inner);
-    let value: Option<Value> = serde_json::from_slice(&inner).ok();
+    let value = parse(&inner);
     let words = value.as_ref().map_or_else(|| answer.to_lowercase(), words);
     match status {
         413 => return Err(CallError::TooLarge { answer }),
@@ -308,7 +319,7 @@ struct StoredWire {
 pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
     let no_passings =
         |words: &str| words.contains("passing") && words.contains("not found") && !words.contains("session not");
-    let (doc, inner) = match open(reply) {
+    let (doc, inner) = match open_as(reply, outline) {
         Err(CallError::SessionGone { answer, .. } | CallError::BadRequest { answer, .. })
             if no_passings(&answer.to_lowercase()) =>
         {
@@ -319,10 +330,10 @@ pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
     let list = match serde_json::from_slice::<HeldBody<'_>>(&inner) {
         Ok(body) => {
             let more = body.pagination.as_ref().and_then(|pagination| pagination.get("has_more")?.as_bool());
-            body.result.or(body.passings).map(|list| (list.get().to_owned(), more))
+            body.result.or(body.passings).map(|list| (Cow::Borrowed(list.get()), more))
         }
         // The list itself, without anything around it.
-        Err(_) if doc.value.is_array() => Some((String::from_utf8_lossy(&inner).into_owned(), None)),
+        Err(_) if doc.value.is_array() => Some((String::from_utf8_lossy(&inner), None)),
         Err(_) => return Err(unreadable(&doc.answer)),
     };
     let Some((list, more)) = list else {
@@ -333,24 +344,75 @@ pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
         return if empty { Ok(Page { passings: Vec::new(), more: Some(false) }) } else { Err(failure()) };
     };
     // The list may be a text that holds the list.
-    let list = serde_json::from_str::<String>(&list).unwrap_or(list);
+    let list = serde_json::from_str::<String>(&list).map_or(list, Cow::Owned);
     if list.trim().is_empty() || has(&doc.words, TROUBLE) {
         return Err(unreadable(&doc.answer));
     }
-    let wire: Vec<StoredWire> = if list.trim_start().starts_with('{') {
-        serde_json::from_str(&list).map(|one| vec![one])
+    let passings = if list.trim_start().starts_with('{') {
+        serde_json::from_str::<StoredWire>(&list).map(|one| vec![one.read()])
     } else {
-        serde_json::from_str(&list)
+        serde_json::from_str::<Passings>(&list).map(|list| list.0)
+    };
+    Ok(Page { passings: passings.map_err(|_| unreadable(&doc.answer))?, more })
+}
+
+impl StoredWire {
+    fn read(self) -> CloudPassing {
+        CloudPassing {
+            num: self.num_passing.as_ref().and_then(number),
+            time_ms: self.timestamp.as_ref().and_then(instant),
+            bib: self.bib.as_ref().and_then(scalar),
+            chip: self.chip.as_ref().and_then(scalar),
+            session: self.token_session.as_ref().and_then(scalar),
+        }
     }
-    .map_err(|_| unreadable(&doc.answer))?;
-    let passings = wire.into_iter().map(|wire| CloudPassing {
-        num: wire.num_passing.as_ref().and_then(number),
-        time_ms: wire.timestamp.as_ref().and_then(instant),
-        bib: wire.bib.as_ref().and_then(scalar),
-        chip: wire.chip.as_ref().and_then(scalar),
-        session: wire.token_session.as_ref().and_then(scalar),
-    });
-    Ok(Page { passings: passings.collect(), more })
+}
+
+/// A list of passings, of which one at a time is held as JSON: a page has up to 5,000.
+struct Passings(Vec<CloudPassing>);
+
+impl<'de> Deserialize<'de> for Passings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(PassingsVisitor)
+    }
+}
+
+struct PassingsVisitor;
+
+impl<'de> Visitor<'de> for PassingsVisitor {
+    type Value = Passings;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of passings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Passings, A::Error> {
+        let mut passings = Vec::new();
+        while let Some(wire) = list.next_element::<StoredWire>()? {
+            passings.push(wire.read());
+        }
+        Ok(Passings(passings))
+    }
+}
+
+/// An answer without the passings that it lists, so that a page of them is not held as JSON.
+fn outline(inner: &[u8]) -> Option<Value> {
+    match inner.first()? {
+        b'[' => serde_json::from_slice::<IgnoredAny>(inner).ok().map(|_| Value::Array(Vec::new())),
+        b'{' => {
+            let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(inner).ok()?;
+            let short = |name: &str, field: &RawValue| match field.get().as_bytes() {
+                [b'[', ..] if name == "result" || name == "passings" => Ok(Value::Array(Vec::new())),
+                field => serde_json::from_slice(field),
+            };
+            let fields = fields.into_iter().map(|(name, field)| {
+                let short = short(&name, field)?;
+                Ok((name, short))
+            });
+            fields.collect::<Result<_, serde_json::Error>>().ok().map(Value::Object)
+        }
+        _ => serde_json::from_slice(inner).ok(),
+    }
 }
 
 /// `result`, opened where it is a text that holds JSON.

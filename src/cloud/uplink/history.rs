@@ -51,7 +51,7 @@ use crate::decoders::{Frame, Framed, Reject};
 use crate::journal::driven::{Driven, disk};
 use crate::journal::{Durable, Journal, JournalConfig, JournalError, Kept};
 use crate::model::chip::{ChipRead, Label, Marker, Position};
-use crate::model::clock::Wall;
+use crate::model::clock::{Wall, Zones};
 use crate::status::Board;
 
 #[path = "../../../tests/support/disk_state.rs"]
@@ -485,6 +485,18 @@ impl Device {
         let line = format!("{:?} {what}", self.now);
         self.trace.push(line);
     }
+
+    /// The model cloud's answer to a question, or to the wish for a session.
+    fn answer(&mut self, question: Action) -> Input {
+        self.note(&format!("{question:?}"));
+        match question {
+            Action::AskActive => Input::Active(self.cloud.active()),
+            Action::AskSession { token } => Input::Session(self.cloud.session(&token)),
+            Action::AskHeld { scope, page, .. } => Input::Held(self.cloud.held(&scope, page)),
+            Action::AskDevice => Input::Device(self.cloud.device()),
+            _ => Input::Created(self.cloud.create()),
+        }
+    }
 }
 
 impl Decoder {
@@ -536,7 +548,7 @@ async fn drive(
     let mut machine = Machine::new(&config.device, config.session, config.upload, state, seed);
     let mut recorder = Recorder { journal: &journal, waiting: FuturesOrdered::new() };
     let mut changed = journal.changed();
-    let mapper = Mapper::new(TagCode::Raw, watch::channel(Arc::new(Bibs::default())).1, []);
+    let mapper = Mapper::new(TagCode::Raw, watch::channel(Arc::new(Bibs::default())).1, Zones::default());
     loop {
         pause().await;
         let now = device.borrow().now;
@@ -566,6 +578,12 @@ async fn drive(
                     continue;
                 }
             }
+            Action::Count { limit } => {
+                changed.borrow_and_update();
+                let waiting = journal.pending(&config.device, &config.decoders, limit).passings();
+                device.borrow_mut().moved = true;
+                Input::Waiting(waiting)
+            }
             Action::Form { token, next, limit, without, again } => {
                 changed.borrow_and_update();
                 let most = limit + without.len() - again.len();
@@ -585,17 +603,7 @@ async fn drive(
                 ));
                 Input::Posted(answer)
             }
-            question => {
-                let mut device = device.borrow_mut();
-                device.note(&format!("{question:?}"));
-                match question {
-                    Action::AskActive => Input::Active(device.cloud.active()),
-                    Action::AskSession { token } => Input::Session(device.cloud.session(&token)),
-                    Action::AskHeld { scope, page, .. } => Input::Held(device.cloud.held(&scope, page)),
-                    Action::AskDevice => Input::Device(device.cloud.device()),
-                    _ => Input::Created(device.cloud.create()),
-                }
-            }
+            question => device.borrow_mut().answer(question),
         };
         let now = device.borrow().now + Duration::from_millis(10);
         device.borrow_mut().now = now;

@@ -227,13 +227,19 @@ impl Machine {
         match look {
             None => wait(self.timers.poll_at),
             Some(at) if now < at => wait(at),
-            Some(_) => Some(Action::Form {
-                token: joined.token.clone(),
-                next: joined.next,
-                limit: (self.upload.batch_max.max(1) * PARTS).clamp(1, BATCH_LIMIT),
-                without: self.batch.suspects.released(),
-                again: self.batch.suspects.due(now, &in_flight).into_iter().collect(),
-            }),
+            Some(_) => {
+                let again: Vec<_> = self.batch.suspects.due(now, &in_flight).into_iter().collect();
+                if again.is_empty() && !self.timers.full && now < self.timers.due(now, &self.upload) {
+                    return Some(Action::Count { limit: self.upload.batch_max.max(1) });
+                }
+                Some(Action::Form {
+                    token: joined.token.clone(),
+                    next: joined.next,
+                    limit: (self.upload.batch_max.max(1) * PARTS).clamp(1, BATCH_LIMIT),
+                    without: self.batch.suspects.released(),
+                    again,
+                })
+            }
         }
     }
 
@@ -252,6 +258,7 @@ impl Machine {
                 self.timers.look = Some(now);
             }
             Input::Created(answer) => self.on_created(now, answer),
+            Input::Waiting(count) => self.on_waiting(now, count),
             Input::Formed(formed) => self.on_formed(now, formed),
             Input::Posted(Ok(counts)) => self.on_inserted(now, counts),
             Input::Posted(Err(error)) => self.on_post_failed(now, &error),
@@ -314,25 +321,23 @@ impl Machine {
         self.timers.look = Some(self.timers.look.map_or(soon, |at| at.min(soon)));
     }
 
+    /// So many passings wait, counted up to a full batch; the batch is not due yet unless it is full.
+    fn on_waiting(&mut self, now: Duration, count: usize) {
+        let due = self.timers.due(now, &self.upload);
+        self.timers.looked(now);
+        self.timers.full = count >= self.upload.batch_max.max(1);
+        self.timers.look = Some(if self.timers.full { now } else { due });
+    }
+
     fn on_formed(&mut self, now: Duration, formed: Option<Formed>) {
-        // What came while a POST was under way may have waited since the last look.
-        let since = if self.timers.posted_since_look { self.timers.last_look } else { now };
-        (self.timers.last_look, self.timers.posted_since_look) = (now, false);
+        self.timers.looked(now);
+        self.timers.full = false;
         let Some(Formed { mut batch, stored }) = formed else {
             (self.timers.look, self.timers.noticed) = (None, None);
             self.counters.pace.rest();
             return;
         };
         let count = batch.items.len();
-        if count < self.upload.batch_max {
-            let noticed = *self.timers.noticed.get_or_insert(since);
-            let rested = self.timers.last_post.map_or(Duration::ZERO, |at| at + self.upload.min_interval);
-            let due = (noticed + self.upload.linger).max(rested);
-            if now < due {
-                self.timers.look = Some(due);
-                return;
-            }
-        }
         (self.timers.look, self.timers.noticed) = (Some(now), None);
         self.batch.full = count >= (self.upload.batch_max.max(1) * PARTS).min(BATCH_LIMIT);
         // By time may be answered also while every question by number is refused.

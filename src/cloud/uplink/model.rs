@@ -243,6 +243,10 @@ impl World {
                 self.now = until;
                 None
             }
+            Action::Count { limit } => {
+                self.dirty = false;
+                Some(Input::Waiting(self.store.pending(limit).passings()))
+            }
             Action::Form { token, next, limit, without, again } => {
                 self.dirty = false;
                 let mut pending = self.store.pending(limit + without.len() - again.len());

@@ -14,7 +14,7 @@ pub const LINE_MAX: u64 = 32 * 1024 * 1024;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LogPlace {
     /// First sequence number of the segment.
-    #[serde(rename = "volume")] // its name on the disk since 0.1
+    #[serde(rename = "volume")] // its name on the disk
     pub segment: u64,
     /// Byte offset in it.
     pub offset: u64,

@@ -3,6 +3,7 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::chip::Seq;
 use ReadVerdict::{Dead, Duplicate, Passing, Waits};
 
 /// The fold, and what it is fed with.
@@ -501,4 +502,27 @@ fn a_read_that_is_held_back_suppresses_no_passing_of_the_race() {
         "then it is judged like any"
     );
     assert_eq!(fed.read("C1", "2026-03-06T20:27:40.000", "2026-03-06T19:27:44Z", go), Duplicate, "once");
+}
+
+/// What the code calls it may change; a data directory of an older version must open.
+#[test]
+fn what_is_on_the_disk_keeps_its_names() {
+    let mut fold = DeviceFold::default();
+    fold.dead_letters.insert(1, 2);
+    fold.failing.push(UploadItem { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() });
+    let fold = serde_json::to_value(&fold).unwrap();
+    assert_eq!((&fold["quarantined"]["1"], &fold["parked"][0]["seq"]), (&2.into(), &1.into()));
+
+    let verdicts = [Passing, Dead, Duplicate, Waits].map(|verdict| serde_json::to_string(&verdict).unwrap());
+    assert_eq!(verdicts, ["\"Passing\"", "\"Dead\"", "\"Repeat\"", "\"Waits\""]);
+
+    let place = serde_json::to_value(LogPlace { segment: 7, offset: 9 }).unwrap();
+    assert_eq!(place, serde_json::json!({ "volume": 7, "offset": 9 }));
+
+    let batch = Batch { duplicates: vec![Seq(4)], ..Batch::resend("D", "S", Vec::new()) };
+    assert_eq!(serde_json::to_value(&batch).unwrap()["repeats"], serde_json::json!([4]));
+
+    let event = r#"{"event":"quarantined","device":"D","num":3,"status":400,"answer":"no"}"#;
+    let event: UploadEvent = serde_json::from_str(event).unwrap();
+    assert_eq!(serde_json::to_value(&event).unwrap()["event"], "quarantined");
 }

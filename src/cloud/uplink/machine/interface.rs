@@ -38,7 +38,12 @@ pub enum Action {
     AskDevice,
     /// Create a session: [`Input::Created`].
     Create,
-    /// Form a batch of what is pending, without recording it: [`Input::Formed`].
+    /// Count the passings that wait, up to `limit`: [`Input::Waiting`].
+    Count {
+        /// As many make a full batch.
+        limit: usize,
+    },
+    /// Form the batch that is due of what is pending, without recording it: [`Input::Formed`].
     Form {
         /// Session to number it in.
         token: Box<str>,
@@ -81,6 +86,8 @@ pub enum Input {
     TryAgain,
     /// Of [`Action::Create`].
     Created(Result<Session, CallError>),
+    /// Of [`Action::Count`].
+    Waiting(usize),
     /// Of [`Action::Form`]; `None`: nothing is pending.
     Formed(Option<Formed>),
     /// Of [`Action::Post`].

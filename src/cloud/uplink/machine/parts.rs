@@ -203,6 +203,8 @@ pub(super) struct Timers {
     pub(super) look: Option<Duration>,
     /// When the first of the reads was noticed that the next batch is to carry.
     pub(super) noticed: Option<Duration>,
+    /// A full batch waits, so the next one is due at once.
+    pub(super) full: bool,
     pub(super) last_look: Duration,
     pub(super) last_post: Option<Duration>,
     pub(super) posted_since_look: bool,
@@ -219,10 +221,30 @@ impl Timers {
             ask_retry: Retry::new(RETRY_FIRST, upload.retry_max),
             look: Some(Duration::ZERO),
             noticed: None,
+            full: false,
             last_look: Duration::ZERO,
             last_post: None,
             posted_since_look: false,
         }
+    }
+}
+
+impl Timers {
+    /// When the next batch is due if it is not full, seen from a look at `now`. What was kept while
+    /// a POST was under way may have waited since the look before.
+    pub(super) fn due(&self, now: Duration, upload: &UploadConfig) -> Duration {
+        let rested = self.last_post.map_or(Duration::ZERO, |at| at + upload.min_interval);
+        (self.waited_since(now) + upload.linger).max(rested)
+    }
+
+    /// The look at `now` found a batch that is not due yet.
+    pub(super) fn looked(&mut self, now: Duration) {
+        self.noticed = Some(self.waited_since(now));
+        (self.last_look, self.posted_since_look) = (now, false);
+    }
+
+    fn waited_since(&self, now: Duration) -> Duration {
+        self.noticed.unwrap_or(if self.posted_since_look { self.last_look } else { now })
     }
 }
 
