@@ -365,6 +365,7 @@ impl Connection<'_> {
         if self.output.items.is_empty() {
             return;
         }
+        let now = Instant::now(); // one for all, so that reads of one report keep their distance
         let mut frames = Vec::with_capacity(self.output.items.len());
         let mut replies = Vec::new();
         for item in self.output.items.drain(..) {
@@ -372,7 +373,7 @@ impl Connection<'_> {
                 Item::Frame(mut framed) => match framed.frame {
                     Frame::Info(info) => {
                         if matches!(info, Info::Greeting(_)) {
-                            self.greeted = Some(Instant::now());
+                            self.greeted = Some(now);
                         }
                         self.decoder.on_info(info, received);
                     }
@@ -383,7 +384,7 @@ impl Connection<'_> {
                     Frame::Read(ref mut read) => {
                         self.stored.mark(read, &self.decoder.limits);
                         // By the monotonic clock: a step of the wall clock in between means nothing.
-                        let since_ms = self.greeted.map_or(0, |greeted| greeted.elapsed().as_millis() as i64);
+                        let since_ms = self.greeted.map_or(0, |greeted| (now - greeted).as_millis() as i64);
                         read.age = read.age.map(|age| age.at_receipt(since_ms));
                         self.decoder.check_time(read, received);
                         frames.push(framed);
