@@ -223,9 +223,10 @@ problems! {
     /// A decoder cannot be reached.
     DecoderUnreachable: "decoder_unreachable", Critical,
         "Check the power of the decoder, its cable and its address. The box connects again by itself.";
-    /// A decoder has no clock, so that the time of receipt is taken.
+    /// A decoder has no clock that was set, so that times are reckoned from the time of receipt.
     DecoderWithoutClock: Doubt::NoClock.code(), Info,
-        "Keep the clock of the box right: the results depend on it. You need not do anything else.";
+        "Keep the clock of the box right: the results depend on it. If the decoder can have a time \
+         server (NTP), give it one.";
     /// The device in the configuration is unknown to the cloud.
     DeviceUnknown: "device_unknown", Critical,
         "Compare `device_id` in the configuration with the cloud. The reads are kept, and the upload \
