@@ -18,14 +18,18 @@
 //! What it cannot do: a cloud that cuts the milliseconds off its answers makes no read look held; a key that may not
 //! read finds nothing; beyond [`FOUND_MAX`] passings the rest is not remembered.
 
-use std::collections::{HashMap, VecDeque};
+mod places;
+
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
+
+use places::Places;
 
 use crate::cloud::rufus::{CloudPassing, Page};
 use crate::journal::{Batch, Found, UploadItem};
 use crate::model::chip::Seq;
 
-/// Passings remembered, some 20 MB when it is full.
+/// Passings remembered, some 6 MB when it is full.
 const FOUND_MAX: usize = 262_144;
 /// Times are asked for in pieces that reach so far beyond what is needed, so that a backlog takes few questions.
 const AROUND_MS: i64 = 3_600_000;
@@ -39,8 +43,7 @@ pub(super) struct Recall {
     lost: Option<Vec<Box<str>>>,
     asked: usize,
     /// By chip and time: session and number, each as often as it is held.
-    found: HashMap<u64, Vec<(u32, u64)>>, // at most FOUND_MAX places
-    places: usize,
+    found: Places, // at most FOUND_MAX places
     /// Times that were asked for, UTC milliseconds.
     covered: Option<(i64, i64)>,
 }
@@ -73,6 +76,7 @@ impl Recall {
     /// Everything of that session was seen, or cannot be.
     pub(super) fn done(&mut self) {
         self.asked += 1;
+        self.found.rest();
     }
 
     /// A page of the session that is asked: everything counts.
@@ -106,11 +110,8 @@ impl Recall {
                 self.names.len() - 1
             }
         };
-        let places = self.found.entry(key(who, time_ms)).or_default();
-        let place = (name as u32, num);
-        if self.places < FOUND_MAX && !places.contains(&place) {
-            places.push(place);
-            self.places += 1;
+        if self.found.has_room(FOUND_MAX) {
+            self.found.add(key(who, time_ms), name as u32, num);
         }
     }
 
@@ -133,18 +134,18 @@ impl Recall {
         let (begin, end) = self.covered.unwrap_or((from, to));
         // What lies between two pieces far apart counts as asked for. Then a read may go up twice, none is lost.
         self.covered = Some((begin.min(from), end.max(to)));
+        self.found.rest();
     }
 
     /// Whether a passing is held somewhere.
-    pub(super) fn holds(&self, item: &UploadItem) -> bool {
-        let held = |who: &str| self.found.get(&key(who, item.time_ms)).is_some_and(|places| !places.is_empty());
-        held(&item.chip) || held(&item.bib)
+    pub(super) fn holds(&mut self, item: &UploadItem) -> bool {
+        self.found.holds(key(&item.chip, item.time_ms)) || self.found.holds(key(&item.bib, item.time_ms))
     }
 
     /// Takes what is held already out of a batch that is about to be recorded; what is left keeps numbers without a hole.
     pub(super) fn sort_out(&mut self, batch: &mut Batch) {
         let Some(first) = batch.items.first().map(|item| item.num) else { return };
-        if self.places == 0 {
+        if self.found.len() == 0 {
             return;
         }
         let (mut left, mut found) = (Vec::new(), Vec::new());
@@ -163,9 +164,7 @@ impl Recall {
     /// Session and number under which a passing is held; each only once.
     fn find(&mut self, item: &UploadItem) -> Option<(Box<str>, u64)> {
         [&item.chip, &item.bib].into_iter().find_map(|who| {
-            let places = self.found.get_mut(&key(who, item.time_ms)).filter(|places| !places.is_empty())?;
-            let (session, num) = places.remove(0);
-            self.places -= 1;
+            let (session, num) = self.found.take(key(who, item.time_ms))?;
             Some((self.names.get(session as usize)?.clone(), num))
         })
     }

@@ -381,7 +381,7 @@ impl Work {
     }
 
     /// The passings in doubt that `held` knows under another number: they are pending again, and will be recorded as found.
-    pub(super) fn release_elsewhere(&mut self, held: impl Fn(&UploadItem) -> bool) -> Vec<UploadEvent> {
+    pub(super) fn release_elsewhere(&mut self, mut held: impl FnMut(&UploadItem) -> bool) -> Vec<UploadEvent> {
         for (item, fate) in &mut self.open {
             if is_doubt(*fate) && held(item) {
                 *fate = Fate::Elsewhere;

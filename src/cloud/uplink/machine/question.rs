@@ -202,7 +202,7 @@ impl Machine {
             Why::Elsewhere => {
                 let Some(work) = &mut self.batch.work else { return };
                 work.looked_elsewhere = true;
-                let recall = &self.trust.recall;
+                let recall = &mut self.trust.recall;
                 let events = work.release_elsewhere(|item| recall.holds(item));
                 self.records.extend(events);
             }
