@@ -29,12 +29,12 @@
 //!   immediately before the POST. A closed session takes no passings. The repair then says so, and
 //!   does not open another session.
 //!
-//! When a session is over, the daemon audits it automatically ([`keep`]). This duty is durable, so
-//! the audit is done after a restart if it was not done before. It is repeated until the cloud
-//! answers, at least 30 s apart. Differences that an audit found are a problem of the session,
-//! until an audit of the same session finds none.
+//! When a session is over, the daemon audits it automatically ([`keep`]). The journal stores that
+//! the audit is due, so the daemon makes it after a restart if it was not made before. The daemon
+//! tries again until the cloud answers, at least 30 s apart. Differences that an audit found are a
+//! problem of the session, until an audit of the same session finds none.
 //!
-//! Rejected: merging two sorted streams (the cloud documents no order of its pages, and its own web
+//! Rejected: merging two sorted streams (the cloud documents no order of its pages, and its own
 //! page shows the newest first); all numbers of a session in a set (it grows with the session);
 //! reading the cloud first and the journal after it (each passing accepted between the two would
 //! look missing); repairing from the audit's own process while a daemon runs (the device would have

@@ -5,8 +5,8 @@
 //! * This module cannot change or delay what is kept. It only reads the [`Board`].
 //! * A client has a bounded cost. There is a limit for connections, the size of a request's head
 //!   and the time to send it, the time for which an answer waits for a client that does not read,
-//!   and event streams. A request with a body is refused. One machine cannot use all the
-//!   connections.
+//!   and event streams. A request with a body is refused. One other machine cannot use all
+//!   the connections.
 //! * A page of another site in the timer's browser gets no data. There is no CORS, and without a
 //!   token, only a request that names this box by address or as `localhost` is answered. So a
 //!   foreign name that its owner points to this box later (DNS rebinding) is refused.
