@@ -15,11 +15,11 @@
 //!   within the dead time, and no clock would say which one is right. This is rare because of the
 //!   waiting (see [`super::state`]): live reads that arrive amid stored reads are checked after
 //!   them.
-//! * **Resolved times.** Instants are compared ([`crate::model::clock`]), so a time of day is never
-//!   compared with a time of another day, and an hour that is repeated in autumn counts as two
-//!   hours.
-//!
-//! A read is compared with two passings of its chip, the last live one and the last stored one,
+//! * **Both directions count.** A stored read from just before a passing that was already decided
+//!   belongs to the same crossing: that crossing was reported, if late. If both were sent, two
+//!   passings would lie within the dead time, and no clock would say which one is right. This is
+//!   rare because of the waiting (see [`super::state`]): live reads that arrive amid stored reads
+//!   are checked after them.
 //! because the two kinds alternate while a long memory is read.
 
 use std::collections::HashMap;
