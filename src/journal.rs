@@ -100,7 +100,7 @@ impl<T> Durable<T> {
     }
 }
 
-/// Handle on the journal; clones share it.
+/// Handle on the journal. Clones share the journal.
 #[derive(Clone)]
 pub struct Journal {
     shared: Arc<Shared>,

@@ -99,7 +99,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Looks at segment 1, closed, at these times; whether it is past afterwards.
+    /// Checks segment 1, which is closed, at these times. Returns whether it is past its retention
+    /// afterwards.
     fn past_after(looks: &[&str]) -> bool {
         let mut ages = Ages::default();
         for now in looks {
@@ -128,7 +129,7 @@ mod tests {
     #[test]
     fn a_box_that_learns_the_time_loses_nothing() {
         assert!(!past_after(&["1970-01-01T00:00:10Z", "1970-01-01T05:00:00Z", "2026-07-01T10:00:00Z"]));
-        // Nor does one that begins every morning in 1970.
+        // A clock that starts in 1970 every morning does not make it old either.
         let morning = ["1970-01-01T00:00:10Z", "2026-07-01T06:00:00Z"];
         assert!(!past_after(&morning.repeat(50)));
     }

@@ -16,7 +16,7 @@
 //! | `rejected` | decoder | reason | | | the bytes |
 //! | `cleared` | decoder | what happened, for people | | `name=value;…` | |
 //! | `upload` | device | an [`UploadEvent`] as JSON | | | |
-//! | `note` | code | what happened, for people | | | |
+//! | `note` | code | what happened, for people | | | cut off bytes (`repair` only) |
 //! | `clock` | `box` | a [`Step`] of the box's clock as JSON | | | |
 //!
 //! * `time`: the box's clock, UTC with milliseconds. `crc`: CRC-32 of everything before the last
@@ -69,7 +69,8 @@ pub struct Entry {
     pub time: Timestamp,
     /// The content.
     pub body: Body,
-    /// The bytes as received (empty for uploads and notes).
+    /// The bytes as received. A note about a repair has the bytes that were cut off. Empty for
+    /// uploads.
     pub raw: Box<[u8]>,
 }
 

@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(held.ranges, BTreeMap::from([(10, 15), (20, 21)]));
         assert_eq!((held.count, held.has(17), held.has(18)), (5, false, false));
         assert!(!held.let_go(17, 17));
-        // From 15 on, then from the beginning.
+        // First from 15 on, then from the beginning.
         assert!(held.let_go(15, 15) && held.let_go(16, 20) && held.let_go(21, 21));
         assert_eq!((held.ranges.clone(), held.count), (BTreeMap::from([(10, 14)]), 2));
         assert!(held.let_go(10, 10) && !held.let_go(10, 10) && held.let_go(11, 12));

@@ -49,7 +49,7 @@ pub struct Log {
     place: LogPlace,
     /// The name of the segment is durable.
     named: bool,
-    /// The file system does not tell which file a name leads to, so a check by name finds nothing.
+    /// The file system does not show which file a name leads to, so a check by name finds nothing.
     blind: bool,
     /// The number that the next entry gets.
     pub next: u64,
@@ -596,7 +596,7 @@ mod tests {
     use super::*;
     use crate::journal::entry::{Body, Entry, write_line};
 
-    /// The next sync fails, and overwrites the bytes at an offset of its file.
+    /// Makes the next sync fail, and overwrites bytes of its file from an offset on.
     fn fail_sync(offset: u64, with: &'static [u8]) {
         disk::scripted::at_next_sync(move |file| {
             file.write_all_at(with, offset)?;
@@ -617,7 +617,9 @@ mod tests {
         (seqs, bad)
     }
 
-    /// A log with `before` entries and one that the disk failed to sync, with damage to the segment at `at(its end)`.
+    /// Makes a log with `before` entries, and one more that the disk failed to sync, and damages
+    /// the segment at `at(its end)`. Returns the lost ranges, the numbers that are left, and the
+    /// count of bad lines.
     fn failed_sync(before: u64, at: impl Fn(u64) -> u64, with: &'static [u8]) -> (Vec<(u64, u64)>, Vec<u64>, usize) {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
@@ -644,7 +646,8 @@ mod tests {
     fn what_a_failed_sync_damaged_of_the_groups_before_it_is_written_again_from_memory() {
         let (lost, seqs, bad) = failed_sync(10, |end| end - 70, b"XXXXXXXX");
         assert_eq!((lost, seqs, bad), (vec![], (1..=12).collect(), 1));
-        let (lost, seqs, _) = failed_sync(10, |_| 60, b"XXXXXXXX"); // in the first line: all of the segment is written again
+        // In the first line, so the whole segment is written again.
+        let (lost, seqs, _) = failed_sync(10, |_| 60, b"XXXXXXXX");
         assert_eq!((lost, seqs), (vec![], (1..=12).collect()));
     }
 
@@ -762,7 +765,8 @@ mod tests {
     fn an_empty_segment_whose_successor_could_not_be_made_still_keeps() {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
-        // The disk fails in the first append and once more while a new segment is made, then it works again.
+        // The disk fails in the first append and once more while a new segment is made. Then it
+        // works again.
         std::fs::create_dir(dir.path().join("next.new")).unwrap();
         assert!(log.rotate(None).is_err());
         log.append(&note(1), 1).unwrap();
@@ -804,7 +808,7 @@ mod tests {
         log.append(&note(1), 1).unwrap();
         log.rotate(Some("{\"waiting\":1}")).unwrap();
         let noted = log.place();
-        // The disk fails in the first append, while nothing can tell the state.
+        // The disk fails in the first append, while no state is available.
         for state in [None, Some("{}")] {
             log.rotate(state).unwrap();
             assert_eq!(log.place(), noted);

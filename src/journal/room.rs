@@ -140,7 +140,7 @@ mod tests {
     use crate::model::clock::Wall;
     use crate::status::Board;
 
-    /// A read, its batch, and what became of it: three entries.
+    /// Adds a read, its batch, and its outcome: three entries.
     async fn one(journal: &Journal, num: u64, refused: bool) {
         let chip = format!("C{num}");
         let read = ChipRead::new(chip.clone(), "2026-03-06T20:27:47.350".parse().unwrap());
@@ -184,10 +184,10 @@ mod tests {
             log::segments(&dir.path().join("log")).unwrap().into_iter().map(|segment| segment.first).collect()
         };
         let told = || board.snapshot().problems.into_iter().find(|problem| problem.code == "set_aside_expires");
-        journal.close().await; // the follower looks at what may go, too
+        journal.close().await; // the follower also checks what may be deleted
         let (start, mut day) = (wall.now(), 0);
         let mut look = |days: i64| loop {
-            day = days.min(day + 7); // a leap would not count in full
+            day = days.min(day + 7); // a longer step would not count in full
             wall.set(start + jiff::SignedDuration::from_hours(24 * day));
             prune(&journal.shared, &mut queue, 11, &BTreeMap::new()).unwrap();
             if day == days {
@@ -200,7 +200,7 @@ mod tests {
         look(28);
         assert_eq!(firsts().first(), Some(&refused));
         assert!(told().unwrap().message.contains("4–4"), "{:?}", told());
-        // A segment without a state at its head does not hold up those before it for ever.
+        // A segment without a state at its head does not keep the segments before it for ever.
         let plain = dir.path().join("log").join(format!("{:012}.log", 7));
         let text = std::fs::read_to_string(&plain).unwrap();
         let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("#state"));

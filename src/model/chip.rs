@@ -909,7 +909,7 @@ mod tests {
         assert_ne!(ChipRead::new("MC00979", stamp).content(), plain);
         assert_ne!(ChipRead::new("MC00978", "2026-03-06T20:27:47.351".parse().unwrap()).content(), plain);
         assert_ne!(Content::of_marker("MC00978", Some(&stamp)), plain);
-        // It is in checkpoints: the value itself must never change.
+        // The content is stored in checkpoints, so the value itself must never change.
         assert_eq!(format!("{plain:?} {}", plain.text().collect::<String>()), "Content(102819815969617) XYOam1NR");
         assert_eq!(Content::of_text(plain.text().collect::<String>().as_bytes()), Some(plain));
         assert_eq!((Content::of_text(b"AAAA"), Content::of_text(b"AAAA+AAA")), (None, None));
@@ -1044,7 +1044,7 @@ mod tests {
         let mut restarted = first.clone();
         restarted.stamp = "2026-03-06T21:00:00.000".parse().unwrap();
         assert_ne!(first.identity(), restarted.identity());
-        // Stored on disk, so the value itself must never change.
+        // The identity is stored on the disk, so the value itself must never change.
         assert_eq!(first.identity(), first.identity());
     }
 

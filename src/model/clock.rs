@@ -466,7 +466,7 @@ mod tests {
         assert_eq!(live("00:00:00.100", "2026-07-06T21:59:59.8Z"), day("2026-07-06T22:00:00.100Z"));
         // Around UTC midnight nothing happens in Madrid.
         assert_eq!(live("01:59:59.900", "2026-07-07T00:00:00.3Z"), day("2026-07-06T23:59:59.900Z"));
-        // A clock that is ahead, up to an hour, also over midnight.
+        // A clock that is up to an hour ahead, also over midnight.
         assert_eq!(live("13:00:00.000", "2026-07-06T10:00:00Z"), day("2026-07-06T11:00:00.000Z"));
         assert_eq!(live("00:30:00.000", "2026-07-06T21:40:00Z"), day("2026-07-06T22:30:00.000Z"));
         assert_eq!(live("00:00:01.000", "2026-07-06T10:00:00Z"), day("2026-07-05T22:00:01.000Z"));
@@ -478,9 +478,9 @@ mod tests {
         // A memory that is printed 13 h after the start, and 23 h after.
         assert_eq!(live("09:00:00.000", "2026-07-06T20:00:00Z"), old("2026-07-06T07:00:00.000Z"));
         assert_eq!(live("09:00:00.000", "2026-07-07T05:59:59.999Z"), old("2026-07-06T07:00:00.000Z"));
-        // More than an hour ahead is of the day before, for a clock that is wrong as well.
+        // A stamp that is more than an hour ahead is of the day before, also if the clock is wrong.
         assert_eq!(live("13:00:00.001", "2026-07-06T10:00:00Z"), old("2026-07-05T11:00:00.001Z"));
-        // The decoder says that it was stored: it may be.
+        // The decoder says that the read was stored, so it may be this old.
         let stored = told("09:00:00.000", "2026-07-06T20:00:00Z", true);
         assert_eq!(stored, doubted("2026-07-06T07:00:00.000Z", Doubt::NoDate));
     }
@@ -497,7 +497,7 @@ mod tests {
                 assert!(utc.as_millisecond() <= received.as_millisecond() + AHEAD_MS);
                 assert!(utc.as_millisecond() > received.as_millisecond() + AHEAD_MS - 25 * 3_600_000);
                 let there = madrid().to_datetime(utc);
-                // The hour that spring skips has no wall time of its own.
+                // The hour that is skipped in spring has no wall time of its own.
                 assert!(day == there || hour == 2, "{day} {there}");
             }
         }
@@ -578,7 +578,8 @@ mod tests {
         }
     }
 
-    /// What a box does: reads, steps of its clock, and a look about once a second that sees the steps.
+    /// What happens to a box: reads, steps of its clock, and a look about once a second that
+    /// notices the steps.
     #[derive(Clone, Debug)]
     enum Event {
         Read,
@@ -602,7 +603,8 @@ mod tests {
             let (mut anchor, mut seen, mut at_look, mut head, mut monotonic) = (start, start, 0, 0, 0);
             let mut reads: Vec<(u64, i64, i64)> = Vec::new();
             let mut steps: Vec<(u64, Step)> = Vec::new();
-            // Only one step between two looks is one that can be told from none: what is between is not asked for.
+            // If the clock steps twice between two looks, the box can see only the sum. So at most
+            // one step is made between two looks.
             let mut stepped = false;
             for event in events.into_iter().chain([Event::Look]) {
                 monotonic += 10;

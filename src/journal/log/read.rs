@@ -18,7 +18,7 @@ const BUFFER_KEPT: usize = 1024 * 1024;
 /// One thing read from the log.
 #[derive(Debug)]
 pub enum LogLine {
-    /// An entry; `end` is the place behind it.
+    /// An entry.
     Entry(Box<Entry>),
     /// The state at the head of a segment.
     State(String),
@@ -28,7 +28,7 @@ pub enum LogLine {
         segment: u64,
         /// Line number in the file, from 1.
         line: u64,
-        /// Why.
+        /// Why the line is no entry.
         why: BadLine,
     },
 }
