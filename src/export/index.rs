@@ -329,7 +329,8 @@ impl Index {
     /// The index of the log below `data_dir` up to entry `durable`. `times`: the times of the
     /// blocks are needed, for a window. `None`: there is no journal.
     ///
-    /// # Errors The log cannot be read.
+    /// # Errors
+    /// The log cannot be read.
     pub fn new(data_dir: &Path, reading: &Reading, durable: u64, times: bool) -> io::Result<Option<Self>> {
         let dir = log_dir(data_dir);
         if !dir.is_dir() {
@@ -574,7 +575,8 @@ impl Making<'_> {
 /// `seen`: the newest segment at the last call. If it is still the newest, nothing is done. Returns
 /// the value of `seen` for the next call.
 ///
-/// # Errors The log cannot be read.
+/// # Errors
+/// The log cannot be read.
 pub fn refresh(data_dir: &Path, reading: &Reading, seen: u64, stop: &dyn Fn() -> bool) -> io::Result<u64> {
     let dir = log_dir(data_dir);
     let files = segments(&dir)?;

@@ -21,7 +21,7 @@ pub enum UploadMark {
     Pending,
     /// The cloud has it.
     Sent,
-    /// The cloud refused it, so it is set aside.
+    /// It is set aside, because the cloud refused it or failed at it.
     #[serde(rename = "quarantined")]
     SetAside,
     /// It is no passing of its own: dead time or a duplicate.

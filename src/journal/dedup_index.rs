@@ -20,8 +20,8 @@
 //! * **Trusted as far as the queue is.** If log lines were lost, a read recorded in them may be
 //!   neither uploaded nor queued. When the decoder sends such a read again, it counts as new. So at
 //!   the start only those runs are trusted that the queue's checkpoint covers, or whose segments
-//!   were removed on purpose (settled and past their retention). The other reads are read from the
-//!   log again. The same procedure replaces runs that are damaged or missing, and it fills the
+//!   were removed on purpose (settled and past their retention). All other entries are read from
+//!   the log again. The same procedure replaces runs that are damaged or missing, and it fills the
 //!   index of a data directory that had none.
 //! * **Outlives its versions.** Runs of a version that knew no days are right about reads with a
 //!   date. The first start of this version reads the entries that these runs cover from the log

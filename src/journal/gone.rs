@@ -6,8 +6,8 @@
 //!   is kept open here, and it is written again from the open file when its name is gone. (The
 //!   writer itself takes care of the segment that it writes: it looks before each group.)
 //! * Missing entries are reported by their numbers, once as a note in the log, and as a problem
-//!   until they are back. A segment whose entries are all settled is not written again: then
-//!   somebody has made the room that he wanted.
+//!   until they are back. A segment whose entries are all settled is not written again,
+//!   because its removal has made the room that somebody wanted.
 //! * Bounded: at most [`OPEN_MAX`] files are open, the newest ones.
 //!
 //! Not chosen: links to the segments elsewhere in the data directory (they keep the room that

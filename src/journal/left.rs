@@ -14,7 +14,8 @@ use super::{Unsettled, log_dir};
 /// newest segment that begins with the state, and changes nothing. Beside a running daemon the
 /// answer may be a moment old, or a moment ahead of what is durable.
 ///
-/// # Errors The log cannot be read. If there is no journal, the error is of the kind "not found".
+/// # Errors
+/// The log cannot be read. If there is no journal, the error is of the kind "not found".
 pub fn unsettled(data_dir: &Path) -> io::Result<BTreeMap<Box<str>, Unsettled>> {
     let dir = log_dir(data_dir);
     let mut from = None;

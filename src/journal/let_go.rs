@@ -59,8 +59,9 @@ impl Journal {
     /// or of all decoders (`None`). `which` selects the reads to release. Returns their number when
     /// they would survive a power cut. They are uploaded like reads that arrive now.
     ///
-    /// # Errors The journal is closed, or its log cannot be read. The reads released until then
-    /// stay released.
+    /// # Errors
+    /// The journal is closed, or its log cannot be read. The reads released until then stay
+    /// released.
     pub async fn let_go(
         &self,
         decoder: Option<&str>,
@@ -100,7 +101,8 @@ impl Journal {
     /// Releases all reads that are held back, like [`Journal::let_go`], and records that somebody
     /// decided this.
     ///
-    /// # Errors The same as of [`Journal::let_go`].
+    /// # Errors
+    /// The same as of [`Journal::let_go`].
     pub async fn let_all_go(&self, decoder: Option<&str>) -> Result<u64, LetGoError> {
         let through = self.durable().0;
         let count = self.let_go(decoder, |_| true).await?;

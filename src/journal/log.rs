@@ -12,9 +12,9 @@
 //!   and the new segment begins with them. Older damaged lines are reported by their numbers. Only
 //!   while no new segment can be made is the same segment tried again. The whole group is then
 //!   written anew, so no page of the group is taken for clean.
-//! * A line counts only in the segment to whose range its number belongs: `first of this segment <=
-//!   seq < first of the next`. So a group that was written again into the next segment does not
-//!   count twice.
+//! * A line counts only in the segment to whose range its number belongs:
+//!   `first of this segment <= seq < first of the next`. So a group that was written again into the
+//!   next segment does not count twice.
 //! * On opening, only the bytes after the last whole line are cut off. A damaged line elsewhere
 //!   stays in the file and costs only that line.
 //! * A new segment is whole (`fdatasync` of the file, `fsync` of the directory) before a line is
@@ -235,8 +235,8 @@ impl Log {
 
     /// Gives the segment that is being written a file of its name again, with all bytes that were
     /// written to it. The open file can still be read, whatever happened to its name. A file that
-    /// now has that name is moved aside. Returns the numbers that were lost, because the file was
-    /// cut off. The log then continues in a new segment, which begins with `state`.
+    /// now has that name is moved aside. If the open file was cut off, this returns the numbers
+    /// that were lost, and the log continues in a new segment, which begins with `state`.
     pub fn restore(&mut self, state: Option<&str>) -> io::Result<Vec<(u64, u64)>> {
         make_dir(&self.dir)?;
         let path = segment_path(&self.dir, self.place.segment);
@@ -259,7 +259,7 @@ impl Log {
         let same = |meta: std::fs::Metadata| meta.len() == self.place.offset && meta.is_file();
         if !self.is_in_place() && std::fs::metadata(&path).is_ok_and(same) {
             // The file was written a moment ago, and yet its name seems to lead to another file. So
-            // this file system has its own way of numbering files.
+            // this file system numbers files in its own way, and the check is of no use on it.
             tracing::warn!(
                 "the file system does not tell whether the log's file is still there: it is not looked at again"
             );

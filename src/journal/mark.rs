@@ -2,11 +2,16 @@
 //! notices that a file of the log is missing or was cut off, and prevents that a number is given
 //! twice then.
 //!
-//! The mark is one line: `passbridge-mark \t 1 \t identity \t last \t queue \t oldest \t
-//! open|closed \t crc`. It is written at every checkpoint *before* the queue is, so it is never
-//! behind the queue. It is renamed into place, so it is either whole or the mark before. If it
-//! cannot be read, it counts as missing: the log alone decides, as far as it can. If it cannot be
-//! written (a full disk), the mark before stays, and a loss in this time is reported less exactly.
+//! The mark is one line:
+//!
+//! ```text
+//! passbridge-mark \t 1 \t identity \t last \t queue \t oldest \t open|closed \t crc
+//! ```
+//!
+//! It is written at every checkpoint *before* the queue is, so it is never behind the queue. It is
+//! renamed into place, so it is either whole or the mark before. If it cannot be read, it counts as
+//! missing: the log alone decides, as far as it can. If it cannot be written (a full disk), the
+//! mark before stays, and a loss in this time is reported less exactly.
 
 use std::io;
 use std::path::{Path, PathBuf};

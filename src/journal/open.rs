@@ -1,4 +1,5 @@
-//! Opening and closing the journal: checks the disk, starts the threads, hands each its parts.
+//! Opening and closing the journal: checks the disk, starts the threads, and gives
+//! each thread its parts.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};

@@ -311,7 +311,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Drops all spans, except the last one, whose reads are all covered.
+    /// Drops the spans whose reads are all covered. The last span always stays.
     pub fn drop_covered(&mut self, cursor: impl Fn(&str) -> u64) -> Result<(), Broken> {
         let mut at = 0;
         while at + 1 < self.spans.len() {

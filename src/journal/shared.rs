@@ -54,8 +54,8 @@ pub struct Shared {
     pub core: Mutex<Core>,
     /// Wakes the follower, and a writer that waits for room in the tail.
     pub turn: Condvar,
-    /// The dedup index. If both locks are needed, `core` is locked first. The writer locks only
-    /// this one.
+    /// The dedup index. If both locks are needed, `core` is locked first. The look-up of the writer
+    /// locks only this one.
     pub known: Mutex<DedupIndex>,
     /// The queue's spans, for readers.
     pub spans: RwLock<Vec<Arc<Span>>>,
@@ -186,7 +186,7 @@ impl Shared {
         known.live.then(|| known.take_all(entries, place))
     }
 
-    /// Locks the lock file of the data directory against other threads.
+    /// Gives access to the lock file of the data directory.
     pub fn dir_lock(&self) -> MutexGuard<'_, std::fs::File> {
         self.dir_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -59,8 +59,8 @@ const RANGES_MAX: usize = 1024;
 /// Passings remembered per device at which the cloud failed. If there are more, the newest ones are
 /// tried again only by hand.
 const FAILING_MAX: usize = 256;
-/// Sessions that the uplink asks about after log lines were lost: the one known at that time and
-/// the first one joined since.
+/// Sessions about which the uplink asks the cloud after log lines were lost: the one known at that
+/// time and the first one joined since.
 const DOUBTED_MAX: usize = 2;
 
 /// What a read is, as the fold decided.
@@ -468,8 +468,8 @@ impl State {
         }
         if batch.is_resend() {
             // This batch covers no reads. Its numbers were given before, and its passings were
-            // counted as sent.
-            // Counted as settled, as below.
+            // counted as sent. If the batch before it is still open, its passings count as settled,
+            // as below.
             let unsettled = fold.in_flight.take().map_or(0, |before| before.open.len() as u64);
             fold.sent = (fold.sent + unsettled).saturating_sub(batch.items.len() as u64);
             let id = crate::model::chip::Seq(seq);
@@ -681,8 +681,8 @@ impl DeviceFold {
         self.doubt = Some(self.sessions.last().map(|session| session.0.clone()).into_iter().collect());
     }
 
-    /// The doubt is about passings that were sent around the time of the loss. It ends when a
-    /// session is joined beyond [`DOUBTED_MAX`].
+    /// The doubt is about passings that were sent around the time of the loss. It ends when
+    /// [`DOUBTED_MAX`] sessions are known and one more is joined.
     fn joined_in_doubt(&mut self, token: &str) {
         let Some(sessions) = self.doubt.as_mut().filter(|sessions| sessions.iter().all(|known| **known != *token))
         else {

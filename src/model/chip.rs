@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use jiff::civil::{DateTime, Time};
 use serde::{Deserialize, Serialize};
 
-/// Number of a record in the journal, from 1, without gaps, in the order of arrival at this box.
+/// Number of a record in the journal, from 1, in the order of arrival at this box. Numbers are
+/// missing only if entries were lost, or if numbers were left out after a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seq(pub u64);
