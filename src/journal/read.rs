@@ -62,7 +62,7 @@ impl Journal {
     }
 
     /// The next passings of a device: at most `limit` passings of the given decoders. Empty while
-    /// the queue does not serve. The times of receipt are corrected by the steps of the box's clock
+    /// the queue does not serve. The receive times are corrected by the steps of the box's clock
     /// that were recorded since.
     pub fn pending(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
         let (mut after, cursors, steps, mut span) = {
@@ -97,8 +97,8 @@ impl Journal {
                     return span;
                 }
                 if waiting.verdict == ReadVerdict::Waits && mine(&waiting).is_some() {
-                    // Wait for the decoder's stored reads; all reads behind wait too, because order
-                    // must hold.
+                    // This read waits for its decoder's stored reads. All reads behind it wait too, so
+                    // that the order stays.
                     return span;
                 }
                 after = waiting.read.seq.0;
