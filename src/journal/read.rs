@@ -97,8 +97,8 @@ impl Journal {
                     return span;
                 }
                 if waiting.verdict == ReadVerdict::Waits && mine(&waiting).is_some() {
-                    // This read waits for its decoder's stored reads. All reads behind it wait too, so
-                    // that the order stays.
+                    // This read waits for its decoder's stored reads. All reads behind it wait too,
+                    // so that the order stays.
                     return span;
                 }
                 after = waiting.read.seq.0;
