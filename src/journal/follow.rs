@@ -379,8 +379,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone:
                 Some(LogLine::State(json)) if reader.place().segment > state.followed + 1 => {
                     adopt(&mut state, &json, reader.place(), &mut damage, &rules);
                 }
-                // The check at the start reports damaged lines.
-                Some(LogLine::State(_) | LogLine::Bad { .. }) => {}
+                Some(LogLine::State(_) | LogLine::Bad { .. }) => {} // the check reports damage
                 None => break,
             }
             if state.tail.len() >= CHECKPOINT_READS && !state.is_undecided() {
@@ -400,8 +399,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone:
             state.waiting = count_waiting(queue, &state)?;
         }
         if segments.any_missing(shared) {
-            // The file is put back a moment later, and a queue that was made without it would never
-            // contain its reads.
+            // The file is put back later, and a queue made without it would never contain its reads.
             return Err(Broken::Corrupt("files of the log were removed or moved while it was read".into()));
         }
         let mut core = shared.lock();
@@ -431,8 +429,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone:
         }
         let place = reader.place();
         drop(core);
-        // The reader may have met an entry that is not durable yet, or it listed the segments
-        // before a new one was begun.
+        // The reader may have met an entry that is not durable, or may not know the newest segment.
         reader = LogReader::open(&shared.log_dir(), Some(if state.followed > 0 { state.place } else { place }))?
             .ok_or(Broken::Corrupt("the log changed while it was replayed".into()))?;
         std::thread::sleep(Duration::from_millis(1)); // a group commit takes longer than this
