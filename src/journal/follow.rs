@@ -399,7 +399,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone:
             state.waiting = count_waiting(queue, &state)?;
         }
         if segments.any_missing(shared) {
-            // The file is put back later, and a queue made without it would never contain its reads.
+            // The file is put back later, and a queue made without it would lack its reads.
             return Err(Broken::Corrupt("files of the log were removed or moved while it was read".into()));
         }
         let mut core = shared.lock();
