@@ -1,34 +1,46 @@
-//! The journal: one log that is true, one sled queue that serves.
+//! The journal: one log that is the truth, and one sled queue that is derived from it.
 //!
 //! What must hold:
-//! * [`Journal::append`] and [`Journal::record`] return only when the entry would survive a power cut.
-//! * Numbers never go back and are never given twice, also when files of the log are lost; a hole is told or noted. What is in
-//!   the log decides; the queue and the state are derived from it. Where the log is shorter than it was, the queue is
-//!   kept (it holds reads that are nowhere else), and nothing is numbered before the cloud was asked what it holds.
-//! * Reads can be kept from the first moment on, also while the queue is opened, replayed or rebuilt.
-//! * Nothing here grows with the backlog: reads that wait are in the queue's blocks, the tail has a bound.
-//! * One process per data directory.
+//! * [`Journal::append`] and [`Journal::record`] return only when the entry would survive a power
+//!   cut.
+//! * Sequence numbers never go back and are never given twice, even if files of the log are lost. A
+//!   gap in the numbers is reported as a problem or noted in the log. The content of the log
+//!   decides, because the queue and the state are derived from it. If the log is shorter than it
+//!   was, the queue is kept, because it holds reads that are nowhere else, and no passing is
+//!   numbered before the uplink has asked the cloud what it holds.
+//! * Reads can be kept from the first moment on, also while the queue is opened, replayed or
+//!   rebuilt.
+//! * Memory does not grow with the backlog: waiting reads are in the queue's blocks, and the tail
+//!   has a bound.
+//! * Only one process uses a data directory.
 //!
-//! A [`Journal`] is used through three files: `open` (opening and closing), `append` (putting entries into the log) and
-//! `read` (asking what waits and what is held).
+//! A [`Journal`] is used through three files: `open` (opening and closing), `append` (putting
+//! entries into the log) and `read` (asking which reads wait for upload and which positions are
+//! stored).
 //!
-//! What it hides: [`log`] (segments of text lines, group commit, what to do with a torn end), [`entry`] (a line),
-//! `gone` (files that are taken away under the process), `state` (the fold: cursors, numbers, repeats, dead time),
-//! [`held_back`] (what is kept and not uploaded yet), `queue` (sled, nothing else knows it), `age` and `room` (what
-//! may go, and when), and two threads:
-//! the `writer` appends and answers, the `follower` checkpoints, rebuilds and prunes. `mark` says how far the log went,
-//! `verify` reads it through at every start and says what is missing.
+//! What the journal hides: [`log`] (segments of text lines, group commit, repair of a torn end),
+//! [`entry`] (one line), `gone` (files that somebody removes while the process runs), `state` (the
+//! fold: cursors, numbers, duplicates, dead time), [`held_back`] (reads that are kept and not
+//! uploaded yet), `queue` (sled, which no other part knows), `age` and `room` (what may be deleted,
+//! and when), and two threads: the `writer` appends and answers, and the `follower` checkpoints,
+//! rebuilds and prunes. `mark` records how far the log was written. `verify` reads the whole log at
+//! every start and reports what is missing.
 //!
 //! Rejected:
-//! * *sled alone*: its `flush` lost acknowledged reads in 117 of 119 simulated power cuts, and a torn page can make
-//!   it unopenable. With the log as the truth, none of that can cost a read.
-//! * *Every read into sled at once*: two structures to make durable per read, and a FIFO that creeps. Reads that are
-//!   uploaded before the next checkpoint (nearly all of them, at a race with internet) never go there at all.
-//! * *Deleting entries that are settled*: no audit, no second chance, and the creep again. Spans are dropped whole.
-//! * *An index by chip and bib in the queue*: it would double the queue's writes; the newest reads are in memory, and
-//!   a rebuild, which reads all of a log of a million lines and writes the queue, takes 2.3 s.
-//! * *Judging repeats and dead time before keeping*: the state may not be there yet. Judged when followed; the verdict is
-//!   made durable by the batch line that covers the read.
+//! * *sled alone*: its `flush` lost acknowledged reads in 117 of 119 simulated power cuts, and a
+//!   torn page can make sled impossible to open. Because the log is the truth, neither of these can
+//!   cost a read.
+//! * *Every read into sled at once*: two structures would have to be made durable for each read,
+//!   and sled grows slowly when it is used as a FIFO. Reads that are uploaded before the next
+//!   checkpoint (nearly all of them, at a race with internet) are never written to sled at all.
+//! * *Deleting entries that are settled*: there would be no audit and no second chance, and sled
+//!   would grow again. Spans are dropped whole instead.
+//! * *An index by chip and bib in the queue*: it would double the writes to the queue. The newest
+//!   reads are in memory, and a rebuild, which reads a whole log of a million lines and writes the
+//!   queue, takes 2.3 s.
+//! * *Deciding about duplicates and dead time before a read is kept*: the state may not be
+//!   available yet. The follower decides when it follows the entry. The batch line that covers the
+//!   read makes the verdict durable.
 
 use std::sync::{Arc, Mutex};
 
@@ -88,17 +100,17 @@ impl<T> Durable<T> {
     }
 }
 
-/// Handle on the journal; clones share it.
+/// Handle on the journal. Clones share the journal.
 #[derive(Clone)]
 pub struct Journal {
     shared: Arc<Shared>,
     requests: mpsc::Sender<AppendRequest>,
-    /// First entry of this process.
+    /// First sequence number that this process gives.
     first: u64,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
-    /// Held while reads that were held back are let go.
+    /// Locked while reads that were held back are released.
     letting_go: Arc<tokio::sync::Mutex<()>>,
-    /// Reads the log through once; ends by itself.
+    /// The thread that reads the whole log once and then ends.
     check: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
 
@@ -138,15 +150,15 @@ mod tests {
             let told = board.snapshot().problems.iter().any(|problem| problem.code == "journal_lost");
             (board.snapshot().journal.identity, told)
         };
-        // Cut while the first segment was made: it has no name yet.
+        // Cut while the first segment was made, so the segment has no name yet.
         std::fs::create_dir(dir.path().join("log")).unwrap();
         std::fs::write(dir.path().join("log/next.new"), "#pass").unwrap();
         let (first, told) = start().await;
         assert!(!told);
-        // Cut when the log was there and its identity not yet beside it.
+        // Cut when the log was made and its identity was not yet written beside it.
         std::fs::remove_file(dir.path().join("identity")).unwrap();
         assert_eq!(start().await, (first.clone(), false));
-        // The log is taken away, and the mark; and cut when a new one was there.
+        // The log and the mark are taken away, and the power is cut when a new log was made.
         std::fs::remove_dir_all(dir.path().join("log")).unwrap();
         std::fs::remove_file(dir.path().join("mark")).unwrap();
         let (second, told) = start().await;
@@ -162,13 +174,13 @@ mod tests {
         let journal = Journal::open(config(dir.path()), Board::new("test")).unwrap();
         keep(&journal, "a").await;
         journal.serving().await;
-        journal.close().await; // now it is in the queue's blocks
+        journal.close().await; // the read is now in the queue's blocks
         drop(journal);
         let journal = Journal::open(config(dir.path()), Board::new("test")).unwrap();
         journal.serving().await;
         keep(&journal, "b").await;
         assert_eq!(journal.reads_after(0).0.len(), 1);
-        // The follower gives the queue up between the beginning of a look and this.
+        // The follower gives up the queue after a look began and before the look ends.
         journal.shared.lock().serving = false;
         journal.shared.set_spans(Vec::new());
         assert_eq!(journal.reads_after(0), (Vec::new(), 0));
@@ -213,10 +225,11 @@ mod tests {
         }
         let firsts = || log::segments(&dir.path().join("log")).unwrap().into_iter().map(|segment| segment.first);
         while firsts().next_back() != Some(4) {
-            tokio::task::yield_now().await; // the writer begins the next one after it has answered
+            // The writer begins the next segment after it has answered.
+            tokio::task::yield_now().await;
         }
         let saved = journal.shared.lock().state.place.segment;
-        journal.close().await; // the follower looks at what may go, too
+        journal.close().await; // the follower also looks for what may be deleted
         let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
         room::prune(&journal.shared, &mut queue, saved, &BTreeMap::new()).unwrap();
         assert_eq!(firsts().collect::<Vec<_>>(), [3, 4]);

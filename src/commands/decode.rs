@@ -349,7 +349,8 @@ impl Object {
             Frame::Read(read) => {
                 let mut object = Self { kind: "read", raw, ..Self::default() };
                 object.stamped(&read.stamp, zone, read.moment(received));
-                // One is told: that of the record itself before the one that every read of this decoder has.
+                // One is told: that of the record itself before the one that every read of this
+                // decoder has.
                 object.doubt = read.caution.map(|caution| Doubt::from(caution).code()).or(object.doubt);
                 object.what = What::read(read);
                 return object;

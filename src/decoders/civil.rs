@@ -12,8 +12,8 @@ pub(super) fn fine_time_of_day(text: &str, most: usize) -> Option<Time> {
     exact_time_of_day(text, most).map(|(time, _)| time)
 }
 
-/// As [`fine_time_of_day`], and the microseconds below the millisecond where there are more than three decimals. Further ones
-/// are cut off.
+/// As [`fine_time_of_day`], and the microseconds below the millisecond where there are more than
+/// three decimals. Further ones are cut off.
 pub(super) fn exact_time_of_day(text: &str, most: usize) -> Option<(Time, Option<u16>)> {
     let (whole, fraction) = match text.split_once('.') {
         Some((whole, fraction)) if (1..=most).contains(&fraction.len()) => (whole, fraction),
@@ -30,7 +30,8 @@ pub(super) fn exact_time_of_day(text: &str, most: usize) -> Option<(Time, Option
     Some((time, micros))
 }
 
-/// Milliseconds of decimals of a second, and the microseconds below where there are more than three. All must be digits.
+/// Milliseconds of decimals of a second, and the microseconds below where there are more than
+/// three. All must be digits.
 pub(super) fn split_fraction(decimals: &str) -> Option<(u16, Option<u16>)> {
     let padded = |from: usize| {
         let digit = |at: usize| match decimals.as_bytes().get(at) {

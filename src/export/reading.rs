@@ -1,4 +1,4 @@
-//! How stamps and chips of the log are read.
+//! How stamps and chips of the log are interpreted.
 
 use jiff::Timestamp;
 
@@ -6,7 +6,7 @@ use crate::config::{Config, TagCode};
 use crate::journal::entry::{Body, Entry};
 use crate::model::clock::{self, Step, Zones};
 
-/// What the configuration says about reading stamps and chips.
+/// What the configuration says about the interpretation of stamps and chips.
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// Zone of each decoder's clock.
@@ -16,13 +16,14 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// As the configuration says.
+    /// Takes the values from the configuration.
     pub fn new(config: &Config) -> Self {
         Self { zones: config.zones(), tag: config.passing.tag }
     }
 }
 
-/// When a frame was: a read's time as it would be uploaded, of others the time of receipt.
+/// The time of a frame: a read's time as it would be uploaded, and the receive time of other
+/// frames.
 pub(super) fn instant_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)]) -> Timestamp {
     let Body::Read(read) = &entry.body else { return entry.time };
     let received = clock::corrected(steps, entry.seq, entry.time);

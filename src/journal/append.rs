@@ -1,4 +1,4 @@
-//! Putting entries into the log: each call returns when its entry would survive a power cut.
+//! Putting entries into the log: each call returns when its entries would survive a power cut.
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -19,8 +19,9 @@ impl Journal {
         answer.await.map_err(|_| JournalError::Closed)?
     }
 
-    /// Keeps frames of one decoder or source (at least one, no [`Frame::Info`]) and returns when they would survive a power cut.
-    /// While the disk is full this waits; the journal tries again by itself.
+    /// Keeps frames of one decoder or source (at least one frame, and no [`Frame::Info`]) and
+    /// returns when they would survive a power cut. While the disk is full this call waits, because
+    /// the writer tries again by itself.
     pub async fn append(
         &self,
         decoder: &str,
@@ -41,28 +42,30 @@ impl Journal {
             })
             .collect();
         if drafts.is_empty() {
-            // Nothing to keep: the head is the answer that is true.
+            // There is nothing to keep, so the number of the last durable entry is the true answer.
             let head = Seq(self.shared.lock().durable);
             return Ok(Durable(Kept { first: head, last: head }));
         }
         self.write(drafts).await.map(Durable)
     }
 
-    /// Makes an upload event durable, and the journal's state of the device follow it.
+    /// Makes an upload event durable. The journal's state of the device follows it.
     pub async fn record(&self, event: UploadEvent) -> Result<Durable<Seq>, JournalError> {
         let device = event.device().into();
         let kept = self.write(vec![(device, self.shared.board.now(), Body::Upload(event), Box::default())]).await?;
         Ok(Durable(kept.first))
     }
 
-    /// Makes a note for people durable: a start, a stop, a problem. `code` is its stable name.
+    /// Makes a note for people durable: a start, a stop, a problem. `code` is the note's stable
+    /// name.
     pub async fn note(&self, code: &str, text: &str) -> Result<Durable<Seq>, JournalError> {
         let kept =
             self.write(vec![(code.into(), self.shared.board.now(), Body::Note(text.into()), Box::default())]).await?;
         Ok(Durable(kept.first))
     }
 
-    /// Makes a step of the box's clock durable. What waits, and was received before it, is dated by it from then on.
+    /// Makes a step of the box's clock durable. From then on, the receive times of waiting reads
+    /// that arrived before the step are corrected by it.
     pub async fn clock_stepped(&self, step: Step) -> Result<Durable<Seq>, JournalError> {
         let kept = self.write(vec![("box".into(), self.shared.board.now(), Body::Clock(step), Box::default())]).await?;
         Ok(Durable(kept.first))

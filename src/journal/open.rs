@@ -1,4 +1,5 @@
-//! Opening and closing the journal: what is on the disk, the threads, and what they are given.
+//! Opening and closing the journal: checks the disk, starts the threads, and gives
+//! each thread its parts.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
@@ -11,19 +12,21 @@ use super::{Journal, damage, failpoint, follow, log, mark, paths, reserve, start
 use crate::model::chip::Seq;
 use crate::status::Board;
 
-/// What the journal's threads are given.
+/// What `Journal::open` hands to the threads.
 pub(super) struct Parts {
     pub(super) log: log::Log,
     pub(super) requests: mpsc::Receiver<AppendRequest>,
     pub(super) identity: String,
-    /// First and last number that the log should hold, and what is known to be missing: for the check.
+    /// Oldest number that the log should hold, for the check. `durable` is the newest one, and
+    /// `known` is what is already known to be missing.
     pub(super) oldest: u64,
     pub(super) durable: u64,
     pub(super) known: damage::Damage,
 }
 
 impl Journal {
-    /// Opens or creates the journal and starts its threads. Reads can be kept at once; the queue may still be opening.
+    /// Opens or creates the journal and starts its threads. Reads can be kept when this returns,
+    /// but the queue may still be opening.
     pub fn open(mut config: JournalConfig, board: Board) -> Result<Self, OpenError> {
         failpoint::announce(&board);
         config.segment_bytes = failpoint::segment_bytes(config.segment_bytes);
@@ -44,7 +47,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The journal, and what its threads are given.
+    /// Makes the journal and the parts for its threads, without starting the threads.
     pub(super) fn assemble(config: JournalConfig, board: Board) -> Result<(Self, Parts), OpenError> {
         let dir = config.dir.clone();
         let io = |error| OpenError::Io { dir: dir.clone(), error };
@@ -94,23 +97,26 @@ impl Journal {
             waker: OnceLock::new(),
         });
         let (requests, waiting) = mpsc::channel(writer::REQUESTS);
-        let _ = shared.waker.set(requests.downgrade()); // it is empty
+        // `waker` was empty before, so this cannot fail.
+        let _ = shared.waker.set(requests.downgrade());
         let (threads, check, letting_go) = (Arc::default(), Arc::default(), Arc::default());
         let journal = Self { shared, requests, first, threads, letting_go, check };
         journal.shared.board.not_ready("starting", None);
         if !drafts.is_empty() {
             let (reply, _) = oneshot::channel();
-            let _ = journal.requests.try_send(AppendRequest { drafts, reply }); // the queue is empty at start
+            // The channel is empty at the start, so there is room.
+            let _ = journal.requests.try_send(AppendRequest { drafts, reply });
         }
         Ok((journal, Parts { log, requests: waiting, identity, oldest, durable, known }))
     }
 
-    /// Checkpoints and ends the threads; later calls fail with [`JournalError::Closed`].
+    /// Writes a checkpoint and ends the threads. Later calls fail with [`JournalError::Closed`].
     pub async fn close(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.lock().closing = true;
         self.shared.turn.notify_all();
-        // The writer sleeps in its queue: an empty request wakes it, and it sees that the journal closes.
+        // The writer waits for requests. An empty request wakes it, and it sees that the journal
+        // closes.
         let (reply, _) = oneshot::channel();
         let _ = self.requests.send(AppendRequest { drafts: Vec::new(), reply }).await;
         let check = self.check.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -118,17 +124,17 @@ impl Journal {
         let joined = tokio::task::spawn_blocking(move || {
             let running = !threads.is_empty();
             for thread in threads.into_iter().chain(check) {
-                let _ = thread.join(); // a panic was reported where it happened
+                let _ = thread.join(); // a panic was already reported where it happened
             }
             if running {
                 shared.mark_closed();
             }
-            let _ = shared.dir_lock().unlock(); // the end of the process does it too
+            let _ = shared.dir_lock().unlock(); // the end of the process unlocks it too
         });
         let _ = joined.await;
     }
 
-    /// Whether both threads are alive; one that ended by itself must end the process.
+    /// Whether both threads are alive. If one ended by itself, the process must end.
     pub fn is_alive(&self) -> bool {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).iter().all(|thread| !thread.is_finished())
     }

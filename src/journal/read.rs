@@ -1,4 +1,5 @@
-//! What the journal can be asked: what waits for upload, how far each upload is, and what is held of a decoder's memory.
+//! Questions to the journal: which reads wait for upload, how far each upload has come, and which
+//! positions of a decoder's memory are stored.
 
 use std::path::Path;
 
@@ -11,22 +12,23 @@ use super::upload::{DeviceState, Pending, SessionAudit, UploadItem};
 use crate::model::chip::{Seq, StoredRanges};
 use crate::model::{clock, source};
 
-/// Most passings and marks that one look at the pending reads covers: bounds a batch line.
+/// Most entries of `dead` and `duplicates` in one [`Pending`]. This bounds the length of a batch
+/// line.
 const SPAN_MARKS: usize = 4096;
 
 impl Journal {
-    /// Its data directory.
+    /// The data directory of the journal.
     pub fn dir(&self) -> &Path {
         &self.shared.config.dir
     }
 
-    /// First entry of this process.
+    /// First sequence number that this process gives.
     pub fn first(&self) -> Seq {
         Seq(self.first)
     }
 
-    /// There are reads without a date that were received while the box did not know its own, and nothing was recorded
-    /// since that tells it.
+    /// Whether reads without a date wait for the box's clock: they arrived while the box did not
+    /// know the date, and no step of its clock that sets the date was recorded since.
     pub fn waits_for_clock(&self) -> bool {
         let core = self.shared.lock();
         core.serving && core.state.unset_through > 0
@@ -35,16 +37,18 @@ impl Journal {
     /// Waits until the queue serves (it may be opening or rebuilding).
     pub async fn serving(&self) {
         let mut serving = self.shared.serving.subscribe();
-        let _ = serving.wait_for(|serving| *serving).await; // the sender lives in `shared`
+        // `shared` owns the sender, so this cannot fail.
+        let _ = serving.wait_for(|serving| *serving).await;
     }
 
-    /// State of a device's upload. Meaningful after [`Journal::serving`].
+    /// State of a device's upload. Valid only after [`Journal::serving`].
     pub fn device(&self, device: &str) -> DeviceState {
         DeviceState { first: self.first, ..self.shared.lock().state.device(device) }
     }
 
-    /// Sessions that a device's passings were numbered in (the newest 32), with their last audits, the newest last; and
-    /// the alias of each, if the cloud told one. Meaningful after [`Journal::serving`].
+    /// Sessions in which a device's passings were numbered (the newest 32), with their last audits,
+    /// the newest last, and the alias of each session if the cloud sent one. Valid only after
+    /// [`Journal::serving`].
     pub fn audits(&self, device: &str) -> Vec<(SessionAudit, Option<Box<str>>)> {
         let core = self.shared.lock();
         let Some(fold) = core.state.devices.get(device) else { return Vec::new() };
@@ -57,15 +61,17 @@ impl Journal {
         Seq(self.shared.lock().durable)
     }
 
-    /// The next span for a device: at most `limit` passings of the given decoders. Empty while the queue does not serve.
-    /// The times of receipt are corrected by what was learnt since.
+    /// The next passings of a device: at most `limit` passings of the given decoders. Empty while
+    /// the queue does not serve. The receive times are corrected by the steps of the box's clock
+    /// that were recorded since.
     pub fn pending(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
         let (mut after, cursors, steps, mut span) = {
             let core = self.shared.lock();
             if !core.serving {
                 return Pending::default();
             }
-            // A decoder that was not heard of yet may be before this look is over: its first read comes after this entry.
+            // The first read of a decoder that is still unknown may arrive while this function
+            // runs. Its sequence number is above `followed`.
             let followed = core.state.followed;
             let cursor = |decoder: &str| core.state.decoders.get(decoder).map_or(followed, |fold| fold.cursor);
             let cursors: Vec<u64> = decoders.iter().map(|decoder| cursor(decoder)).collect();
@@ -91,14 +97,17 @@ impl Journal {
                     return span;
                 }
                 if waiting.verdict == ReadVerdict::Waits && mine(&waiting).is_some() {
-                    return span; // for what its decoder had stored, and all behind it for the order's sake
+                    // This read waits for its decoder's stored reads. All reads behind it wait too,
+                    // so that the order stays.
+                    return span;
                 }
                 after = waiting.read.seq.0;
                 span.through = Seq(after);
                 if mine(&waiting).is_none() {
                     continue;
                 }
-                // A step of an earlier process tells nothing of how the clock stands in this one.
+                // A step that an earlier process recorded says nothing about the clock of this
+                // process.
                 let own = steps.partition_point(|(_, step)| step.from < self.first);
                 let steps = if waiting.read.seq.0 < self.first { &steps[..] } else { &steps[own..] };
                 waiting.read.received = clock::corrected(steps, waiting.read.seq.0, waiting.read.received);
@@ -106,7 +115,7 @@ impl Journal {
                     ReadVerdict::Passing => span.reads.push(waiting.read),
                     ReadVerdict::Dead => span.dead.push(waiting.read.seq),
                     ReadVerdict::Duplicate => span.duplicates.push(waiting.read.seq),
-                    ReadVerdict::Waits => {} // looked at above
+                    ReadVerdict::Waits => {} // the function returned above
                 }
             }
         }
@@ -116,13 +125,15 @@ impl Journal {
         span
     }
 
-    /// Some reads after `after`, in order, that may still wait; none: there is none up to the number returned.
+    /// Some reads after `after`, in order, that may still wait for upload. If the list is empty, no
+    /// read up to the returned number waits.
     pub(super) fn reads_after(&self, after: u64) -> (Vec<Waiting>, u64) {
         loop {
             let (in_blocks, given_up, spans) = {
                 let core = self.shared.lock();
                 if !core.serving {
-                    return (Vec::new(), after); // the spans may be gone already: nothing can be said of what is in them
+                    // The spans may already be gone, so their content is unknown.
+                    return (Vec::new(), after);
                 }
                 (core.in_blocks, core.given_up, self.shared.spans())
             };
@@ -146,7 +157,9 @@ impl Journal {
             }
             let core = self.shared.lock();
             if !core.serving || core.in_blocks != in_blocks || core.given_up != given_up {
-                continue; // a checkpoint came to its end meanwhile (what was in memory is in blocks now), or it is another queue
+                // A checkpoint ended meanwhile (reads moved from memory to blocks), or the queue is
+                // another one.
+                continue;
             }
             let from = after.max(in_blocks);
             let flushing = core.flushing.iter().filter(|waiting| waiting.read.seq.0 > from);
@@ -156,7 +169,8 @@ impl Journal {
         }
     }
 
-    /// Reads that no batch covers, passings in flight and released ones; and when the oldest of them was received.
+    /// Counts the reads that no batch covers, the passings in flight and the released passings.
+    /// Also returns when the oldest read that no batch covers was received.
     pub fn backlog(&self) -> (u64, Option<Timestamp>) {
         let (decoders, waiting) = {
             let core = self.shared.lock();
@@ -176,39 +190,43 @@ impl Journal {
         waiting.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Reads that repeated one kept before, since the start of the process: kept, and not sent.
+    /// Duplicates since the process started. They are kept and not uploaded.
     pub fn duplicates(&self) -> u64 {
         self.shared.lock().state.duplicates.0
     }
 
-    /// Passings set aside, ever, over all devices.
+    /// Number of passings that are set aside, over all devices.
     pub fn dead_letters(&self) -> u64 {
         self.shared.lock().state.devices.values().map(DeviceFold::dead_letter_count).sum()
     }
 
-    /// Devices with passings that are numbered or released and not settled, and how many.
+    /// Devices with passings that are numbered or released and not settled, each with the number of
+    /// those passings.
     pub fn devices_waiting(&self) -> Vec<(Box<str>, usize)> {
         let unsettled = self.shared.lock().state.unsettled().into_iter();
         unsettled.map(|(device, unsettled)| (device, unsettled.count())).collect()
     }
 
-    /// Passings of a device that were released and not numbered since. Meaningful after [`Journal::serving`].
+    /// Passings of a device that were released and not numbered since. Valid only after
+    /// [`Journal::serving`].
     pub fn released(&self, device: &str) -> Vec<UploadItem> {
         let core = self.shared.lock();
         core.state.devices.get(device).map(|fold| fold.returned.clone()).unwrap_or_default()
     }
 
-    /// Passings of all devices that were set aside because the cloud failed at them, and are tried again by themselves.
+    /// Number of passings of all devices that were set aside because the cloud failed at them. They
+    /// are tried again automatically.
     pub fn failing(&self) -> usize {
         self.shared.lock().state.devices.values().map(|fold| fold.failing.len()).sum()
     }
 
-    /// Changes whenever something was kept or recorded; the value is the durable head.
+    /// Changes whenever an entry was kept or recorded. The value is the last durable number.
     pub fn changed(&self) -> watch::Receiver<Seq> {
         self.shared.changed.subscribe()
     }
 
-    /// Which places of a decoder's memory are held, in whatever source. Waits until the queue serves.
+    /// Which positions of a decoder's memory are stored, over all its sources. Waits until the
+    /// queue serves.
     pub async fn stored_ranges(&self, decoder: &str) -> StoredRanges {
         self.serving().await;
         let core = self.shared.lock();

@@ -383,7 +383,8 @@ impl Connection<'_> {
                     }
                     Frame::Read(ref mut read) => {
                         self.stored.mark(read, &self.decoder.limits);
-                        // By the monotonic clock: a step of the wall clock in between means nothing.
+                        // By the monotonic clock: a step of the wall clock in between means
+                        // nothing.
                         let since_ms = self.greeted.map_or(0, |greeted| (now - greeted).as_millis() as i64);
                         read.age = read.age.map(|age| age.at_receipt(since_ms));
                         self.decoder.check_time(read, received);

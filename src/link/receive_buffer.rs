@@ -44,7 +44,8 @@ const GROUP: usize = 30;
 
 /// Raw bytes kept of a rejected frame.
 const REJECT_RAW: usize = 1024;
-/// The same of one that is acknowledged, so that the decoder forgets it: all that a protocol gives of it.
+/// The same of one that is acknowledged, so that the decoder forgets it: all that a protocol gives
+/// of it.
 const ACKNOWLEDGED_RAW: usize = 4096;
 
 /// What one read from a port gave.

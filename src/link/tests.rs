@@ -22,9 +22,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::future::Future;
 
-/// A protocol of lines: `R<chip>` a read, `S<chip>` a stored one, `A<chip>` a read that is acknowledged, `@<chip>` the same at `Start`, `P` a ping that is answered,
-/// `C<stamp>` the clock, `G<stamp>` the clock as a greeting, `U<ms>` a read so long after it, `!` a restart, `X<text>` a record that
-/// cannot be read and is acknowledged; anything else is rejected.
+/// A protocol of lines: `R<chip>` a read, `S<chip>` a stored one,
+/// `A<chip>` a read that is acknowledged, `@<chip>` the same at `Start`, `P` a ping that is
+/// answered, `C<stamp>` the clock, `G<stamp>` the clock as a greeting,
+/// `U<ms>` a read so long after it, `!` a restart, `X<text>` a record that cannot be read and is
+/// acknowledged; anything else is rejected.
 struct Lines {
     buffer: Vec<u8>,
 }

@@ -1,5 +1,5 @@
-//! Chips that the bib file does not have: counted once each, and shown, because they go up with the chip code in place of a
-//! bib and nobody would see that before the results are out.
+//! Chips that the bib file does not have: counted once each, and shown, because they go up with the
+//! chip code in place of a bib and nobody would see that before the results are out.
 //!
 //! Bounded: [`MOST`] chips are remembered; further ones are not counted.
 
@@ -65,7 +65,8 @@ impl UnknownChips {
     }
 }
 
-/// Each of the first ten is told, then each tenth, each hundredth and so on: a whole start list that is missing is no flood.
+/// Each of the first ten is told, then each tenth, each hundredth and so on: a whole start list
+/// that is missing is no flood.
 fn is_told(count: usize) -> bool {
     let step = 10_usize.pow(count.max(1).ilog10());
     count.is_multiple_of(step)

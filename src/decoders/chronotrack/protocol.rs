@@ -21,11 +21,13 @@
 //! file) and number. Before a record came, nothing tells which of them a connection is. The tag may be `guntime` or
 //! `newlocation`: those are markers. `count` (the lap) and what else is in a record stay in its raw bytes.
 //!
-//! `time`: of the form that was asked for (`time_format`): `iso` (default) local wall time with a date, `normal` local time
-//! of day, `msecs` milliseconds since local midnight, `unix-utc` or `unix-local` seconds since 1970. A time with colons says itself what
-//! it is and is read whatever was asked for. For seconds since 1970 no source says whether they are UTC or the local clock
-//! counted as if it were; the files of one race have local ones. So the option says it: `unix-utc` or `unix-local`. The old
-//! word `unix` is read as UTC, as it always was, and warned about. That is why `iso` is asked for.
+//! `time`: of the form that was asked for (`time_format`): `iso` (default) local wall time with a
+//! date, `normal` local time of day, `msecs` milliseconds since local midnight, `unix-utc` or
+//! `unix-local` seconds since 1970. A time with colons says itself what it is and is read whatever
+//! was asked for. For seconds since 1970 no source says whether they are UTC or the local clock
+//! counted as if it were; the files of one race have local ones. So the option says it: `unix-utc`
+//! or `unix-local`. The old word `unix` is read as UTC, as it always was, and warned about. That is
+//! why `iso` is asked for.
 //!
 //! What must hold:
 //! * **Nothing missed stays missed**: each location is started from the last number held of it, to compare what it says, and

@@ -9,10 +9,12 @@
 //! ```
 //!
 //! * The printed samples are broken over lines by the layout, so nothing is taken for a delimiter ([`crate::decoders::objects`]).
-//! * `firstSeenTimestamp` is RFC 3339 with 0 to 9 decimals, in UTC or with an offset: an instant. The reader needs a time
-//!   server for it to be right. Where there is only a `lastSeenTimestamp` it is taken, with a doubt.
-//! * A reader whose clock was never set stamps 1970 or 2000. That tells no time of day, so its reads are of their receipt. Two
-//!   of one tag and antenna within a millisecond are kept apart by their microseconds.
+//! * `firstSeenTimestamp` is RFC 3339 with 0 to 9 decimals, in UTC or with an offset: an instant.
+//!   The reader needs a time server for it to be right. Where there is only a `lastSeenTimestamp`
+//!   it is taken, with a doubt.
+//! * A reader whose clock was never set stamps 1970 or 2000. That tells no time of day, so its
+//!   reads are of their receipt. Two of one tag and antenna within a millisecond are kept apart by
+//!   their microseconds.
 //! * The chip is the EPC in lower case (leading zeros count). Members that are not known are ignored; an object without
 //!   `antennaPort` and `epc` (location and direction modes) is rejected, not guessed at.
 //! * `isHeartBeat` is a life sign and nothing else.
@@ -100,7 +102,8 @@ fn read(raw: &[u8]) -> Result<Frame, Reject> {
     Ok(Frame::Read(read))
 }
 
-/// RFC 3339, and the microseconds below the millisecond. A second 60 is none: a general parser makes 59 of it.
+/// RFC 3339, and the microseconds below the millisecond. A second 60 is none: a general parser
+/// makes 59 of it.
 fn instant(text: &str) -> Option<(Timestamp, u16)> {
     let time = text.get(11..)?;
     let time = &time[..time.find(['Z', 'z', '+', '-'])?];

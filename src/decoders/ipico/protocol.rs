@@ -11,9 +11,10 @@
 //!    NN = 02 clock reply, 2c trigger button or gun: yy mm dd weekday hh mm ss cc, then bytes of no settled meaning
 //! ```
 //!
-//! Checksum: the ASCII codes of everything between `aa`/`ab` and the checksum, added, low 8 bits, as two hex digits
-//! of either case. FS/LS (first and last seen) stand behind it and are not covered; they are kept with the read. Date and time are decimal
-//! digits of a local clock without a zone; the year is 2000 + yy; `000000` is a clock that was never set.
+//! Checksum: the ASCII codes of everything between `aa`/`ab` and the checksum, added, low 8 bits,
+//! as two hex digits of either case. FS/LS (first and last seen) stand behind it and are not
+//! covered; they are kept with the read. Date and time are decimal digits of a local clock without
+//! a zone; the year is 2000 + yy; `000000` is a clock that was never set.
 //!
 //! Line ends get lost and readers restart a frame in the middle of a line (`aa0005aa0005…`, real). A line that is no
 //! frame is therefore taken apart from its end: a suffix that is a whole frame *with a right checksum* is one, what

@@ -6,19 +6,24 @@
 //! pattern = '^(?<chip>[0-9A-F]{12,24});(?<date>[^;]+);(?<time>[^;]+);(?<antenna>\d+)'
 //! date_format = "%d.%m.%Y"        # as strftime; needed with a group `date`
 //! time_format = "%H:%M:%S%.f"     # as strftime; this is the default
-//! # epoch = "s"                   # unit of a group `epoch`: s (decimals may follow), ms or us since 1970-01-01
-//! # clock = "local"               # local: in the decoder's `timezone`, also an epoch (as controllers count that know no
-//!                                 # zone); utc: the times are UTC. Without it an epoch is UTC and a time is local
+//! # epoch = "s"                   # unit of `epoch` since 1970: s (with decimals), ms or us
+//! # clock = "local"               # local: in the decoder's `timezone`; utc: the times are UTC.
+//!                                 # Without it an epoch is UTC and a time is local
 //! # ignore = '^(#|HELLO)'         # lines that mean nothing: life signs, headings
 //! ```
 //!
-//! The pattern is a regular expression (crate `regex`: linear in time, so no line can hold the box up) with named groups:
-//! `chip` (needed), `time` or `epoch` (one of them), `date`, `antenna`, `rssi`, `position`. Where `time` holds the date as well,
-//! `time_format` says so (`%Y-%m-%dT%H:%M:%S%.f`). A time without a date is taken as such, with the doubt said. An option that
-//! has no effect with the pattern is refused. A date that does not exist, a weekday that is not the date's, and a second 60 are
-//! rejected. Microseconds keep apart what is within a millisecond.
-//! A pattern that begins with `^`, and in which the next character always tells how it goes on (`[^;]+;`, not `\S+;`), is matched
-//! several times as fast: which matters to nobody but a mass start on a small box.
+//! An epoch with `clock = "local"` is the local wall time, counted as if it were UTC: so count
+//! controllers that know no zone.
+//!
+//! The pattern is a regular expression (crate `regex`: linear in time, so no line can hold the box
+//! up) with named groups: `chip` (needed), `time` or `epoch` (one of them), `date`, `antenna`,
+//! `rssi`, `position`. Where `time` holds the date as well, `time_format` says so
+//! (`%Y-%m-%dT%H:%M:%S%.f`). A time without a date is taken as such, with the doubt said. An option
+//! that has no effect with the pattern is refused. A date that does not exist, a weekday that is
+//! not the date's, and a second 60 are rejected. Microseconds keep apart what is within a
+//! millisecond. A pattern that begins with `^`, and in which the next character always tells how it
+//! goes on (`[^;]+;`, not `\S+;`), is matched several times as fast: which matters to nobody but a
+//! mass start on a small box.
 //!
 //! A line that the pattern does not match is kept as rejected (`not_mine`); one that it matches, but whose part does not
 //! hold what it should, is rejected with the name of that group (`field:time`). Nothing is sent to the decoder. Lines end at
@@ -295,8 +300,9 @@ impl Form {
     }
 }
 
-/// What a text of this format says. A second 60 is none: the crate makes 59 of it and keeps the decimals, so that it would lie
-/// before what was read before it. It shows by this: with 59 in its place the text says the same.
+/// What a text of this format says. A second 60 is none: the crate makes 59 of it and keeps the
+/// decimals, so that it would lie before what was read before it. It shows by this: with 59 in its
+/// place the text says the same.
 fn parse(format: &str, text: &str) -> Option<BrokenDownTime> {
     let parsed = BrokenDownTime::parse(format, text).ok()?;
     let said = |parsed: &BrokenDownTime| (parsed.to_time().ok(), parsed.to_date().ok(), parsed.minute());

@@ -10,8 +10,8 @@
 //! reader: 63 { 246 { 128 UTC u64, 256 { u16 0 } } }      it accepts us; 1 and 2: somebody else is connected, 3: it failed
 //! we:     64                                             send events and reports, also those held while we were away
 //! reader: 61 { 240 { TV 13 EPC-96 | 241 { u16 bits, EPC }, TV 1 antenna u16, TV 2 first seen u64 µs UTC,
-//!                    TV 3 first seen u64 µs since boot, TV 4 and 5 the same of last seen, TV 6 RSSI s8 dBm,
-//!                    TV 8 seen u16, … } … }                                                            tags
+//!                    TV 3 first seen u64 µs since boot, TV 4 and 5 the same of last seen,
+//!                    TV 6 RSSI s8 dBm, TV 8 seen u16, … } … }          tags
 //! reader: 62                                             alive? We: 72, with the same message id
 //! ```
 //!
@@ -25,20 +25,24 @@
 //! `ADD_ROSPEC`, `ENABLE_ROSPEC`, `START_ROSPEC`, all with the id 0x50425249 and no other, each after the answer to the one
 //! before; it is deleted when we end the link. The keepalive stays set: without a client it reaches nobody.
 //!
-//! A report may have any length: LLRP's has 32 bits, and a reader that is told to report at the end of its inventory sends all
-//! in one. One that is longer than [`MESSAGE_MAX`] is taken parameter by parameter as it comes, and never held as a whole. What
-//! is no parameter of a report ends the connection there: a wrong length must not swallow what follows.
+//! A report may have any length: LLRP's has 32 bits, and a reader that is told to report at the end
+//! of its inventory sends all in one. One that is longer than [`MESSAGE_MAX`] is taken parameter by
+//! parameter as it comes, and never held as a whole. What is no parameter of a report ends the
+//! connection there: a wrong length must not swallow what follows.
 //!
 //! The EPC is the chip, in lower-case hexadecimal. Its time is, in this order:
-//! * the first-seen UTC, or the last-seen UTC where the reports have no other (with a doubt: a client's default report may have
-//!   only that), of a reader whose clock was set;
-//! * of a reader whose clock was never set (its UTC is of 1970, 2000 …) or that has none, how long after the greeting the tag was
-//!   seen, by the reader's own clock: the receipt of the greeting and that make the time ([`crate::model::chip::Age`]). Where the
-//!   greeting does not have the same clock, the newest tag of the report is taken as just seen, and the others as so much older. (Of
-//!   a report that is not held as a whole: the newest until then.) It is always in doubt.
+//! * the first-seen UTC, or the last-seen UTC where the reports have no other (with a doubt: a
+//!   client's default report may have only that), of a reader whose clock was set;
+//! * of a reader whose clock was never set (its UTC is of 1970, 2000 …) or that has none, how long
+//!   after the greeting the tag was seen, by the reader's own clock: the receipt of the greeting
+//!   and that make the time ([`crate::model::chip::Age`]). Where the greeting does not have the
+//!   same clock, the newest tag of the report is taken as just seen, and the others as so much
+//!   older. (Of a report that is not held as a whole: the newest until then.) It is always in
+//!   doubt.
 //!
-//! A tag with no time is rejected, and a condition says what to switch on: reads without any time could not be told from repeats.
-//! Microseconds keep apart two reads of one tag and antenna. Reports are not acknowledged and nothing can be asked for again.
+//! A tag with no time is rejected, and a condition says what to switch on: reads without any time
+//! could not be told from repeats. Microseconds keep apart two reads of one tag and antenna.
+//! Reports are not acknowledged and nothing can be asked for again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -189,7 +193,8 @@ impl Llrp {
         }
     }
 
-    /// The next parameter of a long report. How many bytes it takes; `None`: it has not come as a whole.
+    /// The next parameter of a long report. How many bytes it takes; `None`: it has not come as a
+    /// whole.
     fn take_of_long(&mut self, mut long: Long, rest: &[u8], out: &mut Output) -> Option<usize> {
         let whole = wire::whole_tlv(&rest[..rest.len().min(long.left)]);
         let is_of_report = matches!(whole, Ok(Some((240 | 242 | 1023, _))));
@@ -247,7 +252,8 @@ impl Llrp {
         if body.is_empty() {
             out.frame(Frame::Info(Info::Alive), bytes);
         }
-        // First, how new the newest is: where nothing else tells when the tags were seen, it was seen just now.
+        // First, how new the newest is: where nothing else tells when the tags were seen, it was
+        // seen just now.
         let tags = Parameters(body).flatten().filter(|parameter| parameter.kind == 240);
         let newest = tags.filter_map(|parameter| Tag::of(parameter.body).ok()).map(|tag| tag.newest());
         let newest = newest.fold(Clocks::default(), Clocks::newer);
@@ -377,7 +383,8 @@ struct Tag {
 }
 
 impl Tag {
-    /// What it says after something that cannot be skipped is not known, so the tag is rejected as a whole.
+    /// What it says after something that cannot be skipped is not known, so the tag is rejected as
+    /// a whole.
     fn of(body: &[u8]) -> Result<Self, Reject> {
         let (mut chip, mut first, mut last) = (None, Clocks::default(), Clocks::default());
         let mut read = ChipRead::new("", Stamp::Uptime(0));
@@ -405,7 +412,8 @@ impl Tag {
         self.first.newer(self.last)
     }
 
-    /// With its time, told by what the reader's clocks showed at the greeting, or of the newest tag.
+    /// With its time, told by what the reader's clocks showed at the greeting, or of the newest
+    /// tag.
     fn read(self, greeting: Clocks, newest: Clocks) -> Result<ChipRead, Reject> {
         let Self { mut read, first, last } = self;
         let is_set = |us: &u64| matches!(utc(*us), Some(Stamp::Utc(utc)) if !was_never_set(utc));

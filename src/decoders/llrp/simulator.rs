@@ -172,8 +172,8 @@ impl Peer {
     }
 }
 
-/// What a reader says to a request that it does not know: the answer to it, if the standard has one, else ERROR_MESSAGE,
-/// with the status M_UnsupportedMessage and the request's id.
+/// What a reader says to a request that it does not know: the answer to it, if the standard has
+/// one, else ERROR_MESSAGE, with the status M_UnsupportedMessage and the request's id.
 fn unsupported(kind: u16, id: u32) -> Vec<u8> {
     let answer = match kind {
         1..=3 | 20..=26 | 40..=44 | 46 | 47 => kind + 10,

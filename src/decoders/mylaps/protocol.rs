@@ -21,9 +21,10 @@
 //!
 //! What must hold:
 //! * **The ack of a message comes after all of its frames**, its number echoed byte for byte.
-//! * **A record that cannot be decoded is kept as a rejected frame, with all of its bytes, and its message still acknowledged**:
-//!   otherwise the sender repeats it for ever and it blocks one of the ten places. A condition says so, because the record never
-//!   comes again. What is too large for one frame is kept in several.
+//! * **A record that cannot be decoded is kept as a rejected frame, with all of its bytes, and its
+//!   message still acknowledged**: otherwise the sender repeats it for ever and it blocks one of
+//!   the ten places. A condition says so, because the record never comes again. What is too large
+//!   for one frame is kept in several.
 //! * A read has no [`Position`](crate::model::chip::Position): the sender cannot be asked again. Its identity is what the
 //!   protocol offers: location, chip, stamp, device, reader, antenna. The sequence number takes no part: like the
 //!   message number it starts again with the sender's session.
@@ -47,8 +48,8 @@ const MESSAGE_MAX: usize = 256 * 1024;
 const LOCATION_MAX: usize = 127;
 /// Rejected records of one message that are told one by one; with the next all of its rest is one. A sender packs at most 100.
 const REJECTS_MAX: u64 = 1000;
-/// Most bytes of a rejected text in one frame. What is acknowledged is kept in as many as it needs; of anything else this is
-/// enough to see what it was, and a flood stays small.
+/// Most bytes of a rejected text in one frame. What is acknowledged is kept in as many as it needs;
+/// of anything else this is enough to see what it was, and a flood stays small.
 const REJECT_MAX: usize = 4096;
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// What a version 2 sender is asked to put into a passing.

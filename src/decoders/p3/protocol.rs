@@ -22,8 +22,9 @@
 //! * The length counts the unescaped frame with its markers. Requests may carry 0; passings may not.
 //! * Bit 0 of the flags: tags have lengths of 4 bytes.
 //! * CRC: see [`checksum`]. Bad ones are common behind telnet-style hops, which add a CR to an LF.
-//! * Chip: the transponder's number, or with option `code = "printed"` the code that is printed on it (`FL-12345`), where the
-//!   decoder tells it; what it does not tell is taken from the other one.
+//! * Chip: the transponder's number, or with option `code = "printed"` the code that is printed on
+//!   it (`FL-12345`), where the decoder tells it; what it does not tell is taken from the other
+//!   one.
 //! * Time: tag 10 is preferred, it is UTC. Tag 04 is the decoder's own clock: wall time in the configured zone, or with
 //!   option `clock = "utc"` UTC, as who set it chose.
 //! * Transponders 9991, 9992, 9993 and 9995 are inputs and the gun: markers, no chips.
@@ -348,8 +349,8 @@ fn millis(us: u64, name: &'static str) -> Result<i64, Reject> {
     i64::try_from(us / 1000).map_err(|_| Reject::Field(name))
 }
 
-/// The time that a record tells, and the microseconds below its millisecond: UTC if it does, else by the decoder's clock. Both
-/// in microseconds since 1970.
+/// The time that a record tells, and the microseconds below its millisecond: UTC if it does, else
+/// by the decoder's clock. Both in microseconds since 1970.
 fn stamp(rtc: Option<u64>, utc: Option<u64>, clock_is_utc: bool) -> Result<Option<(Stamp, u16)>, Reject> {
     let below_ms = |us: u64| (us % 1000) as u16; // less than 1000
     if let Some(us) = utc.or(rtc.filter(|_| clock_is_utc)) {

@@ -1,8 +1,8 @@
 //! ALGE Timy, TdC 8000 and TdC 8001: a chronometer that prints its impulses on a serial line. It knows start numbers and
 //! channels, no chips.
 //!
-//! Evidence: high for the line (a vendor's manual, real lines from three sources, two recorded races), low for the checksum
-//! (one source).
+//! Evidence: high for the line (a vendor's manual, real lines from three sources, two recorded
+//! races), low for the checksum (one source).
 //!
 //! ```text
 //! 0    1–4    5         6–7      8                 10–22                24–25   26 characters, then CR (LF in dumps)
@@ -13,27 +13,33 @@
 //! TIMY: 480170000       a heading of a print-out: not an impulse
 //! ```
 //!
-//! The group may be missing, with the blanks before it; there are one to five decimals, or none; some devices write a `:`
-//! before them.
+//! The group may be missing, with the blanks before it; there are one to five decimals, or none;
+//! some devices write a `:` before them.
 //!
-//! Flags: blank an impulse, `t` one that came over ALGE's radio (WTN), `i` one that was entered or corrected by hand at the
-//! device, `?` one without a valid start number, `c` one that is annulled, letters for other kinds. Channels:
-//! `C0` start, `C1` finish, to `C8`; `RT`, `TT` and `DT` are *durations* that the device computed (run, total, difference).
-//! Line: 8N1, 9600 baud (TdC, and Timy as delivered), 38400 for "PC-Timer".
+//! Flags: blank an impulse, `t` one that came over ALGE's radio (WTN), `i` one that was entered or
+//! corrected by hand at the device, `?` one without a valid start number, `c` one that is annulled,
+//! letters for other kinds. Channels: `C0` start, `C1` finish, to `C8`; `RT`, `TT` and `DT` are
+//! *durations* that the device computed (run, total, difference). Line: 8N1, 9600 baud (TdC, and
+//! Timy as delivered), 38400 for "PC-Timer".
 //!
 //! What becomes of it:
-//! * An impulse is a read whose chip is the start number without leading zeros (`35`); one without a valid number is `?34`,
-//!   so that it never counts for athlete 34, and a doubt says so. The channel is the antenna; `manual` as device is a hand that
-//!   pressed the button. What was entered at the device (`i`) is what the timer there decided: a read.
+//! * An impulse is a read whose chip is the start number without leading zeros
+//!   (`35`); one without a valid number is `?34`, so that it never counts for athlete 34, and a
+//!   doubt says so. The channel is the antenna;
+//!   `manual` as device is a hand that pressed the button. What was entered at the device (`i`) is
+//!   what the timer there decided: a read.
 //! * `c` is a marker, `cleared`, with number and channel: the impulse it annuls was kept and may be in the cloud
 //!   already, so a person must see it. Durations and other kinds are markers too: none of them is a time of day.
-//! * A channel in lower case (`c0`) is a marker with its time, and a condition tells of it once: of our sources one takes it
-//!   for a time of day, and another for a duration.
-//! * Durations of a rank or a difference with a third letter (`DTR`) and headings are not kept. A heading is text with a word
-//!   in it and without a time, so that what another device sends, or a damaged impulse, is still rejected.
-//! * The time has no date; it wraps at midnight. More than three decimals keep apart what is within a millisecond.
-//! * Checksum (`CHK1` in the device): the sum of the bytes before it, low 8 bits, each half + 0x30. What has two characters
-//!   too many must have them right; with the option `checksum = true` a line without one is rejected.
+//! * A channel in lower case (`c0`) is a marker with its time, and a condition tells of it once: of
+//!   our sources one takes it for a time of day, and another for a duration.
+//! * Durations of a rank or a difference with a third letter (`DTR`) and headings are not kept. A
+//!   heading is text with a word in it and without a time, so that what another device sends, or a
+//!   damaged impulse, is still rejected.
+//! * The time has no date; it wraps at midnight. More than three decimals keep apart what is within
+//!   a millisecond.
+//! * Checksum (`CHK1` in the device): the sum of the bytes before it, low 8 bits, each half + 0x30.
+//!   What has two characters too many must have them right; with the option `checksum = true` a
+//!   line without one is rejected.
 //!
 //! Nothing is sent: the stored memory is printed by somebody at the device (the same lines, which are then known repeats).
 
@@ -123,7 +129,8 @@ fn decode(line: &[u8], checked: bool) -> Result<Frame, Reject> {
         return Ok(Frame::Info(Info::Alive));
     }
     let bare = text.len().checked_sub(CHECKSUM).map(|end| &text[..end]);
-    // Decimals behind which a checksum of digits follows look like more decimals: it is one where it agrees.
+    // Decimals behind which a checksum of digits follows look like more decimals: it is one where
+    // it agrees.
     if let Some(bare) = bare.filter(|_| verify(line).is_ok())
         && let Ok(frame) = record(bare)
     {
@@ -233,8 +240,8 @@ fn is_running_time(text: &str) -> bool {
     }
 }
 
-/// A line of a print-out: printable, with a word of at least three letters (or nothing but a rule), and without a time and
-/// the separators that other devices put between fields.
+/// A line of a print-out: printable, with a word of at least three letters (or nothing but a rule),
+/// and without a time and the separators that other devices put between fields.
 fn is_heading(text: &str) -> bool {
     let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     let has_time = text
@@ -248,7 +255,8 @@ fn is_heading(text: &str) -> bool {
     printable && !has_time && !foreign && (is_rule || words.any(is_word))
 }
 
-/// The last two characters of the line: the sum of those before, each half plus 0x30 (so 10 to 15 are `:` to `?`).
+/// The last two characters of the line: the sum of those before, each half plus 0x30 (so 10 to 15
+/// are `:` to `?`).
 fn verify(line: &[u8]) -> Result<(), Reject> {
     let at = line.len().checked_sub(CHECKSUM).ok_or(Reject::Length)?;
     let (body, checksum) = line.split_at(at);

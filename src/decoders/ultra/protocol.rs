@@ -20,8 +20,9 @@
 //! * Column 10 may be eight raw bytes on older firmware, any of which may be a comma or a line end. A line is therefore first
 //!   read as text; only if that fails are the eight bytes behind the ninth comma skipped as they are.
 //! * The button of the start gate is a read of chip 0 at antenna 0: a marker (`start`), for it is no chip.
-//! * Binary status (0x03, length, bytes) is skipped at the beginning of a line. Whether the length counts itself and the 0x03,
-//!   the firmware decides: it does where a line begins behind it then, else it does not.
+//! * Binary status (0x03, length, bytes) is skipped at the beginning of a line. Whether the length
+//!   counts itself and the 0x03, the firmware decides: it does where a line begins behind it then,
+//!   else it does not.
 //! * There may be blanks before a chip, and a column behind the LogID.
 //! * The place of a read is box number and LogID; gaps are asked for by number ([`crate::decoders::gaps`]). A LogID that says another
 //!   read than before means that the log was cleared, whatever the clock shows: at each connection the last one held is
@@ -45,7 +46,8 @@ use crate::model::chip::{ChipRead, Label, Marker, Position, Stamp, StoredRanges}
 const ASK_EVERY: Duration = Duration::from_secs(60);
 /// Volts below which the battery is called low, and above which it is not any more.
 const LOW_V: (f64, f64) = (23.0, 23.5);
-/// Columns of a read that are used. There may be one more; two more lines run together would be many more.
+/// Columns of a read that are used. There may be one more; two more lines run together would be
+/// many more.
 const COLUMNS: usize = 12;
 /// Bytes that tell the beginning of a line from anything else, with the end of a line before it.
 const BEGINNING: usize = 5;
@@ -344,7 +346,8 @@ fn raw_record(bytes: &[u8]) -> Raw<'_> {
     Raw::Record(columns, end)
 }
 
-/// Bytes of the binary status that `bytes` begins with; `None`: that is not known yet. `last`: no more bytes come.
+/// Bytes of the binary status that `bytes` begins with; `None`: that is not known yet. `last`: no
+/// more bytes come.
 fn status_length(bytes: &[u8], last: bool) -> Option<usize> {
     let counted = usize::from(*bytes.get(1)?);
     // Looked for in the same bytes however they were cut.

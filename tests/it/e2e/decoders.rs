@@ -1,6 +1,6 @@
 //! Every kind of decoder, from its wire to the cloud.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use passbridge::testing::config::Address;
@@ -10,6 +10,7 @@ use passbridge::testing::status::LinkState;
 use tokio_serial::{SerialPort, SerialStream};
 
 use crate::support::e2e::*;
+use crate::support::recording;
 
 /// A race at a decoder in Madrid, in pieces: stored before the box came, and live.
 async fn race_in_madrid(kind: Kind, faults: Vec<WireFault>) {
@@ -148,13 +149,8 @@ async fn a_capture_with_damaged_frames_goes_the_whole_way_and_its_good_reads_arr
 
 #[tokio::test]
 async fn a_whole_recorded_session_is_in_the_cloud_once_and_in_order() {
-    let shared = std::env::var_os("PASSBRIDGE_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let path = shared.join("real/one4all-20191212-090206.csv");
-    let Ok(bytes) = std::fs::read(&path) else {
-        eprintln!("skipped: {} is not there (PASSBRIDGE_SHARED names the directory)", path.display());
-        return;
-    };
+    let file = "one4all-20191212-090206.csv";
+    let Some(bytes) = recording("a_whole_recorded_session_is_in_the_cloud_once_and_in_order", file) else { return };
     let mut way = EndToEnd::new().await;
     let token = way.session();
     way.config.upload.batch_max = 100;

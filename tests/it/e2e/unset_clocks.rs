@@ -1,4 +1,5 @@
-//! Decoders whose clock was never set, and such as have none: what times their reads get in the cloud.
+//! Decoders whose clock was never set, and such as have none: what times their reads get in the
+//! cloud.
 
 use std::time::Instant;
 
