@@ -11,15 +11,14 @@
 //!   stored read was made at some time before it was received, so its receive time contradicts a
 //!   passing only in one direction.
 //! * **Both directions count.** A stored read from just before a passing that was already decided
-//!   belongs to the same crossing: that crossing was reported, if late. Two passings would lie
-//!   within the dead time, and no clock would say which one is right. This is rare because of the
-//!   waiting (see [`super::state`]): live reads that arrive amid stored reads are checked after
-//!   them.
-//! * **Both directions count.** A stored read from just before a passing that was already decided
 //!   belongs to the same crossing: that crossing was reported, if late. If both were sent, two
 //!   passings would lie within the dead time, and no clock would say which one is right. This is
 //!   rare because of the waiting (see [`super::state`]): live reads that arrive amid stored reads
 //!   are checked after them.
+//! * **Resolved times.** The comparison uses instants (see [`crate::model::clock`]). So a time of
+//!   day is never compared with that of another day, and an hour that autumn repeats is two hours.
+//!
+//! A read is compared with two passings of its chip, the last live one and the last stored one,
 //! because the two kinds alternate while a long memory is read.
 
 use std::collections::HashMap;
