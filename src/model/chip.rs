@@ -144,20 +144,21 @@ pub enum Age {
 }
 
 impl Age {
-    /// Further ahead of its receipt no read can be: then the two clock readings do not belong
-    /// together.
+    /// No read can be made later than this after it was received.
     const AHEAD_MS: i64 = 60 * 60 * 1000;
+    /// No reader stores reads for longer than this and counts the time meanwhile.
+    const OLDEST_MS: i64 = 31 * 24 * 60 * 60 * 1000;
 
-    /// As an age at the receipt, which was so many milliseconds after that of the greeting.
+    /// The age at the receipt, which was so many milliseconds after the receipt of the greeting. An
+    /// age that cannot be comes from two readings of different clocks: then the read counts as made
+    /// when it was received.
     #[must_use]
     pub fn at_receipt(self, since_greeting_ms: i64) -> Self {
-        match self {
-            Self::BeforeReceipt(_) => self,
-            Self::AfterGreeting(ms) => {
-                let age = since_greeting_ms.saturating_sub(ms);
-                Self::BeforeReceipt(if age < -Self::AHEAD_MS { 0 } else { age })
-            }
-        }
+        let age = match self {
+            Self::BeforeReceipt(ms) => ms,
+            Self::AfterGreeting(ms) => since_greeting_ms.saturating_sub(ms),
+        };
+        Self::BeforeReceipt(if (-Self::AHEAD_MS..=Self::OLDEST_MS).contains(&age) { age } else { 0 })
     }
 }
 

@@ -510,6 +510,9 @@ mod tests {
             let expected = doubted("2026-07-06T10:00:00.000Z", Doubt::ClockUnset);
             assert_eq!(live(&stamp, "2026-07-06T10:00:01Z"), expected, "{stamp}");
         }
+        let box_set = Timestamp::from_millisecond(BOX_SET_MS).unwrap();
+        let year = TimeZone::UTC.to_datetime(box_set).year();
+        assert_eq!(MADE_YEAR, year + 1, "a release raises both");
         let real = format!("{}-01-01T12:00:00.000", MADE_YEAR - OLDEST);
         assert_eq!(live(&real, "2026-07-06T10:00:01Z").1, Some(Doubt::Far));
     }
@@ -528,6 +531,8 @@ mod tests {
             (Some(AfterGreeting(5200).at_receipt(7200)), "2026-07-06T09:59:58Z"),
             (Some(AfterGreeting(5200).at_receipt(0)), "2026-07-06T10:00:05.2Z"),
             (Some(AfterGreeting(i64::MAX).at_receipt(0)), "2026-07-06T10:00:00Z"),
+            (Some(AfterGreeting(-315_360_000_000).at_receipt(7200)), "2026-07-06T10:00:00Z"),
+            (Some(BeforeReceipt(315_360_000_000).at_receipt(7200)), "2026-07-06T10:00:00Z"),
         ] {
             assert_eq!(at(age), Resolved { utc: utc.parse().unwrap(), doubt: Some(Doubt::NoClock) }, "{age:?}");
         }

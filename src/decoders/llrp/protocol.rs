@@ -428,7 +428,8 @@ impl Tag {
         let told = |clocks: Clocks| {
             let uptime = clocks.uptime.map(|us| (us, greeting.uptime, newest.uptime));
             let of_calendar = clocks.utc.filter(|us| utc(*us).is_some());
-            let unset = of_calendar.map(|us| (us, greeting.utc.filter(|us| !is_set(us)), newest.utc));
+            let is_unset = |us: &u64| !is_set(us);
+            let unset = of_calendar.map(|us| (us, greeting.utc.filter(is_unset), newest.utc.filter(is_unset)));
             let placed = |told: &(u64, Option<u64>, Option<u64>)| told.1.is_some();
             uptime.filter(placed).or(unset.filter(placed)).or(uptime).or(unset)
         };

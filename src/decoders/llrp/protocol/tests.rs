@@ -272,6 +272,8 @@ fn a_reader_whose_clock_was_never_set_tells_how_long_after_its_greeting_a_tag_wa
         assert_eq!(read.age, Some(age), "{clock:?}");
         assert!(matches!(read.stamp, Stamp::Uptime(_)), "no date that was never meant: {}", read.stamp);
     }
+    let mixed = told(None, &[tag_at(1, &[time(2, UNSET_US)]), tag_at(2, &[time(2, SET_US)])]).remove(0);
+    assert_eq!(mixed.age, Some(Age::BeforeReceipt(0)), "a tag of another clock tells nothing");
     let set = told(Some((128, UNSET_US)), &[tag_at(1, &[time(2, SET_US)])]).remove(0);
     assert_eq!((set.age, &*set.stamp.to_string()), (None, "2026-11-29T01:30:00.000Z"), "it was set meanwhile");
 }
