@@ -1,23 +1,30 @@
-//! Decoder protocols: bytes in, frames and reply bytes out.
+//! Decoder protocols: they turn bytes into frames and reply bytes.
 //!
 //! What must hold for every protocol:
-//! * **Pure.** No I/O, no clock, no tokio. Time reaches it only as the link's age in [`Protocol::tick`].
-//! * **Cannot fail.** Bytes it rejects are frames too ([`Frame::Rejected`], a typed reason, the raw bytes).
-//!   It never panics on any input, and the result does not depend on how the bytes were cut into pieces.
-//! * **Bounded.** Its buffer has a limit written beside it; beyond that the bytes become a rejected frame. Whatever a decoder
-//!   sends, all that it holds stays below [`MEMORY_MAX`], what one read puts out below [`OUTPUT_MAX`] (tests/memory.rs).
-//! * **Read-only.** No command that starts, stops, clears or sets a decoder, unless an option asks for it (`llrp`).
-//! * **Acks come after.** A [`Item::Reply`] is written to the wire only when every frame before it in the
-//!   output is durable (the link sees to that; the protocol only has to keep the order).
+//! * **Pure.** A protocol does no I/O, reads no clock and does not use tokio. It knows time only as
+//!   the age of the link, which [`Protocol::tick`] passes to it.
+//! * **Cannot fail.** Bytes that the protocol rejects are a frame too ([`Frame::Rejected`], with a
+//!   typed reason and the raw bytes). The protocol never panics on any input. Its result does not
+//!   depend on how the bytes were cut into pieces.
+//! * **Bounded.** The buffer of a protocol has a limit, which is written beside it. Bytes beyond
+//!   the limit become a rejected frame. Whatever a decoder sends, the protocol holds less than
+//!   [`MEMORY_MAX`], and the output of one read stays below [`OUTPUT_MAX`] (tests/memory.rs).
+//! * **Read-only.** The protocol sends no command that starts, stops, clears or sets a decoder,
+//!   unless an option asks for it (`llrp`).
+//! * **Acknowledgements follow the frames.** The link writes an [`Item::Reply`] to the wire only
+//!   when every frame before it in the output is durable. The protocol only has to keep the order.
 //!
-//! A new decoder is one folder `src/decoders/<name>/` and one line in the list below (docs/adding-a-decoder.md). The folder has:
-//! * `mod.rs`: the [`Spec`], a column for each thing that other code needs to know;
+//! A new decoder is one folder `src/decoders/<name>/` and one line in the list below
+//! (docs/adding-a-decoder.md). The folder has:
+//! * `mod.rs`: the [`Spec`], with a column for each fact that other code needs to know;
 //! * `protocol.rs`: the protocol, with its wire layout in prose at the top;
-//! * `recogniser.rs`: what the probe looks for, and `questions.rs`: what it may ask;
-//! * `allowed.rs`: the list of what may ever be said to it, and `simulator.rs`: the simulated decoder. Both are written from the
-//!   documents and use no code of the protocol, because they judge it;
-//! * `trials.rs`: what tests and fuzz targets try on it;
-//! * `samples.jsonl` and `captures/`: what such decoders send, and what must be read in it.
+//! * `recogniser.rs`: what the probe looks for, and `questions.rs`: what the probe may ask;
+//! * `allowed.rs`: the list of the bytes that may ever be sent to the decoder, and `simulator.rs`:
+//!   the simulated decoder. Both are written from the documents and use no code of the protocol,
+//!   because they check it;
+//! * `trials.rs`: what tests and fuzz targets try on the protocol;
+//! * `samples.jsonl` and `captures/`: what such decoders send, and what the protocol must read in
+//!   it.
 
 mod allowed;
 mod civil;
@@ -55,7 +62,7 @@ mod raceresult;
 mod timy;
 mod ultra;
 
-/// Every decoder there is, in alphabetical order.
+/// Every decoder that passbridge can read, in alphabetical order.
 pub static REGISTRY: &[&Spec] = &[
     &chronotrack::SPEC,
     &cloudbox::SPEC,
@@ -72,7 +79,7 @@ pub static REGISTRY: &[&Spec] = &[
     &ultra::SPEC,
 ];
 
-/// The registry line of `name`.
+/// The descriptor of the decoder with this name in the configuration.
 pub fn spec(name: &str) -> Option<&'static Spec> {
     REGISTRY.iter().copied().find(|spec| spec.name == name)
 }

@@ -1,10 +1,12 @@
-//! What the lists of allowed commands share. Each decoder's list (`allowed.rs` in its folder) is written from the vendor's
-//! documents and from what other programs do, not from our protocol, so that a new command has to be put there by somebody who
-//! thought about it. Whatever is not on a list would start, stop, clear or set something, or is nothing that the decoder knows.
+//! What the lists of allowed commands share. Each decoder's list (`allowed.rs` in its folder) is
+//! written from the vendor's documents and from what other programs do, not from our protocol. A
+//! new command must therefore be put there by a person who thought about it. Anything that is not
+//! on a list would start, stop, clear or set something, or is nothing that the decoder knows.
 
 use super::protocol::Settings;
 
-/// A list of commands that end in `end`: the first command that is not allowed, or that is not ended.
+/// Checks a list of commands that end in `end`. Returns the first command that is not allowed or
+/// not ended.
 pub(super) fn commands(said: &[u8], end: &[u8], allowed: impl Fn(&[u8]) -> bool) -> Option<String> {
     let mut rest = said;
     while !rest.is_empty() {
@@ -24,7 +26,7 @@ pub(super) fn fields(command: &[u8], separator: u8) -> Vec<&[u8]> {
     command.split(|byte| *byte == separator).collect()
 }
 
-/// A number of at most 20 digits, as the longest one has them.
+/// A number of at most 20 digits, which is the length of the longest one.
 pub(super) fn digits(bytes: &[u8]) -> bool {
     (1..=20).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_digit)
 }

@@ -1,19 +1,20 @@
-//! Wall time as text protocols write it. Stricter than a general parser: a damaged line must not look like a time.
+//! Wall time as text protocols write it. It is stricter than a general parser, because a damaged
+//! line must not look like a time.
 
 use jiff::civil::{Date, Time};
 
-/// `hh:mm:ss` with nothing or one to three decimals behind it (`16:13:57.417`, `13:50:23.30`).
+/// `hh:mm:ss` with no decimals or one to three (`16:13:57.417`, `13:50:23.30`).
 pub(super) fn time_of_day(text: &str) -> Option<Time> {
     fine_time_of_day(text, 3)
 }
 
-/// As [`time_of_day`], with up to `most` decimals, of which milliseconds are kept.
+/// As [`time_of_day`], with up to `most` decimals. Only the milliseconds are kept.
 pub(super) fn fine_time_of_day(text: &str, most: usize) -> Option<Time> {
     exact_time_of_day(text, most).map(|(time, _)| time)
 }
 
-/// As [`fine_time_of_day`], and the microseconds below the millisecond where there are more than
-/// three decimals. Further ones are cut off.
+/// As [`fine_time_of_day`], and also the microseconds below the millisecond, if there are more than
+/// three decimals. Further decimals are cut off.
 pub(super) fn exact_time_of_day(text: &str, most: usize) -> Option<(Time, Option<u16>)> {
     let (whole, fraction) = match text.split_once('.') {
         Some((whole, fraction)) if (1..=most).contains(&fraction.len()) => (whole, fraction),
@@ -30,8 +31,8 @@ pub(super) fn exact_time_of_day(text: &str, most: usize) -> Option<(Time, Option
     Some((time, micros))
 }
 
-/// Milliseconds of decimals of a second, and the microseconds below where there are more than
-/// three. All must be digits.
+/// The milliseconds in the decimals of a second, and the microseconds below them, if there are more
+/// than three decimals. The decimals that are used must be digits.
 pub(super) fn split_fraction(decimals: &str) -> Option<(u16, Option<u16>)> {
     let padded = |from: usize| {
         let digit = |at: usize| match decimals.as_bytes().get(at) {
@@ -43,7 +44,7 @@ pub(super) fn split_fraction(decimals: &str) -> Option<(u16, Option<u16>)> {
     Some((padded(0)?, if decimals.len() > 3 { Some(padded(3)?) } else { None }))
 }
 
-/// `yyyy-MM-dd`, a date that exists.
+/// `yyyy-MM-dd`, if the date exists.
 pub(super) fn date(text: &str) -> Option<Date> {
     let bytes = text.as_bytes();
     if bytes.len() != 10 || bytes[4] != b'-' || bytes[7] != b'-' {
@@ -52,7 +53,7 @@ pub(super) fn date(text: &str) -> Option<Date> {
     day(digits(&bytes[..4])?, digits(&bytes[5..7])?, digits(&bytes[8..])?)
 }
 
-/// `yyMMdd` in the years 2000 to 2099, a date that exists.
+/// `yyMMdd` in the years 2000 to 2099, if the date exists.
 pub(super) fn short_date(text: &str) -> Option<Date> {
     let bytes = text.as_bytes();
     if bytes.len() != 6 {
@@ -61,7 +62,7 @@ pub(super) fn short_date(text: &str) -> Option<Date> {
     day(2000 + digits(&bytes[..2])?, digits(&bytes[2..4])?, digits(&bytes[4..])?)
 }
 
-/// `yyyyMMdd`, a date that exists.
+/// `yyyyMMdd`, if the date exists.
 pub(super) fn plain_date(text: &str) -> Option<Date> {
     let bytes = text.as_bytes();
     if bytes.len() != 8 {

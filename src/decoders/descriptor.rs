@@ -1,4 +1,5 @@
-//! The descriptor of a decoder: all that the rest of the program, its tests and its documents know of it.
+//! The descriptor of a decoder: all that the rest of the program, the tests and the documents know
+//! about it.
 
 use std::time::Duration;
 
@@ -8,18 +9,20 @@ use super::recogniser::Recogniser;
 use super::simulator::talk::Simulator;
 use super::trials::Trials;
 
-/// What becomes of reads that the box does not take when they are sent.
+/// What happens to reads that the box does not take when they are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missed {
-    /// They are gone: the decoder only streams. While the journal cannot take reads the link buffers and then drops.
+    /// They are lost, because the decoder only streams. While the journal cannot store reads, the
+    /// link buffers them, and drops them when the buffer is full.
     Lost,
     /// The decoder repeats them until they are acknowledged. The link may stop reading.
     Repeated,
-    /// The decoder stores them and can be asked. The link may stop reading, and tells the protocol what is held.
+    /// The decoder stores them, and the box can ask for them. The link may stop reading. It passes
+    /// the stored ranges to the protocol.
     Stored,
 }
 
-/// Who makes the connection, where it is a TCP connection.
+/// Who makes the connection, if it is a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dials {
     /// The decoder listens, and this box connects to it.
@@ -28,16 +31,16 @@ pub enum Dials {
     TheDecoder,
 }
 
-/// Another form of the wire that a protocol reads under some options.
+/// Another form of the wire, which a protocol reads under some options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
-    /// The options.
+    /// The options that select it.
     pub set: Options,
-    /// What ends a frame then.
+    /// What ends a frame in this form.
     pub frame_end: &'static [u8],
 }
 
-/// A value of an option that is read as it always was, and is not clear enough any more.
+/// A value of an option that still has its old meaning, but is no longer clear enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outdated {
     /// The option and its value.
@@ -46,72 +49,81 @@ pub struct Outdated {
     pub instead: &'static str,
 }
 
-/// Judges what is about to be said to a decoder, under its options. `Some`: why it must not be said.
+/// Checks the bytes that are about to be sent to a decoder, under its options. `Some` is the reason
+/// why they must not be sent.
 pub type Commands = fn(&Settings, &[u8]) -> Option<String>;
 
 /// The descriptor of a decoder, which is its line in the registry.
 ///
-/// Every column has to be filled in for every decoder (there is no `Default`), so that a column that was forgotten does not
-/// compile.
+/// Every decoder must fill in every column (there is no `Default`), so that a forgotten column does
+/// not compile.
 pub struct Spec {
     /// Name in the configuration.
     pub name: &'static str,
     /// What a timer calls it. The first word is the short form.
     pub title: &'static str,
-    /// Who connects to whom.
+    /// Who makes the connection.
     pub dials: Dials,
-    /// Usual TCP port of the decoder (or ours, where its software connects to us).
+    /// The usual TCP port of the decoder, or our port where the decoder's software connects to us.
     pub port: u16,
-    /// Usual rates of its serial line, the most usual first; none: it is not found on serial lines.
+    /// The usual rates of its serial line, the most usual first. If the list is empty, the decoder
+    /// is not found on serial lines.
     pub baud: &'static [u32],
-    /// Longest silence of a healthy idle link, `None` if the protocol has no life sign to wait for.
+    /// The longest silence of a healthy idle link. `None`: the protocol has no life sign to wait
+    /// for.
     pub idle_limit: Option<Duration>,
-    /// What ends a frame on the wire; empty where a frame is delimited by its length alone. There a wrong length ends the
-    /// connection.
+    /// What ends a frame on the wire. It is empty where only the length delimits a frame. In such a
+    /// protocol a wrong length ends the connection.
     pub frame_end: &'static [u8],
-    /// What becomes of reads that this box did not take when they were sent (the redelivery).
+    /// What happens to reads that this box did not take when they were sent (the redelivery).
     pub missed: Missed,
-    /// Of what is stored, only what came after the first read that was kept is asked for: the decoder counts on for ever, so
-    /// what is older may be of another race.
+    /// The protocol asks only for stored reads that the decoder made after the first read that the
+    /// box kept. The decoder never starts its count again, so older reads may belong to another
+    /// race.
     pub since_first_read: bool,
-    /// The box cannot ask for what was missed, but somebody at the decoder can have it give its whole memory again.
+    /// The box cannot ask for missed reads, but a person at the decoder can make it send its whole
+    /// memory again.
     pub given_by_hand: bool,
-    /// Its reads name the timing point that they were made at.
+    /// Its reads name the timing point where they were made.
     pub locations: bool,
-    /// It tells instants, not the wall time of a zone: the configuration needs no time zone.
+    /// It sends instants, not the wall time of a zone, so the configuration needs no time zone.
     pub tells_utc: bool,
-    /// It says what time it is when we connect, or answers the question for it.
+    /// It sends its time when we connect, or when we ask for it.
     pub tells_clock: bool,
-    /// Its commands are bare characters, so that it would obey the letters of a question that is meant for another decoder.
+    /// Its commands are bare characters. It would therefore obey single letters of a question that
+    /// is meant for another decoder.
     pub bare_characters: bool,
     /// Other forms of the wire, and the options under which they are read.
     pub dialects: &'static [Dialect],
-    /// Values of options that still work and should be written anew.
+    /// Values of options that still work, but should be replaced.
     pub outdated: &'static [Outdated],
-    /// Makes a value for one connection.
+    /// Makes a protocol value for one connection.
     pub make: fn(&Settings) -> Result<Box<dyn Protocol>, SettingError>,
-    /// What the probe looks for. `None`: the probe cannot know it, because it reads whatever its options say.
+    /// What the probe looks for. `None`: the probe cannot recognise this protocol, because it reads
+    /// whatever its options say.
     pub recogniser: Option<Recogniser>,
-    /// Questions that the probe may put to a silent box which may be this decoder.
+    /// Questions that the probe may send to a silent box that may be this decoder.
     pub questions: &'static [Question],
-    /// What the probe may answer when the decoder's software has connected and waits to be greeted.
+    /// What the probe may answer when the decoder's software has connected and waits for a
+    /// greeting.
     pub greeting: Option<&'static Question>,
     /// What the probe may ask once the decoder is known, in this order.
     pub follow_ups: &'static [FollowUp],
-    /// What the probe tells people of this decoder when it has found one.
+    /// What the probe shows to people when it has found this decoder.
     pub hint: Option<&'static str>,
-    /// The list of what may ever be said to it under its options. `None`: nothing at all, it is only listened to. See
-    /// [`Spec::forbidden`].
+    /// The list of all bytes that may ever be sent to it under its options. `None`: the box sends
+    /// nothing at all, and only listens. See [`Spec::forbidden`].
     pub commands: Option<Commands>,
     /// The simulated decoder.
     pub(crate) simulator: &'static dyn Simulator,
-    /// What tests and fuzz targets try on it.
+    /// What tests and fuzz targets try on its protocol.
     pub trials: &'static Trials,
 }
 
 impl Spec {
-    /// The first thing among `said` that may not be said to it under these options, also a command that is not ended. `said` is
-    /// all that was said on one connection, or one reply for itself.
+    /// Returns the first part of `said` that may not be sent to the decoder under these options. An
+    /// unfinished command is such a part too. `said` is all that was sent on one connection, or a
+    /// single reply.
     pub fn forbidden(&self, settings: &Settings, said: &[u8]) -> Option<String> {
         match self.commands {
             Some(forbidden) => forbidden(settings, said),
@@ -119,7 +131,7 @@ impl Spec {
         }
     }
 
-    /// What to say of options that should be written anew: one line each.
+    /// The warnings about options that should be replaced: one line for each.
     pub fn warnings(&self, settings: &Settings) -> impl Iterator<Item = String> {
         let is_set = |outdated: &&Outdated| settings.get(outdated.option.0).is_some_and(|set| set == outdated.option.1);
         self.outdated.iter().filter(is_set).map(|Outdated { option: (key, value), instead }| {
@@ -127,7 +139,7 @@ impl Spec {
         })
     }
 
-    /// Bytes that end a frame under these options.
+    /// The bytes that end a frame under these options.
     pub fn frame_end_under(&self, settings: &Settings) -> &'static [u8] {
         let is_set = |(key, value): &(&str, &str)| settings.get(*key).is_some_and(|set| set == value);
         let dialect = self.dialects.iter().find(|dialect| dialect.set.iter().all(is_set));
@@ -135,12 +147,12 @@ impl Spec {
     }
 }
 
-/// The options as the configuration has them.
+/// The options in the form of the configuration.
 pub fn settings(options: Options) -> Settings {
     options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-/// A decoder of which only the link is tested.
+/// A descriptor for tests that test only the link.
 #[cfg(test)]
 pub(crate) const fn only_linked(
     name: &'static str,

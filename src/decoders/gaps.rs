@@ -1,68 +1,78 @@
-//! Which numbers of a decoder's running count are missing here, and what to ask for next.
+//! Finds the numbers of a decoder's running count that the journal does not have, and decides what
+//! to ask for next.
 //!
-//! For decoders that number their reads without a file and give a range of numbers again (Ultra, P3). Holds:
-//! * **What is held is held by content, not by number.** On a new connection the highest number whose content is known is
-//!   asked for again, before anything else. The same content: it is the memory that we know. Another content, there or in
-//!   any other read, whatever its stamp: the decoder was cleared (and may have counted on past what we hold). The number is
-//!   not given, at two tries, and number 1 is: the memory is shorter than what we hold, so it was cleared, too. Neither is
-//!   given: the decoder does not answer, and nothing follows from that.
-//! * A live read with a number that is not beyond the highest one, whose content nobody remembers, is a doubt: the same
-//!   question is put. It is answered at once where the read tells by itself: it is later than the last live one, or the
-//!   decoder marks what it had stored.
-//! * **The same number with the same content is a repeat and nothing else**, also out of turn.
-//! * **After a clearing all of the new memory is asked for**, from 1 on, also on a later connection. What comes was stored
-//!   and may be of another race: the link judges that.
-//! * Otherwise **what was before the first read that this box holds is not asked for**: the memory may go back for weeks,
-//!   into other races. Somebody can ask for it by hand.
-//! * One question at a time for each unit, at most [`PULL_MAX`] numbers. There is no mark that ends an answer: it has ended
-//!   when its last number came, or [`PATIENCE`] after the last number that can only be of the answer. What it left out is
-//!   told until all of it came, and asked for again at the next connection.
-//! * **Live reads keep no question open.** Behind the highest number known nothing tells an answer from what happens now:
-//!   such a question is over [`TAIL_PATIENCE`] after the numbers that follow each other from its beginning come to a stop,
-//!   however many others come, and a gap that showed meanwhile is asked for next, before what somebody wants by hand.
-//! * On a new connection the numbers behind the highest one held are asked for: the last read of the race may be among them,
-//!   and no later one would ever show the gap.
-//! * Bounded: [`UNITS`] units are cared for; reads of more are taken as they come. A unit that is found cleared again and
-//!   again (two decoders that give the same name) is believed [`RESTARTS`] times, then once in [`RESTART_REST`].
+//! It is for decoders that number their reads without a file and send a range of numbers again
+//! (Ultra, P3). What must hold:
+//! * **A stored read is known by its content, not by its number.** On a new connection the protocol
+//!   asks first for the highest number whose content it knows. The same content means that the
+//!   memory is the one that we know. Another content, in this read or in any other, whatever its
+//!   stamp, means that the decoder was cleared (and may have counted on past the numbers that we
+//!   have). If the decoder does not send the number after two tries, but sends number 1, the memory
+//!   is shorter than the stored ranges, so it was cleared too. If it sends neither, the decoder
+//!   does not answer, and nothing follows from that.
+//! * A live read is a doubt if its number is not above the highest one and nobody remembers the
+//!   content of that number. The protocol then asks the same question. It needs no question where
+//!   the read itself gives the answer: because the read is later than the last live one, or because
+//!   the decoder marks its stored reads.
+//! * **The same number with the same content is a repeat and nothing else**, also when it is out of
+//!   order.
+//! * **After a clearing the protocol asks for the whole new memory**, from 1 on, also on a later
+//!   connection. These reads were stored and may belong to another race. The link decides that.
+//! * Otherwise the protocol **does not ask for reads before the first read that this box has**,
+//!   because the memory may go back for weeks, into other races. A person can ask for them by hand.
+//! * Each unit has one open question at a time, for at most [`PULL_MAX`] numbers. No mark ends an
+//!   answer. An answer has ended when its last number arrived, or [`PATIENCE`] after the last
+//!   number that can only belong to the answer. The numbers that it left out are reported until all
+//!   of them have arrived, and the protocol asks for them again at the next connection.
+//! * **Live reads keep no question open.** Above the highest known number nothing separates an
+//!   answer from live reads. Such a question is over when the numbers that follow each other from
+//!   its beginning have stopped for [`TAIL_PATIENCE`], however many other numbers arrive. A gap
+//!   that appeared meanwhile is asked for next, before a range that a person asked for.
+//! * On a new connection the protocol asks for the numbers above the highest stored one: the last
+//!   read of the race may be among them, and no later read would ever show the gap.
+//! * Bounded: the protocol follows [`UNITS`] units. It takes the reads of further units as they
+//!   arrive. A unit that is found cleared again and again (two decoders that report the same name)
+//!   is believed [`RESTARTS`] times, then once in every [`RESTART_REST`].
 
 use std::time::Duration;
 
 use super::{Cleared, Condition, Frame, Info, Output, Range};
 use crate::model::chip::{Content, Position, StoredRanges};
 
-/// Numbers asked for at once.
+/// The most numbers of one question.
 const PULL_MAX: u64 = 500;
-/// Silence after which an answer is over.
+/// An answer is over after this silence.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same for numbers that nobody knows to exist. Too soon costs a second asking, never a read.
+/// The same for numbers that are not known to exist. If it is too short, the protocol asks a second
+/// time, but no read is lost.
 const TAIL_PATIENCE: Duration = Duration::from_secs(3);
 /// The same for the one number that is compared.
 const CHECK_PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is asked for before number 1 is.
+/// How many times the protocol asks for that number before it asks for number 1.
 const CHECKS: u8 = 2;
-/// A doubt is not looked into again for so long.
+/// After a check, no new doubt is checked for this time.
 const CHECK_REST: Duration = Duration::from_secs(10);
-/// How long the end of a memory that was cleared is not asked for where only a live read tells what is stored from what
-/// happens now.
+/// After a clearing, the protocol waits this long before it asks for the end of the memory. It
+/// waits only where nothing but a live read separates stored reads from live ones.
 const SHOW_LIVE: Duration = Duration::from_secs(3);
-/// An answer that is under way does not pause for so long.
+/// An answer that has begun does not pause for this long.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Boxes or decoders behind one link that are cared for.
+/// The number of boxes or decoders behind one link that the protocol follows.
 const UNITS: usize = 16;
-/// How far behind the highest number held a new connection asks.
+/// On a new connection the protocol asks for this many numbers above the highest stored one.
 const TAIL: u64 = 10_000;
-/// Ranges that were not given and are remembered by unit.
+/// The number of ranges that were not sent and that are remembered for each unit.
 const NOT_GIVEN: usize = 64;
-/// See the head.
+/// The head of this file explains both.
 const RESTARTS: u8 = 8;
 const RESTART_REST: Duration = Duration::from_secs(60);
 
-/// Why a decoder is taken for cleared.
+/// The reasons for the conclusion that a decoder was cleared.
 const LOWER: &str = "its live reads have lower numbers than before";
 const OTHER: &str = "the number of a read that is held is another read's now, so its memory was cleared";
 const SHORTER: &str = "its memory ends before the reads that are held, so it was cleared";
 
-/// Numbers of a unit to be asked for.
+/// Numbers of a unit that the protocol has to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ask {
     pub(super) unit: Option<Box<str>>,
@@ -70,13 +80,13 @@ pub(super) struct Ask {
     pub(super) to: u64,
 }
 
-/// A read or marker that has a number, as it came.
+/// A read or marker with a number, as it arrived.
 pub(super) struct Came<'a> {
     pub(super) position: &'a Position,
     pub(super) content: Content,
     /// Its time, in any unit that grows.
     pub(super) at: i64,
-    /// The decoder says that it was stored, if it says.
+    /// The decoder says that the read was stored, if it says that at all.
     pub(super) replay: bool,
 }
 
@@ -84,56 +94,58 @@ pub(super) struct Gaps {
     held: StoredRanges,
     units: Vec<Unit>,
     enabled: bool,
-    /// The decoder marks what it had stored: what is not marked is live.
+    /// The decoder marks its stored reads, so a read without the mark is live.
     marks: bool,
     up: Duration,
-    /// What was told of numbers that were not given; `None`: nothing on this connection.
+    /// What was reported about numbers that were not sent. `None`: nothing was reported on this
+    /// connection.
     told: Option<bool>,
 }
 
 struct Unit {
     name: Option<Box<str>>,
-    /// Nothing below is asked for.
+    /// The protocol asks for no number below this one.
     floor: u64,
-    /// Highest number known to exist.
+    /// The highest number that is known to exist.
     highest: u64,
     /// Number and time (any unit that grows) of the last live read on this connection.
     live: Option<(u64, i64)>,
     open: Option<Open>,
-    /// The numbers behind `highest` are to be asked for, from this age of the link on.
+    /// The protocol has to ask for the numbers above `highest` from this age of the link on.
     tail: Option<Duration>,
-    /// What somebody wants again, held or not.
+    /// The range that a person asked for, whether it is stored or not.
     by_hand: Option<(u64, u64)>,
-    /// The memory is to be compared with what is held.
+    /// The memory has to be compared with the contents that we know.
     check: Option<Check>,
-    /// Until when no doubt is looked into.
+    /// No doubt is checked before this age of the link.
     sure_until: Duration,
-    /// The memory was cleared: what is given of it was stored in any case.
+    /// The memory was cleared: any read that the protocol asks for was a stored one.
     cleared: bool,
-    /// Times it was found cleared on this connection, and the last.
+    /// How often the unit was found cleared on this connection, and when it was found last.
     restarts: (u8, Duration),
-    /// What it was asked for and did not give.
+    /// The numbers that the protocol asked for and that the unit did not send.
     not_given: Vec<(u64, u64)>,
 }
 
-/// Looks whether the memory is the one that we know.
+/// A check whether the memory is the one that we know.
 struct Check {
     /// The number that is compared.
     number: u64,
-    /// Times it was asked for.
+    /// How many times the protocol asked for it.
     asked: u8,
-    /// A live read gave reason to; it is the decoder's word if it does not answer.
+    /// A live read caused the check. If the decoder does not answer, the live read counts as proof
+    /// of a clearing.
     doubted: bool,
 }
 
 struct Open {
     from: u64,
     to: u64,
-    /// When the answer last went on.
+    /// When the answer last made progress.
     heard: Duration,
-    /// Highest number known when it was asked: what is above may be live.
+    /// The highest number known at the time of the question: a higher number may be live.
     known: u64,
-    /// The number that follows what came of it so far.
+    /// The number that follows those of the answer so far.
     next: u64,
     what: What,
 }
@@ -142,13 +154,13 @@ struct Open {
 enum What {
     /// The number that is compared.
     Check,
-    /// Whether there is a number 1.
+    /// Whether number 1 exists.
     First,
-    /// Numbers that exist and are not held.
+    /// Numbers that exist and are not stored here.
     Gap,
-    /// What may be behind the highest number held.
+    /// Numbers that may exist above the highest stored one.
     Tail,
-    /// What somebody wants.
+    /// Numbers that a person asked for.
     Hand,
 }
 
@@ -157,7 +169,7 @@ impl Open {
         (self.from..=self.to).contains(&number)
     }
 
-    /// A number of its range came, perhaps live.
+    /// Takes a number of its range that arrived, perhaps live.
     fn hears(&mut self, number: u64, replay: bool, up: Duration) {
         if replay || number <= self.known || number == self.next {
             self.heard = up;
@@ -195,7 +207,7 @@ impl Unit {
         }
     }
 
-    /// It is the memory that we know.
+    /// The memory is the one that we know.
     fn is_known(&mut self, up: Duration) {
         self.check = None;
         self.sure_until = up + CHECK_REST;
@@ -212,7 +224,7 @@ impl Unit {
         true
     }
 
-    /// A number came: it is not missing any more.
+    /// A number arrived, so it is not missing any more.
     fn gives(&mut self, number: u64) {
         let Some(at) = self.not_given.iter().position(|(from, to)| (*from..=*to).contains(&number)) else { return };
         let (from, to) = self.not_given.swap_remove(at);
@@ -223,8 +235,8 @@ impl Unit {
 }
 
 impl Gaps {
-    /// `held` as the link tells it; without `enabled` nothing is asked for but what somebody wants. `marks`: the decoder
-    /// marks what it had stored.
+    /// `held` are the stored ranges from the link. Without `enabled` the protocol asks only for
+    /// what a person wants. `marks`: the decoder marks its stored reads.
     pub(super) fn new(held: StoredRanges, enabled: bool, marks: bool) -> Self {
         let mut units: Vec<Unit> = Vec::new();
         for (unit, _, ranges) in held.files().filter(|(_, file, _)| file.is_none()) {
@@ -245,25 +257,26 @@ impl Gaps {
             let number = held.highest_with_content(unit.name.as_deref(), None).filter(|_| enabled);
             unit.check = number.map(|number| Check { number, asked: 0, doubted: false });
         }
-        units.drain(..units.len().saturating_sub(UNITS)); // the last touched are last
+        units.drain(..units.len().saturating_sub(UNITS)); // the units that changed last are at the end
         Self { units, held, enabled, marks, up: Duration::ZERO, told: None }
     }
 
-    /// This read was asked for and is not the first that anybody heard of: the decoder gives it from its memory. To be
-    /// asked before [`Gaps::read`].
+    /// Whether the protocol asked for this read and the read is not a live one: the decoder sends
+    /// it from its memory. Call this before [`Gaps::read`].
     pub(super) fn is_stored(&self, position: &Position) -> bool {
         let (number, up) = (position.number, self.up);
         self.units.iter().find(|unit| unit.name == position.unit).is_some_and(|unit| {
             let goes_on = |open: &Open| open.next == open.from || up.saturating_sub(open.heard) < PAUSE;
             let follows = |open: &Open| number <= open.next && goes_on(open);
-            // Behind the highest number known, what follows the question without a pause is taken for its answer.
+            // Above the highest known number, reads that follow the question without a pause count
+            // as its answer.
             let answers = |open: &Open| unit.cleared || open.what == What::Tail;
             let of = |open: &Open| open.has(number) && (number <= unit.highest || (answers(open) && follows(open)));
             unit.open.as_ref().is_some_and(of)
         })
     }
 
-    /// A read came.
+    /// Takes a read that arrived.
     pub(super) fn read(&mut self, came: &Came<'_>, out: &mut Output) {
         let Came { position, content, at, replay } = *came;
         let (number, up) = (position.number, self.up);
@@ -279,11 +292,11 @@ impl Gaps {
         let cleared = match self.held.content(name, None, number) {
             Some(known) if known == content => {
                 unit.is_known(up);
-                live = false; // said once more
+                live = false; // a repeat
                 None
             }
             Some(_) => Some(OTHER),
-            // The number that is compared was not given, this one is.
+            // The decoder did not send the number that is compared, but it sends this one.
             None if first => Some(SHORTER),
             None if live && number <= unit.highest => self.doubt(index, number, at),
             None => None,
@@ -295,14 +308,14 @@ impl Gaps {
         let unit = &mut self.units[index];
         if live {
             unit.live = Some((number, at));
-            // From here on the numbers below are known to exist, and the next live one shows what is missing.
+            // From now on the lower numbers are known to exist, and the next live read shows a gap.
             unit.tail = unit.tail.take().filter(|_| !unit.cleared);
         }
         unit.highest = unit.highest.max(number);
         if let Some(open) = unit.open.take_if(|open| open.to == number)
             && open.what == What::Tail
         {
-            unit.tail = Some(up); // there may be more behind it
+            unit.tail = Some(up); // there may be more above it
         }
         unit.gives(number);
         self.held.insert_read(position, content);
@@ -311,8 +324,9 @@ impl Gaps {
         }
     }
 
-    /// A live read has a number that is not beyond the highest, and nobody remembers what that number said. Why it
-    /// tells that the decoder was cleared; `None`: it does not, or the decoder is asked first.
+    /// A live read has a number that is not above the highest, and nobody remembers the content of
+    /// that number. Returns the reason why the read proves a clearing. `None`: it does not prove
+    /// one, or the decoder is asked first.
     fn doubt(&mut self, index: usize, number: u64, at: i64) -> Option<&'static str> {
         let unit = &mut self.units[index];
         let name = unit.name.as_deref();
@@ -320,7 +334,8 @@ impl Gaps {
         let compared = self.held.highest_with_content(name, None);
         match unit.live {
             Some((last, then)) if number < last && at > then => return Some(LOWER),
-            // Nothing to compare: the journal is of a version that remembered no contents.
+            // Nothing can be compared, because the journal is of a version that did not remember
+            // contents.
             _ if compared.is_none() || (self.marks && !is_late) => return Some(LOWER),
             live if !self.enabled => return (live.is_none() && !is_late).then_some(LOWER),
             _ => {}
@@ -335,11 +350,11 @@ impl Gaps {
         None
     }
 
-    /// The decoder was cleared, as the read with this number shows (0: none does).
+    /// The decoder was cleared, as the read with this number shows (0: no read shows it).
     fn restart(&mut self, index: usize, number: u64, live: bool, why: &str, out: &mut Output) {
         let (up, marks) = (self.up, self.marks);
         let unit = &mut self.units[index];
-        // Live reads that came while it was looked into are of the new memory as well.
+        // Live reads that arrived during the check also belong to the new memory.
         let seen = unit.live.filter(|_| unit.check.is_some()).map_or(0, |(last, _)| last);
         let tail = if marks { up } else { up + SHOW_LIVE };
         unit.tail = Some(tail).filter(|_| !live && seen == 0);
@@ -365,29 +380,29 @@ impl Gaps {
         if self.units.len() == UNITS {
             return None;
         }
-        // The first read of all: it is what the count begins with for us.
+        // The first read of this unit: for us the count begins with it.
         let first = position.number;
         self.units.push(Unit::new(position.unit.clone(), first, first - first.min(1)));
         Some(self.units.len() - 1)
     }
 
-    /// Time passes.
+    /// Ends the questions that have waited too long.
     pub(super) fn tick(&mut self, up: Duration, out: &mut Output) {
         self.up = up;
         for index in 0..self.units.len() {
             let Some(open) = self.units[index].open.take_if(|open| open.is_over(up)) else { continue };
             match open.what {
-                What::Check => {} // asked for once more, or number 1 is
+                What::Check => {} // the next question asks for it again, or for number 1
                 What::First => self.unanswered(index, out),
-                What::Hand if open.next == open.from => self.units[index].by_hand = None, // there are no more
-                What::Tail | What::Hand => {}                                             // perhaps there are no more
+                What::Hand if open.next == open.from => self.units[index].by_hand = None, // the decoder has no more
+                What::Tail | What::Hand => {} // the decoder may have no more
                 What::Gap => self.left_out(index, &open, out),
             }
         }
         self.tell_given(out);
     }
 
-    /// Neither the number that is compared nor number 1 was given.
+    /// The decoder sent neither the number that is compared nor number 1.
     fn unanswered(&mut self, index: usize, out: &mut Output) {
         let (unit, up) = (&mut self.units[index], self.up);
         unit.sure_until = up + CHECK_REST;
@@ -398,7 +413,8 @@ impl Gaps {
         self.units[index].check = None;
     }
 
-    /// An answer ended; what it left out is told, and not asked for again on this connection.
+    /// An answer ended. The numbers that it left out are reported, and the protocol does not ask
+    /// for them again on this connection.
     fn left_out(&mut self, index: usize, open: &Open, out: &mut Output) {
         let unit = &mut self.units[index];
         let left = self.held.missing(unit.name.as_deref(), None, open.from, open.to);
@@ -416,13 +432,14 @@ impl Gaps {
         for range in left {
             let full = unit.not_given.len() == NOT_GIVEN;
             match unit.not_given.last_mut().filter(|_| full) {
-                Some(last) => last.1 = last.1.max(range.1), // then it is told until the next connection
+                Some(last) => last.1 = last.1.max(range.1), // these are then reported until the next connection
                 None => unit.not_given.push(range),
             }
         }
     }
 
-    /// Nothing is missing any more, or not since the connection began: an earlier one may have told so.
+    /// Ends the report when nothing is missing any more. It also does so once if nothing was
+    /// missing since the connection began, because an earlier connection may have made the report.
     fn tell_given(&mut self, out: &mut Output) {
         if self.told == Some(false) || self.units.iter().any(|unit| !unit.not_given.is_empty()) {
             return;
@@ -439,7 +456,8 @@ impl Gaps {
         }
     }
 
-    /// Somebody wants these numbers again, held or not; [`Gaps::ask`] gives them in pieces.
+    /// A person wants these numbers again, whether they are stored or not. [`Gaps::ask`] returns
+    /// them in pieces.
     pub(super) fn by_hand(&mut self, range: &Range) -> Result<(), &'static str> {
         if range.file.is_some() {
             return Err("this decoder has no files: leave --file away");
@@ -459,7 +477,7 @@ impl Gaps {
         Ok(())
     }
 
-    /// What to ask for now; to be called until it is `None`.
+    /// Returns what to ask for now. The caller repeats the call until it returns `None`.
     pub(super) fn ask(&mut self) -> Option<Ask> {
         let (enabled, up) = (self.enabled, self.up);
         self.units.iter_mut().find_map(|unit| {
@@ -514,7 +532,7 @@ mod tests {
             Self { gaps: Gaps::new(known, true, false), out: Output::default() }
         }
 
-        /// The same, of which the journal knows what each number says.
+        /// The same, with the content of each number in the stored ranges.
         fn knowing(held: impl IntoIterator<Item = u64>) -> Self {
             let mut known = StoredRanges::default();
             held.into_iter().for_each(|number| known.insert_read(&at(number), says(number)));
@@ -525,7 +543,7 @@ mod tests {
             self.comes(number, says(number), time);
         }
 
-        /// Of another memory.
+        /// A read from another memory.
         fn other(&mut self, number: u64, time: i64) {
             self.comes(number, says(number + 1_000_000), time);
         }
@@ -554,7 +572,7 @@ mod tests {
             self.out.items.iter().filter(cleared).count()
         }
 
-        /// Whether each thing told was that numbers are missing, or that none are.
+        /// The reports in order: `true` for missing numbers, `false` for none.
         fn told(&self) -> Vec<bool> {
             let told = self.out.items.iter().filter_map(|item| match item {
                 super::super::Item::Frame(framed) => match &framed.frame {
@@ -605,7 +623,7 @@ mod tests {
         let mut asked = Vec::new();
         for tenth in 1..=100_u64 {
             if tenth == 20 {
-                next += 3; // three reads that never arrived
+                next += 3; // three reads never arrived
             }
             decoder.live(next, i64::try_from(tenth).unwrap());
             next += 1;
@@ -626,7 +644,7 @@ mod tests {
         decoder.live(1, 1);
         let mut asked = 0;
         for second in 1..=60 {
-            decoder.live(10 * second, i64::try_from(second).unwrap()); // a gap a second
+            decoder.live(10 * second, i64::try_from(second).unwrap()); // one gap each second
             decoder.gaps.tick(Duration::from_secs(second), &mut decoder.out);
             asked += decoder.asked().len();
         }
@@ -657,7 +675,7 @@ mod tests {
         assert_eq!(decoder.asked(), [(701, 700 + TAIL)]);
         decoder.live(3, 2);
         assert_eq!((decoder.cleared(), decoder.asked()), (1, vec![(1, 2)]));
-        decoder.live(3, 2); // sent twice
+        decoder.live(3, 2); // the decoder sent it twice
         assert_eq!(decoder.cleared(), 1);
     }
 
@@ -740,7 +758,7 @@ mod tests {
         assert_eq!(decoder.cleared(), 0);
         decoder.live(701, 2);
         assert_eq!(decoder.cleared(), 0);
-        // Unless its live reads count anew.
+        // A clearing is found only when the live reads begin again at low numbers.
         decoder.other(3, 1);
         assert_eq!(decoder.cleared(), 0, "it is asked first");
         decoder.passes(30);
@@ -786,7 +804,7 @@ mod tests {
         decoder.live(2000, 20);
         decoder.passes(20);
         decoder.live(2001, 21);
-        decoder.comes(5, says(5), 3); // somebody else had it asked
+        decoder.comes(5, says(5), 3); // another program asked for it
         assert_eq!((decoder.asked(), decoder.cleared()), (vec![(2001, 2001)], 0));
         decoder.live(2001, 21);
         assert_eq!((decoder.passes(20), decoder.cleared()), (vec![], 0));

@@ -1,34 +1,36 @@
-//! Bytes to lines, for the protocols that speak in lines.
+//! Splits bytes into lines, for the protocols that send lines.
 //!
-//! Must hold:
-//! * A line ends at CR, LF or CR LF; some protocols add one byte more ([`Lines::also_ended_by`]).
-//! * Blank lines are seen by the caller: in some protocols one ends a pulled range. CR LF is one end, also when
-//!   it is cut between two calls, so it makes no phantom blank line.
+//! What must hold:
+//! * A line ends at CR, LF or CR LF. Some protocols add one more byte ([`Lines::also_ended_by`]).
+//! * The caller sees blank lines, because in some protocols a blank line ends a range that was
+//!   asked for. CR LF is one line end, also when it is cut between two calls, so it makes no extra
+//!   blank line.
 //! * The result is the same however the bytes are cut.
-//! * At most [`LIMIT`] bytes are held. A longer line is given once, as [`Line::TooLong`] with its first
-//!   [`LIMIT`] bytes, as soon as it is known to be too long; the rest of it is skipped to the next line end.
-//!   So a wrong baud rate costs neither memory nor the line after it.
+//! * The splitter holds at most [`LIMIT`] bytes. It returns a longer line once, as
+//!   [`Line::TooLong`] with its first [`LIMIT`] bytes, as soon as the line is known to be too long.
+//!   It skips the rest of that line to the next line end. A wrong baud rate therefore costs neither
+//!   memory nor the line after it.
 
-/// Longest line in bytes, without its end. Ten times what any decoder sends.
+/// Longest line in bytes, without its end. It is ten times what any decoder sends.
 pub const LIMIT: usize = 4096;
 
-/// One line as it came.
+/// One line as it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// A line without its end; empty for a blank one.
+    /// A line without its end. It is empty for a blank line.
     Whole(&'a [u8]),
-    /// The first [`LIMIT`] bytes of a longer line; nothing more comes of it.
+    /// The first [`LIMIT`] bytes of a longer line. The rest is not returned.
     TooLong(&'a [u8]),
 }
 
-/// The splitter and what it holds of the line that is not ended yet.
+/// The splitter, with the bytes of the line that has not ended yet.
 #[derive(Debug)]
 pub struct Lines {
     held: Vec<u8>,
     also: u8,
     /// The last byte was CR: an LF right after it belongs to it.
     after_cr: bool,
-    /// Inside a line that was given as too long.
+    /// Inside a line that was returned as too long.
     skipping: bool,
 }
 
@@ -39,12 +41,12 @@ impl Default for Lines {
 }
 
 impl Lines {
-    /// Lines that end at `also` as well.
+    /// A splitter for lines that end at `also` as well.
     pub fn also_ended_by(also: u8) -> Self {
         Self { held: Vec::new(), also, after_cr: false, skipping: false }
     }
 
-    /// Takes bytes, cut anywhere, and gives each line that is ended by them to `each`, in order.
+    /// Takes bytes, cut anywhere, and passes each line that they end to `each`, in order.
     pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
         while !bytes.is_empty() {
             if self.after_cr {
@@ -69,7 +71,8 @@ impl Lines {
         }
     }
 
-    /// The input ended: gives the last line if it has no end. (Nothing, if it was already given as too long.)
+    /// The input ended. Returns the last line if it has no end, but not if it was already returned
+    /// as too long.
     pub fn end(&mut self, mut each: impl FnMut(Line<'_>)) {
         self.after_cr = false;
         if self.held.is_empty() {

@@ -1,33 +1,36 @@
-//! Bytes to JSON objects, for decoders that write one after the other without any fixed delimiter.
+//! Splits bytes into JSON objects, for decoders that write one object after the other without a
+//! fixed delimiter.
 //!
-//! Must hold:
-//! * Objects may touch, be separated by white space or line ends, and be printed over several lines.
+//! What must hold:
+//! * Objects may touch, be separated by white space or line ends, and be printed over several
+//!   lines.
 //! * The result is the same however the bytes are cut.
-//! * **A damaged object costs itself.** An object is given up where JSON cannot go on as one: at a control character
-//!   inside a string (a line end, mostly), at a `{` where no value can stand, and at `{"` inside a string: these begin
-//!   the next object. So a lost brace or quote does not swallow what follows. (No decoder has a `{` in its texts.)
-//! * At most [`LIMIT`] bytes are held; a longer object is given once, cut off, and the rest of it skipped to the next
-//!   line end or beginning of an object.
+//! * **A damaged object costs only itself.** The splitter gives up an object where it cannot go on
+//!   as JSON: at a control character inside a string (usually a line end), at a `{` where no value
+//!   can stand, and at `{"` inside a string. The last two begin the next object. A lost brace or
+//!   quote therefore does not swallow the next object. (No decoder has a `{` in its texts.)
+//! * The splitter holds at most [`LIMIT`] bytes. It returns a longer object once, cut off, and
+//!   skips the rest of that object to the next line end.
 //!
-//! What is found is only *delimited* here; whether it is JSON the caller's parser says.
+//! This module only *delimits* objects. The caller's parser decides whether they are JSON.
 
-/// Longest object in bytes. Twenty times what any decoder sends.
+/// Longest object in bytes. It is twenty times what any decoder sends.
 pub const LIMIT: usize = 16 * 1024;
-/// Deepest nesting; decoders send two levels.
+/// Deepest nesting. Decoders send two levels.
 const DEPTH: u32 = 32;
 
-/// One thing found.
+/// One part of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object<'a> {
-    /// From `{` to its `}`.
+    /// An object from `{` to its `}`.
     Whole(&'a [u8]),
-    /// Bytes that belong to no object, or one that ends in the middle.
+    /// Bytes that belong to no object, or an object that was cut off.
     Broken(&'a [u8]),
-    /// The first [`LIMIT`] bytes of a longer one.
+    /// The first [`LIMIT`] bytes of a longer object.
     TooLong(&'a [u8]),
 }
 
-/// The splitter and what it holds of an object that is not ended yet.
+/// The splitter, with the bytes of the object that has not ended yet.
 #[derive(Debug, Default)]
 pub struct Objects {
     held: Vec<u8>,
@@ -40,30 +43,31 @@ enum Place {
     /// Between objects.
     #[default]
     Outside,
-    /// In bytes that are no object.
+    /// In bytes that belong to no object.
     Noise,
-    /// In an object, outside a string. One bit of `arrays` a level: it is an array. `last`: the last byte that is no blank.
+    /// In an object, outside a string. Each level has one bit in `arrays`, which says that the
+    /// level is an array. `last` is the last byte that is no blank.
     Inside { depth: u32, arrays: u32, last: u8 },
     /// In a string of an object.
     Text { depth: u32, arrays: u32, last: u8 },
-    /// In the rest of something that was given as too long.
+    /// In the rest of an object that was returned as too long.
     Skipping,
 }
 
-/// What a byte does.
+/// What the splitter does with a byte.
 enum Step {
-    /// Belongs to what is being read.
+    /// The byte belongs to the part being read.
     Goes(Place),
-    /// Ends the object.
+    /// The byte ends the object.
     Ends,
-    /// Ends what was being read, broken, before this byte, which begins the next thing.
+    /// The part being read is broken. It ends before this byte, which begins the next part.
     Breaks(Place),
-    /// As `Breaks`, but the next thing began with the `{` before this byte.
+    /// As `Breaks`, but the next part began with the `{` before this byte.
     BrokeBefore,
 }
 
 impl Objects {
-    /// Takes bytes, cut anywhere, and gives each thing that they end to `each`, in order.
+    /// Takes bytes, cut anywhere, and passes each part that they end to `each`, in order.
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Object<'_>)) {
         let (mut start, mut at) = (0, 0);
         while at < bytes.len() {
@@ -73,7 +77,7 @@ impl Objects {
             match step(self.place, byte) {
                 Step::Goes(place) => {
                     if place == Place::Outside || place == Place::Skipping {
-                        start = at + 1; // nothing of it is held
+                        start = at + 1; // this byte belongs to no part
                     }
                     self.place = place;
                 }
@@ -90,7 +94,7 @@ impl Objects {
                         self.give(&bytes[start..at - 1], Object::Broken, &mut each);
                         start = at - 1;
                     } else {
-                        self.held.pop(); // the brace came with an earlier piece
+                        self.held.pop(); // the brace arrived with an earlier piece
                         self.give(b"", Object::Broken, &mut each);
                         self.held.push(b'{');
                     }
@@ -107,13 +111,14 @@ impl Objects {
         self.held.extend_from_slice(&bytes[start.min(bytes.len())..]);
     }
 
-    /// The input ended: what is left, if anything.
+    /// The input ended. Returns the bytes that are left, if any.
     pub fn end(&mut self) -> Option<Vec<u8>> {
         self.place = Place::Outside;
         Some(std::mem::take(&mut self.held)).filter(|held| !held.is_empty())
     }
 
-    /// How many bytes at the front only go by, as most do, taken at once: what [`step`] would make of each.
+    /// Counts the bytes at the front that change nothing but `last`, and takes them at once. Most
+    /// bytes are of this kind. The result is the same as that of [`step`] for each byte.
     fn pass(&mut self, bytes: &[u8]) -> usize {
         let stop = match self.place {
             Place::Text { last: b'\\', .. } => return 0,
@@ -188,7 +193,7 @@ fn inside(depth: u32, arrays: u32, last: u8, byte: u8) -> Step {
             if byte == b'}' {
                 Step::Ends
             } else {
-                Step::Goes(Place::Inside { depth, arrays, last: byte }) // no JSON, but it may still end
+                Step::Goes(Place::Inside { depth, arrays, last: byte }) // this is no JSON, but the object may still end
             }
         }
         b'}' | b']' => Step::Goes(Place::Inside { depth: depth - 1, arrays, last: byte }),
@@ -206,7 +211,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Every object as text; broken ones with `!`, too long ones as their length with `+`, what is left with `…`.
+    /// Every part as text: broken ones with `!`, too long ones as their length with `+`, the rest
+    /// with `…`.
     fn split(pieces: &[&[u8]]) -> Vec<String> {
         let mut seen = Vec::new();
         let mut objects = Objects::default();
@@ -233,9 +239,9 @@ mod tests {
     #[test]
     fn a_damaged_object_costs_itself_and_not_the_next_one() {
         for (bad, given) in [
-            ("{\"a\":1|", "{\"a\":1|!"),       // its brace is gone
-            ("{\"a\":\"1}\n", "{\"a\":\"1}!"), // its quote is gone
-            ("\"a\":1}\n", "\"a\":1}!"),       // its beginning is gone
+            ("{\"a\":1|", "{\"a\":1|!"),       // the closing brace is lost
+            ("{\"a\":\"1}\n", "{\"a\":\"1}!"), // the closing quote is lost
+            ("\"a\":1}\n", "\"a\":1}!"),       // the beginning is lost
             ("noise", "noise!"),
         ] {
             let text = format!("{bad}{{\"b\":2}}");

@@ -5,7 +5,7 @@ use super::{SettingError, Settings};
 /// The words of an option that is on or off.
 pub(super) const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 
-/// An option or a value that is refused; `allowed`: what would be right.
+/// The error for an option or a value that is refused. `allowed` says what would be right.
 pub(super) fn wrong(protocol: &'static str, key: &str, value: &str, allowed: impl Into<String>) -> SettingError {
     SettingError { protocol, key: key.to_owned(), value: value.to_owned(), allowed: allowed.into() }
 }
@@ -18,7 +18,8 @@ pub(super) fn none(protocol: &'static str, settings: &Settings) -> Result<(), Se
     }
 }
 
-/// For a protocol whose one option is `name`: what the given one of its `words` means, `None` if it is not set.
+/// For a protocol with only one option, `name`. Returns the meaning of the given word, or `None` if
+/// the option is not set.
 pub(super) fn one<T: Copy>(
     protocol: &'static str,
     settings: &Settings,

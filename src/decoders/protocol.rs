@@ -1,4 +1,4 @@
-//! What a decoder's protocol is to everybody else: the trait, and what it gives out.
+//! What a decoder's protocol is to all other code: the trait, and the values that it puts out.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,45 +9,48 @@ use serde::{Deserialize, Serialize};
 use super::condition::Condition;
 use crate::model::chip::{ChipRead, Label, Marker, Stamp, StoredRanges};
 
-/// Most bytes of memory that a protocol value holds between two calls, whatever was sent, beside the [`StoredRanges`] that it was
-/// told (which has a limit of its own, and takes 2 MB at most).
+/// The most bytes of memory that a protocol value holds between two calls, whatever was sent.
+/// The [`StoredRanges`] that it received are not counted: they have a limit of their own, and take
+/// at most 2 MB.
 pub const MEMORY_MAX: usize = 1024 * 1024;
 
-/// Bytes that the link reads, and feeds, at a time.
+/// The number of bytes that the link reads, and feeds to the protocol, at a time.
 pub const READ_MAX: usize = 16 * 1024;
 
-/// Most bytes of memory that one read needs beyond that until its frames are taken: a frame may be a single byte.
+/// The most bytes of memory that the output of one read needs beyond [`MEMORY_MAX`], until the link
+/// takes the frames. It is far more than [`READ_MAX`] because a frame may be a single byte.
 pub const OUTPUT_MAX: usize = 16 * 1024 * 1024;
 
-/// One protocol unit as received, decoded or rejected, with its raw bytes.
+/// One unit of the protocol as received, decoded or rejected, with its raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Framed {
-    /// What it is.
+    /// The decoded unit.
     pub frame: Frame,
     /// The bytes it was decoded from, without line end or frame terminator.
     pub raw: Box<[u8]>,
 }
 
-/// What a protocol unit says.
+/// What a unit of the protocol says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// A chip was detected. Kept in the journal.
+    /// A chip was detected. The journal keeps it.
     Read(ChipRead),
-    /// A record that is no chip read. Kept in the journal.
+    /// A record that is no chip read. The journal keeps it.
     Marker(Marker),
-    /// Bytes that are no valid frame. Kept in the journal, rate capped.
+    /// Bytes that are no valid frame. The journal keeps them, and limits how many.
     Rejected(Reject),
-    /// The decoder counts a file from the start again. Kept in the journal: what was held of the file is not its
-    /// content any more, so a later rewind asks for all of it.
+    /// The decoder counts the reads of a file from the start again. The journal keeps this. The
+    /// stored ranges of the file no longer describe its content, so a later rewind asks for all of
+    /// the file.
     Cleared(Cleared),
-    /// Protocol chatter: a life sign, a reply to a question. Not kept.
+    /// Protocol chatter: a life sign, or a reply to a question. It is not kept.
     Info(Info),
 }
 
 /// A file that its decoder cleared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cleared {
-    /// Box or decoder id, where a link can carry several.
+    /// The id of the box or decoder, where a link can carry several.
     pub unit: Option<Box<str>>,
     /// The file, as positions name it.
     pub file: Option<Label>,
@@ -58,17 +61,17 @@ pub struct Cleared {
 /// Why bytes are no valid frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reject {
-    /// Nothing this protocol sends looks like it (often: wrong protocol or wrong baud rate).
+    /// This protocol sends nothing that looks like it (often: wrong protocol or wrong baud rate).
     NotMine,
-    /// The frame's length is none of the legal ones, or it is cut short.
+    /// The frame has a length that is not legal, or it was cut short.
     Length,
-    /// The checksum does not agree.
+    /// The checksum does not match the bytes.
     Checksum,
-    /// Too few or too many fields.
+    /// The frame has too few or too many fields.
     FieldCount,
-    /// The named field holds something it cannot hold.
+    /// The named field has a value that it cannot have.
     Field(&'static str),
-    /// Longer than the protocol's limit; the buffer was given up.
+    /// The frame is longer than the protocol's limit, so the protocol gave up the buffer.
     TooLong,
     /// The connection ended in the middle of a frame.
     Unfinished,
@@ -88,47 +91,49 @@ impl fmt::Display for Reject {
     }
 }
 
-/// What protocol chatter tells the link.
+/// What protocol chatter reports to the link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Info {
-    /// The decoder is alive; nothing else to say.
+    /// The decoder is alive, and reports nothing else.
     Alive,
-    /// The decoder's clock, now. The link measures its offset to the box's clock.
+    /// The decoder's clock now. The link measures how far it is from the box's clock.
     Clock(Stamp),
-    /// The decoder's clock as it greets a new connection. Beside what
-    /// [`Info::Clock`] tells, it places the reads whose [`Age`](crate::model::chip::Age) is told
-    /// from it.
+    /// The decoder's clock as it greets a new connection. The link uses it as
+    /// [`Info::Clock`], and also to find the time of reads whose
+    /// [`Age`](crate::model::chip::Age) is counted from this greeting.
     Greeting(Stamp),
-    /// A condition of the decoder that a timer should see or, with `None`, its end.
+    /// A condition of the decoder that a timer should see, or its end.
     Condition {
         /// Which condition.
         code: Condition,
-        /// What to tell the timer; `None` clears it.
+        /// The text for the timer. `None` ends the condition.
         text: Option<String>,
     },
-    /// The decoder began something new (another file): what, for people.
+    /// The decoder began something new, such as another file. The text says what, for people.
     Restarted(String),
 }
 
-/// One thing a protocol puts out. The order is the order of arrival.
+/// One thing that a protocol puts out. The order is the order of arrival.
 #[allow(clippy::large_enum_variant, reason = "nearly all are frames; a box each would cost more than it saves")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// A frame.
     Frame(Framed),
-    /// Bytes for the wire, to be written once every frame before it is durable.
+    /// Bytes for the wire. The link writes them when every frame before them is durable.
     Reply(Vec<u8>),
-    /// The connection is of no more use, for this reason: end it and make a new one. For protocols whose only framing is
-    /// a length, when one is wrong, and for a decoder that refuses us.
+    /// The connection is of no more use, for this reason: the link ends it and makes a new one.
+    /// Protocols whose only framing is a length use this when a length is wrong. Others use it when
+    /// a decoder refuses us.
     HangUp(&'static str),
 }
 
-/// Places of a decoder's memory that somebody wants to be asked for again by hand.
+/// A part of a decoder's memory that a person asks to read again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
-    /// Box or decoder id, where a link can carry several; `None`: the only or current one.
+    /// The id of the box or decoder, where a link can carry several. `None` is the only or current
+    /// one.
     pub unit: Option<Box<str>>,
-    /// File or session; `None`: the current one.
+    /// File or session. `None` is the current one.
     pub file: Option<Label>,
     /// First number.
     pub from: u64,
@@ -137,20 +142,21 @@ pub struct Range {
 }
 
 impl Range {
-    /// Most numbers of one question; more is a mistake of the keyboard. The whole of a file is [`Range::WHOLE`].
+    /// The most numbers of one question. More is a typing mistake. A whole file is
+    /// [`Range::WHOLE`].
     pub const MOST: u64 = 1_000_000;
-    /// First and last number that stand for all of a file.
+    /// The first and last number that stand for a whole file.
     pub const WHOLE: (u64, u64) = (1, u64::MAX);
 
-    /// Whether it is a whole file, whatever its length.
+    /// Whether the range is a whole file, whatever the length of the file.
     pub fn is_whole(&self) -> bool {
         (self.from, self.to) == Self::WHOLE
     }
 
-    /// Whether it is one that may be asked for.
+    /// Whether a person may ask for this range.
     ///
     /// # Errors
-    /// Why not, for people.
+    /// Returns the reason why not, for people.
     pub fn check(&self) -> Result<(), &'static str> {
         match (self.from, self.to) {
             _ if self.is_whole() && self.file.is_some() => Ok(()),
@@ -162,10 +168,10 @@ impl Range {
     }
 }
 
-/// What a protocol puts out; the caller empties it.
+/// What a protocol puts out. The caller empties it.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// Frames and replies in order.
+    /// Frames, replies and hang-ups in order.
     pub items: Vec<Item>,
 }
 
@@ -175,7 +181,7 @@ impl Output {
         self.items.push(Item::Frame(Framed { frame, raw: raw.into() }));
     }
 
-    /// Asks for the end of the connection.
+    /// Asks the link to end the connection.
     pub fn hang_up(&mut self, why: &'static str) {
         self.items.push(Item::HangUp(why));
     }
@@ -186,45 +192,47 @@ impl Output {
     }
 }
 
-/// One decoder's protocol on one link. A new value is made for every connection.
+/// The protocol of one decoder on one link. The link makes a new value for every connection.
 pub trait Protocol: Send {
-    /// The link is up. `held` says which places of the decoder's memory the journal holds, for a rewind.
-    /// With `rewind` false the protocol asks for nothing that is stored.
+    /// The connection is made. `held` has the stored ranges, for a rewind.
+    /// If `rewind` is false, the protocol asks for no read that the decoder has stored.
     fn connected(&mut self, held: StoredRanges, rewind: bool, out: &mut Output) {
         let _ = (held, rewind, out);
     }
 
-    /// Bytes arrived, cut anywhere.
+    /// Takes bytes that arrived. They may be cut anywhere.
     fn feed(&mut self, bytes: &[u8], out: &mut Output);
 
-    /// Called about once a second with the age of the link: for keepalives and questions.
+    /// Called about once a second with the age of the link, for keepalives and questions.
     fn tick(&mut self, up: Duration, out: &mut Output) {
         let _ = (up, out);
     }
 
-    /// Somebody wants these reads again, held or not; the answer comes as frames. The journal knows the repeats.
+    /// A person wants these reads again, whether the journal has them or not. The answer arrives as
+    /// frames. The journal recognises the duplicates.
     ///
     /// # Errors
-    /// Why it cannot be asked for, for people.
+    /// Returns the reason why the protocol cannot ask for them, for people.
     fn rewind(&mut self, range: &Range, out: &mut Output) -> Result<(), &'static str> {
         let _ = (range, out);
         Err("this decoder stores nothing that can be asked for")
     }
 
-    /// We end the link; what is to be said before that (a reader that has to be left as it was found).
+    /// The box ends the link. The protocol puts out what must be sent before that (for example to
+    /// a reader that must be left as it was found).
     fn leaving(&mut self, out: &mut Output) {
         let _ = out;
     }
 
-    /// The input ended. What is left in the buffer becomes a frame if it is whole, else a rejected one
-    /// ([`Reject::Unfinished`]).
+    /// The input ended. The bytes left in the buffer become a frame if they are whole. Otherwise
+    /// they become a rejected frame ([`Reject::Unfinished`]).
     fn end(&mut self, out: &mut Output);
 }
 
 /// Protocol options from `[decoder.set]` or `--set key=value`.
 pub type Settings = BTreeMap<String, String>;
 
-/// Options and their values, as descriptors and trials write them down.
+/// Options and their values, as descriptors and trials list them.
 pub type Options = &'static [(&'static str, &'static str)];
 
 /// An option that a protocol does not know, or a value it cannot take.
@@ -237,6 +245,6 @@ pub struct SettingError {
     pub key: String,
     /// Its value.
     pub value: String,
-    /// What would be right.
+    /// What would be allowed.
     pub allowed: String,
 }

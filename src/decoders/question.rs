@@ -1,39 +1,45 @@
-//! What the probe may say to a box that nobody knows. Only what stands in a decoder's `questions.rs` is ever sent.
+//! What the probe may send to a box that nobody knows. The probe sends only what is listed in a
+//! decoder's `questions.rs`.
 //!
-//! What must hold: **a question can neither start, stop, clear, set nor consume anything**, in the decoder it is for nor in any
-//! other that may be there. Each says why, and where that is from. So there is none that acknowledges (a decoder forgets what is
-//! acknowledged), none that begins a stream (`S0000` has a JChip bridge send what it kept, LLRP's ENABLE_EVENTS_AND_REPORTS has a
-//! reader give what it held back, One4All's PUSHTAGS takes the push from the program that has it), and no ChronoTrack `start`.
+//! What must hold: **a question can neither start, stop, clear, set nor consume anything**, neither
+//! in the decoder that it is meant for nor in any other decoder that may be there. Each question
+//! says why it is safe, and where that is known from. Therefore no question acknowledges anything,
+//! because a decoder forgets what is acknowledged. No question begins a stream: `S0000` makes a
+//! JChip bridge send what it kept, LLRP's ENABLE_EVENTS_AND_REPORTS makes a reader send what it
+//! held back, and One4All's PUSHTAGS takes the push away from the program that has it. No question
+//! is a ChronoTrack `start`.
 
-/// Something that may be sent.
+/// A question that the probe may send.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Question {
-    /// What is sent. Two decoders may understand the same bytes: then their questions are one, with the same words.
+    /// The bytes to send. If two decoders understand the same bytes, they share one question, with
+    /// the same words.
     pub bytes: &'static [u8],
     /// What it asks for, for people.
     pub asks: &'static str,
     /// Why it is safe.
     pub safe: &'static str,
-    /// Where that is from.
+    /// Where that is known from.
     pub source: &'static str,
-    /// Such decoders are on serial lines.
+    /// Such decoders are also found on serial lines.
     pub serial: bool,
-    /// It is sent only where the port or the bytes say that it is this protocol.
+    /// It is sent only where the port or the bytes show that the decoder speaks this protocol.
     pub known_only: bool,
-    /// The lower ones are asked first: those without letters that mean something elsewhere before words, words before bare
-    /// characters, all of them before binary.
+    /// Lower ranks are asked first. The order is: questions without letters that have a meaning
+    /// elsewhere, then words, then bare characters, and last binary questions.
     pub rank: u8,
 }
 
-/// A question to a decoder that is known, to see its clock and its last reads.
+/// A question to a known decoder, to see its clock and its last reads.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FollowUp {
-    /// What is sent. `{from}`, `{to}` and `{count}` are the last three numbers of those it counts.
+    /// The text to send. `{from}`, `{to}` and `{count}` stand for the last three numbers that the
+    /// decoder counts.
     pub text: &'static str,
     /// What it asks for, for people.
     pub asks: &'static str,
     /// Why it is safe.
     pub safe: &'static str,
-    /// Where that is from.
+    /// Where that is known from.
     pub source: &'static str,
 }

@@ -10,7 +10,7 @@ pub(super) fn latin_1(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Where the encoding is stated nowhere: UTF-8, else ISO-8859-1.
+/// For texts whose encoding is not documented: UTF-8, or else ISO-8859-1.
 pub(super) fn utf_8_or_latin_1(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| latin_1(bytes), Cow::Borrowed)
 }

@@ -1,5 +1,5 @@
-//! What tests and fuzz targets try on a decoder: each says it for itself (`trials.rs` in its folder), so that they iterate over
-//! the registry and have no table of their own.
+//! What tests and fuzz targets try on a decoder. Each decoder says it for itself (`trials.rs` in
+//! its folder), so the tests iterate over the registry and have no table of their own.
 
 use super::protocol::Options;
 
@@ -8,34 +8,36 @@ pub type MakeRecord = Box<dyn Fn(usize) -> Vec<u8>>;
 
 /// A stream that is made to be hostile.
 pub struct HostileStream {
-    /// How many bytes of it are tried.
+    /// How many bytes of the stream are tried.
     pub length: usize,
-    /// What it is made of.
+    /// Makes the records of the stream.
     pub record: MakeRecord,
 }
 
-/// Bytes of a stream that are tried unless it says otherwise.
+/// The usual length of a hostile stream in bytes.
 pub const STREAM: usize = 400 << 10;
 
 /// What is tried on one decoder.
 pub struct Trials {
-    /// The options under which it is tried: every form of the wire and every branch that an option chooses. The first ones are
-    /// those that it needs, if it needs any.
+    /// The options under which the decoder is tried: every form of the wire and every branch that
+    /// an option chooses. The first entry has the options that the decoder needs, if it needs any.
     pub options: &'static [Options],
-    /// What the decoder says first, so that a link that asks gets on.
+    /// What the decoder sends first, so that a link that asks questions makes progress.
     pub greeting: &'static [u8],
-    /// Commands that would change the decoder, so that its list of what may be said must not have them. At least one.
+    /// Commands that would change the decoder, so its list of allowed commands must not have them.
+    /// There is at least one.
     pub harmful: &'static [&'static [u8]],
-    /// Frames come out in the order in which they came in. (Where not, rows wait for something, and others pass them.)
+    /// Frames leave the protocol in the order in which they arrived. (Otherwise some rows wait for
+    /// something, and others pass them.)
     pub in_order: bool,
     /// A value costs more to make than to run, so a fuzz target keeps it between two inputs. After
-    /// [`Protocol::end`](super::Protocol::end) it is as new.
+    /// [`Protocol::end`](super::Protocol::end) it is like a new one.
     pub is_costly: bool,
-    /// Makes the frames in a stream right as far as their checksums and lengths go, so that what a fuzzer changes does not end at
-    /// them. What is no frame stays as it is.
+    /// Corrects the checksums and lengths of the frames in a stream, so that a change by the fuzzer
+    /// is not stopped by them. Bytes that are no frame stay as they are.
     pub repair: fn(&mut Vec<u8>),
-    /// Records as it likes to see them, each of another box, location, file or unit, with numbers that leave gaps; and whatever
-    /// else may make it hold more than its limit.
+    /// Records that the protocol accepts, each of another box, location, file or unit, with numbers
+    /// that leave gaps. Also anything else that may make the protocol hold more than its limit.
     pub hostile: fn() -> Vec<HostileStream>,
 }
 
@@ -52,7 +54,8 @@ pub(super) fn text(line: impl Fn(usize) -> String + 'static) -> HostileStream {
 /// For frames without a checksum and a length.
 pub(super) fn nothing_to_repair(_: &mut Vec<u8>) {}
 
-/// For a decoder of which nothing is known that could make it hold much, beyond what is tried on every one.
+/// For a decoder for which no special stream is known that makes it hold much. The streams that are
+/// tried on every decoder are enough.
 pub(super) fn nothing_of_its_own() -> Vec<HostileStream> {
     Vec::new()
 }

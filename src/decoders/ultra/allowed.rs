@@ -1,4 +1,5 @@
-//! What may ever be said to an Ultra: bare characters, of which it would obey any other: `?`, `r`, and the rewind by number.
+//! What may ever be sent to an Ultra: `?`, `r`, and the rewind by number. Its commands are bare
+//! characters, and it would obey any other one.
 
 use crate::decoders::allowed::{digits, is_set};
 use crate::decoders::protocol::Settings;

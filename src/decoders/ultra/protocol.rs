@@ -1,8 +1,8 @@
-//! RFID Timing Systems Ultra and Joey: a TCP server on port 23 (no telnet) that streams lines and stores every read under a
-//! running number, the LogID.
+//! RFID Timing Systems Ultra and Joey: a TCP server on port 23 (no telnet) that streams lines and
+//! stores every read under a running number, the LogID.
 //!
-//! Evidence: high for reads (vendor's manual, four programs, one real line), medium for the rewind (the sources
-//! differ in two bytes, see below). No real box was connected.
+//! Evidence: high for reads (vendor's manual, four programs, one real line), medium for the rewind
+//! (the sources differ in two bytes, see below). No real box was connected.
 //!
 //! ```text
 //! Connected,1170518701                        banner: seconds of the last read it delivered
@@ -13,24 +13,30 @@
 //! 0 or 1  since 1980     |     | reader 1, 2; 3 the start gate
 //!                        antenna; 0 a start event     1: rewound
 //! S=11    9:05:03 2-2-2017 (0)    U..  u..    answers: reading, clock, settings
-//! ? r 6<pp><first>CR<last>CR                  questions, bare characters; <pp> is `00`, or two NUL bytes
+//! ? r 6<pp><first>CR<last>CR                  bare characters; <pp> is `00`, or two NUL bytes
 //! ```
 //!
-//! * Seconds count from 1980-01-01 of the box's *wall clock* (three of four programs agree); milliseconds are not padded.
-//! * Column 10 may be eight raw bytes on older firmware, any of which may be a comma or a line end. A line is therefore first
-//!   read as text; only if that fails are the eight bytes behind the ninth comma skipped as they are.
-//! * The button of the start gate is a read of chip 0 at antenna 0: a marker (`start`), for it is no chip.
-//! * Binary status (0x03, length, bytes) is skipped at the beginning of a line. Whether the length
-//!   counts itself and the 0x03, the firmware decides: it does where a line begins behind it then,
-//!   else it does not.
-//! * There may be blanks before a chip, and a column behind the LogID.
-//! * The place of a read is box number and LogID; gaps are asked for by number ([`crate::decoders::gaps`]). A LogID that says another
-//!   read than before means that the log was cleared, whatever the clock shows: at each connection the last one held is
-//!   asked for again and compared. The two bytes behind `6` are the characters `00` in the vendor's manual and two NUL
-//!   bytes in the vendor's own program: option `rewind_prefix`, `00` (default) or `nul`. Where a box does not answer to
-//!   one, the gap is told as a problem: try the other.
+//! * Seconds count from 1980-01-01 of the box's *wall clock* (three of four programs agree).
+//!   Milliseconds are not padded.
+//! * Column 10 may be eight raw bytes on older firmware, and any of these bytes may be a comma or a
+//!   line end. The protocol therefore reads a line first as text. Only if that fails does it skip
+//!   the eight bytes behind the ninth comma.
+//! * The button of the start gate is sent as a read of chip 0 at antenna 0. It is a marker
+//!   (`start`), because it is no chip.
+//! * Binary status (0x03, length, bytes) is skipped at the beginning of a line. The firmware
+//!   decides whether the length counts itself and the 0x03. The protocol assumes that it does if a
+//!   line then begins behind the status, and otherwise that it does not.
+//! * Blanks may stand before a chip, and one column may follow the LogID.
+//! * The position of a read is its box number and LogID. The protocol asks for gaps by number
+//!   ([`crate::decoders::gaps`]). If a LogID has another read than before, the log was cleared,
+//!   whatever the clock shows. At each connection the protocol asks again for the last stored LogID
+//!   and compares it. The two bytes behind `6` are the characters `00` in the vendor's manual and
+//!   two NUL bytes in the vendor's own program: option `rewind_prefix`, `00` (default) or `nul`. If
+//!   a box does not answer to one form, the gap is reported as a problem, and the timer should try
+//!   the other form.
 //!
-//! Nothing is sent but `?`, `r` and the rewind. `R`, `S`, `7`, `s`, `t` and `u` start, stop or set the box.
+//! The protocol sends only `?`, `r` and the rewind. `R`, `S`, `7`, `s`, `t` and `u` start, stop or
+//! set the box.
 
 use std::time::Duration;
 
@@ -42,20 +48,21 @@ use crate::decoders::line::LIMIT;
 use crate::decoders::{Condition, Frame, Info, Output, Protocol, Range, Reject, SettingError, Settings, options};
 use crate::model::chip::{ChipRead, Label, Marker, Position, Stamp, StoredRanges};
 
-/// How often the clock and the state are asked for.
+/// How often the protocol asks for the clock and the state.
 const ASK_EVERY: Duration = Duration::from_secs(60);
-/// Volts below which the battery is called low, and above which it is not any more.
+/// The battery is reported as low below the first number of volts, until it is above the second
+/// one.
 const LOW_V: (f64, f64) = (23.0, 23.5);
-/// Columns of a read that are used. There may be one more; two more lines run together would be
-/// many more.
+/// Columns of a read that are used. One more may follow. Two lines that run together have many
+/// more.
 const COLUMNS: usize = 12;
-/// Bytes that tell the beginning of a line from anything else, with the end of a line before it.
+/// The number of bytes that show whether a line begins here, with the end of the line before it.
 const BEGINNING: usize = 5;
 
-/// Its name in the configuration.
+/// The name in the configuration.
 pub(super) const NAME: &str = "ultra";
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let allowed = "the one option is `rewind_prefix`: `00` (as in the manual) or `nul` (as the vendor's program)";
     let prefix = options::one(NAME, settings, ("rewind_prefix", &[("00", *b"00"), ("nul", [0, 0])]), allowed)?;
@@ -72,18 +79,18 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingErro
 }
 
 struct Ultra {
-    /// What is not taken yet; at most [`LIMIT`] bytes and the piece being fed.
+    /// The bytes that are not taken yet: at most [`LIMIT`] bytes and the piece being fed.
     held: Vec<u8>,
-    /// Bytes of `held` in which there is no end of a line.
+    /// The number of bytes of `held` that were searched and have no line end.
     searched: usize,
-    /// In the rest of a line that was too long.
+    /// The bytes that arrive are the rest of a line that was too long.
     skipping: bool,
     gaps: Gaps,
     prefix: [u8; 2],
     asked: Duration,
-    /// What was told of the battery.
+    /// What was reported about the battery.
     low: Option<bool>,
-    /// What was told of the box not reading.
+    /// What was reported: whether the box has stopped reading.
     stopped: Option<bool>,
 }
 
@@ -95,7 +102,7 @@ impl Protocol for Ultra {
     }
 
     fn feed(&mut self, bytes: &[u8], out: &mut Output) {
-        // Piece by piece, so that what is held stays small.
+        // The bytes are taken in pieces, so that `held` stays small.
         for piece in bytes.chunks(LIMIT) {
             self.held.extend_from_slice(piece);
             self.take_lines(false, out);
@@ -137,7 +144,7 @@ impl Ultra {
         }
     }
 
-    /// Takes every line that is whole. `last`: no more bytes come.
+    /// Takes every line that is whole. `last`: no more bytes will arrive.
     fn take_lines(&mut self, last: bool, out: &mut Output) {
         let held = std::mem::take(&mut self.held);
         let mut rest = held.as_slice();
@@ -150,7 +157,7 @@ impl Ultra {
             }
             let Some(end) = memchr::memchr(b'\n', &rest[self.searched..]).map(|at| at + self.searched) else { break };
             let taken = if std::mem::take(&mut self.skipping) { Some(end) } else { self.line(rest, end, last, out) };
-            let Some(taken) = taken else { break }; // raw bytes, and more of them to come
+            let Some(taken) = taken else { break }; // the line has raw bytes that have not all arrived
             (rest, self.searched) = (&rest[taken + 1..], 0);
         }
         if rest.len() > LIMIT {
@@ -165,8 +172,8 @@ impl Ultra {
         self.held = rest.to_vec();
     }
 
-    /// Takes the line that ends at `end`, or the longer one that begins here if it has raw bytes in it. Where the taken
-    /// one ends; `None`: that is not known yet.
+    /// Takes the line that ends at `end`, or the longer one that begins here if it has raw bytes.
+    /// Returns where the taken line ends. `None`: that is not known yet.
     fn line(&mut self, bytes: &[u8], end: usize, last: bool, out: &mut Output) -> Option<usize> {
         let line = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
         if line.is_empty() {
@@ -187,7 +194,8 @@ impl Ultra {
                     return Some(end);
                 }
             }
-            // Only what is in the first bytes decides, or the result would depend on how they were cut.
+            // Only the first bytes decide. Otherwise the result would depend on how the bytes were
+            // cut.
             Raw::Unfinished if !last && bytes.len() <= LIMIT => return None,
             Raw::Unfinished | Raw::None => {}
         }
@@ -227,7 +235,7 @@ impl Ultra {
         match record {
             Record::Start(marker, at, replay) => {
                 if let Some((position, content)) = marker.position.as_ref().zip(marker.content()) {
-                    self.gaps.read(&Came { position, content, at, replay }, out); // it has a number of its own: no gap
+                    self.gaps.read(&Came { position, content, at, replay }, out); // the number leaves no gap
                 }
                 out.frame(Frame::Marker(marker), raw);
             }
@@ -239,7 +247,7 @@ impl Ultra {
                 out.frame(Frame::Read(read), raw);
             }
         }
-        self.ask(out); // here and not after all that came: what is asked must not depend on how it was cut
+        self.ask(out); // here and not after all lines: the questions must not depend on how the bytes were cut
     }
 
     fn voltage(&mut self, volts: f64, out: &mut Output) {
@@ -261,7 +269,7 @@ impl Ultra {
 
 /// A line with columns.
 enum Record {
-    /// The read, and its time in milliseconds.
+    /// A read, and its time in milliseconds.
     Read(ChipRead, i64),
     /// The start button, its time in milliseconds, and whether it was stored.
     Start(Marker, i64, bool),
@@ -307,20 +315,20 @@ impl Record {
     }
 }
 
-/// What the seconds count from.
+/// The time from which the seconds count.
 fn epoch() -> DateTime {
     date(1980, 1, 1).at(0, 0, 0, 0)
 }
 
 enum Raw<'a> {
-    /// Its columns (the tenth empty) and where it ends.
+    /// The columns of a record (the tenth is empty) and where it ends.
     Record([&'a str; COLUMNS], usize),
-    /// It may be one; more bytes will tell.
+    /// The bytes may be a record, but more bytes are needed.
     Unfinished,
     None,
 }
 
-/// A record whose tenth column is eight raw bytes.
+/// Reads a record whose tenth column is eight raw bytes.
 fn raw_record(bytes: &[u8]) -> Raw<'_> {
     if !matches!(bytes.first(), Some(b'0' | b'1')) {
         return Raw::None;
@@ -346,11 +354,11 @@ fn raw_record(bytes: &[u8]) -> Raw<'_> {
     Raw::Record(columns, end)
 }
 
-/// Bytes of the binary status that `bytes` begins with; `None`: that is not known yet. `last`: no
-/// more bytes come.
+/// The length in bytes of the binary status at the beginning of `bytes`. `None`: it is not known
+/// yet. `last`: no more bytes will arrive.
 fn status_length(bytes: &[u8], last: bool) -> Option<usize> {
     let counted = usize::from(*bytes.get(1)?);
-    // Looked for in the same bytes however they were cut.
+    // The same bytes are searched however they were cut.
     let behind = bytes.get(counted..).unwrap_or_default();
     if behind.len() < BEGINNING && !last {
         return None;
@@ -360,7 +368,7 @@ fn status_length(bytes: &[u8], last: bool) -> Option<usize> {
     (whole <= bytes.len()).then_some(whole)
 }
 
-/// What this decoder says at the beginning of a line, or another status.
+/// Whether the bytes begin a line of this decoder, or another status.
 fn is_beginning(bytes: &[u8]) -> bool {
     match *bytes {
         [3, ..] => true,
@@ -372,7 +380,7 @@ fn is_beginning(bytes: &[u8]) -> bool {
     }
 }
 
-/// `9:05:03 2-2-2017 (0)`, without padding.
+/// A clock like `9:05:03 2-2-2017 (0)`, without padding.
 fn clock(text: &str) -> Option<DateTime> {
     let mut parts = text.split_ascii_whitespace();
     let (time, day) = (parts.next()?, parts.next()?);

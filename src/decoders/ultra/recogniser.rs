@@ -1,8 +1,8 @@
-//! What a message of this decoder looks like to the probe (head of `protocol.rs`).
+//! What a message of this decoder looks like to the probe (see the head of `protocol.rs`).
 
 use crate::decoders::recogniser::{Sign, digits, text};
 
-/// Its greeting, voltage, state, clock and reads.
+/// Recognises its greeting, voltage, state, clock and reads.
 pub(super) fn sign(raw: &[u8]) -> Option<Sign> {
     let text = text(raw);
     if let Some(rest) = text.strip_prefix("Connected,").or_else(|| text.strip_prefix("1,Connected,")) {

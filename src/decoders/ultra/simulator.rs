@@ -1,4 +1,5 @@
-//! The simulated Ultra: it stores every read in its log, streams to its peers, and gives again what it is asked for.
+//! The simulated Ultra. It stores every read in its log, streams to its peers, and sends stored
+//! reads again when it is asked for them.
 
 use jiff::civil::{DateTime, date};
 
@@ -7,9 +8,9 @@ use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::outgoing::Outgoing;
 use crate::decoders::simulator::talk::{Conversation, ForbiddenCommand, Pushing, Simulator, antenna, rows};
 
-/// Longest unfinished question.
+/// The longest unfinished question.
 const HEARD_MAX: usize = 256;
-/// Number of the simulated box.
+/// The number of the simulated box.
 const BOX: u32 = 7;
 
 pub(crate) struct Ultra;
@@ -93,7 +94,8 @@ impl Conversation for Peer {
     }
 }
 
-/// `6`, two zeros of either kind, first, CR, last, CR: the numbers, and how many bytes it has.
+/// Reads the question `6`, two zeros of either kind, first, CR, last, CR. Returns the two numbers
+/// and the length of the question in bytes.
 fn range(heard: &[u8]) -> Option<(u64, u64, usize)> {
     let body = heard.get(3..)?;
     let first = body.iter().position(|byte| *byte == b'\r')?;
