@@ -1,5 +1,6 @@
-//! What may ever be said to a RACE RESULT: questions, stored records, and the push of this connection. Not STARTOPERATION,
-//! STOPOPERATION, SETTIME, CLEARFILES, SETCONFIG.
+//! What may ever be sent to a RACE RESULT: questions, requests for stored records, and the push of
+//! this connection. STARTOPERATION, STOPOPERATION, SETTIME, CLEARFILES and SETCONFIG are not
+//! allowed.
 
 use crate::decoders::allowed::{commands, digits, fields};
 use crate::decoders::protocol::Settings;
@@ -14,7 +15,7 @@ fn is_allowed(line: &[u8]) -> bool {
         [b"GETPROTOCOL" | b"PASSINGS" | b"GETSTATUS"]
         | [b"GETCONFIG", b"GENERAL", b"BOXNAME"]
         | [b"SETPUSHPASSINGS", b"1", b"0"] => true,
-        // The language of the answers on this connection.
+        // SETPROTOCOL sets the language of the answers on this connection.
         [b"SETPROTOCOL", version] => version.split(|byte| *byte == b'.').all(digits),
         [b"GETFILE", file] => digits(file),
         [range] => matches!(fields(range, b':')[..], [from, count] if digits(from) && digits(count)),

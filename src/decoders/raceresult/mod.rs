@@ -1,4 +1,4 @@
-//! RaceResult: the descriptor. The wire's layout is at the head of `protocol.rs`.
+//! RACE RESULT: the descriptor. The wire's layout is at the head of `protocol.rs`.
 
 mod allowed;
 mod protocol;

@@ -1,31 +1,38 @@
-//! RACE RESULT decoders (System 5000 / 3000, passive and active): we connect, usual port 3601.
+//! RACE RESULT decoders (System 5000 / 3000, passive and active): the box connects to them, usually
+//! on port 3601.
 //!
-//! Wire: one message per line, CR LF, fields separated by `;`, ISO-8859-1. Replies begin with the word that was asked;
-//! passings come when they like, so a line is told by its first field and never by what was asked before it.
+//! Wire: one message in each line, CR LF, fields separated by `;`, ISO-8859-1. A reply begins with
+//! the word of its question. Passings may arrive at any time, so a line is recognised by its first
+//! field and never by the last question.
 //!
 //! ```text
 //! GETPROTOCOL                    -> GETPROTOCOL;<current>;<min>;<max>
 //! SETPROTOCOL;2.0                -> SETPROTOCOL;<version in force>
 //! GETCONFIG;GENERAL;BOXNAME      -> GETCONFIG;GENERAL;BOXNAME;<name>;<box id>
-//! SETPUSHPASSINGS;1;0            -> the same; from now on new passings come by themselves
+//! SETPUSHPASSINGS;1;0            -> the same; from now on the decoder sends new passings by itself
 //! PASSINGS                       -> PASSINGS;<count>[;<file>]
 //! <from>:<count>                 -> [ONLY <n>] records, then an empty line
-//! GETFILE;<file>                 -> records of an older file (its framing is documented nowhere)
+//! GETFILE;<file>                 -> records of an older file (its framing is not documented)
 //! GETSTATUS                      -> GETSTATUS;<date>;<time>;<mains>;<antennas>;<timing mode>;<file>;...
 //! ```
 //!
-//! A record is `#P;` (pushed only) and up to 20 columns, of which old decoders send the first 7 and more: 1 passing
-//! number from 1 in each file, 2 transponder, 3 date, 4 time, 5 event, 6 hits, 7 RSSI, 8 internal, 9 active, 10 channel,
-//! 11 loop, 12 loop only, 13 wake-ups, 14 battery, 15 temperature, 16 bits, 17 box name, 18 file, 19 antenna, 20 box id.
+//! A record is `#P;` (pushed only) and up to 20 columns, of which old decoders send the first 7 and
+//! more: 1 passing number from 1 in each file, 2 transponder, 3 date, 4 time, 5 event, 6 hits, 7
+//! RSSI, 8 internal, 9 active, 10 channel, 11 loop, 12 loop only, 13 wake-ups, 14 battery, 15
+//! temperature, 16 bits, 17 box name, 18 file, 19 antenna, 20 box id.
 //!
 //! What must hold:
-//! * Never `STARTOPERATION`, `STOPOPERATION`, `SETTIME`, `CLEARFILES`: they begin a new file, or destroy one.
-//! * The conversation goes on when a question stays unanswered ([`ANSWER_WAIT`]): emulators and old firmware know few words.
-//! * A record is whole only with its line end: a cut one could show file 17 for file 177. It can be asked for again.
-//! * The decoder is asked for its count every [`COUNT_EVERY`], also where nothing stored is asked for by itself: only that
-//!   shows that its push was switched off ([`push`]).
+//! * The protocol never sends `STARTOPERATION`, `STOPOPERATION`, `SETTIME` or `CLEARFILES`, because
+//!   they begin a new file or destroy one.
+//! * The conversation continues when a question stays unanswered ([`ANSWER_WAIT`]), because
+//!   emulators and old firmware know few words.
+//! * A record is whole only with its line end, because a cut one could show file 17 for file 177.
+//!   The protocol can ask for it again.
+//! * The protocol asks the decoder for its count every [`COUNT_EVERY`], also where it does not ask
+//!   for stored reads by itself. Only the count shows that the push was switched off ([`push`]).
 //!
-//! `PING` is not used: what it is answered with is not known; `GETSTATUS` also tells the clock, battery and errors.
+//! `PING` is not used, because its answer is not known. `GETSTATUS` also reports the clock, the
+//! battery and errors.
 
 mod push;
 mod record;
@@ -42,24 +49,24 @@ use crate::model::chip::StoredRanges;
 
 pub(super) const NAME: &str = "raceresult";
 const STATUS_EVERY: Duration = Duration::from_secs(15);
-/// A passing that was pushed and never arrived, a file that was cleared, and a push that was switched off are noticed after
-/// this at the latest.
+/// A passing that was pushed and never arrived, a file that was cleared, and a push that was
+/// switched off are noticed after this time at the latest.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
-/// The version whose 20 columns are read here.
+/// The version whose 20 columns this protocol reads.
 const VERSION: (u32, u32) = (2, 0);
 const BATTERY_LOW: i64 = 20;
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     options::none(NAME, settings)?;
     Ok(Box::new(RaceResult::default()))
 }
 
-/// How far the conversation is: each step waits for the answer to its question.
+/// How far the conversation is. Each step waits for the answer to its question.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Step {
-    /// There is nobody to talk to (yet).
+    /// The protocol has nobody to talk to (yet).
     #[default]
     Listening,
     Protocol,
@@ -75,18 +82,19 @@ struct RaceResult {
     talk: Talk,
 }
 
-/// Everything but the bytes of a line that has not ended.
+/// Everything except the bytes of a line that has not ended.
 #[derive(Default)]
 struct Talk {
     step: Step,
     step_since: Duration,
-    /// The version to ask for.
+    /// The version that the protocol asks for.
     version: (u32, u32),
     rewind: Option<Rewind>,
     push: Push,
-    /// What is missing is asked for by itself; else only what somebody asks for.
+    /// The protocol asks for missing passings by itself. Otherwise it asks only for those that a
+    /// person wants.
     automatic: bool,
-    /// What was said of the decoder's condition, to say only what changed.
+    /// What was reported about the decoder's conditions, so that only a change is reported.
     said: BTreeMap<Condition, Option<String>>,
     up: Duration,
     last_status: Duration,
@@ -158,7 +166,7 @@ impl Talk {
                 };
                 let came = Came { position, content: read.content(), pushed };
                 read.replay |= !pushed;
-                rewind.compare(&came, out); // that it was cleared is said before its new passings
+                rewind.compare(&came, out); // a clearing is reported before the new passings
                 out.frame(Frame::Read(read), raw);
                 if pushed {
                     self.push.came(came.position.number, out);
@@ -198,7 +206,7 @@ impl Talk {
             "SETPUSHPASSINGS" => {
                 self.push.is_on();
                 if self.step == Step::Running {
-                    self.count(out); // what is above it has to be pushed
+                    self.count(out); // numbers above this count must be pushed
                 }
             }
             _ => {}
@@ -262,7 +270,7 @@ impl Talk {
         if self.push.tick(up, self.automatic, out) {
             out.reply(*b"SETPUSHPASSINGS;1;0\r\n");
         }
-        let wanted = self.rewind.as_mut().is_some_and(Rewind::wants_count); // at most once a turn
+        let wanted = self.rewind.as_mut().is_some_and(Rewind::wants_count); // at most once in each call
         let every = self.push.count_every().unwrap_or(COUNT_EVERY);
         if wanted || up.saturating_sub(self.last_count) >= every {
             self.count(out);
@@ -270,7 +278,7 @@ impl Talk {
     }
 
     fn status(&mut self, fields: &[&str], raw: &[u8], out: &mut Output) {
-        // By the number a field has in the documents, from 1; emulators send only the first few.
+        // Fields have the numbers of the documents, from 1. Emulators send only the first few.
         let field = |number: usize| fields.get(number).map(|field| field.trim()).filter(|field| !field.is_empty());
         match record::stamp(field(1).unwrap_or(""), field(2).unwrap_or("")) {
             Ok(stamp) => out.frame(Frame::Info(Info::Clock(stamp)), raw),
@@ -298,7 +306,7 @@ impl Talk {
 }
 
 impl Step {
-    /// The first word of the answer it waits for.
+    /// The first word of the answer that the step waits for.
     fn answer(self) -> Option<&'static str> {
         match self {
             Self::Protocol => Some("GETPROTOCOL"),
@@ -310,7 +318,7 @@ impl Step {
     }
 }
 
-/// A reply's first field: capitals, also `ONLY 12` and pushed notices (`#S`).
+/// The first field of a reply: capitals, also `ONLY 12` and pushed notices (`#S`).
 fn is_word(word: &str) -> bool {
     let first = word.split(' ').next().unwrap_or_default();
     let first = first.strip_prefix('#').unwrap_or(first);

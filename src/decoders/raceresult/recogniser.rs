@@ -1,8 +1,8 @@
-//! What a message of this decoder looks like to the probe (head of `protocol.rs`).
+//! What a message of this decoder looks like to the probe (see the head of `protocol.rs`).
 
 use crate::decoders::recogniser::{Sign, digits, is_date, text};
 
-/// The words of its commands, and its records.
+/// Recognises the words of its commands, and its records.
 pub(super) fn sign(raw: &[u8]) -> Option<Sign> {
     let text = text(raw);
     let fields: Vec<&str> = text.split(';').collect();

@@ -1,4 +1,5 @@
-//! The simulated RACE RESULT box: it stores everything in numbered files, and pushes to whoever asked for it.
+//! The simulated RACE RESULT box. It stores everything in numbered files, and pushes to each peer
+//! that asked for it.
 
 use jiff::civil::DateTime;
 
@@ -9,7 +10,7 @@ use crate::decoders::simulator::talk::{
     Conversation, ForbiddenCommand, Hearing, Pushing, Simulator, antenna, clock_time, hits, rows, say,
 };
 
-/// Name and id of the simulated box; the id is in every record.
+/// The name and id of the simulated box. The id is in every record.
 const BOX: (&str, &str) = ("Sim", "D-5001");
 
 pub(crate) struct RaceResult;

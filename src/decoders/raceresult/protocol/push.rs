@@ -1,60 +1,65 @@
-//! Whether a RACE RESULT decoder sends its passings by itself, as it was asked to.
+//! Checks whether a RACE RESULT decoder sends its passings by itself, as the protocol asked it to.
 //!
-//! It was told so with `SETPUSHPASSINGS;1;0`, and nothing says that it stays so: another program may switch it off, and a
-//! decoder that was restarted behind a serial converter has forgotten it. Then every passing would still come, but only
-//! after the next count, for ever.
+//! The protocol asks with `SETPUSHPASSINGS;1;0`, and nothing ensures that the push stays on.
+//! Another program may switch it off, and a decoder that was restarted behind a serial converter
+//! has forgotten it. Every passing would then still arrive, but from then on only after the next
+//! count.
 //!
 //! What must hold:
-//! * A count above the highest number that came by push is a doubt. It may be a passing that is on its way, so it must last
-//!   for [`GRACE`]. Then the push is switched on again: the same command as at the beginning, which starts, stops, sets
-//!   and clears nothing.
-//! * What lies at or below the first count after switching on was there before, and need not come by push.
-//! * If that does not help, it is said ([`OFF`]) until a passing is pushed again; meanwhile the count is asked for every
-//!   [`COUNT_OFF`], so that a passing is late by seconds only.
-//! * Bounded: the push is switched on [`TRIES`] times in a row, then once every [`TRY_AGAIN`].
+//! * A count above the highest pushed number is a doubt. The passing may still be on its way, so
+//!   the doubt must last for [`GRACE`]. Then the protocol switches the push on again, with the same
+//!   command as at the beginning, which starts, stops, sets and clears nothing.
+//! * Passings up to the first count after switching on existed before, and need not be pushed.
+//! * If switching on does not help, the protocol reports this ([`OFF`]) until a passing is pushed
+//!   again. Meanwhile it asks for the count every [`COUNT_OFF`], so that a passing is late by
+//!   seconds only.
+//! * Bounded: the protocol switches the push on [`TRIES`] times in a row, then once in every
+//!   [`TRY_AGAIN`].
 
 use std::time::Duration;
 
 use super::rewind::condition;
 use crate::decoders::{Condition, Output};
 
-/// How long a passing that is counted may be on its way.
+/// How long a counted passing may be on its way.
 const GRACE: Duration = Duration::from_secs(3);
-/// Switched on so often before it is said that this does not help, and after that once every [`TRY_AGAIN`].
+/// The protocol switches the push on this many times before it reports that this does not help.
+/// After that it tries once in every [`TRY_AGAIN`].
 const TRIES: u32 = 2;
 const TRY_AGAIN: Duration = Duration::from_secs(60);
-/// Longest wait for the decoder to confirm that it is on.
+/// The longest wait for the decoder to confirm that the push is on.
 const CONFIRM: Duration = Duration::from_secs(5);
-/// The count is asked for so often while it is not known that the push works.
+/// How often the protocol asks for the count while it does not know that the push works.
 const COUNT_OFF: Duration = Duration::from_secs(3);
-/// Passings do not come by themselves.
+/// The decoder does not send its passings by itself.
 const OFF: Condition = Condition::PassingsNotPushed;
 
 #[derive(Debug, Default)]
 pub(super) struct Push {
-    /// File and count that were told when the push was (again) switched on: what is above has to be pushed.
+    /// The file and the count that the decoder reported when the push was switched on (again).
+    /// Passings above this count must be pushed.
     base: Option<(Option<u64>, u64)>,
-    /// The last count told.
+    /// The last count that the decoder reported.
     counted: u64,
-    /// The highest number that was pushed since, or that was there before.
+    /// The highest number that was pushed since then, or that existed before.
     high: u64,
-    /// Since when it counts passings that were not pushed.
+    /// Since when the decoder counts passings that it did not push.
     missed: Option<Duration>,
-    /// It was switched on again, and not confirmed yet.
+    /// When the push was switched on again, until the decoder confirms it.
     confirming: Option<Duration>,
-    /// Switched on again so often, and not a passing was pushed since.
+    /// How many times the push was switched on again without a pushed passing since.
     tries: u32,
     tried: Duration,
     said: bool,
 }
 
 impl Push {
-    /// The decoder said that its push is on: counts that follow are told after that.
+    /// The decoder confirmed that its push is on. The counts that follow are from after that.
     pub(super) fn is_on(&mut self) {
         (self.base, self.confirming) = (None, None);
     }
 
-    /// It was told how far the decoder counts.
+    /// The decoder reported its count.
     pub(super) fn counted(&mut self, count: u64, file: Option<u64>, up: Duration) {
         if self.confirming.is_some() {
             return;
@@ -79,10 +84,11 @@ impl Push {
         }
     }
 
-    /// Time passes. True: it is to be switched on again, now. `fetched`: what is counted is asked for.
+    /// Checks how long passings have not been pushed. True: the push must be switched on again now.
+    /// `fetched`: the protocol asks for the passings that are counted.
     pub(super) fn tick(&mut self, up: Duration, fetched: bool, out: &mut Output) -> bool {
         if self.confirming.is_some_and(|since| up.saturating_sub(since) >= CONFIRM) {
-            self.is_on(); // perhaps it is; the next counts will show
+            self.is_on(); // the push may be on, and the next counts will show it
         }
         if self.missed.is_none_or(|since| up.saturating_sub(since) < GRACE) {
             return false;
@@ -108,7 +114,7 @@ impl Push {
         true
     }
 
-    /// How often the count is to be asked for, if that is more often than usual.
+    /// How often the protocol must ask for the count, if that is more often than usual.
     pub(super) fn count_every(&self) -> Option<Duration> {
         (self.tries > 0 || self.missed.is_some()).then_some(COUNT_OFF)
     }

@@ -1,15 +1,15 @@
-//! One passing record of a RACE RESULT decoder: columns to a read.
+//! Turns the columns of a RACE RESULT passing record into a read.
 
 use crate::decoders::Reject;
 use crate::decoders::civil;
 use crate::model::chip::{ChipRead, Label, Position, Stamp};
 
-/// Columns of the oldest protocol; newer ones only add to the right.
+/// Columns of the oldest protocol. Newer versions only add columns to the right.
 const COLUMNS_MIN: usize = 7;
-/// Bit 6 of column 16: stored in the transponder or the box earlier and sent late.
+/// Bit 6 of column 16: the passing was stored in the transponder or the box and sent later.
 const STORED: u32 = 1 << 6;
 
-/// Decodes the columns from the passing number on (without `#P`).
+/// Decodes the columns, beginning with the passing number (without `#P`).
 pub(super) fn read(columns: &[&str]) -> Result<ChipRead, Reject> {
     if columns.len() < COLUMNS_MIN {
         return Err(Reject::FieldCount);
@@ -19,10 +19,11 @@ pub(super) fn read(columns: &[&str]) -> Result<ChipRead, Reject> {
     if chip.is_empty() {
         return Err(Reject::Field("chip"));
     }
-    // A column by the number it has in the documents, from 1; `None` if it is absent or empty.
+    // Returns a column by its number in the documents, from 1. `None`: it is absent or empty.
     let column = |number: usize| columns.get(number - 1).map(|text| text.trim()).filter(|text| !text.is_empty());
     let mut read = ChipRead::new(chip, stamp(columns[2].trim(), columns[3].trim())?);
-    // Some software takes hits and RSSI for hexadecimal: nothing may depend on them, and what is no number is left out.
+    // Some software reads hits and RSSI as hexadecimal. Nothing may therefore depend on them, and a
+    // value that is no number is left out.
     read.hits = column(6).and_then(|text| text.parse().ok());
     read.rssi = column(7).and_then(|text| text.parse().ok());
     read.replay = column(16).and_then(|text| text.parse::<u32>().ok()).is_some_and(|bits| bits & STORED != 0);
@@ -31,7 +32,7 @@ pub(super) fn read(columns: &[&str]) -> Result<ChipRead, Reject> {
     Ok(read)
 }
 
-/// A number in plain digits (`+5` is none).
+/// Reads a number in plain digits (`+5` is none).
 pub(super) fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -43,7 +44,8 @@ fn label(text: &str) -> Label {
     }
 }
 
-/// Date and time columns. `0000-00-NN`: never set, NN days ago; empty: an exporter that tells no date.
+/// Reads the date and time columns. `0000-00-NN` means that the clock was never set and that NN is
+/// a count of days. An empty date comes from an exporter that writes no date.
 pub(super) fn stamp(date: &str, time: &str) -> Result<Stamp, Reject> {
     let time = civil::time_of_day(time).ok_or(Reject::Field("time"))?;
     if date.is_empty() {

@@ -1,32 +1,44 @@
-//! Which stored passings to ask a RACE RESULT decoder for, and what its answers mean.
+//! Decides which stored passings to ask a RACE RESULT decoder for, and what its answers mean.
 //!
 //! What must hold:
-//! * **Push is on before the first count is asked for.** Every passing is therefore either pushed on this connection
-//!   or inside the count: nothing slips between the two. Passings that come both ways are one by their identity.
-//! * **A number is believed to be held only under the label that the records themselves carry** (box id and file
-//!   number, columns 20 and 18). What other replies call the box or the file is a hint; where it is not confirmed by
-//!   something held, record 1 is asked for first and its columns tell. A wrong guess thus costs a repeat, never a read.
-//! * **... and only with its content.** At each connection the last number held is asked for again, and so it is when the
-//!   decoder counts more than it pushed. A number that is held with another chip or stamp means that the file was cleared:
-//!   what was held of it is forgotten, and everything is asked for. The same content is a repeat and nothing else.
-//! * **A count that fell means that the file was cleared.** It is compared with the last count, and with the highest number that
-//!   was seen, pushed or told, when it was asked for (a number pushed since may not be in it). Where only a pushed number
-//!   says so, a content is compared first: a damaged digit looks the same.
-//! * **Records without a file column have no file in their position**, also when `PASSINGS` tells one: a pushed record
-//!   that arrives before that reply would else be labelled differently from the same record pulled, and become
-//!   two passings. Of such a decoder everything is asked for on each connection; the identity recognises the repeats.
-//! * **A file that is left is finished**, before the new one is fetched: with `GETFILE`, which gives all of it. On an open
-//!   connection always, since nothing tells what was not pushed at its end, and the files begun and ended meanwhile too.
-//! * **By hand** anything may be asked for, held or not, also where nothing is asked for by itself. Of an older file the
-//!   decoder gives only the whole: `GETFILE` and a file's number is all that any source knows for it.
-//! * **Bounded.** One question at a time, at most [`PULL_MAX`] records each; a question that yields nothing ends the
-//!   asking until the next count. What was not given is asked for again every [`RETRY`].
+//! * **The push is on before the first count is asked for.** Every passing is therefore pushed on
+//!   this connection or included in the count, so none is lost between the two. A passing that
+//!   arrives both ways is one passing by its identity.
+//! * **A number counts as stored only under the label that the records themselves carry** (box id
+//!   and file number, columns 20 and 18). The names of box and file in other replies are only a
+//!   hint. If no stored passing confirms the hint, the protocol asks first for record 1, whose
+//!   columns show the label. A wrong guess thus costs a repeat, never a read.
+//! * **It also counts as stored only with its content.** At each connection the protocol asks again
+//!   for the last stored number. It does so too when the decoder counts more than it pushed. If a
+//!   stored number arrives with another chip or stamp, the file was cleared: the protocol forgets
+//!   the stored ranges of the file and asks for everything. The same content is a repeat and
+//!   nothing else.
+//! * **A count that fell means that the file was cleared.** The protocol compares it with the last
+//!   count, and with the highest number, pushed or counted, that was known when it asked for the
+//!   count (a number pushed since may not be included). If only a pushed number contradicts the
+//!   count, the protocol first compares a content, because a damaged digit looks the same.
+//! * **Records without a file column have no file in their position**, also when `PASSINGS` reports
+//!   one. Otherwise a pushed record that arrives before that reply would be labelled differently
+//!   from the same record in an answer, and become two passings. From such a decoder the protocol
+//!   asks for everything on each connection. The identity recognises the repeats.
+//! * **The protocol finishes a file that the decoder has left** before it fetches the new one. It
+//!   uses `GETFILE`, which sends the whole file. On an open connection it always does this, because
+//!   nothing shows which passings at the end of the file were not pushed. It also fetches the files
+//!   that began and ended meanwhile.
+//! * **By hand** a person may ask for anything, whether it is stored or not, also where the
+//!   protocol asks for nothing by itself. Of an older file the decoder sends only the whole:
+//!   `GETFILE` and a file number is the only command that any source knows for it.
+//! * **Bounded.** The protocol has one open question at a time, for at most [`PULL_MAX`] records.
+//!   After a question without a result, it asks no more until the next count. It asks again every
+//!   [`RETRY`] for records that the decoder did not send.
 //!
-//! Rejected: fetching the files that began and ended while the box was away. They may be of another race and would go into
-//! this one's session; the timer is told of them.
+//! Rejected: fetching the files that began and ended while the box was away. They may belong to
+//! another race and would be uploaded into this race's session. They are reported to the timer
+//! instead.
 //!
-//! Not seen: a file that was cleared and has counted past what is held, where the content of nothing held is known (the data
-//! directory of a version that did not remember it).
+//! Not detected: a file that was cleared and has counted past the stored numbers, if no content of
+//! a stored number is known (because the data directory is of a version that did not remember
+//! contents).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -34,34 +46,34 @@ use std::time::Duration;
 use crate::decoders::{Cleared, Condition, Frame, Info, Output, Range};
 use crate::model::chip::{Content, Label, Position, StoredRanges};
 
-/// Records asked for at once: a page that arrives within seconds on any link.
+/// The most records of one question: a page that arrives within seconds on any link.
 const PULL_MAX: u64 = 500;
-/// Silence after which an answer is taken to have ended without its empty line.
+/// After this silence an answer counts as ended, also without its empty line.
 const PULL_WAIT: Duration = Duration::from_secs(30);
-/// What was asked for in vain is asked for again after this.
+/// The protocol asks again after this time for records that the decoder did not send.
 const RETRY: Duration = Duration::from_secs(60);
-/// How often a content is asked for that does not come; and an old file.
+/// How many times the protocol asks for a content that does not arrive, and for an old file.
 const TRIES: u8 = 2;
-/// Files that are to be finished at once. On an open connection hardly two are begun.
+/// The most files that wait to be finished. On an open connection hardly two are begun.
 const OLD_FILES: usize = 16;
-/// Least time between two doubts about pushed numbers whose content nobody remembers.
+/// The least time between two doubts about pushed numbers whose content nobody remembers.
 const DOUBT_EVERY: Duration = Duration::from_secs(5);
 
-/// The decoder did not give passings that it counts.
+/// The decoder did not send passings that it counts.
 const MISSING: Condition = Condition::PassingsNotGiven;
 /// The end of the file before the current one was not fetched.
 const OLD_FILE: Condition = Condition::OldFileNotFetched;
-/// Files lie between the one read last and the current one.
+/// Files lie between the file that was read last and the current one.
 const SKIPPED: Condition = Condition::FilesInBetween;
 
-/// A record that came.
+/// A record that arrived.
 pub(super) struct Came {
     pub(super) position: Position,
     pub(super) content: Content,
     pub(super) pushed: bool,
 }
 
-/// How records of one file of one box are labelled.
+/// The label on the records of one file of one box.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     unit: Option<Box<str>>,
@@ -89,21 +101,22 @@ impl Place {
     }
 }
 
-/// The file being written, once it is known how its records are labelled.
+/// The file that the decoder writes now, once the label of its records is known.
 #[derive(Debug)]
 struct Current {
     place: Place,
-    /// Its number in the `PASSINGS` reply, if it tells one.
+    /// The number of the file in the `PASSINGS` reply, if the reply has one.
     told_file: Option<u64>,
-    /// The last count told: a smaller one means cleared.
+    /// The last count that the decoder reported. A smaller one means that the file was cleared.
     counted: u64,
-    /// The highest number known to exist: counted, or pushed since.
+    /// The highest number that is known to exist: counted, or pushed since.
     highest: u64,
-    /// A number that is held is to be asked for again, to compare what it says.
+    /// The protocol has to ask again for a stored number, to compare its content.
     check: bool,
-    /// How often that is still worth asking.
+    /// How many more times it may ask for this.
     tries: u8,
-    /// It counts fewer than were pushed: cleared, unless the check shows what is held.
+    /// The decoder counts fewer passings than it pushed. The file was cleared, unless the check
+    /// finds the stored content.
     fewer: bool,
 }
 
@@ -113,13 +126,15 @@ impl Current {
     }
 }
 
-/// A file that the decoder has left, to be asked for.
+/// A file that the decoder has left and that the protocol has to ask for.
 #[derive(Clone, Debug)]
 struct Old {
     file: u64,
-    /// How its records are labelled and the highest number known of it, if something of it was seen.
+    /// The label of its records and the highest number known in the file, if any part of the file
+    /// was seen.
     seen: Option<(Place, u64)>,
-    /// Passings of it are known, or likely, to be missing: tell if it is not given.
+    /// Passings of the file are known, or likely, to be missing. If the decoder does not send the
+    /// file, this is reported.
     doubtful: bool,
     tries: u8,
     due: Duration,
@@ -127,27 +142,27 @@ struct Old {
 
 #[derive(Debug)]
 enum Pull {
-    /// Record 1, to see how records are labelled.
+    /// Record 1, to see the label of the records.
     Probe,
-    /// A part of the current file. `check`: it has this number, which is held, and is to be compared.
+    /// A part of the current file. `check` is a stored number in this part that has to be compared.
     Range { place: Place, from: u64, to: u64, check: Option<u64> },
     /// The whole of an older file.
     File(Old),
-    /// The same, because somebody wants it.
+    /// The same, because a person wants it.
     HandFile(u64),
-    /// A part of what somebody asked for.
+    /// A part of the numbers that a person asked for.
     Hand,
 }
 
-/// A question that is not answered to its end.
+/// A question whose answer has not ended.
 #[derive(Debug)]
 struct Pulling {
     what: Pull,
     rows: u64,
     heard: Duration,
-    /// A record came that is labelled otherwise than what was asked for.
+    /// A record arrived whose label is not the one that was asked for.
     foreign: bool,
-    /// The number to be compared came.
+    /// The number that has to be compared arrived.
     checked: bool,
 }
 
@@ -159,36 +174,41 @@ enum Hand {
 
 #[derive(Debug)]
 pub(super) struct Rewind {
-    /// What the journal holds, and what came since.
+    /// The stored ranges of the journal, and the passings that arrived since.
     held: StoredRanges,
-    /// What was asked for in vain, and is not asked for again before `retry_at`.
+    /// The passings that the decoder did not send. The protocol does not ask for them again before
+    /// `retry_at`.
     given_up: StoredRanges,
     retry_at: Option<Duration>,
-    /// Per file the highest number held before this connection (at most [`StoredRanges::FILES`]).
+    /// For each file the highest number stored before this connection (at most
+    /// [`StoredRanges::FILES`] files).
     before: Vec<(Place, u64)>,
-    /// What the records said that were held before this connection and carry no file; at most [`StoredRanges::CONTENTS`].
+    /// The contents of the records without a file that were stored before this connection. At most
+    /// [`StoredRanges::CONTENTS`].
     unnamed: BTreeMap<u64, Content>,
-    /// The file that was read last before this connection, until it is compared with the current one.
+    /// The file that was read last before this connection, until the protocol compares it with the
+    /// current one.
     latest: Option<Place>,
     unit_hint: Option<Box<str>>,
     last_pushed: Option<Place>,
-    /// The last count told, and the file it is of.
+    /// The last count that the decoder reported, and its file.
     told: Option<(u64, Option<u64>)>,
-    /// The highest number known when the count was asked for that is not answered yet.
+    /// The highest number that was known when the protocol asked for the count. `None`: no such
+    /// question is open.
     counting: Option<u64>,
     current: Option<Current>,
     /// Files before the current one, oldest first. At most [`OLD_FILES`].
     old: VecDeque<Old>,
-    /// Those that were not given; at most [`OLD_FILES`].
+    /// The files that the decoder did not send. At most [`OLD_FILES`].
     not_given: BTreeSet<u64>,
-    /// Files begun and ended while the box was away; at most [`OLD_FILES`] of them.
+    /// Files that began and ended while the box was away. At most [`OLD_FILES`].
     skipped: BTreeSet<u64>,
     pulling: Option<Pulling>,
-    /// What somebody asked for: numbers of the current file, or another file.
+    /// What a person asked for: numbers of the current file, or another file.
     hand: Option<Hand>,
-    /// The last question was in vain: wait for the next count.
+    /// The last question had no result, so the protocol waits for the next count.
     stalled: bool,
-    /// It is told that passings of this file were not given.
+    /// The file whose missing passings are reported.
     missing: Option<Place>,
     said_complete: bool,
     recount: bool,
@@ -227,30 +247,31 @@ impl Rewind {
         }
     }
 
-    /// The decoder told its own id.
+    /// The decoder reported its own id.
     pub(super) fn unit(&mut self, id: &str) {
         self.unit_hint = Some(id.into());
     }
 
-    /// The decoder should be asked for its count now, not at the next turn. True once.
+    /// Whether the protocol should ask the decoder for its count now, not at the next turn. Returns
+    /// true once.
     pub(super) fn wants_count(&mut self) -> bool {
         std::mem::take(&mut self.recount)
     }
 
-    /// The decoder is asked for its count.
+    /// The protocol asks the decoder for its count.
     pub(super) fn counting(&mut self) {
         if self.counting.is_none() {
             self.counting = self.current.as_ref().map(|current| current.highest);
         }
     }
 
-    /// The last number of so many passings of the current file.
+    /// The last number of the current file, if the file has this many passings.
     pub(super) fn last(&self, count: u64) -> u64 {
         let place = self.current.as_ref().map(|current| &current.place).or(self.last_pushed.as_ref());
         place.map_or(count, |place| self.last_of(place, count))
     }
 
-    /// A record came: is it the one that is held under this number?
+    /// Compares a record that arrived with the one that is stored under its number.
     pub(super) fn compare(&mut self, came: &Came, out: &mut Output) {
         if self.is_elsewhere(came) {
             return;
@@ -268,24 +289,25 @@ impl Rewind {
         }
     }
 
-    /// It is of an older file and does not say so: its number says nothing about what is held.
+    /// Whether the record belongs to an older file and does not say so. Its number then says
+    /// nothing about the stored passings.
     fn is_elsewhere(&self, came: &Came) -> bool {
         let of_file = |pulling: &Pulling| matches!(pulling.what, Pull::File(_) | Pull::HandFile(_));
         !came.pushed && came.position.file.is_none() && self.pulling.as_ref().is_some_and(of_file)
     }
 
-    /// A number that is held is another record now.
+    /// A stored number has another record now.
     fn another(&mut self, place: &Place, number: u64, out: &mut Output) {
         let file = named(place);
         self.cleared(place, format!("passing {number} of {file} is another one than it was: {CLEARED}"), out);
         (self.recount, self.stalled, self.counting) = (true, false, None);
         if let Some(current) = self.current.as_mut().filter(|current| current.place == *place) {
-            // How far it counts now the next count will tell.
+            // The next count will show how far the file counts now.
             (current.counted, current.highest) = (0, number);
         }
     }
 
-    /// A number that is held was pushed, and nobody remembers what it said.
+    /// A stored number was pushed, and nobody remembers its content.
     fn doubt(&mut self) {
         if self.doubted.is_none_or(|at| self.up.saturating_sub(at) >= DOUBT_EVERY) {
             self.doubted = Some(self.up);
@@ -296,7 +318,7 @@ impl Rewind {
         }
     }
 
-    /// A record came, pushed or as part of an answer.
+    /// Takes a record that arrived, pushed or as part of an answer.
     pub(super) fn row(&mut self, came: &Came, out: &mut Output) {
         let place = Place::of(&came.position);
         let number = came.position.number;
@@ -336,13 +358,13 @@ impl Rewind {
         }
     }
 
-    /// `PASSINGS;<count>[;<file>]`
+    /// Takes the answer `PASSINGS;<count>[;<file>]`.
     pub(super) fn counted(&mut self, count: u64, file: Option<u64>, out: &mut Output) {
         let before = self.told.replace((count, file));
         let last = self.last(count);
         let asked_at = self.counting.take().unwrap_or(0);
         self.stalled = false;
-        // Where no file is told, only a pushed record shows that it is another one.
+        // If the count names no file, only a pushed record shows that the file is another one.
         let pushed_elsewhere = |place: &Place| self.last_pushed.as_ref().is_some_and(|pushed| pushed != place);
         match &mut self.current {
             Some(current) if current.told_file == file && (file.is_some() || !pushed_elsewhere(&current.place)) => {
@@ -354,7 +376,7 @@ impl Rewind {
                     current.doubtful();
                 }
                 if last > current.highest {
-                    current.doubtful(); // not pushed: whatever happened meanwhile
+                    current.doubtful(); // it was not pushed, for whatever reason
                 }
                 current.check |= current.tries > 0;
                 if !current.fewer {
@@ -375,7 +397,7 @@ impl Rewind {
         self.ask(out);
     }
 
-    /// Somebody wants these again.
+    /// A person wants these passings again.
     pub(super) fn by_hand(&mut self, range: &Range, out: &mut Output) -> Result<(), &'static str> {
         let by_hand = |pulling: &Pulling| matches!(pulling.what, Pull::Hand | Pull::HandFile(_));
         if self.hand.is_some() || self.pulling.as_ref().is_some_and(by_hand) {
@@ -402,7 +424,7 @@ impl Rewind {
         Ok(())
     }
 
-    /// Time passes.
+    /// Ends an answer that has stopped, and asks again where a wait is over.
     pub(super) fn tick(&mut self, up: Duration, out: &mut Output) {
         self.up = up;
         if self.pulling.as_ref().is_some_and(|pulling| up.saturating_sub(pulling.heard) >= PULL_WAIT) {
@@ -418,7 +440,8 @@ impl Rewind {
         }
     }
 
-    /// The count is of another file than before (`was` as it was told), or it is the first count of this connection.
+    /// The count is of another file than before (`was`, as the decoder reported it), or it is the
+    /// first count of this connection.
     fn file_changed(&mut self, count: u64, file: Option<u64>, was: Option<u64>, out: &mut Output) {
         let pushed = self.last_pushed.clone().filter(|place| file.is_none() || place.file_number() == file);
         if let Some(current) = self.current.take() {
@@ -433,7 +456,7 @@ impl Rewind {
             self.left(was, file, None, false);
         }
         if count == 0 {
-            // No record tells its label yet, but the file before can be finished.
+            // No record shows its label yet, but the previous file can be finished.
             if let (Some(file), Some(latest)) = (file, self.latest.take()) {
                 let same_box = self.unit_hint.is_none() || latest.unit.is_none() || self.unit_hint == latest.unit;
                 if same_box {
@@ -451,12 +474,13 @@ impl Rewind {
         }
     }
 
-    /// It is known now how the records of the current file are labelled.
+    /// The label of the records of the current file is now known.
     fn settle(&mut self, place: Place, out: &mut Output) {
         let Some((count, told_file)) = self.told else { return };
         let known = self.before.iter().position(|(known, _)| *known == place).map(|at| self.before.swap_remove(at).1);
         if place.file.is_none() {
-            // Nothing tells which file it was that we hold: all is asked for, and compared.
+            // Nothing shows from which file the stored passings are. The protocol asks for
+            // everything and compares it.
             let unit = place.unit.as_deref();
             let last = self.held.highest_with_content(unit, None).unwrap_or(0);
             let numbers = last.saturating_sub(StoredRanges::CONTENTS as u64)..=last;
@@ -477,7 +501,8 @@ impl Rewind {
         self.current = Some(Current { place, told_file, counted: count, highest, check, tries, fewer: false });
     }
 
-    /// The box was away while the decoder went from the file `latest` to `file`: that one is fetched first.
+    /// The box was away while the decoder changed from the file `latest` to `file`. The protocol
+    /// fetches `latest` first.
     fn finish(&mut self, latest: Place, file: u64, out: &mut Output) {
         let Some(old) = latest.file_number().filter(|old| *old != file) else { return };
         let highest = self.held.highest(latest.unit.as_deref(), latest.file.as_ref()).unwrap_or(0);
@@ -491,8 +516,9 @@ impl Rewind {
         condition(SKIPPED, (between > 0).then_some(text), out);
     }
 
-    /// The decoder went from one file to another while we listened: what it left, and what it began and ended since, is
-    /// fetched first. Nothing tells what of it was not pushed at its end.
+    /// The decoder changed from one file to another during this connection. The protocol first
+    /// fetches the file that the decoder left, and the files that it began and ended since. Nothing
+    /// shows which passings at the end of the left file were not pushed.
     fn left(&mut self, was: Option<u64>, now: Option<u64>, seen: Option<(Place, u64)>, doubtful: bool) {
         let (Some(was), Some(now)) = (was, now) else { return };
         if was == now {
@@ -510,7 +536,7 @@ impl Rewind {
         }
     }
 
-    /// It counts fewer than it did.
+    /// The decoder counts fewer passings than it did.
     fn fell(&mut self, out: &mut Output) {
         let Some(current) = &mut self.current else { return };
         (current.highest, current.fewer, current.check, current.tries) = (current.counted, false, false, 0);
@@ -528,7 +554,7 @@ impl Rewind {
             (current.check, current.tries, current.fewer) = (false, 0, false);
         }
         if self.missing.take_if(|missing| missing == place).is_some() {
-            condition(MISSING, None, out); // they are not in it any more
+            condition(MISSING, None, out); // the file has these passings no more
         }
         let cleared = Cleared { unit: place.unit.clone(), file: place.file.clone(), text: text.into() };
         out.frame(Frame::Cleared(cleared), b"");
@@ -541,16 +567,16 @@ impl Rewind {
         match what {
             Pull::Probe => {}
             Pull::Hand => {
-                self.stalled = stalled; // says nothing about what is missing
-                self.hand = self.hand.filter(|_| rows > 0); // there are no more
+                self.stalled = stalled; // this answer says nothing about missing passings
+                self.hand = self.hand.filter(|_| rows > 0); // the decoder has no more
             }
             Pull::Range { .. } if foreign => {
-                self.current = None; // the file changed meanwhile: look again at the next count
+                self.current = None; // the file changed meanwhile: the next count decides
                 self.stalled = true;
             }
             Pull::Range { place, from, to, check } => {
                 if check == Some(to) {
-                    self.stalled = stalled; // says nothing about what is missing
+                    self.stalled = stalled; // this answer says nothing about missing passings
                 } else {
                     self.give_up(&place, from, to, out);
                 }
@@ -563,13 +589,14 @@ impl Rewind {
                 self.file_given(file, rows > 0, out);
             }
             Pull::File(old) => {
-                self.stalled = false; // says nothing about the current file
+                self.stalled = false; // this answer says nothing about the current file
                 self.old_ended(old, rows, out);
             }
         }
     }
 
-    /// A number that is held was asked for, and came or did not. (If it is another record it is cleared already.)
+    /// The protocol asked for a stored number, which arrived or did not. (If it had another
+    /// content, the file was already found cleared.)
     fn compared(&mut self, number: u64, came: bool, out: &mut Output) {
         let last = self.current.as_ref().map(|current| self.last_of(&current.place, current.counted));
         let Some((current, last)) = self.current.as_mut().zip(last) else { return };
@@ -577,7 +604,7 @@ impl Rewind {
         if came {
             current.tries = 0;
             if std::mem::take(&mut current.fewer) {
-                current.highest = last.max(number); // what was pushed above was a damaged number
+                current.highest = last.max(number); // the higher pushed number was a damaged one
             }
             return;
         }
@@ -587,7 +614,7 @@ impl Rewind {
         }
     }
 
-    /// Nothing is known of what is held that could be compared.
+    /// No content of a stored passing is known that could be compared.
     fn incomparable(&mut self, out: &mut Output) {
         let Some(current) = &mut self.current else { return };
         (current.check, current.tries) = (false, 0);
@@ -611,7 +638,7 @@ impl Rewind {
         }
     }
 
-    /// A file that the decoder has left was given, or was not.
+    /// A file that the decoder has left was sent, or was not.
     fn file_given(&mut self, file: u64, given: bool, out: &mut Output) {
         if given {
             self.not_given.remove(&file);
@@ -633,7 +660,7 @@ impl Rewind {
         condition(OLD_FILE, text, out);
     }
 
-    /// What an answer left out is asked for again later.
+    /// The protocol asks again later for the passings that an answer left out.
     fn give_up(&mut self, place: &Place, from: u64, to: u64, out: &mut Output) {
         let left = self.held.missing(place.unit.as_deref(), place.file.as_ref(), from, to);
         let (Some(first), Some(last)) = (left.first(), left.last()) else { return };
@@ -649,7 +676,7 @@ impl Rewind {
         }
     }
 
-    /// Something came of a file of which something was not given: is it all here now?
+    /// A passing of an incomplete file arrived. If the file is complete now, this is reported.
     fn given_at_last(&mut self, place: &Place, out: &mut Output) {
         let (unit, file) = place.parts();
         let of_current = self.current.as_ref().filter(|current| current.place == *place).map(|current| current.highest);
@@ -660,7 +687,7 @@ impl Rewind {
         }
     }
 
-    /// Asks the next question, if none is open.
+    /// Sends the next question, if none is open.
     fn ask(&mut self, out: &mut Output) {
         if self.pulling.is_some() {
             return;
@@ -699,12 +726,12 @@ impl Rewind {
         let gap = self.gap(&place, highest);
         if current.check {
             if let Some(number) = self.comparable(&place, current.counted) {
-                // Together with what follows it, if that is missing.
+                // The question includes the numbers that follow, if they are missing.
                 let to = gap.filter(|gap| gap.0 == number.saturating_add(1)).map_or(number, |gap| gap.1);
                 return self.pull_range(place, number, to, Some(number), out);
             }
             self.incomparable(out);
-            return self.ask(out); // not again: no check is due now
+            return self.ask(out); // this ends, because no check is due now
         }
         if let Some((from, to)) = gap {
             self.pull_range(place, from, to, None, out);
@@ -714,7 +741,7 @@ impl Rewind {
         }
     }
 
-    /// The last number of a file of so many passings. Some emulators number from 0.
+    /// The last number of a file with this many passings. Some emulators number from 0.
     fn last_of(&self, place: &Place, count: u64) -> u64 {
         let (unit, file) = place.parts();
         count.saturating_sub(u64::from(self.held.has(unit, file, 0)))
@@ -728,11 +755,11 @@ impl Rewind {
         numbers.rev().find(|number| self.held.content(unit, file, *number).is_some())
     }
 
-    /// The first gap that was not asked for in vain just now.
+    /// The first gap that the protocol did not just ask for without a result.
     fn gap(&self, place: &Place, highest: u64) -> Option<(u64, u64)> {
         let (unit, file) = place.parts();
         let mut from = 1;
-        // At most one turn for each range that is held of the file.
+        // At most one turn for each stored range of the file.
         while let Some((first, last)) = self.held.first_missing(unit, file, from, highest) {
             if let Some(gap) = self.given_up.first_missing(unit, file, first, last) {
                 return Some(gap);

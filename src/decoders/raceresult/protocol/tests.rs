@@ -1,11 +1,11 @@
-//! Conversations: what the decoder says, and what we answer.
+//! Conversations: what the decoder sends, and what the protocol answers.
 
 use super::*;
 use crate::decoders::Item;
 use crate::model::chip::{Label, Position};
 use proptest::prelude::*;
 
-/// A link to a decoder that the test speaks for.
+/// A link to a decoder, whose part the test plays.
 struct Link {
     protocol: RaceResult,
     reads: Vec<(Option<Label>, u64)>,
@@ -27,7 +27,8 @@ impl Link {
         }
     }
 
-    /// Connects and answers the handshake; the box calls itself `D-7`. Stops where the first count is asked for.
+    /// Connects and answers the handshake. The box reports the name `D-7`. Stops at the question
+    /// for the first count.
     fn with(held: StoredRanges, rewind: bool) -> Self {
         let mut link = Self::silent();
         let mut out = Output::default();
@@ -51,7 +52,7 @@ impl Link {
         self.says(&format!("#P;{}", row(number, file)))
     }
 
-    /// Answers a pulled range, empty line included.
+    /// Answers a question for a range, with the empty line at the end.
     fn gives(&mut self, numbers: std::ops::RangeInclusive<u64>, file: u64) -> Vec<String> {
         for number in numbers {
             assert_eq!(self.says(&row(number, file)), [""; 0]);
@@ -59,7 +60,7 @@ impl Link {
         self.says("")
     }
 
-    /// Every second from `from` to `to` passes.
+    /// Lets every second from `from` to `to` pass.
     fn waits(&mut self, from: u64, to: u64) -> Vec<String> {
         let mut out = Output::default();
         for second in from..=to {
@@ -95,7 +96,7 @@ impl Link {
         self.cleared
     }
 
-    /// The last word on a condition.
+    /// The last report about a condition.
     fn condition(&self, wanted: &str) -> Option<String> {
         let said = |info: &Info| match info {
             Info::Condition { code, text } if code.word() == wanted => Some(text.clone()),
@@ -150,7 +151,7 @@ fn a_hole_from_a_pulled_cable_is_fetched_even_when_live_reads_came_first() {
     let mut link = Link::with(held(1..=100, 2), true);
     assert_eq!(link.pushes(151, 2), [""; 0]);
     assert_eq!(link.says("PASSINGS;151;2"), ["151:1"], "compared first");
-    assert_eq!(link.pushes(152, 2), [""; 0]); // between the pulled lines
+    assert_eq!(link.pushes(152, 2), [""; 0]); // between the lines of the answer
     assert_eq!(link.gives(151..=151, 2), ["101:50"]);
     assert_eq!(link.gives(101..=150, 2), [""; 0]);
 }
@@ -158,7 +159,7 @@ fn a_hole_from_a_pulled_cable_is_fetched_even_when_live_reads_came_first() {
 #[test]
 fn push_is_on_before_the_count_so_a_read_between_the_two_comes_one_way_or_the_other() {
     let mut link = Link::with(held(1..=5, 2), true);
-    // Passing 6 is pushed, passing 7 is only in the count.
+    // Passing 6 is pushed, and passing 7 appears only in the count.
     assert_eq!(link.pushes(6, 2), [""; 0]);
     assert_eq!(link.says("PASSINGS;7;2"), ["6:2"]);
 }
@@ -178,7 +179,7 @@ fn a_cleared_decoder_is_noticed_and_read_from_the_start() {
     assert_eq!(link.says("PASSINGS;3;2"), ["1:3"]);
     assert_eq!(link.restarts(), 1);
     assert_eq!(link.gives(1..=3, 2), [""; 0]);
-    // ... and so is one that is cleared while we are connected.
+    // A file that is cleared while the box is connected is found too.
     assert_eq!(link.says("PASSINGS;1;2"), ["1:1"]);
     assert_eq!(link.restarts(), 2);
 }
@@ -186,7 +187,7 @@ fn a_cleared_decoder_is_noticed_and_read_from_the_start() {
 #[test]
 fn the_old_file_is_finished_before_the_new_one_is_fetched() {
     let mut link = Link::with(held(1..=100, 2), true);
-    assert_eq!(link.says("PASSINGS;5;3"), ["1:1"]); // how are the new file's records labelled?
+    assert_eq!(link.says("PASSINGS;5;3"), ["1:1"]); // this shows the label of the new file's records
     assert_eq!(link.gives(1..=1, 3), ["GETFILE;2"]);
     assert_eq!(link.says("GETFILE;2"), [""; 0]); // an echo
     assert_eq!(link.gives(1..=110, 2), ["2:4"]);
@@ -349,13 +350,13 @@ fn a_count_below_the_highest_pushed_number_is_a_cleared_file_if_what_it_holds_sa
         assert!(link.waits(6, 10).contains(&"PASSINGS".to_owned()));
         link
     };
-    // Cleared, and counted on beyond the last count told.
+    // The file was cleared, and counted on beyond the last reported count.
     let mut link = pushed();
     assert_eq!(link.says("PASSINGS;15;2"), ["15:1"]);
     link.says(&new_row(15, 2));
     assert_eq!(link.restarts(), 1);
     assert_eq!(link.says(""), ["1:14"]);
-    // A damaged digit in a pushed number.
+    // A pushed number has a damaged digit.
     let mut link = pushed();
     assert_eq!(link.says("PASSINGS;20;2"), [""; 0]);
     link.pushes(28, 2);
@@ -364,7 +365,7 @@ fn a_count_below_the_highest_pushed_number_is_a_cleared_file_if_what_it_holds_sa
     assert_eq!(link.says("PASSINGS;20;2"), ["20:1"]);
     assert_eq!(link.gives(20..=20, 2), [""; 0]);
     assert_eq!(link.restarts(), 0);
-    // It does not give what it has: then the count is believed.
+    // The decoder does not send the passing that is compared, so the count is believed.
     let mut link = pushed();
     assert_eq!(link.says("PASSINGS;15;2"), ["15:1"]);
     assert_eq!(link.says(""), [""; 0]);
@@ -379,7 +380,7 @@ fn a_count_that_was_told_before_the_last_push_arrived_clears_nothing() {
     link.says("PASSINGS;3;2");
     link.gives(3..=3, 2);
     assert!(link.waits(1, 5).contains(&"PASSINGS".to_owned()));
-    link.pushes(4, 2); // overtook the answer
+    link.pushes(4, 2); // the push overtook the answer
     assert_eq!(link.says("PASSINGS;3;2"), [""; 0]);
     assert_eq!(link.restarts(), 0);
 }
@@ -397,12 +398,12 @@ fn a_push_that_was_switched_off_is_switched_on_again_and_told_if_that_does_not_h
     assert_eq!(link.says("PASSINGS;6;2"), ["5:2"]);
     link.gives(5..=6, 2);
     assert_eq!(link.condition("passings_not_pushed"), None);
-    // It helped.
+    // Switching the push on helped.
     link.pushes(7, 2);
     link.waits(9, 20);
     link.says("PASSINGS;7;2");
     assert_eq!(link.condition("passings_not_pushed"), None);
-    // And then it does not.
+    // Now it does not help.
     let mut on = 0;
     for second in (21..240).step_by(3) {
         let asked = link.waits(second, second + 2);
@@ -436,7 +437,7 @@ fn an_emulator_that_numbers_from_0_has_no_push_that_is_off_and_misses_nothing() 
         }
         if asked.contains(&"PASSINGS".to_owned()) {
             let asked = link.says(&format!("PASSINGS;{};2", second.min(19)));
-            link.says(""); // the first time one more is asked for
+            link.says(""); // the first time the protocol asks for one more
             assert!(asked.is_empty() || second <= 10, "{asked:?} at {second}");
         }
     }
@@ -452,7 +453,7 @@ fn a_passing_that_is_counted_just_before_it_is_pushed_is_no_push_that_is_off() {
         assert!(!asked.iter().any(|asked| asked.starts_with("SETPUSH")), "{second}");
         if asked.contains(&"PASSINGS".to_owned()) {
             link.says(&format!("PASSINGS;{second};2"));
-            link.says(""); // the answer to what it asked for
+            link.says(""); // the answer to its question
         }
         link.pushes(second, 2);
         link.says("");
