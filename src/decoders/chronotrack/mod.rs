@@ -18,7 +18,7 @@ pub(super) static SPEC: Spec = Spec {
     dials: Dials::TheDecoder,
     port: 61611,
     baud: &[],
-    // It answers a ping every 15 s.
+    // The decoder answers a ping every 15 s.
     idle_limit: Some(Duration::from_secs(60)),
     frame_end: b"\r\n",
     missed: Missed::Stored,

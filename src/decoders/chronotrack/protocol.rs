@@ -1,57 +1,69 @@
-//! ChronoTrack Simple Client (CTP01): the timing system connects to us (usual port 61611) and pushes what its locations
-//! read. It stores what it read, and gives it again from any number on.
+//! ChronoTrack Simple Client (CTP01): the timing system connects to the box (usually on port 61611)
+//! and pushes the reads of its locations. It stores its reads, and sends them again from any number
+//! on.
 //!
-//! Evidence: medium to high. Four programs and a printed guide agree on the record; the vendor's own paper was not seen.
+//! Evidence: medium to high. Four programs and a printed guide agree on the record. The vendor's
+//! own paper was not seen.
 //!
-//! Wire: lines that end in CR LF, fields parted by `~`.
+//! Wire: lines that end in CR LF, fields separated by `~`.
 //!
 //! ```text
 //! they: SimpleClient~<version>~CTP01                                hello
-//! we:   passbridge~<version>~6                                      six features follow, a line each
+//! we:   passbridge~<version>~6                                      six features follow, one on each line
 //!       stream-mode=push  time-format=iso  location=multi  guntimes=true  newlocations=true  connection-id=false
 //! we:   getlocations          they: ack~getlocations~<location>~…
-//! we:   start~<location>~<number>   they: ack~start~…, then every record from that number on, then what happens
+//! we:   start~<location>~<number>   they: ack~start~…, then every record from that number on, then new ones
 //! we:   ping, every 15 s      they: ack~ping      (and the other way round)
 //! they: err~<command>~<message>
 //! they: CT01_33~seq~location~tag~time~count~reader~antenna          a record (CT01_13 is the same)
 //! ```
 //!
-//! `seq` counts from 1 at each location. Two systems may have a location of one name, a main and a backup: they connect one by
-//! one, and each counts for itself. The reader's id tells them apart: a read's position is location, reader (as its
-//! file) and number. Before a record came, nothing tells which of them a connection is. The tag may be `guntime` or
-//! `newlocation`: those are markers. `count` (the lap) and what else is in a record stay in its raw bytes.
+//! `seq` counts from 1 at each location. Two systems, a main and a backup, may have a location with
+//! the same name. They connect one by one, and each has its own count. The reader's id separates
+//! them: the position of a read is location, reader (as its file) and number. Before the first
+//! record nothing shows which of them a connection belongs to. The tag may be `guntime` or
+//! `newlocation`: those are markers. `count` (the lap) and the other fields of a record stay in its
+//! raw bytes.
 //!
-//! `time`: of the form that was asked for (`time_format`): `iso` (default) local wall time with a
-//! date, `normal` local time of day, `msecs` milliseconds since local midnight, `unix-utc` or
-//! `unix-local` seconds since 1970. A time with colons says itself what it is and is read whatever
-//! was asked for. For seconds since 1970 no source says whether they are UTC or the local clock
-//! counted as if it were; the files of one race have local ones. So the option says it: `unix-utc`
-//! or `unix-local`. The old word `unix` is read as UTC, as it always was, and warned about. That is
-//! why `iso` is asked for.
+//! `time` has the form that the protocol asked for (`time_format`): `iso` (default) is local wall
+//! time with a date, `normal` is local time of day, `msecs` is milliseconds since local midnight,
+//! `unix-utc` or `unix-local` is seconds since 1970. A time with colons shows its form itself, and
+//! is read whatever was asked for. For seconds since 1970 no source says whether they are UTC or
+//! the local clock counted as if it were UTC. The files of one race have local ones. The option
+//! therefore says it: `unix-utc` or `unix-local`. The old word `unix` is still read as UTC, with a
+//! warning. This is why the protocol asks for `iso`.
 //!
 //! What must hold:
-//! * **Nothing missed stays missed**: each location is started from the last number held of it, to compare what it says, and
-//!   then, where there is a hole, from the first number that is not held. What is held comes twice then, and is known by its
-//!   identity. Without anything held it is started from 1. Records come in the order of their numbers: what a source skips
-//!   on the way to the highest number held it does not have, which is kept ([`Marker::ABSENT`]), so that no hole is asked
-//!   for twice.
-//! * **Whose numbers they are, the first record tells.** Where several readers are known at a location it is started from the
-//!   highest of their last numbers; if nothing comes for [`PATIENCE`], from the next one, and in the end from 1. Once a reader
-//!   shows itself, what is missing of it is asked for: all, if it was never heard before. What was kept by a version that did
-//!   not tell readers apart says nothing about any of them: everything is asked for once, and known by its identity.
-//! * **A source that counts from the start again is recognised**: a number that is held comes with another content, or one whose
-//!   content nobody remembers comes where it was not asked for. What was held of that reader is forgotten, and the location is
-//!   started from 1. The same content is a repeat and nothing else. Sources without a reader's id cannot be told from one that
-//!   was cleared: they are told of ([`TWICE`]).
-//! * A location that appears later is started 1 to 2 s after it was announced, as the known programs do.
-//! * Bounded: [`READERS`] readers of a location are cared for, reads of more are taken as they come. A location is started again
-//!   at most [`STARTS`] times at once, and once every [`START_EVERY`] after that.
+//! * **No read stays missing.** The protocol starts each location from its last stored number, to
+//!   compare the content. Then, if a gap exists, it starts the location from the first number that
+//!   is not stored. Stored reads then arrive twice, and the identity recognises them. Without any
+//!   stored read it starts the location from 1. Records arrive in the order of their numbers. A
+//!   source does not have the numbers that it skips on the way to the highest stored number. The
+//!   journal keeps that ([`Marker::ABSENT`]), so that the protocol asks for no gap twice.
+//! * **The first record shows which reader the numbers belong to.** If several readers are known at
+//!   a location, the protocol starts the location from the highest of their last numbers. If
+//!   nothing arrives for [`PATIENCE`], it starts from the next one, and in the end from 1. When a
+//!   reader sends its first record, the protocol asks for its missing reads: for all of them, if
+//!   the reader was never seen before. Reads from a version that did not separate readers prove
+//!   nothing about any reader. The protocol then asks for everything once, and the identity
+//!   recognises the repeats.
+//! * **A source that counts from the start again is recognised.** Either a stored number arrives
+//!   with another content, or a stored number whose content nobody remembers arrives without a
+//!   request. The protocol forgets the stored ranges of that reader and starts the location from 1.
+//!   The same content is a repeat and nothing else. Several sources without a reader's id look the
+//!   same as one source that was cleared, so they are reported ([`TWICE`]).
+//! * A location that appears later is started 1 to 2 s after it was announced, as the known
+//!   programs do.
+//! * Bounded: the protocol follows [`READERS`] readers of a location, and takes the reads of
+//!   further readers as they arrive. It starts a location again at most [`STARTS`] times in a row,
+//!   and then once in every [`START_EVERY`].
 //!
-//! Nothing on the wire tells a stored record from a new one: those that follow a start without a pause of
-//! [`LIVE_AFTER`] are taken for stored, for [`STORED_MOST`] at the most.
+//! Nothing on the wire separates a stored record from a new one. Records that follow a start
+//! without a pause of [`LIVE_AFTER`] count as stored, for at most [`STORED_MOST`].
 //!
-//! Not seen: several sources that share one connection and one name, whose numbers lie more than [`NEAR`] apart: what of the lower
-//! one was missed is asked for when it sends its next read. Not used: `pushmode-ack`, whose meaning nobody confirms.
+//! Not detected at once: several sources share one connection and one name, and their numbers are
+//! more than [`NEAR`] apart. The protocol asks for the missed reads of the lower source when that
+//! source sends its next read. Not used: `pushmode-ack`, because nobody confirms its meaning.
 
 use std::time::Duration;
 
@@ -67,40 +79,42 @@ use crate::decoders::{
 use crate::model::chip::{ChipRead, Content, Label, Marker, Position, Stamp, StoredRanges};
 
 const PING_EVERY: Duration = Duration::from_secs(15);
-/// Silence after which the locations are asked for again.
+/// After this silence the protocol asks for the locations again.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// It answered a command with an error.
+/// The decoder answered a command with an error.
 const REFUSES: Condition = Condition::DecoderRefuses;
-/// In ticks of about a second, of which the first may be over at once.
+/// In ticks of about a second, of which the first may end at once.
 const NEW_LOCATION_WAIT: Duration = Duration::from_secs(2);
-/// Longest name of a location in bytes; it is said back with every start.
+/// The longest name of a location in bytes. The protocol sends it back with every start.
 const LOCATION_MAX: usize = 255;
-/// Readers of one location that are cared for.
+/// The number of readers of one location that the protocol follows.
 const READERS: usize = 16;
-/// Last numbers of readers that are tried before the location is started from 1.
+/// The number of readers' last numbers that the protocol tries before it starts the location from
+/// 1.
 const STEPS: usize = 4;
-/// Silence after which a location is started from a lower number.
+/// After this silence the protocol starts a location from a lower number.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So far below the first reader's last number the last number of another one may be to be asked for as well.
+/// The protocol also asks for another reader whose last number is at most this far below the first
+/// reader's last number.
 const NEAR: u64 = 500;
-/// Starts of one location in a row, and how often after that.
+/// Starts of one location in a row, and then the time between two starts.
 const STARTS: u8 = 6;
 const START_EVERY: Duration = Duration::from_secs(5);
 /// A record after such a pause is new, not stored. (In ticks of about a second.)
 const LIVE_AFTER: Duration = Duration::from_secs(2);
-/// And so is one that comes so long after the start.
+/// A record this long after the start is new too.
 const STORED_MOST: Duration = Duration::from_secs(60);
-/// Locations beyond those that are cared for.
+/// The decoder has more locations than the protocol follows.
 const TOO_MANY: Condition = Condition::TooManyLocations;
-/// A location without reader ids gives two records under one number.
+/// A location without reader ids sends two records under one number.
 const TWICE: Condition = Condition::TwoSourcesOneLocation;
-/// Locations of one connection; as many as the journal remembers positions of.
+/// The most locations of one connection. The journal remembers the positions of as many.
 const LOCATIONS: usize = StoredRanges::FILES;
 
-/// Its name in the configuration.
+/// The name in the configuration.
 pub(super) const NAME: &str = "chronotrack";
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let mut talk = Talk::default();
     for (key, value) in settings {
@@ -120,7 +134,7 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingErro
     Ok(Box::new(ChronoTrack { lines: Lines::default(), talk }))
 }
 
-/// `time-format`
+/// The form of `time`, which `time-format` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum TimeFormat {
     #[default]
@@ -153,39 +167,43 @@ struct ChronoTrack {
 /// A timing point of the other side.
 struct Location {
     name: Box<str>,
-    /// Its name as it was sent, whatever the encoding: what is sent back.
+    /// Its name as it was sent, whatever the encoding, because the same bytes are sent back.
     sent: Box<[u8]>,
-    /// When it is to be started, as the age of the link; `None`: it is.
+    /// When the location has to be started, as the age of the link. `None`: it was started.
     start_at: Option<Duration>,
-    /// It was started from this number; `None`: from what happens next.
+    /// The location was started from this number. `None`: from the next new read.
     from: Option<u64>,
-    /// What was asked for with the last start comes now; before that, what was under way.
+    /// The answer to the last start has begun. Before that, the records were sent before the start.
     begun: bool,
     started: Duration,
-    /// Nothing came since the first start: the numbers to try next, the last one first. At most [`STEPS`] and 1.
+    /// The numbers to try next while nothing has arrived since the first start, the last one first.
+    /// At most [`STEPS`] and 1.
     steps: Vec<u64>,
-    /// It is to be started again from here, as soon as it may be.
+    /// The location has to be started again from this number, as soon as that is allowed.
     again: Option<u64>,
-    /// Starts that are left for now.
+    /// The number of starts that are still allowed now.
     starts: u8,
-    /// Somebody had it started once: before a record came, something may be under way.
+    /// A person had it started once. Until a record arrives, earlier records may still be on their
+    /// way.
     by_hand: bool,
-    /// Whether what comes was stored, and when the last of it came.
+    /// When the last stored record arrived. `None`: the records are new ones.
     stored: Option<Duration>,
     /// At most [`READERS`].
     readers: Vec<Reader>,
 }
 
-/// Whoever reads at a location, once it was heard on this connection.
+/// A reader at a location that sent a record on this connection.
 struct Reader {
     id: Option<Label>,
-    /// The last number that came since the pass began.
+    /// The last number that arrived since the pass began.
     last: Option<u64>,
-    /// Holes are being filled: the number that is to come next, and the highest one held; `None` where nothing is.
+    /// Gaps are being filled: the number that has to arrive next, and the highest stored one
+    /// (`None` if none is stored).
     filling: Option<(u64, Option<u64>)>,
-    /// The last number that was held before: it has to come again.
+    /// The last number that was stored before, which has to arrive again.
     due: Option<u64>,
-    /// Numbers that were skipped just now, and are told to be absent: one of them may come late.
+    /// The numbers that were skipped just now and are reported as absent. One of them may still
+    /// arrive late.
     skipped: Option<(u64, u64)>,
 }
 
@@ -198,12 +216,13 @@ struct Talk {
     held: StoredRanges,
     up: Duration,
     greeted: bool,
-    /// When the locations were last asked for, while there is no answer.
+    /// When the protocol last asked for the locations, while it has no answer.
     asked: Option<Duration>,
     last_ping: Duration,
-    /// It refused something, and nothing it accepted came after.
+    /// The decoder refused a command, and has accepted none since.
     refused: bool,
-    /// What was told of it on another connection, of records under one number, is over, or begun.
+    /// Two records under one number may be reported from another connection. This connection has
+    /// ended that report, or made a new one.
     calm: bool,
     /// At most [`LOCATIONS`].
     locations: Vec<Location>,
@@ -283,7 +302,7 @@ impl Talk {
         }
     }
 
-    /// Says who we are and what we want, once.
+    /// Sends our greeting and the features that we want, once.
     fn greet(&mut self, out: &mut Output) {
         if !self.linked || std::mem::replace(&mut self.greeted, true) {
             return;
@@ -297,7 +316,7 @@ impl Talk {
         self.asked = Some(self.up);
     }
 
-    /// There is a location, to be started at `start_at`.
+    /// Adds a location that has to be started at `start_at`.
     fn appears(&mut self, sent: &[u8], start_at: Duration, out: &mut Output) {
         if !self.linked || self.locations.iter().any(|location| *location.sent == *sent) {
             return;
@@ -334,8 +353,8 @@ impl Talk {
         }
     }
 
-    /// The first start: from the last number held of one of its readers, to see whose records these are and whether it still
-    /// says the same.
+    /// The first start. It begins at the last stored number of one of the readers. The answer shows
+    /// which reader the records belong to, and whether the content is still the same.
     fn start(&mut self, at: usize, out: &mut Output) {
         if !self.rewind {
             return self.start_from(at, None, out);
@@ -356,7 +375,8 @@ impl Talk {
         self.start_from(at, from, out);
     }
 
-    /// From this number on, or from a lower one that is asked for already.
+    /// Starts the location from this number, or from a lower one that the protocol already asked
+    /// for.
     fn start_again(&mut self, at: usize, from: u64, out: &mut Output) {
         if !self.rewind {
             return;
@@ -390,7 +410,7 @@ impl Talk {
     fn record(&mut self, record: Record, sent: &[u8], raw: &[u8], out: &mut Output) {
         let Record { number, reader, content, mut frame } = record;
         if matches!(&frame, Frame::Marker(marker) if *marker.kind == *NEW_LOCATION) {
-            // Its number is not of the location that it announces.
+            // The number of this record does not belong to the location that the record announces.
             out.frame(frame, raw);
             return self.appears(sent, self.up + NEW_LOCATION_WAIT, out);
         }
@@ -411,8 +431,8 @@ impl Talk {
         out.frame(frame, raw);
     }
 
-    /// A record came: is it the one that is held, does its reader still count on, and what is missing of it? `false`: nobody
-    /// asked for it, so it just happened.
+    /// A record arrived. Compares it with the stored one, checks whether its reader still counts
+    /// on, and finds the missing reads. `false`: nobody asked for the record, so it is new.
     fn follow(&mut self, at: usize, number: u64, id: Option<&Label>, content: Content, out: &mut Output) -> bool {
         let location = &self.locations[at];
         let name = location.name.clone();
@@ -422,7 +442,8 @@ impl Talk {
         let (from, begun) = (location.from, location.begun);
         let falls = last.is_some_and(|last| number < last);
         let asked_for = from.is_some_and(|from| number >= from);
-        // The first of what was asked for is lower than what was under way. After that they come in the order of their numbers.
+        // The first record of an answer is lower than those before it. Later records of the answer
+        // arrive in the order of their numbers.
         let begins = asked_for && !begun && (falls || (location.readers.is_empty() && !location.by_hand));
         let expected = asked_for && !(begun && falls);
         let highest = self.held.highest(Some(&name), id);
@@ -433,7 +454,8 @@ impl Talk {
         let anew = match held {
             Some(held) => held != content,
             None if self.held.has(Some(&name), id, number) => !expected && !is_late,
-            // One that is not held and lies below what was asked for: in a hole, and not sent because of the start.
+            // A number that is not stored and lies below the start: it is in a gap, and the start
+            // did not cause it.
             None => !begun && highest.is_some_and(|highest| from.is_some_and(|from| number < from && from <= highest)),
         };
         let wanted = if first { self.wanted(at, id, highest) } else { None };
@@ -467,7 +489,7 @@ impl Talk {
         }
         let skipped = in_pass && reader.due.is_some_and(|due| due < number && from.is_some_and(|from| from <= due));
         if skipped {
-            reader.due = None; // it has not what is held of it: it gives all, and the contents tell
+            reader.due = None; // it lacks a stored read: it must send all, and the contents decide
         }
         self.fill(at, known, number, out);
         let wanted = if skipped { Some(1) } else { wanted };
@@ -477,12 +499,14 @@ impl Talk {
         expected
     }
 
-    /// Where a location has to be started for this reader, now that it is heard; and for others that may share the
-    /// connection, if they are near. `highest`: held of it.
+    /// The number from which a location has to be started for this reader, whose first record
+    /// arrived. Other readers are included if they may share the connection and are near. `highest`
+    /// is the reader's highest stored number.
     fn wanted(&self, at: usize, id: Option<&Label>, highest: Option<u64>) -> Option<u64> {
         let name = &*self.locations[at].name;
         let Some(highest) = highest else { return Some(1) };
-        // With the number before it, which is held: when it comes, the answer begins.
+        // The stored number before the gap is included, because its arrival shows that the answer
+        // begins.
         let hole = self.held.first_missing(Some(name), id, 1, highest).map(|hole| hole.0.saturating_sub(1).max(1));
         let from = self.locations[at].from?;
         let is_met = |id: Option<&Label>| self.locations[at].readers.iter().any(|reader| reader.id.as_ref() == id);
@@ -495,7 +519,7 @@ impl Talk {
         hole.into_iter().chain(near).chain([highest]).min()
     }
 
-    /// A reader's numbers are other records than those that are held.
+    /// A reader's numbers have other records than the stored ones.
     fn anew(&mut self, at: usize, known: usize, number: u64, out: &mut Output) {
         let location = &mut self.locations[at];
         let name = location.name.clone();
@@ -513,20 +537,21 @@ impl Talk {
                  sources (a main and a backup) have this name. Both are kept. If there are two, give each location a name \
                  of its own"
             );
-            self.calm = true; // not ended on this connection
+            self.calm = true; // this connection does not end the report
             out.frame(Frame::Info(Info::Condition { code: TWICE, text: Some(text) }), b"");
         }
         self.start_again(at, 1, out);
     }
 
-    /// A record that tells its reader, or is the one that is held: nothing is in doubt any more.
+    /// A record with its reader's id, or a repeat of a stored one, ends the doubt.
     fn calms(&mut self, id: Option<&Label>, same: bool, out: &mut Output) {
         if (id.is_some() || same) && !std::mem::replace(&mut self.calm, true) {
             out.frame(Frame::Info(Info::Condition { code: TWICE, text: None }), b"");
         }
     }
 
-    /// A number came of what was asked for from a hole on: what was skipped is nowhere.
+    /// A number of an answer that fills gaps arrived. The source does not have the numbers that it
+    /// skipped.
     fn fill(&mut self, at: usize, known: usize, number: u64, out: &mut Output) {
         let location = &mut self.locations[at];
         let reader = &mut location.readers[known];
@@ -552,7 +577,7 @@ impl Talk {
         }
     }
 
-    /// What waits for its time at each location.
+    /// Starts each location whose waiting time is over.
     fn turn(&mut self, out: &mut Output) {
         for at in 0..self.locations.len() {
             let location = &mut self.locations[at];
@@ -587,7 +612,7 @@ impl Talk {
         }
     }
 
-    /// There is no end of a range on this wire: everything from its first number on comes again.
+    /// This protocol cannot end a range: everything from its first number on arrives again.
     fn by_hand(&mut self, range: &Range, out: &mut Output) -> Result<(), &'static str> {
         let at = match &range.unit {
             Some(unit) => self.locations.iter().position(|location| location.name == *unit),
@@ -597,7 +622,7 @@ impl Talk {
         let at = at.filter(|at| self.locations[*at].start_at.is_none());
         let at = at.ok_or("it has told no location of that name, or just now; `passbridge status` shows the link")?;
         let location = &self.locations[at];
-        // Typed in digits a reader's id is a number.
+        // If a person types only digits, a reader's id is a number.
         let is_reader = |file: &Label| {
             self.held.files().any(|(unit, known, _)| {
                 unit == Some(&location.name) && known.is_some_and(|known| known.to_string() == file.to_string())
@@ -609,7 +634,8 @@ impl Talk {
         let held = self.held.files().filter(|(unit, _, _)| *unit == Some(&location.name));
         let held = held.filter_map(|(_, _, ranges)| ranges.last().map(|last| last.1)).max();
         let highest = location.readers.iter().filter_map(|reader| reader.last).max().max(held);
-        // Further up, what is under way would look like a source that counts from the start again.
+        // Above this, records that are already on their way would look like a source that counts
+        // from the start again.
         if range.from > highest.unwrap_or(0).max(1) {
             return Err("its reads do not go that far yet: those to come are taken by themselves");
         }
@@ -622,7 +648,7 @@ impl Talk {
 }
 
 impl Location {
-    /// A record comes now: was it stored, or did it just happen?
+    /// Whether the record that arrives now is a stored one or a new one.
     fn is_stored(&mut self, up: Duration) -> bool {
         let goes_on = |last: &Duration| up.saturating_sub(*last) < LIVE_AFTER;
         self.stored = self.stored.filter(goes_on).filter(|_| up.saturating_sub(self.started) < STORED_MOST).map(|_| up);
@@ -664,7 +690,7 @@ fn record(fields: &[&[u8]], format: TimeFormat) -> Result<Record, Reject> {
     let position = Position { unit: Some(location.clone()), file: reader.clone(), number };
     let (content, frame) = match tag {
         "guntime" | NEW_LOCATION => {
-            // That of a new location is not of the location that it announces.
+            // The number of a new location does not belong to the location that it announces.
             let position = Some(position).filter(|_| tag != NEW_LOCATION);
             let (kind, stamp, location, reader) = (tag.into(), Some(time), Some(location), reader.clone());
             let marker = Marker { kind, name: None, stamp, reader, location, position, through: None };

@@ -1,8 +1,8 @@
-//! What a message of this decoder looks like to the probe (head of `protocol.rs`).
+//! What a message of this decoder looks like to the probe (see the head of `protocol.rs`).
 
 use crate::decoders::recogniser::{Sign, text};
 
-/// Its own words, and what it answers to ours.
+/// Recognises its own words, and its answers to ours.
 pub(super) fn sign(raw: &[u8]) -> Option<Sign> {
     let text = text(raw);
     let fields: Vec<&str> = text.split('~').collect();

@@ -1,4 +1,5 @@
-//! The simulated ChronoTrack system: it connects, stores everything by location, and gives it from any number on.
+//! The simulated ChronoTrack system. It connects, stores everything by location, and sends it from
+//! any number on.
 
 use jiff::civil::DateTime;
 
@@ -7,7 +8,8 @@ use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::outgoing::Outgoing;
 use crate::decoders::simulator::talk::{Conversation, ForbiddenCommand, Hearing, Simulator, antenna, clock_time, say};
 
-/// Log entries looked at for one location before the other side is listened to again.
+/// The most log entries that are checked for one location before the simulator listens to the other
+/// side again.
 const PUSH_MAX: usize = 1000;
 const GREETING: [&str; 6] = [
     "stream-mode=push",
@@ -50,11 +52,12 @@ impl Simulator for ChronoTrack {
 #[derive(Default)]
 struct Peer {
     hearing: Hearing,
-    /// Lines of the box's greeting that are still to come; `None`: it has not begun.
+    /// The number of lines of the box's greeting that have not arrived yet. `None`: the greeting
+    /// has not begun.
     greeting: Option<usize>,
-    /// Locations that were started, with the next log entry to look at for each.
+    /// The locations that were started, with the next log entry to check for each.
     started: Vec<(String, usize)>,
-    /// How often the last read had been said once more.
+    /// How many repeats of the last read were sent.
     repeated: Option<u64>,
 }
 
@@ -79,7 +82,7 @@ impl Conversation for Peer {
         for (location, next) in &mut self.started {
             let end = memory.len().min(*next + PUSH_MAX);
             while *next < end {
-                let Some(entry) = memory.said_at(*next) else { break }; // with the one that follows
+                let Some(entry) = memory.said_at(*next) else { break }; // its repeat is sent with it
                 say_at(memory, entry, location, out);
                 *next += 1;
             }
@@ -93,7 +96,7 @@ impl Conversation for Peer {
     }
 }
 
-/// An entry, if it was read at this location.
+/// Sends an entry if it was read at this location.
 fn say_at(memory: &Memory, entry: usize, location: &str, out: &mut Outgoing) {
     let Some((here, number)) = memory.located(entry).filter(|(here, _)| *here == *location) else { return };
     match (memory.recorded(entry), memory.placed(entry)) {
@@ -108,7 +111,7 @@ impl Peer {
         let fields: Vec<&str> = line.split('~').collect();
         match self.greeting {
             None => {
-                self.greeting = fields.get(2).and_then(|lines| lines.parse().ok()); // else it is not for us
+                self.greeting = fields.get(2).and_then(|lines| lines.parse().ok()); // `None`: it is not for us
                 return Ok(());
             }
             Some(left @ 1..) => {

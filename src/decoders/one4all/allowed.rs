@@ -1,5 +1,6 @@
-//! What may ever be said to a One4All: questions, stored records, and the push of this connection. Not START, STOP, NEWFILE,
-//! SETTIME, SETBOUNCE, SETPROTOCOL, CLEARFILES. The older dialect gets nothing.
+//! What may ever be sent to a One4All: questions, requests for stored records, and the push of this
+//! connection. START, STOP, NEWFILE, SETTIME, SETBOUNCE, SETPROTOCOL and CLEARFILES are not
+//! allowed. To the older dialect the box sends nothing.
 
 use crate::decoders::allowed::{commands, digits, fields, is_set};
 use crate::decoders::protocol::Settings;
@@ -19,7 +20,7 @@ fn is_allowed(line: &[u8]) -> bool {
     }
 }
 
-/// `20191212-090206.csv`
+/// A name like `20191212-090206.csv`.
 fn is_file(name: &[u8]) -> bool {
     let stem = name.strip_suffix(b".csv").unwrap_or_default();
     stem.len() == 15 && stem.iter().all(|byte| byte.is_ascii_digit() || *byte == b'-')

@@ -19,7 +19,8 @@ pub(super) static SPEC: Spec = Spec {
     dials: Dials::TheBox,
     port: 10002,
     baud: &[],
-    // v3 answers a PING every 10 s. How often v2 gives its sign of life is not documented, so there is some slack.
+    // v3 answers a PING every 10 s. How often v2 sends its life sign is not documented, so the
+    // limit has some slack.
     idle_limit: Some(Duration::from_secs(60)),
     frame_end: b"\r\n",
     missed: Missed::Stored,

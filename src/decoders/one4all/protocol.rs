@@ -1,32 +1,36 @@
 //! Macsha One4All 5 (dialect `v3`, the default) and its predecessors (dialect `v2`, "Ocelot").
 //!
-//! Evidence: v3 high (the vendor's manual, one author's client and parser, a whole real session of 1,460 rows);
-//! v2 medium (one author's code, one live frame). The columns of `GETSTATUS` differ by firmware and are not settled.
+//! Evidence: v3 high (the vendor's manual, one author's client and parser, a whole real session of
+//! 1,460 rows), v2 medium (one author's code, one live frame). The columns of `GETSTATUS` differ by
+//! firmware and are not settled.
 //!
-//! # v3: lines that end in CR LF, fields parted by `;`
+//! # v3: lines that end in CR LF, fields separated by `;`
 //! ```text
 //! PassingNo;TimerCode;ChipNumber;yyyy-MM-dd;HH:mm:ss.kkk;Antenna;SeenCount;Token      a passing, always 8 fields
 //! 1        ;MC       ;02976     ;2019-12-12;09:02:07.295;3      ;4        ;937f6
-//! CMD;value…                                                    a reply: the command's word, then what it says
-//!                                                               an empty line ends a pulled range of passings
+//! CMD;value…                                                    a reply: the command's word, then its values
+//!                                                               an empty line ends a requested range of passings
 //! ```
-//! PassingNo counts from 1 in each session file (`yyyyMMdd-HHmmss.csv`, local time of its start). The chip is
-//! TimerCode + ChipNumber (`MC02976`). Date and time are a local clock without a zone; a date of zeros is a clock
-//! that was never set. The token is the vendor's secret checksum: it is kept in the raw bytes and judged by nobody,
-//! so a line that lost its beginning cannot be told from a whole one, and garbage glued to a passing costs it
-//! (the stored passing can be asked for again; over TCP it does not happen).
+//! PassingNo counts from 1 in each session file (`yyyyMMdd-HHmmss.csv`, local time of its start).
+//! The chip is TimerCode + ChipNumber (`MC02976`). Date and time are a local clock without a zone.
+//! A date of zeros means that the clock was never set. The token is the vendor's secret checksum:
+//! it is kept in the raw bytes, and nobody verifies it. A line that lost its beginning therefore
+//! looks like a whole one, and a passing with garbage attached to it is lost (the protocol can ask
+//! for the stored passing again, and over TCP this does not happen).
 //!
-//! The conversation (`talk.rs`) asks for stored passings and for a life sign every 10 s. Sent are only questions and
-//! `PUSHTAGS;true`: never START, STOP, SETTIME, SETPROTOCOL, SETBOUNCE, NEWFILE or CLEARFILES. The decoder pushes
-//! only to the connection opened last, so a second program silently starves this one: asking for `PASSINGS` regularly
-//! finds what was not pushed.
+//! The conversation (`talk.rs`) asks for stored passings, and for a life sign every 10 s. The
+//! protocol sends only questions and `PUSHTAGS;true`. It never sends START, STOP, SETTIME,
+//! SETPROTOCOL, SETBOUNCE, NEWFILE or CLEARFILES. The decoder pushes only to the connection that
+//! was opened last, so a second program silently takes the push away from this one. The protocol
+//! asks for `PASSINGS` regularly, and so finds the passings that were not pushed.
 //!
 //! # v2: frames that end in `|`
 //! ```text
 //! MC00001D20150414T120755416T120758010A1R034TV|     chip, date, first seen, last seen (hhmmssmmm), antenna, count
 //! CONECTADO_<id>|  START-OK_<id>|  …                life signs and replies; a chip `VOIDTAG` is filler
 //! ```
-//! The second time is taken, as the one known client does. v2 asks nothing and cannot be asked again.
+//! The protocol uses the second time, as the one known client does. In v2 it asks no questions, and
+//! it cannot ask for a passing again.
 
 use self::row::{digits, is_chip, stamp};
 use crate::decoders::line::{Line, Lines};
@@ -38,10 +42,10 @@ mod talk;
 #[cfg(test)]
 mod tests;
 
-/// Its name in the configuration.
+/// The name in the configuration.
 pub(super) const NAME: &str = "one4all";
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let mut ocelot = false;
     for (key, value) in settings {
@@ -135,7 +139,7 @@ fn ocelot_passing(text: &str) -> Result<ChipRead, Reject> {
     let (antenna, rest) = rest.split_once('R').ok_or(Reject::Field("hits"))?;
     let antenna = Some(antenna).filter(|antenna| digits(antenna, 1..=3)).and_then(|antenna| antenna.parse().ok());
     let antenna = antenna.ok_or(Reject::Field("antenna"))?;
-    // What `TV` means is not known; it is not judged.
+    // The meaning of `TV` is not known, so it is not checked.
     let hits = rest.get(..3).filter(|hits| digits(hits, 3..=3)).and_then(|hits| hits.parse().ok());
     let hits = hits.ok_or(Reject::Field("hits"))?;
     let date = format!("{}-{}-{}", &date[..4], &date[4..6], &date[6..]);

@@ -13,7 +13,7 @@ pub(super) static QUESTIONS: &[Question] = &[Question {
     rank: 1,
 }];
 
-/// Questions once it is known.
+/// Questions once the decoder is known.
 pub(super) static FOLLOW_UPS: &[FollowUp] = &[
     FollowUp {
         text: "GETTIME\r\n",

@@ -1,8 +1,8 @@
-//! What a message of this decoder looks like to the probe (head of `protocol.rs`).
+//! What a message of this decoder looks like to the probe (see the head of `protocol.rs`).
 
 use crate::decoders::recogniser::{Sign, digits, is_date, text};
 
-/// The words of both dialects.
+/// Recognises the words of both dialects.
 pub(super) fn sign(raw: &[u8]) -> Option<Sign> {
     let text = text(raw);
     const OCELOT: [&str; 5] = ["CONECTADO_", "START-OK_", "STOP-OK_", "OPERATION-MODE-STARTED_", "MODO-REMOTE-OFF_"];

@@ -1,4 +1,4 @@
-//! The simulated One4All: it stores in session files, and pushes to its last connection only.
+//! The simulated One4All. It stores reads in session files, and pushes only to its last connection.
 
 use jiff::civil::DateTime;
 
@@ -131,7 +131,7 @@ fn row(placed: &Placed) -> Vec<u8> {
     format!("{number};{code};{digits};{date};{time};{antenna};{hits};{token:05x}").into_bytes()
 }
 
-/// One4All names a session file by the time it began.
+/// One4All names a session file by the time when it began.
 fn session_file(memory: &Memory, file: u64) -> String {
     let at = memory.began(file);
     let (y, m, d) = (at.year(), at.month(), at.day());

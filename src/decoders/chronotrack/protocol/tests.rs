@@ -5,7 +5,7 @@ const HELLO: &str = "SimpleClient~3.2.4~CTP01\r\n";
 const MAIN: &str = "0F2A38";
 const BACKUP: &str = "117F37";
 
-/// A record of a reader; each has chips of its own.
+/// A record of a reader. Each reader has its own chips.
 fn row(location: &str, reader: &str, number: u64) -> String {
     format!("CT01_33~{number}~{location}~{reader}{number}~2026-06-17T10:00:00.00~0~{reader}~1\r\n")
 }
@@ -41,7 +41,7 @@ impl Peer {
         peer
     }
 
-    /// Greeted, and told these locations.
+    /// A peer that was greeted and has reported these locations.
     fn with(locations: &str, held: &[(&str, u64)]) -> Self {
         let mut peer = Self::new(&[], held, true);
         peer.says(HELLO);
@@ -53,7 +53,7 @@ impl Peer {
         self.protocol.feed(text.as_bytes(), &mut self.out);
     }
 
-    /// Numbers that it was asked for and skipped.
+    /// The numbers that the protocol asked for and the source skipped.
     fn absent(&self) -> Vec<(u64, u64)> {
         let absent = self.out.items.iter().filter_map(|item| match item {
             Item::Frame(framed) => match &framed.frame {
@@ -71,12 +71,12 @@ impl Peer {
         self.says(&row(location, MAIN, number));
     }
 
-    /// The same number of a source that began anew.
+    /// The same number from a source that began to count again.
     fn other(&mut self, location: &str, number: u64) {
         self.says(&row(location, MAIN, number).replacen(&format!("~{MAIN}{number}~"), &format!("~N{number}~"), 1));
     }
 
-    /// Seconds of the link's age.
+    /// Lets these seconds of the link's age pass.
     fn waits(&mut self, seconds: std::ops::RangeInclusive<u64>) -> Vec<String> {
         seconds.for_each(|second| self.protocol.tick(Duration::from_secs(second), &mut self.out));
         let mut replies = self.replies();
@@ -84,7 +84,7 @@ impl Peer {
         replies
     }
 
-    /// Numbers of reads, and whether each is marked as stored; empties what came out.
+    /// The numbers of the reads, and whether each is marked as stored. Empties the output.
     fn stored(&mut self) -> Vec<(u64, bool)> {
         let items = std::mem::take(&mut self.out.items).into_iter();
         let read = |item| match item {
@@ -97,7 +97,7 @@ impl Peer {
         items.filter_map(read).collect()
     }
 
-    /// The last word on a condition.
+    /// The last report about a condition.
     fn condition(&self, wanted: Condition) -> Option<String> {
         let said = |item: &Item| match item {
             Item::Frame(framed) => match &framed.frame {
@@ -169,7 +169,7 @@ fn a_hole_is_asked_for_once_and_what_is_not_there_is_never_asked_for_again() {
     }
     assert_eq!(peer.absent(), [(1, 1), (8, 8), (13, 14)]);
     assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
-    // As the journal holds it then.
+    // The stored ranges as the journal then has them.
     let at = |number| Position { unit: Some("start".into()), file: Some(Label::Text(MAIN.into())), number };
     for (first, last) in [(1, 1), (2, 2), (8, 8), (13, 14)] {
         held.insert_through(&at(first), last);
@@ -228,11 +228,11 @@ fn a_source_that_counts_from_the_start_again_is_asked_from_1_and_only_for_that_l
     peer.other("start", 5);
     assert_eq!(peer.cleared(), 1);
     assert_eq!(peer.replies(), ["start~start~1"]);
-    peer.other("start", 6); // was under way
+    peer.other("start", 6); // it was already on its way
     (1..=8).for_each(|number| peer.other("start", number));
     peer.read("finish", 51);
     assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));
-    peer.read("start", 3); // and once more, on the open link
+    peer.read("start", 3); // the same again, on the open link
     assert_eq!(peer.cleared(), 1);
     assert_eq!(peer.replies(), ["start~start~1"]);
 }
@@ -260,7 +260,7 @@ fn a_source_begun_anew_that_has_fewer_than_are_held_is_asked_from_1_though_nothi
     (1..=7).for_each(|number| peer.other("start", number));
     assert_eq!(peer.cleared(), 1);
     assert_eq!(peer.replies(), ["start~start~1"]);
-    // One that has lost its beginning and goes on above what is held gives what it has.
+    // A source that lost its beginning and counts on above the stored numbers sends the rest.
     let mut peer = Peer::with("start", &[("start", 20)]);
     peer.replies();
     peer.read("start", 25);
@@ -290,18 +290,18 @@ fn two_sources_of_one_name_are_two_by_their_readers() {
         assert!(peer.replies().last().unwrap().starts_with("start~FINISH~"));
         peer
     };
-    // The backup has as many, and comes on a connection of its own.
+    // The backup has as many reads, and connects on its own.
     let mut peer = begun(&held);
     peer.says(&row("FINISH", BACKUP, 30));
     assert_eq!((peer.cleared(), peer.replies()), (0, vec!["start~FINISH~1".to_owned()]));
     (1..=30).for_each(|number| peer.says(&row("FINISH", BACKUP, number)));
     assert_eq!((peer.cleared(), peer.absent(), peer.replies()), (0, vec![], vec![]));
-    // It has fewer, and nothing happens.
+    // The backup has fewer, and nothing arrives.
     let mut peer = begun(&held);
     assert_eq!(peer.waits(1..=5), ["start~FINISH~1"]);
     (1..=12).for_each(|number| peer.says(&row("FINISH", BACKUP, number)));
     assert_eq!((peer.cleared(), peer.absent()), (0, vec![]));
-    // Both are known: whose connection it is the first record tells.
+    // Both are known. The first record shows to which of them the connection belongs.
     hold(&mut held, "FINISH", BACKUP, 1..=12);
     let mut peer = begun(&held);
     peer.says(&row("FINISH", MAIN, 30));
@@ -427,7 +427,7 @@ fn two_records_of_one_number_that_tell_no_reader_are_told_of() {
     assert!(peer.condition(TWICE).unwrap().contains("number 9"));
     assert_eq!(peer.cleared(), 1);
     assert_eq!(peer.replies().last().unwrap(), "start~FINISH~1");
-    // They go on to differ: it is started again a few times, and then seldom.
+    // They continue to differ: the location is started again a few times, and then seldom.
     let mut starts = 0;
     for second in 1..=60 {
         for chip in ["7", "8"] {
@@ -450,7 +450,7 @@ fn what_was_stored_is_told_from_what_happens_by_a_pause() {
     peer.read("start", 32);
     peer.read("start", 30);
     assert_eq!(peer.stored(), [(32, false), (30, true)]);
-    // Without a pause.
+    // The same without a pause.
     let mut peer = Peer::with("start", &[("start", 20)]);
     for number in 20..=100 {
         peer.waits(number - 19..=number - 19);
@@ -480,7 +480,7 @@ fn a_range_by_hand_starts_the_location_there_again() {
     assert!(ask(&mut peer, Some("start"), 701).is_err(), "what is still to come needs no asking");
     assert_eq!(ask(&mut peer, Some("start"), 5), Ok(()));
     assert_eq!(peer.replies(), ["start~start~5"]);
-    peer.read("start", 701); // live, was under way
+    peer.read("start", 701); // a live read that was already on its way
     assert_eq!(peer.replies(), [""; 0]);
     (5..=702).for_each(|number| peer.read("start", number));
     assert_eq!((peer.cleared(), peer.replies()), (0, vec![]));

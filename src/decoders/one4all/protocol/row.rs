@@ -1,4 +1,4 @@
-//! A line of dialect v3, and what is in it.
+//! A line of dialect v3, and its parts.
 
 use jiff::civil::DateTime;
 
@@ -11,9 +11,9 @@ use crate::model::chip::{ChipRead, Label, Stamp};
 pub(super) enum Said<'a> {
     /// A passing: its number, and the read without a position.
     Passing(u64, ChipRead),
-    /// The end of a pulled range.
+    /// The end of a requested range.
     Blank,
-    /// A reply: the command's word and what follows it.
+    /// A reply: the command's word and the values after it.
     Reply(&'a str, Vec<&'a str>),
 }
 
@@ -72,7 +72,8 @@ pub(super) fn stamp(date: &str, time: &str) -> Result<Stamp, Reject> {
     Ok(Stamp::Local(DateTime::from_parts(date, time)))
 }
 
-/// The start of a session file: the local time in its name, if `text` is such a name (with or without `.csv`).
+/// The start of a session file: the local time in its name, if `text` is such a name (with or
+/// without `.csv`).
 pub(super) fn file_start(text: &str) -> Option<DateTime> {
     let name = text.strip_suffix(".csv").unwrap_or(text);
     let (date, time) = name.split_once('-')?;

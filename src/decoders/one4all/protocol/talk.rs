@@ -1,41 +1,54 @@
-//! The conversation with a One4All 5: which session file its passings belong to, and which of them are missing.
+//! The conversation with a One4All 5: it finds the session file of each passing, and the passings
+//! that are missing.
 //!
-//! Must hold:
-//! * **One question at a time.** The next is asked when the answer came or its time is over; the answer to a range
-//!   is its rows and an empty line. The first waits for the greeting or the first tick.
-//! * **A passing carries the file it is stored in.** The file is part of a read's identity: a passing that arrives
-//!   twice under two files would be two. Another program may begin a session at any time, and nothing is told to this one. So
-//!   the file is asked for before each question about passings of the current one, and live rows wait for the answer to
-//!   `GETSTATUS` where it is not certain: before the first answer; when the last one is older than [`CERTAIN`]; when a
-//!   number is not the next one, or is 1. (The same record once more is a repeat, and waits for nothing.) At most
-//!   [`WAITING`] wait. What waited is of the file before if it is stamped before the new one began.
-//! * **Nothing missed stays missed.** At connect the numbers that the journal does not hold are asked for: first of
-//!   the files it holds a part of and the decoder has left, then of the current one; then `PUSHTAGS;true`. A jump in
-//!   the pushed numbers is asked for at once, and `PASSINGS` every [`COUNT_PERIOD`] finds what was not pushed. What
-//!   the decoder counts but does not hand over is reported as `reads_missing`, and asked for again.
-//! * **A number is held with its content.** At connect the last one held is asked for again, and so it is when the count jumps
-//!   without a push. Another chip or stamp under a number that is held means that the file was cleared: what was held of it
-//!   is forgotten, and everything is asked for. So does a count below the highest number.
-//! * **Who sends to nobody is told of.** The decoder pushes only to the connection opened last. Where it counts what it does not
-//!   push, the count is asked for every [`STARVED_PERIOD`], `PUSHTAGS;true` is repeated once a minute, and a problem says so
+//! What must hold:
+//! * **One question at a time.** The protocol asks the next question when the answer has arrived or
+//!   its time is over. The answer to a range is its rows and an empty line. The first question
+//!   waits for the greeting or the first tick.
+//! * **A passing has the file in which it is stored.** The file is part of a read's identity: a
+//!   passing that arrives twice under two files would be two passings. Another program may begin a
+//!   session at any time, and the decoder does not report this to us. The protocol therefore asks
+//!   for the file before each question about passings of the current one. Live rows wait for the
+//!   answer to `GETSTATUS` where the file is not certain: before the first answer; when the last
+//!   answer is older than [`CERTAIN`]; when a number is not the next one, or is 1. (A repeat of the
+//!   same record waits for nothing.) At most [`WAITING`] rows wait. A waiting row belongs to the
+//!   previous file if its stamp is before the beginning of the new one.
+//! * **No passing stays missing.** At connect the protocol asks for the numbers that the journal
+//!   does not have: first in the files that the decoder has left and that are stored in part, then
+//!   in the current file. Then it sends `PUSHTAGS;true`. It asks at once for a gap in the pushed
+//!   numbers. It also sends `PASSINGS` every [`COUNT_PERIOD`], which shows the passings that were
+//!   not pushed. Passings that the decoder counts but does not send are reported as
+//!   `reads_missing`, and asked for again.
+//! * **A stored number is known with its content.** At connect the protocol asks again for the last
+//!   stored number. It does so too when the count jumps without a push. Another chip or stamp under
+//!   a stored number means that the file was cleared: the protocol forgets the stored ranges of the
+//!   file and asks for everything. A count below the highest number means the same.
+//! * **A decoder that does not push to us is reported.** The decoder pushes only to the connection
+//!   that was opened last. If it counts passings that it does not push, the protocol asks for the
+//!   count every [`STARVED_PERIOD`], repeats `PUSHTAGS;true` once a minute, and reports a problem
 //!   until a row is pushed again.
 //!
-//! Nothing on the wire tells a pulled row from a pushed one. A row belongs to the range asked for if its number is in
-//! it and above the last row of it; all others are live. For a range of the current file both mean the same file.
-//! An old file is asked for before `PUSHTAGS`, so that nothing is pushed meanwhile. If a new session begins on this
-//! link, the rest of the old file is asked for while rows of the new one are pushed: then a row stamped at or after
-//! the new file's start is live. That needs a clock that was not set back in between, which is checked against the
-//! last row of the old file; if it was, the connection is made anew, and the rest asked for at its beginning.
+//! Nothing on the wire separates a requested row from a pushed one. A row belongs to the open range
+//! if its number is in the range and above the last row of the range. All other rows are live. For
+//! a range of the current file both mean the same file. The protocol asks for an old file before
+//! `PUSHTAGS`, so that the decoder pushes nothing meanwhile. If a new session begins on this link,
+//! the protocol asks for the rest of the old file while the decoder pushes rows of the new one. A
+//! row stamped at or after the new file's start is then live. That requires a clock that was not
+//! set back in between, so the start is compared with the last row of the old file. If the clock
+//! was set back, the link makes the connection again, and the protocol asks for the rest at its
+//! beginning.
 //!
-//! By hand any numbers may be asked for, held or not, of any file, in pieces of [`PIECE`]; they end with the first piece that
-//! brings nothing, and with the session file.
+//! By hand a person may ask for any numbers of any file, whether they are stored or not. The
+//! protocol asks for them in pieces of [`PIECE`]. It stops after the first piece without rows, or
+//! when the session file changes.
 //!
-//! A decoder that tells no file: everything it counts is asked for at each connection, and the journal recognises
-//! the repeats by their content; but not if the journal holds named files of it, since it is then only stopped. Which
-//! session its rows are of nothing tells.
+//! If a decoder does not report its file, the protocol asks for everything that the decoder counts
+//! at each connection, and the journal recognises the repeats by their content. It does not do so
+//! if the journal has named files of the decoder, because the decoder is then only stopped. Nothing
+//! shows to which session the rows of such a decoder belong.
 //!
-//! Rejected: `LISTFILES` to find sessions that were run while this box was off. They may belong to another race,
-//! and would be uploaded into this one's session.
+//! Rejected: `LISTFILES` to find sessions that were run while this box was off. They may belong to
+//! another race, and would be uploaded into this race's session.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -47,76 +60,82 @@ use crate::decoders::line::Line;
 use crate::decoders::{self, Cleared, Condition, Frame, Info, Output, Reject};
 use crate::model::chip::{ChipRead, Content, Label, Position, Stamp, StoredRanges};
 
-/// Longest silence in a pulled range before it is given up.
+/// The longest silence in a requested range before the protocol gives it up.
 const RANGE_LIMIT: Duration = Duration::from_secs(30);
-/// Longest wait for any other answer.
+/// The longest wait for any other answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const PING_PERIOD: Duration = Duration::from_secs(10);
 const COUNT_PERIOD: Duration = Duration::from_secs(5);
-/// The same while it does not push what it counts.
+/// The same while the decoder does not push the passings that it counts.
 const STARVED_PERIOD: Duration = Duration::from_secs(3);
-/// How often it is asked to push again then.
+/// How often the protocol then asks the decoder to push again.
 const PUSH_PERIOD: Duration = Duration::from_secs(60);
-/// Counts in a row that showed passings that were not pushed, before that is told.
+/// This many counts in a row must show passings that were not pushed, before this is reported.
 const STARVED: u32 = 2;
-/// So long the file that was told is taken to be the one of live rows.
+/// For this time the last reported file counts as the file of live rows.
 const CERTAIN: Duration = Duration::from_secs(2);
-/// How often `GETSTATUS` is asked of a decoder that did not answer it.
+/// How often the protocol sends `GETSTATUS` to a decoder that did not answer it.
 const DEAF_PERIOD: Duration = Duration::from_secs(60);
-/// How often the last number held is asked for, to compare it, if it does not come.
+/// How many times the protocol asks for the last stored number, to compare it, if the number does
+/// not arrive.
 const CHECKS: u32 = 2;
 const CLOCK_PERIOD: Duration = Duration::from_secs(60);
-/// What did not come is asked for again when the missing numbers change, or after this time.
+/// The protocol asks again for missing passings when the missing numbers change, or after this
+/// time.
 const RETRY_PERIOD: Duration = Duration::from_secs(300);
-/// `GETSTATUS` is asked so often before the decoder counts as one that does not tell its file.
+/// The protocol sends `GETSTATUS` this many times before the decoder counts as one that does not
+/// report its file.
 const STATUS_TRIES: u32 = 3;
-/// Numbers asked for at once.
+/// The most numbers of one question.
 const PIECE: u64 = 500;
-/// Rows that may wait for the name of their file, and their bytes: a thousand of those that decoders send have half as many.
+/// The most rows that may wait for the name of their file, and the most bytes. A thousand rows as
+/// decoders send them have half as many bytes.
 const WAITING: usize = 1000;
 const WAITING_BYTES: usize = 128 * 1024;
-/// What is told where a file is meant and none is named.
+/// The error text if a file is meant and its name is not valid.
 const NO_FILE: &str = "a session file is named like 20191212-090206.csv";
-/// Files left behind that are finished at connect: the last one, and one before it that was cut short.
+/// The number of left files that are finished at connect: the last one, and one before it that was
+/// cut short.
 const OLD_FILES: usize = 2;
-/// Files that are to be finished, or were not given whole, at the same time.
+/// The most files that wait to be finished, and the most that were not sent whole.
 const OLD_MOST: usize = 8;
-/// The current file's passings are missing; those of one before.
+/// Passings of the current file are missing. `OLD_MISSING` is the same for an earlier file.
 const MISSING: Condition = Condition::ReadsMissing;
 const OLD_MISSING: Condition = Condition::OldReadsMissing;
-/// Passings do not come by themselves.
+/// The decoder does not send its passings by itself.
 const UNPUSHED: Condition = Condition::PassingsNotPushed;
-/// The end of an old file whose length the decoder does not tell: more rows than a session has.
+/// The end of an old file whose length the decoder does not report. No session has as many rows.
 const OPEN_END: u64 = 999_999;
 
-/// A question that is open.
+/// A question whose answer has not ended.
 #[derive(Debug)]
 enum Question {
     Protocol,
     Status,
     Clock,
-    /// How many rows an old file has.
+    /// The number of rows of an old file.
     FileInfo(Label),
-    /// How many rows the current file has; with the highest number held when it was asked.
+    /// The number of rows of the current file, with the highest stored number at the time of the
+    /// question.
     Count(Option<u64>),
     Range(Range),
     Push,
     Ping,
 }
 
-/// A range of passings that was asked for.
+/// A range of passings that the protocol asked for.
 #[derive(Debug)]
 struct Range {
     file: Option<Label>,
     from: u64,
     to: u64,
-    /// The last row that came of it; 0 before the first.
+    /// The last row of the range that arrived. It is 0 before the first.
     last: u64,
-    /// It is a part of what somebody asked for.
+    /// The range is a part of what a person asked for.
     by_hand: bool,
 }
 
-/// What somebody asked for and is still to be asked; `None`: of the current file.
+/// The rest of what a person asked for. A file of `None` is the current file.
 #[derive(Debug)]
 struct Hand {
     file: Option<Label>,
@@ -124,17 +143,17 @@ struct Hand {
     to: u64,
 }
 
-/// A file of which everything up to `count` is wanted; gaps from `next` on are still to be asked for.
+/// A file that is fetched up to `count`. The gaps from `next` on have not been asked for yet.
 #[derive(Debug)]
 struct Fetch {
     file: Option<Label>,
     next: u64,
     count: u64,
-    /// A number that is held, to be asked for again and compared.
+    /// A stored number that the protocol has to ask for again, to compare it.
     check: Option<u64>,
 }
 
-/// When each question is due, as the age of the link; `None`: not wanted now.
+/// When each question is due, as the age of the link. `None`: it is not wanted now.
 #[derive(Debug, Default)]
 struct Due {
     protocol: Option<Duration>,
@@ -153,55 +172,58 @@ pub(super) struct Talk {
     held: StoredRanges,
     /// Age of the link.
     now: Duration,
-    /// The decoder greeted, or had its time to.
+    /// The decoder has sent its greeting, or had its time for it.
     greeted: bool,
     unit: Option<Box<str>>,
-    /// The session file that the decoder writes now, as far as it tells.
+    /// The session file that the decoder writes now, as far as it reports it.
     file: Option<Label>,
-    /// `GETSTATUS` was answered on this link, or given up.
+    /// The decoder answered `GETSTATUS` on this link, or the protocol gave that question up.
     told: bool,
-    /// A running decoder did not tell its file; it is not asked for each row.
+    /// A running decoder did not report its file, so the protocol does not ask again for each row.
     tells_no_file: bool,
-    /// `GETSTATUS` was given up.
+    /// The protocol gave up `GETSTATUS`.
     deaf: bool,
-    /// No row has to wait: `file` is what the decoder said after the last reason to ask.
+    /// No row has to wait, because `file` is from an answer after the last reason to ask.
     sure: bool,
-    /// When the decoder last told its file, or that it has none.
+    /// When the decoder last reported its file, or that it has none.
     certain_at: Duration,
-    /// It was told with the last answer.
+    /// The file was reported with the last answer.
     fresh: bool,
     status_tries: u32,
-    /// The file before, just now, and whether stamps tell its rows from those of the current one.
+    /// The previous file, just after a change, and whether stamps separate its rows from those of
+    /// the current one.
     before: Option<(Label, bool)>,
-    /// What the rows said that were held before this link and had no file; at most [`StoredRanges::CONTENTS`].
+    /// The contents of the rows without a file that were stored before this link. At most
+    /// [`StoredRanges::CONTENTS`].
     unnamed: BTreeMap<u64, Content>,
-    /// How often the last number held is still to be asked for.
+    /// How many more times the protocol may ask for the last stored number.
     checks: u32,
-    /// It was asked for.
+    /// The number that it asked for.
     checking: Option<u64>,
-    /// Counts in a row that showed more than was pushed.
+    /// Counts in a row that showed more passings than were pushed.
     unpushed: u32,
     told_unpushed: bool,
     said_complete: bool,
     waiting: Vec<(u64, ChipRead, Box<[u8]>)>,
     waiting_bytes: usize,
     asked: Option<Question>,
-    /// When it was asked, or when the last row of its range came.
+    /// When the question was sent, or when the last row of its range arrived.
     asked_at: Duration,
     pushing: bool,
-    /// Files to finish, oldest first; at most [`OLD_MOST`].
+    /// The files to finish, oldest first. At most [`OLD_MOST`].
     old: VecDeque<Label>,
-    /// Those that were not given whole, and when they are asked for again.
+    /// The files that were not sent whole, and when the protocol asks for them again.
     old_missing: BTreeMap<Label, Duration>,
     fetch: Option<Fetch>,
     hand: Option<Hand>,
-    /// What was missing of the current file after it was asked for, and when.
+    /// The numbers of the current file that were still missing after the protocol asked for them,
+    /// and when that was.
     left: Vec<(u64, u64)>,
     left_at: Duration,
     due: Due,
-    /// Of the last row of the current file that was live.
+    /// The time of the last live row of the current file.
     last_local: Option<DateTime>,
-    /// A live row of it had no date.
+    /// A live row of the current file had no date.
     undated: bool,
 }
 
@@ -251,7 +273,7 @@ impl Talk {
         self.ask_next(out);
     }
 
-    /// A passing, pulled or pushed (see the module's head for how they are told apart).
+    /// Takes a passing, requested or pushed (the head of this module says how they are separated).
     fn row(&mut self, number: u64, mut read: ChipRead, raw: &[u8], out: &mut Output) {
         if !self.linked {
             return self.put(number, self.file.clone(), read, raw, out);
@@ -280,10 +302,10 @@ impl Talk {
         self.live(number, read, raw, out);
     }
 
-    /// The file of a live row is known without asking.
+    /// Whether the file of a live row is known without a question.
     fn is_certain(&self, number: u64, content: Content) -> bool {
         if self.deaf || (self.file.is_none() && self.tells_no_file) {
-            return true; // no answer would tell
+            return true; // no answer would show the file
         }
         let (unit, file) = (self.unit.as_deref(), self.file.as_ref());
         if self.held.content(unit, file, number) == Some(content) {
@@ -294,7 +316,7 @@ impl Talk {
         file.is_some() && recent && number == next && number > 1
     }
 
-    /// A live row whose file is known.
+    /// Takes a live row whose file is known.
     fn live(&mut self, number: u64, read: ChipRead, raw: &[u8], out: &mut Output) {
         let local = local_of(&read);
         self.undated |= local.is_none();
@@ -302,7 +324,7 @@ impl Talk {
         let (unit, file) = (self.unit.as_deref(), self.file.as_ref());
         let highest = self.held.highest(unit, file).unwrap_or(0);
         if self.held.has(unit, file, number) && self.held.content(unit, file, number).is_none() {
-            self.doubt(); // nobody remembers what it said
+            self.doubt(); // nobody remembers its content
         }
         if self.rewind && self.pushing && self.fetch.is_none() && number > highest.saturating_add(1) {
             self.fetch = Some(Fetch { file: self.file.clone(), next: highest + 1, count: number - 1, check: None });
@@ -310,13 +332,13 @@ impl Talk {
         self.put(number, self.file.clone(), read, raw, out);
     }
 
-    /// The last number held is to be asked for again.
+    /// The protocol has to ask again for the last stored number.
     fn doubt(&mut self) {
         self.checks = CHECKS;
         self.due.count = self.due.count.map(|_| self.now);
     }
 
-    /// A live row came.
+    /// A live row arrived.
     fn pushed(&mut self, out: &mut Output) {
         self.unpushed = 0;
         if std::mem::take(&mut self.told_unpushed) {
@@ -325,11 +347,11 @@ impl Talk {
         }
     }
 
-    /// The file of the range that this row belongs to, `None` for a live row.
+    /// Returns the file of the range that this row belongs to, or `None` for a live row.
     fn claim(&mut self, number: u64, local: Option<DateTime>) -> Option<Option<Label>> {
         let Some(Question::Range(range)) = &mut self.asked else { return None };
         let inside = (range.from..=range.to).contains(&number) && number > range.last;
-        // A file's name tells the second in which it began.
+        // The name of a file shows the second in which the file began.
         let next =
             self.held.highest(self.unit.as_deref(), self.file.as_ref()).map_or(1, |highest| highest.saturating_add(1));
         let is_after = |start: DateTime, local: DateTime| {
@@ -360,7 +382,7 @@ impl Talk {
         out.frame(Frame::Read(read), raw);
     }
 
-    /// Is it the record that is held under this number?
+    /// Compares the record with the one that is stored under its number.
     fn compare(&mut self, position: &Position, content: Content, out: &mut Output) {
         let (unit, file, number) = (position.unit.as_deref(), position.file.as_ref(), position.number);
         let known = self.held.content(unit, file, number);
@@ -374,19 +396,19 @@ impl Talk {
         }
     }
 
-    /// What is held of a file is not in it any more.
+    /// The stored passings of a file are not in it any more.
     fn cleared(&mut self, file: Option<Label>, text: String, out: &mut Output) {
         self.held.forget(self.unit.as_deref(), file.as_ref());
         self.unnamed.clear();
         if file == self.file {
             self.fetch = None;
             self.checks = 0;
-            self.due.count = self.due.count.map(|_| self.now); // all of it
+            self.due.count = self.due.count.map(|_| self.now); // this asks for the whole file
             if let Some(Question::Count(highest)) = &mut self.asked {
                 *highest = None;
             }
             if !std::mem::take(&mut self.left).is_empty() {
-                condition(MISSING, None, out); // they are not in it any more
+                condition(MISSING, None, out); // the file has these passings no more
             }
         } else if let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.file == file) {
             fetch.next = 1;
@@ -395,7 +417,7 @@ impl Talk {
         out.frame(Frame::Cleared(cleared), b"");
     }
 
-    /// One came of what was missing of the current file.
+    /// A missing passing of the current file arrived.
     fn left_was_given(&mut self, out: &mut Output) {
         let (unit, file) = (self.unit.as_deref(), self.file.as_ref());
         let end = self.left.last().map_or(0, |last| last.1);
@@ -405,7 +427,7 @@ impl Talk {
         }
     }
 
-    /// Lets the rows go that waited for the name of their file.
+    /// Puts out the rows that waited for the name of their file.
     fn release(&mut self, out: &mut Output) {
         self.sure = true;
         self.waiting_bytes = 0;
@@ -428,11 +450,11 @@ impl Talk {
             && let Some(file) = values.iter().find_map(|value| file_label(value))
         {
             if self.told {
-                self.release(out); // rows before it are of the file before it
+                self.release(out); // rows before the reply are of the previous file
             }
             self.file_is(Some(file), out);
         }
-        // Only the reply to the open question answers it; any other is chatter.
+        // Only the reply to the open question answers it. Any other reply is chatter.
         match (self.asked.take(), word) {
             (Some(Question::Protocol), "GETPROTOCOL") => protocol(values, out),
             (Some(Question::Status), "GETSTATUS") => self.status(values, out),
@@ -446,7 +468,7 @@ impl Talk {
                     self.count(count, highest, out);
                 }
             }
-            // A refusal. An echo of the question would go on with its number or its file.
+            // The reply is a refusal. An echo of the question would have its number or its file.
             (Some(Question::Range(range)), "GETPASSINGS" | "GETFILE") => {
                 let refused = values.first().is_none_or(|value| value.starts_with("ERR") || value.is_empty());
                 if refused {
@@ -459,14 +481,15 @@ impl Talk {
                 let pushed = values.first().is_some_and(|value| value.eq_ignore_ascii_case("true"));
                 let again = self.told_unpushed.then_some(self.now + PUSH_PERIOD);
                 self.due.push = if pushed { again } else { Some(self.now + RANGE_LIMIT) };
-                self.unpushed = 0; // what is counted from now on has to be pushed
-                self.due.count = self.due.count.map(|_| self.now); // what passed before the push began
+                self.unpushed = 0; // passings counted from now on must be pushed
+                self.due.count = self.due.count.map(|_| self.now); // finds earlier passings
             }
             (question, _) => self.asked = question,
         }
     }
 
-    /// The answer to `GETSTATUS`: a field that looks like a session file, and a serial number where it is named.
+    /// Reads the answer to `GETSTATUS`: a field that looks like a session file, and a serial number
+    /// if one is named.
     fn status(&mut self, values: &[&str], out: &mut Output) {
         let serial = values.windows(2).find(|pair| pair[0].to_ascii_uppercase().starts_with("SERIAL"));
         if let Some([_, serial]) = serial
@@ -478,7 +501,7 @@ impl Talk {
         self.file_is(values.iter().find_map(|value| file_label(value)), out);
     }
 
-    /// The decoder told its file, or (`None`) told none.
+    /// The decoder reported its file, or (`None`) reported none.
     fn file_is(&mut self, file: Option<Label>, out: &mut Output) {
         let first = !std::mem::replace(&mut self.told, true);
         self.certain_at = self.now;
@@ -493,14 +516,14 @@ impl Talk {
         self.release(out);
     }
 
-    /// Begins with `file`: the first of this link, or a new one.
+    /// Begins with `file`, which is the first one of this link, or a new one.
     fn begin(&mut self, file: Option<Label>, first: bool, out: &mut Output) {
         let before = std::mem::replace(&mut self.file, file);
         if let (false, Some(file)) = (first, &self.file) {
             out.frame(Frame::Info(Info::Restarted(format!("new session file {file}"))), b"");
         }
         if !std::mem::take(&mut self.left).is_empty() {
-            condition(MISSING, None, out); // that of the file before is told as such
+            condition(MISSING, None, out); // the previous file has a report of its own
         }
         self.fetch = None;
         self.hand = None;
@@ -518,7 +541,8 @@ impl Talk {
         if first {
             let unit = self.unit.as_deref();
             let old = named.iter().filter(|(of, file, _)| *of == unit && *file != self.file.as_ref());
-            // Only what is named like its files is asked for: the journal may know this name from another decoder.
+            // The protocol asks only for files whose names have the form of its own: the journal
+            // may know this decoder name from another decoder.
             let old = old.filter_map(|(_, file, _)| started(*file).and(file.cloned()));
             let old: Vec<Label> = old.collect();
             self.old.extend(old[old.len().saturating_sub(OLD_FILES)..].iter().cloned());
@@ -533,7 +557,8 @@ impl Talk {
         }
         self.due.count = (self.file.is_some() || named.is_empty()).then_some(self.now);
         if self.file.is_none() {
-            // Numbers of another connection may be of another file: all is asked for, and compared.
+            // Numbers of another connection may be of another file. The protocol asks for
+            // everything and compares it.
             let unit = self.unit.as_deref();
             let last = self.held.highest_with_content(unit, None).unwrap_or(0);
             let numbers = last.saturating_sub(StoredRanges::CONTENTS as u64)..=last;
@@ -554,8 +579,8 @@ impl Talk {
             );
         }
         if self.pushing && count > self.held.highest(self.unit.as_deref(), self.file.as_ref()).unwrap_or(0) {
-            self.unpushed += 1; // or on its way
-            self.checks = CHECKS; // whatever happened meanwhile
+            self.unpushed += 1; // or they are on their way
+            self.checks = CHECKS; // for whatever reason
             self.starves(count, out);
         }
         let (unit, file) = (self.unit.as_deref(), self.file.as_ref());
@@ -569,7 +594,7 @@ impl Talk {
         }
     }
 
-    /// It counts passings that it did not push.
+    /// The decoder counts passings that it did not push.
     fn starves(&mut self, count: u64, out: &mut Output) {
         self.due.count = self.due.count.map(|_| self.now + STARVED_PERIOD);
         if self.unpushed < STARVED {
@@ -586,7 +611,8 @@ impl Talk {
         }
     }
 
-    /// The rest of a file that the decoder has left; its last number held is compared, too.
+    /// Fetches the rest of a file that the decoder has left. Its last stored number is compared
+    /// too.
     fn fetch_old(&mut self, file: Label, count: u64) {
         let last = self.held.highest_with_content(self.unit.as_deref(), Some(&file));
         let check = last.filter(|last| *last <= count);
@@ -610,11 +636,11 @@ impl Talk {
                 self.fetch_old(file.clone(), OPEN_END);
             }
             Question::Range(range) => self.ended(range, out),
-            _ => {} // periodic
+            _ => {} // these questions are periodic
         }
     }
 
-    /// Somebody wants these again.
+    /// A person wants these passings again.
     pub(super) fn by_hand(&mut self, range: &decoders::Range, out: &mut Output) -> Result<(), &'static str> {
         if !self.linked || !self.told {
             return Err("its connection has just begun: try again in a moment");
@@ -643,7 +669,7 @@ impl Talk {
     fn ended(&mut self, range: &Range, out: &mut Output) {
         if range.by_hand {
             if range.last == 0 {
-                self.hand = None; // there are no more
+                self.hand = None; // the decoder has no more
             } else if let Some(file) = range.file.as_ref().filter(|file| self.old_missing.contains_key(*file)) {
                 let last = self.held.highest(self.unit.as_deref(), Some(file)).unwrap_or(0);
                 if self.held.first_missing(self.unit.as_deref(), Some(file), 1, last).is_none() {
@@ -654,7 +680,7 @@ impl Talk {
         }
     }
 
-    /// The next piece of what somebody asked for.
+    /// The next piece of what a person asked for.
     fn next_by_hand(&mut self) -> Option<Range> {
         let Hand { file, from, to } = self.hand.take()?;
         let end = to.min(from.saturating_add(PIECE - 1));
@@ -675,7 +701,7 @@ impl Talk {
             }
             is_due
         };
-        // Before a question about the current file it is asked which one that is.
+        // Before a question about the current file the protocol asks which file that is.
         let of_current = |file: Option<&Label>| file.is_none() || file == self.file.as_ref();
         let wants_file = self.hand.as_ref().is_some_and(|hand| of_current(hand.file.as_ref()))
             || self.fetch.as_ref().is_some_and(|fetch| of_current(fetch.file.as_ref()) && self.has_more(fetch))
@@ -714,7 +740,7 @@ impl Talk {
             return;
         };
         out.reply(self.text(&question));
-        self.due.ping = Some(now + PING_PERIOD); // any answer is a sign of life
+        self.due.ping = Some(now + PING_PERIOD); // any answer is a life sign
         self.asked_at = now;
         let of_current = |range: &Range| range.file == self.file;
         let spoils = match &question {
@@ -742,24 +768,25 @@ impl Talk {
         }
     }
 
-    /// There is something left to be asked for.
+    /// Whether the protocol still has to ask for a part of the file.
     fn has_more(&self, fetch: &Fetch) -> bool {
         let gap = || self.held.first_missing(self.unit.as_deref(), fetch.file.as_ref(), fetch.next, fetch.count);
         fetch.check.is_some() || gap().is_some()
     }
 
-    /// The next gap of the file being fetched. Without one the file is done, as far as the decoder hands it over.
+    /// Returns the next gap of the file being fetched. Without a gap the file is done, as far as
+    /// the decoder sends it.
     fn next_range(&mut self, out: &mut Output) -> Option<Range> {
         let fetch = self.fetch.as_mut()?;
         let unit = self.unit.as_deref();
         let gap = self.held.first_missing(unit, fetch.file.as_ref(), fetch.next, fetch.count);
-        let whole = fetch.count == OPEN_END; // its end is not known: in one piece
+        let whole = fetch.count == OPEN_END; // its end is not known: one piece
         let piece = |from: u64, to: u64| if whole { to } else { to.min(from.saturating_add(PIECE - 1)) };
         if let Some(number) = fetch.check.take() {
-            // Together with what follows it, if that is missing and nothing before it is.
+            // The question includes the numbers that follow, if the first gap begins there.
             let follows = gap.filter(|gap| gap.0 == number.saturating_add(1)).map_or(number, |gap| gap.1);
             if fetch.file == self.file {
-                (self.checks, self.checking) = (self.checks.saturating_sub(1), Some(number)); // once more if it does not come
+                (self.checks, self.checking) = (self.checks.saturating_sub(1), Some(number)); // asked again if it stays away
             }
             let to = piece(number, follows);
             if to > number {
@@ -774,7 +801,7 @@ impl Talk {
         }
         let Fetch { file, count, .. } = self.fetch.take()?;
         if count == OPEN_END {
-            return None; // nobody knows whether anything is missing
+            return None; // nobody knows whether a passing is missing
         }
         let left = self.held.missing(unit, file.as_ref(), 1, count);
         let text = left.first().map(|(first, _)| {
@@ -801,7 +828,7 @@ impl Talk {
         None
     }
 
-    /// Tells of files before the current one that were not given whole, or that there are none any more.
+    /// Reports the earlier files that were not sent whole, or that there are none any more.
     fn tell_old(&self, text: Option<String>, out: &mut Output) {
         match text {
             Some(text) => condition(OLD_MISSING, Some(text), out),
@@ -831,7 +858,7 @@ fn protocol(values: &[&str], out: &mut Output) {
     out.frame(Frame::Info(Info::Condition { code: Condition::ProtocolTooOld, text }), b"");
 }
 
-/// A number of rows; beyond a billion it is none.
+/// A number of rows. A number above a billion is not valid.
 fn rows(count: &str) -> Option<u64> {
     count.parse().ok().filter(|&count| count <= 1_000_000_000)
 }
@@ -848,7 +875,8 @@ fn started(file: Option<&Label>) -> Option<DateTime> {
     }
 }
 
-/// A session file's label, always with `.csv`: replies name it with and, perhaps, without.
+/// A session file's label, always with `.csv`, because replies name the file with and, perhaps,
+/// without it.
 fn file_label(value: &str) -> Option<Label> {
     let name = value.rsplit('/').next().unwrap_or(value);
     let name = name.strip_suffix(".csv").unwrap_or(name);

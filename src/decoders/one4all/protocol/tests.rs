@@ -8,17 +8,18 @@ use crate::model::chip::{ChipRead, Content, Label, Position, StoredRanges};
 const OLD: &str = "20260704-080000.csv";
 const NOW: &str = "20260705-080000.csv";
 
-/// A decoder with its files, that answers what is documented. Rows are `(number, minute of the day)`.
+/// A decoder with its files, which answers the documented questions. Rows are `(number, minute of
+/// the day)`.
 #[derive(Default)]
 struct Fake {
     files: Vec<(&'static str, Vec<(u64, u32)>)>,
-    /// It does not tell its file.
+    /// The decoder does not report its file.
     mute: bool,
-    /// It does not answer GETSTATUS at all.
+    /// The decoder does not answer GETSTATUS at all.
     deaf: bool,
-    /// It does not know GETFILEINFO.
+    /// The decoder does not know GETFILEINFO.
     plain: bool,
-    /// Rows it counts but does not hand over.
+    /// Rows that the decoder counts but does not send.
     withheld: Vec<u64>,
 }
 
@@ -69,7 +70,7 @@ impl Fake {
     }
 }
 
-/// One connection: what was asked, read and told.
+/// One connection, with the questions, the reads and the reports.
 struct Link {
     protocol: Box<dyn Protocol>,
     up: u64,
@@ -88,7 +89,7 @@ impl Link {
         Self { protocol, up: 0, asked: vec![], reads: vec![], told: vec![], cleared: vec![] }
     }
 
-    /// Takes what came out, and lets the decoder answer until nothing is asked any more.
+    /// Takes the output, and lets the decoder answer until the protocol asks no more questions.
     fn settle(&mut self, fake: &Fake, mut out: Output) {
         while !out.items.is_empty() {
             let items = std::mem::take(&mut out.items);
@@ -143,7 +144,7 @@ fn rows(numbers: std::ops::RangeInclusive<u64>) -> Vec<(u64, u32)> {
     numbers.map(|number| (number, 500 + number as u32)).collect()
 }
 
-/// What the row of [`rows`] says.
+/// The content of the row of [`rows`].
 fn content(file: &str, number: u64) -> Content {
     let row = Fake::row(file, number, 500 + number as u32);
     let Ok(super::row::Said::Passing(_, read)) = super::row::said(row.trim_end().as_bytes()) else { panic!("{row}") };
@@ -282,7 +283,8 @@ fn a_new_session_that_only_its_passings_tell_of_has_the_old_one_finished_too() {
 
 #[test]
 fn a_session_that_another_program_began_is_taken_up_from_its_first_passing_whatever_its_numbers() {
-    // The other program had the first 10 pushed, or 3, as many as the old file has.
+    // The other program received the first 10 pushed rows, or 3, which is as many as the old file
+    // has.
     for begun in [10, 3] {
         let mut fake = Fake { files: vec![(OLD, rows(1..=3))], ..Fake::default() };
         let mut link = Link::new(holding(OLD, 1..=3), true);
@@ -296,7 +298,7 @@ fn a_session_that_another_program_began_is_taken_up_from_its_first_passing_whate
         places.dedup();
         assert_eq!(places.len() as u64, begun + 1);
         assert!(places.iter().all(|place| place.starts_with("20260705/")), "{places:?}");
-        // And nothing was pushed at all: the count finds it.
+        // No row was pushed at all, and the count finds the file.
         let mut fake = Fake { files: vec![(OLD, rows(1..=3))], ..Fake::default() };
         let mut link = Link::new(holding(OLD, 1..=3), true);
         link.says(&fake, "HELLO\r\n");
@@ -316,7 +318,7 @@ fn a_passing_of_the_old_session_that_waited_for_the_name_of_its_file_is_of_the_o
     link.wait(&fake, 3);
     fake.files[0].1 = rows(1..=4);
     fake.files.push((NOW, vec![]));
-    link.says(&fake, &Fake::row(OLD, 4, 504)); // the session ended before it was asked
+    link.says(&fake, &Fake::row(OLD, 4, 504)); // the session ended before the protocol asked
     let mut places = link.places();
     places.dedup();
     assert_eq!(places, ["20260704/3", "20260704/4"]);
@@ -350,7 +352,7 @@ fn a_file_that_was_cleared_and_counted_past_what_is_held_is_read_from_the_start(
     places.dedup();
     assert_eq!(places.len(), 25);
     assert!(link.reads.iter().all(|read| read.replay));
-    // And while we listen, unnoticed by any push.
+    // The same while the box is connected, without any push that shows it.
     let mut fake = Fake { files: vec![(NOW, rows(1..=20))], ..Fake::default() };
     let mut link = Link::new(holding(NOW, 1..=20), true);
     link.says(&fake, "HELLO\r\n");
