@@ -82,7 +82,7 @@ impl Conversation for Peer {
         for (location, next) in &mut self.started {
             let end = memory.len().min(*next + PUSH_MAX);
             while *next < end {
-                let Some(entry) = memory.said_at(*next) else { break }; // its repeat is sent with it
+                let Some(entry) = memory.said_at(*next) else { break }; // it waits for the next entry
                 say_at(memory, entry, location, out);
                 *next += 1;
             }

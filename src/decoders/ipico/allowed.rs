@@ -1,4 +1,5 @@
-//! What may ever be said to an IPICO: the question for its clock, unless an option switches that off.
+//! What may ever be sent to an IPICO: the question for its clock, unless an option switches that
+//! off.
 
 use crate::decoders::allowed::{commands, is_set};
 use crate::decoders::protocol::Settings;

@@ -1,4 +1,4 @@
-//! Ipico: the descriptor. The wire's layout is at the head of `protocol.rs`.
+//! IPICO: the descriptor. The wire's layout is at the head of `protocol.rs`.
 
 mod allowed;
 mod protocol;

@@ -1,7 +1,8 @@
-//! IPICO Lite, Elite and Super Elite: a stream of ASCII lines, nothing stored that one can ask for here.
+//! IPICO Lite, Elite and Super Elite: a stream of ASCII lines. The box cannot ask for stored reads.
 //!
-//! Evidence: high. Vendor's serial protocol text (2007), live captures of 2026, and 76,000 real lines of 2013–2018
-//! whose checksums all agree. Layout of the trigger frame: two unrelated captures, not in the vendor's text.
+//! Evidence: high. Vendor's serial protocol text (2007), live captures of 2026, and 76,000 real
+//! lines of 2013–2018 whose checksums are all right. The layout of the trigger frame is from two
+//! unrelated captures, not from the vendor's text.
 //!
 //! ```text
 //! aa RR TTTTTTTTTTTT II QQ yymmdd hhmmss cc [XXYYZZ] SS [FS|LS]        a tag, 36 characters (42 with XXYYZZ)
@@ -12,24 +13,27 @@
 //! ```
 //!
 //! Checksum: the ASCII codes of everything between `aa`/`ab` and the checksum, added, low 8 bits,
-//! as two hex digits of either case. FS/LS (first and last seen) stand behind it and are not
-//! covered; they are kept with the read. Date and time are decimal digits of a local clock without
-//! a zone; the year is 2000 + yy; `000000` is a clock that was never set.
+//! as two hex digits of either case. FS/LS (first and last seen) stand behind the checksum, which
+//! does not cover them. They are kept with the read. Date and time are decimal digits of a local
+//! clock without a zone. The year is 2000 + yy. `000000` means that the clock was never set.
 //!
-//! Line ends get lost and readers restart a frame in the middle of a line (`aa0005aa0005…`, real). A line that is no
-//! frame is therefore taken apart from its end: a suffix that is a whole frame *with a right checksum* is one, what
-//! is before it is tried again, and what is left over is one rejected frame. Two frames run together can have just
-//! the length of a TTO frame (real): only the checksum tells, so without it nothing is accepted (Trident's frames
-//! look alike and have none).
+//! Line ends get lost, and readers restart a frame in the middle of a line (`aa0005aa0005…`, real).
+//! The protocol therefore takes a line that is no frame apart from its end. A suffix that is a
+//! whole frame *with a right checksum* is a frame. Then the protocol tries the bytes before it
+//! again. The bytes that are left become one rejected frame. Two frames that run together can have
+//! exactly the length of a TTO frame (real). Only the checksum shows the difference, so the
+//! protocol accepts nothing without it (Trident's frames look alike and have none).
 //!
-//! Life sign: there is none, and an Elite's stream port may not answer. So the clock is asked for at connect and
-//! every 30 s (option `clock_query`, on unless `false`; it changes nothing in the decoder). A decoder that never
-//! answered is not expected to, and is left alone after [`UNANSWERED`] questions (it may not even read them, and a
-//! full socket would stop the link). One that has answered and stops is reported as `decoder_silent`. Hence no idle
-//! limit in the registry: silence alone proves nothing.
+//! Life sign: there is none, and an Elite's stream port may not answer. The protocol therefore asks
+//! for the clock at connect and every 30 s (option `clock_query`, on unless `false`; the question
+//! changes nothing in the decoder). The protocol expects no answer from a decoder that never
+//! answered, and stops asking it after [`UNANSWERED`] questions (the decoder may not even read
+//! them, and a full socket would stop the link). A decoder that has answered and stops is reported
+//! as `decoder_silent`. The registry therefore has no idle limit: silence alone proves nothing.
 //!
-//! Limits: the Elite's stored file (ports 9999 and 10300) and the Lite's download are not asked for; reads have no
-//! position. What was not received while the box was off is lost to it.
+//! Limits: the protocol does not ask for the Elite's stored file (ports 9999 and 10300) and the
+//! Lite's download, and reads have no position. Reads that were made while the box was off are lost
+//! to the box.
 
 use std::time::Duration;
 
@@ -39,18 +43,18 @@ use crate::decoders::line::{Line, Lines};
 use crate::decoders::{Condition, Frame, Info, Output, Protocol, Reject, SettingError, Settings, options};
 use crate::model::chip::{ChipRead, Label, Marker, Sighting, Stamp, StoredRanges};
 
-/// Get date and time of reader 0, from the vendor's text; the checksum is part of it.
+/// The question for date and time of reader 0, from the vendor's text. The checksum is part of it.
 const CLOCK_QUERY: &[u8] = b"ab00000222\r\n";
 const CLOCK_PERIOD: Duration = Duration::from_secs(30);
-/// Questions after which a decoder that never answered is left alone.
+/// The protocol stops asking a decoder that never answered after this many questions.
 const UNANSWERED: u32 = 10;
-/// Questions after which a decoder that used to answer is called silent.
+/// A decoder that used to answer is reported as silent after this many questions.
 const SILENT: u32 = 3;
 
-/// Its name in the configuration.
+/// The name in the configuration.
 pub(super) const NAME: &str = "ipico";
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let mut clock_query = true;
     for (key, value) in settings {
@@ -69,13 +73,13 @@ struct Ipico {
     life: Life,
 }
 
-/// What is known of the decoder's answers.
+/// What is known about the decoder's answers.
 #[derive(Default)]
 struct Life {
     clock_query: bool,
-    /// Age of the link at which the clock was asked for last.
+    /// Age of the link at the last question for the clock.
     asked: Option<Duration>,
-    /// Questions since the last answer.
+    /// The number of questions since the last answer.
     open: u32,
     answered: bool,
     silent: bool,
@@ -83,7 +87,7 @@ struct Life {
 
 impl Protocol for Ipico {
     fn connected(&mut self, _held: StoredRanges, _rewind: bool, out: &mut Output) {
-        self.life.silent = true; // a link before this one may have said so: the first answer takes it back
+        self.life.silent = true; // an earlier link may have reported it, and the first answer ends the report
         self.life.tick(Duration::ZERO, out);
     }
 
@@ -117,7 +121,8 @@ impl Life {
         }
     }
 
-    /// A decoder that is known to answer sent something valid. A read will do: a busy one may answer late.
+    /// A decoder that is known to answer sent a valid frame. A read is enough, because a busy
+    /// decoder may answer late.
     fn alive(&mut self, out: &mut Output) {
         self.open = 0;
         if std::mem::take(&mut self.silent) {
@@ -144,7 +149,8 @@ impl Life {
     }
 }
 
-/// The frames of one line in order: one in a healthy line, more where line ends were lost, none in a blank one.
+/// The frames of one line in order: one in a healthy line, more if line ends were lost, none in a
+/// blank line.
 fn take_apart(line: &[u8]) -> Vec<(Frame, &[u8])> {
     let mut frames = Vec::new();
     let mut rest = line;
@@ -168,7 +174,7 @@ fn take_apart(line: &[u8]) -> Vec<(Frame, &[u8])> {
     frames
 }
 
-/// The longest frame that `line` ends with, and where it begins.
+/// The longest frame at the end of `line`, and where it begins.
 fn last_frame(line: &[u8]) -> Option<(usize, Frame)> {
     let tags = [44, 42, 38, 36].into_iter();
     let controls = (0..=CONTROL_DATA).rev().map(|data| 10 + 2 * data);
@@ -178,10 +184,11 @@ fn last_frame(line: &[u8]) -> Option<(usize, Frame)> {
     })
 }
 
-/// Most data bytes of a control frame that is looked for inside a line; known ones have up to 10.
+/// The most data bytes of a control frame that is searched inside a line. Known frames have up to
+/// 10.
 const CONTROL_DATA: usize = 32;
 
-/// `bytes` as exactly one frame.
+/// Decodes `bytes` as exactly one frame.
 fn whole(bytes: &[u8]) -> Result<Frame, Reject> {
     match bytes.get(..2) {
         Some(b"aa") => tag(bytes),
@@ -223,7 +230,8 @@ fn control(bytes: &[u8]) -> Result<Frame, Reject> {
     let reader = hex(&bytes[2..4]).ok_or(Reject::Field("reader"))?;
     let data = &bytes[8..8 + 2 * length];
     match hex(&bytes[6..8]).ok_or(Reject::Field("instruction"))? {
-        // A clock that reads nonsense is no reason to reject an answer: it is alive.
+        // A clock without a valid time is no reason to reject an answer, because the decoder is
+        // alive.
         0x02 if length >= 8 => {
             Ok(Frame::Info(stamp(&data[..6], &data[8..16]).map_or(Info::Alive, Info::Clock))) //
         }
@@ -240,14 +248,15 @@ fn control(bytes: &[u8]) -> Result<Frame, Reject> {
     }
 }
 
-/// Checks the last two characters of `frame` against the sum of what is between them and the start mark.
+/// Compares the last two characters of `frame` with the sum of the characters between the start
+/// mark and them.
 fn verify(frame: &[u8]) -> Result<(), Reject> {
     let (body, checksum) = frame.split_at(frame.len() - 2);
     let sum = body[2..].iter().fold(0u8, |sum, &byte| sum.wrapping_add(byte));
     if hex(checksum) == Some(sum) { Ok(()) } else { Err(Reject::Checksum) }
 }
 
-/// `yymmdd` and `hhmmsscc`: decimal digits, but the hundredths in hex.
+/// Decodes `yymmdd` and `hhmmsscc`: decimal digits, except that the hundredths are hex.
 fn stamp(date: &[u8], time: &[u8]) -> Result<Stamp, Reject> {
     let (hour, minute, second) = three(&time[..6]).ok_or(Reject::Field("time"))?;
     let hundredths = hex(&time[6..8]).filter(|&hundredths| hundredths < 100).ok_or(Reject::Field("time"))?;
@@ -289,7 +298,7 @@ mod tests {
         make(&Settings::from([("clock_query".into(), clock_query.to_string())])).unwrap()
     }
 
-    /// A word for each item: the chip, the reason, the kind of chatter.
+    /// A word for each item: the chip, the reason, or the kind of chatter.
     fn words(items: &[Item]) -> Vec<String> {
         items
             .iter()

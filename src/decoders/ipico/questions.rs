@@ -13,7 +13,7 @@ pub(super) static QUESTIONS: &[Question] = &[Question {
     rank: 0,
 }];
 
-/// Questions once it is known.
+/// Questions once the decoder is known.
 pub(super) static FOLLOW_UPS: &[FollowUp] = &[FollowUp {
     text: "ab00000222\r\n",
     asks: "it for its clock",

@@ -1,4 +1,4 @@
-//! The simulated IPICO: it only streams, and answers the question for its clock.
+//! The simulated IPICO. It only streams, and answers the question for its clock.
 
 use jiff::civil::DateTime;
 
@@ -52,7 +52,8 @@ impl Conversation for Peer {
 }
 
 fn answer(line: &str, now: DateTime, out: &mut Outgoing) -> Result<(), ForbiddenCommand> {
-    // Reader 00, no data, instruction 02: the clock question. Data with instruction 01 would set the clock.
+    // This is the clock question: reader 00, no data, instruction 02. Data with instruction 01
+    // would set the clock.
     if line.eq_ignore_ascii_case("ab00000222") {
         let weekday = now.weekday().to_sunday_zero_offset();
         let (date, time) = date_time(now);
@@ -70,7 +71,7 @@ fn row(placed: &Placed) -> Vec<u8> {
     format!("aa{body}{:02x}", sum(&body)).into_bytes()
 }
 
-/// `yymmdd`, and `hhmmss` with hundredths in hex.
+/// The time as `yymmdd`, and as `hhmmss` with hundredths in hex.
 fn date_time(at: DateTime) -> (String, String) {
     let date = format!("{:02}{:02}{:02}", at.year() % 100, at.month(), at.day());
     let time = format!("{:02}{:02}{:02}{:02x}", at.hour(), at.minute(), at.second(), at.millisecond() / 10);

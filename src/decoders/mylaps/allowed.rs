@@ -1,5 +1,5 @@
-//! What may ever be said to a MYLAPS exporter: who we are, life signs, and acknowledgements. The number of a message is sent back
-//! in the bytes that it came in.
+//! What may ever be sent to a MYLAPS exporter: our name, life signs, and acknowledgements. The
+//! number of a message is sent back in the bytes in which it arrived.
 
 use crate::decoders::allowed::{commands, fields};
 use crate::decoders::protocol::Settings;

@@ -1,4 +1,4 @@
-//! Mylaps: the descriptor. The wire's layout is at the head of `protocol.rs`.
+//! MYLAPS: the descriptor. The wire's layout is at the head of `protocol.rs`.
 
 mod allowed;
 mod protocol;

@@ -1,11 +1,13 @@
-//! MYLAPS Timing & Scoring / Toolkit TCP/IP, versions 1 and 2: what the MYLAPS *PC software* sends. It connects to
-//! us (usual port 3097) and repeats a message every 20 s until it is acknowledged, at most ten unacknowledged at a time.
+//! MYLAPS Timing & Scoring / Toolkit TCP/IP, versions 1 and 2: the protocol of the MYLAPS *PC
+//! software*. The software connects to the box (usually on port 3097) and repeats a message every
+//! 20 s until it is acknowledged. At most ten messages are unacknowledged at a time.
 //!
-//! Wire: text, fields separated by `@`, a message ends with `$` (nearly always `@$`); NUL, CR and LF between messages
-//! mean nothing. The first field is the sender's location (one connection can carry several), the second the function.
+//! Wire: text, fields separated by `@`, and a message ends with `$` (nearly always `@$`). NUL, CR
+//! and LF between messages mean nothing. The first field is the sender's location (one connection
+//! can carry several), the second the function.
 //!
 //! ```text
-//! Finish@Pong@$                                    hello, once per location; our answer chooses the version:
+//! Finish@Pong@$                                    hello, once for each location; our answer chooses the version:
 //!   passbridge@AckPong@$                             1
 //!   passbridge@AckPong@Version2.1@c|t|d|..@$         2, with the passing keys that we want
 //! Finish@Store@<39 characters>@..@<msgNo>@$        version 1 reads  -> passbridge@AckStore@<msgNo>@$
@@ -14,24 +16,27 @@
 //! X@Ping@$ -> Y@AckPing@$                          either side
 //! ```
 //!
-//! A version 1 record is 39 characters: chip 7, `hh:mm:ss.kkk` 12 (hundredths only: a leading blank), device 2,
-//! reader 2, antenna 1, lap 3, sequence 4 (hex), `yyMMdd` 6, checksum 2 (sum of the 37 characters before, low 8 bits,
-//! hex). Version 2 keys come in any order: `c` chip, `t` time, `d` `yyMMdd`, `dv` device, `re` reader, `an` antenna,
-//! `h` hits, `amd` amplitude in dBm; `mt` and `n` are a marker's type and name.
+//! A version 1 record is 39 characters: chip 7, `hh:mm:ss.kkk` 12 (hundredths only: a leading
+//! blank), device 2, reader 2, antenna 1, lap 3, sequence 4 (hex), `yyMMdd` 6, checksum 2 (sum of
+//! the 37 characters before, low 8 bits, hex). Version 2 keys stand in any order: `c` chip, `t`
+//! time, `d` `yyMMdd`, `dv` device, `re` reader, `an` antenna, `h` hits, `amd` amplitude in dBm.
+//! `mt` and `n` are a marker's type and name.
 //!
 //! What must hold:
-//! * **The ack of a message comes after all of its frames**, its number echoed byte for byte.
+//! * **The acknowledgement of a message follows all of its frames.** It repeats the number of the
+//!   message byte for byte.
 //! * **A record that cannot be decoded is kept as a rejected frame, with all of its bytes, and its
-//!   message still acknowledged**: otherwise the sender repeats it for ever and it blocks one of
-//!   the ten places. A condition says so, because the record never comes again. What is too large
-//!   for one frame is kept in several.
-//! * A read has no [`Position`](crate::model::chip::Position): the sender cannot be asked again. Its identity is what the
-//!   protocol offers: location, chip, stamp, device, reader, antenna. The sequence number takes no part: like the
-//!   message number it starts again with the sender's session.
+//!   message is still acknowledged.** Otherwise the sender repeats it for ever and it blocks one of
+//!   the ten places. A condition reports it, because the sender never sends the record again. A
+//!   record that is too large for one frame is kept in several.
+//! * A read has no [`Position`](crate::model::chip::Position), because the box cannot ask the
+//!   sender again. Its identity has the parts that the protocol offers: location, chip, stamp,
+//!   device, reader, antenna. The sequence number is no part of it: like the message number it
+//!   starts again with the sender's session.
 //!
-//! Not used: `utc` and `ut` (documented as Unix time with an eight-digit example: unsettled, so the decoder's wall time
-//! and the configured zone are the only truth) and the device's `tz` (nobody checks it on race day; a wrong one would
-//! silently shift every passing).
+//! Not used: `utc` and `ut` (documented as Unix time with an eight-digit example, so their meaning
+//! is not settled; only the decoder's wall time and the configured zone are used), and the device's
+//! `tz` (nobody checks it on race day, and a wrong one would silently shift every passing).
 
 use std::time::Duration;
 
@@ -42,22 +47,24 @@ use crate::decoders::text::utf_8_or_latin_1 as text;
 use crate::decoders::{Condition, Frame, Info, Output, Protocol, Range, Reject, SettingError, Settings, options};
 use crate::model::chip::{ChipRead, Label, Marker, Stamp};
 
-/// Longest message; the sender packs at most 100 records of under 200 bytes.
+/// Longest message. The sender packs at most 100 records of less than 200 bytes each.
 const MESSAGE_MAX: usize = 256 * 1024;
-/// Longest location in bytes: it becomes a part of every record of its message, and of thousands of them.
+/// Longest location in bytes. It becomes a part of every record of its message, and a message may
+/// have thousands of them.
 const LOCATION_MAX: usize = 127;
-/// Rejected records of one message that are told one by one; with the next all of its rest is one. A sender packs at most 100.
+/// The most rejected records of one message that become one frame each. From the next one on, the
+/// rest of the message is one rejected text. A sender packs at most 100 records.
 const REJECTS_MAX: u64 = 1000;
-/// Most bytes of a rejected text in one frame. What is acknowledged is kept in as many as it needs;
-/// of anything else this is enough to see what it was, and a flood stays small.
+/// The most bytes of a rejected text in one frame. Acknowledged bytes are kept in as many frames as
+/// they need. Of other bytes one frame is enough to recognise them, and a flood stays small.
 const REJECT_MAX: usize = 4096;
 const PING_EVERY: Duration = Duration::from_secs(15);
-/// What a version 2 sender is asked to put into a passing.
+/// The keys that the box asks a version 2 sender to put into a passing.
 const WANTED: &str = "c|t|d|dv|re|an|h|amd";
 const RECORD: usize = 39;
 pub(super) const NAME: &str = "mylaps";
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let mut mylaps = Mylaps::default();
     for (key, value) in settings {
@@ -88,12 +95,12 @@ enum Version {
 struct Mylaps {
     version: Version,
     name: String,
-    /// The message so far, at most [`MESSAGE_MAX`].
+    /// The message so far, at most [`MESSAGE_MAX`] bytes.
     message: Vec<u8>,
     /// The message was too long: everything up to the next `$` belongs to it.
     skipping: bool,
     last_ping: Duration,
-    /// Records that could not be read and were acknowledged.
+    /// The number of records that could not be read and were acknowledged.
     unread: u64,
 }
 
@@ -124,7 +131,7 @@ impl Protocol for Mylaps {
                 if !std::mem::take(&mut self.skipping) {
                     self.message(&message, out);
                 }
-                self.message = message; // keeps its room
+                self.message = message; // keeps its capacity
                 self.message.clear();
             }
             bytes = rest;
@@ -201,7 +208,8 @@ impl Mylaps {
         let first = location.len() + function.len() + 2; // where the records begin
         let location = text(location);
         let mut records: Vec<&[u8]> = fields.collect();
-        // Without a message number nothing can be acknowledged, but a record in its place is still a read.
+        // Without a message number the box can acknowledge nothing, but a record in its place is
+        // still a read.
         let number = records.pop_if(|last| last.len() < RECORD && !last.contains(&b'='));
         let mut rejected: Option<(u64, Reject)> = None;
         let mut at = first;
@@ -224,7 +232,7 @@ impl Mylaps {
             }
         }
         if let Some(number) = number {
-            // Alone and no number: it may be a record that was cut short.
+            // It is the only field and no number, so it may be a record that was cut short.
             if at == first && !number.trim_ascii().iter().all(u8::is_ascii_digit) {
                 reject_all(Reject::Length, number, out);
                 rejected = Some((1, Reject::Length));
@@ -238,7 +246,7 @@ impl Mylaps {
         }
     }
 
-    /// Records are acknowledged that could not be read.
+    /// Reports records that could not be read and were acknowledged.
     fn say_unread(&mut self, rejected: Option<(u64, Reject)>, out: &mut Output) {
         let Some((count, reason)) = rejected else { return };
         self.unread += count;
@@ -266,18 +274,18 @@ fn reject(reason: Reject, raw: &[u8], out: &mut Output) {
     out.frame(Frame::Rejected(reason), &raw[..raw.len().min(REJECT_MAX)]);
 }
 
-/// All of it, in as many frames as it needs.
+/// Keeps all bytes, in as many frames as they need.
 fn reject_all(reason: Reject, raw: &[u8], out: &mut Output) {
     raw.chunks(REJECT_MAX).for_each(|part| out.frame(Frame::Rejected(reason), part));
 }
 
-/// `hh:mm:ss.kkk`, or with an hour of one digit.
+/// A time `hh:mm:ss.kkk`, also with an hour of one digit.
 fn clock(text: &str) -> Result<Time, Reject> {
     let padded = text.find(':').filter(|at| *at == 1).map(|_| format!("0{text}"));
     civil::time_of_day(padded.as_deref().unwrap_or(text)).ok_or(Reject::Field("time"))
 }
 
-/// A trimmed field as a label, `None` if it is empty.
+/// A trimmed field as a label. `None`: the field is empty.
 fn label(field: &str) -> Option<Label> {
     Some(field.trim()).filter(|field| !field.is_empty()).map(|field| Label::Text(field.into()))
 }
@@ -293,7 +301,7 @@ fn stamp(date: Option<Date>, time: Time) -> Stamp {
     }
 }
 
-/// `yyMMdd`; blank or all zeros is a clock that was never given a date.
+/// A date `yyMMdd`. If it is blank or all zeros, the date of the clock was never set.
 fn date(field: &str) -> Result<Option<Date>, Reject> {
     let field = field.trim();
     if field.bytes().all(|byte| byte == b'0') {
@@ -311,7 +319,8 @@ fn store_record(record: &[u8], location: &str) -> Result<Frame, Reject> {
     if !format!("{sum:02X}").as_bytes().eq_ignore_ascii_case(checksum) {
         return Err(Reject::Checksum);
     }
-    // Positions count characters; everything but the chip is ASCII, so a byte is a character here (never cut a `str`).
+    // The positions count characters. All fields except the chip are ASCII, so a byte is a
+    // character here (never cut a `str`).
     let field = |from: usize, length: usize| text(&body[from..from + length]);
     let chip = field(0, 7);
     let chip = chip.trim();
@@ -328,7 +337,7 @@ fn store_record(record: &[u8], location: &str) -> Result<Frame, Reject> {
     Ok(Frame::Read(read))
 }
 
-/// The fields of `k=v|k=v`, without those that are empty.
+/// The fields of `k=v|k=v`, without the empty ones.
 struct Pairs<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Pairs<'a> {
@@ -342,7 +351,8 @@ impl<'a> Pairs<'a> {
         self.0.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
     }
 
-    /// `t`, with `d` beside it or a whole date in front of it (some senders), as a stamp; `None` without `t`.
+    /// The stamp from `t`, with `d` beside it or (from some senders) a whole date in front of it.
+    /// `None`: the record has no `t`.
     fn stamp(&self) -> Result<Option<Stamp>, Reject> {
         let Some(when) = self.get("t") else { return Ok(None) };
         if let Some((day, time)) = when.split_once([' ', 'T']) {
@@ -364,7 +374,7 @@ fn passing_record(record: &[u8], location: &str) -> Result<Frame, Reject> {
     read.reader = pairs.get("re").and_then(label);
     read.antenna = pairs.get("an").and_then(label);
     read.hits = pairs.get("h").and_then(|hits| hits.parse().ok());
-    // Whole dBm; a decimal is cut off.
+    // Whole dBm. A decimal is cut off.
     read.rssi = pairs.get("amd").and_then(|dbm| dbm.split(['.', ',']).next()?.parse().ok());
     read.location = place(location);
     Ok(Frame::Read(read))

@@ -2,7 +2,7 @@
 
 use crate::decoders::question::Question;
 
-/// The answer to its software, which has connected and waits to be greeted.
+/// The answer to its software, which has connected and waits for a greeting.
 pub(super) static GREETING: Question = Question {
     bytes: b"passbridge@AckPong@Version2.1@c|t|d|dv|re|an|h|amd@$",
     asks: "the MYLAPS exporter to go on, as every server does",

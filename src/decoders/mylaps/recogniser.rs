@@ -1,8 +1,8 @@
-//! What a message of this decoder looks like to the probe (head of `protocol.rs`).
+//! What a message of this decoder looks like to the probe (see the head of `protocol.rs`).
 
 use crate::decoders::recogniser::{Sign, has};
 
-/// A location and a function, or a record that was rejected.
+/// Recognises a location and a function, or a record that was rejected.
 pub(super) fn sign(raw: &[u8]) -> Option<Sign> {
     let mut fields = raw.split(|byte| *byte == b'@');
     let location = fields.next().unwrap_or_default();
@@ -13,7 +13,8 @@ pub(super) fn sign(raw: &[u8]) -> Option<Sign> {
         ) => Some(Sign::Own),
         Some(_) => None,
         None if !is_location => None,
-        // A record of a message, rejected: a time of day behind seven characters, or keys and values.
+        // A rejected record of a message: a time of day behind seven characters, or keys and
+        // values.
         None => {
             let timed = |at: usize| raw.get(at) == Some(&b':') && raw.get(at + 3) == Some(&b':');
             let v1 = (37..=48).contains(&raw.len()) && (timed(9) || timed(10));

@@ -1,5 +1,6 @@
-//! The simulated MYLAPS exporter: it connects to the box, sends messages of several records, at most ten of them
-//! unacknowledged, and repeats each until it is acknowledged. Pure but for the time it is given.
+//! The simulated MYLAPS exporter. It connects to the box and sends messages of several records, at
+//! most ten of them unacknowledged. It repeats each message until the box acknowledges it. It is
+//! pure, except that it receives the time.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,9 +13,9 @@ use crate::decoders::simulator::nature::{Nature, lines_of};
 use crate::decoders::simulator::outgoing::Outgoing;
 use crate::decoders::simulator::talk::{Conversation, Exporter, ForbiddenCommand, Simulator, clock_time};
 
-/// Messages in flight at most.
+/// The most messages in flight.
 const WINDOW: usize = 10;
-/// Most bytes of an unfinished message from the box.
+/// The most bytes of an unfinished message from the box.
 const HEARD_MAX: usize = 64 * 1024;
 
 pub(crate) struct Mylaps;
@@ -39,7 +40,8 @@ impl Simulator for Mylaps {
     }
 }
 
-/// The exporter's state outlives its connections, so it speaks through [`Exporter`] instead.
+/// The exporter's state outlives its connections, so the exporter speaks through [`Exporter`]
+/// instead.
 struct Silent;
 
 impl Conversation for Silent {
@@ -73,12 +75,12 @@ struct Repeating {
     window: VecDeque<Message>,
     next_entry: usize,
     next_number: u64,
-    /// The version that the box chose, once it did on this connection.
+    /// The version that the box chose on this connection. `None`: it has not chosen yet.
     version: Option<u8>,
     heard: Vec<u8>,
-    /// Per log entry: acknowledged.
+    /// Whether each log entry is acknowledged.
     acked: Vec<bool>,
-    /// Reads acknowledged.
+    /// The number of acknowledged reads.
     acked_reads: u64,
 }
 
@@ -98,7 +100,7 @@ impl Repeating {
 
     fn settle(&mut self, number: &str, memory: &Memory) {
         let Some(at) = self.window.iter().position(|message| message.number == number && message.sent.is_some()) else {
-            return; // a second ack of a message that was sent twice
+            return; // a second acknowledgement of a message that was sent twice
         };
         let Some(message) = self.window.remove(at) else { return };
         self.acked.resize(self.acked.len().max(message.entries.end), false);
@@ -110,7 +112,8 @@ impl Repeating {
 }
 
 impl Exporter for Repeating {
-    /// A connection is there: hello, and everything unacknowledged again once the box has answered.
+    /// A connection was made. Sends the hello, and every unacknowledged message again once the box
+    /// has answered.
     fn connected(&mut self, memory: &Memory, out: &mut Outgoing) {
         self.version = None;
         self.heard.clear();
@@ -120,7 +123,7 @@ impl Exporter for Repeating {
         }
     }
 
-    /// The box says something.
+    /// The box sent bytes.
     fn hear(&mut self, bytes: &[u8], memory: &Memory, out: &mut Outgoing) {
         self.heard.extend_from_slice(bytes);
         while let Some(end) = self.heard.iter().position(|byte| *byte == b'$') {
@@ -141,8 +144,8 @@ impl Exporter for Repeating {
         }
     }
 
-    /// Sends what may be sent now: new messages while the window has room, and those that were not acknowledged in time.
-    /// Says when it wants to be called again at the latest.
+    /// Sends what may be sent now: new messages while the window has room, and those that were not
+    /// acknowledged in time. Returns the latest time at which it wants to be called again.
     fn send(&mut self, memory: &Memory, now: Duration, out: &mut Outgoing) -> Option<Duration> {
         let version = self.version?;
         while self.window.len() < WINDOW && self.next_entry < memory.len() {
@@ -150,7 +153,7 @@ impl Exporter for Repeating {
             let records = if recorded.is_some() { 1 } else { if version == 1 { 50 } else { 100 } };
             let mut entries = self.next_entry..memory.len().min(self.next_entry + records);
             if memory.locations().len() > 1 {
-                // A message is of one location.
+                // All records of a message are of one location.
                 let place = |entry| memory.located(entry).map(|(location, _)| location);
                 let first = place(entries.start);
                 entries.end = entries.clone().find(|entry| place(*entry) != first).unwrap_or(entries.end);
@@ -179,7 +182,7 @@ impl Exporter for Repeating {
     }
 }
 
-/// The number of a recorded message: its last field.
+/// The number of a recorded message, which is its last field.
 fn recorded_number(message: &[u8]) -> String {
     let text = String::from_utf8_lossy(message);
     text.trim_end_matches('@').rsplit('@').next().unwrap_or_default().to_owned()

@@ -1,5 +1,5 @@
-//! What may ever be said to a P3 decoder: requests for its status (2), passings again (4) and its time (24). Not 5, which clears,
-//! nor settings (13 to 28).
+//! What may ever be sent to a P3 decoder: requests for its status (2), for passings again (4) and
+//! for its time (24). Type 5, which clears, and settings (13 to 28) are not allowed.
 
 use super::frame;
 use crate::decoders::protocol::Settings;

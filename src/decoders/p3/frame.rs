@@ -1,7 +1,7 @@
-//! Escapes and checksum of a P3 frame, for the list of what may be said and for the trials: from the description and
-//! not from the protocol's code, which they judge.
+//! Escapes and checksum of a P3 frame, for the list of allowed requests and for the trials. They
+//! are written from the description and not from the protocol's code, because they check that code.
 
-/// A frame as it is meant.
+/// The frame without escapes.
 pub(super) fn unescaped(raw: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(raw.len());
     let mut bytes = raw.iter();
@@ -14,8 +14,8 @@ pub(super) fn unescaped(raw: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The CRC of an unescaped frame, by the bit, from its description: polynomial 0x1021, start 0x1d0f; the register takes each byte
-/// in at its low end, so the last two are added behind.
+/// The CRC of an unescaped frame, from its description: polynomial 0x1021, start 0x1d0f. The
+/// register takes each byte in at its low end, so the last two bytes are added at the end.
 pub(super) fn checksum(frame: &[u8]) -> u16 {
     let Some((most, last)) = frame.split_last_chunk::<2>().filter(|(most, _)| most.len() >= 6) else { return 0 };
     let sum = most.iter().enumerate().fold(0x1d0f_u16, |sum, (at, byte)| {

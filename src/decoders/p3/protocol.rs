@@ -1,8 +1,8 @@
-//! AMB / MYLAPS "P3" (`AMBrc`, AMB MX, `TranX`, `TranX` Pro): the decoder is a TCP server on port 5403 that streams binary
-//! frames and numbers its passings. All numbers are little-endian.
+//! AMB / MYLAPS "P3" (`AMBrc`, AMB MX, `TranX`, `TranX` Pro): the decoder is a TCP server on port
+//! 5403 that streams binary frames and numbers its passings. All numbers are little-endian.
 //!
-//! Evidence: high for the frame, the CRC, passings and status (real captures), medium for RESEND (from a program's source,
-//! never seen answered). No real decoder was connected.
+//! Evidence: high for the frame, the CRC, passings and status (real captures), medium for RESEND
+//! (from a program's source, an answer was never seen). No real decoder was connected.
 //!
 //! ```text
 //! 8E | version 1 | length 2 | CRC 2 | flags 2 | type 2 | { tag 1 | length 1 | value }* | 8F
@@ -17,25 +17,30 @@
 //!                                                  others: alive, nothing else
 //! ```
 //!
-//! * Between the outer markers 8D, 8E and 8F are sent as 8D and the byte + 0x20, in the length and the CRC as well. So
-//!   an 8E always begins a frame, whatever went before.
-//! * The length counts the unescaped frame with its markers. Requests may carry 0; passings may not.
-//! * Bit 0 of the flags: tags have lengths of 4 bytes.
+//! * Between the outer markers 8D, 8E and 8F are sent as 8D and the byte + 0x20, also in the length
+//!   and the CRC. An 8E therefore always begins a frame, whatever was before it.
+//! * The length counts the unescaped frame with its markers. Requests may have a length of 0, but
+//!   passings may not.
+//! * Bit 0 of the flags: the lengths of the tags have 4 bytes.
 //! * CRC: see [`checksum`]. Bad ones are common behind telnet-style hops, which add a CR to an LF.
 //! * Chip: the transponder's number, or with option `code = "printed"` the code that is printed on
-//!   it (`FL-12345`), where the decoder tells it; what it does not tell is taken from the other
-//!   one.
-//! * Time: tag 10 is preferred, it is UTC. Tag 04 is the decoder's own clock: wall time in the configured zone, or with
-//!   option `clock = "utc"` UTC, as who set it chose.
-//! * Transponders 9991, 9992, 9993 and 9995 are inputs and the gun: markers, no chips.
-//! * The place of a passing is decoder id (eight hexadecimal digits) and passing number; gaps are asked for by number
-//!   ([`crate::decoders::gaps`]). Nothing marks a passing as stored: it is what was asked for. A number that says another passing than
-//!   before means that the passings were cleared: at each connection the last one held is asked for again and compared.
-//! * GET_TIME (type 24) is answered with tag 01, the decoder's clock, or 05, UTC, in µs since 1970 (one program asks so, and
-//!   reads it so; a decoder that does not answer is no worse off). It tells which time a passing has that was stored.
+//!   it (`FL-12345`), if the decoder sends it. If the decoder sends only one of the two, the
+//!   protocol takes that one.
+//! * Time: tag 10 is preferred, because it is UTC. Tag 04 is the decoder's own clock. It is wall
+//!   time in the configured zone, or UTC with option `clock = "utc"`, depending on how the clock
+//!   was set.
+//! * Transponders 9991, 9992, 9993 and 9995 are inputs and the gun. They are markers, not chips.
+//! * The position of a passing is decoder id (eight hexadecimal digits) and passing number. The
+//!   protocol asks for gaps by number ([`crate::decoders::gaps`]). Nothing on the wire marks a
+//!   passing as stored: it counts as stored if the protocol asked for it. If a number has another
+//!   passing than before, the passings were cleared. At each connection the protocol asks again for
+//!   the last stored passing and compares it.
+//! * GET_TIME (type 24) is answered with tag 01, the decoder's clock, or 05, UTC, in µs since 1970
+//!   (one program asks so, and reads the answer so; a decoder that does not answer is no worse
+//!   off). The answer shows to which clock the time of a stored passing belongs.
 //!
-//! Sent: RESEND, GET_TIME every [`TIME_EVERY`], and a request for STATUS after [`SILENCE`]. Never type 05, which clears the
-//! decoder's passings.
+//! The protocol sends RESEND, GET_TIME every [`TIME_EVERY`], and a request for STATUS after
+//! [`SILENCE`]. It never sends type 05, which clears the decoder's passings.
 
 use std::time::Duration;
 
@@ -50,7 +55,7 @@ use crate::model::chip::{ChipRead, Content, Marker, Position, Stamp, StoredRange
 const BEGIN: u8 = 0x8e;
 const END: u8 = 0x8f;
 const ESCAPE: u8 = 0x8d;
-/// Longest frame as sent; ten times what any decoder sends.
+/// Longest frame as sent. It is ten times what any decoder sends.
 const LIMIT: usize = 4096;
 /// Both markers, version, length, CRC, flags and type.
 const SHORTEST: usize = 11;
@@ -58,21 +63,22 @@ const PASSING: u16 = 0x01;
 const STATUS: u16 = 0x02;
 const RESEND: u16 = 0x04;
 const TIME: u16 = 0x24;
-/// How often the decoder's clock is asked for.
+/// How often the protocol asks for the decoder's clock.
 const TIME_EVERY: Duration = Duration::from_secs(60);
-/// The question for it: empty values, these are wanted.
+/// The question for the clock. An empty value means that the value is wanted.
 const TIME_TAGS: [u8; 6] = [0x01, 0, 0x04, 0, 0x05, 0];
-/// After so long without a byte the decoder is asked for its status.
+/// After this time without a byte the protocol asks the decoder for its status.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Tenths of a volt below which the supply is called low, and from which on it is not any more (real ones: 118, 119).
+/// The supply is reported as low below the first number of tenths of a volt, until it reaches the
+/// second one (real supplies: 118, 119).
 const LOW_DV: (u64, u64) = (110, 114);
-/// Transponder numbers that are none.
+/// Transponder numbers that are not transponders.
 const MARKERS: [(u64, &str); 4] = [(9991, "external 1"), (9992, "gun"), (9993, "external 2"), (9995, "marker")];
 
-/// Its name in the configuration.
+/// The name in the configuration.
 pub(super) const NAME: &str = "p3";
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let (mut utc, mut printed) = (false, false);
     for (key, value) in settings {
@@ -110,36 +116,36 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingErro
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// Between frames; what is held is noise.
+    /// Between frames. The bytes in `held` are noise.
     Outside,
     Inside,
-    /// In the rest of something that was too long.
+    /// In the rest of a frame or of noise that was too long.
     Skipping,
 }
 
 struct P3 {
-    /// The frame or the noise so far, as sent; at most [`LIMIT`] bytes.
+    /// The frame or the noise so far, as sent. At most [`LIMIT`] bytes.
     held: Vec<u8>,
     place: Place,
     gaps: Gaps,
     /// The decoder's clock shows UTC.
     utc: bool,
-    /// The chip is the printed code, where there is one.
+    /// The chip is the printed code, if the passing has one.
     printed: bool,
-    /// Something came since the last tick.
+    /// A byte arrived since the last tick.
     heard: bool,
-    /// The last tick at which something had come, or the status was asked for.
+    /// The last tick at which a byte had arrived, or at which the protocol asked for the status.
     quiet_since: Duration,
-    /// When the clock was asked for.
+    /// When the protocol asked for the clock.
     timed: Duration,
-    /// What was told of the supply.
+    /// What was reported about the supply.
     low: Option<bool>,
 }
 
 impl Protocol for P3 {
     fn connected(&mut self, held: StoredRanges, rewind: bool, out: &mut Output) {
         self.gaps = Gaps::new(held, rewind, false);
-        out.reply(request(TIME, &TIME_TAGS)); // first: it tells how to read the stamps of what is stored
+        out.reply(request(TIME, &TIME_TAGS)); // first: it shows how to read stored stamps
         self.ask(out);
     }
 
@@ -158,7 +164,7 @@ impl Protocol for P3 {
             self.quiet_since = up;
         } else if up.saturating_sub(self.quiet_since) >= SILENCE {
             self.quiet_since = up;
-            out.reply(request(STATUS, &[0x01, 0, 0x07, 0, 0x0c, 0])); // empty values: these are wanted
+            out.reply(request(STATUS, &[0x01, 0, 0x07, 0, 0x0c, 0])); // an empty value means: wanted
         }
         if up.saturating_sub(self.timed) >= TIME_EVERY {
             self.timed = up;
@@ -190,7 +196,7 @@ impl Protocol for P3 {
 impl P3 {
     fn ask(&mut self, out: &mut Output) {
         while let Some(ask) = self.gaps.ask() {
-            let Ok(from) = u32::try_from(ask.from) else { continue }; // behind the last number there can be
+            let Ok(from) = u32::try_from(ask.from) else { continue }; // above the highest possible number
             let to = u32::try_from(ask.to).unwrap_or(u32::MAX);
             let [from, to] = [from.to_le_bytes(), to.to_le_bytes()];
             out.reply(request(RESEND, &[&[0x01, 4][..], &from, &[0x02, 4], &to].concat()));
@@ -208,7 +214,7 @@ impl P3 {
             self.place = Place::Inside;
         }
         if self.place == Place::Skipping || (self.held.is_empty() && matches!(byte, b'\r' | b'\n')) {
-            return; // line ends between frames are somebody's terminal
+            return; // a terminal adds line ends between frames
         }
         if self.held.len() == LIMIT {
             out.frame(Frame::Rejected(Reject::TooLong), &self.held);
@@ -223,12 +229,13 @@ impl P3 {
             if let Err(reason) = self.frame(&held, out) {
                 out.frame(Frame::Rejected(reason), &held);
             }
-            self.held = held; // keeps its room
+            self.held = held; // keeps its capacity
             self.held.clear();
         }
     }
 
-    /// Inside a frame only its markers mean anything: takes what is before the next one at once. Gives the rest.
+    /// Inside a frame only the two markers have a meaning. Takes all bytes before the next one at
+    /// once, and returns the rest.
     fn inside<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         if self.place != Place::Inside {
             return bytes;
@@ -280,7 +287,7 @@ impl P3 {
         if let Some((_, kind)) = MARKERS.iter().find(|(transponder, _)| Some(*transponder) == number) {
             let unit = position.unit.as_deref().unwrap_or("-");
             let name = Some(format!("decoder {unit}, passing {}", position.number).into());
-            // Numbered among the passings: without it there would be a gap.
+            // The marker is numbered among the passings, so without it there would be a gap.
             let content = Content::of_marker(kind, Some(&read.stamp));
             self.gaps.read(&Came { position: &position, content, at, replay: false }, out);
             let (kind, stamp, position) = ((*kind).into(), Some(read.stamp), Some(position));
@@ -291,7 +298,7 @@ impl P3 {
             self.gaps.read(&Came { position: &position, content, at, replay: false }, out);
             out.frame(Frame::Read(read), raw);
         }
-        self.ask(out); // here and not after all that came: what is asked must not depend on how it was cut
+        self.ask(out); // here and not after all frames: the questions must not depend on how the bytes were cut
     }
 
     fn supply(&mut self, tenths: u64, out: &mut Output) {
@@ -304,13 +311,13 @@ impl P3 {
     }
 }
 
-/// A passing as it was sent, the inputs and the gun among them.
+/// A passing as it was sent. Inputs and the gun are passings too.
 struct Passing {
     read: ChipRead,
     position: Position,
-    /// By the decoder's clock, in milliseconds.
+    /// The time of the decoder's clock in milliseconds.
     ms: i64,
-    /// The number of the transponder, whatever the chip is called.
+    /// The number of the transponder, also where the chip is the printed code.
     transponder: Option<u64>,
 }
 
@@ -321,7 +328,7 @@ impl Passing {
         let transponder = tags.number(0x03, "transponder")?;
         let code = tags.get(0x0a)?.map(|code| code_of(code).ok_or(Reject::Field("transponder")));
         let chip: Box<str> = match (transponder, code) {
-            (Some(_), Some(Ok(code))) if printed => code.into(), // a code that cannot be read is no reason to lose the number
+            (Some(_), Some(Ok(code))) if printed => code.into(), // if the code is unreadable, the number is still used
             (Some(transponder), _) => transponder.to_string().into(),
             (None, Some(code)) => code?.into(),
             (None, None) => return Err(Reject::Field("transponder")),
@@ -344,13 +351,13 @@ impl Passing {
     }
 }
 
-/// Milliseconds of microseconds.
+/// Converts microseconds to milliseconds.
 fn millis(us: u64, name: &'static str) -> Result<i64, Reject> {
     i64::try_from(us / 1000).map_err(|_| Reject::Field(name))
 }
 
-/// The time that a record tells, and the microseconds below its millisecond: UTC if it does, else
-/// by the decoder's clock. Both in microseconds since 1970.
+/// The time of a record, and the microseconds below its millisecond. It is UTC if the record has
+/// UTC, and otherwise the decoder's clock. Both are in microseconds since 1970.
 fn stamp(rtc: Option<u64>, utc: Option<u64>, clock_is_utc: bool) -> Result<Option<(Stamp, u16)>, Reject> {
     let below_ms = |us: u64| (us % 1000) as u16; // less than 1000
     if let Some(us) = utc.or(rtc.filter(|_| clock_is_utc)) {
@@ -363,13 +370,14 @@ fn stamp(rtc: Option<u64>, utc: Option<u64>, clock_is_utc: bool) -> Result<Optio
     Ok(Some((Stamp::Local(local), below_ms(us))))
 }
 
-/// What the decoder's clock shows; `None`: it does not say, or in a way that nobody has described.
+/// The decoder's clock. `None`: the answer does not have it, or has a form that nobody has
+/// described.
 fn time(tags: &Tags<'_>, clock_is_utc: bool) -> Option<Stamp> {
     let shown = |tag, name| tags.number(tag, name).ok().flatten().filter(|us| *us >= 1000);
     stamp(shown(0x01, "rtc"), shown(0x05, "utc"), clock_is_utc).ok().flatten().map(|(stamp, _)| stamp)
 }
 
-/// A transponder's code as text: printable, without what pads it.
+/// A transponder's code as printable text, without the padding.
 fn code_of(bytes: &[u8]) -> Option<&str> {
     let code = std::str::from_utf8(bytes).ok()?.trim_matches(['\0', ' ']);
     (!code.is_empty() && code.bytes().all(|byte| byte.is_ascii_graphic())).then_some(code)
@@ -378,12 +386,13 @@ fn code_of(bytes: &[u8]) -> Option<&str> {
 /// The tagged values of a frame.
 struct Tags<'a> {
     bytes: &'a [u8],
-    /// Lengths of 4 bytes.
+    /// The lengths have 4 bytes.
     wide: bool,
 }
 
 impl<'a> Tags<'a> {
-    /// The value of the first `wanted` tag. All are walked through, so that a wrong length shows whatever is asked for.
+    /// The value of the first `wanted` tag. All tags are read, so that a wrong length is found
+    /// whatever tag is wanted.
     fn get(&self, wanted: u8) -> Result<Option<&'a [u8]>, Reject> {
         let (mut rest, mut found) = (self.bytes, None);
         while let [tag, tail @ ..] = rest {
@@ -401,7 +410,7 @@ impl<'a> Tags<'a> {
         Ok(found)
     }
 
-    /// A number of one to eight bytes; `None` if the tag is not there, or empty.
+    /// A number of one to eight bytes. `None`: the tag is absent or empty.
     fn number(&self, tag: u8, name: &'static str) -> Result<Option<u64>, Reject> {
         let Some(value) = self.get(tag)?.filter(|value| !value.is_empty()) else { return Ok(None) };
         if value.len() > 8 {
@@ -411,8 +420,9 @@ impl<'a> Tags<'a> {
     }
 }
 
-/// Over the whole unescaped frame with its markers, the CRC taken as zero. The decoders' register takes each byte in at
-/// its low end, which a stock CRC does with the last two bytes left out and added behind.
+/// The checksum of the whole unescaped frame with its markers, with a CRC of zero. The decoders'
+/// register takes each byte in at its low end. A standard CRC does the same if the last two bytes
+/// are left out and added at the end.
 fn checksum(frame: &[u8]) -> u16 {
     const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_SPI_FUJITSU);
     let Some((most, last)) = frame.split_last_chunk::<2>().filter(|(most, _)| most.len() >= 6) else { return 0 };
@@ -423,20 +433,20 @@ fn checksum(frame: &[u8]) -> u16 {
     digest.finalize() ^ u16::from_be_bytes(*last)
 }
 
-/// A frame as it is meant, from one as it is sent.
+/// The frame without escapes, from the bytes as sent.
 fn unescaped(raw: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(raw.len());
     let mut bytes = raw.iter().copied();
     while let Some(byte) = bytes.next() {
         match byte {
-            ESCAPE => frame.extend(bytes.next().map(|byte| byte.wrapping_sub(0x20))), // else: the CRC tells
+            ESCAPE => frame.extend(bytes.next().map(|byte| byte.wrapping_sub(0x20))), // a lone escape fails the CRC
             byte => frame.push(byte),
         }
     }
     frame
 }
 
-/// A request as it is sent.
+/// A request with escapes, as it is sent.
 fn request(kind: u16, tags: &[u8]) -> Vec<u8> {
     let length = u16::try_from(SHORTEST + tags.len()).unwrap_or(0).to_le_bytes();
     let mut frame = [&[BEGIN, 2][..], &length, &[0; 4], &kind.to_le_bytes(), tags, &[END]].concat();

@@ -1,5 +1,5 @@
-//! The simulated P3 decoder: it stores every passing under a running number, streams to its peers, and gives again what it is
-//! asked for.
+//! The simulated P3 decoder. It stores every passing under a running number, streams to its peers,
+//! and sends passings again when it is asked for them.
 
 use jiff::civil::{DateTime, date};
 
@@ -8,7 +8,7 @@ use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::outgoing::Outgoing;
 use crate::decoders::simulator::talk::{Conversation, ForbiddenCommand, Pushing, Simulator, hits, rows};
 
-/// Longest unfinished request.
+/// The longest unfinished request.
 const HEARD_MAX: usize = 256;
 /// Tag 81 of the simulated decoder.
 const ID: &[u8] = &[0x81, 4, 0x13, 0x18, 0x04, 0x00];
@@ -20,7 +20,7 @@ impl Nature for P3 {
         number.to_string()
     }
 
-    /// Frames without their end; not trimmed, for any byte may be in them.
+    /// Frames without their end. They are not trimmed, because any byte may be in them.
     fn rows(&self, recording: &[u8]) -> Vec<Vec<u8>> {
         let begin = |row: &[u8]| row.iter().rposition(|byte| *byte == 0x8e);
         let ended = recording.split_inclusive(|byte| *byte == 0x8f).filter_map(|row| row.strip_suffix(b"\x8f"));
@@ -79,7 +79,8 @@ impl Conversation for Peer {
     }
 }
 
-/// A request from its 8E to its 8F. What is neither a RESEND nor a question, or is damaged, no box may send.
+/// Answers a request from its 8E to its 8F. A box may send only a RESEND or a question, and no
+/// damaged request.
 fn answer(request: &[u8], memory: &Memory, now: DateTime, out: &mut Outgoing) -> Result<(), ForbiddenCommand> {
     let wrong = || Err(ForbiddenCommand(format!("{request:02x?}")));
     let plain = unescape(request);
@@ -119,7 +120,7 @@ fn row(placed: &Placed) -> Vec<u8> {
     frame(1, &[&tags.concat(), ID].concat())
 }
 
-/// Since 1970.
+/// Microseconds since 1970.
 fn micros(at: DateTime) -> u64 {
     u64::try_from(at.duration_since(date(1970, 1, 1).at(0, 0, 0, 0)).as_micros()).unwrap_or(0)
 }
@@ -155,7 +156,8 @@ fn unescape(sent: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// As the decoder's makers do it, bit by bit: each byte enters at the low end of the register; the CRC itself counts as zero.
+/// The CRC as the makers of the decoder compute it, bit by bit. Each byte enters at the low end of
+/// the register, and the CRC itself counts as zero.
 fn crc(plain: &[u8]) -> u16 {
     plain.iter().enumerate().fold(0xffff, |register: u16, (at, byte)| {
         let table = (0..8).fold(register & 0xff00, |r, _| if r & 0x8000 == 0 { r << 1 } else { r << 1 ^ 0x1021 });

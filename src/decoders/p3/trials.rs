@@ -17,7 +17,7 @@ fn repair(stream: &mut Vec<u8>) {
     *stream = repaired(stream);
 }
 
-/// Length and sum of each frame, escaped anew.
+/// Corrects the length and the checksum of each frame, and escapes the frame again.
 fn repaired(stream: &[u8]) -> Vec<u8> {
     let mut repaired = Vec::with_capacity(stream.len() + 16);
     let mut rest = stream;

@@ -8,7 +8,8 @@ mod trials;
 use crate::decoders::descriptor::{Dials, Missed, Spec};
 use crate::decoders::recogniser::{Recogniser, from_the_beginning};
 
-/// The line of the registry. No port of its own: it is a serial line, or a device server in front of one.
+/// The line of the registry. It has no port of its own, because it is a serial line, or a device
+/// server in front of one.
 pub(super) static SPEC: Spec = Spec {
     name: protocol::NAME,
     title: "ALGE Timy / TdC",

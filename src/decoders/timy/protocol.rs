@@ -1,5 +1,5 @@
-//! ALGE Timy, TdC 8000 and TdC 8001: a chronometer that prints its impulses on a serial line. It knows start numbers and
-//! channels, no chips.
+//! ALGE Timy, TdC 8000 and TdC 8001: a chronometer that prints its impulses on a serial line. It
+//! knows start numbers and channels, but no chips.
 //!
 //! Evidence: high for the line (a vendor's manual, real lines from three sources, two recorded
 //! races), low for the checksum (one source).
@@ -13,35 +13,37 @@
 //! TIMY: 480170000       a heading of a print-out: not an impulse
 //! ```
 //!
-//! The group may be missing, with the blanks before it; there are one to five decimals, or none;
-//! some devices write a `:` before them.
+//! The group may be missing, with the blanks before it. A time has one to five decimals, or none.
+//! Some devices write a `:` before the decimals.
 //!
-//! Flags: blank an impulse, `t` one that came over ALGE's radio (WTN), `i` one that was entered or
-//! corrected by hand at the device, `?` one without a valid start number, `c` one that is annulled,
-//! letters for other kinds. Channels: `C0` start, `C1` finish, to `C8`; `RT`, `TT` and `DT` are
-//! *durations* that the device computed (run, total, difference). Line: 8N1, 9600 baud (TdC, and
-//! Timy as delivered), 38400 for "PC-Timer".
+//! Flags: blank is an impulse, `t` an impulse over ALGE's radio (WTN), `i` an impulse that was
+//! entered or corrected by hand at the device, `?` an impulse without a valid start number, `c` an
+//! impulse that is annulled, and letters are other kinds. Channels: `C0` is the start, `C1` the
+//! finish, up to `C8`. `RT`, `TT` and `DT` are *durations* that the device computed (run, total,
+//! difference). Line: 8N1, 9600 baud (TdC, and Timy as delivered), 38400 for "PC-Timer".
 //!
-//! What becomes of it:
-//! * An impulse is a read whose chip is the start number without leading zeros
-//!   (`35`); one without a valid number is `?34`, so that it never counts for athlete 34, and a
-//!   doubt says so. The channel is the antenna;
-//!   `manual` as device is a hand that pressed the button. What was entered at the device (`i`) is
-//!   what the timer there decided: a read.
-//! * `c` is a marker, `cleared`, with number and channel: the impulse it annuls was kept and may be in the cloud
-//!   already, so a person must see it. Durations and other kinds are markers too: none of them is a time of day.
-//! * A channel in lower case (`c0`) is a marker with its time, and a condition tells of it once: of
-//!   our sources one takes it for a time of day, and another for a duration.
+//! What the protocol makes of the lines:
+//! * An impulse is a read whose chip is the start number without leading zeros (`35`). An impulse
+//!   without a valid number has the chip `?34`, so that it never counts for athlete 34, and the
+//!   read carries a doubt that says so. The channel is the antenna. The device `manual` means that
+//!   a person pressed the button. An impulse that was entered at the device (`i`) is a decision of
+//!   the timer there, so it is a read.
+//! * `c` is a marker, `cleared`, with number and channel. The impulse that it annuls was kept and
+//!   may already be in the cloud, so a person must see the marker. Durations and other kinds are
+//!   markers too, because none of them is a time of day.
+//! * A channel in lower case (`c0`) is a marker with its time, and a condition reports it once. One
+//!   of our sources takes it for a time of day, and another for a duration.
 //! * Durations of a rank or a difference with a third letter (`DTR`) and headings are not kept. A
-//!   heading is text with a word in it and without a time, so that what another device sends, or a
-//!   damaged impulse, is still rejected.
-//! * The time has no date; it wraps at midnight. More than three decimals keep apart what is within
+//!   heading is text with a word in it and without a time. Lines of another device, or a damaged
+//!   impulse, are therefore still rejected.
+//! * The time has no date, and wraps at midnight. More than three decimals separate impulses within
 //!   a millisecond.
 //! * Checksum (`CHK1` in the device): the sum of the bytes before it, low 8 bits, each half + 0x30.
-//!   What has two characters too many must have them right; with the option `checksum = true` a
-//!   line without one is rejected.
+//!   If a line has two characters too many, they must be the right checksum. With the option
+//!   `checksum = true` a line without a checksum is rejected.
 //!
-//! Nothing is sent: the stored memory is printed by somebody at the device (the same lines, which are then known repeats).
+//! The protocol sends nothing. A person prints the stored memory at the device (the lines are the
+//! same, so the journal recognises them as repeats).
 
 use jiff::civil::Time;
 
@@ -51,16 +53,17 @@ use crate::decoders::{
 };
 use crate::model::chip::{Caution, ChipRead, Label, Marker, Stamp};
 
-/// A line with its group; what ends before it and has no line end may be half a time.
+/// The length of a line with its group. A shorter line without a line end may have only half of its
+/// time.
 const LINE: usize = 26;
 /// Flag, number, modifier, channel, how, and a blank.
 const HEAD: usize = 10;
 const CHECKSUM: usize = 2;
 
-/// Its name in the configuration.
+/// The name in the configuration.
 pub(super) const NAME: &str = "timy";
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let allowed = "the one option is `checksum`: `true` where the device was set to send one (CHK1), else `false`";
     let checked = options::one(NAME, settings, ("checksum", options::SWITCH), allowed)?.unwrap_or(false);
@@ -72,11 +75,11 @@ struct Timy {
     form: Form,
 }
 
-/// How lines are read.
+/// How the lines are read.
 struct Form {
     /// Every line must have a checksum.
     checked: bool,
-    /// It was told that there are channels in lower case.
+    /// Channels in lower case were reported.
     told: bool,
 }
 
@@ -91,7 +94,7 @@ impl Protocol for Timy {
     }
 
     fn end(&mut self, out: &mut Output) {
-        // A line that is whole but for its end is taken; half a line is half a time.
+        // A whole line without its end is taken. Half a line may have half a time.
         let Self { lines, form } = self;
         lines.end(|line| match line {
             Line::Whole(bytes) if bytes.len() < LINE => out.frame(Frame::Rejected(Reject::Unfinished), bytes),
@@ -129,8 +132,8 @@ fn decode(line: &[u8], checked: bool) -> Result<Frame, Reject> {
         return Ok(Frame::Info(Info::Alive));
     }
     let bare = text.len().checked_sub(CHECKSUM).map(|end| &text[..end]);
-    // Decimals behind which a checksum of digits follows look like more decimals: it is one where
-    // it agrees.
+    // If a checksum of digits follows the decimals, it looks like more decimals. It is a checksum
+    // if it is right.
     if let Some(bare) = bare.filter(|_| verify(line).is_ok())
         && let Ok(frame) = record(bare)
     {
@@ -139,13 +142,13 @@ fn decode(line: &[u8], checked: bool) -> Result<Frame, Reject> {
     match record(text) {
         Ok(_) if checked => Err(Reject::Checksum),
         Ok(frame) => Ok(frame),
-        // What has two characters too many, and would be whole without them.
+        // The line has two characters too many, and would be whole without them.
         Err(_) if bare.is_some_and(|bare| record(bare).is_ok()) => Err(Reject::Checksum),
         Err(reason) => Err(reason),
     }
 }
 
-/// A record without its checksum.
+/// Decodes a record without its checksum.
 fn record(line: &str) -> Result<Frame, Reject> {
     let (head, tail) = line.split_at_checked(HEAD).ok_or(Reject::Length)?;
     let number = head[1..5].trim();
@@ -155,7 +158,7 @@ fn record(line: &str) -> Result<Frame, Reject> {
     let number = number.trim_start_matches('0');
     let number = if number.is_empty() { "0" } else { number };
     let channel = &head[6..8];
-    // The time, and perhaps the group: two characters.
+    // The time, and perhaps the group, which has two characters.
     let mut parts = tail.split_ascii_whitespace();
     let time = parts.next().filter(|_| !tail.starts_with(' ')).ok_or(Reject::Length)?;
     if parts.next().is_some_and(|group| group.len() != 2) || parts.next().is_some() {
@@ -190,7 +193,7 @@ fn record(line: &str) -> Result<Frame, Reject> {
     Ok(Frame::Read(read))
 }
 
-/// `HH:MM:SS`, then perhaps `.` or `:` and one to five decimals.
+/// A time `HH:MM:SS`, then perhaps `.` or `:` and one to five decimals.
 fn clock(text: &str) -> Option<(Time, Option<u16>)> {
     match text.as_bytes().get(8) {
         Some(b':') => civil::exact_time_of_day(&format!("{}.{}", &text[..8], &text[9..]), 5),
@@ -198,7 +201,7 @@ fn clock(text: &str) -> Option<(Time, Option<u16>)> {
     }
 }
 
-/// The kind of the marker of an impulse that is annulled.
+/// The kind of the marker for an annulled impulse.
 const CLEARED: &str = "cleared";
 
 fn marker(kind: &str, name: &str, time: Option<Time>) -> Frame {
@@ -214,7 +217,7 @@ fn marker(kind: &str, name: &str, time: Option<Time>) -> Frame {
     })
 }
 
-/// `n` or `s` and four digits, and perhaps a letter.
+/// Whether the line is `n` or `s` and four digits, and perhaps a letter.
 fn is_number_line(text: &str) -> bool {
     let bytes = text.as_bytes();
     matches!(bytes.len(), 5 | 6)
@@ -223,7 +226,7 @@ fn is_number_line(text: &str) -> bool {
         && bytes[5..].iter().all(|byte| byte.is_ascii_alphabetic() || *byte == b' ')
 }
 
-/// The running time, perhaps behind a start number and a point.
+/// Whether the line is the running time, perhaps behind a start number and a point.
 fn is_running_time(text: &str) -> bool {
     let digits =
         |text: &str, most: usize| (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -240,8 +243,8 @@ fn is_running_time(text: &str) -> bool {
     }
 }
 
-/// A line of a print-out: printable, with a word of at least three letters (or nothing but a rule),
-/// and without a time and the separators that other devices put between fields.
+/// Whether the line is part of a print-out: printable, with a word of at least three letters (or
+/// only a rule), and without a time and the separators that other devices put between fields.
 fn is_heading(text: &str) -> bool {
     let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     let has_time = text
@@ -255,8 +258,8 @@ fn is_heading(text: &str) -> bool {
     printable && !has_time && !foreign && (is_rule || words.any(is_word))
 }
 
-/// The last two characters of the line: the sum of those before, each half plus 0x30 (so 10 to 15
-/// are `:` to `?`).
+/// Checks the last two characters of the line. They are the sum of the characters before them, each
+/// half plus 0x30 (so 10 to 15 are `:` to `?`).
 fn verify(line: &[u8]) -> Result<(), Reject> {
     let at = line.len().checked_sub(CHECKSUM).ok_or(Reject::Length)?;
     let (body, checksum) = line.split_at(at);

@@ -1,5 +1,5 @@
-//! The simulated ALGE Timy: it prints impulses of the finish channel. Whatever is said to it would set something or print its
-//! memory.
+//! The simulated ALGE Timy. It prints impulses of the finish channel. Any bytes sent to it would
+//! set something or print its memory.
 
 use jiff::civil::DateTime;
 
@@ -20,7 +20,7 @@ impl Nature for Timy {
     }
 
     fn rows(&self, recording: &[u8]) -> Vec<Vec<u8>> {
-        // Blanks count: they are flags and padding.
+        // Blanks are kept, because they are flags and padding.
         let rows = recording.split(|byte| matches!(byte, b'\r' | b'\n')).map(<[u8]>::to_vec);
         rows.filter(|row| !row.is_empty()).collect()
     }

@@ -6,7 +6,7 @@ fn passing(number: u32, transponder: u32, ms: u64) -> Vec<u8> {
     passing_of(0x04, number, transponder, ms)
 }
 
-/// The same, of the decoder whose id has this for its third byte.
+/// The same, from the decoder whose id has this third byte.
 fn passing_of(decoder: u8, number: u32, transponder: u32, ms: u64) -> Vec<u8> {
     let time = (ms * 1000).to_le_bytes();
     let (number, transponder) = (number.to_le_bytes(), transponder.to_le_bytes());
@@ -55,7 +55,7 @@ fn a_gap_is_asked_for_by_number_with_what_must_be_escaped_escaped() {
     assert_eq!((out.items.iter().filter(|item| stored(item)).count(), out.items.len()), (3, 3));
 }
 
-/// A relay may put several decoders on one link: each counts for itself.
+/// A relay may put several decoders on one link. Each has its own count.
 #[test]
 fn every_decoder_id_has_gaps_of_its_own() {
     let mut protocol = p3(&[]);
@@ -217,7 +217,7 @@ fn what_is_given_of_a_memory_that_was_cleared_was_stored_and_what_follows_live_w
         resends.map(|asked| (number(&asked[12..16]), number(&asked[18..22]))).collect()
     };
     assert_eq!(asked(&mut out), [(20, 20)]);
-    protocol.feed(&passing(20, 6, 900_020), &mut out); // another memory, of an earlier clock
+    protocol.feed(&passing(20, 6, 900_020), &mut out); // another memory, with an earlier clock
     let kinds: Vec<bool> = out
         .items
         .iter()
