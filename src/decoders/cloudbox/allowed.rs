@@ -1,4 +1,5 @@
-//! What may ever be said to a CloudBox: the question for its time. START begins a session, so it needs the option.
+//! What may ever be sent to a CloudBox: the question for its time. START begins a session, so it
+//! needs the option.
 
 use crate::decoders::allowed::{commands, is_set};
 use crate::decoders::protocol::Settings;

@@ -17,7 +17,7 @@ pub(super) static SPEC: Spec = Spec {
     dials: Dials::TheBox,
     port: 8080,
     baud: &[],
-    idle_limit: None, // whether it answers the question for its time in every state is not known
+    idle_limit: None, // it may not answer in every state
     frame_end: b"\r\n",
     missed: Missed::Lost,
     since_first_read: false,

@@ -1,6 +1,8 @@
-//! RUFUS CloudBox: a TCP server on port 8080 that streams each passing as a JSON object to every client.
+//! RUFUS CloudBox: a TCP server on port 8080 that streams each passing as a JSON object to every
+//! client.
 //!
-//! Evidence: low to medium. Public help pages of the vendor, read as copies that are cut off; no real box, no capture.
+//! Evidence: low to medium. Public help pages of the vendor, read as copies that are cut off. No
+//! real box, no capture.
 //!
 //! ```text
 //! {"epc":"3D2E372D39293A313C313734","timestamp":"2024-09-17;14:34:23.123Z","seenCount":1,"antenna":1,"rssi":-58,
@@ -9,16 +11,20 @@
 //! GETSYSTEMTIME\r\n                                                                             a question, from us
 //! ```
 //!
-//! * How objects are delimited is not documented, so nothing is taken for a delimiter ([`crate::decoders::objects`]).
-//! * Three spellings of the stamp are documented: with `;` or `T`, with or without `Z`. With `Z` it is UTC, without it is the
-//!   box's wall time, read in the configured `timezone`.
-//! * The chip is `tagStr`, else `epc` as sent (a locked box hides the EPC, an unlocked one has foreign chips without
-//!   `tagStr`). How `chksum` is made is not known: it is never checked.
-//! * Records that somebody rewinds at the box come again to every client, without a mark, and whether under their old
-//!   `passingNumber` is not known. So they are recognised by chip, stamp and antenna, and the number takes no part. No command is known
-//!   that asks for stored records: what was missed is fetched by a rewind at the box.
-//! * `START` begins a session (a new file, and in a bound box a new session in the cloud): it is sent only with the option
-//!   `start = true`. The question for the time is harmless and a sign of life.
+//! * The delimiter of the objects is not documented, so the protocol assumes none
+//!   ([`crate::decoders::objects`]).
+//! * Three forms of the stamp are documented: with `;` or `T`, with or without `Z`. With `Z` it is
+//!   UTC. Without `Z` it is the box's wall time, read in the configured `timezone`.
+//! * The chip is `tagStr`, or else `epc` as sent (a locked box hides the EPC, and an unlocked one
+//!   sends foreign chips without `tagStr`). How `chksum` is computed is not known, so it is never
+//!   checked.
+//! * If a person rewinds records at the box, the box sends them again to every client, without a
+//!   mark. It is not known whether they keep their old `passingNumber`. The protocol therefore
+//!   recognises them by chip, stamp and antenna, without the number. No command is known that asks
+//!   for stored records: a person fetches missing records by a rewind at the box.
+//! * `START` begins a session (a new file, and in a bound box a new session in the cloud). The
+//!   protocol sends it only with the option `start = true`. The question for the time is harmless,
+//!   and its answer is a life sign.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -33,10 +39,10 @@ use crate::model::chip::{ChipRead, Label, Stamp, StoredRanges};
 
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
-/// Its name in the configuration.
+/// The name in the configuration.
 pub(super) const NAME: &str = "cloudbox";
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let allowed = "the one option is `start`: `true` lets passbridge begin a session at the box when it connects";
     let start = options::one(NAME, settings, ("start", options::SWITCH), allowed)?.unwrap_or(false);
@@ -83,7 +89,7 @@ impl Protocol for CloudBox {
     }
 }
 
-/// The members that are used. Those that are hidden or null are absent.
+/// The members that are used. Hidden members and null are absent.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Message<'a> {
@@ -117,7 +123,7 @@ fn message(raw: &[u8]) -> Result<Frame, Reject> {
     Ok(Frame::Read(read))
 }
 
-/// `2024-09-17;14:34:23.123`, `T` for `;`, `Z` behind it.
+/// A stamp like `2024-09-17;14:34:23.123`, with `T` in place of `;`, or with `Z` at the end.
 fn stamp(text: &str) -> Option<(Stamp, Option<u16>)> {
     let (wall, utc) = text.strip_suffix('Z').map_or((text, false), |wall| (wall, true));
     let (date, time) = wall.split_once([';', 'T'])?;

@@ -13,7 +13,7 @@ pub(super) static QUESTIONS: &[Question] = &[Question {
     rank: 2,
 }];
 
-/// Questions once it is known.
+/// Questions once the decoder is known.
 pub(super) static FOLLOW_UPS: &[FollowUp] = &[FollowUp {
     text: "GETSYSTEMTIME\r\n",
     asks: "it for its time",

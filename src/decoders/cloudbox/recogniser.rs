@@ -1,8 +1,8 @@
-//! What a message of this decoder looks like to the probe (head of `protocol.rs`).
+//! What a message of this decoder looks like to the probe (see the head of `protocol.rs`).
 
 use crate::decoders::recogniser::{Sign, has};
 
-/// Members of its objects, and the form of its answers.
+/// Recognises members of its objects, and the form of its answers.
 pub(super) fn sign(raw: &[u8]) -> Option<Sign> {
     let own = has(raw, b"\"passingNumber\"") || has(raw, b"\"tagStr\"");
     if own {

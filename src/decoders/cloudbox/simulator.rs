@@ -1,4 +1,5 @@
-//! The simulated RUFUS CloudBox: it streams passings to every client and answers the question for its time.
+//! The simulated RUFUS CloudBox. It streams passings to every client and answers the question for
+//! its time.
 
 use jiff::civil::DateTime;
 
@@ -43,7 +44,7 @@ impl Conversation for Peer {
     ) -> Result<(), ForbiddenCommand> {
         for command in self.hearing.commands(bytes, b'\n') {
             if command != "GETSYSTEMTIME" {
-                return Err(ForbiddenCommand(command)); // all the others start, stop or set something, or are not known
+                return Err(ForbiddenCommand(command)); // the others start, stop or set something, or are unknown
             }
             let (date, time) = (now.date(), clock_time(now));
             say(out, &format!(r#"{{"command":"GETSYSTEMTIME","result":{{"time":"{date} {time}"}}}}"#));
@@ -52,7 +53,7 @@ impl Conversation for Peer {
     }
 
     fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool {
-        // Whether a rewound record has its old number is not known: the harder case.
+        // It is not known whether a rewound record keeps its old number. This is the harder case.
         let shift = memory.again() * 1_000_000;
         self.pushing.push(memory, b"", |placed| row(placed, shift), out)
     }

@@ -8,7 +8,8 @@ mod trials;
 use crate::decoders::descriptor::{Dials, Missed, Spec};
 use crate::decoders::recogniser::{Recogniser, from_the_beginning};
 
-/// The line of the registry. The port is what its TCP socket is usually given; the reader has no fixed one.
+/// The line of the registry. The port is the one that its TCP socket usually gets, because the
+/// reader has no fixed one.
 pub(super) static SPEC: Spec = Spec {
     name: protocol::NAME,
     title: "Impinj Speedway Connect (JSON)",

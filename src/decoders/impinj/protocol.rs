@@ -1,25 +1,28 @@
-//! Impinj Speedway Connect: the reader itself writes each tag as a JSON object, to a TCP socket (either side connects, as the
-//! reader was configured) or a serial line.
+//! Impinj Speedway Connect: the reader itself writes each tag as a JSON object, to a TCP socket
+//! (either side connects, as the reader was configured) or a serial line.
 //!
-//! Evidence: medium. One article of the vendor with two printed samples, one program that consumes it. No real capture.
+//! Evidence: medium. One article of the vendor with two printed samples, one program that reads the
+//! objects. No real capture.
 //!
 //! ```text
 //! {"antennaPort":7,"epc":"999908290000000000000004","firstSeenTimestamp":"2018-06-14T00:15:54.36879Z",
 //!  "peakRssi":-51,"isHeartBeat":false}
 //! ```
 //!
-//! * The printed samples are broken over lines by the layout, so nothing is taken for a delimiter ([`crate::decoders::objects`]).
-//! * `firstSeenTimestamp` is RFC 3339 with 0 to 9 decimals, in UTC or with an offset: an instant.
-//!   The reader needs a time server for it to be right. Where there is only a `lastSeenTimestamp`
-//!   it is taken, with a doubt.
-//! * A reader whose clock was never set stamps 1970 or 2000. That tells no time of day, so its
-//!   reads are of their receipt. Two of one tag and antenna within a millisecond are kept apart by
-//!   their microseconds.
-//! * The chip is the EPC in lower case (leading zeros count). Members that are not known are ignored; an object without
-//!   `antennaPort` and `epc` (location and direction modes) is rejected, not guessed at.
+//! * The layout of the article breaks the printed samples over lines, so the protocol assumes no
+//!   delimiter ([`crate::decoders::objects`]).
+//! * `firstSeenTimestamp` is RFC 3339 with 0 to 9 decimals, in UTC or with an offset, so it is an
+//!   instant. The reader needs a time server for a right time. If the object has only a
+//!   `lastSeenTimestamp`, the protocol takes that, with a doubt.
+//! * A reader whose clock was never set stamps 1970 or 2000. That shows no time of day, so its
+//!   reads get their receive time. Two reads of one tag and antenna within a millisecond are
+//!   separated by their microseconds.
+//! * The chip is the EPC in lower case (with its leading zeros). Unknown members are ignored. An
+//!   object without `antennaPort` and `epc` (location and direction modes) is rejected, because its
+//!   meaning would be a guess.
 //! * `isHeartBeat` is a life sign and nothing else.
 //!
-//! Nothing is stored that can be asked for, and nothing is sent.
+//! The box cannot ask for stored reads, and the protocol sends nothing.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -29,10 +32,10 @@ use crate::decoders::{Frame, Info, Output, Protocol, Reject, SettingError, Setti
 use crate::model::chip::{Age, Caution, ChipRead, Label, Sighting, Stamp};
 use crate::model::clock::was_never_set;
 
-/// Its name in the configuration.
+/// The name in the configuration.
 pub(super) const NAME: &str = "impinj";
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     options::none(NAME, settings)?;
     Ok(Box::<Impinj>::default())
@@ -98,12 +101,12 @@ fn read(raw: &[u8]) -> Result<Frame, Reject> {
         (read.seen, read.caution) = (Some(Sighting::Last), Some(Caution::OnlyLastSeen));
     }
     read.antenna = Some(Label::Number(tag.antenna_port));
-    read.rssi = tag.peak_rssi.map(|dbm| dbm as i32); // whole dBm; a fraction is cut off, and what no i32 holds is its end
+    read.rssi = tag.peak_rssi.map(|dbm| dbm as i32); // whole dBm, at most the limits of an i32
     Ok(Frame::Read(read))
 }
 
-/// RFC 3339, and the microseconds below the millisecond. A second 60 is none: a general parser
-/// makes 59 of it.
+/// An instant from RFC 3339, and the microseconds below the millisecond. A second 60 is not
+/// accepted, because a general parser would make it 59.
 fn instant(text: &str) -> Option<(Timestamp, u16)> {
     let time = text.get(11..)?;
     let time = &time[..time.find(['Z', 'z', '+', '-'])?];

@@ -1,4 +1,4 @@
-//! The simulated Speedway Connect reader: it streams objects, and a heartbeat every few seconds.
+//! The simulated Speedway Connect reader. It streams objects, and a heartbeat every few seconds.
 
 use jiff::civil::DateTime;
 

@@ -1,4 +1,4 @@
-//! What may ever be said to a JChip bridge: the question for its time, and to go on.
+//! What may ever be sent to a JChip bridge: the question for its time, and the command to continue.
 
 use crate::decoders::allowed::commands;
 use crate::decoders::protocol::Settings;

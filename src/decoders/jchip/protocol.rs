@@ -1,30 +1,34 @@
-//! JChip, as CrossMgr's bridge programs speak it: they connect to us (usual port 53135) and stream.
+//! JChip, as CrossMgr's bridge programs speak it: they connect to the box (usually on port 53135)
+//! and stream.
 //!
-//! Evidence: medium. One family of programs defines it (CrossMgr and its Impinj and Alien bridges); one real line.
+//! Evidence: medium. One family of programs defines it (CrossMgr and its Impinj and Alien bridges),
+//! and one real line is known.
 //!
 //! ```text
 //! bridge: N0000impinj-rfid                                   its name; ASCII, every line ends with CR
 //! we:     GT                                                 what time is it there?
 //! bridge: GT0HHMMSSffffff date=YYYYMMDD                      a 0, the time with 2 to 6 decimals, perhaps the date
-//! we:     S0000                                              go on
+//! we:     S0000                                              continue
 //! bridge: DJ413A35 10:11:16.4433 10  10000      C7 date=20260412
 //!         D, J or A, chip, time, two characters (the second: midnights since the start), a running number of 5 hex
 //!         digits, C7, perhaps the date
 //! ```
 //!
-//! The chip code is kept with its leading zeros (CrossMgr strips them). The time is the bridge's wall time; the answer to
-//! `GT` measures how far its clock is off, which is shown and not applied: the stamp is data. The count of midnights is
-//! not used: when it began to count is not on the wire, and what takes its place is the day of the receipt, with the doubt
-//! said. There is no acknowledgement and no rewind; a bridge keeps reads only while it is not connected.
+//! The protocol keeps the leading zeros of the chip code (CrossMgr removes them). The time is the
+//! bridge's wall time. The answer to `GT` shows how far the bridge's clock is off. The box shows
+//! this difference and does not apply it, because the stamp is data. The count of midnights is not
+//! used, because the wire does not show when it began. The day of the receive time is used instead,
+//! with a doubt. There is no acknowledgement and no rewind. A bridge keeps reads only while it is
+//! not connected.
 
 use crate::decoders::line::{Line, Lines};
 use crate::decoders::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, civil, options};
 use crate::model::chip::{ChipRead, Stamp};
 
-/// Its name in the configuration.
+/// The name in the configuration.
 pub(super) const NAME: &str = "jchip";
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     options::none(NAME, settings)?;
     Ok(Box::<JChip>::default())
@@ -43,7 +47,7 @@ impl Protocol for JChip {
     fn end(&mut self, out: &mut Output) {
         self.lines.end(|line| {
             let (Line::Whole(bytes) | Line::TooLong(bytes)) = line;
-            out.frame(Frame::Rejected(Reject::Unfinished), bytes); // only CR says that a line is whole
+            out.frame(Frame::Rejected(Reject::Unfinished), bytes); // only CR shows that a line is whole
         });
     }
 }
@@ -57,7 +61,7 @@ fn take(line: Line<'_>, out: &mut Output) {
     let frame = match bytes {
         [b'D', b'J' | b'A', ..] => read(bytes).unwrap_or_else(Frame::Rejected),
         [b'G', b'T', b'0', ..] => {
-            let clock = clock(bytes).map_or(Info::Alive, Info::Clock); // a clock that reads nonsense is no reason to stop
+            let clock = clock(bytes).map_or(Info::Alive, Info::Clock); // an invalid clock is no reason to stop
             out.frame(Frame::Info(clock), bytes);
             return out.reply(*b"S0000\r");
         }
@@ -91,7 +95,7 @@ fn read(line: &[u8]) -> Result<Frame, Reject> {
     Ok(Frame::Read(read))
 }
 
-/// `GT0HHMMSSff[ffff][ date=YYYYMMDD]`
+/// Decodes `GT0HHMMSSff[ffff][ date=YYYYMMDD]`.
 fn clock(line: &[u8]) -> Option<Stamp> {
     let line = std::str::from_utf8(line).ok()?;
     let (digits, date) = line.strip_prefix("GT0")?.split_once(" date=").unzip();

@@ -2,7 +2,7 @@
 
 use crate::decoders::question::Question;
 
-/// The answer to its software, which has connected and waits to be greeted.
+/// The answer to its software, which has connected and waits for a greeting.
 pub(super) static GREETING: Question = Question {
     bytes: b"GT\r",
     asks: "the JChip bridge for its time",

@@ -1,8 +1,8 @@
-//! What a message of this decoder looks like to the probe (head of `protocol.rs`).
+//! What a message of this decoder looks like to the probe (see the head of `protocol.rs`).
 
 use crate::decoders::recogniser::{Sign, digits, text};
 
-/// Its time, its name and its reads.
+/// Recognises its time, its name and its reads.
 pub(super) fn sign(raw: &[u8]) -> Option<Sign> {
     let text = text(raw);
     let numbered = |rest: &str, count: usize| rest.get(..count).is_some_and(digits);

@@ -1,4 +1,5 @@
-//! The simulated JChip bridge: it connects, gives its name, and streams once it was told to go on.
+//! The simulated JChip bridge. It connects, sends its name, and streams after the command to
+//! continue.
 
 use jiff::civil::DateTime;
 
@@ -25,7 +26,7 @@ impl Simulator for JChip {
 struct Peer {
     hearing: Hearing,
     pushing: Pushing,
-    /// What happens from here on is sent, once we may.
+    /// The first entry to send after the command to continue.
     from: usize,
 }
 

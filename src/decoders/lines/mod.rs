@@ -1,4 +1,5 @@
-//! Lines of any form: the descriptor. The wire's layout is at the head of `protocol.rs`.
+//! Lines of any form: the descriptor. The form of the lines is described at the head of
+//! `protocol.rs`.
 
 mod protocol;
 mod simulator;
@@ -6,7 +7,7 @@ mod trials;
 
 use crate::decoders::descriptor::{Dials, Missed, Spec};
 
-/// The line of the registry. The port is whatever the decoder has.
+/// The line of the registry. The port is the one of the decoder.
 pub(super) static SPEC: Spec = Spec {
     name: protocol::NAME,
     title: "any decoder that writes lines",

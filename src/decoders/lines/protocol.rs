@@ -1,4 +1,4 @@
-//! Any decoder that writes lines: what a line looks like is said in the configuration.
+//! Any decoder that writes lines: the configuration says what a line looks like.
 //!
 //! ```toml
 //! protocol = "lines"
@@ -12,23 +12,23 @@
 //! # ignore = '^(#|HELLO)'         # lines that mean nothing: life signs, headings
 //! ```
 //!
-//! An epoch with `clock = "local"` is the local wall time, counted as if it were UTC: so count
-//! controllers that know no zone.
+//! An epoch with `clock = "local"` is the local wall time, counted as if it were UTC. Controllers
+//! that know no zone count like this.
 //!
-//! The pattern is a regular expression (crate `regex`: linear in time, so no line can hold the box
-//! up) with named groups: `chip` (needed), `time` or `epoch` (one of them), `date`, `antenna`,
-//! `rssi`, `position`. Where `time` holds the date as well, `time_format` says so
-//! (`%Y-%m-%dT%H:%M:%S%.f`). A time without a date is taken as such, with the doubt said. An option
-//! that has no effect with the pattern is refused. A date that does not exist, a weekday that is
-//! not the date's, and a second 60 are rejected. Microseconds keep apart what is within a
-//! millisecond. A pattern that begins with `^`, and in which the next character always tells how it
-//! goes on (`[^;]+;`, not `\S+;`), is matched several times as fast: which matters to nobody but a
-//! mass start on a small box.
+//! The pattern is a regular expression (crate `regex`: linear in time, so no line can block the
+//! box) with named groups: `chip` (needed), `time` or `epoch` (one of them), `date`, `antenna`,
+//! `rssi`, `position`. If `time` also has the date, `time_format` says so (`%Y-%m-%dT%H:%M:%S%.f`).
+//! A time without a date is taken without one, with a doubt. An option that has no effect with the
+//! pattern is refused. A date that does not exist, a weekday that is not the date's, and a second
+//! 60 are rejected. Microseconds separate reads within a millisecond. A pattern is matched several
+//! times as fast if it begins with `^` and the next character always decides how it continues
+//! (`[^;]+;`, not `\S+;`). This matters only for a mass start on a small box.
 //!
-//! A line that the pattern does not match is kept as rejected (`not_mine`); one that it matches, but whose part does not
-//! hold what it should, is rejected with the name of that group (`field:time`). Nothing is sent to the decoder. Lines end at
-//! CR, LF or both, and have at most [`crate::decoders::line::LIMIT`] bytes. `position` makes two reads with the same stamp different;
-//! nothing is asked for by it.
+//! A line that the pattern does not match is kept as rejected (`not_mine`). If the pattern matches,
+//! but a group has an invalid value, the line is rejected with the name of that group
+//! (`field:time`). The protocol sends nothing to the decoder. Lines end at CR, LF or both, and have
+//! at most [`crate::decoders::line::LIMIT`] bytes. `position` makes two reads with the same stamp
+//! different. The protocol does not ask for reads by it.
 
 use std::str::FromStr;
 
@@ -46,10 +46,10 @@ const GROUPS: [&str; 7] = ["chip", "time", "date", "epoch", "antenna", "rssi", "
 const OPTIONS: &str = "the options are `pattern`, `time_format`, `date_format`, `epoch`, `clock` and `ignore`";
 const TIME_FORMAT: &str = "%H:%M:%S%.f";
 
-/// Its name in the configuration.
+/// The name in the configuration.
 pub(super) const NAME: &str = "lines";
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     Ok(Box::new(FreeLines { lines: Lines::default(), form: Form::new(settings)? }))
 }
@@ -59,21 +59,21 @@ struct FreeLines {
     form: Form,
 }
 
-/// What a line looks like.
+/// The form of the lines.
 struct Form {
     pattern: Regex,
-    /// Where each of [`GROUPS`] is in the pattern, if it is.
+    /// The number of each of [`GROUPS`] in the pattern, if the pattern has it.
     groups: [Option<usize>; GROUPS.len()],
     ignore: Option<Regex>,
     time_format: String,
     date_format: Option<String>,
     unit: Unit,
     utc: bool,
-    /// The group `time` holds a date as well.
+    /// The group `time` also has a date.
     dated: bool,
 }
 
-/// What a group `epoch` counts.
+/// The unit of a group `epoch`.
 #[derive(Clone, Copy)]
 enum Unit {
     Seconds,
@@ -87,7 +87,8 @@ impl Protocol for FreeLines {
     }
 
     fn end(&mut self, out: &mut Output) {
-        // Whether a line without its end is whole, no pattern can say: half a chip code may match as well.
+        // No pattern can show whether a line without its end is whole, because half a chip code may
+        // match too.
         self.lines.end(|line| {
             let (Line::Whole(bytes) | Line::TooLong(bytes)) = line;
             out.frame(Frame::Rejected(Reject::Unfinished), bytes);
@@ -150,7 +151,7 @@ impl Form {
         GROUPS.iter().zip(self.groups).any(|(name, at)| *name == group && at.is_some())
     }
 
-    /// An option that has no effect is a mistake: somebody believes that it has one.
+    /// An option that has no effect is a mistake, because a person expects an effect.
     fn needs_group(&self, key: &str, value: &str) -> Result<(), SettingError> {
         let group = match key {
             "time_format" => "time",
@@ -166,7 +167,7 @@ impl Form {
         Err(wrong(key, value, allowed))
     }
 
-    /// The groups are known, and those that are needed are there.
+    /// Checks that all groups are known, and that the needed ones exist.
     fn check_pattern(&self, pattern: &str) -> Result<(), SettingError> {
         let wrong_pattern = |allowed: String| Err(wrong("pattern", pattern, allowed));
         if let Some(unknown) = self.pattern.capture_names().flatten().find(|name| !GROUPS.contains(name)) {
@@ -181,13 +182,13 @@ impl Form {
         Ok(())
     }
 
-    /// The formats are formats, and each holds what it should.
+    /// Checks that the formats are valid, and that each one has its parts.
     fn check_formats(&mut self, pattern: &str) -> Result<(), SettingError> {
         if self.has("date") != self.date_format.is_some() || self.has("date") && !self.has("time") {
             let allowed = "a group `date` goes with a group `time`, and with the option `date_format`";
             return Err(wrong("pattern", pattern, allowed));
         }
-        // What a format says of a moment it must be able to read again.
+        // A format must be able to read the text that it writes for a sample.
         let sample = jiff::civil::date(2026, 7, 26).at(21, 5, 3, 0);
         let again = |key: &str, format: &str| {
             let written = jiff::fmt::strtime::format(format, sample);
@@ -240,7 +241,7 @@ impl Form {
         Ok(Frame::Read(read))
     }
 
-    /// The stamp, and the microseconds below its millisecond if there are any.
+    /// The stamp, and the microseconds below its millisecond, if the line has them.
     fn stamp(&self, found: &Found<'_>) -> Result<(Stamp, Option<u16>), Reject> {
         if let Some(epoch) = found.text("epoch") {
             let (instant, micros) = self.instant(epoch).ok_or(Reject::Field("epoch"))?;
@@ -260,7 +261,7 @@ impl Form {
                 }
                 Some(date)
             }
-            // A date that does not exist, or has another weekday.
+            // The date does not exist, or has another weekday.
             _ if self.dated => Some(parsed.to_date().map_err(|_| Reject::Field("time"))?),
             // Day and month without a year are no date, but they must be possible.
             _ => match parsed.month().zip(parsed.day()) {
@@ -277,7 +278,8 @@ impl Form {
         Ok((Stamp::Utc(utc), micros))
     }
 
-    /// Digits, for seconds with decimals, as an instant and the microseconds below its millisecond.
+    /// An instant from digits (and decimals, for seconds), and the microseconds below its
+    /// millisecond.
     fn instant(&self, text: &str) -> Option<(Timestamp, Option<u16>)> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let plain = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -300,9 +302,9 @@ impl Form {
     }
 }
 
-/// What a text of this format says. A second 60 is none: the crate makes 59 of it and keeps the
-/// decimals, so that it would lie before what was read before it. It shows by this: with 59 in its
-/// place the text says the same.
+/// Parses a text in this format. A second 60 is not accepted: the crate makes it 59 and keeps the
+/// decimals, so that the read would be before the read that preceded it. Such a second is found
+/// because the text with 59 in its place gives the same result.
 fn parse(format: &str, text: &str) -> Option<BrokenDownTime> {
     let parsed = BrokenDownTime::parse(format, text).ok()?;
     let said = |parsed: &BrokenDownTime| (parsed.to_time().ok(), parsed.to_date().ok(), parsed.minute());
@@ -314,20 +316,21 @@ fn parse(format: &str, text: &str) -> Option<BrokenDownTime> {
     (!text.match_indices("60").any(is_second_60)).then_some(parsed)
 }
 
-/// A line that the pattern matches. The crate would look a group's name up in a map, in every line.
+/// A line that the pattern matches. The groups are found by number, because the crate would look up
+/// a group's name in a map for every line.
 struct Found<'a> {
     captures: Captures<'a>,
     groups: &'a [Option<usize>; GROUPS.len()],
 }
 
 impl<'a> Found<'a> {
-    /// What a group holds, `None` if it is not there.
+    /// The text of a group. `None`: the line does not have it.
     fn text(&self, group: &str) -> Option<&'a str> {
         let number = self.groups[GROUPS.iter().position(|name| *name == group)?]?;
         self.captures.get(number).map(|text| text.as_str())
     }
 
-    /// The number in a group, `None` if the group is not there or empty.
+    /// The number in a group. `None`: the line does not have the group, or the group is empty.
     fn number<T: FromStr>(&self, group: &'static str) -> Result<Option<T>, Reject> {
         let text = self.text(group).map(str::trim).filter(|text| !text.is_empty());
         text.map(|text| text.parse().map_err(|_| Reject::Field(group))).transpose()

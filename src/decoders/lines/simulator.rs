@@ -1,4 +1,5 @@
-//! A simulated decoder that writes lines as [`PATTERN`] reads them: chip, date and time, antenna, number.
+//! A simulated decoder that writes lines in the form that [`PATTERN`] reads: chip, date and time,
+//! antenna, number.
 
 use crate::decoders::simulator::memory::Placed;
 use crate::decoders::simulator::nature::Nature;

@@ -1,6 +1,7 @@
-//! What may ever be said to an LLRP reader: which inventories there are (26), events and reports (64), the answer to a keepalive
-//! (72), goodbye (14). With `start` the keepalive's period (3, and nothing else in it), and to add, delete, enable and start the
-//! inventory of ours.
+//! What may ever be sent to an LLRP reader: the question for its inventories (26), the request for
+//! events and reports (64), the answer to a keepalive (72), and the goodbye (14). With `start` also
+//! the keepalive's period (3, and nothing else in it), and the messages that add, delete, enable
+//! and start the inventory of ours.
 
 use crate::decoders::allowed::is_set;
 use crate::decoders::protocol::Settings;
@@ -24,7 +25,7 @@ pub(super) fn forbidden(set: &Settings, said: &[u8]) -> Option<String> {
         let is_allowed = match (kind, body) {
             _ if message[0] >> 2 != 1 => false, // the version
             (14 | 26 | 64 | 72, []) => true,
-            // A keepalive for us; the 0 in front: nothing goes back to the factory's settings.
+            // A keepalive for us. The 0 in front means that nothing is reset to factory settings.
             (3, [0, 0, 220, 0, 9, 1, _, _, _, _]) => starts,
             (20, [0, 177, _, _, id @ ..]) => starts && id.starts_with(OURS),
             (21 | 22 | 24, id) => starts && id == OURS,

@@ -1,4 +1,4 @@
-//! Llrp: the descriptor. The wire's layout is at the head of `protocol.rs`.
+//! LLRP: the descriptor. The wire's layout is at the head of `protocol.rs`.
 
 mod allowed;
 mod protocol;

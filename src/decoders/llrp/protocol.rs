@@ -1,13 +1,15 @@
-//! LLRP (EPCglobal Low Level Reader Protocol 1.0.1 and 1.1): Impinj, Zebra and other UHF readers, TCP port 5084.
+//! LLRP (EPCglobal Low Level Reader Protocol 1.0.1 and 1.1): Impinj, Zebra and other UHF readers,
+//! TCP port 5084.
 //!
-//! Evidence: high. A published standard; the samples were built from it and read alike by sllurp. No real reader was
-//! connected. Own code: no crate of that name answered when this was written, and what is needed is small.
+//! Evidence: high. LLRP is a published standard. The samples were built from it, and sllurp reads
+//! them alike. No real reader was connected. This is our own code, because no crate of that name
+//! was available when it was written, and the part that is needed is small.
 //!
 //! ```text
 //! message    3 bits 0, 3 bits version (1 or 2), 10 bits type, u32 length with these 10 bytes, u32 message id, parameters
 //! parameter  first bit 1: 7 bits type and a body of the length that the type has (TV)
 //!            else: u16 type, u16 length with these 4 bytes, body (TLV)
-//! reader: 63 { 246 { 128 UTC u64, 256 { u16 0 } } }      it accepts us; 1 and 2: somebody else is connected, 3: it failed
+//! reader: 63 { 246 { 128 UTC u64, 256 { u16 0 } } }      it accepts us; 1 and 2: another client is connected, 3: it failed
 //! we:     64                                             send events and reports, also those held while we were away
 //! reader: 61 { 240 { TV 13 EPC-96 | 241 { u16 bits, EPC }, TV 1 antenna u16, TV 2 first seen u64 µs UTC,
 //!                    TV 3 first seen u64 µs since boot, TV 4 and 5 the same of last seen,
@@ -15,34 +17,41 @@
 //! reader: 62                                             alive? We: 72, with the same message id
 //! ```
 //!
-//! All big-endian. There is no checksum: a wrong length loses the place in the stream, so the link is made anew. Parameters
-//! that are not known are skipped by their length; an unknown TV has none, so the rest of that tag is rejected.
+//! All numbers are big-endian. There is no checksum: after a wrong length the place in the stream
+//! is lost, so the link makes the connection again. Unknown parameters are skipped by their length.
+//! An unknown TV has no length, so its tag is rejected.
 //!
-//! **A reader serves one client.** One that was programmed by other software cannot be listened to beside it. By default
-//! nothing is set in it: what it was told to do before (by its own software, or to start by itself) is taken. Every 10 s it is
-//! asked which inventories (ROSpecs) it has: the sign of life, and a condition says when none is enabled. With the option
-//! `start = "true"` it gets an inventory of ours: `SET_READER_CONFIG` (a keepalive every 10 s), then `DELETE_ROSPEC`,
-//! `ADD_ROSPEC`, `ENABLE_ROSPEC`, `START_ROSPEC`, all with the id 0x50425249 and no other, each after the answer to the one
-//! before; it is deleted when we end the link. The keepalive stays set: without a client it reaches nobody.
+//! **A reader serves one client.** If other software programmed the reader and is connected to it,
+//! the box cannot listen beside it. By default the protocol sets nothing in the reader: it takes
+//! the reports of the inventory that the reader already has (from its own software, or because the
+//! reader starts by itself). Every 10 s the protocol asks the reader for its inventories (ROSpecs).
+//! The answer is the life sign, and a condition reports it if no inventory is enabled. With the
+//! option `start = "true"` the protocol gives the reader an inventory of ours: `SET_READER_CONFIG`
+//! (a keepalive every 10 s), then `DELETE_ROSPEC`, `ADD_ROSPEC`, `ENABLE_ROSPEC`, `START_ROSPEC`.
+//! They all have the id 0x50425249 and no other, and each one is sent after the answer to the one
+//! before. The protocol deletes this inventory when the box ends the link. The keepalive stays set,
+//! because without a client it reaches nobody.
 //!
-//! A report may have any length: LLRP's has 32 bits, and a reader that is told to report at the end
-//! of its inventory sends all in one. One that is longer than [`MESSAGE_MAX`] is taken parameter by
-//! parameter as it comes, and never held as a whole. What is no parameter of a report ends the
-//! connection there: a wrong length must not swallow what follows.
+//! A report may have any length: the length in LLRP has 32 bits, and a reader that is set to report
+//! at the end of its inventory sends all tags in one report. The protocol takes a report longer
+//! than [`MESSAGE_MAX`] one parameter at a time as the bytes arrive, and never holds it as a whole.
+//! Bytes that are no parameter of a report end the connection there, because a wrong length must
+//! not swallow the bytes that follow.
 //!
 //! The EPC is the chip, in lower-case hexadecimal. Its time is, in this order:
-//! * the first-seen UTC, or the last-seen UTC where the reports have no other (with a doubt: a
-//!   client's default report may have only that), of a reader whose clock was set;
-//! * of a reader whose clock was never set (its UTC is of 1970, 2000 …) or that has none, how long
-//!   after the greeting the tag was seen, by the reader's own clock: the receipt of the greeting
-//!   and that make the time ([`crate::model::chip::Age`]). Where the greeting does not have the
-//!   same clock, the newest tag of the report is taken as just seen, and the others as so much
-//!   older. (Of a report that is not held as a whole: the newest until then.) It is always in
-//!   doubt.
+//! * the first-seen UTC, or the last-seen UTC if the reports have no other, of a reader whose clock
+//!   was set. (A last-seen time carries a doubt. A client's default report may have only this
+//!   time.)
+//! * for a reader whose clock was never set (its UTC is of 1970, 2000 …) or that has no UTC: how
+//!   long after the greeting the tag was seen, by the reader's own clock. The receive time of the
+//!   greeting and this difference give the time ([`crate::model::chip::Age`]). If the greeting does
+//!   not have the same clock, the newest tag of the report counts as just seen, and the other tags
+//!   as older by their difference. (In a report that is not held as a whole, the newest tag so far
+//!   counts.) Such a time always carries a doubt.
 //!
-//! A tag with no time is rejected, and a condition says what to switch on: reads without any time
-//! could not be told from repeats. Microseconds keep apart two reads of one tag and antenna.
-//! Reports are not acknowledged and nothing can be asked for again.
+//! A tag without a time is rejected, and a condition says what to switch on, because reads without
+//! any time look the same as repeats. Microseconds separate two reads of one tag and antenna.
+//! Reports are not acknowledged, and the box cannot ask for them again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -58,23 +67,24 @@ use crate::model::clock::was_never_set;
 mod setup;
 mod wire;
 
-/// Longest message that is held as a whole; a report of some thousand tags.
+/// Longest message that is held as a whole. It has room for a report of some thousand tags.
 const MESSAGE_MAX: usize = 256 * 1024;
 const HEADER: usize = 10;
-/// Bytes of the longest EPC: its length is 5 bits of 16-bit words.
+/// Bytes of the longest EPC. Its length is 5 bits that count 16-bit words.
 const EPC_MAX: usize = 62;
-/// Rejected tags of one report that are told one by one; with the next all of its rest is one.
+/// The most rejected tags of one report that become one frame each. After them, the rest of the
+/// report is one rejected frame.
 const REJECTS_MAX: usize = 1000;
-/// Antennas without a cable that are told.
+/// The most antennas without a cable that are reported.
 const ANTENNAS_MAX: usize = 32;
 
-/// Why a connection is ended whose place in the stream is lost.
+/// The reason to end a connection whose place in the stream is lost.
 const ASTRAY: &str = "the stream does not look like LLRP (any more): is it the LLRP port of the reader?";
 
-/// Its name in the configuration.
+/// The name in the configuration.
 pub(super) const NAME: &str = "llrp";
 
-/// A value for one connection.
+/// Makes a value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
     let allowed = "the one option is `start`: `true` (gives the reader an inventory of ours) or `false`";
     let start = options::one(NAME, settings, ("start", options::SWITCH), allowed)?.unwrap_or(false);
@@ -90,30 +100,30 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingErro
 }
 
 struct Llrp {
-    /// What is not taken yet; at most [`MESSAGE_MAX`] bytes and the piece being fed.
+    /// The bytes that are not taken yet: at most [`MESSAGE_MAX`] bytes and the piece being fed.
     held: Vec<u8>,
-    /// The link is of no more use; what still comes is not read.
+    /// The connection is of no more use, so bytes that still arrive are not read.
     lost: bool,
     setup: Setup,
-    /// Antennas that the reader said are not connected.
+    /// Antennas that the reader reported as not connected.
     unplugged: BTreeSet<u16>,
-    /// It was told that reports have no time.
+    /// It was reported that the tags have no time.
     untimed: bool,
-    /// What the reader's clocks showed when it greeted.
+    /// The reader's clocks at its greeting.
     greeting: Clocks,
-    /// In a report that is not held as a whole.
+    /// The report that is being taken and is not held as a whole.
     long: Option<Long>,
 }
 
 /// The rest of a long report.
 struct Long {
-    /// Bytes of it that were not taken yet.
+    /// The number of its bytes that were not taken yet.
     left: usize,
-    /// The newest that was seen in it.
+    /// The newest times so far in the report.
     newest: Clocks,
 }
 
-/// What a reader's clocks show, in microseconds.
+/// The times of a reader's clocks, in microseconds.
 #[derive(Clone, Copy, Default)]
 struct Clocks {
     /// Since 1970.
@@ -148,7 +158,8 @@ impl Protocol for Llrp {
     }
 
     fn end(&mut self, out: &mut Output) {
-        // `decode` ends what is piped into it with a line end; no message begins like that.
+        // `decode` adds a line end to the bytes that are piped into it. No message begins like
+        // that.
         if !self.lost && !self.held.is_empty() && self.held != b"\r\n" {
             out.frame(Frame::Rejected(Reject::Unfinished), &self.held);
         }
@@ -193,8 +204,8 @@ impl Llrp {
         }
     }
 
-    /// The next parameter of a long report. How many bytes it takes; `None`: it has not come as a
-    /// whole.
+    /// Takes the next parameter of a long report. Returns its length in bytes. `None`: it has not
+    /// arrived as a whole.
     fn take_of_long(&mut self, mut long: Long, rest: &[u8], out: &mut Output) -> Option<usize> {
         let whole = wire::whole_tlv(&rest[..rest.len().min(long.left)]);
         let is_of_report = matches!(whole, Ok(Some((240 | 242 | 1023, _))));
@@ -227,7 +238,7 @@ impl Llrp {
         out.hang_up(why);
     }
 
-    /// A whole message.
+    /// Takes a whole message.
     fn take(&mut self, bytes: &[u8], out: &mut Output) {
         let (kind, id, body) = (kind_of(bytes), &bytes[6..HEADER], &bytes[HEADER..]);
         match kind {
@@ -236,7 +247,7 @@ impl Llrp {
             known if kind::is_known(known) => out.frame(Frame::Info(Info::Alive), bytes),
             _ => return out.frame(Frame::Rejected(Reject::NotMine), bytes),
         }
-        // After the frame: a reply belongs to what it answers.
+        // The reply follows the frame of the message that it answers.
         match kind {
             kind::KEEPALIVE => {
                 out.reply(message(kind::KEEPALIVE_ACK, u32::from_be_bytes([id[0], id[1], id[2], id[3]]), &[]));
@@ -252,8 +263,8 @@ impl Llrp {
         if body.is_empty() {
             out.frame(Frame::Info(Info::Alive), bytes);
         }
-        // First, how new the newest is: where nothing else tells when the tags were seen, it was
-        // seen just now.
+        // Finds the newest time in the report first. If nothing else shows when the tags were seen,
+        // that tag counts as just seen.
         let tags = Parameters(body).flatten().filter(|parameter| parameter.kind == 240);
         let newest = tags.filter_map(|parameter| Tag::of(parameter.body).ok()).map(|tag| tag.newest());
         let newest = newest.fold(Clocks::default(), Clocks::newer);
@@ -273,7 +284,7 @@ impl Llrp {
         }
     }
 
-    /// A tag of a report becomes a frame. `false`: it is rejected.
+    /// Puts out a tag of a report as a frame. Returns false if the tag is rejected.
     fn tag(&mut self, tag: Result<Tag, Reject>, newest: Clocks, raw: &[u8], out: &mut Output) -> bool {
         let read = tag.and_then(|tag| tag.read(self.greeting, newest));
         let frame = read.map_or_else(Frame::Rejected, Frame::Read);
@@ -304,7 +315,7 @@ impl Llrp {
         let stamp = clocks.utc.and_then(utc).or(clocks.uptime.map(|us| Stamp::Uptime(us / 1000)));
         let greets =
             Parameters(data.body).flatten().any(|parameter| (parameter.kind, parameter.body) == (256, &[0, 0]));
-        // Other events may have been held by the reader while nobody was connected.
+        // The reader may have held other events while no client was connected.
         let info = match stamp {
             Some(stamp) if greets => {
                 self.greeting = clocks;
@@ -319,7 +330,7 @@ impl Llrp {
             self.happened(&parameter, out);
         }
         if self.unplugged != unplugged {
-            self.say_unplugged(out); // once, however often it is said
+            self.say_unplugged(out); // only once for each message
         }
     }
 
@@ -374,17 +385,17 @@ fn length(header: &[u8]) -> Result<usize, Reject> {
     }
 }
 
-/// TagReportData as it is.
+/// A TagReportData parameter.
 struct Tag {
-    /// The read, but for its time.
+    /// The read, without its time.
     read: ChipRead,
     first: Clocks,
     last: Clocks,
 }
 
 impl Tag {
-    /// What it says after something that cannot be skipped is not known, so the tag is rejected as
-    /// a whole.
+    /// Decodes a tag. If a parameter cannot be skipped, the bytes after it cannot be read, so the
+    /// whole tag is rejected.
     fn of(body: &[u8]) -> Result<Self, Reject> {
         let (mut chip, mut first, mut last) = (None, Clocks::default(), Clocks::default());
         let mut read = ChipRead::new("", Stamp::Uptime(0));
@@ -412,8 +423,8 @@ impl Tag {
         self.first.newer(self.last)
     }
 
-    /// With its time, told by what the reader's clocks showed at the greeting, or of the newest
-    /// tag.
+    /// The read with its time. If the clock was never set, the time is counted from the reader's
+    /// clocks at the greeting, or from the newest tag.
     fn read(self, greeting: Clocks, newest: Clocks) -> Result<ChipRead, Reject> {
         let Self { mut read, first, last } = self;
         let is_set = |us: &u64| matches!(utc(*us), Some(Stamp::Utc(utc)) if !was_never_set(utc));
@@ -424,7 +435,7 @@ impl Tag {
             }
             return Ok(read);
         }
-        // Of clocks that tell only differences, one that the greeting has as well.
+        // Among the clocks that show only differences, one that the greeting also has is preferred.
         let told = |clocks: Clocks| {
             let uptime = clocks.uptime.map(|us| (us, greeting.uptime, newest.uptime));
             let of_calendar = clocks.utc.filter(|us| utc(*us).is_some());
@@ -450,7 +461,7 @@ impl Tag {
     }
 }
 
-/// How much later the first is, in milliseconds.
+/// How much later the first time is, in milliseconds.
 fn difference_ms(later: u64, earlier: u64) -> i64 {
     i64::try_from((i128::from(later) - i128::from(earlier)) / 1000).unwrap_or(0)
 }
@@ -460,7 +471,7 @@ fn below_ms(us: u64) -> u16 {
     (us % 1000) as u16 // less than 1000
 }
 
-/// EPCData: a count of bits, then as many bytes as they need.
+/// Decodes EPCData: a count of bits, then as many bytes as they need.
 fn epc(body: &[u8]) -> Result<Box<str>, Reject> {
     let [high, low, bytes @ ..] = body else { return Err(Reject::Field("epc")) };
     let bits = usize::from(u16::from_be_bytes([*high, *low]));
@@ -473,7 +484,7 @@ fn hex(bytes: &[u8]) -> Box<str> {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect::<String>().into()
 }
 
-/// Microseconds since 1970; `None` beyond the calendar.
+/// A time from microseconds since 1970. `None`: it is beyond the calendar.
 fn utc(us: u64) -> Option<Stamp> {
     Timestamp::from_millisecond(i64::try_from(us / 1000).ok()?).ok().map(Stamp::Utc)
 }

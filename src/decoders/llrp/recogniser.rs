@@ -1,14 +1,14 @@
-//! What a message of this decoder looks like to the probe (head of `protocol.rs`).
+//! What a message of this decoder looks like to the probe (see the head of `protocol.rs`).
 
 use crate::decoders::recogniser::Sign;
 
-/// Longest message that is believed. A report that begins with a tag may be longer.
+/// The longest message that is believed. A report that begins with a tag may be longer.
 const LONGEST: usize = 64 * 1024;
 
-/// A message of a known type whose length can be true.
+/// Recognises a message of a known type with a possible length.
 pub(super) fn sign(raw: &[u8]) -> Option<Sign> {
     let [high, low, rest @ ..] = raw else { return None };
-    // A tag of a report, rejected.
+    // A rejected tag of a report.
     if (*high, *low) == (0, 240) {
         return Some(Sign::Own);
     }
@@ -18,13 +18,14 @@ pub(super) fn sign(raw: &[u8]) -> Option<Sign> {
         return None;
     }
     match (kind, raw.get(10..12)) {
-        (63, Some([0, 246])) if raw.len() == length => Some(Sign::Name), // what a reader says when one connects
+        (63, Some([0, 246])) if raw.len() == length => Some(Sign::Name), // the greeting of a reader
         _ => Some(Sign::Own),
     }
 }
 
-/// LLRP is framed by its lengths alone. A connection begins with a message, but a recording may not: from the first place
-/// on where a message of a known type is followed by another, or by the end.
+/// Only lengths frame LLRP. A connection begins with a message, but a recording may not. Returns
+/// the bytes from the first place where a message of a known type is followed by another one, or by
+/// the end.
 pub(super) fn from_header(bytes: &[u8]) -> &[u8] {
     let header = |at: usize| {
         let rest = &bytes[at..];

@@ -1,6 +1,7 @@
-//! The simulated LLRP reader: it serves one client, does what that one's ROSpec says, and drops a client that does not
-//! answer its keepalives. It may have an inventory that other software left in it ([`crate::sim::decoder::SimConfig::programmed`]).
-//! What happens between the connection and the start of the inventory is reported after the start.
+//! The simulated LLRP reader. It serves one client, does what that client's ROSpec says, and drops
+//! a client that does not answer its keepalives. It may have an inventory from other software
+//! ([`crate::sim::decoder::SimConfig::programmed`]). Reads between the connection and the start of
+//! the inventory are reported after the start.
 
 use jiff::civil::DateTime;
 
@@ -11,11 +12,11 @@ use crate::decoders::simulator::outgoing::Outgoing;
 use crate::decoders::simulator::talk::{Conversation, ForbiddenCommand, Pushing, Simulator, antenna, hits};
 use crate::model::chip::Stamp;
 
-/// Keepalives without an answer before the client is dropped.
+/// The number of keepalives without an answer before the client is dropped.
 const MISSED_MAX: u32 = 3;
-/// Bytes of a message from the client at most.
+/// The most bytes of a message from the client.
 const MESSAGE_MAX: usize = 4096;
-/// What a client may start and delete: its own, and not everything (0).
+/// The inventory that a client may start and delete: its own, and not all of them (0).
 const BOX: [u8; 4] = *b"PBRI";
 
 pub(crate) struct Llrp;
@@ -30,7 +31,7 @@ impl Nature for Llrp {
     }
 
     fn noise(&self, _end: &[u8]) -> Vec<u8> {
-        message(999, 0, b"~noise\xfe") // framed, or it would end the link
+        message(999, 0, b"~noise\xfe") // it has a frame, because otherwise it would end the link
     }
 
     fn settings(&self) -> Settings {
@@ -58,13 +59,13 @@ struct Peer {
     heard: Vec<u8>,
     pushing: Pushing,
     from: usize,
-    /// State of the client's ROSpec; `None`: there is none.
+    /// The state of the client's ROSpec. `None`: the client has none.
     rospec: Option<u8>,
     /// Other software's ROSpec is active.
     programmed: bool,
     /// Events and reports may be sent.
     enabled: bool,
-    /// Seconds between keepalives; 0: none.
+    /// Seconds between keepalives. 0: the reader sends none.
     period: u32,
     seconds: u32,
     missed: u32,
@@ -172,8 +173,8 @@ impl Peer {
     }
 }
 
-/// What a reader says to a request that it does not know: the answer to it, if the standard has
-/// one, else ERROR_MESSAGE, with the status M_UnsupportedMessage and the request's id.
+/// A reader's reply to a request that it does not know: the answer to that request if the standard
+/// has one, otherwise ERROR_MESSAGE, with the status M_UnsupportedMessage and the request's id.
 fn unsupported(kind: u16, id: u32) -> Vec<u8> {
     let answer = match kind {
         1..=3 | 20..=26 | 40..=44 | 46 | 47 => kind + 10,
@@ -183,12 +184,12 @@ fn unsupported(kind: u16, id: u32) -> Vec<u8> {
     message(answer, id, &tlv(287, &[0, 109, 0, 0]))
 }
 
-/// An LLRPStatus of GET_ROSPECS is followed by what there is: id, priority, state.
+/// An inventory in the answer to GET_ROSPECS, which follows the LLRPStatus: id, priority, state.
 fn rospec(id: [u8; 4], state: u8) -> Vec<u8> {
     tlv(177, &[&id[..], &[0, state]].concat())
 }
 
-/// Takes the first message off, if it is whole.
+/// Removes the first message from the bytes, if it is whole.
 fn cut(bytes: &mut Vec<u8>, limit: usize) -> Result<Option<Vec<u8>>, ()> {
     let Some(header) = bytes.first_chunk::<10>() else { return Ok(None) };
     let length = u32::from_be_bytes([header[2], header[3], header[4], header[5]]) as usize;
@@ -213,7 +214,7 @@ fn tlv(kind: u16, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The reader's word on a connection: 0 accepted, 2 somebody else has one.
+/// The reader's reply to a connection: 0 accepts it, 2 says that another client has one.
 fn attempt(status: u16, us: u64) -> Vec<u8> {
     let data = [tlv(128, &us.to_be_bytes()), tlv(256, &status.to_be_bytes())].concat();
     message(63, 1, &tlv(246, &data))

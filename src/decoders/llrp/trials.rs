@@ -12,7 +12,7 @@ pub(super) static TRIALS: Trials = Trials {
     hostile,
 };
 
-/// Lengths of messages that run over the end, and of the parameters in a report that do.
+/// Corrects the lengths of messages, and of parameters in a report, that go beyond the end.
 #[allow(clippy::ptr_arg, reason = "the repair of another protocol changes the length")]
 fn repair(stream: &mut Vec<u8>) {
     let mut at = 0;
@@ -29,7 +29,7 @@ fn repair(stream: &mut Vec<u8>) {
     }
 }
 
-/// TLVs whose length does not fit take what is left.
+/// A TLV whose length does not fit gets the bytes that are left.
 fn parameters(mut body: &mut [u8]) {
     while body.len() >= 4 && body[0] & 0x80 == 0 {
         let told = usize::from(u16::from_be_bytes([body[2], body[3]]));

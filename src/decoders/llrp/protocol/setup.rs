@@ -1,15 +1,16 @@
-//! What we say to a reader of ourselves: a question, and an inventory of ours where the configuration asks for it.
+//! The messages that we send to a reader on our own: a question, and an inventory of ours if the
+//! configuration asks for it.
 
 use std::time::Duration;
 
 use super::wire::{Parameters, be, kind, message, tlv};
 use crate::decoders::{Condition, Frame, Info, Output};
 
-/// Our inventory; no other is touched.
+/// Our inventory. The protocol changes no other.
 const OURS: u32 = 0x5042_5249;
-/// How often the reader shows that it lives.
+/// How often the reader must show that it is alive.
 const LIFE_SIGN: Duration = Duration::from_secs(10);
-/// A refused inventory is tried again after this: somebody may have made room.
+/// A refused inventory is tried again after this time, because a person may have made room for it.
 const AGAIN: Duration = Duration::from_secs(60);
 
 const SET_CONFIG: u16 = 3;
@@ -19,13 +20,13 @@ const DELETE: u16 = 21;
 const START: u16 = 22;
 const ENABLE: u16 = 24;
 const GET_ROSPECS: u16 = 26;
-/// One after the other; the answer to each is ten above it.
+/// The steps in their order. The type of each answer is ten above the type of its step.
 const STEPS: [u16; 5] = [SET_CONFIG, DELETE, ADD, ENABLE, START];
 
 pub(super) struct Setup {
     start: bool,
     accepted: bool,
-    /// The step whose answer is awaited.
+    /// The step whose answer has not arrived yet.
     step: Option<usize>,
     refused: bool,
     idle: Option<bool>,
@@ -45,7 +46,7 @@ impl Setup {
         out.reply(message(kind, self.id, body));
     }
 
-    /// The reader took us as its client. Says so once.
+    /// The reader accepted us as its client. Sends the first messages, once.
     pub(super) fn accepted(&mut self, out: &mut Output) {
         if std::mem::replace(&mut self.accepted, true) {
             return;
@@ -64,7 +65,8 @@ impl Setup {
         }
         if up.saturating_sub(self.tried) >= AGAIN {
             self.tried = up;
-            // Also where an answer did not come, or somebody at the reader stopped our inventory.
+            // This also covers an answer that did not arrive, and a person at the reader who
+            // stopped our inventory.
             if self.start && (self.refused || self.step.is_some() || self.idle == Some(true)) {
                 self.step(0, out);
             }
@@ -78,20 +80,21 @@ impl Setup {
             SET_CONFIG => {
                 let period = u32::try_from(LIFE_SIGN.as_millis()).unwrap_or(u32::MAX).to_be_bytes();
                 let keepalive = tlv(220, &[&[1], &period]);
-                self.say(kind, &[&[0][..], &keepalive].concat(), out); // 0: nothing goes back to the factory's settings
+                self.say(kind, &[&[0][..], &keepalive].concat(), out); // 0: nothing is reset to factory settings
             }
             ADD => self.say(kind, &inventory(), out),
             _ => self.say(kind, &OURS.to_be_bytes(), out),
         }
     }
 
-    /// An answer to a step, or an ERROR_MESSAGE.
+    /// Takes an answer to a step, or an ERROR_MESSAGE.
     pub(super) fn answer(&mut self, kind: u16, body: &[u8], out: &mut Output) {
         let Some(step) = self.step else { return };
         if kind != kind::ERROR && kind != STEPS[step] + 10 {
             return;
         }
-        // That there was none of ours to delete is as it should be; no keepalive is no reason to read nothing.
+        // DELETE fails as expected if none of our inventories was there, and a reader without a
+        // keepalive can still read.
         let may_fail = matches!(STEPS[step], DELETE | SET_CONFIG);
         if let Some(text) = refusal(body).filter(|_| !may_fail) {
             self.step = None;
@@ -112,7 +115,7 @@ impl Setup {
         }
     }
 
-    /// GET_ROSPECS_RESPONSE: whether any of them is not disabled.
+    /// Reads GET_ROSPECS_RESPONSE: whether at least one inventory is not disabled.
     pub(super) fn inventories(&mut self, body: &[u8], out: &mut Output) {
         let states = Parameters(body).flatten().filter(|parameter| parameter.kind == 177);
         let idle = !states.into_iter().any(|spec| spec.body.get(5).is_some_and(|state| *state != 0));
@@ -147,7 +150,8 @@ fn refusal(body: &[u8]) -> Option<String> {
     (code != 0).then(|| format!("status {code} {text}").trim_end().to_owned())
 }
 
-/// Our ROSpec: all antennas, EPC Gen 2, from START_ROSPEC until it is deleted, each tag reported as it is seen.
+/// Our ROSpec: all antennas, EPC Gen 2, from START_ROSPEC until it is deleted, with a report for
+/// each tag when it is seen.
 fn inventory() -> Vec<u8> {
     const TAG: u16 = 0x1000 | 0x0400 | 0x0200 | 0x0080; // antenna, RSSI, first seen, count
     let boundary = tlv(178, &[&tlv(179, &[&[0]]), &tlv(182, &[&[0, 0, 0, 0, 0]])]);

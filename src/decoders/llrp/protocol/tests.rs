@@ -154,10 +154,10 @@ fn epcs_of_any_length_are_read_and_times_are_of_the_reader_or_of_its_uptime() {
     }
 }
 
-/// Found by comparison with another decoder: OpSpecID (17) was not known, and cost its tag.
+/// A comparison with another decoder found this: OpSpecID (17) was not known, and its tag was lost.
 #[test]
 fn every_parameter_that_has_a_length_in_the_standard_is_skipped_by_it() {
-    let lengths = [2, 2, 8, 8, 8, 8, 1, 2, 2, 4, 2, 2, 2, 12, 2, 2, 4, 2, 4, 2, 2]; // of the bodies of 0 to 20
+    let lengths = [2, 2, 8, 8, 8, 8, 1, 2, 2, 4, 2, 2, 2, 12, 2, 2, 4, 2, 4, 2, 2]; // the bodies of 0 to 20
     for kind in (1..=20_u8).filter(|kind| *kind != 13) {
         let parameter = [&[0x80 | kind][..], &vec![0; lengths[usize::from(kind)]]].concat();
         let tag: [&[u8]; 3] = [&parameter, &[0x8d; 13], &[0x82, 0, 0, 0, 0, 0, 0x4c, 0x4b, 0x40]];
@@ -199,12 +199,12 @@ const SET_US: u64 = 1_795_915_800_000_000;
 /// A minute into the year 2000.
 const UNSET_US: u64 = 946_684_860_000_000;
 
-/// A TV with a time: 2 first seen UTC, 3 first seen uptime, 4 and 5 the same of last seen.
+/// A TV with a time: 2 is first seen UTC, 3 first seen uptime, 4 and 5 the same of last seen.
 fn time(kind: u8, us: u64) -> Vec<u8> {
     [&[0x80 | kind][..], &us.to_be_bytes()].concat()
 }
 
-/// The reader accepts us; its clock, if it shows one: 128 UTC, 129 uptime.
+/// The greeting of a reader that accepts us. It may have a clock: 128 is UTC, 129 uptime.
 fn greeting(clock: Option<(u16, u64)>) -> Vec<u8> {
     let clock = clock.map(|(kind, us)| wire::tlv(kind, &[&us.to_be_bytes()])).unwrap_or_default();
     message(kind::EVENT, 1, &wire::tlv(246, &[&clock, &wire::tlv(256, &[&[0, 0]])]))
@@ -230,7 +230,7 @@ fn reads(out: &Output) -> Vec<ChipRead> {
     out.items.iter().filter_map(read).collect()
 }
 
-/// What becomes of the tags of one report behind a greeting.
+/// The reads from the tags of one report after a greeting.
 fn told(clock: Option<(u16, u64)>, tags: &[Vec<u8>]) -> Vec<ChipRead> {
     let (mut protocol, mut out) = (protocol(false), Output::default());
     protocol.feed(&greeting(clock), &mut out);
@@ -261,9 +261,9 @@ fn a_reader_whose_clock_was_never_set_tells_how_long_after_its_greeting_a_tag_wa
         (Some((128, UNSET_US)), time(4, UNSET_US + 5_207_562), Age::AfterGreeting(5207)),
         (Some((128, 60_000_000)), time(2, 65_000_000), Age::AfterGreeting(5000)),
         (Some((129, 60_000_000)), time(3, 65_000_000), Age::AfterGreeting(5000)),
-        // Held by the reader before we came.
+        // The reader held this tag before we connected.
         (Some((129, 60_000_000)), time(3, 20_000_000), Age::AfterGreeting(-40_000)),
-        // No greeting, or one with another clock: it was seen just now.
+        // Without a greeting, or with another clock in the greeting, the tag counts as just seen.
         (None, time(2, UNSET_US), Age::BeforeReceipt(0)),
         (Some((128, SET_US)), time(2, UNSET_US), Age::BeforeReceipt(0)),
         (Some((128, SET_US)), time(3, 65_000_000), Age::BeforeReceipt(0)),

@@ -1,4 +1,4 @@
-//! LLRP's parameters, apart and together.
+//! Splits and builds LLRP's parameters.
 
 /// Message types.
 pub(super) mod kind {
@@ -10,7 +10,7 @@ pub(super) mod kind {
     pub(in crate::decoders::llrp) const KEEPALIVE_ACK: u16 = 72;
     pub(in crate::decoders::llrp) const ERROR: u16 = 100;
 
-    /// What the standard names, and vendors' own (1023).
+    /// The types that the standard names, and the vendors' own type (1023).
     pub(in crate::decoders::llrp) fn is_known(kind: u16) -> bool {
         matches!(kind, 1..=5 | 10..=14 | 20..=26 | 30..=36 | 40..=44 | 46 | 47 | 50..=54 | 56 | 57 | 60..=64 | 72 | 100 | 1023)
     }
@@ -20,11 +20,12 @@ pub(super) mod kind {
 pub(super) struct Parameter<'a> {
     pub(super) kind: u16,
     pub(super) body: &'a [u8],
-    /// With its head.
+    /// The parameter with its head.
     pub(super) raw: &'a [u8],
 }
 
-/// Parameters one after the other; what is none ends them, with all that is left.
+/// Parameters one after the other. Bytes that are no parameter end the list, and are returned with
+/// all bytes after them.
 pub(super) struct Parameters<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Parameters<'a> {
@@ -50,9 +51,9 @@ impl<'a> Iterator for Parameters<'a> {
 /// Bytes of a TLV before its body.
 pub(super) const TLV_HEAD: usize = 4;
 
-/// Kind and length of the TLV that begins here; `None` inside: it has not come as a whole. An
-/// error: there is none. What is less than its head says nothing, so that the result does not
-/// depend on how the bytes were cut.
+/// Kind and length of the TLV that begins here. `None`: it has not arrived as a whole. An error:
+/// the bytes are no TLV. Fewer bytes than a head decide nothing, so that the result does not depend
+/// on how the bytes were cut.
 pub(super) fn whole_tlv(bytes: &[u8]) -> Result<Option<(u16, usize)>, ()> {
     let [a, b, high, low, ..] = *bytes else { return Ok(None) };
     let (kind, length) = (u16::from_be_bytes([a, b]) & 0x3ff, usize::from(u16::from_be_bytes([high, low])));
@@ -62,7 +63,7 @@ pub(super) fn whole_tlv(bytes: &[u8]) -> Result<Option<(u16, usize)>, ()> {
     Ok((length <= bytes.len()).then_some((kind, length)))
 }
 
-/// The length of a TV, its first byte included.
+/// The length of a TV, with its first byte.
 fn fixed(kind: u16) -> Option<usize> {
     Some(match kind {
         6 => 2,           // RSSI
@@ -80,7 +81,7 @@ pub(super) fn be(bytes: &[u8]) -> Option<u64> {
     (bytes.len() <= 8).then(|| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
-/// A message of version 1.0.1, which every reader takes.
+/// A message of version 1.0.1, which every reader accepts.
 pub(super) fn message(kind: u16, id: u32, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 10).unwrap_or(u32::MAX);
     [&(0x0400 | kind).to_be_bytes()[..], &length.to_be_bytes(), &id.to_be_bytes(), body].concat()
