@@ -1,21 +1,25 @@
-//! A simulated decoder for each protocol: the one fake that `demo`, `simulate decoder`, tests and benches share.
+//! A simulated decoder for each protocol. `demo`, `simulate decoder`, tests and benches share it.
 //!
 //! What must hold:
-//! * **It behaves like the thing it stands for, as the documents describe it**, and shares no decoding or encoding with
-//!   the code it is there to test (but for the truth about a recording, which is what our protocol reads in it).
-//!   RACE RESULT, One4All and P3 are servers that store everything, push what happens and give again what they are asked
-//!   for (One4All pushes to its last connection only); ChronoTrack does so too and connects to the box; the MYLAPS
-//!   exporter connects and repeats until
-//!   acknowledged; the others only stream, and what nobody listened to is gone.
-//! * **It knows the truth**: [`SimDecoder::reads`] is every read that happened, [`SimDecoder::acked`] those that a box may
-//!   not lose any more, [`SimDecoder::forbidden`] the commands that no box may send.
-//! * **Deterministic**: the same configuration and seed give the same reads with the same stamps. Only *when* they happen
-//!   follows the (monotonic) clock, or the caller ([`SimDecoder::push`]).
-//! * **Bounded**: [`READS_MAX`](crate::decoders::simulator::memory::READS_MAX)(memory::READS_MAX) reads of 16 bytes (plus one byte for each acknowledged), then the race is over. A recording
-//!   is held whole.
+//! * **It behaves like the real decoder, as the documents describe it.** It shares no decoding or
+//!   encoding with the code that it tests. (The one exception is a recording, whose reads are those
+//!   that our protocol finds in it.) RACE RESULT, One4All and P3 are servers that store every read,
+//!   push new reads and send stored ones again on request (One4All pushes to its last connection
+//!   only). ChronoTrack does the same, but connects to the box. The MYLAPS exporter connects and
+//!   repeats each message until it is acknowledged. The others only stream, and reads without a
+//!   listener are lost.
+//! * **It knows the truth.** [`SimDecoder::reads`] has every read that happened,
+//!   [`SimDecoder::acked`] the reads that a box may not lose any more, and
+//!   [`SimDecoder::forbidden`] the commands that no box may send.
+//! * **Deterministic.** The same configuration and seed result in the same reads with the same
+//!   stamps. Only *when* they happen follows the (monotonic) clock, or the caller
+//!   ([`SimDecoder::push`]).
+//! * **Bounded.** The race is over after
+//!   [`READS_MAX`](crate::decoders::simulator::memory::READS_MAX) reads of 16 bytes (plus one byte
+//!   for each acknowledged read). A recording is held whole.
 //!
-//! A decoder that only streams waits for its first listener and pauses while there is none, so that a demonstration
-//! loses nothing for want of a listener; `push` does not wait.
+//! A decoder that only streams waits for its first listener and pauses while it has none, so that a
+//! demonstration loses no read because nobody listens. `push` does not wait.
 
 mod habit;
 mod heard;
@@ -49,63 +53,68 @@ pub use crate::decoders::simulator::memory::SimRead;
 use crate::decoders::simulator::race::Race;
 pub use crate::decoders::simulator::race::{FIELD_MAX, RaceConfig};
 
-/// The race is looked at this often.
+/// The simulator checks this often which reads of the race are due.
 const TURN: Duration = Duration::from_millis(5);
 
-/// Where the simulated decoder is.
+/// How the simulated decoder is connected.
 pub enum Wiring {
-    /// It listens here (port 0: any). For those that wait to be connected to.
+    /// It listens on this address (port 0: any free port). For decoders that the box connects to.
     Listen(SocketAddr),
-    /// It connects to a box here, again and again. For those that do ([`Kind::connects`]).
+    /// It connects to a box at this address, again and again. For decoders that connect to the box
+    /// ([`Kind::connects`]).
     Connect(SocketAddr),
-    /// It speaks on this: a serial line, a pty, a pipe. For those that wait to be connected to.
+    /// It uses this port: a serial line, a pty, a pipe. For decoders that the box connects to.
     Port(Box<dyn DecoderPort>),
 }
 
-/// Something to speak on.
+/// A port that a simulated decoder can use.
 pub trait DecoderPort: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> DecoderPort for T {}
 
-/// Where the reads come from.
+/// The source of the reads.
 pub enum ReadSource {
     /// A made-up race.
     Race(RaceConfig),
-    /// Rows as recorded (see [`Kind::rows`]), one `1/rate` seconds after the other whatever their stamps say.
+    /// Rows as recorded (see [`Kind::rows`]). One row is sent every `1/rate` seconds, whatever the
+    /// stamps are.
     Recording(Vec<Vec<u8>>),
 }
 
-/// A simulated decoder.
+/// The configuration of a simulated decoder.
 pub struct SimConfig {
-    /// Which.
+    /// The kind of decoder.
     pub kind: Kind,
-    /// Where.
+    /// How it is connected.
     pub wiring: Wiring,
-    /// What it reads.
+    /// The source of its reads.
     pub source: ReadSource,
-    /// Reads a second in the mean; 0: nothing happens but by [`SimDecoder::push`].
+    /// The mean number of reads a second. 0: reads happen only by [`SimDecoder::push`].
     pub rate: f64,
-    /// Reads of the race at most.
+    /// The most reads of the race.
     pub limit: Option<u64>,
     /// The decoder's clock at the start: wall time in its own zone.
     pub start: DateTime,
-    /// Makes the race.
+    /// The seed of the race.
     pub seed: u64,
-    /// What goes wrong.
+    /// The faults on the wire.
     pub faults: Vec<WireFault>,
-    /// Timing points, for those that name them (ChronoTrack, MYLAPS): ten reads at the first, ten at the next, and so on.
+    /// Timing points, for decoders that name them (ChronoTrack, MYLAPS). Ten reads are at the first
+    /// one, ten at the next, and so on.
     pub locations: Vec<String>,
-    /// Id of the reader, for those that name it in their records (ChronoTrack): two sources may have one location name.
+    /// The id of the reader, for decoders whose records have it (ChronoTrack). Two sources may have
+    /// the same location name.
     pub reader: String,
-    /// LLRP: other software left an inventory in the reader, which runs without the box's doing.
+    /// LLRP: other software left an inventory in the reader, which runs without the box.
     pub programmed: bool,
-    /// MYLAPS: after which time without an ack a message is sent again (the real one: 20 s).
+    /// MYLAPS: a message is sent again after this time without an acknowledgement (the real
+    /// exporter: 20 s).
     pub repeat: Duration,
 }
 
 impl SimConfig {
-    /// A race of the default field that starts at 10:00 on a summer's day, without faults, where reads only happen by
-    /// [`SimDecoder::push`].
+    /// A race of the default field that starts at 10:00 on a summer's day, without faults, where
+    /// reads happen only by [`SimDecoder::push`].
     pub fn new(kind: Kind, wiring: Wiring) -> Self {
         Self {
             kind,
@@ -127,15 +136,15 @@ impl SimConfig {
 /// Why a simulated decoder does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SimError {
-    /// The port cannot be had.
+    /// The port cannot be opened.
     #[error("the simulated decoder cannot listen on {0}: {1}")]
     Listen(SocketAddr, #[source] io::Error),
-    /// The exporter connects, the others do not.
+    /// The wiring does not fit: some decoders connect to the box, the others wait for a connection.
     #[error("a simulated {0} decoder {1}")]
     Wiring(&'static str, &'static str),
 }
 
-/// A running simulated decoder; stops when dropped.
+/// A running simulated decoder. It stops when it is dropped.
 pub struct SimDecoder {
     shared: Arc<Shared>,
     address: Option<SocketAddr>,
@@ -143,10 +152,10 @@ pub struct SimDecoder {
 }
 
 impl SimDecoder {
-    /// Starts it.
+    /// Starts the decoder.
     ///
     /// # Errors
-    /// The port cannot be had, or the wiring does not fit the protocol.
+    /// The port cannot be opened, or the wiring does not fit the protocol.
     pub async fn start(config: SimConfig) -> Result<Self, SimError> {
         let SimConfig { kind, wiring, source, rate, limit, start, seed, faults, locations, reader, programmed, repeat } =
             config;
@@ -204,22 +213,23 @@ impl SimDecoder {
         Ok(Self { shared, address, tasks })
     }
 
-    /// Where it listens, if it does.
+    /// The address on which it listens, if it listens.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
-    /// Count of the reads that happened so far; changes with each.
+    /// The number of reads that happened so far. It changes with each read.
     pub fn emitted(&self) -> watch::Receiver<u64> {
         self.shared.emitted.subscribe()
     }
 
-    /// Count of the reads that a MYLAPS exporter got acknowledged; changes with each ack.
+    /// The number of reads that a MYLAPS exporter got acknowledged. It changes with each
+    /// acknowledgement.
     pub fn acked_count(&self) -> watch::Receiver<u64> {
         self.shared.acked.subscribe()
     }
 
-    /// Count of the links that are open now.
+    /// The number of links that are open now.
     pub fn links(&self) -> watch::Receiver<usize> {
         self.shared.links.subscribe()
     }
@@ -245,34 +255,38 @@ impl SimDecoder {
         acked.flat_map(|entry| state.memory.reads_of(entry)).collect()
     }
 
-    /// Commands that start, stop, set or clear a decoder: none is right.
+    /// The commands received that start, stop, set or clear a decoder. The box may send none of
+    /// them.
     pub fn forbidden(&self) -> Vec<String> {
         self.shared.lock().forbidden.clone()
     }
 
-    /// Everything that was said to it, byte by byte, a connection each (bounded: of the first 200, 64 KiB of each).
+    /// All bytes that were sent to the decoder, one entry for each connection (bounded: the first
+    /// 200 connections, 64 KiB of each).
     pub fn heard(&self) -> Vec<Vec<u8>> {
         self.shared.lock().heard.all()
     }
 
-    /// Nothing more will happen by itself: the limit is reached, the recording played, or everybody is home.
+    /// No more reads will happen by themselves: the limit is reached, the recording is played, or
+    /// the race is over.
     pub fn is_over(&self) -> bool {
         self.shared.lock().memory.due_us().is_none()
     }
 
-    /// `count` reads (or rows of the recording) happen now.
+    /// Makes `count` reads (or rows of the recording) happen now.
     pub fn push(&self, count: u64) {
         self.shared.happen(|memory| {
             let _all = (0..count).all(|_| memory.happen());
         });
     }
 
-    /// Cuts every connection, now.
+    /// Cuts every connection now.
     pub fn drop_links(&self) {
         self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Off the network: connections are cut, new ones end at once, and the exporter does not connect. The race goes on.
+    /// Takes the decoder off the network: connections are cut, new ones end at once, and the
+    /// exporter does not connect. The race continues.
     pub fn set_online(&self, online: bool) {
         self.shared.online.send_replace(online);
         if !online {
@@ -280,29 +294,30 @@ impl SimDecoder {
         }
     }
 
-    /// Frozen: links stay open, nothing is said or heard. The race goes on.
+    /// Freezes the decoder: links stay open, and the decoder neither sends nor reads. The race
+    /// continues.
     pub fn set_frozen(&self, frozen: bool) {
         self.shared.frozen.send_replace(frozen);
     }
 
-    /// Somebody at the decoder begins a new file; numbers start at 1 again.
+    /// A person at the decoder begins a new file, and the numbers start at 1 again.
     pub fn new_file(&self) {
         self.shared.lock().memory.new_file();
     }
 
-    /// Somebody at the decoder has it give all of its memory to everybody who listens: a rewind at a CloudBox, a print at
-    /// a Timy.
+    /// A person at the decoder makes it send its whole memory to every peer: a rewind at a
+    /// CloudBox, a print at a Timy.
     pub fn give_again(&self) {
         self.shared.lock().memory.give_again();
-        self.shared.emitted.send_modify(|_| {}); // who pushes looks
+        self.shared.emitted.send_modify(|_| {}); // wakes the tasks that push
     }
 
-    /// Somebody at the decoder clears its current file.
+    /// A person at the decoder clears its current file.
     pub fn clear(&self) {
         self.shared.lock().memory.clear();
     }
 
-    /// It does something that decoders do, or somebody does it to it.
+    /// Makes the decoder show a habit: something that decoders do, or that a person does to them.
     pub async fn does(&self, habit: DecoderHabit) {
         const TWO_HOURS_MS: i64 = 2 * 60 * 60 * 1000;
         const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
@@ -326,7 +341,7 @@ impl SimDecoder {
             DecoderHabit::TellsNoTime => self.shared.lock().memory.tells_no_time = true,
             DecoderHabit::RepeatLast => {
                 self.shared.lock().memory.repeat_last();
-                self.shared.emitted.send_modify(|_| {}); // who pushes looks
+                self.shared.emitted.send_modify(|_| {}); // wakes the tasks that push
             }
             DecoderHabit::SwapTwo => self.shared.lock().memory.swap_two(),
             DecoderHabit::LastWeek => self.shared.happen(|memory| {
@@ -351,13 +366,13 @@ impl SimDecoder {
         }
     }
 
-    /// Stops it and waits until its port is free.
+    /// Stops the decoder and waits until its port is free.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
     }
 }
 
-/// Lets the race happen as time goes by.
+/// Makes the reads of the race happen when they are due.
 async fn live(shared: Arc<Shared>, needs_listener: bool) {
     let mut turns = tokio::time::interval(TURN);
     let mut links = shared.links.subscribe();

@@ -1,12 +1,16 @@
-//! Plays the decoder's direction of a capture file, connection by connection, at its own or another pace.
+//! Plays the decoder's direction of a capture file, connection by connection, at its own or another
+//! pace.
 //!
 //! What must hold:
-//! * The bytes are those of the file, in their order and pieces; what the other side says is read and dropped.
-//! * A connection that the file closes is closed; one that the other side leaves early is gone on with when it is there
-//!   again, so that nothing of the file is left out. A piece that was on its way is not sent again.
-//! * Where the box connects, each connection of the file waits for it; where the decoder connects, it does so when the file
-//!   says, and not before those have ended that had ended then.
-//! * Time is the runtime's monotonic clock. A file is held whole.
+//! * The bytes are those of the file, in their order and pieces. The bytes that the other side
+//!   sends are read and dropped.
+//! * A connection that the file closes is closed. If the other side leaves a connection early, the
+//!   player continues it when the other side connects again, so that no byte of the file is left
+//!   out. A piece that was already on its way is not sent again.
+//! * If the box connects, each connection of the file waits for the box. If the decoder connects,
+//!   it does so at the time in the file, and not before those connections have ended that had ended
+//!   then.
+//! * Time is the runtime's monotonic clock. The whole file is held in memory.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead};
@@ -24,19 +28,19 @@ use super::decoder::{SimError, SimRead, Wiring};
 use crate::decoders::{Frame, Item, Output, SettingError, Settings, Spec};
 use crate::link::capture::{CaptureError, CaptureReader, Direction, What};
 
-/// A connection that could not be made is tried again after this.
+/// The player tries again after this time if a connection could not be made.
 const RECONNECT: Duration = Duration::from_millis(200);
 /// How long the other side may take to close its half.
 const CLOSING: Duration = Duration::from_secs(5);
-/// Connections served at once.
+/// The most connections that are served at the same time.
 const LINKS_MAX: usize = 16;
 
-/// How fast.
+/// The speed of the player.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// So many times as fast as it was.
+    /// This many times the original speed.
     Times(f64),
-    /// As fast as it is taken.
+    /// As fast as the other side takes the bytes.
     Max,
 }
 
@@ -49,22 +53,22 @@ impl Pace {
     }
 }
 
-/// What one connection brings.
+/// The content of one connection.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Part {
     /// All times count from the beginning of the capture.
     start: Duration,
     pieces: VecDeque<(Duration, Vec<u8>)>,
-    /// When it was closed; `None`: it never was.
+    /// When the connection was closed. `None`: it was never closed.
     end: Option<Duration>,
-    /// Something of it was sent.
+    /// A piece of it was sent.
     begun: bool,
 }
 
-/// What a capture file brings.
+/// The content of a capture file.
 #[derive(Debug, Default)]
 pub struct Script {
-    /// In the order of their beginnings.
+    /// The connections in the order of their beginnings.
     parts: Vec<Part>,
     /// The file ends in the middle of a line.
     pub cut: bool,
@@ -102,7 +106,8 @@ impl Script {
         Ok(script)
     }
 
-    /// What our own protocol reads in it: the only judge of a recording there is here.
+    /// The reads that our own protocol finds in the capture. Nothing else here can tell the reads
+    /// of a recording.
     ///
     /// # Errors
     /// An option does not fit the protocol.
@@ -133,11 +138,11 @@ struct Stage {
     pace: Pace,
     bytes: watch::Sender<u64>,
     links: watch::Sender<usize>,
-    /// Connections of the file that are not played to their end.
+    /// The number of connections of the file that are not played to their end.
     left: watch::Sender<usize>,
 }
 
-/// A capture that is being played; stops when dropped.
+/// A capture that is being played. It stops when it is dropped.
 pub struct Player {
     stage: Arc<Stage>,
     address: Option<SocketAddr>,
@@ -145,10 +150,10 @@ pub struct Player {
 }
 
 impl Player {
-    /// Starts it.
+    /// Starts the player.
     ///
     /// # Errors
-    /// The port cannot be had.
+    /// The port cannot be opened.
     pub async fn start(wiring: Wiring, script: Script, pace: Pace) -> Result<Self, SimError> {
         let (bytes, links) = (watch::Sender::new(0), watch::Sender::new(0));
         let stage = Arc::new(Stage { pace, bytes, links, left: watch::Sender::new(script.parts.len()) });
@@ -168,7 +173,7 @@ impl Player {
                     for mut part in script.parts {
                         let begun = Instant::now();
                         if !play(&stage, &mut port, &mut part, begun).await {
-                            return; // the port is gone
+                            return; // the port was closed
                         }
                     }
                 });
@@ -177,27 +182,27 @@ impl Player {
         Ok(Self { stage, address, tasks })
     }
 
-    /// Where it listens, if it does.
+    /// The address on which it listens, if it listens.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
-    /// Bytes sent; changes with each piece.
+    /// The number of bytes sent. It changes with each piece.
     pub fn bytes(&self) -> watch::Receiver<u64> {
         self.stage.bytes.subscribe()
     }
 
-    /// Connections that are open now.
+    /// The number of connections that are open now.
     pub fn links(&self) -> watch::Receiver<usize> {
         self.stage.links.subscribe()
     }
 
-    /// Everything was played.
+    /// Whether the whole file was played.
     pub fn is_over(&self) -> bool {
         *self.stage.left.borrow() == 0
     }
 
-    /// Stops it and waits until its port is free.
+    /// Stops the player and waits until its port is free.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
     }
@@ -209,7 +214,7 @@ impl Stage {
     }
 }
 
-/// Gives each who connects the next connection of the file.
+/// Plays the next connection of the file to each peer that connects.
 async fn serve(stage: Arc<Stage>, listener: TcpListener, parts: VecDeque<Part>) {
     let parts = Arc::new(Mutex::new(parts));
     let mut links = JoinSet::new();
@@ -221,7 +226,7 @@ async fn serve(stage: Arc<Stage>, listener: TcpListener, parts: VecDeque<Part>) 
                     let (stage, parts) = (Arc::clone(&stage), Arc::clone(&parts));
                     links.spawn(async move { serve_one(&stage, stream, &parts).await });
                 }
-                Err(_) => sleep(RECONNECT).await, // out of descriptors: later
+                Err(_) => sleep(RECONNECT).await, // no file descriptors are left: try later
             },
             Some(_) = links.join_next() => {}
         }
@@ -237,14 +242,14 @@ async fn serve_one(stage: &Stage, mut stream: TcpStream, parts: &Mutex<VecDeque<
     }
 }
 
-/// When a connection that goes on with its next piece now would have begun.
+/// The time at which a connection would have begun whose next piece is due now.
 fn begun(stage: &Stage, part: &Part) -> Instant {
     let next = part.pieces.front().map(|(at, _)| *at).or(part.end).unwrap_or(part.start);
     let before = if part.begun { stage.pace.of(next.saturating_sub(part.start)) } else { Duration::ZERO };
     Instant::now().checked_sub(before).unwrap_or_else(Instant::now)
 }
 
-/// Makes the connections when the file says.
+/// Makes the connections at the times in the file.
 async fn connect(stage: Arc<Stage>, target: SocketAddr, parts: Vec<Part>) {
     let first = watch::Sender::new(None::<Instant>);
     let ends: Vec<(Option<Duration>, watch::Sender<bool>)> =
@@ -260,7 +265,7 @@ async fn connect(stage: Arc<Stage>, target: SocketAddr, parts: Vec<Part>) {
             .collect();
         tasks.spawn(async move {
             for mut ended in before {
-                let _ = ended.wait_for(|ended| *ended).await; // whoever is gone has ended
+                let _ = ended.wait_for(|ended| *ended).await; // a dropped sender has ended too
             }
             if at > 0
                 && let Ok(begun) = begins.wait_for(Option::is_some).await.map(|begun| *begun)
@@ -295,8 +300,8 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Plays what is left of a connection that began at `begun`; true when it is over. One that the file does not close stays
-/// open until the other side goes.
+/// Plays the rest of a connection that began at `begun`. Returns true when it is over. A connection
+/// that the file does not close stays open until the other side leaves.
 async fn play<S: AsyncRead + AsyncWrite + Unpin>(stage: &Stage, stream: S, part: &mut Part, begun: Instant) -> bool {
     stage.links.send_modify(|links| *links += 1);
     let _open = Open(&stage.links);
@@ -317,7 +322,8 @@ async fn play<S: AsyncRead + AsyncWrite + Unpin>(stage: &Stage, stream: S, part:
         return false;
     }
     if !gone {
-        // Closing with unread bytes would be a reset, which may cost what is on its way.
+        // Closing with unread bytes would reset the connection, and a reset may lose bytes that are
+        // on their way.
         let _ = timeout(CLOSING, hearing).await;
     }
     true
@@ -374,7 +380,8 @@ mod tests {
         Script::read(CaptureReader::new(file.as_bytes()).unwrap()).unwrap()
     }
 
-    /// What comes from a stream and after how many milliseconds; the last is its end.
+    /// The bytes that arrive from a stream, and after how many milliseconds. The last entry is the
+    /// end of the stream.
     async fn heard(mut stream: impl AsyncRead + Unpin, begun: Instant) -> Vec<(String, u128)> {
         let mut all = Vec::new();
         let mut buffer = [0; 100];
@@ -392,7 +399,7 @@ mod tests {
         for (pace, expected) in [
             (Pace::Times(1.0), vec![("a", 500), ("b", 4500), ("", 6000)]),
             (Pace::Times(10.0), vec![("a", 50), ("b", 450), ("", 600)]),
-            (Pace::Max, vec![("ab", 0), ("", 0)]), // taken at once
+            (Pace::Max, vec![("ab", 0), ("", 0)]), // all bytes are taken at once
         ] {
             let (ours, theirs) = duplex(1000);
             let begun = Instant::now();

@@ -1,6 +1,6 @@
-//! What a simulated decoder remembers: every read, in files, and the race or recording they come from.
-//! What the simulator of a protocol has to know stands beside it (its `Simulator` and `Conversation`), because each is said in terms of
-//! the other. Pure; knows no socket and no clock.
+//! The memory of a simulated decoder: every read, in files, and the race or recording of the reads.
+//! The facts that the simulator of a protocol needs are in its `Simulator` and `Conversation`. The
+//! memory is pure, and knows no socket and no clock.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -12,59 +12,60 @@ use super::nature::Nature;
 use super::race::{Crossing, Race};
 use crate::model::chip::Stamp;
 
-/// Most reads of a made-up race: 22 hours at 50 a second, 64 MB.
+/// The most reads of a made-up race: 22 hours at 50 reads a second, 64 MB.
 pub const READS_MAX: u64 = 4_000_000;
 
-/// A read that happened: what must be kept and uploaded, whatever went wrong on the way.
+/// A read that happened. The box must keep and upload it, whatever went wrong on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SimRead {
     /// Chip code as sent.
     pub chip: Box<str>,
     /// Stamp as sent.
     pub stamp: Stamp,
-    /// Passing number in its file; a running number where the protocol has none.
+    /// The passing number in its file, or a running number if the protocol has none.
     pub number: u64,
 }
 
-/// One read of the made-up race, as the decoder's memory holds it: 16 bytes, so that a long race stays small.
+/// One read of the made-up race, as it is in the decoder's memory: 16 bytes, so that a long race
+/// stays small.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Detection {
     pub(crate) chip: u32,
     pub(crate) stamp_us: u64,
 }
 
-/// A detection with its place and its time as the protocols write it.
+/// A detection with its position and its time, as the protocols write it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed {
     pub(crate) chip: u32,
-    /// Local wall time, as fine as the decoder counts.
+    /// Local wall time, in the resolution of the decoder.
     pub(crate) at: DateTime,
-    /// From 1 in each file.
+    /// The number in its file, from 1.
     pub(crate) number: u64,
-    /// From 1.
+    /// The number of the file, from 1.
     pub(crate) file: u64,
-    /// Milliseconds since it was switched on, where it has no clock.
+    /// Milliseconds since the decoder was switched on, if it has no clock.
     pub(crate) on_ms: Option<u64>,
 }
 
 /// Where a file begins in the log, and when. A file that is cleared begins again under its number.
 #[derive(Clone, Copy, Debug)]
 struct File {
-    /// From 1.
+    /// The number of the file, from 1.
     number: u64,
     first: usize,
-    /// Seconds since the start; no two files have the same.
+    /// Seconds since the start. No two files have the same.
     began_s: u64,
-    /// How the decoder's clock was off then.
+    /// The error of the decoder's clock at that time.
     off_ms: i64,
 }
 
 const FIRST_FILE: File = File { number: 1, first: 0, began_s: 0, off_ms: 0 };
 
-/// What a memory needs to know of its decoder.
+/// The facts about its decoder that a memory needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Simulated {
-    /// How it names chips and times.
+    /// How the decoder writes chips and times.
     pub(crate) nature: &'static dyn Nature,
     /// What ends a frame on the wire.
     pub(crate) end: &'static [u8],
@@ -75,7 +76,7 @@ enum Source {
     Recording { rows: Vec<Box<[u8]>>, reads: Vec<Vec<SimRead>>, played: usize, gap_us: u64 },
 }
 
-/// Memory of a decoder. Bound: [`READS_MAX`] reads of 16 bytes, or the recording.
+/// The memory of a decoder. Its bound is [`READS_MAX`] reads of 16 bytes, or the recording.
 pub(crate) struct Memory {
     nature: &'static dyn Nature,
     /// What ends a frame on the wire.
@@ -83,29 +84,31 @@ pub(crate) struct Memory {
     pub(crate) start: DateTime,
     source: Source,
     limit: u64,
-    /// The last is the current one.
+    /// The last file is the current one.
     files: Vec<File>,
-    /// Reads so far (a recorded MYLAPS message holds many).
+    /// The number of reads so far (a recorded MYLAPS message has many).
     reads: u64,
-    /// At least one.
+    /// There is at least one.
     locations: Vec<String>,
-    /// How often somebody at the decoder had it give its memory again.
+    /// How many times a person made the decoder send its memory again.
     again: u64,
-    /// From which entry on the decoder's clock is off by how much, in milliseconds; the last is how it stands.
+    /// The error of the decoder's clock in milliseconds, from each of these entries on. The last is
+    /// the error now.
     clocks: Vec<(usize, i64)>,
-    /// LLRP: at which entries it was switched on again, and by which clock; from the first on it has none.
+    /// LLRP: the entries at which the reader was switched on again, with the time of its clock.
+    /// From the first on, it has no clock.
     boots: Vec<(usize, DateTime)>,
-    /// It does not say what its clock shows.
+    /// The decoder does not report its clock.
     pub(crate) tells_no_time: bool,
-    /// How often the last read was said once more.
+    /// How many times the last read was sent again.
     repeated: u64,
-    /// Entries that are said after the one that follows them.
+    /// Entries that are sent after the next entry.
     swapped: BTreeSet<usize>,
-    /// How often another program took over what is sent unasked.
+    /// How many times another program took over the push.
     pushes_taken: u64,
-    /// Id of the reader, where records name one.
+    /// The id of the reader, where records have one.
     pub(crate) reader: String,
-    /// LLRP: other software left an inventory that runs.
+    /// LLRP: other software left an inventory in the reader, and it is active.
     pub(crate) programmed: bool,
 }
 
@@ -142,7 +145,7 @@ impl Memory {
         }
     }
 
-    /// The memory of a recording; `reads_in` says which reads are in a row.
+    /// The memory of a recording. `reads_in` returns the reads in a row.
     pub(crate) fn recording(
         decoder: Simulated,
         start: DateTime,
@@ -156,7 +159,7 @@ impl Memory {
         Self::of(decoder, start, source, u64::MAX)
     }
 
-    /// Entries in the log: reads, or rows of a recording.
+    /// The number of entries in the log: reads, or rows of a recording.
     pub(crate) fn len(&self) -> usize {
         match &self.source {
             Source::Race { log, .. } => log.len(),
@@ -164,12 +167,12 @@ impl Memory {
         }
     }
 
-    /// Reads so far.
+    /// The number of reads so far.
     pub(crate) fn reads(&self) -> u64 {
         self.reads
     }
 
-    /// When the next entry happens, in microseconds since the start; `None` when there is none.
+    /// When the next entry happens, in microseconds since the start. `None`: no entry is left.
     pub(crate) fn due_us(&self) -> Option<u64> {
         match &self.source {
             Source::Race { next, log, .. } => next.filter(|_| (log.len() as u64) < self.limit).map(|next| next.due_us),
@@ -179,7 +182,7 @@ impl Memory {
         }
     }
 
-    /// The next entry happens now. False when there is none.
+    /// The next entry happens now. Returns false if no entry is left.
     pub(crate) fn happen(&mut self) -> bool {
         if self.due_us().is_none() {
             return false;
@@ -199,7 +202,7 @@ impl Memory {
         true
     }
 
-    /// A detection with its place, `None` for an entry of a recording.
+    /// A detection with its position. `None`: the entry is of a recording.
     pub(crate) fn placed(&self, entry: usize) -> Option<Placed> {
         let Source::Race { log, .. } = &self.source else { return None };
         let Detection { chip, stamp_us } = *log.get(entry)?;
@@ -213,13 +216,13 @@ impl Memory {
         Some(Placed { chip, at, number: (entry - first) as u64 + 1, file, on_ms })
     }
 
-    /// It is switched off and on after its last read, and has lost its clock.
+    /// The decoder is switched off and on after its last read, and has lost its clock.
     pub(crate) fn reboot(&mut self) {
         let last = self.len().checked_sub(1).and_then(|last| self.placed(last));
         self.boots.push((self.len(), last.map_or(self.start, |last| last.at)));
     }
 
-    /// Names the timing points; none given: there is one without a name.
+    /// Names the timing points. Without names there is one timing point without a name.
     pub(crate) fn set_locations(&mut self, locations: Vec<String>) {
         let mut named: Vec<String> = match &self.source {
             Source::Recording { rows, .. } => {
@@ -242,7 +245,8 @@ impl Memory {
         &self.locations
     }
 
-    /// Where an entry was read, and its number there: blocks of ten, one location after the other.
+    /// The location of an entry, and its number there. Each location has ten entries in a row, one
+    /// location after the other.
     pub(crate) fn located(&self, entry: usize) -> Option<(String, u64)> {
         const BLOCK: u64 = 10;
         if let Some(row) = self.recorded(entry) {
@@ -254,7 +258,7 @@ impl Memory {
         Some((self.locations.get(location)?.clone(), at / (BLOCK * count) * BLOCK + at % BLOCK + 1))
     }
 
-    /// The recorded row, `None` for a made-up race.
+    /// The recorded row. `None`: the race is made up.
     pub(crate) fn recorded(&self, entry: usize) -> Option<&[u8]> {
         match &self.source {
             Source::Race { .. } => None,
@@ -262,7 +266,7 @@ impl Memory {
         }
     }
 
-    /// The reads of an entry, as a judge compares them.
+    /// The reads of an entry, as a test compares them.
     pub(crate) fn reads_of(&self, entry: usize) -> Vec<SimRead> {
         if let Source::Recording { reads, .. } = &self.source {
             return reads.get(entry).cloned().unwrap_or_default();
@@ -276,7 +280,7 @@ impl Memory {
         placed.map(read).into_iter().collect()
     }
 
-    /// Number of the current file, from 1.
+    /// The number of the current file, from 1.
     pub(crate) fn file(&self) -> u64 {
         self.current().number
     }
@@ -285,7 +289,7 @@ impl Memory {
         self.files.last().copied().unwrap_or(FIRST_FILE)
     }
 
-    /// Entries of a file that exist (all of them, or those since it was cleared).
+    /// The entries that exist of a file (all of them, or those since it was cleared).
     pub(crate) fn entries(&self, file: u64) -> Range<usize> {
         match self.files.iter().rposition(|begun| begun.number == file) {
             None => 0..0,
@@ -293,7 +297,7 @@ impl Memory {
         }
     }
 
-    /// Entries of `from..=to` of a file.
+    /// The entries with the numbers `from..=to` of a file.
     pub(crate) fn range(&self, file: u64, from: u64, to: u64) -> Range<usize> {
         let all = self.entries(file);
         let at = |number: u64| all.start.saturating_add(usize::try_from(number).unwrap_or(usize::MAX)).min(all.end);
@@ -301,15 +305,15 @@ impl Memory {
         start..at(to).max(start)
     }
 
-    /// When a file began, by the decoder's clock.
+    /// When a file began, in the time of the decoder's clock.
     pub(crate) fn began(&self, file: u64) -> DateTime {
         let file = self.files.iter().rfind(|begun| begun.number == file);
         let (seconds, off) = file.map_or((0, 0), |file| (i64::try_from(file.began_s).unwrap_or(i64::MAX), file.off_ms));
         self.start.saturating_add(seconds.seconds()).saturating_add(off.milliseconds())
     }
 
-    /// The decoder begins a new file: numbers start at 1 again. The race waits for the next full second, so that no
-    /// read of the old file is later than the new one's beginning.
+    /// The decoder begins a new file, and the numbers start at 1 again. The race waits for the next
+    /// full second, so that no read of the old file is later than the beginning of the new one.
     pub(crate) fn new_file(&mut self) {
         let first = self.len();
         let current = self.current();
@@ -322,58 +326,59 @@ impl Memory {
         self.files.push(File { number: current.number + 1, first, began_s, off_ms });
     }
 
-    /// Somebody clears the current file at the decoder.
+    /// A person clears the current file at the decoder.
     pub(crate) fn clear(&mut self) {
         self.files.push(File { first: self.len(), ..self.current() });
     }
 
-    /// Somebody at the decoder has it give all that it stores to everybody who listens.
+    /// A person makes the decoder send its whole memory to every peer.
     pub(crate) fn give_again(&mut self) {
         self.again += 1;
     }
 
-    /// How often that was done.
+    /// How many times that was done.
     pub(crate) fn again(&self) -> u64 {
         self.again
     }
 
-    /// Somebody sets the clock, by so many milliseconds.
+    /// A person changes the clock by this number of milliseconds.
     pub(crate) fn set_clock(&mut self, by_ms: i64) {
         let off = self.clock_off_ms() + by_ms;
         self.clocks.push((self.len(), off)); // a few times in a test
     }
 
-    /// By how much the clock is off.
+    /// The error of the clock.
     pub(crate) fn clock_off_ms(&self) -> i64 {
         self.clocks.last().map_or(0, |(_, off)| *off)
     }
 
-    /// The last read is said once more.
+    /// The last read is sent again.
     pub(crate) fn repeat_last(&mut self) {
         self.repeated += 1;
     }
 
-    /// How often that was done.
+    /// How many times that was done.
     pub(crate) fn repeated(&self) -> u64 {
         self.repeated
     }
 
-    /// Another program has what happens from now on sent to itself, or to nobody.
+    /// Another program makes the decoder send new reads to itself, or to nobody.
     pub(crate) fn take_push(&mut self) {
         self.pushes_taken += 1;
     }
 
-    /// How often that was done.
+    /// How many times that was done.
     pub(crate) fn pushes_taken(&self) -> u64 {
         self.pushes_taken
     }
 
-    /// The next two reads are said in swapped order.
+    /// The next two reads are sent in swapped order.
     pub(crate) fn swap_two(&mut self) {
         self.swapped.insert(self.len());
     }
 
-    /// The entry that is said in the place of this one; `None`: it waits for the next to happen.
+    /// The entry that is sent in the place of this one. `None`: it waits until the next one
+    /// happens.
     pub(crate) fn said_at(&self, entry: usize) -> Option<usize> {
         if self.swapped.contains(&entry) {
             return Some(entry + 1).filter(|next| *next < self.len());
@@ -382,7 +387,7 @@ impl Memory {
         Some(before.unwrap_or(entry))
     }
 
-    /// The number of an entry's file, and where that begins.
+    /// The number of an entry's file, and where that file begins.
     fn file_of(&self, entry: usize) -> (u64, usize) {
         let at = self.files.partition_point(|file| file.first <= entry);
         let file = at.checked_sub(1).map_or(FIRST_FILE, |at| self.files[at]);

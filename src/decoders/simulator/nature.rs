@@ -1,4 +1,4 @@
-//! How one simulated decoder names chips and times, and what it does of itself.
+//! How one simulated decoder writes chips and times, and its special behaviour.
 
 use std::panic::RefUnwindSafe;
 
@@ -7,9 +7,9 @@ use jiff::civil::DateTime;
 use crate::decoders::protocol::Settings;
 use crate::model::chip::Stamp;
 
-/// The nature of a simulated decoder: what the others do not have.
+/// The nature of a simulated decoder: what is different in other decoders.
 pub(crate) trait Nature: Sync + RefUnwindSafe {
-    /// The chip code of a runner, as our protocol decodes what the real system sends.
+    /// The chip code of a runner, as our protocol decodes the bytes of the real system.
     fn chip(&self, number: u32) -> String;
 
     /// The stamp as our protocol decodes it, for a crossing at this wall time of the decoder.
@@ -17,38 +17,39 @@ pub(crate) trait Nature: Sync + RefUnwindSafe {
         Stamp::Local(at)
     }
 
-    /// What the decoder's clock counts in, milliseconds.
+    /// The resolution of the decoder's clock in milliseconds.
     fn resolution_ms(&self) -> u64 {
         1
     }
 
-    /// Noise that costs no frame but itself. `end` is what ends a frame.
+    /// Noise that makes no other frame invalid. `end` is what ends a frame.
     fn noise(&self, end: &[u8]) -> Vec<u8> {
         [b"\x15~noise\xfe", end].concat()
     }
 
-    /// The options under which our protocol reads it, where it does not without.
+    /// The options that our protocol needs to read this decoder.
     fn settings(&self) -> Settings {
         Settings::new()
     }
 
-    /// A recording of this protocol in rows, without their ends.
+    /// Splits a recording of this protocol into rows, without their ends.
     fn rows(&self, recording: &[u8]) -> Vec<Vec<u8>> {
         lines_of(recording, b'\n')
     }
 
-    /// Location and number of a recorded row, where rows have them.
+    /// Location and number of a recorded row, if the rows have them.
     fn recorded_place(&self, row: &[u8]) -> Option<(String, u64)> {
         let _ = row;
         None
     }
 
-    /// Another program can begin a new file or session in it.
+    /// Another program can begin a new file or session in this decoder.
     fn begins_files(&self) -> bool {
         false
     }
 
-    /// Its clock is gone after it was switched off and on: from then on it says how long it has been on.
+    /// The decoder loses its clock when it is switched off and on. From then on it reports how long
+    /// it has been on.
     fn loses_its_clock(&self) -> bool {
         false
     }
@@ -59,7 +60,7 @@ pub(crate) trait Nature: Sync + RefUnwindSafe {
     }
 }
 
-/// What lies between the `end`s, trimmed, but for what is empty.
+/// The parts between the `end`s, trimmed, without the empty ones.
 pub(crate) fn lines_of(recording: &[u8], end: u8) -> Vec<Vec<u8>> {
     let rows = recording.split(|byte| *byte == end).map(|row| row.trim_ascii().to_vec());
     rows.filter(|row| !row.is_empty()).collect()

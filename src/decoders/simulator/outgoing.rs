@@ -8,7 +8,7 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Adds a frame, line end included.
+    /// Adds a frame with its line end.
     pub(crate) fn frame(&mut self, parts: &[&[u8]]) {
         parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
         self.ends.push(self.bytes.len());
@@ -23,7 +23,7 @@ impl Outgoing {
         &self.bytes
     }
 
-    /// Each frame for itself.
+    /// Each frame separately.
     pub(crate) fn frames(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
@@ -36,7 +36,7 @@ impl Outgoing {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Forgets what was written.
+    /// Removes the frames that were written.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();

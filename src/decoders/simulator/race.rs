@@ -1,13 +1,14 @@
-//! A made-up race: which chip crosses when. Deterministic: the same configuration and seed give the same crossings.
+//! A made-up race: it decides which chip crosses when. It is deterministic: the same configuration
+//! and seed result in the same crossings.
 
-/// Who runs, and how often they are seen.
+/// The runners, and how often each is seen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RaceConfig {
-    /// Chips in the race, 1 to [`FIELD_MAX`] (more are cut to that).
+    /// Chips in the race, 1 to [`FIELD_MAX`] (a larger number is cut to that).
     pub field: u32,
-    /// Start waves; a pause lies between them.
+    /// Start waves, with a pause between them.
     pub waves: u32,
-    /// Crossings of each chip; `None`: laps without an end.
+    /// Crossings of each chip. `None`: laps without an end.
     pub laps: Option<u32>,
 }
 
@@ -17,34 +18,36 @@ impl Default for RaceConfig {
     }
 }
 
-/// Most chips: five digits, which every protocol's chip code can hold.
+/// The most chips: five digits fit into every protocol's chip code.
 pub const FIELD_MAX: u32 = 99_999;
 /// A wave begins after a pause of this many mean gaps.
 const WAVE_PAUSE: f64 = 10.0;
-/// Part of the gaps that are short: runners come in groups.
+/// The part of the gaps that are short, because runners cross in groups.
 const IN_A_GROUP: f64 = 0.7;
-/// Longest gap inside a group, in mean gaps.
+/// The longest gap inside a group, in mean gaps.
 const GROUP_GAP: f64 = 0.4;
-/// A chip is not seen again sooner, so that chip and stamp are unique also in hundredths of a second.
+/// A chip is not seen again before this time, so that chip and stamp are unique also in hundredths
+/// of a second.
 const AGAIN_US: u64 = 10_000;
 
 /// One crossing, in microseconds since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Crossing {
-    /// 1 to the size of the field.
+    /// A number from 1 to the size of the field.
     pub(crate) chip: u32,
     /// When it happens.
     pub(crate) due_us: u64,
-    /// What the decoder's clock says then; behind `due_us` only if a chip came again too soon.
+    /// The decoder's clock at that time. It is later than `due_us` only if a chip crossed again too
+    /// soon.
     pub(crate) stamp_us: u64,
 }
 
-/// The race as it goes on. Memory: twelve bytes a chip.
+/// The race in progress. Memory: twelve bytes for each chip.
 pub(crate) struct Race {
     rng: fastrand::Rng,
     /// Chips in the order of this lap.
     order: Vec<u32>,
-    /// When each chip was seen last.
+    /// When each chip was last seen.
     seen: Vec<u64>,
     at: usize,
     laps_left: Option<u32>,
@@ -54,7 +57,7 @@ pub(crate) struct Race {
 }
 
 impl Race {
-    /// `rate` crossings a second in the mean.
+    /// Makes a race with a mean of `rate` crossings a second.
     pub(crate) fn new(config: RaceConfig, rate: f64, seed: u64) -> Self {
         let field = config.field.clamp(1, FIELD_MAX);
         let waves = config.waves.clamp(1, field);
@@ -75,7 +78,7 @@ impl Race {
         }
     }
 
-    /// The next crossing, in order of time; `None` when everybody is home.
+    /// The next crossing, in order of time. `None`: the race is over.
     pub(crate) fn next(&mut self) -> Option<Crossing> {
         if self.laps_left == Some(0) {
             return None;
@@ -93,7 +96,8 @@ impl Race {
         Some(crossing)
     }
 
-    /// Nobody crosses before `us`; `next` is what was to come.
+    /// Moves the race so that nobody crosses before `us`. `next` is the crossing that would be
+    /// next.
     pub(crate) fn not_before(&mut self, us: u64, next: &mut Option<Crossing>) {
         let Some(crossing) = next else { return };
         let wait = us.saturating_sub(crossing.due_us);
@@ -104,7 +108,7 @@ impl Race {
         *seen = crossing.stamp_us.max(*seen);
     }
 
-    /// In mean gaps; the mean is 1 without the pauses.
+    /// The next gap, in mean gaps. The mean is 1 without the pauses.
     fn gap(&mut self) -> f64 {
         let pause = if self.at.is_multiple_of(self.wave) { WAVE_PAUSE } else { 0.0 };
         if self.rng.f64() < IN_A_GROUP {

@@ -1,5 +1,6 @@
-//! How the simulator of one protocol speaks: a [`Simulator`] for the decoder, a [`Conversation`] for each peer, and what
-//! the simulators share. Pure; written from the same documents as the protocols, and without their code.
+//! How the simulator of one protocol speaks: a [`Simulator`] for the decoder, a [`Conversation`]
+//! for each peer, and the parts that the simulators share. They are pure, and are written from the
+//! same documents as the protocols, without the protocols' code.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -10,36 +11,38 @@ use super::memory::{Memory, Placed};
 use super::nature::Nature;
 use super::outgoing::Outgoing;
 
-/// Longest command that is listened to.
+/// The longest command that is accepted.
 const COMMAND_MAX: usize = 4096;
-/// Reads pushed before the other side is listened to again.
+/// The most reads that are pushed before the simulator listens to the other side again.
 const PUSH_MAX: usize = 1000;
 
-/// A command that a decoder must never get from the box; kept for the judge.
+/// A command that the box must never send to a decoder. Tests examine it.
 pub(crate) struct ForbiddenCommand(pub(crate) String);
 
-/// What a simulated decoder says, beside its [`Nature`].
+/// What a simulated decoder sends and answers, in addition to its [`Nature`].
 pub(crate) trait Simulator: Nature {
-    /// A conversation with one peer.
+    /// Makes a conversation with one peer.
     fn talk(&self) -> Box<dyn Conversation>;
 
-    /// For a decoder that repeats what is not acknowledged: its side, which outlives the connections and speaks in the place of
-    /// [`Simulator::talk`]. `repeat`: after which time without an acknowledgement a message is sent again.
+    /// For a decoder that repeats messages until they are acknowledged: its side, which outlives
+    /// the connections and is used in place of [`Simulator::talk`]. A message without an
+    /// acknowledgement is sent again after `repeat`.
     fn exporter(&self, repeat: Duration) -> Option<Box<dyn Exporter>> {
         let _ = repeat;
         None
     }
 }
 
-/// The side of a decoder that repeats each message until it is acknowledged. Time is what has gone by since the start.
+/// The side of a decoder that repeats each message until it is acknowledged. Times are counted from
+/// the start.
 pub(crate) trait Exporter: Send {
-    /// A connection is there.
+    /// A connection was made.
     fn connected(&mut self, memory: &Memory, out: &mut Outgoing);
 
-    /// The box says something.
+    /// The box sent bytes.
     fn hear(&mut self, bytes: &[u8], memory: &Memory, out: &mut Outgoing);
 
-    /// Sends what may be sent now. Says when it wants to be called again at the latest.
+    /// Sends what may be sent now. Returns the latest time at which it wants to be called again.
     fn send(&mut self, memory: &Memory, now: Duration, out: &mut Outgoing) -> Option<Duration>;
 
     /// How many reads were acknowledged.
@@ -51,10 +54,10 @@ pub(crate) trait Exporter: Send {
 
 /// One side of a conversation with one peer.
 pub(crate) trait Conversation: Send {
-    /// The connection is there.
+    /// The connection was made.
     fn begin(&mut self, memory: &Memory, now: DateTime, out: &mut Outgoing);
 
-    /// Takes bytes and answers the commands that they end. `now` is the decoder's clock.
+    /// Takes bytes and answers the commands that end in them. `now` is the decoder's clock.
     fn hear(
         &mut self,
         bytes: &[u8],
@@ -63,35 +66,37 @@ pub(crate) trait Conversation: Send {
         out: &mut Outgoing,
     ) -> Result<(), ForbiddenCommand>;
 
-    /// Pushes what happened since, a bounded number of reads. True if more is left.
+    /// Pushes the reads that happened since the last push, a bounded number of them. Returns true
+    /// if more are left.
     fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool;
 
-    /// A second went by: life signs.
+    /// A second passed. Sends life signs.
     fn second(&mut self, now: DateTime, out: &mut Outgoing) {
         let _ = (now, out);
     }
 
-    /// Another connection is open. True: this one is not served, and was told so.
+    /// Another connection is open. Returns true if this one is not served. Then the refusal was
+    /// sent.
     fn refuse(&mut self, out: &mut Outgoing) -> bool {
         let _ = out;
         false
     }
 
-    /// It closes the connection.
+    /// The decoder closes the connection.
     fn is_done(&self) -> bool {
         false
     }
 
-    /// Another connection came after this one.
+    /// Another connection was made after this one.
     fn is_superseded(&mut self) {}
 }
 
-/// Bytes to commands.
+/// Splits bytes into commands.
 #[derive(Default)]
 pub(crate) struct Hearing(Vec<u8>);
 
 impl Hearing {
-    /// The commands that `bytes` end with `end`, trimmed.
+    /// The commands in `bytes` that end with `end`, trimmed.
     pub(crate) fn commands(&mut self, bytes: &[u8], end: u8) -> Vec<String> {
         self.0.extend_from_slice(bytes);
         let mut commands = Vec::new();
@@ -110,11 +115,12 @@ impl Hearing {
 #[derive(Default)]
 pub(crate) struct Pushing {
     next: Option<usize>,
-    /// How often the memory had been given again at the last push; `None`: nothing was pushed yet.
+    /// How many times the memory had been sent again at the last push. `None`: nothing was pushed
+    /// yet.
     again: Option<u64>,
-    /// How often the last read had been said once more.
+    /// How many repeats of the last read had been sent.
     repeated: Option<u64>,
-    /// How often another program had taken the push over.
+    /// How many times another program had taken over the push.
     taken: Option<u64>,
 }
 
@@ -123,12 +129,13 @@ impl Pushing {
         Self { next: Some(entry), ..Self::default() }
     }
 
-    /// The same, until another program takes it over.
+    /// The same, until another program takes over the push.
     pub(crate) fn from_untaken(entry: usize, memory: &Memory) -> Self {
         Self { taken: Some(memory.pushes_taken()), ..Self::from(entry) }
     }
 
-    /// Pushes what happened since, at most [`PUSH_MAX`] reads, with `prefix` before each row. True if more is left.
+    /// Pushes the reads that happened since the last push, at most [`PUSH_MAX`], with `prefix`
+    /// before each row. Returns true if more are left.
     pub(crate) fn push(
         &mut self,
         memory: &Memory,
@@ -141,11 +148,11 @@ impl Pushing {
         }
         let Some(next) = &mut self.next else { return false };
         if self.again.replace(memory.again()).is_some_and(|again| again != memory.again()) {
-            *next = 0; // all of it, and then what happens meanwhile
+            *next = 0; // the whole memory, and then new reads
         }
         let end = memory.len().min(*next + PUSH_MAX);
         while *next < end {
-            let Some(entry) = memory.said_at(*next) else { return false }; // with the one that follows
+            let Some(entry) = memory.said_at(*next) else { return false }; // it waits for the next entry
             rows(memory, entry..entry + 1, prefix, &row, out);
             *next += 1;
         }
@@ -158,7 +165,7 @@ impl Pushing {
     }
 }
 
-/// A peer that is told what happens from its connection on, row by row, and may say nothing.
+/// A peer that receives every read after its connection, row by row, and may send nothing.
 pub(crate) struct Listener {
     pushing: Pushing,
     row: fn(&Placed) -> Vec<u8>,
@@ -190,7 +197,7 @@ impl Conversation for Listener {
     }
 }
 
-/// Writes log entries as rows, a recorded one as it was recorded.
+/// Writes log entries as rows. A recorded row is written as it was recorded.
 pub(crate) fn rows(
     memory: &Memory,
     entries: Range<usize>,
@@ -208,22 +215,23 @@ pub(crate) fn rows(
     }
 }
 
-/// A line for the peer.
+/// Sends a line to the peer.
 pub(crate) fn say(out: &mut Outgoing, line: &str) {
     out.frame(&[line.as_bytes(), b"\r\n"]);
 }
 
-/// What a race does not tell (antenna, hits) is made from the number, so that a stored read looks as it did when it was pushed.
+/// The antenna of a read. A race has no antennas and hits, so they are computed from the number. A
+/// stored read therefore looks as it did when it was pushed.
 pub(crate) fn antenna(number: u64) -> u64 {
     number % 8 + 1
 }
 
-/// As [`antenna`].
+/// The hits of a read, computed as in [`antenna`].
 pub(crate) fn hits(number: u64) -> u64 {
     number % 5 + 1
 }
 
-/// `hh:mm:ss.kkk`
+/// A time as `hh:mm:ss.kkk`.
 pub(crate) fn clock_time(at: DateTime) -> String {
     format!("{:02}:{:02}:{:02}.{:03}", at.hour(), at.minute(), at.second(), at.millisecond())
 }

@@ -1,33 +1,38 @@
-//! What decoders do in the field that no document says of them, and what somebody does to them.
+//! What decoders do in the field although no document says so, and what people do to them.
 //!
-//! A habit is done to a running simulator ([`SimDecoder::does`](super::SimDecoder::does)), so that every decoder that stores can be crossed with
-//! every one. One that makes no sense at a decoder changes nothing there.
+//! A test applies a habit to a running simulator ([`SimDecoder::does`](super::SimDecoder::does)),
+//! so that every decoder that stores reads can be combined with every habit. A habit that makes no
+//! sense for a decoder changes nothing there.
 
 /// Something that a decoder does, or that is done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DecoderHabit {
-    /// Somebody clears its memory: it counts from 1 again.
+    /// A person clears its memory, and it counts from 1 again.
     Clear,
-    /// Its links are cut; meanwhile it is cleared, and counts on past the number that it had reached.
+    /// Its links are cut. Meanwhile it is cleared, and counts on past the number that it had
+    /// reached.
     ClearAndCountOn,
-    /// Somebody sets its clock back by two hours.
+    /// A person sets its clock back by two hours.
     ClockBack,
-    /// It tells nobody any more what its clock shows.
+    /// It no longer reports its clock.
     TellsNoTime,
-    /// It says its last read once more.
+    /// It sends its last read again.
     RepeatLast,
-    /// It says the next two reads in swapped order.
+    /// It sends the next two reads in swapped order.
     SwapTwo,
-    /// Its memory holds last week's race: forty reads happen, as of seven days ago, and nobody listens.
+    /// Its memory has last week's race: forty reads happen with stamps of seven days ago, and
+    /// nobody listens.
     LastWeek,
-    /// Another program switches off what it sends by itself, or has it sent to itself. (RACE RESULT, One4All.)
+    /// Another program switches off the push, or takes it over. (RACE RESULT, One4All.)
     PushOff,
-    /// Another program begins a new file or session, and has the first ten reads of it sent to itself. (RACE RESULT, One4All; at
-    /// the others ten reads happen.)
+    /// Another program begins a new file or session, and the decoder pushes the first ten reads of
+    /// it to that program. (RACE RESULT, One4All. At the others ten reads happen.)
     OtherSession,
-    /// Somebody has it print all of its memory, which it does not tell from what is live. (Timy, CloudBox.)
+    /// A person makes it print its whole memory, and nothing separates these reads from live ones.
+    /// (Timy, CloudBox.)
     PrintMemory,
-    /// It is switched off and on, and from then on it has no clock: it says how long it has been on. (LLRP.)
+    /// It is switched off and on, and has no clock from then on: it reports how long it has been
+    /// on. (LLRP.)
     Reboot,
 }
 
@@ -47,7 +52,7 @@ impl DecoderHabit {
         Self::Reboot,
     ];
 
-    /// Name on the command line, and what it is.
+    /// The name on the command line, and a description.
     pub fn described(self) -> (&'static str, &'static str) {
         match self {
             Self::Clear => ("clear", "its memory is cleared: it counts from 1 again"),
@@ -66,7 +71,7 @@ impl DecoderHabit {
         }
     }
 
-    /// By its name on the command line.
+    /// The habit with this name on the command line.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|habit| habit.described().0 == name)
     }

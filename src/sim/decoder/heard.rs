@@ -1,19 +1,20 @@
-//! What was said to a simulated decoder, for a judge of what may be said. Bounded.
+//! The bytes that were sent to a simulated decoder, so that a test can check them against the
+//! allowed commands. Bounded.
 
-/// Connections of which it is remembered.
+/// The number of connections that are remembered.
 const LINKS_MAX: usize = 200;
-/// Bytes of each.
+/// The number of bytes that are remembered of each.
 const BYTES_MAX: usize = 64 * 1024;
 
-/// A connection each.
+/// The bytes of each connection.
 #[derive(Default)]
 pub(super) struct Heard(Vec<Vec<u8>>);
 
 impl Heard {
-    /// A connection begins: its number.
+    /// A connection begins. Returns its number.
     pub(super) fn anew(&mut self) -> usize {
         if self.0.len() == LINKS_MAX {
-            return LINKS_MAX; // forgotten
+            return LINKS_MAX; // its bytes are not remembered
         }
         self.0.push(Vec::new());
         self.0.len() - 1

@@ -1,4 +1,4 @@
-//! Which decoders there are to simulate: those of the registry.
+//! The decoders that can be simulated: those of the registry.
 
 use std::fmt;
 
@@ -6,37 +6,38 @@ use crate::decoders::simulator::memory::{SimRead, Simulated};
 use crate::decoders::simulator::talk::Simulator;
 use crate::decoders::{Dials, Frame, Item, Missed, Output, REGISTRY, Settings, Spec, spec};
 
-/// Which decoder is simulated: the name of one in the registry.
+/// The decoder that is simulated: its name in the registry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Kind(&'static str);
 
-/// Names for what is about one decoder: the demo, tests and benches. A decoder needs no name here to be simulated.
+/// Names for code that is about one decoder: the demo, tests and benches. A decoder needs no name
+/// here to be simulated.
 impl Kind {
-    /// Connects to the box, stores by location, gives it from any number on.
+    /// Connects to the box, stores reads by location, and sends them from any number on.
     pub const CHRONOTRACK: Self = Self("chronotrack");
     /// Streams JSON objects to every client.
     pub const CLOUDBOX: Self = Self("cloudbox");
     /// Streams JSON objects.
     pub const IMPINJ: Self = Self("impinj");
-    /// Streams, stores nothing.
+    /// Streams, and stores nothing.
     pub const IPICO: Self = Self("ipico");
     /// Connects to the box and streams.
     pub const JCHIP: Self = Self("jchip");
     /// Streams lines of its own form.
     pub const LINES: Self = Self("lines");
-    /// Serves one client, and streams what that one told it to.
+    /// Serves one client, and streams what that client asked for.
     pub const LLRP: Self = Self("llrp");
-    /// Connects to the box and repeats until acknowledged.
+    /// Connects to the box and repeats each message until it is acknowledged.
     pub const MYLAPS: Self = Self("mylaps");
-    /// Stores in session files, pushes to its last connection.
+    /// Stores reads in session files, and pushes to its last connection.
     pub const ONE4ALL: Self = Self("one4all");
-    /// Stores under running numbers, streams binary frames to every peer.
+    /// Stores reads under running numbers, and streams binary frames to every peer.
     pub const P3: Self = Self("p3");
-    /// Stores in numbered files, pushes to whoever asked for it.
+    /// Stores reads in numbered files, and pushes to each peer that asked for it.
     pub const RACE_RESULT: Self = Self("raceresult");
     /// Prints impulses on a serial line.
     pub const TIMY: Self = Self("timy");
-    /// Stores in a log, streams to every peer.
+    /// Stores reads in a log, and streams to every peer.
     pub const ULTRA: Self = Self("ultra");
 }
 
@@ -46,7 +47,7 @@ impl Kind {
         REGISTRY.iter().map(|spec| Self(spec.name))
     }
 
-    /// By the protocol's name in the registry.
+    /// The decoder with this protocol name in the registry.
     pub fn from_name(name: &str) -> Option<Self> {
         spec(name).map(|spec| Self(spec.name))
     }
@@ -59,42 +60,43 @@ impl Kind {
     /// Its line of the registry.
     ///
     /// # Panics
-    /// If a name above is not in the registry. A test looks at all of them.
+    /// Panics if a name above is not in the registry. A test checks all of them.
     pub fn spec(self) -> &'static Spec {
         spec(self.0).unwrap_or_else(|| panic!("{} is not in the registry", self.0))
     }
 
-    /// The decoder connects to the box; else it waits to be connected to.
+    /// Whether the decoder connects to the box. Otherwise it waits for a connection.
     pub fn connects(self) -> bool {
         self.spec().dials == Dials::TheDecoder
     }
 
-    /// The options under which our protocol reads it, where it does not without.
+    /// The options that our protocol needs to read this decoder.
     pub fn settings(self) -> Settings {
         self.simulator().settings()
     }
 
-    /// The box can ask it for what it stores.
+    /// Whether the box can ask the decoder for stored reads.
     pub fn stores(self) -> bool {
         self.spec().missed == Missed::Stored
     }
 
-    /// Another program, or somebody at it, can begin a new file or session.
+    /// Whether another program, or a person at the decoder, can begin a new file or session.
     pub fn begins_files(self) -> bool {
         self.simulator().begins_files()
     }
 
-    /// Its records name the reader that made them.
+    /// Whether its records name the reader that made them.
     pub fn names_its_reader(self) -> bool {
         self.simulator().names_its_reader()
     }
 
-    /// A recording of this protocol in the rows that [`ReadSource::Recording`](super::ReadSource::Recording) takes, without their ends.
+    /// Splits a recording of this protocol into the rows that
+    /// [`ReadSource::Recording`](super::ReadSource::Recording) takes, without their ends.
     pub fn rows(self, recording: &[u8]) -> Vec<Vec<u8>> {
         self.simulator().rows(recording)
     }
 
-    /// Noise that costs no frame but itself.
+    /// Noise that makes no other frame invalid.
     pub fn noise(self) -> Vec<u8> {
         self.simulator().noise(self.spec().frame_end)
     }
@@ -107,8 +109,8 @@ impl Kind {
         Simulated { nature: self.simulator(), end: self.spec().frame_end }
     }
 
-    /// What our own protocol reads in a recorded row: the only judge of a recording there is here (the recordings'
-    /// digests judge the protocol).
+    /// The reads that our own protocol finds in a recorded row. Nothing else here can tell the
+    /// reads of a recording (the digests of the recordings check the protocol).
     pub(super) fn reads_in(self, row: &[u8]) -> Vec<SimRead> {
         let Ok(mut protocol) = (self.spec().make)(&self.settings()) else { return Vec::new() };
         let mut out = Output::default();

@@ -1,4 +1,5 @@
-//! The connections of a simulated decoder: who is listened to, what is told, and what was heard.
+//! The connections of a simulated decoder: which peers are served, what they receive, and what they
+//! sent.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,14 +22,14 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let cuts = shared.cuts.subscribe(); // before the look at `online`: no cut is missed
+                    let cuts = shared.cuts.subscribe(); // before `online` is read, so that no cut is missed
                     if *shared.online.borrow() && links.len() < LINKS_MAX {
                         stream.set_nodelay(true).ok();
                         let shared = Arc::clone(&shared);
                         links.spawn(async move { converse(stream, &shared, cuts).await });
                     }
                 }
-                Err(_) => tokio::time::sleep(RECONNECT).await, // out of descriptors: later
+                Err(_) => tokio::time::sleep(RECONNECT).await, // no file descriptors are left: try later
             },
             Some(_) = links.join_next() => {}
         }
@@ -54,11 +55,11 @@ impl Drop for Open<'_> {
 /// Waits while the decoder is frozen.
 async fn thaw(frozen: &mut watch::Receiver<bool>) {
     if frozen.wait_for(|frozen| !frozen).await.is_err() {
-        std::future::pending().await // the decoder is gone, and so is this task
+        std::future::pending().await // the decoder was dropped, and so is this task
     }
 }
 
-/// One peer of a decoder that is a server, until it goes or is cut.
+/// Serves one peer of a decoder that is a server, until the peer leaves or the link is cut.
 pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     shared: &Shared,

@@ -15,13 +15,13 @@ use super::wire::WireFault;
 use crate::decoders::simulator::memory::Memory;
 use crate::decoders::simulator::talk::Exporter;
 
-/// Connections served at once; more are closed at once.
+/// The most connections that are served at the same time. Further ones are closed at once.
 pub(super) const LINKS_MAX: usize = 16;
 
-/// Forbidden commands that are remembered.
+/// The number of forbidden commands that are remembered.
 pub(super) const FORBIDDEN_MAX: usize = 100;
 
-/// An exporter that could not connect, or lost its connection, tries again after this.
+/// An exporter that could not connect, or lost its connection, tries again after this time.
 pub(super) const RECONNECT: Duration = Duration::from_millis(200);
 
 pub(super) struct Shared {
@@ -30,13 +30,13 @@ pub(super) struct Shared {
     pub(super) faults: Vec<WireFault>,
     pub(super) fault_frozen: AtomicBool,
     pub(super) started: Instant,
-    /// Reads that happened.
+    /// The number of reads that happened.
     pub(super) emitted: watch::Sender<u64>,
-    /// Reads acknowledged.
+    /// The number of acknowledged reads.
     pub(super) acked: watch::Sender<u64>,
     /// Counts the times that all links were cut.
     pub(super) cuts: watch::Sender<u64>,
-    /// Links that are open.
+    /// The number of open links.
     pub(super) links: watch::Sender<usize>,
     pub(super) online: watch::Sender<bool>,
     pub(super) frozen: watch::Sender<bool>,
@@ -44,7 +44,7 @@ pub(super) struct Shared {
 
 pub(super) struct State {
     pub(super) memory: Memory,
-    /// Of a decoder that repeats what is not acknowledged.
+    /// The side of a decoder that repeats messages until they are acknowledged.
     pub(super) exporter: Option<Box<dyn Exporter>>,
     /// Counts the connections.
     pub(super) latest: u64,

@@ -12,7 +12,7 @@ use crate::model::chip::{ChipRead, StoredRanges};
 
 mod histories;
 
-/// No wait is longer; a test that gets here has failed.
+/// No wait is longer than this. A test that waits so long has failed.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn loopback() -> Wiring {
@@ -25,7 +25,7 @@ async fn sim(kind: Kind, change: impl FnOnce(&mut SimConfig)) -> SimDecoder {
     SimDecoder::start(config).await.unwrap()
 }
 
-/// A peer that speaks lines.
+/// A peer that sends and reads lines.
 struct Peer {
     stream: TcpStream,
     heard: Vec<u8>,
@@ -40,7 +40,7 @@ impl Peer {
         self.stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
     }
 
-    /// The next line; `None` when the connection has ended.
+    /// The next line. `None`: the connection has ended.
     async fn line(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
@@ -60,7 +60,7 @@ impl Peer {
     }
 }
 
-/// The box's side: what it holds over all connections, by identity.
+/// The box's side: what it has stored over all connections, by identity.
 #[derive(Default)]
 struct Kept {
     held: StoredRanges,
@@ -72,13 +72,13 @@ struct Kept {
 impl Kept {
     fn all(&self, sim: &SimDecoder) -> bool {
         if (self.reads.len() as u64) < *sim.emitted().borrow() {
-            return false; // the look at each is dear
+            return false; // comparing every read is slow
         }
         let kept: HashSet<_> = self.reads.values().map(|read| (read.chip.clone(), read.stamp)).collect();
         sim.reads().iter().all(|read| kept.contains(&(read.chip.clone(), read.stamp)))
     }
 
-    /// Speaks our protocol on one connection until it ends or `enough`.
+    /// Speaks our protocol on one connection until the connection ends or `enough` is true.
     async fn link(&mut self, kind: Kind, version: &str, mut stream: TcpStream, enough: impl Fn(&Self) -> bool) {
         let mut settings = kind.settings();
         if kind == Kind::MYLAPS {
@@ -137,7 +137,7 @@ async fn connect(sim: &SimDecoder) -> TcpStream {
     TcpStream::connect(sim.address().unwrap()).await.unwrap()
 }
 
-/// A simulated decoder and, if it is one that connects, where.
+/// A simulated decoder, and a listener if the decoder connects to the box.
 struct Site {
     sim: SimDecoder,
     listener: Option<TcpListener>,
@@ -164,7 +164,7 @@ impl Site {
 #[tokio::test]
 async fn the_streaming_decoder_streams_to_who_listens_and_tells_its_clock() {
     let sim = sim(Kind::IPICO, |_| {}).await;
-    sim.push(5); // nobody listens: gone
+    sim.push(5); // nobody listens, so these reads are lost
     let mut peer = Peer::of(&sim).await;
     let clock = peer.asks("ab00000222").await;
     assert!(clock.starts_with("ab0009022606170310"), "{clock}"); // 2026-06-17, a Wednesday, ten o'clock
@@ -289,7 +289,8 @@ async fn the_wiring_must_fit_the_protocol() {
     assert!(SimDecoder::start(SimConfig::new(Kind::IPICO, connect)).await.is_err());
 }
 
-/// Over real sockets, with noise, repeats and bytes one by one. What a cut costs a decoder that only streams is gone.
+/// This runs over real sockets, with noise, repeats and single bytes. Without cuts, because a
+/// decoder that only streams loses reads in a cut.
 #[tokio::test]
 async fn what_a_streaming_decoder_reads_while_we_listen_arrives_once() {
     let faults = vec![WireFault::Garbage { every: 7 }, WireFault::Duplicate { every: 5 }, WireFault::Bytewise];
@@ -315,7 +316,8 @@ async fn what_a_streaming_decoder_reads_while_we_listen_arrives_once() {
     }
 }
 
-/// Reads before the box is there, while it is, while the cable is out, and after.
+/// Reads happen before the box connects, while it is connected, while the cable is out, and after
+/// that.
 async fn everything_arrives_over_three_connections(kind: Kind, change: impl FnOnce(&mut SimConfig)) {
     let site = Site::new(kind, change).await;
     let sim = &site.sim;
@@ -338,7 +340,8 @@ async fn everything_arrives_over_three_connections(kind: Kind, change: impl FnOn
     assert_eq!((sim.forbidden(), kept.rejected), (Vec::new(), 0));
 }
 
-/// For decoders whose memory before the first read that we hold is not ours: the cable is out after that.
+/// For decoders whose memory before the first read of the box is not asked for. The cable is out
+/// after that read.
 async fn everything_arrives_after_the_first_read(kind: Kind) {
     let faults = vec![WireFault::Garbage { every: 7 }, WireFault::Duplicate { every: 5 }, WireFault::Bytewise];
     let sim = sim(kind, |config| config.faults = faults).await;
@@ -392,7 +395,8 @@ async fn chronotrack_reads_made_while_the_cable_was_out_arrive_once_from_every_l
     everything_arrives_over_three_connections(Kind::CHRONOTRACK, three).await;
 }
 
-/// Connected again and again over a line that cuts frames, adds noise, repeats and dribbles.
+/// The decoder connects again and again over a line that cuts frames, adds noise, repeats frames
+/// and sends single bytes.
 async fn everything_arrives_over_a_bad_line(kind: Kind) {
     let faults = [
         WireFault::Cut { every: 90 },
@@ -438,7 +442,8 @@ async fn a_chronotrack_source_that_counts_from_the_start_again_gives_its_new_rea
     site.sim.push(3);
     let stream = site.stream().await;
     let (sim, kept) = (&site.sim, &mut kept);
-    // It stores three, and was asked from the twentieth on: only the next one shows that it counts anew.
+    // The decoder stores three reads, and the box asked from the twentieth on. Only the next read
+    // shows that the decoder counts from 1 again.
     let next = async {
         loop {
             tokio::time::sleep(Duration::from_millis(5)).await;

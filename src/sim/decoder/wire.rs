@@ -8,10 +8,10 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::decoders::simulator::outgoing::Outgoing;
 
-/// What goes wrong between a decoder and the box. Counted in frames sent on one connection.
+/// A fault between a decoder and the box. Frames are counted for each connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireFault {
-    /// Before every `every`-th frame comes noise that is none.
+    /// Noise that is no frame is sent before every `every`-th frame.
     Garbage {
         /// From 1.
         every: u64,
@@ -26,22 +26,23 @@ pub enum WireFault {
         /// From 1.
         every: u64,
     },
-    /// Each byte is written for itself.
+    /// Each byte is written separately.
     Bytewise,
-    /// Once, after `after` frames, the link stays open and nothing moves for `pause`.
+    /// The link stays open and nothing is sent for `pause`. This happens once, after `after`
+    /// frames.
     Freeze {
-        /// Frames before it.
+        /// The number of frames before it.
         after: u64,
-        /// How long.
+        /// The length of the pause.
         pause: Duration,
     },
 }
 
-/// The sending half's faults on one connection.
+/// The faults of the sending half of one connection.
 pub(super) struct Faults<'a> {
     faults: &'a [WireFault],
     noise: Vec<u8>,
-    /// The freeze has happened (it happens once for the decoder, not for each connection).
+    /// The freeze has happened (once for the decoder, not for each connection).
     frozen: &'a AtomicBool,
     frames: u64,
 }
@@ -51,7 +52,8 @@ impl<'a> Faults<'a> {
         Self { faults, noise, frozen, frames: 0 }
     }
 
-    /// Writes the frames and empties `out`. An error also where a fault cuts the connection.
+    /// Writes the frames and empties `out`. It also returns an error if a fault cuts the
+    /// connection.
     pub(super) async fn write<W: AsyncWrite + Unpin>(&mut self, wire: &mut W, out: &mut Outgoing) -> io::Result<()> {
         if self.faults.is_empty() {
             wire.write_all(out.bytes()).await?;

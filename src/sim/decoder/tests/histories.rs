@@ -1,6 +1,7 @@
-//! Random histories of decoders that store, against our protocols: no sockets, no waiting. Whatever a decoder does, and whenever
-//! the cable is out, in the end everything is kept that it still had when the box could ask, each read under one identity,
-//! and no memory is taken for cleared that was not.
+//! Random histories of decoders that store reads, against our protocols, without sockets and
+//! without waiting. Whatever a decoder does, and whenever the cable is out, three things hold in
+//! the end. Every read is kept that the decoder still had when the box could ask. Each read has one
+//! identity. No memory counts as cleared that was not cleared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +15,14 @@ use crate::model::chip::Marker;
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// So many reads.
+    /// This number of reads happens.
     Reads(u64),
-    /// So many seconds.
+    /// This number of seconds passes.
     Wait(u64),
     /// The cable is pulled, or plugged in.
     Cable,
     Clear,
-    /// Cleared, and counted on past what was there.
+    /// The memory is cleared, and counted on past the numbers that it had.
     ClearAndCountOn,
     NewFile,
     RepeatLast,
@@ -45,7 +46,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A decoder, a cable, and a box that keeps.
+/// A decoder, a cable, and a box that keeps reads.
 struct Site {
     kind: Kind,
     memory: Memory,
@@ -56,11 +57,11 @@ struct Site {
     /// Identity by chip and stamp.
     kept: BTreeMap<(Box<str>, String), BTreeSet<u64>>,
     cleared: usize,
-    /// Times that it was.
+    /// How many times the memory was cleared.
     clearings: usize,
-    /// Entries that nobody could ask for any more.
+    /// Entries that nobody can ask for any more.
     gone: BTreeSet<usize>,
-    /// A file was begun since the cable is out.
+    /// A file was begun while the cable was out.
     begun: bool,
 }
 
@@ -89,7 +90,7 @@ impl Site {
         self.exchange(said, out);
     }
 
-    /// What is said goes to and fro until nobody has anything to say.
+    /// Passes bytes between both sides until neither has more to send.
     fn exchange(&mut self, mut said: Outgoing, mut out: Output) {
         for _turn in 0..10_000 {
             let Some((mut talk, mut protocol)) = self.link.take() else { return };
@@ -155,7 +156,7 @@ impl Site {
         self.kept.contains_key(&(read.chip.clone(), read.stamp.to_string()))
     }
 
-    /// Nobody can ask for what is not kept yet.
+    /// Marks the entries that are not kept yet: nobody can ask for them any more.
     fn lose(&mut self) {
         let lost: Vec<usize> = (0..self.memory.len()).filter(|entry| !self.is_kept(*entry)).collect();
         self.gone.extend(lost);
@@ -195,7 +196,7 @@ impl Site {
                 self.reads(count as u64 + 3);
             }
             Event::NewFile => self.new_file(),
-            Event::RepeatLast if self.memory.entries(self.memory.file()).is_empty() => {} // it has none
+            Event::RepeatLast if self.memory.entries(self.memory.file()).is_empty() => {} // it has no read
             Event::RepeatLast => self.memory.repeat_last(),
             Event::SwapTwo => {
                 self.memory.swap_two();
@@ -207,7 +208,8 @@ impl Site {
         self.exchange(Outgoing::default(), Output::default());
     }
 
-    /// Files that begin and end while the box is away are not asked for, nor one that nothing is held of.
+    /// The box does not ask for files that begin and end while it is away, nor for a file of which
+    /// it has no read.
     fn new_file(&mut self) {
         if !self.kind.simulator().begins_files() {
             return;
