@@ -1,12 +1,12 @@
-//! The conditions that a decoder can report: the closed list of what a protocol may say of its box
-//! beside reads.
+//! The conditions that a decoder can report: the closed list of what a protocol may report about
+//! its decoder beside reads.
 //!
-//! Each one becomes a problem of its decoder on the status. The status room gives it its severity
-//! and its hint, because a protocol knows only what the decoder said.
+//! Each one becomes a problem of its decoder on the status. The status room adds the severity and
+//! the hint, because a protocol knows only what the decoder sent.
 
 use std::fmt;
 
-/// Something that a decoder reports of itself, or that its protocol found out, and that a timer
+/// A fact that a decoder reports about itself, or that its protocol found out, and that a timer
 /// should see until it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Condition {
@@ -38,28 +38,28 @@ pub enum Condition {
     NotTiming,
     /// The end of the file before the current one was not fetched.
     OldFileNotFetched,
-    /// The decoder did not give all reads of a file before the current one.
+    /// The decoder did not send all reads of a file before the current one.
     OldReadsMissing,
-    /// The decoder did not give all passings that it was asked for.
+    /// The decoder did not send all passings that it was asked for.
     PassingsNotGiven,
     /// The decoder counts passings and does not send them by itself.
     PassingsNotPushed,
     /// The decoder speaks a version of its protocol that has no passings.
     ProtocolTooOld,
-    /// The decoder did not give all reads of the current file.
+    /// The decoder did not send all reads of the current file.
     ReadsMissing,
     /// A record may be a time of day or a duration, so that it became no read.
     RecordUnclear,
     /// A record could not be read, and it was acknowledged all the same.
     RecordUnread,
-    /// One connection has more locations than the box cares for.
+    /// One connection has more locations than the box follows.
     TooManyLocations,
-    /// A location that names no reader gives two records under one number.
+    /// A location that names no reader sends two records under one number.
     TwoSourcesOneLocation,
 }
 
 impl Condition {
-    /// The stable word for it, in the JSON of `decode` and in the problems.
+    /// The stable word for the condition, in the JSON of `decode` and in the problems.
     pub const fn word(self) -> &'static str {
         match self {
             Self::DecoderError => "decoder_error",

@@ -9,7 +9,8 @@
 //!   stamp, means that the decoder was cleared (and may have counted on past the numbers that we
 //!   have). If the decoder does not send the number after two tries, but sends number 1, the memory
 //!   is shorter than the stored ranges, so it was cleared too. If it sends neither, the decoder
-//!   does not answer, and nothing follows from that.
+//!   does not answer, and nothing follows from that, unless a live read caused the question: then
+//!   the live read counts as proof of a clearing.
 //! * A live read is a doubt if its number is not above the highest one and nobody remembers the
 //!   content of that number. The protocol then asks the same question. It needs no question where
 //!   the read itself gives the answer: because the read is later than the last live one, or because

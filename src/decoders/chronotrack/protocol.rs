@@ -31,7 +31,7 @@
 //! is read whatever was asked for. For seconds since 1970 no source says whether they are UTC or
 //! the local clock counted as if it were UTC. The files of one race have local ones. The option
 //! therefore says it: `unix-utc` or `unix-local`. The old word `unix` is still read as UTC, with a
-//! warning. This is why the protocol asks for `iso`.
+//! warning. This uncertainty is the reason why `iso` is the default.
 //!
 //! What must hold:
 //! * **No read stays missing.** The protocol starts each location from its last stored number, to
@@ -173,7 +173,8 @@ struct Location {
     start_at: Option<Duration>,
     /// The location was started from this number. `None`: from the next new read.
     from: Option<u64>,
-    /// The answer to the last start has begun. Before that, the records were sent before the start.
+    /// The answer to the last start has begun. Until then, records that arrive were sent before the
+    /// start.
     begun: bool,
     started: Duration,
     /// The numbers to try next while nothing has arrived since the first start, the last one first.

@@ -56,12 +56,13 @@ pub(super) fn digits(text: &str, length: std::ops::RangeInclusive<usize>) -> boo
     length.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Owner's code of two capital letters and a number of five digits.
+/// Whether it is an owner's code of two capital letters and a number of five digits.
 pub(super) fn is_chip(code: &str, number: &str) -> bool {
     code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase()) && digits(number, 5..=5)
 }
 
-/// `yyyy-MM-dd` and `HH:mm:ss`, with or without `.kkk` (passings have it, the clock may not).
+/// A stamp from `yyyy-MM-dd` and `HH:mm:ss`, with or without `.kkk` (passings have it, the clock may
+/// not).
 pub(super) fn stamp(date: &str, time: &str) -> Result<Stamp, Reject> {
     let time = Some(time).filter(|time| matches!(time.len(), 8 | 12)).and_then(civil::time_of_day);
     let time = time.ok_or(Reject::Field("time"))?;
