@@ -47,7 +47,7 @@ use crate::model::lane;
 use crate::serve::control::Socket;
 use crate::serve::ops::{Decoders, Ops, Repairs};
 use crate::serve::web;
-use crate::status::{Board, ProblemCode, Snapshot};
+use crate::status::{Board, BoxState, ProblemCode, Snapshot};
 
 /// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads.
 /// A span that is read is in memory as a whole (some 6 MB), and two may be open.
@@ -188,6 +188,7 @@ impl Daemon {
         let (board, stop) = (self.board.clone(), self.stop.clone());
         self.spawn_with_journal("chores", move |journal| chores(journal, board, stop, notes, known, watch));
         self.spawn("watch over the log", watch_log(self.board.clone(), self.stop.clone()));
+        self.spawn("state", watch_state(self.board.clone(), self.stop.clone()));
     }
 
     /// Starts an uplink and its audits per device; gives the way to the repairs of each.
@@ -425,12 +426,13 @@ async fn chores(
             return Err(Failure::io("a thread of the journal ended; see the log above"));
         }
         let (pending, oldest) = journal.backlog();
-        let (quarantined, repeats) = (journal.quarantined(), journal.repeats());
+        let (quarantined, repeats, reads) = (journal.quarantined(), journal.repeats(), journal.reads());
         let now = board.now();
         board.journal(|journal| {
             journal.pending = pending;
             journal.quarantined = quarantined;
             journal.repeats = repeats;
+            journal.reads = reads;
             journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
         });
         for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {
@@ -557,6 +559,25 @@ async fn watch_log(board: Board, stop: CancellationToken) -> Result<(), Failure>
             None => {
                 before = false;
                 board.clear(ProblemCode::LogOutput, "");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Once a second: looks at the state of the box, so that it follows although nobody asks, and tells systemd and the log
+/// when it changes.
+async fn watch_state(board: Board, stop: CancellationToken) -> Result<(), Failure> {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = None;
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let (state, sentence) = board.look();
+        service::status(&format!("{}. {sentence}", state.shown()));
+        if told.replace(state) != Some(state) {
+            match state {
+                BoxState::Reading | BoxState::Ready => tracing::info!(state = state.word(), "{sentence}"),
+                _ => tracing::warn!(state = state.word(), "{sentence}"),
             }
         }
     }

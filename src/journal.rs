@@ -38,7 +38,7 @@ use crate::decoders::{Frame, Framed};
 use crate::model::chip::{Held, Seq};
 use crate::model::clock::{self, Step};
 use crate::model::lane;
-use crate::status::Board;
+use crate::status::{Board, ReadCounts};
 
 mod age;
 mod catch_up;
@@ -423,6 +423,12 @@ impl Journal {
     /// Reads that repeated one kept before, since the start of the process: kept, and not sent.
     pub fn repeats(&self) -> u64 {
         self.shared.lock().state.repeats.0
+    }
+
+    /// All reads by what became of them; `None` while the state does not follow the log yet.
+    pub fn reads(&self) -> Option<ReadCounts> {
+        let core = self.shared.lock();
+        core.serving.then(|| core.state.reads())
     }
 
     /// Passings set aside, ever, over all devices.

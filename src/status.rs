@@ -5,16 +5,19 @@
 
 pub mod glance;
 mod problem;
+pub mod state;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 pub use self::problem::{ProblemCode, Severity};
+pub use self::state::BoxState;
+use self::state::{Judge, Verdict};
 use crate::model::clock::Wall;
 use crate::model::text::printable;
 
@@ -33,6 +36,12 @@ pub struct Problem {
     pub message: String,
     /// Since when (box clock).
     pub since: Timestamp,
+    /// When it came, as the time since the start of the process: the clock of the box may step.
+    #[serde(skip)]
+    pub raised: Duration,
+    /// When its message was last another one, by the same clock.
+    #[serde(skip)]
+    pub renewed: Duration,
 }
 
 /// A problem that came or went, for whoever writes that down.
@@ -62,6 +71,16 @@ pub enum LinkState {
     Failed,
     /// The link is up but silent beyond the protocol's limit.
     Idle,
+}
+
+/// How the clock of a decoder was compared with that of the box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockBy {
+    /// The decoder said what time it is.
+    Answer,
+    /// The stamps of live reads against the moments at which they came.
+    Reads,
 }
 
 /// The last read of a decoder.
@@ -99,8 +118,15 @@ pub struct DecoderStatus {
     pub dropped: u64,
     /// The last read kept.
     pub last_read: Option<LastRead>,
-    /// Decoder clock minus box clock, where the protocol offers the clock.
+    /// Decoder clock minus box clock, once it is known: from what the decoder says of its clock, or from the last live
+    /// reads.
     pub clock_offset_ms: Option<i64>,
+    /// How that is known.
+    #[serde(default)]
+    pub clock_by: Option<ClockBy>,
+    /// When the last live read was kept, as the time since the start of the process.
+    #[serde(skip)]
+    pub live_at: Option<Duration>,
     /// Frames received but not yet durable.
     pub buffered: u64,
 }
@@ -119,6 +145,9 @@ pub struct JournalStatus {
     /// Reads that repeated one kept before (fetched again, sent again), since the start of the process: kept, not sent.
     #[serde(default)]
     pub repeats: u64,
+    /// Reads by what became of them, since the journal was begun. `None` while the queue is being opened.
+    #[serde(default)]
+    pub reads: Option<ReadCounts>,
     /// Bytes of log and queue on disk.
     pub bytes: u64,
     /// Bytes free on the file system.
@@ -129,6 +158,35 @@ pub struct JournalStatus {
     pub identity: String,
     /// The queue serves (false while it opens or is rebuilt).
     pub serving: bool,
+}
+
+/// Reads on this box by what became of them. `kept` is the sum of all others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadCounts {
+    /// Reads that were ever kept.
+    pub kept: u64,
+    /// In the cloud.
+    pub in_cloud: u64,
+    /// Waiting, or on their way.
+    pub waiting: u64,
+    /// Set aside, because the cloud refused them.
+    pub set_aside: u64,
+    /// Held back, because they may be of another race.
+    pub held_back: u64,
+    /// Repeats of reads that are here already: kept, and not sent.
+    pub repeats: u64,
+    /// Within the dead time: kept, and not sent.
+    pub dead_time: u64,
+    /// Held back, and removed when they were older than `keep.days`.
+    pub expired: u64,
+}
+
+impl ReadCounts {
+    /// All but `kept`.
+    pub fn sum(&self) -> u64 {
+        let sent = self.in_cloud + self.waiting + self.set_aside;
+        sent + self.held_back + self.repeats + self.dead_time + self.expired
+    }
 }
 
 /// State of a device's upload.
@@ -255,6 +313,21 @@ pub struct Snapshot {
     pub version: String,
     /// Seconds since the process started (monotonic).
     pub uptime_s: u64,
+    /// The state of the box.
+    #[serde(default)]
+    pub state: BoxState,
+    /// The state as one or more whole sentences.
+    #[serde(default)]
+    pub sentence: String,
+    /// What a person should do, at most three things.
+    #[serde(default)]
+    pub todo: Vec<String>,
+    /// What the box does by itself, if anything.
+    #[serde(default)]
+    pub by_itself: Option<String>,
+    /// For how many seconds the state is shown.
+    #[serde(default)]
+    pub state_s: u64,
     /// Reads can be kept now.
     pub ready: bool,
     /// What a timer should see, oldest first.
@@ -280,6 +353,7 @@ struct Inner {
     journal: JournalStatus,
     uploads: Vec<UploadStatus>,
     recent: VecDeque<RecentRead>,
+    judge: Judge,
 }
 
 /// Where every task reports; clones share it.
@@ -311,6 +385,7 @@ impl Board {
             journal: JournalStatus::default(),
             uploads: Vec::new(),
             recent: VecDeque::new(),
+            judge: Judge::default(),
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -341,14 +416,17 @@ impl Board {
         let code = code.word();
         let message = printable(&message.into());
         self.update(|inner| {
+            let now = inner.started.elapsed();
             let known = inner.problems.iter_mut().find(|problem| problem.code == code && problem.about == about);
             if let Some(problem) = known {
-                problem.message = message;
+                if problem.message != message {
+                    (problem.message, problem.renewed) = (message, now);
+                }
             } else {
                 tracing::warn!(code, about, "{message}");
                 self.note_change(inner, code, about, true);
                 let (code, about) = (code.to_owned(), about.to_owned());
-                inner.problems.push(Problem { code, about, message, since: self.now() });
+                inner.problems.push(Problem { code, about, message, since: self.now(), raised: now, renewed: now });
             }
         });
     }
@@ -422,6 +500,12 @@ impl Board {
         }
     }
 
+    /// The state and its sentence. To be called about once a second, so that the state follows although nobody asks.
+    pub fn look(&self) -> (BoxState, String) {
+        let snapshot = self.snapshot();
+        (snapshot.state, snapshot.sentence)
+    }
+
     /// Says why reads cannot be kept now (`Some`), or that this reason is gone (`None`).
     pub fn not_ready(&self, code: &'static str, reason: Option<String>) {
         self.update(|inner| {
@@ -481,19 +565,35 @@ impl Board {
         self.lock().recent.iter().rev().take(limit).cloned().collect()
     }
 
+    /// The time since the board was made, by a clock that does not step.
+    pub fn elapsed(&self) -> Duration {
+        self.lock().started.elapsed()
+    }
+
     /// All that is known now.
     pub fn snapshot(&self) -> Snapshot {
-        let inner = self.lock();
-        Snapshot {
+        let mut inner = self.lock();
+        let now = inner.started.elapsed();
+        let mut snapshot = Snapshot {
             name: inner.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_s: inner.started.elapsed().as_secs(),
+            uptime_s: now.as_secs(),
+            state: BoxState::default(),
+            sentence: String::new(),
+            todo: Vec::new(),
+            by_itself: None,
+            state_s: 0,
             ready: inner.not_ready.is_empty(),
             problems: inner.problems.clone(),
             decoders: inner.decoders.clone(),
             journal: inner.journal.clone(),
             uploads: inner.uploads.clone(),
-        }
+        };
+        let verdict = inner.judge.look(&snapshot, now).clone();
+        let Verdict { state, sentence, todo, by_itself } = verdict;
+        (snapshot.state, snapshot.sentence, snapshot.todo, snapshot.by_itself) = (state, sentence, todo, by_itself);
+        snapshot.state_s = inner.judge.lasts(now).as_secs();
+        snapshot
     }
 
     /// Changes whenever the board does.
