@@ -40,13 +40,14 @@ mod doubts;
 mod flood;
 mod keeper;
 mod memories;
+mod offset;
 mod places;
 pub(crate) mod port;
 mod receive_buffer;
+mod sense;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -74,14 +75,6 @@ use crate::config::{Address, DecoderConfig};
 use crate::decoders::Protocol;
 use crate::model::chip::Held;
 use crate::status::{Board, LinkState, ProblemCode};
-
-/// Opens the wire to a decoder that waits for us, and closes it again: for `check`, while no daemon runs.
-///
-/// # Errors
-/// What the system said; a listening port is not dialled.
-pub async fn reach(address: &Address) -> io::Result<()> {
-    port::dial(address).await.map(drop)
-}
 
 /// Runs a decoder's link until `stop`, or until the journal is gone. Reports to `board` under the decoder's name.
 ///

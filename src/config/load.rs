@@ -12,8 +12,8 @@ use url::Url;
 use super::layers::{ConfigError, Layers, Section, our_variables};
 use super::secret::{self, Found, NoKey};
 use super::{
-    Address, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LogConfig, LogFormat, PassingConfig,
-    SessionMode, StatusConfig, TagCode, UploadConfig, value,
+    Address, ClockLimits, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LogConfig, LogFormat,
+    PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig, value,
 };
 use crate::decoders::{REGISTRY, Spec};
 
@@ -25,7 +25,7 @@ const LOCATIONS: usize = 32;
 const DECODERS: usize = 32;
 const KEY_VARIABLE: &str = "PASSBRIDGE__CLOUD__API_KEY";
 
-const ROOT: &[&str] = &["name", "data_dir", "decoder", "cloud", "upload", "passing", "keep", "status", "log"];
+const ROOT: &[&str] = &["name", "data_dir", "decoder", "cloud", "upload", "passing", "keep", "status", "log", "clock"];
 const DECODER: &[&str] = &["name", "protocol", "address", "timezone", "device_id", "rewind", "locations", "set"];
 // `api_key` is known so that it can be refused with the reason.
 const CLOUD: &[&str] = &["url", "device_id", "api_key_file", "header", "session", "api_key"];
@@ -34,6 +34,7 @@ const PASSING: &[&str] = &["bibs", "tag", "dead_time"];
 const KEEP: &[&str] = &["days", "max_bytes"];
 const STATUS: &[&str] = &["listen", "token_file"];
 const LOG: &[&str] = &["level", "format"];
+const CLOCK: &[&str] = &["note", "wrong", "wrong_by_reads"];
 
 /// Where the configuration comes from.
 #[derive(Clone)]
@@ -139,9 +140,10 @@ fn read_decoders(root: &Section<'_>) -> Result<Vec<DecoderConfig>, ConfigError> 
     if sections.len() > DECODERS {
         return Err(root.wrong("decoder", format!("must be at most {DECODERS} decoders")));
     }
+    let clock = read_clock(root)?;
     let mut decoders: Vec<DecoderConfig> = Vec::with_capacity(sections.len());
     for section in sections {
-        let decoder = read_decoder(&section)?;
+        let decoder = DecoderConfig { clock, ..read_decoder(&section)? };
         if decoders.iter().any(|other| other.name == decoder.name) {
             return Err(section.wrong("name", "must be unique, and another decoder has this name already"));
         }
@@ -183,16 +185,34 @@ fn read_decoder(section: &Section<'_>) -> Result<DecoderConfig, ConfigError> {
         let allowed = format!("`{}` = {value} does not fit {}: {}", error.key, protocol.name, error.allowed);
         section.wrong_inside("set", &error.key, allowed)
     })?;
+    let zone = section.parse("timezone", zone)?;
     Ok(DecoderConfig {
         name,
         protocol,
         address,
-        timezone: section.parse("timezone", zone)?.unwrap_or(TimeZone::UTC),
+        zone_given: zone.is_some(),
+        timezone: zone.unwrap_or(TimeZone::UTC),
+        clock: ClockLimits::default(),
         device_id: section.parse("device_id", device_id)?,
         rewind: section.flag("rewind")?.unwrap_or(true),
         locations: read_locations(section, protocol)?,
         set,
     })
+}
+
+/// `[clock]`
+fn read_clock(root: &Section<'_>) -> Result<ClockLimits, ConfigError> {
+    let default = ClockLimits::default();
+    let Some(section) = root.section("clock", CLOCK)? else { return Ok(default) };
+    let limits = ClockLimits {
+        note: read_duration(&section, "note", 100, 3_600_000)?.unwrap_or(default.note),
+        wrong: read_duration(&section, "wrong", 100, 3_600_000)?.unwrap_or(default.wrong),
+        wrong_by_reads: read_duration(&section, "wrong_by_reads", 100, 3_600_000)?.unwrap_or(default.wrong_by_reads),
+    };
+    if limits.note > limits.wrong {
+        return Err(section.wrong("note", "must not be more than `wrong`: a clock is noted before it counts as wrong"));
+    }
+    Ok(limits)
 }
 
 /// `[decoder.locations]`: `"name as sent" = "device"`.
