@@ -47,7 +47,7 @@ use crate::model::lane;
 use crate::serve::control::Socket;
 use crate::serve::ops::{Decoders, Ops, Repairs};
 use crate::serve::web;
-use crate::status::{Board, BoxState, ProblemCode, Snapshot};
+use crate::status::{Board, ProblemCode, Snapshot};
 
 /// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads.
 /// A span that is read is in memory as a whole (some 6 MB), and two may be open.
@@ -575,10 +575,7 @@ async fn watch_state(board: Board, stop: CancellationToken) -> Result<(), Failur
         let (state, sentence) = board.look();
         service::status(&format!("{}. {sentence}", state.shown()));
         if told.replace(state) != Some(state) {
-            match state {
-                BoxState::Reading | BoxState::Ready => tracing::info!(state = state.word(), "{sentence}"),
-                _ => tracing::warn!(state = state.word(), "{sentence}"),
-            }
+            tracing::info!(state = state.word(), "{sentence}"); // the problems behind it are warned of one by one
         }
     }
     Ok(())

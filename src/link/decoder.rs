@@ -24,7 +24,7 @@ use crate::link::capture::Header;
 use crate::model::chip::{ChipRead, Held, Stamp};
 use crate::model::clock::offset_ms;
 use crate::model::retry::Retry;
-use crate::status::state::{offset_in_words, zone_minutes};
+use crate::status::words::{against_box, zone_minutes};
 use crate::status::{Board, ClockBy, LinkState, ProblemCode};
 
 /// How long a port may wait for the decoder's software before that is a problem.
@@ -352,12 +352,12 @@ impl Decoder {
     }
 
     fn clock_in_words(&self, found: Measured) -> String {
-        let offset = offset_in_words(found.offset_ms);
+        let offset = against_box(found.offset_ms);
         let how = match found.by {
             ClockBy::Answer => "its clock is",
             ClockBy::Reads => "its live reads are stamped",
         };
-        let begin = format!("`{}`: {how} {offset}, against the clock of this box", self.name);
+        let begin = format!("`{}`: {how} {offset}", self.name);
         let Some(minutes) = zone_minutes(found.offset_ms) else {
             return format!(
                 "{begin}. Compare both clocks with your phone, and set the one that is wrong: every time of this decoder \
@@ -438,11 +438,11 @@ impl Decoder {
     }
 
     /// A port that waits for the decoder's software, and nobody comes.
-    fn awaits(&self) {
+    pub(super) fn awaits(&self, now: Instant) {
         let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
         if self.presence().up > 0 {
             *awaited = None;
-        } else if awaited.is_some_and(|since| since.elapsed() >= AWAITED) {
+        } else if awaited.is_some_and(|since| now.saturating_duration_since(since) >= AWAITED) {
             *awaited = None;
             let message = format!(
                 "nobody has connected to `{}` at {} yet: its software has to connect to this port. Does it know the \
@@ -468,7 +468,7 @@ impl Decoder {
         self.buffer.report();
         self.forgets();
         self.compare();
-        self.awaits();
+        self.awaits(Instant::now());
         let mut restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
         if restarted.is_some_and(|at| at.elapsed() >= RESTART_SHOWN) {
             *restarted = None;

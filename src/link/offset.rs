@@ -144,7 +144,7 @@ impl Offsets {
         let wrong = Duration::from_millis(offset_ms.unsigned_abs()) >= self.limits.wrong_by_reads;
         let (first, last) = (agreeing.next()?.1, agreeing.next_back()?.1);
         let late_by_chance = offset_ms < 0
-            && crate::status::state::zone_minutes(offset_ms).is_none()
+            && crate::status::words::zone_minutes(offset_ms).is_none()
             && last.duration_since(first) < SPAN;
         let verdict = if wrong { Verdict::Wrong } else { Verdict::Right };
         (!wrong || !late_by_chance).then_some(Measured { offset_ms, by: ClockBy::Reads, verdict })

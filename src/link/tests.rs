@@ -2,6 +2,7 @@
 
 mod asking;
 mod buffer;
+mod set_up;
 
 use std::os::unix::fs::symlink;
 use std::path::Path;

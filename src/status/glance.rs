@@ -8,7 +8,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use crate::model::text::printable;
-use crate::status::state::{age, count, offset_in_words, short};
+use crate::status::words::{against_box, age, count, short};
 use crate::status::{DecoderStatus, LinkState, ProblemCode, Snapshot, UploadStatus};
 
 /// The whole view, lines ended by `\n`.
@@ -109,10 +109,7 @@ fn write_decoder(status: &Snapshot, decoder: &DecoderStatus, out: &mut String) -
         }
     }
     if let Some(offset) = decoder.clock_offset_ms {
-        match offset.unsigned_abs() < 10 {
-            true => write!(out, ", its clock agrees with this box")?,
-            false => write!(out, ", its clock is {} against this box", offset_in_words(offset))?,
-        }
+        write!(out, ", its clock is {}", against_box(offset))?;
     }
     match &decoder.last_read {
         Some(last) => {

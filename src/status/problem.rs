@@ -43,7 +43,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Which state of the box a problem causes ([`super::state`]), and what the sentence says then.
+/// Which state of the box a problem causes ([`super::judge`]), and what the sentence says then.
 ///
 /// The text begins with a verb in the singular (`is not connected`) where the sentence puts the name
 /// of the decoder before it. It is a whole sentence where the problem is about the box.

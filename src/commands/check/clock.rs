@@ -11,7 +11,7 @@ use crate::config::{Address, DecoderConfig};
 use crate::decoders::{Frame, Info, Item, Output};
 use crate::link::{Wire, dial};
 use crate::model::clock::offset_ms;
-use crate::status::state::{offset_in_words, zone_minutes};
+use crate::status::words::{against_box, zone_minutes};
 use crate::status::{ClockBy, DecoderStatus};
 
 /// How long a decoder is listened to.
@@ -47,7 +47,7 @@ fn tell(decoder: &DecoderConfig, found: Option<(i64, ClockBy)>, report: &mut Rep
     };
     let limit = if by == ClockBy::Answer { decoder.clock.note } else { decoder.clock.wrong_by_reads };
     let what = if by == ClockBy::Answer { "its clock is" } else { "its live reads are stamped" };
-    let text = format!("{what} {} against this box", offset_in_words(offset));
+    let text = format!("{what} {}", against_box(offset));
     match (Duration::from_millis(offset.unsigned_abs()) < limit, zone_minutes(offset)) {
         (true, _) => report.ok("time", name, text),
         (false, Some(_)) => report.warn("time", name, format!("{text}: is the timezone right?")),

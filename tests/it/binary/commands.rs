@@ -28,10 +28,8 @@ async fn status_and_export_answer_beside_the_daemon_and_export_also_without_it()
     site.sent(30).await;
     let output = site.output(&["status"]).await;
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success() && text.contains("ready, reads are kept") && text.contains("raceresult-mat"),
-        "{text}"
-    );
+    assert!(output.status.success() && text.starts_with("finish: READING. raceresult-mat reads. "), "{text}");
+    assert!(text.contains("\non this box: 30 reads"), "{text}");
     let output = site.output(&["status", "--json"]).await;
     let status: Snapshot = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((status.decoders[0].reads, status.uploads[0].sent), (30, 30));

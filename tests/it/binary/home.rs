@@ -59,7 +59,7 @@ async fn waits(site: &Site, acked: u64, sims: [&SimDecoder; 2], words: &[&str]) 
     assert!(words.iter().all(|word| problem.message.contains(word)), "{}", problem.message);
     assert_eq!(*acking.acked_count().borrow(), acked, "acknowledged and not kept");
     let text = site.output(&["status"]).await;
-    assert!(String::from_utf8_lossy(&text.stdout).contains("NOT READY"), "{text:?}");
+    assert!(String::from_utf8_lossy(&text.stdout).starts_with("finish: CANNOT KEEP. "), "{text:?}");
 }
 
 /// Then the disk comes.

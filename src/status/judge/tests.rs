@@ -1,7 +1,7 @@
 //! The table of states: when each one is entered and left, and what it says.
 
 use super::*;
-use crate::status::{Board, ClockBy, ReadCounts, SessionStatus, UploadStatus};
+use crate::status::{Board, ClockBy, ReadCounts, SessionStatus};
 
 const NOW: Duration = Duration::from_secs(1000);
 
