@@ -105,9 +105,12 @@ impl Config {
         let (cloud, status) = match options.keyless {
             true => {
                 let none = StatusConfig { listen: None, token: None };
-                (None, read_status(&root, &mut Vec::new()).unwrap_or(none))
+                (None, read_status(&root, credentials.as_deref(), &mut Vec::new()).unwrap_or(none))
             }
-            false => (read_cloud(&root, &decoders, &keys, &mut warnings)?, read_status(&root, &mut warnings)?),
+            false => {
+                let credential = credentials.as_deref();
+                (read_cloud(&root, &decoders, &keys, &mut warnings)?, read_status(&root, credential, &mut warnings)?)
+            }
         };
         let (cloud, key_from) = cloud.map_or((None, None), |(cloud, from)| (Some(cloud), Some(from)));
         if cloud.is_none() && key.is_some() && !options.keyless {
@@ -437,20 +440,31 @@ fn read_keep(root: &Section<'_>) -> Result<KeepConfig, ConfigError> {
     })
 }
 
-fn read_status(root: &Section<'_>, warnings: &mut Vec<String>) -> Result<StatusConfig, ConfigError> {
+/// `[status]`. The token is in `token_file`, else in systemd's credential `token`: a file that only root may read is handed to
+/// the service that way.
+fn read_status(
+    root: &Section<'_>,
+    credentials: Option<&Path>,
+    warnings: &mut Vec<String>,
+) -> Result<StatusConfig, ConfigError> {
     let section = root.section_or_empty("status", STATUS)?;
     let listen = section.parse("listen", |text| match text {
         "off" => Ok(None),
         _ => value::listen_address(text).map(Some).map_err(|must| format!("{must}, or \"off\"")),
     })?;
     let listen = listen.unwrap_or(StatusConfig::default().listen);
-    let mut token = None;
-    if let Some(path) = section.path("token_file")? {
-        let found = secret::from_file(&path)
-            .map_err(|why| section.wrong("token_file", format!("{why} ({})", path.display())))?;
-        warnings.extend(found.warning);
-        token = Some(found.secret);
-    }
+    let handed = || secret::from_file(&credentials?.join("token")).ok().map(|found| found.secret);
+    let token = match section.path("token_file")? {
+        None => handed(),
+        Some(path) => match (secret::from_file(&path), handed()) {
+            (Ok(found), _) => {
+                warnings.extend(found.warning);
+                Some(found.secret)
+            }
+            (Err(_), Some(token)) => Some(token),
+            (Err(why), None) => return Err(section.wrong("token_file", format!("{why} ({})", path.display()))),
+        },
+    };
     let beyond = |address: SocketAddr| !address.ip().is_loopback();
     if token.is_none() && listen.is_some_and(beyond) {
         let why = "is beyond this box, so token_file must name a file with the token that clients show; else listen on 127.0.0.1";

@@ -386,14 +386,30 @@ fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, Volume
             // nothing that can be read; it is not deleted, for whoever wants to look.
             Ok((_, None)) if last.bytes == 0 => {}
             Ok((_, None)) => repair.unreadable.push(format!("{}: no line of it is whole", last.path.display())),
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Err(error),
-            Err(error) => repair.unreadable.push(format!("{}: {error}", last.path.display())),
+            Err(error) => repair.unreadable.push(unreadable(&last.path, error)?),
         }
         repair.floor = repair.floor.max(last.first);
         disk::rename(&last.path, &last.path.with_extension("damaged"))?;
         sync_dir(dir)?;
     }
     Ok(None)
+}
+
+/// A volume that cannot be read, in words, if that is its own fault. One that this user only may not read, or a disk that is
+/// only for reading, is not damaged: it is left where it is, and tried again.
+fn unreadable(path: &Path, error: io::Error) -> io::Result<String> {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => Err(error),
+        io::ErrorKind::PermissionDenied => {
+            let why = format!(
+                "{} belongs to another user, and this one may not read and write it: {error}. It is not damaged. Was \
+                 passbridge run by another user, or the file copied? Give it back with chown",
+                path.display()
+            );
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+        }
+        _ => Ok(format!("{}: {error}", path.display())),
+    }
 }
 
 /// Where the volume that begins with number `first` is.

@@ -102,7 +102,9 @@ impl Sense {
         }
         let text = is_text(spec, set);
         let garbage = self.seen.len() >= GARBAGE && foreign::printable(self.seen.make_contiguous()) < PRINTABLE;
-        if lasts < LASTS && !(serial && text && garbage && !self.proven && lasts >= GARBAGE_LASTS) {
+        let enough = self.rejected >= REJECTED || self.bytes >= FRAMELESS;
+        let early = serial && text && garbage && enough && !self.proven;
+        if lasts < if early { GARBAGE_LASTS } else { LASTS } {
             return None;
         }
         self.looked = Some(now);
