@@ -28,7 +28,8 @@ pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
         None => control::status(&load_keyless(&args.place)?).await?,
     };
     let text = status.to_string();
-    let status: Option<Snapshot> = serde_json::from_value(status).ok();
+    // Without a sentence it is of a version that had none: nobody knows its state.
+    let status = serde_json::from_value::<Snapshot>(status).ok().filter(|status| !status.sentence.is_empty());
     if args.json {
         print(&format!("{text}\n"))?;
     } else if let Some(status) = &status {

@@ -590,6 +590,17 @@ mod tests {
         });
     }
 
+    #[test]
+    fn a_file_of_another_user_is_named_as_that_and_not_as_damage() {
+        let path = Path::new("/var/lib/passbridge/log/000000000001.log");
+        let error = unreadable(path, io::Error::from_raw_os_error(13)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        let text = error.to_string();
+        assert!(text.contains("000000000001.log belongs to another user") && text.contains("not damaged"), "{text}");
+        assert!(unreadable(path, io::Error::from_raw_os_error(30)).is_err(), "a disk that is only for reading");
+        assert!(unreadable(path, io::Error::from_raw_os_error(5)).unwrap().contains("Input/output error"));
+    }
+
     fn all(dir: &Path) -> (Vec<u64>, usize) {
         let mut reader = Reader::open(dir, None).unwrap().unwrap();
         let (mut seqs, mut bad) = (Vec::new(), 0);

@@ -259,7 +259,7 @@ fn in_order(status: &Snapshot, now: Duration) -> Verdict {
         return Verdict { state: BoxState::Reading, sentence, ..Verdict::default() };
     }
     let chip = match quiet {
-        None => "No chip has been read since the start.".to_owned(),
+        None => "No chip has passed since the start.".to_owned(),
         Some(quiet) => format!("No chip for {}.", age(quiet.as_secs())),
     };
     let sentence = format!("{}. {chip} {cloud}", does(&names, "is connected", "are connected"));

@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+use super::state::BoxState;
 use crate::decoders::Condition;
 use crate::model::clock::Doubt;
 
@@ -59,6 +60,19 @@ pub enum Cause {
     TimeWrong(&'static str),
     /// Nothing arrives in the cloud.
     NotUploading(&'static str),
+}
+
+impl Cause {
+    /// The state; `None`: it changes none.
+    pub const fn state(self) -> Option<BoxState> {
+        match self {
+            Self::Row => None,
+            Self::CannotKeep(_) => Some(BoxState::CannotKeep),
+            Self::NotReading(_) => Some(BoxState::NotReading),
+            Self::TimeWrong(_) => Some(BoxState::TimeWrong),
+            Self::NotUploading(_) => Some(BoxState::NotUploading),
+        }
+    }
 }
 
 macro_rules! problems {
@@ -584,7 +598,8 @@ mod tests {
         let mut page = PAGE_HEAD.to_owned();
         for code in ProblemCode::ALL {
             let (word, severity) = (code.word(), code.severity());
-            page += &format!("| `{word}` | {severity} | {} | {} |\n", code.meaning(), code.hint());
+            let state = code.cause().state().map_or_else(|| "–".to_owned(), |state| format!("`{}`", state.word()));
+            page += &format!("| `{word}` | {severity} | {state} | {} | {} |\n", code.meaning(), code.hint());
         }
         page
     }
@@ -597,8 +612,10 @@ mod tests {
         \x20 the cloud until somebody acts. Act now.\n\
         * **warning**: something is not as it should be. No read is being lost now, but look at it.\n\
         * **info**: it is good to know. Nobody has to hurry.\n\n\
+        The column *state* says which [state of the box](commands.md#the-state-of-the-box) a problem\n\
+        causes. A problem without one is a row under the sentence.\n\n\
         This table is made from `src/status/problem.rs`, and a test compares the two.\n\n\
-        | problem | severity | what it means | what to do |\n|---|---|---|---|\n";
+        | problem | severity | state | what it means | what to do |\n|---|---|---|---|---|\n";
 
     #[test]
     fn every_problem_is_in_the_page_for_timers_with_its_severity_and_its_hint() {

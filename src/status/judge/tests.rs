@@ -52,13 +52,7 @@ fn says(status: &Snapshot) -> (BoxState, String) {
 fn every_problem_causes_the_state_of_its_column_and_has_a_sentence_and_something_to_do() {
     for code in ProblemCode::ALL.iter().copied() {
         let verdict = judge(&with(code, "finish-main"), NOW);
-        let expected = match code.cause() {
-            Cause::Row => BoxState::Reading,
-            Cause::CannotKeep(_) => BoxState::CannotKeep,
-            Cause::NotReading(_) => BoxState::NotReading,
-            Cause::TimeWrong(_) => BoxState::TimeWrong,
-            Cause::NotUploading(_) => BoxState::NotUploading,
-        };
+        let expected = code.cause().state().unwrap_or(BoxState::Reading);
         assert_eq!(verdict.state, expected, "{code}");
         let sentence = &verdict.sentence;
         assert!(sentence.ends_with('.') && !sentence.contains("..") && !sentence.contains("  "), "{code}: {sentence}");
@@ -176,7 +170,7 @@ fn without_a_read_for_two_minutes_the_box_is_ready() {
     let expected = format!("{both} No chip for 2 min. The cloud is up to date.");
     assert_eq!(says(&status), (BoxState::Ready, expected));
     quiet(&mut status, None);
-    let expected = format!("{both} No chip has been read since the start. The cloud is up to date.");
+    let expected = format!("{both} No chip has passed since the start. The cloud is up to date.");
     assert_eq!(says(&status), (BoxState::Ready, expected));
 }
 
