@@ -41,21 +41,21 @@ use crate::config::{CloudConfig, Config};
 use crate::export;
 use crate::journal::let_go::Told;
 use crate::journal::{Journal, JournalConfig, OpenError};
-use crate::link::{self, Asks};
+use crate::link::{self, DecoderHandle};
 use crate::model::clock::{Wall, Zones};
-use crate::model::lane;
+use crate::model::source;
 use crate::serve::control::Socket;
 use crate::serve::ops::{Decoders, Ops, Repairs};
 use crate::serve::web;
 use crate::status::{Board, ProblemCode, Snapshot};
 
-/// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads.
+/// Size at which the log begins a new segment, and the queue a new span: about 200,000 reads.
 /// A span that is read is in memory as a whole (some 6 MB), and two may be open.
-const VOLUME_BYTES: u64 = 32 * 1024 * 1024;
+const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// How long the tasks may take to stop; the journal's last checkpoint comes on top, within systemd's patience.
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);
 
-/// Between two looks whether a volume of the log is full.
+/// Between two looks whether a segment of the log is full.
 const WINDOWS_EVERY: Duration = Duration::from_secs(60);
 
 /// Notes that wait for the disk. More are dropped, but no problem is: the board has those.
@@ -149,7 +149,8 @@ impl Daemon {
             }
             repairs = daemon.start_uplinks(&config, &client).await;
         }
-        let asks: Decoders = config.decoders.iter().map(|decoder| (decoder.name.clone(), Asks::default())).collect();
+        let asks: Decoders =
+            config.decoders.iter().map(|decoder| (decoder.name.clone(), DecoderHandle::default())).collect();
         let ops = Ops::new(board.clone(), repairs, asks.clone(), daemon.try_again.clone());
         let mut socket = Socket::new(&config.data_dir, ops);
         // The journal's lock says that no other daemon listens there.
@@ -378,13 +379,13 @@ fn journal_config(config: &Config) -> JournalConfig {
         zones: zones(config),
         keep_days: config.keep.days,
         keep_bytes: config.keep.max_bytes,
-        volume_bytes: VOLUME_BYTES,
+        segment_bytes: SEGMENT_BYTES,
     }
 }
 
 /// What the configuration uploads.
 struct Known {
-    /// Lanes.
+    /// Sources.
     decoders: Vec<Box<str>>,
     devices: Vec<String>,
 }
@@ -426,18 +427,18 @@ async fn chores(
             return Err(Failure::io("a thread of the journal ended; see the log above"));
         }
         let (pending, oldest) = journal.backlog();
-        let (quarantined, repeats, reads) = (journal.quarantined(), journal.repeats(), journal.reads());
+        let (dead_letters, duplicates, reads) = (journal.dead_letters(), journal.duplicates(), journal.reads());
         let now = board.now();
         board.journal(|journal| {
             journal.pending = pending;
-            journal.quarantined = quarantined;
-            journal.repeats = repeats;
+            journal.dead_letters = dead_letters;
+            journal.duplicates = duplicates;
             journal.reads = reads;
             journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
         });
         for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {
-            let name = lane::decoder(decoder);
-            let (whose, what) = match lane::location(decoder) {
+            let name = source::decoder(decoder);
+            let (whose, what) = match source::location(decoder) {
                 Some(location) => {
                     (format!("location `{location}` of decoder `{name}`"), "[decoder.locations] of it has no such name")
                 }
@@ -517,7 +518,7 @@ fn tell_held_back(journal: &Journal, board: &Board, shown: &mut Standing) {
     shown.settle(board);
 }
 
-/// Keeps an index of each volume of the log that is full, for who asks for a window of it. It is derived: what goes wrong
+/// Keeps an index of each segment of the log that is full, for who asks for a window of it. It is derived: what goes wrong
 /// costs an export some time.
 async fn keep_windows(data_dir: PathBuf, reading: export::Reading, stop: CancellationToken) -> Result<(), Failure> {
     let mut ticks = interval(WINDOWS_EVERY);

@@ -15,9 +15,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
 
-use self::report::{Report, Verdict};
+use self::report::{CheckReport, CheckVerdict};
 use crate::cloud::passing::Bibs;
-use crate::commands::args::Place;
+use crate::commands::args::Paths;
 use crate::config::failure::Failure;
 use crate::config::{Address, Config, DecoderConfig, LoadOptions, Loaded};
 use crate::journal::{self, Unsettled};
@@ -38,7 +38,7 @@ const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
     #[command(flatten)]
-    place: Place,
+    place: Paths,
     /// Also try to reach the decoders and the cloud.
     #[arg(long)]
     connect: bool,
@@ -52,7 +52,7 @@ pub struct CheckArgs {
 /// # Errors
 /// Exit code 78 if something here must be changed, 69 if something outside cannot be reached.
 pub async fn run(args: CheckArgs) -> Result<(), Failure> {
-    let mut report = Report::default();
+    let mut report = CheckReport::default();
     let options = args.place.options();
     match Config::load(&options) {
         Err(error) => report.wrong("configuration", "", error.to_string()),
@@ -61,7 +61,7 @@ pub async fn run(args: CheckArgs) -> Result<(), Failure> {
     report.end(args.json)
 }
 
-async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mut Report) {
+async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mut CheckReport) {
     let config = &loaded.config;
     report.ok("configuration", "", format!("{}: {} decoder(s)", options.file.display(), config.decoders.len()));
     match &loaded.key_from {
@@ -97,13 +97,13 @@ async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mu
 }
 
 /// The status of the daemon that runs here, if one does.
-async fn running(config: &Config, report: &mut Report) -> Option<Snapshot> {
+async fn running(config: &Config, report: &mut CheckReport) -> Option<Snapshot> {
     let answer = control::status(config).await;
     match answer.map(serde_json::from_value::<Snapshot>) {
         Ok(Ok(status)) => {
             let problems = status.problems.len();
             let text = format!("passbridge {} runs, {problems} problem(s)", status.version);
-            let verdict = if status.ready && problems == 0 { Verdict::Ok } else { Verdict::Warn };
+            let verdict = if status.ready && problems == 0 { CheckVerdict::Ok } else { CheckVerdict::Warn };
             report.add(verdict, "daemon", "", if problems == 0 { text } else { text + ": see `passbridge status`" });
             Some(status)
         }
@@ -122,7 +122,7 @@ async fn running(config: &Config, report: &mut Report) -> Option<Snapshot> {
     }
 }
 
-fn disk(data_dir: &Path, report: &mut Report) {
+fn disk(data_dir: &Path, report: &mut CheckReport) {
     let shown = data_dir.display().to_string();
     // The directory that exists: `run` makes the rest.
     let Some(existing) = data_dir.ancestors().find(|dir| dir.exists()) else {
@@ -155,7 +155,7 @@ fn disk(data_dir: &Path, report: &mut Report) {
 }
 
 /// Passings of devices that the configuration has no decoder of: somebody corrected a `device_id`, or lent the box.
-fn left_behind(config: &Config, report: &mut Report) {
+fn left_behind(config: &Config, report: &mut CheckReport) {
     let devices = config.devices();
     if devices.is_empty() {
         return; // nothing is uploaded, and that is meant
@@ -183,7 +183,7 @@ fn left_behind(config: &Config, report: &mut Report) {
     }
 }
 
-fn bibs(path: &Path, report: &mut Report) {
+fn bibs(path: &Path, report: &mut CheckReport) {
     let shown = path.display().to_string();
     match std::fs::read(path).map(|text| Bibs::read(&text)) {
         Ok(Ok(bibs)) if bibs.is_empty() => {
@@ -195,7 +195,7 @@ fn bibs(path: &Path, report: &mut Report) {
     }
 }
 
-fn box_clock(config: &Config, report: &mut Report) {
+fn box_clock(config: &Config, report: &mut CheckReport) {
     let now = Timestamp::now();
     let year = TimeZone::UTC.to_datetime(now).year();
     let text = format!("{} UTC", now.strftime("%Y-%m-%d %H:%M:%S"));
@@ -214,7 +214,7 @@ fn box_clock(config: &Config, report: &mut Report) {
     report.warn("clock", "", format!("{text}; not known to be set from the network: compare it with {decoders}"));
 }
 
-fn zone(decoder: &DecoderConfig, report: &mut Report) {
+fn zone(decoder: &DecoderConfig, report: &mut CheckReport) {
     let now = decoder.timezone.to_datetime(Timestamp::now());
     let name = decoder.timezone.iana_name().unwrap_or("UTC");
     let text = format!("{name}: the decoder's clock must show {} now", now.strftime("%Y-%m-%d %H:%M:%S"));
@@ -227,7 +227,7 @@ fn zone(decoder: &DecoderConfig, report: &mut Report) {
 }
 
 /// Where each timing point goes: a name that is not exactly what is sent shows itself here, or never.
-fn locations(config: &Config, decoder: &DecoderConfig, report: &mut Report) {
+fn locations(config: &Config, decoder: &DecoderConfig, report: &mut CheckReport) {
     for (location, device) in &decoder.locations {
         let known = config.device_of(decoder).is_some();
         let text = if known { format!("goes to device {device}") } else { "is kept and not uploaded".to_owned() };
@@ -236,7 +236,7 @@ fn locations(config: &Config, decoder: &DecoderConfig, report: &mut Report) {
 }
 
 /// A decoder as the daemon that runs sees it.
-fn asked(decoder: &DecoderConfig, status: &Snapshot, report: &mut Report) {
+fn asked(decoder: &DecoderConfig, status: &Snapshot, report: &mut CheckReport) {
     use crate::status::LinkState;
     let Some(known) = status.decoders.iter().find(|known| known.name == decoder.name) else {
         return report.warn("decoder", &decoder.name, "the daemon that runs does not know it: restart it");
@@ -254,7 +254,7 @@ fn asked(decoder: &DecoderConfig, status: &Snapshot, report: &mut Report) {
 }
 
 /// A decoder's port, while no daemon uses it. Without `connect` only what can be seen from here.
-async fn port(decoder: &DecoderConfig, connect: bool, report: &mut Report) {
+async fn port(decoder: &DecoderConfig, connect: bool, report: &mut CheckReport) {
     let (name, address) = (decoder.name.as_str(), &decoder.address);
     if let Address::Serial { path, .. } = address
         && !serial(name, path, connect, report)
@@ -281,7 +281,7 @@ async fn port(decoder: &DecoderConfig, connect: bool, report: &mut Report) {
 }
 
 /// Whether a serial device is worth opening; what is wrong with it is said.
-fn serial(name: &str, path: &Path, connect: bool, report: &mut Report) -> bool {
+fn serial(name: &str, path: &Path, connect: bool, report: &mut CheckReport) -> bool {
     let shown = path.display();
     if !path.exists() {
         let text = format!("there is no {shown} now: is the adapter plugged in?");
@@ -302,7 +302,7 @@ fn serial(name: &str, path: &Path, connect: bool, report: &mut Report) -> bool {
     true
 }
 
-async fn page(address: std::net::SocketAddr, report: &mut Report) {
+async fn page(address: std::net::SocketAddr, report: &mut CheckReport) {
     match web::bind(address).await {
         Ok(page) if page.local_addr().is_some() => report.ok("page", "", format!("http://{address}/")),
         Ok(_) => report.warn("page", "", format!("this box has no address {address} now; it is waited for")),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::commands::args::{Place, load_keyless, stdout};
+use crate::commands::args::{Paths, load_keyless, stdout};
 use crate::config::failure::Failure;
 use crate::export::{self, ExportError};
 use crate::serve::control;
@@ -16,7 +16,7 @@ use crate::serve::control;
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
-    place: Place,
+    place: Paths,
     /// How the file is written.
     #[arg(long, value_enum)]
     format: export::Format,

@@ -76,11 +76,11 @@ impl Default for ClockLimits {
     }
 }
 
-/// Where the reads of a lane go.
+/// Where the reads of a source go.
 #[derive(Clone, Debug)]
 pub struct Route<'a> {
-    /// A decoder's name, or that of a location of it: [`crate::model::lane`].
-    pub lane: Box<str>,
+    /// A decoder's name, or that of a location of it: [`crate::model::source`].
+    pub source: Box<str>,
     /// The decoder.
     pub decoder: &'a DecoderConfig,
     /// The device its passings go to; `None` without `[cloud]`.
@@ -243,23 +243,23 @@ impl Config {
         decoder.device_id.as_deref().or(cloud.device_id.as_deref())
     }
 
-    /// Every device that something is uploaded to, with its lanes in the order of the configuration.
+    /// Every device that something is uploaded to, with its sources in the order of the configuration.
     pub fn devices(&self) -> BTreeMap<&str, Vec<Box<str>>> {
         let mut devices: BTreeMap<&str, Vec<Box<str>>> = BTreeMap::new();
         for route in self.routes() {
             if let Some(device) = route.device {
-                devices.entry(device).or_default().push(route.lane);
+                devices.entry(device).or_default().push(route.source);
             }
         }
         devices
     }
 
-    /// Every lane there is: each decoder and each location of it that has a device of its own.
+    /// Every source there is: each decoder and each location of it that has a device of its own.
     pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
         self.decoders.iter().flat_map(move |decoder| {
-            let own = Route { lane: decoder.name.as_str().into(), decoder, device: self.device_of(decoder) };
+            let own = Route { source: decoder.name.as_str().into(), decoder, device: self.device_of(decoder) };
             let located = decoder.locations.iter().map(move |(location, device)| Route {
-                lane: crate::model::lane::name(&decoder.name, location),
+                source: crate::model::source::name(&decoder.name, location),
                 decoder,
                 device: self.cloud.is_some().then_some(device),
             });

@@ -92,12 +92,12 @@ impl From<BindError> for Failure {
 
 /// The port of the page, or an address that is not on this box yet (its network comes up later).
 #[derive(Debug)]
-pub struct Page {
+pub struct WebPage {
     address: SocketAddr,
     listener: Option<TcpListener>,
 }
 
-impl Page {
+impl WebPage {
     /// Where it really listens (port 0 is any free one); `None` while the address is not on this box.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.listener.as_ref()?.local_addr().ok()
@@ -109,16 +109,16 @@ impl Page {
 /// # Errors
 /// The address is in use or not allowed: a fault of the configuration (exit code 78). One that is merely not on this
 /// box yet is no error: reads are kept without a page, and it is tried again.
-pub async fn bind(address: SocketAddr) -> Result<Page, BindError> {
+pub async fn bind(address: SocketAddr) -> Result<WebPage, BindError> {
     match TcpListener::bind(address).await {
-        Ok(listener) => Ok(Page { address, listener: Some(listener) }),
-        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => Ok(Page { address, listener: None }),
+        Ok(listener) => Ok(WebPage { address, listener: Some(listener) }),
+        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => Ok(WebPage { address, listener: None }),
         Err(source) => Err(BindError { address, source }),
     }
 }
 
 /// Tries until the address is on this box.
-async fn wait_for_address(page: Page, board: &Board) -> TcpListener {
+async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
     let mut listener = page.listener;
     loop {
         if let Some(listener) = listener {
@@ -136,7 +136,7 @@ async fn wait_for_address(page: Page, board: &Board) -> TcpListener {
 }
 
 /// Answers until `stop`, and lets requests in hand end within a second then.
-pub async fn serve(page: Page, board: Board, token: Option<SecretString>, stop: CancellationToken) {
+pub async fn serve(page: WebPage, board: Board, token: Option<SecretString>, stop: CancellationToken) {
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
     let router = router(Web {
         board,

@@ -64,7 +64,7 @@ fn write_counts(status: &Snapshot, out: &mut String) -> std::fmt::Result {
         (reads.waiting, "waiting"),
         (reads.set_aside, "SET ASIDE"),
         (reads.held_back, "held back"),
-        (reads.repeats, "repeats, not sent"),
+        (reads.duplicates, "repeats, not sent"),
         (reads.dead_time, "within the dead time, not sent"),
         (reads.expired, "held back and removed by age"),
     ];

@@ -111,10 +111,10 @@ pub struct JournalStatus {
     /// Reads not yet judged into a batch, and passings of a batch in flight.
     pub pending: u64,
     /// Passings set aside, ever.
-    pub quarantined: u64,
+    pub dead_letters: u64,
     /// Reads that repeated one kept before (fetched again, sent again), since the start of the process: kept, not sent.
     #[serde(default)]
-    pub repeats: u64,
+    pub duplicates: u64,
     /// Reads by what became of them, since the journal was begun. `None` while the queue is being opened.
     #[serde(default)]
     pub reads: Option<ReadCounts>,
@@ -144,7 +144,7 @@ pub struct ReadCounts {
     /// Held back, because they may be of another race.
     pub held_back: u64,
     /// Repeats of reads that are here already: kept, and not sent.
-    pub repeats: u64,
+    pub duplicates: u64,
     /// Within the dead time: kept, and not sent.
     pub dead_time: u64,
     /// Held back, and removed when they were older than `keep.days`.
@@ -155,7 +155,7 @@ impl ReadCounts {
     /// All but `kept`.
     pub fn sum(&self) -> u64 {
         let sent = self.in_cloud + self.waiting + self.set_aside;
-        sent + self.held_back + self.repeats + self.dead_time + self.expired
+        sent + self.held_back + self.duplicates + self.dead_time + self.expired
     }
 }
 

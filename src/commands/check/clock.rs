@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::report::Report;
+use super::report::CheckReport;
 use crate::config::{Address, DecoderConfig};
 use crate::decoders::{Frame, Info, Item, Output};
 use crate::link::{Wire, dial};
@@ -26,7 +26,7 @@ const MOST: usize = 256 * 1024;
 ///
 /// # Errors
 /// What the system said: the decoder cannot be reached.
-pub(super) async fn reach(decoder: &DecoderConfig, report: &mut Report) -> std::io::Result<()> {
+pub(super) async fn reach(decoder: &DecoderConfig, report: &mut CheckReport) -> std::io::Result<()> {
     let mut wire = dial(&decoder.address).await?;
     report.ok("decoder", &decoder.name, format!("{} answers", decoder.address));
     let found = measure(decoder, &mut wire).await;
@@ -35,11 +35,11 @@ pub(super) async fn reach(decoder: &DecoderConfig, report: &mut Report) -> std::
 }
 
 /// The clock of a decoder as the daemon that runs knows it.
-pub(super) fn asked(decoder: &DecoderConfig, known: &DecoderStatus, report: &mut Report) {
+pub(super) fn asked(decoder: &DecoderConfig, known: &DecoderStatus, report: &mut CheckReport) {
     tell(decoder, known.clock_offset_ms.zip(known.clock_by), report);
 }
 
-fn tell(decoder: &DecoderConfig, found: Option<(i64, ClockBy)>, report: &mut Report) {
+fn tell(decoder: &DecoderConfig, found: Option<(i64, ClockBy)>, report: &mut CheckReport) {
     let name = decoder.name.as_str();
     let Some((offset, by)) = found else {
         let text = "the decoder has not told its clock: pass a test chip, and compare with `passbridge status`";
