@@ -42,7 +42,7 @@ use crate::export;
 use crate::journal::let_go::Told;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
-use crate::model::clock::{Wall, Zones};
+use crate::model::clock::Wall;
 use crate::model::source;
 use crate::serve::control::Socket;
 use crate::serve::ops::{Decoders, Ops, Repairs};
@@ -183,7 +183,7 @@ impl Daemon {
         let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
         let _ = notes.try_send(Note::Text("start", started)); // the channel is empty
         let watch = clock::Watch::new(&self.board);
-        let zones = zones(config);
+        let zones = config.zones();
         let (board, stop) = (self.board.clone(), self.stop.clone());
         self.spawn_with_journal("notes", move |journal| note_down(journal, board, zones, received, stop));
         let (board, stop) = (self.board.clone(), self.stop.clone());
@@ -210,8 +210,7 @@ impl Daemon {
         };
         for (device, decoders) in config.devices() {
             self.board.upload(device, |_| {}); // shown from the start
-            let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
-            let mapper = Mapper::new(config.passing.tag, bibs.clone(), zones);
+            let mapper = Mapper::new(config.passing.tag, bibs.clone(), config.zones());
             let (orders, ordered) = mpsc::channel(1);
             repairs.insert(device.into(), orders);
             let ties = self.start_audits(config, client, device, &decoders, ordered);
@@ -367,16 +366,11 @@ pub(crate) fn open_journal(config: &Config, board: &Board) -> Result<Journal, Fa
     })
 }
 
-/// The zones of the decoders' clocks.
-fn zones(config: &Config) -> Zones {
-    config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone())).collect()
-}
-
 fn journal_config(config: &Config) -> JournalConfig {
     JournalConfig {
         dir: config.data_dir.clone(),
         dead_time: config.passing.dead_time,
-        zones: zones(config),
+        zones: config.zones(),
         keep_days: config.keep.days,
         keep_bytes: config.keep.max_bytes,
         segment_bytes: SEGMENT_BYTES,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::decoders::{Settings, Spec};
+use crate::model::clock::Zones;
 
 /// Everything the daemon needs, checked.
 #[derive(Clone, Debug)]
@@ -237,6 +238,11 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// The zones of the decoders' clocks.
+    pub fn zones(&self) -> Zones {
+        self.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone())).collect()
+    }
+
     /// The device that a decoder's passings go to; `None` without `[cloud]`.
     pub fn device_of<'a>(&'a self, decoder: &'a DecoderConfig) -> Option<&'a str> {
         let cloud = self.cloud.as_ref()?;

@@ -126,7 +126,10 @@ async fn small_race() -> (EndToEnd, String) {
 }
 
 fn reading() -> Reading {
-    Reading { zones: BTreeMap::from([(MAT.into(), TimeZone::get("Europe/Madrid").unwrap())]), tag: TagCode::Rufus }
+    Reading {
+        zones: [(MAT.into(), TimeZone::get("Europe/Madrid").unwrap())].into_iter().collect(),
+        tag: TagCode::Rufus,
+    }
 }
 
 fn exported(way: &EndToEnd, format: Format, query: Query) -> String {
