@@ -21,6 +21,7 @@
 //! | what it was told is held ([`StoredRanges`]) | 2 MB | a connection, where the decoder stores |
 //! | replies that wait for their frames (4,096, of up to 300 bytes) and for the wire (64 KB) | 1.3 MB | a connection |
 //! | bytes read at a time ([`protocol::READ_MAX`](crate::decoders::READ_MAX)) | 16 KB | a connection |
+//! | the last bytes that its protocol did not understand (`sense`) | 4 KB | a connection |
 //!
 //! A decoder that we dial has one connection, so 28 MB, at the very worst 36; one that connects to us has up to
 //! [`CONNECTIONS`]. A race takes a hundredth of it. tests/memory.rs measures the protocols' part on hostile streams.

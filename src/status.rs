@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
-use self::judge::{Judge, Verdict};
+use self::judge::{Judge, StateVerdict};
 pub use self::problem::{ProblemCode, Severity};
 pub use self::snapshot::{
     AuditStatus, ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState, Problem, ReadCounts, RecentRead,
@@ -294,7 +294,7 @@ impl Board {
             uploads: inner.uploads.clone(),
         };
         let verdict = inner.judge.look(&snapshot, now).clone();
-        let Verdict { state, sentence, todo, by_itself } = verdict;
+        let StateVerdict { state, sentence, todo, by_itself } = verdict;
         (snapshot.state, snapshot.sentence, snapshot.todo, snapshot.by_itself) = (state, sentence, todo, by_itself);
         snapshot.state_s = inner.judge.lasts(now).as_secs();
         snapshot

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use super::doubts::Doubts;
 use super::handle::DecoderHandle;
 use super::memories::Memories;
-use super::offset::{Measured, Offsets, Verdict};
+use super::offset::{ClockVerdict, Measured, Offsets};
 use super::port;
 use super::receive_buffer::ReceiveBuffer;
 use super::sense::{Nonsense, Sense};
@@ -342,7 +342,7 @@ impl Decoder {
             (status.clock_offset_ms, status.clock_by) = (Some(found.offset_ms), Some(found.by));
         });
         for (code, verdict) in
-            [(ProblemCode::DecoderClockOff, Verdict::Wrong), (ProblemCode::DecoderClockNear, Verdict::Near)]
+            [(ProblemCode::DecoderClockOff, ClockVerdict::Wrong), (ProblemCode::DecoderClockNear, ClockVerdict::Near)]
         {
             match found.verdict == verdict {
                 true => self.board.raise(code, &self.name, self.clock_in_words(found)),

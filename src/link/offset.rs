@@ -41,12 +41,12 @@ pub(super) struct Measured {
     /// Decoder clock minus box clock.
     pub(super) offset_ms: i64,
     pub(super) by: ClockBy,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: ClockVerdict,
 }
 
 /// How wrong it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ClockVerdict {
     /// It agrees.
     Right,
     /// It is off by so little that it may not matter.
@@ -101,7 +101,7 @@ impl Offsets {
     pub(super) fn look(&mut self, now: Instant) -> Option<Measured> {
         let answered = self.by_answers(now);
         if let (Some(answer), Some((_, since))) = (answered, self.answers.front())
-            && answer.verdict == Verdict::Right
+            && answer.verdict == ClockVerdict::Right
         {
             // It was set since those reads came.
             self.reads.retain(|(_, at)| at > since);
@@ -109,7 +109,7 @@ impl Offsets {
         let read = self.by_reads();
         self.told = match (answered, read) {
             // The decoder's own word is more exact. But what it stamps is what goes up.
-            (Some(_), Some(read)) if read.verdict == Verdict::Wrong => Some(read),
+            (Some(_), Some(read)) if read.verdict == ClockVerdict::Wrong => Some(read),
             (Some(answer), _) => Some(answer),
             (None, Some(read)) => Some(read),
             (None, None) => self.told,
@@ -125,9 +125,9 @@ impl Offsets {
         };
         let off = Duration::from_millis(offset_ms.unsigned_abs());
         let verdict = match () {
-            () if off >= self.limits.wrong => Verdict::Wrong,
-            () if off >= self.limits.note => Verdict::Near,
-            () => Verdict::Right,
+            () if off >= self.limits.wrong => ClockVerdict::Wrong,
+            () if off >= self.limits.note => ClockVerdict::Near,
+            () => ClockVerdict::Right,
         };
         agree.then_some(Measured { offset_ms, by: ClockBy::Answer, verdict })
     }
@@ -146,7 +146,7 @@ impl Offsets {
         let late_by_chance = offset_ms < 0
             && crate::status::words::zone_minutes(offset_ms).is_none()
             && last.duration_since(first) < SPAN;
-        let verdict = if wrong { Verdict::Wrong } else { Verdict::Right };
+        let verdict = if wrong { ClockVerdict::Wrong } else { ClockVerdict::Right };
         (!wrong || !late_by_chance).then_some(Measured { offset_ms, by: ClockBy::Reads, verdict })
     }
 }
@@ -185,7 +185,7 @@ mod tests {
         }
     }
 
-    fn told(measured: Option<Measured>) -> Option<(i64, Verdict)> {
+    fn told(measured: Option<Measured>) -> Option<(i64, ClockVerdict)> {
         measured.map(|measured| (measured.offset_ms, measured.verdict))
     }
 
@@ -200,16 +200,16 @@ mod tests {
         ] {
             let mut clock = Clock::new();
             assert_eq!([clock.read(stamp, 0), clock.read(stamp, 0)], [None, None], "{stamp}");
-            assert_eq!(told(clock.read(stamp, 0)), Some((offset_ms, Verdict::Wrong)), "{stamp}");
+            assert_eq!(told(clock.read(stamp, 0)), Some((offset_ms, ClockVerdict::Wrong)), "{stamp}");
         }
     }
 
     #[test]
     fn a_clock_that_is_seconds_off_is_found_by_reads_from_ten_seconds_on() {
         for (stamp, verdict) in [
-            ("2026-11-29T10:59:50.001", Some(Verdict::Right)),
-            ("2026-11-29T10:59:50.000", Some(Verdict::Wrong)),
-            ("2026-11-29T11:00:10.000", Some(Verdict::Wrong)),
+            ("2026-11-29T10:59:50.001", Some(ClockVerdict::Right)),
+            ("2026-11-29T10:59:50.000", Some(ClockVerdict::Wrong)),
+            ("2026-11-29T11:00:10.000", Some(ClockVerdict::Wrong)),
         ] {
             let mut clock = Clock::new();
             let last = (0..5).map(|at| clock.read(stamp, at)).last().unwrap();
@@ -247,18 +247,18 @@ mod tests {
         for at in 0..4 {
             clock.read("11:00:00.000", at);
         }
-        assert_eq!(told(clock.read("10:00:00.000", 5)), Some((0, Verdict::Right)));
+        assert_eq!(told(clock.read("10:00:00.000", 5)), Some((0, ClockVerdict::Right)));
     }
 
     #[test]
     fn two_answers_of_the_clock_or_one_that_stays_alone_decide_from_two_seconds_on() {
         for (offset_ms, verdict) in [
-            (0, Verdict::Right),
-            (999, Verdict::Right),
-            (-1_000, Verdict::Near),
-            (1_999, Verdict::Near),
-            (2_000, Verdict::Wrong),
-            (-3_600_000, Verdict::Wrong),
+            (0, ClockVerdict::Right),
+            (999, ClockVerdict::Right),
+            (-1_000, ClockVerdict::Near),
+            (1_999, ClockVerdict::Near),
+            (2_000, ClockVerdict::Wrong),
+            (-3_600_000, ClockVerdict::Wrong),
         ] {
             let mut clock = Clock::new();
             assert_eq!(clock.answer(offset_ms, false, 0), None);
@@ -270,12 +270,12 @@ mod tests {
         }
         let mut clock = Clock::new();
         clock.answer(-950, true, 0);
-        assert_eq!(told(clock.answer(-20, true, 1)), Some((0, Verdict::Right)), "a clock of whole seconds");
+        assert_eq!(told(clock.answer(-20, true, 1)), Some((0, ClockVerdict::Right)), "a clock of whole seconds");
         let mut set = Clock::new();
         set.answer(-60_000, false, 0);
         set.answer(-60_000, false, 1);
-        assert_eq!(told(set.answer(0, false, 2)), Some((-60_000, Verdict::Wrong)), "one right answer is no proof");
-        assert_eq!(told(set.answer(0, false, 3)), Some((0, Verdict::Right)));
+        assert_eq!(told(set.answer(0, false, 2)), Some((-60_000, ClockVerdict::Wrong)), "one right answer is no proof");
+        assert_eq!(told(set.answer(0, false, 3)), Some((0, ClockVerdict::Right)));
     }
 
     #[test]
@@ -286,8 +286,8 @@ mod tests {
         for at in 2..4 {
             clock.read("10:00:00.000", at);
         }
-        assert_eq!(told(clock.read("10:00:00.000", 4)), Some((-3_600_000, Verdict::Wrong)));
+        assert_eq!(told(clock.read("10:00:00.000", 4)), Some((-3_600_000, ClockVerdict::Wrong)));
         clock.answer(0, false, 5);
-        assert_eq!(told(clock.answer(0, false, 6)), Some((0, Verdict::Right)));
+        assert_eq!(told(clock.answer(0, false, 6)), Some((0, ClockVerdict::Right)));
     }
 }

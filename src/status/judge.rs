@@ -42,7 +42,7 @@ const TODO: usize = 3;
 
 /// The state, and what is said of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct StateVerdict {
     /// The state.
     pub state: BoxState,
     /// One or more whole sentences.
@@ -56,7 +56,7 @@ pub struct Verdict {
 /// Remembers what is shown, so that a better state waits.
 #[derive(Clone, Debug, Default)]
 pub struct Judge {
-    shown: Verdict,
+    shown: StateVerdict,
     /// When the state that is shown began, on the box's monotonic clock.
     since: Duration,
     /// When it last applied.
@@ -66,7 +66,7 @@ pub struct Judge {
 
 impl Judge {
     /// The verdict on `status` at `now`, the time since the start of the process.
-    pub fn look(&mut self, status: &Snapshot, now: Duration) -> &Verdict {
+    pub fn look(&mut self, status: &Snapshot, now: Duration) -> &StateVerdict {
         let found = judge(status, now);
         let better = found.state > self.shown.state;
         // Reading and ready are both in order.
@@ -88,7 +88,7 @@ impl Judge {
 }
 
 /// The verdict on this moment alone.
-fn judge(status: &Snapshot, now: Duration) -> Verdict {
+fn judge(status: &Snapshot, now: Duration) -> StateVerdict {
     let found: Vec<(&Problem, ProblemCode)> = status
         .problems
         .iter()
@@ -120,7 +120,7 @@ fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duratio
     }
 }
 
-fn cannot_keep(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Duration) -> Option<Verdict> {
+fn cannot_keep(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Duration) -> Option<StateVerdict> {
     let first = found.iter().find_map(|(problem, code)| match code.cause() {
         Cause::CannotKeep(says) => Some((*problem, *code, says)),
         _ => None,
@@ -143,7 +143,7 @@ fn cannot_keep(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
     if waiting == 0 && lost == 0 {
         sentence += " New reads would only be in memory and not safe.";
     }
-    Some(Verdict {
+    Some(StateVerdict {
         state: BoxState::CannotKeep,
         sentence,
         todo: vec!["Do not switch the box off.".to_owned(), cure.to_owned()],
@@ -151,7 +151,7 @@ fn cannot_keep(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
     })
 }
 
-fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Duration) -> Option<Verdict> {
+fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Duration) -> Option<StateVerdict> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     let mut out: BTreeSet<&str> = BTreeSet::new();
     let mut first = None;
@@ -187,10 +187,10 @@ fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
         sentence = format!("No mat reads. {sentence}");
     }
     let (todo, by_itself) = cure(first);
-    Some(Verdict { state: BoxState::NotReading, sentence, todo, by_itself })
+    Some(StateVerdict { state: BoxState::NotReading, sentence, todo, by_itself })
 }
 
-fn time_wrong(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<Verdict> {
+fn time_wrong(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<StateVerdict> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     let mut sentences = Vec::new();
     let mut first = None;
@@ -216,10 +216,10 @@ fn time_wrong(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<Ve
     }
     sentences.truncate(3);
     let (todo, by_itself) = cure(first);
-    Some(Verdict { state: BoxState::TimeWrong, sentence: sentences.join(" "), todo, by_itself })
+    Some(StateVerdict { state: BoxState::TimeWrong, sentence: sentences.join(" "), todo, by_itself })
 }
 
-fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<Verdict> {
+fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<StateVerdict> {
     let (problem, code, says) = found.iter().find_map(|(problem, code)| match code.cause() {
         Cause::NotUploading(says) => Some((problem, *code, says)),
         _ => None,
@@ -241,10 +241,10 @@ fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option
         Some(seconds) => rest += &format!(", in about {}.", age(seconds)),
         None => rest += ".",
     }
-    Some(Verdict { state: BoxState::NotUploading, sentence, todo, by_itself: Some(rest) })
+    Some(StateVerdict { state: BoxState::NotUploading, sentence, todo, by_itself: Some(rest) })
 }
 
-fn in_order(status: &Snapshot, now: Duration) -> Verdict {
+fn in_order(status: &Snapshot, now: Duration) -> StateVerdict {
     let names = connected(status);
     let newest = status.decoders.iter().filter_map(|decoder| decoder.live_at).max();
     let quiet = newest.map(|at| now.saturating_sub(at));
@@ -256,7 +256,7 @@ fn in_order(status: &Snapshot, now: Duration) -> Verdict {
             sentence += " The times are right.";
         }
         sentence += &format!(" {cloud}");
-        return Verdict { state: BoxState::Reading, sentence, ..Verdict::default() };
+        return StateVerdict { state: BoxState::Reading, sentence, ..StateVerdict::default() };
     }
     let chip = match quiet {
         None => "No chip has passed since the start.".to_owned(),
@@ -264,7 +264,7 @@ fn in_order(status: &Snapshot, now: Duration) -> Verdict {
     };
     let sentence = format!("{}. {chip} {cloud}", does(&names, "is connected", "are connected"));
     let todo = vec!["Pass a test chip over each mat.".to_owned()];
-    Verdict { state: BoxState::Ready, sentence, todo, by_itself: None }
+    StateVerdict { state: BoxState::Ready, sentence, todo, by_itself: None }
 }
 
 /// How the cloud stands, where nothing is wrong with it.

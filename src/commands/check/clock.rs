@@ -15,7 +15,7 @@ use crate::status::words::{against_box, zone_minutes};
 use crate::status::{ClockBy, DecoderStatus};
 
 /// How long a decoder is listened to.
-const LISTEN: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 4 });
+const LISTEN: Duration = Duration::from_secs(4);
 /// It is asked when it has said nothing of its clock for so long.
 const ASK: Duration = Duration::from_millis(500);
 /// Most bytes that are taken.
@@ -95,4 +95,59 @@ async fn measure(decoder: &DecoderConfig, wire: &mut Wire) -> Option<(i64, Clock
         }
     }
     read
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use futures_util::future::join_all;
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::commands::check::report::CheckVerdict;
+    use crate::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
+
+    /// What is found of a decoder whose clock is in UTC, and whether it was told anything that it must not be.
+    async fn found(kind: Kind, zone: &str) -> (Option<CheckVerdict>, String) {
+        let start = TimeZone::UTC.to_datetime(Timestamp::now());
+        let here = Wiring::Listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let sim = SimDecoder::start(SimConfig { start, ..SimConfig::new(kind, here) }).await.unwrap();
+        let address = format!("tcp://{}", sim.address().unwrap()).parse().unwrap();
+        let decoder = DecoderConfig {
+            name: "mat".to_owned(),
+            protocol: kind.spec(),
+            address,
+            timezone: TimeZone::get(zone).unwrap(),
+            zone_given: true,
+            clock: Default::default(),
+            device_id: None,
+            rewind: true,
+            locations: BTreeMap::new(),
+            set: kind.settings(),
+        };
+        let mut report = CheckReport::default();
+        reach(&decoder, &mut report).await.unwrap();
+        assert_eq!(sim.forbidden(), [""; 0], "{}", kind.name());
+        let time = report.lines.into_iter().find(|line| line.check == "time").unwrap();
+        (Some(time.verdict), time.text)
+    }
+
+    #[tokio::test]
+    async fn the_clock_of_a_decoder_that_tells_it_is_compared_and_a_wrong_zone_is_named() {
+        let kinds: Vec<Kind> = Kind::all().filter(|kind| !kind.connects() && kind.spec().tells_clock).collect();
+        assert!(kinds.len() >= 4);
+        let looks = kinds.iter().map(async |kind| {
+            let (right, text) = found(*kind, "UTC").await;
+            assert_eq!(right, Some(CheckVerdict::Ok), "{}: {text}", kind.name());
+            if kind.spec().tells_utc {
+                return;
+            }
+            let (wrong, text) = found(*kind, "Asia/Kolkata").await;
+            let told = text.contains("exactly 5 h 30 min behind this box: is the timezone right?");
+            assert!(wrong == Some(CheckVerdict::Warn) && told, "{}: {text}", kind.name());
+        });
+        join_all(looks).await;
+    }
 }
