@@ -158,7 +158,7 @@ fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
     for (problem, code) in found {
         let Cause::NotReading(says) = code.cause() else { continue };
         let about = problem.about.as_str();
-        first.get_or_insert(*code);
+        first.get_or_insert((*code, about));
         // One decoder is told with one fault: the first.
         if about.is_empty() || out.insert(about) {
             put(&mut groups, says, about);
@@ -167,15 +167,15 @@ fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
     for decoder in &status.decoders {
         let connecting = matches!(decoder.state, LinkState::Connecting | LinkState::Failed);
         if connecting && now < STARTING && out.insert(&decoder.name) {
-            first.get_or_insert(ProblemCode::Starting);
+            first.get_or_insert((ProblemCode::Starting, decoder.name.as_str()));
             put(&mut groups, "is being connected", &decoder.name);
         }
     }
     if status.decoders.is_empty() && first.is_none() {
-        first = Some(ProblemCode::NoDecoder);
+        first = Some((ProblemCode::NoDecoder, ""));
         put(&mut groups, "No decoder is set up.", "");
     }
-    let first = first?;
+    let (first, about) = first?;
     let reads = |decoder: &&DecoderStatus| {
         decoder.state == LinkState::Connected && !out.iter().any(|name| is_of(name, &decoder.name))
     };
@@ -186,7 +186,17 @@ fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
     } else if status.decoders.len() > 1 {
         sentence = format!("No mat reads. {sentence}");
     }
-    let (todo, by_itself) = cure(first);
+    let awaited = |decoder: &DecoderStatus| decoder.name == about && decoder.address.starts_with("tcp-listen://");
+    let (todo, by_itself) = match first {
+        ProblemCode::DecoderUnreachable if status.decoders.iter().any(awaited) => (
+            vec![
+                "Is the software of the decoder running?".to_owned(),
+                "Does it know the address of this box, and the port?".to_owned(),
+            ],
+            Some("The box waits for it.".to_owned()),
+        ),
+        first => cure(first),
+    };
     Some(StateVerdict { state: BoxState::NotReading, sentence, todo, by_itself })
 }
 

@@ -83,7 +83,7 @@ fn journal(status: &Snapshot, page: &mut WebPage) {
         ("waiting", reads.waiting),
         ("set_aside", reads.set_aside),
         ("held_back", reads.held_back),
-        ("repeats", reads.duplicates),
+        ("duplicates", reads.duplicates),
         ("dead_time", reads.dead_time),
         ("expired", reads.expired),
     ] {

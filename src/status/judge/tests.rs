@@ -101,6 +101,14 @@ fn all_mats_that_are_out_are_told_in_one_sentence() {
 }
 
 #[test]
+fn of_software_that_has_to_connect_other_things_are_asked_than_of_a_cable() {
+    let mut status = with(ProblemCode::DecoderUnreachable, "finish-main");
+    assert_eq!(judge(&status, NOW).todo[0], "Is the power of the decoder on?");
+    status.decoders[0].address = "tcp-listen://0.0.0.0:3097".to_owned();
+    assert_eq!(judge(&status, NOW).todo[0], "Is the software of the decoder running?");
+}
+
+#[test]
 fn the_worst_state_is_shown_whatever_the_order_of_the_problems() {
     let codes = [
         (ProblemCode::LowBattery, BoxState::Reading),
