@@ -16,6 +16,7 @@ use super::{
     PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig, value,
 };
 use crate::decoders::{REGISTRY, Spec};
+use crate::model::clock;
 
 const DATA_DIR: &str = "/var/lib/passbridge";
 /// Timing points of one decoder with a device of their own. Each is a decoder to the journal, with its own memory of what
@@ -101,6 +102,10 @@ impl Config {
         let mut warnings = Vec::new();
         let credentials = variable(&options.environment, "CREDENTIALS_DIRECTORY");
         let decoders = read_decoders(&root)?;
+        for decoder in &decoders {
+            let told = decoder.protocol.warnings(&decoder.set);
+            warnings.extend(told.map(|warning| format!("decoder `{}`: {warning}", decoder.name)));
+        }
         let keys = Keys { variable: key.as_deref(), credentials: credentials.as_deref() };
         let (cloud, status) = match options.keyless {
             true => {
@@ -252,7 +257,7 @@ pub(crate) fn protocol(name: &str) -> Result<&'static Spec, String> {
 
 /// A zone of the IANA database, or what is expected.
 pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
-    TimeZone::get(name).map_err(|_| {
+    clock::zone(name).ok_or_else(|| {
         "must be a zone of the IANA database such as \"Europe/Madrid\" or \"UTC\" (the zone the decoder's clock is set to)".to_owned()
     })
 }

@@ -32,7 +32,8 @@ const AWAITED: Duration = Duration::from_secs(10);
 
 /// Conditions that a decoder told and that do not end with the connection: what is lost stays lost, and an older file is
 /// not asked for again by itself.
-const STAYING: [Condition; 3] = [Condition::LlrpReadsLost, Condition::OldFileNotFetched, Condition::FilesInBetween];
+const STAYING: [Condition; 4] =
+    [Condition::LlrpReadsLost, Condition::OldFileNotFetched, Condition::FilesInBetween, Condition::RecordUnread];
 
 /// How long the notice is shown that a decoder counts from the start again.
 const RESTART_SHOWN: Duration = Duration::from_secs(600);
@@ -270,8 +271,8 @@ impl Decoder {
     /// The decoder told something that is no record.
     pub(super) fn on_info(&self, info: Info, received: Timestamp) {
         match info {
-            Info::Alive => {}
-            Info::Clock(clock) => {
+            Info::Alive | Info::Greeting(Stamp::Uptime(_)) => {}
+            Info::Clock(clock) | Info::Greeting(clock) => {
                 let offset = offset_ms(&clock, &self.zone, received);
                 self.memories.clock(offset);
                 self.offsets().answer(offset, tells_whole_seconds(&clock), tokio::time::Instant::now());

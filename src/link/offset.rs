@@ -85,8 +85,15 @@ impl Offsets {
             return false;
         }
         match resolve(&read.stamp, zone, received, false).doubt {
-            None | Some(Doubt::NoDate | Doubt::LongAgo | Doubt::Fold | Doubt::Gap) => {}
-            Some(Doubt::ClockUnset | Doubt::BoxClockUnset | Doubt::Far | Doubt::OutOfRange | Doubt::NoClock) => {
+            None | Some(Doubt::NoDate | Doubt::LongAgo | Doubt::Fold | Doubt::Gap | Doubt::NoValidNumber) => {}
+            Some(
+                Doubt::ClockUnset
+                | Doubt::BoxClockUnset
+                | Doubt::Far
+                | Doubt::OutOfRange
+                | Doubt::NoClock
+                | Doubt::OnlyLastSeen,
+            ) => {
                 return false;
             }
         }

@@ -161,6 +161,10 @@ problems! {
     /// Passings may or may not be in the cloud, and the cloud refuses every question about it.
     CannotAsk: "cannot_ask", Critical, NotUploading("The cloud answers no questions about what it has."),
         "Give the box a READ_WRITE key. The passings are kept, and the upload goes on by itself.";
+    /// Chips are not in the bib file, and their code goes up in place of a bib.
+    ChipsUnknown: "chips_unknown", Warning, Row,
+        "Add them to the bib file: the box reads it again by itself. Compare the zeros at the beginning \
+         of the codes. What went up before has to be corrected in the cloud.";
     /// The cloud fails at one passing each time it is sent alone, and accepts others.
     CloudFailsAt: "cloud_fails_at", Warning, Row,
         "The other passings go on. When the cloud works again, send this one with \
@@ -221,6 +225,18 @@ problems! {
     /// A decoder is connected and does not read chips.
     DecoderNotReading: Condition::DecoderNotReading.word(), Critical, NotReading("is not reading chips"),
         "Start the decoder at its own buttons, and test with a chip.";
+    /// A decoder had no valid start number for an impulse.
+    DecoderNumberNotValid: Doubt::NoValidNumber.code(), Warning, Row,
+        "Look at the print of the decoder for the record that corrects it. The impulse went up with a \
+         `?` before its number: correct that passing in the cloud.";
+    /// A decoder sends a record that may be a time of day or a duration, so that it became no read.
+    DecoderRecordUnclear: Condition::RecordUnclear.word(), Warning, Row,
+        "Compare the decoder's print with the markers in `passbridge export`, and enter by hand what \
+         was a crossing.";
+    /// A decoder sent records that could not be read, and they were acknowledged to it.
+    DecoderRecordUnread: Condition::RecordUnread.word(), Warning, Row,
+        "They are in the log as they came: `passbridge export --format raw` shows them. Enter by hand \
+         what was a crossing, and send the lines to the maintainers.";
     /// A decoder answered a command with an error.
     DecoderRefuses: Condition::DecoderRefuses.word(), Warning, NotReading("refuses what it was asked"),
         "Look at the locations and settings of the decoder. Test with a chip whether reads arrive.";
@@ -232,6 +248,10 @@ problems! {
     DecoderSilent: Condition::DecoderSilent.word(), Critical, NotReading("is silent"),
         "Look at the decoder: is it on, and does it still count when you test with a chip? If it is \
          frozen, restart it.";
+    /// A decoder tells only when it saw a chip for the last time.
+    DecoderTimeLastSeen: Doubt::OnlyLastSeen.code(), Warning, Row,
+        "Set the reports of the decoder so that they have the time when a chip was seen first. Until then \
+         the times may be seconds late.";
     /// A decoder without a date sends live reads whose time was more than 12 hours ago.
     DecoderTimeLongAgo: Doubt::LongAgo.code(), Warning, TimeWrong("sends times of many hours ago"),
         "Compare the clock of the decoder with your phone, and set it. Set its date, too, if it has one.";
@@ -251,9 +271,10 @@ problems! {
     /// A decoder cannot be reached.
     DecoderUnreachable: "decoder_unreachable", Critical, NotReading("is not connected"),
         "Check the power of the decoder, its cable and its address. The box connects again by itself.";
-    /// A decoder has no clock, so that the time of receipt is taken.
+    /// A decoder has no clock that was set, so that times are reckoned from the time of receipt.
     DecoderWithoutClock: Doubt::NoClock.code(), Info, Row,
-        "Keep the clock of the box right: the results depend on it. You need not do anything else.";
+        "Keep the clock of the box right: the results depend on it. If the decoder can have a time \
+         server (NTP), give it one.";
     /// The device in the configuration is unknown to the cloud.
     DeviceUnknown: "device_unknown", Critical, NotUploading("The cloud does not know the device."),
         "Compare `device_id` in the configuration with the cloud. The reads are kept, and the upload \
@@ -503,6 +524,8 @@ impl From<Doubt> for ProblemCode {
             Doubt::Far => Self::DecoderClockFar,
             Doubt::OutOfRange => Self::DecoderTimeOutOfRange,
             Doubt::NoClock => Self::DecoderWithoutClock,
+            Doubt::OnlyLastSeen => Self::DecoderTimeLastSeen,
+            Doubt::NoValidNumber => Self::DecoderNumberNotValid,
         }
     }
 }
@@ -529,6 +552,8 @@ impl From<Condition> for ProblemCode {
             Condition::PassingsNotPushed => Self::PassingsNotPushed,
             Condition::ProtocolTooOld => Self::ProtocolTooOld,
             Condition::ReadsMissing => Self::ReadsMissing,
+            Condition::RecordUnclear => Self::DecoderRecordUnclear,
+            Condition::RecordUnread => Self::DecoderRecordUnread,
             Condition::TooManyLocations => Self::TooManyLocations,
             Condition::TwoSourcesOneLocation => Self::TwoSourcesOneLocation,
         }
