@@ -88,7 +88,7 @@ pub fn main() -> ExitCode {
 /// Writes the line to standard error, if there is one to write, and gives the process's exit code.
 fn report(failure: &Failure) -> ExitCode {
     if !failure.is_told() {
-        logging::say(&format!("passbridge: {failure}"));
+        logging::complain(&format!("passbridge: {failure}"));
     }
     ExitCode::from(failure.exit_code())
 }

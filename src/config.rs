@@ -18,7 +18,7 @@ pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
 pub(crate) use self::secret::{reread as reread_key, same};
 pub use self::settings::{
-    Address, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LogConfig, LogFormat, PassingConfig,
-    SessionMode, StatusConfig, TagCode, UploadConfig,
+    Address, ClockLimits, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LogConfig, LogFormat,
+    PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
 };
 pub(crate) use self::value::{duration, level, time};

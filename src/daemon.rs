@@ -189,6 +189,7 @@ impl Daemon {
         let (board, stop) = (self.board.clone(), self.stop.clone());
         self.spawn_with_journal("chores", move |journal| chores(journal, board, stop, notes, known, watch));
         self.spawn("watch over the log", watch_log(self.board.clone(), self.stop.clone()));
+        self.spawn("state", watch_state(self.board.clone(), self.stop.clone()));
     }
 
     /// Starts an uplink and its audits per device; gives the way to the repairs of each.
@@ -421,12 +422,13 @@ async fn chores(
             return Err(Failure::io("a thread of the journal ended; see the log above"));
         }
         let (pending, oldest) = journal.backlog();
-        let (dead_letters, duplicates) = (journal.dead_letters(), journal.duplicates());
+        let (dead_letters, duplicates, reads) = (journal.dead_letters(), journal.duplicates(), journal.reads());
         let now = board.now();
         board.journal(|journal| {
             journal.pending = pending;
             journal.dead_letters = dead_letters;
             journal.duplicates = duplicates;
+            journal.reads = reads;
             journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
         });
         for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {
@@ -554,6 +556,22 @@ async fn watch_log(board: Board, stop: CancellationToken) -> Result<(), Failure>
                 before = false;
                 board.clear(ProblemCode::LogOutput, "");
             }
+        }
+    }
+    Ok(())
+}
+
+/// Once a second: looks at the state of the box, so that it follows although nobody asks, and tells systemd and the log
+/// when it changes.
+async fn watch_state(board: Board, stop: CancellationToken) -> Result<(), Failure> {
+    let mut ticks = interval(Duration::from_secs(1));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = None;
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let (state, sentence) = board.look();
+        service::status(&format!("{}. {sentence}", state.shown()));
+        if told.replace(state) != Some(state) {
+            tracing::info!(state = state.word(), "{sentence}"); // the problems behind it are warned of one by one
         }
     }
     Ok(())

@@ -152,7 +152,7 @@ pub mod testing {
     }
     pub mod status {
         pub use crate::status::{
-            AuditStatus, Board, LinkState, Problem, ProblemCode, RecentRead, Severity, Snapshot, UploadState,
+            AuditStatus, Board, BoxState, LinkState, Problem, ProblemCode, RecentRead, Severity, Snapshot, UploadState,
         };
     }
 }

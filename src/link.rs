@@ -21,6 +21,7 @@
 //! | what it was told is held ([`StoredRanges`]) | 2 MB | a connection, where the decoder stores |
 //! | replies that wait for their frames (4,096, of up to 300 bytes) and for the wire (64 KB) | 1.3 MB | a connection |
 //! | bytes read at a time ([`protocol::READ_MAX`](crate::decoders::READ_MAX)) | 16 KB | a connection |
+//! | the last bytes that its protocol did not understand (`sense`) | 4 KB | a connection |
 //!
 //! A decoder that we dial has one connection, so 28 MB, at the very worst 36; one that connects to us has up to
 //! [`CONNECTIONS`]. A race takes a hundredth of it. tests/memory.rs measures the protocols' part on hostile streams.
@@ -39,14 +40,15 @@ mod doubts;
 mod flood;
 mod handle;
 mod memories;
+mod offset;
 mod places;
 pub(crate) mod port;
 mod receive_buffer;
+mod sense;
 mod store;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -74,14 +76,6 @@ use crate::config::{Address, DecoderConfig};
 use crate::decoders::Protocol;
 use crate::model::chip::StoredRanges;
 use crate::status::{Board, LinkState, ProblemCode};
-
-/// Opens the wire to a decoder that waits for us, and closes it again: for `check`, while no daemon runs.
-///
-/// # Errors
-/// What the system said; a listening port is not dialled.
-pub async fn reach(address: &Address) -> io::Result<()> {
-    port::dial(address).await.map(drop)
-}
 
 /// Runs a decoder's link until `stop`, or until the journal is gone. Reports to `board` under the decoder's name.
 ///

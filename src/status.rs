@@ -4,36 +4,31 @@
 //! A task reports only what is so (`kept` after it is durable). The board never blocks: one short lock, no I/O.
 
 pub mod glance;
+mod judge;
 mod problem;
+mod snapshot;
+mod state;
+pub mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
+use self::judge::{Judge, StateVerdict};
 pub use self::problem::{ProblemCode, Severity};
+pub use self::snapshot::{
+    AuditStatus, ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState, Problem, ReadCounts, RecentRead,
+    SessionStatus, Snapshot, UploadState, UploadStatus,
+};
+pub use self::state::BoxState;
 use crate::model::clock::Wall;
 use crate::model::text::printable;
 
 /// Reads kept in memory for the page and `/api/reads`.
 pub const RECENT_READS: usize = 1000;
-
-/// Something a timer should see. There is one for each code and subject.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// [`ProblemCode::word`]. It is a word and not the code itself, because who reads a snapshot may be older than the
-    /// daemon that wrote it, and may not know the code.
-    pub code: String,
-    /// What it is about: a decoder's name, a device, a file; empty for the box.
-    pub about: String,
-    /// What happened, to what, and what to do.
-    pub message: String,
-    /// Since when (box clock).
-    pub since: Timestamp,
-}
 
 /// A problem that came or went, for whoever writes that down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,225 +44,6 @@ pub enum ProblemChange {
     },
 }
 
-/// State of a link.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LinkState {
-    /// Trying to connect, or waiting for the decoder's software to connect.
-    #[default]
-    Connecting,
-    /// The link is up and shows life.
-    Connected,
-    /// The last try failed; it is tried again.
-    Failed,
-    /// The link is up but silent beyond the protocol's limit.
-    Idle,
-}
-
-/// The last read of a decoder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LastRead {
-    /// Chip code as sent.
-    pub chip: String,
-    /// The decoder's stamp as sent.
-    pub time: String,
-    /// Box time of receipt.
-    pub received: Timestamp,
-}
-
-/// One decoder.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DecoderStatus {
-    /// Name from the configuration.
-    pub name: String,
-    /// Protocol name.
-    pub protocol: String,
-    /// Address as configured.
-    pub address: String,
-    /// Link state.
-    pub state: LinkState,
-    /// Reads kept since the start of the process.
-    pub reads: u64,
-    /// Of them those of each location that goes to a device of its own.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub locations: BTreeMap<String, u64>,
-    /// Markers kept since the start of the process.
-    pub markers: u64,
-    /// Frames rejected since the start of the process (kept or counted).
-    pub rejected: u64,
-    /// Reads that could not be kept because the buffer was full while the disk was: exact.
-    pub dropped: u64,
-    /// The last read kept.
-    pub last_read: Option<LastRead>,
-    /// Decoder clock minus box clock, where the protocol offers the clock.
-    pub clock_offset_ms: Option<i64>,
-    /// Frames received but not yet durable.
-    pub buffered: u64,
-}
-
-/// The journal.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JournalStatus {
-    /// Last sequence number given.
-    pub head: u64,
-    /// Last sequence number that would survive a power cut.
-    pub durable: u64,
-    /// Reads not yet judged into a batch, and passings of a batch in flight.
-    pub pending: u64,
-    /// Passings set aside, ever.
-    #[serde(rename = "quarantined")]
-    pub dead_letters: u64,
-    /// Reads that repeated one kept before (fetched again, sent again), since the start of the process: kept, not sent.
-    #[serde(default, rename = "repeats")]
-    pub duplicates: u64,
-    /// Bytes of log and queue on disk.
-    pub bytes: u64,
-    /// Bytes free on the file system.
-    pub free_bytes: u64,
-    /// Age of the oldest pending read, in seconds.
-    pub oldest_pending_s: Option<u64>,
-    /// Identity of this journal.
-    pub identity: String,
-    /// The queue serves (false while it opens or is rebuilt).
-    pub serving: bool,
-}
-
-/// State of a device's upload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UploadState {
-    /// Nothing to send.
-    #[default]
-    Idle,
-    /// Sending.
-    Sending,
-    /// The device has no active session.
-    NoSession,
-    /// The cloud cannot be reached.
-    Offline,
-    /// The cloud answers, and fails.
-    CloudTrouble,
-    /// The cloud refuses (key, device).
-    Refused,
-}
-
-impl UploadState {
-    /// In a timer's words; capitals where somebody has to do something.
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Self::Idle => "nothing to send",
-            Self::Sending => "sending",
-            Self::NoSession => "NO ACTIVE SESSION",
-            Self::Offline => "OFFLINE",
-            Self::CloudTrouble => "THE CLOUD IS IN TROUBLE",
-            Self::Refused => "REFUSED by the cloud",
-        }
-    }
-}
-
-/// The session a device's passings go to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionStatus {
-    /// Alias as given in the cloud.
-    pub alias: Option<String>,
-    /// The last six characters of the token.
-    pub token_tail: String,
-}
-
-/// One device's upload.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UploadStatus {
-    /// Device in the cloud.
-    pub device_id: String,
-    /// Its session, if one is known.
-    pub session: Option<SessionStatus>,
-    /// What the uplink does.
-    pub state: UploadState,
-    /// Passings the cloud has acknowledged, ever.
-    pub sent: u64,
-    /// Of them reported as duplicates.
-    pub duplicates: u64,
-    /// Passings acknowledged a minute, while some have been waiting for more than a moment.
-    #[serde(default)]
-    pub per_minute: Option<u64>,
-    /// Last acknowledged POST.
-    pub last_ok: Option<Timestamp>,
-    /// Last error in words, cleared by success.
-    pub last_error: Option<String>,
-    /// The last audit that the daemon made: of a session that is over, or after a repair.
-    #[serde(default)]
-    pub audit: Option<AuditStatus>,
-}
-
-/// What the last audit of a device found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditStatus {
-    /// The last six characters of the session's token.
-    pub token_tail: String,
-    /// Its name.
-    pub alias: Option<String>,
-    /// When.
-    pub at: Timestamp,
-    /// Journal and cloud hold the same.
-    pub equal: bool,
-    /// Passings of the journal that were compared.
-    pub checked: u64,
-    /// Accepted once, and not in the cloud.
-    pub missing: u64,
-    /// In the cloud, and not ours.
-    pub foreign: u64,
-    /// The same number with another chip, bib or time; or another number.
-    pub different: u64,
-    /// Twice in the cloud.
-    pub duplicated: u64,
-    /// Not settled.
-    pub not_yet_sent: u64,
-    /// Set aside.
-    pub set_aside: u64,
-}
-
-/// A read as the page shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecentRead {
-    /// Place in the journal.
-    pub seq: u64,
-    /// Decoder name, or `DECODER/LOCATION` where the location has a device of its own.
-    pub decoder: String,
-    /// Chip code as sent.
-    pub chip: String,
-    /// The decoder's stamp as sent.
-    pub decoder_time: String,
-    /// Box time of receipt.
-    pub received: Timestamp,
-    /// Antenna, if told.
-    pub antenna: Option<String>,
-    /// Signal strength, if told.
-    pub rssi: Option<i32>,
-    /// Hits, if told.
-    pub hits: Option<u32>,
-}
-
-/// All that is known, at one moment. The shape of `/api/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Name of the box.
-    pub name: String,
-    /// Version of passbridge.
-    pub version: String,
-    /// Seconds since the process started (monotonic).
-    pub uptime_s: u64,
-    /// Reads can be kept now.
-    pub ready: bool,
-    /// What a timer should see, oldest first.
-    pub problems: Vec<Problem>,
-    /// Decoders in configuration order.
-    pub decoders: Vec<DecoderStatus>,
-    /// The journal.
-    pub journal: JournalStatus,
-    /// One per device.
-    pub uploads: Vec<UploadStatus>,
-}
-
 struct Inner {
     name: String,
     started: Instant,
@@ -281,6 +57,7 @@ struct Inner {
     journal: JournalStatus,
     uploads: Vec<UploadStatus>,
     recent: VecDeque<RecentRead>,
+    judge: Judge,
 }
 
 /// Where every task reports; clones share it.
@@ -312,6 +89,7 @@ impl Board {
             journal: JournalStatus::default(),
             uploads: Vec::new(),
             recent: VecDeque::new(),
+            judge: Judge::default(),
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -342,14 +120,17 @@ impl Board {
         let code = code.word();
         let message = printable(&message.into());
         self.update(|inner| {
+            let now = inner.started.elapsed();
             let known = inner.problems.iter_mut().find(|problem| problem.code == code && problem.about == about);
             if let Some(problem) = known {
-                problem.message = message;
+                if problem.message != message {
+                    (problem.message, problem.renewed) = (message, now);
+                }
             } else {
                 tracing::warn!(code, about, "{message}");
                 self.note_change(inner, code, about, true);
                 let (code, about) = (code.to_owned(), about.to_owned());
-                inner.problems.push(Problem { code, about, message, since: self.now() });
+                inner.problems.push(Problem { code, about, message, since: self.now(), raised: now, renewed: now });
             }
         });
     }
@@ -423,6 +204,12 @@ impl Board {
         }
     }
 
+    /// The state and its sentence. To be called about once a second, so that the state follows although nobody asks.
+    pub fn look(&self) -> (BoxState, String) {
+        let snapshot = self.snapshot();
+        (snapshot.state, snapshot.sentence)
+    }
+
     /// Says why reads cannot be kept now (`Some`), or that this reason is gone (`None`).
     pub fn not_ready(&self, code: &'static str, reason: Option<String>) {
         self.update(|inner| {
@@ -482,19 +269,35 @@ impl Board {
         self.lock().recent.iter().rev().take(limit).cloned().collect()
     }
 
+    /// The time since the board was made, by a clock that does not step.
+    pub fn elapsed(&self) -> Duration {
+        self.lock().started.elapsed()
+    }
+
     /// All that is known now.
     pub fn snapshot(&self) -> Snapshot {
-        let inner = self.lock();
-        Snapshot {
+        let mut inner = self.lock();
+        let now = inner.started.elapsed();
+        let mut snapshot = Snapshot {
             name: inner.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_s: inner.started.elapsed().as_secs(),
+            uptime_s: now.as_secs(),
+            state: BoxState::default(),
+            sentence: String::new(),
+            todo: Vec::new(),
+            by_itself: None,
+            state_s: 0,
             ready: inner.not_ready.is_empty(),
             problems: inner.problems.clone(),
             decoders: inner.decoders.clone(),
             journal: inner.journal.clone(),
             uploads: inner.uploads.clone(),
-        }
+        };
+        let verdict = inner.judge.look(&snapshot, now).clone();
+        let StateVerdict { state, sentence, todo, by_itself } = verdict;
+        (snapshot.state, snapshot.sentence, snapshot.todo, snapshot.by_itself) = (state, sentence, todo, by_itself);
+        snapshot.state_s = inner.judge.lasts(now).as_secs();
+        snapshot
     }
 
     /// Changes whenever the board does.

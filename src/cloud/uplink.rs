@@ -592,7 +592,7 @@ impl Display<'_> {
                 || "none".to_owned(),
                 |(token, alias)| alias.as_deref().map_or_else(|| tail(token), str::to_owned),
             );
-            let error = report.last_error.as_deref().unwrap_or("");
+            let error = report.last_error.as_deref(); // none: the field is left out
             match (before.state, report.state) {
                 // These states change with every batch, so they are not logged.
                 (UploadState::Idle, UploadState::Sending) | (UploadState::Sending, UploadState::Idle)

@@ -3,6 +3,7 @@
 //! Must hold: it changes nothing, writes nothing, and does not disturb what runs: beside a running daemon it asks that
 //! one, because many decoders bear only one connection. Every line says what is so; a red one says what to do.
 
+mod clock;
 mod outside;
 mod report;
 
@@ -76,7 +77,7 @@ async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mu
     if let Some(path) = &config.passing.bibs {
         bibs(path, report);
     }
-    clock(config, report);
+    box_clock(config, report);
     for decoder in &config.decoders {
         zone(decoder, report);
         locations(config, decoder, report);
@@ -194,7 +195,7 @@ fn bibs(path: &Path, report: &mut CheckReport) {
     }
 }
 
-fn clock(config: &Config, report: &mut CheckReport) {
+fn box_clock(config: &Config, report: &mut CheckReport) {
     let now = Timestamp::now();
     let year = TimeZone::UTC.to_datetime(now).year();
     let text = format!("{} UTC", now.strftime("%Y-%m-%d %H:%M:%S"));
@@ -217,6 +218,11 @@ fn zone(decoder: &DecoderConfig, report: &mut CheckReport) {
     let now = decoder.timezone.to_datetime(Timestamp::now());
     let name = decoder.timezone.iana_name().unwrap_or("UTC");
     let text = format!("{name}: the decoder's clock must show {} now", now.strftime("%Y-%m-%d %H:%M:%S"));
+    if !decoder.zone_given && !decoder.protocol.tells_utc {
+        let text =
+            format!("no timezone is configured, so {text}. Write timezone = \"Europe/Madrid\" or what its clock shows");
+        return report.warn("zone", &decoder.name, text);
+    }
     report.ok("zone", &decoder.name, text);
 }
 
@@ -237,7 +243,10 @@ fn asked(decoder: &DecoderConfig, status: &Snapshot, report: &mut CheckReport) {
     };
     let text = format!("{} ({} reads since the start)", decoder.address, known.reads);
     match known.state {
-        LinkState::Connected => report.ok("decoder", &decoder.name, format!("connected: {text}")),
+        LinkState::Connected => {
+            report.ok("decoder", &decoder.name, format!("connected: {text}"));
+            clock::asked(decoder, known, report);
+        }
         LinkState::Connecting => report.warn("decoder", &decoder.name, format!("not yet connected: {text}")),
         LinkState::Failed => report.unreachable("decoder", &decoder.name, format!("cannot be reached: {text}")),
         LinkState::Idle => report.unreachable("decoder", &decoder.name, format!("connected but silent: {text}")),
@@ -261,8 +270,8 @@ async fn port(decoder: &DecoderConfig, connect: bool, report: &mut CheckReport) 
             Err(error) => report.wrong("decoder", name, error.to_string()),
         },
         _ if !connect => report.ok("decoder", name, format!("{address} (not tried; --connect does)")),
-        _ => match link::reach(address).await {
-            Ok(()) => report.ok("decoder", name, format!("{address} answers")),
+        _ => match clock::reach(decoder, report).await {
+            Ok(()) => {}
             Err(error) => {
                 let text = format!("{address} cannot be reached: {error}; is it on, and the cable in?");
                 report.unreachable("decoder", name, text);

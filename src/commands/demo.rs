@@ -185,6 +185,8 @@ fn decoder(protocol: &'static Spec, set: Settings, address: Address) -> DecoderC
         protocol,
         address,
         timezone: TimeZone::UTC,
+        zone_given: true,
+        clock: Default::default(),
         device_id: None,
         rewind: true,
         locations: BTreeMap::new(),

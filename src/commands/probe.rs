@@ -5,17 +5,15 @@
 //! * **No harm.** It listens first. What is sent stands in the registry ([`crate::decoders::question`]), each with the reason why it changes nothing;
 //!   nothing is ever acknowledged, started or set, also where a decoder would only then send its reads.
 //! * **Honest.** Certain, likely and possible mean it ([`Grade`]); what is not known is shown as bytes.
-//! * **Bounded.** At most [`recognise::LIMIT`] bytes are held, and every wait has an end.
+//! * **Bounded.** At most [`LIMIT`](crate::decoders::recognise::LIMIT) bytes are held, and every wait has an end.
 //!
-//! `recognise`, [`foreign`] and the tables are pure; `listen` has one wire, `target` says which wires and rates, `report` what a person sees.
+//! `decoders::recognise`, `decoders::foreign` and the tables are pure; `listen` has one wire, `target` says which wires and rates, `report` what a person sees.
 //!
 //! Rejected: the replies of [`crate::decoders::Protocol`] itself. They are right for a decoder that is known, and would
 //! acknowledge, subscribe and set options of one that is not.
 
-pub mod foreign;
 mod listen;
 pub mod questions;
-pub mod recognise;
 mod report;
 mod target;
 #[cfg(test)]
@@ -31,13 +29,13 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use self::listen::{Heard, Plan, Role, listen};
-pub use self::recognise::{Candidate, Grade, recognise};
 use self::report::{ProbeReport, ProbeVerdict};
 use self::target::{Target, at_rate, find_rate, open_ports, rates};
 use crate::commands::args::print;
 use crate::config::Address;
 use crate::config::failure::Failure;
 use crate::daemon::logging;
+pub use crate::decoders::recognise::{Candidate, Grade, recognise};
 use crate::decoders::{Dials, REGISTRY};
 use crate::link::port::{Wire, dial, tune};
 use crate::model::clock::Wall;

@@ -18,16 +18,27 @@ pub(crate) struct StatusArgs {
 }
 
 /// Runs the command.
+///
+/// # Errors
+/// 0 only while the box is `reading` or `ready`. Else the code of its state: 10 not-uploading, 11 hold, 12 time-wrong, 13
+/// not-reading, 14 cannot-keep. 69: passbridge does not run.
 pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
     let status = match &args.place.data_dir {
         Some(dir) => control::ask(dir, ControlRequest::Status).await?,
         None => control::status(&load_keyless(&args.place)?).await?,
     };
+    let text = status.to_string();
+    // Without a sentence it is of a version that had none: nobody knows its state.
+    let status = serde_json::from_value::<Snapshot>(status).ok().filter(|status| !status.sentence.is_empty());
     if args.json {
-        return print(&format!("{status}\n"));
+        print(&format!("{text}\n"))?;
+    } else if let Some(status) = &status {
+        print(&glance::text(status))?;
     }
-    let status: Snapshot = serde_json::from_value(status).map_err(|_| {
-        Failure::unavailable("the passbridge that runs is of another version: restart it, or use --json")
-    })?;
-    print(&glance::text(&status))
+    match status.map(|status| status.state.exit_code()) {
+        Some(0) => Ok(()),
+        Some(code) => Err(Failure::state(code)),
+        None if args.json => Ok(()),
+        None => Err(Failure::unavailable("the passbridge that runs is of another version: restart it, or use --json")),
+    }
 }

@@ -21,6 +21,7 @@ enum Kind {
     Permission,
     Config,
     Quiet,
+    State(u8),
 }
 
 impl Failure {
@@ -54,6 +55,12 @@ impl Failure {
         Self { kind: Kind::Config, message: message.into(), told: false }
     }
 
+    /// The command did what it should, and what it shows is not in order: the exit code says how
+    /// ([`BoxState::exit_code`](crate::status::BoxState::exit_code)).
+    pub fn state(code: u8) -> Self {
+        Self { kind: Kind::State(code), message: String::new(), told: true }
+    }
+
     /// Writing a command's output failed. A pipe closed by its reader (`| head`) is a good end: silent, exit 0.
     pub fn output(error: &io::Error) -> Self {
         match error.kind() {
@@ -78,6 +85,7 @@ impl Failure {
             Kind::Permission => 77,
             Kind::Config => 78,
             Kind::Quiet => 0,
+            Kind::State(code) => code,
         }
     }
 

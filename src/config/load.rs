@@ -12,8 +12,8 @@ use url::Url;
 use super::layers::{ConfigError, Layers, Section, our_variables};
 use super::secret::{self, Found, NoKey};
 use super::{
-    Address, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LogConfig, LogFormat, PassingConfig,
-    SessionMode, StatusConfig, TagCode, UploadConfig, value,
+    Address, ClockLimits, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LogConfig, LogFormat,
+    PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig, value,
 };
 use crate::decoders::{REGISTRY, Spec};
 use crate::model::clock;
@@ -26,7 +26,7 @@ const LOCATIONS: usize = 32;
 const DECODERS: usize = 32;
 const KEY_VARIABLE: &str = "PASSBRIDGE__CLOUD__API_KEY";
 
-const ROOT: &[&str] = &["name", "data_dir", "decoder", "cloud", "upload", "passing", "keep", "status", "log"];
+const ROOT: &[&str] = &["name", "data_dir", "decoder", "cloud", "upload", "passing", "keep", "status", "log", "clock"];
 const DECODER: &[&str] = &["name", "protocol", "address", "timezone", "device_id", "rewind", "locations", "set"];
 // `api_key` is known so that it can be refused with the reason.
 const CLOUD: &[&str] = &["url", "device_id", "api_key_file", "header", "session", "api_key"];
@@ -35,6 +35,7 @@ const PASSING: &[&str] = &["bibs", "tag", "dead_time"];
 const KEEP: &[&str] = &["days", "max_bytes"];
 const STATUS: &[&str] = &["listen", "token_file"];
 const LOG: &[&str] = &["level", "format"];
+const CLOCK: &[&str] = &["note", "wrong", "wrong_by_reads"];
 
 /// Where the configuration comes from.
 #[derive(Clone)]
@@ -109,9 +110,12 @@ impl Config {
         let (cloud, status) = match options.keyless {
             true => {
                 let none = StatusConfig { listen: None, token: None };
-                (None, read_status(&root, &mut Vec::new()).unwrap_or(none))
+                (None, read_status(&root, credentials.as_deref(), &mut Vec::new()).unwrap_or(none))
             }
-            false => (read_cloud(&root, &decoders, &keys, &mut warnings)?, read_status(&root, &mut warnings)?),
+            false => {
+                let credential = credentials.as_deref();
+                (read_cloud(&root, &decoders, &keys, &mut warnings)?, read_status(&root, credential, &mut warnings)?)
+            }
         };
         let (cloud, key_from) = cloud.map_or((None, None), |(cloud, from)| (Some(cloud), Some(from)));
         if cloud.is_none() && key.is_some() && !options.keyless {
@@ -144,9 +148,10 @@ fn read_decoders(root: &Section<'_>) -> Result<Vec<DecoderConfig>, ConfigError> 
     if sections.len() > DECODERS {
         return Err(root.wrong("decoder", format!("must be at most {DECODERS} decoders")));
     }
+    let clock = read_clock(root)?;
     let mut decoders: Vec<DecoderConfig> = Vec::with_capacity(sections.len());
     for section in sections {
-        let decoder = read_decoder(&section)?;
+        let decoder = DecoderConfig { clock, ..read_decoder(&section)? };
         if decoders.iter().any(|other| other.name == decoder.name) {
             return Err(section.wrong("name", "must be unique, and another decoder has this name already"));
         }
@@ -188,16 +193,34 @@ fn read_decoder(section: &Section<'_>) -> Result<DecoderConfig, ConfigError> {
         let allowed = format!("`{}` = {value} does not fit {}: {}", error.key, protocol.name, error.allowed);
         section.wrong_inside("set", &error.key, allowed)
     })?;
+    let zone = section.parse("timezone", zone)?;
     Ok(DecoderConfig {
         name,
         protocol,
         address,
-        timezone: section.parse("timezone", zone)?.unwrap_or(TimeZone::UTC),
+        zone_given: zone.is_some(),
+        timezone: zone.unwrap_or(TimeZone::UTC),
+        clock: ClockLimits::default(),
         device_id: section.parse("device_id", device_id)?,
         rewind: section.flag("rewind")?.unwrap_or(true),
         locations: read_locations(section, protocol)?,
         set,
     })
+}
+
+/// `[clock]`
+fn read_clock(root: &Section<'_>) -> Result<ClockLimits, ConfigError> {
+    let default = ClockLimits::default();
+    let Some(section) = root.section("clock", CLOCK)? else { return Ok(default) };
+    let limits = ClockLimits {
+        note: read_duration(&section, "note", 100, 3_600_000)?.unwrap_or(default.note),
+        wrong: read_duration(&section, "wrong", 100, 3_600_000)?.unwrap_or(default.wrong),
+        wrong_by_reads: read_duration(&section, "wrong_by_reads", 100, 3_600_000)?.unwrap_or(default.wrong_by_reads),
+    };
+    if limits.note > limits.wrong {
+        return Err(section.wrong("note", "must not be more than `wrong`: a clock is noted before it counts as wrong"));
+    }
+    Ok(limits)
 }
 
 /// `[decoder.locations]`: `"name as sent" = "device"`.
@@ -422,20 +445,31 @@ fn read_keep(root: &Section<'_>) -> Result<KeepConfig, ConfigError> {
     })
 }
 
-fn read_status(root: &Section<'_>, warnings: &mut Vec<String>) -> Result<StatusConfig, ConfigError> {
+/// `[status]`. The token is in `token_file`, else in systemd's credential `token`: a file that only root may read is handed to
+/// the service that way.
+fn read_status(
+    root: &Section<'_>,
+    credentials: Option<&Path>,
+    warnings: &mut Vec<String>,
+) -> Result<StatusConfig, ConfigError> {
     let section = root.section_or_empty("status", STATUS)?;
     let listen = section.parse("listen", |text| match text {
         "off" => Ok(None),
         _ => value::listen_address(text).map(Some).map_err(|must| format!("{must}, or \"off\"")),
     })?;
     let listen = listen.unwrap_or(StatusConfig::default().listen);
-    let mut token = None;
-    if let Some(path) = section.path("token_file")? {
-        let found = secret::from_file(&path)
-            .map_err(|why| section.wrong("token_file", format!("{why} ({})", path.display())))?;
-        warnings.extend(found.warning);
-        token = Some(found.secret);
-    }
+    let handed = || secret::from_file(&credentials?.join("token")).ok().map(|found| found.secret);
+    let token = match section.path("token_file")? {
+        None => handed(),
+        Some(path) => match (secret::from_file(&path), handed()) {
+            (Ok(found), _) => {
+                warnings.extend(found.warning);
+                Some(found.secret)
+            }
+            (Err(_), Some(token)) => Some(token),
+            (Err(why), None) => return Err(section.wrong("token_file", format!("{why} ({})", path.display()))),
+        },
+    };
     let beyond = |address: SocketAddr| !address.ip().is_loopback();
     if token.is_none() && listen.is_some_and(beyond) {
         let why = "is beyond this box, so token_file must name a file with the token that clients show; else listen on 127.0.0.1";

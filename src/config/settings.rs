@@ -44,6 +44,10 @@ pub struct DecoderConfig {
     pub address: Address,
     /// Zone of the decoder's clock.
     pub timezone: jiff::tz::TimeZone,
+    /// The configuration says so. Else it is UTC, and for a decoder that sends wall time that is a guess.
+    pub zone_given: bool,
+    /// From when on its clock is wrong.
+    pub clock: ClockLimits,
     /// Device its passings go to; `[cloud].device_id` if not given.
     pub device_id: Option<String>,
     /// Ask for missed reads where the protocol can.
@@ -53,6 +57,24 @@ pub struct DecoderConfig {
     pub locations: BTreeMap<String, String>,
     /// Options of the protocol.
     pub set: Settings,
+}
+
+/// `[clock]`: from when on a decoder's clock is worth a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockLimits {
+    /// A row in the status, where the decoder tells its clock.
+    pub note: Duration,
+    /// The box says "time wrong", where the decoder tells its clock.
+    pub wrong: Duration,
+    /// The same by the stamps of live reads, which a decoder may hold back for some seconds.
+    pub wrong_by_reads: Duration,
+}
+
+impl Default for ClockLimits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { note: seconds(1), wrong: seconds(2), wrong_by_reads: seconds(10) }
+    }
 }
 
 /// Where the reads of a source go.
@@ -297,6 +319,8 @@ impl std::fmt::Debug for DecoderConfig {
             .field("protocol", &self.protocol.name)
             .field("address", &self.address.to_string())
             .field("timezone", &self.timezone.iana_name())
+            .field("zone_given", &self.zone_given)
+            .field("clock", &self.clock)
             .field("device_id", &self.device_id)
             .field("rewind", &self.rewind)
             .field("locations", &self.locations)

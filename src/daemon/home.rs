@@ -192,6 +192,7 @@ fn in_words(dir: &Path, error: &io::Error) -> String {
             "the disk of {shown} can only be read ({error}). Mount it for writing; a card that became read-only is failing: \
              copy it and replace it"
         ),
+        PermissionDenied if error.get_ref().is_some() => error.to_string(), // it says which file, and what to do
         PermissionDenied => format!(
             "this user may not write in {shown} ({error}). Give the directory to the user of the service, or change data_dir"
         ),

@@ -16,7 +16,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::output::LogOutput;
@@ -69,6 +73,10 @@ pub fn start(config: &LogConfig) {
     let _ = match form {
         Shape::Human => builder.with_ansi(true).with_target(false).finish().try_init(),
         Shape::Plain => builder.with_ansi(false).with_target(false).without_time().finish().try_init(),
+        Shape::Journal => {
+            let plain = builder.with_ansi(false).with_target(false).without_time();
+            plain.map_event_format(Prioritised).finish().try_init()
+        }
         Shape::Timed => builder.with_ansi(false).with_target(false).finish().try_init(),
         Shape::Json => builder.json().flatten_event(true).finish().try_init(),
     };
@@ -122,8 +130,61 @@ pub fn trouble() -> (Option<String>, u64) {
 /// A line for whoever watches, on standard error, beside the log if there is one. Never fails and never waits: a relay goes on
 /// although nobody takes what it says. [`finish`] sees to the last ones.
 pub fn say(line: &str) {
-    if let Some(output) = output(Shape::Plain) {
-        output.put(format!("{line}\n").as_bytes());
+    say_as("<5>", line);
+}
+
+/// The same of why the process ends.
+pub fn complain(line: &str) {
+    say_as("<3>", line);
+}
+
+fn say_as(priority: &str, line: &str) {
+    let priority = if is_journal() { priority } else { "" };
+    if let Some(output) = output(if is_journal() { Shape::Journal } else { Shape::Plain }) {
+        output.put(format!("{priority}{line}\n").as_bytes());
+    }
+}
+
+/// Standard error goes to the journal of systemd, which understands priorities at the beginning of a line.
+fn is_journal() -> bool {
+    static IS: OnceLock<bool> = OnceLock::new();
+    *IS.get_or_init(|| {
+        let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        let is = |stat: rustix::fs::Stat| names(&stream, stat.st_dev, stat.st_ino);
+        rustix::fs::fstat(io::stderr()).is_ok_and(is)
+    })
+}
+
+/// Whether `JOURNAL_STREAM` names this file: somebody may have sent standard error elsewhere since.
+fn names(stream: &str, device: u64, inode: u64) -> bool {
+    let named = stream.split_once(':').and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
+    named == Some((device, inode))
+}
+
+/// Lines with the priority in front of each that journald files them under: `journalctl -p warning` finds them then.
+struct Prioritised<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for Prioritised<F>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> std::fmt::Result {
+        let mut text = String::new();
+        self.0.format_event(context, Writer::new(&mut text), event)?;
+        let priority = priority(*event.metadata().level());
+        text.lines().try_for_each(|line| writeln!(to, "{priority}{line}"))
+    }
+}
+
+/// As syslog numbers them.
+fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        Level::DEBUG | Level::TRACE => "<7>",
     }
 }
 
@@ -142,6 +203,8 @@ fn finish_within(limit: Duration) {
 enum Shape {
     Human,
     Plain,
+    /// As plain, for the journal of systemd.
+    Journal,
     Timed,
     Json,
 }
@@ -158,6 +221,7 @@ impl Shape {
                 )
             },
             Self::Plain => |missing| format!(" WARN {}\n", missing_in_words(missing)),
+            Self::Journal => |missing| format!("<4> WARN {}\n", missing_in_words(missing)),
             Self::Human | Self::Timed => {
                 |missing| format!("{:.6}  WARN {}\n", Timestamp::now(), missing_in_words(missing))
             }
@@ -173,10 +237,11 @@ fn shape(format: LogFormat, terminal: bool) -> Shape {
     match format {
         LogFormat::Json => Shape::Json,
         LogFormat::Human => Shape::Human,
+        LogFormat::Plain if is_journal() => Shape::Journal,
         LogFormat::Plain => Shape::Plain,
         LogFormat::Auto if terminal => Shape::Human,
         // journald adds the time itself; a file or a pipe does not.
-        LogFormat::Auto if std::env::var_os("JOURNAL_STREAM").is_some() => Shape::Plain,
+        LogFormat::Auto if is_journal() => Shape::Journal,
         LogFormat::Auto => Shape::Timed,
     }
 }
@@ -191,6 +256,45 @@ mod tests {
         assert_eq!(placed("passbridge::uplink::machine=trace"), "passbridge::cloud::uplink::machine=trace");
         for as_it_is in ["info", "passbridge=debug", "passbridge::cloud::uplink=debug", "passbridge::uplinks=debug"] {
             assert_eq!(placed(as_it_is), as_it_is);
+        }
+    }
+
+    #[test]
+    fn each_line_for_the_journal_begins_with_its_priority() {
+        #[derive(Clone, Default)]
+        struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+        impl io::Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::default();
+        let sink = lines.clone();
+        let builder = tracing_subscriber::fmt().with_max_level(Level::TRACE).with_writer(move || sink.clone());
+        let plain = builder.with_ansi(false).with_target(false).without_time();
+        tracing::subscriber::with_default(plain.map_event_format(Prioritised).finish(), || {
+            tracing::error!("a panic\nwith a trace");
+            tracing::warn!(decoder = "mat", "the battery is low");
+            tracing::info!("ready");
+            tracing::debug!("detail");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().map(|line| &line[..3]).collect();
+        assert_eq!(lines, ["<3>", "<3>", "<4>", "<6>", "<7>"], "{text}");
+        assert!(text.contains("<4> WARN the battery is low decoder=\"mat\"\n"), "{text}");
+        assert!(Shape::Journal.notice()(7).starts_with("<4> WARN 7 lines"));
+    }
+
+    #[test]
+    fn the_journal_is_known_by_the_file_that_systemd_names() {
+        assert!(names("8:1234", 8, 1234));
+        for other in ["", "8", "8:1235", "9:1234", "8:1234:5", "x:1234"] {
+            assert!(!names(other, 8, 1234), "{other}");
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Without systemd (no `NOTIFY_SOCKET`) all of it does nothing.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -18,9 +20,29 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
+/// One line for `systemctl status`. The same line again is not sent.
+pub fn status(line: &str) {
+    static TOLD: Mutex<String> = Mutex::new(String::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if *told != line {
+        line.clone_into(&mut told);
+        tell(&[NotifyState::Status(line)]);
+    }
+}
+
+/// Without systemd nobody is told, and that is no error. With it, what cannot be told is worth a warning: systemd would
+/// wait for "ready" or for a life sign, and end a process that is well.
 fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!("systemd could not be told: {error}");
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if let Err(error) = sd_notify::notify(states)
+        && !WARNED.swap(true, Ordering::Relaxed)
+    {
+        let socket = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
+        tracing::warn!(
+            socket,
+            %error,
+            "systemd could not be told how this service is: it may call the service failed and restart it"
+        );
     }
 }
 

@@ -413,14 +413,30 @@ fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, Segmen
             // can look at it.
             Ok((_, None)) if last.bytes == 0 => {}
             Ok((_, None)) => repair.unreadable.push(format!("{}: no line of it is whole", last.path.display())),
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Err(error),
-            Err(error) => repair.unreadable.push(format!("{}: {error}", last.path.display())),
+            Err(error) => repair.unreadable.push(unreadable(&last.path, error)?),
         }
         repair.floor = repair.floor.max(last.first);
         disk::rename(&last.path, &last.path.with_extension("damaged"))?;
         sync_dir(dir)?;
     }
     Ok(None)
+}
+
+/// A segment that cannot be read, in words, if that is its own fault. One that this user only may not read, or a disk that is
+/// only for reading, is not damaged: it is left where it is, and tried again.
+fn unreadable(path: &Path, error: io::Error) -> io::Result<String> {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => Err(error),
+        io::ErrorKind::PermissionDenied => {
+            let why = format!(
+                "{} belongs to another user, and this one may not read and write it: {error}. It is not damaged. Was \
+                 passbridge run by another user, or the file copied? Give it back with chown",
+                path.display()
+            );
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+        }
+        _ => Ok(format!("{}: {error}", path.display())),
+    }
 }
 
 /// The path of the segment that begins with number `first`.
@@ -602,6 +618,17 @@ mod tests {
             file.write_all_at(with, offset)?;
             Err(io::Error::from_raw_os_error(5))
         });
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_named_as_that_and_not_as_damage() {
+        let path = Path::new("/var/lib/passbridge/log/000000000001.log");
+        let error = unreadable(path, io::Error::from_raw_os_error(13)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        let text = error.to_string();
+        assert!(text.contains("000000000001.log belongs to another user") && text.contains("not damaged"), "{text}");
+        assert!(unreadable(path, io::Error::from_raw_os_error(30)).is_err(), "a disk that is only for reading");
+        assert!(unreadable(path, io::Error::from_raw_os_error(5)).unwrap().contains("Input/output error"));
     }
 
     fn all(dir: &Path) -> (Vec<u64>, usize) {

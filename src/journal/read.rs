@@ -11,6 +11,7 @@ use super::state::{DeviceFold, ReadVerdict, Waiting};
 use super::upload::{DeviceState, Pending, SessionAudit, UploadItem};
 use crate::model::chip::{Seq, StoredRanges};
 use crate::model::{clock, source};
+use crate::status::ReadCounts;
 
 /// Most entries of `dead` and `duplicates` in one [`Pending`]. This bounds the length of a batch
 /// line.
@@ -193,6 +194,12 @@ impl Journal {
     /// Duplicates since the process started. They are kept and not uploaded.
     pub fn duplicates(&self) -> u64 {
         self.shared.lock().state.duplicates.0
+    }
+
+    /// All reads by what became of them; `None` while the state does not follow the log yet.
+    pub fn reads(&self) -> Option<ReadCounts> {
+        let core = self.shared.lock();
+        core.serving.then(|| core.state.reads())
     }
 
     /// Number of passings that are set aside, over all devices.

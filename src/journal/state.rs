@@ -34,6 +34,7 @@ use super::{Audited, Batch, DeviceState, InFlight, PendingRead, SessionAudit, Un
 use crate::model::chip::{ChipRead, Marker, Stamp, StoredRanges};
 use crate::model::clock::{self, Step, Zones};
 use crate::model::source;
+use crate::status::ReadCounts;
 
 /// Number of reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
 pub const TAIL_MAX: usize = 65_536;
@@ -206,6 +207,23 @@ pub struct State {
     /// Reads that no batch covers and that are not yet in the queue's blocks.
     #[serde(skip)]
     pub tail: VecDeque<Waiting>,
+    /// What was counted of reads; `None` in a state of a version that did not count.
+    #[serde(default)]
+    pub counts: Option<Counts>,
+}
+
+/// Reads by what became of them, since the log was begun. Where an older version had begun it, its repeats and what its
+/// dead time suppressed are in none of these: the sum adds up all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Reads that were kept.
+    pub kept: u64,
+    /// Of them repeats of reads that were kept before.
+    pub duplicates: u64,
+    /// Of them those within the dead time.
+    pub dead: u64,
+    /// Of both, those that no batch covers yet: they are among [`State::waiting`], and wait for nothing.
+    pub uncovered: u64,
 }
 
 impl State {
@@ -215,6 +233,9 @@ impl State {
             return;
         }
         self.followed = entry.seq;
+        if self.counts.is_none() {
+            self.counts = Some(Counts { kept: self.accounted(Counts::default()).sum(), ..Counts::default() });
+        }
         if self.undated.hears(entry.time) {
             self.decoders.values_mut().for_each(|fold| fold.dead.forget_days());
         }
@@ -284,6 +305,9 @@ impl State {
         // A read that is released repeats the entry that was held back, and nothing has waited for
         // it.
         let is_new_entry = read.let_go.is_none();
+        if is_new_entry {
+            self.count(|counts| counts.kept += 1);
+        }
         let again = is_new_entry && self.is_duplicate(entry, read, rules, known);
         let waits = is_new_entry && read.amid_stored && seq > self.waited_through;
         let fold = self.decoder_mut(decoder, seq);
@@ -317,6 +341,18 @@ impl State {
             }
         };
         self.duplicates.0 += u64::from(verdict == ReadVerdict::Duplicate && seq >= self.duplicates.1);
+        self.count(|counts| match verdict {
+            // What is let go twice is no read that was kept: it is only not sent.
+            ReadVerdict::Duplicate => {
+                counts.duplicates += u64::from(is_new_entry);
+                counts.uncovered += 1;
+            }
+            ReadVerdict::Dead => {
+                counts.dead += 1;
+                counts.uncovered += 1;
+            }
+            ReadVerdict::Passing | ReadVerdict::Waits => {}
+        });
         if clock::is_undated(&read.stamp) && !clock::box_clock_set(received) {
             self.unset_through = seq;
         }
@@ -411,6 +447,9 @@ impl State {
         for Undecided { source, chip, seen } in due {
             let Some(fold) = self.decoders.get_mut(&source) else { continue };
             let verdict = fold.judge(&chip, seen, dead_time_ms);
+            if verdict == ReadVerdict::Dead {
+                self.count(|counts| (counts.dead, counts.uncovered) = (counts.dead + 1, counts.uncovered + 1));
+            }
             if let Ok(at) = self.tail.binary_search_by_key(&seen.seq, |waiting| waiting.read.seq.0) {
                 self.tail[at].verdict = verdict;
             }
@@ -526,6 +565,12 @@ impl State {
             let id = crate::model::chip::Seq(seq);
             fold.in_flight = Some(InFlight { id, open, batch: batch.clone() });
         }
+        let suppressed = (batch.dead.len() + batch.duplicates.len()) as u64;
+        self.count(|counts| {
+            // Those that were not counted when they came, by an older version, are counted now.
+            counts.duplicates += suppressed.saturating_sub(counts.uncovered);
+            counts.uncovered = counts.uncovered.saturating_sub(suppressed);
+        });
         let covered = taken().count() - again + batch.dead.len() + batch.duplicates.len();
         self.waiting = self.waiting.saturating_sub(covered as u64);
         for decoder in &batch.decoders {
@@ -534,6 +579,39 @@ impl State {
             }
         }
         self.trim_tail();
+    }
+
+    fn count(&mut self, change: impl FnOnce(&mut Counts)) {
+        if let Some(counts) = &mut self.counts {
+            change(counts);
+        }
+    }
+
+    /// The reads on this box by what became of them.
+    pub fn reads(&self) -> ReadCounts {
+        let counts = self.counts.unwrap_or_default();
+        let reads = self.accounted(counts);
+        // More than were kept are accounted for only after lines of the log were lost.
+        let kept = counts.kept.max(reads.sum());
+        ReadCounts { kept, expired: kept - reads.sum(), ..reads }
+    }
+
+    /// What became of reads.
+    fn accounted(&self, counts: Counts) -> ReadCounts {
+        let open = |fold: &DeviceFold| {
+            fold.returned.len() as u64 + fold.in_flight.as_ref().map_or(0, |flight| flight.open.len() as u64)
+        };
+        let devices = || self.devices.values();
+        ReadCounts {
+            kept: 0,
+            in_cloud: devices().map(|fold| fold.sent).sum(),
+            waiting: self.waiting.saturating_sub(counts.uncovered) + devices().map(open).sum::<u64>(),
+            set_aside: devices().map(DeviceFold::dead_letter_count).sum(),
+            held_back: self.decoders.values().map(|fold| fold.held_back.count).sum(),
+            duplicates: counts.duplicates,
+            dead_time: counts.dead,
+            expired: 0,
+        }
     }
 
     /// Removes reads that a batch covers from the front of the tail.

@@ -29,7 +29,15 @@ pub fn run(shared: &Shared, oldest: u64, durable: u64, known: Damage, requests: 
         Ok(Some(damage)) => damage,
         Ok(None) => return, // the journal closes
         Err(error) => {
-            let message = format!("the log could not be read through: {error}; is the disk failing?");
+            let what = match error.kind() {
+                std::io::ErrorKind::PermissionDenied => {
+                    "a file of it belongs to another user, and this one may not read it. It is not damaged: give it back \
+                     with chown"
+                }
+                _ => "is the disk failing?",
+            };
+            let message =
+                format!("the log in {} could not be read through: {error}; {what}", shared.log_dir().display());
             return shared.board.raise(ProblemCode::LogUnread, "", message);
         }
     };

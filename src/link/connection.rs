@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::decoder::{Decoder, Limits};
 use super::handle::{Command, Commands};
 use super::port::Duplex;
+use super::sense::Sense;
 use crate::decoders::{Frame, Info, Item, Output, Protocol, READ_MAX};
 use crate::model::chip::{ChipRead, Position, StoredRanges};
 
@@ -136,6 +137,7 @@ struct Connection<'a> {
     hung_up: Option<&'static str>,
     /// Bytes since the protocol last put something out.
     noise: u64,
+    sense: Arc<Mutex<Sense>>,
     stored: Stored,
     /// When the decoder greeted us with its clock.
     greeted: Option<Instant>,
@@ -202,9 +204,12 @@ pub(super) async fn serve<S: Duplex>(
         spoke: false,
         hung_up: None,
         noise: 0,
+        // What is dialled again and again is one thing; those that connect to us may be many.
+        sense: if again { Arc::clone(&decoder.sense) } else { Arc::default() },
         stored: Stored::new(false, now),
         greeted: None,
     };
+    connection.sense().connected();
     let greeted = tokio::select! {
         biased;
         late = connection.greet(held, again, stop) => Ok(late),
@@ -333,6 +338,10 @@ impl Connection<'_> {
             self.decoder.on_first_byte();
         }
         self.protocol.feed(bytes, &mut self.output);
+        if self.sense().feed(self.decoder.spec, bytes, &self.output.items, Instant::now()) {
+            self.decoder.understands();
+        }
+        self.look();
         let before = self.noise;
         self.noise = if self.output.items.is_empty() { before + bytes.len() as u64 } else { 0 };
         if before < NOISE && self.noise >= NOISE {
@@ -343,7 +352,21 @@ impl Connection<'_> {
         self.absorb(received);
     }
 
+    fn sense(&self) -> MutexGuard<'_, Sense> {
+        self.sense.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what came makes sense to the protocol.
+    fn look(&self) {
+        let Decoder { spec, set, serial, .. } = self.decoder;
+        let found = self.sense().look(spec, set, *serial, Instant::now());
+        if let Some(found) = found {
+            self.decoder.makes_no_sense(&found);
+        }
+    }
+
     fn tick(&mut self) {
+        self.look();
         if self.replies.len() < QUESTIONS {
             self.protocol.tick(self.since.elapsed(), &mut self.output);
             self.absorb(self.decoder.board.now());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -13,19 +13,22 @@ use jiff::tz::TimeZone;
 use super::doubts::Doubts;
 use super::handle::DecoderHandle;
 use super::memories::Memories;
+use super::offset::{ClockVerdict, Measured, Offsets};
 use super::port;
 use super::receive_buffer::ReceiveBuffer;
+use super::sense::{Nonsense, Sense};
 use super::store::ReadStore;
-use crate::config::DecoderConfig;
+use crate::config::{Address, DecoderConfig};
 use crate::decoders::{Cleared, Condition, Info, Missed, Protocol, SettingError, Settings, Spec};
 use crate::link::capture::Header;
 use crate::model::chip::{ChipRead, Stamp, StoredRanges};
 use crate::model::clock::offset_ms;
 use crate::model::retry::Retry;
-use crate::status::{Board, LinkState, ProblemCode};
+use crate::status::words::{against_box, zone_minutes};
+use crate::status::{Board, ClockBy, LinkState, ProblemCode};
 
-/// A decoder clock further off than this is a problem.
-const CLOCK_OFF_MS: i64 = 60_000;
+/// How long a port may wait for the decoder's software before that is a problem.
+const AWAITED: Duration = Duration::from_secs(10);
 
 /// Conditions that a decoder told and that do not end with the connection: what is lost stays lost, and an older file is
 /// not asked for again by itself.
@@ -110,11 +113,23 @@ pub(super) struct Decoder {
     pub(super) buffer: ReceiveBuffer,
     pub(super) presence: Mutex<Presence>,
     pub(super) doubts: Doubts,
+    pub(super) offsets: Mutex<Offsets>,
+    /// What was found of the clock, and is shown.
+    pub(super) clock: Mutex<Option<Measured>>,
+    /// Of the connection that we dial, and of the next one. One that is accepted has its own.
+    pub(super) sense: Arc<Mutex<Sense>>,
+    pub(super) serial: bool,
+    /// No read showed that the decoder sends UTC, and no zone is configured.
+    zoneless: AtomicBool,
+    /// Since when nobody is connected to a port that waits.
+    awaited: Mutex<Option<Instant>>,
     pub(super) memories: Memories,
     /// When the decoder last began to count anew.
     pub(super) restarted: Mutex<Option<Instant>>,
     /// It is shown that nothing in its bytes is a record.
     pub(super) babbling: AtomicBool,
+    /// It is shown that what comes makes no sense to the protocol.
+    nonsense: AtomicBool,
 }
 
 /// Whether the decoder is there.
@@ -135,7 +150,22 @@ impl Decoder {
         announce(&config, &board);
         asks.tap().describe(Header::of(&config));
         let place = port::place(&config.address);
+        let zoneless = !config.zone_given && !config.protocol.tells_utc;
+        if zoneless {
+            let message = format!(
+                "`{}` sends the time of its clock, and the configuration does not say which time zone that is: UTC is \
+                 taken. Write timezone = \"Europe/Madrid\", or the zone that its display shows, into its [[decoder]]",
+                config.name
+            );
+            board.raise(ProblemCode::ZoneMissing, &config.name, message);
+        }
         Self {
+            offsets: Mutex::new(Offsets::new(config.clock)),
+            clock: Mutex::default(),
+            sense: Arc::default(),
+            serial: matches!(config.address, Address::Serial { .. }),
+            zoneless: AtomicBool::new(zoneless),
+            awaited: Mutex::new(matches!(config.address, Address::Listen(_)).then(Instant::now)),
             buffer: ReceiveBuffer::new(
                 &config.name,
                 config.locations.keys(),
@@ -158,6 +188,7 @@ impl Decoder {
             memories: Memories::default(),
             restarted: Mutex::default(),
             babbling: AtomicBool::default(),
+            nonsense: AtomicBool::default(),
         }
     }
 
@@ -244,7 +275,11 @@ impl Decoder {
             Info::Clock(clock) | Info::Greeting(clock) => {
                 let offset = offset_ms(&clock, &self.zone, received);
                 self.memories.clock(offset);
-                self.compare(offset);
+                self.offsets().answer(offset, tells_whole_seconds(&clock), tokio::time::Instant::now());
+                self.board.decoder(&self.name, |status| {
+                    (status.clock_offset_ms, status.clock_by) = (Some(offset), Some(ClockBy::Answer));
+                });
+                self.compare();
             }
             Info::Condition { code, text: Some(text) } => {
                 self.presence().conditions.insert(code, false);
@@ -262,6 +297,17 @@ impl Decoder {
     pub(super) fn check_time(&self, read: &mut ChipRead, received: Timestamp) {
         self.doubts.judge(&self.name, &self.zone, read, received, &self.board);
         read.held_back = self.memories.judge(read, &self.zone, received);
+        if self.zoneless.load(Ordering::Relaxed) && matches!(read.stamp, Stamp::Utc(_)) {
+            self.zoneless.store(false, Ordering::Relaxed);
+            self.board.clear(ProblemCode::ZoneMissing, &self.name);
+        }
+        if self.offsets().read(read, &self.zone, received, tokio::time::Instant::now()) {
+            self.compare();
+        }
+    }
+
+    pub(super) fn offsets(&self) -> MutexGuard<'_, Offsets> {
+        self.offsets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The decoder cleared one of its memories.
@@ -281,20 +327,131 @@ impl Decoder {
         *self.restarted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    pub(super) fn compare(&self, offset_ms: i64) {
-        self.board.decoder(&self.name, |status| status.clock_offset_ms = Some(offset_ms));
-        if offset_ms.abs() <= CLOCK_OFF_MS {
-            self.board.clear(ProblemCode::DecoderClockOff, &self.name);
+    /// Shows what is known of the clock by now, if it is another thing than before.
+    pub(super) fn compare(&self) {
+        let Some(found) = self.offsets().look(tokio::time::Instant::now()) else { return };
+        let mut shown = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        // Milliseconds come and go with each read; what is said of them is in whole seconds.
+        let same = |one: &Measured| {
+            one.verdict == found.verdict && one.by == found.by && (one.offset_ms - found.offset_ms).abs() < 1000
+        };
+        if shown.as_ref().is_some_and(same) {
             return;
         }
-        let side = if offset_ms > 0 { "ahead of" } else { "behind" };
-        let message = format!(
-            "the clock of `{}` is {} s {side} this box's. One of them is wrong, or the configured timezone is: compare \
-             both with a clock you trust",
-            self.name,
-            offset_ms.unsigned_abs() / 1000
-        );
-        self.board.raise(ProblemCode::DecoderClockOff, &self.name, message);
+        *shown = Some(found);
+        self.board.decoder(&self.name, |status| {
+            (status.clock_offset_ms, status.clock_by) = (Some(found.offset_ms), Some(found.by));
+        });
+        for (code, verdict) in
+            [(ProblemCode::DecoderClockOff, ClockVerdict::Wrong), (ProblemCode::DecoderClockNear, ClockVerdict::Near)]
+        {
+            match found.verdict == verdict {
+                true => self.board.raise(code, &self.name, self.clock_in_words(found)),
+                false => self.board.clear(code, &self.name),
+            }
+        }
+    }
+
+    fn clock_in_words(&self, found: Measured) -> String {
+        let offset = against_box(found.offset_ms);
+        let how = match found.by {
+            ClockBy::Answer => "its clock is",
+            ClockBy::Reads => "its live reads are stamped",
+        };
+        let begin = format!("`{}`: {how} {offset}", self.name);
+        let Some(minutes) = zone_minutes(found.offset_ms) else {
+            return format!(
+                "{begin}. Compare both clocks with your phone, and set the one that is wrong: every time of this decoder \
+                 is off by that"
+            );
+        };
+        if self.spec.tells_utc {
+            return format!("{begin}: is its own time zone right? It should send UTC. Correct it at the decoder");
+        }
+        let zone = self.zone.to_offset(self.board.now()).seconds() / 60;
+        format!(
+            "{begin}: is the timezone right? The configuration has {} (UTC{}), and the clock of the decoder shows UTC{}. \
+             Correct timezone for `{}` in the configuration, or set the decoder",
+            self.zone.iana_name().unwrap_or("UTC"),
+            hours(zone.into()),
+            hours(i64::from(zone) + minutes),
+            self.name
+        )
+    }
+
+    /// What makes no sense to the protocol, in words and with what to change.
+    pub(super) fn makes_no_sense(&self, found: &Nonsense) {
+        let begin = format!("`{}` at {}", self.name, self.place);
+        let protocol = self.spec.name;
+        let nothing = format!("{begin} sends what {protocol} does not know, and no read");
+        let (code, message) = match found {
+            Nonsense::Protocol(names) if !names.is_empty() => {
+                let text = format!(
+                    "{nothing}. It looks like {}: write protocol = \"{}\" into its [[decoder]] in the configuration \
+                     (now: \"{protocol}\")",
+                    names.join(" or "),
+                    names[0]
+                );
+                (ProblemCode::WrongProtocol, text)
+            }
+            Nonsense::Protocol(_) => {
+                let text = format!(
+                    "{nothing}. It looks like no decoder that is known. Is protocol = \"{protocol}\" right, and the \
+                     address? Behind a device server: is its baud rate right? `passbridge probe` shows what it sends"
+                );
+                (ProblemCode::WrongProtocol, text)
+            }
+            Nonsense::Options(set) => {
+                let set: Vec<String> = set.iter().map(|(key, value)| format!("{key} = \"{value}\"")).collect();
+                let text = format!(
+                    "{nothing}. It is {protocol} with another option: write {} into its [decoder.set]",
+                    set.join(", ")
+                );
+                (ProblemCode::WrongProtocol, text)
+            }
+            Nonsense::Foreign(what) => {
+                let text = format!("{begin} is no {protocol}: {what}. Is the address right, with its port?");
+                (ProblemCode::WrongProtocol, text)
+            }
+            Nonsense::Baud => {
+                let text = format!(
+                    "{begin} sends bytes that are no text and no record, as at a wrong baud rate. Correct baud in its \
+                     address in the configuration; `passbridge probe` finds the rate"
+                );
+                (ProblemCode::WrongBaud, text)
+            }
+        };
+        self.nonsense.store(true, Ordering::Relaxed);
+        self.board.raise(code, &self.name, message);
+        let other = match code {
+            ProblemCode::WrongBaud => ProblemCode::WrongProtocol,
+            _ => ProblemCode::WrongBaud,
+        };
+        self.board.clear(other, &self.name);
+    }
+
+    /// The protocol understands what comes.
+    pub(super) fn understands(&self) {
+        if self.nonsense.swap(false, Ordering::Relaxed) {
+            self.board.clear(ProblemCode::WrongProtocol, &self.name);
+            self.board.clear(ProblemCode::WrongBaud, &self.name);
+        }
+    }
+
+    /// A port that waits for the decoder's software, and nobody comes.
+    pub(super) fn awaits(&self, now: Instant) {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.presence().up > 0 {
+            *awaited = None;
+        } else if awaited.is_some_and(|since| now.saturating_duration_since(since) >= AWAITED) {
+            *awaited = None;
+            let message = format!(
+                "nobody has connected to `{}` at {} yet: its software has to connect to this port. Does it know the \
+                 address of this box?",
+                self.name, self.place
+            );
+            self.board.raise(ProblemCode::DecoderUnreachable, &self.name, message);
+        }
     }
 
     /// Ends what an earlier connection told and this one had time to tell again.
@@ -311,10 +468,28 @@ impl Decoder {
     pub(super) fn upkeep(&self) {
         self.buffer.report();
         self.clear_conditions();
+        self.compare();
+        self.awaits(Instant::now());
         let mut restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
         if restarted.is_some_and(|at| at.elapsed() >= RESTART_SHOWN) {
             *restarted = None;
             self.board.clear(ProblemCode::DecoderRestarted, &self.name);
         }
     }
+}
+
+/// A clock that tells whole seconds is behind by up to one.
+fn tells_whole_seconds(clock: &Stamp) -> bool {
+    match clock {
+        Stamp::Local(local) => local.subsec_nanosecond() == 0,
+        Stamp::Utc(instant) => instant.subsec_nanosecond() == 0,
+        Stamp::TimeOfDay { time, .. } => time.subsec_nanosecond() == 0,
+        Stamp::Uptime(_) => false,
+    }
+}
+
+/// `+01:00`: minutes east of UTC.
+fn hours(minutes: i64) -> String {
+    let sign = if minutes < 0 { '-' } else { '+' };
+    format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)
 }

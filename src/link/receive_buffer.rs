@@ -304,7 +304,9 @@ impl ReceiveBuffer {
         });
         let located = |shown: &Shown<'_>| Some((shown.location?.to_owned(), shown.reads));
         let located: Vec<(String, u64)> = kept.iter().filter_map(|(_, shown)| located(shown)).collect();
+        let live = kept.iter().any(|(_, shown)| shown.live).then(|| self.board.elapsed());
         self.board.decoder(&self.decoder, |status| {
+            status.live_at = live.or(status.live_at);
             for (location, reads) in located {
                 *status.locations.entry(location).or_default() += reads;
             }
@@ -410,6 +412,8 @@ struct Part<'a> {
 struct Shown<'a> {
     location: Option<&'a str>,
     reads: u64,
+    /// One of them is live.
+    live: bool,
     markers: u64,
     /// The newest reads with their place in the part; `seq` is still to come.
     recent: Vec<(u64, RecentRead)>,
@@ -417,10 +421,11 @@ struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     fn of(part: &Part<'a>) -> Self {
-        let mut shown = Self { location: part.location, reads: 0, markers: 0, recent: Vec::new() };
+        let mut shown = Self { location: part.location, reads: 0, live: false, markers: 0, recent: Vec::new() };
         let reads = part.frames.iter().filter(|framed| matches!(framed.frame, Frame::Read(_))).count();
         let mut skip = reads.saturating_sub(RECENT_READS);
         shown.reads = reads as u64;
+        shown.live = part.frames.iter().any(|framed| matches!(&framed.frame, Frame::Read(read) if !read.replay));
         for (at, framed) in (0..).zip(&part.frames) {
             match &framed.frame {
                 Frame::Read(_) if skip > 0 => skip -= 1,

@@ -2,6 +2,7 @@
 
 mod asking;
 mod buffer;
+mod set_up;
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -216,6 +217,8 @@ fn config(protocol: &'static Spec, address: Address) -> DecoderConfig {
         protocol,
         address,
         timezone: TimeZone::UTC,
+        zone_given: true,
+        clock: Default::default(),
         device_id: None,
         rewind: true,
         locations: std::collections::BTreeMap::new(),
@@ -611,12 +614,12 @@ async fn a_decoder_clock_that_is_off_is_measured_and_shown_until_it_is_right() {
     let link = Running::start(QUICK, config(&STREAMS, any_port()), &shelf).await;
     let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
     let fast = Timestamp::now() + Duration::from_secs(3600);
-    wire.write_all(format!("C{}\n!\n", Stamp::Utc(fast)).as_bytes()).await.unwrap();
+    wire.write_all(format!("C{0}\nC{0}\n!\n", Stamp::Utc(fast)).as_bytes()).await.unwrap();
     link.shows(|link| link.problem("decoder_restarted").is_some()).await;
     let offset = link.status().clock_offset_ms.unwrap();
     assert!((3_580_000..=3_600_000).contains(&offset), "{offset}");
     assert!(link.problem("decoder_clock_off").unwrap().message.contains("ahead"));
-    wire.write_all(format!("C{}\n", Stamp::Utc(Timestamp::now())).as_bytes()).await.unwrap();
+    wire.write_all(format!("C{0}\nC{0}\n", Stamp::Utc(Timestamp::now())).as_bytes()).await.unwrap();
     link.shows(|link| link.problem("decoder_clock_off").is_none()).await;
     link.stopped().await.unwrap();
 }

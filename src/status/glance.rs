@@ -8,7 +8,8 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use crate::model::text::printable;
-use crate::status::{DecoderStatus, LinkState, Snapshot, UploadStatus};
+use crate::status::words::{against_box, age, count, short};
+use crate::status::{DecoderStatus, LinkState, ProblemCode, Snapshot, UploadStatus};
 
 /// The whole view, lines ended by `\n`.
 pub fn text(status: &Snapshot) -> String {
@@ -19,70 +20,96 @@ pub fn text(status: &Snapshot) -> String {
 }
 
 fn write(status: &Snapshot, out: &mut String) -> std::fmt::Result {
-    let ready = if status.ready { "ready, reads are kept" } else { "NOT READY, reads cannot be kept" };
-    let (name, version, up) = (printable(&status.name), &status.version, duration(status.uptime_s));
-    writeln!(out, "{name}: {ready} (passbridge {version}, up {up})")?;
+    writeln!(out, "{}: {}. {}", printable(&status.name), status.state.shown(), printable(&status.sentence))?;
+    for (at, todo) in status.todo.iter().enumerate() {
+        writeln!(out, "  {}. {}", at + 1, printable(todo))?;
+    }
+    if let Some(by_itself) = &status.by_itself {
+        writeln!(out, "  {}", printable(by_itself))?;
+    }
     for problem in &status.problems {
         let about = if problem.about.is_empty() { String::new() } else { format!(" {}", printable(&problem.about)) };
         writeln!(out, "  PROBLEM{about}: {} (since {})", printable(&problem.message), second(problem.since))?;
     }
     for decoder in &status.decoders {
-        write_decoder(decoder, out)?;
+        write_decoder(status, decoder, out)?;
     }
     let journal = &status.journal;
-    write!(out, "journal: {} kept", journal.durable)?;
-    if journal.head != journal.durable {
-        write!(out, ", {} being written", journal.head.saturating_sub(journal.durable))?;
-    }
-    write!(out, ", {} waiting for the cloud", journal.pending)?;
-    if let Some(age) = journal.oldest_pending_s.filter(|_| journal.pending > 0) {
-        write!(out, " (the oldest for {})", duration(age))?;
-    }
-    if journal.dead_letters > 0 {
-        write!(out, ", {} SET ASIDE", journal.dead_letters)?;
-    }
-    if journal.duplicates > 0 {
-        write!(out, ", {} known already and not sent again", journal.duplicates)?;
-    }
-    let opening = if journal.serving { "" } else { " (the queue is being opened)" };
-    writeln!(out, "; uses {}, {} free{opening}", bytes(journal.bytes), bytes(journal.free_bytes))?;
+    write_counts(status, out)?;
     if status.uploads.is_empty() {
-        writeln!(out, "cloud: none configured, reads are kept only")?;
+        writeln!(out, "cloud: none is configured, so the reads stay on this box")?;
     }
     for upload in &status.uploads {
         let waiting = if status.uploads.len() == 1 { journal.pending } else { 0 };
         write_upload(upload, waiting, out)?;
     }
-    Ok(())
+    let opening = if journal.serving { "" } else { ", the upload queue is being opened" };
+    let (version, up) = (&status.version, age(status.uptime_s));
+    let (used, free) = (bytes(journal.bytes), bytes(journal.free_bytes));
+    writeln!(out, "passbridge {version}, running for {up}; uses {used} of the disk, {free} are free{opening}")
 }
 
-fn write_decoder(decoder: &DecoderStatus, out: &mut String) -> std::fmt::Result {
-    let state = match decoder.state {
-        LinkState::Connected => "connected",
-        LinkState::Connecting => "CONNECTING",
-        LinkState::Failed => "FAILED, is tried again",
-        LinkState::Idle => "SILENT beyond its time",
+/// The reads that were ever kept, by what became of them: a sum that adds up. Lines of the log are never counted.
+fn write_counts(status: &Snapshot, out: &mut String) -> std::fmt::Result {
+    let journal = &status.journal;
+    let Some(reads) = journal.reads else {
+        return writeln!(out, "on this box: the reads are counted as soon as the upload queue is open");
     };
+    write!(out, "on this box: {}", number(reads.kept, "read"))?;
+    if status.uploads.is_empty() {
+        return writeln!(out, " since the journal was begun");
+    }
+    let parts = [
+        (reads.in_cloud, "in the cloud"),
+        (reads.waiting, "waiting"),
+        (reads.set_aside, "SET ASIDE"),
+        (reads.held_back, "held back"),
+        (reads.duplicates, "repeats, not sent"),
+        (reads.dead_time, "within the dead time, not sent"),
+        (reads.expired, "held back and removed by age"),
+    ];
+    let told: Vec<String> = parts
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| match journal.oldest_pending_s.filter(|_| what == "waiting") {
+            Some(oldest) => format!("{} {what} (the oldest for {})", count(number), age(oldest)),
+            None => format!("{} {what}", count(number)),
+        })
+        .collect();
+    match told.as_slice() {
+        [] => writeln!(out, " since the journal was begun"),
+        _ if reads.in_cloud == reads.kept => writeln!(out, ", all sent (since the journal was begun)"),
+        told => writeln!(out, " = {} (since the journal was begun)", told.join(" + ")),
+    }
+}
+
+fn number(count_of: u64, what: &str) -> String {
+    let s = if count_of == 1 { "" } else { "s" };
+    format!("{} {what}{s}", count(count_of))
+}
+
+fn write_decoder(status: &Snapshot, decoder: &DecoderStatus, out: &mut String) -> std::fmt::Result {
     let (name, protocol, address) = (&decoder.name, &decoder.protocol, &decoder.address);
-    write!(out, "decoder {} ({protocol} at {}): {state}, ", printable(name), printable(address))?;
-    write!(out, "{} reads", decoder.reads)?;
+    let link = link_in_words(status, decoder);
+    write!(out, "decoder {} ({protocol} at {}): {link}, ", printable(name), printable(address))?;
+    write!(out, "{} since the start", number(decoder.reads, "read"))?;
     if !decoder.locations.is_empty() {
         let each: Vec<String> =
             decoder.locations.iter().map(|(location, reads)| format!("{} {reads}", printable(location))).collect();
         write!(out, " (of them {})", each.join(", "))?;
     }
-    for (count, what) in [
+    for (number, what) in [
         (decoder.markers, "markers"),
         (decoder.rejected, "REJECTED frames"),
-        (decoder.dropped, "DROPPED"),
-        (decoder.buffered, "not yet on disk"),
+        (decoder.dropped, "LOST"),
+        (decoder.buffered, "not kept yet"),
     ] {
-        if count > 0 {
-            write!(out, ", {count} {what}")?;
+        if number > 0 {
+            write!(out, ", {} {what}", count(number))?;
         }
     }
     if let Some(offset) = decoder.clock_offset_ms {
-        write!(out, ", its clock {:+.3} s against this box", offset as f64 / 1000.0)?;
+        write!(out, ", its clock is {}", against_box(offset))?;
     }
     match &decoder.last_read {
         Some(last) => {
@@ -93,6 +120,37 @@ fn write_decoder(decoder: &DecoderStatus, out: &mut String) -> std::fmt::Result 
     }
 }
 
+/// What the link of a decoder does, in words; capitals where somebody has to do something.
+fn link_in_words(status: &Snapshot, decoder: &DecoderStatus) -> String {
+    let has = |code: ProblemCode| {
+        status.problems.iter().any(|problem| problem.code == code.word() && problem.about == decoder.name)
+    };
+    let port = || decoder.address.rsplit_once(':').map_or("", |(_, port)| port);
+    match decoder.state {
+        LinkState::Connected if has(ProblemCode::NotTiming) => "connected, NOT IN TIMING MODE".to_owned(),
+        LinkState::Connected if has(ProblemCode::WrongProtocol) || has(ProblemCode::DecoderNoRecords) => {
+            format!("connected, SENDS WHAT {} DOES NOT KNOW", decoder.protocol.to_uppercase())
+        }
+        LinkState::Connected if has(ProblemCode::WrongBaud) => {
+            "connected, SENDS GARBAGE (is the rate right?)".to_owned()
+        }
+        LinkState::Connected => "connected".to_owned(),
+        LinkState::Connecting if decoder.address.starts_with("tcp-listen://") => {
+            format!("WAITING for its software to connect to port {}", port())
+        }
+        LinkState::Connecting => "CONNECTING".to_owned(),
+        LinkState::Failed => format!("NO ANSWER from {}, is tried again", printable(&decoder.address)),
+        LinkState::Idle => {
+            let silent = status
+                .problems
+                .iter()
+                .find(|problem| problem.code == ProblemCode::DecoderSilent.word() && problem.about == decoder.name);
+            let since = silent.map(|problem| format!(" (since {})", second(problem.since)));
+            format!("connected, but HAS SAID NOTHING for too long{}", since.unwrap_or_default())
+        }
+    }
+}
+
 fn write_upload(upload: &UploadStatus, waiting: u64, out: &mut String) -> std::fmt::Result {
     let state = upload.state.in_words();
     write!(out, "cloud {}: {state}, ", printable(&short(&upload.device_id)))?;
@@ -100,14 +158,14 @@ fn write_upload(upload: &UploadStatus, waiting: u64, out: &mut String) -> std::f
         let alias = session.alias.as_deref().unwrap_or("without a name");
         write!(out, "session {} (…{}), ", printable(alias), printable(&session.token_tail))?;
     }
-    write!(out, "{} sent", upload.sent)?;
+    write!(out, "{} sent since the journal was begun", count(upload.sent))?;
     if upload.duplicates > 0 {
-        write!(out, " ({} of them it had already)", upload.duplicates)?;
+        write!(out, " ({} of them it had already)", count(upload.duplicates))?;
     }
     if let Some(pace) = upload.per_minute {
         write!(out, ", {pace} a minute")?;
         if waiting > 0 && pace > 0 {
-            write!(out, " (what waits takes about {})", duration(waiting * 60 / pace))?;
+            write!(out, " (what waits takes about {})", age(waiting * 60 / pace))?;
         }
     }
     if let Some(last) = upload.last_ok {
@@ -134,26 +192,8 @@ fn write_upload(upload: &UploadStatus, waiting: u64, out: &mut String) -> std::f
     Ok(())
 }
 
-/// A device id of 64 digits by its ends, as it is told on the phone.
-fn short(device: &str) -> String {
-    let chars: Vec<char> = device.chars().collect();
-    if chars.len() <= 16 {
-        return device.to_owned();
-    }
-    chars[..4].iter().chain(&['…']).chain(&chars[chars.len() - 4..]).collect()
-}
-
 fn second(instant: Timestamp) -> String {
     instant.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
-}
-
-pub(crate) fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..86400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
-    }
 }
 
 /// Bytes in a unit people read: 12.3 MB.
@@ -174,7 +214,6 @@ pub(crate) fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::ProblemCode;
     use crate::status::UploadState;
     use crate::status::{Board, LastRead};
 
@@ -191,10 +230,12 @@ mod tests {
         board.upload(&"A".repeat(64), |upload| upload.state = UploadState::NoSession);
         let text = text(&board.snapshot());
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("finish: NOT READY"), "{text}");
-        assert!(lines[1].starts_with("  PROBLEM: the disk is full"), "{text}");
-        assert!(lines[2].contains("FAILED") && lines[2].contains("3 REJECTED") && lines[2].contains("no read yet"));
-        assert!(lines[4].starts_with("cloud AAAA…AAAA: NO ACTIVE SESSION"), "{text}");
+        assert!(lines[0].starts_with("finish: CANNOT KEEP. The card is full. New reads would only be"), "{text}");
+        let after = lines.iter().position(|line| line.starts_with("  PROBLEM: the disk is full")).unwrap();
+        let decoder = lines[after + 1];
+        assert!(decoder.contains("NO ANSWER from tcp://10.0.0.5:10000") && decoder.contains("3 REJECTED"), "{text}");
+        assert!(decoder.contains("no read yet"), "{text}");
+        assert!(lines[after + 3].starts_with("cloud AAAA…AAAA: NO ACTIVE SESSION"), "{text}");
     }
 
     #[test]
@@ -212,6 +253,6 @@ mod tests {
     fn sizes_and_times_are_in_units_people_read() {
         assert_eq!([bytes(0), bytes(999), bytes(12_345_678), bytes(999_960)], ["0 B", "999 B", "12.3 MB", "1.0 MB"]);
         assert_eq!(bytes(2_000_000_000_000), "2.0 TB");
-        assert_eq!([duration(59), duration(3600), duration(90_000)], ["59 s", "1 h 0 min", "1 d 1 h"]);
+        assert_eq!([age(59), age(3840), age(90_000)], ["59 s", "1 h 04 min", "1 d 1 h"]);
     }
 }

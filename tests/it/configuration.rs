@@ -298,6 +298,30 @@ fn the_key_comes_from_a_file_the_environment_or_systemd_and_never_from_the_confi
 }
 
 #[test]
+fn the_token_of_the_page_comes_from_its_file_or_from_systemd() {
+    let site = Site::new();
+    let directory = site.path("credentials");
+    fs::create_dir(&directory).unwrap();
+    write_secret(&directory.join("token"), "from-systemd", 0o400);
+    let credentials = ("CREDENTIALS_DIRECTORY", directory.to_str().unwrap());
+    let token = |more: &str, variables: &[(&str, &str)]| {
+        let beyond = format!("listen = \"0.0.0.0:8470\"\n{more}");
+        site.write(&RIGHT.replace("listen = \"127.0.0.1:0\"\n", &beyond));
+        let loaded = site.load(variables)?;
+        Ok::<_, String>(loaded.config.status.token.unwrap().expose_secret().to_owned())
+    };
+    assert!(token("", &[]).unwrap_err().contains("token_file"), "beyond this box there is no page without one");
+    assert_eq!(token("", &[credentials]).unwrap(), "from-systemd");
+    write_secret(&site.path("token"), "from-file", 0o400);
+    let file = format!("token_file = \"{}\"\n", site.path("token").display());
+    assert_eq!(token(&file, &[credentials]).unwrap(), "from-file", "a file that is named and can be read goes first");
+    fs::remove_file(site.path("token")).unwrap();
+    assert_eq!(token(&file, &[credentials]).unwrap(), "from-systemd", "the service may not read the file");
+    write_secret(&directory.join("token"), "\n", 0o400);
+    assert!(token(&file, &[credentials]).unwrap_err().contains("status.token_file"));
+}
+
+#[test]
 fn a_key_file_that_is_no_use_is_named_with_the_reason() {
     let site = Site::new();
     let file = site.path("api_key");

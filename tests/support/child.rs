@@ -126,7 +126,9 @@ impl Site {
         let mut text = format!("name = \"finish\"\ndata_dir = \"{}\"\n", data.display());
         for (kind, address) in mats {
             let name = kind.name();
-            text += &format!("[[decoder]]\nname = \"{name}-mat\"\nprotocol = \"{name}\"\naddress = \"{address}\"\n");
+            text += &format!(
+                "[[decoder]]\nname = \"{name}-mat\"\nprotocol = \"{name}\"\naddress = \"{address}\"\ntimezone = \"UTC\"\n"
+            );
             let options = kind.settings();
             if !options.is_empty() {
                 text += "[decoder.set]\n";

@@ -94,6 +94,8 @@ impl EndToEnd {
             protocol: spec(kind.name()).unwrap(),
             address,
             timezone: TimeZone::UTC,
+            zone_given: true,
+            clock: Default::default(),
             device_id: None,
             rewind: true,
             locations: BTreeMap::new(),

@@ -466,7 +466,9 @@ impl World {
                 self.look()?;
                 let states: Vec<_> =
                     self.devices.iter().map(|device| journal_state(self.driven.as_ref(), device)).collect();
+                let reads = self.driven.as_ref().and_then(|driven| driven.journal.reads());
                 let mut ledger = self.ledger.borrow_mut();
+                ledger.adds_up(reads);
                 ledger.audit(&self.dir, &self.devices, &states);
                 return ledger.verdict();
             }

@@ -309,6 +309,7 @@ impl Machine {
         if let Some(text) = self.batch.suspects.in_words() {
             problems.insert(ProblemCode::CloudFailsAt, text);
         }
+        self.tell_state(state, &mut problems);
         UplinkReport {
             state,
             session,
@@ -318,6 +319,30 @@ impl Machine {
             accepted_posts: self.counters.accepted_posts,
             last_error: trouble.map(|trouble| trouble.text.clone()),
             problems,
+        }
+    }
+
+    /// Where nothing goes up that is a problem too, with what to do.
+    fn tell_state(&self, state: UploadState, problems: &mut BTreeMap<ProblemCode, String>) {
+        let why = || self.counters.trouble.as_ref().map_or("", |trouble| trouble.text.as_str());
+        match state {
+            UploadState::Offline => {
+                let text =
+                    format!("the cloud cannot be reached: {}. Nothing is lost; it is tried again by itself", why());
+                problems.insert(ProblemCode::Offline, text);
+            }
+            // The problem that is there may know more.
+            UploadState::CloudTrouble if !problems.contains_key(&ProblemCode::CloudTrouble) => {
+                let text =
+                    format!("the cloud answers and fails: {}. Nothing is lost; it is tried again by itself", why());
+                problems.insert(ProblemCode::CloudTrouble, text);
+            }
+            UploadState::NoSession if self.mode == SessionMode::Active => {
+                let text = "the device has no session that is open: open one in the RUFUS Cloud. Every read is kept, and \
+                            goes up by itself then";
+                problems.insert(ProblemCode::NoSession, text.to_owned());
+            }
+            _ => {}
         }
     }
 

@@ -12,7 +12,7 @@ use super::model::{CallFault, On, World};
 use crate::cloud::rufus::{CallError, CloudPassing, Inserted, OutcomeDoubt, Scope, Session};
 use crate::config::SessionMode;
 use crate::journal::UploadEvent;
-use crate::status::UploadState;
+use crate::status::{ProblemCode, UploadState};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -44,9 +44,11 @@ fn without_a_session_reads_wait_and_the_cloud_is_asked_every_ten_seconds() {
     }
     assert!(asked.windows(2).all(|pair| (8 * SECOND..=12 * SECOND + SECOND / 10).contains(&(pair[1] - pair[0]))));
     assert_eq!(world.machine.report().state, UploadState::NoSession);
-    assert_eq!(world.machine.report().problems.len(), 0, "waiting is no problem");
+    let problems: Vec<_> = world.machine.report().problems.into_keys().collect();
+    assert_eq!(problems, [ProblemCode::NoSession]);
     world.cloud.open();
     world.drain();
+    assert_eq!(world.machine.report().problems.len(), 0, "it is over with the session");
     assert_eq!(world.rows(0), [(1, "C1"), (2, "C2"), (3, "C3")]);
 }
 

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::foreign;
 use super::questions::{QUIET, choose, follow};
-use super::recognise::{Candidate, Grade, LIMIT, recognise};
+use crate::decoders::foreign;
 use crate::decoders::question::Question;
+use crate::decoders::recognise::{Candidate, Grade, LIMIT, recognise};
 use crate::link::port::Wire;
 use crate::model::chip::Stamp;
 use crate::model::clock::Wall;

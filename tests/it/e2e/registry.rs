@@ -10,7 +10,7 @@ use passbridge::testing::daemon::Daemon;
 use passbridge::testing::decoders::{Missed, REGISTRY, Settings, spec};
 use passbridge::testing::model::chip::Stamp;
 use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, SimRead, WireFault, Wiring};
-use passbridge::testing::status::{LinkState, Snapshot};
+use passbridge::testing::status::{BoxState, LinkState, Snapshot};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -75,6 +75,11 @@ struct Site {
 
 impl Site {
     async fn new(case: &Case, faults: Vec<WireFault>) -> (Self, Daemon) {
+        Self::in_zone(case, faults, TimeZone::UTC).await
+    }
+
+    /// The decoder's clock is in UTC, whatever the zone that is configured.
+    async fn in_zone(case: &Case, faults: Vec<WireFault>, zone: TimeZone) -> (Self, Daemon) {
         let mut way = EndToEnd::new().await;
         let token = way.session();
         let config = |wiring| {
@@ -85,6 +90,7 @@ impl Site {
         };
         let (sim, daemon) = if case.kind.connects() {
             way.decoder(MAT, case.kind, Address::Listen(LOOPBACK)).set = case.set.clone();
+            way.config.decoders[0].timezone = zone;
             let daemon = way.start().await;
             let address = daemon.listening[MAT];
             way.config.decoders[0].address = Address::Listen(address);
@@ -92,6 +98,7 @@ impl Site {
         } else {
             let sim = way.plug_as(MAT, config(Wiring::Listen(LOOPBACK))).await;
             way.config.decoders[0].set = case.set.clone();
+            way.config.decoders[0].timezone = zone;
             (sim, way.start().await)
         };
         let links = sim.links();
@@ -163,6 +170,43 @@ async fn whole_way(case: Case) {
 #[tokio::test]
 async fn every_read_of_every_decoder_in_the_registry_is_in_the_cloud_once() {
     together(cases().into_iter().map(whole_way)).await;
+}
+
+/// The clock of the decoder is in UTC, and the configuration says India.
+async fn in_a_wrong_zone(case: Case) {
+    let (site, daemon) = Site::in_zone(&case, Vec::new(), TimeZone::get("Asia/Kolkata").unwrap()).await;
+    let (name, spec) = (case.kind.name(), case.kind.spec());
+    // Just after the connection a live read may be one that was stored, and so are those that follow one at once.
+    for _ in 0..if spec.tells_utc { 5 } else { 20 } {
+        site.sim.push(3);
+        site.all_arrive(&daemon).await;
+        let told = complains(&daemon, "decoder_clock_off");
+        if tokio::time::timeout(Duration::from_millis(3500), told).await.is_ok() {
+            break;
+        }
+    }
+    let wall_time = site.sim.reads().iter().all(|read| !matches!(read.stamp, Stamp::Utc(_)));
+    let snapshot = daemon.snapshot();
+    let told = has_problem(&snapshot, "decoder_clock_off");
+    assert_eq!(told, wall_time && !spec.tells_utc, "{name}: {snapshot:#?}");
+    if wall_time && !spec.tells_utc {
+        let message = complains(&daemon, "decoder_clock_off").await;
+        assert!(
+            message.contains("exactly 5 h 30 min behind") && message.contains("is the timezone right?"),
+            "{message}"
+        );
+        let snapshot = shows(&daemon, "the time is wrong", |snapshot| snapshot.state == BoxState::TimeWrong).await;
+        assert_eq!(
+            snapshot.sentence, "finish-mat is exactly 5 h 30 min behind. Every time it sends is wrong.",
+            "{name}"
+        );
+    }
+    daemon.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_zone_is_found_at_every_decoder_that_sends_wall_time() {
+    together(cases().into_iter().map(in_a_wrong_zone)).await;
 }
 
 /// One read after the other over a line that cuts frames in half, adds noise, repeats and dribbles.

@@ -14,7 +14,7 @@ use crate::journal::driven::{Durable, entries, segments};
 use crate::journal::entry::{Body, Entry};
 use crate::journal::{Batch, DeviceState, Found, Kept, UploadEvent, UploadItem};
 use crate::model::chip::{ChipRead, Stamp};
-use crate::status::Problem;
+use crate::status::{Problem, ReadCounts};
 
 /// What happened to a passing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -352,6 +352,21 @@ impl Ledger {
             }
             self.must(wrong.is_empty(), 4, || format!("should be, is, fate, read: {:?}", wrong.first()));
         }
+    }
+
+    /// What the journal counts of all reads is what the log says, and the sum adds up. After lines of the log were lost
+    /// only the sum does.
+    pub(super) fn adds_up(&mut self, reads: Option<ReadCounts>) {
+        let Some(reads) = reads else { return self.must(false, 4, || "the queue does not serve".to_owned()) };
+        self.must(reads.kept == reads.sum() && reads.waiting == 0, 4, || format!("does not add up: {reads:?}"));
+        if self.forgetful {
+            return;
+        }
+        let kept = self.kept.values().filter(|entry| matches!(entry.body, Body::Read(_))).count() as u64;
+        let of = |verdict| self.judged.values().filter(|judged| **judged == verdict).count() as u64;
+        let expected = (kept, of(HistoryVerdict::Repeat), of(HistoryVerdict::Dead));
+        let counted = (reads.kept, reads.duplicates, reads.dead_time);
+        self.must(counted == expected, 4, || format!("kept, repeats, dead time: {counted:?}, not {expected:?}"));
     }
 
     fn reads(&self, decoder: &str) -> Vec<(&Entry, &ChipRead)> {

@@ -20,6 +20,7 @@ fn while_nobody_is_reached_a_try_comes_every_few_seconds_whatever_the_longest_wa
     }
     assert!((8 * SECOND..=12 * SECOND).contains(&longest), "{longest:?}");
     assert_eq!(world.machine.report().state, UploadState::Offline);
+    assert!(world.machine.report().problems.contains_key(&ProblemCode::Offline));
     world.cloud.script.clear();
     world.drain();
     world.audit();

@@ -853,7 +853,10 @@ fn protocol(values: &[&str], out: &mut Output) {
     let current = values.first().copied().unwrap_or_default();
     let old = current.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major < 3);
     let text = old.then(|| {
-        format!("the decoder speaks protocol {current}, passings need 3.0 or later; set it with the vendor's software")
+        format!(
+            "this does not look like a One4All 5 (it says protocol {current}, and passings need 3.0 or later). Is protocol = \
+             \"raceresult\" meant? An old One4All: update it"
+        )
     });
     out.frame(Frame::Info(Info::Condition { code: Condition::ProtocolTooOld, text }), b"");
 }

@@ -9,8 +9,8 @@
 
 use serde::Serialize;
 
-use crate::decoders::recogniser::{Recogniser, Sign};
-use crate::decoders::{self, Frame, Info, Item, Output, REGISTRY, Settings, Spec};
+use super::recogniser::{Recogniser, Sign};
+use super::{Frame, Info, Item, Output, REGISTRY, Settings, Spec};
 use crate::model::chip::{ChipRead, Stamp};
 
 /// Most bytes that are looked at.
@@ -89,7 +89,7 @@ pub fn recognise(bytes: &[u8]) -> Vec<Candidate> {
 
 /// The dialect of a protocol that explains most, if any explains something.
 fn of_protocol(spec: &'static Spec, bytes: &[u8]) -> Option<Candidate> {
-    let more = spec.dialects.iter().map(|dialect| decoders::settings(dialect.set));
+    let more = spec.dialects.iter().map(|dialect| super::settings(dialect.set));
     let candidates = [Settings::new()].into_iter().chain(more).filter_map(|settings| read(spec, settings, bytes));
     // The first of equals: the usual options.
     candidates.reduce(|best, other| {

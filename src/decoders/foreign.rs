@@ -39,7 +39,8 @@ pub fn look(bytes: &[u8]) -> Look {
     }
 }
 
-fn printable(bytes: &[u8]) -> usize {
+/// Share of printable characters, in percent.
+pub(crate) fn printable(bytes: &[u8]) -> usize {
     let plain = bytes.iter().filter(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n')).count();
     100 * plain / bytes.len().max(1)
 }

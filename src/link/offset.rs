@@ -1,0 +1,300 @@
+//! Whether the clock of a decoder, or the time zone in the configuration, is wrong.
+//!
+//! What must hold:
+//! * **Live reads only.** What a decoder had stored is old, and that is right. Where a read is not marked
+//!   as stored, it comes with others in a moment: reads that are behind by no difference of zones count
+//!   only when they came over [`SPAN`].
+//! * **Nothing is said on one read.** Three of the last five reads agree, or two answers of the decoder's
+//!   clock, or one that nobody contradicted for [`ALONE`].
+//! * Pure: offsets and moments go in. The board is told by who owns this.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tokio::time::Instant;
+
+use crate::config::ClockLimits;
+use crate::model::chip::ChipRead;
+use crate::model::clock::{Doubt, offset_ms, resolve};
+use crate::status::ClockBy;
+
+/// Live reads that are looked at.
+const LAST: usize = 5;
+/// So many of them have to agree,
+const AGREE: usize = 3;
+/// within this. A decoder that waits for the last detection of a chip is late by a different time for each.
+const WITHIN_MS: i64 = 2_000;
+/// Two answers of a clock agree within this: many clocks tell whole seconds.
+const ANSWERS_WITHIN_MS: i64 = 1_100;
+/// One answer alone is believed after this.
+const ALONE: Duration = Duration::from_secs(10);
+/// Reads that are late by chance come at once, when the network is back.
+const SPAN: Duration = Duration::from_secs(2);
+/// Beyond a day it is no matter of zones, and [`Doubt::Far`] tells it.
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// What the clock of a decoder was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Measured {
+    /// Decoder clock minus box clock.
+    pub(super) offset_ms: i64,
+    pub(super) by: ClockBy,
+    pub(super) verdict: ClockVerdict,
+}
+
+/// How wrong it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClockVerdict {
+    /// It agrees.
+    Right,
+    /// It is off by so little that it may not matter.
+    Near,
+    /// Every time of it is wrong.
+    Wrong,
+}
+
+/// The last offsets of a decoder.
+#[derive(Debug, Default)]
+pub(super) struct Offsets {
+    limits: ClockLimits,
+    answers: VecDeque<(i64, Instant)>,
+    reads: VecDeque<(i64, Instant)>,
+    /// The last that was certain.
+    told: Option<Measured>,
+}
+
+impl Offsets {
+    pub(super) fn new(limits: ClockLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// The decoder said what time it is. `whole`: it tells whole seconds, so that up to one is missing.
+    pub(super) fn answer(&mut self, offset_ms: i64, whole: bool, now: Instant) {
+        let missing = if whole { (-offset_ms).clamp(0, 999) } else { 0 };
+        if self.answers.len() == 2 {
+            self.answers.pop_front();
+        }
+        self.answers.push_back((offset_ms + missing, now));
+    }
+
+    /// A read came. Returns whether it counts.
+    pub(super) fn read(&mut self, read: &ChipRead, zone: &TimeZone, received: Timestamp, now: Instant) -> bool {
+        if read.replay || read.amid_stored || read.held_back {
+            return false;
+        }
+        match resolve(&read.stamp, zone, received, false).doubt {
+            None | Some(Doubt::NoDate | Doubt::LongAgo | Doubt::Fold | Doubt::Gap | Doubt::NoValidNumber) => {}
+            Some(
+                Doubt::ClockUnset
+                | Doubt::BoxClockUnset
+                | Doubt::Far
+                | Doubt::OutOfRange
+                | Doubt::NoClock
+                | Doubt::OnlyLastSeen,
+            ) => {
+                return false;
+            }
+        }
+        if self.reads.len() == LAST {
+            self.reads.pop_front();
+        }
+        self.reads.push_back((offset_ms(&read.stamp, zone, received), now));
+        true
+    }
+
+    /// What is known now; `None`: nothing yet.
+    pub(super) fn look(&mut self, now: Instant) -> Option<Measured> {
+        let answered = self.by_answers(now);
+        if let (Some(answer), Some((_, since))) = (answered, self.answers.front())
+            && answer.verdict == ClockVerdict::Right
+        {
+            // It was set since those reads came.
+            self.reads.retain(|(_, at)| at > since);
+        }
+        let read = self.by_reads();
+        self.told = match (answered, read) {
+            // The decoder's own word is more exact. But what it stamps is what goes up.
+            (Some(_), Some(read)) if read.verdict == ClockVerdict::Wrong => Some(read),
+            (Some(answer), _) => Some(answer),
+            (None, Some(read)) => Some(read),
+            (None, None) => self.told,
+        };
+        self.told
+    }
+
+    fn by_answers(&self, now: Instant) -> Option<Measured> {
+        let (offset_ms, at) = *self.answers.back()?;
+        let agree = match self.answers.len() {
+            1 => now.duration_since(at) >= ALONE,
+            _ => (self.answers[0].0 - offset_ms).abs() <= ANSWERS_WITHIN_MS || now.duration_since(at) >= ALONE,
+        };
+        let off = Duration::from_millis(offset_ms.unsigned_abs());
+        let verdict = match () {
+            () if off >= self.limits.wrong => ClockVerdict::Wrong,
+            () if off >= self.limits.note => ClockVerdict::Near,
+            () => ClockVerdict::Right,
+        };
+        agree.then_some(Measured { offset_ms, by: ClockBy::Answer, verdict })
+    }
+
+    fn by_reads(&self) -> Option<Measured> {
+        let mut sorted: Vec<i64> = self.reads.iter().map(|(offset, _)| *offset).collect();
+        sorted.sort_unstable();
+        let offset_ms = *sorted.get(sorted.len() / 2)?;
+        let mut agreeing = self.reads.iter().filter(|(offset, _)| (offset - offset_ms).abs() <= WITHIN_MS);
+        let count = agreeing.clone().count();
+        if count < AGREE || offset_ms.abs() > DAY_MS {
+            return None;
+        }
+        let wrong = Duration::from_millis(offset_ms.unsigned_abs()) >= self.limits.wrong_by_reads;
+        let (first, last) = (agreeing.next()?.1, agreeing.next_back()?.1);
+        let late_by_chance = offset_ms < 0
+            && crate::status::words::zone_minutes(offset_ms).is_none()
+            && last.duration_since(first) < SPAN;
+        let verdict = if wrong { ClockVerdict::Wrong } else { ClockVerdict::Right };
+        (!wrong || !late_by_chance).then_some(Measured { offset_ms, by: ClockBy::Reads, verdict })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::chip::Stamp;
+
+    const RECEIVED: &str = "2026-11-29T10:00:00Z";
+
+    struct Clock(Offsets, Instant);
+
+    impl Clock {
+        fn new() -> Self {
+            Self(Offsets::new(ClockLimits::default()), Instant::now())
+        }
+
+        /// A live read with this stamp, received at 10:00 UTC, so many seconds after the start.
+        fn read(&mut self, stamp: &str, seconds: u64) -> Option<Measured> {
+            let read = ChipRead::new("C1", stamp.parse().unwrap());
+            self.take(&read, seconds)
+        }
+
+        fn take(&mut self, read: &ChipRead, seconds: u64) -> Option<Measured> {
+            let now = self.1 + Duration::from_secs(seconds);
+            let zone = TimeZone::get("Europe/Madrid").unwrap();
+            self.0.read(read, &zone, RECEIVED.parse().unwrap(), now);
+            self.0.look(now)
+        }
+
+        fn answer(&mut self, offset_ms: i64, whole: bool, seconds: u64) -> Option<Measured> {
+            let now = self.1 + Duration::from_secs(seconds);
+            self.0.answer(offset_ms, whole, now);
+            self.0.look(now)
+        }
+    }
+
+    fn told(measured: Option<Measured>) -> Option<(i64, ClockVerdict)> {
+        measured.map(|measured| (measured.offset_ms, measured.verdict))
+    }
+
+    #[test]
+    fn three_live_reads_show_a_wrong_zone_whatever_form_their_stamps_have() {
+        for (stamp, offset_ms) in [
+            ("2026-11-29T10:00:00.000", -3_600_000),
+            ("10:00:00.000", -3_600_000),
+            ("12:00:00.000", 3_600_000),
+            ("16:30:00.000", 19_800_000),
+            ("2026-11-29T09:30:00.000Z", -1_800_000),
+        ] {
+            let mut clock = Clock::new();
+            assert_eq!([clock.read(stamp, 0), clock.read(stamp, 0)], [None, None], "{stamp}");
+            assert_eq!(told(clock.read(stamp, 0)), Some((offset_ms, ClockVerdict::Wrong)), "{stamp}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_seconds_off_is_found_by_reads_from_ten_seconds_on() {
+        for (stamp, verdict) in [
+            ("2026-11-29T10:59:50.001", Some(ClockVerdict::Right)),
+            ("2026-11-29T10:59:50.000", Some(ClockVerdict::Wrong)),
+            ("2026-11-29T11:00:10.000", Some(ClockVerdict::Wrong)),
+        ] {
+            let mut clock = Clock::new();
+            let last = (0..5).map(|at| clock.read(stamp, at)).last().unwrap();
+            assert_eq!(last.map(|measured| measured.verdict), verdict, "{stamp}");
+        }
+    }
+
+    #[test]
+    fn reads_that_were_late_by_chance_show_nothing() {
+        // The network was away for a minute: all come in one moment.
+        let mut clock = Clock::new();
+        let burst = ["10:59:00.000", "10:59:00.100", "10:59:00.200", "10:59:00.300", "10:59:00.400"];
+        assert!(burst.iter().all(|stamp| clock.read(stamp, 100).is_none()));
+        // Stored reads come one after the other, and are not equally old.
+        let mut clock = Clock::new();
+        let stored = ["10:30:00.000", "10:33:00.000", "10:36:00.000", "10:39:00.000", "10:42:00.000"];
+        assert!((0..).zip(stored).all(|(at, stamp)| clock.read(stamp, at).is_none()));
+    }
+
+    #[test]
+    fn stored_reads_and_those_of_a_clock_that_was_never_set_do_not_count() {
+        let stamp: Stamp = "2026-11-29T10:00:00.000".parse().unwrap();
+        let mut clock = Clock::new();
+        for _ in 0..5 {
+            assert_eq!(clock.take(&ChipRead { replay: true, ..ChipRead::new("C1", stamp) }, 0), None);
+            assert_eq!(clock.take(&ChipRead { amid_stored: true, ..ChipRead::new("C1", stamp) }, 0), None);
+            assert_eq!(clock.read("2000-01-01T10:00:00.000", 0), None);
+            assert_eq!(clock.read("2026-11-20T11:00:00.000", 0), None, "days off is told by itself");
+        }
+    }
+
+    #[test]
+    fn one_read_that_is_wrong_is_not_believed_against_four() {
+        let mut clock = Clock::new();
+        for at in 0..4 {
+            clock.read("11:00:00.000", at);
+        }
+        assert_eq!(told(clock.read("10:00:00.000", 5)), Some((0, ClockVerdict::Right)));
+    }
+
+    #[test]
+    fn two_answers_of_the_clock_or_one_that_stays_alone_decide_from_two_seconds_on() {
+        for (offset_ms, verdict) in [
+            (0, ClockVerdict::Right),
+            (999, ClockVerdict::Right),
+            (-1_000, ClockVerdict::Near),
+            (1_999, ClockVerdict::Near),
+            (2_000, ClockVerdict::Wrong),
+            (-3_600_000, ClockVerdict::Wrong),
+        ] {
+            let mut clock = Clock::new();
+            assert_eq!(clock.answer(offset_ms, false, 0), None);
+            assert_eq!(told(clock.answer(offset_ms, false, 1)), Some((offset_ms, verdict)));
+            let mut alone = Clock::new();
+            alone.answer(offset_ms, false, 0);
+            assert_eq!(alone.0.look(alone.1 + Duration::from_secs(9)), None);
+            assert_eq!(told(alone.0.look(alone.1 + Duration::from_secs(10))), Some((offset_ms, verdict)));
+        }
+        let mut clock = Clock::new();
+        clock.answer(-950, true, 0);
+        assert_eq!(told(clock.answer(-20, true, 1)), Some((0, ClockVerdict::Right)), "a clock of whole seconds");
+        let mut set = Clock::new();
+        set.answer(-60_000, false, 0);
+        set.answer(-60_000, false, 1);
+        assert_eq!(told(set.answer(0, false, 2)), Some((-60_000, ClockVerdict::Wrong)), "one right answer is no proof");
+        assert_eq!(told(set.answer(0, false, 3)), Some((0, ClockVerdict::Right)));
+    }
+
+    #[test]
+    fn what_a_decoder_stamps_counts_more_than_what_it_says_until_it_says_so_again() {
+        let mut clock = Clock::new();
+        clock.answer(0, false, 0);
+        clock.answer(0, false, 1);
+        for at in 2..4 {
+            clock.read("10:00:00.000", at);
+        }
+        assert_eq!(told(clock.read("10:00:00.000", 4)), Some((-3_600_000, ClockVerdict::Wrong)));
+        clock.answer(0, false, 5);
+        assert_eq!(told(clock.answer(0, false, 6)), Some((0, ClockVerdict::Right)));
+    }
+}

@@ -1,0 +1,396 @@
+//! The state of the box: one word, one sentence, and what to do.
+//!
+//! What must hold:
+//! * **One place.** The command line, the page, the JSON, the metrics, the exit code and systemd all
+//!   show what [`Judge::look`] says. Nobody else puts a state into words.
+//! * **From the closed list.** Each [`ProblemCode`] has a column that says which state it causes. The
+//!   highest state that applies is shown; all problems are rows under it.
+//! * **A state that gets worse is shown at once, one that gets better after [`CALM`].** A cable with a
+//!   loose contact must not make the sentence blink.
+//! * **Only what is known.** "The times are right" is said only when every clock was compared.
+//! * Pure: a snapshot and the time since the start go in. No clock, no I/O.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::problem::{Cause, ProblemCode};
+use super::snapshot::{DecoderStatus, LinkState, Problem, Snapshot, UploadState, UploadStatus};
+use super::state::BoxState;
+use super::words::{age, count, offset_in_words, short};
+use crate::model::text::printable;
+
+/// How long everything must be in order before a better state is shown.
+const CALM: Duration = Duration::from_secs(5);
+/// A link that is lost for less than this is not worth a sentence.
+const LINK_LOST: Duration = Duration::from_secs(3);
+/// The upload may fail for so long before that is the state.
+const UPLOAD_LOST: Duration = Duration::from_secs(15);
+/// Or so long, if something waits for that long already.
+const WAITED: Duration = Duration::from_secs(60);
+/// A read that waits for less than this is on its way: the cloud is up to date.
+const UP_TO_DATE: u64 = 10;
+/// Without a live read for so long the box is ready, and not reading.
+const QUIET: Duration = Duration::from_secs(120);
+/// After the start the decoders may take so long to be connected.
+const STARTING: Duration = Duration::from_secs(10);
+/// A step of the box's clock is in the sentence for so long, and then only a row.
+const STEP: Duration = Duration::from_secs(300);
+/// Reads that were lost are in the sentence while more are lost, and so long after the last one.
+const LOSING: Duration = Duration::from_secs(10);
+/// Most things to do that are told at once.
+const TODO: usize = 3;
+
+/// The state, and what is said of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateVerdict {
+    /// The state.
+    pub state: BoxState,
+    /// One or more whole sentences.
+    pub sentence: String,
+    /// What a person should do, at most three things.
+    pub todo: Vec<String>,
+    /// What the box does by itself, so that nobody pulls a cable for nothing.
+    pub by_itself: Option<String>,
+}
+
+/// Remembers what is shown, so that a better state waits.
+#[derive(Clone, Debug, Default)]
+pub struct Judge {
+    shown: StateVerdict,
+    /// When the state that is shown began, on the box's monotonic clock.
+    since: Duration,
+    /// When it last applied.
+    applied: Duration,
+    looked: bool,
+}
+
+impl Judge {
+    /// The verdict on `status` at `now`, the time since the start of the process.
+    pub fn look(&mut self, status: &Snapshot, now: Duration) -> &StateVerdict {
+        let found = judge(status, now);
+        let better = found.state > self.shown.state;
+        // Reading and ready are both in order.
+        let waits = better && self.shown.state < BoxState::Ready && now.saturating_sub(self.applied) < CALM;
+        if self.looked && waits {
+            return &self.shown;
+        }
+        if !self.looked || found.state != self.shown.state {
+            self.since = now;
+        }
+        (self.shown, self.applied, self.looked) = (found, now, true);
+        &self.shown
+    }
+
+    /// For how long the state is shown.
+    pub fn lasts(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.since)
+    }
+}
+
+/// The verdict on this moment alone.
+fn judge(status: &Snapshot, now: Duration) -> StateVerdict {
+    let found: Vec<(&Problem, ProblemCode)> = status
+        .problems
+        .iter()
+        .filter_map(|problem| Some((problem, ProblemCode::of_word(&problem.code)?)))
+        .filter(|(problem, code)| applies(status, problem, *code, now))
+        .collect();
+    cannot_keep(status, &found, now)
+        .or_else(|| not_reading(status, &found, now))
+        .or_else(|| time_wrong(status, &found))
+        .or_else(|| not_uploading(status, &found))
+        .unwrap_or_else(|| in_order(status, now))
+}
+
+/// Whether a problem is in the sentence yet, or still.
+fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duration) -> bool {
+    let lasts = now.saturating_sub(problem.raised);
+    match code {
+        ProblemCode::DecoderUnreachable => lasts >= LINK_LOST,
+        ProblemCode::BoxClockStepped => lasts < STEP,
+        // What was lost before stays a row: now everything is kept.
+        ProblemCode::ReadsDropped => !status.ready || now.saturating_sub(problem.renewed) < LOSING,
+        _ => match code.cause() {
+            Cause::NotUploading(_) => {
+                let oldest = status.journal.oldest_pending_s.filter(|_| status.journal.pending > 0);
+                lasts >= UPLOAD_LOST || oldest.is_some_and(|oldest| oldest >= WAITED.as_secs())
+            }
+            _ => true,
+        },
+    }
+}
+
+fn cannot_keep(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Duration) -> Option<StateVerdict> {
+    let first = found.iter().find_map(|(problem, code)| match code.cause() {
+        Cause::CannotKeep(says) => Some((*problem, *code, says)),
+        _ => None,
+    });
+    let (says, cure) = match first {
+        Some((_, code, says)) => (says, code.hint()),
+        // While the log is opened at the start everything else may still be in order.
+        None if status.ready || now < STARTING => return None,
+        None => ("The log is being opened.", "Wait: a long log takes a while to be read."),
+    };
+    let waiting: u64 = status.decoders.iter().map(|decoder| decoder.buffered).sum();
+    let lost: u64 = status.decoders.iter().map(|decoder| decoder.dropped).sum();
+    let mut sentence = says.to_owned();
+    if waiting > 0 {
+        sentence += &format!(" {} only in memory and not safe.", are(waiting, "read"));
+    }
+    if lost > 0 {
+        sentence += &format!(" {} lost.", are(lost, "read"));
+    }
+    if waiting == 0 && lost == 0 {
+        sentence += " New reads would only be in memory and not safe.";
+    }
+    Some(StateVerdict {
+        state: BoxState::CannotKeep,
+        sentence,
+        todo: vec!["Do not switch the box off.".to_owned(), cure.to_owned()],
+        by_itself: Some("The box writes the reads as soon as the card takes them.".to_owned()),
+    })
+}
+
+fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Duration) -> Option<StateVerdict> {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut out: BTreeSet<&str> = BTreeSet::new();
+    let mut first = None;
+    for (problem, code) in found {
+        let Cause::NotReading(says) = code.cause() else { continue };
+        let about = problem.about.as_str();
+        first.get_or_insert((*code, about));
+        // One decoder is told with one fault: the first.
+        if about.is_empty() || out.insert(about) {
+            put(&mut groups, says, about);
+        }
+    }
+    for decoder in &status.decoders {
+        let connecting = matches!(decoder.state, LinkState::Connecting | LinkState::Failed);
+        if connecting && now < STARTING && out.insert(&decoder.name) {
+            first.get_or_insert((ProblemCode::Starting, decoder.name.as_str()));
+            put(&mut groups, "is being connected", &decoder.name);
+        }
+    }
+    if status.decoders.is_empty() && first.is_none() {
+        first = Some((ProblemCode::NoDecoder, ""));
+        put(&mut groups, "No decoder is set up.", "");
+    }
+    let (first, about) = first?;
+    let reads = |decoder: &&DecoderStatus| {
+        decoder.state == LinkState::Connected && !out.iter().any(|name| is_of(name, &decoder.name))
+    };
+    let others: Vec<&str> = status.decoders.iter().filter(reads).map(|decoder| decoder.name.as_str()).collect();
+    let mut sentence = told(&groups);
+    if !others.is_empty() {
+        sentence += &format!(" {}.", does(&others, "reads", "read"));
+    } else if status.decoders.len() > 1 {
+        sentence = format!("No mat reads. {sentence}");
+    }
+    let awaited = |decoder: &DecoderStatus| decoder.name == about && decoder.address.starts_with("tcp-listen://");
+    let (todo, by_itself) = match first {
+        ProblemCode::DecoderUnreachable if status.decoders.iter().any(awaited) => (
+            vec![
+                "Is the software of the decoder running?".to_owned(),
+                "Does it know the address of this box, and the port?".to_owned(),
+            ],
+            Some("The box waits for it.".to_owned()),
+        ),
+        first => cure(first),
+    };
+    Some(StateVerdict { state: BoxState::NotReading, sentence, todo, by_itself })
+}
+
+fn time_wrong(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<StateVerdict> {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut sentences = Vec::new();
+    let mut first = None;
+    for (problem, code) in found {
+        let Cause::TimeWrong(says) = code.cause() else { continue };
+        first.get_or_insert(*code);
+        let about = problem.about.as_str();
+        let offset = status.decoders.iter().find(|decoder| decoder.name == about).and_then(|d| d.clock_offset_ms);
+        match (code, offset) {
+            (ProblemCode::DecoderClockOff, Some(offset)) => {
+                sentences.push(format!("{} is {}.", printable(about), offset_in_words(offset)));
+            }
+            _ if is_whole(says) => put(&mut groups, says, ""),
+            _ => put(&mut groups, says, about),
+        }
+    }
+    let first = first?;
+    if !groups.is_empty() {
+        sentences.push(told(&groups));
+    }
+    if first == ProblemCode::DecoderClockOff {
+        sentences.push("Every time it sends is wrong.".to_owned());
+    }
+    sentences.truncate(3);
+    let (todo, by_itself) = cure(first);
+    Some(StateVerdict { state: BoxState::TimeWrong, sentence: sentences.join(" "), todo, by_itself })
+}
+
+fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<StateVerdict> {
+    let (problem, code, says) = found.iter().find_map(|(problem, code)| match code.cause() {
+        Cause::NotUploading(says) => Some((problem, *code, says)),
+        _ => None,
+    })?;
+    let names: Vec<&str> = connected(status);
+    let whose = match status.uploads.len() {
+        0 | 1 => String::new(),
+        _ => format!(" This is about device {}.", printable(&short(&problem.about))),
+    };
+    let mut sentence = says.to_owned() + &whose;
+    match names.as_slice() {
+        [] => sentence += " Every read is safe on this box.",
+        names => sentence += &format!(" {}, and every read is safe on this box.", does(names, "reads", "read")),
+    }
+    let (todo, _) = cure(code);
+    let mut rest = "The box sends the rest by itself".to_owned();
+    let pace = status.uploads.iter().find_map(|upload| upload.per_minute).filter(|pace| *pace > 0);
+    match pace.map(|pace| status.journal.pending * 60 / pace).filter(|seconds| *seconds > 0) {
+        Some(seconds) => rest += &format!(", in about {}.", age(seconds)),
+        None => rest += ".",
+    }
+    Some(StateVerdict { state: BoxState::NotUploading, sentence, todo, by_itself: Some(rest) })
+}
+
+fn in_order(status: &Snapshot, now: Duration) -> StateVerdict {
+    let names = connected(status);
+    let newest = status.decoders.iter().filter_map(|decoder| decoder.live_at).max();
+    let quiet = newest.map(|at| now.saturating_sub(at));
+    let cloud = cloud(status);
+    if quiet.is_some_and(|quiet| quiet < QUIET) {
+        let mut sentence = format!("{}.", does(&names, "reads", "read"));
+        let doubted = status.problems.iter().any(|problem| problem.code == ProblemCode::DecoderClockNear.word());
+        if !doubted && status.decoders.iter().all(|decoder| decoder.clock_by.is_some()) {
+            sentence += " The times are right.";
+        }
+        sentence += &format!(" {cloud}");
+        return StateVerdict { state: BoxState::Reading, sentence, ..StateVerdict::default() };
+    }
+    let chip = match quiet {
+        None => "No chip has passed since the start.".to_owned(),
+        Some(quiet) => format!("No chip for {}.", age(quiet.as_secs())),
+    };
+    let sentence = format!("{}. {chip} {cloud}", does(&names, "is connected", "are connected"));
+    let todo = vec!["Pass a test chip over each mat.".to_owned()];
+    StateVerdict { state: BoxState::Ready, sentence, todo, by_itself: None }
+}
+
+/// How the cloud stands, where nothing is wrong with it.
+fn cloud(status: &Snapshot) -> String {
+    if status.uploads.is_empty() {
+        return "The reads stay on this box.".to_owned();
+    }
+    let journal = &status.journal;
+    match journal.oldest_pending_s.filter(|_| journal.pending > 0) {
+        Some(oldest) if oldest >= UP_TO_DATE => format!("The cloud is {} behind.", age(oldest)),
+        _ if status.uploads.iter().any(|upload| upload.session.is_none()) => match status.uploads.iter().any(away) {
+            true => "The cloud has not got everything yet.".to_owned(),
+            false => "The cloud has not told its session yet.".to_owned(),
+        },
+        _ => "The cloud is up to date.".to_owned(),
+    }
+}
+
+fn away(upload: &UploadStatus) -> bool {
+    !matches!(upload.state, UploadState::Idle | UploadState::Sending)
+}
+
+/// What a person should do, and what the box does by itself.
+fn cure(code: ProblemCode) -> (Vec<String>, Option<String>) {
+    let todo: &[&str] = match code {
+        ProblemCode::DecoderUnreachable => &[
+            "Is the power of the decoder on?",
+            "Is its cable in?",
+            "Is its address right? `passbridge probe` looks for it.",
+        ],
+        ProblemCode::DecoderSilent => &["Is the decoder frozen?", "Does it count when a test chip passes?"],
+        ProblemCode::DecoderClockOff => &[
+            "Does the display of the decoder show the right time? Yes: correct `timezone`.",
+            "No: set the clock of the decoder.",
+        ],
+        ProblemCode::Offline => &["Is the modem on?", "Is there a log-in page of the network?"],
+        code => &[code.hint()],
+    };
+    let by_itself = match code {
+        ProblemCode::DecoderUnreachable => "The box connects by itself, and fetches what the decoder stored if it can.",
+        ProblemCode::Starting => "The box connects by itself.",
+        ProblemCode::DecoderClockOff => "Kept reads can be corrected.",
+        _ => "",
+    };
+    let todo = todo.iter().take(TODO).map(|text| (*text).to_owned()).collect();
+    (todo, Some(by_itself.to_owned()).filter(|text| !text.is_empty()))
+}
+
+fn connected(status: &Snapshot) -> Vec<&str> {
+    let up = status.decoders.iter().filter(|decoder| decoder.state == LinkState::Connected);
+    up.map(|decoder| decoder.name.as_str()).collect()
+}
+
+/// Whether a problem's subject is the decoder, or a location of it.
+fn is_of(about: &str, decoder: &str) -> bool {
+    about == decoder || about.strip_prefix(decoder).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn put<'a>(groups: &mut Vec<(&'a str, Vec<&'a str>)>, says: &'a str, about: &'a str) {
+    match groups.iter_mut().find(|(known, _)| *known == says) {
+        Some((_, names)) => names.push(about),
+        None => groups.push((says, vec![about])),
+    }
+}
+
+/// A text that is a sentence of its own, and needs no subject.
+fn is_whole(says: &str) -> bool {
+    says.ends_with('.')
+}
+
+/// Each group as a sentence; at most two, and how many more there are.
+fn told(groups: &[(&str, Vec<&str>)]) -> String {
+    let mut sentences: Vec<String> = groups
+        .iter()
+        .take(2)
+        .map(|(says, names)| match is_whole(says) {
+            true => (*says).to_owned(),
+            false => format!("{}.", does(names, says, &plural(says))),
+        })
+        .collect();
+    if groups.len() > 2 {
+        let more: usize = groups[2..].iter().map(|(_, names)| names.len()).sum();
+        sentences.push(format!("{more} more have other faults."));
+    }
+    sentences.join(" ")
+}
+
+/// `is silent` → `are silent`.
+fn plural(says: &str) -> String {
+    let (verb, rest) = says.split_once(' ').unwrap_or((says, ""));
+    let verb = match verb {
+        "is" => "are",
+        "has" => "have",
+        verb => verb.strip_suffix('s').unwrap_or(verb),
+    };
+    format!("{verb} {rest}")
+}
+
+/// `a reads`, `a and b read`, `5 mats read`.
+fn does(names: &[&str], one: &str, many: &str) -> String {
+    match names {
+        [] => format!("Nobody {one}"),
+        [name] => format!("{} {one}", printable(name)),
+        [a, b] => format!("{} and {} {many}", printable(a), printable(b)),
+        [a, b, c] => format!("{}, {} and {} {many}", printable(a), printable(b), printable(c)),
+        names => format!("{} mats {many}", names.len()),
+    }
+}
+
+/// `1 read is`, `12 480 reads are`.
+fn are(number: u64, what: &str) -> String {
+    match number {
+        1 => format!("1 {what} is"),
+        number => format!("{} {what}s are", count(number)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
