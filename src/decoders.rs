@@ -10,7 +10,7 @@
 //!   the limit become a rejected frame. Whatever a decoder sends, the protocol holds less than
 //!   [`MEMORY_MAX`], and the output of one read stays below [`OUTPUT_MAX`] (tests/memory.rs).
 //! * **Read-only.** The protocol sends no command that starts, stops, clears or sets a decoder,
-//!   unless an option asks for it (`llrp`).
+//!   unless an option asks for it (`llrp`, `cloudbox`).
 //! * **Acknowledgements follow the frames.** The link writes an [`Item::Reply`] to the wire only
 //!   when every frame before it in the output is durable. The protocol only has to keep the order.
 //!

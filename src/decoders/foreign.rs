@@ -1,30 +1,31 @@
-//! What it is when it is no decoder: the things a race timer's cable or a wrong port leads to, and otherwise what the bytes
-//! are like. Pure.
+//! Names bytes that are not from a decoder: the devices to which a race timer's cable or a wrong
+//! port often leads. For other bytes it describes what they look like. It is pure.
 
 use crc::{CRC_16_MODBUS, Crc};
 use serde::Serialize;
 
 use crate::model::escape::escape;
 
-/// First bytes that are shown.
+/// The number of first bytes that are shown.
 const SHOWN: usize = 64;
 
-/// A short look at bytes that nothing is known of.
+/// A short description of unknown bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Look {
-    /// How many came.
+    /// How many bytes arrived.
     pub bytes: usize,
-    /// The first of them in hexadecimal.
+    /// The first bytes in hexadecimal.
     pub hex: String,
     /// The same as text, see [`crate::model::escape`].
     pub text: String,
-    /// Share of printable characters (blanks, tabs and line ends are), in percent.
+    /// The share of printable characters in percent (blanks, tabs and line ends count as
+    /// printable).
     pub printable_percent: usize,
     /// `CR LF`, `LF`, `CR`, or none.
     pub line_end: Option<&'static str>,
 }
 
-/// Looks at `bytes`.
+/// Describes `bytes`.
 pub fn look(bytes: &[u8]) -> Look {
     let first = &bytes[..bytes.len().min(SHOWN)];
     let hex: Vec<String> = first.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -39,13 +40,14 @@ pub fn look(bytes: &[u8]) -> Look {
     }
 }
 
-/// Share of printable characters, in percent.
+/// The share of printable characters in percent.
 pub(crate) fn printable(bytes: &[u8]) -> usize {
     let plain = bytes.iter().filter(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n')).count();
     100 * plain / bytes.len().max(1)
 }
 
-/// What `bytes` are, for people, where it is known; `serial`: they came over a line whose rate may be wrong.
+/// The source of `bytes`, for people, if it is known. `serial`: the bytes arrived over a line whose
+/// rate may be wrong.
 pub fn name(bytes: &[u8], serial: bool) -> Option<&'static str> {
     let begins = |start: &[u8]| bytes.len() >= start.len() && bytes[..start.len()].eq_ignore_ascii_case(start);
     let begins_one = |starts: &[&[u8]]| starts.iter().any(|start| begins(start));
@@ -79,7 +81,7 @@ pub fn name(bytes: &[u8], serial: bool) -> Option<&'static str> {
     }
 }
 
-/// A sentence with a right checksum: `$GPGGA,…*47`.
+/// Whether the bytes have a sentence with a right checksum: `$GPGGA,…*47`.
 fn nmea(bytes: &[u8]) -> bool {
     let sentence = |line: &[u8]| {
         let body = line.trim_ascii().strip_prefix(b"$")?;
@@ -91,14 +93,14 @@ fn nmea(bytes: &[u8]) -> bool {
     bytes.split(|byte| *byte == b'\n').any(|line| sentence(line).is_some())
 }
 
-/// Transaction, protocol 0, length of the rest, unit, function.
+/// Whether the bytes are Modbus TCP: transaction, protocol 0, length of the rest, unit, function.
 fn modbus_tcp(bytes: &[u8]) -> bool {
     let [_, _, 0, 0, high, low, _, function, ..] = *bytes else { return false };
     let length = usize::from(u16::from_be_bytes([high, low]));
     (2..=254).contains(&length) && bytes.len() >= 6 + length && matches!(function & 0x7f, 1..=6 | 15 | 16 | 23)
 }
 
-/// Unit, function, data, CRC: one frame that begins here and is whole.
+/// Whether a whole Modbus RTU frame begins here: unit, function, data, CRC.
 fn modbus_rtu(bytes: &[u8]) -> bool {
     const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_MODBUS);
     let function = bytes.get(1).is_some_and(|function| matches!(function & 0x7f, 1..=6 | 15 | 16));
@@ -114,7 +116,7 @@ fn login(bytes: &[u8]) -> bool {
     ["login:", "username:", "password:"].iter().any(|word| text.contains(word))
 }
 
-/// Printable lines, one of which has `00:00:00` in it.
+/// Whether the bytes are printable lines, at least one of them with a time like `00:00:00`.
 fn timed_lines(bytes: &[u8]) -> bool {
     let timed = |part: &[u8]| {
         part.iter()

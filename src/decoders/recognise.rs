@@ -1,11 +1,15 @@
-//! Which protocol bytes look like: they are fed to every protocol of the registry, and what each makes of them is counted.
+//! Finds the protocols that bytes look like. The bytes are fed to every protocol of the registry,
+//! and the frames that each one makes of them are counted.
 //!
 //! What must hold:
-//! * **Pure.** Bytes in, candidates out; nothing is connected, so no protocol asks for anything.
-//! * **Honest.** `Certain` needs what nothing else sends: a checksum that agrees, or several records of a layout, in most of
-//!   the bytes. Where two protocols read the same bytes both are named and neither is certain. Damaged pieces and words
-//!   that several decoders say make something possible at most.
-//! * A protocol without a recogniser (`lines`) takes no part: it reads whatever its options say.
+//! * **Pure.** The functions take bytes and return candidates. No link is made, so no protocol asks
+//!   questions.
+//! * **Honest.** `Certain` needs something that nothing else sends, in most of the bytes: a
+//!   checksum that is right, or several records of a layout. If two protocols read the same bytes,
+//!   both are named and neither is certain. Damaged pieces, and words that several decoders send,
+//!   make a protocol possible at most.
+//! * A protocol without a recogniser (`lines`) takes no part, because it reads whatever its options
+//!   say.
 
 use serde::Serialize;
 
@@ -13,25 +17,27 @@ use super::recogniser::{Recogniser, Sign};
 use super::{Frame, Info, Item, Output, REGISTRY, Settings, Spec};
 use crate::model::chip::{ChipRead, Stamp};
 
-/// Most bytes that are looked at.
+/// The most bytes that are examined.
 pub const LIMIT: usize = 64 * 1024;
 
-/// Points from which something is certain: a read under a checksum, two reads, a read and a word of its own, …
+/// From this number of points on a protocol is certain: a read under a checksum, two reads, a read
+/// and a word of its own, …
 const CERTAIN: usize = 3;
 
-/// How sure it is.
+/// How sure the result is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grade {
-    /// Something in it looks like it.
+    /// A part of the bytes looks like this protocol.
     Possible,
-    /// Records or words of this protocol, but few, or between much else, or another protocol reads them too.
+    /// The bytes have records or words of this protocol. But these are few, or between many other
+    /// bytes, or another protocol reads them too.
     Likely,
     /// Nothing else sends this.
     Certain,
 }
 
-/// What a protocol made of the bytes.
+/// What a protocol found in the bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// Chip reads.
@@ -40,42 +46,44 @@ pub struct Tally {
     pub markers: usize,
     /// Other messages that only this protocol has.
     pub signs: usize,
-    /// Messages that others have as well.
+    /// Messages that other protocols have as well.
     pub hints: usize,
-    /// Pieces of it that are damaged: a wrong checksum, a missing field, cut short.
+    /// Damaged pieces of this protocol: a wrong checksum, a missing field, a piece that was cut
+    /// short.
     pub damaged: usize,
-    /// Bytes in all of these, blanks not counted.
+    /// The number of bytes in all of these, without blanks.
     pub explained: usize,
-    /// All bytes, blanks not counted.
+    /// The number of all bytes, without blanks.
     pub bytes: usize,
 }
 
-/// A protocol that the bytes may be.
+/// A protocol that may have sent the bytes.
 #[derive(Clone)]
 pub struct Candidate {
     /// Its registry line.
     pub spec: &'static Spec,
-    /// The options under which it reads them; empty for the usual.
+    /// The options under which the protocol reads the bytes. They are empty for the usual options.
     pub settings: Settings,
-    /// How sure it is.
+    /// How sure the result is.
     pub grade: Grade,
-    /// Why.
+    /// The reasons for the grade.
     pub tally: Tally,
-    /// What was read, in order.
+    /// The reads in order.
     pub reads: Vec<ChipRead>,
-    /// The last that the decoder said of its clock.
+    /// The last clock that the decoder reported.
     pub clock: Option<Stamp>,
-    /// What the protocol tells people of the decoder (a battery, a refusal).
+    /// What the protocol reports to people about the decoder (a battery, a refusal).
     pub told: Vec<String>,
 }
 
-/// The protocols that `bytes` look like, the best first; empty: none of them. Only the first [`LIMIT`] bytes are looked at.
+/// The protocols that `bytes` look like, the best first. An empty list means none. Only the first
+/// [`LIMIT`] bytes are examined.
 pub fn recognise(bytes: &[u8]) -> Vec<Candidate> {
     let bytes = &bytes[..bytes.len().min(LIMIT)];
     let mut found: Vec<Candidate> = REGISTRY.iter().filter_map(|spec| of_protocol(spec, bytes)).collect();
     found.sort_by_key(|candidate| std::cmp::Reverse((candidate.grade, candidate.tally.explained)));
     let Some(best) = found.first().map(|best| (best.grade, best.tally.explained)) else { return found };
-    // What reads a little of what another reads whole is no rival.
+    // A protocol that reads only a small part of the bytes is no rival of one that reads them all.
     found.retain(|candidate| match candidate.grade {
         Grade::Certain => true,
         Grade::Likely => 4 * candidate.tally.explained >= best.1,
@@ -87,11 +95,11 @@ pub fn recognise(bytes: &[u8]) -> Vec<Candidate> {
     found
 }
 
-/// The dialect of a protocol that explains most, if any explains something.
+/// The dialect of a protocol that explains the most bytes, if at least one explains any.
 fn of_protocol(spec: &'static Spec, bytes: &[u8]) -> Option<Candidate> {
     let more = spec.dialects.iter().map(|dialect| super::settings(dialect.set));
     let candidates = [Settings::new()].into_iter().chain(more).filter_map(|settings| read(spec, settings, bytes));
-    // The first of equals: the usual options.
+    // Of equal dialects the first one wins, which has the usual options.
     candidates.reduce(|best, other| {
         let rank = |candidate: &Candidate| (candidate.grade, candidate.tally.explained, candidate.tally.reads);
         if rank(&other) > rank(&best) { other } else { best }
@@ -113,7 +121,7 @@ fn read(spec: &'static Spec, settings: Settings, bytes: &[u8]) -> Option<Candida
 }
 
 impl Candidate {
-    /// Counts an item; the points it gives.
+    /// Counts an item, and returns its points.
     fn take(&mut self, item: Item, recogniser: &Recogniser) -> usize {
         let framed = match item {
             Item::Frame(framed) => framed,
@@ -125,7 +133,7 @@ impl Candidate {
         };
         let strict = recogniser.is_checked;
         let sign = match framed.frame {
-            Frame::Info(_) if strict && !framed.raw.is_empty() => Some(Sign::Name), // its checksum agrees
+            Frame::Info(_) if strict && !framed.raw.is_empty() => Some(Sign::Name), // its checksum is right
             _ => (recogniser.sign)(&framed.raw),
         };
         let tally = &mut self.tally;
@@ -171,12 +179,12 @@ impl Candidate {
 }
 
 impl Tally {
-    /// `None`: nothing in it looks like the protocol.
+    /// The grade. `None`: no part of the bytes looks like the protocol.
     fn grade(&self, points: usize) -> Option<Grade> {
         if points == 0 && self.damaged == 0 && self.hints == 0 {
             return None;
         }
-        // A few words in a flood of something else may be chance.
+        // A few words between many other bytes may be chance.
         let most = 2 * self.explained >= self.bytes;
         let much = 8 * self.explained >= self.bytes;
         Some(match points {
