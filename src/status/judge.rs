@@ -316,7 +316,6 @@ fn cure(code: ProblemCode) -> (Vec<String>, Option<String>) {
     let by_itself = match code {
         ProblemCode::DecoderUnreachable => "The box connects by itself, and fetches what the decoder stored if it can.",
         ProblemCode::Starting => "The box connects by itself.",
-        ProblemCode::DecoderClockOff => "Kept reads can be corrected.",
         _ => "",
     };
     let todo = todo.iter().take(TODO).map(|text| (*text).to_owned()).collect();
