@@ -11,7 +11,7 @@ use super::state::BoxState;
 /// Something a timer should see. There is one for each code and subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// [`ProblemCode::word`]. It is a word and not the code itself, because who reads a snapshot may be older than the
+    /// [`ProblemCode::word`](super::ProblemCode::word). It is a word and not the code itself, because who reads a snapshot may be older than the
     /// daemon that wrote it, and may not know the code.
     pub code: String,
     /// What it is about: a decoder's name, a device, a file; empty for the box.
