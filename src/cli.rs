@@ -12,7 +12,7 @@ use crate::cloud::rufus;
 use crate::commands::args::{self, Place};
 use crate::commands::{audit, capture, check, decode, demo, export, probe, resend, rewind, simulate, status};
 use crate::config::failure::Failure;
-use crate::config::{Config, LoadOptions, Loaded};
+use crate::config::{Config, LoadOptions};
 use crate::daemon::{self, harden, logging};
 
 /// Brings chip reads from timing decoders to the RUFUS Cloud: kept on disk first, uploaded in order, exactly once.
@@ -97,9 +97,13 @@ fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => {
             let options = LoadOptions { listen: args.listen, ..args.place.options() };
-            let Loaded { config, warnings, .. } = Config::load(&options)?;
-            logging::start(&config.log);
-            block_on(daemon::run(config, warnings))
+            let loaded = Config::load_what_is_right(&options)?;
+            // Whoever typed a wrong flag is there to correct it.
+            if let Some(fault) = loaded.config.faults.iter().find(|fault| fault.error.is_of_a_flag()) {
+                return Err(fault.error.clone().into());
+            }
+            logging::start(&loaded.config.log);
+            block_on(daemon::run(loaded, options))
         }
         Command::Check(args) => block_on(check::run(args)),
         Command::Status(args) => block_on(status::run(args)),

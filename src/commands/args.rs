@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::config::failure::Failure;
-use crate::config::{self, Config, LoadOptions};
+use crate::config::{self, Config, LoadOptions, Part};
 use crate::decoders::Spec;
 use crate::model::escape::ForTerminal;
 
@@ -87,7 +87,25 @@ pub(crate) fn stdout() -> Box<dyn Write> {
     if out.is_terminal() { Box::new(ForTerminal(out)) } else { Box::new(out) }
 }
 
-/// The configuration for a command that needs no key.
+/// The configuration for a command that needs no key. What is wrong in it stops no command that does not need it: the box
+/// that runs has the same configuration, and its status must be there to be seen.
 pub(crate) fn load_keyless(place: &Place) -> Result<Config, Failure> {
-    Ok(Config::load(&LoadOptions { keyless: true, ..place.options() })?.config)
+    Ok(Config::load_what_is_right(&LoadOptions { keyless: true, ..place.options() })?.config)
+}
+
+/// The configuration for a command that opens the journal or asks the cloud by itself. A mistake in what decides which read
+/// goes where, and at which time, ends it; one that is about the page does not.
+pub(crate) fn load_right(place: &Place, keyless: bool) -> Result<Config, Failure> {
+    let config = Config::load_what_is_right(&LoadOptions { keyless, ..place.options() })?.config;
+    must_be_right(&config)?;
+    Ok(config)
+}
+
+/// As [`load_right`], of what was loaded.
+pub(crate) fn must_be_right(config: &Config) -> Result<(), Failure> {
+    let matters = |part: Part| matches!(part, Part::Decoder | Part::Upload | Part::Key);
+    match config.faults.iter().find(|fault| matters(fault.part)) {
+        Some(fault) => Err(fault.error.clone().into()),
+        None => Ok(()),
+    }
 }

@@ -8,7 +8,6 @@
 mod actor;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -145,14 +144,13 @@ async fn race(args: &DemoArgs, dir: PathBuf) -> Result<Audit, Failure> {
         decoders.push(decoder(protocol, settings, address));
     }
     let config = config(dir, &cloud, decoders)?;
-    let mut daemon = match Daemon::start(config.clone(), &[]).await {
-        Ok(daemon) => daemon,
-        Err(_) => {
-            // Most likely another demo, or a daemon, has the page's port.
-            let status = StatusConfig { listen: Some(LOOPBACK), token: None };
-            Daemon::start(Config { status, ..config.clone() }, &[]).await?
-        }
-    };
+    let mut daemon = Daemon::start(config.clone(), &[]).await?;
+    if daemon.status_address.is_none() {
+        // Most likely another demo, or a daemon, has the page's port.
+        daemon.stop().await?;
+        let status = StatusConfig { listen: Some(LOOPBACK), ..StatusConfig::default() };
+        daemon = Daemon::start(Config { status, ..config.clone() }, &[]).await?;
+    }
     if daemon.journal().is_none() {
         let why = daemon.board().reasons_not_ready().join("; ");
         daemon.stop().await?;
@@ -201,7 +199,7 @@ fn config(dir: PathBuf, cloud: &SimCloud, decoders: Vec<DecoderConfig>) -> Resul
         cloud: Some(CloudConfig {
             url,
             device_id: Some(DEVICE.into()),
-            api_key: KEY.to_owned().into(),
+            api_key: Some(KEY.to_owned().into()),
             api_key_file: None,
             header: KeyHeader::default(),
             session: SessionMode::Active,
@@ -213,8 +211,11 @@ fn config(dir: PathBuf, cloud: &SimCloud, decoders: Vec<DecoderConfig>) -> Resul
         },
         passing: PassingConfig { bibs: None, tag: TagCode::Raw, dead_time: Duration::ZERO },
         keep: KeepConfig { days: 1, max_bytes: 1 << 30 },
-        status: StatusConfig { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8470))), token: None },
+        status: StatusConfig::default(),
         log: LogConfig { level: "error".into(), format: LogFormat::Auto },
+        zoneless: Vec::new(),
+        left_out: Vec::new(),
+        faults: Vec::new(),
     })
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::commands::args::{Place, load_keyless, stdout};
+use crate::commands::args::{Place, load_right, stdout};
 use crate::config::failure::Failure;
 use crate::export::{self, ExportError};
 use crate::serve::control;
@@ -42,7 +42,7 @@ fn instant(text: &str) -> Result<Timestamp, String> {
 
 /// Runs the command.
 pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
-    let config = load_keyless(&args.place)?;
+    let config = load_right(&args.place, true)?;
     // Beside a running daemon the last lines of the log may not be on the disk yet, and are not told before they are.
     let durable = control::durable(&config.data_dir).await?;
     let reading = export::Reading::new(&config);

@@ -22,8 +22,7 @@ pub struct Reading {
 impl Reading {
     /// As the configuration says.
     pub fn new(config: &Config) -> Self {
-        let zones = config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
-        Self { zones: zones.collect(), tag: config.passing.tag }
+        Self { zones: config.zones().collect(), tag: config.passing.tag }
     }
 
     pub(super) fn zone(&self, lane: &str) -> &TimeZone {

@@ -9,7 +9,9 @@
 //!   this box by address or as `localhost` is answered, so that a name which its owner points here later (DNS rebinding)
 //!   is of no use.
 //! * With a token set, all but `/healthz` and `/readyz` wants it (a supervisor has no token, and learns only what it
-//!   needs there). Without one the address is loopback: the configuration sees to that.
+//!   needs there). While its file cannot be read nobody is shown anything else. Without one the address is loopback: the
+//!   configuration sees to that.
+//! * A port that is taken, and an address that is not there, are waited for: reads are kept without a page.
 //! * `/readyz` is 200 only while reads can be kept.
 //!
 //! Rejected: `axum::serve`, which bounds neither the time nor the size of a request's head; CORS headers, because no
@@ -94,56 +96,79 @@ impl From<BindError> for Failure {
 #[derive(Debug)]
 pub struct Page {
     address: SocketAddr,
-    listener: Option<TcpListener>,
+    /// Why there is none yet.
+    listener: std::io::Result<TcpListener>,
+}
+
+/// Who is shown more than that the process lives.
+#[derive(Clone, Debug)]
+pub enum Audience {
+    /// Everybody who asks for this box; the address is loopback.
+    Open,
+    /// Who shows the token.
+    Token(Arc<SecretString>),
+    /// Nobody: the token cannot be read.
+    Locked,
 }
 
 impl Page {
-    /// Where it really listens (port 0 is any free one); `None` while the address is not on this box.
+    /// Where it really listens (port 0 is any free one); `None` while it cannot.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.listener.as_ref()?.local_addr().ok()
+        self.listener.as_ref().ok()?.local_addr().ok()
+    }
+
+    /// Takes the port of `[status].listen` at the start. What cannot be had now is waited for by [`serve`].
+    pub async fn open(address: SocketAddr) -> Self {
+        Self { address, listener: TcpListener::bind(address).await }
     }
 }
 
-/// Takes the port of `[status].listen`, before the daemon says that it is ready, so that a taken port is told at once.
+/// Takes the port of `[status].listen` for `check`.
 ///
 /// # Errors
-/// The address is in use or not allowed: a fault of the configuration (exit code 78). One that is merely not on this
-/// box yet is no error: reads are kept without a page, and it is tried again.
+/// The address is in use or not allowed. One that is merely not on this box yet is no error.
 pub async fn bind(address: SocketAddr) -> Result<Page, BindError> {
-    match TcpListener::bind(address).await {
-        Ok(listener) => Ok(Page { address, listener: Some(listener) }),
-        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => Ok(Page { address, listener: None }),
-        Err(source) => Err(BindError { address, source }),
+    match Page::open(address).await {
+        Page { address, listener: Err(source) } if source.kind() != ErrorKind::AddrNotAvailable => {
+            Err(BindError { address, source })
+        }
+        page => Ok(page),
     }
 }
 
-/// Tries until the address is on this box.
+/// Tries until it listens.
 async fn wait_for_address(page: Page, board: &Board) -> TcpListener {
     let mut listener = page.listener;
     loop {
-        if let Some(listener) = listener {
-            board.clear(ProblemCode::StatusAddress, "");
-            return listener;
-        }
-        let text = format!(
-            "the page cannot be shown at {}: this box has no such address (yet); is the network up?",
-            page.address
-        );
+        let error = match listener {
+            Ok(listener) => {
+                board.clear(ProblemCode::StatusAddress, "");
+                return listener;
+            }
+            Err(error) => error,
+        };
+        let why = match error.kind() {
+            ErrorKind::AddrNotAvailable => "this box has no such address (yet); is the network up?".to_owned(),
+            ErrorKind::AddrInUse => {
+                "another program has this port. Stop it, or choose a free port as `status.listen`".to_owned()
+            }
+            ErrorKind::PermissionDenied => {
+                "a port below 1024 is not for the user of this service. Choose 1024 or above as `status.listen`"
+                    .to_owned()
+            }
+            _ => error.to_string(),
+        };
+        let text = format!("the page cannot be shown at {}: {why}. It is tried again by itself", page.address);
         board.raise(ProblemCode::StatusAddress, "", text);
         sleep(ADDRESS_RETRY).await;
-        listener = TcpListener::bind(page.address).await.ok();
+        listener = TcpListener::bind(page.address).await;
     }
 }
 
 /// Answers until `stop`, and lets requests in hand end within a second then.
-pub async fn serve(page: Page, board: Board, token: Option<SecretString>, stop: CancellationToken) {
+pub async fn serve(page: Page, board: Board, access: watch::Receiver<Audience>, stop: CancellationToken) {
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
-    let router = router(Web {
-        board,
-        token: token.map(Arc::new),
-        streams: Arc::new(Semaphore::new(STREAMS)),
-        stop: stop.clone(),
-    });
+    let router = router(Web { board, access, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let peers = Peers::default();
     loop {
@@ -241,7 +266,7 @@ async fn connection(
 #[derive(Clone)]
 struct Web {
     board: Board,
-    token: Option<Arc<SecretString>>,
+    access: watch::Receiver<Audience>,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
@@ -289,7 +314,7 @@ async fn answered(web: &Web, request: Request, next: Next) -> Response {
         return (StatusCode::PAYLOAD_TOO_LARGE, close, "a request here has no body\n").into_response();
     }
     // With a token a browser that is led astray has nothing to show.
-    if web.token.is_none() && !for_this_box(&request) {
+    if matches!(*web.access.borrow(), Audience::Open) && !for_this_box(&request) {
         let what = "ask for this box by its address or as localhost, not by a name\n";
         return (StatusCode::MISDIRECTED_REQUEST, what).into_response();
     }
@@ -320,10 +345,16 @@ fn of_another_site(headers: &HeaderMap) -> bool {
 }
 
 async fn ask_token(State(web): State<Web>, request: Request, next: Next) -> Response {
-    match &web.token {
-        Some(token) if !shows(request.headers(), token) => {
+    let access = web.access.borrow().clone();
+    match access {
+        Audience::Token(token) if !shows(request.headers(), &token) => {
             let how = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
             (StatusCode::UNAUTHORIZED, how, "show the token: Authorization: Bearer TOKEN\n").into_response()
+        }
+        Audience::Locked => {
+            let what =
+                "the box cannot read the file of the token (status.token_file), so it shows nothing until it can\n";
+            (StatusCode::SERVICE_UNAVAILABLE, what).into_response()
         }
         _ => next.run(request).await,
     }

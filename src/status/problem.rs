@@ -140,6 +140,10 @@ problems! {
     /// The configuration holds something that is probably not meant.
     Configuration: "configuration", Warning,
         "Read the message, correct the configuration file, and run `passbridge check` before the race.";
+    /// A part of the configuration is wrong, and what it is about waits until it is corrected.
+    ConfigurationWrong: "configuration_wrong", Critical,
+        "Correct the line that the message names; `passbridge check` tells whether it is right. The box \
+         reads its decoders all the same, and takes the corrected file by itself.";
     /// The socket cannot be made through which commands reach the box.
     ControlSocket: "control_socket", Warning,
         "Reads and uploads are not affected. Until it is over, rewind, capture and repair do not \
@@ -166,6 +170,10 @@ problems! {
     DecoderFlood: "decoder_flood", Warning,
         "Look whether chips are lying on the mat or near an antenna. All of it is kept, and the other \
          decoders go on.";
+    /// The section of a decoder in the configuration is wrong, so that it is not read.
+    DecoderMisconfigured: "decoder_misconfigured", Critical,
+        "Correct the line that the message names; `passbridge check` tells whether it is right. The other \
+         decoders go on, and the box takes the corrected file by itself.";
     /// A decoder sends bytes that hold no record at all.
     DecoderNoRecords: "decoder_no_records", Critical,
         "Nothing of this decoder is kept. Check the protocol and the address in the configuration, \
@@ -173,6 +181,10 @@ problems! {
     /// A decoder is connected and does not read chips.
     DecoderNotReading: Condition::DecoderNotReading.word(), Critical,
         "Start the decoder at its own buttons, and test with a chip.";
+    /// The port on which the software of a decoder is to connect cannot be had.
+    DecoderPortTaken: "decoder_port_taken", Critical,
+        "Stop the other program that uses this port, or give the decoder another port in the \
+         configuration and in its software. The box tries again by itself.";
     /// A decoder answered a command with an error.
     DecoderRefuses: Condition::DecoderRefuses.word(), Warning,
         "Look at the locations and settings of the decoder. Test with a chip whether reads arrive.";
@@ -240,6 +252,10 @@ problems! {
     /// The file of the API key changed and holds no key that can be used.
     KeyFileUnusable: "key_file_unusable", Warning,
         "Write the key into the file again. The box uses the key before it until then.";
+    /// There is no API key, so that nothing is uploaded.
+    KeyMissing: "key_missing", Critical,
+        "Write the API key into the file that the message names. The reads are kept, and the upload \
+         starts by itself.";
     /// The cloud refuses the API key.
     KeyRefused: "key_refused", Critical,
         "Check the API key in the cloud and in the configuration; it must be a READ_WRITE key. The \
@@ -298,6 +314,10 @@ problems! {
     ManyRejected: "many_rejected", Warning,
         "Check the protocol and the address in the configuration, and the baud rate of a serial line. \
          Test with a chip.";
+    /// No decoder is configured, so that nothing is read.
+    NoDecoder: "no_decoder", Critical,
+        "Write a [[decoder]] section into the configuration; `passbridge probe` makes one. The box takes \
+         the file by itself.";
     /// This box has no root certificates, so that it cannot know the cloud.
     NoRootCertificates: "no_root_certificates", Critical,
         "Install the package `ca-certificates` on the box. The upload starts without a restart.";
@@ -379,8 +399,12 @@ problems! {
         "Export them now, or set `keep.days` higher.";
     /// The page cannot be shown at the configured address.
     StatusAddress: "status_address", Warning,
-        "Connect the network, or correct `status.listen` in the configuration. Reads and uploads are \
-         not affected.";
+        "Connect the network, stop the program that has the port, or correct `status.listen` in the \
+         configuration. Reads and uploads are not affected.";
+    /// The file of the page's token cannot be read or holds no token, so that the page shows nothing.
+    TokenUnusable: "token_unusable", Warning,
+        "Write the token into the file that the message names, and let the user of the service read it. \
+         Reads and uploads are not affected.";
     /// More connections come to a listening port than a decoder makes.
     TooManyConnections: "too_many_connections", Warning,
         "Find out what connects to this port, and stop it: only the software of the decoder should.";
@@ -405,6 +429,10 @@ problems! {
     /// The API key may write and not read.
     WriteOnlyKey: "write_only_key", Warning,
         "Use a READ_WRITE key before the race: without it the upload stops when an answer is lost.";
+    /// A decoder sends wall time, and the configuration does not say of which zone.
+    ZoneMissing: "zone_missing", Warning,
+        "Write `timezone = \"Europe/Madrid\"` (your zone) into the decoder's section, then restart \
+         passbridge. Until then its times count as UTC.";
 }
 
 impl fmt::Display for ProblemCode {

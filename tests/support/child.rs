@@ -127,6 +127,7 @@ impl Site {
         for (kind, address) in mats {
             let name = kind.name();
             text += &format!("[[decoder]]\nname = \"{name}-mat\"\nprotocol = \"{name}\"\naddress = \"{address}\"\n");
+            text += "timezone = \"UTC\"\n";
             let options = kind.settings();
             if !options.is_empty() {
                 text += "[decoder.set]\n";

@@ -14,6 +14,7 @@ mod output;
 mod overload;
 mod probe;
 mod queue;
+mod reading;
 mod rewind;
 mod security;
 mod signals;
