@@ -38,7 +38,7 @@ enum Command {
     Export(export::ExportArgs),
     /// Compare the journal with the cloud, passing by passing; exit code 0 only if both hold the same.
     Audit(audit::AuditArgs),
-    /// Have a decoder give stored reads again; those that are here already are known and not sent twice.
+    /// Fetch reads again from the decoder's memory (nothing is uploaded twice).
     Rewind(rewind::RewindArgs),
     /// Upload what does not go by itself: reads that are held back because they may be of another race, or passings that
     /// were numbered for a device whose id was corrected since.
@@ -71,6 +71,10 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            if let Some(told) = meant_run(std::env::args().nth(1).as_deref()) {
+                logging::say(&told);
+                return ExitCode::from(64);
+            }
             // Help and version come this way too, and are no mistake.
             let code = if error.use_stderr() { 64 } else { 0 };
             let _ = error.print();
@@ -83,6 +87,20 @@ pub fn main() -> ExitCode {
     };
     logging::finish();
     code
+}
+
+/// Words that people type for a command of another name, and that clap would take for `status`.
+fn meant_run(word: Option<&str>) -> Option<String> {
+    let word = word.filter(|word| matches!(*word, "start" | "restart" | "stop" | "daemon" | "serve" | "reload"))?;
+    let service = if matches!(word, "daemon" | "serve") { "start" } else { word };
+    let by_hand = if matches!(word, "stop" | "reload") {
+        String::new()
+    } else {
+        ". To run it in this terminal: passbridge run".to_owned()
+    };
+    Some(format!(
+        "passbridge: there is no command `{word}`. As a service: sudo systemctl {service} passbridge{by_hand}"
+    ))
 }
 
 /// Writes the line to standard error, if there is one to write, and gives the process's exit code.

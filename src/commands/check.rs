@@ -285,7 +285,7 @@ fn clock(report: &mut Report) {
 }
 
 fn zone(decoder: &DecoderConfig, report: &mut Report) {
-    let now = decoder.timezone.to_datetime(Timestamp::now());
+    let now = jiff::ZonedDateTime::new(Timestamp::now(), decoder.timezone.clone());
     let name = decoder.timezone.iana_name().unwrap_or("UTC");
     let text = format!("{name}: the decoder's clock must show {} now", now.strftime("%Y-%m-%d %H:%M:%S %Z"));
     report.ok("zone", &decoder.name, text);

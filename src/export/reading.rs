@@ -17,12 +17,30 @@ pub struct Reading {
     pub zones: BTreeMap<Box<str>, TimeZone>,
     /// How an EPC becomes a chip code.
     pub tag: TagCode,
+    /// Zone in which times are written; `None`: UTC, with a Z.
+    pub shown_in: Option<TimeZone>,
+    /// A table is for a spreadsheet: see [`super::spreadsheet`].
+    pub spreadsheet: bool,
 }
 
 impl Reading {
     /// As the configuration says.
     pub fn new(config: &Config) -> Self {
-        Self { zones: config.zones().collect(), tag: config.passing.tag }
+        Self { zones: config.zones().collect(), tag: config.passing.tag, shown_in: None, spreadsheet: false }
+    }
+
+    /// How times and tables are written.
+    #[must_use]
+    pub fn showing(self, shown_in: Option<TimeZone>, spreadsheet: bool) -> Self {
+        Self { shown_in, spreadsheet, ..self }
+    }
+
+    /// An instant as it is written: with milliseconds, and with its zone.
+    pub(super) fn shown(&self, instant: Timestamp) -> String {
+        match &self.shown_in {
+            None => format!("{instant:.3}"),
+            Some(zone) => jiff::ZonedDateTime::new(instant, zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string(),
+        }
     }
 
     pub(super) fn zone(&self, lane: &str) -> &TimeZone {

@@ -226,7 +226,12 @@ impl Written {
 
 fn reading() -> Reading {
     let madrid = || TimeZone::get("Europe/Madrid").unwrap();
-    Reading { zones: LANES.into_iter().map(|lane| (lane.into(), madrid())).collect(), tag: TagCode::Raw }
+    Reading {
+        zones: LANES.into_iter().map(|lane| (lane.into(), madrid())).collect(),
+        tag: TagCode::Raw,
+        shown_in: None,
+        spreadsheet: false,
+    }
 }
 
 /// State and number of every read that is not pending, by all of the log in one go.

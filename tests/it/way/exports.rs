@@ -126,7 +126,12 @@ async fn small_race() -> (Way, String) {
 }
 
 fn reading() -> Reading {
-    Reading { zones: BTreeMap::from([(MAT.into(), TimeZone::get("Europe/Madrid").unwrap())]), tag: TagCode::Rufus }
+    Reading {
+        zones: BTreeMap::from([(MAT.into(), TimeZone::get("Europe/Madrid").unwrap())]),
+        tag: TagCode::Rufus,
+        shown_in: None,
+        spreadsheet: false,
+    }
 }
 
 fn exported(way: &Way, format: Format, query: Query) -> String {
