@@ -73,6 +73,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             if let Some(told) = meant_run(std::env::args().nth(1).as_deref()) {
                 logging::say(&told);
+                logging::finish();
                 return ExitCode::from(64);
             }
             // Help and version come this way too, and are no mistake.

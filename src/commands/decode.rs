@@ -580,7 +580,7 @@ mod tests {
         assert_eq!(text, expected);
         assert_eq!(
             ended,
-            Ended { objects: 2, reads: 1, bytes: 9, unfinished: 4, cut: false },
+            Ended { objects: 2, reads: 2, bytes: 5, unfinished: 4, cut: false },
             "half a frame is counted, not printed"
         );
     }

@@ -90,7 +90,8 @@ impl RewindArgs {
         let reading = export::Reading::new(&config);
         export::export(&config.data_dir, &reading, export::Format::Jsonl, &query, &mut positions)
             .map_err(|error| Failure::io(error.to_string()))?;
-        let local = |at: Timestamp| jiff::ZonedDateTime::new(at, zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
+        let local =
+            |at: Timestamp| jiff::ZonedDateTime::new(at, zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
         positions.range.ok_or_else(|| {
             Failure::usage(format!(
                 "this box has no read of {} with a number from {} to {}, so it does not know which numbers the decoder gave \

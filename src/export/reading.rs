@@ -39,7 +39,9 @@ impl Reading {
     pub(super) fn shown(&self, instant: Timestamp) -> String {
         match &self.shown_in {
             None => format!("{instant:.3}"),
-            Some(zone) => jiff::ZonedDateTime::new(instant, zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string(),
+            Some(zone) => {
+                jiff::ZonedDateTime::new(instant, zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+            }
         }
     }
 

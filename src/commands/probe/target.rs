@@ -209,8 +209,7 @@ mod tests {
         assert!(matches!(target("serial:///dev/ttyUSB0?parity=even"), Ok(Target::Rates(_))));
         assert!(matches!(target("serial:///dev/ttyUSB0?baud=9600"), Ok(Target::Address(_))));
         assert!(matches!(target("tcp-listen://0.0.0.0:3097"), Ok(Target::Address(Address::Listen(_)))));
-        for wrong in ["", "192.168.1.50", "udp://1.2.3.4", "tcp://", "tcp://a:b", "tcp-listen://box", "serial://ttyS0"]
-        {
+        for wrong in ["", "udp://1.2.3.4", "tcp://", "tcp://a:b", "tcp-listen://box", "serial://ttyS0"] {
             assert!(target(wrong).is_err(), "{wrong}");
         }
     }

@@ -20,3 +20,4 @@ mod security;
 mod signals;
 mod stop;
 mod tls;
+mod typed;
