@@ -141,12 +141,12 @@ async fn keep(journal: &Journal, ipico: &mut Ipico, bytes: &[u8], how: How) {
         How::Groups(group) => {
             for part in bytes.chunks(LINE * group as usize) {
                 let frames = ipico.parse(part);
-                journal.keep(MAT, now, frames).await.unwrap();
+                journal.append(MAT, now, frames).await.unwrap();
             }
         }
         How::Pipelined(outstanding) => {
             for part in bytes.chunks(LINE * outstanding as usize) {
-                let keeping = part.chunks(LINE).map(|line| journal.keep(MAT, now, ipico.parse(line)));
+                let keeping = part.chunks(LINE).map(|line| journal.append(MAT, now, ipico.parse(line)));
                 let keeping: Vec<_> = keeping.collect();
                 try_join_all(keeping).await.unwrap();
             }

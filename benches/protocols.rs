@@ -18,8 +18,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use passbridge::testing::decoders::{Frame, Framed, Item, Output, Protocol, spec};
-use passbridge::testing::model::chip::Held;
-use passbridge::testing::sim::decoder::{Kind, RaceConfig, SimConfig, SimDecoder, Source, Wiring};
+use passbridge::testing::model::chip::StoredRanges;
+use passbridge::testing::sim::decoder::{Kind, RaceConfig, ReadSource, SimConfig, SimDecoder, Wiring};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -84,7 +84,7 @@ fn measure(kind: Kind, conversation: &[u8], rounds: u32) {
 fn feed(kind: Kind, conversation: &[u8], mut drain: impl FnMut(&mut Output)) {
     let mut protocol = protocol(kind);
     let mut out = Output::default();
-    protocol.connected(Held::default(), true, &mut out);
+    protocol.connected(StoredRanges::default(), true, &mut out);
     for piece in conversation.chunks(PIECE) {
         protocol.feed(piece, &mut out);
         drain(&mut out);
@@ -111,11 +111,11 @@ fn is_read(item: &Item) -> bool {
 /// All that the simulated decoder says until its reads are heard, to a protocol that answers.
 async fn record(kind: Kind) -> Vec<u8> {
     let race = RaceConfig { field: 5000, waves: 5, laps: None };
-    let (decoder, mut wire) = connect(kind, Source::Race(race)).await;
+    let (decoder, mut wire) = connect(kind, ReadSource::Race(race)).await;
     decoder.links().wait_for(|links| *links > 0).await.unwrap();
     decoder.push(READS);
     let (mut protocol, mut out) = (protocol(kind), Output::default());
-    protocol.connected(Held::default(), true, &mut out);
+    protocol.connected(StoredRanges::default(), true, &mut out);
     let (mut conversation, mut heard, started) = (Vec::new(), 0, Instant::now());
     let mut piece = vec![0; PIECE];
     while heard < READS {
@@ -139,7 +139,7 @@ async fn record(kind: Kind) -> Vec<u8> {
     conversation
 }
 
-async fn connect(kind: Kind, source: Source) -> (SimDecoder, TcpStream) {
+async fn connect(kind: Kind, source: ReadSource) -> (SimDecoder, TcpStream) {
     let start = |wiring| SimDecoder::start(SimConfig { source, ..SimConfig::new(kind, wiring) });
     if kind.connects() {
         let listener = TcpListener::bind(LOOPBACK).await.unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cloud::rufus;
-use crate::commands::args::{self, Place};
+use crate::commands::args::{self, Paths};
 use crate::commands::{audit, capture, check, decode, demo, export, probe, resend, rewind, simulate, status};
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
@@ -59,7 +59,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct RunArgs {
     #[command(flatten)]
-    place: Place,
+    place: Paths,
     /// Show the page here instead of at the configured address ("off": nowhere).
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,

@@ -49,20 +49,20 @@ use crate::config::failure::Failure;
 use crate::config::{CloudConfig, Config, LoadOptions, Loaded, StatusConfig};
 use crate::export;
 use crate::journal::{Journal, JournalConfig, OpenError};
-use crate::link::{self, Asks};
+use crate::link::{self, DecoderHandle};
 use crate::model::clock::{Wall, Zones};
 use crate::serve::control::Socket;
 use crate::serve::ops::{Decoders, Ops, Repairs};
 use crate::serve::web;
 use crate::status::{Board, ProblemCode, Snapshot};
 
-/// Size at which the log begins a new volume, and the queue a new span: about 200,000 reads.
+/// Size at which the log begins a new segment, and the queue a new span: about 200,000 reads.
 /// A span that is read is in memory as a whole (some 6 MB), and two may be open.
-const VOLUME_BYTES: u64 = 32 * 1024 * 1024;
+const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// How long the tasks may take to stop; the journal's last checkpoint comes on top, within systemd's patience.
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);
 
-/// Between two looks whether a volume of the log is full.
+/// Between two looks whether a segment of the log is full.
 const WINDOWS_EVERY: Duration = Duration::from_secs(60);
 
 /// A running box.
@@ -139,7 +139,7 @@ impl Daemon {
         let repairs = daemon.start_cloud(&config, wall).await;
         let left_out = config.left_out.iter().map(|decoder| &decoder.name);
         let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
-        daemon.asks = names.map(|name| (name.clone(), Asks::default())).collect();
+        daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
         let ops = Ops::new(board.clone(), repairs, daemon.asks.clone(), daemon.try_again.clone());
         let mut socket = Socket::new(&config.data_dir, ops);
         // The journal's lock says that no other daemon listens there.
@@ -468,11 +468,11 @@ fn journal_config(config: &Config) -> JournalConfig {
         zones: zones(config),
         keep_days: config.keep.days,
         keep_bytes: config.keep.max_bytes,
-        volume_bytes: VOLUME_BYTES,
+        segment_bytes: SEGMENT_BYTES,
     }
 }
 
-/// Keeps an index of each volume of the log that is full, for who asks for a window of it. It is derived: what goes wrong
+/// Keeps an index of each segment of the log that is full, for who asks for a window of it. It is derived: what goes wrong
 /// costs an export some time.
 async fn keep_windows(data_dir: PathBuf, reading: export::Reading, stop: CancellationToken) -> Result<(), Failure> {
     let mut ticks = interval(WINDOWS_EVERY);

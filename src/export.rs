@@ -30,11 +30,11 @@ use serde::Serialize;
 
 use crate::cloud::passing::chip_code;
 use crate::journal::entry::{BadLine, Body, Entry};
-use crate::journal::log::{Line, Place, Reader};
+use crate::journal::log::{LogLine, LogPlace, LogReader};
 use crate::model::chip::{ChipRead, Label, Stamp};
 use crate::model::clock::Step;
 use crate::model::escape::escape;
-use crate::model::lane;
+use crate::model::source;
 pub use index::refresh;
 use index::{Block, Index};
 pub use reading::Reading;
@@ -62,7 +62,7 @@ pub struct Query {
     pub from: Option<Timestamp>,
     /// Before this instant.
     pub to: Option<Timestamp>,
-    /// Only this decoder with all its lanes, or only this lane.
+    /// Only this decoder with all its sources, or only this source.
     pub decoder: Option<String>,
     /// Up to this entry.
     pub durable: u64,
@@ -70,7 +70,7 @@ pub struct Query {
 
 /// What was exported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct ExportSummary {
     /// Frames written.
     pub frames: u64,
     /// Lines of the log that are damaged and cost themselves.
@@ -149,11 +149,11 @@ pub fn export(
     format: Format,
     query: &Query,
     out: &mut impl Write,
-) -> Result<Summary, ExportError> {
+) -> Result<ExportSummary, ExportError> {
     let windowed = query.from.is_some() || query.to.is_some();
     let index = Index::new(data_dir, reading, query.durable, windowed).map_err(ExportError::Read)?;
     let index = index.ok_or_else(|| ExportError::NoJournal(data_dir.into()))?;
-    let mut summary = Summary { frames: 0, damaged: index.damaged };
+    let mut summary = ExportSummary { frames: 0, damaged: index.damaged };
     let mut table = (format == Format::Csv).then(|| csv::WriterBuilder::new().from_writer(Vec::new()));
     if let Some(table) = &mut table {
         if reading.spreadsheet {
@@ -172,7 +172,7 @@ pub fn export(
                 _ => entry.time,
             };
             let outside = query.from.is_some_and(|from| instant < from) || query.to.is_some_and(|to| instant >= to);
-            let meant = |name: &str| *name == *entry.subject || name == lane::decoder(&entry.subject);
+            let meant = |name: &str| *name == *entry.subject || name == source::decoder(&entry.subject);
             if outside || !query.decoder.as_deref().is_none_or(meant) {
                 return Ok(());
             }
@@ -205,7 +205,7 @@ pub fn export(
     Ok(summary)
 }
 
-/// Blocks that are read together: they follow one another in one volume.
+/// Blocks that are read together: they follow one another in one segment.
 struct Stretch {
     blocks: Range<usize>,
     /// Their first and last frame.
@@ -216,11 +216,11 @@ fn stretches(index: &Index, query: &Query) -> Vec<Stretch> {
     let mut all: Vec<Stretch> = Vec::new(); // at most one for each block
     let mut count = 0;
     for at in index.within(query.from, query.to) {
-        let (volume, block) = &index.blocks[at];
+        let (segment, block) = &index.blocks[at];
         let Some((first, last)) = block.frames else { continue };
         count += block.count;
         match all.last_mut() {
-            Some(before) if before.blocks.end == at && index.blocks[at - 1].0 == *volume && count <= STRETCH => {
+            Some(before) if before.blocks.end == at && index.blocks[at - 1].0 == *segment && count <= STRETCH => {
                 before.blocks.end = at + 1;
                 before.frames.1 = last.max(before.frames.1);
             }
@@ -276,16 +276,16 @@ fn read_blocks(
     wanted: impl Fn(u64, &str, &str) -> bool,
     mut each: impl FnMut(&Entry),
 ) -> io::Result<()> {
-    let mut reader: Option<Reader> = None;
-    for (volume, block) in index.blocks.iter().filter(|(_, block)| meant(block)) {
-        let place = |offset| Place { volume: *volume, offset };
+    let mut reader: Option<LogReader> = None;
+    for (segment, block) in index.blocks.iter().filter(|(_, block)| meant(block)) {
+        let place = |offset| LogPlace { segment: *segment, offset };
         let at = match reader.take().filter(|reader| reader.place() == place(block.start)) {
             Some(reader) => Some(reader),
-            None => Reader::open(&index.dir, Some(place(block.start)))?,
+            None => LogReader::open(&index.dir, Some(place(block.start)))?,
         };
         let Some(mut at) = at else { continue }; // removed meanwhile
         while let Some(line) = at.read_before(place(block.end), &wanted)? {
-            if let Line::Entry(entry) = line {
+            if let LogLine::Entry(entry) = line {
                 each(&entry);
             }
         }
@@ -302,18 +302,18 @@ fn for_each(
     mut each: impl FnMut(&Entry) -> Result<(), ExportError>,
 ) -> Result<u64, ExportError> {
     let blocks = &index.blocks[stretch.blocks.clone()];
-    let (Some((volume, first)), Some((_, last))) = (blocks.first(), blocks.last()) else { return Ok(0) };
-    let place = |offset| Place { volume: *volume, offset };
-    let reader = Reader::open(&index.dir, Some(place(first.start))).map_err(ExportError::Read)?;
+    let (Some((segment, first)), Some((_, last))) = (blocks.first(), blocks.last()) else { return Ok(0) };
+    let place = |offset| LogPlace { segment: *segment, offset };
+    let reader = LogReader::open(&index.dir, Some(place(first.start))).map_err(ExportError::Read)?;
     let Some(mut reader) = reader else { return Ok(0) }; // removed meanwhile
     let frame = |seq: u64, kind: &str, _: &str| seq <= durable && matches!(kind, "read" | "marker" | "rejected");
     let mut damaged = 0;
     while let Some(line) = reader.read_before(place(last.end), frame).map_err(ExportError::Read)? {
         match line {
-            Line::Entry(entry) => each(&entry)?,
+            LogLine::Entry(entry) => each(&entry)?,
             // What the checksum shows was counted by the index.
-            Line::Bad { why: BadLine::Unknown, .. } => damaged += u64::from(!first.is_decoded()),
-            Line::Bad { .. } | Line::State(_) => {}
+            LogLine::Bad { why: BadLine::Unknown, .. } => damaged += u64::from(!first.is_decoded()),
+            LogLine::Bad { .. } | LogLine::State(_) => {}
         }
     }
     Ok(damaged)

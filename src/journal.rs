@@ -1,7 +1,7 @@
 //! The journal: one log that is true, one sled queue that serves.
 //!
 //! What must hold:
-//! * [`Journal::keep`] and [`Journal::record`] return only when the entry would survive a power cut.
+//! * [`Journal::append`] and [`Journal::record`] return only when the entry would survive a power cut.
 //! * Numbers never go back and are never given twice, also when files of the log are lost; a hole is told or noted. What is in
 //!   the log decides; the queue and the state are derived from it. Where the log is shorter than it was, the queue is
 //!   kept (it holds reads that are nowhere else), and nothing is numbered before the cloud was asked what it holds.
@@ -9,7 +9,7 @@
 //! * Nothing here grows with the backlog: reads that wait are in the queue's blocks, the tail has a bound.
 //! * One process per data directory.
 //!
-//! What it hides: [`log`] (volumes of text lines, group commit, what to do with a torn end), [`entry`] (a line),
+//! What it hides: [`log`] (segments of text lines, group commit, what to do with a torn end), [`entry`] (a line),
 //! `gone` (files that are taken away under the process), `state` (the fold: cursors, numbers, repeats, dead time),
 //! [`held_back`] (what is kept and not uploaded yet), `queue` (sled, nothing else knows it), `age` and `room` (what
 //! may go, and when), and two threads:
@@ -35,9 +35,9 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::decoders::{Frame, Framed};
-use crate::model::chip::{Held, Seq};
+use crate::model::chip::{Seq, StoredRanges};
 use crate::model::clock::{self, Step};
-use crate::model::lane;
+use crate::model::source;
 use crate::status::Board;
 
 mod age;
@@ -74,11 +74,12 @@ mod writer;
 use entry::Body;
 pub use left::unsettled;
 pub use paths::log_dir;
-use shared::{Core, Draft, Request, Shared};
-use state::{Verdict, Waiting};
+use shared::{AppendRequest, Core, Draft, Shared};
+use state::{ReadVerdict, Waiting};
 pub use terms::{JournalConfig, JournalError, Kept, OpenError};
 pub use upload::{
-    Audited, Batch, DeviceState, Found, InFlight, Item, Pending, PendingRead, SessionAudit, Unsettled, UploadEvent,
+    Audited, Batch, DeviceState, Found, InFlight, Pending, PendingRead, SessionAudit, Unsettled, UploadEvent,
+    UploadItem,
 };
 
 /// A value that would survive a power cut. Only the journal can make one.
@@ -96,7 +97,7 @@ impl<T> Durable<T> {
 #[derive(Clone)]
 pub struct Journal {
     shared: Arc<Shared>,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<AppendRequest>,
     /// First entry of this process.
     first: u64,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
@@ -109,7 +110,7 @@ pub struct Journal {
 /// What the journal's threads are given.
 struct Parts {
     log: log::Log,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<AppendRequest>,
     identity: String,
     /// First and last number that the log should hold, and what is known to be missing: for the check.
     oldest: u64,
@@ -124,7 +125,7 @@ impl Journal {
     /// Opens or creates the journal and starts its threads. Reads can be kept at once; the queue may still be opening.
     pub fn open(mut config: JournalConfig, board: Board) -> Result<Self, OpenError> {
         failpoint::announce(&board);
-        config.volume_bytes = failpoint::volume_bytes(config.volume_bytes);
+        config.segment_bytes = failpoint::segment_bytes(config.segment_bytes);
         let dir = config.dir.clone();
         let (journal, Parts { log, requests, identity, oldest, durable, known }) = Self::assemble(config, board)?;
         let share = || Arc::clone(&journal.shared);
@@ -167,13 +168,13 @@ impl Journal {
             (journal.head, journal.durable, journal.identity) = (durable, durable, identity.clone());
             journal.free_bytes = reserve::free_bytes(&dir).unwrap_or(0);
         });
-        let lowest = log::volumes(&log_dir).map_err(io)?.first().map_or(1, |volume| volume.first);
+        let lowest = log::segments(&log_dir).map_err(io)?.first().map_or(1, |segment| segment.first);
         let (oldest, queue) = mark.map_or((lowest, 0), |mark| (mark.oldest, mark.queue));
         let core = Core {
             durable,
             place: log.place(),
-            active: log.place().volume,
-            mark: mark::Mark { identity: identity.clone(), last: durable, queue, oldest, closed: false },
+            active: log.place().segment,
+            mark: mark::WrittenMark { identity: identity.clone(), last: durable, queue, oldest, closed: false },
             lost,
             ..Core::default()
         };
@@ -198,20 +199,20 @@ impl Journal {
         journal.shared.board.not_ready("starting", None);
         if !drafts.is_empty() {
             let (reply, _) = oneshot::channel();
-            let _ = journal.requests.try_send(Request { drafts, reply }); // the queue is empty at start
+            let _ = journal.requests.try_send(AppendRequest { drafts, reply }); // the queue is empty at start
         }
         Ok((journal, Parts { log, requests: waiting, identity, oldest, durable, known }))
     }
 
-    async fn append(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
+    async fn write(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { drafts, reply }).await.map_err(|_| JournalError::Closed)?;
+        self.requests.send(AppendRequest { drafts, reply }).await.map_err(|_| JournalError::Closed)?;
         answer.await.map_err(|_| JournalError::Closed)?
     }
 
-    /// Keeps frames of one decoder or lane (at least one, no [`Frame::Info`]) and returns when they would survive a power cut.
+    /// Keeps frames of one decoder or source (at least one, no [`Frame::Info`]) and returns when they would survive a power cut.
     /// While the disk is full this waits; the journal tries again by itself.
-    pub async fn keep(
+    pub async fn append(
         &self,
         decoder: &str,
         received: Timestamp,
@@ -235,27 +236,26 @@ impl Journal {
             let head = Seq(self.shared.lock().durable);
             return Ok(Durable(Kept { first: head, last: head }));
         }
-        self.append(drafts).await.map(Durable)
+        self.write(drafts).await.map(Durable)
     }
 
     /// Makes an upload event durable, and the journal's state of the device follow it.
     pub async fn record(&self, event: UploadEvent) -> Result<Durable<Seq>, JournalError> {
         let device = event.device().into();
-        let kept = self.append(vec![(device, self.shared.board.now(), Body::Upload(event), Box::default())]).await?;
+        let kept = self.write(vec![(device, self.shared.board.now(), Body::Upload(event), Box::default())]).await?;
         Ok(Durable(kept.first))
     }
 
     /// Makes a note for people durable: a start, a stop, a problem. `code` is its stable name.
     pub async fn note(&self, code: &str, text: &str) -> Result<Durable<Seq>, JournalError> {
         let kept =
-            self.append(vec![(code.into(), self.shared.board.now(), Body::Note(text.into()), Box::default())]).await?;
+            self.write(vec![(code.into(), self.shared.board.now(), Body::Note(text.into()), Box::default())]).await?;
         Ok(Durable(kept.first))
     }
 
     /// Makes a step of the box's clock durable. What waits, and was received before it, is dated by it from then on.
     pub async fn clock_stepped(&self, step: Step) -> Result<Durable<Seq>, JournalError> {
-        let kept =
-            self.append(vec![("box".into(), self.shared.board.now(), Body::Clock(step), Box::default())]).await?;
+        let kept = self.write(vec![("box".into(), self.shared.board.now(), Body::Clock(step), Box::default())]).await?;
         Ok(Durable(kept.first))
     }
 
@@ -331,10 +331,10 @@ impl Journal {
                 break;
             }
             for mut waiting in reads {
-                if span.passings() >= limit || span.dead.len() + span.repeats.len() >= SPAN_MARKS {
+                if span.passings() >= limit || span.dead.len() + span.duplicates.len() >= SPAN_MARKS {
                     return span;
                 }
-                if waiting.verdict == Verdict::Waits && mine(&waiting).is_some() {
+                if waiting.verdict == ReadVerdict::Waits && mine(&waiting).is_some() {
                     return span; // for what its decoder had stored, and all behind it for the order's sake
                 }
                 after = waiting.read.seq.0;
@@ -347,10 +347,10 @@ impl Journal {
                 let steps = if waiting.read.seq.0 < self.first { &steps[..] } else { &steps[own..] };
                 waiting.read.received = clock::corrected(steps, waiting.read.seq.0, waiting.read.received);
                 match waiting.verdict {
-                    Verdict::Passing => span.reads.push(waiting.read),
-                    Verdict::Dead => span.dead.push(waiting.read.seq),
-                    Verdict::Repeat => span.repeats.push(waiting.read.seq),
-                    Verdict::Waits => {} // looked at above
+                    ReadVerdict::Passing => span.reads.push(waiting.read),
+                    ReadVerdict::Dead => span.dead.push(waiting.read.seq),
+                    ReadVerdict::Duplicate => span.duplicates.push(waiting.read.seq),
+                    ReadVerdict::Waits => {} // looked at above
                 }
             }
         }
@@ -421,14 +421,14 @@ impl Journal {
     }
 
     /// Reads that repeated one kept before, since the start of the process: kept, and not sent.
-    pub fn repeats(&self) -> u64 {
-        self.shared.lock().state.repeats.0
+    pub fn duplicates(&self) -> u64 {
+        self.shared.lock().state.duplicates.0
     }
 
     /// Passings set aside, ever, over all devices.
-    pub fn quarantined(&self) -> u64 {
+    pub fn dead_letters(&self) -> u64 {
         let core = self.shared.lock();
-        core.state.devices.keys().map(|device| core.state.device(device).quarantined).sum()
+        core.state.devices.keys().map(|device| core.state.device(device).dead_letters).sum()
     }
 
     /// Devices with passings that are numbered or released and not settled, and how many.
@@ -438,14 +438,14 @@ impl Journal {
     }
 
     /// Passings of a device that were released and not numbered since. Meaningful after [`Journal::serving`].
-    pub fn released(&self, device: &str) -> Vec<Item> {
+    pub fn released(&self, device: &str) -> Vec<UploadItem> {
         let core = self.shared.lock();
         core.state.devices.get(device).map(|fold| fold.returned.clone()).unwrap_or_default()
     }
 
     /// Passings of all devices that were set aside because the cloud failed at them, and are tried again by themselves.
-    pub fn parked(&self) -> usize {
-        self.shared.lock().state.devices.values().map(|fold| fold.parked.len()).sum()
+    pub fn failing(&self) -> usize {
+        self.shared.lock().state.devices.values().map(|fold| fold.failing.len()).sum()
     }
 
     /// Changes whenever something was kept or recorded; the value is the durable head.
@@ -453,12 +453,12 @@ impl Journal {
         self.shared.changed.subscribe()
     }
 
-    /// Which places of a decoder's memory are held, in whatever lane. Waits until the queue serves.
-    pub async fn held(&self, decoder: &str) -> Held {
+    /// Which places of a decoder's memory are held, in whatever source. Waits until the queue serves.
+    pub async fn stored_ranges(&self, decoder: &str) -> StoredRanges {
         self.serving().await;
         let core = self.shared.lock();
-        let mut held = Held::default();
-        for (_, fold) in lane::of(&core.state.decoders, decoder) {
+        let mut held = StoredRanges::default();
+        for (_, fold) in source::of(&core.state.decoders, decoder) {
             held.merge(&fold.held);
         }
         held
@@ -471,7 +471,7 @@ impl Journal {
         self.shared.turn.notify_all();
         // The writer sleeps in its queue: an empty request wakes it, and it sees that the journal closes.
         let (reply, _) = oneshot::channel();
-        let _ = self.requests.send(Request { drafts: Vec::new(), reply }).await;
+        let _ = self.requests.send(AppendRequest { drafts: Vec::new(), reply }).await;
         let check = self.check.lock().unwrap_or_else(PoisonError::into_inner).take();
         let shared = Arc::clone(&self.shared);
         let joined = tokio::task::spawn_blocking(move || {
@@ -508,14 +508,14 @@ mod tests {
     use std::time::Duration;
 
     fn config(dir: &Path) -> JournalConfig {
-        let (dead_time, keep_days, keep_bytes, volume_bytes) = (Duration::ZERO, 30, 1 << 30, 1 << 30);
-        JournalConfig { dir: dir.into(), dead_time, zones: Zones::default(), keep_days, keep_bytes, volume_bytes }
+        let (dead_time, keep_days, keep_bytes, segment_bytes) = (Duration::ZERO, 30, 1 << 30, 1 << 30);
+        JournalConfig { dir: dir.into(), dead_time, zones: Zones::default(), keep_days, keep_bytes, segment_bytes }
     }
 
     async fn keep(journal: &Journal, decoder: &str) {
         let read = ChipRead::new("C1", "2026-03-06T20:27:47.350".parse().unwrap());
         let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
-        journal.keep(decoder, Timestamp::UNIX_EPOCH, frames).await.unwrap();
+        journal.append(decoder, Timestamp::UNIX_EPOCH, frames).await.unwrap();
     }
 
     #[tokio::test]
@@ -527,7 +527,7 @@ mod tests {
             let told = board.snapshot().problems.iter().any(|problem| problem.code == "journal_lost");
             (board.snapshot().journal.identity, told)
         };
-        // Cut while the first volume was made: it has no name yet.
+        // Cut while the first segment was made: it has no name yet.
         std::fs::create_dir(dir.path().join("log")).unwrap();
         std::fs::write(dir.path().join("log/next.new"), "#pass").unwrap();
         let (first, told) = start().await;
@@ -592,19 +592,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_volume_at_which_the_next_start_reads_on_is_not_removed() {
+    async fn the_segment_at_which_the_next_start_reads_on_is_not_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let config = JournalConfig { volume_bytes: 1, keep_bytes: 0, ..config(dir.path()) }; // a volume per entry
+        let config = JournalConfig { segment_bytes: 1, keep_bytes: 0, ..config(dir.path()) }; // a segment per entry
         let journal = Journal::open(config, Board::new("test")).unwrap();
         journal.serving().await;
         for _ in 0..3 {
             journal.note("test", "text").await.unwrap();
         }
-        let firsts = || log::volumes(&dir.path().join("log")).unwrap().into_iter().map(|volume| volume.first);
+        let firsts = || log::segments(&dir.path().join("log")).unwrap().into_iter().map(|segment| segment.first);
         while firsts().next_back() != Some(4) {
             tokio::task::yield_now().await; // the writer begins the next one after it has answered
         }
-        let saved = journal.shared.lock().state.place.volume;
+        let saved = journal.shared.lock().state.place.segment;
         journal.close().await; // the follower looks at what may go, too
         let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
         room::prune(&journal.shared, &mut queue, saved, &BTreeMap::new()).unwrap();
@@ -618,7 +618,7 @@ mod tests {
         journal.serving().await;
         keep(&journal, "a").await;
         assert_eq!(journal.devices_waiting(), []);
-        let item = Item { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() };
+        let item = UploadItem { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() };
         let batch = Batch { through: Seq(1), decoders: vec!["a".into()], ..Batch::resend("D", "S", vec![item]) };
         journal.record(UploadEvent::Batch(batch)).await.unwrap();
         assert!(journal.decoders_waiting().is_empty(), "the decoder has nothing that tells");

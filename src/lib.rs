@@ -104,24 +104,26 @@ pub mod testing {
     }
     pub mod journal {
         pub use crate::journal::{
-            Batch, Item, Journal, JournalConfig, OpenError, Pending, PendingRead, Unsettled, UploadEvent, log_dir,
-            unsettled,
+            Batch, Journal, JournalConfig, OpenError, Pending, PendingRead, Unsettled, UploadEvent, UploadItem,
+            log_dir, unsettled,
         };
         pub mod entry {
             pub use crate::journal::entry::{Body, Entry, parse_line, write_line};
         }
         pub mod log {
-            pub use crate::journal::log::{Line, Reader, volumes};
+            pub use crate::journal::log::{LogLine, LogReader, segments};
         }
     }
     pub mod link {
         pub mod capture {
-            pub use crate::link::capture::{CaptureError, Direction, Header, PIECE, Reader, Record, What, Writer};
+            pub use crate::link::capture::{
+                CaptureError, CaptureReader, CaptureWriter, Direction, Header, PIECE, Record, What,
+            };
         }
     }
     pub mod model {
         pub mod chip {
-            pub use crate::model::chip::{ChipRead, Held, Label, Marker, Position, Seq, Stamp};
+            pub use crate::model::chip::{ChipRead, Label, Marker, Position, Seq, Stamp, StoredRanges};
         }
         pub mod clock {
             pub use crate::model::clock::{Wall, offset_ms, resolve};
@@ -132,19 +134,19 @@ pub mod testing {
     }
     pub mod serve {
         pub mod control {
-            pub use crate::serve::control::{ControlError, Request, ask};
+            pub use crate::serve::control::{ControlError, ControlRequest, ask};
         }
     }
     pub mod sim {
         pub mod cloud {
             pub use crate::sim::cloud::{
-                Access, Answer, Apply, Chance, Closed, DEVICE, Dedup, Fault, Generation, Habits, KEY, NoSession,
-                OTHER_CHIP, On, Post, SimCloud, SimCloudConfig, Stored,
+                Access, Answer, Apply, Chance, Closed, CloudFault, DEVICE, Dedup, Generation, Habits, KEY, NoSession,
+                OTHER_CHIP, On, Post, SimCloud, SimCloudConfig, StoredPassing,
             };
         }
         pub mod decoder {
             pub use crate::sim::decoder::{
-                Fault, Habit, Kind, RaceConfig, SimConfig, SimDecoder, SimRead, Source, Wiring,
+                DecoderHabit, Kind, RaceConfig, ReadSource, SimConfig, SimDecoder, SimRead, WireFault, Wiring,
             };
         }
     }

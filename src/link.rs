@@ -18,7 +18,7 @@
 //! | receive buffer (`Limits::buffer`: raw bytes and 512 a frame; fields are parts of the raw bytes, so at worst twice that) | 8 MB | once |
 //! | what the read that fills it, or is being taken, puts out ([`protocol::OUTPUT_MAX`](crate::decoders::OUTPUT_MAX)) | 16 MB | a connection that is being read from |
 //! | the protocol ([`protocol::MEMORY_MAX`](crate::decoders::MEMORY_MAX)) | 1 MB | a connection |
-//! | what it was told is held ([`Held`]) | 2 MB | a connection, where the decoder stores |
+//! | what it was told is held ([`StoredRanges`]) | 2 MB | a connection, where the decoder stores |
 //! | replies that wait for their frames (4,096, of up to 300 bytes) and for the wire (64 KB) | 1.3 MB | a connection |
 //! | bytes read at a time ([`protocol::READ_MAX`](crate::decoders::READ_MAX)) | 16 KB | a connection |
 //!
@@ -32,17 +32,17 @@
 //! Not chosen: a life sign made by TCP alone (keepalive says that the decoder's network stack lives, and a frozen
 //! decoder's does); giving up after some number of tries; one receive buffer per connection (see `receive_buffer`).
 
-mod asks;
 pub mod capture;
 mod connection;
 mod decoder;
 mod doubts;
 mod flood;
-mod keeper;
+mod handle;
 mod memories;
 mod places;
 pub(crate) mod port;
 mod receive_buffer;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -59,20 +59,20 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::asks::{Asked, Asks};
 pub use self::decoder::announce;
-pub use self::keeper::Keeper;
+pub use self::handle::{CommandResult, DecoderHandle};
 pub use self::places::CONNECTIONS;
 pub use self::port::{LinkError, Port, bind, open};
 pub(crate) use self::port::{Wire, dial, tune};
+pub use self::store::ReadStore;
 
-use self::connection::{End, Ended, Life};
+use self::connection::{End, Ended, Liveness};
 use self::decoder::{Decoder, LIMITS, Limits};
 use self::places::Places;
 use self::port::Kind;
 use crate::config::{Address, DecoderConfig};
 use crate::decoders::Protocol;
-use crate::model::chip::Held;
+use crate::model::chip::StoredRanges;
 use crate::status::{Board, LinkState, ProblemCode};
 
 /// Opens the wire to a decoder that waits for us, and closes it again: for `check`, while no daemon runs.
@@ -89,37 +89,37 @@ pub async fn reach(address: &Address) -> io::Result<()> {
 ///
 /// # Errors
 /// [`LinkError::Journal`]: the process must end. [`LinkError::Setting`] only if `port` was not made from `config`.
-pub async fn run<K: Keeper>(
+pub async fn run<K: ReadStore>(
     config: DecoderConfig,
     port: Port,
-    asks: Asks,
-    keeper: K,
+    asks: DecoderHandle,
+    store: K,
     board: Board,
     stop: CancellationToken,
 ) -> Result<(), LinkError> {
-    run_within(LIMITS, config, port, asks, keeper, board, stop).await
+    run_within(LIMITS, config, port, asks, store, board, stop).await
 }
 
-async fn run_within<K: Keeper>(
+async fn run_within<K: ReadStore>(
     limits: Limits,
     config: DecoderConfig,
     port: Port,
-    asks: Asks,
-    keeper: K,
+    asks: DecoderHandle,
+    store: K,
     board: Board,
     stop: CancellationToken,
 ) -> Result<(), LinkError> {
     let decoder = Arc::new(Decoder::new(limits, config, asks, board));
     let keeping = {
-        let (decoder, keeper) = (Arc::clone(&decoder), keeper.clone());
-        async move { decoder.buffer.keep_all(&keeper).await }
+        let (decoder, store) = (Arc::clone(&decoder), store.clone());
+        async move { decoder.buffer.keep_all(&store).await }
     };
     // A task of its own: a flood on the wire must not starve the keeping.
     let mut keeping = AbortOnDropHandle::new(tokio::spawn(keeping));
     let mut serving = pin!(async {
         match port.0 {
-            Kind::Dial(address) => decoder.dial(&address, &keeper, &stop).await?,
-            Kind::Listen(address, listener) => decoder.listen(address, listener, &keeper, &stop).await?,
+            Kind::Dial(address) => decoder.dial(&address, &store, &stop).await?,
+            Kind::Listen(address, listener) => decoder.listen(address, listener, &store, &stop).await?,
         }
         let _ = timeout(limits.settle, decoder.buffer.drained()).await;
         Ok(())
@@ -135,18 +135,18 @@ async fn run_within<K: Keeper>(
                 break Err(LinkError::Journal { decoder, frames, source });
             }
             _ = chores.tick() => {
-                decoder.chores();
+                decoder.upkeep();
                 if let Some(again) = decoder.memories.again(&decoder.zone, decoder.board.now()) {
                     judging.abort_all(); // the later one knows more
-                    let (keeper, decoder) = (keeper.clone(), Arc::clone(&decoder));
+                    let (store, decoder) = (store.clone(), Arc::clone(&decoder));
                     judging.spawn(async move {
-                        keeper.let_go(&decoder.name, move |read| again.is_of_this_race(read)).await;
+                        store.let_go(&decoder.name, move |read| again.is_of_this_race(read)).await;
                     });
                 }
             }
         }
     };
-    decoder.chores();
+    decoder.upkeep();
     let left = decoder.buffer.buffered();
     if outcome.is_ok() && left > 0 {
         let name = &decoder.name;
@@ -165,7 +165,12 @@ fn returned<T>(joined: Result<T, JoinError>) -> T {
 
 impl Decoder {
     /// Opens the port, serves it, and opens it again.
-    async fn dial<K: Keeper>(&self, address: &Address, keeper: &K, stop: &CancellationToken) -> Result<(), LinkError> {
+    async fn dial<K: ReadStore>(
+        &self,
+        address: &Address,
+        store: &K,
+        stop: &CancellationToken,
+    ) -> Result<(), LinkError> {
         let mut retry = self.retry(matches!(address, Address::Serial { .. }));
         loop {
             let protocol = self.protocol()?;
@@ -175,8 +180,9 @@ impl Decoder {
             };
             match opened {
                 Ok(wire) => {
-                    let ended =
-                        self.serve(protocol, wire, self.held(keeper), true, &self.place, &Life::default(), stop).await;
+                    let ended = self
+                        .serve(protocol, wire, self.stored_ranges(store), true, &self.place, &Liveness::default(), stop)
+                        .await;
                     match ended.end {
                         End::Stopped => return Ok(()),
                         End::Rewind => continue,
@@ -194,11 +200,11 @@ impl Decoder {
     }
 
     /// Accepts the decoder's software, up to [`CONNECTIONS`] times at once.
-    async fn listen<K: Keeper>(
+    async fn listen<K: ReadStore>(
         self: &Arc<Self>,
         address: SocketAddr,
         listener: Option<TcpListener>,
-        keeper: &K,
+        store: &K,
         stop: &CancellationToken,
     ) -> Result<(), LinkError> {
         let Some(listener) = self.listener(address, listener, stop).await else { return Ok(()) };
@@ -214,7 +220,7 @@ impl Decoder {
                     Ok((wire, peer)) => {
                         let Some(life) = places.admit(self, peer) else { continue };
                         let protocol = self.protocol()?;
-                        let held = self.held(keeper);
+                        let held = self.stored_ranges(store);
                         wires.spawn(self.clone().accepted(protocol, wire, peer, held, life, stop.clone()));
                     }
                     Err(error) => {
@@ -236,8 +242,8 @@ impl Decoder {
         protocol: Box<dyn Protocol>,
         wire: TcpStream,
         peer: SocketAddr,
-        held: Option<BoxFuture<'static, Held>>,
-        life: Arc<Life>,
+        held: Option<BoxFuture<'static, StoredRanges>>,
+        life: Arc<Liveness>,
         stop: CancellationToken,
     ) {
         if let Err(error) = port::tune(&wire) {
@@ -281,24 +287,24 @@ impl Decoder {
         &self,
         protocol: Box<dyn Protocol>,
         wire: Wire,
-        held: Option<BoxFuture<'static, Held>>,
+        held: Option<BoxFuture<'static, StoredRanges>>,
         dialled: bool,
         peer: &str,
-        life: &Life,
+        life: &Liveness,
         stop: &CancellationToken,
     ) -> Ended {
         tracing::info!(decoder = self.name, peer, "connected");
-        self.comes();
+        self.on_connected();
         let line = self.asks.tap().connected(peer);
         let ended = connection::serve(self, protocol, line.around(wire), held, dialled, life, stop).await;
         line.closed(&ended.end.to_string());
         tracing::info!(decoder = self.name, peer, up_s = ended.up.as_secs(), "disconnected: {}", ended.end);
-        self.goes(&ended.end, ended.up, dialled);
+        self.on_closed(&ended.end, ended.up, dialled);
         ended
     }
 
     /// A connection ended that was up for so long. `dialled`: by us, so that it is ours to open the next one.
-    fn goes(&self, end: &End, up: Duration, dialled: bool) {
+    fn on_closed(&self, end: &End, up: Duration, dialled: bool) {
         let mut presence = self.presence();
         presence.up -= 1;
         let alone = presence.up == 0;

@@ -12,7 +12,7 @@ use passbridge::testing::decoders::trials::{MakeRecord, STREAM};
 use passbridge::testing::decoders::{
     self, MEMORY_MAX, Missed, OUTPUT_MAX, Output, Protocol, READ_MAX, REGISTRY, Settings, Spec,
 };
-use passbridge::testing::model::chip::{Held, Label, Position};
+use passbridge::testing::model::chip::{Label, Position, StoredRanges};
 use peak_alloc::PeakAlloc;
 
 use crate::support::fuzz::seeds;
@@ -45,7 +45,7 @@ struct Most {
 /// Feeds `length` bytes as the link does, to a link that asks for all it can.
 fn measure(
     make: impl FnOnce() -> Box<dyn Protocol>,
-    held: Held,
+    held: StoredRanges,
     length: usize,
     record: &dyn Fn(usize) -> Vec<u8>,
 ) -> Most {
@@ -100,10 +100,10 @@ fn hostile(spec: &Spec) -> Vec<(usize, MakeRecord)> {
 }
 
 /// As much as a link can be told.
-fn everything() -> Held {
-    let mut held = Held::default();
-    for file in 0..Held::FILES as u64 {
-        for number in 0..Held::RANGES as u64 {
+fn everything() -> StoredRanges {
+    let mut held = StoredRanges::default();
+    for file in 0..StoredRanges::FILES as u64 {
+        for number in 0..StoredRanges::RANGES as u64 {
             let file = Some(Label::Number(file)).filter(|_| file > 16);
             held.insert(&Position { unit: Some(format!("unit {file:?}").into()), file, number: number * 2 + 1 });
         }
@@ -123,7 +123,7 @@ fn no_stream_makes_a_protocol_hold_more_than_its_limit() {
             let tried = if nth == 0 { streams.len() } else { (spec.trials.hostile)().len() };
             for (at, (length, record)) in streams.iter().take(tried).enumerate() {
                 let make = || (spec.make)(&set).unwrap();
-                let most = measure(make, Held::default(), length * times(), record);
+                let most = measure(make, StoredRanges::default(), length * times(), record);
                 if most.held > MEMORY_MAX || most.used > OUTPUT_MAX {
                     wrong +=
                         &format!("{} {set:?} stream {at}: holds {}, a read uses {}\n", spec.name, most.held, most.used);
@@ -165,6 +165,6 @@ fn a_protocol_that_keeps_what_it_is_sent_is_found() {
         fn end(&mut self, _: &mut Output) {}
     }
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let most = measure(|| Box::new(Hoarder(Vec::new())), Held::default(), LENGTH, &|_| vec![0; 1000]);
+    let most = measure(|| Box::new(Hoarder(Vec::new())), StoredRanges::default(), LENGTH, &|_| vec![0; 1000]);
     assert!(most.held >= LENGTH, "{}", most.held);
 }

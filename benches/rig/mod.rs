@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use passbridge::testing::decoders::{Framed, Item, Output, Protocol, Settings, spec};
 use passbridge::testing::journal::{Journal, JournalConfig};
-use passbridge::testing::serve::control::{self, Request};
+use passbridge::testing::serve::control::{self, ControlRequest};
 use passbridge::testing::sim::cloud::{DEVICE, KEY};
 use passbridge::testing::status::{Board, Snapshot};
 use rustix::time::{ClockId, clock_gettime};
@@ -38,7 +38,7 @@ pub fn open_journal(dir: &Path) -> Journal {
         zones: Default::default(),
         keep_days: 30,
         keep_bytes: 2_000_000_000,
-        volume_bytes: 32 * 1024 * 1024,
+        segment_bytes: 32 * 1024 * 1024,
     };
     Journal::open(config, Board::new("bench")).expect("the journal opens")
 }
@@ -93,7 +93,7 @@ pub async fn keep(journal: &Journal, ipico: &mut Ipico, count: u64, group: u64) 
         let bytes = ipico.bytes(left.min(group));
         let frames = ipico.parse(&bytes);
         assert_eq!(frames.len() as u64, left.min(group), "a line was not understood");
-        journal.keep(MAT, Timestamp::now(), frames).await.expect("the journal is open");
+        journal.append(MAT, Timestamp::now(), frames).await.expect("the journal is open");
         left -= left.min(group);
     }
 }
@@ -197,7 +197,7 @@ impl Running {
 
     /// What it says of itself; `None` while it does not answer.
     pub async fn status(&self) -> Option<Snapshot> {
-        let value = control::ask(&self.dir, Request::Status).await.ok()?;
+        let value = control::ask(&self.dir, ControlRequest::Status).await.ok()?;
         serde_json::from_value(value).ok()
     }
 

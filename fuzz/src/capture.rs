@@ -3,7 +3,7 @@
 
 use std::io::BufReader;
 
-use passbridge::testing::link::capture::{CaptureError, Header, PIECE, Reader, Record, What, Writer};
+use passbridge::testing::link::capture::{CaptureError, CaptureReader, CaptureWriter, Header, PIECE, Record, What};
 
 /// Bytes before the file.
 pub const CONTROL: usize = 3;
@@ -17,7 +17,7 @@ struct Said {
 }
 
 fn read(file: &[u8], at_once: usize) -> Option<Said> {
-    let mut reader = match Reader::new(BufReader::with_capacity(at_once, file)) {
+    let mut reader = match CaptureReader::new(BufReader::with_capacity(at_once, file)) {
         Ok(reader) => reader,
         Err(error) => {
             told(&error, file);
@@ -81,7 +81,7 @@ fn bounded(said: &Said, file: &[u8]) {
 /// What was read can be written, and is then read as the same.
 fn written_again(said: &Said) {
     let mut file = Vec::new();
-    let Ok(mut writer) = Writer::new(&mut file, &said.header) else { return }; // a value that grows when it is quoted
+    let Ok(mut writer) = CaptureWriter::new(&mut file, &said.header) else { return }; // a value that grows when it is quoted
     for record in &said.records {
         writer.record(record).expect("memory does not fail");
     }

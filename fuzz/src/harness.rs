@@ -26,7 +26,7 @@ use passbridge::testing::decoders::{
     Frame, Framed, Info, Item, Output, Protocol, Range, Settings, Spec, settings, spec,
 };
 use passbridge::testing::journal::entry::{Body, Entry, parse_line, write_line};
-use passbridge::testing::model::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
+use passbridge::testing::model::chip::{ChipRead, Label, Marker, Position, Stamp, StoredRanges};
 use passbridge::testing::model::clock;
 
 /// Bytes before the stream.
@@ -84,7 +84,7 @@ enum Action {
 struct Script {
     settings: usize,
     flags: u8,
-    held: Held,
+    held: StoredRanges,
     received: Timestamp,
     cuts: [usize; 4],
     /// With their places in the stream, in order.
@@ -169,8 +169,8 @@ impl Script {
 }
 
 /// A few places of a decoder's memory.
-fn held(shape: u8, numbers: &[u8]) -> Held {
-    let mut held = Held::default();
+fn held(shape: u8, numbers: &[u8]) -> StoredRanges {
+    let mut held = StoredRanges::default();
     if shape == 0 {
         return held;
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use passbridge::testing::decoders::{Settings, Spec};
-use passbridge::testing::link::capture::{Direction, Reader, What};
+use passbridge::testing::link::capture::{CaptureReader, Direction, What};
 use serde_json::Value;
 
 use super::harness::{CONTROL, LEAVE, LINKED, REPAIR, REWIND, SINGLE, options};
@@ -25,7 +25,7 @@ pub fn samples(spec: &Spec, project: &Path) -> Vec<(Settings, Vec<u8>)> {
     }
     for path in files(&folder.join("captures"), "capture") {
         let content = std::fs::read(&path).expect("a file");
-        let capture = Reader::new(&content[..]).expect("a capture");
+        let capture = CaptureReader::new(&content[..]).expect("a capture");
         let settings = capture.header().settings();
         let said = capture.filter_map(|record| match record.expect("a record").what {
             What::Bytes(Direction::From, bytes) => Some(bytes),

@@ -40,7 +40,7 @@ mod report;
 mod session;
 mod text;
 
-pub use report::{AuditError, Head, Report, Subject};
+pub use report::{AuditError, AuditReport, Head, Subject};
 pub use session::audit;
 pub(crate) use text::json_lines;
 pub use text::text as summary;

@@ -23,7 +23,7 @@ pub use bibs::{BibFile, Bibs};
 use crate::config::TagCode;
 use crate::journal::PendingRead;
 use crate::model::clock::{self, Doubt};
-use crate::model::lane;
+use crate::model::source;
 
 /// The chip code of what a decoder sent.
 ///
@@ -85,10 +85,10 @@ impl Mapper {
     }
 
     /// The fields of a read, with the bibs in use now; `None`: its day cannot be known before the box knows the time.
-    /// A lane has the zone of its decoder, and a decoder that the mapper was not made for has its clock in UTC.
+    /// A source has the zone of its decoder, and a decoder that the mapper was not made for has its clock in UTC.
     pub fn fields(&self, read: &PendingRead) -> Option<Fields> {
         let utc = TimeZone::UTC;
-        let zone = self.zones.get(lane::decoder(&read.decoder)).unwrap_or(&utc);
+        let zone = self.zones.get(source::decoder(&read.decoder)).unwrap_or(&utc);
         let resolved = clock::resolve(&read.stamp, zone, read.received, read.replay);
         let by_receipt = matches!(resolved.doubt, Some(Doubt::BoxClockUnset | Doubt::OutOfRange));
         if by_receipt && !clock::box_clock_set(read.received) {

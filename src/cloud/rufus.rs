@@ -42,7 +42,7 @@ use names::Names;
 
 #[cfg(test)]
 pub use outcome::KeyFault;
-pub use outcome::{CallError, Device, Doubt, Inserted, NotSent, Page, Scope, Session, Stored};
+pub use outcome::{CallError, CloudPassing, Device, Inserted, NotSent, OutcomeDoubt, Page, Scope, Session};
 pub use trust::Distrust;
 use trust::causes;
 
@@ -353,7 +353,7 @@ impl Client {
 
     fn failed(&self, error: &reqwest::Error) -> CallError {
         let failed = transport(error);
-        if matches!(failed, CallError::Unknown { why: Doubt::Timeout, .. } | CallError::NotSent(NotSent::Slow)) {
+        if matches!(failed, CallError::Unknown { why: OutcomeDoubt::Timeout, .. } | CallError::NotSent(NotSent::Slow)) {
             self.names.turn();
         }
         failed
@@ -377,7 +377,7 @@ impl Client {
                 Ok(None) => break None,
                 Ok(Some(chunk)) if body.len() + chunk.len() > limit => {
                     break Some(CallError::Unknown {
-                        why: Doubt::Unreadable(format!("longer than {limit} bytes").into()),
+                        why: OutcomeDoubt::Unreadable(format!("longer than {limit} bytes").into()),
                         retry_after: None,
                     });
                 }
@@ -417,7 +417,7 @@ fn transport(error: &reqwest::Error) -> CallError {
         return CallError::NotSent(NotSent::Build(innermost(error)));
     }
     if !error.is_connect() {
-        let why = if error.is_timeout() { Doubt::Timeout } else { Doubt::Cut(innermost(error)) };
+        let why = if error.is_timeout() { OutcomeDoubt::Timeout } else { OutcomeDoubt::Cut(innermost(error)) };
         return CallError::Unknown { why, retry_after: None };
     }
     CallError::NotSent(match trust::distrust(error) {

@@ -78,14 +78,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cloud::passing::Fields;
-use crate::cloud::rufus::{CallError, Client, Doubt, Inserted, Passing};
+use crate::cloud::rufus::{CallError, Client, Inserted, OutcomeDoubt, Passing};
 use crate::config::{SessionMode, UploadConfig};
-use crate::journal::{Batch, Durable, Item, Journal, JournalError, Pending, PendingRead, UploadEvent};
+use crate::journal::{Batch, Durable, Journal, JournalError, Pending, PendingRead, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
 use crate::model::text::tail;
 use crate::status::{Board, ProblemCode, SessionStatus, UploadState};
 pub use machine::SessionProgress;
-use machine::{Action, Formed, Input, Machine, Report, ResendPermit};
+use machine::{Action, Formed, Input, Machine, ResendPermit, UplinkReport};
 
 /// How long a POST may still take when the process is stopping.
 const GRACE: Duration = Duration::from_secs(8);
@@ -126,7 +126,7 @@ pub struct Resend {
     /// Their session.
     pub token: Box<str>,
     /// The passings, numbers rising, at most [`RESEND_MAX`].
-    pub items: Vec<Item>,
+    pub items: Vec<UploadItem>,
     /// Told when all of them are settled (sent, found to be there, or set aside), or why they cannot be sent.
     pub done: oneshot::Sender<Result<(), String>>,
 }
@@ -431,7 +431,7 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
 }
 
 fn too_late() -> CallError {
-    CallError::Unknown { why: Doubt::Timeout, retry_after: None }
+    CallError::Unknown { why: OutcomeDoubt::Timeout, retry_after: None }
 }
 
 /// The answer of a call, which gets `grace` from when the process stops.
@@ -445,7 +445,7 @@ async fn unless_stopped<T>(stop: &CancellationToken, grace: Duration, call: impl
     tokio::time::timeout(grace, call).await.ok()
 }
 
-async fn post(client: &Client, token: &str, items: &[Item]) -> Result<Inserted, CallError> {
+async fn post(client: &Client, token: &str, items: &[UploadItem]) -> Result<Inserted, CallError> {
     let passings: Vec<_> =
         items.iter().map(|item| Passing::new(item.num, item.time_ms, &item.bib, &item.chip)).collect();
     client.insert(token, &passings).await
@@ -458,7 +458,7 @@ fn form(
     token: &str,
     next: u64,
     mut pending: Pending,
-    again: Vec<Item>,
+    again: Vec<UploadItem>,
     fields: &mut impl FnMut(&PendingRead) -> Option<Fields>,
 ) -> (Option<Formed>, Option<PendingRead>) {
     let mut held = None;
@@ -477,13 +477,13 @@ fn form(
     if pending.is_empty() && again.is_empty() {
         return (None, held);
     }
-    let known = |item: Item| (item.seq, item.time_ms, item.bib, item.chip);
+    let known = |item: UploadItem| (item.seq, item.time_ms, item.bib, item.chip);
     let returned = pending.returned.into_iter().map(known);
     let items = returned
         .chain(reads)
         .chain(again.into_iter().map(known))
         .zip(next..)
-        .map(|((seq, time_ms, bib, chip), num)| Item { seq, num, time_ms, bib, chip })
+        .map(|((seq, time_ms, bib, chip), num)| UploadItem { seq, num, time_ms, bib, chip })
         .collect();
     let batch = Batch {
         device: config.device.clone(),
@@ -492,7 +492,7 @@ fn form(
         found: Vec::new(),      // the machine knows
         still_open: Vec::new(), // as well
         dead: pending.dead,
-        repeats: pending.repeats,
+        duplicates: pending.duplicates,
         through: pending.through,
         decoders: config.decoders.clone(),
     };
@@ -530,11 +530,11 @@ impl Recorder<'_> {
 /// Keeps the board at what the machine reports.
 struct Display<'a> {
     board: &'a Board,
-    shown: Option<Report>,
+    shown: Option<UplinkReport>,
 }
 
 impl Display<'_> {
-    fn show(&mut self, device: &str, report: Report) {
+    fn show(&mut self, device: &str, report: UplinkReport) {
         if self.shown.as_ref() == Some(&report) {
             return;
         }

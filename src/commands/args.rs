@@ -15,7 +15,7 @@ use crate::model::escape::ForTerminal;
 
 /// Where the configuration and the data are.
 #[derive(Clone, Debug, Args)]
-pub struct Place {
+pub struct Paths {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/passbridge/passbridge.toml")]
     pub config: PathBuf,
@@ -24,7 +24,7 @@ pub struct Place {
     pub data_dir: Option<PathBuf>,
 }
 
-impl Place {
+impl Paths {
     /// The options to load the configuration with.
     pub fn options(&self) -> LoadOptions {
         LoadOptions { data_dir: self.data_dir.clone(), ..LoadOptions::new(&self.config) }
@@ -45,7 +45,7 @@ pub struct DemoArgs {
     pub replay: Option<PathBuf>,
     /// The protocol of the recording, if the file does not say it.
     #[arg(long, value_name = "NAME", value_parser = protocol)]
-    pub protocol: Option<Protocol>,
+    pub protocol: Option<ProtocolArg>,
     /// Keep the data in this directory, to look at it afterwards.
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
@@ -59,16 +59,16 @@ pub struct DemoArgs {
 
 /// A registry line as an argument.
 #[derive(Clone, Copy)]
-pub struct Protocol(pub &'static Spec);
+pub struct ProtocolArg(pub &'static Spec);
 
-impl std::fmt::Debug for Protocol {
+impl std::fmt::Debug for ProtocolArg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0.name)
     }
 }
 
-pub(crate) fn protocol(name: &str) -> Result<Protocol, String> {
-    config::protocol(name).map(Protocol)
+pub(crate) fn protocol(name: &str) -> Result<ProtocolArg, String> {
+    config::protocol(name).map(ProtocolArg)
 }
 
 pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
@@ -120,13 +120,13 @@ pub(crate) fn stdout() -> Box<dyn Write> {
 
 /// The configuration for a command that needs no key. What is wrong in it stops no command that does not need it: the box
 /// that runs has the same configuration, and its status must be there to be seen.
-pub(crate) fn load_keyless(place: &Place) -> Result<Config, Failure> {
+pub(crate) fn load_keyless(place: &Paths) -> Result<Config, Failure> {
     Ok(Config::load_what_is_right(&LoadOptions { keyless: true, ..place.options() })?.config)
 }
 
 /// The configuration for a command that opens the journal or asks the cloud by itself. A mistake in what decides which read
 /// goes where, and at which time, ends it; one that is about the page does not.
-pub(crate) fn load_right(place: &Place, keyless: bool) -> Result<Config, Failure> {
+pub(crate) fn load_right(place: &Paths, keyless: bool) -> Result<Config, Failure> {
     let config = Config::load_what_is_right(&LoadOptions { keyless, ..place.options() })?.config;
     must_be_right(&config)?;
     Ok(config)

@@ -15,20 +15,20 @@ use crate::cloud::audit::{AuditError, Head, Subject, audit, json_lines, summary}
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client};
 use crate::cloud::uplink::{self, Ties, UplinkConfig};
-use crate::commands::args::{Place, load_right, print};
+use crate::commands::args::{Paths, load_right, print};
 use crate::config::failure::Failure;
 use crate::config::{Config, SessionMode};
 use crate::daemon;
 use crate::daemon::logging;
 use crate::journal::{Journal, PendingRead};
-use crate::serve::control::{self, ControlError, Request};
+use crate::serve::control::{self, ControlError, ControlRequest};
 use crate::status::Board;
 
 /// `audit`
 #[derive(Clone, Debug, Args)]
 pub struct AuditArgs {
     #[command(flatten)]
-    place: Place,
+    place: Paths,
     /// Only this device; without it every device of the configuration.
     #[arg(long, value_name = "ID")]
     device: Option<String>,
@@ -78,7 +78,7 @@ pub async fn run(args: AuditArgs) -> Result<(), Failure> {
     if equal { Ok(()) } else { Err(Failure::data("journal and cloud are not equal").already_told()) }
 }
 
-/// The devices to audit, with their lanes.
+/// The devices to audit, with their sources.
 fn devices<'a>(config: &'a Config, only: Option<&str>) -> Result<BTreeMap<&'a str, Vec<Box<str>>>, Failure> {
     let mut devices = config.devices();
     devices.retain(|device, _| only.is_none_or(|only| only == *device));
@@ -113,7 +113,7 @@ async fn one(args: &AuditArgs, config: &Config, client: &Client, subject: Subjec
     }
     // A daemon that runs shows it. One that does not, or is of an older version, need not know.
     let audited = report.summary(jiff::Timestamp::now());
-    let _ = control::ask(&config.data_dir, Request::Audited { audited }).await;
+    let _ = control::ask(&config.data_dir, ControlRequest::Audited { audited }).await;
     let told = if args.json { json_lines(&report, jiff::Timestamp::now()) } else { summary(&report) };
     print(&told)?;
     Ok(report.is_equal())
@@ -131,7 +131,7 @@ fn tell(args: &AuditArgs, line: &str) -> Result<(), Failure> {
 /// Through the daemon, or by an uplink of our own where none runs. How many, and why not all.
 async fn send_again(config: &Config, client: &Client, subject: &Subject) -> Result<(u64, Option<String>), Failure> {
     let session = subject.session.clone().unwrap_or_default();
-    let request = Request::Repair { device: subject.device.to_string(), session };
+    let request = ControlRequest::Repair { device: subject.device.to_string(), session };
     match control::ask(&config.data_dir, request).await {
         Ok(answer) => {
             let resent = answer.get("resent").and_then(Value::as_u64).unwrap_or(0);

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::args::{Place, Protocol, load_keyless, protocol, setting};
+use crate::commands::args::{Paths, ProtocolArg, load_keyless, protocol, setting};
 use crate::config::failure::Failure;
 use crate::config::{self, Address, Config};
 use crate::daemon::logging;
@@ -46,7 +46,7 @@ pub(crate) struct CaptureArgs {
     force: bool,
     /// For the file: the decoder's protocol.
     #[arg(long, value_name = "NAME", value_parser = protocol, conflicts_with = "decoder")]
-    protocol: Option<Protocol>,
+    protocol: Option<ProtocolArg>,
     /// For the file: zone of the decoder's clock, such as Europe/Madrid.
     #[arg(long, value_name = "ZONE", value_parser = config::zone, conflicts_with = "decoder")]
     timezone: Option<TimeZone>,
@@ -57,7 +57,7 @@ pub(crate) struct CaptureArgs {
     #[arg(long, value_name = "TEXT")]
     comment: Vec<String>,
     #[command(flatten)]
-    place: Place,
+    place: Paths,
 }
 
 /// Runs until it is over or interrupted.

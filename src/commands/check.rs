@@ -15,10 +15,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
 
-use self::report::{Report, Verdict};
+use self::report::{CheckReport, CheckVerdict};
 use self::service::ServiceUser;
 use crate::cloud::passing::Bibs;
-use crate::commands::args::Place;
+use crate::commands::args::Paths;
 use crate::config::failure::Failure;
 use crate::config::{Address, Config, DecoderConfig, LoadOptions, Loaded, Part};
 use crate::journal::{self, Unsettled};
@@ -39,7 +39,7 @@ const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
     #[command(flatten)]
-    place: Place,
+    place: Paths,
     /// Also try to reach the decoders and the cloud.
     #[arg(long)]
     connect: bool,
@@ -56,7 +56,7 @@ pub struct CheckArgs {
 /// # Errors
 /// Exit code 78 if something here must be changed, 69 if something outside cannot be reached.
 pub async fn run(args: CheckArgs) -> Result<(), Failure> {
-    let mut report = Report::default();
+    let mut report = CheckReport::default();
     let options = args.place.options();
     let user = args.user.as_deref().map(ServiceUser::named).or_else(ServiceUser::of_the_unit);
     match Config::load_what_is_right(&options) {
@@ -73,7 +73,7 @@ pub async fn run(args: CheckArgs) -> Result<(), Failure> {
 }
 
 /// What is wrong in the configuration. The box reads its decoders all the same, and what is wrong waits.
-fn faults(config: &Config, user: Option<&ServiceUser>, report: &mut Report) {
+fn faults(config: &Config, user: Option<&ServiceUser>, report: &mut CheckReport) {
     for fault in &config.faults {
         let (check, file) = match fault.part {
             Part::Key => ("key", config.cloud.as_ref().and_then(|cloud| cloud.api_key_file.as_deref())),
@@ -99,7 +99,7 @@ fn faults(config: &Config, user: Option<&ServiceUser>, report: &mut Report) {
 }
 
 /// What the service may read and use: who runs the check may be root, who may everything.
-fn rights(file: &Path, config: &Config, user: &ServiceUser, report: &mut Report) {
+fn rights(file: &Path, config: &Config, user: &ServiceUser, report: &mut CheckReport) {
     let key = config.cloud.as_ref().and_then(|cloud| cloud.api_key_file.as_deref());
     let files = [
         ("configuration", Some(file)),
@@ -124,7 +124,7 @@ fn rights(file: &Path, config: &Config, user: &ServiceUser, report: &mut Report)
     }
 }
 
-async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mut Report) {
+async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mut CheckReport) {
     let config = &loaded.config;
     if config.faults.is_empty() {
         report.ok("configuration", "", format!("{}: {} decoder(s)", options.file.display(), config.decoders.len()));
@@ -163,13 +163,13 @@ async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mu
 }
 
 /// The status of the daemon that runs here, if one does.
-async fn running(config: &Config, report: &mut Report) -> Option<Snapshot> {
+async fn running(config: &Config, report: &mut CheckReport) -> Option<Snapshot> {
     let answer = control::status(config).await;
     match answer.map(serde_json::from_value::<Snapshot>) {
         Ok(Ok(status)) => {
             let problems = status.problems.len();
             let text = format!("passbridge {} runs, {problems} problem(s)", status.version);
-            let verdict = if status.ready && problems == 0 { Verdict::Ok } else { Verdict::Warn };
+            let verdict = if status.ready && problems == 0 { CheckVerdict::Ok } else { CheckVerdict::Warn };
             report.add(verdict, "daemon", "", if problems == 0 { text } else { text + ": see `passbridge status`" });
             Some(status)
         }
@@ -188,7 +188,7 @@ async fn running(config: &Config, report: &mut Report) -> Option<Snapshot> {
     }
 }
 
-fn disk(data_dir: &Path, report: &mut Report) {
+fn disk(data_dir: &Path, report: &mut CheckReport) {
     let shown = data_dir.display().to_string();
     // The directory that exists: `run` makes the rest.
     let Some(existing) = data_dir.ancestors().find(|dir| dir.exists()) else {
@@ -221,7 +221,7 @@ fn disk(data_dir: &Path, report: &mut Report) {
 }
 
 /// Passings of devices that the configuration has no decoder of: somebody corrected a `device_id`, or lent the box.
-fn left_behind(config: &Config, report: &mut Report) {
+fn left_behind(config: &Config, report: &mut CheckReport) {
     let devices = config.devices();
     if devices.is_empty() {
         return; // nothing is uploaded, and that is meant
@@ -249,7 +249,7 @@ fn left_behind(config: &Config, report: &mut Report) {
     }
 }
 
-fn bibs(path: &Path, report: &mut Report) {
+fn bibs(path: &Path, report: &mut CheckReport) {
     let shown = path.display().to_string();
     match std::fs::read(path).map(|text| Bibs::read(&text)) {
         Ok(Ok(bibs)) if bibs.is_empty() => {
@@ -261,7 +261,7 @@ fn bibs(path: &Path, report: &mut Report) {
     }
 }
 
-fn clock(report: &mut Report) {
+fn clock(report: &mut CheckReport) {
     let now = Timestamp::now();
     let year = TimeZone::UTC.to_datetime(now).year();
     let text = format!("{} UTC", now.strftime("%Y-%m-%d %H:%M:%S"));
@@ -284,7 +284,7 @@ fn clock(report: &mut Report) {
     );
 }
 
-fn zone(decoder: &DecoderConfig, report: &mut Report) {
+fn zone(decoder: &DecoderConfig, report: &mut CheckReport) {
     let now = jiff::ZonedDateTime::new(Timestamp::now(), decoder.timezone.clone());
     let name = decoder.timezone.iana_name().unwrap_or("UTC");
     let text = format!("{name}: the decoder's clock must show {} now", now.strftime("%Y-%m-%d %H:%M:%S %Z"));
@@ -292,7 +292,7 @@ fn zone(decoder: &DecoderConfig, report: &mut Report) {
 }
 
 /// Where each timing point goes: a name that is not exactly what is sent shows itself here, or never.
-fn locations(config: &Config, decoder: &DecoderConfig, report: &mut Report) {
+fn locations(config: &Config, decoder: &DecoderConfig, report: &mut CheckReport) {
     for (location, device) in &decoder.locations {
         let known = config.device_of(decoder).is_some();
         let text = if known { format!("goes to device {device}") } else { "is kept and not uploaded".to_owned() };
@@ -301,7 +301,7 @@ fn locations(config: &Config, decoder: &DecoderConfig, report: &mut Report) {
 }
 
 /// A decoder as the daemon that runs sees it.
-fn asked(decoder: &DecoderConfig, status: &Snapshot, report: &mut Report) {
+fn asked(decoder: &DecoderConfig, status: &Snapshot, report: &mut CheckReport) {
     use crate::status::LinkState;
     let Some(known) = status.decoders.iter().find(|known| known.name == decoder.name) else {
         return report.warn("decoder", &decoder.name, "the daemon that runs does not know it: restart it");
@@ -316,7 +316,7 @@ fn asked(decoder: &DecoderConfig, status: &Snapshot, report: &mut Report) {
 }
 
 /// A decoder's port, while no daemon uses it. Without `connect` only what can be seen from here.
-async fn port(decoder: &DecoderConfig, connect: bool, report: &mut Report) {
+async fn port(decoder: &DecoderConfig, connect: bool, report: &mut CheckReport) {
     let (name, address) = (decoder.name.as_str(), &decoder.address);
     if let Address::Serial { path, .. } = address
         && !serial(name, path, connect, report)
@@ -356,7 +356,7 @@ fn not_reached(address: &Address, error: &io::Error) -> String {
 }
 
 /// Whether a serial device is worth opening; what is wrong with it is said.
-fn serial(name: &str, path: &Path, connect: bool, report: &mut Report) -> bool {
+fn serial(name: &str, path: &Path, connect: bool, report: &mut CheckReport) -> bool {
     let shown = path.display();
     if !path.exists() {
         let text = format!("there is no {shown} now: is the adapter plugged in?");
@@ -377,7 +377,7 @@ fn serial(name: &str, path: &Path, connect: bool, report: &mut Report) -> bool {
     true
 }
 
-async fn page(address: std::net::SocketAddr, report: &mut Report) {
+async fn page(address: std::net::SocketAddr, report: &mut CheckReport) {
     match web::bind(address).await {
         Ok(page) if page.local_addr().is_some() => report.ok("page", "", format!("http://{address}/")),
         Ok(_) => report.warn("page", "", format!("this box has no address {address} now; it is waited for")),

@@ -24,7 +24,7 @@ use crate::commands::probe::recognise;
 use crate::config::failure::Failure;
 use crate::daemon::logging;
 use crate::decoders::{Frame, Framed, Info, Item, Output, Protocol, Reject, SettingError, Settings, Spec};
-use crate::link::capture::{self, CaptureError, Direction, HeaderError, Reader, Record, What as Happened};
+use crate::link::capture::{self, CaptureError, CaptureReader, Direction, HeaderError, Record, What as Happened};
 use crate::model::chip::{ChipRead, Label, Marker, Stamp};
 use crate::model::clock::{self, Doubt};
 use crate::model::escape::escape;
@@ -36,22 +36,22 @@ const CHUNK: usize = 64 * 1024;
 const CONNECTIONS: usize = 64;
 
 /// Where the bytes come from, with those put back that were looked at.
-pub type Source<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
+pub type ByteSource<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
 
 /// What is to be decoded.
-pub enum Input<R> {
+pub enum DecodeInput<R> {
     /// Bytes of one connection.
-    Raw(Source<R>),
+    Raw(ByteSource<R>),
     /// A capture file.
-    Capture(Reader<Source<R>>),
+    Capture(CaptureReader<ByteSource<R>>),
 }
 
-impl<R: Read> Input<R> {
+impl<R: Read> DecodeInput<R> {
     /// Looks at the first bytes, and no further than they could still be those of a capture: a live connection is decoded
     /// from its first byte on.
     ///
     /// # Errors
-    /// [`DecodeError::Input`], or [`DecodeError::Capture`] for a capture whose header cannot be read.
+    /// [`DecodeInput`], or [`DecodeError::Capture`] for a capture whose header cannot be read.
     pub fn new(mut input: R) -> Result<Self, DecodeError> {
         let (mut seen, mut byte) = (Vec::new(), [0]);
         while capture::may_be(&seen) && !capture::is_capture(&seen) {
@@ -64,7 +64,7 @@ impl<R: Read> Input<R> {
         }
         let found = capture::is_capture(&seen);
         let input = BufReader::with_capacity(CHUNK, io::Cursor::new(seen).chain(input));
-        if found { Ok(Self::Capture(Reader::new(input)?)) } else { Ok(Self::Raw(input)) }
+        if found { Ok(Self::Capture(CaptureReader::new(input)?)) } else { Ok(Self::Raw(input)) }
     }
 }
 
@@ -222,7 +222,7 @@ impl Decoding {
     }
 
     /// Decodes `capture` to its end.
-    pub fn run(self, mut capture: Reader<impl BufRead>, output: impl Write) -> Result<Ended, DecodeError> {
+    pub fn run(self, mut capture: CaptureReader<impl BufRead>, output: impl Write) -> Result<Ended, DecodeError> {
         let mut output = BufWriter::new(output);
         let mut ended = Ended::default();
         let mut open: VecDeque<(u32, Decoder)> = VecDeque::new();
@@ -417,7 +417,7 @@ pub(crate) struct DecodeArgs {
     file: Option<PathBuf>,
     /// The decoder's protocol; without it the one that the capture names, or that the bytes look like.
     #[arg(long, value_name = "NAME", value_parser = args::protocol)]
-    protocol: Option<args::Protocol>,
+    protocol: Option<args::ProtocolArg>,
     /// Zone of the decoder's clock, such as Europe/Madrid; without it the one that the capture names, or UTC.
     #[arg(long, value_name = "ZONE", value_parser = crate::config::zone)]
     timezone: Option<TimeZone>,
@@ -478,13 +478,13 @@ pub(crate) fn run(args: DecodeArgs) -> Result<(), Failure> {
             ))
         }
     };
-    let input = Input::new(input)?;
+    let input = DecodeInput::new(input)?;
     let needs = || Failure::usage("which protocol? The bytes look like none: --protocol NAME");
     let (spec, zone) = (args.protocol.map(|protocol| protocol.0), args.timezone);
     let mut settings: Settings = args.set.into_iter().collect();
     let unfit = |error: SettingError| Failure::usage(error.to_string());
     let ended = match input {
-        Input::Raw(bytes) => {
+        DecodeInput::Raw(bytes) => {
             let (mut bytes, mut ahead) = (bytes, Vec::new());
             let spec = match spec {
                 Some(spec) => spec,
@@ -503,7 +503,7 @@ pub(crate) fn run(args: DecodeArgs) -> Result<(), Failure> {
             }
             ended
         }
-        Input::Capture(capture) => {
+        DecodeInput::Capture(capture) => {
             let header = capture.header();
             let told = |error: HeaderError| Failure::data(error.to_string());
             let spec = spec.map_or_else(|| header.protocol().map_err(told)?.ok_or_else(needs), Ok)?;

@@ -29,7 +29,7 @@ use crate::daemon::Daemon;
 use crate::daemon::logging;
 use crate::decoders::{Settings, Spec};
 use crate::model::clock;
-use crate::sim::cloud::{DEVICE, Dedup, Fault, KEY, On, SimCloud, SimCloudConfig};
+use crate::sim::cloud::{CloudFault, DEVICE, Dedup, KEY, On, SimCloud, SimCloudConfig};
 use actor::{Actor, LOOPBACK};
 
 /// How long the backlog may take to drain after the race.
@@ -302,7 +302,7 @@ impl Show<'_> {
     async fn trouble(&self, second: u64) -> Option<&'static str> {
         let part = |quarter: u64| second == (self.args.seconds * quarter / 8).max(quarter);
         if part(1) {
-            self.cloud.fault(On::Insert, Fault::after(crate::sim::cloud::Answer::Cut));
+            self.cloud.fault(On::Insert, CloudFault::after(crate::sim::cloud::Answer::Cut));
             return Some("an answer of the cloud is lost after the passings arrived");
         }
         if part(2) {

@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::commands::args::{self, Place, load_right, stdout};
+use crate::commands::args::{self, Paths, load_right, stdout};
 use crate::config::failure::Failure;
 use crate::config::{Config, did_you_mean};
 use crate::export::{self, ExportError};
@@ -16,7 +16,7 @@ use crate::serve::control;
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
-    place: Place,
+    place: Paths,
     /// How the file is written.
     #[arg(long, value_enum)]
     format: export::Format,
@@ -41,7 +41,7 @@ pub(crate) struct ExportArgs {
 
 /// Fails on a name that neither the configuration nor the log has: an export without a line looks like a race without reads.
 fn is_known(name: &str, config: &Config, reading: &export::Reading, query: &export::Query) -> Result<(), Failure> {
-    let mut names: Vec<String> = config.routes().map(|route| route.lane.into()).collect();
+    let mut names: Vec<String> = config.routes().map(|route| route.source.into()).collect();
     names.extend(config.left_out.iter().map(|decoder| decoder.name.clone()));
     if names.iter().any(|known| known == name) {
         return Ok(());

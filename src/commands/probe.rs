@@ -32,7 +32,7 @@ use tokio::time::timeout;
 
 use self::listen::{Heard, Plan, Role, listen};
 pub use self::recognise::{Candidate, Grade, recognise};
-use self::report::{Report, Verdict};
+use self::report::{ProbeReport, ProbeVerdict};
 use self::target::{Target, at_rate, find_rate, open_ports, rates};
 use crate::commands::args::print;
 use crate::config::Address;
@@ -81,9 +81,9 @@ pub async fn run(args: ProbeArgs) -> Result<(), Failure> {
     let reports = probe.reports().await?;
     probe.show(&reports)?;
     let any = |verdict| reports.iter().any(|report| report.result == verdict);
-    if any(Verdict::Recognised) {
+    if any(ProbeVerdict::Recognised) {
         Ok(())
-    } else if any(Verdict::Unknown) {
+    } else if any(ProbeVerdict::Unknown) {
         Err(Failure::data("something that is none of the known protocols").already_told())
     } else {
         Err(Failure::unavailable("nothing answered").already_told())
@@ -97,7 +97,7 @@ struct Probe {
 }
 
 impl Probe {
-    async fn reports(&self) -> Result<Vec<Report>, Failure> {
+    async fn reports(&self) -> Result<Vec<ProbeReport>, Failure> {
         match &self.args.address {
             Target::Address(address) => Ok(vec![self.address(address).await?]),
             Target::Ports(host) => self.ports(host).await,
@@ -116,12 +116,12 @@ impl Probe {
                 let (rate, heard) = find_rate(open, total, !self.args.listen_only, &self.wall)
                     .await
                     .map_err(|error| cannot_open(address, &error))?;
-                Ok(vec![Report::new(&at_rate(address, rate), &heard, &self.zone)])
+                Ok(vec![ProbeReport::new(&at_rate(address, rate), &heard, &self.zone)])
             }
         }
     }
 
-    async fn address(&self, address: &Address) -> Result<Report, Failure> {
+    async fn address(&self, address: &Address) -> Result<ProbeReport, Failure> {
         let heard = match address {
             Address::Listen(local) => self.they_connect(*local).await.map_err(|error| cannot_open(address, &error))?,
             _ => {
@@ -131,7 +131,7 @@ impl Probe {
                 listen(&mut wire, role, self.plan(LISTEN), &self.wall).await
             }
         };
-        Ok(Report::new(address, &heard, &self.zone))
+        Ok(ProbeReport::new(address, &heard, &self.zone))
     }
 
     fn plan(&self, usual: Duration) -> Plan {
@@ -154,7 +154,7 @@ impl Probe {
     }
 
     /// Looks at every open port of the host until something is recognised.
-    async fn ports(&self, host: &str) -> Result<Vec<Report>, Failure> {
+    async fn ports(&self, host: &str) -> Result<Vec<ProbeReport>, Failure> {
         let open = open_ports(host).await;
         if open.is_empty() {
             return Err(Failure::unavailable(format!(
@@ -170,20 +170,20 @@ impl Probe {
                 Ok(report) => reports.push(report),
                 Err(error) => self.say(&error.to_string()),
             }
-            if reports.last().is_some_and(|report| report.result == Verdict::Recognised) {
+            if reports.last().is_some_and(|report| report.result == ProbeVerdict::Recognised) {
                 break;
             }
         }
         Ok(reports)
     }
 
-    fn show(&self, reports: &[Report]) -> Result<(), Failure> {
+    fn show(&self, reports: &[ProbeReport]) -> Result<(), Failure> {
         if self.args.json {
             let json = serde_json::to_string_pretty(reports)
                 .map_err(|error| Failure::io(format!("cannot write the result: {error}")))?;
             return print(&format!("{json}\n"));
         }
-        let texts: Vec<String> = reports.iter().map(Report::text).collect();
+        let texts: Vec<String> = reports.iter().map(ProbeReport::text).collect();
         print(&texts.join("\n"))
     }
 

@@ -5,20 +5,20 @@ use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use crate::cloud::audit::adopt;
-use crate::commands::args::{Place, load_keyless, load_right, must_be_right, print};
+use crate::commands::args::{Paths, load_keyless, load_right, must_be_right, print};
 use crate::config::Config;
 use crate::config::failure::Failure;
 use crate::daemon;
 use crate::journal::let_go::LetGoError;
 use crate::model::clock::Wall;
-use crate::serve::control::{self, ControlError, Request};
+use crate::serve::control::{self, ControlError, ControlRequest};
 use crate::status::Board;
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["held_back", "from_device", "set_aside"]))]
 pub(crate) struct ResendArgs {
     #[command(flatten)]
-    place: Place,
+    place: Paths,
     /// Upload the reads that are held back: those that a decoder gave from its memory after it was cleared, and that were
     /// made before.
     #[arg(long)]
@@ -55,7 +55,7 @@ async fn try_again(args: &ResendArgs) -> Result<(), Failure> {
     if let Some(dir) = &args.place.data_dir {
         config.data_dir.clone_from(dir);
     }
-    let answer = control::ask(&config.data_dir, Request::TryAgain).await?;
+    let answer = control::ask(&config.data_dir, ControlRequest::TryAgain).await?;
     if args.json {
         return print(&format!("{answer}\n"));
     }
@@ -71,7 +71,7 @@ async fn let_go(args: ResendArgs) -> Result<(), Failure> {
     if let Some(dir) = &args.place.data_dir {
         config.data_dir.clone_from(dir);
     }
-    let request = Request::LetGo { decoder: args.decoder.clone() };
+    let request = ControlRequest::LetGo { decoder: args.decoder.clone() };
     let answer = match control::ask(&config.data_dir, request).await {
         Err(ControlError::NotRunning(_)) => {
             must_be_right(&config)?;
@@ -110,7 +110,7 @@ async fn follow(args: &ResendArgs, from: &str, to: &str) -> Result<(), Failure> 
     if !devices.contains_key(to) {
         return Err(Failure::usage(format!("the configuration has no decoder of device {to}")));
     }
-    let request = Request::Adopt { from: from.to_owned(), to: to.to_owned() };
+    let request = ControlRequest::Adopt { from: from.to_owned(), to: to.to_owned() };
     let answer = match control::ask(&config.data_dir, request).await {
         Err(ControlError::NotRunning(_)) => follow_here(&config, from, to).await?,
         answer => answer?,

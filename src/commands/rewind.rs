@@ -7,17 +7,17 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use crate::commands::args::{self, Place, load_keyless, load_right, print};
+use crate::commands::args::{self, Paths, load_keyless, load_right, print};
 use crate::config::failure::Failure;
 use crate::decoders::Range;
 use crate::export;
 use crate::model::chip::Label;
-use crate::serve::control::{self, ControlError, Request};
+use crate::serve::control::{self, ControlError, ControlRequest};
 
 #[derive(Debug, Args)]
 pub(crate) struct RewindArgs {
     #[command(flatten)]
-    place: Place,
+    place: Paths,
     /// The decoder, by its configured name.
     #[arg(long, value_name = "NAME")]
     decoder: String,
@@ -152,7 +152,7 @@ pub(crate) async fn run(args: RewindArgs) -> Result<(), Failure> {
         None => load_keyless(&args.place)?.data_dir,
     };
     let decoder = args.decoder;
-    let answer = match control::ask(&data_dir, Request::Rewind { decoder: decoder.clone(), range }).await {
+    let answer = match control::ask(&data_dir, ControlRequest::Rewind { decoder: decoder.clone(), range }).await {
         Err(error @ ControlError::NotRunning(_)) => {
             return Err(Failure::unavailable(format!(
                 "{error}: only the daemon speaks to the decoders; start it (systemctl start passbridge) and ask again"

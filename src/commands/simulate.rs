@@ -10,15 +10,17 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::commands::args::{Protocol, print, protocol, rate};
+use crate::commands::args::{ProtocolArg, print, protocol, rate};
 use crate::config::failure::Failure;
 use crate::daemon::logging;
 use crate::decoders::Missed;
-use crate::link::capture::{CaptureError, Header, HeaderError, Reader, is_capture};
+use crate::link::capture::{CaptureError, CaptureReader, Header, HeaderError, is_capture};
 use crate::sim::cloud::{
-    Answer, Chance, DEVICE, Dedup, Fault as Trouble, Generation, HABITS, Habits, KEY, On, SimCloudConfig, serve_forever,
+    Answer, Chance, CloudFault, DEVICE, Dedup, Generation, HABITS, Habits, KEY, On, SimCloudConfig, serve_forever,
 };
-use crate::sim::decoder::{FIELD_MAX, Fault, Habit, Kind, RaceConfig, SimConfig, SimDecoder, SimError, Source, Wiring};
+use crate::sim::decoder::{
+    DecoderHabit, FIELD_MAX, Kind, RaceConfig, ReadSource, SimConfig, SimDecoder, SimError, WireFault, Wiring,
+};
 use crate::sim::replay::{Pace, Player, Script};
 
 /// A recording is held whole; more than this is no recording of a race.
@@ -36,7 +38,7 @@ pub(crate) enum Simulate {
 pub(crate) struct DecoderArgs {
     /// The decoder's protocol; not needed for a capture that names it.
     #[arg(long, value_name = "NAME", value_parser = protocol, required_unless_present_any = ["replay", "habits"])]
-    protocol: Option<Protocol>,
+    protocol: Option<ProtocolArg>,
     /// Wait here for passbridge; without it on 127.0.0.1 at the decoder's usual port.
     #[arg(long, value_name = "ADDR:PORT", conflicts_with = "connect")]
     listen: Option<SocketAddr>,
@@ -59,11 +61,11 @@ pub(crate) struct DecoderArgs {
     /// cut:100 (the connection, inside every 100th), duplicate:10 (every 10th is sent twice), bytewise, freeze:200:30
     /// (nothing moves for 30 s after 200).
     #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
-    faults: Vec<Fault>,
+    faults: Vec<WireFault>,
     /// Something that decoders do, or that is done to them, after so many reads (without a number: at the start); may be given
     /// several times. --habits lists them.
     #[arg(long = "habit", value_name = "NAME[:AFTER]", value_parser = habit)]
-    habit: Vec<(Habit, u64)>,
+    habit: Vec<(DecoderHabit, u64)>,
     /// List the habits, and end.
     #[arg(long)]
     habits: bool,
@@ -182,17 +184,17 @@ fn pace(text: &str) -> Result<Pace, String> {
     factor.map(Pace::Times).ok_or_else(|| "must be `max` or a number from 0.001 to 1000000".to_owned())
 }
 
-fn fault(text: &str) -> Result<Fault, String> {
+fn fault(text: &str) -> Result<WireFault, String> {
     let mut words = text.split(':');
     let name = words.next().unwrap_or_default();
     let mut number = || words.next().and_then(|word| word.parse::<u64>().ok()).filter(|number| *number > 0);
     let known = match name {
-        "garbage" => number().map(|every| Fault::Garbage { every }),
-        "cut" => number().map(|every| Fault::Cut { every }),
-        "duplicate" => number().map(|every| Fault::Duplicate { every }),
-        "bytewise" => Some(Fault::Bytewise),
+        "garbage" => number().map(|every| WireFault::Garbage { every }),
+        "cut" => number().map(|every| WireFault::Cut { every }),
+        "duplicate" => number().map(|every| WireFault::Duplicate { every }),
+        "bytewise" => Some(WireFault::Bytewise),
         "freeze" => {
-            number().zip(number()).map(|(after, pause)| Fault::Freeze { after, pause: Duration::from_secs(pause) })
+            number().zip(number()).map(|(after, pause)| WireFault::Freeze { after, pause: Duration::from_secs(pause) })
         }
         _ => None,
     };
@@ -201,10 +203,10 @@ fn fault(text: &str) -> Result<Fault, String> {
         .ok_or_else(|| "must be garbage:EVERY, cut:EVERY, duplicate:EVERY, bytewise or freeze:AFTER:SECONDS".to_owned())
 }
 
-fn habit(text: &str) -> Result<(Habit, u64), String> {
+fn habit(text: &str) -> Result<(DecoderHabit, u64), String> {
     let (name, after) = text.split_once(':').map_or((text, Some(0)), |(name, after)| (name, after.parse().ok()));
-    Habit::from_name(name).zip(after).ok_or_else(|| {
-        let names: Vec<&str> = Habit::ALL.iter().map(|habit| habit.described().0).collect();
+    DecoderHabit::from_name(name).zip(after).ok_or_else(|| {
+        let names: Vec<&str> = DecoderHabit::ALL.iter().map(|habit| habit.described().0).collect();
         format!("must be one of {}, and a number of reads may follow (clear:50)", names.join(", "))
     })
 }
@@ -225,7 +227,8 @@ pub(crate) async fn run(what: Simulate) -> Result<(), Failure> {
 
 async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
     if args.habits {
-        let lines = Habit::ALL.iter().map(|habit| habit.described()).map(|(name, what)| format!("{name:20}{what}\n"));
+        let lines =
+            DecoderHabit::ALL.iter().map(|habit| habit.described()).map(|(name, what)| format!("{name:20}{what}\n"));
         return print(&lines.collect::<String>());
     }
     let recorded = args.replay.as_deref().map(Recorded::open).transpose()?;
@@ -235,7 +238,7 @@ async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
     if args.pace != Pace::Times(1.0) {
         return Err(Failure::usage("--pace is for captures; how fast the rows of raw bytes come is said with --rate"));
     }
-    let Some(Protocol(spec)) = args.protocol else {
+    let Some(ProtocolArg(spec)) = args.protocol else {
         return Err(Failure::usage("which protocol? --protocol NAME (only a capture names it itself)"));
     };
     let kind = Kind::from_name(spec.name)
@@ -252,8 +255,8 @@ async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
         _ => "listens".to_owned(),
     };
     let source = match recorded {
-        Some(Recorded::Raw(bytes)) => Source::Recording(kind.rows(&bytes)),
-        _ => Source::Race(RaceConfig { field: args.field, waves: args.waves, laps: None }),
+        Some(Recorded::Raw(bytes)) => ReadSource::Recording(kind.rows(&bytes)),
+        _ => ReadSource::Race(RaceConfig { field: args.field, waves: args.waves, laps: None }),
     };
     let start = TimeZone::UTC.to_datetime(Timestamp::now());
     let (rate, limit, seed) = (args.rate, args.count, args.seed);
@@ -278,7 +281,7 @@ async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
 }
 
 /// A line a second while something happens, until all is over and, where the decoder waits for it, acknowledged.
-async fn tell(decoder: &SimDecoder, kind: Kind, mut habits: VecDeque<(Habit, u64)>) -> Result<(), Failure> {
+async fn tell(decoder: &SimDecoder, kind: Kind, mut habits: VecDeque<(DecoderHabit, u64)>) -> Result<(), Failure> {
     let (mut emitted, acked, links) = (decoder.emitted(), decoder.acked_count(), decoder.links());
     let mut told = String::new();
     let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -379,7 +382,7 @@ impl Recorded {
             return Ok(Self::Raw(bytes));
         }
         let wrong = |error: CaptureError| Failure::data(format!("{shown}: {error}"));
-        let reader = Reader::new(bytes.as_slice()).map_err(wrong)?;
+        let reader = CaptureReader::new(bytes.as_slice()).map_err(wrong)?;
         let header = reader.header().clone();
         Ok(Self::Capture(header, Script::read(reader).map_err(wrong)?))
     }
@@ -420,7 +423,7 @@ async fn cloud(args: CloudArgs) -> Result<(), Failure> {
     let session = (!args.no_session).then_some("simulated");
     let faults = [Answer::Status(500), Answer::Cut]
         .into_iter()
-        .flat_map(|answer| [Trouble::before(answer.clone()), Trouble::after(answer)])
+        .flat_map(|answer| [CloudFault::before(answer.clone()), CloudFault::after(answer)])
         .collect();
     let chance = Chance { on: On::Insert, seed, odds: args.faults, faults };
     let chance = (args.faults > 0.0).then_some(chance);
@@ -485,16 +488,16 @@ mod tests {
 
     #[test]
     fn faults_are_typed_as_the_help_says_and_nothing_else_is_taken() {
-        assert_eq!(fault("garbage:50"), Ok(Fault::Garbage { every: 50 }));
-        assert_eq!(fault("freeze:200:30"), Ok(Fault::Freeze { after: 200, pause: Duration::from_secs(30) }));
-        assert_eq!(fault("bytewise"), Ok(Fault::Bytewise));
+        assert_eq!(fault("garbage:50"), Ok(WireFault::Garbage { every: 50 }));
+        assert_eq!(fault("freeze:200:30"), Ok(WireFault::Freeze { after: 200, pause: Duration::from_secs(30) }));
+        assert_eq!(fault("bytewise"), Ok(WireFault::Bytewise));
         for wrong in ["", "cut", "cut:0", "cut:x", "cut:1:2", "bytewise:1", "freeze:200", "earthquake:1"] {
             assert!(fault(wrong).is_err(), "{wrong}");
         }
         assert_eq!((pace("max"), pace("0.5")), (Ok(Pace::Max), Ok(Pace::Times(0.5))));
         assert!(["", "0", "-1", "inf", "NaN", "fast"].into_iter().all(|wrong| pace(wrong).is_err()));
-        assert_eq!(habit("clear:50"), Ok((Habit::Clear, 50)));
-        assert_eq!(habit("last-week"), Ok((Habit::LastWeek, 0)));
+        assert_eq!(habit("clear:50"), Ok((DecoderHabit::Clear, 50)));
+        assert_eq!(habit("last-week"), Ok((DecoderHabit::LastWeek, 0)));
         assert!(["", "clear:", "clear:x", "earthquake"].into_iter().all(|wrong| habit(wrong).is_err()));
         assert!(share("1.5").is_err() && share("x").is_err());
     }

@@ -2,16 +2,16 @@
 
 use clap::Args;
 
-use crate::commands::args::{Place, load_keyless, print};
+use crate::commands::args::{Paths, load_keyless, print};
 use crate::config::failure::Failure;
-use crate::serve::control::{self, Request};
+use crate::serve::control::{self, ControlRequest};
 use crate::status::{Snapshot, glance};
 
 /// `status`
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
-    place: Place,
+    place: Paths,
     /// As JSON, the same as /api/status.
     #[arg(long)]
     json: bool,
@@ -20,7 +20,7 @@ pub(crate) struct StatusArgs {
 /// Runs the command.
 pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
     let status = match &args.place.data_dir {
-        Some(dir) => control::ask(dir, Request::Status).await?,
+        Some(dir) => control::ask(dir, ControlRequest::Status).await?,
         None => control::status(&load_keyless(&args.place)?).await?,
     };
     if args.json {

@@ -114,11 +114,11 @@ pub struct DecoderConfig {
     pub set: Settings,
 }
 
-/// Where the reads of a lane go.
+/// Where the reads of a source go.
 #[derive(Clone, Debug)]
 pub struct Route<'a> {
-    /// A decoder's name, or that of a location of it: [`crate::model::lane`].
-    pub lane: Box<str>,
+    /// A decoder's name, or that of a location of it: [`crate::model::source`].
+    pub source: Box<str>,
     /// The device its passings go to; `None` without `[cloud]`.
     pub device: Option<&'a str>,
 }
@@ -281,18 +281,18 @@ impl Config {
         decoder.device_id.as_deref().or(cloud.device_id.as_deref())
     }
 
-    /// Every device that something is uploaded to, with its lanes in the order of the configuration.
+    /// Every device that something is uploaded to, with its sources in the order of the configuration.
     pub fn devices(&self) -> BTreeMap<&str, Vec<Box<str>>> {
         let mut devices: BTreeMap<&str, Vec<Box<str>>> = BTreeMap::new();
         for route in self.routes() {
             if let Some(device) = route.device {
-                devices.entry(device).or_default().push(route.lane);
+                devices.entry(device).or_default().push(route.source);
             }
         }
         devices
     }
 
-    /// Every lane there is: each decoder and each location of it that has a device of its own. Those that are left out until
+    /// Every source there is: each decoder and each location of it that has a device of its own. Those that are left out until
     /// their section is corrected are among them as far as it is known where their reads go.
     pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
         let read = self.decoders.iter().map(|decoder| (&decoder.name, &decoder.device_id, &decoder.locations));
@@ -304,10 +304,10 @@ impl Config {
             let usual = self.cloud.as_ref().and_then(|cloud| cloud.device_id.as_deref());
             let device = self.cloud.as_ref().and(device_id.as_deref().or(usual));
             let located = locations.iter().map(move |(location, device)| Route {
-                lane: crate::model::lane::name(name, location),
+                source: crate::model::source::name(name, location),
                 device: self.cloud.is_some().then_some(device),
             });
-            std::iter::once(Route { lane: name.as_str().into(), device }).chain(located)
+            std::iter::once(Route { source: name.as_str().into(), device }).chain(located)
         })
     }
 

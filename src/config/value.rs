@@ -92,10 +92,10 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err("must be 1 to 64 printable characters without space around".to_owned()) }
 }
 
-/// The name of a decoder. Without the mark that parts it from a location of it ([`crate::model::lane`]).
+/// The name of a decoder. Without the mark that parts it from a location of it ([`crate::model::source`]).
 pub(super) fn decoder_name(text: &str) -> Result<String, String> {
-    match name(text)?.contains(crate::model::lane::MARK) {
-        true => Err(format!("must have no `{}` in it", crate::model::lane::MARK)),
+    match name(text)?.contains(crate::model::source::MARK) {
+        true => Err(format!("must have no `{}` in it", crate::model::source::MARK)),
         false => Ok(text.to_owned()),
     }
 }

@@ -13,12 +13,12 @@ use super::notes::{NOTES, Note};
 use crate::config::failure::Failure;
 use crate::journal::Journal;
 use crate::journal::let_go::Told;
-use crate::model::lane;
+use crate::model::source;
 use crate::status::{Board, ProblemCode};
 
 /// What the configuration uploads.
 pub(super) struct Known {
-    /// Lanes.
+    /// Sources.
     pub(super) decoders: Vec<Box<str>>,
     pub(super) devices: Vec<String>,
 }
@@ -69,8 +69,8 @@ pub(super) async fn chores(
             journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
         });
         for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {
-            let name = lane::decoder(decoder);
-            let (whose, what) = match lane::location(decoder) {
+            let name = source::decoder(decoder);
+            let (whose, what) = match source::location(decoder) {
                 Some(location) => {
                     (format!("location `{location}` of decoder `{name}`"), "[decoder.locations] of it has no such name")
                 }

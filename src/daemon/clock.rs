@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::journal::entry::{Body, Entry};
-use crate::journal::log::{Line, Place, Reader, volumes};
+use crate::journal::log::{LogLine, LogPlace, LogReader, segments};
 use crate::journal::{Journal, UploadEvent, log_dir};
 use crate::model::clock::{Step, Zones, corrected, is_undated, resolve};
 use crate::status::{Board, ProblemCode};
@@ -146,13 +146,13 @@ pub fn misdated(data_dir: &Path, zones: &Zones, from: u64, head: u64) -> io::Res
 
 fn each(data_dir: &Path, from: u64, head: u64, mut look: impl FnMut(&Entry)) -> io::Result<()> {
     let dir = log_dir(data_dir);
-    let volume = volumes(&dir)?.into_iter().rev().find(|volume| volume.first <= from);
-    let place = volume.map(|volume| Place { volume: volume.first, offset: 0 });
-    let Some(mut reader) = Reader::open(&dir, place)? else { return Ok(()) };
+    let segment = segments(&dir)?.into_iter().rev().find(|segment| segment.first <= from);
+    let place = segment.map(|segment| LogPlace { segment: segment.first, offset: 0 });
+    let Some(mut reader) = LogReader::open(&dir, place)? else { return Ok(()) };
     while let Some(line) = reader.read()? {
         match line {
-            Line::Entry(entry) if entry.seq > head => break,
-            Line::Entry(entry) if entry.seq >= from => look(&entry),
+            LogLine::Entry(entry) if entry.seq > head => break,
+            LogLine::Entry(entry) if entry.seq >= from => look(&entry),
             _ => {}
         }
     }

@@ -22,7 +22,7 @@ use super::home::Home;
 use crate::config::failure::Failure;
 use crate::config::{Config, DecoderConfig, Fault, LoadOptions, Loaded, Part, Terms};
 use crate::decoders::Missed;
-use crate::link::{self, Asks};
+use crate::link::{self, DecoderHandle};
 use crate::status::{Board, LinkState, ProblemCode};
 
 /// Between two looks at the file.
@@ -34,7 +34,7 @@ const FILE: &str = "file";
 pub(super) struct Waiting {
     pub(super) name: String,
     pub(super) terms: Terms,
-    pub(super) asks: Asks,
+    pub(super) asks: DecoderHandle,
     /// The newest configuration that was read.
     pub(super) corrected: watch::Receiver<Option<Arc<Config>>>,
 }

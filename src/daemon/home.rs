@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::failure::Failure;
 use crate::decoders::Framed;
 use crate::journal::{Journal, JournalConfig, JournalError, Kept, OpenError};
-use crate::link::Keeper;
-use crate::model::chip::{ChipRead, Held};
+use crate::link::ReadStore;
+use crate::model::chip::{ChipRead, StoredRanges};
 use crate::status::{Board, ProblemCode};
 
 /// How long the start waits for the disk before it goes on without: a disk that hangs must not keep the page from coming up.
@@ -60,17 +60,17 @@ impl Home {
     }
 }
 
-impl Keeper for Home {
-    async fn keep(&self, lane: &str, received: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
-        Keeper::keep(&self.opened().await, lane, received, frames).await
+impl ReadStore for Home {
+    async fn append(&self, source: &str, received: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
+        ReadStore::append(&self.opened().await, source, received, frames).await
     }
 
-    async fn held(&self, decoder: &str) -> Held {
-        self.opened().await.held(decoder).await
+    async fn stored_ranges(&self, decoder: &str) -> StoredRanges {
+        self.opened().await.stored_ranges(decoder).await
     }
 
     async fn let_go(&self, decoder: &str, which: impl Fn(&ChipRead) -> bool + Send + 'static) {
-        Keeper::let_go(&self.opened().await, decoder, which).await;
+        ReadStore::let_go(&self.opened().await, decoder, which).await;
     }
 }
 

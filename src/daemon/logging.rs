@@ -19,7 +19,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use self::output::Output;
+use self::output::LogOutput;
 use crate::config::{LogConfig, LogFormat, level};
 
 /// Crates whose chatter says nothing to a timer; a directive for one of them in `level` or `RUST_LOG` wins.
@@ -41,7 +41,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// How long a thread that panics waits for its words to be written: they may be the last.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-static OUTPUT: OnceLock<Output> = OnceLock::new();
+static OUTPUT: OnceLock<LogOutput> = OnceLock::new();
 
 /// Starts logging to standard error for the rest of the process. `RUST_LOG`, if set and right, replaces `config.level`.
 /// A second call changes nothing.
@@ -89,13 +89,13 @@ fn placed(directive: &str) -> String {
 }
 
 /// The way to standard error; a thread of its own from the first line on.
-fn output(form: Shape) -> Option<&'static Output> {
+fn output(form: Shape) -> Option<&'static LogOutput> {
     if let Some(output) = OUTPUT.get() {
         return Some(output);
     }
     // A handle of our own: whoever writes to standard error holds a lock meanwhile.
     let sink = File::from(io::stderr().as_fd().try_clone_to_owned().ok()?);
-    let output = Output::start(sink, form.notice()).ok()?;
+    let output = LogOutput::start(sink, form.notice()).ok()?;
     Some(OUTPUT.get_or_init(|| output))
 }
 
@@ -116,7 +116,7 @@ fn log_panics() {
 /// What is wrong with where the log goes, and how many lines of it were dropped since the start. A line that is dropped
 /// costs nothing but itself.
 pub fn trouble() -> (Option<String>, u64) {
-    OUTPUT.get().map_or((None, 0), Output::state)
+    OUTPUT.get().map_or((None, 0), LogOutput::state)
 }
 
 /// A line for whoever watches, on standard error, beside the log if there is one. Never fails and never waits: a relay goes on

@@ -109,15 +109,15 @@ fn note_of(change: ProblemChange) -> Note {
 mod tests {
     use super::*;
     use crate::journal::entry::Body;
-    use crate::journal::log::{Line, Reader};
+    use crate::journal::log::{LogLine, LogReader};
     use crate::journal::{JournalConfig, log_dir};
     use crate::status::ProblemCode;
 
     fn noted(dir: &std::path::Path) -> Vec<String> {
         let mut noted = Vec::new();
-        let Some(mut reader) = Reader::open(&log_dir(dir), None).unwrap() else { return noted };
+        let Some(mut reader) = LogReader::open(&log_dir(dir), None).unwrap() else { return noted };
         while let Some(line) = reader.read().unwrap() {
-            if let Line::Entry(entry) = line
+            if let LogLine::Entry(entry) = line
                 && let Body::Note(text) = entry.body
             {
                 noted.push(format!("{} {text}", entry.subject));
@@ -137,7 +137,7 @@ mod tests {
             zones: Zones::default(),
             keep_days: 30,
             keep_bytes: u64::MAX,
-            volume_bytes: u64::MAX,
+            segment_bytes: u64::MAX,
         };
         let journal = Journal::open(config, board.clone()).unwrap();
         let (notes, received) = mpsc::channel(1);

@@ -28,7 +28,7 @@
 use std::time::Duration;
 
 use super::{Cleared, Condition, Frame, Info, Output, Range};
-use crate::model::chip::{Content, Held, Position};
+use crate::model::chip::{Content, Position, StoredRanges};
 
 /// Numbers asked for at once.
 const PULL_MAX: u64 = 500;
@@ -81,7 +81,7 @@ pub(super) struct Came<'a> {
 }
 
 pub(super) struct Gaps {
-    held: Held,
+    held: StoredRanges,
     units: Vec<Unit>,
     enabled: bool,
     /// The decoder marks what it had stored: what is not marked is live.
@@ -225,7 +225,7 @@ impl Unit {
 impl Gaps {
     /// `held` as the link tells it; without `enabled` nothing is asked for but what somebody wants. `marks`: the decoder
     /// marks what it had stored.
-    pub(super) fn new(held: Held, enabled: bool, marks: bool) -> Self {
+    pub(super) fn new(held: StoredRanges, enabled: bool, marks: bool) -> Self {
         let mut units: Vec<Unit> = Vec::new();
         for (unit, _, ranges) in held.files().filter(|(_, file, _)| file.is_none()) {
             let (Some((floor, _)), Some((_, highest))) = (ranges.first(), ranges.last()) else { continue };
@@ -509,14 +509,14 @@ mod tests {
 
     impl Decoder {
         fn connected(held: impl IntoIterator<Item = u64>) -> Self {
-            let mut known = Held::default();
+            let mut known = StoredRanges::default();
             held.into_iter().for_each(|number| known.insert(&at(number)));
             Self { gaps: Gaps::new(known, true, false), out: Output::default() }
         }
 
         /// The same, of which the journal knows what each number says.
         fn knowing(held: impl IntoIterator<Item = u64>) -> Self {
-            let mut known = Held::default();
+            let mut known = StoredRanges::default();
             held.into_iter().for_each(|number| known.insert_read(&at(number), says(number)));
             Self { gaps: Gaps::new(known, true, false), out: Output::default() }
         }
@@ -799,7 +799,7 @@ mod tests {
 
     #[test]
     fn all_of_a_cleared_memory_is_still_wanted_at_the_next_connection() {
-        let mut held = Held::default();
+        let mut held = StoredRanges::default();
         (1..=20).for_each(|number| held.insert_read(&at(number), says(number)));
         held.forget(Some("1"), None);
         let gaps = Gaps::new(held.clone(), true, false);

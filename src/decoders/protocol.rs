@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
-use crate::model::chip::{ChipRead, Held, Label, Marker, Stamp};
+use crate::model::chip::{ChipRead, Label, Marker, Stamp, StoredRanges};
 
-/// Most bytes of memory that a protocol value holds between two calls, whatever was sent, beside the [`Held`] that it was
+/// Most bytes of memory that a protocol value holds between two calls, whatever was sent, beside the [`StoredRanges`] that it was
 /// told (which has a limit of its own, and takes 2 MB at most).
 pub const MEMORY_MAX: usize = 1024 * 1024;
 
@@ -186,7 +186,7 @@ impl Output {
 pub trait Protocol: Send {
     /// The link is up. `held` says which places of the decoder's memory the journal holds, for a rewind.
     /// With `rewind` false the protocol asks for nothing that is stored.
-    fn connected(&mut self, held: Held, rewind: bool, out: &mut Output) {
+    fn connected(&mut self, held: StoredRanges, rewind: bool, out: &mut Output) {
         let _ = (held, rewind, out);
     }
 

@@ -1,4 +1,4 @@
-//! What is where in the log: per block of a volume which entries, of which time, and which reads its uploads tell of.
+//! What is where in the log: per block of a segment which entries, of which time, and which reads its uploads tell of.
 //!
 //! What must hold:
 //! * **Never narrower than the truth.** A block is left out only where nothing in it can be asked for. Its times are those of
@@ -6,8 +6,8 @@
 //!   came after a read without a date, the times of its block count as unknown.
 //! * **Bounded.** Blocks of a MiB; beyond [`BLOCKS_MAX`] of them they grow. Of a block a few ranges are kept
 //!   ([`RANGES_MAX`]); more are drawn together, which tells of more than there is.
-//! * **Derived.** The index of a volume that is closed is kept beside the log (`DATA_DIR/windows`), so that a window is found
-//!   without reading everything. The daemon makes it when a volume is full; an export makes what is missing, and keeps it
+//! * **Derived.** The index of a segment that is closed is kept beside the log (`DATA_DIR/windows`), so that a window is found
+//!   without reading everything. The daemon makes it when a segment is full; an export makes what is missing, and keeps it
 //!   where it may. It ends with the last bytes that it covers: one of another log is not believed. Losing it costs time.
 //!
 //! Rejected: a search by the time of receipt (a decoder gives hours later what it stored, and its clock may be wrong either
@@ -26,15 +26,15 @@ use serde::{Deserialize, Serialize};
 
 use super::reading::{Reading, instant_of};
 use crate::journal::entry::{Body, Entry};
-use crate::journal::log::{Line, Place, Reader, VolumeFile, volumes};
+use crate::journal::log::{LogLine, LogPlace, LogReader, SegmentFile, segments};
 use crate::journal::{Batch, UploadEvent, log_dir};
 use crate::model::chip::{ChipRead, Label, Marker, Stamp};
 use crate::model::clock::{self, Step};
-use crate::model::lane;
+use crate::model::source;
 
 /// Bytes of a block, unless the log has more than [`BLOCKS_MAX`] of them.
 const BLOCK: u64 = if cfg!(test) { 2 << 10 } else { 1 << 20 };
-/// Most blocks that are held, but for one more of each volume.
+/// Most blocks that are held, but for one more of each segment.
 const BLOCKS_MAX: u64 = if cfg!(test) { 16 } else { 4096 };
 /// Ranges of reads kept for a block, and for a batch.
 const RANGES_MAX: usize = 8;
@@ -113,10 +113,10 @@ struct Uploads {
     last: Option<Ranges>,
 }
 
-/// A piece of a volume.
+/// A piece of a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Block {
-    /// Where it begins in its volume; a line begins there.
+    /// Where it begins in its segment; a line begins there.
     pub start: u64,
     /// Where it ends.
     pub end: u64,
@@ -234,7 +234,7 @@ fn reads_of(batch: &Batch) -> Ranges {
     let mut seqs: Vec<u64> = items
         .chain(found)
         .chain(batch.dead.iter().copied())
-        .chain(batch.repeats.iter().copied())
+        .chain(batch.duplicates.iter().copied())
         .map(|seq| seq.0)
         .collect();
     seqs.sort_unstable();
@@ -244,11 +244,11 @@ fn reads_of(batch: &Batch) -> Ranges {
     ranges
 }
 
-/// The index of a volume, as it is kept beside the log.
+/// The index of a segment, as it is kept beside the log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Volume {
+struct Segment {
     version: String,
-    /// First number of the volume, and of the next one.
+    /// First number of the segment, and of the next one.
     first: u64,
     before: u64,
     /// The last bytes that it covers.
@@ -266,7 +266,7 @@ struct Volume {
 pub(super) struct Index {
     /// Directory of the log.
     pub dir: PathBuf,
-    /// Volume and block, in the order of the log.
+    /// Segment and block, in the order of the log.
     pub blocks: Vec<(u64, Block)>,
     /// Steps of the box's clock, each with the number of its entry.
     pub steps: Vec<(u64, Step)>,
@@ -285,7 +285,7 @@ struct Making<'a> {
     durable: u64,
     /// Times are wanted.
     times: bool,
-    /// What is made of closed volumes is kept.
+    /// What is made of closed segments is kept.
     keeps: bool,
 }
 
@@ -300,7 +300,7 @@ impl Index {
         if !dir.is_dir() {
             return Ok(None);
         }
-        let files = volumes(&dir)?;
+        let files = segments(&dir)?;
         if files.is_empty() {
             return Ok(None);
         }
@@ -314,25 +314,25 @@ impl Index {
         let mut markers = HashSet::new();
         for (at, file) in files.iter().enumerate() {
             let next = files.get(at + 1);
-            let volume = making.volume(file, next, &index.steps, &|| Some(()))?;
-            index.append(volume.unwrap_or_default(), file.first, worth, &mut markers);
+            let segment = making.segment(file, next, &index.steps, &|| Some(()))?;
+            index.append(segment.unwrap_or_default(), file.first, worth, &mut markers);
         }
         index.finish();
         Ok(Some(index))
     }
 
-    fn append(&mut self, volume: Volume, first: u64, worth: usize, markers: &mut HashSet<u64>) {
-        for (at, block) in volume.blocks.into_iter().enumerate() {
+    fn append(&mut self, segment: Segment, first: u64, worth: usize, markers: &mut HashSet<u64>) {
+        for (at, block) in segment.blocks.into_iter().enumerate() {
             self.damaged += block.bad;
             match self.blocks.last_mut() {
                 Some((_, before)) if at % worth > 0 => before.absorb(block),
                 _ => self.blocks.push((first, block)),
             }
         }
-        self.steps.extend(volume.steps);
+        self.steps.extend(segment.steps);
         let beyond = self.steps.len().saturating_sub(STEPS_MAX);
         self.steps.drain(..beyond);
-        for (seq, digest) in volume.markers {
+        for (seq, digest) in segment.markers {
             if markers.len() >= MARKERS_MAX {
                 markers.clear();
             }
@@ -394,62 +394,62 @@ impl Index {
 }
 
 impl Making<'_> {
-    /// The index of a volume: the one that is kept, if it is of this log and these zones, or a new one. `go_on` is asked
+    /// The index of a segment: the one that is kept, if it is of this log and these zones, or a new one. `go_on` is asked
     /// before each block of a new one; `None`: it did not.
-    fn volume(
+    fn segment(
         &self,
-        file: &VolumeFile,
-        next: Option<&VolumeFile>,
+        file: &SegmentFile,
+        next: Option<&SegmentFile>,
         steps: &[(u64, Step)],
         go_on: &dyn Fn() -> Option<()>,
-    ) -> io::Result<Option<Volume>> {
+    ) -> io::Result<Option<Segment>> {
         let path = kept_path(&self.kept, file.first);
         let known = next.and_then(|next| self.known(&path, file, next));
         if known.is_some() {
             return Ok(known);
         }
         let before = next.map_or(u64::MAX, |next| next.first);
-        let Some(mut volume) = self.make(file, before, steps, go_on)? else { return Ok(None) };
-        let whole = next.is_some() && volume.blocks.last().is_some_and(|last| last.end == file.bytes);
+        let Some(mut segment) = self.make(file, before, steps, go_on)? else { return Ok(None) };
+        let whole = next.is_some() && segment.blocks.last().is_some_and(|last| last.end == file.bytes);
         if self.keeps && whole && before <= self.durable {
-            volume.tail = tail_of(file, file.bytes).unwrap_or_default();
-            keep(&path, &volume);
+            segment.tail = tail_of(file, file.bytes).unwrap_or_default();
+            keep(&path, &segment);
         }
-        Ok(Some(volume))
+        Ok(Some(segment))
     }
 
-    fn known(&self, path: &Path, file: &VolumeFile, next: &VolumeFile) -> Option<Volume> {
-        let volume: Volume = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-        let end = volume.blocks.last()?.end;
-        let same = volume.version == VERSION && volume.first == file.first && volume.before == next.first;
-        let zones_fit = match &volume.zones {
+    fn known(&self, path: &Path, file: &SegmentFile, next: &SegmentFile) -> Option<Segment> {
+        let segment: Segment = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let end = segment.blocks.last()?.end;
+        let same = segment.version == VERSION && segment.first == file.first && segment.before == next.first;
+        let zones_fit = match &segment.zones {
             None => !self.times,
             Some(zones) => zones.iter().all(|(decoder, zone)| zone_text(self.reading.zone(decoder)) == *zone),
         };
-        let covers = end == file.bytes && tail_of(file, end).is_some_and(|tail| tail == volume.tail);
-        (same && (zones_fit || !self.times) && covers).then_some(volume)
+        let covers = end == file.bytes && tail_of(file, end).is_some_and(|tail| tail == segment.tail);
+        (same && (zones_fit || !self.times) && covers).then_some(segment)
     }
 
-    /// Reads a volume. Without times, of reads only the checksum is looked at.
+    /// Reads a segment. Without times, of reads only the checksum is looked at.
     fn make(
         &self,
-        file: &VolumeFile,
+        file: &SegmentFile,
         before: u64,
         steps: &[(u64, Step)],
         go_on: &dyn Fn() -> Option<()>,
-    ) -> io::Result<Option<Volume>> {
-        let mut volume = Volume { version: VERSION.to_owned(), first: file.first, before, ..Volume::default() };
-        let start = Place { volume: file.first, offset: 0 };
-        let Some(mut reader) = Reader::open(self.dir, Some(start))? else { return Ok(Some(volume)) }; // removed meanwhile
+    ) -> io::Result<Option<Segment>> {
+        let mut segment = Segment { version: VERSION.to_owned(), first: file.first, before, ..Segment::default() };
+        let start = LogPlace { segment: file.first, offset: 0 };
+        let Some(mut reader) = LogReader::open(self.dir, Some(start))? else { return Ok(Some(segment)) }; // removed meanwhile
         let mut known = steps.to_vec();
         let mut zones = self.times.then(BTreeMap::new);
         let mut ended = false;
-        while !ended && reader.place().volume == file.first {
+        while !ended && reader.place().segment == file.first {
             if go_on().is_none() {
                 return Ok(None);
             }
             let mut block = Block { start: reader.place().offset, decoded: self.times, ..Block::default() };
-            let mut limit = Place { volume: file.first, offset: block.start + BLOCK };
+            let mut limit = LogPlace { segment: file.first, offset: block.start + BLOCK };
             let mut after_bad = false;
             loop {
                 let wanted = |seq: u64, kind: &str, text: &str| match kind {
@@ -465,55 +465,55 @@ impl Making<'_> {
                 let line = reader.read_before(limit, wanted)?;
                 let here = reader.place();
                 match line {
-                    None if after_bad && here.volume == file.first && here.offset >= limit.offset => {
+                    None if after_bad && here.segment == file.first && here.offset >= limit.offset => {
                         limit.offset += BLOCK / 16; // a block begins where a line does
                         after_bad = false;
                         continue;
                     }
                     None => {
-                        ended = here.volume != file.first || here.offset < limit.offset;
+                        ended = here.segment != file.first || here.offset < limit.offset;
                         break;
                     }
-                    Some(Line::Entry(entry)) if entry.seq > self.durable => {
+                    Some(LogLine::Entry(entry)) if entry.seq > self.durable => {
                         ended = true;
                         break;
                     }
-                    Some(Line::Entry(entry)) => {
+                    Some(LogLine::Entry(entry)) => {
                         after_bad = false;
-                        self.entry(&entry, &mut block, &mut known, &mut volume);
+                        self.entry(&entry, &mut block, &mut known, &mut segment);
                         if let (Some(zones), Body::Read(_)) = (&mut zones, &entry.body) {
-                            let decoder = lane::decoder(&entry.subject);
+                            let decoder = source::decoder(&entry.subject);
                             if !zones.contains_key(decoder) {
                                 zones.insert(decoder.into(), zone_text(self.reading.zone(decoder)));
                             }
                         }
                     }
-                    Some(Line::Bad { .. }) => {
+                    Some(LogLine::Bad { .. }) => {
                         after_bad = true;
                         block.bad += 1;
                     }
-                    Some(Line::State(_)) => {}
+                    Some(LogLine::State(_)) => {}
                 }
             }
             let here = reader.place();
-            block.end = if here.volume == file.first { here.offset } else { file.bytes };
-            volume.blocks.push(block);
+            block.end = if here.segment == file.first { here.offset } else { file.bytes };
+            segment.blocks.push(block);
         }
-        volume.zones = zones;
-        volume.steps = known.split_off(steps.len());
-        Ok(Some(volume))
+        segment.zones = zones;
+        segment.steps = known.split_off(steps.len());
+        Ok(Some(segment))
     }
 
-    fn entry(&self, entry: &Entry, block: &mut Block, steps: &mut Vec<(u64, Step)>, volume: &mut Volume) {
+    fn entry(&self, entry: &Entry, block: &mut Block, steps: &mut Vec<(u64, Step)>, segment: &mut Segment) {
         match &entry.body {
             Body::Read(ChipRead { let_go: Some(let_go), .. }) => block.lets_go.add(let_go.1.0, let_go.1.0),
             Body::Read(_) | Body::Rejected(_) | Body::Marker(_) => {
                 block.frame(entry.seq);
                 if let Body::Marker(marker) = &entry.body
                     && let Some(digest) = digest(&entry.subject, marker)
-                    && volume.markers.len() < MARKERS_MAX
+                    && segment.markers.len() < MARKERS_MAX
                 {
-                    volume.markers.push((entry.seq, digest));
+                    segment.markers.push((entry.seq, digest));
                 }
                 if self.times {
                     block.time(entry, self.reading, steps);
@@ -526,15 +526,15 @@ impl Making<'_> {
     }
 }
 
-/// Makes and keeps the index of every closed volume that has none, and removes those of volumes that are gone. Ends early when
-/// `stop` says so. It rests between the blocks. `seen`: the newest volume at the last look; while it is the same, nothing
+/// Makes and keeps the index of every closed segment that has none, and removes those of segments that are gone. Ends early when
+/// `stop` says so. It rests between the blocks. `seen`: the newest segment at the last look; while it is the same, nothing
 /// is done.
 ///
 /// # Errors
 /// The log cannot be read.
 pub fn refresh(data_dir: &Path, reading: &Reading, seen: u64, stop: &dyn Fn() -> bool) -> io::Result<u64> {
     let dir = log_dir(data_dir);
-    let files = volumes(&dir)?;
+    let files = segments(&dir)?;
     let newest = files.last().map_or(0, |file| file.first);
     if newest == seen {
         return Ok(seen);
@@ -553,8 +553,8 @@ pub fn refresh(data_dir: &Path, reading: &Reading, seen: u64, stop: &dyn Fn() ->
             std::thread::sleep(REST);
             (!stop()).then_some(())
         };
-        match making.volume(&pair[0], Some(&pair[1]), &steps, &go_on)? {
-            Some(volume) => steps.extend(volume.steps),
+        match making.segment(&pair[0], Some(&pair[1]), &steps, &go_on)? {
+            Some(segment) => steps.extend(segment.steps),
             None => return Ok(seen),
         }
     }
@@ -575,22 +575,22 @@ fn is_ours(data_dir: &Path) -> bool {
 }
 
 /// Writes it whole or not at all; a disk that is full, or not to be written, costs only time.
-fn keep(path: &Path, volume: &Volume) {
+fn keep(path: &Path, segment: &Segment) {
     let Some(dir) = path.parent() else { return };
     let fresh = path.with_extension("new");
     let write = || {
         std::fs::create_dir_all(dir)?;
-        std::fs::write(&fresh, serde_json::to_vec(volume)?)?;
+        std::fs::write(&fresh, serde_json::to_vec(segment)?)?;
         std::fs::rename(&fresh, path)
     };
     if let Err(error) = write() {
-        tracing::debug!(%error, "the index of a log volume could not be kept");
+        tracing::debug!(%error, "the index of a log segment could not be kept");
         let _ = std::fs::remove_file(&fresh);
     }
 }
 
 /// The bytes before `end`, as text.
-fn tail_of(file: &VolumeFile, end: u64) -> Option<String> {
+fn tail_of(file: &SegmentFile, end: u64) -> Option<String> {
     let mut bytes = [0; TAIL];
     File::open(&file.path).ok()?.read_exact_at(&mut bytes, end.checked_sub(TAIL as u64)?).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
@@ -616,7 +616,7 @@ fn digest(subject: &str, marker: &Marker) -> Option<u64> {
     let stamp = marker.stamp.as_ref().map(Stamp::to_string).unwrap_or_default();
     let number = position.number.to_string();
     let parts =
-        [lane::decoder(subject), &marker.kind, &stamp, position.unit.as_deref().unwrap_or("\u{0}"), &file, &number];
+        [source::decoder(subject), &marker.kind, &stamp, position.unit.as_deref().unwrap_or("\u{0}"), &file, &number];
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
     Some(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)))
 }

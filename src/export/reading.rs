@@ -8,12 +8,12 @@ use jiff::tz::TimeZone;
 use crate::config::{Config, TagCode};
 use crate::journal::entry::{Body, Entry};
 use crate::model::clock::{self, Step};
-use crate::model::lane;
+use crate::model::source;
 
 /// What the configuration says about reading stamps and chips.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// Zone of each decoder's clock; UTC for one that is not here. A lane has that of its decoder.
+    /// Zone of each decoder's clock; UTC for one that is not here. A source has that of its decoder.
     pub zones: BTreeMap<Box<str>, TimeZone>,
     /// How an EPC becomes a chip code.
     pub tag: TagCode,
@@ -45,9 +45,9 @@ impl Reading {
         }
     }
 
-    pub(super) fn zone(&self, lane: &str) -> &TimeZone {
+    pub(super) fn zone(&self, source: &str) -> &TimeZone {
         const UTC: &TimeZone = &TimeZone::UTC;
-        self.zones.get(lane::decoder(lane)).unwrap_or(UTC)
+        self.zones.get(source::decoder(source)).unwrap_or(UTC)
     }
 }
 

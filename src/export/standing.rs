@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
-use crate::journal::{Found, Item, UploadEvent};
+use crate::journal::{Found, UploadEvent, UploadItem};
 
 /// Where a read's upload stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -20,7 +20,8 @@ pub enum UploadMark {
     /// The cloud holds it.
     Sent,
     /// The cloud refused it; set aside.
-    Quarantined,
+    #[serde(rename = "quarantined")]
+    SetAside,
     /// No passing of its own: dead time or a repeat.
     Suppressed,
     /// It may be of another race: it waits until somebody lets it go.
@@ -127,7 +128,7 @@ impl Standings {
                 let mut open: BTreeMap<u64, u64> = mine.collect();
                 if !open.is_empty() {
                     let token = self.index_of(&batch.session);
-                    for &Item { seq, num, time_ms, .. } in &batch.items {
+                    for &UploadItem { seq, num, time_ms, .. } in &batch.items {
                         self.put(seq.0, Standing { mark: UploadMark::Pending, token, num, time_ms });
                     }
                 }
@@ -137,14 +138,14 @@ impl Standings {
                         self.put(seq.0, Standing { mark: UploadMark::Sent, token, num, time_ms });
                     }
                 }
-                for seq in batch.dead.iter().chain(&batch.repeats) {
+                for seq in batch.dead.iter().chain(&batch.duplicates) {
                     self.put(seq.0, Standing::SUPPRESSED);
                 }
                 open.extend(still_open);
                 self.open.insert(batch.device.clone(), open);
             }
             UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, UploadMark::Sent),
-            UploadEvent::Quarantined { device, num, .. } => self.settle(device, *num, *num, UploadMark::Quarantined),
+            UploadEvent::DeadLetter { device, num, .. } => self.settle(device, *num, *num, UploadMark::SetAside),
             UploadEvent::Released { device, first, last } => self.settle(device, *first, *last, UploadMark::Pending),
         }
     }

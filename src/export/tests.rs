@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::*;
 use crate::config::TagCode;
 use crate::journal::entry::write_line;
-use crate::journal::log::{Log, volumes};
-use crate::journal::{Batch, Found, Item, UploadEvent, log_dir};
+use crate::journal::log::{Log, segments};
+use crate::journal::{Batch, Found, UploadEvent, UploadItem, log_dir};
 use crate::model::chip::{ChipRead, Marker, Position, Seq};
 use jiff::tz::TimeZone;
 
 const START: i64 = 1_780_000_000_000;
-const LANES: [&str; 3] = ["mat", "gate", "old"];
+const SOURCES: [&str; 3] = ["mat", "gate", "old"];
 
 /// A box whose journal is written as it comes.
 struct Written {
@@ -31,14 +31,14 @@ struct Written {
 /// What an uplink does, as far as the log tells.
 #[derive(Default)]
 struct Device {
-    lane: &'static str,
+    source: &'static str,
     token: String,
     next: u64,
     /// Waiting reads, with their stamps.
     waiting: Vec<(u64, i64)>,
-    returned: Vec<Item>,
-    open: Vec<Item>,
-    sent: Vec<Item>,
+    returned: Vec<UploadItem>,
+    open: Vec<UploadItem>,
+    sent: Vec<UploadItem>,
     /// Reads that are held back.
     held: Vec<(u64, i64, ChipRead)>,
 }
@@ -47,7 +47,7 @@ impl Written {
     fn new(seed: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let log = Log::open(&log_dir(dir.path()), "test", None).unwrap().0;
-        let device = |lane| Device { lane, token: format!("{lane}-1"), next: 1, ..Device::default() };
+        let device = |source| Device { source, token: format!("{source}-1"), next: 1, ..Device::default() };
         let (random, devices) = (fastrand::Rng::with_seed(seed), [device("mat"), device("gate")]);
         Self { dir, log, now: START, random, devices, markers: 0 }
     }
@@ -63,28 +63,28 @@ impl Written {
         seq
     }
 
-    fn read(&mut self, lane: &'static str) {
+    fn read(&mut self, source: &'static str) {
         // Now and then one that was stored long before, and one of a decoder that knows no date.
         let ms = self.now - if self.random.u8(..8) == 0 { self.random.i64(0..3_000_000) } else { 0 };
         let instant = Timestamp::from_millisecond(ms).unwrap();
         let local = TimeZone::get("Europe/Madrid").unwrap().to_datetime(instant);
-        let stamp: Stamp = match lane {
+        let stamp: Stamp = match source {
             "gate" => local.time().strftime("%H:%M:%S%.3f").to_string().parse().unwrap(),
             _ => Stamp::Local(local),
         };
         let chip = format!("C{}", self.random.u8(..));
         let mut read = ChipRead::new(chip, stamp);
-        read.held_back = lane != "old" && self.random.u8(..8) == 0;
-        let seq = self.write(lane, Body::Read(read.clone()));
-        if let Some(device) = self.devices.iter_mut().find(|device| device.lane == lane && read.held_back) {
+        read.held_back = source != "old" && self.random.u8(..8) == 0;
+        let seq = self.write(source, Body::Read(read.clone()));
+        if let Some(device) = self.devices.iter_mut().find(|device| device.source == source && read.held_back) {
             device.held.push((seq, ms, read));
-        } else if let Some(device) = self.devices.iter_mut().find(|device| device.lane == lane) {
+        } else if let Some(device) = self.devices.iter_mut().find(|device| device.source == source) {
             device.waiting.push((seq, ms));
         }
     }
 
     fn event(&mut self, at: usize, event: impl FnOnce(Box<str>) -> UploadEvent) {
-        let device: Box<str> = self.devices[at].lane.into();
+        let device: Box<str> = self.devices[at].source.into();
         self.write(&device.clone(), Body::Upload(event(device)));
     }
 
@@ -104,17 +104,17 @@ impl Written {
                 _ => {
                     // Of a time of its own: the zone was another one when it was uploaded.
                     let time_ms = time_ms + if self.random.u8(..6) == 0 { 7_200_000 } else { 0 };
-                    items.push(Item { seq: Seq(seq), num, time_ms, bib, chip });
+                    items.push(UploadItem { seq: Seq(seq), num, time_ms, bib, chip });
                     device.next += 1;
                 }
             }
         }
         let (session, through) = (device.token.as_str().into(), Seq(items.last().map_or(0, |item| item.seq.0)));
         device.open.clone_from(&items);
-        let decoders = vec![device.lane.into()];
-        let (repeats, still_open) = (Vec::new(), Vec::new());
+        let decoders = vec![device.source.into()];
+        let (duplicates, still_open) = (Vec::new(), Vec::new());
         self.event(at, |device| {
-            UploadEvent::Batch(Batch { device, session, items, dead, repeats, found, still_open, through, decoders })
+            UploadEvent::Batch(Batch { device, session, items, dead, duplicates, found, still_open, through, decoders })
         });
     }
 
@@ -124,7 +124,7 @@ impl Written {
             return;
         }
         let some = if all { device.open.len() } else { self.random.usize(1..=device.open.len()) };
-        let done: Vec<Item> = device.open.drain(..some).collect();
+        let done: Vec<UploadItem> = device.open.drain(..some).collect();
         let (first, last) = (done[0].num, done[done.len() - 1].num);
         match self.random.u8(..10) {
             0 => {
@@ -141,7 +141,7 @@ impl Written {
                     device.returned.push(done[0].clone()); // it is in a later batch, as what was released
                 }
                 device.open.splice(0..0, done.into_iter().skip(1));
-                self.event(at, |device| UploadEvent::Quarantined {
+                self.event(at, |device| UploadEvent::DeadLetter {
                     device,
                     num: first,
                     status: 400,
@@ -163,7 +163,7 @@ impl Written {
                 continue;
             }
             let read = ChipRead { held_back: false, let_go: Some(Box::new((Seq(of), Seq(of)))), ..read };
-            let seq = self.write(self.devices[at].lane, Body::Read(read));
+            let seq = self.write(self.devices[at].source, Body::Read(read));
             self.devices[at].waiting.push((seq, ms));
         }
     }
@@ -192,9 +192,9 @@ impl Written {
 
     fn some(&mut self, count: usize) {
         for _ in 0..count {
-            let (at, lane) = (self.random.usize(..2), LANES[self.random.usize(..3)]);
+            let (at, source) = (self.random.usize(..2), SOURCES[self.random.usize(..3)]);
             match self.random.u8(..40) {
-                0..=24 => self.read(lane),
+                0..=24 => self.read(source),
                 25..=29 => self.batch(at),
                 30..=34 => self.settle(at),
                 35 => self.again(at),
@@ -227,7 +227,7 @@ impl Written {
 fn reading() -> Reading {
     let madrid = || TimeZone::get("Europe/Madrid").unwrap();
     Reading {
-        zones: LANES.into_iter().map(|lane| (lane.into(), madrid())).collect(),
+        zones: SOURCES.into_iter().map(|source| (source.into(), madrid())).collect(),
         tag: TagCode::Raw,
         shown_in: None,
         spreadsheet: false,
@@ -239,9 +239,9 @@ fn plainly(dir: &Path, durable: u64) -> BTreeMap<u64, (&'static str, Option<u64>
     let mut all: BTreeMap<u64, (&'static str, Option<u64>)> = BTreeMap::new();
     let mut open: HashMap<Box<str>, BTreeMap<u64, u64>> = HashMap::new();
     let (mut let_go, mut held) = (BTreeMap::new(), Vec::new());
-    let mut reader = Reader::open(&log_dir(dir), None).unwrap().unwrap();
+    let mut reader = LogReader::open(&log_dir(dir), None).unwrap().unwrap();
     while let Some(line) = reader.read().unwrap() {
-        let Line::Entry(entry) = line else { continue };
+        let LogLine::Entry(entry) = line else { continue };
         if entry.seq > durable {
             break;
         }
@@ -272,7 +272,7 @@ fn plainly(dir: &Path, durable: u64) -> BTreeMap<u64, (&'static str, Option<u64>
                 all.extend(batch.dead.iter().map(|seq| (seq.0, ("suppressed", None))));
             }
             UploadEvent::Accepted { first, last, .. } => settle(open, *first, *last, "sent"),
-            UploadEvent::Quarantined { num, .. } => settle(open, *num, *num, "quarantined"),
+            UploadEvent::DeadLetter { num, .. } => settle(open, *num, *num, "quarantined"),
             UploadEvent::Released { first, last, .. } => settle(open, *first, *last, "released"),
             _ => {}
         }
@@ -326,16 +326,16 @@ fn of_any_log_every_frame_is_told_once_with_its_upload_and_a_window_is_what_all_
         }
         written.exported(Query { from: Some(Timestamp::MIN), durable: u64::MAX, ..Query::default() });
         let kept = std::fs::read_dir(written.dir.path().join("windows")).map_or(0, Iterator::count);
-        let closed = volumes(&log_dir(written.dir.path())).unwrap().len() - 1;
+        let closed = segments(&log_dir(written.dir.path())).unwrap().len() - 1;
         assert!(closed > 0 && kept == closed, "seed {seed}: {kept} of {closed}");
     }
 }
 
-/// A log of ten volumes, of a hundred reads and ten minutes each.
+/// A log of ten segments, of a hundred reads and ten minutes each.
 fn ten() -> Written {
     let mut written = Written::new(1);
-    for volume in 0..10 {
-        written.now = START + volume * 600_000;
+    for segment in 0..10 {
+        written.now = START + segment * 600_000;
         for _ in 0..100 {
             written.read("mat");
             let last = written.log.next - 1;
@@ -346,29 +346,29 @@ fn ten() -> Written {
     written
 }
 
-fn minute(volume: i64) -> Query {
-    let at = |ms: i64| Some(Timestamp::from_millisecond(START + volume * 600_000 + ms).unwrap());
+fn minute(segment: i64) -> Query {
+    let at = |ms: i64| Some(Timestamp::from_millisecond(START + segment * 600_000 + ms).unwrap());
     Query { from: at(20_000), to: at(80_000), durable: u64::MAX, ..Query::default() }
 }
 
 #[test]
-fn a_window_is_found_without_reading_the_volumes_that_hold_nothing_of_it() {
+fn a_window_is_found_without_reading_the_segments_that_hold_nothing_of_it() {
     let written = ten();
     let rows = written.exported(minute(4));
     assert!(rows.len() > 20);
-    // Whoever reads the volumes before now sees damage in the middle of them.
-    for volume in volumes(&log_dir(written.dir.path())).unwrap().iter().take(2) {
-        let file = std::fs::OpenOptions::new().write(true).open(&volume.path).unwrap();
-        let bytes = std::fs::read(&volume.path).unwrap();
+    // Whoever reads the segments before now sees damage in the middle of them.
+    for segment in segments(&log_dir(written.dir.path())).unwrap().iter().take(2) {
+        let file = std::fs::OpenOptions::new().write(true).open(&segment.path).unwrap();
+        let bytes = std::fs::read(&segment.path).unwrap();
         let end = bytes[bytes.len() / 2..].iter().position(|byte| *byte == b'\n').unwrap();
         file.write_all_at(b"XX", (bytes.len() / 2 + end + 5) as u64).unwrap(); // one line of it
     }
     assert_eq!(written.exported(minute(4)), rows);
     let mut out = Vec::new();
     let all = Query { durable: u64::MAX, ..Query::default() };
-    let first = |count: usize| volumes(&log_dir(written.dir.path())).unwrap().into_iter().take(count);
-    for volume in first(2) {
-        std::fs::remove_file(written.dir.path().join(format!("windows/{:012}.json", volume.first))).unwrap();
+    let first = |count: usize| segments(&log_dir(written.dir.path())).unwrap().into_iter().take(count);
+    for segment in first(2) {
+        std::fs::remove_file(written.dir.path().join(format!("windows/{:012}.json", segment.first))).unwrap();
     }
     let summary = export(written.dir.path(), &reading(), Format::Jsonl, &all, &mut out).unwrap();
     assert_eq!((summary.frames, summary.damaged), (998, 2), "it was there to be seen");
@@ -379,7 +379,7 @@ fn an_index_of_other_zones_or_of_another_log_or_of_nonsense_is_made_anew() {
     let written = ten();
     let rows = written.exported(minute(4));
     let kept = |at: usize| {
-        let first = volumes(&log_dir(written.dir.path())).unwrap()[at].first;
+        let first = segments(&log_dir(written.dir.path())).unwrap()[at].first;
         written.dir.path().join(format!("windows/{first:012}.json"))
     };
     let good: Vec<Value> =
@@ -407,7 +407,7 @@ fn an_index_of_other_zones_or_of_another_log_or_of_nonsense_is_made_anew() {
 }
 
 #[test]
-fn the_daemon_makes_the_index_of_each_volume_that_is_full_and_removes_those_of_volumes_that_are_gone() {
+fn the_daemon_makes_the_index_of_each_segment_that_is_full_and_removes_those_of_segments_that_are_gone() {
     let written = ten();
     let dir = written.dir.path();
     let kept = || std::fs::read_dir(dir.join("windows")).map_or(0, Iterator::count);
@@ -416,9 +416,9 @@ fn the_daemon_makes_the_index_of_each_volume_that_is_full_and_removes_those_of_v
     let newest = refresh(dir, &reading(), 0, &|| false).unwrap();
     assert_eq!((kept(), newest), (10, written.log.next));
     let made: Vec<_> = written.exported(minute(4));
-    let oldest = &volumes(&log_dir(dir)).unwrap()[0];
+    let oldest = &segments(&log_dir(dir)).unwrap()[0];
     std::fs::remove_file(&oldest.path).unwrap();
-    assert_eq!(refresh(dir, &reading(), newest, &|| false).unwrap(), newest, "no new volume: nothing to do");
+    assert_eq!(refresh(dir, &reading(), newest, &|| false).unwrap(), newest, "no new segment: nothing to do");
     assert_eq!(kept(), 10);
     refresh(dir, &reading(), 0, &|| false).unwrap();
     assert_eq!(kept(), 9);

@@ -1,14 +1,14 @@
-//! How long ago a log volume was closed, as far as the box can know. A Pi has no clock that runs without power: a volume
+//! How long ago a log segment was closed, as far as the box can know. A Pi has no clock that runs without power: a segment
 //! is written "in 1970" and the time comes later, or a wrong time comes and is put right. Neither may cost a backup.
 //!
-//! The rule: a volume's age is counted from the first look at which it was closed, look by look, by the box's clock.
+//! The rule: a segment's age is counted from the first look at which it was closed, look by look, by the box's clock.
 //! * A clock that was not set ([`crate::model::clock::box_clock_set`]) counts nothing, and neither does one that stepped back.
 //! * From one look to the next (seconds while the box runs, the whole night when it was off) at most a *quarter* of
 //!   `keep.days` counts. So a clock that is wrong by years takes a quarter off the retention, once, and a box that is off
 //!   between two weekends still counts them (with `keep.days = 30`: gaps of up to 7.5 days count in full).
 //!
 //! What is counted is kept in a small file beside the log, written a few times per retention. It is no part of the truth:
-//! without it every volume counts from now, and is kept longer.
+//! without it every segment counts from now, and is kept longer.
 //!
 //! Rejected: *the file's mtime* (a copy, or a box that learned the time, makes everything old at once); *the times in
 //! the entries* (the same clock, as wrong); *only the time the box runs* (one that runs at weekends would keep for a year).
@@ -29,13 +29,13 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// What was counted so far.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ages {
-    /// Journal it belongs to: the numbers of another one mean other volumes.
+    /// Journal it belongs to: the numbers of another one mean other segments.
     identity: String,
     /// Milliseconds counted up to `last`.
     counted_ms: i64,
     /// The box's clock, in milliseconds since 1970, up to which was counted. None: it was never seen set.
     last: Option<i64>,
-    /// Closed volumes: what was counted when each was first seen closed.
+    /// Closed segments: what was counted when each was first seen closed.
     closed: BTreeMap<u64, i64>,
 }
 
@@ -52,7 +52,7 @@ impl Ages {
         disk::write_new(path, &serde_json::to_vec(self)?)
     }
 
-    /// A look at `now`: counts the time since the one before, for the volumes that are closed. `true`: to be saved.
+    /// A look at `now`: counts the time since the one before, for the segments that are closed. `true`: to be saved.
     pub fn look(&mut self, now: Timestamp, days: u32, closed: impl Iterator<Item = u64>) -> bool {
         let most = i64::from(days) * DAY_MS / 4;
         let mut save = false;
@@ -74,7 +74,7 @@ impl Ages {
         save
     }
 
-    /// The volume was closed for `days`, as counted at the last look.
+    /// The segment was closed for `days`, as counted at the last look.
     pub fn past(&self, first: u64, days: u32) -> bool {
         self.closed.get(&first).is_some_and(|since| self.counted_ms - since >= i64::from(days) * DAY_MS)
     }
@@ -90,7 +90,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Looks at volume 1, closed, at these times; whether it is past afterwards.
+    /// Looks at segment 1, closed, at these times; whether it is past afterwards.
     fn past_after(looks: &[&str]) -> bool {
         let mut ages = Ages::default();
         for now in looks {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_is_past_when_the_box_has_seen_it_closed_for_so_long() {
+    fn a_segment_is_past_when_the_box_has_seen_it_closed_for_so_long() {
         let days: Vec<String> = (1..=9).map(|day| format!("2026-07-{day:02}T10:00:00Z")).collect();
         let days: Vec<&str> = days.iter().map(String::as_str).collect();
         assert!(!past_after(&days[..8]));
@@ -145,12 +145,12 @@ mod tests {
         ages.save(&path).unwrap();
         let mut again = Ages::load(&path, "one");
         assert_eq!(again, ages);
-        assert!(again.look(at("2026-07-01T10:00:20Z"), KEEP, std::iter::once(2)), "a volume went");
+        assert!(again.look(at("2026-07-01T10:00:20Z"), KEEP, std::iter::once(2)), "a segment went");
         assert_eq!(Ages::load(&path, "another"), Ages { identity: "another".into(), ..Ages::default() });
     }
 
     #[test]
-    fn without_a_retention_in_days_a_closed_volume_is_past_at_once() {
+    fn without_a_retention_in_days_a_closed_segment_is_past_at_once() {
         let mut ages = Ages::default();
         ages.look(at("1970-01-01T00:00:10Z"), 0, std::iter::once(1));
         assert!(ages.past(1, 0));

@@ -1,18 +1,18 @@
 //! The index of known reads, brought to where the state is and kept on the disk.
 
 use super::dedup_index::{DedupIndex, Trust, remove_all};
-use super::log::{Line, Reader};
+use super::log::{LogLine, LogReader};
 use super::queue::Broken;
 use super::shared::Shared;
 use super::state::State;
 use crate::status::ProblemCode;
 
 /// Writes what belongs on the disk while the index follows the writer, without holding up a look into it.
-pub fn save(shared: &Shared, followed: u64, volume: u64) {
+pub fn save(shared: &Shared, followed: u64, segment: u64) {
     loop {
         let (job, complaint) = {
             let mut known = shared.known();
-            (known.job(followed, volume), known.complaint.take())
+            (known.job(followed, segment), known.complaint.take())
         };
         if let Some(complaint) = complaint {
             shared.board.raise(ProblemCode::KnownReads, "", complaint);
@@ -37,14 +37,14 @@ pub fn catch_up(shared: &Shared, state: &State) -> Result<Option<DedupIndex>, Br
         return Ok(Some(known));
     }
     let dir = shared.log_dir();
-    let there = if through > 0 { Reader::open(&dir, Some(place))? } else { None };
-    let reader = if there.is_some() { there } else { Reader::open_after(&dir, through)? };
+    let there = if through > 0 { LogReader::open(&dir, Some(place))? } else { None };
+    let reader = if there.is_some() { there } else { LogReader::open_after(&dir, through)? };
     let Some(mut reader) = reader else { return Ok(Some(known)) };
     while let Some(line) = reader.read()? {
         match line {
-            Line::Entry(entry) if entry.seq > state.followed => break,
-            Line::Entry(entry) if entry.seq <= through => {}
-            Line::Entry(entry) => {
+            LogLine::Entry(entry) if entry.seq > state.followed => break,
+            LogLine::Entry(entry) if entry.seq <= through => {}
+            LogLine::Entry(entry) => {
                 known.take(&entry);
                 known.passed(reader.place());
                 known.save(&shared.board);
@@ -52,7 +52,7 @@ pub fn catch_up(shared: &Shared, state: &State) -> Result<Option<DedupIndex>, Br
                     return Ok(None);
                 }
             }
-            Line::State(_) | Line::Bad { .. } => {}
+            LogLine::State(_) | LogLine::Bad { .. } => {}
         }
     }
     Ok(Some(known))

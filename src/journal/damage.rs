@@ -78,9 +78,9 @@ impl Damage {
         }
     }
 
-    pub fn line(&mut self, volume: u64, line: u64, why: BadLine) {
+    pub fn line(&mut self, segment: u64, line: u64, why: BadLine) {
         if self.lines.len() < TOLD {
-            self.lines.push(format!("line {line} of volume {volume:012}: {why}"));
+            self.lines.push(format!("line {line} of segment {segment:012}: {why}"));
         } else {
             self.more_lines += 1;
         }

@@ -1,7 +1,7 @@
 //! Dead time: which reads of a chip are one crossing. Part of the fold.
 //!
 //! A read is no passing of its own if, by the *decoder's* clock, it is nearer than the dead time to the last passing of its
-//! chip at its decoder (or lane). What must hold:
+//! chip at its decoder (or source). What must hold:
 //!
 //! * **Two crossings never become one; two reads of one crossing may become two passings where it cannot be told.**
 //! * **The receipts contradict.** A decoder's clock may be set back, and one that has none begins anew when it is switched on. So
@@ -34,7 +34,7 @@ const LATE_MS: i64 = 3000;
 
 /// When a read was, by every clock there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct SeenAt {
     /// By the decoder's clock: UTC in ms, or ms since it was switched on.
     #[serde(rename = "a")]
     pub at_ms: i64,
@@ -55,12 +55,12 @@ pub struct Seen {
     uptime: bool,
 }
 
-impl Seen {
-    /// Of a read in a lane.
-    pub fn of(seq: u64, lane: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> Self {
+impl SeenAt {
+    /// Of a read in a source.
+    pub fn of(seq: u64, source: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> Self {
         let (at_ms, uptime) = match read.stamp {
             Stamp::Uptime(ms) => (i64::try_from(ms).unwrap_or(i64::MAX), true),
-            stamp => (clock::resolve(&stamp, zones.of(lane), received, read.replay).utc.as_millisecond(), false),
+            stamp => (clock::resolve(&stamp, zones.of(source), received, read.replay).utc.as_millisecond(), false),
         };
         let stored = read.replay || read.amid_stored;
         let undated = !uptime && clock::is_undated(&read.stamp);
@@ -103,13 +103,13 @@ impl Seen {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Passed {
     #[serde(default, rename = "l", skip_serializing_if = "Option::is_none")]
-    live: Option<Seen>,
+    live: Option<SeenAt>,
     #[serde(default, rename = "s", skip_serializing_if = "Option::is_none")]
-    stored: Option<Seen>,
+    stored: Option<SeenAt>,
 }
 
 impl Passed {
-    fn both(&self) -> impl Iterator<Item = &Seen> {
+    fn both(&self) -> impl Iterator<Item = &SeenAt> {
         self.live.iter().chain(&self.stored)
     }
 
@@ -125,10 +125,10 @@ pub struct DeadTime {
 }
 
 impl DeadTime {
-    /// Whether a read of `chip` is too near to a passing to be one; if not, it is the last one. `life`: see [`Life`].
-    pub fn is_dead(&mut self, chip: &str, seen: Seen, life: &Life, dead_time_ms: i64) -> bool {
+    /// Whether a read of `chip` is too near to a passing to be one; if not, it is the last one. `life`: see [`LifeOfUptime`].
+    pub fn is_dead(&mut self, chip: &str, seen: SeenAt, life: &LifeOfUptime, dead_time_ms: i64) -> bool {
         let before = self.chips.get(chip).copied().unwrap_or_default();
-        let same = |last: &&Seen| !last.uptime || last.seq >= life.fell;
+        let same = |last: &&SeenAt| !last.uptime || last.seq >= life.fell;
         if before.both().filter(same).any(|last| seen.is_near(last, dead_time_ms)) {
             return true;
         }
@@ -163,7 +163,7 @@ impl DeadTime {
 
 /// The life of a decoder that has no clock: stamps of two lives are never compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Life {
+pub struct LifeOfUptime {
     /// First entry of it; 0: none.
     since: u64,
     /// The first since the time on fell for certain.
@@ -174,7 +174,7 @@ pub struct Life {
     boot_ms: i64,
 }
 
-impl Life {
+impl LifeOfUptime {
     /// It never gave a time since it was switched on.
     pub fn is_none(&self) -> bool {
         self.since == 0

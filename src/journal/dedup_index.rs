@@ -1,10 +1,10 @@
 //! Which reads were ever kept: what tells a repeat from a new read, however long ago the first one came.
 //!
-//! A read is a repeat if and only if an earlier entry of the log is a read of the same decoder (in whatever lane) with
+//! A read is a repeat if and only if an earlier entry of the log is a read of the same decoder (in whatever source) with
 //! the same identity ([`crate::model::chip::ChipRead::identity`]: chip, stamp, antenna, and the decoder's own place for it; of a stamp
 //! without a date also the day: [`super::undated`]). Reads that have no day or only the time since their decoder was switched on
 //! are not in here, but with the state. The newest
-//! are in memory with the state; this is the index of all of them, beside the log: segments of identity and entry number, sorted
+//! are in memory with the state; this is the index of all of them, beside the log: runs of identity and entry number, sorted
 //! by identity, 16 bytes a read. Because a find counts only if its number is *below* that of the read in question, the verdict
 //! follows from the log alone: live, after a crash in the middle, in a replay and in a rebuild it is the same, and
 //! an index that is ahead of the queue's state cannot turn a read that is replayed into its own repeat.
@@ -14,19 +14,19 @@
 //!   old": a decoder that was cleared and whose clock was set back would hide what it reads. What is in doubt goes up
 //!   twice and is seen, and every read is in the log with what became of it.
 //! * **Trusted as far as the queue is.** A read that lines of the log were lost of may have been neither sent nor be waiting: it is
-//!   no repeat when the decoder gives it again. So at start only those segments are believed that the queue's checkpoint
-//!   covers, or whose volumes were removed on purpose (settled and past their retention); the rest is read from the log
-//!   again. The same makes good for segments that are damaged or gone, and for a data directory that had none.
-//! * **Outlives its versions.** Segments of a version that knew no days are right about reads with a date. What they cover and the
+//!   no repeat when the decoder gives it again. So at start only those runs are believed that the queue's checkpoint
+//!   covers, or whose segments were removed on purpose (settled and past their retention); the rest is read from the log
+//!   again. The same makes good for runs that are damaged or gone, and for a data directory that had none.
+//! * **Outlives its versions.** Runs of a version that knew no days are right about reads with a date. What they cover and the
 //!   log still holds is read from the log again at the first start of this version; of what is gone from the log, reads without a
 //!   date are known only by their place in the decoder's memory, and all others are of days that are over.
 //! * **Nobody waits.** Looked up by the writer after the group is durable, without the journal's lock. Nearly no read has to be looked
-//!   up on the disk: a segment knows from when to when the stamps of each decoder in it go, and a repeat has the
-//!   same stamp. One that may be in a segment costs one read of some 4 KiB.
-//! * **Outlives the log.** A volume that is removed leaves its segment: a decoder that is asked after months gives what
-//!   was sent then. Before a volume goes its reads are in a segment on the disk.
-//! * **Bounded.** [`SEGMENT_READS`] identities in memory before they become a segment, [`PARTS_MAX`] such parts while the disk
-//!   does not take them; [`INDEX_READS`] in all, or an eighth of what the journal may use (at least a million): then the oldest segment goes,
+//!   up on the disk: a run knows from when to when the stamps of each decoder in it go, and a repeat has the
+//!   same stamp. One that may be in a run costs one read of some 4 KiB.
+//! * **Outlives the log.** A segment that is removed leaves its run: a decoder that is asked after months gives what
+//!   was sent then. Before a segment goes its reads are in a run on the disk.
+//! * **Bounded.** [`RUN_READS`] identities in memory before they become a run, [`PARTS_MAX`] such parts while the disk
+//!   does not take them; [`INDEX_READS`] in all, or an eighth of what the journal may use (at least a million): then the oldest run goes,
 //!   and a read that repeats one in it counts as new.
 //!
 //! Rejected: *reading the log for the range before a question by hand goes out* (it must be waited for, and does not help
@@ -42,24 +42,24 @@ use std::sync::Arc;
 use super::disk;
 use super::entry::{Body, Entry};
 use super::failpoint;
-use super::log::Place;
+use super::log::LogPlace;
 use super::paths::make_dir;
 use super::state::stamp_ms;
 use super::undated::{self, Which};
 use crate::model::chip::{ChipRead, Stamp};
 use crate::model::clock::Zones;
-use crate::model::lane;
+use crate::model::source;
 use crate::status::{Board, ProblemCode};
 
-mod segment;
+mod run;
 
-use segment::{Content, Segment, Spans};
+use run::{Run, RunContent, Spans};
 
-/// Reads in a segment: a megabyte, and 2 MB in memory before.
-const SEGMENT_READS: usize = 65_536;
-/// Reads in all segments: 64 MB.
+/// Reads in a run: a megabyte, and 2 MB in memory before.
+const RUN_READS: usize = 65_536;
+/// Reads in all runs: 64 MB.
 const INDEX_READS: u64 = 4 * 1024 * 1024;
-/// Parts that wait in memory to become segments; beyond them the disk does not take any, and the oldest is let go.
+/// Parts that wait in memory to become runs; beyond them the disk does not take any, and the oldest is let go.
 const PARTS_MAX: usize = 4;
 
 /// Directory of the index below the data directory.
@@ -72,7 +72,7 @@ pub fn known_dir(data_dir: &Path) -> PathBuf {
 pub struct Trust {
     /// The queue followed the log up to here.
     pub followed: u64,
-    /// First number of the oldest volume that was not removed on purpose.
+    /// First number of the oldest segment that was not removed on purpose.
     pub oldest: u64,
 }
 
@@ -81,10 +81,10 @@ pub struct Trust {
 pub struct DedupIndex {
     dir: PathBuf,
     identity: String,
-    segment_reads: usize,
+    run_reads: usize,
     index_reads: u64,
     /// Oldest first.
-    segments: Vec<Arc<Segment>>,
+    runs: Vec<Arc<Run>>,
     /// Full, and not on the disk yet; oldest first.
     parts: VecDeque<Arc<Part>>,
     fresh: Part,
@@ -94,7 +94,7 @@ pub struct DedupIndex {
     pub live: bool,
     /// Of the decoders' clocks.
     pub zones: Zones,
-    /// A part had to be let go: what comes after it is not made a segment, so that the next start reads it from the log.
+    /// A part had to be let go: what comes after it is not made a run, so that the next start reads it from the log.
     torn: bool,
     /// A file of it was not there when it was looked into.
     removed: bool,
@@ -104,13 +104,13 @@ pub struct DedupIndex {
     pub complaint: Option<String>,
 }
 
-/// Reads on their way into a segment.
+/// Reads on their way into a run.
 #[derive(Clone, Default)]
 struct Part {
     from: u64,
     through: u64,
     /// Place in the log behind `through`.
-    place: Place,
+    place: LogPlace,
     /// Number of the first read by key.
     reads: HashMap<u64, u64, BuildHasherDefault<AsItIs>>,
     spans: Spans,
@@ -134,13 +134,13 @@ impl Hasher for AsItIs {
     }
 }
 
-/// What a segment has to be made of. Done without any lock.
+/// What a run has to be made of. Done without any lock.
 pub struct Job {
     dir: PathBuf,
     identity: String,
     part: Arc<Part>,
-    /// The segment before it, if both are small enough for one.
-    with: Option<Arc<Segment>>,
+    /// The run before it, if both are small enough for one.
+    with: Option<Arc<Run>>,
 }
 
 /// A read, as the index knows it.
@@ -155,7 +155,7 @@ impl Clue {
     /// What a read is known by, and what it can be found by when the decoder says that it was stored.
     fn of(entry: &Entry, read: &ChipRead, zones: &Zones) -> (Option<Self>, Option<Self>) {
         let subject = &*entry.subject;
-        let decoder = fnv(lane::decoder(subject).as_bytes());
+        let decoder = fnv(source::decoder(subject).as_bytes());
         let clue = |identity: u64, kind: u64, stamp: Stamp| Self {
             key: spread(identity ^ spread(decoder)),
             span: spread(decoder ^ kind),
@@ -176,7 +176,7 @@ impl Clue {
     }
 }
 
-/// Stored with the segments: stays the same for ever.
+/// Stored with the runs: stays the same for ever.
 fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
@@ -194,48 +194,48 @@ impl DedupIndex {
         if self.live && !self.dir.is_dir() {
             let _ = make_dir(&self.dir); // what cannot be written is told
         }
-        !self.removed && self.segments.iter().all(|segment| segment.path.is_file())
+        !self.removed && self.runs.iter().all(|run| run.path.is_file())
     }
 
     /// What is on the disk and can be believed. `keep_bytes`: what the journal may use. What cannot be read is as if it
     /// was not there: the log has it.
     pub fn open(data_dir: &Path, identity: &str, trust: Trust, keep_bytes: u64) -> Self {
         let dir = known_dir(data_dir);
-        let index_reads = (keep_bytes / 8 / segment::READ_BYTES).clamp(INDEX_READS / 4, INDEX_READS);
-        let segment_reads = failpoint::recent(4 * SEGMENT_READS) / 4;
-        let segments = make_dir(&dir).and_then(|()| segment::open_all(&dir, identity)).unwrap_or_else(|error| {
+        let index_reads = (keep_bytes / 8 / run::READ_BYTES).clamp(INDEX_READS / 4, INDEX_READS);
+        let run_reads = failpoint::recent(4 * RUN_READS) / 4;
+        let runs = make_dir(&dir).and_then(|()| run::open_all(&dir, identity)).unwrap_or_else(|error| {
             tracing::warn!(%error, "the index of known reads cannot be read; it is made anew from the log");
             Vec::new()
         });
-        let mut believed: Vec<Arc<Segment>> = Vec::new();
+        let mut believed: Vec<Arc<Run>> = Vec::new();
         let mut doubted = false;
-        for segment in segments {
-            let before = believed.last().map_or(segment.from - 1, |before| before.through);
+        for run in runs {
+            let before = believed.last().map_or(run.from - 1, |before| before.through);
             // A hole among what was removed cannot be filled any more; one in what the log holds can.
-            let whole = segment.from == before + 1 || segment.from <= trust.oldest;
+            let whole = run.from == before + 1 || run.from <= trust.oldest;
             let gone = trust.oldest.saturating_sub(1);
-            let limit = if segment.without_days { gone } else { trust.followed.max(gone) };
-            doubted |= !whole || segment.from > limit;
-            if !doubted && segment.through <= limit {
-                believed.push(Arc::new(segment));
+            let limit = if run.without_days { gone } else { trust.followed.max(gone) };
+            doubted |= !whole || run.from > limit;
+            if !doubted && run.through <= limit {
+                believed.push(Arc::new(run));
                 continue;
             }
             // One that goes further than is believed: only the part before that.
-            let first = if doubted { None } else { segment.before(limit, &dir, identity) };
+            let first = if doubted { None } else { run.before(limit, &dir, identity) };
             doubted = true;
             believed.extend(first.map(Arc::new));
-            let _ = disk::remove(&segment.path);
+            let _ = disk::remove(&run.path);
         }
         let through = believed.last().map_or(0, |last| last.through);
-        let place = believed.last().map_or_else(Place::default, |last| last.place);
+        let place = believed.last().map_or_else(LogPlace::default, |last| last.place);
         let fresh = Part { from: through + 1, through, place, ..Part::default() };
         let identity = identity.to_owned();
-        let segments = believed;
-        Self { dir, identity, segment_reads, index_reads, segments, fresh, through, ..Self::default() }
+        let runs = believed;
+        Self { dir, identity, run_reads, index_reads, runs, fresh, through, ..Self::default() }
     }
 
     /// All reads up to here are in it, and the place in the log behind that entry.
-    pub fn place(&self) -> (u64, Place) {
+    pub fn place(&self) -> (u64, LogPlace) {
         (self.through, self.fresh.place)
     }
 
@@ -260,18 +260,18 @@ impl DedupIndex {
     }
 
     /// Takes a group that ends at this place; the numbers of those that came before, rising.
-    pub fn take_all(&mut self, entries: &[Entry], place: Place) -> Vec<u64> {
-        let repeats = entries.iter().filter(|entry| self.take(entry)).map(|entry| entry.seq).collect();
+    pub fn take_all(&mut self, entries: &[Entry], place: LogPlace) -> Vec<u64> {
+        let duplicates = entries.iter().filter(|entry| self.take(entry)).map(|entry| entry.seq).collect();
         self.passed(place);
-        repeats
+        duplicates
     }
 
     /// What was taken ends at this place in the log.
-    pub fn passed(&mut self, place: Place) {
+    pub fn passed(&mut self, place: LogPlace) {
         if self.fresh.through < self.through {
             (self.fresh.through, self.fresh.place) = (self.through, place);
         }
-        if self.fresh.reads.len() >= self.segment_reads {
+        if self.fresh.reads.len() >= self.run_reads {
             self.seal();
         }
     }
@@ -291,20 +291,20 @@ impl DedupIndex {
         let in_part = |part: &Part| part.reads.get(&clue.key).copied();
         let mut found = in_part(&self.fresh).or_else(|| self.parts.iter().find_map(|part| in_part(part)));
         let mut damaged = None;
-        for (at, segment) in self.segments.iter().enumerate().rev() {
-            if !segment.spans.may_hold(clue.span, clue.ms) {
+        for (at, run) in self.runs.iter().enumerate().rev() {
+            if !run.spans.may_hold(clue.span, clue.ms) {
                 continue;
             }
-            match segment.find(clue.key) {
+            match run.find(clue.key) {
                 Ok(seq) => found = seq.or(found),
                 Err(error) => {
-                    self.removed |= !segment.path.exists();
-                    damaged = Some((at, format!("{}: {error}", segment.path.display())));
+                    self.removed |= !run.path.exists();
+                    damaged = Some((at, format!("{}: {error}", run.path.display())));
                 }
             }
         }
         if let Some((at, why)) = damaged {
-            let _ = disk::remove(&self.segments.remove(at).path); // the next start makes it anew from the log
+            let _ = disk::remove(&self.runs.remove(at).path); // the next start makes it anew from the log
             self.tear(&why);
         }
         found
@@ -319,24 +319,24 @@ impl DedupIndex {
         }
     }
 
-    /// The next part to become a segment: of numbers up to `followed` only, which the queue's checkpoint covers. `volume`: what
-    /// is in volumes before this one (its first number) becomes one although it is small, since they may go.
-    pub fn job(&mut self, followed: u64, volume: u64) -> Option<Job> {
+    /// The next part to become a run: of numbers up to `followed` only, which the queue's checkpoint covers. `segment`: what
+    /// is in segments before this one (its first number) becomes one although it is small, since they may go.
+    pub fn job(&mut self, followed: u64, segment: u64) -> Option<Job> {
         if self.torn {
             return None;
         }
-        if self.fresh.from < volume && !self.fresh.reads.is_empty() {
+        if self.fresh.from < segment && !self.fresh.reads.is_empty() {
             self.seal(); // it is written as soon as a checkpoint covers it, however fast reads come
         }
         let part = Arc::clone(self.parts.front().filter(|part| part.through <= followed)?);
-        let small = |last: &&Arc<Segment>| {
-            last.reads() + part.reads.len() as u64 <= self.segment_reads as u64 && last.through + 1 == part.from
+        let small = |last: &&Arc<Run>| {
+            last.reads() + part.reads.len() as u64 <= self.run_reads as u64 && last.through + 1 == part.from
         };
-        let with = self.segments.last().filter(small).map(Arc::clone);
+        let with = self.runs.last().filter(small).map(Arc::clone);
         Some(Job { dir: self.dir.clone(), identity: self.identity.clone(), part, with })
     }
 
-    /// The first number whose reads are in no segment yet and can be: its volume has to stay.
+    /// The first number whose reads are in no run yet and can be: its segment has to stay.
     pub fn unsaved_from(&self) -> u64 {
         let parts = self.parts.iter().map(|part| &**part).chain([&self.fresh]);
         let waiting = parts.filter(|part| !part.reads.is_empty() && !self.torn && !self.failed);
@@ -354,13 +354,13 @@ impl DedupIndex {
     }
 
     /// What came of a job. Returns the files that are of no use any more; `None`: the disk does not take it now.
-    pub fn written(&mut self, job: &Job, written: io::Result<Segment>, board: &Board) -> Option<Vec<PathBuf>> {
+    pub fn written(&mut self, job: &Job, written: io::Result<Run>, board: &Board) -> Option<Vec<PathBuf>> {
         match written {
-            Ok(segment) => {
+            Ok(run) => {
                 if std::mem::take(&mut self.failed) {
                     board.clear(ProblemCode::KnownReads, "");
                 }
-                Some(self.saved(job, segment))
+                Some(self.saved(job, run))
             }
             Err(error) => {
                 self.failed = true;
@@ -374,20 +374,20 @@ impl DedupIndex {
         }
     }
 
-    fn saved(&mut self, job: &Job, segment: Segment) -> Vec<PathBuf> {
+    fn saved(&mut self, job: &Job, run: Run) -> Vec<PathBuf> {
         let mut useless = Vec::new();
         if self.parts.front().is_none_or(|front| !Arc::ptr_eq(front, &job.part)) {
-            return vec![segment.path]; // let go meanwhile
+            return vec![run.path]; // let go meanwhile
         }
         self.parts.pop_front();
         if let Some(merged) = &job.with {
-            self.segments.retain(|segment| !Arc::ptr_eq(segment, merged));
+            self.runs.retain(|run| !Arc::ptr_eq(run, merged));
             useless.push(merged.path.clone());
         }
-        self.segments.push(Arc::new(segment));
-        let mut all: u64 = self.segments.iter().map(|segment| segment.reads()).sum();
-        while all > self.index_reads && self.segments.len() > 1 {
-            let oldest = self.segments.remove(0);
+        self.runs.push(Arc::new(run));
+        let mut all: u64 = self.runs.iter().map(|run| run.reads()).sum();
+        while all > self.index_reads && self.runs.len() > 1 {
+            let oldest = self.runs.remove(0);
             all -= oldest.reads();
             useless.push(oldest.path.clone());
         }
@@ -403,8 +403,8 @@ pub fn remove_all(useless: &[PathBuf]) {
 }
 
 impl Job {
-    /// Writes the segment and makes it durable.
-    pub fn write(&self) -> io::Result<Segment> {
+    /// Writes the run and makes it durable.
+    pub fn write(&self) -> io::Result<Run> {
         let mut reads: Vec<(u64, u64)> = self.part.reads.iter().map(|(key, seq)| (*key, *seq)).collect();
         let mut spans = self.part.spans.clone();
         let mut from = self.part.from;
@@ -414,7 +414,7 @@ impl Job {
             from = before.from;
         }
         let Part { through, place, .. } = *self.part;
-        Segment::write(&self.dir, Content { identity: &self.identity, from, through, place, reads, spans })
+        Run::write(&self.dir, RunContent { identity: &self.identity, from, through, place, reads, spans })
     }
 }
 

@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use super::disk::scripted;
 use super::entry::{Entry, parse_line};
 use super::follow::{Follower, Turn};
-use super::log::{self, Line, Reader};
-use super::shared::Request;
+use super::log::{self, LogLine, LogReader};
+use super::shared::AppendRequest;
 use super::state::TAIL_MAX;
-use super::writer::Writer;
+use super::writer::LogWriter;
 use super::{Journal, JournalConfig, OpenError, Parts, verify};
 use crate::status::Board;
 
@@ -22,9 +22,9 @@ pub use super::disk::scripted as disk;
 /// A journal and what its threads would hold.
 pub struct Driven {
     pub journal: Journal,
-    writer: Writer,
+    writer: LogWriter,
     follower: Follower,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<AppendRequest>,
     /// A group is taken that the disk did not take yet.
     refused: bool,
     lost: Vec<(u64, u64)>,
@@ -33,7 +33,7 @@ pub struct Driven {
 impl Driven {
     pub fn open(config: JournalConfig, board: Board) -> Result<Self, OpenError> {
         let (journal, Parts { log, requests, identity, oldest, durable, known }) = Journal::assemble(config, board)?;
-        let writer = Writer::new(&journal.shared, log);
+        let writer = LogWriter::new(&journal.shared, log);
         // What `journal-check` does, before anything else happens.
         let damage = verify::read_all(&journal.shared, oldest, durable, known).ok().flatten().unwrap_or_default();
         let lost = damage.lost();
@@ -92,18 +92,18 @@ impl Driven {
     }
 }
 
-/// Volumes of the log of a data directory, as first number and path.
-pub fn volumes(dir: &Path) -> Vec<(u64, PathBuf)> {
-    let volumes = log::volumes(&dir.join("log")).unwrap_or_default();
-    volumes.into_iter().map(|volume| (volume.first, volume.path)).collect()
+/// Segments of the log of a data directory, as first number and path.
+pub fn segments(dir: &Path) -> Vec<(u64, PathBuf)> {
+    let segments = log::segments(&dir.join("log")).unwrap_or_default();
+    segments.into_iter().map(|segment| (segment.first, segment.path)).collect()
 }
 
 /// Every entry that the log of a data directory holds, by the journal's own reader.
 pub fn entries(dir: &Path) -> BTreeMap<u64, Entry> {
     let mut found = BTreeMap::new();
-    let Some(mut reader) = Reader::open(&dir.join("log"), None).unwrap() else { return found };
+    let Some(mut reader) = LogReader::open(&dir.join("log"), None).unwrap() else { return found };
     while let Some(line) = reader.read().unwrap() {
-        if let Line::Entry(entry) = line {
+        if let LogLine::Entry(entry) = line {
             found.insert(entry.seq, *entry);
         }
     }
@@ -113,7 +113,7 @@ pub fn entries(dir: &Path) -> BTreeMap<u64, Entry> {
 /// What of a log would survive a power cut at this moment, read bit by bit.
 #[derive(Default)]
 pub struct Durable {
-    /// By volume: inode, and how far it is read.
+    /// By segment: inode, and how far it is read.
     read: BTreeMap<u64, (u64, usize)>,
 }
 
@@ -121,10 +121,10 @@ impl Durable {
     /// The entries that became durable since the last look, in order.
     pub fn news(&mut self, dir: &Path) -> Vec<Entry> {
         let mut news = Vec::new();
-        let mut volumes: Vec<_> = volumes(dir).into_iter().filter(|(_, path)| scripted::is_named(path)).collect();
-        volumes.reverse();
-        while let Some((first, path)) = volumes.pop() {
-            let before = volumes.last().map_or(u64::MAX, |next| next.0);
+        let mut segments: Vec<_> = segments(dir).into_iter().filter(|(_, path)| scripted::is_named(path)).collect();
+        segments.reverse();
+        while let Some((first, path)) = segments.pop() {
+            let before = segments.last().map_or(u64::MAX, |next| next.0);
             let inode = std::fs::metadata(&path).unwrap().ino();
             let at = self.read.entry(first).or_default();
             if at.0 != inode {

@@ -452,7 +452,7 @@ mod tests {
                 through: hits.map(u64::from),
             };
             round_trip(&entry(Body::Marker(marker), &raw));
-            let event = UploadEvent::Quarantined {
+            let event = UploadEvent::DeadLetter {
                 device: text.clone().into(), num: number, status: 400, answer: text.clone().into(),
                 again: hits.is_some(),
             };

@@ -3,9 +3,9 @@
 //!
 //! | variable | what it does |
 //! |---|---|
-//! | `PASSBRIDGE_TRIAL_VOLUME_BYTES` | size at which a volume is full: rotation and pruning many times a minute |
+//! | `PASSBRIDGE_TRIAL_VOLUME_BYTES` | size at which a segment is full: rotation and pruning many times a minute |
 //! | `PASSBRIDGE_TRIAL_TURN_MS` | time between checkpoints, and between looks at what can go |
-//! | `PASSBRIDGE_TRIAL_RECENT` | newest reads of a decoder in memory; a quarter of it makes a segment of the index |
+//! | `PASSBRIDGE_TRIAL_RECENT` | newest reads of a decoder in memory; a quarter of it makes a run of the index |
 //! | `PASSBRIDGE_UNSAFE_NO_SYNC` | `log`: no `fdatasync` of log and queue; `queue`: none of sled's file |
 //!
 //! The last one is the negative control: a harness in which a journal without `fdatasync` passes proves nothing.
@@ -24,7 +24,7 @@ enum NoSync {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Switches {
-    volume_bytes: Option<u64>,
+    segment_bytes: Option<u64>,
     turn: Option<Duration>,
     recent: Option<usize>,
     no_sync: Option<NoSync>,
@@ -41,7 +41,7 @@ fn read(debug_build: bool, variable: impl Fn(&str) -> Option<String>) -> Switche
     }
     let number = |name| variable(name).and_then(|text| text.parse().ok());
     Switches {
-        volume_bytes: number("PASSBRIDGE_TRIAL_VOLUME_BYTES"),
+        segment_bytes: number("PASSBRIDGE_TRIAL_VOLUME_BYTES"),
         turn: number("PASSBRIDGE_TRIAL_TURN_MS").map(Duration::from_millis),
         recent: number("PASSBRIDGE_TRIAL_RECENT").and_then(|reads| usize::try_from(reads).ok()),
         no_sync: match variable("PASSBRIDGE_UNSAFE_NO_SYNC").as_deref() {
@@ -64,9 +64,9 @@ pub fn announce(board: &Board) {
     }
 }
 
-/// The size of a volume.
-pub fn volume_bytes(usual: u64) -> u64 {
-    switches().volume_bytes.unwrap_or(usual)
+/// The size of a segment.
+pub fn segment_bytes(usual: u64) -> u64 {
+    switches().segment_bytes.unwrap_or(usual)
 }
 
 /// The time between two turns of the follower.

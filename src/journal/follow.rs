@@ -15,8 +15,8 @@ use super::catch_up;
 use super::damage::Damage;
 use super::dedup_index::{DedupIndex, known_dir};
 use super::entry::Body;
-use super::log::{self, Line, Place, Reader};
-use super::mark::{self, Mark};
+use super::log::{self, LogLine, LogPlace, LogReader};
+use super::mark::{self, WrittenMark};
 use super::paths::queue_dir;
 use super::queue::{Broken, Identities, Queue};
 use super::shared::{CHECKPOINT_READS, Core, Shared, state_json};
@@ -64,16 +64,16 @@ pub struct Follower {
     failed: u32,
     checked: Instant,
     pruned: Option<Instant>,
-    /// Which volumes there are, so that it is seen when one is taken away.
-    volumes: gone::Volumes,
+    /// Which segments there are, so that it is seen when one is taken away.
+    segments: gone::Segments,
 }
 
 impl Follower {
     /// A follower that has not opened the queue yet.
     pub fn new(identity: &str) -> Self {
         let identity = identity.to_owned();
-        let volumes = gone::Volumes::default();
-        Self { identity, queue: None, saved: None, failed: 0, checked: Instant::now(), pruned: None, volumes }
+        let segments = gone::Segments::default();
+        Self { identity, queue: None, saved: None, failed: 0, checked: Instant::now(), pruned: None, segments }
     }
 
     /// Waits until there is something to do.
@@ -102,7 +102,7 @@ impl Follower {
                 .wait_timeout(core, checkpoint_every.min(Duration::from_millis(500)))
                 .map_or_else(|e| e.into_inner().0, |r| r.0);
         }
-        // A volume came to its end: the queue's next span begins with it, and the limits are looked at, however fast
+        // A segment came to its end: the queue's next span begins with it, and the limits are looked at, however fast
         // reads come.
         let due = span_due(&core, self.saved.as_ref());
         let prune = due || self.pruned.is_none_or(|at| at.elapsed() >= prune_every);
@@ -155,7 +155,7 @@ impl Follower {
     /// Sees to it that what is open still has its name: people remove and move files to make room. `false`: the data
     /// directory is somebody else's now, and the process must end.
     fn look(&mut self, shared: &Shared) -> bool {
-        shared.wake_writer(Vec::new()); // it looks after the volume it writes
+        shared.wake_writer(Vec::new()); // it looks after the segment it writes
         match start::hold_again(shared) {
             Ok(()) => {}
             Err(start::NotOurs::Io(error)) => tracing::warn!(%error, "the data directory cannot be had"),
@@ -165,14 +165,14 @@ impl Follower {
                 return false;
             }
         }
-        self.volumes.look(shared);
+        self.segments.look(shared);
         if self.queue.as_ref().is_some_and(|queue| !queue.is_there()) {
             self.give_up(shared);
             set_aside(shared, "its files were removed or moved while passbridge runs");
         }
         if self.queue.is_some() && !shared.known().is_there() {
             let oldest =
-                log::volumes(&shared.log_dir()).ok().and_then(|volumes| volumes.first().map(|oldest| oldest.first));
+                log::segments(&shared.log_dir()).ok().and_then(|segments| segments.first().map(|oldest| oldest.first));
             let message = format!(
                 "the index of the reads that were ever kept ({}) was removed or moved while passbridge runs. It is made anew from \
                  the log; a read from before entry {} that is fetched again may be sent twice",
@@ -188,7 +188,7 @@ impl Follower {
     /// Writes what of the index belongs on the disk, as far as the last checkpoint covers it.
     fn index(&self, shared: &Shared) {
         let Some(saved) = &self.saved else { return };
-        catch_up::save(shared, saved.followed, saved.place.volume);
+        catch_up::save(shared, saved.followed, saved.place.segment);
     }
 
     /// Lets the queue go.
@@ -200,10 +200,10 @@ impl Follower {
 
     fn prune(&mut self, shared: &Shared) {
         let (Some(live), Some(saved)) = (&mut self.queue, &self.saved) else { return };
-        match room::prune(shared, live, saved.place.volume, &saved.cursors) {
+        match room::prune(shared, live, saved.place.segment, &saved.cursors) {
             Ok(()) => shared.board.clear(ProblemCode::PruneFailed, ""),
             Err(error) => {
-                shared.board.raise(ProblemCode::PruneFailed, "", format!("old volumes could not be removed: {error}"));
+                shared.board.raise(ProblemCode::PruneFailed, "", format!("old segments could not be removed: {error}"));
             }
         }
         self.pruned = Some(Instant::now());
@@ -211,7 +211,7 @@ impl Follower {
 
     /// Opens or rebuilds the queue; after a failure the next step tries again.
     fn bring_up(&mut self, shared: &Shared) {
-        match open_and_replay(shared, &self.identity, &self.volumes) {
+        match open_and_replay(shared, &self.identity, &self.segments) {
             Ok(None) => {} // the journal closes
             Ok(Some(queue)) => {
                 shared.board.clear(ProblemCode::QueueUnavailable, "");
@@ -304,7 +304,7 @@ fn remove_any(path: &Path) {
     }
 }
 
-fn open_and_replay(shared: &Shared, identity: &str, volumes: &gone::Volumes) -> Result<Option<Queue>, Broken> {
+fn open_and_replay(shared: &Shared, identity: &str, segments: &gone::Segments) -> Result<Option<Queue>, Broken> {
     let dir = queue_dir(&shared.config.dir);
     let found = Queue::open(&dir)?;
     let durable = shared.lock().durable;
@@ -332,22 +332,22 @@ fn open_and_replay(shared: &Shared, identity: &str, volumes: &gone::Volumes) -> 
         }
     };
     shared.set_spans(queue.spans());
-    replay(shared, &mut queue, state, volumes).map(|served| served.then_some(queue))
+    replay(shared, &mut queue, state, segments).map(|served| served.then_some(queue))
 }
 
 /// Follows the log from the state on until it has caught up with the writer, then serves. `false`: the journal closes.
-fn replay(shared: &Shared, queue: &mut Queue, mut state: State, volumes: &gone::Volumes) -> Result<bool, Broken> {
+fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone::Segments) -> Result<bool, Broken> {
     let rules = shared.rules();
-    state.repeats = (0, shared.first);
+    state.duplicates = (0, shared.first);
     let Some(mut known) = catch_up::catch_up(shared, &state)? else { return Ok(false) };
     let mut reader = open_at(shared, &state)?;
     let mut damage = Damage::default();
-    let mut volume = None;
+    let mut segment = None;
     loop {
         let target = shared.lock().durable;
         while state.followed < target {
             match reader.read()? {
-                Some(Line::Entry(entry)) if entry.seq <= target => {
+                Some(LogLine::Entry(entry)) if entry.seq <= target => {
                     damage.entry(state.followed, entry.seq, &entry.body, &entry.subject);
                     let repeat = known.take(&entry);
                     known.passed(reader.place());
@@ -355,18 +355,18 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, volumes: &gone::
                     state.apply(&entry, &rules, repeat);
                     state.place = reader.place();
                 }
-                Some(Line::Entry(_)) => break, // not durable yet: read again when it is
-                Some(Line::State(json)) if reader.place().volume > state.followed + 1 => {
+                Some(LogLine::Entry(_)) => break, // not durable yet: read again when it is
+                Some(LogLine::State(json)) if reader.place().segment > state.followed + 1 => {
                     adopt(&mut state, &json, reader.place(), &mut damage, &rules);
                 }
-                Some(Line::State(_) | Line::Bad { .. }) => {} // told by those who read all of it
+                Some(LogLine::State(_) | LogLine::Bad { .. }) => {} // told by those who read all of it
                 None => break,
             }
             if state.tail.len() >= CHECKPOINT_READS && !state.is_undecided() {
                 let reads: Vec<Waiting> = state.tail.drain(..).collect();
                 write_checkpoint(queue, &reads, &mut state)?;
-                if *volume.get_or_insert(state.place.volume) < state.place.volume {
-                    volume = Some(state.place.volume);
+                if *segment.get_or_insert(state.place.segment) < state.place.segment {
+                    segment = Some(state.place.segment);
                     queue.begin_span(state.followed)?; // as it was when these reads were kept
                 }
                 shared.set_spans(queue.spans());
@@ -378,7 +378,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, volumes: &gone::
         if damage.is_loss() {
             state.waiting = count_waiting(queue, &state)?;
         }
-        if volumes.any_missing(shared) {
+        if segments.any_missing(shared) {
             // It is put back a moment later, and a queue that was made without it would never hold what is in it.
             return Err(Broken::Corrupt("files of the log were removed or moved while it was read".into()));
         }
@@ -391,7 +391,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, volumes: &gone::
             (state.followed, state.place) = (core.durable.max(state.followed), core.place);
             if core.lost || damage.is_loss() {
                 state.doubt();
-                core.wants_volume = true;
+                core.wants_segment = true;
             }
             core.in_blocks = state.tail.front().map_or(state.followed, |waiting| waiting.read.seq.0 - 1);
             core.state = state;
@@ -409,18 +409,18 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, volumes: &gone::
         }
         let place = reader.place();
         drop(core);
-        // The reader may have met an entry that is not durable yet, or a volume begun after it listed them.
-        reader = Reader::open(&shared.log_dir(), Some(if state.followed > 0 { state.place } else { place }))?
+        // The reader may have met an entry that is not durable yet, or a segment begun after it listed them.
+        reader = LogReader::open(&shared.log_dir(), Some(if state.followed > 0 { state.place } else { place }))?
             .ok_or(Broken::Corrupt("the log changed while it was replayed".into()))?;
         std::thread::sleep(Duration::from_millis(1)); // a group commit takes longer than this
     }
 }
 
 /// A reader at the state's place in the log, or, if that is not there any more, where it goes on.
-fn open_at(shared: &Shared, state: &State) -> Result<Reader, Broken> {
+fn open_at(shared: &Shared, state: &State) -> Result<LogReader, Broken> {
     let dir = shared.log_dir();
-    let at = if state.followed > 0 { Reader::open(&dir, Some(state.place))? } else { None };
-    let reader = if at.is_some() { at } else { Reader::open_after(&dir, state.followed)? };
+    let at = if state.followed > 0 { LogReader::open(&dir, Some(state.place))? } else { None };
+    let reader = if at.is_some() { at } else { LogReader::open_after(&dir, state.followed)? };
     reader.ok_or(Broken::Corrupt("there is no log".into()))
 }
 
@@ -430,8 +430,8 @@ fn count_waiting(queue: &Queue, state: &State) -> Result<u64, Broken> {
     Ok(queue.waiting(state)? + in_tail as u64)
 }
 
-/// Goes on from the state at the head of a volume, before which there is nothing (removed, settled) or lines are gone.
-fn adopt(state: &mut State, json: &str, place: Place, damage: &mut Damage, rules: &Rules) {
+/// Goes on from the state at the head of a segment, before which there is nothing (removed, settled) or lines are gone.
+fn adopt(state: &mut State, json: &str, place: LogPlace, damage: &mut Damage, rules: &Rules) {
     let Ok(later) = serde_json::from_str::<State>(json) else { return };
     if state.followed > 0 {
         damage.gone(state.followed + 1, later.followed);
@@ -446,12 +446,12 @@ struct Saved {
     /// How far the reads of each decoder are covered.
     cursors: BTreeMap<Box<str>, u64>,
     /// Where the next start reads on in the log.
-    place: Place,
+    place: LogPlace,
 }
 
-/// The log began a new volume, and there is something for a new span of the queue to begin with.
+/// The log began a new segment, and there is something for a new span of the queue to begin with.
 fn span_due(core: &Core, saved: Option<&Saved>) -> bool {
-    core.new_volume && core.serving && saved.is_none_or(|saved| saved.followed != core.state.followed)
+    core.new_segment && core.serving && saved.is_none_or(|saved| saved.followed != core.state.followed)
 }
 
 /// Takes tail and state under the lock and writes them without it. Nothing is written while nothing happens: a box that
@@ -464,7 +464,7 @@ fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Resul
     if !core.serving || saved.as_ref().is_some_and(|saved| saved.followed == core.state.followed) {
         return Ok(saved);
     }
-    if std::mem::take(&mut core.new_volume) {
+    if std::mem::take(&mut core.new_segment) {
         let followed = core.state.followed;
         drop(core);
         queue.begin_span(followed)?;
@@ -477,7 +477,7 @@ fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Resul
     let saved = Saved { followed: core.state.followed, cursors, place: core.state.place };
     let json = state_json(&core.state);
     let identities = fresh_identities(&core.state, queue);
-    core.mark = Mark { last: saved.followed.max(core.mark.last), queue: saved.followed, ..core.mark.clone() };
+    core.mark = WrittenMark { last: saved.followed.max(core.mark.last), queue: saved.followed, ..core.mark.clone() };
     let mark = core.mark.clone();
     drop(core);
     // Not worth the queue's life: an older mark only means that a loss behind it is known less exactly.

@@ -1,15 +1,15 @@
-//! Volumes of the log that are taken away under the running process: somebody needs room, and removes, moves or cuts off the
+//! Segments of the log that are taken away under the running process: somebody needs room, and removes, moves or cuts off the
 //! largest files he finds.
 //!
 //! Must hold:
-//! * What waits for the cloud stays in the log. A closed volume that holds some of it is kept open here, and written again
-//!   from the open file when its name is gone. (The volume that is being written is the writer's: it looks before each
+//! * What waits for the cloud stays in the log. A closed segment that holds some of it is kept open here, and written again
+//!   from the open file when its name is gone. (The segment that is being written is the writer's: it looks before each
 //!   group.)
-//! * What is gone is told by number, once as a note in the log and as a problem until it is back. A volume of which everything
+//! * What is gone is told by number, once as a note in the log and as a problem until it is back. A segment of which everything
 //!   is settled is not written again: then somebody has made the room he wanted.
 //! * Bounded: at most [`OPEN_MAX`] files are open, the newest.
 //!
-//! Not chosen: links to the volumes elsewhere in the data directory (they keep the room taken that somebody wanted, are
+//! Not chosen: links to the segments elsewhere in the data directory (they keep the room taken that somebody wanted, are
 //! removed together with the directory, and FAT has none).
 
 use std::collections::BTreeMap;
@@ -22,27 +22,27 @@ use std::time::{Duration, Instant};
 use super::damage::{LOST, in_words, note};
 use super::disk;
 use super::entry::Body;
-use super::log::{self, VolumeFile, restore_volume, volume_path};
+use super::log::{self, SegmentFile, restore_segment, segment_path};
 use super::paths::make_dir;
 use super::shared::Shared;
 use crate::status::ProblemCode;
 
-/// Volumes that are held open: 2 GB of reads that wait, as the log is by default.
+/// Segments that are held open: 2 GB of reads that wait, as the log is by default.
 const OPEN_MAX: usize = 64;
 /// How long it is shown that files were put back.
 const SHOWN: Duration = Duration::from_secs(3600);
 
-/// The volumes that there should be.
+/// The segments that there should be.
 #[derive(Default)]
-pub struct Volumes {
-    seen: BTreeMap<u64, Seen>,
+pub struct Segments {
+    seen: BTreeMap<u64, SeenAt>,
     /// What is not there any more: first and last number.
     gone: BTreeMap<u64, u64>,
     /// What is shorter than it was.
     cut: BTreeMap<u64, u64>,
 }
 
-struct Seen {
+struct SeenAt {
     /// It holds, or may hold, what waits; with its length.
     open: Option<File>,
     bytes: u64,
@@ -57,11 +57,11 @@ pub fn needed_from(shared: &Shared) -> u64 {
     needed.min(shared.known().unsaved_from())
 }
 
-impl Volumes {
-    /// Looks whether every volume is there; puts back and tells what is not.
+impl Segments {
+    /// Looks whether every segment is there; puts back and tells what is not.
     pub fn look(&mut self, shared: &Shared) {
         let dir = shared.log_dir();
-        let found = match log::volumes(&dir) {
+        let found = match log::segments(&dir) {
             Ok(found) => found,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Vec::new(),
             Err(error) => return tracing::warn!(%error, "the log's directory cannot be read"),
@@ -72,7 +72,7 @@ impl Volumes {
             (core.active, core.mark.oldest)
         };
         let mut before = std::mem::take(&mut self.seen);
-        let mut firsts: Vec<u64> = before.keys().copied().chain(found.iter().map(|volume| volume.first)).collect();
+        let mut firsts: Vec<u64> = before.keys().copied().chain(found.iter().map(|segment| segment.first)).collect();
         firsts.push(active);
         firsts.sort_unstable();
         firsts.dedup();
@@ -83,33 +83,34 @@ impl Volumes {
         for &first in firsts.iter().rev() {
             let range = (first, last_of(first));
             let known = before.remove(&first);
-            let there = found.iter().find(|volume| volume.first == first);
+            let there = found.iter().find(|segment| segment.first == first);
             let waits = range.1 >= needed && open < OPEN_MAX;
             if first == active && there.is_none() {
                 self.seen.extend(known.map(|known| (first, known))); // the writer's to put back
                 continue;
             }
             // Another file under its name, which does not hold all of it, is none.
-            let replaced = |volume: &VolumeFile| {
+            let replaced = |segment: &SegmentFile| {
                 let open = known.as_ref().and_then(|known| known.open.as_ref());
-                first != active && open.is_some_and(|open| !is_same(open, &volume.path) && length(open) > volume.bytes)
+                first != active
+                    && open.is_some_and(|open| !is_same(open, &segment.path) && length(open) > segment.bytes)
             };
-            if let Some(volume) = there.filter(|volume| !(waits && replaced(volume))) {
+            if let Some(segment) = there.filter(|segment| !(waits && replaced(segment))) {
                 self.gone.remove(&first);
-                if known.as_ref().is_some_and(|known| known.bytes > volume.bytes) && first != active {
+                if known.as_ref().is_some_and(|known| known.bytes > segment.bytes) && first != active {
                     lost.push(range);
                     self.cut.insert(first, range.1);
                 }
-                let held = known.and_then(|known| known.open).filter(|open| is_same(open, &volume.path));
-                let file = if waits { held.or_else(|| File::open(&volume.path).ok()) } else { None };
+                let held = known.and_then(|known| known.open).filter(|open| is_same(open, &segment.path));
+                let file = if waits { held.or_else(|| File::open(&segment.path).ok()) } else { None };
                 open += usize::from(file.is_some());
-                self.seen.insert(first, Seen { open: file, bytes: volume.bytes });
+                self.seen.insert(first, SeenAt { open: file, bytes: segment.bytes });
                 continue;
             }
             let Some(mut known) = known else { continue };
             match &known.open {
                 Some(file) if waits => {
-                    match put_volume_back(file, &dir, first) {
+                    match put_segment_back(file, &dir, first) {
                         Ok(fresh) => {
                             put_back.push(range);
                             known.open = Some(fresh); // the old one gives its room back
@@ -132,15 +133,16 @@ impl Volumes {
         self.tell(shared, &put_back, &lost, failed);
     }
 
-    /// Whether a volume that was there at the last look is not, or is shorter. What was read from the log since may lack
+    /// Whether a segment that was there at the last look is not, or is shorter. What was read from the log since may lack
     /// it, and the next look may put it back.
     pub fn any_missing(&self, shared: &Shared) -> bool {
         let (active, oldest) = {
             let core = shared.lock();
             (core.active, core.mark.oldest)
         };
-        let found = log::volumes(&shared.log_dir()).unwrap_or_default();
-        let whole = |first: u64, bytes: u64| found.iter().any(|volume| volume.first == first && volume.bytes >= bytes);
+        let found = log::segments(&shared.log_dir()).unwrap_or_default();
+        let whole =
+            |first: u64, bytes: u64| found.iter().any(|segment| segment.first == first && segment.bytes >= bytes);
         self.seen.range(oldest..active).any(|(first, seen)| !whole(*first, seen.bytes))
     }
 
@@ -195,14 +197,14 @@ fn length(open: &File) -> u64 {
     open.metadata().map_or(0, |meta| meta.len())
 }
 
-/// Writes a volume again under its name; what stands there is moved aside.
-fn put_volume_back(open: &File, dir: &Path, first: u64) -> io::Result<File> {
+/// Writes a segment again under its name; what stands there is moved aside.
+fn put_segment_back(open: &File, dir: &Path, first: u64) -> io::Result<File> {
     make_dir(dir)?;
-    let path = volume_path(dir, first);
+    let path = segment_path(dir, first);
     if std::fs::symlink_metadata(&path).is_ok() {
         disk::rename(&path, &path.with_extension("replaced"))?;
     }
-    restore_volume(open, length(open), dir, first, "restored.new")
+    restore_segment(open, length(open), dir, first, "restored.new")
 }
 
 /// Says that files were taken away and written again.

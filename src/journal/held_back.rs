@@ -6,7 +6,7 @@
 //! * A marked read that is no repeat is held back: no batch covers it, nothing waits for it.
 //! * [`Journal::let_go`](super::Journal::let_go) appends it once more, with the entry that it was. That one is judged and uploaded like a read that
 //!   came now: in the order of the log, behind what went up meanwhile. Nothing of it has to fit into memory.
-//! * Its volume goes by age alone (`[keep].days`), as one with passings that were set aside.
+//! * Its segment goes by age alone (`[keep].days`), as one with passings that were set aside.
 //!
 //! Bounded: `RANGES_MAX` ranges a decoder. Between two of them is a marked read that was a repeat.
 //!

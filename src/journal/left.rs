@@ -5,11 +5,11 @@ use std::io;
 use std::path::Path;
 
 use super::entry::Body;
-use super::log::{Line, Place, Reader, begins_with_state, volumes};
+use super::log::{LogLine, LogPlace, LogReader, begins_with_state, segments};
 use super::state::{Rules, State};
 use super::{Unsettled, log_dir};
 
-/// Devices with passings that are numbered or released and not settled. Reads the newest volume that begins with the state;
+/// Devices with passings that are numbered or released and not settled. Reads the newest segment that begins with the state;
 /// changes nothing. Beside a daemon it may be a moment old, or a moment ahead of the disk.
 ///
 /// # Errors
@@ -17,23 +17,23 @@ use super::{Unsettled, log_dir};
 pub fn unsettled(data_dir: &Path) -> io::Result<BTreeMap<Box<str>, Unsettled>> {
     let dir = log_dir(data_dir);
     let mut from = None;
-    for volume in volumes(&dir)?.into_iter().rev() {
-        let whole = begins_with_state(&volume.path)?;
-        from = Some(Place { volume: volume.first, offset: 0 });
+    for segment in segments(&dir)?.into_iter().rev() {
+        let whole = begins_with_state(&segment.path)?;
+        from = Some(LogPlace { segment: segment.first, offset: 0 });
         if whole {
             break;
         }
     }
-    let Some(mut reader) = Reader::open(&dir, from)? else { return Ok(BTreeMap::new()) };
+    let Some(mut reader) = LogReader::open(&dir, from)? else { return Ok(BTreeMap::new()) };
     let mut state: Option<State> = None;
     while let Some(line) = reader.read()? {
         match line {
-            Line::State(json) if state.is_none() => state = serde_json::from_str(&json).ok(),
+            LogLine::State(json) if state.is_none() => state = serde_json::from_str(&json).ok(),
             // Nothing but uploads: the reads that wait would fill the memory.
-            Line::Entry(entry) if matches!(entry.body, Body::Upload(_)) => {
+            LogLine::Entry(entry) if matches!(entry.body, Body::Upload(_)) => {
                 state.get_or_insert_default().apply(&entry, &Rules::default(), false);
             }
-            Line::State(_) | Line::Entry(_) | Line::Bad { .. } => {}
+            LogLine::State(_) | LogLine::Entry(_) | LogLine::Bad { .. } => {}
         }
     }
     Ok(state.unwrap_or_default().unsettled())

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use super::entry::{Body, Entry};
 use super::held_back::HeldBack;
-use super::log::{Line, Reader};
+use super::log::{LogLine, LogReader};
 use super::paths::log_dir;
 use super::shared::Draft;
 use super::{Journal, JournalError};
 use crate::model::chip::{ChipRead, Marker, Seq};
 use crate::model::clock::{self, Step};
-use crate::model::lane;
+use crate::model::source;
 
 /// Reads that are let go in one group.
 const GROUP: usize = 500;
@@ -19,7 +19,7 @@ const GROUP: usize = 500;
 /// What is told of reads that are held back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// Decoder or lane.
+    /// Decoder or source.
     pub decoder: Box<str>,
     /// How many.
     pub count: u64,
@@ -41,7 +41,7 @@ pub enum LetGoError {
 }
 
 impl Journal {
-    /// The reads that are held back, by decoder; of those whose volumes are gone nothing is told. Meaningful after
+    /// The reads that are held back, by decoder; of those whose segments are gone nothing is told. Meaningful after
     /// [`Journal::serving`].
     pub fn held_back(&self) -> Vec<Told> {
         let core = self.shared.lock();
@@ -55,7 +55,7 @@ impl Journal {
         told.collect()
     }
 
-    /// Lets go the reads that are held back of a decoder with all its lanes, or of one lane; `None`: of all. `which`: those
+    /// Lets go the reads that are held back of a decoder with all its sources, or of one source; `None`: of all. `which`: those
     /// of them that go. Returns how many, once they would survive a power cut; they are uploaded like reads that came now.
     ///
     /// # Errors
@@ -69,17 +69,17 @@ impl Journal {
         let _one = self.letting_go.lock().await; // or two would let the same read go
         let (held, steps) = {
             let core = self.shared.lock();
-            let meant = |lane: &str| decoder.is_none_or(|name| lane == name || lane::decoder(lane) == name);
-            let held = core.state.decoders.iter().filter(|(lane, fold)| meant(lane) && fold.held_back.count > 0);
+            let meant = |source: &str| decoder.is_none_or(|name| source == name || source::decoder(source) == name);
+            let held = core.state.decoders.iter().filter(|(source, fold)| meant(source) && fold.held_back.count > 0);
             let held: BTreeMap<Box<str>, HeldBack> =
-                held.map(|(lane, fold)| (lane.clone(), fold.held_back.clone())).collect();
+                held.map(|(source, fold)| (source.clone(), fold.held_back.clone())).collect();
             (held, core.state.steps.clone())
         };
         let ends = held.values().flat_map(|held| &held.ranges);
         let Some(first) = ends.clone().map(|(first, _)| *first).min() else { return Ok(0) };
         let last = ends.map(|(_, last)| *last).max().unwrap_or(first);
         let dir = log_dir(self.dir());
-        let reader = tokio::task::spawn_blocking(move || Reader::open_after(&dir, first.saturating_sub(1)));
+        let reader = tokio::task::spawn_blocking(move || LogReader::open_after(&dir, first.saturating_sub(1)));
         let reader = reader.await.map_err(|_| JournalError::Closed)??;
         let mut reading = reader.map(|reader| Reading { reader, held, steps, which, begins: BTreeMap::new(), last });
         let mut count = 0;
@@ -90,7 +90,7 @@ impl Journal {
                 break;
             }
             count += group.len() as u64;
-            self.append(group).await?;
+            self.write(group).await?;
             reading = Some(more);
         }
         Ok(count)
@@ -103,10 +103,10 @@ impl Journal {
     pub async fn let_all_go(&self, decoder: Option<&str>) -> Result<u64, LetGoError> {
         let through = self.durable().0;
         let count = self.let_go(decoder, |_| true).await?;
-        let lanes: Vec<Box<str>> = {
+        let sources: Vec<Box<str>> = {
             let core = self.shared.lock();
-            let meant = |lane: &str| decoder.is_none_or(|name| lane == name || lane::decoder(lane) == name);
-            core.state.decoders.keys().filter(|lane| meant(lane)).cloned().collect()
+            let meant = |source: &str| decoder.is_none_or(|name| source == name || source::decoder(source) == name);
+            core.state.decoders.keys().filter(|source| meant(source)).cloned().collect()
         };
         let marker = |name: &str| Marker {
             kind: Marker::LET_GO.into(),
@@ -119,9 +119,9 @@ impl Journal {
         };
         let now = self.shared.board.now();
         let said: Vec<Draft> =
-            lanes.into_iter().map(|lane| (lane, now, Body::Marker(marker("by hand")), Box::default())).collect();
+            sources.into_iter().map(|source| (source, now, Body::Marker(marker("by hand")), Box::default())).collect();
         if !said.is_empty() {
-            self.append(said).await?;
+            self.write(said).await?;
         }
         Ok(count)
     }
@@ -129,11 +129,11 @@ impl Journal {
 
 /// Reads the log for reads that are let go.
 struct Reading<F> {
-    reader: Reader,
+    reader: LogReader,
     held: BTreeMap<Box<str>, HeldBack>,
     steps: Vec<(u64, Step)>,
     which: F,
-    /// By lane: the entry from which on all that is held back was let go.
+    /// By source: the entry from which on all that is held back was let go.
     begins: BTreeMap<Box<str>, u64>,
     last: u64,
 }
@@ -146,9 +146,9 @@ impl<F: Fn(&ChipRead) -> bool> Reading<F> {
             && let Some(line) = self.reader.read()?
         {
             match line {
-                Line::Entry(entry) if entry.seq > self.last => break,
-                Line::Entry(entry) => group.extend(self.entry(*entry)),
-                Line::Bad { .. } | Line::State(_) => {}
+                LogLine::Entry(entry) if entry.seq > self.last => break,
+                LogLine::Entry(entry) => group.extend(self.entry(*entry)),
+                LogLine::Bad { .. } | LogLine::State(_) => {}
             }
         }
         Ok(group)

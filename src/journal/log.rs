@@ -1,21 +1,21 @@
-//! The log: append-only volumes of text lines. What is in it is true; everything else is derived.
+//! The log: append-only segments of text lines. What is in it is true; everything else is derived.
 //!
 //! Holds:
 //! * A group is one `write` and one `fdatasync`. The next group is not begun before that returned, so at most the
-//!   *last* group of the *last* volume can be torn by a power cut.
-//! * A failed append is truncated back; nothing half-written stays. After a failed `fdatasync` the volume is left (the
-//!   kernel may have dropped the pages and call them clean) and the same group goes into a new volume. What was
+//!   *last* group of the *last* segment can be torn by a power cut.
+//! * A failed append is truncated back; nothing half-written stays. After a failed `fdatasync` the segment is left (the
+//!   kernel may have dropped the pages and call them clean) and the same group goes into a new segment. What was
 //!   acknowledged in the one that is left is read back from the disk first: the page that could not be written may hold the
-//!   end of the group before. Damaged lines among the newest are in memory, and the new volume begins with them;
-//!   older ones are told by their numbers. Only while no volume can be made is the same one tried again: all of the group
+//!   end of the group before. Damaged lines among the newest are in memory, and the new segment begins with them;
+//!   older ones are told by their numbers. Only while no segment can be made is the same one tried again: all of the group
 //!   is written anew then, so no page of it is taken for clean.
-//! * A line counts only in the volume whose range its number is in: `first of this volume <= seq < first of the next`.
-//!   So a group that was written again into the next volume is not there twice.
+//! * A line counts only in the segment whose range its number is in: `first of this segment <= seq < first of the next`.
+//!   So a group that was written again into the next segment is not there twice.
 //! * On opening, only what follows the last whole line is cut off. A damaged line elsewhere stays and costs that line.
-//! * A new volume is whole (`fdatasync` of the file, `fsync` of the directory) before a line goes into it.
+//! * A new segment is whole (`fdatasync` of the file, `fsync` of the directory) before a line goes into it.
 //!
-//! A volume is named after its first sequence number, so a missing one is seen, and begins with lines that start
-//! with `#`: format, journal identity, and the state of the fold at that point (so that older volumes can go).
+//! A segment is named after its first sequence number, so a missing one is seen, and begins with lines that start
+//! with `#`: format, journal identity, and the state of the fold at that point (so that older segments can go).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
@@ -24,34 +24,34 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{self, sync, sync_dir};
 use super::entry::{parse_numbers, seal, unseal};
-use super::mark::Mark;
+use super::mark::WrittenMark;
 use super::paths::make_dir;
 
 mod read;
-mod volume;
+mod segment;
 
-pub use read::{Line, Reader, begins_with_state, identity_of};
-use volume::MAGIC;
-pub use volume::{LINE_MAX, Place, VolumeFile, volumes};
+pub use read::{LogLine, LogReader, begins_with_state, identity_of};
+use segment::MAGIC;
+pub use segment::{LINE_MAX, LogPlace, SegmentFile, segments};
 
 /// The log, open for appending.
 pub struct Log {
     dir: PathBuf,
     identity: String,
     file: File,
-    place: Place,
-    /// The name of the volume is durable.
+    place: LogPlace,
+    /// The name of the segment is durable.
     named: bool,
     /// The file system does not tell which file a name leads to: nothing can be seen by looking.
     blind: bool,
     /// The number the next entry gets.
     pub next: u64,
     recent: Recent,
-    /// What of a volume that is being left was found damaged; `None`: it was not looked at.
+    /// What of a segment that is being left was found damaged; `None`: it was not looked at.
     verified: Option<Vec<(u64, u64)>>,
 }
 
-/// The newest lines of the volume that were made durable, to write them again.
+/// The newest lines of the segment that were made durable, to write them again.
 #[derive(Default)]
 struct Recent {
     lines: Vec<u8>,
@@ -59,7 +59,7 @@ struct Recent {
     first: u64,
     /// Number after the last one; between this and `since` all were written by this process.
     next: u64,
-    /// The first number this process wrote into the volume.
+    /// The first number this process wrote into the segment.
     since: u64,
 }
 
@@ -111,21 +111,21 @@ pub struct Repair {
     pub lost: Vec<(u64, u64)>,
     /// Numbers that were left out, so that none is given twice.
     pub skipped: Option<(u64, u64)>,
-    /// Volumes that could not be read at all, now `.damaged`, and why.
+    /// Segments that could not be read at all, now `.damaged`, and why.
     pub unreadable: Vec<String>,
     /// The highest first number among those.
     floor: u64,
 }
 
 impl Repair {
-    /// Sorts what is missing into torn and lost, and says where numbers go on: not below `next`, nor below the first of a volume
+    /// Sorts what is missing into torn and lost, and says where numbers go on: not below `next`, nor below the first of a segment
     /// that cannot be read, nor at or below what the mark says was durable.
-    fn judge(&mut self, next: u64, all_gone: bool, mark: Option<&Mark>) -> u64 {
+    fn judge(&mut self, next: u64, all_gone: bool, mark: Option<&WrittenMark>) -> u64 {
         let floor = self.floor;
         let known = |&(_, to): &(u64, u64)| mark.is_some_and(|mark| mark.closed || to <= mark.last);
         (self.lost, self.torn) = std::mem::take(&mut self.torn).into_iter().partition(known);
-        // Without any volume there is no telling how far an open journal went.
-        let short = |mark: &&Mark| mark.last >= next.max(floor) || (all_gone && !mark.closed);
+        // Without any segment there is no telling how far an open journal went.
+        let short = |mark: &&WrittenMark| mark.last >= next.max(floor) || (all_gone && !mark.closed);
         let Some(mark) = mark.filter(short) else {
             if floor > next {
                 self.lost.push((next, floor - 1));
@@ -145,9 +145,9 @@ impl Repair {
 }
 
 impl Log {
-    /// Opens the log in `dir` (made if it is not there), or begins one. Reads only the end of the last volume. `mark` is how
-    /// far it went when it was last known to be whole: what ends before that goes on in a new volume, above it.
-    pub fn open(dir: &Path, identity: &str, mark: Option<&Mark>) -> io::Result<(Self, Repair)> {
+    /// Opens the log in `dir` (made if it is not there), or begins one. Reads only the end of the last segment. `mark` is how
+    /// far it went when it was last known to be whole: what ends before that goes on in a new segment, above it.
+    pub fn open(dir: &Path, identity: &str, mark: Option<&WrittenMark>) -> io::Result<(Self, Repair)> {
         std::fs::create_dir_all(dir)?;
         let mut repair = Repair::default();
         let last = open_last(dir, &mut repair)?;
@@ -162,32 +162,32 @@ impl Log {
                 repair.cut = cut;
                 disk::set_len(&file, tail.end)?;
             }
-            // A process that was killed may have left what it wrote, and the name of the volume, in memory only. From here
+            // A process that was killed may have left what it wrote, and the name of the segment, in memory only. From here
             // on it counts as kept.
             sync(&file)?;
             sync_dir(dir)?;
             if goes_on {
-                let place = Place { volume: last.first, offset: tail.end };
+                let place = LogPlace { segment: last.first, offset: tail.end };
                 return Ok((Self::at(dir, identity, file, place, next), repair));
             }
         }
-        let (file, place) = create_volume(dir, identity, from, None, &[])?;
+        let (file, place) = create_segment(dir, identity, from, None, &[])?;
         let mut log = Self { named: false, ..Self::at(dir, identity, file, place, from) };
         log.sync_name()?;
         Ok((log, repair))
     }
 
-    fn at(dir: &Path, identity: &str, file: File, place: Place, next: u64) -> Self {
+    fn at(dir: &Path, identity: &str, file: File, place: LogPlace, next: u64) -> Self {
         let (dir, identity, recent) = (dir.into(), identity.into(), Recent::new(next));
         Self { dir, identity, file, place, named: true, blind: false, next, recent, verified: None }
     }
 
     /// Where the next group goes.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> LogPlace {
         self.place
     }
 
-    /// Writes a group of `count` lines and makes it durable. On an error nothing of it remains in this volume.
+    /// Writes a group of `count` lines and makes it durable. On an error nothing of it remains in this segment.
     pub fn append(&mut self, lines: &[u8], count: u64) -> Result<(), AppendError> {
         if let Err(error) = disk::write_at(&self.file, lines, self.place.offset) {
             self.take_back();
@@ -204,40 +204,40 @@ impl Log {
         Ok(())
     }
 
-    /// Whether the volume still has its name and all that was written to it. Files are removed, moved and overwritten by
+    /// Whether the segment still has its name and all that was written to it. Files are removed, moved and overwritten by
     /// people who need room; what is written on into a file without a name is gone with the power.
     pub fn is_in_place(&self) -> bool {
         if self.blind {
             return true;
         }
         let Ok(own) = self.file.metadata() else { return true }; // the disk fails: writing to it says so
-        match std::fs::metadata(volume_path(&self.dir, self.place.volume)) {
+        match std::fs::metadata(segment_path(&self.dir, self.place.segment)) {
             Ok(named) => (named.dev(), named.ino()) == (own.dev(), own.ino()) && own.len() >= self.place.offset,
             Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         }
     }
 
-    /// Gives the volume that is written a file of its name again, with all that was written to it: the file that is open can
+    /// Gives the segment that is written a file of its name again, with all that was written to it: the file that is open can
     /// be read, whatever became of its name. What stands in its place is moved aside. Returns the numbers that were lost:
-    /// of a file that was cut off; it goes on in a new volume then, which begins with `state`.
+    /// of a file that was cut off; it goes on in a new segment then, which begins with `state`.
     pub fn restore(&mut self, state: Option<&str>) -> io::Result<Vec<(u64, u64)>> {
         make_dir(&self.dir)?;
-        let path = volume_path(&self.dir, self.place.volume);
+        let path = segment_path(&self.dir, self.place.segment);
         let own = self.file.metadata()?;
         let stranger = std::fs::symlink_metadata(&path);
         if stranger.is_ok_and(|meta| (meta.dev(), meta.ino()) != (own.dev(), own.ino())) {
             disk::rename(&path, &path.with_extension("replaced"))?;
         }
         let lost = if own.len() < self.place.offset {
-            self.verified = Some(self.verify(self.place.volume)?);
+            self.verified = Some(self.verify(self.place.segment)?);
             self.leave(state)?
         } else {
-            self.file = restore_volume(&self.file, self.place.offset, &self.dir, self.place.volume, "next.new")?;
+            self.file = restore_segment(&self.file, self.place.offset, &self.dir, self.place.segment, "next.new")?;
             (self.named, self.verified) = (true, None);
             Vec::new()
         };
         sync_dir(self.dir.parent().unwrap_or(&self.dir))?; // the log's own name may be new
-        let path = volume_path(&self.dir, self.place.volume);
+        let path = segment_path(&self.dir, self.place.segment);
         let same = |meta: std::fs::Metadata| meta.len() == self.place.offset && meta.is_file();
         if !self.is_in_place() && std::fs::metadata(&path).is_ok_and(same) {
             // Written a moment ago, and not the file of its name: a file system with numbers of its own for that.
@@ -249,11 +249,11 @@ impl Log {
         Ok(lost)
     }
 
-    /// As [`Log::restore`], but only the lines from number `from` on, where the disk has no room for more: into a volume that begins
+    /// As [`Log::restore`], but only the lines from number `from` on, where the disk has no room for more: into a segment that begins
     /// with them. The file that was open, and the room it still takes, is let go.
     pub fn restore_from(&mut self, from: u64, state: Option<&str>) -> io::Result<()> {
         make_dir(&self.dir)?;
-        let from = from.clamp(self.place.volume, self.next);
+        let from = from.clamp(self.place.segment, self.next);
         if from == self.next {
             return self.rotate(state);
         }
@@ -262,17 +262,17 @@ impl Log {
         let mut line = Vec::new();
         while reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? > 0 {
             if parse_numbers(line.strip_suffix(b"\n").unwrap_or(&line)).is_ok_and(|(seq, _)| seq >= from) {
-                lines.extend_from_slice(&line); // a volume at most
+                lines.extend_from_slice(&line); // a segment at most
             }
             line.clear();
         }
-        (self.file, self.place) = create_volume(&self.dir, &self.identity, from, None, &lines)?;
+        (self.file, self.place) = create_segment(&self.dir, &self.identity, from, None, &lines)?;
         (self.named, self.recent, self.verified) = (false, Recent::new(self.next), None);
         self.sync_name()?;
         sync_dir(self.dir.parent().unwrap_or(&self.dir))
     }
 
-    /// Leaves a volume that the disk failed in for a new one, which begins with `state` or with the lines that are
+    /// Leaves a segment that the disk failed in for a new one, which begins with `state` or with the lines that are
     /// damaged in the old one and still in memory. Returns the numbers of those that are not: they are lost.
     pub fn leave(&mut self, state: Option<&str>) -> io::Result<Vec<(u64, u64)>> {
         File::create(self.dir.join("next.new"))?; // if not even this goes, nothing has to be read
@@ -289,16 +289,16 @@ impl Log {
         };
         let from = from.max(first);
         let lines = self.recent.from(from);
-        // One that replaces this whole volume begins as it did: what is before it may be gone, and places in it are noted.
-        let state = if from == self.place.volume { self.state_at_head() } else { None };
-        (self.file, self.place) = create_volume(&self.dir, &self.identity, from, state.as_deref(), lines)?;
+        // One that replaces this whole segment begins as it did: what is before it may be gone, and places in it are noted.
+        let state = if from == self.place.segment { self.state_at_head() } else { None };
+        (self.file, self.place) = create_segment(&self.dir, &self.identity, from, state.as_deref(), lines)?;
         self.recent = Recent { lines: lines.to_vec(), first: from, next: self.next, since: from };
         (self.named, self.verified) = (false, None);
         self.sync_name()?;
         Ok(lost)
     }
 
-    /// Reads back, from the disk and not from memory where the kernel lets us, what is in the volume from number `since` on.
+    /// Reads back, from the disk and not from memory where the kernel lets us, what is in the segment from number `since` on.
     /// Returns the numbers that are not there.
     fn verify(&self, since: u64) -> io::Result<Vec<(u64, u64)>> {
         let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
@@ -323,24 +323,24 @@ impl Log {
         Ok(damaged)
     }
 
-    /// Begins a new volume at the next number. `state` is the fold at this point.
-    /// A volume that nothing was written into yet is replaced. After an error there is still one that can be appended to.
+    /// Begins a new segment at the next number. `state` is the fold at this point.
+    /// A segment that nothing was written into yet is replaced. After an error there is still one that can be appended to.
     pub fn rotate(&mut self, state: Option<&str>) -> io::Result<()> {
         let own = self.state_of_empty();
         let state = own.as_deref().or(state);
-        (self.file, self.place) = create_volume(&self.dir, &self.identity, self.next, state, &[])?;
+        (self.file, self.place) = create_segment(&self.dir, &self.identity, self.next, state, &[])?;
         (self.named, self.recent, self.verified) = (false, Recent::new(self.next), None);
         self.sync_name()
     }
 
-    /// The state at the head of this volume if nothing follows it. The one that replaces it begins with the same bytes: a
+    /// The state at the head of this segment if nothing follows it. The one that replaces it begins with the same bytes: a
     /// checkpoint may have noted their end as the place to read on at, and whatever came to lie before it would be skipped.
     fn state_of_empty(&self) -> Option<String> {
-        (self.place.volume == self.next).then(|| self.state_at_head()).flatten()
+        (self.place.segment == self.next).then(|| self.state_at_head()).flatten()
     }
 
     fn state_at_head(&self) -> Option<String> {
-        read::state_at_head(&volume_path(&self.dir, self.place.volume)).ok().flatten()
+        read::state_at_head(&segment_path(&self.dir, self.place.segment)).ok().flatten()
     }
 
     fn sync_name(&mut self) -> io::Result<()> {
@@ -363,15 +363,15 @@ impl Log {
 /// Why a group could not be made durable.
 #[derive(Debug)]
 pub enum AppendError {
-    /// Writing failed (full, read-only, I/O error); the same volume can be tried again.
+    /// Writing failed (full, read-only, I/O error); the same segment can be tried again.
     Write(io::Error),
-    /// `fdatasync` failed: this volume is not to be trusted with anything new.
+    /// `fdatasync` failed: this segment is not to be trusted with anything new.
     Sync(io::Error),
 }
 
-/// The last volume that has a whole line, open, and its end. Those behind it that have none are moved aside.
-fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, VolumeFile, Tail)>> {
-    let mut files = volumes(dir)?;
+/// The last segment that has a whole line, open, and its end. Those behind it that have none are moved aside.
+fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, SegmentFile, Tail)>> {
+    let mut files = segments(dir)?;
     while let Some(last) = files.pop() {
         let read = OpenOptions::new().read(true).write(true).open(&last.path).and_then(|file| {
             let tail = find_tail(&file, &last)?;
@@ -396,8 +396,8 @@ fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, Volume
     Ok(None)
 }
 
-/// Where the volume that begins with number `first` is.
-pub fn volume_path(dir: &Path, first: u64) -> PathBuf {
+/// Where the segment that begins with number `first` is.
+pub fn segment_path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:012}.log"))
 }
 
@@ -415,9 +415,9 @@ impl Read for Handle<'_> {
     }
 }
 
-/// Writes the first `bytes` of a volume whose file is open and has no name, or not its own, under the name it had, and makes both
+/// Writes the first `bytes` of a segment whose file is open and has no name, or not its own, under the name it had, and makes both
 /// durable. `fresh` is the file's name meanwhile, one of the thread's own.
-pub fn restore_volume(open: &File, bytes: u64, dir: &Path, first: u64, fresh: &str) -> io::Result<File> {
+pub fn restore_segment(open: &File, bytes: u64, dir: &Path, first: u64, fresh: &str) -> io::Result<File> {
     const STEP: usize = 256 * 1024;
     let path = dir.join(fresh);
     let written = (|| {
@@ -434,7 +434,7 @@ pub fn restore_volume(open: &File, bytes: u64, dir: &Path, first: u64, fresh: &s
             at += count as u64;
         }
         sync(&file)?;
-        disk::rename(&path, &volume_path(dir, first))?;
+        disk::rename(&path, &segment_path(dir, first))?;
         sync_dir(dir)?;
         Ok(file)
     })();
@@ -443,15 +443,15 @@ pub fn restore_volume(open: &File, bytes: u64, dir: &Path, first: u64, fresh: &s
     })
 }
 
-/// Makes a volume whole under another name first: half of one must not be taken for one, and the file that it may replace
+/// Makes a segment whole under another name first: half of one must not be taken for one, and the file that it may replace
 /// has to stay the one of that name if this fails. Its own name is not durable yet.
-fn create_volume(
+fn create_segment(
     dir: &Path,
     identity: &str,
     first: u64,
     state: Option<&str>,
     lines: &[u8],
-) -> io::Result<(File, Place)> {
+) -> io::Result<(File, LogPlace)> {
     let mut head = Vec::new();
     head.extend_from_slice(format!("{MAGIC}\t{identity}\t{first}").as_bytes());
     seal(&mut head, 0);
@@ -465,11 +465,11 @@ fn create_volume(
     let fresh = dir.join("next.new");
     let made = (|| {
         let file = disk::write_fresh(&fresh, &head)?;
-        disk::rename(&fresh, &volume_path(dir, first))?;
+        disk::rename(&fresh, &segment_path(dir, first))?;
         Ok(file)
     })();
     match made {
-        Ok(file) => Ok((file, Place { volume: first, offset: head.len() as u64 })),
+        Ok(file) => Ok((file, LogPlace { segment: first, offset: head.len() as u64 })),
         Err(error) => {
             let _ = std::fs::remove_file(&fresh); // gives its room back
             Err(error)
@@ -484,29 +484,29 @@ struct Tail {
 }
 
 /// Finds the end of the last whole line by reading backwards until the beginning of the last group is in sight.
-/// `None`: the volume has no whole line at all.
-fn find_tail(file: &File, volume: &VolumeFile) -> io::Result<Option<Tail>> {
+/// `None`: the segment has no whole line at all.
+fn find_tail(file: &File, segment: &SegmentFile) -> io::Result<Option<Tail>> {
     let mut window = 256 * 1024;
     loop {
-        let from = volume.bytes.saturating_sub(window);
-        let mut bytes = vec![0; (volume.bytes - from) as usize];
+        let from = segment.bytes.saturating_sub(window);
+        let mut bytes = vec![0; (segment.bytes - from) as usize];
         file.read_exact_at(&mut bytes, from)?;
         let mut scan = scan_tail(&bytes, from);
         let whole_file = from == 0;
-        if let Some(first) = scan.first.filter(|first| whole_file && *first > volume.first) {
-            scan.gaps.push((volume.first, first - 1)); // the first group of a volume may have lost its first lines
+        if let Some(first) = scan.first.filter(|first| whole_file && *first > segment.first) {
+            scan.gaps.push((segment.first, first - 1)); // the first group of a segment may have lost its first lines
         }
         if let Some((seq, in_group)) = scan.last
             && (scan.first.is_some_and(|first| first < seq - in_group.min(seq)) || whole_file)
         {
             return Ok(Some(Tail {
                 end: scan.end,
-                next: (seq + 1).max(volume.first),
+                next: (seq + 1).max(segment.first),
                 torn: scan.holes(seq - in_group),
             }));
         }
         if whole_file {
-            let empty = Tail { end: scan.head_end, next: volume.first, torn: Vec::new() };
+            let empty = Tail { end: scan.head_end, next: segment.first, torn: Vec::new() };
             return Ok((scan.head_end > 0).then_some(empty));
         }
         window *= 4;
@@ -575,19 +575,19 @@ mod tests {
     }
 
     fn all(dir: &Path) -> (Vec<u64>, usize) {
-        let mut reader = Reader::open(dir, None).unwrap().unwrap();
+        let mut reader = LogReader::open(dir, None).unwrap().unwrap();
         let (mut seqs, mut bad) = (Vec::new(), 0);
         while let Some(line) = reader.read().unwrap() {
             match line {
-                Line::Entry(entry) => seqs.push(entry.seq),
-                Line::Bad { .. } => bad += 1,
-                Line::State(_) => {}
+                LogLine::Entry(entry) => seqs.push(entry.seq),
+                LogLine::Bad { .. } => bad += 1,
+                LogLine::State(_) => {}
             }
         }
         (seqs, bad)
     }
 
-    /// A log with `before` entries and one that the disk failed to sync, with damage to the volume at `at(its end)`.
+    /// A log with `before` entries and one that the disk failed to sync, with damage to the segment at `at(its end)`.
     fn failed_sync(before: u64, at: impl Fn(u64) -> u64, with: &'static [u8]) -> (Vec<(u64, u64)>, Vec<u64>, usize) {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
@@ -605,7 +605,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_sync_the_volume_is_left_and_the_group_is_there_once() {
+    fn after_a_failed_sync_the_segment_is_left_and_the_group_is_there_once() {
         let (lost, seqs, bad) = failed_sync(10, |end| end, b"");
         assert_eq!((lost, seqs, bad), (vec![], (1..=12).collect(), 0));
     }
@@ -614,7 +614,7 @@ mod tests {
     fn what_a_failed_sync_damaged_of_the_groups_before_it_is_written_again_from_memory() {
         let (lost, seqs, bad) = failed_sync(10, |end| end - 70, b"XXXXXXXX");
         assert_eq!((lost, seqs, bad), (vec![], (1..=12).collect(), 1));
-        let (lost, seqs, _) = failed_sync(10, |_| 60, b"XXXXXXXX"); // in the first line: all of the volume is written again
+        let (lost, seqs, _) = failed_sync(10, |_| 60, b"XXXXXXXX"); // in the first line: all of the segment is written again
         assert_eq!((lost, seqs), (vec![], (1..=12).collect()));
     }
 
@@ -627,20 +627,20 @@ mod tests {
 
     /// Numbers of the entries in a log.
     fn numbers(dir: &Path) -> Vec<u64> {
-        let mut reader = Reader::open(dir, None).unwrap().unwrap();
+        let mut reader = LogReader::open(dir, None).unwrap().unwrap();
         let mut numbers = Vec::new();
         while let Some(line) = reader.read().unwrap() {
             match line {
-                Line::Entry(entry) => numbers.push(entry.seq),
-                Line::Bad { volume, line, why } => panic!("line {line} of {volume}: {why}"),
-                Line::State(_) => {}
+                LogLine::Entry(entry) => numbers.push(entry.seq),
+                LogLine::Bad { segment, line, why } => panic!("line {line} of {segment}: {why}"),
+                LogLine::State(_) => {}
             }
         }
         numbers
     }
 
     #[test]
-    fn a_volume_that_was_taken_away_is_whole_under_its_name_again_or_not_there_wherever_the_power_goes() {
+    fn a_segment_that_was_taken_away_is_whole_under_its_name_again_or_not_there_wherever_the_power_goes() {
         use super::disk::scripted::{self, Script};
         for cut in 0.. {
             let (dir, next) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -650,7 +650,7 @@ mod tests {
                 log.append(&note(seq), 1).unwrap();
             }
             assert!(log.is_in_place());
-            let (place, file) = (log.place(), volume_path(dir.path(), 1));
+            let (place, file) = (log.place(), segment_path(dir.path(), 1));
             std::fs::rename(&file, dir.path().join("taken")).unwrap();
             assert!(!log.is_in_place());
             scripted::set(Script { cut_in: Some(cut), ..Script::default() });
@@ -668,21 +668,21 @@ mod tests {
             let mut rng = fastrand::Rng::with_seed(u64::from(cut));
             scripted::image(&[(dir.path(), next.path())], Some(&mut rng));
             scripted::end();
-            if volume_path(next.path(), 1).exists() {
+            if segment_path(next.path(), 1).exists() {
                 assert_eq!(numbers(next.path()), [1, 2, 3], "cut {cut}");
             }
         }
     }
 
     #[test]
-    fn of_a_volume_that_was_cut_off_the_newest_lines_are_written_again_and_the_others_told() {
+    fn of_a_segment_that_was_cut_off_the_newest_lines_are_written_again_and_the_others_told() {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         let last = 20_000;
         for seq in 1..=last {
             log.append(&note(seq), 1).unwrap();
         }
-        let file = OpenOptions::new().write(true).open(volume_path(dir.path(), 1)).unwrap();
+        let file = OpenOptions::new().write(true).open(segment_path(dir.path(), 1)).unwrap();
         file.set_len(0).unwrap();
         assert!(!log.is_in_place());
         let lost = log.restore(None).unwrap();
@@ -703,10 +703,10 @@ mod tests {
         for seq in 1..=50 {
             log.append(&note(seq), 1).unwrap();
         }
-        std::fs::remove_file(volume_path(dir.path(), 1)).unwrap();
+        std::fs::remove_file(segment_path(dir.path(), 1)).unwrap();
         scripted::set(Script { room: Some(600), ..Script::default() });
         assert_eq!(log.restore(None).unwrap_err().kind(), io::ErrorKind::StorageFull);
-        assert_eq!(volumes(dir.path()).unwrap(), [], "nothing half");
+        assert_eq!(segments(dir.path()).unwrap(), [], "nothing half");
         scripted::set(Script { room: Some(600), ..Script::default() });
         log.restore_from(45, None).unwrap();
         assert_eq!(numbers(dir.path()), (45..=50).collect::<Vec<_>>());
@@ -729,10 +729,10 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_volume_whose_successor_could_not_be_made_still_keeps() {
+    fn an_empty_segment_whose_successor_could_not_be_made_still_keeps() {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
-        // The disk fails in the first append and once more while a new volume is made, then it works again.
+        // The disk fails in the first append and once more while a new segment is made, then it works again.
         std::fs::create_dir(dir.path().join("next.new")).unwrap();
         assert!(log.rotate(None).is_err());
         log.append(&note(1), 1).unwrap();
@@ -741,14 +741,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_volume_is_replaced_by_one_that_begins_with_the_state() {
+    fn an_empty_segment_is_replaced_by_one_that_begins_with_the_state() {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         log.rotate(Some("{}")).unwrap();
         log.append(&note(1), 1).unwrap();
-        let volumes = volumes(dir.path()).unwrap();
-        assert_eq!(volumes.len(), 1);
-        assert!(begins_with_state(&volumes[0].path).unwrap());
+        let segments = segments(dir.path()).unwrap();
+        assert_eq!(segments.len(), 1);
+        assert!(begins_with_state(&segments[0].path).unwrap());
         assert_eq!(Log::open(dir.path(), "id", None).unwrap().0.next, 2);
     }
 
@@ -762,13 +762,13 @@ mod tests {
         assert!(log.append(&note(1), 1).is_err(), "written, and not synced");
         scripted::image(&[(dir.path(), next.path())], None);
         let (log, _) = Log::open(next.path(), "id", None).unwrap();
-        let file = volume_path(next.path(), 1);
+        let file = segment_path(next.path(), 1);
         assert_eq!((log.next, scripted::durable_len(&file)), (2, std::fs::metadata(&file).unwrap().len()));
         scripted::end();
     }
 
     #[test]
-    fn a_place_noted_in_an_empty_volume_stays_one_when_the_volume_is_replaced() {
+    fn a_place_noted_in_an_empty_segment_stays_one_when_the_segment_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         log.append(&note(1), 1).unwrap();
@@ -780,42 +780,42 @@ mod tests {
             assert_eq!(log.place(), noted);
         }
         log.append(&note(2), 1).unwrap();
-        let mut reader = Reader::open(dir.path(), Some(noted)).unwrap().unwrap();
-        assert!(matches!(reader.read().unwrap(), Some(Line::Entry(entry)) if entry.seq == 2));
-        let amid = Place { offset: noted.offset - 3, ..noted };
-        assert!(Reader::open(dir.path(), Some(amid)).unwrap().is_none(), "no place of a line");
+        let mut reader = LogReader::open(dir.path(), Some(noted)).unwrap().unwrap();
+        assert!(matches!(reader.read().unwrap(), Some(LogLine::Entry(entry)) if entry.seq == 2));
+        let amid = LogPlace { offset: noted.offset - 3, ..noted };
+        assert!(LogReader::open(dir.path(), Some(amid)).unwrap().is_none(), "no place of a line");
     }
 
     #[test]
-    fn the_first_lines_of_a_volume_that_a_power_cut_took_were_never_acknowledged() {
+    fn the_first_lines_of_a_segment_that_a_power_cut_took_were_never_acknowledged() {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         let head = log.place().offset;
         let group: Vec<u8> = (0..3).flat_map(|at| in_group(1 + at, at)).collect();
         log.append(&group, 3).unwrap();
-        let file = OpenOptions::new().write(true).open(volume_path(dir.path(), 1)).unwrap();
+        let file = OpenOptions::new().write(true).open(segment_path(dir.path(), 1)).unwrap();
         file.write_all_at(&[0; 20], head).unwrap();
         let (log, repair) = Log::open(dir.path(), "id", None).unwrap();
         assert_eq!((log.next, repair.torn, repair.lost), (4, vec![(1, 1)], vec![]));
     }
 
     #[test]
-    fn half_a_line_at_the_end_of_an_older_volume_is_reported_where_it_is() {
+    fn half_a_line_at_the_end_of_an_older_segment_is_reported_where_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
         log.append(&note(1), 1).unwrap();
         log.rotate(None).unwrap();
         log.append(&note(2), 1).unwrap();
-        let older = OpenOptions::new().append(true).open(volume_path(dir.path(), 1)).unwrap();
+        let older = OpenOptions::new().append(true).open(segment_path(dir.path(), 1)).unwrap();
         (&older).write_all(b"2\t0\tno").unwrap();
-        let mut reader = Reader::open(dir.path(), None).unwrap().unwrap();
+        let mut reader = LogReader::open(dir.path(), None).unwrap().unwrap();
         let mut seqs = Vec::new();
         let mut bad = Vec::new();
         while let Some(line) = reader.read().unwrap() {
             match line {
-                Line::Entry(entry) => seqs.push(entry.seq),
-                Line::Bad { volume, line, .. } => bad.push((volume, line)),
-                Line::State(_) => {}
+                LogLine::Entry(entry) => seqs.push(entry.seq),
+                LogLine::Bad { segment, line, .. } => bad.push((segment, line)),
+                LogLine::State(_) => {}
             }
         }
         assert_eq!((seqs, bad), (vec![1, 2], vec![(1, 3)]));

@@ -14,14 +14,14 @@ use super::entry::{seal, unseal};
 
 /// What the mark says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
+pub struct WrittenMark {
     /// Identity of the journal.
     pub identity: String,
     /// Entries up to this one were durable.
     pub last: u64,
     /// The queue's last checkpoint followed the log up to here; 0: there was none.
     pub queue: u64,
-    /// First number of the oldest volume that was not removed on purpose.
+    /// First number of the oldest segment that was not removed on purpose.
     pub oldest: u64,
     /// The journal was closed: `last` is the last one.
     pub closed: bool,
@@ -32,7 +32,7 @@ fn path(data_dir: &Path) -> PathBuf {
 }
 
 /// The mark of a data directory, if there is one that can be read.
-pub fn read(data_dir: &Path) -> Option<Mark> {
+pub fn read(data_dir: &Path) -> Option<WrittenMark> {
     let line = std::fs::read(path(data_dir)).ok()?;
     let text = unseal(line.strip_suffix(b"\n")?).ok()?;
     let mut columns = text.strip_prefix("passbridge-mark\t1\t")?.split('\t');
@@ -40,12 +40,12 @@ pub fn read(data_dir: &Path) -> Option<Mark> {
     let identity = next()?.to_owned();
     let mut number = || next()?.parse().ok();
     let (last, queue, oldest) = (number()?, number()?, number()?);
-    Some(Mark { identity, last, queue, oldest, closed: next()? == "closed" })
+    Some(WrittenMark { identity, last, queue, oldest, closed: next()? == "closed" })
 }
 
 /// Makes the mark durable.
-pub fn write(data_dir: &Path, mark: &Mark) -> io::Result<()> {
-    let Mark { identity, last, queue, oldest, closed } = mark;
+pub fn write(data_dir: &Path, mark: &WrittenMark) -> io::Result<()> {
+    let WrittenMark { identity, last, queue, oldest, closed } = mark;
     let word = if *closed { "closed" } else { "open" };
     let mut line = format!("passbridge-mark\t1\t{identity}\t{last}\t{queue}\t{oldest}\t{word}").into_bytes();
     seal(&mut line, 0);

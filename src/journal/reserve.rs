@@ -68,14 +68,14 @@ pub fn with_room<T>(dir: &Path, work: impl Fn() -> io::Result<T>) -> io::Result<
 }
 
 /// Writes the mark. A box on a full disk must start and drain without it, too: the older one then says less than it could.
-pub fn write_mark(dir: &Path, mark: &mark::Mark) {
+pub fn write_mark(dir: &Path, mark: &mark::WrittenMark) {
     if let Err(error) = with_room(dir, || mark::write(dir, mark)).and_then(|()| disk::sync_dir(dir)) {
         tracing::warn!(%error, "the mark of how far the journal goes could not be written");
     }
 }
 
-/// Bytes of all volumes and of the queue.
+/// Bytes of all segments and of the queue.
 pub fn bytes_on_disk(data_dir: &Path) -> io::Result<u64> {
-    let log: u64 = log::volumes(&log_dir(data_dir))?.iter().map(|volume| volume.bytes).sum();
+    let log: u64 = log::segments(&log_dir(data_dir))?.iter().map(|segment| segment.bytes).sum();
     Ok(log + tree_bytes(&queue_dir(data_dir)) + tree_bytes(&known_dir(data_dir)))
 }

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::io::{self};
 
 use super::age::Ages;
-use super::log::{self, VolumeFile};
+use super::log::{self, SegmentFile};
 use super::queue::{Broken, Queue};
 use super::reserve::{bytes_on_disk, free_bytes, make_reserve};
 use super::shared::Shared;
 use super::{disk, mark};
 use crate::status::ProblemCode;
 
-/// Before passings that were set aside go with their volume, this is said so long.
+/// Before passings that were set aside go with their segment, this is said so long.
 const WARN_BEFORE_DAYS: u32 = 3;
 
-/// Removes what may go: spans of the queue that are covered, then log volumes, oldest first, that nothing needs any
+/// Removes what may go: spans of the queue that are covered, then log segments, oldest first, that nothing needs any
 /// more and that are past their retention (see `age`) or over the limit. What is not uploaded never goes, nor does the
-/// volume in which the last checkpoint ends, `saved`: the next start reads on there. `cursors` are that checkpoint's, too:
+/// segment in which the last checkpoint ends, `saved`: the next start reads on there. `cursors` are that checkpoint's, too:
 /// what waits according to it must be found by the next start.
 pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<Box<str>, u64>) -> Result<(), Broken> {
     // What is not in the index of known reads yet is needed for it.
@@ -25,33 +25,33 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<
     shared.set_spans(queue.spans());
     let data_dir = &shared.config.dir;
     let mut bytes = bytes_on_disk(data_dir)?;
-    let volumes = log::volumes(&shared.log_dir())?;
-    let ages = look_at_ages(shared, &volumes);
+    let segments = log::segments(&shared.log_dir())?;
+    let ages = look_at_ages(shared, &segments);
     let keep = shared.config.keep_days;
     let mut expiring = None;
-    let mut going: Vec<&VolumeFile> = Vec::new();
-    for pair in volumes.windows(2) {
-        let [volume, next] = pair else { break };
-        if next.first > needed || volume.first >= saved {
+    let mut going: Vec<&SegmentFile> = Vec::new();
+    for pair in segments.windows(2) {
+        let [segment, next] = pair else { break };
+        if next.first > needed || segment.first >= saved {
             break;
         }
         // A passing that was set aside, or a read that is held back, is kept for its days, whatever the size, and then goes like any other.
-        let set_aside = shared.lock().state.has_set_aside(volume.first, next.first);
-        if set_aside && expiring.is_none() && ages.past(volume.first, keep.saturating_sub(WARN_BEFORE_DAYS)) {
-            expiring = Some((volume.first, next.first - 1));
+        let set_aside = shared.lock().state.has_set_aside(segment.first, next.first);
+        if set_aside && expiring.is_none() && ages.past(segment.first, keep.saturating_sub(WARN_BEFORE_DAYS)) {
+            expiring = Some((segment.first, next.first - 1));
         }
-        if !ages.past(volume.first, keep) && (set_aside || bytes <= shared.config.keep_bytes) {
+        if !ages.past(segment.first, keep) && (set_aside || bytes <= shared.config.keep_bytes) {
             break;
         }
-        going.push(volume);
-        bytes = bytes.saturating_sub(volume.bytes);
+        going.push(segment);
+        bytes = bytes.saturating_sub(segment.bytes);
         // One that was begun while there was no state to put at its head cannot stand alone: it goes with those before it.
         if log::begins_with_state(&next.path)? {
             remove_all(shared, &going, next.first)?;
             going.clear();
         }
     }
-    bytes += going.iter().map(|volume| volume.bytes).sum::<u64>();
+    bytes += going.iter().map(|segment| segment.bytes).sum::<u64>();
     tell_expiring(shared, expiring);
     if bytes > shared.config.keep_bytes {
         let message =
@@ -68,19 +68,19 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<
     Ok(())
 }
 
-fn remove_all(shared: &Shared, volumes: &[&log::VolumeFile], oldest: u64) -> io::Result<()> {
+fn remove_all(shared: &Shared, segments: &[&log::SegmentFile], oldest: u64) -> io::Result<()> {
     // A disk that is too full for the mark is what this makes room on: then it comes after.
     let marked = move_oldest(shared, oldest);
-    for volume in volumes {
-        disk::remove(&volume.path)?;
-        let (first, bytes) = (volume.first, volume.bytes);
-        tracing::info!(first, bytes, "removed a log volume: settled and past its retention");
+    for segment in segments {
+        disk::remove(&segment.path)?;
+        let (first, bytes) = (segment.first, segment.bytes);
+        tracing::info!(first, bytes, "removed a log segment: settled and past its retention");
     }
     disk::sync_dir(&shared.log_dir())?;
     marked.or_else(|_| move_oldest(shared, oldest))
 }
 
-/// The mark says first that the older volumes are meant to be gone: their absence is no loss.
+/// The mark says first that the older segments are meant to be gone: their absence is no loss.
 fn move_oldest(shared: &Shared, oldest: u64) -> io::Result<()> {
     let mark = {
         let mut core = shared.lock();
@@ -104,16 +104,16 @@ fn tell_expiring(shared: &Shared, expiring: Option<(u64, u64)>) {
     }
 }
 
-/// How old the closed volumes are by now. What cannot be saved is counted again, later.
-fn look_at_ages(shared: &Shared, volumes: &[VolumeFile]) -> Ages {
+/// How old the closed segments are by now. What cannot be saved is counted again, later.
+fn look_at_ages(shared: &Shared, segments: &[SegmentFile]) -> Ages {
     let identity = shared.lock().state.identity.clone();
     let path = shared.config.dir.join("ages");
     let mut ages = Ages::load(&path, &identity);
-    let closed = volumes.iter().rev().skip(1).map(|volume| volume.first);
+    let closed = segments.iter().rev().skip(1).map(|segment| segment.first);
     if ages.look(shared.board.now(), shared.config.keep_days, closed)
         && let Err(error) = ages.save(&path)
     {
-        tracing::warn!(%error, "the age of the log volumes could not be saved: they are kept longer");
+        tracing::warn!(%error, "the age of the log segments could not be saved: they are kept longer");
     }
     ages
 }
@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
     use crate::decoders::{Frame, Framed};
-    use crate::journal::{Batch, Item, Journal, JournalConfig, UploadEvent};
+    use crate::journal::{Batch, Journal, JournalConfig, UploadEvent, UploadItem};
     use crate::model::chip::ChipRead;
     use crate::model::clock::Wall;
     use crate::status::Board;
@@ -136,14 +136,14 @@ mod tests {
         let chip = format!("C{num}");
         let read = ChipRead::new(chip.clone(), "2026-03-06T20:27:47.350".parse().unwrap());
         let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
-        let seq = journal.keep("a", Timestamp::UNIX_EPOCH, frames).await.unwrap().get().last;
-        let items = vec![Item { seq, num, time_ms: 0, bib: "7".into(), chip: chip.into() }];
+        let seq = journal.append("a", Timestamp::UNIX_EPOCH, frames).await.unwrap().get().last;
+        let items = vec![UploadItem { seq, num, time_ms: 0, bib: "7".into(), chip: chip.into() }];
         let (device, session, decoders) = ("D", "S", vec!["a".into()]);
         let batch = Batch { through: seq, decoders, ..Batch::resend(device, session, items) };
         journal.record(UploadEvent::Batch(batch)).await.unwrap();
         let device = "D".into();
         let outcome = match refused {
-            true => UploadEvent::Quarantined { device, num, status: 400, answer: "no".into(), again: false },
+            true => UploadEvent::DeadLetter { device, num, status: 400, answer: "no".into(), again: false },
             false => UploadEvent::Accepted { device, first: num, last: num, duplicates: 0 },
         };
         journal.record(outcome).await.unwrap();
@@ -154,25 +154,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let wall = Wall::scripted(Timestamp::now());
         let board = Board::with_clock("test", wall.clone());
-        let (dead_time, keep_days, keep_bytes, volume_bytes) = (Duration::ZERO, 30, 0, 1); // a volume per entry
+        let (dead_time, keep_days, keep_bytes, segment_bytes) = (Duration::ZERO, 30, 0, 1); // a segment per entry
         let config = JournalConfig {
             dir: dir.path().into(),
             dead_time,
             zones: Default::default(),
             keep_days,
             keep_bytes,
-            volume_bytes,
+            segment_bytes,
         };
         let journal = Journal::open(config, board.clone()).unwrap();
         journal.serving().await;
         for num in 1..=4 {
             one(&journal, num, num == 2).await;
         }
-        let refused = journal.shared.lock().state.devices["D"].quarantined.keys().next().copied().unwrap();
-        assert_eq!((refused, journal.quarantined()), (4, 1));
+        let refused = journal.shared.lock().state.devices["D"].dead_letters.keys().next().copied().unwrap();
+        assert_eq!((refused, journal.dead_letters()), (4, 1));
         let mut queue = Queue::create(&dir.path().join("another queue"), 0).unwrap();
         let firsts = || -> Vec<u64> {
-            log::volumes(&dir.path().join("log")).unwrap().into_iter().map(|volume| volume.first).collect()
+            log::segments(&dir.path().join("log")).unwrap().into_iter().map(|segment| segment.first).collect()
         };
         let told = || board.snapshot().problems.into_iter().find(|problem| problem.code == "set_aside_expires");
         journal.close().await; // the follower looks at what may go, too
@@ -191,7 +191,7 @@ mod tests {
         look(28);
         assert_eq!(firsts().first(), Some(&refused));
         assert!(told().unwrap().message.contains("4–4"), "{:?}", told());
-        // A volume without a state at its head does not hold up those before it for ever.
+        // A segment without a state at its head does not hold up those before it for ever.
         let plain = dir.path().join("log").join(format!("{:012}.log", 7));
         let text = std::fs::read_to_string(&plain).unwrap();
         let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("#state"));
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(firsts().first(), Some(&11));
         look(31);
         assert_eq!(told(), None);
-        assert_eq!(journal.quarantined(), 1, "it is counted for ever");
+        assert_eq!(journal.dead_letters(), 1, "it is counted for ever");
         assert_eq!(mark::read(dir.path()).unwrap().oldest, 11, "that they are gone is no loss");
     }
 }

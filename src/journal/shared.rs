@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::dedup_index::DedupIndex;
 use super::entry::{Body, Entry};
-use super::log::Place;
-use super::mark::Mark;
+use super::log::LogPlace;
+use super::mark::WrittenMark;
 use super::paths::log_dir;
 use super::queue::Span;
 use super::reserve;
@@ -24,7 +24,7 @@ use crate::status::Board;
 pub type Draft = (Box<str>, Timestamp, Body, Box<[u8]>);
 
 /// What callers ask of the writer.
-pub struct Request {
+pub struct AppendRequest {
     /// To be kept together, with consecutive numbers. Not empty.
     pub drafts: Vec<Draft>,
     /// Gets the numbers when they are durable.
@@ -66,7 +66,7 @@ pub struct Shared {
     /// One process per data directory: held until the threads are gone.
     pub dir_lock: Mutex<std::fs::File>,
     /// The way to the writer, for this thread.
-    pub waker: OnceLock<mpsc::WeakSender<Request>>,
+    pub waker: OnceLock<mpsc::WeakSender<AppendRequest>>,
 }
 
 /// What is behind the lock. The lock is never held over I/O.
@@ -79,7 +79,7 @@ pub struct Core {
     /// Last durable entry.
     pub durable: u64,
     /// Place behind it.
-    pub place: Place,
+    pub place: LogPlace,
     /// Reads taken out of the tail by a checkpoint that is not done.
     pub flushing: Arc<Vec<Waiting>>,
     /// Reads up to here are in the queue's blocks (or covered).
@@ -90,18 +90,18 @@ pub struct Core {
     pub given_up: u64,
     /// A block could not be read: the queue has to be rebuilt.
     pub distrust: Option<String>,
-    /// The log began a new volume: so should the queue.
-    pub new_volume: bool,
+    /// The log began a new segment: so should the queue.
+    pub new_segment: bool,
     /// The log should begin one, with the state at its head: lines before it are gone.
-    pub wants_volume: bool,
+    pub wants_segment: bool,
     /// Entries are gone from the end of the log: what the state says of uploads may be out of date.
     pub lost: bool,
-    /// First number of the volume that is written.
+    /// First number of the segment that is written.
     pub active: u64,
     /// When a file of the log was last put back that had been taken away.
     pub put_back: Option<Instant>,
     /// What the mark says next.
-    pub mark: Mark,
+    pub mark: WrittenMark,
     /// The journal closes.
     pub closing: bool,
     /// Reads wait for stored ones.
@@ -173,7 +173,7 @@ impl Shared {
 
     /// Looks up which of these entries, in log order and durable, are reads that were kept before. Reads files: not to be
     /// called with the lock of `core`. `None`: the index does not follow the log now.
-    pub fn repeats(&self, entries: &[Entry], place: Place) -> Option<Vec<u64>> {
+    pub fn duplicates(&self, entries: &[Entry], place: LogPlace) -> Option<Vec<u64>> {
         let mut known = self.known();
         known.live.then(|| known.take_all(entries, place))
     }
@@ -187,7 +187,8 @@ impl Shared {
     /// `false`: it did not take it, because it has enough to do.
     pub fn wake_writer(&self, drafts: Vec<Draft>) -> bool {
         let requests = self.waker.get().and_then(mpsc::WeakSender::upgrade);
-        requests.is_some_and(|requests| requests.try_send(Request { drafts, reply: oneshot::channel().0 }).is_ok())
+        requests
+            .is_some_and(|requests| requests.try_send(AppendRequest { drafts, reply: oneshot::channel().0 }).is_ok())
     }
 
     /// Directory of the log.
@@ -199,7 +200,7 @@ impl Shared {
     pub fn mark_closed(&self) {
         let mark = {
             let core = self.lock();
-            Mark { last: core.durable, closed: true, ..core.mark.clone() }
+            WrittenMark { last: core.durable, closed: true, ..core.mark.clone() }
         };
         reserve::write_mark(&self.config.dir, &mark);
     }
@@ -210,7 +211,7 @@ impl Shared {
     }
 
     /// Applies durable entries. Called by the writer, in log order. `repeats`: see [`Shared::repeats`].
-    pub fn follow(&self, core: &mut Core, entries: &[Entry], place: Place, repeats: Option<Vec<u64>>) {
+    pub fn follow(&self, core: &mut Core, entries: &[Entry], place: LogPlace, duplicates: Option<Vec<u64>>) {
         let rules = self.rules();
         if let Some(last) = entries.last() {
             core.durable = last.seq;
@@ -218,9 +219,9 @@ impl Shared {
         core.place = place;
         if core.serving {
             // `None`: it began to serve between the look and this, which happens once in a start.
-            let repeats = repeats.unwrap_or_else(|| self.known().take_all(entries, place));
+            let duplicates = duplicates.unwrap_or_else(|| self.known().take_all(entries, place));
             for entry in entries {
-                core.state.apply(entry, &rules, repeats.binary_search(&entry.seq).is_ok());
+                core.state.apply(entry, &rules, duplicates.binary_search(&entry.seq).is_ok());
             }
             core.state.place = place;
             core.look_who_waits(Some(entries));
@@ -243,7 +244,7 @@ pub fn wait_for_room(shared: &Shared) {
     drop(shared.turn.wait_while(core, crowded));
 }
 
-/// State for the head of a new volume, if the state is that of the log's end.
+/// State for the head of a new segment, if the state is that of the log's end.
 pub fn state_at(shared: &Shared, next: u64) -> Option<String> {
     let core = shared.lock();
     (core.serving && core.state.followed + 1 == next && !core.state.is_undecided()).then(|| state_json(&core.state))

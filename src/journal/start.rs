@@ -81,9 +81,9 @@ pub fn not_mounted(dir: &Path) -> Option<io::Error> {
 }
 
 /// The journal's identity, a new one if there is none, and whether there was one whose log is gone.
-pub fn identity(dir: &Path, mark: Option<&mark::Mark>) -> io::Result<(String, bool)> {
+pub fn identity(dir: &Path, mark: Option<&mark::WrittenMark>) -> io::Result<(String, bool)> {
     let log_dir = paths::log_dir(dir);
-    let has_log = !log::volumes(&log_dir)?.is_empty();
+    let has_log = !log::segments(&log_dir)?.is_empty();
     let text = std::fs::read_to_string(identity_path(dir)).ok();
     let known = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let was_there = known.is_some() || mark.is_some();
@@ -138,7 +138,7 @@ pub fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::
     }
     if !repair.unreadable.is_empty() {
         let message = format!(
-            "a volume of the log cannot be read and was moved aside: {}. Numbers go on at {next}; {after}",
+            "a segment of the log cannot be read and was moved aside: {}. Numbers go on at {next}; {after}",
             repair.unreadable.join("; ")
         );
         board.raise(ProblemCode::LogUnreadable, "", message);

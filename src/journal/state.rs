@@ -3,7 +3,7 @@
 //! Must hold: the state after entry N is a function of the log up to N and of [`Rules`] alone. No clock, no
 //! I/O. So a restart, a replay of the tail and a rebuild from the log come to the same state, and an entry that is
 //! applied twice (`seq <= followed`) changes nothing. The state itself remembers only the newest reads of a decoder, and at the
-//! head of a log volume none; whether a read repeats an older one is told with the entry, by the index ([`super::dedup_index`]).
+//! head of a log segment none; whether a read repeats an older one is told with the entry, by the index ([`super::dedup_index`]).
 //!
 //! Waiting for stored reads: a decoder that was just connected gives live reads at once and stored ones a moment later, and a
 //! crossing may have begun before the cut. So a read that the link marked ([`ChipRead::amid_stored`]) is not judged for the
@@ -19,16 +19,16 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::dead::{DeadTime, Life, Seen};
+use super::dead::{DeadTime, LifeOfUptime, SeenAt};
 use super::entry::{Body, Entry};
 use super::failpoint;
 use super::held_back::HeldBack;
-use super::log::Place;
+use super::log::LogPlace;
 use super::undated::{self, Undated, Which};
-use super::{Audited, Batch, DeviceState, InFlight, Item, PendingRead, SessionAudit, Unsettled, UploadEvent};
-use crate::model::chip::{ChipRead, Held, Marker, Stamp};
+use super::{Audited, Batch, DeviceState, InFlight, PendingRead, SessionAudit, Unsettled, UploadEvent, UploadItem};
+use crate::model::chip::{ChipRead, Marker, Stamp, StoredRanges};
 use crate::model::clock::{self, Step, Zones};
-use crate::model::lane;
+use crate::model::source;
 
 /// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
 pub const TAIL_MAX: usize = 65_536;
@@ -48,19 +48,19 @@ const STEPS_MAX: usize = 32;
 /// Ranges of passings set aside per device: a cloud that refuses every second one must not fill the memory.
 const RANGES_MAX: usize = 1024;
 /// Passings remembered per device at which the cloud failed. Of more the newest are tried again by hand only.
-const PARKED_MAX: usize = 256;
+const FAILING_MAX: usize = 256;
 /// Sessions that are asked after lines of the log were lost: the one known then and the first joined since.
 const DOUBTED_MAX: usize = 2;
 
 /// What became of a read when it was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
+pub enum ReadVerdict {
     /// It is a passing.
     Passing,
     /// Too soon after the last passing of this chip at this decoder.
     Dead,
-    /// It repeats a read already held, in whatever lane of its decoder.
-    Repeat,
+    /// It repeats a read already held, in whatever source of its decoder.
+    Duplicate,
     /// It waits for stored reads before it is judged. Never in a checkpoint.
     Waits,
 }
@@ -77,9 +77,9 @@ pub struct Rules {
 /// A read that waits for stored ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Undecided {
-    lane: Box<str>,
+    source: Box<str>,
     chip: Box<str>,
-    seen: Seen,
+    seen: SeenAt,
 }
 
 /// A read that no batch covers yet.
@@ -88,7 +88,7 @@ pub struct Waiting {
     /// The read.
     pub read: PendingRead,
     /// What it is.
-    pub verdict: Verdict,
+    pub verdict: ReadVerdict,
 }
 
 /// What is followed of one decoder.
@@ -99,14 +99,14 @@ pub struct DecoderFold {
     /// Last read of it in the journal.
     pub last: u64,
     /// Places of its memory that are held.
-    pub held: Held,
+    pub held: StoredRanges,
     /// The last passings. (Earlier versions had others, under another name: they are not read, and the first reads of an
     /// update may be passings that were none.)
     #[serde(default)]
     pub dead: DeadTime,
     /// Of a decoder without a clock.
-    #[serde(default, skip_serializing_if = "Life::is_none")]
-    pub life: Life,
+    #[serde(default, skip_serializing_if = "LifeOfUptime::is_none")]
+    pub life: LifeOfUptime,
     /// Reads of it that are held back.
     #[serde(default, skip_serializing_if = "HeldBack::is_empty")]
     pub held_back: HeldBack,
@@ -124,17 +124,17 @@ pub struct DeviceFold {
     pub in_flight: Option<InFlight>,
     /// Items released from closed sessions, in order. At most one batch of them, and one for each device that they came
     /// from by a command.
-    pub returned: Vec<Item>,
+    pub returned: Vec<UploadItem>,
     /// Passings accepted.
     pub sent: u64,
     /// Of them duplicates.
     pub duplicates: u64,
-    /// Passings set aside, as ranges of sequence numbers: their volumes go by age alone. At most [`RANGES_MAX`]: then
+    /// Passings set aside, as ranges of sequence numbers: their segments go by age alone. At most [`RANGES_MAX`]: then
     /// the two oldest become one, which keeps more than it must.
-    pub quarantined: BTreeMap<u64, u64>,
-    /// Of them those that are tried again by themselves, because the cloud failed at them. At most [`PARKED_MAX`].
+    pub dead_letters: BTreeMap<u64, u64>,
+    /// Of them those that are tried again by themselves, because the cloud failed at them. At most [`FAILING_MAX`].
     #[serde(default)]
-    pub parked: Vec<Item>,
+    pub failing: Vec<UploadItem>,
     /// How many were set aside; 0 in a state of a version that counted the ranges.
     #[serde(default)]
     pub set_aside: u64,
@@ -155,7 +155,7 @@ pub struct State {
     /// The log was followed up to this entry.
     pub followed: u64,
     /// Place in the log behind that entry.
-    pub place: Place,
+    pub place: LogPlace,
     /// By decoder name.
     pub decoders: BTreeMap<Box<str>, DecoderFold>,
     /// By device.
@@ -182,7 +182,7 @@ pub struct State {
     pub waited_through: u64,
     /// Reads from this number on that repeated one kept before, and the number: the first of this process.
     #[serde(skip)]
-    pub repeats: (u64, u64),
+    pub duplicates: (u64, u64),
     /// Reads not covered and not yet in the queue's blocks.
     #[serde(skip)]
     pub tail: VecDeque<Waiting>,
@@ -239,13 +239,13 @@ impl State {
 
     fn clock(&mut self, seq: u64, step: Step, rules: &Rules) {
         if step.step_ms != 0 {
-            for (lane, identity) in self.undated.step(seq, step, &rules.zones) {
-                if let Some(fold) = self.decoders.get_mut(&lane) {
+            for (source, identity) in self.undated.step(seq, step, &rules.zones) {
+                if let Some(fold) = self.decoders.get_mut(&source) {
                     fold.recent.insert(identity);
                 }
             }
-            for (lane, fold) in &mut self.decoders {
-                fold.dead.step(seq, step, rules.zones.of(lane));
+            for (source, fold) in &mut self.decoders {
+                fold.dead.step(seq, step, rules.zones.of(source));
                 fold.life.step(step);
             }
         }
@@ -262,7 +262,7 @@ impl State {
         let (seq, decoder, received) = (entry.seq, &*entry.subject, entry.time);
         // One that is let go is the entry that was held back, and nobody has waited for it.
         let is_new_entry = read.let_go.is_none();
-        let again = is_new_entry && self.repeats(entry, read, rules, known);
+        let again = is_new_entry && self.is_duplicate(entry, read, rules, known);
         let waits = is_new_entry && read.amid_stored && seq > self.waited_through;
         let fold = self.decoder_mut(decoder, seq);
         // One that is let go says nothing of the memory as it is now.
@@ -282,19 +282,19 @@ impl State {
             None => again,
         };
         let verdict = if again {
-            Verdict::Repeat
+            ReadVerdict::Duplicate
         } else if rules.dead_time_ms == 0 {
-            Verdict::Passing
+            ReadVerdict::Passing
         } else {
-            let seen = Seen::of(seq, decoder, read, received, &rules.zones);
+            let seen = SeenAt::of(seq, decoder, read, received, &rules.zones);
             if waits {
-                self.undecided.push_back(Undecided { lane: decoder.into(), chip: read.chip.clone(), seen });
-                Verdict::Waits
+                self.undecided.push_back(Undecided { source: decoder.into(), chip: read.chip.clone(), seen });
+                ReadVerdict::Waits
             } else {
                 fold.judge(&read.chip, seen, rules.dead_time_ms)
             }
         };
-        self.repeats.0 += u64::from(verdict == Verdict::Repeat && seq >= self.repeats.1);
+        self.duplicates.0 += u64::from(verdict == ReadVerdict::Duplicate && seq >= self.duplicates.1);
         if clock::is_undated(&read.stamp) && !clock::box_clock_set(received) {
             self.unset_through = seq;
         }
@@ -306,32 +306,32 @@ impl State {
     }
 
     /// Whether a read was kept before; from now on it was.
-    fn repeats(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) -> bool {
-        let (seq, lane, received) = (entry.seq, &*entry.subject, entry.time);
-        let which = undated::which(read, lane, received, &rules.zones);
+    fn is_duplicate(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) -> bool {
+        let (seq, source, received) = (entry.seq, &*entry.subject, entry.time);
+        let which = undated::which(read, source, received, &rules.zones);
         let identity = match (which, read.stamp) {
             (Which::Ever(identity) | Which::Day(identity, _), _) => identity,
             (Which::Life, Stamp::Uptime(ms)) => {
-                let life = self.decoder_mut(lane, seq).life.hears(seq, ms, received);
+                let life = self.decoder_mut(source, seq).life.hears(seq, ms, received);
                 undated::in_life(read.identity(), life)
             }
             (Which::Life | Which::NoDay, _) => {
-                let again = known || self.undated.has(lane, read, received, &rules.zones);
+                let again = known || self.undated.has(source, read, received, &rules.zones);
                 if !again {
-                    self.undated.add(seq, lane, read, received);
+                    self.undated.add(seq, source, read, received);
                 }
                 return again;
             }
         };
-        // A location that was given a device, or lost it, is in another lane since: what comes again is still the same.
+        // A location that was given a device, or lost it, is in another source since: what comes again is still the same.
         let elsewhere = known
-            || lane::of(&self.decoders, lane::decoder(lane))
-                .any(|(name, fold)| name != lane && fold.recent.has(identity));
-        let mut again = elsewhere || !self.decoder_mut(lane, seq).recent.insert(identity);
+            || source::of(&self.decoders, source::decoder(source))
+                .any(|(name, fold)| name != source && fold.recent.has(identity));
+        let mut again = elsewhere || !self.decoder_mut(source, seq).recent.insert(identity);
         if let Which::Day(..) = which {
             again &= !self.undated.take_void(identity);
             if !again {
-                self.undated.add(seq, lane, read, received);
+                self.undated.add(seq, source, read, received);
             }
         }
         again
@@ -364,18 +364,18 @@ impl State {
             && !read.amid_stored
             && read.let_go.is_none()
         {
-            let decoder = lane::decoder(&entry.subject);
-            self.decide(rules.dead_time_ms, |lane| lane::decoder(lane) == decoder);
+            let decoder = source::decoder(&entry.subject);
+            self.decide(rules.dead_time_ms, |source| source::decoder(source) == decoder);
         }
     }
 
     /// Judges reads that wait, in the order of the decoder's clock.
     fn decide(&mut self, dead_time_ms: i64, which: impl Fn(&str) -> bool) {
-        let (rest, mut due) = self.undecided.drain(..).partition::<Vec<_>, _>(|undecided| !which(&undecided.lane));
+        let (rest, mut due) = self.undecided.drain(..).partition::<Vec<_>, _>(|undecided| !which(&undecided.source));
         self.undecided = rest.into();
         due.sort_by_key(|undecided| (undecided.seen.at_ms, undecided.seen.seq));
-        for Undecided { lane, chip, seen } in due {
-            let Some(fold) = self.decoders.get_mut(&lane) else { continue };
+        for Undecided { source, chip, seen } in due {
+            let Some(fold) = self.decoders.get_mut(&source) else { continue };
             let verdict = fold.judge(&chip, seen, dead_time_ms);
             if let Ok(at) = self.tail.binary_search_by_key(&seen.seq, |waiting| waiting.read.seq.0) {
                 self.tail[at].verdict = verdict;
@@ -406,13 +406,13 @@ impl State {
                 fold.duplicates += duplicates;
                 fold.numbered(*last);
             }
-            UploadEvent::Quarantined { device, num, again, .. } => {
+            UploadEvent::DeadLetter { device, num, again, .. } => {
                 let fold = self.device_mut(device);
                 for item in fold.settle(*num, *num) {
-                    fold.set_aside = fold.quarantined_count() + 1;
-                    insert_range(&mut fold.quarantined, item.seq.0);
-                    if *again && fold.parked.len() < PARKED_MAX {
-                        fold.parked.push(item);
+                    fold.set_aside = fold.dead_letter_count() + 1;
+                    insert_range(&mut fold.dead_letters, item.seq.0);
+                    if *again && fold.failing.len() < FAILING_MAX {
+                        fold.failing.push(item);
                     }
                 }
                 fold.numbered(*num);
@@ -427,7 +427,7 @@ impl State {
             UploadEvent::Moved { device, to, items } => {
                 let seqs: HashSet<u64> = items.iter().map(|item| item.seq.0).collect();
                 let returned = &mut self.device_mut(device).returned;
-                let moved: Vec<Item> = returned.extract_if(.., |item| seqs.contains(&item.seq.0)).collect();
+                let moved: Vec<UploadItem> = returned.extract_if(.., |item| seqs.contains(&item.seq.0)).collect();
                 let fold = self.device_mut(to);
                 fold.returned.extend(moved);
                 // Their numbers are of sessions of two devices.
@@ -453,13 +453,13 @@ impl State {
         let all: HashSet<u64> = taken().map(|seq| seq.0).collect();
         let before = fold.returned.len();
         fold.returned.retain(|item| !all.contains(&item.seq.0));
-        let parked = fold.parked.len();
-        fold.parked.retain(|item| !all.contains(&item.seq.0));
-        let tried = parked - fold.parked.len();
-        // Its ranges keep the volume of a passing that is tried again. That costs room for a while, and no read.
-        fold.set_aside = fold.quarantined_count().saturating_sub(tried as u64);
+        let failing = fold.failing.len();
+        fold.failing.retain(|item| !all.contains(&item.seq.0));
+        let tried = failing - fold.failing.len();
+        // Its ranges keep the segment of a passing that is tried again. That costs room for a while, and no read.
+        fold.set_aside = fold.dead_letter_count().saturating_sub(tried as u64);
         if fold.set_aside == 0 {
-            fold.quarantined.clear();
+            fold.dead_letters.clear();
         }
         let again = before - fold.returned.len() + tried;
         fold.sent += batch.found.len() as u64;
@@ -486,7 +486,7 @@ impl State {
             let id = crate::model::chip::Seq(seq);
             fold.in_flight = Some(InFlight { id, open, batch: batch.clone() });
         }
-        let covered = taken().count() - again + batch.dead.len() + batch.repeats.len();
+        let covered = taken().count() - again + batch.dead.len() + batch.duplicates.len();
         self.waiting = self.waiting.saturating_sub(covered as u64);
         for decoder in &batch.decoders {
             if let Some(fold) = self.decoders.get_mut(decoder) {
@@ -528,10 +528,10 @@ impl State {
             in_flight: fold.in_flight.clone(),
             sent: fold.sent,
             duplicates: fold.duplicates,
-            quarantined: fold.quarantined_count(),
+            dead_letters: fold.dead_letter_count(),
             doubt: fold.doubt.clone(),
             given: fold.sessions.iter().map(|(token, _, next)| (token.clone(), *next)).collect(),
-            parked: fold.parked.clone(),
+            failing: fold.failing.clone(),
             first: 0, // the journal knows
         }
     }
@@ -555,14 +555,14 @@ impl State {
         }
     }
 
-    /// Goes on from `later`, the state at the head of a log volume before which lines are gone. It knows what those lines
+    /// Goes on from `later`, the state at the head of a log segment before which lines are gone. It knows what those lines
     /// did to cursors and numbers; what waits here and what is remembered of reads stays.
     pub fn catch_up(&mut self, later: Self, rules: &Rules) {
         self.decide(rules.dead_time_ms, |_| true);
         let mut recent: BTreeMap<Box<str>, Recent> =
             self.decoders.iter_mut().map(|(name, fold)| (name.clone(), std::mem::take(&mut fold.recent))).collect();
         let (identity, tail) = (std::mem::take(&mut self.identity), std::mem::take(&mut self.tail));
-        *self = Self { identity, tail, repeats: self.repeats, ..later };
+        *self = Self { identity, tail, duplicates: self.duplicates, ..later };
         for (name, fold) in &mut self.decoders {
             fold.recent = recent.remove(name).unwrap_or_default();
         }
@@ -583,7 +583,7 @@ impl State {
     pub fn has_set_aside(&self, first: u64, next: u64) -> bool {
         let within =
             |ranges: &BTreeMap<u64, u64>| ranges.range(..next).next_back().is_some_and(|(_, last)| *last >= first);
-        self.devices.values().any(|fold| within(&fold.quarantined))
+        self.devices.values().any(|fold| within(&fold.dead_letters))
             || self.decoders.values().any(|fold| within(&fold.held_back.ranges))
     }
 
@@ -599,7 +599,7 @@ impl State {
 
 impl DeviceFold {
     /// Takes the open items with numbers in `first..=last` out of the batch in flight.
-    fn settle(&mut self, first: u64, last: u64) -> Vec<Item> {
+    fn settle(&mut self, first: u64, last: u64) -> Vec<UploadItem> {
         let Some(flight) = &mut self.in_flight else { return Vec::new() };
         let settled = flight.open.extract_if(.., |item| (first..=last).contains(&item.num)).collect();
         if flight.open.is_empty() {
@@ -626,9 +626,9 @@ impl DeviceFold {
         }
     }
 
-    fn quarantined_count(&self) -> u64 {
+    fn dead_letter_count(&self) -> u64 {
         match self.set_aside {
-            0 => self.quarantined.iter().map(|(first, last)| last - first + 1).sum(),
+            0 => self.dead_letters.iter().map(|(first, last)| last - first + 1).sum(),
             count => count,
         }
     }
@@ -659,8 +659,8 @@ impl DeviceFold {
 }
 
 impl DecoderFold {
-    fn judge(&mut self, chip: &str, seen: Seen, dead_time_ms: i64) -> Verdict {
-        if self.dead.is_dead(chip, seen, &self.life, dead_time_ms) { Verdict::Dead } else { Verdict::Passing }
+    fn judge(&mut self, chip: &str, seen: SeenAt, dead_time_ms: i64) -> ReadVerdict {
+        if self.dead.is_dead(chip, seen, &self.life, dead_time_ms) { ReadVerdict::Dead } else { ReadVerdict::Passing }
     }
 }
 

@@ -25,12 +25,12 @@ pub struct JournalConfig {
     pub dead_time: Duration,
     /// Zones of the decoders' clocks: what day a stamp without a date is of.
     pub zones: Zones,
-    /// Days that uploaded reads are kept, as the box's clock counts them from the end of their volume; see `age`.
+    /// Days that uploaded reads are kept, as the box's clock counts them from the end of their segment; see `age`.
     pub keep_days: u32,
     /// Bytes that log and queue may use; unsettled reads never go.
     pub keep_bytes: u64,
-    /// Size at which a new volume is begun.
-    pub volume_bytes: u64,
+    /// Size at which a new segment is begun.
+    pub segment_bytes: u64,
 }
 
 /// Why something could not be kept.

@@ -46,12 +46,12 @@ pub enum Which {
 }
 
 /// Which read this is, received at `received` by the box's clock.
-pub fn which(read: &ChipRead, lane: &str, received: Timestamp, zones: &Zones) -> Which {
+pub fn which(read: &ChipRead, source: &str, received: Timestamp, zones: &Zones) -> Which {
     match read.stamp {
         Stamp::Uptime(_) => Which::Life,
         stamp if !clock::is_undated(&stamp) => Which::Ever(read.identity()),
         _ if !clock::box_clock_set(received) => Which::NoDay,
-        stamp => match clock::dated_by(&stamp, zones.of(lane), received) {
+        stamp => match clock::dated_by(&stamp, zones.of(source), received) {
             Some(at) => Which::Day(on_day(read.identity(), at), at),
             None => Which::NoDay,
         },
@@ -86,7 +86,7 @@ struct Newest {
     #[serde(rename = "n")]
     seq: u64,
     #[serde(rename = "l")]
-    lane: Box<str>,
+    source: Box<str>,
     /// When it was received, by what is known now.
     #[serde(rename = "r")]
     received_ms: i64,
@@ -101,7 +101,7 @@ impl Newest {
     fn day(&self, zones: &Zones) -> Option<DateTime> {
         let time = Time::midnight().checked_add(SignedDuration::from_millis(self.time_ms)).ok()?;
         let received = Timestamp::from_millisecond(self.received_ms).ok()?;
-        clock::dated_by(&Stamp::TimeOfDay { time, day: None }, zones.of(&self.lane), received)
+        clock::dated_by(&Stamp::TimeOfDay { time, day: None }, zones.of(&self.source), received)
     }
 
     fn is_set(&self) -> bool {
@@ -139,10 +139,11 @@ impl Undated {
     }
 
     /// Whether a read that has no day repeats one that has none either.
-    pub fn has(&self, lane: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> bool {
-        let Some(asked) = newest(0, lane, read, received) else { return false };
+    pub fn has(&self, source: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> bool {
+        let Some(asked) = newest(0, source, read, received) else { return false };
         let day = asked.day(zones);
-        let same = |known: &&Newest| known.identity == asked.identity && known.lane == asked.lane && !known.is_set();
+        let same =
+            |known: &&Newest| known.identity == asked.identity && known.source == asked.source && !known.is_set();
         day.is_some() && self.newest.iter().filter(same).any(|known| known.day(zones) == day)
     }
 
@@ -152,15 +153,15 @@ impl Undated {
     }
 
     /// A read without a date was followed, that repeats none.
-    pub fn add(&mut self, seq: u64, lane: &str, read: &ChipRead, received: Timestamp) {
-        let Some(fresh) = newest(seq, lane, read, received) else { return };
+    pub fn add(&mut self, seq: u64, source: &str, read: &ChipRead, received: Timestamp) {
+        let Some(fresh) = newest(seq, source, read, received) else { return };
         if self.newest.len() >= NEWEST {
             self.newest.pop_front();
         }
         self.newest.push_back(fresh);
     }
 
-    /// The clock stepped, as the entry `at` tells: the lanes and identities of reads that have a day now, or another one.
+    /// The clock stepped, as the entry `at` tells: the sources and identities of reads that have a day now, or another one.
     pub fn step(&mut self, at: u64, step: Step, zones: &Zones) -> Vec<(Box<str>, u64)> {
         let (mut found, mut wrong) = (Vec::new(), Vec::new());
         for known in self.newest.iter_mut().filter(|known| known.seq >= step.from) {
@@ -170,7 +171,7 @@ impl Undated {
             let now = known.is_set().then(|| known.day(zones)).flatten();
             if before != now {
                 wrong.extend(before.map(|day| on_day(known.identity, day)));
-                found.extend(now.map(|day| (known.lane.clone(), on_day(known.identity, day))));
+                found.extend(now.map(|day| (known.source.clone(), on_day(known.identity, day))));
             }
         }
         if self.void.len() > NEWEST {
@@ -185,7 +186,7 @@ impl Undated {
     }
 }
 
-fn newest(seq: u64, lane: &str, read: &ChipRead, received: Timestamp) -> Option<Newest> {
+fn newest(seq: u64, source: &str, read: &ChipRead, received: Timestamp) -> Option<Newest> {
     let time = match read.stamp {
         Stamp::Local(local) => local.time(),
         Stamp::TimeOfDay { time, .. } => time,
@@ -193,7 +194,7 @@ fn newest(seq: u64, lane: &str, read: &ChipRead, received: Timestamp) -> Option<
     };
     let time_ms = time.duration_since(Time::midnight()).as_millis() as i64; // less than a day
     let received_ms = received.as_millisecond();
-    Some(Newest { seq, lane: lane.into(), received_ms, time_ms, identity: read.identity() })
+    Some(Newest { seq, source: source.into(), received_ms, time_ms, identity: read.identity() })
 }
 
 #[cfg(test)]

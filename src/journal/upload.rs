@@ -10,7 +10,7 @@ use crate::model::chip::{Seq, Stamp};
 
 /// One passing in a batch: fixed for ever once the batch is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Item {
+pub struct UploadItem {
     /// The read it came from.
     pub seq: Seq,
     /// `num_passing` in the session.
@@ -31,13 +31,13 @@ pub struct Batch {
     /// `token_session` it is numbered in.
     pub session: Box<str>,
     /// Passings, numbers strictly increasing.
-    pub items: Vec<Item>,
+    pub items: Vec<UploadItem>,
     /// Reads of the span that are no passing of their own because of the dead time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dead: Vec<Seq>,
     /// Reads of the span that repeat a read already held.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub repeats: Vec<Seq>,
+    pub duplicates: Vec<Seq>,
     /// Reads of the span that the cloud was found to hold already, after lines of the log were lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<Found>,
@@ -72,21 +72,27 @@ pub struct Found {
 
 impl Found {
     /// The passing that it is in its session.
-    pub fn item(&self) -> Item {
-        Item { seq: self.seq, num: self.num, time_ms: self.time_ms, bib: self.bib.clone(), chip: self.chip.clone() }
+    pub fn item(&self) -> UploadItem {
+        UploadItem {
+            seq: self.seq,
+            num: self.num,
+            time_ms: self.time_ms,
+            bib: self.bib.clone(),
+            chip: self.chip.clone(),
+        }
     }
 }
 
 impl Batch {
     /// Passings of earlier batches of this session that an audit found missing in the cloud: in flight again, under the
     /// numbers they have. Such a batch covers no reads.
-    pub fn resend(device: &str, session: &str, items: Vec<Item>) -> Self {
+    pub fn resend(device: &str, session: &str, items: Vec<UploadItem>) -> Self {
         Self {
             device: device.into(),
             session: session.into(),
             items,
             dead: Vec::new(),
-            repeats: Vec::new(),
+            duplicates: Vec::new(),
             found: Vec::new(),
             still_open: Vec::new(),
             through: Seq(0),
@@ -173,7 +179,8 @@ pub enum UploadEvent {
         duplicates: u64,
     },
     /// The cloud refuses this passing for good, or fails at it; it is set aside with the answer.
-    Quarantined {
+    #[serde(rename = "quarantined")] // on the disk
+    DeadLetter {
         /// Device.
         device: Box<str>,
         /// Its number in the batch in flight.
@@ -206,7 +213,7 @@ pub enum UploadEvent {
         /// Device that they go to.
         to: Box<str>,
         /// The passings.
-        items: Vec<Item>,
+        items: Vec<UploadItem>,
     },
 }
 
@@ -235,7 +242,7 @@ pub struct InFlight {
     pub batch: Batch,
     /// Items not yet accepted, quarantined or released, in number order, those of [`Batch::still_open`] first. Empty: the
     /// batch is done.
-    pub open: Vec<Item>,
+    pub open: Vec<UploadItem>,
 }
 
 /// What the journal knows of a device's upload.
@@ -252,14 +259,14 @@ pub struct DeviceState {
     /// Of them reported as duplicates.
     pub duplicates: u64,
     /// Passings set aside, ever.
-    pub quarantined: u64,
+    pub dead_letters: u64,
     /// The log lost lines that may have numbered passings: before a new number is given, these sessions (the last one
     /// known then, and the first joined since) and the active one have to be asked what they hold. `None`: no line is lost.
     pub doubt: Option<Vec<Box<str>>>,
     /// Sessions that this box gave numbers in, the oldest first, each with the number above all that were given.
     pub given: Vec<(Box<str>, u64)>,
     /// Passings set aside because the cloud failed at them: to be tried again by themselves.
-    pub parked: Vec<Item>,
+    pub failing: Vec<UploadItem>,
     /// Reads from this entry on were kept by this process.
     pub first: u64,
 }
@@ -285,13 +292,13 @@ pub struct PendingRead {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
     /// Items released (from a closed session, or because their numbers were taken); they go first, with new numbers, otherwise unchanged.
-    pub returned: Vec<Item>,
+    pub returned: Vec<UploadItem>,
     /// Reads that are passings, in journal order.
     pub reads: Vec<PendingRead>,
     /// Reads suppressed by the dead time.
     pub dead: Vec<Seq>,
     /// Repeats of reads already held.
-    pub repeats: Vec<Seq>,
+    pub duplicates: Vec<Seq>,
     /// The span ends here; goes into [`Batch::through`].
     pub through: Seq,
 }
@@ -299,14 +306,14 @@ pub struct Pending {
 impl Pending {
     /// Nothing to upload and nothing to mark.
     pub fn is_empty(&self) -> bool {
-        self.returned.is_empty() && self.reads.is_empty() && self.dead.is_empty() && self.repeats.is_empty()
+        self.returned.is_empty() && self.reads.is_empty() && self.dead.is_empty() && self.duplicates.is_empty()
     }
 
     /// Leaves out the read `seq` and everything of the journal after it.
     pub fn end_before(&mut self, seq: Seq) {
         self.reads.retain(|read| read.seq < seq);
         self.dead.retain(|dead| *dead < seq);
-        self.repeats.retain(|repeat| *repeat < seq);
+        self.duplicates.retain(|repeat| *repeat < seq);
         self.through = self.through.min(Seq(seq.0.saturating_sub(1)));
     }
 
@@ -322,7 +329,7 @@ impl UploadEvent {
         match self {
             Self::Joined { device, .. }
             | Self::Accepted { device, .. }
-            | Self::Quarantined { device, .. }
+            | Self::DeadLetter { device, .. }
             | Self::Released { device, .. }
             | Self::Moved { device, .. } => device,
             Self::Batch(batch) => &batch.device,

@@ -1,9 +1,9 @@
 //! Is the log whole? What is missing, to the number.
 //!
-//! Nobody reads an old volume while all is well, so at every start a thread of its own, which takes its time, reads all of the log up to
+//! Nobody reads an old segment while all is well, so at every start a thread of its own, which takes its time, reads all of the log up to
 //! where it ended then, and says as a problem which lines do not agree with their checksum and which numbers are gone.
 //! The log notes what is known to be missing: `numbers_skipped` (never acknowledged: a group that a power cut tore, or
-//! numbers left out) is no damage; `numbers_lost` was told and noted before, and is shown until its volumes are past
+//! numbers left out) is no damage; `numbers_lost` was told and noted before, and is shown until its segments are past
 //! their retention.
 
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::damage::{Damage, LOST, note, without};
 use super::entry::Body;
-use super::log::{Line, Reader};
-use super::shared::{Request, Shared};
+use super::log::{LogLine, LogReader};
+use super::shared::{AppendRequest, Shared};
 use crate::status::ProblemCode;
 
 /// Entries between two pauses, so that reads that come in meanwhile do not wait for the disk.
@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// The thread's body. `oldest`: the first number that the log should hold; `durable`: the last. `known`: what was found,
 /// and is being noted, while it was opened.
-pub fn run(shared: &Shared, oldest: u64, durable: u64, known: Damage, requests: &mpsc::WeakSender<Request>) {
+pub fn run(shared: &Shared, oldest: u64, durable: u64, known: Damage, requests: &mpsc::WeakSender<AppendRequest>) {
     let damage = match read_all(shared, oldest, durable, known) {
         Ok(Some(damage)) => damage,
         Ok(None) => return, // the journal closes
@@ -37,24 +37,24 @@ pub fn run(shared: &Shared, oldest: u64, durable: u64, known: Damage, requests: 
     if let (false, Some(requests)) = (fresh.is_empty(), requests.upgrade()) {
         let text = note(&fresh, &message);
         let draft = (LOST.into(), shared.board.now(), Body::Note(text.into()), Box::default());
-        let _ = requests.blocking_send(Request { drafts: vec![draft], reply: oneshot::channel().0 });
+        let _ = requests.blocking_send(AppendRequest { drafts: vec![draft], reply: oneshot::channel().0 });
     }
 }
 
 /// Reads the log through. `None`: the journal closes.
 pub fn read_all(shared: &Shared, oldest: u64, durable: u64, mut damage: Damage) -> std::io::Result<Option<Damage>> {
     let mut before = oldest.saturating_sub(1);
-    let Some(mut reader) = Reader::open(&shared.log_dir(), None)? else { return Ok(Some(damage)) };
+    let Some(mut reader) = LogReader::open(&shared.log_dir(), None)? else { return Ok(Some(damage)) };
     let mut read = 0;
     while before < durable {
         match reader.read()? {
-            Some(Line::Entry(entry)) if entry.seq <= durable => {
+            Some(LogLine::Entry(entry)) if entry.seq <= durable => {
                 damage.entry(before, entry.seq, &entry.body, &entry.subject);
                 before = before.max(entry.seq);
             }
-            Some(Line::Bad { volume, line, why }) => damage.line(volume, line, why),
-            Some(Line::State(_)) => {}
-            Some(Line::Entry(_)) | None => break,
+            Some(LogLine::Bad { segment, line, why }) => damage.line(segment, line, why),
+            Some(LogLine::State(_)) => {}
+            Some(LogLine::Entry(_)) | None => break,
         }
         read += 1;
         if read % STEP == 0 {

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::damage::{LOST, in_words, note};
 use super::entry::{Body, Entry, write_line};
 use super::gone::{self, needed_from};
-use super::log::{AppendError, Log, volume_path};
-use super::shared::{Request, Shared, state_at, wait_for_room};
+use super::log::{AppendError, Log, segment_path};
+use super::shared::{AppendRequest, Shared, state_at, wait_for_room};
 use super::start::{self, NotOurs};
 use super::{JournalError, Kept, reserve};
 use crate::model::chip::Seq;
@@ -25,17 +25,17 @@ const GROUP_ENTRIES: usize = 4096;
 pub const REQUESTS: usize = 1024;
 /// Time between tries while the disk is full or fails.
 const RETRY: Duration = Duration::from_millis(250);
-/// Time between tries to put back a volume that was taken away.
+/// Time between tries to put back a segment that was taken away.
 const PUT_BACK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The thread's body: ends when every sender is gone or the journal closes.
-pub fn run(shared: &Shared, log: Log, requests: mpsc::Receiver<Request>) {
-    write(shared, Writer::new(shared, log), requests);
+pub fn run(shared: &Shared, log: Log, requests: mpsc::Receiver<AppendRequest>) {
+    write(shared, LogWriter::new(shared, log), requests);
     shared.lock().closing = true; // also when every handle was dropped
     shared.turn.notify_all();
 }
 
-fn write(shared: &Shared, mut writer: Writer, mut requests: mpsc::Receiver<Request>) {
+fn write(shared: &Shared, mut writer: LogWriter, mut requests: mpsc::Receiver<AppendRequest>) {
     while let Some(first) = requests.blocking_recv() {
         if shared.lock().closing {
             return; // those who wait hear that the journal is closed
@@ -67,30 +67,30 @@ fn write(shared: &Shared, mut writer: Writer, mut requests: mpsc::Receiver<Reque
 }
 
 /// The log and the group that is being made durable. It waits for nobody: [`write()`] does, between the steps.
-pub struct Writer {
+pub struct LogWriter {
     log: Log,
     entries: Vec<Entry>, // some more than GROUP_ENTRIES at most
     lines: Vec<u8>,
     replies: Vec<(Kept, oneshot::Sender<Result<Kept, JournalError>>)>,
     /// The disk did not take the group at the last try.
     failed: bool,
-    /// When the volume that was taken away could not be put back.
+    /// When the segment that was taken away could not be put back.
     tried: Option<Instant>,
     /// The data directory is somebody else's now: the process must end.
     pub over: bool,
-    volume_day: i64,
+    segment_day: i64,
 }
 
-impl Writer {
+impl LogWriter {
     /// A writer that goes on at the end of `log`.
     pub fn new(shared: &Shared, log: Log) -> Self {
-        let volume_day = shared.board.now().as_second() / 86_400;
+        let segment_day = shared.board.now().as_second() / 86_400;
         let (entries, lines, replies) = (Vec::new(), Vec::new(), Vec::new());
-        Self { log, entries, lines, replies, failed: false, tried: None, over: false, volume_day }
+        Self { log, entries, lines, replies, failed: false, tried: None, over: false, segment_day }
     }
 
     /// Makes what waits the next group and numbers it. The one before must be committed.
-    pub fn take(&mut self, first: Request, mut more: impl FnMut() -> Option<Request>) {
+    pub fn take(&mut self, first: AppendRequest, mut more: impl FnMut() -> Option<AppendRequest>) {
         let Self { log, entries, lines, replies, .. } = self;
         let mut next = Some(first);
         while let Some(request) = next {
@@ -118,8 +118,8 @@ impl Writer {
             recovered(shared);
         }
         let head = Seq(self.log.next - 1);
-        let repeats = shared.repeats(&self.entries, self.log.place());
-        shared.follow(&mut shared.lock(), &self.entries, self.log.place(), repeats);
+        let duplicates = shared.duplicates(&self.entries, self.log.place());
+        shared.follow(&mut shared.lock(), &self.entries, self.log.place(), duplicates);
         shared.board.journal(|journal| (journal.head, journal.durable) = (head.0, head.0));
         shared.changed.send_replace(head);
         for (kept, reply) in self.replies.drain(..) {
@@ -132,7 +132,7 @@ impl Writer {
         true
     }
 
-    /// Looks, while there is nothing to write, whether the volume is still there.
+    /// Looks, while there is nothing to write, whether the segment is still there.
     pub fn look(&mut self, shared: &Shared) {
         let in_place = self.put_back(shared);
         if in_place && std::mem::take(&mut self.failed) {
@@ -141,20 +141,20 @@ impl Writer {
         self.failed |= !in_place;
     }
 
-    /// Sees to it that the volume is there under its name, before anything more counts as kept in it. `false`: it is not,
+    /// Sees to it that the segment is there under its name, before anything more counts as kept in it. `false`: it is not,
     /// and cannot be put back now.
     fn put_back(&mut self, shared: &Shared) -> bool {
         if self.log.is_in_place() {
             self.tried = None;
             return true;
         }
-        // All of a volume may have to be copied: not four times a second.
+        // All of a segment may have to be copied: not four times a second.
         if self.tried.is_some_and(|tried| tried.elapsed() < PUT_BACK_AGAIN) {
             return false;
         }
         self.tried = Some(Instant::now());
         let place = self.log.place();
-        let from = place.volume;
+        let from = place.segment;
         match start::hold_again(shared) {
             Ok(()) => {}
             Err(NotOurs::Io(error)) => {
@@ -185,11 +185,11 @@ impl Writer {
             Ok(lost) => {
                 {
                     let mut core = shared.lock();
-                    core.active = self.log.place().volume;
+                    core.active = self.log.place().segment;
                     if self.log.place() != place {
                         // Another file, and no place that was noted holds in it: what waits goes into the queue, and the next
-                        // volume begins with a state before which nothing is needed.
-                        (core.new_volume, core.wants_volume) = (true, true);
+                        // segment begins with a state before which nothing is needed.
+                        (core.new_segment, core.wants_segment) = (true, true);
                     }
                 }
                 tell_put_back(shared, from, self.log.next, &lost);
@@ -203,7 +203,7 @@ impl Writer {
         }
     }
 
-    /// Appends the group, in a new volume where this one fails. `false`: the disk has to be waited for.
+    /// Appends the group, in a new segment where this one fails. `false`: the disk has to be waited for.
     fn append(&mut self, shared: &Shared) -> bool {
         if !self.put_back(shared) {
             return false;
@@ -214,7 +214,7 @@ impl Writer {
                 Ok(()) => return true,
                 // Not the disk: one file must not become so large (`ulimit -f`). The next one may.
                 Err(AppendError::Write(error))
-                    if error.kind() == io::ErrorKind::FileTooLarge && log.place().volume != log.next =>
+                    if error.kind() == io::ErrorKind::FileTooLarge && log.place().segment != log.next =>
                 {
                     match log.rotate(state_at(shared, log.next).as_deref()) {
                         Ok(()) => {
@@ -225,11 +225,11 @@ impl Writer {
                     }
                 }
                 Err(AppendError::Write(error)) if is_full(&error) => error,
-                // The disk did not do what it was told: this volume is left, the same group goes into a new one.
+                // The disk did not do what it was told: this segment is left, the same group goes into a new one.
                 Err(AppendError::Write(error) | AppendError::Sync(error)) => {
                     match log.leave(state_at(shared, log.next).as_deref()) {
                         Ok(lost) => {
-                            tracing::warn!(%error, "a log volume could not be written; going on in a new one");
+                            tracing::warn!(%error, "a log segment could not be written; going on in a new one");
                             begun(shared, log);
                             tell_lost(shared, &lost);
                             shared.board.raise(
@@ -253,12 +253,12 @@ impl Writer {
         }
     }
 
-    /// Begins a new volume where the day, the size of this one or the follower calls for it.
+    /// Begins a new segment where the day, the size of this one or the follower calls for it.
     pub fn rotate_if_due(&mut self, shared: &Shared) {
         let today = shared.board.now().as_second() / 86_400;
-        let wanted = std::mem::take(&mut shared.lock().wants_volume);
-        if wanted || self.log.place().offset >= shared.config.volume_bytes || today > self.volume_day {
-            self.volume_day = self.volume_day.max(today);
+        let wanted = std::mem::take(&mut shared.lock().wants_segment);
+        if wanted || self.log.place().offset >= shared.config.segment_bytes || today > self.segment_day {
+            self.segment_day = self.segment_day.max(today);
             rotate(shared, &mut self.log);
         }
     }
@@ -290,7 +290,7 @@ fn tell_lost(shared: &Shared, lost: &[(u64, u64)]) {
     }
 }
 
-/// Says that the volume that is written was taken away, and what became of it.
+/// Says that the segment that is written was taken away, and what became of it.
 fn tell_put_back(shared: &Shared, from: u64, next: u64, lost: &[(u64, u64)]) {
     shared.lock().put_back = Some(Instant::now());
     shared.turn.notify_all();
@@ -306,7 +306,7 @@ fn tell_put_back(shared: &Shared, from: u64, next: u64, lost: &[(u64, u64)]) {
         dir.display(),
         in_words(lost)
     );
-    let about = volume_path(&dir, from).display().to_string();
+    let about = segment_path(&dir, from).display().to_string();
     shared.board.raise(ProblemCode::LogLost, &about, message.clone());
     shared.wake_writer(vec![(
         LOST.into(),
@@ -326,13 +326,13 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
-/// A new volume is written.
+/// A new segment is written.
 fn begun(shared: &Shared, log: &Log) {
     let mut core = shared.lock();
-    (core.new_volume, core.active) = (true, log.place().volume);
+    (core.new_segment, core.active) = (true, log.place().segment);
 }
 
-/// Begins a new volume with the state at its head; a failure only means that the old one goes on.
+/// Begins a new segment with the state at its head; a failure only means that the old one goes on.
 fn rotate(shared: &Shared, log: &mut Log) {
     let Some(state) = state_at(shared, log.next) else { return }; // replaying: later
     match log.rotate(Some(&state)) {
@@ -340,6 +340,6 @@ fn rotate(shared: &Shared, log: &mut Log) {
             begun(shared, log);
             shared.turn.notify_all();
         }
-        Err(error) => tracing::warn!(%error, "a new log volume could not be begun; the old one goes on"),
+        Err(error) => tracing::warn!(%error, "a new log segment could not be begun; the old one goes on"),
     }
 }

@@ -18,7 +18,7 @@
 //!   happened; then the seconds since the beginning (of a monotonic clock, to the microsecond), the number of the
 //!   connection (a listening port has several), and the bytes in the form of [`crate::model::escape`]. A space at either end of
 //!   the bytes is `\x20`: mail programs and editors take plain ones away.
-//! * **No bytes make the [`Reader`] panic or grow**: a line has at most [`LINE_MAX`] bytes. What it does not understand is an
+//! * **No bytes make the [`CaptureReader`] panic or grow**: a line has at most [`LINE_MAX`] bytes. What it does not understand is an
 //!   error that names the line and what is allowed.
 //! * **A cut file is read to its last byte** ([`Reader::cut`]): power cuts and full sticks are when captures matter.
 //! * **Nothing secret**: neither the key of the cloud nor anything else of the configuration but the decoder's own
@@ -120,12 +120,12 @@ fn without_mark(bytes: &[u8]) -> &[u8] {
 
 /// Writes a capture file. Nothing is buffered here.
 #[derive(Debug)]
-pub struct Writer<W> {
+pub struct CaptureWriter<W> {
     out: W,
     line: Vec<u8>,
 }
 
-impl<W: Write> Writer<W> {
+impl<W: Write> CaptureWriter<W> {
     /// Begins a file.
     ///
     /// # Errors
@@ -181,7 +181,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-impl Writer<Vec<u8>> {
+impl CaptureWriter<Vec<u8>> {
     /// What was written and not taken yet.
     pub fn taken(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
@@ -224,13 +224,13 @@ pub enum CaptureError {
         /// Counted from 1.
         line: u64,
         /// What is wrong with it.
-        fault: Fault,
+        fault: LineFault,
     },
 }
 
 /// What is wrong with a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum LineFault {
     /// It does not end.
     #[error("longer than {LINE_MAX} bytes")]
     TooLong,
@@ -260,7 +260,7 @@ pub enum Fault {
 /// Reads a capture file: the header at once, then a record at a time. Empty lines and remarks are passed over, line ends
 /// may be CRLF. After an error there is nothing more.
 #[derive(Debug)]
-pub struct Reader<R> {
+pub struct CaptureReader<R> {
     input: R,
     header: Header,
     /// The last line that was read, without its end.
@@ -274,7 +274,7 @@ pub struct Reader<R> {
     over: bool,
 }
 
-impl<R: BufRead> Reader<R> {
+impl<R: BufRead> CaptureReader<R> {
     /// Reads the header.
     ///
     /// # Errors
@@ -344,7 +344,7 @@ impl<R: BufRead> Reader<R> {
         let length =
             limited.read_until(b'\n', &mut self.buffer).map_err(|source| CaptureError::Read { line, source })?;
         if length > LINE_MAX {
-            return Err(CaptureError::Line { line, fault: Fault::TooLong });
+            return Err(CaptureError::Line { line, fault: LineFault::TooLong });
         }
         if self.buffer.last() == Some(&b'\n') {
             self.buffer.pop();
@@ -360,7 +360,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn text(&self) -> Result<&str, CaptureError> {
-        std::str::from_utf8(&self.buffer).map_err(|_| CaptureError::Line { line: self.line, fault: Fault::NotText })
+        std::str::from_utf8(&self.buffer).map_err(|_| CaptureError::Line { line: self.line, fault: LineFault::NotText })
     }
 
     fn advance(&mut self) -> Result<Option<Record>, CaptureError> {
@@ -390,7 +390,7 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-impl<R: BufRead> Iterator for Reader<R> {
+impl<R: BufRead> Iterator for CaptureReader<R> {
     type Item = Result<Record, CaptureError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -404,21 +404,22 @@ impl<R: BufRead> Iterator for Reader<R> {
 }
 
 impl std::str::FromStr for Record {
-    type Err = Fault;
+    type Err = LineFault;
 
     /// A line without its end.
-    fn from_str(line: &str) -> Result<Self, Fault> {
-        let (sign, rest) = line.split_once(' ').ok_or(Fault::Sign)?;
+    fn from_str(line: &str) -> Result<Self, LineFault> {
+        let (sign, rest) = line.split_once(' ').ok_or(LineFault::Sign)?;
         if !["<", ">", "!"].contains(&sign) {
-            return Err(Fault::Sign);
+            return Err(LineFault::Sign);
         }
-        let (time, rest) = rest.split_once(' ').ok_or(Fault::Time)?;
-        let at = seconds(time).ok_or(Fault::Time)?;
-        let (connection, rest) = rest.split_once(' ').ok_or(Fault::Connection)?;
-        let connection = digits(connection, 10).and_then(|number| number.try_into().ok()).ok_or(Fault::Connection)?;
+        let (time, rest) = rest.split_once(' ').ok_or(LineFault::Time)?;
+        let at = seconds(time).ok_or(LineFault::Time)?;
+        let (connection, rest) = rest.split_once(' ').ok_or(LineFault::Connection)?;
+        let connection =
+            digits(connection, 10).and_then(|number| number.try_into().ok()).ok_or(LineFault::Connection)?;
         let what = match sign {
             "!" => happened(rest)?,
-            _ if rest.is_empty() => return Err(Fault::Empty),
+            _ if rest.is_empty() => return Err(LineFault::Empty),
             "<" => What::Bytes(Direction::From, unescape(rest)?),
             _ => What::Bytes(Direction::To, unescape(rest)?),
         };
@@ -427,23 +428,23 @@ impl std::str::FromStr for Record {
 }
 
 /// What follows a `!`, its time and its connection.
-fn happened(text: &str) -> Result<What, Fault> {
+fn happened(text: &str) -> Result<What, LineFault> {
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     let told = || Ok(String::from_utf8_lossy(&unescape(rest)?).into_owned());
     match word {
         "connected" => told().map(What::Connected),
         "closed" => told().map(What::Closed),
         "lost" => {
-            let (sign, rest) = rest.split_once(' ').ok_or(Fault::Event)?;
+            let (sign, rest) = rest.split_once(' ').ok_or(LineFault::Event)?;
             let direction = match sign {
                 "<" => Direction::From,
                 ">" => Direction::To,
-                _ => return Err(Fault::Event),
+                _ => return Err(LineFault::Event),
             };
-            let count = rest.strip_suffix(" bytes").and_then(|count| digits(count, 19)).ok_or(Fault::Event)?;
+            let count = rest.strip_suffix(" bytes").and_then(|count| digits(count, 19)).ok_or(LineFault::Event)?;
             Ok(What::Lost(direction, count))
         }
-        _ => Err(Fault::Event),
+        _ => Err(LineFault::Event),
     }
 }
 

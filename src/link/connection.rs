@@ -23,11 +23,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::asks::{Hearing, Order};
 use super::decoder::{Decoder, Limits};
+use super::handle::{Command, Commands};
 use super::port::Duplex;
 use crate::decoders::{Frame, Item, Output, Protocol, READ_MAX};
-use crate::model::chip::{ChipRead, Held, Position};
+use crate::model::chip::{ChipRead, Position, StoredRanges};
 
 /// Bytes taken from a port at once. Larger gains nothing (30 of them are one device flush), and a flood of two-byte
 /// rejects must not become more than some megabytes of frames at a time.
@@ -95,14 +95,14 @@ pub(super) struct Ended {
 
 /// What the port knows of one of its connections: whether it is worth its place.
 #[derive(Debug, Default)]
-pub(super) struct Life {
+pub(super) struct Liveness {
     /// When the last byte came; `None`: it never spoke.
     heard: Mutex<Option<Instant>>,
     /// Another one takes its place.
     pub(super) displaced: CancellationToken,
 }
 
-impl Life {
+impl Liveness {
     /// A byte came.
     pub(super) fn speaks(&self) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -181,9 +181,9 @@ pub(super) async fn serve<S: Duplex>(
     decoder: &Decoder,
     protocol: Box<dyn Protocol>,
     wire: S,
-    held: Option<BoxFuture<'static, Held>>,
+    held: Option<BoxFuture<'static, StoredRanges>>,
     again: bool,
-    life: &Life,
+    life: &Liveness,
     stop: &CancellationToken,
 ) -> Ended {
     let now = Instant::now();
@@ -232,10 +232,10 @@ impl Connection<'_> {
     /// on only would not know later what lies before.
     async fn greet(
         &mut self,
-        held: Option<BoxFuture<'static, Held>>,
+        held: Option<BoxFuture<'static, StoredRanges>>,
         again: bool,
         stop: &CancellationToken,
-    ) -> Option<BoxFuture<'static, Held>> {
+    ) -> Option<BoxFuture<'static, StoredRanges>> {
         let (mut late, mut known) = (None, None);
         let rewind = self.decoder.rewind;
         let patience = if again || !rewind { self.decoder.limits.held } else { Duration::MAX };
@@ -263,9 +263,9 @@ impl Connection<'_> {
         &mut self,
         reader: &mut (impl AsyncRead + Unpin),
         writer: &mut (impl AsyncWrite + Unpin),
-        mut late: Option<BoxFuture<'static, Held>>,
-        asked: &mut Hearing,
-        life: &Life,
+        mut late: Option<BoxFuture<'static, StoredRanges>>,
+        asked: &mut Commands,
+        life: &Liveness,
         stop: &CancellationToken,
     ) -> End {
         let idle_limit = self.decoder.spec.idle_limit;
@@ -327,15 +327,15 @@ impl Connection<'_> {
         let received = self.decoder.board.now();
         if !self.spoke {
             self.spoke = true;
-            self.decoder.lives();
+            self.decoder.on_first_byte();
         }
         self.protocol.feed(bytes, &mut self.output);
         let before = self.noise;
         self.noise = if self.output.items.is_empty() { before + bytes.len() as u64 } else { 0 };
         if before < NOISE && self.noise >= NOISE {
-            self.decoder.babbles();
+            self.decoder.on_no_records();
         } else if self.output.items.iter().any(|item| !is_reject(item)) {
-            self.decoder.makes_sense();
+            self.decoder.on_records();
         }
         self.absorb(received);
     }
@@ -348,7 +348,7 @@ impl Connection<'_> {
     }
 
     /// Somebody wants stored reads.
-    fn ask(&mut self, order: Order) {
+    fn ask(&mut self, order: Command) {
         let answer = match self.replies.len() < QUESTIONS {
             true => self.protocol.rewind(&order.range, &mut self.output),
             false => Err("the decoder does not take what it is told: try again in a moment"),
@@ -367,14 +367,14 @@ impl Connection<'_> {
         for item in self.output.items.drain(..) {
             match item {
                 Item::Frame(mut framed) => match framed.frame {
-                    Frame::Info(info) => self.decoder.hears(info, received),
+                    Frame::Info(info) => self.decoder.on_info(info, received),
                     Frame::Cleared(ref cleared) => {
-                        self.decoder.clears(cleared);
+                        self.decoder.on_cleared(cleared);
                         frames.push(framed);
                     }
                     Frame::Read(ref mut read) => {
                         self.stored.mark(read, &self.decoder.limits);
-                        self.decoder.judges(read, received);
+                        self.decoder.check_time(read, received);
                         frames.push(framed);
                     }
                     Frame::Marker(_) | Frame::Rejected(_) => frames.push(framed),
@@ -469,7 +469,7 @@ async fn silence(heard: Instant, limit: Option<Duration>) -> Duration {
 }
 
 /// The late answer of the journal, if one is still expected.
-async fn answer(late: &mut Option<BoxFuture<'static, Held>>) -> Option<Held> {
+async fn answer(late: &mut Option<BoxFuture<'static, StoredRanges>>) -> Option<StoredRanges> {
     match late {
         Some(held) => Some(held.await),
         None => None,

@@ -11,16 +11,16 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::asks::Asks;
 use super::doubts::Doubts;
-use super::keeper::Keeper;
+use super::handle::DecoderHandle;
 use super::memories::Memories;
 use super::port;
 use super::receive_buffer::ReceiveBuffer;
+use super::store::ReadStore;
 use crate::config::DecoderConfig;
 use crate::decoders::{Cleared, Condition, Info, Missed, Protocol, SettingError, Settings, Spec};
 use crate::link::capture::Header;
-use crate::model::chip::{ChipRead, Held};
+use crate::model::chip::{ChipRead, StoredRanges};
 use crate::model::clock::offset_ms;
 use crate::model::retry::Retry;
 use crate::status::{Board, LinkState, ProblemCode};
@@ -109,7 +109,7 @@ pub(super) struct Decoder {
     pub(super) rewind: bool,
     pub(super) limits: Limits,
     pub(super) board: Board,
-    pub(super) asks: Asks,
+    pub(super) asks: DecoderHandle,
     pub(super) buffer: ReceiveBuffer,
     pub(super) presence: Mutex<Presence>,
     pub(super) doubts: Doubts,
@@ -137,7 +137,7 @@ pub(super) struct Presence {
 }
 
 impl Decoder {
-    pub(super) fn new(limits: Limits, config: DecoderConfig, asks: Asks, board: Board) -> Self {
+    pub(super) fn new(limits: Limits, config: DecoderConfig, asks: DecoderHandle, board: Board) -> Self {
         announce(&config, &board);
         asks.tap().describe(Header::of(&config));
         let place = port::place(&config.address);
@@ -171,10 +171,10 @@ impl Decoder {
         (self.spec.make)(&self.set)
     }
 
-    pub(super) fn held<K: Keeper>(&self, keeper: &K) -> Option<BoxFuture<'static, Held>> {
-        let (keeper, name) = (keeper.clone(), self.name.clone());
+    pub(super) fn stored_ranges<K: ReadStore>(&self, store: &K) -> Option<BoxFuture<'static, StoredRanges>> {
+        let (store, name) = (store.clone(), self.name.clone());
         // Also where nothing is to be asked for by itself: somebody may ask, and a decoder that counts anew is recognised.
-        (self.spec.missed == Missed::Stored).then(|| async move { keeper.held(&name).await }.boxed())
+        (self.spec.missed == Missed::Stored).then(|| async move { store.stored_ranges(&name).await }.boxed())
     }
 
     pub(super) fn retry(&self, serial: bool) -> Retry {
@@ -204,7 +204,7 @@ impl Decoder {
     }
 
     /// A connection is up.
-    pub(super) fn comes(&self) {
+    pub(super) fn on_connected(&self) {
         let mut presence = self.presence();
         presence.up += 1;
         if presence.up == 1 {
@@ -250,7 +250,7 @@ impl Decoder {
     }
 
     /// The first byte of a connection arrived.
-    pub(super) fn lives(&self) {
+    pub(super) fn on_first_byte(&self) {
         let mut presence = self.presence();
         if std::mem::take(&mut presence.silent) {
             self.board.clear(ProblemCode::DecoderSilent, &self.name);
@@ -259,7 +259,7 @@ impl Decoder {
     }
 
     /// Bytes come, and nothing in them is anything.
-    pub(super) fn babbles(&self) {
+    pub(super) fn on_no_records(&self) {
         let message = format!(
             "`{}` at {} sends bytes without a single record or line end in a megabyte. None of it is kept. Check protocol \
              and address, on a serial line the baud rate",
@@ -270,14 +270,14 @@ impl Decoder {
     }
 
     /// The protocol found something that is not to be rejected.
-    pub(super) fn makes_sense(&self) {
+    pub(super) fn on_records(&self) {
         if self.babbling.swap(false, Ordering::Relaxed) {
             self.board.clear(ProblemCode::DecoderNoRecords, &self.name);
         }
     }
 
     /// The decoder told something that is no record.
-    pub(super) fn hears(&self, info: Info, received: Timestamp) {
+    pub(super) fn on_info(&self, info: Info, received: Timestamp) {
         match info {
             Info::Alive => {}
             Info::Clock(clock) => {
@@ -293,25 +293,25 @@ impl Decoder {
                 self.presence().conditions.remove(&code);
                 self.board.clear(code.into(), &self.name);
             }
-            Info::Restarted(what) => self.restarts(&what),
+            Info::Restarted(what) => self.on_restarted(&what),
         }
     }
 
     /// A read arrived: can its time be trusted, and is it of this race?
-    pub(super) fn judges(&self, read: &mut ChipRead, received: Timestamp) {
+    pub(super) fn check_time(&self, read: &mut ChipRead, received: Timestamp) {
         self.works(false);
         self.doubts.judge(&self.name, &self.zone, read, received, &self.board);
         read.held_back = self.memories.judge(read, &self.zone, received);
     }
 
     /// The decoder cleared one of its memories.
-    pub(super) fn clears(&self, cleared: &Cleared) {
+    pub(super) fn on_cleared(&self, cleared: &Cleared) {
         self.memories.cleared(cleared);
-        self.restarts(&cleared.text);
+        self.on_restarted(&cleared.text);
     }
 
     /// The decoder counts from the start again.
-    pub(super) fn restarts(&self, what: &str) {
+    pub(super) fn on_restarted(&self, what: &str) {
         let message = format!(
             "`{}` counts from the start again: {what}. Reads that this box had not fetched before may be gone \
              from the decoder's memory",
@@ -338,7 +338,7 @@ impl Decoder {
     }
 
     /// Ends what an earlier connection told and this one had time to tell again.
-    pub(super) fn forgets(&self) {
+    pub(super) fn clear_conditions(&self) {
         let mut presence = self.presence();
         let renewed = presence.since.is_some_and(|since| since.elapsed() >= self.limits.renewed);
         if presence.up > 0 && renewed {
@@ -348,10 +348,10 @@ impl Decoder {
     }
 
     /// About once a second, whatever the connections do.
-    pub(super) fn chores(&self) {
+    pub(super) fn upkeep(&self) {
         self.buffer.report();
         self.works(true);
-        self.forgets();
+        self.clear_conditions();
         let mut restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
         if restarted.is_some_and(|at| at.elapsed() >= RESTART_SHOWN) {
             *restarted = None;

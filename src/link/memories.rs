@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::decoders::Cleared;
-use crate::model::chip::{ChipRead, Held, Label, Last, Lives, Stamp};
+use crate::model::chip::{ChipRead, Label, Last, Lives, Stamp, StoredRanges};
 use crate::model::clock;
 
 /// Two clocks that were set by hand, and the way of a read, may differ by so much.
@@ -135,7 +135,7 @@ impl Memories {
             && !inner.doubted.iter().any(|doubted| known(doubted) && doubted.2 == before)
         {
             inner.doubted.retain(|doubted| !known(doubted));
-            if inner.doubted.len() == Held::FILES {
+            if inner.doubted.len() == StoredRanges::FILES {
                 inner.doubted.remove(0);
             }
             inner.doubted.push((position.unit.clone(), position.file.clone(), before));

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::connection::Life;
+use super::connection::Liveness;
 use super::decoder::Decoder;
 use crate::status::ProblemCode;
 
@@ -28,16 +28,16 @@ const CROWDED_SHOWN: Duration = Duration::from_secs(60);
 /// their way out.
 #[derive(Default)]
 pub(super) struct Places {
-    open: Vec<Weak<Life>>,
+    open: Vec<Weak<Liveness>>,
     /// When one too many came last.
     crowded: Option<Instant>,
 }
 
 impl Places {
     /// A place for a new connection; `None`: all are taken by connections that speak.
-    pub(super) fn admit(&mut self, decoder: &Decoder, peer: SocketAddr) -> Option<Arc<Life>> {
+    pub(super) fn admit(&mut self, decoder: &Decoder, peer: SocketAddr) -> Option<Arc<Liveness>> {
         self.open.retain(|life| life.strong_count() > 0);
-        let staying: Vec<Arc<Life>> =
+        let staying: Vec<Arc<Liveness>> =
             self.open.iter().filter_map(Weak::upgrade).filter(|life| !life.displaced.is_cancelled()).collect();
         if staying.len() >= CONNECTIONS {
             self.crowded = Some(Instant::now());
@@ -52,7 +52,7 @@ impl Places {
             decoder.board.raise(ProblemCode::TooManyConnections, &decoder.name, message);
             gives_way?.displaced.cancel();
         }
-        let life = Arc::new(Life::default());
+        let life = Arc::new(Liveness::default());
         self.open.push(Arc::downgrade(&life));
         Some(life)
     }
@@ -68,9 +68,9 @@ impl Places {
 
 /// The oldest that never spoke, else the one that was silent the longest, unless it spoke just now. `lives`: in the order
 /// they came.
-fn gives_way(lives: &[Arc<Life>]) -> Option<&Arc<Life>> {
+fn gives_way(lives: &[Arc<Liveness>]) -> Option<&Arc<Liveness>> {
     lives.iter().find(|life| life.heard().is_none()).or_else(|| {
-        let silent = |life: &&Arc<Life>| life.heard().is_some_and(|heard| heard.elapsed() >= SPEAKING);
+        let silent = |life: &&Arc<Liveness>| life.heard().is_some_and(|heard| heard.elapsed() >= SPEAKING);
         lives.iter().filter(silent).min_by_key(|life| life.heard())
     })
 }
@@ -81,9 +81,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_never_spoke_gives_way_first_then_who_is_silent_longest_and_nobody_who_speaks() {
-        let lives: Vec<Arc<Life>> = (0..4).map(|_| Arc::default()).collect();
-        let at =
-            |given: Option<&Arc<Life>>| given.and_then(|given| lives.iter().position(|life| Arc::ptr_eq(life, given)));
+        let lives: Vec<Arc<Liveness>> = (0..4).map(|_| Arc::default()).collect();
+        let at = |given: Option<&Arc<Liveness>>| {
+            given.and_then(|given| lives.iter().position(|life| Arc::ptr_eq(life, given)))
+        };
         lives[0].speaks();
         assert_eq!(at(gives_way(&lives)), Some(1), "the oldest that never spoke");
         for life in [2, 3, 1] {

@@ -11,8 +11,8 @@
 //!   the disk is full), that would only move the loss to where nobody counts it. A decoder that can be asked again (or
 //!   repeats) is still not read from. Of one that only streams the newest frames are dropped and counted, and a marker
 //!   with the count goes into the journal where they are missing.
-//! * **Lanes are decided here**: what is kept of a location with a device of its own is kept as a decoder of its own
-//!   ([`crate::model::lane`]). A chunk is durable when all of its lanes are, so an ack waits for every one of them.
+//! * **Sources are decided here**: what is kept of a location with a device of its own is kept as a decoder of its own
+//!   ([`crate::model::source`]). A chunk is durable when all of its sources are, so an ack waits for every one of them.
 //! * **Rejects are capped.** A wrong baud rate is a flood of them; see [`Rejects`].
 //!
 //! Not chosen: a channel of frames with a fixed number of places (a frame of 20 bytes would weigh as much as one of
@@ -28,11 +28,11 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use super::flood::{Flood, MANY, Rate};
-use super::keeper::Keeper;
+use super::store::ReadStore;
 use crate::decoders::{Frame, Framed, Reject};
 use crate::journal::{JournalError, Kept};
 use crate::model::chip::Marker;
-use crate::model::lane;
+use crate::model::source;
 use crate::status::{Board, LastRead, ProblemCode, RECENT_READS, RecentRead};
 
 /// Memory of a frame beside its raw bytes, rounded up: the decoded fields and their allocations.
@@ -55,8 +55,8 @@ struct Chunk {
 /// See the head of this file.
 pub(super) struct ReceiveBuffer {
     decoder: String,
-    /// Location to lane.
-    lanes: BTreeMap<Box<str>, Box<str>>,
+    /// Location to source.
+    sources: BTreeMap<Box<str>, Box<str>>,
     resends: bool,
     limit: usize,
     stall: Duration,
@@ -115,7 +115,7 @@ impl ReceiveBuffer {
         };
         Self {
             decoder: decoder.to_owned(),
-            lanes: locations.map(|at| (at.as_ref().into(), lane::name(decoder, at.as_ref()))).collect(),
+            sources: locations.map(|at| (at.as_ref().into(), source::name(decoder, at.as_ref()))).collect(),
             resends,
             limit,
             stall,
@@ -209,16 +209,16 @@ impl ReceiveBuffer {
     }
 
     /// Keeps group after group, for ever; returns when the journal is gone.
-    pub(super) async fn keep_all<K: Keeper>(&self, keeper: &K) -> JournalError {
+    pub(super) async fn keep_all<K: ReadStore>(&self, store: &K) -> JournalError {
         loop {
             let group = self.group().await;
             let chunks = group.len() as u64;
             let cost: usize = group.iter().map(|chunk| chunk.cost).sum();
             let frames: u64 = group.iter().map(|chunk| chunk.frames.len() as u64).sum();
             // Polled in order, so the journal sees the chunks in order; it commits them as one group.
-            let keeping = group.into_iter().flat_map(|chunk| self.by_lane(chunk)).map(|part| async {
+            let keeping = group.into_iter().flat_map(|chunk| self.by_source(chunk)).map(|part| async {
                 let shown = Shown::of(&part);
-                let kept = keeper.keep(part.lane, part.received, part.frames).await?;
+                let kept = store.append(part.source, part.received, part.frames).await?;
                 Ok::<_, JournalError>((kept, shown))
             });
             let kept = match try_join_all(keeping).await {
@@ -230,9 +230,9 @@ impl ReceiveBuffer {
         }
     }
 
-    /// A chunk in parts of one lane each, in the order of arrival. That a decoder counts anew is told to every lane: where
+    /// A chunk in parts of one source each, in the order of arrival. That a decoder counts anew is told to every source: where
     /// its memory was read into is not known.
-    fn by_lane(&self, chunk: Chunk) -> Vec<Part<'_>> {
+    fn by_source(&self, chunk: Chunk) -> Vec<Part<'_>> {
         let mut parts: Vec<Part<'_>> = Vec::new();
         let received = chunk.received;
         for framed in chunk.frames {
@@ -240,18 +240,19 @@ impl ReceiveBuffer {
                 Frame::Read(read) => read.location.as_deref(),
                 Frame::Marker(marker) => marker.location.as_deref(),
                 Frame::Cleared(_) => {
-                    for lane in self.lanes.values() {
-                        parts.push(Part { lane, location: None, received, frames: vec![framed.clone()] });
+                    for source in self.sources.values() {
+                        parts.push(Part { source, location: None, received, frames: vec![framed.clone()] });
                     }
                     None
                 }
                 Frame::Rejected(_) | Frame::Info(_) => None,
             };
-            let routed = location.and_then(|location| self.lanes.get_key_value(location));
-            let (location, lane) = routed.map_or((None, &*self.decoder), |(location, lane)| (Some(&**location), lane));
-            match parts.last_mut().filter(|part| part.lane == lane) {
+            let routed = location.and_then(|location| self.sources.get_key_value(location));
+            let (location, source) =
+                routed.map_or((None, &*self.decoder), |(location, source)| (Some(&**location), source));
+            match parts.last_mut().filter(|part| part.source == source) {
                 Some(part) => part.frames.push(framed),
-                None => parts.push(Part { lane, location, received, frames: vec![framed] }),
+                None => parts.push(Part { source, location, received, frames: vec![framed] }),
             }
         }
         parts
@@ -353,8 +354,8 @@ impl ReceiveBuffer {
             self.board.raise(ProblemCode::ReadsDropped, &self.decoder, message);
         }
         match verdict {
-            Verdict::Calm => {}
-            Verdict::Flood { not_kept, reason } => {
+            ReadVerdict::Calm => {}
+            ReadVerdict::Flood { not_kept, reason } => {
                 let message = format!(
                     "`{}` sends what its protocol does not know: {not_kept} rejected frames were counted but not kept \
                      (last reason: {reason}). Check protocol and address, on a serial line the baud rate",
@@ -362,7 +363,7 @@ impl ReceiveBuffer {
                 );
                 self.board.raise(ProblemCode::ManyRejected, &self.decoder, message);
             }
-            Verdict::Over => self.board.clear(ProblemCode::ManyRejected, &self.decoder),
+            ReadVerdict::Over => self.board.clear(ProblemCode::ManyRejected, &self.decoder),
         }
     }
 }
@@ -392,10 +393,10 @@ fn dropped(count: u64, received: Timestamp) -> Chunk {
     Chunk { received, frames: vec![framed], cost: FRAME_COST }
 }
 
-/// The frames of a chunk that belong to one lane and came one after the other.
+/// The frames of a chunk that belong to one source and came one after the other.
 struct Part<'a> {
-    lane: &'a str,
-    /// Of the lane, if it is a location's.
+    source: &'a str,
+    /// Of the source, if it is a location's.
     location: Option<&'a str>,
     received: Timestamp,
     frames: Vec<Framed>,
@@ -422,7 +423,7 @@ impl<'a> Shown<'a> {
                 Frame::Read(read) => {
                     let recent = RecentRead {
                         seq: 0,
-                        decoder: part.lane.to_owned(),
+                        decoder: part.source.to_owned(),
                         chip: read.chip.to_string(),
                         decoder_time: read.stamp.to_string(),
                         received: part.received,
@@ -451,7 +452,7 @@ struct Rejects {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum ReadVerdict {
     Calm,
     Flood { not_kept: u64, reason: Reject },
     Over,
@@ -481,17 +482,17 @@ impl Rejects {
         admitted || must
     }
 
-    fn verdict(&mut self, now: Instant) -> Verdict {
+    fn verdict(&mut self, now: Instant) -> ReadVerdict {
         match self.last {
             Some((at, reason)) if self.not_kept > 0 => {
                 if now.duration_since(at) >= Self::QUIET {
                     self.not_kept = 0;
-                    Verdict::Over
+                    ReadVerdict::Over
                 } else {
-                    Verdict::Flood { not_kept: self.not_kept, reason }
+                    ReadVerdict::Flood { not_kept: self.not_kept, reason }
                 }
             }
-            _ => Verdict::Calm,
+            _ => ReadVerdict::Calm,
         }
     }
 }
@@ -517,16 +518,16 @@ mod tests {
         let mut rejects = Rejects::new(start);
         let kept = (0..1000).filter(|_| rejects.admit(Reject::NotMine, start, false)).count();
         assert_eq!(kept, 100);
-        assert_eq!(rejects.verdict(start), Verdict::Flood { not_kept: 900, reason: Reject::NotMine });
+        assert_eq!(rejects.verdict(start), ReadVerdict::Flood { not_kept: 900, reason: Reject::NotMine });
 
         let later = start + Duration::from_millis(5500);
         let kept = (0..1000).filter(|_| rejects.admit(Reject::Length, later, false)).count();
         assert_eq!(kept, 5);
         assert!(rejects.admit(Reject::Length, later, true), "one that is acknowledged is kept in any case");
-        assert_eq!(rejects.verdict(later), Verdict::Flood { not_kept: 1895, reason: Reject::Length });
+        assert_eq!(rejects.verdict(later), ReadVerdict::Flood { not_kept: 1895, reason: Reject::Length });
 
-        assert_ne!(rejects.verdict(later + Duration::from_secs(59)), Verdict::Over);
-        assert_eq!(rejects.verdict(later + Duration::from_secs(60)), Verdict::Over);
-        assert_eq!(rejects.verdict(later + Duration::from_secs(61)), Verdict::Calm);
+        assert_ne!(rejects.verdict(later + Duration::from_secs(59)), ReadVerdict::Over);
+        assert_eq!(rejects.verdict(later + Duration::from_secs(60)), ReadVerdict::Over);
+        assert_eq!(rejects.verdict(later + Duration::from_secs(61)), ReadVerdict::Calm);
     }
 }

@@ -29,7 +29,7 @@ struct Lines {
 }
 
 impl Protocol for Lines {
-    fn connected(&mut self, held: Held, rewind: bool, out: &mut Output) {
+    fn connected(&mut self, held: StoredRanges, rewind: bool, out: &mut Output) {
         if rewind {
             out.reply(format!("ask {}\n", held.highest(None, None).unwrap_or(0) + 1));
         }
@@ -110,9 +110,9 @@ struct Shelf(Arc<ShelfState>);
 
 struct ShelfState {
     open: watch::Sender<bool>,
-    /// A lane for which the disk says nothing.
+    /// A source for which the disk says nothing.
     shut: watch::Sender<&'static str>,
-    held: watch::Sender<Option<Held>>,
+    held: watch::Sender<Option<StoredRanges>>,
     kept: watch::Sender<Vec<Framed>>,
     asked: watch::Sender<usize>,
     burnt: bool,
@@ -127,7 +127,7 @@ impl Shelf {
         Self(Arc::new(ShelfState {
             open: watch::Sender::new(open),
             shut: watch::Sender::new(""),
-            held: watch::Sender::new(Some(Held::default())),
+            held: watch::Sender::new(Some(StoredRanges::default())),
             kept: watch::Sender::new(Vec::new()),
             asked: watch::Sender::new(0),
             burnt,
@@ -158,10 +158,10 @@ impl Shelf {
     }
 }
 
-impl Keeper for Shelf {
-    async fn keep(&self, lane: &str, _: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
+impl ReadStore for Shelf {
+    async fn append(&self, source: &str, _: Timestamp, frames: Vec<Framed>) -> Result<Kept, JournalError> {
         self.0.asked.send_modify(|asked| *asked += 1);
-        let _ = self.0.shut.subscribe().wait_for(|shut| *shut != lane).await;
+        let _ = self.0.shut.subscribe().wait_for(|shut| *shut != source).await;
         let _ = self.0.open.subscribe().wait_for(|open| *open).await;
         if self.0.burnt {
             return Err(JournalError::Closed);
@@ -175,7 +175,7 @@ impl Keeper for Shelf {
         Ok(Kept { first: Seq(last - count + 1), last: Seq(last) })
     }
 
-    async fn held(&self, _: &str) -> Held {
+    async fn stored_ranges(&self, _: &str) -> StoredRanges {
         self.0.held.subscribe().wait_for(Option::is_some).await.unwrap().clone().unwrap()
     }
 
@@ -217,7 +217,7 @@ struct Running {
     stop: CancellationToken,
     task: JoinHandle<Result<(), LinkError>>,
     local: Option<SocketAddr>,
-    asks: Asks,
+    asks: DecoderHandle,
 }
 
 impl Running {
@@ -226,7 +226,7 @@ impl Running {
         let stop = CancellationToken::new();
         let port = bind(&config).await.unwrap();
         let local = port.local_addr();
-        let asks = Asks::default();
+        let asks = DecoderHandle::default();
         let task =
             tokio::spawn(run_within(limits, config, port, asks.clone(), shelf.clone(), board.clone(), stop.clone()));
         Self { board, stop, task, local, asks }
@@ -655,7 +655,7 @@ async fn a_port_in_use_is_a_configuration_fault_named_by_decoder_and_address() {
 
 #[test]
 fn waits_between_tries_grow_from_one_second_to_thirty_and_start_anew_after_a_good_link() {
-    let decoder = Decoder::new(LIMITS, config(&STREAMS, any_port()), Asks::default(), Board::new("test"));
+    let decoder = Decoder::new(LIMITS, config(&STREAMS, any_port()), DecoderHandle::default(), Board::new("test"));
     let mut retry = decoder.retry(false);
     let waits: Vec<_> = (0..200).map(|_| decoder.wait(&mut retry)).collect();
     let (least, most) = (Duration::from_secs(1), Duration::from_secs(30));

@@ -312,7 +312,7 @@ impl Marker {
 /// kept of the [`Held::CONTENTS`] highest numbers of a file; of all files together at most [`Held::CONTENTS_ALL`], then the
 /// file untouched longest keeps [`Held::CONTENTS_LEAST`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct StoredRanges {
     files: Vec<(Place, File)>,
     lives: Lives,
 }
@@ -332,18 +332,18 @@ impl File {
         match self.contents.back() {
             Some(last) if last.0 >= number => match self.contents.binary_search_by_key(&number, |known| known.0) {
                 Ok(at) => self.contents[at].1 = content,
-                Err(0) if self.contents.len() >= Held::CONTENTS => return, // older than all that are remembered
+                Err(0) if self.contents.len() >= StoredRanges::CONTENTS => return, // older than all that are remembered
                 Err(at) => self.contents.insert(at, (number, content)),
             },
             _ => self.contents.push_back((number, content)),
         }
-        if self.contents.len() > Held::CONTENTS {
+        if self.contents.len() > StoredRanges::CONTENTS {
             self.contents.pop_front();
         }
     }
 }
 
-impl Held {
+impl StoredRanges {
     /// Most files remembered per decoder; the one untouched longest goes first.
     pub const FILES: usize = 64;
     /// Most separate ranges remembered per file; the lowest goes first.
@@ -641,7 +641,7 @@ impl Lives {
         let at = match self.index(unit, file) {
             Some(at) => at,
             None => {
-                if self.0.len() == Held::FILES {
+                if self.0.len() == StoredRanges::FILES {
                     self.0.remove(0);
                 }
                 self.0.push(((unit.map(Into::into), file.cloned()), Life::default()));
@@ -690,7 +690,7 @@ struct HeldFile {
     life: Option<Life>,
 }
 
-impl Serialize for Held {
+impl Serialize for StoredRanges {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let files = self.files.iter().map(|((unit, file), held)| HeldFile {
             unit: unit.clone(),
@@ -712,7 +712,7 @@ impl Serialize for Held {
     }
 }
 
-impl<'de> Deserialize<'de> for Held {
+impl<'de> Deserialize<'de> for StoredRanges {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut held = Self::default();
         for entry in Vec::<HeldFile>::deserialize(deserializer)? {
@@ -827,7 +827,7 @@ mod tests {
 
     #[test]
     fn a_hole_left_by_a_pulled_cable_is_asked_for_even_when_later_reads_arrived() {
-        let mut held = Held::default();
+        let mut held = StoredRanges::default();
         for number in (1..=100).chain(151..=160) {
             held.insert(&at(number));
         }
@@ -842,18 +842,18 @@ mod tests {
 
     #[test]
     fn what_is_held_stays_bounded_and_forgets_the_oldest_first() {
-        let mut held = Held::default();
-        for number in 0..(2 * Held::RANGES as u64 + 10) {
+        let mut held = StoredRanges::default();
+        for number in 0..(2 * StoredRanges::RANGES as u64 + 10) {
             held.insert(&at(number * 2));
         }
-        assert_eq!(held.files().next().unwrap().2.len(), Held::RANGES);
+        assert_eq!(held.files().next().unwrap().2.len(), StoredRanges::RANGES);
         for file in 0..200 {
             held.insert(&Position { unit: None, file: Some(Label::Number(file)), number: 1 });
         }
-        assert_eq!(held.files().count(), Held::FILES);
+        assert_eq!(held.files().count(), StoredRanges::FILES);
         assert_eq!(held.latest(), Some((None, Some(&Label::Number(199)))));
         let text = serde_json::to_string(&held).unwrap();
-        assert_eq!(serde_json::from_str::<Held>(&text).unwrap(), held);
+        assert_eq!(serde_json::from_str::<StoredRanges>(&text).unwrap(), held);
     }
 
     fn content(chip: &str) -> Content {
@@ -878,12 +878,12 @@ mod tests {
 
     #[test]
     fn what_the_newest_numbers_say_is_remembered_and_bounded_whatever_their_order() {
-        let mut held = Held::default();
+        let mut held = StoredRanges::default();
         let file = Label::Number(7);
         for number in (1..=1000).rev() {
             held.insert_read(&at(number), content(&number.to_string()));
         }
-        let least = 1000 - Held::CONTENTS as u64;
+        let least = 1000 - StoredRanges::CONTENTS as u64;
         assert_eq!(held.content(None, Some(&file), least), None);
         assert_eq!(held.content(None, Some(&file), least + 1), Some(content(&(least + 1).to_string())));
         assert_eq!(held.highest_with_content(None, Some(&file)), Some(1000));
@@ -897,15 +897,15 @@ mod tests {
             }
         }
         let known = held.files.iter().map(|(_, file)| file.contents.len());
-        assert!(known.clone().sum::<usize>() <= Held::CONTENTS_ALL);
-        assert!(known.clone().all(|known| known >= Held::CONTENTS_LEAST), "{:?}", known.collect::<Vec<_>>());
+        assert!(known.clone().sum::<usize>() <= StoredRanges::CONTENTS_ALL);
+        assert!(known.clone().all(|known| known >= StoredRanges::CONTENTS_LEAST), "{:?}", known.collect::<Vec<_>>());
         let text = serde_json::to_string(&held).unwrap();
-        assert_eq!(serde_json::from_str::<Held>(&text).unwrap(), held);
+        assert_eq!(serde_json::from_str::<StoredRanges>(&text).unwrap(), held);
     }
 
     #[test]
     fn a_file_that_is_forgotten_is_known_to_have_been_cleared_and_since_when() {
-        let mut held = Held::default();
+        let mut held = StoredRanges::default();
         let file = Label::Number(7);
         let (stamp, received) = ("10:00:00.000".parse().unwrap(), Timestamp::UNIX_EPOCH);
         held.insert_read(&at(5), content("A"));
@@ -916,24 +916,25 @@ mod tests {
         let before = Some(Last { stamp, received });
         let life = Life { cleared: true, before, ..Life::default() };
         assert_eq!((held.content(None, Some(&file), 5), held.lives().of(None, Some(&file))), (None, Some(&life)));
-        let kept = |held: &Held| serde_json::from_str::<Held>(&serde_json::to_string(held).unwrap()).unwrap();
+        let kept =
+            |held: &StoredRanges| serde_json::from_str::<StoredRanges>(&serde_json::to_string(held).unwrap()).unwrap();
         assert_eq!(kept(&held), held);
         held.insert_read(&at(1), content("B"));
         held.lives_mut().read(&at(1), stamp, received, false);
         held.lives_mut().read(&at(9), stamp, received, true);
         assert_eq!((kept(&held), held.files().count()), (held.clone(), 1));
         assert_eq!(held.lives().of(None, Some(&file)).unwrap().first_live, Some(9));
-        let mut other = Held::default();
+        let mut other = StoredRanges::default();
         other.merge(&held);
         assert_eq!(other, held);
-        let old: Held = serde_json::from_str(r#"[{"file":7,"ranges":[[1,5]]}]"#).unwrap();
+        let old: StoredRanges = serde_json::from_str(r#"[{"file":7,"ranges":[[1,5]]}]"#).unwrap();
         assert_eq!((old.highest(None, Some(&file)), old.highest_with_content(None, Some(&file))), (Some(5), None));
     }
 
     #[test]
-    fn what_two_lanes_hold_is_held_together() {
-        let mut one = Held::default();
-        let mut other = Held::default();
+    fn what_two_sources_hold_is_held_together() {
+        let mut one = StoredRanges::default();
+        let mut other = StoredRanges::default();
         for number in [1, 2, 3, 10, 11, 20] {
             one.insert(&at(number));
         }
@@ -947,13 +948,13 @@ mod tests {
         assert_eq!((one.highest(None, None), one.files().count()), (Some(7), 2));
         let whole = one.clone();
         one.merge(&other);
-        one.merge(&Held::default());
+        one.merge(&StoredRanges::default());
         assert_eq!(one, whole, "again changes nothing");
     }
 
     #[test]
     fn the_last_number_there_can_be_is_not_missing_once_it_is_held() {
-        let mut held = Held::default();
+        let mut held = StoredRanges::default();
         let mut missing = |number| {
             held.insert(&Position { unit: None, file: None, number });
             (held.missing(None, None, u64::MAX - 2, u64::MAX), held.first_missing(None, None, 0, u64::MAX - 2))

@@ -36,7 +36,7 @@ use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
 use crate::model::chip::Stamp;
-use crate::model::lane;
+use crate::model::source;
 
 /// The box's wall clock. Everything that gets a date asks this one; timers never do.
 #[derive(Clone, Debug, Default)]
@@ -64,15 +64,15 @@ impl Wall {
     }
 }
 
-/// The zones of the decoders' clocks, by decoder name. A lane has the zone of its decoder; one that is not in it has UTC.
+/// The zones of the decoders' clocks, by decoder name. A source has the zone of its decoder; one that is not in it has UTC.
 #[derive(Clone, Debug, Default)]
 pub struct Zones(Arc<BTreeMap<Box<str>, TimeZone>>);
 
 impl Zones {
-    /// The zone of a decoder, or of a lane of it.
-    pub fn of(&self, lane: &str) -> &TimeZone {
+    /// The zone of a decoder, or of a source of it.
+    pub fn of(&self, source: &str) -> &TimeZone {
         static UTC: TimeZone = TimeZone::UTC;
-        self.0.get(lane::decoder(lane)).unwrap_or(&UTC)
+        self.0.get(source::decoder(source)).unwrap_or(&UTC)
     }
 }
 

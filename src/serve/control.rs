@@ -2,7 +2,7 @@
 //! is an answer.
 //!
 //! This is a thin adapter: it reads a request, calls [`Ops`] for it, and writes the result in the
-//! words of the protocol ([`Request`]). What a command does, and what it may do, is said there.
+//! words of the protocol ([`ControlRequest`]). What a command does, and what it may do, is said there.
 //!
 //! Must hold: whoever may open the socket (mode 0660: the user and the group of the service) may ask,
 //! and nobody else may at any moment. A client that says nothing, says too much, or never listens
@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::capture::{Answered, Stream, capture};
 use self::request::{ANSWER_LIMIT, ANSWER_TIME, failed};
-pub use self::request::{ControlError, Request, socket_path};
+pub use self::request::{ControlError, ControlRequest, socket_path};
 use crate::cloud::audit::adopt::Adopted;
 use crate::config::Config;
 use crate::journal::Journal;
@@ -239,26 +239,26 @@ impl From<Value> for Reply {
 }
 
 /// Does what is asked for, and says what came of it in the words of the protocol.
-async fn carry_out(request: Request, ops: &Ops) -> io::Result<Reply> {
+async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
     let done = match request {
-        Request::Status => Ok(serde_json::to_value(ops.status())?),
-        Request::Durable => Ok(json!({ "durable": ops.durable() })),
-        Request::Repair { device, session } => {
+        ControlRequest::Status => Ok(serde_json::to_value(ops.status())?),
+        ControlRequest::Durable => Ok(json!({ "durable": ops.durable() })),
+        ControlRequest::Repair { device, session } => {
             ops.repair(&device, session).await.map(|repaired| Value::from(&repaired))
         }
-        Request::Adopt { from, to } => ops.adopt(from, &to).await.map(|Adopted { moved, settled, left, why }| {
+        ControlRequest::Adopt { from, to } => ops.adopt(from, &to).await.map(|Adopted { moved, settled, left, why }| {
             json!({ "moved": moved, "settled": settled, "left": left, "why": why })
         }),
-        Request::Audited { audited } => ops.audited(audited).await.map(|()| json!({ "known": true })),
-        Request::TryAgain => Ok(json!({ "tried": ops.try_again() })),
-        Request::LetGo { decoder } => {
+        ControlRequest::Audited { audited } => ops.audited(audited).await.map(|()| json!({ "known": true })),
+        ControlRequest::TryAgain => Ok(json!({ "tried": ops.try_again() })),
+        ControlRequest::LetGo { decoder } => {
             ops.let_go(decoder.as_deref()).await.map(|count| json!({ "let_go": count, "running": true }))
         }
-        Request::Rewind { decoder, range } => Ok(match ops.rewind(&decoder, &range).await {
+        ControlRequest::Rewind { decoder, range } => Ok(match ops.rewind(&decoder, &range).await {
             Ok(()) => json!({ "decoder": decoder, "answer": "asked" }),
             Err(refusal) => refused(&decoder, &refusal),
         }),
-        Request::Capture { decoder } => match ops.capture(&decoder) {
+        ControlRequest::Capture { decoder } => match ops.capture(&decoder) {
             Ok(Capturing { header, recording }) => {
                 let line = json!({ "decoder": decoder, "answer": "recording", "header": header });
                 return Ok(Reply { line, then: Some(recording) });
@@ -288,7 +288,7 @@ fn refused(decoder: &str, refusal: &DecoderRefusal) -> Value {
 ///
 /// # Errors
 /// [`ControlError`] unless the daemon answered.
-pub async fn ask(data_dir: &Path, request: Request) -> Result<Value, ControlError> {
+pub async fn ask(data_dir: &Path, request: ControlRequest) -> Result<Value, ControlError> {
     let path = socket_path(data_dir);
     let patience = request.patience();
     let asking = async {
@@ -316,7 +316,7 @@ pub async fn ask(data_dir: &Path, request: Request) -> Result<Value, ControlErro
 /// # Errors
 /// As [`ask`]; not that none runs.
 pub async fn durable(data_dir: &Path) -> Result<u64, ControlError> {
-    match ask(data_dir, Request::Durable).await {
+    match ask(data_dir, ControlRequest::Durable).await {
         Ok(answer) => Ok(answer.get("durable").and_then(Value::as_u64).unwrap_or(0)),
         Err(ControlError::NotRunning(_)) => Ok(u64::MAX),
         Err(error) => Err(error),
@@ -328,7 +328,7 @@ pub async fn durable(data_dir: &Path) -> Result<u64, ControlError> {
 /// # Errors
 /// As [`ask`].
 pub async fn status(config: &Config) -> Result<Value, ControlError> {
-    match ask(&config.data_dir, Request::Status).await {
+    match ask(&config.data_dir, ControlRequest::Status).await {
         Err(error @ ControlError::NotRunning(_)) => {
             let Some(page) = config.status.listen else { return Err(error) };
             web::ask::status(page, config.status.token.as_ref(), &config.name).await.ok_or(error)
@@ -362,9 +362,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (board, _stop, _task) = serve(dir.path());
         board.journal(|journal| journal.durable = 17);
-        let status = ask(dir.path(), Request::Status).await.unwrap();
+        let status = ask(dir.path(), ControlRequest::Status).await.unwrap();
         assert_eq!(serde_json::from_value::<Snapshot>(status).unwrap().name, "finish");
-        assert_eq!(ask(dir.path(), Request::Durable).await.unwrap(), json!({ "durable": 17 }));
+        assert_eq!(ask(dir.path(), ControlRequest::Durable).await.unwrap(), json!({ "durable": 17 }));
         let mode = std::fs::metadata(socket_path(dir.path())).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
     }
@@ -372,14 +372,14 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_that_does_not_run_is_said_to_be_so_also_after_it_was_killed() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(ask(dir.path(), Request::Status).await, Err(ControlError::NotRunning(_))));
+        assert!(matches!(ask(dir.path(), ControlRequest::Status).await, Err(ControlError::NotRunning(_))));
         let socket = std::os::unix::net::UnixListener::bind(socket_path(dir.path())).unwrap();
         drop(socket); // the file stays, as after kill -9
-        let error = ask(dir.path(), Request::Status).await.unwrap_err();
+        let error = ask(dir.path(), ControlRequest::Status).await.unwrap_err();
         assert!(matches!(error, ControlError::NotRunning(_)));
         assert_eq!(Failure::from(error).exit_code(), 69);
         let (_board, stop, task) = serve(dir.path());
-        ask(dir.path(), Request::Status).await.unwrap();
+        ask(dir.path(), ControlRequest::Status).await.unwrap();
         stop.cancel();
         task.await.unwrap();
         assert!(!socket_path(dir.path()).exists());
@@ -417,7 +417,7 @@ mod tests {
         assert!(told().is_some());
         std::fs::create_dir(&comes).unwrap();
         let answers = async || {
-            while ask(&comes, Request::Durable).await.is_err() {
+            while ask(&comes, ControlRequest::Durable).await.is_err() {
                 tokio::task::yield_now().await;
             }
         };
@@ -436,7 +436,7 @@ mod tests {
         std::fs::set_permissions(&precious, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::os::unix::fs::symlink(&precious, socket_path(dir.path())).unwrap();
         let (_board, _stop, _task) = serve(dir.path());
-        ask(dir.path(), Request::Status).await.unwrap();
+        ask(dir.path(), ControlRequest::Status).await.unwrap();
         assert_eq!(std::fs::read_to_string(&precious).unwrap(), "reads");
         assert_eq!(std::fs::metadata(&precious).unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -471,7 +471,7 @@ mod tests {
             }
             silent.push(client);
         }
-        let asking = async { while ask(dir.path(), Request::Durable).await.is_err() {} };
+        let asking = async { while ask(dir.path(), ControlRequest::Durable).await.is_err() {} };
         timeout(Duration::from_secs(30), asking).await.expect("places come back");
         let mut rest = Vec::new();
         let ended = timeout(Duration::from_secs(30), silent[0].read_to_end(&mut rest)).await;
@@ -492,7 +492,7 @@ mod tests {
                 client.write_all(&request).await.unwrap();
             }
         }
-        ask(dir.path(), Request::Status).await.unwrap();
+        ask(dir.path(), ControlRequest::Status).await.unwrap();
         assert!(!task.is_finished());
     }
 }

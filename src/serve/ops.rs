@@ -19,14 +19,14 @@ use crate::journal::let_go::LetGoError;
 use crate::journal::{Audited, Journal};
 use crate::link::capture::tap::{CAPTURES, Recording};
 use crate::link::capture::{Header, file};
-use crate::link::{Asked, Asks};
+use crate::link::{CommandResult, DecoderHandle};
 use crate::status::{Board, Snapshot};
 
 /// The way to the audits and repairs of each device, by its identity in the cloud.
 pub type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
 
 /// The way to each decoder, by its name in the configuration.
-pub type Decoders = BTreeMap<String, Asks>;
+pub type Decoders = BTreeMap<String, DecoderHandle>;
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -153,9 +153,9 @@ impl Ops {
     /// There is no such decoder, it is not connected, or it cannot be asked for that.
     pub async fn rewind(&self, decoder: &str, range: &Range) -> Result<(), DecoderRefusal> {
         match self.decoder(decoder)?.ask(range).await {
-            Asked::Asked => Ok(()),
-            Asked::NotConnected => Err(DecoderRefusal::NotConnected),
-            Asked::Refused(why) => Err(DecoderRefusal::Refused(why.to_owned())),
+            CommandResult::Accepted => Ok(()),
+            CommandResult::NotConnected => Err(DecoderRefusal::NotConnected),
+            CommandResult::Refused(why) => Err(DecoderRefusal::Refused(why.to_owned())),
         }
     }
 
@@ -172,7 +172,7 @@ impl Ops {
     /// Tries the passings of every device again that were set aside because the cloud failed at
     /// them, and says how many they are.
     pub fn try_again(&self) -> usize {
-        let count = self.journal.as_ref().map_or(0, Journal::parked);
+        let count = self.journal.as_ref().map_or(0, Journal::failing);
         self.try_again.send_modify(|times| *times += 1);
         count
     }
@@ -192,7 +192,7 @@ impl Ops {
         Ok(Capturing { header, recording })
     }
 
-    fn decoder(&self, name: &str) -> Result<&Asks, DecoderRefusal> {
+    fn decoder(&self, name: &str) -> Result<&DecoderHandle, DecoderRefusal> {
         let known = || self.decoders.keys().cloned().collect();
         self.decoders.get(name).ok_or_else(|| DecoderRefusal::Unknown { known: known() })
     }
@@ -215,7 +215,8 @@ mod tests {
     async fn what_cannot_be_done_has_a_reason_of_its_own() {
         let (orders, _ordered) = mpsc::channel(1);
         let repairs: Repairs = [("A".into(), orders)].into();
-        let decoders: Decoders = [("gate".to_owned(), Asks::default()), ("mat".to_owned(), Asks::default())].into();
+        let decoders: Decoders =
+            [("gate".to_owned(), DecoderHandle::default()), ("mat".to_owned(), DecoderHandle::default())].into();
         let ops = Ops::new(Board::new("finish"), repairs, decoders, watch::Sender::default());
         assert_eq!((ops.status().name.as_str(), ops.durable(), ops.try_again()), ("finish", 0, 0));
         let unknown = DecoderRefusal::Unknown { known: vec!["gate".to_owned(), "mat".to_owned()] };

@@ -94,7 +94,7 @@ impl From<BindError> for Failure {
 
 /// The port of the page, or an address that is not on this box yet (its network comes up later).
 #[derive(Debug)]
-pub struct Page {
+pub struct WebPage {
     address: SocketAddr,
     /// Why there is none yet.
     listener: std::io::Result<TcpListener>,
@@ -111,7 +111,7 @@ pub enum Audience {
     Locked,
 }
 
-impl Page {
+impl WebPage {
     /// Where it really listens (port 0 is any free one); `None` while it cannot.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.listener.as_ref().ok()?.local_addr().ok()
@@ -127,9 +127,9 @@ impl Page {
 ///
 /// # Errors
 /// The address is in use or not allowed. One that is merely not on this box yet is no error.
-pub async fn bind(address: SocketAddr) -> Result<Page, BindError> {
-    match Page::open(address).await {
-        Page { address, listener: Err(source) } if source.kind() != ErrorKind::AddrNotAvailable => {
+pub async fn bind(address: SocketAddr) -> Result<WebPage, BindError> {
+    match WebPage::open(address).await {
+        WebPage { address, listener: Err(source) } if source.kind() != ErrorKind::AddrNotAvailable => {
             Err(BindError { address, source })
         }
         page => Ok(page),
@@ -137,7 +137,7 @@ pub async fn bind(address: SocketAddr) -> Result<Page, BindError> {
 }
 
 /// Tries until it listens.
-async fn wait_for_address(page: Page, board: &Board) -> TcpListener {
+async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
     let mut listener = page.listener;
     loop {
         let error = match listener {
@@ -166,7 +166,7 @@ async fn wait_for_address(page: Page, board: &Board) -> TcpListener {
 }
 
 /// Answers until `stop`, and lets requests in hand end within a second then.
-pub async fn serve(page: Page, board: Board, access: watch::Receiver<Audience>, stop: CancellationToken) {
+pub async fn serve(page: WebPage, board: Board, access: watch::Receiver<Audience>, stop: CancellationToken) {
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
     let router = router(Web { board, access, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
     let places = Arc::new(Semaphore::new(CONNECTIONS));

@@ -7,7 +7,7 @@
 //!   `YYYY-MM-DDTHH:mm:ss.sssZ`, an unknown call is refused *and* noted in [`SimCloud::violations`], which every test
 //!   expects to be empty. It also watches what no answer could tell: numbers that do not rise, a number with two
 //!   contents, two inserts of a device in flight at once, a passing stored twice, an attempt to delete.
-//! * It fails only as scripted ([`Fault`]) and by its habits ([`Habits`]); both are the same for the same seed. Without them it
+//! * It fails only as scripted ([`CloudFault`]) and by its habits ([`Habits`]); both are the same for the same seed. Without them it
 //!   is deterministic but for the tokens.
 //! * It is fast and bounded: 24 bytes a passing beside the distinct chips and bibs, at most [`MAX_PASSINGS`](store::MAX_PASSINGS).
 //!
@@ -42,11 +42,11 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use config::{Access, Closed, DEVICE, Generation, KEY, NoSession, SimCloudConfig};
-pub use faults::{Answer, Apply, Chance, Fault, On};
+pub use faults::{Answer, Apply, Chance, CloudFault, On};
 pub use habits::{HABITS, Habits};
 pub use state::Post;
 use state::{Inner, State};
-pub use store::{Dedup, SessionView, Stored};
+pub use store::{Dedup, SessionView, StoredPassing};
 pub use writer::OTHER_CHIP;
 
 use faults::Script;
@@ -141,18 +141,18 @@ impl SimCloud {
     }
 
     /// What a session holds, in the order it was stored.
-    pub fn passings(&self, token: &str) -> Vec<Stored> {
+    pub fn passings(&self, token: &str) -> Vec<StoredPassing> {
         self.inner.lock().store.passings(token)
     }
 
     /// Takes out what a session holds, oldest first, but for the newest `leave` (about which a client may ask): a long run
     /// is looked at piece by piece, and the fake does not grow. A number taken out still counts as known.
-    pub fn take_passings(&self, token: &str, leave: usize) -> Vec<Stored> {
+    pub fn take_passings(&self, token: &str, leave: usize) -> Vec<StoredPassing> {
         self.inner.lock().store.take(token, leave)
     }
 
     /// Puts passings of somebody else into a session, past every rule and check.
-    pub fn put_foreign(&self, token: &str, passings: &[Stored]) {
+    pub fn put_foreign(&self, token: &str, passings: &[StoredPassing]) {
         self.inner.lock().store.put_foreign(token, passings);
         self.inner.changed();
     }
@@ -164,7 +164,7 @@ impl SimCloud {
     }
 
     /// Changes the passing of a session with this number (not the number itself), past every rule and check.
-    pub fn alter(&self, token: &str, num: u64, change: impl FnOnce(&mut Stored)) {
+    pub fn alter(&self, token: &str, num: u64, change: impl FnOnce(&mut StoredPassing)) {
         self.inner.lock().store.alter(token, num, change);
         self.inner.changed();
     }
@@ -201,17 +201,17 @@ impl SimCloud {
     }
 
     /// The next request of this class meets the fault. Faults of one class are met in the order they were given.
-    pub fn fault(&self, on: On, fault: Fault) {
+    pub fn fault(&self, on: On, fault: CloudFault) {
         self.inner.lock().script.push(on, Some(1), fault);
     }
 
     /// The next `times` requests of this class meet the fault.
-    pub fn fault_times(&self, times: u32, on: On, fault: Fault) {
+    pub fn fault_times(&self, times: u32, on: On, fault: CloudFault) {
         self.inner.lock().script.push(on, Some(times), fault);
     }
 
     /// Every request of this class meets the fault until [`SimCloud::clear_faults`].
-    pub fn fault_always(&self, on: On, fault: Fault) {
+    pub fn fault_always(&self, on: On, fault: CloudFault) {
         self.inner.lock().script.push(on, None, fault);
     }
 

@@ -37,12 +37,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use self::habit::Habit;
+pub use self::habit::DecoderHabit;
 use self::heard::Heard;
 pub use self::kind::Kind;
 use self::peers::{connect_for_ever, converse, listen};
 use self::shared::{Shared, State};
-pub use self::wire::Fault;
+pub use self::wire::WireFault;
 use crate::decoders::Missed;
 use crate::decoders::simulator::memory::Memory;
 pub use crate::decoders::simulator::memory::SimRead;
@@ -59,16 +59,16 @@ pub enum Wiring {
     /// It connects to a box here, again and again. For those that do ([`Kind::connects`]).
     Connect(SocketAddr),
     /// It speaks on this: a serial line, a pty, a pipe. For those that wait to be connected to.
-    Port(Box<dyn Port>),
+    Port(Box<dyn DecoderPort>),
 }
 
 /// Something to speak on.
-pub trait Port: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait DecoderPort: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Port for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> DecoderPort for T {}
 
 /// Where the reads come from.
-pub enum Source {
+pub enum ReadSource {
     /// A made-up race.
     Race(RaceConfig),
     /// Rows as recorded (see [`Kind::rows`]), one `1/rate` seconds after the other whatever their stamps say.
@@ -82,7 +82,7 @@ pub struct SimConfig {
     /// Where.
     pub wiring: Wiring,
     /// What it reads.
-    pub source: Source,
+    pub source: ReadSource,
     /// Reads a second in the mean; 0: nothing happens but by [`SimDecoder::push`].
     pub rate: f64,
     /// Reads of the race at most.
@@ -92,7 +92,7 @@ pub struct SimConfig {
     /// Makes the race.
     pub seed: u64,
     /// What goes wrong.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<WireFault>,
     /// Timing points, for those that name them (ChronoTrack, MYLAPS): ten reads at the first, ten at the next, and so on.
     pub locations: Vec<String>,
     /// Id of the reader, for those that name it in their records (ChronoTrack): two sources may have one location name.
@@ -110,7 +110,7 @@ impl SimConfig {
         Self {
             kind,
             wiring,
-            source: Source::Race(RaceConfig::default()),
+            source: ReadSource::Race(RaceConfig::default()),
             rate: 0.0,
             limit: None,
             start: jiff::civil::date(2026, 6, 17).at(10, 0, 0, 0),
@@ -152,8 +152,8 @@ impl SimDecoder {
             config;
         let nominal = if rate > 0.0 { rate } else { 20.0 };
         let mut memory = match source {
-            Source::Race(race) => Memory::race(kind.simulated(), start, Race::new(race, nominal, seed), limit),
-            Source::Recording(rows) => {
+            ReadSource::Race(race) => Memory::race(kind.simulated(), start, Race::new(race, nominal, seed), limit),
+            ReadSource::Recording(rows) => {
                 Memory::recording(kind.simulated(), start, rows, nominal, |row| kind.reads_in(row))
             }
         };
@@ -303,15 +303,15 @@ impl SimDecoder {
     }
 
     /// It does something that decoders do, or somebody does it to it.
-    pub async fn does(&self, habit: Habit) {
+    pub async fn does(&self, habit: DecoderHabit) {
         const TWO_HOURS_MS: i64 = 2 * 60 * 60 * 1000;
         const WEEK_MS: i64 = 7 * 24 * 60 * 60 * 1000;
         const LAST_WEEK: usize = 40;
         const FIRST_READS: usize = 10;
         let nature = self.shared.kind.simulator();
         match habit {
-            Habit::Clear => self.clear(),
-            Habit::ClearAndCountOn => {
+            DecoderHabit::Clear => self.clear(),
+            DecoderHabit::ClearAndCountOn => {
                 let online = *self.shared.online.borrow();
                 self.set_online(false);
                 let _ = self.links().wait_for(|links| *links == 0).await; // the sender is in `shared`
@@ -322,32 +322,32 @@ impl SimDecoder {
                 });
                 self.set_online(online);
             }
-            Habit::ClockBack => self.shared.lock().memory.set_clock(-TWO_HOURS_MS),
-            Habit::TellsNoTime => self.shared.lock().memory.tells_no_time = true,
-            Habit::RepeatLast => {
+            DecoderHabit::ClockBack => self.shared.lock().memory.set_clock(-TWO_HOURS_MS),
+            DecoderHabit::TellsNoTime => self.shared.lock().memory.tells_no_time = true,
+            DecoderHabit::RepeatLast => {
                 self.shared.lock().memory.repeat_last();
                 self.shared.emitted.send_modify(|_| {}); // who pushes looks
             }
-            Habit::SwapTwo => self.shared.lock().memory.swap_two(),
-            Habit::LastWeek => self.shared.happen(|memory| {
+            DecoderHabit::SwapTwo => self.shared.lock().memory.swap_two(),
+            DecoderHabit::LastWeek => self.shared.happen(|memory| {
                 memory.set_clock(-WEEK_MS);
                 let _all = (0..LAST_WEEK).all(|_| memory.happen());
                 memory.set_clock(WEEK_MS);
             }),
-            Habit::PushOff => self.shared.lock().memory.take_push(),
-            Habit::OtherSession => self.shared.happen(|memory| {
+            DecoderHabit::PushOff => self.shared.lock().memory.take_push(),
+            DecoderHabit::OtherSession => self.shared.happen(|memory| {
                 memory.take_push();
                 if nature.begins_files() {
                     memory.new_file();
                 }
                 let _all = (0..FIRST_READS).all(|_| memory.happen());
             }),
-            Habit::PrintMemory if self.shared.kind.spec().given_by_hand => self.give_again(),
-            Habit::Reboot if nature.loses_its_clock() => {
+            DecoderHabit::PrintMemory if self.shared.kind.spec().given_by_hand => self.give_again(),
+            DecoderHabit::Reboot if nature.loses_its_clock() => {
                 self.shared.lock().memory.reboot();
                 self.drop_links();
             }
-            Habit::PrintMemory | Habit::Reboot => {}
+            DecoderHabit::PrintMemory | DecoderHabit::Reboot => {}
         }
     }
 

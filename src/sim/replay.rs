@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::decoder::{SimError, SimRead, Wiring};
 use crate::decoders::{Frame, Item, Output, SettingError, Settings, Spec};
-use crate::link::capture::{CaptureError, Direction, Reader, What};
+use crate::link::capture::{CaptureError, CaptureReader, Direction, What};
 
 /// A connection that could not be made is tried again after this.
 const RECONNECT: Duration = Duration::from_millis(200);
@@ -75,7 +75,7 @@ impl Script {
     ///
     /// # Errors
     /// [`CaptureError`].
-    pub fn read(mut capture: Reader<impl BufRead>) -> Result<Self, CaptureError> {
+    pub fn read(mut capture: CaptureReader<impl BufRead>) -> Result<Self, CaptureError> {
         let mut script = Self::default();
         let mut open: BTreeMap<u32, usize> = BTreeMap::new();
         let mut now = Duration::ZERO; // never goes back
@@ -371,7 +371,7 @@ mod tests {
         < 20.000000 2 c\n";
 
     fn script(file: &str) -> Script {
-        Script::read(Reader::new(file.as_bytes()).unwrap()).unwrap()
+        Script::read(CaptureReader::new(file.as_bytes()).unwrap()).unwrap()
     }
 
     /// What comes from a stream and after how many milliseconds; the last is its end.

@@ -38,11 +38,11 @@ fn write(status: &Snapshot, out: &mut String) -> std::fmt::Result {
     if let Some(age) = journal.oldest_pending_s.filter(|_| journal.pending > 0) {
         write!(out, " (the oldest for {})", duration(age))?;
     }
-    if journal.quarantined > 0 {
-        write!(out, ", {} SET ASIDE", journal.quarantined)?;
+    if journal.dead_letters > 0 {
+        write!(out, ", {} SET ASIDE", journal.dead_letters)?;
     }
-    if journal.repeats > 0 {
-        write!(out, ", {} known already and not sent again", journal.repeats)?;
+    if journal.duplicates > 0 {
+        write!(out, ", {} known already and not sent again", journal.duplicates)?;
     }
     let opening = if journal.serving { "" } else { " (the queue is being opened)" };
     writeln!(out, "; uses {}, {} free{opening}", bytes(journal.bytes), bytes(journal.free_bytes))?;

@@ -278,11 +278,11 @@ fn locations_have_names_as_they_are_sent_and_devices_and_only_where_locations_ar
     };
     site.write(&table("mylaps", "\"10 km / Água.Sul\" = \"65A2\"\nStart = \"65A1\""));
     let config = site.load(&[]).unwrap().config;
-    let routes: Vec<_> = config.routes().map(|route| (route.lane.to_string(), route.device.unwrap())).collect();
-    let lane = |lane: &str| lane.to_owned();
+    let routes: Vec<_> = config.routes().map(|route| (route.source.to_string(), route.device.unwrap())).collect();
+    let source = |source: &str| source.to_owned();
     assert_eq!(
         routes,
-        [(lane("mat"), "65A1"), (lane("mat/10 km / Água.Sul"), "65A2"), (lane("mat/Start"), "65A1")],
+        [(source("mat"), "65A1"), (source("mat/10 km / Água.Sul"), "65A2"), (source("mat/Start"), "65A1")],
         "names keep their case, blanks and dots"
     );
     assert!(site.check(&[], &[]).text.contains("location mat/Start: goes to device 65A1"));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use passbridge::testing::decoders::{Frame, Framed};
-use passbridge::testing::journal::{Batch, Item, Journal, JournalConfig, UploadEvent};
+use passbridge::testing::journal::{Batch, Journal, JournalConfig, UploadEvent, UploadItem};
 use passbridge::testing::model::chip::{ChipRead, Seq, Stamp};
 use passbridge::testing::status::Board;
 
@@ -34,12 +34,12 @@ async fn race(dir: &Path, count: u64) {
         dead_time: Duration::ZERO,
         keep_days: 30,
         keep_bytes: 4_000_000_000,
-        volume_bytes: 32 << 20,
+        segment_bytes: 32 << 20,
         zones: Default::default(),
     };
     let journal = Journal::open(config, Board::new("test")).unwrap();
     journal.serving().await;
-    let (mut items, mut next): (Vec<Item>, u64) = (Vec::new(), 1);
+    let (mut items, mut next): (Vec<UploadItem>, u64) = (Vec::new(), 1);
     for from in (0..count).step_by(1000) {
         let received = Timestamp::from_millisecond(at(from + 999)).unwrap();
         let frames = (from..from + 1000).map(|n| {
@@ -50,10 +50,10 @@ async fn race(dir: &Path, count: u64) {
                 raw: format!("aa0005800{:07x}0a0a{n:010}1e98", n % 5000).into_bytes().into(),
             }
         });
-        let kept = journal.keep("mat", received, frames.collect()).await.unwrap().get();
+        let kept = journal.append("mat", received, frames.collect()).await.unwrap().get();
         for (seq, n) in (kept.first.0..=kept.last.0).zip(from..) {
             let chip: Box<str> = format!("05800{:07x}", n % 5000).into();
-            items.push(Item { seq: Seq(seq), num: 0, time_ms: at(n), bib: chip.clone(), chip });
+            items.push(UploadItem { seq: Seq(seq), num: 0, time_ms: at(n), bib: chip.clone(), chip });
         }
         if from + 1000 >= count / 2 && from + 1000 < count {
             for batch in items.chunks_mut(BATCH as usize) {
@@ -72,7 +72,7 @@ fn at(n: u64) -> i64 {
     START_MS + (n * 1000 / RATE) as i64
 }
 
-async fn send(journal: &Journal, items: &[Item]) {
+async fn send(journal: &Journal, items: &[UploadItem]) {
     let (device, session): (Box<str>, Box<str>) = ("D".into(), "RACE-A115B1".into());
     let decoders = vec!["mat".into()];
     let (first, last, through) = (items[0].num, items[items.len() - 1].num, items[items.len() - 1].seq);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use passbridge::testing::decoders::{Cleared, Frame, Framed};
-use passbridge::testing::journal::{Batch, Item, Journal, JournalConfig, OpenError, Pending, UploadEvent};
+use passbridge::testing::journal::{Batch, Journal, JournalConfig, OpenError, Pending, UploadEvent, UploadItem};
 use passbridge::testing::model::chip::{ChipRead, Label, Marker, Position, Seq};
 use passbridge::testing::status::Board;
 
@@ -19,7 +19,7 @@ fn config(dir: &Path) -> JournalConfig {
         zones: Default::default(),
         keep_days: 30,
         keep_bytes: 1 << 30,
-        volume_bytes: 64 << 20,
+        segment_bytes: 64 << 20,
     }
 }
 
@@ -39,7 +39,7 @@ fn read(n: u64) -> Framed {
 
 async fn keep(journal: &Journal, decoder: &str, numbers: impl IntoIterator<Item = u64>) -> Seq {
     let frames = numbers.into_iter().map(read).collect();
-    journal.keep(decoder, Timestamp::now(), frames).await.unwrap().get().last
+    journal.append(decoder, Timestamp::now(), frames).await.unwrap().get().last
 }
 
 fn decoders() -> Vec<Box<str>> {
@@ -61,14 +61,14 @@ fn batch(pending: &Pending, first: u64) -> Batch {
     let items = returned
         .chain(reads)
         .zip(first..)
-        .map(|((seq, chip), num)| Item { seq, num, time_ms: 1, bib: chip.clone(), chip })
+        .map(|((seq, chip), num)| UploadItem { seq, num, time_ms: 1, bib: chip.clone(), chip })
         .collect();
     Batch {
         device: "D".into(),
         session: "S".into(),
         items,
         dead: pending.dead.clone(),
-        repeats: pending.repeats.clone(),
+        duplicates: pending.duplicates.clone(),
         found: Vec::new(),
         still_open: Vec::new(),
         through: pending.through,
@@ -95,7 +95,7 @@ fn newest_log(dir: &Path) -> PathBuf {
     logs(dir).pop().unwrap()
 }
 
-/// The log's volumes, oldest first.
+/// The log's segments, oldest first.
 fn logs(dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -103,15 +103,15 @@ fn logs(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// The number a volume begins with.
-fn number_of(volume: &Path) -> u64 {
-    volume.file_stem().unwrap().to_str().unwrap().parse().unwrap()
+/// The number a segment begins with.
+fn number_of(segment: &Path) -> u64 {
+    segment.file_stem().unwrap().to_str().unwrap().parse().unwrap()
 }
 
-/// A journal of small volumes, and its board.
+/// A journal of small segments, and its board.
 async fn open_small(dir: &Path) -> (Journal, Board) {
     let board = Board::new("test");
-    let journal = Journal::open(JournalConfig { volume_bytes: 2000, ..config(dir) }, board.clone()).unwrap();
+    let journal = Journal::open(JournalConfig { segment_bytes: 2000, ..config(dir) }, board.clone()).unwrap();
     journal.serving().await;
     (journal, board)
 }
@@ -145,7 +145,7 @@ async fn what_was_kept_is_there_again_in_order_after_a_restart() {
     assert_eq!(waiting(&journal), chips(1..=5));
     assert_eq!(keep(&journal, "mat", [6]).await, Seq(6));
     assert_eq!(waiting(&journal), chips(1..=6));
-    assert!(journal.held("mat").await.missing(None, Some(&Label::Number(1)), 1, 8) == [(7, 8)]);
+    assert!(journal.stored_ranges("mat").await.missing(None, Some(&Label::Number(1)), 1, 8) == [(7, 8)]);
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn a_read_that_is_sent_twice_is_kept_twice_and_uploaded_once_also_across_a
     assert_eq!(keep(&journal, "mat", [2, 3]).await, Seq(5));
     let pending = journal.pending("D", &decoders(), 10);
     assert_eq!(pending.reads.iter().map(|read| read.seq.0).collect::<Vec<_>>(), [1, 2, 5]);
-    assert_eq!(pending.repeats, [Seq(3), Seq(4)]);
+    assert_eq!(pending.duplicates, [Seq(3), Seq(4)]);
     // The same chip and stamp from another decoder is another detection.
     keep(&journal, "backup-mat", [1]).await;
     assert_eq!(journal.pending("D", &["backup-mat".into()], 10).reads.len(), 1);
@@ -235,7 +235,7 @@ async fn dead_time_is_judged_on_decoder_time_and_is_the_same_after_a_restart() {
         let mut expected = Vec::new();
         for (n, (chip, time, passing)) in reads.into_iter().enumerate() {
             journal.serving().await;
-            let kept = journal.keep("mat", Timestamp::now(), vec![at(chip, time)]).await.unwrap().get();
+            let kept = journal.append("mat", Timestamp::now(), vec![at(chip, time)]).await.unwrap().get();
             assert_eq!(kept.last, Seq(n as u64 + 1));
             if passing {
                 expected.push(kept.last);
@@ -272,7 +272,7 @@ async fn live_reads_wait_for_stored_ones_a_few_seconds_and_are_judged_the_same_a
         let mut journal = Journal::open(config.clone(), Board::new("test")).unwrap();
         journal.serving().await;
         for (n, (chip, time, kind, _)) in reads.into_iter().enumerate() {
-            journal.keep("mat", Timestamp::now(), vec![at(chip, time, kind)]).await.unwrap();
+            journal.append("mat", Timestamp::now(), vec![at(chip, time, kind)]).await.unwrap();
             assert!(journal.pending("D", &decoders(), 10).is_empty(), "all wait, in the order in which they came");
             if restart == Some(n) {
                 journal.close().await;
@@ -281,7 +281,7 @@ async fn live_reads_wait_for_stored_ones_a_few_seconds_and_are_judged_the_same_a
             }
         }
         // Nothing else comes; another device does not wait.
-        journal.keep("other", Timestamp::now(), vec![at("C", "10:00:03.000", "live")]).await.unwrap();
+        journal.append("other", Timestamp::now(), vec![at("C", "10:00:03.000", "live")]).await.unwrap();
         assert_eq!(journal.pending("E", &["other".into()], 10).reads.len(), 1);
         let mut changed = journal.changed();
         let judged = async {
@@ -322,7 +322,7 @@ async fn a_flood_of_reads_that_would_wait_for_stored_ones_holds_up_neither_the_w
                 }
                 framed
             });
-            journal.keep("mat", Timestamp::now(), frames.collect()).await.unwrap();
+            journal.append("mat", Timestamp::now(), frames.collect()).await.unwrap();
         }
     };
     tokio::time::timeout(Duration::from_secs(120), keeping).await.expect("the writer goes on");
@@ -411,7 +411,7 @@ async fn an_append_that_the_power_cut_ended_is_cut_off_and_nothing_else() {
         std::fs::write(newest_log(copy.path()), &whole[..end]).unwrap();
         let _ = std::fs::remove_dir_all(copy.path().join("queue"));
         let journal = open(copy.path()).await;
-        let lines = ends.iter().filter(|at| **at <= end).count() as u64 - 1; // less the head of the volume
+        let lines = ends.iter().filter(|at| **at <= end).count() as u64 - 1; // less the head of the segment
         assert_eq!(waiting(&journal), chips(1..=lines));
         journal.close().await;
     }
@@ -443,13 +443,13 @@ async fn a_damaged_line_costs_that_line_and_is_reported_by_its_number() {
 async fn numbers_never_start_again_at_one_when_files_of_the_log_are_lost() {
     let dir = tempfile::tempdir().unwrap();
     let journal =
-        Journal::open(JournalConfig { volume_bytes: 2000, ..config(dir.path()) }, Board::new("test")).unwrap();
+        Journal::open(JournalConfig { segment_bytes: 2000, ..config(dir.path()) }, Board::new("test")).unwrap();
     journal.serving().await;
     for n in 1..=100 {
         keep(&journal, "mat", [n]).await;
     }
     journal.close().await;
-    // The newest volumes gone, the queue whole: nothing that waits is lost, and the numbers go on.
+    // The newest segments gone, the queue whole: nothing that waits is lost, and the numbers go on.
     for count in [1, usize::MAX] {
         let copy = cut(dir.path());
         let mut gone = logs(copy.path());
@@ -486,17 +486,17 @@ async fn numbers_never_start_again_at_one_when_files_of_the_log_are_lost() {
 }
 
 #[tokio::test]
-async fn a_backlog_over_many_volumes_stays_in_order_and_goes_when_it_is_uploaded_and_over_the_limit() {
+async fn a_backlog_over_many_segments_stays_in_order_and_goes_when_it_is_uploaded_and_over_the_limit() {
     let dir = tempfile::tempdir().unwrap();
-    let config = JournalConfig { volume_bytes: 100_000, keep_bytes: 0, ..config(dir.path()) };
+    let config = JournalConfig { segment_bytes: 100_000, keep_bytes: 0, ..config(dir.path()) };
     let journal = Journal::open(config.clone(), Board::new("test")).unwrap();
     journal.serving().await;
     for n in 0..200 {
         keep(&journal, "mat", n * 100 + 1..=(n + 1) * 100).await;
     }
     journal.close().await;
-    let volumes = |dir: &Path| std::fs::read_dir(dir.join("log")).unwrap().count();
-    let before = volumes(dir.path());
+    let segments = |dir: &Path| std::fs::read_dir(dir.join("log")).unwrap().count();
+    let before = segments(dir.path());
     assert!(before > 10, "{before}");
     // Nothing is uploaded: nothing goes, although the limit is zero.
     let journal = Journal::open(config.clone(), Board::new("test")).unwrap();
@@ -514,23 +514,23 @@ async fn a_backlog_over_many_volumes_stays_in_order_and_goes_when_it_is_uploaded
         next = last + 1;
     }
     assert_eq!(seen.len(), 20_000);
-    assert_eq!(volumes(dir.path()).cmp(&before), std::cmp::Ordering::Greater);
+    assert_eq!(segments(dir.path()).cmp(&before), std::cmp::Ordering::Greater);
     journal.close().await;
-    // At the next look (it comes with the start) everything settled is gone but the volume in use.
+    // At the next look (it comes with the start) everything settled is gone but the segment in use.
     let journal = Journal::open(config.clone(), Board::new("test")).unwrap();
     let gone = async {
-        while volumes(dir.path()) > 1 {
+        while segments(dir.path()) > 1 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("settled volumes go");
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("settled segments go");
     journal.close().await;
     // What is left stands by itself, also without the queue.
     std::fs::remove_dir_all(dir.path().join("queue")).unwrap();
     let journal = open(dir.path()).await;
     assert!(journal.pending("D", &decoders(), 10).is_empty());
     assert_eq!((journal.device("D").sent, journal.device("D").next), (20_000, 20_001));
-    assert!(journal.held("mat").await.missing(None, Some(&Label::Number(1)), 1, 20_000).is_empty());
+    assert!(journal.stored_ranges("mat").await.missing(None, Some(&Label::Number(1)), 1, 20_000).is_empty());
 }
 
 #[tokio::test]
@@ -540,7 +540,7 @@ async fn a_second_process_on_the_same_directory_is_told_so() {
     let second = Journal::open(config(dir.path()), Board::new("test"));
     assert!(matches!(second.map(|_| ()), Err(OpenError::InUse(_))));
     journal.close().await;
-    assert!(journal.keep("mat", Timestamp::now(), vec![read(1)]).await.is_err());
+    assert!(journal.append("mat", Timestamp::now(), vec![read(1)]).await.is_err());
 }
 
 #[tokio::test]
@@ -580,14 +580,14 @@ async fn what_was_held_of_a_file_that_its_decoder_cleared_is_forgotten_also_afte
     let file = Some(Label::Number(1));
     let cleared = Cleared { unit: None, file: file.clone(), text: "cleared".into() };
     let frame = Framed { frame: Frame::Cleared(cleared), raw: Box::default() };
-    journal.keep("mat", Timestamp::now(), vec![frame]).await.unwrap();
+    journal.append("mat", Timestamp::now(), vec![frame]).await.unwrap();
     keep(&journal, "mat", [3]).await;
     for _ in 0..2 {
-        let held = journal.held("mat").await;
+        let held = journal.stored_ranges("mat").await;
         assert_eq!(held.missing(None, file.as_ref(), 1, 5), [(1, 2), (4, 5)]);
         let copy = cut(dir.path());
         let again = open(copy.path()).await;
-        assert_eq!(again.held("mat").await, held);
+        assert_eq!(again.stored_ranges("mat").await, held);
         again.close().await;
     }
 }
@@ -605,8 +605,8 @@ async fn an_acceptance_that_a_power_cut_tore_out_before_the_next_batch_still_cou
     assert_eq!((state.sent, state.next, state.in_flight.unwrap().open.len()), (3, 6, 2));
 }
 
-/// A journal of small volumes with a hundred reads, of which the first sixty were uploaded, closed in order.
-async fn of_many_volumes() -> tempfile::TempDir {
+/// A journal of small segments with a hundred reads, of which the first sixty were uploaded, closed in order.
+async fn of_many_segments() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = open_small(dir.path()).await;
     join(&journal, "S", 1).await;
@@ -623,14 +623,14 @@ async fn of_many_volumes() -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn a_volume_that_is_gone_or_cut_costs_what_was_in_it_and_is_told_to_the_number() {
-    let dir = of_many_volumes().await;
-    let volumes = logs(dir.path());
-    assert!(volumes.len() > 10, "{volumes:?}");
+async fn a_segment_that_is_gone_or_cut_costs_what_was_in_it_and_is_told_to_the_number() {
+    let dir = of_many_segments().await;
+    let segments = logs(dir.path());
+    assert!(segments.len() > 10, "{segments:?}");
     let last = 221; // 1 line that joins, 60 times 3, 40
     let waited = |at: usize| -> Vec<u64> {
-        let end = volumes.get(at + 1).map_or(last + 1, |path| number_of(path));
-        (number_of(&volumes[at])..end).collect()
+        let end = segments.get(at + 1).map_or(last + 1, |path| number_of(path));
+        (number_of(&segments[at])..end).collect()
     };
     type Damage = fn(&Path);
     let gone: Damage = |path| std::fs::remove_file(path).unwrap();
@@ -645,11 +645,11 @@ async fn a_volume_that_is_gone_or_cut_costs_what_was_in_it_and_is_told_to_the_nu
         std::fs::create_dir(path).unwrap();
     };
     for (name, damage) in [("gone", gone), ("cut", cut), ("a directory", directory)] {
-        for at in [0, 2, volumes.len() - 3] {
+        for at in [0, 2, segments.len() - 3] {
             for queue in [true, false] {
-                let what = format!("volume {at} {name}, queue: {queue}");
+                let what = format!("segment {at} {name}, queue: {queue}");
                 let copy = self::cut(dir.path());
-                damage(&copy.path().join("log").join(volumes[at].file_name().unwrap()));
+                damage(&copy.path().join("log").join(segments[at].file_name().unwrap()));
                 if !queue {
                     std::fs::remove_dir_all(copy.path().join("queue")).unwrap();
                 }
@@ -658,7 +658,7 @@ async fn a_volume_that_is_gone_or_cut_costs_what_was_in_it_and_is_told_to_the_nu
                 let lost = waited(at);
                 let range = format!("entries gone: {}–{}.", lost[0], lost.last().unwrap());
                 assert!(message.contains(&range), "{what}: {message}, not {range}");
-                // With the queue nothing that waits is gone; without it, what was in that volume.
+                // With the queue nothing that waits is gone; without it, what was in that segment.
                 let reads = (61..=100).filter(|n| queue || !lost.contains(&(n + 121)));
                 assert_eq!(waiting(&journal), chips(reads.clone()), "{what}");
                 assert_eq!(journal.backlog().0 as usize, reads.count(), "{what}");
@@ -673,18 +673,18 @@ async fn a_volume_that_is_gone_or_cut_costs_what_was_in_it_and_is_told_to_the_nu
 }
 
 #[tokio::test]
-async fn a_damaged_state_at_the_head_of_the_oldest_volume_does_not_bring_uploaded_reads_back_as_new() {
-    let dir = of_many_volumes().await;
-    let volumes = logs(dir.path());
+async fn a_damaged_state_at_the_head_of_the_oldest_segment_does_not_bring_uploaded_reads_back_as_new() {
+    let dir = of_many_segments().await;
+    let segments = logs(dir.path());
     // As if the older ones had been removed: the mark says so.
-    let first = number_of(&volumes[5]);
-    volumes[..5].iter().for_each(|path| std::fs::remove_file(path).unwrap());
-    let text = std::fs::read_to_string(&volumes[5]).unwrap();
-    std::fs::write(&volumes[5], text.replacen("#state\t{", "#state\t[", 1)).unwrap();
+    let first = number_of(&segments[5]);
+    segments[..5].iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let text = std::fs::read_to_string(&segments[5]).unwrap();
+    std::fs::write(&segments[5], text.replacen("#state\t{", "#state\t[", 1)).unwrap();
     std::fs::remove_dir_all(dir.path().join("queue")).unwrap();
     let (journal, board) = open_small(dir.path()).await;
     let message = problem(&board, "log_damaged").await;
-    assert!(message.contains(&format!("line 2 of volume {first:012}")), "{message}");
+    assert!(message.contains(&format!("line 2 of segment {first:012}")), "{message}");
     assert_eq!(waiting(&journal), chips(61..=100), "what a batch in the log covers is covered");
     let state = journal.device("D");
     assert!(state.doubt.is_some(), "and the cloud is asked before anything is numbered");
@@ -735,9 +735,10 @@ async fn a_marker_that_its_decoder_numbers_is_held_and_one_that_stands_for_a_hol
     };
     let framed = |marker| Framed { frame: Frame::Marker(marker), raw: Box::default() };
     let frames = vec![framed(marker(1, None)), framed(marker(5, Some(9)))];
-    journal.keep("mat", Timestamp::now(), frames).await.unwrap();
+    journal.append("mat", Timestamp::now(), frames).await.unwrap();
     keep(&journal, "mat", [2, 3]).await;
-    let missing = async |journal: &Journal| journal.held("mat").await.missing(None, Some(&Label::Number(1)), 1, 12);
+    let missing =
+        async |journal: &Journal| journal.stored_ranges("mat").await.missing(None, Some(&Label::Number(1)), 1, 12);
     assert_eq!(missing(&journal).await, [(4, 4), (10, 12)]);
     journal.close().await;
     for queue in [true, false] {
@@ -776,7 +777,7 @@ async fn what_is_held_back_waits_for_a_word_whatever_happens_to_the_queue_and_is
         keep(&journal, "mat", [1]).await;
         // 1 was uploaded, 3 comes twice: both are repeats.
         for n in [2, 1, 3, 3, 4] {
-            journal.keep("mat", Timestamp::now(), vec![held_back(n)]).await.unwrap();
+            journal.append("mat", Timestamp::now(), vec![held_back(n)]).await.unwrap();
         }
         keep(&journal, "mat", [5]).await;
         for _ in 0..2 {
@@ -789,7 +790,7 @@ async fn what_is_held_back_waits_for_a_word_whatever_happens_to_the_queue_and_is
         }
         assert_eq!(journal.let_all_go(Some("another")).await.unwrap(), 0);
         let pending = journal.pending("D", &decoders(), 10);
-        assert_eq!(pending.repeats.len(), 2);
+        assert_eq!(pending.duplicates.len(), 2);
         join(&journal, "S", 1).await;
         journal.record(UploadEvent::Batch(batch(&pending, 1))).await.unwrap();
         accept(&journal, 1, 2).await;
@@ -815,7 +816,7 @@ async fn what_is_held_back_waits_for_a_word_whatever_happens_to_the_queue_and_is
 async fn what_is_let_go_in_part_is_let_go_once_and_the_rest_stays() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path()).await;
-    journal.keep("mat", Timestamp::now(), (1..=1200).map(held_back).collect()).await.unwrap();
+    journal.append("mat", Timestamp::now(), (1..=1200).map(held_back).collect()).await.unwrap();
     let later = |read: &ChipRead| read.position.as_ref().is_some_and(|position| position.number > 1100);
     assert_eq!(journal.let_go(None, later).await.unwrap(), 100);
     assert_eq!(journal.let_go(None, later).await.unwrap(), 0);
@@ -832,17 +833,17 @@ async fn what_the_numbers_held_say_is_known_after_a_restart_and_from_the_log_alo
         let dir = tempfile::tempdir().unwrap();
         let journal = open(dir.path()).await;
         keep(&journal, "mat", 1..=20).await;
-        let held = journal.held("mat").await;
+        let held = journal.stored_ranges("mat").await;
         let journal = again(dir.path(), journal, rebuilt).await;
-        assert_eq!(journal.held("mat").await, held);
+        assert_eq!(journal.stored_ranges("mat").await, held);
         let file = Label::Number(1);
         let Frame::Read(last) = read(20).frame else { unreachable!() };
         assert_eq!(held.content(None, Some(&file), 20), Some(last.content()));
         let cleared = Cleared { unit: None, file: Some(file.clone()), text: "cleared".into() };
         let cleared = Framed { frame: Frame::Cleared(cleared), raw: Box::default() };
-        journal.keep("mat", Timestamp::now(), vec![cleared]).await.unwrap();
+        journal.append("mat", Timestamp::now(), vec![cleared]).await.unwrap();
         let journal = again(dir.path(), journal, rebuilt).await;
-        let held = journal.held("mat").await;
+        let held = journal.stored_ranges("mat").await;
         assert_eq!((held.highest(None, Some(&file)), held.lives().was_cleared(None, Some(&file))), (None, true));
         assert_eq!(held.lives().of(None, Some(&file)).unwrap().before.unwrap().stamp, last.stamp);
         journal.close().await;

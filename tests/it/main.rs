@@ -2,7 +2,7 @@
 //!
 //! They are one program so that a change is linked once. So they share a process: a test here sets no environment variable, no
 //! current directory and no signal handler, judges no memory and no descriptors of its own process, and takes only free ports.
-//! `cargo test --test it way::clock` runs a part of them.
+//! `cargo test --test it e2e::clock` runs a part of them.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
 
 #[path = "../support/mod.rs"]
@@ -19,4 +19,3 @@ mod journal;
 mod protocols;
 mod recognise;
 mod uplink;
-mod way;

@@ -20,8 +20,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use passbridge::testing::commands::decode::{Decoder, Decoding, Ended};
 use passbridge::testing::decoders::{self, Dials, Item, Missed, Output, REGISTRY, Range, Settings};
-use passbridge::testing::link::capture::{Direction, Reader, Record, What};
-use passbridge::testing::model::chip::Held;
+use passbridge::testing::link::capture::{CaptureReader, Direction, Record, What};
+use passbridge::testing::model::chip::StoredRanges;
 use passbridge::testing::model::escape::{escape, unescape};
 use passbridge::testing::sim::decoder::Kind;
 use proptest::prelude::*;
@@ -412,7 +412,8 @@ fn an_ipico_frame_is_recovered_from_noise_in_its_own_line() {
 fn every_capture_decodes_to_its_expected_output_however_it_arrives() {
     for path in captures() {
         let file = std::fs::read(&path).unwrap();
-        let mut capture = Reader::new(file.as_slice()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut capture =
+            CaptureReader::new(file.as_slice()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let header = capture.header().clone();
         for key in ["device", "firmware", "source", "date", "protocol"] {
             assert!(header.get(key).is_some(), "{}: no `{key}` in the header", path.display());
@@ -425,7 +426,7 @@ fn every_capture_decodes_to_its_expected_output_however_it_arrives() {
         let began = header.began().unwrap().unwrap_or_else(|| panic!("{}: when?", path.display()));
         let decoding = Decoding::new(spec, &header.settings(), zone.clone(), Some(began)).unwrap();
         let mut text = Vec::new();
-        decoding.run(Reader::new(file.as_slice()).unwrap(), &mut text).unwrap();
+        decoding.run(CaptureReader::new(file.as_slice()).unwrap(), &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
         let expected_path = path.with_extension("expected.jsonl");
         if std::env::var_os("PASSBRIDGE_BLESS").is_some() {
@@ -584,7 +585,7 @@ proptest! {
     fn no_bytes_make_a_linked_protocol_panic_or_ask_without_end(bytes in bytes()) {
         for spec in REGISTRY {
             let (mut protocol, mut out) = ((spec.make)(&dialects(spec.name)[0]).unwrap(), Output::default());
-            protocol.connected(Held::default(), true, &mut out);
+            protocol.connected(StoredRanges::default(), true, &mut out);
             for (second, piece) in (0..).zip(bytes.chunks(97)) {
                 protocol.tick(Duration::from_secs(second * 7), &mut out);
                 protocol.feed(piece, &mut out);
@@ -604,7 +605,7 @@ fn a_decoder_that_cannot_be_asked_for_stored_reads_says_in_words_what_to_do() {
         let settings = Kind::from_name(spec.name).map(Kind::settings).unwrap_or_default();
         let mut protocol = (spec.make)(&settings).unwrap();
         let mut out = Output::default();
-        protocol.connected(Held::default(), true, &mut out);
+        protocol.connected(StoredRanges::default(), true, &mut out);
         let before = out.items.len();
         let why = protocol.rewind(&range, &mut out).unwrap_err(); // none was heard of yet
         let can = spec.missed == Missed::Stored;

@@ -38,7 +38,7 @@ fn captures() -> Vec<(String, Vec<u8>)> {
     let mut captures = Vec::new();
     for spec in REGISTRY.iter().filter(|spec| spec.recogniser.is_some()) {
         let content = std::fs::read(folder(spec).join(format!("captures/{}.capture", spec.name))).unwrap();
-        let records = capture::Reader::new(&content[..]).unwrap().map(|record| record.unwrap().what);
+        let records = capture::CaptureReader::new(&content[..]).unwrap().map(|record| record.unwrap().what);
         let said = records.filter_map(|what| match what {
             What::Bytes(Direction::From, bytes) => Some(bytes),
             _ => None,

@@ -16,7 +16,7 @@ use passbridge::testing::decoders::{Frame, Framed};
 use passbridge::testing::journal::{Journal, JournalConfig, PendingRead};
 use passbridge::testing::model::chip::{ChipRead, Stamp};
 use passbridge::testing::sim::cloud::{
-    Answer, Chance, DEVICE, Dedup, Fault, Generation, KEY, On, SimCloud, SimCloudConfig,
+    Answer, Chance, CloudFault, DEVICE, Dedup, Generation, KEY, On, SimCloud, SimCloudConfig,
 };
 use passbridge::testing::status::{Board, UploadState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,7 +45,7 @@ async fn journal(dir: &Path, board: &Board) -> Journal {
         zones: Default::default(),
         keep_days: 30,
         keep_bytes: 1 << 30,
-        volume_bytes: 1 << 24,
+        segment_bytes: 1 << 24,
     };
     Journal::open(config, board.clone()).unwrap()
 }
@@ -109,7 +109,7 @@ impl Rig {
             }
         };
         let frames = (self.reads..self.reads + count).map(frame).collect();
-        self.journal.keep("mat", Timestamp::now(), frames).await.unwrap();
+        self.journal.append("mat", Timestamp::now(), frames).await.unwrap();
         self.reads += count;
     }
 
@@ -181,19 +181,19 @@ async fn every_kind_of_trouble_and_of_cloud_leaves_each_read_in_it_once() {
         let config = SimCloudConfig { dedup, generation, page_size: 7, ..SimCloudConfig::default() };
         let mut rig = Rig::start(config).await;
         let faults = vec![
-            Fault::before(Answer::Cut),
-            Fault::after(Answer::Cut),
-            Fault::after(Answer::CutInside),
-            Fault::after(Answer::Status(500)),
-            Fault::before(Answer::Status(502)),
-            Fault::after(Answer::html()),
-            Fault::before(Answer::Redirect("http://127.0.0.1:1/".to_owned())),
-            Fault::before(Answer::RetryAfter(429, "0".to_owned())),
-            Fault::after(Answer::empty(200)),
-            Fault::after(Answer::not_json()),
-            Fault::short(3),
-            Fault::after(Answer::Cut).closing(),
-            Fault::before(Answer::Status(503)).closing(),
+            CloudFault::before(Answer::Cut),
+            CloudFault::after(Answer::Cut),
+            CloudFault::after(Answer::CutInside),
+            CloudFault::after(Answer::Status(500)),
+            CloudFault::before(Answer::Status(502)),
+            CloudFault::after(Answer::html()),
+            CloudFault::before(Answer::Redirect("http://127.0.0.1:1/".to_owned())),
+            CloudFault::before(Answer::RetryAfter(429, "0".to_owned())),
+            CloudFault::after(Answer::empty(200)),
+            CloudFault::after(Answer::not_json()),
+            CloudFault::short(3),
+            CloudFault::after(Answer::Cut).closing(),
+            CloudFault::before(Answer::Status(503)).closing(),
         ];
         rig.cloud.fault_by_chance(Chance { on: On::Insert, seed: seed as u64, odds: 0.5, faults: faults.clone() });
         rig.cloud.fault_by_chance(Chance { on: On::Held, seed: 9, odds: 0.2, faults: faults[..10].to_vec() });
@@ -226,7 +226,7 @@ async fn a_poisoned_passing_is_set_aside_and_the_rest_arrives() {
     rig.read(1).await;
     assert!(rig.cloud.wait_for(60, LIMIT).await);
     let state = rig.journal.device(DEVICE);
-    assert_eq!((state.quarantined, state.next), (1, 62));
+    assert_eq!((state.dead_letters, state.next), (1, 62));
     assert_eq!(rig.cloud.violations(), [""; 0]);
     rig.stop().await;
 }

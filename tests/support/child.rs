@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use passbridge::testing::model::clock;
-use passbridge::testing::serve::control::{self, Request};
-use passbridge::testing::sim::cloud::{Answer, Apply, Chance, DEVICE, Fault, KEY, On, SimCloud};
+use passbridge::testing::serve::control::{self, ControlRequest};
+use passbridge::testing::sim::cloud::{Answer, Apply, Chance, CloudFault, DEVICE, KEY, On, SimCloud};
 use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, SimRead, Wiring};
 use passbridge::testing::status::{RecentRead, Snapshot};
 use rustix::process::{Pid, Signal, kill_process};
@@ -182,7 +182,7 @@ impl Site {
     }
 
     pub async fn status(&self) -> Option<Snapshot> {
-        let status = control::ask(&self.data, Request::Status).await.ok()?;
+        let status = control::ask(&self.data, ControlRequest::Status).await.ok()?;
         Some(serde_json::from_value(status).unwrap())
     }
 
@@ -345,19 +345,22 @@ pub fn judge(what: &str, cloud: &SimCloud, token: &str, expected: impl IntoItera
 /// A third of the inserts fail, in every way that leaves open whether they arrived; so do some questions.
 pub fn trouble(cloud: &SimCloud, seed: u64) {
     let inserts = vec![
-        Fault::before(Answer::Cut),
-        Fault::after(Answer::Cut),
-        Fault::after(Answer::CutInside),
-        Fault::before(Answer::Status(500)),
-        Fault::after(Answer::Status(500)),
-        Fault::before(Answer::Never),
-        Fault::after(Answer::Never),
-        Fault::partly(Apply::Half, Answer::Cut),
-        Fault::slow(Duration::from_millis(30)),
+        CloudFault::before(Answer::Cut),
+        CloudFault::after(Answer::Cut),
+        CloudFault::after(Answer::CutInside),
+        CloudFault::before(Answer::Status(500)),
+        CloudFault::after(Answer::Status(500)),
+        CloudFault::before(Answer::Never),
+        CloudFault::after(Answer::Never),
+        CloudFault::partly(Apply::Half, Answer::Cut),
+        CloudFault::slow(Duration::from_millis(30)),
     ];
     cloud.fault_by_chance(Chance { on: On::Insert, seed, odds: 0.35, faults: inserts });
-    let questions =
-        vec![Fault::before(Answer::Cut), Fault::after(Answer::CutInside), Fault::before(Answer::Status(502))];
+    let questions = vec![
+        CloudFault::before(Answer::Cut),
+        CloudFault::after(Answer::CutInside),
+        CloudFault::before(Answer::Status(502)),
+    ];
     cloud.fault_by_chance(Chance { on: On::Held, seed: seed + 1, odds: 0.15, faults: questions.clone() });
     cloud.fault_by_chance(Chance { on: On::Active, seed: seed + 2, odds: 0.1, faults: questions });
 }

@@ -4,13 +4,13 @@
 pub mod allowed;
 pub mod child;
 pub mod disk_state;
+pub mod e2e;
 /// The checks of the fuzz targets, which are a workspace of their own (fuzz/README.md).
 #[path = "../../fuzz/src/lib.rs"]
 pub mod fuzz;
 pub mod samples;
 pub mod shaper;
 pub mod tls_proxy;
-pub mod way;
 
 /// For a test that keeps the processors busy by itself: while it holds this, no other such test runs. The tests of one program
 /// run side by side, and two floods at once are more than a small machine can judge.

@@ -15,9 +15,9 @@
 use std::time::Duration;
 
 use super::ask::{self, InCloud};
-use super::compare::{Mark, Ours};
+use super::compare::{Ours, PassingState};
 use crate::cloud::rufus::Client;
-use crate::journal::{InFlight, Item, Journal, JournalError, UploadEvent};
+use crate::journal::{InFlight, Journal, JournalError, UploadEvent, UploadItem};
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub async fn adopt(
 
 /// Numbers of what is in flight that neither of two answers shows.
 async fn absent(flight: &InFlight, cloud: &InCloud<'_>, lag: Duration) -> Result<Vec<u64>, super::AuditError> {
-    let open = |item: &Item| Ours { item: item.clone(), mark: Mark::Open, counted: false };
+    let open = |item: &UploadItem| Ours { item: item.clone(), mark: PassingState::Open, counted: false };
     let ours: Vec<Ours> = flight.open.iter().map(open).collect();
     let first = ask::not_shown(cloud, &ours).await?;
     tokio::time::sleep(lag).await;
@@ -95,9 +95,9 @@ async fn absent(flight: &InFlight, cloud: &InCloud<'_>, lag: Duration) -> Result
 }
 
 /// What is to be recorded, a line for each run of open passings that end alike.
-fn events(device: &str, open: &[Item], absent: &[u64]) -> Vec<UploadEvent> {
-    let is_absent = |item: &Item| absent.contains(&item.num);
-    let event = |run: &[Item]| {
+fn events(device: &str, open: &[UploadItem], absent: &[u64]) -> Vec<UploadEvent> {
+    let is_absent = |item: &UploadItem| absent.contains(&item.num);
+    let event = |run: &[UploadItem]| {
         let (first, last, device) = (run.first()?.num, run.last()?.num, device.into());
         Some(match is_absent(&run[0]) {
             true => UploadEvent::Released { device, first, last },

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::AuditError;
-use super::compare::{FINDINGS_MAX, Finding, Ours, Seen, WINDOW, Window};
+use super::compare::{Compared, FINDINGS_MAX, Finding, Ours, WINDOW, Window};
 use super::ours::Numbered;
-use crate::cloud::rufus::{CallError, Client, Page, Stored};
+use crate::cloud::rufus::{CallError, Client, CloudPassing, Page};
 
 /// Most pages read for one window (5000 passings each at the real cloud).
 const PAGES: u32 = 400;
@@ -82,13 +82,13 @@ impl Pages for InCloud<'_> {
 #[derive(Debug, Default)]
 pub struct Walk {
     /// Every window without a difference, together.
-    plain: Seen,
+    plain: Compared,
     /// The others, by their first number: these are asked for again. Their findings together are at most
     /// [`FINDINGS_MAX`], beyond it they are only counted.
-    odd: BTreeMap<u64, Seen>,
+    odd: BTreeMap<u64, Compared>,
     kept: usize,
     /// What stands above the highest number of ours.
-    above: Seen,
+    above: Compared,
     /// That number.
     top: Option<u64>,
 }
@@ -139,7 +139,7 @@ impl Walk {
     }
 
     /// What was seen, together. `above`: also of what the cloud holds above ours, what was only counted.
-    pub fn seen(&self, above: bool) -> Seen {
+    pub fn seen(&self, above: bool) -> Compared {
         let mut all = self.plain.clone();
         for seen in self.odd.values() {
             all.append(seen.clone());
@@ -153,7 +153,7 @@ impl Walk {
         all
     }
 
-    fn put(&mut self, first: u64, mut seen: Seen) {
+    fn put(&mut self, first: u64, mut seen: Compared) {
         if seen.findings.is_empty() && seen.beyond.is_empty() {
             return self.plain.append(seen);
         }
@@ -239,9 +239,9 @@ async fn look(
     last: Option<u64>,
     ours: &[Ours],
     length: Length,
-) -> Result<Seen, AuditError> {
+) -> Result<Compared, AuditError> {
     let mut window = Window::new(first, last, ours.iter().cloned());
-    let mut before: Option<(usize, Option<Stored>, Option<Stored>)> = None;
+    let mut before: Option<(usize, Option<CloudPassing>, Option<CloudPassing>)> = None;
     let mut empty = 0;
     for number in 1..=PAGES {
         let page = cloud.page(first, last, number).await.map_err(AuditError::Cloud)?;
@@ -267,15 +267,15 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::compare::{Explain, Mark, Verdict};
+    use super::super::compare::{AuditVerdict, Explain, PassingState};
     use super::*;
-    use crate::journal::Item;
+    use crate::journal::UploadItem;
     use crate::model::chip::Seq;
 
     /// A cloud in memory that lists as oddly as the documents leave open.
     #[derive(Clone, Debug)]
     struct Odd {
-        rows: Vec<Stored>,
+        rows: Vec<CloudPassing>,
         page: usize,
         falling: bool,
         ignores_range: bool,
@@ -285,10 +285,10 @@ mod tests {
 
     impl Pages for Odd {
         async fn page(&self, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
-            let wanted = |row: &&Stored| {
+            let wanted = |row: &&CloudPassing| {
                 self.ignores_range || row.num.is_none_or(|num| num >= first && last.is_none_or(|last| num <= last))
             };
-            let mut rows: Vec<Stored> = self.rows.iter().filter(wanted).cloned().collect();
+            let mut rows: Vec<CloudPassing> = self.rows.iter().filter(wanted).cloned().collect();
             rows.sort_by_key(|row| row.num);
             if self.falling {
                 rows.reverse();
@@ -300,21 +300,21 @@ mod tests {
         }
     }
 
-    fn item(num: u64) -> Item {
+    fn item(num: u64) -> UploadItem {
         let time_ms = 1_700_000_000_000 + num as i64 * 1_237;
-        Item { seq: Seq(num), num, time_ms, bib: num.to_string().into(), chip: format!("C{num}").into() }
+        UploadItem { seq: Seq(num), num, time_ms, bib: num.to_string().into(), chip: format!("C{num}").into() }
     }
 
-    fn stored(item: &Item) -> Stored {
+    fn stored(item: &UploadItem) -> CloudPassing {
         let (chip, bib) = (Some(item.chip.clone()), Some(item.bib.clone()));
-        Stored { num: Some(item.num), time_ms: Some(item.time_ms), bib, chip, session: None }
+        CloudPassing { num: Some(item.num), time_ms: Some(item.time_ms), bib, chip, session: None }
     }
 
-    fn ours(items: &[Item], mark: Mark) -> Vec<Ours> {
+    fn ours(items: &[UploadItem], mark: PassingState) -> Vec<Ours> {
         items.iter().map(|item| Ours { item: item.clone(), mark, counted: false }).collect()
     }
 
-    fn odd(rows: Vec<Stored>) -> Odd {
+    fn odd(rows: Vec<CloudPassing>) -> Odd {
         Odd { rows, page: 100, falling: false, ignores_range: false, ignores_page: false, says_more: true }
     }
 
@@ -323,7 +323,7 @@ mod tests {
         Box::new(given.into_iter())
     }
 
-    async fn compared(list: &[Ours], cloud: &Odd) -> Seen {
+    async fn compared(list: &[Ours], cloud: &Odd) -> Compared {
         let mut walk = Walk::begin(given(list), list.last().map(|ours| ours.item.num), cloud).await.unwrap();
         walk.again(given(list), cloud).await.unwrap();
         let mut seen = walk.seen(true);
@@ -335,8 +335,8 @@ mod tests {
         seen
     }
 
-    fn found(findings: &[Finding]) -> BTreeMap<Verdict, BTreeSet<u64>> {
-        let mut found: BTreeMap<Verdict, BTreeSet<u64>> = BTreeMap::new();
+    fn found(findings: &[Finding]) -> BTreeMap<AuditVerdict, BTreeSet<u64>> {
+        let mut found: BTreeMap<AuditVerdict, BTreeSet<u64>> = BTreeMap::new();
         for finding in findings {
             found.entry(finding.verdict).or_default().insert(finding.num().unwrap());
         }
@@ -379,9 +379,9 @@ mod tests {
     }
 
     /// Both sides, and what must be found.
-    fn sides(done: &[Done]) -> (Vec<Ours>, Vec<Stored>, BTreeMap<Verdict, BTreeSet<u64>>) {
+    fn sides(done: &[Done]) -> (Vec<Ours>, Vec<CloudPassing>, BTreeMap<AuditVerdict, BTreeSet<u64>>) {
         let (mut list, mut rows) = (Vec::new(), Vec::new());
-        let mut expected: BTreeMap<Verdict, BTreeSet<u64>> = BTreeMap::new();
+        let mut expected: BTreeMap<AuditVerdict, BTreeSet<u64>> = BTreeMap::new();
         let mut expect = |verdict, num| {
             expected.entry(verdict).or_default().insert(num);
         };
@@ -389,14 +389,14 @@ mod tests {
             let item = item(num);
             let mut row = stored(&item);
             let mark = match done {
-                Done::Open(_) => Mark::Open,
-                Done::Aside(_) => Mark::Aside,
-                _ => Mark::Accepted,
+                Done::Open(_) => PassingState::Open,
+                Done::Aside(_) => PassingState::Aside,
+                _ => PassingState::Accepted,
             };
             let there = match done {
                 Done::Nothing | Done::Open(true) | Done::Again => true,
                 Done::Lost => {
-                    expect(Verdict::Missing, num);
+                    expect(AuditVerdict::Missing, num);
                     false
                 }
                 Done::Chip | Done::Bib | Done::Time => {
@@ -405,23 +405,23 @@ mod tests {
                         Done::Bib => row.bib = Some("X".into()),
                         _ => row.time_ms = Some(item.time_ms + 1),
                     }
-                    expect(Verdict::Different, num);
+                    expect(AuditVerdict::Different, num);
                     true
                 }
                 Done::Foreign => {
                     (row.chip, row.bib) = (Some("X".into()), None);
-                    expect(Verdict::Foreign, num);
+                    expect(AuditVerdict::Foreign, num);
                     true
                 }
                 Done::Open(false) => {
-                    expect(Verdict::NotYetSent, num);
+                    expect(AuditVerdict::NotYetSent, num);
                     false
                 }
                 Done::Aside(taken) => {
                     (row.chip, row.bib) = (Some("X".into()), None);
-                    expect(Verdict::SetAside, num);
+                    expect(AuditVerdict::SetAside, num);
                     if taken {
-                        expect(Verdict::Foreign, num);
+                        expect(AuditVerdict::Foreign, num);
                     }
                     taken
                 }
@@ -434,8 +434,8 @@ mod tests {
                 rows.push(row.clone());
             }
             if done == Done::Again {
-                rows.push(Stored { num: Some(1_000_000 + num), ..row });
-                expect(Verdict::Duplicated, 1_000_000 + num);
+                rows.push(CloudPassing { num: Some(1_000_000 + num), ..row });
+                expect(AuditVerdict::Duplicated, 1_000_000 + num);
             }
         }
         (list, rows, expected)
@@ -466,12 +466,12 @@ mod tests {
     #[tokio::test]
     async fn a_cloud_without_fractions_is_equal_and_one_that_cut_a_single_one_is_not() {
         let items: Vec<_> = (1..=5).map(item).collect();
-        let whole = |item: &Item| Stored { time_ms: Some(item.time_ms / 1000 * 1000), ..stored(item) };
-        let seen = compared(&ours(&items, Mark::Accepted), &odd(items.iter().map(whole).collect())).await;
+        let whole = |item: &UploadItem| CloudPassing { time_ms: Some(item.time_ms / 1000 * 1000), ..stored(item) };
+        let seen = compared(&ours(&items, PassingState::Accepted), &odd(items.iter().map(whole).collect())).await;
         assert_eq!((seen.equal, seen.findings.len()), (5, 0));
         let one = items.iter().map(|item| if item.num == 3 { whole(item) } else { stored(item) });
-        let seen = compared(&ours(&items, Mark::Accepted), &odd(one.collect())).await;
-        assert_eq!(found(&seen.findings), BTreeMap::from([(Verdict::Different, BTreeSet::from([3]))]));
+        let seen = compared(&ours(&items, PassingState::Accepted), &odd(one.collect())).await;
+        assert_eq!(found(&seen.findings), BTreeMap::from([(AuditVerdict::Different, BTreeSet::from([3]))]));
         assert_eq!(seen.equal, 4);
     }
 
@@ -479,27 +479,28 @@ mod tests {
     async fn the_same_number_twice_in_the_cloud_is_told_once_for_each_time_too_many() {
         let items: Vec<_> = (1..=5).map(item).collect();
         let rows = items.iter().map(stored).chain([stored(&items[2])]).collect();
-        let seen = compared(&ours(&items, Mark::Accepted), &odd(rows)).await;
-        assert_eq!(found(&seen.findings), BTreeMap::from([(Verdict::Duplicated, BTreeSet::from([3]))]));
+        let seen = compared(&ours(&items, PassingState::Accepted), &odd(rows)).await;
+        assert_eq!(found(&seen.findings), BTreeMap::from([(AuditVerdict::Duplicated, BTreeSet::from([3]))]));
         assert_eq!((seen.equal, seen.findings.len()), (5, 1));
     }
 
     #[tokio::test]
     async fn ours_under_another_number_is_neither_missing_nor_foreign() {
         let items: Vec<_> = (1..=5).map(item).collect();
-        let moved = |item: &Item| Stored { num: Some(if item.num == 2 { 77 } else { item.num }), ..stored(item) };
-        let seen = compared(&ours(&items, Mark::Accepted), &odd(items.iter().map(moved).collect())).await;
+        let moved =
+            |item: &UploadItem| CloudPassing { num: Some(if item.num == 2 { 77 } else { item.num }), ..stored(item) };
+        let seen = compared(&ours(&items, PassingState::Accepted), &odd(items.iter().map(moved).collect())).await;
         assert_eq!(seen.findings.len(), 1);
-        assert_eq!((seen.findings[0].verdict, seen.findings[0].other), (Verdict::Elsewhere, Some(77)));
+        assert_eq!((seen.findings[0].verdict, seen.findings[0].other), (AuditVerdict::Elsewhere, Some(77)));
     }
 
     #[tokio::test]
     async fn a_read_that_the_cloud_counted_as_a_duplicate_of_another_one_is_not_missing() {
         let (one, mut two) = (item(1), item(2));
         (two.chip, two.bib, two.time_ms) = (one.chip.clone(), one.bib.clone(), one.time_ms);
-        let mut list = ours(&[one.clone(), two], Mark::Accepted);
+        let mut list = ours(&[one.clone(), two], PassingState::Accepted);
         let seen = compared(&list, &odd(vec![stored(&one)])).await;
-        assert_eq!(found(&seen.findings), BTreeMap::from([(Verdict::Missing, BTreeSet::from([2]))]));
+        assert_eq!(found(&seen.findings), BTreeMap::from([(AuditVerdict::Missing, BTreeSet::from([2]))]));
         list[1].counted = true;
         assert_eq!(compared(&list, &odd(vec![stored(&one)])).await.findings.len(), 0);
     }
@@ -508,11 +509,11 @@ mod tests {
     async fn what_is_numbered_while_the_cloud_is_read_is_not_foreign() {
         let items: Vec<_> = (1..=5).map(item).collect();
         let cloud = odd(items.iter().map(stored).collect());
-        let walk = Walk::begin(given(&ours(&items[..3], Mark::Accepted)), Some(3), &cloud).await.unwrap();
+        let walk = Walk::begin(given(&ours(&items[..3], PassingState::Accepted)), Some(3), &cloud).await.unwrap();
         let seen = walk.seen(true);
         assert_eq!(seen.findings.len(), 2);
         let mut look = Explain::new(seen.findings);
-        ours(&items, Mark::Open).iter().for_each(|ours| look.look(ours));
+        ours(&items, PassingState::Open).iter().for_each(|ours| look.look(ours));
         assert_eq!(look.finish(), (Vec::new(), 0));
     }
 
@@ -520,19 +521,19 @@ mod tests {
     async fn of_more_than_can_be_kept_nothing_is_foreign_that_may_have_been_numbered_meanwhile() {
         let items: Vec<_> = (1..=30_000).map(item).collect();
         let cloud = Odd { page: 5000, ..odd(items.iter().map(stored).collect()) };
-        let walk = Walk::begin(given(&ours(&items[..3], Mark::Accepted)), Some(3), &cloud).await.unwrap();
-        assert_eq!(walk.seen(true).beyond[&Verdict::Foreign], 30_000 - 3 - 10_000);
+        let walk = Walk::begin(given(&ours(&items[..3], PassingState::Accepted)), Some(3), &cloud).await.unwrap();
+        assert_eq!(walk.seen(true).beyond[&AuditVerdict::Foreign], 30_000 - 3 - 10_000);
         let seen = walk.seen(false);
         assert!(seen.beyond.is_empty());
         let mut look = Explain::new(seen.findings);
-        ours(&items, Mark::Open).iter().for_each(|ours| look.look(ours));
+        ours(&items, PassingState::Open).iter().for_each(|ours| look.look(ours));
         assert_eq!((look.finish(), seen.checked, seen.equal), ((Vec::new(), 0), 3, 3));
     }
 
     #[tokio::test]
     async fn what_shows_late_is_no_difference_and_what_is_then_another_one_is_told_as_it_is() {
         let items: Vec<_> = (1..=5000).map(item).collect();
-        let list = ours(&items, Mark::Accepted);
+        let list = ours(&items, PassingState::Accepted);
         let fresh = odd(items.iter().map(stored).collect());
         let stale = Odd { rows: fresh.rows[..4000].to_vec(), page: 1000, ..fresh.clone() };
         let mut walk = Walk::begin(given(&list), Some(5000), &stale).await.unwrap();
@@ -541,7 +542,7 @@ mod tests {
         altered.rows[4499].bib = Some("X".into());
         walk.again(given(&list), &altered).await.unwrap();
         let seen = walk.seen(true);
-        assert_eq!(found(&seen.findings), BTreeMap::from([(Verdict::Different, BTreeSet::from([4500]))]));
+        assert_eq!(found(&seen.findings), BTreeMap::from([(AuditVerdict::Different, BTreeSet::from([4500]))]));
         assert_eq!((seen.checked, seen.equal), (5000, 4999));
         walk.again(given(&list), &fresh).await.unwrap();
         assert_eq!((walk.seen(true).findings.len(), walk.seen(true).equal), (0, 5000));
@@ -551,6 +552,6 @@ mod tests {
     async fn differences_beyond_the_limit_are_counted() {
         let rows: Vec<_> = (1..=12_000).map(|num| stored(&item(num))).collect();
         let seen = compared(&[], &Odd { page: 5000, ..odd(rows) }).await;
-        assert_eq!((seen.findings.len(), seen.beyond[&Verdict::Foreign]), (10_000, 2_000));
+        assert_eq!((seen.findings.len(), seen.beyond[&AuditVerdict::Foreign]), (10_000, 2_000));
     }
 }

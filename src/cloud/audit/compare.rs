@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::cloud::rufus::{Page, Stored};
-use crate::journal::Item;
+use crate::cloud::rufus::{CloudPassing, Page};
+use crate::journal::UploadItem;
 
 /// Passings of ours in a window: what one page of the real cloud (5000) holds with room for others.
 pub const WINDOW: usize = 2000;
@@ -20,7 +20,7 @@ const OTHERS_MAX: usize = 4;
 
 /// What the journal says became of a passing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
+pub enum PassingState {
     /// The cloud said that it holds it.
     Accepted,
     /// Numbered, and not settled.
@@ -33,9 +33,9 @@ pub enum Mark {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ours {
     /// The passing.
-    pub item: Item,
+    pub item: UploadItem,
     /// What became of it.
-    pub mark: Mark,
+    pub mark: PassingState,
     /// The cloud counted duplicates when it accepted it: it may hold this chip and time under another number only.
     pub counted: bool,
 }
@@ -43,7 +43,7 @@ pub struct Ours {
 /// What is different.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum AuditVerdict {
     /// Accepted once, and the cloud does not hold it.
     Missing,
     /// As missing, but the cloud holds the same chip and time under a number that is not ours.
@@ -64,11 +64,11 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What it is.
-    pub verdict: Verdict,
+    pub verdict: AuditVerdict,
     /// Ours, where the journal has one.
-    pub ours: Option<Item>,
+    pub ours: Option<UploadItem>,
     /// The cloud's, where it has one.
-    pub cloud: Option<Stored>,
+    pub cloud: Option<CloudPassing>,
     /// The other number, of what is held twice or elsewhere.
     pub other: Option<u64>,
     /// See [`Ours::counted`].
@@ -84,7 +84,7 @@ impl Finding {
 
 /// What a window showed, or all of them together.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Compared {
     /// Passings of the journal.
     pub checked: u64,
     /// Of them held by the cloud as they are.
@@ -94,14 +94,14 @@ pub struct Seen {
     /// Differences, in the order of the numbers, at most [`FINDINGS_MAX`].
     pub findings: Vec<Finding>,
     /// Differences beyond, by kind.
-    pub beyond: BTreeMap<Verdict, u64>,
+    pub beyond: BTreeMap<AuditVerdict, u64>,
     /// Equal but for the fraction of the second, which the cloud gives as zero.
     pub coarse: Vec<Finding>,
     /// The cloud keeps fractions: another passing came back with its own.
     pub keeps_fractions: bool,
 }
 
-impl Verdict {
+impl AuditVerdict {
     /// Whether a later answer of the cloud may still change it: what was accepted may take a while to show, and what moves
     /// to another page meanwhile is listed twice or not at all.
     pub fn is_doubtful(self) -> bool {
@@ -109,7 +109,7 @@ impl Verdict {
     }
 }
 
-impl Seen {
+impl Compared {
     fn add(&mut self, finding: Finding) {
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(finding);
@@ -178,7 +178,7 @@ struct Slot {
 
 impl Slot {
     /// The same passing, from whichever read.
-    fn is(&self, item: &Item) -> bool {
+    fn is(&self, item: &UploadItem) -> bool {
         let ours = &self.ours.item;
         (&ours.chip, &ours.bib, ours.time_ms) == (&item.chip, &item.bib, item.time_ms)
     }
@@ -188,9 +188,9 @@ impl Slot {
 struct Place {
     slots: Vec<Slot>,
     /// What the cloud holds there and is not ours, at most [`OTHERS_MAX`].
-    others: Vec<Stored>,
+    others: Vec<CloudPassing>,
     /// Ours came once more.
-    twice: Vec<Stored>,
+    twice: Vec<CloudPassing>,
 }
 
 /// A range of numbers under comparison.
@@ -198,7 +198,7 @@ pub struct Window {
     first: u64,
     last: Option<u64>,
     places: BTreeMap<u64, Place>,
-    seen: Seen,
+    seen: Compared,
 }
 
 impl Window {
@@ -213,7 +213,7 @@ impl Window {
                 None => slots.push(Slot { ours, held: false }),
             }
         }
-        Self { first, last, places, seen: Seen::default() }
+        Self { first, last, places, seen: Compared::default() }
     }
 
     /// Takes in a page.
@@ -228,13 +228,13 @@ impl Window {
             }
             match self.places.get_mut(&num) {
                 Some(place) => place.put(stored, &mut self.seen),
-                None => self.seen.add(of_cloud(Verdict::Foreign, stored, None)),
+                None => self.seen.add(of_cloud(AuditVerdict::Foreign, stored, None)),
             }
         }
     }
 
     /// Everything was seen.
-    pub fn close(mut self) -> Seen {
+    pub fn close(mut self) -> Compared {
         for place in self.places.into_values() {
             place.judge(&mut self.seen);
         }
@@ -244,7 +244,7 @@ impl Window {
 }
 
 impl Place {
-    fn put(&mut self, stored: Stored, seen: &mut Seen) {
+    fn put(&mut self, stored: CloudPassing, seen: &mut Compared) {
         let likeness = |slot: &Slot| likeness(&stored, &slot.ours.item);
         let free = self.slots.iter_mut().filter(|slot| !slot.held).find(|slot| likeness(slot) != Likeness::None);
         if let Some(slot) = free {
@@ -252,7 +252,7 @@ impl Place {
             match likeness(slot) {
                 Likeness::Same => seen.keeps_fractions |= stored.time_ms.is_some_and(|ms| ms % 1000 != 0),
                 _ if seen.coarse.len() < FINDINGS_MAX => seen.coarse.push(Finding {
-                    verdict: Verdict::Different,
+                    verdict: AuditVerdict::Different,
                     ours: Some(slot.ours.item.clone()),
                     cloud: Some(stored),
                     other: None,
@@ -269,7 +269,7 @@ impl Place {
         }
     }
 
-    fn judge(self, seen: &mut Seen) {
+    fn judge(self, seen: &mut Compared) {
         let mut others = self.others.into_iter();
         for Slot { ours: Ours { item, mark, counted }, held } in self.slots {
             seen.checked += 1;
@@ -278,26 +278,26 @@ impl Place {
                 continue;
             }
             // What was set aside was not put there by us: another passing under its number is somebody else's.
-            let cloud = if mark == Mark::Aside { None } else { others.next() };
+            let cloud = if mark == PassingState::Aside { None } else { others.next() };
             let verdict = match (mark, &cloud) {
-                (_, Some(_)) => Verdict::Different,
-                (Mark::Accepted, None) => Verdict::Missing,
-                (Mark::Open, None) => Verdict::NotYetSent,
-                (Mark::Aside, None) => Verdict::SetAside,
+                (_, Some(_)) => AuditVerdict::Different,
+                (PassingState::Accepted, None) => AuditVerdict::Missing,
+                (PassingState::Open, None) => AuditVerdict::NotYetSent,
+                (PassingState::Aside, None) => AuditVerdict::SetAside,
             };
             seen.add(Finding { verdict, ours: Some(item), cloud, other: None, counted });
         }
         for stored in others {
-            seen.add(of_cloud(Verdict::Foreign, stored, None));
+            seen.add(of_cloud(AuditVerdict::Foreign, stored, None));
         }
         for stored in self.twice {
             let other = stored.num;
-            seen.add(of_cloud(Verdict::Duplicated, stored, other));
+            seen.add(of_cloud(AuditVerdict::Duplicated, stored, other));
         }
     }
 }
 
-fn of_cloud(verdict: Verdict, stored: Stored, other: Option<u64>) -> Finding {
+fn of_cloud(verdict: AuditVerdict, stored: CloudPassing, other: Option<u64>) -> Finding {
     Finding { verdict, ours: None, cloud: Some(stored), other, counted: false }
 }
 
@@ -311,7 +311,7 @@ enum Likeness {
 
 /// What the cloud does not tell, or tells unreadably, is no difference; nor is what the journal does not tell (old lines of
 /// [`crate::journal::Found`]).
-fn likeness(stored: &Stored, item: &Item) -> Likeness {
+fn likeness(stored: &CloudPassing, item: &UploadItem) -> Likeness {
     let other = |theirs: &Option<Box<str>>, ours: &str| {
         !ours.is_empty() && theirs.as_ref().is_some_and(|it| !it.eq_ignore_ascii_case(ours))
     };
@@ -329,11 +329,11 @@ fn likeness(stored: &Stored, item: &Item) -> Likeness {
 /// A chip at a time, as both sides know it.
 type Crossing = (String, i64);
 
-fn crossing_of_item(item: &Item) -> Crossing {
+fn crossing_of_item(item: &UploadItem) -> Crossing {
     (item.chip.to_ascii_lowercase(), item.time_ms)
 }
 
-fn crossing_of_stored(stored: &Stored) -> Option<Crossing> {
+fn crossing_of_stored(stored: &CloudPassing) -> Option<Crossing> {
     let chip = stored.chip.as_ref().or(stored.bib.as_ref())?;
     Some((chip.to_ascii_lowercase(), stored.time_ms?))
 }
@@ -354,7 +354,7 @@ pub struct Explain {
 impl Explain {
     /// Is there anything that needs a second look?
     pub fn needed(findings: &[Finding]) -> bool {
-        findings.iter().any(|finding| matches!(finding.verdict, Verdict::Missing | Verdict::Foreign))
+        findings.iter().any(|finding| matches!(finding.verdict, AuditVerdict::Missing | AuditVerdict::Foreign))
     }
 
     /// A look for these.
@@ -363,13 +363,17 @@ impl Explain {
             findings: Vec::new(),
             crossings: BTreeMap::new(),
             foreign: BTreeMap::new(),
-            missing: findings.iter().filter(|it| it.verdict == Verdict::Missing).filter_map(Finding::num).collect(),
+            missing: findings
+                .iter()
+                .filter(|it| it.verdict == AuditVerdict::Missing)
+                .filter_map(Finding::num)
+                .collect(),
             merged: 0,
         };
         for (at, finding) in findings.iter().enumerate() {
             let crossing = match finding.verdict {
-                Verdict::Missing => finding.ours.as_ref().map(crossing_of_item),
-                Verdict::Foreign => {
+                AuditVerdict::Missing => finding.ours.as_ref().map(crossing_of_item),
+                AuditVerdict::Foreign => {
                     if let Some(num) = finding.num() {
                         look.foreign.entry(num).or_default().push(at);
                     }
@@ -390,12 +394,12 @@ impl Explain {
     fn find_elsewhere(&mut self) {
         for places in self.crossings.values() {
             let is = |at: &usize, verdict| self.findings[*at].as_ref().is_some_and(|f| f.verdict == verdict);
-            let missing: Vec<usize> = places.iter().copied().filter(|at| is(at, Verdict::Missing)).collect();
-            let foreign: Vec<usize> = places.iter().copied().filter(|at| is(at, Verdict::Foreign)).collect();
+            let missing: Vec<usize> = places.iter().copied().filter(|at| is(at, AuditVerdict::Missing)).collect();
+            let foreign: Vec<usize> = places.iter().copied().filter(|at| is(at, AuditVerdict::Foreign)).collect();
             for (missing, foreign) in missing.into_iter().zip(foreign) {
                 let cloud = self.findings[foreign].take().and_then(|finding| finding.cloud);
                 if let Some(finding) = &mut self.findings[missing] {
-                    (finding.verdict, finding.other) = (Verdict::Elsewhere, cloud.as_ref().and_then(|it| it.num));
+                    (finding.verdict, finding.other) = (AuditVerdict::Elsewhere, cloud.as_ref().and_then(|it| it.num));
                     finding.cloud = cloud;
                 }
             }
@@ -413,17 +417,17 @@ impl Explain {
                 self.findings[at] = None; // numbered since
             }
         }
-        if ours.mark != Mark::Accepted || self.missing.contains(&item.num) {
+        if ours.mark != PassingState::Accepted || self.missing.contains(&item.num) {
             return;
         }
         for &at in self.crossings.get(&crossing_of_item(item)).into_iter().flatten() {
             let Some(finding) = &mut self.findings[at] else { continue };
             match finding.verdict {
-                Verdict::Missing if finding.counted => {
+                AuditVerdict::Missing if finding.counted => {
                     self.findings[at] = None;
                     self.merged += 1;
                 }
-                Verdict::Foreign => (finding.verdict, finding.other) = (Verdict::Duplicated, Some(item.num)),
+                AuditVerdict::Foreign => (finding.verdict, finding.other) = (AuditVerdict::Duplicated, Some(item.num)),
                 _ => {}
             }
         }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::adopt::{Adopted, adopt};
-use super::report::{AuditError, Head, Report, Subject};
+use super::report::{AuditError, AuditReport, Head, Subject};
 use super::session::audit;
 use super::text::summary_in_words;
 use crate::cloud::rufus::{CallError, Client};
@@ -34,7 +34,7 @@ pub struct Repaired {
     /// Why it did not go on.
     pub refused: Option<String>,
     /// The audit after it.
-    pub report: Report,
+    pub report: AuditReport,
 }
 
 /// Sends what is missing again through the uplink that `resends` leads to, and audits again, until nothing is missing or

@@ -20,10 +20,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::compare::{Mark, Ours};
+use super::compare::{Ours, PassingState};
 use crate::journal::entry::Body;
-use crate::journal::log::{Line, Place, Reader};
-use crate::journal::{Batch, Item, UploadEvent, log_dir};
+use crate::journal::log::{LogLine, LogPlace, LogReader};
+use crate::journal::{Batch, UploadEvent, UploadItem, log_dir};
 
 /// Most runs of a session: each repair may add one.
 const RUNS_MAX: usize = 64;
@@ -35,16 +35,16 @@ pub struct InLog {
     pub token: Box<str>,
     /// Its name, if the cloud told one.
     pub alias: Option<Box<str>>,
-    /// Numbers below this may have been given before the log begins (older volumes are gone).
+    /// Numbers below this may have been given before the log begins (older segments are gone).
     pub older: u64,
     /// Passings were numbered in it.
     pub numbered: bool,
-    runs: Vec<Place>,
+    runs: Vec<LogPlace>,
     last: u64,
     /// The highest number of ours.
     pub top: Option<u64>,
     /// Recognised in the cloud.
-    found: Vec<Item>,
+    found: Vec<UploadItem>,
 }
 
 impl InLog {
@@ -66,10 +66,10 @@ pub struct Index {
     /// Released, and not numbered anew.
     returned: BTreeSet<u64>,
     /// Set aside because the cloud failed at them, and not numbered anew: they are tried again by themselves.
-    pub parked: BTreeSet<u64>,
+    pub failing: BTreeSet<u64>,
 }
 
-/// A device's part of the state at the head of a volume.
+/// A device's part of the state at the head of a segment.
 #[derive(Deserialize)]
 struct StateHead {
     devices: BTreeMap<Box<str>, DeviceHead>,
@@ -86,7 +86,7 @@ pub fn index(data_dir: &Path, device: &str, durable: u64) -> io::Result<Option<I
     if !dir.is_dir() {
         return Ok(None);
     }
-    let Some(mut reader) = Reader::open(&dir, None)? else { return Ok(None) };
+    let Some(mut reader) = LogReader::open(&dir, None)? else { return Ok(None) };
     let mut index = Index::default();
     let mut open: BTreeMap<u64, u64> = BTreeMap::new(); // of the batch in flight: number to read
     let mut begun = false;
@@ -94,11 +94,11 @@ pub fn index(data_dir: &Path, device: &str, durable: u64) -> io::Result<Option<I
         let place = reader.place();
         let Some(line) = reader.read()? else { break };
         match line {
-            Line::Bad { .. } => index.damaged += 1,
-            Line::State(json) if !begun => index.take_head(&json, device),
-            Line::State(_) => {}
-            Line::Entry(entry) if entry.seq > durable => break,
-            Line::Entry(entry) => {
+            LogLine::Bad { .. } => index.damaged += 1,
+            LogLine::State(json) if !begun => index.take_head(&json, device),
+            LogLine::State(_) => {}
+            LogLine::Entry(entry) if entry.seq > durable => break,
+            LogLine::Entry(entry) => {
                 begun = true;
                 let Body::Upload(event) = &entry.body else { continue };
                 if let UploadEvent::Batch(batch) = event {
@@ -126,7 +126,7 @@ impl Index {
         }
     }
 
-    fn take(&mut self, event: &UploadEvent, device: &str, place: Place, open: &mut BTreeMap<u64, u64>) {
+    fn take(&mut self, event: &UploadEvent, device: &str, place: LogPlace, open: &mut BTreeMap<u64, u64>) {
         match event {
             UploadEvent::Joined { token, alias, .. } => self.session(token).alias.clone_from(alias),
             UploadEvent::Batch(batch) => {
@@ -140,7 +140,7 @@ impl Index {
                 }
                 for item in &batch.items {
                     self.returned.remove(&item.seq.0);
-                    self.parked.remove(&item.seq.0);
+                    self.failing.remove(&item.seq.0);
                 }
                 for found in &batch.found {
                     let session = self.known(&found.session);
@@ -148,7 +148,7 @@ impl Index {
                     session.numbered = true;
                     session.top = session.top.max(Some(found.num));
                     self.returned.remove(&found.seq.0);
-                    self.parked.remove(&found.seq.0);
+                    self.failing.remove(&found.seq.0);
                 }
                 open.retain(|num, _| batch.still_open.contains(num));
                 open.extend(batch.items.iter().map(|item| (item.num, item.seq.0)));
@@ -156,7 +156,7 @@ impl Index {
             UploadEvent::Released { first, last, .. } if first <= last => {
                 self.returned.extend(open.range(first..=last).map(|(_, seq)| seq));
             }
-            UploadEvent::Quarantined { num, again: true, .. } => self.parked.extend(open.get(num)),
+            UploadEvent::DeadLetter { num, again: true, .. } => self.failing.extend(open.get(num)),
             UploadEvent::Moved { to, items, .. } if **to == *device => {
                 self.returned.extend(items.iter().map(|item| item.seq.0));
             }
@@ -167,7 +167,7 @@ impl Index {
             }
             UploadEvent::Released { .. }
             | UploadEvent::Accepted { .. }
-            | UploadEvent::Quarantined { .. }
+            | UploadEvent::DeadLetter { .. }
             | UploadEvent::Audited(_) => {}
         }
     }
@@ -201,9 +201,9 @@ impl Index {
     /// Reads of these decoders that no batch covers, and released passings that have no new number.
     pub fn waiting(&self, data_dir: &Path, decoders: &[Box<str>], durable: u64) -> io::Result<u64> {
         let mut waiting = self.returned.len() as u64;
-        let Some(mut reader) = Reader::open(&log_dir(data_dir), None)? else { return Ok(waiting) };
+        let Some(mut reader) = LogReader::open(&log_dir(data_dir), None)? else { return Ok(waiting) };
         while let Some(line) = reader.read()? {
-            let Line::Entry(entry) = line else { continue };
+            let LogLine::Entry(entry) = line else { continue };
             if entry.seq > durable {
                 break;
             }
@@ -221,21 +221,21 @@ pub type Numbered = Box<dyn Iterator<Item = io::Result<Ours>> + Send>;
 /// The passings of a session, up to entry `durable`.
 ///
 /// # Errors
-/// The log cannot be read; or its volumes were pruned since the index was made.
+/// The log cannot be read; or its segments were pruned since the index was made.
 pub fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: u64) -> io::Result<Numbered> {
     if session.runs.len() > RUNS_MAX {
         let text =
             format!("passings of this session were sent again more than {RUNS_MAX} times; it cannot be followed");
         return Err(io::Error::other(text));
     }
-    let run = |place: &Place| {
+    let run = |place: &LogPlace| {
         let run = Run::open(log_dir(data_dir), *place, device, &session.token, durable)?;
         Ok((Box::new(run) as Numbered).peekable())
     };
     let mut runs = session.runs.iter().map(run).collect::<io::Result<Vec<_>>>()?;
     let mut found = session.found.clone();
     found.sort_by_key(|item| item.num);
-    let found = found.into_iter().map(|item| Ok(Ours { item, mark: Mark::Accepted, counted: false }));
+    let found = found.into_iter().map(|item| Ok(Ours { item, mark: PassingState::Accepted, counted: false }));
     runs.push((Box::new(found) as Numbered).peekable());
     Ok(Box::new(std::iter::from_fn(move || {
         let num = |run: &mut Peekable<Numbered>| match run.peek() {
@@ -250,7 +250,7 @@ pub fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: u64) ->
 
 /// The batches of a session as long as their numbers rise.
 struct Run {
-    reader: Reader,
+    reader: LogReader,
     device: Box<str>,
     token: Box<str>,
     durable: u64,
@@ -261,22 +261,22 @@ struct Run {
 }
 
 impl Run {
-    fn open(dir: PathBuf, place: Place, device: &str, token: &str, durable: u64) -> io::Result<Self> {
-        let reader = Reader::open(&dir, Some(place))?;
+    fn open(dir: PathBuf, place: LogPlace, device: &str, token: &str, durable: u64) -> io::Result<Self> {
+        let reader = LogReader::open(&dir, Some(place))?;
         let reader =
-            reader.ok_or_else(|| io::Error::other("old volumes of the log were removed meanwhile; try again"))?;
+            reader.ok_or_else(|| io::Error::other("old segments of the log were removed meanwhile; try again"))?;
         let (batch, out) = (BTreeMap::new(), VecDeque::new());
         Ok(Self { reader, device: device.into(), token: token.into(), durable, batch, out, last: 0, ended: false })
     }
 
     fn advance(&mut self) -> io::Result<()> {
         let Some(line) = self.reader.read()? else {
-            self.end(Mark::Open);
+            self.end(PassingState::Open);
             return Ok(());
         };
-        let Line::Entry(entry) = line else { return Ok(()) };
+        let LogLine::Entry(entry) = line else { return Ok(()) };
         if entry.seq > self.durable {
-            self.end(Mark::Open);
+            self.end(PassingState::Open);
             return Ok(());
         }
         let Body::Upload(event) = entry.body else { return Ok(()) };
@@ -287,14 +287,14 @@ impl Run {
             UploadEvent::Batch(batch) => self.begin(batch),
             UploadEvent::Accepted { first, last, duplicates, .. } => {
                 for ours in self.batch.range_mut(first..=last.max(first)).map(|(_, ours)| ours) {
-                    (ours.mark, ours.counted) = (Mark::Accepted, duplicates > 0);
+                    (ours.mark, ours.counted) = (PassingState::Accepted, duplicates > 0);
                 }
             }
             // It gets another number when it is tried again.
-            UploadEvent::Quarantined { num, again: true, .. } => drop(self.batch.remove(&num)),
-            UploadEvent::Quarantined { num, .. } => {
+            UploadEvent::DeadLetter { num, again: true, .. } => drop(self.batch.remove(&num)),
+            UploadEvent::DeadLetter { num, .. } => {
                 if let Some(ours) = self.batch.get_mut(&num) {
-                    ours.mark = Mark::Aside;
+                    ours.mark = PassingState::Aside;
                 }
             }
             UploadEvent::Released { first, last, .. } => self.batch.retain(|num, _| !(first..=last).contains(num)),
@@ -308,35 +308,35 @@ impl Run {
         let lowest = batch.still_open.iter().min().map_or(u64::MAX, |num| *num);
         let mut later = self.batch.split_off(&lowest);
         for (num, ours) in &mut later {
-            if ours.mark == Mark::Open && !batch.still_open.contains(num) {
-                ours.mark = Mark::Accepted;
+            if ours.mark == PassingState::Open && !batch.still_open.contains(num) {
+                ours.mark = PassingState::Accepted;
             }
         }
-        self.flush(Mark::Accepted);
+        self.flush(PassingState::Accepted);
         self.batch = later;
         let (true, Some(first), Some(last)) = (batch.session == self.token, batch.items.first(), batch.items.last())
         else {
             return;
         };
         if first.num <= self.last {
-            return self.end(Mark::Accepted);
+            return self.end(PassingState::Accepted);
         }
         self.last = last.num;
-        let open = |item: Item| (item.num, Ours { item, mark: Mark::Open, counted: false });
+        let open = |item: UploadItem| (item.num, Ours { item, mark: PassingState::Open, counted: false });
         self.batch.extend(batch.items.into_iter().map(open));
     }
 
     /// Gives the batch out; `left` is what became of what no line tells of.
-    fn flush(&mut self, left: Mark) {
+    fn flush(&mut self, left: PassingState) {
         for mut ours in std::mem::take(&mut self.batch).into_values() {
-            if ours.mark == Mark::Open {
+            if ours.mark == PassingState::Open {
                 ours.mark = left;
             }
             self.out.push_back(ours);
         }
     }
 
-    fn end(&mut self, left: Mark) {
+    fn end(&mut self, left: PassingState) {
         self.flush(left);
         self.ended = true;
     }
@@ -403,25 +403,25 @@ mod tests {
         }
 
         /// Number, read and what became of it, in the order they come.
-        fn of(&self, token: &str, durable: u64) -> Vec<(u64, u64, Mark)> {
+        fn of(&self, token: &str, durable: u64) -> Vec<(u64, u64, PassingState)> {
             let index = index(self.dir.path(), "D", durable).unwrap().unwrap();
             let list = numbered(self.dir.path(), "D", index.find(token).unwrap(), durable).unwrap();
             list.map(Result::unwrap).map(|ours| (ours.item.num, ours.item.seq.0, ours.mark)).collect()
         }
     }
 
-    fn item(seq: u64, num: u64) -> Item {
-        Item { seq: Seq(seq), num, time_ms: 0, bib: "7".into(), chip: "C7".into() }
+    fn item(seq: u64, num: u64) -> UploadItem {
+        UploadItem { seq: Seq(seq), num, time_ms: 0, bib: "7".into(), chip: "C7".into() }
     }
 
-    use Mark::{Accepted, Aside, Open};
+    use PassingState::{Accepted, Aside, Open};
 
     #[test]
     fn passings_come_in_the_order_of_their_numbers_also_when_a_session_is_joined_again_or_some_go_again() {
         let mut log = Written::new();
         log.batch("AAAAAA", 1, &[1, 2, 3, 4, 5]);
         log.accepted(1, 2);
-        log.event(UploadEvent::Quarantined {
+        log.event(UploadEvent::DeadLetter {
             device: "D".into(),
             num: 3,
             status: 400,
@@ -459,7 +459,7 @@ mod tests {
     #[test]
     fn what_was_recognised_in_the_cloud_belongs_to_the_session_that_holds_it_in_the_place_of_its_number() {
         let found = |seq: u64, session: &str, num: u64| {
-            let Item { seq, num, time_ms, bib, chip } = item(seq, num);
+            let UploadItem { seq, num, time_ms, bib, chip } = item(seq, num);
             Found { seq, session: session.into(), num, time_ms, bib, chip }
         };
         let mut log = Written::new();
@@ -477,15 +477,15 @@ mod tests {
     }
 
     #[test]
-    fn where_old_volumes_are_gone_the_state_tells_which_numbers_are_older() {
+    fn where_old_segments_are_gone_the_state_tells_which_numbers_are_older() {
         let mut log = Written::new();
         log.batch("AAAAAA", 1, &[1, 2]);
         log.accepted(1, 2);
         let state = r#"{"devices":{"D":{"sessions":[["AAAAAA","Race",3]]}}}"#;
         log.log.rotate(Some(state)).unwrap();
         log.batch("AAAAAA", 3, &[3]);
-        let volumes = crate::journal::log::volumes(&log_dir(log.dir.path())).unwrap();
-        std::fs::remove_file(&volumes[0].path).unwrap();
+        let segments = crate::journal::log::segments(&log_dir(log.dir.path())).unwrap();
+        std::fs::remove_file(&segments[0].path).unwrap();
         let index = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap();
         let session = index.find("AAAAAA").unwrap();
         assert_eq!((session.older, session.alias.as_deref()), (3, Some("Race")));

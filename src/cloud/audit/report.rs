@@ -9,10 +9,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::compare::{Finding, Verdict};
+use super::compare::{AuditVerdict, Finding};
 use crate::cloud::rufus::CallError;
 use crate::config::failure::Failure;
-use crate::journal::{Audited, Item, Journal};
+use crate::journal::{Audited, Journal, UploadItem};
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,7 @@ pub struct Subject {
 
 /// What an audit found.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct AuditReport {
     /// Device.
     pub device: Box<str>,
     /// `token_session`.
@@ -100,7 +100,7 @@ pub struct Report {
     /// Of them held once for two of ours: the cloud counted one as a duplicate.
     pub merged: u64,
     /// How many of each kind.
-    pub counts: BTreeMap<Verdict, u64>,
+    pub counts: BTreeMap<AuditVerdict, u64>,
     /// Reads that wait for a number in this session.
     pub waiting: u64,
     /// Passings in the cloud with numbers from before the log begins: nobody can compare them any more.
@@ -113,26 +113,26 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
-impl Report {
+impl AuditReport {
     /// How many of a kind.
-    pub fn count(&self, verdict: Verdict) -> u64 {
+    pub fn count(&self, verdict: AuditVerdict) -> u64 {
         self.counts.get(&verdict).copied().unwrap_or(0)
     }
 
     /// Both hold the same, as far as the journal's passings are not still on their way ([`Report::on_their_way`]).
     pub fn is_equal(&self) -> bool {
-        let differences = self.counts.iter().filter(|(verdict, _)| **verdict != Verdict::NotYetSent);
+        let differences = self.counts.iter().filter(|(verdict, _)| **verdict != AuditVerdict::NotYetSent);
         differences.map(|(_, count)| count).sum::<u64>() == 0 && self.older == 0 && self.unnumbered == 0
     }
 
     /// Passings numbered and not settled, and reads that wait for a number in this session.
     pub fn on_their_way(&self) -> u64 {
-        self.count(Verdict::NotYetSent) + self.waiting
+        self.count(AuditVerdict::NotYetSent) + self.waiting
     }
 
     /// What a repair would send again: of the differences kept.
-    pub fn missing(&self) -> Vec<Item> {
-        let missing = self.findings.iter().filter(|finding| finding.verdict == Verdict::Missing);
+    pub fn missing(&self) -> Vec<UploadItem> {
+        let missing = self.findings.iter().filter(|finding| finding.verdict == AuditVerdict::Missing);
         missing.filter_map(|finding| finding.ours.clone()).collect()
     }
 
@@ -145,12 +145,12 @@ impl Report {
             active: self.active,
             equal: self.is_equal(),
             checked: self.checked,
-            missing: self.count(Verdict::Missing),
-            foreign: self.count(Verdict::Foreign) + self.unnumbered,
-            different: self.count(Verdict::Different) + self.count(Verdict::Elsewhere),
-            duplicated: self.count(Verdict::Duplicated),
+            missing: self.count(AuditVerdict::Missing),
+            foreign: self.count(AuditVerdict::Foreign) + self.unnumbered,
+            different: self.count(AuditVerdict::Different) + self.count(AuditVerdict::Elsewhere),
+            duplicated: self.count(AuditVerdict::Duplicated),
             not_yet_sent: self.on_their_way(),
-            set_aside: self.count(Verdict::SetAside),
+            set_aside: self.count(AuditVerdict::SetAside),
         }
     }
 }

@@ -3,16 +3,16 @@
 use std::io;
 
 use super::ask::{InCloud, Walk};
-use super::compare::{Explain, Finding, Seen, Verdict};
+use super::compare::{AuditVerdict, Compared, Explain, Finding};
 use super::ours::{self, InLog, Index};
-use super::report::{AuditError, Head, Report, Subject};
+use super::report::{AuditError, AuditReport, Head, Subject};
 use crate::cloud::rufus::Client;
 
 /// Compares a session.
 ///
 /// # Errors
 /// [`AuditError`]: nothing can be said then.
-pub async fn audit(subject: &Subject, client: &Client, head: &Head) -> Result<Report, AuditError> {
+pub async fn audit(subject: &Subject, client: &Client, head: &Head) -> Result<AuditReport, AuditError> {
     let durable = head.durable().await?;
     let index = read_index(subject, durable).await?;
     let active = client.active_session(&subject.device).await.map_err(AuditError::Cloud)?;
@@ -39,13 +39,13 @@ pub async fn audit(subject: &Subject, client: &Client, head: &Head) -> Result<Re
     let older = drop_older(&mut seen.findings, session.older);
     let waiting = if is_active { waiting(subject, index.clone(), durable).await? } else { 0 };
     let mut counts = seen.beyond;
-    if is_active && !index.parked.is_empty() {
-        *counts.entry(Verdict::SetAside).or_default() += index.parked.len() as u64;
+    if is_active && !index.failing.is_empty() {
+        *counts.entry(AuditVerdict::SetAside).or_default() += index.failing.len() as u64;
     }
     for finding in &seen.findings {
         *counts.entry(finding.verdict).or_default() += 1;
     }
-    Ok(Report {
+    Ok(AuditReport {
         device: subject.device.clone(),
         alias: active.filter(|_| is_active).and_then(|active| active.alias).or(session.alias),
         active: is_active,
@@ -71,7 +71,7 @@ async fn read_index(subject: &Subject, durable: u64) -> Result<Index, AuditError
 
 /// What was seen, after a look through the journal as it is now; and how many of the missing the cloud holds under another
 /// number of ours.
-async fn explained(subject: &Subject, head: &Head, before: &InLog, walk: &Walk) -> Result<(Seen, u64), AuditError> {
+async fn explained(subject: &Subject, head: &Head, before: &InLog, walk: &Walk) -> Result<(Compared, u64), AuditError> {
     let all = walk.seen(true);
     if !Explain::needed(&all.findings) {
         return Ok((all, 0));
@@ -91,7 +91,7 @@ async fn explained(subject: &Subject, head: &Head, before: &InLog, walk: &Walk) 
         Ok(look.finish())
     })
     .await?;
-    Ok((Seen { findings, ..seen }, merged))
+    Ok((Compared { findings, ..seen }, merged))
 }
 
 async fn waiting(subject: &Subject, index: Index, durable: u64) -> Result<u64, AuditError> {
@@ -108,7 +108,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 fn drop_older(findings: &mut Vec<Finding>, older: u64) -> u64 {
     let all = findings.len();
     let is_older =
-        |finding: &Finding| finding.verdict == Verdict::Foreign && finding.num().is_some_and(|num| num < older);
+        |finding: &Finding| finding.verdict == AuditVerdict::Foreign && finding.num().is_some_and(|num| num < older);
     findings.retain(|finding| !is_older(finding));
     (all - findings.len()) as u64
 }

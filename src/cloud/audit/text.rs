@@ -5,17 +5,17 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Report;
-use super::compare::{Finding, Verdict};
-use crate::cloud::rufus::Stored;
-use crate::journal::{Audited, Item};
+use super::AuditReport;
+use super::compare::{AuditVerdict, Finding};
+use crate::cloud::rufus::CloudPassing;
+use crate::journal::{Audited, UploadItem};
 use crate::model::text::printable;
 use crate::model::text::tail;
 
 /// Differences told one by one; `--json` tells all.
 const TOLD: usize = 50;
 
-impl Verdict {
+impl AuditVerdict {
     /// In the words of the result.
     pub fn in_words(self) -> &'static str {
         match self {
@@ -36,7 +36,7 @@ pub fn session_in_words(token: &str, alias: Option<&str>) -> String {
 }
 
 /// The result in lines.
-pub fn text(report: &Report) -> String {
+pub fn text(report: &AuditReport) -> String {
     let session = session_in_words(&report.token, report.alias.as_deref());
     let state = if report.active { "active" } else { "closed" };
     let mut out = format!("session {session}, {state}, of device {}: ", printable(&report.device));
@@ -45,11 +45,11 @@ pub fn text(report: &Report) -> String {
         (true, way) => writeln!(out, "equal so far, {way} on their way; {} passings are in the cloud", report.equal),
         (false, _) => writeln!(out, "NOT EQUAL, {}", counts(report)),
     };
-    let differences = || report.findings.iter().filter(|finding| finding.verdict != Verdict::NotYetSent);
+    let differences = || report.findings.iter().filter(|finding| finding.verdict != AuditVerdict::NotYetSent);
     for finding in differences().take(TOLD) {
         let _ = writeln!(out, "  {}", line(finding));
     }
-    let all = report.counts.values().sum::<u64>() - report.count(Verdict::NotYetSent);
+    let all = report.counts.values().sum::<u64>() - report.count(AuditVerdict::NotYetSent);
     if all > TOLD as u64 {
         let _ = writeln!(out, "  and {} more; --json lists up to 10,000", all - TOLD as u64);
     }
@@ -59,7 +59,7 @@ pub fn text(report: &Report) -> String {
     out
 }
 
-fn counts(report: &Report) -> String {
+fn counts(report: &AuditReport) -> String {
     let mut text = format!("{} passings in the journal, {} of them in the cloud", report.checked, report.equal);
     for (verdict, count) in report.counts.iter().filter(|(_, count)| **count > 0) {
         let _ = write!(text, " · {count} {}", verdict.in_words());
@@ -70,7 +70,7 @@ fn counts(report: &Report) -> String {
     text
 }
 
-fn notes(report: &Report) -> Vec<String> {
+fn notes(report: &AuditReport) -> Vec<String> {
     let mut notes = Vec::new();
     if report.unknown {
         notes.push("the cloud does not know this session".to_owned());
@@ -89,7 +89,7 @@ fn notes(report: &Report) -> Vec<String> {
     if report.damaged > 0 {
         notes.push(format!("{} lines of the log are damaged and were left out", report.damaged));
     }
-    if report.count(Verdict::Missing) > 0 {
+    if report.count(AuditVerdict::Missing) > 0 {
         notes.push(match report.active {
             true => "`passbridge audit --repair` sends what is missing again, under the same numbers".to_owned(),
             false => "the session is closed and takes no passings; `passbridge export` has what is missing".to_owned(),
@@ -116,11 +116,11 @@ fn line(finding: &Finding) -> String {
     text
 }
 
-fn of_item(item: &Item) -> String {
+fn of_item(item: &UploadItem) -> String {
     format!("chip {}, bib {}, {}", printable(&item.chip), printable(&item.bib), instant(Some(item.time_ms)))
 }
 
-fn of_stored(stored: &Stored) -> String {
+fn of_stored(stored: &CloudPassing) -> String {
     let text = |text: &Option<Box<str>>| text.as_deref().map_or("?".to_owned(), printable);
     format!("chip {}, bib {}, {}", text(&stored.chip), text(&stored.bib), instant(stored.time_ms))
 }
@@ -131,7 +131,7 @@ fn instant(ms: Option<i64>) -> String {
 }
 
 /// A line of JSON per difference, and the summary as the last one.
-pub fn json_lines(report: &Report, at: Timestamp) -> String {
+pub fn json_lines(report: &AuditReport, at: Timestamp) -> String {
     let mut out = String::new();
     for finding in &report.findings {
         let _ = writeln!(out, "{}", json_of(finding));
@@ -144,7 +144,7 @@ pub fn json_lines(report: &Report, at: Timestamp) -> String {
         fields.insert("active".into(), report.active.into());
         fields.insert("in_cloud".into(), report.equal.into());
         fields.insert("merged".into(), report.merged.into());
-        fields.insert("elsewhere".into(), report.count(Verdict::Elsewhere).into());
+        fields.insert("elsewhere".into(), report.count(AuditVerdict::Elsewhere).into());
         fields.insert("older_than_log".into(), report.older.into());
         fields.insert("damaged_lines".into(), report.damaged.into());
     }

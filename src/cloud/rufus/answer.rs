@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::outcome::{CallError, Device, Doubt, Inserted, KeyFault, Page, Session, Stored};
+use super::outcome::{CallError, CloudPassing, Device, Inserted, KeyFault, OutcomeDoubt, Page, Session};
 
 /// Longest part of an answer that is kept, in bytes.
 const ANSWER_KEPT: usize = 2048;
@@ -109,7 +109,7 @@ fn open(reply: &Reply<'_>) -> Result<(Doc, Vec<u8>), CallError> {
         429 => return Err(CallError::TooMany { retry_after: retry_after(reply.headers) }),
         300..=399 | 407 | 511 => return Err(CallError::Portal),
         408 | 425 | 500.. => {
-            let why = Doubt::Server { status, answer };
+            let why = OutcomeDoubt::Server { status, answer };
             return Err(CallError::Unknown { why, retry_after: retry_after(reply.headers) });
         }
         _ if is_web_page(reply) => return Err(CallError::Portal),
@@ -343,7 +343,7 @@ pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
         serde_json::from_str(&list)
     }
     .map_err(|_| unreadable(&doc.answer))?;
-    let passings = wire.into_iter().map(|wire| Stored {
+    let passings = wire.into_iter().map(|wire| CloudPassing {
         num: wire.num_passing.as_ref().and_then(number),
         time_ms: wire.timestamp.as_ref().and_then(instant),
         bib: wire.bib.as_ref().and_then(scalar),
@@ -458,7 +458,7 @@ fn words(value: &Value) -> String {
 
 fn unreadable(answer: &str) -> CallError {
     let seen = if answer.is_empty() { "empty" } else { answer };
-    CallError::Unknown { why: Doubt::Unreadable(seen.into()), retry_after: None }
+    CallError::Unknown { why: OutcomeDoubt::Unreadable(seen.into()), retry_after: None }
 }
 
 /// The part of an answer that is kept: text without control characters, cut to a limit.

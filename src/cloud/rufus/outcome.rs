@@ -39,7 +39,7 @@ pub struct Inserted {
 
 /// A passing as the cloud holds it. Every field may be missing or odd; what cannot be read is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stored {
+pub struct CloudPassing {
     /// `num_passing`
     pub num: Option<u64>,
     /// UTC milliseconds since 1970.
@@ -84,7 +84,7 @@ pub enum Scope {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// In the order of the answer.
-    pub passings: Vec<Stored>,
+    pub passings: Vec<CloudPassing>,
     /// Whether more pages follow, where the answer says.
     pub more: Option<bool>,
 }
@@ -117,7 +117,7 @@ pub enum NotSent {
 
 /// Why it is not known whether a request was applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Doubt {
+pub enum OutcomeDoubt {
     /// No whole answer in time.
     #[error("no whole answer in time; the network is very slow or swallows packets, or the cloud hangs")]
     Timeout,
@@ -158,7 +158,7 @@ pub enum CallError {
     #[error("{why}")]
     Unknown {
         /// What was seen.
-        why: Doubt,
+        why: OutcomeDoubt,
         /// The server's wish, if it sent one.
         retry_after: Option<Duration>,
     },
@@ -242,7 +242,7 @@ impl CallError {
     /// The cloud answered, and its answer cannot be understood: the beginning of the answer.
     pub fn not_understood(&self) -> Option<&str> {
         match self {
-            Self::Unknown { why: Doubt::Unreadable(answer), .. } => Some(answer),
+            Self::Unknown { why: OutcomeDoubt::Unreadable(answer), .. } => Some(answer),
             _ => None,
         }
     }
@@ -250,6 +250,6 @@ impl CallError {
     /// Nothing that is the cloud answered: the network is at fault, not the cloud.
     pub fn is_offline(&self) -> bool {
         matches!(self, Self::NotSent(_) | Self::Portal)
-            || matches!(self, Self::Unknown { why: Doubt::Timeout | Doubt::Cut(_), .. })
+            || matches!(self, Self::Unknown { why: OutcomeDoubt::Timeout | OutcomeDoubt::Cut(_), .. })
     }
 }

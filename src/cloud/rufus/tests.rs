@@ -210,10 +210,16 @@ fn stored_passings_are_read_in_every_dress() {
     assert_eq!(
         page.passings,
         [
-            Stored { num: Some(1), time_ms: time, bib: Some("12".into()), chip: Some("MC1".into()), session: None },
-            Stored { num: Some(2), time_ms: time, bib: Some("13".into()), chip: None, session: None },
-            Stored { num: Some(3), time_ms: time, bib: None, chip: None, session: None },
-            Stored::default(),
+            CloudPassing {
+                num: Some(1),
+                time_ms: time,
+                bib: Some("12".into()),
+                chip: Some("MC1".into()),
+                session: None
+            },
+            CloudPassing { num: Some(2), time_ms: time, bib: Some("13".into()), chip: None, session: None },
+            CloudPassing { num: Some(3), time_ms: time, bib: None, chip: None, session: None },
+            CloudPassing::default(),
         ]
     );
     assert_eq!(page.more, None);
@@ -343,11 +349,11 @@ async fn nobody_listening_is_certainly_not_applied_and_a_cut_is_not() {
     assert!(error == CallError::NotSent(NotSent::Refused), "{error:?}");
     let (base, thread) = serve_once("");
     let error = client(&base, KeyHeader::XApiKey).insert("T", &[Passing::new(1, 0, "1", "1")]).await.unwrap_err();
-    assert!(matches!(error, CallError::Unknown { why: Doubt::Cut(_), .. }), "{error:?}");
+    assert!(matches!(error, CallError::Unknown { why: OutcomeDoubt::Cut(_), .. }), "{error:?}");
     thread.join().unwrap();
     let (base, thread) = serve_once("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{\"inserted_count\":1}");
     let error = client(&base, KeyHeader::XApiKey).insert("T", &[Passing::new(1, 0, "1", "1")]).await.unwrap_err();
-    assert!(matches!(error, CallError::Unknown { why: Doubt::Cut(_), .. }), "{error:?}");
+    assert!(matches!(error, CallError::Unknown { why: OutcomeDoubt::Cut(_), .. }), "{error:?}");
     thread.join().unwrap();
 }
 
@@ -428,7 +434,7 @@ async fn an_answer_without_end_is_cut_at_its_limit_and_says_nothing_about_the_pa
         let error = client(&base, KeyHeader::Both).insert("T", &[Passing::new(1, 0, "1", "1")]).await.unwrap_err();
         assert!(!error.certainly_not_applied() && error.to_string().contains(what), "{error:?}");
         // Not "in time": a limit of the size ended it.
-        assert!(!matches!(error, CallError::Unknown { why: Doubt::Timeout, .. }), "{error:?}");
+        assert!(!matches!(error, CallError::Unknown { why: OutcomeDoubt::Timeout, .. }), "{error:?}");
     }
 }
 
@@ -444,7 +450,7 @@ fn names_and_tokens_of_a_hostile_cloud_are_plain_and_short() {
     assert!(shown.chars().count() <= 200 && !shown.chars().any(|c| c.is_control() || c == '\u{202e}'), "{shown:?}");
     for token in ["A\nB", "A B", "\x1b[2J", "..", &"A".repeat(10_000), "\u{202e}"] {
         let error = session(token, "Race").unwrap_err();
-        assert!(matches!(error, CallError::Unknown { why: Doubt::Unreadable(_), .. }), "{token:?}: {error:?}");
+        assert!(matches!(error, CallError::Unknown { why: OutcomeDoubt::Unreadable(_), .. }), "{token:?}: {error:?}");
         assert!(!error.to_string().chars().any(char::is_control), "{error}");
     }
 }

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::journal::Item;
+use crate::journal::UploadItem;
 
 /// Added to the longest lag seen.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -22,7 +22,7 @@ const PATIENCE: u32 = 12;
 
 struct Witness {
     token: Box<str>,
-    item: Item,
+    item: UploadItem,
     /// When the cloud said that it has it.
     since: Duration,
 }
@@ -46,7 +46,7 @@ impl Freshness {
     }
 
     /// The cloud holds this passing since `now` at the latest.
-    pub(super) fn accepted(&mut self, token: &str, item: &Item, now: Duration) {
+    pub(super) fn accepted(&mut self, token: &str, item: &UploadItem, now: Duration) {
         let newer = self.witness.as_ref().is_none_or(|known| *known.token != *token || known.item.num < item.num);
         if newer {
             self.witness = Some(Witness { token: token.into(), item: item.clone(), since: now });
@@ -54,12 +54,12 @@ impl Freshness {
     }
 
     /// The passing that an answer about this session has to show.
-    pub(super) fn witness(&self, token: &str) -> Option<&Item> {
+    pub(super) fn witness(&self, token: &str) -> Option<&UploadItem> {
         self.witness.as_ref().filter(|witness| *witness.token == *token).map(|witness| &witness.item)
     }
 
     /// The cloud was found to have lost these.
-    pub(super) fn lost(&mut self, items: &[Item]) {
+    pub(super) fn lost(&mut self, items: &[UploadItem]) {
         if self.witness.as_ref().is_some_and(|witness| items.contains(&witness.item)) {
             self.witness = None;
         }
@@ -83,8 +83,8 @@ mod tests {
     use super::*;
     use crate::model::chip::Seq;
 
-    fn item(num: u64) -> Item {
-        Item { seq: Seq(num), num, time_ms: 0, bib: "1".into(), chip: "C".into() }
+    fn item(num: u64) -> UploadItem {
+        UploadItem { seq: Seq(num), num, time_ms: 0, bib: "1".into(), chip: "C".into() }
     }
 
     #[test]

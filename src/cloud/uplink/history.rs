@@ -12,13 +12,13 @@
 //! 1. **Kept before shown.** When `keep` returns, its entries are durable. The head that the board shows is. When a POST
 //!    leaves, the reads of its passings and their batch line are.
 //! 2. **Everything is kept.** What was acknowledged (reads, repeats, markers, rejected frames) is in the log, byte for byte,
-//!    in order, after every restart and at the end, but for volumes that were rightly pruned.
+//!    in order, after every restart and at the end, but for segments that were rightly pruned.
 //! 3. **Numbered once.** A POST carries exactly what a durable batch line says. A number of a session never stands for
 //!    another passing. Numbers rise from batch to batch. A batch is formed only when the one before is settled.
 //! 4. **Unknown is not failed.** No read is numbered again that the cloud holds, or that was not released. At the end each
 //!    passing is in the cloud exactly once, with clouds that detect duplicates and those that do not.
 //! 5. **Nothing waits for the bad one.** When all is well again, everything drains. Only what the cloud refused is set aside.
-//! 6. **Bounded.** The tail stays within its bound. A volume that goes holds nothing that is not settled.
+//! 6. **Bounded.** The tail stays within its bound. A segment that goes holds nothing that is not settled.
 //! 7. **Two clocks.** In the cloud, passings are in the order of the journal, whatever the wall clock did; and a history
 //!    goes the same way, action by action and timer by timer, with the steps of the clock as without.
 //!
@@ -43,7 +43,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::machine::{Action, Input, Machine};
-use super::model::{Cloud, Fault, On, upload};
+use super::model::{CallFault, Cloud, On, upload};
 use super::{Recorder, UplinkConfig, form};
 use crate::cloud::passing::{Bibs, Mapper};
 use crate::config::TagCode;
@@ -187,7 +187,7 @@ impl World {
 
     /// A process starts in the directory as it is. It may lose power while it does: then it starts again.
     fn start(&mut self) {
-        let Setup { dead_time, volume_bytes, keep_bytes, .. } = self.setup;
+        let Setup { dead_time, segment_bytes, keep_bytes, .. } = self.setup;
         let driven = loop {
             std::fs::create_dir_all(&self.dir).unwrap();
             let _ = std::fs::write(self.dir.join("reserve"), ""); // four megabytes less to write per history
@@ -197,7 +197,7 @@ impl World {
                 zones: Default::default(),
                 keep_days: 30,
                 keep_bytes,
-                volume_bytes,
+                segment_bytes,
             };
             self.board = Board::with_clock("model", self.wall.clone());
             match Driven::open(config, self.board.clone()) {
@@ -311,9 +311,9 @@ impl World {
             Op::Fault { device, on, ref fault } => {
                 let on = [On::Active, On::Session, On::Held, On::Create, On::Insert, On::Insert][usize::from(on % 6)];
                 let possible = match fault {
-                    Fault::Short(_) => self.setup.counts.0, // else nobody could tell
-                    Fault::Stale => on == On::Active,
-                    Fault::Answer(_) => on == On::Insert, // a key that may not read makes the uplink go blind
+                    CallFault::Short(_) => self.setup.counts.0, // else nobody could tell
+                    CallFault::Stale => on == On::Active,
+                    CallFault::Answer(_) => on == On::Insert, // a key that may not read makes the uplink go blind
                     _ => true,
                 };
                 if possible {
@@ -356,7 +356,7 @@ impl World {
         let Some(driven) = &self.driven else { return };
         let (journal, received) = (driven.journal.clone(), self.wall.now());
         let (name, given) = (self.decoders[at].name.clone(), frames.clone());
-        let mut keeping: Keeping = Box::pin(async move { journal.keep(&name, received, given).await });
+        let mut keeping: Keeping = Box::pin(async move { journal.append(&name, received, given).await });
         self.decoders[at].open.push(frames.clone());
         assert!(poll(&mut keeping).is_pending(), "kept before anything was written");
         self.keeping.push((at, frames, keeping));

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use crate::cloud::rufus::{Page, Scope, Stored};
-use crate::journal::Item;
+use crate::cloud::rufus::{CloudPassing, Page, Scope};
+use crate::journal::UploadItem;
 
 /// Most pages read for one question (5000 passings each at the real cloud).
 const PAGES: u32 = 2000;
@@ -34,7 +34,7 @@ const WINDOWS: [u64; 2] = [100, 10];
 
 /// What the cloud holds under a number of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum NumberVerdict {
     /// Our passing.
     Ours,
     /// Another one; in words.
@@ -104,7 +104,7 @@ pub(super) struct Inquiry {
     pub(super) highest: Option<u64>,
     /// Passings in the range that are none of ours, and the last of them in words.
     pub(super) others: (u64, Box<str>),
-    verdicts: BTreeMap<u64, Verdict>, // at most one per passing of the batch
+    verdicts: BTreeMap<u64, NumberVerdict>, // at most one per passing of the batch
     /// The rows of the page before.
     before: HashSet<u64>, // at most a page
     /// Rows of the longest page.
@@ -114,7 +114,7 @@ pub(super) struct Inquiry {
     /// So many milliseconds more are asked for on each side of a time.
     slack: i64,
     /// A passing that the cloud is known to hold in this session.
-    witness: Option<Item>,
+    witness: Option<UploadItem>,
     witness_seen: bool,
     /// Pages came that were cut short and whose rest could not be had.
     cut_short: bool,
@@ -176,8 +176,8 @@ impl Inquiry {
     }
 
     /// A passing that is known to be there: an answer without it is stale.
-    pub(super) fn with_witness(self, witness: Option<&Item>) -> Self {
-        let near = |item: &&Item| {
+    pub(super) fn with_witness(self, witness: Option<&UploadItem>) -> Self {
+        let near = |item: &&UploadItem| {
             let above = self.last.is_some_and(|last| item.num.saturating_sub(last) > WITNESS_REACH);
             !above && self.first.saturating_sub(item.num) <= WITNESS_REACH
         };
@@ -251,7 +251,7 @@ impl Inquiry {
     }
 
     /// Takes in a page. `ours` are the passings it is judged by, in number order.
-    pub(super) fn take(&mut self, page: &Page, ours: &[&Item]) -> Progress {
+    pub(super) fn take(&mut self, page: &Page, ours: &[&UploadItem]) -> Progress {
         // The rows of the page before again, or some of them: the server ignores the number of the page. (Between two pages
         // the cloud may have come to show more, so they need not be the same.)
         let rows: HashSet<u64> = page.passings.iter().map(row).collect();
@@ -285,7 +285,7 @@ impl Inquiry {
         self.end_window(ours)
     }
 
-    fn see(&mut self, stored: &Stored, ours: &[&Item]) {
+    fn see(&mut self, stored: &CloudPassing, ours: &[&UploadItem]) {
         self.has_millis |= stored.time_ms.is_some_and(|time| time % STAMP_SLACK_MS != 0);
         // By time, other sessions come along; only what says that it is in this one counts.
         let here =
@@ -303,18 +303,19 @@ impl Inquiry {
             self.others = (self.others.0 + 1, in_words(stored));
             return;
         };
-        let verdict = if is_ours(stored, ours[at]) { Verdict::Ours } else { Verdict::Foreign(in_words(stored)) };
-        if let Verdict::Foreign(other) = &verdict {
+        let verdict =
+            if is_ours(stored, ours[at]) { NumberVerdict::Ours } else { NumberVerdict::Foreign(in_words(stored)) };
+        if let NumberVerdict::Foreign(other) = &verdict {
             self.others = (self.others.0 + 1, other.clone());
         }
         // A number can be held twice; ours among them counts.
-        if self.verdicts.get(&num) != Some(&Verdict::Ours) {
+        if self.verdicts.get(&num) != Some(&NumberVerdict::Ours) {
             self.verdicts.insert(num, verdict);
         }
     }
 
     /// Everything of a window, or of the whole range, was seen.
-    fn end_window(&mut self, ours: &[&Item]) -> Progress {
+    fn end_window(&mut self, ours: &[&UploadItem]) -> Progress {
         let beyond = match self.way {
             Way::Windows(width) => self.window_end(width).saturating_add(1),
             Way::Moments | Way::Instants => match self.moments.iter().find(|(num, _)| *num >= self.window) {
@@ -341,7 +342,7 @@ impl Inquiry {
     }
 
     fn foreign_or_none(&self, num: u64) -> bool {
-        self.verdicts.get(&num) != Some(&Verdict::Ours)
+        self.verdicts.get(&num) != Some(&NumberVerdict::Ours)
     }
 
     /// Asks in another form, from the start; what was found stays found. `false`: there is none left.
@@ -396,14 +397,14 @@ impl Inquiry {
     }
 
     /// What was found under a number; `None`: nothing.
-    pub(super) fn verdict(&self, num: u64) -> Option<&Verdict> {
+    pub(super) fn verdict(&self, num: u64) -> Option<&NumberVerdict> {
         self.verdicts.get(&num)
     }
 }
 
 /// The same number is given; is it the same passing? Identity (chip, or bib where the cloud gives no chip) and time. What
 /// the cloud does not tell, or tells unreadably, is no difference, but one of the two must agree.
-fn is_ours(stored: &Stored, item: &Item) -> bool {
+fn is_ours(stored: &CloudPassing, item: &UploadItem) -> bool {
     let same = |stored: &Option<Box<str>>, ours: &str| stored.as_ref().map(|theirs| theirs.eq_ignore_ascii_case(ours));
     let identity = same(&stored.chip, &item.chip).or(same(&stored.bib, &item.bib));
     let time = stored.time_ms.map(|time| {
@@ -415,13 +416,13 @@ fn is_ours(stored: &Stored, item: &Item) -> bool {
 }
 
 /// A row, to see whether it comes again.
-fn row(stored: &Stored) -> u64 {
+fn row(stored: &CloudPassing) -> u64 {
     let mut hasher = DefaultHasher::new();
     (stored.num, stored.time_ms, &stored.chip, &stored.bib, &stored.session).hash(&mut hasher);
     hasher.finish()
 }
 
-fn in_words(stored: &Stored) -> Box<str> {
+fn in_words(stored: &CloudPassing) -> Box<str> {
     let chip = stored.chip.as_deref().or(stored.bib.as_deref()).unwrap_or("?");
     let time = stored.time_ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     match time {
@@ -435,12 +436,12 @@ mod tests {
     use super::*;
     use crate::model::chip::Seq;
 
-    fn item(num: u64) -> Item {
-        Item { seq: Seq(num), num, time_ms: 1000 * num as i64 + 123, bib: "7".into(), chip: "C7".into() }
+    fn item(num: u64) -> UploadItem {
+        UploadItem { seq: Seq(num), num, time_ms: 1000 * num as i64 + 123, bib: "7".into(), chip: "C7".into() }
     }
 
-    fn stored(num: u64) -> Stored {
-        Stored {
+    fn stored(num: u64) -> CloudPassing {
+        CloudPassing {
             num: Some(num),
             time_ms: Some(1000 * num as i64 + 123),
             bib: Some("7".into()),
@@ -461,7 +462,7 @@ mod tests {
         assert_eq!(inquiry.take(&page(5..=6, None), &ours), Progress::More);
         assert_eq!(inquiry.take(&page(7..=8, None), &ours), Progress::More);
         assert_eq!(inquiry.take(&page([], None), &ours), Progress::Done);
-        assert_eq!((inquiry.verdict(8), inquiry.verdict(9)), (Some(&Verdict::Ours), None));
+        assert_eq!((inquiry.verdict(8), inquiry.verdict(9)), (Some(&NumberVerdict::Ours), None));
     }
 
     #[test]
@@ -471,7 +472,10 @@ mod tests {
         let mut inquiry = Inquiry::new("A", 5, Some(6));
         assert_eq!(inquiry.take(&page(1..=5, None), &ours), Progress::More);
         assert_eq!(inquiry.take(&page(1..=5, None), &ours), Progress::Done);
-        assert_eq!((inquiry.verdict(5), inquiry.verdict(4), inquiry.highest), (Some(&Verdict::Ours), None, Some(5)));
+        assert_eq!(
+            (inquiry.verdict(5), inquiry.verdict(4), inquiry.highest),
+            (Some(&NumberVerdict::Ours), None, Some(5))
+        );
         let mut endless = Inquiry::new("A", 1, None);
         let last = (0..).find(|&n| endless.take(&page([n], Some(true)), &[]) != Progress::More);
         assert_eq!(last, Some(u64::from(PAGES) - 1));
@@ -481,26 +485,26 @@ mod tests {
     fn a_passing_is_ours_by_number_identity_and_time() {
         let ours = item(5);
         assert!(is_ours(&stored(5), &ours));
-        assert!(is_ours(&Stored { chip: None, ..stored(5) }, &ours));
-        assert!(is_ours(&Stored { time_ms: Some(5000), ..stored(5) }, &ours), "a cloud without milliseconds");
-        assert!(is_ours(&Stored { time_ms: None, ..stored(5) }, &ours));
-        assert!(!is_ours(&Stored { chip: Some("C8".into()), ..stored(5) }, &ours));
-        assert!(!is_ours(&Stored { chip: None, bib: Some("8".into()), ..stored(5) }, &ours));
-        assert!(!is_ours(&Stored { time_ms: Some(9000), ..stored(5) }, &ours));
+        assert!(is_ours(&CloudPassing { chip: None, ..stored(5) }, &ours));
+        assert!(is_ours(&CloudPassing { time_ms: Some(5000), ..stored(5) }, &ours), "a cloud without milliseconds");
+        assert!(is_ours(&CloudPassing { time_ms: None, ..stored(5) }, &ours));
+        assert!(!is_ours(&CloudPassing { chip: Some("C8".into()), ..stored(5) }, &ours));
+        assert!(!is_ours(&CloudPassing { chip: None, bib: Some("8".into()), ..stored(5) }, &ours));
+        assert!(!is_ours(&CloudPassing { time_ms: Some(9000), ..stored(5) }, &ours));
     }
 
     #[test]
     fn of_two_passings_under_one_number_ours_counts() {
         let items = [item(5), item(6)];
         let ours = [&items[0], &items[1]];
-        let foreign = Stored { chip: Some("X".into()), ..stored(5) };
+        let foreign = CloudPassing { chip: Some("X".into()), ..stored(5) };
         for list in [vec![foreign.clone(), stored(5)], vec![stored(5), foreign.clone()]] {
             let mut inquiry = Inquiry::new("A", 5, Some(6));
             inquiry.take(&Page { passings: list, more: None }, &ours);
-            assert_eq!(inquiry.verdict(5), Some(&Verdict::Ours));
+            assert_eq!(inquiry.verdict(5), Some(&NumberVerdict::Ours));
         }
         let mut inquiry = Inquiry::new("A", 5, Some(6));
         inquiry.take(&Page { passings: vec![foreign], more: None }, &ours);
-        assert_eq!(inquiry.verdict(5), Some(&Verdict::Foreign("X at 1970-01-01T00:00:05.123Z".into())));
+        assert_eq!(inquiry.verdict(5), Some(&NumberVerdict::Foreign("X at 1970-01-01T00:00:05.123Z".into())));
     }
 }

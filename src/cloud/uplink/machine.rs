@@ -25,14 +25,14 @@ use crate::cloud::rufus::{CallError, Distrust, NotSent};
 use crate::cloud::uplink::inquiry::Inquiry;
 use crate::cloud::uplink::work::{Fate, Work};
 use crate::config::{SessionMode, UploadConfig};
-use crate::journal::{DeviceState, Item, UploadEvent};
+use crate::journal::{DeviceState, UploadEvent, UploadItem};
 use crate::model::retry::jittered;
 use crate::status::{ProblemCode, UploadState};
 
-pub use interface::{Action, Formed, Input, Report, ResendPermit, SessionProgress};
+pub use interface::{Action, Formed, Input, ResendPermit, SessionProgress, UplinkReport};
 use limits::{BATCH_LIMIT, FIRST_LOOK, LOOK_GAP, PARTS, POLL_JITTER, STANDS, UNREACHED_MAX, WATCH_PATIENCE, scaled};
 use parts::{
-    Active, BatchState, Counters, Fault, Question, Refused, SessionState, Timers, Trouble, Trust, Why, note_given,
+    Active, BatchState, Counters, Culprit, Question, Refused, SessionState, Timers, Trouble, Trust, Why, note_given,
 };
 
 /// The uplink of one device.
@@ -55,7 +55,7 @@ pub struct Machine {
 impl Machine {
     /// A machine that goes on from what the journal knows, at time zero.
     pub fn new(device: &str, mode: SessionMode, upload: UploadConfig, state: DeviceState, seed: u64) -> Self {
-        let DeviceState { session, next, in_flight, sent, duplicates, doubt, given, parked, first, .. } = state;
+        let DeviceState { session, next, in_flight, sent, duplicates, doubt, given, failing, first, .. } = state;
         let recorded = session.map(|(token, _)| (token, next.max(1)));
         let work = in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
             // Nobody knows how far the process before got with it.
@@ -72,7 +72,7 @@ impl Machine {
             rng: fastrand::Rng::with_seed(seed),
             records: VecDeque::new(),
             session: SessionState::new(recorded, given.into()),
-            batch: BatchState::new(work, parked, &upload),
+            batch: BatchState::new(work, failing, &upload),
             timers: Timers::new(&upload),
             trust: Trust::new(doubt, first, &upload),
             counters: Counters { sent, duplicates, ..Counters::default() },
@@ -260,13 +260,13 @@ impl Machine {
     }
 
     /// What a timer should see.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> UplinkReport {
         let trouble = self.counters.trouble.as_ref();
         let state = if self.trust.refused != Refused::No {
             UploadState::Refused
-        } else if trouble.is_some_and(|trouble| trouble.fault == Fault::Offline) {
+        } else if trouble.is_some_and(|trouble| trouble.fault == Culprit::Offline) {
             UploadState::Offline
-        } else if trouble.is_some_and(|trouble| trouble.fault == Fault::Cloud) {
+        } else if trouble.is_some_and(|trouble| trouble.fault == Culprit::Cloud) {
             UploadState::CloudTrouble
         } else if self.batch.work.is_some() {
             UploadState::Sending
@@ -294,7 +294,7 @@ impl Machine {
         if let Some(text) = self.batch.suspects.in_words() {
             problems.insert(ProblemCode::CloudFailsAt, text);
         }
-        Report {
+        UplinkReport {
             state,
             session,
             sent: self.counters.sent,
@@ -407,7 +407,7 @@ impl Machine {
     }
 
     /// Some of it was accepted, by the answer of an insert or because it was seen.
-    fn note_accepted(&mut self, now: Duration, items: &[Item], duplicates: u64) {
+    fn note_accepted(&mut self, now: Duration, items: &[UploadItem], duplicates: u64) {
         self.batch.moved_at = now;
         self.counters.sent += items.len() as u64;
         self.counters.duplicates += duplicates;
@@ -461,9 +461,9 @@ impl Machine {
             self.problems.insert(why.code(), format!("nothing can be uploaded: {why}. Reads are kept meanwhile"));
         }
         let fault = match error {
-            _ if error.is_offline() => Fault::Offline,
-            CallError::Unknown { .. } => Fault::Cloud,
-            _ => Fault::Other,
+            _ if error.is_offline() => Culprit::Offline,
+            CallError::Unknown { .. } => Culprit::Cloud,
+            _ => Culprit::Other,
         };
         self.counters.trouble = Some(Trouble { by_post, fault, text: error.to_string() });
     }

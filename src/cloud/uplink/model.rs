@@ -12,14 +12,14 @@ use self::cloud::lost;
 use super::machine::{Action, Input, Machine};
 use super::{UplinkConfig, form};
 use crate::cloud::passing::Fields;
-use crate::cloud::rufus::{Scope, Stored};
+use crate::cloud::rufus::{CloudPassing, Scope};
 use crate::config::{SessionMode, UploadConfig};
-use crate::journal::{DeviceState, Found, InFlight, Item, Pending, PendingRead, UploadEvent};
+use crate::journal::{DeviceState, Found, InFlight, Pending, PendingRead, UploadEvent, UploadItem};
 use crate::model::chip::{Seq, Stamp};
 
 mod cloud;
 
-pub(super) use cloud::{Cloud, Fault, On};
+pub(super) use cloud::{CallFault, Cloud, On};
 
 /// The journal: its log is the truth, the state is what follows from it.
 pub(super) struct Store {
@@ -28,8 +28,8 @@ pub(super) struct Store {
     durable: usize,
     pub(super) state: DeviceState,
     judged: usize,
-    returned: Vec<Item>,
-    pub(super) quarantined: Vec<(Box<str>, Item, Box<str>)>,
+    returned: Vec<UploadItem>,
+    pub(super) dead_letters: Vec<(Box<str>, UploadItem, Box<str>)>,
     pub(super) found: Vec<Found>,
 }
 
@@ -57,7 +57,7 @@ impl Store {
             state: DeviceState::default(),
             judged: 0,
             returned: Vec::new(),
-            quarantined: Vec::new(),
+            dead_letters: Vec::new(),
             found: Vec::new(),
         }
     }
@@ -98,8 +98,8 @@ impl Store {
                 assert!(batch.items.iter().zip(state.next..).all(|(item, num)| item.num == num), "numbers have a hole");
                 state.next += batch.items.len() as u64;
                 state.given.last_mut().expect("joined").1 = state.next;
-                state.parked.retain(|item| batch.items.iter().all(|taken| taken.seq != item.seq));
-                self.quarantined.retain(|(_, item, _)| batch.items.iter().all(|taken| taken.seq != item.seq));
+                state.failing.retain(|item| batch.items.iter().all(|taken| taken.seq != item.seq));
+                self.dead_letters.retain(|(_, item, _)| batch.items.iter().all(|taken| taken.seq != item.seq));
                 self.found.extend(batch.found.iter().cloned());
                 let taken = |seq: Seq| {
                     batch.items.iter().any(|item| item.seq == seq) || batch.found.iter().any(|found| found.seq == seq)
@@ -114,14 +114,14 @@ impl Store {
                 self.state.sent += taken;
                 self.state.duplicates += duplicates;
             }
-            UploadEvent::Quarantined { num, answer, again, .. } => {
+            UploadEvent::DeadLetter { num, answer, again, .. } => {
                 let token = state.in_flight.as_ref().unwrap().batch.session.clone();
-                state.quarantined += 1;
+                state.dead_letters += 1;
                 let items = self.take(*num, *num);
                 if *again {
-                    self.state.parked.extend(items.iter().cloned());
+                    self.state.failing.extend(items.iter().cloned());
                 }
-                self.quarantined.extend(items.into_iter().map(|item| (token.clone(), item, answer.clone())));
+                self.dead_letters.extend(items.into_iter().map(|item| (token.clone(), item, answer.clone())));
             }
             UploadEvent::Released { first, last, .. } => {
                 let items = self.take(*first, *last);
@@ -131,7 +131,7 @@ impl Store {
         }
     }
 
-    fn take(&mut self, first: u64, last: u64) -> Vec<Item> {
+    fn take(&mut self, first: u64, last: u64) -> Vec<UploadItem> {
         let flight = self.state.in_flight.as_mut().expect("an outcome needs a batch in flight");
         let (taken, open): (Vec<_>, _) = flight.open.drain(..).partition(|item| (first..=last).contains(&item.num));
         flight.open = open;
@@ -146,7 +146,7 @@ impl Store {
         let returned: Vec<_> = self.returned.iter().take(limit).cloned().collect();
         let reads: Vec<_> = self.reads[self.judged..].iter().take(limit - returned.len()).cloned().collect();
         let through = Seq((self.judged + reads.len()) as u64);
-        Pending { returned, reads, dead: Vec::new(), repeats: Vec::new(), through }
+        Pending { returned, reads, dead: Vec::new(), duplicates: Vec::new(), through }
     }
 
     pub(super) fn unsettled(&self) -> bool {
@@ -358,7 +358,7 @@ impl World {
     }
 
     pub(super) fn rows(&self, session: usize) -> Vec<(u64, &str)> {
-        let row = |row: &'_ Stored| row.num.unwrap_or(0);
+        let row = |row: &'_ CloudPassing| row.num.unwrap_or(0);
         self.cloud.sessions[session].rows.iter().map(|r| (row(r), r.chip.as_deref().unwrap_or(""))).collect()
     }
 
@@ -372,12 +372,13 @@ impl World {
         for session in &self.cloud.sessions {
             let mut nums: Vec<_> = session.rows.iter().filter_map(|row| row.num).collect();
             assert!(nums.is_sorted(), "{}: stored out of order: {nums:?}", session.token);
-            let aside = |(token, ..): &&(Box<str>, Item, Box<str>)| *token == session.token;
-            nums.extend(self.store.quarantined.iter().filter(aside).map(|(_, item, _)| item.num));
+            let aside = |(token, ..): &&(Box<str>, UploadItem, Box<str>)| *token == session.token;
+            nums.extend(self.store.dead_letters.iter().filter(aside).map(|(_, item, _)| item.num));
             nums.sort_unstable();
             assert!(nums.iter().copied().eq(1..=nums.len() as u64), "{}: a hole in {nums:?}", session.token);
         }
-        let order = |row: &Stored| row.chip.as_deref()?.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok();
+        let order =
+            |row: &CloudPassing| row.chip.as_deref()?.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().ok();
         let seqs: Vec<u64> = self.cloud.sessions.iter().flat_map(|held| &held.rows).filter_map(order).collect();
         assert!(seqs.is_sorted(), "reads are out of order: {seqs:?}");
     }
@@ -390,12 +391,12 @@ impl World {
                 *seen.entry(chip).or_insert(0) += 1;
             }
         }
-        for (_, item, _) in &self.store.quarantined {
+        for (_, item, _) in &self.store.dead_letters {
             *seen.entry(&item.chip).or_insert(0) += 1;
         }
         for read in &self.store.reads {
             let times = seen.get(&*read.chip).copied().unwrap_or(0);
-            let same = |row: &&Stored| row.chip.as_ref() == Some(&read.chip);
+            let same = |row: &&CloudPassing| row.chip.as_ref() == Some(&read.chip);
             let sessions = self.cloud.sessions.iter();
             let at: Vec<_> = sessions
                 .map(|held| (&held.token, held.rows.iter().filter(same).map(|row| row.num).collect::<Vec<_>>()))

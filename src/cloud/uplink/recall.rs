@@ -21,8 +21,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::cloud::rufus::{Page, Stored};
-use crate::journal::{Batch, Found, Item};
+use crate::cloud::rufus::{CloudPassing, Page};
+use crate::journal::{Batch, Found, UploadItem};
 use crate::model::chip::Seq;
 
 /// Passings remembered, some 20 MB when it is full.
@@ -96,7 +96,7 @@ impl Recall {
         }
     }
 
-    fn remember(&mut self, stored: &Stored, token: &str) {
+    fn remember(&mut self, stored: &CloudPassing, token: &str) {
         let (Some(num), Some(time_ms)) = (stored.num, stored.time_ms) else { return };
         let Some(who) = stored.chip.as_deref().or(stored.bib.as_deref()) else { return };
         let name = match self.names.iter().position(|known| **known == *token) {
@@ -117,7 +117,7 @@ impl Recall {
     /// The times that have to be asked for before this batch may go, because reads in it may have been sent before: those that an
     /// earlier process left behind (below `first`), and those that a decoder gave from its memory (`stored`, rising).
     pub(super) fn uncovered(&self, batch: &Batch, first: u64, stored: &[Seq]) -> Option<(i64, i64)> {
-        let is_old = |item: &&Item| item.seq < Seq(first) || stored.binary_search(&item.seq).is_ok();
+        let is_old = |item: &&UploadItem| item.seq < Seq(first) || stored.binary_search(&item.seq).is_ok();
         let old = || batch.items.iter().filter(is_old).map(|item| item.time_ms);
         let (from, to) = (old().min()?, old().max()?);
         match self.covered {
@@ -136,7 +136,7 @@ impl Recall {
     }
 
     /// Whether a passing is held somewhere.
-    pub(super) fn holds(&self, item: &Item) -> bool {
+    pub(super) fn holds(&self, item: &UploadItem) -> bool {
         let held = |who: &str| self.found.get(&key(who, item.time_ms)).is_some_and(|places| !places.is_empty());
         held(&item.chip) || held(&item.bib)
     }
@@ -151,17 +151,17 @@ impl Recall {
         for item in batch.items.drain(..) {
             match self.find(&item) {
                 Some((session, num)) => {
-                    let Item { seq, time_ms, bib, chip, .. } = item;
+                    let UploadItem { seq, time_ms, bib, chip, .. } = item;
                     found.push(Found { seq, session, num, time_ms, bib, chip });
                 }
-                None => left.push(Item { num: first + left.len() as u64, ..item }),
+                None => left.push(UploadItem { num: first + left.len() as u64, ..item }),
             }
         }
         (batch.items, batch.found) = (left, found);
     }
 
     /// Session and number under which a passing is held; each only once.
-    fn find(&mut self, item: &Item) -> Option<(Box<str>, u64)> {
+    fn find(&mut self, item: &UploadItem) -> Option<(Box<str>, u64)> {
         [&item.chip, &item.bib].into_iter().find_map(|who| {
             let places = self.found.get_mut(&key(who, item.time_ms)).filter(|places| !places.is_empty())?;
             let (session, num) = places.remove(0);

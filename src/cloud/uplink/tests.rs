@@ -8,8 +8,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::machine::{Action, Input, ResendPermit};
-use super::model::{Fault, On, World};
-use crate::cloud::rufus::{CallError, Doubt, Inserted, Scope, Session, Stored};
+use super::model::{CallFault, On, World};
+use crate::cloud::rufus::{CallError, CloudPassing, Inserted, OutcomeDoubt, Scope, Session};
 use crate::config::SessionMode;
 use crate::journal::UploadEvent;
 use crate::status::UploadState;
@@ -24,8 +24,8 @@ fn is_batch(action: &Action) -> bool {
     matches!(action, Action::Record(UploadEvent::Batch(_)))
 }
 
-fn foreign(num: u64) -> Stored {
-    Stored { num: Some(num), time_ms: Some(5), bib: Some("9".into()), chip: Some("OTHER".into()), session: None }
+fn foreign(num: u64) -> CloudPassing {
+    CloudPassing { num: Some(num), time_ms: Some(5), bib: Some("9".into()), chip: Some("OTHER".into()), session: None }
 }
 
 fn problem(world: &World, code: &str) -> Option<String> {
@@ -52,7 +52,7 @@ fn without_a_session_reads_wait_and_the_cloud_is_asked_every_ten_seconds() {
 
 #[test]
 fn none_then_a_session_that_closes_with_an_unknown_outcome_then_another() {
-    for arrived in [Fault::LostAndClosed, Fault::LostBefore] {
+    for arrived in [CallFault::LostAndClosed, CallFault::LostBefore] {
         let mut world = World::new(SessionMode::Active);
         world.read(2);
         world.pass(30 * SECOND);
@@ -66,7 +66,7 @@ fn none_then_a_session_that_closes_with_an_unknown_outcome_then_another() {
         world.cloud.open();
         world.drain();
         world.audit();
-        let first: usize = if arrived == Fault::LostAndClosed { 102 } else { 2 };
+        let first: usize = if arrived == CallFault::LostAndClosed { 102 } else { 2 };
         assert_eq!((world.rows(0).len(), world.rows(1).len()), (first, 152 - first));
         assert_eq!(world.rows(1)[0].0, 1, "the new session begins at 1");
     }
@@ -76,7 +76,7 @@ fn none_then_a_session_that_closes_with_an_unknown_outcome_then_another() {
 fn another_session_in_the_place_of_ours_is_noticed_by_the_poll_and_settled_first() {
     let mut world = World::with_session();
     world.read(10);
-    world.cloud.script.push_back((On::Insert, Fault::LostAfter));
+    world.cloud.script.push_back((On::Insert, CallFault::LostAfter));
     world.until(is_post);
     world.cloud.open();
     world.read(5);
@@ -93,7 +93,7 @@ fn a_poisoned_passing_in_the_middle_is_set_aside_with_the_answer_and_nothing_els
     world.read(200);
     world.drain();
     world.audit();
-    let aside: Vec<_> = world.store.quarantined.iter().map(|(_, item, answer)| (item.num, &**answer)).collect();
+    let aside: Vec<_> = world.store.dead_letters.iter().map(|(_, item, answer)| (item.num, &**answer)).collect();
     assert_eq!(aside, [(64, "refused")]);
     assert_eq!(world.rows(0).len(), 263);
     assert!(problem(&world, "passings_set_aside").unwrap().contains("BAD64"));
@@ -106,13 +106,13 @@ fn a_cloud_that_never_showed_duplicates_is_asked_before_anything_goes_again() {
         (world.cloud.dedup, world.cloud.counts) = (false, counts);
         world.read(30);
         world.cloud.script.extend([
-            (On::Insert, Fault::LostAfter),
-            (On::Held, Fault::Server),
-            (On::Held, Fault::Portal),
+            (On::Insert, CallFault::LostAfter),
+            (On::Held, CallFault::Server),
+            (On::Held, CallFault::Portal),
         ]);
         // The two questions of the join come first.
         world.until(is_batch);
-        world.cloud.script.extend([(On::Held, Fault::Server), (On::Held, Fault::NotSent)]);
+        world.cloud.script.extend([(On::Held, CallFault::Server), (On::Held, CallFault::NotSent)]);
         world.drain();
         world.audit();
         assert_eq!(world.posts(), ["SESSION-A 1-30 failed"]);
@@ -125,7 +125,7 @@ fn only_the_missing_go_again_with_their_own_numbers() {
     world.cloud.dedup = false;
     world.cloud.page = 7;
     world.read(30);
-    world.cloud.script.push_back((On::Insert, Fault::Short(12)));
+    world.cloud.script.push_back((On::Insert, CallFault::Short(12)));
     world.drain();
     world.audit();
     assert_eq!(world.posts(), ["SESSION-A 1-30 ok", "SESSION-A 13-30 ok"]);
@@ -138,14 +138,14 @@ fn a_cloud_that_showed_that_it_detects_duplicates_gets_the_same_again_unasked() 
     (world.cloud.lag, world.config.upload.settle) = (5 * SECOND, 2 * SECOND);
     world.crash(0); // takes the configuration over
     world.read(10);
-    world.cloud.script.push_back((On::Insert, Fault::LostAfter));
+    world.cloud.script.push_back((On::Insert, CallFault::LostAfter));
     world.drain();
     assert_eq!(world.machine.report().duplicates, 10, "{:#?}", world.trace);
     world.pass(100 * SECOND); // what was accepted is looked at again
     let asked = |world: &World| world.trace.iter().filter(|line| line.starts_with("held")).count();
     let before = asked(&world);
     world.read(5);
-    world.cloud.script.push_back((On::Insert, Fault::LostBefore));
+    world.cloud.script.push_back((On::Insert, CallFault::LostBefore));
     world.drain();
     assert_eq!(asked(&world), before);
     assert_eq!(world.posts()[world.posts().len() - 2..], ["SESSION-A 11-15 failed", "SESSION-A 11-15 ok"]);
@@ -161,10 +161,10 @@ fn a_number_of_duplicates_settles_nothing_and_what_the_session_does_not_show_get
     world.until(is_batch);
     // A cloud that looks for duplicates in all sessions of the device: it counts them, and this session holds none of them.
     let counted = Inserted { inserted: Some(0), duplicates: Some(5) };
-    world.cloud.script.extend((0..3).map(|_| (On::Insert, Fault::Counts(counted))));
+    world.cloud.script.extend((0..3).map(|_| (On::Insert, CallFault::Counts(counted))));
     world.drain();
     world.audit_reads();
-    assert_eq!(world.store.quarantined.len(), 0);
+    assert_eq!(world.store.dead_letters.len(), 0);
     assert!(world.rows(0)[5..].iter().all(|(num, _)| *num > 10), "{:?}", world.rows(0));
 }
 
@@ -172,13 +172,13 @@ fn a_number_of_duplicates_settles_nothing_and_what_the_session_does_not_show_get
 fn a_success_that_counts_nothing_is_trouble_of_the_cloud_and_sets_nothing_aside() {
     let mut world = World::with_session();
     world.read(4);
-    world.cloud.script.extend((0..6).map(|_| (On::Insert, Fault::Short(0))));
+    world.cloud.script.extend((0..6).map(|_| (On::Insert, CallFault::Short(0))));
     world.until(is_post);
     world.pass(30 * SECOND);
     assert!(problem(&world, "cloud_trouble").unwrap().contains("inserted 0 of 4"), "{:?}", world.machine.report());
     world.drain();
     world.audit_reads();
-    assert_eq!(world.store.quarantined.len(), 0);
+    assert_eq!(world.store.dead_letters.len(), 0);
     assert_eq!(problem(&world, "cloud_trouble"), None);
 }
 
@@ -189,15 +189,15 @@ fn a_cloud_that_takes_few_at_once_gets_few_at_once() {
     world.read(1000);
     world.drain();
     world.audit();
-    assert_eq!(world.store.quarantined.len(), 0);
+    assert_eq!(world.store.dead_letters.len(), 0);
 }
 
 #[test]
 fn timeouts_make_the_parts_smaller_and_success_makes_them_grow_back() {
     let mut world = World::with_session();
     world.read(2000);
-    let timeout = CallError::Unknown { why: Doubt::Timeout, retry_after: None };
-    world.cloud.script.extend((0..3).map(|_| (On::Insert, Fault::Answer(timeout.clone()))));
+    let timeout = CallError::Unknown { why: OutcomeDoubt::Timeout, retry_after: None };
+    world.cloud.script.extend((0..3).map(|_| (On::Insert, CallFault::Answer(timeout.clone()))));
     world.drain();
     world.audit();
     let posts = world.posts();
@@ -212,7 +212,7 @@ fn timeouts_make_the_parts_smaller_and_success_makes_them_grow_back() {
 fn the_wait_that_the_cloud_asks_for_is_kept() {
     let mut world = World::with_session();
     world.read(1);
-    world.cloud.script.push_back((On::Insert, Fault::SlowDown(400 * SECOND)));
+    world.cloud.script.push_back((On::Insert, CallFault::SlowDown(400 * SECOND)));
     world.until(is_post);
     let asked = world.now;
     world.until(is_post);
@@ -273,7 +273,7 @@ fn a_number_that_is_somebody_elses_is_left_to_them_and_ours_goes_on_above_it() {
         world.read(200);
         world.drain();
         world.audit_reads();
-        assert_eq!(world.store.quarantined, []);
+        assert_eq!(world.store.dead_letters, []);
         let text = problem(&world, "other_writer").unwrap();
         assert!(text.contains("CRITICAL") && text.contains("OTHER"), "{text}");
         let ours = world.ours(0);
@@ -307,7 +307,7 @@ fn a_session_that_the_cloud_forgot_holds_nothing_and_its_passings_go_to_the_next
     let mut world = World::with_session();
     world.cloud.dedup = false;
     world.read(10);
-    world.cloud.script.push_back((On::Insert, Fault::LostBefore));
+    world.cloud.script.push_back((On::Insert, CallFault::LostBefore));
     world.until(is_post);
     world.cloud.sessions[0].forgotten = true;
     world.cloud.open();
@@ -321,7 +321,7 @@ fn a_session_that_refuses_but_is_shown_as_active_ends_no_numbering() {
     let mut world = World::with_session();
     world.read(10);
     let gone = CallError::SessionGone { status: 404, answer: "Session not found or closed".into() };
-    world.cloud.script.extend((0..3).map(|_| (On::Insert, Fault::Answer(gone.clone()))));
+    world.cloud.script.extend((0..3).map(|_| (On::Insert, CallFault::Answer(gone.clone()))));
     for _ in 0..3 {
         world.until(is_post);
     }
@@ -339,7 +339,7 @@ fn a_cloud_that_refuses_everything_does_not_get_the_backlog_set_aside() {
     world.cloud.refuse_all = Some(400);
     world.read(5000);
     world.pass(3600 * SECOND);
-    let aside = world.store.quarantined.len();
+    let aside = world.store.dead_letters.len();
     assert!((5..150).contains(&aside), "{aside}");
     assert!(problem(&world, "cloud_refuses").unwrap().contains("in a row"));
     world.cloud.refuse_all = None;
@@ -356,10 +356,10 @@ fn a_passing_that_is_refused_because_it_arrived_is_accepted() {
         world.read(1);
         world.until(is_batch);
         let refused = CallError::BadRequest { status, answer: "number exists".into() };
-        world.cloud.script.extend([(On::Insert, Fault::LostLate), (On::Insert, Fault::Answer(refused))]);
+        world.cloud.script.extend([(On::Insert, CallFault::LostLate), (On::Insert, CallFault::Answer(refused))]);
         world.drain();
         world.audit();
-        assert_eq!(world.store.quarantined, []);
+        assert_eq!(world.store.dead_letters, []);
     }
 }
 
@@ -368,7 +368,7 @@ fn a_captive_portal_is_shown_as_offline_in_a_timers_words() {
     let mut world = World::with_session();
     world.read(1);
     world.until(is_batch);
-    world.cloud.script.push_back((On::Insert, Fault::Portal));
+    world.cloud.script.push_back((On::Insert, CallFault::Portal));
     world.until(is_post);
     let report = world.machine.report();
     assert_eq!(report.state, UploadState::Offline);
@@ -383,7 +383,7 @@ fn a_poll_that_fails_does_not_stop_the_posts() {
     let mut world = World::with_session();
     world.read(1);
     world.drain();
-    world.cloud.script.extend((0..1000).map(|_| (On::Active, Fault::Server)));
+    world.cloud.script.extend((0..1000).map(|_| (On::Active, CallFault::Server)));
     world.pass(100 * SECOND);
     let before = world.posts().len();
     world.read(10);
@@ -437,7 +437,7 @@ fn an_idle_session_is_looked_at_every_twenty_seconds() {
 #[test]
 fn a_session_is_created_when_wanted_and_not_twice_after_a_lost_answer() {
     let mut world = World::new(SessionMode::Create);
-    world.cloud.script.push_back((On::Create, Fault::LostAfter));
+    world.cloud.script.push_back((On::Create, CallFault::LostAfter));
     world.read(3);
     world.drain();
     world.audit();
@@ -466,7 +466,7 @@ fn one_answer_that_there_is_no_session_does_not_close_the_running_one() {
 fn a_passing_at_which_the_cloud_fails_is_named_while_it_is_tried() {
     let mut world = World::with_session();
     world.read(1);
-    world.cloud.script.extend((0..50).map(|_| (On::Insert, Fault::Server)));
+    world.cloud.script.extend((0..50).map(|_| (On::Insert, CallFault::Server)));
     world.pass(120 * SECOND);
     assert!(problem(&world, "cloud_trouble").unwrap().contains("C1"));
     assert_eq!(world.machine.report().state, UploadState::CloudTrouble, "the network is not at fault");
@@ -561,7 +561,7 @@ proptest! {
         world.cloud.open();
         world.drain();
         world.audit_reads();
-        let good = world.store.quarantined.iter().filter(|(_, item, _)| !item.chip.starts_with("BAD")).count();
-        prop_assert_eq!(good, 0, "only refused passings are set aside: {:?}", world.store.quarantined);
+        let good = world.store.dead_letters.iter().filter(|(_, item, _)| !item.chip.starts_with("BAD")).count();
+        prop_assert_eq!(good, 0, "only refused passings are set aside: {:?}", world.store.dead_letters);
     }
 }

@@ -8,9 +8,9 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::cloud::uplink::inquiry::{Inquiry, Verdict};
+use crate::cloud::uplink::inquiry::{Inquiry, NumberVerdict};
 use crate::cloud::uplink::recall::key;
-use crate::journal::{InFlight, Item, UploadEvent};
+use crate::journal::{InFlight, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
 
 /// What is known of an open passing.
@@ -52,7 +52,7 @@ pub(super) struct Work {
     device: Box<str>,
     /// Session it is numbered in.
     pub(super) token: Box<str>,
-    open: VecDeque<(Item, Fate)>,
+    open: VecDeque<(UploadItem, Fate)>,
     /// It is sent again because an audit missed it: it keeps its numbers whatever happens, also in no other session.
     pub(super) again: bool,
     /// The session takes no more: settle what may be there, release the rest.
@@ -86,16 +86,16 @@ pub(super) struct Settled {
     /// To be recorded, in number order.
     pub(super) events: Vec<UploadEvent>,
     /// Passings found, in number order.
-    pub(super) found: Vec<Item>,
+    pub(super) found: Vec<UploadItem>,
     /// Numbers held by somebody else's passing, and what the cloud holds there.
     pub(super) taken: Vec<(u64, Box<str>)>,
     /// Passings that were left behind, and are known now not to be there.
-    pub(super) left: Vec<Item>,
+    pub(super) left: Vec<UploadItem>,
 }
 
 impl Work {
     /// A batch whose passings all have the same fate.
-    pub(super) fn new(device: &str, token: &str, items: Vec<Item>, fate: Fate, ask_at: Duration) -> Self {
+    pub(super) fn new(device: &str, token: &str, items: Vec<UploadItem>, fate: Fate, ask_at: Duration) -> Self {
         Self {
             device: device.into(),
             token: token.into(),
@@ -118,7 +118,7 @@ impl Work {
 
     /// The batch that was in flight when the process ended: nobody knows what became of it.
     pub(super) fn resumed(flight: InFlight, ask_at: Duration) -> Self {
-        let settled = |item: &&Item| !flight.open.contains(item);
+        let settled = |item: &&UploadItem| !flight.open.contains(item);
         let passed = flight.batch.items.iter().rfind(settled).map_or(0, |item| item.num);
         let mut work = Self::new(&flight.batch.device, &flight.batch.session, flight.open, Fate::Maybe, ask_at);
         // Passings with higher numbers went past these.
@@ -132,7 +132,7 @@ impl Work {
 
     /// Passings that an audit found missing: the cloud is asked immediately before any of them is posted, whether it
     /// detects duplicates or not.
-    pub(super) fn again(device: &str, token: &str, items: Vec<Item>, ask_at: Duration) -> Self {
+    pub(super) fn again(device: &str, token: &str, items: Vec<UploadItem>, ask_at: Duration) -> Self {
         let work = Self::new(device, token, items, Fate::Maybe, ask_at);
         Self { again: true, ask_first: true, doubted: Some(ask_at), ..work }
     }
@@ -143,7 +143,7 @@ impl Work {
     }
 
     /// The open passings at these places.
-    pub(super) fn items(&self, part: &Range<usize>) -> Vec<Item> {
+    pub(super) fn items(&self, part: &Range<usize>) -> Vec<UploadItem> {
         self.open.range(part.clone()).map(|(item, _)| item.clone()).collect()
     }
 
@@ -209,7 +209,7 @@ impl Work {
     }
 
     /// The next batch goes while passings of this one are left behind.
-    pub(super) fn extend(&mut self, items: Vec<Item>) {
+    pub(super) fn extend(&mut self, items: Vec<UploadItem>) {
         self.open.extend(items.into_iter().map(|item| (item, Fate::Fresh)));
     }
 
@@ -297,14 +297,14 @@ impl Work {
     }
 
     /// The passings an inquiry is about, in number order.
-    pub(super) fn doubted(&self, inquiry: &Inquiry) -> Vec<&Item> {
-        let meant = |(item, fate): &&(Item, Fate)| is_doubt(*fate) && inquiry.covers(item.num);
+    pub(super) fn doubted(&self, inquiry: &Inquiry) -> Vec<&UploadItem> {
+        let meant = |(item, fate): &&(UploadItem, Fate)| is_doubt(*fate) && inquiry.covers(item.num);
         self.open.iter().filter(meant).map(|(item, _)| item).collect()
     }
 
     /// The cloud holds the passings of a part.
-    pub(super) fn accept(&mut self, part: &Range<usize>, duplicates: u64) -> Option<(Vec<Item>, UploadEvent)> {
-        let taken: Vec<Item> = self.open.drain(part.clone()).map(|(item, _)| item).collect();
+    pub(super) fn accept(&mut self, part: &Range<usize>, duplicates: u64) -> Option<(Vec<UploadItem>, UploadEvent)> {
+        let taken: Vec<UploadItem> = self.open.drain(part.clone()).map(|(item, _)| item).collect();
         let (first, last) = (taken.first()?.num, taken.last()?.num);
         (self.claim, self.short_rounds, self.ask_first) = (None, 0, false);
         Some((taken, UploadEvent::Accepted { device: self.device.clone(), first, last, duplicates }))
@@ -317,9 +317,9 @@ impl Work {
         status: u16,
         answer: &str,
         again: bool,
-    ) -> Option<(Item, UploadEvent)> {
+    ) -> Option<(UploadItem, UploadEvent)> {
         let (item, _) = self.open.remove(at)?;
-        let event = quarantined(&self.device, item.num, status, answer, again);
+        let event = dead_letters(&self.device, item.num, status, answer, again);
         Some((item, event))
     }
 
@@ -332,11 +332,11 @@ impl Work {
     pub(super) fn set_doubtful_aside(&mut self, status: u16, answer: &str) -> Vec<UploadEvent> {
         let doubtful: VecDeque<_>;
         (doubtful, self.open) = self.open.drain(..).partition(|(_, fate)| is_doubt(*fate));
-        doubtful.iter().map(|(item, _)| quarantined(&self.device, item.num, status, answer, false)).collect()
+        doubtful.iter().map(|(item, _)| dead_letters(&self.device, item.num, status, answer, false)).collect()
     }
 
     /// Takes what the cloud said at its word, because it cannot be asked.
-    pub(super) fn accept_told(&mut self) -> (Vec<Item>, Vec<UploadEvent>) {
+    pub(super) fn accept_told(&mut self) -> (Vec<UploadItem>, Vec<UploadEvent>) {
         let (mut items, mut events) = (Vec::new(), Vec::new());
         while let Some(from) = self.open.iter().position(|(_, fate)| *fate == Fate::Told) {
             let run = self.open.iter().skip(from).take_while(|(_, fate)| *fate == Fate::Told).count();
@@ -350,7 +350,7 @@ impl Work {
 
     /// Sets everything open aside.
     pub(super) fn set_all_aside(self, status: u16, answer: &str) -> Vec<UploadEvent> {
-        self.open.iter().map(|(item, _)| quarantined(&self.device, item.num, status, answer, false)).collect()
+        self.open.iter().map(|(item, _)| dead_letters(&self.device, item.num, status, answer, false)).collect()
     }
 
     /// Everything open is pending again, to be numbered anew. Only what is certainly not in the session may be open.
@@ -373,7 +373,7 @@ impl Work {
     }
 
     /// One passing, known not to be there, is pending again.
-    pub(super) fn release_one(&mut self, num: u64) -> Option<(Item, UploadEvent)> {
+    pub(super) fn release_one(&mut self, num: u64) -> Option<(UploadItem, UploadEvent)> {
         let at = self.place(num).filter(|at| !is_doubt(self.open[*at].1))?;
         let (item, _) = self.open.remove(at)?;
         let event = UploadEvent::Released { device: self.device.clone(), first: num, last: num };
@@ -381,7 +381,7 @@ impl Work {
     }
 
     /// The passings in doubt that `held` knows under another number: they are pending again, and will be recorded as found.
-    pub(super) fn release_elsewhere(&mut self, held: impl Fn(&Item) -> bool) -> Vec<UploadEvent> {
+    pub(super) fn release_elsewhere(&mut self, held: impl Fn(&UploadItem) -> bool) -> Vec<UploadEvent> {
         for (item, fate) in &mut self.open {
             if is_doubt(*fate) && held(item) {
                 *fate = Fate::Elsewhere;
@@ -411,25 +411,25 @@ impl Work {
             // An answer that came late enough for one doubt may have come too early for the other.
             let asked = is_doubt(fate) && inquiry.covers(item.num) && is_pressing(fate) == pressing;
             let verdict = inquiry.verdict(item.num).filter(|_| asked);
-            if verdict == Some(&Verdict::Ours) {
+            if verdict == Some(&NumberVerdict::Ours) {
                 run = Some((run.map_or(item.num, |(first, _)| first), item.num));
                 settled.found.push(item);
                 continue;
             }
             end_run(&mut run, &mut settled);
             // The answer to the only POST said that nothing was inserted, and the number is somebody else's.
-            let certain = none_inserted && matches!(verdict, Some(Verdict::Foreign(_)));
+            let certain = none_inserted && matches!(verdict, Some(NumberVerdict::Foreign(_)));
             if !asked || !(conclusive || certain) {
                 left.push_back((item, fate));
                 continue;
             }
-            if let Some(Verdict::Foreign(other)) = verdict {
+            if let Some(NumberVerdict::Foreign(other)) = verdict {
                 settled.taken.push((item.num, other.clone()));
                 // What goes again keeps its number or goes nowhere.
                 if self.again {
                     let answer =
                         format!("passbridge: the session holds another passing under number {}: {other}", item.num);
-                    settled.events.push(quarantined(&self.device, item.num, 409, &answer, false));
+                    settled.events.push(dead_letters(&self.device, item.num, 409, &answer, false));
                     continue;
                 }
             }
@@ -455,6 +455,6 @@ fn is_pressing(fate: Fate) -> bool {
     matches!(fate, Fate::Maybe | Fate::Told)
 }
 
-fn quarantined(device: &str, num: u64, status: u16, answer: &str, again: bool) -> UploadEvent {
-    UploadEvent::Quarantined { device: device.into(), num, status, answer: answer.into(), again }
+fn dead_letters(device: &str, num: u64, status: u16, answer: &str, again: bool) -> UploadEvent {
+    UploadEvent::DeadLetter { device: device.into(), num, status, answer: answer.into(), again }
 }

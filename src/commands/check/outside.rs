@@ -1,12 +1,12 @@
 //! The cloud, as this key and these devices see it. Only questions; nothing is created or sent.
 
-use super::report::{Report, Verdict};
+use super::report::{CheckReport, CheckVerdict};
 use crate::cloud::rufus::{CallError, Client, ClientConfig};
 use crate::config::{CloudConfig, Config, SessionMode};
 use crate::model::clock::Wall;
 
 /// Asks for every device that passings go to: whether it is there, and its active session.
-pub(super) async fn cloud(config: &Config, report: &mut Report) {
+pub(super) async fn cloud(config: &Config, report: &mut CheckReport) {
     let Some(cloud) = &config.cloud else { return };
     let Some(key) = cloud.api_key.clone() else { return }; // told already
     let client = Client::new(ClientConfig {
@@ -37,7 +37,7 @@ pub(super) async fn cloud(config: &Config, report: &mut Report) {
     }
 }
 
-async fn session(client: &Client, cloud: &CloudConfig, device: &str, report: &mut Report) {
+async fn session(client: &Client, cloud: &CloudConfig, device: &str, report: &mut CheckReport) {
     match (client.active_session(device).await, cloud.session) {
         (Ok(Some(session)), _) => {
             let alias = session.alias.as_deref().unwrap_or("without a name");
@@ -46,13 +46,13 @@ async fn session(client: &Client, cloud: &CloudConfig, device: &str, report: &mu
         (Ok(None), SessionMode::Create) => report.ok("session", device, "none is active; passbridge will open one"),
         (Ok(None), SessionMode::Active) => {
             let text = "none is active: open one in the RUFUS Cloud, or set cloud.session = \"create\"";
-            report.add(Verdict::Warn, "session", device, text);
+            report.add(CheckVerdict::Warn, "session", device, text);
         }
         (Err(error), _) => failed("session", device, &error, report),
     }
 }
 
-fn failed(check: &'static str, device: &str, error: &CallError, report: &mut Report) {
+fn failed(check: &'static str, device: &str, error: &CallError, report: &mut CheckReport) {
     match error {
         // The cloud was reached and said no: the key or the device must be changed here.
         CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. } => {

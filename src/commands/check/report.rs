@@ -11,61 +11,61 @@ use crate::model::text::printable;
 /// How a line ends up: green, yellow or red.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
+pub(super) enum CheckVerdict {
     Ok,
     Warn,
     Fail,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Line {
+pub(super) struct CheckLine {
     pub(super) check: &'static str,
     /// A decoder, a device or a file; empty for the box.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) about: String,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: CheckVerdict,
     pub(super) text: String,
 }
 
 /// The lines, and what they mean for the exit code.
 #[derive(Default)]
-pub(super) struct Report {
-    pub(super) lines: Vec<Line>,
+pub(super) struct CheckReport {
+    pub(super) lines: Vec<CheckLine>,
     /// Something must be changed here before `run` works (78).
     pub(super) wrong: bool,
     /// Something outside does not answer (69).
     pub(super) unreachable: bool,
 }
 
-impl Report {
-    pub(super) fn add(&mut self, verdict: Verdict, check: &'static str, about: &str, text: impl Into<String>) {
-        self.lines.push(Line { check, about: about.to_owned(), verdict, text: text.into() });
+impl CheckReport {
+    pub(super) fn add(&mut self, verdict: CheckVerdict, check: &'static str, about: &str, text: impl Into<String>) {
+        self.lines.push(CheckLine { check, about: about.to_owned(), verdict, text: text.into() });
     }
 
     pub(super) fn ok(&mut self, check: &'static str, about: &str, text: impl Into<String>) {
-        self.add(Verdict::Ok, check, about, text);
+        self.add(CheckVerdict::Ok, check, about, text);
     }
 
     pub(super) fn warn(&mut self, check: &'static str, about: &str, text: impl Into<String>) {
-        self.add(Verdict::Warn, check, about, text);
+        self.add(CheckVerdict::Warn, check, about, text);
     }
 
     pub(super) fn wrong(&mut self, check: &'static str, about: &str, text: impl Into<String>) {
-        self.add(Verdict::Fail, check, about, text);
+        self.add(CheckVerdict::Fail, check, about, text);
         self.wrong = true;
     }
 
     pub(super) fn unreachable(&mut self, check: &'static str, about: &str, text: impl Into<String>) {
-        self.add(Verdict::Fail, check, about, text);
+        self.add(CheckVerdict::Fail, check, about, text);
         self.unreachable = true;
     }
 
     pub(super) fn text(&self, colour: bool) -> String {
-        let line = |line: &Line| {
+        let line = |line: &CheckLine| {
             let (word, code) = match line.verdict {
-                Verdict::Ok => ("ok", 32),
-                Verdict::Warn => ("warn", 33),
-                Verdict::Fail => ("FAIL", 31),
+                CheckVerdict::Ok => ("ok", 32),
+                CheckVerdict::Warn => ("warn", 33),
+                CheckVerdict::Fail => ("FAIL", 31),
             };
             let word = if colour { format!("\x1b[{code}m{word:4}\x1b[0m") } else { format!("{word:4}") };
             let about = if line.about.is_empty() { String::new() } else { format!(" {}", printable(&line.about)) };

@@ -11,7 +11,7 @@ use crate::commands::simulate::Recorded;
 use crate::config::Address;
 use crate::config::failure::Failure;
 use crate::decoders::{Settings, Spec, spec};
-use crate::sim::decoder::{Kind, RaceConfig, SimConfig, SimDecoder, SimError, SimRead, Source, Wiring};
+use crate::sim::decoder::{Kind, RaceConfig, ReadSource, SimConfig, SimDecoder, SimError, SimRead, Wiring};
 use crate::sim::replay::{Pace, Player, Script};
 
 pub(super) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -56,7 +56,7 @@ pub(super) async fn plan(args: &DemoArgs) -> Result<Vec<Planned>, Failure> {
         config.seed = at;
         config.start = whole_second(TimeZone::UTC.to_datetime(jiff::Timestamp::now()));
         config.limit = Some((config.rate * args.seconds as f64).ceil() as u64);
-        config.source = Source::Race(RaceConfig { field: 500, waves: 3, laps: None });
+        config.source = ReadSource::Race(RaceConfig { field: 500, waves: 3, laps: None });
         config.repeat = Duration::from_secs(2);
         planned.push(simulated(kind, config).await?);
     }
@@ -73,7 +73,7 @@ async fn recorded(args: &DemoArgs, recorded: Recorded) -> Result<Planned, Failur
             let kind = kind.ok_or_else(|| Failure::usage("this protocol has no simulated decoder"))?;
             let mut config = SimConfig::new(kind, Wiring::Listen(LOOPBACK));
             config.rate = REPLAY_RATE;
-            config.source = Source::Recording(kind.rows(&bytes));
+            config.source = ReadSource::Recording(kind.rows(&bytes));
             simulated(kind, config).await
         }
         Recorded::Capture(header, script) => {

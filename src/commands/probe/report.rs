@@ -18,7 +18,7 @@ use crate::model::escape::escape;
 /// What came of it; the exit code follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Verdict {
+pub(super) enum ProbeVerdict {
     /// A protocol, or several that it may be.
     Recognised,
     /// Something that is none of them.
@@ -29,9 +29,9 @@ pub(super) enum Verdict {
 
 /// What a probe found at one address.
 #[derive(Serialize)]
-pub(super) struct Report {
+pub(super) struct ProbeReport {
     pub address: String,
-    pub result: Verdict,
+    pub result: ProbeVerdict,
     #[serde(skip_serializing_if = "Option::is_none")]
     baud: Option<u32>,
     /// The best first; one, unless it cannot be told.
@@ -97,16 +97,16 @@ struct Asked {
     safe: &'static str,
 }
 
-impl Report {
+impl ProbeReport {
     /// Of what was heard at `address`, on a box whose clock shows `zone`.
     pub(super) fn new(address: &Address, heard: &Heard, zone: &TimeZone) -> Self {
         let found = recognise(&heard.bytes);
         let baud = if let Address::Serial { baud, .. } = address { Some(*baud) } else { None };
         let best = found.first().filter(|best| best.grade > Grade::Possible);
         let result = match (best, heard.bytes.is_empty()) {
-            (Some(_), _) => Verdict::Recognised,
-            (None, false) => Verdict::Unknown,
-            (None, true) => Verdict::Silent,
+            (Some(_), _) => ProbeVerdict::Recognised,
+            (None, false) => ProbeVerdict::Unknown,
+            (None, true) => ProbeVerdict::Silent,
         };
         let asked =
             heard.asked.iter().map(|sent| Asked { sent: escape(&sent.bytes), asks: sent.asks, safe: sent.safe });
@@ -134,20 +134,20 @@ impl Report {
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
         match self.result {
-            Verdict::Recognised if self.candidates.len() > 1 => writeln!(out, "\nThis may be one of several:")?,
-            Verdict::Recognised => {}
-            Verdict::Unknown => match self.seen_as {
+            ProbeVerdict::Recognised if self.candidates.len() > 1 => writeln!(out, "\nThis may be one of several:")?,
+            ProbeVerdict::Recognised => {}
+            ProbeVerdict::Unknown => match self.seen_as {
                 Some(name) => writeln!(out, "\nNone of the known protocols: {name}.")?,
                 None if self.candidates.is_empty() => writeln!(out, "\nNone of the known protocols.")?,
                 None => writeln!(out, "\nToo little to tell. Perhaps:")?,
             },
-            Verdict::Silent => writeln!(out, "\nNothing came.")?,
+            ProbeVerdict::Silent => writeln!(out, "\nNothing came.")?,
         }
         for guess in &self.candidates {
             writeln!(out, "\n  {} (`{}`): {}", guess.title, guess.protocol, guess.grade.word())?;
             writeln!(out, "  because of {}", guess.why)?;
         }
-        if let (Verdict::Recognised, Some(baud)) = (self.result, self.baud) {
+        if let (ProbeVerdict::Recognised, Some(baud)) = (self.result, self.baud) {
             writeln!(out, "  at {baud} baud")?;
         }
         if !self.reads.is_empty() {
@@ -177,7 +177,7 @@ impl Report {
 
     /// The bytes, where they were not recognised.
     fn write_seen(&self, out: &mut String) -> std::fmt::Result {
-        if self.result != Verdict::Unknown {
+        if self.result != ProbeVerdict::Unknown {
             return Ok(());
         }
         let Look { bytes, hex, text, printable_percent, line_end } = &self.seen;

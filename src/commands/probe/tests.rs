@@ -178,7 +178,7 @@ async fn a_connection_that_is_closed_at_once_is_told_as_that() {
     let mut wire: Wire = Box::new(ours);
     let heard = listen(&mut wire, Role::Port(5084), PLAN, &wall()).await;
     assert!(matches!(heard.ended, Ended::Closed));
-    let text = Report::new(&"tcp://10.0.0.1:5084".parse().unwrap(), &heard, &TimeZone::UTC).text();
+    let text = ProbeReport::new(&"tcp://10.0.0.1:5084".parse().unwrap(), &heard, &TimeZone::UTC).text();
     assert!(text.contains("closed the connection at once") && text.contains("systemctl stop passbridge"), "{text}");
 }
 
@@ -277,7 +277,7 @@ async fn the_rate_of_a_serial_line_is_found_and_only_there_it_is_believed() {
             assert_eq!((found, taken_for(&heard).map(|found| found.0)), (rate, Some(kind.name())));
             assert_eq!(line.opened.borrow().last(), Some(&rate), "it ends there");
             let report =
-                Report::new(&at_rate(&"serial:///dev/ttyUSB0".parse().unwrap(), found), &heard, &TimeZone::UTC);
+                ProbeReport::new(&at_rate(&"serial:///dev/ttyUSB0".parse().unwrap(), found), &heard, &TimeZone::UTC);
             assert!(report.text().contains(&format!("at {rate} baud")));
             for sim in line.sims.take() {
                 assert_eq!(sim.forbidden(), Vec::<String>::new());
@@ -314,14 +314,14 @@ fn every_block_for_the_configuration_loads() {
     let zone = TimeZone::get("Europe/Madrid").unwrap();
     for spec in REGISTRY.iter().filter(|spec| spec.recogniser.is_some()) {
         let capture = std::fs::read(decoders.join(format!("{0}/captures/{0}.capture", spec.name))).unwrap();
-        let records = capture::Reader::new(&capture[..]).unwrap().map(|record| record.unwrap().what);
+        let records = capture::CaptureReader::new(&capture[..]).unwrap().map(|record| record.unwrap().what);
         let bytes = records.filter_map(|what| match what {
             capture::What::Bytes(capture::Direction::From, bytes) => Some(bytes),
             _ => None,
         });
         let heard = Heard { bytes: bytes.flatten().collect(), ..Heard::nothing() };
         for address in ["tcp://192.168.1.50:4000", "tcp-listen://0.0.0.0:4000", "serial:///dev/ttyUSB0?baud=38400"] {
-            let block = Report::new(&address.parse().unwrap(), &heard, &zone).config.unwrap();
+            let block = ProbeReport::new(&address.parse().unwrap(), &heard, &zone).config.unwrap();
             let file = dir.path().join("passbridge.toml");
             std::fs::write(&file, format!("name = \"finish\"\ndata_dir = \"/tmp\"\n\n{block}")).unwrap();
             let options = LoadOptions { keyless: true, environment: Vec::new(), ..LoadOptions::new(&file) };
@@ -338,7 +338,7 @@ async fn a_person_is_told_what_it_is_how_sure_three_reads_and_the_clock() {
     let wall = Wall::scripted("2026-06-17T08:00:00Z".parse().unwrap());
     let heard = listen(&mut wire, role(Kind::IPICO), PLAN, &wall).await;
     let zone = TimeZone::get("Europe/Madrid").unwrap();
-    let report = Report::new(&"tcp://192.168.1.50:10000".parse().unwrap(), &heard, &zone);
+    let report = ProbeReport::new(&"tcp://192.168.1.50:10000".parse().unwrap(), &heard, &zone);
     let text = report.text();
     for part in [
         "IPICO Lite / Elite (`ipico`): certain",
@@ -356,6 +356,6 @@ async fn a_person_is_told_what_it_is_how_sure_three_reads_and_the_clock() {
     assert_eq!((&data["result"], &data["candidates"][0]["protocol"]), (&"recognised".into(), &"ipico".into()));
     assert_eq!(data["reads"].as_array().unwrap().len(), READS);
     // Two hours off: not a wrong clock, but another zone.
-    let utc = Report::new(&"tcp://192.168.1.50:10000".parse().unwrap(), &heard, &TimeZone::UTC).text();
+    let utc = ProbeReport::new(&"tcp://192.168.1.50:10000".parse().unwrap(), &heard, &TimeZone::UTC).text();
     assert!(utc.contains("another time zone"), "{utc}");
 }

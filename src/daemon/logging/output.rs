@@ -37,7 +37,7 @@ type Notice = fn(u64) -> String;
 
 /// The handle of those who log; clones share it.
 #[derive(Clone)]
-pub struct Output(Arc<Shared>);
+pub struct LogOutput(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
@@ -72,7 +72,7 @@ enum Piece {
     Gap(u64),
 }
 
-impl Output {
+impl LogOutput {
     /// An output that nobody writes yet.
     fn new(limit: usize, notice: Notice) -> Self {
         let (queue, filled, settled) = (Mutex::default(), Condvar::new(), Condvar::new());
@@ -213,7 +213,7 @@ impl Shared {
 }
 
 /// One write is one line: the subscriber formats a line whole before it writes.
-impl Write for Output {
+impl Write for LogOutput {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line);
         Ok(line.len())
@@ -224,7 +224,7 @@ impl Write for Output {
     }
 }
 
-impl<'a> MakeWriter<'a> for Output {
+impl<'a> MakeWriter<'a> for LogOutput {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -299,9 +299,9 @@ mod tests {
         format!("{missing} missing\n")
     }
 
-    fn start(limit: usize) -> (Sink, Output) {
+    fn start(limit: usize) -> (Sink, LogOutput) {
         let sink = Sink::default();
-        (sink.clone(), Output::start_with(limit, sink, notice).unwrap())
+        (sink.clone(), LogOutput::start_with(limit, sink, notice).unwrap())
     }
 
     #[test]

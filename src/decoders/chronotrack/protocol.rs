@@ -60,7 +60,7 @@ use crate::decoders::text::utf_8_or_latin_1 as text;
 use crate::decoders::{
     Cleared, Condition, Frame, Info, Output, Protocol, Range, Reject, SettingError, Settings, civil, options,
 };
-use crate::model::chip::{ChipRead, Content, Held, Label, Marker, Position, Stamp};
+use crate::model::chip::{ChipRead, Content, Label, Marker, Position, Stamp, StoredRanges};
 
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// Silence after which the locations are asked for again.
@@ -91,7 +91,7 @@ const TOO_MANY: Condition = Condition::TooManyLocations;
 /// A location without reader ids gives two records under one number.
 const TWICE: Condition = Condition::TwoSourcesOneLocation;
 /// Locations of one connection; as many as the journal remembers positions of.
-const LOCATIONS: usize = Held::FILES;
+const LOCATIONS: usize = StoredRanges::FILES;
 
 /// Its name in the configuration.
 pub(super) const NAME: &str = "chronotrack";
@@ -185,7 +185,7 @@ struct Talk {
     format: TimeFormat,
     linked: bool,
     rewind: bool,
-    held: Held,
+    held: StoredRanges,
     up: Duration,
     greeted: bool,
     /// When the locations were last asked for, while there is no answer.
@@ -200,7 +200,7 @@ struct Talk {
 }
 
 impl Protocol for ChronoTrack {
-    fn connected(&mut self, held: Held, rewind: bool, _out: &mut Output) {
+    fn connected(&mut self, held: StoredRanges, rewind: bool, _out: &mut Output) {
         (self.talk.linked, self.talk.held, self.talk.rewind) = (true, held, rewind);
     }
 

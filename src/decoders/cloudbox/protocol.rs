@@ -29,7 +29,7 @@ use serde::de::IgnoredAny;
 
 use crate::decoders::objects::{Object, Objects};
 use crate::decoders::{Frame, Info, Output, Protocol, Range, Reject, SettingError, Settings, civil, options};
-use crate::model::chip::{ChipRead, Held, Label, Stamp};
+use crate::model::chip::{ChipRead, Label, Stamp, StoredRanges};
 
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
@@ -50,7 +50,7 @@ struct CloudBox {
 }
 
 impl Protocol for CloudBox {
-    fn connected(&mut self, _held: Held, _rewind: bool, out: &mut Output) {
+    fn connected(&mut self, _held: StoredRanges, _rewind: bool, out: &mut Output) {
         if self.start {
             out.reply(*b"START\r\n");
         }
@@ -132,7 +132,7 @@ mod tests {
     fn said(settings: &[(&str, &str)]) -> String {
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let mut out = Output::default();
-        make(&settings).unwrap().connected(Held::default(), true, &mut out);
+        make(&settings).unwrap().connected(StoredRanges::default(), true, &mut out);
         let bytes = out.items.into_iter().flat_map(|item| match item {
             Item::Reply(bytes) => bytes,
             _ => Vec::new(),

@@ -36,7 +36,7 @@ use jiff::civil::{DateTime, Time};
 
 use crate::decoders::line::{Line, Lines};
 use crate::decoders::{Condition, Frame, Info, Output, Protocol, Reject, SettingError, Settings, options};
-use crate::model::chip::{ChipRead, Held, Label, Marker, Stamp};
+use crate::model::chip::{ChipRead, Label, Marker, Stamp, StoredRanges};
 
 /// Get date and time of reader 0, from the vendor's text; the checksum is part of it.
 const CLOCK_QUERY: &[u8] = b"ab00000222\r\n";
@@ -81,7 +81,7 @@ struct Life {
 }
 
 impl Protocol for Ipico {
-    fn connected(&mut self, _held: Held, _rewind: bool, out: &mut Output) {
+    fn connected(&mut self, _held: StoredRanges, _rewind: bool, out: &mut Output) {
         self.life.silent = true; // a link before this one may have said so: the first answer takes it back
         self.life.tick(Duration::ZERO, out);
     }
@@ -358,7 +358,7 @@ mod tests {
     fn a_decoder_that_never_answers_is_left_alone_after_some_questions() {
         let mut protocol = protocol(true);
         let mut out = Output::default();
-        protocol.connected(Held::default(), true, &mut out);
+        protocol.connected(StoredRanges::default(), true, &mut out);
         protocol.feed(format!("{TAG}\r\n").as_bytes(), &mut out);
         for second in 1..3600 {
             protocol.tick(Duration::from_secs(second), &mut out);
@@ -372,7 +372,7 @@ mod tests {
     fn a_decoder_that_used_to_answer_and_froze_is_reported_until_it_speaks_again() {
         let mut protocol = protocol(true);
         let mut out = Output::default();
-        protocol.connected(Held::default(), true, &mut out);
+        protocol.connected(StoredRanges::default(), true, &mut out);
         protocol.feed(b"ab000902260306051855443727cf\r\n", &mut out);
         assert_eq!(words(&out.items), ["ab00000222", "clock 2026-03-06T18:55:44.550", "decoder_silent false"]);
         out.items.clear();

@@ -31,7 +31,7 @@
 use self::row::{digits, is_chip, stamp};
 use crate::decoders::line::{Line, Lines};
 use crate::decoders::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, options};
-use crate::model::chip::{ChipRead, Held, Label};
+use crate::model::chip::{ChipRead, Label, StoredRanges};
 
 mod row;
 mod talk;
@@ -65,7 +65,7 @@ struct One4All {
 }
 
 impl Protocol for One4All {
-    fn connected(&mut self, held: Held, rewind: bool, _out: &mut Output) {
+    fn connected(&mut self, held: StoredRanges, rewind: bool, _out: &mut Output) {
         self.talk.connected(held, rewind);
     }
 

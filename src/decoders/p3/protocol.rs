@@ -42,7 +42,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::decoders::gaps::{Came, Gaps};
 use crate::decoders::{Condition, Frame, Info, Output, Protocol, Range, Reject, SettingError, Settings, options};
-use crate::model::chip::{ChipRead, Content, Held, Marker, Position, Stamp};
+use crate::model::chip::{ChipRead, Content, Marker, Position, Stamp, StoredRanges};
 
 const BEGIN: u8 = 0x8e;
 const END: u8 = 0x8f;
@@ -76,7 +76,7 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingErro
     Ok(Box::new(P3 {
         held: Vec::new(),
         place: Place::Outside,
-        gaps: Gaps::new(Held::default(), false, false),
+        gaps: Gaps::new(StoredRanges::default(), false, false),
         utc: utc.unwrap_or(false),
         heard: false,
         quiet_since: Duration::ZERO,
@@ -112,7 +112,7 @@ struct P3 {
 }
 
 impl Protocol for P3 {
-    fn connected(&mut self, held: Held, rewind: bool, out: &mut Output) {
+    fn connected(&mut self, held: StoredRanges, rewind: bool, out: &mut Output) {
         self.gaps = Gaps::new(held, rewind, false);
         out.reply(request(TIME, &TIME_TAGS)); // first: it tells how to read the stamps of what is stored
         self.ask(out);

@@ -38,7 +38,7 @@ use self::push::Push;
 use self::rewind::{Came, Rewind};
 use crate::decoders::line::{Line, Lines};
 use crate::decoders::{Condition, Frame, Info, Output, Protocol, Range, Reject, SettingError, Settings, options, text};
-use crate::model::chip::Held;
+use crate::model::chip::StoredRanges;
 
 pub(super) const NAME: &str = "raceresult";
 const STATUS_EVERY: Duration = Duration::from_secs(15);
@@ -94,7 +94,7 @@ struct Talk {
 }
 
 impl Protocol for RaceResult {
-    fn connected(&mut self, held: Held, rewind: bool, out: &mut Output) {
+    fn connected(&mut self, held: StoredRanges, rewind: bool, out: &mut Output) {
         (self.talk.rewind, self.talk.automatic) = (Some(Rewind::new(held)), rewind);
         self.talk.version = VERSION;
         self.talk.step = Step::Protocol;

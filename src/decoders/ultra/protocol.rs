@@ -37,7 +37,7 @@ use jiff::civil::{DateTime, Time, date};
 use crate::decoders::gaps::{Came, Gaps};
 use crate::decoders::line::LIMIT;
 use crate::decoders::{Condition, Frame, Info, Output, Protocol, Range, Reject, SettingError, Settings, options};
-use crate::model::chip::{ChipRead, Held, Label, Marker, Position, Stamp};
+use crate::model::chip::{ChipRead, Label, Marker, Position, Stamp, StoredRanges};
 
 /// How often the clock and the state are asked for.
 const ASK_EVERY: Duration = Duration::from_secs(60);
@@ -57,7 +57,7 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingErro
         held: Vec::new(),
         searched: 0,
         skipping: false,
-        gaps: Gaps::new(Held::default(), false, true),
+        gaps: Gaps::new(StoredRanges::default(), false, true),
         prefix: prefix.unwrap_or(*b"00"),
         asked: Duration::ZERO,
         low: None,
@@ -82,7 +82,7 @@ struct Ultra {
 }
 
 impl Protocol for Ultra {
-    fn connected(&mut self, held: Held, rewind: bool, out: &mut Output) {
+    fn connected(&mut self, held: StoredRanges, rewind: bool, out: &mut Output) {
         self.gaps = Gaps::new(held, rewind, true);
         out.reply(*b"?r");
         self.ask(out);
@@ -391,7 +391,7 @@ mod tests {
         for (option, spelled) in [("00", "6002\r3\r"), ("nul", "6\0\x002\r3\r")] {
             let mut protocol = make(&Settings::from([("rewind_prefix".into(), option.into())])).unwrap();
             let mut out = Output::default();
-            protocol.connected(Held::default(), true, &mut out);
+            protocol.connected(StoredRanges::default(), true, &mut out);
             assert_eq!(said(&mut out), ["?r"]);
             protocol.feed(line(1, "58", 1_462_870_800).as_bytes(), &mut out);
             protocol.feed(line(4, "59", 1_462_870_801).as_bytes(), &mut out);
@@ -442,7 +442,7 @@ mod tests {
     fn a_cleared_log_is_recognised_and_read_from_its_start() {
         let mut protocol = ultra();
         let mut out = Output::default();
-        protocol.connected(Held::default(), true, &mut out);
+        protocol.connected(StoredRanges::default(), true, &mut out);
         for (log_id, seconds) in [(500, 100), (501, 101), (3, 102)] {
             protocol.feed(line(log_id, "58", 1_462_870_000 + seconds).as_bytes(), &mut out);
         }
@@ -458,7 +458,7 @@ mod tests {
     fn the_start_button_leaves_no_gap_in_the_log() {
         let mut protocol = ultra();
         let mut out = Output::default();
-        protocol.connected(Held::default(), true, &mut out);
+        protocol.connected(StoredRanges::default(), true, &mut out);
         protocol.feed(line(1, "58", 1_462_870_800).as_bytes(), &mut out);
         protocol.feed(b"0,0,1462870801,0,0,0,0,3,7,0000000000000000,1463302800,2\n", &mut out);
         protocol.feed(line(3, "58", 1_462_870_802).as_bytes(), &mut out);

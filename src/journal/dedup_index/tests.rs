@@ -1,5 +1,5 @@
 //! Nothing twice and nothing hidden, whatever is given again and whatever happens to the process: against a model that
-//! remembers everything. In memory are only the newest 32 reads of a decoder here, and 8 make a segment.
+//! remembers everything. In memory are only the newest 32 reads of a decoder here, and 8 make a run.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -14,27 +14,27 @@ use proptest::prelude::*;
 use super::*;
 use crate::decoders::{Cleared, Frame, Framed};
 use crate::journal::driven::Driven;
-use crate::journal::{Batch, Item, JournalConfig, UploadEvent};
+use crate::journal::{Batch, JournalConfig, UploadEvent, UploadItem};
 use crate::model::chip::{Label, Position};
 
-const LANES: [&str; 3] = ["mat", "mat/Start", "other"];
+const SOURCES: [&str; 3] = ["mat", "mat/Start", "other"];
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// New reads of a lane.
+    /// New reads of a source.
     Reads {
-        lane: usize,
+        source: usize,
         count: u8,
     },
-    /// The decoder of a lane gives reads again, from any on that it ever made.
+    /// The decoder of a source gives reads again, from any on that it ever made.
     Again {
-        lane: usize,
+        source: usize,
         from: u16,
         count: u8,
     },
     /// It counts from 1 again, its clock perhaps set back.
     Clear {
-        lane: usize,
+        source: usize,
         back: bool,
     },
     Follow {
@@ -53,21 +53,20 @@ enum Loss {
     Nothing,
     Queue,
     Index,
-    /// The segment at this place, cut in the middle.
-    Segment(usize),
+    /// The run at this place, cut in the middle.
+    Run(usize),
 }
 
 fn op(prunes: bool) -> impl Strategy<Value = Op> {
     let loss = if prunes {
         prop_oneof![Just(Loss::Nothing), Just(Loss::Queue)].boxed() // what is pruned is nowhere but in the index
     } else {
-        prop_oneof![Just(Loss::Nothing), Just(Loss::Queue), Just(Loss::Index), (0..9usize).prop_map(Loss::Segment)]
-            .boxed()
+        prop_oneof![Just(Loss::Nothing), Just(Loss::Queue), Just(Loss::Index), (0..9usize).prop_map(Loss::Run)].boxed()
     };
     prop_oneof![
-        4 => (0..3usize, 1..20u8).prop_map(|(lane, count)| Op::Reads { lane, count }),
-        3 => (0..3usize, any::<u16>(), 1..40u8).prop_map(|(lane, from, count)| Op::Again { lane, from, count }),
-        1 => (0..3usize, any::<bool>()).prop_map(|(lane, back)| Op::Clear { lane, back }),
+        4 => (0..3usize, 1..20u8).prop_map(|(source, count)| Op::Reads { source, count }),
+        3 => (0..3usize, any::<u16>(), 1..40u8).prop_map(|(source, from, count)| Op::Again { source, from, count }),
+        1 => (0..3usize, any::<bool>()).prop_map(|(source, back)| Op::Clear { source, back }),
         2 => any::<bool>().prop_map(|prune| Op::Follow { prune }),
         2 => Just(Op::Upload),
         2 => (any::<bool>(), loss).prop_map(|(closed, loss)| Op::Restart { closed, loss }),
@@ -94,8 +93,8 @@ struct Box_ {
     sent: Vec<Box<str>>,
 }
 
-fn of_lane(lane: usize) -> usize {
-    usize::from(LANES[lane] == "other")
+fn of_source(source: usize) -> usize {
+    usize::from(SOURCES[source] == "other")
 }
 
 impl Box_ {
@@ -118,7 +117,7 @@ impl Box_ {
             zones: Zones::default(),
             keep_days: 30,
             keep_bytes: self.keep_bytes,
-            volume_bytes: 3000,
+            segment_bytes: 3000,
         };
         self.driven = Some(Driven::open(config, self.board.clone()).unwrap());
         while !self.driven().serves() {
@@ -141,7 +140,7 @@ impl Box_ {
         }
     }
 
-    fn keep(&mut self, lane: usize, frames: impl IntoIterator<Item = Frame>) {
+    fn keep(&mut self, source: usize, frames: impl IntoIterator<Item = Frame>) {
         let journal = self.driven().journal.clone();
         let framed: Vec<Framed> = frames.into_iter().map(|frame| Framed { frame, raw: Box::default() }).collect();
         self.unsaved += framed.len();
@@ -149,11 +148,11 @@ impl Box_ {
             self.driven().follow(false); // the writer waits for a checkpoint after so many (`TAIL_MAX`)
             self.unsaved = 0;
         }
-        self.await_(journal.keep(LANES[lane], Timestamp::UNIX_EPOCH, framed)).unwrap();
+        self.await_(journal.append(SOURCES[source], Timestamp::UNIX_EPOCH, framed)).unwrap();
     }
 
-    fn reads(&mut self, lane: usize, count: u8) {
-        let decoder = &mut self.decoders[of_lane(lane)];
+    fn reads(&mut self, source: usize, count: u8) {
+        let decoder = &mut self.decoders[of_source(source)];
         let mut new = Vec::new();
         for _ in 0..count {
             (decoder.number, decoder.at_ms) = (decoder.number + 1, decoder.at_ms + 700);
@@ -163,36 +162,36 @@ impl Box_ {
                 true => Stamp::Local(at),
                 false => Stamp::TimeOfDay { time: at.time(), day: None },
             };
-            let mut read = ChipRead::new(format!("{}-{}", of_lane(lane), decoder.reads.len()), stamp);
+            let mut read = ChipRead::new(format!("{}-{}", of_source(source), decoder.reads.len()), stamp);
             read.position = Some(Position { unit: None, file: Some(Label::Number(1)), number: decoder.number });
             decoder.reads.push(read.clone());
             new.push(Frame::Read(read));
         }
-        self.keep(lane, new);
+        self.keep(source, new);
     }
 
-    fn again(&mut self, lane: usize, from: u16, count: u8) {
-        let reads = &self.decoders[of_lane(lane)].reads;
+    fn again(&mut self, source: usize, from: u16, count: u8) {
+        let reads = &self.decoders[of_source(source)].reads;
         if reads.is_empty() {
             return;
         }
         let from = usize::from(from) % reads.len();
         let mut given = reads[from..(from + usize::from(count)).min(reads.len())].to_vec();
         given.iter_mut().for_each(|read| read.replay = true);
-        self.keep(lane, given.into_iter().map(Frame::Read));
+        self.keep(source, given.into_iter().map(Frame::Read));
     }
 
-    fn clear(&mut self, lane: usize, back: bool) {
-        let decoder = &mut self.decoders[of_lane(lane)];
+    fn clear(&mut self, source: usize, back: bool) {
+        let decoder = &mut self.decoders[of_source(source)];
         decoder.number = 0;
         decoder.at_ms = if back { 1000 } else { decoder.at_ms + 60_000 };
         let cleared = Cleared { unit: None, file: Some(Label::Number(1)), text: "cleared".into() };
-        self.keep(lane, [Frame::Cleared(cleared)]);
+        self.keep(source, [Frame::Cleared(cleared)]);
     }
 
     /// What the uplink does, with a cloud that takes everything.
     fn upload(&mut self) {
-        let decoders: Vec<Box<str>> = LANES.iter().map(|lane| (*lane).into()).collect();
+        let decoders: Vec<Box<str>> = SOURCES.iter().map(|source| (*source).into()).collect();
         let journal = self.driven().journal.clone();
         loop {
             let pending = journal.pending("D", &decoders, 7);
@@ -200,14 +199,14 @@ impl Box_ {
                 return;
             }
             let items = pending.reads.iter().zip(self.numbered + 1..);
-            let items = items.map(|(read, num)| Item {
+            let items = items.map(|(read, num)| UploadItem {
                 seq: read.seq,
                 num,
                 time_ms: 0,
                 bib: read.chip.clone(),
                 chip: read.chip.clone(),
             });
-            let items: Vec<Item> = items.collect();
+            let items: Vec<UploadItem> = items.collect();
             self.sent.extend(items.iter().map(|item| item.chip.clone()));
             let (first, last) = (self.numbered + 1, self.numbered + items.len() as u64);
             self.numbered = last;
@@ -216,7 +215,7 @@ impl Box_ {
                 session: "S".into(),
                 items,
                 dead: pending.dead,
-                repeats: pending.repeats,
+                duplicates: pending.duplicates,
                 found: Vec::new(),
                 still_open: Vec::new(),
                 through: pending.through,
@@ -242,7 +241,7 @@ impl Box_ {
             Loss::Nothing => {}
             Loss::Queue => std::fs::remove_dir_all(self.dir.path().join("queue")).unwrap(),
             Loss::Index => std::fs::remove_dir_all(known).unwrap(),
-            Loss::Segment(at) => {
+            Loss::Run(at) => {
                 let mut files: Vec<PathBuf> =
                     std::fs::read_dir(known).unwrap().map(|file| file.unwrap().path()).collect();
                 files.sort();
@@ -257,9 +256,9 @@ impl Box_ {
 
     fn does(&mut self, op: &Op) {
         match *op {
-            Op::Reads { lane, count } => self.reads(lane, count),
-            Op::Again { lane, from, count } => self.again(lane, from, count),
-            Op::Clear { lane, back } => self.clear(lane, back),
+            Op::Reads { source, count } => self.reads(source, count),
+            Op::Again { source, from, count } => self.again(source, from, count),
+            Op::Clear { source, back } => self.clear(source, back),
             Op::Follow { prune } => self.driven().follow(prune),
             Op::Upload => self.upload(),
             Op::Restart { closed, loss } => self.restart(closed, loss),
@@ -294,7 +293,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_sent_is_known_when_its_volume_is_long_gone(ops in prop::collection::vec(op(true), 1..40)) {
+    fn what_was_sent_is_known_when_its_segment_is_long_gone(ops in prop::collection::vec(op(true), 1..40)) {
         let mut passbridge = Box_::new(0);
         ops.iter().for_each(|op| passbridge.does(op));
         passbridge.judge();
@@ -302,14 +301,14 @@ proptest! {
 }
 
 #[test]
-fn a_read_of_a_volume_that_was_removed_is_known_when_it_is_asked_for_by_hand() {
+fn a_read_of_a_segment_that_was_removed_is_known_when_it_is_asked_for_by_hand() {
     let mut passbridge = Box_::new(0);
     for _ in 0..30 {
         passbridge.reads(0, 20);
         passbridge.upload();
         passbridge.driven().follow(true);
     }
-    assert!(crate::journal::driven::volumes(passbridge.dir.path())[0].0 > 300, "most of the log is gone");
+    assert!(crate::journal::driven::segments(passbridge.dir.path())[0].0 > 300, "most of the log is gone");
     passbridge.restart(false, Loss::Queue);
     for from in (0..600).step_by(50) {
         passbridge.again(0, from, 50);
@@ -329,17 +328,17 @@ fn reads_that_were_lost_before_anybody_followed_them_are_new_when_they_come_agai
     journal.shared.known().save(&Board::new("test"));
     drop(journal);
     drop(passbridge.driven.take());
-    let volumes = crate::journal::driven::volumes(passbridge.dir.path());
+    let segments = crate::journal::driven::segments(passbridge.dir.path());
     let followed = 60;
-    volumes.iter().filter(|(first, _)| *first > followed).for_each(|(_, path)| std::fs::remove_file(path).unwrap());
-    let lost = volumes.iter().filter(|(first, _)| *first > followed).count();
+    segments.iter().filter(|(first, _)| *first > followed).for_each(|(_, path)| std::fs::remove_file(path).unwrap());
+    let lost = segments.iter().filter(|(first, _)| *first > followed).count();
     assert!(lost > 0);
     passbridge.start();
     passbridge.again(2, 0, 120);
     let decoders: Vec<Box<str>> = vec!["other".into()];
     let pending = passbridge.driven().journal.clone().pending("D", &decoders, 1000);
     assert!(!pending.reads.is_empty(), "what was lost is new");
-    assert!(pending.repeats.len() >= 60, "what was sent is not: {}", pending.repeats.len());
+    assert!(pending.duplicates.len() >= 60, "what was sent is not: {}", pending.duplicates.len());
 }
 
 #[test]
@@ -355,7 +354,7 @@ fn an_entry_that_is_followed_twice_is_not_its_own_repeat_and_the_next_one_like_i
         raw: Box::default(),
     };
     assert_eq!(
-        [(1, "mat"), (1, "mat"), (2, "mat/Start"), (1, "mat")].map(|(seq, lane)| known.take(&entry(seq, lane))),
+        [(1, "mat"), (1, "mat"), (2, "mat/Start"), (1, "mat")].map(|(seq, source)| known.take(&entry(seq, source))),
         [false, false, true, false]
     );
     assert!(!known.take(&entry(3, "other")), "another decoder saw the same chip at the same time");
@@ -371,7 +370,7 @@ fn damage(path: &Path) {
 }
 
 #[test]
-fn a_damaged_segment_is_told_and_made_anew_by_the_next_start() {
+fn a_damaged_run_is_told_and_made_anew_by_the_next_start() {
     let mut passbridge = Box_::new(1 << 30);
     for _ in 0..10 {
         passbridge.reads(2, 20);
@@ -390,7 +389,7 @@ fn a_damaged_segment_is_told_and_made_anew_by_the_next_start() {
         let decoders: Vec<Box<str>> = vec!["other".into()];
         passbridge.driven().journal.pending("D", &decoders, 1000).reads.len()
     };
-    let before = waiting(&mut passbridge); // each damaged segment may have cost some
+    let before = waiting(&mut passbridge); // each damaged run may have cost some
     passbridge.again(2, 0, 150);
     assert_eq!(waiting(&mut passbridge), before);
 }
@@ -399,17 +398,17 @@ fn a_damaged_segment_is_told_and_made_anew_by_the_next_start() {
 fn a_bucket_that_is_damaged_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let reads = (0..1000_u64).map(|n| (spread(n), n + 1)).collect();
-    let place = Place { volume: 1, offset: 7 };
-    let content = Content { identity: "J", from: 1, through: 1000, place, reads, spans: Spans::default() };
-    let segment = Segment::write(dir.path(), content).unwrap();
-    assert_eq!(segment.find(spread(77)).unwrap(), Some(78));
-    assert_eq!(segment.find(spread(1077)).unwrap(), None);
-    let path = segment.path.clone();
-    drop(segment);
+    let place = LogPlace { segment: 1, offset: 7 };
+    let content = RunContent { identity: "J", from: 1, through: 1000, place, reads, spans: Spans::default() };
+    let run = Run::write(dir.path(), content).unwrap();
+    assert_eq!(run.find(spread(77)).unwrap(), Some(78));
+    assert_eq!(run.find(spread(1077)).unwrap(), None);
+    let path = run.path.clone();
+    drop(run);
     damage(&path);
-    let [segment] = &segment::open_all(dir.path(), "J").unwrap()[..] else { panic!() };
-    assert!((0..1000).any(|n| segment.find(spread(n)).is_err()));
-    assert!(segment::open_all(dir.path(), "another").unwrap().is_empty() && !path.exists());
+    let [run] = &run::open_all(dir.path(), "J").unwrap()[..] else { panic!() };
+    assert!((0..1000).any(|n| run.find(spread(n)).is_err()));
+    assert!(run::open_all(dir.path(), "another").unwrap().is_empty() && !path.exists());
 }
 
 fn undated_entry(seq: u64, stamp: &str, received: &str, change: impl Fn(&mut ChipRead)) -> Entry {
@@ -454,7 +453,7 @@ fn the_index_of_a_version_that_knew_no_days_is_made_anew_and_nothing_goes_up_twi
         zones: Zones::default(),
         keep_days: 30,
         keep_bytes: 1 << 30,
-        volume_bytes: 3000,
+        segment_bytes: 3000,
     };
     let start = || {
         let mut driven = Driven::open(config.clone(), Board::new("test")).unwrap();
@@ -471,7 +470,7 @@ fn the_index_of_a_version_that_knew_no_days_is_made_anew_and_nothing_goes_up_twi
             let stamp = if n % 2 == 0 { Stamp::Local(time) } else { Stamp::TimeOfDay { time: time.time(), day: None } };
             let framed = Framed { frame: Frame::Read(ChipRead::new(format!("C{n}"), stamp)), raw: Box::default() };
             let received = Timestamp::from_second(at.as_second() + hours * 3600).unwrap();
-            let mut keeping = pin!(journal.keep("mat", received, vec![framed]));
+            let mut keeping = pin!(journal.append("mat", received, vec![framed]));
             while keeping.as_mut().poll(&mut Context::from_waker(noop_waker_ref())).is_pending() {
                 driven.write();
             }
@@ -486,12 +485,13 @@ fn the_index_of_a_version_that_knew_no_days_is_made_anew_and_nothing_goes_up_twi
     driven.follow(false);
     driven.close();
     // As the version before wrote them: of reads without a date it knew no day.
-    let segments = segment::open_all(&known_dir(dir.path()), &identity).unwrap();
-    assert!(segments.len() > 3);
-    for old in segments {
-        let Segment { from, through, place, .. } = old;
-        let content = Content { identity: &identity, from, through, place, reads: Vec::new(), spans: Spans::default() };
-        let path = Segment::write(&known_dir(dir.path()), content).unwrap().path;
+    let runs = run::open_all(&known_dir(dir.path()), &identity).unwrap();
+    assert!(runs.len() > 3);
+    for old in runs {
+        let Run { from, through, place, .. } = old;
+        let content =
+            RunContent { identity: &identity, from, through, place, reads: Vec::new(), spans: Spans::default() };
+        let path = Run::write(&known_dir(dir.path()), content).unwrap().path;
         let text = std::fs::read_to_string(&path).unwrap();
         let (head, _) = text.rsplit_once('\t').unwrap();
         let mut bytes = head.replace("{\"known\":2,", "{\"known\":1,").into_bytes();
@@ -502,6 +502,6 @@ fn the_index_of_a_version_that_knew_no_days_is_made_anew_and_nothing_goes_up_twi
     keep(&mut driven, 1);
     let decoders: Vec<Box<str>> = vec!["mat".into()];
     let pending = driven.journal.clone().pending("D", &decoders, 1000);
-    assert_eq!((pending.reads.len(), pending.repeats.len()), (60, 60));
+    assert_eq!((pending.reads.len(), pending.duplicates.len()), (60, 60));
     drop(driven);
 }

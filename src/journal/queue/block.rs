@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::value::{Broken, postcard_bytes, unseal};
 use crate::journal::PendingRead;
-use crate::journal::state::{Verdict, Waiting};
+use crate::journal::state::{ReadVerdict, Waiting};
 use crate::model::chip::{Seq, Stamp};
 
 #[derive(Serialize, Deserialize)]
@@ -27,7 +27,7 @@ struct StoredRead<'a> {
     chip: &'a str,
     stamp: StoredStamp,
     replay: bool,
-    verdict: Verdict,
+    verdict: ReadVerdict,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::journal::PendingRead;
 use crate::journal::entry::{Body, Entry};
-use crate::journal::state::{DecoderFold, Verdict};
+use crate::journal::state::{DecoderFold, ReadVerdict};
 use crate::model::chip::{ChipRead, Seq, Stamp};
 
 /// sled's handle of the first span.
@@ -52,7 +52,7 @@ fn a_block_that_sled_lost_without_a_word_is_missed() {
         stamp: Stamp::Utc(Timestamp::UNIX_EPOCH),
         replay: false,
     };
-    let reads: Vec<Waiting> = (1..=600).map(|seq| Waiting { read: read(seq), verdict: Verdict::Passing }).collect();
+    let reads: Vec<Waiting> = (1..=600).map(|seq| Waiting { read: read(seq), verdict: ReadVerdict::Passing }).collect();
     let mut queue = Queue::create(dir.path(), 0).unwrap();
     queue.checkpoint(&reads[..300], &json, &[]).unwrap();
     queue.checkpoint(&reads[300..], &json, &[]).unwrap();
@@ -110,7 +110,7 @@ fn reads_of_a_checkpoint_that_the_power_cut_ended_are_passings_when_they_are_rep
     let (mut queue, mut state) = Queue::open(dir.path()).unwrap().unwrap();
     assert_eq!(state.followed, 1);
     read(&mut state, 2);
-    assert_eq!(state.tail.back().unwrap().verdict, Verdict::Passing);
+    assert_eq!(state.tail.back().unwrap().verdict, ReadVerdict::Passing);
     // And what was known stays known, also after the next checkpoint.
     save(&mut queue, &mut state, 1);
     drop(queue);

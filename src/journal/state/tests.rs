@@ -3,7 +3,7 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
 use super::*;
-use Verdict::{Dead, Passing, Repeat, Waits};
+use ReadVerdict::{Dead, Duplicate, Passing, Waits};
 
 /// The fold, and what it is fed with.
 struct Fed {
@@ -25,17 +25,17 @@ impl Fed {
         seq
     }
 
-    fn verdict(&self, seq: u64) -> Verdict {
+    fn verdict(&self, seq: u64) -> ReadVerdict {
         let at = self.state.tail.binary_search_by_key(&seq, |waiting| waiting.read.seq.0).unwrap();
         self.state.tail[at].verdict
     }
 
     /// A live read of chip `C1`.
-    fn live(&mut self, stamp: &str, received: &str) -> Verdict {
+    fn live(&mut self, stamp: &str, received: &str) -> ReadVerdict {
         self.read("C1", stamp, received, |_| ())
     }
 
-    fn stored(&mut self, stamp: &str, received: &str) -> Verdict {
+    fn stored(&mut self, stamp: &str, received: &str) -> ReadVerdict {
         self.read("C1", stamp, received, |read| read.replay = true)
     }
 
@@ -44,7 +44,7 @@ impl Fed {
         self.seq
     }
 
-    fn read(&mut self, chip: &str, stamp: &str, received: &str, change: impl Fn(&mut ChipRead)) -> Verdict {
+    fn read(&mut self, chip: &str, stamp: &str, received: &str, change: impl Fn(&mut ChipRead)) -> ReadVerdict {
         let mut read = ChipRead::new(chip, stamp.parse().unwrap());
         change(&mut read);
         let seq = self.put("mat", received, Body::Read(read));
@@ -73,10 +73,10 @@ fn the_same_chips_at_the_same_time_of_another_day_are_other_crossings() {
         for stamp in ["12:00:00.000", "0000-00-00T12:00:00.000", "2000-01-01T12:00:00.000", "1970-01-01T12:00:00.000"] {
             let mut fed = Fed::new(dead_time);
             assert_eq!(fed.live(stamp, "2026-07-06T10:00:00.100Z"), Passing);
-            assert_eq!(fed.live(stamp, "2026-07-06T10:00:03Z"), Repeat, "{stamp}");
-            assert_eq!(fed.live(stamp, "2026-07-06T21:00:03Z"), Repeat, "{stamp}");
+            assert_eq!(fed.live(stamp, "2026-07-06T10:00:03Z"), Duplicate, "{stamp}");
+            assert_eq!(fed.live(stamp, "2026-07-06T21:00:03Z"), Duplicate, "{stamp}");
             assert_eq!(fed.live(stamp, "2026-07-07T10:00:00.100Z"), Passing, "{stamp}, day two");
-            assert_eq!(fed.live(stamp, "2026-07-07T10:00:00.200Z"), Repeat, "{stamp}");
+            assert_eq!(fed.live(stamp, "2026-07-07T10:00:00.200Z"), Duplicate, "{stamp}");
             assert_eq!(fed.live(stamp, "2027-07-07T10:00:00.100Z"), Passing, "{stamp}, a year later");
         }
     }
@@ -86,10 +86,10 @@ fn the_same_chips_at_the_same_time_of_another_day_are_other_crossings() {
 fn a_read_before_midnight_is_of_the_day_before_whenever_it_is_received() {
     let mut fed = Fed::new(10);
     assert_eq!(fed.live("23:59:59.000", "2026-07-06T22:00:01Z"), Passing);
-    assert_eq!(fed.live("23:59:59.000", "2026-07-06T22:30:00Z"), Repeat);
+    assert_eq!(fed.live("23:59:59.000", "2026-07-06T22:30:00Z"), Duplicate);
     assert_eq!(fed.live("00:00:02.000", "2026-07-06T22:00:03Z"), Dead, "of the same crossing, over midnight");
     assert_eq!(fed.live("23:59:59.000", "2026-07-07T21:59:59.500Z"), Passing);
-    assert_eq!(fed.live("23:59:59.000", "2026-07-07T22:00:01Z"), Repeat);
+    assert_eq!(fed.live("23:59:59.000", "2026-07-07T22:00:01Z"), Duplicate);
 }
 
 #[test]
@@ -108,11 +108,11 @@ fn a_decoder_that_lost_its_date_does_not_lose_passings_to_the_dead_time() {
 fn while_the_box_does_not_know_its_day_a_repeat_is_known_and_no_read_is_hidden() {
     let mut fed = Fed::new(0);
     assert_eq!(fed.live("12:00:00.000", "1970-01-01T00:01:00Z"), Passing);
-    assert_eq!(fed.live("12:00:00.000", "1970-01-01T00:02:00Z"), Repeat);
+    assert_eq!(fed.live("12:00:00.000", "1970-01-01T00:02:00Z"), Duplicate);
     assert_eq!(fed.live("12:00:00.000", "1970-01-02T00:05:00Z"), Passing, "that clock runs on: a day later");
     // The box was off, for nobody knows how long, and begins anew.
     assert_eq!(fed.live("12:00:00.000", "1970-01-01T00:00:20Z"), Passing);
-    assert_eq!(fed.live("12:00:00.000", "1970-01-01T00:00:30Z"), Repeat);
+    assert_eq!(fed.live("12:00:00.000", "1970-01-01T00:00:30Z"), Duplicate);
     let mut set_before = Fed::new(0);
     assert_eq!(set_before.live("12:00:00.000", "2026-07-06T10:00:01Z"), Passing);
     assert_eq!(set_before.live("12:00:00.000", "1970-01-01T00:00:20Z"), Passing);
@@ -125,7 +125,7 @@ fn what_was_received_before_the_clock_was_set_is_known_afterwards_and_only_on_it
         let mut fed = Fed::new(dead_time);
         assert_eq!(fed.live("11:59:30.000", "1970-01-01T00:00:30Z"), Passing);
         fed.step("1970-01-01T00:01:00Z", years);
-        assert_eq!(fed.live("11:59:30.000", "2026-07-06T10:00:05Z"), Repeat);
+        assert_eq!(fed.live("11:59:30.000", "2026-07-06T10:00:05Z"), Duplicate);
         assert_eq!(fed.live("11:59:34.000", "2026-07-06T09:59:34Z"), if dead_time == 0 { Passing } else { Dead });
         assert_eq!(fed.live("11:59:30.000", "2026-07-07T09:59:31Z"), Passing, "the next day");
     }
@@ -136,7 +136,7 @@ fn a_clock_that_was_a_week_behind_hides_nothing_and_knows_what_it_had() {
     let mut fed = Fed::new(0);
     assert_eq!(fed.live("12:00:00.000", "2026-06-29T10:00:01Z"), Passing);
     fed.step("2026-06-29T10:01:00Z", 7 * DAY_S);
-    assert_eq!(fed.live("12:00:00.000", "2026-07-06T10:02:00Z"), Repeat);
+    assert_eq!(fed.live("12:00:00.000", "2026-07-06T10:02:00Z"), Duplicate);
     assert_eq!(fed.live("12:00:00.000", "2026-07-07T10:00:01Z"), Passing);
 }
 
@@ -145,15 +145,15 @@ fn a_step_that_is_taken_back_leaves_no_day_behind_on_which_reads_are_hidden() {
     let mut fed = Fed::new(0);
     assert_eq!(fed.live("12:00:00.000", "2026-07-06T10:00:01Z"), Passing);
     fed.step("2026-07-06T10:01:00Z", DAY_S);
-    assert_eq!(fed.live("12:00:00.000", "2026-07-07T10:01:30Z"), Repeat, "it was in the day that it seems to be");
+    assert_eq!(fed.live("12:00:00.000", "2026-07-07T10:01:30Z"), Duplicate, "it was in the day that it seems to be");
     assert_eq!(fed.live("12:02:00.000", "2026-07-07T10:02:01Z"), Passing);
     fed.step("2026-07-07T10:03:00Z", -DAY_S);
-    assert_eq!(fed.live("12:00:00.000", "2026-07-06T10:04:00Z"), Repeat);
-    assert_eq!(fed.live("12:02:00.000", "2026-07-06T10:04:00Z"), Repeat);
+    assert_eq!(fed.live("12:00:00.000", "2026-07-06T10:04:00Z"), Duplicate);
+    assert_eq!(fed.live("12:02:00.000", "2026-07-06T10:04:00Z"), Duplicate);
     let (text, before) = (serde_json::to_string(&fed.state).unwrap(), fed.state.undated.clone());
     assert_eq!(serde_json::from_str::<State>(&text).unwrap().undated, before);
     for _ in 0..2 {
-        let expected = if fed.seq < 8 { Passing } else { Repeat };
+        let expected = if fed.seq < 8 { Passing } else { Duplicate };
         assert_eq!(fed.live("12:00:00.000", "2026-07-07T10:00:01Z"), expected, "the day comes");
         assert_eq!(fed.live("12:02:00.000", "2026-07-07T10:02:01Z"), expected);
     }
@@ -205,7 +205,7 @@ fn two_lives_of_a_decoder_without_a_clock_are_never_compared() {
             (0..20).map(|n| fed.read(&format!("C{n}"), stamp, received, |_| ())).collect::<Vec<_>>()
         };
         assert_eq!(read(&mut fed, "up100.000", "2026-07-06T10:00:00Z"), [Passing; 20]);
-        assert_eq!(read(&mut fed, "up100.000", "2026-07-06T10:00:00.010Z"), [Repeat; 20], "said twice");
+        assert_eq!(read(&mut fed, "up100.000", "2026-07-06T10:00:00.010Z"), [Duplicate; 20], "said twice");
         // Off and on, and the second crossing at the same time on, or nearly.
         assert_eq!(read(&mut fed, "up100.000", "2026-07-06T10:10:00Z"), [Passing; 20]);
         assert_eq!(read(&mut fed, "up104.000", "2026-07-06T10:20:04Z"), [Passing; 20]);
@@ -274,7 +274,7 @@ fn reads_that_wait_are_judged_in_the_order_of_the_decoders_clock_when_the_waitin
     let mut fed = Fed::new(5);
     fed.live("2026-07-06T12:00:03.000", "2026-07-06T10:00:03.1Z");
     let again = fed.amid("2026-07-06T12:00:03.000", "2026-07-06T10:00:03.2Z");
-    assert_eq!(fed.verdict(again), Repeat, "what repeats has not to wait");
+    assert_eq!(fed.verdict(again), Duplicate, "what repeats has not to wait");
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn entries(events: &[Event], unset: bool) -> Vec<Entry> {
     entries
 }
 
-fn verdicts(state: &State) -> Vec<(u64, Verdict)> {
+fn verdicts(state: &State) -> Vec<(u64, ReadVerdict)> {
     state.tail.iter().map(|waiting| (waiting.read.seq.0, waiting.verdict)).collect()
 }
 
@@ -419,7 +419,7 @@ proptest! {
 }
 
 #[test]
-fn the_volume_of_a_read_that_is_held_back_goes_by_age_alone_until_it_is_let_go() {
+fn the_segment_of_a_read_that_is_held_back_goes_by_age_alone_until_it_is_let_go() {
     let mut fed = Fed::new(10);
     let read = |held_back| {
         let read = ChipRead::new("C1", "2026-03-06T20:27:47.350".parse().unwrap());
@@ -455,5 +455,5 @@ fn a_read_that_is_held_back_suppresses_no_passing_of_the_race() {
         Dead,
         "then it is judged like any"
     );
-    assert_eq!(fed.read("C1", "2026-03-06T20:27:40.000", "2026-03-06T19:27:44Z", go), Repeat, "once");
+    assert_eq!(fed.read("C1", "2026-03-06T20:27:40.000", "2026-03-06T19:27:44Z", go), Duplicate, "once");
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::tap::Queue;
-use super::{Direction, Header, Record, What, Writer};
+use super::{CaptureWriter, Direction, Header, Record, What};
 
 /// What a capture holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct CaptureSummary {
     /// Bytes from the decoder.
     pub from: u64,
     /// Bytes to the decoder.
@@ -21,7 +21,7 @@ pub struct Summary {
     pub connections: u64,
 }
 
-impl Summary {
+impl CaptureSummary {
     fn count(&mut self, records: &[Record]) {
         for record in records {
             match &record.what {
@@ -63,8 +63,8 @@ pub struct Sink {
     synced: u64,
     /// What could not be written, as it will be told.
     owed: Queue,
-    summary: Summary,
-    writer: Writer<Vec<u8>>,
+    summary: CaptureSummary,
+    writer: CaptureWriter<Vec<u8>>,
 }
 
 impl Sink {
@@ -80,9 +80,9 @@ impl Sink {
             options.write(true).create_new(!force).create(true).truncate(force);
             Target::File(options.open(path)?)
         };
-        let writer = Writer::new(Vec::new(), header)?;
+        let writer = CaptureWriter::new(Vec::new(), header)?;
         let mut sink =
-            Self { target, whole: 0, synced: 0, owed: Queue::default(), summary: Summary::default(), writer };
+            Self { target, whole: 0, synced: 0, owed: Queue::default(), summary: CaptureSummary::default(), writer };
         let text = sink.writer.taken();
         sink.target.write(&text)?;
         sink.whole = text.len() as u64;
@@ -90,7 +90,7 @@ impl Sink {
     }
 
     /// What is in the file so far.
-    pub fn summary(&self) -> Summary {
+    pub fn summary(&self) -> CaptureSummary {
         self.summary
     }
 
@@ -168,7 +168,7 @@ pub fn seconds(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::capture::Reader;
+    use crate::link::capture::CaptureReader;
 
     fn bytes(at: u64, direction: Direction, bytes: &[u8]) -> Record {
         Record { at: Duration::from_micros(at), connection: 1, what: What::Bytes(direction, bytes.to_vec()) }
@@ -205,7 +205,7 @@ mod tests {
         sink.target = Target::File(room);
         sink.put(vec![bytes(200, Direction::From, b"after")]).unwrap();
         sink.sync().unwrap();
-        let mut reader = Reader::new(std::io::BufReader::new(File::open(&path).unwrap())).unwrap();
+        let mut reader = CaptureReader::new(std::io::BufReader::new(File::open(&path).unwrap())).unwrap();
         let records: Vec<Record> = reader.by_ref().map(Result::unwrap).collect();
         let lost =
             |at, way, count| Record { at: Duration::from_micros(at), connection: 1, what: What::Lost(way, count) };
@@ -217,7 +217,7 @@ mod tests {
         ];
         assert_eq!(records, expected);
         assert!(!sink.owes() && !reader.cut());
-        assert_eq!(sink.summary(), Summary { from: 11, to: 0, lost: 588, connections: 0 });
+        assert_eq!(sink.summary(), CaptureSummary { from: 11, to: 0, lost: 588, connections: 0 });
     }
 
     #[test]

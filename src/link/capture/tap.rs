@@ -74,13 +74,13 @@ impl Tap {
     }
 
     /// A connection is there.
-    pub(crate) fn connected(&self, peer: &str) -> Line {
+    pub(crate) fn connected(&self, peer: &str) -> TapLine {
         let mut state = self.lock();
         state.last = state.last.wrapping_add(1);
         let number = state.last;
         state.live.insert(number, peer.to_owned());
         state.ears.iter().for_each(|ear| ear.event(number, What::Connected(peer.to_owned())));
-        Line { tap: self.clone(), number, why: String::new() }
+        TapLine { tap: self.clone(), number, why: String::new() }
     }
 
     fn bytes(&self, number: u32, direction: Direction, bytes: &[u8]) {
@@ -95,13 +95,13 @@ impl Tap {
 }
 
 /// One connection, as long as it is there.
-pub(crate) struct Line {
+pub(crate) struct TapLine {
     tap: Tap,
     number: u32,
     why: String,
 }
 
-impl Line {
+impl TapLine {
     /// The wire, whose bytes are recorded from here on: what is read from it is from the decoder.
     pub(crate) fn around<W>(&self, wire: W) -> Tapped<W> {
         Tapped { wire, tap: self.tap.clone(), number: self.number }
@@ -113,7 +113,7 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for TapLine {
     fn drop(&mut self) {
         let mut state = self.tap.lock();
         state.live.remove(&self.number);
@@ -305,7 +305,7 @@ mod tests {
     fn a_recorder_that_never_takes_anything_costs_bounded_memory_and_is_told_what_it_missed() {
         let tap = Tap::default();
         let recording = tap.listen().unwrap();
-        let lines: Vec<Line> = (0..3).map(|_| tap.connected("x")).collect();
+        let lines: Vec<TapLine> = (0..3).map(|_| tap.connected("x")).collect();
         let chunk = [b'x'; 16 * 1024];
         for _ in 0..1000 {
             for line in &lines {

@@ -3,14 +3,14 @@ use proptest::prelude::*;
 use super::*;
 
 fn read(file: &[u8]) -> (Header, Vec<Record>, bool) {
-    let mut reader = Reader::new(file).unwrap();
+    let mut reader = CaptureReader::new(file).unwrap();
     let records = reader.by_ref().collect::<Result<_, _>>().unwrap();
     (reader.header().clone(), records, reader.cut())
 }
 
 fn fault(line: &str) -> String {
     let file = format!("# passbridge capture 1\n\n! 0.000000 1 connected\n{line}\n");
-    Reader::new(file.as_bytes()).unwrap().find_map(Result::err).expect("a fault").to_string()
+    CaptureReader::new(file.as_bytes()).unwrap().find_map(Result::err).expect("a fault").to_string()
 }
 
 fn record(micros: u64, connection: u32, what: What) -> Record {
@@ -18,7 +18,7 @@ fn record(micros: u64, connection: u32, what: What) -> Record {
 }
 
 fn written(header: &Header, records: &[Record]) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new(), header).unwrap();
+    let mut writer = CaptureWriter::new(Vec::new(), header).unwrap();
     records.iter().for_each(|record| writer.record(record).unwrap());
     writer.out
 }
@@ -123,7 +123,7 @@ fn a_line_that_cannot_be_understood_is_named_with_what_is_allowed() {
 
 #[test]
 fn another_file_or_another_version_is_not_taken_for_a_capture() {
-    let error = |file: &[u8]| Reader::new(file).unwrap_err().to_string();
+    let error = |file: &[u8]| CaptureReader::new(file).unwrap_err().to_string();
     assert!(error(b"").starts_with("not a capture: its first line must be `# passbridge capture 1`"));
     assert!(error(b"aa01058001e9df91000118101309234219eeFS\r\n").starts_with("not a capture"));
     assert!(error(&[b'#'; 100_000]).starts_with("not a capture"));
@@ -149,7 +149,7 @@ fn a_long_chunk_becomes_several_records_of_the_same_time() {
     assert_eq!(whole(&records), bytes);
     let mut header = Header::default();
     header.add("comment", "x".repeat(LINE_MAX));
-    let refused = Writer::new(Vec::new(), &header).unwrap_err();
+    let refused = CaptureWriter::new(Vec::new(), &header).unwrap_err();
     assert!(refused.to_string().starts_with("too long for a capture: # comment: xxx"));
 }
 
@@ -190,13 +190,13 @@ proptest! {
 
     #[test]
     fn no_bytes_make_the_reader_panic(file in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let _ = Reader::new(file.as_slice()).map(|reader| reader.count());
+        let _ = CaptureReader::new(file.as_slice()).map(|reader| reader.count());
     }
 
     #[test]
     fn no_lines_make_the_reader_panic(lines in "([<>!#] ?[0-9.]{0,12} ?[0-9]{0,3} ?[a-z<\\\\]{0,9}[^\n]{0,9}\n?){0,9}") {
         let file = format!("# passbridge capture 1\n{lines}");
-        let mut reader = Reader::new(file.as_bytes()).unwrap();
+        let mut reader = CaptureReader::new(file.as_bytes()).unwrap();
         let lines = file.lines().count() as u64;
         let records = reader.by_ref().map_while(Result::ok).count() as u64;
         prop_assert!(records <= lines && reader.line() <= lines);

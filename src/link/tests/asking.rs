@@ -13,7 +13,7 @@ async fn missed_reads_are_asked_for_when_the_journal_knows_late_and_reads_do_not
     wire.write_all(b"Aone\n").await.unwrap();
     assert_eq!(line(&mut wire).await, "ack one\n");
 
-    let mut held = Held::default();
+    let mut held = StoredRanges::default();
     held.insert(&Position { unit: None, file: None, number: 7 });
     shelf.0.held.send_replace(Some(held));
     assert_eq!(line(&mut wire).await, "", "the link is closed to be made anew");
@@ -33,7 +33,7 @@ async fn a_storing_decoder_that_connects_to_us_waits_until_the_journal_knows_wha
     wire.write_all(b"Aone\n").await.unwrap();
     let early = timeout(Duration::from_millis(50), wire.read_u8()).await;
     assert!(early.is_err(), "taken before it was known what is missing: {early:?}");
-    let mut held = Held::default();
+    let mut held = StoredRanges::default();
     held.insert(&Position { unit: None, file: None, number: 7 });
     shelf.0.held.send_replace(Some(held));
     assert_eq!(line(&mut wire).await, "ask 8\n");
@@ -42,7 +42,7 @@ async fn a_storing_decoder_that_connects_to_us_waits_until_the_journal_knows_wha
 }
 
 #[tokio::test]
-async fn an_ack_waits_for_every_lane_of_what_came_with_it() {
+async fn an_ack_waits_for_every_source_of_what_came_with_it() {
     let shelf = Shelf::new(true);
     shelf.0.shut.send_replace("mat/Start");
     let mut routed = config(&STREAMS, any_port());
@@ -52,7 +52,7 @@ async fn an_ack_waits_for_every_lane_of_what_came_with_it() {
     let mut wire = TcpStream::connect(link.local.unwrap()).await.unwrap();
     wire.write_all(b"Aone\n@two\nAthree\n").await.unwrap();
     shelf.has(2).await;
-    assert_eq!(shelf.kept(), ["one", "three"], "the other lane does not wait");
+    assert_eq!(shelf.kept(), ["one", "three"], "the other source does not wait");
     let early = timeout(Duration::from_millis(50), wire.read_u8()).await;
     assert!(early.is_err(), "acknowledged before all of it is durable: {early:?}");
     assert_eq!(link.status().reads, 0);
@@ -62,8 +62,8 @@ async fn an_ack_waits_for_every_lane_of_what_came_with_it() {
     }
     link.shows(|link| link.status().reads == 3).await;
     assert_eq!(link.status().locations["Start"], 1);
-    let lanes: Vec<_> = link.board.recent_reads(9).into_iter().map(|read| read.decoder).collect();
-    assert_eq!(lanes.iter().filter(|lane| *lane == "mat/Start").count(), 1, "{lanes:?}");
+    let sources: Vec<_> = link.board.recent_reads(9).into_iter().map(|read| read.decoder).collect();
+    assert_eq!(sources.iter().filter(|source| *source == "mat/Start").count(), 1, "{sources:?}");
     link.stopped().await.unwrap();
 }
 
@@ -75,13 +75,13 @@ async fn who_asks_by_hand_is_told_whether_the_decoder_was_asked() {
     let link = Running::start(QUICK, config(&STORES, address), &shelf).await;
     let (mut wire, _) = within(listener.accept()).await.unwrap();
     assert_eq!(line(&mut wire).await, "ask 1\n");
-    assert_eq!(link.asks.ask(&range(3, 4)).await, Asked::Asked);
+    assert_eq!(link.asks.ask(&range(3, 4)).await, CommandResult::Accepted);
     assert_eq!(line(&mut wire).await, "again 3 4\n");
-    assert_eq!(link.asks.ask(&range(99, 99)).await, Asked::Refused("not that"));
-    assert!(matches!(link.asks.ask(&range(4, 3)).await, Asked::Refused(_)));
+    assert_eq!(link.asks.ask(&range(99, 99)).await, CommandResult::Refused("not that"));
+    assert!(matches!(link.asks.ask(&range(4, 3)).await, CommandResult::Refused(_)));
     let asks = link.asks.clone();
     link.stopped().await.unwrap();
-    assert_eq!(asks.ask(&range(3, 4)).await, Asked::NotConnected);
+    assert_eq!(asks.ask(&range(3, 4)).await, CommandResult::NotConnected);
 }
 
 #[tokio::test]

@@ -12,13 +12,14 @@ struct Piped {
 
 fn piped(limits: Limits, spec: &'static Spec, pipe: usize, shelf: &Shelf) -> (DuplexStream, Piped) {
     let board = Board::new("test");
-    let decoder = Arc::new(Decoder::new(limits, config(spec, any_port()), Asks::default(), board.clone()));
+    let decoder = Arc::new(Decoder::new(limits, config(spec, any_port()), DecoderHandle::default(), board.clone()));
     let (theirs, ours) = duplex(pipe);
     let ended = {
         let decoder = Arc::clone(&decoder);
         async move {
             let protocol = decoder.protocol().unwrap();
-            connection::serve(&decoder, protocol, ours, None, false, &Life::default(), &CancellationToken::new()).await
+            connection::serve(&decoder, protocol, ours, None, false, &Liveness::default(), &CancellationToken::new())
+                .await
         }
     };
     let keeping = {
@@ -41,7 +42,7 @@ async fn a_full_buffer_drops_the_newest_reads_of_a_streaming_decoder_and_says_ex
     drop(wire);
     let ended = within(piped.ended).await.unwrap();
     assert!(matches!(ended.end, End::Closed), "{ended:?}");
-    piped.decoder.chores();
+    piped.decoder.upkeep();
     let status = piped.board.snapshot().decoders.remove(0);
     let room = 16 * 1024 / 512;
     assert!(status.buffered <= room && status.buffered > room / 2, "{status:?}");
@@ -111,7 +112,7 @@ async fn a_flood_of_rejected_frames_is_capped_counted_and_named() {
     drop(wire);
     within(piped.ended).await.unwrap();
     within(piped.decoder.buffer.drained()).await;
-    piped.decoder.chores();
+    piped.decoder.upkeep();
     assert_eq!(piped.board.snapshot().decoders[0].rejected, 10_000);
     let kept = shelf.kept();
     assert!((101..150).contains(&kept.len()), "a hundred, one a second, and the read: {}", kept.len());

@@ -11,9 +11,9 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWr
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::request::{ANSWER_LIMIT, ANSWER_TIME, ControlError, Request, failed, socket_path};
+use super::request::{ANSWER_LIMIT, ANSWER_TIME, ControlError, ControlRequest, failed, socket_path};
 use crate::link::capture::tap::Recording;
-use crate::link::capture::{Header, LINE_MAX, Record, Writer};
+use crate::link::capture::{CaptureWriter, Header, LINE_MAX, Record};
 
 /// How long a client may take nothing.
 const TAKING: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ pub(super) async fn stream(
     mut client: impl AsyncBufRead + Unpin,
     mut out: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
-    let mut writer = Writer::resume(Vec::new());
+    let mut writer = CaptureWriter::resume(Vec::new());
     let mut over = false;
     while !over {
         let records = tokio::select! {
@@ -67,7 +67,7 @@ pub async fn capture(data_dir: &Path, decoder: &str) -> Result<Answered, Control
     let path = socket_path(data_dir);
     let asking = async {
         let mut stream = UnixStream::connect(&path).await?;
-        let mut text = serde_json::to_vec(&Request::Capture { decoder: decoder.to_owned() })?;
+        let mut text = serde_json::to_vec(&ControlRequest::Capture { decoder: decoder.to_owned() })?;
         text.push(b'\n');
         stream.write_all(&text).await?;
         let (mut lines, mut line) = (BufReader::new(stream), Vec::new());
@@ -127,9 +127,9 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
-    use crate::link::Asks;
+    use crate::link::DecoderHandle;
     use crate::link::capture::tap::CAPTURES;
-    use crate::link::capture::{Direction, Reader, What};
+    use crate::link::capture::{CaptureReader, Direction, What};
     use crate::serve::control::Socket;
     use crate::serve::ops::{Decoders, Ops, Repairs};
     use crate::status::Board;
@@ -137,8 +137,8 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     /// A daemon's end with one decoder, `mat`.
-    fn serve(dir: &Path) -> (Asks, CancellationToken) {
-        let (asks, stop) = (Asks::default(), CancellationToken::new());
+    fn serve(dir: &Path) -> (DecoderHandle, CancellationToken) {
+        let (asks, stop) = (DecoderHandle::default(), CancellationToken::new());
         let decoders: Decoders = [("mat".to_owned(), asks.clone())].into();
         let ops = Ops::new(Board::new("finish"), Repairs::new(), decoders, watch::Sender::default());
         let mut socket = Socket::new(dir, ops);
@@ -218,6 +218,6 @@ mod tests {
         lines.get_mut().shutdown().await.unwrap();
         let mut file = "# passbridge capture 1\n".to_owned();
         lines.read_to_string(&mut file).await.unwrap();
-        assert_eq!(Reader::new(file.as_bytes()).unwrap().map(Result::unwrap).count(), 2);
+        assert_eq!(CaptureReader::new(file.as_bytes()).unwrap().map(Result::unwrap).count(), 2);
     }
 }

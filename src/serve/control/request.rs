@@ -22,7 +22,7 @@ pub(super) const REPAIR_TIME: Duration = Duration::from_secs(900);
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request {
+pub enum ControlRequest {
     /// The [`crate::status::Snapshot`].
     Status,
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
@@ -57,7 +57,7 @@ pub enum Request {
     },
     /// `{"let_go": N}`: uploads the reads that are held back, of a decoder or of all.
     LetGo {
-        /// Its name in the configuration, or that of one of its lanes.
+        /// Its name in the configuration, or that of one of its sources.
         decoder: Option<String>,
     },
     /// `{"tried": N}`: tries the passings again, of every device, that were set aside because the cloud failed at them.
@@ -70,7 +70,7 @@ pub enum Request {
     },
 }
 
-impl Request {
+impl ControlRequest {
     /// How long the answer may take to come.
     pub(super) fn patience(&self) -> Duration {
         match self {

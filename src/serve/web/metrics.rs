@@ -11,7 +11,7 @@ pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// All metrics, each with its help and type. Counters that say "ever" live in the journal, the others begin with the
 /// process.
 pub(super) fn text(status: &Snapshot) -> String {
-    let mut page = Page(String::with_capacity(8 << 10));
+    let mut page = WebPage(String::with_capacity(8 << 10));
     page.family("passbridge_build_info", "gauge", "Version and name of the box; always 1.");
     page.sample(&[("version", &status.version), ("name", &status.name)], 1);
     page.single("passbridge_uptime_seconds", "gauge", "Since the start of the process.", status.uptime_s);
@@ -28,7 +28,7 @@ pub(super) fn text(status: &Snapshot) -> String {
     page.0
 }
 
-fn decoders(status: &Snapshot, page: &mut Page) {
+fn decoders(status: &Snapshot, page: &mut WebPage) {
     page.family("passbridge_decoder_state", "gauge", "1 for the state that a decoder's link is in.");
     for decoder in &status.decoders {
         for (state, name) in [
@@ -63,14 +63,14 @@ fn decoders(status: &Snapshot, page: &mut Page) {
     });
 }
 
-fn journal(status: &Snapshot, page: &mut Page) {
+fn journal(status: &Snapshot, page: &mut WebPage) {
     let journal = &status.journal;
     page.single("passbridge_journal_head", "gauge", "Last sequence number given.", journal.head);
     page.single("passbridge_journal_durable", "gauge", "Last number that survives a power cut.", journal.durable);
     page.single("passbridge_journal_pending", "gauge", "Reads that wait for the cloud.", journal.pending);
-    page.single("passbridge_journal_quarantined_total", "counter", "Passings set aside, ever.", journal.quarantined);
+    page.single("passbridge_journal_quarantined_total", "counter", "Passings set aside, ever.", journal.dead_letters);
     let help = "Reads that repeated one kept before, and were not sent again.";
-    page.single("passbridge_journal_repeats_total", "counter", help, journal.repeats);
+    page.single("passbridge_journal_repeats_total", "counter", help, journal.duplicates);
     page.single("passbridge_journal_bytes", "gauge", "Bytes on disk.", journal.bytes);
     page.single("passbridge_journal_free_bytes", "gauge", "Bytes free on its file system.", journal.free_bytes);
     let oldest = journal.oldest_pending_s.unwrap_or(0);
@@ -78,7 +78,7 @@ fn journal(status: &Snapshot, page: &mut Page) {
     page.single("passbridge_journal_serving", "gauge", "1 while the queue serves.", u8::from(journal.serving));
 }
 
-fn uploads(status: &Snapshot, page: &mut Page) {
+fn uploads(status: &Snapshot, page: &mut WebPage) {
     page.family("passbridge_upload_state", "gauge", "1 for the state that a device's upload is in.");
     for upload in &status.uploads {
         for (state, name) in [
@@ -109,7 +109,7 @@ fn uploads(status: &Snapshot, page: &mut Page) {
     }
 }
 
-fn audits(status: &Snapshot, page: &mut Page) {
+fn audits(status: &Snapshot, page: &mut WebPage) {
     let audits =
         || status.uploads.iter().filter_map(|upload| Some((upload.device_id.as_str(), upload.audit.as_ref()?)));
     page.family("passbridge_audit_equal", "gauge", "1 if the last audit found journal and cloud equal.");
@@ -137,9 +137,9 @@ fn audits(status: &Snapshot, page: &mut Page) {
 }
 
 /// The page as it grows; the name of the family in hand is that of the last `# TYPE` line.
-struct Page(String);
+struct WebPage(String);
 
-impl Page {
+impl WebPage {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::config::{Closed, Generation, NoSession, OneForm, SimCloudConfig};
 use super::faults::Answer;
 use super::pages::Shown;
-use super::store::{Counts, Device, SessionView, Stored};
+use super::store::{Counts, Device, SessionView, StoredPassing};
 use super::words::Said;
 
 /// What an answer is about, for the field that names it.
@@ -325,7 +325,7 @@ pub(super) struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    pub(super) fn new(config: &SimCloudConfig, device: &'a str, token: &'a str, stored: &'a Stored) -> Self {
+    pub(super) fn new(config: &SimCloudConfig, device: &'a str, token: &'a str, stored: &'a StoredPassing) -> Self {
         Self {
             token_session: token,
             deviceid: device,

@@ -132,7 +132,7 @@ impl Answer {
 
 /// One thing going wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct CloudFault {
     /// How much takes effect.
     pub apply: Apply,
     /// The session an insert names is closed afterwards, before the client sees anything.
@@ -143,7 +143,7 @@ pub struct Fault {
     pub answer: Answer,
 }
 
-impl Fault {
+impl CloudFault {
     /// Nothing takes effect: the request did not get through.
     pub fn before(answer: Answer) -> Self {
         Self::partly(Apply::Nothing, answer)
@@ -186,14 +186,14 @@ pub struct Chance {
     /// Share of requests that meet one, 0 to 1.
     pub odds: f64,
     /// Which; each as likely as the others.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<CloudFault>,
 }
 
 struct Scripted {
     on: On,
     /// Requests left; `None`: until cleared.
     left: Option<u32>,
-    fault: Fault,
+    fault: CloudFault,
 }
 
 /// Faults that wait. Bounded by what the test puts in.
@@ -204,7 +204,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    pub(super) fn push(&mut self, on: On, times: Option<u32>, fault: Fault) {
+    pub(super) fn push(&mut self, on: On, times: Option<u32>, fault: CloudFault) {
         if times != Some(0) {
             self.queue.push(Scripted { on, left: times, fault });
         }
@@ -216,7 +216,7 @@ impl Script {
     }
 
     /// The fault that a request of this class meets.
-    pub(super) fn next(&mut self, on: On) -> Option<Fault> {
+    pub(super) fn next(&mut self, on: On) -> Option<CloudFault> {
         if let Some(at) = self.queue.iter().position(|scripted| scripted.on.covers(on)) {
             let scripted = &mut self.queue[at];
             let fault = scripted.fault.clone();

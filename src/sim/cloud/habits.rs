@@ -13,7 +13,7 @@ mod names;
 mod when;
 
 pub use kinds::Habits;
-pub(super) use kinds::{EmptyPages, Order, Stale, Writer};
+pub(super) use kinds::{EmptyPages, Order, SecondWriter, Stale};
 pub(super) use meet::ago;
 pub use names::HABITS;
 pub(super) use when::{Chooser, scattered};

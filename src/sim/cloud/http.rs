@@ -21,13 +21,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::answers::{self, About, Held, Reply};
 use super::config::{Access, CLIENT_BATCH_MAX, Forbidden, SimCloudConfig};
-use super::faults::{Answer, Apply, Fault, On};
+use super::faults::{Answer, Apply, CloudFault, On};
 use super::habits::{Stale, ago};
 use super::pages::{Shown, shown};
 use super::requests::{self, BindDevice, Insert, NumberRange, OpenSession, Pages, TimeRange};
 use super::state::End;
 use super::state::{Flight, Inner, MAX_POSTS, Post, State};
-use super::store::{Arriving, Counts, Device, Page, Refused, Row, Rule, SessionView, Stored};
+use super::store::{Arriving, Counts, Device, ListPage, Refused, Row, Rule, SessionView, StoredPassing};
 use super::wire::{Cut, Entrance};
 use super::writer::Turn;
 
@@ -101,7 +101,7 @@ impl Call {
     }
 
     /// The fault of this request (the usual course where there is none), after its delay.
-    async fn meet(&self, on: On) -> Fault {
+    async fn meet(&self, on: On) -> CloudFault {
         let (fault, latency) = {
             let mut guard = self.inner.lock();
             let state = &mut *guard;
@@ -451,7 +451,7 @@ async fn held_by_number(
             return Reply::Refusal { status: 404, description: "Passings not found", about: About::Session(token) };
         }
         let shown = shown(habits, rows, Row::key, page);
-        let stored: Vec<Stored> = shown.list.iter().map(|row| store.full(row)).collect();
+        let stored: Vec<StoredPassing> = shown.list.iter().map(|row| store.full(row)).collect();
         let list = stored.iter().map(|stored| Held::new(config, &device, &token, stored)).collect();
         answers::listed(config, Shown { list, ..shown.emptied() })
     })
@@ -486,7 +486,7 @@ async fn held_by_time(
         }
         let shown = shown(habits, rows, |(place, row)| u64::from(*place) << 32 ^ row.key(), page);
         let full = |(place, row): &(u32, Row)| (store.token_at(*place), store.full(row));
-        let stored: Vec<(Arc<str>, Stored)> = shown.list.iter().map(full).collect();
+        let stored: Vec<(Arc<str>, StoredPassing)> = shown.list.iter().map(full).collect();
         let list = stored.iter().map(|(token, stored)| Held::new(config, &device, token, stored)).collect();
         answers::listed(config, Shown { list, ..shown.emptied() })
     })
@@ -562,9 +562,9 @@ async fn unknown(Shared(inner): Shared<Arc<Inner>>, method: Method, uri: Uri) ->
     answers::spell(&state.config, Reply::Gateway { status: 404, message: "Not Found" }, &Answer::Usual)
 }
 
-fn page(number: Option<usize>, size: usize) -> Option<Page> {
+fn page(number: Option<usize>, size: usize) -> Option<ListPage> {
     let number = number.unwrap_or(1);
-    (number >= 1).then_some(Page { number, size })
+    (number >= 1).then_some(ListPage { number, size })
 }
 
 fn malformed(state: &mut State, call: &str, error: &str) -> Reply {

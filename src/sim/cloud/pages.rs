@@ -1,7 +1,7 @@
 //! Which page of a list is shown, in which order, and what is said about the others.
 
 use super::habits::{EmptyPages, Habits, Order, scattered};
-use super::store::Page;
+use super::store::ListPage;
 
 /// What a reading call shows of a list.
 pub(super) struct Shown<T> {
@@ -20,7 +20,7 @@ impl<T> Shown<T> {
 }
 
 /// The page as asked for, bent by habit. `key` tells entries apart where they are shuffled.
-pub(super) fn shown<T>(habits: &Habits, mut all: Vec<T>, key: impl Fn(&T) -> u64, page: Page) -> Shown<T> {
+pub(super) fn shown<T>(habits: &Habits, mut all: Vec<T>, key: impl Fn(&T) -> u64, page: ListPage) -> Shown<T> {
     match habits.order {
         Order::Usual => {}
         Order::Newest => all.reverse(),
@@ -36,7 +36,7 @@ pub(super) fn shown<T>(habits: &Habits, mut all: Vec<T>, key: impl Fn(&T) -> u64
     };
     let has_more = so_far.saturating_mul(size) < total;
     let list = match real {
-        Some(real) => Page { number: real, size }.of(all.into_iter()).collect(),
+        Some(real) => ListPage { number: real, size }.of(all.into_iter()).collect(),
         None => Vec::new(),
     };
     Shown { list, page: page.number, size, total, has_more }
@@ -48,7 +48,7 @@ mod tests {
 
     fn pages(texts: &[&str], total: u64) -> Vec<(Vec<u64>, bool)> {
         let habits = Habits::of(1, texts).unwrap();
-        let page = |number| shown(&habits, (1..=total).collect(), |one| *one, Page { number, size: 2 });
+        let page = |number| shown(&habits, (1..=total).collect(), |one| *one, ListPage { number, size: 2 });
         (1..=6).map(page).map(|shown| (shown.list, shown.has_more)).collect()
     }
 

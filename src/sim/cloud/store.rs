@@ -38,7 +38,7 @@ pub enum Dedup {
 
 /// A passing as the fake holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredPassing {
     /// `num_passing`.
     pub num: u64,
     /// UTC, milliseconds since 1970.
@@ -437,12 +437,12 @@ impl Store {
         self.stored
     }
 
-    pub(super) fn passings(&self, token: &str) -> Vec<Stored> {
+    pub(super) fn passings(&self, token: &str) -> Vec<StoredPassing> {
         self.find(token).map(|session| session.arrived().map(|row| self.full(row)).collect()).unwrap_or_default()
     }
 
     /// Takes out what a session holds, but for the newest `leave`, oldest first. Those that came out of order stay.
-    pub(super) fn take(&mut self, token: &str, leave: usize) -> Vec<Stored> {
+    pub(super) fn take(&mut self, token: &str, leave: usize) -> Vec<StoredPassing> {
         let Some(session) = self.find_mut(token) else { return Vec::new() };
         let count = session.rows.len().saturating_sub(leave);
         let rows: Vec<Row> = session.rows.drain(..count).collect();
@@ -568,7 +568,7 @@ impl Store {
     }
 
     /// Changes the passing with this number behind everybody's back.
-    pub(super) fn alter(&mut self, token: &str, num: u64, change: impl FnOnce(&mut Stored)) {
+    pub(super) fn alter(&mut self, token: &str, num: u64, change: impl FnOnce(&mut StoredPassing)) {
         let found = self.find(token).and_then(|session| session.with_number(num).next()).copied();
         let Some(mut stored) = found.map(|row| self.full(&row)) else { return };
         change(&mut stored);
@@ -582,7 +582,7 @@ impl Store {
         }
     }
 
-    pub(super) fn put_foreign(&mut self, token: &str, passings: &[Stored]) {
+    pub(super) fn put_foreign(&mut self, token: &str, passings: &[StoredPassing]) {
         for passing in passings {
             let chip = passing.chip.as_deref().map_or(NO_TEXT, |chip| self.texts.id(chip));
             let bib = self.texts.id(&passing.bib);
@@ -603,8 +603,8 @@ impl Store {
         self.sessions.iter_mut().rev().find(|session| &*session.token == token)
     }
 
-    pub(super) fn full(&self, row: &Row) -> Stored {
-        Stored {
+    pub(super) fn full(&self, row: &Row) -> StoredPassing {
+        StoredPassing {
             num: row.num,
             time_ms: row.time_ms,
             chip: self.texts.get(row.chip).cloned(),
@@ -615,12 +615,12 @@ impl Store {
 
 /// A page of a list, from 1.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Page {
+pub(super) struct ListPage {
     pub(super) number: usize,
     pub(super) size: usize,
 }
 
-impl Page {
+impl ListPage {
     pub(super) fn of<T>(self, all: impl Iterator<Item = T>) -> impl Iterator<Item = T> {
         all.skip((self.number - 1).saturating_mul(self.size)).take(self.size)
     }

@@ -101,10 +101,10 @@ async fn passings_are_stored_counted_and_read_back_in_both_generations() {
 async fn a_timeout_or_a_cut_shows_the_client_no_answer_whether_the_insert_took_effect_or_not() {
     let (rig, _) = plain().await;
     for (fault, stored) in [
-        (Fault::before(Answer::Cut), 0),
-        (Fault::before(Answer::Never), 0),
-        (Fault::after(Answer::Never), 3),
-        (Fault::after(Answer::Cut), 3),
+        (CloudFault::before(Answer::Cut), 0),
+        (CloudFault::before(Answer::Never), 0),
+        (CloudFault::after(Answer::Never), 3),
+        (CloudFault::after(Answer::Cut), 3),
     ] {
         let token = rig.cloud.open_session(DEVICE, "another");
         rig.cloud.fault(On::Insert, fault.clone());
@@ -316,10 +316,10 @@ async fn too_many_passings_are_answered_413_and_beyond_the_clients_own_cap_noted
 async fn an_error_is_answered_in_the_form_of_the_generation_applied_or_not() {
     let (rig, token) = plain().await;
     for (fault, stored) in [
-        (Fault::before(Answer::Status(500)), 0),
-        (Fault::partly(Apply::Half, Answer::Status(500)), 2),
-        (Fault::partly(Apply::First(3), Answer::Status(502)), 3),
-        (Fault::after(Answer::Status(500)), 4),
+        (CloudFault::before(Answer::Status(500)), 0),
+        (CloudFault::partly(Apply::Half, Answer::Status(500)), 2),
+        (CloudFault::partly(Apply::First(3), Answer::Status(502)), 3),
+        (CloudFault::after(Answer::Status(500)), 4),
     ] {
         rig.cloud.fault(On::Insert, fault.clone());
         let (status, value) = rig.post("/passings", &body(&token, 1..=4)).await;
@@ -328,7 +328,7 @@ async fn an_error_is_answered_in_the_form_of_the_generation_applied_or_not() {
         assert_eq!(rig.cloud.stored(), stored, "{fault:?}");
     }
     rig.cloud.configure(|config| config.generation = Generation::OpenApi);
-    rig.cloud.fault(On::Any, Fault::before(Answer::Status(500)));
+    rig.cloud.fault(On::Any, CloudFault::before(Answer::Status(500)));
     let (status, value) = rig.get("/devices").await;
     assert_eq!((status.as_u16(), value), (500, json!({ "body": null })));
 }
@@ -337,7 +337,7 @@ async fn an_error_is_answered_in_the_form_of_the_generation_applied_or_not() {
 async fn what_a_portal_or_a_proxy_says_reaches_the_client_as_it_is() {
     let (rig, token) = plain().await;
     let send = async |answer: Answer| {
-        rig.cloud.fault(On::Insert, Fault::before(answer));
+        rig.cloud.fault(On::Insert, CloudFault::before(answer));
         let response = rig.try_insert(&body(&token, [1])).await.unwrap();
         let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
         let (status, kind, place, after) =
@@ -363,9 +363,9 @@ async fn what_a_portal_or_a_proxy_says_reaches_the_client_as_it_is() {
 async fn counts_can_be_missing_wrong_or_rightly_short() {
     let (rig, token) = plain().await;
     for (fault, count, stored) in [
-        (Fault::short(2), json!(2), 2),
-        (Fault::after(Answer::Counts(1)), json!(1), 4),
-        (Fault::after(Answer::NoCounts), Value::Null, 4),
+        (CloudFault::short(2), json!(2), 2),
+        (CloudFault::after(Answer::Counts(1)), json!(1), 4),
+        (CloudFault::after(Answer::NoCounts), Value::Null, 4),
     ] {
         rig.cloud.fault(On::Insert, fault);
         let (status, value) = rig.post("/passings", &body(&token, 1..=4)).await;
@@ -376,7 +376,7 @@ async fn counts_can_be_missing_wrong_or_rightly_short() {
 #[tokio::test]
 async fn an_answer_can_break_in_the_middle() {
     let (rig, token) = plain().await;
-    rig.cloud.fault(On::Insert, Fault::after(Answer::CutInside));
+    rig.cloud.fault(On::Insert, CloudFault::after(Answer::CutInside));
     let whole = async { rig.try_insert(&body(&token, [1])).await?.text().await };
     assert!(whole.await.is_err());
     assert_eq!(rig.cloud.stored(), 1);
@@ -385,7 +385,7 @@ async fn an_answer_can_break_in_the_middle() {
 #[tokio::test]
 async fn a_session_can_close_while_the_outcome_of_an_insert_is_unknown() {
     let (rig, token) = plain().await;
-    rig.cloud.fault(On::Insert, Fault::partly(Apply::First(2), Answer::Cut).closing());
+    rig.cloud.fault(On::Insert, CloudFault::partly(Apply::First(2), Answer::Cut).closing());
     assert!(rig.try_insert(&body(&token, 1..=4)).await.is_err());
     assert_eq!(rig.post("/passings", &body(&token, 1..=4)).await.0, 404);
     assert_eq!(rig.numbers(&token), [1, 2]);
@@ -405,11 +405,11 @@ async fn a_poisoned_chip_has_the_whole_insert_refused_until_it_is_left_out() {
 #[tokio::test]
 async fn a_slow_answer_comes_late_and_a_client_that_gives_up_before_leaves_nothing_behind() {
     let (rig, token) = plain().await;
-    rig.cloud.fault(On::Insert, Fault::slow(Duration::from_millis(40)));
+    rig.cloud.fault(On::Insert, CloudFault::slow(Duration::from_millis(40)));
     let before = Instant::now();
     assert_eq!(rig.post("/passings", &body(&token, [1])).await.0, 200);
     assert!(before.elapsed() >= Duration::from_millis(40));
-    rig.cloud.fault(On::Insert, Fault::slow(Duration::from_secs(3600)));
+    rig.cloud.fault(On::Insert, CloudFault::slow(Duration::from_secs(3600)));
     assert!(rig.try_insert(&body(&token, [2])).await.unwrap_err().is_timeout());
     assert_eq!(rig.post("/passings", &body(&token, [2])).await.0, 200);
     assert_eq!(rig.cloud.violations(), [""; 0]);
@@ -418,8 +418,8 @@ async fn a_slow_answer_comes_late_and_a_client_that_gives_up_before_leaves_nothi
 #[tokio::test]
 async fn faults_wait_for_their_class_of_requests_and_for_so_many_of_them() {
     let (rig, token) = plain().await;
-    rig.cloud.fault_times(2, On::Insert, Fault::before(Answer::Status(503)));
-    rig.cloud.fault_always(On::Active, Fault::before(Answer::Status(504)));
+    rig.cloud.fault_times(2, On::Insert, CloudFault::before(Answer::Status(503)));
+    rig.cloud.fault_always(On::Active, CloudFault::before(Answer::Status(504)));
     let active = format!("/sessions/device/{DEVICE}/active");
     let mut statuses = Vec::new();
     for _ in 0..3 {
@@ -438,7 +438,7 @@ async fn faults_by_chance_are_the_same_for_the_same_seed() {
     let mut runs = Vec::new();
     for seed in [1, 1, 2] {
         rig.cloud.clear_faults();
-        let faults = vec![Fault::before(Answer::Status(500)), Fault::before(Answer::Status(503))];
+        let faults = vec![CloudFault::before(Answer::Status(500)), CloudFault::before(Answer::Status(503))];
         rig.cloud.fault_by_chance(Chance { on: On::Device, seed, odds: 0.5, faults });
         let mut statuses = Vec::new();
         for _ in 0..40 {
@@ -460,7 +460,7 @@ async fn a_cloud_that_is_away_refuses_connections_and_comes_back_at_the_same_add
         rig.cloud.set_online(true).await;
         assert_eq!(rig.post("/passings", &body(&token, [2])).await.0, 200);
     }
-    rig.cloud.fault(On::Insert, Fault::before(Answer::Never));
+    rig.cloud.fault(On::Insert, CloudFault::before(Answer::Never));
     let request = body(&token, [3]);
     let hanging = rig.request(Method::POST, "/passings").json(&request).send();
     let away = async {
@@ -500,7 +500,7 @@ async fn reading_calls_give_pages() {
 #[tokio::test]
 async fn passings_of_somebody_else_are_held_like_any_other() {
     let (rig, token) = plain().await;
-    let foreign = Stored { num: 41, time_ms: 1_772_828_867_350, chip: None, bib: "900".into() };
+    let foreign = StoredPassing { num: 41, time_ms: 1_772_828_867_350, chip: None, bib: "900".into() };
     rig.cloud.put_foreign(&token, std::slice::from_ref(&foreign));
     let (_, value) = rig.get(&format!("/passings/session/{token}")).await;
     assert_eq!((&value["result"][0]["num_passing"], &value["result"][0]["chip"]), (&json!(41), &Value::Null));

@@ -1,9 +1,9 @@
 //! Another sender that writes into the session of ours: a card that was copied, or a second box with the same device.
 
-use super::habits::Writer;
+use super::habits::SecondWriter;
 use super::requests::Insert;
 use super::state::State;
-use super::store::{Dedup, Stored};
+use super::store::{Dedup, StoredPassing};
 
 /// How the chips of the other sender begin.
 pub const OTHER_CHIP: &str = "OTHER-";
@@ -23,8 +23,8 @@ impl Turn {
         let mut turn = Self { above: false, before: 0, after: 0 };
         for writer in writers {
             match writer {
-                Writer::Above => turn.above = true,
-                Writer::Copies => {
+                SecondWriter::Above => turn.above = true,
+                SecondWriter::Copies => {
                     let count = 1 + state.chooser.draw(seed, ("copies", 0), 3) as usize;
                     let first = state.chooser.draw(seed, ("copies", 1), 2) == 0;
                     (turn.before, turn.after) = if first { (count, 0) } else { (0, count) };
@@ -71,6 +71,6 @@ fn put(state: &mut State, token: &str, num: u64, time_ms: i64) {
     }
     state.others += 1;
     let chip = format!("{OTHER_CHIP}{:06}", state.others);
-    let passing = Stored { num, time_ms, chip: Some(chip.as_str().into()), bib: chip.as_str().into() };
+    let passing = StoredPassing { num, time_ms, chip: Some(chip.as_str().into()), bib: chip.as_str().into() };
     state.store.put_foreign(token, std::slice::from_ref(&passing));
 }

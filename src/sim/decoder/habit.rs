@@ -5,7 +5,7 @@
 
 /// Something that a decoder does, or that is done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Habit {
+pub enum DecoderHabit {
     /// Somebody clears its memory: it counts from 1 again.
     Clear,
     /// Its links are cut; meanwhile it is cleared, and counts on past the number that it had reached.
@@ -31,7 +31,7 @@ pub enum Habit {
     Reboot,
 }
 
-impl Habit {
+impl DecoderHabit {
     /// Every habit.
     pub const ALL: &[Self] = &[
         Self::Clear,

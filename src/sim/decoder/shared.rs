@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::heard::Heard;
 use super::kind::Kind;
-use super::wire::Fault;
+use super::wire::WireFault;
 use crate::decoders::simulator::memory::Memory;
 use crate::decoders::simulator::talk::Exporter;
 
@@ -27,7 +27,7 @@ pub(super) const RECONNECT: Duration = Duration::from_millis(200);
 pub(super) struct Shared {
     pub(super) kind: Kind,
     pub(super) state: Mutex<State>,
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<WireFault>,
     pub(super) fault_frozen: AtomicBool,
     pub(super) started: Instant,
     /// Reads that happened.

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::decoders::{Frame, Item, Output, spec};
-use crate::model::chip::{ChipRead, Held};
+use crate::model::chip::{ChipRead, StoredRanges};
 
 mod histories;
 
@@ -63,7 +63,7 @@ impl Peer {
 /// The box's side: what it holds over all connections, by identity.
 #[derive(Default)]
 struct Kept {
-    held: Held,
+    held: StoredRanges,
     reads: BTreeMap<u64, ChipRead>,
     rejected: usize,
     restarts: usize,
@@ -292,7 +292,7 @@ async fn the_wiring_must_fit_the_protocol() {
 /// Over real sockets, with noise, repeats and bytes one by one. What a cut costs a decoder that only streams is gone.
 #[tokio::test]
 async fn what_a_streaming_decoder_reads_while_we_listen_arrives_once() {
-    let faults = vec![Fault::Garbage { every: 7 }, Fault::Duplicate { every: 5 }, Fault::Bytewise];
+    let faults = vec![WireFault::Garbage { every: 7 }, WireFault::Duplicate { every: 5 }, WireFault::Bytewise];
     for kind in Kind::all().filter(|kind| kind.spec().missed == Missed::Lost) {
         let (wiring, listener) = if kind.connects() {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -340,7 +340,7 @@ async fn everything_arrives_over_three_connections(kind: Kind, change: impl FnOn
 
 /// For decoders whose memory before the first read that we hold is not ours: the cable is out after that.
 async fn everything_arrives_after_the_first_read(kind: Kind) {
-    let faults = vec![Fault::Garbage { every: 7 }, Fault::Duplicate { every: 5 }, Fault::Bytewise];
+    let faults = vec![WireFault::Garbage { every: 7 }, WireFault::Duplicate { every: 5 }, WireFault::Bytewise];
     let sim = sim(kind, |config| config.faults = faults).await;
     let mut kept = Kept::default();
     let stream = connect(&sim).await;
@@ -394,9 +394,13 @@ async fn chronotrack_reads_made_while_the_cable_was_out_arrive_once_from_every_l
 
 /// Connected again and again over a line that cuts frames, adds noise, repeats and dribbles.
 async fn everything_arrives_over_a_bad_line(kind: Kind) {
-    let faults =
-        [Fault::Cut { every: 90 }, Fault::Garbage { every: 7 }, Fault::Duplicate { every: 5 }, Fault::Bytewise]
-            .to_vec();
+    let faults = [
+        WireFault::Cut { every: 90 },
+        WireFault::Garbage { every: 7 },
+        WireFault::Duplicate { every: 5 },
+        WireFault::Bytewise,
+    ]
+    .to_vec();
     let site = Site::new(kind, |config| config.faults = faults).await;
     let sim = &site.sim;
     let mut kept = Kept::default();
@@ -511,7 +515,7 @@ async fn a_decoder_off_the_network_drops_its_peers_and_takes_none() {
     assert_eq!(Peer::of(&sim).await.asks("PASSINGS").await, "PASSINGS;0;1");
 }
 
-async fn exported_reads_arrive(version: &str, faults: Vec<Fault>) {
+async fn exported_reads_arrive(version: &str, faults: Vec<WireFault>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = SimConfig::new(Kind::MYLAPS, Wiring::Connect(listener.local_addr().unwrap()));
     config.repeat = Duration::from_millis(100);
@@ -538,14 +542,14 @@ async fn exported_reads_arrive_in_version_1() {
 
 #[tokio::test]
 async fn exported_reads_arrive_in_version_2_over_a_bad_line() {
-    let faults = vec![Fault::Cut { every: 13 }, Fault::Garbage { every: 3 }, Fault::Duplicate { every: 4 }];
+    let faults = vec![WireFault::Cut { every: 13 }, WireFault::Garbage { every: 3 }, WireFault::Duplicate { every: 4 }];
     exported_reads_arrive("2", faults).await;
 }
 
 #[tokio::test]
 async fn a_recording_is_played_as_the_memory_of_its_decoder() {
     let csv = b"1;MC;02976;2019-12-12;09:02:07.295;3;4;937f6\n2;MC;02558;2019-12-12;09:02:07.361;8;2;c489f\n";
-    let sim = sim(Kind::ONE4ALL, |config| config.source = Source::Recording(Kind::ONE4ALL.rows(csv))).await;
+    let sim = sim(Kind::ONE4ALL, |config| config.source = ReadSource::Recording(Kind::ONE4ALL.rows(csv))).await;
     sim.push(9);
     assert!(sim.is_over());
     assert_eq!(sim.reads().iter().map(|read| &*read.chip).collect::<Vec<_>>(), ["MC02976", "MC02558"]);
@@ -559,7 +563,7 @@ async fn a_recorded_exporter_message_is_sent_until_its_own_number_is_acknowledge
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = SimConfig::new(Kind::MYLAPS, Wiring::Connect(listener.local_addr().unwrap()));
     let recording = b"F@Passing@c=A|t=10:00:00.000|d=250308@c=B|t=10:00:01.000|d=250308@1016@$";
-    config.source = Source::Recording(Kind::MYLAPS.rows(recording));
+    config.source = ReadSource::Recording(Kind::MYLAPS.rows(recording));
     let sim = SimDecoder::start(config).await.unwrap();
     sim.push(1);
     let (stream, _) = listener.accept().await.unwrap();

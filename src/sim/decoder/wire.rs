@@ -10,7 +10,7 @@ use crate::decoders::simulator::outgoing::Outgoing;
 
 /// What goes wrong between a decoder and the box. Counted in frames sent on one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum WireFault {
     /// Before every `every`-th frame comes noise that is none.
     Garbage {
         /// From 1.
@@ -39,7 +39,7 @@ pub enum Fault {
 
 /// The sending half's faults on one connection.
 pub(super) struct Faults<'a> {
-    faults: &'a [Fault],
+    faults: &'a [WireFault],
     noise: Vec<u8>,
     /// The freeze has happened (it happens once for the decoder, not for each connection).
     frozen: &'a AtomicBool,
@@ -47,7 +47,7 @@ pub(super) struct Faults<'a> {
 }
 
 impl<'a> Faults<'a> {
-    pub(super) fn new(faults: &'a [Fault], noise: Vec<u8>, frozen: &'a AtomicBool) -> Self {
+    pub(super) fn new(faults: &'a [WireFault], noise: Vec<u8>, frozen: &'a AtomicBool) -> Self {
         Self { faults, noise, frozen, frames: 0 }
     }
 
@@ -72,16 +72,16 @@ impl<'a> Faults<'a> {
         let mut bytewise = false;
         for fault in self.faults {
             match *fault {
-                Fault::Garbage { every } if turn(every) => bytes.extend_from_slice(&self.noise),
-                Fault::Duplicate { every } if turn(every) => bytes.extend_from_slice(frame),
-                Fault::Cut { every } => cut |= turn(every),
-                Fault::Bytewise => bytewise = true,
-                Fault::Freeze { after, pause } if self.frames > after => {
+                WireFault::Garbage { every } if turn(every) => bytes.extend_from_slice(&self.noise),
+                WireFault::Duplicate { every } if turn(every) => bytes.extend_from_slice(frame),
+                WireFault::Cut { every } => cut |= turn(every),
+                WireFault::Bytewise => bytewise = true,
+                WireFault::Freeze { after, pause } if self.frames > after => {
                     if !self.frozen.swap(true, Ordering::Relaxed) {
                         tokio::time::sleep(pause).await;
                     }
                 }
-                Fault::Garbage { .. } | Fault::Duplicate { .. } | Fault::Freeze { .. } => {}
+                WireFault::Garbage { .. } | WireFault::Duplicate { .. } | WireFault::Freeze { .. } => {}
             }
         }
         bytes.extend_from_slice(if cut { &frame[..frame.len() / 2] } else { frame });

@@ -3,7 +3,7 @@
 
 use std::process::Output;
 
-use passbridge::testing::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig, Stored};
+use passbridge::testing::sim::cloud::{DEVICE, Dedup, SimCloud, SimCloudConfig, StoredPassing};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use passbridge::testing::status::Snapshot;
 use serde_json::Value;
@@ -42,7 +42,7 @@ async fn audit_ends_with_0_when_both_are_equal_with_65_and_a_list_when_not_and_w
     let (cloud, token, site, _sim, running) = thirty().await;
     let text = ended(&site.output(&["audit"]).await, 0);
     assert!(text.contains("EQUAL, 30 passings") && text.contains("Race"), "{text}");
-    let other = Stored { num: 40, time_ms: 0, chip: Some("OTHER".into()), bib: "9".into() };
+    let other = StoredPassing { num: 40, time_ms: 0, chip: Some("OTHER".into()), bib: "9".into() };
     cloud.lose(&token, &[7]);
     cloud.alter(&token, 9, |passing| passing.bib = "4711".into());
     cloud.put_foreign(&token, &[other]);

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use passbridge::testing::link::capture::{Direction, Header, Reader, Record, What};
+use passbridge::testing::link::capture::{CaptureReader, Direction, Header, Record, What};
 use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::child::{PATIENCE, Running, Site, binary, decoder, exported, free_port, judge, passing, until};
 
 fn read(path: &Path) -> (Header, Vec<Record>) {
-    let mut reader = Reader::new(BufReader::new(File::open(path).unwrap())).unwrap();
+    let mut reader = CaptureReader::new(BufReader::new(File::open(path).unwrap())).unwrap();
     let records = reader.by_ref().map(Result::unwrap).collect();
     assert!(!reader.cut());
     (reader.header().clone(), records)

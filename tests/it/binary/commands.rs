@@ -4,7 +4,9 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
-use passbridge::testing::sim::cloud::{Answer, Apply, Chance, DEVICE, Dedup, Fault, KEY, On, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::cloud::{
+    Answer, Apply, Chance, CloudFault, DEVICE, Dedup, KEY, On, SimCloud, SimCloudConfig,
+};
 use passbridge::testing::sim::decoder::Kind;
 use passbridge::testing::status::Snapshot;
 use serde_json::Value;
@@ -75,11 +77,11 @@ async fn check_tells_what_a_corrected_device_id_left_behind_and_resend_lets_it_f
     let wrong = cloud.open_session(DEVICE, "Race");
     let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let site = Site::new(Some(&cloud), &[mat], "[upload]\nretry_max = \"1s\"\nsettle = \"1s\"\n");
-    cloud.fault_always(On::Insert, Fault::partly(Apply::First(3), Answer::Cut));
+    cloud.fault_always(On::Insert, CloudFault::partly(Apply::First(3), Answer::Cut));
     let running = site.start();
     sim.push(20);
     until("something is on its way", async || cloud.post_count() > 0).await;
-    cloud.fault_always(On::Held, Fault::before(Answer::Status(503)));
+    cloud.fault_always(On::Held, CloudFault::before(Answer::Status(503)));
     running.stop().await;
     cloud.clear_faults();
     let there = cloud.passings(&wrong).len();
@@ -173,12 +175,12 @@ async fn the_key_is_in_no_log_status_export_file_or_process_list() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     cloud.open_session(DEVICE, "Race");
     let faults = vec![
-        Fault::before(Answer::Status(403)),
-        Fault::before(Answer::html()),
-        Fault::before(Answer::Redirect("/elsewhere".into())),
-        Fault::after(Answer::Cut),
-        Fault::before(Answer::Status(500)),
-        Fault::before(Answer::message(401, "Unauthorized")),
+        CloudFault::before(Answer::Status(403)),
+        CloudFault::before(Answer::html()),
+        CloudFault::before(Answer::Redirect("/elsewhere".into())),
+        CloudFault::after(Answer::Cut),
+        CloudFault::before(Answer::Status(500)),
+        CloudFault::before(Answer::message(401, "Unauthorized")),
     ];
     let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let more = format!(

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Source, Wiring};
+use passbridge::testing::sim::decoder::{Kind, ReadSource, SimConfig, SimDecoder, Wiring};
 
 use crate::support::child::*;
 
@@ -34,7 +34,7 @@ async fn the_system_clock_of_a_box_without_one_is_set_and_steps_and_every_read_h
     // A decoder without a date. The box's clock is a Pi's: 1970, then set, then an hour off, then right.
     let row = |n: u64| format!("{n};C{n};0000-00-00;10:00:{n:02}.000;0;4;17;;0;;;;;;;0;Sim;1;3;D-5001").into_bytes();
     let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let source = Source::Recording((1..=4).map(row).collect());
+    let source = ReadSource::Recording((1..=4).map(row).collect());
     let sim = SimConfig { source, ..SimConfig::new(Kind::RACE_RESULT, Wiring::Listen(loopback)) };
     let sim = SimDecoder::start(sim).await.unwrap();
     let mat = (Kind::RACE_RESULT, format!("tcp://{}", sim.address().unwrap()));

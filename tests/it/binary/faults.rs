@@ -48,7 +48,7 @@ impl Drop for Failing {
     }
 }
 
-fn volumes(site: &Site) -> usize {
+fn segments(site: &Site) -> usize {
     fs::read_dir(site.data.join("log"))
         .unwrap()
         .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "log"))
@@ -84,7 +84,7 @@ async fn fails(what: &str, inject: &str, lasting: bool) {
         site.until("reading goes on", |status| status.decoders[0].buffered >= 50).await;
     } else {
         site.until("it is told", |status| status.problems.iter().any(|problem| problem.code == "disk_error")).await;
-        assert!(volumes(&site) > 1, "{what}: the volume is left");
+        assert!(segments(&site) > 1, "{what}: the segment is left");
         sim.push(50);
     }
     drop(failing);

@@ -12,7 +12,7 @@ use passbridge::testing::sim::decoder::Kind;
 
 use crate::support::child::{PATIENCE, Site, UPLOAD, decoder, exported, holds, judge, passing, until};
 
-/// Small volumes, and a look ten times a second.
+/// Small segments, and a look ten times a second.
 const TRIAL: [(&str, &str); 2] = [("PASSBRIDGE_TRIAL_VOLUME_BYTES", "5000"), ("PASSBRIDGE_TRIAL_TURN_MS", "100")];
 
 /// Done to a data directory; the second one is elsewhere.
@@ -27,7 +27,7 @@ struct Case {
     whole: bool,
 }
 
-fn volumes(data: &Path) -> Vec<PathBuf> {
+fn segments(data: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir(data.join("log")).unwrap().map(|file| file.unwrap().path()).collect();
     found.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
     found.sort();
@@ -35,7 +35,7 @@ fn volumes(data: &Path) -> Vec<PathBuf> {
 }
 
 fn written(data: &Path) -> PathBuf {
-    volumes(data).pop().unwrap()
+    segments(data).pop().unwrap()
 }
 
 /// Removes a directory into which the box may put a file meanwhile.
@@ -110,14 +110,14 @@ const CASES: [Case; 17] = [
     },
     Case {
         what: "an older file, removed",
-        take: |data, _| fs::remove_file(&volumes(data)[1]).unwrap(),
+        take: |data, _| fs::remove_file(&segments(data)[1]).unwrap(),
         told: "log_removed",
         whole: true,
     },
     Case {
         what: "an older file, replaced by an empty one",
         take: |data, elsewhere| {
-            let path = volumes(data)[1].clone();
+            let path = segments(data)[1].clone();
             fs::rename(&path, elsewhere.join("taken")).unwrap();
             File::create(path).unwrap();
         },
@@ -126,7 +126,7 @@ const CASES: [Case; 17] = [
     },
     Case {
         what: "an older file, cut off",
-        take: |data, _| File::options().write(true).open(&volumes(data)[1]).unwrap().set_len(100).unwrap(),
+        take: |data, _| File::options().write(true).open(&segments(data)[1]).unwrap().set_len(100).unwrap(),
         told: "log_lost",
         whole: false,
     },
@@ -190,11 +190,11 @@ async fn taken(case: &Case, more: bool) {
         sim.push(100);
         site.until("they are kept", |status| status.decoders[0].reads >= kept && status.journal.serving).await;
     }
-    until(&format!("{what}: there are older files"), async || volumes(&site.data).len() > 2).await;
+    until(&format!("{what}: there are older files"), async || segments(&site.data).len() > 2).await;
     // Until the box has looked at the youngest of them.
     let looked = site.status().await.unwrap().uptime_s + 1;
     site.until("a second has passed", |status| status.uptime_s > looked).await;
-    let before = volumes(&site.data);
+    let before = segments(&site.data);
     (case.take)(&site.data, elsewhere.path());
     if more {
         sim.push(100);
@@ -257,7 +257,7 @@ async fn files_whose_reads_are_all_sent_may_be_taken_and_it_is_told_by_number_un
     }
     let looked = site.status().await.unwrap().uptime_s + 1;
     site.until("a second has passed", |status| status.uptime_s > looked).await;
-    let (first, second) = (volumes(&site.data)[0].clone(), volumes(&site.data)[1].clone());
+    let (first, second) = (segments(&site.data)[0].clone(), segments(&site.data)[1].clone());
     let place = elsewhere.path().join("first");
     fs::rename(&first, &place).unwrap();
     let last = second.file_stem().unwrap().to_str().unwrap().parse::<u64>().unwrap() - 1;

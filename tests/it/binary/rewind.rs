@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
-use passbridge::testing::sim::decoder::{Habit, Kind, SimDecoder};
+use passbridge::testing::sim::decoder::{DecoderHabit, Kind, SimDecoder};
 use serde_json::Value;
 
 use crate::support::child::{Running, Site, decoder, exported, judge, passing, until};
@@ -71,7 +71,7 @@ async fn an_older_part(kind: Kind) {
     site.is_asked(&name, &["--from", "101", "--to", "800"]).await;
     let more = if kind == Kind::CHRONOTRACK { live - 100 } else { 700 };
     site.until("they are kept again", |status| status.decoders[0].reads as usize >= kept + more).await;
-    site.until("they are counted", |status| status.journal.repeats as usize >= more).await;
+    site.until("they are counted", |status| status.journal.duplicates as usize >= more).await;
     sim.push(1);
     site.sent(expected.len() as u64 + 1).await;
     let expected = expected.into_iter().chain(sim.reads().last().map(passing));
@@ -159,8 +159,8 @@ async fn held_back(beside: bool) {
     let missed = first(&site, &sim, before).await; // before it was connected
     let heard = (before - missed) as u64;
     running.stop().await;
-    sim.does(Habit::Clear).await;
-    sim.does(Habit::LastWeek).await;
+    sim.does(DecoderHabit::Clear).await;
+    sim.does(DecoderHabit::LastWeek).await;
     sim.push(before as u64 + 10);
     let running = start(&site);
     site.sent(heard + before as u64 + 10).await;

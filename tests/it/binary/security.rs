@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use passbridge::testing::sim::cloud::{Answer, DEVICE, Fault, KEY, On, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::cloud::{Answer, CloudFault, DEVICE, KEY, On, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::Kind;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -170,7 +170,7 @@ async fn a_hostile_decoder_and_a_hostile_cloud_steer_no_terminal_and_forge_no_li
     let exporter = free_port();
     let mats = [(Kind::IPICO, address), (Kind::MYLAPS, format!("tcp-listen://127.0.0.1:{exporter}"))];
     let site = Site::new(Some(&cloud), &mats, "[log]\nlevel = \"debug\"\n");
-    cloud.fault_times(3, On::Insert, Fault::before(Answer::message(400, &format!("bad{HOSTILE}\n ERROR forged"))));
+    cloud.fault_times(3, On::Insert, CloudFault::before(Answer::message(400, &format!("bad{HOSTILE}\n ERROR forged"))));
     let running = site.start();
     let (mut decoder, _) = listener.accept().await.unwrap();
     let mut bytes = format!("{HOSTILE}\r\n\u{9d}52;c;AAAA\u{9c}\r\n").into_bytes();
@@ -183,7 +183,7 @@ async fn a_hostile_decoder_and_a_hostile_cloud_steer_no_terminal_and_forge_no_li
     exporter.write_all(hostile_chip.as_bytes()).await.unwrap();
     site.until("the hostile chip is shown and what the cloud refused is set aside", |status| {
         let last = status.decoders[1].last_read.as_ref();
-        status.journal.quarantined > 0 && last.is_some_and(|last| last.chip.contains("owned"))
+        status.journal.dead_letters > 0 && last.is_some_and(|last| last.chip.contains("owned"))
     })
     .await;
     for command in [&["status"][..], &["check"]] {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use passbridge::testing::sim::cloud::{Answer, DEVICE, Fault, On, SimCloud, SimCloudConfig};
+use passbridge::testing::sim::cloud::{Answer, CloudFault, DEVICE, On, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::Kind;
 use passbridge::testing::status::UploadState;
 
@@ -30,7 +30,7 @@ async fn a_stop_keeps_and_sends_what_was_read_and_takes_a_moment() {
 async fn a_stop_does_not_wait_for_a_cloud_that_never_answers() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
-    cloud.fault_always(On::Insert, Fault::after(Answer::Never));
+    cloud.fault_always(On::Insert, CloudFault::after(Answer::Never));
     let (sim, mat) = decoder(Kind::RACE_RESULT, 1).await;
     let site = Site::new(Some(&cloud), &[mat], SETTLES_SOON);
     let running = site.start();

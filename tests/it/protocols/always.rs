@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use passbridge::testing::decoders::{self, Item, Output, REGISTRY, Range, Settings};
-use passbridge::testing::model::chip::Held;
+use passbridge::testing::model::chip::StoredRanges;
 use passbridge::testing::sim::decoder::Kind;
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ proptest! {
             let more = spec.trials.options.iter().map(|set| decoders::settings(set));
             for (nth, settings) in [usual].into_iter().chain(more).enumerate() {
                 let (mut protocol, mut out) = ((spec.make)(&settings).unwrap(), Output::default());
-                protocol.connected(Held::default(), rewind, &mut out);
+                protocol.connected(StoredRanges::default(), rewind, &mut out);
                 protocol.feed(spec.trials.greeting, &mut out);
                 for (second, piece) in (0..).zip(bytes.chunks(97)) {
                     protocol.tick(Duration::from_secs(second * 7), &mut out);

@@ -3,7 +3,7 @@
 //!
 //! * The disk: once the first retention is over, it stays below a figure that follows from the configuration.
 //! * What is not uploaded is there, however old; in the end every read is in the cloud once, in order.
-//! * Memory, open files, volumes and spans at the end are what they were at the beginning.
+//! * Memory, open files, segments and spans at the end are what they were at the beginning.
 //!
 //! The box's clock is scripted; a simulated hour takes as long as its reads take to be kept and sent. The short run is part
 //! of `cargo test`; the month is `cargo test --release --test long soak:: -- --ignored --nocapture`.
@@ -39,17 +39,17 @@ struct Plan {
     outage: Range<u64>,
     keep_days: u32,
     keep_bytes: u64,
-    volume_bytes: u64,
+    segment_bytes: u64,
 }
 
 impl Plan {
     /// What the disk may hold while `unsent` reads wait: what the retention keeps, or the limit, or what waits if that is
-    /// more; the volume in use, and one that ended since the last look and one more, for it is removed as a whole.
+    /// more; the segment in use, and one that ended since the last look and one more, for it is removed as a whole.
     fn bound(&self, unsent: u64) -> u64 {
         let retained = (u64::from(self.keep_days) * self.reads_per_day * LOG_PER_READ).min(self.keep_bytes);
         let waiting = unsent * (LOG_PER_READ + QUEUE_PER_READ);
         let kept = if retained == self.keep_bytes { retained.max(waiting) } else { retained + unsent * QUEUE_PER_READ };
-        kept + 3 * self.volume_bytes + QUEUE_BASE + KNOWN_BASE.min(16 * self.days * self.reads_per_day)
+        kept + 3 * self.segment_bytes + QUEUE_BASE + KNOWN_BASE.min(16 * self.days * self.reads_per_day)
     }
 
     /// Days after which the disk is to be below the bound.
@@ -60,7 +60,7 @@ impl Plan {
 }
 
 async fn soak(plan: &Plan) -> Vec<Sample> {
-    let mut stage = Stage::start(plan.keep_days, plan.keep_bytes, plan.volume_bytes).await;
+    let mut stage = Stage::start(plan.keep_days, plan.keep_bytes, plan.segment_bytes).await;
     let mut samples = Vec::new();
     for day in 0..plan.days {
         if day == plan.outage.start {
@@ -104,7 +104,7 @@ fn judge(plan: &Plan, samples: &[Sample]) {
         ("most on the disk", most(&samples[from..last], Sample::disk), most(late, Sample::disk)),
         ("most memory, KiB", most(early, |s| s.rss_kib), most(late, |s| s.rss_kib)),
         ("open files", most(early, |s| s.files), most(late, |s| s.files)),
-        ("log volumes", most(early, |s| s.volumes), most(late, |s| s.volumes)),
+        ("log segments", most(early, |s| s.segments), most(late, |s| s.segments)),
         ("queue spans", most(early, |s| s.spans), most(late, |s| s.spans)),
     ];
     for (what, before, after) in figures {
@@ -112,13 +112,13 @@ fn judge(plan: &Plan, samples: &[Sample]) {
     }
     let removed = samples[last].first_kept > 1;
     assert!(removed, "nothing was ever removed");
-    let [disk, memory, files, volumes, spans] = figures.map(|(_, before, after)| (before, after));
-    assert!(disk.1 <= disk.0 + 4 * plan.volume_bytes + QUEUE_BASE / 4, "the disk creeps");
+    let [disk, memory, files, segments, spans] = figures.map(|(_, before, after)| (before, after));
+    assert!(disk.1 <= disk.0 + 4 * plan.segment_bytes + QUEUE_BASE / 4, "the disk creeps");
     // What a short run cannot have filled yet: the identities of the newest reads, some 30 bytes each, twice while the table grows.
     let filling = if samples[last].kept < IDENTITIES { IDENTITIES * 60 / 1024 } else { 0 };
     assert!(memory.1 <= memory.0 + memory.0 / 20 + 4096 + filling, "memory creeps");
     let no_more = |(before, after): (u64, u64)| after <= before + before / 4 + 2;
-    assert!(no_more(files) && no_more(volumes) && no_more(spans), "something creeps");
+    assert!(no_more(files) && no_more(segments) && no_more(spans), "something creeps");
 }
 
 fn run(plan: &Plan) {
@@ -136,7 +136,7 @@ fn days_of_reads_fill_the_disk_up_to_the_retention_and_no_further() {
         outage: 2..3,
         keep_days: 2,
         keep_bytes: 1 << 40,
-        volume_bytes: 1 << 20,
+        segment_bytes: 1 << 20,
     });
 }
 
@@ -147,7 +147,7 @@ const MONTH: Plan = Plan {
     outage: 5..8,
     keep_days: 7,
     keep_bytes: 1 << 40,
-    volume_bytes: 32 << 20,
+    segment_bytes: 32 << 20,
 };
 
 #[test]

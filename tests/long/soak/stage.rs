@@ -52,8 +52,8 @@ pub struct Sample {
     pub hwm_kib: u64,
     /// Open files and sockets.
     pub files: u64,
-    /// Log volumes.
-    pub volumes: u64,
+    /// Log segments.
+    pub segments: u64,
     /// Spans of the queue.
     pub spans: u64,
     /// First number that the log still holds.
@@ -72,14 +72,14 @@ impl fmt::Display for Sample {
         let mb = |bytes: u64| bytes as f64 / 1e6;
         write!(
             f,
-            "{:.0}: kept {:>8}, unsent {:>7}, disk {:>6.0} MB (log {:>6.0} in {} volumes from {}, queue {:>4.0} in {} \
+            "{:.0}: kept {:>8}, unsent {:>7}, disk {:>6.0} MB (log {:>6.0} in {} segments from {}, queue {:>4.0} in {} \
              spans), memory {:>5.1} MB (peak {:>5.1}), {} files",
             self.at,
             self.kept,
             self.unsent,
             mb(self.disk()),
             mb(self.log),
-            self.volumes,
+            self.segments,
             self.first_kept,
             mb(self.queue),
             self.spans,
@@ -109,7 +109,7 @@ pub struct Stage {
 
 impl Stage {
     /// Starts it all, on the disk that holds `target`.
-    pub async fn start(keep_days: u32, keep_bytes: u64, volume_bytes: u64) -> Self {
+    pub async fn start(keep_days: u32, keep_bytes: u64, segment_bytes: u64) -> Self {
         install_tls();
         let now = Timestamp::from_millisecond(START_MS).unwrap();
         let wall = Wall::scripted(now);
@@ -121,7 +121,7 @@ impl Stage {
             zones: Default::default(),
             keep_days,
             keep_bytes,
-            volume_bytes,
+            segment_bytes,
         };
         let journal = Journal::open(config, board.clone()).unwrap();
         let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
@@ -156,7 +156,7 @@ impl Stage {
             self.now = begin + SignedDuration::from_millis(hours as i64 * 3_600_000 * done / reads as i64);
             self.wall.set(self.now);
             let frames = (self.kept..self.kept + group).map(read).collect();
-            self.journal.keep("mat", self.now, frames).await.unwrap();
+            self.journal.append("mat", self.now, frames).await.unwrap();
             self.kept += group;
         }
         self.now = begin + SignedDuration::from_hours(hours as i64);
@@ -244,7 +244,7 @@ impl Stage {
             rss_kib: memory("VmRSS"),
             hwm_kib: memory("VmHWM"),
             files: std::fs::read_dir("/proc/self/fd").unwrap().count() as u64,
-            volumes: names.len() as u64,
+            segments: names.len() as u64,
             spans: spans.len() as u64,
             first_kept: names.into_iter().min().unwrap_or(0),
         }

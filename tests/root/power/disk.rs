@@ -13,7 +13,7 @@ use fuser::{
 
 use super::platter::Platter;
 
-/// Size of the device: room for the reserve (which wants 32 MB free) and for many volumes.
+/// Size of the device: room for the reserve (which wants 32 MB free) and for many segments.
 pub const DISK_BYTES: u64 = 96 * 1024 * 1024;
 const NAME: &str = "disk.img";
 const FILE: INodeNo = INodeNo(2);

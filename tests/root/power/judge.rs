@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use passbridge::testing::journal::entry::Body;
-use passbridge::testing::journal::log::{Line, Reader};
+use passbridge::testing::journal::log::{LogLine, LogReader};
 use passbridge::testing::journal::log_dir;
 use passbridge::testing::model::chip::Stamp;
 use passbridge::testing::sim::cloud::{DEVICE, SimCloud};
@@ -58,10 +58,10 @@ struct LogRead {
 fn read_log(data: &Path) -> LogRead {
     let mut log = LogRead { reads: BTreeMap::new(), first: u64::MAX, last: 0 };
     let dir = log_dir(data);
-    let Some(mut reader) = dir.is_dir().then(|| Reader::open(&dir, None).unwrap()).flatten() else { return log };
-    log.first = reader.place().volume;
+    let Some(mut reader) = dir.is_dir().then(|| LogReader::open(&dir, None).unwrap()).flatten() else { return log };
+    log.first = reader.place().segment;
     while let Some(line) = reader.read().unwrap() {
-        let Line::Entry(entry) = line else { continue };
+        let LogLine::Entry(entry) = line else { continue };
         log.last = log.last.max(entry.seq);
         if let Body::Read(read) = entry.body {
             log.reads.insert(entry.seq, (read.chip.into(), read.stamp.to_string()));

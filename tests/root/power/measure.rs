@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use passbridge::testing::journal::log::volumes;
+use passbridge::testing::journal::log::segments;
 use passbridge::testing::journal::log_dir;
 use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
@@ -103,7 +103,7 @@ impl<'a> Bench<'a> {
     }
 
     fn log_bytes(&self) -> u64 {
-        volumes(&log_dir(&self.site.data)).unwrap().iter().map(|volume| volume.bytes).sum()
+        segments(&log_dir(&self.site.data)).unwrap().iter().map(|segment| segment.bytes).sum()
     }
 
     fn end(self) {

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use passbridge::testing::journal::log::volumes;
+use passbridge::testing::journal::log::segments;
 use passbridge::testing::journal::log_dir;
 use passbridge::testing::sim::cloud::{DEVICE, Dedup, Generation, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
@@ -22,8 +22,8 @@ use super::platter::Remains;
 use super::rig::Rig;
 use crate::support::child::{PATIENCE, Passing, Running, Site, UPLOAD, decoder, holds, passing, race, shown, trouble};
 
-/// Small, so that volumes are begun, checkpoints made and volumes pruned many times between two cuts.
-const VOLUME_BYTES: &str = "6000";
+/// Small, so that segments are begun, checkpoints made and segments pruned many times between two cuts.
+const SEGMENT_BYTES: &str = "6000";
 const TURN_MS: &str = "60";
 /// Newest reads of a decoder in memory instead of 262,144: what came before has to be found in the index beside the log, which
 /// gets a segment for every 16 reads.
@@ -93,7 +93,7 @@ impl fmt::Display for Outcome {
         write!(
             f,
             "{trials} trials, {cuts} cuts ({starting} while starting, {offline} offline, {draining} draining), {unflushed} unflushed pages of which {kept} survived, {reads} reads, \
-             {rotated} volumes begun, {pruned} pruned, {damaged} queues removed or damaged, found untrue: {untrue:?}, {failed} trials failed"
+             {rotated} segments begun, {pruned} pruned, {damaged} queues removed or damaged, found untrue: {untrue:?}, {failed} trials failed"
         )
     }
 }
@@ -170,7 +170,7 @@ impl<'a> Trial<'a> {
         // It dies with this process, also when that is killed: it would keep the file system mounted.
         let mut command = Command::new("/usr/bin/setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(run.get_program()).args(run.get_args()).env_clear();
-        command.env("PASSBRIDGE_TRIAL_VOLUME_BYTES", VOLUME_BYTES).env("PASSBRIDGE_TRIAL_TURN_MS", TURN_MS);
+        command.env("PASSBRIDGE_TRIAL_VOLUME_BYTES", SEGMENT_BYTES).env("PASSBRIDGE_TRIAL_TURN_MS", TURN_MS);
         command.env("PASSBRIDGE_TRIAL_RECENT", RECENT);
         command.envs(self.plan.no_sync.map(|what| ("PASSBRIDGE_UNSAFE_NO_SYNC", what)));
         Running::spawn(command, self.site.config().parent().unwrap())
@@ -297,7 +297,7 @@ impl<'a> Trial<'a> {
             self.outcome.faults.push(format!("it was stopped and ended so: {ended:?}"));
         }
         drop(running);
-        self.outcome.rotated = volumes(&log_dir(&self.site.data)).map_or(0, |volumes| volumes.len());
+        self.outcome.rotated = segments(&log_dir(&self.site.data)).map_or(0, |segments| segments.len());
         let sims: Vec<_> = self.sims.iter().map(|(kind, sim)| (*kind, &**sim)).collect();
         let faults = block_in_place(|| at_the_end(&self.site.data, &self.shown, &self.cloud, &sims));
         self.outcome.faults.extend(faults);
@@ -342,7 +342,7 @@ impl<'a> Trial<'a> {
 
     fn end(mut self) -> Outcome {
         let said = self.site.said();
-        self.outcome.pruned = said.matches("removed a log volume").count();
+        self.outcome.pruned = said.matches("removed a log segment").count();
         self.outcome.rotated += self.outcome.pruned; // those that are left were counted
         let reasons = said.split("could not be trusted (").skip(1).filter_map(|text| text.split("); it is").next());
         for reason in reasons {

@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::Device;
 use crate::cloud::uplink::model::Cloud;
 use crate::decoders::{Frame, Framed};
-use crate::journal::driven::{Durable, entries, volumes};
+use crate::journal::driven::{Durable, entries, segments};
 use crate::journal::entry::{Body, Entry};
-use crate::journal::{Batch, DeviceState, Found, Item, Kept, UploadEvent};
+use crate::journal::{Batch, DeviceState, Found, Kept, UploadEvent, UploadItem};
 use crate::model::chip::{ChipRead, Stamp};
 use crate::status::Problem;
 
@@ -27,7 +27,7 @@ enum Fate {
 
 /// What a read is by the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum HistoryVerdict {
     Passing,
     Dead,
     Repeat,
@@ -38,7 +38,7 @@ pub enum Verdict {
 struct Numbered {
     device: Box<str>,
     token: Box<str>,
-    item: Item,
+    item: UploadItem,
     fate: Fate,
 }
 
@@ -57,8 +57,8 @@ pub(super) struct Ledger {
     durable: Durable,
     /// Every entry that was durable once, by number.
     kept: BTreeMap<u64, Entry>,
-    /// Volumes at the last look.
-    volumes: Vec<u64>,
+    /// Segments at the last look.
+    segments: Vec<u64>,
     /// Everything below is rightly pruned.
     pruned_below: u64,
     /// The queue was rebuilt after something was pruned: repeats may count.
@@ -66,17 +66,17 @@ pub(super) struct Ledger {
     /// Numbered reads: by their number in the journal, the last number in a session.
     numbered: BTreeMap<u64, Numbered>,
     /// What stands for a number of a session.
-    numbers: HashMap<(Session, u64), Item>,
+    numbers: HashMap<(Session, u64), UploadItem>,
     top: HashMap<Session, u64>,
     /// Reads that were numbered a second time in one session.
     renumbered: HashSet<u64>,
-    judged: BTreeMap<u64, Verdict>,
+    judged: BTreeMap<u64, HistoryVerdict>,
     /// By device: reads that were found in the cloud and not sent.
     found: HashMap<Box<str>, u64>,
     /// By device: the batch that is not settled, by the durable log.
-    in_flight: HashMap<Box<str>, Vec<Item>>,
+    in_flight: HashMap<Box<str>, Vec<UploadItem>>,
     /// By device: what is not settled, by what the uplink says.
-    open: HashMap<Box<str>, BTreeMap<u64, Item>>,
+    open: HashMap<Box<str>, BTreeMap<u64, UploadItem>>,
 }
 
 impl Ledger {
@@ -115,7 +115,7 @@ impl Ledger {
             }
             self.kept.insert(seq, entry);
         }
-        self.volumes = volumes(dir).into_iter().map(|volume| volume.0).collect();
+        self.segments = segments(dir).into_iter().map(|segment| segment.0).collect();
     }
 
     fn event(&mut self, event: &UploadEvent) {
@@ -123,7 +123,7 @@ impl Ledger {
             UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
             UploadEvent::Batch(batch) => self.batch(batch),
             UploadEvent::Accepted { device, first, last, .. } => self.settle(device, *first, *last, &Fate::Accepted),
-            UploadEvent::Quarantined { device, num, answer, .. } => {
+            UploadEvent::DeadLetter { device, num, answer, .. } => {
                 self.settle(device, *num, *num, &Fate::Aside(answer.clone()));
             }
             UploadEvent::Released { device, first, last } => self.settle(device, *first, *last, &Fate::Released),
@@ -155,13 +155,13 @@ impl Ledger {
             self.must(kept, 1, || format!("{item:?} is numbered before it is kept"));
         }
         self.top.insert(session, top);
-        let dead = batch.dead.iter().map(|seq| (seq.0, Verdict::Dead));
+        let dead = batch.dead.iter().map(|seq| (seq.0, HistoryVerdict::Dead));
         // No line that was kept is ever lost here, so what the cloud is found to hold already is a repeat that was forgotten.
-        let repeats = batch.repeats.iter().copied().chain(batch.found.iter().map(|found| found.seq));
-        self.judged.extend(dead.chain(repeats.map(|seq| (seq.0, Verdict::Repeat))));
+        let duplicates = batch.duplicates.iter().copied().chain(batch.found.iter().map(|found| found.seq));
+        self.judged.extend(dead.chain(duplicates.map(|seq| (seq.0, HistoryVerdict::Repeat))));
         *self.found.entry(batch.device.clone()).or_default() += batch.found.len() as u64;
         self.count("found in the cloud", batch.found.len());
-        let mut open: Vec<Item> = still_open;
+        let mut open: Vec<UploadItem> = still_open;
         open.extend(batch.items.iter().cloned());
         self.in_flight.insert(batch.device.clone(), open);
     }
@@ -196,10 +196,10 @@ impl Ledger {
         self.count("rebuilds of the queue", 1);
     }
 
-    /// Volumes may have gone since the last look: nothing that is in them is needed.
+    /// Segments may have gone since the last look: nothing that is in them is needed.
     pub(super) fn pruned(&mut self, dir: &Path) {
-        let left: BTreeSet<u64> = volumes(dir).into_iter().map(|volume| volume.0).collect();
-        let before = std::mem::take(&mut self.volumes);
+        let left: BTreeSet<u64> = segments(dir).into_iter().map(|segment| segment.0).collect();
+        let before = std::mem::take(&mut self.segments);
         for pair in before.windows(2).filter(|pair| !left.contains(&pair[0])) {
             let needed = self.kept.range(pair[0]..pair[1]).find(|(seq, entry)| {
                 let fate = self.numbered.get(seq).map(|numbered| &numbered.fate);
@@ -208,10 +208,10 @@ impl Ledger {
             let needed = needed.map(|(_, entry)| format!("it is pruned and not settled: {entry:?}"));
             self.must(needed.is_none(), 6, || needed.unwrap_or_default());
             self.pruned_below = self.pruned_below.max(pair[1]);
-            self.count("volumes pruned", 1);
+            self.count("segments pruned", 1);
         }
         let last = before.last().is_none_or(|last| left.contains(last));
-        self.must(last, 6, || format!("the last volume is gone: {before:?}, {left:?}"));
+        self.must(last, 6, || format!("the last segment is gone: {before:?}, {left:?}"));
         self.refresh(dir);
     }
 
@@ -253,7 +253,7 @@ impl Ledger {
 
     pub(super) fn uplink_started(&mut self, device: &str, state: &DeviceState) {
         let open = state.in_flight.iter().flat_map(|flight| flight.open.iter().cloned());
-        let open: BTreeMap<u64, Item> = open.map(|item| (item.num, item)).collect();
+        let open: BTreeMap<u64, UploadItem> = open.map(|item| (item.num, item)).collect();
         let durable: BTreeSet<u64> = self.in_flight.get(device).into_iter().flatten().map(|item| item.num).collect();
         let same = open.keys().eq(&durable);
         self.must(same, 3, || format!("{device} starts with {:?} open, the log says {durable:?}", open.keys()));
@@ -282,7 +282,7 @@ impl Ledger {
                     self.must(there > 0, 4, || format!("{item:?} counts as accepted, and {token} does not hold it"));
                 }
             }
-            UploadEvent::Quarantined { device, num, answer, .. } => {
+            UploadEvent::DeadLetter { device, num, answer, .. } => {
                 self.count("passings set aside", 1);
                 for (_, item) in self.take(device, *num, *num) {
                     let bad = item.chip.starts_with("BAD") || answer.starts_with("passbridge: the cloud reported");
@@ -301,15 +301,15 @@ impl Ledger {
     }
 
     /// Takes numbers out of what is open; with the session of each.
-    fn take(&mut self, device: &str, first: u64, last: u64) -> Vec<(Box<str>, Item)> {
+    fn take(&mut self, device: &str, first: u64, last: u64) -> Vec<(Box<str>, UploadItem)> {
         let Some(open) = self.open.get_mut(device) else { return Vec::new() };
-        let taken: Vec<Item> = open.extract_if(first..=last, |_, _| true).map(|(_, item)| item).collect();
-        let token = |item: &Item| self.numbered.get(&item.seq.0).map(|numbered| numbered.token.clone());
+        let taken: Vec<UploadItem> = open.extract_if(first..=last, |_, _| true).map(|(_, item)| item).collect();
+        let token = |item: &UploadItem| self.numbered.get(&item.seq.0).map(|numbered| numbered.token.clone());
         taken.into_iter().filter_map(|item| Some((token(&item)?, item))).collect()
     }
 
     /// A POST leaves.
-    pub(super) fn posting(&mut self, dir: &Path, device: &str, token: &str, items: &[Item]) {
+    pub(super) fn posting(&mut self, dir: &Path, device: &str, token: &str, items: &[UploadItem]) {
         self.refresh(dir);
         self.count("POSTs", 1);
         let rising = items.windows(2).all(|pair| pair[0].num < pair[1].num);
@@ -338,9 +338,9 @@ impl Ledger {
             let expected = verdicts(self.reads(&decoder).into_iter(), self.dead_time);
             let mut wrong = Vec::new();
             for (seq, expected) in expected {
-                self.count(if expected == Verdict::Passing { "passings" } else { "repeats and dead reads" }, 1);
+                self.count(if expected == HistoryVerdict::Passing { "passings" } else { "repeats and dead reads" }, 1);
                 let judged = match (self.numbered.get(&seq).map(|numbered| &numbered.fate), self.judged.get(&seq)) {
-                    (Some(Fate::Accepted | Fate::Aside(_)), None) => Some(Verdict::Passing),
+                    (Some(Fate::Accepted | Fate::Aside(_)), None) => Some(HistoryVerdict::Passing),
                     (None, Some(judged)) => Some(*judged),
                     _ => None,
                 };
@@ -379,7 +379,7 @@ impl Ledger {
         // A passing that was numbered anew in its own session may go after later ones: another sender took its number, or the cloud
         // failed at it again and again while it took others.
         let in_turn: Vec<_> = order.iter().filter(|seq| !self.renumbered.contains(&seq.0)).collect();
-        let other = |row: &crate::cloud::rufus::Stored| row.chip.as_deref() == Some("OTHER");
+        let other = |row: &crate::cloud::rufus::CloudPassing| row.chip.as_deref() == Some("OTHER");
         let is_shared = device.cloud.sessions.iter().any(|session| session.rows.iter().any(other));
         self.must(in_turn.is_sorted() || is_shared, 7, || format!("out of order in the cloud: {order:?}"));
         let unique: BTreeSet<_> = order.iter().collect();
@@ -395,14 +395,14 @@ impl Ledger {
     }
 }
 
-fn by_number(items: &[Item]) -> BTreeMap<u64, Item> {
+fn by_number(items: &[UploadItem]) -> BTreeMap<u64, UploadItem> {
     items.iter().map(|item| (item.num, item.clone())).collect()
 }
 
 /// How often a cloud holds a passing, in one session (under its number) or in all.
-fn held(cloud: &Cloud, token: Option<&str>, item: &Item) -> usize {
+fn held(cloud: &Cloud, token: Option<&str>, item: &UploadItem) -> usize {
     let sessions = cloud.sessions.iter().filter(|session| token.is_none_or(|token| &*session.token == token));
-    let same = |row: &&crate::cloud::rufus::Stored| {
+    let same = |row: &&crate::cloud::rufus::CloudPassing| {
         row.chip.as_ref() == Some(&item.chip)
             && row.time_ms == Some(item.time_ms)
             && (token.is_none() || row.num == Some(item.num))
@@ -412,7 +412,8 @@ fn held(cloud: &Cloud, token: Option<&str>, item: &Item) -> usize {
 
 fn holds(cloud: &Cloud, found: &Found) -> bool {
     let mut sessions = cloud.sessions.iter().filter(|session| session.token == found.session);
-    let same = |row: &crate::cloud::rufus::Stored| row.num == Some(found.num) && row.time_ms == Some(found.time_ms);
+    let same =
+        |row: &crate::cloud::rufus::CloudPassing| row.num == Some(found.num) && row.time_ms == Some(found.time_ms);
     sessions.any(|session| session.rows.iter().any(same))
 }
 
@@ -431,7 +432,7 @@ fn is_frame(entry: &Entry, framed: &Framed) -> bool {
 pub(super) fn verdicts<'a>(
     reads: impl Iterator<Item = (&'a Entry, &'a ChipRead)>,
     dead_time: Duration,
-) -> Vec<(u64, Verdict)> {
+) -> Vec<(u64, HistoryVerdict)> {
     let mut known = HashSet::new();
     let mut last: HashMap<Box<str>, (i64, i64)> = HashMap::new();
     let ms = |read: &ChipRead| match read.stamp {
@@ -440,15 +441,15 @@ pub(super) fn verdicts<'a>(
     };
     let verdict = |entry: &Entry, read: &ChipRead| {
         if !known.insert((read.chip.clone(), ms(read))) {
-            return Verdict::Repeat;
+            return HistoryVerdict::Repeat;
         }
         let times = (ms(read), entry.time.as_millisecond());
         let near = |one: i64, other: i64| u128::from((one - other).unsigned_abs()) < dead_time.as_millis();
         if last.get(&read.chip).is_some_and(|last| near(times.0, last.0) && near(times.1, last.1)) {
-            return Verdict::Dead;
+            return HistoryVerdict::Dead;
         }
         last.insert(read.chip.clone(), times);
-        Verdict::Passing
+        HistoryVerdict::Passing
     };
     let mut verdict = verdict;
     reads.map(|(entry, read)| (entry.seq, verdict(entry, read))).collect()

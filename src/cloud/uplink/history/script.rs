@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cloud::uplink::model::Fault;
+use crate::cloud::uplink::model::CallFault;
 use crate::config::SessionMode;
 use crate::journal::driven::disk;
 
@@ -12,7 +12,7 @@ pub(super) struct Setup {
     /// Which device each decoder's reads go to.
     pub(super) devices: Vec<usize>,
     pub(super) dead_time: Duration,
-    pub(super) volume_bytes: u64,
+    pub(super) segment_bytes: u64,
     pub(super) keep_bytes: u64,
     pub(super) batch_max: usize,
     pub(super) mode: SessionMode,
@@ -82,7 +82,7 @@ pub(super) enum Op {
     Fault {
         device: usize,
         on: u8,
-        fault: Fault,
+        fault: CallFault,
     },
     /// So many per mille of the calls fail.
     Weather {

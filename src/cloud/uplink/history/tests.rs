@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 use super::script::{End, History, Op, Queue, Sent, Setup};
 use super::{disk, run};
 use crate::cloud::rufus::{CallError, KeyFault};
-use crate::cloud::uplink::model::Fault;
+use crate::cloud::uplink::model::CallFault;
 use crate::config::SessionMode;
 
 /// Histories of a default run, and its seed.
@@ -31,7 +31,7 @@ const TROUBLE: [&str; 12] = [
     "rebuilds of the queue",
     "releases",
     "repeats and dead reads",
-    "volumes pruned",
+    "segments pruned",
 ];
 
 fn environment(name: &str, default: u64) -> u64 {
@@ -41,7 +41,7 @@ fn environment(name: &str, default: u64) -> u64 {
 fn setups() -> impl Strategy<Value = Setup> {
     let devices = prop_oneof![Just(vec![0]), Just(vec![0, 0]), Just(vec![0, 1]), Just(vec![0, 1, 0])];
     let dead_time = prop_oneof![Just(Duration::ZERO), Just(Duration::from_secs(5))];
-    let volume_bytes = prop_oneof![Just(1u64), Just(600), Just(3000), Just(1 << 30)];
+    let segment_bytes = prop_oneof![Just(1u64), Just(600), Just(3000), Just(1 << 30)];
     let keep_bytes = prop_oneof![3 => Just(0u64), 1 => Just(1 << 30)];
     let batch_max = prop_oneof![Just(3usize), Just(100)];
     let mode = prop_oneof![3 => Just(SessionMode::Active), 1 => Just(SessionMode::Create)];
@@ -49,24 +49,26 @@ fn setups() -> impl Strategy<Value = Setup> {
     // With a POST that is applied 6 s late, 8 s are what may be behind within the time that is waited.
     let lag = prop_oneof![2 => Just(Duration::ZERO), 1 => (1u64..=8).prop_map(Duration::from_secs)];
     let cloud = (page, lag, proptest::bool::weighted(0.2));
-    (devices, dead_time, volume_bytes, keep_bytes, batch_max, mode, any::<(bool, bool, bool)>(), cloud, any::<u64>())
-        .prop_map(|(devices, dead_time, volume_bytes, keep_bytes, batch_max, mode, (dedup, one, both), cloud, seed)| {
-            let (page, lag, writer) = cloud;
-            Setup {
-                devices,
-                dead_time,
-                volume_bytes,
-                keep_bytes,
-                batch_max,
-                mode,
-                dedup,
-                counts: (one, one && both),
-                page,
-                lag,
-                writer,
-                seed,
-            }
-        })
+    (devices, dead_time, segment_bytes, keep_bytes, batch_max, mode, any::<(bool, bool, bool)>(), cloud, any::<u64>())
+        .prop_map(
+            |(devices, dead_time, segment_bytes, keep_bytes, batch_max, mode, (dedup, one, both), cloud, seed)| {
+                let (page, lag, writer) = cloud;
+                Setup {
+                    devices,
+                    dead_time,
+                    segment_bytes,
+                    keep_bytes,
+                    batch_max,
+                    mode,
+                    dedup,
+                    counts: (one, one && both),
+                    page,
+                    lag,
+                    writer,
+                    seed,
+                }
+            },
+        )
 }
 
 fn sent() -> impl Strategy<Value = Sent> {
@@ -79,20 +81,20 @@ fn sent() -> impl Strategy<Value = Sent> {
     ]
 }
 
-fn faults() -> impl Strategy<Value = Fault> {
+fn faults() -> impl Strategy<Value = CallFault> {
     let refused = CallError::KeyRefused { status: 403, fault: KeyFault::WrongAccess, answer: "no".into() };
     prop_oneof![
-        1 => Just(Fault::NotSent),
-        2 => Just(Fault::LostBefore),
-        4 => Just(Fault::LostAfter),
-        2 => Just(Fault::LostLate),
-        1 => Just(Fault::Stale),
-        2 => Just(Fault::LostAndClosed),
-        1 => Just(Fault::Portal),
-        2 => Just(Fault::Server),
-        1 => Just(Fault::SlowDown(Duration::from_secs(7))),
-        1 => Just(Fault::Answer(refused)),
-        2 => (0usize..4).prop_map(Fault::Short),
+        1 => Just(CallFault::NotSent),
+        2 => Just(CallFault::LostBefore),
+        4 => Just(CallFault::LostAfter),
+        2 => Just(CallFault::LostLate),
+        1 => Just(CallFault::Stale),
+        2 => Just(CallFault::LostAndClosed),
+        1 => Just(CallFault::Portal),
+        2 => Just(CallFault::Server),
+        1 => Just(CallFault::SlowDown(Duration::from_secs(7))),
+        1 => Just(CallFault::Answer(refused)),
+        2 => (0usize..4).prop_map(CallFault::Short),
     ]
 }
 
@@ -204,7 +206,7 @@ fn whatever_happens_to_a_box_each_read_is_in_the_cloud_once() {
 fn steps_of_the_wall_clock_change_nothing_that_an_uplink_does() {
     let (count, seed) = (environment("PASSBRIDGE_HISTORIES", 400) / 10, environment("PASSBRIDGE_SEED", SEED));
     play_many(count, seed, |history| {
-        // A day's end begins a new volume, which is one call of the disk more: without cuts that count the calls.
+        // A day's end begins a new segment, which is one call of the disk more: without cuts that count the calls.
         let mut history = history.clone();
         history.ops.retain(|op| !matches!(op, Op::Disk(_) | Op::End { .. }));
         // The dead time looks at receipts as well, and in here nobody records the step that they have to be corrected by.

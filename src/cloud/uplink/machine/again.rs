@@ -9,7 +9,7 @@ use super::Machine;
 use super::interface::{ResendPermit, SessionProgress};
 use super::parts::{Active, Refused};
 use crate::cloud::uplink::work::Work;
-use crate::journal::{Batch, Item, UploadEvent};
+use crate::journal::{Batch, UploadEvent, UploadItem};
 
 impl Machine {
     /// Whether passings of this session can be sent again now.
@@ -57,7 +57,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn on_resend(&mut self, now: Duration, token: &str, items: Vec<Item>) {
+    pub(super) fn on_resend(&mut self, now: Duration, token: &str, items: Vec<UploadItem>) {
         if items.is_empty() || self.may_resend(token) != ResendPermit::Now {
             return;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cloud::rufus::{CallError, Inserted, Page, Scope, Session};
-use crate::journal::{Batch, Item, UploadEvent};
+use crate::journal::{Batch, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
 use crate::status::{ProblemCode, UploadState};
 
@@ -49,14 +49,14 @@ pub enum Action {
         /// Released passings that are left out.
         without: Vec<Seq>,
         /// Passings that the cloud failed at and that are tried again: they come last.
-        again: Vec<Item>,
+        again: Vec<UploadItem>,
     },
     /// Insert these: [`Input::Posted`]. Every batch and session recorded before must be durable first.
     Post {
         /// Session.
         token: Box<str>,
         /// Passings, a part of the batch in flight.
-        items: Vec<Item>,
+        items: Vec<UploadItem>,
     },
     /// Record this, after all recorded before it. No answer is put.
     Record(UploadEvent),
@@ -90,7 +90,7 @@ pub enum Input {
         /// Their session.
         token: Box<str>,
         /// Passings of it, numbers rising, at most a batch of them.
-        items: Vec<Item>,
+        items: Vec<UploadItem>,
     },
 }
 
@@ -105,7 +105,7 @@ pub struct Formed {
 
 /// What a timer should see of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct UplinkReport {
     /// What the uplink does.
     pub state: UploadState,
     /// Token and alias of the active session.

@@ -16,7 +16,7 @@ use crate::cloud::uplink::recall::Recall;
 use crate::cloud::uplink::sizing::Sizing;
 use crate::cloud::uplink::work::Work;
 use crate::config::UploadConfig;
-use crate::journal::Item;
+use crate::journal::UploadItem;
 use crate::model::retry::Retry;
 
 /// What is known of the device's active session.
@@ -72,7 +72,7 @@ impl Question {
 
 /// Who is at fault when a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum Culprit {
     /// The network.
     Offline,
     /// The cloud.
@@ -84,7 +84,7 @@ pub(super) enum Fault {
 #[derive(Clone, Debug)]
 pub(super) struct Trouble {
     pub(super) by_post: bool,
-    pub(super) fault: Fault,
+    pub(super) fault: Culprit,
     pub(super) text: String,
 }
 
@@ -171,7 +171,7 @@ pub(super) struct BatchState {
 
 impl BatchState {
     /// `parked`: passings that an earlier process set aside because the cloud failed at them.
-    pub(super) fn new(work: Option<Work>, parked: Vec<Item>, upload: &UploadConfig) -> Self {
+    pub(super) fn new(work: Option<Work>, failing: Vec<UploadItem>, upload: &UploadConfig) -> Self {
         Self {
             work,
             question: None,
@@ -180,7 +180,7 @@ impl BatchState {
             full: false,
             moved_at: Duration::ZERO,
             sizing: Sizing::new(upload.batch_max.min(BATCH_LIMIT), BATCH_LIMIT),
-            suspects: Suspects::new(parked, upload.retry_max),
+            suspects: Suspects::new(failing, upload.retry_max),
             refused_row: 0,
             trouble_row: 0,
             renumbered_row: 0,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::Machine;
 use super::limits::{FAILED_ROW, FIRST_LOOK, LONG_POST, PASSED_LATELY, REFUSED_ROW, TROUBLE_ROW};
 use super::parts::Active;
-use crate::cloud::rufus::{CallError, Doubt, Inserted};
+use crate::cloud::rufus::{CallError, Inserted, OutcomeDoubt};
 use crate::cloud::uplink::work::Claim;
 use crate::config::SessionMode;
-use crate::journal::Item;
+use crate::journal::UploadItem;
 use crate::status::ProblemCode;
 
 impl Machine {
@@ -123,7 +123,8 @@ impl Machine {
     }
 
     fn on_post_unknown(&mut self, now: Duration, part: &Range<usize>, error: &CallError) {
-        let timeout = |why: &Doubt| matches!(why, Doubt::Timeout | Doubt::Server { status: 504, .. });
+        let timeout =
+            |why: &OutcomeDoubt| matches!(why, OutcomeDoubt::Timeout | OutcomeDoubt::Server { status: 504, .. });
         let long = now.saturating_sub(self.batch.post_began) >= LONG_POST;
         if long {
             self.timers.post_retry.reset(); // it has taken its time already, and a smaller one may pass
@@ -146,11 +147,11 @@ impl Machine {
         match error {
             CallError::Unknown { why, .. } if long || timeout(why) => self.batch.sizing.slow(),
             // The cloud itself fails at it: one of them may be what it fails at.
-            CallError::Unknown { why: Doubt::Server { .. } | Doubt::Unreadable(_), .. } if again => {
+            CallError::Unknown { why: OutcomeDoubt::Server { .. } | OutcomeDoubt::Unreadable(_), .. } if again => {
                 let items = work.items(part);
                 if let [item] = &items[..] {
                     let status = match error {
-                        CallError::Unknown { why: Doubt::Server { status, .. }, .. } => *status,
+                        CallError::Unknown { why: OutcomeDoubt::Server { status, .. }, .. } => *status,
                         _ => 200,
                     };
                     self.on_alone_unknown(now, item, status, error);
@@ -177,7 +178,7 @@ impl Machine {
 
     /// The cloud failed at a passing that was sent alone. It may hold it, so it is asked; nothing needs to wait for that, unless
     /// it is the cloud that fails.
-    fn on_alone_unknown(&mut self, now: Duration, item: &Item, status: u16, error: &CallError) {
+    fn on_alone_unknown(&mut self, now: Duration, item: &UploadItem, status: u16, error: &CallError) {
         let may_ask = self.may_ask(now);
         let age = self.trust.fresh.age();
         let Some(work) = &mut self.batch.work else { return };

@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::Machine;
 use super::limits::{JUMP_MAX, SHORT_ROUNDS, WAY_KEPT};
 use super::parts::{Question, Refused, Why};
-use crate::cloud::rufus::{CallError, Doubt, Page, Session};
+use crate::cloud::rufus::{CallError, OutcomeDoubt, Page, Session};
 use crate::cloud::uplink::inquiry::{Inquiry, Progress, Way};
 use crate::cloud::uplink::recall::is_given;
 use crate::cloud::uplink::work::{Claim, Fate, Settled, Work};
-use crate::journal::Item;
+use crate::journal::UploadItem;
 
 use super::suspect::Fallen;
 use crate::status::ProblemCode;
@@ -82,7 +82,9 @@ impl Machine {
             CallError::NotSent(_) | CallError::Portal | CallError::TooMany { .. } => {
                 self.on_question_failed(now, error)
             }
-            CallError::Unknown { why: Doubt::Timeout | Doubt::Cut(_), .. } => self.on_question_failed(now, error),
+            CallError::Unknown { why: OutcomeDoubt::Timeout | OutcomeDoubt::Cut(_), .. } => {
+                self.on_question_failed(now, error)
+            }
             // Refused, or the cloud fails at it. Once may be chance; then it is asked in another form.
             _ => {
                 question.refusals += 1;
@@ -398,8 +400,8 @@ impl Machine {
         true
     }
 
-    pub(super) fn say_it_fails_at(&mut self, item: &Item, answer: &str) {
-        let Item { num, chip, .. } = item;
+    pub(super) fn say_it_fails_at(&mut self, item: &UploadItem, answer: &str) {
+        let UploadItem { num, chip, .. } = item;
         let text = format!(
             "the cloud fails at the passing with number {num} (chip {chip}), sent alone: {answer}. It is kept and tried again; \
              the others go on"
@@ -408,7 +410,7 @@ impl Machine {
     }
 
     /// The cloud failed at a passing that was sent alone, and does not hold it. It does not hold up the others.
-    fn on_failed_for_certain(&mut self, now: Duration, item: &Item) {
+    fn on_failed_for_certain(&mut self, now: Duration, item: &UploadItem) {
         let Some(work) = &mut self.batch.work else { return };
         match self.batch.suspects.absent(now, item) {
             Fallen::LeftOut => {

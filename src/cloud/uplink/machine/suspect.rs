@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::limits::scaled;
-use crate::journal::Item;
+use crate::journal::UploadItem;
 use crate::model::chip::Seq;
 
 /// Failures alone before a passing is set aside, and the least time from the first to the last.
@@ -35,7 +35,7 @@ const FEW: usize = 20;
 const APART_MAX: usize = 2 * super::limits::BATCH_LIMIT;
 
 struct Suspect {
-    item: Item,
+    item: UploadItem,
     fails: u32,
     since: Duration,
     due: Duration,
@@ -44,8 +44,8 @@ struct Suspect {
     answer: Box<str>,
 }
 
-struct Parked {
-    item: Item,
+struct Failing {
+    item: UploadItem,
     due: Duration,
 }
 
@@ -61,7 +61,7 @@ pub(super) enum Fallen {
 /// All of them.
 pub(super) struct Suspects {
     suspects: Vec<Suspect>,
-    parked: Vec<Parked>, // as many as the journal remembers
+    failing: Vec<Failing>, // as many as the journal remembers
     /// One of these may be what the cloud fails at: how many of them go together.
     apart: BTreeMap<Seq, usize>, // at most APART_MAX
     /// When a passing was last accepted.
@@ -72,10 +72,10 @@ pub(super) struct Suspects {
 
 impl Suspects {
     /// `parked`: set aside by an earlier process.
-    pub(super) fn new(parked: Vec<Item>, retry_max: Duration) -> Self {
+    pub(super) fn new(failing: Vec<UploadItem>, retry_max: Duration) -> Self {
         let due = scaled(AGAIN_FIRST, retry_max);
-        let parked = parked.into_iter().map(|item| Parked { item, due }).collect();
-        Self { suspects: Vec::new(), parked, apart: BTreeMap::new(), passed: None, retry_max }
+        let failing = failing.into_iter().map(|item| Failing { item, due }).collect();
+        Self { suspects: Vec::new(), failing, apart: BTreeMap::new(), passed: None, retry_max }
     }
 
     fn is_proven(&self, suspect: &Suspect) -> bool {
@@ -83,7 +83,7 @@ impl Suspects {
     }
 
     /// The cloud failed at these, sent together: they go in smaller parts.
-    pub(super) fn take_apart(&mut self, items: &[Item]) {
+    pub(super) fn take_apart(&mut self, items: &[UploadItem]) {
         if self.apart.len() + items.len() > APART_MAX {
             self.apart.clear(); // what was learnt of others is learnt again
         }
@@ -108,7 +108,7 @@ impl Suspects {
 
     /// The cloud failed at this passing, sent alone. True: nothing needs to wait for it. False: it may be the cloud that fails,
     /// and one passing is left behind already to find that out.
-    pub(super) fn failed(&mut self, now: Duration, item: &Item, status: u16, answer: &str) -> bool {
+    pub(super) fn failed(&mut self, now: Duration, item: &UploadItem, status: u16, answer: &str) -> bool {
         let others_unproven =
             self.suspects.iter().any(|suspect| suspect.item.seq != item.seq && !self.is_proven(suspect));
         let at = self.place(now, item);
@@ -122,7 +122,7 @@ impl Suspects {
         true
     }
 
-    fn place(&mut self, now: Duration, item: &Item) -> usize {
+    fn place(&mut self, now: Duration, item: &UploadItem) -> usize {
         self.apart.remove(&item.seq);
         if let Some(at) = self.suspects.iter().position(|suspect| suspect.item.seq == item.seq) {
             return at;
@@ -136,14 +136,14 @@ impl Suspects {
     }
 
     /// The cloud failed at this passing, sent alone, and does not hold it.
-    pub(super) fn absent(&mut self, now: Duration, item: &Item) -> Fallen {
+    pub(super) fn absent(&mut self, now: Duration, item: &UploadItem) -> Fallen {
         let at = self.place(now, item);
         let is_proven = self.is_proven(&self.suspects[at]);
         let suspect = &mut self.suspects[at];
         let long = now.saturating_sub(suspect.since) >= scaled(FAILS_OVER, self.retry_max);
         if is_proven && suspect.fails >= FAILS && long {
             let Suspect { status, answer, .. } = self.suspects.remove(at);
-            self.parked.push(Parked { item: item.clone(), due: now + scaled(AGAIN, self.retry_max) });
+            self.failing.push(Failing { item: item.clone(), due: now + scaled(AGAIN, self.retry_max) });
             return Fallen::Aside { status, answer };
         }
         suspect.due = now + scaled(LEFT_OUT, self.retry_max) * suspect.fails.min(FAILS);
@@ -151,7 +151,7 @@ impl Suspects {
     }
 
     /// These were accepted.
-    pub(super) fn accepted(&mut self, now: Duration, items: &[Item]) {
+    pub(super) fn accepted(&mut self, now: Duration, items: &[UploadItem]) {
         if !items.is_empty() {
             self.passed = Some(now);
             self.suspects.retain(|suspect| items.iter().all(|item| item.seq != suspect.item.seq));
@@ -168,10 +168,10 @@ impl Suspects {
     }
 
     /// Passings set aside are in a batch again. Each has failed often enough to be set aside at the next failure.
-    pub(super) fn numbered(&mut self, items: &[Item]) {
+    pub(super) fn numbered(&mut self, items: &[UploadItem]) {
         for item in items {
-            if let Some(at) = self.parked.iter().position(|parked| parked.item.seq == item.seq) {
-                self.parked.remove(at);
+            if let Some(at) = self.failing.iter().position(|failing| failing.item.seq == item.seq) {
+                self.failing.remove(at);
                 let (since, due, answer) = (Duration::ZERO, Duration::ZERO, "".into());
                 self.suspects.push(Suspect { item: item.clone(), fails: FAILS, since, due, status: 0, answer });
             }
@@ -199,14 +199,14 @@ impl Suspects {
     }
 
     /// What is to be tried again, and when; but for what is in flight.
-    fn dues<'a>(&'a self, in_flight: &'a [Seq]) -> impl Iterator<Item = (&'a Item, Duration)> {
+    fn dues<'a>(&'a self, in_flight: &'a [Seq]) -> impl Iterator<Item = (&'a UploadItem, Duration)> {
         let suspects = self.suspects.iter().map(|suspect| (&suspect.item, suspect.due));
-        let all = suspects.chain(self.parked.iter().map(|parked| (&parked.item, parked.due)));
+        let all = suspects.chain(self.failing.iter().map(|failing| (&failing.item, failing.due)));
         all.filter(|(item, _)| !in_flight.contains(&item.seq))
     }
 
     /// To be tried again now, at the end of a batch: one at a time, since what comes after may have to wait for it.
-    pub(super) fn due(&self, now: Duration, in_flight: &[Seq]) -> Option<Item> {
+    pub(super) fn due(&self, now: Duration, in_flight: &[Seq]) -> Option<UploadItem> {
         self.dues(in_flight).find(|(_, due)| *due <= now).map(|(item, _)| item.clone())
     }
 
@@ -229,6 +229,6 @@ impl Suspects {
 
     /// All that are set aside are tried now.
     pub(super) fn try_now(&mut self, now: Duration) {
-        self.parked.iter_mut().for_each(|parked| parked.due = now);
+        self.failing.iter_mut().for_each(|failing| failing.due = now);
     }
 }

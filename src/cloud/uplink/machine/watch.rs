@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cloud::uplink::inquiry::Inquiry;
-use crate::journal::Item;
+use crate::journal::UploadItem;
 
 /// So many looks follow an acceptance: the cloud may show what another sent only later.
 const LOOKS: u8 = 3;
@@ -20,7 +20,7 @@ const NEWEST: usize = 20;
 pub(super) struct Watch {
     token: Box<str>,
     /// Our newest passings in the session, by number.
-    ours: BTreeMap<u64, Item>, // at most NEWEST
+    ours: BTreeMap<u64, UploadItem>, // at most NEWEST
     /// Looks that are still to follow the last acceptance.
     looks: u8,
     /// Between two looks.
@@ -36,7 +36,7 @@ impl Watch {
     }
 
     /// These are in the session now.
-    pub(super) fn accepted(&mut self, token: &str, items: &[Item]) {
+    pub(super) fn accepted(&mut self, token: &str, items: &[UploadItem]) {
         if *self.token != *token {
             *self = Self { token: token.into(), next: self.next, ..Self::new(self.every) };
         }
@@ -64,7 +64,7 @@ impl Watch {
     }
 
     /// What the answer is judged by, in number order.
-    pub(super) fn ours(&self) -> Vec<&Item> {
+    pub(super) fn ours(&self) -> Vec<&UploadItem> {
         self.ours.values().collect()
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::cloud::rufus::{CallError, Doubt, Inserted, KeyFault, NotSent, Page, Scope, Session, Stored};
-use crate::journal::Item;
+use crate::cloud::rufus::{CallError, CloudPassing, Inserted, KeyFault, NotSent, OutcomeDoubt, Page, Scope, Session};
+use crate::journal::UploadItem;
 
 /// Class of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(in crate::cloud::uplink) enum On {
 
 /// What goes wrong with one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::cloud::uplink) enum Fault {
+pub(in crate::cloud::uplink) enum CallFault {
     NotSent,
     /// Not applied, and nobody can tell.
     LostBefore,
@@ -49,7 +49,7 @@ pub(in crate::cloud::uplink) struct Held {
     pub(in crate::cloud::uplink) active: bool,
     /// The cloud has forgotten it.
     pub(in crate::cloud::uplink) forgotten: bool,
-    pub(in crate::cloud::uplink) rows: Vec<Stored>,
+    pub(in crate::cloud::uplink) rows: Vec<CloudPassing>,
     /// When each row came; those that a test put there are old.
     since: Vec<Duration>,
 }
@@ -68,7 +68,7 @@ pub(in crate::cloud::uplink) struct Cloud {
     pub(in crate::cloud::uplink) refuse_all: Option<u16>,
     pub(in crate::cloud::uplink) may_read: bool,
     pub(in crate::cloud::uplink) may_write: bool,
-    pub(in crate::cloud::uplink) script: VecDeque<(On, Fault)>,
+    pub(in crate::cloud::uplink) script: VecDeque<(On, CallFault)>,
     pub(in crate::cloud::uplink) chance: Option<(fastrand::Rng, f64)>,
     /// So many times the cloud says that there is no active session although there is one.
     pub(in crate::cloud::uplink) hide_active: u32,
@@ -85,7 +85,7 @@ pub(in crate::cloud::uplink) struct Cloud {
     /// When the uplink under way started, and its clock.
     epoch: Duration,
     now: Duration,
-    late: Vec<(Duration, Box<str>, Vec<Item>)>,
+    late: Vec<(Duration, Box<str>, Vec<UploadItem>)>,
 }
 
 fn gone(text: &str) -> CallError {
@@ -93,7 +93,7 @@ fn gone(text: &str) -> CallError {
 }
 
 pub(super) fn lost() -> CallError {
-    CallError::Unknown { why: Doubt::Cut("reset".into()), retry_after: None }
+    CallError::Unknown { why: OutcomeDoubt::Cut("reset".into()), retry_after: None }
 }
 
 fn forbidden() -> CallError {
@@ -167,7 +167,7 @@ impl Cloud {
         self.sessions.iter_mut().find(|session| &*session.token == token && !session.forgotten)
     }
 
-    fn fault(&mut self, on: On) -> Option<Fault> {
+    fn fault(&mut self, on: On) -> Option<CallFault> {
         let time = self.time();
         while let Some(at) = self.late.iter().position(|(due, ..)| *due <= time) {
             let (due, token, items) = self.late.remove(at);
@@ -183,15 +183,15 @@ impl Cloud {
         }
         let n = rng.usize(0..20);
         Some(match rng.u8(0..9) {
-            0 => Fault::NotSent,
-            1 => Fault::LostBefore,
-            2 | 3 => Fault::LostAfter,
-            4 => Fault::LostLate,
-            5 => Fault::LostAndClosed,
-            6 => Fault::Portal,
-            7 if self.counts.0 => Fault::Short(n),
-            7 => Fault::SlowDown(Duration::from_secs(n as u64)),
-            _ => Fault::Server,
+            0 => CallFault::NotSent,
+            1 => CallFault::LostBefore,
+            2 | 3 => CallFault::LostAfter,
+            4 => CallFault::LostLate,
+            5 => CallFault::LostAndClosed,
+            6 => CallFault::Portal,
+            7 if self.counts.0 => CallFault::Short(n),
+            7 => CallFault::SlowDown(Duration::from_secs(n as u64)),
+            _ => CallFault::Server,
         })
     }
 
@@ -206,22 +206,22 @@ impl Cloud {
             let num = session.rows.iter().filter_map(|row| row.num).max().unwrap_or(0) + 1;
             session.since.resize(session.rows.len(), Duration::ZERO);
             let chip = Some("OTHER".into());
-            session.rows.push(Stored { num: Some(num), time_ms: Some(5), bib: None, chip, session: None });
+            session.rows.push(CloudPassing { num: Some(num), time_ms: Some(5), bib: None, chip, session: None });
             session.since.push(time);
         }
     }
 
     /// What a fault shows, for calls that change nothing.
-    fn seen(fault: Fault) -> CallError {
+    fn seen(fault: CallFault) -> CallError {
         match fault {
-            Fault::NotSent => CallError::NotSent(NotSent::Slow),
-            Fault::Portal => CallError::Portal,
-            Fault::Server => {
-                let why = Doubt::Server { status: 500, answer: "null".into() };
+            CallFault::NotSent => CallError::NotSent(NotSent::Slow),
+            CallFault::Portal => CallError::Portal,
+            CallFault::Server => {
+                let why = OutcomeDoubt::Server { status: 500, answer: "null".into() };
                 CallError::Unknown { why, retry_after: None }
             }
-            Fault::SlowDown(wait) => CallError::TooMany { retry_after: Some(wait) },
-            Fault::Answer(error) => error,
+            CallFault::SlowDown(wait) => CallError::TooMany { retry_after: Some(wait) },
+            CallFault::Answer(error) => error,
             _ => lost(),
         }
     }
@@ -230,10 +230,10 @@ impl Cloud {
         if let Some(fault) = self.fault(On::Active) {
             let active = self.sessions.iter().position(|session| session.active);
             let before = active.and_then(|at| at.checked_sub(1));
-            if let (Fault::Stale, Some(before)) = (&fault, before) {
+            if let (CallFault::Stale, Some(before)) = (&fault, before) {
                 return Ok(Some(in_answer(&self.sessions[before])));
             }
-            if fault != Fault::Stale {
+            if fault != CallFault::Stale {
                 return Err(Self::seen(fault));
             }
         }
@@ -267,12 +267,12 @@ impl Cloud {
         }
         let refused = CallError::BadRequest { status: 400, answer: "range".into() };
         let (size, time, lag) = (self.page, self.time(), self.lag);
-        let shown = |session: &Held| -> Vec<Stored> {
+        let shown = |session: &Held| -> Vec<CloudPassing> {
             let young = |at: usize| session.since.get(at).is_some_and(|since| *since + lag > time);
             let rows = session.rows.iter().enumerate().filter(|(at, _)| lag.is_zero() || !young(*at));
-            rows.map(|(_, row)| Stored { session: Some(session.token.clone()), ..row.clone() }).collect()
+            rows.map(|(_, row)| CloudPassing { session: Some(session.token.clone()), ..row.clone() }).collect()
         };
-        let rows: Vec<Stored> = match scope {
+        let rows: Vec<CloudPassing> = match scope {
             Scope::Numbers { token, first, last } => {
                 let short = |longest: u64| last.is_some_and(|last| last.saturating_sub(*first) < longest);
                 if self.no_ranges || !self.longest_range.is_none_or(short) {
@@ -284,7 +284,7 @@ impl Cloud {
             }
             Scope::Session { token } => shown(self.find(token).ok_or_else(|| gone("Session not found"))?),
             Scope::Times { from, to, .. } => {
-                let within = |row: &Stored| row.time_ms.is_some_and(|time| (*from..=*to).contains(&time));
+                let within = |row: &CloudPassing| row.time_ms.is_some_and(|time| (*from..=*to).contains(&time));
                 self.sessions.iter().flat_map(shown).filter(within).collect()
             }
         };
@@ -298,7 +298,7 @@ impl Cloud {
             return Err(forbidden());
         }
         if let Some(fault) = fault {
-            if fault == Fault::LostAfter {
+            if fault == CallFault::LostAfter {
                 self.open();
             }
             return Err(Self::seen(fault));
@@ -307,14 +307,23 @@ impl Cloud {
         Ok(Session { token, alias: None, passings: Some(0) })
     }
 
-    pub(in crate::cloud::uplink) fn insert(&mut self, token: &str, items: &[Item]) -> Result<Inserted, CallError> {
+    pub(in crate::cloud::uplink) fn insert(
+        &mut self,
+        token: &str,
+        items: &[UploadItem],
+    ) -> Result<Inserted, CallError> {
         assert!(!items.is_empty() && items.len() <= 500, "{} passings in a POST", items.len());
         let fault = self.fault(On::Insert);
         if !self.may_write {
             return Err(forbidden());
         }
-        if let Some(fault @ (Fault::NotSent | Fault::Portal | Fault::SlowDown(_) | Fault::Server | Fault::Answer(_))) =
-            fault
+        if let Some(
+            fault @ (CallFault::NotSent
+            | CallFault::Portal
+            | CallFault::SlowDown(_)
+            | CallFault::Server
+            | CallFault::Answer(_)),
+        ) = fault
         {
             return Err(Self::seen(fault));
         }
@@ -325,37 +334,37 @@ impl Cloud {
             return Err(CallError::TooLarge { answer: "".into() });
         }
         if items.iter().any(|item| item.chip.starts_with(self.fails_at)) {
-            return Err(Self::seen(Fault::Server));
+            return Err(Self::seen(CallFault::Server));
         }
         let bad = items.iter().any(|item| item.chip.starts_with(self.poison));
         if let Some(status) = self.refuse_all.or(bad.then_some(400)) {
             return Err(CallError::BadRequest { status, answer: "refused".into() });
         }
         match fault {
-            Some(Fault::Counts(counts)) => return Ok(counts),
-            Some(Fault::LostBefore) => return Err(lost()),
-            Some(Fault::LostLate) => {
+            Some(CallFault::Counts(counts)) => return Ok(counts),
+            Some(CallFault::LostBefore) => return Err(lost()),
+            Some(CallFault::LostLate) => {
                 self.late.push((self.time() + LATE, token.into(), items.to_vec()));
                 return Err(lost());
             }
             _ => {}
         }
         let part = match fault {
-            Some(Fault::Short(n)) => &items[..n.min(items.len())],
+            Some(CallFault::Short(n)) => &items[..n.min(items.len())],
             _ => items,
         };
         let (inserted, duplicates) = self.store(token, part, self.time());
-        if fault == Some(Fault::LostAndClosed) {
+        if fault == Some(CallFault::LostAndClosed) {
             self.close();
         }
-        if matches!(fault, Some(Fault::LostAfter | Fault::LostAndClosed)) {
+        if matches!(fault, Some(CallFault::LostAfter | CallFault::LostAndClosed)) {
             return Err(lost());
         }
         let told = |wanted: bool, count: u64| wanted.then_some(count);
         Ok(Inserted { inserted: told(self.counts.0, inserted), duplicates: told(self.counts.1, duplicates) })
     }
 
-    fn store(&mut self, token: &str, items: &[Item], time: Duration) -> (u64, u64) {
+    fn store(&mut self, token: &str, items: &[UploadItem], time: Duration) -> (u64, u64) {
         let dedup = self.dedup;
         let (mut inserted, mut duplicates) = (0, 0);
         let Some(session) = self.find(token).filter(|session| session.active) else { return (0, 0) };
@@ -367,7 +376,7 @@ impl Cloud {
             inserted += 1;
             session.since.resize(session.rows.len(), Duration::ZERO);
             session.since.push(time);
-            session.rows.push(Stored {
+            session.rows.push(CloudPassing {
                 num: Some(item.num),
                 time_ms: Some(item.time_ms),
                 bib: Some(item.bib.clone()),

@@ -37,7 +37,7 @@ fn what_an_audit_missed_is_asked_for_immediately_before_it_goes_again_also_where
         world.read(30);
         world.cloud.counts = (true, true);
         if dedup {
-            world.cloud.script.push_back((On::Insert, Fault::LostLate)); // so it comes to show that it detects them
+            world.cloud.script.push_back((On::Insert, CallFault::LostLate)); // so it comes to show that it detects them
         }
         world.drain();
         send_again(&mut world, &[4, 5, 20]);
@@ -61,14 +61,14 @@ fn what_goes_again_is_never_numbered_anew_when_the_session_closes_or_the_number_
     send_again(&mut world, &[4, 5, 20]);
     world.until(is_batch);
     world.cloud.sessions[0].rows.push(foreign(5));
-    world.cloud.script.push_back((On::Insert, Fault::LostBefore));
+    world.cloud.script.push_back((On::Insert, CallFault::LostBefore));
     world.until(is_post);
     world.cloud.close();
     world.pass(60 * SECOND);
     world.cloud.open();
     world.read(2);
     world.drain();
-    let mut aside: Vec<u64> = world.store.quarantined.iter().map(|(_, item, _)| item.num).collect();
+    let mut aside: Vec<u64> = world.store.dead_letters.iter().map(|(_, item, _)| item.num).collect();
     aside.sort_unstable();
     assert_eq!(aside, [4, 5, 20]);
     assert_eq!(world.rows(1), [(1, "C31"), (2, "C32")], "nothing of the first session");

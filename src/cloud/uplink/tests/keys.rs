@@ -40,7 +40,7 @@ fn a_key_that_may_only_read_is_shown_as_refused_until_a_post_succeeds() {
 fn an_unknown_device_is_a_problem_of_its_own() {
     let mut world = World::with_session();
     world.read(1);
-    world.cloud.script.push_back((On::Active, Fault::Answer(CallError::DeviceUnknown { answer: "no".into() })));
+    world.cloud.script.push_back((On::Active, CallFault::Answer(CallError::DeviceUnknown { answer: "no".into() })));
     world.step();
     assert_eq!(world.machine.report().state, UploadState::Refused);
     assert!(problem(&world, "device_unknown").unwrap().contains("device_id"));
@@ -59,7 +59,7 @@ fn a_key_that_may_only_write_uploads_into_its_own_session_and_says_what_that_mea
     assert!(problem(&world, "write_only_key").unwrap().contains("READ_WRITE"));
     // Closed with an unknown outcome that nobody may look into.
     world.read(10);
-    world.cloud.script.push_back((On::Insert, Fault::LostAndClosed));
+    world.cloud.script.push_back((On::Insert, CallFault::LostAndClosed));
     world.until(is_post);
     world.read(10);
     world.pass(600 * SECOND);
@@ -80,7 +80,7 @@ fn one_refused_question_is_not_blindness() {
         world.drain();
         let refused =
             CallError::KeyRefused { status: 403, fault: crate::cloud::rufus::KeyFault::Rejected, answer: "no".into() };
-        world.cloud.script.extend([(On::Insert, Fault::LostAfter), (on, Fault::Answer(refused))]);
+        world.cloud.script.extend([(On::Insert, CallFault::LostAfter), (on, CallFault::Answer(refused))]);
         world.read(13);
         world.drain();
         world.audit();
@@ -95,10 +95,10 @@ fn questions_that_are_refused_while_the_session_is_shown_leave_doubts_where_they
     world.read(1);
     world.drain();
     world.read(5);
-    world.cloud.script.push_back((On::Insert, Fault::LostBefore));
+    world.cloud.script.push_back((On::Insert, CallFault::LostBefore));
     let refused =
         CallError::KeyRefused { status: 403, fault: crate::cloud::rufus::KeyFault::Rejected, answer: "no".into() };
-    world.cloud.script.extend((0..400).map(|_| (On::Held, Fault::Answer(refused.clone()))));
+    world.cloud.script.extend((0..400).map(|_| (On::Held, CallFault::Answer(refused.clone()))));
     world.until(is_post);
     world.pass(100 * SECOND);
     assert!(problem(&world, "cannot_ask").is_some(), "{:#?}", world.trace);
@@ -127,7 +127,7 @@ fn one_refused_post_is_tried_again_after_seconds() {
     world.read(1);
     let refused =
         CallError::KeyRefused { status: 403, fault: crate::cloud::rufus::KeyFault::Rejected, answer: "rate".into() };
-    world.cloud.script.push_back((On::Insert, Fault::Answer(refused)));
+    world.cloud.script.push_back((On::Insert, CallFault::Answer(refused)));
     world.drain();
     assert!(world.now < 10 * SECOND, "{:?}", world.now);
 }

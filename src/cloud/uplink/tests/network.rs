@@ -10,7 +10,7 @@ fn while_nobody_is_reached_a_try_comes_every_few_seconds_whatever_the_longest_wa
     world.drain();
     world.read(50);
     for on in [On::Insert, On::Active, On::Held] {
-        world.cloud.script.extend((0..2000).map(|_| (on, Fault::NotSent)));
+        world.cloud.script.extend((0..2000).map(|_| (on, CallFault::NotSent)));
     }
     let mut longest = Duration::ZERO;
     while world.now < 600 * SECOND {
@@ -68,12 +68,12 @@ fn a_clock_or_a_certificate_that_is_wrong_is_a_problem_until_it_is_right() {
     world.read(5);
     let shows = jiff::Timestamp::UNIX_EPOCH;
     let wrong = CallError::NotSent(NotSent::Distrust(Distrust::BoxClock { shows }));
-    world.cloud.script.extend((0..3).map(|_| (On::Active, Fault::Answer(wrong.clone()))));
+    world.cloud.script.extend((0..3).map(|_| (On::Active, CallFault::Answer(wrong.clone()))));
     world.pass(SECOND / 2);
     assert!(problem(&world, "box_clock_wrong").unwrap().contains("1970-01-01"));
     let other = CallError::NotSent(NotSent::Distrust(Distrust::UnknownIssuer));
     world.cloud.script.clear();
-    world.cloud.script.push_back((On::Active, Fault::Answer(other)));
+    world.cloud.script.push_back((On::Active, CallFault::Answer(other)));
     world.until(|action| *action == Action::AskActive);
     assert_eq!(problem(&world, "box_clock_wrong"), None);
     assert!(problem(&world, "cloud_not_trusted").unwrap().contains("captive portal"));

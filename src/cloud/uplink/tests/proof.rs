@@ -8,8 +8,8 @@ fn what_is_not_shown_yet_is_not_sent_again() {
         for dedup in [false, true] {
             let mut world = World::with_session();
             (world.cloud.dedup, world.cloud.lag) = (dedup, lag * SECOND);
-            for fault in [Fault::LostAfter, Fault::LostBefore, Fault::LostAndClosed, Fault::LostLate] {
-                let late = fault == Fault::LostLate;
+            for fault in [CallFault::LostAfter, CallFault::LostBefore, CallFault::LostAndClosed, CallFault::LostLate] {
+                let late = fault == CallFault::LostLate;
                 if late && lag > 8 {
                     continue; // 6 s late and 10 s behind: that is more than is waited for
                 }
@@ -34,7 +34,7 @@ fn a_process_that_dies_with_a_post_on_its_way_waits_as_long() {
     world.read(30);
     world.drain();
     world.read(30);
-    world.cloud.script.push_back((On::Insert, Fault::LostAfter));
+    world.cloud.script.push_back((On::Insert, CallFault::LostAfter));
     world.until(is_post);
     world.crash(0);
     world.drain();
@@ -51,7 +51,7 @@ fn a_poll_that_shows_an_older_session_gives_no_number_again() {
     world.read(50);
     world.drain();
     for round in 0..10 {
-        world.cloud.script.extend((0..round % 4).map(|_| (On::Active, Fault::Stale)));
+        world.cloud.script.extend((0..round % 4).map(|_| (On::Active, CallFault::Stale)));
         world.read(7);
         world.pass(25 * SECOND);
     }
@@ -71,7 +71,7 @@ fn a_question_that_is_refused_is_put_in_another_form() {
         world.read(150);
         world.drain();
         world.read(150);
-        world.cloud.script.extend([(On::Insert, Fault::LostAfter), (On::Insert, Fault::LostBefore)]);
+        world.cloud.script.extend([(On::Insert, CallFault::LostAfter), (On::Insert, CallFault::LostBefore)]);
         world.drain();
         world.audit();
         assert!(world.now < 120 * SECOND, "{longest:?} {no_ranges}: {:?}", world.now);
@@ -101,7 +101,7 @@ fn two_writers_that_take_each_others_numbers_lose_nothing() {
         world.drain();
         world.pass(60 * SECOND);
         world.audit_reads();
-        assert_eq!(world.store.quarantined, [], "{dedup} {counts:?}");
+        assert_eq!(world.store.dead_letters, [], "{dedup} {counts:?}");
         assert!(problem(&world, "other_writer").is_some(), "{dedup} {counts:?}");
     }
 }
@@ -118,21 +118,21 @@ fn a_passing_at_which_the_cloud_fails_holds_up_nobody_and_is_tried_again_every_h
         world.step();
     }
     assert!(world.now - start < 100 * SECOND, "the others are there after {:?}", world.now - start);
-    while world.store.quarantined.is_empty() {
+    while world.store.dead_letters.is_empty() {
         world.read(1);
         world.pass(2 * SECOND);
         let (there, all) = (world.ours(0).len(), world.store.reads.len());
         assert_eq!(there, all - 1, "nobody waits while it is tried again: {:#?}", world.trace);
     }
     assert!(world.now - start > 120 * SECOND, "not before it failed for two minutes: {:?}", world.now - start);
-    assert!(world.store.quarantined[0].2.contains("fails at it"), "{:?}", world.store.quarantined);
+    assert!(world.store.dead_letters[0].2.contains("fails at it"), "{:?}", world.store.dead_letters);
     let before = world.posts().len();
     world.pass(1800 * SECOND);
     assert_eq!(world.posts().len(), before, "not before an hour is over");
     world.crash(0);
     world.cloud.fails_at = "NONE";
     world.pass(200 * SECOND);
-    assert_eq!(world.store.quarantined, []);
+    assert_eq!(world.store.dead_letters, []);
     world.audit_reads();
 }
 
@@ -145,7 +145,7 @@ fn a_cloud_that_fails_at_everything_gets_nothing_set_aside() {
     world.cloud.fails_at = "NONE";
     world.drain();
     world.audit_reads();
-    assert_eq!(world.store.quarantined, []);
+    assert_eq!(world.store.dead_letters, []);
 }
 
 #[test]
@@ -197,8 +197,8 @@ fn a_session_is_created_only_after_the_cloud_said_none_for_half_a_minute() {
     world.read(1);
     world.drain();
     assert_eq!(world.cloud.sessions.len(), 1);
-    let unknown = CallError::Unknown { why: Doubt::Unreadable("{}".into()), retry_after: None };
-    world.cloud.script.extend((0..1000).map(|_| (On::Active, Fault::Answer(unknown.clone()))));
+    let unknown = CallError::Unknown { why: OutcomeDoubt::Unreadable("{}".into()), retry_after: None };
+    world.cloud.script.extend((0..1000).map(|_| (On::Active, CallFault::Answer(unknown.clone()))));
     world.pass(600 * SECOND);
     assert!(problem(&world, "cloud_not_understood").unwrap().contains("{}"));
     world.cloud.script.clear();

@@ -10,7 +10,7 @@ fn row(location: &str, reader: &str, number: u64) -> String {
     format!("CT01_33~{number}~{location}~{reader}{number}~2026-06-17T10:00:00.00~0~{reader}~1\r\n")
 }
 
-fn hold(held: &mut Held, location: &str, reader: &str, numbers: impl IntoIterator<Item = u64>) {
+fn hold(held: &mut StoredRanges, location: &str, reader: &str, numbers: impl IntoIterator<Item = u64>) {
     for number in numbers {
         let row = row(location, reader, number);
         let fields: Vec<&[u8]> = row.trim_end().as_bytes().split(|byte| *byte == b'~').collect();
@@ -28,14 +28,14 @@ struct Peer {
 impl Peer {
     fn new(settings: &[(&str, &str)], held: &[(&str, u64)], rewind: bool) -> Self {
         let settings: Settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let mut known = Held::default();
+        let mut known = StoredRanges::default();
         for (location, last) in held {
             hold(&mut known, location, MAIN, 1..=*last);
         }
         Self::holding(settings, known, rewind)
     }
 
-    fn holding(settings: Settings, known: Held, rewind: bool) -> Self {
+    fn holding(settings: Settings, known: StoredRanges, rewind: bool) -> Self {
         let mut peer = Self { protocol: make(&settings).unwrap(), out: Output::default() };
         peer.protocol.connected(known, rewind, &mut peer.out);
         peer
@@ -155,7 +155,7 @@ fn the_conversation_asks_for_a_push_of_all_locations_in_iso_time_from_what_is_he
 
 #[test]
 fn a_hole_is_asked_for_once_and_what_is_not_there_is_never_asked_for_again() {
-    let mut held = Held::default();
+    let mut held = StoredRanges::default();
     hold(&mut held, "start", MAIN, (3..=6).chain(9..=12).chain(15..=20));
     let mut peer = Peer::holding(Settings::new(), held.clone(), true);
     peer.says(&format!("{HELLO}ack~getlocations~start\r\n"));
@@ -282,9 +282,9 @@ fn a_repeat_and_two_in_swapped_order_are_no_new_count() {
 
 #[test]
 fn two_sources_of_one_name_are_two_by_their_readers() {
-    let mut held = Held::default();
+    let mut held = StoredRanges::default();
     hold(&mut held, "FINISH", MAIN, 1..=30);
-    let begun = |held: &Held| {
+    let begun = |held: &StoredRanges| {
         let mut peer = Peer::holding(Settings::new(), held.clone(), true);
         peer.says(&format!("{HELLO}ack~getlocations~FINISH\r\n"));
         assert!(peer.replies().last().unwrap().starts_with("start~FINISH~"));
@@ -332,7 +332,7 @@ fn two_sources_of_one_name_are_two_by_their_readers() {
 #[test]
 fn two_readers_of_one_source_that_count_together_leave_no_hole_for_ever() {
     let reader = |number: u64| if number.is_multiple_of(2) { MAIN } else { BACKUP };
-    let mut held = Held::default();
+    let mut held = StoredRanges::default();
     (1..=20).for_each(|number| hold(&mut held, "FINISH", reader(number), [number]));
     let mut asked = Vec::new();
     for _connection in 0..4 {
@@ -370,7 +370,7 @@ fn a_gun_of_a_reader_of_its_own_among_the_numbers_has_the_memory_given_once_and_
             }
         }
     };
-    let mut held = Held::default();
+    let mut held = StoredRanges::default();
     hold(&mut held, "start", MAIN, (1..=3).chain(5..=50));
     let gun = Position { unit: Some("start".into()), file: Some(Label::Text("DF239A".into())), number: 4 };
     let stamp = "2026-06-17T10:00:00.000".parse().unwrap();
@@ -402,7 +402,7 @@ fn a_gun_of_a_reader_of_its_own_among_the_numbers_has_the_memory_given_once_and_
 
 #[test]
 fn what_was_kept_without_telling_readers_apart_is_asked_for_once_more() {
-    let mut held = Held::default();
+    let mut held = StoredRanges::default();
     held.insert_through(&Position { unit: Some("FINISH".into()), file: None, number: 1 }, 30);
     let mut peer = Peer::holding(Settings::new(), held.clone(), true);
     peer.says(&format!("{HELLO}ack~getlocations~FINISH\r\n"));

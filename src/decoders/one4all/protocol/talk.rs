@@ -45,7 +45,7 @@ use jiff::civil::DateTime;
 use super::row::{Said, file_start, said, stamp};
 use crate::decoders::line::Line;
 use crate::decoders::{self, Cleared, Condition, Frame, Info, Output, Reject};
-use crate::model::chip::{ChipRead, Content, Held, Label, Position, Stamp};
+use crate::model::chip::{ChipRead, Content, Label, Position, Stamp, StoredRanges};
 
 /// Longest silence in a pulled range before it is given up.
 const RANGE_LIMIT: Duration = Duration::from_secs(30);
@@ -150,7 +150,7 @@ struct Due {
 pub(super) struct Talk {
     linked: bool,
     rewind: bool,
-    held: Held,
+    held: StoredRanges,
     /// Age of the link.
     now: Duration,
     /// The decoder greeted, or had its time to.
@@ -206,7 +206,7 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    pub(super) fn connected(&mut self, held: Held, rewind: bool) {
+    pub(super) fn connected(&mut self, held: StoredRanges, rewind: bool) {
         let now = Some(Duration::ZERO);
         let due = Due { protocol: now, status: now, clock: now, push: now, ping: Some(PING_PERIOD), ..Due::default() };
         *self = Self { linked: true, rewind, held, due, ..Self::default() };
@@ -536,7 +536,7 @@ impl Talk {
             // Numbers of another connection may be of another file: all is asked for, and compared.
             let unit = self.unit.as_deref();
             let last = self.held.highest_with_content(unit, None).unwrap_or(0);
-            let numbers = last.saturating_sub(Held::CONTENTS as u64)..=last;
+            let numbers = last.saturating_sub(StoredRanges::CONTENTS as u64)..=last;
             self.unnamed = numbers.filter_map(|at| Some((at, self.held.content(unit, None, at)?))).collect();
             self.held.forget(unit, None);
         }

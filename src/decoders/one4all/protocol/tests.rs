@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::make;
 use crate::decoders::{Cleared, Condition, Settings};
 use crate::decoders::{Frame, Framed, Info, Item, Output, Protocol};
-use crate::model::chip::{ChipRead, Content, Held, Label, Position};
+use crate::model::chip::{ChipRead, Content, Label, Position, StoredRanges};
 
 const OLD: &str = "20260704-080000.csv";
 const NOW: &str = "20260705-080000.csv";
@@ -80,7 +80,7 @@ struct Link {
 }
 
 impl Link {
-    fn new(held: Held, rewind: bool) -> Self {
+    fn new(held: StoredRanges, rewind: bool) -> Self {
         let mut protocol = make(&Settings::new()).unwrap();
         let mut out = Output::default();
         protocol.connected(held, rewind, &mut out);
@@ -150,13 +150,13 @@ fn content(file: &str, number: u64) -> Content {
     read.content()
 }
 
-fn holding(file: &str, numbers: impl IntoIterator<Item = u64>) -> Held {
-    let mut held = Held::default();
+fn holding(file: &str, numbers: impl IntoIterator<Item = u64>) -> StoredRanges {
+    let mut held = StoredRanges::default();
     hold(&mut held, file, numbers);
     held
 }
 
-fn hold(held: &mut Held, file: &str, numbers: impl IntoIterator<Item = u64>) {
+fn hold(held: &mut StoredRanges, file: &str, numbers: impl IntoIterator<Item = u64>) {
     for number in numbers {
         let content = content(file, number);
         let file = Some(Label::Text(file.into()));
@@ -194,7 +194,7 @@ fn what_was_read_while_the_cable_was_out_is_asked_for_gap_by_gap_then_pushed() {
 #[test]
 fn a_decoder_that_does_not_greet_is_asked_at_the_first_tick() {
     let fake = Fake { files: vec![(NOW, rows(1..=3))], ..Fake::default() };
-    let mut link = Link::new(Held::default(), true);
+    let mut link = Link::new(StoredRanges::default(), true);
     link.wait(&fake, 1);
     assert_eq!(link.places(), ["20260705/1", "20260705/2", "20260705/3"]);
 }
@@ -442,7 +442,7 @@ fn a_new_session_nobody_told_of_gives_its_passings_the_new_file() {
 #[test]
 fn a_decoder_started_after_the_box_connected_gives_its_passings_the_file() {
     let mut fake = Fake { files: vec![], mute: true, ..Fake::default() };
-    let mut link = Link::new(Held::default(), true);
+    let mut link = Link::new(StoredRanges::default(), true);
     link.says(&fake, "HELLO\r\n");
     fake = Fake { files: vec![(NOW, rows(1..=1))], ..Fake::default() };
     link.says(&fake, &Fake::row(NOW, 1, 501));
@@ -454,7 +454,7 @@ fn a_decoder_started_after_the_box_connected_gives_its_passings_the_file() {
 #[test]
 fn a_decoder_that_never_tells_its_file_is_asked_for_everything_at_each_connection() {
     let mut fake = Fake { files: vec![(NOW, rows(1..=3))], mute: true, ..Fake::default() };
-    let mut held = Held::default();
+    let mut held = StoredRanges::default();
     (1..=3).for_each(|number| held.insert(&Position { unit: Some("77".into()), file: None, number }));
     let mut link = Link::new(held, true);
     link.says(&fake, "HELLO\r\n");
@@ -480,13 +480,13 @@ fn a_stopped_decoder_is_not_read_again_under_no_file() {
 #[test]
 fn live_passings_wait_for_the_name_of_their_file_but_not_for_ever() {
     let mut fake = Fake { files: vec![(NOW, rows(1..=1))], deaf: true, ..Fake::default() };
-    let mut link = Link::new(Held::default(), false);
+    let mut link = Link::new(StoredRanges::default(), false);
     link.says(&fake, &("HELLO\r\n".to_owned() + &Fake::row(NOW, 1, 501)));
     assert_eq!(link.places(), [] as [&str; 0]);
     link.wait(&fake, 30);
     assert_eq!(link.places(), ["-/1"]);
     fake.deaf = false;
-    let mut link = Link::new(Held::default(), false);
+    let mut link = Link::new(StoredRanges::default(), false);
     link.says(&fake, &Fake::row(NOW, 1, 501));
     assert_eq!(link.places(), ["20260705/1"]);
 }
@@ -494,7 +494,7 @@ fn live_passings_wait_for_the_name_of_their_file_but_not_for_ever() {
 #[test]
 fn passings_that_wait_are_not_lost_when_the_link_ends() {
     let fake = Fake { deaf: true, ..Fake::default() };
-    let mut link = Link::new(Held::default(), true);
+    let mut link = Link::new(StoredRanges::default(), true);
     link.says(&fake, &Fake::row(NOW, 1, 501));
     let mut out = Output::default();
     link.protocol.end(&mut out);
@@ -504,7 +504,7 @@ fn passings_that_wait_are_not_lost_when_the_link_ends() {
 #[test]
 fn what_the_decoder_does_not_hand_over_is_reported_and_not_asked_for_ever() {
     let mut fake = Fake { files: vec![(NOW, rows(1..=5))], withheld: vec![2], ..Fake::default() };
-    let mut link = Link::new(Held::default(), true);
+    let mut link = Link::new(StoredRanges::default(), true);
     link.says(&fake, "HELLO\r\n");
     link.wait(&fake, 200);
     assert_eq!(link.asked_for("GETPASSINGS"), ["GETPASSINGS;1;5"]);
@@ -538,7 +538,7 @@ fn without_rewind_nothing_stored_is_asked_for() {
 #[test]
 fn a_silent_idle_decoder_is_asked_for_a_sign_of_life_within_the_idle_limit() {
     let fake = Fake { files: vec![(NOW, rows(1..=1))], ..Fake::default() };
-    let mut link = Link::new(Held::default(), true);
+    let mut link = Link::new(StoredRanges::default(), true);
     link.says(&fake, "HELLO\r\n");
     for _ in 0..12 {
         let before = link.asked.len();

@@ -38,7 +38,7 @@ fn the_checksum_is_the_worked_one() {
 fn a_gap_is_asked_for_by_number_with_what_must_be_escaped_escaped() {
     let mut protocol = p3(&[]);
     let mut out = Output::default();
-    protocol.connected(Held::default(), true, &mut out);
+    protocol.connected(StoredRanges::default(), true, &mut out);
     assert_eq!(kinds_asked(&mut out), [TIME]);
     protocol.feed(&passing(0x8c, 5, 1_000_000), &mut out);
     protocol.feed(&passing(0x90, 5, 1_001_000), &mut out);
@@ -60,7 +60,7 @@ fn a_gap_is_asked_for_by_number_with_what_must_be_escaped_escaped() {
 fn every_decoder_id_has_gaps_of_its_own() {
     let mut protocol = p3(&[]);
     let mut out = Output::default();
-    protocol.connected(Held::default(), true, &mut out);
+    protocol.connected(StoredRanges::default(), true, &mut out);
     assert_eq!(kinds_asked(&mut out), [TIME]);
     for (at, (decoder, number)) in [(4, 1), (5, 700), (4, 2), (5, 701), (4, 3), (5, 702)].into_iter().enumerate() {
         protocol.feed(&passing_of(decoder, number, 5, 1_000_000 + at as u64), &mut out);
@@ -76,7 +76,7 @@ fn every_decoder_id_has_gaps_of_its_own() {
 fn the_gun_has_a_number_and_leaves_no_gap() {
     let mut protocol = p3(&[]);
     let mut out = Output::default();
-    protocol.connected(Held::default(), true, &mut out);
+    protocol.connected(StoredRanges::default(), true, &mut out);
     assert_eq!(kinds_asked(&mut out), [TIME]);
     for (number, transponder) in [(1, 77), (2, 9992), (3, 9991), (4, 9993), (5, 9995), (6, 9994)] {
         protocol.feed(&passing(number, transponder, 1_000_000 + u64::from(number)), &mut out);
@@ -115,7 +115,7 @@ fn the_decoders_clock_is_of_its_zone_unless_an_option_says_utc() {
 fn a_silent_decoder_is_asked_for_its_status_and_a_heard_one_is_not() {
     let mut protocol = p3(&[]);
     let mut out = Output::default();
-    protocol.connected(Held::default(), true, &mut out);
+    protocol.connected(StoredRanges::default(), true, &mut out);
     let mut asked = Vec::new();
     for second in 0..=70 {
         if second == 20 {
@@ -196,7 +196,7 @@ fn the_decoders_clock_is_asked_for_and_read_in_whatever_form_it_is_told() {
 
 #[test]
 fn what_is_given_of_a_memory_that_was_cleared_was_stored_and_what_follows_live_was_not() {
-    let mut held = Held::default();
+    let mut held = StoredRanges::default();
     let read = |number: u32, transponder, ms| {
         let mut out = Output::default();
         p3(&[]).feed(&passing(number, transponder, ms), &mut out);

@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::decoders::{Cleared, Condition, Frame, Info, Output, Range};
-use crate::model::chip::{Content, Held, Label, Position};
+use crate::model::chip::{Content, Label, Position, StoredRanges};
 
 /// Records asked for at once: a page that arrives within seconds on any link.
 const PULL_MAX: u64 = 500;
@@ -160,9 +160,9 @@ enum Hand {
 #[derive(Debug)]
 pub(super) struct Rewind {
     /// What the journal holds, and what came since.
-    held: Held,
+    held: StoredRanges,
     /// What was asked for in vain, and is not asked for again before `retry_at`.
-    given_up: Held,
+    given_up: StoredRanges,
     retry_at: Option<Duration>,
     /// Per file the highest number held before this connection (at most [`Held::FILES`]).
     before: Vec<(Place, u64)>,
@@ -197,7 +197,7 @@ pub(super) struct Rewind {
 }
 
 impl Rewind {
-    pub(super) fn new(held: Held) -> Self {
+    pub(super) fn new(held: StoredRanges) -> Self {
         let place =
             |unit: Option<&str>, file: Option<&Label>| Place { unit: unit.map(Into::into), file: file.cloned() };
         let highest = |ranges: &[(u64, u64)]| ranges.last().map_or(0, |range| range.1);
@@ -205,7 +205,7 @@ impl Rewind {
             before: held.files().map(|(unit, file, ranges)| (place(unit, file), highest(&ranges))).collect(),
             latest: held.latest().map(|(unit, file)| place(unit, file)),
             held,
-            given_up: Held::default(),
+            given_up: StoredRanges::default(),
             retry_at: None,
             unnamed: BTreeMap::new(),
             unit_hint: None,
@@ -409,7 +409,7 @@ impl Rewind {
             self.blank(out);
         }
         if self.retry_at.take_if(|at| *at <= up).is_some() {
-            self.given_up = Held::default();
+            self.given_up = StoredRanges::default();
             self.stalled = false;
             self.ask(out);
         }
@@ -459,7 +459,7 @@ impl Rewind {
             // Nothing tells which file it was that we hold: all is asked for, and compared.
             let unit = place.unit.as_deref();
             let last = self.held.highest_with_content(unit, None).unwrap_or(0);
-            let numbers = last.saturating_sub(Held::CONTENTS as u64)..=last;
+            let numbers = last.saturating_sub(StoredRanges::CONTENTS as u64)..=last;
             self.unnamed = numbers.filter_map(|at| Some((at, self.held.content(unit, None, at)?))).collect();
             self.held.forget(unit, None);
         } else if known.is_some_and(|highest| highest > count) {
@@ -724,7 +724,7 @@ impl Rewind {
     fn comparable(&self, place: &Place, end: u64) -> Option<u64> {
         let (unit, file) = place.parts();
         let end = end.min(self.held.highest_with_content(unit, file)?);
-        let numbers = end.saturating_sub(Held::CONTENTS as u64)..=end;
+        let numbers = end.saturating_sub(StoredRanges::CONTENTS as u64)..=end;
         numbers.rev().find(|number| self.held.content(unit, file, *number).is_some())
     }
 

@@ -28,7 +28,7 @@ impl Link {
     }
 
     /// Connects and answers the handshake; the box calls itself `D-7`. Stops where the first count is asked for.
-    fn with(held: Held, rewind: bool) -> Self {
+    fn with(held: StoredRanges, rewind: bool) -> Self {
         let mut link = Self::silent();
         let mut out = Output::default();
         link.protocol.connected(held, rewind, &mut out);
@@ -109,8 +109,8 @@ fn row(number: u64, file: u64) -> String {
     format!("{number};C{number};2026-06-17;10:30:00.{:03};;3;28;;0;;;;;;;;BOX;{file};1;D-7", number % 1000)
 }
 
-fn held(numbers: std::ops::RangeInclusive<u64>, file: u64) -> Held {
-    let mut held = Held::default();
+fn held(numbers: std::ops::RangeInclusive<u64>, file: u64) -> StoredRanges {
+    let mut held = StoredRanges::default();
     for number in numbers {
         let row = row(number, file);
         let read = record::read(&row.split(';').collect::<Vec<_>>()).unwrap();
@@ -126,7 +126,7 @@ fn new_row(number: u64, file: u64) -> String {
 
 #[test]
 fn the_first_connection_fetches_the_whole_file_in_order_and_then_listens() {
-    let mut link = Link::with(Held::default(), true);
+    let mut link = Link::with(StoredRanges::default(), true);
     assert_eq!(link.says("PASSINGS;3;2"), ["1:1"]);
     assert_eq!(link.gives(1..=1, 2), ["2:2"]);
     assert_eq!(link.gives(2..=3, 2), [""; 0]);
@@ -247,7 +247,7 @@ fn an_old_file_that_is_not_given_though_all_of_it_was_seen_is_no_problem_and_fil
 
 #[test]
 fn an_empty_file_asks_for_nothing() {
-    let mut link = Link::with(Held::default(), true);
+    let mut link = Link::with(StoredRanges::default(), true);
     assert_eq!(link.says("PASSINGS;0;2"), [""; 0]);
     assert_eq!(link.pushes(1, 2), [""; 0]);
     assert_eq!(link.says("PASSINGS;1;2"), ["1:1"], "only to compare it: the count may be that of a cleared file");
@@ -339,7 +339,7 @@ fn a_pushed_number_that_is_held_is_a_repeat_or_a_cleared_file_and_its_content_te
 #[test]
 fn a_count_below_the_highest_pushed_number_is_a_cleared_file_if_what_it_holds_says_so() {
     let pushed = || {
-        let mut link = Link::with(Held::default(), true);
+        let mut link = Link::with(StoredRanges::default(), true);
         link.says("PASSINGS;0;2");
         (1..=12).for_each(|number| drop(link.pushes(number, 2)));
         link.waits(1, 5);
@@ -426,7 +426,7 @@ fn a_push_that_was_switched_off_is_switched_on_again_and_told_if_that_does_not_h
 
 #[test]
 fn an_emulator_that_numbers_from_0_has_no_push_that_is_off_and_misses_nothing() {
-    let mut link = Link::with(Held::default(), true);
+    let mut link = Link::with(StoredRanges::default(), true);
     link.says("PASSINGS;0;2");
     for second in 1..=60 {
         let asked = link.waits(second, second);
@@ -445,7 +445,7 @@ fn an_emulator_that_numbers_from_0_has_no_push_that_is_off_and_misses_nothing() 
 
 #[test]
 fn a_passing_that_is_counted_just_before_it_is_pushed_is_no_push_that_is_off() {
-    let mut link = Link::with(Held::default(), true);
+    let mut link = Link::with(StoredRanges::default(), true);
     link.says("PASSINGS;0;2");
     for second in 1..=60 {
         let asked = link.waits(second, second);
@@ -461,7 +461,7 @@ fn a_passing_that_is_counted_just_before_it_is_pushed_is_no_push_that_is_off() {
 
 #[test]
 fn a_decoder_that_counts_wildly_is_asked_once_a_count_and_no_more() {
-    let mut link = Link::with(Held::default(), true);
+    let mut link = Link::with(StoredRanges::default(), true);
     assert_eq!(link.says(&format!("PASSINGS;{};2", u64::MAX)), ["1:1"]);
     assert_eq!(link.gives(1..=1, 2), ["2:500"]);
     assert_eq!(link.says(""), [""; 0]);
@@ -482,7 +482,7 @@ fn an_answer_without_its_empty_line_holds_nothing_up_for_ever() {
 #[test]
 fn records_of_an_old_decoder_without_a_file_are_asked_for_anew_on_each_connection_under_one_label() {
     let old = |number: u64| format!("{number};C{number};2026-06-17;10:30:00.000;;3;28");
-    let mut before = Held::default();
+    let mut before = StoredRanges::default();
     for number in 1..=3 {
         before.insert(&Position { unit: None, file: None, number });
     }
@@ -496,7 +496,7 @@ fn records_of_an_old_decoder_without_a_file_are_asked_for_anew_on_each_connectio
 
 #[test]
 fn another_box_on_the_same_cable_is_not_taken_for_the_first() {
-    let mut other = Held::default();
+    let mut other = StoredRanges::default();
     for number in 1..=100 {
         other.insert(&Position { unit: Some("D-8".into()), file: Some(Label::Number(2)), number });
     }
@@ -522,7 +522,7 @@ fn without_rewind_only_new_passings_are_asked_for() {
 fn a_decoder_that_knows_few_words_is_listened_to_all_the_same() {
     let mut link = Link::silent();
     let mut out = Output::default();
-    link.protocol.connected(Held::default(), true, &mut out);
+    link.protocol.connected(StoredRanges::default(), true, &mut out);
     link.take(out);
     let asked = link.waits(1, 20);
     let handshake = ["SETPROTOCOL;2.0", "GETCONFIG;GENERAL;BOXNAME", "SETPUSHPASSINGS;1;0", "GETSTATUS", "PASSINGS"];
@@ -535,7 +535,7 @@ fn a_decoder_that_knows_few_words_is_listened_to_all_the_same() {
 fn the_version_asked_for_is_the_nearest_to_ours_that_the_decoder_offers() {
     for (offer, asked) in [("1.4;1.0;1.5", "1.5"), ("3.3;3.0;3.3", "3.0"), ("nonsense", "2.0")] {
         let mut link = Link::silent();
-        link.protocol.connected(Held::default(), true, &mut Output::default());
+        link.protocol.connected(StoredRanges::default(), true, &mut Output::default());
         assert_eq!(link.says(&format!("GETPROTOCOL;{offer}")), [format!("SETPROTOCOL;{asked}")]);
     }
 }

@@ -47,7 +47,7 @@ pub(in crate::sim::cloud) enum Order {
 
 /// Which passings another sender puts into the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sim::cloud) enum Writer {
+pub(in crate::sim::cloud) enum SecondWriter {
     /// Those right above the highest number, after an insert.
     Above,
     /// Those with the numbers of an insert, right before or right after it.
@@ -104,7 +104,7 @@ pub struct Habits {
     pub(super) miscounts: Vec<(Miscount, When)>,
     pub(in crate::sim::cloud) dedup: Option<Dedup>,
     pub(in crate::sim::cloud) per_device: bool,
-    pub(super) writers: Vec<(Writer, When)>,
+    pub(super) writers: Vec<(SecondWriter, When)>,
     pub(in crate::sim::cloud) failing: Vec<(String, u16)>,
     pub(super) slow_posts: Duration,
     pub(super) lost: Vec<(Lost, bool, When)>,

@@ -2,19 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use super::kinds::{Habits, Lag, Lost, Miscount, Stale, Writer};
+use super::kinds::{Habits, Lag, Lost, Miscount, SecondWriter, Stale};
 use super::when::Chooser;
-use crate::sim::cloud::faults::{Answer, Apply, Fault, On};
+use crate::sim::cloud::faults::{Answer, Apply, CloudFault, On};
 
 impl Habits {
     /// What a request of this class meets. Where several habits want it, the first of these has it: a refusal, a lost
     /// answer, odd words, wrong counts.
-    pub(in crate::sim::cloud) fn fault(&self, chooser: &mut Chooser, on: On) -> Fault {
+    pub(in crate::sim::cloud) fn fault(&self, chooser: &mut Chooser, on: On) -> CloudFault {
         let now = Instant::now();
-        let mut met: Option<Fault> = None;
+        let mut met: Option<CloudFault> = None;
         for (index, (wanted, status, when)) in self.refused.iter().enumerate() {
             if wanted.covers(on) && chooser.meets(self.seed, ("refuse", index), *when, now) {
-                met = met.or_else(|| Some(Fault::before(refusal(*status))));
+                met = met.or_else(|| Some(CloudFault::before(refusal(*status))));
             }
         }
         if on == On::Insert {
@@ -27,14 +27,14 @@ impl Habits {
                         Lost::Late(most) => Apply::Later(self.drawn(chooser, "late", Duration::ZERO, *most)),
                     };
                     let answer = if *silent { Answer::Never } else { Answer::Cut };
-                    met = met.or(Some(Fault::partly(apply, answer)));
+                    met = met.or(Some(CloudFault::partly(apply, answer)));
                 }
             }
         }
         for (index, (wanted, words, stored, when)) in self.words.iter().enumerate() {
             if wanted.covers(on) && chooser.meets(self.seed, ("words", index), *when, now) {
                 let apply = if *stored == Some(false) { Apply::Nothing } else { Apply::All };
-                met = met.or(Some(Fault::partly(apply, Answer::Odd(*words))));
+                met = met.or(Some(CloudFault::partly(apply, Answer::Odd(*words))));
             }
         }
         if on == On::Insert {
@@ -42,16 +42,16 @@ impl Habits {
                 if chooser.meets(self.seed, ("counts", index), *when, now) {
                     met = met.or_else(|| {
                         Some(match miscount {
-                            Miscount::Zero { stored: false } => Fault::short(0),
-                            Miscount::Zero { stored: true } => Fault::after(Answer::Counts(0)),
-                            Miscount::Missing => Fault::after(Answer::NoCounts),
-                            Miscount::Half => Fault::partly(Apply::Half, Answer::Usual),
+                            Miscount::Zero { stored: false } => CloudFault::short(0),
+                            Miscount::Zero { stored: true } => CloudFault::after(Answer::Counts(0)),
+                            Miscount::Missing => CloudFault::after(Answer::NoCounts),
+                            Miscount::Half => CloudFault::partly(Apply::Half, Answer::Usual),
                         })
                     });
                 }
             }
         }
-        let mut fault = met.unwrap_or_else(|| Fault::after(Answer::Usual));
+        let mut fault = met.unwrap_or_else(|| CloudFault::after(Answer::Usual));
         if on == On::Insert {
             fault.delay += self.slow_posts;
         }
@@ -71,9 +71,9 @@ impl Habits {
     }
 
     /// The other senders that write at this insert.
-    pub(in crate::sim::cloud) fn writers(&self, chooser: &mut Chooser) -> Vec<Writer> {
+    pub(in crate::sim::cloud) fn writers(&self, chooser: &mut Chooser) -> Vec<SecondWriter> {
         let now = Instant::now();
-        let writes = |(index, (writer, when)): (usize, &(Writer, _))| {
+        let writes = |(index, (writer, when)): (usize, &(SecondWriter, _))| {
             chooser.meets(self.seed, ("writer", index), *when, now).then_some(*writer)
         };
         self.writers.iter().enumerate().filter_map(writes).collect()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::kinds::{EmptyPages, Habits, Lag, Lost, Miscount, Order, Stale, Writer};
+use super::kinds::{EmptyPages, Habits, Lag, Lost, Miscount, Order, SecondWriter, Stale};
 use super::when::{LONGEST, When};
 use crate::config::duration;
 use crate::sim::cloud::faults::On;
@@ -10,7 +10,7 @@ use crate::sim::cloud::store::{Dedup, MAX_LAG};
 use crate::sim::cloud::words::Words;
 
 /// One habit that a cloud may have.
-pub struct Habit {
+pub struct CloudHabit {
     /// Its name.
     pub name: &'static str,
     /// Form of its value; empty: it has none.
@@ -30,8 +30,8 @@ const fn habit(
     value: &'static str,
     says: &'static str,
     take: fn(&mut Habits, &str, When) -> Result<(), String>,
-) -> Habit {
-    Habit { name, value, timed: false, says, take }
+) -> CloudHabit {
+    CloudHabit { name, value, timed: false, says, take }
 }
 
 const fn timed(
@@ -39,12 +39,12 @@ const fn timed(
     value: &'static str,
     says: &'static str,
     take: fn(&mut Habits, &str, When) -> Result<(), String>,
-) -> Habit {
-    Habit { timed: true, ..habit(name, value, says, take) }
+) -> CloudHabit {
+    CloudHabit { timed: true, ..habit(name, value, says, take) }
 }
 
 /// Every habit there is.
-pub const HABITS: &[Habit] = &[
+pub const HABITS: &[CloudHabit] = &[
     habit(
         "lag",
         TIMES,
@@ -229,7 +229,9 @@ pub const HABITS: &[Habit] = &[
         "Another sender puts passings of its own into the session when an insert arrives: above the highest number, or under \
          the very numbers of the insert.",
         |habits, value, when| {
-            habits.writers.push((one_of(value, &[("above", Writer::Above), ("copies", Writer::Copies)])?, when));
+            habits
+                .writers
+                .push((one_of(value, &[("above", SecondWriter::Above), ("copies", SecondWriter::Copies)])?, when));
             Ok(())
         },
     ),

@@ -49,7 +49,7 @@ impl FromStr for When {
 }
 
 /// A place that chooses: its name, and which of several of that name.
-pub(super) type Place = (&'static str, usize);
+pub(super) type CallPlace = (&'static str, usize);
 
 #[derive(Default)]
 struct Met {
@@ -60,12 +60,12 @@ struct Met {
 /// What has been chosen so far. One entry a place: bounded by the habits that a test or a person names.
 #[derive(Default)]
 pub(in crate::sim::cloud) struct Chooser {
-    met: HashMap<Place, Met>,
+    met: HashMap<CallPlace, Met>,
 }
 
 impl Chooser {
     /// Whether this request meets the habit.
-    pub(super) fn meets(&mut self, seed: u64, place: Place, when: When, now: Instant) -> bool {
+    pub(super) fn meets(&mut self, seed: u64, place: CallPlace, when: When, now: Instant) -> bool {
         let met = self.met.entry(place).or_default();
         met.count += 1;
         match when {
@@ -77,7 +77,7 @@ impl Chooser {
     }
 
     /// A number below `below` (0 where that is 0).
-    pub(in crate::sim::cloud) fn draw(&mut self, seed: u64, place: Place, below: u64) -> u64 {
+    pub(in crate::sim::cloud) fn draw(&mut self, seed: u64, place: CallPlace, below: u64) -> u64 {
         let met = self.met.entry(place).or_default();
         met.count += 1;
         mixed(seed, place, met.count).checked_rem(below).unwrap_or(0)
@@ -85,7 +85,7 @@ impl Chooser {
 }
 
 /// A number that looks random and follows from these alone.
-fn mixed(seed: u64, (name, index): Place, count: u64) -> u64 {
+fn mixed(seed: u64, (name, index): CallPlace, count: u64) -> u64 {
     let named = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| scattered(hash ^ u64::from(byte)));
     scattered(named ^ scattered(seed) ^ scattered(index as u64 + 1).rotate_left(17) ^ scattered(count).rotate_left(31))
 }

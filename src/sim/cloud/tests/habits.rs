@@ -331,7 +331,7 @@ async fn a_second_writer_puts_its_own_above_ours_and_ours_is_no_violation() {
     assert!((4..=6).contains(&highest), "{highest}");
     rig.insert(&token, 4..=6).await;
     let held = rig.cloud.passings(&token);
-    let others = |one: &&Stored| one.chip.as_ref().unwrap().starts_with(OTHER_CHIP);
+    let others = |one: &&StoredPassing| one.chip.as_ref().unwrap().starts_with(OTHER_CHIP);
     assert!(held.iter().filter(others).count() >= 2);
     assert!(rig.cloud.posts()[1].duplicates > 0, "the other one has number 4");
     assert_eq!(rig.cloud.violations(), [""; 0]);
@@ -430,7 +430,7 @@ async fn habits_are_combined_and_the_same_for_the_same_seed() {
 #[tokio::test]
 async fn scripted_faults_go_before_habits() {
     let (rig, token) = with(&["counts=zero-lost"]).await;
-    rig.cloud.fault(On::Insert, Fault::after(Answer::Status(500)));
+    rig.cloud.fault(On::Insert, CloudFault::after(Answer::Status(500)));
     assert_eq!(rig.insert(&token, [1]).await.0, 500);
     assert_eq!((rig.insert(&token, [2]).await.0.as_u16(), rig.cloud.stored()), (200, 1));
 }

@@ -52,7 +52,7 @@ struct Site {
     link: Option<(Box<dyn Conversation>, Box<dyn Protocol>)>,
     /// Age of the link.
     up: u64,
-    held: Held,
+    held: StoredRanges,
     /// Identity by chip and stamp.
     kept: BTreeMap<(Box<str>, String), BTreeSet<u64>>,
     cleared: usize,
@@ -71,7 +71,7 @@ impl Site {
         memory.set_locations(vec!["Finish".to_owned()]);
         memory.reader = "0F2A38".to_owned();
         let (kept, gone) = (BTreeMap::new(), BTreeSet::new());
-        let held = Held::default();
+        let held = StoredRanges::default();
         let mut site =
             Self { kind, memory, link: None, up: 0, held, kept, cleared: 0, clearings: 0, gone, begun: false };
         site.plug();

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use passbridge::testing::config::UploadConfig;
 use passbridge::testing::daemon::Daemon;
-use passbridge::testing::sim::cloud::{Answer, DEVICE, Dedup, Fault, Generation, Habits, OTHER_CHIP, On, Post};
+use passbridge::testing::sim::cloud::{Answer, CloudFault, DEVICE, Dedup, Generation, Habits, OTHER_CHIP, On, Post};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use passbridge::testing::status::Snapshot;
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// Reads of a race.
 pub const READS: u64 = 72;
@@ -203,7 +203,7 @@ pub fn fast(upload: UploadConfig) -> UploadConfig {
 }
 
 struct Race {
-    way: Way,
+    way: EndToEnd,
     sim: SimDecoder,
     daemon: Option<Daemon>,
     images: usize,
@@ -212,7 +212,7 @@ struct Race {
 impl Race {
     /// Nothing reaches the cloud any more, and no answer the box, while the disk is looked at.
     fn freeze(&self) {
-        self.way.cloud.fault_always(On::Any, Fault::before(Answer::Never));
+        self.way.cloud.fault_always(On::Any, CloudFault::before(Answer::Never));
     }
 
     fn image(&mut self) -> std::path::PathBuf {
@@ -244,7 +244,7 @@ impl Race {
 
 /// Runs it and judges.
 pub async fn run(case: &Case) -> Verdict {
-    let mut way = Way::with(Dedup::None, case.generation).await;
+    let mut way = EndToEnd::with(Dedup::None, case.generation).await;
     way.config.upload = match case.pace {
         Pace::Fast => fast(way.config.upload),
         Pace::Shipped => UploadConfig::default(),
@@ -314,7 +314,7 @@ async fn judge(case: &Case, race: Race, bad: Option<&str>) -> Verdict {
     let _ = daemon.stop().await;
     let mut held = held(&way);
     let missing: Vec<Crossing> = expected.iter().filter(|one| !held.contains_key(*one)).cloned().collect();
-    let aside = usize::try_from(snapshot.journal.quarantined).unwrap();
+    let aside = usize::try_from(snapshot.journal.dead_letters).unwrap();
     let mut verdict = Verdict {
         owed,
         took,
@@ -354,7 +354,7 @@ fn owes(daemon: &Daemon) -> usize {
 }
 
 /// Everything of ours that is in any session, and how often.
-pub fn held(way: &Way) -> BTreeMap<Crossing, usize> {
+pub fn held(way: &EndToEnd) -> BTreeMap<Crossing, usize> {
     let mut held = BTreeMap::new();
     for session in way.cloud.sessions(DEVICE) {
         for one in crossings(&way.cloud, &session.token) {
@@ -366,7 +366,7 @@ pub fn held(way: &Way) -> BTreeMap<Crossing, usize> {
     held
 }
 
-fn tail(way: &Way, daemon: &Daemon) -> String {
+fn tail(way: &EndToEnd, daemon: &Daemon) -> String {
     let mut text = String::new();
     for post in way.cloud.posts().iter().rev().take(40).rev() {
         let Post { first, last, count, inserted, duplicates, status, .. } = post;

@@ -9,7 +9,7 @@ use passbridge::testing::config::{Address, Config, LoadOptions};
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::decoders::{Missed, REGISTRY, Settings, spec};
 use passbridge::testing::model::chip::Stamp;
-use passbridge::testing::sim::decoder::{Fault, Kind, SimConfig, SimDecoder, SimRead, Wiring};
+use passbridge::testing::sim::decoder::{CloudFault, Kind, SimConfig, SimDecoder, SimRead, Wiring};
 use passbridge::testing::status::{LinkState, Snapshot};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_serial::{SerialPort, SerialStream};
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// A decoder under its protocol's options.
 #[derive(Clone)]
@@ -67,15 +67,15 @@ fn crossings_of(sim: &SimDecoder) -> Vec<Crossing> {
 
 /// A box with one decoder, and that decoder.
 struct Site {
-    way: Way,
+    way: EndToEnd,
     token: String,
     sim: SimDecoder,
     links: watch::Receiver<usize>,
 }
 
 impl Site {
-    async fn new(case: &Case, faults: Vec<Fault>) -> (Self, Daemon) {
-        let mut way = Way::new().await;
+    async fn new(case: &Case, faults: Vec<CloudFault>) -> (Self, Daemon) {
+        let mut way = EndToEnd::new().await;
         let token = way.session();
         let config = |wiring| {
             // Its clock is right: a time of day has no other day.
@@ -167,8 +167,12 @@ async fn every_read_of_every_decoder_in_the_registry_is_in_the_cloud_once() {
 
 /// One read after the other over a line that cuts frames in half, adds noise, repeats and dribbles.
 async fn over_a_bad_line(case: Case) {
-    let faults =
-        vec![Fault::Cut { every: 25 }, Fault::Garbage { every: 7 }, Fault::Duplicate { every: 5 }, Fault::Bytewise];
+    let faults = vec![
+        CloudFault::Cut { every: 25 },
+        CloudFault::Garbage { every: 7 },
+        CloudFault::Duplicate { every: 5 },
+        CloudFault::Bytewise,
+    ];
     let name = case.kind.name();
     let (mut site, daemon) = Site::new(&case, faults).await;
     let mut cuts = 0;
@@ -223,7 +227,7 @@ fn serial() -> (SerialStream, String) {
 async fn serial_lines_of_every_streaming_decoder_are_read() {
     let streams = |case: &Case| !case.kind.connects() && spec(case.kind.name()).unwrap().missed == Missed::Lost;
     together(cases().into_iter().filter(streams).filter(|case| case.kind != Kind::LLRP).map(async |case| {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         let token = way.session();
         let (decoder, path) = serial();
         let address = format!("serial://{path}?baud=38400&bits=8&parity=none&stop=1&flow=none");
@@ -270,7 +274,7 @@ async fn checked_impulses(flow: &'static str) {
         line(&format!("c0035 C1M {time} 00")),
         line(&format!("?0000 C1  {time} 00")),
     ];
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let (mut decoder, path) = serial();
     let address = format!("serial://{path}?baud=9600&bits=8&parity=none&stop=1&flow={flow}");
@@ -294,7 +298,7 @@ async fn checked_impulses(flow: &'static str) {
 /// The reader connects to us, as it can be told to.
 #[tokio::test]
 async fn an_impinj_reader_that_connects_to_the_box_is_read() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     way.decoder(MAT, Kind::IMPINJ, Address::Listen(LOOPBACK));
     let daemon = way.start().await;
@@ -316,7 +320,7 @@ async fn an_impinj_reader_that_connects_to_the_box_is_read() {
 /// As a timer writes it: a file with `[decoder.set]`.
 #[tokio::test]
 async fn lines_are_read_as_a_configuration_file_says() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let text = format!(
@@ -357,7 +361,7 @@ ignore = '^(HELLO|ALIVE)'
 /// The older One4All dialect only streams: frames that end in `|`, and life signs.
 #[tokio::test]
 async fn the_older_one4all_dialect_goes_the_whole_way() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let (host, port) = ("127.0.0.1".to_owned(), listener.local_addr().unwrap().port());

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use passbridge::testing::sim::cloud::{Answer, Apply, Dedup, Fault, Generation, On};
+use passbridge::testing::sim::cloud::{Answer, Apply, CloudFault, Dedup, Generation, On};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// Something between the box and the cloud that holds answers back.
 struct Between {
@@ -48,7 +48,7 @@ impl Between {
 
 #[tokio::test]
 async fn a_stop_during_a_slow_answer_waits_for_it_and_nothing_is_sent_again() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let between = Between::start(way.cloud.address()).await;
     way.config.cloud.as_mut().unwrap().url = format!("http://{}/v0", between.address).parse().unwrap();
@@ -85,11 +85,11 @@ async fn a_box_that_is_stopped_while_an_outcome_is_unknown_asks_when_it_is_back(
 }
 
 async fn stopped((dedup, generation): (Dedup, Generation)) {
-    let mut way = Way::with(dedup, generation).await;
+    let mut way = EndToEnd::with(dedup, generation).await;
     way.config.upload.retry_max = Duration::from_secs(60); // it stops before it tries again
     let token = way.session();
-    way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
-    way.cloud.fault(On::Insert, Fault::partly(Apply::First(7), Answer::Cut));
+    way.cloud.fault(On::Insert, CloudFault::after(Answer::Usual));
+    way.cloud.fault(On::Insert, CloudFault::partly(Apply::First(7), Answer::Cut));
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     shows(&daemon, "an outcome is unknown", |snapshot| snapshot.uploads[0].last_error.is_some()).await;
@@ -107,11 +107,11 @@ async fn a_box_that_dies_in_the_middle_of_a_post_neither_loses_nor_repeats_what_
 }
 
 /// A box with 60 reads that died while its second POST, of which the cloud took a part, had no answer.
-async fn cut_in_a_post((dedup, generation): (Dedup, Generation), apply: Apply) -> (Way, String, SimDecoder) {
-    let mut way = Way::with(dedup, generation).await;
+async fn cut_in_a_post((dedup, generation): (Dedup, Generation), apply: Apply) -> (EndToEnd, String, SimDecoder) {
+    let mut way = EndToEnd::with(dedup, generation).await;
     let token = way.session();
-    way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
-    way.cloud.fault(On::Insert, Fault::partly(apply, Answer::Never));
+    way.cloud.fault(On::Insert, CloudFault::after(Answer::Usual));
+    way.cloud.fault(On::Insert, CloudFault::partly(apply, Answer::Never));
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     assert!(way.cloud.wait_until(LIMIT, |cloud| cloud.post_count() == 2).await);
@@ -123,7 +123,7 @@ async fn cut_in_a_post((dedup, generation): (Dedup, Generation), apply: Apply) -
 }
 
 /// It is back: what waits arrives, and ten reads more.
-async fn goes_on(way: &Way, sim: &SimDecoder) {
+async fn goes_on(way: &EndToEnd, sim: &SimDecoder) {
     let daemon = way.start().await;
     way.arrive(60, &daemon).await;
     sim.push(10);
@@ -200,7 +200,7 @@ async fn a_queue_that_was_damaged_while_the_box_was_off_is_rebuilt_and_everythin
 }
 
 async fn damaged((name, damage): Damage) {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;

@@ -10,14 +10,14 @@ use passbridge::testing::commands::decode::Decoder;
 use passbridge::testing::config::TagCode;
 use passbridge::testing::decoders::{Settings, spec};
 use passbridge::testing::export::{Format, Query, Reading, export};
-use passbridge::testing::sim::cloud::Stored;
+use passbridge::testing::sim::cloud::StoredPassing;
 use passbridge::testing::sim::decoder::Kind;
 use serde_json::Value;
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
-fn bibs(way: &Way, token: &str) -> Vec<(String, String)> {
-    let text = |stored: Stored| (stored.chip.as_deref().unwrap_or_default().to_owned(), stored.bib.to_string());
+fn bibs(way: &EndToEnd, token: &str) -> Vec<(String, String)> {
+    let text = |stored: StoredPassing| (stored.chip.as_deref().unwrap_or_default().to_owned(), stored.bib.to_string());
     way.cloud.passings(token).into_iter().map(text).collect()
 }
 
@@ -35,7 +35,7 @@ fn replace(path: &Path, text: &str) {
 /// Takes as long as the box needs to see twice that a file stays as it is: about 8 s.
 #[tokio::test]
 async fn the_bib_file_is_used_read_again_when_it_changes_and_a_broken_one_changes_nothing() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let path = way.dir.path().join("bibs.csv");
     std::fs::write(&path, "chip,bib\nAAA,7\nBBB,8\n").unwrap();
@@ -70,7 +70,7 @@ async fn the_bib_file_is_used_read_again_when_it_changes_and_a_broken_one_change
 
 #[tokio::test]
 async fn an_open_rufus_tag_is_uploaded_under_its_code_and_with_the_bib_of_that_code() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let path = way.dir.path().join("bibs.csv");
     std::fs::write(&path, "chip,bib\nMC00978,7\n").unwrap();
@@ -94,8 +94,8 @@ async fn an_open_rufus_tag_is_uploaded_under_its_code_and_with_the_bib_of_that_c
 
 /// A small race whose dead time is five seconds: two of the seven reads are no passing of their own. The fourth is there
 /// once more: after the restart the decoder was asked for it, to see that it was not cleared.
-async fn small_race() -> (Way, String) {
-    let mut way = Way::new().await;
+async fn small_race() -> (EndToEnd, String) {
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     way.config.passing.dead_time = Duration::from_secs(5);
     let rows = [
@@ -134,7 +134,7 @@ fn reading() -> Reading {
     }
 }
 
-fn exported(way: &Way, format: Format, query: Query) -> String {
+fn exported(way: &EndToEnd, format: Format, query: Query) -> String {
     let mut out = Vec::new();
     let query = Query { durable: u64::MAX, ..query };
     let summary = export(way.data(), &reading(), format, &query, &mut out).unwrap();

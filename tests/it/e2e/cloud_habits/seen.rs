@@ -6,22 +6,24 @@ use std::time::{Duration, Instant};
 
 use passbridge::testing::config::SessionMode;
 use passbridge::testing::daemon::Daemon;
-use passbridge::testing::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, Generation, Habits, On, SimCloudConfig};
+use passbridge::testing::sim::cloud::{
+    Answer, Apply, CloudFault, DEVICE, Dedup, Generation, Habits, On, SimCloudConfig,
+};
 use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use passbridge::testing::status::UploadState;
 
 use super::trial::{fast, held, shown};
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// A box, and a cloud with these habits.
-async fn at(habits: &[&str]) -> Way {
-    let mut way = Way::with(Dedup::None, Generation::OpenApi).await;
+async fn at(habits: &[&str]) -> EndToEnd {
+    let mut way = EndToEnd::with(Dedup::None, Generation::OpenApi).await;
     way.config.upload = fast(way.config.upload);
     way.cloud.habits(Habits::of(1, habits).unwrap());
     way
 }
 
-fn calm(way: &Way) {
+fn calm(way: &EndToEnd) {
     way.cloud.habits(Habits::new(1));
 }
 
@@ -42,8 +44,8 @@ fn ever(daemon: &Daemon) -> Arc<Mutex<BTreeSet<String>>> {
 }
 
 /// Waits until every one of these is in some session, and then whether any comes a second time.
-async fn once(way: &Way, expected: &[Crossing], what: &(dyn std::fmt::Debug + Sync)) {
-    let all = |way: &Way| {
+async fn once(way: &EndToEnd, expected: &[Crossing], what: &(dyn std::fmt::Debug + Sync)) {
+    let all = |way: &EndToEnd| {
         let held = held(way);
         expected.iter().filter(|one| !held.contains_key(*one)).count()
     };
@@ -55,19 +57,19 @@ async fn once(way: &Way, expected: &[Crossing], what: &(dyn std::fmt::Debug + Sy
 }
 
 /// An insert is told that its session is closed, which it is not: the box looks which one is active.
-fn gone() -> Fault {
+fn gone() -> CloudFault {
     let body = r#"{"body":{"description":"Session not found or closed"}}"#.to_owned();
-    Fault::before(Answer::Text { status: 404, content_type: "application/json", body })
+    CloudFault::before(Answer::Text { status: 404, content_type: "application/json", body })
 }
 
 /// Nothing has come into any session for so long.
-async fn stays(way: &Way, stored: usize, time: Duration) {
+async fn stays(way: &EndToEnd, stored: usize, time: Duration) {
     assert!(!way.cloud.wait_until(time, |cloud| cloud.stored() != stored).await, "{}", way.cloud.stored());
 }
 
 /// A second box with its own decoder and disk, and the device of the first one: a card that was copied.
-async fn copy_of(first: &Way) -> (Way, SimDecoder) {
-    let mut second = Way::with(Dedup::None, Generation::OpenApi).await;
+async fn copy_of(first: &EndToEnd) -> (EndToEnd, SimDecoder) {
+    let mut second = EndToEnd::with(Dedup::None, Generation::OpenApi).await;
     second.config.cloud.clone_from(&first.config.cloud);
     second.config.upload.clone_from(&first.config.upload);
     let start = jiff::civil::date(2026, 6, 17).at(11, 0, 0, 0);
@@ -173,7 +175,7 @@ async fn a_success_that_inserted_none_for_a_while_is_trouble_and_sets_nothing_as
         let daemon = way.start().await;
         shows(&daemon, "something is wrong", |snapshot| !shown(snapshot).is_empty()).await;
         once(&way, &happened(&sim), &generation).await;
-        assert_eq!(daemon.snapshot().journal.quarantined, 0);
+        assert_eq!(daemon.snapshot().journal.dead_letters, 0);
         assert_eq!(way.cloud.passings(&token).len(), 60, "all in the one session");
         daemon.stop().await.unwrap();
     });
@@ -261,7 +263,7 @@ async fn a_box_that_may_not_ask_sends_nothing_of_unknown_fate_again_and_says_so(
         let daemon = way.start().await;
         way.arrive(20, &daemon).await;
         way.cloud.habits(Habits::of(1, ["duplicates=none", "refuse=questions:403", "refuse=devices:403"]).unwrap());
-        way.cloud.fault(On::Insert, Fault::partly(apply, Answer::Cut));
+        way.cloud.fault(On::Insert, CloudFault::partly(apply, Answer::Cut));
         sim.push(20);
         shows(&daemon, "something is wrong", |snapshot| !shown(snapshot).is_empty()).await;
         let before = way.cloud.stored();
@@ -340,7 +342,7 @@ async fn one_insert_that_a_firewall_refuses_is_tried_again_in_seconds() {
     let daemon = way.start().await;
     way.arrive(20, &daemon).await;
     let since = Instant::now();
-    way.cloud.fault(On::Insert, Fault::before(Answer::message(403, "Forbidden")));
+    way.cloud.fault(On::Insert, CloudFault::before(Answer::message(403, "Forbidden")));
     sim.push(20);
     once(&way, &happened(&sim), &"403").await;
     assert!(since.elapsed() < Duration::from_secs(12), "{:?}", since.elapsed());
@@ -372,7 +374,7 @@ async fn a_lost_insert_that_is_stored_late_is_waited_for_before_it_is_sent_again
         let daemon = way.start().await;
         sim.push(60);
         once(&way, &happened(&sim), &rule).await;
-        assert_eq!(daemon.snapshot().journal.quarantined, 0, "{rule}");
+        assert_eq!(daemon.snapshot().journal.dead_letters, 0, "{rule}");
         daemon.stop().await.unwrap();
     });
     together(runs).await;
@@ -403,10 +405,10 @@ async fn however_a_cloud_lists_what_it_holds_a_part_of_an_insert_is_found_in_it(
                 config.page_size = 7;
             });
             let token = way.session();
-            way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
-            way.cloud.fault(On::Insert, Fault::partly(Apply::First(9), Answer::Cut));
-            way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
-            way.cloud.fault(On::Insert, Fault::partly(Apply::First(1), Answer::Cut));
+            way.cloud.fault(On::Insert, CloudFault::after(Answer::Usual));
+            way.cloud.fault(On::Insert, CloudFault::partly(Apply::First(9), Answer::Cut));
+            way.cloud.fault(On::Insert, CloudFault::after(Answer::Usual));
+            way.cloud.fault(On::Insert, CloudFault::partly(Apply::First(1), Answer::Cut));
             let sim = way.plug_with(Kind::RACE_RESULT, 80).await;
             let daemon = way.start().await;
             once(&way, &happened(&sim), &(habits, generation)).await;

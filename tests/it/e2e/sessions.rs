@@ -1,17 +1,17 @@
 //! Sessions that are opened late, closed early, and shared.
 
 use passbridge::testing::sim::cloud::{
-    Answer, Apply, Closed, DEVICE, Dedup, Fault, Generation, NoSession, On, SimCloudConfig, Stored,
+    Answer, Apply, Closed, CloudFault, DEVICE, Dedup, Generation, NoSession, On, SimCloudConfig, StoredPassing,
 };
 use passbridge::testing::sim::decoder::Kind;
 use passbridge::testing::status::UploadState;
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// Takes as long as the box waits between two looks for a session: 8 to 12 s.
 #[tokio::test]
 async fn reads_wait_without_a_session_and_go_up_by_themselves_when_one_is_opened() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
     shows(&daemon, "there is no session", |snapshot| snapshot.uploads[0].state == UploadState::NoSession).await;
@@ -29,7 +29,7 @@ async fn reads_wait_without_a_session_and_go_up_by_themselves_when_one_is_opened
 /// None, then A; A is closed while a POST of twenty has an unknown outcome, `apply` of it; then B.
 async fn from_a_to_b(change: fn(&mut SimCloudConfig), dedup: Dedup, generation: Generation, apply: Apply) {
     let case = format!("{dedup:?}, {generation:?}, {apply:?}");
-    let mut way = Way::with(dedup, generation).await;
+    let mut way = EndToEnd::with(dedup, generation).await;
     way.cloud.configure(change);
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
@@ -38,8 +38,8 @@ async fn from_a_to_b(change: fn(&mut SimCloudConfig), dedup: Dedup, generation: 
     daemon.stop().await.unwrap();
 
     let a = way.session();
-    way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
-    way.cloud.fault(On::Insert, Fault::partly(apply, Answer::Cut).closing());
+    way.cloud.fault(On::Insert, CloudFault::after(Answer::Usual));
+    way.cloud.fault(On::Insert, CloudFault::partly(apply, Answer::Cut).closing());
     let daemon = way.start().await;
     let closed =
         way.cloud.wait_until(LIMIT, |cloud| cloud.sessions(DEVICE).iter().all(|session| !session.active)).await;
@@ -81,11 +81,11 @@ async fn however_the_cloud_says_that_a_session_is_closed_or_that_there_is_none()
 #[tokio::test]
 async fn numbers_begin_above_what_somebody_else_has_sent_into_the_session() {
     for (dedup, generation) in CLOUDS {
-        let mut way = Way::with(dedup, generation).await;
+        let mut way = EndToEnd::with(dedup, generation).await;
         way.cloud.configure(|config| config.page_size = 15); // several pages to look through
         let token = way.session();
-        let foreign: Vec<Stored> =
-            (1..=40).map(|num| Stored { num: num * 3, time_ms: 1, chip: None, bib: "other".into() }).collect();
+        let foreign: Vec<StoredPassing> =
+            (1..=40).map(|num| StoredPassing { num: num * 3, time_ms: 1, chip: None, bib: "other".into() }).collect();
         way.cloud.put_foreign(&token, &foreign);
         let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
         let daemon = way.start().await;
@@ -100,7 +100,7 @@ async fn numbers_begin_above_what_somebody_else_has_sent_into_the_session() {
 
 #[tokio::test]
 async fn a_session_goes_on_with_its_numbers_after_a_restart_and_a_new_one_begins_at_one() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let a = way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 30).await;
     for stored in [30, 45, 60] {

@@ -18,7 +18,7 @@ use passbridge::testing::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Wiri
 use passbridge::testing::status::{Board, Problem};
 use serde_json::Value;
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// Decoders that store and have a test of their own, because each takes long. The others have one together.
 const OWN: [Kind; 5] = [Kind::CHRONOTRACK, Kind::ONE4ALL, Kind::P3, Kind::RACE_RESULT, Kind::ULTRA];
@@ -114,7 +114,7 @@ fn cell(kind: Kind, story: Story, meanwhile: While) -> Cell {
 }
 
 /// A box with a decoder, and last week's race in its memory if the story wants it.
-async fn plugged(way: &mut Way, kind: Kind, story: Story) -> (SimDecoder, Daemon) {
+async fn plugged(way: &mut EndToEnd, kind: Kind, story: Story) -> (SimDecoder, Daemon) {
     let (sim, daemon) = match kind.connects() {
         false => {
             let sim = way.plug(kind).await;
@@ -186,7 +186,7 @@ async fn happens(story: Story, sim: &SimDecoder) -> std::ops::Range<usize> {
 
 async fn plays(kind: Kind, story: Story, meanwhile: While, cell: Cell) {
     let what = format!("{} {story:?} {meanwhile:?}", kind.name());
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let (sim, daemon) = plugged(&mut way, kind, story).await;
     let mut running = Some(daemon);
@@ -277,7 +277,7 @@ async fn whatever_a_p3_does_the_race_arrives_once_and_last_weeks_does_not() {
 }
 
 /// The reads that the export says are in each state.
-fn states(way: &Way) -> BTreeMap<String, usize> {
+fn states(way: &EndToEnd) -> BTreeMap<String, usize> {
     let reading = Reading { zones: BTreeMap::new(), tag: TagCode::Raw, shown_in: None, spreadsheet: false };
     let mut out = Vec::new();
     let query = Query { durable: u64::MAX, ..Query::default() };
@@ -294,7 +294,7 @@ fn states(way: &Way) -> BTreeMap<String, usize> {
 
 #[tokio::test]
 async fn what_is_held_back_is_so_after_a_restart_too_and_may_be_let_go_while_the_box_is_off() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let (sim, daemon) = plugged(&mut way, Kind::ULTRA, Story::OtherMemory).await;
     sim.push(30);
@@ -316,7 +316,7 @@ async fn what_is_held_back_is_so_after_a_restart_too_and_may_be_let_go_while_the
         zones: Default::default(),
         keep_days: 30,
         keep_bytes: 1 << 30,
-        volume_bytes: 1 << 25,
+        segment_bytes: 1 << 25,
     };
     let journal = Journal::open(config, Board::new("finish")).unwrap();
     assert_eq!(journal.let_all_go(Some(MAT)).await.unwrap(), 40);

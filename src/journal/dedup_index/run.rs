@@ -1,4 +1,4 @@
-//! A segment of the index: a file that is written once.
+//! A run of the index: a file that is written once.
 //!
 //! ```text
 //! {"known":2, "identity":…, "from":…, "through":…, …}  \t crc \n     numbers it covers, place in the log, spans, buckets
@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::disk;
 use crate::journal::entry::{seal, unseal};
-use crate::journal::log::Place;
+use crate::journal::log::LogPlace;
 
 /// Version of what is written. In the first one, reads without a date were known by their time of day alone.
 const VERSION: u32 = 2;
 /// Bytes of a read.
 pub const READ_BYTES: u64 = 16;
-/// Decoders and kinds of stamp that a segment tells apart; with more it may hold anything.
+/// Decoders and kinds of stamp that a run tells apart; with more it may hold anything.
 const SPANS_MAX: usize = 256;
 /// A head longer than this is none.
 const HEAD_MAX: u64 = 256 * 1024;
@@ -60,12 +60,12 @@ impl Spans {
     }
 }
 
-/// What a segment is written from.
-pub struct Content<'a> {
+/// What a run is written from.
+pub struct RunContent<'a> {
     pub identity: &'a str,
     pub from: u64,
     pub through: u64,
-    pub place: Place,
+    pub place: LogPlace,
     /// Key and number, in any order.
     pub reads: Vec<(u64, u64)>,
     pub spans: Spans,
@@ -77,14 +77,14 @@ struct Head {
     identity: String,
     from: u64,
     through: u64,
-    place: Place,
+    place: LogPlace,
     spans: Spans,
     /// Reads in each bucket, and its CRC.
     buckets: Vec<(u32, u32)>,
 }
 
-/// A segment on the disk.
-pub struct Segment {
+/// A run on the disk.
+pub struct Run {
     /// Its file.
     pub path: PathBuf,
     /// First number it covers.
@@ -92,7 +92,7 @@ pub struct Segment {
     /// Last number it covers.
     pub through: u64,
     /// Place in the log behind that.
-    pub place: Place,
+    pub place: LogPlace,
     /// Stamps in it.
     pub spans: Spans,
     /// Written by a version that knew no days: of reads with a date it says the same.
@@ -105,10 +105,10 @@ pub struct Segment {
     crcs: Vec<u32>,
 }
 
-impl Segment {
+impl Run {
     /// Writes one and makes it durable, its name too.
-    pub fn write(dir: &Path, content: Content<'_>) -> io::Result<Self> {
-        let Content { identity, from, through, place, mut reads, spans } = content;
+    pub fn write(dir: &Path, content: RunContent<'_>) -> io::Result<Self> {
+        let RunContent { identity, from, through, place, mut reads, spans } = content;
         reads.sort_unstable();
         reads.dedup_by_key(|read| read.0); // the first stays
         let mut body = Vec::with_capacity(reads.len() * READ_BYTES as usize);
@@ -176,13 +176,13 @@ impl Segment {
         Self { path, from, through, place, spans, without_days, file, body, starts, crcs }
     }
 
-    /// A segment of what is in it up to number `last`; `None`: it cannot be made.
+    /// A run of what is in it up to number `last`; `None`: it cannot be made.
     pub fn before(&self, last: u64, dir: &Path, identity: &str) -> Option<Self> {
         let mut reads = self.read_all().ok()?;
         reads.retain(|read| read.1 <= last);
         // The place of that number in the log is not known: it is looked for.
-        let (place, spans) = (Place::default(), self.spans.clone());
-        Self::write(dir, Content { identity, from: self.from, through: last, place, reads, spans }).ok()
+        let (place, spans) = (LogPlace::default(), self.spans.clone());
+        Self::write(dir, RunContent { identity, from: self.from, through: last, place, reads, spans }).ok()
     }
 
     /// Reads in it.
@@ -218,26 +218,26 @@ impl Segment {
     }
 }
 
-/// Every segment of the journal in `dir`, oldest first. What is none, or is held by another one, is removed.
-pub fn open_all(dir: &Path, identity: &str) -> io::Result<Vec<Segment>> {
-    let mut found: Vec<Segment> = Vec::new();
+/// Every run of the journal in `dir`, oldest first. What is none, or is held by another one, is removed.
+pub fn open_all(dir: &Path, identity: &str) -> io::Result<Vec<Run>> {
+    let mut found: Vec<Run> = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        match Segment::open(&path, identity) {
-            Ok(Some(segment)) => found.push(segment),
+        match Run::open(&path, identity) {
+            Ok(Some(run)) => found.push(run),
             Ok(None) => disk::remove(&path)?,
             Err(error) => {
-                tracing::warn!(%error, path = %path.display(), "a segment of the index of known reads cannot be read");
+                tracing::warn!(%error, path = %path.display(), "a run of the index of known reads cannot be read");
             }
         }
     }
-    found.sort_by_key(|segment| (segment.from, u64::MAX - segment.through));
-    let mut whole: Vec<Segment> = Vec::new();
-    for segment in found {
+    found.sort_by_key(|run| (run.from, u64::MAX - run.through));
+    let mut whole: Vec<Run> = Vec::new();
+    for run in found {
         // A power cut between the larger one and the removal of what went into it.
         match whole.last() {
-            Some(before) if segment.through <= before.through => disk::remove(&segment.path)?,
-            _ => whole.push(segment),
+            Some(before) if run.through <= before.through => disk::remove(&run.path)?,
+            _ => whole.push(run),
         }
     }
     Ok(whole)

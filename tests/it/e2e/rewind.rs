@@ -8,7 +8,7 @@ use passbridge::testing::decoders::Range;
 use passbridge::testing::serve::control::{self, Request};
 use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// Those with files or sessions.
 fn with_files() -> impl Iterator<Item = Kind> {
@@ -21,8 +21,8 @@ fn storing() -> impl Iterator<Item = Kind> {
 }
 
 /// A box and its decoder, whose first 30 reads arrived.
-async fn begun(kind: Kind) -> (Way, String, SimDecoder, Daemon) {
-    let mut way = Way::new().await;
+async fn begun(kind: Kind) -> (EndToEnd, String, SimDecoder, Daemon) {
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let sim = way.plug(kind).await;
     let daemon = way.start().await;
@@ -52,7 +52,7 @@ async fn reads_made_while_the_cable_was_out_arrive_once() {
 #[tokio::test]
 async fn a_hole_behind_reads_that_are_held_already_is_filled() {
     for kind in with_files() {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         let token = way.session();
         let sim = way.plug_with(kind, 30).await;
         way.config.decoders[0].rewind = false; // live reads only
@@ -98,7 +98,7 @@ async fn reads_made_while_the_box_was_off_arrive_once() {
 
 /// The box was off for the first part, is on for the second.
 async fn a_change_at_the_decoder(kind: Kind, change: fn(&SimDecoder), lost: usize) {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let sim = way.plug_with(kind, 30).await;
     let daemon = way.start().await;
@@ -136,7 +136,7 @@ async fn a_decoder_that_was_cleared_and_counts_from_one_again_hides_no_new_read(
 #[tokio::test]
 async fn a_new_file_begun_while_the_link_is_up_costs_no_read() {
     for kind in with_files() {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         let token = way.session();
         let sim = way.plug_with(kind, 30).await;
         let daemon = way.start().await;
@@ -150,7 +150,7 @@ async fn a_new_file_begun_while_the_link_is_up_costs_no_read() {
 }
 
 /// A box with a decoder of this kind; one that connects finds the box at the same place when it runs again.
-async fn plugged(way: &mut Way, kind: Kind) -> (SimDecoder, Daemon) {
+async fn plugged(way: &mut EndToEnd, kind: Kind) -> (SimDecoder, Daemon) {
     if !kind.connects() {
         let sim = way.plug(kind).await;
         return (sim, way.start().await);
@@ -168,7 +168,7 @@ async fn plugged(way: &mut Way, kind: Kind) -> (SimDecoder, Daemon) {
 async fn whatever_was_cleared_new_reads_come_and_the_whole_memory_given_again_brings_none_twice() {
     // All whose memory is cleared at the device, and that count from 1 then.
     for kind in Kind::all().filter(|kind| kind.stores()) {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         let token = way.session();
         let (sim, daemon) = plugged(&mut way, kind).await;
         links(&sim, 1).await;
@@ -199,7 +199,7 @@ async fn whatever_was_cleared_new_reads_come_and_the_whole_memory_given_again_br
         while !ask().await {
             tokio::time::sleep(Duration::from_millis(20)).await; // what it is asked for by itself comes first
         }
-        shows(&daemon, "it is known", |snapshot| snapshot.journal.repeats >= all as u64).await;
+        shows(&daemon, "it is known", |snapshot| snapshot.journal.duplicates >= all as u64).await;
         sim.push(2);
         way.arrive(sim.reads().len(), &daemon).await;
         way.holds_in_some_order(&token, &happened(&sim));
@@ -219,7 +219,7 @@ async fn what_a_cloudbox_is_rewound_to_at_the_box_is_known_whatever_it_is_number
     let rewound = (5..=20).map(|chip| row(chip, 100 + chip));
     let rows: Vec<String> = live.chain(rewound).chain([row(30, 200)]).collect();
     let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let sim = way.plug_as(MAT, recording(Kind::CLOUDBOX, &rows)).await;
     let daemon = way.start().await;
@@ -231,7 +231,7 @@ async fn what_a_cloudbox_is_rewound_to_at_the_box_is_known_whatever_it_is_number
     links(&sim, 1).await;
     sim.push(17);
     way.arrive(21, &daemon).await;
-    shows(&daemon, "the repeats are counted", |snapshot| snapshot.journal.repeats == 16).await;
+    shows(&daemon, "the repeats are counted", |snapshot| snapshot.journal.duplicates == 16).await;
     let mut chips: Vec<String> = crossings(&way.cloud, &token).into_iter().map(|(chip, _)| chip).collect();
     chips.sort();
     assert_eq!(chips, (1..=20).chain([30]).map(|chip| format!("MC{chip:05}")).collect::<Vec<_>>());

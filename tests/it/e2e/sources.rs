@@ -6,11 +6,11 @@ use passbridge::testing::config::Address;
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// A box that listens for ChronoTrack sources, at the same place when it runs again.
-async fn listening() -> (Way, String, Daemon) {
-    let mut way = Way::new().await;
+async fn listening() -> (EndToEnd, String, Daemon) {
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     way.decoder(MAT, Kind::CHRONOTRACK, Address::Listen(LOOPBACK));
     let daemon = way.start().await;
@@ -18,7 +18,7 @@ async fn listening() -> (Way, String, Daemon) {
     (way, token, daemon)
 }
 
-async fn source(way: &Way, reader: &str, seed: u64) -> SimDecoder {
+async fn source(way: &EndToEnd, reader: &str, seed: u64) -> SimDecoder {
     let Address::Listen(address) = way.config.decoders[0].address else { panic!("it listens") };
     let sim = SimConfig::new(Kind::CHRONOTRACK, Wiring::Connect(address));
     SimDecoder::start(SimConfig { reader: reader.to_owned(), seed, ..sim }).await.unwrap()
@@ -113,7 +113,7 @@ async fn reads_that_a_version_kept_without_their_reader_are_not_sent_again_after
     let daemon = way.start().await;
     way.arrive(47, &daemon).await;
     // All of it was asked for once more, and known.
-    shows(&daemon, "it is known", |snapshot| snapshot.journal.repeats >= 40).await;
+    shows(&daemon, "it is known", |snapshot| snapshot.journal.duplicates >= 40).await;
     // The backup that was taken for the main one then.
     let backup = source(&way, "117F37", 2).await;
     backup.push(40);

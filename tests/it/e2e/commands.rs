@@ -10,10 +10,10 @@ use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use std::time::Duration;
 
 use crate::support::allowed::forbidden;
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 async fn says_nothing_else(kind: Kind, set: Settings) {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     way.session();
     // By default a reader is left as it is: then it must be one that reads.
     let programmed = !set.contains_key("start");

@@ -15,7 +15,7 @@ use passbridge::testing::daemon::Daemon;
 use passbridge::testing::decoders::spec;
 use passbridge::testing::model::clock::Wall;
 use passbridge::testing::sim::cloud::{DEVICE, Dedup, Generation, KEY, SimCloud, SimCloudConfig};
-use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, SimRead, Source, Wiring};
+use passbridge::testing::sim::decoder::{Kind, ReadSource, SimConfig, SimDecoder, SimRead, Wiring};
 use passbridge::testing::status::Snapshot;
 use tempfile::TempDir;
 
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 pub const LIMIT: Duration = Duration::from_secs(60);
 /// Any free port.
 pub const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// Name of the decoder of a [`Way`] with one.
+/// Name of the decoder of a [`EndToEnd`] with one.
 pub const MAT: &str = "finish-mat";
 
 /// Every way in which a cloud may treat what is sent twice, in every form of answers.
@@ -37,13 +37,13 @@ pub const CLOUDS: [(Dedup, Generation); 6] = [
 ];
 
 /// A box that is configured but may or may not run, and its cloud.
-pub struct Way {
+pub struct EndToEnd {
     pub cloud: SimCloud,
     pub dir: TempDir,
     pub config: Config,
 }
 
-impl Way {
+impl EndToEnd {
     /// A cloud that stores what is sent twice: then "once" is the box's own work.
     pub async fn new() -> Self {
         Self::with(Dedup::None, Generation::Legacy).await
@@ -273,7 +273,7 @@ pub async fn acked(sim: &SimDecoder, n: u64) {
 /// A decoder that plays these rows.
 pub fn recording(kind: Kind, rows: &[&str]) -> SimConfig {
     let rows = rows.iter().map(|row| row.as_bytes().to_vec()).collect();
-    SimConfig { source: Source::Recording(rows), ..SimConfig::new(kind, Wiring::Listen(LOOPBACK)) }
+    SimConfig { source: ReadSource::Recording(rows), ..SimConfig::new(kind, Wiring::Listen(LOOPBACK)) }
 }
 
 /// A RACE RESULT record: passing number, chip, and time on 17 June 2026.

@@ -3,19 +3,19 @@
 
 use std::time::{Duration, Instant};
 
-use passbridge::testing::sim::cloud::{Answer, Apply, Dedup, Fault, Generation, KEY, On, SimCloud};
+use passbridge::testing::sim::cloud::{Answer, Apply, CloudFault, Dedup, Generation, KEY, On, SimCloud};
 use passbridge::testing::sim::decoder::Kind;
 use passbridge::testing::status::UploadState;
 use tokio::task::JoinSet;
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// What goes wrong, by name.
 type Case = (&'static str, fn(&SimCloud));
 
 /// The first POST is well, so that the session holds something already; the next ones meet these.
-fn then(cloud: &SimCloud, faults: &[Fault]) {
-    cloud.fault(On::Insert, Fault::after(Answer::Usual));
+fn then(cloud: &SimCloud, faults: &[CloudFault]) {
+    cloud.fault(On::Insert, CloudFault::after(Answer::Usual));
     for fault in faults {
         cloud.fault(On::Insert, fault.clone());
     }
@@ -43,7 +43,7 @@ async fn survives(cases: &'static [Case]) {
 
 /// Sixty reads with the fault between, then ten more.
 async fn race(dedup: Dedup, generation: Generation, meet: fn(&SimCloud)) -> Result<(), String> {
-    let mut way = Way::with(dedup, generation).await;
+    let mut way = EndToEnd::with(dedup, generation).await;
     way.config.upload.timeout = Duration::from_millis(400);
     let token = way.session();
     meet(&way.cloud);
@@ -76,11 +76,11 @@ async fn race(dedup: Dedup, generation: Generation, meet: fn(&SimCloud)) -> Resu
 #[tokio::test]
 async fn a_failing_cloud_that_took_the_passings_or_did_not() {
     survives(&[
-        ("500 before", |cloud| then(cloud, &[Fault::before(Answer::Status(500))])),
-        ("500 after", |cloud| then(cloud, &[Fault::after(Answer::Status(500))])),
-        ("502 twice before", |cloud| then(cloud, &vec![Fault::before(Answer::Status(502)); 2])),
-        ("504 after", |cloud| then(cloud, &[Fault::after(Answer::message(504, "Endpoint request timed out"))])),
-        ("seven taken, then 500", |cloud| then(cloud, &[Fault::partly(Apply::First(7), Answer::Status(500))])),
+        ("500 before", |cloud| then(cloud, &[CloudFault::before(Answer::Status(500))])),
+        ("500 after", |cloud| then(cloud, &[CloudFault::after(Answer::Status(500))])),
+        ("502 twice before", |cloud| then(cloud, &vec![CloudFault::before(Answer::Status(502)); 2])),
+        ("504 after", |cloud| then(cloud, &[CloudFault::after(Answer::message(504, "Endpoint request timed out"))])),
+        ("seven taken, then 500", |cloud| then(cloud, &[CloudFault::partly(Apply::First(7), Answer::Status(500))])),
     ])
     .await;
 }
@@ -88,12 +88,12 @@ async fn a_failing_cloud_that_took_the_passings_or_did_not() {
 #[tokio::test]
 async fn a_connection_that_is_cut_or_never_answers() {
     survives(&[
-        ("cut before", |cloud| then(cloud, &[Fault::before(Answer::Cut)])),
-        ("cut after", |cloud| then(cloud, &[Fault::after(Answer::Cut)])),
-        ("cut inside the answer", |cloud| then(cloud, &[Fault::after(Answer::CutInside)])),
-        ("never answers, not taken", |cloud| then(cloud, &[Fault::before(Answer::Never)])),
-        ("never answers, half taken", |cloud| then(cloud, &[Fault::partly(Apply::Half, Answer::Never)])),
-        ("never answers, taken", |cloud| then(cloud, &[Fault::after(Answer::Never)])),
+        ("cut before", |cloud| then(cloud, &[CloudFault::before(Answer::Cut)])),
+        ("cut after", |cloud| then(cloud, &[CloudFault::after(Answer::Cut)])),
+        ("cut inside the answer", |cloud| then(cloud, &[CloudFault::after(Answer::CutInside)])),
+        ("never answers, not taken", |cloud| then(cloud, &[CloudFault::before(Answer::Never)])),
+        ("never answers, half taken", |cloud| then(cloud, &[CloudFault::partly(Apply::Half, Answer::Never)])),
+        ("never answers, taken", |cloud| then(cloud, &[CloudFault::after(Answer::Never)])),
     ])
     .await;
 }
@@ -101,13 +101,15 @@ async fn a_connection_that_is_cut_or_never_answers() {
 #[tokio::test]
 async fn something_else_that_answers_in_place_of_the_cloud() {
     survives(&[
-        ("a portal", |cloud| then(cloud, &vec![Fault::before(Answer::html()); 2])),
-        ("a portal, and yet taken", |cloud| then(cloud, &[Fault::after(Answer::html())])),
+        ("a portal", |cloud| then(cloud, &vec![CloudFault::before(Answer::html()); 2])),
+        ("a portal, and yet taken", |cloud| then(cloud, &[CloudFault::after(Answer::html())])),
         // Followed, it would be a call that the fake does not know: a violation.
-        ("a redirect", |cloud| then(cloud, &[Fault::before(Answer::Redirect(format!("{}/login", cloud.url())))])),
-        ("a portal at the first question", |cloud| cloud.fault_times(2, On::Active, Fault::before(Answer::html()))),
-        ("an empty answer, not taken", |cloud| then(cloud, &[Fault::before(Answer::empty(200))])),
-        ("an empty answer, taken", |cloud| then(cloud, &[Fault::after(Answer::empty(200))])),
+        ("a redirect", |cloud| then(cloud, &[CloudFault::before(Answer::Redirect(format!("{}/login", cloud.url())))])),
+        ("a portal at the first question", |cloud| {
+            cloud.fault_times(2, On::Active, CloudFault::before(Answer::html()))
+        }),
+        ("an empty answer, not taken", |cloud| then(cloud, &[CloudFault::before(Answer::empty(200))])),
+        ("an empty answer, taken", |cloud| then(cloud, &[CloudFault::after(Answer::empty(200))])),
     ])
     .await;
 }
@@ -115,12 +117,12 @@ async fn something_else_that_answers_in_place_of_the_cloud() {
 #[tokio::test]
 async fn an_answer_that_is_not_what_was_documented() {
     survives(&[
-        ("not JSON, not taken", |cloud| then(cloud, &[Fault::before(Answer::not_json())])),
-        ("not JSON, taken", |cloud| then(cloud, &[Fault::after(Answer::not_json())])),
-        ("no counts", |cloud| then(cloud, &[Fault::after(Answer::NoCounts)])),
-        ("short counts that are true", |cloud| then(cloud, &[Fault::short(7)])),
-        ("short counts that are not", |cloud| then(cloud, &[Fault::after(Answer::Counts(7))])),
-        ("nothing counted, nothing taken", |cloud| then(cloud, &[Fault::short(0)])),
+        ("not JSON, not taken", |cloud| then(cloud, &[CloudFault::before(Answer::not_json())])),
+        ("not JSON, taken", |cloud| then(cloud, &[CloudFault::after(Answer::not_json())])),
+        ("no counts", |cloud| then(cloud, &[CloudFault::after(Answer::NoCounts)])),
+        ("short counts that are true", |cloud| then(cloud, &[CloudFault::short(7)])),
+        ("short counts that are not", |cloud| then(cloud, &[CloudFault::after(Answer::Counts(7))])),
+        ("nothing counted, nothing taken", |cloud| then(cloud, &[CloudFault::short(0)])),
     ])
     .await;
 }
@@ -129,13 +131,15 @@ async fn an_answer_that_is_not_what_was_documented() {
 async fn a_cloud_that_fails_while_it_is_asked_what_it_holds() {
     survives(&[
         ("500, then questions cut", |cloud| {
-            then(cloud, &[Fault::partly(Apply::Half, Answer::Status(500))]);
-            cloud.fault(On::Held, Fault::after(Answer::Usual)); // of joining
-            cloud.fault(On::Held, Fault::before(Answer::Cut));
-            cloud.fault(On::Held, Fault::after(Answer::not_json()));
+            then(cloud, &[CloudFault::partly(Apply::Half, Answer::Status(500))]);
+            cloud.fault(On::Held, CloudFault::after(Answer::Usual)); // of joining
+            cloud.fault(On::Held, CloudFault::before(Answer::Cut));
+            cloud.fault(On::Held, CloudFault::after(Answer::not_json()));
         }),
-        ("500 at the first question", |cloud| cloud.fault_times(2, On::Active, Fault::before(Answer::Status(500)))),
-        ("joining is cut", |cloud| cloud.fault_times(2, On::Held, Fault::before(Answer::CutInside))),
+        ("500 at the first question", |cloud| {
+            cloud.fault_times(2, On::Active, CloudFault::before(Answer::Status(500)))
+        }),
+        ("joining is cut", |cloud| cloud.fault_times(2, On::Held, CloudFault::before(Answer::CutInside))),
     ])
     .await;
 }
@@ -144,9 +148,9 @@ async fn a_cloud_that_fails_while_it_is_asked_what_it_holds() {
 async fn a_cloud_that_asks_for_time_gets_it() {
     const WAIT: Duration = Duration::from_secs(1);
     for status in [429, 503] {
-        let mut way = Way::with(Dedup::None, Generation::OpenApi).await;
+        let mut way = EndToEnd::with(Dedup::None, Generation::OpenApi).await;
         let token = way.session();
-        then(&way.cloud, &[Fault::before(Answer::RetryAfter(status, "1".into()))]);
+        then(&way.cloud, &[CloudFault::before(Answer::RetryAfter(status, "1".into()))]);
         let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
         let daemon = way.start().await;
         way.arrive(60, &daemon).await;
@@ -166,7 +170,7 @@ async fn a_cloud_that_takes_fewer_at_once_gets_fewer() {
 }
 
 async fn small((dedup, generation): (Dedup, Generation)) {
-    let mut way = Way::with(dedup, generation).await;
+    let mut way = EndToEnd::with(dedup, generation).await;
     way.cloud.configure(|config| config.max_items = 7);
     let token = way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
@@ -183,7 +187,7 @@ async fn a_passing_that_the_cloud_refuses_is_set_aside_and_holds_up_nobody() {
 }
 
 async fn poisoned((dedup, generation): (Dedup, Generation)) {
-    let mut way = Way::with(dedup, generation).await;
+    let mut way = EndToEnd::with(dedup, generation).await;
     let token = way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let mut expected = happened(&sim);
@@ -201,7 +205,7 @@ async fn poisoned((dedup, generation): (Dedup, Generation)) {
     let numbers: Vec<u64> = way.cloud.passings(&token).iter().map(|passing| passing.num).collect();
     assert_eq!(numbers, (1..=70).filter(|num| *num != 34).collect::<Vec<_>>(), "only the refused one's is missing");
     way.innocent();
-    shows(&daemon, "one is set aside", |snapshot| snapshot.journal.quarantined == 1).await;
+    shows(&daemon, "one is set aside", |snapshot| snapshot.journal.dead_letters == 1).await;
     // The cloud has them before the box has its answer.
     let snapshot = shows(&daemon, "the rest is sent", |snapshot| snapshot.uploads[0].sent >= 69).await;
     assert_eq!(snapshot.uploads[0].sent, 69);
@@ -214,7 +218,7 @@ async fn a_key_that_is_refused_is_not_hammered_with_and_nothing_is_lost_meanwhil
 }
 
 async fn locked_out((dedup, generation): (Dedup, Generation)) {
-    let mut way = Way::with(dedup, generation).await;
+    let mut way = EndToEnd::with(dedup, generation).await;
     let token = way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
@@ -244,7 +248,7 @@ async fn an_internet_that_is_away_for_a_while_delays_and_loses_nothing() {
 }
 
 async fn away((dedup, generation): (Dedup, Generation)) {
-    let mut way = Way::with(dedup, generation).await;
+    let mut way = EndToEnd::with(dedup, generation).await;
     let token = way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;

@@ -3,25 +3,26 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// First word of a volume.
+/// First word of a segment.
 pub const MAGIC: &str = "#passbridge-log\t1";
 
-/// A line longer than this is damage. The longest is the state at the head of a volume: some 2 MB per decoder when every
+/// A line longer than this is damage. The longest is the state at the head of a segment: some 2 MB per decoder when every
 /// bound in it is reached; the longest entry, a frame of 256 KiB, escaped, has 1 MB.
 pub const LINE_MAX: u64 = 32 * 1024 * 1024;
 
-/// A place in the log: byte `offset` of the volume that begins with number `volume`.
+/// A place in the log: byte `offset` of the segment that begins with number `segment`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Place {
-    /// First sequence number of the volume.
-    pub volume: u64,
+pub struct LogPlace {
+    /// First sequence number of the segment.
+    #[serde(rename = "volume")] // its name on the disk since 0.1
+    pub segment: u64,
     /// Byte offset in it.
     pub offset: u64,
 }
 
-/// A volume's file.
+/// A segment's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VolumeFile {
+pub struct SegmentFile {
     /// First sequence number.
     pub first: u64,
     /// Path.
@@ -30,8 +31,8 @@ pub struct VolumeFile {
     pub bytes: u64,
 }
 
-/// Every volume in `dir`, oldest first.
-pub fn volumes(dir: &Path) -> io::Result<Vec<VolumeFile>> {
+/// Every segment in `dir`, oldest first.
+pub fn segments(dir: &Path) -> io::Result<Vec<SegmentFile>> {
     let mut found = Vec::new();
     for file in std::fs::read_dir(dir)? {
         let file = file?;
@@ -42,9 +43,9 @@ pub fn volumes(dir: &Path) -> io::Result<Vec<VolumeFile>> {
             && let Ok(meta) = std::fs::metadata(&path)
             && meta.is_file()
         {
-            found.push(VolumeFile { first, path, bytes: meta.len() });
+            found.push(SegmentFile { first, path, bytes: meta.len() });
         }
     }
-    found.sort_by_key(|volume| volume.first);
+    found.sort_by_key(|segment| segment.first);
     Ok(found)
 }

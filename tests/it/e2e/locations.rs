@@ -7,7 +7,7 @@ use passbridge::testing::status::{Snapshot, UploadState};
 use serde_json::Value;
 use std::time::Duration;
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 const LOCATIONS: [&str; 3] = ["Start", "10 km", "Finish"];
 const START: &str = "5742";
@@ -15,7 +15,7 @@ const FINISH: &str = "F141";
 
 /// A box that listens for a source with three timing points: one goes to `START`, one to `FINISH`, one is not in the table.
 struct Split {
-    way: Way,
+    way: EndToEnd,
     sim: SimDecoder,
     /// Sessions of Start, 10 km and Finish.
     tokens: [String; 3],
@@ -23,7 +23,7 @@ struct Split {
 
 impl Split {
     async fn new(kind: Kind) -> (Self, passbridge::testing::daemon::Daemon) {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         let device = |device: &str| {
             way.cloud.configure(|cloud| cloud.devices.push((device.to_owned(), device.to_owned())));
             way.cloud.open_session(device, device)
@@ -111,7 +111,7 @@ async fn after_an_outage_each_chronotrack_location_goes_on_at_its_own_number() {
     daemon.stop().await.unwrap();
 }
 
-/// What is acknowledged is on the disk, whatever lane it is in.
+/// What is acknowledged is on the disk, whatever source it is in.
 #[tokio::test]
 async fn a_mylaps_message_is_acknowledged_when_the_reads_of_all_its_locations_are_kept() {
     let (mut split, daemon) = Split::new(Kind::MYLAPS).await;
@@ -129,14 +129,14 @@ async fn a_mylaps_message_is_acknowledged_when_the_reads_of_all_its_locations_ar
 }
 
 /// Chip and stamp of the reads in the log.
-async fn kept(way: &Way) -> std::collections::HashSet<(String, String)> {
+async fn kept(way: &EndToEnd) -> std::collections::HashSet<(String, String)> {
     let rows = export(way, None);
     let text = |row: &Value, field: &str| row[field].as_str().unwrap().to_owned();
     let reads = rows.iter().filter(|row| row["kind"] == "read");
     reads.map(|row| (text(row, "chip"), text(row, "decoder_time"))).collect()
 }
 
-fn export(way: &Way, decoder: Option<&str>) -> Vec<Value> {
+fn export(way: &EndToEnd, decoder: Option<&str>) -> Vec<Value> {
     use passbridge::testing::export::{Format, Query, Reading};
     let zones = way.config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
     let reading = Reading { zones: zones.collect(), tag: way.config.passing.tag, shown_in: None, spreadsheet: false };
@@ -185,19 +185,21 @@ async fn a_location_taken_out_of_the_table_loses_no_read_and_sends_none_twice() 
         let daemon = split.way.start().await;
         split.way.arrive(270, &daemon).await;
         split.way.holds(&again, &start[30..80]);
-        let lanes: Vec<_> = export(&split.way, Some("finish-mat/Start"))
+        let sources: Vec<_> = export(&split.way, Some("finish-mat/Start"))
             .into_iter()
             .map(|row| (row["decoder"].clone(), row["location"].clone()))
             .collect();
-        assert!(lanes.len() >= 80 && lanes.iter().all(|lane| *lane == ("finish-mat/Start".into(), "Start".into())));
-        assert!(export(&split.way, Some(MAT)).len() >= 270, "a decoder's export has all of its lanes");
+        assert!(
+            sources.len() >= 80 && sources.iter().all(|source| *source == ("finish-mat/Start".into(), "Start".into()))
+        );
+        assert!(export(&split.way, Some(MAT)).len() >= 270, "a decoder's export has all of its sources");
         daemon.stop().await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn the_device_of_the_table_and_that_of_the_decoder_may_be_the_same() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let decoder = way.decoder(MAT, Kind::CHRONOTRACK, Address::Listen(LOOPBACK));
     decoder.locations = [("Finish".to_owned(), DEVICE.to_owned())].into();

@@ -3,18 +3,18 @@
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::journal::{Unsettled, unsettled};
 use passbridge::testing::serve::control::{self, ControlError, Request};
-use passbridge::testing::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, On};
+use passbridge::testing::sim::cloud::{Answer, Apply, CloudFault, DEVICE, Dedup, On};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use serde_json::{Value, json};
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// The device that was meant.
 const RIGHT: &str = "65A1000000000000000000000000000000000000000000000000000000000002";
 
 /// A cloud that knows both devices, and a box that has the wrong one, with sixty reads that wait for a session.
-async fn wrong_device(dedup: Dedup) -> (Way, SimDecoder) {
-    let mut way = Way::with(dedup, CLOUDS[0].1).await;
+async fn wrong_device(dedup: Dedup) -> (EndToEnd, SimDecoder) {
+    let mut way = EndToEnd::with(dedup, CLOUDS[0].1).await;
     way.cloud.configure(|config| config.devices.push((RIGHT.into(), "right".into())));
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
@@ -24,17 +24,17 @@ async fn wrong_device(dedup: Dedup) -> (Way, SimDecoder) {
 }
 
 /// The correction, and a start with it.
-async fn corrected(way: &mut Way) -> Daemon {
+async fn corrected(way: &mut EndToEnd) -> Daemon {
     way.config.cloud.as_mut().unwrap().device_id = Some(RIGHT.into());
     way.start().await
 }
 
-async fn follow(way: &Way, from: &str, to: &str) -> Result<Value, ControlError> {
+async fn follow(way: &EndToEnd, from: &str, to: &str) -> Result<Value, ControlError> {
     control::ask(way.data(), Request::Adopt { from: from.into(), to: to.into() }).await
 }
 
 /// Everything in either session, each once; in the right one in order and numbered without a hole.
-fn all_once(way: &Way, wrong: &str, right: &str, sim: &SimDecoder) {
+fn all_once(way: &EndToEnd, wrong: &str, right: &str, sim: &SimDecoder) {
     let mut all = [crossings(&way.cloud, wrong), crossings(&way.cloud, right)].concat();
     all.sort_by_key(|(_, ms)| *ms);
     let mut expected = happened(sim);
@@ -48,8 +48,8 @@ async fn what_the_closed_session_of_the_wrong_device_gave_back_follows_when_it_i
     for (dedup, _) in CLOUDS {
         let (mut way, sim) = wrong_device(dedup).await;
         let wrong = way.session();
-        way.cloud.fault(On::Insert, Fault::after(Answer::Usual));
-        way.cloud.fault(On::Insert, Fault::partly(Apply::First(7), Answer::Cut).closing());
+        way.cloud.fault(On::Insert, CloudFault::after(Answer::Usual));
+        way.cloud.fault(On::Insert, CloudFault::partly(Apply::First(7), Answer::Cut).closing());
         let daemon = way.start().await;
         let mut changed = daemon.journal().unwrap().changed();
         let released = changed.wait_for(|_| !daemon.journal().unwrap().released(DEVICE).is_empty());
@@ -83,7 +83,7 @@ async fn what_the_closed_session_of_the_wrong_device_gave_back_follows_when_it_i
     }
 }
 
-async fn restarted(way: &Way, daemon: Daemon) -> Daemon {
+async fn restarted(way: &EndToEnd, daemon: Daemon) -> Daemon {
     daemon.stop().await.unwrap();
     way.start().await
 }
@@ -93,10 +93,10 @@ async fn what_may_be_in_the_wrong_session_stays_until_the_cloud_tells_and_what_i
     for apply in [Apply::Nothing, Apply::First(7), Apply::All] {
         let (mut way, sim) = wrong_device(Dedup::None).await;
         let wrong = way.session();
-        way.cloud.fault_always(On::Insert, Fault::partly(apply, Answer::Cut));
+        way.cloud.fault_always(On::Insert, CloudFault::partly(apply, Answer::Cut));
         let daemon = way.start().await;
         assert!(way.cloud.wait_until(LIMIT, |cloud| cloud.post_count() > 0).await);
-        way.cloud.fault_always(On::Held, Fault::before(Answer::Status(503)));
+        way.cloud.fault_always(On::Held, CloudFault::before(Answer::Status(503)));
         daemon.stop().await.unwrap();
         let there = way.cloud.passings(&wrong).len();
         let in_flight = unsettled(way.data()).unwrap()[DEVICE].in_flight;
@@ -106,7 +106,7 @@ async fn what_may_be_in_the_wrong_session_stays_until_the_cloud_tells_and_what_i
         let daemon = corrected(&mut way).await;
         sim.push(5);
         way.arrive(there + 65 - in_flight, &daemon).await;
-        way.cloud.fault_always(On::Held, Fault::before(Answer::Status(503)));
+        way.cloud.fault_always(On::Held, CloudFault::before(Answer::Status(503)));
         let answer = follow(&way, DEVICE, RIGHT).await.unwrap();
         assert_eq!((&answer["moved"], &answer["left"]), (&0.into(), &in_flight.into()), "{apply:?}: {answer}");
         assert!(answer["why"].as_str().unwrap().contains("could not be asked"), "{answer}");
@@ -114,7 +114,7 @@ async fn what_may_be_in_the_wrong_session_stays_until_the_cloud_tells_and_what_i
         // The cloud shows what it holds a moment late: one answer that lacks it is not enough.
         let empty = r#"{"description":"Success","result":[]}"#.to_owned();
         let empty = Answer::Text { status: 200, content_type: "application/json", body: empty };
-        way.cloud.fault(On::Held, Fault::before(empty));
+        way.cloud.fault(On::Held, CloudFault::before(empty));
         let answer = follow(&way, DEVICE, RIGHT).await.unwrap();
         assert_eq!((&answer["settled"], &answer["left"]), (&there.into(), &0.into()), "{apply:?}: {answer}");
         assert_eq!(answer["moved"], in_flight - there);

@@ -18,50 +18,50 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What became of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::enum_variant_names, reason = "the word of the answer on the socket")]
-pub enum Asked {
+pub enum CommandResult {
     /// The decoder is being asked.
-    Asked,
+    Accepted,
     /// There is no link to it now.
     NotConnected,
     /// It cannot be asked for that: why.
     Refused(&'static str),
 }
 
-pub(super) struct Order {
+pub(super) struct Command {
     pub(super) range: Range,
     pub(super) answer: oneshot::Sender<Result<(), &'static str>>,
 }
 
 /// The way to the live connections of one decoder; clones share it.
 #[derive(Clone, Default)]
-pub struct Asks {
+pub struct DecoderHandle {
     connections: Arc<Mutex<Connections>>,
     tap: Tap,
 }
 
 /// By a number of their own; at most as many as the link has.
-type Connections = Vec<(u64, mpsc::Sender<Order>)>;
+type Connections = Vec<(u64, mpsc::Sender<Command>)>;
 
-impl Asks {
+impl DecoderHandle {
     /// Asks for a range, on the first connection that can (a listening port may have several).
-    pub async fn ask(&self, range: &Range) -> Asked {
+    pub async fn ask(&self, range: &Range) -> CommandResult {
         if let Err(why) = range.check() {
-            return Asked::Refused(why);
+            return CommandResult::Refused(why);
         }
-        let connections: Vec<mpsc::Sender<Order>> = self.lock().iter().map(|(_, sender)| sender.clone()).collect();
-        let mut last = Asked::NotConnected;
+        let connections: Vec<mpsc::Sender<Command>> = self.lock().iter().map(|(_, sender)| sender.clone()).collect();
+        let mut last = CommandResult::NotConnected;
         let end = Instant::now() + PATIENCE;
         for connection in connections {
             let (answer, answered) = oneshot::channel();
             let asking = async {
-                connection.send(Order { range: range.clone(), answer }).await.ok()?;
+                connection.send(Command { range: range.clone(), answer }).await.ok()?;
                 answered.await.ok()
             };
             match timeout_at(end, asking).await {
-                Ok(Some(Ok(()))) => return Asked::Asked,
-                Ok(Some(Err(why))) => last = Asked::Refused(why),
+                Ok(Some(Ok(()))) => return CommandResult::Accepted,
+                Ok(Some(Err(why))) => last = CommandResult::Refused(why),
                 Ok(None) => {} // it ended meanwhile
-                Err(_) => last = Asked::Refused("its link is busy: try again in a moment"),
+                Err(_) => last = CommandResult::Refused("its link is busy: try again in a moment"),
             }
         }
         last
@@ -77,23 +77,23 @@ impl Asks {
     }
 
     /// A connection that can be asked until this goes.
-    pub(super) fn connected(&self) -> Hearing {
+    pub(super) fn connected(&self) -> Commands {
         let (sender, orders) = mpsc::channel(1);
         let mut connections = self.lock();
         let id = connections.last().map_or(0, |(id, _)| id + 1);
         connections.push((id, sender));
-        Hearing { asks: self.clone(), id, orders }
+        Commands { asks: self.clone(), id, orders }
     }
 }
 
 /// One connection's ear.
-pub(super) struct Hearing {
-    asks: Asks,
+pub(super) struct Commands {
+    asks: DecoderHandle,
     id: u64,
-    pub(super) orders: mpsc::Receiver<Order>,
+    pub(super) orders: mpsc::Receiver<Command>,
 }
 
-impl Drop for Hearing {
+impl Drop for Commands {
     fn drop(&mut self) {
         self.asks.lock().retain(|(id, _)| *id != self.id);
     }

@@ -7,14 +7,14 @@ use passbridge::testing::sim::cloud::DEVICE;
 use passbridge::testing::sim::decoder::{Kind, SimConfig, Wiring};
 use passbridge::testing::status::{LinkState, Snapshot, UploadState};
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// A second device in the cloud.
 const FAR: &str = "65A2000000000000000000000000000000000000000000000000000000000FA2";
 
 #[tokio::test]
 async fn several_decoders_are_read_at_once_and_one_that_is_not_there_touches_none() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let nobody = std::net::TcpListener::bind(LOOPBACK).unwrap();
     let port = nobody.local_addr().unwrap().port();
@@ -53,7 +53,7 @@ async fn several_decoders_are_read_at_once_and_one_that_is_not_there_touches_non
 
 #[tokio::test]
 async fn decoders_of_two_devices_fill_the_session_of_their_own_device_only() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     way.cloud.configure(|config| config.devices.push((FAR.into(), "start".into())));
     let near = way.session();
     let far = way.cloud.open_session(FAR, "Far away");
@@ -76,7 +76,7 @@ async fn decoders_of_two_devices_fill_the_session_of_their_own_device_only() {
 
 #[tokio::test]
 async fn a_device_that_the_cloud_does_not_know_keeps_its_reads_while_the_other_goes_on() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let near = way.session();
     let finish = way.plug_with(Kind::RACE_RESULT, 45).await;
     let start = way.plug_as("start-mat", SimConfig::new(Kind::ONE4ALL, Wiring::Listen(LOOPBACK))).await;
@@ -117,7 +117,7 @@ fn metric(page: &str, sample: &str) -> f64 {
 
 #[tokio::test]
 async fn status_and_metrics_of_a_running_box_agree_with_what_happened() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     way.config.status = StatusConfig { listen: Some(LOOPBACK), token: None, token_file: None };
     let token = way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
@@ -125,7 +125,7 @@ async fn status_and_metrics_of_a_running_box_agree_with_what_happened() {
     let daemon = way.start().await;
     way.arrive(59, &daemon).await;
     shows(&daemon, "all is settled", |snapshot| {
-        (snapshot.uploads[0].sent, snapshot.journal.quarantined, snapshot.journal.pending) == (59, 1, 0)
+        (snapshot.uploads[0].sent, snapshot.journal.dead_letters, snapshot.journal.pending) == (59, 1, 0)
             && snapshot.uploads[0].state == UploadState::Idle
     })
     .await;
@@ -173,7 +173,7 @@ async fn status_and_metrics_of_a_running_box_agree_with_what_happened() {
 
 #[tokio::test]
 async fn a_box_without_internet_is_ready_and_says_that_reads_wait() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     way.config.status = StatusConfig { listen: Some(LOOPBACK), token: None, token_file: None };
     way.cloud.set_online(false).await;
     let _sim = way.plug_with(Kind::RACE_RESULT, 25).await;

@@ -7,7 +7,7 @@ use std::path::Path;
 use passbridge::testing::sim::cloud::{DEVICE, Dedup, Generation};
 use passbridge::testing::sim::decoder::Kind;
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// What happens to the data directory, and a problem that must be told of it.
 struct Case {
@@ -63,13 +63,13 @@ fn into_loop(path: &Path) {
 
 const CASES: [Case; 20] = [
     Case {
-        name: "the volume is deleted",
+        name: "the segment is deleted",
         damage: |data| fs::remove_file(log(data)).unwrap(),
         told: Some("journal_lost"),
     },
-    Case { name: "the volume is cut in half", damage: halve, told: Some("log_lost") },
+    Case { name: "the segment is cut in half", damage: halve, told: Some("log_lost") },
     Case {
-        name: "the volume is cut in half, and the queue is gone",
+        name: "the segment is cut in half, and the queue is gone",
         damage: |data| {
             halve(data);
             without_queue(data);
@@ -109,7 +109,7 @@ const CASES: [Case; 20] = [
         told: Some("log_damaged"),
     },
     Case {
-        name: "the head of the volume is damaged, and the queue is gone",
+        name: "the head of the segment is damaged, and the queue is gone",
         damage: |data| {
             flip(data, |at, _| at == 0);
             without_queue(data);
@@ -122,7 +122,7 @@ const CASES: [Case; 20] = [
         told: Some("log_damaged"),
     },
     Case {
-        name: "the volume is zeros",
+        name: "the segment is zeros",
         damage: |data| fs::write(log(data), vec![0; 50_000]).unwrap(),
         told: Some("log_unreadable"),
     },
@@ -177,7 +177,7 @@ const CASES: [Case; 20] = [
 /// What is wrong, if anything.
 async fn survives(case: &'static Case, dedup: Dedup, generation: Generation, in_order: bool) -> Option<String> {
     let what = format!("{}, {dedup:?}, {generation:?}, switched off in order: {in_order}", case.name);
-    let mut way = Way::with(dedup, generation).await;
+    let mut way = EndToEnd::with(dedup, generation).await;
     let token = way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use passbridge::testing::config::Address;
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::model::clock::Wall;
-use passbridge::testing::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Source, Wiring};
+use passbridge::testing::sim::decoder::{Habit, Kind, ReadSource, SimConfig, SimDecoder, Wiring};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// Chips that cross.
 const CHIPS: usize = 20;
@@ -44,8 +44,8 @@ const UNDATED: [(Kind, Set, Row); 5] = [
 ];
 
 /// A box whose decoder connects to it.
-async fn listening(kind: Kind, set: Set, dead_time: Duration) -> Way {
-    let mut way = Way::new().await;
+async fn listening(kind: Kind, set: Set, dead_time: Duration) -> EndToEnd {
+    let mut way = EndToEnd::new().await;
     way.config.passing.dead_time = dead_time;
     way.decoder(MAT, kind, Address::Listen(LOOPBACK)).set =
         set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -62,7 +62,7 @@ async fn send(daemon: &Daemon, row: Row) {
 }
 
 /// Ten seconds after ten, and a tenth for each chip.
-fn crossed(token: &str, way: &Way, day: &str) -> usize {
+fn crossed(token: &str, way: &EndToEnd, day: &str) -> usize {
     let first = format!("{day}T10:00:00Z").parse::<jiff::Timestamp>().unwrap().as_millisecond();
     let here = |ms: i64| (first..first + 10_000).contains(&ms);
     crossings(&way.cloud, token).into_iter().filter(|(_, ms)| here(*ms)).count()
@@ -86,7 +86,8 @@ async fn the_same_chips_at_the_same_time_of_day_on_day_two_are_uploaded_and_with
                 let wall = Wall::scripted(format!("{day}T22:00:00Z").parse().unwrap());
                 let daemon = way.start_at(&wall).await;
                 send(&daemon, row).await;
-                let known = |snapshot: &passbridge::testing::status::Snapshot| snapshot.journal.repeats == CHIPS as u64;
+                let known =
+                    |snapshot: &passbridge::testing::status::Snapshot| snapshot.journal.duplicates == CHIPS as u64;
                 shows(&daemon, "all are known", known).await;
                 daemon.stop().await.unwrap();
                 assert_eq!(way.cloud.stored(), before + CHIPS, "{kind:?} {day}");
@@ -99,7 +100,7 @@ async fn the_same_chips_at_the_same_time_of_day_on_day_two_are_uploaded_and_with
 
 #[tokio::test]
 async fn a_memory_that_is_printed_thirteen_hours_after_the_start_has_the_times_of_the_start() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let sim = way.plug(Kind::TIMY).await;
     sim.push(30); // nobody listens
@@ -137,11 +138,11 @@ fn report(chip: usize, ms: u64) -> Vec<u8> {
 #[tokio::test]
 async fn a_reader_without_a_clock_that_is_switched_off_and_on_hides_no_second_crossing() {
     for dead_time in [0, 10] {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         way.session();
         way.config.passing.dead_time = Duration::from_secs(dead_time);
         let life = |from: u64| (0..CHIPS).map(move |n| report(n, from + 100 * n as u64));
-        let source = Source::Recording(life(12_000).chain(life(9000)).chain(life(9000)).collect());
+        let source = ReadSource::Recording(life(12_000).chain(life(9000)).chain(life(9000)).collect());
         let sim = SimConfig { source, programmed: true, ..SimConfig::new(Kind::LLRP, Wiring::Listen(LOOPBACK)) };
         let sim = way.plug_as(MAT, sim).await;
         let daemon = way.start().await;
@@ -158,7 +159,7 @@ async fn a_reader_without_a_clock_that_is_switched_off_and_on_hides_no_second_cr
 
 #[tokio::test]
 async fn a_reader_that_is_rebooted_and_has_lost_its_clock_gives_every_read_once() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     way.session();
     way.config.passing.dead_time = Duration::from_secs(10);
     let sim = SimConfig { programmed: true, ..SimConfig::new(Kind::LLRP, Wiring::Listen(LOOPBACK)) };
@@ -183,7 +184,7 @@ async fn a_reader_that_is_rebooted_and_has_lost_its_clock_gives_every_read_once(
 #[tokio::test]
 async fn a_crossing_that_began_before_the_cable_was_out_is_timed_by_its_first_read() {
     together((0..4).map(|_| async {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         let token = way.session();
         way.config.passing.dead_time = Duration::from_secs(10);
         let time = |n: u64| format!("10:{:02}:{:02}.000", n / 60, n % 60);

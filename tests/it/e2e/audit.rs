@@ -8,16 +8,16 @@ use passbridge::testing::export::{Format, Query, Reading, export};
 use passbridge::testing::journal::Journal;
 use passbridge::testing::model::clock::Wall;
 use passbridge::testing::serve::control::{self, Request};
-use passbridge::testing::sim::cloud::{Answer, Apply, DEVICE, Dedup, Fault, Generation, KEY, On, Stored};
+use passbridge::testing::sim::cloud::{Answer, Apply, CloudFault, DEVICE, Dedup, Generation, KEY, On, StoredPassing};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use passbridge::testing::status::{AuditStatus, Snapshot, UploadState};
 use serde_json::Value;
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// A box that has brought 60 reads into a session, which is active.
-async fn sixty(dedup: Dedup, generation: Generation) -> (Way, SimDecoder, Daemon, String) {
-    let mut way = Way::with(dedup, generation).await;
+async fn sixty(dedup: Dedup, generation: Generation) -> (EndToEnd, SimDecoder, Daemon, String) {
+    let mut way = EndToEnd::with(dedup, generation).await;
     let token = way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     let daemon = way.start().await;
@@ -40,12 +40,12 @@ async fn settled(daemon: &Daemon, sent: u64) {
     journal(daemon, "all are settled", |journal| state(journal) == (sent, true)).await;
 }
 
-fn foreign(num: u64) -> Stored {
-    Stored { num, time_ms: 1_781_697_600_000, chip: Some("OTHER".into()), bib: "9".into() }
+fn foreign(num: u64) -> StoredPassing {
+    StoredPassing { num, time_ms: 1_781_697_600_000, chip: Some("OTHER".into()), bib: "9".into() }
 }
 
 /// The session gives way to another one, and the box notices because it has something to send.
-async fn next_session(way: &Way, sim: &SimDecoder, daemon: &Daemon) -> String {
+async fn next_session(way: &EndToEnd, sim: &SimDecoder, daemon: &Daemon) -> String {
     let next = way.cloud.open_session(DEVICE, "Next");
     sim.push(10);
     let all = sim.reads().len() as u64;
@@ -58,12 +58,12 @@ async fn audited(daemon: &Daemon) -> AuditStatus {
     snapshot.uploads[0].audit.clone().unwrap()
 }
 
-async fn repair(way: &Way, token: &str) -> Value {
+async fn repair(way: &EndToEnd, token: &str) -> Value {
     let request = Request::Repair { device: DEVICE.into(), session: token.into() };
     control::ask(way.data(), request).await.unwrap()
 }
 
-fn nums(way: &Way, token: &str) -> Vec<u64> {
+fn nums(way: &EndToEnd, token: &str) -> Vec<u64> {
     let mut nums: Vec<u64> = way.cloud.passings(token).iter().map(|passing| passing.num).collect();
     nums.sort_unstable();
     nums
@@ -113,7 +113,7 @@ async fn what_is_missing_foreign_or_different_in_a_session_that_is_over_is_a_pro
 #[tokio::test]
 async fn an_audit_that_the_cloud_did_not_answer_is_made_after_the_next_start() {
     let (way, sim, daemon, _) = sixty(Dedup::None, Generation::Legacy).await;
-    way.cloud.fault_always(On::Held, Fault::before(Answer::Status(503)));
+    way.cloud.fault_always(On::Held, CloudFault::before(Answer::Status(503)));
     way.cloud.open_session(DEVICE, "Next");
     sim.push(10);
     complains(&daemon, "audit_waits").await;
@@ -159,7 +159,7 @@ async fn a_repair_whose_answer_is_lost_asks_and_sends_only_what_did_not_arrive()
     for apply in [Apply::Nothing, Apply::First(2), Apply::All] {
         let (way, _sim, daemon, token) = sixty(Dedup::None, Generation::Legacy).await;
         way.cloud.lose(&token, &[3, 17, 18, 60]);
-        way.cloud.fault(On::Insert, Fault::partly(apply, Answer::Cut));
+        way.cloud.fault(On::Insert, CloudFault::partly(apply, Answer::Cut));
         let answer = repair(&way, &token).await;
         assert_eq!(answer["equal"], true, "{apply:?}: {answer}");
         assert_eq!(nums(&way, &token), (1..=60).collect::<Vec<_>>(), "{apply:?}");
@@ -172,7 +172,7 @@ async fn a_repair_whose_answer_is_lost_asks_and_sends_only_what_did_not_arrive()
 async fn a_repair_that_a_power_cut_ended_goes_on_at_the_next_start_with_the_same_numbers() {
     let (way, _sim, daemon, token) = sixty(Dedup::None, Generation::Legacy).await;
     way.cloud.lose(&token, &[3, 17, 18, 60]);
-    way.cloud.fault_always(On::Insert, Fault::partly(Apply::First(2), Answer::Status(503)));
+    way.cloud.fault_always(On::Insert, CloudFault::partly(Apply::First(2), Answer::Status(503)));
     let posts = way.cloud.post_count();
     let asking = {
         let data = way.data().to_owned();
@@ -224,13 +224,13 @@ async fn what_is_different_is_never_overwritten_and_foreign_ones_stay() {
 async fn a_session_that_closes_during_a_repair_leaves_the_missing_set_aside_and_out_of_the_next_one() {
     let (way, sim, daemon, token) = sixty(Dedup::None, Generation::Legacy).await;
     way.cloud.lose(&token, &[3, 17, 18, 60]);
-    way.cloud.fault(On::Insert, Fault::partly(Apply::First(1), Answer::Cut).closing());
+    way.cloud.fault(On::Insert, CloudFault::partly(Apply::First(1), Answer::Cut).closing());
     repair(&way, &token).await;
     let next = way.cloud.open_session(DEVICE, "Next");
     sim.push(10);
     let arrived = way.cloud.wait_until(LIMIT, |cloud| cloud.passings(&next).len() >= 10).await;
     assert!(arrived, "{:#?}", daemon.snapshot());
-    let aside = |snapshot: &Snapshot| snapshot.journal.quarantined == 3 && snapshot.journal.pending == 0;
+    let aside = |snapshot: &Snapshot| snapshot.journal.dead_letters == 3 && snapshot.journal.pending == 0;
     shows(&daemon, "three are set aside and nothing waits", aside).await;
     assert_eq!(crossings(&way.cloud, &next), happened(&sim)[60..], "nothing of the first session");
     assert_eq!(nums(&way, &token).len(), 57);
@@ -257,7 +257,7 @@ async fn what_the_cloud_shows_late_is_no_alarm_and_is_not_sent_again() {
     let (way, _sim, daemon, token) = sixty(Dedup::None, Generation::Legacy).await;
     let posts = way.cloud.post_count();
     // The range of ours is asked for twice at once, and what is above it once before.
-    way.cloud.fault_times(3, On::Held, Fault::before(says("[]")));
+    way.cloud.fault_times(3, On::Held, CloudFault::before(says("[]")));
     let answer = repair(&way, &token).await;
     assert_eq!((&answer["resent"], &answer["refused"], &answer["equal"]), (&0.into(), &Value::Null, &true.into()));
     assert_eq!(way.cloud.post_count(), posts);
@@ -269,7 +269,7 @@ async fn what_the_cloud_shows_late_is_no_alarm_and_is_not_sent_again() {
 async fn a_session_that_one_answer_calls_over_is_not_audited_again_and_again() {
     let (way, _sim, daemon, token) = sixty(Dedup::None, Generation::Legacy).await;
     daemon.stop().await.unwrap();
-    way.cloud.fault(On::Active, Fault::before(says("[]")));
+    way.cloud.fault(On::Active, CloudFault::before(says("[]")));
     let daemon = way.start().await;
     shows(&daemon, "it sees no session", |snapshot| snapshot.uploads[0].state == UploadState::NoSession).await;
     // Between two orders the box may do what it does by itself.
@@ -313,13 +313,13 @@ async fn a_difference_is_told_until_its_own_session_is_found_equal_whatever_othe
 
 #[tokio::test]
 async fn an_audit_while_passings_go_up_compares_what_was_there_when_it_began() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     way.cloud.configure(|config| config.page_size = 50);
     way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 3000).await;
     // From the second hundred on a passing takes 5 ms: the audit sees a drain from its beginning to its end.
-    way.cloud.fault_times(1, On::Insert, Fault::after(Answer::Usual));
-    way.cloud.fault_always(On::Insert, Fault::slow(std::time::Duration::from_millis(20)));
+    way.cloud.fault_times(1, On::Insert, CloudFault::after(Answer::Usual));
+    way.cloud.fault_always(On::Insert, CloudFault::slow(std::time::Duration::from_millis(20)));
     let daemon = way.start().await;
     keeps(&daemon, 3000).await;
     way.arrive(100, &daemon).await;

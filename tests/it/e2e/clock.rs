@@ -11,10 +11,10 @@ use passbridge::testing::journal::entry::Body;
 use passbridge::testing::journal::log::{Line, Reader};
 use passbridge::testing::journal::log_dir;
 use passbridge::testing::model::clock::Wall;
-use passbridge::testing::sim::cloud::{Answer, Fault, On};
+use passbridge::testing::sim::cloud::{Answer, CloudFault, On};
 use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// When the simulated races are.
 const RACE: &str = "2026-06-17T10:00:05Z";
@@ -33,7 +33,7 @@ fn set(wall: &Wall, to: &str) {
 }
 
 /// Steps recorded in the log, and notes that tell of one.
-fn told(way: &Way) -> (usize, usize) {
+fn told(way: &EndToEnd) -> (usize, usize) {
     let mut reader = Reader::open(&log_dir(way.data()), None).unwrap().unwrap();
     let (mut steps, mut notes) = (0, 0);
     while let Some(line) = reader.read().unwrap() {
@@ -56,7 +56,7 @@ async fn stepped(daemon: &Daemon) {
 }
 
 /// A step is told once; and the box starts again with what it has, without sending anything twice.
-async fn ends_well(way: &Way, wall: &Wall, token: &str, daemon: Daemon, sim: &SimDecoder) {
+async fn ends_well(way: &EndToEnd, wall: &Wall, token: &str, daemon: Daemon, sim: &SimDecoder) {
     stepped(&daemon).await;
     daemon.stop().await.unwrap();
     assert_eq!(told(way), (1, 1));
@@ -72,7 +72,7 @@ async fn ends_well(way: &Way, wall: &Wall, token: &str, daemon: Daemon, sim: &Si
 async fn a_step_while_reads_stream_changes_nothing_for_any_decoder() {
     let kinds = [Kind::IPICO, Kind::ONE4ALL, Kind::RACE_RESULT];
     together(STEPS.into_iter().flat_map(|step| kinds.map(|kind| (step, kind))).map(|((from, to), kind)| async move {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         let token = way.session();
         let wall = wall(from);
         let sim = way.plug(kind).await;
@@ -94,17 +94,17 @@ async fn a_step_while_reads_stream_changes_nothing_for_any_decoder() {
 #[tokio::test]
 async fn a_step_while_a_backlog_drains_or_a_batch_is_in_flight_changes_nothing() {
     together(STEPS.map(|(from, to)| async move {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         way.config.upload.timeout = Duration::from_millis(300);
         let token = way.session();
         let wall = wall(from);
         let sim = way.plug_with(Kind::RACE_RESULT, 400).await;
-        way.cloud.fault_always(On::Insert, Fault::before(Answer::Status(503)));
+        way.cloud.fault_always(On::Insert, CloudFault::before(Answer::Status(503)));
         let daemon = way.start_at(&wall).await;
         keeps(&daemon, 400).await;
         // One answer is lost when the drain begins: a batch is in flight and unknown while the clock steps.
         way.cloud.clear_faults();
-        way.cloud.fault(On::Insert, Fault::after(Answer::Never));
+        way.cloud.fault(On::Insert, CloudFault::after(Answer::Never));
         way.arrive(1, &daemon).await;
         set(&wall, to);
         way.arrive(400, &daemon).await;
@@ -117,7 +117,7 @@ async fn a_step_while_a_backlog_drains_or_a_batch_is_in_flight_changes_nothing()
 #[tokio::test]
 async fn a_step_with_a_session_change_changes_nothing() {
     together(STEPS.map(|(from, to)| async move {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         let first = way.session();
         let wall = wall(from);
         let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
@@ -140,7 +140,7 @@ async fn a_step_with_a_session_change_changes_nothing() {
 #[tokio::test]
 async fn a_step_changes_no_verdict_of_dead_time_and_no_repeat() {
     together(STEPS.map(|(from, to)| async move {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         let token = way.session();
         way.config.passing.dead_time = Duration::from_secs(5);
         let rows: Vec<String> = (1..=40).map(|n| record(n, "C1", &format!("10:00:{:02}.000", n - 1))).collect();
@@ -160,7 +160,7 @@ async fn a_step_changes_no_verdict_of_dead_time_and_no_repeat() {
         way.holds(&token, &every_fifth);
         daemon.stop().await.unwrap();
 
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         let token = way.session();
         set(&wall, from);
         way.decoder(MAT, Kind::MYLAPS, Address::Listen(LOOPBACK));
@@ -192,7 +192,7 @@ fn at(times: &[&str]) -> Vec<Crossing> {
 }
 
 /// A decoder whose date was never set.
-async fn undated(way: &mut Way, times: &[&str]) -> SimDecoder {
+async fn undated(way: &mut EndToEnd, times: &[&str]) -> SimDecoder {
     let rows: Vec<String> = (1..)
         .zip(times)
         .map(|(n, time)| record(n, &format!("C{n}"), time).replace("2026-06-17", "0000-00-00"))
@@ -203,7 +203,7 @@ async fn undated(way: &mut Way, times: &[&str]) -> SimDecoder {
 
 #[tokio::test]
 async fn reads_without_a_date_wait_until_the_box_knows_its_own_and_then_have_the_right_day() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let wall = wall(NEVER_SET);
     let sim = undated(&mut way, &["10:00:01.000", "10:00:02.000", "10:00:03.000"]).await;
@@ -229,7 +229,7 @@ async fn reads_without_a_date_wait_until_the_box_knows_its_own_and_then_have_the
 
 #[tokio::test]
 async fn the_right_day_of_reads_that_wait_outlives_a_restart() {
-    let mut way = Way::new().await; // no session yet
+    let mut way = EndToEnd::new().await; // no session yet
     let wall = wall(NEVER_SET);
     let sim = undated(&mut way, &["23:59:58.000", "10:00:02.000"]).await;
     let daemon = way.start_at(&wall).await;
@@ -253,7 +253,7 @@ async fn the_right_day_of_reads_that_wait_outlives_a_restart() {
 #[tokio::test]
 async fn a_box_that_was_restarted_before_it_knew_the_time_takes_the_last_day_that_is_possible_and_holds_nothing_for_ever()
  {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let wall = wall(NEVER_SET);
     let sim = undated(&mut way, &["20:00:00.000", "05:50:00.000", "06:30:01.000"]).await;
@@ -274,7 +274,7 @@ async fn a_box_that_was_restarted_before_it_knew_the_time_takes_the_last_day_tha
 
 #[tokio::test]
 async fn passings_uploaded_on_a_day_that_a_step_shows_to_be_wrong_are_named() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let wall = wall("2026-06-10T10:00:05Z"); // a week ago: where the box was switched off last
     let sim = undated(&mut way, &["10:00:01.000", "10:00:02.000", "10:00:10.000"]).await;
@@ -294,7 +294,7 @@ async fn passings_uploaded_on_a_day_that_a_step_shows_to_be_wrong_are_named() {
 
 #[tokio::test]
 async fn what_waits_while_the_clock_is_a_week_behind_is_uploaded_on_the_right_day() {
-    let mut way = Way::new().await; // no session yet
+    let mut way = EndToEnd::new().await; // no session yet
     let wall = wall("2026-06-10T10:00:05Z");
     let sim = undated(&mut way, &["10:00:01.000", "10:00:02.000"]).await;
     let daemon = way.start_at(&wall).await;
@@ -316,7 +316,7 @@ async fn what_waits_while_the_clock_is_a_week_behind_is_uploaded_on_the_right_da
 
 #[tokio::test]
 async fn an_hour_names_only_the_passings_that_it_puts_on_another_day() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     way.session();
     let wall = wall("2026-06-17T12:30:00Z");
     let sim = undated(&mut way, &["12:20:00.000", "12:40:00.000"]).await;
@@ -332,7 +332,7 @@ async fn an_hour_names_only_the_passings_that_it_puts_on_another_day() {
 
 #[tokio::test]
 async fn a_step_that_is_taken_back_leaves_no_false_alarm_and_what_it_spoilt_is_named() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     way.session();
     let wall = wall(RACE);
     let sim = undated(&mut way, &["10:00:01.000", "10:00:02.000", "10:00:03.000"]).await;

@@ -8,12 +8,12 @@ use passbridge::testing::sim::cloud::{Dedup, Generation};
 use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use passbridge::testing::status::UploadState;
 
+use crate::support::e2e::*;
 use crate::support::shaper::{Line, Shaper};
-use crate::support::way::*;
 
 /// A box whose way to the cloud is this line.
-async fn behind(line: Line, (dedup, generation): (Dedup, Generation)) -> (Way, Shaper) {
-    let mut way = Way::with(dedup, generation).await;
+async fn behind(line: Line, (dedup, generation): (Dedup, Generation)) -> (EndToEnd, Shaper) {
+    let mut way = EndToEnd::with(dedup, generation).await;
     let shaper = Shaper::open(way.cloud.address(), line).await;
     way.config.cloud.as_mut().unwrap().url = format!("http://{}/v0", shaper.address).parse().unwrap();
     (way, shaper)
@@ -120,7 +120,7 @@ async fn a_slow_and_distant_line_carries_a_backlog_without_a_failure_and_in_few_
 #[tokio::test]
 async fn a_refused_connection_and_a_name_that_is_not_found_are_named() {
     for (url, name) in [("http://127.0.0.1:1/v0", "is refused"), ("http://cloud.invalid/v0", "its name is not found")] {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         way.config.cloud.as_mut().unwrap().url = url.parse().unwrap();
         let _sim = way.plug_with(Kind::RACE_RESULT, 5).await;
         let daemon = way.start().await;
@@ -136,7 +136,7 @@ async fn a_refused_connection_and_a_name_that_is_not_found_are_named() {
 #[tokio::test]
 async fn a_decoder_behind_a_line_that_is_cut_and_slow_delivers_each_read_once() {
     together([Kind::RACE_RESULT, Kind::ONE4ALL].map(|kind| async move {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         let token = way.session();
         let sim = SimDecoder::start(SimConfig::new(kind, Wiring::Listen(LOOPBACK))).await.unwrap();
         let line = Line { rate: 400_000, cut_down: Some(2500), ..Line::default() };

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use passbridge::testing::config::Address;
 use passbridge::testing::link::capture::{Direction, Reader, What};
-use passbridge::testing::sim::decoder::{Fault, Kind, SimConfig, SimDecoder, Source, Wiring};
+use passbridge::testing::sim::decoder::{CloudFault, Kind, ReadSource, SimConfig, SimDecoder, Wiring};
 use passbridge::testing::status::LinkState;
 use tokio_serial::{SerialPort, SerialStream};
 
-use crate::support::way::*;
+use crate::support::e2e::*;
 
 /// A race at a decoder in Madrid, in pieces: stored before the box came, and live.
-async fn race_in_madrid(kind: Kind, faults: Vec<Fault>) {
-    let twice = faults.iter().any(|fault| matches!(fault, Fault::Duplicate { .. }));
-    let mut way = Way::new().await;
+async fn race_in_madrid(kind: Kind, faults: Vec<CloudFault>) {
+    let twice = faults.iter().any(|fault| matches!(fault, CloudFault::Duplicate { .. }));
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let sim = SimConfig { faults, ..SimConfig::new(kind, Wiring::Listen(LOOPBACK)) };
     let sim = way.plug_as(MAT, sim).await;
@@ -60,14 +60,18 @@ async fn every_read_of_an_ipico_reader_is_in_the_cloud_once() {
 #[tokio::test]
 async fn noise_bytes_one_by_one_and_frames_sent_twice_cost_no_read_and_make_none() {
     for kind in [Kind::RACE_RESULT, Kind::ONE4ALL, Kind::IPICO] {
-        race_in_madrid(kind, vec![Fault::Garbage { every: 7 }, Fault::Duplicate { every: 5 }, Fault::Bytewise]).await;
+        race_in_madrid(
+            kind,
+            vec![CloudFault::Garbage { every: 7 }, CloudFault::Duplicate { every: 5 }, CloudFault::Bytewise],
+        )
+        .await;
     }
 }
 
 #[tokio::test]
 async fn every_read_of_a_mylaps_exporter_is_in_the_cloud_once_in_both_versions() {
     for version in ["1", "2"] {
-        let mut way = Way::new().await;
+        let mut way = EndToEnd::new().await;
         let token = way.session();
         way.decoder(MAT, Kind::MYLAPS, Address::Listen(LOOPBACK));
         way.config.decoders[0].timezone = jiff::tz::TimeZone::get("Europe/Madrid").unwrap();
@@ -87,7 +91,7 @@ async fn every_read_of_a_mylaps_exporter_is_in_the_cloud_once_in_both_versions()
 
 #[tokio::test]
 async fn reads_on_a_serial_line_are_in_the_cloud_once() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let (decoder, ours) = SerialStream::pair().unwrap();
     let path = ours.name().unwrap();
@@ -115,12 +119,12 @@ async fn a_capture_with_damaged_frames_goes_the_whole_way_and_its_good_reads_arr
             bytes.extend(piece);
         }
     }
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let mut sim = SimConfig::new(Kind::IPICO, Wiring::Listen(LOOPBACK));
     let rows = Kind::IPICO.rows(&bytes);
     let count = rows.len() as u64;
-    sim.source = Source::Recording(rows);
+    sim.source = ReadSource::Recording(rows);
     let sim = way.plug_as(MAT, sim).await;
     let daemon = way.start().await;
     links(&sim, 1).await;
@@ -151,11 +155,11 @@ async fn a_whole_recorded_session_is_in_the_cloud_once_and_in_order() {
         eprintln!("skipped: {} is not there (PASSBRIDGE_SHARED names the directory)", path.display());
         return;
     };
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     way.config.upload.batch_max = 100;
     let mut sim = SimConfig::new(Kind::ONE4ALL, Wiring::Listen(LOOPBACK));
-    sim.source = Source::Recording(Kind::ONE4ALL.rows(&bytes));
+    sim.source = ReadSource::Recording(Kind::ONE4ALL.rows(&bytes));
     let sim = way.plug_as(MAT, sim).await;
     let daemon = way.start().await;
     sim.push(1460);
@@ -168,7 +172,7 @@ async fn a_whole_recorded_session_is_in_the_cloud_once_and_in_order() {
 
 #[tokio::test]
 async fn a_mylaps_exporter_that_repeats_after_a_cut_or_a_restart_of_the_box_makes_nothing_twice() {
-    let mut way = Way::new().await;
+    let mut way = EndToEnd::new().await;
     let token = way.session();
     let (daemon, sim) = way.start_with_exporter(Duration::from_millis(50)).await;
     sim.push(100);
