@@ -1,4 +1,5 @@
-//! The way to the RUFUS Cloud: its wire types and calls, what a passing consists of, the uplink, and the audit.
+//! Everything for the RUFUS Cloud: its wire types and calls, the fields of a passing, the uplink,
+//! and the audit.
 
 pub mod audit;
 pub mod passing;

@@ -50,7 +50,7 @@ use crate::config::{CloudConfig, Config, LoadOptions, Loaded, StatusConfig};
 use crate::export;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
-use crate::model::clock::{Wall, Zones};
+use crate::model::clock::Wall;
 use crate::serve::control::Socket;
 use crate::serve::ops::{Decoders, Ops, Repairs};
 use crate::serve::web;
@@ -259,7 +259,7 @@ impl Daemon {
         let started = format!("passbridge {} started as `{}`", env!("CARGO_PKG_VERSION"), config.name);
         let _ = notes.try_send(Note::Text("start", started)); // the channel is empty
         let watch = clock::Watch::new(&self.board);
-        let zones = zones(config);
+        let zones = config.zones();
         let (board, stop) = (self.board.clone(), self.stop.clone());
         self.spawn_with_journal("notes", move |journal| note_down(journal, board, zones, received, stop));
         let (board, stop) = (self.board.clone(), self.stop.clone());
@@ -456,16 +456,11 @@ pub(crate) fn open_journal(config: &Config, board: &Board) -> Result<Journal, Fa
     })
 }
 
-/// The zones of the decoders' clocks.
-fn zones(config: &Config) -> Zones {
-    config.zones().collect()
-}
-
 fn journal_config(config: &Config) -> JournalConfig {
     JournalConfig {
         dir: config.data_dir.clone(),
         dead_time: config.passing.dead_time,
-        zones: zones(config),
+        zones: config.zones(),
         keep_days: config.keep.days,
         keep_bytes: config.keep.max_bytes,
         segment_bytes: SEGMENT_BYTES,

@@ -1,18 +1,22 @@
 //! Export: the log as files that people and other software read.
 //!
-//! It reads the log itself, beside a running daemon or without one. Only durable entries are exported: the caller
-//! says up to which number, because the last lines of the file may not have been synced yet.
+//! Export reads the log itself, beside a running daemon or without one. Only durable entries are
+//! exported: the caller says up to which number, because the last lines of the file may not have
+//! been synced yet.
 //!
-//! What is held in memory does not grow with the log: an index tells what is where (`index`), and the frames are written a
-//! stretch at a time, for which the uploads that tell of it are read (`standing`). Of a window only the blocks are read
-//! that may hold any of it.
+//! The memory that export needs does not grow with the log: an index says where in the log each
+//! entry is (`index`), and the frames are written one stretch at a time. For each stretch, the
+//! uploads of its reads are looked up (`standing`). For a time window, only those blocks are read
+//! that may contain frames of the window.
 //!
 //! Formats:
 //! * `jsonl`: one object per kept frame, the contract of design.md.
 //! * `csv`: the same as a table; for a spreadsheet in a form that it leaves as it is (`spreadsheet`).
-//! * `cloudbox`: what a RUFUS CloudBox writes into its backup file (facts: facts/cloudbox.md §3, §5): JSON objects one
-//!   after another, wall time of the decoder's zone. Without `chksum`: its algorithm is not published.
-//! * `raw`: the bytes as received, a line each, as `decode` and `simulate` take them.
+//! * `cloudbox`: what a RUFUS CloudBox writes into its backup file (facts: facts/cloudbox.md §3,
+//!   §5): JSON objects one after another, in the wall time of the decoder's zone. Without `chksum`,
+//!   because its algorithm is not published.
+//! * `raw`: the bytes as received, one line for each frame, in the form that `decode` and
+//!   `simulate` read.
 
 mod index;
 mod reading;
@@ -42,7 +46,7 @@ use reading::instant_of;
 pub use standing::UploadMark;
 use standing::{Standing, Standings};
 
-/// How the file is written.
+/// The format of the exported file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// One JSON object per kept frame.
@@ -55,25 +59,26 @@ pub enum Format {
     Raw,
 }
 
-/// What is exported.
+/// Which frames are exported.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// Not before this instant (a read's own time; the receive time of other frames).
+    /// Only frames at this instant or later (a read's own time, or the receive time of other
+    /// frames).
     pub from: Option<Timestamp>,
-    /// Before this instant.
+    /// Only frames before this instant.
     pub to: Option<Timestamp>,
     /// Only this decoder with all its sources, or only this source.
     pub decoder: Option<String>,
-    /// Up to this entry.
+    /// Only entries up to this number.
     pub durable: u64,
 }
 
-/// What was exported.
+/// Counts of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExportSummary {
     /// Frames written.
     pub frames: u64,
-    /// Lines of the log that are damaged and cost themselves.
+    /// Damaged lines of the log. Each costs only itself.
     pub damaged: u64,
 }
 
@@ -139,10 +144,11 @@ struct CloudboxPassing<'a> {
     longitude: Option<f64>,
 }
 
-/// Frames of a stretch: for so many it is known at once where their uploads stand (some 4 MB). A block has some thousand.
+/// Most frames in a stretch: the upload states of that many frames are in memory at once (about 4
+/// MB). A block has some thousands of frames.
 const STRETCH: u64 = if cfg!(test) { 64 } else { 65_536 };
 
-/// Writes what the query asks for.
+/// Writes the frames for which the query asks.
 pub fn export(
     data_dir: &Path,
     reading: &Reading,
@@ -165,7 +171,7 @@ pub fn export(
         let standings = standings(&index, &stretch, query.durable).map_err(ExportError::Read)?;
         summary.damaged += for_each(&index, &stretch, query.durable, |entry| {
             if matches!(&entry.body, Body::Read(read) if read.let_go.is_some()) {
-                return Ok(()); // it stands where it was first kept
+                return Ok(()); // exported where the read was first kept
             }
             let instant = match &entry.body {
                 Body::Read(_) => time_of(entry, reading, &index.steps, &standings),
@@ -205,10 +211,10 @@ pub fn export(
     Ok(summary)
 }
 
-/// Blocks that are read together: they follow one another in one segment.
+/// Blocks that are read together. They follow one another in one segment.
 struct Stretch {
     blocks: Range<usize>,
-    /// Their first and last frame.
+    /// First and last frame of these blocks.
     frames: (u64, u64),
 }
 
@@ -233,7 +239,7 @@ fn stretches(index: &Index, query: &Query) -> Vec<Stretch> {
     all
 }
 
-/// Where the uploads of a stretch stand.
+/// The upload states of the frames of a stretch.
 fn standings(index: &Index, stretch: &Stretch, durable: u64) -> io::Result<Standings> {
     let (first, last) = stretch.frames;
     let mut standings = Standings::of(first..=last);
@@ -269,7 +275,8 @@ fn standings(index: &Index, stretch: &Stretch, durable: u64) -> io::Result<Stand
     Ok(standings)
 }
 
-/// Gives what is `wanted` of the blocks that are meant, in the order of the log.
+/// Calls `each` for every `wanted` entry in the blocks that `meant` selects, in the order of the
+/// log.
 fn read_blocks(
     index: &Index,
     mut meant: impl FnMut(&Block) -> bool,
@@ -283,7 +290,7 @@ fn read_blocks(
             Some(reader) => Some(reader),
             None => LogReader::open(&index.dir, Some(place(block.start)))?,
         };
-        let Some(mut at) = at else { continue }; // removed meanwhile
+        let Some(mut at) = at else { continue }; // the segment was removed meanwhile
         while let Some(line) = at.read_before(place(block.end), &wanted)? {
             if let LogLine::Entry(entry) = line {
                 each(&entry);
@@ -294,7 +301,8 @@ fn read_blocks(
     Ok(())
 }
 
-/// Every whole frame of a stretch up to `durable`; returns how many lines turned out to be damaged that were not known to be.
+/// Calls `each` for every whole frame of a stretch up to `durable`. Returns the number of damaged
+/// lines that the index did not count.
 fn for_each(
     index: &Index,
     stretch: &Stretch,
@@ -305,13 +313,13 @@ fn for_each(
     let (Some((segment, first)), Some((_, last))) = (blocks.first(), blocks.last()) else { return Ok(0) };
     let place = |offset| LogPlace { segment: *segment, offset };
     let reader = LogReader::open(&index.dir, Some(place(first.start))).map_err(ExportError::Read)?;
-    let Some(mut reader) = reader else { return Ok(0) }; // removed meanwhile
+    let Some(mut reader) = reader else { return Ok(0) }; // the segment was removed meanwhile
     let frame = |seq: u64, kind: &str, _: &str| seq <= durable && matches!(kind, "read" | "marker" | "rejected");
     let mut damaged = 0;
     while let Some(line) = reader.read_before(place(last.end), frame).map_err(ExportError::Read)? {
         match line {
             LogLine::Entry(entry) => each(&entry)?,
-            // What the checksum shows was counted by the index.
+            // The index has counted the damage that the checksum shows.
             LogLine::Bad { why: BadLine::Unknown, .. } => damaged += u64::from(!first.is_decoded()),
             LogLine::Bad { .. } | LogLine::State(_) => {}
         }
@@ -319,7 +327,7 @@ fn for_each(
     Ok(damaged)
 }
 
-/// A read's time in UTC: as it was uploaded, else as it would be.
+/// A read's time in UTC: as it was uploaded, or as it would be uploaded now.
 fn time_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)], standings: &Standings) -> Timestamp {
     let uploaded = standings.get(entry.seq).filter(|standing| standing.mark != UploadMark::Suppressed);
     let uploaded = uploaded.and_then(|standing| Timestamp::from_millisecond(standing.time_ms).ok());
@@ -362,7 +370,8 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings, 
             row.decoder_time = marker.stamp.as_ref().map(Stamp::to_string);
             row.location = marker.location.as_deref();
             row.position = marker.position.as_ref().map(|position| position.number);
-            // No passing; the one thing to be said of it is that it was there before.
+            // A marker is no passing. The only upload state that it can have is that it is a
+            // duplicate.
             row.upload = standings.get(entry.seq).is_some().then(|| upload_column(entry.seq, standings));
         }
         Body::Rejected(reason) => row.reason = Some(reason),
@@ -460,7 +469,7 @@ fn write_cloudbox(
     out: &mut impl Write,
 ) -> Result<bool, ExportError> {
     let (Body::Read(read), Some(time)) = (&entry.body, time) else { return Ok(false) };
-    let local = reading.zone(&entry.subject).to_datetime(time);
+    let local = reading.zones.of(&entry.subject).to_datetime(time);
     let tag = chip_code(&read.chip, reading.tag);
     let is_epc = read.chip.len() == 24 && read.chip.bytes().all(|byte| byte.is_ascii_hexdigit());
     let passing = CloudboxPassing {

@@ -115,9 +115,10 @@ pub struct JournalStatus {
     /// Reads not yet judged into a batch, and passings of a batch in flight.
     pub pending: u64,
     /// Passings set aside, ever.
+    #[serde(rename = "quarantined")]
     pub dead_letters: u64,
     /// Reads that repeated one kept before (fetched again, sent again), since the start of the process: kept, not sent.
-    #[serde(default)]
+    #[serde(default, rename = "repeats")]
     pub duplicates: u64,
     /// Bytes of log and queue on disk.
     pub bytes: u64,

@@ -1,36 +1,36 @@
-//! How a read that waits for upload becomes the fields of a passing: chip code, bib, time in UTC.
+//! Turns a read that waits for upload into the fields of a passing: chip code, bib, time in UTC.
 //!
 //! What must hold:
-//! * Nothing here decides whether a read is kept. Every read gets fields, but for one whose day nobody knows yet: it was
-//!   received without a date by a box that did not know its own. It waits until the journal knows when that was.
-//! * A bib is never empty: what the file says, else the chip code.
+//! * This code never decides whether a read is kept. Every read gets fields, except a read without
+//!   a date that was received while the box did not know the time. That read waits until the
+//!   journal knows when it was received.
+//! * A bib is never empty: it is the bib from the file, or else the chip code.
 //!
-//! It hides the tag's code and the bib file ([`Bibs`], [`BibFile`]).
+//! The module hides the code of the tag and the bib file ([`Bibs`], [`BibFile`]).
 //!
-//! Rejected: mapping when a read is kept (a bib file that is corrected before the upload would not help).
+//! Rejected: mapping a read when it is kept (then a bib file that is corrected before the upload
+//! would not help).
 
 mod bibs;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
 use tokio::sync::watch;
 
 pub use bibs::{BibFile, Bibs};
 
 use crate::config::TagCode;
 use crate::journal::PendingRead;
-use crate::model::clock::{self, Doubt};
-use crate::model::source;
+use crate::model::clock::{self, Doubt, Zones};
 
-/// The chip code of what a decoder sent.
+/// Returns the chip code of what a decoder sent.
 ///
-/// [`TagCode::Rufus`]: the EPC of an open RUFUS tag is 24 hex digits that hold 12 ASCII characters, the code at the
-/// right, filled with `0` at the left (`3030 3030 304D 4330 3039 3738` is `MC00978`); spaces between the digits and
-/// lower case are tolerated. What is no such EPC stays as it was sent: a tag of another make, or a closed RUFUS tag,
-/// whose content only the vendor can read.
+/// [`TagCode::Rufus`]: the EPC of an open RUFUS tag is 24 hex digits that hold 12 ASCII characters.
+/// The code is right-aligned and filled with `0` on the left (`3030 3030 304D 4330 3039 3738` is
+/// `MC00978`). Spaces between the digits and lower case are allowed. Anything that is not such an
+/// EPC stays as it was sent: it is a tag of another make, or a closed RUFUS tag, whose content only
+/// the vendor can read.
 pub fn chip_code(raw: &str, tag: TagCode) -> Cow<'_, str> {
     match tag {
         TagCode::Raw => Cow::Borrowed(raw),
@@ -51,7 +51,7 @@ fn open_rufus_code(raw: &str) -> Option<String> {
     if code.len() != 12 {
         return None;
     }
-    // A code of zeros only is the code `0`.
+    // A code that consists of zeros only is the code `0`.
     let filled = code.bytes().take_while(|byte| *byte == b'0').count().min(11);
     Some(code.split_off(filled))
 }
@@ -61,35 +61,30 @@ fn open_rufus_code(raw: &str) -> Option<String> {
 pub struct Fields {
     /// UTC, milliseconds since 1970.
     pub time_ms: i64,
-    /// The chip's bib; the chip code where none is known. Never empty.
+    /// The chip's bib, or the chip code if no bib is known. Never empty.
     pub bib: Box<str>,
     /// Chip code.
     pub chip: Box<str>,
 }
 
-/// Turns reads into fields of passings. (Doubts about a decoder's time are told by its link, when a read arrives.)
+/// Turns reads into fields of passings. (The link of a decoder reports doubts about the decoder's
+/// time, when a read arrives.)
 pub struct Mapper {
     tag: TagCode,
     bibs: watch::Receiver<Arc<Bibs>>,
-    zones: HashMap<Box<str>, TimeZone>,
+    zones: Zones,
 }
 
 impl Mapper {
-    /// A mapper for these decoders and the zones of their clocks.
-    pub fn new(
-        tag: TagCode,
-        bibs: watch::Receiver<Arc<Bibs>>,
-        zones: impl IntoIterator<Item = (Box<str>, TimeZone)>,
-    ) -> Self {
-        Self { tag, bibs, zones: zones.into_iter().collect() }
+    /// A mapper for decoders whose clocks are in these zones.
+    pub fn new(tag: TagCode, bibs: watch::Receiver<Arc<Bibs>>, zones: Zones) -> Self {
+        Self { tag, bibs, zones }
     }
 
-    /// The fields of a read, with the bibs in use now; `None`: its day cannot be known before the box knows the time.
-    /// A source has the zone of its decoder, and a decoder that the mapper was not made for has its clock in UTC.
+    /// Returns the fields of a read, with the current bibs. `None`: its date cannot be known until
+    /// the box knows the time.
     pub fn fields(&self, read: &PendingRead) -> Option<Fields> {
-        let utc = TimeZone::UTC;
-        let zone = self.zones.get(source::decoder(&read.decoder)).unwrap_or(&utc);
-        let resolved = clock::resolve(&read.stamp, zone, read.received, read.replay);
+        let resolved = clock::resolve(&read.stamp, self.zones.of(&read.decoder), read.received, read.replay);
         let by_receipt = matches!(resolved.doubt, Some(Doubt::BoxClockUnset | Doubt::OutOfRange));
         if by_receipt && !clock::box_clock_set(read.received) {
             return None;
@@ -106,6 +101,8 @@ impl Mapper {
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
+
     use super::*;
     use crate::model::chip::{Seq, Stamp};
 
@@ -147,7 +144,7 @@ mod tests {
     fn mapper(csv: &str) -> Mapper {
         let bibs = watch::channel(Arc::new(Bibs::read(csv.as_bytes()).unwrap())).1;
         let zone = TimeZone::get("Europe/Madrid").unwrap();
-        Mapper::new(TagCode::Rufus, bibs, [("finish-mat".into(), zone)])
+        Mapper::new(TagCode::Rufus, bibs, Zones::from_iter([("finish-mat".into(), zone)]))
     }
 
     #[test]

@@ -1,20 +1,23 @@
-//! The RUFUS Cloud: wire types and calls, and nothing about retries (that is [`crate::cloud::uplink`]).
+//! The RUFUS Cloud: wire types and calls. Retries are not part of it (see
+//! [`crate::cloud::uplink`]).
 //!
 //! What must hold:
-//! * A request carries documented fields only, and never an empty bib: the published schema refuses a whole batch for
-//!   one field too many. An answer is read leniently: two generations of envelopes, counts missing, error text in a 200.
-//! * Every failure says the one thing exactly-once hangs on: was the request *certainly not applied*, or may it have
-//!   been? What cannot be told is [`CallError::Unknown`], never a guess.
-//! * Redirects are never followed (a captive portal would get the key), and nothing below this module sends a request
-//!   twice on its own.
-//! * Every answer has a size limit. The key is in no error, no answer kept, no `Debug`.
+//! * A request carries documented fields only, and never an empty bib, because the published schema
+//!   refuses a whole batch for one field too many. An answer is read leniently: there are two
+//!   generations of envelopes, counts may be missing, and a 200 may hold an error text.
+//! * Every failure answers the one question on which exactly-once depends: was the request
+//!   *certainly not applied*, or may it have been applied? If that cannot be known, the result is
+//!   [`CallError::Unknown`], never a guess.
+//! * Redirects are never followed, because a captive portal would receive the key. Nothing below
+//!   this module sends a request twice on its own.
+//! * Every answer has a size limit. No error, no stored answer and no `Debug` contains the key.
 //!
-//! What it hides: HTTP, TLS (`trust`), names (`names`), JSON envelopes. Bytes become typed outcomes in `answer`, in
-//! functions without sockets.
+//! The module hides HTTP, TLS (`trust`), names (`names`) and JSON envelopes. In `answer`, functions
+//! without sockets turn bytes into typed outcomes.
 //!
-//! Rejected: one struct per documented schema (the documents show two generations and keep silent about half of the
-//! answers); deciding by status code alone (a 200 can carry an error); the library's own retry policy (it cannot know
-//! that a second insert may be a second passing).
+//! Rejected: one struct for each documented schema (the documents describe two generations and omit
+//! about half of the answers); deciding by the status code alone (a 200 can carry an error); the
+//! library's own retry policy (it cannot know that a second insert may be a second passing).
 //!
 //! Source of the facts: the public API pages of RUFUS, both generations.
 
@@ -46,59 +49,61 @@ pub use outcome::{CallError, CloudPassing, Device, Inserted, NotSent, OutcomeDou
 pub use trust::Distrust;
 use trust::causes;
 
-/// Longest time to a connection: name, TCP and TLS. On a line of 64 kbit/s and 800 ms each way they take 6 s, and a lost
-/// first packet 1 to 3 s more. Less, where the whole call may take less than twice that.
+/// Longest time for a connection: name, TCP and TLS. On a line of 64 kbit/s and 800 ms each way
+/// they take 6 s, and a lost first packet adds 1 to 3 s. It is less if the whole call may take less
+/// than twice this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Nothing of what was sent is acknowledged by the other side's network: the line is dead. What was under way is then in
-/// doubt sooner than after the whole time for an answer.
+/// If the other side acknowledges nothing of what was sent for this long, the line is dead. The
+/// pending request is then in doubt earlier than after the whole time for an answer.
 const DEAD_AFTER: Duration = Duration::from_secs(20);
-/// A question may take so many times the time for an answer while bytes keep coming: a page of 5000 passings is 1.5 MB,
-/// which takes 200 s at 64 kbit/s.
+/// A question may take this many times the time for an answer while bytes keep arriving: a page of
+/// 5000 passings is 1.5 MB, which takes 200 s at 64 kbit/s.
 const PAGE_TIMES: u32 = 10;
-/// An idle connection is given up before a server usually does: a POST into a connection that is just being closed
-/// has an unknown outcome and costs a round of questions.
+/// An idle connection is closed earlier than a server usually closes it. A POST into a connection
+/// that the server is just closing has an unknown outcome and costs a round of questions.
 const POOL_IDLE: Duration = Duration::from_secs(15);
-/// Largest page of passings read, in bytes (5000 passings of about 300).
+/// Largest page of passings that is read, in bytes (5000 passings of about 300 bytes).
 const PAGE_LIMIT: usize = 8 << 20;
-/// Largest other answer read, in bytes.
+/// Largest other answer that is read, in bytes.
 const ANSWER_LIMIT: usize = 64 << 10;
 
-/// Installs the TLS provider for the process; a second call does nothing. Call once in `main`, before [`Client::new`].
+/// Installs the TLS provider for the process. A second call does nothing. Call it once in `main`,
+/// before [`Client::new`].
 pub fn install_tls() {
-    // An error means that a provider is installed already, which is what is wanted.
+    // An error means that a provider is already installed, which is the wanted state.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// What a client needs.
+/// Settings of a client.
 #[derive(Clone)]
 pub struct ClientConfig {
     /// Base URL, `https://api.runonrufus.com/v0`.
     pub url: Url,
-    /// The key.
+    /// The API key.
     pub key: SecretString,
-    /// Header that carries it.
+    /// Header that carries the key.
     pub header: KeyHeader,
     /// Longest wait for a whole answer to an insert, and for the next byte of any other answer.
     pub timeout: Duration,
-    /// Clock by which certificates are judged.
+    /// Clock that is used to check the dates of certificates.
     pub clock: Wall,
 }
 
-/// Why no client could be made. Both are faults of the configuration.
+/// Why no client could be made. The first two are faults of the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The key cannot be sent.
+    /// No HTTP header can carry the key.
     #[error("the API key is empty or holds characters that no HTTP header can carry; copy it again from the cloud")]
     Key,
-    /// The URL cannot be extended.
+    /// No path can be added to the URL.
     #[error("`{0}` is no base URL; it looks like https://api.runonrufus.com/v0")]
     Url(Url),
-    /// The TLS roots could not be loaded, or the like.
+    /// The TLS roots could not be loaded, or the HTTP client could not be built.
     #[error("the HTTP client could not be set up: {0}")]
     Setup(String),
 }
 
-/// A passing as it is sent: the documented fields that passbridge fills, no others.
+/// A passing as it is sent: the documented fields that passbridge fills, and no others.
 #[derive(Clone, Debug, Serialize)]
 pub struct Passing<'a> {
     timestamp: String,
@@ -109,16 +114,17 @@ pub struct Passing<'a> {
 }
 
 impl<'a> Passing<'a> {
-    /// A passing: `num` in the session, `time_ms` UTC milliseconds since 1970. An empty `bib` becomes the chip code:
-    /// an empty one is legal in the schema, but a check for a missing field may refuse it.
+    /// A passing with the number `num` in its session, at `time_ms` (UTC milliseconds since 1970).
+    /// An empty `bib` is replaced by the chip code: the schema allows an empty bib, but a check for
+    /// missing fields may refuse it.
     pub fn new(num: u64, time_ms: i64, bib: &'a str, chip: &'a str) -> Self {
         let bib = if bib.is_empty() { chip } else { bib };
         Self { timestamp: wire_time(time_ms), num_passing: num, bib, chip }
     }
 }
 
-/// UTC milliseconds since 1970 as the cloud reads them. Those beyond the year 9999 cannot be written: the cloud then sees
-/// the last instant that can.
+/// Writes UTC milliseconds since 1970 as the cloud reads them. A time outside the range that can be
+/// written becomes its first or last instant.
 fn wire_time(time_ms: i64) -> String {
     let time =
         Timestamp::from_millisecond(time_ms).unwrap_or(if time_ms < 0 { Timestamp::MIN } else { Timestamp::MAX });
@@ -137,12 +143,12 @@ struct CreateRequest<'a> {
     alias: &'a str,
 }
 
-/// The key, and how requests carry it. Another one may be taken while requests are under way.
+/// The key, and how requests carry it. It can be replaced while requests are under way.
 struct Key {
     header: KeyHeader,
     /// `None`: there is no key yet, and nothing is sent.
     now: RwLock<Option<(SecretString, HeaderMap)>>,
-    /// Counts the changes.
+    /// Counts how often the key was replaced.
     changed: watch::Sender<u64>,
 }
 
@@ -168,7 +174,7 @@ impl Key {
     }
 }
 
-/// The headers that carry a key, marked so that nothing prints them.
+/// Returns the headers that carry a key, marked as sensitive so that no code prints them.
 fn headers(key: &SecretString, header: KeyHeader) -> Result<HeaderMap, ClientError> {
     let exposed = key.expose_secret();
     let mut value = HeaderValue::from_str(exposed).map_err(|_| ClientError::Key)?;
@@ -184,7 +190,7 @@ fn headers(key: &SecretString, header: KeyHeader) -> Result<HeaderMap, ClientErr
     Ok(names.iter().map(|name| (HeaderName::from_static(name), value.clone())).collect())
 }
 
-/// The cloud, as seen through one key. Clones share the connections and the key.
+/// The cloud as one key can see it. Clones share the connections and the key.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -202,19 +208,19 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// Sets up a client; nothing is sent. Call [`install_tls`] before.
+    /// Sets up a client and sends nothing. Call [`install_tls`] first.
     pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
         Self::trusting(config, Vec::new())
     }
 
-    /// As [`Client::new`], before there is a key: that of `config` is not looked at, and nothing is sent until
-    /// [`Client::set_key`] gives one.
+    /// Like [`Client::new`], before there is a key: the key of `config` is not looked at, and nothing
+    /// is sent until [`Client::set_key`] gives one.
     pub fn waiting_for_key(config: ClientConfig) -> Result<Self, ClientError> {
         let key = Key::missing(config.header);
         Self::with(config, key, Vec::new())
     }
 
-    /// As [`Client::new`], with root certificates beside the system's.
+    /// Like [`Client::new`], with root certificates in addition to those of the system.
     fn trusting(config: ClientConfig, roots: Vec<CertificateDer<'static>>) -> Result<Self, ClientError> {
         let key = Key::new(config.key.clone(), config.header)?;
         Self::with(config, key, roots)
@@ -226,7 +232,8 @@ impl Client {
             return Err(ClientError::Url(config.url));
         }
         let tls = trust::tls(config.clock, roots).map_err(|error| ClientError::Setup(error.to_string()))?;
-        // Below the time for a call, so that its end tells that nothing was sent.
+        // This is shorter than the time for a call, so if the call times out here, nothing was
+        // sent.
         let connect = CONNECT_TIMEOUT.min(config.timeout / 2);
         let names = Names::new(connect / 2);
         let http = reqwest::Client::builder()
@@ -246,12 +253,13 @@ impl Client {
         Ok(Self { http, names, base: config.url, key, page_limit: config.timeout * PAGE_TIMES })
     }
 
-    /// `GET /sessions/device/{device}/active`: the active session, `None` when there is none.
+    /// `GET /sessions/device/{device}/active`: the active session. `None` when there is none.
     pub async fn active_session(&self, device: &str) -> Result<Option<Session>, CallError> {
         self.get(&["sessions", "device", device, "active"], &[], ANSWER_LIMIT, answer::active).await
     }
 
-    /// `GET /sessions/{token}`: that session, `None` when the cloud itself says that it has no such session.
+    /// `GET /sessions/{token}`: that session. `None` when the cloud itself says that it has no such
+    /// session.
     pub async fn session(&self, token: &str) -> Result<Option<Session>, CallError> {
         self.get(&["sessions", token], &[], ANSWER_LIMIT, |reply| answer::session(reply, token)).await
     }
@@ -261,7 +269,8 @@ impl Client {
         self.get(&["devices", device], &[], ANSWER_LIMIT, answer::device).await
     }
 
-    /// `POST /sessions`: a new session, active at once. It closes any other active session of the device.
+    /// `POST /sessions`: creates a session that is active at once. It closes any other active
+    /// session of the device.
     pub async fn create_session(&self, device: &str, alias: &str) -> Result<Session, CallError> {
         let request = CreateRequest { deviceid: device, alias };
         self.post("sessions", &request, |reply| answer::created(reply, alias)).await
@@ -273,13 +282,16 @@ impl Client {
         self.post("passings", &request, |reply| answer::inserted(reply, token, passings.len())).await
     }
 
-    /// `GET /passings/session/{token}?first&last&page`: what a session holds, by number. As [`Client::stored`].
+    /// `GET /passings/session/{token}?first&last&page`: what a session holds, by number. Like
+    /// [`Client::stored`].
     pub async fn held(&self, token: &str, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
         self.stored(&Scope::Numbers { token: token.into(), first, last }, page).await
     }
 
-    /// `GET /passings/session/{token}?first&last&page` or `GET /passings/device/{device}?from&to&page`: what the cloud holds.
-    /// `page` counts from 1. A server may ignore any of the parameters; the caller filters and bounds.
+    /// `GET /passings/session/{token}?first&last&page` or `GET
+    /// /passings/device/{device}?from&to&page`: what the cloud holds. `page` counts from 1. A
+    /// server may ignore any of the parameters, so the caller filters the answer and limits the
+    /// pages.
     pub async fn stored(&self, scope: &Scope, page: u32) -> Result<Page, CallError> {
         let mut query = Vec::new();
         let path = match scope {
@@ -298,10 +310,10 @@ impl Client {
         self.get(&path, &query, PAGE_LIMIT, answer::held).await
     }
 
-    /// Takes another key for all calls from now on, of every clone.
+    /// Uses another key for all calls from now on, in every clone.
     ///
     /// # Errors
-    /// No HTTP header can carry it; the key before stays.
+    /// No HTTP header can carry the new key. The old key stays in use.
     pub fn set_key(&self, key: SecretString) -> Result<(), ClientError> {
         self.key.set(key)
     }
@@ -316,7 +328,7 @@ impl Client {
         }
     }
 
-    /// Changes whenever another key is taken.
+    /// Changes each time the key is replaced.
     pub fn key_changes(&self) -> watch::Receiver<u64> {
         self.key.changed.subscribe()
     }
@@ -324,7 +336,7 @@ impl Client {
     fn url(&self, path: &[&str], query: &[(&str, String)]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path); // escapes what is no path character
+            segments.pop_if_empty().extend(path); // escapes characters that a path cannot hold
         }
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -371,7 +383,10 @@ impl Client {
         let mut response = request.headers(headers).send().await.map_err(|error| self.failed(&error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
-        let mut body = Vec::new();
+        // If the length is known, reserve it at once, because a buffer that doubles leaves holes in
+        // memory.
+        let length = response.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        let mut body = Vec::with_capacity(length.min(limit));
         let broken = loop {
             match response.chunk().await {
                 Ok(None) => break None,
@@ -386,7 +401,7 @@ impl Client {
             }
         };
         match broken {
-            // Of a refusal the status says enough; a server may well cut the connection behind a 413.
+            // The status of a refusal is enough, and a server may cut the connection after a 413.
             Some(error) if status < 300 => return Err(error),
             _ => {}
         }
@@ -395,7 +410,7 @@ impl Client {
     }
 }
 
-/// Takes the key out of an answer that echoes it, before anything reads the answer.
+/// Removes the key from an answer that echoes it, before any code reads the answer.
 fn scrub(body: Vec<u8>, key: &str) -> Vec<u8> {
     let finder = memchr::memmem::Finder::new(key);
     if key.is_empty() || finder.find(&body).is_none() {
@@ -427,7 +442,7 @@ fn transport(error: &reqwest::Error) -> CallError {
     })
 }
 
-/// Why there is no TCP connection, as the system tells.
+/// Returns why there is no TCP connection, according to the operating system.
 fn unconnected(error: &reqwest::Error) -> NotSent {
     use io::ErrorKind as Kind;
     let system = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
@@ -441,7 +456,8 @@ fn unconnected(error: &reqwest::Error) -> NotSent {
     }
 }
 
-/// The last cause in words: it names the fault, the outer ones name layers (and the URL).
+/// Returns the text of the last cause. It names the fault, while the outer causes name layers (and
+/// the URL).
 fn innermost(error: &reqwest::Error) -> String {
     causes(error).last().map_or_else(|| "no cause given".to_owned(), ToString::to_string)
 }

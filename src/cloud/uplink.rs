@@ -1,57 +1,81 @@
-//! The uplink: batches, numbers, retry, session. One task per device brings every passing into the device's active
-//! session exactly once, in order.
+//! The uplink gives numbers, forms batches, retries, and follows the session. One task for each
+//! device brings every passing into the device's active session exactly once, in order.
 //!
 //! What must hold:
-//! 1. **Numbered once.** A batch is durable, with its numbers, before the first POST that carries any of it. One batch
-//!    is in flight per device (but see 7) and one POST at a time; numbers rise strictly in upload order. The next number in a session is
-//!    above everything that this box ever gave in it, by its own journal, whatever the cloud shows.
-//! 2. **Settled by proof.** A passing counts as sent when an insert answered with a documented success that accounts for all of
-//!    its part, or when a question showed its number with its chip and time. A count of duplicates proves nothing of a single
-//!    passing: the cloud is asked which ones it holds. A success that counts nothing has to be seen, once a batch.
-//! 3. **Unknown is not failed.** After a timeout, a cut, a 5xx or an answer that is none, the passings of that POST *may*
-//!    be in the cloud. They keep their numbers, and the cloud is asked. A cloud that has *shown* that it detects duplicates
-//!    (it counted what was sent to it a second time, and holds it once; the mere field proves nothing) gets the same passings again without asking. A batch found in
-//!    flight at the start is unknown as a whole.
-//! 4. **"Not there" is believed late** ([`fresh`]): from a whole answer that shows the newest passing known to be there, to a
-//!    question that was put `settle` after the POST. Until then it is asked again.
-//! 5. **Renumbered only what is known not to be there**: never posted, or asked for since. When the session closes, the
-//!    old one (closed, still readable) is asked about everything that was ever posted and not confirmed, after
-//!    the end: only then the answer is final. The rest is released for the next session. A session counts as
-//!    closed when a POST says so *and* the active one is another or none, or when another is active (a device has one). One
-//!    that was joined before ours is not believed at once: a closed session is never opened again, so that answer is an old one.
-//!    A session is created only where the configuration says so, and only after the cloud said in its own documented words
-//!    that there is none, twice, `create_after` apart: a new one closes the running one.
-//! 6. **Somebody else's number** is left to them: ours is numbered anew above all that the session shows, further and further
-//!    above while it goes on, and less and less often. Two writers in one session are a critical problem (`other_writer`). They
-//!    are also looked for while everything seems well, by what the cloud holds around our newest numbers.
-//! 7. **A refused passing waits for nobody and nobody for it.** 400 halves the part until the refused one stands alone;
-//!    the cloud is asked for it (it may be refused *because* it arrived, or because its number is taken), and then it is set
-//!    aside with the answer. After five single refusals in a row without a success in between, every further one waits for a
-//!    growing backoff: a cloud that refuses everything gets one passing a minute, not the backlog. One at which the cloud itself
-//!    fails while others pass is left behind: the next batch names it as still open (`Batch::still_open`) and goes on without
-//!    it, its number is never used again, and known not to be there it is left out, later set aside, and tried again every
-//!    hour (`machine::suspect`).
-//! 8. **A refused question has other forms** (`inquiry`). Where all are refused, nothing of unknown fate is sent again
-//!    unasked, and a problem says so (`cannot_ask`). One 403 is not blindness (`machine::key`).
-//! 9. **What is there already is not sent** (`recall`). After lines of the log were lost, the sessions of that time are
-//!    asked for all they hold before a new number is given. Reads that an earlier process left behind, and reads from a decoder's
-//!    memory, are looked for by device and time: the data directory may be an older copy.
-//! 10. **Patient**: backoff with jitter up to `retry_max`, Retry-After as a minimum, a refused key or device is tested
-//!     after 5 s, 20 s, a minute, then every three. No wall clock in any timer. Where nobody was reached, a try costs the
-//!     cloud nothing and the next one comes within 12 s: nothing else tells that the network is back. A batch of which
-//!     nothing is settled for a minute is a problem of its own (`upload_stands`).
+//! 1. **Numbered once.** A batch is durable, with its numbers, before the first POST that carries
+//!    any of its passings. Each device has one batch in flight (point 7 is the exception) and one
+//!    POST at a time. Numbers rise strictly in upload order. The next number in a session is above
+//!    every number that this box ever gave in it, according to its own journal, whatever the cloud
+//!    shows.
+//! 2. **Settled by proof.** A passing counts as sent in two cases: an insert returned a documented
+//!    success that accounts for the whole part, or a question showed the number with our chip and
+//!    our time. A count of duplicates proves nothing about a single passing, so the machine asks
+//!    the cloud which passings it holds. When a success carries no counts, the machine asks the
+//!    cloud for those passings, once for each batch.
+//! 3. **Unknown is not failed.** After a timeout, a cut connection, a 5xx or an unreadable answer,
+//!    the passings of that POST *may* be in the cloud. They keep their numbers, and the machine
+//!    asks the cloud for them. Only a cloud that has *shown* that it detects duplicates gets the
+//!    same passings again without a question: it counted what was sent a second time, and it holds
+//!    each passing once. The mere presence of the field in the answer proves nothing. A batch found
+//!    in flight at the start is unknown as a whole.
+//! 4. **"Not in the cloud" is believed late** ([`fresh`]). Two things must hold: the answer is
+//!    whole and shows the newest passing that is known to be in the cloud, and the question was
+//!    asked at least `settle` after the POST. Until then the machine asks again.
+//! 5. **A passing is renumbered only when it is known not to be in the cloud**: it was never
+//!    posted, or the cloud was asked for it since then. When the session closes, the machine asks
+//!    the old session (closed sessions are still readable) about everything that was posted and not
+//!    confirmed. It asks after the session's end, because only then is the answer final. The
+//!    remaining passings are released for the next session. A session counts as closed when the
+//!    answer to a POST says that the session is gone *and* the active session is another one or
+//!    none. It also counts as closed when another session is active (a device has only one). If the
+//!    session reported as active was joined before ours, the machine does not believe it at once: a
+//!    closed session is never opened again, so that answer is an old one. The machine creates a
+//!    session only where the configuration allows it, and only after the cloud has said in its own
+//!    documented words that there is none, twice, `create_after` apart, because a new session
+//!    closes the running one.
+//! 6. **A number that another writer uses** is left to that writer. Our passing gets a new number
+//!    above all numbers that the session shows. While this continues, the new numbers are further
+//!    and further above, and the machine renumbers less and less often. Two writers in one session
+//!    are a critical problem (`other_writer`). While everything seems well, the machine also looks
+//!    for other writers: it asks what the cloud holds around our newest numbers.
+//! 7. **A refused passing waits for nobody, and nobody waits for it.** A 400 halves the part until
+//!    the refused passing stands alone. The machine then asks the cloud for it, because the cloud
+//!    may refuse it *because* it already arrived, or because its number is taken. Then the passing
+//!    is set aside with the answer. From the fifth single refusal in a row without a success in
+//!    between, each refusal is followed by a growing backoff, so a cloud that refuses everything
+//!    gets one passing a minute, not the backlog. When the cloud itself fails at one passing and
+//!    accepts others, that passing is left behind: the next batch names it as still open
+//!    (`Batch::still_open`) and continues without it, and its number is never used again. Once it
+//!    is known not to be in the cloud, it is left out of the batches, later it is set aside, and it
+//!    is tried again every hour (`machine::suspect`).
+//! 8. **A refused question has other forms** (`inquiry`). When the cloud refuses all of them, no
+//!    passing of unknown fate is sent again without a question, and a problem is raised
+//!    (`cannot_ask`). One 403 does not prove that the key may not read (`machine::key`).
+//! 9. **What the cloud already holds is not sent** (`recall`). After log lines were lost, the
+//!    machine asks the sessions of that time for everything they hold before it gives a new number.
+//!    It looks up reads that an earlier process left behind, and reads from a decoder's memory, by
+//!    device and time, because the data directory may be an older copy.
+//! 10. **Patient.** The backoff has jitter and grows up to `retry_max`, and Retry-After is a
+//!     minimum. A refused key or device is tested after 5 s, 20 s, a minute, and then every three
+//!     minutes. No timer uses the wall clock. When no server was reached, a try costs the cloud
+//!     nothing, so the next try follows within 12 s: nothing else tells the box that the network is
+//!     back. If no passing of a batch is settled for a minute, a separate problem is raised
+//!     (`upload_stands`).
 //!
-//! What cannot be proved: see "What limits exactly once" in docs/exactly-once.md. In short: a request that is applied more than
-//! `settle` after it was cut, in a cloud that detects no duplicates, comes twice. With a key that may not read, the word of
-//! the cloud is all there is, and what it never answered waits.
+//! What cannot be proved: see "What limits exactly once" in docs/exactly-once.md. In short: if a
+//! request is applied more than `settle` after it was cut, in a cloud that detects no duplicates,
+//! its passings are in the cloud twice. With a key that may not read, the answers to the POSTs are
+//! the only evidence, and passings without an answer wait.
 //!
-//! How: [`machine`] decides, without sockets, journal or clock; [`run`] is the thin driver that performs what it says.
-//! `Accepted` is recorded without waiting, so it shares a group commit with the next batch: if it is lost, its part is
-//! merely asked about again. Everything else is durable before the next action.
+//! How it works: [`machine`] decides, without sockets, journal or clock. [`run`] is the thin driver
+//! that performs the machine's actions. The driver records `Accepted` without waiting, so the event
+//! shares a group commit with the next batch. If the event is lost, the machine only asks about its
+//! part again. Everything else is durable before the next action.
 //!
-//! Rejected: numbering at the POST (a crash between the two renumbers); several POSTs in flight (a pulling program
-//! reads on from the highest number and misses the lower one that arrives later); a transaction id (the cloud's schema
-//! has no field for it).
+//! Rejected: giving numbers at the POST (after a crash between the two, the passings would get
+//! other numbers); several POSTs in flight (a program that pulls passings reads on from the highest
+//! number and misses a lower number that arrives later); a transaction id (the cloud's schema has
+//! no field for it).
 
 pub mod fresh;
 #[cfg(test)]
@@ -89,7 +113,7 @@ use machine::{Action, Formed, Input, Machine, ResendPermit, UplinkReport};
 
 /// How long a POST may still take when the process is stopping.
 const GRACE: Duration = Duration::from_secs(8);
-/// Acceptances handed to the journal and not yet durable.
+/// Limit of the acceptances that are handed to the journal and are not durable yet.
 const UNSETTLED: usize = 64;
 
 /// One device's uplink.
@@ -97,11 +121,11 @@ const UNSETTLED: usize = 64;
 pub struct UplinkConfig {
     /// Device in the cloud.
     pub device: Box<str>,
-    /// Decoders whose reads go there.
+    /// Decoders whose reads are uploaded to this device.
     pub decoders: Vec<Box<str>>,
-    /// Name of the box, for a session it creates.
+    /// Name of the box. A session that the uplink creates is named after it.
     pub name: String,
-    /// How the session is found.
+    /// How the uplink finds its session.
     pub session: SessionMode,
     /// Sizes and times.
     pub upload: UploadConfig,
@@ -110,45 +134,48 @@ pub struct UplinkConfig {
 /// Why an uplink ended without being stopped. The process should end too.
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
-    /// Nothing can be made durable.
+    /// The journal cannot make anything durable.
     #[error("the uplink of device {device} cannot go on: {source}")]
     Journal {
         /// Device.
         device: Box<str>,
-        /// What the journal says.
+        /// The journal's error.
         source: JournalError,
     },
 }
 
-/// Passings of a session that an audit found missing, to be sent again under their numbers.
+/// Passings of a session that an audit found missing, to be sent again with their old numbers.
 #[derive(Debug)]
 pub struct Resend {
-    /// Their session.
+    /// Session of the passings.
     pub token: Box<str>,
-    /// The passings, numbers rising, at most [`RESEND_MAX`].
+    /// The passings, in rising order of their numbers, at most [`RESEND_MAX`].
     pub items: Vec<UploadItem>,
-    /// Told when all of them are settled (sent, found to be there, or set aside), or why they cannot be sent.
+    /// Receives `Ok` when all of them are settled (sent, found in the cloud, or set aside), or the
+    /// reason why they cannot be sent.
     pub done: oneshot::Sender<Result<(), String>>,
 }
 
-/// Most passings in a [`Resend`].
+/// Limit of the passings in a [`Resend`].
 pub const RESEND_MAX: usize = machine::limits::BATCH_LIMIT;
 
-/// What ties an uplink to the audits of its device.
+/// What connects an uplink with the audits of its device.
 #[derive(Debug)]
 pub struct Ties {
-    /// What is to be sent again; taken between two batches.
+    /// Requests to send passings again. The uplink takes one between two batches.
     pub resends: mpsc::Receiver<Resend>,
-    /// Kept at what the uplink follows, each time it comes to rest with everything recorded.
+    /// The session that the uplink follows. Updated each time the uplink rests and everything is
+    /// recorded.
     pub follows: watch::Sender<SessionProgress>,
-    /// Changes when somebody wants the passings at which the cloud failed to be tried again now.
+    /// Changes when somebody asks that the passings at which the cloud failed are tried again now.
     pub try_again: watch::Receiver<u64>,
-    /// Whether reads are uploaded; else only what was in flight is settled and what is to go again is sent.
+    /// Whether reads are uploaded. If not, the uplink only settles what was in flight and sends
+    /// what is to be sent again.
     pub forms: bool,
 }
 
 impl Default for Ties {
-    /// No audits.
+    /// An uplink without audits.
     fn default() -> Self {
         let never = watch::Sender::default();
         Self {
@@ -160,10 +187,10 @@ impl Default for Ties {
     }
 }
 
-/// As [`run_tied`], without audits.
+/// Like [`run_tied`], without audits.
 ///
 /// # Errors
-/// As [`run_tied`].
+/// Like [`run_tied`].
 pub async fn run<F>(
     config: UplinkConfig,
     client: Client,
@@ -178,12 +205,15 @@ where
     run_tied(config, client, journal, board, fields, Ties::default(), stop).await
 }
 
-/// Uploads the reads of one device until `stop`, then finishes the POST in flight and returns. `fields` says what a
-/// read becomes; it is called for each read when its batch is formed, and may be called again for one that is not.
-/// A read of which it cannot say so yet (`None`) holds up what comes after it, for the order's sake, and a problem says so.
+/// Uploads the reads of one device until `stop`, then finishes the POST in flight and returns.
+/// `fields` returns the fields of the passing that a read becomes. It is called for each read when
+/// a batch is formed. It may be called again for the same read, if that batch is not recorded. When
+/// `fields` returns `None`, the fields are not known yet: the read and all reads after it wait, so
+/// that the order stays, and a problem is raised.
 ///
 /// # Errors
-/// Only when the journal cannot keep any more. Everything the network or the cloud can do is waited out.
+/// Only when the journal cannot store anything more. The uplink waits out every failure of the
+/// network or the cloud.
 pub async fn run_tied<F>(
     config: UplinkConfig,
     client: Client,
@@ -232,14 +262,15 @@ struct Driver<'a, F> {
     recorder: Recorder<'a>,
     display: Display<'a>,
     fields: F,
-    /// The read whose day is not known yet, if one holds up the rest: shown.
+    /// The read that holds up the upload because its date is not known yet, if there is one. The
+    /// board shows it.
     held: Option<Seq>,
     again: Resender,
     stop: CancellationToken,
     start: Instant,
 }
 
-/// What is to be sent again: one request at a time.
+/// Handles the requests to send passings again, one request at a time.
 struct Resender {
     ties: Ties,
     asked: Option<Resend>,
@@ -251,7 +282,8 @@ impl Resender {
         Self { ties, asked: None, doing: None }
     }
 
-    /// The next request, when the one before is done with; or somebody wants what was set aside to be tried.
+    /// Waits for the next request, once the previous one is finished, or until somebody asks that
+    /// the passings set aside are tried again.
     async fn next(&mut self) {
         let Ties { resends, try_again, .. } = &mut self.ties;
         let busy = self.asked.is_some() || self.doing.is_some();
@@ -263,23 +295,24 @@ impl Resender {
         };
         tokio::select! {
             resend = resend => self.asked = Some(resend),
-            Ok(()) = try_again.changed() => try_again.mark_changed(), // taken in by the loop
+            Ok(()) = try_again.changed() => try_again.mark_changed(), // the loop of the driver reads it
             else => std::future::pending().await,
         }
     }
 
-    /// What was sent again is settled.
+    /// All passings that were sent again are settled.
     fn is_done(&self, machine: &Machine) -> bool {
         self.doing.is_some() && !machine.is_resending()
     }
 
     fn answer(&mut self) {
         if let Some(done) = self.doing.take() {
-            let _ = done.send(Ok(())); // whoever asked may have gone
+            let _ = done.send(Ok(())); // the receiver may be gone
         }
     }
 
-    /// What the machine should take in now, if anything. Answers what cannot be sent.
+    /// Returns the request that the machine should start now, if there is one. Answers requests
+    /// that can never be sent.
     fn turn(&mut self, machine: &Machine) -> Option<Input> {
         if self.asked.is_none() && self.doing.is_none() {
             self.asked = self.ties.resends.try_recv().ok();
@@ -298,7 +331,8 @@ impl Resender {
         }
     }
 
-    /// The uplink rests: everything it did is recorded.
+    /// Publishes the session that the uplink follows. Called when the uplink rests and everything
+    /// is recorded.
     fn rest(&self, machine: &Machine) {
         let follows = machine.follows();
         self.ties.follows.send_if_modified(|known| {
@@ -323,7 +357,7 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
                 self.machine.put(self.start.elapsed(), Input::TryAgain);
             }
             if self.again.is_done(&self.machine) {
-                self.recorder.settle().await?; // whoever asked reads the log next
+                self.recorder.settle().await?; // the audit that asked reads the log next
                 self.again.answer();
             }
             if let Some(input) = self.again.turn(&self.machine) {
@@ -344,7 +378,7 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
                         () = self.stop.cancelled() => break,
                         () = self.again.next() => continue,
                         Ok(()) = keys.changed() => {
-                            keys.mark_changed(); // taken in above
+                            keys.mark_changed(); // handled at the top of the loop
                             continue;
                         }
                         () = tokio::time::sleep_until(self.start + until) => continue,
@@ -354,10 +388,15 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
                         },
                     }
                 }
+                Action::Count { limit } => {
+                    changed.borrow_and_update();
+                    Input::Waiting(journal.pending(&self.config.device, &self.config.decoders, limit).passings())
+                }
                 Action::Form { .. } if !self.again.ties.forms => Input::Formed(None),
                 Action::Form { token, next, limit, without, again } => {
                     changed.borrow_and_update();
-                    // Those left out are among the released ones, which come first.
+                    // The passings left out are among the released ones, which are first in
+                    // `pending`.
                     let most = limit + without.len() - again.len().min(limit - 1);
                     let mut pending = journal.pending(&self.config.device, &self.config.decoders, most);
                     pending.returned.retain(|item| !without.contains(&item.seq));
@@ -375,7 +414,8 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
         self.recorder.settle().await
     }
 
-    /// Tells which read holds up the upload because nobody knows its day.
+    /// Raises a problem that names the read which holds up the upload because its date is not
+    /// known.
     fn tell_held(&mut self, held: Option<PendingRead>) {
         if self.held == held.as_ref().map(|read| read.seq) {
             return;
@@ -395,7 +435,7 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
         }
     }
 
-    /// Performs a call; `None`: the process is stopping and it was given up.
+    /// Performs a call. `None`: the process is stopping and the call was given up.
     async fn call(&mut self, action: Action) -> Option<Input> {
         let (client, device, stop) = (&self.client, &*self.config.device, &self.stop);
         let given_up = Duration::ZERO;
@@ -425,7 +465,7 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
             Action::Post { token, items } => {
                 Input::Posted(unless_stopped(stop, GRACE, post(client, &token, &items)).await?)
             }
-            Action::Wait { .. } | Action::Form { .. } | Action::Record(_) => return None, // no calls
+            Action::Wait { .. } | Action::Count { .. } | Action::Form { .. } | Action::Record(_) => return None, // no calls
         })
     }
 }
@@ -434,7 +474,7 @@ fn too_late() -> CallError {
     CallError::Unknown { why: OutcomeDoubt::Timeout, retry_after: None }
 }
 
-/// The answer of a call, which gets `grace` from when the process stops.
+/// Waits for the answer of a call. When the process stops, the call gets `grace` more time.
 async fn unless_stopped<T>(stop: &CancellationToken, grace: Duration, call: impl Future<Output = T>) -> Option<T> {
     tokio::pin!(call);
     tokio::select! {
@@ -451,8 +491,9 @@ async fn post(client: &Client, token: &str, items: &[UploadItem]) -> Result<Inse
     client.insert(token, &passings).await
 }
 
-/// The next batch: released passings first, then reads, then those that are tried `again`, numbered from `next`. `None`: nothing is pending. And the read at
-/// which it had to end, because its fields cannot be known yet.
+/// Forms the next batch: released passings first, then reads, then the passings that are tried
+/// `again`, numbered from `next`. The batch is `None` if nothing is pending. The second value is
+/// the read at which the batch had to end because its fields are not known yet.
 fn form(
     config: &UplinkConfig,
     token: &str,
@@ -489,8 +530,8 @@ fn form(
         device: config.device.clone(),
         session: token.into(),
         items,
-        found: Vec::new(),      // the machine knows
-        still_open: Vec::new(), // as well
+        found: Vec::new(),      // filled in by the machine
+        still_open: Vec::new(), // filled in by the machine
         dead: pending.dead,
         duplicates: pending.duplicates,
         through: pending.through,
@@ -499,7 +540,7 @@ fn form(
     (Some(Formed { batch, stored }), held)
 }
 
-/// Hands events to the journal in order, and waits only where the order of things outside depends on it.
+/// Hands events to the journal in order. Waits only where something outside depends on the order.
 struct Recorder<'a> {
     journal: &'a Journal,
     waiting: FuturesOrdered<BoxFuture<'a, Result<Durable<Seq>, JournalError>>>, // at most UNSETTLED
@@ -512,7 +553,8 @@ impl Recorder<'_> {
         if !lazy {
             return self.settle().await;
         }
-        // Polled once, so that the journal has it before anything recorded later.
+        // Poll the future once, so that the journal receives this event before anything recorded
+        // later.
         while let Some(Some(done)) = self.waiting.next().now_or_never() {
             done?;
         }
@@ -527,7 +569,7 @@ impl Recorder<'_> {
     }
 }
 
-/// Keeps the board at what the machine reports.
+/// Keeps the board equal to the machine's report.
 struct Display<'a> {
     board: &'a Board,
     shown: Option<UplinkReport>,
@@ -552,7 +594,7 @@ impl Display<'_> {
             );
             let error = report.last_error.as_deref().unwrap_or("");
             match (before.state, report.state) {
-                // Coming and going with every batch: only of interest when looked for.
+                // These states change with every batch, so they are not logged.
                 (UploadState::Idle, UploadState::Sending) | (UploadState::Sending, UploadState::Idle)
                     if report.session == before.session => {}
                 _ => tracing::info!(device, session, error, "upload: {}", report.state.in_words()),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use crate::decoders::{Settings, Spec};
+use crate::model::clock::Zones;
 
 /// Everything the daemon needs, checked.
 #[derive(Clone, Debug)]
@@ -312,11 +313,11 @@ impl Config {
     }
 
     /// The zone of each decoder's clock, also of those that are left out, as far as it is known.
-    pub fn zones(&self) -> impl Iterator<Item = (Box<str>, jiff::tz::TimeZone)> {
+    pub fn zones(&self) -> Zones {
         let read = self.decoders.iter().map(|decoder| (&decoder.name, &decoder.timezone));
         let left_out =
             self.left_out.iter().filter_map(|decoder| Some((&decoder.name, &decoder.terms.as_ref()?.timezone)));
-        read.chain(left_out).map(|(name, zone)| (name.as_str().into(), zone.clone()))
+        read.chain(left_out).map(|(name, zone)| (name.as_str().into(), zone.clone())).collect()
     }
 }
 

@@ -1,17 +1,23 @@
-//! What is where in the log: per block of a segment which entries, of which time, and which reads its uploads tell of.
+//! Where each entry is in the log: for every block of a segment, which entries it contains, their
+//! times, and the reads that its uploads are about.
 //!
 //! What must hold:
-//! * **Never narrower than the truth.** A block is left out only where nothing in it can be asked for. Its times are those of
-//!   the rules and zones that the export uses: an index made for other zones is made anew, and where a step of the clock
-//!   came after a read without a date, the times of its block count as unknown.
-//! * **Bounded.** Blocks of a MiB; beyond [`BLOCKS_MAX`] of them they grow. Of a block a few ranges are kept
-//!   ([`RANGES_MAX`]); more are drawn together, which tells of more than there is.
-//! * **Derived.** The index of a segment that is closed is kept beside the log (`DATA_DIR/windows`), so that a window is found
-//!   without reading everything. The daemon makes it when a segment is full; an export makes what is missing, and keeps it
-//!   where it may. It ends with the last bytes that it covers: one of another log is not believed. Losing it costs time.
+//! * **Never narrower than the truth.** A block is left out only if nothing in it can be asked for.
+//!   Its times follow from the same rules and zones as in the export. An index that was made for
+//!   other zones is made again. If a step of the clock follows a read without a date, the times of
+//!   the read's block count as unknown.
+//! * **Bounded.** Blocks have one MiB. If there are more than [`BLOCKS_MAX`], they become larger.
+//!   For a block a few ranges are kept ([`RANGES_MAX`]). Further ranges are merged, so the block
+//!   seems to contain more than it does.
+//! * **Derived.** The index of a closed segment is kept beside the log (`DATA_DIR/windows`), so
+//!   that a window is found without reading the whole log. The daemon makes it when a segment is
+//!   full. An export makes what is missing, and keeps it if it may. An index contains the last
+//!   bytes that it covers, so an index of another log is not trusted. Losing an index costs only
+//!   time.
 //!
-//! Rejected: a search by the time of receipt (a decoder gives hours later what it stored, and its clock may be wrong either
-//! way); the index in the log itself (times hang on the configured zones, and the log does not).
+//! Rejected: a search by receive time (a decoder may send stored reads hours later, and its clock
+//! may be wrong in both directions); the index in the log itself (times depend on the configured
+//! zones, and the log does not).
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -32,30 +38,32 @@ use crate::model::chip::{ChipRead, Label, Marker, Stamp};
 use crate::model::clock::{self, Step};
 use crate::model::source;
 
-/// Bytes of a block, unless the log has more than [`BLOCKS_MAX`] of them.
+/// Bytes of a block, unless the log has more than [`BLOCKS_MAX`] blocks.
 const BLOCK: u64 = if cfg!(test) { 2 << 10 } else { 1 << 20 };
-/// Most blocks that are held, but for one more of each segment.
+/// Most blocks in memory, plus at most one more for each segment.
 const BLOCKS_MAX: u64 = if cfg!(test) { 16 } else { 4096 };
-/// Ranges of reads kept for a block, and for a batch.
+/// Ranges of reads that are kept for a block, and for a batch.
 const RANGES_MAX: usize = 8;
-/// Markers of decoders that number them which are remembered, to see which come again.
+/// Numbered markers that are remembered, to recognise duplicates.
 const MARKERS_MAX: usize = 65_536;
-/// Steps of the box's clock that are remembered: the newest.
+/// Steps of the box's clock that are remembered. These are the newest ones.
 const STEPS_MAX: usize = 4096;
-/// Last bytes that an index covers, kept with it: the checksum of the last line among them.
+/// Number of the last bytes that an index covers and that are kept with it. The checksum of the
+/// last line is among them.
 const TAIL: usize = 10;
-/// The daemon rests so long between two blocks: a chip read is worth more than an index.
+/// The daemon rests this long between two blocks, because a chip read is more important than an
+/// index.
 const REST: Duration = Duration::from_millis(if cfg!(test) { 0 } else { 20 });
-/// Changes when what is kept beside the log means something else.
+/// Changes when the meaning of the kept index changes.
 const VERSION: &str = concat!("1 ", env!("CARGO_PKG_VERSION"));
 
-/// Sequence numbers, in a few ranges that do not overlap, rising.
+/// Sequence numbers, in a few ranges that do not overlap, in rising order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Ranges(Vec<(u64, u64)>);
 
 impl Ranges {
     fn add(&mut self, first: u64, last: u64) {
-        // What comes next usually goes on where the last one ended.
+        // A new range usually continues where the last one ended.
         if let Some((_, end)) = self.0.last_mut().filter(|(from, end)| *from <= first && first <= end.saturating_add(1))
         {
             *end = last.max(*end);
@@ -89,7 +97,7 @@ impl Ranges {
     }
 }
 
-/// Instants from the first to the last, in ms.
+/// The first and the last of some instants, in ms.
 type Times = (i64, i64);
 
 fn widen(times: &mut Option<Times>, ms: i64) {
@@ -105,63 +113,86 @@ fn join(one: Option<Times>, other: Option<Times>) -> Option<Times> {
     all
 }
 
-/// Uploads of a device in a block.
+/// Uploads of one device in a block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Uploads {
     device: Box<str>,
-    /// Reads of the last batch in it, which later blocks may settle; `None`: no batch begins in it.
+    /// Reads of the last batch in the block, and reads that this batch left open, which later
+    /// blocks may settle. `None`: no batch begins in the block.
     last: Option<Ranges>,
+    /// Each batch of the block left passings open, so the passings in flight before this block may
+    /// still be in flight.
+    #[serde(default)]
+    beside: bool,
 }
 
-/// A piece of a segment.
+impl Uploads {
+    /// Adds a batch of these reads. If the batch is `beside` the passings in flight before it,
+    /// those stay in flight.
+    fn follows(&mut self, reads: Ranges, beside: bool) {
+        match &mut self.last {
+            Some(last) if beside => last.add_all(&reads),
+            last => {
+                *last = Some(reads);
+                self.beside = beside;
+            }
+        }
+    }
+}
+
+/// A block: a piece of a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Block {
-    /// Where it begins in its segment; a line begins there.
+    /// Offset in its segment at which the block begins. A line begins there.
     pub start: u64,
-    /// Where it ends.
+    /// Offset at which the block ends.
     pub end: u64,
-    /// First and last frame (read, marker, rejected) in it.
+    /// First and last frame (read, marker, rejected) in the block.
     pub frames: Option<(u64, u64)>,
-    /// How many there are.
+    /// Number of frames in the block.
     pub count: u64,
-    /// From when to when they are; `None`: not known.
+    /// The first and the last time of these frames. `None`: not known.
     times: Option<Times>,
-    /// Some of them have no date, so a later step of the box's clock may date them anew.
+    /// Some reads have no date, so a later step of the box's clock may give them another date.
     undated: bool,
-    /// Some of those were received while the box did not know the time: any later step that tells it does.
+    /// Some of these were received while the box did not know the time, so any later step that sets
+    /// the clock dates them.
     unset: bool,
-    /// Reads that its uploads tell of. Once all blocks are in order ([`Index::new`]), also those of the batches that were
-    /// in flight when it began and that it settles.
+    /// Reads that the block's uploads are about. Once all blocks are in order ([`Index::new`]),
+    /// this includes reads of the batches that were in flight when the block began and that it
+    /// settles.
     tells: Ranges,
-    /// Reads that were held back before, and are let go in it.
+    /// Reads that were held back earlier and are released in this block.
     #[serde(default)]
     lets_go: Ranges,
-    /// From when to when passings of its batches are, as they were uploaded.
+    /// The first and the last time of passings in the block's batches, as they were uploaded.
     uploaded: Option<Times>,
     uploads: Vec<Uploads>,
-    /// Damaged lines in it.
+    /// Number of damaged lines in the block.
     bad: u64,
-    /// Every line was decoded; else of frames only the checksum was looked at.
+    /// Every line was decoded. If false, only the checksum of frames was checked.
     decoded: bool,
 }
 
 impl Block {
-    /// Its uploads may tell of reads among these.
+    /// Whether the block's uploads may be about reads among these.
     pub fn tells_of(&self, first: u64, last: u64) -> bool {
         self.tells.meet(first, last)
     }
 
-    /// Its uploads may tell of an entry for which `is_one` says so of its range.
+    /// Whether the block's uploads may be about an entry in a range for which `is_one` returns
+    /// true.
     pub fn tells_of_any(&self, is_one: impl Fn(u64, u64) -> bool) -> bool {
         self.tells.0.iter().any(|&(first, last)| is_one(first, last))
     }
 
-    /// Reads among these may have been let go in it.
+    /// Whether reads among these may have been released in this block.
     pub fn lets_go_of(&self, first: u64, last: u64) -> bool {
         self.lets_go.meet(first, last)
     }
 
-    /// Whether frames that are damaged beyond their checksum are counted already.
+    /// Whether frames whose checksum agrees but that cannot be decoded are already counted as
+    /// damaged.
     pub fn is_decoded(&self) -> bool {
         self.decoded
     }
@@ -180,7 +211,7 @@ impl Block {
         {
             self.undated = true;
             self.unset |= !clock::box_clock_set(entry.time);
-            // As it is dated when the line that tells of a step before it is gone.
+            // The read's date if the line of an earlier step of the clock is missing.
             widen(&mut self.times, ms(instant_of(entry, reading, &[])));
         }
     }
@@ -188,20 +219,20 @@ impl Block {
     fn upload(&mut self, event: &UploadEvent) {
         let device = event.device();
         let at = self.uploads.iter().position(|known| *known.device == *device).unwrap_or_else(|| {
-            self.uploads.push(Uploads { device: device.into(), last: None });
+            self.uploads.push(Uploads { device: device.into(), last: None, beside: false });
             self.uploads.len() - 1
         });
         let UploadEvent::Batch(batch) = event else { return };
         let ranges = reads_of(batch);
         self.tells.add_all(&ranges);
-        self.uploads[at].last = Some(ranges);
+        self.uploads[at].follows(ranges, !batch.still_open.is_empty());
         let times = batch.items.iter().map(|item| item.time_ms).chain(batch.found.iter().map(|found| found.time_ms));
         for ms in times {
             widen(&mut self.uploaded, ms);
         }
     }
 
-    /// Makes one block of two that follow one another.
+    /// Merges the next block into this one.
     fn absorb(&mut self, next: Self) {
         let times_known = (self.count == 0 || self.times.is_some()) && (next.count == 0 || next.times.is_some());
         self.end = next.end;
@@ -213,10 +244,14 @@ impl Block {
         self.uploaded = join(self.uploaded, next.uploaded);
         self.tells.add_all(&next.tells);
         self.lets_go.add_all(&next.lets_go);
-        for Uploads { device, last } in next.uploads {
-            match self.uploads.iter_mut().find(|known| known.device == device) {
-                Some(known) => known.last = last.or(known.last.take()),
-                None => self.uploads.push(Uploads { device, last }),
+        for uploads in next.uploads {
+            match self.uploads.iter_mut().find(|known| known.device == uploads.device) {
+                Some(known) => {
+                    if let Some(last) = uploads.last {
+                        known.follows(last, uploads.beside);
+                    }
+                }
+                None => self.uploads.push(uploads),
             }
         }
         self.count += next.count;
@@ -227,7 +262,7 @@ impl Block {
     }
 }
 
-/// Reads that a batch tells of.
+/// The reads that a batch is about.
 fn reads_of(batch: &Batch) -> Ranges {
     let mut ranges = Ranges::default();
     let (items, found) = (batch.items.iter().map(|item| item.seq), batch.found.iter().map(|found| found.seq));
@@ -244,35 +279,36 @@ fn reads_of(batch: &Batch) -> Ranges {
     ranges
 }
 
-/// The index of a segment, as it is kept beside the log.
+/// The index of a segment, in the form that is kept beside the log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Segment {
     version: String,
-    /// First number of the segment, and of the next one.
+    /// First number of the segment. `before` is the first number of the next segment.
     first: u64,
     before: u64,
-    /// The last bytes that it covers.
+    /// The last bytes that the index covers.
     tail: String,
-    /// Zone of each decoder that has reads in it; `None`: no times were looked at.
+    /// Zone of each decoder that has reads in the segment. `None`: the times were not determined.
     zones: Option<BTreeMap<Box<str>, String>>,
     blocks: Vec<Block>,
     /// Steps of the box's clock, each with the number of its entry.
     steps: Vec<(u64, Step)>,
-    /// Markers that their decoder numbers: entry, and a digest of what makes it this one.
+    /// Markers that their decoder numbers: entry, and a digest that distinguishes the marker from
+    /// others.
     markers: Vec<(u64, u64)>,
 }
 
-/// What is where in the whole log.
+/// The index of the whole log.
 pub(super) struct Index {
     /// Directory of the log.
     pub dir: PathBuf,
-    /// Segment and block, in the order of the log.
+    /// First number of the segment and block, in the order of the log.
     pub blocks: Vec<(u64, Block)>,
     /// Steps of the box's clock, each with the number of its entry.
     pub steps: Vec<(u64, Step)>,
-    /// Markers that were there before. At most [`MARKERS_MAX`], the newest.
+    /// Markers that are duplicates. At most [`MARKERS_MAX`], the newest ones.
     pub repeated: HashSet<u64>,
-    /// Damaged lines.
+    /// Number of damaged lines.
     pub damaged: u64,
 }
 
@@ -281,17 +317,17 @@ struct Making<'a> {
     dir: &'a Path,
     kept: PathBuf,
     reading: &'a Reading,
-    /// Up to this entry.
+    /// Only entries up to this number are read.
     durable: u64,
-    /// Times are wanted.
+    /// The times of the blocks are needed.
     times: bool,
-    /// What is made of closed segments is kept.
+    /// The indexes of closed segments are kept.
     keeps: bool,
 }
 
 impl Index {
-    /// The index of the log below `data_dir` up to entry `durable`; `times`: as [`Block::times`] for a window. `None`: there
-    /// is no journal.
+    /// The index of the log below `data_dir` up to entry `durable`. `times`: the times of the
+    /// blocks are needed, for a window. `None`: there is no journal.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -306,7 +342,7 @@ impl Index {
         }
         let making =
             Making { dir: &dir, kept: kept_dir(data_dir), reading, durable, times, keeps: times && is_ours(data_dir) };
-        // Each block of what is held is worth so many of a MiB.
+        // Each block in memory stands for this many blocks of one MiB.
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         let worth = (bytes / BLOCK / BLOCKS_MAX + 1) as usize;
         let mut index =
@@ -345,22 +381,28 @@ impl Index {
         }
     }
 
-    /// What a block settles is of the batch that was in flight when it began; what a later step dates anew is not known.
+    /// Adds to each block the reads of the batch that was in flight when the block began, because
+    /// the block may settle them. If a later step of the clock gives reads of a block another date,
+    /// the times of the block become unknown.
     fn finish(&mut self) {
-        let mut flying: BTreeMap<Box<str>, Ranges> = BTreeMap::new(); // one batch a device
+        // For each device, one batch and the passings that it left open.
+        let mut flying: BTreeMap<Box<str>, Ranges> = BTreeMap::new();
         let steps = &self.steps;
-        // As clock::corrected has it: a step corrects what its own process received before it, and all of a box that did
-        // not know the time.
+        // The same rule as in `clock::corrected`: a step corrects what its own process received
+        // before it, and everything that a box without the time received.
         let dates = |(seq, step): &(u64, Step), block: &Block, (first, last): (u64, u64)| {
             first < *seq && (last >= step.from || block.unset)
         };
         for (_, block) in &mut self.blocks {
-            for Uploads { device, last } in &mut block.uploads {
+            for Uploads { device, last, beside } in &mut block.uploads {
                 if let Some(before) = flying.get(device) {
                     block.tells.add_all(before);
                 }
                 if let Some(last) = last.take() {
-                    flying.insert(device.clone(), last);
+                    match flying.get_mut(device) {
+                        Some(before) if *beside => before.add_all(&last),
+                        _ => drop(flying.insert(device.clone(), last)),
+                    }
                 }
             }
             if block.undated
@@ -372,10 +414,10 @@ impl Index {
         }
     }
 
-    /// Blocks that may hold frames from `from` on and before `to`.
+    /// Blocks that may contain frames from `from` on and before `to`.
     pub fn within(&self, from: Option<Timestamp>, to: Option<Timestamp>) -> Vec<usize> {
         let from = from.map_or(i64::MIN, |from| from.as_millisecond());
-        // An instant within a millisecond before the end belongs to it.
+        // An instant within the millisecond before the end belongs to the window.
         let to = to.map_or(i64::MAX, |to| to.as_millisecond().saturating_add(1));
         let meets = |times: Option<Times>| times.is_some_and(|(first, last)| first <= to && from <= last);
         let let_go: Vec<&Block> =
@@ -387,15 +429,16 @@ impl Index {
             block.times.is_none()
                 || meets(block.times)
                 || uploaded.iter().any(|other| other.tells_of(first, last))
-                || let_go.iter().any(|other| other.lets_go_of(first, last)) // of when they are their later entries tell
+                // Their later entries say when these reads were made.
+                || let_go.iter().any(|other| other.lets_go_of(first, last))
         };
         (0..self.blocks.len()).filter(|at| wanted(&self.blocks[*at].1)).collect()
     }
 }
 
 impl Making<'_> {
-    /// The index of a segment: the one that is kept, if it is of this log and these zones, or a new one. `go_on` is asked
-    /// before each block of a new one; `None`: it did not.
+    /// The index of a segment: the kept one, if it belongs to this log and these zones, or a new
+    /// one. `go_on` is called before each block of a new index. `None`: `go_on` returned `None`.
     fn segment(
         &self,
         file: &SegmentFile,
@@ -424,13 +467,13 @@ impl Making<'_> {
         let same = segment.version == VERSION && segment.first == file.first && segment.before == next.first;
         let zones_fit = match &segment.zones {
             None => !self.times,
-            Some(zones) => zones.iter().all(|(decoder, zone)| zone_text(self.reading.zone(decoder)) == *zone),
+            Some(zones) => zones.iter().all(|(decoder, zone)| zone_text(self.reading.zones.of(decoder)) == *zone),
         };
         let covers = end == file.bytes && tail_of(file, end).is_some_and(|tail| tail == segment.tail);
         (same && (zones_fit || !self.times) && covers).then_some(segment)
     }
 
-    /// Reads a segment. Without times, of reads only the checksum is looked at.
+    /// Reads a segment and makes its index. Without times, only the checksum of reads is checked.
     fn make(
         &self,
         file: &SegmentFile,
@@ -440,7 +483,8 @@ impl Making<'_> {
     ) -> io::Result<Option<Segment>> {
         let mut segment = Segment { version: VERSION.to_owned(), first: file.first, before, ..Segment::default() };
         let start = LogPlace { segment: file.first, offset: 0 };
-        let Some(mut reader) = LogReader::open(self.dir, Some(start))? else { return Ok(Some(segment)) }; // removed meanwhile
+        // The segment was removed meanwhile.
+        let Some(mut reader) = LogReader::open(self.dir, Some(start))? else { return Ok(Some(segment)) };
         let mut known = steps.to_vec();
         let mut zones = self.times.then(BTreeMap::new);
         let mut ended = false;
@@ -453,7 +497,7 @@ impl Making<'_> {
             let mut after_bad = false;
             loop {
                 let wanted = |seq: u64, kind: &str, text: &str| match kind {
-                    _ if seq > self.durable => true, // where it ends
+                    _ if seq > self.durable => true, // the index ends here
                     "read" if lets_go(text) => true,
                     "read" | "rejected" if !self.times => {
                         block.frame(seq);
@@ -466,7 +510,7 @@ impl Making<'_> {
                 let here = reader.place();
                 match line {
                     None if after_bad && here.segment == file.first && here.offset >= limit.offset => {
-                        limit.offset += BLOCK / 16; // a block begins where a line does
+                        limit.offset += BLOCK / 16; // a block begins where a line begins
                         after_bad = false;
                         continue;
                     }
@@ -484,7 +528,7 @@ impl Making<'_> {
                         if let (Some(zones), Body::Read(_)) = (&mut zones, &entry.body) {
                             let decoder = source::decoder(&entry.subject);
                             if !zones.contains_key(decoder) {
-                                zones.insert(decoder.into(), zone_text(self.reading.zone(decoder)));
+                                zones.insert(decoder.into(), zone_text(self.reading.zones.of(decoder)));
                             }
                         }
                     }
@@ -526,9 +570,10 @@ impl Making<'_> {
     }
 }
 
-/// Makes and keeps the index of every closed segment that has none, and removes those of segments that are gone. Ends early when
-/// `stop` says so. It rests between the blocks. `seen`: the newest segment at the last look; while it is the same, nothing
-/// is done.
+/// Makes and keeps the index of every closed segment that has none, and removes the indexes of
+/// segments that no longer exist. Ends early when `stop` returns true. It rests between the blocks.
+/// `seen`: the newest segment at the last call. If it is still the newest, nothing is done. Returns
+/// the value of `seen` for the next call.
 ///
 /// # Errors
 /// The log cannot be read.
@@ -543,7 +588,7 @@ pub fn refresh(data_dir: &Path, reading: &Reading, seen: u64, stop: &dyn Fn() ->
     for left in std::fs::read_dir(&kept).into_iter().flatten().flatten() {
         let of = left.path();
         if !files.iter().any(|file| kept_path(&kept, file.first) == of) {
-            let _ = std::fs::remove_file(of); // derived
+            let _ = std::fs::remove_file(of); // the index is derived, so this costs only time
         }
     }
     let making = Making { dir: &dir, kept, reading, durable: u64::MAX, times: true, keeps: true };
@@ -569,12 +614,14 @@ fn kept_path(kept: &Path, first: u64) -> PathBuf {
     kept.join(format!("{first:012}.json"))
 }
 
-/// Whether what this process writes there can be replaced by the one that the directory belongs to.
+/// Whether files that this process writes there can be replaced by the user to whom the directory
+/// belongs.
 fn is_ours(data_dir: &Path) -> bool {
     std::fs::metadata(data_dir).is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw())
 }
 
-/// Writes it whole or not at all; a disk that is full, or not to be written, costs only time.
+/// Writes the index whole or not at all. If the disk is full or cannot be written, that costs only
+/// time.
 fn keep(path: &Path, segment: &Segment) {
     let Some(dir) = path.parent() else { return };
     let fresh = path.with_extension("new");
@@ -596,7 +643,8 @@ fn tail_of(file: &SegmentFile, end: u64) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The line of a read may be that of one that is let go. (Its chip or its raw bytes may look like it.)
+/// Whether the line of a read may be that of a released read. (Its chip or its raw bytes may look
+/// like it.)
 pub(super) fn lets_go(text: &str) -> bool {
     memchr::memmem::find(text.as_bytes(), b"let_go=").is_some()
 }
@@ -605,7 +653,8 @@ fn zone_text(zone: &TimeZone) -> String {
     zone.iana_name().map_or_else(|| format!("{zone:?}"), str::to_owned)
 }
 
-/// What makes a marker that its decoder numbers this one. FNV-1a: kept on disk, so it is the same in each version.
+/// A digest of what distinguishes a numbered marker from others. FNV-1a: it is kept on the disk, so
+/// it must be the same in each version.
 fn digest(subject: &str, marker: &Marker) -> Option<u64> {
     let position = marker.position.as_ref().filter(|_| marker.through.is_none())?;
     let file = match &position.file {

@@ -1,20 +1,17 @@
-//! How stamps and chips of the log are read.
-
-use std::collections::BTreeMap;
+//! How stamps and chips of the log are interpreted.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::config::{Config, TagCode};
 use crate::journal::entry::{Body, Entry};
-use crate::model::clock::{self, Step};
-use crate::model::source;
+use crate::model::clock::{self, Step, Zones};
 
-/// What the configuration says about reading stamps and chips.
+/// What the configuration says about the interpretation of stamps and chips.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// Zone of each decoder's clock; UTC for one that is not here. A source has that of its decoder.
-    pub zones: BTreeMap<Box<str>, TimeZone>,
+    /// Zone of each decoder's clock.
+    pub zones: Zones,
     /// How an EPC becomes a chip code.
     pub tag: TagCode,
     /// Zone in which times are written; `None`: UTC, with a Z.
@@ -24,9 +21,9 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// As the configuration says.
+    /// Takes the values from the configuration.
     pub fn new(config: &Config) -> Self {
-        Self { zones: config.zones().collect(), tag: config.passing.tag, shown_in: None, spreadsheet: false }
+        Self { zones: config.zones(), tag: config.passing.tag, shown_in: None, spreadsheet: false }
     }
 
     /// How times and tables are written.
@@ -44,16 +41,12 @@ impl Reading {
             }
         }
     }
-
-    pub(super) fn zone(&self, source: &str) -> &TimeZone {
-        const UTC: &TimeZone = &TimeZone::UTC;
-        self.zones.get(source::decoder(source)).unwrap_or(UTC)
-    }
 }
 
-/// When a frame was: a read's time as it would be uploaded, of others the time of receipt.
+/// The time of a frame: a read's time as it would be uploaded, and the receive time of other
+/// frames.
 pub(super) fn instant_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)]) -> Timestamp {
     let Body::Read(read) = &entry.body else { return entry.time };
     let received = clock::corrected(steps, entry.seq, entry.time);
-    clock::resolve(&read.stamp, reading.zone(&entry.subject), received, read.replay).utc
+    clock::resolve(&read.stamp, reading.zones.of(&entry.subject), received, read.replay).utc
 }

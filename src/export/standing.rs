@@ -1,8 +1,10 @@
-//! Where the upload of each read of a stretch of the log stands: what every batch says of it, in log order.
+//! The upload state of each read of a stretch of the log: what the batches say about it, in the
+//! order of the log.
 //!
-//! Batches come later in the log than the reads they are of, by a moment or by a whole race. So the reads are taken a
-//! stretch at a time, and of the uploads only those blocks are read again that tell of the stretch
-//! ([`super::index::Block::tells_of`]). What is held does not grow with the log.
+//! Batches are later in the log than their reads, by a moment or by a whole race. So the reads are
+//! exported one stretch at a time, and of the uploads only those blocks are read again that are
+//! about reads of the stretch ([`super::index::Block::tells_of`]). The memory for this does not
+//! grow with the log.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
@@ -11,30 +13,30 @@ use serde::Serialize;
 
 use crate::journal::{Found, UploadEvent, UploadItem};
 
-/// Where a read's upload stands.
+/// The upload state of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UploadMark {
-    /// Not acknowledged yet.
+    /// The cloud has not acknowledged it yet.
     Pending,
-    /// The cloud holds it.
+    /// The cloud has it.
     Sent,
-    /// The cloud refused it; set aside.
+    /// It is set aside, because the cloud refused it or failed at it.
     #[serde(rename = "quarantined")]
     SetAside,
-    /// No passing of its own: dead time or a repeat.
+    /// It is no passing of its own: dead time or a duplicate.
     Suppressed,
-    /// It may be of another race: it waits until somebody lets it go.
+    /// It may belong to another race, so it waits until somebody releases it.
     HeldBack,
 }
 
 #[derive(Clone, Copy)]
 pub(super) struct Standing {
     pub mark: UploadMark,
-    /// Index into [`Standings::tokens`].
+    /// Index of its session in [`Standings::tokens`].
     token: u32,
     pub num: u64,
-    /// As it was uploaded, in ms.
+    /// The time as it was uploaded, in ms.
     pub time_ms: i64,
 }
 
@@ -42,18 +44,19 @@ impl Standing {
     const SUPPRESSED: Self = Self { mark: UploadMark::Suppressed, token: 0, num: 0, time_ms: 0 };
 }
 
-/// Where the upload of every read of a stretch stands.
+/// The upload states of all reads of a stretch.
 pub(super) struct Standings {
     /// Sequence numbers of the stretch.
     stretch: RangeInclusive<u64>,
     by_seq: HashMap<u64, Standing>, // at most one for each entry of the stretch
-    /// Sessions that batches of the stretch were numbered in.
+    /// Sessions in which batches of the stretch were numbered.
     tokens: Vec<Box<str>>,
-    /// Items in flight per device: number to sequence number. At most a batch each.
+    /// Items in flight per device: number to sequence number. At most one batch each, and what it
+    /// left open.
     open: HashMap<Box<str>, BTreeMap<u64, u64>>,
-    /// Reads of the stretch that were held back and let go, by the entry that each has been since.
+    /// Released reads of the stretch: from the entry that released each read to the read itself.
     let_go: BTreeMap<u64, u64>,
-    /// Those reads.
+    /// The reads of the stretch that were released.
     were_held: HashSet<u64>,
 }
 
@@ -69,17 +72,17 @@ impl Standings {
         }
     }
 
-    /// What is known of a read.
+    /// What is known about a read.
     pub fn get(&self, seq: u64) -> Option<&Standing> {
         self.by_seq.get(&seq)
     }
 
-    /// The session that a standing is in.
+    /// The session of a standing.
     pub fn token(&self, standing: &Standing) -> Option<&str> {
         self.tokens.get(standing.token as usize).map(|token| &**token)
     }
 
-    /// The read `of` was held back, and is the entry `seq` since it was let go.
+    /// Records that the read `of` was held back and was released as entry `seq`.
     pub fn lets_go(&mut self, seq: u64, of: u64) {
         if self.stretch.contains(&of) {
             self.let_go.insert(seq, of);
@@ -87,23 +90,23 @@ impl Standings {
         }
     }
 
-    /// Whether a read that was held back was let go.
+    /// Whether a read that was held back was released.
     pub fn is_let_go(&self, seq: u64) -> bool {
         self.were_held.contains(&seq)
     }
 
-    /// Whether there is one among these entries.
+    /// Whether one of these entries released a read of the stretch.
     pub fn let_go_within(&self, first: u64, last: u64) -> bool {
         self.let_go.range(first..=last).next().is_some()
     }
 
-    /// The read of the stretch that an entry is.
+    /// The read of the stretch to which an entry belongs.
     fn read(&self, seq: u64) -> Option<u64> {
         let seq = self.let_go.get(&seq).copied().unwrap_or(seq);
         self.stretch.contains(&seq).then_some(seq)
     }
 
-    /// A marker that was there before.
+    /// Marks a marker that is a duplicate.
     pub fn suppress(&mut self, seq: u64) {
         self.put(seq, Standing::SUPPRESSED);
     }
@@ -118,7 +121,8 @@ impl Standings {
         match event {
             UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
             UploadEvent::Batch(batch) => {
-                // A batch is formed only when the one before is settled, also if the line that says so was lost.
+                // A batch is formed only when the batch before it is settled, even if the line that
+                // says so was lost.
                 let mut open = self.open.remove(&batch.device).unwrap_or_default();
                 let still_open: BTreeMap<u64, u64> =
                     open.extract_if(.., |num, _| batch.still_open.contains(num)).collect();
@@ -163,7 +167,7 @@ impl Standings {
         let Some(open) = self.open.get_mut(device).filter(|_| first <= last) else { return };
         for seq in open.extract_if(first..=last, |_, _| true).map(|(_, seq)| seq) {
             match self.by_seq.get_mut(&seq) {
-                // Released: it has no number until the next batch.
+                // Released: the passing has no number until the next batch.
                 Some(_) if mark == UploadMark::Pending => drop(self.by_seq.remove(&seq)),
                 Some(standing) => standing.mark = mark,
                 None => {}

@@ -1,4 +1,5 @@
-//! Exports of random logs, against a plain reading of all of it; and what of a log a window is found in.
+//! Exports of random logs, compared with a plain reading of the whole log, and tests of which parts
+//! of a log a window reads.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::FileExt;
@@ -18,7 +19,7 @@ use jiff::tz::TimeZone;
 const START: i64 = 1_780_000_000_000;
 const SOURCES: [&str; 3] = ["mat", "gate", "old"];
 
-/// A box whose journal is written as it comes.
+/// A box whose journal the test writes event by event.
 struct Written {
     dir: tempfile::TempDir,
     log: Log,
@@ -26,9 +27,11 @@ struct Written {
     random: fastrand::Rng,
     devices: [Device; 2],
     markers: u64,
+    /// How often a passing was left open by its batch.
+    left_behind: usize,
 }
 
-/// What an uplink does, as far as the log tells.
+/// The behaviour of an uplink, as far as the log shows it.
 #[derive(Default)]
 struct Device {
     source: &'static str,
@@ -38,6 +41,8 @@ struct Device {
     waiting: Vec<(u64, i64)>,
     returned: Vec<UploadItem>,
     open: Vec<UploadItem>,
+    /// The session in which the open passings are numbered.
+    open_in: String,
     sent: Vec<UploadItem>,
     /// Reads that are held back.
     held: Vec<(u64, i64, ChipRead)>,
@@ -49,7 +54,7 @@ impl Written {
         let log = Log::open(&log_dir(dir.path()), "test", None).unwrap().0;
         let device = |source| Device { source, token: format!("{source}-1"), next: 1, ..Device::default() };
         let (random, devices) = (fastrand::Rng::with_seed(seed), [device("mat"), device("gate")]);
-        Self { dir, log, now: START, random, devices, markers: 0 }
+        Self { dir, log, now: START, random, devices, markers: 0, left_behind: 0 }
     }
 
     fn write(&mut self, subject: &str, body: Body) -> u64 {
@@ -64,7 +69,8 @@ impl Written {
     }
 
     fn read(&mut self, source: &'static str) {
-        // Now and then one that was stored long before, and one of a decoder that knows no date.
+        // Now and then a read that was stored long before, and a read of a decoder that knows no
+        // date.
         let ms = self.now - if self.random.u8(..8) == 0 { self.random.i64(0..3_000_000) } else { 0 };
         let instant = Timestamp::from_millisecond(ms).unwrap();
         let local = TimeZone::get("Europe/Madrid").unwrap().to_datetime(instant);
@@ -91,7 +97,13 @@ impl Written {
     fn batch(&mut self, at: usize) {
         let most = self.random.usize(1..40);
         let device = &mut self.devices[at];
-        device.sent.append(&mut device.open); // whether or not a line says so
+        // Passings that are left behind stay open beside the batch. The rest is settled, whether or
+        // not a line says so.
+        let left_behind = device.open_in == device.token && self.random.u8(..4) == 0;
+        let left: Vec<_> = device.open.drain(..usize::from(left_behind && !device.open.is_empty())).collect();
+        let still_open: Vec<u64> = left.iter().map(|item| item.num).collect();
+        self.left_behind += still_open.len();
+        device.sent.append(&mut device.open);
         let (mut items, mut dead, mut found) = (Vec::new(), Vec::new(), Vec::new());
         let returned = device.returned.drain(..).map(|item| (item.seq.0, item.time_ms));
         let some = device.waiting.len().min(most);
@@ -102,7 +114,8 @@ impl Written {
                 0 => dead.push(Seq(seq)),
                 1 => found.push(Found { seq: Seq(seq), session: "other".into(), num: 900 + seq, time_ms, bib, chip }),
                 _ => {
-                    // Of a time of its own: the zone was another one when it was uploaded.
+                    // With another time: the zone was a different one when the passing was
+                    // uploaded.
                     let time_ms = time_ms + if self.random.u8(..6) == 0 { 7_200_000 } else { 0 };
                     items.push(UploadItem { seq: Seq(seq), num, time_ms, bib, chip });
                     device.next += 1;
@@ -110,9 +123,10 @@ impl Written {
             }
         }
         let (session, through) = (device.token.as_str().into(), Seq(items.last().map_or(0, |item| item.seq.0)));
-        device.open.clone_from(&items);
+        device.open = left.into_iter().chain(items.iter().cloned()).collect();
+        device.open_in.clone_from(&device.token);
         let decoders = vec![device.source.into()];
-        let (duplicates, still_open) = (Vec::new(), Vec::new());
+        let duplicates = Vec::new();
         self.event(at, |device| {
             UploadEvent::Batch(Batch { device, session, items, dead, duplicates, found, still_open, through, decoders })
         });
@@ -138,7 +152,8 @@ impl Written {
             1 => {
                 let again = self.random.bool();
                 if again {
-                    device.returned.push(done[0].clone()); // it is in a later batch, as what was released
+                    // It will be in a later batch, like a released passing.
+                    device.returned.push(done[0].clone());
                 }
                 device.open.splice(0..0, done.into_iter().skip(1));
                 self.event(at, |device| UploadEvent::DeadLetter {
@@ -203,7 +218,7 @@ impl Written {
                 37 => drop(self.write("mat", Body::Rejected("checksum".into()))),
                 38 if self.random.u8(..8) == 0 => {
                     let (from, sure) = (self.random.u64(1..=self.log.next), self.log.next - 1);
-                    let step_ms = 20 * 3_600_000; // enough for another day
+                    let step_ms = 20 * 3_600_000; // enough to change the day
                     let step = Step { from, sure, before_ms: self.now, step_ms };
                     self.now += step_ms;
                     self.write("box", Body::Clock(step));
@@ -234,7 +249,7 @@ fn reading() -> Reading {
     }
 }
 
-/// State and number of every read that is not pending, by all of the log in one go.
+/// State and number of every read that is not pending, found by reading the whole log in one pass.
 fn plainly(dir: &Path, durable: u64) -> BTreeMap<u64, (&'static str, Option<u64>)> {
     let mut all: BTreeMap<u64, (&'static str, Option<u64>)> = BTreeMap::new();
     let mut open: HashMap<Box<str>, BTreeMap<u64, u64>> = HashMap::new();
@@ -277,7 +292,7 @@ fn plainly(dir: &Path, durable: u64) -> BTreeMap<u64, (&'static str, Option<u64>
             _ => {}
         }
     }
-    // What became of the entry that a read was let go as is what became of the read.
+    // The outcome of the entry that released a read is the outcome of the read.
     for (seq, of) in &let_go {
         let became = all.remove(seq).unwrap_or(("pending", None));
         all.insert(*of, became);
@@ -308,7 +323,7 @@ fn of_any_log_every_frame_is_told_once_with_its_upload_and_a_window_is_what_all_
                 let known = uploads.get(&row["seq"].as_u64().unwrap()).copied();
                 assert_eq!(told, known.unwrap_or(("pending", None)), "seed {seed}: {row}");
             }
-            // A marker with the number of one before it is a repeat of it.
+            // A marker with the number of an earlier one is its duplicate.
             let mut seen = std::collections::BTreeSet::new();
             for row in rows.iter().filter(|row| row["kind"] == "marker") {
                 assert_eq!(seen.insert(row["position"].as_u64()), row["upload"].is_null(), "seed {seed}: {row}");
@@ -328,6 +343,7 @@ fn of_any_log_every_frame_is_told_once_with_its_upload_and_a_window_is_what_all_
         let kept = std::fs::read_dir(written.dir.path().join("windows")).map_or(0, Iterator::count);
         let closed = segments(&log_dir(written.dir.path())).unwrap().len() - 1;
         assert!(closed > 0 && kept == closed, "seed {seed}: {kept} of {closed}");
+        assert!(written.left_behind > 0, "seed {seed}: nothing was left behind");
     }
 }
 
@@ -356,12 +372,12 @@ fn a_window_is_found_without_reading_the_segments_that_hold_nothing_of_it() {
     let written = ten();
     let rows = written.exported(minute(4));
     assert!(rows.len() > 20);
-    // Whoever reads the segments before now sees damage in the middle of them.
+    // A program that reads these segments now finds damage in the middle of them.
     for segment in segments(&log_dir(written.dir.path())).unwrap().iter().take(2) {
         let file = std::fs::OpenOptions::new().write(true).open(&segment.path).unwrap();
         let bytes = std::fs::read(&segment.path).unwrap();
         let end = bytes[bytes.len() / 2..].iter().position(|byte| *byte == b'\n').unwrap();
-        file.write_all_at(b"XX", (bytes.len() / 2 + end + 5) as u64).unwrap(); // one line of it
+        file.write_all_at(b"XX", (bytes.len() / 2 + end + 5) as u64).unwrap(); // damages one line
     }
     assert_eq!(written.exported(minute(4)), rows);
     let mut out = Vec::new();
@@ -384,7 +400,7 @@ fn an_index_of_other_zones_or_of_another_log_or_of_nonsense_is_made_anew() {
     };
     let good: Vec<Value> =
         (0..10).map(|at| serde_json::from_slice(&std::fs::read(kept(at)).unwrap()).unwrap()).collect();
-    // Who believes it does not find what is in this one.
+    // A program that trusted this index would not find the entries of this segment.
     let mut nothing = good[4].clone();
     for block in nothing["blocks"].as_array_mut().unwrap() {
         block["times"] = serde_json::json!([0, 0]);

@@ -1,17 +1,23 @@
-//! How long ago a log segment was closed, as far as the box can know. A Pi has no clock that runs without power: a segment
-//! is written "in 1970" and the time comes later, or a wrong time comes and is put right. Neither may cost a backup.
+//! How long ago a log segment was closed, as far as the box can know. A Pi has no clock that runs
+//! without power: a segment may be written "in 1970" before the time is known, or a wrong time may
+//! be set first and corrected later. Neither may cost a backup.
 //!
-//! The rule: a segment's age is counted from the first look at which it was closed, look by look, by the box's clock.
-//! * A clock that was not set ([`crate::model::clock::box_clock_set`]) counts nothing, and neither does one that stepped back.
-//! * From one look to the next (seconds while the box runs, the whole night when it was off) at most a *quarter* of
-//!   `keep.days` counts. So a clock that is wrong by years takes a quarter off the retention, once, and a box that is off
-//!   between two weekends still counts them (with `keep.days = 30`: gaps of up to 7.5 days count in full).
+//! The rule: a segment's age counts from the first check that found it closed. From check to check,
+//! the time by the box's clock is added.
+//! * A clock that was not set ([`crate::model::clock::box_clock_set`]) adds nothing, and a clock
+//!   that stepped back adds nothing either.
+//! * From one check to the next (seconds while the box runs, the whole night when it was off) at
+//!   most a *quarter* of `keep.days` is added. So a clock that is wrong by years shortens the
+//!   retention by a quarter, once, and a box that is off between two weekends still counts those
+//!   days (with `keep.days = 30`, gaps of up to 7.5 days count in full).
 //!
-//! What is counted is kept in a small file beside the log, written a few times per retention. It is no part of the truth:
-//! without it every segment counts from now, and is kept longer.
+//! The counted time is stored in a small file beside the log, written a few times per retention.
+//! That file is no part of the truth: without it every segment counts from now, and is kept longer.
 //!
-//! Rejected: *the file's mtime* (a copy, or a box that learned the time, makes everything old at once); *the times in
-//! the entries* (the same clock, as wrong); *only the time the box runs* (one that runs at weekends would keep for a year).
+//! Rejected: *the file's mtime* (after a copy, or when the box learns the time, everything is old
+//! at once); *the times in the entries* (they come from the same clock and are equally wrong);
+//! *only the time while the box runs* (a box that runs only at weekends would keep its reads for a
+//! year).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -26,33 +32,35 @@ use crate::model::clock;
 const HOUR_MS: i64 = 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
-/// What was counted so far.
+/// The time that was counted so far.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ages {
-    /// Journal it belongs to: the numbers of another one mean other segments.
+    /// The journal to which it belongs. The numbers of another journal mean other segments.
     identity: String,
     /// Milliseconds counted up to `last`.
     counted_ms: i64,
-    /// The box's clock, in milliseconds since 1970, up to which was counted. None: it was never seen set.
+    /// The box's clock, in milliseconds since 1970, at the last counted check. `None`: the clock
+    /// was never seen set.
     last: Option<i64>,
-    /// Closed segments: what was counted when each was first seen closed.
+    /// Closed segments: the counted time at which each was first seen closed.
     closed: BTreeMap<u64, i64>,
 }
 
 impl Ages {
-    /// What the file at `path` holds, if it is of this journal; nothing otherwise.
+    /// Loads the file at `path`, if it belongs to this journal. Otherwise nothing is counted yet.
     pub fn load(path: &Path, identity: &str) -> Self {
         let known = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
         let fresh = Self { identity: identity.to_owned(), ..Self::default() };
         known.filter(|ages| ages.identity == identity).unwrap_or(fresh)
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes the file, whole or not at all.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         disk::write_new(path, &serde_json::to_vec(self)?)
     }
 
-    /// A look at `now`: counts the time since the one before, for the segments that are closed. `true`: to be saved.
+    /// A check at `now`: adds the time since the check before, for the segments that are closed.
+    /// `true`: the result should be saved.
     pub fn look(&mut self, now: Timestamp, days: u32, closed: impl Iterator<Item = u64>) -> bool {
         let most = i64::from(days) * DAY_MS / 4;
         let mut save = false;
@@ -60,7 +68,8 @@ impl Ages {
             let now = now.as_millisecond();
             let gone = self.last.map_or(0, |last| now - last);
             self.counted_ms += gone.clamp(0, most);
-            // Not at every look: what is not saved is counted again from the last one that was.
+            // Not at every check: time that is not saved is counted again from the last saved
+            // check.
             save = self.last.is_none() || gone < 0 || gone >= (most / 4).max(HOUR_MS);
             self.last = Some(now);
         }
@@ -74,7 +83,7 @@ impl Ages {
         save
     }
 
-    /// The segment was closed for `days`, as counted at the last look.
+    /// Whether the segment was closed for `days`, as counted at the last check.
     pub fn past(&self, first: u64, days: u32) -> bool {
         self.closed.get(&first).is_some_and(|since| self.counted_ms - since >= i64::from(days) * DAY_MS)
     }
@@ -90,7 +99,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Looks at segment 1, closed, at these times; whether it is past afterwards.
+    /// Checks segment 1, which is closed, at these times. Returns whether it is past its retention
+    /// afterwards.
     fn past_after(looks: &[&str]) -> bool {
         let mut ages = Ages::default();
         for now in looks {
@@ -119,7 +129,7 @@ mod tests {
     #[test]
     fn a_box_that_learns_the_time_loses_nothing() {
         assert!(!past_after(&["1970-01-01T00:00:10Z", "1970-01-01T05:00:00Z", "2026-07-01T10:00:00Z"]));
-        // Nor does one that begins every morning in 1970.
+        // A clock that starts in 1970 every morning does not make it old either.
         let morning = ["1970-01-01T00:00:10Z", "2026-07-01T06:00:00Z"];
         assert!(!past_after(&morning.repeat(50)));
     }

@@ -1,4 +1,4 @@
-//! The index of known reads, brought to where the state is and kept on the disk.
+//! Bringing the dedup index up to the state, and writing it to the disk.
 
 use super::dedup_index::{DedupIndex, Trust, remove_all};
 use super::log::{LogLine, LogReader};
@@ -7,7 +7,8 @@ use super::shared::Shared;
 use super::state::State;
 use crate::status::ProblemCode;
 
-/// Writes what belongs on the disk while the index follows the writer, without holding up a look into it.
+/// Writes the due parts of the index to the disk while it follows the writer, without delaying a
+/// look-up.
 pub fn save(shared: &Shared, followed: u64, segment: u64) {
     loop {
         let (job, complaint) = {
@@ -25,8 +26,8 @@ pub fn save(shared: &Shared, followed: u64, segment: u64) {
     }
 }
 
-/// The index, as far as the state goes: what is on the disk and can be believed, and the rest from the log. `None`: the
-/// journal closes.
+/// The dedup index, up to the state: the trusted runs on the disk, and the rest from the log.
+/// `None`: the journal closes.
 pub fn catch_up(shared: &Shared, state: &State) -> Result<Option<DedupIndex>, Broken> {
     let config = &shared.config;
     let trust = Trust { followed: state.followed, oldest: shared.lock().mark.oldest };

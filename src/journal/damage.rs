@@ -1,4 +1,4 @@
-//! What is missing from the log, and how it is told and noted.
+//! What is missing from the log, and how it is reported and noted.
 
 use super::entry::{BadLine, Body};
 use super::log::Repair;
@@ -6,13 +6,13 @@ use super::log::Repair;
 /// Code of a note about numbers that were never acknowledged.
 pub const SKIPPED: &str = "numbers_skipped";
 
-/// Code of a note about entries that were kept and are gone.
+/// Code of a note about entries that were kept and are missing.
 pub const LOST: &str = "numbers_lost";
 
-/// Ranges and lines that are told one by one; more are only counted.
+/// Number of ranges and lines that are reported one by one. Further ones are only counted.
 const TOLD: usize = 20;
 
-/// Ranges remembered.
+/// Number of ranges that are remembered.
 const RANGES_MAX: usize = 4096;
 
 /// Ranges of sequence numbers, as people read them.
@@ -44,18 +44,19 @@ pub struct Damage {
     gone: Vec<(u64, u64)>,
     skipped: Vec<(u64, u64)>,
     pub noted: Vec<(u64, u64)>,
-    /// More than [`RANGES_MAX`] ranges.
+    /// There were more than [`RANGES_MAX`] ranges.
     beyond: bool,
 }
 
 impl Damage {
-    /// What opening the log found.
+    /// The damage that opening the log found.
     pub fn of(repair: &Repair) -> Self {
         let skipped = repair.torn.iter().copied().chain(repair.skipped).collect();
         Self { skipped, noted: repair.lost.clone(), ..Self::default() }
     }
 
-    /// An entry followed on `before`.
+    /// Records that the entry `seq` follows the entry `before`, and what it notes about missing
+    /// numbers.
     pub fn entry(&mut self, before: u64, seq: u64, body: &Body, code: &str) {
         if seq > before + 1 {
             self.gone(before + 1, seq - 1);
@@ -69,7 +70,7 @@ impl Damage {
         }
     }
 
-    /// These are not there.
+    /// Records that these entries are missing.
     pub fn gone(&mut self, from: u64, to: u64) {
         if self.gone.len() < RANGES_MAX {
             self.gone.push((from, to));
@@ -86,12 +87,12 @@ impl Damage {
         }
     }
 
-    /// What was kept once and is gone.
+    /// The entries that were kept and are missing.
     pub fn lost(&self) -> Vec<(u64, u64)> {
         without(&self.gone, &self.skipped)
     }
 
-    /// Whether anything that was kept is gone.
+    /// Whether any kept entry is missing.
     pub fn is_loss(&self) -> bool {
         self.beyond || !self.lost().is_empty()
     }

@@ -1,20 +1,25 @@
-//! Dead time: which reads of a chip are one crossing. Part of the fold.
+//! Dead time: which reads of a chip belong to one crossing. Part of the fold.
 //!
-//! A read is no passing of its own if, by the *decoder's* clock, it is nearer than the dead time to the last passing of its
-//! chip at its decoder (or source). What must hold:
+//! A read is no passing of its own if, by the *decoder's* clock, it is nearer than the dead time to
+//! the last passing of its chip at its decoder (or source). What must hold:
 //!
-//! * **Two crossings never become one; two reads of one crossing may become two passings where it cannot be told.**
-//! * **The receipts contradict.** A decoder's clock may be set back, and one that has none begins anew when it is switched on. So
-//!   what was *received* live at least the dead time apart is never one crossing, whatever the stamps say. What had been
-//!   stored was read at some time before it was received: it contradicts a passing only from the other side.
-//! * **Either side counts.** A stored read from just before a passing that has been judged is the same crossing: that was
-//!   reported, if late. To send both would be two passings within the dead time, and no clock would say which is right. That
-//!   it happens seldom is for the waiting ([`super::state`]): live reads that come amid stored ones are judged behind them.
-//! * **Resolved times.** What is compared are instants ([`crate::model::clock`]), so a time of day is never compared with that of
-//!   another day, and an hour that autumn repeats is two.
+//! * **Two crossings never become one passing. Two reads of one crossing may become two passings if
+//!   the box cannot know that they belong together.**
+//! * **Receive times can contradict.** A decoder's clock may be set back, and the count of a
+//!   decoder without a clock starts again when it is switched on. So two live reads that were
+//!   *received* at least the dead time apart are never one crossing, whatever their stamps say. A
+//!   stored read was made at some time before it was received, so its receive time contradicts a
+//!   passing only in one direction.
+//! * **Both directions count.** A stored read from just before a passing that was already decided
+//!   belongs to the same crossing: that crossing was reported, if late. If both were sent, two
+//!   passings would lie within the dead time, and no clock would say which one is right. This is
+//!   rare because of the waiting (see [`super::state`]): live reads that arrive amid stored reads
+//!   are checked after them.
+//! * **Resolved times.** The comparison uses instants (see [`crate::model::clock`]). So a time of
+//!   day is never compared with that of another day, and an hour that autumn repeats is two hours.
 //!
-//! It compares with two passings of each chip, the last live one and the last stored one: while a long memory is read they
-//! alternate.
+//! A read is compared with two passings of its chip, the last live one and the last stored one,
+//! because the two kinds alternate while a long memory is read.
 
 use std::collections::HashMap;
 
@@ -25,38 +30,38 @@ use serde::{Deserialize, Serialize};
 use crate::model::chip::{ChipRead, Stamp};
 use crate::model::clock::{self, Step, Zones};
 
-/// Chips whose last passings are remembered per decoder.
+/// Chips per decoder whose last passings are remembered.
 const CHIPS_MAX: usize = 16_384;
-/// Reads of one life of a decoder without a clock may come out of order by so much.
+/// Reads of one life of a decoder without a clock may arrive out of order by this much.
 const DISORDER_MS: u64 = 1000;
-/// What comes later than this after its time on is late, or of another life.
+/// If a read arrives later than this after its stamp says, it is late or belongs to another life.
 const LATE_MS: i64 = 3000;
 
-/// When a read was, by every clock there is.
+/// When a read was made, by every clock that says something about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenAt {
-    /// By the decoder's clock: UTC in ms, or ms since it was switched on.
+    /// By the decoder's clock: UTC in ms, or ms since the decoder was switched on.
     #[serde(rename = "a")]
     pub at_ms: i64,
-    /// By the box's clock, as corrected by later steps.
+    /// By the box's clock, corrected by later steps.
     #[serde(rename = "r")]
     received_ms: i64,
-    /// Its entry.
+    /// Sequence number of the read's entry.
     #[serde(rename = "n")]
     pub seq: u64,
-    /// It was read some time before it was received.
+    /// The read was made some time before it was received.
     #[serde(default, rename = "s", skip_serializing_if = "std::ops::Not::not")]
     stored: bool,
-    /// Its day is that of the receipt.
+    /// The day comes from the receive time.
     #[serde(default, rename = "d", skip_serializing_if = "std::ops::Not::not")]
     undated: bool,
-    /// Its stamp is one since the decoder was switched on.
+    /// The stamp counts from the moment at which the decoder was switched on.
     #[serde(default, rename = "u", skip_serializing_if = "std::ops::Not::not")]
     uptime: bool,
 }
 
 impl SeenAt {
-    /// Of a read in a source.
+    /// The times of a read in a source.
     pub fn of(seq: u64, source: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> Self {
         let (at_ms, uptime) = match read.stamp {
             Stamp::Uptime(ms) => (i64::try_from(ms).unwrap_or(i64::MAX), true),
@@ -67,7 +72,7 @@ impl SeenAt {
         Self { at_ms, received_ms: received.as_millisecond(), seq, stored, undated, uptime }
     }
 
-    /// As far as can be told, both are of one crossing.
+    /// Whether both reads belong to one crossing, as far as the box can know.
     fn is_near(&self, other: &Self, dead_time_ms: i64) -> bool {
         let later = |one: &Self, two: &Self| one.received_ms.saturating_sub(two.received_ms);
         let received_apart = match (self.stored, other.stored) {
@@ -80,7 +85,7 @@ impl SeenAt {
         self.uptime == other.uptime && apart < dead_time_ms && received_apart < dead_time_ms
     }
 
-    /// The clock stepped, as the entry `at` tells.
+    /// Corrects the times by a step of the box's clock, recorded in the entry `at`.
     fn step(&mut self, at: u64, step: Step, zone: &TimeZone) {
         let Ok(received) = Timestamp::from_millisecond(self.received_ms) else { return };
         let received = clock::corrected(&[(at, step)], self.seq, received);
@@ -93,7 +98,7 @@ impl SeenAt {
         }
     }
 
-    /// Its day hangs on a clock that was not set.
+    /// Whether the day depends on a clock that was not set.
     fn has_no_day(&self) -> bool {
         self.undated && !Timestamp::from_millisecond(self.received_ms).is_ok_and(clock::box_clock_set)
     }
@@ -125,7 +130,8 @@ pub struct DeadTime {
 }
 
 impl DeadTime {
-    /// Whether a read of `chip` is too near to a passing to be one; if not, it is the last one. `life`: see [`LifeOfUptime`].
+    /// Whether a read of `chip` is too near to a passing to be one itself. If not, the read becomes
+    /// the last passing. `life`: see [`LifeOfUptime`].
     pub fn is_dead(&mut self, chip: &str, seen: SeenAt, life: &LifeOfUptime, dead_time_ms: i64) -> bool {
         let before = self.chips.get(chip).copied().unwrap_or_default();
         let same = |last: &&SeenAt| !last.uptime || last.seq >= life.fell;
@@ -138,7 +144,8 @@ impl DeadTime {
         };
         self.chips.insert(chip.into(), now);
         if self.chips.len() > CHIPS_MAX {
-            // The half that passed longest ago can no longer be inside any sensible dead time.
+            // The half of the chips that passed longest ago can no longer be within any sensible
+            // dead time.
             let mut seqs: Vec<u64> = self.chips.values().map(Passed::last).collect();
             let (_, &mut middle, _) = seqs.select_nth_unstable(CHIPS_MAX / 2);
             self.chips.retain(|_, passed| passed.last() >= middle);
@@ -146,13 +153,15 @@ impl DeadTime {
         false
     }
 
-    /// The clock stepped, as the entry `at` tells: what was received before it is compared with what comes.
+    /// Corrects the remembered passings by a step of the box's clock, recorded in the entry `at`,
+    /// so that they can be compared with later reads.
     pub fn step(&mut self, at: u64, step: Step, zone: &TimeZone) {
         let all = self.chips.values_mut().flat_map(|passed| passed.live.iter_mut().chain(&mut passed.stored));
         all.for_each(|seen| seen.step(at, step, zone));
     }
 
-    /// The box began anew and does not know its day: a time of day from before is of any.
+    /// The box's clock started again and does not know its day, so a time of day from before may
+    /// belong to any day.
     pub fn forget_days(&mut self) {
         for passed in self.chips.values_mut() {
             passed.live = passed.live.filter(|seen| !seen.has_no_day());
@@ -161,28 +170,30 @@ impl DeadTime {
     }
 }
 
-/// The life of a decoder that has no clock: stamps of two lives are never compared.
+/// The life of a decoder that has no clock. Stamps of two lives are never compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LifeOfUptime {
-    /// First entry of it; 0: none.
+    /// First entry of this life. 0: none.
     since: u64,
-    /// The first since the time on fell for certain.
+    /// The first entry since the uptime certainly fell.
     fell: u64,
-    /// Longest time on.
+    /// Longest uptime seen in this life, in ms.
     top_ms: u64,
-    /// When it was switched on, as far as the receipts tell.
+    /// When the decoder was switched on, computed from the receive times.
     boot_ms: i64,
 }
 
 impl LifeOfUptime {
-    /// It never gave a time since it was switched on.
+    /// Whether the decoder never sent a time since it was switched on.
     pub fn is_none(&self) -> bool {
         self.since == 0
     }
 
-    /// A read was `ms` after it was switched on: the life it is of. It is another one when the time on falls (clearly, or a
-    /// little and the receipts say so too). For repeats the receipts alone are enough: what only comes late is then of no
-    /// life that is known, which costs nothing, for no reader without a clock says anything twice.
+    /// Records a read that was made `ms` after the decoder was switched on, and returns the life to
+    /// which the read belongs. Another life begins when the uptime falls clearly, or when it falls
+    /// a little and the receive times say so too. For duplicates the receive times alone are
+    /// enough: a read that is merely late then starts a life of its own. That costs nothing,
+    /// because no decoder without a clock sends a read twice.
     pub fn hears(&mut self, seq: u64, ms: u64, received: Timestamp) -> u64 {
         let boot_ms = received.as_millisecond().saturating_sub_unsigned(ms);
         let moved = boot_ms.abs_diff(self.boot_ms) > LATE_MS.unsigned_abs();
@@ -196,7 +207,7 @@ impl LifeOfUptime {
         self.since
     }
 
-    /// The clock stepped.
+    /// Corrects the life by a step of the box's clock.
     pub fn step(&mut self, step: Step) {
         if self.since >= step.from {
             self.boot_ms = self.boot_ms.saturating_add(step.step_ms);

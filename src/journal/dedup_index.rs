@@ -1,37 +1,49 @@
-//! Which reads were ever kept: what tells a repeat from a new read, however long ago the first one came.
+//! The dedup index: which reads were ever kept. It distinguishes a duplicate from a new read,
+//! however long ago the first one arrived.
 //!
-//! A read is a repeat if and only if an earlier entry of the log is a read of the same decoder (in whatever source) with
-//! the same identity ([`crate::model::chip::ChipRead::identity`]: chip, stamp, antenna, and the decoder's own place for it; of a stamp
-//! without a date also the day: [`super::undated`]). Reads that have no day or only the time since their decoder was switched on
-//! are not in here, but with the state. The newest
-//! are in memory with the state; this is the index of all of them, beside the log: runs of identity and entry number, sorted
-//! by identity, 16 bytes a read. Because a find counts only if its number is *below* that of the read in question, the verdict
-//! follows from the log alone: live, after a crash in the middle, in a replay and in a rebuild it is the same, and
-//! an index that is ahead of the queue's state cannot turn a read that is replayed into its own repeat.
+//! A read is a duplicate if and only if an earlier entry of the log is a read of the same decoder
+//! (in any source) with the same identity ([`crate::model::chip::ChipRead::identity`]: chip, stamp,
+//! antenna, and the decoder's own position for it; if the stamp has no date, also the day:
+//! [`super::undated`]). Reads that have no day, or only the time since their decoder was switched
+//! on, are not in the index but in the state. The newest reads are in memory with the state. This
+//! index contains all reads, beside the log: runs of identity and entry number, sorted by identity,
+//! 16 bytes for each read. A find counts only if its number is *below* the number of the read in
+//! question, so the verdict follows from the log alone: it is the same live, after a crash in the
+//! middle, in a replay and in a rebuild. An index that is ahead of the queue's state cannot make a
+//! replayed read a duplicate of itself.
 //!
 //! What must hold:
-//! * **Never lose.** Nothing is taken for a repeat but by content. There is no rule such as "its place is held and its stamp is
-//!   old": a decoder that was cleared and whose clock was set back would hide what it reads. What is in doubt goes up
-//!   twice and is seen, and every read is in the log with what became of it.
-//! * **Trusted as far as the queue is.** A read that lines of the log were lost of may have been neither sent nor be waiting: it is
-//!   no repeat when the decoder gives it again. So at start only those runs are believed that the queue's checkpoint
-//!   covers, or whose segments were removed on purpose (settled and past their retention); the rest is read from the log
-//!   again. The same makes good for runs that are damaged or gone, and for a data directory that had none.
-//! * **Outlives its versions.** Runs of a version that knew no days are right about reads with a date. What they cover and the
-//!   log still holds is read from the log again at the first start of this version; of what is gone from the log, reads without a
-//!   date are known only by their place in the decoder's memory, and all others are of days that are over.
-//! * **Nobody waits.** Looked up by the writer after the group is durable, without the journal's lock. Nearly no read has to be looked
-//!   up on the disk: a run knows from when to when the stamps of each decoder in it go, and a repeat has the
-//!   same stamp. One that may be in a run costs one read of some 4 KiB.
-//! * **Outlives the log.** A segment that is removed leaves its run: a decoder that is asked after months gives what
-//!   was sent then. Before a segment goes its reads are in a run on the disk.
-//! * **Bounded.** [`RUN_READS`] identities in memory before they become a run, [`PARTS_MAX`] such parts while the disk
-//!   does not take them; [`INDEX_READS`] in all, or an eighth of what the journal may use (at least a million): then the oldest run goes,
-//!   and a read that repeats one in it counts as new.
+//! * **Never lose.** Only the content makes a read a duplicate. There is no rule such as "its
+//!   position is stored and its stamp is old": such a rule would hide reads of a decoder that was
+//!   cleared and whose clock was set back. A read in doubt is uploaded twice and people can see
+//!   that, and every read is in the log with what became of it.
+//! * **Trusted as far as the queue is.** If log lines were lost, a read recorded in them may be
+//!   neither uploaded nor queued. When the decoder sends such a read again, it counts as new. So at
+//!   the start only those runs are trusted that the queue's checkpoint covers, or whose segments
+//!   were removed on purpose (settled and past their retention). All other entries are read from
+//!   the log again. The same procedure replaces runs that are damaged or missing, and it fills the
+//!   index of a data directory that had none.
+//! * **Outlives its versions.** Runs of a version that knew no days are right about reads with a
+//!   date. The first start of this version reads the entries that these runs cover from the log
+//!   again, as far as the log still has them. Of the entries that the log no longer has, reads
+//!   without a date are recognised only by their position in the decoder's memory, and all other
+//!   ones are of past days.
+//! * **Nobody waits.** The writer looks reads up after the group is durable, without the journal's
+//!   lock. Almost no read has to be looked up on the disk: a run knows the first and the last stamp
+//!   of each decoder in it, and a duplicate has the same stamp as the first read. A read that may
+//!   be in a run costs one disk read of about 4 KiB.
+//! * **Outlives the log.** The run of a removed segment stays: a decoder that is asked after months
+//!   sends reads that were uploaded then. Before a segment is removed, its reads are in a run on
+//!   the disk.
+//! * **Bounded.** There are at most [`RUN_READS`] identities in memory before they become a run, at
+//!   most [`PARTS_MAX`] such parts while the disk does not take them, and at most [`INDEX_READS`]
+//!   in all, or an eighth of what the journal may use (at least a million). Beyond that the oldest
+//!   run is removed, and a duplicate of a read in it counts as new.
 //!
-//! Rejected: *reading the log for the range before a question by hand goes out* (it must be waited for, and does not help
-//! where a decoder gives everything unasked, on each connection); *more identities in memory* (56 bytes each);
-//! *an index in sled* (it creeps, and doubles what is written of each read); *judging by held places and stamps* (above).
+//! Rejected: *reading the log for the range before a question by hand is sent* (the operator would
+//! have to wait for it, and it does not help if a decoder sends everything unasked on each
+//! connection); *more identities in memory* (56 bytes each); *an index in sled* (it grows slowly,
+//! and doubles what is written for each read); *deciding by stored positions and stamps* (above).
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -55,11 +67,12 @@ mod run;
 
 use run::{Run, RunContent, Spans};
 
-/// Reads in a run: a megabyte, and 2 MB in memory before.
+/// Reads in a run: a megabyte on the disk, and before that 2 MB in memory.
 const RUN_READS: usize = 65_536;
 /// Reads in all runs: 64 MB.
 const INDEX_READS: u64 = 4 * 1024 * 1024;
-/// Parts that wait in memory to become runs; beyond them the disk does not take any, and the oldest is let go.
+/// Parts that wait in memory to become runs. If there are more, the disk does not take any, and the
+/// oldest part is dropped.
 const PARTS_MAX: usize = 4;
 
 /// Directory of the index below the data directory.
@@ -67,56 +80,57 @@ pub fn known_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("known")
 }
 
-/// What is believed of what is found at start.
+/// Which runs are trusted at the start.
 #[derive(Clone, Copy, Debug)]
 pub struct Trust {
-    /// The queue followed the log up to here.
+    /// The queue followed the log up to this entry.
     pub followed: u64,
     /// First number of the oldest segment that was not removed on purpose.
     pub oldest: u64,
 }
 
-/// The index.
+/// The dedup index.
 #[derive(Default)]
 pub struct DedupIndex {
     dir: PathBuf,
     identity: String,
     run_reads: usize,
     index_reads: u64,
-    /// Oldest first.
+    /// The runs, oldest first.
     runs: Vec<Arc<Run>>,
-    /// Full, and not on the disk yet; oldest first.
+    /// Full parts that are not on the disk yet, oldest first.
     parts: VecDeque<Arc<Part>>,
     fresh: Part,
-    /// All reads up to here are in it.
+    /// The index contains all reads up to this entry.
     through: u64,
-    /// It follows the writer.
+    /// The index follows the writer.
     pub live: bool,
-    /// Of the decoders' clocks.
+    /// Zones of the decoders' clocks.
     pub zones: Zones,
-    /// A part had to be let go: what comes after it is not made a run, so that the next start reads it from the log.
+    /// A part had to be dropped. Later parts are not made runs, so that the next start reads their
+    /// entries from the log.
     torn: bool,
-    /// A file of it was not there when it was looked into.
+    /// A file of the index was missing when it was read.
     removed: bool,
-    /// The disk did not take the last one.
+    /// The disk did not take the last part.
     failed: bool,
-    /// To be told.
+    /// A complaint that is still to be shown as a problem.
     pub complaint: Option<String>,
 }
 
-/// Reads on their way into a run.
+/// Reads that will become a run.
 #[derive(Clone, Default)]
 struct Part {
     from: u64,
     through: u64,
-    /// Place in the log behind `through`.
+    /// Place in the log behind the entry `through`.
     place: LogPlace,
-    /// Number of the first read by key.
+    /// Number of the first read with each key.
     reads: HashMap<u64, u64, BuildHasherDefault<AsItIs>>,
     spans: Spans,
 }
 
-/// A key is spread evenly already: it is its own hash.
+/// A key is already spread evenly, so it is its own hash.
 #[derive(Clone, Default)]
 struct AsItIs(u64);
 
@@ -126,7 +140,7 @@ impl Hasher for AsItIs {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.0 = fnv(bytes); // never called: keys are of one kind
+        self.0 = fnv(bytes); // never called, because all keys are `u64`
     }
 
     fn write_u64(&mut self, key: u64) {
@@ -134,25 +148,26 @@ impl Hasher for AsItIs {
     }
 }
 
-/// What a run has to be made of. Done without any lock.
+/// The content of a run to be written. It is written without any lock.
 pub struct Job {
     dir: PathBuf,
     identity: String,
     part: Arc<Part>,
-    /// The run before it, if both are small enough for one.
+    /// The run before it, if both together are small enough for one run.
     with: Option<Arc<Run>>,
 }
 
-/// A read, as the index knows it.
+/// A read as the index knows it.
 struct Clue {
     key: u64,
-    /// Decoder and kind of stamp, and the stamp.
+    /// A hash of the decoder and the kind of stamp. `ms` is the stamp.
     span: u64,
     ms: i64,
 }
 
 impl Clue {
-    /// What a read is known by, and what it can be found by when the decoder says that it was stored.
+    /// The clue of a read itself, and the clue by which it can be found again when the decoder says
+    /// that it was stored.
     fn of(entry: &Entry, read: &ChipRead, zones: &Zones) -> (Option<Self>, Option<Self>) {
         let subject = &*entry.subject;
         let decoder = fnv(source::decoder(subject).as_bytes());
@@ -176,12 +191,12 @@ impl Clue {
     }
 }
 
-/// Stored with the runs: stays the same for ever.
+/// Stored with the runs, so it must stay the same for ever.
 fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-/// One to one, and evenly over all 64 bits (the finaliser of `SplitMix64`).
+/// Maps numbers one to one, and evenly over all 64 bits (the finaliser of `SplitMix64`).
 fn spread(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -189,16 +204,16 @@ fn spread(number: u64) -> u64 {
 }
 
 impl DedupIndex {
-    /// Its files are there. A directory without any is made again.
+    /// Whether its files exist. If the directory is missing, it is made again.
     pub fn is_there(&self) -> bool {
         if self.live && !self.dir.is_dir() {
-            let _ = make_dir(&self.dir); // what cannot be written is told
+            let _ = make_dir(&self.dir); // a directory that cannot be written is reported later
         }
         !self.removed && self.runs.iter().all(|run| run.path.is_file())
     }
 
-    /// What is on the disk and can be believed. `keep_bytes`: what the journal may use. What cannot be read is as if it
-    /// was not there: the log has it.
+    /// Opens what is on the disk and can be trusted. `keep_bytes`: the bytes that the journal may
+    /// use. A file that cannot be read counts as missing, because the log has its reads.
     pub fn open(data_dir: &Path, identity: &str, trust: Trust, keep_bytes: u64) -> Self {
         let dir = known_dir(data_dir);
         let index_reads = (keep_bytes / 8 / run::READ_BYTES).clamp(INDEX_READS / 4, INDEX_READS);
@@ -211,7 +226,8 @@ impl DedupIndex {
         let mut doubted = false;
         for run in runs {
             let before = believed.last().map_or(run.from - 1, |before| before.through);
-            // A hole among what was removed cannot be filled any more; one in what the log holds can.
+            // A gap among removed entries can no longer be filled. A gap among entries that the log
+            // has can be filled.
             let whole = run.from == before + 1 || run.from <= trust.oldest;
             let gone = trust.oldest.saturating_sub(1);
             let limit = if run.without_days { gone } else { trust.followed.max(gone) };
@@ -220,7 +236,7 @@ impl DedupIndex {
                 believed.push(Arc::new(run));
                 continue;
             }
-            // One that goes further than is believed: only the part before that.
+            // A run that goes beyond the limit of trust: only the part before the limit is used.
             let first = if doubted { None } else { run.before(limit, &dir, identity) };
             doubted = true;
             believed.extend(first.map(Arc::new));
@@ -234,19 +250,21 @@ impl DedupIndex {
         Self { dir, identity, run_reads, index_reads, runs, fresh, through, ..Self::default() }
     }
 
-    /// All reads up to here are in it, and the place in the log behind that entry.
+    /// The last entry that the index contains, and the place in the log behind that entry.
     pub fn place(&self) -> (u64, LogPlace) {
         (self.through, self.fresh.place)
     }
 
-    /// Notes an entry, in the order of the log; of one that is noted already it only says: is it a read that came before?
+    /// Records an entry, in the order of the log, and returns whether it is a duplicate of an
+    /// earlier read. An entry that is recorded already is only looked up.
     pub fn take(&mut self, entry: &Entry) -> bool {
         let mut known = false;
         if let Body::Read(read) = &entry.body {
             let (own, placed) = Clue::of(entry, read, &self.zones);
             let mut before = |clue: &Clue| self.first(clue).is_some_and(|seq| seq < entry.seq);
             let own_known = own.as_ref().is_some_and(&mut before);
-            // It is not looked for on the disk where only the first one counts: the lowest number of a key stays.
+            // `placed` is not looked up before it is recorded, because only the lowest number of a
+            // key counts.
             known = own_known || (read.replay && placed.as_ref().is_some_and(before));
             if entry.seq > self.through {
                 for clue in own.filter(|_| !own_known).into_iter().chain(placed) {
@@ -259,14 +277,15 @@ impl DedupIndex {
         known
     }
 
-    /// Takes a group that ends at this place; the numbers of those that came before, rising.
+    /// Records a group that ends at this place. Returns the numbers of its duplicates, in rising
+    /// order.
     pub fn take_all(&mut self, entries: &[Entry], place: LogPlace) -> Vec<u64> {
         let duplicates = entries.iter().filter(|entry| self.take(entry)).map(|entry| entry.seq).collect();
         self.passed(place);
         duplicates
     }
 
-    /// What was taken ends at this place in the log.
+    /// Call this when the recorded entries end at this place in the log.
     pub fn passed(&mut self, place: LogPlace) {
         if self.fresh.through < self.through {
             (self.fresh.through, self.fresh.place) = (self.through, place);
@@ -304,7 +323,8 @@ impl DedupIndex {
             }
         }
         if let Some((at, why)) = damaged {
-            let _ = disk::remove(&self.runs.remove(at).path); // the next start makes it anew from the log
+            // The next start makes it again from the log.
+            let _ = disk::remove(&self.runs.remove(at).path);
             self.tear(&why);
         }
         found
@@ -319,14 +339,16 @@ impl DedupIndex {
         }
     }
 
-    /// The next part to become a run: of numbers up to `followed` only, which the queue's checkpoint covers. `segment`: what
-    /// is in segments before this one (its first number) becomes one although it is small, since they may go.
+    /// The next part that becomes a run. Its numbers are at most `followed`, so the queue's
+    /// checkpoint covers them. Reads in segments before `segment` (its first number) become a run
+    /// even if they are few, because those segments may be removed.
     pub fn job(&mut self, followed: u64, segment: u64) -> Option<Job> {
         if self.torn {
             return None;
         }
         if self.fresh.from < segment && !self.fresh.reads.is_empty() {
-            self.seal(); // it is written as soon as a checkpoint covers it, however fast reads come
+            // It is written as soon as a checkpoint covers it, however fast reads arrive.
+            self.seal();
         }
         let part = Arc::clone(self.parts.front().filter(|part| part.through <= followed)?);
         let small = |last: &&Arc<Run>| {
@@ -336,14 +358,15 @@ impl DedupIndex {
         Some(Job { dir: self.dir.clone(), identity: self.identity.clone(), part, with })
     }
 
-    /// The first number whose reads are in no run yet and can be: its segment has to stay.
+    /// The first number whose reads are in no run yet and can still become one. Its segment must
+    /// stay.
     pub fn unsaved_from(&self) -> u64 {
         let parts = self.parts.iter().map(|part| &**part).chain([&self.fresh]);
         let waiting = parts.filter(|part| !part.reads.is_empty() && !self.torn && !self.failed);
         waiting.map(|part| part.from).next().unwrap_or(u64::MAX)
     }
 
-    /// Writes the parts that are full, while nobody else looks into it.
+    /// Writes the full parts. Only for use while nobody else uses the index.
     pub fn save(&mut self, board: &Board) {
         while !self.failed
             && let Some(job) = self.job(u64::MAX, 0)
@@ -353,7 +376,8 @@ impl DedupIndex {
         }
     }
 
-    /// What came of a job. Returns the files that are of no use any more; `None`: the disk does not take it now.
+    /// Records the result of a job. Returns the files that are no longer needed. `None`: the disk
+    /// does not take the run now.
     pub fn written(&mut self, job: &Job, written: io::Result<Run>, board: &Board) -> Option<Vec<PathBuf>> {
         match written {
             Ok(run) => {
@@ -377,7 +401,7 @@ impl DedupIndex {
     fn saved(&mut self, job: &Job, run: Run) -> Vec<PathBuf> {
         let mut useless = Vec::new();
         if self.parts.front().is_none_or(|front| !Arc::ptr_eq(front, &job.part)) {
-            return vec![run.path]; // let go meanwhile
+            return vec![run.path]; // the part was dropped meanwhile
         }
         self.parts.pop_front();
         if let Some(merged) = &job.with {
@@ -395,7 +419,7 @@ impl DedupIndex {
     }
 }
 
-/// What cannot be removed is when the index is opened again.
+/// Removes files. A file that cannot be removed now is removed when the index is opened again.
 pub fn remove_all(useless: &[PathBuf]) {
     for path in useless {
         let _ = disk::remove(path);

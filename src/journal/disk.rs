@@ -1,5 +1,6 @@
-//! What the log does to the disk, and the queue's barriers: each in one place, so that a test can put a disk under them
-//! that is full, fails, or loses power (`scripted`). Outside tests these are the calls of the file system and nothing else.
+//! All that the log does to the disk, and the queue's barriers: each call is in one place, so that
+//! a test can put a disk under it that is full, fails, or loses power (`scripted`). Outside tests
+//! these functions are the calls of the file system and nothing else.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -18,10 +19,10 @@ pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     file.write_all_at(bytes, offset)
 }
 
-/// `fdatasync`: the one call that everything durable goes through.
+/// `fdatasync`: the only call that makes file contents durable.
 pub fn sync(file: &File) -> io::Result<()> {
     if failpoint::skips_every_sync() {
-        return Ok(()); // the negative control of the power-cut harness; no release build has it
+        return Ok(()); // the negative control of the power-cut harness, which no release build has
     }
     #[cfg(test)]
     scripted::sync(file)?;
@@ -35,7 +36,7 @@ pub fn set_len(file: &File, length: u64) -> io::Result<()> {
     file.set_len(length)
 }
 
-/// Gives a file another name, in the place of one that has it.
+/// Renames a file. A file that already has the new name is replaced.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(test)]
     scripted::rename(from, to)?;
@@ -56,8 +57,8 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Writes a file whole under another name and makes it durable: half of one must not be taken for one. Its own name,
-/// [`rename`]d to by the caller, is not durable yet.
+/// Writes a whole file under another name and makes it durable, because half a file must not be
+/// taken for a file. The caller [`rename`]s it to its own name, and that name is not durable yet.
 pub fn write_fresh(fresh: &Path, bytes: &[u8]) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(fresh)?;
     write_at(&file, bytes, 0)?;
@@ -65,7 +66,8 @@ pub fn write_fresh(fresh: &Path, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// Writes a small file whole under another name, makes it durable and gives it its name, which is not durable yet.
+/// Writes a whole small file under another name, makes it durable and renames it to its own name.
+/// That name is not durable yet.
 pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     write_fresh(&fresh, bytes)?;

@@ -1,4 +1,5 @@
-//! The journal in one thread, one step at a time: the code that its two threads run, without the threads. For tests.
+//! The journal in one thread, one step at a time: the code of its two threads, without the threads.
+//! For tests.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -11,21 +12,22 @@ use super::disk::scripted;
 use super::entry::{Entry, parse_line};
 use super::follow::{Follower, Turn};
 use super::log::{self, LogLine, LogReader};
+use super::open::Parts;
 use super::shared::AppendRequest;
 use super::state::TAIL_MAX;
 use super::writer::LogWriter;
-use super::{Journal, JournalConfig, OpenError, Parts, verify};
+use super::{Journal, JournalConfig, OpenError, verify};
 use crate::status::Board;
 
 pub use super::disk::scripted as disk;
 
-/// A journal and what its threads would hold.
+/// A journal and what its threads would own.
 pub struct Driven {
     pub journal: Journal,
     writer: LogWriter,
     follower: Follower,
     requests: mpsc::Receiver<AppendRequest>,
-    /// A group is taken that the disk did not take yet.
+    /// A group was taken that the disk has not taken yet.
     refused: bool,
     lost: Vec<(u64, u64)>,
 }
@@ -34,14 +36,14 @@ impl Driven {
     pub fn open(config: JournalConfig, board: Board) -> Result<Self, OpenError> {
         let (journal, Parts { log, requests, identity, oldest, durable, known }) = Journal::assemble(config, board)?;
         let writer = LogWriter::new(&journal.shared, log);
-        // What `journal-check` does, before anything else happens.
+        // What the thread `journal-check` does, before anything else happens.
         let damage = verify::read_all(&journal.shared, oldest, durable, known).ok().flatten().unwrap_or_default();
         let lost = damage.lost();
         Ok(Self { journal, writer, follower: Follower::new(&identity), requests, refused: false, lost })
     }
 
-    /// A turn of the writer: a group, or the one that the disk refused once more. `false`: there was nothing to do, or the
-    /// disk refuses.
+    /// One turn of the writer: it writes a group, or tries the refused group again. `false`: there
+    /// was nothing to write, or the disk refuses the group.
     pub fn write(&mut self) -> bool {
         let shared = Arc::clone(&self.journal.shared);
         if !self.refused {
@@ -60,17 +62,18 @@ impl Driven {
         true
     }
 
-    /// The disk refuses the group that is being written.
+    /// Whether the disk refuses the group that is being written.
     pub fn refused(&self) -> bool {
         self.refused
     }
 
-    /// A turn of the follower: opens the queue if it is not open, else a checkpoint.
+    /// One turn of the follower: it opens the queue if it is not open, and writes a checkpoint
+    /// otherwise.
     pub fn follow(&mut self, prune: bool) {
         self.follower.step(&self.journal.shared, Turn { closing: false, prune, waited: false });
     }
 
-    /// What the start took for lost.
+    /// The entries that the start took for lost.
     pub fn lost(&self) -> &[(u64, u64)] {
         &self.lost
     }
@@ -79,26 +82,26 @@ impl Driven {
         self.journal.shared.lock().serving
     }
 
-    /// What is done last when the journal is closed.
+    /// The last steps when the journal is closed.
     pub fn close(mut self) {
         self.journal.shared.lock().closing = true;
         self.follower.step(&self.journal.shared, Turn { closing: true, prune: false, waited: false });
         self.journal.shared.mark_closed();
     }
 
-    /// Reads in memory, and the bound.
+    /// The number of reads in memory, and its bound.
     pub fn tail(&self) -> (usize, usize) {
         (self.journal.shared.lock().tail_len(), TAIL_MAX)
     }
 }
 
-/// Segments of the log of a data directory, as first number and path.
+/// Segments of the log of a data directory, each as first number and path.
 pub fn segments(dir: &Path) -> Vec<(u64, PathBuf)> {
     let segments = log::segments(&dir.join("log")).unwrap_or_default();
     segments.into_iter().map(|segment| (segment.first, segment.path)).collect()
 }
 
-/// Every entry that the log of a data directory holds, by the journal's own reader.
+/// Every entry in the log of a data directory, as the journal's own reader reads it.
 pub fn entries(dir: &Path) -> BTreeMap<u64, Entry> {
     let mut found = BTreeMap::new();
     let Some(mut reader) = LogReader::open(&dir.join("log"), None).unwrap() else { return found };
@@ -110,15 +113,15 @@ pub fn entries(dir: &Path) -> BTreeMap<u64, Entry> {
     found
 }
 
-/// What of a log would survive a power cut at this moment, read bit by bit.
+/// The part of a log that would survive a power cut at this moment, read bit by bit.
 #[derive(Default)]
 pub struct Durable {
-    /// By segment: inode, and how far it is read.
+    /// For each segment, its inode, and how far it was read.
     read: BTreeMap<u64, (u64, usize)>,
 }
 
 impl Durable {
-    /// The entries that became durable since the last look, in order.
+    /// The entries that became durable since the last call, in order.
     pub fn news(&mut self, dir: &Path) -> Vec<Entry> {
         let mut news = Vec::new();
         let mut segments: Vec<_> = segments(dir).into_iter().filter(|(_, path)| scripted::is_named(path)).collect();

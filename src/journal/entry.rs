@@ -4,9 +4,10 @@
 //! seq \t in-group \t kind \t subject \t time \t a \t b \t c \t raw \t crc \n
 //! ```
 //!
-//! * `seq`: the entry's number. `in-group`: its place in its group commit, from 0. So every line tells where its
-//!   group began, and after a power cut it is known which lines were still being written.
-//! * `kind`, and what the columns hold then:
+//! * `seq`: the entry's number. `in-group`: its place in its group commit, from 0. So every line
+//!   says where its group began, and after a power cut it is known which lines were still being
+//!   written.
+//! * `kind`, and the content of the columns for each kind:
 //!
 //! | kind | subject | a | b | c | raw |
 //! |---|---|---|---|---|---|
@@ -15,14 +16,18 @@
 //! | `rejected` | decoder | reason | | | the bytes |
 //! | `cleared` | decoder | what happened, for people | | `name=value;…` | |
 //! | `upload` | device | an [`UploadEvent`] as JSON | | | |
-//! | `note` | code | what happened, for people | | | |
+//! | `note` | code | what happened, for people | | | cut off bytes (`repair` only) |
 //! | `clock` | `box` | a [`Step`] of the box's clock as JSON | | | |
 //!
-//! * `time`: the box's clock, UTC with milliseconds. `crc`: CRC-32 of everything before the last tab, 8 hex digits.
-//! * Every column is escaped ([`crate::model::escape`]), so a tab or a line end is always structure.
-//! * A read with `held_back=1` is kept and not uploaded; one with `let_go=A-B` is entry B, let go ([`super::held_back`]). Older
-//!   versions skip both fields, and would upload such a read.
-//! * In `c` a text value begins with `'`, so that file `7` and file `'7` stay what the decoder sent.
+//! * `time`: the box's clock, UTC with milliseconds. `crc`: CRC-32 of everything before the last
+//!   tab, 8 hex digits.
+//! * Every column is escaped ([`crate::model::escape`]), so a tab or a line end is always
+//!   structure.
+//! * A read with `held_back=1` is kept and not uploaded. A read with `let_go=A-B` is entry B,
+//!   released ([`super::held_back`]). Older versions skip both fields, and would upload such a
+//!   read.
+//! * In `c` a text value begins with `'`, so that file `7` and file `'7` stay as the decoder sent
+//!   them.
 
 use jiff::Timestamp;
 
@@ -32,46 +37,47 @@ use crate::model::chip::{ChipRead, Label, Marker, Position, Seq, Stamp};
 use crate::model::clock::Step;
 use crate::model::escape::{escape_into, unescape};
 
-/// What an entry holds.
+/// The content of an entry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     /// A chip read.
     Read(ChipRead),
     /// A marker.
     Marker(Marker),
-    /// Bytes that were no frame, with the reason's name.
+    /// Bytes that were no frame. The value is the name of the reason.
     Rejected(Box<str>),
-    /// The decoder counts a file from the start again.
+    /// The decoder begins to count a file from the start again.
     Cleared(Cleared),
-    /// Something about the upload.
+    /// An event of the upload.
     Upload(UploadEvent),
-    /// Something for people: a start, a stop, a problem, a repair.
+    /// A note for people: a start, a stop, a problem, a repair.
     Note(Box<str>),
-    /// The box's clock stepped: what was received before is to be read with that in mind.
+    /// The box's clock stepped, so earlier receive times have to be corrected.
     Clock(Step),
 }
 
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// Number in the journal, from 1.
+    /// Sequence number in the journal, from 1.
     pub seq: u64,
     /// Place in its group commit, from 0.
     pub in_group: u64,
-    /// Decoder, device, or a note's code.
+    /// Decoder or source, device, or the code of a note.
     pub subject: Box<str>,
-    /// Box clock.
+    /// The time by the box's clock.
     pub time: Timestamp,
     /// The content.
     pub body: Body,
-    /// The bytes as received (empty for uploads and notes).
+    /// The bytes as received. A note about a repair has the bytes that were cut off. Empty for
+    /// uploads.
     pub raw: Box<[u8]>,
 }
 
 /// Why a line is no entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadLine {
-    /// The checksum does not agree, or the line has none: damaged.
+    /// The line is damaged: its checksum does not agree, or it has none.
     #[error("its checksum does not agree")]
     Damaged,
     /// The checksum agrees, but this version does not understand it.
@@ -139,13 +145,14 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
     seal(out, start);
 }
 
-/// Ends the line that begins at `start` with its checksum.
+/// Ends the line that begins at `start`, by adding its checksum.
 pub fn seal(out: &mut Vec<u8>, start: usize) {
     let crc = crc32fast::hash(&out[start..]);
     push_display_end(out, &format_args!("\t{crc:08x}\n"));
 }
 
-/// The text before the checksum of a whole line (without line end), or why it is none.
+/// The text before the checksum of a whole line (without line end), or the reason why the line is
+/// not whole.
 pub fn unseal(line: &[u8]) -> Result<&str, BadLine> {
     let (content, crc) = line.len().checked_sub(9).and_then(|at| line.split_at_checked(at)).ok_or(BadLine::Damaged)?;
     let crc = crc.strip_prefix(b"\t").and_then(|hex| std::str::from_utf8(hex).ok()).ok_or(BadLine::Damaged)?;
@@ -156,7 +163,7 @@ pub fn unseal(line: &[u8]) -> Result<&str, BadLine> {
     std::str::from_utf8(content).map_err(|_| BadLine::Unknown)
 }
 
-/// Sequence number and place in the group of a whole line, without decoding the rest.
+/// Sequence number and place in its group of a whole line, without decoding the rest.
 pub fn parse_numbers(line: &[u8]) -> Result<(u64, u64), BadLine> {
     let mut columns = unseal(line)?.splitn(3, '\t');
     let mut number = || columns.next().and_then(|text| text.parse().ok()).ok_or(BadLine::Unknown);
@@ -168,8 +175,8 @@ pub fn parse_line(line: &[u8]) -> Result<Entry, BadLine> {
     parse_content(unseal(line)?).ok_or(BadLine::Unknown)
 }
 
-/// As [`parse_line`], if `wanted` says so of its sequence number, its kind and the text of all its columns: else only the
-/// checksum is looked at.
+/// Like [`parse_line`], but only if `wanted` returns true for the sequence number, the kind and the
+/// text of all columns. Otherwise only the checksum is checked.
 pub fn parse_line_of(line: &[u8], wanted: impl FnOnce(u64, &str, &str) -> bool) -> Result<Option<Entry>, BadLine> {
     let text = unseal(line)?;
     let mut columns = text.splitn(4, '\t');
@@ -243,7 +250,7 @@ fn push_position(out: &mut Vec<u8>, position: Option<&Position>) {
     }
 }
 
-/// Outer `None`: it is none that this version can read.
+/// The outer `None`: this version cannot read the position.
 fn parse_position(fields: &str) -> Option<Option<Position>> {
     let mut position = Position { unit: None, file: None, number: 0 };
     let mut has_position = false;
@@ -334,7 +341,8 @@ fn label_of(value: &str) -> Option<Label> {
 }
 
 fn push_json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
-    let json = serde_json::to_vec(value).unwrap_or_default(); // plain data with string keys: cannot fail
+    // Plain data with string keys, so this cannot fail.
+    let json = serde_json::to_vec(value).unwrap_or_default();
     escape_into(out, &json);
     out.extend_from_slice(b"\t\t\t");
 }
@@ -364,7 +372,7 @@ fn push_label(out: &mut Vec<u8>, name: &str, label: Option<&Label>) {
 }
 
 fn push_field_text(out: &mut Vec<u8>, text: &str) {
-    // `;` ends a field, so inside one it is written as a byte escape.
+    // `;` ends a field, so inside a field it is written as a byte escape.
     for (at, part) in text.split(';').enumerate() {
         if at > 0 {
             out.extend_from_slice(b"\\x3b");

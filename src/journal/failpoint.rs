@@ -1,14 +1,16 @@
-//! Switches of the power-cut harness (`tests/root/power`). Only debug builds look at them: in a release build every function
-//! here is a constant, and nothing in the environment of a box can turn off what keeps its reads.
+//! The failpoints of the power-cut harness (`tests/root/power`). Only debug builds read them: in a
+//! release build every function here is a constant, and nothing in the environment of a box can
+//! turn off what keeps its reads.
 //!
 //! | variable | what it does |
 //! |---|---|
 //! | `PASSBRIDGE_TRIAL_VOLUME_BYTES` | size at which a segment is full: rotation and pruning many times a minute |
-//! | `PASSBRIDGE_TRIAL_TURN_MS` | time between checkpoints, and between looks at what can go |
-//! | `PASSBRIDGE_TRIAL_RECENT` | newest reads of a decoder in memory; a quarter of it makes a run of the index |
-//! | `PASSBRIDGE_UNSAFE_NO_SYNC` | `log`: no `fdatasync` of log and queue; `queue`: none of sled's file |
+//! | `PASSBRIDGE_TRIAL_TURN_MS` | time between checkpoints, and between checks for what can be deleted |
+//! | `PASSBRIDGE_TRIAL_RECENT` | newest reads of a decoder in memory; a quarter of this makes a run of the dedup index |
+//! | `PASSBRIDGE_UNSAFE_NO_SYNC` | `log`: no `fdatasync` of log and queue; `queue`: no `fdatasync` of sled's file |
 //!
-//! The last one is the negative control: a harness in which a journal without `fdatasync` passes proves nothing.
+//! The last one is the negative control: if a journal without `fdatasync` passes the harness, the
+//! harness proves nothing.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -52,7 +54,7 @@ fn read(debug_build: bool, variable: impl Fn(&str) -> Option<String>) -> Switche
     }
 }
 
-/// Says loudly what is switched on.
+/// Reports loudly which failpoints are switched on.
 pub fn announce(board: &Board) {
     if *switches() != Switches::default() {
         tracing::error!("this process runs under switches of a test: {:?}", switches());
@@ -74,17 +76,18 @@ pub fn turn(usual: Duration) -> Duration {
     switches().turn.unwrap_or(usual)
 }
 
-/// Newest reads of a decoder in memory. In tests inside the crate so few that the index beside the log has to be asked.
+/// Newest reads of a decoder in memory. In unit tests they are so few that the dedup index has to
+/// be asked.
 pub fn recent(usual: usize) -> usize {
     if cfg!(test) { 32 } else { switches().recent.unwrap_or(usual).max(4) }
 }
 
-/// Nothing at all is made durable.
+/// Whether nothing at all is made durable.
 pub fn skips_every_sync() -> bool {
     switches().no_sync == Some(NoSync::Log)
 }
 
-/// sled's file is not made durable.
+/// Whether sled's file is not made durable.
 pub fn skips_queue_sync() -> bool {
     switches().no_sync.is_some()
 }

@@ -1,9 +1,10 @@
 //! The follower: the thread that keeps the queue.
 //!
-//! At start it opens the queue, replays what the log holds beyond it (or everything, when the queue cannot be trusted)
-//! and only then lets the journal serve; reads are kept meanwhile. From then on the writer applies each durable group to the
-//! state itself, and the follower checkpoints: it takes the tail and a copy of the state under the lock, and writes them
-//! to sled without it, so that a slow card never holds up an append.
+//! At the start it opens the queue, replays the entries of the log behind the queue's state (or the
+//! whole log, if the queue cannot be trusted), and only then lets the journal serve. The writer
+//! keeps reads meanwhile. From then on the writer itself applies each durable group to the state,
+//! and the follower writes checkpoints: it takes the tail and a copy of the state under the lock,
+//! and writes them to sled without the lock, so that a slow card never delays an append.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,14 +25,16 @@ use super::state::{Rules, State, UNDECIDED_SPAN, WAITED, Waiting};
 use super::{failpoint, gone, reserve, room, start};
 use crate::status::ProblemCode;
 
-/// Longest time between checkpoints: what a restart has to replay at a race's pace.
+/// Longest time between two checkpoints. It limits what a restart has to replay at the pace of a
+/// race.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
-/// Time between looks at what can go.
+/// Time between two checks for what can be deleted.
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
-/// Tries, a second apart, after which an error of the disk is taken for one of the queue's place on it.
+/// Number of tries, one second apart, after which a disk error is taken for an error of the queue's
+/// place on the disk.
 const DISK_TRIES: u32 = 3;
 
-/// The thread's body: ends when the journal closes, after a last checkpoint.
+/// The body of the thread. It ends when the journal closes, after a last checkpoint.
 pub fn run(shared: &Shared, identity: &str) {
     let mut follower = Follower::new(identity);
     loop {
@@ -42,29 +45,29 @@ pub fn run(shared: &Shared, identity: &str) {
     }
 }
 
-/// What a step of the follower has to do beside a checkpoint.
+/// What one step of the follower has to do besides a checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
-    /// The journal closes: this is the last step.
+    /// The journal closes, so this is the last step.
     pub closing: bool,
-    /// Look at what can go.
+    /// Check what can be deleted.
     pub prune: bool,
-    /// Reads have waited long enough for stored ones.
+    /// Reads have waited long enough for stored reads.
     pub waited: bool,
 }
 
-/// The queue and how far it is. It waits for nobody: [`Follower::wait`] does, between the steps.
+/// The queue and how far it has followed. Only [`Follower::wait`] waits, between the steps.
 pub struct Follower {
     identity: String,
-    /// `None`: it does not serve, the next step opens it.
+    /// `None`: the queue does not serve, and the next step opens it.
     queue: Option<Queue>,
-    /// The last checkpoint that came to its end.
+    /// The last checkpoint that was completed.
     saved: Option<Saved>,
-    /// Failures in a row to open it.
+    /// Number of failures in a row to open the queue.
     failed: u32,
     checked: Instant,
     pruned: Option<Instant>,
-    /// Which segments there are, so that it is seen when one is taken away.
+    /// The known segments, so that a removed one is noticed.
     segments: gone::Segments,
 }
 
@@ -76,7 +79,7 @@ impl Follower {
         Self { identity, queue: None, saved: None, failed: 0, checked: Instant::now(), pruned: None, segments }
     }
 
-    /// Waits until there is something to do.
+    /// Waits until there is work for a step.
     fn wait(&self, shared: &Shared) -> Turn {
         let (checkpoint_every, prune_every) = (failpoint::turn(CHECKPOINT_EVERY), failpoint::turn(PRUNE_EVERY));
         let mut core = shared.lock();
@@ -87,7 +90,8 @@ impl Follower {
             }
             return Turn { closing: core.closing, prune: false, waited: false };
         }
-        // While reads wait for stored ones nothing is written: what they are is not known yet.
+        // While reads wait for stored reads, no checkpoint is written, because their verdicts are
+        // not known yet.
         let rests = |core: &Core| {
             core.state.is_undecided()
                 || (!span_due(core, self.saved.as_ref())
@@ -102,14 +106,15 @@ impl Follower {
                 .wait_timeout(core, checkpoint_every.min(Duration::from_millis(500)))
                 .map_or_else(|e| e.into_inner().0, |r| r.0);
         }
-        // A segment came to its end: the queue's next span begins with it, and the limits are looked at, however fast
-        // reads come.
+        // A segment ended: the next span of the queue begins with it, and the disk limits are
+        // checked, however fast reads arrive.
         let due = span_due(&core, self.saved.as_ref());
         let prune = due || self.pruned.is_none_or(|at| at.elapsed() >= prune_every);
         Turn { closing: core.closing, prune, waited: waited(&core) }
     }
 
-    /// Opens the queue if there is none, else checkpoints and prunes. `false`: the journal closes, or must end.
+    /// Opens the queue if it is not open. Otherwise writes a checkpoint and prunes. `false`: the
+    /// journal closes, or the process must end.
     pub fn step(&mut self, shared: &Shared, turn: Turn) -> bool {
         if turn.waited {
             end_waiting(shared);
@@ -124,7 +129,8 @@ impl Follower {
         }
         let Some(live) = &mut self.queue else {
             if turn.closing {
-                // A handle may outlive the threads: it must not keep sled's directory locked.
+                // A handle may exist longer than the threads. It must not keep sled's directory
+                // locked.
                 shared.set_spans(Vec::new());
                 return false;
             }
@@ -152,10 +158,11 @@ impl Follower {
         true
     }
 
-    /// Sees to it that what is open still has its name: people remove and move files to make room. `false`: the data
-    /// directory is somebody else's now, and the process must end.
+    /// Makes sure that the open files still have their names, because people remove and move files
+    /// to make room. `false`: the data directory now belongs to somebody else, and the process must
+    /// end.
     fn look(&mut self, shared: &Shared) -> bool {
-        shared.wake_writer(Vec::new()); // it looks after the segment it writes
+        shared.wake_writer(Vec::new()); // the writer then checks the segment that it writes
         match start::hold_again(shared) {
             Ok(()) => {}
             Err(start::NotOurs::Io(error)) => tracing::warn!(%error, "the data directory cannot be had"),
@@ -180,21 +187,25 @@ impl Follower {
                 oldest.unwrap_or(1)
             );
             shared.board.raise(ProblemCode::KnownReads, "removed", message);
-            self.give_up(shared); // the next step opens the queue again, and makes the index from the log
+            // The next step opens the queue again, and makes the index from the log.
+            self.give_up(shared);
         }
         true
     }
 
-    /// Writes what of the index belongs on the disk, as far as the last checkpoint covers it.
+    /// Writes full parts of the dedup index to the disk, as far as the last checkpoint covers them.
     fn index(&self, shared: &Shared) {
         let Some(saved) = &self.saved else { return };
         catch_up::save(shared, saved.followed, saved.place.segment);
     }
 
-    /// Lets the queue go.
+    /// Closes the queue.
     fn give_up(&mut self, shared: &Shared) {
-        stop_serving(shared); // first: a look into a queue that is gone finds nothing, and would go past what waits
-        *shared.known() = DedupIndex::default(); // what of it may be believed is seen when the queue is opened again
+        // First, because otherwise a reader would find no waiting reads and would advance past
+        // them.
+        stop_serving(shared);
+        // When the queue is opened again, the index is checked again.
+        *shared.known() = DedupIndex::default();
         (self.queue, self.saved) = (None, None);
     }
 
@@ -209,7 +220,7 @@ impl Follower {
         self.pruned = Some(Instant::now());
     }
 
-    /// Opens or rebuilds the queue; after a failure the next step tries again.
+    /// Opens or rebuilds the queue. After a failure the next step tries again.
     fn bring_up(&mut self, shared: &Shared) {
         match open_and_replay(shared, &self.identity, &self.segments) {
             Ok(None) => {} // the journal closes
@@ -225,11 +236,12 @@ impl Follower {
     }
 }
 
-/// Has it noted that the reads that wait have waited long enough: the note ends it, and is in the log as they are.
+/// Lets the writer note that the reads have waited long enough. The note ends the waiting, and like
+/// the reads it is in the log.
 fn end_waiting(shared: &Shared) {
     let through = {
         let mut core = shared.lock();
-        // Where a checkpoint is overdue, none waits until there was one.
+        // If a checkpoint is overdue, no further read waits until a checkpoint was written.
         let more = if core.tail_len() >= CHECKPOINT_READS { 2 * UNDECIDED_SPAN } else { 0 };
         let through = core.state.followed + more;
         let Some(waits) = &mut core.waits else { return };
@@ -241,12 +253,14 @@ fn end_waiting(shared: &Shared) {
     if !shared.wake_writer(drafts)
         && let Some(waits) = &mut shared.lock().waits
     {
-        waits.told = false; // entries come, or it is tried again
+        // The writer has entries to write that may end the waiting, or the next step tries again.
+        waits.told = false;
     }
 }
 
-/// A disk that is full or cannot be written is waited for, as long as it takes. Any other error that stays may be that
-/// of one place, such as a bad sector under the queue: a queue in another place is tried then.
+/// If the disk is full or read-only, the follower waits, however long that takes. Any other lasting
+/// error may concern one place only, such as a bad sector under the queue. Then the follower tries
+/// a queue in another place.
 fn despaired_of(broken: Broken, failed: u32) -> Broken {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match broken {
@@ -260,7 +274,8 @@ fn despaired_of(broken: Broken, failed: u32) -> Broken {
     }
 }
 
-/// After a failure: a disk that is full or fails is waited for; anything else is moved aside.
+/// Handles a failure: the follower waits for a disk that is full or fails, and moves a corrupt
+/// queue aside.
 fn recover(shared: &Shared, broken: &Broken) {
     match broken {
         Broken::Disk(error) => {
@@ -278,13 +293,16 @@ fn stop_serving(shared: &Shared) {
     core.serving = false;
     core.given_up += 1;
     drop(core);
-    shared.turn.notify_all(); // a writer that waits for room in the tail: nothing is followed now, it can go on
+    // Wakes a writer that waits for room in the tail, which can continue because nothing is
+    // followed now.
+    shared.turn.notify_all();
     shared.set_spans(Vec::new());
     shared.serving.send_replace(false);
     shared.board.journal(|journal| journal.serving = false);
 }
 
-/// Moves the queue's directory aside (the newest such is kept for whoever wants to look) and stops serving.
+/// Moves the queue's directory aside (the newest one is kept for people who want to look at it) and
+/// stops serving.
 fn set_aside(shared: &Shared, reason: &str) {
     stop_serving(shared);
     let message = format!("the upload queue could not be trusted ({reason}); it is rebuilt from what the log holds");
@@ -293,7 +311,7 @@ fn set_aside(shared: &Shared, reason: &str) {
     remove_any(&aside);
     let from = queue_dir(&shared.config.dir);
     if std::fs::rename(&from, &aside).is_err() {
-        remove_any(&from); // derived: losing it costs nothing but time
+        remove_any(&from); // the queue is derived from the log, so losing it costs only time
     }
 }
 
@@ -313,7 +331,8 @@ fn open_and_replay(shared: &Shared, identity: &str, segments: &gone::Segments) -
         Some((_, state)) if state.identity != identity => {
             return Err(Broken::Corrupt("it belongs to another journal".into()));
         }
-        // The mark would have made the log go on above it: it was lost, too. The numbers in between are given again.
+        // The mark would have made the log continue above this number, so the mark was lost, too.
+        // The numbers in between are given again.
         Some((_, state)) => {
             let gone = format!("entries {}–{} were kept once and are gone from the log", durable + 1, state.followed);
             let message = format!("{gone}: was a file of {} removed?", shared.log_dir().display());
@@ -335,7 +354,8 @@ fn open_and_replay(shared: &Shared, identity: &str, segments: &gone::Segments) -
     replay(shared, &mut queue, state, segments).map(|served| served.then_some(queue))
 }
 
-/// Follows the log from the state on until it has caught up with the writer, then serves. `false`: the journal closes.
+/// Follows the log from the state on until the state has caught up with the writer, and then
+/// serves. `false`: the journal closes.
 fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone::Segments) -> Result<bool, Broken> {
     let rules = shared.rules();
     state.duplicates = (0, shared.first);
@@ -355,11 +375,11 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone:
                     state.apply(&entry, &rules, repeat);
                     state.place = reader.place();
                 }
-                Some(LogLine::Entry(_)) => break, // not durable yet: read again when it is
+                Some(LogLine::Entry(_)) => break, // not durable yet, so it is read again later
                 Some(LogLine::State(json)) if reader.place().segment > state.followed + 1 => {
                     adopt(&mut state, &json, reader.place(), &mut damage, &rules);
                 }
-                Some(LogLine::State(_) | LogLine::Bad { .. }) => {} // told by those who read all of it
+                Some(LogLine::State(_) | LogLine::Bad { .. }) => {} // the check reports damage
                 None => break,
             }
             if state.tail.len() >= CHECKPOINT_READS && !state.is_undecided() {
@@ -379,7 +399,7 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone:
             state.waiting = count_waiting(queue, &state)?;
         }
         if segments.any_missing(shared) {
-            // It is put back a moment later, and a queue that was made without it would never hold what is in it.
+            // The file is put back later, and a queue made without it would lack its reads.
             return Err(Broken::Corrupt("files of the log were removed or moved while it was read".into()));
         }
         let mut core = shared.lock();
@@ -409,14 +429,15 @@ fn replay(shared: &Shared, queue: &mut Queue, mut state: State, segments: &gone:
         }
         let place = reader.place();
         drop(core);
-        // The reader may have met an entry that is not durable yet, or a segment begun after it listed them.
+        // The reader may have met an entry that is not durable, or may not know the newest segment.
         reader = LogReader::open(&shared.log_dir(), Some(if state.followed > 0 { state.place } else { place }))?
             .ok_or(Broken::Corrupt("the log changed while it was replayed".into()))?;
         std::thread::sleep(Duration::from_millis(1)); // a group commit takes longer than this
     }
 }
 
-/// A reader at the state's place in the log, or, if that is not there any more, where it goes on.
+/// A reader at the state's place in the log. If that place no longer exists, the reader starts at
+/// the next entry that is left.
 fn open_at(shared: &Shared, state: &State) -> Result<LogReader, Broken> {
     let dir = shared.log_dir();
     let at = if state.followed > 0 { LogReader::open(&dir, Some(state.place))? } else { None };
@@ -424,13 +445,14 @@ fn open_at(shared: &Shared, state: &State) -> Result<LogReader, Broken> {
     reader.ok_or(Broken::Corrupt("there is no log".into()))
 }
 
-/// Reads that no batch covers, counted one by one: after a loss the sum does not hold.
+/// Counts the reads that no batch covers one by one, because after a loss the running sum is wrong.
 fn count_waiting(queue: &Queue, state: &State) -> Result<u64, Broken> {
     let in_tail = state.tail.iter().filter(|waiting| state.is_waiting(&waiting.read)).count();
     Ok(queue.waiting(state)? + in_tail as u64)
 }
 
-/// Goes on from the state at the head of a segment, before which there is nothing (removed, settled) or lines are gone.
+/// Continues from the state at the head of a segment. Before that segment, lines are missing or
+/// were removed because they were settled.
 fn adopt(state: &mut State, json: &str, place: LogPlace, damage: &mut Damage, rules: &Rules) {
     let Ok(later) = serde_json::from_str::<State>(json) else { return };
     if state.followed > 0 {
@@ -440,26 +462,28 @@ fn adopt(state: &mut State, json: &str, place: LogPlace, damage: &mut Damage, ru
     state.place = place;
 }
 
-/// How far a checkpoint goes.
+/// How far a checkpoint covers the log.
 struct Saved {
     followed: u64,
-    /// How far the reads of each decoder are covered.
+    /// How far the reads of each decoder are covered by batches.
     cursors: BTreeMap<Box<str>, u64>,
-    /// Where the next start reads on in the log.
+    /// Where the next start continues to read the log.
     place: LogPlace,
 }
 
-/// The log began a new segment, and there is something for a new span of the queue to begin with.
+/// Whether the log began a new segment and new entries were followed, so that a new span of the
+/// queue can begin.
 fn span_due(core: &Core, saved: Option<&Saved>) -> bool {
     core.new_segment && core.serving && saved.is_none_or(|saved| saved.followed != core.state.followed)
 }
 
-/// Takes tail and state under the lock and writes them without it. Nothing is written while nothing happens: a box that
-/// stands in a shed for the winter must not wear out its card.
+/// Takes the tail and the state under the lock and writes them without the lock. If no new entry
+/// was followed, nothing is written: a box that stands in a shed over the winter must not wear out
+/// its card.
 fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Result<Option<Saved>, Broken> {
     let mut core = shared.lock();
     if core.state.is_undecided() {
-        return Ok(saved); // the next start follows from the last one on
+        return Ok(saved); // the next start continues from the last checkpoint
     }
     if !core.serving || saved.as_ref().is_some_and(|saved| saved.followed == core.state.followed) {
         return Ok(saved);
@@ -480,7 +504,8 @@ fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Resul
     core.mark = WrittenMark { last: saved.followed.max(core.mark.last), queue: saved.followed, ..core.mark.clone() };
     let mark = core.mark.clone();
     drop(core);
-    // Not worth the queue's life: an older mark only means that a loss behind it is known less exactly.
+    // A failure here does not stop the checkpoint: with an older mark, a later loss is only known
+    // less exactly.
     if let Err(error) = mark::write(&shared.config.dir, &mark) {
         tracing::warn!(%error, "the mark of how far the journal goes could not be written");
     }

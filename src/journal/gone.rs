@@ -1,16 +1,17 @@
-//! Segments of the log that are taken away under the running process: somebody needs room, and removes, moves or cuts off the
-//! largest files he finds.
+//! Segments of the log that somebody takes away from the running process: people who need room
+//! remove, move or cut off the largest files that they find.
 //!
 //! Must hold:
-//! * What waits for the cloud stays in the log. A closed segment that holds some of it is kept open here, and written again
-//!   from the open file when its name is gone. (The segment that is being written is the writer's: it looks before each
-//!   group.)
-//! * What is gone is told by number, once as a note in the log and as a problem until it is back. A segment of which everything
-//!   is settled is not written again: then somebody has made the room he wanted.
-//! * Bounded: at most [`OPEN_MAX`] files are open, the newest.
+//! * Entries that wait for the cloud stay in the log. A closed segment that contains such entries
+//!   is kept open here, and it is written again from the open file when its name is gone. (The
+//!   writer itself takes care of the segment that it writes: it looks before each group.)
+//! * Missing entries are reported by their numbers, once as a note in the log, and as a problem
+//!   until they are back. A segment whose entries are all settled is not written again,
+//!   because its removal has made the room that somebody wanted.
+//! * Bounded: at most [`OPEN_MAX`] files are open, the newest ones.
 //!
-//! Not chosen: links to the segments elsewhere in the data directory (they keep the room taken that somebody wanted, are
-//! removed together with the directory, and FAT has none).
+//! Not chosen: links to the segments elsewhere in the data directory (they keep the room that
+//! somebody wanted, they are removed together with the directory, and FAT has no links).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,28 +28,31 @@ use super::paths::make_dir;
 use super::shared::Shared;
 use crate::status::ProblemCode;
 
-/// Segments that are held open: 2 GB of reads that wait, as the log is by default.
+/// Number of segments that are kept open: 2 GB of waiting reads, which is the default limit of the
+/// log.
 const OPEN_MAX: usize = 64;
-/// How long it is shown that files were put back.
+/// How long the box shows that files were put back.
 const SHOWN: Duration = Duration::from_secs(3600);
 
-/// The segments that there should be.
+/// The segments that should exist.
 #[derive(Default)]
 pub struct Segments {
     seen: BTreeMap<u64, SeenAt>,
-    /// What is not there any more: first and last number.
+    /// Missing segments: first and last number of each.
     gone: BTreeMap<u64, u64>,
-    /// What is shorter than it was.
+    /// Segments that are shorter than they were: first and last number of each.
     cut: BTreeMap<u64, u64>,
 }
 
 struct SeenAt {
-    /// It holds, or may hold, what waits; with its length.
+    /// The open file, if the segment contains, or may contain, waiting entries. `bytes` is the
+    /// segment's length.
     open: Option<File>,
     bytes: u64,
 }
 
-/// The lowest number that an upload or the index of known reads may still need from the log; 0 while that is not known.
+/// The lowest number that an upload or the dedup index may still need from the log. 0 while that is
+/// not known.
 pub fn needed_from(shared: &Shared) -> u64 {
     let needed = {
         let core = shared.lock();
@@ -58,7 +62,7 @@ pub fn needed_from(shared: &Shared) -> u64 {
 }
 
 impl Segments {
-    /// Looks whether every segment is there; puts back and tells what is not.
+    /// Checks whether every segment is in its place, puts missing ones back and reports them.
     pub fn look(&mut self, shared: &Shared) {
         let dir = shared.log_dir();
         let found = match log::segments(&dir) {
@@ -86,10 +90,12 @@ impl Segments {
             let there = found.iter().find(|segment| segment.first == first);
             let waits = range.1 >= needed && open < OPEN_MAX;
             if first == active && there.is_none() {
-                self.seen.extend(known.map(|known| (first, known))); // the writer's to put back
+                // The writer puts this segment back.
+                self.seen.extend(known.map(|known| (first, known)));
                 continue;
             }
-            // Another file under its name, which does not hold all of it, is none.
+            // Another file under the segment's name that is shorter than the segment does not count
+            // as the segment.
             let replaced = |segment: &SegmentFile| {
                 let open = known.as_ref().and_then(|known| known.open.as_ref());
                 first != active
@@ -113,7 +119,7 @@ impl Segments {
                     match put_segment_back(file, &dir, first) {
                         Ok(fresh) => {
                             put_back.push(range);
-                            known.open = Some(fresh); // the old one gives its room back
+                            known.open = Some(fresh); // dropping the old file frees its room
                         }
                         Err(error) => failed = Some((range, error)),
                     }
@@ -133,8 +139,9 @@ impl Segments {
         self.tell(shared, &put_back, &lost, failed);
     }
 
-    /// Whether a segment that was there at the last look is not, or is shorter. What was read from the log since may lack
-    /// it, and the next look may put it back.
+    /// Whether a segment that existed at the last check is missing or shorter now. Entries that
+    /// were read from the log since then may lack those of this segment, and the next check may put
+    /// it back.
     pub fn any_missing(&self, shared: &Shared) -> bool {
         let (active, oldest) = {
             let core = shared.lock();
@@ -197,7 +204,7 @@ fn length(open: &File) -> u64 {
     open.metadata().map_or(0, |meta| meta.len())
 }
 
-/// Writes a segment again under its name; what stands there is moved aside.
+/// Writes a segment again under its name. A file that now has that name is moved aside.
 fn put_segment_back(open: &File, dir: &Path, first: u64) -> io::Result<File> {
     make_dir(dir)?;
     let path = segment_path(dir, first);
@@ -207,7 +214,7 @@ fn put_segment_back(open: &File, dir: &Path, first: u64) -> io::Result<File> {
     restore_segment(open, length(open), dir, first, "restored.new")
 }
 
-/// Says that files were taken away and written again.
+/// Reports that files were taken away and written again.
 pub fn tell_put_back(shared: &Shared, ranges: &[(u64, u64)]) {
     let message = format!(
         "files of the log in {} were removed, moved or replaced while passbridge runs: entries {}. They were written again from \

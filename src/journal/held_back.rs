@@ -1,17 +1,25 @@
-//! Reads that are held back: kept like any other, and not uploaded until somebody lets them go.
+//! Reads that are held back: they are kept like any other read, and not uploaded until somebody
+//! releases them.
 //!
-//! A decoder that was cleared is asked for all of its memory. Whatever is stamped there before the last read of the memory
-//! before cannot have been made since: it is of another race, or of a clock that was wrong. The link judges that when the
-//! read comes (`link::memories`) and marks it; from then on all follows from the log:
-//! * A marked read that is no repeat is held back: no batch covers it, nothing waits for it.
-//! * [`Journal::let_go`](super::Journal::let_go) appends it once more, with the entry that it was. That one is judged and uploaded like a read that
-//!   came now: in the order of the log, behind what went up meanwhile. Nothing of it has to fit into memory.
-//! * Its segment goes by age alone (`[keep].days`), as one with passings that were set aside.
+//! After a decoder was cleared, the link asks it for its whole memory. A read in that memory whose
+//! stamp is before the last read of the previous memory cannot have been made since then: it
+//! belongs to another race, or its clock was wrong. The link decides this when the read arrives
+//! (`link::memories`) and marks the read. From then on everything follows from the log:
+//! * A marked read that is no duplicate is held back: no batch covers it, and no upload waits for
+//!   it.
+//! * [`Journal::let_go`](super::Journal::let_go) appends the read once more, together with the
+//!   number of its first entry. The new entry is checked and uploaded like a read that arrives now:
+//!   in the order of the log, behind the reads that were uploaded meanwhile. The held back reads
+//!   never have to fit into memory.
+//! * Its segment is deleted by age only (`[keep].days`), like a segment with passings that are set
+//!   aside.
 //!
-//! Bounded: `RANGES_MAX` ranges a decoder. Between two of them is a marked read that was a repeat.
+//! Bounded: `RANGES_MAX` ranges for each decoder. Between two ranges lies a marked read that was a
+//! duplicate.
 //!
-//! Rejected: *a verdict beside passing, dead and repeat, with its numbers in the batch line*: the read would have to be kept
-//! for later somewhere, with its place in an order that went on without it.
+//! Rejected: *one more verdict beside passing, dead and duplicate, with its numbers in the batch
+//! line*: the read would have to be kept somewhere for later, with its place in an order that
+//! continued without it.
 
 use std::collections::BTreeMap;
 
@@ -19,20 +27,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::chip::Stamp;
 
-/// Ranges of entries remembered per decoder. Of more the two oldest become one, and a repeat between them may go up twice.
+/// Ranges of entries remembered per decoder. Beyond that the two oldest ranges become one, and a
+/// duplicate between them may be uploaded twice.
 const RANGES_MAX: usize = 1024;
 
 /// The reads of one decoder that are held back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HeldBack {
-    /// Every marked read of the decoder in these ranges of entries is held back.
+    /// In these ranges of entries, every marked read of the decoder is held back.
     pub ranges: BTreeMap<u64, u64>,
-    /// How many.
+    /// How many reads are held back.
     pub count: u64,
-    /// The earliest and the latest of them, as the first that was held back is dated.
+    /// The earliest and the latest stamp of these reads. Only stamps of the same kind as the first
+    /// one count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) stamps: Option<(StampText, StampText)>,
-    /// The last marked read was a repeat: the next one begins a range.
+    /// The last marked read was a duplicate, so the next one begins a range.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     apart: bool,
 }
@@ -41,12 +51,12 @@ pub struct HeldBack {
 type StampText = Box<str>;
 
 impl HeldBack {
-    /// None is.
+    /// Whether no read is held back.
     pub fn is_empty(&self) -> bool {
         self == &Self::default()
     }
 
-    /// A marked read came. `is_new`: it is no repeat.
+    /// Records a marked read. `is_new`: it is no duplicate.
     pub(super) fn read(&mut self, seq: u64, stamp: Stamp, is_new: bool) {
         if !is_new {
             self.apart = self.count > 0;
@@ -62,7 +72,7 @@ impl HeldBack {
         let text: StampText = stamp.to_string().into();
         match &mut self.stamps {
             None => self.stamps = Some((text.clone(), text)),
-            // Their text forms sort as they do, where they are of one kind.
+            // The text forms sort in the order of time if both are of one kind.
             Some((first, last)) if text.len() == first.len() => {
                 if text < *first {
                     *first = text;
@@ -74,7 +84,8 @@ impl HeldBack {
         }
     }
 
-    /// The read `of` is let go, and none from `from` up to it is held back any more. `false`: it is not held back.
+    /// Releases the read `of`: from now on no read from `from` up to it is held back. Returns
+    /// `false` if it is not held back.
     pub(super) fn let_go(&mut self, from: u64, of: u64) -> bool {
         let Some((&first, &last)) = self.ranges.range(..=of).next_back().filter(|(_, last)| **last >= of) else {
             return false;
@@ -94,7 +105,7 @@ impl HeldBack {
         true
     }
 
-    /// None up to this entry is held back any more.
+    /// From now on no read up to this entry is held back.
     pub(super) fn drop_through(&mut self, through: u64) {
         let later = self.ranges.split_off(&through.saturating_add(1));
         let over = self.ranges.last_key_value().map(|(_, &last)| last).filter(|last| *last > through);
@@ -142,7 +153,7 @@ mod tests {
         assert_eq!(held.ranges, BTreeMap::from([(10, 15), (20, 21)]));
         assert_eq!((held.count, held.has(17), held.has(18)), (5, false, false));
         assert!(!held.let_go(17, 17));
-        // From 15 on, then from the beginning.
+        // First from 15 on, then from the beginning.
         assert!(held.let_go(15, 15) && held.let_go(16, 20) && held.let_go(21, 21));
         assert_eq!((held.ranges.clone(), held.count), (BTreeMap::from([(10, 14)]), 2));
         assert!(held.let_go(10, 10) && !held.let_go(10, 10) && held.let_go(11, 12));

@@ -1,4 +1,5 @@
-//! What is not settled of which device, by the log alone: for who must not touch the journal.
+//! Which passings of which device are not settled, by the log alone: for programs that must not
+//! open the journal.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,11 +10,12 @@ use super::log::{LogLine, LogPlace, LogReader, begins_with_state, segments};
 use super::state::{Rules, State};
 use super::{Unsettled, log_dir};
 
-/// Devices with passings that are numbered or released and not settled. Reads the newest segment that begins with the state;
-/// changes nothing. Beside a daemon it may be a moment old, or a moment ahead of the disk.
+/// Devices with passings that are numbered or released and not settled. Reads the log from the
+/// newest segment that begins with the state, and changes nothing. Beside a running daemon the
+/// answer may be a moment old, or a moment ahead of what is durable.
 ///
 /// # Errors
-/// The log cannot be read; not found: there is no journal.
+/// The log cannot be read. If there is no journal, the error is of the kind "not found".
 pub fn unsettled(data_dir: &Path) -> io::Result<BTreeMap<Box<str>, Unsettled>> {
     let dir = log_dir(data_dir);
     let mut from = None;
@@ -29,7 +31,7 @@ pub fn unsettled(data_dir: &Path) -> io::Result<BTreeMap<Box<str>, Unsettled>> {
     while let Some(line) = reader.read()? {
         match line {
             LogLine::State(json) if state.is_none() => state = serde_json::from_str(&json).ok(),
-            // Nothing but uploads: the reads that wait would fill the memory.
+            // Only uploads are applied, because the waiting reads would fill the memory.
             LogLine::Entry(entry) if matches!(entry.body, Body::Upload(_)) => {
                 state.get_or_insert_default().apply(&entry, &Rules::default(), false);
             }

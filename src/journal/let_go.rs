@@ -1,5 +1,5 @@
-//! Letting go the reads that are held back ([`super::held_back`]): they are appended once more, and uploaded like reads that
-//! came now.
+//! Releases the reads that are held back ([`super::held_back`]): they are appended once more, and
+//! uploaded like reads that arrive now.
 
 use std::collections::BTreeMap;
 
@@ -13,23 +13,23 @@ use crate::model::chip::{ChipRead, Marker, Seq};
 use crate::model::clock::{self, Step};
 use crate::model::source;
 
-/// Reads that are let go in one group.
+/// Reads that are released in one group.
 const GROUP: usize = 500;
 
-/// What is told of reads that are held back.
+/// What is reported about the reads of one decoder that are held back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// Decoder or source.
     pub decoder: Box<str>,
-    /// How many.
+    /// How many reads are held back.
     pub count: u64,
-    /// The earliest, by the decoder's clock.
+    /// The earliest stamp, by the decoder's clock.
     pub first: Box<str>,
-    /// The latest.
+    /// The latest stamp, by the decoder's clock.
     pub last: Box<str>,
 }
 
-/// Why reads cannot be let go.
+/// Why reads cannot be released.
 #[derive(Debug, thiserror::Error)]
 pub enum LetGoError {
     /// The journal is closed.
@@ -41,8 +41,8 @@ pub enum LetGoError {
 }
 
 impl Journal {
-    /// The reads that are held back, by decoder; of those whose segments are gone nothing is told. Meaningful after
-    /// [`Journal::serving`].
+    /// The reads that are held back, by decoder or source. A decoder all of whose held back reads
+    /// are in deleted segments is left out. Valid only after [`Journal::serving`].
     pub fn held_back(&self) -> Vec<Told> {
         let core = self.shared.lock();
         let oldest = core.mark.oldest;
@@ -55,18 +55,20 @@ impl Journal {
         told.collect()
     }
 
-    /// Lets go the reads that are held back of a decoder with all its sources, or of one source; `None`: of all. `which`: those
-    /// of them that go. Returns how many, once they would survive a power cut; they are uploaded like reads that came now.
+    /// Releases the reads that are held back of a decoder with all its sources, or of one source,
+    /// or of all decoders (`None`). `which` selects the reads to release. Returns their number when
+    /// they would survive a power cut. They are uploaded like reads that arrive now.
     ///
     /// # Errors
-    /// The journal is closed, or its log cannot be read. What was let go until then is.
+    /// The journal is closed, or its log cannot be read. The reads released until then stay
+    /// released.
     pub async fn let_go(
         &self,
         decoder: Option<&str>,
         which: impl Fn(&ChipRead) -> bool + Send + 'static,
     ) -> Result<u64, LetGoError> {
         self.serving().await;
-        let _one = self.letting_go.lock().await; // or two would let the same read go
+        let _one = self.letting_go.lock().await; // otherwise two calls could release the same read
         let (held, steps) = {
             let core = self.shared.lock();
             let meant = |source: &str| decoder.is_none_or(|name| source == name || source::decoder(source) == name);
@@ -96,10 +98,11 @@ impl Journal {
         Ok(count)
     }
 
-    /// Lets go all reads that are held back, as [`Journal::let_go`], and records that somebody said so.
+    /// Releases all reads that are held back, like [`Journal::let_go`], and records that somebody
+    /// decided this.
     ///
     /// # Errors
-    /// As [`Journal::let_go`].
+    /// The same as of [`Journal::let_go`].
     pub async fn let_all_go(&self, decoder: Option<&str>) -> Result<u64, LetGoError> {
         let through = self.durable().0;
         let count = self.let_go(decoder, |_| true).await?;
@@ -127,19 +130,19 @@ impl Journal {
     }
 }
 
-/// Reads the log for reads that are let go.
+/// Reads the log to find the reads to release.
 struct Reading<F> {
     reader: LogReader,
     held: BTreeMap<Box<str>, HeldBack>,
     steps: Vec<(u64, Step)>,
     which: F,
-    /// By source: the entry from which on all that is held back was let go.
+    /// For each source, the entry from which on all held back reads were released.
     begins: BTreeMap<Box<str>, u64>,
     last: u64,
 }
 
 impl<F: Fn(&ChipRead) -> bool> Reading<F> {
-    /// The next ones; none: there are no more.
+    /// The next reads to release. Empty: no more reads follow.
     fn group(&mut self) -> std::io::Result<Vec<Draft>> {
         let mut group = Vec::new();
         while group.len() < GROUP

@@ -1,21 +1,28 @@
-//! The log: append-only segments of text lines. What is in it is true; everything else is derived.
+//! The log: append-only segments of text lines. The log is the truth, and everything else is
+//! derived from it.
 //!
-//! Holds:
-//! * A group is one `write` and one `fdatasync`. The next group is not begun before that returned, so at most the
-//!   *last* group of the *last* segment can be torn by a power cut.
-//! * A failed append is truncated back; nothing half-written stays. After a failed `fdatasync` the segment is left (the
-//!   kernel may have dropped the pages and call them clean) and the same group goes into a new segment. What was
-//!   acknowledged in the one that is left is read back from the disk first: the page that could not be written may hold the
-//!   end of the group before. Damaged lines among the newest are in memory, and the new segment begins with them;
-//!   older ones are told by their numbers. Only while no segment can be made is the same one tried again: all of the group
-//!   is written anew then, so no page of it is taken for clean.
-//! * A line counts only in the segment whose range its number is in: `first of this segment <= seq < first of the next`.
-//!   So a group that was written again into the next segment is not there twice.
-//! * On opening, only what follows the last whole line is cut off. A damaged line elsewhere stays and costs that line.
-//! * A new segment is whole (`fdatasync` of the file, `fsync` of the directory) before a line goes into it.
+//! What holds:
+//! * A group is written with one `write` and one `fdatasync`. The next group begins only after that
+//!   call returned, so a power cut can tear at most the *last* group of the *last* segment.
+//! * A failed append is truncated back, so nothing half-written stays. After a failed `fdatasync`
+//!   the log leaves the segment (the kernel may have dropped the pages and may call them clean) and
+//!   writes the same group into a new segment. Before that, the log reads the acknowledged lines of
+//!   the old segment back from the disk, because the page that could not be written may hold the
+//!   end of the group before. If some of the newest lines are damaged, they are still in memory,
+//!   and the new segment begins with them. Older damaged lines are reported by their numbers. Only
+//!   while no new segment can be made is the same segment tried again. The whole group is then
+//!   written anew, so no page of the group is taken for clean.
+//! * A line counts only in the segment to whose range its number belongs:
+//!   `first of this segment <= seq < first of the next`. So a group that was written again into the
+//!   next segment does not count twice.
+//! * On opening, only the bytes after the last whole line are cut off. A damaged line elsewhere
+//!   stays in the file and costs only that line.
+//! * A new segment is whole (`fdatasync` of the file, `fsync` of the directory) before a line is
+//!   written into it.
 //!
-//! A segment is named after its first sequence number, so a missing one is seen, and begins with lines that start
-//! with `#`: format, journal identity, and the state of the fold at that point (so that older segments can go).
+//! A segment is named after its first sequence number, so a missing segment is noticed. It begins
+//! with lines that start with `#`: the format, the identity of the journal, and the state of the
+//! fold at that point (so that older segments can be deleted).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read};
@@ -42,29 +49,29 @@ pub struct Log {
     place: LogPlace,
     /// The name of the segment is durable.
     named: bool,
-    /// The file system does not tell which file a name leads to: nothing can be seen by looking.
+    /// The file system does not show which file a name leads to, so a check by name finds nothing.
     blind: bool,
-    /// The number the next entry gets.
+    /// The number that the next entry gets.
     pub next: u64,
     recent: Recent,
-    /// What of a segment that is being left was found damaged; `None`: it was not looked at.
+    /// The damaged ranges of a segment that is being left. `None` until the segment was read back.
     verified: Option<Vec<(u64, u64)>>,
 }
 
-/// The newest lines of the segment that were made durable, to write them again.
+/// The newest durable lines of the segment, kept so that they can be written again.
 #[derive(Default)]
 struct Recent {
     lines: Vec<u8>,
-    /// Number of the first of them.
+    /// Number of the first of these lines.
     first: u64,
-    /// Number after the last one; between this and `since` all were written by this process.
+    /// Number after the last line. This process wrote all entries from `since` to here.
     next: u64,
-    /// The first number this process wrote into the segment.
+    /// The first number that this process wrote into the segment.
     since: u64,
 }
 
 impl Recent {
-    /// Bytes kept: far more than a page or an erase block's worth of a slow disk's write.
+    /// Bytes kept: far more than one page, or one erase block of a slow disk.
     const MAX: usize = 256 * 1024;
 
     fn new(next: u64) -> Self {
@@ -83,7 +90,7 @@ impl Recent {
         }
     }
 
-    /// The lines from number `from` on; `from` is not below `first`.
+    /// The lines from number `from` on. `from` must not be below `first`.
     fn from(&self, from: u64) -> &[u8] {
         let skip = (from - self.first) as usize;
         let ends = memchr::memchr_iter(b'\n', &self.lines);
@@ -92,10 +99,10 @@ impl Recent {
     }
 }
 
-/// Bytes of a cut off end that are kept in the note that tells of it.
+/// Bytes of a cut-off end that are kept in the note about it.
 const CUT_KEPT: usize = 64 * 1024;
-/// After a loss without a mark of the last number, numbers go on at the next multiple of this, plus one: far above
-/// any that can have been given since the last mark.
+/// After a loss without a mark of the last number, the numbers continue at the next multiple of
+/// this, plus one. That is far above any number that can have been given since the last mark.
 const SKIP: u64 = 1_000_000;
 
 /// What was found on opening that a person should know.
@@ -103,28 +110,32 @@ const SKIP: u64 = 1_000_000;
 pub struct Repair {
     /// Bytes after the last whole line that were cut off.
     pub cut_bytes: u64,
-    /// The first of them, for whoever wants to look.
+    /// The first of these bytes, for a person who wants to look at them.
     pub cut: Vec<u8>,
-    /// Entries of the last group that are gone, and not known to have been acknowledged: it was being written when the power went.
+    /// Missing entries of the last group that are not known to have been acknowledged: the group
+    /// was being written when the power failed.
     pub torn: Vec<(u64, u64)>,
-    /// Entries that were kept and are gone: the log is shorter than the mark says, or its last group has a hole.
+    /// Entries that were kept and are missing: the log is shorter than the mark says, or its last
+    /// group has a gap.
     pub lost: Vec<(u64, u64)>,
-    /// Numbers that were left out, so that none is given twice.
+    /// Numbers that were left out, so that no number is given twice.
     pub skipped: Option<(u64, u64)>,
-    /// Segments that could not be read at all, now `.damaged`, and why.
+    /// Segments that could not be read at all, each with the reason. Their files are now named
+    /// `.damaged`.
     pub unreadable: Vec<String>,
-    /// The highest first number among those.
+    /// The highest first number among these segments.
     floor: u64,
 }
 
 impl Repair {
-    /// Sorts what is missing into torn and lost, and says where numbers go on: not below `next`, nor below the first of a segment
-    /// that cannot be read, nor at or below what the mark says was durable.
+    /// Divides the missing entries into torn and lost ones, and returns the number at which the log
+    /// continues. That number is not below `next`, not below the first number of an unreadable
+    /// segment, and above the last number that the mark says was durable.
     fn judge(&mut self, next: u64, all_gone: bool, mark: Option<&WrittenMark>) -> u64 {
         let floor = self.floor;
         let known = |&(_, to): &(u64, u64)| mark.is_some_and(|mark| mark.closed || to <= mark.last);
         (self.lost, self.torn) = std::mem::take(&mut self.torn).into_iter().partition(known);
-        // Without any segment there is no telling how far an open journal went.
+        // Without any segment, nobody knows how far a journal went that was not closed.
         let short = |mark: &&WrittenMark| mark.last >= next.max(floor) || (all_gone && !mark.closed);
         let Some(mark) = mark.filter(short) else {
             if floor > next {
@@ -145,8 +156,10 @@ impl Repair {
 }
 
 impl Log {
-    /// Opens the log in `dir` (made if it is not there), or begins one. Reads only the end of the last segment. `mark` is how
-    /// far it went when it was last known to be whole: what ends before that goes on in a new segment, above it.
+    /// Opens the log in `dir` (the directory is made if it is missing), or begins a log. Reads only
+    /// the end of the last segment. `mark` says how far the log went when it was last known to be
+    /// whole. If the log ends before that, it continues in a new segment, with numbers above the
+    /// mark.
     pub fn open(dir: &Path, identity: &str, mark: Option<&WrittenMark>) -> io::Result<(Self, Repair)> {
         std::fs::create_dir_all(dir)?;
         let mut repair = Repair::default();
@@ -162,8 +175,8 @@ impl Log {
                 repair.cut = cut;
                 disk::set_len(&file, tail.end)?;
             }
-            // A process that was killed may have left what it wrote, and the name of the segment, in memory only. From here
-            // on it counts as kept.
+            // A process that was killed may have left its last lines, and the name of the segment,
+            // in memory only. From here on these lines count as kept.
             sync(&file)?;
             sync_dir(dir)?;
             if goes_on {
@@ -182,12 +195,13 @@ impl Log {
         Self { dir, identity, file, place, named: true, blind: false, next, recent, verified: None }
     }
 
-    /// Where the next group goes.
+    /// The place at which the next group is written.
     pub fn place(&self) -> LogPlace {
         self.place
     }
 
-    /// Writes a group of `count` lines and makes it durable. On an error nothing of it remains in this segment.
+    /// Writes a group of `count` lines and makes it durable. On an error no part of the group
+    /// remains in this segment.
     pub fn append(&mut self, lines: &[u8], count: u64) -> Result<(), AppendError> {
         if let Err(error) = disk::write_at(&self.file, lines, self.place.offset) {
             self.take_back();
@@ -204,22 +218,25 @@ impl Log {
         Ok(())
     }
 
-    /// Whether the segment still has its name and all that was written to it. Files are removed, moved and overwritten by
-    /// people who need room; what is written on into a file without a name is gone with the power.
+    /// Whether the segment still has its name and all bytes that were written to it. People who
+    /// need room remove, move or overwrite files. What is written into a file without a name is
+    /// lost when the power fails.
     pub fn is_in_place(&self) -> bool {
         if self.blind {
             return true;
         }
-        let Ok(own) = self.file.metadata() else { return true }; // the disk fails: writing to it says so
+        // The disk fails, and the next write will report it.
+        let Ok(own) = self.file.metadata() else { return true };
         match std::fs::metadata(segment_path(&self.dir, self.place.segment)) {
             Ok(named) => (named.dev(), named.ino()) == (own.dev(), own.ino()) && own.len() >= self.place.offset,
             Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         }
     }
 
-    /// Gives the segment that is written a file of its name again, with all that was written to it: the file that is open can
-    /// be read, whatever became of its name. What stands in its place is moved aside. Returns the numbers that were lost:
-    /// of a file that was cut off; it goes on in a new segment then, which begins with `state`.
+    /// Gives the segment that is being written a file of its name again, with all bytes that were
+    /// written to it. The open file can still be read, whatever happened to its name. A file that
+    /// now has that name is moved aside. If the open file was cut off, this returns the numbers
+    /// that were lost, and the log continues in a new segment, which begins with `state`.
     pub fn restore(&mut self, state: Option<&str>) -> io::Result<Vec<(u64, u64)>> {
         make_dir(&self.dir)?;
         let path = segment_path(&self.dir, self.place.segment);
@@ -236,11 +253,13 @@ impl Log {
             (self.named, self.verified) = (true, None);
             Vec::new()
         };
-        sync_dir(self.dir.parent().unwrap_or(&self.dir))?; // the log's own name may be new
+        // The log directory's own name may be new.
+        sync_dir(self.dir.parent().unwrap_or(&self.dir))?;
         let path = segment_path(&self.dir, self.place.segment);
         let same = |meta: std::fs::Metadata| meta.len() == self.place.offset && meta.is_file();
         if !self.is_in_place() && std::fs::metadata(&path).is_ok_and(same) {
-            // Written a moment ago, and not the file of its name: a file system with numbers of its own for that.
+            // The file was written a moment ago, and yet its name seems to lead to another file. So
+            // this file system numbers files in its own way, and the check is of no use on it.
             tracing::warn!(
                 "the file system does not tell whether the log's file is still there: it is not looked at again"
             );
@@ -249,8 +268,9 @@ impl Log {
         Ok(lost)
     }
 
-    /// As [`Log::restore`], but only the lines from number `from` on, where the disk has no room for more: into a segment that begins
-    /// with them. The file that was open, and the room it still takes, is let go.
+    /// Does the same as [`Log::restore`], but only for the lines from number `from` on, because the
+    /// disk has no room for more. The new segment begins with these lines. The open file is
+    /// dropped, and the room that it still takes is freed.
     pub fn restore_from(&mut self, from: u64, state: Option<&str>) -> io::Result<()> {
         make_dir(&self.dir)?;
         let from = from.clamp(self.place.segment, self.next);
@@ -262,7 +282,7 @@ impl Log {
         let mut line = Vec::new();
         while reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)? > 0 {
             if parse_numbers(line.strip_suffix(b"\n").unwrap_or(&line)).is_ok_and(|(seq, _)| seq >= from) {
-                lines.extend_from_slice(&line); // a segment at most
+                lines.extend_from_slice(&line); // at most the bytes of one segment
             }
             line.clear();
         }
@@ -272,15 +292,17 @@ impl Log {
         sync_dir(self.dir.parent().unwrap_or(&self.dir))
     }
 
-    /// Leaves a segment that the disk failed in for a new one, which begins with `state` or with the lines that are
-    /// damaged in the old one and still in memory. Returns the numbers of those that are not: they are lost.
+    /// Leaves a segment in which the disk failed, for a new segment. The new one begins with
+    /// `state`, or with the lines that are damaged in the old one and still in memory. Returns the
+    /// numbers of damaged lines that are no longer in memory: these are lost.
     pub fn leave(&mut self, state: Option<&str>) -> io::Result<Vec<(u64, u64)>> {
-        File::create(self.dir.join("next.new"))?; // if not even this goes, nothing has to be read
+        // If not even this is possible, reading back is of no use.
+        File::create(self.dir.join("next.new"))?;
         if self.verified.is_none() {
             self.verified = Some(self.verify(self.recent.since)?);
         }
         let damaged = self.verified.clone().unwrap_or_default();
-        let first = self.recent.first; // still in memory, from here on
+        let first = self.recent.first; // from this number on, the lines are still in memory
         let gone = damaged.iter().filter(|(from, _)| *from < first);
         let lost = gone.map(|&(from, to)| (from, to.min(first - 1))).collect();
         let Some(&(from, _)) = damaged.iter().find(|(_, to)| *to >= first) else {
@@ -289,7 +311,8 @@ impl Log {
         };
         let from = from.max(first);
         let lines = self.recent.from(from);
-        // One that replaces this whole segment begins as it did: what is before it may be gone, and places in it are noted.
+        // A segment that replaces this whole segment begins as this one did, because the segments
+        // before it may be deleted, and because places in it were noted.
         let state = if from == self.place.segment { self.state_at_head() } else { None };
         (self.file, self.place) = create_segment(&self.dir, &self.identity, from, state.as_deref(), lines)?;
         self.recent = Recent { lines: lines.to_vec(), first: from, next: self.next, since: from };
@@ -298,15 +321,15 @@ impl Log {
         Ok(lost)
     }
 
-    /// Reads back, from the disk and not from memory where the kernel lets us, what is in the segment from number `since` on.
-    /// Returns the numbers that are not there.
+    /// Reads the lines of the segment from number `since` on back, from the disk and not from
+    /// memory where the kernel allows it. Returns the numbers that are missing.
     fn verify(&self, since: u64) -> io::Result<Vec<(u64, u64)>> {
         let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
         let mut reader = BufReader::new(Handle { file: &self.file, at: 0 }.take(self.place.offset));
         let (mut expected, mut damaged, mut line) = (since, Vec::new(), Vec::new());
         loop {
             line.clear();
-            // A page that cannot be read: from there on nothing is certain.
+            // If a page cannot be read, nothing is certain from there on.
             let read = reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line).unwrap_or(0);
             if read == 0 {
                 break;
@@ -323,8 +346,9 @@ impl Log {
         Ok(damaged)
     }
 
-    /// Begins a new segment at the next number. `state` is the fold at this point.
-    /// A segment that nothing was written into yet is replaced. After an error there is still one that can be appended to.
+    /// Begins a new segment at the next number. `state` is the fold at this point. A segment into
+    /// which nothing was written yet is replaced. After an error, the log still has a segment that
+    /// can be appended to.
     pub fn rotate(&mut self, state: Option<&str>) -> io::Result<()> {
         let own = self.state_of_empty();
         let state = own.as_deref().or(state);
@@ -333,8 +357,9 @@ impl Log {
         self.sync_name()
     }
 
-    /// The state at the head of this segment if nothing follows it. The one that replaces it begins with the same bytes: a
-    /// checkpoint may have noted their end as the place to read on at, and whatever came to lie before it would be skipped.
+    /// The state at the head of this segment, if no entry follows it. The segment that replaces
+    /// this one begins with the same bytes. A checkpoint may have noted the end of these bytes as
+    /// the place to continue reading, and lines that were placed before it would be skipped.
     fn state_of_empty(&self) -> Option<String> {
         (self.place.segment == self.next).then(|| self.state_at_head()).flatten()
     }
@@ -352,8 +377,8 @@ impl Log {
     }
 
     fn take_back(&mut self) {
-        // If this fails too, the disk is past answering; the lines are then skipped by their range or
-        // recognised as the same numbers when the group is written again.
+        // If this fails too, the disk no longer works. The lines that stay are then skipped by
+        // their range, or are recognised as the same numbers when the group is written again.
         if let Err(error) = disk::set_len(&self.file, self.place.offset).and_then(|()| sync(&self.file)) {
             tracing::error!(%error, "the log could not be truncated back after a failed append");
         }
@@ -363,13 +388,14 @@ impl Log {
 /// Why a group could not be made durable.
 #[derive(Debug)]
 pub enum AppendError {
-    /// Writing failed (full, read-only, I/O error); the same segment can be tried again.
+    /// Writing failed (full, read-only, I/O error). The same segment can be tried again.
     Write(io::Error),
-    /// `fdatasync` failed: this segment is not to be trusted with anything new.
+    /// `fdatasync` failed, so nothing new may be written to this segment.
     Sync(io::Error),
 }
 
-/// The last segment that has a whole line, open, and its end. Those behind it that have none are moved aside.
+/// Opens the last segment that has a whole line, and finds its end. Later segments without a whole
+/// line are moved aside.
 fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, SegmentFile, Tail)>> {
     let mut files = segments(dir)?;
     while let Some(last) = files.pop() {
@@ -382,8 +408,9 @@ fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, Segmen
                 repair.torn.clone_from(&tail.torn);
                 return Ok(Some((file, last, tail)));
             }
-            // No line of it is whole: the power went while it was made, or it is damaged all through. It holds
-            // nothing that can be read; it is not deleted, for whoever wants to look.
+            // No line of this segment is whole: the power failed while the segment was made, or all
+            // of it is damaged. Nothing in it can be read, but it is not deleted, so that a person
+            // can look at it.
             Ok((_, None)) if last.bytes == 0 => {}
             Ok((_, None)) => repair.unreadable.push(format!("{}: no line of it is whole", last.path.display())),
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Err(error),
@@ -396,12 +423,12 @@ fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, Segmen
     Ok(None)
 }
 
-/// Where the segment that begins with number `first` is.
+/// The path of the segment that begins with number `first`.
 pub fn segment_path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:012}.log"))
 }
 
-/// Reads a file from a place of its own, whoever else uses the handle.
+/// Reads a file from a position of its own, even if others use the same handle.
 struct Handle<'a> {
     file: &'a File,
     at: u64,
@@ -415,8 +442,9 @@ impl Read for Handle<'_> {
     }
 }
 
-/// Writes the first `bytes` of a segment whose file is open and has no name, or not its own, under the name it had, and makes both
-/// durable. `fresh` is the file's name meanwhile, one of the thread's own.
+/// Writes the first `bytes` of an open segment, whose file has no name or whose name leads to
+/// another file, under the segment's name, and makes both durable. `fresh` is the file's name until
+/// then. Each thread must use a name of its own.
 pub fn restore_segment(open: &File, bytes: u64, dir: &Path, first: u64, fresh: &str) -> io::Result<File> {
     const STEP: usize = 256 * 1024;
     let path = dir.join(fresh);
@@ -439,12 +467,13 @@ pub fn restore_segment(open: &File, bytes: u64, dir: &Path, first: u64, fresh: &
         Ok(file)
     })();
     written.inspect_err(|_| {
-        let _ = std::fs::remove_file(&path); // gives its room back
+        let _ = std::fs::remove_file(&path); // frees its room
     })
 }
 
-/// Makes a segment whole under another name first: half of one must not be taken for one, and the file that it may replace
-/// has to stay the one of that name if this fails. Its own name is not durable yet.
+/// Makes a whole segment under another name first, because half a segment must not be taken for a
+/// segment, and because the file that it may replace must keep its name if this fails. The name of
+/// the new segment is not durable yet.
 fn create_segment(
     dir: &Path,
     identity: &str,
@@ -458,7 +487,7 @@ fn create_segment(
     if let Some(state) = state {
         let start = head.len();
         head.extend_from_slice(b"#state\t");
-        head.extend_from_slice(state.as_bytes()); // JSON has no raw tab or line end
+        head.extend_from_slice(state.as_bytes()); // JSON contains no raw tab and no raw line end
         seal(&mut head, start);
     }
     head.extend_from_slice(lines);
@@ -471,7 +500,7 @@ fn create_segment(
     match made {
         Ok(file) => Ok((file, LogPlace { segment: first, offset: head.len() as u64 })),
         Err(error) => {
-            let _ = std::fs::remove_file(&fresh); // gives its room back
+            let _ = std::fs::remove_file(&fresh); // frees its room
             Err(error)
         }
     }
@@ -483,8 +512,8 @@ struct Tail {
     torn: Vec<(u64, u64)>,
 }
 
-/// Finds the end of the last whole line by reading backwards until the beginning of the last group is in sight.
-/// `None`: the segment has no whole line at all.
+/// Finds the end of the last whole line. It reads backwards until it has seen the beginning of the
+/// last group. `None`: the segment has no whole line.
 fn find_tail(file: &File, segment: &SegmentFile) -> io::Result<Option<Tail>> {
     let mut window = 256 * 1024;
     loop {
@@ -494,7 +523,8 @@ fn find_tail(file: &File, segment: &SegmentFile) -> io::Result<Option<Tail>> {
         let mut scan = scan_tail(&bytes, from);
         let whole_file = from == 0;
         if let Some(first) = scan.first.filter(|first| whole_file && *first > segment.first) {
-            scan.gaps.push((segment.first, first - 1)); // the first group of a segment may have lost its first lines
+            // The first group of a segment may have lost its first lines.
+            scan.gaps.push((segment.first, first - 1));
         }
         if let Some((seq, in_group)) = scan.last
             && (scan.first.is_some_and(|first| first < seq - in_group.min(seq)) || whole_file)
@@ -516,18 +546,18 @@ fn find_tail(file: &File, segment: &SegmentFile) -> io::Result<Option<Tail>> {
 struct TailScan {
     /// Number of the first whole entry in the window.
     first: Option<u64>,
-    /// Numbers of the last whole entry.
+    /// Sequence number of the last whole entry, and its position in its group.
     last: Option<(u64, u64)>,
     /// End of the last whole line of any kind.
     end: u64,
     /// End of the last whole `#` line.
     head_end: u64,
-    /// Jumps in the numbers: the entries between are not there.
+    /// Jumps in the numbers: the entries between are missing.
     gaps: Vec<(u64, u64)>,
 }
 
 impl TailScan {
-    /// The gaps inside the group that begins at `group`.
+    /// The gaps inside the group that begins at number `group`.
     fn holes(&self, group: u64) -> Vec<(u64, u64)> {
         self.gaps.iter().filter(|gap| gap.1 >= group).map(|&(from, to)| (from.max(group), to)).collect()
     }
@@ -566,7 +596,7 @@ mod tests {
     use super::*;
     use crate::journal::entry::{Body, Entry, write_line};
 
-    /// The next sync fails, and overwrites the bytes at an offset of its file.
+    /// Makes the next sync fail, and overwrites bytes of its file from an offset on.
     fn fail_sync(offset: u64, with: &'static [u8]) {
         disk::scripted::at_next_sync(move |file| {
             file.write_all_at(with, offset)?;
@@ -587,7 +617,9 @@ mod tests {
         (seqs, bad)
     }
 
-    /// A log with `before` entries and one that the disk failed to sync, with damage to the segment at `at(its end)`.
+    /// Makes a log with `before` entries, and one more that the disk failed to sync, and damages
+    /// the segment at `at(its end)`. Returns the lost ranges, the numbers that are left, and the
+    /// count of bad lines.
     fn failed_sync(before: u64, at: impl Fn(u64) -> u64, with: &'static [u8]) -> (Vec<(u64, u64)>, Vec<u64>, usize) {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
@@ -614,7 +646,8 @@ mod tests {
     fn what_a_failed_sync_damaged_of_the_groups_before_it_is_written_again_from_memory() {
         let (lost, seqs, bad) = failed_sync(10, |end| end - 70, b"XXXXXXXX");
         assert_eq!((lost, seqs, bad), (vec![], (1..=12).collect(), 1));
-        let (lost, seqs, _) = failed_sync(10, |_| 60, b"XXXXXXXX"); // in the first line: all of the segment is written again
+        // In the first line, so the whole segment is written again.
+        let (lost, seqs, _) = failed_sync(10, |_| 60, b"XXXXXXXX");
         assert_eq!((lost, seqs), (vec![], (1..=12).collect()));
     }
 
@@ -732,7 +765,8 @@ mod tests {
     fn an_empty_segment_whose_successor_could_not_be_made_still_keeps() {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
-        // The disk fails in the first append and once more while a new segment is made, then it works again.
+        // The disk fails in the first append and once more while a new segment is made. Then it
+        // works again.
         std::fs::create_dir(dir.path().join("next.new")).unwrap();
         assert!(log.rotate(None).is_err());
         log.append(&note(1), 1).unwrap();
@@ -774,7 +808,7 @@ mod tests {
         log.append(&note(1), 1).unwrap();
         log.rotate(Some("{\"waiting\":1}")).unwrap();
         let noted = log.place();
-        // The disk fails in the first append, while nothing can tell the state.
+        // The disk fails in the first append, while no state is available.
         for state in [None, Some("{}")] {
             log.rotate(state).unwrap();
             assert_eq!(log.place(), noted);

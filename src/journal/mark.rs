@@ -1,10 +1,17 @@
-//! The mark: a small file beside the log that says how far the log went. It is what notices that a file of the log is
-//! gone or was cut, and what keeps a number from being given twice then.
+//! The mark: a small file beside the log that says how far the log was written. With it the journal
+//! notices that a file of the log is missing or was cut off, and prevents that a number is given
+//! twice then.
 //!
-//! One line: `passbridge-mark \t 1 \t identity \t last \t queue \t oldest \t open|closed \t crc`. Written at every checkpoint
-//! *before* the queue is, so it is not behind the queue; renamed into place, so it is whole or the one before. If it cannot
-//! be read, it is as if there was none: the log alone decides, as far as it goes. If it cannot be written (a full disk), the
-//! one before stands, and a loss meanwhile would be told less exactly.
+//! The mark is one line:
+//!
+//! ```text
+//! passbridge-mark \t 1 \t identity \t last \t queue \t oldest \t open|closed \t crc
+//! ```
+//!
+//! It is written at every checkpoint *before* the queue is, so it is never behind the queue. It is
+//! renamed into place, so it is either whole or the mark before. If it cannot be read, it counts as
+//! missing: the log alone decides, as far as it can. If it cannot be written (a full disk), the
+//! mark before stays, and a loss in this time is reported less exactly.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,18 +19,18 @@ use std::path::{Path, PathBuf};
 use super::disk::write_new;
 use super::entry::{seal, unseal};
 
-/// What the mark says.
+/// The content of the mark.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WrittenMark {
     /// Identity of the journal.
     pub identity: String,
     /// Entries up to this one were durable.
     pub last: u64,
-    /// The queue's last checkpoint followed the log up to here; 0: there was none.
+    /// The queue's last checkpoint followed the log up to this entry. 0: there was no checkpoint.
     pub queue: u64,
     /// First number of the oldest segment that was not removed on purpose.
     pub oldest: u64,
-    /// The journal was closed: `last` is the last one.
+    /// The journal was closed, so `last` is the last entry of all.
     pub closed: bool,
 }
 

@@ -1,18 +1,19 @@
-//! Whether the disk that is to hold a data directory is mounted.
+//! Whether the disk for a data directory is mounted.
 //!
-//! A journal that is begun under a mount point vanishes under the disk when that comes, with reads that were acknowledged, and
-//! the numbers of a race would be given twice. `/etc/fstab` says where a disk is to be mounted.
+//! A journal that is begun under a mount point disappears under the disk when the disk is mounted.
+//! Then acknowledged reads are hidden, and the numbers of a race would be given twice. `/etc/fstab`
+//! says where a disk should be mounted.
 
 use std::path::{Path, PathBuf};
 
-/// A mount point on the way to `dir` where a disk is to be mounted and none is.
+/// A mount point on the way to `dir` where a disk should be mounted and none is.
 pub fn missing(dir: &Path) -> Option<PathBuf> {
     let table = std::fs::read_to_string("/etc/fstab").ok()?;
     let mounted = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     missing_from(dir, &table, &mounted)
 }
 
-/// As [`missing`], of the texts of `/etc/fstab` and `/proc/self/mountinfo`.
+/// Like [`missing`], with the texts of `/etc/fstab` and `/proc/self/mountinfo`.
 fn missing_from(dir: &Path, table: &str, mounted: &str) -> Option<PathBuf> {
     let real = real_path(dir);
     let mounts: Vec<PathBuf> =
@@ -31,14 +32,15 @@ fn missing_from(dir: &Path, table: &str, mounted: &str) -> Option<PathBuf> {
 fn real_path(path: &Path) -> PathBuf {
     for there in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
-            // Joining nothing would add a slash.
+            // Joining an empty rest would add a slash.
             return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
         }
     }
     path.to_owned()
 }
 
-/// Spaces, tabs, line ends and backslashes are written there as a backslash and three octal digits.
+/// In these tables, spaces, tabs, line ends and backslashes are written as a backslash and three
+/// octal digits.
 fn unescaped(text: &str) -> String {
     let pairs = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     pairs.iter().fold(text.to_owned(), |text, (code, character)| text.replace(code, character))

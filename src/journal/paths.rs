@@ -1,4 +1,4 @@
-//! Where the parts of the journal are below the data directory.
+//! Paths of the journal's parts below the data directory.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,8 @@ pub fn queue_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("queue")
 }
 
-/// Makes a directory; what stands in its place and is none (a file, a link that leads nowhere) is moved aside.
+/// Makes a directory. If a file, or a link that leads nowhere, stands in its place, it is moved
+/// aside.
 pub fn make_dir(dir: &Path) -> io::Result<()> {
     if std::fs::create_dir_all(dir).is_ok() && dir.is_dir() {
         return Ok(());

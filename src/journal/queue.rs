@@ -1,23 +1,30 @@
 //! The sled queue: the only file that knows sled.
 //!
-//! It holds what the uploader needs at hand: the reads that no batch covers (in blocks, in journal order) and the state
-//! of the fold (cursors, numbers per session, the batch in flight, positions, recent identities) as of one entry of
-//! the log. All of it is derived; any doubt ends in [`Broken`] and a rebuild from the log.
+//! The queue contains what the uplink needs at hand: the reads that no batch covers (in blocks, in
+//! the order of the journal) and the state of the fold (cursors, numbers per session, the batch in
+//! flight, positions, recent identities) after one entry of the log. All of it is derived from the
+//! log. Any doubt leads to [`Broken`] and a rebuild from the log.
 //!
-//! sled's measured weaknesses, and what guards against each:
-//! * `flush` is no barrier: every checkpoint calls it and then `fdatasync` on sled's `db` file. Its own flusher
-//!   thread is off. `conf` and the directories are synced once after opening. A tree page of more than 128 KiB goes into a
-//!   file below `blobs`, which sled never syncs: after a power cut it is not there, sled takes what follows in its log for
-//!   torn, and opens as it was some checkpoints ago. So each new one is synced; and since a span that went back is whole in
-//!   itself, the reads that wait are counted at opening, and the blocks of a sealed span whenever it is opened again.
-//! * A torn page can make it panic, a bit flip can go unseen: every call runs under `catch_unwind`; every value has its
-//!   own CRC, and all are read once at opening.
-//! * A kill while `open` writes its snapshot bricks the directory until `snap.*.generating` is deleted: deleted first.
-//! * Memory and space creep in a FIFO: nothing is deleted one by one. A directory holds one span of the journal and is
-//!   dropped whole when every read in it is covered. Values stay far below a segment.
-//! * Its page cache keeps what it read, whatever capacity it is given (it counts only after many accesses): only the
-//!   span that is written and the one that is being read are open, so memory does not grow with the backlog.
-//! * A full disk kills the handle: the checkpoint fails, the journal reopens when there is room.
+//! The measured weaknesses of sled, and the protection against each:
+//! * `flush` is no barrier: every checkpoint calls it and then `fdatasync` on sled's `db` file.
+//!   sled's own flusher thread is off. `conf` and the directories are synced once after opening.
+//!   sled writes a tree page of more than 128 KiB into a file below `blobs`, which it never syncs.
+//!   If such a file is missing after a power cut, sled takes the rest of its log for torn, and
+//!   opens with a state that is some checkpoints old. So each new blob file is synced. A span that
+//!   went back to an earlier state is still consistent in itself, so the waiting reads are counted
+//!   at opening, and the blocks of a sealed span are counted whenever it is opened again.
+//! * A torn page can make sled panic, and a bit flip can stay unnoticed: every call runs under
+//!   `catch_unwind`. Every value has a CRC of its own, and all values are read once at opening.
+//! * A kill while `open` writes its snapshot makes the directory impossible to open until
+//!   `snap.*.generating` is deleted. So these files are deleted before opening.
+//! * Memory and disk space grow slowly in a FIFO: nothing is deleted one by one. A directory
+//!   contains one span of the journal and is dropped whole when every read in it is covered. Values
+//!   stay far below the size of a sled segment.
+//! * The page cache keeps what it has read, whatever its capacity is (sled checks the capacity only
+//!   after many accesses): only the span that is written and the span that is being read are open,
+//!   so memory does not grow with the backlog.
+//! * A full disk makes the handle unusable: the checkpoint fails, and the journal opens the queue
+//!   again when there is room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -46,78 +53,82 @@ use value::{postcard_bytes, unseal, unsealed};
 
 /// Reads in a block.
 const BLOCK_READS: usize = 256;
-/// Bytes of one value: a state larger than this is cut into parts.
+/// Bytes of one value. A larger state is cut into parts.
 const PART_BYTES: usize = 64 * 1024;
-/// Page cache of one directory.
+/// Bytes of the page cache of one directory.
 const CACHE_BYTES: u64 = 1024 * 1024;
 
-/// sled's threads may hold a closed directory's lock a little longer: how often and after what time it is tried again.
+/// sled's threads may keep a closed directory locked for a little longer. This is how often opening
+/// is tried again, and after what time.
 const LOCK_TRIES: u32 = 100;
 const LOCK_WAIT: Duration = Duration::from_millis(10);
 
-/// A sealed span that nobody looked into for so long is closed when a reader passes it. Not at once: two devices that drain
-/// at two ends of the backlog must not open and close it in turn.
+/// A sealed span that nobody has used for this time is closed when a reader goes on to the next
+/// span. It is not closed at once: two devices that drain the backlog at two different places must
+/// not open and close it in turn.
 const UNUSED: Duration = Duration::from_millis(300);
 
-/// The identities of a decoder that the queue does not hold yet.
+/// The identities of a decoder that the queue does not contain yet.
 pub struct Identities {
     /// Decoder.
     pub decoder: Box<str>,
-    /// How many were ever added, these included.
+    /// How many identities were ever added, including these.
     pub added: u64,
-    /// How many of the newest are to be remembered.
+    /// How many of the newest identities are to be remembered.
     pub remembered: u64,
-    /// The newest, oldest first.
+    /// The newest identities, oldest first.
     pub fresh: Vec<u64>,
 }
 
 /// One sled directory: the reads from `first` on, up to the next directory.
 pub struct Span {
-    /// Followed when it was begun, plus one.
+    /// The entry after the last one that was followed when the span was begun.
     pub first: u64,
     path: PathBuf,
     store: Arc<Mutex<Store>>,
-    /// Nothing more is written to it: it is open only while it is read.
+    /// Nothing more is written to the span: it is open only while it is read.
     sealed: bool,
-    /// Blocks in it, once it is sealed.
+    /// Number of blocks in the span, once it is sealed.
     blocks: u64,
-    /// Last read of each decoder in it.
+    /// Last read of each decoder in the span.
     last: BTreeMap<Box<str>, u64>,
 }
 
 /// A span's directory.
 enum Store {
-    /// With the time of the last look into it.
+    /// Open, with the time of its last use.
     Open(Handle, Instant),
-    /// Opened again when a read in it is wanted. Only a sealed span is closed.
+    /// Opened again when somebody needs a read in it. Only a sealed span is closed.
     Closed,
-    /// Not this queue's any more: removed, or the queue was given up. A late look finds nothing.
+    /// No longer part of this queue: the span was removed, or the queue was given up. A late reader
+    /// finds nothing in it.
     Gone,
 }
 
 #[derive(Clone)]
 struct Handle {
     db: sled::Db,
-    /// sled's file, to sync it.
+    /// sled's `db` file, so that it can be synced.
     file: Arc<File>,
 }
 
-/// The queue: spans, the oldest first; the last one also holds the state.
+/// The queue: its spans, the oldest first. The last span also contains the state.
 pub struct Queue {
     dir: PathBuf,
     spans: Vec<Arc<Span>>,
     /// Generation of the state parts in the last span.
     generation: u64,
-    /// Blocks in the last span.
+    /// Number of blocks in the last span.
     blocks: u64,
-    /// Per decoder: how many identities are written in the last span.
+    /// For each decoder, how many identities the last span contains.
     written: BTreeMap<Box<str>, u64>,
-    /// sled's blobs in the last span that are durable.
+    /// sled's blob files in the last span that are durable.
     blobs: BTreeSet<OsString>,
 }
 
 impl Queue {
-    /// Opens what is in `dir`. `Ok(None)`: there is nothing. The state is as of its `followed`.
+    /// Opens the queue in `dir`. `Ok(None)`: there is no queue. The returned state is the state
+    /// after its entry `followed`.
     pub fn open(dir: &Path) -> Result<Option<(Self, State)>, Broken> {
         guarded(|| Self::open_spans(dir))
     }
@@ -129,14 +140,16 @@ impl Queue {
             let entry = entry?;
             match entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok()) {
                 Some(first) => firsts.push(first),
-                None => std::fs::remove_dir_all(entry.path())?, // `dropped-…` of an earlier run
+                // A directory `dropped-…` that an earlier run left.
+                None => std::fs::remove_dir_all(entry.path())?,
             }
         }
         firsts.sort_unstable();
         let mut spans: Vec<Span> = firsts.iter().map(|&first| Span::at(dir, first)).collect();
         while let Some(newest) = spans.last() {
             let Some((Head { generation, blocks, identities: written, .. }, mut state)) = newest.load_state()? else {
-                // Begun, but its first checkpoint did not come to an end: the span before holds the state.
+                // This span was begun, but its first checkpoint was not completed: the span before
+                // it contains the state.
                 if let Some(unfinished) = spans.pop() {
                     unfinished.remove()?;
                 }
@@ -148,7 +161,7 @@ impl Queue {
             for (decoder, fold) in &mut state.decoders {
                 fold.recent.added = written.get(decoder).copied().unwrap_or(0);
             }
-            // Backwards, so that the one that stays open is the oldest: it is read next.
+            // Backwards, so that the oldest span stays open: it is read next.
             let newest = spans.len() - 1;
             let mut checked = Vec::new();
             let mut waiting = 0;
@@ -163,7 +176,8 @@ impl Queue {
             }
             checked.reverse();
             if waiting < state.waiting {
-                // A span that is whole in itself, and is not what it was: an earlier state of it, or it is not there at all.
+                // A span is consistent in itself but not as it was: it went back to an earlier
+                // state, or it is missing.
                 return Err(Broken::Corrupt(format!("{} reads that wait are missing", state.waiting - waiting)));
             }
             let blobs = BTreeSet::new();
@@ -172,7 +186,7 @@ impl Queue {
         Ok(None)
     }
 
-    /// An empty queue that begins after entry `followed`.
+    /// Makes an empty queue that begins after entry `followed`.
     pub fn create(dir: &Path, followed: u64) -> Result<Self, Broken> {
         std::fs::create_dir_all(dir)?;
         let span = Span::begin(dir, followed + 1)?;
@@ -185,12 +199,12 @@ impl Queue {
         self.spans.clone()
     }
 
-    /// Its directories, and the file that is written, still have their names.
+    /// Whether its directories, and the file that is being written, still have their names.
     pub fn is_there(&self) -> bool {
         let written = self.spans.last().is_none_or(|span| match &*span.store() {
             Store::Open(handle, _) => match (handle.file.metadata(), std::fs::metadata(span.path.join("db"))) {
                 (Ok(own), Ok(named)) => (named.dev(), named.ino()) == (own.dev(), own.ino()),
-                (Err(_), _) => true, // the disk fails: writing to it says so
+                (Err(_), _) => true, // the disk fails, and the next write will report it
                 (_, Err(error)) => {
                     error.kind() != io::ErrorKind::NotFound && error.kind() != io::ErrorKind::NotADirectory
                 }
@@ -200,7 +214,7 @@ impl Queue {
         written && self.spans.iter().all(|span| span.path.is_dir())
     }
 
-    /// Reads in the blocks that no batch covers.
+    /// Counts the reads in the blocks that no batch covers.
     pub fn waiting(&self, state: &State) -> Result<u64, Broken> {
         let count = |span: &Arc<Span>| {
             let found = span.with(|Handle { db, .. }| {
@@ -215,12 +229,14 @@ impl Queue {
         guarded(|| self.spans.iter().map(count).sum())
     }
 
-    /// How many identities of each decoder the last span holds, as counted by [`super::state::Recent::added`].
+    /// How many identities of each decoder the last span contains, as counted by
+    /// [`super::state::Recent::added`].
     pub fn written(&self) -> &BTreeMap<Box<str>, u64> {
         &self.written
     }
 
-    /// Makes `reads` and the state durable. `state_json` is the state as of its `followed`, which covers `reads`.
+    /// Makes `reads` and the state durable. `state_json` is the state after its entry `followed`,
+    /// and it covers `reads`.
     pub fn checkpoint(&mut self, reads: &[Waiting], state_json: &str, identities: &[Identities]) -> Result<(), Broken> {
         guarded(|| self.write_checkpoint(reads, state_json, identities))
     }
@@ -251,8 +267,9 @@ impl Queue {
         for (at, part) in parts.enumerate() {
             commit.put(part_key(generation, at as u32), part)?;
         }
-        // Everything above is harmless until the head names the generation, which is one value in one commit: blocks and
-        // identities beyond what the head before tells are of a checkpoint that did not end, and are not read.
+        // All writes above have no effect until the head names the new generation, which is one
+        // value in one commit. Blocks and identities beyond those that the previous head names
+        // belong to a checkpoint that was not completed, and are not read.
         commit.flush()?;
         let blocks = self.blocks + reads.len().div_ceil(BLOCK_READS) as u64;
         let head = Head { generation, parts: count, blocks, identities: self.written.clone() };
@@ -266,7 +283,8 @@ impl Queue {
         commit.flush()?;
         db.flush()?;
         if !failpoint::skips_queue_sync() {
-            sync_blobs(&span.path.join("blobs"), &mut self.blobs)?; // before what points to them
+            // Before the pages that point to them.
+            sync_blobs(&span.path.join("blobs"), &mut self.blobs)?;
             sync(&file)?;
         }
         (self.generation, self.blocks) = (generation, blocks);
@@ -274,7 +292,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Begins a new span after entry `followed`; the next checkpoint must hold all identities.
+    /// Begins a new span after entry `followed`. The next checkpoint must contain all identities.
     pub fn begin_span(&mut self, followed: u64) -> Result<(), Broken> {
         if self.spans.last().is_some_and(|span| span.first == followed + 1) {
             return Ok(());
@@ -293,13 +311,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Drops the spans, except the last, in which every read is covered.
+    /// Drops the spans whose reads are all covered. The last span always stays.
     pub fn drop_covered(&mut self, cursor: impl Fn(&str) -> u64) -> Result<(), Broken> {
         let mut at = 0;
         while at + 1 < self.spans.len() {
             let span = &self.spans[at];
             if span.last.iter().all(|(decoder, &last)| last <= cursor(decoder)) {
-                span.remove_dir()?; // what cannot be removed is still a span
+                span.remove_dir()?; // a directory that cannot be removed is still a span
                 self.spans.remove(at);
             } else {
                 at += 1;
@@ -309,7 +327,8 @@ impl Queue {
     }
 }
 
-/// Runs something of sled. What it leaves behind after a panic is not used again: the queue is rebuilt.
+/// Runs a piece of work with sled. After a panic, the objects that it used are not used again: the
+/// queue is rebuilt.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Broken::Corrupt("sled panicked".into())))
 }
@@ -319,7 +338,7 @@ fn count_waiting(reads: &[Waiting], state: &State) -> u64 {
 }
 
 fn note_last(span: &mut Arc<Span>, reads: &[Waiting]) {
-    // Readers hold clones of the old value only for the length of one look; what they see is the blocks.
+    // Readers hold clones of the old value only for one short use. They read only the blocks.
     let mut last = span.last.clone();
     for waiting in reads {
         last.insert(waiting.read.decoder.clone(), waiting.read.seq.0);
@@ -331,7 +350,8 @@ fn note_last(span: &mut Arc<Span>, reads: &[Waiting]) {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // Readers may hold spans a moment longer; they must not open, or keep locked, what is being moved aside.
+        // Readers may hold spans for a moment longer. They must not open a directory that is being
+        // moved aside, or keep it locked.
         for span in &self.spans {
             *span.store() = Store::Gone;
         }
@@ -374,21 +394,23 @@ impl Handle {
 struct Head {
     generation: u64,
     parts: u32,
-    /// Blocks in this directory: sled can lose what lay in a damaged page without a word.
+    /// Number of blocks in this directory: sled can lose the content of a damaged page without an
+    /// error.
     blocks: u64,
-    /// How many identities of each decoder belong to this state; those beyond are of a checkpoint that did not end.
+    /// How many identities of each decoder belong to this state. Further ones belong to a
+    /// checkpoint that was not completed.
     identities: BTreeMap<Box<str>, u64>,
 }
 
 impl Span {
-    /// The span that begins with entry `first`, not open yet.
+    /// The span that begins with entry `first`. It is not open yet.
     fn at(dir: &Path, first: u64) -> Self {
         let path = dir.join(format!("{first:012}"));
         let store = Arc::new(Mutex::new(Store::Closed));
         Self { first, path, store, sealed: false, blocks: 0, last: BTreeMap::new() }
     }
 
-    /// Makes a new one.
+    /// Makes a new span.
     fn begin(dir: &Path, first: u64) -> Result<Self, Broken> {
         let span = Self::at(dir, first);
         span.handle()?;
@@ -405,7 +427,7 @@ impl Span {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes it if nobody looked into it for `unused`.
+    /// Closes the span if nobody has used it for `unused`.
     fn close(&self, unused: Duration) {
         let mut store = self.store();
         if matches!(&*store, Store::Open(_, used) if used.elapsed() >= unused) {
@@ -413,12 +435,14 @@ impl Span {
         }
     }
 
-    /// For the thread that writes, which must not hold up readers while it syncs. It alone seals and removes.
+    /// The handle for the writing thread, which must not delay readers while it syncs. Only that
+    /// thread seals and removes spans.
     fn handle(&self) -> Result<Option<Handle>, Broken> {
         self.with(|handle| Ok(handle.clone()))
     }
 
-    /// Looks into it under its lock, so that nobody closes it meanwhile; `None`: it is gone.
+    /// Runs `look` on the span under its lock, so that nobody closes it meanwhile. `None`: the span
+    /// is gone.
     fn with<T>(&self, look: impl FnOnce(&Handle) -> Result<T, Broken>) -> Result<Option<T>, Broken> {
         let mut store = self.store();
         if matches!(*store, Store::Closed) {
@@ -454,8 +478,9 @@ impl Span {
         Ok(Some((head, state)))
     }
 
-    /// The identities that belong to the state, `ends` of each decoder. Those beyond are of a checkpoint that did not end
-    /// and are removed: with them, the replay would take the reads it follows for repeats, and never send them.
+    /// The identities that belong to the state, the first `ends` of each decoder. Further ones
+    /// belong to a checkpoint that was not completed, and are removed: otherwise the replay would
+    /// take the reads that it follows for duplicates, and they would never be sent.
     fn load_identities(&self, ends: &BTreeMap<Box<str>, u64>) -> Result<BTreeMap<Box<str>, Vec<u64>>, Broken> {
         let mut identities: BTreeMap<Box<str>, Vec<u64>> = BTreeMap::new();
         let mut known: BTreeMap<Box<str>, u64> = BTreeMap::new();
@@ -483,8 +508,9 @@ impl Span {
         Ok(identities)
     }
 
-    /// Reads every block once; blocks beyond the state are of a checkpoint that did not end and are removed. One that is
-    /// missing would be reads that wait for ever. Also says how many reads in it wait.
+    /// Reads every block once. Blocks beyond the state belong to a checkpoint that was not
+    /// completed, and are removed. A missing block is an error, because its reads would wait for
+    /// ever. Also returns how many reads in the span wait.
     fn verify(mut self, state: &State) -> Result<(Self, u64), Broken> {
         let Some(Handle { db, .. }) = self.handle()? else { return Ok((self, 0)) };
         let (mut blocks, mut found) = (0, 0);
@@ -508,14 +534,14 @@ impl Span {
         Ok((self, found))
     }
 
-    /// The reads of the first block that has one after `after`, those only; empty: there is none in this span.
+    /// The reads after `after` in the first block that has such reads. Empty: this span has none.
     pub fn reads_after(&self, after: u64) -> Result<Vec<Waiting>, Broken> {
         guarded(|| self.find_reads(after))
     }
 
     fn find_reads(&self, after: u64) -> Result<Vec<Waiting>, Broken> {
         if self.sealed && self.last.values().all(|&last| last <= after) {
-            self.close(UNUSED); // this reader went on to the next one
+            self.close(UNUSED); // this reader went on to the next span
             return Ok(Vec::new());
         }
         let reads = self.with(|Handle { db, .. }| {
@@ -537,12 +563,14 @@ impl Span {
         self.remove_dir()
     }
 
-    /// Takes the directory away: first its name, so that half of it is never taken for a span.
+    /// Removes the directory. First it gets another name, so that half of a directory is never
+    /// taken for a span.
     fn remove_dir(&self) -> Result<(), Broken> {
         *self.store() = Store::Gone;
         let gone = self.path.with_file_name(format!("dropped-{}", self.first));
         std::fs::rename(&self.path, &gone)?;
-        let _ = std::fs::remove_dir_all(&gone); // what is left of it goes when the queue is opened
+        // The rest is removed when the queue is opened again.
+        let _ = std::fs::remove_dir_all(&gone);
         Ok(())
     }
 }

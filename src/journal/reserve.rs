@@ -1,4 +1,5 @@
-//! The disk that the journal has: what is free, what it uses, and the reserve that lets it start and drain on a full one.
+//! The room on the journal's disk: what is free, what the journal uses, and the reserve with which
+//! it can start and drain on a full disk.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -8,10 +9,11 @@ use super::dedup_index::known_dir;
 use super::paths::{log_dir, queue_dir};
 use super::{disk, log, mark};
 
-/// Size of the reserve: enough for the queue to open and for hundreds of batches to be recorded while the disk is full.
+/// Size of the reserve: enough to open the queue and to record hundreds of batches while the disk
+/// is full.
 const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The reserve is made (again) only when this much is free.
+/// The reserve is made (again) only if at least this much is free.
 const RESERVE_ABOVE: u64 = 8 * RESERVE_BYTES;
 
 fn reserve_path(data_dir: &Path) -> PathBuf {
@@ -23,7 +25,7 @@ pub fn free_bytes(dir: &Path) -> Option<u64> {
     rustix::fs::statvfs(dir).ok().map(|stat| stat.f_bavail * stat.f_frsize)
 }
 
-/// Makes the reserve if it is not there and there is room.
+/// Makes the reserve if it is missing and there is room.
 pub fn make_reserve(data_dir: &Path) -> io::Result<()> {
     let path = reserve_path(data_dir);
     if path.exists() || free_bytes(data_dir).is_some_and(|free| free < RESERVE_ABOVE) {
@@ -41,7 +43,7 @@ pub fn make_reserve(data_dir: &Path) -> io::Result<()> {
     })
 }
 
-/// Gives the reserve up. `true` if there was one.
+/// Deletes the reserve to free its room. Returns `true` if there was one.
 pub fn release_reserve(data_dir: &Path) -> bool {
     std::fs::remove_file(reserve_path(data_dir)).is_ok()
 }
@@ -59,7 +61,7 @@ pub fn tree_bytes(dir: &Path) -> u64 {
         .sum()
 }
 
-/// Does it, and if the disk is too full for it, once more without the reserve.
+/// Runs `work`, and if the disk is too full for it, runs it once more without the reserve.
 pub fn with_room<T>(dir: &Path, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
     work().or_else(|error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if release_reserve(dir) => work(),
@@ -67,7 +69,8 @@ pub fn with_room<T>(dir: &Path, work: impl Fn() -> io::Result<T>) -> io::Result<
     })
 }
 
-/// Writes the mark. A box on a full disk must start and drain without it, too: the older one then says less than it could.
+/// Writes the mark. A box with a full disk must start and drain without a new mark, too. The older
+/// mark then says less.
 pub fn write_mark(dir: &Path, mark: &mark::WrittenMark) {
     if let Err(error) = with_room(dir, || mark::write(dir, mark)).and_then(|()| disk::sync_dir(dir)) {
         tracing::warn!(%error, "the mark of how far the journal goes could not be written");

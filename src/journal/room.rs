@@ -1,4 +1,4 @@
-//! Room on the disk: the reserve that is given up first, what may go, and how much there is.
+//! Room on the disk: what may be deleted, and how much room there is. The reserve is freed first.
 
 use std::collections::BTreeMap;
 use std::io::{self};
@@ -11,15 +11,17 @@ use super::shared::Shared;
 use super::{disk, mark};
 use crate::status::ProblemCode;
 
-/// Before passings that were set aside go with their segment, this is said so long.
+/// For this many days before passings that are set aside are deleted with their segment, the box
+/// warns.
 const WARN_BEFORE_DAYS: u32 = 3;
 
-/// Removes what may go: spans of the queue that are covered, then log segments, oldest first, that nothing needs any
-/// more and that are past their retention (see `age`) or over the limit. What is not uploaded never goes, nor does the
-/// segment in which the last checkpoint ends, `saved`: the next start reads on there. `cursors` are that checkpoint's, too:
-/// what waits according to it must be found by the next start.
+/// Deletes what may be deleted: spans of the queue that are covered, then log segments, the oldest
+/// first, that nothing needs any more and that are past their retention (see `age`) or over the
+/// limit. A read that is not uploaded is never deleted. The segment in which the last checkpoint
+/// ends, `saved`, is not deleted either, because the next start continues to read there. `cursors`
+/// are those of the same checkpoint: the next start must find the reads that wait according to it.
 pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<Box<str>, u64>) -> Result<(), Broken> {
-    // What is not in the index of known reads yet is needed for it.
+    // Entries that are not in a run of the dedup index yet are still needed for it.
     let needed = shared.lock().state.needed_from().min(shared.known().unsaved_from());
     queue.drop_covered(|decoder| cursors.get(decoder).copied().unwrap_or(0))?;
     shared.set_spans(queue.spans());
@@ -35,7 +37,8 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<
         if next.first > needed || segment.first >= saved {
             break;
         }
-        // A passing that was set aside, or a read that is held back, is kept for its days, whatever the size, and then goes like any other.
+        // A passing that is set aside, or a read that is held back, is kept for `keep.days`,
+        // whatever the size. Then it is deleted like any other.
         let set_aside = shared.lock().state.has_set_aside(segment.first, next.first);
         if set_aside && expiring.is_none() && ages.past(segment.first, keep.saturating_sub(WARN_BEFORE_DAYS)) {
             expiring = Some((segment.first, next.first - 1));
@@ -45,7 +48,8 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<
         }
         going.push(segment);
         bytes = bytes.saturating_sub(segment.bytes);
-        // One that was begun while there was no state to put at its head cannot stand alone: it goes with those before it.
+        // A segment that was begun while there was no state for its head cannot stand alone: it is
+        // deleted together with the segments before it.
         if log::begins_with_state(&next.path)? {
             remove_all(shared, &going, next.first)?;
             going.clear();
@@ -60,7 +64,8 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<
     } else {
         shared.board.clear(ProblemCode::JournalOverLimit, "");
     }
-    let _ = make_reserve(data_dir); // full again: the next look tries again
+    // The disk may be full again, and then the next check tries again.
+    let _ = make_reserve(data_dir);
     shared.board.journal(|journal| {
         journal.bytes = bytes;
         journal.free_bytes = free_bytes(data_dir).unwrap_or(0);
@@ -69,7 +74,8 @@ pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<
 }
 
 fn remove_all(shared: &Shared, segments: &[&log::SegmentFile], oldest: u64) -> io::Result<()> {
-    // A disk that is too full for the mark is what this makes room on: then it comes after.
+    // If the disk is too full for the mark, deleting the segments makes room. Then the mark is
+    // written after it.
     let marked = move_oldest(shared, oldest);
     for segment in segments {
         disk::remove(&segment.path)?;
@@ -80,7 +86,8 @@ fn remove_all(shared: &Shared, segments: &[&log::SegmentFile], oldest: u64) -> i
     marked.or_else(|_| move_oldest(shared, oldest))
 }
 
-/// The mark says first that the older segments are meant to be gone: their absence is no loss.
+/// Writes first into the mark that the older segments are deleted on purpose, so that their absence
+/// is no loss.
 fn move_oldest(shared: &Shared, oldest: u64) -> io::Result<()> {
     let mark = {
         let mut core = shared.lock();
@@ -88,7 +95,9 @@ fn move_oldest(shared: &Shared, oldest: u64) -> io::Result<()> {
         core.mark.clone()
     };
     mark::write(&shared.config.dir, &mark)?;
-    disk::sync_dir(&shared.config.dir) // before their names go: a power cut may keep what came later and lose this
+    // Before the segments are deleted, because a power cut may keep the later change and lose this
+    // one.
+    disk::sync_dir(&shared.config.dir)
 }
 
 fn tell_expiring(shared: &Shared, expiring: Option<(u64, u64)>) {
@@ -104,7 +113,7 @@ fn tell_expiring(shared: &Shared, expiring: Option<(u64, u64)>) {
     }
 }
 
-/// How old the closed segments are by now. What cannot be saved is counted again, later.
+/// How old the closed segments are now. Time that cannot be saved is counted again later.
 fn look_at_ages(shared: &Shared, segments: &[SegmentFile]) -> Ages {
     let identity = shared.lock().state.identity.clone();
     let path = shared.config.dir.join("ages");
@@ -131,7 +140,7 @@ mod tests {
     use crate::model::clock::Wall;
     use crate::status::Board;
 
-    /// A read, its batch, and what became of it: three entries.
+    /// Adds a read, its batch, and its outcome: three entries.
     async fn one(journal: &Journal, num: u64, refused: bool) {
         let chip = format!("C{num}");
         let read = ChipRead::new(chip.clone(), "2026-03-06T20:27:47.350".parse().unwrap());
@@ -175,10 +184,10 @@ mod tests {
             log::segments(&dir.path().join("log")).unwrap().into_iter().map(|segment| segment.first).collect()
         };
         let told = || board.snapshot().problems.into_iter().find(|problem| problem.code == "set_aside_expires");
-        journal.close().await; // the follower looks at what may go, too
+        journal.close().await; // the follower also checks what may be deleted
         let (start, mut day) = (wall.now(), 0);
         let mut look = |days: i64| loop {
-            day = days.min(day + 7); // a leap would not count in full
+            day = days.min(day + 7); // a longer step would not count in full
             wall.set(start + jiff::SignedDuration::from_hours(24 * day));
             prune(&journal.shared, &mut queue, 11, &BTreeMap::new()).unwrap();
             if day == days {
@@ -191,7 +200,7 @@ mod tests {
         look(28);
         assert_eq!(firsts().first(), Some(&refused));
         assert!(told().unwrap().message.contains("4–4"), "{:?}", told());
-        // A segment without a state at its head does not hold up those before it for ever.
+        // A segment without a state at its head does not keep the segments before it for ever.
         let plain = dir.path().join("log").join(format!("{:012}.log", 7));
         let text = std::fs::read_to_string(&plain).unwrap();
         let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("#state"));

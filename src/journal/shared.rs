@@ -1,4 +1,4 @@
-//! What the journal's threads and handles share, and what goes between them.
+//! What the journal's threads and handles share, and the messages between them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,30 +20,31 @@ use super::terms::{JournalConfig, JournalError, Kept};
 use crate::model::chip::Seq;
 use crate::status::Board;
 
-/// An entry to be numbered: subject, time, content, raw bytes.
+/// An entry that has no number yet: subject, time, content, raw bytes.
 pub type Draft = (Box<str>, Timestamp, Body, Box<[u8]>);
 
-/// What callers ask of the writer.
+/// A request of a caller to the writer.
 pub struct AppendRequest {
-    /// To be kept together, with consecutive numbers. Not empty.
+    /// Entries to be kept together, with consecutive numbers. Empty: the writer only checks its
+    /// segment.
     pub drafts: Vec<Draft>,
-    /// Gets the numbers when they are durable.
+    /// Receives the numbers when they are durable.
     pub reply: oneshot::Sender<Result<Kept, JournalError>>,
 }
 
-/// Reads in the tail that call for a checkpoint at once.
+/// Reads in the tail that make a checkpoint due at once.
 pub const CHECKPOINT_READS: usize = 8192;
 
-/// Reads that came amid stored ones wait at least so long before they are judged,
+/// Reads that arrived amid stored reads wait at least this long before they are checked,
 const WAIT: Duration = Duration::from_secs(3);
 
-/// and so long after the last one of their kind or a stored one,
+/// and this long after the last read that is stored or arrived amid stored reads,
 const WAIT_QUIET: Duration = Duration::from_secs(1);
 
 /// but no longer than this.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// What the journal's threads and handles share.
+/// The values that the journal's threads and handles share.
 pub struct Shared {
     /// Configuration.
     pub config: JournalConfig,
@@ -51,74 +52,78 @@ pub struct Shared {
     pub board: Board,
     /// State and flags.
     pub core: Mutex<Core>,
-    /// Wakes the follower, and the writer that waits for room in the tail.
+    /// Wakes the follower, and a writer that waits for room in the tail.
     pub turn: Condvar,
-    /// Which reads were ever kept. Taken after `core` where both are; the writer takes it alone.
+    /// The dedup index. If both locks are needed, `core` is locked first. The look-up of the writer
+    /// locks only this one.
     pub known: Mutex<DedupIndex>,
     /// The queue's spans, for readers.
     pub spans: RwLock<Vec<Arc<Span>>>,
-    /// First entry of this process.
+    /// First sequence number that this process gives.
     pub first: u64,
-    /// The durable head.
+    /// The last durable number.
     pub changed: watch::Sender<Seq>,
     /// Whether the queue serves.
     pub serving: watch::Sender<bool>,
-    /// One process per data directory: held until the threads are gone.
+    /// The lock for one process per data directory. It is held until the threads have ended.
     pub dir_lock: Mutex<std::fs::File>,
-    /// The way to the writer, for this thread.
+    /// The channel to the writer, for the journal's own threads.
     pub waker: OnceLock<mpsc::WeakSender<AppendRequest>>,
 }
 
-/// What is behind the lock. The lock is never held over I/O.
+/// The values behind the lock. The lock is never held during I/O.
 #[derive(Default)]
 pub struct Core {
-    /// The fold. Follows the log only while `serving`.
+    /// The fold. It follows the log only while `serving`.
     pub state: State,
-    /// The state follows the durable head.
+    /// The state follows the last durable entry.
     pub serving: bool,
     /// Last durable entry.
     pub durable: u64,
-    /// Place behind it.
+    /// Place in the log behind that entry.
     pub place: LogPlace,
-    /// Reads taken out of the tail by a checkpoint that is not done.
+    /// Reads that an unfinished checkpoint has taken out of the tail.
     pub flushing: Arc<Vec<Waiting>>,
-    /// Reads up to here are in the queue's blocks (or covered).
+    /// Reads up to this number are in the queue's blocks (or covered).
     pub in_blocks: u64,
-    /// Per device: no waiting read up to here.
+    /// For each device, a number up to which no read waits.
     pub nothing_before: BTreeMap<Box<str>, u64>,
-    /// Counts how often the queue was given up: who began to look into one before sees that it is another.
+    /// Counts how often the queue was given up, so that a reader notices that the queue was
+    /// replaced while it read.
     pub given_up: u64,
-    /// A block could not be read: the queue has to be rebuilt.
+    /// A block could not be read, so the queue has to be rebuilt.
     pub distrust: Option<String>,
-    /// The log began a new segment: so should the queue.
+    /// The log began a new segment, so the queue should begin a new span.
     pub new_segment: bool,
-    /// The log should begin one, with the state at its head: lines before it are gone.
+    /// The log should begin a new segment, with the state at its head, because lines before it are
+    /// missing.
     pub wants_segment: bool,
-    /// Entries are gone from the end of the log: what the state says of uploads may be out of date.
+    /// Entries are missing at the end of the log, so the state's knowledge of uploads may be out of
+    /// date.
     pub lost: bool,
-    /// First number of the segment that is written.
+    /// First number of the segment that is being written.
     pub active: u64,
-    /// When a file of the log was last put back that had been taken away.
+    /// When a removed file of the log was last put back.
     pub put_back: Option<Instant>,
-    /// What the mark says next.
+    /// The next content of the mark.
     pub mark: WrittenMark,
     /// The journal closes.
     pub closing: bool,
-    /// Reads wait for stored ones.
+    /// Since when reads wait for stored reads. `None`: no read waits.
     pub waits: Option<Waits>,
 }
 
-/// Since when reads wait for stored ones, by a clock that does not step.
+/// How long reads have waited for stored reads, by a clock that does not step.
 #[derive(Clone, Copy, Debug)]
 pub struct Waits {
     since: Instant,
     heard: Instant,
-    /// The note that ends it is under way.
+    /// The note that ends the waiting was sent to the writer.
     pub told: bool,
 }
 
 impl Waits {
-    /// `crowded`: a checkpoint cannot wait much longer.
+    /// Whether the waiting is over. `crowded`: a checkpoint cannot wait much longer.
     pub fn is_over(&self, crowded: bool) -> bool {
         let (waited, quiet) = (self.since.elapsed(), self.heard.elapsed());
         !self.told && (crowded || waited >= WAIT_MAX || (waited >= WAIT && quiet >= WAIT_QUIET))
@@ -126,7 +131,7 @@ impl Waits {
 }
 
 impl Core {
-    /// Looks whether reads wait, after these entries. `None`: the state was just caught up.
+    /// Updates `waits` after these entries. `None`: the state has just caught up.
     pub fn look_who_waits(&mut self, entries: Option<&[Entry]>) {
         if !self.state.is_undecided() {
             self.waits = None;
@@ -143,48 +148,52 @@ impl Core {
         }
     }
 
-    /// Reads that wait for a checkpoint.
+    /// Number of reads that wait for a checkpoint.
     pub fn tail_len(&self) -> usize {
         self.state.tail.len() + self.flushing.len()
     }
 }
 
 impl Shared {
-    /// The lock. A panic under it ends the process (no task dies alone), so a poisoned value is never used for long.
+    /// Locks `core`. Fail fast: a panic under this lock ends the process, so a poisoned value is
+    /// never used for long.
     pub fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The spans.
+    /// The spans of the queue.
     pub fn spans(&self) -> Vec<Arc<Span>> {
         self.spans.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Gives readers other spans. The old ones are let go without a lock: the last to let go of a span does I/O.
+    /// Gives readers other spans. The old spans are dropped without a lock, because dropping the
+    /// last handle on a span does I/O.
     pub fn set_spans(&self, spans: Vec<Arc<Span>>) {
         let old = std::mem::replace(&mut *self.spans.write().unwrap_or_else(PoisonError::into_inner), spans);
         drop(old);
     }
 
-    /// The index of known reads.
+    /// Locks the dedup index.
     pub fn known(&self) -> MutexGuard<'_, DedupIndex> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks up which of these entries, in log order and durable, are reads that were kept before. Reads files: not to be
-    /// called with the lock of `core`. `None`: the index does not follow the log now.
+    /// Looks up which of these entries, durable and in the order of the log, are duplicates. It
+    /// reads files, so it must not be called with the lock of `core`. `None`: the index does not
+    /// follow the log now.
     pub fn duplicates(&self, entries: &[Entry], place: LogPlace) -> Option<Vec<u64>> {
         let mut known = self.known();
         known.live.then(|| known.take_all(entries, place))
     }
 
-    /// The lock of the data directory.
+    /// Gives access to the lock file of the data directory.
     pub fn dir_lock(&self) -> MutexGuard<'_, std::fs::File> {
         self.dir_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the writer something to note; nothing: it looks whether its file is still there. It is not waited for.
-    /// `false`: it did not take it, because it has enough to do.
+    /// Sends the writer entries to note. An empty list makes the writer check whether its file is
+    /// still in its place. This call does not wait. `false`: the writer did not take the request,
+    /// because its channel is full.
     pub fn wake_writer(&self, drafts: Vec<Draft>) -> bool {
         let requests = self.waker.get().and_then(mpsc::WeakSender::upgrade);
         requests
@@ -196,7 +205,8 @@ impl Shared {
         log_dir(&self.config.dir)
     }
 
-    /// The journal was closed in order. If this fails, the next start only knows less exactly what it should find.
+    /// Writes the mark of a journal that was closed in order. If this fails, the next start only
+    /// knows less exactly what it should find.
     pub fn mark_closed(&self) {
         let mark = {
             let core = self.lock();
@@ -210,7 +220,8 @@ impl Shared {
         Rules { dead_time_ms, zones: self.config.zones.clone() }
     }
 
-    /// Applies durable entries. Called by the writer, in log order. `repeats`: see [`Shared::repeats`].
+    /// Applies durable entries. The writer calls this, in the order of the log. `duplicates`: see
+    /// [`Shared::duplicates`].
     pub fn follow(&self, core: &mut Core, entries: &[Entry], place: LogPlace, duplicates: Option<Vec<u64>>) {
         let rules = self.rules();
         if let Some(last) = entries.last() {
@@ -218,7 +229,8 @@ impl Shared {
         }
         core.place = place;
         if core.serving {
-            // `None`: it began to serve between the look and this, which happens once in a start.
+            // `None`: the queue began to serve between the look-up and this call, which happens
+            // once in a start.
             let duplicates = duplicates.unwrap_or_else(|| self.known().take_all(entries, place));
             for entry in entries {
                 core.state.apply(entry, &rules, duplicates.binary_search(&entry.seq).is_ok());
@@ -233,10 +245,11 @@ impl Shared {
 }
 
 pub fn state_json(state: &State) -> String {
-    serde_json::to_string(state).unwrap_or_default() // plain data with string keys: cannot fail
+    // Plain data with string keys, so this cannot fail.
+    serde_json::to_string(state).unwrap_or_default()
 }
 
-/// Waits, as the writer, until the tail has room. Ends when the journal closes.
+/// Makes the writer wait until the tail has room. Ends when the journal closes.
 pub fn wait_for_room(shared: &Shared) {
     let core = shared.lock();
     let crowded =
@@ -244,7 +257,7 @@ pub fn wait_for_room(shared: &Shared) {
     drop(shared.turn.wait_while(core, crowded));
 }
 
-/// State for the head of a new segment, if the state is that of the log's end.
+/// The state for the head of a new segment, if the state is the state at the end of the log.
 pub fn state_at(shared: &Shared, next: u64) -> Option<String> {
     let core = shared.lock();
     (core.serving && core.state.followed + 1 == next && !core.state.is_undecided()).then(|| state_json(&core.state))

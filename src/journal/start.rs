@@ -1,4 +1,5 @@
-//! Opening a data directory: the lock, the identity, what stands where a directory should, and what to say about what is gone.
+//! Opening a data directory: the lock, the identity, a file that stands in the place of a
+//! directory, and the reports about missing entries.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +12,7 @@ use super::shared::{Draft, Shared};
 use super::{OpenError, damage, disk, log, mark, mounts, paths};
 use crate::status::{Board, ProblemCode};
 
-/// Takes the lock of a data directory; the kernel gives it back however the process ends.
+/// Takes the lock of a data directory. The kernel releases it, however the process ends.
 pub fn lock_dir(dir: &Path) -> Result<File, OpenError> {
     let io = |error| OpenError::Io { dir: dir.into(), error };
     let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(io)?;
@@ -22,12 +23,12 @@ pub fn lock_dir(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Why a data directory that was ours is not any more.
+/// Why a data directory that was ours is no longer ours.
 #[derive(Debug)]
 pub enum NotOurs {
-    /// It cannot be had now.
+    /// The directory cannot be opened or locked now.
     Io(io::Error),
-    /// Somebody else's journal is there: this process must not write into it.
+    /// Another journal is in this place, so this process must not write into it.
     Taken(String),
 }
 
@@ -37,8 +38,9 @@ impl From<io::Error> for NotOurs {
     }
 }
 
-/// Sees to it that the path of the data directory leads to the directory whose lock this process has. One that was removed
-/// or moved away is made again and locked, also where an empty disk was mounted over it.
+/// Makes sure that the path of the data directory leads to the directory whose lock this process
+/// has. A directory that was removed or moved away is made again and locked, also if an empty disk
+/// was mounted over it.
 pub fn hold_again(shared: &Shared) -> Result<(), NotOurs> {
     let dir = &shared.config.dir;
     let mut lock = shared.dir_lock();
@@ -50,7 +52,8 @@ pub fn hold_again(shared: &Shared) -> Result<(), NotOurs> {
         return Err(error.into());
     }
     std::fs::create_dir_all(dir)?;
-    disk::sync_dir(dir.parent().filter(|above| above.is_dir()).unwrap_or(dir))?; // its name may be new
+    // The directory's own name may be new.
+    disk::sync_dir(dir.parent().filter(|above| above.is_dir()).unwrap_or(dir))?;
     let fresh = lock_dir(dir).map_err(|error| match error {
         OpenError::InUse(_) => NotOurs::Taken(error.to_string()),
         OpenError::Io { error, .. } => NotOurs::Io(error),
@@ -73,25 +76,29 @@ pub fn hold_again(shared: &Shared) -> Result<(), NotOurs> {
     Ok(())
 }
 
-/// Why nothing may be begun in `dir` now: the disk that is to be mounted there, or above it, is not.
+/// Why no journal may be begun in `dir` now: a disk should be mounted at `dir` or above it, and is
+/// not.
 pub fn not_mounted(dir: &Path) -> Option<io::Error> {
     let missing = mounts::missing(dir)?;
     let text = format!("/etc/fstab says that a disk is mounted at {}, and none is", missing.display());
     Some(io::Error::new(io::ErrorKind::NotFound, text))
 }
 
-/// The journal's identity, a new one if there is none, and whether there was one whose log is gone.
+/// The journal's identity (a new one if there is none), and whether an earlier journal has lost its
+/// log.
 pub fn identity(dir: &Path, mark: Option<&mark::WrittenMark>) -> io::Result<(String, bool)> {
     let log_dir = paths::log_dir(dir);
     let has_log = !log::segments(&log_dir)?.is_empty();
     let text = std::fs::read_to_string(identity_path(dir)).ok();
     let known = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let was_there = known.is_some() || mark.is_some();
-    // Without a log and without a mark nothing says which numbers were given: that is another journal.
+    // Without a log and without a mark nothing says which numbers were given, so this is another
+    // journal.
     let identity = log::identity_of(&log_dir).ok().flatten().or_else(|| known.clone().filter(|_| has_log));
     let identity = identity.or_else(|| mark.map(|mark| mark.identity.clone()));
     let identity = identity.unwrap_or_else(|| format!("{:016x}", fastrand::u64(..)));
-    // The power went after a new log was begun in the place of one that is gone, and before that was written down.
+    // The power failed after a new log was begun in place of a lost one, and before the new
+    // identity was written.
     let untold = has_log && known.is_some_and(|known| known != identity);
     Ok((identity, (was_there && !has_log) || untold))
 }
@@ -100,8 +107,9 @@ fn identity_path(dir: &Path) -> PathBuf {
     dir.join("identity")
 }
 
-/// Writes the identity down beside the log. Only once the log is there: with the name and no log, a power cut in the first
-/// start would look like a journal that is gone. Makes the log's directory durable in passing.
+/// Writes the identity beside the log. This is done only when the log exists: with an identity and
+/// no log, a power cut in the first start would look like a lost journal. This also makes the name
+/// of the log's directory durable.
 pub fn write_identity(dir: &Path, identity: &str) -> io::Result<()> {
     let path = identity_path(dir);
     if std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == identity) {
@@ -114,7 +122,8 @@ pub fn write_identity(dir: &Path, identity: &str) -> io::Result<()> {
     disk::sync_dir(dir)
 }
 
-/// Says what opening the log found missing. `all`: there was no log where there should be one.
+/// Reports what was missing when the log was opened. `all`: there was no log although there should
+/// be one.
 pub fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::Repair, all: bool) {
     let after = "take what is missing from the decoder's memory or the backup system";
     let next = log.next;
@@ -145,7 +154,7 @@ pub fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::
     }
 }
 
-/// What opening the log found, for people and for the next start.
+/// Notes about what opening the log found, for people and for the next start.
 pub fn notes(board: &Board, repair: log::Repair) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let mut note = |code: &str, text: String, raw: Vec<u8>| {
@@ -176,8 +185,9 @@ pub fn notes(board: &Board, repair: log::Repair) -> Vec<Draft> {
     drafts
 }
 
-/// Writes notes before anything else. The mark that follows says that all up to here was durable, and a hole that is not
-/// noted by then would be taken for a loss by the next start. Returns them if the disk does not take them now.
+/// Writes the notes before any other entry. The mark that follows says that all entries up to it
+/// were durable, and the next start would take a gap that is not noted by then for a loss. Returns
+/// the notes if the disk does not take them now.
 pub fn write_notes(log: &mut log::Log, drafts: Vec<Draft>) -> Vec<Draft> {
     let mut lines = Vec::new();
     for (in_group, (subject, time, body, raw)) in (0..).zip(drafts.iter().cloned()) {

@@ -1,19 +1,24 @@
 //! The fold: what follows from the log, entry by entry.
 //!
-//! Must hold: the state after entry N is a function of the log up to N and of [`Rules`] alone. No clock, no
-//! I/O. So a restart, a replay of the tail and a rebuild from the log come to the same state, and an entry that is
-//! applied twice (`seq <= followed`) changes nothing. The state itself remembers only the newest reads of a decoder, and at the
-//! head of a log segment none; whether a read repeats an older one is told with the entry, by the index ([`super::dedup_index`]).
+//! Must hold: the state after entry N is a function of the log up to N and of [`Rules`] alone. The
+//! fold uses no clock and no I/O. So a restart, a replay of the tail and a rebuild from the log
+//! lead to the same state, and an entry that is applied twice (`seq <= followed`) changes nothing.
+//! The state itself remembers only the newest reads of a decoder, and at the head of a log segment
+//! none. Whether a read is a duplicate of an older one is passed in with the entry, by the dedup
+//! index ([`super::dedup_index`]).
 //!
-//! Waiting for stored reads: a decoder that was just connected gives live reads at once and stored ones a moment later, and a
-//! crossing may have begun before the cut. So a read that the link marked ([`ChipRead::amid_stored`]) is not judged for the
-//! dead time when it comes but when the waiting is over, in the order of the decoder's clock. That is over with the first live
-//! read of the decoder that is not marked, with a note of the journal ([`WAITED`]: a few seconds without an end), with a step of
-//! the clock, or [`UNDECIDED_SPAN`] entries later: all of it is in the log, so the verdicts follow from it. Until then nothing
-//! of its device goes out from there on, and the journal makes no checkpoint. With a dead time of zero nothing waits.
+//! Waiting for stored reads: a decoder that was just connected sends live reads at once and stored
+//! reads a moment later, and a crossing may have begun before the connection was cut. So a read
+//! that the link marked ([`ChipRead::amid_stored`]) is not checked for the dead time when it
+//! arrives. It is checked when the waiting ends, and all waiting reads are then checked in the
+//! order of the decoder's clock. The waiting ends with the first unmarked live read of the decoder,
+//! with a note of the journal ([`WAITED`]: a few seconds without such a read), with a step of the
+//! clock, or [`UNDECIDED_SPAN`] entries later. All of these are in the log, so the verdicts follow
+//! from the log. Until then no read of its device from there on is uploaded, and the journal makes
+//! no checkpoint. If the dead time is zero, no read waits.
 //!
-//! Every collection has a bound: reads wait in [`State::tail`] only until a checkpoint writes them to the queue
-//! (the journal makes the writer wait beyond [`TAIL_MAX`]).
+//! Every collection has a bound. Reads wait in [`State::tail`] only until a checkpoint writes them
+//! to the queue (beyond [`TAIL_MAX`], the journal makes the writer wait).
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -30,51 +35,58 @@ use crate::model::chip::{ChipRead, Marker, Stamp, StoredRanges};
 use crate::model::clock::{self, Step, Zones};
 use crate::model::source;
 
-/// Reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
+/// Number of reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
 pub const TAIL_MAX: usize = 65_536;
-/// Identities remembered per decoder, some 7 MB when it is full: what comes again soon is known without a look at the
-/// disk, and what lines of the log were lost of. All others are in the index ([`super::dedup_index`]).
+/// Identities remembered per decoder, about 7 MB when full. With them, a duplicate that arrives
+/// soon is recognised without access to the disk, and so is a duplicate of a read whose log line
+/// was lost. All other identities are in the dedup index ([`super::dedup_index`]).
 const RECENT_MAX: usize = 262_144;
-/// Code of the note that ends the waiting of reads up to the number that its text begins with, which may be one to come.
+/// Code of the note that ends the waiting of reads. Its text begins with the number up to which no
+/// read waits any more. No entry with that number has to exist yet.
 pub const WAITED: &str = "waited";
-/// Entries after which a read that waits is judged in any case. Far fewer than [`TAIL_MAX`], or the writer would wait
-/// for ever for room.
+/// Number of entries after which a waiting read is checked in any case. It must be far below
+/// [`TAIL_MAX`], or the writer would wait for room for ever.
 pub const UNDECIDED_SPAN: u64 = 8192;
 /// Sessions per device whose numbering is remembered.
 const SESSIONS_MAX: usize = 32;
-/// Steps of the box's clock remembered; a clock that steps more often while reads wait cannot be helped.
+/// Steps of the box's clock that are remembered. If the clock steps more often while reads wait,
+/// the oldest steps are forgotten.
 const STEPS_MAX: usize = 32;
 
-/// Ranges of passings set aside per device: a cloud that refuses every second one must not fill the memory.
+/// Ranges of passings set aside per device. A cloud that refuses every second passing must not fill
+/// the memory.
 const RANGES_MAX: usize = 1024;
-/// Passings remembered per device at which the cloud failed. Of more the newest are tried again by hand only.
+/// Passings remembered per device at which the cloud failed. If there are more, the newest ones are
+/// tried again only by hand.
 const FAILING_MAX: usize = 256;
-/// Sessions that are asked after lines of the log were lost: the one known then and the first joined since.
+/// Sessions about which the uplink asks the cloud after log lines were lost: the one known at that
+/// time and the first one joined since.
 const DOUBTED_MAX: usize = 2;
 
-/// What became of a read when it was judged.
+/// What a read is, as the fold decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReadVerdict {
     /// It is a passing.
     Passing,
-    /// Too soon after the last passing of this chip at this decoder.
+    /// The read is too near to a passing of this chip at this decoder.
     Dead,
-    /// It repeats a read already held, in whatever source of its decoder.
+    /// The read is a duplicate of a stored read, in any source of its decoder.
+    #[serde(rename = "Repeat")]
     Duplicate,
-    /// It waits for stored reads before it is judged. Never in a checkpoint.
+    /// The read waits for stored reads before it is checked. Never in a checkpoint.
     Waits,
 }
 
-/// What beside the log decides.
+/// What decides besides the log.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// Least time between two passings; zero: every read is one.
+    /// Least time between two passings of a chip. If it is zero, every read is a passing.
     pub dead_time_ms: i64,
-    /// Of the decoders' clocks.
+    /// Zones of the decoders' clocks.
     pub zones: Zones,
 }
 
-/// A read that waits for stored ones.
+/// A read that waits for stored reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Undecided {
     source: Box<str>,
@@ -87,27 +99,28 @@ pub struct Undecided {
 pub struct Waiting {
     /// The read.
     pub read: PendingRead,
-    /// What it is.
+    /// What the read is.
     pub verdict: ReadVerdict,
 }
 
-/// What is followed of one decoder.
+/// The state of one decoder or source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DecoderFold {
     /// Every read up to here is covered by a batch.
     pub cursor: u64,
-    /// Last read of it in the journal.
+    /// Last entry of the decoder that is a read and not held back.
     pub last: u64,
-    /// Places of its memory that are held.
+    /// Positions of the decoder's memory that are stored.
     pub held: StoredRanges,
-    /// The last passings. (Earlier versions had others, under another name: they are not read, and the first reads of an
-    /// update may be passings that were none.)
+    /// The last passings. Earlier versions stored them in another form under another name. That
+    /// form is not read, so the first reads after an update may become passings although they are
+    /// within the dead time.
     #[serde(default)]
     pub dead: DeadTime,
-    /// Of a decoder without a clock.
+    /// The life of a decoder without a clock.
     #[serde(default, skip_serializing_if = "LifeOfUptime::is_none")]
     pub life: LifeOfUptime,
-    /// Reads of it that are held back.
+    /// Reads of the decoder that are held back.
     #[serde(default, skip_serializing_if = "HeldBack::is_empty")]
     pub held_back: HeldBack,
     /// Identities of the newest reads.
@@ -115,33 +128,37 @@ pub struct DecoderFold {
     pub recent: Recent,
 }
 
-/// What is followed of one device.
+/// The state of one device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeviceFold {
     /// Sessions joined, with alias and next number, the newest last.
     pub sessions: Vec<(Box<str>, Option<Box<str>>, u64)>,
     /// The batch that is not settled.
     pub in_flight: Option<InFlight>,
-    /// Items released from closed sessions, in order. At most one batch of them, and one for each device that they came
-    /// from by a command.
+    /// Items released from closed sessions, in order. At most one batch of them, plus one batch for
+    /// each device from which a command moved items.
     pub returned: Vec<UploadItem>,
-    /// Passings accepted.
+    /// Number of passings that the cloud accepted.
     pub sent: u64,
-    /// Of them duplicates.
+    /// How many of those the cloud reported as duplicates.
     pub duplicates: u64,
-    /// Passings set aside, as ranges of sequence numbers: their segments go by age alone. At most [`RANGES_MAX`]: then
-    /// the two oldest become one, which keeps more than it must.
+    /// Passings set aside, as ranges of sequence numbers. Their segments are deleted by age only.
+    /// At most [`RANGES_MAX`] ranges: beyond that the two oldest ranges become one, which keeps
+    /// more segments than necessary.
+    #[serde(rename = "quarantined")]
     pub dead_letters: BTreeMap<u64, u64>,
-    /// Of them those that are tried again by themselves, because the cloud failed at them. At most [`FAILING_MAX`].
-    #[serde(default)]
+    /// Passings that were set aside because the cloud failed at them, and that are tried again
+    /// automatically. At most [`FAILING_MAX`].
+    #[serde(default, rename = "parked")]
     pub failing: Vec<UploadItem>,
-    /// How many were set aside; 0 in a state of a version that counted the ranges.
+    /// How many passings are set aside. 0 in a state of an earlier version, which counted the
+    /// ranges.
     #[serde(default)]
     pub set_aside: u64,
     /// See [`DeviceState::doubt`].
     #[serde(default)]
     pub doubt: Option<Vec<Box<str>>>,
-    /// Sessions that passings were numbered in, and their audits; the newest last.
+    /// Sessions in which passings were numbered, and their audits, the newest last.
     #[serde(default)]
     pub audits: Vec<SessionAudit>,
 }
@@ -149,47 +166,50 @@ pub struct DeviceFold {
 /// The state of the fold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// Identity of the log this follows from.
+    /// Identity of the log from which this state follows.
     #[serde(default)]
     pub identity: String,
     /// The log was followed up to this entry.
     pub followed: u64,
-    /// Place in the log behind that entry.
+    /// The place in the log behind that entry.
     pub place: LogPlace,
-    /// By decoder name.
+    /// The decoders and sources, by name.
     pub decoders: BTreeMap<Box<str>, DecoderFold>,
-    /// By device.
+    /// The devices, by identifier.
     pub devices: BTreeMap<Box<str>, DeviceFold>,
-    /// Reads that no batch covers yet.
+    /// Number of reads that no batch covers yet.
     pub waiting: u64,
-    /// Lines of the log were lost once: a device that is heard of later is in doubt, too.
+    /// Log lines were lost once, so a device that appears later is in doubt, too.
     #[serde(default)]
     pub doubted: bool,
     /// Steps of the box's clock, each with the number of its entry, the newest last.
     #[serde(default)]
     pub steps: Vec<(u64, Step)>,
-    /// The last read whose day hangs on a receipt by a clock that was not set; 0: none since the box knows the time.
+    /// The last read whose day depends on a receive time of a clock that was not set. 0: no such
+    /// read since the clock was set.
     #[serde(default)]
     pub unset_through: u64,
     /// What is remembered of reads without a date.
     #[serde(default, skip_serializing_if = "Undated::is_empty")]
     pub undated: Undated,
-    /// Reads that wait for stored ones, as [`Verdict::Waits`] in the tail. At most [`UNDECIDED_SPAN`].
+    /// Reads that wait for stored reads. They are in the tail as [`ReadVerdict::Waits`]. At most
+    /// [`UNDECIDED_SPAN`].
     #[serde(skip)]
     pub undecided: VecDeque<Undecided>,
-    /// Reads up to here do not wait.
+    /// Reads up to this number do not wait.
     #[serde(default)]
     pub waited_through: u64,
-    /// Reads from this number on that repeated one kept before, and the number: the first of this process.
+    /// The number of duplicates since this process started, and the first sequence number that this
+    /// process gave.
     #[serde(skip)]
     pub duplicates: (u64, u64),
-    /// Reads not covered and not yet in the queue's blocks.
+    /// Reads that no batch covers and that are not yet in the queue's blocks.
     #[serde(skip)]
     pub tail: VecDeque<Waiting>,
 }
 
 impl State {
-    /// Applies one entry. `known`: it is a read that the index says was kept before.
+    /// Applies one entry. `known`: the entry is a read that the dedup index knows already.
     pub fn apply(&mut self, entry: &Entry, rules: &Rules, known: bool) {
         if entry.seq <= self.followed {
             return;
@@ -213,7 +233,8 @@ impl State {
         }
     }
 
-    /// A marker that the decoder numbers among its reads is held like one.
+    /// Records a marker. If the decoder numbers markers among its reads, the marker's position
+    /// counts as stored.
     fn marker(&mut self, entry: &Entry, marker: &Marker) {
         if &*marker.kind == Marker::LET_GO
             && let Some(fold) = self.decoders.get_mut(&entry.subject)
@@ -230,7 +251,7 @@ impl State {
 
     fn decoder_mut(&mut self, decoder: &str, seq: u64) -> &mut DecoderFold {
         if !self.decoders.contains_key(decoder) {
-            // A decoder heard of for the first time: nothing before this is its.
+            // This is the first entry of the decoder, so no earlier entry belongs to it.
             let fresh = DecoderFold { cursor: seq - 1, ..DecoderFold::default() };
             self.decoders.insert(decoder.into(), fresh);
         }
@@ -260,12 +281,13 @@ impl State {
 
     fn read(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) {
         let (seq, decoder, received) = (entry.seq, &*entry.subject, entry.time);
-        // One that is let go is the entry that was held back, and nobody has waited for it.
+        // A read that is released repeats the entry that was held back, and nothing has waited for
+        // it.
         let is_new_entry = read.let_go.is_none();
         let again = is_new_entry && self.is_duplicate(entry, read, rules, known);
         let waits = is_new_entry && read.amid_stored && seq > self.waited_through;
         let fold = self.decoder_mut(decoder, seq);
-        // One that is let go says nothing of the memory as it is now.
+        // A released read says nothing about the decoder's memory as it is now.
         if let Some(position) = read.position.as_ref().filter(|_| is_new_entry) {
             fold.held.insert_read(position, read.content());
             fold.held.lives_mut().read(position, read.stamp, received, !read.replay);
@@ -273,7 +295,7 @@ impl State {
         if read.held_back {
             fold.held_back.read(seq, read.stamp, !again);
             if !again {
-                return; // nothing waits for it, until it is let go
+                return; // no part waits for this read until it is released
             }
         }
         fold.last = seq;
@@ -305,7 +327,7 @@ impl State {
         self.tail.push_back(Waiting { read, verdict });
     }
 
-    /// Whether a read was kept before; from now on it was.
+    /// Whether a read was kept before. After this call it counts as kept.
     fn is_duplicate(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) -> bool {
         let (seq, source, received) = (entry.seq, &*entry.subject, entry.time);
         let which = undated::which(read, source, received, &rules.zones);
@@ -323,7 +345,8 @@ impl State {
                 return again;
             }
         };
-        // A location that was given a device, or lost it, is in another source since: what comes again is still the same.
+        // A location that got a device of its own, or lost it, is in another source since then. A
+        // read that the decoder sends again is still the same read.
         let elsewhere = known
             || source::of(&self.decoders, source::decoder(source))
                 .any(|(name, fold)| name != source && fold.recent.has(identity));
@@ -337,12 +360,12 @@ impl State {
         again
     }
 
-    /// Reads wait for stored ones.
+    /// Whether reads wait for stored reads.
     pub fn is_undecided(&self) -> bool {
         !self.undecided.is_empty()
     }
 
-    /// Judges the reads that wait no longer now that this entry came.
+    /// Checks the reads whose waiting ends with this entry.
     fn end_waiting(&mut self, entry: &Entry, rules: &Rules) {
         if let Body::Note(text) = &entry.body
             && *entry.subject == *WAITED
@@ -354,7 +377,8 @@ impl State {
         let all = match &entry.body {
             Body::Clock(_) => true,
             Body::Note(_) => first <= self.waited_through,
-            Body::Upload(UploadEvent::Batch(batch)) => first <= batch.through.0, // it never is
+            // Never true, because no batch covers a read that waits.
+            Body::Upload(UploadEvent::Batch(batch)) => first <= batch.through.0,
             _ => entry.seq - first >= UNDECIDED_SPAN,
         };
         if all {
@@ -369,7 +393,7 @@ impl State {
         }
     }
 
-    /// Judges reads that wait, in the order of the decoder's clock.
+    /// Checks waiting reads for the dead time, in the order of the decoder's clock.
     fn decide(&mut self, dead_time_ms: i64, which: impl Fn(&str) -> bool) {
         let (rest, mut due) = self.undecided.drain(..).partition::<Vec<_>, _>(|undecided| !which(&undecided.source));
         self.undecided = rest.into();
@@ -430,7 +454,8 @@ impl State {
                 let moved: Vec<UploadItem> = returned.extract_if(.., |item| seqs.contains(&item.seq.0)).collect();
                 let fold = self.device_mut(to);
                 fold.returned.extend(moved);
-                // Their numbers are of sessions of two devices.
+                // Their numbers belong to sessions of two devices, so the order is that of the
+                // journal.
                 fold.returned.sort_by_key(|item| item.seq);
             }
         }
@@ -442,8 +467,10 @@ impl State {
             fold.audit_due(&batch.session);
         }
         if batch.is_resend() {
-            // It covers no reads, its numbers were given before, and what it holds was counted as sent.
-            let unsettled = fold.in_flight.take().map_or(0, |before| before.open.len() as u64); // as below
+            // This batch covers no reads. Its numbers were given before, and its passings were
+            // counted as sent. If the batch before it is still open, its passings count as settled,
+            // as below.
+            let unsettled = fold.in_flight.take().map_or(0, |before| before.open.len() as u64);
             fold.sent = (fold.sent + unsettled).saturating_sub(batch.items.len() as u64);
             let id = crate::model::chip::Seq(seq);
             fold.in_flight = Some(InFlight { id, open: batch.items.clone(), batch: batch.clone() });
@@ -456,7 +483,8 @@ impl State {
         let failing = fold.failing.len();
         fold.failing.retain(|item| !all.contains(&item.seq.0));
         let tried = failing - fold.failing.len();
-        // Its ranges keep the segment of a passing that is tried again. That costs room for a while, and no read.
+        // The ranges still include a passing that is tried again, so its segment is kept longer.
+        // That costs room for a while, and no read.
         fold.set_aside = fold.dead_letter_count().saturating_sub(tried as u64);
         if fold.set_aside == 0 {
             fold.dead_letters.clear();
@@ -465,7 +493,7 @@ impl State {
         fold.sent += batch.found.len() as u64;
         if let Some(last) = batch.items.last() {
             if fold.sessions.iter().all(|session| session.0 != batch.session) {
-                // The line that joined it is gone from the log.
+                // The line that joined this session is lost from the log.
                 fold.sessions.push((batch.session.clone(), None, 1));
             }
             if let Some(session) = fold.sessions.iter_mut().find(|session| session.0 == batch.session) {
@@ -474,8 +502,10 @@ impl State {
         }
         let mut open = Vec::new();
         if let Some(before) = fold.in_flight.take() {
-            // A batch is formed only when the one before is settled, but for what it names. The last acceptance may be a line
-            // that a power cut tore out of the group this line survived in; everything else that settles is waited for.
+            // A batch is formed only when the batch before it is settled, except for the numbers
+            // that the new one names in `still_open`. The last acceptance may be missing: a power
+            // cut may have torn its line out of the group in which this line survived. The uplink
+            // waits for every other line that settles a passing.
             let (still_open, settled): (Vec<_>, Vec<_>) =
                 before.open.into_iter().partition(|item| batch.still_open.contains(&item.num));
             fold.sent += settled.len() as u64;
@@ -496,14 +526,14 @@ impl State {
         self.trim_tail();
     }
 
-    /// Takes reads that a batch covers off the front of the tail.
+    /// Removes reads that a batch covers from the front of the tail.
     pub fn trim_tail(&mut self) {
         while self.tail.front().is_some_and(|waiting| !self.is_waiting(&waiting.read)) {
             self.tail.pop_front();
         }
     }
 
-    /// No batch covers this read yet.
+    /// Whether no batch covers this read yet.
     pub fn is_waiting(&self, read: &PendingRead) -> bool {
         self.decoders.get(&read.decoder).is_none_or(|fold| read.seq.0 > fold.cursor)
     }
@@ -516,7 +546,7 @@ impl State {
         self.devices.entry(device.into()).or_default()
     }
 
-    /// What the uplink needs to know of a device.
+    /// What the uplink needs to know about a device.
     pub fn device(&self, device: &str) -> DeviceState {
         let Some(fold) = self.devices.get(device) else {
             return DeviceState { doubt: self.doubted.then(Vec::new), ..DeviceState::default() };
@@ -532,7 +562,7 @@ impl State {
             doubt: fold.doubt.clone(),
             given: fold.sessions.iter().map(|(token, _, next)| (token.clone(), *next)).collect(),
             failing: fold.failing.clone(),
-            first: 0, // the journal knows
+            first: 0, // the journal fills this in
         }
     }
 
@@ -546,8 +576,9 @@ impl State {
         all.filter(|(_, unsettled)| unsettled.count() > 0).collect()
     }
 
-    /// Lines of the log are gone that may have numbered passings, or been reads that the decoder sends again: nothing
-    /// new is numbered before the cloud was asked what it holds.
+    /// Call this when log lines are lost that may have numbered passings, or that may have been
+    /// reads that the decoder sends again. No new passing is numbered before the uplink has asked
+    /// the cloud what it holds.
     pub fn doubt(&mut self) {
         self.doubted = true;
         for fold in self.devices.values_mut() {
@@ -555,8 +586,9 @@ impl State {
         }
     }
 
-    /// Goes on from `later`, the state at the head of a log segment before which lines are gone. It knows what those lines
-    /// did to cursors and numbers; what waits here and what is remembered of reads stays.
+    /// Continues from `later`, the state at the head of a log segment before which lines are
+    /// missing. `later` knows how those lines changed cursors and numbers. The waiting reads and
+    /// the remembered identities of this state are kept.
     pub fn catch_up(&mut self, later: Self, rules: &Rules) {
         self.decide(rules.dead_time_ms, |_| true);
         let mut recent: BTreeMap<Box<str>, Recent> =
@@ -569,7 +601,8 @@ impl State {
         self.trim_tail();
     }
 
-    /// The lowest entry that an upload may still need: nothing at or after it is pruned.
+    /// The lowest entry that an upload may still need. Neither it nor any entry after it may be
+    /// pruned.
     pub fn needed_from(&self) -> u64 {
         let devices = self.devices.values().flat_map(|fold| {
             let open = fold.in_flight.iter().flat_map(|flight| flight.open.iter()).chain(&fold.returned);
@@ -579,7 +612,8 @@ impl State {
         devices.chain(decoders).min().unwrap_or(self.followed + 1)
     }
 
-    /// Whether a passing that was set aside, or a read that is held back, is among the entries `first..next`.
+    /// Whether a passing that is set aside, or a read that is held back, is among the entries
+    /// `first..next`.
     pub fn has_set_aside(&self, first: u64, next: u64) -> bool {
         let within =
             |ranges: &BTreeMap<u64, u64>| ranges.range(..next).next_back().is_some_and(|(_, last)| *last >= first);
@@ -587,7 +621,8 @@ impl State {
             || self.decoders.values().any(|fold| within(&fold.held_back.ranges))
     }
 
-    /// Entries that are remembered of a newest checkpoint but not in the serialised form.
+    /// Adds the identities of the newest reads, which a checkpoint stores beside the serialised
+    /// state.
     pub fn adopt(&mut self, decoder: &str, identities: impl IntoIterator<Item = u64>) {
         if let Some(fold) = self.decoders.get_mut(decoder) {
             for identity in identities {
@@ -598,7 +633,8 @@ impl State {
 }
 
 impl DeviceFold {
-    /// Takes the open items with numbers in `first..=last` out of the batch in flight.
+    /// Takes the open items with numbers in `first..=last` out of the batch in flight, and returns
+    /// them.
     fn settle(&mut self, first: u64, last: u64) -> Vec<UploadItem> {
         let Some(flight) = &mut self.in_flight else { return Vec::new() };
         let settled = flight.open.extract_if(.., |item| (first..=last).contains(&item.num)).collect();
@@ -626,14 +662,15 @@ impl DeviceFold {
         }
     }
 
-    fn dead_letter_count(&self) -> u64 {
+    pub fn dead_letter_count(&self) -> u64 {
         match self.set_aside {
             0 => self.dead_letters.iter().map(|(first, last)| last - first + 1).sum(),
             count => count,
         }
     }
 
-    /// A number was given, also if the line that gave it is gone from the log.
+    /// Makes the session continue above `num`, even if the line that gave this number is lost from
+    /// the log.
     fn numbered(&mut self, num: u64) {
         if let Some(session) = self.sessions.last_mut().filter(|_| self.in_flight.is_none()) {
             session.2 = session.2.max(num.saturating_add(1));
@@ -644,7 +681,8 @@ impl DeviceFold {
         self.doubt = Some(self.sessions.last().map(|session| session.0.clone()).into_iter().collect());
     }
 
-    /// The doubt is about what was sent around the time of the loss: two sessions on, it is over.
+    /// The doubt is about passings that were sent around the time of the loss. It ends when
+    /// [`DOUBTED_MAX`] sessions are known and one more is joined.
     fn joined_in_doubt(&mut self, token: &str) {
         let Some(sessions) = self.doubt.as_mut().filter(|sessions| sessions.iter().all(|known| **known != *token))
         else {
@@ -666,7 +704,8 @@ impl DecoderFold {
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// Decoder time in milliseconds, as it is stamped. Only differences mean something.
+/// Decoder time in milliseconds, as it is stamped. Only differences between two results have a
+/// meaning.
 pub fn stamp_ms(stamp: Stamp) -> i64 {
     let in_utc = |local| jiff::tz::TimeZone::UTC.to_timestamp(local).map_or(0, jiff::Timestamp::as_millisecond);
     match stamp {
@@ -700,12 +739,12 @@ fn insert_range(ranges: &mut BTreeMap<u64, u64>, seq: u64) {
 pub struct Recent {
     order: VecDeque<u64>,
     known: HashSet<u64>,
-    /// How many were ever added: the place of the newest.
+    /// How many identities were ever added: the place of the newest one.
     pub added: u64,
 }
 
 impl Recent {
-    /// Adds an identity; `false` if it was known.
+    /// Adds an identity. Returns `false` if it was known.
     pub fn insert(&mut self, identity: u64) -> bool {
         if !self.known.insert(identity) {
             return false;
@@ -725,12 +764,12 @@ impl Recent {
         self.order.iter().skip(self.order.len().saturating_sub(count)).copied()
     }
 
-    /// Whether it is remembered.
+    /// Whether this identity is remembered.
     pub fn has(&self, identity: u64) -> bool {
         self.known.contains(&identity)
     }
 
-    /// How many are remembered.
+    /// How many identities are remembered.
     pub fn len(&self) -> usize {
         self.order.len()
     }

@@ -1,22 +1,28 @@
-//! Which read a read is, when its stamp has no date: part of the fold.
+//! Decides which read a read is when its stamp has no date. Part of the fold.
 //!
-//! A stamp with a date tells by itself which read it is: [`ChipRead::identity`]. One without a date comes again every day,
-//! and one since the decoder was switched on in each of its lives. So the day takes part, and it is the day that the
-//! receipt gives ([`crate::model::clock`]): the same chip at the same time of another day is another read, and what is given again
-//! within the day is the same.
+//! A stamp with a date says by itself which read it is: [`ChipRead::identity`]. A stamp without a
+//! date returns every day, and a stamp that counts from the switching on of the decoder returns in
+//! each of the decoder's lives. So the day is part of the identity, and it is the day that follows
+//! from the receive time ([`crate::model::clock`]). The same chip at the same time of another day
+//! is another read, and a read that is sent again within the day is the same read.
 //!
 //! What must hold:
-//! * **It follows from the log** (stamp and receipt are in each entry) and from the configured zone. Where the zone of a
-//!   decoder is corrected, what it gives again may get another day: then it goes up twice, and is seen.
-//! * **A receipt by a clock that was not set has no day.** Such reads are compared only with each other, as long as that
-//!   clock runs on ([`Undated::hears`]); one that begins anew is another life of the box. When the clock is set, those of
-//!   this process get the day that they had, since the step tells by how much it was wrong.
-//! * **A step of a clock that was set** moves the day of what was received before it in the same way, also back: the day
-//!   that it seemed to be counts no more ([`Undated::void`]), or a read of that day would be hidden when it comes.
-//! * **A place and the word "stored" are enough**: what a decoder gives again out of its memory, under the same number, with
-//!   the same chip and time of day, is the same read on any day. What it says to be live is not.
-//! * **Bounded.** [`NEWEST`] reads are remembered for the steps of the clock. Of older ones a repeat is not known after a
-//!   step: it goes up twice.
+//! * **The identity follows from the log** (stamp and receive time are in each entry) and from the
+//!   configured zone. If somebody corrects the zone of a decoder, a read that the decoder sends
+//!   again may get another day. Then it is uploaded twice, and people can see that.
+//! * **A receive time of a clock that was not set has no day.** Such reads are compared only with
+//!   each other, as long as that clock runs on ([`Undated::hears`]). If that clock starts again,
+//!   the box has been switched off, and the two runs are not compared. When the clock is set, the
+//!   reads of this process get the day that they really had, because the step says by how much the
+//!   clock was wrong.
+//! * **A step of a clock that was set** moves the day of earlier reads in the same way, also back.
+//!   The day that they seemed to have no longer counts ([`Undated::void`]). Otherwise a real read
+//!   of that day would be hidden when it arrives.
+//! * **A position and the word "stored" are enough**: a read that a decoder sends again from its
+//!   memory, under the same number, with the same chip and time of day, is the same read on any
+//!   day. A read that the decoder calls live is not.
+//! * **Bounded.** [`NEWEST`] reads are remembered for steps of the clock. A duplicate of an older
+//!   read is not recognised after a step, so it is uploaded twice.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -27,25 +33,27 @@ use serde::{Deserialize, Serialize};
 use crate::model::chip::{ChipRead, Stamp};
 use crate::model::clock::{self, Step, Zones};
 
-/// Reads without a date that a step of the clock may still move to another day: 60 KB of a checkpoint.
+/// Reads without a date that a step of the clock may still move to another day: 60 KB of a
+/// checkpoint.
 const NEWEST: usize = 1024;
-/// A clock that is not set and goes back by more has begun anew: the box was switched off.
+/// If a clock that is not set goes back by more than this, it started again: the box was switched
+/// off.
 const BACK_MS: i64 = 2000;
 
-/// What tells one read from all others.
+/// What distinguishes one read from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     /// Its content, for ever.
     Ever(u64),
     /// Its content and this day.
     Day(u64, DateTime),
-    /// Nothing that is known yet: the box did not know its day.
+    /// Not known yet, because the box did not know the day.
     NoDay,
     /// Its content and the life of the decoder.
     Life,
 }
 
-/// Which read this is, received at `received` by the box's clock.
+/// Which read this is. `received` is its receive time by the box's clock.
 pub fn which(read: &ChipRead, source: &str, received: Timestamp, zones: &Zones) -> Which {
     match read.stamp {
         Stamp::Uptime(_) => Which::Life,
@@ -58,12 +66,12 @@ pub fn which(read: &ChipRead, source: &str, received: Timestamp, zones: &Zones) 
     }
 }
 
-/// A stored read that can be known on any day.
+/// Whether a read can be recognised on any day when the decoder sends it again from its memory.
 pub fn is_placed(read: &ChipRead) -> bool {
     read.position.is_some() && clock::is_undated(&read.stamp) && !matches!(read.stamp, Stamp::Uptime(_))
 }
 
-/// The identity of a read on a day. Stored on the disk: stays the same for ever.
+/// The identity of a read on a day. It is stored on the disk, so it must stay the same for ever.
 fn on_day(identity: u64, at: DateTime) -> u64 {
     let day = i64::from(at.year()) * 400 + i64::from(at.day_of_year());
     go_on(identity, b"on", &day.to_le_bytes())
@@ -74,20 +82,20 @@ pub fn in_life(identity: u64, life: u64) -> u64 {
     go_on(identity, b"in", &life.to_le_bytes())
 }
 
-/// FNV-1a goes on from a hash.
+/// Continues the FNV-1a hash.
 fn go_on(hash: u64, what: &[u8; 2], number: &[u8; 8]) -> u64 {
     let bytes = what.iter().chain(number);
     bytes.fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-/// A read without a date, as far as a step may move it.
+/// A read without a date, with all that a step of the clock may change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Newest {
     #[serde(rename = "n")]
     seq: u64,
     #[serde(rename = "l")]
     source: Box<str>,
-    /// When it was received, by what is known now.
+    /// When it was received, as far as is known now.
     #[serde(rename = "r")]
     received_ms: i64,
     /// Its time of day, in ms.
@@ -112,22 +120,24 @@ impl Newest {
 /// What is remembered of reads without a date.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Undated {
-    /// The newest, oldest first. At most [`NEWEST`].
+    /// The newest reads, oldest first. At most [`NEWEST`].
     newest: VecDeque<Newest>,
-    /// Identities on days that turned out to be wrong. At most [`NEWEST`] a step, and [`NEWEST`] in all after one.
+    /// Identities on days that turned out to be wrong. A step adds at most [`NEWEST`]. If there are
+    /// more than [`NEWEST`] before a step, the set is emptied first.
     void: HashSet<u64>,
-    /// The latest that the box's clock was seen to show.
+    /// The latest time that the box's clock was seen to show.
     clock_ms: i64,
 }
 
 impl Undated {
-    /// Nothing is remembered.
+    /// Whether no read is remembered.
     pub fn is_empty(&self) -> bool {
         self.newest.is_empty() && self.void.is_empty()
     }
 
-    /// An entry has this time of the box's clock. `true`: it is not set and has begun anew, so no receipt by a clock that
-    /// was not set can be compared with what comes.
+    /// Records the time of the box's clock in an entry. Returns `true` if the clock is not set and
+    /// started again. Then no receive time of a clock that was not set can be compared with later
+    /// ones.
     pub fn hears(&mut self, time: Timestamp) -> bool {
         let ms = time.as_millisecond();
         let anew = !clock::box_clock_set(time) && ms < self.clock_ms - BACK_MS;
@@ -138,7 +148,7 @@ impl Undated {
         anew
     }
 
-    /// Whether a read that has no day repeats one that has none either.
+    /// Whether a read that has no day is a duplicate of another read that has none.
     pub fn has(&self, source: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> bool {
         let Some(asked) = newest(0, source, read, received) else { return false };
         let day = asked.day(zones);
@@ -147,12 +157,13 @@ impl Undated {
         day.is_some() && self.newest.iter().filter(same).any(|known| known.day(zones) == day)
     }
 
-    /// Whether an identity is one of a day that turned out to be wrong; from now on it is a true one.
+    /// Whether an identity belongs to a day that turned out to be wrong. From now on it counts as a
+    /// valid identity.
     pub fn take_void(&mut self, identity: u64) -> bool {
         !self.void.is_empty() && self.void.remove(&identity)
     }
 
-    /// A read without a date was followed, that repeats none.
+    /// Remembers a read without a date that is no duplicate.
     pub fn add(&mut self, seq: u64, source: &str, read: &ChipRead, received: Timestamp) {
         let Some(fresh) = newest(seq, source, read, received) else { return };
         if self.newest.len() >= NEWEST {
@@ -161,7 +172,8 @@ impl Undated {
         self.newest.push_back(fresh);
     }
 
-    /// The clock stepped, as the entry `at` tells: the sources and identities of reads that have a day now, or another one.
+    /// Applies a step of the box's clock, recorded in the entry `at`. Returns the sources and
+    /// identities of reads that now have a day, or another day.
     pub fn step(&mut self, at: u64, step: Step, zones: &Zones) -> Vec<(Box<str>, u64)> {
         let (mut found, mut wrong) = (Vec::new(), Vec::new());
         for known in self.newest.iter_mut().filter(|known| known.seq >= step.from) {
@@ -175,7 +187,7 @@ impl Undated {
             }
         }
         if self.void.len() > NEWEST {
-            self.void.clear(); // of steps that are long ago
+            self.void.clear(); // from steps that are long ago
         }
         self.void.extend(wrong);
         for (_, identity) in &found {
@@ -192,7 +204,8 @@ fn newest(seq: u64, source: &str, read: &ChipRead, received: Timestamp) -> Optio
         Stamp::TimeOfDay { time, .. } => time,
         Stamp::Utc(_) | Stamp::Uptime(_) => return None,
     };
-    let time_ms = time.duration_since(Time::midnight()).as_millis() as i64; // less than a day
+    // Fits, because it is less than a day.
+    let time_ms = time.duration_since(Time::midnight()).as_millis() as i64;
     let received_ms = received.as_millisecond();
     Some(Newest { seq, source: source.into(), received_ms, time_ms, identity: read.identity() })
 }

@@ -1,17 +1,17 @@
-//! What goes between the journal and the uplink: reads that wait, batches, and what became of them.
+//! What the journal and the uplink exchange: waiting reads, batches, and their outcome.
 //!
-//! An [`UploadEvent`] is a line of the log; its JSON is part of the log's format, so fields may be added and none
-//! changed.
+//! An [`UploadEvent`] is a line of the log. Its JSON is part of the log's format, so fields may be
+//! added, but no field may be changed.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::chip::{Seq, Stamp};
 
-/// One passing in a batch: fixed for ever once the batch is recorded.
+/// One passing in a batch. It never changes after the batch is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadItem {
-    /// The read it came from.
+    /// The read from which it was made.
     pub seq: Seq,
     /// `num_passing` in the session.
     pub num: u64,
@@ -23,55 +23,58 @@ pub struct UploadItem {
     pub chip: Box<str>,
 }
 
-/// A numbered batch: a span of the journal judged and numbered. Immutable once recorded.
+/// A numbered batch: it covers a span of the journal and numbers its passings. It never changes
+/// after it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
-    /// Device it goes to.
+    /// The device to which it is sent.
     pub device: Box<str>,
-    /// `token_session` it is numbered in.
+    /// `token_session` of the session in which it is numbered.
     pub session: Box<str>,
-    /// Passings, numbers strictly increasing.
+    /// The passings, their numbers strictly increasing.
     pub items: Vec<UploadItem>,
     /// Reads of the span that are no passing of their own because of the dead time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dead: Vec<Seq>,
-    /// Reads of the span that repeat a read already held.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Reads of the span that are duplicates of stored reads.
+    #[serde(default, rename = "repeats", skip_serializing_if = "Vec::is_empty")]
     pub duplicates: Vec<Seq>,
-    /// Reads of the span that the cloud was found to hold already, after lines of the log were lost.
+    /// Reads of the span that the cloud already had, as was found after log lines were lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub found: Vec<Found>,
-    /// Numbers of the batch before, in the same session, that may be in the cloud and stay in flight beside these: the cloud
-    /// failed at them, and nothing waits for them. Everything else of that batch is settled.
+    /// Numbers of the batch before, in the same session, that may be in the cloud and stay in
+    /// flight beside this batch: the cloud failed at them, and nothing waits for them. All other
+    /// passings of that batch are settled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub still_open: Vec<u64>,
-    /// Everything of `decoders` up to here is judged.
+    /// All reads of `decoders` up to this number are covered.
     pub through: Seq,
-    /// The decoders whose reads the span covers; none: see [`Batch::is_resend`].
+    /// The decoders whose reads the span covers. If there are none, see [`Batch::is_resend`].
     pub decoders: Vec<Box<str>>,
 }
 
-/// A read that is in the cloud although the line that numbered it is gone from the log.
+/// A read that is in the cloud although the line that numbered it is lost from the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     /// The read.
     pub seq: Seq,
-    /// `token_session` that holds it.
+    /// `token_session` of the session that contains it.
     pub session: Box<str>,
-    /// Its number there.
+    /// Its number in that session.
     pub num: u64,
     /// UTC, milliseconds since 1970.
     pub time_ms: i64,
-    /// The bib it would have been sent with; empty in lines of versions before this was written.
+    /// The bib with which it would have been sent. Empty in lines of versions that did not write
+    /// it.
     #[serde(default)]
     pub bib: Box<str>,
-    /// Chip code; empty as above.
+    /// Chip code. Empty in the same lines.
     #[serde(default)]
     pub chip: Box<str>,
 }
 
 impl Found {
-    /// The passing that it is in its session.
+    /// The passing as it is in its session.
     pub fn item(&self) -> UploadItem {
         UploadItem {
             seq: self.seq,
@@ -84,8 +87,9 @@ impl Found {
 }
 
 impl Batch {
-    /// Passings of earlier batches of this session that an audit found missing in the cloud: in flight again, under the
-    /// numbers they have. Such a batch covers no reads.
+    /// A batch of passings of earlier batches of this session that an audit found missing in the
+    /// cloud. They are in flight again, under the numbers that they have. Such a batch covers no
+    /// reads.
     pub fn resend(device: &str, session: &str, items: Vec<UploadItem>) -> Self {
         Self {
             device: device.into(),
@@ -100,7 +104,7 @@ impl Batch {
         }
     }
 
-    /// Made by [`Batch::resend`].
+    /// Whether [`Batch::resend`] made this batch.
     pub fn is_resend(&self) -> bool {
         self.decoders.is_empty()
     }
@@ -113,38 +117,39 @@ pub struct Audited {
     pub device: Box<str>,
     /// `token_session`.
     pub token: Box<str>,
-    /// When (box clock).
+    /// When the audit was made (box clock).
     pub at: Timestamp,
-    /// The session was still active: it is due again when it is over.
+    /// The session was still active, so it must be audited again when it is over.
     #[serde(default)]
     pub active: bool,
-    /// Journal and cloud hold the same, but for what is not yet sent. (Versions before wrote `false` where something was.)
+    /// Journal and cloud contain the same passings, except those that are not yet sent. (Earlier
+    /// versions wrote `false` if any passing was not yet sent.)
     pub equal: bool,
     /// Passings of the journal that were compared.
     pub checked: u64,
-    /// Accepted once, and not in the cloud.
+    /// Passings that the cloud once accepted and does not contain now.
     pub missing: u64,
-    /// In the cloud, and not ours.
+    /// Passings that are in the cloud and are not ours.
     pub foreign: u64,
-    /// The same number with another chip, bib or time.
+    /// Passings with the same number and another chip, bib or time.
     pub different: u64,
-    /// Twice in the cloud.
+    /// Passings that are twice in the cloud.
     #[serde(default)]
     pub duplicated: u64,
-    /// Not settled.
+    /// Passings that are not settled.
     #[serde(default)]
     pub not_yet_sent: u64,
-    /// Set aside.
+    /// Passings that are set aside.
     #[serde(default)]
     pub set_aside: u64,
 }
 
-/// A session that passings were numbered in, and its last audit.
+/// A session in which passings were numbered, and its last audit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionAudit {
     /// `token_session`.
     pub token: Box<str>,
-    /// It was not audited since it is over.
+    /// The session was not audited since it ended.
     pub due: bool,
     /// What the last audit found.
     pub last: Option<Audited>,
@@ -154,20 +159,21 @@ pub struct SessionAudit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum UploadEvent {
-    /// A session was joined; its next number is `next`.
+    /// A session was joined. Its next number is `next`.
     Joined {
         /// Device.
         device: Box<str>,
         /// `token_session`.
         token: Box<str>,
-        /// Alias, if the cloud told one.
+        /// Alias, if the cloud sent one.
         alias: Option<Box<str>>,
-        /// The number the next passing gets.
+        /// The number that the next passing gets.
         next: u64,
     },
-    /// A batch was formed and numbered. Must be durable before its first POST. At most one is in flight per device.
+    /// A batch was formed and numbered. It must be durable before its first POST. At most one batch
+    /// is in flight per device.
     Batch(Batch),
-    /// The cloud holds the numbers `first..=last` of the batch in flight.
+    /// The cloud contains the numbers `first..=last` of the batch in flight.
     Accepted {
         /// Device.
         device: Box<str>,
@@ -175,11 +181,12 @@ pub enum UploadEvent {
         first: u64,
         /// Last number.
         last: u64,
-        /// How many of them the cloud had already.
+        /// How many of these the cloud already had.
         duplicates: u64,
     },
-    /// The cloud refuses this passing for good, or fails at it; it is set aside with the answer.
-    #[serde(rename = "quarantined")] // on the disk
+    /// The cloud refuses this passing for good, or fails at it. It is set aside with the cloud's
+    /// answer.
+    #[serde(rename = "quarantined")] // its name on the disk
     DeadLetter {
         /// Device.
         device: Box<str>,
@@ -189,12 +196,13 @@ pub enum UploadEvent {
         status: u16,
         /// The cloud's answer, cut to a limit.
         answer: Box<str>,
-        /// The cloud does not refuse it, it fails at it: it is tried again by itself, in a later batch.
+        /// The cloud does not refuse the passing but fails at it. It is tried again automatically,
+        /// in a later batch.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         again: bool,
     },
-    /// Numbers of the batch in flight that the session is *known* not to hold: pending again, to be
-    /// numbered anew.
+    /// Numbers of the batch in flight that the session is *known* not to contain. Their passings
+    /// are pending again and will get new numbers.
     Released {
         /// Device.
         device: Box<str>,
@@ -203,14 +211,15 @@ pub enum UploadEvent {
         /// Last number.
         last: u64,
     },
-    /// A session was compared with the cloud. Changes nothing of the upload.
+    /// A session was compared with the cloud. This changes nothing in the upload.
     Audited(Audited),
-    /// Passings that were released by `device`, and not numbered since, go to another device: the `device_id` was
-    /// corrected, and a command said that they follow. What is not released there any more does not move.
+    /// Passings that `device` released, and that were not numbered since, move to another device:
+    /// somebody corrected the `device_id`, and a command moved them. A passing that is no longer
+    /// released at `device` does not move.
     Moved {
-        /// Device that they were numbered for.
+        /// The device for which they were numbered.
         device: Box<str>,
-        /// Device that they go to.
+        /// The device to which they move.
         to: Box<str>,
         /// The passings.
         items: Vec<UploadItem>,
@@ -220,96 +229,100 @@ pub enum UploadEvent {
 /// Passings that were numbered for a device and are not settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unsettled {
-    /// In flight: they may be in the cloud.
+    /// Passings in flight. They may be in the cloud.
     pub in_flight: usize,
-    /// Known not to be in the cloud, and without a number.
+    /// Passings that are known not to be in the cloud and have no number.
     pub released: usize,
 }
 
 impl Unsettled {
-    /// Both.
+    /// The sum of both.
     pub fn count(self) -> usize {
         self.in_flight + self.released
     }
 }
 
-/// The batch in flight of a device, as far as it is settled.
+/// The batch in flight of a device, and which of its items are still open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InFlight {
     /// Journal sequence number of the batch line.
     pub id: Seq,
     /// The batch, unchanged.
     pub batch: Batch,
-    /// Items not yet accepted, quarantined or released, in number order, those of [`Batch::still_open`] first. Empty: the
-    /// batch is done.
+    /// Items that are not yet accepted, set aside or released, in the order of their numbers, those
+    /// of [`Batch::still_open`] first. Empty: the batch is done.
     pub open: Vec<UploadItem>,
 }
 
-/// What the journal knows of a device's upload.
+/// What the journal knows about a device's upload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceState {
-    /// Token and alias of the session joined last.
+    /// Token and alias of the session that was joined last.
     pub session: Option<(Box<str>, Option<Box<str>>)>,
     /// Next number in that session.
     pub next: u64,
     /// The batch in flight, if one is not settled.
     pub in_flight: Option<InFlight>,
-    /// Passings accepted by the cloud, ever.
+    /// Passings that the cloud accepted, over the whole life of the log.
     pub sent: u64,
-    /// Of them reported as duplicates.
+    /// How many of them the cloud reported as duplicates.
     pub duplicates: u64,
-    /// Passings set aside, ever.
+    /// Passings that are set aside. A passing that is tried again is not counted.
     pub dead_letters: u64,
-    /// The log lost lines that may have numbered passings: before a new number is given, these sessions (the last one
-    /// known then, and the first joined since) and the active one have to be asked what they hold. `None`: no line is lost.
+    /// The log lost lines that may have numbered passings. Before the uplink gives a new number, it
+    /// must ask the cloud what these sessions (the last one known at the loss, and the first one
+    /// joined since) and the active session contain. `None`: no line is lost.
     pub doubt: Option<Vec<Box<str>>>,
-    /// Sessions that this box gave numbers in, the oldest first, each with the number above all that were given.
+    /// Sessions in which this box gave numbers, the oldest first, each with the lowest number above
+    /// all that were given.
     pub given: Vec<(Box<str>, u64)>,
-    /// Passings set aside because the cloud failed at them: to be tried again by themselves.
+    /// Passings that were set aside because the cloud failed at them. They will be tried again
+    /// automatically.
     pub failing: Vec<UploadItem>,
-    /// Reads from this entry on were kept by this process.
+    /// This process kept the reads from this entry on.
     pub first: u64,
 }
 
 /// A read that waits for upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingRead {
-    /// Place in the journal.
+    /// Sequence number in the journal.
     pub seq: Seq,
-    /// Decoder it came from.
+    /// The decoder or source that sent it.
     pub decoder: Box<str>,
-    /// Box time of receipt, corrected by steps of the box's clock that were seen later.
+    /// Receive time by the box's clock, corrected by steps of that clock that were seen later.
     pub received: Timestamp,
     /// Chip code as the decoder sent it.
     pub chip: Box<str>,
-    /// Decoder stamp.
+    /// The decoder's stamp.
     pub stamp: Stamp,
-    /// The decoder said it was stored and sent late.
+    /// The decoder said that it stored the read and sends it late.
     pub replay: bool,
 }
 
 /// The next span of the journal for a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
-    /// Items released (from a closed session, or because their numbers were taken); they go first, with new numbers, otherwise unchanged.
+    /// Items that were released (from a closed session, or because their numbers were taken). They
+    /// are sent first, with new numbers and otherwise unchanged.
     pub returned: Vec<UploadItem>,
     /// Reads that are passings, in journal order.
     pub reads: Vec<PendingRead>,
-    /// Reads suppressed by the dead time.
+    /// Reads that fall in the dead time.
     pub dead: Vec<Seq>,
-    /// Repeats of reads already held.
+    /// Duplicates of stored reads.
     pub duplicates: Vec<Seq>,
-    /// The span ends here; goes into [`Batch::through`].
+    /// The span ends here. It becomes [`Batch::through`].
     pub through: Seq,
 }
 
 impl Pending {
-    /// Nothing to upload and nothing to mark.
+    /// Whether there is nothing to upload and nothing to mark.
     pub fn is_empty(&self) -> bool {
         self.returned.is_empty() && self.reads.is_empty() && self.dead.is_empty() && self.duplicates.is_empty()
     }
 
-    /// Leaves out the read `seq` and everything of the journal after it.
+    /// Leaves out the read `seq` and every entry of the journal after it.
     pub fn end_before(&mut self, seq: Seq) {
         self.reads.retain(|read| read.seq < seq);
         self.dead.retain(|dead| *dead < seq);
@@ -317,14 +330,14 @@ impl Pending {
         self.through = self.through.min(Seq(seq.0.saturating_sub(1)));
     }
 
-    /// Passings in it.
+    /// The number of passings in it.
     pub fn passings(&self) -> usize {
         self.returned.len() + self.reads.len()
     }
 }
 
 impl UploadEvent {
-    /// The device it is about.
+    /// The device that this event is about.
     pub fn device(&self) -> &str {
         match self {
             Self::Joined { device, .. }

@@ -1,10 +1,11 @@
-//! Is the log whole? What is missing, to the number.
+//! The check of the log: is it whole, and which numbers are missing?
 //!
-//! Nobody reads an old segment while all is well, so at every start a thread of its own, which takes its time, reads all of the log up to
-//! where it ended then, and says as a problem which lines do not agree with their checksum and which numbers are gone.
-//! The log notes what is known to be missing: `numbers_skipped` (never acknowledged: a group that a power cut tore, or
-//! numbers left out) is no damage; `numbers_lost` was told and noted before, and is shown until its segments are past
-//! their retention.
+//! Nobody reads an old segment while all is well. So at every start a thread of its own slowly
+//! reads the whole log up to the end that it had at that moment, and reports as a problem which
+//! lines do not agree with their checksum and which numbers are missing. The log notes what is
+//! known to be missing. `numbers_skipped` (entries that were never acknowledged: a group that a
+//! power cut tore, or numbers that were left out) is no damage. `numbers_lost` was reported and
+//! noted before, and is shown until its segments are past their retention.
 
 use std::time::Duration;
 
@@ -16,12 +17,13 @@ use super::log::{LogLine, LogReader};
 use super::shared::{AppendRequest, Shared};
 use crate::status::ProblemCode;
 
-/// Entries between two pauses, so that reads that come in meanwhile do not wait for the disk.
+/// Entries between two pauses, so that reads that arrive meanwhile do not wait for the disk.
 const STEP: u64 = 512;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The thread's body. `oldest`: the first number that the log should hold; `durable`: the last. `known`: what was found,
-/// and is being noted, while it was opened.
+/// The body of the thread. `oldest` and `durable` are the first and the last number that the log
+/// should contain. `known` is the damage that was found, and is being noted, when the log was
+/// opened.
 pub fn run(shared: &Shared, oldest: u64, durable: u64, known: Damage, requests: &mpsc::WeakSender<AppendRequest>) {
     let damage = match read_all(shared, oldest, durable, known) {
         Ok(Some(damage)) => damage,
@@ -41,7 +43,7 @@ pub fn run(shared: &Shared, oldest: u64, durable: u64, known: Damage, requests: 
     }
 }
 
-/// Reads the log through. `None`: the journal closes.
+/// Reads the whole log. `None`: the journal closes.
 pub fn read_all(shared: &Shared, oldest: u64, durable: u64, mut damage: Damage) -> std::io::Result<Option<Damage>> {
     let mut before = oldest.saturating_sub(1);
     let Some(mut reader) = LogReader::open(&shared.log_dir(), None)? else { return Ok(Some(damage)) };

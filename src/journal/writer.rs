@@ -1,8 +1,9 @@
-//! The writer: the one thread that appends to the log.
+//! The writer: the only thread that appends to the log.
 //!
-//! It takes whatever waits as one group, numbers it, writes it with one `write` and one `fdatasync`, applies it to the
-//! state, and only then answers. While the disk is full or fails it keeps the group and tries again; nobody who
-//! waits for an answer gets one before the group is durable.
+//! The writer takes all waiting requests as one group, numbers the group, writes it with one
+//! `write` and one `fdatasync`, applies it to the state, and only then answers. While the disk is
+//! full or fails, the writer keeps the group and tries again. No caller gets an answer before the
+//! group is durable.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -19,16 +20,16 @@ use super::{JournalError, Kept, reserve};
 use crate::model::chip::Seq;
 use crate::status::ProblemCode;
 
-/// Entries of a group after which no further request is taken in.
+/// Entries of a group after which no further request is added.
 const GROUP_ENTRIES: usize = 4096;
-/// Requests that wait; more wait in their callers.
+/// Requests that wait in the channel. Further ones wait in their callers.
 pub const REQUESTS: usize = 1024;
-/// Time between tries while the disk is full or fails.
+/// Time between two tries while the disk is full or fails.
 const RETRY: Duration = Duration::from_millis(250);
-/// Time between tries to put back a segment that was taken away.
+/// Time between two tries to put back a segment that was removed.
 const PUT_BACK_AGAIN: Duration = Duration::from_secs(2);
 
-/// The thread's body: ends when every sender is gone or the journal closes.
+/// The body of the thread. It ends when every sender is dropped or the journal closes.
 pub fn run(shared: &Shared, log: Log, requests: mpsc::Receiver<AppendRequest>) {
     write(shared, LogWriter::new(shared, log), requests);
     shared.lock().closing = true; // also when every handle was dropped
@@ -38,7 +39,7 @@ pub fn run(shared: &Shared, log: Log, requests: mpsc::Receiver<AppendRequest>) {
 fn write(shared: &Shared, mut writer: LogWriter, mut requests: mpsc::Receiver<AppendRequest>) {
     while let Some(first) = requests.blocking_recv() {
         if shared.lock().closing {
-            return; // those who wait hear that the journal is closed
+            return; // the waiting callers get the answer that the journal is closed
         }
         if first.drafts.is_empty() {
             writer.look(shared);
@@ -66,30 +67,32 @@ fn write(shared: &Shared, mut writer: LogWriter, mut requests: mpsc::Receiver<Ap
     }
 }
 
-/// The log and the group that is being made durable. It waits for nobody: [`write()`] does, between the steps.
+/// The log and the group that is being made durable. Its methods never wait: [`write()`] waits
+/// between the steps.
 pub struct LogWriter {
     log: Log,
-    entries: Vec<Entry>, // some more than GROUP_ENTRIES at most
+    entries: Vec<Entry>, // slightly more than GROUP_ENTRIES at most
     lines: Vec<u8>,
     replies: Vec<(Kept, oneshot::Sender<Result<Kept, JournalError>>)>,
     /// The disk did not take the group at the last try.
     failed: bool,
-    /// When the segment that was taken away could not be put back.
+    /// When putting back the removed segment was last tried.
     tried: Option<Instant>,
-    /// The data directory is somebody else's now: the process must end.
+    /// The data directory now belongs to somebody else, so the process must end.
     pub over: bool,
     segment_day: i64,
 }
 
 impl LogWriter {
-    /// A writer that goes on at the end of `log`.
+    /// A writer that continues at the end of `log`.
     pub fn new(shared: &Shared, log: Log) -> Self {
         let segment_day = shared.board.now().as_second() / 86_400;
         let (entries, lines, replies) = (Vec::new(), Vec::new(), Vec::new());
         Self { log, entries, lines, replies, failed: false, tried: None, over: false, segment_day }
     }
 
-    /// Makes what waits the next group and numbers it. The one before must be committed.
+    /// Makes the waiting requests the next group and numbers it. The group before it must be
+    /// committed.
     pub fn take(&mut self, first: AppendRequest, mut more: impl FnMut() -> Option<AppendRequest>) {
         let Self { log, entries, lines, replies, .. } = self;
         let mut next = Some(first);
@@ -108,7 +111,8 @@ impl LogWriter {
         }
     }
 
-    /// Makes the group durable, applies it and answers. `false`: the disk does not take it now; try again.
+    /// Makes the group durable, applies it and answers. `false`: the disk does not take the group
+    /// now, so try again.
     pub fn commit(&mut self, shared: &Shared) -> bool {
         if !self.append(shared) {
             self.failed = true;
@@ -123,7 +127,7 @@ impl LogWriter {
         shared.board.journal(|journal| (journal.head, journal.durable) = (head.0, head.0));
         shared.changed.send_replace(head);
         for (kept, reply) in self.replies.drain(..) {
-            let _ = reply.send(Ok(kept)); // a caller that went away does not undo what is kept
+            let _ = reply.send(Ok(kept)); // the reads stay kept, even if the caller is gone
         }
         self.entries = Vec::new();
         if self.lines.capacity() > 4 * 1024 * 1024 {
@@ -132,7 +136,7 @@ impl LogWriter {
         true
     }
 
-    /// Looks, while there is nothing to write, whether the segment is still there.
+    /// Checks whether the segment is still in its place. Used while there is nothing to write.
     pub fn look(&mut self, shared: &Shared) {
         let in_place = self.put_back(shared);
         if in_place && std::mem::take(&mut self.failed) {
@@ -141,14 +145,14 @@ impl LogWriter {
         self.failed |= !in_place;
     }
 
-    /// Sees to it that the segment is there under its name, before anything more counts as kept in it. `false`: it is not,
-    /// and cannot be put back now.
+    /// Makes sure that the segment exists under its name before more entries count as kept in it.
+    /// `false`: the segment is missing and cannot be put back now.
     fn put_back(&mut self, shared: &Shared) -> bool {
         if self.log.is_in_place() {
             self.tried = None;
             return true;
         }
-        // All of a segment may have to be copied: not four times a second.
+        // The whole segment may have to be copied, so this is not tried four times a second.
         if self.tried.is_some_and(|tried| tried.elapsed() < PUT_BACK_AGAIN) {
             return false;
         }
@@ -174,7 +178,8 @@ impl LogWriter {
             restored = self.log.restore(state.as_deref());
         }
         if restored.as_ref().is_err_and(is_full) {
-            // What waits for the cloud is what matters; the rest would need room that is not there.
+            // Only the reads that wait for the cloud are essential. The disk has no room for the
+            // rest.
             let needed = needed_from(shared).max(from);
             restored = self.log.restore_from(needed, state.as_deref()).map(|()| match needed > from {
                 true => vec![(from, needed - 1)],
@@ -187,8 +192,9 @@ impl LogWriter {
                     let mut core = shared.lock();
                     core.active = self.log.place().segment;
                     if self.log.place() != place {
-                        // Another file, and no place that was noted holds in it: what waits goes into the queue, and the next
-                        // segment begins with a state before which nothing is needed.
+                        // This is another file, so no noted place is valid in it. The waiting reads
+                        // are therefore written to the queue, and the next segment begins with a
+                        // state before which nothing is needed.
                         (core.new_segment, core.wants_segment) = (true, true);
                     }
                 }
@@ -203,7 +209,8 @@ impl LogWriter {
         }
     }
 
-    /// Appends the group, in a new segment where this one fails. `false`: the disk has to be waited for.
+    /// Appends the group. If this segment fails, appends it in a new segment. `false`: the writer
+    /// must wait for the disk.
     fn append(&mut self, shared: &Shared) -> bool {
         if !self.put_back(shared) {
             return false;
@@ -212,7 +219,8 @@ impl LogWriter {
         loop {
             let error = match log.append(lines, entries.len() as u64) {
                 Ok(()) => return true,
-                // Not the disk: one file must not become so large (`ulimit -f`). The next one may.
+                // This is not the disk: one file must not become so large (`ulimit -f`). The next
+                // file may.
                 Err(AppendError::Write(error))
                     if error.kind() == io::ErrorKind::FileTooLarge && log.place().segment != log.next =>
                 {
@@ -225,7 +233,8 @@ impl LogWriter {
                     }
                 }
                 Err(AppendError::Write(error)) if is_full(&error) => error,
-                // The disk did not do what it was told: this segment is left, the same group goes into a new one.
+                // The disk did not do what it should: the writer leaves this segment and writes the
+                // same group into a new one.
                 Err(AppendError::Write(error) | AppendError::Sync(error)) => {
                     match log.leave(state_at(shared, log.next).as_deref()) {
                         Ok(lost) => {
@@ -239,7 +248,8 @@ impl LogWriter {
                             );
                             continue;
                         }
-                        Err(full) if is_full(&full) => full, // then there is something to be done about it
+                        // People can do something about a full disk.
+                        Err(full) if is_full(&full) => full,
                         Err(_) => error,
                     }
                 }
@@ -253,7 +263,8 @@ impl LogWriter {
         }
     }
 
-    /// Begins a new segment where the day, the size of this one or the follower calls for it.
+    /// Begins a new segment if a new day began, if this segment is large enough, or if the follower
+    /// asked for it.
     pub fn rotate_if_due(&mut self, shared: &Shared) {
         let today = shared.board.now().as_second() / 86_400;
         let wanted = std::mem::take(&mut shared.lock().wants_segment);
@@ -278,7 +289,7 @@ fn tell_failure(shared: &Shared, error: &io::Error) {
     shared.board.raise(code, "", message);
 }
 
-/// What was acknowledged and could not be read back after the disk failed.
+/// Reports acknowledged entries that could not be read back after the disk failed.
 fn tell_lost(shared: &Shared, lost: &[(u64, u64)]) {
     if !lost.is_empty() {
         let message = format!(
@@ -290,7 +301,7 @@ fn tell_lost(shared: &Shared, lost: &[(u64, u64)]) {
     }
 }
 
-/// Says that the segment that is written was taken away, and what became of it.
+/// Reports that the segment being written was removed, and the outcome.
 fn tell_put_back(shared: &Shared, from: u64, next: u64, lost: &[(u64, u64)]) {
     shared.lock().put_back = Some(Instant::now());
     shared.turn.notify_all();
@@ -326,15 +337,16 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
-/// A new segment is written.
+/// Records that a new segment is being written.
 fn begun(shared: &Shared, log: &Log) {
     let mut core = shared.lock();
     (core.new_segment, core.active) = (true, log.place().segment);
 }
 
-/// Begins a new segment with the state at its head; a failure only means that the old one goes on.
+/// Begins a new segment with the state at its head. If this fails, the old segment continues.
 fn rotate(shared: &Shared, log: &mut Log) {
-    let Some(state) = state_at(shared, log.next) else { return }; // replaying: later
+    // The log is still replayed, so try later.
+    let Some(state) = state_at(shared, log.next) else { return };
     match log.rotate(Some(&state)) {
         Ok(()) => {
             begun(shared, log);

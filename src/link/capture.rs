@@ -20,7 +20,7 @@
 //!   the bytes is `\x20`: mail programs and editors take plain ones away.
 //! * **No bytes make the [`CaptureReader`] panic or grow**: a line has at most [`LINE_MAX`] bytes. What it does not understand is an
 //!   error that names the line and what is allowed.
-//! * **A cut file is read to its last byte** ([`Reader::cut`]): power cuts and full sticks are when captures matter.
+//! * **A cut file is read to its last byte** ([`CaptureReader::cut`]): power cuts and full sticks are when captures matter.
 //! * **Nothing secret**: neither the key of the cloud nor anything else of the configuration but the decoder's own
 //!   section is known here. What the decoder itself says is in it, as said.
 //!

@@ -53,7 +53,7 @@ struct Inner {
     told: Option<i64>,
     shown: Option<i64>,
     /// Memories of which reads were held back by their stamps, and the last read of the memory before. At most
-    /// [`Held::FILES`].
+    /// [`StoredRanges::FILES`].
     doubted: Vec<(Option<Box<str>>, Option<Label>, Last)>,
     /// The clocks that all that is held back was judged by.
     judged: [Option<i64>; 2],

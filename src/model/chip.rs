@@ -1,7 +1,7 @@
-//! What a decoder says: chip reads, markers, stamps and the decoder's own place in its memory.
+//! What a decoder sends: chip reads, markers, stamps and the decoder's own position in its memory.
 //!
-//! Everything here is plain data, kept as the decoder sent it. Turning a decoder stamp into UTC is
-//! [`crate::model::clock`]'s job and happens as late as possible (invariant 7: the decoder's stamp is data).
+//! All of this is plain data, kept as the decoder sent it. [`crate::model::clock`] turns a decoder
+//! stamp into UTC, as late as possible (invariant 7: the decoder's stamp is data).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use jiff::civil::{DateTime, Time};
 use serde::{Deserialize, Serialize};
 
-/// Place of a record in the journal, from 1, without holes, in the order of arrival at this box.
+/// Number of a record in the journal, from 1, in the order of arrival at this box. Numbers are
+/// missing only if entries were lost, or if numbers were left out after a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seq(pub u64);
@@ -22,8 +23,8 @@ impl fmt::Display for Seq {
     }
 }
 
-/// A small name that some decoders give as a number and others as text (antenna, reader, file).
-/// Serialises as what it is: a JSON number or a JSON string.
+/// A short name that some decoders send as a number and others as text (antenna, reader, file).
+/// Serialised as what it is: a JSON number or a JSON string.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Label {
@@ -51,27 +52,30 @@ impl fmt::Display for Label {
 pub enum Stamp {
     /// Wall time in the decoder's own zone, which is not on the wire.
     Local(DateTime),
-    /// Time of day without a date. `day` counts days since the clock was set, where the decoder tells.
+    /// Time of day without a date. `day` counts the days since the clock was set, if the decoder
+    /// says it.
     TimeOfDay {
         /// Wall time in the decoder's zone.
         time: Time,
-        /// Days since the decoder's clock was set (0 = the first), `None` where it does not say.
+        /// Days since the decoder's clock was set (0 = the first). `None` if the decoder does not
+        /// say it.
         day: Option<u32>,
     },
-    /// An instant: the protocol says UTC, or carried an offset.
+    /// An instant: the protocol says UTC, or the stamp carried an offset.
     Utc(Timestamp),
-    /// Milliseconds since the decoder was switched on: it has no clock (an UHF reader that was never given the time).
+    /// Milliseconds since the decoder was switched on. The decoder has no clock (a UHF reader whose
+    /// time was never set).
     Uptime(u64),
 }
 
-/// The decoder's own place of a read in its memory: what a rewind asks for.
+/// The position of a read in the decoder's own memory. A rewind asks for positions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
-    /// Box or decoder id as sent, where one link can carry several.
+    /// Box or decoder id as sent, if one link can carry several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Box<str>>,
-    /// File or session of the decoder; numbering starts again in each. Where a location may have several sources that each
-    /// count for themselves (ChronoTrack), the source: the reader's id.
+    /// File or session of the decoder. The numbering starts again in each. If a location may have
+    /// several readers that each count for themselves (ChronoTrack), this is the id of the reader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<Label>,
     /// Passing number inside the file.
@@ -85,36 +89,37 @@ pub struct ChipRead {
     pub chip: Box<str>,
     /// The decoder's stamp.
     pub stamp: Stamp,
-    /// Antenna, loop or channel that detected.
+    /// Antenna, loop or channel that detected the chip.
     pub antenna: Option<Label>,
     /// Reader or device behind the decoder, as sent.
     pub reader: Option<Label>,
-    /// Device in front of the reader where the protocol tells both (MYLAPS), as sent.
+    /// Device in front of the reader, as sent, if the protocol sends both (MYLAPS).
     pub device: Option<Label>,
     /// How often the chip was seen in this detection.
     pub hits: Option<u32>,
     /// Signal strength in the decoder's own unit.
     pub rssi: Option<i32>,
-    /// Place in the decoder's memory, if the decoder can be asked for it again.
+    /// Position in the decoder's memory, if the decoder can be asked for the read again.
     pub position: Option<Position>,
-    /// A running number on the wire that is *not* a place one can ask for.
+    /// A running number on the wire that is *not* a position for which one can ask.
     pub seq: Option<u64>,
-    /// Timing point (source name) where one link carries several.
+    /// Timing point (source name), if one link carries several.
     pub location: Option<Box<str>>,
-    /// The decoder marked this as stored earlier and sent late.
+    /// The decoder marked the read as stored earlier and sent late.
     pub replay: bool,
-    /// It comes from a memory that was cleared and may be of another race: kept, and not uploaded until somebody says so.
+    /// The read comes from a memory that was cleared and may belong to another race. It is kept,
+    /// and not uploaded until somebody releases it.
     pub held_back: bool,
-    /// It is no new read: one that was held back and is let go, the entry with the second number. No read from the first
-    /// number up to it is held back any more.
-    pub let_go: Option<Box<(Seq, Seq)>>, // as good as never: it must not make every read larger
-    /// Not the decoder's word: it was received while the decoder, just connected, was giving what it had stored. Whether it
-    /// is a passing is judged behind that.
+    /// This is no new read but the release of a held back read, whose entry is the second number.
+    /// From now on no read from the first number up to it is held back.
+    pub let_go: Option<Box<(Seq, Seq)>>, // very rare, so it is boxed to keep every other read small
+    /// Not set by the decoder: the read was received while the decoder, just connected, was sending
+    /// its stored reads. Whether it is a passing is decided after those reads.
     pub amid_stored: bool,
 }
 
 impl ChipRead {
-    /// A read with the two fields every decoder gives.
+    /// A read with the two fields that every decoder sends.
     pub fn new(chip: impl Into<Box<str>>, stamp: Stamp) -> Self {
         Self {
             chip: chip.into(),
@@ -134,14 +139,16 @@ impl ChipRead {
         }
     }
 
-    /// Two frames with the same identity are one detection that was sent twice (retransmission,
-    /// rewind that overlaps live data). Place in the decoder's memory *and* content take part, so a
-    /// decoder that was cleared and counts from 1 again does not hide new reads. Hits, RSSI and the
-    /// replay flag do not: they may differ between the live and the stored form. Nor does whether it is held back. Of a stamp
-    /// without a date the day is not in it: the journal adds it.
+    /// Two frames with the same identity are one detection that was sent twice (retransmission, or
+    /// a rewind that overlaps live data). The position in the decoder's memory *and* the content
+    /// are part of the identity, so a decoder that was cleared and counts from 1 again does not
+    /// hide new reads. Hits, RSSI and the replay flag are not part of it, because they may differ
+    /// between the live and the stored form. Whether the read is held back is not part of it
+    /// either. If the stamp has no date, the day is not in the identity: the journal adds it.
     ///
-    /// 64-bit FNV-1a over the fields, each ended by a byte that cannot be in UTF-8 text: it is stored, so it must
-    /// stay the same for ever; the collision odds among four million reads are 2e-13 a read.
+    /// 64-bit FNV-1a over the fields, each ended by a byte that cannot occur in UTF-8 text. The
+    /// identity is stored, so it must stay the same for ever. The probability of a collision among
+    /// four million reads is 2e-13 per read.
     pub fn identity(&self) -> u64 {
         let mut print = Print::new();
         print.field(self.chip.as_bytes());
@@ -157,8 +164,9 @@ impl ChipRead {
         field(self.location.as_deref().unwrap_or("").as_bytes());
         if let Some(position) = &self.position {
             field(position.unit.as_deref().unwrap_or("").as_bytes());
-            // A file that is the reader's own id (ChronoTrack) says nothing more than the reader above. Earlier versions kept
-            // the same reads without it: they must be known when they come again.
+            // A file that is the reader's own id (ChronoTrack) adds nothing to the reader above.
+            // Earlier versions kept the same reads without the file, and those reads must be
+            // recognised when the decoder sends them again.
             match position.file.as_ref().filter(|file| self.reader.as_ref() != Some(*file)) {
                 None => field(b""),
                 Some(Label::Number(number)) => field(&number.to_le_bytes()),
@@ -169,22 +177,24 @@ impl ChipRead {
         print.0
     }
 
-    /// What it says, wherever it is stored: see [`Content`].
+    /// The content of the read, independent of where it is stored. See [`Content`].
     pub fn content(&self) -> Content {
         Content::of(&self.chip, &self.stamp)
     }
 }
 
-/// What a numbered record of a decoder's memory says: a fingerprint of chip and stamp, not of antenna or arrival. The same
-/// number with another content is another memory: the decoder was cleared.
+/// The content of a numbered record in a decoder's memory: a fingerprint of chip and stamp, not of
+/// antenna or arrival. If the same number has another content, the memory is another one: the
+/// decoder was cleared.
 ///
-/// 48 bits, since there are hundreds in each of the journal's checkpoints, and it must stay the same for ever. That two
-/// reads of one number have the same by chance has the odds 4e-15.
+/// It has 48 bits, because each of the journal's checkpoints contains hundreds of them, and it must
+/// stay the same for ever. The probability that two reads of one number have the same content by
+/// chance is 4e-15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Content(u64);
 
 impl Content {
-    /// Of a chip read.
+    /// The content of a chip read.
     pub fn of(chip: &str, stamp: &Stamp) -> Self {
         let mut print = Print::new();
         print.field(chip.as_bytes());
@@ -192,7 +202,8 @@ impl Content {
         Self::short(print)
     }
 
-    /// Of a record that is no chip read and has a number among the reads. No chip read has the same.
+    /// The content of a record that is no chip read and has a number among the reads. No chip read
+    /// has the same content.
     pub fn of_marker(kind: &str, stamp: Option<&Stamp>) -> Self {
         let mut print = Print::new();
         print.field(kind.as_bytes());
@@ -208,7 +219,7 @@ impl Content {
     }
 
     const BITS: u32 = 48;
-    /// Characters of its text form, and the characters.
+    /// Number of characters in the text form. `ALPHABET` has the characters.
     const DIGITS: usize = 8;
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -224,7 +235,7 @@ impl Content {
     }
 }
 
-/// FNV-1a over fields, each ended by a byte that cannot be in UTF-8 text.
+/// FNV-1a over fields, each ended by a byte that cannot occur in UTF-8 text.
 struct Print(u64);
 
 impl Print {
@@ -270,47 +281,55 @@ fn time_millis(time: Time) -> i64 {
 /// A record that is no chip read: gun, trigger, new location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Marker {
-    /// What it is, in the protocol's own word (`Gunshot`, `trigger`).
+    /// The kind of the record, in the protocol's own word (`Gunshot`, `trigger`).
     pub kind: Box<str>,
-    /// Name given to it, if any.
+    /// The name given to the marker, if any.
     pub name: Option<Box<str>>,
-    /// When, if it says.
+    /// The time of the marker, if the decoder sends it.
     pub stamp: Option<Stamp>,
     /// Reader or device behind the decoder.
     pub reader: Option<Label>,
-    /// Timing point, where one link carries several.
+    /// Timing point, if one link carries several.
     pub location: Option<Box<str>>,
-    /// Place in the decoder's memory, where it numbers such records among its reads: it is held then, and not a gap.
+    /// Position in the decoder's memory, if the decoder numbers such records among its reads. The
+    /// position is then stored, and no gap.
     pub position: Option<Position>,
-    /// The marker stands for all numbers up to this one: the decoder was asked for them and has none ([`Marker::ABSENT`]);
-    /// or, without a position, for all entries up to this one ([`Marker::LET_GO`]).
+    /// The marker stands for all numbers up to this one: the decoder was asked for them and does
+    /// not have them ([`Marker::ABSENT`]). Or, without a position, it stands for all entries up to
+    /// this one ([`Marker::LET_GO`]).
     pub through: Option<u64>,
 }
 
 impl Marker {
-    /// Kind of a marker that is not the decoder's: numbers that it skipped when it was asked for them.
+    /// Kind of a marker that the box makes: the decoder skipped these numbers when it was asked for
+    /// them.
     pub const ABSENT: &'static str = "absent";
-    /// Kind of a marker that is not the decoder's: somebody let the reads go that were held back, up to the entry
-    /// [`Marker::through`].
+    /// Kind of a marker that the box makes: somebody released the reads that were held back, up to
+    /// the entry [`Marker::through`].
     pub const LET_GO: &'static str = "let_go";
 
-    /// What it says, wherever it is stored: see [`Content`]. `None`: it is not the decoder's.
+    /// The content of the marker, independent of where it is stored. See [`Content`]. `None`: the
+    /// marker is not the decoder's.
     pub fn content(&self) -> Option<Content> {
         (![Self::ABSENT, Self::LET_GO].contains(&&*self.kind))
             .then(|| Content::of_marker(&self.kind, self.stamp.as_ref()))
     }
 }
 
-/// Which places of a decoder's memory this box holds: per unit and file a set of number ranges, what the newest of them
-/// say, and what is known of the memory's life ([`Lives`]).
+/// The positions of a decoder's memory that this box has stored: per unit and file a set of number
+/// ranges, the contents of the newest numbers, and what is known about the memory's life
+/// ([`Lives`]).
 ///
-/// A number alone does not tell what is held: a decoder that was cleared counts from 1 again, and may count on past what
-/// is held while nobody listens. So its *content* is compared ([`Held::content`]).
+/// A number alone does not say what is stored: a decoder that was cleared counts from 1 again, and
+/// may count beyond the stored numbers while nobody listens. So the *content* is compared
+/// ([`StoredRanges::content`]).
 ///
-/// Bounded: at most [`Held::FILES`] files and [`Held::RANGES`] ranges in each. Beyond that the *oldest*
-/// knowledge is dropped, which costs a second asking (the identity recognises the repeats), never a read. Contents are
-/// kept of the [`Held::CONTENTS`] highest numbers of a file; of all files together at most [`Held::CONTENTS_ALL`], then the
-/// file untouched longest keeps [`Held::CONTENTS_LEAST`].
+/// Bounded: at most [`StoredRanges::FILES`] files and [`StoredRanges::RANGES`] ranges in each.
+/// Beyond that the *oldest* knowledge is dropped. The box then asks the decoder for those reads
+/// once more, and the identity recognises the duplicates. No read is lost. For each file, the
+/// contents of the [`StoredRanges::CONTENTS`] highest numbers are kept. For all files together at
+/// most [`StoredRanges::CONTENTS_ALL`] contents are kept. Beyond that, the files that were touched
+/// longest ago keep only [`StoredRanges::CONTENTS_LEAST`] each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredRanges {
     files: Vec<(Place, File)>,
@@ -323,7 +342,8 @@ type Ranges = BTreeMap<u64, u64>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct File {
     ranges: Ranges,
-    /// Of the highest numbers whose content is known, in the order of their numbers.
+    /// The highest numbers whose content is known, with their contents, in the order of the
+    /// numbers.
     contents: VecDeque<(u64, Content)>,
 }
 
@@ -332,7 +352,8 @@ impl File {
         match self.contents.back() {
             Some(last) if last.0 >= number => match self.contents.binary_search_by_key(&number, |known| known.0) {
                 Ok(at) => self.contents[at].1 = content,
-                Err(0) if self.contents.len() >= StoredRanges::CONTENTS => return, // older than all that are remembered
+                // Older than all numbers that are remembered.
+                Err(0) if self.contents.len() >= StoredRanges::CONTENTS => return,
                 Err(at) => self.contents.insert(at, (number, content)),
             },
             _ => self.contents.push_back((number, content)),
@@ -344,19 +365,21 @@ impl File {
 }
 
 impl StoredRanges {
-    /// Most files remembered per decoder; the one untouched longest goes first.
+    /// Most files that are remembered per decoder. The one that was touched longest ago is dropped
+    /// first.
     pub const FILES: usize = 64;
-    /// Most separate ranges remembered per file; the lowest goes first.
+    /// Most separate ranges that are remembered per file. The lowest is dropped first.
     pub const RANGES: usize = 1024;
-    /// Numbers per file whose content is remembered: a decoder that says a read once more, or some in another order, says
-    /// one of its newest. In a checkpoint they take 2 KB.
+    /// Numbers per file whose content is remembered. A decoder that sends a read again, or sends
+    /// some in another order, sends one of its newest. In a checkpoint the contents take 2 KB.
     pub const CONTENTS: usize = 256;
-    /// The same of all files of a decoder.
+    /// The same bound for all files of a decoder together.
     pub const CONTENTS_ALL: usize = 2048;
-    /// What a file keeps in any case: one is asked for again at each connection, the others stand by.
+    /// Contents that a file keeps in any case. One of them is asked for again at each connection,
+    /// and the others are spares.
     pub const CONTENTS_LEAST: usize = 16;
 
-    /// Notes that `position` is held. What is known of its content stays.
+    /// Records that `position` is stored. What is known about its content stays.
     pub fn insert(&mut self, position: &Position) {
         let at = self.index(position.unit.as_deref(), position.file.as_ref());
         let (mut entry, fresh) = match at {
@@ -371,17 +394,17 @@ impl StoredRanges {
         if fresh && self.files.len() == Self::FILES {
             self.files.remove(0);
         }
-        self.files.push(entry); // the last touched is last
+        self.files.push(entry); // the file that was touched last is the last one
     }
 
-    /// Notes that `position` is held, and what it says. If another content was known it is replaced: whether that means
-    /// another memory is for the caller to see before.
+    /// Records that `position` is stored, and its content. If another content was known, it is
+    /// replaced. Before that, the caller must check whether this means another memory.
     pub fn insert_read(&mut self, position: &Position, content: Content) {
         self.insert(position);
         self.know(position.number, content);
     }
 
-    /// Of the file touched last.
+    /// Records a content in the file that was touched last.
     fn know(&mut self, number: u64, content: Content) {
         let Some((_, file)) = self.files.last_mut() else { return };
         file.know(number, content);
@@ -396,23 +419,24 @@ impl StoredRanges {
         }
     }
 
-    /// What the number says, as far as it is remembered.
+    /// The content of a number, if it is remembered.
     pub fn content(&self, unit: Option<&str>, file: Option<&Label>, number: u64) -> Option<Content> {
         let contents = &self.files[self.index(unit, file)?].1.contents;
         contents.binary_search_by_key(&number, |known| known.0).ok().map(|at| contents[at].1)
     }
 
-    /// The highest number of a file whose content is remembered: the one to ask for again, and to compare.
+    /// The highest number of a file whose content is remembered. The box asks for this number
+    /// again, to compare the contents.
     pub fn highest_with_content(&self, unit: Option<&str>, file: Option<&Label>) -> Option<u64> {
         self.files[self.index(unit, file)?].1.contents.back().map(|known| known.0)
     }
 
-    /// Whether the number is held.
+    /// Whether the number is stored.
     pub fn has(&self, unit: Option<&str>, file: Option<&Label>, number: u64) -> bool {
         self.first_missing(unit, file, number, number).is_none()
     }
 
-    /// Notes that the numbers from that of `position` to `last` are held.
+    /// Records that the numbers from the one of `position` to `last` are stored.
     pub fn insert_through(&mut self, position: &Position, last: u64) {
         self.insert(position);
         if let Some((_, file)) = self.files.last_mut() {
@@ -420,11 +444,12 @@ impl StoredRanges {
         }
     }
 
-    /// Notes that all of `other` is held, as touched after what was.
+    /// Records that everything in `other` is stored. Its files then count as touched last.
     pub fn merge(&mut self, other: &Self) {
         for ((unit, file), held) in &other.files {
             for (&from, &to) in &held.ranges {
-                // Both ends make the file and its ranges known; what is between them is closed up.
+                // Inserting both ends makes the file and the range known, and the numbers between
+                // them are added.
                 self.insert_through(&Position { unit: unit.clone(), file: file.clone(), number: from }, to);
             }
             if !held.ranges.is_empty() {
@@ -434,22 +459,25 @@ impl StoredRanges {
         self.lives.merge(&other.lives);
     }
 
-    /// What is known of the lives of the memories.
+    /// What is known about the lives of the memories.
     pub fn lives(&self) -> &Lives {
         &self.lives
     }
 
-    /// The same, to note what was received. For the journal and the link; protocols know no time.
+    /// The same, to record what was received. For the journal and the link, because protocols know
+    /// no time.
     pub fn lives_mut(&mut self) -> &mut Lives {
         &mut self.lives
     }
 
-    /// The ranges of `from..=to` that are not held, lowest first; ask the decoder for these.
+    /// The ranges of `from..=to` that are not stored, the lowest first. The box asks the decoder
+    /// for these.
     pub fn missing(&self, unit: Option<&str>, file: Option<&Label>, from: u64, to: u64) -> Vec<(u64, u64)> {
         self.gaps(unit, file, from, to).collect()
     }
 
-    /// The first of [`Self::missing`]: what is asked for next, at every read.
+    /// The first range of [`Self::missing`]. It is computed at every read, and is what the box asks
+    /// for next.
     pub fn first_missing(&self, unit: Option<&str>, file: Option<&Label>, from: u64, to: u64) -> Option<(u64, u64)> {
         self.gaps(unit, file, from, to).next()
     }
@@ -458,7 +486,8 @@ impl StoredRanges {
         let mut next = Some(from).filter(|from| *from <= to);
         let ranges = self.index(unit, file).filter(|_| next.is_some()).map(|at| &self.files[at].1.ranges);
         let mut held = ranges.into_iter().flat_map(move |ranges| {
-            // From the range that `from` may be in: this is done at every read, and there may be a thousand below.
+            // Starts at the range that may contain `from`, because this runs at every read, and
+            // there may be a thousand ranges below.
             let begin = ranges.range(..=from).next_back().map_or(from, |(&start, _)| start);
             ranges.range(begin..=to)
         });
@@ -480,14 +509,15 @@ impl StoredRanges {
         })
     }
 
-    /// Highest number held of a file, `None` if nothing of it is held.
+    /// The highest stored number of a file. `None` if no number of the file is stored.
     pub fn highest(&self, unit: Option<&str>, file: Option<&Label>) -> Option<u64> {
         let at = self.index(unit, file)?;
         self.files[at].1.ranges.last_key_value().map(|(_, &end)| end)
     }
 
-    /// Forgets a file: the decoder was cleared and counts from the start again. That it was, and when its last read was
-    /// received, stays known ([`Held::lives`]): all of the new memory is wanted, also at a later connection.
+    /// Forgets a file, because the decoder was cleared and counts from the start again.
+    /// [`StoredRanges::lives`] still knows that it was cleared and when its last read was received:
+    /// the whole new memory is wanted, also at a later connection.
     pub fn forget(&mut self, unit: Option<&str>, file: Option<&Label>) {
         if let Some(at) = self.index(unit, file) {
             self.files.remove(at);
@@ -495,12 +525,14 @@ impl StoredRanges {
         self.lives.cleared(unit, file);
     }
 
-    /// Unit and file touched last, if any: the one to finish first when the decoder is on another now.
+    /// Unit and file that were touched last, if any. This file is finished first when the decoder
+    /// is on another one now.
     pub fn latest(&self) -> Option<(Option<&str>, Option<&Label>)> {
         self.files.last().map(|((unit, file), _)| (unit.as_deref(), file.as_ref()))
     }
 
-    /// Every file with its ranges, the last touched last (for the journal's checkpoint).
+    /// Every file with its ranges, the file that was touched last at the end (for the journal's
+    /// checkpoint).
     pub fn files(&self) -> impl Iterator<Item = (Option<&str>, Option<&Label>, Vec<(u64, u64)>)> {
         self.files.iter().map(|((unit, file), held)| {
             (unit.as_deref(), file.as_ref(), held.ranges.iter().map(|(&a, &b)| (a, b)).collect())
@@ -508,12 +540,12 @@ impl StoredRanges {
     }
 
     fn index(&self, unit: Option<&str>, file: Option<&Label>) -> Option<usize> {
-        // Searched from the end: the file in use is the last touched.
+        // Searched from the end, because the file in use is the one that was touched last.
         self.files.iter().rposition(|((u, f), _)| u.as_deref() == unit && f.as_ref() == file)
     }
 }
 
-/// `from` is held already.
+/// Adds the range `from..=to`. `from` must be stored already.
 fn insert_range(ranges: &mut Ranges, from: u64, to: u64) {
     let Some((&start, &end)) = ranges.range(..=from).next_back() else { return };
     let mut end = end.max(to);
@@ -544,80 +576,85 @@ fn insert_number(ranges: &mut Ranges, number: u64) {
     ranges.insert(start, end);
 }
 
-/// What is known of the lives of a decoder's memories: when something of each was received, and whether it was cleared.
-/// Everything in a memory that was cleared is newer than the last that was received of the memory before.
+/// What is known about the lives of a decoder's memories: when a read of each was received, and
+/// whether it was cleared. Every read in a memory that was cleared is newer than the last read that
+/// was received from the memory before.
 ///
-/// Bounded: [`Held::FILES`] memories; the one untouched longest goes first.
+/// Bounded: [`StoredRanges::FILES`] memories. The one that became known first is dropped first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lives(Vec<(Place, Life)>);
 
-/// What is known of one memory.
+/// What is known about one memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Life {
-    /// The last read received of it.
+    /// The last read that was received from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Last>,
-    /// Number of the first live read of it: what has a higher one is newer.
+    /// Number of the first live read from it. Reads with a higher number are newer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_live: Option<u64>,
-    /// It began with a clearing that was seen: all that is in it is wanted, from its first number on.
+    /// The memory began with a clearing that the box noticed, so all of its reads are wanted, from
+    /// its first number on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cleared: bool,
-    /// The last read received of the memory before the clearing, if one was.
+    /// The last read that was received from the memory before the clearing, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Last>,
 }
 
-/// A read that shows until when a memory was there.
+/// A read that shows until when a memory existed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Last {
-    /// By the decoder's clock as it was then.
+    /// The time by the decoder's clock as it was then.
     #[serde(with = "as_text")]
     pub stamp: Stamp,
-    /// By the box's clock.
+    /// The receive time by the box's clock.
     pub received: Timestamp,
 }
 
 impl Lives {
-    /// A read of a memory was received. `live`: the decoder had not stored it.
+    /// Records that a read of a memory was received. `live`: the decoder had not stored it.
     pub fn read(&mut self, position: &Position, stamp: Stamp, received: Timestamp, live: bool) {
-        // As it is in the log: what is known must be the same after a restart.
+        // In whole milliseconds, as in the log, because the result must be the same after a
+        // restart.
         let received = Timestamp::from_millisecond(received.as_millisecond()).unwrap_or(received);
         let life = self.of_mut(position.unit.as_deref(), position.file.as_ref());
         if live && life.first_live.is_none() {
             life.first_live = Some(position.number);
         }
         match &mut life.last {
-            // What was stored may be old: it only tells that the memory was still there.
+            // A stored read may be old. It only shows that the memory still existed.
             Some(last) if !live && life.first_live.is_some() => last.received = last.received.max(received),
             last => *last = Some(Last { stamp, received }),
         }
     }
 
-    /// A memory was cleared.
+    /// Records that a memory was cleared.
     pub fn cleared(&mut self, unit: Option<&str>, file: Option<&Label>) {
         let life = self.of_mut(unit, file);
-        // One that was cleared before anything of it was received is not older than the one before.
+        // If the memory was cleared before any read of it was received, the last known read is
+        // still that of the memory before it.
         let before = life.last.or(life.before);
         *life = Life { cleared: true, before, ..Life::default() };
     }
 
-    /// What is known of a memory.
+    /// What is known about a memory.
     pub fn of(&self, unit: Option<&str>, file: Option<&Label>) -> Option<&Life> {
         self.index(unit, file).map(|at| &self.0[at].1)
     }
 
-    /// It was seen to be cleared: all that is in it now is wanted, from its first number on.
+    /// Whether the box noticed that the memory was cleared. Then all of its reads are wanted, from
+    /// its first number on.
     pub fn was_cleared(&self, unit: Option<&str>, file: Option<&Label>) -> bool {
         self.of(unit, file).is_some_and(|life| life.cleared)
     }
 
-    /// Every memory, the last touched last.
+    /// Every memory, in the order in which the memories became known.
     pub fn all(&self) -> impl Iterator<Item = (Option<&str>, Option<&Label>, &Life)> {
         self.0.iter().map(|((unit, file), life)| (unit.as_deref(), file.as_ref(), life))
     }
 
-    /// Adds the memories of `other` of which nothing is known.
+    /// Adds the memories of `other` about which nothing is known here.
     pub fn add_unknown(&mut self, other: &Self) {
         for ((unit, file), life) in &other.0 {
             if self.index(unit.as_deref(), file.as_ref()).is_none() {
@@ -674,7 +711,7 @@ mod as_text {
     }
 }
 
-/// A file as it is in a checkpoint. One without ranges only tells its life.
+/// A file as it is in a checkpoint. A file without ranges only describes a life.
 #[derive(Serialize, Deserialize)]
 struct HeldFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -682,8 +719,8 @@ struct HeldFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     file: Option<Label>,
     ranges: Vec<(u64, u64)>,
-    /// Runs of numbers that follow each other: the first, and the contents of all, eight characters each. Not there in a
-    /// checkpoint of an older version.
+    /// Runs of consecutive numbers: the first number, and the contents of all, eight characters
+    /// each. Missing in a checkpoint of an older version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     contents: Vec<(u64, String)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -744,7 +781,8 @@ fn runs(contents: &VecDeque<(u64, Content)>) -> Vec<(u64, String)> {
     runs
 }
 
-/// What is no such text is left out: a content that is not known costs a second asking.
+/// A text that is no content is left out: for a content that is not known, the box only asks the
+/// decoder once more.
 fn of_runs(runs: &[(u64, String)]) -> VecDeque<(u64, Content)> {
     let contents = runs.iter().flat_map(|(first, text)| {
         let digits = text.as_bytes().chunks(Content::DIGITS).zip(0..);
@@ -759,7 +797,8 @@ impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local(local) => {
-                // Six digits and a sign before year 0, or it could not be read again.
+                // Years before 0 are written with a sign and six digits, otherwise they could not
+                // be read again.
                 let (sign, digits) = if local.year() < 0 { ("-", 6) } else { ("", 4) };
                 write!(f, "{sign}{:0digits$}-{:02}-{:02}T", local.year().abs(), local.month(), local.day())?;
                 write_time(f, local.time())
@@ -770,7 +809,8 @@ impl fmt::Display for Stamp {
                 write_time(f, *time)
             }
             Self::Utc(instant) => {
-                // Cut off towards 1970, as `identity` does: printed as it is, one before 1970 would lose what is further down.
+                // Cut off towards 1970, as `identity` does. Otherwise an instant before 1970 would
+                // be rounded in the wrong direction when it is printed.
                 let nanos = instant.subsec_nanosecond();
                 let whole = Timestamp::new(instant.as_second(), nanos - nanos % 1_000_000).unwrap_or(*instant);
                 write!(f, "{whole:.3}")
@@ -784,7 +824,7 @@ fn write_time(f: &mut fmt::Formatter<'_>, time: Time) -> fmt::Result {
     write!(f, "{:02}:{:02}:{:02}.{:03}", time.hour(), time.minute(), time.second(), time.millisecond())
 }
 
-/// The text is no decoder stamp in the form [`Stamp`] prints.
+/// The text is no decoder stamp in the form that [`Stamp`] prints.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a decoder stamp")]
 pub struct NotAStamp(String);
@@ -870,7 +910,7 @@ mod tests {
         assert_ne!(ChipRead::new("MC00979", stamp).content(), plain);
         assert_ne!(ChipRead::new("MC00978", "2026-03-06T20:27:47.351".parse().unwrap()).content(), plain);
         assert_ne!(Content::of_marker("MC00978", Some(&stamp)), plain);
-        // It is in checkpoints: the value itself must never change.
+        // The content is stored in checkpoints, so the value itself must never change.
         assert_eq!(format!("{plain:?} {}", plain.text().collect::<String>()), "Content(102819815969617) XYOam1NR");
         assert_eq!(Content::of_text(plain.text().collect::<String>().as_bytes()), Some(plain));
         assert_eq!((Content::of_text(b"AAAA"), Content::of_text(b"AAAA+AAA")), (None, None));
@@ -1005,7 +1045,7 @@ mod tests {
         let mut restarted = first.clone();
         restarted.stamp = "2026-03-06T21:00:00.000".parse().unwrap();
         assert_ne!(first.identity(), restarted.identity());
-        // Stored on disk, so the value itself must never change.
+        // The identity is stored on the disk, so the value itself must never change.
         assert_eq!(first.identity(), first.identity());
     }
 

@@ -1,29 +1,34 @@
-//! Decoder stamps to UTC: pure, and the only place that knows the rules.
+//! Turns decoder stamps into UTC: pure functions, and the only place that knows the rules.
 //!
-//! A decoder's stamp is wall time in a zone that is not on the wire. It is data and kept as sent; this is done as
-//! late as possible, with the zone from the configuration and the box's time of receipt. Every case has one rule:
+//! A decoder's stamp is wall time in a zone that is not on the wire. It is data and is kept as
+//! sent. It is turned into UTC as late as possible, with the zone from the configuration and the
+//! receive time by the box's clock. Every case has one rule:
 //!
 //! | stamp | UTC | doubt |
 //! |---|---|---|
 //! | UTC on the wire | as it is | – |
-//! | UTC, live and more than 24 h from the receipt (and the box knows the time), or of a year up to 2000 | as it is | [`Doubt::Far`] |
-//! | local, in normal time | the zone's offset then | – |
-//! | local, more than 24 h from the receipt of a live read (and the box knows the time) | as stamped | [`Doubt::Far`] |
+//! | UTC, live and more than 24 h from the receive time (and the box knows the time), or of a year up to 2000 | as it is | [`Doubt::Far`] |
+//! | local, in normal time | the zone's offset at that time | – |
+//! | local, more than 24 h from the receive time of a live read (and the box knows the time) | as stamped | [`Doubt::Far`] |
 //! | local, skipped in spring: the wall time does not exist | the offset *before* the change: the decoder's clock has not been changed yet | [`Doubt::Gap`] |
-//! | local, occurs twice in autumn | the one nearer to the receipt | [`Doubt::Fold`] if that is more than 30 min away (a rewind: it cannot be known) |
-//! | time of day only | on the newest day that puts it at most an hour ahead of the receipt (23:59:59.9 received at 00:00:00.3 is yesterday's) | [`Doubt::NoDate`] |
-//! | the same, live and then more than 12 h before its receipt | as above | [`Doubt::LongAgo`] |
+//! | local, occurs twice in autumn | the instant nearer to the receive time | [`Doubt::Fold`] if that is more than 30 min away (a rewind: the box cannot know which one) |
+//! | time of day only | on the newest day that puts it at most an hour after the receive time (23:59:59.9 received at 00:00:00.3 is yesterday's) | [`Doubt::NoDate`] |
+//! | the same, live, and the result is more than 12 h before the receive time | as above | [`Doubt::LongAgo`] |
 //! | date `0000-00-NN`, or a year up to 2000 | its time of day, as above: the decoder's clock was never set | [`Doubt::ClockUnset`] |
-//! | undated, received while the box's own clock was not set (a Pi has none that runs without power) | as above, and not to be used: it waits until the receipt is known ([`corrected`]) | [`Doubt::BoxClockUnset`] |
-//! | time since the decoder was switched on | the receipt | [`Doubt::NoClock`] |
-//! | beyond the calendar's ends | the receipt | [`Doubt::OutOfRange`] |
+//! | undated, received while the box's own clock was not set (a Pi has none that runs without power) | as above, but not to be used: the read waits until the receive time is known ([`corrected`]) | [`Doubt::BoxClockUnset`] |
+//! | time since the decoder was switched on | the receive time | [`Doubt::NoClock`] |
+//! | beyond the calendar's ends | the receive time | [`Doubt::OutOfRange`] |
 //!
-//! Nothing was read after it was received, so an undated stamp is of the past: a memory that is printed 13 h after the
-//! start has the times of the start. The hour is for a decoder's clock that is ahead, or was not changed to winter time. A
-//! clock that is further ahead puts its reads on the day before, nearly a day back, which is told. The day of what
-//! the decoder had stored for longer than a day cannot be known: it gets the newest that is possible, and the doubt.
-//! Rejected: *the day nearest to the receipt*: what is 13 h old would be 11 h in the future. One doubt is told, the one that matters most to the timer:
-//! box clock, then decoder clock, then the zone's change. Fractions below a millisecond are cut off.
+//! No read is made after it is received, so an undated stamp is of the past: a memory that is
+//! printed 13 h after the start has the times of the start. The hour is for a decoder's clock that
+//! is ahead, or that was not changed to winter time. A clock that is further ahead puts its reads
+//! on the day before, nearly a day back, and this is reported. If the decoder stored a read for
+//! longer than a day, its day cannot be known: it gets the newest possible day, and the doubt.
+//!
+//! Rejected: *the day nearest to the receive time*: a read that is 13 h old would be 11 h in the
+//! future. Only one doubt is reported, the one that matters most to the timer: first the box's
+//! clock, then the decoder's clock, then the change of the zone. Fractions below a millisecond are
+//! cut off.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,17 +43,18 @@ use serde::{Deserialize, Serialize};
 use crate::model::chip::Stamp;
 use crate::model::source;
 
-/// The box's wall clock. Everything that gets a date asks this one; timers never do.
+/// The box's wall clock. Every part that needs a date asks this clock. Timers never use it.
 #[derive(Clone, Debug, Default)]
 pub struct Wall(Option<Arc<AtomicI64>>);
 
 impl Wall {
-    /// A clock that stands where it is set: for tests and simulations.
+    /// A clock that stands still at the time to which it is set: for tests and simulations.
     pub fn scripted(start: Timestamp) -> Self {
         Self(Some(Arc::new(AtomicI64::new(start.as_millisecond()))))
     }
 
-    /// Now, by this clock. The system's clock may be wrong, and may step either way at any time.
+    /// The present time by this clock. The system's clock may be wrong, and may step in either
+    /// direction at any time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             None => Timestamp::now(),
@@ -56,7 +62,7 @@ impl Wall {
         }
     }
 
-    /// Sets a scripted clock, for everybody who shares it. The system's clock is not touched.
+    /// Sets a scripted clock, for all parts that share it. The system's clock is not changed.
     pub fn set(&self, to: Timestamp) {
         if let Some(ms) = &self.0 {
             ms.store(to.as_millisecond(), Ordering::SeqCst);
@@ -64,12 +70,14 @@ impl Wall {
     }
 }
 
-/// The zones of the decoders' clocks, by decoder name. A source has the zone of its decoder; one that is not in it has UTC.
+/// The zones of the decoders' clocks, by decoder name. A source has the zone of its decoder. A
+/// decoder that is not in the map has UTC.
 #[derive(Clone, Debug, Default)]
 pub struct Zones(Arc<BTreeMap<Box<str>, TimeZone>>);
 
 impl Zones {
-    /// The zone of a decoder, or of a source of it.
+    /// The zone of a decoder or of one of its sources. A decoder that is not in the map has its
+    /// clock in UTC.
     pub fn of(&self, source: &str) -> &TimeZone {
         static UTC: TimeZone = TimeZone::UTC;
         self.0.get(source::decoder(source)).unwrap_or(&UTC)
@@ -82,18 +90,19 @@ impl FromIterator<(Box<str>, TimeZone)> for Zones {
     }
 }
 
-/// A step of the box's wall clock: what makes it possible to correct the times of receipt before it. Only the day of a
-/// stamp without a date hangs on them.
+/// A step of the box's wall clock. With it, earlier receive times can be corrected. Only the day of
+/// a stamp without a date depends on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// First journal entry of the process that saw the step. Of older ones nobody can say how their clock stood to this.
+    /// First journal entry of the process that saw the step. Nobody can know how the clock of an
+    /// earlier process differed from this one.
     pub from: u64,
-    /// Entries of this process up to here were received before the step.
+    /// Entries of this process up to this number were received before the step.
     pub sure: u64,
     /// What the clock would have shown at the step without it: UTC, milliseconds since 1970.
     pub before_ms: i64,
-    /// By how much it stepped. 0: it did not, but reads of an earlier process wait for a box that knows the time, as
-    /// this one does now.
+    /// By how much the clock stepped, in ms. 0: it did not step, but reads of an earlier process
+    /// wait for a box that knows the time, and now this one does.
     pub step_ms: i64,
 }
 
@@ -103,28 +112,31 @@ impl Step {
         self.before_ms.saturating_add(self.step_ms)
     }
 
-    /// From then on the box knows the time.
+    /// Whether the box knows the time after this step.
     pub fn sets(&self) -> bool {
         Timestamp::from_millisecond(self.after_ms()).is_ok_and(box_clock_set)
     }
 }
 
-/// The time of receipt of the entry `seq`, corrected by what later steps of the clock taught: `steps`, each behind the
-/// number of its own entry, in order.
+/// The receive time of the entry `seq`, corrected by later steps of the clock. `steps`: each step
+/// with the number of its own entry, in the order of the log.
 ///
-/// A read of the process that saw the step was received by the same monotonic clock: the step is exactly by how much its
-/// receipt was wrong. Of a read that an earlier process received while the box's clock was not set, only the order is
-/// known; it is taken as received within the day before the box knew the time, so [`resolve`] puts it there.
+/// A read of the process that saw the step was received by the same monotonic clock, so its receive
+/// time was wrong by exactly the step. If an earlier process received a read while the box's clock
+/// was not set, only the order is known. The read then counts as received within the day before the
+/// box knew the time, so [`resolve`] puts it there.
 pub fn corrected(steps: &[(u64, Step)], seq: u64, received: Timestamp) -> Timestamp {
     let mut ms = received.as_millisecond();
     for (place, (at, step)) in steps.iter().enumerate() {
         let awaited = step.sets() && Timestamp::from_millisecond(ms).is_ok_and(|known| !box_clock_set(known));
         if awaited && (seq < step.from || step.step_ms == 0) {
-            ms = step.after_ms() - AHEAD_MS; // the newest time of day that is possible is then none of the future
+            // Then even the newest possible time of day is not in the future.
+            ms = step.after_ms() - AHEAD_MS;
             continue;
         }
         let nearer = (ms - step.before_ms).abs() < (ms - step.after_ms()).abs();
-        // What waited for the disk meanwhile is in the log behind the step. An unset clock tells it from the others.
+        // Reads that waited for the disk during the step are behind the step in the log. The unset
+        // clock distinguishes them from the others.
         let late = awaited && steps[place + 1..].iter().all(|(_, next)| seq > next.sure);
         if seq >= step.from && (seq <= step.sure || (seq < *at && nearer) || late) {
             ms = ms.saturating_add(step.step_ms);
@@ -133,7 +145,7 @@ pub fn corrected(steps: &[(u64, Step)], seq: u64, received: Timestamp) -> Timest
     if ms == received.as_millisecond() { received } else { Timestamp::from_millisecond(ms).unwrap_or(received) }
 }
 
-/// A stamp whose day, or all of it, is taken from the time of receipt.
+/// Whether the day of a stamp, or the whole stamp, comes from the receive time.
 pub fn is_undated(stamp: &Stamp) -> bool {
     match stamp {
         Stamp::Utc(_) => false,
@@ -142,12 +154,12 @@ pub fn is_undated(stamp: &Stamp) -> bool {
     }
 }
 
-/// A stamp as an instant, and why it may be wrong.
+/// A stamp as an instant, and the reason why it may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// UTC, whole milliseconds.
     pub utc: Timestamp,
-    /// What a timer should look at, if anything.
+    /// What the timer should check, if anything.
     pub doubt: Option<Doubt>,
 }
 
@@ -155,19 +167,20 @@ pub struct Resolved {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Doubt {
-    /// The wall time does not exist: it is in the hour that spring skips.
+    /// The wall time does not exist, because it is in the hour that is skipped in spring.
     Gap,
-    /// The wall time occurs twice in autumn and the receipt does not tell which.
+    /// The wall time occurs twice in autumn, and the receive time does not show which one is meant.
     Fold,
     /// The stamp has no date.
     NoDate,
-    /// The stamp's date is one of a clock that was never set.
+    /// The stamp's date is that of a clock that was never set.
     ClockUnset,
-    /// The stamp has no date and the box did not know its own when it was received.
+    /// The stamp has no date, and the box did not know its own date when it received the read.
     BoxClockUnset,
-    /// The stamp has no date, and the newest day that is possible puts a live read more than 12 h before its receipt.
+    /// The stamp has no date, and on the newest possible day a live read is more than 12 h before
+    /// its receive time.
     LongAgo,
-    /// A live read stamped more than a day from its receipt.
+    /// The stamp of a live read is more than a day from its receive time.
     Far,
     /// The stamp is no instant of the calendar.
     OutOfRange,
@@ -237,19 +250,21 @@ impl fmt::Display for Doubt {
     }
 }
 
-/// A year up to this one is that of a clock that was never set: 1970 and 2000 are where they start.
+/// A stamp of a year up to this one comes from a clock that was never set: such clocks start in
+/// 1970 or 2000.
 const UNSET_YEAR: i16 = 2000;
-/// A box whose clock shows less than this has not been told the time yet: 2025-01-01 in UTC, ms since 1970.
+/// While a box's clock shows less than this, the box does not know the time yet: 2025-01-01 in UTC,
+/// ms since 1970.
 const BOX_SET_MS: i64 = 1_735_689_600_000;
-/// How far an undated stamp may be ahead of its receipt.
+/// How far an undated stamp may be after its receive time.
 const AHEAD_MS: i64 = 60 * 60 * 1000;
-/// A live read without a date is told when it is older than this.
+/// A live read without a date is reported when it is older than this.
 const LONG_AGO_MS: i64 = 12 * 60 * 60 * 1000;
 const FOLD_LIMIT_MS: i64 = 30 * 60 * 1000;
 const FAR_LIMIT_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// The instant that `stamp` means in `zone`, for a read received at `received` (box clock). `replay`: the decoder
-/// said that the read was stored earlier, so the receipt tells little.
+/// The instant that `stamp` means in `zone`, for a read received at `received` (box clock).
+/// `replay`: the decoder said that the read was stored earlier, so the receive time says little.
 pub fn resolve(stamp: &Stamp, zone: &TimeZone, received: Timestamp, replay: bool) -> Resolved {
     let resolved = match *stamp {
         Stamp::Uptime(_) => {
@@ -273,25 +288,26 @@ pub fn resolve(stamp: &Stamp, zone: &TimeZone, received: Timestamp, replay: bool
 /// Decoder clock minus box clock in milliseconds, for a clock reading that arrived at `received`.
 pub fn offset_ms(clock: &Stamp, zone: &TimeZone, received: Timestamp) -> i64 {
     let decoder = match *clock {
-        // An unset clock is shown with its whole error, not with that of its time of day.
+        // The offset of an unset clock is shown in full, not only the offset of its time of day.
         Stamp::Local(local) => one_of(local, zone, received).map_or(received, |(utc, _)| utc),
         _ => resolve(clock, zone, received, false).utc,
     };
     let offset_ms = decoder.as_millisecond() - received.as_millisecond();
     match clock {
-        // It says what time it is now: hours ahead is likelier than nearly a day behind.
+        // The decoder says what time it is now, so its clock is more likely hours ahead than nearly
+        // a day behind.
         Stamp::TimeOfDay { .. } if offset_ms < -FAR_LIMIT_MS / 2 => offset_ms + FAR_LIMIT_MS,
         _ => offset_ms,
     }
 }
 
-/// UTC is kept as it is, also that of a clock that was never set.
+/// UTC is kept as it is, even if it comes from a clock that was never set.
 fn utc_doubt(utc: Timestamp, received: Timestamp, replay: bool) -> Option<Doubt> {
     let unset = TimeZone::UTC.to_datetime(utc).year() <= UNSET_YEAR;
     (unset || is_far(utc, received, replay)).then_some(Doubt::Far)
 }
 
-/// What a decoder had stored may be of any time, and a box that does not know its own cannot judge.
+/// A stored read may be of any time, and a box that does not know the time cannot decide.
 fn is_far(utc: Timestamp, received: Timestamp, replay: bool) -> bool {
     !replay && box_clock_set(received) && distance_ms(utc, received) > FAR_LIMIT_MS
 }
@@ -307,8 +323,9 @@ fn undated(time: Time, zone: &TimeZone, received: Timestamp, doubt: Doubt) -> Op
     Some(Resolved { utc, doubt: Some(doubt) })
 }
 
-/// The wall time that a stamp without a believable date means, on the day that its receipt gives it; `None`: it has a
-/// date, or is no time of a day, or the receipt is at the calendar's ends.
+/// The wall time that a stamp without a believable date means, on the day that follows from its
+/// receive time. `None`: the stamp has a date, or is no time of day, or the receive time is at the
+/// calendar's ends.
 pub fn dated_by(stamp: &Stamp, zone: &TimeZone, received: Timestamp) -> Option<DateTime> {
     let time = match *stamp {
         Stamp::Local(local) if local.year() <= UNSET_YEAR => local.time(),
@@ -318,11 +335,13 @@ pub fn dated_by(stamp: &Stamp, zone: &TimeZone, received: Timestamp) -> Option<D
     newest_day(time, zone, received).map(|(date, _)| date.to_datetime(time))
 }
 
-/// The newest day that puts `time` at most [`AHEAD_MS`] after the receipt, and the instant that it is then.
+/// The newest day that puts `time` at most [`AHEAD_MS`] after the receive time, and the instant
+/// that it is on that day.
 fn newest_day(time: Time, zone: &TimeZone, received: Timestamp) -> Option<(Date, Timestamp)> {
     let limit = received.as_millisecond().saturating_add(AHEAD_MS);
     let here = zone.to_datetime(received);
-    // Tomorrow is an hour away only in the evening, also on the day of a change. Two days back: zones have left out days.
+    // Tomorrow is at most an hour away only in the evening, also on the day of a change. Two days
+    // back, because zones have left out days.
     let days = if here.hour() >= 20 { 1 } else { 0 };
     (-2..=days).rev().find_map(|day| {
         let date = here.date().checked_add(day.days()).ok()?;
@@ -331,12 +350,13 @@ fn newest_day(time: Time, zone: &TimeZone, received: Timestamp) -> Option<(Date,
     })
 }
 
-/// The box knew the time then: an earlier year is that of a clock nobody has set yet.
+/// Whether the box knew the time then. An earlier time is that of a clock that nobody has set yet.
 pub fn box_clock_set(received: Timestamp) -> bool {
     received.as_millisecond() >= BOX_SET_MS
 }
 
-/// A wall time as the instant it means, by the rules for the hours that spring skips and autumn repeats.
+/// The instant that a wall time means, by the rules for the hours that are skipped in spring and
+/// repeated in autumn.
 fn one_of(local: DateTime, zone: &TimeZone, received: Timestamp) -> Option<(Timestamp, Option<Doubt>)> {
     let ambiguous = zone.to_ambiguous_timestamp(local);
     match ambiguous.offset() {
@@ -351,13 +371,14 @@ fn one_of(local: DateTime, zone: &TimeZone, received: Timestamp) -> Option<(Time
     }
 }
 
-/// Cannot overflow: the calendar spans 2e4 years, 6e14 ms.
+/// This cannot overflow: the calendar spans 2e4 years, 6e14 ms.
 fn distance_ms(one: Timestamp, other: Timestamp) -> i64 {
     (one.as_millisecond() - other.as_millisecond()).abs()
 }
 
 fn whole_ms(instant: Timestamp) -> Timestamp {
-    // Towards 1970, so it stays inside the calendar also at its ends (where `from_millisecond` refuses).
+    // Rounds towards 1970, so the result stays inside the calendar at its ends too (where
+    // `from_millisecond` refuses).
     let nanos = instant.subsec_nanosecond();
     Timestamp::new(instant.as_second(), nanos - nanos % 1_000_000).unwrap_or(instant)
 }
@@ -445,7 +466,7 @@ mod tests {
         assert_eq!(live("00:00:00.100", "2026-07-06T21:59:59.8Z"), day("2026-07-06T22:00:00.100Z"));
         // Around UTC midnight nothing happens in Madrid.
         assert_eq!(live("01:59:59.900", "2026-07-07T00:00:00.3Z"), day("2026-07-06T23:59:59.900Z"));
-        // A clock that is ahead, up to an hour, also over midnight.
+        // A clock that is up to an hour ahead, also over midnight.
         assert_eq!(live("13:00:00.000", "2026-07-06T10:00:00Z"), day("2026-07-06T11:00:00.000Z"));
         assert_eq!(live("00:30:00.000", "2026-07-06T21:40:00Z"), day("2026-07-06T22:30:00.000Z"));
         assert_eq!(live("00:00:01.000", "2026-07-06T10:00:00Z"), day("2026-07-05T22:00:01.000Z"));
@@ -457,9 +478,9 @@ mod tests {
         // A memory that is printed 13 h after the start, and 23 h after.
         assert_eq!(live("09:00:00.000", "2026-07-06T20:00:00Z"), old("2026-07-06T07:00:00.000Z"));
         assert_eq!(live("09:00:00.000", "2026-07-07T05:59:59.999Z"), old("2026-07-06T07:00:00.000Z"));
-        // More than an hour ahead is of the day before, for a clock that is wrong as well.
+        // A stamp that is more than an hour ahead is of the day before, also if the clock is wrong.
         assert_eq!(live("13:00:00.001", "2026-07-06T10:00:00Z"), old("2026-07-05T11:00:00.001Z"));
-        // The decoder says that it was stored: it may be.
+        // The decoder says that the read was stored, so it may be this old.
         let stored = told("09:00:00.000", "2026-07-06T20:00:00Z", true);
         assert_eq!(stored, doubted("2026-07-06T07:00:00.000Z", Doubt::NoDate));
     }
@@ -476,7 +497,7 @@ mod tests {
                 assert!(utc.as_millisecond() <= received.as_millisecond() + AHEAD_MS);
                 assert!(utc.as_millisecond() > received.as_millisecond() + AHEAD_MS - 25 * 3_600_000);
                 let there = madrid().to_datetime(utc);
-                // The hour that spring skips has no wall time of its own.
+                // The hour that is skipped in spring has no wall time of its own.
                 assert!(day == there || hour == 2, "{day} {there}");
             }
         }
@@ -557,7 +578,8 @@ mod tests {
         }
     }
 
-    /// What a box does: reads, steps of its clock, and a look about once a second that sees the steps.
+    /// What happens to a box: reads, steps of its clock, and a look about once a second that
+    /// notices the steps.
     #[derive(Clone, Debug)]
     enum Event {
         Read,
@@ -581,7 +603,8 @@ mod tests {
             let (mut anchor, mut seen, mut at_look, mut head, mut monotonic) = (start, start, 0, 0, 0);
             let mut reads: Vec<(u64, i64, i64)> = Vec::new();
             let mut steps: Vec<(u64, Step)> = Vec::new();
-            // Only one step between two looks is one that can be told from none: what is between is not asked for.
+            // If the clock steps twice between two looks, the box can see only the sum. So at most
+            // one step is made between two looks.
             let mut stepped = false;
             for event in events.into_iter().chain([Event::Look]) {
                 monotonic += 10;

@@ -1,10 +1,11 @@
 //! Raw bytes as text that survives a log line, a terminal and a diff.
 //!
-//! Must hold: [`unescape`]`(`[`escape`]`(bytes))` is `bytes`, for any bytes; the text is printable ASCII only, so it
-//! holds no line end, no tab and no terminal control. Printable ASCII stands for itself except the backslash, which
-//! is `\\`; tab, LF and CR are `\t`, `\n`, `\r`; every other byte is `\xNN` (lower-case hex).
+//! Must hold: [`unescape`]`(`[`escape`]`(bytes))` is `bytes`, for any bytes. The text is printable
+//! ASCII only, so it contains no line end, no tab and no terminal control. Printable ASCII stands
+//! for itself except the backslash, which is `\\`. Tab, LF and CR are `\t`, `\n`, `\r`. Every other
+//! byte is `\xNN` (lower-case hex).
 //!
-//! Not base64 or plain hex: a timer reads this to see what the box really sent.
+//! Not base64 or plain hex, because a timer reads this text to see what the decoder really sent.
 
 use std::io::{self, Write};
 
@@ -34,8 +35,8 @@ pub fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Output for eyes: lines as they are, but every byte that could steer a terminal in the form of [`escape`]. What is
-/// written for programs goes out unchanged, without this.
+/// Output for people: lines as they are, but every byte that could control a terminal in the form
+/// of [`escape`]. Output for programs is written unchanged, without this.
 pub struct ForTerminal<W>(pub W);
 
 impl<W: Write> Write for ForTerminal<W> {
@@ -81,7 +82,8 @@ pub fn unescape(text: &str) -> Result<Vec<u8>, NotEscaped> {
     Ok(bytes)
 }
 
-/// What follows a backslash: the byte it stands for and the width of the whole escape.
+/// Decodes what follows a backslash: returns the byte for which it stands, and the width of the
+/// whole escape.
 fn escaped(rest: &[u8]) -> Option<(u8, usize)> {
     let digit = |at: usize| rest.get(at).and_then(|&byte| char::from(byte).to_digit(16));
     match rest.first()? {

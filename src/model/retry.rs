@@ -1,18 +1,19 @@
-//! How long to wait before the next try. The `backoff` crate stays behind this module.
+//! How long to wait before the next try. Only this module knows the `backoff` crate.
 //!
-//! Only its sequence of intervals is used: its clock is frozen (timers belong to the driver, on monotonic time) and its
-//! randomness is off (the jitter comes from the caller's seed, so that a run can be repeated). The crate is no longer
-//! maintained; a dozen lines here would replace it.
+//! Only its sequence of intervals is used. Its clock is frozen, because timers belong to the driver
+//! and use monotonic time. Its randomness is off, because the jitter uses the caller's seed, so
+//! that a run can be repeated. The crate is no longer maintained. A dozen lines here would replace
+//! it.
 
 use std::time::{Duration, Instant};
 
 use backoff::backoff::Backoff;
 use backoff::exponential::ExponentialBackoff;
 
-/// Jitter around each wait: half below to half above.
+/// Jitter of each wait: from half below to half above.
 const JITTER: f64 = 0.5;
 
-/// A clock that stands still: no wait depends on how long the tries took.
+/// A clock that stands still, so that no wait depends on how long the tries took.
 #[derive(Clone)]
 struct Still(Instant);
 
@@ -28,7 +29,8 @@ impl backoff::Clock for Still {
     }
 }
 
-/// Growing waits: about `first`, twice that, four times ... `max`, each with jitter, none above `max` unless asked for.
+/// Growing waits: about `first`, twice that, four times ... `max`, each with jitter. None is above
+/// `max` unless the caller asks for a longer one.
 pub(crate) struct Retry {
     waits: ExponentialBackoff<Still>,
     max: Duration,
@@ -42,26 +44,26 @@ impl Retry {
             max_interval: max,
             multiplier: 2.0,
             randomization_factor: 0.0,
-            max_elapsed_time: None, // for ever
+            max_elapsed_time: None, // never give up
             ..Default::default()
         };
         waits.reset();
         Self { waits, max }
     }
 
-    /// Success: the next wait is a short one again.
+    /// Call this after a success: the next wait is a short one again.
     pub(crate) fn reset(&mut self) {
         self.waits.reset();
     }
 
-    /// The next wait, at least what was asked for.
+    /// The next wait. It is at least `asked`.
     pub(crate) fn next(&mut self, rng: &mut fastrand::Rng, asked: Option<Duration>) -> Duration {
         let wait = self.waits.next_backoff().unwrap_or(self.max);
         jittered(wait, JITTER, rng).min(self.max).max(asked.unwrap_or_default())
     }
 }
 
-/// `wait`, up to `share` of it less or more, in whole milliseconds.
+/// `wait`, shorter or longer by at most the fraction `share`, in whole milliseconds.
 pub(crate) fn jittered(wait: Duration, share: f64, rng: &mut fastrand::Rng) -> Duration {
     let factor = 1.0 + share * (2.0 * rng.f64() - 1.0);
     Duration::from_millis((wait.as_millis() as f64 * factor) as u64)

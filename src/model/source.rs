@@ -1,17 +1,19 @@
-//! Sources: what one decoder is to the journal when its timing points go to different devices.
+//! Sources: the parts of one decoder, as the journal sees them, when its timing points belong to
+//! different devices.
 //!
-//! A location that `[decoder.locations]` sends to a device of its own is a decoder of its own from the journal on: its reads
-//! are kept under `DECODER/LOCATION`, so that cursor, order, dead time and batches are its own. Everything else of the
-//! decoder is kept under its plain name.
+//! A location that `[decoder.locations]` sends to a device of its own is a decoder of its own from
+//! the journal on: its reads are kept under `DECODER/LOCATION`, so that it has its own cursor,
+//! order, dead time and batches. All other reads of the decoder are kept under its plain name.
 //!
-//! What belongs together again is known by the name alone, also after a location was taken out of the configuration: what is
-//! held of a decoder's memory is what all its sources hold, and a read that is in one of them is a repeat in the others.
-//! That is why a decoder's name has no `/`.
+//! The name alone says which sources belong together, also after a location was removed from the
+//! configuration: the stored ranges of a decoder are those of all its sources together, and a read
+//! that is in one source is a duplicate in the others. For this reason a decoder's name must not
+//! contain `/`.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// Parts a decoder's name from its location's.
+/// Separates a decoder's name from its location's name.
 pub const MARK: char = '/';
 
 /// The source of a decoder's location.
@@ -19,17 +21,18 @@ pub fn name(decoder: &str, location: &str) -> Box<str> {
     format!("{decoder}{MARK}{location}").into()
 }
 
-/// The decoder that a source is of; of a decoder's own source its name.
+/// The decoder to which a source belongs. For a decoder's own source this is its name.
 pub fn decoder(source: &str) -> &str {
     source.split_once(MARK).map_or(source, |(decoder, _)| decoder)
 }
 
-/// The location that a source is of, `None` for what a decoder sends without one, or from one that is not routed.
+/// The location of a source. `None` for reads without a location, or from a location that has no
+/// device of its own.
 pub fn location(source: &str) -> Option<&str> {
     source.split_once(MARK).map(|(_, location)| location)
 }
 
-/// What a map from sources holds of a decoder, its own source first.
+/// All values of a decoder in a map by source, its own source first.
 pub fn of<'a, T>(map: &'a BTreeMap<Box<str>, T>, decoder: &str) -> impl Iterator<Item = (&'a str, &'a T)> {
     let prefix = format!("{decoder}{MARK}");
     let others = map.range::<str, _>((Bound::Included(&*prefix), Bound::Unbounded));

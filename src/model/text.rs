@@ -1,6 +1,6 @@
-//! Text that people read: names from outside made harmless, and the short form of a token.
+//! Text for people: names from outside made harmless, and the short form of a token.
 
-/// Characters that steer a terminal or turn the order of what is read (line ends too) made visible.
+/// Makes characters visible that control a terminal or turn the reading order (line ends too).
 pub(crate) fn printable(text: &str) -> String {
     let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()

@@ -1,12 +1,13 @@
-//! What can be done with a box that runs, as typed commands.
+//! The commands that a running box can carry out, as typed functions.
 //!
-//! [`Ops`] is the one place that carries out what somebody asks of the daemon. It knows neither
-//! sockets nor JSON: an adapter (the control socket today, the web page later) reads a request,
-//! calls the method for it, and writes the answer in its own words.
+//! [`Ops`] is the only place that carries out what somebody asks of the daemon. It knows neither
+//! sockets nor JSON. An adapter (the control socket today, the web page later) parses a request,
+//! calls its method, and writes the answer in its own form.
 //!
-//! Must hold: nothing here changes what is kept. Reads that are held back are let go, a repair sends
-//! only what an audit finds missing ([`crate::cloud::audit`]), passings change their device only
-//! where two devices are named, and what a decoder is asked for again arrives as any other read.
+//! Must hold: nothing here changes what is kept. Reads that are held back are released for upload.
+//! A repair sends only passings that an audit found missing ([`crate::cloud::audit`]). Passings
+//! change their device only if the command names both devices. Reads that a decoder is asked to
+//! send again arrive like any other read.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +23,10 @@ use crate::link::capture::{Header, file};
 use crate::link::{CommandResult, DecoderHandle};
 use crate::status::{Board, Snapshot};
 
-/// The way to the audits and repairs of each device, by its identity in the cloud.
+/// The channel to the audits and repairs of each device, by the device's identity in the cloud.
 pub type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
 
-/// The way to each decoder, by its name in the configuration.
+/// The handle of each decoder, by its name in the configuration.
 pub type Decoders = BTreeMap<String, DecoderHandle>;
 
 /// Why a command was not carried out.
@@ -34,19 +35,19 @@ pub enum OpsError {
     /// The daemon is stopping.
     #[error("passbridge is stopping")]
     Stopping,
-    /// This daemon does not upload for the device.
+    /// This daemon does not upload to the device.
     #[error("this passbridge does not upload for device {0}")]
     UnknownDevice(String),
-    /// Passings can only be taken over from a device that is not in the configuration any more.
+    /// Passings can be taken over only from a device that is not in the configuration any more.
     #[error("device {0} is in the configuration: its passings go there by themselves")]
     DeviceInUse(String),
-    /// An audit or a repair was begun, and it failed: why.
+    /// An audit or a repair was started and failed, for this reason.
     #[error("{0}")]
     Failed(String),
     /// The journal is not open.
     #[error("there is no journal")]
     NoJournal,
-    /// The reads that are held back could not be let go.
+    /// The reads that are held back could not be released.
     #[error(transparent)]
     LetGo(#[from] LetGoError),
 }
@@ -57,44 +58,44 @@ pub enum DecoderRefusal {
     /// The configuration has no decoder of that name.
     #[error("there is no decoder of that name; there are: {}", known.join(", "))]
     Unknown {
-        /// The names of those that there are.
+        /// The names of the configured decoders.
         known: Vec<String>,
     },
     /// The decoder is not connected.
     #[error("it is not connected now; `passbridge status` says why. What it stores stays there")]
     NotConnected,
-    /// The decoder cannot be asked for that, or not now: why.
+    /// The decoder cannot carry out the request, or not now, for this reason.
     #[error("{0}")]
     Refused(String),
 }
 
 /// A capture that has begun.
 pub struct Capturing {
-    /// What the file of the capture says at its top.
+    /// Header of the capture file.
     pub header: Header,
-    /// What happens on the wire from now on.
+    /// The bytes on the wire from now on.
     pub recording: Recording,
 }
 
-/// A handle on the running daemon; clones do the same.
+/// A handle on the running daemon. Clones reach the same daemon.
 #[derive(Clone)]
 pub struct Ops {
     board: Board,
     repairs: Repairs,
     decoders: Decoders,
-    /// Changed when what the cloud failed at is to be tried again now.
+    /// Changed to request that the passings at which the cloud failed are tried again now.
     try_again: watch::Sender<u64>,
     /// `None` until the journal is open.
     journal: Option<Journal>,
 }
 
 impl Ops {
-    /// Reaches the devices and decoders that are given, and no journal yet.
+    /// A handle on these devices and decoders, without a journal.
     pub fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<u64>) -> Self {
         Self { board, repairs, decoders, try_again, journal: None }
     }
 
-    /// The same handle, which reaches the journal, too.
+    /// The same handle with a journal.
     #[must_use]
     pub fn with_journal(self, journal: Journal) -> Self {
         Self { journal: Some(journal), ..self }
@@ -105,7 +106,7 @@ impl Ops {
         &self.board
     }
 
-    /// All that is known of the box now.
+    /// The current status of the box.
     pub fn status(&self) -> Snapshot {
         self.board.snapshot()
     }
@@ -115,8 +116,8 @@ impl Ops {
         self.board.snapshot().journal.durable
     }
 
-    /// Audits a session of a device and sends what is missing again. `session` is its token, or the
-    /// end of it.
+    /// Audits a session of a device and sends the missing passings again. `session` is the token of
+    /// the session, or the end of it.
     ///
     /// # Errors
     /// The device is unknown, the audit failed, or the daemon is stopping.
@@ -124,8 +125,9 @@ impl Ops {
         self.order(device, |reply| Order::Repair { session, reply }).await?.map_err(OpsError::Failed)
     }
 
-    /// Sends what was numbered for the device `from`, which is not in the configuration any more, and
-    /// is not in the cloud, to the device `to` ([`crate::cloud::audit::adopt`]).
+    /// Moves passings to the device `to` that were numbered for the device `from` and are not in
+    /// the cloud ([`crate::cloud::audit::adopt`]). `from` must not be in the configuration any
+    /// more.
     ///
     /// # Errors
     /// `from` is in the configuration, `to` is not, the comparison with the cloud failed, or the
@@ -137,7 +139,7 @@ impl Ops {
         self.order(to, |reply| Order::Adopt { from, reply }).await?.map_err(OpsError::Failed)
     }
 
-    /// Takes over the result of an audit that was made beside the daemon, which shows it and
+    /// Takes over the result of an audit that was made outside the daemon. The daemon shows and
     /// remembers it.
     ///
     /// # Errors
@@ -147,10 +149,10 @@ impl Ops {
         self.order(&device, |reply| Order::Found { audited, reply }).await
     }
 
-    /// Asks a decoder for reads that it has stored. They arrive later, as any others do.
+    /// Asks a decoder for reads that it has stored. They arrive later, like any other read.
     ///
     /// # Errors
-    /// There is no such decoder, it is not connected, or it cannot be asked for that.
+    /// The decoder does not exist, is not connected, or cannot carry out the request.
     pub async fn rewind(&self, decoder: &str, range: &Range) -> Result<(), DecoderRefusal> {
         match self.decoder(decoder)?.ask(range).await {
             CommandResult::Accepted => Ok(()),
@@ -159,29 +161,29 @@ impl Ops {
         }
     }
 
-    /// Uploads the reads that are held back, of a decoder (or of one location of it) or of all, and
-    /// says how many they are.
+    /// Releases the reads that are held back, of a decoder (or of one of its locations) or of all
+    /// decoders, so that they are uploaded. Returns how many they are.
     ///
     /// # Errors
-    /// The journal is not open, or it cannot do so.
+    /// The journal is not open, or it cannot release them.
     pub async fn let_go(&self, decoder: Option<&str>) -> Result<u64, OpsError> {
         let journal = self.journal.as_ref().ok_or(OpsError::NoJournal)?;
         Ok(journal.let_all_go(decoder).await?)
     }
 
     /// Tries the passings of every device again that were set aside because the cloud failed at
-    /// them, and says how many they are.
+    /// them. Returns how many they are.
     pub fn try_again(&self) -> usize {
         let count = self.journal.as_ref().map_or(0, Journal::failing);
         self.try_again.send_modify(|times| *times += 1);
         count
     }
 
-    /// Begins a capture of what goes over the wire of a decoder. It ends when the recording is
+    /// Begins a capture of the bytes on the wire of a decoder. It ends when the recording is
     /// dropped.
     ///
     /// # Errors
-    /// There is no such decoder, or as many captures of it go on as may.
+    /// The decoder does not exist, or it already has the highest allowed number of captures.
     pub fn capture(&self, decoder: &str) -> Result<Capturing, DecoderRefusal> {
         let Some(recording) = self.decoder(decoder)?.tap().listen() else {
             let why = format!("{CAPTURES} captures of it go on already: end one of them");
@@ -197,11 +199,11 @@ impl Ops {
         self.decoders.get(name).ok_or_else(|| DecoderRefusal::Unknown { known: known() })
     }
 
-    /// Gives an order to the audits of a device, and waits for its result.
+    /// Sends an order to the audits of a device, and waits for its result.
     async fn order<T>(&self, device: &str, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, OpsError> {
         let orders = self.repairs.get(device).ok_or_else(|| OpsError::UnknownDevice(device.to_owned()))?;
         let (reply, answer) = oneshot::channel();
-        // A device carries out one order at a time; the next one waits here.
+        // A device carries out one order at a time. The next one waits here.
         orders.send(order(reply)).await.map_err(|_| OpsError::Stopping)?;
         answer.await.map_err(|_| OpsError::Stopping)
     }

@@ -1,21 +1,24 @@
-//! The box over HTTP: status as text, JSON and metrics, the newest reads, changes as they happen. Read only.
+//! The box over HTTP: status as text, JSON and metrics, the newest reads, and changes as they
+//! happen. Read only.
 //!
 //! Must hold:
-//! * Nothing here can change or delay what is kept: it only reads the [`Board`].
-//! * A client costs a bounded amount: connections, the head of a request and the time to send it, the time an answer
-//!   waits for a client that does not read, event streams all have a limit; a request with a body is refused. One
-//!   machine cannot take the places of all others.
-//! * A page of another site in the timer's browser learns nothing: no CORS, and without a token only a request for
-//!   this box by address or as `localhost` is answered, so that a name which its owner points here later (DNS rebinding)
-//!   is of no use.
-//! * With a token set, all but `/healthz` and `/readyz` wants it (a supervisor has no token, and learns only what it
-//!   needs there). While its file cannot be read nobody is shown anything else. Without one the address is loopback: the
-//!   configuration sees to that.
-//! * A port that is taken, and an address that is not there, are waited for: reads are kept without a page.
+//! * This module cannot change or delay what is kept. It only reads the [`Board`].
+//! * A client has a bounded cost. There is a limit for connections, the size of a request's head
+//!   and the time to send it, the time for which an answer waits for a client that does not read,
+//!   and event streams. A request with a body is refused. One other machine cannot use all
+//!   the connections.
+//! * A page of another site in the timer's browser gets no data. There is no CORS, and without a
+//!   token, only a request that names this box by address or as `localhost` is answered. So a
+//!   foreign name that its owner points to this box later (DNS rebinding) is refused.
+//! * With a token set, every path except `/healthz` and `/readyz` requires it (a supervisor has no
+//!   token, and these two return only what it needs). While the file of the token cannot be read,
+//!   every other path is refused. Without a token, the configuration allows only a loopback address.
+//! * A port that is in use, and an address that the box does not have, are waited for: reads are
+//!   kept without a page.
 //! * `/readyz` is 200 only while reads can be kept.
 //!
-//! Rejected: `axum::serve`, which bounds neither the time nor the size of a request's head; CORS headers, because no
-//! other site's page has business here.
+//! Rejected: `axum::serve`, which limits neither the time nor the size of a request's head; CORS
+//! headers, because pages of other sites need no data from the box.
 
 pub(crate) mod ask;
 mod metrics;
@@ -51,32 +54,34 @@ use crate::config::failure::Failure;
 use crate::status::glance;
 use crate::status::{Board, ProblemCode, RECENT_READS};
 
-/// Connections at once; the next one waits to be accepted.
+/// Most connections at the same time. The next one waits to be accepted.
 const CONNECTIONS: usize = 64;
-/// Connections at once from one other machine; one more is closed at once.
+/// Most connections at the same time from one other machine. One more is closed at once.
 const CONNECTIONS_OF_ONE: usize = 16;
-/// Event streams at once, fewer than connections, so that the status can always be asked.
+/// Most event streams at the same time. They are fewer than the connections, so that the status can
+/// always be requested.
 const STREAMS: usize = 32;
-/// Bytes of a request's head.
+/// Longest head of a request, in bytes.
 const HEAD_LIMIT: usize = 16 << 10;
-/// Headers of a request.
+/// Most headers of a request.
 const HEADERS: usize = 64;
-/// How long a request's head may take to come, also on a connection that is kept open.
+/// How long the head of a request may take to arrive, also on a connection that is kept open.
 const HEAD_TIME: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
-/// How long an answer may wait for a client that takes nothing of it.
+/// How long an answer may wait for a client that does not read it.
 const WRITE_TIME: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
-/// How long a connection may go on after `stop`.
+/// How long a connection may continue after `stop`.
 const LINGER: Duration = Duration::from_secs(1);
 /// Least time between two events of a stream.
 const EVENT_GAP: Duration = Duration::from_millis(500);
-/// A comment keeps a silent stream open through proxies, and finds out who went away.
+/// Time between the comments that keep a silent stream open through proxies, and that detect
+/// clients that are gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How often an address that is not on this box yet is tried.
+/// Time between two tries to listen at an address that this box does not have yet.
 const ADDRESS_RETRY: Duration = Duration::from_secs(2);
-/// Reads told when no limit is asked for.
+/// Number of reads that are returned when the request has no limit.
 const USUAL_READS: usize = 100;
 
-/// The port cannot be had.
+/// The server cannot listen on the port.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "status.listen = \"{address}\": cannot listen there: {source}; choose a free port (1024 or above), or stop what uses it"
@@ -92,7 +97,8 @@ impl From<BindError> for Failure {
     }
 }
 
-/// The port of the page, or an address that is not on this box yet (its network comes up later).
+/// The listening port of the page, or an address that this box does not have yet (its network
+/// starts later).
 #[derive(Debug)]
 pub struct WebPage {
     address: SocketAddr,
@@ -112,7 +118,7 @@ pub enum Audience {
 }
 
 impl WebPage {
-    /// Where it really listens (port 0 is any free one); `None` while it cannot.
+    /// The actual address (port 0 selects any free port). `None` while the page cannot listen.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.listener.as_ref().ok()?.local_addr().ok()
     }
@@ -126,7 +132,7 @@ impl WebPage {
 /// Takes the port of `[status].listen` for `check`.
 ///
 /// # Errors
-/// The address is in use or not allowed. One that is merely not on this box yet is no error.
+/// The address is in use or not allowed. An address that this box does not have yet is no error.
 pub async fn bind(address: SocketAddr) -> Result<WebPage, BindError> {
     match WebPage::open(address).await {
         WebPage { address, listener: Err(source) } if source.kind() != ErrorKind::AddrNotAvailable => {
@@ -136,7 +142,7 @@ pub async fn bind(address: SocketAddr) -> Result<WebPage, BindError> {
     }
 }
 
-/// Tries until it listens.
+/// Tries again until it can listen.
 async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
     let mut listener = page.listener;
     loop {
@@ -165,7 +171,7 @@ async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
     }
 }
 
-/// Answers until `stop`, and lets requests in hand end within a second then.
+/// Answers requests until `stop`. Then requests in progress may end within a second.
 pub async fn serve(page: WebPage, board: Board, access: watch::Receiver<Audience>, stop: CancellationToken) {
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
     let router = router(Web { board, access, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
@@ -182,7 +188,8 @@ pub async fn serve(page: WebPage, board: Board, access: watch::Receiver<Audience
         };
         match accepted {
             Ok((stream, peer)) => {
-                // The kernel ends a connection whose other end takes nothing; where it cannot, only the place is lost.
+                // The kernel ends a connection whose client reads nothing. If the option cannot be
+                // set, only this connection stays occupied.
                 let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(WRITE_TIME));
                 if let Some(counted) = peers.count(peer.ip()) {
                     tokio::spawn(connection(stream, router.clone(), (place, counted), stop.clone()));
@@ -190,24 +197,25 @@ pub async fn serve(page: WebPage, board: Board, access: watch::Receiver<Audience
             }
             Err(error) => {
                 tracing::warn!("the status page cannot take a connection: {error}");
-                sleep(Duration::from_millis(200)).await; // out of descriptors: do not spin
+                sleep(Duration::from_millis(200)).await; // no free file descriptors: avoid a busy loop
             }
         }
     }
     drop(listener);
-    // All places back means that every connection has ended.
+    // When all permits are returned, every connection has ended.
     let _ = timeout(LINGER + Duration::from_millis(100), places.acquire_many(CONNECTIONS as u32)).await;
 }
 
-/// Connections by the machine they come from. This box itself is not counted: a proxy on it speaks for many.
+/// Number of connections from each machine. This box itself is not counted, because a proxy on it
+/// serves many clients.
 #[derive(Clone, Default)]
 struct Peers(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// One connection, until it goes.
+/// One counted connection, until it ends.
 struct Counted(Peers, IpAddr);
 
 impl Peers {
-    /// `None`: this machine has its share.
+    /// `None`: this machine already has its most connections.
     fn count(&self, peer: IpAddr) -> Option<Counted> {
         // An IPv6 machine has a whole /64 of addresses.
         let peer = match peer.to_canonical() {
@@ -284,7 +292,8 @@ fn router(web: Web) -> Router {
     guarded.merge(open).layer(middleware::from_fn_with_state(web.clone(), every)).with_state(web)
 }
 
-/// What a browser is told with every answer: keep nothing, guess nothing, show it in no other site's frame.
+/// Headers of every answer. They tell the browser not to store it, not to guess its type, and not
+/// to show it in another site's frame.
 const HEADERS_OF_ALL: [(header::HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -296,7 +305,7 @@ const HEADERS_OF_ALL: [(header::HeaderName, &str); 5] = [
     ),
 ];
 
-/// What holds for every request and answer.
+/// Applies the rules for every request and answer.
 async fn every(State(web): State<Web>, request: Request, next: Next) -> Response {
     let mut response = answered(&web, request, next).await;
     let headers = response.headers_mut();
@@ -313,7 +322,7 @@ async fn answered(web: &Web, request: Request, next: Next) -> Response {
         let close = [(header::CONNECTION, HeaderValue::from_static("close"))];
         return (StatusCode::PAYLOAD_TOO_LARGE, close, "a request here has no body\n").into_response();
     }
-    // With a token a browser that is led astray has nothing to show.
+    // With a token configured, a request that another site caused has no token to send.
     if matches!(*web.access.borrow(), Audience::Open) && !for_this_box(&request) {
         let what = "ask for this box by its address or as localhost, not by a name\n";
         return (StatusCode::MISDIRECTED_REQUEST, what).into_response();
@@ -324,7 +333,8 @@ async fn answered(web: &Web, request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Whether the request names this box in a way that no DNS server decides. A client that names no host is no browser.
+/// The request names this box in a way that no DNS server decides. A client that names no host is
+/// not a browser.
 fn for_this_box(request: &Request) -> bool {
     let named = |host: &str| {
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -338,7 +348,8 @@ fn for_this_box(request: &Request) -> bool {
     header && request.uri().host().is_none_or(named)
 }
 
-/// Whether a browser says that another site's page asks. Following a link to here is fine.
+/// The browser reports that another site's page sends the request. Following a link to this box is
+/// allowed.
 fn of_another_site(headers: &HeaderMap) -> bool {
     let says = |name: &str, value: &str| headers.get(name).is_some_and(|said| said.as_bytes() == value.as_bytes());
     (says("sec-fetch-site", "cross-site") || says("sec-fetch-site", "same-site")) && !says("sec-fetch-mode", "navigate")
@@ -411,7 +422,7 @@ async fn nothing_here() -> Response {
     (StatusCode::NOT_FOUND, what).into_response()
 }
 
-/// One stream: the status at once, then whenever it changes, at most twice a second.
+/// One stream. It sends the status at once, and then after each change, at most twice a second.
 struct Stream {
     web: Web,
     changed: watch::Receiver<u64>,
@@ -436,7 +447,7 @@ async fn events(State(web): State<Web>) -> Response {
 impl Stream {
     async fn next(&mut self) -> Event {
         if let Some(last) = self.last {
-            // The sender lives in the board, and the board in `self`, so waiting cannot fail.
+            // The sender is in the board, and the board is in `self`, so waiting cannot fail.
             let _ = self.changed.changed().await;
             sleep_until(last + EVENT_GAP).await;
         }

@@ -1,21 +1,24 @@
-//! The simulated RUFUS cloud: one fake shared by `demo`, `simulate cloud`, tests and benches.
+//! The simulated RUFUS Cloud: one fake for `demo`, `simulate cloud`, tests and benches.
 //!
 //! What must hold:
-//! * It answers every call passbridge makes, in both generations and in each spelling that the public documents leave
-//!   open ([`SimCloudConfig`]), over real sockets on the loopback interface.
-//! * It is stricter than the real cloud may be: an unknown field, an empty bib, a stamp in another form than
-//!   `YYYY-MM-DDTHH:mm:ss.sssZ`, an unknown call is refused *and* noted in [`SimCloud::violations`], which every test
-//!   expects to be empty. It also watches what no answer could tell: numbers that do not rise, a number with two
-//!   contents, two inserts of a device in flight at once, a passing stored twice, an attempt to delete.
-//! * It fails only as scripted ([`CloudFault`]) and by its habits ([`Habits`]); both are the same for the same seed. Without them it
-//!   is deterministic but for the tokens.
-//! * It is fast and bounded: 24 bytes a passing beside the distinct chips and bibs, at most [`MAX_PASSINGS`](store::MAX_PASSINGS).
+//! * It answers every call that passbridge makes, in both generations and in each spelling that the
+//!   public documents leave open ([`SimCloudConfig`]), over real sockets on the loopback interface.
+//! * It is stricter than the real cloud may be. An unknown field, an empty bib, a stamp in another
+//!   form than `YYYY-MM-DDTHH:mm:ss.sssZ` and an unknown call are refused *and* recorded in
+//!   [`SimCloud::violations`], which every test expects to be empty. It also records faults of the
+//!   client that no answer could show: numbers that do not rise, a number with two contents, two
+//!   inserts of a device in flight at once, a passing stored twice, an attempt to delete.
+//! * It fails only as scripted ([`CloudFault`]) and by its habits ([`Habits`]). Both are the same
+//!   for the same seed. Without them it is deterministic, except for the tokens.
+//! * It is fast and bounded: 24 bytes for each passing beside the distinct chips and bibs, at most
+//!   [`MAX_PASSINGS`](store::MAX_PASSINGS).
 //!
-//! It hides sockets (`wire`), storage and duplicate rules (`store`), faults (`faults`), habits (`habits`, `words`, `pages`,
-//! `writer`), what is read and written (`requests`, `answers`) and the routes between (`http`).
+//! The module hides sockets (`wire`), storage and duplicate rules (`store`), faults (`faults`),
+//! habits (`habits`, `words`, `pages`, `writer`), requests and answers (`requests`, `answers`) and
+//! the routes between them (`http`).
 //!
-//! Rejected: a fake inside the HTTP client (timeouts, cuts and resets would be imitated instead of happening);
-//! a lenient mode (a test that passes with a stray field proves less).
+//! Rejected: a fake inside the HTTP client (timeouts, cuts and resets would be imitated and would
+//! not really happen); a lenient mode (a test that passes with an unknown field proves less).
 
 mod answers;
 mod config;
@@ -53,7 +56,7 @@ use faults::Script;
 use habits::Chooser;
 use store::Store;
 
-/// A running fake; clones share it, and it ends with the last of them.
+/// A running fake. Clones share it, and it ends with the last clone.
 #[derive(Clone)]
 pub struct SimCloud {
     inner: Arc<Inner>,
@@ -69,7 +72,7 @@ impl SimCloud {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), config).await
     }
 
-    /// As [`SimCloud::start`], at an address (port 0: any free one).
+    /// Like [`SimCloud::start`], at an address (port 0: any free port).
     ///
     /// # Errors
     /// The address cannot be bound.
@@ -102,12 +105,13 @@ impl SimCloud {
         format!("http://{}/v0", self.inner.address)
     }
 
-    /// Where it listens.
+    /// Address at which the fake listens.
     pub fn address(&self) -> SocketAddr {
         self.inner.address
     }
 
-    /// Changes the behaviour from the next request on. Devices that are new in the list are added; none is removed.
+    /// Changes the behaviour from the next request on. New devices in the list are added. Devices
+    /// are never removed.
     pub fn configure(&self, change: impl FnOnce(&mut SimCloudConfig)) {
         let mut state = self.inner.lock();
         change(&mut state.config);
@@ -115,21 +119,22 @@ impl SimCloud {
         state.store.add_devices(&devices);
     }
 
-    /// Other habits from the next request on; what a habit counts begins anew.
+    /// Sets other habits from the next request on. The counters of the habits start again.
     pub fn habits(&self, habits: Habits) {
         let mut state = self.inner.lock();
         state.config.habits = habits;
         state.chooser = Chooser::default();
     }
 
-    /// Opens a session, as START pressed elsewhere would: the device's active one closes. Gives the token.
+    /// Opens a session, as if START was pressed elsewhere: the device's active session closes.
+    /// Returns the token.
     pub fn open_session(&self, device: &str, alias: &str) -> String {
         let token = self.inner.lock().store.open(device, Some(alias));
         self.inner.changed();
         token.to_string()
     }
 
-    /// Closes a session; an unknown token changes nothing.
+    /// Closes a session. An unknown token changes nothing.
     pub fn close_session(&self, token: &str) {
         self.inner.lock().store.close(token);
         self.inner.changed();
@@ -140,57 +145,62 @@ impl SimCloud {
         self.inner.lock().store.sessions(device, None)
     }
 
-    /// What a session holds, in the order it was stored.
+    /// The passings of a session, in the order in which they were stored.
     pub fn passings(&self, token: &str) -> Vec<StoredPassing> {
         self.inner.lock().store.passings(token)
     }
 
-    /// Takes out what a session holds, oldest first, but for the newest `leave` (about which a client may ask): a long run
-    /// is looked at piece by piece, and the fake does not grow. A number taken out still counts as known.
+    /// Removes and returns the passings of a session, oldest first, except the newest `leave`
+    /// (about which a client may ask). So a long run is checked piece by piece, and the fake does
+    /// not grow. A removed number still counts as known.
     pub fn take_passings(&self, token: &str, leave: usize) -> Vec<StoredPassing> {
         self.inner.lock().store.take(token, leave)
     }
 
-    /// Puts passings of somebody else into a session, past every rule and check.
+    /// Puts another sender's passings into a session, without any rule or check.
     pub fn put_foreign(&self, token: &str, passings: &[StoredPassing]) {
         self.inner.lock().store.put_foreign(token, passings);
         self.inner.changed();
     }
 
-    /// Forgets the passings of a session with these numbers, as a cloud that loses what it had taken.
+    /// Forgets the passings of a session with these numbers, like a cloud that loses what it had
+    /// accepted.
     pub fn lose(&self, token: &str, nums: &[u64]) {
         self.inner.lock().store.lose(token, nums);
         self.inner.changed();
     }
 
-    /// Changes the passing of a session with this number (not the number itself), past every rule and check.
+    /// Changes the passing of a session with this number (not the number itself), without any rule
+    /// or check.
     pub fn alter(&self, token: &str, num: u64, change: impl FnOnce(&mut StoredPassing)) {
         self.inner.lock().store.alter(token, num, change);
         self.inner.changed();
     }
 
-    /// Passings stored over all sessions.
+    /// Number of passings in all sessions.
     pub fn stored(&self) -> usize {
         self.inner.lock().store.stored()
     }
 
-    /// Every `POST /passings` whose body could be read, oldest first (the last [`MAX_POSTS`](state::MAX_POSTS)).
+    /// Every `POST /passings` whose body could be read, oldest first (only the last
+    /// [`MAX_POSTS`](state::MAX_POSTS)).
     pub fn posts(&self) -> Vec<Post> {
         self.inner.lock().posts.iter().cloned().collect()
     }
 
-    /// The last requests and the beginnings of their answers, oldest first, each with its time since the start in seconds: for
-    /// the report of a test that failed.
+    /// The last requests and the beginnings of their answers, oldest first, each with its time
+    /// since the start in seconds. The report of a failed test prints them.
     pub fn trace(&self) -> Vec<String> {
         self.inner.lock().trace.iter().cloned().collect()
     }
 
-    /// How many `POST /passings` there were.
+    /// Number of all `POST /passings`.
     pub fn post_count(&self) -> u64 {
         self.inner.lock().post_count
     }
 
-    /// What the client did that it must never do; empty when all is well. At most [`MAX_VIOLATIONS`](state::MAX_VIOLATIONS) and a count.
+    /// What the client did and must never do. Empty when all is well. At most
+    /// [`MAX_VIOLATIONS`](state::MAX_VIOLATIONS), and then how many more there are.
     pub fn violations(&self) -> Vec<String> {
         let state = self.inner.lock();
         let mut list = state.violations.clone();
@@ -200,50 +210,55 @@ impl SimCloud {
         list
     }
 
-    /// The next request of this class meets the fault. Faults of one class are met in the order they were given.
+    /// The next request of this class gets the fault. Faults of one class are used in the order in
+    /// which they were added.
     pub fn fault(&self, on: On, fault: CloudFault) {
         self.inner.lock().script.push(on, Some(1), fault);
     }
 
-    /// The next `times` requests of this class meet the fault.
+    /// The next `times` requests of this class get the fault.
     pub fn fault_times(&self, times: u32, on: On, fault: CloudFault) {
         self.inner.lock().script.push(on, Some(times), fault);
     }
 
-    /// Every request of this class meets the fault until [`SimCloud::clear_faults`].
+    /// Every request of this class gets the fault until [`SimCloud::clear_faults`].
     pub fn fault_always(&self, on: On, fault: CloudFault) {
         self.inner.lock().script.push(on, None, fault);
     }
 
-    /// Requests meet faults by chance until [`SimCloud::clear_faults`]; scripted ones go first.
+    /// Requests get faults by chance until [`SimCloud::clear_faults`]. Scripted faults are used
+    /// first.
     pub fn fault_by_chance(&self, chance: Chance) {
         self.inner.lock().script.by_chance(chance);
     }
 
-    /// Forgets every fault not yet met, and the poison.
+    /// Removes every unused fault, and the poison.
     pub fn clear_faults(&self) {
         let mut state = self.inner.lock();
         state.script = Script::default();
         state.poison.clear();
     }
 
-    /// An insert that contains this chip (or bib) is refused as a whole with `status`, and nothing of it is stored.
+    /// An insert that contains this chip (or bib) is refused as a whole with `status`, and none of
+    /// its passings is stored.
     pub fn poison(&self, chip: &str, status: u16) {
         self.inner.lock().poison.insert(chip.to_owned(), status);
     }
 
-    /// Off: connections are reset and new ones refused, as when the cloud's host is down. On: the same port again.
-    /// Returns when it is so.
+    /// `false`: connections are reset and new ones refused, as when the cloud's host is down.
+    /// `true`: the fake listens on the same port again. Returns when the change is made.
     pub async fn set_online(&self, online: bool) {
         self.inner.door.set(online).await;
     }
 
-    /// Waits until `n` passings are stored over all sessions. `false`: not within `limit`.
+    /// Waits until all sessions together hold `n` passings. `false`: this did not happen within
+    /// `limit`.
     pub async fn wait_for(&self, n: usize, limit: Duration) -> bool {
         self.wait_until(limit, |cloud| cloud.stored() >= n).await
     }
 
-    /// Waits until the condition holds, looking again whenever something changed. `false`: not within `limit`.
+    /// Waits until the condition holds, and checks it after every change. `false`: this did not
+    /// happen within `limit`.
     pub async fn wait_until(&self, limit: Duration, condition: impl Fn(&Self) -> bool) -> bool {
         let mut version = self.inner.version.subscribe();
         let watching = async {
@@ -261,8 +276,8 @@ impl SimCloud {
     }
 }
 
-/// Runs a fake for ever and says what happens, a line at a time: its address, sessions that open and close, and once a
-/// second what arrived. For `passbridge simulate cloud`.
+/// Runs a fake for ever and reports what happens, one line at a time: its address, sessions that
+/// open and close, and once a second the passings that arrived. For `passbridge simulate cloud`.
 ///
 /// # Errors
 /// The address cannot be bound.

@@ -18,8 +18,6 @@ const ROOMS: &[&str] = &[
     "commands", "cli",
 ];
 
-const RENAMED: &str = "names are being made unambiguous: this list only gets shorter";
-
 /// What breaks a rule, and why it may.
 const ALLOWED: &[Allowed] = &[
     allow(
@@ -37,30 +35,6 @@ const ALLOWED: &[Allowed] = &[
         "one fold over all entries of the log; what it is made of is in files of its own",
     ),
     allow(LongFile, "model/chip.rs", "reads, stamps and ranges of positions; a third of it are tests"),
-    allow(OneName, "Content", RENAMED),
-    allow(OneName, "Doubt", RENAMED),
-    allow(OneName, "Fault", RENAMED),
-    allow(OneName, "Habit", RENAMED),
-    allow(OneName, "Input", RENAMED),
-    allow(OneName, "Item", RENAMED),
-    allow(OneName, "Keeper", RENAMED),
-    allow(OneName, "Life", RENAMED),
-    allow(OneName, "Line", RENAMED),
-    allow(OneName, "Mark", RENAMED),
-    allow(OneName, "Output", RENAMED),
-    allow(OneName, "Page", RENAMED),
-    allow(OneName, "Place", RENAMED),
-    allow(OneName, "Port", RENAMED),
-    allow(OneName, "Protocol", RENAMED),
-    allow(OneName, "Reader", RENAMED),
-    allow(OneName, "Report", RENAMED),
-    allow(OneName, "Request", RENAMED),
-    allow(OneName, "Seen", RENAMED),
-    allow(OneName, "Source", RENAMED),
-    allow(OneName, "Stored", RENAMED),
-    allow(OneName, "Summary", RENAMED),
-    allow(OneName, "Verdict", RENAMED),
-    allow(OneName, "Writer", RENAMED),
 ];
 
 const fn allow(rule: Rule, what: &'static str, reason: &'static str) -> Allowed {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::support::skip;
 use passbridge::testing::config::KeyHeader;
 use passbridge::testing::config::{Address, Config, LoadOptions, SessionMode, TagCode};
 use passbridge::testing::decoders::REGISTRY;
@@ -645,7 +646,7 @@ fn the_unit_lets_the_service_use_a_serial_adapter_that_is_plugged_in_after_its_s
 #[test]
 fn systemd_accepts_the_unit() {
     let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
-        eprintln!("skipped: systemd-analyze is not on this machine");
+        skip("systemd_accepts_the_unit", "systemd-analyze is not on this machine");
         return;
     };
     assert!(version.status.success());

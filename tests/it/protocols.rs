@@ -13,7 +13,7 @@ mod always;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,6 +27,7 @@ use passbridge::testing::sim::decoder::Kind;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::support::recording;
 use crate::support::samples::{self, captures, folder, hex, raw};
 
 /// Noise that ends the way the protocol's frames do, so that no frame may suffer from it.
@@ -476,14 +477,8 @@ fn every_recording_decodes_to_its_digest() {
         ("one4all-20191212-090206.csv", "one4all", 1460, 435, "e129222c581044fa"),
         ("p3-short.hex", "p3", 83, 3, "34513f5bac4e3bf0"),
     ];
-    let shared = std::env::var_os("PASSBRIDGE_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     for (file, protocol, reads, chips, digest) in recordings {
-        let path = shared.join("real").join(file);
-        let Ok(bytes) = std::fs::read(&path) else {
-            eprintln!("skipped: {} is not there (PASSBRIDGE_SHARED names the directory)", path.display());
-            continue;
-        };
+        let Some(bytes) = recording("every_recording_decodes_to_its_digest", file) else { continue };
         let bytes = if file.ends_with(".hex") { hex(std::str::from_utf8(&bytes).unwrap()) } else { bytes };
         let setup = Setup::new(protocol, Settings::new());
         let (mut objects, ended) = setup.run(vec![&bytes]);

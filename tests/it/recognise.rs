@@ -2,7 +2,6 @@
 //! in mid-stream and behind noise; and everything that is no decoder as none.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use passbridge::testing::commands::probe::{Candidate, Grade, recognise};
 use passbridge::testing::decoders::{REGISTRY, spec};
@@ -10,6 +9,7 @@ use passbridge::testing::link::capture::{self, Direction, What};
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::support::recording;
 use crate::support::samples::{self, folder, hex, raw};
 
 /// Single samples that do not say what they are, what is said of them, and why.
@@ -109,14 +109,10 @@ fn every_capture_is_certain_whole_and_from_any_place_on() {
 /// Other people's files, not in this repository: looked for in `../shared/real`, or where `PASSBRIDGE_SHARED` points to.
 #[test]
 fn every_recording_of_a_real_decoder_is_certain_from_any_place_on() {
-    let shared = std::env::var_os("PASSBRIDGE_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     for (file, protocol) in
         [("ipico-elite-fs-ls-2018.log", "ipico"), ("one4all-20191212-090206.csv", "one4all"), ("p3-short.hex", "p3")]
     {
-        let path = shared.join("real").join(file);
-        let Ok(bytes) = std::fs::read(&path) else {
-            eprintln!("skipped: {} is not there (PASSBRIDGE_SHARED names the directory)", path.display());
+        let Some(bytes) = recording("every_recording_of_a_real_decoder_is_certain_from_any_place_on", file) else {
             continue;
         };
         let bytes = if file.ends_with(".hex") { hex(std::str::from_utf8(&bytes).unwrap()) } else { bytes };

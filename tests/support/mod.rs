@@ -18,3 +18,28 @@ pub async fn busy() -> tokio::sync::MutexGuard<'static, ()> {
     static BUSY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     BUSY.lock().await
 }
+
+/// A test, or a part of it, that cannot run here. It says so, and where `PASSBRIDGE_SKIPPED` names a file it adds a line there, so
+/// that a run of the tests can end with what it left out.
+pub fn skip(test: &str, why: impl std::fmt::Display) {
+    use std::io::Write as _;
+
+    eprintln!("skipped: {test}: {why}");
+    if let Some(file) = std::env::var_os("PASSBRIDGE_SKIPPED") {
+        let line = format!("{test}: {why}\n");
+        let mut file = std::fs::File::options().create(true).append(true).open(file).unwrap();
+        file.write_all(line.as_bytes()).unwrap();
+    }
+}
+
+/// A recording that cannot be published, from the directory that `PASSBRIDGE_SHARED` names (beside the repository by default).
+/// `None`: it is not here, so this part of the test is skipped.
+pub fn recording(test: &str, file: &str) -> Option<Vec<u8>> {
+    let shared = std::env::var_os("PASSBRIDGE_SHARED")
+        .map_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), std::path::PathBuf::from);
+    let bytes = std::fs::read(shared.join("real").join(file)).ok();
+    if bytes.is_none() {
+        skip(test, format_args!("the recording {file} is not here (PASSBRIDGE_SHARED names its directory)"));
+    }
+    bytes
+}

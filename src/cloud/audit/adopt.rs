@@ -1,16 +1,19 @@
-//! A `device_id` was corrected: what was numbered for the old device, and is not there, goes to the new one, when a command
-//! says so.
+//! After a `device_id` was corrected, a command can move the old device's unsent passings to the
+//! new device. These are passings that were numbered for the old device and are not in the cloud.
 //!
 //! What must hold:
-//! * **By choice.** A box that is lent to another race has another device too, and the passings of the first race are none of
-//!   the second. So nothing moves by itself: `check` and the status tell how many there are, and a command names both devices.
-//! * **Nothing twice.** What was in flight may be in the cloud. Its session is asked for it, twice and as far apart as the
-//!   cloud may take to show what it accepted: what an answer shows is settled as sent, only what no answer shows is
-//!   released. Where the cloud cannot be asked, it stays as it is.
-//! * **Nobody else at work.** The old device is none of the configuration, so no uplink of this process touches it, and no
-//!   other process has the journal.
+//! * **By choice.** A box that is lent to another race also gets another device, and the passings
+//!   of the first race do not belong to the second. So nothing moves automatically: `check` and the
+//!   status show how many passings there are, and a command names both devices.
+//! * **Nothing twice.** A passing that was in flight may be in the cloud. Its session is asked for
+//!   it twice, with the time between that the cloud may take to show what it accepted. A passing
+//!   that an answer shows is settled as sent. Only a passing that no answer shows is released. If
+//!   the cloud cannot be asked, the passing stays as it is.
+//! * **No other sender is active.** The old device is not in the configuration, so no uplink of
+//!   this process uses it, and no other process has the journal.
 //!
-//! Reads that were never numbered are not of a device but of their decoder: they go where it goes now, without a word.
+//! Reads that were never numbered do not belong to a device but to their decoder. They are uploaded
+//! to the decoder's current device without a command.
 
 use std::time::Duration;
 
@@ -19,21 +22,21 @@ use super::compare::{Ours, PassingState};
 use crate::cloud::rufus::Client;
 use crate::journal::{InFlight, Journal, JournalError, UploadEvent, UploadItem};
 
-/// What came of it.
+/// Result of moving the passings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Adopted {
-    /// Passings that go to the new device now.
+    /// Passings that the new device gets now.
     pub moved: u64,
-    /// Passings that the cloud turned out to hold for the old device: they are counted as sent.
+    /// Passings that the cloud already holds for the old device. They count as sent.
     pub settled: u64,
     /// Passings of unknown fate that stay with the old device.
     pub left: u64,
-    /// Why.
+    /// Why these passings stay.
     pub why: Option<String>,
 }
 
 impl Adopted {
-    /// As it is told to people.
+    /// The result as text for people.
     pub fn in_words(&self, from: &str, to: &str) -> String {
         let Self { moved, settled, left, why } = self;
         let mut text = format!("{moved} passings of device {from} go to device {to} now");
@@ -48,7 +51,7 @@ impl Adopted {
     }
 }
 
-/// Lets the passings of `from` follow to `to`. `lag` and `rest` as in [`super::Subject`].
+/// Moves the passings of `from` to `to`. `lag` and `rest` are as in [`super::Subject`].
 ///
 /// # Errors
 /// The journal is closed.
@@ -62,7 +65,7 @@ pub async fn adopt(
     let mut adopted = Adopted::default();
     if let Some(flight) = journal.device(from).in_flight {
         let cloud = InCloud::new(client, &flight.batch.session, rest);
-        tokio::time::sleep(lag).await; // a POST of the process before may have been under way
+        tokio::time::sleep(lag).await; // a POST of the previous process may still be under way
         match absent(&flight, &cloud, lag).await {
             Ok(absent) => {
                 adopted.settled = (flight.open.len() - absent.len()) as u64;
@@ -84,7 +87,7 @@ pub async fn adopt(
     Ok(adopted)
 }
 
-/// Numbers of what is in flight that neither of two answers shows.
+/// Returns the numbers of the passings in flight that neither of two answers shows.
 async fn absent(flight: &InFlight, cloud: &InCloud<'_>, lag: Duration) -> Result<Vec<u64>, super::AuditError> {
     let open = |item: &UploadItem| Ours { item: item.clone(), mark: PassingState::Open, counted: false };
     let ours: Vec<Ours> = flight.open.iter().map(open).collect();
@@ -94,7 +97,7 @@ async fn absent(flight: &InFlight, cloud: &InCloud<'_>, lag: Duration) -> Result
     Ok(first.into_iter().filter(|num| again.contains(num)).collect())
 }
 
-/// What is to be recorded, a line for each run of open passings that end alike.
+/// Returns the events to record, one for each run of open passings with the same result.
 fn events(device: &str, open: &[UploadItem], absent: &[u64]) -> Vec<UploadEvent> {
     let is_absent = |item: &UploadItem| absent.contains(&item.num);
     let event = |run: &[UploadItem]| {

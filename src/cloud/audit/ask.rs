@@ -1,4 +1,5 @@
-//! The walk through a session: window by window, page by page, and a second look at what seems different.
+//! Reads a session of the cloud window by window and page by page, and asks again for what seems
+//! different.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,18 +11,19 @@ use super::compare::{Compared, FINDINGS_MAX, Finding, Ours, WINDOW, Window};
 use super::ours::Numbered;
 use crate::cloud::rufus::{CallError, Client, CloudPassing, Page};
 
-/// Most pages read for one window (5000 passings each at the real cloud).
+/// Most pages that are read for one window (5000 passings each at the real cloud).
 const PAGES: u32 = 400;
-/// Empty pages in a row that are followed by another because the answer says that there is more.
+/// Most empty pages in a row after which the next page is still read, if the answer says that more
+/// follow.
 const EMPTY_PAGES: u32 = 20;
-/// Tries of a call before the audit gives up; whoever runs it may begin again.
+/// Tries of a call before the audit gives up. The caller may start the audit again.
 const TRIES: u32 = 3;
-/// Between two of them, at least.
+/// Least time between two tries. It is multiplied by the number of tries.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// Where pages come from: the cloud, or a test's imitation.
+/// Source of pages: the cloud, or its imitation in a test.
 pub trait Pages: Sync {
-    /// A page of what a session holds, by number; [`Client::held`].
+    /// Returns a page of what a session holds, by number, like [`Client::held`].
     fn page(&self, first: u64, last: Option<u64>, page: u32) -> impl Future<Output = Result<Page, CallError>> + Send;
 }
 
@@ -29,13 +31,13 @@ pub trait Pages: Sync {
 pub struct InCloud<'a> {
     client: &'a Client,
     token: &'a str,
-    /// Rest between two calls: an audit beside live uploads is in no hurry.
+    /// Pause before each call, because an audit runs beside live uploads and need not be fast.
     rest: Duration,
     unknown: AtomicBool,
 }
 
 impl<'a> InCloud<'a> {
-    /// This session; `rest` between two calls.
+    /// A session with this token, and a pause of `rest` before each call.
     pub fn new(client: &'a Client, token: &'a str, rest: Duration) -> Self {
         Self { client, token, rest, unknown: AtomicBool::new(false) }
     }
@@ -48,7 +50,7 @@ impl<'a> InCloud<'a> {
     async fn once(&self, first: u64, last: Option<u64>, page: u32) -> Result<Page, CallError> {
         match self.client.held(self.token, first, last, page).await {
             Err(CallError::SessionGone { .. }) => {
-                // Of a session that is there it means that it holds nothing.
+                // If the session exists, this answer means that it holds no passings.
                 let known = self.client.session(self.token).await?.is_some();
                 self.unknown.store(!known, Ordering::Relaxed);
                 Ok(Page { passings: Vec::new(), more: Some(false) })
@@ -78,26 +80,26 @@ impl Pages for InCloud<'_> {
     }
 }
 
-/// A session as far as it was compared.
+/// The result of comparing a session.
 #[derive(Debug, Default)]
 pub struct Walk {
-    /// Every window without a difference, together.
+    /// The sum of all windows without a difference.
     plain: Compared,
-    /// The others, by their first number: these are asked for again. Their findings together are at most
-    /// [`FINDINGS_MAX`], beyond it they are only counted.
+    /// The windows with differences, by their first number. They are asked for again. Together they
+    /// keep at most [`FINDINGS_MAX`] findings. More are only counted.
     odd: BTreeMap<u64, Compared>,
     kept: usize,
-    /// What stands above the highest number of ours.
+    /// What the cloud holds above our highest number.
     above: Compared,
-    /// That number.
+    /// Our highest number.
     top: Option<u64>,
 }
 
 impl Walk {
-    /// Compares all of a session. `top` is the highest number of ours.
+    /// Compares a whole session. `top` is our highest number.
     ///
-    /// What stands above it is asked for first: then it is little, though the uplink may be at work, and nothing that is
-    /// numbered while the rest is read is among it.
+    /// The cloud is first asked for the numbers above `top`. At that moment there are few, even if
+    /// the uplink is working, and none that is given while the rest is read.
     ///
     /// # Errors
     /// The log cannot be read, or the cloud does not answer.
@@ -115,10 +117,10 @@ impl Walk {
         Ok(walk)
     }
 
-    /// Asks once more for what is different. `ours` must be the same as before.
+    /// Asks once more for the windows with differences. `ours` must be the same as before.
     ///
     /// # Errors
-    /// As [`Walk::begin`].
+    /// Like [`Walk::begin`].
     pub async fn again(&mut self, ours: Numbered, cloud: &impl Pages) -> Result<(), AuditError> {
         if let (true, Some(last)) =
             (self.above.beyond.is_empty(), self.above.findings.iter().filter_map(Finding::num).max())
@@ -138,7 +140,8 @@ impl Walk {
         Ok(())
     }
 
-    /// What was seen, together. `above`: also of what the cloud holds above ours, what was only counted.
+    /// Returns everything that was seen. With `above`, it includes the differences above our
+    /// highest number that were only counted.
     pub fn seen(&self, above: bool) -> Compared {
         let mut all = self.plain.clone();
         for seen in self.odd.values() {
@@ -167,9 +170,9 @@ fn after(top: Option<u64>) -> u64 {
     top.map_or(0, |top| top.saturating_add(1))
 }
 
-/// The numbers up to the highest of ours, cut into ranges.
+/// The numbers up to our highest one, cut into ranges.
 struct Windows {
-    /// Ours, and the one behind the last window; `None` at the end.
+    /// Our passings, and the first one after the last window. `None` at the end.
     ours: Option<(Numbered, Option<Ours>)>,
     first: u64,
     top: Option<u64>,
@@ -180,7 +183,7 @@ impl Windows {
         Self { ours: Some((ours, None)), first: 0, top }
     }
 
-    /// First and last number of the next range, and ours in it.
+    /// Returns the first and last number of the next range, and our passings in it.
     async fn next(&mut self) -> Result<Option<(u64, u64, Vec<Ours>)>, AuditError> {
         let Some((mut ours, mut ahead)) = self.ours.take() else { return Ok(None) };
         let read = tokio::task::spawn_blocking(move || {
@@ -193,7 +196,7 @@ impl Windows {
         if ahead.is_some() {
             self.ours = Some((ours, ahead));
         } else {
-            last = last.max(self.top); // numbers that were given back may stand there for others
+            last = last.max(self.top); // other passings may have these numbers, which we released
         }
         let Some(last) = last else { return Ok(None) };
         let first = std::mem::replace(&mut self.first, last.saturating_add(1));
@@ -201,7 +204,8 @@ impl Windows {
     }
 }
 
-/// The next passings of ours; all under one number stay together. `ahead` is the one behind them.
+/// Returns our next passings. All passings with one number stay in one window. `ahead` is the
+/// passing after them.
 fn next_window(ours: &mut Numbered, ahead: &mut Option<Ours>) -> io::Result<Vec<Ours>> {
     let mut window: Vec<Ours> = ahead.take().into_iter().collect();
     for next in ours.by_ref() {
@@ -215,7 +219,7 @@ fn next_window(ours: &mut Numbered, ahead: &mut Option<Ours>) -> io::Result<Vec<
     Ok(window)
 }
 
-/// Numbers of ours (of one batch) under which the cloud does not show them.
+/// Returns the numbers of our passings (all of one batch) under which the cloud does not show them.
 ///
 /// # Errors
 /// The cloud does not answer.
@@ -225,11 +229,11 @@ pub async fn not_shown(cloud: &impl Pages, ours: &[Ours]) -> Result<Vec<u64>, Au
     Ok(seen.findings.into_iter().filter_map(|finding| Some(finding.ours?.num)).collect())
 }
 
-/// Whether a list must come to its end.
+/// Whether a list must have an end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Length {
     Bounded,
-    /// It may grow while it is read: after [`PAGES`] pages it is seen enough of.
+    /// The list may grow while it is read. After [`PAGES`] pages, enough was seen.
     AnyLength,
 }
 
@@ -250,7 +254,7 @@ async fn look(
         let goes_on = page.more == Some(true) && empty <= EMPTY_PAGES;
         let end = if empty > 0 { !goes_on } else { page.more == Some(false) };
         if empty == 0 && before.as_ref() == Some(&mark) {
-            return Ok(window.close()); // a server that ignores the page gives the same one again
+            return Ok(window.close()); // a server that ignores the page number sends the same page again
         }
         window.take(page);
         if end {
@@ -272,7 +276,7 @@ mod tests {
     use crate::journal::UploadItem;
     use crate::model::chip::Seq;
 
-    /// A cloud in memory that lists as oddly as the documents leave open.
+    /// A cloud in memory whose lists are as odd as the documents allow.
     #[derive(Clone, Debug)]
     struct Odd {
         rows: Vec<CloudPassing>,
@@ -343,7 +347,7 @@ mod tests {
         found
     }
 
-    /// What was done to each number.
+    /// What the test did to each number.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Done {
         Nothing,
@@ -351,15 +355,15 @@ mod tests {
         Chip,
         Bib,
         Time,
-        /// Not the box's at all.
+        /// The passing is not from this box.
         Foreign,
-        /// The same passing a second time, under a number of nobody.
+        /// The cloud holds the same passing a second time, under a number that no sender used.
         Again,
-        /// Not settled, and there or not.
+        /// Not settled. The value says whether the cloud holds it.
         Open(bool),
-        /// Set aside, and somebody else's under its number or not.
+        /// Set aside. The value says whether another sender's passing has its number.
         Aside(bool),
-        /// A number nobody used.
+        /// A number that no sender used.
         Hole,
     }
 
@@ -378,7 +382,7 @@ mod tests {
         ]
     }
 
-    /// Both sides, and what must be found.
+    /// Returns both sides, and the expected findings.
     fn sides(done: &[Done]) -> (Vec<Ours>, Vec<CloudPassing>, BTreeMap<AuditVerdict, BTreeSet<u64>>) {
         let (mut list, mut rows) = (Vec::new(), Vec::new());
         let mut expected: BTreeMap<AuditVerdict, BTreeSet<u64>> = BTreeMap::new();
@@ -447,7 +451,7 @@ mod tests {
         #[test]
         fn every_difference_is_found_and_nothing_else_however_the_cloud_lists(
             done in proptest::collection::vec(done(), 0..400),
-            copies in 1usize..12, // of the same pattern: over the end of a window
+            copies in 1usize..12, // copies of the same pattern, to reach beyond the end of a window
             page in 1usize..700,
             falling: bool, ignores_range: bool, ignores_page: bool, says_more: bool,
         ) {

@@ -1,8 +1,9 @@
-//! The comparison, pure: a window of numbers at a time, passings of the journal against pages of the cloud.
+//! The comparison, as pure code: passings of the journal against pages of the cloud, one window of
+//! numbers at a time.
 //!
-//! A window holds at most [`WINDOW`] passings of ours, in memory by number; what the cloud returns is matched as it comes,
-//! in whatever order and in pages of whatever size, so neither the session nor a page has to fit. Differences are kept
-//! up to [`FINDINGS_MAX`]; beyond it they are only counted.
+//! A window holds at most [`WINDOW`] of our passings, in memory by number. The rows of the cloud
+//! are matched as they arrive, in any order and in pages of any size, so neither the session nor a
+//! page must fit into memory. At most [`FINDINGS_MAX`] differences are kept. More are only counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,21 +12,21 @@ use serde::Serialize;
 use crate::cloud::rufus::{CloudPassing, Page};
 use crate::journal::UploadItem;
 
-/// Passings of ours in a window: what one page of the real cloud (5000) holds with room for others.
+/// Our passings in a window. One page of the real cloud (5000) can hold them, with room for others.
 pub const WINDOW: usize = 2000;
-/// Differences that are kept.
+/// Most differences that are kept.
 pub const FINDINGS_MAX: usize = 10_000;
-/// Passings kept of those that the cloud holds under one number beside ours.
+/// Most passings that are kept of those that the cloud holds beside ours under one number.
 const OTHERS_MAX: usize = 4;
 
-/// What the journal says became of a passing.
+/// The state of a passing according to the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PassingState {
-    /// The cloud said that it holds it.
+    /// The cloud confirmed that it holds the passing.
     Accepted,
-    /// Numbered, and not settled.
+    /// The passing has a number and is not settled.
     Open,
-    /// Refused, and set aside.
+    /// The cloud refused the passing, and it was set aside.
     Aside,
 }
 
@@ -34,76 +35,80 @@ pub enum PassingState {
 pub struct Ours {
     /// The passing.
     pub item: UploadItem,
-    /// What became of it.
+    /// State of the passing.
     pub mark: PassingState,
-    /// The cloud counted duplicates when it accepted it: it may hold this chip and time under another number only.
+    /// The cloud counted duplicates when it accepted this passing. So it may hold this chip and
+    /// time only under another number.
     pub counted: bool,
 }
 
-/// What is different.
+/// The kind of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditVerdict {
-    /// Accepted once, and the cloud does not hold it.
+    /// The passing was accepted, and the cloud does not hold it.
     Missing,
-    /// As missing, but the cloud holds the same chip and time under a number that is not ours.
+    /// Like missing, but the cloud holds the same chip and time under a number that is not ours.
     Elsewhere,
-    /// The same number with another chip, bib or time.
+    /// The cloud holds another chip, bib or time under this number.
     Different,
-    /// In the cloud a second time: under the same number, or under one that is not ours.
+    /// The cloud holds the passing a second time, under the same number or under one that is not
+    /// ours.
     Duplicated,
-    /// In the cloud, and not ours.
+    /// The cloud holds a passing that is not ours.
     Foreign,
-    /// Set aside, and the cloud does not hold it.
+    /// The passing was set aside, and the cloud does not hold it.
     SetAside,
-    /// Numbered, on its way.
+    /// The passing has a number and is on its way.
     NotYetSent,
 }
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is.
+    /// Kind of the difference.
     pub verdict: AuditVerdict,
-    /// Ours, where the journal has one.
+    /// Our passing, if the journal has one.
     pub ours: Option<UploadItem>,
-    /// The cloud's, where it has one.
+    /// The cloud's passing, if it has one.
     pub cloud: Option<CloudPassing>,
-    /// The other number, of what is held twice or elsewhere.
+    /// The other number of a passing that is held twice or elsewhere.
     pub other: Option<u64>,
     /// See [`Ours::counted`].
     pub counted: bool,
 }
 
 impl Finding {
-    /// The number it is about; `None`: the cloud gives none.
+    /// The number of the finding. `None`: the cloud returned no number.
     pub fn num(&self) -> Option<u64> {
         self.ours.as_ref().map(|item| item.num).or_else(|| self.cloud.as_ref()?.num)
     }
 }
 
-/// What a window showed, or all of them together.
+/// The result of one window, or of several together.
 #[derive(Clone, Debug, Default)]
 pub struct Compared {
-    /// Passings of the journal.
+    /// Number of passings in the journal.
     pub checked: u64,
-    /// Of them held by the cloud as they are.
+    /// How many of them the cloud holds unchanged.
     pub equal: u64,
-    /// Passings of the cloud without a number that can be read.
+    /// Number of passings in the cloud whose number cannot be read.
     pub unnumbered: u64,
     /// Differences, in the order of the numbers, at most [`FINDINGS_MAX`].
     pub findings: Vec<Finding>,
-    /// Differences beyond, by kind.
+    /// Number of differences beyond that limit, by kind.
     pub beyond: BTreeMap<AuditVerdict, u64>,
-    /// Equal but for the fraction of the second, which the cloud gives as zero.
+    /// Passings that are equal except for the fraction of the second, which the cloud returns as
+    /// zero.
     pub coarse: Vec<Finding>,
-    /// The cloud keeps fractions: another passing came back with its own.
+    /// The cloud stores fractions, because it returned another passing with its fraction.
     pub keeps_fractions: bool,
 }
 
 impl AuditVerdict {
-    /// Whether a later answer of the cloud may still change it: what was accepted may take a while to show, and what moves
-    /// to another page meanwhile is listed twice or not at all.
+    /// A later answer of the cloud may still change the verdict. An accepted passing may take a
+    /// while to appear. A passing that moves to another page during the audit is listed twice or
+    /// not at all.
     pub fn is_doubtful(self) -> bool {
         !matches!(self, Self::SetAside | Self::NotYetSent)
     }
@@ -118,11 +123,11 @@ impl Compared {
         }
     }
 
-    /// Adds a window that comes after these.
+    /// Adds a window that follows these.
     pub fn append(&mut self, window: Self) {
         self.checked += window.checked;
         self.equal += window.equal;
-        self.unnumbered = self.unnumbered.max(window.unnumbered); // they have no place: each window may show them
+        self.unnumbered = self.unnumbered.max(window.unnumbered); // they have no place, so each window may show them
         self.keeps_fractions |= window.keeps_fractions;
         for finding in window.findings {
             self.add(finding);
@@ -134,8 +139,9 @@ impl Compared {
         self.coarse.extend(window.coarse.into_iter().take(room));
     }
 
-    /// Of a window looked at twice: only numbers that both looks found different are so, and the second look tells how. The
-    /// first may have missed what was just arriving, or seen twice what moved to the next page meanwhile.
+    /// Combines two looks at a window. Only numbers that both looks found different count, and the
+    /// second look defines the difference. The first look may have missed a passing that was just
+    /// arriving, or seen one twice that moved to the next page.
     pub fn confirmed_by(&self, mut again: Self) -> Self {
         if self.beyond.is_empty() {
             let before: BTreeSet<_> = self.findings.iter().map(Finding::num).collect();
@@ -144,20 +150,20 @@ impl Compared {
         again
     }
 
-    /// Whether there is a difference that a later answer may not confirm.
+    /// There is a difference that a later answer may not confirm.
     pub fn is_doubtful(&self) -> bool {
         self.findings.iter().any(|finding| finding.verdict.is_doubtful())
             || self.beyond.iter().any(|(verdict, count)| verdict.is_doubtful() && *count > 0)
     }
 
-    /// Keeps the first `room` findings and only counts the others.
+    /// Keeps the first `room` findings and counts the others.
     pub fn keep(&mut self, room: usize) {
         for finding in self.findings.drain(room.min(self.findings.len())..) {
             *self.beyond.entry(finding.verdict).or_default() += 1;
         }
     }
 
-    /// Everything was seen: is the fraction that the cloud lacks a difference?
+    /// Called when everything was seen. Decides whether a missing fraction is a difference.
     pub fn finish(&mut self) {
         let coarse = std::mem::take(&mut self.coarse);
         if self.keeps_fractions {
@@ -170,14 +176,14 @@ impl Compared {
     }
 }
 
-/// Ours under a number, and whether the cloud showed it.
+/// Our passing under a number, and whether the cloud showed it.
 struct Slot {
     ours: Ours,
     held: bool,
 }
 
 impl Slot {
-    /// The same passing, from whichever read.
+    /// The slot holds the same passing, from any read.
     fn is(&self, item: &UploadItem) -> bool {
         let ours = &self.ours.item;
         (&ours.chip, &ours.bib, ours.time_ms) == (&item.chip, &item.bib, item.time_ms)
@@ -187,13 +193,13 @@ impl Slot {
 #[derive(Default)]
 struct Place {
     slots: Vec<Slot>,
-    /// What the cloud holds there and is not ours, at most [`OTHERS_MAX`].
+    /// Passings that the cloud holds here and that are not ours, at most [`OTHERS_MAX`].
     others: Vec<CloudPassing>,
-    /// Ours came once more.
+    /// Further copies of our passing in the cloud.
     twice: Vec<CloudPassing>,
 }
 
-/// A range of numbers under comparison.
+/// A range of numbers that is compared.
 pub struct Window {
     first: u64,
     last: Option<u64>,
@@ -202,8 +208,9 @@ pub struct Window {
 }
 
 impl Window {
-    /// The numbers `first..=last` (`None`: no end), with all of ours in it. Of the same passing under the same number the later
-    /// one counts: it went again, or its read came again after its line was lost.
+    /// The numbers `first..=last` (`None`: no end), with all our passings in it. If the same
+    /// passing occurs twice under the same number, the later one counts: it was sent again, or its
+    /// read arrived again after its line was lost.
     pub fn new(first: u64, last: Option<u64>, ours: impl IntoIterator<Item = Ours>) -> Self {
         let mut places: BTreeMap<u64, Place> = BTreeMap::new();
         for ours in ours {
@@ -233,7 +240,7 @@ impl Window {
         }
     }
 
-    /// Everything was seen.
+    /// Ends the comparison after everything was seen.
     pub fn close(mut self) -> Compared {
         for place in self.places.into_values() {
             place.judge(&mut self.seen);
@@ -277,7 +284,8 @@ impl Place {
                 seen.equal += 1;
                 continue;
             }
-            // What was set aside was not put there by us: another passing under its number is somebody else's.
+            // We did not store a passing that was set aside, so another passing under its number
+            // belongs to another sender.
             let cloud = if mark == PassingState::Aside { None } else { others.next() };
             let verdict = match (mark, &cloud) {
                 (_, Some(_)) => AuditVerdict::Different,
@@ -304,13 +312,13 @@ fn of_cloud(verdict: AuditVerdict, stored: CloudPassing, other: Option<u64>) -> 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Likeness {
     Same,
-    /// The same but for the fraction of the second, which the cloud gives as zero.
+    /// Equal except for the fraction of the second, which the cloud returns as zero.
     Coarse,
     None,
 }
 
-/// What the cloud does not tell, or tells unreadably, is no difference; nor is what the journal does not tell (old lines of
-/// [`crate::journal::Found`]).
+/// A field that the cloud does not return, or returns unreadably, is no difference. A field that
+/// the journal does not have (old lines of [`crate::journal::Found`]) is no difference either.
 fn likeness(stored: &CloudPassing, item: &UploadItem) -> Likeness {
     let other = |theirs: &Option<Box<str>>, ours: &str| {
         !ours.is_empty() && theirs.as_ref().is_some_and(|it| !it.eq_ignore_ascii_case(ours))
@@ -338,26 +346,28 @@ fn crossing_of_stored(stored: &CloudPassing) -> Option<Crossing> {
     Some((chip.to_ascii_lowercase(), stored.time_ms?))
 }
 
-/// A second look through the journal, as it is after the cloud was read: what became ours meanwhile is not foreign, and a
-/// passing that is missing under its number may be there under another one.
+/// A second look through the journal as it is after the cloud was read. A passing that became ours
+/// meanwhile is not foreign, and a passing that is missing under its number may be in the cloud
+/// under another one.
 pub struct Explain {
     findings: Vec<Option<Finding>>,
     /// Findings by chip and time.
     crossings: BTreeMap<Crossing, Vec<usize>>,
-    /// Foreign ones by number.
+    /// Foreign findings by number.
     foreign: BTreeMap<u64, Vec<usize>>,
     missing: BTreeSet<u64>,
-    /// The cloud counted them as duplicates, and holds the same chip and time under another number of ours.
+    /// Passings that the cloud counted as duplicates, and whose chip and time it holds under
+    /// another of our numbers.
     merged: u64,
 }
 
 impl Explain {
-    /// Is there anything that needs a second look?
+    /// At least one finding needs a second look.
     pub fn needed(findings: &[Finding]) -> bool {
         findings.iter().any(|finding| matches!(finding.verdict, AuditVerdict::Missing | AuditVerdict::Foreign))
     }
 
-    /// A look for these.
+    /// A look for these findings.
     pub fn new(findings: Vec<Finding>) -> Self {
         let mut look = Self {
             findings: Vec::new(),
@@ -390,7 +400,8 @@ impl Explain {
         look
     }
 
-    /// One missing and one foreign of the same chip and time are one passing under another number.
+    /// A missing and a foreign finding with the same chip and time are one passing under another
+    /// number.
     fn find_elsewhere(&mut self) {
         for places in self.crossings.values() {
             let is = |at: &usize, verdict| self.findings[*at].as_ref().is_some_and(|f| f.verdict == verdict);
@@ -406,7 +417,7 @@ impl Explain {
         }
     }
 
-    /// One passing of the journal.
+    /// Takes in one passing of the journal.
     pub fn look(&mut self, ours: &Ours) {
         let item = &ours.item;
         for &at in self.foreign.get(&item.num).into_iter().flatten() {
@@ -414,7 +425,7 @@ impl Explain {
                 finding.cloud.as_ref().is_some_and(|stored| likeness(stored, item) != Likeness::None)
             };
             if self.findings[at].as_ref().is_some_and(same) {
-                self.findings[at] = None; // numbered since
+                self.findings[at] = None; // numbered since the first look
             }
         }
         if ours.mark != PassingState::Accepted || self.missing.contains(&item.num) {
@@ -433,7 +444,8 @@ impl Explain {
         }
     }
 
-    /// What is left, and how many of the missing the cloud holds under another number of ours.
+    /// Returns the remaining findings, and how many of the missing ones the cloud holds under
+    /// another of our numbers.
     pub fn finish(self) -> (Vec<Finding>, u64) {
         (self.findings.into_iter().flatten().collect(), self.merged)
     }

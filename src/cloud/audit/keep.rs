@@ -1,5 +1,6 @@
-//! What the daemon does by itself: each session is audited when it is over, and the missing are sent again when a command
-//! asks for it. One task per device, beside the uplink, which alone sends anything.
+//! What the daemon does automatically: it audits each session when it is over. When a command asks
+//! for it, it sends the missing passings again. There is one task for each device beside the
+//! uplink, and only the uplink sends passings.
 
 use std::time::Duration;
 
@@ -17,31 +18,31 @@ use crate::journal::{Audited, Journal, SessionAudit, UploadEvent};
 use crate::model::text::tail;
 use crate::status::{AuditStatus, Board, ProblemCode};
 
-/// Least time between two audits of a device that nobody asked for.
+/// Least time between two automatic audits of a device.
 const APART: Duration = Duration::from_secs(30);
-/// Longest wait after several in a row that came to nothing.
+/// Longest wait after several automatic audits in a row without a result.
 const APART_MAX: Duration = Duration::from_secs(600);
 /// Least wait after the cloud refused the key or the device.
 const APART_REFUSED: Duration = Duration::from_secs(180);
-/// How long one batch that goes again may take until it is settled.
+/// How long one batch that is sent again may take until it is settled.
 const RESEND_TIME: Duration = Duration::from_secs(300);
 
-/// What a repair did.
+/// Result of a repair.
 #[derive(Debug)]
 pub struct Repaired {
-    /// Passings that were settled by it: sent, found to be there, or set aside.
+    /// Passings that the repair settled: sent, found in the cloud, or set aside.
     pub resent: u64,
-    /// Why it did not go on.
+    /// Why the repair stopped early.
     pub refused: Option<String>,
-    /// The audit after it.
+    /// The last audit of the repair.
     pub report: AuditReport,
 }
 
-/// Sends what is missing again through the uplink that `resends` leads to, and audits again, until nothing is missing or
-/// nothing helps.
+/// Sends the missing passings again through the uplink behind `resends`, and audits again, until
+/// nothing is missing or a repair brings no progress.
 ///
 /// # Errors
-/// No audit could be made.
+/// The audit failed.
 pub async fn repair(
     subject: &Subject,
     client: &Client,
@@ -84,54 +85,54 @@ pub async fn repair(
     }
 }
 
-/// For the JSON answer of the daemon.
+/// The JSON answer of the daemon.
 impl From<&Repaired> for serde_json::Value {
     fn from(repaired: &Repaired) -> Self {
         serde_json::json!({ "resent": repaired.resent, "refused": repaired.refused, "equal": repaired.report.is_equal() })
     }
 }
 
-/// What a command asks for.
+/// A request from a command.
 #[derive(Debug)]
 pub enum Order {
-    /// A repair.
+    /// Repair a session.
     Repair {
         /// Session, as in [`Subject`].
         session: String,
-        /// Told what came of it.
+        /// Receives the result.
         reply: oneshot::Sender<Result<Repaired, String>>,
     },
-    /// The passings of another device follow to this one.
+    /// Move the passings of another device to this one.
     Adopt {
         /// The other device.
         from: String,
-        /// Told what came of it.
+        /// Receives the result.
         reply: oneshot::Sender<Result<Adopted, String>>,
     },
-    /// An audit was made beside the daemon.
+    /// An audit was made outside the daemon.
     Found {
-        /// What it found.
+        /// Result of the audit.
         audited: Audited,
-        /// Told when it is known.
+        /// Receives a message when the result is recorded.
         reply: oneshot::Sender<()>,
     },
 }
 
 /// Audits the sessions of one device.
 pub struct Keeper {
-    /// Device, journal, decoders; its session is not used.
+    /// Device, journal and decoders. The session in it is not used.
     pub subject: Subject,
     /// The cloud.
     pub client: Client,
     /// The journal.
     pub journal: Journal,
-    /// Where results are shown.
+    /// The board that shows the results.
     pub board: Board,
-    /// What the uplink follows.
+    /// The session that the uplink follows.
     pub follows: watch::Receiver<SessionProgress>,
-    /// The way to the uplink.
+    /// The channel to the uplink.
     pub resends: mpsc::Sender<Resend>,
-    /// What commands ask for.
+    /// Requests from commands.
     pub orders: mpsc::Receiver<Order>,
 }
 
@@ -154,7 +155,7 @@ impl Keeper {
                 order = self.orders.recv() => order,
                 changed = self.follows.changed() => match changed {
                     Ok(()) => None,
-                    Err(_) => return std::future::pending().await, // the uplink is gone: the process is stopping
+                    Err(_) => return std::future::pending().await, // the uplink ended, so the process is stopping
                 },
                 () = sleep_until(not_before), if due.is_some() => {
                     if let Some(token) = due {
@@ -167,13 +168,13 @@ impl Keeper {
             };
             match woken {
                 Some(Order::Repair { session, reply }) => {
-                    let _ = reply.send(self.repair(session).await); // the command may have gone
+                    let _ = reply.send(self.repair(session).await); // the command may have ended
                 }
                 Some(Order::Adopt { from, reply }) => {
                     let _ = reply.send(self.adopt(&from).await);
                 }
                 Some(Order::Found { audited, reply }) => {
-                    // A session that nothing was numbered in is nobody's to remember.
+                    // A session without numbered passings is not remembered.
                     if self.journal.audits(&self.subject.device).iter().any(|(known, _)| known.token == audited.token) {
                         self.keep_result(audited, None).await;
                     }
@@ -184,7 +185,7 @@ impl Keeper {
         }
     }
 
-    /// The oldest session that is over and was not audited since.
+    /// Returns the oldest session that is over and was not audited since then.
     fn due(&self) -> Option<Box<str>> {
         let follows = self.follows.borrow();
         let over = |token: &str| {
@@ -194,8 +195,8 @@ impl Keeper {
         audits.into_iter().find(|(audit, _)| audit.due && over(&audit.token)).map(|(audit, _)| audit.token)
     }
 
-    /// Audits a session that seems to be over. `false`: it is active all the same, so one answer about it was wrong, and
-    /// nothing was compared.
+    /// Audits a session that seems to be over. `false`: the session is active after all, so an
+    /// earlier answer about it was wrong.
     async fn audit(&self, token: &str) -> Result<bool, AuditError> {
         let active = self.client.active_session(&self.subject.device).await;
         let done = match active {
@@ -223,13 +224,13 @@ impl Keeper {
         }
     }
 
-    /// With the time that this cloud was seen to take, where that is longer.
+    /// The subject, with the measured lag of this cloud if that is longer than the configured one.
     fn subject(&self) -> Subject {
         let lag = self.subject.lag.max(self.follows.borrow().lag);
         Subject { lag, ..self.subject.clone() }
     }
 
-    /// What a problem of a session is about.
+    /// Subject of the problems of a session.
     fn about(&self, token: &str) -> String {
         format!("{} …{}", self.subject.device, tail(token))
     }
@@ -256,7 +257,7 @@ impl Keeper {
         tracing::info!("audit: {text}");
         self.board.clear(ProblemCode::AuditWaits, &self.about(&audited.token));
         self.show(&audited, alias.as_deref());
-        // If the journal closes meanwhile the audit is merely made again.
+        // If the journal closes meanwhile, the audit is made again later.
         if self.journal.note("audit", &text).await.is_ok() {
             let _ = self.journal.record(UploadEvent::Audited(audited)).await;
         }
@@ -267,7 +268,7 @@ impl Keeper {
         audits.into_iter().find(|(audit, _)| *audit.token == *token)?.1
     }
 
-    /// What the journal remembers of the audits.
+    /// Shows the audits that the journal remembers.
     fn show_last(&self) {
         let audits = self.journal.audits(&self.subject.device);
         let last = audits.into_iter().filter_map(|(SessionAudit { last, .. }, alias)| Some((last?, alias)));
@@ -293,7 +294,7 @@ impl Keeper {
     }
 }
 
-/// How long until the next audit that nobody asked for, after `row` in a row that came to nothing.
+/// Returns the wait until the next automatic audit, after `row` audits in a row without a result.
 fn wait_after(row: u32, error: Option<&AuditError>) -> Duration {
     let wait = (APART * 2u32.saturating_pow(row.min(8))).min(APART_MAX);
     match error {
@@ -305,7 +306,7 @@ fn wait_after(row: u32, error: Option<&AuditError>) -> Duration {
     }
 }
 
-/// As the board shows it.
+/// The audit as the board shows it.
 fn shown(audited: &Audited, alias: Option<&str>) -> AuditStatus {
     AuditStatus {
         token_tail: tail(&audited.token),

@@ -1,17 +1,19 @@
-//! The journal's side: which passings were numbered in a session, in the order of their numbers, from the log, with one
-//! batch in memory.
+//! The journal's side of an audit: the passings that were numbered in a session, in the order of
+//! their numbers. They are read from the log with one batch in memory.
 //!
-//! Within a session numbers rise in log order, but for two cases: passings that go again after an audit, and a session that
-//! was left and joined anew, where numbers that it turned out not to hold may be given again. So the lines of a session are
-//! a few *runs* in which numbers rise; each is read by a reader of its own, and the runs are merged.
+//! Within a session, numbers rise in the order of the log, with two exceptions: passings that are
+//! sent again after an audit, and a session that was left and joined again, where numbers that the
+//! session turned out not to hold may be given again. So the lines of a session form a few *runs*
+//! in which numbers rise. Each run has its own reader, and the runs are merged.
 //!
-//! Reads that were recognised in the cloud after lines of the log were lost belong to the session that holds them, under the
-//! number they have there. They are in no order, and few: as many as a loss left to recognise ([`crate::cloud::uplink`] asks for at
-//! most 262,144), so they are held in memory.
+//! Reads that were recognised in the cloud after log lines were lost belong to the session that
+//! holds them, under the number that they have there. They are in no order, and they are few: at
+//! most the number that the uplink remembers ([`crate::cloud::uplink`] asks for at most 262,144).
+//! So they are kept in memory.
 //!
-//! What was released (known not to be in the session), or set aside to be tried again under another number, is not of the
-//! session. A batch of a device that follows another
-//! one means that the one before was settled, also if the line that says so was lost.
+//! A passing that was released (known not to be in the session), or set aside to be tried again
+//! under another number, does not belong to the session. If a batch of a device follows another
+//! batch, the earlier batch was settled, even if the line that says so was lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -25,51 +27,53 @@ use crate::journal::entry::Body;
 use crate::journal::log::{LogLine, LogPlace, LogReader};
 use crate::journal::{Batch, UploadEvent, UploadItem, log_dir};
 
-/// Most runs of a session: each repair may add one.
+/// Most runs of a session. Each repair may add one.
 const RUNS_MAX: usize = 64;
 
-/// A session as the log knows it.
+/// What the log knows about a session.
 #[derive(Clone, Debug, Default)]
 pub struct InLog {
     /// `token_session`.
     pub token: Box<str>,
-    /// Its name, if the cloud told one.
+    /// Name of the session, if the cloud returned one.
     pub alias: Option<Box<str>>,
-    /// Numbers below this may have been given before the log begins (older segments are gone).
+    /// Numbers below this one may have been given before the log begins, in older segments that
+    /// were removed.
     pub older: u64,
-    /// Passings were numbered in it.
+    /// The log has passings with numbers in this session.
     pub numbered: bool,
     runs: Vec<LogPlace>,
     last: u64,
-    /// The highest number of ours.
+    /// Our highest number.
     pub top: Option<u64>,
-    /// Recognised in the cloud.
+    /// Passings that were recognised in the cloud.
     found: Vec<UploadItem>,
 }
 
 impl InLog {
-    /// A session that the log knows nothing of.
+    /// A session that the log does not know.
     pub fn nothing(token: &str) -> Self {
         Self { token: token.into(), ..Self::default() }
     }
 }
 
-/// What one pass through the log tells of a device.
+/// What one pass through the log finds about a device.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
-    /// Sessions, the one that was joined or numbered in last at the end.
+    /// Sessions, with the one that was last joined or numbered in at the end.
     pub sessions: Vec<InLog>,
-    /// Lines that are damaged and cost themselves.
+    /// Number of damaged lines. A damaged line costs only itself.
     pub damaged: u64,
-    /// Per decoder: every read up to here is covered by a batch.
+    /// For each decoder, the sequence number up to which every read is covered by a batch.
     cursors: BTreeMap<Box<str>, u64>,
-    /// Released, and not numbered anew.
+    /// Reads that were released and have no new number.
     returned: BTreeSet<u64>,
-    /// Set aside because the cloud failed at them, and not numbered anew: they are tried again by themselves.
+    /// Reads that were set aside because the cloud failed at them, and that have no new number.
+    /// They are tried again automatically.
     pub failing: BTreeSet<u64>,
 }
 
-/// A device's part of the state at the head of a segment.
+/// The part of a segment's first line (the state) that belongs to a device.
 #[derive(Deserialize)]
 struct StateHead {
     devices: BTreeMap<Box<str>, DeviceHead>,
@@ -172,7 +176,7 @@ impl Index {
         }
     }
 
-    /// The session, moved to the end.
+    /// Returns the session, moved to the end of the list.
     fn session(&mut self, token: &str) -> &mut InLog {
         let known = self.sessions.iter().position(|session| *session.token == *token);
         let session = known.map(|at| self.sessions.remove(at));
@@ -181,7 +185,8 @@ impl Index {
         &mut self.sessions[last]
     }
 
-    /// The session where it is; one that the log did not know was before all that it knows.
+    /// Returns the session at its place. A session that the log does not know is put before all
+    /// others.
     fn known(&mut self, token: &str) -> &mut InLog {
         let known = self.sessions.iter().position(|session| *session.token == *token);
         let at = known.unwrap_or_else(|| {
@@ -191,14 +196,16 @@ impl Index {
         &mut self.sessions[at]
     }
 
-    /// The session with this token, or the only one whose token ends so (at least six characters).
+    /// Returns the session with this token, or the only one whose token ends with it (at least six
+    /// characters).
     pub fn find(&self, token: &str) -> Option<&InLog> {
         let exact = self.sessions.iter().find(|session| *session.token == *token);
         let mut alike = self.sessions.iter().filter(|session| token.len() >= 6 && session.token.ends_with(token));
         exact.or_else(|| alike.next().filter(|_| alike.next().is_none()))
     }
 
-    /// Reads of these decoders that no batch covers, and released passings that have no new number.
+    /// Counts the reads of these decoders that no batch covers, and the released passings without a
+    /// new number.
     pub fn waiting(&self, data_dir: &Path, decoders: &[Box<str>], durable: u64) -> io::Result<u64> {
         let mut waiting = self.returned.len() as u64;
         let Some(mut reader) = LogReader::open(&log_dir(data_dir), None)? else { return Ok(waiting) };
@@ -215,13 +222,14 @@ impl Index {
     }
 }
 
-/// Passings numbered in a session, numbers rising (the same one may come more than once).
+/// Passings of a session in rising order of their numbers. The same number may occur more than
+/// once.
 pub type Numbered = Box<dyn Iterator<Item = io::Result<Ours>> + Send>;
 
-/// The passings of a session, up to entry `durable`.
+/// Returns the passings of a session, up to entry `durable`.
 ///
 /// # Errors
-/// The log cannot be read; or its segments were pruned since the index was made.
+/// The log cannot be read, or its segments were removed since the index was made.
 pub fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: u64) -> io::Result<Numbered> {
     if session.runs.len() > RUNS_MAX {
         let text =
@@ -243,18 +251,18 @@ pub fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: u64) ->
             Some(Ok(ours)) => ours.item.num,
             Some(Err(_)) => 0,
         };
-        let at = (0..runs.len()).min_by_key(|at| num(&mut runs[*at]))?; // of equals the earlier run
+        let at = (0..runs.len()).min_by_key(|at| num(&mut runs[*at]))?; // of equal numbers, the earlier run is first
         runs[at].next()
     })))
 }
 
-/// The batches of a session as long as their numbers rise.
+/// The batches of a session while their numbers rise.
 struct Run {
     reader: LogReader,
     device: Box<str>,
     token: Box<str>,
     durable: u64,
-    batch: BTreeMap<u64, Ours>, // one batch, and what stays open of those before with all above it
+    batch: BTreeMap<u64, Ours>, // one batch, and the open passings of earlier ones with all passings above them
     out: VecDeque<Ours>,
     last: u64,
     ended: bool,
@@ -290,7 +298,7 @@ impl Run {
                     (ours.mark, ours.counted) = (PassingState::Accepted, duplicates > 0);
                 }
             }
-            // It gets another number when it is tried again.
+            // The passing gets another number when it is tried again.
             UploadEvent::DeadLetter { num, again: true, .. } => drop(self.batch.remove(&num)),
             UploadEvent::DeadLetter { num, .. } => {
                 if let Some(ours) = self.batch.get_mut(&num) {
@@ -304,7 +312,8 @@ impl Run {
     }
 
     fn begin(&mut self, batch: Batch) {
-        // What is still open, and what is settled above it: passings are given out in the order of their numbers.
+        // Keep the open passings and everything settled above them, because passings are returned
+        // in the order of their numbers.
         let lowest = batch.still_open.iter().min().map_or(u64::MAX, |num| *num);
         let mut later = self.batch.split_off(&lowest);
         for (num, ours) in &mut later {
@@ -326,7 +335,8 @@ impl Run {
         self.batch.extend(batch.items.into_iter().map(open));
     }
 
-    /// Gives the batch out; `left` is what became of what no line tells of.
+    /// Moves the batch to the output. Passings without a line about their fate get the state
+    /// `left`.
     fn flush(&mut self, left: PassingState) {
         for mut ours in std::mem::take(&mut self.batch).into_values() {
             if ours.mark == PassingState::Open {
@@ -391,7 +401,7 @@ mod tests {
             self.log.append(&line, 1).unwrap();
         }
 
-        /// A batch of reads `seqs`, numbered from `first`.
+        /// Adds a batch of the reads `seqs`, numbered from `first`.
         fn batch(&mut self, token: &str, first: u64, seqs: &[u64]) {
             let items = seqs.iter().zip(first..).map(|(seq, num)| item(*seq, num)).collect();
             let batch = Batch { decoders: vec!["mat".into()], ..Batch::resend("D", token, items) };
@@ -402,7 +412,7 @@ mod tests {
             self.event(UploadEvent::Accepted { device: "D".into(), first, last, duplicates: 0 });
         }
 
-        /// Number, read and what became of it, in the order they come.
+        /// Returns number, read and state of each passing, in the order of the iterator.
         fn of(&self, token: &str, durable: u64) -> Vec<(u64, u64, PassingState)> {
             let index = index(self.dir.path(), "D", durable).unwrap().unwrap();
             let list = numbered(self.dir.path(), "D", index.find(token).unwrap(), durable).unwrap();
@@ -446,6 +456,30 @@ mod tests {
             0,
             "both that were released have numbers again"
         );
+    }
+
+    #[test]
+    fn a_passing_that_was_left_behind_stays_open_beside_later_batches_and_in_the_place_of_its_number() {
+        let mut log = Written::new();
+        log.batch("AAAAAA", 1, &[1, 2, 3]);
+        log.accepted(1, 1);
+        log.accepted(3, 3);
+        let items = vec![item(4, 4), item(5, 5)];
+        let beside = Batch { still_open: vec![2], decoders: vec!["mat".into()], ..Batch::resend("D", "AAAAAA", items) };
+        log.event(UploadEvent::Batch(beside));
+        let open = [(1, 1, Accepted), (2, 2, Open), (3, 3, Accepted), (4, 4, Open), (5, 5, Open)];
+        assert_eq!(log.of("AAAAAA", u64::MAX), open);
+        log.accepted(4, 5);
+        let alone = [(1, 1, Accepted), (2, 2, Open), (3, 3, Accepted), (4, 4, Accepted), (5, 5, Accepted)];
+        assert_eq!(log.of("AAAAAA", u64::MAX), alone);
+        log.event(UploadEvent::DeadLetter {
+            device: "D".into(),
+            num: 2,
+            status: 500,
+            answer: "no".into(),
+            again: false,
+        });
+        assert_eq!(log.of("AAAAAA", u64::MAX)[1], (2, 2, Aside));
     }
 
     #[test]

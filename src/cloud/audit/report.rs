@@ -1,4 +1,4 @@
-//! What is audited, and what an audit says.
+//! The subject and the result of an audit.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +14,7 @@ use crate::cloud::rufus::CallError;
 use crate::config::failure::Failure;
 use crate::journal::{Audited, Journal, UploadItem};
 
-/// Why there is no result.
+/// Why an audit has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     /// There is no journal.
@@ -26,16 +26,16 @@ pub enum AuditError {
     /// The cloud does not answer, or refuses.
     #[error("the cloud could not be asked: {0}")]
     Cloud(CallError),
-    /// More pages than any session should have.
+    /// The cloud returned more pages than any session should have.
     #[error("the cloud's list of passings has no end")]
     Endless,
-    /// The journal knows no such session.
+    /// The journal does not know the session.
     #[error("the journal has no session {0} of this device")]
     NoSuchSession(String),
-    /// Nothing was ever numbered, and no session is active.
+    /// No passing was ever numbered, and no session is active.
     #[error("nothing was ever sent to a session of this device, and none is active: there is nothing to compare")]
     NoSession,
-    /// The daemon runs and does not say how far its log is durable.
+    /// The daemon runs and does not report how far its log is durable.
     #[error(transparent)]
     Daemon(Failure),
 }
@@ -43,12 +43,12 @@ pub enum AuditError {
 /// Asks how far the log is durable.
 pub type AskDurable = Arc<dyn Fn() -> BoxFuture<'static, Result<u64, Failure>> + Send + Sync>;
 
-/// Who knows how far the log is durable.
+/// The source of how far the log is durable.
 #[derive(Clone)]
 pub enum Head {
-    /// The daemon of this data directory, if one runs; without one, all of it is.
+    /// The daemon of this data directory, if one runs. Without a daemon, the whole log is durable.
     Beside(AskDurable),
-    /// This process keeps it.
+    /// The journal of this process.
     Own(Journal),
 }
 
@@ -61,82 +61,86 @@ impl Head {
     }
 }
 
-/// What is compared.
+/// What an audit compares.
 #[derive(Clone)]
 pub struct Subject {
-    /// Where the journal is.
+    /// Directory of the journal.
     pub data_dir: PathBuf,
     /// Device in the cloud.
     pub device: Box<str>,
-    /// Decoders whose reads go there: what of theirs waits is not yet sent.
+    /// Decoders whose reads the device gets. Their waiting reads count as not yet sent.
     pub decoders: Vec<Box<str>>,
-    /// Token of the session, or the end of it (at least six characters); `None`: the active one, else the one that
-    /// passings were sent to last.
+    /// Token of the session, or the end of it (at least six characters). `None`: the active
+    /// session, or else the last one that passings were sent to.
     pub session: Option<String>,
-    /// Rest between two calls.
+    /// Pause before each call.
     pub rest: Duration,
-    /// How long the cloud may take until it shows what it accepted ([`crate::config::UploadConfig::settle`] at least): a
-    /// difference is asked for again after it.
+    /// How long the cloud may take to show what it accepted (at least
+    /// [`crate::config::UploadConfig::settle`]). A difference is asked for again after this time.
     pub lag: Duration,
 }
 
-/// What an audit found.
+/// Result of an audit.
 #[derive(Clone, Debug)]
 pub struct AuditReport {
     /// Device.
     pub device: Box<str>,
     /// `token_session`.
     pub token: Box<str>,
-    /// Its name, if one is known.
+    /// Name of the session, if one is known.
     pub alias: Option<Box<str>>,
-    /// It is the device's active session.
+    /// The session is the device's active one.
     pub active: bool,
-    /// The cloud does not know it.
+    /// The cloud does not know the session.
     pub unknown: bool,
     /// Passings of the journal that were compared.
     pub checked: u64,
-    /// Of them held by the cloud.
+    /// How many of them the cloud holds unchanged.
     pub equal: u64,
-    /// Of them held once for two of ours: the cloud counted one as a duplicate.
+    /// Passings of which the cloud holds only one for two of ours, because it counted one as a
+    /// duplicate.
     pub merged: u64,
-    /// How many of each kind.
+    /// Number of differences of each kind.
     pub counts: BTreeMap<AuditVerdict, u64>,
     /// Reads that wait for a number in this session.
     pub waiting: u64,
-    /// Passings in the cloud with numbers from before the log begins: nobody can compare them any more.
+    /// Passings in the cloud with numbers from before the log begins. They cannot be compared any
+    /// more.
     pub older: u64,
     /// Passings in the cloud whose number cannot be read.
     pub unnumbered: u64,
-    /// Damaged lines of the log.
+    /// Number of damaged lines in the log.
     pub damaged: u64,
-    /// The differences, in the order of their numbers; at most 10,000.
+    /// The differences in the order of their numbers, at most 10,000.
     pub findings: Vec<Finding>,
 }
 
 impl AuditReport {
-    /// How many of a kind.
+    /// Number of differences of one kind.
     pub fn count(&self, verdict: AuditVerdict) -> u64 {
         self.counts.get(&verdict).copied().unwrap_or(0)
     }
 
-    /// Both hold the same, as far as the journal's passings are not still on their way ([`Report::on_their_way`]).
+    /// Both sides hold the same, except passings that are still on their way
+    /// ([`AuditReport::on_their_way`]).
     pub fn is_equal(&self) -> bool {
         let differences = self.counts.iter().filter(|(verdict, _)| **verdict != AuditVerdict::NotYetSent);
         differences.map(|(_, count)| count).sum::<u64>() == 0 && self.older == 0 && self.unnumbered == 0
     }
 
-    /// Passings numbered and not settled, and reads that wait for a number in this session.
+    /// Passings that have a number and are not settled, and reads that wait for a number in this
+    /// session.
     pub fn on_their_way(&self) -> u64 {
         self.count(AuditVerdict::NotYetSent) + self.waiting
     }
 
-    /// What a repair would send again: of the differences kept.
+    /// The passings that a repair would send again, among the differences that were kept.
     pub fn missing(&self) -> Vec<UploadItem> {
         let missing = self.findings.iter().filter(|finding| finding.verdict == AuditVerdict::Missing);
         missing.filter_map(|finding| finding.ours.clone()).collect()
     }
 
-    /// As it is recorded and shown.
+    /// The audit as it is recorded and shown.
     pub fn summary(&self, at: Timestamp) -> Audited {
         Audited {
             device: self.device.clone(),

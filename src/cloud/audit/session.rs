@@ -8,10 +8,10 @@ use super::ours::{self, InLog, Index};
 use super::report::{AuditError, AuditReport, Head, Subject};
 use crate::cloud::rufus::Client;
 
-/// Compares a session.
+/// Compares a session with the cloud.
 ///
 /// # Errors
-/// [`AuditError`]: nothing can be said then.
+/// [`AuditError`]: there is no result then.
 pub async fn audit(subject: &Subject, client: &Client, head: &Head) -> Result<AuditReport, AuditError> {
     let durable = head.durable().await?;
     let index = read_index(subject, durable).await?;
@@ -69,8 +69,8 @@ async fn read_index(subject: &Subject, durable: u64) -> Result<Index, AuditError
     index.ok_or_else(|| AuditError::NoJournal(subject.data_dir.clone()))
 }
 
-/// What was seen, after a look through the journal as it is now; and how many of the missing the cloud holds under another
-/// number of ours.
+/// Returns what was seen, after another look through the journal, and how many of the missing
+/// passings the cloud holds under another of our numbers.
 async fn explained(subject: &Subject, head: &Head, before: &InLog, walk: &Walk) -> Result<(Compared, u64), AuditError> {
     let all = walk.seen(true);
     if !Explain::needed(&all.findings) {
@@ -79,7 +79,8 @@ async fn explained(subject: &Subject, head: &Head, before: &InLog, walk: &Walk) 
     let durable = head.durable().await?;
     let index = read_index(subject, durable).await?;
     let session = index.find(&before.token).cloned().unwrap_or_else(|| InLog::nothing(&before.token));
-    // Of what is only counted nobody can say any more whether it was numbered since.
+    // The differences that were only counted cannot be checked against numbers that were given
+    // meanwhile.
     let mut seen = if session.top > before.top { walk.seen(false) } else { all };
     let findings = std::mem::take(&mut seen.findings);
     let (data_dir, device) = (subject.data_dir.clone(), subject.device.clone());
@@ -104,7 +105,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     done.unwrap_or_else(|_| Err(io::Error::other("a task of it ended"))).map_err(AuditError::Log)
 }
 
-/// Takes out what is only foreign because the log does not go back so far, and counts it.
+/// Removes the findings that are foreign only because the log does not reach back far enough, and
+/// counts them.
 fn drop_older(findings: &mut Vec<Finding>, older: u64) -> u64 {
     let all = findings.len();
     let is_older =

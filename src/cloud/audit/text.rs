@@ -1,4 +1,4 @@
-//! A result as text for people and as lines of JSON for programs.
+//! The result of an audit as text for people and as JSON lines for programs.
 
 use std::fmt::Write;
 
@@ -12,11 +12,11 @@ use crate::journal::{Audited, UploadItem};
 use crate::model::text::printable;
 use crate::model::text::tail;
 
-/// Differences told one by one; `--json` tells all.
+/// Most differences that the text lists one by one. `--json` lists more.
 const TOLD: usize = 50;
 
 impl AuditVerdict {
-    /// In the words of the result.
+    /// The word for this kind of difference.
     pub fn in_words(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -30,12 +30,12 @@ impl AuditVerdict {
     }
 }
 
-/// The session by its name and the end of its token.
+/// The session as text: its name and the end of its token.
 pub fn session_in_words(token: &str, alias: Option<&str>) -> String {
     format!("{} (…{})", printable(alias.unwrap_or("without a name")), printable(&tail(token)))
 }
 
-/// The result in lines.
+/// The result as lines of text.
 pub fn text(report: &AuditReport) -> String {
     let session = session_in_words(&report.token, report.alias.as_deref());
     let state = if report.active { "active" } else { "closed" };
@@ -130,7 +130,7 @@ fn instant(ms: Option<i64>) -> String {
     instant.map_or("?".to_owned(), |instant| format!("{instant:.3}"))
 }
 
-/// A line of JSON per difference, and the summary as the last one.
+/// The result as JSON: one line for each difference, and the summary as the last line.
 pub fn json_lines(report: &AuditReport, at: Timestamp) -> String {
     let mut out = String::new();
     for finding in &report.findings {
@@ -164,7 +164,7 @@ fn json_of(finding: &Finding) -> Value {
     json!({ "finding": finding.verdict, "num_passing": finding.num(), "journal": ours, "cloud": cloud, "other": finding.other })
 }
 
-/// One line for the log, the status and a problem.
+/// The result as one line, for the log, the status and a problem.
 pub fn summary_in_words(audited: &Audited, alias: Option<&str>) -> String {
     let session = session_in_words(&audited.token, alias);
     match (audited.equal, audited.not_yet_sent) {

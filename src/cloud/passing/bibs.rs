@@ -1,11 +1,12 @@
 //! The bib file: which chip carries which bib.
 //!
-//! What must hold: the file is judged whole. One with a bad line, or one that is still being copied, never replaces the
-//! one in use, and the reason is shown with its line. Reading ([`Bibs::read`]) is pure; only [`BibFile`] touches the disk.
+//! What must hold: the file is accepted or rejected as a whole. A file with a bad line, or a file
+//! that is still being copied, never replaces the file in use, and the reason is shown with the
+//! line. Reading ([`Bibs::read`]) is pure. Only [`BibFile`] accesses the disk.
 //!
-//! Rejected: taking the good lines of a bad file (half a start list looks right until the results are out); file
-//! system notifications (they miss network shares and the rename that editors save with; a look every two seconds
-//! costs nothing).
+//! Rejected: taking the good lines of a bad file (half a start list looks right until the results
+//! are published); file system notifications (they miss network shares and the rename with which
+//! editors save, and a look every two seconds costs nothing).
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -24,17 +25,17 @@ use crate::status::{Board, ProblemCode};
 pub const MAX_CHIPS: usize = 200_000;
 /// Longest bib file, in bytes.
 pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
-/// Longest chip or bib in it, in bytes.
+/// Longest chip or bib in a file, in bytes.
 pub const MAX_FIELD: usize = 100;
-/// How often the bib file is looked at.
+/// Time between two looks at the bib file.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long it must not change when somebody says that it is to be read again.
+/// Time for which the file must not change when somebody asks to read it again.
 const AT_REST: Duration = Duration::from_millis(200);
 
-/// Chips and their bibs. Upper and lower case of a chip are the same.
+/// Chips and their bibs. Upper and lower case of a chip are equal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Bibs {
-    /// By chip in upper case.
+    /// Bibs by chip, with the chip in upper case.
     by_chip: HashMap<Box<str>, Box<str>>,
 }
 
@@ -44,22 +45,24 @@ pub struct Bibs {
 pub struct BibError {
     /// Line in the file, from 1.
     pub line: u64,
-    /// What is wrong with it.
+    /// What is wrong with the line.
     pub what: String,
 }
 
 impl Bibs {
-    /// No bib is known. For a box without a bib file: the receiver that [`super::Mapper::new`] wants.
+    /// No bib is known. A box without a bib file uses this receiver for [`super::Mapper::new`].
     pub fn none() -> watch::Receiver<Arc<Self>> {
         watch::channel(Arc::default()).1
     }
 
-    /// Reads `chip,bib` CSV. The columns are found by their names in the header, in any order and case, others are
-    /// ignored; the separator is `;` or a tab if the header has one and no comma; cells are trimmed.
+    /// Reads `chip,bib` CSV. The columns are found by their names in the header, in any order and
+    /// case. Other columns are ignored. The separator is `;` or a tab if the header has one and no
+    /// comma. Cells are trimmed.
     ///
     /// # Errors
-    /// The first line that is wrong: a column missing, a chip or bib that is empty, longer than [`MAX_FIELD`] or not
-    /// printable UTF-8, a chip with two bibs, a quote that is not closed, more than [`MAX_CHIPS`] chips.
+    /// Returns the first wrong line: a column is missing, a chip or bib is empty, longer than
+    /// [`MAX_FIELD`] or not printable UTF-8, a chip has two bibs, a quote is not closed, or there
+    /// are more than [`MAX_CHIPS`] chips.
     pub fn read(text: &[u8]) -> Result<Self, BibError> {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let header = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -115,7 +118,7 @@ impl Bibs {
         Ok(bibs)
     }
 
-    /// The bib of a chip code, if the file has one.
+    /// Returns the bib of a chip code, if the file has one.
     pub fn get(&self, chip: &str) -> Option<&str> {
         let found = self.by_chip.get(chip).or_else(|| {
             let lower = chip.bytes().any(|byte| byte.is_ascii_lowercase());
@@ -124,18 +127,19 @@ impl Bibs {
         found.map(|bib| &**bib)
     }
 
-    /// Chips in it.
+    /// Number of chips in the file.
     pub fn len(&self) -> usize {
         self.by_chip.len()
     }
 
-    /// No chip in it.
+    /// The file has no chip.
     pub fn is_empty(&self) -> bool {
         self.by_chip.is_empty()
     }
 }
 
-/// Blank lines from a place on: csv skips them but counts a row from before them.
+/// Counts the blank lines from a place on, because csv skips them but reports the row as starting
+/// before them.
 fn blank_lines(text: &[u8], from: u64) -> u64 {
     let rest = usize::try_from(from).ok().and_then(|from| text.get(from..)).unwrap_or_default();
     let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
@@ -168,7 +172,7 @@ fn cell<'a>(row: &'a csv::ByteRecord, at: usize, name: &str) -> Result<&'a str, 
     Ok(text)
 }
 
-/// What identifies a version of a file.
+/// The properties that identify one version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     modified: (i64, i64),
@@ -182,51 +186,54 @@ impl Version {
     }
 }
 
-/// What a look at the file showed.
+/// Result of a look at the file.
 enum Look {
-    /// As before, or still changing: look again later.
+    /// The file is the same as before, or it is still changing. Look again later.
     Nothing,
-    /// A version that was not judged yet, and the judgement.
+    /// A new version, and its bibs or what is wrong with it.
     New(Version, Result<Bibs, String>),
     /// There is no such file.
     Missing,
-    /// It is there but cannot be read.
+    /// The file exists but cannot be read.
     Unreadable(String),
 }
 
-/// The bib file of the configuration: read at start, looked at every two seconds, read again when it changed.
+/// The bib file of the configuration. It is read at the start, checked every two seconds, and read
+/// again when it changed.
 ///
-/// Problems it shows, about the path: `bibs_missing`, `bibs_broken`. The bibs in use stay in use meanwhile.
+/// It shows the problems `bibs_missing` and `bibs_broken`, with the path as their subject.
+/// Meanwhile the current bibs stay in use.
 pub struct BibFile {
     path: PathBuf,
     board: Board,
     shared: watch::Sender<Arc<Bibs>>,
-    /// The version judged last.
+    /// The version that was last accepted or rejected.
     judged: Option<Version>,
-    /// The version seen at the last look. A version is judged only when two looks show the same one: a file that is
-    /// being copied is not half a start list.
+    /// The version seen at the last look. A version is read only when two looks show the same one,
+    /// so that half a file, still being copied, does not become a start list.
     seen: Option<Version>,
     every: Duration,
 }
 
 impl BibFile {
-    /// Reads the file for the first time; returns when its bibs are in use (or its problem is shown), so that no
-    /// passing is formed without them.
+    /// Reads the file for the first time. It returns when the bibs are in use (or the problem is
+    /// shown), so that no passing is formed without them.
     pub async fn open(path: &Path, board: &Board) -> (Self, watch::Receiver<Arc<Bibs>>) {
         let (shared, bibs) = watch::channel(Arc::default());
         let mut file =
             Self { path: path.to_owned(), board: board.clone(), shared, judged: None, seen: None, every: LOOK };
-        file.look_again().await; // only sees it
+        file.look_again().await; // notes the version only
         file.look_again().await;
         (file, bibs)
     }
 
-    /// Follows the file until `stop`. When `asked` changes it is read again at once, whether or not it changed.
+    /// Follows the file until `stop`. When `asked` changes, the file is read again at once, even if
+    /// it did not change.
     pub async fn follow(mut self, mut asked: watch::Receiver<u64>, stop: CancellationToken) {
         loop {
             let wish = async {
                 if asked.changed().await.is_err() {
-                    std::future::pending().await // nobody is there to ask any more
+                    std::future::pending().await // nobody can ask any more
                 }
             };
             tokio::select! {
@@ -234,7 +241,7 @@ impl BibFile {
                 () = tokio::time::sleep(self.every) => {}
                 () = wish => {
                     self.judged = None;
-                    self.look_again().await; // if it did change, this only sees it
+                    self.look_again().await; // if the file changed, this look only notes the version
                     tokio::time::sleep(AT_REST.min(self.every)).await;
                 }
             }
@@ -305,7 +312,8 @@ impl BibFile {
     }
 }
 
-/// One look at the file, given the version judged last and the one seen last; with it the version seen now.
+/// Looks at the file once. `judged` is the version last accepted or rejected, `seen` the version of
+/// the last look. Also returns the version seen now.
 fn look(path: &Path, judged: Option<Version>, seen: Option<Version>) -> (Look, Option<Version>) {
     let meta = match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => meta,
@@ -327,7 +335,7 @@ fn look(path: &Path, judged: Option<Version>, seen: Option<Version>) -> (Look, O
     });
     match read {
         Err(error) => (Look::Unreadable(error.to_string()), None),
-        // It changed while it was read.
+        // The file changed while it was read.
         Ok(meta) if Version::of(&meta) != version => (Look::Nothing, Some(Version::of(&meta))),
         Ok(_) => (Look::New(version, Bibs::read(&bytes).map_err(|error| error.to_string())), Some(version)),
     }
@@ -391,7 +399,7 @@ mod tests {
             self.dir.path().join("bibs.csv")
         }
 
-        /// Replaces the file as an editor does: a new file under the old name.
+        /// Replaces the file as an editor does: a new file is renamed to the old name.
         fn write(&self, csv: &str) {
             let new = self.dir.path().join("new");
             std::fs::write(&new, csv).unwrap();
@@ -485,7 +493,8 @@ mod tests {
         let (ask, asked) = watch::channel(0);
         let stop = CancellationToken::new();
         let following = tokio::spawn(file.follow(asked, stop.clone()));
-        // Written in place: the same length, within the same tick of a coarse file system's clock.
+        // The file is written in place, with the same length, within the same tick of a coarse file
+        // system clock.
         for bib in ["2", "3"] {
             std::fs::write(rig.path(), format!("chip,bib\nA,{bib}\n")).unwrap();
             ask.send_modify(|times| *times += 1);

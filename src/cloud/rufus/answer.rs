@@ -1,15 +1,20 @@
-//! Bytes of an answer -> typed outcome. Pure: status, headers and body in, no sockets, no key, no clock.
+//! Turns the bytes of an answer into a typed outcome. These functions are pure: their input is
+//! status, headers and body. They have no sockets, no key and no clock.
 //!
-//! Two generations of answers exist, and the documents are silent about much (no active session, an empty list, a
-//! closed session have no documented status). So the reading is by class, in this order: is it the cloud at all
-//! (HTML, redirect: no) -> the status, which may sit *inside* the envelope -> the words of the answer -> its fields.
-//! Words decide only between failures and for "none"; a success needs a documented text, or counts that add up.
+//! Two generations of answers exist, and the documents leave much open (no active session, an empty
+//! list and a closed session have no documented status). So an answer is read by class, in this
+//! order: whether it is from the cloud at all (HTML or a redirect is not), the status, which may be
+//! *inside* the envelope, the words of the answer, and its fields. Words decide only between
+//! failures and for "none". A success needs a documented text, or counts that add up.
 //!
-//! Two sentences are believed only in the cloud's own documented words, because what follows from them cannot be undone.
-//! *"Inserted"* settles passings. *"There is no active session"* lets a new session close the running one. An answer in any
-//! other form is doubt: the caller asks again, or asks something else.
+//! Two sentences are believed only in the cloud's own documented words, because their consequences
+//! cannot be undone. *"Inserted"* settles passings. *"There is no active session"* lets a new
+//! session close the running one. An answer in any other form is a doubt: the caller asks again, or
+//! asks something else.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -17,7 +22,8 @@ use jiff::civil::DateTime;
 use jiff::fmt::rfc2822;
 use jiff::tz::Offset;
 use reqwest::header::{self, HeaderMap};
-use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -27,11 +33,11 @@ use super::outcome::{CallError, CloudPassing, Device, Inserted, KeyFault, Outcom
 const ANSWER_KEPT: usize = 2048;
 /// Longest name of a session or device that is kept, in characters.
 const NAME_KEPT: usize = 200;
-/// Longest session token, in bytes; the samples have 64.
+/// Longest session token, in bytes. The samples have 64.
 const TOKEN_MAX: usize = 512;
 /// Longest wait a server can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
-/// Words of an answer that speaks of trouble of the moment, whatever else it says.
+/// If an answer contains one of these words, it reports a temporary trouble, whatever else it says.
 const TROUBLE: &[&str] = &[
     "again",
     "busy",
@@ -52,10 +58,11 @@ const TROUBLE: &[&str] = &[
     "too many",
     "unavailable",
 ];
-/// Envelopes inside envelopes that are opened (`body` as a JSON string inside `body` was seen at other gateways).
+/// Most nested envelopes that are opened (other gateways send `body` as a JSON string inside
+/// `body`).
 const ENVELOPES: usize = 3;
 
-/// An answer as it came.
+/// An answer as it was received.
 pub(super) struct Reply<'a> {
     /// HTTP status.
     pub status: u16,
@@ -73,36 +80,46 @@ struct Envelope<'a> {
     status: Option<&'a RawValue>,
 }
 
-/// The body without its envelopes, and the status that an envelope put in the place of the HTTP status.
-fn unwrapped(body: &[u8]) -> (Option<u16>, Vec<u8>) {
+/// Returns the body without its envelopes, and the status that an envelope holds instead of the
+/// HTTP status.
+fn unwrapped(body: &[u8]) -> (Option<u16>, Cow<'_, [u8]>) {
     let mut status = None;
-    let mut inner = body.trim_ascii().to_vec();
+    let mut inner = Cow::Borrowed(body.trim_ascii());
     for _ in 0..ENVELOPES {
         let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(&inner) else { break };
         let told = envelope.status.and_then(|raw| raw.get().trim_matches('"').parse().ok());
         status = told.or(status);
         let Some(body) = envelope.body else { break };
-        inner = match serde_json::from_str::<String>(body.get()) {
+        inner = Cow::Owned(match serde_json::from_str::<String>(body.get()) {
             Ok(text) => text.trim().as_bytes().to_vec(),
             Err(_) => body.get().as_bytes().to_vec(),
-        };
+        });
     }
     (status, inner)
 }
 
-/// An answer of class 2xx that is JSON, opened.
+/// An answer of class 2xx that is JSON, without its envelopes.
 struct Doc {
     value: Value,
     words: String,
     answer: Box<str>,
 }
 
-/// Sorts out everything that is no success by its class; what is left is JSON with status 2xx.
-fn open(reply: &Reply<'_>) -> Result<(Doc, Vec<u8>), CallError> {
+/// Returns every answer that is no success as an error, by its class. The remaining answers are
+/// JSON with status 2xx.
+fn open<'a>(reply: &Reply<'a>) -> Result<(Doc, Cow<'a, [u8]>), CallError> {
+    open_as(reply, |inner| serde_json::from_slice(inner).ok())
+}
+
+/// Like [`open`], but `parse` parses the JSON of the answer.
+fn open_as<'a>(
+    reply: &Reply<'a>,
+    parse: impl FnOnce(&[u8]) -> Option<Value>,
+) -> Result<(Doc, Cow<'a, [u8]>), CallError> {
     let (told, inner) = unwrapped(reply.body);
     let status = told.filter(|_| reply.status < 300).unwrap_or(reply.status);
     let answer = kept(&inner);
-    let value: Option<Value> = serde_json::from_slice(&inner).ok();
+    let value = parse(&inner);
     let words = value.as_ref().map_or_else(|| answer.to_lowercase(), words);
     match status {
         413 => return Err(CallError::TooLarge { answer }),
@@ -126,7 +143,7 @@ fn open(reply: &Reply<'_>) -> Result<(Doc, Vec<u8>), CallError> {
 fn is_web_page(reply: &Reply<'_>) -> bool {
     let html = |value: &header::HeaderValue| value.as_bytes().to_ascii_lowercase().starts_with(b"text/html");
     let body = reply.body.trim_ascii_start();
-    // Some gateways label JSON as HTML, so the body has the last word.
+    // Some gateways label JSON as HTML, so the body decides.
     body.starts_with(b"<") || (reply.headers.get(header::CONTENT_TYPE).is_some_and(html) && !body.starts_with(b"{"))
 }
 
@@ -168,7 +185,8 @@ fn says_key(words: &str) -> bool {
     has(words, &["api key", "api_key", "apikey", "access type", "forbidden", "unauthorized", "not authorized"])
 }
 
-/// The texts with which the documents let a call succeed. The cloud spells "successfully" with one letter less; both count.
+/// Checks for the texts that the documents define for a success. The cloud spells "successfully"
+/// with one letter less, and both spellings count.
 fn says_success(words: &str) -> bool {
     let plain = words.trim().trim_end_matches(['.', '!']);
     let ends = |what: &str| {
@@ -178,7 +196,7 @@ fn says_success(words: &str) -> bool {
     plain == "success" || ends("passings inserted") || ends("session inserted")
 }
 
-/// The failure that a 2xx without the fields of a success speaks of, if it does.
+/// Returns the failure that a 2xx without the fields of a success reports, if it reports one.
 fn hidden_failure(doc: &Doc) -> Option<CallError> {
     let answer = doc.answer.clone();
     if says_success(&doc.words) {
@@ -196,8 +214,9 @@ fn hidden_failure(doc: &Doc) -> Option<CallError> {
 
 /// `POST /passings` of `sent` passings into the session `token`.
 ///
-/// A success has a documented text, or counts that account for everything sent. Of the failures that a 2xx may speak of
-/// only "session not found or closed" is one for certain; every other 2xx leaves open whether the passings were stored.
+/// A success has a documented text, or counts that account for everything that was sent. Of the
+/// failures that a 2xx may report, only "session not found or closed" is certain. Every other 2xx
+/// leaves open whether the passings were stored.
 pub(super) fn inserted(reply: &Reply<'_>, token: &str, sent: usize) -> Result<Inserted, CallError> {
     let (doc, _) = open(reply)?;
     let counts = Inserted {
@@ -225,8 +244,9 @@ pub(super) fn created(reply: &Reply<'_>, alias: &str) -> Result<Session, CallErr
     }
 }
 
-/// `GET /sessions/device/{device}/active`. `None` needs the cloud's own words: the documented "not found", or a `result` that
-/// is empty, null, or lists only sessions that are not active. Everything else is an answer that cannot be understood.
+/// `GET /sessions/device/{device}/active`. The result is `None` only in the cloud's own words: the
+/// documented "not found", or a `result` that is empty, null, or lists only sessions that are not
+/// active. Every other answer counts as not understood.
 pub(super) fn active(reply: &Reply<'_>) -> Result<Option<Session>, CallError> {
     let doc = match open(reply) {
         Ok((doc, _)) => doc,
@@ -245,11 +265,12 @@ pub(super) fn active(reply: &Reply<'_>) -> Result<Option<Session>, CallError> {
         None => {}
     }
     let over = |one: &Value| one.get("active").is_some_and(is_false) && token(one).is_some();
-    // `listed` takes the answer itself for the session where there is no `result`.
+    // If there is no `result`, `listed` takes the answer itself for the session.
     if result(&doc.value).is_some() && list.iter().all(over) { Ok(None) } else { Err(unreadable(&doc.answer)) }
 }
 
-/// `GET /sessions/{token}`. Only the cloud's own words make it `None`: items are renumbered on the strength of it.
+/// `GET /sessions/{token}`. The result is `None` only in the cloud's own words, because passings
+/// get new numbers when it is.
 pub(super) fn session(reply: &Reply<'_>, token: &str) -> Result<Option<Session>, CallError> {
     let doc = match open(reply) {
         Ok((doc, _)) => doc,
@@ -304,11 +325,12 @@ struct StoredWire {
     token_session: Option<Value>,
 }
 
-/// `GET /passings/session/{token}` and `GET /passings/device/{device}`. "No passings" may be a 404 of its own; it is told from "no session" by its words.
+/// `GET /passings/session/{token}` and `GET /passings/device/{device}`. "No passings" may be a 404
+/// of its own. Its words distinguish it from "no session".
 pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
     let no_passings =
         |words: &str| words.contains("passing") && words.contains("not found") && !words.contains("session not");
-    let (doc, inner) = match open(reply) {
+    let (doc, inner) = match open_as(reply, outline) {
         Err(CallError::SessionGone { answer, .. } | CallError::BadRequest { answer, .. })
             if no_passings(&answer.to_lowercase()) =>
         {
@@ -319,41 +341,93 @@ pub(super) fn held(reply: &Reply<'_>) -> Result<Page, CallError> {
     let list = match serde_json::from_slice::<HeldBody<'_>>(&inner) {
         Ok(body) => {
             let more = body.pagination.as_ref().and_then(|pagination| pagination.get("has_more")?.as_bool());
-            body.result.or(body.passings).map(|list| (list.get().to_owned(), more))
+            body.result.or(body.passings).map(|list| (Cow::Borrowed(list.get()), more))
         }
-        // The list itself, without anything around it.
-        Err(_) if doc.value.is_array() => Some((String::from_utf8_lossy(&inner).into_owned(), None)),
+        // The answer is the bare list.
+        Err(_) if doc.value.is_array() => Some((String::from_utf8_lossy(&inner), None)),
         Err(_) => return Err(unreadable(&doc.answer)),
     };
     let Some((list, more)) = list else {
-        // Nothing listed: an empty page if the answer says so or names `result`, else no answer to this question.
+        // The answer has no list. It is an empty page if it says so or names `result`. Otherwise it
+        // is no answer to this question.
         let told = doc.value.get("result").is_some() || says_success(&doc.words) || no_passings(&doc.words);
         let empty = told && !has(&doc.words, TROUBLE);
         let failure = || hidden_failure(&doc).unwrap_or_else(|| unreadable(&doc.answer));
         return if empty { Ok(Page { passings: Vec::new(), more: Some(false) }) } else { Err(failure()) };
     };
-    // The list may be a text that holds the list.
-    let list = serde_json::from_str::<String>(&list).unwrap_or(list);
+    // The list may be a string that holds the list.
+    let list = serde_json::from_str::<String>(&list).map_or(list, Cow::Owned);
     if list.trim().is_empty() || has(&doc.words, TROUBLE) {
         return Err(unreadable(&doc.answer));
     }
-    let wire: Vec<StoredWire> = if list.trim_start().starts_with('{') {
-        serde_json::from_str(&list).map(|one| vec![one])
+    let passings = if list.trim_start().starts_with('{') {
+        serde_json::from_str::<StoredWire>(&list).map(|one| vec![one.read()])
     } else {
-        serde_json::from_str(&list)
-    }
-    .map_err(|_| unreadable(&doc.answer))?;
-    let passings = wire.into_iter().map(|wire| CloudPassing {
-        num: wire.num_passing.as_ref().and_then(number),
-        time_ms: wire.timestamp.as_ref().and_then(instant),
-        bib: wire.bib.as_ref().and_then(scalar),
-        chip: wire.chip.as_ref().and_then(scalar),
-        session: wire.token_session.as_ref().and_then(scalar),
-    });
-    Ok(Page { passings: passings.collect(), more })
+        serde_json::from_str::<Passings>(&list).map(|list| list.0)
+    };
+    Ok(Page { passings: passings.map_err(|_| unreadable(&doc.answer))?, more })
 }
 
-/// `result`, opened where it is a text that holds JSON.
+impl StoredWire {
+    fn read(self) -> CloudPassing {
+        CloudPassing {
+            num: self.num_passing.as_ref().and_then(number),
+            time_ms: self.timestamp.as_ref().and_then(instant),
+            bib: self.bib.as_ref().and_then(scalar),
+            chip: self.chip.as_ref().and_then(scalar),
+            session: self.token_session.as_ref().and_then(scalar),
+        }
+    }
+}
+
+/// A list of passings. A page has up to 5,000, so only one at a time is in memory as JSON.
+struct Passings(Vec<CloudPassing>);
+
+impl<'de> Deserialize<'de> for Passings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(PassingsVisitor)
+    }
+}
+
+struct PassingsVisitor;
+
+impl<'de> Visitor<'de> for PassingsVisitor {
+    type Value = Passings;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of passings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Passings, A::Error> {
+        let mut passings = Vec::new();
+        while let Some(wire) = list.next_element::<StoredWire>()? {
+            passings.push(wire.read());
+        }
+        Ok(Passings(passings))
+    }
+}
+
+/// Returns an answer without its list of passings, so that a whole page is never in memory as JSON.
+fn outline(inner: &[u8]) -> Option<Value> {
+    match inner.first()? {
+        b'[' => serde_json::from_slice::<IgnoredAny>(inner).ok().map(|_| Value::Array(Vec::new())),
+        b'{' => {
+            let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(inner).ok()?;
+            let short = |name: &str, field: &RawValue| match field.get().as_bytes() {
+                [b'[', ..] if name == "result" || name == "passings" => Ok(Value::Array(Vec::new())),
+                field => serde_json::from_slice(field),
+            };
+            let fields = fields.into_iter().map(|(name, field)| {
+                let short = short(&name, field)?;
+                Ok((name, short))
+            });
+            fields.collect::<Result<_, serde_json::Error>>().ok().map(Value::Object)
+        }
+        _ => serde_json::from_slice(inner).ok(),
+    }
+}
+
+/// Returns `result`. If it is a string that holds JSON, that JSON is parsed.
 fn result(value: &Value) -> Option<Cow<'_, Value>> {
     Some(match value.get("result")? {
         Value::String(text) => Cow::Owned(serde_json::from_str(text).ok()?),
@@ -361,7 +435,8 @@ fn result(value: &Value) -> Option<Cow<'_, Value>> {
     })
 }
 
-/// `result` as a list (array, one object, null or nothing), or the answer itself where it has no `result`.
+/// Returns `result` as a list (it may be an array, one object, null or missing), or the answer
+/// itself if it has no `result`.
 fn listed(value: &Value) -> Vec<Value> {
     match result(value).map(Cow::into_owned) {
         Some(Value::Array(list)) => list,
@@ -388,7 +463,7 @@ fn is_false(flag: &Value) -> bool {
     }
 }
 
-/// A text or number as text; empty is none.
+/// Returns a string or number as text. An empty string is `None`.
 fn scalar(value: &Value) -> Option<Box<str>> {
     match value {
         Value::String(text) if !text.is_empty() => Some(text.as_str().into()),
@@ -397,20 +472,21 @@ fn scalar(value: &Value) -> Option<Box<str>> {
     }
 }
 
-/// A name: one line, cut to a limit.
+/// Returns a name as one line, cut to a limit.
 fn text(value: &Value, key: &str) -> Option<Box<str>> {
     let text = scalar(value.get(key)?)?;
     Some(crate::model::text::printable(&text).chars().take(NAME_KEPT).collect::<String>().into())
 }
 
-/// A `token_session` that can be one: it goes into every batch line, paths and answers, exactly as it is.
+/// Returns a `token_session` that can be valid. It is written into every batch line, path and
+/// answer exactly as it is.
 fn token(value: &Value) -> Option<Box<str>> {
     let fits = |text: &str| text.len() <= TOKEN_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
     scalar(value.get("token_session")?).filter(|text| fits(text) && !matches!(&**text, "." | ".."))
 }
 
-/// A number from 0 that JSON can carry exactly. Numbering goes on above the highest number found, so one that is beyond
-/// that (somebody's 64-bit identifier) must not be taken for one.
+/// Returns a number from 0 up that JSON can carry exactly. New numbers start above the highest
+/// number found, so a larger value (a 64-bit identifier) must not be taken for a number.
 fn number(value: &Value) -> Option<u64> {
     const EXACT: u64 = 1 << 53;
     let number = match value {
@@ -424,7 +500,8 @@ fn number(value: &Value) -> Option<u64> {
     number.filter(|number| *number <= EXACT)
 }
 
-/// An instant as the cloud may write it: with any offset, or without one (then UTC), with `T` or a space.
+/// Parses an instant as the cloud may write it: with any offset, or without one (then UTC), with
+/// `T` or a space.
 fn instant(value: &Value) -> Option<i64> {
     let text = value.as_str()?;
     if let Ok(time) = text.parse::<Timestamp>() {
@@ -434,7 +511,7 @@ fn instant(value: &Value) -> Option<i64> {
     Some(Offset::UTC.to_timestamp(local).ok()?.as_millisecond())
 }
 
-/// The words of an answer in lower case: its texts, or itself when it is one.
+/// Returns the words of an answer in lower case: its texts, or the answer itself if it is a text.
 fn words(value: &Value) -> String {
     let keys =
         ["description", "message", "Message", "error", "errorMessage", "errorType", "detail", "details", "errors"];
@@ -446,7 +523,7 @@ fn words(value: &Value) -> String {
                 Value::String(text) => Some(text.clone()),
                 Value::Null | Value::Bool(_) => None,
                 Value::Array(list) if list.is_empty() => None,
-                // A failure may be an object or a list of them.
+                // A failure may be an object or a list of objects.
                 other => Some(format!("error {other}")),
             })
             .collect::<Vec<_>>()
@@ -461,18 +538,18 @@ fn unreadable(answer: &str) -> CallError {
     CallError::Unknown { why: OutcomeDoubt::Unreadable(seen.into()), retry_after: None }
 }
 
-/// The part of an answer that is kept: text without control characters, cut to a limit.
+/// Returns the part of an answer that is stored: text without control characters, cut to a limit.
 fn kept(body: &[u8]) -> Box<str> {
     let text = String::from_utf8_lossy(&body[..body.len().min(ANSWER_KEPT)]);
     let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     while text.len() > ANSWER_KEPT {
-        text.pop(); // bytes that were no text grew when they were replaced
+        text.pop(); // bytes that were no text became longer when they were replaced
     }
     text.trim().into()
 }
 
-/// `Retry-After` in seconds or as a date. A date counts from the answer's own `Date`: the box's clock may be wrong,
-/// and drives no timer anyway.
+/// Returns `Retry-After`, which is in seconds or a date. A date counts from the answer's own `Date`
+/// header, because the box's clock may be wrong and never drives a timer.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match value.parse::<u64>() {

@@ -1,12 +1,16 @@
-//! The cloud's name to addresses, over a network that loses questions.
+//! Resolves the cloud's name to addresses, over a network that loses packets.
 //!
 //! What must hold:
-//! * A name server that does not answer is named as such, before the limit for a connection hides it.
-//! * When it does not answer, the addresses it gave last still count: the certificate says whether the cloud is there.
-//! * After a call without an answer the other family goes first: IPv6 that connects and then swallows what is large is
-//!   no reason to wait for ever. (One that does not even connect costs 300 ms: the library tries both.)
-//! * At most [`PER_FAMILY`] addresses of a family are tried, by chance which: the time for a connection is divided among
-//!   them by the HTTP library, and with eight addresses a healthy link of 2 s would never get through.
+//! * If the name server does not answer, the error says so, before the time limit for a connection
+//!   hides the reason.
+//! * If it does not answer, the last known addresses are used. The certificate shows whether the
+//!   cloud is there.
+//! * After a call without an answer, the addresses of the other family are first, because IPv6 may
+//!   connect and then lose large packets. (If one family does not even connect, that costs 300 ms,
+//!   because the library tries both.)
+//! * At most [`PER_FAMILY`] addresses of each family are tried, chosen at random. The HTTP library
+//!   divides the time for a connection among the addresses, and with eight addresses a healthy link
+//!   of 2 s would never connect.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,28 +20,28 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Addresses tried of each of IPv4 and IPv6.
+/// Number of addresses that are tried, for IPv4 and for IPv6 each.
 const PER_FAMILY: usize = 2;
 
-/// The name asked for last and its addresses. A client knows one name.
+/// The last resolved name and its addresses. A client uses only one name.
 type Last = Option<(String, Vec<SocketAddr>)>;
 
-/// The system's resolver, with a limit and a memory.
+/// The system's resolver, with a time limit and with a memory of the last addresses.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     limit: Duration,
     last: Arc<Mutex<Last>>,
-    /// The family goes first that the system puts second.
+    /// The family that the system puts second is tried first.
     turned: Arc<AtomicBool>,
 }
 
 impl Names {
-    /// Asks for at most `limit`.
+    /// A resolver that waits for at most `limit`.
     pub(super) fn new(limit: Duration) -> Self {
         Self { limit, last: Arc::default(), turned: Arc::default() }
     }
 
-    /// The addresses that were tried give no answer.
+    /// Changes the order of the families, because the addresses that were tried do not answer.
     pub(super) fn turn(&self) {
         self.turned.fetch_xor(true, Ordering::Relaxed);
     }
@@ -60,7 +64,7 @@ impl Resolve for Names {
     }
 }
 
-/// The addresses found, or else those found last for the same name.
+/// Returns the addresses found, or the last known ones of the same name.
 fn remember(last: &mut Last, name: String, answer: io::Result<Vec<SocketAddr>>) -> io::Result<Vec<SocketAddr>> {
     match (answer, &*last) {
         (Ok(found), _) if !found.is_empty() => {
@@ -73,7 +77,7 @@ fn remember(last: &mut Last, name: String, answer: io::Result<Vec<SocketAddr>>) 
     }
 }
 
-/// Some of each family, the system's preferred family first, or last if `turned`.
+/// Returns some addresses of each family, the system's preferred family first, or last if `turned`.
 fn choose(mut found: Vec<SocketAddr>, turned: bool) -> Vec<SocketAddr> {
     let preferred = found.first().is_some_and(SocketAddr::is_ipv6) != turned;
     fastrand::shuffle(&mut found);

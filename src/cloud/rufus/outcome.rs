@@ -1,4 +1,4 @@
-//! What the cloud's answers mean: typed outcomes, and why there is none.
+//! Typed outcomes of the cloud's answers, and typed reasons for a missing outcome.
 
 use std::time::Duration;
 
@@ -9,35 +9,36 @@ use super::trust::Distrust;
 pub struct Session {
     /// `token_session`, opaque, never empty.
     pub token: Box<str>,
-    /// Name given to it.
+    /// Name of the session.
     pub alias: Option<Box<str>>,
-    /// How many passings the cloud says it holds.
+    /// Number of passings in the session according to the cloud.
     pub passings: Option<u64>,
 }
 
 /// A device as the cloud knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
-    /// Name given to it.
+    /// Name of the device.
     pub alias: Option<Box<str>>,
-    /// Model.
+    /// Model of the device.
     pub model: Option<Box<str>>,
-    /// Serial number.
+    /// Serial number of the device.
     pub serial_number: Option<Box<str>>,
-    /// Passings ever.
+    /// Number of passings that the device ever had.
     pub passings: Option<u64>,
 }
 
-/// What the cloud counted of an insert. Both counts are optional in the documents.
+/// The cloud's counts for an insert. The documents call both counts optional.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Inserted {
-    /// Newly stored.
+    /// Passings that the insert stored.
     pub inserted: Option<u64>,
-    /// Held already. A cloud that gives this count detects duplicates.
+    /// Passings that the cloud held before. A cloud that returns this count detects duplicates.
     pub duplicates: Option<u64>,
 }
 
-/// A passing as the cloud holds it. Every field may be missing or odd; what cannot be read is `None`.
+/// A passing as the cloud holds it. Every field may be missing or malformed. A field that cannot be
+/// read is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CloudPassing {
     /// `num_passing`
@@ -48,34 +49,36 @@ pub struct CloudPassing {
     pub bib: Option<Box<str>>,
     /// Chip code.
     pub chip: Option<Box<str>>,
-    /// `token_session` that holds it, where the answer says so.
+    /// `token_session` that holds it, if the answer names it.
     pub session: Option<Box<str>>,
 }
 
-/// Which stored passings are asked for.
+/// Which stored passings to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Those of a session by number, both ends included. A server may take either end as excluded.
+    /// Passings of a session by number, both ends included. A server may treat either end as
+    /// excluded.
     Numbers {
         /// `token_session`.
         token: Box<str>,
         /// First number.
         first: u64,
-        /// Last number; `None`: no end.
+        /// Last number. `None`: no end.
         last: Option<u64>,
     },
-    /// Everything of a session.
+    /// All passings of a session.
     Session {
         /// `token_session`.
         token: Box<str>,
     },
-    /// Those of a device by time, across its sessions. UTC milliseconds since 1970, both ends included.
+    /// Passings of a device by time, across its sessions. UTC milliseconds since 1970, both ends
+    /// included.
     Times {
         /// Device.
         device: Box<str>,
-        /// From.
+        /// First time.
         from: i64,
-        /// To.
+        /// Last time.
         to: i64,
     },
 }
@@ -83,34 +86,34 @@ pub enum Scope {
 /// One page of stored passings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// In the order of the answer.
+    /// Passings, in the order of the answer.
     pub passings: Vec<CloudPassing>,
-    /// Whether more pages follow, where the answer says.
+    /// Whether more pages follow, if the answer says.
     pub more: Option<bool>,
 }
 
-/// Why a request certainly never reached the cloud.
+/// Why a request certainly did not reach the cloud.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotSent {
     /// The name could not be resolved.
     #[error("its name is not found: the network has no name server that answers; is there internet?")]
     Name,
-    /// No way leads there: no cable, no wireless network, no route.
+    /// No route: no cable, no wireless network, or no way to the server.
     #[error("no network ({0}); check the cable or the wireless network")]
     Unreachable(String),
-    /// The other side says that nobody listens.
+    /// The other side reports that no program listens there.
     #[error("the connection is refused; a firewall, or the cloud is down")]
     Refused,
-    /// No connection otherwise.
+    /// The connection failed for another reason.
     #[error("no connection ({0})")]
     Connect(String),
-    /// No connection in time.
+    /// The connection was not made in time.
     #[error("nothing comes back from it: packets get lost on the way")]
     Slow,
-    /// Something answers that is not known to be the cloud.
+    /// A server answers that is not known to be the cloud.
     #[error("{0}")]
     Distrust(Distrust),
-    /// The request could not even be built.
+    /// The request could not be built.
     #[error("the request could not be built ({0})")]
     Build(String),
 }
@@ -118,7 +121,7 @@ pub enum NotSent {
 /// Why it is not known whether a request was applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OutcomeDoubt {
-    /// No whole answer in time.
+    /// No whole answer arrived in time.
     #[error("no whole answer in time; the network is very slow or swallows packets, or the cloud hangs")]
     Timeout,
     /// The connection was cut after the request may have been sent.
@@ -131,46 +134,47 @@ pub enum OutcomeDoubt {
     Server {
         /// HTTP status, 5xx or 408.
         status: u16,
-        /// The answer, cut.
+        /// The answer, cut to a limit.
         answer: Box<str>,
     },
-    /// The answer is none that was documented.
+    /// The answer is not one of the documented ones.
     #[error("the cloud is in trouble: its answer cannot be understood: {0}")]
     Unreadable(Box<str>),
 }
 
-/// What is wrong with the key, as far as the answer tells.
+/// What is wrong with the key, according to the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyFault {
     /// The key is known but lacks the right for this call.
     WrongAccess,
-    /// The key is refused, the answer does not say why.
+    /// The key is refused, and the answer does not say why.
     Rejected,
 }
 
-/// A call that did not succeed, in the classes the caller decides by.
+/// A call that did not succeed, in the classes by which the caller decides.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// Certainly not applied: it never reached the cloud.
+    /// Certainly not applied: the request did not reach the cloud.
     #[error("the cloud cannot be reached: {0}")]
     NotSent(NotSent),
-    /// ResendPermit or may not have been applied.
+    /// The request may or may not have been applied.
     #[error("{why}")]
     Unknown {
         /// What was seen.
         why: OutcomeDoubt,
-        /// The server's wish, if it sent one.
+        /// The wait that the server asks for, if it sent one.
         retry_after: Option<Duration>,
     },
-    /// A web page or a redirect instead of the cloud. ResendPermit have been applied (a proxy behind the cloud's back).
+    /// A web page or a redirect instead of the cloud's answer. The request may have been applied,
+    /// because a proxy may have passed it on.
     #[error(
         "offline: a captive portal or a proxy answers instead of the cloud; log in to the network, or check [cloud].url"
     )]
     Portal,
-    /// 413. Not applied.
+    /// 413: the request is too large. Not applied.
     #[error("the cloud finds the request too large")]
     TooLarge {
-        /// The answer, cut.
+        /// The answer, cut to a limit.
         answer: Box<str>,
     },
     /// The cloud refuses the content. Not applied.
@@ -178,37 +182,37 @@ pub enum CallError {
     BadRequest {
         /// HTTP status.
         status: u16,
-        /// The answer, cut.
+        /// The answer, cut to a limit.
         answer: Box<str>,
     },
-    /// The session (or what was asked for) is not there or is closed. Not applied.
+    /// The session (or what was asked for) does not exist or is closed. Not applied.
     #[error("the session is closed or not there ({status}): {answer}")]
     SessionGone {
         /// HTTP status.
         status: u16,
-        /// The answer, cut.
+        /// The answer, cut to a limit.
         answer: Box<str>,
     },
-    /// The key is refused. Not applied.
+    /// The cloud refuses the key. Not applied.
     #[error("{}", key_text(*fault, *status, answer))]
     KeyRefused {
         /// HTTP status.
         status: u16,
-        /// What is wrong with it.
+        /// What is wrong with the key.
         fault: KeyFault,
-        /// The answer, cut.
+        /// The answer, cut to a limit.
         answer: Box<str>,
     },
     /// The cloud does not know the device. Not applied.
     #[error("the cloud does not know this device; check device_id: {answer}")]
     DeviceUnknown {
-        /// The answer, cut.
+        /// The answer, cut to a limit.
         answer: Box<str>,
     },
-    /// 429. Not applied.
+    /// 429: too many requests. Not applied.
     #[error("the cloud asks to slow down")]
     TooMany {
-        /// The server's wish, if it sent one.
+        /// The wait that the server asks for, if it sent one.
         retry_after: Option<Duration>,
     },
 }
@@ -221,12 +225,12 @@ fn key_text(fault: KeyFault, status: u16, answer: &str) -> String {
 }
 
 impl CallError {
-    /// The request changed nothing in the cloud, for certain.
+    /// The request certainly changed nothing in the cloud.
     pub fn certainly_not_applied(&self) -> bool {
         !matches!(self, Self::Unknown { .. } | Self::Portal)
     }
 
-    /// How long the server asks to wait, at most ten minutes.
+    /// Returns how long the server asks to wait, at most ten minutes.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unknown { retry_after, .. } | Self::TooMany { retry_after } => *retry_after,
@@ -234,12 +238,12 @@ impl CallError {
         }
     }
 
-    /// Nobody was reached: another try soon costs the cloud nothing.
+    /// No server was reached, so another try soon costs the cloud nothing.
     pub fn is_unreached(&self) -> bool {
         matches!(self, Self::NotSent(why) if !matches!(why, NotSent::Distrust(_) | NotSent::Build(_)))
     }
 
-    /// The cloud answered, and its answer cannot be understood: the beginning of the answer.
+    /// Returns the beginning of an answer of the cloud that cannot be understood.
     pub fn not_understood(&self) -> Option<&str> {
         match self {
             Self::Unknown { why: OutcomeDoubt::Unreadable(answer), .. } => Some(answer),
@@ -247,7 +251,7 @@ impl CallError {
         }
     }
 
-    /// Nothing that is the cloud answered: the network is at fault, not the cloud.
+    /// The cloud did not answer. The fault is in the network, not in the cloud.
     pub fn is_offline(&self) -> bool {
         matches!(self, Self::NotSent(_) | Self::Portal)
             || matches!(self, Self::Unknown { why: OutcomeDoubt::Timeout | OutcomeDoubt::Cut(_), .. })

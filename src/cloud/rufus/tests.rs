@@ -68,7 +68,7 @@ fn error_text_in_a_200_is_an_error() {
     assert!(matches!(gone, Err(CallError::SessionGone { status: 200, .. })), "{gone:?}");
     let gone = read(200, r#"{"body":{"description":"Session closed","inserted_count":0}}"#, inserted);
     assert!(matches!(gone, Err(CallError::SessionGone { .. })), "{gone:?}");
-    // Any other text leaves open whether something was stored.
+    // Any other text leaves open whether passings were stored.
     for text in [
         "num_passing is missing",
         "Throttled",
@@ -328,7 +328,7 @@ fn client(base: &str, header: KeyHeader) -> Client {
     Client::new(config).unwrap()
 }
 
-/// Answers one request with `answer` and gives back what was asked.
+/// Answers one request with `answer`, and returns the request.
 fn serve_once(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}/v0", listener.local_addr().unwrap());
@@ -403,12 +403,12 @@ async fn a_redirect_is_not_followed_so_nobody_else_gets_the_key() {
         let client = client(&base, KeyHeader::Both);
         assert_eq!(client.insert("T", &[Passing::new(1, 0, "1", "1")]).await, Err(CallError::Portal), "{status}");
         thread.join().unwrap();
-        // The call has ended: nothing is under way any more.
+        // The call has ended, so nothing is under way any more.
         assert_eq!(elsewhere.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "{status}");
     }
 }
 
-/// Answers one request with `head` and then the same bytes for ever.
+/// Answers one request with `head` and then repeats the same bytes for ever.
 fn flood_once(head: &'static [u8], body: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}/v0", listener.local_addr().unwrap());
@@ -433,7 +433,7 @@ async fn an_answer_without_end_is_cut_at_its_limit_and_says_nothing_about_the_pa
     ] {
         let error = client(&base, KeyHeader::Both).insert("T", &[Passing::new(1, 0, "1", "1")]).await.unwrap_err();
         assert!(!error.certainly_not_applied() && error.to_string().contains(what), "{error:?}");
-        // Not "in time": a limit of the size ended it.
+        // The size limit ended the call, not the time limit.
         assert!(!matches!(error, CallError::Unknown { why: OutcomeDoubt::Timeout, .. }), "{error:?}");
     }
 }
@@ -455,7 +455,7 @@ fn names_and_tokens_of_a_hostile_cloud_are_plain_and_short() {
     }
 }
 
-/// Answers a question with a page in so many pieces, a moment apart: a second for twenty.
+/// Answers a question with a page in this many pieces, a moment apart. Twenty pieces take a second.
 async fn trickle(pieces: usize) -> Result<Page, CallError> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     install_tls();
@@ -475,7 +475,7 @@ async fn trickle(pieces: usize) -> Result<Page, CallError> {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len() + pieces);
         stream.write_all(head.as_bytes()).await.unwrap();
         for piece in padding.as_bytes().chunks(1) {
-            tokio::time::sleep(Duration::from_millis(50)).await; // how slow the line is
+            tokio::time::sleep(Duration::from_millis(50)).await; // the speed of the line
             if stream.write_all(piece).await.is_err() {
                 return;
             }

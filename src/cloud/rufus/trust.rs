@@ -1,8 +1,10 @@
-//! Is it the cloud that answers? The system's root certificates, judged by the clock of the box.
+//! Checks whether the server that answers is the cloud, with the system's root certificates and the
+//! box's clock.
 //!
-//! What must hold: nothing is sent to a server whose certificate does not hold; why it does not is told in a way that
-//! says what to do (set the clock, log in to the network, call the cloud); and a box that has no root certificates, or
-//! is told the time later, starts, reads, and uploads as soon as it can, without a restart.
+//! What must hold: nothing is sent to a server whose certificate is not valid. The error says why
+//! it is not valid, in words that tell the timer what to do (set the clock, log in to the network,
+//! call the cloud). A box without root certificates, or without the right time, starts, keeps
+//! reads, and uploads them as soon as it can, without a restart.
 
 use std::error::Error as _;
 use std::io;
@@ -19,69 +21,69 @@ use rustls_platform_verifier::Verifier;
 use crate::model::clock::{Wall, box_clock_set};
 use crate::status::ProblemCode;
 
-/// Why the server is not taken for the cloud.
+/// Why the server is not accepted as the cloud.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Distrust {
-    /// The box was not told the time: nothing can be said about the certificate.
+    /// The box does not know the time, so the certificate cannot be checked.
     #[error(
         "the clock of this box is wrong, it shows {}: the cloud's certificate is not valid yet. Give the box a network time or \
          set its clock; the upload then goes on by itself", minute(*.shows)
     )]
     BoxClock {
-        /// What the clock shows.
+        /// Time on the box's clock.
         shows: Timestamp,
     },
-    /// The clock is believable and before the certificate's time.
+    /// The clock is believable, and earlier than the start of the certificate.
     #[error(
         "the cloud's certificate is not valid before {}, and the clock of this box shows {}: is the clock right?",
         minute(*.from), minute(*.shows)
     )]
     NotYet {
-        /// Start of its time.
+        /// Start of the certificate's validity.
         from: Timestamp,
-        /// What the clock shows.
+        /// Time on the box's clock.
         shows: Timestamp,
     },
-    /// The clock is believable and after the certificate's time.
+    /// The clock is believable, and later than the end of the certificate.
     #[error(
         "the cloud's certificate ended at {}, and the clock of this box shows {}: if the clock is right, the cloud has to \
          renew it, or something else answers in its place", minute(*.until), minute(*.shows)
     )]
     Expired {
-        /// End of its time.
+        /// End of the certificate's validity.
         until: Timestamp,
-        /// What the clock shows.
+        /// Time on the box's clock.
         shows: Timestamp,
     },
-    /// The certificate is somebody else's.
+    /// The certificate is for another name.
     #[error(
         "what answers is not the cloud: its certificate is for {presented}. Log in to the network (a captive portal?), or \
          check [cloud].url"
     )]
     OtherName {
-        /// Whose it is.
+        /// Names in the certificate.
         presented: String,
     },
-    /// Nobody known vouches for the certificate.
+    /// No known authority issued the certificate.
     #[error(
         "what answers has a certificate that nobody known vouches for: a captive portal or a filter is between the box and \
          the cloud; log in to the network, or use another one"
     )]
     UnknownIssuer,
-    /// No root certificates on this box.
+    /// The box has no root certificates.
     #[error("this box has no root certificates to know the cloud by; install Debian's ca-certificates")]
     NoRoots,
-    /// The handshake failed otherwise.
+    /// The handshake failed for another reason.
     #[error("no trusted connection ({0}); is something between the box and the internet?")]
     Other(String),
 }
 
 impl Distrust {
-    /// Every [`Distrust::code`].
+    /// Every value of [`Distrust::code`].
     pub const CODES: [ProblemCode; 3] =
         [ProblemCode::BoxClockWrong, ProblemCode::NoRootCertificates, ProblemCode::CloudNotTrusted];
 
-    /// The problem that it is shown as.
+    /// The problem that shows this fault.
     pub fn code(&self) -> ProblemCode {
         match self {
             Self::BoxClock { .. } => ProblemCode::BoxClockWrong,
@@ -99,15 +101,15 @@ fn minute(instant: Timestamp) -> String {
     instant.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// Text by which [`Trust`] says that there are no roots; rustls has no word for it.
+/// Text with which [`Trust`] reports that there are no roots, because rustls has no error for it.
 const NO_ROOTS: &str = "no root certificates";
 
-/// The system's verifier, loaded when it is first needed, with the time from the box's clock.
+/// The system's verifier, loaded when it is first needed. It uses the box's clock.
 #[derive(Debug)]
 struct Trust {
     clock: Wall,
     provider: Arc<CryptoProvider>,
-    /// Beside the system's.
+    /// Root certificates in addition to those of the system.
     extra: Vec<CertificateDer<'static>>,
     loaded: Mutex<Option<Arc<Verifier>>>,
 }
@@ -134,7 +136,7 @@ impl ServerCertVerifier for Trust {
         ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        // Before 1970 is as wrong as 1970.
+        // A clock before 1970 is treated as 1970, because both are wrong.
         let now = u64::try_from(self.clock.now().as_second()).unwrap_or(0);
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
         self.verifier()?.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
@@ -163,7 +165,7 @@ impl ServerCertVerifier for Trust {
     }
 }
 
-/// TLS as the client needs it. `extra` roots count beside the system's.
+/// The TLS settings of the client. The `extra` roots are used in addition to those of the system.
 pub(super) fn tls(clock: Wall, extra: Vec<CertificateDer<'static>>) -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let trust = Trust { clock, provider: Arc::clone(&provider), extra, loaded: Mutex::new(None) };
@@ -175,16 +177,17 @@ pub(super) fn tls(clock: Wall, extra: Vec<CertificateDer<'static>>) -> Result<ru
     Ok(config)
 }
 
-/// What an error goes back to, the outermost first.
+/// The chain of causes of an error, the outermost first.
 pub(super) fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
     std::iter::successors(error.source(), |&cause| {
-        // An I/O error hides what it wraps from `source`, and another I/O error may be what it wraps.
+        // The `source` of an I/O error skips the error that it wraps, and that may be another I/O
+        // error.
         let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         wrapped.map_or_else(|| cause.source(), |inner| Some(inner as &(dyn std::error::Error + 'static)))
     })
 }
 
-/// What rustls says, wherever it sits in the chain of causes; `None`: nothing.
+/// Returns the error of rustls, wherever it is in the chain of causes. `None`: there is none.
 pub(super) fn distrust(error: &reqwest::Error) -> Option<Distrust> {
     causes(error).find_map(|cause| cause.downcast_ref().map(classify))
 }
@@ -209,7 +212,7 @@ fn classify(error: &rustls::Error) -> Distrust {
         }
         Bad::NotValidForNameContext { presented, .. } => Distrust::OtherName { presented: names(presented) },
         Bad::NotValidForName => Distrust::OtherName { presented: "another name".into() },
-        // What a self-signed certificate looks like: it vouches for itself.
+        // A self-signed certificate causes these errors, because it vouches for itself.
         Bad::UnknownIssuer | Bad::BadSignature => Distrust::UnknownIssuer,
         Bad::Other(why) if why.to_string().contains("CaUsedAsEndEntity") => Distrust::UnknownIssuer,
         _ => other(),
@@ -220,7 +223,7 @@ fn instant(time: UnixTime) -> Timestamp {
     i64::try_from(time.as_secs()).ok().and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(Timestamp::MAX)
 }
 
-/// Whose a certificate is, the first few names of it.
+/// The first few names in a certificate.
 fn names(presented: &[String]) -> String {
     const SHOWN: usize = 3;
     let plain = |name: &String| name.trim_start_matches("DnsName(\"").trim_end_matches("\")").to_owned();

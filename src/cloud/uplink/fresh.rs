@@ -1,33 +1,36 @@
 //! When "the cloud does not hold it" is believed.
 //!
-//! A cloud may show a passing only seconds after it accepted it, and a POST that was cut may be applied after its
-//! connection is gone. A passing that is numbered anew because of such an answer is in the cloud twice. So:
-//! * **An answer must show the newest passing that is known to be there** (the witness). One that does not is stale. How long
-//!   the witness had been there by then is a lag that was seen.
-//! * **The question must come late enough**: `Freshness::age` after the end of the last POST that left a doubt. That is the
-//!   configured `settle`, or one and a half times the longest lag seen and two seconds, if that is more.
-//! * A witness that does not show up for `PATIENCE` times `settle` (three minutes) is given up: the cloud lost what it had accepted. The audit of the session
-//!   tells which passings are missing; the upload goes on.
+//! A cloud may show a passing only seconds after it accepted it, and a POST that was cut may be
+//! applied after its connection is gone. If a passing gets a new number because of such an answer,
+//! it is in the cloud twice. So:
+//! * **An answer must show the newest passing that is known to be in the cloud** (the witness). An
+//!   answer without it is stale. The time since the witness was accepted is then a measured lag.
+//! * **The question must be asked late enough**: `Freshness::age` after the end of the last POST
+//!   that left a doubt. That is the configured `settle`, or one and a half times the longest
+//!   measured lag plus two seconds, whichever is more.
+//! * If the witness is missing for longer than `PATIENCE` times `settle` (three minutes), it is
+//!   given up: the cloud lost a passing that it had accepted. The audit of the session finds the
+//!   missing passings, and the upload continues.
 
 use std::time::Duration;
 
 use crate::journal::UploadItem;
 
-/// Added to the longest lag seen.
+/// Added to one and a half times the longest measured lag.
 const MARGIN: Duration = Duration::from_secs(2);
-/// Longest lag that is reckoned with; a cloud that is further behind is one that lost passings.
+/// Longest lag that is taken into account. A cloud that is further behind has lost passings.
 const LAG_MAX: Duration = Duration::from_secs(120);
-/// So many times `settle` a witness may stay away.
+/// A witness may be missing for this many times `settle`.
 const PATIENCE: u32 = 12;
 
 struct Witness {
     token: Box<str>,
     item: UploadItem,
-    /// When the cloud said that it has it.
+    /// When the cloud acknowledged the passing, or showed it.
     since: Duration,
 }
 
-/// What is known of how far the answers are behind.
+/// What is known about the lag of the cloud's answers.
 pub(super) struct Freshness {
     settle: Duration,
     lag: Duration,
@@ -35,17 +38,17 @@ pub(super) struct Freshness {
 }
 
 impl Freshness {
-    /// `settle`: the least age of a doubt, whatever is measured.
+    /// `settle`: the least age of a doubt, whatever lag is measured.
     pub(super) fn new(settle: Duration) -> Self {
         Self { settle, lag: Duration::ZERO, witness: None }
     }
 
-    /// How old a doubt must be before "not there" counts.
+    /// Returns how old a doubt must be before "the cloud does not hold it" is believed.
     pub(super) fn age(&self) -> Duration {
         if self.lag.is_zero() { self.settle } else { self.settle.max(self.lag * 3 / 2 + MARGIN.min(self.settle)) }
     }
 
-    /// The cloud holds this passing since `now` at the latest.
+    /// The cloud has held this passing since `now` or longer.
     pub(super) fn accepted(&mut self, token: &str, item: &UploadItem, now: Duration) {
         let newer = self.witness.as_ref().is_none_or(|known| *known.token != *token || known.item.num < item.num);
         if newer {
@@ -53,19 +56,20 @@ impl Freshness {
         }
     }
 
-    /// The passing that an answer about this session has to show.
+    /// Returns the passing that an answer about this session must show.
     pub(super) fn witness(&self, token: &str) -> Option<&UploadItem> {
         self.witness.as_ref().filter(|witness| *witness.token == *token).map(|witness| &witness.item)
     }
 
-    /// The cloud was found to have lost these.
+    /// The cloud was found to have lost these passings.
     pub(super) fn lost(&mut self, items: &[UploadItem]) {
         if self.witness.as_ref().is_some_and(|witness| items.contains(&witness.item)) {
             self.witness = None;
         }
     }
 
-    /// An answer to a question that was put at `asked` did not show it. True: it is given up, and the answer counts.
+    /// An answer to a question asked at `asked` did not show the witness. Returns true if the
+    /// witness is given up, so that the answer counts.
     pub(super) fn missed(&mut self, asked: Duration) -> bool {
         let Some(witness) = &self.witness else { return true };
         let behind = asked.saturating_sub(witness.since);

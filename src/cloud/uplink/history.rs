@@ -1,32 +1,44 @@
-//! Histories of a whole box: the journal's own code (log, fold, sled queue, writer and follower, in one thread) and the
-//! uplink's own machine, driven against a scripted cloud, clock and disk. For tests only.
+//! Histories of a whole box, for tests only. They run the journal's own code (log, fold, sled
+//! queue, writer and follower, in one thread) and the uplink's own machine, against a scripted
+//! cloud, clock and disk.
 //!
-//! A history is plain data: who sends what, who gets a turn, what fails, where the power goes. [`run`] plays it; at its
-//! end everything is healed and has to drain. No real time, no sleeping, no threads but sled's own.
+//! A history is plain data: who sends what, which part runs next, what fails, and where the power
+//! fails. [`run`] plays it. At its end, all faults are removed, and everything must be uploaded.
+//! There is no real time, no sleeping, and no thread except those of sled.
 //!
-//! # What is checked: the invariants of the design, each where it can be seen first
+//! # What is checked: the invariants of the design, each at the first place where it can be seen
 //!
-//! Everything is judged by what *would survive a power cut at that moment* (the scripted disk knows what was synced), not by
-//! what the journal says of itself. All of it is in [`ledger`], by these numbers:
+//! The checks use what *would survive a power cut at that moment* (the scripted disk knows what was
+//! synced), not what the journal says about itself. All checks are in [`ledger`], with these
+//! numbers:
 //!
-//! 1. **Kept before shown.** When `keep` returns, its entries are durable. The head that the board shows is. When a POST
-//!    leaves, the reads of its passings and their batch line are.
-//! 2. **Everything is kept.** What was acknowledged (reads, repeats, markers, rejected frames) is in the log, byte for byte,
-//!    in order, after every restart and at the end, but for segments that were rightly pruned.
-//! 3. **Numbered once.** A POST carries exactly what a durable batch line says. A number of a session never stands for
-//!    another passing. Numbers rise from batch to batch. A batch is formed only when the one before is settled.
-//! 4. **Unknown is not failed.** No read is numbered again that the cloud holds, or that was not released. At the end each
-//!    passing is in the cloud exactly once, with clouds that detect duplicates and those that do not.
-//! 5. **Nothing waits for the bad one.** When all is well again, everything drains. Only what the cloud refused is set aside.
-//! 6. **Bounded.** The tail stays within its bound. A segment that goes holds nothing that is not settled.
-//! 7. **Two clocks.** In the cloud, passings are in the order of the journal, whatever the wall clock did; and a history
-//!    goes the same way, action by action and timer by timer, with the steps of the clock as without.
+//! 1. **Kept before shown.** When `append` returns, its entries are durable. The head that the
+//!    board shows is durable. When a POST is sent, the reads of its passings and their batch line
+//!    are durable.
+//! 2. **Everything is kept.** What was acknowledged (reads, repeats, markers, rejected frames) is
+//!    in the log, byte for byte and in order, after every restart and at the end, except in
+//!    segments that were rightly pruned.
+//! 3. **Numbered once.** A POST carries exactly what a durable batch line says. A number of a
+//!    session never belongs to two passings. Numbers rise from batch to batch. A batch is formed
+//!    only when the previous one is settled.
+//! 4. **Unknown is not failed.** A read is never numbered again if the cloud holds it, or if it was
+//!    not released. At the end each passing is in the cloud exactly once, with clouds that detect
+//!    duplicates and with clouds that do not.
+//! 5. **Nothing waits for the bad one.** When all faults are removed, everything is uploaded. Only
+//!    passings that the cloud refused are set aside.
+//! 6. **Bounded.** The tail stays within its bound. A segment that is removed holds nothing
+//!    unsettled.
+//! 7. **Two clocks.** The passings in the cloud are in the order of the journal, whatever the wall
+//!    clock did. A history runs the same way, action by action and timer by timer, with the clock
+//!    steps and without them.
 //!
-//! Besides: dead time and repeats are judged as a plain reading of the rules judges them ([`ledger::verdicts`]). One
-//! exception, which `journal::state` states: once the queue was rebuilt from a log that had been pruned, a repeat of what
-//! was pruned may count as a passing.
+//! Dead time and repeats are also checked, against a plain reading of the rules
+//! ([`ledger::verdicts`]). There is one exception, which `journal::state` documents: after the
+//! queue was rebuilt from a log that had been pruned, a repeat of a pruned read may count as a
+//! passing.
 //!
-//! `PASSBRIDGE_HISTORIES` and `PASSBRIDGE_SEED` say how many histories and which; tests/README.md has the command.
+//! `PASSBRIDGE_HISTORIES` and `PASSBRIDGE_SEED` set how many histories run and which ones.
+//! tests/README.md has the command.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -51,7 +63,7 @@ use crate::decoders::{Frame, Framed, Reject};
 use crate::journal::driven::{Driven, disk};
 use crate::journal::{Durable, Journal, JournalConfig, JournalError, Kept};
 use crate::model::chip::{ChipRead, Label, Marker, Position};
-use crate::model::clock::Wall;
+use crate::model::clock::{Wall, Zones};
 use crate::status::Board;
 
 #[path = "../../../tests/support/disk_state.rs"]
@@ -64,23 +76,23 @@ use image::image;
 use ledger::Ledger;
 use script::{End, History, Op, Queue, Sent, Setup};
 
-/// One device's cloud, and its uplink's clock.
+/// The cloud of one device, and the clock of its uplink.
 pub(super) struct Device {
     name: Box<str>,
     cloud: Cloud,
     now: Duration,
-    /// The uplink did something since this was last cleared.
+    /// The uplink did something since this flag was last cleared.
     moved: bool,
-    /// Every call and wait, with the time.
+    /// Every call and wait, with its time.
     trace: Vec<String>,
 }
 
 struct Decoder {
     name: Box<str>,
-    /// Milliseconds of its day.
+    /// Time of day on the decoder's clock, in milliseconds.
     clock: u32,
     reads: Vec<Framed>,
-    /// Sent, and not acknowledged.
+    /// Frames that were sent and not acknowledged.
     open: Vec<Vec<Framed>>,
 }
 
@@ -91,7 +103,7 @@ type Keeping = Pin<Box<dyn Future<Output = Result<Durable<Kept>, JournalError>>>
 pub(super) struct World {
     setup: Setup,
     base: tempfile::TempDir,
-    /// Processes started.
+    /// Number of processes that were started.
     lives: u64,
     dir: PathBuf,
     board: Board,
@@ -105,15 +117,15 @@ pub(super) struct World {
     older: Option<PathBuf>,
 }
 
-/// A history that was played.
+/// Result of a history that was played.
 struct Played {
-    /// Actions of each uplink, with the time.
+    /// Actions of each uplink, with their times.
     traces: Vec<Vec<String>>,
-    /// What happened, and how often.
+    /// Events and how often each happened.
     tally: BTreeMap<&'static str, u64>,
 }
 
-/// Plays a history. `Err`: what does not hold.
+/// Plays a history. `Err`: the invariant that does not hold.
 fn run(history: &History, clock_steps: bool) -> Result<Played, String> {
     fastrand::seed(history.setup.seed);
     disk::begin();
@@ -137,7 +149,7 @@ fn poll<T>(task: &mut Pin<Box<dyn Future<Output = T>>>) -> Poll<T> {
     task.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Lets the world go on: one step of an uplink is over.
+/// Ends one step of an uplink, so that the world continues.
 async fn pause() {
     let mut paused = false;
     std::future::poll_fn(|_| if std::mem::replace(&mut paused, true) { Poll::Ready(()) } else { Poll::Pending }).await;
@@ -185,12 +197,13 @@ impl World {
         world
     }
 
-    /// A process starts in the directory as it is. It may lose power while it does: then it starts again.
+    /// Starts a process in the current directory. If the power fails during the start, it starts
+    /// again.
     fn start(&mut self) {
         let Setup { dead_time, segment_bytes, keep_bytes, .. } = self.setup;
         let driven = loop {
             std::fs::create_dir_all(&self.dir).unwrap();
-            let _ = std::fs::write(self.dir.join("reserve"), ""); // four megabytes less to write per history
+            let _ = std::fs::write(self.dir.join("reserve"), ""); // saves writing four megabytes
             let config = JournalConfig {
                 dir: self.dir.clone(),
                 dead_time,
@@ -311,9 +324,9 @@ impl World {
             Op::Fault { device, on, ref fault } => {
                 let on = [On::Active, On::Session, On::Held, On::Create, On::Insert, On::Insert][usize::from(on % 6)];
                 let possible = match fault {
-                    CallFault::Short(_) => self.setup.counts.0, // else nobody could tell
+                    CallFault::Short(_) => self.setup.counts.0, // without counts, nobody could see the fault
                     CallFault::Stale => on == On::Active,
-                    CallFault::Answer(_) => on == On::Insert, // a key that may not read makes the uplink go blind
+                    CallFault::Answer(_) => on == On::Insert, // a refused question makes the uplink blind
                     _ => true,
                 };
                 if possible {
@@ -362,7 +375,7 @@ impl World {
         self.keeping.push((at, frames, keeping));
     }
 
-    /// A turn of the writer; who waited for it hears.
+    /// Runs the writer once, and gives the results to the appends that waited for it.
     fn write(&mut self) -> bool {
         let wrote = self.driven.as_mut().is_some_and(Driven::write);
         let mut ledger = self.ledger.borrow_mut();
@@ -373,7 +386,7 @@ impl World {
                     ledger.acknowledged(&self.dir, &self.decoders[at].name, &frames, kept.get());
                     self.decoders[at].open.remove(0);
                 }
-                Poll::Ready(Err(_)) => {} // closed: the decoder never hears of it
+                Poll::Ready(Err(_)) => {} // closed: the decoder gets no acknowledgement
                 Poll::Pending => self.keeping.push((at, frames, keeping)),
             }
         }
@@ -411,12 +424,12 @@ impl World {
             }
             let moved = self.devices[at].borrow().moved;
             if !moved && !self.write() {
-                return; // it waits for the disk
+                return; // the uplink waits for the disk
             }
         }
     }
 
-    /// What can be seen at any time.
+    /// Checks the invariants that can be checked at any time.
     fn look(&self) -> Result<(), String> {
         let mut ledger = self.ledger.borrow_mut();
         ledger.refresh(&self.dir);
@@ -428,7 +441,7 @@ impl World {
         ledger.verdict()
     }
 
-    /// All is well from now on: everything has to arrive.
+    /// Removes all faults. From now on, everything must arrive.
     fn drain(&mut self) -> Result<(), String> {
         disk::set(disk::Script::default());
         for device in &self.devices {
@@ -465,7 +478,7 @@ impl World {
         ))
     }
 
-    /// No decoder's read is on its way into the state (the queue serves) and nothing is requested.
+    /// The state contains every read of the decoders (the queue serves), and nothing is requested.
     fn idle(&self) -> bool {
         self.driven.as_ref().is_some_and(Driven::serves)
     }
@@ -484,6 +497,18 @@ impl Device {
         self.moved = true;
         let line = format!("{:?} {what}", self.now);
         self.trace.push(line);
+    }
+
+    /// The model cloud's answer to a question, or to the request for a session.
+    fn answer(&mut self, question: Action) -> Input {
+        self.note(&format!("{question:?}"));
+        match question {
+            Action::AskActive => Input::Active(self.cloud.active()),
+            Action::AskSession { token } => Input::Session(self.cloud.session(&token)),
+            Action::AskHeld { scope, page, .. } => Input::Held(self.cloud.held(&scope, page)),
+            Action::AskDevice => Input::Device(self.cloud.device()),
+            _ => Input::Created(self.cloud.create()),
+        }
     }
 }
 
@@ -520,8 +545,8 @@ impl Decoder {
     }
 }
 
-/// What `Driver::run` does, with the cloud and the clock of the model: the machine's actions, the driver's recorder, the
-/// driver's batches. One action, then the world goes on.
+/// Does what `Driver::run` does, with the cloud and the clock of the model: it uses the machine's
+/// actions, the driver's recorder and the driver's batches. After each action the world continues.
 async fn drive(
     device: Rc<RefCell<Device>>,
     ledger: Rc<RefCell<Ledger>>,
@@ -536,7 +561,7 @@ async fn drive(
     let mut machine = Machine::new(&config.device, config.session, config.upload, state, seed);
     let mut recorder = Recorder { journal: &journal, waiting: FuturesOrdered::new() };
     let mut changed = journal.changed();
-    let mapper = Mapper::new(TagCode::Raw, watch::channel(Arc::new(Bibs::default())).1, []);
+    let mapper = Mapper::new(TagCode::Raw, watch::channel(Arc::new(Bibs::default())).1, Zones::default());
     loop {
         pause().await;
         let now = device.borrow().now;
@@ -566,6 +591,12 @@ async fn drive(
                     continue;
                 }
             }
+            Action::Count { limit } => {
+                changed.borrow_and_update();
+                let waiting = journal.pending(&config.device, &config.decoders, limit).passings();
+                device.borrow_mut().moved = true;
+                Input::Waiting(waiting)
+            }
             Action::Form { token, next, limit, without, again } => {
                 changed.borrow_and_update();
                 let most = limit + without.len() - again.len();
@@ -585,17 +616,7 @@ async fn drive(
                 ));
                 Input::Posted(answer)
             }
-            question => {
-                let mut device = device.borrow_mut();
-                device.note(&format!("{question:?}"));
-                match question {
-                    Action::AskActive => Input::Active(device.cloud.active()),
-                    Action::AskSession { token } => Input::Session(device.cloud.session(&token)),
-                    Action::AskHeld { scope, page, .. } => Input::Held(device.cloud.held(&scope, page)),
-                    Action::AskDevice => Input::Device(device.cloud.device()),
-                    _ => Input::Created(device.cloud.create()),
-                }
-            }
+            question => device.borrow_mut().answer(question),
         };
         let now = device.borrow().now + Duration::from_millis(10);
         device.borrow_mut().now = now;
@@ -603,7 +624,7 @@ async fn drive(
     }
 }
 
-/// Cuts the newest span's file in half.
+/// Cuts the file of the newest span in half.
 fn truncate_newest(queue: &Path) {
     let spans = std::fs::read_dir(queue).into_iter().flatten().flatten().map(|span| span.path());
     if let Some(file) = spans.max().map(|span| span.join("db")).filter(|file| file.is_file()) {

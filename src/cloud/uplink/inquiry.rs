@@ -1,14 +1,17 @@
-//! What does the cloud hold? A question over all pages that ends for certain.
+//! What does the cloud hold? A question over all pages that certainly ends.
 //!
 //! What must hold:
-//! * **A "yes" may be believed at once, a "no" only from a whole answer.** [`Inquiry::verdict`] says what was seen.
-//!   [`Inquiry::is_whole`] says whether everything that was asked for was shown, and [`Inquiry::is_fresh`] whether the answer
-//!   shows the passing that is known to be there (the *witness*). The caller adds how old the doubt must be.
-//! * **It ends.** A server may ignore `first`, `last` or `page`, may have pages of any size, may not say whether more follow,
-//!   and may show an empty page before the last one. So numbers are filtered here, and pages are counted.
-//! * **A bound may be exclusive.** One number more is asked for on each side.
-//! * **A refused form is not a refused question.** The same is asked in other ways ([`Inquiry::next_way`]): in windows of a
-//!   hundred numbers, of ten, the whole session, and the device by time.
+//! * **A "yes" may be believed at once, a "no" only from a whole answer.** [`Inquiry::verdict`]
+//!   returns what was seen. [`Inquiry::is_whole`] says whether the cloud showed everything that was
+//!   asked for. [`Inquiry::is_fresh`] says whether the answer shows the passing that is known to be
+//!   in the cloud (the *witness*). The caller checks how old the doubt is.
+//! * **It ends.** A server may ignore `first`, `last` or `page`. It may have pages of any size, may
+//!   not say whether more follow, and may return an empty page before the last one. So the inquiry
+//!   filters the numbers itself and counts the pages.
+//! * **A bound may be exclusive.** The inquiry asks for one number more on each side.
+//! * **A refused form is not a refused question.** The inquiry asks the same in other ways
+//!   ([`Inquiry::next_way`]): in windows of a hundred numbers, of ten, the whole session, and the
+//!   device by time.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,61 +20,63 @@ use std::time::Duration;
 use crate::cloud::rufus::{CloudPassing, Page, Scope};
 use crate::journal::UploadItem;
 
-/// Most pages read for one question (5000 passings each at the real cloud).
+/// Most pages that one question reads (5000 passings each at the real cloud).
 const PAGES: u32 = 2000;
-/// Empty pages in a row that are followed by another because the answer says that there is more.
+/// Most empty pages in a row after which the next page is still read, if the answer says that more
+/// follow.
 const EMPTY_PAGES: u32 = 20;
-/// A stamp may come back without its milliseconds.
+/// The cloud may return a time without its milliseconds.
 const STAMP_SLACK_MS: i64 = 1000;
-/// A page of so many rows is not cut short.
+/// A page with at most this many rows is not taken for cut short.
 const SHORT_PAGE: usize = 3;
-/// Times are asked for with so much more on each side.
+/// A question by time covers this much more on each side.
 const TIME_SLACK_MS: i64 = 1000;
-/// A witness further away from what is of interest is not asked for along with it, lest a page be full of what lies between.
+/// A witness further away than this from the numbers of interest is not asked for with them,
+/// because the numbers between would fill the page.
 const WITNESS_REACH: u64 = 1000;
-/// Widths of the windows that are asked for where a whole range is refused.
+/// Widths of the windows that are used when the cloud refuses the whole range.
 const WINDOWS: [u64; 2] = [100, 10];
 
-/// What the cloud holds under a number of ours.
+/// What the cloud holds under one of our numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NumberVerdict {
     /// Our passing.
     Ours,
-    /// Another one; in words.
+    /// Another passing, described in words.
     Foreign(Box<str>),
 }
 
-/// How far an inquiry is.
+/// How far an inquiry has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// The next page has to be asked for.
+    /// The next page must be asked for.
     More,
     /// Everything was seen.
     Done,
-    /// The last page allowed was read and there was no end.
+    /// The last allowed page was read, and more would follow.
     TooLong,
 }
 
-/// In which form something is asked.
+/// The form of a question.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Way {
     /// The range of numbers.
     #[default]
     Range,
-    /// The range in windows of so many numbers.
+    /// The range in windows of this many numbers.
     Windows(u64),
-    /// Everything of the session.
+    /// The whole session.
     Session,
     /// The device, by time.
     Times,
-    /// The device, by the time of one passing after the other, and a second around it.
+    /// The device, by the time of one passing after the other, with a second more on each side.
     Moments,
-    /// The same to the millisecond, where the cloud shows milliseconds.
+    /// The same to the millisecond, if the cloud shows milliseconds.
     Instants,
 }
 
 impl Way {
-    /// It asks the device, across its sessions.
+    /// The question is about the device, across its sessions.
     fn is_by_time(self) -> bool {
         matches!(self, Self::Times | Self::Moments | Self::Instants)
     }
@@ -80,45 +85,45 @@ impl Way {
 /// A question under way.
 #[derive(Clone, Debug)]
 pub(super) struct Inquiry {
-    /// Session asked about.
+    /// Session that the question is about.
     pub(super) token: Box<str>,
     /// First number of interest.
     pub(super) first: u64,
-    /// Last number of interest; `None`: no end.
+    /// Last number of interest. `None`: no end.
     pub(super) last: Option<u64>,
-    /// Device and times that cover what is of interest, where they are known.
+    /// Device and times that cover the passings of interest, if they are known.
     times: Option<(Box<str>, i64, i64)>,
-    /// Numbers and times of what is of interest, where they are known, in number order.
+    /// Numbers and times of the passings of interest, if they are known, in number order.
     moments: Vec<(u64, i64)>, // at most a batch
     answered: bool,
     way: Way,
-    /// First number of the window that is asked for.
+    /// First number of the current window.
     window: u64,
-    /// Something was found in that window.
+    /// The cloud showed a passing in that window.
     window_holds: bool,
-    /// Page to ask for, from 1.
+    /// Next page, from 1.
     page: u32,
     pages: u32,
     empty: u32,
     /// Highest number found in the range.
     pub(super) highest: Option<u64>,
-    /// Passings in the range that are none of ours, and the last of them in words.
+    /// Number of passings in the range that are not ours, and a description of the last one.
     pub(super) others: (u64, Box<str>),
     verdicts: BTreeMap<u64, NumberVerdict>, // at most one per passing of the batch
-    /// The rows of the page before.
+    /// Rows of the previous page.
     before: HashSet<u64>, // at most a page
-    /// Rows of the longest page.
+    /// Number of rows of the longest page.
     longest: usize,
     /// The cloud shows times to the millisecond.
     has_millis: bool,
-    /// So many milliseconds more are asked for on each side of a time.
+    /// How many milliseconds more are asked for on each side of a time.
     slack: i64,
     /// A passing that the cloud is known to hold in this session.
     witness: Option<UploadItem>,
     witness_seen: bool,
-    /// Pages came that were cut short and whose rest could not be had.
+    /// At least one page was cut short, and its rest was not available.
     cut_short: bool,
-    /// When its first page was asked for.
+    /// When the first page was asked for.
     pub(super) asked: Option<Duration>,
 }
 
@@ -152,16 +157,18 @@ impl Inquiry {
         }
     }
 
-    /// Asks a device for what it holds from `from` to `to`, UTC milliseconds since 1970, in whatever session.
+    /// Asks what a device holds from `from` to `to`, UTC milliseconds since 1970, in all its
+    /// sessions.
     pub(super) fn by_time(device: &str, from: i64, to: i64) -> Self {
         let times = Some((device.into(), from, to));
         Self { times, way: Way::Times, ..Self::new("", 0, None) }
     }
 
-    /// As this one, of the first half of its time, because its answer was cut short. `None`: it cannot be shorter.
+    /// The same question for the first half of its time, because its answer was cut short. `None`:
+    /// the time cannot be shorter.
     pub(super) fn first_half(&self) -> Option<Self> {
         let (device, from, to) = self.times.as_ref()?;
-        // Where the cloud shows milliseconds, nothing around it is needed.
+        // If the cloud shows milliseconds, no slack is needed.
         let slack = if self.has_millis { 1 } else { self.slack };
         if *to - *from <= slack {
             return None;
@@ -170,12 +177,12 @@ impl Inquiry {
         Some(Self { slack, longest: self.longest, ..half })
     }
 
-    /// The times it asks for, UTC milliseconds.
+    /// The first and last time of the question, UTC milliseconds since 1970.
     pub(super) fn asks_from_to(&self) -> Option<(i64, i64)> {
         self.times.as_ref().map(|(_, from, to)| (*from, *to))
     }
 
-    /// A passing that is known to be there: an answer without it is stale.
+    /// Adds a passing that the cloud is known to hold. An answer without it is stale.
     pub(super) fn with_witness(self, witness: Option<&UploadItem>) -> Self {
         let near = |item: &&UploadItem| {
             let above = self.last.is_some_and(|last| item.num.saturating_sub(last) > WITNESS_REACH);
@@ -184,7 +191,7 @@ impl Inquiry {
         Self { witness: witness.filter(near).cloned(), ..self }
     }
 
-    /// Where everything of interest lies in time, should the cloud not answer by number.
+    /// Adds the times of the passings of interest, in case the cloud does not answer by number.
     pub(super) fn with_times(self, device: &str, moments: Vec<(u64, i64)>) -> Self {
         let from = moments.iter().map(|(_, time)| *time).min().unwrap_or_default();
         let to = moments.iter().map(|(_, time)| *time).max().unwrap_or_default();
@@ -198,12 +205,12 @@ impl Inquiry {
         Self { way: if possible { way } else { Way::Range }, window, ..self }
     }
 
-    /// In which form it asks.
+    /// The current form of the question.
     pub(super) fn way(&self) -> Way {
         self.way
     }
 
-    /// The page to ask for.
+    /// Returns what to ask for next: the scope and the page.
     pub(super) fn next(&self) -> (Scope, u32) {
         let numbers = |first: u64, last: Option<u64>| Scope::Numbers {
             token: self.token.clone(),
@@ -231,7 +238,7 @@ impl Inquiry {
         (scope, self.page)
     }
 
-    /// The lowest number asked for.
+    /// The lowest number that the question covers.
     fn from(&self) -> u64 {
         self.with_witness_num(self.first, u64::min)
     }
@@ -250,10 +257,10 @@ impl Inquiry {
         num >= self.first && self.last.is_none_or(|last| num <= last)
     }
 
-    /// Takes in a page. `ours` are the passings it is judged by, in number order.
+    /// Takes in a page. `ours` are the passings that it is compared with, in number order.
     pub(super) fn take(&mut self, page: &Page, ours: &[&UploadItem]) -> Progress {
-        // The rows of the page before again, or some of them: the server ignores the number of the page. (Between two pages
-        // the cloud may have come to show more, so they need not be the same.)
+        // Rows of the previous page are in this page again: the server ignores the page number. The
+        // pages need not be equal, because the cloud may show more passings by now.
         let rows: HashSet<u64> = page.passings.iter().map(row).collect();
         let repeated = !rows.is_disjoint(&self.before);
         self.before = rows;
@@ -266,7 +273,8 @@ impl Inquiry {
         if self.pages >= PAGES {
             return Progress::TooLong;
         }
-        // What ends a page: an empty one, one that was there before, or the word of the answer.
+        // The last page is an empty page, a page seen before, or the page that the answer calls the
+        // last.
         let more = if page.passings.is_empty() {
             self.empty += 1;
             page.more == Some(true) && self.empty <= EMPTY_PAGES
@@ -278,8 +286,9 @@ impl Inquiry {
             self.page += 1;
             return Progress::More;
         }
-        // The server ignores the number of the page: if its page is cut short, nobody gets to see the rest. One that is shorter
-        // than another one was not cut, and a few rows are shown by every server.
+        // The server ignores the page number. If its page is cut short, nobody can read the rest. A
+        // page that is shorter than another page was not cut, and every server returns a few rows
+        // whole.
         self.longest = self.longest.max(page.passings.len());
         self.cut_short |= repeated && page.passings.len() >= self.longest && page.passings.len() > SHORT_PAGE;
         self.end_window(ours)
@@ -287,7 +296,8 @@ impl Inquiry {
 
     fn see(&mut self, stored: &CloudPassing, ours: &[&UploadItem]) {
         self.has_millis |= stored.time_ms.is_some_and(|time| time % STAMP_SLACK_MS != 0);
-        // By time, other sessions come along; only what says that it is in this one counts.
+        // A question by time also returns other sessions. Only a row that names this session
+        // counts.
         let here =
             stored.session.as_ref().map_or(!self.way.is_by_time(), |token| token.eq_ignore_ascii_case(&self.token));
         let Some(num) = stored.num.filter(|_| here) else { return };
@@ -308,13 +318,14 @@ impl Inquiry {
         if let NumberVerdict::Foreign(other) = &verdict {
             self.others = (self.others.0 + 1, other.clone());
         }
-        // A number can be held twice; ours among them counts.
+        // The cloud may hold a number twice. If one of the two passings is ours, the number counts
+        // as ours.
         if self.verdicts.get(&num) != Some(&NumberVerdict::Ours) {
             self.verdicts.insert(num, verdict);
         }
     }
 
-    /// Everything of a window, or of the whole range, was seen.
+    /// Every number of a window, or of the whole range, was seen.
     fn end_window(&mut self, ours: &[&UploadItem]) -> Progress {
         let beyond = match self.way {
             Way::Windows(width) => self.window_end(width).saturating_add(1),
@@ -325,7 +336,7 @@ impl Inquiry {
             _ => return Progress::Done,
         };
         let next = match self.last {
-            // Those that were found are not asked for again.
+            // Numbers that were found are not asked for again.
             Some(_) if !ours.is_empty() => {
                 let unseen = ours.iter().map(|item| item.num).filter(|num| self.foreign_or_none(*num));
                 let shown = self.witness_seen || self.way.is_by_time();
@@ -345,7 +356,8 @@ impl Inquiry {
         self.verdicts.get(&num) != Some(&NumberVerdict::Ours)
     }
 
-    /// Asks in another form, from the start; what was found stays found. `false`: there is none left.
+    /// Asks in another form, from the start. What was found stays found. `false`: no other form is
+    /// left.
     pub(super) fn next_way(&mut self) -> bool {
         let next = match self.way {
             Way::Range => Way::Windows(WINDOWS[0]),
@@ -373,49 +385,52 @@ impl Inquiry {
 
     fn restart(&mut self, way: Way) {
         self.way = way;
-        // Windows show the witness only if they begin with it.
+        // The windows show the witness only if they begin at its number.
         self.window = if self.last.is_some() { self.from() } else { self.first };
         (self.window_holds, self.page, self.empty) = (false, 1, 0);
         self.before.clear();
         (self.cut_short, self.answered, self.asked) = (false, false, None);
     }
 
-    /// Nothing of what was asked for was kept from us.
+    /// The cloud showed everything that was asked for.
     pub(super) fn is_whole(&self) -> bool {
         !self.cut_short
     }
 
-    /// The answer shows the passing that is known to be there; `None`: no such passing is known, or it was not asked for.
+    /// Returns whether the answer shows the witness. `None`: no witness is known, or the question
+    /// did not cover it.
     pub(super) fn is_fresh(&self) -> Option<bool> {
         self.witness.as_ref().filter(|_| self.witness_seen || !self.way.is_by_time())?;
         Some(self.witness_seen)
     }
 
-    /// This form of the question was answered at least once.
+    /// The cloud answered this form of the question at least once.
     pub(super) fn was_answered(&self) -> bool {
         self.answered
     }
 
-    /// What was found under a number; `None`: nothing.
+    /// Returns what was found under a number. `None`: nothing was found.
     pub(super) fn verdict(&self, num: u64) -> Option<&NumberVerdict> {
         self.verdicts.get(&num)
     }
 }
 
-/// The same number is given; is it the same passing? Identity (chip, or bib where the cloud gives no chip) and time. What
-/// the cloud does not tell, or tells unreadably, is no difference, but one of the two must agree.
+/// Checks whether the passing with our number is our passing, by identity (chip, or bib if the
+/// cloud returns no chip) and time. A field that is missing or unreadable in the answer is no
+/// difference, but identity or time must agree.
 fn is_ours(stored: &CloudPassing, item: &UploadItem) -> bool {
     let same = |stored: &Option<Box<str>>, ours: &str| stored.as_ref().map(|theirs| theirs.eq_ignore_ascii_case(ours));
     let identity = same(&stored.chip, &item.chip).or(same(&stored.bib, &item.bib));
     let time = stored.time_ms.map(|time| {
-        // A cloud that cuts the milliseconds off shows whole seconds; any other difference is another passing.
+        // A cloud that cuts the milliseconds off shows whole seconds. Any other difference means
+        // another passing.
         let apart = item.time_ms.saturating_sub(time);
         apart == 0 || (time % STAMP_SLACK_MS == 0 && (0..STAMP_SLACK_MS).contains(&apart))
     });
     (identity.is_some() || time.is_some()) && identity != Some(false) && time != Some(false)
 }
 
-/// A row, to see whether it comes again.
+/// Hash of a row, by which a repeated row is recognised.
 fn row(stored: &CloudPassing) -> u64 {
     let mut hasher = DefaultHasher::new();
     (stored.num, stored.time_ms, &stored.chip, &stored.bib, &stored.session).hash(&mut hasher);

@@ -1,8 +1,11 @@
-//! The decisions of the uplink, as a pure state machine: answers and the time in, one action at a time out.
+//! The decisions of the uplink, as a pure state machine: answers and the time are its input, one
+//! action at a time is its output.
 //!
-//! No sockets, no journal, no tokio, no clock, no randomness of its own: the same inputs and seed give the same actions.
-//! [`Machine::next`] says what to do now; what came of it goes into [`Machine::put`]. An action other than
-//! [`Action::Record`] is given again until its answer is put, so a driver that lost one may simply ask again.
+//! The machine has no sockets, no journal, no tokio, no clock and no randomness of its own. The
+//! same inputs and the same seed produce the same actions. [`Machine::next`] returns the next
+//! action, and the driver puts the result into [`Machine::put`]. The machine returns an action
+//! other than [`Action::Record`] again until its result is put, so a driver that lost an action may
+//! ask again.
 //!
 //! The rules are in the head of [`crate::cloud::uplink`].
 
@@ -41,7 +44,8 @@ pub struct Machine {
     mode: SessionMode,
     upload: UploadConfig,
     rng: fastrand::Rng,
-    /// Events that the driver has to record before anything else; at most one batch's worth of runs.
+    /// Events that the driver must record before it does anything else, at most one event for each
+    /// run of passings in one batch.
     records: VecDeque<UploadEvent>,
     session: SessionState,
     batch: BatchState,
@@ -53,12 +57,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A machine that goes on from what the journal knows, at time zero.
+    /// A machine at time zero that continues from the state in the journal.
     pub fn new(device: &str, mode: SessionMode, upload: UploadConfig, state: DeviceState, seed: u64) -> Self {
         let DeviceState { session, next, in_flight, sent, duplicates, doubt, given, failing, first, .. } = state;
         let recorded = session.map(|(token, _)| (token, next.max(1)));
         let work = in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
-            // Nobody knows how far the process before got with it.
+            // Nobody knows how much of the batch the previous process sent.
             let ask_at = FIRST_LOOK.min(upload.retry_max);
             match flight.batch.is_resend() {
                 true => Work::again(device, &flight.batch.session, flight.open, ask_at),
@@ -80,7 +84,7 @@ impl Machine {
         }
     }
 
-    /// What to do at `now` (since the start).
+    /// Returns what to do at `now` (time since the start).
     pub fn next(&mut self, now: Duration) -> Action {
         self.timers.now = now;
         self.forget_writer(now);
@@ -101,7 +105,8 @@ impl Machine {
                 let patience = (question.why == Why::Watch).then(|| scaled(WATCH_PATIENCE, self.upload.retry_max));
                 return ask(question, now, patience);
             }
-            // Each step either gives an action or changes the state so that the next round gives one.
+            // Each step either returns an action or changes the state so that the next round
+            // returns one.
             let others_go = self.others_go(now);
             let action = if others_go { self.next_of_idle(now) } else { self.next_of_work(now) };
             if let Some(action) = action {
@@ -110,7 +115,8 @@ impl Machine {
         }
     }
 
-    /// Nothing is in flight but passings that nothing waits for, and that the cloud is not asked about yet.
+    /// The next batch may be sent: nothing is in flight except passings that were left behind, and
+    /// it is not time to ask the cloud about them.
     fn others_go(&self, now: Duration) -> bool {
         let Some(work) = &self.batch.work else { return true };
         let follows = matches!(&self.session.active, Active::Some(session) if session.token == work.token);
@@ -170,7 +176,7 @@ impl Machine {
         Some(Action::Post { token, items })
     }
 
-    /// Puts the question that settles all doubt, when it is time.
+    /// Puts the question that settles all doubt, when it is due.
     fn settle(&mut self, now: Duration) -> Option<Action> {
         let work = self.batch.work.as_mut()?;
         if now < work.due() {
@@ -184,14 +190,16 @@ impl Machine {
     fn next_of_idle(&mut self, now: Duration) -> Option<Action> {
         let session = match &self.session.active {
             Active::Unknown => return Some(Action::Wait { until: self.timers.poll_at, reads: false }),
-            // One answer alone does not do, nor do two within seconds: a new session closes the one that is running after all.
+            // One answer is not enough, and two answers within seconds are not enough either,
+            // because a new session would close the running one.
             Active::None if self.mode == SessionMode::Create && self.none_is_sure(now) => return Some(Action::Create),
             Active::None => return Some(Action::Wait { until: self.timers.poll_at, reads: false }),
             Active::Some(session) => session.clone(),
         };
         let may_ask = self.may_ask(now);
         if may_ask && let Some(token) = self.trust.recall.next(&session.token) {
-            // What was sent just before this process started may not be shown yet.
+            // The cloud may not show yet what the previous process sent just before this process
+            // started.
             let believed = self.trust.fresh.age();
             if now < believed {
                 return Some(Action::Wait { until: believed.min(self.timers.poll_at), reads: false });
@@ -227,17 +235,23 @@ impl Machine {
         match look {
             None => wait(self.timers.poll_at),
             Some(at) if now < at => wait(at),
-            Some(_) => Some(Action::Form {
-                token: joined.token.clone(),
-                next: joined.next,
-                limit: (self.upload.batch_max.max(1) * PARTS).clamp(1, BATCH_LIMIT),
-                without: self.batch.suspects.released(),
-                again: self.batch.suspects.due(now, &in_flight).into_iter().collect(),
-            }),
+            Some(_) => {
+                let again: Vec<_> = self.batch.suspects.due(now, &in_flight).into_iter().collect();
+                if again.is_empty() && !self.timers.full && now < self.timers.due(now, &self.upload) {
+                    return Some(Action::Count { limit: self.upload.batch_max.max(1) });
+                }
+                Some(Action::Form {
+                    token: joined.token.clone(),
+                    next: joined.next,
+                    limit: (self.upload.batch_max.max(1) * PARTS).clamp(1, BATCH_LIMIT),
+                    without: self.batch.suspects.released(),
+                    again,
+                })
+            }
         }
     }
 
-    /// What came of the action at `now`.
+    /// Takes the result of the last action at `now`.
     pub fn put(&mut self, now: Duration, input: Input) {
         match input {
             Input::Noticed => self.on_noticed(now),
@@ -252,6 +266,7 @@ impl Machine {
                 self.timers.look = Some(now);
             }
             Input::Created(answer) => self.on_created(now, answer),
+            Input::Waiting(count) => self.on_waiting(now, count),
             Input::Formed(formed) => self.on_formed(now, formed),
             Input::Posted(Ok(counts)) => self.on_inserted(now, counts),
             Input::Posted(Err(error)) => self.on_post_failed(now, &error),
@@ -259,7 +274,7 @@ impl Machine {
         }
     }
 
-    /// What a timer should see.
+    /// Returns the state that the board shows to the timer.
     pub fn report(&self) -> UplinkReport {
         let trouble = self.counters.trouble.as_ref();
         let state = if self.trust.refused != Refused::No {
@@ -314,32 +329,32 @@ impl Machine {
         self.timers.look = Some(self.timers.look.map_or(soon, |at| at.min(soon)));
     }
 
+    /// `count` passings wait, counted up to a full batch. The batch is not due yet unless it is
+    /// full.
+    fn on_waiting(&mut self, now: Duration, count: usize) {
+        let due = self.timers.due(now, &self.upload);
+        self.timers.looked(now);
+        self.timers.full = count >= self.upload.batch_max.max(1);
+        self.timers.look = Some(if self.timers.full { now } else { due });
+    }
+
     fn on_formed(&mut self, now: Duration, formed: Option<Formed>) {
-        // What came while a POST was under way may have waited since the last look.
-        let since = if self.timers.posted_since_look { self.timers.last_look } else { now };
-        (self.timers.last_look, self.timers.posted_since_look) = (now, false);
+        self.timers.looked(now);
+        self.timers.full = false;
         let Some(Formed { mut batch, stored }) = formed else {
             (self.timers.look, self.timers.noticed) = (None, None);
             self.counters.pace.rest();
             return;
         };
         let count = batch.items.len();
-        if count < self.upload.batch_max {
-            let noticed = *self.timers.noticed.get_or_insert(since);
-            let rested = self.timers.last_post.map_or(Duration::ZERO, |at| at + self.upload.min_interval);
-            let due = (noticed + self.upload.linger).max(rested);
-            if now < due {
-                self.timers.look = Some(due);
-                return;
-            }
-        }
         (self.timers.look, self.timers.noticed) = (Some(now), None);
         self.batch.full = count >= (self.upload.batch_max.max(1) * PARTS).min(BATCH_LIMIT);
-        // By time may be answered also while every question by number is refused.
+        // A question by time may be answered even while the cloud refuses every question by number.
         if !self.trust.blind
             && let Some((from, to)) = self.trust.recall.uncovered(&batch, self.trust.first, &stored)
         {
-            // What was sent just before this process started may not be shown yet.
+            // The cloud may not show yet what the previous process sent just before this process
+            // started.
             let believed = self.trust.fresh.age();
             if now < believed {
                 self.timers.look = Some(believed);
@@ -382,14 +397,15 @@ impl Machine {
         self.timers.look.get_or_insert(Duration::ZERO);
     }
 
-    /// The session of the batch in flight takes no more.
+    /// The session of the batch in flight accepts no more passings.
     fn close(&mut self, now: Duration) {
         if self.batch.work.as_mut().is_some_and(|work| work.close(now)) {
-            self.batch.question = None; // what was answered before the end is not final
+            self.batch.question = None; // answers from before the session's end are not final
         }
     }
 
-    /// Everything open goes back, to be numbered anew, but for what is left behind.
+    /// Releases every open passing, so that it gets a new number. Passings that were left behind
+    /// stay.
     fn release(&mut self) {
         if let Some(work) = self.batch.work.take_if(|work| work.again) {
             self.give_up_again(work);
@@ -406,7 +422,8 @@ impl Machine {
         self.timers.look.get_or_insert(Duration::ZERO);
     }
 
-    /// Some of it was accepted, by the answer of an insert or because it was seen.
+    /// Counts passings as accepted, either by the answer of an insert or because the cloud showed
+    /// them.
     fn note_accepted(&mut self, now: Duration, items: &[UploadItem], duplicates: u64) {
         self.batch.moved_at = now;
         self.counters.sent += items.len() as u64;
@@ -423,7 +440,8 @@ impl Machine {
         self.session.proven |= self.session.joined.as_ref().is_some_and(|joined| joined.token == work.token);
     }
 
-    /// The session is closed and this key may not read it: nobody can tell what became of some passings.
+    /// Sets passings aside whose fate nobody can find out, because the session is closed and this
+    /// key may not read it.
     fn set_unknowable_aside(&mut self) {
         let answer = "passbridge: the session closed before the cloud confirmed this passing, and the API key may not \
                       read whether it arrived; look into the session before sending it again";
@@ -443,14 +461,15 @@ impl Machine {
         self.counters.trouble = self.counters.trouble.take().filter(|trouble| trouble.by_post);
     }
 
-    /// How long to wait after a failure.
+    /// Returns how long to wait after a failure.
     fn pause(&mut self, by_post: bool, error: &CallError) -> Duration {
         let retry = if by_post { &mut self.timers.post_retry } else { &mut self.timers.ask_retry };
         let wait = retry.next(&mut self.rng, error.retry_after());
         if error.is_unreached() { wait.min(jittered(UNREACHED_MAX, POLL_JITTER, &mut self.rng)) } else { wait }
     }
 
-    /// What answers is the cloud, or something else is wrong now.
+    /// Clears the problems about distrust, because the answer came from the cloud or something else
+    /// is wrong now.
     fn trusted(&mut self) {
         self.problems.retain(|code, _| !Distrust::CODES.contains(code));
     }

@@ -1,7 +1,9 @@
-//! A cloud, a journal and a clock in memory, to drive the machine without sockets. For tests only.
+//! A cloud, a journal and a clock in memory, which drive the machine without sockets. For tests
+//! only.
 //!
-//! The cloud fails as scripted or by chance; the journal forgets acceptances that were not durable when the process
-//! "dies". What must come out of any of it is checked by [`World::audit`].
+//! The cloud fails as the script says, or by chance. The journal forgets acceptances that were not
+//! durable when the process "dies". [`World::audit`] checks what must hold at the end of every
+//! test.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +23,7 @@ mod cloud;
 
 pub(super) use cloud::{CallFault, Cloud, On};
 
-/// The journal: its log is the truth, the state is what follows from it.
+/// The journal. Its log is the truth, and the state follows from the log.
 pub(super) struct Store {
     pub(super) reads: Vec<PendingRead>,
     pub(super) log: Vec<UploadEvent>,
@@ -39,11 +41,11 @@ pub(super) struct World {
     pub(super) store: Store,
     pub(super) machine: Machine,
     pub(super) config: UplinkConfig,
-    /// Time a passing needs on the line, and after which a POST is cut.
+    /// Time that a passing needs on the line, and the time after which a POST is cut.
     pub(super) line: Option<(Duration, Duration)>,
-    /// An answer to a POST takes so long.
+    /// Extra time of an answer to a POST.
     pub(super) slow: Duration,
-    /// Every call and wait, in words.
+    /// Every call and wait, as text.
     pub(super) trace: Vec<String>,
     dirty: bool,
 }
@@ -166,7 +168,7 @@ pub(super) fn upload() -> UploadConfig {
     }
 }
 
-/// A question: session, first and last number of interest.
+/// A question as text: session, first and last number of interest.
 fn in_words(scope: &Scope) -> String {
     match scope {
         Scope::Numbers { token, first, last } => {
@@ -195,21 +197,21 @@ impl World {
         }
     }
 
-    /// A world that follows a session that is open.
+    /// A world with an open session that the machine follows.
     pub(super) fn with_session() -> Self {
         let mut world = Self::new(SessionMode::Active);
         world.cloud.open();
         world
     }
 
-    /// Reads arrive.
+    /// New reads arrive.
     pub(super) fn read(&mut self, count: usize) {
         for _ in 0..count {
             self.read_chip("C");
         }
     }
 
-    /// A read of a chip whose code begins so.
+    /// A read arrives of a chip whose code starts with this prefix.
     pub(super) fn read_chip(&mut self, prefix: &str) {
         let seq = self.store.reads.len() as u64 + 1;
         self.store.reads.push(PendingRead {
@@ -223,7 +225,7 @@ impl World {
         self.dirty = true;
     }
 
-    /// One action.
+    /// Performs one action.
     pub(super) fn step(&mut self) -> Action {
         let action = self.machine.next(self.now);
         self.cloud.at(self.now);
@@ -242,6 +244,10 @@ impl World {
                 assert!(until > self.now, "a wait for nothing");
                 self.now = until;
                 None
+            }
+            Action::Count { limit } => {
+                self.dirty = false;
+                Some(Input::Waiting(self.store.pending(limit).passings()))
             }
             Action::Form { token, next, limit, without, again } => {
                 self.dirty = false;
@@ -292,7 +298,7 @@ impl World {
         action
     }
 
-    /// Goes on until nothing is left to upload; panics if that takes for ever.
+    /// Continues until everything is uploaded. Panics if that takes too many steps.
     pub(super) fn drain(&mut self) {
         for _ in 0..100_000 {
             if !self.store.unsettled() {
@@ -303,7 +309,7 @@ impl World {
         panic!("no end; the last actions: {:#?}", &self.trace[self.trace.len().saturating_sub(30)..]);
     }
 
-    /// Goes on until the action about to be taken is of interest.
+    /// Continues until an action is one that `wanted` accepts.
     pub(super) fn until(&mut self, wanted: impl Fn(&Action) -> bool) -> Action {
         for _ in 0..100_000 {
             let action = self.step();
@@ -314,7 +320,7 @@ impl World {
         panic!("it never comes; the last actions: {:#?}", &self.trace[self.trace.len().saturating_sub(30)..]);
     }
 
-    /// Goes on for a time.
+    /// Continues for a time.
     pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -322,7 +328,8 @@ impl World {
         }
     }
 
-    /// The process dies; of the acceptances not durable the first `kept` survive. It starts again.
+    /// The process dies and starts again. Of the acceptances that were not durable, the first
+    /// `kept` survive.
     pub(super) fn crash(&mut self, kept: usize) {
         let durable = (self.store.durable + kept).min(self.store.log.len());
         let mut store = Store { reads: std::mem::take(&mut self.store.reads), ..Store::new() };
@@ -340,19 +347,20 @@ impl World {
         self.dirty = true;
     }
 
-    /// Passings of ours that the cloud holds in a session, in the order in which they came.
+    /// Our passings in a session of the cloud, in the order in which they arrived.
     pub(super) fn ours(&self, session: usize) -> Vec<(u64, &str)> {
         self.rows(session).into_iter().filter(|(_, chip)| !chip.starts_with("OTHER")).collect()
     }
 
-    /// The data directory is replaced by a copy of when so many events were recorded, and the process starts.
+    /// The data directory is replaced by a copy from the time when `events` events were recorded,
+    /// and the process starts.
     pub(super) fn restore(&mut self, events: usize) {
         self.store.log.truncate(events);
         self.store.durable = events;
         self.crash(0);
     }
 
-    /// The posts since the start, `first-last`, with their outcome.
+    /// The POSTs of the trace, as `first-last` with their outcome.
     pub(super) fn posts(&self) -> Vec<&str> {
         self.trace.iter().filter_map(|line| line.strip_prefix("post ")).collect()
     }
@@ -362,7 +370,8 @@ impl World {
         self.cloud.sessions[session].rows.iter().map(|r| (row(r), r.chip.as_deref().unwrap_or(""))).collect()
     }
 
-    /// Every read is in the cloud once, or set aside; in order; the numbers of each session without a hole.
+    /// Checks that every read is in the cloud once or set aside, that the order is right, and that
+    /// the numbers of each session have no gap.
     pub(super) fn audit(&self) {
         self.audit_numbers();
         self.audit_reads();
@@ -383,7 +392,7 @@ impl World {
         assert!(seqs.is_sorted(), "reads are out of order: {seqs:?}");
     }
 
-    /// Every read is in the cloud once, or set aside, or was found there.
+    /// Checks that every read is in the cloud once, or was set aside.
     pub(super) fn audit_reads(&self) {
         let mut seen = BTreeMap::new();
         for session in &self.cloud.sessions {

@@ -1,32 +1,33 @@
-//! How fast passings go while some wait: what a timer wants to know of a slow link.
+//! How fast passings are acknowledged while some wait, so that a timer sees how fast a slow link
+//! is.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// What is looked back on.
+/// The time over which the speed is measured.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Nothing is said of a shorter time at work.
+/// No speed is reported for a shorter time of work.
 const LEAST: Duration = Duration::from_secs(10);
 
-/// Passings acknowledged per second, over the last minute of uninterrupted work.
+/// Passings acknowledged in each second, over the last minute of uninterrupted work.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pace {
     since: Option<Duration>,
-    seconds: VecDeque<(u64, u64)>, // second and count; at most one a second of the window
+    seconds: VecDeque<(u64, u64)>, // second and count; at most one entry for each second of the window
 }
 
 impl Pace {
-    /// Passings are waiting at `now`.
+    /// Passings wait at `now`.
     pub(super) fn busy(&mut self, now: Duration) {
         self.since.get_or_insert(now);
     }
 
-    /// Nothing waits any more.
+    /// No passing waits any more.
     pub(super) fn rest(&mut self) {
         *self = Self::default();
     }
 
-    /// So many were acknowledged.
+    /// The cloud acknowledged `count` passings.
     pub(super) fn sent(&mut self, now: Duration, count: u64) {
         let second = now.as_secs();
         self.seconds.retain(|(at, _)| at + WINDOW.as_secs() > second);
@@ -36,7 +37,7 @@ impl Pace {
         }
     }
 
-    /// Passings a minute; `None`: not at work, or not long enough to tell.
+    /// Passings a minute. `None`: no passing waits, or the time of work is too short.
     pub(super) fn per_minute(&self, now: Duration) -> Option<u64> {
         let busy = now.saturating_sub(self.since?).min(WINDOW);
         if busy < LEAST {

@@ -1,67 +1,77 @@
-//! Which passings does the cloud hold already, of reads that wait here?
+//! Which passings does the cloud already hold, among the reads that wait here?
 //!
-//! Two things can make a read wait that was sent long ago, and it would go up a second time under another number:
-//! * *The log lost lines.* A lost line may have numbered passings whose reads are still there, and a lost read may come again
-//!   from the decoder's memory. The sessions of that time and the active one are asked for all they hold before a new number
-//!   is given.
-//! * *The data directory is an older copy.* What was sent after the copy was made waits here again, and the active session may
-//!   be another one since. So the reads that an earlier process left behind, and those that a decoder gives from its
-//!   memory, are looked for by device and time, in all sessions, before they go up. A row under a number that this box knows to have given is accounted for and proves nothing of
-//!   another read.
+//! A read that was sent long ago can wait again, and would then be uploaded a second time under
+//! another number. There are two causes:
+//! * *The log lost lines.* A lost line may have given a number to a passing whose read is still in
+//!   the log. A lost read may arrive again from the decoder's memory. The uplink asks the sessions
+//!   of that time and the active session for everything they hold, before it gives a new number.
+//! * *The data directory is an older copy.* Reads that were sent after the copy was made wait
+//!   again, and another session may be active since then. So the uplink looks up the reads that an
+//!   earlier process left behind, and those that a decoder sends from its memory, by device and
+//!   time, in all sessions, before it sends them. If this box knows that it gave a number in the
+//!   cloud's answer, that row is accounted for, and proves nothing about another read.
 //!
-//! A third case is an answer that counts duplicates which the session does not show: then the same chip at the same time is
-//! looked for, under whatever number.
+//! There is a third case: an answer counts duplicates which the session does not show. Then the
+//! uplink looks for the same chip at the same time, under any number.
 //!
-//! A read whose chip (or bib, where the cloud tells no chip) and time are found is not sent: it is recorded as found. Two decoders
-//! of one device that saw the same chip in the same millisecond are told apart by how many the cloud holds, not by which.
+//! If the chip (or the bib, if the cloud returns no chip) and the time of a read are found, the
+//! read is not sent but recorded as found. Two decoders of one device may see the same chip in the
+//! same millisecond. Then only the number of such passings in the cloud counts, not which of them
+//! it holds.
 //!
-//! What it cannot do: a cloud that cuts the milliseconds off its answers makes no read look held; a key that may not
-//! read finds nothing; beyond [`FOUND_MAX`] passings the rest is not remembered.
+//! Limits: if a cloud cuts the milliseconds off its answers, no read is recognised. A key that may
+//! not read finds nothing. At most [`FOUND_MAX`] passings are remembered.
 
-use std::collections::{HashMap, VecDeque};
+mod places;
+
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
+
+use places::Places;
 
 use crate::cloud::rufus::{CloudPassing, Page};
 use crate::journal::{Batch, Found, UploadItem};
 use crate::model::chip::Seq;
 
-/// Passings remembered, some 20 MB when it is full.
+/// Most passings that are remembered. They take about 6 MB.
 const FOUND_MAX: usize = 262_144;
-/// Times are asked for in pieces that reach so far beyond what is needed, so that a backlog takes few questions.
+/// Each question by time covers this much more than needed on each side, so that a backlog needs
+/// few questions.
 const AROUND_MS: i64 = 3_600_000;
 
-/// What the cloud holds already.
+/// The passings that the cloud already holds.
 #[derive(Debug, Default)]
 pub(super) struct Recall {
-    /// Sessions by name; places refer to them.
+    /// Tokens of sessions. The places in `found` are indexes into this list.
     names: Vec<Box<str>>,
-    /// After lines were lost: sessions to ask. Those before `asked` were.
+    /// Sessions to ask after log lines were lost. Those before the index `asked` were already
+    /// asked.
     lost: Option<Vec<Box<str>>>,
     asked: usize,
-    /// By chip and time: session and number, each as often as it is held.
-    found: HashMap<u64, Vec<(u32, u64)>>, // at most FOUND_MAX places
-    places: usize,
-    /// Times that were asked for, UTC milliseconds.
+    /// By key (chip and time): session and number, one place for each passing that the cloud holds.
+    found: Places, // at most FOUND_MAX places
+    /// The range of times that was asked for, UTC milliseconds since 1970.
     covered: Option<(i64, i64)>,
 }
 
 impl Recall {
-    /// `lost`: the sessions in doubt after lines of the log were lost.
+    /// `lost`: the sessions that are in doubt after log lines were lost.
     pub(super) fn new(lost: Option<Vec<Box<str>>>) -> Self {
         Self { lost, ..Self::default() }
     }
 
-    /// Lines are known to be lost: sessions are asked for all they hold.
+    /// Log lines are known to be lost, so sessions are asked for everything they hold.
     pub(super) fn is_on(&self) -> bool {
         self.lost.is_some()
     }
 
-    /// Numbers were found that this box does not know to have given: lines may be lost.
+    /// The cloud holds numbers that this box does not know, so log lines may be lost.
     pub(super) fn begin(&mut self) {
         self.lost.get_or_insert_default();
     }
 
-    /// After lines were lost: the session to ask before a number is given in the active one.
+    /// Returns the next session to ask after log lines were lost, before a number is given in the
+    /// active session.
     pub(super) fn next(&mut self, active: &str) -> Option<Box<str>> {
         let sessions = self.lost.as_mut()?;
         if sessions.iter().all(|known| **known != *active) {
@@ -70,12 +80,13 @@ impl Recall {
         sessions.get(self.asked).cloned()
     }
 
-    /// Everything of that session was seen, or cannot be.
+    /// The whole session was seen, or cannot be read.
     pub(super) fn done(&mut self) {
         self.asked += 1;
+        self.found.rest();
     }
 
-    /// A page of the session that is asked: everything counts.
+    /// Takes in a page of the session that is asked. Every row counts.
     pub(super) fn take(&mut self, page: &Page) {
         let Some(token) = self.lost.as_ref().and_then(|sessions| sessions.get(self.asked)).cloned() else { return };
         for stored in &page.passings {
@@ -83,7 +94,8 @@ impl Recall {
         }
     }
 
-    /// A page of passings by time, in whatever session. Those count for which `counts` holds: session, number, and [`key`].
+    /// Takes in a page of passings by time, from any session. A row counts if `counts` returns true
+    /// for its session, number and [`key`].
     pub(super) fn take_times(&mut self, page: &Page, counts: impl Fn(&str, u64, u64) -> bool) {
         for stored in &page.passings {
             let (Some(token), Some(num), Some(time_ms)) = (stored.session.clone(), stored.num, stored.time_ms) else {
@@ -106,16 +118,14 @@ impl Recall {
                 self.names.len() - 1
             }
         };
-        let places = self.found.entry(key(who, time_ms)).or_default();
-        let place = (name as u32, num);
-        if self.places < FOUND_MAX && !places.contains(&place) {
-            places.push(place);
-            self.places += 1;
+        if self.found.has_room(FOUND_MAX) {
+            self.found.add(key(who, time_ms), name as u32, num);
         }
     }
 
-    /// The times that have to be asked for before this batch may go, because reads in it may have been sent before: those that an
-    /// earlier process left behind (below `first`), and those that a decoder gave from its memory (`stored`, rising).
+    /// Returns the times to ask for before this batch may be sent, because its reads may have been
+    /// sent before. These are the reads that an earlier process left behind (below `first`) and
+    /// those that a decoder sent from its memory (`stored`, in rising order).
     pub(super) fn uncovered(&self, batch: &Batch, first: u64, stored: &[Seq]) -> Option<(i64, i64)> {
         let is_old = |item: &&UploadItem| item.seq < Seq(first) || stored.binary_search(&item.seq).is_ok();
         let old = || batch.items.iter().filter(is_old).map(|item| item.time_ms);
@@ -128,23 +138,25 @@ impl Recall {
         }
     }
 
-    /// These times were asked for, or cannot be.
+    /// These times were asked for, or the cloud refuses the question.
     pub(super) fn cover(&mut self, from: i64, to: i64) {
         let (begin, end) = self.covered.unwrap_or((from, to));
-        // What lies between two pieces far apart counts as asked for. Then a read may go up twice, none is lost.
+        // Times between two distant pieces also count as asked for. A read from there may be
+        // uploaded twice, but no read is lost.
         self.covered = Some((begin.min(from), end.max(to)));
+        self.found.rest();
     }
 
-    /// Whether a passing is held somewhere.
-    pub(super) fn holds(&self, item: &UploadItem) -> bool {
-        let held = |who: &str| self.found.get(&key(who, item.time_ms)).is_some_and(|places| !places.is_empty());
-        held(&item.chip) || held(&item.bib)
+    /// Whether the cloud holds this passing in some session.
+    pub(super) fn holds(&mut self, item: &UploadItem) -> bool {
+        self.found.holds(key(&item.chip, item.time_ms)) || self.found.holds(key(&item.bib, item.time_ms))
     }
 
-    /// Takes what is held already out of a batch that is about to be recorded; what is left keeps numbers without a hole.
+    /// Removes the passings that the cloud already holds from a batch that is about to be recorded.
+    /// The remaining passings get numbers without a gap.
     pub(super) fn sort_out(&mut self, batch: &mut Batch) {
         let Some(first) = batch.items.first().map(|item| item.num) else { return };
-        if self.places == 0 {
+        if self.found.len() == 0 {
             return;
         }
         let (mut left, mut found) = (Vec::new(), Vec::new());
@@ -160,24 +172,23 @@ impl Recall {
         (batch.items, batch.found) = (left, found);
     }
 
-    /// Session and number under which a passing is held; each only once.
+    /// Returns the session and number under which the cloud holds a passing. Each place is returned
+    /// only once.
     fn find(&mut self, item: &UploadItem) -> Option<(Box<str>, u64)> {
         [&item.chip, &item.bib].into_iter().find_map(|who| {
-            let places = self.found.get_mut(&key(who, item.time_ms)).filter(|places| !places.is_empty())?;
-            let (session, num) = places.remove(0);
-            self.places -= 1;
+            let (session, num) = self.found.take(key(who, item.time_ms))?;
             Some((self.names.get(session as usize)?.clone(), num))
         })
     }
 }
 
-/// Passings of the sessions that this box gave numbers in: is this one of them? `given`: each session with the number above
-/// all that were given.
+/// Checks whether this box gave the number `num` in the session `token`. `given` holds each session
+/// with the number above all that were given in it.
 pub(super) fn is_given(given: &VecDeque<(Box<str>, u64)>, token: &str, num: u64) -> bool {
     given.iter().any(|(known, next)| known.eq_ignore_ascii_case(token) && num < *next)
 }
 
-/// What a passing is known by here: its chip (or bib) and time.
+/// Returns the key by which a passing is recognised here: its chip (or bib) and time.
 pub(super) fn key(who: &str, time_ms: i64) -> u64 {
     let mut hasher = DefaultHasher::new();
     who.to_ascii_lowercase().hash(&mut hasher);

@@ -1,30 +1,33 @@
 //! How many passings the next POST carries.
 //!
-//! Two different things make a POST smaller. It may be *too much* (413, timeouts): then the size is halved and grows
-//! back. Or *one in it is bad* (400): then the part is halved until the bad one stands alone, and the size is what it
-//! was. A 400 does not say which; if all of a refused part went through in pieces, it was the size.
+//! Two different faults make a POST smaller. If it is *too much* (413, timeouts), the size is
+//! halved and later grows back. If *one passing in it is bad* (400), the part is halved until the
+//! bad passing stands alone, and the size stays as it was. A 400 does not say which fault it means.
+//! If every piece of a refused part was accepted, the fault was the size.
 //!
-//! A third thing makes it larger: while more waits and an answer takes long, the time goes into waiting. Then the size grows
-//! beyond what is configured, to what a batch can hold.
+//! A third case makes the POST larger. While more passings wait and an answer takes long, most of
+//! the time is spent waiting. Then the size grows beyond the configured one, up to the size of a
+//! batch.
 
 use std::time::Duration;
 
 /// Accepted POSTs after which the size is doubled.
 const GROW_AFTER: u32 = 4;
-/// So many more are needed after a doubling that did not hold, each time: on a link that carries 30 passings in a
-/// proxy's patience, every try with 50 costs the whole patience.
+/// After a doubling that failed, this many times more accepted POSTs are needed before the next
+/// one, each time. On a link that carries 30 passings within a proxy's timeout, every try with 50
+/// costs the whole timeout.
 const GROW_LATER: u32 = 4;
-/// Most that are needed: links change.
+/// Most accepted POSTs that are needed, because links change.
 const GROW_LAST: u32 = 256;
 
-/// An answer that takes so long is worth a larger POST, and one that takes less is not.
+/// While answers take longer than `SLOW`, a larger POST is worth it. Below `QUICK` it is not.
 const SLOW: Duration = Duration::from_millis(150);
 const QUICK: Duration = Duration::from_millis(50);
 
-/// A refused part being taken apart.
+/// A refused part that is being split.
 #[derive(Clone, Copy, Debug)]
 struct Search {
-    /// So many of the first open passings hold a bad one.
+    /// The bad passing is among this many of the first open passings.
     suspects: usize,
     /// Size of the POST that was refused first.
     refused: usize,
@@ -38,15 +41,16 @@ pub(super) struct Sizing {
     most: usize,
     current: usize,
     successes: u32,
-    /// Successes before the next doubling.
+    /// Accepted POSTs needed before the next doubling.
     needed: u32,
-    /// The size was doubled, and no whole POST of it has passed yet.
+    /// The size was doubled, and no whole POST of that size was accepted yet.
     unproven: bool,
     search: Option<Search>,
 }
 
 impl Sizing {
-    /// Parts of at most `limit` passings, at least 1; up to `most` while answers take long and more waits.
+    /// Starts with parts of at most `limit` passings (at least 1). The size may grow to `most`
+    /// while answers take long and more passings wait.
     pub(super) fn new(limit: usize, most: usize) -> Self {
         let limit = limit.max(1);
         Self {
@@ -60,7 +64,7 @@ impl Sizing {
         }
     }
 
-    /// Passings in the next POST when `open` are open.
+    /// Returns the size of the next POST when `open` passings are open.
     pub(super) fn part(&self, open: usize) -> usize {
         let part = self.search.map_or(self.current, |search| search.suspects.div_ceil(2).min(self.current));
         part.min(open)
@@ -85,13 +89,14 @@ impl Sizing {
         }
     }
 
-    /// A POST of `part` passings, more than one, was refused for its content.
+    /// A POST of `part` passings, more than one, was refused because of its content.
     pub(super) fn refused(&mut self, part: usize) {
         let refused = self.search.map_or(part, |search| search.refused);
         self.search = Some(Search { suspects: part, refused });
     }
 
-    /// A POST of `part` passings was answered after `took`; `more` of the batch waits.
+    /// A POST of `part` passings was answered after `took`. `more`: more passings of the batch
+    /// wait.
     pub(super) fn took(&mut self, part: usize, took: Duration, more: bool) {
         if took >= SLOW && more && part == self.current && self.search.is_none() && self.current >= self.limit {
             self.current = (self.current * 2).min(self.most);
@@ -100,7 +105,8 @@ impl Sizing {
         }
     }
 
-    /// The passings that were searched are not the first open ones any more: the bad one is found, or others settled.
+    /// Ends the search: the bad passing was found, or others were settled, so the searched passings
+    /// are not the first open ones any more.
     pub(super) fn found(&mut self) {
         self.search = None;
     }
@@ -115,7 +121,8 @@ impl Sizing {
         self.current = (part / 2).clamp(1, self.current);
     }
 
-    /// A POST was not answered in time. It may have been a small one, so this counts from the size allowed.
+    /// A POST was not answered in time. It may have been a small one, so the allowed size is
+    /// halved, not the size of that POST.
     pub(super) fn slow(&mut self) {
         self.too_large(self.current);
     }
@@ -125,7 +132,8 @@ impl Sizing {
 mod tests {
     use super::*;
 
-    /// POSTs needed for `open` passings, of which those at `bad` are refused and a POST above `most` is refused.
+    /// Returns the number of POSTs for `open` passings and the passings set aside. POSTs with a
+    /// passing at `bad`, or of more than `most` passings, are refused.
     fn posts(sizing: &mut Sizing, open: usize, bad: &[usize], most: usize) -> (usize, Vec<usize>) {
         let mut left: Vec<usize> = (0..open).collect();
         let (mut posts, mut aside) = (0, Vec::new());

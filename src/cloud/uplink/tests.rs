@@ -110,7 +110,7 @@ fn a_cloud_that_never_showed_duplicates_is_asked_before_anything_goes_again() {
             (On::Held, CallFault::Server),
             (On::Held, CallFault::Portal),
         ]);
-        // The two questions of the join come first.
+        // The two questions of the join are asked first.
         world.until(is_batch);
         world.cloud.script.extend([(On::Held, CallFault::Server), (On::Held, CallFault::NotSent)]);
         world.drain();
@@ -134,14 +134,15 @@ fn only_the_missing_go_again_with_their_own_numbers() {
 #[test]
 fn a_cloud_that_showed_that_it_detects_duplicates_gets_the_same_again_unasked() {
     let mut world = World::with_session();
-    // The answer is lost, and the cloud shows what it took so late that the same goes again: it counts it as known.
+    // The answer is lost, and the cloud shows what it accepted so late that the same passings are
+    // sent again. It counts them as duplicates.
     (world.cloud.lag, world.config.upload.settle) = (5 * SECOND, 2 * SECOND);
-    world.crash(0); // takes the configuration over
+    world.crash(0); // applies the configuration
     world.read(10);
     world.cloud.script.push_back((On::Insert, CallFault::LostAfter));
     world.drain();
     assert_eq!(world.machine.report().duplicates, 10, "{:#?}", world.trace);
-    world.pass(100 * SECOND); // what was accepted is looked at again
+    world.pass(100 * SECOND); // the uplink looks at the accepted passings again
     let asked = |world: &World| world.trace.iter().filter(|line| line.starts_with("held")).count();
     let before = asked(&world);
     world.read(5);
@@ -159,7 +160,8 @@ fn a_number_of_duplicates_settles_nothing_and_what_the_session_does_not_show_get
     world.drain();
     world.read(5);
     world.until(is_batch);
-    // A cloud that looks for duplicates in all sessions of the device: it counts them, and this session holds none of them.
+    // This cloud looks for duplicates in all sessions of the device. It counts the passings as
+    // duplicates, and this session holds none of them.
     let counted = Inserted { inserted: Some(0), duplicates: Some(5) };
     world.cloud.script.extend((0..3).map(|_| (On::Insert, CallFault::Counts(counted))));
     world.drain();
@@ -254,7 +256,7 @@ fn numbers_go_on_above_what_the_session_holds() {
     world.read(1);
     world.drain();
     assert_eq!(world.rows(0).last(), Some(&(42, "C1")));
-    // After a restart another sender may have been there.
+    // Another sender may have sent passings during a restart.
     world.cloud.sessions[0].rows.push(foreign(43));
     world.crash(0);
     world.read(1);
@@ -515,7 +517,7 @@ fn a_question_is_repeated_until_it_is_answered() {
     let held = Action::AskHeld { scope, page: 1, patience: None };
     assert_eq!(world.machine.next(world.now), held);
     assert_eq!(world.machine.next(world.now), held);
-    // An answer to something that was not asked changes nothing.
+    // An answer to a question that was not asked changes nothing.
     world.machine.put(world.now, Input::Posted(Ok(Inserted::default())));
     assert_eq!(world.machine.next(world.now), held);
 }
@@ -541,7 +543,7 @@ proptest! {
         (world.cloud.dedup, world.cloud.counts) = (dedup, counts);
         (world.cloud.page, world.cloud.most) = (page, most);
         world.config.upload.batch_max = batch_max;
-        world.crash(0); // takes the configuration over
+        world.crash(0); // applies the configuration
         world.cloud.chance = Some((rng.fork(), odds));
         for _ in 0..600 {
             match rng.u8(..) {

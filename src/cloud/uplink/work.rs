@@ -1,8 +1,9 @@
-//! The batch in flight: what of it is open, and what is known about each open passing.
+//! The batch in flight: which of its passings are open, and what is known about each open passing.
 //!
-//! Passings leave from the front, in number order, but for those that an inquiry finds further back. Every change that
-//! must be durable comes out as an [`UploadEvent`] over a *run*: passings that stand side by side in the open list, so
-//! that a range never covers an open passing that it does not mean.
+//! Passings are taken from the front, in number order, except those that an inquiry finds further
+//! back. Each change that must be durable is returned as an [`UploadEvent`] about a *run*. The
+//! passings of a run are side by side in the open list, so the range of an event never covers an
+//! open passing that the event does not mean.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
@@ -13,36 +14,39 @@ use crate::cloud::uplink::recall::key;
 use crate::journal::{InFlight, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
 
-/// What is known of an open passing.
+/// What is known about an open passing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Never posted: certainly not in the cloud.
+    /// Never posted, so it is certainly not in the cloud.
     Fresh,
     /// Posted with an unknown outcome.
     Maybe,
-    /// The cloud reported success and counted nothing: it is probably there, and has to be seen.
+    /// The cloud reported success without counts. The passing is probably in the cloud, and the
+    /// cloud must show it.
     Told,
-    /// Posted alone with an unknown outcome, because the cloud failed at it while it takes others. It may be there, and nothing
-    /// waits for it: others are posted under higher numbers meanwhile, so this number is never used again.
+    /// Posted alone with an unknown outcome, because the cloud failed at it while it takes others.
+    /// It may be in the cloud, and no passing waits for it. Others are posted under higher numbers
+    /// meanwhile, so this number is never used again.
     Left,
-    /// Posted, but the cloud was asked since and does not hold it.
+    /// Posted, but the cloud was asked since then and does not hold it.
     Absent,
-    /// Not under its number, but the cloud shows this chip at this time under another one: it is not sent again.
+    /// The cloud does not show it under its number, but shows this chip at this time under another
+    /// number. It is not sent again.
     Elsewhere,
 }
 
-/// What the counts of an answered POST left open.
+/// What the counts of an answered POST did not settle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
-    /// Passings inserted, by the answer.
+    /// Number of inserted passings according to the answer.
     pub(super) inserted: u64,
-    /// Passings that the answer calls duplicates. Which ones, it does not say.
+    /// Number of passings that the answer calls duplicates. It does not say which ones.
     pub(super) duplicates: u64,
-    /// Passings sent.
+    /// Number of passings sent.
     pub(super) sent: u64,
     /// The last number that was sent.
     pub(super) last: u64,
-    /// None of them had been sent before.
+    /// No passing of the POST was sent before.
     pub(super) first_time: bool,
 }
 
@@ -50,46 +54,53 @@ pub(super) struct Claim {
 #[derive(Debug)]
 pub(super) struct Work {
     device: Box<str>,
-    /// Session it is numbered in.
+    /// Session in which the batch has its numbers.
     pub(super) token: Box<str>,
     open: VecDeque<(UploadItem, Fate)>,
-    /// It is sent again because an audit missed it: it keeps its numbers whatever happens, also in no other session.
+    /// The batch is sent again because an audit found its passings missing. They keep their numbers
+    /// in any case, and are never sent to another session.
     pub(super) again: bool,
-    /// The session takes no more: settle what may be there, release the rest.
+    /// The session takes no more passings. The machine settles what may be in it, and releases the
+    /// rest.
     pub(super) closing: bool,
-    /// Ask before the next POST, even if the cloud detects duplicates.
+    /// Ask the cloud before the next POST, even if the cloud detects duplicates.
     pub(super) ask_first: bool,
-    /// The number that was refused last, and asked for since.
+    /// The number that was last refused. The cloud was asked for it since then.
     refused: Option<u64>,
-    /// What the counts of the last POST left open.
+    /// What the counts of the last POST did not settle.
     pub(super) claim: Option<Claim>,
-    /// Passings of the claim were looked for by time, too.
+    /// The passings of the claim were also looked for by time.
     pub(super) looked_elsewhere: bool,
-    /// A number was found to be somebody else's: what is open gets new ones.
+    /// The cloud holds another passing under one of our numbers, so the open passings get new
+    /// numbers.
     pub(super) taken: bool,
-    /// Answers in a row whose counts fell short, without any of the missing turning up.
+    /// Answers in a row whose counts were too low, while the cloud showed none of the missing
+    /// passings.
     pub(super) short_rounds: u32,
     /// The cloud failed at this passing when it was sent alone: number, status, answer.
     pub(super) failed_alone: Option<(u64, u16, Box<str>)>,
-    /// Not asked before this time: a POST that was cut may still be under way inside the cloud.
+    /// The cloud is not asked before this time, because it may still be working on a POST that was
+    /// cut.
     pub(super) ask_at: Duration,
-    /// When the last POST with an unknown outcome ended; `None`: there was none.
+    /// When the last POST with an unknown outcome ended. `None`: there was none.
     pub(super) doubted: Option<Duration>,
-    /// The same for those that are left behind ([`Fate::Left`]), and when the cloud is asked about them.
+    /// When the last passing was left behind ([`Fate::Left`]), and when the cloud is asked about
+    /// those left behind.
     pub(super) left_since: Duration,
     pub(super) left_ask_at: Duration,
 }
 
-/// What an inquiry settled.
+/// The result of an inquiry.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
-    /// To be recorded, in number order.
+    /// Events to record, in number order.
     pub(super) events: Vec<UploadEvent>,
-    /// Passings found, in number order.
+    /// Passings that the cloud holds, in number order.
     pub(super) found: Vec<UploadItem>,
-    /// Numbers held by somebody else's passing, and what the cloud holds there.
+    /// Numbers under which the cloud holds another sender's passing, and a description of that
+    /// passing.
     pub(super) taken: Vec<(u64, Box<str>)>,
-    /// Passings that were left behind, and are known now not to be there.
+    /// Passings that were left behind, and that the cloud is now known not to hold.
     pub(super) left: Vec<UploadItem>,
 }
 
@@ -116,12 +127,13 @@ impl Work {
         }
     }
 
-    /// The batch that was in flight when the process ended: nobody knows what became of it.
+    /// The batch that was in flight when the previous process ended. Nobody knows which of its
+    /// passings arrived.
     pub(super) fn resumed(flight: InFlight, ask_at: Duration) -> Self {
         let settled = |item: &&UploadItem| !flight.open.contains(item);
         let passed = flight.batch.items.iter().rfind(settled).map_or(0, |item| item.num);
         let mut work = Self::new(&flight.batch.device, &flight.batch.session, flight.open, Fate::Maybe, ask_at);
-        // Passings with higher numbers went past these.
+        // Passings with higher numbers were settled before these.
         for (item, fate) in &mut work.open {
             if item.num < passed || flight.batch.still_open.contains(&item.num) {
                 *fate = Fate::Left;
@@ -130,14 +142,14 @@ impl Work {
         work
     }
 
-    /// Passings that an audit found missing: the cloud is asked immediately before any of them is posted, whether it
-    /// detects duplicates or not.
+    /// Passings that an audit found missing. The cloud is asked immediately before any of them is
+    /// posted, whether it detects duplicates or not.
     pub(super) fn again(device: &str, token: &str, items: Vec<UploadItem>, ask_at: Duration) -> Self {
         let work = Self::new(device, token, items, Fate::Maybe, ask_at);
         Self { again: true, ask_first: true, doubted: Some(ask_at), ..work }
     }
 
-    /// Passings not settled.
+    /// Number of passings that are not settled.
     pub(super) fn open(&self) -> usize {
         self.open.len()
     }
@@ -147,8 +159,9 @@ impl Work {
         self.open.range(part.clone()).map(|(item, _)| item.clone()).collect()
     }
 
-    /// The open passings that may be posted next: the first ones that stand side by side, after those that only have to be
-    /// seen or are left behind. `unasked`: also those of unknown fate. `None`: the cloud has to be asked first.
+    /// Returns the open passings that may be posted next. They are the first ones side by side,
+    /// after those that the cloud must only show or that are left behind. With `unasked`, passings
+    /// of unknown fate are included. `None`: the cloud must be asked first.
     pub(super) fn postable(&self, unasked: bool) -> Option<Range<usize>> {
         let may = |fate: Fate| matches!(fate, Fate::Fresh | Fate::Absent) || (unasked && fate == Fate::Maybe);
         let from = self.open.iter().position(|(_, fate)| !matches!(fate, Fate::Told | Fate::Left))?;
@@ -161,75 +174,77 @@ impl Work {
         self.open.get(at).map(|(item, _)| item.seq)
     }
 
-    /// Some of it may be in the cloud.
+    /// At least one open passing may be in the cloud.
     pub(super) fn doubtful(&self) -> bool {
         self.open.iter().any(|(_, fate)| is_doubt(*fate))
     }
 
-    /// Some of it may be in the cloud, and what comes after waits until that is known.
+    /// At least one open passing may be in the cloud, and the passings after it wait until that is
+    /// known.
     pub(super) fn pressing(&self) -> bool {
         self.open.iter().any(|(_, fate)| is_pressing(*fate))
     }
 
-    /// Nothing is open but passings that are left behind: others may go meanwhile.
+    /// All open passings are left behind, so other passings may be sent meanwhile.
     pub(super) fn is_left_behind(&self) -> bool {
         !self.again && !self.closing && self.open.iter().all(|(_, fate)| *fate == Fate::Left)
     }
 
-    /// When the cloud may be asked about what is in doubt.
+    /// Returns when the cloud may be asked about the passings in doubt.
     pub(super) fn due(&self) -> Duration {
         if self.pressing() { self.ask_at } else { self.left_ask_at }
     }
 
-    /// The cloud is asked again at this time about what it was asked just now.
+    /// Sets when the cloud is asked again about the passings that it was asked about just now.
     pub(super) fn ask_again_at(&mut self, at: Duration) {
         *(if self.pressing() { &mut self.ask_at } else { &mut self.left_ask_at }) = at;
     }
 
-    /// When the last POST ended that left the doubt which the next question is about.
+    /// Returns when the last POST ended that left the doubt which the next question is about.
     pub(super) fn doubted_since(&self) -> Option<Duration> {
         if self.pressing() { self.doubted } else { Some(self.left_since) }
     }
 
-    /// Nothing waits for the passing at this place any more.
+    /// Leaves the passing at this place behind: no other passing waits for it any more.
     pub(super) fn leave(&mut self, at: usize, now: Duration, ask_at: Duration) {
         if let Some((_, fate)) = self.open.get_mut(at) {
             (*fate, self.left_since, self.left_ask_at) = (Fate::Left, now, ask_at);
         }
     }
 
-    /// Numbers of what stays in flight beside the next batch.
+    /// Numbers of the passings that stay in flight beside the next batch.
     pub(super) fn numbers(&self) -> Vec<u64> {
         self.open.iter().map(|(item, _)| item.num).collect()
     }
 
-    /// Reads of what is open.
+    /// Reads of the open passings.
     pub(super) fn seqs(&self) -> Vec<Seq> {
         self.open.iter().map(|(item, _)| item.seq).collect()
     }
 
-    /// The next batch goes while passings of this one are left behind.
+    /// Adds the next batch while passings of this one are left behind.
     pub(super) fn extend(&mut self, items: Vec<UploadItem>) {
         self.open.extend(items.into_iter().map(|item| (item, Fate::Fresh)));
     }
 
-    /// Of the passings of a part, those that may have been in the cloud before.
+    /// Returns how many passings of a part may already be in the cloud.
     pub(super) fn doubtful_in(&self, part: &Range<usize>) -> u64 {
         self.open.range(part.clone()).filter(|(_, fate)| is_doubt(*fate)).count() as u64
     }
 
-    /// None of the passings of a part was ever posted before.
+    /// No passing of the part was ever posted before.
     pub(super) fn is_first_time(&self, part: &Range<usize>) -> bool {
         self.open.range(part.clone()).all(|(_, fate)| *fate == Fate::Fresh)
     }
 
-    /// What is known of a number.
+    /// Returns the fate of the passing with this number.
     pub(super) fn fate(&self, num: u64) -> Option<Fate> {
         self.open.iter().find(|(item, _)| item.num == num).map(|(_, fate)| *fate)
     }
 
-    /// A passing alone was refused. True if the cloud has to be asked first, because it was not asked since the last
-    /// refusal: the passing may be refused *because* it arrived before, or because its number is somebody else's.
+    /// A passing alone was refused. Returns true if the cloud must be asked first, because it was
+    /// not asked since the last refusal. The cloud may refuse the passing *because* it arrived
+    /// before, or because another passing has its number.
     pub(super) fn doubt_refusal(&mut self, at: usize, now: Duration) -> bool {
         let Some((item, fate)) = self.open.get_mut(at).filter(|(item, _)| self.refused != Some(item.num)) else {
             return false;
@@ -240,12 +255,12 @@ impl Work {
         true
     }
 
-    /// The passings of a part may be in the cloud since now.
+    /// The passings of a part may be in the cloud from now on.
     pub(super) fn doubt(&mut self, part: &Range<usize>, now: Duration) {
         self.mark(part, Fate::Maybe, now);
     }
 
-    /// The cloud said that it took the passings of a part, and counted nothing.
+    /// The cloud reported success for the passings of a part, without counts.
     pub(super) fn told(&mut self, part: &Range<usize>, now: Duration) {
         self.mark(part, Fate::Told, now);
         self.ask_at = now;
@@ -256,9 +271,10 @@ impl Work {
         self.doubted = Some(now);
     }
 
-    /// The session takes no more. What was posted is asked for once more, whatever was known: only now the answer is
-    /// final, for a POST that was still under way inside the cloud cannot be applied any more. True if this is new: a
-    /// question under way has to be put again.
+    /// The session takes no more passings. Every posted passing is asked for once more, whatever
+    /// was known. Only now the answer is final, because a POST that was still under way inside the
+    /// cloud cannot be applied any more. Returns true on the first call. Then a question under way
+    /// must be put again.
     pub(super) fn close(&mut self, now: Duration) -> bool {
         if std::mem::replace(&mut self.closing, true) {
             return false;
@@ -273,8 +289,9 @@ impl Work {
         true
     }
 
-    /// The question that settles the doubt that others wait for; where there is none, that about the first passing left
-    /// behind. `None` when there is no doubt.
+    /// Returns the question that settles the doubt for which others wait. If there is no such
+    /// doubt, it returns the question about the first passing left behind. `None` if nothing is in
+    /// doubt.
     pub(super) fn inquiry(&self) -> Option<Inquiry> {
         let most = if self.pressing() { usize::MAX } else { 1 };
         let meant = |fate: Fate| if most > 1 { is_pressing(fate) } else { is_doubt(fate) };
@@ -284,19 +301,19 @@ impl Work {
         Some(Inquiry::new(&self.token, first, Some(last)).with_times(&self.device, moments))
     }
 
-    /// The times of the passings that a claim leaves open, UTC milliseconds.
+    /// Returns the first and the last time of the passings in doubt, UTC milliseconds since 1970.
     pub(super) fn times_in_doubt(&self) -> Option<(i64, i64)> {
         let times = || self.open.iter().filter(|(_, fate)| is_doubt(*fate)).map(|(item, _)| item.time_ms);
         Some((times().min()?, times().max()?))
     }
 
-    /// What the passings in doubt are known by, under whatever number.
+    /// The keys (identity and time) by which the passings in doubt can be found under any number.
     pub(super) fn keys_in_doubt(&self) -> HashSet<u64> {
         let doubted = self.open.iter().filter(|(_, fate)| is_doubt(*fate)).map(|(item, _)| item);
         doubted.flat_map(|item| [key(&item.chip, item.time_ms), key(&item.bib, item.time_ms)]).collect()
     }
 
-    /// The passings an inquiry is about, in number order.
+    /// The passings that an inquiry is about, in number order.
     pub(super) fn doubted(&self, inquiry: &Inquiry) -> Vec<&UploadItem> {
         let meant = |(item, fate): &&(UploadItem, Fate)| is_doubt(*fate) && inquiry.covers(item.num);
         self.open.iter().filter(meant).map(|(item, _)| item).collect()
@@ -310,7 +327,7 @@ impl Work {
         Some((taken, UploadEvent::Accepted { device: self.device.clone(), first, last, duplicates }))
     }
 
-    /// The open passing at this place is set aside. `again`: it is tried again by itself.
+    /// Sets the open passing at this place aside. With `again`, it is tried again automatically.
     pub(super) fn set_aside(
         &mut self,
         at: usize,
@@ -323,19 +340,20 @@ impl Work {
         Some((item, event))
     }
 
-    /// Where a number stands among the open ones.
+    /// Returns the place of a number in the open list.
     pub(super) fn place(&self, num: u64) -> Option<usize> {
         self.open.iter().position(|(item, _)| item.num == num)
     }
 
-    /// Sets aside everything that may be in the cloud, because nobody can tell whether it is.
+    /// Sets every passing aside that may be in the cloud, because nobody can find out whether it
+    /// is.
     pub(super) fn set_doubtful_aside(&mut self, status: u16, answer: &str) -> Vec<UploadEvent> {
         let doubtful: VecDeque<_>;
         (doubtful, self.open) = self.open.drain(..).partition(|(_, fate)| is_doubt(*fate));
         doubtful.iter().map(|(item, _)| dead_letters(&self.device, item.num, status, answer, false)).collect()
     }
 
-    /// Takes what the cloud said at its word, because it cannot be asked.
+    /// Accepts the passings that the cloud reported without counts, because it cannot be asked.
     pub(super) fn accept_told(&mut self) -> (Vec<UploadItem>, Vec<UploadEvent>) {
         let (mut items, mut events) = (Vec::new(), Vec::new());
         while let Some(from) = self.open.iter().position(|(_, fate)| *fate == Fate::Told) {
@@ -348,13 +366,13 @@ impl Work {
         (items, events)
     }
 
-    /// Sets everything open aside.
+    /// Sets every open passing aside.
     pub(super) fn set_all_aside(self, status: u16, answer: &str) -> Vec<UploadEvent> {
         self.open.iter().map(|(item, _)| dead_letters(&self.device, item.num, status, answer, false)).collect()
     }
 
-    /// Everything open is pending again, to be numbered anew. Only what is certainly not in the session may be open.
-    /// What is left behind stays.
+    /// Makes every open passing pending again, so that it gets a new number. No open passing may be
+    /// one that is perhaps in the session, except those left behind, which stay.
     pub(super) fn release(&mut self) -> Vec<UploadEvent> {
         debug_assert!(!self.pressing(), "a passing that may be in the cloud must not be renumbered");
         self.release_runs(|fate| fate != Fate::Left)
@@ -372,7 +390,7 @@ impl Work {
         events
     }
 
-    /// One passing, known not to be there, is pending again.
+    /// Makes one passing pending again that is known not to be in the cloud.
     pub(super) fn release_one(&mut self, num: u64) -> Option<(UploadItem, UploadEvent)> {
         let at = self.place(num).filter(|at| !is_doubt(self.open[*at].1))?;
         let (item, _) = self.open.remove(at)?;
@@ -380,8 +398,9 @@ impl Work {
         Some((item, event))
     }
 
-    /// The passings in doubt that `held` knows under another number: they are pending again, and will be recorded as found.
-    pub(super) fn release_elsewhere(&mut self, held: impl Fn(&UploadItem) -> bool) -> Vec<UploadEvent> {
+    /// Makes the passings in doubt pending again that `held` finds under another number. They will
+    /// be recorded as found.
+    pub(super) fn release_elsewhere(&mut self, mut held: impl FnMut(&UploadItem) -> bool) -> Vec<UploadEvent> {
         for (item, fate) in &mut self.open {
             if is_doubt(*fate) && held(item) {
                 *fate = Fate::Elsewhere;
@@ -390,8 +409,9 @@ impl Work {
         self.release_runs(|fate| fate == Fate::Elsewhere)
     }
 
-    /// Draws the conclusions of an inquiry. What it found is settled. What it did not find is only known not to be there
-    /// if the answer is `conclusive`: fresh, whole, and asked for late enough.
+    /// Draws the conclusions of an inquiry. The passings that it found are settled. The others are
+    /// known not to be in the cloud only if the answer is `conclusive`: it is fresh and whole, and
+    /// the question was asked late enough.
     pub(super) fn settle(&mut self, inquiry: &Inquiry, conclusive: bool) -> Settled {
         let mut settled = Settled::default();
         let mut run: Option<(u64, u64)> = None;
@@ -408,7 +428,8 @@ impl Work {
             }
         };
         for (item, fate) in self.open.drain(..) {
-            // An answer that came late enough for one doubt may have come too early for the other.
+            // An answer that is late enough for one kind of doubt may be too early for the other
+            // kind.
             let asked = is_doubt(fate) && inquiry.covers(item.num) && is_pressing(fate) == pressing;
             let verdict = inquiry.verdict(item.num).filter(|_| asked);
             if verdict == Some(&NumberVerdict::Ours) {
@@ -417,7 +438,8 @@ impl Work {
                 continue;
             }
             end_run(&mut run, &mut settled);
-            // The answer to the only POST said that nothing was inserted, and the number is somebody else's.
+            // The answer to the only POST said that nothing was inserted, and another passing has
+            // the number.
             let certain = none_inserted && matches!(verdict, Some(NumberVerdict::Foreign(_)));
             if !asked || !(conclusive || certain) {
                 left.push_back((item, fate));
@@ -425,7 +447,7 @@ impl Work {
             }
             if let Some(NumberVerdict::Foreign(other)) = verdict {
                 settled.taken.push((item.num, other.clone()));
-                // What goes again keeps its number or goes nowhere.
+                // A passing that is sent again keeps its number, or is set aside.
                 if self.again {
                     let answer =
                         format!("passbridge: the session holds another passing under number {}: {other}", item.num);

@@ -7,7 +7,7 @@
 //!   missing a line says how many are.
 //! * **It comes back.** A line that could not be written is tried again, from the byte on at which it failed: a disk
 //!   has room again, another reader opens the FIFO.
-//! * **The end does not hang.** [`Output::flush`] waits for a limited time, and not at all while the output fails.
+//! * **The end does not hang.** [`LogOutput::flush`] waits for a limited time, and not at all while the output fails.
 //!
 //! Not chosen: `tracing-appender`, whose bound is a number of lines of any length, which drops a line that cannot be written
 //! without counting it, and does not say in the log that lines are missing; making standard error

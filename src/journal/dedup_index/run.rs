@@ -1,11 +1,13 @@
 //! A run of the index: a file that is written once.
 //!
 //! ```text
-//! {"known":2, "identity":…, "from":…, "through":…, …}  \t crc \n     numbers it covers, place in the log, spans, buckets
+//! {"known":2, "identity":…, "from":…, "through":…, …}  \t crc \n     head: numbers, place in
+//!                                                                    the log, spans, buckets
 //! { key 8 | number 8 }*                                              sorted by key, little-endian
 //! ```
 //!
-//! A bucket is what begins with the same byte of the key: it is read at once and has a CRC of its own, in the head.
+//! A bucket contains the reads whose keys begin with the same byte. It is read at once and has a
+//! CRC of its own, in the head.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,21 +21,23 @@ use crate::journal::disk;
 use crate::journal::entry::{seal, unseal};
 use crate::journal::log::LogPlace;
 
-/// Version of what is written. In the first one, reads without a date were known by their time of day alone.
+/// Version of the format. In the first version, reads without a date were known by their time of
+/// day alone.
 const VERSION: u32 = 2;
-/// Bytes of a read.
+/// Bytes of one read.
 pub const READ_BYTES: u64 = 16;
-/// Decoders and kinds of stamp that a run tells apart; with more it may hold anything.
+/// Pairs of decoder and kind of stamp that a run distinguishes. If there are more, the run may
+/// contain any stamp.
 const SPANS_MAX: usize = 256;
-/// A head longer than this is none.
+/// A longer head is not valid.
 const HEAD_MAX: u64 = 256 * 1024;
 const BUCKETS: usize = 256;
 
-/// From when to when the stamps of each decoder go.
+/// The first and the last stamp of each decoder.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spans {
     of: BTreeMap<u64, (i64, i64)>,
-    /// There were too many.
+    /// There were too many pairs.
     anything: bool,
 }
 
@@ -60,7 +64,7 @@ impl Spans {
     }
 }
 
-/// What a run is written from.
+/// The content from which a run is written.
 pub struct RunContent<'a> {
     pub identity: &'a str,
     pub from: u64,
@@ -79,7 +83,7 @@ struct Head {
     through: u64,
     place: LogPlace,
     spans: Spans,
-    /// Reads in each bucket, and its CRC.
+    /// Number of reads in each bucket, and its CRC.
     buckets: Vec<(u32, u32)>,
 }
 
@@ -91,26 +95,27 @@ pub struct Run {
     pub from: u64,
     /// Last number it covers.
     pub through: u64,
-    /// Place in the log behind that.
+    /// Place in the log behind the last number.
     pub place: LogPlace,
-    /// Stamps in it.
+    /// The range of stamps in the run.
     pub spans: Spans,
-    /// Written by a version that knew no days: of reads with a date it says the same.
+    /// Written by a version that knew no days. For reads with a date it is equally right.
     pub without_days: bool,
     file: File,
     /// Where the reads begin in the file.
     body: u64,
-    /// First read of each bucket and after the last one, and the CRCs.
+    /// Index of the first read of each bucket, and the end of the last bucket. `crcs` has the CRC
+    /// of each bucket.
     starts: Vec<u32>,
     crcs: Vec<u32>,
 }
 
 impl Run {
-    /// Writes one and makes it durable, its name too.
+    /// Writes a run and makes it durable, and its name too.
     pub fn write(dir: &Path, content: RunContent<'_>) -> io::Result<Self> {
         let RunContent { identity, from, through, place, mut reads, spans } = content;
         reads.sort_unstable();
-        reads.dedup_by_key(|read| read.0); // the first stays
+        reads.dedup_by_key(|read| read.0); // the first read stays
         let mut body = Vec::with_capacity(reads.len() * READ_BYTES as usize);
         let mut buckets = Vec::with_capacity(BUCKETS);
         let mut rest = reads.as_slice();
@@ -137,12 +142,12 @@ impl Run {
             Ok(file)
         });
         if written.is_err() {
-            let _ = disk::remove(&fresh); // on a full disk the log needs the room
+            let _ = disk::remove(&fresh); // if the disk is full, the log needs the room
         }
         Ok(Self::at(path, written?, start, head))
     }
 
-    /// Opens one. `Ok(None)`: it is not whole, or another journal's.
+    /// Opens a run. `Ok(None)`: the file is not whole, or it belongs to another journal.
     fn open(path: &Path, identity: &str) -> io::Result<Option<Self>> {
         let file = File::open(path)?;
         let mut line = Vec::new();
@@ -176,16 +181,16 @@ impl Run {
         Self { path, from, through, place, spans, without_days, file, body, starts, crcs }
     }
 
-    /// A run of what is in it up to number `last`; `None`: it cannot be made.
+    /// Makes a run of the reads up to number `last`. `None`: it cannot be made.
     pub fn before(&self, last: u64, dir: &Path, identity: &str) -> Option<Self> {
         let mut reads = self.read_all().ok()?;
         reads.retain(|read| read.1 <= last);
-        // The place of that number in the log is not known: it is looked for.
+        // The place of that number in the log is not known, so it will be searched.
         let (place, spans) = (LogPlace::default(), self.spans.clone());
         Self::write(dir, RunContent { identity, from: self.from, through: last, place, reads, spans }).ok()
     }
 
-    /// Reads in it.
+    /// Number of reads in the run.
     pub fn reads(&self) -> u64 {
         self.starts.last().copied().unwrap_or(0).into()
     }
@@ -196,7 +201,7 @@ impl Run {
         Ok(reads.binary_search_by_key(&key, |read| read.0).ok().map(|at| reads[at].1))
     }
 
-    /// All of it, sorted by key.
+    /// All reads, sorted by key.
     pub fn read_all(&self) -> io::Result<Vec<(u64, u64)>> {
         let mut all = Vec::with_capacity(self.reads() as usize);
         for bucket in 0..BUCKETS {
@@ -218,7 +223,8 @@ impl Run {
     }
 }
 
-/// Every run of the journal in `dir`, oldest first. What is none, or is held by another one, is removed.
+/// Every run of the journal in `dir`, oldest first. A file that is no run, or whose numbers another
+/// run covers, is removed.
 pub fn open_all(dir: &Path, identity: &str) -> io::Result<Vec<Run>> {
     let mut found: Vec<Run> = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -234,7 +240,7 @@ pub fn open_all(dir: &Path, identity: &str) -> io::Result<Vec<Run>> {
     found.sort_by_key(|run| (run.from, u64::MAX - run.through));
     let mut whole: Vec<Run> = Vec::new();
     for run in found {
-        // A power cut between the larger one and the removal of what went into it.
+        // The power failed after the merged run was written and before the runs in it were removed.
         match whole.last() {
             Some(before) if run.through <= before.through => disk::remove(&run.path)?,
             _ => whole.push(run),

@@ -1,5 +1,6 @@
-//! Nothing twice and nothing hidden, whatever is given again and whatever happens to the process: against a model that
-//! remembers everything. In memory are only the newest 32 reads of a decoder here, and 8 make a run.
+//! Whatever a decoder sends again, and whatever happens to the process, no read is uploaded twice
+//! and none is hidden. The tests compare with a model that remembers everything. Here only the
+//! newest 32 reads of a decoder are in memory, and 8 reads make a run.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -26,13 +27,13 @@ enum Op {
         source: usize,
         count: u8,
     },
-    /// The decoder of a source gives reads again, from any on that it ever made.
+    /// The decoder of a source sends reads again, from any of its earlier reads on.
     Again {
         source: usize,
         from: u16,
         count: u8,
     },
-    /// It counts from 1 again, its clock perhaps set back.
+    /// The decoder counts from 1 again, and its clock may be set back.
     Clear {
         source: usize,
         back: bool,
@@ -47,7 +48,7 @@ enum Op {
     },
 }
 
-/// What is gone when the process starts again.
+/// What is missing when the process starts again.
 #[derive(Clone, Copy, Debug)]
 enum Loss {
     Nothing,
@@ -59,7 +60,8 @@ enum Loss {
 
 fn op(prunes: bool) -> impl Strategy<Value = Op> {
     let loss = if prunes {
-        prop_oneof![Just(Loss::Nothing), Just(Loss::Queue)].boxed() // what is pruned is nowhere but in the index
+        // Pruned reads are only in the index.
+        prop_oneof![Just(Loss::Nothing), Just(Loss::Queue)].boxed()
     } else {
         prop_oneof![Just(Loss::Nothing), Just(Loss::Queue), Just(Loss::Index), (0..9usize).prop_map(Loss::Run)].boxed()
     };
@@ -73,7 +75,7 @@ fn op(prunes: bool) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A decoder: what it ever gave, and how it counts.
+/// A decoder: all reads that it ever sent, and how it counts.
 struct Decoder {
     reads: Vec<ChipRead>,
     number: u64,
@@ -88,7 +90,7 @@ struct Box_ {
     driven: Option<Driven>,
     decoders: [Decoder; 2],
     numbered: u64,
-    /// Since the last checkpoint, at most.
+    /// Upper bound of the number of entries since the last checkpoint.
     unsaved: usize,
     sent: Vec<Box<str>>,
 }
@@ -129,7 +131,7 @@ impl Box_ {
         self.driven.as_mut().unwrap()
     }
 
-    /// Does something with the journal, the writer taking its turns.
+    /// Runs a call of the journal to its end, while the writer takes its turns.
     fn await_<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
@@ -145,7 +147,8 @@ impl Box_ {
         let framed: Vec<Framed> = frames.into_iter().map(|frame| Framed { frame, raw: Box::default() }).collect();
         self.unsaved += framed.len();
         if self.unsaved > 24 {
-            self.driven().follow(false); // the writer waits for a checkpoint after so many (`TAIL_MAX`)
+            // Beyond `TAIL_MAX` reads the writer waits for a checkpoint.
+            self.driven().follow(false);
             self.unsaved = 0;
         }
         self.await_(journal.append(SOURCES[source], Timestamp::UNIX_EPOCH, framed)).unwrap();
@@ -189,7 +192,7 @@ impl Box_ {
         self.keep(source, [Frame::Cleared(cleared)]);
     }
 
-    /// What the uplink does, with a cloud that takes everything.
+    /// Does what the uplink does, with a cloud that accepts everything.
     fn upload(&mut self) {
         let decoders: Vec<Box<str>> = SOURCES.iter().map(|source| (*source).into()).collect();
         let journal = self.driven().journal.clone();
@@ -265,7 +268,7 @@ impl Box_ {
         }
     }
 
-    /// Every read is in the cloud once.
+    /// Checks that every read is in the cloud exactly once.
     fn judge(mut self) {
         self.upload();
         let made = self.decoders.iter().flat_map(|decoder| decoder.reads.iter().map(|read| read.chip.clone()));
@@ -277,7 +280,7 @@ impl Box_ {
     }
 }
 
-/// `PROPTEST_CASES=400 cargo test --lib journal::dedup_index` looks longer.
+/// `PROPTEST_CASES=400 cargo test --lib journal::dedup_index` runs more cases.
 fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(8)
 }
@@ -323,7 +326,8 @@ fn reads_that_were_lost_before_anybody_followed_them_are_new_when_they_come_agai
     passbridge.driven().follow(false);
     passbridge.upload();
     passbridge.reads(2, 60);
-    // Ahead of the queue's checkpoint, as a crash in the middle of a rebuild leaves it.
+    // Puts the index ahead of the queue's checkpoint, as a crash in the middle of a rebuild leaves
+    // it.
     let journal = passbridge.driven().journal.clone();
     journal.shared.known().save(&Board::new("test"));
     drop(journal);
@@ -389,7 +393,7 @@ fn a_damaged_run_is_told_and_made_anew_by_the_next_start() {
         let decoders: Vec<Box<str>> = vec!["other".into()];
         passbridge.driven().journal.pending("D", &decoders, 1000).reads.len()
     };
-    let before = waiting(&mut passbridge); // each damaged run may have cost some
+    let before = waiting(&mut passbridge); // each damaged run may have made some duplicates unknown
     passbridge.again(2, 0, 150);
     assert_eq!(waiting(&mut passbridge), before);
 }
@@ -484,7 +488,7 @@ fn the_index_of_a_version_that_knew_no_days_is_made_anew_and_nothing_goes_up_twi
     keep(&mut driven, 0);
     driven.follow(false);
     driven.close();
-    // As the version before wrote them: of reads without a date it knew no day.
+    // The runs as the previous version wrote them: it knew no day of reads without a date.
     let runs = run::open_all(&known_dir(dir.path()), &identity).unwrap();
     assert!(runs.len() > 3);
     for old in runs {

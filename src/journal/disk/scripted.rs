@@ -1,8 +1,10 @@
-//! A disk under the log that is full, fails, or loses power, for tests: one per thread, none until [`begin`].
+//! A disk under the log that is full, fails, or loses power, for tests. There is one for each
+//! thread, and none until [`begin`].
 //!
-//! It knows what was made durable, by file (inode) and by name. [`image`] makes what a power cut leaves of a directory:
-//! of each file what was synced, and any part of the rest, torn; of the names those that were synced, and any first part
-//! of the changes since. The power can go before the n-th call from now on: then every call fails.
+//! The disk knows what was made durable, by file (inode) and by name. [`image`] makes what a power
+//! cut leaves of a directory. Of each file, the synced part survives, and any part of the rest,
+//! torn. Of the names, the synced ones survive, and any first part of the changes since then. The
+//! power can fail before the n-th call from now on. Then every call fails.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 type Fault = Box<dyn FnOnce(&File) -> io::Result<()>>;
 
 thread_local! {
-    /// What the next sync does first.
+    /// The next sync does this first.
     static AT_SYNC: Cell<Option<Fault>> = const { Cell::new(None) };
     static DISK: RefCell<Option<Disk>> = const { RefCell::new(None) };
 }
@@ -22,15 +24,15 @@ thread_local! {
 /// What the disk does from now on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Script {
-    /// Bytes that can be written until it is full; `None`: as many as one likes.
+    /// Bytes that can be written until the disk is full. `None`: no limit.
     pub room: Option<u64>,
-    /// So many of the next barriers (`fdatasync`) fail.
+    /// This many of the next barriers (`fdatasync`) fail.
     pub bad_syncs: u32,
-    /// So many of the next writes fail with an I/O error.
+    /// This many of the next writes fail with an I/O error.
     pub bad_writes: u32,
-    /// The power goes before this call, counted from now on.
+    /// The power fails before this call, counted from now on.
     pub cut_in: Option<u32>,
-    /// Then only the process ends, not the power.
+    /// If true, only the process ends then, and the power stays on.
     pub killed: bool,
 }
 
@@ -38,7 +40,8 @@ pub struct Script {
 struct Disk {
     script: Script,
     off: bool,
-    /// Length up to which a file's content is durable, by inode. A file that is not here is durable as it is.
+    /// Length up to which a file's content is durable, by inode. A file that is not in this map is
+    /// durable as it is.
     synced: HashMap<u64, u64>,
     /// Changes of names since the directory was synced, oldest first.
     names: Vec<Change>,
@@ -49,32 +52,32 @@ enum Change {
     Removed { path: PathBuf, content: Vec<u8> },
 }
 
-/// Puts a disk under this thread on which everything that is there is durable.
+/// Puts a disk under this thread. Everything that exists now is durable on it.
 pub fn begin() {
     DISK.set(Some(Disk::default()));
 }
 
-/// Takes it away.
+/// Removes the disk.
 pub fn end() {
     DISK.set(None);
 }
 
-/// What the disk does from now on.
+/// Sets what the disk does from now on.
 pub fn set(script: Script) {
     with(|disk| disk.script = script);
 }
 
-/// The power is gone.
+/// Whether the power has failed.
 pub fn is_off() -> bool {
     with(|disk| disk.off).unwrap_or(false)
 }
 
-/// Only the process ended: what was written stays.
+/// Whether only the process ended, so that everything that was written stays.
 pub fn is_killed() -> bool {
     with(|disk| disk.off && disk.script.killed).unwrap_or(false)
 }
 
-/// Length of a file that would survive a power cut.
+/// The length of a file that would survive a power cut.
 pub fn durable_len(path: &Path) -> u64 {
     let Ok(meta) = std::fs::metadata(path) else { return 0 };
     with(|disk| disk.durable(meta.ino(), meta.len())).unwrap_or(meta.len())
@@ -99,7 +102,7 @@ impl Disk {
         self.synced.get(&inode).map_or(length, |&synced| synced.min(length))
     }
 
-    /// A call: does the power go before it?
+    /// Counts a call, and fails if the power fails before it.
     fn powered(&mut self) -> io::Result<()> {
         if let Some(left) = &mut self.script.cut_in {
             self.off |= *left == 0;
@@ -118,7 +121,7 @@ impl Disk {
     fn write_at(&mut self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         if let Err(gone) = self.powered() {
             if self.script.cut_in == Some(0) {
-                self.script.cut_in = None; // the call during which it went
+                self.script.cut_in = None; // this is the call during which the power failed
                 self.unsynced_from(file, offset)?;
                 file.write_all_at(bytes, offset)?;
             }
@@ -165,7 +168,7 @@ pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()>
     with(|disk| disk.write_at(file, bytes, offset)).unwrap_or(Ok(()))
 }
 
-/// The next sync of this thread does this first.
+/// Makes the next sync of this thread do this first.
 pub fn at_next_sync(fault: impl FnOnce(&File) -> io::Result<()> + 'static) {
     AT_SYNC.set(Some(Box::new(fault)));
 }
@@ -207,8 +210,9 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     with(|disk| disk.sync_dir(dir)).unwrap_or(Ok(()))
 }
 
-/// What a power cut leaves of directories, each with the one that is made of it; then everything is durable as it is there.
-/// `rng`: `None`: the process was killed, the disk lost nothing. Directories below them are not taken along.
+/// Makes what a power cut leaves of directories, each in the directory beside it. Afterwards
+/// everything is durable as it is in the copies. `rng`: if it is `None`, the process was killed and
+/// the disk lost nothing. Directories below the given ones are not copied.
 pub fn image(dirs: &[(&Path, &Path)], rng: Option<&mut fastrand::Rng>) {
     for (from, to) in dirs {
         std::fs::create_dir_all(to).unwrap();
@@ -239,12 +243,13 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 impl Change {
-    /// As if it had not been, in directory `dir`.
+    /// Undoes the change in directory `dir`.
     fn undo(&self, dir: &Path) {
         let at = |path: &Path| dir.join(path.file_name().unwrap());
         match self {
             Self::Renamed { from, to, replaced } => {
-                let _ = std::fs::rename(at(to), at(from)); // a later change may have taken it away
+                // A later change may have removed the file.
+                let _ = std::fs::rename(at(to), at(from));
                 if let Some(content) = replaced {
                     std::fs::write(at(to), content).unwrap();
                 }
@@ -260,8 +265,8 @@ impl Change {
 }
 
 impl Disk {
-    /// A new process finds everything, and what was not durable is not durable still. (Of the changes of names only
-    /// renames are carried on.)
+    /// A new process finds all files, and content that was not durable is still not durable. (Of
+    /// the changes of names only renames are carried on.)
     fn survive(&mut self, dirs: &[(&Path, &Path)]) {
         let old = std::mem::take(self);
         for (from, to) in dirs {
@@ -281,7 +286,7 @@ impl Disk {
     }
 }
 
-/// Leaves of `copy` what was durable of `original` and any part of the rest.
+/// Leaves in `copy` the durable part of `original` and any part of the rest.
 fn tear(original: &Path, copy: &Path, rng: &mut fastrand::Rng) {
     let (durable, length) = (durable_len(original), std::fs::metadata(original).unwrap().len());
     if durable >= length {
@@ -298,7 +303,7 @@ fn tear(original: &Path, copy: &Path, rng: &mut fastrand::Rng) {
             let (one, other) = (rng.usize(0..tail.len()), rng.usize(0..tail.len()));
             tail[one.min(other)..one.max(other)].fill(0);
         }
-        // One line of the group, and what follows it is whole.
+        // Tears one line of the group. The lines after it are whole.
         1 => {
             let lines = tail.split_inclusive_mut(|byte| *byte == b'\n');
             if let Some(line) = rng.choice(lines.collect::<Vec<_>>()) {

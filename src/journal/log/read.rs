@@ -1,4 +1,4 @@
-//! Reading the log, from a place on, across segments, around whatever is damaged.
+//! Reading the log: from a given place, across segments, and past whatever is damaged.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -8,45 +8,47 @@ use std::path::Path;
 use super::segment::{LINE_MAX, LogPlace, MAGIC, SegmentFile, segments};
 use crate::journal::entry::{BadLine, Entry, parse_line, parse_line_of, unseal};
 
-/// What the kernel answers when the disk cannot.
+/// The kernel's error when the disk cannot read.
 const EIO: i32 = 5;
-/// The least that a disk fails to give.
+/// The smallest unit that a disk fails to read.
 const PAGE: u64 = 4096;
-/// Bytes that the buffer of a line keeps; a longer one is a state, and rare.
+/// Bytes for which the line buffer keeps its memory. Only a state is longer, and a state is rare.
 const BUFFER_KEPT: usize = 1024 * 1024;
 
 /// One thing read from the log.
 #[derive(Debug)]
 pub enum LogLine {
-    /// An entry; `end` is the place behind it.
+    /// An entry.
     Entry(Box<Entry>),
     /// The state at the head of a segment.
     State(String),
-    /// A line that costs itself: segment, line number in the file (from 1), why.
+    /// A damaged line. It costs only itself.
     Bad {
         /// First number of the segment.
         segment: u64,
         /// Line number in the file, from 1.
         line: u64,
-        /// Why.
+        /// Why the line is no entry.
         why: BadLine,
     },
 }
 
-/// Reads the log from a place on, across segments.
+/// Reads the log from a given place, across segments.
 pub struct LogReader {
     file: BufReader<File>,
     place: LogPlace,
     line: u64,
-    /// Segments still to come, the next one last.
+    /// Segments that are still to be read, the next one last.
     rest: Vec<SegmentFile>,
-    /// First number of the segment after this one: entries from there on do not count here.
+    /// First number of the segment after this one. Entries with this number or a higher one do not
+    /// count here.
     before: u64,
     buffer: Vec<u8>,
 }
 
 impl LogReader {
-    /// Starts at `place`; `None`: at the oldest segment. `Ok(None)` if the segment is not there.
+    /// Starts at `place`, or at the oldest segment if `place` is `None`. Returns `Ok(None)` if the
+    /// segment is missing.
     pub fn open(dir: &Path, place: Option<LogPlace>) -> io::Result<Option<Self>> {
         let mut rest = segments(dir)?;
         rest.reverse();
@@ -61,8 +63,8 @@ impl LogReader {
         Self::begin(rest, place.map_or(0, |place| place.offset))
     }
 
-    /// Starts at the beginning of the segment in which the entry after `followed` belongs, or, if there is none, the
-    /// first one after it.
+    /// Starts at the beginning of the segment to which the entry after `followed` belongs. If there
+    /// is no such segment, starts at the first one after it.
     pub fn open_after(dir: &Path, followed: u64) -> io::Result<Option<Self>> {
         let mut rest = segments(dir)?;
         rest.reverse();
@@ -80,7 +82,7 @@ impl LogReader {
         if let Some(before) = offset.checked_sub(1) {
             let mut end = [0];
             if file.read_exact_at(&mut end, before).is_ok() && end != *b"\n" {
-                return Ok(None); // not the segment that the place was noted in
+                return Ok(None); // this is not the segment in which the place was noted
             }
         }
         file.seek(SeekFrom::Start(offset))?;
@@ -99,8 +101,8 @@ impl LogReader {
         self.place
     }
 
-    /// The next line. `None` at the end of what is written; entries that are not durable yet may be among
-    /// the last, so the caller stops at the durable head.
+    /// The next line, or `None` at the end of what is written. The last entries may not be durable
+    /// yet, so the caller must stop at the last durable number.
     pub fn read(&mut self) -> io::Result<Option<LogLine>> {
         loop {
             let Some(line) = self.next_line()? else { return Ok(None) };
@@ -123,8 +125,9 @@ impl LogReader {
         }
     }
 
-    /// The next entry before `end`, of those that are `wanted` by sequence number, kind and text; of all others only the checksum
-    /// is looked at, and no state is given. `None`: there is none before `end`.
+    /// The next entry before `end` among those that `wanted` selects by sequence number, kind and
+    /// text. Of all other entries only the checksum is checked, and no state is returned. `None`:
+    /// no such entry follows before `end`.
     pub fn read_before(
         &mut self,
         end: LogPlace,
@@ -152,7 +155,8 @@ impl LogReader {
         Ok(None)
     }
 
-    /// Reads a line into the buffer: its length without the line end, or what costs a line. `None`: there is none.
+    /// Reads a line into the buffer. Returns its length without the line end, or the damage that
+    /// costs a line. `None`: no line follows.
     fn next_line(&mut self) -> io::Result<Option<Result<usize, LogLine>>> {
         loop {
             self.buffer.clear();
@@ -180,7 +184,8 @@ impl LogReader {
         }
     }
 
-    /// The disk cannot give a page of the file: that costs the lines in it, not what is behind it.
+    /// Handles a page of the file that the disk cannot read. It costs the lines in that page, not
+    /// the lines behind it.
     fn skip_bad_page(&mut self) -> io::Result<LogLine> {
         let at = self.place.offset + self.buffer.len() as u64;
         self.place.offset = (at / PAGE + 1) * PAGE;
@@ -193,7 +198,8 @@ impl LogReader {
         LogLine::Bad { segment: self.place.segment, line: self.line, why }
     }
 
-    /// Goes on to the next segment. `false`: there is none; the place stays before the half line.
+    /// Continues with the next segment. Returns `false` if none follows. The place then stays
+    /// before the half line.
     fn next_segment(&mut self) -> io::Result<bool> {
         let (segment, file) = loop {
             let Some(segment) = self.rest.pop() else {
@@ -202,7 +208,7 @@ impl LogReader {
             };
             match File::open(&segment.path) {
                 Ok(file) => break (segment, file),
-                // Its numbers are missing then, and are told.
+                // The numbers of this segment are then missing, and the check reports them.
                 Err(error) => tracing::warn!(%error, segment = segment.first, "a log segment could not be opened"),
             }
         };
@@ -214,12 +220,13 @@ impl LogReader {
     }
 }
 
-/// Whether a segment can stand without the ones before it: it begins with the state of the fold.
+/// Whether a segment can stand without the segments before it: it begins with the state of the
+/// fold.
 pub fn begins_with_state(path: &Path) -> io::Result<bool> {
     Ok(state_at_head(path)?.is_some())
 }
 
-/// The state of the fold that a segment begins with.
+/// The state of the fold with which a segment begins.
 pub(super) fn state_at_head(path: &Path) -> io::Result<Option<String>> {
     let mut file = BufReader::new(File::open(path)?);
     let mut line = Vec::new();
@@ -234,7 +241,7 @@ pub(super) fn state_at_head(path: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// The identity that the segments in `dir` carry, if any tells.
+/// The identity that the segments in `dir` carry, if any segment has a readable one.
 pub fn identity_of(dir: &Path) -> io::Result<Option<String>> {
     if !dir.is_dir() {
         return Ok(None);

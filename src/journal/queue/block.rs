@@ -1,4 +1,4 @@
-//! A block of reads as it is stored in sled: postcard, some 30 bytes a read.
+//! A block of reads as it is stored in sled: postcard, about 30 bytes for each read.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -38,7 +38,7 @@ enum StoredStamp {
     Uptime(u64),
 }
 
-/// The value of a block; `reads` is not empty.
+/// Encodes a block. `reads` must not be empty.
 pub(super) fn encode_block(reads: &[Waiting]) -> Result<Vec<u8>, Broken> {
     let mut decoders: Vec<&str> = Vec::new();
     let received_ms = reads[0].read.received.as_millisecond();
@@ -63,7 +63,7 @@ pub(super) fn encode_block(reads: &[Waiting]) -> Result<Vec<u8>, Broken> {
     postcard_bytes(&StoredBlock { decoders, received_ms, reads: stored })
 }
 
-/// The reads of a sealed block.
+/// Decodes a sealed block into its reads.
 pub(super) fn decode_block(value: &[u8]) -> Result<Vec<Waiting>, Broken> {
     let block: StoredBlock = unseal(value)?;
     let bad = || Broken::Corrupt("a block of reads does not decode".into());
@@ -79,7 +79,7 @@ pub(super) fn decode_block(value: &[u8]) -> Result<Vec<Waiting>, Broken> {
 }
 
 fn store_stamp(stamp: Stamp) -> StoredStamp {
-    // A civil time as if it were UTC: exact and compact, and no zone is involved.
+    // A civil time is stored as if it were UTC: this is exact and compact, and it needs no zone.
     let ms = |local: DateTime| TimeZone::UTC.to_timestamp(local).map_or(i64::MIN, Timestamp::as_millisecond);
     match stamp {
         Stamp::Local(local) => StoredStamp::Local(ms(local)),

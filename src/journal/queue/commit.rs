@@ -1,4 +1,5 @@
-//! What a checkpoint is written with: keys, commits, and the sync of the files that sled does not sync itself.
+//! The tools of a checkpoint: keys, commits, and the sync of the files that sled does not sync
+//! itself.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,10 +10,10 @@ use std::path::Path;
 use super::super::disk::{sync, sync_dir};
 use super::value::Broken;
 
-/// Bytes of one sled commit; its segments have 512 KiB.
+/// Bytes of one sled commit. sled's segments have 512 KiB.
 const COMMIT_BYTES: usize = 192 * 1024;
 
-/// Puts values into sled in commits that stay below a segment.
+/// Puts values into sled, in commits that stay below the size of a sled segment.
 pub(super) struct Commit<'a> {
     pub(super) db: &'a sled::Db,
     pub(super) batch: sled::Batch,
@@ -46,14 +47,14 @@ impl Commit<'_> {
         Ok(count)
     }
 
-    /// Removes parts of identities that end before `from`.
+    /// Removes the parts of the identities that end before `from`.
     pub(super) fn forget_identities(&mut self, decoder: &str, from: u64) -> Result<(), Broken> {
         let prefix = identity_prefix(decoder);
         let mut before: Option<sled::IVec> = None;
         for key in self.db.range(prefix.clone()..identity_key(decoder, from.saturating_add(1))).keys() {
             let key = key?;
             if let Some(older) = before.replace(key) {
-                self.batch.remove(older); // the one after it begins at or before `from`
+                self.batch.remove(older); // the part after it begins at or before `from`
             }
         }
         Ok(())
@@ -80,7 +81,8 @@ pub(super) fn identity_key(decoder: &str, from: u64) -> Vec<u8> {
     [identity_prefix(decoder).as_slice(), &from.to_be_bytes()].concat()
 }
 
-/// Makes the files in `dir` (sled's blobs) durable that are not among the `known`, which become those that are there now.
+/// Makes the files in `dir` (sled's blobs) durable that are not in `known`. Afterwards `known`
+/// contains the files that exist now.
 pub(super) fn sync_blobs(dir: &Path, known: &mut BTreeSet<OsString>) -> io::Result<()> {
     let mut found = BTreeSet::new();
     let before = std::mem::take(known);
@@ -89,7 +91,8 @@ pub(super) fn sync_blobs(dir: &Path, known: &mut BTreeSet<OsString>) -> io::Resu
         if !before.contains(&entry.file_name()) {
             match File::open(entry.path()) {
                 Ok(file) => sync(&file)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // sled has no use for it any more
+                // Sled no longer needs this file.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             }
         }

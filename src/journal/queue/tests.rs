@@ -27,7 +27,8 @@ fn what_a_checkpoint_wrote_before_the_process_was_killed_in_it_does_not_count() 
     queue.checkpoint(&[], &json, &[identities("mat", 0, 10)]).unwrap();
     let head = db(&queue).get("head").unwrap().unwrap();
     queue.checkpoint(&[], &json, &[identities("mat", 10, 30), identities("new", 0, 5)]).unwrap();
-    // The kill came before the head; the parts of the state it names are there still.
+    // The process was killed before the head was written. The parts of the state that the old head
+    // names still exist.
     db(&queue).insert("head", head).unwrap();
     let part = db(&queue).get(part_key(2, 0)).unwrap().unwrap();
     db(&queue).insert(part_key(1, 0), part).unwrap();
@@ -111,7 +112,7 @@ fn reads_of_a_checkpoint_that_the_power_cut_ended_are_passings_when_they_are_rep
     assert_eq!(state.followed, 1);
     read(&mut state, 2);
     assert_eq!(state.tail.back().unwrap().verdict, ReadVerdict::Passing);
-    // And what was known stays known, also after the next checkpoint.
+    // Known identities stay known, also after the next checkpoint.
     save(&mut queue, &mut state, 1);
     drop(queue);
     let (_, state) = Queue::open(dir.path()).unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Values as sled holds them, and what is wrong with them.
+//! Values as sled contains them, and the errors of the queue.
 
 use std::io;
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 /// Why the queue does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
-    /// The disk is full or fails; what is there may be whole.
+    /// The disk is full or fails. The stored data may be whole.
     #[error("{0}")]
     Disk(io::Error),
-    /// What is there cannot be trusted.
+    /// The stored data cannot be trusted.
     #[error("{0}")]
     Corrupt(String),
 }

@@ -3,9 +3,10 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::chip::Seq;
 use ReadVerdict::{Dead, Duplicate, Passing, Waits};
 
-/// The fold, and what it is fed with.
+/// The fold and its rules, to which the tests pass entries.
 struct Fed {
     state: State,
     rules: Rules,
@@ -51,7 +52,8 @@ impl Fed {
         self.verdict(seq)
     }
 
-    /// The clock steps from `before` by so many seconds, seen at once.
+    /// The clock steps by this many seconds when it shows `before`, and the step is noticed at
+    /// once.
     fn step(&mut self, before: &str, step_s: i64) {
         let before_ms = before.parse::<Timestamp>().unwrap().as_millisecond();
         let step = Step { from: 1, sure: self.seq, before_ms, step_ms: step_s * 1000 };
@@ -110,7 +112,7 @@ fn while_the_box_does_not_know_its_day_a_repeat_is_known_and_no_read_is_hidden()
     assert_eq!(fed.live("12:00:00.000", "1970-01-01T00:01:00Z"), Passing);
     assert_eq!(fed.live("12:00:00.000", "1970-01-01T00:02:00Z"), Duplicate);
     assert_eq!(fed.live("12:00:00.000", "1970-01-02T00:05:00Z"), Passing, "that clock runs on: a day later");
-    // The box was off, for nobody knows how long, and begins anew.
+    // The box was off for an unknown time, and its clock starts again.
     assert_eq!(fed.live("12:00:00.000", "1970-01-01T00:00:20Z"), Passing);
     assert_eq!(fed.live("12:00:00.000", "1970-01-01T00:00:30Z"), Duplicate);
     let mut set_before = Fed::new(0);
@@ -177,13 +179,14 @@ fn a_step_of_the_clock_makes_no_second_passing_of_a_crossing() {
 fn a_decoder_clock_that_is_set_back_hides_no_crossing() {
     let mut fed = Fed::new(5);
     assert_eq!(fed.live("2026-07-06T12:00:00.000", "2026-07-06T10:00:00.1Z"), Passing);
-    // Set back by 3 s: six seconds later it is 3 s later.
+    // The clock was set back by 3 s: six seconds later, the stamp is 3 s later.
     assert_eq!(fed.live("2026-07-06T12:00:03.000", "2026-07-06T10:00:06.1Z"), Passing);
     assert_eq!(fed.live("2026-07-06T12:00:04.000", "2026-07-06T10:00:07.1Z"), Dead);
-    // And by an hour, to nearly the same time; and by more than the time between.
+    // The clock is set back by an hour, to nearly the same time, and then by more than the time
+    // between the reads.
     assert_eq!(fed.live("2026-07-06T12:00:03.500", "2026-07-06T11:00:06.6Z"), Passing);
     assert_eq!(fed.live("2026-07-06T11:59:59.500", "2026-07-06T11:00:12.6Z"), Passing);
-    // Two antennas, in another order than by their stamps.
+    // Two antennas, which arrive in another order than that of their stamps.
     assert_eq!(fed.live("2026-07-06T11:59:59.300", "2026-07-06T11:00:12.7Z"), Dead);
 }
 
@@ -206,10 +209,10 @@ fn two_lives_of_a_decoder_without_a_clock_are_never_compared() {
         };
         assert_eq!(read(&mut fed, "up100.000", "2026-07-06T10:00:00Z"), [Passing; 20]);
         assert_eq!(read(&mut fed, "up100.000", "2026-07-06T10:00:00.010Z"), [Duplicate; 20], "said twice");
-        // Off and on, and the second crossing at the same time on, or nearly.
+        // The decoder was switched off and on, and the second crossing has nearly the same uptime.
         assert_eq!(read(&mut fed, "up100.000", "2026-07-06T10:10:00Z"), [Passing; 20]);
         assert_eq!(read(&mut fed, "up104.000", "2026-07-06T10:20:04Z"), [Passing; 20]);
-        // The time on falls: whatever the receipts say, it was off.
+        // The uptime falls: whatever the receive times say, the decoder was off.
         assert_eq!(read(&mut fed, "up98.000", "2026-07-06T10:20:05Z"), [Passing; 20]);
         assert_eq!(
             read(&mut fed, "up104.000", "2026-07-06T10:20:11Z"),
@@ -288,7 +291,8 @@ fn what_a_decoder_had_stored_is_of_the_crossing_that_was_reported_and_of_no_othe
     assert_eq!(fed.live("2026-07-06T12:01:00.000", "2026-07-06T10:01:00.1Z"), Passing);
     assert_eq!(fed.stored("2026-07-06T11:30:00.000", "2026-07-06T10:01:01Z"), Passing);
     assert_eq!(fed.live("2026-07-06T12:01:02.000", "2026-07-06T10:01:02.1Z"), Dead);
-    // It was stored before its clock was set back: what is received live later is another crossing.
+    // The read was stored before its clock was set back, so a read that is received live later is
+    // another crossing.
     assert_eq!(fed.live("2026-07-06T11:30:03.000", "2026-07-06T10:30:00Z"), Passing);
 }
 
@@ -307,7 +311,8 @@ fn a_cloud_that_refuses_every_second_passing_does_not_fill_the_memory_and_none_i
 /// What happens to a box, in seconds of its clock.
 #[derive(Clone, Debug)]
 enum Event {
-    /// A chip, so long before its receipt, and how it comes: live, stored, amid stored.
+    /// A chip read, this long before its receive time, and its kind: live, stored, or amid stored
+    /// reads.
     Read {
         chip: u8,
         kind: u8,
@@ -331,7 +336,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     )
 }
 
-/// The entries that come of events.
+/// The entries that follow from the events.
 fn entries(events: &[Event], unset: bool) -> Vec<Entry> {
     let mut now = if unset { 60_000 } else { 1_783_332_000_000i64 };
     let mut entries: Vec<Entry> = Vec::new();
@@ -381,7 +386,7 @@ proptest! {
         let entries = entries(&events, unset);
         let mut whole = State::default();
         entries.iter().for_each(|entry| whole.apply(entry, &rules, false));
-        // The last checkpoint before that place: there is none while reads wait.
+        // The last checkpoint before that place. No checkpoint is written while reads wait.
         let (mut state, mut saved) = (State::default(), State::default());
         for entry in &entries[..at.min(entries.len())] {
             state.apply(entry, &rules, false);
@@ -389,7 +394,7 @@ proptest! {
                 saved = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
                 saved.tail.clone_from(&state.tail);
                 for (name, fold) in &mut saved.decoders {
-                    fold.recent.clone_from(&state.decoders[name].recent); // the queue has them
+                    fold.recent.clone_from(&state.decoders[name].recent); // the queue contains them
                 }
             }
         }
@@ -401,7 +406,7 @@ proptest! {
     fn a_new_read_on_the_first_day_ever_is_never_a_repeat(
         seconds in proptest::collection::vec((0u32..86_400, 0i64..4), 1..40),
     ) {
-        // Every read once, each on the day on which it happens.
+        // Every read once, each on the day on which it was made.
         let mut all: Vec<(i64, u32)> = seconds.into_iter().map(|(second, day)| (day, second)).collect();
         all.sort_unstable();
         all.dedup();
@@ -456,4 +461,27 @@ fn a_read_that_is_held_back_suppresses_no_passing_of_the_race() {
         "then it is judged like any"
     );
     assert_eq!(fed.read("C1", "2026-03-06T20:27:40.000", "2026-03-06T19:27:44Z", go), Duplicate, "once");
+}
+
+/// The code may use other names, but a data directory of an older version must open.
+#[test]
+fn what_is_on_the_disk_keeps_its_names() {
+    let mut fold = DeviceFold::default();
+    fold.dead_letters.insert(1, 2);
+    fold.failing.push(UploadItem { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() });
+    let fold = serde_json::to_value(&fold).unwrap();
+    assert_eq!((&fold["quarantined"]["1"], &fold["parked"][0]["seq"]), (&2.into(), &1.into()));
+
+    let verdicts = [Passing, Dead, Duplicate, Waits].map(|verdict| serde_json::to_string(&verdict).unwrap());
+    assert_eq!(verdicts, ["\"Passing\"", "\"Dead\"", "\"Repeat\"", "\"Waits\""]);
+
+    let place = serde_json::to_value(LogPlace { segment: 7, offset: 9 }).unwrap();
+    assert_eq!(place, serde_json::json!({ "volume": 7, "offset": 9 }));
+
+    let batch = Batch { duplicates: vec![Seq(4)], ..Batch::resend("D", "S", Vec::new()) };
+    assert_eq!(serde_json::to_value(&batch).unwrap()["repeats"], serde_json::json!([4]));
+
+    let event = r#"{"event":"quarantined","device":"D","num":3,"status":400,"answer":"no"}"#;
+    let event: UploadEvent = serde_json::from_str(event).unwrap();
+    assert_eq!(serde_json::to_value(&event).unwrap()["event"], "quarantined");
 }

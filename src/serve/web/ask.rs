@@ -1,4 +1,5 @@
-//! Asking a page for its status: for commands on the same box, while the control socket cannot be had.
+//! Asks a page for its status. Commands on the same box use it while the control socket is not
+//! available.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -11,10 +12,11 @@ use tokio::time::timeout;
 
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Longest answer, in bytes, as on the control socket.
+/// Longest answer, in bytes, the same as on the control socket.
 const LIMIT: u64 = 16 << 20;
 
-/// The status of the box `name` whose page listens at `address`; `None`: nobody answers there, or it is another box.
+/// Returns the status of the box `name` whose page listens at `address`. `None`: no server answers
+/// there, or it is another box.
 pub async fn status(address: SocketAddr, token: Option<&SecretString>, name: &str) -> Option<Value> {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

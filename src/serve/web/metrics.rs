@@ -1,5 +1,5 @@
-//! A [`Snapshot`] in Prometheus' text format, version 0.0.4. Written by hand: it is a few lines, and a registry of its
-//! own would be a second place that claims to know the state.
+//! A [`Snapshot`] in Prometheus' text format, version 0.0.4. It is written by hand, because it is
+//! only a few lines, and a registry would be a second place that claims to know the state.
 
 use std::fmt::{Display, Write};
 
@@ -8,8 +8,8 @@ use crate::status::{LinkState, Snapshot, UploadState};
 /// The content type of the format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All metrics, each with its help and type. Counters that say "ever" live in the journal, the others begin with the
-/// process.
+/// Returns all metrics, each with its help and type. Counters that say "ever" are stored in the
+/// journal. The others start at zero with the process.
 pub(super) fn text(status: &Snapshot) -> String {
     let mut page = WebPage(String::with_capacity(8 << 10));
     page.family("passbridge_build_info", "gauge", "Version and name of the box; always 1.");
@@ -136,7 +136,7 @@ fn audits(status: &Snapshot, page: &mut WebPage) {
     }
 }
 
-/// The page as it grows; the name of the family in hand is that of the last `# TYPE` line.
+/// The page as it is built. The name of the current family is the one in the last `# TYPE` line.
 struct WebPage(String);
 
 impl WebPage {
@@ -180,7 +180,7 @@ impl WebPage {
     }
 }
 
-/// A label's value as the format wants it.
+/// Escapes the value of a label as the format requires.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -1,4 +1,5 @@
-//! Over real sockets on 127.0.0.1, with requests written by hand: what matters is what is on the wire.
+//! Tests over real sockets on 127.0.0.1, with requests written by hand, because what matters is
+//! what is on the wire.
 
 use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -36,7 +37,7 @@ impl Served {
 
     async fn raw(&self, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
-        // The server may have said no before all of it was written.
+        // The server may have refused the request before all of it was written.
         let _ = stream.write_all(request).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
@@ -147,7 +148,7 @@ async fn events_of(served: &Served) -> Events {
 }
 
 impl Events {
-    /// The next event's status, `None` when the stream ended.
+    /// Returns the status of the next event, or `None` when the stream ended.
     async fn next(&mut self) -> Option<Snapshot> {
         loop {
             let line = timeout(SOON, self.lines.next_line()).await.unwrap().ok()??;
@@ -181,7 +182,7 @@ async fn changes_are_told_as_they_happen_but_at_most_twice_a_second() {
     assert!(started.elapsed() >= 2 * EVENT_GAP, "three events came in {:?}", started.elapsed());
     go_on.cancel();
     changing.await.unwrap();
-    // However fast things changed, the last state is told too.
+    // However fast the state changed, the last state is sent as well.
     while events.next().await.unwrap().journal.durable != 1_000_000_000 {}
 }
 
@@ -199,7 +200,7 @@ async fn event_streams_are_limited_and_leave_room_for_the_status() {
     drop(open.pop());
     let again = async {
         while !events_of(&served).await.first.contains("200") {
-            // The server finds out when it next writes.
+            // The server detects a closed connection when it next writes.
             served.board.journal(|journal| journal.head += 1);
         }
     };
@@ -261,7 +262,8 @@ async fn a_name_that_is_pointed_at_this_box_later_learns_nothing() {
         }
     }
     assert_eq!(code("host: localhost\r\n", "http://evil.example/api/status").await, "421");
-    // With a token, the box may have a name: a browser that is led astray has no token to show.
+    // With a token configured, the box may have a name, because a request that another site caused
+    // has no token to send.
     let served = serve_with(Some("sesame")).await;
     let asked =
         "GET /api/status HTTP/1.1\r\nhost: box.lan\r\nauthorization: Bearer sesame\r\nconnection: close\r\n\r\n";
@@ -373,7 +375,8 @@ async fn clients_that_never_read_are_let_go_and_their_places_come_back() {
     }
     let again = async {
         while !events_of(&served).await.first.contains("200") {
-            // The server finds out when it next writes; the clock that cuts them is the kernel's.
+            // The server detects a closed connection when it next writes. The kernel's timer ends
+            // these connections.
             served.board.journal(|journal| journal.head += 1);
             sleep(Duration::from_millis(50)).await;
         }

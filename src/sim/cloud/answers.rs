@@ -1,4 +1,4 @@
-//! Answers of the fake in the spelling of its generation.
+//! Answers of the fake, in the spelling of its generation.
 
 use std::sync::Arc;
 
@@ -15,22 +15,22 @@ use super::pages::Shown;
 use super::store::{Counts, Device, SessionView, StoredPassing};
 use super::words::Said;
 
-/// What an answer is about, for the field that names it.
+/// The subject of an answer, for the field that names it.
 pub(super) enum About {
     Nothing,
     Device(String),
     Session(String),
 }
 
-/// What the fake has to say, before it is spelled.
+/// The content of an answer, before it is put into the spelling of the generation.
 pub(super) enum Reply {
     /// An insert took effect.
     Inserted { token: Arc<str>, counts: Counts },
     /// A refusal with the documented text.
     Refusal { status: u16, description: &'static str, about: About },
-    /// A bare object to be put into the generation's envelope.
+    /// An object that is put into the generation's envelope.
     Object { status: u16, json: String },
-    /// What a gateway says in front of the cloud, never in an envelope.
+    /// An answer of a gateway in front of the cloud, never in an envelope.
     Gateway { status: u16, message: &'static str },
 }
 
@@ -46,7 +46,7 @@ impl Reply {
         }
     }
 
-    /// Token of the session that it is about.
+    /// Token of the session that the answer is about.
     fn token(&self) -> Option<&str> {
         match self {
             Self::Inserted { token, .. } => Some(token),
@@ -57,7 +57,7 @@ impl Reply {
 
     fn status(&self, generation: Generation) -> u16 {
         match self {
-            // Neither code is documented; one client accepts both.
+            // Neither code is documented. One known client accepts both.
             Self::Inserted { .. } if generation == Generation::Legacy => 200,
             Self::Inserted { .. } => 201,
             Self::Refusal { status, .. } | Self::Object { status, .. } | Self::Gateway { status, .. } => *status,
@@ -65,7 +65,7 @@ impl Reply {
     }
 }
 
-/// Status that the client sees; `None`: it sees no whole answer.
+/// Returns the status that the client sees. `None`: the client gets no whole answer.
 pub(super) fn status(config: &SimCloudConfig, reply: &Reply, answer: &Answer) -> Option<u16> {
     match answer {
         Answer::Usual | Answer::NoCounts | Answer::Counts(_) => Some(reply.status(config.generation)),
@@ -78,7 +78,7 @@ pub(super) fn status(config: &SimCloudConfig, reply: &Reply, answer: &Answer) ->
     }
 }
 
-/// Beginning of an answer, for the trace.
+/// Returns the beginning of an answer, for the trace.
 pub(super) fn told(config: &SimCloudConfig, reply: &Reply, answer: &Answer) -> String {
     const SHOWN: usize = 240;
     match (status(config, reply, answer), answer) {
@@ -95,8 +95,8 @@ pub(super) fn told(config: &SimCloudConfig, reply: &Reply, answer: &Answer) -> S
     }
 }
 
-/// The whole answer. Those that are none ([`Answer::Never`], [`Answer::Cut`], [`Answer::CutInside`]) are spelled as
-/// usual: what is done with it is the caller's business.
+/// Returns the whole answer. [`Answer::Never`], [`Answer::Cut`] and [`Answer::CutInside`] are
+/// spelled as usual, and the caller withholds or cuts them.
 pub(super) fn spell(config: &SimCloudConfig, reply: Reply, answer: &Answer) -> Response {
     let plain = |status: u16, content_type: &'static str, body: String, extra: Option<(HeaderName, &str)>| {
         let mut response = Response::new(Body::from(body));
@@ -139,7 +139,7 @@ pub(super) fn spell(config: &SimCloudConfig, reply: Reply, answer: &Answer) -> R
     }
 }
 
-/// The usual answer without its envelope.
+/// Returns the usual answer without its envelope.
 fn bare(config: &SimCloudConfig, reply: &Reply, answer: &Answer) -> String {
     match reply {
         Reply::Gateway { message, .. } => json!({ "message": message }).to_string(),
@@ -174,7 +174,7 @@ fn refusal(description: &str, about: &About) -> String {
     .to_string()
 }
 
-/// A number, or the same as text.
+/// A number, or the same number as text.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Number {
@@ -212,7 +212,7 @@ fn inserted(config: &SimCloudConfig, token: &str, counts: Counts, answer: &Answe
         description: "Passings inserted succesfully",
         token_session: token,
         inserted_count: counts.map(|(inserted, _)| number(inserted)),
-        // The legacy generation knows no duplicates in its answer.
+        // The answers of the legacy generation have no count of duplicates.
         duplicate_count: counts
             .filter(|_| config.generation != Generation::Legacy)
             .map(|(_, duplicates)| number(duplicates)),
@@ -220,7 +220,7 @@ fn inserted(config: &SimCloudConfig, token: &str, counts: Counts, answer: &Answe
     serde_json::to_string(&body).unwrap_or_default()
 }
 
-/// An insert into a session that is closed or unknown.
+/// The answer to an insert into a session that is closed or unknown.
 pub(super) fn closed(config: &SimCloudConfig, token: &str) -> Reply {
     let status = match config.closed {
         Closed::NotFound => 404,
@@ -231,7 +231,7 @@ pub(super) fn closed(config: &SimCloudConfig, token: &str) -> Reply {
     Reply::Refusal { status, description: "Session not found or closed", about }
 }
 
-/// The device has no active session; `last` is the one that closed last.
+/// The answer that the device has no active session. `last` is the session that closed last.
 pub(super) fn no_session(config: &SimCloudConfig, device: &str, last: Option<&SessionView>) -> Reply {
     let value = match config.no_session {
         NoSession::NotFound => {
@@ -249,7 +249,7 @@ pub(super) fn no_session(config: &SimCloudConfig, device: &str, last: Option<&Se
     Reply::object(200, &value)
 }
 
-/// One session.
+/// The answer about one session.
 pub(super) fn session(config: &SimCloudConfig, view: &SessionView) -> Reply {
     let result = match config.one {
         OneForm::Array => json!([one(config, view)]),
@@ -258,7 +258,7 @@ pub(super) fn session(config: &SimCloudConfig, view: &SessionView) -> Reply {
     Reply::object(200, &json!({ "description": "Success", "result": result }))
 }
 
-/// The sessions of a device.
+/// The answer about the sessions of a device.
 pub(super) fn sessions(config: &SimCloudConfig, views: &[SessionView]) -> Reply {
     let list: Vec<Value> = views
         .iter()
@@ -274,12 +274,12 @@ pub(super) fn sessions(config: &SimCloudConfig, views: &[SessionView]) -> Reply 
 fn one(config: &SimCloudConfig, view: &SessionView) -> Value {
     let (first, last) = view.span_ms.unzip();
     json!({ "token_session": &*view.token, "alias": view.alias.as_deref(), "creation_date": stamp(view.created_ms),
-            // Documented as a date, though it is called a length.
+            // The documents call it a length, but define it as a date.
             "duration": stamp(last.unwrap_or(view.created_ms)),
             "active": view.active, "passings": Number::count(config, view.passings), "first": first.map(stamp), "last": last.map(stamp) })
 }
 
-/// A list, with `pagination` where the generation has it.
+/// The answer with a list, with `pagination` if the generation has it.
 pub(super) fn listed<T: Serialize>(config: &SimCloudConfig, shown: Shown<T>) -> Reply {
     #[derive(Serialize)]
     struct Listed<T> {
@@ -296,7 +296,8 @@ pub(super) fn listed<T: Serialize>(config: &SimCloudConfig, shown: Shown<T>) -> 
         #[serde(skip_serializing_if = "Option::is_none")]
         has_more: Option<bool>,
     }
-    // A page without passings is the end where nothing says that there are more: the older form has nothing to say it with.
+    // Without `has_more`, a page without passings means the end. The legacy form has no such field,
+    // so with the habit of empty pages it gets one.
     let paged = config.generation != Generation::Legacy || config.habits.empty_pages.is_some();
     let number = |count| Number::count(config, count);
     let pagination = paged.then(|| Pagination {
@@ -308,7 +309,7 @@ pub(super) fn listed<T: Serialize>(config: &SimCloudConfig, shown: Shown<T>) -> 
     Reply::object(200, &Listed { description: "Success", result: shown.list, pagination })
 }
 
-/// A passing as a reading call gives it.
+/// A passing as a reading call returns it.
 #[derive(Serialize)]
 pub(super) struct Held<'a> {
     token_session: &'a str,
@@ -336,7 +337,7 @@ impl<'a> Held<'a> {
             participant_id: None,
             status: None,
             timezone: None,
-            // Text in every sample of stored passings.
+            // These are text in every sample of stored passings.
             latitude: "",
             longitude: "",
         }

@@ -1,11 +1,11 @@
-//! What a simulated cloud is told to be.
+//! The configuration of a simulated cloud.
 
 use std::time::Duration;
 
 use super::habits::Habits;
 use super::store::Dedup;
 
-/// How a key that may not is told.
+/// How the cloud answers a key that lacks the right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Forbidden {
     /// 403 with `{"message":"Forbidden"}`, the gateway's form.
@@ -17,13 +17,14 @@ pub enum Forbidden {
     Unauthorized,
 }
 
-/// Key that [`SimCloudConfig::default`] accepts, READ_WRITE. Not a secret: it opens nothing but this fake.
+/// Key that [`SimCloudConfig::default`] accepts, with READ_WRITE access. It is no secret, because
+/// it is valid only for this fake.
 pub const KEY: &str = "ror-0123456789abcdef0123";
 
 /// Device that [`SimCloudConfig::default`] knows.
 pub const DEVICE: &str = "65A10000000000000000000000000000000000000000000000000000000A115B";
 
-/// Most passings a well-behaved client puts into one POST (the fact sheet's cap); more is a violation.
+/// Most passings that a well-behaved client puts into one POST. More is a violation.
 pub const CLIENT_BATCH_MAX: usize = 500;
 
 /// Form of the answers.
@@ -34,8 +35,8 @@ pub enum Generation {
     Legacy,
     /// 2026: `{"body": …}`, with `duplicate_count` and `pagination`.
     OpenApi,
-    /// As [`Generation::OpenApi`], with the body as JSON *text* beside a `statusCode`, as a function behind a gateway
-    /// answers when its integration is set up wrongly.
+    /// Like [`Generation::OpenApi`], but the body is JSON *text* beside a `statusCode`. A function
+    /// behind a gateway answers like this when its integration is set up wrongly.
     Gateway,
 }
 
@@ -46,11 +47,11 @@ pub enum Access {
     Read,
     /// Every POST and PATCH.
     Write,
-    /// Both.
+    /// Every GET, POST and PATCH.
     ReadWrite,
 }
 
-/// How "no active session" is told.
+/// How the cloud says that no session is active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NoSession {
     /// 404 "Session not found".
@@ -64,11 +65,12 @@ pub enum NoSession {
     Absent,
     /// 200 with "Sessions not found" and no `result`.
     Text,
-    /// 200 with the last closed session, marked `"active": false`; an empty `result` where there is none.
+    /// 200 with the last closed session, marked `"active": false`, or with an empty `result` if
+    /// there is none.
     Inactive,
 }
 
-/// How an insert into a closed or unknown session is told.
+/// How the cloud answers an insert into a closed or unknown session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Closed {
     /// 404 "Session not found or closed".
@@ -80,47 +82,48 @@ pub enum Closed {
     OkText,
 }
 
-/// Shape of `result` where one session is asked for.
+/// Form of `result` in the answer about one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OneForm {
-    /// An array of one, as documented in 2023.
+    /// An array with one element, as documented in 2023.
     #[default]
     Array,
-    /// The object itself.
+    /// The object without an array.
     Object,
 }
 
-/// How the fake behaves. Every field can be changed while it runs ([`SimCloud::configure`](super::SimCloud::configure)).
+/// The behaviour of the fake. Every field can be changed while it runs
+/// ([`SimCloud::configure`](super::SimCloud::configure)).
 #[derive(Clone, Debug)]
 pub struct SimCloudConfig {
     /// Form of the answers.
     pub generation: Generation,
-    /// What counts as a duplicate, which is then not stored.
+    /// Which passings count as duplicates and are not stored.
     pub dedup: Dedup,
-    /// Keys and what they may do; any other key is refused.
+    /// Keys and what they may do. Any other key is refused.
     pub keys: Vec<(String, Access)>,
     /// Devices: id and alias.
     pub devices: Vec<(String, String)>,
-    /// How a key that may not is told.
+    /// How the cloud answers a key that lacks the right.
     pub forbidden: Forbidden,
-    /// How "no active session" is told.
+    /// How the cloud says that no session is active.
     pub no_session: NoSession,
-    /// How an insert into a closed session is told.
+    /// How the cloud answers an insert into a closed session.
     pub closed: Closed,
-    /// Shape of one session.
+    /// Form of the answer about one session.
     pub one: OneForm,
-    /// Most passings in one insert; more is answered 413.
+    /// Most passings in one insert. More is answered with 413.
     pub max_items: usize,
     /// Passings on a page of a reading call.
     pub page_size: usize,
     /// Time before every answer.
     pub latency: Duration,
-    /// What it does beside; none.
+    /// Additional habits of the cloud. By default there are none.
     pub habits: Habits,
 }
 
 impl SimCloudConfig {
-    /// What counts as a duplicate; a habit may have another rule.
+    /// Which passings count as duplicates. A habit may replace the rule.
     pub(super) fn dedup(&self) -> Dedup {
         self.habits.dedup.unwrap_or(self.dedup)
     }

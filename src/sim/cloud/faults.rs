@@ -1,20 +1,21 @@
-//! What goes wrong, when, and how: a fault is what happens to the request *and* what the client gets to see of it.
+//! What goes wrong, when, and how. A fault is both what happens to the request *and* what the
+//! client sees.
 //!
-//! The two are independent on purpose. "Applied, then the connection was cut" and "cut before it was applied" look the
-//! same to a client and must end the same way.
+//! The two are independent on purpose. "Applied, then the connection was cut" and "cut before it
+//! was applied" look the same to a client, and the client must handle both in the same way.
 
 use std::time::Duration;
 
 use super::words::Words;
 
-/// Class of requests that a fault waits for.
+/// Class of requests that a fault applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
     /// `POST /passings`
     Insert,
     /// `GET /sessions/device/{device}/active`
     Active,
-    /// `GET /passings/…`: what the cloud holds, either way.
+    /// `GET /passings/…`: what the cloud holds, by number or by time.
     Held,
     /// `GET /passings/session/{token}`
     HeldByNumber,
@@ -24,18 +25,18 @@ pub enum On {
     Open,
     /// `PATCH /sessions/close/{token}`
     Close,
-    /// `GET /sessions/…` but the active one.
+    /// `GET /sessions/…`, except the active session.
     Session,
     /// `/devices…`
     Device,
-    /// Any GET about a session, or about what it holds.
+    /// Any GET about a session, or about the passings in it.
     Question,
-    /// Any of them.
+    /// Any request.
     Any,
 }
 
 impl On {
-    /// Whether a request of this one class belongs here.
+    /// A request of the class `on` belongs to this class.
     pub(super) fn covers(self, on: Self) -> bool {
         match self {
             Self::Any => true,
@@ -51,13 +52,13 @@ impl On {
 pub enum Apply {
     /// Nothing, not even the check of the key.
     Nothing,
-    /// All of it.
+    /// The whole request.
     All,
-    /// Of an insert the first so many passings; all of any other request.
+    /// The first passings of an insert, as many as this. All of any other request.
     First(usize),
-    /// Of an insert the first half, rounded down; all of any other request.
+    /// The first half of an insert, rounded down. All of any other request.
     Half,
-    /// All of an insert, so long after it was answered or cut; nothing of any other request.
+    /// All of an insert, this long after it was answered or cut. Nothing of any other request.
     Later(Duration),
 }
 
@@ -72,12 +73,13 @@ impl Apply {
     }
 }
 
-/// What the client gets to see.
+/// What the client sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The answer that belongs to what took effect.
+    /// The answer that fits what took effect.
     Usual,
-    /// An error of this status in the generation's form (500 of the OpenAPI generation: `{"body":null}`).
+    /// An error of this status in the generation's form (500 of the OpenAPI generation:
+    /// `{"body":null}`).
     Status(u16),
     /// This status with `Retry-After: <value>`.
     RetryAfter(u16, String),
@@ -90,17 +92,18 @@ pub enum Answer {
         /// Body.
         body: String,
     },
-    /// 302 to this place.
+    /// 302 to this location.
     Redirect(String),
     /// The usual answer to an insert without its counts.
     NoCounts,
-    /// Words that no document has.
+    /// An answer in undocumented words.
     Odd(Words),
-    /// The usual answer to an insert with this `inserted_count` and no duplicates, whatever took effect.
+    /// The usual answer to an insert, with this `inserted_count` and no duplicates, whatever took
+    /// effect.
     Counts(usize),
-    /// None: the connection stays open until the client gives up.
+    /// No answer: the connection stays open until the client gives up.
     Never,
-    /// None: the connection is reset.
+    /// No answer: the connection is reset.
     Cut,
     /// The head and half of the usual answer, then the connection is closed.
     CutInside,
@@ -113,53 +116,53 @@ impl Answer {
         Self::Text { status: 200, content_type: "text/html; charset=utf-8", body: body.to_owned() }
     }
 
-    /// This status and no body.
+    /// This status without a body.
     pub fn empty(status: u16) -> Self {
         Self::Text { status, content_type: "application/json", body: String::new() }
     }
 
-    /// 200 and half a JSON object that says it is JSON.
+    /// 200 and half of a JSON object, labelled as JSON.
     pub fn not_json() -> Self {
         Self::Text { status: 200, content_type: "application/json", body: "{\"description\": \"Succ".to_owned() }
     }
 
-    /// This status and the gateway's `{"message": …}`.
+    /// This status with the gateway's `{"message": …}`.
     pub fn message(status: u16, text: &str) -> Self {
         let body = serde_json::json!({ "message": text }).to_string();
         Self::Text { status, content_type: "application/json", body }
     }
 }
 
-/// One thing going wrong.
+/// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloudFault {
-    /// How much takes effect.
+    /// How much of the request takes effect.
     pub apply: Apply,
-    /// The session an insert names is closed afterwards, before the client sees anything.
+    /// The session of the insert is closed afterwards, before the client sees anything.
     pub closes: bool,
-    /// Time before it takes effect, on top of the latency.
+    /// Time before the request takes effect, in addition to the latency.
     pub delay: Duration,
     /// What the client sees.
     pub answer: Answer,
 }
 
 impl CloudFault {
-    /// Nothing takes effect: the request did not get through.
+    /// Nothing takes effect, as if the request did not arrive.
     pub fn before(answer: Answer) -> Self {
         Self::partly(Apply::Nothing, answer)
     }
 
-    /// Everything takes effect, and the client gets to see this.
+    /// Everything takes effect, and the client sees this answer.
     pub fn after(answer: Answer) -> Self {
         Self::partly(Apply::All, answer)
     }
 
-    /// Some of it takes effect, and the client gets to see this.
+    /// A part takes effect, and the client sees this answer.
     pub fn partly(apply: Apply, answer: Answer) -> Self {
         Self { apply, closes: false, delay: Duration::ZERO, answer }
     }
 
-    /// All is well but late.
+    /// Everything takes effect, but late.
     pub fn slow(delay: Duration) -> Self {
         Self { delay, ..Self::after(Answer::Usual) }
     }
@@ -169,34 +172,35 @@ impl CloudFault {
         Self::partly(Apply::First(n), Answer::Usual)
     }
 
-    /// The same, and the session of the insert is closed afterwards, before the client sees anything.
+    /// The same fault, and the session of the insert is closed afterwards, before the client sees
+    /// anything.
     #[must_use]
     pub fn closing(self) -> Self {
         Self { closes: true, ..self }
     }
 }
 
-/// Faults by chance, repeatable by seed.
+/// Random faults that a seed makes repeatable.
 #[derive(Clone, Debug)]
 pub struct Chance {
     /// Class of requests.
     pub on: On,
-    /// Seed of the choice; the same requests in the same order meet the same faults.
+    /// Seed of the choice. The same requests in the same order get the same faults.
     pub seed: u64,
-    /// Share of requests that meet one, 0 to 1.
+    /// Share of the requests that get a fault, 0 to 1.
     pub odds: f64,
-    /// Which; each as likely as the others.
+    /// The faults to choose from, all equally likely.
     pub faults: Vec<CloudFault>,
 }
 
 struct Scripted {
     on: On,
-    /// Requests left; `None`: until cleared.
+    /// Requests left. `None`: until the faults are cleared.
     left: Option<u32>,
     fault: CloudFault,
 }
 
-/// Faults that wait. Bounded by what the test puts in.
+/// Faults that wait for their requests. Their number is bounded by what the test adds.
 #[derive(Default)]
 pub(super) struct Script {
     queue: Vec<Scripted>,
@@ -215,7 +219,7 @@ impl Script {
         self.chances.push((chance, rng));
     }
 
-    /// The fault that a request of this class meets.
+    /// Returns the fault for a request of this class.
     pub(super) fn next(&mut self, on: On) -> Option<CloudFault> {
         if let Some(at) = self.queue.iter().position(|scripted| scripted.on.covers(on)) {
             let scripted = &mut self.queue[at];

@@ -1,11 +1,13 @@
-//! Habits of a cloud: what a real one may do although no document says so, and what a client must live with.
+//! Habits of a cloud: what a real cloud may do although no document says so, and what a client must
+//! tolerate.
 //!
-//! A habit is written as text, `NAME[=VALUE][@WHEN]`, the same on the command line, in tests and in the report of a test
-//! that failed; [`HABITS`] lists them. They are seeded: the same requests in the same order meet the same ones. Any may be
-//! combined with any other. Scripted faults ([`SimCloud::fault`](super::SimCloud::fault)) go before them.
+//! A habit is written as text, `NAME[=VALUE][@WHEN]`, in the same form on the command line, in
+//! tests and in the report of a failed test. [`HABITS`] lists them. They are seeded: the same
+//! requests in the same order meet the same habits. Any habit may be combined with any other.
+//! Scripted faults ([`SimCloud::fault`](super::SimCloud::fault)) are used before habits.
 //!
-//! What is not here: what a cloud is *told* to be (its generation, its duplicate rule, its keys) is in
-//! [`SimCloudConfig`](super::SimCloudConfig).
+//! The basic properties of a cloud (its generation, its duplicate rule, its keys) are not habits.
+//! They are in [`SimCloudConfig`](super::SimCloudConfig).
 
 mod kinds;
 mod meet;
@@ -19,10 +21,10 @@ pub use names::HABITS;
 pub(super) use when::{Chooser, scattered};
 
 impl Habits {
-    /// These, each as [`HABITS`] says.
+    /// The habits with these texts, each in the form of [`HABITS`].
     ///
     /// # Errors
-    /// Which is none, and what would be one.
+    /// Names the text that is no habit, and the allowed form.
     pub fn of<T: AsRef<str>>(seed: u64, texts: impl IntoIterator<Item = T>) -> Result<Self, String> {
         let mut habits = Self::new(seed);
         for text in texts {
@@ -31,10 +33,10 @@ impl Habits {
         Ok(habits)
     }
 
-    /// One more.
+    /// Adds one habit.
     ///
     /// # Errors
-    /// What would be one.
+    /// The text is no habit. The error names the allowed form.
     pub fn take(&mut self, text: &str) -> Result<(), String> {
         names::take(self, text)?;
         self.texts.push(text.to_owned());

@@ -1,4 +1,4 @@
-//! Routes of the fake: requests read strictly, faults put between, answers written.
+//! Routes of the fake. They parse requests strictly, apply faults, and write answers.
 
 use std::future::Future;
 use std::io;
@@ -31,10 +31,11 @@ use super::store::{Arriving, Counts, Device, ListPage, Refused, Row, Rule, Sessi
 use super::wire::{Cut, Entrance};
 use super::writer::Turn;
 
-/// Longest request body read; beyond it axum answers 413.
+/// Longest request body that is read. For a longer one, axum answers 413.
 const MAX_BODY: usize = 8 * 1024 * 1024;
-/// How long an insert waits for the end of another one of its device before it counts as a second one in flight.
-/// A client that gave up and asks again at once is seen here before its old connection is seen to be closed.
+/// How long an insert waits for the end of another insert of its device, before it counts as a
+/// second one in flight. When a client gives up and sends again at once, the new request can arrive
+/// before the fake sees that the old connection is closed.
 const OVERLAP: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve(entrance: Entrance, inner: Arc<Inner>, stop: CancellationToken) {
@@ -59,12 +60,12 @@ pub(super) async fn serve(entrance: Entrance, inner: Arc<Inner>, stop: Cancellat
     }
 }
 
-/// One request: whose key, on which connection.
+/// One request, with its key and its connection.
 struct Call {
     inner: Arc<Inner>,
     cut: Cut,
     key: Option<String>,
-    /// What it asks, for the trace.
+    /// Method and address, for the trace.
     what: String,
 }
 
@@ -85,7 +86,7 @@ impl FromRequestParts<Arc<Inner>> for Call {
 }
 
 impl Call {
-    /// A whole call but an insert: its fault, its key, its work, its answer.
+    /// Handles a whole call that is not an insert: its fault, its key, its work, its answer.
     async fn answer(self, on: On, need: Access, work: impl FnOnce(&mut State) -> Reply) -> Response {
         let fault = self.meet(on).await;
         let reply = {
@@ -100,7 +101,7 @@ impl Call {
         self.finish(reply, &fault.answer).await
     }
 
-    /// The fault of this request (the usual course where there is none), after its delay.
+    /// Returns the fault of this request (without one, the usual behaviour), after its delay.
     async fn meet(&self, on: On) -> CloudFault {
         let (fault, latency) = {
             let mut guard = self.inner.lock();
@@ -137,7 +138,7 @@ impl Call {
             Answer::Never => std::future::pending().await,
             Answer::Cut => {
                 self.cut.cut();
-                Response::new(Body::empty()) // never written
+                Response::new(Body::empty()) // it is never written
             }
             _ => {
                 let whole = answers::spell(&self.inner.lock().config, reply, answer);
@@ -147,14 +148,15 @@ impl Call {
     }
 }
 
-/// The head and the first half of an answer, then the connection breaks.
+/// Sends the head and the first half of an answer, then breaks the connection.
 async fn cut_inside(whole: Response) -> Response {
     let (mut head, body) = whole.into_parts();
     let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     head.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
     let half = bytes.slice(..bytes.len() / 2);
     let breaking = stream::once(async {
-        // Long enough for the half to be on its way; what the client sees is the same either way: no whole answer.
+        // The wait is long enough that the half is sent. In any case, the client gets no whole
+        // answer.
         tokio::time::sleep(Duration::from_millis(10)).await;
         Err(io::Error::from(io::ErrorKind::ConnectionReset))
     });
@@ -272,19 +274,20 @@ async fn insert(call: Call, body: Bytes) -> Response {
         flight.land();
         return call.finish(reply, &fault.answer).await;
     }
-    // Still in flight: it ends when the client gives up and this future is dropped.
+    // The insert is still in flight. It ends when the client gives up and this future is dropped.
     let never = call.finish(reply, &fault.answer).await;
     flight.land();
     never
 }
 
-/// The answer to what took no effect, for those faults that let it be seen.
+/// The answer to a request that took no effect, for faults that send one.
 fn not_applied(request: &Insert<'_>) -> Reply {
     let about = About::Session(request.token_session.0.to_string());
     Reply::Refusal { status: 500, description: "not applied", about }
 }
 
-/// Stores an insert that the client has given up already. A session that has closed meanwhile takes nothing.
+/// Stores an insert that the client has already given up. If its session closed meanwhile, nothing
+/// is stored.
 async fn later(inner: Arc<Inner>, body: Bytes, wait: Duration) {
     tokio::time::sleep(wait).await;
     if let Ok(request) = requests::insert(&body) {
@@ -345,7 +348,7 @@ fn apply_insert(state: &mut State, request: &Insert<'_>, apply: Apply, late: boo
 fn note_post(state: &mut State, at: Instant, request: &Insert<'_>, reply: &Reply, answer: &Answer) {
     let counts = if let Reply::Inserted { counts, .. } = reply { *counts } else { Counts::default() };
     let numbers = || request.passings_list.iter().map(|passing| passing.num_passing);
-    // Consecutive posts go to one session: its token is kept once.
+    // Consecutive POSTs use one session, so its token is stored once.
     let token = &*request.token_session.0;
     let known = state.posts.back().filter(|post| &*post.token == token).map(|post| Arc::clone(&post.token));
     let post = Post {
@@ -365,7 +368,7 @@ fn note_post(state: &mut State, at: Instant, request: &Insert<'_>, reply: &Reply
     state.post_count += 1;
 }
 
-/// Marks an insert as in flight for as long as it lives.
+/// Marks an insert as in flight until it is dropped.
 struct InFlight {
     inner: Arc<Inner>,
     device: Arc<str>,
@@ -389,8 +392,9 @@ impl Drop for InFlight {
     }
 }
 
-/// Notes when a client sends an insert while another one of the same device is in flight. One that the client gave up
-/// (its connection is closed) is none, though it may take a moment to be seen.
+/// Records a violation when a client sends an insert while another one of the same device is in
+/// flight. An insert that the client gave up (its connection is closed) does not count, although
+/// the fake may see that only a moment later.
 async fn take_off(inner: &Arc<Inner>, token: &str) -> InFlight {
     loop {
         let (mut other, other_number) = {
@@ -412,7 +416,7 @@ async fn take_off(inner: &Arc<Inner>, token: &str) -> InFlight {
             let mut state = inner.lock();
             state.violation("two inserts of one device were in flight at once".to_owned());
             let device = state.store.device_of(token).unwrap_or_else(|| token.into());
-            // One that never ends is noted once, not waited for again.
+            // An insert that never ends is recorded once, and no later insert waits for it.
             if state.flights.get(&device).is_some_and(|flight| flight.number == other_number) {
                 state.flights.remove(&device);
             }
@@ -547,7 +551,7 @@ async fn bind(call: Call, body: Bytes) -> Response {
     .await
 }
 
-/// The real one erases sessions and passings. Nothing here may ever ask for it.
+/// The real call erases sessions and passings. A client must never send it.
 async fn unbind(call: Call, Path(id): Path<String>) -> Response {
     call.answer(On::Device, Access::Write, |state| {
         state.violation(format!("DELETE of device {id}"));

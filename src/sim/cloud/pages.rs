@@ -1,9 +1,9 @@
-//! Which page of a list is shown, in which order, and what is said about the others.
+//! Which page of a list is shown, in which order, and what the answer says about other pages.
 
 use super::habits::{EmptyPages, Habits, Order, scattered};
 use super::store::ListPage;
 
-/// What a reading call shows of a list.
+/// The part of a list that a reading call shows.
 pub(super) struct Shown<T> {
     pub(super) list: Vec<T>,
     pub(super) page: usize,
@@ -13,13 +13,14 @@ pub(super) struct Shown<T> {
 }
 
 impl<T> Shown<T> {
-    /// What is said about it, without its list.
+    /// The same description without the list.
     pub(super) fn emptied<U>(self) -> Shown<U> {
         Shown { list: Vec::new(), page: self.page, size: self.size, total: self.total, has_more: self.has_more }
     }
 }
 
-/// The page as asked for, bent by habit. `key` tells entries apart where they are shuffled.
+/// Returns the requested page, changed by the habits. `key` distinguishes entries when they are
+/// shuffled.
 pub(super) fn shown<T>(habits: &Habits, mut all: Vec<T>, key: impl Fn(&T) -> u64, page: ListPage) -> Shown<T> {
     match habits.order {
         Order::Usual => {}
@@ -28,7 +29,8 @@ pub(super) fn shown<T>(habits: &Habits, mut all: Vec<T>, key: impl Fn(&T) -> u64
     }
     let (total, size) = (all.len(), page.size);
     let number = if habits.page_ignored { 1 } else { page.number };
-    // The page of the list that this one shows, if any, and how many pages of the list have been shown with it.
+    // The page of the list that this answer shows, if any, and how many pages of the list have been
+    // shown after it.
     let (real, so_far) = match habits.empty_pages {
         None => (Some(number), number),
         Some(EmptyPages::First) => (number.is_multiple_of(2).then_some(number / 2), number / 2),

@@ -1,11 +1,12 @@
-//! Requests as the fake reads them: exactly the documented fields, nothing else.
+//! Requests as the fake parses them: exactly the documented fields, and no others.
 
 use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de};
 
-/// Text that is borrowed from the request where it holds no escape (serde borrows inside an `Option` only this way).
+/// Text that is borrowed from the request if it has no escapes (serde borrows inside an `Option`
+/// only in this way).
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
@@ -20,7 +21,7 @@ pub(super) struct Insert<'a> {
     pub(super) passings_list: Vec<Passing<'a>>,
 }
 
-/// One passing of it. Fields that are only checked for their type are not kept.
+/// One passing of the insert. Fields that are only checked for their type are not stored.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Passing<'a> {
@@ -68,7 +69,7 @@ pub(super) struct BindDevice {
     pub(super) firmware: Option<String>,
 }
 
-/// Query of `GET /passings/session/{token}`: both ends belong to the range.
+/// Query of `GET /passings/session/{token}`. Both ends belong to the range.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NumberRange {
@@ -77,7 +78,7 @@ pub(super) struct NumberRange {
     pub(super) page: Option<usize>,
 }
 
-/// Query of `GET /passings/device/{device}`: both ends belong to the range.
+/// Query of `GET /passings/device/{device}`. Both ends belong to the range.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TimeRange {
@@ -94,7 +95,7 @@ pub(super) struct Pages {
     pub(super) limit: Option<usize>,
 }
 
-/// Reads an insert, or says what is wrong with it.
+/// Parses an insert, or returns what is wrong with it.
 pub(super) fn insert(body: &[u8]) -> Result<Insert<'_>, String> {
     let insert: Insert<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     if insert.token_session.0.is_empty() {
@@ -109,7 +110,8 @@ pub(super) fn insert(body: &[u8]) -> Result<Insert<'_>, String> {
     Ok(insert)
 }
 
-/// `YYYY-MM-DDTHH:mm:ss.sssZ` to milliseconds since 1970: the one form that both generations document.
+/// Converts `YYYY-MM-DDTHH:mm:ss.sssZ` to milliseconds since 1970. It is the only form that both
+/// generations document.
 fn stamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     let Text(text) = Text::deserialize(deserializer)?;
     let bytes = text.as_bytes();

@@ -1,4 +1,4 @@
-//! What a simulated cloud knows at one moment.
+//! The state of a simulated cloud.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -13,33 +13,35 @@ use super::habits::Chooser;
 use super::store::Store;
 use super::wire;
 
-/// Most POSTs remembered by [`SimCloud::posts`](super::SimCloud::posts); the oldest go first.
+/// Most POSTs that [`SimCloud::posts`](super::SimCloud::posts) remembers. The oldest are dropped
+/// first.
 pub const MAX_POSTS: usize = 100_000;
 
-/// Most violations remembered; later ones are only counted.
+/// Most violations that are remembered. Later ones are only counted.
 pub const MAX_VIOLATIONS: usize = 100;
 
-/// Most requests remembered by [`SimCloud::trace`](super::SimCloud::trace); the oldest go first.
+/// Most requests that [`SimCloud::trace`](super::SimCloud::trace) remembers. The oldest are dropped
+/// first.
 pub const MAX_TRACE: usize = 200;
 
-/// What became of one `POST /passings` whose body could be read.
+/// The result of one `POST /passings` whose body could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Post {
-    /// When its body had arrived.
+    /// When the body had arrived.
     pub at: Instant,
-    /// `token_session` in it.
+    /// `token_session` of the POST.
     pub token: Arc<str>,
-    /// First number in it.
+    /// First number in the POST.
     pub first: u64,
-    /// Last number in it.
+    /// Last number in the POST.
     pub last: u64,
-    /// Passings in it.
+    /// Number of passings in the POST.
     pub count: usize,
-    /// Passings that it stored.
+    /// Number of passings that the POST stored.
     pub inserted: usize,
-    /// Passings that were there already.
+    /// Number of passings that the cloud held before.
     pub duplicates: usize,
-    /// Status of the answer; `None`: never answered, or cut.
+    /// Status of the answer. `None`: never answered, or cut.
     pub status: Option<u16>,
 }
 
@@ -48,7 +50,7 @@ pub(super) struct State {
     pub(super) store: Store,
     pub(super) script: Script,
     pub(super) chooser: Chooser,
-    /// Passings that another sender has put in by habit.
+    /// Number of passings that another sender stored by habit.
     pub(super) others: u64,
     pub(super) poison: HashMap<String, u16>,
     pub(super) trace: VecDeque<String>,
@@ -79,7 +81,7 @@ impl State {
 
 pub(super) struct Inner {
     pub(super) state: Mutex<State>,
-    /// Rises with every change that a test may wait for.
+    /// Increases with every change that a test may wait for.
     pub(super) version: watch::Sender<u64>,
     pub(super) door: wire::Door,
     pub(super) address: SocketAddr,
@@ -87,7 +89,7 @@ pub(super) struct Inner {
 
 impl Inner {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // Plain data: what a panicking test thread left behind is still what happened.
+        // The state is plain data, so it is still valid after a test thread panicked.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -106,7 +108,7 @@ pub(super) struct Flight {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Flying,
-    /// It was answered.
+    /// The insert was answered.
     Landed,
     /// The client gave up.
     Dropped,

@@ -1,8 +1,10 @@
-//! What the fake holds: devices, sessions and passings, the duplicate rules, and the watch over how passings arrive.
+//! The data of the fake: devices, sessions and passings, the duplicate rules, and the checks of how
+//! passings arrive.
 //!
-//! A passing takes 24 bytes; chips and bibs are kept once each. Passings whose number rises (all of them, from a good
-//! client) lie in one vector in both arrival and number order; the others lie beside it with their place in the arrival
-//! order, so looking up a number is a binary search without an index.
+//! A passing takes 24 bytes, and each chip or bib text is stored once. Passings whose numbers rise
+//! (all of them, with a correct client) are in one vector, which is in the order of both arrival
+//! and number. The others are in a second list, with their place in the order of arrival. So a
+//! number is found by a binary search without an index.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,29 +12,30 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// Longest time that passings or sessions stay unseen.
+/// Longest time for which passings or sessions are not shown.
 pub const MAX_LAG: Duration = Duration::from_secs(60);
 
-/// Most passings held, over all sessions; an insert beyond is answered 507.
+/// Most passings in all sessions. An insert beyond that is answered with 507.
 pub const MAX_PASSINGS: usize = 8_000_000;
 
-/// Most sessions held; one more is answered 507.
+/// Most sessions. One more is answered with 507.
 pub const MAX_SESSIONS: usize = 1_000;
 
-/// Inserts of which is known when they were taken, at most and for each session; older ones are shown to every question.
+/// Most inserts of each session whose time of arrival is remembered. Older inserts are shown to
+/// every question.
 const MAX_MARKS: usize = 100_000;
 
-/// What counts as a duplicate within a session. The real cloud does not publish its rule.
+/// Which passings count as duplicates within a session. The real cloud does not publish its rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dedup {
-    /// Nothing: what is sent twice is stored twice (and noted as a violation).
+    /// None: a passing that is sent twice is stored twice (and recorded as a violation).
     None,
     /// The same number.
     #[default]
     Number,
     /// The same number and time.
     NumberTime,
-    /// The same chip (bib where there is none) and time.
+    /// The same chip (or bib, if there is no chip) and time.
     ChipTime,
 }
 
@@ -54,15 +57,15 @@ pub struct StoredPassing {
 pub struct SessionView {
     /// `token_session`.
     pub token: Arc<str>,
-    /// Device it belongs to.
+    /// Device of the session.
     pub device: Arc<str>,
-    /// Its name, if one was given.
+    /// Name of the session, if one was given.
     pub alias: Option<Arc<str>>,
-    /// Whether it takes passings.
+    /// Whether the session accepts passings.
     pub active: bool,
-    /// When it was opened, milliseconds since 1970.
+    /// When the session was opened, milliseconds since 1970.
     pub created_ms: i64,
-    /// How many it holds.
+    /// Number of passings in the session.
     pub passings: usize,
     /// Stamps of the first and the last passing stored, milliseconds since 1970.
     pub span_ms: Option<(i64, i64)>,
@@ -80,17 +83,17 @@ pub(super) struct Device {
     pub(super) created_ms: i64,
 }
 
-/// How an insert is taken.
+/// The rules for an insert.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rule {
     pub(super) dedup: Dedup,
-    /// What other sessions of the device hold counts too.
+    /// Passings in other sessions of the device count as well.
     pub(super) per_device: bool,
-    /// It was sent long ago: what came after it may be there already.
+    /// The insert was sent long ago, so passings that were sent after it may be stored already.
     pub(super) late: bool,
 }
 
-/// A passing as it arrives.
+/// A passing of an insert.
 pub(super) struct Arriving<'a> {
     pub(super) num: u64,
     pub(super) time_ms: i64,
@@ -98,7 +101,7 @@ pub(super) struct Arriving<'a> {
     pub(super) bib: &'a str,
 }
 
-/// What an insert did.
+/// The result of an insert.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) inserted: usize,
@@ -115,31 +118,31 @@ pub(super) struct Row {
 
 /// A row whose number did not rise.
 struct Odd {
-    /// Rows that arrived before it.
+    /// Number of rows that arrived before it.
     after: usize,
     row: Row,
 }
 
 impl Row {
-    /// Tells it from others of its session, nearly always.
+    /// A value that distinguishes the row from others of its session, nearly always.
     pub(super) fn key(&self) -> u64 {
         self.num ^ (u64::from(self.chip) << 40)
     }
 
-    /// Chip (bib where there is none) and time.
+    /// Chip (or bib, if there is no chip) and time.
     fn chip_time(&self) -> (u32, i64) {
         (if self.chip == NO_TEXT { self.bib } else { self.chip }, self.time_ms)
     }
 }
 
-/// How much a session held at a moment: rows that rose, and odd ones.
+/// How much a session held at a moment: rows with rising numbers, and odd rows.
 #[derive(Clone, Copy, Default)]
 struct Held {
     rows: usize,
     odd: usize,
 }
 
-/// Stands for "no chip was sent".
+/// Id that means that no chip was sent.
 const NO_TEXT: u32 = u32::MAX;
 
 #[derive(Default)]
@@ -154,7 +157,8 @@ impl Texts {
             return *id;
         }
         let text: Arc<str> = text.into();
-        // Two new texts a passing at most, so `MAX_PASSINGS` keeps this far below `NO_TEXT`.
+        // Each passing adds at most two texts, so `MAX_PASSINGS` keeps the number of texts far
+        // below `NO_TEXT`.
         let id = u32::try_from(self.list.len()).unwrap_or(NO_TEXT);
         self.list.push(Arc::clone(&text));
         self.ids.insert(text, id);
@@ -174,21 +178,23 @@ struct Session {
     created_ms: i64,
     opened: Instant,
     closed: Option<Instant>,
-    /// What it held after each insert of the last [`MAX_LAG`], and before them.
+    /// What the session held after each insert of the last [`MAX_LAG`], and what it held before
+    /// those.
     marks: VecDeque<(Instant, Held)>,
     before_marks: Held,
-    /// Numbers strictly rising.
+    /// Rows with strictly rising numbers.
     rows: Vec<Row>,
     odd: Vec<Odd>,
-    /// Numbers up to here were taken out of `rows`: they are known, what they held is not any more.
+    /// Rows with numbers up to this one were taken out of `rows`. The numbers are still known,
+    /// their content is not.
     taken: u64,
     /// Highest number that the client under test has stored.
     highest: u64,
-    /// Numbers of passings of somebody else: what the client sends under them is no fault of it.
+    /// Numbers of another sender's passings. What the client sends under them is not its fault.
     foreign: HashSet<u64>,
-    /// Numbers whose passings the fake lost: they may come again.
+    /// Numbers of passings that the fake lost. The client may send them again.
     lost: HashSet<u64>,
-    /// Chip and time of every row, kept from the first insert under [`Dedup::ChipTime`] on.
+    /// Chip and time of every row, collected from the first insert under [`Dedup::ChipTime`] on.
     seen: HashSet<(u32, i64)>,
 }
 
@@ -201,14 +207,14 @@ impl Session {
         Held { rows: self.rows.len(), odd: self.odd.len() }
     }
 
-    /// What it held at this moment; `None`: now.
+    /// Returns what the session held at this moment. `None`: now.
     fn held_at(&self, at: Option<Instant>) -> Held {
         let Some(at) = at else { return self.held() };
         let later = self.marks.partition_point(|(taken, _)| *taken <= at);
         later.checked_sub(1).map_or(self.before_marks, |last| self.marks[last].1)
     }
 
-    /// Notes that something was stored just now.
+    /// Records that something was stored just now.
     fn mark(&mut self) {
         let now = Instant::now();
         self.marks.push_back((now, self.held()));
@@ -220,7 +226,7 @@ impl Session {
         }
     }
 
-    /// Rows were taken out: all that is left is shown to every question.
+    /// Rows were taken out, so all remaining rows are shown to every question.
     fn unmark(&mut self) {
         self.marks.clear();
         self.before_marks = self.held();
@@ -252,12 +258,12 @@ impl Session {
         }
     }
 
-    /// In arrival order.
+    /// The rows in the order of arrival.
     fn arrived(&self) -> impl Iterator<Item = &Row> {
         self.arrived_of(self.held())
     }
 
-    /// The same, of those it held then.
+    /// The same, for the rows that the session held then.
     fn arrived_of(&self, held: Held) -> impl Iterator<Item = &Row> {
         let (rows, mut odd) = (&self.rows[..held.rows], self.odd[..held.odd].iter().peekable());
         let mut at = 0;
@@ -271,7 +277,7 @@ impl Session {
         })
     }
 
-    /// Rows with numbers of the range, lowest first.
+    /// The rows with numbers in the range, lowest first.
     fn range(&self, first: u64, last: u64, held: Held) -> Vec<Row> {
         let seen = &self.rows[..held.rows];
         let from = seen.partition_point(|row| row.num < first);
@@ -297,12 +303,12 @@ impl Session {
     }
 }
 
-/// Why an insert took nothing.
+/// Why an insert stored nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// No such session, or it is closed.
+    /// The session does not exist, or it is closed.
     Closed,
-    /// [`MAX_PASSINGS`] are held.
+    /// The fake already holds [`MAX_PASSINGS`].
     Full,
 }
 
@@ -337,7 +343,7 @@ impl Store {
         }
     }
 
-    /// Binds a device under a new id, or gives the id that its serial number has already (`Err`).
+    /// Binds a device under a new id. `Err`: the id that its serial number already has.
     pub(super) fn bind(&mut self, mut device: Device) -> Result<Arc<str>, Arc<str>> {
         let known = self.devices.iter().find(|known| known.serial_number == device.serial_number);
         if let Some(known) = known {
@@ -361,7 +367,7 @@ impl Store {
         self.sessions.len() >= MAX_SESSIONS
     }
 
-    /// Opens a session; the device's active one closes.
+    /// Opens a session. The device's active one closes.
     pub(super) fn open(&mut self, device: &str, alias: Option<&str>) -> Arc<str> {
         for session in self.sessions.iter_mut().filter(|session| session.active && &*session.device == device) {
             session.close();
@@ -388,7 +394,7 @@ impl Store {
         token
     }
 
-    /// Closes a session. `false`: there is none with this token.
+    /// Closes a session. `false`: no session has this token.
     pub(super) fn close(&mut self, token: &str) -> bool {
         let session = self.find_mut(token);
         let known = session.is_some();
@@ -398,7 +404,7 @@ impl Store {
         known
     }
 
-    /// Sessions of a device as they were at this moment, oldest first; `None`: now.
+    /// The sessions of a device as they were at this moment, oldest first. `None`: now.
     pub(super) fn sessions(&self, device: &str, at: Option<Instant>) -> Vec<SessionView> {
         let there = |session: &&Session| &*session.device == device && at.is_none_or(|at| session.opened <= at);
         self.sessions.iter().filter(there).map(|session| view(session, at)).collect()
@@ -409,7 +415,7 @@ impl Store {
         self.find(token).filter(|session| at.is_none_or(|at| session.opened <= at)).map(|session| view(session, at))
     }
 
-    /// Device of a session, without the cost of a view.
+    /// Device of a session, without building a view.
     pub(super) fn device_of(&self, token: &str) -> Option<Arc<str>> {
         self.find(token).map(|session| Arc::clone(&session.device))
     }
@@ -421,14 +427,14 @@ impl Store {
         found.map(|session| view(session, at))
     }
 
-    /// Highest number of a session, whoever sent it.
+    /// Highest number in a session, whoever sent it.
     pub(super) fn highest(&self, token: &str) -> Option<u64> {
         let session = self.find(token)?;
         let odd = session.odd.iter().map(|odd| odd.row.num).max();
         Some(session.rows.last().map_or(session.taken, |row| row.num).max(odd.unwrap_or(0)))
     }
 
-    /// Whether a session holds a passing with this number.
+    /// A session holds a passing with this number.
     pub(super) fn holds(&self, token: &str, num: u64) -> bool {
         self.find(token).is_some_and(|session| num <= session.taken || session.with_number(num).next().is_some())
     }
@@ -441,28 +447,30 @@ impl Store {
         self.find(token).map(|session| session.arrived().map(|row| self.full(row)).collect()).unwrap_or_default()
     }
 
-    /// Takes out what a session holds, but for the newest `leave`, oldest first. Those that came out of order stay.
+    /// Removes and returns the passings of a session, oldest first, except the newest `leave`.
+    /// Those that arrived out of order stay.
     pub(super) fn take(&mut self, token: &str, leave: usize) -> Vec<StoredPassing> {
         let Some(session) = self.find_mut(token) else { return Vec::new() };
         let count = session.rows.len().saturating_sub(leave);
         let rows: Vec<Row> = session.rows.drain(..count).collect();
         session.rows.shrink_to(2 * leave);
         session.taken = rows.last().map_or(session.taken, |row| row.num);
-        // Odd rows lie between rows that are gone; what is left still has an order.
+        // Odd rows were between rows that are removed now. The remaining rows are still in order.
         session.odd.iter_mut().for_each(|odd| odd.after = odd.after.saturating_sub(count));
         session.unmark();
         self.stored -= count;
         rows.iter().map(|row| self.full(row)).collect()
     }
 
-    /// Passings of a session with numbers of the range, lowest first, as it was at this moment.
+    /// The passings of a session with numbers in the range, lowest first, as they were at this
+    /// moment.
     pub(super) fn by_number(&self, token: &str, first: u64, last: u64, at: Option<Instant>) -> Option<Vec<Row>> {
         let session = self.find(token)?;
         Some(session.range(first, last, session.held_at(at)))
     }
 
-    /// Passings of a device with times of the range, in arrival order, with their session's place, as it was at this
-    /// moment.
+    /// The passings of a device with times in the range, in the order of arrival, with the place of
+    /// their session, as they were at this moment.
     pub(super) fn by_time(&self, device: &str, from: i64, to: i64, at: Option<Instant>) -> Vec<(u32, Row)> {
         let mut found = Vec::new();
         for (place, session) in (0..).zip(&self.sessions).filter(|(_, session)| &*session.device == device) {
@@ -477,7 +485,7 @@ impl Store {
         self.sessions.get(place as usize).map(|session| Arc::clone(&session.token)).unwrap_or_default()
     }
 
-    /// Stores what is no duplicate; notes what a good client never does.
+    /// Stores the passings that are no duplicates. Reports what a correct client never does.
     pub(super) fn insert(
         &mut self,
         token: &str,
@@ -537,7 +545,7 @@ impl Store {
         Ok(counts)
     }
 
-    /// Whether another session of the device holds what this would be a duplicate of.
+    /// Another session of the device holds a passing of which this row is a duplicate.
     fn held_elsewhere(&self, place: usize, row: &Row, dedup: Dedup) -> bool {
         let device = &self.sessions[place].device;
         let others = self.sessions.iter().enumerate().filter(|(at, other)| *at != place && other.device == *device);
@@ -549,7 +557,7 @@ impl Store {
         })
     }
 
-    /// Forgets the passings with these numbers, as a cloud that lost them.
+    /// Forgets the passings with these numbers, like a cloud that lost them.
     pub(super) fn lose(&mut self, token: &str, nums: &[u64]) {
         let Some(session) = self.find_mut(token) else { return };
         let before = session.len();
@@ -567,7 +575,7 @@ impl Store {
         self.stored -= before - self.find(token).map_or(0, Session::len);
     }
 
-    /// Changes the passing with this number behind everybody's back.
+    /// Changes the passing with this number, without any rule or check.
     pub(super) fn alter(&mut self, token: &str, num: u64, change: impl FnOnce(&mut StoredPassing)) {
         let found = self.find(token).and_then(|session| session.with_number(num).next()).copied();
         let Some(mut stored) = found.map(|row| self.full(&row)) else { return };
@@ -613,7 +621,7 @@ impl Store {
     }
 }
 
-/// A page of a list, from 1.
+/// A page of a list, counted from 1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ListPage {
     pub(super) number: usize,
@@ -639,8 +647,8 @@ fn view(session: &Session, at: Option<Instant>) -> SessionView {
     }
 }
 
-/// 64 upper-case hex digits, as the real tokens and device ids look. Random, so that a fake started anew never gives a
-/// token that a journal knows.
+/// Returns 64 upper-case hex digits, the form of the real tokens and device ids. They are random,
+/// so that a restarted fake never returns a token that a journal already knows.
 fn token() -> Arc<str> {
     format!("{:032X}{:032X}", fastrand::u128(..), fastrand::u128(..)).into()
 }

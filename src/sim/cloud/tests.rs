@@ -1,4 +1,4 @@
-//! The fake against a plain HTTP client: each promise and each fault does what it says.
+//! The fake against a plain HTTP client: each promise and each fault has its documented effect.
 
 mod habits;
 
@@ -111,7 +111,8 @@ async fn a_timeout_or_a_cut_shows_the_client_no_answer_whether_the_insert_took_e
         let error = rig.try_insert(&body(&token, 1..=3)).await.unwrap_err();
         assert_eq!(error.is_timeout(), fault.answer == Answer::Never, "{fault:?}: {error:?}");
         assert_eq!(rig.numbers(&token).len(), stored, "{fault:?}");
-        // The same again at once, on a new connection: no second insert in flight.
+        // The same insert is sent again at once, on a new connection. It is not a second insert in
+        // flight.
         assert!(rig.try_insert(&body(&token, 1..=3)).await.unwrap().status().is_success());
         assert_eq!(rig.numbers(&token), [1, 2, 3]);
     }

@@ -1,8 +1,9 @@
-//! The fake's sockets: a listener that can go away and come back at the same port, and connections that can be cut.
+//! The sockets of the fake: a listener that can be closed and opened again on the same port, and
+//! connections that can be cut.
 //!
-//! A cut is a real reset: the socket is dropped with linger zero, so the client gets an I/O error, not an answer.
-//! While the fake is away a second socket stays bound to the port without listening: connections are refused, and
-//! nobody else can take the port.
+//! A cut is a real reset: the socket is dropped with linger zero, so the client gets an I/O error
+//! and no answer. While the fake is offline, a second socket stays bound to the port without
+//! listening. So connections are refused, and no other process can take the port.
 
 use std::future::Future;
 use std::io;
@@ -19,39 +20,39 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Connections waiting to be accepted.
+/// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// The hand on the door.
+/// The handle that opens and closes the listener.
 pub(super) struct Door {
     wanted: watch::Sender<bool>,
     is: watch::Receiver<bool>,
 }
 
 impl Door {
-    /// Opens or shuts; returns when it is so (or when the fake has ended).
+    /// Opens or closes the listener. Returns when that is done (or when the fake has ended).
     pub(super) async fn set(&self, open: bool) {
         self.wanted.send_replace(open);
         let mut is = self.is.clone();
-        // An error means that the fake has ended, and with it every connection.
+        // An error means that the fake has ended, and every connection with it.
         let _ = is.wait_for(|is| *is == open).await;
     }
 }
 
-/// Where connections come in.
+/// Accepts the connections.
 pub(super) struct Entrance {
     address: SocketAddr,
     listener: Option<TcpListener>,
     wanted: watch::Receiver<bool>,
     is: watch::Sender<bool>,
     stop: CancellationToken,
-    /// Parent of every connection since the door was opened last.
+    /// Parent token of every connection since the listener was last opened.
     era: CancellationToken,
-    /// Bound, never listening.
+    /// A bound socket that never listens.
     _reserve: Socket,
 }
 
-/// Binds and listens.
+/// Binds the address and listens on it.
 pub(super) fn open(address: SocketAddr, stop: CancellationToken) -> io::Result<(Entrance, Door, SocketAddr)> {
     let reserve = bind(address)?;
     let address = reserve.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an internet address"))?;
@@ -79,7 +80,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Entrance {
-    /// Makes the door what it is wanted to be.
+    /// Opens or closes the listener as requested.
     async fn obey(&mut self) {
         let wanted = *self.wanted.borrow_and_update();
         if !wanted && self.listener.take().is_some() {
@@ -105,7 +106,7 @@ impl Listener for Entrance {
             self.obey().await;
             let Some(listener) = &self.listener else {
                 if !*self.wanted.borrow() && self.wanted.changed().await.is_err() {
-                    std::future::pending::<()>().await; // the fake ends; `serve` is about to be dropped
+                    std::future::pending::<()>().await; // the fake is ending, and `serve` is about to be dropped
                 }
                 continue;
             };
@@ -119,7 +120,8 @@ impl Listener for Entrance {
                         let _ = stream.set_nodelay(true);
                         return (Wire::new(stream, self.era.child_token()), peer);
                     }
-                    // Out of file descriptors, or the peer is gone already.
+                    // There are no free file descriptors, or the peer has already closed the
+                    // connection.
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                 },
             }
@@ -136,7 +138,7 @@ impl Listener for Entrance {
 pub(super) struct Cut(CancellationToken);
 
 impl Cut {
-    /// From here on nothing is written to the connection; it is reset.
+    /// Resets the connection. Nothing more is written to it.
     pub(super) fn cut(&self) {
         self.0.cancel();
     }

@@ -1,13 +1,13 @@
-//! Answers in words that no document has, although some clouds of this build say them.
+//! Answers in words that no document has, although some clouds of this kind use them.
 
 use serde_json::{Value, json};
 
-/// What is said.
+/// The words of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Words {
     /// 200 "Throttled", otherwise in the form of a success without counts.
     Throttled,
-    /// 200 "Table is locked", likewise.
+    /// 200 "Table is locked", in the same form.
     Locked,
     /// 200 `{"error":"Rate exceeded"}`.
     Rate,
@@ -17,7 +17,8 @@ pub enum Words {
     NotInserted,
     /// 200 "Service is busy, try again later".
     TryLater,
-    /// The usual answer with its `result` as JSON text (an insert's answer has none: all of it is one).
+    /// The usual answer with its `result` as JSON text (the answer to an insert has no `result`, so
+    /// the whole answer becomes that text).
     ResultText,
     /// The usual answer with its `result` under another key.
     OtherKey,
@@ -25,20 +26,20 @@ pub enum Words {
     BodyNull,
     /// 200 and an empty object, in the generation's envelope.
     Empty,
-    /// 404 `{"message":"Not Found"}`, as a gateway says without a route.
+    /// 404 `{"message":"Not Found"}`, as a gateway answers if it has no route.
     Gateway404,
 }
 
-/// How it is sent.
+/// How the words are sent.
 pub(super) enum Said {
-    /// As it is.
+    /// Without an envelope.
     Bare(u16, Value),
     /// In the envelope of the generation.
     Wrapped(u16, Value),
 }
 
 impl Words {
-    /// Each by the name it has on the command line.
+    /// All words, each with its name on the command line.
     pub(super) const ALL: &[(&str, Self)] = &[
         ("throttled", Self::Throttled),
         ("locked", Self::Locked),
@@ -53,7 +54,8 @@ impl Words {
         ("gateway-404", Self::Gateway404),
     ];
 
-    /// Instead of the `usual` answer (its status and its bare object), about the session with this token.
+    /// Returns the words instead of the `usual` answer (its status and its bare object), about the
+    /// session with this token.
     pub(super) fn say(self, token: Option<&str>, status: u16, usual: &str) -> Said {
         let described = |text: &str| match token {
             Some(token) => Said::Wrapped(200, json!({ "description": text, "token_session": token })),

@@ -1,11 +1,12 @@
-//! Another sender that writes into the session of ours: a card that was copied, or a second box with the same device.
+//! Another sender that writes into our session: a copied card, or a second box with the same
+//! device.
 
 use super::habits::SecondWriter;
 use super::requests::Insert;
 use super::state::State;
 use super::store::{Dedup, StoredPassing};
 
-/// How the chips of the other sender begin.
+/// Prefix of the chips of the other sender.
 pub const OTHER_CHIP: &str = "OTHER-";
 
 /// What the other sender does at one insert.
@@ -16,7 +17,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Draws it.
+    /// Draws what the other sender does.
     pub(super) fn draw(state: &mut State) -> Self {
         let seed = state.config.habits.seed;
         let writers = state.config.habits.writers(&mut state.chooser);
@@ -34,12 +35,13 @@ impl Turn {
         turn
     }
 
-    /// Numbers of the insert that the other sender has taken a moment before.
+    /// Stores passings under the numbers of the insert, a moment before it.
     pub(super) fn before(&self, state: &mut State, insert: &Insert<'_>) {
         self.copy(state, insert, self.before);
     }
 
-    /// What it sends a moment after. A number that is held is a duplicate of it where numbers are what is compared.
+    /// Stores what the other sender sends a moment after the insert. If the cloud compares numbers,
+    /// a passing under a stored number is a duplicate and is not stored.
     pub(super) fn after(&self, state: &mut State, insert: &Insert<'_>) {
         let token = &*insert.token_session.0;
         if state.config.dedup() != Dedup::Number {

@@ -89,7 +89,7 @@ impl Kind {
         self.simulator().names_its_reader()
     }
 
-    /// A recording of this protocol in the rows that [`Source::Recording`](super::Source::Recording) takes, without their ends.
+    /// A recording of this protocol in the rows that [`ReadSource::Recording`](super::ReadSource::Recording) takes, without their ends.
     pub fn rows(self, recording: &[u8]) -> Vec<Vec<u8>> {
         self.simulator().rows(recording)
     }

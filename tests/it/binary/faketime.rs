@@ -8,6 +8,7 @@ use passbridge::testing::sim::cloud::{DEVICE, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::{Kind, ReadSource, SimConfig, SimDecoder, Wiring};
 
 use crate::support::child::*;
+use crate::support::skip;
 
 /// The library to be preloaded, if the package is there.
 fn library() -> Option<PathBuf> {
@@ -26,7 +27,7 @@ fn set(file: &Path, time: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_system_clock_of_a_box_without_one_is_set_and_steps_and_every_read_has_the_right_day() {
     let Some(library) = library() else {
-        eprintln!("skipped: Debian's package faketime is not here");
+        skip("the_system_clock_of_a_box_without_one_is_set", "Debian's package faketime is not here");
         return;
     };
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();

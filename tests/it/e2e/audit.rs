@@ -7,7 +7,7 @@ use passbridge::testing::daemon::Daemon;
 use passbridge::testing::export::{Format, Query, Reading, export};
 use passbridge::testing::journal::Journal;
 use passbridge::testing::model::clock::Wall;
-use passbridge::testing::serve::control::{self, Request};
+use passbridge::testing::serve::control::{self, ControlRequest};
 use passbridge::testing::sim::cloud::{Answer, Apply, CloudFault, DEVICE, Dedup, Generation, KEY, On, StoredPassing};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use passbridge::testing::status::{AuditStatus, Snapshot, UploadState};
@@ -59,7 +59,7 @@ async fn audited(daemon: &Daemon) -> AuditStatus {
 }
 
 async fn repair(way: &EndToEnd, token: &str) -> Value {
-    let request = Request::Repair { device: DEVICE.into(), session: token.into() };
+    let request = ControlRequest::Repair { device: DEVICE.into(), session: token.into() };
     control::ask(way.data(), request).await.unwrap()
 }
 
@@ -176,7 +176,7 @@ async fn a_repair_that_a_power_cut_ended_goes_on_at_the_next_start_with_the_same
     let posts = way.cloud.post_count();
     let asking = {
         let data = way.data().to_owned();
-        let request = Request::Repair { device: DEVICE.into(), session: token.clone() };
+        let request = ControlRequest::Repair { device: DEVICE.into(), session: token.clone() };
         tokio::spawn(async move { control::ask(&data, request).await })
     };
     assert!(way.cloud.wait_until(LIMIT, |cloud| cloud.post_count() > posts).await);

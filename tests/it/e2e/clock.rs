@@ -8,7 +8,7 @@ use std::time::Duration;
 use passbridge::testing::config::Address;
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::journal::entry::Body;
-use passbridge::testing::journal::log::{Line, Reader};
+use passbridge::testing::journal::log::{LogLine, LogReader};
 use passbridge::testing::journal::log_dir;
 use passbridge::testing::model::clock::Wall;
 use passbridge::testing::sim::cloud::{Answer, CloudFault, On};
@@ -34,17 +34,17 @@ fn set(wall: &Wall, to: &str) {
 
 /// Steps recorded in the log, and notes that tell of one.
 fn told(way: &EndToEnd) -> (usize, usize) {
-    let mut reader = Reader::open(&log_dir(way.data()), None).unwrap().unwrap();
+    let mut reader = LogReader::open(&log_dir(way.data()), None).unwrap().unwrap();
     let (mut steps, mut notes) = (0, 0);
     while let Some(line) = reader.read().unwrap() {
         match line {
-            Line::Entry(entry) => match entry.body {
+            LogLine::Entry(entry) => match entry.body {
                 Body::Clock(_) => steps += 1,
                 Body::Note(text) if text.starts_with("box_clock_stepped") => notes += 1,
                 _ => {}
             },
-            Line::State(_) => {}
-            Line::Bad { why, .. } => panic!("a bad line: {why}"),
+            LogLine::State(_) => {}
+            LogLine::Bad { why, .. } => panic!("a bad line: {why}"),
         }
     }
     (steps, notes)

@@ -5,7 +5,7 @@
 use passbridge::testing::config::Address;
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::decoders::{Missed, REGISTRY, Range, Settings};
-use passbridge::testing::serve::control::{self, Request};
+use passbridge::testing::serve::control::{self, ControlRequest};
 use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ async fn says_nothing_else(kind: Kind, set: Settings) {
     let range = Range { unit: None, file: None, from: 1, to: 10 };
     let can = kind.spec().missed == Missed::Stored;
     loop {
-        let ask = Request::Rewind { decoder: MAT.to_owned(), range: range.clone() };
+        let ask = ControlRequest::Rewind { decoder: MAT.to_owned(), range: range.clone() };
         let asked = control::ask(way.data(), ask).await.unwrap()["answer"] == "asked";
         assert!(!asked || can, "{} cannot be asked", kind.name());
         if asked == can {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use passbridge::testing::config::Address;
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::model::clock::Wall;
-use passbridge::testing::sim::decoder::{Habit, Kind, ReadSource, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::sim::decoder::{DecoderHabit, Kind, ReadSource, SimConfig, SimDecoder, Wiring};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -109,7 +109,7 @@ async fn a_memory_that_is_printed_thirteen_hours_after_the_start_has_the_times_o
     links(&sim, 1).await;
     sim.push(1); // what is printed is what was there when somebody says so, and who listens was there before
     keeps(&daemon, 1).await;
-    sim.does(Habit::PrintMemory).await;
+    sim.does(DecoderHabit::PrintMemory).await;
     way.arrive(31, &daemon).await;
     way.holds_in_some_order(&token, &happened_in("UTC", &dated(&sim)));
     complains(&daemon, "decoder_time_long_ago").await;
@@ -169,7 +169,7 @@ async fn a_reader_that_is_rebooted_and_has_lost_its_clock_gives_every_read_once(
         links(&sim, 1).await;
         sim.push(CHIPS as u64); // no chip of the race is back so soon
         way.arrive(count * CHIPS, &daemon).await;
-        sim.does(Habit::Reboot).await;
+        sim.does(DecoderHabit::Reboot).await;
         links(&sim, 0).await;
     }
     let on = sim

@@ -1,19 +1,20 @@
 //! Every kind of decoder, from its wire to the cloud.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use passbridge::testing::config::Address;
-use passbridge::testing::link::capture::{Direction, Reader, What};
-use passbridge::testing::sim::decoder::{CloudFault, Kind, ReadSource, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::link::capture::{CaptureReader, Direction, What};
+use passbridge::testing::sim::decoder::{Kind, ReadSource, SimConfig, SimDecoder, WireFault, Wiring};
 use passbridge::testing::status::LinkState;
 use tokio_serial::{SerialPort, SerialStream};
 
 use crate::support::e2e::*;
+use crate::support::recording;
 
 /// A race at a decoder in Madrid, in pieces: stored before the box came, and live.
-async fn race_in_madrid(kind: Kind, faults: Vec<CloudFault>) {
-    let twice = faults.iter().any(|fault| matches!(fault, CloudFault::Duplicate { .. }));
+async fn race_in_madrid(kind: Kind, faults: Vec<WireFault>) {
+    let twice = faults.iter().any(|fault| matches!(fault, WireFault::Duplicate { .. }));
     let mut way = EndToEnd::new().await;
     let token = way.session();
     let sim = SimConfig { faults, ..SimConfig::new(kind, Wiring::Listen(LOOPBACK)) };
@@ -62,7 +63,7 @@ async fn noise_bytes_one_by_one_and_frames_sent_twice_cost_no_read_and_make_none
     for kind in [Kind::RACE_RESULT, Kind::ONE4ALL, Kind::IPICO] {
         race_in_madrid(
             kind,
-            vec![CloudFault::Garbage { every: 7 }, CloudFault::Duplicate { every: 5 }, CloudFault::Bytewise],
+            vec![WireFault::Garbage { every: 7 }, WireFault::Duplicate { every: 5 }, WireFault::Bytewise],
         )
         .await;
     }
@@ -114,7 +115,7 @@ async fn a_capture_with_damaged_frames_goes_the_whole_way_and_its_good_reads_arr
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/decoders/ipico/captures/ipico.capture");
     let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
     let mut bytes = Vec::new();
-    for record in Reader::new(file).unwrap() {
+    for record in CaptureReader::new(file).unwrap() {
         if let What::Bytes(Direction::From, piece) = record.unwrap().what {
             bytes.extend(piece);
         }
@@ -148,13 +149,8 @@ async fn a_capture_with_damaged_frames_goes_the_whole_way_and_its_good_reads_arr
 
 #[tokio::test]
 async fn a_whole_recorded_session_is_in_the_cloud_once_and_in_order() {
-    let shared = std::env::var_os("PASSBRIDGE_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let path = shared.join("real/one4all-20191212-090206.csv");
-    let Ok(bytes) = std::fs::read(&path) else {
-        eprintln!("skipped: {} is not there (PASSBRIDGE_SHARED names the directory)", path.display());
-        return;
-    };
+    let file = "one4all-20191212-090206.csv";
+    let Some(bytes) = recording("a_whole_recorded_session_is_in_the_cloud_once_and_in_order", file) else { return };
     let mut way = EndToEnd::new().await;
     let token = way.session();
     way.config.upload.batch_max = 100;

@@ -2,7 +2,7 @@
 
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::journal::{Unsettled, unsettled};
-use passbridge::testing::serve::control::{self, ControlError, Request};
+use passbridge::testing::serve::control::{self, ControlError, ControlRequest};
 use passbridge::testing::sim::cloud::{Answer, Apply, CloudFault, DEVICE, Dedup, On};
 use passbridge::testing::sim::decoder::{Kind, SimDecoder};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ async fn corrected(way: &mut EndToEnd) -> Daemon {
 }
 
 async fn follow(way: &EndToEnd, from: &str, to: &str) -> Result<Value, ControlError> {
-    control::ask(way.data(), Request::Adopt { from: from.into(), to: to.into() }).await
+    control::ask(way.data(), ControlRequest::Adopt { from: from.into(), to: to.into() }).await
 }
 
 /// Everything in either session, each once; in the right one in order and numbered without a hole.

@@ -127,7 +127,7 @@ async fn small_race() -> (EndToEnd, String) {
 
 fn reading() -> Reading {
     Reading {
-        zones: BTreeMap::from([(MAT.into(), TimeZone::get("Europe/Madrid").unwrap())]),
+        zones: [(MAT.into(), TimeZone::get("Europe/Madrid").unwrap())].into_iter().collect(),
         tag: TagCode::Rufus,
         shown_in: None,
         spreadsheet: false,

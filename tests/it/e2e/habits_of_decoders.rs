@@ -13,8 +13,8 @@ use passbridge::testing::daemon::Daemon;
 use passbridge::testing::decoders::Spec;
 use passbridge::testing::export::{Format, Query, Reading, export};
 use passbridge::testing::journal::{Journal, JournalConfig};
-use passbridge::testing::serve::control::{self, Request};
-use passbridge::testing::sim::decoder::{Habit, Kind, SimConfig, SimDecoder, Wiring};
+use passbridge::testing::serve::control::{self, ControlRequest};
+use passbridge::testing::sim::decoder::{DecoderHabit, Kind, SimConfig, SimDecoder, Wiring};
 use passbridge::testing::status::{Board, Problem};
 use serde_json::Value;
 
@@ -119,7 +119,7 @@ async fn plugged(way: &mut EndToEnd, kind: Kind, story: Story) -> (SimDecoder, D
         false => {
             let sim = way.plug(kind).await;
             if story == Story::LastWeekBelow {
-                sim.does(Habit::LastWeek).await;
+                sim.does(DecoderHabit::LastWeek).await;
             }
             (sim, way.start().await)
         }
@@ -141,42 +141,42 @@ async fn happens(story: Story, sim: &SimDecoder) -> std::ops::Range<usize> {
     let before = sim.reads().len();
     match story {
         Story::Cleared => {
-            sim.does(Habit::Clear).await;
+            sim.does(DecoderHabit::Clear).await;
             sim.push(12);
         }
-        Story::CountedOn => sim.does(Habit::ClearAndCountOn).await,
+        Story::CountedOn => sim.does(DecoderHabit::ClearAndCountOn).await,
         Story::ClockBack => {
-            sim.does(Habit::ClockBack).await;
+            sim.does(DecoderHabit::ClockBack).await;
             sim.push(12);
         }
         Story::ClearedClockBack => {
-            sim.does(Habit::Clear).await;
-            sim.does(Habit::ClockBack).await;
+            sim.does(DecoderHabit::Clear).await;
+            sim.does(DecoderHabit::ClockBack).await;
             sim.push(12);
         }
         Story::CountedOnClockBack | Story::UntoldClockBack => {
             if story == Story::UntoldClockBack {
-                sim.does(Habit::TellsNoTime).await;
+                sim.does(DecoderHabit::TellsNoTime).await;
             }
-            sim.does(Habit::ClockBack).await;
-            sim.does(Habit::ClearAndCountOn).await;
+            sim.does(DecoderHabit::ClockBack).await;
+            sim.does(DecoderHabit::ClearAndCountOn).await;
         }
-        Story::Repeats | Story::LastWeekBelow => sim.does(Habit::RepeatLast).await,
+        Story::Repeats | Story::LastWeekBelow => sim.does(DecoderHabit::RepeatLast).await,
         Story::Swaps => {
-            sim.does(Habit::SwapTwo).await;
+            sim.does(DecoderHabit::SwapTwo).await;
             sim.push(2);
         }
         Story::PushOff => {
-            sim.does(Habit::PushOff).await;
+            sim.does(DecoderHabit::PushOff).await;
             sim.push(12);
         }
         Story::OtherSession => {
-            sim.does(Habit::OtherSession).await;
+            sim.does(DecoderHabit::OtherSession).await;
             sim.push(12);
         }
         Story::OtherMemory => {
-            sim.does(Habit::Clear).await;
-            sim.does(Habit::LastWeek).await;
+            sim.does(DecoderHabit::Clear).await;
+            sim.does(DecoderHabit::LastWeek).await;
             sim.push(12);
             return before..before + 40;
         }
@@ -232,7 +232,7 @@ async fn plays(kind: Kind, story: Story, meanwhile: While, cell: Cell) {
         let all = "40 reads of `finish-mat` are held back, stamped 2026-06-10T10:00:";
         let says = |problem: &Problem| problem.code == "reads_held_back" && problem.message.starts_with(all);
         shows(&daemon, "40 are held back", |snapshot| snapshot.problems.iter().any(says)).await;
-        let order = Request::LetGo { decoder: Some(MAT.into()) };
+        let order = ControlRequest::LetGo { decoder: Some(MAT.into()) };
         let answer = control::ask(way.data(), order.clone()).await.unwrap();
         assert_eq!(answer["let_go"], 40, "{what}");
         way.arrive(race(&sim).len() + 40, &daemon).await;
@@ -278,7 +278,7 @@ async fn whatever_a_p3_does_the_race_arrives_once_and_last_weeks_does_not() {
 
 /// The reads that the export says are in each state.
 fn states(way: &EndToEnd) -> BTreeMap<String, usize> {
-    let reading = Reading { zones: BTreeMap::new(), tag: TagCode::Raw, shown_in: None, spreadsheet: false };
+    let reading = Reading { zones: Default::default(), tag: TagCode::Raw, shown_in: None, spreadsheet: false };
     let mut out = Vec::new();
     let query = Query { durable: u64::MAX, ..Query::default() };
     export(way.data(), &reading, Format::Jsonl, &query, &mut out).unwrap();

@@ -9,7 +9,7 @@ use passbridge::testing::config::{Address, Config, LoadOptions};
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::decoders::{Missed, REGISTRY, Settings, spec};
 use passbridge::testing::model::chip::Stamp;
-use passbridge::testing::sim::decoder::{CloudFault, Kind, SimConfig, SimDecoder, SimRead, Wiring};
+use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, SimRead, WireFault, Wiring};
 use passbridge::testing::status::{LinkState, Snapshot};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -74,7 +74,7 @@ struct Site {
 }
 
 impl Site {
-    async fn new(case: &Case, faults: Vec<CloudFault>) -> (Self, Daemon) {
+    async fn new(case: &Case, faults: Vec<WireFault>) -> (Self, Daemon) {
         let mut way = EndToEnd::new().await;
         let token = way.session();
         let config = |wiring| {
@@ -168,10 +168,10 @@ async fn every_read_of_every_decoder_in_the_registry_is_in_the_cloud_once() {
 /// One read after the other over a line that cuts frames in half, adds noise, repeats and dribbles.
 async fn over_a_bad_line(case: Case) {
     let faults = vec![
-        CloudFault::Cut { every: 25 },
-        CloudFault::Garbage { every: 7 },
-        CloudFault::Duplicate { every: 5 },
-        CloudFault::Bytewise,
+        WireFault::Cut { every: 25 },
+        WireFault::Garbage { every: 7 },
+        WireFault::Duplicate { every: 5 },
+        WireFault::Bytewise,
     ];
     let name = case.kind.name();
     let (mut site, daemon) = Site::new(&case, faults).await;

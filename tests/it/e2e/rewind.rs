@@ -5,7 +5,7 @@ use std::time::Duration;
 use passbridge::testing::config::Address;
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::decoders::Range;
-use passbridge::testing::serve::control::{self, Request};
+use passbridge::testing::serve::control::{self, ControlRequest};
 use passbridge::testing::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 
 use crate::support::e2e::*;
@@ -193,7 +193,7 @@ async fn whatever_was_cleared_new_reads_come_and_the_whole_memory_given_again_br
         let all = sim.reads().len() - 50;
         let range = Range { unit: None, file: None, from: 1, to: all as u64 };
         let ask = async || {
-            let order = Request::Rewind { decoder: MAT.into(), range: range.clone() };
+            let order = ControlRequest::Rewind { decoder: MAT.into(), range: range.clone() };
             control::ask(way.data(), order).await.unwrap()["answer"] == "asked"
         };
         while !ask().await {

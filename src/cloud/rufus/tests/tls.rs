@@ -1,4 +1,4 @@
-//! A cloud whose certificate does not hold, one way after the other, and a clock that is put right.
+//! A cloud whose certificate is not valid, in each possible way, and a clock that is corrected.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::sim::cloud::{DEVICE, KEY, SimCloud, SimCloudConfig};
 mod front;
 use front::{Authority, Front, Paper, self_signed};
 
-/// What a box says whose clock shows `now`, to a server that shows `paper`.
+/// The error of a box whose clock shows `now`, for a server that presents `paper`.
 async fn told(authority: &Authority, paper: Paper, now: &str) -> Option<Distrust> {
     let (client, _, _front) = behind(authority, paper, now).await;
     match client.active_session(DEVICE).await {
@@ -64,7 +64,7 @@ async fn a_box_in_1970_blames_its_own_clock_and_goes_on_by_itself_when_it_is_rig
     assert!(error.is_offline() && error.certainly_not_applied() && !error.is_unreached());
     clock.set(TODAY.parse().unwrap());
     assert_eq!(client.active_session(DEVICE).await, Ok(None));
-    // Before 1970 is no time for TLS at all.
+    // TLS cannot represent a time before 1970.
     clock.set("1969-12-31T00:00:00Z".parse().unwrap());
     assert_eq!(client.active_session(DEVICE).await, Ok(None), "an open connection stays trusted");
 }

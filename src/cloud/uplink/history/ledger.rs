@@ -1,5 +1,5 @@
-//! What must hold, and what is known so far: fed with what would survive a power cut and with what is shown and sent.
-//! The numbers are those of the list in the parent's head.
+//! The invariants, and what is known so far. The ledger receives what would survive a power cut,
+//! and what is shown and sent. The numbers are those of the list in the parent's head.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -16,7 +16,7 @@ use crate::journal::{Batch, DeviceState, Found, Kept, UploadEvent, UploadItem};
 use crate::model::chip::{ChipRead, Stamp};
 use crate::status::Problem;
 
-/// What became of a passing.
+/// What happened to a passing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fate {
     Open,
@@ -25,7 +25,7 @@ enum Fate {
     Released,
 }
 
-/// What a read is by the rules.
+/// What a read is according to the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HistoryVerdict {
     Passing,
@@ -33,7 +33,7 @@ pub enum HistoryVerdict {
     Repeat,
 }
 
-/// A number in a session, and the passing that has it.
+/// A number in a session, and its passing.
 #[derive(Clone, Debug)]
 struct Numbered {
     device: Box<str>,
@@ -42,40 +42,40 @@ struct Numbered {
     fate: Fate,
 }
 
-/// A device's session.
+/// A session of a device: device and token.
 type Session = (Box<str>, Box<str>);
 
 #[derive(Default)]
 pub(super) struct Ledger {
-    /// Index of the device of each decoder.
+    /// Index of each decoder's device.
     devices: BTreeMap<Box<str>, usize>,
     dead_time: Duration,
-    /// What happened, and how often: a model that never gets into trouble proves nothing.
+    /// Events and how often each happened. A model without trouble proves nothing.
     pub(super) tally: BTreeMap<&'static str, u64>,
-    /// The first thing that does not hold.
+    /// The first invariant that does not hold.
     broken: Option<String>,
     durable: Durable,
-    /// Every entry that was durable once, by number.
+    /// Every entry that was ever durable, by its number.
     kept: BTreeMap<u64, Entry>,
     /// Segments at the last look.
     segments: Vec<u64>,
-    /// Everything below is rightly pruned.
+    /// Every entry below this number is rightly pruned.
     pruned_below: u64,
-    /// The queue was rebuilt after something was pruned: repeats may count.
+    /// The queue was rebuilt after entries were pruned, so repeats may count as passings.
     forgetful: bool,
-    /// Numbered reads: by their number in the journal, the last number in a session.
+    /// Numbered reads, by sequence number, with their last number in a session.
     numbered: BTreeMap<u64, Numbered>,
-    /// What stands for a number of a session.
+    /// The passing of each number of a session.
     numbers: HashMap<(Session, u64), UploadItem>,
     top: HashMap<Session, u64>,
-    /// Reads that were numbered a second time in one session.
+    /// Reads that got a second number in one session.
     renumbered: HashSet<u64>,
     judged: BTreeMap<u64, HistoryVerdict>,
-    /// By device: reads that were found in the cloud and not sent.
+    /// By device: number of reads that were found in the cloud and not sent.
     found: HashMap<Box<str>, u64>,
-    /// By device: the batch that is not settled, by the durable log.
+    /// By device: the batch that is not settled, according to the durable log.
     in_flight: HashMap<Box<str>, Vec<UploadItem>>,
-    /// By device: what is not settled, by what the uplink says.
+    /// By device: the passings that are not settled, according to the uplink.
     open: HashMap<Box<str>, BTreeMap<u64, UploadItem>>,
 }
 
@@ -84,7 +84,7 @@ impl Ledger {
         Self { devices: decoders.collect(), dead_time, ..Self::default() }
     }
 
-    /// `Err`: the first thing that does not hold, with the number of its invariant.
+    /// `Err`: the first invariant that does not hold, with its number.
     pub(super) fn verdict(&self) -> Result<(), String> {
         self.broken.clone().map_or(Ok(()), Err)
     }
@@ -134,7 +134,7 @@ impl Ledger {
         let before = self.in_flight.remove(&batch.device).unwrap_or_default();
         let (still_open, settled) = before.into_iter().partition(|item| batch.still_open.contains(&item.num));
         self.in_flight.insert(batch.device.clone(), settled);
-        // A power cut may tear the last acceptance out of the group in which this line survived.
+        // A power cut may have lost the last acceptance from the group in which this line survived.
         self.settle(&batch.device, 0, u64::MAX, &Fate::Accepted);
         let session: Session = (batch.device.clone(), batch.session.clone());
         let mut top = self.top.get(&session).copied().unwrap_or(0);
@@ -156,7 +156,8 @@ impl Ledger {
         }
         self.top.insert(session, top);
         let dead = batch.dead.iter().map(|seq| (seq.0, HistoryVerdict::Dead));
-        // No line that was kept is ever lost here, so what the cloud is found to hold already is a repeat that was forgotten.
+        // No stored line is ever lost here, so a passing that the cloud already holds is a repeat
+        // that was forgotten.
         let duplicates = batch.duplicates.iter().copied().chain(batch.found.iter().map(|found| found.seq));
         self.judged.extend(dead.chain(duplicates.map(|seq| (seq.0, HistoryVerdict::Repeat))));
         *self.found.entry(batch.device.clone()).or_default() += batch.found.len() as u64;
@@ -175,7 +176,7 @@ impl Ledger {
         }
     }
 
-    /// A process opened the directory: everything that was durable is there, unchanged.
+    /// A process opened the directory. Everything that was durable must be in it, unchanged.
     pub(super) fn restarted(&mut self, dir: &Path) {
         self.durable = Durable::default();
         self.count("starts", 1);
@@ -190,13 +191,13 @@ impl Ledger {
         self.must(lost.is_none(), 2, || lost.unwrap_or_default());
     }
 
-    /// The queue was rebuilt, or may have to be.
+    /// The queue was rebuilt, or may have to be rebuilt.
     pub(super) fn rebuilt(&mut self) {
         self.forgetful |= self.pruned_below > 0;
         self.count("rebuilds of the queue", 1);
     }
 
-    /// Segments may have gone since the last look: nothing that is in them is needed.
+    /// Segments may have been removed since the last look. No entry in them may be needed.
     pub(super) fn pruned(&mut self, dir: &Path) {
         let left: BTreeSet<u64> = segments(dir).into_iter().map(|segment| segment.0).collect();
         let before = std::mem::take(&mut self.segments);
@@ -217,7 +218,7 @@ impl Ledger {
 
     // ---- what is shown and sent
 
-    /// `keep` returned.
+    /// `append` returned.
     pub(super) fn acknowledged(&mut self, dir: &Path, decoder: &str, frames: &[Framed], kept: Kept) {
         self.refresh(dir);
         self.count("frames acknowledged", frames.len());
@@ -231,7 +232,7 @@ impl Ledger {
         }
     }
 
-    /// The board shows this as durable.
+    /// The board shows this number as durable.
     pub(super) fn shown(&mut self, durable: u64) {
         let head = self.kept.last_key_value().map_or(0, |last| *last.0);
         self.must(durable <= head, 1, || format!("{durable} is shown as durable, and {head} is"));
@@ -241,7 +242,7 @@ impl Ledger {
         self.must(length <= most, 6, || format!("{length} reads in memory"));
     }
 
-    /// Nothing that was kept is lost, and so nothing is said to be.
+    /// No entry is lost, so the journal must report no loss.
     pub(super) fn not_lost(&mut self, lost: &[(u64, u64)], problems: &[Problem]) {
         self.must(lost.is_empty(), 2, || {
             format!("the check of the log says that these are gone: {lost:?}; {problems:?}")
@@ -260,7 +261,7 @@ impl Ledger {
         self.open.insert(device.into(), open);
     }
 
-    /// The uplink has an event recorded.
+    /// The uplink asks to record an event.
     pub(super) fn recording(&mut self, dir: &Path, event: &UploadEvent, cloud: &Cloud) {
         self.refresh(dir);
         match event {
@@ -300,7 +301,7 @@ impl Ledger {
         }
     }
 
-    /// Takes numbers out of what is open; with the session of each.
+    /// Takes numbers out of the open passings, and returns them with the session of each.
     fn take(&mut self, device: &str, first: u64, last: u64) -> Vec<(Box<str>, UploadItem)> {
         let Some(open) = self.open.get_mut(device) else { return Vec::new() };
         let taken: Vec<UploadItem> = open.extract_if(first..=last, |_, _| true).map(|(_, item)| item).collect();
@@ -308,7 +309,7 @@ impl Ledger {
         taken.into_iter().filter_map(|item| Some((token(&item)?, item))).collect()
     }
 
-    /// A POST leaves.
+    /// A POST is sent.
     pub(super) fn posting(&mut self, dir: &Path, device: &str, token: &str, items: &[UploadItem]) {
         self.refresh(dir);
         self.count("POSTs", 1);
@@ -327,7 +328,7 @@ impl Ledger {
 
     // ---- the end
 
-    /// Everything has drained: each read is where it belongs.
+    /// Everything was uploaded. Checks that each read is in its right place.
     pub(super) fn audit(&mut self, dir: &Path, devices: &[Rc<RefCell<Device>>], states: &[DeviceState]) {
         self.refresh(dir);
         self.all_there(dir);
@@ -376,8 +377,8 @@ impl Ledger {
                 self.must(once, 4, || format!("twice in the cloud: {row:?}"));
             }
         }
-        // A passing that was numbered anew in its own session may go after later ones: another sender took its number, or the cloud
-        // failed at it again and again while it took others.
+        // A passing that got a new number in its own session may follow later ones: another sender
+        // took its number, or the cloud failed at it repeatedly while it took others.
         let in_turn: Vec<_> = order.iter().filter(|seq| !self.renumbered.contains(&seq.0)).collect();
         let other = |row: &crate::cloud::rufus::CloudPassing| row.chip.as_deref() == Some("OTHER");
         let is_shared = device.cloud.sessions.iter().any(|session| session.rows.iter().any(other));
@@ -399,7 +400,7 @@ fn by_number(items: &[UploadItem]) -> BTreeMap<u64, UploadItem> {
     items.iter().map(|item| (item.num, item.clone())).collect()
 }
 
-/// How often a cloud holds a passing, in one session (under its number) or in all.
+/// Counts how often a cloud holds a passing, in one session (under its number) or in all sessions.
 fn held(cloud: &Cloud, token: Option<&str>, item: &UploadItem) -> usize {
     let sessions = cloud.sessions.iter().filter(|session| token.is_none_or(|token| &*session.token == token));
     let same = |row: &&crate::cloud::rufus::CloudPassing| {
@@ -427,8 +428,9 @@ fn is_frame(entry: &Entry, framed: &Framed) -> bool {
     body && entry.raw == framed.raw
 }
 
-/// The rules for one decoder's reads, read plainly: the same chip and stamp again is a repeat; one nearer than the dead time
-/// to the last *passing* of its chip is none, unless they were received further apart (all of them are live here).
+/// A plain reading of the rules for one decoder's reads. The same chip and stamp again is a repeat.
+/// A read nearer than the dead time to the last *passing* of its chip is not a passing, unless the
+/// two were received further apart (all reads are live here).
 pub(super) fn verdicts<'a>(
     reads: impl Iterator<Item = (&'a Entry, &'a ChipRead)>,
     dead_time: Duration,

@@ -1,4 +1,5 @@
-//! What a history consists of: plain data, so that it can be made by chance, made shorter and printed.
+//! The parts of a history. They are plain data, so that a history can be generated, shortened and
+//! printed.
 
 use std::time::Duration;
 
@@ -6,10 +7,10 @@ use crate::cloud::uplink::model::CallFault;
 use crate::config::SessionMode;
 use crate::journal::driven::disk;
 
-/// What does not change during a history.
+/// The settings that do not change during a history.
 #[derive(Clone, Debug)]
 pub(super) struct Setup {
-    /// Which device each decoder's reads go to.
+    /// Index of the device that gets each decoder's reads.
     pub(super) devices: Vec<usize>,
     pub(super) dead_time: Duration,
     pub(super) segment_bytes: u64,
@@ -19,9 +20,9 @@ pub(super) struct Setup {
     pub(super) dedup: bool,
     pub(super) counts: (bool, bool),
     pub(super) page: usize,
-    /// The cloud shows what it took so much later.
+    /// How much later the cloud shows what it accepted.
     pub(super) lag: Duration,
-    /// Somebody else sends into the sessions, too.
+    /// Another sender also sends into the sessions.
     pub(super) writer: bool,
     pub(super) seed: u64,
 }
@@ -29,29 +30,29 @@ pub(super) struct Setup {
 /// What a decoder sends.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sent {
-    /// A chip, so many milliseconds after the last read. Chip 0 is one that the cloud refuses.
+    /// A chip, `after_ms` milliseconds after the last read. The cloud refuses chip 0.
     Read {
         chip: u8,
         after_ms: u32,
     },
-    /// The last reads again, so many.
+    /// The last reads again, as many as this.
     Again(u8),
     Marker,
     Rejected,
 }
 
-/// What happens to the disk of a process that ends.
+/// How a process ends, and so what happens to its disk.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum End {
-    /// It is stopped: a last checkpoint.
+    /// The process is stopped, with a last checkpoint.
     Stopped,
-    /// It is killed; what was written stays, durable or not.
+    /// The process is killed. What was written stays, durable or not.
     Killed,
-    /// The power goes.
+    /// The power fails.
     Cut,
 }
 
-/// What becomes of the queue's directory when a process ends.
+/// What happens to the queue's directory when a process ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Queue {
     AsItIs,
@@ -60,21 +61,23 @@ pub(super) enum Queue {
     Truncated,
 }
 
-/// Something that happens.
+/// One event of a history.
 #[derive(Clone, Debug)]
 pub(super) enum Op {
     Keep {
         decoder: usize,
         sent: Vec<Sent>,
     },
-    /// The writer has a turn.
+    /// The writer runs once.
     Write,
-    /// The follower has a turn; `copy`: what the queue was before is remembered, for [`Queue::Older`].
+    /// The follower runs once. With `copy`, the queue as it was before is saved for
+    /// [`Queue::Older`].
     Follow {
         prune: bool,
         copy: bool,
     },
-    /// So many steps of a device's uplink. Between them the writer has its turn where it is waited for.
+    /// A device's uplink makes this many steps. Between them the writer runs when the uplink waits
+    /// for it.
     Upload {
         device: usize,
         steps: u32,
@@ -84,12 +87,12 @@ pub(super) enum Op {
         on: u8,
         fault: CallFault,
     },
-    /// So many per mille of the calls fail.
+    /// This many per mille of the calls fail.
     Weather {
         device: usize,
         odds: u16,
     },
-    /// Most passings that the cloud takes in a POST.
+    /// Most passings that the cloud accepts in a POST.
     Most {
         device: usize,
         most: usize,
@@ -98,7 +101,7 @@ pub(super) enum Op {
         device: usize,
         open: bool,
     },
-    /// The wall clock, in seconds since 1970; `None`: an hour on or back.
+    /// Sets the wall clock, in seconds since 1970. `None`: moves it by `step` seconds.
     Clock {
         to: Option<i64>,
         step: i64,

@@ -1,4 +1,4 @@
-//! Histories by the hundred.
+//! Many random histories.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -14,11 +14,11 @@ use crate::cloud::rufus::{CallError, KeyFault};
 use crate::cloud::uplink::model::CallFault;
 use crate::config::SessionMode;
 
-/// Histories of a default run, and its seed.
+/// Number of histories in a default run, and its seed.
 const HISTORIES: u32 = 200;
 const SEED: u64 = 1;
 
-/// What has to happen in so many histories.
+/// Events that must happen in this many histories.
 const TROUBLE: [&str; 12] = [
     "POSTs",
     "frames acknowledged",
@@ -46,7 +46,8 @@ fn setups() -> impl Strategy<Value = Setup> {
     let batch_max = prop_oneof![Just(3usize), Just(100)];
     let mode = prop_oneof![3 => Just(SessionMode::Active), 1 => Just(SessionMode::Create)];
     let page = prop_oneof![Just(2usize), Just(5000)];
-    // With a POST that is applied 6 s late, 8 s are what may be behind within the time that is waited.
+    // With a POST that is applied 6 s late, a lag of at most 8 s is still within the time that the
+    // uplink waits.
     let lag = prop_oneof![2 => Just(Duration::ZERO), 1 => (1u64..=8).prop_map(Duration::from_secs)];
     let cloud = (page, lag, proptest::bool::weighted(0.2));
     (devices, dead_time, segment_bytes, keep_bytes, batch_max, mode, any::<(bool, bool, bool)>(), cloud, any::<u64>())
@@ -195,7 +196,7 @@ fn whatever_happens_to_a_box_each_read_is_in_the_cloud_once() {
     let tally = tally.into_inner();
     println!("{count} histories, seed {seed}: {tally:#?}");
     if count >= u64::from(HISTORIES) {
-        // A model that never gets into trouble proves nothing.
+        // A model without trouble proves nothing.
         for what in TROUBLE {
             assert!(tally.get(what).is_some_and(|times| *times > 0), "no history has {what}: {tally:#?}");
         }
@@ -206,10 +207,12 @@ fn whatever_happens_to_a_box_each_read_is_in_the_cloud_once() {
 fn steps_of_the_wall_clock_change_nothing_that_an_uplink_does() {
     let (count, seed) = (environment("PASSBRIDGE_HISTORIES", 400) / 10, environment("PASSBRIDGE_SEED", SEED));
     play_many(count, seed, |history| {
-        // A day's end begins a new segment, which is one call of the disk more: without cuts that count the calls.
+        // The end of a day begins a new segment, which needs one more call of the disk. So these
+        // histories have no cuts that count the calls.
         let mut history = history.clone();
         history.ops.retain(|op| !matches!(op, Op::Disk(_) | Op::End { .. }));
-        // The dead time looks at receipts as well, and in here nobody records the step that they have to be corrected by.
+        // The dead time also looks at the times of receipt, and this model does not record the
+        // clock step by which they would be corrected.
         history.setup.dead_time = Duration::ZERO;
         let (with, without) = (run(&history, true)?, run(&history, false)?);
         if with.traces != without.traces {

@@ -1,7 +1,9 @@
-//! Passings that an audit found missing go again, under their numbers, between two batches.
+//! Passings that an audit found missing are sent again under their old numbers, between two
+//! batches.
 //!
-//! They were accepted once, so they are nobody's to renumber: where they cannot go any more (the session closed meanwhile,
-//! the number is somebody else's) they are set aside, with the reason.
+//! The cloud accepted these passings once, so they must not be renumbered. If they cannot be sent
+//! any more (the session closed meanwhile, or another passing has the number), they are set aside
+//! with the reason.
 
 use std::time::Duration;
 
@@ -37,12 +39,12 @@ impl Machine {
         if joined && !busy && !self.session.resolve { ResendPermit::Now } else { ResendPermit::Later }
     }
 
-    /// Passings that go again are not settled.
+    /// Passings that are sent again are not settled yet.
     pub fn is_resending(&self) -> bool {
         self.batch.work.as_ref().is_some_and(|work| work.again)
     }
 
-    /// What is followed.
+    /// Returns which session the machine follows.
     pub fn follows(&self) -> SessionProgress {
         let active = match &self.session.active {
             Active::Some(session) => Some(session.token.clone()),
@@ -61,7 +63,7 @@ impl Machine {
         if items.is_empty() || self.may_resend(token) != ResendPermit::Now {
             return;
         }
-        self.counters.sent = self.counters.sent.saturating_sub(items.len() as u64); // they were not there after all
+        self.counters.sent = self.counters.sent.saturating_sub(items.len() as u64); // the cloud lost them
         self.trust.fresh.lost(&items);
         self.records.push_back(UploadEvent::Batch(Batch::resend(&self.device, token, items.clone())));
         self.batch.work = Some(Work::again(&self.device, token, items, now));

@@ -1,4 +1,4 @@
-//! What the driver and the machine say to each other.
+//! The actions that the machine returns, and the inputs that the driver puts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,117 +8,129 @@ use crate::journal::{Batch, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
 use crate::status::{ProblemCode, UploadState};
 
-/// What the driver has to do next.
+/// What the driver must do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing before `until` (since the start). With `reads`, a change of the journal ends it: [`Input::Noticed`].
+    /// Do nothing before `until`. With `reads`, a change of the journal ends the wait:
+    /// [`Input::Noticed`].
     Wait {
         /// Monotonic time since the start.
         until: Duration,
-        /// A change of the journal is of interest.
+        /// A change of the journal ends the wait.
         reads: bool,
     },
     /// Ask for the active session: [`Input::Active`].
     AskActive,
     /// Ask for one session: [`Input::Session`].
     AskSession {
-        /// Its token.
+        /// Token of the session.
         token: Box<str>,
     },
-    /// Ask for a page of what the cloud holds: [`Input::Held`].
+    /// Ask for one page of the passings that the cloud holds: [`Input::Held`].
     AskHeld {
-        /// What is asked for.
+        /// Which passings to ask for.
         scope: Scope,
         /// Page, from 1.
         page: u32,
-        /// How long the answer is worth waiting for; `None`: as long as the client waits.
+        /// How long to wait for the answer. `None`: as long as the client waits.
         patience: Option<Duration>,
     },
-    /// Ask for the device, only to see whether the key may read: [`Input::Device`].
+    /// Ask for the device, only to find out whether the key may read: [`Input::Device`].
     AskDevice,
     /// Create a session: [`Input::Created`].
     Create,
-    /// Form a batch of what is pending, without recording it: [`Input::Formed`].
-    Form {
-        /// Session to number it in.
-        token: Box<str>,
-        /// Its first number.
-        next: u64,
-        /// Most passings in it.
+    /// Count the passings that wait, up to `limit`: [`Input::Waiting`].
+    Count {
+        /// The size of a full batch.
         limit: usize,
-        /// Released passings that are left out.
+    },
+    /// Form the batch that is due from what is pending, and do not record it: [`Input::Formed`].
+    Form {
+        /// Session in which the batch gets its numbers.
+        token: Box<str>,
+        /// First number of the batch.
+        next: u64,
+        /// Most passings in the batch.
+        limit: usize,
+        /// Released passings that the batch leaves out.
         without: Vec<Seq>,
-        /// Passings that the cloud failed at and that are tried again: they come last.
+        /// Passings that the cloud failed at and that are tried again, placed at the end of the
+        /// batch.
         again: Vec<UploadItem>,
     },
-    /// Insert these: [`Input::Posted`]. Every batch and session recorded before must be durable first.
+    /// Insert these passings: [`Input::Posted`]. All batches and sessions recorded before must be
+    /// durable first.
     Post {
         /// Session.
         token: Box<str>,
         /// Passings, a part of the batch in flight.
         items: Vec<UploadItem>,
     },
-    /// Record this, after all recorded before it. No answer is put.
+    /// Record this event after all events recorded before it. It has no result to put.
     Record(UploadEvent),
 }
 
-/// What came of an action.
+/// The result of an action, or an event that the machine must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The journal changed during a wait that wanted to know.
+    /// The journal changed during a wait with `reads`.
     Noticed,
-    /// Of [`Action::AskActive`].
+    /// Result of [`Action::AskActive`].
     Active(Result<Option<Session>, CallError>),
-    /// Of [`Action::AskSession`].
+    /// Result of [`Action::AskSession`].
     Session(Result<Option<Session>, CallError>),
-    /// Of [`Action::AskHeld`].
+    /// Result of [`Action::AskHeld`].
     Held(Result<Page, CallError>),
-    /// Of [`Action::AskDevice`].
+    /// Result of [`Action::AskDevice`].
     Device(Result<(), CallError>),
-    /// Another key is used from now on. Of no action.
+    /// Another key is used from now on. It is the result of no action.
     NewKey,
-    /// Passings that were set aside because the cloud failed at them are to be tried again now. Of no action.
+    /// Try the passings again now that were set aside because the cloud failed at them. It is the
+    /// result of no action.
     TryAgain,
-    /// Of [`Action::Create`].
+    /// Result of [`Action::Create`].
     Created(Result<Session, CallError>),
-    /// Of [`Action::Form`]; `None`: nothing is pending.
+    /// Result of [`Action::Count`].
+    Waiting(usize),
+    /// Result of [`Action::Form`]. `None`: nothing is pending.
     Formed(Option<Formed>),
-    /// Of [`Action::Post`].
+    /// Result of [`Action::Post`].
     Posted(Result<Inserted, CallError>),
-    /// Send these again; only when [`may_resend`](super::Machine::may_resend) says so. Of no action.
+    /// Send these passings again. Allowed only when [`may_resend`](super::Machine::may_resend)
+    /// returns `Now`. It is the result of no action.
     Resend {
-        /// Their session.
+        /// Session of the passings.
         token: Box<str>,
-        /// Passings of it, numbers rising, at most a batch of them.
+        /// Passings of that session in rising order of their numbers, at most one batch.
         items: Vec<UploadItem>,
     },
 }
 
-/// A batch, and what is known of its reads beside.
+/// A batch, and which of its reads came from a decoder's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Formed {
     /// The batch, not recorded yet.
     pub batch: Batch,
-    /// The reads in it that a decoder gave from its memory.
+    /// The reads of the batch that a decoder sent from its memory.
     pub stored: Vec<Seq>,
 }
 
-/// What a timer should see of it.
+/// The state of the uplink as the timer sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UplinkReport {
     /// What the uplink does.
     pub state: UploadState,
     /// Token and alias of the active session.
     pub session: Option<(Box<str>, Option<Box<str>>)>,
-    /// Passings acknowledged, ever.
+    /// Passings that the cloud acknowledged, ever.
     pub sent: u64,
-    /// Of them reported as duplicates.
+    /// How many of them were reported as duplicates.
     pub duplicates: u64,
-    /// Passings acknowledged a minute, while some wait for longer than a moment.
+    /// Passings acknowledged in a minute, shown while some have waited for longer than a moment.
     pub per_minute: Option<u64>,
     /// POSTs acknowledged since the start.
     pub accepted_posts: u64,
-    /// The last error in words, until success.
+    /// The last error as text, until the next success.
     pub last_error: Option<String>,
     /// Problems shown now: code and message.
     pub problems: BTreeMap<ProblemCode, String>,
@@ -127,23 +139,24 @@ pub struct UplinkReport {
 /// Whether passings of a session can be sent again now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResendPermit {
-    /// Now.
+    /// They can be sent now.
     Now,
-    /// Something else is under way.
+    /// The machine is busy with something else.
     Later,
-    /// Not at all: why.
+    /// They can never be sent, for this reason.
     Never(&'static str),
 }
 
-/// Which session the uplink follows, for who wants to know when one is over.
+/// The session that the uplink follows. The audit uses it to find out when a session is over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionProgress {
-    /// The cloud has said which session is active, or that none is.
+    /// The cloud has reported which session is active, or that none is.
     pub known: bool,
     /// The active session.
     pub active: Option<Box<str>>,
     /// The session of the batch in flight.
     pub busy: Option<Box<str>>,
-    /// How old something must be before "the cloud does not hold it" is believed ([`crate::cloud::uplink::fresh`]).
+    /// How old a doubt must be before "the cloud does not hold it" is believed
+    /// ([`crate::cloud::uplink::fresh`]).
     pub lag: Duration,
 }

@@ -1,9 +1,11 @@
-//! What follows when the key or the device is refused, and what may be done without the right to read.
+//! What the machine does when the cloud refuses the key or the device, and what it may do without
+//! the right to read.
 //!
-//! One refusal proves little: a firewall's rate rule says 403, too. So a refusal is tested again after 5 s, 20 s, a minute, and
-//! then every three minutes, and reading counts as forbidden only when it was refused [`UNREAD`] times in a row *and* another
-//! question was refused as well. Even then nothing of unknown fate is sent again to a cloud that has not shown that it detects
-//! duplicates: it waits, and a problem says so.
+//! One refusal proves little, because a firewall's rate rule also returns 403. So the machine tests
+//! a refusal again after 5 s, 20 s, a minute, and then every three minutes. Reading counts as
+//! forbidden only when it was refused [`UNREAD`] times in a row *and* another question was refused
+//! as well. Even then, no passing of unknown fate is sent again to a cloud that has not shown that
+//! it detects duplicates: the passing waits, and a problem is raised.
 
 use std::time::Duration;
 
@@ -15,16 +17,16 @@ use crate::config::SessionMode;
 use crate::model::retry::jittered;
 use crate::status::ProblemCode;
 
-/// Refusals to read in a row before the key itself is doubted.
+/// After this many refused questions in a row, the machine tests whether the key may read.
 const UNREAD: u32 = 3;
 
 impl Machine {
-    /// The cloud may be asked what it holds.
+    /// The machine may ask the cloud what it holds.
     pub(super) fn may_ask(&self, now: Duration) -> bool {
         !self.trust.blind && now >= self.timers.mute_until
     }
 
-    /// The key or the device is refused.
+    /// The cloud refuses the key or the device.
     pub(super) fn refuse(&mut self, now: Duration, by_post: bool, error: &CallError) {
         self.trust.refused = Refused::Yes { by_post };
         self.trust.blind = false;
@@ -53,18 +55,19 @@ impl Machine {
         }
     }
 
-    /// A question was refused for the key's sake. True: it is not clear yet whether the key may read at all.
+    /// The cloud refused a question because of the key. Starts the test of the key after [`UNREAD`]
+    /// such refusals in a row.
     pub(super) fn on_unread(&mut self) {
         self.trust.unread = self.trust.unread.saturating_add(1);
         self.trust.test_reading |= self.trust.unread == UNREAD;
     }
 
-    /// The question for the active session was refused for the key's sake.
+    /// The cloud refused the question for the active session because of the key.
     pub(super) fn on_poll_refused(&mut self, now: Duration, error: &CallError) {
         if self.trust.blind {
             self.timers.poll_at = now + self.refusal_wait();
             if std::mem::take(&mut self.session.resolve) {
-                // The POST's word is all there is.
+                // The answer to the POST is the only evidence.
                 self.close(now);
                 self.session.active = Active::None;
             }
@@ -76,7 +79,7 @@ impl Machine {
             && !self.session.resolve
             && self.trust.refused == Refused::No;
         if knows {
-            // What is known goes on; only the look for another session waits.
+            // The known session stays in use. Only the look for another session waits.
             self.complain(false, error);
             self.timers.poll_at = now + self.refusal_wait();
         } else {
@@ -84,7 +87,8 @@ impl Machine {
         }
     }
 
-    /// Whether the key may read at all: another question was answered, or refused as well.
+    /// Another question was answered, or was refused as well. That shows whether the key may read
+    /// at all.
     pub(super) fn on_device(&mut self, now: Duration, answer: Result<(), CallError>) {
         match answer {
             Err(error @ CallError::KeyRefused { .. }) => {
@@ -94,7 +98,7 @@ impl Machine {
                     self.go_blind(now, &error);
                 }
             }
-            // Nobody answered: the same again.
+            // No answer arrived, so the same question is asked again.
             Err(error) if !error.certainly_not_applied() || error.is_offline() || error.retry_after().is_some() => {
                 self.timers.hold = now + self.pause(false, &error);
                 self.complain(false, &error);
@@ -106,7 +110,7 @@ impl Machine {
         }
     }
 
-    /// The key may write and not read.
+    /// The key may write but not read.
     fn go_blind(&mut self, now: Duration, error: &CallError) {
         self.trust.blind = true;
         self.trust.refused = Refused::No;
@@ -127,7 +131,8 @@ impl Machine {
         self.problems.insert(ProblemCode::WriteOnlyKey, text);
     }
 
-    /// Something of unknown fate waits, and nobody may ask.
+    /// Raises the problem that passings of unknown fate wait and the machine may not ask about
+    /// them.
     pub(super) fn say_cannot_ask(&mut self) {
         let count = self.batch.work.as_ref().map_or(0, |work| work.doubtful_in(&(0..work.open())));
         let text = format!(
@@ -138,7 +143,8 @@ impl Machine {
         self.problems.insert(ProblemCode::CannotAsk, text);
     }
 
-    /// What the cloud took without counting is settled by its word alone, because it cannot be asked.
+    /// Settles the passings of a success without counts by that answer alone, because the cloud
+    /// cannot be asked.
     pub(super) fn take_at_its_word(&mut self) {
         let now = self.timers.now;
         let Some(work) = &mut self.batch.work else { return };
@@ -149,7 +155,7 @@ impl Machine {
         }
     }
 
-    /// Another key: whatever was refused is tried at once.
+    /// Another key is in use, so everything that was refused is tried at once.
     pub(super) fn on_new_key(&mut self, now: Duration) {
         self.trust.blind = false;
         self.problems.remove(&ProblemCode::WriteOnlyKey);
@@ -158,13 +164,13 @@ impl Machine {
         self.timers.poll_at = now;
     }
 
-    /// Every form of a question is refused.
+    /// The cloud refuses every form of a question.
     pub(super) fn fall_mute(&mut self, now: Duration, error: &CallError) {
         let why = self.batch.question.take().map(|question| question.why);
         self.complain(false, error);
         match why {
             Some(Why::Join) => {
-                // The journal's own numbers, and the count that came with the session, are all there is.
+                // Only the journal's own numbers and the session's count are available.
                 let Active::Some(session) = self.session.active.clone() else { return };
                 self.join(self.least_next(&session));
             }
@@ -178,7 +184,7 @@ impl Machine {
             Some(Why::Settle) => {
                 self.timers.mute_until =
                     now + self.pause(false, error).max(scaled(POLL_REFUSED[0], self.upload.retry_max));
-                // A poll tells whether it is the question or the key.
+                // A poll shows whether the cloud refuses the question or the key.
                 self.timers.poll_at = self.timers.poll_at.min(now);
             }
             Some(Why::Watch) | None => {}

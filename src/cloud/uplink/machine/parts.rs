@@ -1,5 +1,5 @@
-//! What the machine knows, in five parts: the session, the batch in flight, the timers, what is believed of the cloud's answers,
-//! and what is counted.
+//! The machine's knowledge, in five parts: the session, the batch in flight, the timers, what the
+//! machine believes about the cloud's answers, and the counters.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -19,7 +19,7 @@ use crate::config::UploadConfig;
 use crate::journal::UploadItem;
 use crate::model::retry::Retry;
 
-/// What is known of the device's active session.
+/// What the machine knows about the device's active session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Active {
     Unknown,
@@ -27,30 +27,31 @@ pub(super) enum Active {
     Some(Session),
 }
 
-/// The session joined: numbers are given in it.
+/// The session in which the machine gives numbers.
 #[derive(Clone, Debug)]
 pub(super) struct Joined {
     pub(super) token: Box<str>,
     pub(super) next: u64,
-    /// The cloud was asked which numbers are taken, in this process.
+    /// In this process, the cloud was asked which numbers are taken.
     pub(super) checked: bool,
 }
 
-/// Why an inquiry is made.
+/// The purpose of an inquiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     Settle,
     Join,
-    /// Lines of the log are gone: what does the session hold?
+    /// Log lines were lost. Which passings does the session hold?
     Recall,
-    /// Reads were left behind by an earlier process: does the cloud hold them?
+    /// An earlier process left reads behind. Does the cloud hold them?
     Left {
         from: i64,
         to: i64,
     },
-    /// The cloud counts duplicates that it does not show under their numbers: where are they?
+    /// The cloud counts duplicates that it does not show under their numbers. Under which numbers
+    /// does it hold them?
     Elsewhere,
-    /// Does somebody else send into this session?
+    /// Does another writer send passings into this session?
     Watch,
 }
 
@@ -58,9 +59,10 @@ pub(super) enum Why {
 pub(super) struct Question {
     pub(super) inquiry: Inquiry,
     pub(super) why: Why,
-    /// The cloud said that the session is not there; ask for the session itself.
+    /// The cloud reported that the session does not exist, so the machine asks for the session
+    /// itself.
     pub(super) confirm: bool,
-    /// Refusals of this form of the question.
+    /// How often the cloud refused this form of the question.
     pub(super) refusals: u32,
 }
 
@@ -91,41 +93,47 @@ pub(super) struct Trouble {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     No,
-    /// The key or device is refused; `by_post`: reading may well be allowed.
+    /// The cloud refuses the key or the device. With `by_post`, a POST was refused, so the key may
+    /// still be allowed to read.
     Yes {
         by_post: bool,
     },
 }
 
-/// Which session takes passings, and which numbers were given in it.
+/// The session that takes passings, and the numbers that were given in it.
 #[derive(Debug)]
 pub(super) struct SessionState {
     pub(super) active: Active,
     pub(super) joined: Option<Joined>,
-    /// Token and next number that the journal holds.
+    /// Token and next number as the journal holds them.
     pub(super) recorded: Option<(Box<str>, u64)>,
-    /// Sessions that this box gave numbers in, the last joined last, each with the number above all that were given. What
-    /// the cloud shows never lowers them. At most [`SESSIONS_MAX`].
+    /// Sessions in which this box gave numbers, the one joined last at the end. Each has the number
+    /// above all given ones. What the cloud shows never lowers that number. At most
+    /// [`SESSIONS_MAX`].
     pub(super) given: VecDeque<(Box<str>, u64)>,
-    /// The same, without the numbers that were passed over because the cloud showed them to be taken.
+    /// The same, without the numbers that were skipped because the cloud showed that they are
+    /// taken.
     pub(super) own: VecDeque<(Box<str>, u64)>,
-    /// The first session of this process is not joined yet: numbers in it that the box did not give tell of lost lines.
+    /// No session was joined in this process yet. If the first session holds numbers that the box
+    /// did not give, log lines may be lost.
     pub(super) first_join: bool,
-    /// A POST was told that the session is gone: what is active now?
+    /// The answer to a POST said that the session is gone, so the machine must find out which
+    /// session is active now.
     pub(super) resolve: bool,
-    /// A POST was accepted in the session joined, by this process.
+    /// This process had a POST accepted in the session that is joined.
     pub(super) proven: bool,
-    /// Looks for the active session in a row at which the cloud failed.
+    /// How often in a row the cloud failed to say which session is active.
     pub(super) polls_failed: u32,
-    /// Looks in a row that showed an older session.
+    /// How often in a row the cloud showed an older session as active.
     pub(super) stale_polls: u32,
-    /// Answers in a row that there is no active session, and when the first of them came.
+    /// How often in a row the cloud answered that no session is active, and when the first of these
+    /// answers arrived.
     pub(super) none_row: u32,
     pub(super) none_since: Duration,
 }
 
 impl SessionState {
-    /// `recorded`: token and next number of the session joined last.
+    /// `recorded`: token and next number of the session that was joined last.
     pub(super) fn new(recorded: Option<(Box<str>, u64)>, mut given: VecDeque<(Box<str>, u64)>) -> Self {
         if let Some((token, next)) = &recorded {
             note_given(&mut given, token, *next);
@@ -147,30 +155,30 @@ impl SessionState {
     }
 }
 
-/// The batch in flight, how much of it the next POST carries, and how its POSTs went.
+/// The batch in flight, the size of its next POST, and the results of its POSTs.
 pub(super) struct BatchState {
     pub(super) work: Option<Work>,
     pub(super) question: Option<Question>,
-    /// Places in the open list of the POST under way.
+    /// Places in the open list that the current POST carries.
     pub(super) posting: Option<Range<usize>>,
-    /// When the POST under way was given out.
+    /// When the machine returned the current POST.
     pub(super) post_began: Duration,
-    /// The batch in flight was as large as a batch can be: more waits.
+    /// The batch in flight was as large as a batch can be, so more passings wait.
     pub(super) full: bool,
-    /// When a batch was formed, or something of it was settled.
+    /// When a batch was last formed, or a passing of it was last settled.
     pub(super) moved_at: Duration,
     pub(super) sizing: Sizing,
     pub(super) suspects: Suspects,
-    /// Single passings refused in a row.
+    /// Single passings that the cloud refused in a row.
     pub(super) refused_row: u32,
     /// POSTs in a row whose outcome is unknown.
     pub(super) trouble_row: u32,
-    /// Times in a row that passings had to be numbered anew because their numbers were taken.
+    /// How often in a row passings got new numbers because their numbers were taken.
     pub(super) renumbered_row: u32,
 }
 
 impl BatchState {
-    /// `parked`: passings that an earlier process set aside because the cloud failed at them.
+    /// `failing`: passings that an earlier process set aside because the cloud failed at them.
     pub(super) fn new(work: Option<Work>, failing: Vec<UploadItem>, upload: &UploadConfig) -> Self {
         Self {
             work,
@@ -188,21 +196,23 @@ impl BatchState {
     }
 }
 
-/// When what is due. All times are since the start.
+/// When each step is due. All times count from the start.
 pub(super) struct Timers {
     pub(super) now: Duration,
-    /// Nothing is done before this time.
+    /// The machine does nothing before this time.
     pub(super) hold: Duration,
-    /// When the active session is looked for next.
+    /// When the machine next asks for the active session.
     pub(super) poll_at: Duration,
-    /// Every form of question is refused: nothing can be asked before this time.
+    /// The cloud refused every form of a question. The machine asks nothing before this time.
     pub(super) mute_until: Duration,
     pub(super) post_retry: Retry,
     pub(super) ask_retry: Retry,
-    /// When to look for reads; `None`: when some are noticed.
+    /// When to look for reads. `None`: when the driver reports a change of the journal.
     pub(super) look: Option<Duration>,
-    /// When the first of the reads was noticed that the next batch is to carry.
+    /// When the machine noticed the first read that the next batch will carry.
     pub(super) noticed: Option<Duration>,
+    /// A full batch waits, so the next batch is due at once.
+    pub(super) full: bool,
     pub(super) last_look: Duration,
     pub(super) last_post: Option<Duration>,
     pub(super) posted_since_look: bool,
@@ -219,6 +229,7 @@ impl Timers {
             ask_retry: Retry::new(RETRY_FIRST, upload.retry_max),
             look: Some(Duration::ZERO),
             noticed: None,
+            full: false,
             last_look: Duration::ZERO,
             last_post: None,
             posted_since_look: false,
@@ -226,32 +237,53 @@ impl Timers {
     }
 }
 
-/// What is believed of the cloud's answers, of the key, and of what the cloud holds already.
+impl Timers {
+    /// Returns when the next batch is due if it is not full, for a look into the journal at `now`.
+    /// Reads that were stored during a POST may have waited since the previous look.
+    pub(super) fn due(&self, now: Duration, upload: &UploadConfig) -> Duration {
+        let rested = self.last_post.map_or(Duration::ZERO, |at| at + upload.min_interval);
+        (self.waited_since(now) + upload.linger).max(rested)
+    }
+
+    /// Records that the look at `now` found a batch that is not due yet.
+    pub(super) fn looked(&mut self, now: Duration) {
+        self.noticed = Some(self.waited_since(now));
+        (self.last_look, self.posted_since_look) = (now, false);
+    }
+
+    fn waited_since(&self, now: Duration) -> Duration {
+        self.noticed.unwrap_or(if self.posted_since_look { self.last_look } else { now })
+    }
+}
+
+/// What the machine believes about the cloud's answers, about the key, and about what the cloud
+/// already holds.
 pub(super) struct Trust {
     pub(super) fresh: Freshness,
-    /// The form of question that the cloud answers, and until when it is asked so first.
+    /// The form of question that the cloud answers, and until when that form is used first.
     pub(super) way: (Way, Duration),
-    /// What the cloud holds already of what waits.
+    /// The waiting passings that the cloud already holds.
     pub(super) recall: Recall,
-    /// Reads below this entry were left behind by an earlier process.
+    /// An earlier process left behind the reads below this entry.
     pub(super) first: u64,
     pub(super) watch: Watch,
     pub(super) refused: Refused,
-    /// Refusals in a row of the key or the device.
+    /// How often in a row the cloud refused the key or the device.
     pub(super) refusals: usize,
-    /// Reading is refused while posting works.
+    /// The key may post but not read.
     pub(super) blind: bool,
-    /// Refusals in a row to read, and whether another question is to tell if it is the key.
+    /// How often in a row the cloud refused a question because of the key, and whether another
+    /// question must show if the key may read.
     pub(super) unread: u32,
     pub(super) test_reading: bool,
-    /// The cloud took a POST since the key was refused last.
+    /// The cloud has accepted a POST since it last refused the key.
     pub(super) posts_work: bool,
     /// The cloud has shown that it detects duplicates.
     pub(super) dedups: bool,
 }
 
 impl Trust {
-    /// `doubt`: the sessions in doubt after lines of the log were lost.
+    /// `doubt`: the sessions that are in doubt after log lines were lost.
     pub(super) fn new(doubt: Option<Vec<Box<str>>>, first: u64, upload: &UploadConfig) -> Self {
         Self {
             fresh: Freshness::new(upload.settle),
@@ -270,23 +302,23 @@ impl Trust {
     }
 }
 
-/// What a timer sees of it.
+/// Numbers that the timer sees on the board.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    /// Passings acknowledged, ever.
+    /// Passings that the cloud acknowledged, ever.
     pub(super) sent: u64,
-    /// Of them reported as duplicates.
+    /// How many of them were reported as duplicates.
     pub(super) duplicates: u64,
     /// Passings set aside since the start.
     pub(super) set_aside: u64,
     /// POSTs acknowledged since the start.
     pub(super) accepted_posts: u64,
-    /// The last failure, until success.
+    /// The last failure, until the next success.
     pub(super) trouble: Option<Trouble>,
     pub(super) pace: Pace,
 }
 
-/// Notes the number above all that were given in a session, as the one joined last.
+/// Records the number above all given ones in a session, and makes it the session joined last.
 pub(super) fn note_given(given: &mut VecDeque<(Box<str>, u64)>, token: &str, next: u64) {
     let known = given.iter().position(|(known, _)| **known == *token).and_then(|at| given.remove(at));
     let before = known.map_or(0, |(_, before)| before);

@@ -1,4 +1,4 @@
-//! What follows from the answer to a POST.
+//! What the machine does with the answer to a POST.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use crate::journal::UploadItem;
 use crate::status::ProblemCode;
 
 impl Machine {
-    /// The answer is a documented success. Does it account for everything sent?
+    /// The answer is a documented success. Checks whether its counts account for everything that
+    /// was sent.
     pub(super) fn on_inserted(&mut self, now: Duration, counts: Inserted) {
         let blind = self.trust.blind;
         let Some(part) = self.batch.posting.take() else { return };
@@ -29,15 +30,16 @@ impl Machine {
         let duplicates = counts.duplicates.unwrap_or(0);
         match counts.inserted {
             Some(inserted) if inserted == sent && duplicates == 0 => self.on_accepted(now, &part, 0),
-            // It counts nothing, and a cloud that drops a number that is somebody's says the same: it has to be seen. What
-            // else the batch holds is sent before.
+            // The answer has no counts. A cloud that drops a passing because its number is taken
+            // answers the same, so the machine must see the passings in the cloud. It first sends
+            // the rest of the batch.
             None if duplicates == 0 && !blind => {
                 work.told(&part, now);
                 self.answered();
             }
             None if duplicates == 0 => self.on_accepted(now, &part, 0),
-            // A number of duplicates says nothing of a single passing. Without a question it can only be that those of unknown
-            // fate were there.
+            // A number of duplicates proves nothing about a single passing. The machine cannot ask,
+            // so it accepts the counts only if the duplicates can be the passings of unknown fate.
             inserted if blind => {
                 let accounted = inserted.unwrap_or(0).saturating_add(duplicates) == sent;
                 if accounted && duplicates <= work.doubtful_in(&part) {
@@ -70,7 +72,7 @@ impl Machine {
         self.on_progress();
     }
 
-    /// The cloud takes POSTs.
+    /// The cloud accepts POSTs.
     fn answered(&mut self) {
         self.refusal_over();
         self.batch.trouble_row = 0;
@@ -78,7 +80,7 @@ impl Machine {
         self.trusted();
     }
 
-    /// A POST did what it should.
+    /// A POST was accepted, by its answer or because the cloud showed its passings.
     pub(super) fn on_progress(&mut self) {
         self.counters.accepted_posts += 1;
         self.batch.refused_row = 0;
@@ -127,7 +129,7 @@ impl Machine {
             |why: &OutcomeDoubt| matches!(why, OutcomeDoubt::Timeout | OutcomeDoubt::Server { status: 504, .. });
         let long = now.saturating_sub(self.batch.post_began) >= LONG_POST;
         if long {
-            self.timers.post_retry.reset(); // it has taken its time already, and a smaller one may pass
+            self.timers.post_retry.reset(); // it has already taken its time, and a smaller POST may be accepted
         }
         let wait = self.pause(true, error);
         self.timers.hold = now + wait;
@@ -136,17 +138,17 @@ impl Machine {
         let Some(work) = &mut self.batch.work else { return };
         work.doubt(part, now);
         work.ask_at = now + wait.max(FIRST_LOOK.min(self.upload.retry_max));
-        // One that is suspect already needs no second failure.
+        // A suspect passing needs no second failure.
         let suspect = part.len() == 1 && work.seq(part.start).is_some_and(|seq| self.batch.suspects.is_searched(seq));
-        // While others pass, a part is taken apart at once: one of them may be what the cloud fails at. A cloud that asks for
-        // time is busy.
+        // While others are accepted, the part is split at once, because the cloud may fail at
+        // one passing in it. A cloud that sends Retry-After is busy, so its part stays whole.
         let others_pass = part.len() > 1
             && error.retry_after().is_none()
             && self.batch.suspects.passed_since(now.saturating_sub(PASSED_LATELY));
         let again = suspect || others_pass || self.batch.trouble_row >= FAILED_ROW;
         match error {
             CallError::Unknown { why, .. } if long || timeout(why) => self.batch.sizing.slow(),
-            // The cloud itself fails at it: one of them may be what it fails at.
+            // The cloud itself failed, perhaps at one passing of the part.
             CallError::Unknown { why: OutcomeDoubt::Server { .. } | OutcomeDoubt::Unreadable(_), .. } if again => {
                 let items = work.items(part);
                 if let [item] = &items[..] {
@@ -159,7 +161,7 @@ impl Machine {
                     self.batch.suspects.take_apart(&items);
                 }
             }
-            // A failure again and again may be one of size, too.
+            // A repeated failure may also be caused by the size.
             CallError::Unknown { .. } if self.batch.trouble_row >= FAILED_ROW => self.batch.sizing.slow(),
             _ => {}
         }
@@ -176,8 +178,9 @@ impl Machine {
         }
     }
 
-    /// The cloud failed at a passing that was sent alone. It may hold it, so it is asked; nothing needs to wait for that, unless
-    /// it is the cloud that fails.
+    /// The cloud failed at a passing that was sent alone. The cloud may hold it, so the machine
+    /// asks for it. The other passings need not wait for the answer, unless the cloud fails at
+    /// everything.
     fn on_alone_unknown(&mut self, now: Duration, item: &UploadItem, status: u16, error: &CallError) {
         let may_ask = self.may_ask(now);
         let age = self.trust.fresh.age();
@@ -199,7 +202,7 @@ impl Machine {
         }
     }
 
-    /// A passing alone was refused.
+    /// The cloud refused a passing that was sent alone.
     fn on_refused(&mut self, now: Duration, at: usize, status: u16, answer: &str) {
         let may_ask = self.may_ask(now);
         let Some(work) = &mut self.batch.work else { return };

@@ -1,4 +1,4 @@
-//! What follows from what the cloud says it holds.
+//! What the machine does with the cloud's answer about the passings that it holds.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::suspect::Fallen;
 use crate::status::ProblemCode;
 
 impl Question {
-    /// It is about the batch in flight.
+    /// The question is about the batch in flight.
     pub(super) fn is_of_work(&self) -> bool {
         matches!(self.why, Why::Settle | Why::Elsewhere)
     }
@@ -42,12 +42,14 @@ impl Machine {
         };
         match question.why {
             Why::Recall => self.trust.recall.take(&page),
-            // Under its own number a passing is known; it proves nothing of another one that waits.
+            // If the cloud shows a passing under its own number, that proves nothing about another
+            // passing that waits.
             Why::Left { .. } => {
                 let own = &self.session.own;
                 self.trust.recall.take_times(&page, |token, num, _| !is_given(own, token, num));
             }
-            // The cloud itself says that these are duplicates: the same chip at the same time counts, whatever its number.
+            // The cloud itself says that these are duplicates, so the same chip at the same time
+            // counts, whatever its number.
             Why::Elsewhere => {
                 let doubted = self.batch.work.as_ref().map(|work| work.keys_in_doubt()).unwrap_or_default();
                 self.trust.recall.take_times(&page, |_, _, key| doubted.contains(&key));
@@ -74,7 +76,7 @@ impl Machine {
         let Some(question) = &mut self.batch.question else { return };
         let device = matches!(question.inquiry.way(), Way::Times | Way::Moments | Way::Instants);
         if question.why == Why::Watch && !matches!(error, CallError::BadRequest { .. }) {
-            self.batch.question = None; // it comes again by itself, and holds nothing up
+            self.batch.question = None; // the next look follows by itself, and nothing waits for it
             return;
         }
         match error {
@@ -85,15 +87,17 @@ impl Machine {
             CallError::Unknown { why: OutcomeDoubt::Timeout | OutcomeDoubt::Cut(_), .. } => {
                 self.on_question_failed(now, error)
             }
-            // Refused, or the cloud fails at it. Once may be chance; then it is asked in another form.
+            // The question was refused, or the cloud failed at it. One refusal may be chance. After
+            // more, the machine asks in another form.
             _ => {
                 question.refusals += 1;
-                // A form that was answered before is not what is refused.
+                // If the cloud answered this form before, the form is not the reason for the
+                // refusal.
                 let answered = question.inquiry.was_answered();
                 let patience = match error {
                     CallError::BadRequest { .. } | CallError::TooLarge { .. } => 1,
                     _ if answered => 8,
-                    // There is no other form of these.
+                    // These questions have no other form.
                     _ if matches!(question.why, Why::Left { .. } | Why::Elsewhere) => 6,
                     CallError::Unknown { .. } => 3,
                     _ => 2,
@@ -108,7 +112,7 @@ impl Machine {
                 let Some(question) = &mut self.batch.question else { return };
                 question.refusals = 0;
                 self.timers.ask_retry.reset();
-                // Whether another session holds them cannot be asked in another form.
+                // `Left` and `Elsewhere` have no other form.
                 if !question.inquiry.next_way() {
                     self.fall_mute(now, error);
                 }
@@ -119,7 +123,7 @@ impl Machine {
     pub(super) fn on_session(&mut self, now: Duration, answer: Result<Option<Session>, CallError>) {
         let Some(question) = &mut self.batch.question else { return };
         match answer {
-            // It exists, so "not found" meant the passings: there are none.
+            // The session exists, so "not found" meant that it holds no such passings.
             Ok(Some(_)) => {
                 question.confirm = false;
                 self.asked_well();
@@ -129,7 +133,7 @@ impl Machine {
                 let why = question.why;
                 self.asked_well();
                 match why {
-                    Why::Recall => return self.conclude(now), // it holds nothing
+                    Why::Recall => return self.conclude(now), // the session holds nothing
                     Why::Settle => {}
                     // The session vanished between two questions.
                     _ => {
@@ -162,12 +166,12 @@ impl Machine {
         self.complain(false, error);
     }
 
-    /// More pages than any session should have.
+    /// The cloud returned more pages than any session should have.
     fn on_endless(&mut self, now: Duration) {
         let Some(question) = &mut self.batch.question else { return };
         let inquiry = &mut question.inquiry;
         match (question.why, inquiry.highest) {
-            // Each round starts higher, so this ends with the session.
+            // Each round starts at a higher number, so this ends at the end of the session.
             (Why::Join, Some(highest)) if highest >= inquiry.first => {
                 *inquiry = Inquiry::new(&inquiry.token, highest.saturating_add(1), None);
             }
@@ -176,7 +180,7 @@ impl Machine {
         }
     }
 
-    /// The inquiry has seen everything.
+    /// The inquiry has seen every page.
     fn conclude(&mut self, now: Duration) {
         let Some(question) = &self.batch.question else { return };
         if question.why == Why::Settle {
@@ -189,7 +193,8 @@ impl Machine {
         match why {
             Why::Join => self.join(inquiry.highest.map_or(inquiry.first, |highest| highest.saturating_add(1))),
             Why::Recall => self.trust.recall.done(),
-            // Cut short, and the rest cannot be had: a shorter time. The other half is asked for when the batch is formed again.
+            // The answer was cut short and the rest is not available, so the machine asks for a
+            // shorter time. It asks for the other half when the batch is formed again.
             Why::Left { .. } if !inquiry.is_whole() && inquiry.first_half().is_some() => {
                 if let Some(half) = inquiry.first_half()
                     && let Some((from, to)) = half.asks_from_to()
@@ -202,7 +207,7 @@ impl Machine {
             Why::Elsewhere => {
                 let Some(work) = &mut self.batch.work else { return };
                 work.looked_elsewhere = true;
-                let recall = &self.trust.recall;
+                let recall = &mut self.trust.recall;
                 let events = work.release_elsewhere(|item| recall.holds(item));
                 self.records.extend(events);
             }
@@ -210,41 +215,44 @@ impl Machine {
         }
     }
 
-    /// How far the answer is behind, by the passing that has to be in it. `None`: it is behind.
+    /// Updates the lag of the cloud's answers by the witness. Returns `None` if this answer is
+    /// behind.
     fn note_lag(&mut self) -> Option<()> {
         let inquiry = &self.batch.question.as_ref()?.inquiry;
         match inquiry.is_fresh() {
-            // An answer that was cut short says nothing of how far it is behind.
+            // An answer that was cut short does not show how far it is behind.
             Some(false) if !inquiry.is_whole() => None,
             Some(false) => self.trust.fresh.missed(inquiry.asked.unwrap_or(self.timers.now)).then_some(()),
             Some(true) | None => Some(()),
         }
     }
 
-    /// The question came late enough after the last POST that left a doubt.
+    /// The question was asked late enough after the last POST that left a doubt.
     fn is_old_enough(&self) -> bool {
         let asked = self.batch.question.as_ref().and_then(|question| question.inquiry.asked).unwrap_or(self.timers.now);
         let doubted = self.batch.work.as_ref().and_then(Work::doubted_since);
         doubted.is_none_or(|doubted| asked >= doubted + self.trust.fresh.age())
     }
 
-    /// What was not shown may only not be shown yet.
+    /// Asks again later, because the cloud may hold a passing that it does not show yet.
     fn ask_later(&mut self, now: Duration) {
         let wait = self.timers.ask_retry.next(&mut self.rng, None);
         let Some(work) = &mut self.batch.work else { return };
         let due = work.doubted_since().map_or(now, |doubted| doubted + self.trust.fresh.age());
-        // Now and then before it is due: what did arrive is then settled sooner.
+        // Also ask before the due time, so that passings which did arrive are settled sooner.
         let at = if due > now { due.min(now + wait.max(self.trust.fresh.age() / 4)) } else { now + wait };
         work.ask_again_at(at);
     }
 
-    /// Draws the conclusions for the batch in flight. `gone`: the cloud does not know the session at all.
+    /// Draws the conclusions for the batch in flight. `gone`: the cloud does not know the session
+    /// at all.
     fn conclude_settle(&mut self, now: Duration, gone: bool) {
         let fresh = gone || self.note_lag().is_some();
         let old = self.is_old_enough();
         let Some(question) = &mut self.batch.question else { return };
         if old && !question.inquiry.is_whole() && !gone {
-            // Answers are cut short: less at a time, then other forms. What was found stays found.
+            // Answers are cut short, so the machine asks for less at a time, then in other forms.
+            // What was found stays found.
             if question.inquiry.narrow() || question.inquiry.next_way() {
                 return;
             }
@@ -254,7 +262,8 @@ impl Machine {
         let Some(work) = &mut self.batch.work else { return };
         let (claim, pressing) = (work.claim, work.pressing());
         let settled = work.settle(&inquiry, fresh && old && whole);
-        // What was sent a second time was counted as known, and is there once: this cloud detects duplicates.
+        // The passings were sent a second time, the cloud counted them as duplicates, and it holds
+        // each of them once. So this cloud detects duplicates.
         self.trust.dedups |= claim.is_some_and(|claim| {
             !claim.first_time && claim.duplicates > 0 && settled.found.len() as u64 >= claim.duplicates
         });
@@ -307,7 +316,7 @@ impl Machine {
         self.on_other_writer(now, &format!("{other}, under number {num}"));
         let Some(work) = &mut self.batch.work else { return };
         if !left.is_empty() {
-            return; // nothing else was asked about
+            return; // the question was about nothing else
         }
         if work.again {
             self.note_set_aside(taken.len() as u64, &format!("number {num} was taken by another sender"));
@@ -318,8 +327,8 @@ impl Machine {
         work.taken = true;
     }
 
-    /// The cloud counts duplicates that it does not show under their numbers. It may hold them under others: it is asked
-    /// by time, once for each claim.
+    /// The cloud counts duplicates that it does not show under their numbers. It may hold them
+    /// under other numbers, so the machine asks by time, once for each claim.
     fn looks_elsewhere(&mut self, now: Duration) -> bool {
         let Some(work) = &self.batch.work else { return false };
         let counts = work.claim.is_some_and(|claim| claim.duplicates > 0);
@@ -331,7 +340,7 @@ impl Machine {
         true
     }
 
-    /// No doubt is left: what is still open is not there.
+    /// No doubt is left: the passings that are still open are not in the cloud.
     fn on_undoubted(&mut self, now: Duration) {
         let Some(work) = &mut self.batch.work else { return };
         let claim = work.claim.take();
@@ -340,8 +349,8 @@ impl Machine {
             return;
         }
         if std::mem::take(&mut work.taken) {
-            // New numbers, above the other sender's. A bound on how often: after the second time in a row it waits longer
-            // and longer.
+            // The passings get new numbers, above those of the other sender. This repeats only
+            // slowly: after the second time in a row, the wait grows each time.
             if self.batch.renumbered_row > 2 {
                 self.timers.hold = now + self.timers.post_retry.next(&mut self.rng, None);
             }
@@ -357,7 +366,8 @@ impl Machine {
         }
     }
 
-    /// The cloud counted less than was sent, or duplicates, and does not hold the rest.
+    /// The cloud counted fewer passings than were sent, or counted duplicates, and it does not hold
+    /// the rest.
     fn on_still_missing(&mut self, now: Duration, claim: Claim) {
         let Some(work) = &mut self.batch.work else { return };
         work.short_rounds += 1;
@@ -372,7 +382,8 @@ impl Machine {
             return;
         }
         if duplicates > 0 && work.short_rounds == SHORT_ROUNDS {
-            // It takes the numbers for somebody's: other ones may pass.
+            // The cloud takes the numbers for those of other passings. Other numbers may be
+            // accepted.
             self.batch.renumbered_row = self.batch.renumbered_row.saturating_add(3);
             return self.release();
         }
@@ -384,7 +395,8 @@ impl Machine {
         }
     }
 
-    /// The cloud failed at a passing alone and does not hold it. True: it does not hold up the others any more.
+    /// The cloud failed at a passing that was sent alone, and does not hold it. Returns true if the
+    /// passing no longer holds up the others.
     fn on_failed_alone(&mut self, now: Duration, num: u64, status: u16, answer: &str) -> bool {
         let Some(work) = &mut self.batch.work else { return false };
         let Some(at) = work.place(num).filter(|_| work.fate(num) == Some(Fate::Absent) && !work.again) else {
@@ -409,7 +421,8 @@ impl Machine {
         self.problems.insert(ProblemCode::CloudTrouble, text);
     }
 
-    /// The cloud failed at a passing that was sent alone, and does not hold it. It does not hold up the others.
+    /// The cloud failed at a passing that was sent alone, and does not hold it. The other passings
+    /// do not wait for it.
     fn on_failed_for_certain(&mut self, now: Duration, item: &UploadItem) {
         let Some(work) = &mut self.batch.work else { return };
         match self.batch.suspects.absent(now, item) {
@@ -429,8 +442,8 @@ impl Machine {
         self.timers.post_retry.reset();
     }
 
-    /// How far above the highest number known the next one is: nothing in peace, more and more while another writer takes
-    /// the numbers that we are about to use.
+    /// Returns how far above the highest known number the next number is. It is zero normally. It
+    /// grows while another writer takes the numbers that we are about to use.
     pub(super) fn jump(&mut self) -> u64 {
         if self.batch.renumbered_row < 2 {
             return 0;

@@ -1,4 +1,5 @@
-//! What follows from what the cloud says about the active session, and how one is joined.
+//! What the machine does with the cloud's answer about the active session, and how it joins a
+//! session.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::journal::UploadEvent;
 use crate::model::retry::jittered;
 use crate::status::ProblemCode;
 
-/// Looks in a row at which the cloud failed before that is a problem.
+/// After this many failed looks for the active session in a row, a problem is raised.
 const POLLS_FAILED: u32 = 3;
 
 impl Machine {
@@ -37,7 +38,7 @@ impl Machine {
             }
             self.session.none_row = self.session.none_row.saturating_add(1);
             if self.mode == SessionMode::Create {
-                // Asked again as soon as the second answer would be enough.
+                // Ask again as soon as a second answer would be enough.
                 self.timers.poll_at =
                     self.timers.poll_at.min(now.max(self.session.none_since + self.upload.create_after) + FIRST_LOOK);
             }
@@ -54,7 +55,7 @@ impl Machine {
         if let Some(work) = &mut self.batch.work {
             let same = token.as_deref() == Some(&*work.token);
             if gone && same {
-                // One of the two answers is wrong. Wait, and take nothing for granted.
+                // One of the two answers is wrong, so the machine waits and assumes nothing.
                 let all = 0..self.batch.sizing.part(work.open());
                 work.doubt(&all, now);
                 self.timers.hold = now + self.timers.post_retry.next(&mut self.rng, None);
@@ -66,7 +67,8 @@ impl Machine {
             if same {
                 work.closing = false;
             } else if gone || token.is_some() {
-                // Without another session in its place, a poll alone does not end one: the next POST will tell.
+                // A poll that shows no session at all does not end a session. The next POST will
+                // show whether it is closed.
                 self.close(now);
             }
         }
@@ -79,8 +81,9 @@ impl Machine {
         self.session.active = found.map_or(Active::None, Active::Some);
     }
 
-    /// A session that was joined before the one that takes our passings: a closed session is never opened again, so this
-    /// answer is an old one. It is believed when it comes again and again, or when a POST says that ours is gone.
+    /// The session was joined before the one that takes our passings. A closed session is never
+    /// opened again, so this answer is an old one. The machine believes it only when the cloud
+    /// repeats it, or when the answer to a POST says that our session is gone.
     fn is_stale(&mut self, token: &str) -> bool {
         let ours = self.session.joined.as_ref().filter(|joined| *joined.token != *token);
         let older = ours.is_some() && self.session.given.iter().any(|(known, _)| **known == *token);
@@ -151,18 +154,20 @@ impl Machine {
                 }
                 self.timers.hold = now + self.pause(false, &error);
                 self.complain(false, &error);
-                // It may have been created: the cloud has to say again that there is none, as often and as long as before.
+                // The session may have been created. So the cloud must say again that there is
+                // none, as often and for as long as before.
                 (self.session.none_row, self.timers.poll_at) = (0, self.timers.hold);
             }
         }
     }
 
-    /// The least number that is free as far as the box and the session's own count tell. Own numbers come from the journal.
+    /// Returns the lowest number that is free according to the box and to the session's own count.
+    /// The box's own numbers are read from the journal.
     pub(super) fn least_next(&self, session: &Session) -> u64 {
         self.next_given(&session.token).max(session.passings.map_or(1, |count| count.saturating_add(1)))
     }
 
-    /// The number above all that this box ever gave in a session.
+    /// Returns the number above all numbers that this box ever gave in a session.
     fn next_given(&self, token: &str) -> u64 {
         self.session.given.iter().find(|(known, _)| **known == *token).map_or(1, |(_, next)| *next)
     }
@@ -172,7 +177,8 @@ impl Machine {
         let own = self.next_given(&session.token);
         if std::mem::take(&mut self.session.first_join) && next > own && !self.trust.blind && !self.trust.recall.is_on()
         {
-            // Somebody else's passings, or ours, and the disk lost the lines that tell of them.
+            // The session holds numbers above ours. They belong to another sender, or they are ours
+            // and the disk lost their log lines.
             self.trust.recall.begin();
             return;
         }

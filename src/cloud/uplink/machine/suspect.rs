@@ -1,13 +1,16 @@
 //! Passings at which the cloud itself fails, while it takes others.
 //!
-//! A 5xx, or a success that counts nothing, says nothing of the passing: the cloud may be down. But one passing may be what a
-//! cloud fails at, every time, and nothing may wait for it. So a part that failed twice is taken apart, and the one that
-//! fails alone is *suspect*. It may be in the cloud all the same, and that is only known `settle` later: until then it is
-//! left behind ([`Fate::Left`](crate::cloud::uplink::work::Fate)), the others go on under higher numbers, and its own number is never used
-//! again. Known not to be there, it is released and left out of the next batches for a while, so that it is seen whether others
-//! pass. Only one may be suspect without such a proof: a cloud that is down gets nobody set aside. One that failed alone
-//! [`FAILS`] times over at least [`FAILS_OVER`], while others passed, is set aside as "the cloud fails at it". It is tried again
-//! every hour, and at once when somebody asks for it.
+//! A 5xx, or a success without counts, proves nothing about the passing, because the cloud may be
+//! down. But the cloud may also fail at one passing every time, and no other passing may wait for
+//! it. So a part that failed twice is split, and the passing that fails alone is *suspect*. A
+//! suspect passing may still be in the cloud, and that is known only `settle` later. Until then it
+//! is left behind ([`Fate::Left`](crate::cloud::uplink::work::Fate)): the others are sent under
+//! higher numbers, and its own number is never used again. Once it is known not to be in the cloud,
+//! it is released and left out of the next batches for a while, so that the machine sees whether
+//! others are accepted. Only one passing may be suspect without such a proof, so that a cloud that
+//! is down causes no passing to be set aside. A passing that failed alone [`FAILS`] times over at
+//! least [`FAILS_OVER`], while others were accepted, is set aside as "the cloud fails at it". It is
+//! tried again every hour, and at once when somebody asks for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,22 +19,26 @@ use super::limits::scaled;
 use crate::journal::UploadItem;
 use crate::model::chip::Seq;
 
-/// Failures alone before a passing is set aside, and the least time from the first to the last.
+/// A passing is set aside after this many failures alone, at least [`FAILS_OVER`] from the first to
+/// the last.
 const FAILS: u32 = 4;
 const FAILS_OVER: Duration = Duration::from_secs(120);
-/// For so long, times its failures, a suspect is left out.
+/// A suspect is left out for this long, multiplied by its failures.
 const LEFT_OUT: Duration = Duration::from_secs(20);
-/// Between two tries of one that is set aside.
+/// Time between two tries of a passing that is set aside.
 const AGAIN: Duration = Duration::from_secs(3600);
-/// After the start, or when others pass again, the first try.
+/// Time from the start to the first try of the passings that an earlier process set aside.
 const AGAIN_FIRST: Duration = Duration::from_secs(60);
-/// Suspects remembered; of more the oldest is tried with the others.
+/// Most suspects that are remembered. Beyond that, the oldest is forgotten and sent together with
+/// the others.
 const SUSPECTS: usize = 64;
-/// Into so many parts those are taken that the cloud failed at together: each part that fails costs the wait for "it is not
-/// there". A few are halved: the more of them stand alone, the sooner one fails there by mere chance, and loses its place.
+/// A part that the cloud failed at is split into this many pieces, because each piece that fails
+/// costs the wait for "it is not in the cloud". A part of at most [`FEW`] passings is halved
+/// instead: the more passings stand alone, the sooner one of them fails by mere chance and loses
+/// its place.
 const PIECES: usize = 10;
 const FEW: usize = 20;
-/// Passings remembered that go in smaller parts.
+/// Most passings for which a smaller part size is remembered.
 const APART_MAX: usize = 2 * super::limits::BATCH_LIMIT;
 
 struct Suspect {
@@ -39,7 +46,7 @@ struct Suspect {
     fails: u32,
     since: Duration,
     due: Duration,
-    /// Of the last failure.
+    /// Status and text of the last failure.
     status: u16,
     answer: Box<str>,
 }
@@ -49,29 +56,30 @@ struct Failing {
     due: Duration,
 }
 
-/// What becomes of a passing that the cloud fails at, and does not hold.
+/// What happens to a passing that the cloud fails at and does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fallen {
-    /// It is released and left out for a while.
+    /// The passing is released, and the next batches leave it out for a while.
     LeftOut,
-    /// It is set aside, with the last answer.
+    /// The passing is set aside, with the last answer.
     Aside { status: u16, answer: Box<str> },
 }
 
-/// All of them.
+/// All passings that the cloud fails at, or may fail at.
 pub(super) struct Suspects {
     suspects: Vec<Suspect>,
     failing: Vec<Failing>, // as many as the journal remembers
-    /// One of these may be what the cloud fails at: how many of them go together.
+    /// The cloud may fail at one of these passings. The value is how many of them are sent
+    /// together.
     apart: BTreeMap<Seq, usize>, // at most APART_MAX
     /// When a passing was last accepted.
     passed: Option<Duration>,
-    /// Longest wait between two tries of anything, which scales the times above in tests.
+    /// Longest wait between two tries of anything. Tests use it to scale the times above.
     retry_max: Duration,
 }
 
 impl Suspects {
-    /// `parked`: set aside by an earlier process.
+    /// `failing`: passings that an earlier process set aside.
     pub(super) fn new(failing: Vec<UploadItem>, retry_max: Duration) -> Self {
         let due = scaled(AGAIN_FIRST, retry_max);
         let failing = failing.into_iter().map(|item| Failing { item, due }).collect();
@@ -82,17 +90,17 @@ impl Suspects {
         self.passed.is_some_and(|at| at > suspect.since)
     }
 
-    /// The cloud failed at these, sent together: they go in smaller parts.
+    /// The cloud failed at these passings, sent together, so they are sent in smaller parts.
     pub(super) fn take_apart(&mut self, items: &[UploadItem]) {
         if self.apart.len() + items.len() > APART_MAX {
-            self.apart.clear(); // what was learnt of others is learnt again
+            self.apart.clear(); // what is forgotten about others will be learnt again
         }
         let pieces = if items.len() > FEW { PIECES } else { 2 };
         let together = items.len().div_ceil(pieces).max(1);
         self.apart.extend(items.iter().map(|item| (item.seq, together)));
     }
 
-    /// How many of these may go in one POST, from the first on.
+    /// Returns how many of these may be sent in one POST, counted from the first.
     pub(super) fn together(&self, seqs: impl Iterator<Item = Seq>) -> usize {
         let (mut count, mut most) = (0, usize::MAX);
         for seq in seqs {
@@ -106,8 +114,9 @@ impl Suspects {
         count
     }
 
-    /// The cloud failed at this passing, sent alone. True: nothing needs to wait for it. False: it may be the cloud that fails,
-    /// and one passing is left behind already to find that out.
+    /// The cloud failed at this passing, sent alone. Returns true if no other passing needs to wait
+    /// for it. Returns false if the cloud may fail at everything, and one passing is already left
+    /// behind to find that out.
     pub(super) fn failed(&mut self, now: Duration, item: &UploadItem, status: u16, answer: &str) -> bool {
         let others_unproven =
             self.suspects.iter().any(|suspect| suspect.item.seq != item.seq && !self.is_proven(suspect));
@@ -150,7 +159,7 @@ impl Suspects {
         Fallen::LeftOut
     }
 
-    /// These were accepted.
+    /// The cloud accepted these passings.
     pub(super) fn accepted(&mut self, now: Duration, items: &[UploadItem]) {
         if !items.is_empty() {
             self.passed = Some(now);
@@ -161,13 +170,15 @@ impl Suspects {
         }
     }
 
-    /// It is settled otherwise: refused, or set aside for another reason.
+    /// The passing is settled in another way: the cloud refused it, or it was set aside for another
+    /// reason.
     pub(super) fn forget(&mut self, seq: Seq) {
         self.suspects.retain(|suspect| suspect.item.seq != seq);
         self.apart.remove(&seq);
     }
 
-    /// Passings set aside are in a batch again. Each has failed often enough to be set aside at the next failure.
+    /// Passings that were set aside are in a batch again. Each has failed often enough to be set
+    /// aside at the next failure.
     pub(super) fn numbered(&mut self, items: &[UploadItem]) {
         for item in items {
             if let Some(at) = self.failing.iter().position(|failing| failing.item.seq == item.seq) {
@@ -178,39 +189,40 @@ impl Suspects {
         }
     }
 
-    /// A passing was accepted since then.
+    /// A passing was accepted at `then` or later.
     pub(super) fn passed_since(&self, then: Duration) -> bool {
         self.passed.is_some_and(|at| at >= then)
     }
 
-    /// The cloud failed at it alone, or at a few that it was among.
+    /// The cloud failed at this passing alone, or at a small part that it was in.
     pub(super) fn is_searched(&self, seq: Seq) -> bool {
         self.knows(seq) || self.apart.contains_key(&seq)
     }
 
-    /// It is sent alone.
+    /// The passing is sent alone.
     fn knows(&self, seq: Seq) -> bool {
         self.suspects.iter().any(|suspect| suspect.item.seq == seq)
     }
 
-    /// Released, and not to be taken into a batch as others are.
+    /// Passings that are released and must not be taken into a batch in the normal way.
     pub(super) fn released(&self) -> Vec<Seq> {
         self.suspects.iter().map(|suspect| suspect.item.seq).collect()
     }
 
-    /// What is to be tried again, and when; but for what is in flight.
+    /// The passings to try again and when, without those in flight.
     fn dues<'a>(&'a self, in_flight: &'a [Seq]) -> impl Iterator<Item = (&'a UploadItem, Duration)> {
         let suspects = self.suspects.iter().map(|suspect| (&suspect.item, suspect.due));
         let all = suspects.chain(self.failing.iter().map(|failing| (&failing.item, failing.due)));
         all.filter(|(item, _)| !in_flight.contains(&item.seq))
     }
 
-    /// To be tried again now, at the end of a batch: one at a time, since what comes after may have to wait for it.
+    /// Returns a passing to try again now, at the end of a batch. It is one at a time, because the
+    /// passings after it may have to wait for it.
     pub(super) fn due(&self, now: Duration, in_flight: &[Seq]) -> Option<UploadItem> {
         self.dues(in_flight).find(|(_, due)| *due <= now).map(|(item, _)| item.clone())
     }
 
-    /// What a timer should know of those that are left out.
+    /// Returns the text about the passings left out, for the timer.
     pub(super) fn in_words(&self) -> Option<String> {
         let last = self.suspects.last()?;
         let count = self.suspects.len();
@@ -222,12 +234,12 @@ impl Suspects {
         ))
     }
 
-    /// When the next of them is to be tried that the look at `looked` left out.
+    /// Returns when the next passing is due that the look at `looked` left out.
     pub(super) fn due_after(&self, looked: Duration, in_flight: &[Seq]) -> Option<Duration> {
         self.dues(in_flight).map(|(_, due)| due).filter(|due| *due > looked).min()
     }
 
-    /// All that are set aside are tried now.
+    /// All passings that are set aside are tried now.
     pub(super) fn try_now(&mut self, now: Duration) {
         self.failing.iter_mut().for_each(|failing| failing.due = now);
     }

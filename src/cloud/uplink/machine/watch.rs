@@ -1,9 +1,10 @@
-//! Who else sends into our session?
+//! Does another writer send passings into our session?
 //!
-//! Two boxes with one `device_id` (a copied card, a test box that was forgotten) number their passings over each other. What a
-//! cloud then does is its own affair: it may store both, or drop one without a word. So while passings go into a session, the cloud
-//! is asked now and then what it holds around our newest numbers, and anything there that is not ours is another writer. The
-//! question also shows how far the cloud's answers are behind.
+//! Two boxes with one `device_id` (a copied card, a forgotten test box) use the same numbers. The
+//! cloud may then store both passings, or drop one without an error. So while passings are sent
+//! into a session, the machine regularly asks the cloud what it holds around our newest numbers.
+//! Any passing there that is not ours is from another writer. The question also measures the lag of
+//! the cloud's answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +12,10 @@ use std::time::Duration;
 use crate::cloud::uplink::inquiry::Inquiry;
 use crate::journal::UploadItem;
 
-/// So many looks follow an acceptance: the cloud may show what another sent only later.
+/// Number of looks after an acceptance. There are several, because the cloud may show another
+/// writer's passing only later.
 const LOOKS: u8 = 3;
-/// Our newest passings that are looked at.
+/// How many of our newest passings the look covers.
 const NEWEST: usize = 20;
 
 #[derive(Default)]
@@ -21,12 +23,12 @@ pub(super) struct Watch {
     token: Box<str>,
     /// Our newest passings in the session, by number.
     ours: BTreeMap<u64, UploadItem>, // at most NEWEST
-    /// Looks that are still to follow the last acceptance.
+    /// Looks that still follow the last acceptance.
     looks: u8,
-    /// Between two looks.
+    /// Time between two looks.
     every: Duration,
     next: Duration,
-    /// When another writer was seen last.
+    /// When another writer was last seen.
     pub(super) seen: Option<Duration>,
 }
 
@@ -35,7 +37,7 @@ impl Watch {
         Self { every, ..Self::default() }
     }
 
-    /// These are in the session now.
+    /// These passings are in the session now.
     pub(super) fn accepted(&mut self, token: &str, items: &[UploadItem]) {
         if *self.token != *token {
             *self = Self { token: token.into(), next: self.next, ..Self::new(self.every) };
@@ -49,12 +51,12 @@ impl Watch {
         self.looks = LOOKS;
     }
 
-    /// When the next look is due, if one is.
+    /// Returns when the next look is due, if one is planned.
     pub(super) fn due_at(&self) -> Option<Duration> {
         (self.looks > 0).then_some(self.next)
     }
 
-    /// The question, when it is time.
+    /// Returns the question, when it is due.
     pub(super) fn due(&mut self, now: Duration, token: &str) -> Option<Inquiry> {
         if now < self.next || self.looks == 0 || *self.token != *token {
             return None;
@@ -63,7 +65,7 @@ impl Watch {
         Some(Inquiry::new(token, *self.ours.first_key_value()?.0, None))
     }
 
-    /// What the answer is judged by, in number order.
+    /// Our passings that the answer is compared with, in number order.
     pub(super) fn ours(&self) -> Vec<&UploadItem> {
         self.ours.values().collect()
     }

@@ -1,4 +1,4 @@
-//! What follows when somebody else sends into our session.
+//! What the machine does when another writer sends into our session.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ impl Machine {
         }
     }
 
-    /// Somebody else's passing stands among ours, or under one of our numbers.
+    /// Another writer's passing is between ours, or has one of our numbers.
     pub(super) fn on_other_writer(&mut self, now: Duration, other: &str) {
         self.trust.watch.seen = Some(now);
         let text = format!(
@@ -27,7 +27,7 @@ impl Machine {
         self.problems.insert(ProblemCode::OtherWriter, text);
     }
 
-    /// The other writer was not seen any more for a long time.
+    /// Clears the problem when no other writer was seen for a long time.
     pub(super) fn forget_writer(&mut self, now: Duration) {
         if self.trust.watch.seen.is_some_and(|seen| now.saturating_sub(seen) > WRITER_SHOWN) {
             self.trust.watch.seen = None;

@@ -1,4 +1,4 @@
-//! The cloud of the model: it fails as scripted or by chance.
+//! The cloud of the model. It fails as the script says, or by chance.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cloud::rufus::{CallError, CloudPassing, Inserted, KeyFault, NotSent, OutcomeDoubt, Page, Scope, Session};
 use crate::journal::UploadItem;
 
-/// Class of calls.
+/// A class of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cloud::uplink) enum On {
     Active,
@@ -20,69 +20,70 @@ pub(in crate::cloud::uplink) enum On {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cloud::uplink) enum CallFault {
     NotSent,
-    /// Not applied, and nobody can tell.
+    /// The call is not applied, and no answer arrives.
     LostBefore,
-    /// Applied, and nobody can tell.
+    /// The call is applied, and no answer arrives.
     LostAfter,
-    /// Applied [`LATE`] later, and nobody can tell.
+    /// The call is applied [`LATE`] later, and no answer arrives.
     LostLate,
-    /// Applied, then the session closes, and nobody can tell.
+    /// The call is applied, then the session closes, and no answer arrives.
     LostAndClosed,
     Portal,
     Server,
     SlowDown(Duration),
     Answer(CallError),
-    /// Only the first so many are applied, and the counts say so.
+    /// Only the first passings, as many as this, are applied, and the counts say so.
     Short(usize),
-    /// The session before the active one is shown.
+    /// The answer shows the session before the active one.
     Stale,
-    /// Nothing is applied, and a success is reported with these counts.
+    /// Nothing is applied, and the answer is a success with these counts.
     Counts(Inserted),
 }
 
-/// When a late POST is applied.
+/// Delay of a POST that is applied late.
 const LATE: Duration = Duration::from_secs(6);
 
 #[derive(Clone, Debug)]
 pub(in crate::cloud::uplink) struct Held {
     pub(in crate::cloud::uplink) token: Box<str>,
     pub(in crate::cloud::uplink) active: bool,
-    /// The cloud has forgotten it.
+    /// The cloud does not know the session any more.
     pub(in crate::cloud::uplink) forgotten: bool,
     pub(in crate::cloud::uplink) rows: Vec<CloudPassing>,
-    /// When each row came; those that a test put there are old.
+    /// When each row arrived. Rows that a test put there count as old.
     since: Vec<Duration>,
 }
 
 pub(in crate::cloud::uplink) struct Cloud {
     pub(in crate::cloud::uplink) sessions: Vec<Held>,
     pub(in crate::cloud::uplink) dedup: bool,
-    /// Whether answers carry `inserted_count`, and `duplicate_count`.
+    /// Whether answers have an `inserted_count`, and a `duplicate_count`.
     pub(in crate::cloud::uplink) counts: (bool, bool),
     pub(in crate::cloud::uplink) page: usize,
-    /// More in one insert is a 413.
+    /// An insert with more passings than this is refused with 413.
     pub(in crate::cloud::uplink) most: usize,
-    /// An insert that holds a chip with this prefix is a 400.
+    /// An insert with a chip of this prefix is refused with 400.
     pub(in crate::cloud::uplink) poison: &'static str,
-    /// Status of every insert.
+    /// Every insert is refused with this status.
     pub(in crate::cloud::uplink) refuse_all: Option<u16>,
     pub(in crate::cloud::uplink) may_read: bool,
     pub(in crate::cloud::uplink) may_write: bool,
     pub(in crate::cloud::uplink) script: VecDeque<(On, CallFault)>,
     pub(in crate::cloud::uplink) chance: Option<(fastrand::Rng, f64)>,
-    /// So many times the cloud says that there is no active session although there is one.
+    /// How often the cloud answers that no session is active although one is.
     pub(in crate::cloud::uplink) hide_active: u32,
-    /// A row is shown so long after it came.
+    /// The cloud shows a row only this long after it arrived.
     pub(in crate::cloud::uplink) lag: Duration,
-    /// A chip with this prefix makes every insert a 500.
+    /// An insert with a chip of this prefix is answered with 500.
     pub(in crate::cloud::uplink) fails_at: &'static str,
-    /// Questions by number need a last number, and one not further away than this.
+    /// Questions by number need a last number, at most this far from the first.
     pub(in crate::cloud::uplink) longest_range: Option<u64>,
-    /// Questions by number are refused.
+    /// The cloud refuses questions by number.
     pub(in crate::cloud::uplink) no_ranges: bool,
-    /// Another sender: how often, per call, it sends a passing into the active session.
+    /// Another sender, and how likely it is at each call that it sends a passing into the active
+    /// session.
     pub(in crate::cloud::uplink) writer: Option<(fastrand::Rng, f64)>,
-    /// When the uplink under way started, and its clock.
+    /// When the current uplink started, and its clock.
     epoch: Duration,
     now: Duration,
     late: Vec<(Duration, Box<str>, Vec<UploadItem>)>,
@@ -126,12 +127,12 @@ impl Cloud {
         }
     }
 
-    /// The uplink's clock, which starts anew with each process.
+    /// Sets the uplink's clock, which starts at zero with each process.
     pub(in crate::cloud::uplink) fn at(&mut self, now: Duration) {
         self.now = now;
     }
 
-    /// A process ends.
+    /// Called when a process ends.
     pub(in crate::cloud::uplink) fn restarted(&mut self) {
         self.epoch += self.now + Duration::from_secs(1);
         self.now = Duration::ZERO;
@@ -141,7 +142,7 @@ impl Cloud {
         self.epoch + self.now
     }
 
-    /// Opens a session; the active one closes.
+    /// Opens a session. The active one closes.
     pub(in crate::cloud::uplink) fn open(&mut self) -> Box<str> {
         self.close();
         let n = self.sessions.len();
@@ -195,7 +196,7 @@ impl Cloud {
         })
     }
 
-    /// The other sender takes the number above the highest, as it sees it.
+    /// The other sender uses the number above the highest one that it sees.
     fn another_writes(&mut self) {
         let Some((rng, odds)) = &mut self.writer else { return };
         if rng.f64() >= *odds {
@@ -211,7 +212,7 @@ impl Cloud {
         }
     }
 
-    /// What a fault shows, for calls that change nothing.
+    /// The error that the client sees, for calls that change nothing.
     fn seen(fault: CallFault) -> CallError {
         match fault {
             CallFault::NotSent => CallError::NotSent(NotSent::Slow),

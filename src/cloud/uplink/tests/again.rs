@@ -1,8 +1,9 @@
-//! What an audit found missing goes again.
+//! Passings that an audit found missing are sent again.
 
 use super::*;
 
-/// An audit found these numbers of the first session missing: they go again as soon as nothing else is under way.
+/// An audit found these numbers of the first session missing. They are sent again as soon as the
+/// machine is free.
 fn send_again(world: &mut World, nums: &[u64]) {
     let token = world.cloud.sessions[0].token.clone();
     let of = |event: &UploadEvent| match event {
@@ -18,7 +19,7 @@ fn send_again(world: &mut World, nums: &[u64]) {
     world.machine.put(world.now, Input::Resend { token, items });
 }
 
-/// How many random repairs: more by the environment.
+/// Number of random repairs. The environment can set it.
 fn repairs() -> u32 {
     std::env::var("PASSBRIDGE_REPAIRS").ok().and_then(|count| count.parse().ok()).unwrap_or(200)
 }
@@ -37,7 +38,7 @@ fn what_an_audit_missed_is_asked_for_immediately_before_it_goes_again_also_where
         world.read(30);
         world.cloud.counts = (true, true);
         if dedup {
-            world.cloud.script.push_back((On::Insert, CallFault::LostLate)); // so it comes to show that it detects them
+            world.cloud.script.push_back((On::Insert, CallFault::LostLate)); // so the cloud counts duplicates
         }
         world.drain();
         send_again(&mut world, &[4, 5, 20]);

@@ -1,4 +1,5 @@
-//! Keys that are refused, or may do one thing only, and devices that the cloud does not know.
+//! Keys that are refused, or that may only read or only write, and devices that the cloud does not
+//! know.
 
 use super::*;
 
@@ -57,7 +58,7 @@ fn a_key_that_may_only_write_uploads_into_its_own_session_and_says_what_that_mea
     world.audit();
     assert_eq!(world.cloud.sessions.len(), 1);
     assert!(problem(&world, "write_only_key").unwrap().contains("READ_WRITE"));
-    // Closed with an unknown outcome that nobody may look into.
+    // The session closes with an unknown outcome, and the key may not ask about it.
     world.read(10);
     world.cloud.script.push_back((On::Insert, CallFault::LostAndClosed));
     world.until(is_post);

@@ -1,4 +1,4 @@
-//! Networks that are away, slow, or impatient.
+//! Networks that are down, slow, or impatient.
 
 use super::*;
 use crate::cloud::rufus::{Distrust, NotSent};
@@ -25,7 +25,7 @@ fn while_nobody_is_reached_a_try_comes_every_few_seconds_whatever_the_longest_wa
     world.audit();
 }
 
-/// The size of each POST so far, and whether it passed.
+/// The size of each POST so far, and whether it was accepted.
 fn sizes(world: &World) -> Vec<(u64, bool)> {
     let size = |post: &str| {
         let mut words = post.split(' ').skip(1);
@@ -46,7 +46,7 @@ fn behind_a_proxy_that_cuts_at_thirty_seconds_batches_get_smaller_until_they_pas
     let cut = |posts: &[(u64, bool)]| posts.iter().filter(|(_, passed)| !passed).count();
     assert_eq!(posts[..3], [(100, false), (50, false), (25, true)], "each cut halves");
     assert!(cut(&posts) <= 6, "{posts:?}");
-    // The floor is a second a passing.
+    // The lower limit is a second for each passing.
     assert!(world.now < 3300 * SECOND, "{:?}", world.now);
     world.audit();
 }

@@ -1,4 +1,5 @@
-//! What may be believed, and when: clouds whose answers are behind, refuse questions, or fail at one passing.
+//! What may be believed, and when: clouds whose answers have a lag, that refuse questions, or that
+//! fail at one passing.
 
 use super::*;
 
@@ -11,7 +12,7 @@ fn what_is_not_shown_yet_is_not_sent_again() {
             for fault in [CallFault::LostAfter, CallFault::LostBefore, CallFault::LostAndClosed, CallFault::LostLate] {
                 let late = fault == CallFault::LostLate;
                 if late && lag > 8 {
-                    continue; // 6 s late and 10 s behind: that is more than is waited for
+                    continue; // 6 s late and 10 s of lag are more than the uplink waits for
                 }
                 world.read(30);
                 world.cloud.script.push_back((On::Insert, fault));
@@ -176,7 +177,7 @@ fn answers_that_take_two_seconds_get_larger_posts() {
     world.slow = 2 * SECOND;
     world.read(20_000);
     while world.cloud.sessions[0].rows.len() < 2000 {
-        world.step(); // it grows
+        world.step(); // the size grows
     }
     let (start, before) = (world.now, world.cloud.sessions[0].rows.len());
     world.drain();

@@ -173,7 +173,7 @@ pub(super) struct Talk {
     status_tries: u32,
     /// The file before, just now, and whether stamps tell its rows from those of the current one.
     before: Option<(Label, bool)>,
-    /// What the rows said that were held before this link and had no file; at most [`Held::CONTENTS`].
+    /// What the rows said that were held before this link and had no file; at most [`StoredRanges::CONTENTS`].
     unnamed: BTreeMap<u64, Content>,
     /// How often the last number held is still to be asked for.
     checks: u32,

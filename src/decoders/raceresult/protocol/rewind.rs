@@ -164,9 +164,9 @@ pub(super) struct Rewind {
     /// What was asked for in vain, and is not asked for again before `retry_at`.
     given_up: StoredRanges,
     retry_at: Option<Duration>,
-    /// Per file the highest number held before this connection (at most [`Held::FILES`]).
+    /// Per file the highest number held before this connection (at most [`StoredRanges::FILES`]).
     before: Vec<(Place, u64)>,
-    /// What the records said that were held before this connection and carry no file; at most [`Held::CONTENTS`].
+    /// What the records said that were held before this connection and carry no file; at most [`StoredRanges::CONTENTS`].
     unnamed: BTreeMap<u64, Content>,
     /// The file that was read last before this connection, until it is compared with the current one.
     latest: Option<Place>,

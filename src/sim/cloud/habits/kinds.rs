@@ -1,4 +1,4 @@
-//! The habits a cloud may have, as values.
+//! The habits that a cloud may have, as values.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,79 +8,80 @@ use crate::sim::cloud::faults::On;
 use crate::sim::cloud::store::Dedup;
 use crate::sim::cloud::words::Words;
 
-/// How late a reading call shows what was taken. Each call draws its own between the two.
+/// How late a reading call shows what was accepted. Each call draws its own lag between the two
+/// limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::sim::cloud) struct Lag {
     pub(in crate::sim::cloud) least: Duration,
     pub(in crate::sim::cloud) most: Duration,
 }
 
-/// What an active-session question shows instead of the active session.
+/// What the answer about the active session shows instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sim::cloud) enum Stale {
-    /// The session before it, as active.
+    /// The session before the active one, as if it were active.
     Before,
-    /// None, in the documented words.
+    /// No session, in the documented words.
     None,
 }
 
-/// Pages without passings although there are more.
+/// Pages without passings, although more passings follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sim::cloud) enum EmptyPages {
-    /// One before each page.
+    /// An empty page before each page.
     First,
-    /// One after each page but the last.
+    /// An empty page after each page except the last.
     Between,
 }
 
-/// Order of what a reading call lists.
+/// Order in which a reading call lists passings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::sim::cloud) enum Order {
-    /// By number; by arrival where it is asked by time.
+    /// By number, or by arrival in questions by time.
     #[default]
     Usual,
-    /// The reverse.
+    /// The reverse order.
     Newest,
-    /// Any, but the same each time.
+    /// A random order that is the same each time.
     Shuffled,
 }
 
 /// Which passings another sender puts into the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sim::cloud) enum SecondWriter {
-    /// Those right above the highest number, after an insert.
+    /// Passings directly above the highest number, after an insert.
     Above,
-    /// Those with the numbers of an insert, right before or right after it.
+    /// Passings with the numbers of an insert, immediately before or after it.
     Copies,
 }
 
-/// What becomes of an insert whose answer is lost.
+/// What happens to an insert whose answer is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sim::cloud) enum Lost {
     Stored,
     Dropped,
     Half,
-    /// Stored up to so long afterwards.
+    /// It is stored later, after at most this time.
     Late(Duration),
 }
 
 /// What the counts of an insert say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sim::cloud) enum Miscount {
-    /// None was inserted: true, or not.
+    /// They say that no passing was inserted. `stored`: the passings were stored.
     Zero { stored: bool },
-    /// There are none.
+    /// The answer has no counts.
     Missing,
-    /// Half of it was inserted, which is true.
+    /// They say that half of the insert was stored, which is true.
     Half,
 }
 
-/// The habits of one cloud; none by default.
+/// The habits of one cloud. By default there are none.
 #[derive(Clone, Debug, Default)]
 pub struct Habits {
     /// Seed of every choice.
     pub(in crate::sim::cloud) seed: u64,
-    /// As they were given.
+    /// The texts of the habits, as they were given.
     pub(super) texts: Vec<String>,
     pub(in crate::sim::cloud) lag: Lag,
     pub(in crate::sim::cloud) lag_by_time: Option<Lag>,
@@ -111,13 +112,13 @@ pub struct Habits {
 }
 
 impl Habits {
-    /// None yet, with the seed of what will be chosen.
+    /// No habit, with the seed for later choices.
     pub fn new(seed: u64) -> Self {
         Self { seed, ..Self::default() }
     }
 }
 
-/// As on the command line.
+/// The habits in the form of the command line.
 impl fmt::Display for Habits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--seed {}", self.seed)?;

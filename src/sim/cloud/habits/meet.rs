@@ -1,4 +1,4 @@
-//! What a request meets by habit.
+//! What the habits do to a request.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use super::when::Chooser;
 use crate::sim::cloud::faults::{Answer, Apply, CloudFault, On};
 
 impl Habits {
-    /// What a request of this class meets. Where several habits want it, the first of these has it: a refusal, a lost
-    /// answer, odd words, wrong counts.
+    /// Returns what a request of this class meets. If several habits apply, the first of these is
+    /// used: a refusal, a lost answer, undocumented words, wrong counts.
     pub(in crate::sim::cloud) fn fault(&self, chooser: &mut Chooser, on: On) -> CloudFault {
         let now = Instant::now();
         let mut met: Option<CloudFault> = None;
@@ -58,7 +58,7 @@ impl Habits {
         fault
     }
 
-    /// What this question about the active session shows instead of it.
+    /// Returns what a question about the active session shows instead of it.
     pub(in crate::sim::cloud) fn stale(&self, chooser: &mut Chooser) -> Option<Stale> {
         let now = Instant::now();
         let mut stale = None;
@@ -70,7 +70,7 @@ impl Habits {
         stale
     }
 
-    /// The other senders that write at this insert.
+    /// Returns the other senders that write at this insert.
     pub(in crate::sim::cloud) fn writers(&self, chooser: &mut Chooser) -> Vec<SecondWriter> {
         let now = Instant::now();
         let writes = |(index, (writer, when)): (usize, &(SecondWriter, _))| {
@@ -79,7 +79,8 @@ impl Habits {
         self.writers.iter().enumerate().filter_map(writes).collect()
     }
 
-    /// What was taken after this moment is not shown yet to this question; `None`: everything is.
+    /// Returns the moment after which accepted passings are not shown yet to this question. `None`:
+    /// all are shown.
     pub(in crate::sim::cloud) fn horizon(&self, chooser: &mut Chooser, on: On) -> Option<Instant> {
         let lag = if on == On::HeldByTime { self.lag_by_time.unwrap_or(self.lag) } else { self.lag };
         self.seen_until(chooser, lag)
@@ -96,14 +97,14 @@ impl Habits {
     }
 }
 
-/// The moment so long ago; `None`: now, or longer ago than the machine has been up.
+/// Returns the moment `lag` ago. `None`: `lag` is zero, or longer than the machine has been up.
 pub(in crate::sim::cloud) fn ago(lag: Duration) -> Option<Instant> {
     if lag.is_zero() { None } else { Instant::now().checked_sub(lag) }
 }
 
 fn refusal(status: u16) -> Answer {
     match status {
-        // What stands before a cloud says these, in words of its own.
+        // A gateway in front of a cloud returns these, in its own words.
         401 | 403 => Answer::message(status, "Forbidden"),
         429 => Answer::message(status, "Too Many Requests"),
         _ => Answer::Status(status),

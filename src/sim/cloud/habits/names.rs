@@ -1,4 +1,4 @@
-//! The names of the habits, what each is, and how one is read.
+//! The names of the habits, what each one does, and how its text is parsed.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::sim::cloud::words::Words;
 
 /// One habit that a cloud may have.
 pub struct CloudHabit {
-    /// Its name.
+    /// Name of the habit.
     pub name: &'static str,
-    /// Form of its value; empty: it has none.
+    /// Form of the value. Empty: the habit has no value.
     pub value: &'static str,
-    /// Whether it may be said when it shows.
+    /// The text may say when the habit applies.
     pub timed: bool,
     /// What the cloud then does, in one sentence.
     pub says: &'static str,
@@ -43,7 +43,7 @@ const fn timed(
     CloudHabit { timed: true, ..habit(name, value, says, take) }
 }
 
-/// Every habit there is.
+/// Every habit.
 pub const HABITS: &[CloudHabit] = &[
     habit(
         "lag",
@@ -273,7 +273,7 @@ pub const HABITS: &[CloudHabit] = &[
     ),
 ];
 
-/// Reads `NAME[=VALUE][@WHEN]`.
+/// Parses `NAME[=VALUE][@WHEN]`.
 pub(super) fn take(habits: &mut Habits, text: &str) -> Result<(), String> {
     let name = text.split(['=', '@']).next().unwrap_or_default();
     let Some(habit) = HABITS.iter().find(|habit| habit.name == name) else {
@@ -342,7 +342,7 @@ fn lag(text: &str) -> Result<Lag, String> {
 mod tests {
     use super::*;
 
-    /// A way to write each.
+    /// One way to write each habit.
     const SPELLED: &[&str] = &[
         "lag=2s",
         "lag=0s..1500ms",

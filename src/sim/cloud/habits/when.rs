@@ -1,6 +1,8 @@
-//! When a habit shows, and the choices a habit makes: the same seed and the same requests make the same ones.
+//! When a habit applies, and the random choices of the habits. The same seed and the same requests
+//! lead to the same choices.
 //!
-//! Each place that chooses counts for itself, so that a habit meets the same requests whichever others are beside it.
+//! Each place that makes choices has its own counter, so a habit meets the same requests, whichever
+//! other habits are active.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,22 +11,23 @@ use std::time::{Duration, Instant};
 
 use crate::config::duration;
 
-/// Longest time that a habit may be told.
+/// Longest time in the text of a habit.
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Which of the requests that a habit is about meet it.
+/// Which requests of its class a habit applies to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum When {
-    /// Every one.
+    /// Every request.
     #[default]
     Always,
-    /// One in so many, by the seed.
+    /// One request in this many, chosen by the seed.
     OneIn(u64),
-    /// All of them for so long, from the first one after so many on; never again.
+    /// All requests for this time, which begins with the first request after `after` others. Then
+    /// none.
     While {
-        /// Requests before it.
+        /// Number of requests before the time begins.
         after: u64,
-        /// How long.
+        /// Length of the time.
         time: Duration,
     },
 }
@@ -48,7 +51,7 @@ impl FromStr for When {
     }
 }
 
-/// A place that chooses: its name, and which of several of that name.
+/// A place that makes choices: its name, and its index among those with that name.
 pub(super) type CallPlace = (&'static str, usize);
 
 #[derive(Default)]
@@ -57,14 +60,15 @@ struct Met {
     since: Option<Instant>,
 }
 
-/// What has been chosen so far. One entry a place: bounded by the habits that a test or a person names.
+/// The counters of the choices so far, one entry for each place. Their number is bounded by the
+/// habits that a test or a user names.
 #[derive(Default)]
 pub(in crate::sim::cloud) struct Chooser {
     met: HashMap<CallPlace, Met>,
 }
 
 impl Chooser {
-    /// Whether this request meets the habit.
+    /// This request meets the habit.
     pub(super) fn meets(&mut self, seed: u64, place: CallPlace, when: When, now: Instant) -> bool {
         let met = self.met.entry(place).or_default();
         met.count += 1;
@@ -76,7 +80,7 @@ impl Chooser {
         }
     }
 
-    /// A number below `below` (0 where that is 0).
+    /// Returns a number below `below` (0 if `below` is 0).
     pub(in crate::sim::cloud) fn draw(&mut self, seed: u64, place: CallPlace, below: u64) -> u64 {
         let met = self.met.entry(place).or_default();
         met.count += 1;
@@ -84,7 +88,7 @@ impl Chooser {
     }
 }
 
-/// A number that looks random and follows from these alone.
+/// Returns a number that looks random but depends only on these values.
 fn mixed(seed: u64, (name, index): CallPlace, count: u64) -> u64 {
     let named = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| scattered(hash ^ u64::from(byte)));
     scattered(named ^ scattered(seed) ^ scattered(index as u64 + 1).rotate_left(17) ^ scattered(count).rotate_left(31))

@@ -1,4 +1,5 @@
-//! Each habit does what its sentence says, seen by a plain HTTP client; and what the cloud holds is what it says it holds.
+//! Each habit does what its sentence says, as a plain HTTP client sees it. What the cloud holds is
+//! what it says it holds.
 
 use super::*;
 
@@ -22,7 +23,7 @@ impl Rig {
         self.post("/passings", &body(token, numbers)).await
     }
 
-    /// Numbers that a reading call lists.
+    /// The numbers that a reading call lists.
     async fn listed(&self, path: &str) -> Vec<u64> {
         let (_, value) = self.get(path).await;
         let value = value.get("body").unwrap_or(&value);
@@ -59,7 +60,7 @@ async fn a_lag_between_two_times_shows_now_more_now_less_but_always_what_was_hel
     let mut seen = Vec::new();
     for number in 1..=60 {
         rig.insert(&token, [number]).await;
-        tokio::time::sleep(Duration::from_millis(4)).await; // so that they are not all younger than the lag
+        tokio::time::sleep(Duration::from_millis(4)).await; // so that some passings are older than the lag
         let listed = rig.listed(&path).await;
         assert_eq!(listed, (1..=listed.len() as u64).collect::<Vec<_>>());
         seen.push(listed.len());
@@ -392,7 +393,7 @@ async fn an_insert_may_be_stored_after_its_connection_is_gone_even_after_later_o
         let (rig, token) = with(&[&format!("{how}=late:2500ms@1ms")]).await;
         assert!(rig.try_insert(&body(&token, 1..=4)).await.is_err());
         assert_eq!(rig.cloud.stored(), 0, "{how}");
-        tokio::time::sleep(Duration::from_millis(2)).await; // the habit is over
+        tokio::time::sleep(Duration::from_millis(2)).await; // the habit has ended
         assert_eq!(rig.insert(&token, 5..=6).await.0, 200);
         assert!(rig.cloud.wait_for(6, Duration::from_secs(5)).await, "{how}");
         assert_eq!(rig.numbers(&token), [5, 6, 1, 2, 3, 4]);

@@ -1,0 +1,73 @@
+//! Putting entries into the log: each call returns when its entries would survive a power cut.
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::entry::Body;
+use super::shared::{AppendRequest, Draft};
+use super::terms::{JournalError, Kept};
+use super::upload::UploadEvent;
+use super::{Durable, Journal};
+use crate::decoders::{Frame, Framed};
+use crate::model::chip::Seq;
+use crate::model::clock::Step;
+
+impl Journal {
+    pub(super) async fn write(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(AppendRequest { drafts, reply }).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// Keeps frames of one decoder or source (at least one frame, and no [`Frame::Info`]) and
+    /// returns when they would survive a power cut. While the disk is full this call waits, because
+    /// the writer tries again by itself.
+    pub async fn append(
+        &self,
+        decoder: &str,
+        received: Timestamp,
+        frames: Vec<Framed>,
+    ) -> Result<Durable<Kept>, JournalError> {
+        let drafts: Vec<Draft> = frames
+            .into_iter()
+            .filter_map(|Framed { frame, raw }| {
+                let body = match frame {
+                    Frame::Read(read) => Body::Read(read),
+                    Frame::Marker(marker) => Body::Marker(marker),
+                    Frame::Rejected(reason) => Body::Rejected(reason.to_string().into()),
+                    Frame::Cleared(cleared) => Body::Cleared(cleared),
+                    Frame::Info(_) => return None,
+                };
+                Some((decoder.into(), received, body, raw))
+            })
+            .collect();
+        if drafts.is_empty() {
+            // There is nothing to keep, so the number of the last durable entry is the true answer.
+            let head = Seq(self.shared.lock().durable);
+            return Ok(Durable(Kept { first: head, last: head }));
+        }
+        self.write(drafts).await.map(Durable)
+    }
+
+    /// Makes an upload event durable. The journal's state of the device follows it.
+    pub async fn record(&self, event: UploadEvent) -> Result<Durable<Seq>, JournalError> {
+        let device = event.device().into();
+        let kept = self.write(vec![(device, self.shared.board.now(), Body::Upload(event), Box::default())]).await?;
+        Ok(Durable(kept.first))
+    }
+
+    /// Makes a note for people durable: a start, a stop, a problem. `code` is the note's stable
+    /// name.
+    pub async fn note(&self, code: &str, text: &str) -> Result<Durable<Seq>, JournalError> {
+        let kept =
+            self.write(vec![(code.into(), self.shared.board.now(), Body::Note(text.into()), Box::default())]).await?;
+        Ok(Durable(kept.first))
+    }
+
+    /// Makes a step of the box's clock durable. From then on, the receive times of waiting reads
+    /// that arrived before the step are corrected by it.
+    pub async fn clock_stepped(&self, step: Step) -> Result<Durable<Seq>, JournalError> {
+        let kept = self.write(vec![("box".into(), self.shared.board.now(), Body::Clock(step), Box::default())]).await?;
+        Ok(Durable(kept.first))
+    }
+}

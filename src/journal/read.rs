@@ -1,0 +1,239 @@
+//! Questions to the journal: which reads wait for upload, how far each upload has come, and which
+//! positions of a decoder's memory are stored.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::Journal;
+use super::state::{DeviceFold, ReadVerdict, Waiting};
+use super::upload::{DeviceState, Pending, SessionAudit, UploadItem};
+use crate::model::chip::{Seq, StoredRanges};
+use crate::model::{clock, source};
+
+/// Most entries of `dead` and `duplicates` in one [`Pending`]. This bounds the length of a batch
+/// line.
+const SPAN_MARKS: usize = 4096;
+
+impl Journal {
+    /// The data directory of the journal.
+    pub fn dir(&self) -> &Path {
+        &self.shared.config.dir
+    }
+
+    /// First sequence number that this process gives.
+    pub fn first(&self) -> Seq {
+        Seq(self.first)
+    }
+
+    /// Whether reads without a date wait for the box's clock: they arrived while the box did not
+    /// know the date, and no step of its clock that sets the date was recorded since.
+    pub fn waits_for_clock(&self) -> bool {
+        let core = self.shared.lock();
+        core.serving && core.state.unset_through > 0
+    }
+
+    /// Waits until the queue serves (it may be opening or rebuilding).
+    pub async fn serving(&self) {
+        let mut serving = self.shared.serving.subscribe();
+        // `shared` owns the sender, so this cannot fail.
+        let _ = serving.wait_for(|serving| *serving).await;
+    }
+
+    /// State of a device's upload. Valid only after [`Journal::serving`].
+    pub fn device(&self, device: &str) -> DeviceState {
+        DeviceState { first: self.first, ..self.shared.lock().state.device(device) }
+    }
+
+    /// Sessions in which a device's passings were numbered (the newest 32), with their last audits,
+    /// the newest last, and the alias of each session if the cloud sent one. Valid only after
+    /// [`Journal::serving`].
+    pub fn audits(&self, device: &str) -> Vec<(SessionAudit, Option<Box<str>>)> {
+        let core = self.shared.lock();
+        let Some(fold) = core.state.devices.get(device) else { return Vec::new() };
+        let alias = |token: &str| fold.sessions.iter().find(|session| *session.0 == *token)?.1.clone();
+        fold.audits.iter().map(|audit| (audit.clone(), alias(&audit.token))).collect()
+    }
+
+    /// The last number that would survive a power cut.
+    pub fn durable(&self) -> Seq {
+        Seq(self.shared.lock().durable)
+    }
+
+    /// The next passings of a device: at most `limit` passings of the given decoders. Empty while
+    /// the queue does not serve. The receive times are corrected by the steps of the box's clock
+    /// that were recorded since.
+    pub fn pending(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
+        let (mut after, cursors, steps, mut span) = {
+            let core = self.shared.lock();
+            if !core.serving {
+                return Pending::default();
+            }
+            // The first read of a decoder that is still unknown may arrive while this function
+            // runs. Its sequence number is above `followed`.
+            let followed = core.state.followed;
+            let cursor = |decoder: &str| core.state.decoders.get(decoder).map_or(followed, |fold| fold.cursor);
+            let cursors: Vec<u64> = decoders.iter().map(|decoder| cursor(decoder)).collect();
+            let seen = core.nothing_before.get(device).copied().unwrap_or(0);
+            let from = cursors.iter().copied().min().unwrap_or(followed).min(followed);
+            let returned = core.state.devices.get(device).map(|fold| &fold.returned);
+            let returned = returned.into_iter().flatten().take(limit).cloned().collect();
+            (from.max(seen), cursors, core.state.steps.clone(), Pending { returned, ..Pending::default() })
+        };
+        span.through = Seq(after);
+        let mine = |waiting: &Waiting| {
+            let at = decoders.iter().position(|decoder| *decoder == waiting.read.decoder)?;
+            (waiting.read.seq.0 > cursors[at]).then_some(())
+        };
+        loop {
+            let (reads, through) = self.reads_after(after);
+            if reads.is_empty() {
+                span.through = Seq(through.max(after));
+                break;
+            }
+            for mut waiting in reads {
+                if span.passings() >= limit || span.dead.len() + span.duplicates.len() >= SPAN_MARKS {
+                    return span;
+                }
+                if waiting.verdict == ReadVerdict::Waits && mine(&waiting).is_some() {
+                    // This read waits for its decoder's stored reads. All reads behind it wait too,
+                    // so that the order stays.
+                    return span;
+                }
+                after = waiting.read.seq.0;
+                span.through = Seq(after);
+                if mine(&waiting).is_none() {
+                    continue;
+                }
+                // A step that an earlier process recorded says nothing about the clock of this
+                // process.
+                let own = steps.partition_point(|(_, step)| step.from < self.first);
+                let steps = if waiting.read.seq.0 < self.first { &steps[..] } else { &steps[own..] };
+                waiting.read.received = clock::corrected(steps, waiting.read.seq.0, waiting.read.received);
+                match waiting.verdict {
+                    ReadVerdict::Passing => span.reads.push(waiting.read),
+                    ReadVerdict::Dead => span.dead.push(waiting.read.seq),
+                    ReadVerdict::Duplicate => span.duplicates.push(waiting.read.seq),
+                    ReadVerdict::Waits => {} // the function returned above
+                }
+            }
+        }
+        if span.is_empty() {
+            self.shared.lock().nothing_before.insert(device.into(), span.through.0);
+        }
+        span
+    }
+
+    /// Some reads after `after`, in order, that may still wait for upload. If the list is empty, no
+    /// read up to the returned number waits.
+    pub(super) fn reads_after(&self, after: u64) -> (Vec<Waiting>, u64) {
+        loop {
+            let (in_blocks, given_up, spans) = {
+                let core = self.shared.lock();
+                if !core.serving {
+                    // The spans may already be gone, so their content is unknown.
+                    return (Vec::new(), after);
+                }
+                (core.in_blocks, core.given_up, self.shared.spans())
+            };
+            if after < in_blocks {
+                for span in spans {
+                    match span.reads_after(after) {
+                        Ok(mut reads) => {
+                            reads.retain(|waiting| waiting.read.seq.0 <= in_blocks);
+                            if !reads.is_empty() {
+                                return (reads, in_blocks);
+                            }
+                        }
+                        Err(broken) => {
+                            let mut core = self.shared.lock();
+                            core.distrust.get_or_insert_with(|| broken.to_string());
+                            self.shared.turn.notify_all();
+                            return (Vec::new(), after);
+                        }
+                    }
+                }
+            }
+            let core = self.shared.lock();
+            if !core.serving || core.in_blocks != in_blocks || core.given_up != given_up {
+                // A checkpoint ended meanwhile (reads moved from memory to blocks), or the queue is
+                // another one.
+                continue;
+            }
+            let from = after.max(in_blocks);
+            let flushing = core.flushing.iter().filter(|waiting| waiting.read.seq.0 > from);
+            let at = core.state.tail.partition_point(|waiting| waiting.read.seq.0 <= from);
+            let reads: Vec<Waiting> = flushing.chain(core.state.tail.range(at..)).take(512).cloned().collect();
+            return (reads, core.state.followed);
+        }
+    }
+
+    /// Counts the reads that no batch covers, the passings in flight and the released passings.
+    /// Also returns when the oldest read that no batch covers was received.
+    pub fn backlog(&self) -> (u64, Option<Timestamp>) {
+        let (decoders, waiting) = {
+            let core = self.shared.lock();
+            let open = core.state.devices.values().map(|device| {
+                device.returned.len() as u64 + device.in_flight.as_ref().map_or(0, |flight| flight.open.len() as u64)
+            });
+            (core.state.decoders.keys().cloned().collect::<Vec<_>>(), core.state.waiting + open.sum::<u64>())
+        };
+        let oldest = self.pending("", &decoders, 1).reads.first().map(|read| read.received);
+        (waiting, oldest)
+    }
+
+    /// Decoders with reads that no batch covers.
+    pub fn decoders_waiting(&self) -> Vec<Box<str>> {
+        let core = self.shared.lock();
+        let waiting = core.state.decoders.iter().filter(|(_, fold)| fold.last > fold.cursor);
+        waiting.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Duplicates since the process started. They are kept and not uploaded.
+    pub fn duplicates(&self) -> u64 {
+        self.shared.lock().state.duplicates.0
+    }
+
+    /// Number of passings that are set aside, over all devices.
+    pub fn dead_letters(&self) -> u64 {
+        self.shared.lock().state.devices.values().map(DeviceFold::dead_letter_count).sum()
+    }
+
+    /// Devices with passings that are numbered or released and not settled, each with the number of
+    /// those passings.
+    pub fn devices_waiting(&self) -> Vec<(Box<str>, usize)> {
+        let unsettled = self.shared.lock().state.unsettled().into_iter();
+        unsettled.map(|(device, unsettled)| (device, unsettled.count())).collect()
+    }
+
+    /// Passings of a device that were released and not numbered since. Valid only after
+    /// [`Journal::serving`].
+    pub fn released(&self, device: &str) -> Vec<UploadItem> {
+        let core = self.shared.lock();
+        core.state.devices.get(device).map(|fold| fold.returned.clone()).unwrap_or_default()
+    }
+
+    /// Number of passings of all devices that were set aside because the cloud failed at them. They
+    /// are tried again automatically.
+    pub fn failing(&self) -> usize {
+        self.shared.lock().state.devices.values().map(|fold| fold.failing.len()).sum()
+    }
+
+    /// Changes whenever an entry was kept or recorded. The value is the last durable number.
+    pub fn changed(&self) -> watch::Receiver<Seq> {
+        self.shared.changed.subscribe()
+    }
+
+    /// Which positions of a decoder's memory are stored, over all its sources. Waits until the
+    /// queue serves.
+    pub async fn stored_ranges(&self, decoder: &str) -> StoredRanges {
+        self.serving().await;
+        let core = self.shared.lock();
+        let mut held = StoredRanges::default();
+        for (_, fold) in source::of(&core.state.decoders, decoder) {
+            held.merge(&fold.held);
+        }
+        held
+    }
+}
