@@ -109,7 +109,7 @@ impl Daemon {
             ports.push((decoder.clone(), port));
         }
         let page = match config.status.listen {
-            Some(address) => Some(web::Page::open(address).await),
+            Some(address) => Some(web::WebPage::open(address).await),
             None => None,
         };
         let (home, opener) = Opener::start(journal_config(&config), board.clone()).await?;
@@ -119,7 +119,7 @@ impl Daemon {
             reread: watch::Sender::new(0),
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
-            status_address: page.as_ref().and_then(web::Page::local_addr),
+            status_address: page.as_ref().and_then(web::WebPage::local_addr),
             listening: BTreeMap::new(),
             try_again: watch::Sender::default(),
             asks: Decoders::new(),
@@ -185,7 +185,7 @@ impl Daemon {
         starts_anew
     }
 
-    fn start_page(&mut self, page: web::Page, status: &StatusConfig) {
+    fn start_page(&mut self, page: web::WebPage, status: &StatusConfig) {
         let access = match (&status.token, &status.token_file) {
             (Some(token), _) => web::Audience::Token(Arc::new(token.clone())),
             (None, Some(_)) => web::Audience::Locked,

@@ -60,12 +60,12 @@ pub(super) async fn chores(
             return Err(Failure::io("a thread of the journal ended; see the log above"));
         }
         let (pending, oldest) = journal.backlog();
-        let (quarantined, repeats) = (journal.quarantined(), journal.repeats());
+        let (dead_letters, duplicates) = (journal.dead_letters(), journal.duplicates());
         let now = board.now();
         board.journal(|journal| {
             journal.pending = pending;
-            journal.quarantined = quarantined;
-            journal.repeats = repeats;
+            journal.dead_letters = dead_letters;
+            journal.duplicates = duplicates;
             journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
         });
         for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {
@@ -149,3 +149,4 @@ fn tell_held_back(journal: &Journal, board: &Board, shown: &mut Standing) {
     }
     shown.settle(board);
 }
+
