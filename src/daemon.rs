@@ -42,7 +42,7 @@ use self::notes::{NOTES, Note, note_down};
 use self::secrets::SecretFile;
 use self::signals::{Signals, Wish};
 use crate::cloud::audit;
-use crate::cloud::passing::{BibFile, Bibs, Mapper};
+use crate::cloud::passing::{BibFile, Bibs, Mapper, UnknownChips};
 use crate::cloud::rufus;
 use crate::cloud::uplink::{self, Ties, UplinkConfig};
 use crate::config::failure::Failure;
@@ -283,9 +283,10 @@ impl Daemon {
                 bibs
             }
         };
+        let unknown = config.passing.bibs.as_deref().map(|file| UnknownChips::new(file, self.board.clone()));
         for (device, decoders) in config.devices() {
             self.board.upload(device, |_| {}); // shown from the start
-            let mapper = Mapper::new(config.passing.tag, bibs.clone(), config.zones());
+            let mapper = Mapper::new(config.passing.tag, bibs.clone(), config.zones()).counting(unknown.clone());
             let (orders, ordered) = mpsc::channel(1);
             repairs.insert(device.into(), orders);
             let ties = self.start_audits(config, client, device, &decoders, ordered);

@@ -35,7 +35,7 @@ use serde::Serialize;
 use crate::cloud::passing::chip_code;
 use crate::journal::entry::{BadLine, Body, Entry};
 use crate::journal::log::{LogLine, LogPlace, LogReader};
-use crate::model::chip::{ChipRead, Label, Stamp};
+use crate::model::chip::{ChipRead, Label, Sighting, Stamp};
 use crate::model::clock::Step;
 use crate::model::escape::escape;
 use crate::model::source;
@@ -112,6 +112,9 @@ struct Row<'a> {
     position: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     location: Option<&'a str>,
+    /// `first` or `last`: which moment of a crossing the read tells, where the decoder says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen: Option<&'static str>,
     raw: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
@@ -348,6 +351,7 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings, 
         hits: None,
         position: None,
         location: None,
+        seen: None,
         raw: escape(&entry.raw),
         reason: None,
         upload: None,
@@ -360,6 +364,7 @@ fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings, 
             (row.antenna, row.rssi, row.hits) = (read.antenna.as_ref(), read.rssi, read.hits);
             row.position = read.position.as_ref().map(|position| position.number);
             row.location = read.location.as_deref();
+            row.seen = read.seen.map(Sighting::word);
             let upload = upload_column(entry.seq, standings);
             let is_held = read.held_back && !standings.is_let_go(entry.seq) && upload.state == UploadMark::Pending;
             row.upload = Some(if is_held { UploadColumn { state: UploadMark::HeldBack, ..upload } } else { upload });
@@ -394,7 +399,7 @@ fn upload_column(seq: u64, standings: &Standings) -> UploadColumn<'_> {
     }
 }
 
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 18] = [
     "seq",
     "decoder",
     "kind",
@@ -412,6 +417,7 @@ const COLUMNS: [&str; 17] = [
     "reason",
     "raw",
     "location",
+    "seen",
 ];
 
 fn write_header(table: &mut csv::Writer<Vec<u8>>) -> Result<(), ExportError> {
@@ -446,6 +452,7 @@ fn write_row(
         row.reason.unwrap_or_default().to_owned(),
         row.raw.clone(),
         row.location.unwrap_or_default().to_owned(),
+        row.seen.unwrap_or_default().to_owned(),
     ];
     let record = record.into_iter().zip(COLUMNS).map(|(value, column)| match (spreadsheet, column) {
         (false, _) => value,

@@ -318,7 +318,7 @@ fn judge(name: &'static str, script: &Script, stream: &[u8], items: &[Item]) -> 
                     Frame::Cleared(cleared) => entry(Body::Cleared(cleared.clone()), framed, script.received),
                     Frame::Info(info) => {
                         seen.chatter += 1;
-                        if let Info::Clock(stamp) = info {
+                        if let Info::Clock(stamp) | Info::Greeting(stamp) = info {
                             clock::offset_ms(stamp, zone(), script.received);
                         }
                     }
@@ -351,11 +351,12 @@ const TRIED: u64 = 2;
 
 fn judge_read(name: &str, read: &ChipRead, framed: &Framed, received: Timestamp, nth: u64) {
     assert!(!read.chip.is_empty(), "{name}: a read without a chip");
-    clock::resolve(&read.stamp, zone(), received, read.replay);
+    clock::resolve(&read.stamp, zone(), read.moment(received), read.replay);
     if nth <= TRIED {
         let mut again = read.clone();
         again.stamp = to_the_millisecond(&read.stamp);
-        assert_eq!(again.identity(), read.identity(), "{name}: the journal would make another read of it");
+        again.age = again.age.map(|age| age.at_receipt(0)); // as the link has it written
+        assert_eq!(again.identities(), read.identities(), "{name}: the journal would make another read of it");
         entry(Body::Read(again), framed, received);
     }
 }

@@ -12,6 +12,7 @@
 //! would not help).
 
 mod bibs;
+mod unknown;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 pub use bibs::{BibFile, Bibs};
+pub use unknown::UnknownChips;
 
 use crate::config::TagCode;
 use crate::journal::PendingRead;
@@ -73,12 +75,19 @@ pub struct Mapper {
     tag: TagCode,
     bibs: watch::Receiver<Arc<Bibs>>,
     zones: Zones,
+    unknown: Option<UnknownChips>,
 }
 
 impl Mapper {
     /// A mapper for decoders whose clocks are in these zones.
     pub fn new(tag: TagCode, bibs: watch::Receiver<Arc<Bibs>>, zones: Zones) -> Self {
-        Self { tag, bibs, zones }
+        Self { tag, bibs, zones, unknown: None }
+    }
+
+    /// Chips that are not in the bib file are counted there. For a box that has one.
+    #[must_use]
+    pub fn counting(self, unknown: Option<UnknownChips>) -> Self {
+        Self { unknown, ..self }
     }
 
     /// Returns the fields of a read, with the current bibs. `None`: its date cannot be known until
@@ -90,7 +99,11 @@ impl Mapper {
             return None;
         }
         let chip = chip_code(&read.chip, self.tag);
-        let bib = self.bibs.borrow().get(&chip).map(Box::from);
+        let bibs = Arc::clone(&self.bibs.borrow());
+        let bib = bibs.get(&chip).map(Box::from);
+        if let Some(unknown) = self.unknown.as_ref().filter(|_| !bibs.is_empty()) {
+            unknown.look(&chip, bib.is_some(), &bibs);
+        }
         Some(Fields {
             time_ms: resolved.utc.as_millisecond(),
             bib: bib.unwrap_or_else(|| Box::from(&*chip)),

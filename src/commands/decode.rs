@@ -25,7 +25,7 @@ use crate::config::failure::Failure;
 use crate::daemon::logging;
 use crate::decoders::{Frame, Framed, Info, Item, Output, Protocol, Reject, SettingError, Settings, Spec};
 use crate::link::capture::{self, CaptureError, CaptureReader, Direction, HeaderError, Record, What as Happened};
-use crate::model::chip::{ChipRead, Label, Marker, Stamp};
+use crate::model::chip::{ChipRead, Label, Marker, Sighting, Stamp};
 use crate::model::clock::{self, Doubt};
 use crate::model::escape::escape;
 
@@ -74,6 +74,8 @@ pub struct Decoder {
     zone: TimeZone,
     received: Option<Timestamp>,
     last: Option<u8>,
+    /// When the decoder greeted with its clock.
+    greeted: Option<Timestamp>,
 }
 
 /// What was decoded when the input ended.
@@ -118,7 +120,7 @@ impl From<DecodeError> for Failure {
 impl Decoder {
     /// A decoder of `spec` with its options, whose clock runs in `zone`.
     pub fn new(spec: &Spec, settings: &Settings, zone: TimeZone) -> Result<Self, SettingError> {
-        Ok(Self { protocol: (spec.make)(settings)?, zone, received: None, last: None })
+        Ok(Self { protocol: (spec.make)(settings)?, zone, received: None, last: None, greeted: None })
     }
 
     /// Takes the bytes as received at `received` instead of now; it decides the day of a time without a date.
@@ -166,7 +168,7 @@ impl Decoder {
     }
 
     /// Writes what the protocol put out. A reply goes with the object before it, if there is one.
-    fn write(&self, out: &mut Output, output: &mut impl Write, ended: &mut Ended) -> io::Result<()> {
+    fn write(&mut self, out: &mut Output, output: &mut impl Write, ended: &mut Ended) -> io::Result<()> {
         let received = self.received.unwrap_or_else(Timestamp::now);
         let mut objects: Vec<Object> = Vec::new();
         for item in out.items.drain(..) {
@@ -174,8 +176,17 @@ impl Decoder {
                 Item::Frame(Framed { frame: Frame::Rejected(Reject::Unfinished), raw }) => {
                     ended.unfinished += raw.len();
                 }
-                Item::Frame(framed) => {
+                Item::Frame(mut framed) => {
                     ended.reads += u64::from(matches!(framed.frame, Frame::Read(_)));
+                    match &mut framed.frame {
+                        Frame::Info(Info::Greeting(_)) => self.greeted = Some(received),
+                        Frame::Read(read) => {
+                            let greeted = self.greeted.unwrap_or(received);
+                            let since_ms = received.as_millisecond() - greeted.as_millisecond();
+                            read.age = read.age.map(|age| age.at_receipt(since_ms));
+                        }
+                        _ => {}
+                    }
                     objects.push(Object::new(framed, &self.zone, received));
                 }
                 Item::HangUp(why) => {
@@ -323,6 +334,9 @@ struct What {
     file: Option<Label>,
     #[serde(skip_serializing_if = "Option::is_none")]
     location: Option<Box<str>>,
+    /// The first or the last moment of a crossing, where the decoder says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     /// The decoder's clock, as it stood.
@@ -338,18 +352,29 @@ struct What {
 impl Object {
     fn new(framed: Framed, zone: &TimeZone, received: Timestamp) -> Self {
         let raw = escape(&framed.raw);
-        let (kind, stamp, what) = match framed.frame {
-            Frame::Read(read) => ("read", Some(read.stamp), What::read(read)),
-            Frame::Marker(marker) => ("marker", marker.stamp, What::marker(marker)),
-            Frame::Rejected(reason) => ("rejected", None, What { reason: Some(reason.to_string()), ..What::default() }),
-            Frame::Info(info) => ("info", None, What::info(info)),
-            Frame::Cleared(cleared) => ("info", None, What::info(Info::Restarted(cleared.text.into()))),
+        let (kind, what) = match framed.frame {
+            Frame::Read(read) => {
+                let mut object = Self { kind: "read", raw, ..Self::default() };
+                object.stamped(&read.stamp, zone, read.moment(received));
+                // One is told: that of the record itself before the one that every read of this
+                // decoder has.
+                object.doubt = read.caution.map(|caution| Doubt::from(caution).code()).or(object.doubt);
+                object.what = What::read(read);
+                return object;
+            }
+            Frame::Marker(marker) => {
+                let mut object = Self { kind: "marker", raw, ..Self::default() };
+                if let Some(stamp) = &marker.stamp {
+                    object.stamped(stamp, zone, received);
+                }
+                object.what = What::marker(marker);
+                return object;
+            }
+            Frame::Rejected(reason) => ("rejected", What { reason: Some(reason.to_string()), ..What::default() }),
+            Frame::Info(info) => ("info", What::info(info)),
+            Frame::Cleared(cleared) => ("info", What::info(Info::Restarted(cleared.text.into()))),
         };
-        let mut object = Self { kind, what, raw, ..Self::default() };
-        if let Some(stamp) = stamp {
-            object.stamped(&stamp, zone, received);
-        }
-        object
+        Self { kind, what, raw, ..Self::default() }
     }
 
     fn stamped(&mut self, stamp: &Stamp, zone: &TimeZone, received: Timestamp) {
@@ -389,6 +414,7 @@ impl What {
             unit,
             file,
             location: read.location,
+            seen: read.seen.map(Sighting::word),
             ..Self::default()
         }
     }
@@ -402,7 +428,7 @@ impl What {
     fn info(info: Info) -> Self {
         match info {
             Info::Alive => Self::default(),
-            Info::Clock(stamp) => Self { clock: Some(stamp.to_string()), ..Self::default() },
+            Info::Clock(stamp) | Info::Greeting(stamp) => Self { clock: Some(stamp.to_string()), ..Self::default() },
             Info::Condition { code, text } => Self { condition: Some(code.word()), text, ..Self::default() },
             Info::Restarted(text) => Self { text: Some(text), ..Self::default() },
         }
@@ -559,8 +585,13 @@ mod tests {
 
     fn decoded(input: &[u8]) -> (String, Ended) {
         let received = Some("2026-07-06T00:30:01Z".parse().unwrap());
-        let decoder =
-            Decoder { protocol: Box::new(Script), zone: TimeZone::get("Europe/Madrid").unwrap(), received, last: None };
+        let decoder = Decoder {
+            protocol: Box::new(Script),
+            zone: TimeZone::get("Europe/Madrid").unwrap(),
+            received,
+            last: None,
+            greeted: None,
+        };
         let mut text = Vec::new();
         let ended = decoder.run(input, &mut text).unwrap();
         (String::from_utf8(text).unwrap(), ended)
@@ -603,7 +634,8 @@ mod tests {
                 Ok(())
             }
         }
-        let decoder = Decoder { protocol: Box::new(Script), zone: TimeZone::UTC, received: None, last: None };
+        let decoder =
+            Decoder { protocol: Box::new(Script), zone: TimeZone::UTC, received: None, last: None, greeted: None };
         assert!(matches!(decoder.run(&b"batch"[..], Full), Err(DecodeError::Output(_))));
     }
 }

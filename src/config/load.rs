@@ -18,6 +18,7 @@ use super::{
     PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig, value,
 };
 use crate::decoders::{REGISTRY, Spec};
+use crate::model::clock;
 
 const NAME: &str = "passbridge";
 const DATA_DIR: &str = "/var/lib/passbridge";
@@ -147,6 +148,10 @@ impl Config {
         let mut warnings = Vec::new();
         let credentials = variable(&options.environment, "CREDENTIALS_DIRECTORY");
         let (decoders, left_out) = read_decoders(&root, &mut faults);
+        for (decoder, _) in &decoders {
+            let told = decoder.protocol.warnings(&decoder.set);
+            warnings.extend(told.map(|warning| format!("decoder `{}`: {warning}", decoder.name)));
+        }
         let keys = Keys { variable: key.as_deref(), credentials: credentials.as_deref() };
         let (mut cloud, status) = match options.keyless {
             true => (None, read_status(&root, &mut Faults::default(), &mut Vec::new())),
@@ -340,7 +345,7 @@ pub(crate) fn protocol(name: &str) -> Result<&'static Spec, String> {
 
 /// A zone of the IANA database, or what is expected.
 pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
-    TimeZone::get(name).map_err(|_| {
+    clock::zone(name).ok_or_else(|| {
         let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
         let meant = did_you_mean(name, names.iter().map(String::as_str));
         format!(

@@ -149,4 +149,3 @@ fn tell_held_back(journal: &Journal, board: &Board, shown: &mut Standing) {
     }
     shown.settle(board);
 }
-

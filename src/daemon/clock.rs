@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use crate::journal::entry::{Body, Entry};
 use crate::journal::log::{LogLine, LogPlace, LogReader, segments};
 use crate::journal::{Journal, UploadEvent, log_dir};
-use crate::model::clock::{Step, Zones, corrected, is_undated, resolve};
+use crate::model::clock::{Step, Zones, corrected, is_undated, resolve_read};
 use crate::status::{Board, ProblemCode};
 
 /// Less than this is NTP slewing, or a busy machine.
@@ -120,7 +120,7 @@ pub fn misdated(data_dir: &Path, zones: &Zones, from: u64, head: u64) -> io::Res
     each(data_dir, from, head, |entry| match &entry.body {
         Body::Read(read) if is_undated(&read.stamp) => {
             let zone = zones.of(&entry.subject);
-            let utc = |received: Timestamp| resolve(&read.stamp, zone, received, read.replay).utc.as_millisecond();
+            let utc = |received: Timestamp| resolve_read(read, zone, received).utc.as_millisecond();
             let known = |steps: &[(u64, Step)]| utc(corrected(steps, entry.seq, entry.time));
             let by_now = known(&steps);
             // It was numbered by what was known of some moment.

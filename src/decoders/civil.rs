@@ -9,20 +9,38 @@ pub(super) fn time_of_day(text: &str) -> Option<Time> {
 
 /// As [`time_of_day`], with up to `most` decimals, of which milliseconds are kept.
 pub(super) fn fine_time_of_day(text: &str, most: usize) -> Option<Time> {
+    exact_time_of_day(text, most).map(|(time, _)| time)
+}
+
+/// As [`fine_time_of_day`], and the microseconds below the millisecond where there are more than
+/// three decimals. Further ones are cut off.
+pub(super) fn exact_time_of_day(text: &str, most: usize) -> Option<(Time, Option<u16>)> {
     let (whole, fraction) = match text.split_once('.') {
         Some((whole, fraction)) if (1..=most).contains(&fraction.len()) => (whole, fraction),
         Some(_) => return None,
         None => (text, "0"),
     };
     digits(fraction.as_bytes())?; // all of them must be digits
-    let fraction = &fraction[..fraction.len().min(3)];
+    let (millis, micros) = split_fraction(fraction)?;
     let [h1, h2, b':', m1, m2, b':', s1, s2] = whole.as_bytes() else { return None };
     let two = |tens: &u8, ones: &u8| digits(&[*tens, *ones]);
-    let scale = [100, 10, 1][fraction.len() - 1];
-    let millis = digits(fraction.as_bytes())? * scale;
     let small = |number: u32| i8::try_from(number).ok();
-    Time::new(small(two(h1, h2)?)?, small(two(m1, m2)?)?, small(two(s1, s2)?)?, i32::try_from(millis).ok()? * 1_000_000)
-        .ok()
+    let nanos = i32::from(millis) * 1_000_000;
+    let time = Time::new(small(two(h1, h2)?)?, small(two(m1, m2)?)?, small(two(s1, s2)?)?, nanos).ok()?;
+    Some((time, micros))
+}
+
+/// Milliseconds of decimals of a second, and the microseconds below where there are more than
+/// three. All must be digits.
+pub(super) fn split_fraction(decimals: &str) -> Option<(u16, Option<u16>)> {
+    let padded = |from: usize| {
+        let digit = |at: usize| match decimals.as_bytes().get(at) {
+            None => Some(0),
+            Some(byte) => byte.is_ascii_digit().then(|| u16::from(byte - b'0')),
+        };
+        Some(digit(from)? * 100 + digit(from + 1)? * 10 + digit(from + 2)?)
+    };
+    Some((padded(0)?, if decimals.len() > 3 { Some(padded(3)?) } else { None }))
 }
 
 /// `yyyy-MM-dd`, a date that exists.
@@ -83,7 +101,10 @@ mod tests {
     #[test]
     fn finer_decimals_are_cut_off_and_must_be_digits() {
         assert_eq!(fine_time_of_day("10:11:16.4437", 6).unwrap().to_string(), "10:11:16.443");
-        for bad in ["10:11:16.4437777", "10:11:16.44x", "10:11:16."] {
+        let micros = |text| exact_time_of_day(text, 9).unwrap().1;
+        assert_eq!((micros("10:11:16.443"), micros("10:11:16.4437")), (None, Some(700)));
+        assert_eq!((micros("10:11:16.443007"), micros("10:11:16.443000999")), (Some(7), Some(0)));
+        for bad in ["10:11:16.4437777", "10:11:16.44x", "10:11:16.", "10:11:60.4", "10:11:60"] {
             assert_eq!(fine_time_of_day(bad, 6), None, "{bad}");
         }
     }

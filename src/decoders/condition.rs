@@ -48,6 +48,10 @@ pub enum Condition {
     ProtocolTooOld,
     /// The decoder did not give all reads of the current file.
     ReadsMissing,
+    /// A record may be a time of day or a duration, so that it became no read.
+    RecordUnclear,
+    /// A record could not be read, and it was acknowledged all the same.
+    RecordUnread,
     /// One connection has more locations than the box cares for.
     TooManyLocations,
     /// A location that names no reader gives two records under one number.
@@ -77,6 +81,8 @@ impl Condition {
             Self::PassingsNotPushed => "passings_not_pushed",
             Self::ProtocolTooOld => "protocol_too_old",
             Self::ReadsMissing => "reads_missing",
+            Self::RecordUnclear => "decoder_record_unclear",
+            Self::RecordUnread => "decoder_record_unread",
             Self::TooManyLocations => "too_many_locations",
             Self::TwoSourcesOneLocation => "two_sources_one_location",
         }

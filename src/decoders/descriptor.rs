@@ -37,6 +37,15 @@ pub struct Dialect {
     pub frame_end: &'static [u8],
 }
 
+/// A value of an option that is read as it always was, and is not clear enough any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outdated {
+    /// The option and its value.
+    pub option: (&'static str, &'static str),
+    /// What to write instead, for people.
+    pub instead: &'static str,
+}
+
 /// Judges what is about to be said to a decoder, under its options. `Some`: why it must not be said.
 pub type Commands = fn(&Settings, &[u8]) -> Option<String>;
 
@@ -77,6 +86,8 @@ pub struct Spec {
     pub bare_characters: bool,
     /// Other forms of the wire, and the options under which they are read.
     pub dialects: &'static [Dialect],
+    /// Values of options that still work and should be written anew.
+    pub outdated: &'static [Outdated],
     /// Makes a value for one connection.
     pub make: fn(&Settings) -> Result<Box<dyn Protocol>, SettingError>,
     /// What the probe looks for. `None`: the probe cannot know it, because it reads whatever its options say.
@@ -106,6 +117,14 @@ impl Spec {
             Some(forbidden) => forbidden(settings, said),
             None => (!said.is_empty()).then(|| said.escape_ascii().to_string()),
         }
+    }
+
+    /// What to say of options that should be written anew: one line each.
+    pub fn warnings(&self, settings: &Settings) -> impl Iterator<Item = String> {
+        let is_set = |outdated: &&Outdated| settings.get(outdated.option.0).is_some_and(|set| set == outdated.option.1);
+        self.outdated.iter().filter(is_set).map(|Outdated { option: (key, value), instead }| {
+            format!("{}: the option `{key}` = `{value}` is not clear: {instead}", self.name)
+        })
     }
 
     /// Bytes that end a frame under these options.
@@ -145,6 +164,7 @@ pub(crate) const fn only_linked(
         tells_clock: false,
         bare_characters: false,
         dialects: &[],
+        outdated: &[],
         make,
         recogniser: None,
         questions: &[],

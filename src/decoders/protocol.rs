@@ -95,6 +95,10 @@ pub enum Info {
     Alive,
     /// The decoder's clock, now. The link measures its offset to the box's clock.
     Clock(Stamp),
+    /// The decoder's clock as it greets a new connection. Beside what
+    /// [`Info::Clock`] tells, it places the reads whose [`Age`](crate::model::chip::Age) is told
+    /// from it.
+    Greeting(Stamp),
     /// A condition of the decoder that a timer should see or, with `None`, its end.
     Condition {
         /// Which condition.

@@ -48,5 +48,5 @@ impl Reading {
 pub(super) fn instant_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)]) -> Timestamp {
     let Body::Read(read) = &entry.body else { return entry.time };
     let received = clock::corrected(steps, entry.seq, entry.time);
-    clock::resolve(&read.stamp, reading.zones.of(&entry.subject), received, read.replay).utc
+    clock::resolve_read(read, reading.zones.of(&entry.subject), received).utc
 }

@@ -65,7 +65,10 @@ impl SeenAt {
     pub fn of(seq: u64, source: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> Self {
         let (at_ms, uptime) = match read.stamp {
             Stamp::Uptime(ms) => (i64::try_from(ms).unwrap_or(i64::MAX), true),
-            stamp => (clock::resolve(&stamp, zones.of(source), received, read.replay).utc.as_millisecond(), false),
+            stamp => (
+                clock::resolve(&stamp, zones.of(source), read.moment(received), read.replay).utc.as_millisecond(),
+                false,
+            ),
         };
         let stored = read.replay || read.amid_stored;
         let undated = !uptime && clock::is_undated(&read.stamp);

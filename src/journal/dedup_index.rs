@@ -28,6 +28,9 @@
 //!   again, as far as the log still has them. Of the entries that the log no longer has, reads
 //!   without a date are recognised only by their position in the decoder's memory, and all other
 //!   ones are of past days.
+//! * **Microseconds count only where both reads have them**
+//!   ([`crate::model::chip::ReadIdentities`]). So a read that an older version kept is recognised
+//!   as before, and the form on the disk is the same.
 //! * **Nobody waits.** The writer looks reads up after the group is durable, without the journal's
 //!   lock. Almost no read has to be looked up on the disk: a run knows the first and the last stamp
 //!   of each decoder in it, and a duplicate has the same stamp as the first read. A read that may
@@ -157,7 +160,8 @@ pub struct Job {
     with: Option<Arc<Run>>,
 }
 
-/// A read as the index knows it.
+/// One name of a read, as the index knows it.
+#[derive(Clone, Copy)]
 struct Clue {
     key: u64,
     /// A hash of the decoder and the kind of stamp. `ms` is the stamp.
@@ -165,13 +169,21 @@ struct Clue {
     ms: i64,
 }
 
-impl Clue {
-    /// The clue of a read itself, and the clue by which it can be found again when the decoder says
-    /// that it was stored.
-    fn of(entry: &Entry, read: &ChipRead, zones: &Zones) -> (Option<Self>, Option<Self>) {
+/// The names of a read.
+struct Clues {
+    /// It is kept under these.
+    own: [Option<Clue>; 2],
+    /// It is known by the first of `own`, and by these.
+    others: [Option<Clue>; 2],
+    /// It is kept under this as well, and known by it when the decoder says that it was stored.
+    placed: Option<Clue>,
+}
+
+impl Clues {
+    fn of(entry: &Entry, read: &ChipRead, zones: &Zones) -> Self {
         let subject = &*entry.subject;
         let decoder = fnv(source::decoder(subject).as_bytes());
-        let clue = |identity: u64, kind: u64, stamp: Stamp| Self {
+        let clue = |identity: u64, kind: u64, stamp: Stamp| Clue {
             key: spread(identity ^ spread(decoder)),
             span: spread(decoder ^ kind),
             ms: stamp_ms(stamp),
@@ -182,12 +194,22 @@ impl Clue {
             Stamp::Utc(_) => 3,
             Stamp::Uptime(_) => 4,
         };
-        let own = match undated::which(read, subject, entry.time, zones) {
-            Which::Ever(identity) => Some(clue(identity, kind, read.stamp)),
-            Which::Day(identity, at) => Some(clue(identity, 5, Stamp::Local(at))),
+        let named = match undated::which(read, subject, entry.time, zones) {
+            Which::Ever(identities) => Some((identities, kind, read.stamp)),
+            Which::Day(identities, at) => Some((identities, 5, Stamp::Local(at))),
             Which::NoDay | Which::Life => None,
         };
-        (own, undated::is_placed(read).then(|| clue(read.identity(), kind, read.stamp)))
+        let placed = undated::is_placed(read).then(|| clue(read.identity(), kind, read.stamp));
+        let Some((identities, day_kind, at)) = named else { return Self { own: [None; 2], others: [None; 2], placed } };
+        let here = |identity| clue(identity, day_kind, at);
+        Self {
+            own: [Some(here(identities.own.0)), identities.own.1.map(here)],
+            others: [
+                Some(here(identities.other)),
+                undated::as_dated(read).map(|identity| clue(identity, kind, read.stamp)),
+            ],
+            placed,
+        }
     }
 }
 
@@ -260,14 +282,17 @@ impl DedupIndex {
     pub fn take(&mut self, entry: &Entry) -> bool {
         let mut known = false;
         if let Body::Read(read) = &entry.body {
-            let (own, placed) = Clue::of(entry, read, &self.zones);
+            let clues = Clues::of(entry, read, &self.zones);
             let mut before = |clue: &Clue| self.first(clue).is_some_and(|seq| seq < entry.seq);
-            let own_known = own.as_ref().is_some_and(&mut before);
+            let own_known = clues.own[0].as_ref().is_some_and(&mut before);
             // `placed` is not looked up before it is recorded, because only the lowest number of a
             // key counts.
-            known = own_known || (read.replay && placed.as_ref().is_some_and(before));
+            known = own_known
+                || clues.others.iter().flatten().any(&mut before)
+                || (read.replay && clues.placed.as_ref().is_some_and(before));
             if entry.seq > self.through {
-                for clue in own.filter(|_| !own_known).into_iter().chain(placed) {
+                let own = clues.own.into_iter().flatten().filter(|_| !own_known);
+                for clue in own.chain(clues.placed) {
                     self.fresh.reads.entry(clue.key).or_insert(entry.seq);
                     self.fresh.spans.add(clue.span, clue.ms);
                 }

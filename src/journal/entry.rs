@@ -26,6 +26,10 @@
 //! * A read with `held_back=1` is kept and not uploaded. A read with `let_go=A-B` is entry B,
 //!   released ([`super::held_back`]). Older versions skip both fields, and would upload such a
 //!   read.
+//! * Of a read, `us` has the microseconds below the stamp's millisecond, `ago` how many
+//!   milliseconds before its receive time it was made (if the stamp cannot tell),
+//!   `seen` whether it is the first or the last moment of a crossing, `caution` what the protocol
+//!   doubted. Lines of older versions have none of them.
 //! * In `c` a text value begins with `'`, so that file `7` and file `'7` stay as the decoder sent
 //!   them.
 
@@ -33,7 +37,7 @@ use jiff::Timestamp;
 
 use super::UploadEvent;
 use crate::decoders::Cleared;
-use crate::model::chip::{ChipRead, Label, Marker, Position, Seq, Stamp};
+use crate::model::chip::{Age, Caution, ChipRead, Label, Marker, Position, Seq, Sighting, Stamp};
 use crate::model::clock::Step;
 use crate::model::escape::{escape_into, unescape};
 
@@ -295,6 +299,16 @@ fn push_read_fields(out: &mut Vec<u8>, read: &ChipRead) {
     if read.amid_stored {
         out.extend_from_slice(b"amid=1;");
     }
+    if let Some(micros) = read.micros {
+        push_display_end(out, &format_args!("us={micros};"));
+    }
+    // How it lies to the greeting means nothing any more once the connection is over: the link
+    // turned it round.
+    if let Some(Age::BeforeReceipt(ms)) = read.age {
+        push_display_end(out, &format_args!("ago={ms};"));
+    }
+    push_field(out, "seen", read.seen.map(Sighting::word));
+    push_field(out, "caution", read.caution.map(Caution::word));
     out.push(b'\t');
 }
 
@@ -315,6 +329,10 @@ fn parse_read_fields(fields: &str, read: &mut ChipRead) -> Option<()> {
                 read.let_go = Some(Box::new((Seq(from.parse().ok()?), Seq(of.parse().ok()?))));
             }
             "amid" => read.amid_stored = true,
+            "us" => read.micros = Some(value.parse().ok().filter(|micros| *micros < 1000)?),
+            "ago" => read.age = Some(Age::BeforeReceipt(value.parse().ok()?)),
+            "seen" => read.seen = Sighting::of_word(value),
+            "caution" => read.caution = Caution::of_word(value),
             _ => {} // a later version may add fields
         }
     }
@@ -446,6 +464,9 @@ mod tests {
             (read.replay, read.rssi, read.hits, read.seq) = (replay, rssi, hits, Some(number));
             (read.held_back, read.let_go) = (!replay, hits.map(|hits| Box::new((Seq(hits.into()), Seq(number)))));
             read.amid_stored = amid;
+            read.micros = hits.map(|hits| (hits % 1000) as u16);
+            read.age = rssi.map(|ms| Age::BeforeReceipt(ms.into()));
+            (read.seen, read.caution) = (replay.then_some(Sighting::Last), amid.then_some(Caution::NoValidNumber));
             let time = Timestamp::from_millisecond(1_764_000_000_123).unwrap();
             let entry = |body, raw: &[u8]| Entry {
                 seq: number, in_group: 3, subject: text.clone().into(), time, body, raw: raw.into(),

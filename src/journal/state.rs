@@ -321,6 +321,8 @@ impl State {
             self.unset_through = seq;
         }
         self.waiting += 1;
+        // What stands for its receipt: the form of the queue on the disk has no place for its age.
+        let received = read.moment(received);
         let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
         let read =
             PendingRead { seq: crate::model::chip::Seq(seq), decoder: decoder.into(), received, chip, stamp, replay };
@@ -331,11 +333,11 @@ impl State {
     fn is_duplicate(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) -> bool {
         let (seq, source, received) = (entry.seq, &*entry.subject, entry.time);
         let which = undated::which(read, source, received, &rules.zones);
-        let identity = match (which, read.stamp) {
-            (Which::Ever(identity) | Which::Day(identity, _), _) => identity,
+        let identities = match (which, read.stamp) {
+            (Which::Ever(identities) | Which::Day(identities, _), _) => identities,
             (Which::Life, Stamp::Uptime(ms)) => {
-                let life = self.decoder_mut(source, seq).life.hears(seq, ms, received);
-                undated::in_life(read.identity(), life)
+                let life = self.decoder_mut(source, seq).life.hears(seq, ms, read.moment(received));
+                read.identities().map(|identity| undated::in_life(identity, life))
             }
             (Which::Life | Which::NoDay, _) => {
                 let again = known || self.undated.has(source, read, received, &rules.zones);
@@ -347,12 +349,20 @@ impl State {
         };
         // A location that got a device of its own, or lost it, is in another source since then. A
         // read that the decoder sends again is still the same read.
-        let elsewhere = known
-            || source::of(&self.decoders, source::decoder(source))
-                .any(|(name, fold)| name != source && fold.recent.has(identity));
-        let mut again = elsewhere || !self.decoder_mut(source, seq).recent.insert(identity);
+        let (own, some) = identities.own;
+        let others = [Some(identities.other), undated::as_dated(read)];
+        let mut again = known
+            || source::of(&self.decoders, source::decoder(source)).any(|(name, fold)| {
+                let recent = &fold.recent;
+                (name != source && recent.has(own)) || others.into_iter().flatten().any(|other| recent.has(other))
+            });
+        if !again {
+            let recent = &mut self.decoder_mut(source, seq).recent;
+            again = !recent.insert(own);
+            some.map(|some| recent.insert(some));
+        }
         if let Which::Day(..) = which {
-            again &= !self.undated.take_void(identity);
+            again &= !self.undated.take_void(own);
             if !again {
                 self.undated.add(seq, source, read, received);
             }

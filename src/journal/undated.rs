@@ -30,7 +30,7 @@ use jiff::civil::{DateTime, Time};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::model::chip::{ChipRead, Stamp};
+use crate::model::chip::{ChipRead, ReadIdentities, Stamp, go_on};
 use crate::model::clock::{self, Step, Zones};
 
 /// Reads without a date that a step of the clock may still move to another day: 60 KB of a
@@ -44,9 +44,9 @@ const BACK_MS: i64 = 2000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     /// Its content, for ever.
-    Ever(u64),
+    Ever(ReadIdentities),
     /// Its content and this day.
-    Day(u64, DateTime),
+    Day(ReadIdentities, DateTime),
     /// Not known yet, because the box did not know the day.
     NoDay,
     /// Its content and the life of the decoder.
@@ -57,13 +57,19 @@ pub enum Which {
 pub fn which(read: &ChipRead, source: &str, received: Timestamp, zones: &Zones) -> Which {
     match read.stamp {
         Stamp::Uptime(_) => Which::Life,
-        stamp if !clock::is_undated(&stamp) => Which::Ever(read.identity()),
+        stamp if !clock::is_undated(&stamp) => Which::Ever(read.identities()),
         _ if !clock::box_clock_set(received) => Which::NoDay,
         stamp => match clock::dated_by(&stamp, zones.of(source), received) {
-            Some(at) => Which::Day(on_day(read.identity(), at), at),
+            Some(at) => Which::Day(read.identities().map(|identity| on_day(identity, at)), at),
             None => Which::NoDay,
         },
     }
+}
+
+/// The identity under which version 0.1.0 kept a read that it took for dated, although its date is
+/// that of a clock that was never set.
+pub fn as_dated(read: &ChipRead) -> Option<u64> {
+    clock::was_dated(&read.stamp).then(|| read.identity())
 }
 
 /// Whether a read can be recognised on any day when the decoder sends it again from its memory.
@@ -82,12 +88,6 @@ pub fn in_life(identity: u64, life: u64) -> u64 {
     go_on(identity, b"in", &life.to_le_bytes())
 }
 
-/// Continues the FNV-1a hash.
-fn go_on(hash: u64, what: &[u8; 2], number: &[u8; 8]) -> u64 {
-    let bytes = what.iter().chain(number);
-    bytes.fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
-}
-
 /// A read without a date, with all that a step of the clock may change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Newest {
@@ -101,11 +101,25 @@ struct Newest {
     /// Its time of day, in ms.
     #[serde(rename = "t")]
     time_ms: i64,
+    /// Without its microseconds.
     #[serde(rename = "i")]
     identity: u64,
+    #[serde(default, rename = "u", skip_serializing_if = "Option::is_none")]
+    micros: Option<u16>,
 }
 
 impl Newest {
+    /// As [`Which::Day`] has them.
+    fn on_day(&self, at: DateTime) -> ReadIdentities {
+        ReadIdentities::of(self.identity, self.micros).map(|identity| on_day(identity, at))
+    }
+
+    /// Microseconds count only where both have them.
+    fn is(&self, other: &Self) -> bool {
+        let apart = self.micros.zip(other.micros).is_some_and(|(one, two)| one != two);
+        self.identity == other.identity && self.source == other.source && !apart
+    }
+
     fn day(&self, zones: &Zones) -> Option<DateTime> {
         let time = Time::midnight().checked_add(SignedDuration::from_millis(self.time_ms)).ok()?;
         let received = Timestamp::from_millisecond(self.received_ms).ok()?;
@@ -152,8 +166,7 @@ impl Undated {
     pub fn has(&self, source: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> bool {
         let Some(asked) = newest(0, source, read, received) else { return false };
         let day = asked.day(zones);
-        let same =
-            |known: &&Newest| known.identity == asked.identity && known.source == asked.source && !known.is_set();
+        let same = |known: &&Newest| known.is(&asked) && !known.is_set();
         day.is_some() && self.newest.iter().filter(same).any(|known| known.day(zones) == day)
     }
 
@@ -182,8 +195,14 @@ impl Undated {
             known.received_ms = clock::corrected(&[(at, step)], known.seq, received).as_millisecond();
             let now = known.is_set().then(|| known.day(zones)).flatten();
             if before != now {
-                wrong.extend(before.map(|day| on_day(known.identity, day)));
-                found.extend(now.map(|day| (known.source.clone(), on_day(known.identity, day))));
+                let named = |day: Option<DateTime>| {
+                    day.into_iter().flat_map(|day| {
+                        let (first, second) = known.on_day(day).own;
+                        [Some(first), second].into_iter().flatten()
+                    })
+                };
+                wrong.extend(named(before));
+                found.extend(named(now).map(|identity| (known.source.clone(), identity)));
             }
         }
         if self.void.len() > NEWEST {
@@ -207,7 +226,8 @@ fn newest(seq: u64, source: &str, read: &ChipRead, received: Timestamp) -> Optio
     // Fits, because it is less than a day.
     let time_ms = time.duration_since(Time::midnight()).as_millis() as i64;
     let received_ms = received.as_millisecond();
-    Some(Newest { seq, source: source.into(), received_ms, time_ms, identity: read.identity() })
+    let (identity, micros) = (read.identity(), read.micros);
+    Some(Newest { seq, source: source.into(), received_ms, time_ms, identity, micros })
 }
 
 #[cfg(test)]
@@ -241,8 +261,8 @@ mod tests {
 
     #[test]
     fn the_identity_of_a_read_on_a_day_stays_the_same_for_ever() {
-        let Which::Day(identity, _) = named("12:00:00.000", "2026-07-06T10:00:01Z") else { panic!() };
-        assert_eq!(identity, 8_004_932_141_718_710_529);
+        let Which::Day(identities, _) = named("12:00:00.000", "2026-07-06T10:00:01Z") else { panic!() };
+        assert_eq!(identities.own, (8_004_932_141_718_710_529, None));
         assert_eq!(in_life(7, 8), 16_339_046_188_986_031_812);
     }
 

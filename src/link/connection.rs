@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::decoder::{Decoder, Limits};
 use super::handle::{Command, Commands};
 use super::port::Duplex;
-use crate::decoders::{Frame, Item, Output, Protocol, READ_MAX};
+use crate::decoders::{Frame, Info, Item, Output, Protocol, READ_MAX};
 use crate::model::chip::{ChipRead, Position, StoredRanges};
 
 /// Bytes taken from a port at once. Larger gains nothing (30 of them are one device flush), and a flood of two-byte
@@ -137,6 +137,8 @@ struct Connection<'a> {
     /// Bytes since the protocol last put something out.
     noise: u64,
     stored: Stored,
+    /// When the decoder greeted us with its clock.
+    greeted: Option<Instant>,
 }
 
 /// What a decoder that was just connected may still give of what it had stored.
@@ -201,6 +203,7 @@ pub(super) async fn serve<S: Duplex>(
         hung_up: None,
         noise: 0,
         stored: Stored::new(false, now),
+        greeted: None,
     };
     let greeted = tokio::select! {
         biased;
@@ -362,18 +365,28 @@ impl Connection<'_> {
         if self.output.items.is_empty() {
             return;
         }
+        let now = Instant::now(); // one for all, so that reads of one report keep their distance
         let mut frames = Vec::with_capacity(self.output.items.len());
         let mut replies = Vec::new();
         for item in self.output.items.drain(..) {
             match item {
                 Item::Frame(mut framed) => match framed.frame {
-                    Frame::Info(info) => self.decoder.on_info(info, received),
+                    Frame::Info(info) => {
+                        if matches!(info, Info::Greeting(_)) {
+                            self.greeted = Some(now);
+                        }
+                        self.decoder.on_info(info, received);
+                    }
                     Frame::Cleared(ref cleared) => {
                         self.decoder.on_cleared(cleared);
                         frames.push(framed);
                     }
                     Frame::Read(ref mut read) => {
                         self.stored.mark(read, &self.decoder.limits);
+                        // By the monotonic clock: a step of the wall clock in between means
+                        // nothing.
+                        let since_ms = self.greeted.map_or(0, |greeted| (now - greeted).as_millis() as i64);
+                        read.age = read.age.map(|age| age.at_receipt(since_ms));
                         self.decoder.check_time(read, received);
                         frames.push(framed);
                     }

@@ -20,7 +20,7 @@ use super::store::ReadStore;
 use crate::config::DecoderConfig;
 use crate::decoders::{Cleared, Condition, Info, Missed, Protocol, SettingError, Settings, Spec};
 use crate::link::capture::Header;
-use crate::model::chip::{ChipRead, StoredRanges};
+use crate::model::chip::{ChipRead, Stamp, StoredRanges};
 use crate::model::clock::offset_ms;
 use crate::model::retry::Retry;
 use crate::status::{Board, LinkState, ProblemCode};
@@ -30,7 +30,8 @@ const CLOCK_OFF_MS: i64 = 60_000;
 
 /// Conditions that a decoder told and that do not end with the connection: what is lost stays lost, and an older file is
 /// not asked for again by itself.
-const STAYING: [Condition; 3] = [Condition::LlrpReadsLost, Condition::OldFileNotFetched, Condition::FilesInBetween];
+const STAYING: [Condition; 4] =
+    [Condition::LlrpReadsLost, Condition::OldFileNotFetched, Condition::FilesInBetween, Condition::RecordUnread];
 
 /// How long the notice is shown that a decoder counts from the start again.
 const RESTART_SHOWN: Duration = Duration::from_secs(600);
@@ -279,8 +280,8 @@ impl Decoder {
     /// The decoder told something that is no record.
     pub(super) fn on_info(&self, info: Info, received: Timestamp) {
         match info {
-            Info::Alive => {}
-            Info::Clock(clock) => {
+            Info::Alive | Info::Greeting(Stamp::Uptime(_)) => {}
+            Info::Clock(clock) | Info::Greeting(clock) => {
                 let offset = offset_ms(&clock, &self.zone, received);
                 self.memories.clock(offset);
                 self.compare(offset);

@@ -20,20 +20,22 @@ pub(super) struct Doubts(Mutex<Vec<Doubt>>);
 impl Doubts {
     /// Judges a read that was received now.
     pub(super) fn judge(&self, decoder: &str, zone: &TimeZone, read: &ChipRead, received: Timestamp, board: &Board) {
-        let doubt = clock::resolve(&read.stamp, zone, received, read.replay).doubt;
+        let of_time = clock::resolve_read(read, zone, received).doubt;
+        let doubts = [of_time, read.caution.map(Doubt::from)];
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !read.replay {
             shown.retain(|known| {
-                let stays = doubt == Some(*known);
+                let stays = doubts.contains(&Some(*known));
                 if !stays {
                     board.clear((*known).into(), decoder);
                 }
                 stays
             });
         }
-        if let Some(doubt) = doubt
-            && !shown.contains(&doubt)
-        {
+        for doubt in doubts.into_iter().flatten() {
+            if shown.contains(&doubt) {
+                continue;
+            }
             shown.push(doubt);
             let ChipRead { chip, stamp, .. } = read;
             let message = format!("decoder {decoder}: {doubt}. (Chip {chip}, stamped {stamp}, received {received:.3})");
@@ -66,5 +68,12 @@ mod tests {
         let shown = read("C", "2000-01-01T20:27:47.350", false);
         assert_eq!(shown, ["decoder_clock_unset"], "another doubt takes the place of the first");
         assert_eq!(read("C", "2026-03-06T20:27:47.350", false), [""; 0]);
+        let mut unsure = ChipRead::new("?7", "20:27:47.350".parse().unwrap());
+        unsure.caution = Some(crate::model::chip::Caution::NoValidNumber);
+        doubts.judge("finish-mat", &zone, &unsure, "2026-03-06T19:27:48Z".parse().unwrap(), &board);
+        let mut shown: Vec<_> = board.snapshot().problems.into_iter().map(|problem| problem.code).collect();
+        shown.sort_unstable();
+        assert_eq!(shown, ["decoder_number_not_valid", "decoder_time_no_date"], "one of the number, one of the time");
+        assert_eq!(read("8", "20:27:47.350", false), ["decoder_time_no_date"]);
     }
 }

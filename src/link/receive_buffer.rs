@@ -44,6 +44,9 @@ const GROUP: usize = 30;
 
 /// Raw bytes kept of a rejected frame.
 const REJECT_RAW: usize = 1024;
+/// The same of one that is acknowledged, so that the decoder forgets it: all that a protocol gives
+/// of it.
+const ACKNOWLEDGED_RAW: usize = 4096;
 
 /// What one read from a port gave.
 struct Chunk {
@@ -150,8 +153,9 @@ impl ReceiveBuffer {
                 if !queue.rejects.admit(reason, now, covered) {
                     return false;
                 }
-                if framed.raw.len() > REJECT_RAW {
-                    framed.raw = framed.raw[..REJECT_RAW].into();
+                let most = if covered { ACKNOWLEDGED_RAW } else { REJECT_RAW };
+                if framed.raw.len() > most {
+                    framed.raw = framed.raw[..most].into();
                 }
             }
             if matches!(&framed.frame, Frame::Read(read) if !read.replay) {

@@ -16,14 +16,17 @@ use super::*;
 use crate::decoders::descriptor::only_linked;
 use crate::decoders::{Condition, Frame, Framed, Info, Missed, Output, Reject, Settings, Spec};
 use crate::journal::{JournalError, Kept};
-use crate::model::chip::{ChipRead, Position, Seq, Stamp};
+use crate::model::chip::{Age, ChipRead, Position, Seq, Stamp};
 use crate::status::{DecoderStatus, Problem};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::future::Future;
 
-/// A protocol of lines: `R<chip>` a read, `S<chip>` a stored one, `A<chip>` a read that is acknowledged, `@<chip>` the same at `Start`, `P` a ping that is answered,
-/// `C<stamp>` the clock, `!` a restart; anything else is rejected.
+/// A protocol of lines: `R<chip>` a read, `S<chip>` a stored one,
+/// `A<chip>` a read that is acknowledged, `@<chip>` the same at `Start`, `P` a ping that is
+/// answered, `C<stamp>` the clock, `G<stamp>` the clock as a greeting,
+/// `U<ms>` a read so long after it, `!` a restart, `X<text>` a record that cannot be read and is
+/// acknowledged; anything else is rejected.
 struct Lines {
     buffer: Vec<u8>,
 }
@@ -60,6 +63,15 @@ impl Protocol for Lines {
                     out.frame(Frame::Info(Info::Condition { code: Condition::LowBattery, text }), &line);
                 }
                 Some(("P", _)) => out.reply("pong\n"),
+                Some(("G", clock)) => out.frame(Frame::Info(Info::Greeting(clock.parse().unwrap())), &line),
+                Some(("U", ms)) => {
+                    let age = Some(Age::AfterGreeting(ms.parse().unwrap()));
+                    out.frame(Frame::Read(ChipRead { age, ..ChipRead::new("U", Stamp::Uptime(1)) }), &line);
+                }
+                Some(("X", _)) => {
+                    out.frame(Frame::Rejected(Reject::Length), &line);
+                    out.reply("ack\n");
+                }
                 Some(("C", clock)) => out.frame(Frame::Info(Info::Clock(clock.parse().unwrap())), &line),
                 Some(("!", _)) => out.frame(Frame::Info(Info::Restarted("it was cleared".into())), &line),
                 _ => out.frame(Frame::Rejected(Reject::NotMine), &line),

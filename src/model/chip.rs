@@ -64,7 +64,8 @@ pub enum Stamp {
     /// An instant: the protocol says UTC, or the stamp carried an offset.
     Utc(Timestamp),
     /// Milliseconds since the decoder was switched on. The decoder has no clock (a UHF reader whose
-    /// time was never set).
+    /// time was never set). Such a reader may tell them as a UTC time of 1970 or 2000:
+    /// then these are milliseconds since 1970, and only differences mean something.
     Uptime(u64),
 }
 
@@ -82,6 +83,85 @@ pub struct Position {
     pub number: u64,
 }
 
+/// Which moment of a crossing a read tells, where the decoder says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// When the chip came into the field.
+    First,
+    /// When the chip was seen for the last time.
+    Last,
+}
+
+impl Sighting {
+    /// Its word in the log and in exports.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Last => "last",
+        }
+    }
+
+    /// The one with this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::First, Self::Last].into_iter().find(|seen| seen.word() == word)
+    }
+}
+
+/// What the protocol itself knows to be doubtful in a read. (Doubts about times come from
+/// [`crate::model::clock`].)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caution {
+    /// The decoder tells only when the chip was seen last, which may be long after it came.
+    OnlyLastSeen,
+    /// The decoder had no valid start number for it: a later record may correct it.
+    NoValidNumber,
+}
+
+impl Caution {
+    /// Its word in the log.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::OnlyLastSeen => "only_last_seen",
+            Self::NoValidNumber => "no_valid_number",
+        }
+    }
+
+    /// The one with this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::OnlyLastSeen, Self::NoValidNumber].into_iter().find(|caution| caution.word() == word)
+    }
+}
+
+/// When a read was made, by the box's clock, where the stamp has no time of day: the decoder's
+/// clock tells only differences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// So many milliseconds after the clock reading with which the decoder greeted the connection.
+    /// The link, which knows when that was received, turns it into the other.
+    AfterGreeting(i64),
+    /// So many milliseconds before its receipt.
+    BeforeReceipt(i64),
+}
+
+impl Age {
+    /// No read can be made later than this after it was received.
+    const AHEAD_MS: i64 = 60 * 60 * 1000;
+    /// No reader stores reads for longer than this and counts the time meanwhile.
+    const OLDEST_MS: i64 = 31 * 24 * 60 * 60 * 1000;
+
+    /// The age at the receipt, which was so many milliseconds after the receipt of the greeting. An
+    /// age that cannot be comes from two readings of different clocks: then the read counts as made
+    /// when it was received.
+    #[must_use]
+    pub fn at_receipt(self, since_greeting_ms: i64) -> Self {
+        let age = match self {
+            Self::BeforeReceipt(ms) => ms,
+            Self::AfterGreeting(ms) => since_greeting_ms.saturating_sub(ms),
+        };
+        Self::BeforeReceipt(if (-Self::AHEAD_MS..=Self::OLDEST_MS).contains(&age) { age } else { 0 })
+    }
+}
+
 /// One detection as the decoder reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChipRead {
@@ -89,6 +169,15 @@ pub struct ChipRead {
     pub chip: Box<str>,
     /// The decoder's stamp.
     pub stamp: Stamp,
+    /// Microseconds below the stamp's millisecond (0 to 999), where the protocol tells them. They
+    /// keep apart what happened within one millisecond; the cloud takes no more than milliseconds.
+    pub micros: Option<u16>,
+    /// How long before its receipt it was made, where the stamp cannot tell.
+    pub age: Option<Age>,
+    /// Whether it tells the first or the last moment of a crossing, where the decoder says so.
+    pub seen: Option<Sighting>,
+    /// What is doubtful in it, if anything.
+    pub caution: Option<Caution>,
     /// Antenna, loop or channel that detected the chip.
     pub antenna: Option<Label>,
     /// Reader or device behind the decoder, as sent.
@@ -124,6 +213,10 @@ impl ChipRead {
         Self {
             chip: chip.into(),
             stamp,
+            micros: None,
+            age: None,
+            seen: None,
+            caution: None,
             antenna: None,
             reader: None,
             device: None,
@@ -144,7 +237,8 @@ impl ChipRead {
     /// are part of the identity, so a decoder that was cleared and counts from 1 again does not
     /// hide new reads. Hits, RSSI and the replay flag are not part of it, because they may differ
     /// between the live and the stored form. Whether the read is held back is not part of it
-    /// either. If the stamp has no date, the day is not in the identity: the journal adds it.
+    /// either. If the stamp has no date, the day is not in the identity: the journal adds it. Nor
+    /// are the microseconds: see [`Self::identities`].
     ///
     /// 64-bit FNV-1a over the fields, each ended by a byte that cannot occur in UTF-8 text. The
     /// identity is stored, so it must stay the same for ever. The probability of a collision among
@@ -177,10 +271,62 @@ impl ChipRead {
         print.0
     }
 
+    /// How it is known, with the microseconds.
+    pub fn identities(&self) -> ReadIdentities {
+        ReadIdentities::of(self.identity(), self.micros)
+    }
+
+    /// The moment by the box's clock that stands for its receipt where the stamp tells no time:
+    /// earlier by its age.
+    pub fn moment(&self, received: Timestamp) -> Timestamp {
+        let Some(Age::BeforeReceipt(ms)) = self.age else { return received };
+        let moment = received.as_millisecond().checked_sub(ms).and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        moment.unwrap_or(received)
+    }
+
     /// The content of the read, independent of where it is stored. See [`Content`].
     pub fn content(&self) -> Content {
         Content::of(&self.chip, &self.stamp)
     }
+}
+
+/// How a read is known: what it is kept under, and what one that came before may be kept under.
+///
+/// Microseconds count only where both reads have them: lines of older versions do not, and a
+/// decoder may print its memory in milliseconds. So a read with microseconds is kept under two
+/// names, one with them and one for "with some", and is known by the first one, or by the name that
+/// reads without any are kept under, which is that of older versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadIdentities {
+    /// The names that it is kept under. The second is for those that have no microseconds.
+    pub own: (u64, Option<u64>),
+    /// It is a repeat if one before is kept under the first of `own`, or under this.
+    pub other: u64,
+}
+
+impl ReadIdentities {
+    /// Of a read that without its microseconds is known as `plain`.
+    pub fn of(plain: u64, micros: Option<u16>) -> Self {
+        let some = go_on(plain, b"us", &u64::MAX.to_le_bytes());
+        match micros {
+            Some(micros) => {
+                Self { own: (go_on(plain, b"us", &u64::from(micros).to_le_bytes()), Some(some)), other: plain }
+            }
+            None => Self { own: (plain, None), other: some },
+        }
+    }
+
+    /// The same names, each gone on with.
+    #[must_use]
+    pub fn map(self, change: impl Fn(u64) -> u64) -> Self {
+        Self { own: (change(self.own.0), self.own.1.map(&change)), other: change(self.other) }
+    }
+}
+
+/// FNV-1a goes on from a hash.
+pub fn go_on(hash: u64, what: &[u8; 2], number: &[u8; 8]) -> u64 {
+    let bytes = what.iter().chain(number);
+    bytes.fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// The content of a numbered record in a decoder's memory: a fingerprint of chip and stamp, not of
@@ -1047,6 +1193,25 @@ mod tests {
         assert_ne!(first.identity(), restarted.identity());
         // The identity is stored on the disk, so the value itself must never change.
         assert_eq!(first.identity(), first.identity());
+    }
+
+    #[test]
+    fn two_reads_within_a_millisecond_are_two_and_one_without_microseconds_is_either() {
+        let with = |micros| ChipRead { micros, ..ChipRead::new("E280", "2026-03-06T20:27:47.350Z".parse().unwrap()) };
+        let known = |read: Option<u16>, before: Option<u16>| {
+            let (read, before) = (with(read).identities(), with(before).identities());
+            [Some(before.own.0), before.own.1]
+                .into_iter()
+                .flatten()
+                .any(|kept| [read.own.0, read.other].contains(&kept))
+        };
+        assert!(known(Some(447), Some(447)) && known(None, None) && known(Some(0), Some(0)));
+        assert!(!known(Some(447), Some(448)) && !known(Some(0), Some(448)));
+        assert!(known(Some(447), None) && known(Some(0), None), "a line of an older version has none");
+        assert!(known(None, Some(447)), "a memory that is printed in milliseconds");
+        // Stored on the disk: what is kept without microseconds is kept as it always was.
+        assert_eq!(with(None).identities().own, (with(None).identity(), None));
+        assert_eq!(with(Some(3)).identity(), with(None).identity());
     }
 
     #[test]

@@ -7,16 +7,16 @@
 //! | stamp | UTC | doubt |
 //! |---|---|---|
 //! | UTC on the wire | as it is | – |
-//! | UTC, live and more than 24 h from the receive time (and the box knows the time), or of a year up to 2000 | as it is | [`Doubt::Far`] |
+//! | UTC, live and more than 24 h from the receive time (and the box knows the time) | as it is | [`Doubt::Far`] |
 //! | local, in normal time | the zone's offset at that time | – |
 //! | local, more than 24 h from the receive time of a live read (and the box knows the time) | as stamped | [`Doubt::Far`] |
 //! | local, skipped in spring: the wall time does not exist | the offset *before* the change: the decoder's clock has not been changed yet | [`Doubt::Gap`] |
 //! | local, occurs twice in autumn | the instant nearer to the receive time | [`Doubt::Fold`] if that is more than 30 min away (a rewind: the box cannot know which one) |
 //! | time of day only | on the newest day that puts it at most an hour after the receive time (23:59:59.9 received at 00:00:00.3 is yesterday's) | [`Doubt::NoDate`] |
 //! | the same, live, and the result is more than 12 h before the receive time | as above | [`Doubt::LongAgo`] |
-//! | date `0000-00-NN`, or a year up to 2000 | its time of day, as above: the decoder's clock was never set | [`Doubt::ClockUnset`] |
+//! | date `0000-00-NN`, or a date more than [`OLDEST`] years before this version was made, local or UTC | its time of day, as above: the decoder's clock was never set | [`Doubt::ClockUnset`] |
 //! | undated, received while the box's own clock was not set (a Pi has none that runs without power) | as above, but not to be used: the read waits until the receive time is known ([`corrected`]) | [`Doubt::BoxClockUnset`] |
-//! | time since the decoder was switched on | the receive time | [`Doubt::NoClock`] |
+//! | time since the decoder was switched on | the receive time, less the read's age ([`ChipRead::moment`]) | [`Doubt::NoClock`] |
 //! | beyond the calendar's ends | the receive time | [`Doubt::OutOfRange`] |
 //!
 //! No read is made after it is received, so an undated stamp is of the past: a memory that is
@@ -28,19 +28,23 @@
 //! Rejected: *the day nearest to the receive time*: a read that is 13 h old would be 11 h in the
 //! future. Only one doubt is reported, the one that matters most to the timer: first the box's
 //! clock, then the decoder's clock, then the change of the zone. Fractions below a millisecond are
-//! cut off.
+//! cut off. A second 60 is no time. No protocol takes it, because no decoder is known that sends
+//! leap seconds, and one that does must be seen.
+//!
+//! Clocks that were never set count from 1970, 1980, 2000, 2001, 2004, 2010 or another year that
+//! their maker chose. So there is no list of years: no race is as old as that.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 
-use crate::model::chip::Stamp;
+use crate::model::chip::{Caution, ChipRead, Stamp};
 use crate::model::source;
 
 /// The box's wall clock. Every part that needs a date asks this clock. Timers never use it.
@@ -82,6 +86,19 @@ impl Zones {
         static UTC: TimeZone = TimeZone::UTC;
         self.0.get(source::decoder(source)).unwrap_or(&UTC)
     }
+}
+
+/// The zone of a name in the IANA database. A system's database may lack names that the one in this
+/// program has: Debian keeps `US/Eastern`, `GB` and `Asia/Calcutta` in a package of their own. So
+/// the system's is asked first, because it may be newer, and then the program's. `None`: neither
+/// knows it.
+pub fn zone(name: &str) -> Option<TimeZone> {
+    zone_of(name, jiff::tz::db())
+}
+
+fn zone_of(name: &str, system: &TimeZoneDatabase) -> Option<TimeZone> {
+    static BUNDLED: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+    system.get(name).or_else(|_| BUNDLED.get(name)).ok()
 }
 
 impl FromIterator<(Box<str>, TimeZone)> for Zones {
@@ -148,9 +165,24 @@ pub fn corrected(steps: &[(u64, Step)], seq: u64, received: Timestamp) -> Timest
 /// Whether the day of a stamp, or the whole stamp, comes from the receive time.
 pub fn is_undated(stamp: &Stamp) -> bool {
     match stamp {
-        Stamp::Utc(_) => false,
-        Stamp::Local(local) => local.year() <= UNSET_YEAR,
+        Stamp::Utc(utc) => was_never_set(*utc),
+        Stamp::Local(local) => local.year() < FIRST_YEAR,
         Stamp::TimeOfDay { .. } | Stamp::Uptime(_) => true,
+    }
+}
+
+/// A clock that shows this was never set.
+pub fn was_never_set(utc: Timestamp) -> bool {
+    TimeZone::UTC.to_datetime(utc).year() < FIRST_YEAR
+}
+
+/// A stamp that is undated, and was not for version 0.1.0: it took every UTC for set, and every
+/// local year after 2000. What it kept has to be known when it comes again.
+pub fn was_dated(stamp: &Stamp) -> bool {
+    match stamp {
+        Stamp::Local(local) => local.year() > 2000 && is_undated(stamp),
+        Stamp::Utc(_) => is_undated(stamp),
+        Stamp::TimeOfDay { .. } | Stamp::Uptime(_) => false,
     }
 }
 
@@ -186,6 +218,10 @@ pub enum Doubt {
     OutOfRange,
     /// The decoder has no clock.
     NoClock,
+    /// The decoder tells only when the chip was seen last.
+    OnlyLastSeen,
+    /// The decoder had no valid start number.
+    NoValidNumber,
 }
 
 impl Doubt {
@@ -201,6 +237,8 @@ impl Doubt {
             Self::Far => "decoder_clock_far",
             Self::OutOfRange => "decoder_time_out_of_range",
             Self::NoClock => "decoder_without_clock",
+            Self::OnlyLastSeen => "decoder_time_last_seen",
+            Self::NoValidNumber => "decoder_number_not_valid",
         }
     }
 }
@@ -243,16 +281,38 @@ impl fmt::Display for Doubt {
                  and the decoder's clock"
             }
             Self::NoClock => {
-                "the decoder does not know the time, only how long it has been on; the time of receipt was taken, by \
-                 the clock of this box. Give the decoder a time server (NTP)"
+                "the decoder does not know the time, only how long it has been on; the time was reckoned from the \
+                 receipt, by the clock of this box. Give the decoder a time server (NTP)"
+            }
+            Self::OnlyLastSeen => {
+                "the decoder tells only when it saw a chip for the last time, which may be seconds after the crossing. \
+                 Set its reports so that they have the time of the first seen (FirstSeenTimestampUTC)"
+            }
+            Self::NoValidNumber => {
+                "the decoder had no valid start number for an impulse; it was kept and uploaded with a `?` before the \
+                 number. Look at the decoder's print for the record that corrects it"
             }
         })
     }
 }
 
-/// A stamp of a year up to this one comes from a clock that was never set: such clocks start in
-/// 1970 or 2000.
-const UNSET_YEAR: i16 = 2000;
+impl From<Caution> for Doubt {
+    fn from(caution: Caution) -> Self {
+        match caution {
+            Caution::OnlyLastSeen => Self::OnlyLastSeen,
+            Caution::NoValidNumber => Self::NoValidNumber,
+        }
+    }
+}
+
+/// The year in which this version was made. It goes up with a release, together with
+/// [`BOX_SET_MS`].
+const MADE_YEAR: i16 = 2026;
+/// A date more than so many years before this version was made is one of a clock that was never
+/// set.
+pub const OLDEST: i16 = 10;
+/// The first year of a clock that was set.
+const FIRST_YEAR: i16 = MADE_YEAR - OLDEST;
 /// While a box's clock shows less than this, the box does not know the time yet: 2025-01-01 in UTC,
 /// ms since 1970.
 const BOX_SET_MS: i64 = 1_735_689_600_000;
@@ -271,8 +331,13 @@ pub fn resolve(stamp: &Stamp, zone: &TimeZone, received: Timestamp, replay: bool
             let doubt = if box_clock_set(received) { Doubt::NoClock } else { Doubt::BoxClockUnset };
             Some(Resolved { utc: received, doubt: Some(doubt) })
         }
-        Stamp::Utc(instant) => Some(Resolved { utc: instant, doubt: utc_doubt(instant, received, replay) }),
-        Stamp::Local(local) if local.year() > UNSET_YEAR => dated(local, zone, received, replay),
+        Stamp::Utc(instant) if was_never_set(instant) => {
+            undated(TimeZone::UTC.to_datetime(instant).time(), &TimeZone::UTC, received, Doubt::ClockUnset)
+        }
+        Stamp::Utc(instant) => {
+            Some(Resolved { utc: instant, doubt: is_far(instant, received, replay).then_some(Doubt::Far) })
+        }
+        Stamp::Local(local) if local.year() >= FIRST_YEAR => dated(local, zone, received, replay),
         Stamp::Local(local) => undated(local.time(), zone, received, Doubt::ClockUnset),
         Stamp::TimeOfDay { time, day: Some(_) } => undated(time, zone, received, Doubt::ClockUnset),
         Stamp::TimeOfDay { time, day: None } => undated(time, zone, received, Doubt::NoDate).map(|resolved| {
@@ -285,11 +350,17 @@ pub fn resolve(stamp: &Stamp, zone: &TimeZone, received: Timestamp, replay: bool
     Resolved { utc: whole_ms(resolved.utc), ..resolved }
 }
 
+/// The instant of a read that was received at `received` (box clock), as [`resolve`] tells it.
+pub fn resolve_read(read: &ChipRead, zone: &TimeZone, received: Timestamp) -> Resolved {
+    resolve(&read.stamp, zone, read.moment(received), read.replay)
+}
+
 /// Decoder clock minus box clock in milliseconds, for a clock reading that arrived at `received`.
 pub fn offset_ms(clock: &Stamp, zone: &TimeZone, received: Timestamp) -> i64 {
     let decoder = match *clock {
         // The offset of an unset clock is shown in full, not only the offset of its time of day.
         Stamp::Local(local) => one_of(local, zone, received).map_or(received, |(utc, _)| utc),
+        Stamp::Utc(utc) => utc,
         _ => resolve(clock, zone, received, false).utc,
     };
     let offset_ms = decoder.as_millisecond() - received.as_millisecond();
@@ -299,12 +370,6 @@ pub fn offset_ms(clock: &Stamp, zone: &TimeZone, received: Timestamp) -> i64 {
         Stamp::TimeOfDay { .. } if offset_ms < -FAR_LIMIT_MS / 2 => offset_ms + FAR_LIMIT_MS,
         _ => offset_ms,
     }
-}
-
-/// UTC is kept as it is, even if it comes from a clock that was never set.
-fn utc_doubt(utc: Timestamp, received: Timestamp, replay: bool) -> Option<Doubt> {
-    let unset = TimeZone::UTC.to_datetime(utc).year() <= UNSET_YEAR;
-    (unset || is_far(utc, received, replay)).then_some(Doubt::Far)
 }
 
 /// A stored read may be of any time, and a box that does not know the time cannot decide.
@@ -327,9 +392,10 @@ fn undated(time: Time, zone: &TimeZone, received: Timestamp, doubt: Doubt) -> Op
 /// receive time. `None`: the stamp has a date, or is no time of day, or the receive time is at the
 /// calendar's ends.
 pub fn dated_by(stamp: &Stamp, zone: &TimeZone, received: Timestamp) -> Option<DateTime> {
-    let time = match *stamp {
-        Stamp::Local(local) if local.year() <= UNSET_YEAR => local.time(),
-        Stamp::TimeOfDay { time, .. } => time,
+    let (time, zone) = match *stamp {
+        Stamp::Local(local) if is_undated(stamp) => (local.time(), zone),
+        Stamp::Utc(utc) if was_never_set(utc) => (TimeZone::UTC.to_datetime(utc).time(), &TimeZone::UTC),
+        Stamp::TimeOfDay { time, .. } => (time, zone),
         Stamp::Local(_) | Stamp::Utc(_) | Stamp::Uptime(_) => return None,
     };
     newest_day(time, zone, received).map(|(date, _)| date.to_datetime(time))
@@ -416,16 +482,74 @@ mod tests {
     }
 
     #[test]
-    fn utc_of_a_clock_that_was_never_set_or_is_days_off_is_kept_and_doubted() {
-        for (stamp, received, replay) in [
-            ("1970-01-01T00:10:00.000Z", "2026-07-06T10:00:00Z", false),
-            ("2000-01-01T00:10:00.000Z", "2026-07-06T10:00:00Z", true),
-            ("1970-01-01T00:10:00.000Z", "1970-01-01T00:20:00Z", false),
-            ("2026-07-01T10:00:00.000Z", "2026-07-06T10:00:00Z", false),
-        ] {
-            assert_eq!(told(stamp, received, replay), doubted(stamp, Doubt::Far), "{stamp}");
+    fn utc_that_is_days_off_is_kept_and_doubted() {
+        let stamp = "2026-07-01T10:00:00.000Z";
+        assert_eq!(told(stamp, "2026-07-06T10:00:00Z", false), doubted(stamp, Doubt::Far));
+        assert_eq!(told(stamp, "2026-07-06T10:00:00Z", true), sure(stamp));
+    }
+
+    #[test]
+    fn utc_of_a_clock_that_was_never_set_is_a_time_of_day_in_utc() {
+        for stamp in ["1970-01-01T09:50:00.000Z", "2000-01-01T09:50:00.000Z", "2001-05-05T09:50:00.000Z"] {
+            for replay in [false, true] {
+                let expected = doubted("2026-07-06T09:50:00.000Z", Doubt::ClockUnset);
+                assert_eq!(told(stamp, "2026-07-06T10:00:00Z", replay), expected, "{stamp}");
+            }
         }
-        assert_eq!(told("2026-07-01T10:00:00.000Z", "2026-07-06T10:00:00Z", true), sure("2026-07-01T10:00:00.000Z"));
+        let unknown = doubted("1970-01-01T00:10:00.000Z", Doubt::BoxClockUnset);
+        assert_eq!(told("1970-01-01T00:10:00.000Z", "1970-01-01T00:20:00Z", false), unknown);
+        let day =
+            dated_by(&"2000-01-01T23:50:00Z".parse().unwrap(), &madrid(), "2026-07-06T00:10:00Z".parse().unwrap());
+        assert_eq!(day.unwrap().to_string(), "2026-07-05T23:50:00", "in UTC, whatever the zone");
+    }
+
+    #[test]
+    fn a_date_is_one_of_a_clock_that_was_never_set_when_no_race_can_be_so_old() {
+        for year in [1970, 1980, 1999, 2000, 2001, 2004, 2007, 2010, MADE_YEAR - OLDEST - 1] {
+            let stamp = format!("{year}-01-01T12:00:00.000");
+            let expected = doubted("2026-07-06T10:00:00.000Z", Doubt::ClockUnset);
+            assert_eq!(live(&stamp, "2026-07-06T10:00:01Z"), expected, "{stamp}");
+        }
+        let box_set = Timestamp::from_millisecond(BOX_SET_MS).unwrap();
+        let year = TimeZone::UTC.to_datetime(box_set).year();
+        assert_eq!(MADE_YEAR, year + 1, "a release raises both");
+        let real = format!("{}-01-01T12:00:00.000", MADE_YEAR - OLDEST);
+        assert_eq!(live(&real, "2026-07-06T10:00:01Z").1, Some(Doubt::Far));
+    }
+
+    #[test]
+    fn a_stamp_without_a_time_is_reckoned_back_from_its_receipt() {
+        let received = "2026-07-06T10:00:00Z".parse().unwrap();
+        let at = |age| {
+            let read = ChipRead { age, ..ChipRead::new("A", Stamp::Uptime(1)) };
+            resolve_read(&read, &madrid(), received)
+        };
+        use crate::model::chip::Age::{AfterGreeting, BeforeReceipt};
+        for (age, utc) in [
+            (None, "2026-07-06T10:00:00Z"),
+            (Some(BeforeReceipt(30_000)), "2026-07-06T09:59:30Z"),
+            (Some(AfterGreeting(5200).at_receipt(7200)), "2026-07-06T09:59:58Z"),
+            (Some(AfterGreeting(5200).at_receipt(0)), "2026-07-06T10:00:05.2Z"),
+            (Some(AfterGreeting(i64::MAX).at_receipt(0)), "2026-07-06T10:00:00Z"),
+            (Some(AfterGreeting(-315_360_000_000).at_receipt(7200)), "2026-07-06T10:00:00Z"),
+            (Some(BeforeReceipt(315_360_000_000).at_receipt(7200)), "2026-07-06T10:00:00Z"),
+        ] {
+            assert_eq!(at(age), Resolved { utc: utc.parse().unwrap(), doubt: Some(Doubt::NoClock) }, "{age:?}");
+        }
+    }
+
+    #[test]
+    fn a_zone_that_the_system_does_not_know_is_that_of_the_program() {
+        for name in
+            ["US/Eastern", "GB", "CET", "EST5EDT", "Europe/Kiev", "Asia/Calcutta", "Japan", "UTC", "Europe/Madrid"]
+        {
+            assert!(zone(name).is_some(), "{name}");
+            let bare = zone_of(name, &TimeZoneDatabase::none());
+            assert_eq!(bare.unwrap().iana_name(), Some(name));
+        }
+        for name in ["Europe/Nowhere", "", "local", "../etc/passwd", "Etc/Unknown"] {
+            assert!(zone(name).is_none_or(|zone| zone.is_unknown()), "{name}");
+        }
     }
 
     #[test]
@@ -568,8 +692,23 @@ mod tests {
 
     #[test]
     fn every_doubt_has_a_name_of_its_own_and_tells_what_to_do() {
-        use Doubt::{BoxClockUnset, ClockUnset, Far, Fold, Gap, LongAgo, NoDate, OutOfRange};
-        let all = [Gap, Fold, NoDate, LongAgo, ClockUnset, BoxClockUnset, Far, OutOfRange];
+        use Doubt::{
+            BoxClockUnset, ClockUnset, Far, Fold, Gap, LongAgo, NoClock, NoDate, NoValidNumber, OnlyLastSeen,
+            OutOfRange,
+        };
+        let all = [
+            Gap,
+            Fold,
+            NoDate,
+            LongAgo,
+            ClockUnset,
+            BoxClockUnset,
+            Far,
+            OutOfRange,
+            NoClock,
+            OnlyLastSeen,
+            NoValidNumber,
+        ];
         let codes: std::collections::BTreeSet<_> = all.iter().map(|doubt| doubt.code()).collect();
         assert_eq!(codes.len(), all.len());
         for doubt in all {

@@ -117,6 +117,10 @@ problems! {
     /// Passings may or may not be in the cloud, and the cloud refuses every question about it.
     CannotAsk: "cannot_ask", Critical,
         "Give the box a READ_WRITE key. The passings are kept, and the upload goes on by itself.";
+    /// Chips are not in the bib file, and their code goes up in place of a bib.
+    ChipsUnknown: "chips_unknown", Warning,
+        "Add them to the bib file: the box reads it again by itself. Compare the zeros at the beginning \
+         of the codes. What went up before has to be corrected in the cloud.";
     /// The cloud fails at one passing each time it is sent alone, and accepts others.
     CloudFailsAt: "cloud_fails_at", Warning,
         "The other passings go on. When the cloud works again, send this one with \
@@ -181,10 +185,22 @@ problems! {
     /// A decoder is connected and does not read chips.
     DecoderNotReading: Condition::DecoderNotReading.word(), Critical,
         "Start the decoder at its own buttons, and test with a chip.";
+    /// A decoder had no valid start number for an impulse.
+    DecoderNumberNotValid: Doubt::NoValidNumber.code(), Warning,
+        "Look at the print of the decoder for the record that corrects it. The impulse went up with a \
+         `?` before its number: correct that passing in the cloud.";
     /// The port on which the software of a decoder is to connect cannot be had.
     DecoderPortTaken: "decoder_port_taken", Critical,
         "Stop the other program that uses this port, or give the decoder another port in the \
          configuration and in its software. The box tries again by itself.";
+    /// A decoder sends a record that may be a time of day or a duration, so that it became no read.
+    DecoderRecordUnclear: Condition::RecordUnclear.word(), Warning,
+        "Compare the decoder's print with the markers in `passbridge export`, and enter by hand what \
+         was a crossing.";
+    /// A decoder sent records that could not be read, and they were acknowledged to it.
+    DecoderRecordUnread: Condition::RecordUnread.word(), Warning,
+        "They are in the log as they came: `passbridge export --format raw` shows them. Enter by hand \
+         what was a crossing, and send the lines to the maintainers.";
     /// A decoder answered a command with an error.
     DecoderRefuses: Condition::DecoderRefuses.word(), Warning,
         "Look at the locations and settings of the decoder. Test with a chip whether reads arrive.";
@@ -196,6 +212,10 @@ problems! {
     DecoderSilent: Condition::DecoderSilent.word(), Critical,
         "Look at the decoder: is it on, and does it still count when you test with a chip? If it is \
          frozen, restart it.";
+    /// A decoder tells only when it saw a chip for the last time.
+    DecoderTimeLastSeen: Doubt::OnlyLastSeen.code(), Warning,
+        "Set the reports of the decoder so that they have the time when a chip was seen first. Until then \
+         the times may be seconds late.";
     /// A decoder without a date sends live reads whose time was more than 12 hours ago.
     DecoderTimeLongAgo: Doubt::LongAgo.code(), Warning,
         "Compare the clock of the decoder with your phone, and set it. Set its date, too, if it has one.";
@@ -215,9 +235,10 @@ problems! {
     /// A decoder cannot be reached.
     DecoderUnreachable: "decoder_unreachable", Critical,
         "Check the power of the decoder, its cable and its address. The box connects again by itself.";
-    /// A decoder has no clock, so that the time of receipt is taken.
+    /// A decoder has no clock that was set, so that times are reckoned from the time of receipt.
     DecoderWithoutClock: Doubt::NoClock.code(), Info,
-        "Keep the clock of the box right: the results depend on it. You need not do anything else.";
+        "Keep the clock of the box right: the results depend on it. If the decoder can have a time \
+         server (NTP), give it one.";
     /// The device in the configuration is unknown to the cloud.
     DeviceUnknown: "device_unknown", Critical,
         "Compare `device_id` in the configuration with the cloud. The reads are kept, and the upload \
@@ -453,6 +474,8 @@ impl From<Doubt> for ProblemCode {
             Doubt::Far => Self::DecoderClockFar,
             Doubt::OutOfRange => Self::DecoderTimeOutOfRange,
             Doubt::NoClock => Self::DecoderWithoutClock,
+            Doubt::OnlyLastSeen => Self::DecoderTimeLastSeen,
+            Doubt::NoValidNumber => Self::DecoderNumberNotValid,
         }
     }
 }
@@ -479,6 +502,8 @@ impl From<Condition> for ProblemCode {
             Condition::PassingsNotPushed => Self::PassingsNotPushed,
             Condition::ProtocolTooOld => Self::ProtocolTooOld,
             Condition::ReadsMissing => Self::ReadsMissing,
+            Condition::RecordUnclear => Self::DecoderRecordUnclear,
+            Condition::RecordUnread => Self::DecoderRecordUnread,
             Condition::TooManyLocations => Self::TooManyLocations,
             Condition::TwoSourcesOneLocation => Self::TwoSourcesOneLocation,
         }

@@ -481,6 +481,41 @@ fn http_beyond_this_box_is_warned_of() {
 }
 
 #[test]
+fn an_option_of_a_decoder_whose_meaning_was_not_clear_works_and_is_warned_of() {
+    let site = Site::new();
+    let set = |option: &str| {
+        let decoder = "protocol = \"chronotrack\"\nset.time_format = ";
+        site.write(&RIGHT.replace("protocol = \"ipico\"", &format!("{decoder}\"{option}\"")));
+        site.load(&[]).unwrap().warnings
+    };
+    let warned = set("unix");
+    assert!(warned.len() == 1, "{warned:?}");
+    for part in ["decoder `mat`", "`time_format` = `unix`", "`unix-utc`", "`unix-local`"] {
+        assert!(warned[0].contains(part), "{part}: {warned:?}");
+    }
+    assert!(set("unix-local").is_empty() && set("unix-utc").is_empty() && set("iso").is_empty());
+}
+
+#[test]
+fn an_option_of_a_decoder_that_has_no_effect_is_an_error() {
+    let site = Site::new();
+    let decoder = "protocol = \"lines\"\nset.pattern = '^(?<chip>\\w+),(?<epoch>\\S+)$'\nset.time_format = \"%T\"";
+    site.write(&RIGHT.replace("protocol = \"ipico\"", decoder));
+    site.check(&[], &[]).is_one_line_with(&["time_format", "has no effect", "no group `time`"]);
+}
+
+#[test]
+fn a_zone_that_only_this_program_knows_is_taken() {
+    let site = Site::new();
+    for zone in ["US/Central", "GB", "Asia/Calcutta", "Europe/Kiev"] {
+        site.write(&RIGHT.replace("Europe/Madrid", zone));
+        assert_eq!(site.load(&[]).unwrap().config.decoders[0].timezone.iana_name(), Some(zone));
+    }
+    site.write(&RIGHT.replace("Europe/Madrid", "Europe/Nowhere"));
+    site.check(&[], &[]).is_one_line_with(&["timezone", "Europe/Nowhere"]);
+}
+
+#[test]
 fn check_as_json_says_the_same() {
     let site = Site::new();
     site.write(&RIGHT.replace("batch_max = 100", "batch_max = 0"));

@@ -100,7 +100,7 @@ impl Setup {
     }
 }
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 19] = [
     "chip",
     "local",
     "tod",
@@ -117,6 +117,9 @@ const FIELDS: [&str; 16] = [
     "unit",
     "file",
     "location",
+    "seen",
+    "time",
+    "doubt",
 ];
 
 /// Checks the fields that the sample names and `decode` prints. Null, false and absent are the same. Times are compared to
@@ -344,6 +347,35 @@ fn every_sample_decodes_to_what_it_says_however_it_arrives() {
     assert_eq!(wrong, "");
     for spec in REGISTRY {
         assert!(seen.get(spec.name).is_some_and(|&count| count >= 8), "no samples for {}", spec.name);
+    }
+}
+
+/// A general parser makes 59 of it and keeps the decimals, so that it would lie before what was
+/// read before it.
+#[test]
+fn a_second_60_is_no_time_for_any_protocol() {
+    let clock = regex::bytes::Regex::new(r"(\d\d:\d\d:)\d\d").unwrap();
+    let mut tried = std::collections::BTreeSet::new();
+    for (protocol, settings, sample) in samples() {
+        let bytes = raw(&sample);
+        if !clock.is_match(&bytes) {
+            continue;
+        }
+        let setup = Setup::new(protocol, settings);
+        let timed = |bytes: &[u8]| {
+            let (mut objects, _) = setup.run(vec![bytes]);
+            objects.retain(|object| object["time"].is_string() || object["clock"].is_string());
+            objects
+        };
+        if timed(&bytes).is_empty() {
+            continue;
+        }
+        tried.insert(protocol);
+        let changed = clock.replace_all(&bytes, &b"${1}60"[..]);
+        assert_eq!(timed(&changed), Vec::<Value>::new(), "{}", sample["id"]);
+    }
+    for protocol in ["chronotrack", "cloudbox", "impinj", "jchip", "lines", "mylaps", "one4all", "raceresult", "timy"] {
+        assert!(tried.contains(protocol), "{protocol}");
     }
 }
 

@@ -147,7 +147,8 @@ impl Candidate {
             (Frame::Info(info), sign) => {
                 match info {
                     Info::Condition { text: Some(text), .. } => self.told.push(text),
-                    Info::Clock(stamp) if sign.is_some() => self.clock = Some(stamp),
+                    Info::Greeting(Stamp::Uptime(_)) => {}
+                    Info::Clock(stamp) | Info::Greeting(stamp) if sign.is_some() => self.clock = Some(stamp),
                     _ => {}
                 }
                 match sign {

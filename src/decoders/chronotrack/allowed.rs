@@ -6,7 +6,8 @@ use crate::decoders::protocol::Settings;
 
 /// See [`crate::decoders::Spec::forbidden`].
 pub(super) fn forbidden(set: &Settings, said: &[u8]) -> Option<String> {
-    let format = set.get("time_format").map_or("iso", String::as_str);
+    // What the seconds count from is not on the wire.
+    let format = set.get("time_format").map_or("iso", |format| format.split('-').next().unwrap_or_default());
     commands(said, b"\r\n", |line| match fields(line, b'~')[..] {
         [b"getlocations" | b"ping"] | [b"ack", b"ping"] => true,
         // The version is that of the program, and the count of the features that follow.

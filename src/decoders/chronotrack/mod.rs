@@ -8,7 +8,7 @@ mod trials;
 
 use std::time::Duration;
 
-use crate::decoders::descriptor::{Dialect, Dials, Missed, Spec};
+use crate::decoders::descriptor::{Dialect, Dials, Missed, Outdated, Spec};
 use crate::decoders::recogniser::{Recogniser, from_the_beginning};
 
 /// The line of the registry.
@@ -32,6 +32,11 @@ pub(super) static SPEC: Spec = Spec {
         Dialect { set: &[("time_format", "msecs")], frame_end: b"\r\n" },
         Dialect { set: &[("time_format", "unix")], frame_end: b"\r\n" },
     ],
+    outdated: &[Outdated {
+        option: ("time_format", "unix"),
+        instead: "it was read as UTC, and still is. Write `unix-utc` if that is right, or `unix-local` if the controller counts \
+                  the local time, as those do whose files were seen. Compare a read with a clock you trust",
+    }],
     make: protocol::make,
     recogniser: Some(Recogniser { sign: recogniser::sign, is_checked: false, start: from_the_beginning }),
     questions: &[],

@@ -21,10 +21,13 @@
 //! file) and number. Before a record came, nothing tells which of them a connection is. The tag may be `guntime` or
 //! `newlocation`: those are markers. `count` (the lap) and what else is in a record stay in its raw bytes.
 //!
-//! `time`: of the form that was asked for (`time_format`): `iso` (default) local wall time with a date, `normal` local time
-//! of day, `msecs` milliseconds since local midnight, `unix` seconds since 1970. A time with colons says itself what
-//! it is and is read whatever was asked for. For `unix` no source says whether it is UTC or the local clock
-//! counted as if it were: it is read as what the word means, UTC. That is why `iso` is asked for.
+//! `time`: of the form that was asked for (`time_format`): `iso` (default) local wall time with a
+//! date, `normal` local time of day, `msecs` milliseconds since local midnight, `unix-utc` or
+//! `unix-local` seconds since 1970. A time with colons says itself what it is and is read whatever
+//! was asked for. For seconds since 1970 no source says whether they are UTC or the local clock
+//! counted as if it were; the files of one race have local ones. So the option says it: `unix-utc`
+//! or `unix-local`. The old word `unix` is read as UTC, as it always was, and warned about. That is
+//! why `iso` is asked for.
 //!
 //! What must hold:
 //! * **Nothing missed stays missed**: each location is started from the last number held of it, to compare what it says, and
@@ -54,6 +57,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::Time;
+use jiff::tz::TimeZone;
 
 use crate::decoders::line::{Line, Lines};
 use crate::decoders::text::utf_8_or_latin_1 as text;
@@ -105,8 +109,11 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingErro
             ("time_format", "iso") => TimeFormat::Iso,
             ("time_format", "normal") => TimeFormat::Normal,
             ("time_format", "msecs") => TimeFormat::Msecs,
-            ("time_format", "unix") => TimeFormat::Unix,
-            ("time_format", _) => return Err(wrong("allowed are `iso`, `normal`, `msecs` and `unix`")),
+            ("time_format", "unix-utc" | "unix") => TimeFormat::UnixUtc,
+            ("time_format", "unix-local") => TimeFormat::UnixLocal,
+            ("time_format", _) => {
+                return Err(wrong("allowed are `iso`, `normal`, `msecs`, `unix-utc` and `unix-local`"));
+            }
             _ => return Err(wrong("unknown; the one option is `time_format`")),
         };
     }
@@ -120,7 +127,10 @@ enum TimeFormat {
     Iso,
     Normal,
     Msecs,
-    Unix,
+    /// Seconds since 1970 in UTC.
+    UnixUtc,
+    /// Seconds since 1970 of the local clock, counted as if it were UTC.
+    UnixLocal,
 }
 
 impl TimeFormat {
@@ -129,7 +139,7 @@ impl TimeFormat {
             Self::Iso => "iso",
             Self::Normal => "normal",
             Self::Msecs => "msecs",
-            Self::Unix => "unix",
+            Self::UnixUtc | Self::UnixLocal => "unix",
         }
     }
 }
@@ -686,11 +696,15 @@ fn stamp(text: &str, format: TimeFormat) -> Option<Stamp> {
             let time = Time::midnight().checked_add(jiff::SignedDuration::from_millis(millis)).ok()?;
             Some(Stamp::TimeOfDay { time, day: None })
         }
-        TimeFormat::Unix => {
+        TimeFormat::UnixUtc | TimeFormat::UnixLocal => {
             let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
             let scale = [100, 10, 1].get(fraction.len().checked_sub(1)?)?;
             let millis = digits(seconds.as_bytes(), 11)? * 1000 + digits(fraction.as_bytes(), 3)? * scale;
-            Timestamp::from_millisecond(i64::try_from(millis).ok()?).ok().map(Stamp::Utc)
+            let instant = Timestamp::from_millisecond(i64::try_from(millis).ok()?).ok()?;
+            Some(match format {
+                TimeFormat::UnixLocal => Stamp::Local(TimeZone::UTC.to_datetime(instant)),
+                _ => Stamp::Utc(instant),
+            })
         }
     }
 }

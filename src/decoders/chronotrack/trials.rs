@@ -3,7 +3,13 @@
 use crate::decoders::trials::{HostileStream, Trials, nothing_to_repair, stream, text};
 
 pub(super) static TRIALS: Trials = Trials {
-    options: &[&[("time_format", "iso")], &[("time_format", "msecs")], &[("time_format", "unix")]],
+    options: &[
+        &[("time_format", "iso")],
+        &[("time_format", "msecs")],
+        &[("time_format", "unix")],
+        &[("time_format", "unix-utc")],
+        &[("time_format", "unix-local")],
+    ],
     greeting: b"SimpleClient~1.0~CTP01\r\nack~getlocations~Finish~Start\r\n",
     harmful: &[b"stop~Finish\r\n"],
     in_order: true,

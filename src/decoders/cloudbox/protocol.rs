@@ -105,10 +105,11 @@ fn message(raw: &[u8]) -> Result<Frame, Reject> {
     if message.command.is_some() {
         return Ok(Frame::Info(Info::Alive));
     }
-    let stamp = stamp(&message.timestamp.ok_or(Reject::NotMine)?).ok_or(Reject::Field("timestamp"))?;
+    let (stamp, micros) = stamp(&message.timestamp.ok_or(Reject::NotMine)?).ok_or(Reject::Field("timestamp"))?;
     let named = |code: &Cow<'_, str>| !code.trim().is_empty();
     let chip = message.tag_str.filter(named).or(message.epc.filter(named)).ok_or(Reject::Field("epc"))?;
     let mut read = ChipRead::new(chip.trim(), stamp);
+    read.micros = micros;
     read.antenna = message.antenna.map(Label::Number);
     read.hits = message.seen_count;
     read.rssi = message.rssi.map(|dbm| dbm as i32); // whole dBm
@@ -117,11 +118,13 @@ fn message(raw: &[u8]) -> Result<Frame, Reject> {
 }
 
 /// `2024-09-17;14:34:23.123`, `T` for `;`, `Z` behind it.
-fn stamp(text: &str) -> Option<Stamp> {
+fn stamp(text: &str) -> Option<(Stamp, Option<u16>)> {
     let (wall, utc) = text.strip_suffix('Z').map_or((text, false), |wall| (wall, true));
     let (date, time) = wall.split_once([';', 'T'])?;
-    let at = DateTime::from_parts(civil::date(date)?, civil::fine_time_of_day(time, 6)?);
-    if utc { jiff::tz::TimeZone::UTC.to_timestamp(at).ok().map(Stamp::Utc) } else { Some(Stamp::Local(at)) }
+    let (time, micros) = civil::exact_time_of_day(time, 6)?;
+    let at = DateTime::from_parts(civil::date(date)?, time);
+    let utc = if utc { Some(jiff::tz::TimeZone::UTC.to_timestamp(at).ok()?) } else { None };
+    Some((utc.map_or(Stamp::Local(at), Stamp::Utc), micros))
 }
 
 #[cfg(test)]

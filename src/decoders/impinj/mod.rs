@@ -25,6 +25,7 @@ pub(super) static SPEC: Spec = Spec {
     tells_clock: false,
     bare_characters: false,
     dialects: &[],
+    outdated: &[],
     make: protocol::make,
     recogniser: Some(Recogniser { sign: recogniser::sign, is_checked: false, start: from_the_beginning }),
     questions: &[],

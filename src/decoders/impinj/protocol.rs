@@ -9,19 +9,25 @@
 //! ```
 //!
 //! * The printed samples are broken over lines by the layout, so nothing is taken for a delimiter ([`crate::decoders::objects`]).
-//! * `firstSeenTimestamp` is RFC 3339 with 0 to 9 decimals, in UTC or with an offset: an instant. The reader needs a time
-//!   server for it to be right.
+//! * `firstSeenTimestamp` is RFC 3339 with 0 to 9 decimals, in UTC or with an offset: an instant.
+//!   The reader needs a time server for it to be right. Where there is only a `lastSeenTimestamp`
+//!   it is taken, with a doubt.
+//! * A reader whose clock was never set stamps 1970 or 2000. That tells no time of day, so its
+//!   reads are of their receipt. Two of one tag and antenna within a millisecond are kept apart by
+//!   their microseconds.
 //! * The chip is the EPC in lower case (leading zeros count). Members that are not known are ignored; an object without
 //!   `antennaPort` and `epc` (location and direction modes) is rejected, not guessed at.
 //! * `isHeartBeat` is a life sign and nothing else.
 //!
 //! Nothing is stored that can be asked for, and nothing is sent.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::decoders::objects::{Object, Objects};
-use crate::decoders::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, options};
-use crate::model::chip::{ChipRead, Label, Stamp};
+use crate::decoders::{Frame, Info, Output, Protocol, Reject, SettingError, Settings, civil, options};
+use crate::model::chip::{Age, Caution, ChipRead, Label, Sighting, Stamp};
+use crate::model::clock::was_never_set;
 
 /// Its name in the configuration.
 pub(super) const NAME: &str = "impinj";
@@ -62,6 +68,8 @@ struct Tag<'a> {
     epc: std::borrow::Cow<'a, str>,
     #[serde(borrow)]
     first_seen_timestamp: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow)]
+    last_seen_timestamp: Option<std::borrow::Cow<'a, str>>,
     peak_rssi: Option<f64>,
     #[serde(default)]
     is_heart_beat: bool,
@@ -75,12 +83,32 @@ fn read(raw: &[u8]) -> Result<Frame, Reject> {
     if tag.epc.is_empty() || !tag.epc.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Reject::Field("epc"));
     }
-    let seen = tag.first_seen_timestamp.ok_or(Reject::Field("firstSeenTimestamp"))?;
-    let instant = seen.parse().map_err(|_| Reject::Field("firstSeenTimestamp"))?;
+    let (seen, name) = match (&tag.first_seen_timestamp, &tag.last_seen_timestamp) {
+        (None, Some(last)) => (last, "lastSeenTimestamp"),
+        (first, _) => (first.as_ref().ok_or(Reject::Field("firstSeenTimestamp"))?, "firstSeenTimestamp"),
+    };
+    let (instant, micros) = instant(seen).ok_or(Reject::Field(name))?;
     let mut read = ChipRead::new(tag.epc.to_ascii_lowercase(), Stamp::Utc(instant));
+    read.micros = Some(micros);
+    if was_never_set(instant) {
+        let ms = u64::try_from(instant.as_millisecond()).map_err(|_| Reject::Field(name))?;
+        (read.stamp, read.age) = (Stamp::Uptime(ms), Some(Age::BeforeReceipt(0)));
+    }
+    if name == "lastSeenTimestamp" {
+        (read.seen, read.caution) = (Some(Sighting::Last), Some(Caution::OnlyLastSeen));
+    }
     read.antenna = Some(Label::Number(tag.antenna_port));
     read.rssi = tag.peak_rssi.map(|dbm| dbm as i32); // whole dBm; a fraction is cut off, and what no i32 holds is its end
     Ok(Frame::Read(read))
+}
+
+/// RFC 3339, and the microseconds below the millisecond. A second 60 is none: a general parser
+/// makes 59 of it.
+fn instant(text: &str) -> Option<(Timestamp, u16)> {
+    let time = text.get(11..)?;
+    let time = &time[..time.find(['Z', 'z', '+', '-'])?];
+    let (_, micros) = civil::exact_time_of_day(time, 9)?;
+    Some((text.parse().ok()?, micros.unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -94,6 +122,31 @@ mod tests {
             let raw = format!(r#"{{"antennaPort":1,"epc":"E280","firstSeenTimestamp":"{time}"}}"#);
             let Ok(Frame::Read(read)) = read(raw.as_bytes()) else { panic!("{time}") };
             assert_eq!((&*read.chip, &*read.stamp.to_string()), ("e280", "2026-04-19T06:30:00.250Z"));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_tells_no_time_and_only_the_last_seen_time_is_doubted() {
+        let told = |member: &str, time: &str| {
+            let raw = format!(r#"{{"antennaPort":1,"epc":"E280","{member}":"{time}"}}"#);
+            match read(raw.as_bytes()) {
+                Ok(Frame::Read(read)) => Ok((read.stamp.to_string(), read.age, read.caution, read.micros)),
+                Ok(other) => panic!("{other:?}"),
+                Err(reason) => Err(reason),
+            }
+        };
+        let unset = told("firstSeenTimestamp", "2000-01-01T00:01:05.207562Z").unwrap();
+        assert_eq!(unset, ("up946684865.207".to_owned(), Some(Age::BeforeReceipt(0)), None, Some(562)));
+        let last = told("lastSeenTimestamp", "2026-04-19T08:30:00.5Z").unwrap();
+        assert_eq!(last, ("2026-04-19T08:30:00.500Z".to_owned(), None, Some(Caution::OnlyLastSeen), Some(0)));
+        for time in [
+            "2026-04-19T08:30:60.5Z",
+            "2026-04-19T08:60:00Z",
+            "2026-02-30T08:30:00Z",
+            "2026-04-19",
+            "1969-12-31T23:00:00Z",
+        ] {
+            assert_eq!(told("firstSeenTimestamp", time), Err(Reject::Field("firstSeenTimestamp")), "{time}");
         }
     }
 

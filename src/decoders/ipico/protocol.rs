@@ -11,9 +11,10 @@
 //!    NN = 02 clock reply, 2c trigger button or gun: yy mm dd weekday hh mm ss cc, then bytes of no settled meaning
 //! ```
 //!
-//! Checksum: the ASCII codes of everything between `aa`/`ab` and the checksum, added, low 8 bits, as two hex digits
-//! of either case. FS/LS (first and last seen) stand behind it and are not covered. Date and time are decimal
-//! digits of a local clock without a zone; the year is 2000 + yy; `000000` is a clock that was never set.
+//! Checksum: the ASCII codes of everything between `aa`/`ab` and the checksum, added, low 8 bits,
+//! as two hex digits of either case. FS/LS (first and last seen) stand behind it and are not
+//! covered; they are kept with the read. Date and time are decimal digits of a local clock without
+//! a zone; the year is 2000 + yy; `000000` is a clock that was never set.
 //!
 //! Line ends get lost and readers restart a frame in the middle of a line (`aa0005aa0005…`, real). A line that is no
 //! frame is therefore taken apart from its end: a suffix that is a whole frame *with a right checksum* is one, what
@@ -36,7 +37,7 @@ use jiff::civil::{DateTime, Time};
 
 use crate::decoders::line::{Line, Lines};
 use crate::decoders::{Condition, Frame, Info, Output, Protocol, Reject, SettingError, Settings, options};
-use crate::model::chip::{ChipRead, Label, Marker, Stamp, StoredRanges};
+use crate::model::chip::{ChipRead, Label, Marker, Sighting, Stamp, StoredRanges};
 
 /// Get date and time of reader 0, from the vendor's text; the checksum is part of it.
 const CLOCK_QUERY: &[u8] = b"ab00000222\r\n";
@@ -190,9 +191,10 @@ fn whole(bytes: &[u8]) -> Result<Frame, Reject> {
 }
 
 fn tag(bytes: &[u8]) -> Result<Frame, Reject> {
-    let body = match bytes.len() {
-        38 | 44 => bytes.strip_suffix(b"FS").or_else(|| bytes.strip_suffix(b"LS")).ok_or(Reject::Length)?,
-        _ => bytes,
+    let (body, seen) = match bytes.split_last_chunk::<2>() {
+        Some((body, b"FS")) => (body, Some(Sighting::First)),
+        Some((body, b"LS")) => (body, Some(Sighting::Last)),
+        _ => (bytes, None),
     };
     if !matches!(body.len(), 36 | 42) {
         return Err(Reject::Length);
@@ -205,7 +207,7 @@ fn tag(bytes: &[u8]) -> Result<Frame, Reject> {
     let hits = hits.ok_or(Reject::Field("hits"))?;
     let stamp = stamp(&body[20..26], &body[26..34])?;
     let reader = Some(Label::Number(u64::from(reader)));
-    Ok(Frame::Read(ChipRead { reader, hits: Some(hits), ..ChipRead::new(chip, stamp) }))
+    Ok(Frame::Read(ChipRead { reader, hits: Some(hits), seen, ..ChipRead::new(chip, stamp) }))
 }
 
 fn control(bytes: &[u8]) -> Result<Frame, Reject> {

@@ -75,7 +75,7 @@ fn read(line: &[u8]) -> Result<Frame, Reject> {
     let mut fields = line[2..].split_ascii_whitespace();
     let chip = fields.next().filter(|_| !line[2..].starts_with(' ')).ok_or(Reject::Field("chip"))?;
     let time = fields.next().ok_or(Reject::FieldCount)?;
-    let time = civil::fine_time_of_day(time, 6).ok_or(Reject::Field("time"))?;
+    let (time, micros) = civil::exact_time_of_day(time, 6).ok_or(Reject::Field("time"))?;
     let mut number = None;
     let mut date = None;
     for field in fields {
@@ -87,7 +87,7 @@ fn read(line: &[u8]) -> Result<Frame, Reject> {
     }
     let stamp = date.map_or(Stamp::TimeOfDay { time, day: None }, |date| Stamp::Local(date.to_datetime(time)));
     let mut read = ChipRead::new(chip, stamp);
-    read.seq = number;
+    (read.seq, read.micros) = (number, micros);
     Ok(Frame::Read(read))
 }
 

@@ -23,6 +23,7 @@ pub(super) static SPEC: Spec = Spec {
     tells_clock: false,
     bare_characters: false,
     dialects: &[],
+    outdated: &[],
     make: protocol::make,
     recogniser: None,
     questions: &[],

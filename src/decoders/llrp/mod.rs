@@ -28,6 +28,7 @@ pub(super) static SPEC: Spec = Spec {
     tells_clock: true,
     bare_characters: false,
     dialects: &[],
+    outdated: &[],
     make: protocol::make,
     recogniser: Some(Recogniser { sign: recogniser::sign, is_checked: false, start: recogniser::from_header }),
     questions: &[],

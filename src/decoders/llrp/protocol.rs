@@ -10,7 +10,8 @@
 //! reader: 63 { 246 { 128 UTC u64, 256 { u16 0 } } }      it accepts us; 1 and 2: somebody else is connected, 3: it failed
 //! we:     64                                             send events and reports, also those held while we were away
 //! reader: 61 { 240 { TV 13 EPC-96 | 241 { u16 bits, EPC }, TV 1 antenna u16, TV 2 first seen u64 µs UTC,
-//!                    TV 3 first seen u64 µs since boot, TV 6 RSSI s8 dBm, TV 8 seen u16, … } … }       tags
+//!                    TV 3 first seen u64 µs since boot, TV 4 and 5 the same of last seen,
+//!                    TV 6 RSSI s8 dBm, TV 8 seen u16, … } … }          tags
 //! reader: 62                                             alive? We: 72, with the same message id
 //! ```
 //!
@@ -24,10 +25,24 @@
 //! `ADD_ROSPEC`, `ENABLE_ROSPEC`, `START_ROSPEC`, all with the id 0x50425249 and no other, each after the answer to the one
 //! before; it is deleted when we end the link. The keepalive stays set: without a client it reaches nobody.
 //!
-//! The EPC is the chip, in lower-case hexadecimal. Its time is the first-seen UTC of the reader; without that, the time since
-//! its boot, which says how reads follow each other but not when (see [`crate::model::clock`]). A tag with neither is rejected, and
-//! a condition says what to switch on: reads without any time could not be told from repeats. Reports are not acknowledged
-//! and nothing can be asked for again.
+//! A report may have any length: LLRP's has 32 bits, and a reader that is told to report at the end
+//! of its inventory sends all in one. One that is longer than [`MESSAGE_MAX`] is taken parameter by
+//! parameter as it comes, and never held as a whole. What is no parameter of a report ends the
+//! connection there: a wrong length must not swallow what follows.
+//!
+//! The EPC is the chip, in lower-case hexadecimal. Its time is, in this order:
+//! * the first-seen UTC, or the last-seen UTC where the reports have no other (with a doubt: a
+//!   client's default report may have only that), of a reader whose clock was set;
+//! * of a reader whose clock was never set (its UTC is of 1970, 2000 …) or that has none, how long
+//!   after the greeting the tag was seen, by the reader's own clock: the receipt of the greeting
+//!   and that make the time ([`crate::model::chip::Age`]). Where the greeting does not have the
+//!   same clock, the newest tag of the report is taken as just seen, and the others as so much
+//!   older. (Of a report that is not held as a whole: the newest until then.) It is always in
+//!   doubt.
+//!
+//! A tag with no time is rejected, and a condition says what to switch on: reads without any time
+//! could not be told from repeats. Microseconds keep apart two reads of one tag and antenna.
+//! Reports are not acknowledged and nothing can be asked for again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -37,12 +52,13 @@ use jiff::Timestamp;
 use self::setup::{Setup, condition};
 use self::wire::{Parameter, Parameters, be, kind, message};
 use crate::decoders::{Condition, Frame, Info, Output, Protocol, Reject, SettingError, Settings, options};
-use crate::model::chip::{ChipRead, Label, Stamp};
+use crate::model::chip::{Age, Caution, ChipRead, Label, Sighting, Stamp};
+use crate::model::clock::was_never_set;
 
 mod setup;
 mod wire;
 
-/// Longest message; a report of some thousand tags.
+/// Longest message that is held as a whole; a report of some thousand tags.
 const MESSAGE_MAX: usize = 256 * 1024;
 const HEADER: usize = 10;
 /// Bytes of the longest EPC: its length is 5 bits of 16-bit words.
@@ -51,6 +67,9 @@ const EPC_MAX: usize = 62;
 const REJECTS_MAX: usize = 1000;
 /// Antennas without a cable that are told.
 const ANTENNAS_MAX: usize = 32;
+
+/// Why a connection is ended whose place in the stream is lost.
+const ASTRAY: &str = "the stream does not look like LLRP (any more): is it the LLRP port of the reader?";
 
 /// Its name in the configuration.
 pub(super) const NAME: &str = "llrp";
@@ -65,6 +84,8 @@ pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingErro
         setup: Setup::new(start),
         unplugged: BTreeSet::new(),
         untimed: false,
+        greeting: Clocks::default(),
+        long: None,
     }))
 }
 
@@ -78,6 +99,33 @@ struct Llrp {
     unplugged: BTreeSet<u16>,
     /// It was told that reports have no time.
     untimed: bool,
+    /// What the reader's clocks showed when it greeted.
+    greeting: Clocks,
+    /// In a report that is not held as a whole.
+    long: Option<Long>,
+}
+
+/// The rest of a long report.
+struct Long {
+    /// Bytes of it that were not taken yet.
+    left: usize,
+    /// The newest that was seen in it.
+    newest: Clocks,
+}
+
+/// What a reader's clocks show, in microseconds.
+#[derive(Clone, Copy, Default)]
+struct Clocks {
+    /// Since 1970.
+    utc: Option<u64>,
+    /// Since the reader was switched on.
+    uptime: Option<u64>,
+}
+
+impl Clocks {
+    fn newer(self, other: Self) -> Self {
+        Self { utc: self.utc.max(other.utc), uptime: self.uptime.max(other.uptime) }
+    }
 }
 
 impl Protocol for Llrp {
@@ -105,6 +153,7 @@ impl Protocol for Llrp {
             out.frame(Frame::Rejected(Reject::Unfinished), &self.held);
         }
         self.held.clear();
+        self.long = None;
     }
 }
 
@@ -112,9 +161,21 @@ impl Llrp {
     fn take_messages(&mut self, out: &mut Output) {
         let mut held = std::mem::take(&mut self.held);
         let mut taken = 0;
-        while held.len() - taken >= HEADER && !self.lost {
+        while !self.lost {
             let rest = &held[taken..];
+            if let Some(long) = self.long.take() {
+                let Some(count) = self.take_of_long(long, rest, out) else { break };
+                taken += count;
+                continue;
+            }
+            if rest.len() < HEADER {
+                break;
+            }
             match length(rest) {
+                Ok(length) if length > MESSAGE_MAX => {
+                    self.long = Some(Long { left: length - HEADER, newest: Clocks::default() });
+                    taken += HEADER;
+                }
                 Ok(length) if length > rest.len() => break,
                 Ok(length) => {
                     self.take(&rest[..length], out);
@@ -122,13 +183,42 @@ impl Llrp {
                 }
                 Err(reason) => {
                     out.frame(Frame::Rejected(reason), &rest[..HEADER]);
-                    self.lose("the stream does not look like LLRP (any more): is it the LLRP port of the reader?", out);
+                    self.lose(ASTRAY, out);
                 }
             }
         }
         if !self.lost {
             held.drain(..taken);
             self.held = held;
+        }
+    }
+
+    /// The next parameter of a long report. How many bytes it takes; `None`: it has not come as a
+    /// whole.
+    fn take_of_long(&mut self, mut long: Long, rest: &[u8], out: &mut Output) -> Option<usize> {
+        let whole = wire::whole_tlv(&rest[..rest.len().min(long.left)]);
+        let is_of_report = matches!(whole, Ok(Some((240 | 242 | 1023, _))));
+        match whole {
+            Ok(Some((kind, length))) if is_of_report => {
+                let raw = &rest[..length];
+                if kind == 240 {
+                    let tag = Tag::of(&raw[wire::TLV_HEAD..]);
+                    long.newest = tag.as_ref().map_or(long.newest, |tag| long.newest.newer(tag.newest()));
+                    self.tag(tag, long.newest, raw, out);
+                }
+                long.left -= length;
+                self.long = (long.left > 0).then_some(long);
+                Some(length)
+            }
+            Ok(None) if rest.len() < long.left => {
+                self.long = Some(long);
+                None
+            }
+            _ => {
+                out.frame(Frame::Rejected(Reject::Length), &rest[..long.left.min(wire::TLV_HEAD)]);
+                self.lose(ASTRAY, out);
+                None
+            }
         }
     }
 
@@ -162,15 +252,17 @@ impl Llrp {
         if body.is_empty() {
             out.frame(Frame::Info(Info::Alive), bytes);
         }
+        // First, how new the newest is: where nothing else tells when the tags were seen, it was
+        // seen just now.
+        let tags = Parameters(body).flatten().filter(|parameter| parameter.kind == 240);
+        let newest = tags.filter_map(|parameter| Tag::of(parameter.body).ok()).map(|tag| tag.newest());
+        let newest = newest.fold(Clocks::default(), Clocks::newer);
         let mut rejected = 0;
         let mut parameters = Parameters(body);
         while let Some(next) = parameters.next() {
             match next {
                 Ok(Parameter { kind: 240, body, raw }) => {
-                    let frame = tag(body).map_or_else(Frame::Rejected, Frame::Read);
-                    rejected += usize::from(matches!(frame, Frame::Rejected(_)));
-                    self.say_untimed(&frame, out);
-                    out.frame(frame, raw);
+                    rejected += usize::from(!self.tag(Tag::of(body), newest, raw, out));
                     if rejected == REJECTS_MAX && !parameters.0.is_empty() {
                         return out.frame(Frame::Rejected(Reject::Field("report")), parameters.0);
                     }
@@ -179,6 +271,16 @@ impl Llrp {
                 Err(rest) => out.frame(Frame::Rejected(Reject::Length), rest),
             }
         }
+    }
+
+    /// A tag of a report becomes a frame. `false`: it is rejected.
+    fn tag(&mut self, tag: Result<Tag, Reject>, newest: Clocks, raw: &[u8], out: &mut Output) -> bool {
+        let read = tag.and_then(|tag| tag.read(self.greeting, newest));
+        let frame = read.map_or_else(Frame::Rejected, Frame::Read);
+        self.say_untimed(&frame, out);
+        let is_read = matches!(frame, Frame::Read(_));
+        out.frame(frame, raw);
+        is_read
     }
 
     fn say_untimed(&mut self, frame: &Frame, out: &mut Output) {
@@ -194,11 +296,24 @@ impl Llrp {
     fn event(&mut self, bytes: &[u8], out: &mut Output) {
         let data = Parameters(&bytes[HEADER..]).flatten().find(|parameter| parameter.kind == 246);
         let Some(data) = data else { return out.frame(Frame::Rejected(Reject::Field("event")), bytes) };
-        let clock = Parameters(data.body).flatten().find(|parameter| parameter.kind == 128).and_then(|time| {
-            let us = be(time.body).filter(|_| time.body.len() == 8)?;
-            utc(us)
-        });
-        out.frame(Frame::Info(clock.map_or(Info::Alive, Info::Clock)), bytes);
+        let shown = |wanted: u16| {
+            let clock = Parameters(data.body).flatten().find(|parameter| parameter.kind == wanted)?;
+            be(clock.body).filter(|_| clock.body.len() == 8)
+        };
+        let clocks = Clocks { utc: shown(128), uptime: shown(129) };
+        let stamp = clocks.utc.and_then(utc).or(clocks.uptime.map(|us| Stamp::Uptime(us / 1000)));
+        let greets =
+            Parameters(data.body).flatten().any(|parameter| (parameter.kind, parameter.body) == (256, &[0, 0]));
+        // Other events may have been held by the reader while nobody was connected.
+        let info = match stamp {
+            Some(stamp) if greets => {
+                self.greeting = clocks;
+                Info::Greeting(stamp)
+            }
+            Some(stamp @ Stamp::Utc(_)) => Info::Clock(stamp),
+            _ => Info::Alive,
+        };
+        out.frame(Frame::Info(info), bytes);
         let unplugged = self.unplugged.clone();
         for parameter in Parameters(data.body).flatten() {
             self.happened(&parameter, out);
@@ -246,39 +361,103 @@ fn kind_of(header: &[u8]) -> u16 {
     u16::from_be_bytes([header[0], header[1]]) & 0x3ff
 }
 
-/// The length in a header of ten bytes.
+/// The length in a header of ten bytes. Only a report may be longer than [`MESSAGE_MAX`].
 fn length(header: &[u8]) -> Result<usize, Reject> {
     if !matches!(header[0] >> 2, 1 | 2) {
         return Err(Reject::NotMine);
     }
     match be(&header[2..6]).and_then(|length| usize::try_from(length).ok()) {
-        Some(length @ HEADER..=MESSAGE_MAX) => Ok(length),
         Some(0..HEADER) => Err(Reject::Length),
+        Some(length @ HEADER..=MESSAGE_MAX) => Ok(length),
+        Some(length) if kind_of(header) == kind::REPORT => Ok(length),
         _ => Err(Reject::TooLong),
     }
 }
 
-/// TagReportData. What it says after something that cannot be skipped is not known, so the tag is rejected as a whole.
-fn tag(body: &[u8]) -> Result<ChipRead, Reject> {
-    let (mut chip, mut first, mut uptime) = (None, None, None);
-    let mut read = ChipRead::new("", Stamp::Uptime(0));
-    for parameter in Parameters(body) {
-        let Parameter { kind, body, .. } = parameter.map_err(|_| Reject::Field("parameter"))?;
-        let number = be(body);
-        match kind {
-            13 => chip = Some(hex(body)),
-            241 => chip = Some(epc(body)?),
-            1 => read.antenna = number.map(Label::Number),
-            2 => first = number.and_then(utc),
-            3 => uptime = number.map(|us| Stamp::Uptime(us / 1000)),
-            6 => read.rssi = body.first().map(|dbm| i32::from(i8::from_be_bytes([*dbm]))),
-            8 => read.hits = number.and_then(|seen| u32::try_from(seen).ok()),
-            _ => {}
+/// TagReportData as it is.
+struct Tag {
+    /// The read, but for its time.
+    read: ChipRead,
+    first: Clocks,
+    last: Clocks,
+}
+
+impl Tag {
+    /// What it says after something that cannot be skipped is not known, so the tag is rejected as
+    /// a whole.
+    fn of(body: &[u8]) -> Result<Self, Reject> {
+        let (mut chip, mut first, mut last) = (None, Clocks::default(), Clocks::default());
+        let mut read = ChipRead::new("", Stamp::Uptime(0));
+        for parameter in Parameters(body) {
+            let Parameter { kind, body, .. } = parameter.map_err(|_| Reject::Field("parameter"))?;
+            let number = be(body);
+            match kind {
+                13 => chip = Some(hex(body)),
+                241 => chip = Some(epc(body)?),
+                1 => read.antenna = number.map(Label::Number),
+                2 => first.utc = number,
+                3 => first.uptime = number,
+                4 => last.utc = number,
+                5 => last.uptime = number,
+                6 => read.rssi = body.first().map(|dbm| i32::from(i8::from_be_bytes([*dbm]))),
+                8 => read.hits = number.and_then(|seen| u32::try_from(seen).ok()),
+                _ => {}
+            }
         }
+        read.chip = chip.ok_or(Reject::Field("epc"))?;
+        Ok(Self { read, first, last })
     }
-    read.chip = chip.ok_or(Reject::Field("epc"))?;
-    read.stamp = first.or(uptime).ok_or(Reject::Field("time"))?;
-    Ok(read)
+
+    fn newest(&self) -> Clocks {
+        self.first.newer(self.last)
+    }
+
+    /// With its time, told by what the reader's clocks showed at the greeting, or of the newest
+    /// tag.
+    fn read(self, greeting: Clocks, newest: Clocks) -> Result<ChipRead, Reject> {
+        let Self { mut read, first, last } = self;
+        let is_set = |us: &u64| matches!(utc(*us), Some(Stamp::Utc(utc)) if !was_never_set(utc));
+        if let Some(us) = first.utc.filter(is_set).or(last.utc.filter(is_set)) {
+            (read.stamp, read.micros) = (utc(us).unwrap_or(read.stamp), Some(below_ms(us)));
+            if first.utc.filter(is_set).is_none() {
+                (read.seen, read.caution) = (Some(Sighting::Last), Some(Caution::OnlyLastSeen));
+            }
+            return Ok(read);
+        }
+        // Of clocks that tell only differences, one that the greeting has as well.
+        let told = |clocks: Clocks| {
+            let uptime = clocks.uptime.map(|us| (us, greeting.uptime, newest.uptime));
+            let of_calendar = clocks.utc.filter(|us| utc(*us).is_some());
+            let is_unset = |us: &u64| !is_set(us);
+            let unset = of_calendar.map(|us| (us, greeting.utc.filter(is_unset), newest.utc.filter(is_unset)));
+            let placed = |told: &(u64, Option<u64>, Option<u64>)| told.1.is_some();
+            uptime.filter(placed).or(unset.filter(placed)).or(uptime).or(unset)
+        };
+        let (us, greeted, newest) = match (told(first), told(last)) {
+            (Some(told), _) => told,
+            (None, Some(told)) => {
+                (read.seen, read.caution) = (Some(Sighting::Last), Some(Caution::OnlyLastSeen));
+                told
+            }
+            (None, None) => return Err(Reject::Field("time")),
+        };
+        (read.stamp, read.micros) = (Stamp::Uptime(us / 1000), Some(below_ms(us)));
+        read.age = Some(match greeted {
+            Some(greeted) => Age::AfterGreeting(difference_ms(us, greeted)),
+            None => Age::BeforeReceipt(difference_ms(newest.unwrap_or(us), us)),
+        });
+        Ok(read)
+    }
+}
+
+/// How much later the first is, in milliseconds.
+fn difference_ms(later: u64, earlier: u64) -> i64 {
+    i64::try_from((i128::from(later) - i128::from(earlier)) / 1000).unwrap_or(0)
+}
+
+/// The microseconds below the millisecond.
+fn below_ms(us: u64) -> u16 {
+    (us % 1000) as u16 // less than 1000
 }
 
 /// EPCData: a count of bits, then as many bytes as they need.

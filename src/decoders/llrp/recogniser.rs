@@ -2,7 +2,7 @@
 
 use crate::decoders::recogniser::Sign;
 
-/// Longest message that is believed.
+/// Longest message that is believed. A report that begins with a tag may be longer.
 const LONGEST: usize = 64 * 1024;
 
 /// A message of a known type whose length can be true.
@@ -32,7 +32,8 @@ pub(super) fn from_header(bytes: &[u8]) -> &[u8] {
         let kind = u16::from_be_bytes([high, low]) & 0x3ff;
         let length = u32::from_be_bytes([l3, l2, l1, l0]) as usize;
         let known = matches!(high >> 2, 1 | 2) && matches!(kind, 1..=64 | 72 | 100 | 1023);
-        (known && (10..=LONGEST).contains(&length)).then_some(at + length)
+        let is_report = kind == 61 && matches!(rest.get(10..12), Some([0, 240]));
+        (known && length >= 10 && (length <= LONGEST || is_report)).then(|| at.saturating_add(length))
     };
     let chained = |at: &usize| {
         header(*at).is_some_and(|next| next == bytes.len() || next < bytes.len() && header(next).is_some())

@@ -86,12 +86,13 @@ impl Conversation for Peer {
         out: &mut Outgoing,
     ) -> Result<(), ForbiddenCommand> {
         self.heard.extend_from_slice(bytes);
+        let mut judged = Ok(());
         while let Some(message) =
             cut(&mut self.heard, MESSAGE_MAX).map_err(|()| ForbiddenCommand("no message".to_owned()))?
         {
-            self.command(&message, out)?;
+            judged = judged.and(self.command(&message, out));
         }
-        Ok(())
+        judged
     }
 
     fn push(&mut self, memory: &Memory, out: &mut Outgoing) -> bool {
@@ -149,7 +150,10 @@ impl Peer {
                 }
             }
             (14, []) => self.done = true,
-            _ => return Err(ForbiddenCommand(format!("message {kind} {body:02x?}"))),
+            _ => {
+                out.frame(&[&unsupported(kind, id)]);
+                return Err(ForbiddenCommand(format!("message {kind} {body:02x?}")));
+            }
         }
         let status = tlv(287, if ok { &[0, 0, 0, 0] } else { &[0, 100, 0, 0] });
         match kind {
@@ -166,6 +170,17 @@ impl Peer {
         let ours = self.rospec.map(|state| rospec(BOX, state));
         theirs.into_iter().chain(ours).flatten().collect()
     }
+}
+
+/// What a reader says to a request that it does not know: the answer to it, if the standard has
+/// one, else ERROR_MESSAGE, with the status M_UnsupportedMessage and the request's id.
+fn unsupported(kind: u16, id: u32) -> Vec<u8> {
+    let answer = match kind {
+        1..=3 | 20..=26 | 40..=44 | 46 | 47 => kind + 10,
+        14 => 4,
+        _ => 100,
+    };
+    message(answer, id, &tlv(287, &[0, 109, 0, 0]))
 }
 
 /// An LLRPStatus of GET_ROSPECS is followed by what there is: id, priority, state.
@@ -246,6 +261,26 @@ mod tests {
                 }
             }
             assert_eq!(peer.is_done(), !answers);
+        }
+    }
+
+    #[test]
+    fn what_it_does_not_know_is_answered_as_the_standard_says_and_what_follows_is_heard() {
+        let memory = Memory::race(
+            Simulated { nature: &Llrp, end: b"" },
+            DateTime::default(),
+            Race::new(RaceConfig::default(), 1.0, 1),
+            None,
+        );
+        let status = tlv(287, &[0, 109, 0, 0]);
+        for (asked, answered) in [(1, 11), (2, 12), (3, 13), (23, 33), (40, 50), (46, 56), (60, 100), (1023, 100)] {
+            let (mut peer, mut out) = (Peer::default(), Outgoing::default());
+            let both = [message(asked, 7, b"x"), message(26, 8, b"")].concat();
+            assert!(peer.hear(&both, &memory, DateTime::default(), &mut out).is_err(), "the box must not say it");
+            let mut said = out.take();
+            let (first, second) = (cut(&mut said, 4096).unwrap().unwrap(), cut(&mut said, 4096).unwrap().unwrap());
+            assert_eq!(first, message(answered, 7, &status), "{asked}");
+            assert_eq!(second[..2], message(36, 8, b"")[..2], "{asked}");
         }
     }
 

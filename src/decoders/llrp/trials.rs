@@ -39,6 +39,9 @@ fn parameters(mut body: &mut [u8]) {
     }
 }
 
+/// The head of a report of 4 GiB.
+const ENDLESS: &[u8] = &[4, 61, 255, 255, 255, 255, 0, 0, 0, 1];
+
 fn hostile() -> Vec<HostileStream> {
     vec![
         stream(|n| {
@@ -51,6 +54,11 @@ fn hostile() -> Vec<HostileStream> {
         stream(|_| message(61, &[0, 240, 0, 4].repeat(65_000))),
         stream(|_| message(63, &tlv(246, &[[0, 255, 0, 7, 0, 0, 1], [0, 255, 0, 7, 1, 0, 1]].concat().repeat(4600)))),
         stream(|n| message(36, &[0, 177, 0, 4].repeat(n % 1000))),
+        // A report without an end: of the longest parameters, of the shortest, and of one that
+        // never becomes whole.
+        stream(|n| if n == 0 { ENDLESS.to_vec() } else { [&[3, 255, 255, 255][..], &[0; 65_531]].concat() }),
+        stream(|n| if n == 0 { ENDLESS.to_vec() } else { [0, 240, 0, 4].repeat(1000) }),
+        stream(|n| if n == 0 { ENDLESS.to_vec() } else { [0, 240, 255, 255].repeat(1000) }),
     ]
 }
 

@@ -21,8 +21,10 @@
 //!
 //! What must hold:
 //! * **The ack of a message comes after all of its frames**, its number echoed byte for byte.
-//! * **A record that cannot be decoded is kept as a rejected frame and its message still acknowledged**: otherwise the
-//!   sender repeats it for ever and it blocks one of the ten places.
+//! * **A record that cannot be decoded is kept as a rejected frame, with all of its bytes, and its
+//!   message still acknowledged**: otherwise the sender repeats it for ever and it blocks one of
+//!   the ten places. A condition says so, because the record never comes again. What is too large
+//!   for one frame is kept in several.
 //! * A read has no [`Position`](crate::model::chip::Position): the sender cannot be asked again. Its identity is what the
 //!   protocol offers: location, chip, stamp, device, reader, antenna. The sequence number takes no part: like the
 //!   message number it starts again with the sender's session.
@@ -37,7 +39,7 @@ use jiff::civil::{Date, Time};
 
 use crate::decoders::civil;
 use crate::decoders::text::utf_8_or_latin_1 as text;
-use crate::decoders::{Frame, Info, Output, Protocol, Range, Reject, SettingError, Settings, options};
+use crate::decoders::{Condition, Frame, Info, Output, Protocol, Range, Reject, SettingError, Settings, options};
 use crate::model::chip::{ChipRead, Label, Marker, Stamp};
 
 /// Longest message; the sender packs at most 100 records of under 200 bytes.
@@ -45,8 +47,9 @@ const MESSAGE_MAX: usize = 256 * 1024;
 /// Longest location in bytes: it becomes a part of every record of its message, and of thousands of them.
 const LOCATION_MAX: usize = 127;
 /// Rejected records of one message that are told one by one; with the next all of its rest is one. A sender packs at most 100.
-const REJECTS_MAX: usize = 1000;
-/// Most bytes of a rejected text that are kept: enough to see what it was, and a flood stays small.
+const REJECTS_MAX: u64 = 1000;
+/// Most bytes of a rejected text in one frame. What is acknowledged is kept in as many as it needs;
+/// of anything else this is enough to see what it was, and a flood stays small.
 const REJECT_MAX: usize = 4096;
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// What a version 2 sender is asked to put into a passing.
@@ -90,6 +93,8 @@ struct Mylaps {
     /// The message was too long: everything up to the next `$` belongs to it.
     skipping: bool,
     last_ping: Duration,
+    /// Records that could not be read and were acknowledged.
+    unread: u64,
 }
 
 impl Default for Mylaps {
@@ -100,6 +105,7 @@ impl Default for Mylaps {
             message: Vec::new(),
             skipping: false,
             last_ping: Duration::ZERO,
+            unread: 0,
         }
     }
 }
@@ -169,7 +175,7 @@ impl Mylaps {
         }
     }
 
-    fn message(&self, message: &[u8], out: &mut Output) {
+    fn message(&mut self, message: &[u8], out: &mut Output) {
         if message.is_empty() {
             return; // `$$`, or filler before a lone `$`
         }
@@ -197,7 +203,7 @@ impl Mylaps {
         let mut records: Vec<&[u8]> = fields.collect();
         // Without a message number nothing can be acknowledged, but a record in its place is still a read.
         let number = records.pop_if(|last| last.len() < RECORD && !last.contains(&b'='));
-        let mut rejected = 0;
+        let mut rejected: Option<(u64, Reject)> = None;
         let mut at = first;
         for record in records {
             let begin = at;
@@ -207,23 +213,42 @@ impl Mylaps {
             }
             match decode(record, &location) {
                 Ok(frame) => out.frame(frame, record),
-                Err(reason) if rejected == REJECTS_MAX => {
-                    reject(reason, &message[begin..], out);
+                Err(reason) if rejected.is_some_and(|(count, _)| count == REJECTS_MAX) => {
+                    reject_all(reason, &message[begin..], out);
                     break;
                 }
                 Err(reason) => {
-                    rejected += 1;
-                    reject(reason, record, out);
+                    rejected = Some((rejected.map_or(0, |(count, _)| count) + 1, reason));
+                    reject_all(reason, record, out);
                 }
             }
         }
         if let Some(number) = number {
+            // Alone and no number: it may be a record that was cut short.
+            if at == first && !number.trim_ascii().iter().all(u8::is_ascii_digit) {
+                reject_all(Reject::Length, number, out);
+                rejected = Some((1, Reject::Length));
+            }
+            self.say_unread(rejected, out);
             let mut ack = format!("{}@Ack", self.name).into_bytes();
             for part in [function, b"@", number, b"@$"] {
                 ack.extend_from_slice(part);
             }
             out.reply(ack);
         }
+    }
+
+    /// Records are acknowledged that could not be read.
+    fn say_unread(&mut self, rejected: Option<(u64, Reject)>, out: &mut Output) {
+        let Some((count, reason)) = rejected else { return };
+        self.unread += count;
+        let records = if self.unread == 1 { "a record".to_owned() } else { format!("{} records", self.unread) };
+        let text = format!(
+            "{records} of the exporter could not be read (the last one: {reason}). What came is kept as it was, and it does \
+             not come again"
+        );
+        let condition = Info::Condition { code: Condition::RecordUnread, text: Some(text) };
+        out.frame(Frame::Info(condition), b"");
     }
 
     fn answer(&self, function: &[u8], out: &mut Output) {
@@ -239,6 +264,17 @@ impl Mylaps {
 
 fn reject(reason: Reject, raw: &[u8], out: &mut Output) {
     out.frame(Frame::Rejected(reason), &raw[..raw.len().min(REJECT_MAX)]);
+}
+
+/// All of it, in as many frames as it needs.
+fn reject_all(reason: Reject, raw: &[u8], out: &mut Output) {
+    raw.chunks(REJECT_MAX).for_each(|part| out.frame(Frame::Rejected(reason), part));
+}
+
+/// `hh:mm:ss.kkk`, or with an hour of one digit.
+fn clock(text: &str) -> Result<Time, Reject> {
+    let padded = text.find(':').filter(|at| *at == 1).map(|_| format!("0{text}"));
+    civil::time_of_day(padded.as_deref().unwrap_or(text)).ok_or(Reject::Field("time"))
 }
 
 /// A trimmed field as a label, `None` if it is empty.
@@ -282,7 +318,7 @@ fn store_record(record: &[u8], location: &str) -> Result<Frame, Reject> {
     if chip.is_empty() {
         return Err(Reject::Field("chip"));
     }
-    let time = civil::time_of_day(field(7, 12).trim()).ok_or(Reject::Field("time"))?;
+    let time = clock(field(7, 12).trim())?;
     let mut read = ChipRead::new(chip, stamp(date(&field(31, 6))?, time));
     read.device = label(&field(19, 2));
     read.reader = label(&field(21, 2));
@@ -311,10 +347,9 @@ impl<'a> Pairs<'a> {
         let Some(when) = self.get("t") else { return Ok(None) };
         if let Some((day, time)) = when.split_once([' ', 'T']) {
             let day = civil::date(day).ok_or(Reject::Field("date"))?;
-            let time = civil::time_of_day(time.trim()).ok_or(Reject::Field("time"))?;
-            return Ok(Some(stamp(Some(day), time)));
+            return Ok(Some(stamp(Some(day), clock(time.trim())?)));
         }
-        let time = civil::time_of_day(when).ok_or(Reject::Field("time"))?;
+        let time = clock(when)?;
         Ok(Some(stamp(date(self.get("d").unwrap_or(""))?, time)))
     }
 }
@@ -449,8 +484,60 @@ mod tests {
         ];
         for (input, reason) in cases {
             let items = fed(input);
-            assert_eq!(frames(&items), [&Frame::Rejected(reason)], "{}", text(input));
+            let [Frame::Rejected(rejected), Frame::Info(Info::Condition { code, text: Some(_) })] = frames(&items)[..]
+            else {
+                panic!("{}: {items:?}", text(input))
+            };
+            assert_eq!((*rejected, *code), (reason, Condition::RecordUnread), "{}", text(input));
             assert_eq!(replies(&items).len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_acknowledged_and_cannot_be_read_is_kept_to_its_last_byte() {
+        let long = format!("t=99:00:00|c=A|x={}", "y".repeat(3 * REJECT_MAX));
+        let many = "c=A@".repeat(3 * REJECTS_MAX as usize);
+        for records in [long.as_str(), many.trim_end_matches('@'), "KV8658316:13:57.417 3 0", "c=A@t=10:00:00.000|c=B"]
+        {
+            let message = match records.contains('=') {
+                true => format!("F@Passing@{records}@7@$"),
+                false => format!("F@Store@{records}@$"),
+            };
+            let items = fed(message.as_bytes());
+            let raw = |item: &Item| match item {
+                Item::Frame(framed) if !framed.raw.is_empty() => {
+                    assert!(framed.raw.len() <= REJECT_MAX);
+                    Some(text(&framed.raw).into_owned())
+                }
+                _ => None,
+            };
+            let kept: String = items.iter().filter_map(raw).collect();
+            let wanted = |text: &str| text.replace('@', "");
+            assert_eq!(wanted(&kept).trim_end_matches('7'), wanted(records).trim_end_matches('7'));
+            assert!(matches!(items.last(), Some(Item::Reply(_))), "it is acknowledged behind all of it");
+            let told = frames(&items).into_iter().filter(|frame| matches!(frame, Frame::Info(Info::Condition { .. })));
+            assert_eq!(told.count(), 1, "{records:.40}");
+        }
+        assert_eq!(
+            frames(&fed(b"F@Passing@5@$F@Passing@c=A|t=10:00:00@6@$")).len(),
+            1,
+            "all was read: nothing is told"
+        );
+    }
+
+    #[test]
+    fn an_hour_of_one_digit_is_read() {
+        for (record, stamp) in [
+            ("t=1:12:21.830|c=A|d=260101", "2026-01-01T01:12:21.830"),
+            ("t=2026-01-01 1:12:21.83|c=A", "2026-01-01T01:12:21.830"),
+            ("t=9:59:59|c=A", "09:59:59.000"),
+        ] {
+            let items = fed(format!("F@Passing@{record}@1@$").as_bytes());
+            assert_eq!(read(frames(&items)[0]).stamp.to_string(), stamp, "{record}");
+        }
+        for time in [":12:21.830", "1:2:21.830", "001:12:21.8", "1:12:60.0"] {
+            let items = fed(format!("F@Passing@t={time}|c=A@1@$").as_bytes());
+            assert!(matches!(frames(&items)[0], Frame::Rejected(_)), "{time}");
         }
     }
 

@@ -30,6 +30,7 @@ pub(super) static SPEC: Spec = Spec {
     tells_clock: true,
     bare_characters: false,
     dialects: &[Dialect { set: &[("dialect", "v2")], frame_end: b"|" }],
+    outdated: &[],
     make: protocol::make,
     recogniser: Some(Recogniser { sign: recogniser::sign, is_checked: false, start: from_the_beginning }),
     questions: questions::QUESTIONS,

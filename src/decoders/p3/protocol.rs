@@ -11,7 +11,7 @@
 //!   01 passing number   05 strength                  0C supply voltage, 0.1 V
 //!   03 transponder      06 hits                      81 decoder id
 //!   04 decoder's time, µs since 1970               type 04 resend (request)
-//!   0A transponder as text, instead of 03            01 first, 02 last passing number
+//!   0A printed code, beside 03 or instead of it      01 first, 02 last passing number
 //!   10 UTC, µs since 1970     81 decoder id        type 24 time (request, and its answer)
 //!                                                    01 decoder's time, 05 UTC, µs since 1970
 //!                                                  others: alive, nothing else
@@ -22,6 +22,9 @@
 //! * The length counts the unescaped frame with its markers. Requests may carry 0; passings may not.
 //! * Bit 0 of the flags: tags have lengths of 4 bytes.
 //! * CRC: see [`checksum`]. Bad ones are common behind telnet-style hops, which add a CR to an LF.
+//! * Chip: the transponder's number, or with option `code = "printed"` the code that is printed on
+//!   it (`FL-12345`), where the decoder tells it; what it does not tell is taken from the other
+//!   one.
 //! * Time: tag 10 is preferred, it is UTC. Tag 04 is the decoder's own clock: wall time in the configured zone, or with
 //!   option `clock = "utc"` UTC, as who set it chose.
 //! * Transponders 9991, 9992, 9993 and 9995 are inputs and the gun: markers, no chips.
@@ -71,13 +74,33 @@ pub(super) const NAME: &str = "p3";
 
 /// A value for one connection.
 pub(super) fn make(settings: &Settings) -> Result<Box<dyn Protocol>, SettingError> {
-    let allowed = "the one option is `clock`: `local` where the decoder's clock shows the time of its zone, `utc` where it shows UTC";
-    let utc = options::one(NAME, settings, ("clock", &[("local", false), ("utc", true)]), allowed)?;
+    let (mut utc, mut printed) = (false, false);
+    for (key, value) in settings {
+        let wrong = |allowed| options::wrong(NAME, key, value, allowed);
+        match (key.as_str(), value.as_str()) {
+            ("clock", "local") => utc = false,
+            ("clock", "utc") => utc = true,
+            ("clock", _) => {
+                return Err(wrong(
+                    "`local` where the decoder's clock shows the time of its zone, `utc` where it shows UTC",
+                ));
+            }
+            ("code", "number") => printed = false,
+            ("code", "printed") => printed = true,
+            ("code", _) => {
+                return Err(wrong(
+                    "`number` for the transponder's number, `printed` for the code that is printed on it",
+                ));
+            }
+            _ => return Err(wrong("unknown; the options are `clock` and `code`")),
+        }
+    }
     Ok(Box::new(P3 {
         held: Vec::new(),
         place: Place::Outside,
         gaps: Gaps::new(StoredRanges::default(), false, false),
-        utc: utc.unwrap_or(false),
+        utc,
+        printed,
         heard: false,
         quiet_since: Duration::ZERO,
         timed: Duration::ZERO,
@@ -101,6 +124,8 @@ struct P3 {
     gaps: Gaps,
     /// The decoder's clock shows UTC.
     utc: bool,
+    /// The chip is the printed code, where there is one.
+    printed: bool,
     /// Something came since the last tick.
     heard: bool,
     /// The last tick at which something had come, or the status was asked for.
@@ -235,7 +260,7 @@ impl P3 {
         }
         let tags = Tags { bytes: &frame[10..frame.len() - 1], wide: flags & 1 == 1 };
         match kind {
-            PASSING => self.passing(Passing::of(&tags, self.utc)?, raw, out),
+            PASSING => self.passing(Passing::of(&tags, self.utc, self.printed)?, raw, out),
             STATUS => {
                 let supply = tags.number(0x0c, "voltage")?;
                 out.frame(Frame::Info(Info::Alive), raw);
@@ -250,9 +275,8 @@ impl P3 {
     }
 
     fn passing(&mut self, passing: Passing, raw: &[u8], out: &mut Output) {
-        let Passing { mut read, position, ms: at } = passing;
+        let Passing { mut read, position, ms: at, transponder: number } = passing;
         read.replay = self.gaps.is_stored(&position);
-        let number = read.chip.parse::<u64>().ok();
         if let Some((_, kind)) = MARKERS.iter().find(|(transponder, _)| Some(*transponder) == number) {
             let unit = position.unit.as_deref().unwrap_or("-");
             let name = Some(format!("decoder {unit}, passing {}", position.number).into());
@@ -286,20 +310,27 @@ struct Passing {
     position: Position,
     /// By the decoder's clock, in milliseconds.
     ms: i64,
+    /// The number of the transponder, whatever the chip is called.
+    transponder: Option<u64>,
 }
 
 impl Passing {
-    fn of(tags: &Tags<'_>, clock_is_utc: bool) -> Result<Self, Reject> {
+    fn of(tags: &Tags<'_>, clock_is_utc: bool, printed: bool) -> Result<Self, Reject> {
         let number = tags.number(0x01, "number")?.ok_or(Reject::Field("number"))?;
         let number = u32::try_from(number).map_err(|_| Reject::Field("number"))?;
-        let chip: Box<str> = match (tags.number(0x03, "transponder")?, tags.get(0x0a)?) {
+        let transponder = tags.number(0x03, "transponder")?;
+        let code = tags.get(0x0a)?.map(|code| code_of(code).ok_or(Reject::Field("transponder")));
+        let chip: Box<str> = match (transponder, code) {
+            (Some(_), Some(Ok(code))) if printed => code.into(), // a code that cannot be read is no reason to lose the number
             (Some(transponder), _) => transponder.to_string().into(),
-            (None, Some(code)) => code_of(code).ok_or(Reject::Field("transponder"))?.into(),
+            (None, Some(code)) => code?.into(),
             (None, None) => return Err(Reject::Field("transponder")),
         };
-        let (rtc, utc) = (millis(tags, 0x04, "rtc")?, millis(tags, 0x10, "utc")?.filter(|ms| *ms > 0));
-        let ms = rtc.or(utc).ok_or(Reject::Field("rtc"))?;
-        let stamp = stamp(rtc, utc, clock_is_utc)?.ok_or(Reject::Field("rtc"))?;
+        let is_shown = |us: &u64| *us >= 1000;
+        let (rtc, utc) = (tags.number(0x04, "rtc")?, tags.number(0x10, "utc")?.filter(is_shown));
+        let ms = millis(rtc.or(utc).ok_or(Reject::Field("rtc"))?, "rtc")?;
+        let (stamp, micros) = stamp(rtc, utc, clock_is_utc)?.ok_or(Reject::Field("rtc"))?;
+        let transponder = transponder.or_else(|| chip.parse().ok());
         let small = |tag, name| -> Result<Option<u16>, Reject> {
             let number = tags.number(tag, name)?;
             number.map(|number| u16::try_from(number).map_err(|_| Reject::Field(name))).transpose()
@@ -307,30 +338,35 @@ impl Passing {
         let (rssi, hits) = (small(0x05, "strength")?.map(i32::from), small(0x06, "hits")?.map(u32::from));
         let unit = tags.number(0x81, "decoder_id")?.map(|id| format!("{id:08x}").into());
         let position = Position { unit, file: None, number: number.into() };
-        let read = ChipRead { rssi, hits, position: Some(position.clone()), ..ChipRead::new(chip, stamp) };
-        Ok(Self { read, position, ms })
+        let micros = Some(micros);
+        let read = ChipRead { rssi, hits, micros, position: Some(position.clone()), ..ChipRead::new(chip, stamp) };
+        Ok(Self { read, position, ms, transponder })
     }
 }
 
-/// Microseconds of a tag, as milliseconds.
-fn millis(tags: &Tags<'_>, tag: u8, name: &'static str) -> Result<Option<i64>, Reject> {
-    let micros = tags.number(tag, name)?;
-    micros.map(|micros| i64::try_from(micros / 1000).map_err(|_| Reject::Field(name))).transpose()
+/// Milliseconds of microseconds.
+fn millis(us: u64, name: &'static str) -> Result<i64, Reject> {
+    i64::try_from(us / 1000).map_err(|_| Reject::Field(name))
 }
 
-/// The time that a record tells: UTC if it does, else by the decoder's clock.
-fn stamp(rtc: Option<i64>, utc: Option<i64>, clock_is_utc: bool) -> Result<Option<Stamp>, Reject> {
-    if let Some(ms) = utc.or(rtc.filter(|_| clock_is_utc)) {
-        return Timestamp::from_millisecond(ms).map(|utc| Some(Stamp::Utc(utc))).map_err(|_| Reject::Field("utc"));
+/// The time that a record tells, and the microseconds below its millisecond: UTC if it does, else
+/// by the decoder's clock. Both in microseconds since 1970.
+fn stamp(rtc: Option<u64>, utc: Option<u64>, clock_is_utc: bool) -> Result<Option<(Stamp, u16)>, Reject> {
+    let below_ms = |us: u64| (us % 1000) as u16; // less than 1000
+    if let Some(us) = utc.or(rtc.filter(|_| clock_is_utc)) {
+        let instant = Timestamp::from_millisecond(millis(us, "utc")?).map_err(|_| Reject::Field("utc"))?;
+        return Ok(Some((Stamp::Utc(instant), below_ms(us))));
     }
-    let local = |ms| date(1970, 1, 1).at(0, 0, 0, 0).checked_add(SignedDuration::from_millis(ms));
-    rtc.map(|ms| local(ms).map(Stamp::Local).map_err(|_| Reject::Field("rtc"))).transpose()
+    let Some(us) = rtc else { return Ok(None) };
+    let since_1970 = SignedDuration::from_millis(millis(us, "rtc")?);
+    let local = date(1970, 1, 1).at(0, 0, 0, 0).checked_add(since_1970).map_err(|_| Reject::Field("rtc"))?;
+    Ok(Some((Stamp::Local(local), below_ms(us))))
 }
 
 /// What the decoder's clock shows; `None`: it does not say, or in a way that nobody has described.
 fn time(tags: &Tags<'_>, clock_is_utc: bool) -> Option<Stamp> {
-    let shown = |tag, name| millis(tags, tag, name).ok().flatten().filter(|ms| *ms > 0);
-    stamp(shown(0x01, "rtc"), shown(0x05, "utc"), clock_is_utc).ok().flatten()
+    let shown = |tag, name| tags.number(tag, name).ok().flatten().filter(|us| *us >= 1000);
+    stamp(shown(0x01, "rtc"), shown(0x05, "utc"), clock_is_utc).ok().flatten().map(|(stamp, _)| stamp)
 }
 
 /// A transponder's code as text: printable, without what pads it.

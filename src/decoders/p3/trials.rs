@@ -4,7 +4,7 @@ use super::frame;
 use crate::decoders::trials::{HostileStream, Trials, stream};
 
 pub(super) static TRIALS: Trials = Trials {
-    options: &[&[], &[("clock", "utc")]],
+    options: &[&[], &[("clock", "utc")], &[("code", "printed")]],
     greeting: b"",
     harmful: &[b"\x8e\x02\x0b\0\0\0\0\0\x05\0\x8f", b"\x8e\x02\x0b\0\0\0\0\0\x28\0\x8f"],
     in_order: true,

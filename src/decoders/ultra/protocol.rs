@@ -20,7 +20,10 @@
 //! * Column 10 may be eight raw bytes on older firmware, any of which may be a comma or a line end. A line is therefore first
 //!   read as text; only if that fails are the eight bytes behind the ninth comma skipped as they are.
 //! * The button of the start gate is a read of chip 0 at antenna 0: a marker (`start`), for it is no chip.
-//! * Binary status (0x03, length, bytes) is skipped at the beginning of a line.
+//! * Binary status (0x03, length, bytes) is skipped at the beginning of a line. Whether the length
+//!   counts itself and the 0x03, the firmware decides: it does where a line begins behind it then,
+//!   else it does not.
+//! * There may be blanks before a chip, and a column behind the LogID.
 //! * The place of a read is box number and LogID; gaps are asked for by number ([`crate::decoders::gaps`]). A LogID that says another
 //!   read than before means that the log was cleared, whatever the clock shows: at each connection the last one held is
 //!   asked for again and compared. The two bytes behind `6` are the characters `00` in the vendor's manual and two NUL
@@ -43,8 +46,11 @@ use crate::model::chip::{ChipRead, Label, Marker, Position, Stamp, StoredRanges}
 const ASK_EVERY: Duration = Duration::from_secs(60);
 /// Volts below which the battery is called low, and above which it is not any more.
 const LOW_V: (f64, f64) = (23.0, 23.5);
-/// Columns of a read.
+/// Columns of a read that are used. There may be one more; two more lines run together would be
+/// many more.
 const COLUMNS: usize = 12;
+/// Bytes that tell the beginning of a line from anything else, with the end of a line before it.
+const BEGINNING: usize = 5;
 
 /// Its name in the configuration.
 pub(super) const NAME: &str = "ultra";
@@ -136,12 +142,10 @@ impl Ultra {
         let held = std::mem::take(&mut self.held);
         let mut rest = held.as_slice();
         loop {
-            if let (false, [3, tail @ ..]) = (self.skipping, rest) {
-                let Some(skipped) = tail.first().and_then(|length| tail.get(1..1 + usize::from(*length))) else {
-                    break;
-                };
-                out.frame(Frame::Info(Info::Alive), &rest[..2 + skipped.len()]);
-                (rest, self.searched) = (&rest[2 + skipped.len()..], 0);
+            if let (false, [3, ..]) = (self.skipping, rest) {
+                let Some(length) = status_length(rest, last) else { break };
+                out.frame(Frame::Info(Info::Alive), &rest[..length]);
+                (rest, self.searched) = (&rest[length..], 0);
                 continue;
             }
             let Some(end) = memchr::memchr(b'\n', &rest[self.searched..]).map(|at| at + self.searched) else { break };
@@ -209,8 +213,11 @@ impl Ultra {
             if !matches!(columns[0], "0" | "1") {
                 return Err(Reject::NotMine);
             }
-            let columns: [&str; COLUMNS] = columns.try_into().map_err(|_| Reject::FieldCount)?;
-            let record = Record::of(&columns)?;
+            let (used, more) = columns.split_first_chunk::<COLUMNS>().ok_or(Reject::FieldCount)?;
+            if more.len() > 1 {
+                return Err(Reject::FieldCount);
+            }
+            let record = Record::of(used)?;
             self.record(record, line, out);
         }
         Ok(())
@@ -277,8 +284,8 @@ impl Record {
             "1" => true,
             _ => return Err(Reject::Field("rewind")),
         };
-        let log_id = columns[11].parse().map_err(|_| Reject::Field("log_id"))?;
-        let chip = columns[1];
+        let log_id = columns[11].trim_end().parse().map_err(|_| Reject::Field("log_id"))?;
+        let chip = columns[1].trim_matches(' ');
         if chip.is_empty() || !chip.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(Reject::Field("chip"));
         }
@@ -333,9 +340,36 @@ fn raw_record(bytes: &[u8]) -> Raw<'_> {
     }
     let Some(end) = memchr::memchr(b'\n', &bytes[at..]).map(|end| at + end) else { return Raw::Unfinished };
     let Ok(tail) = std::str::from_utf8(&bytes[at..end]) else { return Raw::None };
-    let Some((start, log_id)) = tail.trim_end_matches('\r').split_once(',') else { return Raw::None };
+    let tail: Vec<&str> = tail.trim_end_matches('\r').split(',').collect();
+    let ([start, log_id] | [start, log_id, _]) = tail[..] else { return Raw::None };
     (columns[10], columns[11]) = (start, log_id);
     Raw::Record(columns, end)
+}
+
+/// Bytes of the binary status that `bytes` begins with; `None`: that is not known yet. `last`: no
+/// more bytes come.
+fn status_length(bytes: &[u8], last: bool) -> Option<usize> {
+    let counted = usize::from(*bytes.get(1)?);
+    // Looked for in the same bytes however they were cut.
+    let behind = bytes.get(counted..).unwrap_or_default();
+    if behind.len() < BEGINNING && !last {
+        return None;
+    }
+    let line = behind.strip_prefix(b"\r\n").or_else(|| behind.strip_prefix(b"\n")).unwrap_or(behind);
+    let whole = if counted >= 2 && is_beginning(line) { counted } else { 2 + counted };
+    (whole <= bytes.len()).then_some(whole)
+}
+
+/// What this decoder says at the beginning of a line, or another status.
+fn is_beginning(bytes: &[u8]) -> bool {
+    match *bytes {
+        [3, ..] => true,
+        [b'0' | b'1', b',', chip, ..] => chip.is_ascii_alphanumeric() || chip == b' ',
+        [b'V' | b'S', b'=', ..] | [b'C', b'o', b'n', ..] => true,
+        [hour, b':', minute, ..] => hour.is_ascii_digit() && minute.is_ascii_digit(),
+        [tens, ones, b':', ..] => tens.is_ascii_digit() && ones.is_ascii_digit(),
+        _ => false,
+    }
 }
 
 /// `9:05:03 2-2-2017 (0)`, without padding.
@@ -422,6 +456,52 @@ mod tests {
     fn binary_status_is_skipped_with_its_line_ends() {
         let bytes = [b"\x03\x04\n0,\n".as_slice(), line(1, "58", 1_462_870_800).as_bytes()].concat();
         assert!(matches!(fed(&bytes)[..], [Frame::Info(Info::Alive), Frame::Read(_)]));
+    }
+
+    #[test]
+    fn a_status_whose_length_counts_itself_costs_nothing_of_the_line_behind_it() {
+        let read = line(1, "58", 1_462_870_800);
+        for length in [2, 3, 4, 64, 255] {
+            for (filler, counts) in [(0_u8, true), (0, false), (b'\n', true), (b'\n', false), (b'0', false)] {
+                let body = vec![filler; if counts { length - 2 } else { length }];
+                let lines = [&read, "V=25.1\n", "S=11\n", "9:05:03 2-2-2017 (0)\n", "Connected,1170518701\n"];
+                let ends = ["", "\n", "\r\n"].map(|end| lines.map(|line| format!("{end}{line}")));
+                for behind in ends.concat() {
+                    let bytes = [&[3, length as u8][..], &body, behind.as_bytes(), read.as_bytes()].concat();
+                    let frames = fed(&bytes);
+                    let (reads, rejected) = frames.iter().fold((0, 0), |(reads, rejected), frame| match frame {
+                        Frame::Read(_) => (reads + 1, rejected),
+                        Frame::Rejected(_) => (reads, rejected + 1),
+                        _ => (reads, rejected),
+                    });
+                    let expected = if behind.trim_start().starts_with('0') { 2 } else { 1 };
+                    assert_eq!((reads, rejected), (expected, 0), "{length} {filler} {counts} {behind:?}");
+                }
+            }
+        }
+        let twice = [&[3, 4, 1, 1][..], &[3, 4, 9, 9], read.as_bytes()].concat();
+        assert!(matches!(fed(&twice)[..], [Frame::Info(_), Frame::Info(_), Frame::Read(_)]));
+        assert!(matches!(fed(&[3, 2, 7, 7])[..], [Frame::Info(_)]), "nothing behind it");
+    }
+
+    #[test]
+    fn blanks_before_a_chip_and_a_column_behind_the_log_id_are_taken() {
+        for (text, log_id) in [
+            ("0,  58,1462870800,5,1,-60,0,1,7,0000000000000000,0,9", Some(9)),
+            ("0,58,1462870800,5,1,-60,0,1,7,0000000000000000,0,9,", Some(9)),
+            ("0,58,1462870800,5,1,-60,0,1,7,0000000000000000,0,9,abc", Some(9)),
+            ("0,58,1462870800,5,1,-60,0,1,7,\x01\x02,\n\x05\x06\x07\x08,0,9,3", Some(9)),
+            ("0,58,1462870800,5,1,-60,0,1,7,0000000000000000,0,9,3,4", None),
+            ("0,5 8,1462870800,5,1,-60,0,1,7,0000000000000000,0,9", None),
+            ("0,  ,1462870800,5,1,-60,0,1,7,0000000000000000,0,9", None),
+        ] {
+            let frames = fed(format!("{text}\r\n").as_bytes());
+            let read = match &frames[0] {
+                Frame::Read(read) => Some((&*read.chip, read.position.as_ref().unwrap().number)),
+                _ => None,
+            };
+            assert_eq!(read, log_id.map(|log_id| ("58", log_id)), "{text}");
+        }
     }
 
     #[test]

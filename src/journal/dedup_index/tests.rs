@@ -448,6 +448,46 @@ fn a_read_without_a_date_is_known_within_its_day_and_one_out_of_the_memory_on_an
 }
 
 #[test]
+fn microseconds_keep_reads_apart_in_the_index_and_what_had_none_is_known_as_before() {
+    for (stamp, other) in [("2026-07-06T10:00:00.000Z", "2026-07-06T10:00:00.001Z"), ("12:00:00.000", "12:00:00.001")] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut known = DedupIndex::open(dir.path(), "J", Trust { followed: 0, oldest: 1 }, 0);
+        let mut seq = 0;
+        let mut take = |stamp: &str, micros: Option<u16>| {
+            seq += 1;
+            known.take(&undated_entry(seq, stamp, "2026-07-06T12:00:01Z", |read| read.micros = micros))
+        };
+        let taken = [Some(447), Some(448), Some(447), Some(448), None].map(|micros| take(stamp, micros));
+        assert_eq!(taken, [false, false, true, true, true], "{stamp}");
+        // A line of an older version, and what it is when it is given again now.
+        let taken = [None, Some(447), Some(448), None].map(|micros| take(other, micros));
+        assert_eq!(taken, [false, true, true, true], "{other}");
+    }
+}
+
+/// A run of the version before has such a read under the date of its stamp, and the log may be
+/// gone.
+#[test]
+fn a_read_that_was_kept_as_one_of_2004_is_known_when_it_comes_again() {
+    for (stamp, kind) in
+        [("2004-01-01T12:00:00.000", 1), ("2010-06-01T12:00:00.000", 1), ("2000-01-01T12:00:00.000Z", 3)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let mut known = DedupIndex::open(dir.path(), "J", Trust { followed: 0, oldest: 1 }, 0);
+        let (read, mat) = (ChipRead::new("C1", stamp.parse().unwrap()), fnv(b"mat"));
+        known.fresh.reads.insert(spread(read.identity() ^ spread(mat)), 1);
+        known.fresh.spans.add(spread(mat ^ kind), stamp_ms(read.stamp));
+        known.through = 1;
+        let again = undated_entry(2, stamp, "2026-07-06T12:00:01Z", |_| ());
+        assert!(known.take(&again), "{stamp}");
+        let new = undated_entry(3, &stamp.replace("00.000", "00.001"), "2026-07-06T12:00:01Z", |_| ());
+        assert!(!known.take(&new) && known.take(&Entry { seq: 4, ..new.clone() }), "{stamp}");
+        let next_day = Entry { seq: 5, time: "2026-07-07T12:00:01Z".parse().unwrap(), ..new };
+        assert!(!known.take(&next_day), "{stamp}: its clock counts from there again");
+    }
+}
+
+#[test]
 fn the_index_of_a_version_that_knew_no_days_is_made_anew_and_nothing_goes_up_twice() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("reserve"), "").unwrap();

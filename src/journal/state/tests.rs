@@ -69,10 +69,55 @@ impl Fed {
 
 const DAY_S: i64 = 86_400;
 
+/// Dated, of a day that the receipt gives, and of a decoder that knows no time at all.
+const STAMPS: [&str; 4] = ["2026-07-06T10:00:00.000Z", "2026-07-06T12:00:00.000", "12:00:00.000", "up7.000"];
+
+#[test]
+fn two_reads_within_a_millisecond_are_two_and_each_given_again_is_none() {
+    for received in ["2026-07-06T10:00:00.100Z", "1970-01-01T10:00:00.100Z"] {
+        for stamp in STAMPS {
+            let mut fed = Fed::new(0);
+            let mut read = |micros| fed.read("C1", stamp, received, |read| read.micros = micros);
+            let verdicts = [Some(447), Some(448), Some(447), Some(448), Some(0), Some(0)].map(&mut read);
+            assert_eq!(verdicts, [Passing, Passing, Duplicate, Duplicate, Passing, Duplicate], "{stamp} {received}");
+            assert_eq!(read(None), Duplicate, "{stamp} {received}: printed again in milliseconds");
+        }
+    }
+}
+
+#[test]
+fn a_read_that_a_version_without_microseconds_kept_is_known_when_it_comes_with_them() {
+    for received in ["2026-07-06T10:00:00.100Z", "1970-01-01T10:00:00.100Z"] {
+        for stamp in STAMPS {
+            let mut fed = Fed::new(0);
+            let mut read = |micros| fed.read("C1", stamp, received, |read| read.micros = micros);
+            let verdicts = [None, Some(447), Some(0), None].map(&mut read);
+            assert_eq!(verdicts, [Passing, Duplicate, Duplicate, Duplicate], "{stamp} {received}");
+        }
+    }
+}
+
+#[test]
+fn a_read_that_is_reckoned_from_its_receipt_waits_with_the_moment_at_which_it_was_made() {
+    use crate::model::chip::Age;
+    let mut fed = Fed::new(0);
+    let verdict =
+        fed.read("C1", "up90.000", "2026-07-06T10:00:30Z", |read| read.age = Some(Age::BeforeReceipt(30_000)));
+    assert_eq!((verdict, &*fed.state.tail[0].read.received.to_string()), (Passing, "2026-07-06T10:00:00Z"));
+}
+
 #[test]
 fn the_same_chips_at_the_same_time_of_another_day_are_other_crossings() {
     for dead_time in [0, 10] {
-        for stamp in ["12:00:00.000", "0000-00-00T12:00:00.000", "2000-01-01T12:00:00.000", "1970-01-01T12:00:00.000"] {
+        for stamp in [
+            "12:00:00.000",
+            "0000-00-00T12:00:00.000",
+            "2000-01-01T12:00:00.000",
+            "1970-01-01T12:00:00.000",
+            "2004-01-01T12:00:00.000",
+            "2010-05-05T12:00:00.000",
+            "2001-01-01T10:00:00.000Z",
+        ] {
             let mut fed = Fed::new(dead_time);
             assert_eq!(fed.live(stamp, "2026-07-06T10:00:00.100Z"), Passing);
             assert_eq!(fed.live(stamp, "2026-07-06T10:00:03Z"), Duplicate, "{stamp}");

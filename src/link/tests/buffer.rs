@@ -1,5 +1,7 @@
 //! What a full receive buffer, a flood and a deaf peer cost, over a pipe in memory; and a clock that was never set.
 
+use std::time::Instant;
+
 use super::*;
 
 /// One connection over a pipe in memory, kept from by `shelf`.
@@ -143,4 +145,37 @@ async fn a_decoder_whose_clock_was_never_set_is_told_when_its_first_read_arrives
     assert_eq!(codes, ["decoder_clock_unset"]);
     drop(wire);
     within(piped.ended).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_of_a_decoder_without_a_clock_is_placed_by_the_receipt_of_its_greeting() {
+    let shelf = Shelf::new(true);
+    let (mut wire, piped) = piped(QUICK, &STREAMS, 1024, &shelf);
+    let before = Instant::now();
+    wire.write_all(b"Gup60.000\nU5200\nU-30000\nU999999999\n").await.unwrap();
+    drop(wire);
+    within(piped.ended).await.unwrap();
+    within(piped.decoder.buffer.drained()).await;
+    let most = before.elapsed().as_millis() as i64;
+    let age = |framed: &Framed| match &framed.frame {
+        Frame::Read(ChipRead { age: Some(Age::BeforeReceipt(ms)), .. }) => *ms,
+        other => panic!("{other:?}"),
+    };
+    let ages: Vec<i64> = shelf.0.kept.borrow().iter().map(age).collect();
+    assert!((-5200..=most - 5200).contains(&ages[0]) && (30_000..=30_000 + most).contains(&ages[1]), "{ages:?}");
+    assert_eq!(ages[2], 0, "what would be of the far future was read just now");
+    assert!(piped.board.snapshot().problems.iter().all(|problem| problem.code != "decoder_clock_off"), "it has none");
+}
+
+#[tokio::test]
+async fn of_what_cannot_be_read_and_is_acknowledged_more_is_kept_than_of_noise() {
+    let shelf = Shelf::new(true);
+    let (mut wire, piped) = piped(QUICK, &STREAMS, 64 * 1024, &shelf);
+    let (acknowledged, noise) = (format!("X{}", "y".repeat(4095)), "z".repeat(4096));
+    wire.write_all(format!("{acknowledged}\n{noise}\n").as_bytes()).await.unwrap();
+    drop(wire);
+    within(piped.ended).await.unwrap();
+    within(piped.decoder.buffer.drained()).await;
+    let raw: Vec<usize> = shelf.0.kept.borrow().iter().map(|framed| framed.raw.len()).collect();
+    assert_eq!(raw, [4096, 1024]);
 }

@@ -191,3 +191,29 @@ async fn a_mylaps_exporter_that_repeats_after_a_cut_or_a_restart_of_the_box_make
     way.holds_in_some_order(&token, &happened(&sim));
     daemon.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_acknowledged_only_with_all_of_it_in_the_log_and_a_problem() {
+    let mut way = EndToEnd::new().await;
+    way.decoder(MAT, Kind::MYLAPS, Address::Listen(LOOPBACK));
+    way.session();
+    let daemon = way.start().await;
+    let mut wire = tokio::net::TcpStream::connect(daemon.listening[MAT]).await.unwrap();
+    let unread = format!("t=99:00:00.000|c=A|n={}", "y".repeat(3000));
+    let message = format!("F@Passing@{unread}@t=1:00:00.000|c=B|d=260617@7@$");
+    tokio::io::AsyncWriteExt::write_all(&mut wire, message.as_bytes()).await.unwrap();
+    let ack = b"passbridge@AckPassing@7@$";
+    let mut said = vec![0; ack.len()];
+    let read = tokio::io::AsyncReadExt::read_exact(&mut wire, &mut said);
+    tokio::time::timeout(LIMIT, read).await.unwrap().unwrap();
+    assert_eq!(said, ack);
+    let log = std::fs::read_dir(way.data().join("log")).unwrap().map(|entry| entry.unwrap().path());
+    let lines: String = log.map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()).collect();
+    assert!(lines.contains(&unread), "what was acknowledged is on the disk to its last byte");
+    let message = complains(&daemon, "decoder_record_unread").await;
+    assert!(message.contains("field:time"), "{message}");
+    drop(wire);
+    way.arrive(1, &daemon).await;
+    assert!(has_problem(&daemon.snapshot(), "decoder_record_unread"), "it stays: the record never comes again");
+    daemon.stop().await.unwrap();
+}

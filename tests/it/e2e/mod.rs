@@ -24,3 +24,4 @@ mod registry;
 mod rewind;
 mod sessions;
 mod sources;
+mod unset_clocks;

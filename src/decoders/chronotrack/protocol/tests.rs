@@ -520,7 +520,7 @@ fn more_locations_than_are_cared_for_are_told() {
 #[test]
 fn a_time_is_read_as_what_was_asked_for_or_as_what_it_says_itself() {
     let read = |text: &str, format| stamp(text, format).map(|stamp| stamp.to_string());
-    for format in [TimeFormat::Iso, TimeFormat::Normal, TimeFormat::Msecs, TimeFormat::Unix] {
+    for format in [TimeFormat::Iso, TimeFormat::Normal, TimeFormat::Msecs, TimeFormat::UnixUtc] {
         assert_eq!(read("14:02:15.31", format).unwrap(), "14:02:15.310");
         assert_eq!(read("2025-02-01T14:02:15.31", format).unwrap(), "2025-02-01T14:02:15.310");
         for bad in ["", "14:02", "2025-02-30T14:02:15.31", "24:00:00.00", "-1", "1.", "1e3", "99999999999999999999"] {
@@ -529,8 +529,9 @@ fn a_time_is_read_as_what_was_asked_for_or_as_what_it_says_itself() {
     }
     assert_eq!(read("50535310", TimeFormat::Msecs).unwrap(), "14:02:15.310");
     assert_eq!(read("86400000", TimeFormat::Msecs), None);
-    assert_eq!(read("1738418535.31", TimeFormat::Unix).unwrap(), "2025-02-01T14:02:15.310Z");
-    assert_eq!(read("1738418535", TimeFormat::Unix).unwrap(), "2025-02-01T14:02:15.000Z");
+    assert_eq!(read("1738418535.31", TimeFormat::UnixUtc).unwrap(), "2025-02-01T14:02:15.310Z");
+    assert_eq!(read("1738418535", TimeFormat::UnixUtc).unwrap(), "2025-02-01T14:02:15.000Z");
+    assert_eq!(read("1738418535.31", TimeFormat::UnixLocal).unwrap(), "2025-02-01T14:02:15.310");
     assert_eq!((read("50535310", TimeFormat::Iso), read("1738418535.31", TimeFormat::Normal)), (None, None));
     assert!(make(&Settings::from([("time_format".to_owned(), "utc".to_owned())])).is_err());
 }
@@ -553,4 +554,19 @@ fn what_is_refused_is_told_until_something_is_accepted() {
     assert!(matches!(&conditions(&peer)[..], [Some(text)] if text.contains("`start`: unknown~location")));
     peer.says("ack~ping\r\nack~start~start~1\r\nack~start\r\n");
     assert_eq!(conditions(&peer)[1..], [None]);
+}
+
+#[test]
+fn the_old_word_for_seconds_since_1970_is_read_as_it_was_and_warned_about() {
+    let set = |word: &str| Settings::from([("time_format".to_owned(), word.to_owned())]);
+    let warned = |word: &str| crate::decoders::spec(NAME).unwrap().warnings(&set(word)).collect::<Vec<_>>();
+    for word in ["iso", "normal", "msecs", "unix-utc", "unix-local"] {
+        assert!(make(&set(word)).is_ok() && warned(word).is_empty(), "{word}");
+    }
+    let warned = warned("unix");
+    assert!(warned.len() == 1 && warned[0].contains("`unix-local`"), "{warned:?}");
+    let mut out = Output::default();
+    make(&set("unix")).unwrap().feed(b"CT01_33~5~F~9478~1738418535.31~0~0F2A38~1\r\n", &mut out);
+    assert!(format!("{:?}", out.items).contains("Utc("), "as ever");
+    assert!(make(&set("unix_local")).is_err());
 }

@@ -139,15 +139,13 @@ fn a_wrong_length_ends_the_link_and_nothing_after_it_is_read() {
 fn epcs_of_any_length_are_read_and_times_are_of_the_reader_or_of_its_uptime() {
     let up: &[u8] = &[&[0x83][..], &5_000_000_u64.to_be_bytes()].concat();
     let utc: &[u8] = &[&[0x82][..], &5_000_000_u64.to_be_bytes()].concat();
+    let set: &[u8] = &[&[0x82][..], &1_795_915_800_000_001_u64.to_be_bytes()].concat();
     let epc = |bits: u16, bytes: &[u8]| wire::tlv(241, &[&bits.to_be_bytes(), bytes]);
     for (parameters, chip, stamp) in [
         (vec![epc(128, &[0xab; 16]), up.to_vec()], "ab".repeat(16), "up5.000"),
-        (vec![epc(496, &[0xcd; 62]), up.to_vec(), utc.to_vec()], "cd".repeat(62), "1970-01-01T00:00:05.000Z"),
-        (
-            vec![wire::tlv(999, &[&[0xff; 7]]), epc(16, &[0, 1]), utc.to_vec()],
-            "0001".into(),
-            "1970-01-01T00:00:05.000Z",
-        ),
+        (vec![epc(496, &[0xcd; 62]), up.to_vec(), utc.to_vec()], "cd".repeat(62), "up5.000"),
+        (vec![epc(16, &[0, 2]), up.to_vec(), set.to_vec()], "0002".into(), "2026-11-29T01:30:00.000Z"),
+        (vec![wire::tlv(999, &[&[0xff; 7]]), epc(16, &[0, 1]), utc.to_vec()], "0001".into(), "up5.000"),
     ] {
         let (mut protocol, mut out) = (protocol(false), Output::default());
         protocol.feed(&one_tag(&parameters.iter().map(Vec::as_slice).collect::<Vec<_>>()), &mut out);
@@ -194,4 +192,144 @@ fn a_cable_that_falls_off_is_told_until_it_is_back() {
     protocol.feed(&event(255, &[0, 0, 3]), &mut out);
     protocol.feed(&event(255, &[1, 0, 3]), &mut out);
     assert_eq!(conditions(&out), [("llrp_antenna", true), ("llrp_antenna", false)]);
+}
+
+/// 2026-11-29T01:30:00Z, in microseconds.
+const SET_US: u64 = 1_795_915_800_000_000;
+/// A minute into the year 2000.
+const UNSET_US: u64 = 946_684_860_000_000;
+
+/// A TV with a time: 2 first seen UTC, 3 first seen uptime, 4 and 5 the same of last seen.
+fn time(kind: u8, us: u64) -> Vec<u8> {
+    [&[0x80 | kind][..], &us.to_be_bytes()].concat()
+}
+
+/// The reader accepts us; its clock, if it shows one: 128 UTC, 129 uptime.
+fn greeting(clock: Option<(u16, u64)>) -> Vec<u8> {
+    let clock = clock.map(|(kind, us)| wire::tlv(kind, &[&us.to_be_bytes()])).unwrap_or_default();
+    message(kind::EVENT, 1, &wire::tlv(246, &[&clock, &wire::tlv(256, &[&[0, 0]])]))
+}
+
+fn tag_at(number: u8, times: &[Vec<u8>]) -> Vec<u8> {
+    let epc: &[u8] = &[&[0x8d][..], &[number; 12]].concat();
+    let parts: Vec<&[u8]> = [epc].into_iter().chain(times.iter().map(Vec::as_slice)).collect();
+    wire::tlv(240, &parts)
+}
+
+fn reads(out: &Output) -> Vec<ChipRead> {
+    let read = |item: &Item| match item {
+        Item::Frame(framed) => {
+            if let Frame::Read(read) = &framed.frame {
+                Some(read.clone())
+            } else {
+                None
+            }
+        }
+        _ => None,
+    };
+    out.items.iter().filter_map(read).collect()
+}
+
+/// What becomes of the tags of one report behind a greeting.
+fn told(clock: Option<(u16, u64)>, tags: &[Vec<u8>]) -> Vec<ChipRead> {
+    let (mut protocol, mut out) = (protocol(false), Output::default());
+    protocol.feed(&greeting(clock), &mut out);
+    protocol.feed(&message(kind::REPORT, 1, &tags.concat()), &mut out);
+    reads(&out)
+}
+
+#[test]
+fn a_reader_that_reports_only_the_last_seen_time_is_read_with_a_doubt() {
+    let last = |read: &ChipRead| (read.seen, read.caution) == (Some(Sighting::Last), Some(Caution::OnlyLastSeen));
+    let utc = told(None, &[tag_at(1, &[time(4, SET_US + 7)])]).remove(0);
+    assert_eq!((&*utc.stamp.to_string(), utc.micros, last(&utc)), ("2026-11-29T01:30:00.000Z", Some(7), true));
+    let uptime = told(Some((129, 1_000_000)), &[tag_at(1, &[time(5, 3_000_000)])]).remove(0);
+    assert_eq!(
+        (&*uptime.stamp.to_string(), uptime.age, last(&uptime)),
+        ("up3.000", Some(Age::AfterGreeting(2000)), true)
+    );
+    let both = told(None, &[tag_at(1, &[time(2, SET_US), time(4, SET_US + 9_000_000)])]).remove(0);
+    assert_eq!((&*both.stamp.to_string(), both.seen, both.caution), ("2026-11-29T01:30:00.000Z", None, None));
+    let first = told(None, &[tag_at(1, &[time(3, 5_000_000), time(5, 9_000_000)])]).remove(0);
+    assert_eq!((&*first.stamp.to_string(), first.caution), ("up5.000", None));
+}
+
+#[test]
+fn a_reader_whose_clock_was_never_set_tells_how_long_after_its_greeting_a_tag_was_seen() {
+    for (clock, times, age) in [
+        (Some((128, UNSET_US)), time(2, UNSET_US + 5_207_562), Age::AfterGreeting(5207)),
+        (Some((128, UNSET_US)), time(4, UNSET_US + 5_207_562), Age::AfterGreeting(5207)),
+        (Some((128, 60_000_000)), time(2, 65_000_000), Age::AfterGreeting(5000)),
+        (Some((129, 60_000_000)), time(3, 65_000_000), Age::AfterGreeting(5000)),
+        // Held by the reader before we came.
+        (Some((129, 60_000_000)), time(3, 20_000_000), Age::AfterGreeting(-40_000)),
+        // No greeting, or one with another clock: it was seen just now.
+        (None, time(2, UNSET_US), Age::BeforeReceipt(0)),
+        (Some((128, SET_US)), time(2, UNSET_US), Age::BeforeReceipt(0)),
+        (Some((128, SET_US)), time(3, 65_000_000), Age::BeforeReceipt(0)),
+    ] {
+        let read = told(clock, &[tag_at(1, std::slice::from_ref(&times))]).remove(0);
+        assert_eq!(read.age, Some(age), "{clock:?}");
+        assert!(matches!(read.stamp, Stamp::Uptime(_)), "no date that was never meant: {}", read.stamp);
+    }
+    let mixed = told(None, &[tag_at(1, &[time(2, UNSET_US)]), tag_at(2, &[time(2, SET_US)])]).remove(0);
+    assert_eq!(mixed.age, Some(Age::BeforeReceipt(0)), "a tag of another clock tells nothing");
+    let set = told(Some((128, UNSET_US)), &[tag_at(1, &[time(2, SET_US)])]).remove(0);
+    assert_eq!((set.age, &*set.stamp.to_string()), (None, "2026-11-29T01:30:00.000Z"), "it was set meanwhile");
+}
+
+#[test]
+fn tags_of_one_report_keep_their_distance_where_only_their_uptimes_are_known() {
+    let tags = [90_000_000, 110_000_000, 100_000_000].map(|us| tag_at(1, &[time(3, us)]));
+    let ages = |clock| told(clock, &tags).into_iter().map(|read| read.age.unwrap()).collect::<Vec<_>>();
+    assert_eq!(ages(None), [20_000, 0, 10_000].map(Age::BeforeReceipt));
+    assert_eq!(ages(Some((129, 120_000_000))), [-30_000, -10_000, -20_000].map(Age::AfterGreeting));
+}
+
+#[test]
+fn two_reads_of_a_tag_and_antenna_within_a_millisecond_are_two() {
+    for kind in 2..=5 {
+        let tags = [SET_US + 447, SET_US + 448].map(|us| tag_at(1, &[time(kind, us)]));
+        let read = told(None, &tags);
+        assert_ne!(read[0].identities().own, read[1].identities().own, "{kind}");
+        assert_eq!(read[0].identities(), told(None, &tags).remove(0).identities());
+    }
+}
+
+#[test]
+fn a_report_of_any_length_is_read_tag_by_tag_and_never_held() {
+    let tags: Vec<Vec<u8>> = (0..30_000_u64).map(|n| tag_at(n as u8, &[time(2, SET_US + n)])).collect();
+    let custom = wire::tlv(1023, &[&[0; 60_000]]);
+    let body = [custom.clone(), tags.concat(), custom].concat();
+    assert!(body.len() > 3 * MESSAGE_MAX);
+    let stream = [message(kind::REPORT, 1, &body), message(kind::KEEPALIVE, 7, &[])].concat();
+    for size in [1, 4097, 16_384, stream.len()] {
+        let (mut protocol, mut out) = (protocol(false), Output::default());
+        let mut read = 0;
+        for piece in stream.chunks(size) {
+            protocol.feed(piece, &mut out);
+            read += reads(&out).len();
+            assert!(!hung_up(&out));
+            out.items.retain(|item| matches!(item, Item::Reply(_)));
+        }
+        assert_eq!((read, kinds(&mut out)), (tags.len(), vec![72]), "pieces of {size}, and what follows is heard");
+    }
+}
+
+#[test]
+fn what_is_no_report_in_a_long_one_ends_the_link_and_costs_nothing_before() {
+    let tags: Vec<u8> = (0..20_000_u64).flat_map(|n| tag_at(n as u8, &[time(2, SET_US + n)])).collect();
+    for broken in [&[0, 240, 0, 3][..], &[0x8d, 1, 2, 3], &[0, 99, 0, 4], &[0, 240, 0xff, 0xff]] {
+        let mut stream = message(kind::REPORT, 1, &[&tags, broken].concat());
+        stream.extend(message(kind::KEEPALIVE, 7, &[]));
+        let whole = {
+            let (mut protocol, mut out) = (protocol(false), Output::default());
+            protocol.feed(&stream, &mut out);
+            out.items
+        };
+        let (mut protocol, mut out) = (protocol(false), Output::default());
+        stream.chunks(1).for_each(|byte| protocol.feed(byte, &mut out));
+        assert_eq!(out.items, whole);
+        assert_eq!((reads(&out).len(), hung_up(&out)), (20_000, true), "{broken:?}");
+    }
 }

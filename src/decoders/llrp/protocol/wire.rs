@@ -47,6 +47,21 @@ impl<'a> Iterator for Parameters<'a> {
     }
 }
 
+/// Bytes of a TLV before its body.
+pub(super) const TLV_HEAD: usize = 4;
+
+/// Kind and length of the TLV that begins here; `None` inside: it has not come as a whole. An
+/// error: there is none. What is less than its head says nothing, so that the result does not
+/// depend on how the bytes were cut.
+pub(super) fn whole_tlv(bytes: &[u8]) -> Result<Option<(u16, usize)>, ()> {
+    let [a, b, high, low, ..] = *bytes else { return Ok(None) };
+    let (kind, length) = (u16::from_be_bytes([a, b]) & 0x3ff, usize::from(u16::from_be_bytes([high, low])));
+    if a & 0x80 != 0 || length < TLV_HEAD {
+        return Err(());
+    }
+    Ok((length <= bytes.len()).then_some((kind, length)))
+}
+
 /// The length of a TV, its first byte included.
 fn fixed(kind: u16) -> Option<usize> {
     Some(match kind {

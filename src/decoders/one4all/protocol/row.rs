@@ -6,6 +6,7 @@ use crate::decoders::{Reject, civil};
 use crate::model::chip::{ChipRead, Label, Stamp};
 
 /// One line of dialect v3.
+#[allow(clippy::large_enum_variant, reason = "nearly all are passings; a box each would cost more than it saves")]
 #[derive(Debug)]
 pub(super) enum Said<'a> {
     /// A passing: its number, and the read without a position.

@@ -248,3 +248,48 @@ fn what_is_given_of_a_memory_that_was_cleared_was_stored_and_what_follows_live_w
         .collect();
     assert_eq!(stored, [&[true; 19][..], &[false]].concat());
 }
+
+#[test]
+fn the_chip_is_the_number_or_the_printed_code_as_the_option_says() {
+    let (number, code): (&[u8], &[u8]) = (&[3, 4, 0x39, 0x30, 0, 0], b"\x0a\x08FL-12345");
+    let gun: &[u8] = &[3, 4, 0x08, 0x27, 0, 0];
+    let time = [&[4, 8][..], &1_780_000_000_000_447_u64.to_le_bytes()].concat();
+    let told = |option: &str, tags: &[&[u8]]| {
+        let mut out = Output::default();
+        let frame = request(PASSING, &[&[1, 4, 7, 0, 0, 0][..], &tags.concat(), &time].concat());
+        p3(&[("code", option)]).feed(&frame, &mut out);
+        match out.items.remove(0) {
+            Item::Frame(framed) => match framed.frame {
+                Frame::Read(read) => read.chip.into_string(),
+                Frame::Marker(marker) => format!("marker {}", marker.kind),
+                other => format!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    };
+    for (option, tags, chip) in [
+        ("number", vec![number, code], "12345"),
+        ("printed", vec![number, code], "FL-12345"),
+        ("printed", vec![number], "12345"),
+        ("number", vec![code], "FL-12345"),
+        ("printed", vec![number, b"\x0a\x02\0\0"], "12345"),
+        ("printed", vec![gun, code], "marker gun"),
+    ] {
+        assert_eq!(told(option, &tags), chip, "{option} {tags:?}");
+    }
+    assert!(make(&Settings::from([("code".to_owned(), "text".to_owned())])).is_err());
+}
+
+#[test]
+fn two_passings_within_a_millisecond_have_their_microseconds() {
+    let micros = |us: u64| {
+        let mut out = Output::default();
+        let time = [&[4, 8][..], &us.to_le_bytes()].concat();
+        p3(&[]).feed(&request(PASSING, &[&[1, 1, 7, 3, 1, 9][..], &time].concat()), &mut out);
+        let Item::Frame(framed) = out.items.remove(0) else { panic!() };
+        let Frame::Read(read) = framed.frame else { panic!("{:?}", framed.frame) };
+        (read.stamp.to_string(), read.micros)
+    };
+    assert_eq!(micros(1_780_000_000_000_447), ("2026-05-28T20:26:40.000".to_owned(), Some(447)));
+    assert_eq!(micros(1_780_000_000_000_000).1, Some(0));
+}
