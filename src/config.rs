@@ -5,10 +5,11 @@
 //! is in no error, no `Debug` and not in the file itself.
 //!
 //! A mistake stops only what it is about ([`Part`]): the box that runs takes what is right
-//! ([`Config::load_what_is_right`]), and shows the rest as problems. Only a file that cannot be understood at all ends it.
+//! ([`Config::load_what_is_right`]), and shows the rest as problems. Only a file that cannot be
+//! understood at all ends it.
 //!
-//! Hidden: merging and positions (`layers`, `toml_text`), the forms of values (`value`), where a key may come from
-//! (`secret`), what was probably meant (`nearest`).
+//! Hidden: merging and positions (`layers`, `toml_text`), the forms of values (`value`), where a
+//! key may come from (`secret`), what was probably meant (`nearest`).
 
 pub mod failure;
 mod layers;

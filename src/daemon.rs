@@ -2,8 +2,9 @@
 //!
 //! Must hold:
 //! * No task dies alone: one that ends by itself ends the process with a reason, and systemd starts it again.
-//! * A fault of the configuration (a port in use, a key that is missing, a decoder with a wrong option) is a problem that
-//!   is shown, and stops nothing but what it is about ([`Part`]). It is over by itself when it is corrected.
+//! * A fault of the configuration (a port in use, a key that is missing, a decoder with a wrong
+//!   option) is a problem that is shown, and stops nothing but what it is about ([`Part`]). It is
+//!   over by itself when it is corrected.
 //! * A data directory that cannot be had is a state and no end (`home`): everything runs, and reads wait in memory.
 //! * Stopping takes at most 10 s: links stop reading and keep what they have, the request in flight is finished,
 //!   the journal checkpoints last.
@@ -88,8 +89,8 @@ impl Daemon {
     /// Starts everything. `warnings` are shown as problems, as are the faults of the configuration.
     ///
     /// # Errors
-    /// Unavailable (69): the data directory is in use. One that cannot be had now is no error: then [`Daemon::journal`] is
-    /// `None`, and the board says why.
+    /// Unavailable (69): the data directory is in use. One that cannot be had now is no error: then
+    /// [`Daemon::journal`] is `None`, and the board says why.
     pub async fn start(config: Config, warnings: &[String]) -> Result<Self, Failure> {
         Self::start_at(config, warnings, Wall::default()).await
     }
@@ -163,8 +164,8 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Has the corrected configuration taken on as soon as it is there. The receiver gets one that the box must be started anew
-    /// for.
+    /// Has the corrected configuration taken on as soon as it is there. The receiver gets one that
+    /// the box must be started anew for.
     fn follow_configuration(&mut self, config: &Config, options: LoadOptions) -> mpsc::Receiver<Loaded> {
         let (anew, starts_anew) = mpsc::channel(1);
         let (board, stop) = (self.board.clone(), self.stop.clone());
@@ -231,7 +232,8 @@ impl Daemon {
         let client = match client(cloud, config, wall) {
             Ok(client) => client,
             Err(failure) => {
-                // Nothing of it can be corrected while the box runs, and reads are kept all the same.
+                // Nothing of it can be corrected while the box runs, and reads are kept all the
+                // same.
                 self.board.raise(ProblemCode::ConfigurationWrong, "cloud", format!("{failure}. Nothing is uploaded"));
                 return Repairs::new();
             }
@@ -516,8 +518,8 @@ async fn watch_log(board: Board, stop: CancellationToken) -> Result<(), Failure>
     Ok(())
 }
 
-/// Runs the box until SIGTERM or SIGINT, or until a task fails. When the configuration had a mistake and was corrected, the box
-/// starts anew with it, if no read can get lost by that.
+/// Runs the box until SIGTERM or SIGINT, or until a task fails. When the configuration had a
+/// mistake and was corrected, the box starts anew with it, if no read can get lost by that.
 ///
 /// # Errors
 /// As [`Daemon::start`]; and I/O (74) when a task ended by itself.
@@ -532,7 +534,8 @@ pub async fn run(loaded: Loaded, options: LoadOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs the box with this configuration. `Some`: the corrected one, with which it is to be started anew.
+/// Runs the box with this configuration. `Some`: the corrected one, with which it is to be started
+/// anew.
 async fn run_with(loaded: Loaded, options: LoadOptions, signals: &mut Signals) -> Result<Option<Loaded>, Failure> {
     let starting = Daemon::start(loaded.config.clone(), &loaded.warnings);
     let mut daemon = tokio::select! {

@@ -11,7 +11,8 @@
 //!
 //! Formats:
 //! * `jsonl`: one object per kept frame, the contract of design.md.
-//! * `csv`: the same as a table; for a spreadsheet in a form that it leaves as it is (`spreadsheet`).
+//! * `csv`: the same as a table; for a spreadsheet in a form that it leaves as it is
+//!   (`spreadsheet`).
 //! * `cloudbox`: what a RUFUS CloudBox writes into its backup file (facts: facts/cloudbox.md §3,
 //!   §5): JSON objects one after another, in the wall time of the decoder's zone. Without `chksum`,
 //!   because its algorithm is not published.

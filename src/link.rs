@@ -303,7 +303,8 @@ impl Decoder {
         ended
     }
 
-    /// A connection ended that was up for so long. `dialled`: by us, so that it is ours to open the next one.
+    /// A connection ended that was up for so long. `dialled`: by us, so that it is ours to open the
+    /// next one.
     fn on_closed(&self, end: &End, up: Duration, dialled: bool) {
         let mut presence = self.presence();
         presence.up -= 1;
@@ -325,7 +326,8 @@ impl Decoder {
                 }
             }
             End::Closed | End::Broken(_) | End::NotTaking(_) | End::HungUp(_) if alone => {
-                // A decoder that takes a connection and ends it at once does not work: the next connection proves nothing.
+                // A decoder that takes a connection and ends it at once does not work: the next
+                // connection proves nothing.
                 presence.doubted = dialled && (up < self.limits.steady || matches!(end, End::HungUp(_)));
                 let state = if dialled { LinkState::Failed } else { LinkState::Connecting };
                 self.unreachable(&end.to_string(), state);

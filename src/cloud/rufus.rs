@@ -213,8 +213,8 @@ impl Client {
         Self::trusting(config, Vec::new())
     }
 
-    /// Like [`Client::new`], before there is a key: the key of `config` is not looked at, and nothing
-    /// is sent until [`Client::set_key`] gives one.
+    /// Like [`Client::new`], before there is a key: the key of `config` is not looked at, and
+    /// nothing is sent until [`Client::set_key`] gives one.
     pub fn waiting_for_key(config: ClientConfig) -> Result<Self, ClientError> {
         let key = Key::missing(config.header);
         Self::with(config, key, Vec::new())

@@ -81,8 +81,8 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "must be a number from 0.01 to 100000".to_owned())
 }
 
-/// A moment as a person types it: a time of day (the last time that a clock in `zone` showed it), a date (its beginning), both,
-/// or an instant with its own offset.
+/// A moment as a person types it: a time of day (the last time that a clock in `zone` showed it), a
+/// date (its beginning), both, or an instant with its own offset.
 pub(crate) fn moment(text: &str, zone: &TimeZone, now: Timestamp) -> Result<Timestamp, String> {
     let must = || {
         "a time such as 10:00, 10:00:30, 2026-03-06, 2026-03-06T10:00 (in the zone of this box, or of --timezone) or \
@@ -118,14 +118,16 @@ pub(crate) fn stdout() -> Box<dyn Write> {
     if out.is_terminal() { Box::new(ForTerminal(out)) } else { Box::new(out) }
 }
 
-/// The configuration for a command that needs no key. What is wrong in it stops no command that does not need it: the box
-/// that runs has the same configuration, and its status must be there to be seen.
+/// The configuration for a command that needs no key. What is wrong in it stops no command that
+/// does not need it: the box that runs has the same configuration, and its status must be there to
+/// be seen.
 pub(crate) fn load_keyless(place: &Paths) -> Result<Config, Failure> {
     Ok(Config::load_what_is_right(&LoadOptions { keyless: true, ..place.options() })?.config)
 }
 
-/// The configuration for a command that opens the journal or asks the cloud by itself. A mistake in what decides which read
-/// goes where, and at which time, ends it; one that is about the page does not.
+/// The configuration for a command that opens the journal or asks the cloud by itself. A mistake in
+/// what decides which read goes where, and at which time, ends it; one that is about the page does
+/// not.
 pub(crate) fn load_right(place: &Paths, keyless: bool) -> Result<Config, Failure> {
     let config = Config::load_what_is_right(&LoadOptions { keyless, ..place.options() })?.config;
     must_be_right(&config)?;

@@ -72,7 +72,8 @@ pub async fn run(args: CheckArgs) -> Result<(), Failure> {
     report.end(args.json)
 }
 
-/// What is wrong in the configuration. The box reads its decoders all the same, and what is wrong waits.
+/// What is wrong in the configuration. The box reads its decoders all the same, and what is wrong
+/// waits.
 fn faults(config: &Config, user: Option<&ServiceUser>, report: &mut CheckReport) {
     for fault in &config.faults {
         let (check, file) = match fault.part {
@@ -341,7 +342,8 @@ async fn port(decoder: &DecoderConfig, connect: bool, report: &mut CheckReport) 
     }
 }
 
-/// Why a decoder cannot be reached, and what to do: a refusal says that the box at the address is on.
+/// Why a decoder cannot be reached, and what to do: a refusal says that the box at the address is
+/// on.
 fn not_reached(address: &Address, error: &io::Error) -> String {
     match (address, error.kind()) {
         (Address::Tcp { host, port }, io::ErrorKind::ConnectionRefused) => {

@@ -441,7 +441,8 @@ pub(crate) struct DecodeArgs {
     /// A capture, or raw bytes; without it standard input.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The decoder's protocol; without it the one that the capture names, or that the bytes look like.
+    /// The decoder's protocol; without it the one that the capture names, or that the bytes look
+    /// like.
     #[arg(long, value_name = "NAME", value_parser = args::protocol)]
     protocol: Option<args::ProtocolArg>,
     /// Zone of the decoder's clock, such as Europe/Madrid; without it the one that the capture names, or UTC.
@@ -473,7 +474,8 @@ fn looks_like(bytes: &[u8]) -> Option<&'static Spec> {
     recognise::recognise(bytes).first().map(|candidate| candidate.spec)
 }
 
-/// What is told when nothing of the input was a read: which protocol it looks like instead, if it looks like one.
+/// What is told when nothing of the input was a read: which protocol it looks like instead, if it
+/// looks like one.
 fn no_reads(ended: &Ended, spec: &Spec, first: &[u8]) -> Option<String> {
     if ended.reads > 0 || ended.bytes == 0 {
         return None;

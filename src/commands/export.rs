@@ -20,18 +20,20 @@ pub(crate) struct ExportArgs {
     /// How the file is written.
     #[arg(long, value_enum)]
     format: export::Format,
-    /// From this time on: 10:00, 2026-03-06, 2026-03-06T10:00 (in the zone of this box, or of --timezone) or
-    /// 2026-03-06T10:00:00Z.
+    /// From this time on: 10:00, 2026-03-06, 2026-03-06T10:00 (in the zone of this box, or of
+    /// --timezone) or 2026-03-06T10:00:00Z.
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
     /// Before this time.
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
-    /// Zone of the times, such as Europe/Madrid: of --from and --to, and of those that are written (jsonl and csv, with their
-    /// offset). Without it times are read in the zone of this box, and written in UTC.
+    /// Zone of the times, such as Europe/Madrid: of --from and --to, and of those that are written
+    /// (jsonl and csv, with their offset). Without it times are read in the zone of this box, and
+    /// written in UTC.
     #[arg(long, value_name = "ZONE", value_parser = crate::config::zone)]
     timezone: Option<TimeZone>,
-    /// With --format csv: a table that a spreadsheet leaves as it is. Chips and times are text, and nothing is a formula.
+    /// With --format csv: a table that a spreadsheet leaves as it is. Chips and times are text, and
+    /// nothing is a formula.
     #[arg(long)]
     spreadsheet: bool,
     /// Only this decoder, by its configured name, with all its locations; or only NAME/LOCATION.
@@ -39,7 +41,8 @@ pub(crate) struct ExportArgs {
     decoder: Option<String>,
 }
 
-/// Fails on a name that neither the configuration nor the log has: an export without a line looks like a race without reads.
+/// Fails on a name that neither the configuration nor the log has: an export without a line looks
+/// like a race without reads.
 fn is_known(name: &str, config: &Config, reading: &export::Reading, query: &export::Query) -> Result<(), Failure> {
     let mut names: Vec<String> = config.routes().map(|route| route.source.into()).collect();
     names.extend(config.left_out.iter().map(|decoder| decoder.name.clone()));

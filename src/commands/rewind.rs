@@ -75,8 +75,8 @@ impl RewindArgs {
         self.numbers_between(window, &zone).await.map(Some)
     }
 
-    /// A decoder is asked by its numbers, so the reads that are here tell which numbers it gave in that time. What is missing
-    /// between them is what is asked for.
+    /// A decoder is asked by its numbers, so the reads that are here tell which numbers it gave in
+    /// that time. What is missing between them is what is asked for.
     async fn numbers_between(
         &self,
         (from, to): (Timestamp, Timestamp),

@@ -3,10 +3,11 @@
 //! What must hold: an error names the place (file and line, environment variable or flag), the key, the value and
 //! what is allowed, in one line; a value that may be a secret is never repeated, wherever it stands.
 //!
-//! Hidden: crate `config` merges but forgets positions, so the file is parsed once more for its lines ([`super::toml_text`]).
-//! A variable whose name is no plain key would reach into a list of the file (`DECODER[0]__ADDRESS`), so it is refused by
-//! its name before the crate sees it.
-//! Rejected: serde with `deny_unknown_fields`, whose messages name neither the line nor what a value may be.
+//! Hidden: crate `config` merges but forgets positions, so the file is parsed once more for its
+//! lines ([`super::toml_text`]). A variable whose name is no plain key would reach into a list of
+//! the file (`DECODER[0]__ADDRESS`), so it is refused by its name before the crate sees it.
+//! Rejected: serde with `deny_unknown_fields`, whose messages name neither the line nor what a
+//! value may be.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -261,7 +262,8 @@ impl<'a> Section<'a> {
         }))
     }
 
-    /// The tables of the list `key`, in order, whatever keys they have ([`Section::only_known`]); empty if not given.
+    /// The tables of the list `key`, in order, whatever keys they have ([`Section::only_known`]);
+    /// empty if not given.
     pub(super) fn sections(&self, key: &str, known: &'static [&'static str]) -> Result<Vec<Section<'a>>, ConfigError> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
         let path = joined(&self.path, key);
@@ -292,7 +294,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// How a value that has no quotes is written with them; `unit` is what a bare number lacks besides.
+    /// How a value that has no quotes is written with them; `unit` is what a bare number lacks
+    /// besides.
     fn in_quotes(&self, key: &str, unit: &str) -> String {
         let bare = self.layers.spots.get(&joined(&self.path, key)).and_then(|spot| spot.bare.as_deref());
         match bare {
@@ -340,13 +343,15 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The table `key` as text by key, whatever its keys are. Whole numbers and true/false may stand without quotes; a number
-    /// with a point, an exponent or a date has more than one way to be written, and what was meant is not known.
+    /// The table `key` as text by key, whatever its keys are. Whole numbers and true/false may
+    /// stand without quotes; a number with a point, an exponent or a date has more than one way to
+    /// be written, and what was meant is not known.
     pub(super) fn options(&self, key: &str) -> Result<BTreeMap<String, String>, ConfigError> {
         self.table(key, |value| matches!(value, ValueKind::I64(_) | ValueKind::Boolean(_)))
     }
 
-    /// The table `key` as text by key. Every value must stand in quotes: `65E2` without them would be the number 6500.
+    /// The table `key` as text by key. Every value must stand in quotes: `65E2` without them would
+    /// be the number 6500.
     pub(super) fn texts(&self, key: &str) -> Result<BTreeMap<String, String>, ConfigError> {
         self.table(key, |_| false)
     }

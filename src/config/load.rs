@@ -128,9 +128,10 @@ impl Config {
         }
     }
 
-    /// As [`Config::load`], for the box that reads whatever else is wrong: each mistake is one of [`Config::faults`], and
-    /// what it is about waits. What stands in for it never does harm: no upload with settings that nobody meant, no read
-    /// that is removed too early, no page that shows itself to everybody.
+    /// As [`Config::load`], for the box that reads whatever else is wrong: each mistake is one of
+    /// [`Config::faults`], and what it is about waits. What stands in for it never does harm: no
+    /// upload with settings that nobody meant, no read that is removed too early, no page that
+    /// shows itself to everybody.
     ///
     /// # Errors
     /// The file cannot be understood at all, or it does not say where reads are to be kept.
@@ -308,7 +309,8 @@ fn read_decoder(section: &Section<'_>) -> Result<Zoned, ConfigError> {
     Ok((decoder, lacks_zone))
 }
 
-/// `[decoder.locations]`: `"name as sent" = "device"`. Without a protocol it is not known whether it sends any.
+/// `[decoder.locations]`: `"name as sent" = "device"`. Without a protocol it is not known whether
+/// it sends any.
 fn read_locations(section: &Section<'_>, protocol: Option<&Spec>) -> Result<BTreeMap<String, String>, ConfigError> {
     let locations = section.texts("locations")?;
     if let Some(protocol) = protocol.filter(|protocol| !locations.is_empty() && !protocol.locations) {
@@ -377,7 +379,8 @@ struct Keys<'a> {
     credentials: Option<&'a Path>,
 }
 
-/// `[cloud]`, and where its key was found. A mistake holds the whole upload; a key that is missing is waited for.
+/// `[cloud]`, and where its key was found. A mistake holds the whole upload; a key that is missing
+/// is waited for.
 fn read_cloud(
     root: &Section<'_>,
     decoders: (&[Zoned], &[LeftOut]),

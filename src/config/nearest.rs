@@ -26,7 +26,8 @@ pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = 
     nearest(word, candidates).map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"))
 }
 
-/// How many letters are wrong, missing, too many, or in the wrong order (a swap of neighbours counts one).
+/// How many letters are wrong, missing, too many, or in the wrong order (a swap of neighbours
+/// counts one).
 fn distance(a: &[char], b: &[char]) -> usize {
     let width = b.len() + 1;
     let mut rows: Vec<Vec<usize>> = vec![(0..width).collect()];

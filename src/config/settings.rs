@@ -82,7 +82,8 @@ pub struct LeftOut {
     pub terms: Option<Terms>,
 }
 
-/// What of a decoder others hang on beside its link: where its reads go, and by which zone they are judged.
+/// What of a decoder others hang on beside its link: where its reads go, and by which zone they are
+/// judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// Zone of the decoder's clock.
@@ -249,7 +250,8 @@ pub struct StatusConfig {
     pub listen: Option<SocketAddr>,
     /// What a client must show.
     pub token: Option<SecretString>,
-    /// The file of the token. Always there when `listen` is beyond loopback; while it cannot be read, nobody is shown anything.
+    /// The file of the token. Always there when `listen` is beyond loopback; while it cannot be
+    /// read, nobody is shown anything.
     pub token_file: Option<PathBuf>,
 }
 
@@ -293,8 +295,9 @@ impl Config {
         devices
     }
 
-    /// Every source there is: each decoder and each location of it that has a device of its own. Those that are left out until
-    /// their section is corrected are among them as far as it is known where their reads go.
+    /// Every source there is: each decoder and each location of it that has a device of its own.
+    /// Those that are left out until their section is corrected are among them as far as it is
+    /// known where their reads go.
     pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
         let read = self.decoders.iter().map(|decoder| (&decoder.name, &decoder.device_id, &decoder.locations));
         let left_out = self.left_out.iter().filter_map(|decoder| {
@@ -331,7 +334,8 @@ impl DecoderConfig {
 impl KeepConfig {
     /// Nothing is removed.
     pub(super) fn everything() -> Self {
-        // More days than the journal lives, more bytes than a disk has, and both far from where sums overflow.
+        // More days than the journal lives, more bytes than a disk has, and both far from where
+        // sums overflow.
         Self { days: 36_500, max_bytes: 9_000_000_000_000_000 }
     }
 }

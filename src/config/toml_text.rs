@@ -1,10 +1,11 @@
-//! The configuration file as text: where each key stands, how its value is written, and mistakes of TOML in words.
+//! The configuration file as text: where each key stands, how its value is written, and mistakes of
+//! TOML in words.
 //!
-//! What must hold: a mistake is one line that shows the line of the file and how to write it, for a person who never
-//! heard of TOML. A line that may hold a secret is not shown.
+//! What must hold: a mistake is one line that shows the line of the file and how to write it, for a
+//! person who never heard of TOML. A line that may hold a secret is not shown.
 //!
-//! Hidden: crate `config` forgets positions and how a value was written, and stops at a number that is too large without
-//! saying where it stands. So the file is parsed here first.
+//! Hidden: crate `config` forgets positions and how a value was written, and stops at a number that
+//! is too large without saying where it stands. So the file is parsed here first.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,7 +22,8 @@ const SECRETS: [&str; 4] = ["pass", "key", "token", "secret"];
 /// Where a key stands and how its value is written.
 pub(super) struct Spot {
     pub(super) line: usize,
-    /// A value that has no quotes, list or section around it, as it is written: `65E2`, `0x1F`, `true`.
+    /// A value that has no quotes, list or section around it, as it is written: `65E2`, `0x1F`,
+    /// `true`.
     pub(super) bare: Option<String>,
 }
 
@@ -131,7 +133,8 @@ impl<'a> Lines<'a> {
 
     /// What is wrong at this byte. `library`: what the parser says.
     fn mistake(&self, at: usize, library: &str) -> Mistake {
-        // Where something is missing at the end of a line, the parser names the end of the file or the line after it.
+        // Where something is missing at the end of a line, the parser names the end of the file or
+        // the line after it.
         let mut number = self.number(at.min(self.text.len()));
         while number > 1 && self.get(number).is_empty() {
             number -= 1;

@@ -1,5 +1,5 @@
-//! What is looked after once a second: the backlog, reads and passings that nobody uploads, steps of the clock, and whether
-//! the threads of the journal live.
+//! What is looked after once a second: the backlog, reads and passings that nobody uploads, steps
+//! of the clock, and whether the threads of the journal live.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;

@@ -1,13 +1,15 @@
-//! A configuration with mistakes is looked at until it is corrected, and then taken on without a restart of the service.
+//! A configuration with mistakes is looked at until it is corrected, and then taken on without a
+//! restart of the service.
 //!
 //! Must hold:
-//! * Nothing that runs is disturbed: a decoder whose section was wrong gets its link as soon as the section is right, and
-//!   the links of the others do not notice.
-//! * What cannot be taken on beside what runs (another zone, the upload, the page) starts the whole box anew, in this
-//!   process and within a second; but only while no decoder is connected that would lose what it sends in that second.
-//!   Otherwise the box says that it wants a restart, and a person chooses the moment.
-//! * Only a configuration that was wrong is looked at. One that was right counts until the next start, whatever becomes
-//!   of the file.
+//! * Nothing that runs is disturbed: a decoder whose section was wrong gets its link as soon as the
+//!   section is right, and the links of the others do not notice.
+//! * What cannot be taken on beside what runs (another zone, the upload, the page) starts the whole
+//!   box anew, in this process and within a second; but only while no decoder is connected that
+//!   would lose what it sends in that second. Otherwise the box says that it wants a restart, and a
+//!   person chooses the moment.
+//! * Only a configuration that was wrong is looked at. One that was right counts until the next
+//!   start, whatever becomes of the file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -69,7 +71,8 @@ impl Waiting {
     }
 }
 
-/// The decoder, if it is right in this configuration and nothing but its link has to be started for it.
+/// The decoder, if it is right in this configuration and nothing but its link has to be started for
+/// it.
 fn taken_on(name: &str, terms: &Terms, config: &Config) -> Option<DecoderConfig> {
     config.decoders.iter().find(|decoder| decoder.name == name && decoder.terms() == *terms).cloned()
 }
@@ -119,7 +122,8 @@ impl Corrected {
         }
     }
 
-    /// Looks until nothing is wrong any more, and then waits for `stop`. When `asked` changes the file is read at once.
+    /// Looks until nothing is wrong any more, and then waits for `stop`. When `asked` changes the
+    /// file is read at once.
     pub(super) async fn run(mut self, board: Board, mut asked: watch::Receiver<u64>, stop: CancellationToken) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

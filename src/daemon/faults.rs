@@ -1,4 +1,5 @@
-//! What is wrong in the configuration, as problems that say what each of them stops, and that the rest goes on.
+//! What is wrong in the configuration, as problems that say what each of them stops, and that the
+//! rest goes on.
 
 use crate::config::{Config, Fault, Part};
 use crate::status::{Board, LinkState, ProblemCode};

@@ -5,8 +5,8 @@
 //! * The box runs meanwhile: page, status and links; what decoders send waits in their receive buffers, and nothing of it is
 //!   acknowledged or counted as kept.
 //! * What is wrong is told with the directory and what to do, and it goes on by itself once that is done.
-//! * A directory that another process has ends the start (69): the other process has the decoders and their reads. Later, with
-//!   reads in memory, it is waited for.
+//! * A directory that another process has ends the start (69): the other process has the decoders
+//!   and their reads. Later, with reads in memory, it is waited for.
 //! * No journal is begun under a mount point: where `/etc/fstab` says that a disk is to be mounted on the way to the directory
 //!   and none is, it is waited for. What was kept there would vanish under the disk when it comes, and the numbers
 //!   of a race would be given twice.

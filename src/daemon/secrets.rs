@@ -1,9 +1,11 @@
-//! The files of the API key and of the page's token are read again when they change, so that a new one counts at once and
-//! without a restart, and so that one that is missing at the start is no reason not to read.
+//! The files of the API key and of the page's token are read again when they change, so that a new
+//! one counts at once and without a restart, and so that one that is missing at the start is no
+//! reason not to read.
 //!
-//! The files are looked at, not watched: an editor, `cp` and a configuration tool replace files in different ways, and all of
-//! them change what `stat` says. Under systemd the service may have only a copy of a file (`LoadCredential=`), which systemd
-//! makes at the start: then a new one counts after a restart of the service.
+//! The files are looked at, not watched: an editor, `cp` and a configuration tool replace files in
+//! different ways, and all of them change what `stat` says. Under systemd the service may have only
+//! a copy of a file (`LoadCredential=`), which systemd makes at the start: then a new one counts
+//! after a restart of the service.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -40,8 +42,8 @@ pub(super) struct SecretFile {
 }
 
 impl SecretFile {
-    /// Gives each new secret of the file to `take`, until `stop`. When `asked` changes the file is read at once, whether or not
-    /// it changed.
+    /// Gives each new secret of the file to `take`, until `stop`. When `asked` changes the file is
+    /// read at once, whether or not it changed.
     pub(super) async fn follow(
         mut self,
         take: impl Fn(SecretString) -> Result<(), String>,

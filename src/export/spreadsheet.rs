@@ -1,9 +1,11 @@
 //! A table that a spreadsheet leaves as it is.
 //!
-//! A spreadsheet that opens a CSV file guesses: chip `0012E5` becomes the number 1200000, `00012345` becomes 12345, the end
-//! of 18 digits is lost, a time becomes a date that keeps hundredths only, and a field that begins with `=`, `+`, `-` or `@` is
-//! run as a formula. No quoting prevents that. So each text is written as the one formula that is nothing but that text,
-//! `="0012E5"`, which LibreOffice, Excel and Gnumeric show as it is. Numbers that they keep stay numbers.
+//! A spreadsheet that opens a CSV file guesses: chip `0012E5` becomes the number 1200000,
+//! `00012345` becomes 12345, the end of 18 digits is lost, a time becomes a date that keeps
+//! hundredths only, and a field that begins with `=`, `+`, `-` or `@` is run as a formula. No
+//! quoting prevents that. So each text is written as the one formula that is nothing but that text,
+//! `="0012E5"`, which LibreOffice, Excel and Gnumeric show as it is. Numbers that they keep stay
+//! numbers.
 //!
 //! Not chosen: an apostrophe in front, which stays visible and becomes a part of the chip.
 

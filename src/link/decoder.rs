@@ -45,7 +45,8 @@ pub(super) struct Limits {
     pub(super) retry_max: Duration,
     /// Longest wait of a serial port: opening one costs nothing, and a pulled adapter comes back soon.
     pub(super) retry_max_serial: Duration,
-    /// A decoder that took a connection and ended it at once works again when the next one lasts this long, or brings a read.
+    /// A decoder that took a connection and ended it at once works again when the next one lasts
+    /// this long, or brings a read.
     pub(super) steady: Duration,
     /// A connection that delivered something and lasted this long starts the backoff anew.
     pub(super) proven: Duration,
@@ -128,8 +129,8 @@ pub(super) struct Presence {
     pub(super) up: usize,
     /// A connection went silent, and no new one has spoken since: that one comes up proves nothing.
     pub(super) silent: bool,
-    /// The decoder took the last connection and ended it at once, and no new one has worked since: it is shown as unreachable
-    /// until one does.
+    /// The decoder took the last connection and ended it at once, and no new one has worked since:
+    /// it is shown as unreachable until one does.
     pub(super) doubted: bool,
     /// Since when one is up.
     pub(super) since: Option<Instant>,

@@ -94,8 +94,9 @@ impl Port {
     }
 }
 
-/// Binds a decoder's listening port and checks its protocol options, so that `check` knows a fault before anything runs. Ports
-/// that we open ourselves are not touched: their decoder may be switched on later.
+/// Binds a decoder's listening port and checks its protocol options, so that `check` knows a fault
+/// before anything runs. Ports that we open ourselves are not touched: their decoder may be
+/// switched on later.
 ///
 /// # Errors
 /// Only configuration faults ([`LinkError::Bind`], [`LinkError::Setting`]): the port is in use or not ours to take, or an option
@@ -112,8 +113,8 @@ pub async fn bind(config: &DecoderConfig) -> Result<Port, LinkError> {
     }
 }
 
-/// As [`bind`], for the box that runs: a port that cannot be had now is tried again by [`super::run`], because the other
-/// decoders go on.
+/// As [`bind`], for the box that runs: a port that cannot be had now is tried again by
+/// [`super::run`], because the other decoders go on.
 pub async fn open(config: &DecoderConfig) -> Port {
     match (bind(config).await, &config.address) {
         (Ok(port), _) => port,
@@ -147,7 +148,8 @@ pub(crate) async fn dial(address: &Address) -> io::Result<Wire> {
 
 /// What the system says of a serial line, and what to do. The system's own words stay in it.
 pub(crate) fn in_words(path: &Path, error: io::Error) -> io::Error {
-    // The library hands on what the system said as text, and one kind for what are two different things here.
+    // The library hands on what the system said as text, and one kind for what are two different
+    // things here.
     let said = error.to_string();
     let advice = match error.kind() {
         // A service may use only devices that its unit names, whatever the rights of the file are.

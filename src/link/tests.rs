@@ -349,7 +349,8 @@ async fn an_ack_reaches_the_wire_only_after_its_read_is_durable() {
     link.stopped().await.unwrap();
 }
 
-/// An LLRP reader that has another client takes our connection, says so, and ends it, again and again.
+/// An LLRP reader that has another client takes our connection, says so, and ends it, again and
+/// again.
 #[tokio::test]
 async fn a_decoder_that_takes_the_connection_and_ends_it_at_once_is_one_problem_until_it_works() {
     let limits = Limits { steady: Duration::from_secs(3600), ..QUICK };

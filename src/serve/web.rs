@@ -12,7 +12,8 @@
 //!   foreign name that its owner points to this box later (DNS rebinding) is refused.
 //! * With a token set, every path except `/healthz` and `/readyz` requires it (a supervisor has no
 //!   token, and these two return only what it needs). While the file of the token cannot be read,
-//!   every other path is refused. Without a token, the configuration allows only a loopback address.
+//!   every other path is refused. Without a token, the configuration allows only a loopback
+//!   address.
 //! * A port that is in use, and an address that the box does not have, are waited for: reads are
 //!   kept without a page.
 //! * `/readyz` is 200 only while reads can be kept.
@@ -123,7 +124,8 @@ impl WebPage {
         self.listener.as_ref().ok()?.local_addr().ok()
     }
 
-    /// Takes the port of `[status].listen` at the start. What cannot be had now is waited for by [`serve`].
+    /// Takes the port of `[status].listen` at the start. What cannot be had now is waited for by
+    /// [`serve`].
     pub async fn open(address: SocketAddr) -> Self {
         Self { address, listener: TcpListener::bind(address).await }
     }

@@ -422,7 +422,8 @@ problems! {
     StatusAddress: "status_address", Warning,
         "Connect the network, stop the program that has the port, or correct `status.listen` in the \
          configuration. Reads and uploads are not affected.";
-    /// The file of the page's token cannot be read or holds no token, so that the page shows nothing.
+    /// The file of the page's token cannot be read or holds no token, so that the page shows
+    /// nothing.
     TokenUnusable: "token_unusable", Warning,
         "Write the token into the file that the message names, and let the user of the service read it. \
          Reads and uploads are not affected.";

@@ -669,7 +669,8 @@ fn a_status_without_a_daemon_says_so_with_69() {
     assert_eq!(Seen::new(&output).code, 69);
 }
 
-/// systemd looks a name up when the service starts, and drops it silently while the kernel module is not loaded.
+/// systemd looks a name up when the service starts, and drops it silently while the kernel module
+/// is not loaded.
 #[test]
 fn the_unit_lets_the_service_use_a_serial_adapter_that_is_plugged_in_after_its_start() {
     let unit = include_str!("../../systemd/passbridge.service");

@@ -1,7 +1,8 @@
-//! What the user of the service may read, whoever runs the check: root may read everything, and proves nothing.
+//! What the user of the service may read, whoever runs the check: root may read everything, and
+//! proves nothing.
 //!
-//! The rights are computed from the owner, the group and the mode of a file and of the directories above it. What a file
-//! system or a security module forbids besides is not seen here.
+//! The rights are computed from the owner, the group and the mode of a file and of the directories
+//! above it. What a file system or a security module forbids besides is not seen here.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;

@@ -1,5 +1,6 @@
-//! Reading never stops for something else: whatever of the set-up is wrong at the start, the decoders that are right are
-//! read, the box says what is wrong with its cure, and goes on by itself when that is done.
+//! Reading never stops for something else: whatever of the set-up is wrong at the start, the
+//! decoders that are right are read, the box says what is wrong with its cure, and goes on by
+//! itself when that is done.
 
 use std::fs;
 use std::net::TcpListener;
@@ -175,7 +176,8 @@ async fn a_decoder_with_a_mistake_in_its_section_waits_for_its_correction_and_th
         edit(&site, wrong, right);
         reload(&running);
         if wrong.starts_with("timezone") {
-            // Where its reads go hangs on its zone, so the whole box must start anew, and would lose reads of the first one.
+            // Where its reads go hangs on its zone, so the whole box must start anew, and would
+            // lose reads of the first one.
             let status = shows(&site, "it wants a restart", |status| problem(status, "configuration_wrong").is_some());
             assert!(problem(&status.await, "configuration_wrong").unwrap().contains("systemctl restart passbridge"));
         } else {
@@ -258,7 +260,8 @@ async fn the_page_is_never_shown_to_others_because_of_a_mistake() {
 
 #[tokio::test]
 async fn a_file_that_cannot_be_read_is_no_reason_either() {
-    // Whoever may read everything (root) cannot be kept from it: then the test shows that nothing stops.
+    // Whoever may read everything (root) cannot be kept from it: then the test shows that nothing
+    // stops.
     let cloud = cloud().await;
     let (sim, mat) = decoder(Kind::IPICO, 1).await;
     let site = Site::new(Some(&cloud), &[mat], "token_file = \"token\"\n[passing]\nbibs = \"bibs.csv\"\n");
