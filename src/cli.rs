@@ -12,7 +12,7 @@ use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
 use crate::commands::{audit, capture, check, decode, demo, export, probe, resend, rewind, simulate, status};
 use crate::config::failure::Failure;
-use crate::config::{Config, LoadOptions, Loaded};
+use crate::config::{Config, LoadOptions};
 use crate::daemon::{self, harden, logging};
 
 /// Brings chip reads from timing decoders to the RUFUS Cloud: kept on disk first, uploaded in order, exactly once.
@@ -38,7 +38,7 @@ enum Command {
     Export(export::ExportArgs),
     /// Compare the journal with the cloud, passing by passing; exit code 0 only if both hold the same.
     Audit(audit::AuditArgs),
-    /// Have a decoder give stored reads again; those that are here already are known and not sent twice.
+    /// Fetch reads again from the decoder's memory (nothing is uploaded twice).
     Rewind(rewind::RewindArgs),
     /// Upload what does not go by itself: reads that are held back because they may be of another race, or passings that
     /// were numbered for a device whose id was corrected since.
@@ -71,6 +71,11 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            if let Some(told) = meant_run(std::env::args().nth(1).as_deref()) {
+                logging::say(&told);
+                logging::finish();
+                return ExitCode::from(64);
+            }
             // Help and version come this way too, and are no mistake.
             let code = if error.use_stderr() { 64 } else { 0 };
             let _ = error.print();
@@ -85,6 +90,20 @@ pub fn main() -> ExitCode {
     code
 }
 
+/// Words that people type for a command of another name, and that clap would take for `status`.
+fn meant_run(word: Option<&str>) -> Option<String> {
+    let word = word.filter(|word| matches!(*word, "start" | "restart" | "stop" | "daemon" | "serve" | "reload"))?;
+    let service = if matches!(word, "daemon" | "serve") { "start" } else { word };
+    let by_hand = if matches!(word, "stop" | "reload") {
+        String::new()
+    } else {
+        ". To run it in this terminal: passbridge run".to_owned()
+    };
+    Some(format!(
+        "passbridge: there is no command `{word}`. As a service: sudo systemctl {service} passbridge{by_hand}"
+    ))
+}
+
 /// Writes the line to standard error, if there is one to write, and gives the process's exit code.
 fn report(failure: &Failure) -> ExitCode {
     if !failure.is_told() {
@@ -97,9 +116,13 @@ fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => {
             let options = LoadOptions { listen: args.listen, ..args.place.options() };
-            let Loaded { config, warnings, .. } = Config::load(&options)?;
-            logging::start(&config.log);
-            block_on(daemon::run(config, warnings))
+            let loaded = Config::load_what_is_right(&options)?;
+            // Whoever typed a wrong flag is there to correct it.
+            if let Some(fault) = loaded.config.faults.iter().find(|fault| fault.error.is_of_a_flag()) {
+                return Err(fault.error.clone().into());
+            }
+            logging::start(&loaded.config.log);
+            block_on(daemon::run(loaded, options))
         }
         Command::Check(args) => block_on(check::run(args)),
         Command::Status(args) => block_on(status::run(args)),

@@ -4,21 +4,30 @@
 //! judges it again. A mistake is one line that names the place, the key, the value and what is allowed. The API key
 //! is in no error, no `Debug` and not in the file itself.
 //!
-//! Hidden: merging and positions (`layers`), the forms of values (`value`), where a key may come from (`secret`).
+//! A mistake stops only what it is about ([`Part`]): the box that runs takes what is right
+//! ([`Config::load_what_is_right`]), and shows the rest as problems. Only a file that cannot be
+//! understood at all ends it.
+//!
+//! Hidden: merging and positions (`layers`, `toml_text`), the forms of values (`value`), where a
+//! key may come from (`secret`), what was probably meant (`nearest`).
 
 pub mod failure;
 mod layers;
 mod load;
+mod nearest;
 mod secret;
 mod settings;
+mod toml_text;
 mod value;
 
 pub use self::layers::ConfigError;
 pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
-pub(crate) use self::secret::{reread as reread_key, same};
+pub(crate) use self::nearest::did_you_mean;
+pub(crate) use self::secret::{reread as reread_secret, same};
+pub(crate) use self::settings::Terms;
 pub use self::settings::{
-    Address, ClockLimits, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LogConfig, LogFormat,
-    PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
+    Address, ClockLimits, CloudConfig, Config, DecoderConfig, Fault, KeepConfig, KeyHeader, LeftOut, LogConfig,
+    LogFormat, Part, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
 };
 pub(crate) use self::value::{duration, level, time};

@@ -2,48 +2,56 @@
 //!
 //! Must hold:
 //! * No task dies alone: one that ends by itself ends the process with a reason, and systemd starts it again.
-//! * Faults of the configuration (a port in use, a key that no header can carry) show at the start, before anything
-//!   is kept, and end with exit code 78.
+//! * A fault of the configuration (a port in use, a key that is missing, a decoder with a wrong
+//!   option) is a problem that is shown, and stops nothing but what it is about ([`Part`]). It is
+//!   over by itself when it is corrected.
 //! * A data directory that cannot be had is a state and no end (`home`): everything runs, and reads wait in memory.
 //! * Stopping takes at most 10 s: links stop reading and keep what they have, the request in flight is finished,
 //!   the journal checkpoints last.
 //!
 //! `demo` and the tests run this same value against simulated decoders and a simulated cloud.
 
+mod chores;
 mod clock;
+mod corrected;
+mod faults;
 pub mod harden;
 mod home;
-mod key;
 pub mod logging;
 mod notes;
+mod secrets;
 pub mod service;
 mod signals;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::chores::{Known, chores};
+use self::corrected::Corrected;
+use self::faults::tell_faults;
 use self::home::{Home, Opener};
-use self::notes::{Note, note_down};
+use self::notes::{NOTES, Note, note_down};
+use self::secrets::SecretFile;
 use self::signals::{Signals, Wish};
 use crate::cloud::audit;
 use crate::cloud::passing::{BibFile, Bibs, Mapper, UnknownChips};
 use crate::cloud::rufus;
 use crate::cloud::uplink::{self, Ties, UplinkConfig};
 use crate::config::failure::Failure;
-use crate::config::{CloudConfig, Config};
+use crate::config::{CloudConfig, Config, LoadOptions, Loaded, StatusConfig};
 use crate::export;
-use crate::journal::let_go::Told;
 use crate::journal::{Journal, JournalConfig, OpenError};
 use crate::link::{self, DecoderHandle};
 use crate::model::clock::Wall;
-use crate::model::source;
 use crate::serve::control::Socket;
 use crate::serve::ops::{Decoders, Ops, Repairs};
 use crate::serve::web;
@@ -58,9 +66,6 @@ const STOP_LIMIT: Duration = Duration::from_millis(9_500);
 /// Between two looks whether a segment of the log is full.
 const WINDOWS_EVERY: Duration = Duration::from_secs(60);
 
-/// Notes that wait for the disk. More are dropped, but no problem is: the board has those.
-const NOTES: usize = 100;
-
 /// A running box.
 pub struct Daemon {
     board: Board,
@@ -72,6 +77,8 @@ pub struct Daemon {
     try_again: watch::Sender<u64>,
     stop: CancellationToken,
     tasks: JoinSet<(String, Result<(), Failure>)>,
+    /// How others ask the decoders, also those that wait for their section to be corrected.
+    asks: Decoders,
     /// Where the status page listens.
     pub status_address: Option<SocketAddr>,
     /// Where each listening decoder port is, by decoder name.
@@ -79,11 +86,10 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts everything. `warnings` are shown as problems.
+    /// Starts everything. `warnings` are shown as problems, as are the faults of the configuration.
     ///
     /// # Errors
-    /// Configuration (78): a port in use, options a protocol does not take, a key no header can carry, a file in the place of
-    /// the data directory. Unavailable (69): the data directory is in use. One that cannot be had now is no error: then
+    /// Unavailable (69): the data directory is in use. One that cannot be had now is no error: then
     /// [`Daemon::journal`] is `None`, and the board says why.
     pub async fn start(config: Config, warnings: &[String]) -> Result<Self, Failure> {
         Self::start_at(config, warnings, Wall::default()).await
@@ -96,18 +102,15 @@ impl Daemon {
     pub async fn start_at(config: Config, warnings: &[String], wall: Wall) -> Result<Self, Failure> {
         rufus::install_tls();
         let board = Board::with_clock(&config.name, wall.clone());
-        for (at, warning) in warnings.iter().enumerate() {
-            board.raise(ProblemCode::Configuration, &(at + 1).to_string(), warning);
-        }
-        let client = config.cloud.as_ref().map(|cloud| client(cloud, &config, wall.clone())).transpose()?;
+        tell_faults(&config, warnings, &board);
         let mut ports = Vec::new();
         for decoder in &config.decoders {
-            let port = link::bind(decoder).await.map_err(|error| Failure::config(error.to_string()))?;
+            let port = link::open(decoder).await;
             link::announce(decoder, &board);
             ports.push((decoder.clone(), port));
         }
-        let web = match config.status.listen {
-            Some(address) => Some(web::bind(address).await.map_err(|error| Failure::config(error.to_string()))?),
+        let page = match config.status.listen {
+            Some(address) => Some(web::WebPage::open(address).await),
             None => None,
         };
         let (home, opener) = Opener::start(journal_config(&config), board.clone()).await?;
@@ -117,9 +120,10 @@ impl Daemon {
             reread: watch::Sender::new(0),
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
-            status_address: web.as_ref().and_then(|listener| listener.local_addr()),
+            status_address: page.as_ref().and_then(web::WebPage::local_addr),
             listening: BTreeMap::new(),
             try_again: watch::Sender::default(),
+            asks: Decoders::new(),
         };
         let (board, stop) = (daemon.board.clone(), daemon.stop.clone());
         let opening = opener.run(stop.clone());
@@ -130,28 +134,14 @@ impl Daemon {
         daemon.start_chores(&config);
         let (reading, data_dir, ending) = (export::Reading::new(&config), config.data_dir.clone(), stop.clone());
         daemon.spawn_with_journal("index of the log", move |_| keep_windows(data_dir, reading, ending));
-        if let Some(listener) = web {
-            let token = config.status.token.clone();
-            let serve = web::serve(listener, board.clone(), token, stop.clone());
-            daemon.spawn("status page", async move {
-                serve.await;
-                Ok(())
-            });
+        if let Some(page) = page {
+            daemon.start_page(page, &config.status);
         }
-        let mut repairs = Repairs::new();
-        if let Some(client) = client {
-            if let Some(path) = config.cloud.as_ref().and_then(|cloud| cloud.api_key_file.clone()) {
-                let follow = key::follow(path, client.clone(), board.clone(), daemon.reread.subscribe(), stop.clone());
-                daemon.spawn("API key's file", async move {
-                    follow.await;
-                    Ok(())
-                });
-            }
-            repairs = daemon.start_uplinks(&config, &client).await;
-        }
-        let asks: Decoders =
-            config.decoders.iter().map(|decoder| (decoder.name.clone(), DecoderHandle::default())).collect();
-        let ops = Ops::new(board.clone(), repairs, asks.clone(), daemon.try_again.clone());
+        let repairs = daemon.start_cloud(&config, wall).await;
+        let left_out = config.left_out.iter().map(|decoder| &decoder.name);
+        let names = config.decoders.iter().map(|decoder| &decoder.name).chain(left_out);
+        daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
+        let ops = Ops::new(board.clone(), repairs, daemon.asks.clone(), daemon.try_again.clone());
         let mut socket = Socket::new(&config.data_dir, ops);
         // The journal's lock says that no other daemon listens there.
         if daemon.home.journal().is_some() {
@@ -167,11 +157,99 @@ impl Daemon {
                 daemon.listening.insert(decoder.name.clone(), address);
             }
             let name = format!("link of decoder `{}`", decoder.name);
-            let asks = asks.get(&decoder.name).cloned().unwrap_or_default();
+            let asks = daemon.asks.get(&decoder.name).cloned().unwrap_or_default();
             let link = link::run(decoder, port, asks, daemon.home.clone(), board.clone(), stop.clone());
             daemon.spawn(&name, async move { link.await.map_err(|error| Failure::io(error.to_string())) });
         }
         Ok(daemon)
+    }
+
+    /// Has the corrected configuration taken on as soon as it is there. The receiver gets one that
+    /// the box must be started anew for.
+    fn follow_configuration(&mut self, config: &Config, options: LoadOptions) -> mpsc::Receiver<Loaded> {
+        let (anew, starts_anew) = mpsc::channel(1);
+        let (board, stop) = (self.board.clone(), self.stop.clone());
+        let corrected = watch::Sender::new(None);
+        for decoder in &config.left_out {
+            let Some(terms) = decoder.terms.clone() else { continue };
+            let asks = self.asks.get(&decoder.name).cloned().unwrap_or_default();
+            let link = corrected::Waiting { name: decoder.name.clone(), terms, asks, corrected: corrected.subscribe() };
+            let running = link.run(self.home.clone(), board.clone(), stop.clone());
+            self.spawn(&format!("link of decoder `{}`", decoder.name), running);
+        }
+        let follow = Corrected::new(config, options, corrected, anew);
+        let running = follow.run(board, self.reread.subscribe(), stop);
+        self.spawn("configuration file", async move {
+            running.await;
+            Ok(())
+        });
+        starts_anew
+    }
+
+    fn start_page(&mut self, page: web::WebPage, status: &StatusConfig) {
+        let access = match (&status.token, &status.token_file) {
+            (Some(token), _) => web::Audience::Token(Arc::new(token.clone())),
+            (None, Some(_)) => web::Audience::Locked,
+            (None, None) => web::Audience::Open,
+        };
+        let access = watch::Sender::new(access);
+        let serve = web::serve(page, self.board.clone(), access.subscribe(), self.stop.clone());
+        self.spawn("status page", async move {
+            serve.await;
+            Ok(())
+        });
+        let Some(path) = status.token_file.clone() else { return };
+        let file = SecretFile {
+            path,
+            what: "the token of the page",
+            missing: ProblemCode::TokenUnusable,
+            unusable: ProblemCode::TokenUnusable,
+            has_one: status.token.is_some(),
+        };
+        let take = move |token: SecretString| {
+            access.send_replace(web::Audience::Token(Arc::new(token)));
+            Ok(())
+        };
+        self.follow_secret(file, take);
+    }
+
+    fn follow_secret(
+        &mut self,
+        file: SecretFile,
+        take: impl Fn(SecretString) -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        let name = format!("file of {}", file.what);
+        let (board, asked, stop) = (self.board.clone(), self.reread.subscribe(), self.stop.clone());
+        self.spawn(&name, async move {
+            file.follow(take, board, asked, stop).await;
+            Ok(())
+        });
+    }
+
+    /// Starts what goes to the cloud; gives the way to the repairs of each device.
+    async fn start_cloud(&mut self, config: &Config, wall: Wall) -> Repairs {
+        let Some(cloud) = &config.cloud else { return Repairs::new() };
+        let client = match client(cloud, config, wall) {
+            Ok(client) => client,
+            Err(failure) => {
+                // Nothing of it can be corrected while the box runs, and reads are kept all the
+                // same.
+                self.board.raise(ProblemCode::ConfigurationWrong, "cloud", format!("{failure}. Nothing is uploaded"));
+                return Repairs::new();
+            }
+        };
+        if let Some(path) = cloud.api_key_file.clone() {
+            let file = SecretFile {
+                path,
+                what: "the API key",
+                missing: ProblemCode::KeyMissing,
+                unusable: ProblemCode::KeyFileUnusable,
+                has_one: cloud.api_key.is_some(),
+            };
+            let client = client.clone();
+            self.follow_secret(file, move |key| client.set_key(key).map_err(|error| error.to_string()));
+        }
+        self.start_uplinks(config, &client).await
     }
 
     fn start_chores(&mut self, config: &Config) {
@@ -225,6 +303,9 @@ impl Daemon {
             let fields = move |read: &_| mapper.fields(read);
             let (client, board, stop) = (client.clone(), self.board.clone(), self.stop.clone());
             self.spawn_with_journal(&format!("uplink of device {device}"), async move |journal| {
+                if stop.run_until_cancelled(client.has_key()).await.is_none() {
+                    return Ok(());
+                }
                 let run = uplink::run_tied(uplink, client, journal, board, fields, ties, stop);
                 run.await.map_err(|error| Failure::io(error.to_string()))
             });
@@ -255,6 +336,9 @@ impl Daemon {
         let (client, board, stop) = (client.clone(), self.board.clone(), self.stop.clone());
         let follows = ties.follows.subscribe();
         self.spawn_with_journal(&format!("audits of device {device}"), async move |journal| {
+            if stop.run_until_cancelled(client.has_key()).await.is_none() {
+                return Ok(());
+            }
             let keeper = audit::keep::Keeper { subject, client, journal, board, follows, resends, orders };
             keeper.run(stop).await;
             Ok(())
@@ -318,8 +402,13 @@ impl Daemon {
     ///
     /// # Errors
     /// What a task said that could not keep what it had.
-    pub async fn stop(mut self) -> Result<(), Failure> {
+    pub async fn stop(self) -> Result<(), Failure> {
         service::stopping();
+        self.end().await
+    }
+
+    /// As [`Daemon::stop`], while the process goes on.
+    async fn end(mut self) -> Result<(), Failure> {
         self.stop.cancel();
         let mut result = Ok(());
         let all = async {
@@ -348,12 +437,16 @@ impl Daemon {
 pub(crate) fn client(cloud: &CloudConfig, config: &Config, clock: Wall) -> Result<rufus::Client, Failure> {
     let client = rufus::ClientConfig {
         url: cloud.url.clone(),
-        key: cloud.api_key.clone(),
+        key: cloud.api_key.clone().unwrap_or_else(|| SecretString::from("")),
         header: cloud.header,
         timeout: config.upload.timeout,
         clock,
     };
-    rufus::Client::new(client).map_err(|error| Failure::config(error.to_string()))
+    let client = match cloud.api_key {
+        Some(_) => rufus::Client::new(client),
+        None => rufus::Client::waiting_for_key(client),
+    };
+    client.map_err(|error| Failure::config(error.to_string()))
 }
 
 /// Opens the journal that the configuration names.
@@ -376,141 +469,6 @@ fn journal_config(config: &Config) -> JournalConfig {
         keep_bytes: config.keep.max_bytes,
         segment_bytes: SEGMENT_BYTES,
     }
-}
-
-/// What the configuration uploads.
-struct Known {
-    /// Sources.
-    decoders: Vec<Box<str>>,
-    devices: Vec<String>,
-}
-
-impl Known {
-    /// Reads of this decoder will not be uploaded. Without `[cloud]` none is, and that is meant.
-    fn lacks_decoder(&self, name: &str) -> bool {
-        !self.decoders.is_empty() && !self.decoders.iter().any(|known| **known == *name)
-    }
-
-    fn lacks_device(&self, device: &str) -> bool {
-        !self.devices.is_empty() && !self.devices.iter().any(|known| known == device)
-    }
-}
-
-/// Does once a second what nobody else does: it shows the backlog on the board, looks for reads and
-/// passings that nobody uploads and for steps of the clock, and sees whether the threads of the
-/// journal live.
-async fn chores(
-    journal: Journal,
-    board: Board,
-    stop: CancellationToken,
-    notes: mpsc::Sender<Note>,
-    known: Known,
-    mut clock: clock::Watch,
-) -> Result<(), Failure> {
-    let mut ticks = interval(Duration::from_secs(1));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut shown_reads = Standing::new(ProblemCode::ReadsWithoutDecoder);
-    let mut shown_passings = Standing::new(ProblemCode::PassingsWithoutDevice);
-    let mut held_back = Standing::new(ProblemCode::ReadsHeldBack);
-    let mut steps = VecDeque::new(); // not yet taken for writing: one a second at most, while the disk is full
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            _ = ticks.tick() => {}
-        }
-        if !journal.is_alive() {
-            return Err(Failure::io("a thread of the journal ended; see the log above"));
-        }
-        let (pending, oldest) = journal.backlog();
-        let (dead_letters, duplicates, reads) = (journal.dead_letters(), journal.duplicates(), journal.reads());
-        let now = board.now();
-        board.journal(|journal| {
-            journal.pending = pending;
-            journal.dead_letters = dead_letters;
-            journal.duplicates = duplicates;
-            journal.reads = reads;
-            journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
-        });
-        for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {
-            let name = source::decoder(decoder);
-            let (whose, what) = match source::location(decoder) {
-                Some(location) => {
-                    (format!("location `{location}` of decoder `{name}`"), "[decoder.locations] of it has no such name")
-                }
-                None => (format!("decoder `{name}`"), "the configuration has no decoder of that name that is uploaded"),
-            };
-            let message = format!(
-                "reads of {whose} wait, and {what}: they stay on the box until it has one again; export shows them"
-            );
-            shown_reads.raise(&board, decoder, message);
-        }
-        shown_reads.settle(&board);
-        for (device, count) in journal.devices_waiting().into_iter().filter(|(device, _)| known.lacks_device(device)) {
-            let message = format!(
-                "{count} passings of device {device} are not confirmed, and the configuration has no decoder of that device: \
-                 they stay on the box until it has one again; export shows them. If the device_id was corrected, they follow \
-                 with: passbridge resend --from-device {device} --to-device DEVICE"
-            );
-            shown_passings.raise(&board, &device, message);
-        }
-        shown_passings.settle(&board);
-        tell_held_back(&journal, &board, &mut held_back);
-        if let Some(step) = clock.look(&board, &journal)
-            && steps.len() < NOTES
-        {
-            steps.push_back(step);
-        }
-        while let Some(step) = steps.pop_front() {
-            if notes.try_send(Note::Step(step)).is_err() {
-                steps.push_front(step);
-                break;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A problem that is shown as long as a look finds it, of whatever it finds it.
-struct Standing {
-    code: ProblemCode,
-    /// What it was found of at the last look, and at this one.
-    before: BTreeSet<String>,
-    now: BTreeSet<String>,
-}
-
-impl Standing {
-    fn new(code: ProblemCode) -> Self {
-        Self { code, before: BTreeSet::new(), now: BTreeSet::new() }
-    }
-
-    fn raise(&mut self, board: &Board, about: &str, message: String) {
-        board.raise(self.code, about, message);
-        self.now.insert(about.to_owned());
-    }
-
-    /// The look is over: what it did not find any more is.
-    fn settle(&mut self, board: &Board) {
-        let now = std::mem::take(&mut self.now);
-        for about in self.before.difference(&now) {
-            board.clear(self.code, about);
-        }
-        self.before = now;
-    }
-}
-
-/// Reads that are held back, by decoder.
-fn tell_held_back(journal: &Journal, board: &Board, shown: &mut Standing) {
-    for Told { decoder, count, first, last } in journal.held_back() {
-        let (reads, are) = if count == 1 { ("read", "is") } else { ("reads", "are") };
-        let message = format!(
-            "{count} {reads} of `{decoder}` {are} held back, stamped {first} to {last}: the decoder was cleared, and gave \
-             them from its memory although they were made before, so they may be of another race. They are kept and not \
-             uploaded. Look at them (`passbridge export --format csv --decoder {decoder}`); if they belong to this \
-             race, upload them with `passbridge resend --held-back --decoder {decoder}`"
-        );
-        shown.raise(board, &decoder, message);
-    }
-    shown.settle(board);
 }
 
 /// Keeps an index of each segment of the log that is full, for who asks for a window of it. It is derived: what goes wrong
@@ -577,18 +535,31 @@ async fn watch_state(board: Board, stop: CancellationToken) -> Result<(), Failur
     Ok(())
 }
 
-/// Runs the box until SIGTERM or SIGINT, or until a task fails.
+/// Runs the box until SIGTERM or SIGINT, or until a task fails. When the configuration had a
+/// mistake and was corrected, the box starts anew with it, if no read can get lost by that.
 ///
 /// # Errors
 /// As [`Daemon::start`]; and I/O (74) when a task ended by itself.
-pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), Failure> {
+pub async fn run(loaded: Loaded, options: LoadOptions) -> Result<(), Failure> {
     let caught = Signals::catch();
     let mut signals = caught.map_err(|error| Failure::io(format!("signals cannot be received: {error}")))?;
-    let starting = Daemon::start(config, &warnings);
+    let mut now = loaded;
+    while let Some(corrected) = run_with(now, options.clone(), &mut signals).await? {
+        tracing::info!("the configuration was corrected: the box starts anew with it");
+        now = corrected;
+    }
+    Ok(())
+}
+
+/// Runs the box with this configuration. `Some`: the corrected one, with which it is to be started
+/// anew.
+async fn run_with(loaded: Loaded, options: LoadOptions, signals: &mut Signals) -> Result<Option<Loaded>, Failure> {
+    let starting = Daemon::start(loaded.config.clone(), &loaded.warnings);
     let mut daemon = tokio::select! {
         daemon = starting => daemon?,
-        () = stopped(&mut signals, || {}) => return Ok(()), // nothing is running yet
+        () = stopped(signals, || {}) => return Ok(None), // nothing is running yet
     };
+    let mut anew = daemon.follow_configuration(&loaded.config, options);
     let (home, stop) = (daemon.home.clone(), daemon.stop.clone());
     daemon.spawn("watchdog", async move {
         service::watchdog(move || home.is_alive(), stop.clone()).await;
@@ -602,18 +573,25 @@ pub async fn run(config: Config, warnings: Vec<String>) -> Result<(), Failure> {
     }
     let reread = daemon.reread.clone();
     let failure = tokio::select! {
-        () = stopped(&mut signals, move || reread.send_modify(|times| *times += 1)) => None,
+        () = stopped(signals, move || reread.send_modify(|times| *times += 1)) => None,
         failure = daemon.failed() => Some(failure),
+        Some(corrected) = anew.recv() => {
+            daemon.end().await?;
+            return Ok(Some(corrected));
+        }
     };
     tracing::info!("stopping");
     let stopped = daemon.stop().await;
-    failure.map_or(stopped, Err)
+    failure.map_or(stopped, Err)?;
+    Ok(None)
 }
 
 /// Waits for the signal that ends the box; does what the others want.
 async fn stopped(signals: &mut Signals, reread: impl Fn()) {
     while signals.next().await != Wish::Stop {
-        tracing::info!("hangup: what can be read again while the box runs is (the API key, the bib file)");
+        tracing::info!(
+            "hangup: what can be read again while the box runs is (the API key, the token, the bib file, a corrected configuration)"
+        );
         reread();
     }
 }

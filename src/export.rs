@@ -11,7 +11,8 @@
 //!
 //! Formats:
 //! * `jsonl`: one object per kept frame, the contract of design.md.
-//! * `csv`: the same as a table.
+//! * `csv`: the same as a table; for a spreadsheet in a form that it leaves as it is
+//!   (`spreadsheet`).
 //! * `cloudbox`: what a RUFUS CloudBox writes into its backup file (facts: facts/cloudbox.md §3,
 //!   §5): JSON objects one after another, in the wall time of the decoder's zone. Without `chksum`,
 //!   because its algorithm is not published.
@@ -20,6 +21,7 @@
 
 mod index;
 mod reading;
+mod spreadsheet;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -164,6 +166,9 @@ pub fn export(
     let mut summary = ExportSummary { frames: 0, damaged: index.damaged };
     let mut table = (format == Format::Csv).then(|| csv::WriterBuilder::new().from_writer(Vec::new()));
     if let Some(table) = &mut table {
+        if reading.spreadsheet {
+            out.write_all(spreadsheet::BYTE_ORDER_MARK)?;
+        }
         write_header(table)?;
     }
     for stretch in stretches(&index, query) {
@@ -184,11 +189,14 @@ pub fn export(
             let time = matches!(entry.body, Body::Read(_)).then_some(instant);
             let wrote = match format {
                 Format::Jsonl => {
-                    serde_json::to_writer(&mut *out, &row(entry, time, &standings)).map_err(io::Error::from)?;
+                    serde_json::to_writer(&mut *out, &row(entry, time, &standings, reading))
+                        .map_err(io::Error::from)?;
                     out.write_all(b"\n")?;
                     true
                 }
-                Format::Csv => write_row(table.as_mut(), &row(entry, time, &standings), out)?,
+                Format::Csv => {
+                    write_row(table.as_mut(), &row(entry, time, &standings, reading), reading.spreadsheet, out)?
+                }
                 Format::Cloudbox => write_cloudbox(entry, time, reading, summary.frames + 1, out)?,
                 Format::Raw => {
                     out.write_all(&entry.raw)?;
@@ -330,15 +338,15 @@ fn time_of(entry: &Entry, reading: &Reading, steps: &[(u64, Step)], standings: &
     uploaded.unwrap_or_else(|| instant_of(entry, reading, steps))
 }
 
-fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings) -> Row<'a> {
+fn row<'a>(entry: &'a Entry, time: Option<Timestamp>, standings: &'a Standings, reading: &Reading) -> Row<'a> {
     let mut row = Row {
         seq: entry.seq,
         decoder: &entry.subject,
         kind: "rejected",
         chip: None,
-        time: time.map(|time| format!("{time:.3}")),
+        time: time.map(|time| reading.shown(time)),
         decoder_time: None,
-        received: format!("{:.3}", entry.time),
+        received: reading.shown(entry.time),
         antenna: None,
         rssi: None,
         hits: None,
@@ -420,6 +428,7 @@ fn write_header(table: &mut csv::Writer<Vec<u8>>) -> Result<(), ExportError> {
 fn write_row(
     table: Option<&mut csv::Writer<Vec<u8>>>,
     row: &Row<'_>,
+    spreadsheet: bool,
     out: &mut impl Write,
 ) -> Result<bool, ExportError> {
     let Some(table) = table else { return Ok(false) };
@@ -446,6 +455,11 @@ fn write_row(
         row.location.unwrap_or_default().to_owned(),
         row.seen.unwrap_or_default().to_owned(),
     ];
+    let record = record.into_iter().zip(COLUMNS).map(|(value, column)| match (spreadsheet, column) {
+        (false, _) => value,
+        (true, "seq" | "rssi" | "hits" | "position" | "num_passing") => spreadsheet::number(value),
+        (true, _) => spreadsheet::text(&value),
+    });
     table.write_record(record).map_err(|error| ExportError::Write(io::Error::other(error)))?;
     table.flush()?;
     if table.get_ref().len() > 64 * 1024 {

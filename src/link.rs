@@ -64,7 +64,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use self::decoder::announce;
 pub use self::handle::{CommandResult, DecoderHandle};
 pub use self::places::CONNECTIONS;
-pub use self::port::{LinkError, Port, bind};
+pub use self::port::{LinkError, Port, bind, open};
 pub(crate) use self::port::{Wire, dial, tune};
 pub use self::store::ReadStore;
 
@@ -260,12 +260,12 @@ impl Decoder {
             match TcpListener::bind(address).await {
                 Ok(listener) => {
                     self.board.clear(ProblemCode::DecoderUnreachable, &self.name);
+                    self.board.clear(ProblemCode::DecoderPortTaken, &self.name);
                     self.state(LinkState::Connecting);
                     bound = Some(listener);
                 }
                 Err(error) => {
-                    let reason = format!("cannot listen, is the address on this box? {error}");
-                    self.unreachable(&reason, LinkState::Failed);
+                    self.cannot_listen(&error);
                     tokio::select! {
                         () = stop.cancelled() => return None,
                         () = sleep(self.wait(&mut retry)) => {}
@@ -293,12 +293,13 @@ impl Decoder {
         let ended = connection::serve(self, protocol, line.around(wire), held, dialled, life, stop).await;
         line.closed(&ended.end.to_string());
         tracing::info!(decoder = self.name, peer, up_s = ended.up.as_secs(), "disconnected: {}", ended.end);
-        self.on_closed(&ended.end, dialled);
+        self.on_closed(&ended.end, ended.up, dialled);
         ended
     }
 
-    /// A connection ended. `dialled`: by us, so that it is ours to open the next one.
-    fn on_closed(&self, end: &End, dialled: bool) {
+    /// A connection ended that was up for so long. `dialled`: by us, so that it is ours to open the
+    /// next one.
+    fn on_closed(&self, end: &End, up: Duration, dialled: bool) {
         let mut presence = self.presence();
         presence.up -= 1;
         let alone = presence.up == 0;
@@ -319,6 +320,9 @@ impl Decoder {
                 }
             }
             End::Closed | End::Broken(_) | End::NotTaking(_) | End::HungUp(_) if alone => {
+                // A decoder that takes a connection and ends it at once does not work: the next
+                // connection proves nothing.
+                presence.doubted = dialled && (up < self.limits.steady || matches!(end, End::HungUp(_)));
                 let state = if dialled { LinkState::Failed } else { LinkState::Connecting };
                 self.unreachable(&end.to_string(), state);
             }

@@ -146,7 +146,8 @@ struct CreateRequest<'a> {
 /// The key, and how requests carry it. It can be replaced while requests are under way.
 struct Key {
     header: KeyHeader,
-    now: RwLock<(SecretString, HeaderMap)>,
+    /// `None`: there is no key yet, and nothing is sent.
+    now: RwLock<Option<(SecretString, HeaderMap)>>,
     /// Counts how often the key was replaced.
     changed: watch::Sender<u64>,
 }
@@ -154,17 +155,21 @@ struct Key {
 impl Key {
     fn new(key: SecretString, header: KeyHeader) -> Result<Self, ClientError> {
         let headers = headers(&key, header)?;
-        Ok(Self { header, now: RwLock::new((key, headers)), changed: watch::Sender::default() })
+        Ok(Self { header, now: RwLock::new(Some((key, headers))), changed: watch::Sender::default() })
+    }
+
+    fn missing(header: KeyHeader) -> Self {
+        Self { header, now: RwLock::default(), changed: watch::Sender::default() }
     }
 
     fn set(&self, key: SecretString) -> Result<(), ClientError> {
         let headers = headers(&key, self.header)?;
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = (key, headers);
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Some((key, headers));
         self.changed.send_modify(|changes| *changes += 1);
         Ok(())
     }
 
-    fn get(&self) -> (SecretString, HeaderMap) {
+    fn get(&self) -> Option<(SecretString, HeaderMap)> {
         self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -208,9 +213,21 @@ impl Client {
         Self::trusting(config, Vec::new())
     }
 
+    /// Like [`Client::new`], before there is a key: the key of `config` is not looked at, and
+    /// nothing is sent until [`Client::set_key`] gives one.
+    pub fn waiting_for_key(config: ClientConfig) -> Result<Self, ClientError> {
+        let key = Key::missing(config.header);
+        Self::with(config, key, Vec::new())
+    }
+
     /// Like [`Client::new`], with root certificates in addition to those of the system.
     fn trusting(config: ClientConfig, roots: Vec<CertificateDer<'static>>) -> Result<Self, ClientError> {
-        let key = Arc::new(Key::new(config.key, config.header)?);
+        let key = Key::new(config.key.clone(), config.header)?;
+        Self::with(config, key, roots)
+    }
+
+    fn with(config: ClientConfig, key: Key, roots: Vec<CertificateDer<'static>>) -> Result<Self, ClientError> {
+        let key = Arc::new(key);
         if config.url.cannot_be_a_base() {
             return Err(ClientError::Url(config.url));
         }
@@ -301,6 +318,16 @@ impl Client {
         self.key.set(key)
     }
 
+    /// Waits until there is a key.
+    pub async fn has_key(&self) {
+        let mut changes = self.key_changes();
+        while self.key.get().is_none() {
+            if changes.changed().await.is_err() {
+                return std::future::pending().await; // the sender lives in `self.key`
+            }
+        }
+    }
+
     /// Changes each time the key is replaced.
     pub fn key_changes(&self) -> watch::Receiver<u64> {
         self.key.changed.subscribe()
@@ -350,7 +377,9 @@ impl Client {
         limit: usize,
         read: impl FnOnce(&Reply<'_>) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
-        let (key, headers) = self.key.get();
+        let Some((key, headers)) = self.key.get() else {
+            return Err(CallError::NotSent(NotSent::Build("there is no API key yet".to_owned())));
+        };
         let mut response = request.headers(headers).send().await.map_err(|error| self.failed(&error))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());

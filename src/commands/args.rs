@@ -4,9 +4,12 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use jiff::Timestamp;
+use jiff::civil::{DateTime, Time};
+use jiff::tz::TimeZone;
 
 use crate::config::failure::Failure;
-use crate::config::{self, Config, LoadOptions};
+use crate::config::{self, Config, LoadOptions, Part};
 use crate::decoders::Spec;
 use crate::model::escape::ForTerminal;
 
@@ -49,6 +52,9 @@ pub struct DemoArgs {
     /// The result as JSON.
     #[arg(long)]
     pub json: bool,
+    /// End when the race is over, also on a terminal; there the page stays until Ctrl-C.
+    #[arg(long)]
+    pub end: bool,
 }
 
 /// A registry line as an argument.
@@ -75,6 +81,31 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "must be a number from 0.01 to 100000".to_owned())
 }
 
+/// A moment as a person types it: a time of day (the last time that a clock in `zone` showed it), a
+/// date (its beginning), both, or an instant with its own offset.
+pub(crate) fn moment(text: &str, zone: &TimeZone, now: Timestamp) -> Result<Timestamp, String> {
+    let must = || {
+        "a time such as 10:00, 10:00:30, 2026-03-06, 2026-03-06T10:00 (in the zone of this box, or of --timezone) or \
+         2026-03-06T10:00:00Z"
+            .to_owned()
+    };
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Ok(instant);
+    }
+    let instant = |local: DateTime| zone.to_timestamp(local).map_err(|_| must());
+    let is_time = text.contains(':') && !text.contains(['T', ' ', '-']);
+    if is_time {
+        let time: Time = text.parse().map_err(|_| must())?;
+        let today = zone.to_datetime(now).date();
+        let last = instant(today.to_datetime(time))?;
+        return match last > now {
+            true => instant(today.yesterday().map_err(|_| must())?.to_datetime(time)),
+            false => Ok(last),
+        };
+    }
+    instant(text.parse().map_err(|_| must())?)
+}
+
 /// Writes a command's result to standard output.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
@@ -87,7 +118,55 @@ pub(crate) fn stdout() -> Box<dyn Write> {
     if out.is_terminal() { Box::new(ForTerminal(out)) } else { Box::new(out) }
 }
 
-/// The configuration for a command that needs no key.
+/// The configuration for a command that needs no key. What is wrong in it stops no command that
+/// does not need it: the box that runs has the same configuration, and its status must be there to
+/// be seen.
 pub(crate) fn load_keyless(place: &Paths) -> Result<Config, Failure> {
-    Ok(Config::load(&LoadOptions { keyless: true, ..place.options() })?.config)
+    Ok(Config::load_what_is_right(&LoadOptions { keyless: true, ..place.options() })?.config)
+}
+
+/// The configuration for a command that opens the journal or asks the cloud by itself. A mistake in
+/// what decides which read goes where, and at which time, ends it; one that is about the page does
+/// not.
+pub(crate) fn load_right(place: &Paths, keyless: bool) -> Result<Config, Failure> {
+    let config = Config::load_what_is_right(&LoadOptions { keyless, ..place.options() })?.config;
+    must_be_right(&config)?;
+    Ok(config)
+}
+
+/// As [`load_right`], of what was loaded.
+pub(crate) fn must_be_right(config: &Config) -> Result<(), Failure> {
+    let matters = |part: Part| matches!(part, Part::Decoder | Part::Upload | Part::Key);
+    match config.faults.iter().find(|fault| matters(fault.part)) {
+        Some(fault) => Err(fault.error.clone().into()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_that_of_the_box_unless_it_carries_its_own_zone() {
+        let zone = TimeZone::get("Europe/Madrid").unwrap();
+        let now: Timestamp = "2026-07-05T12:00:00Z".parse().unwrap(); // 14:00 in Madrid
+        for (text, instant) in [
+            ("10:00", "2026-07-05T08:00:00Z"),
+            ("14:00", "2026-07-05T12:00:00Z"),
+            ("14:00:01", "2026-07-04T12:00:01Z"),
+            ("23:30", "2026-07-04T21:30:00Z"),
+            ("10:00:00.5", "2026-07-05T08:00:00.5Z"),
+            ("2026-03-06", "2026-03-05T23:00:00Z"),
+            ("2026-03-06T10:00", "2026-03-06T09:00:00Z"),
+            ("2026-03-06 10:00:30", "2026-03-06T09:00:30Z"),
+            ("2026-03-06T10:00:00Z", "2026-03-06T10:00:00Z"),
+            ("2026-03-06T10:00:00+03:00", "2026-03-06T07:00:00Z"),
+        ] {
+            assert_eq!(moment(text, &zone, now), Ok(instant.parse().unwrap()), "{text}");
+        }
+        for wrong in ["", "25:00", "10", "10:61", "noon", "2026-02-30", "06.03.2026", "é"] {
+            assert!(moment(wrong, &zone, now).unwrap_err().contains("such as 10:00"), "{wrong}");
+        }
+    }
 }

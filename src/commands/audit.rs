@@ -15,7 +15,7 @@ use crate::cloud::audit::{AuditError, Head, Subject, audit, json_lines, summary}
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client};
 use crate::cloud::uplink::{self, Ties, UplinkConfig};
-use crate::commands::args::{Paths, print};
+use crate::commands::args::{Paths, load_right, print};
 use crate::config::failure::Failure;
 use crate::config::{Config, SessionMode};
 use crate::daemon;
@@ -58,7 +58,7 @@ fn token(text: &str) -> Result<String, String> {
 /// # Errors
 /// Data (65): not equal. Unavailable (69): cloud or daemon do not answer. I/O (74): the log. Permission (77): the key.
 pub async fn run(args: AuditArgs) -> Result<(), Failure> {
-    let config = Config::load(&args.place.options())?.config;
+    let config = load_right(&args.place, false)?;
     let Some(cloud) = &config.cloud else {
         return Err(Failure::config("the configuration has no [cloud]: there is nothing to compare with"));
     };

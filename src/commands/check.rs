@@ -6,6 +6,7 @@
 mod clock;
 mod outside;
 mod report;
+mod service;
 
 use std::io::{self};
 use std::path::Path;
@@ -16,10 +17,11 @@ use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
 
 use self::report::{CheckReport, CheckVerdict};
+use self::service::ServiceUser;
 use crate::cloud::passing::Bibs;
 use crate::commands::args::Paths;
 use crate::config::failure::Failure;
-use crate::config::{Address, Config, DecoderConfig, LoadOptions, Loaded};
+use crate::config::{Address, Config, DecoderConfig, LoadOptions, Loaded, Part};
 use crate::journal::{self, Unsettled};
 use crate::link::{self, LinkError};
 use crate::serve::control;
@@ -42,6 +44,9 @@ pub struct CheckArgs {
     /// Also try to reach the decoders and the cloud.
     #[arg(long)]
     connect: bool,
+    /// Tell what this user may read. Without it: the user of the service that is installed here.
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
     /// As JSON: a list of objects with `check`, `about`, `verdict` (ok, warn, fail) and `text`.
     #[arg(long)]
     json: bool,
@@ -54,18 +59,76 @@ pub struct CheckArgs {
 pub async fn run(args: CheckArgs) -> Result<(), Failure> {
     let mut report = CheckReport::default();
     let options = args.place.options();
-    match Config::load(&options) {
+    let user = args.user.as_deref().map(ServiceUser::named).or_else(ServiceUser::of_the_unit);
+    match Config::load_what_is_right(&options) {
         Err(error) => report.wrong("configuration", "", error.to_string()),
-        Ok(loaded) => look(&options, &loaded, args.connect, &mut report).await,
+        Ok(loaded) => {
+            faults(&loaded.config, user.as_ref(), &mut report);
+            if let Some(user) = &user {
+                rights(&options.file, &loaded.config, user, &mut report);
+            }
+            look(&options, &loaded, args.connect, &mut report).await;
+        }
     }
     report.end(args.json)
 }
 
+/// What is wrong in the configuration. The box reads its decoders all the same, and what is wrong
+/// waits.
+fn faults(config: &Config, user: Option<&ServiceUser>, report: &mut CheckReport) {
+    for fault in &config.faults {
+        let (check, file) = match fault.part {
+            Part::Key => ("key", config.cloud.as_ref().and_then(|cloud| cloud.api_key_file.as_deref())),
+            Part::Token => ("token", config.status.token_file.as_deref()),
+            Part::Bibs => ("bibs", config.passing.bibs.as_deref()),
+            _ => ("configuration", None),
+        };
+        // Who runs the check may have fewer rights than the service has.
+        let hidden = |file: &&Path| file.exists() && access(*file, Access::READ_OK).is_err();
+        match (file.filter(hidden), user) {
+            (Some(file), Some(user)) if user.is_handed(file) || user.may_read(file).is_ok() => {
+                let text = format!("{} may not be read by you, but by the service", file.display());
+                report.ok(check, "", text);
+            }
+            _ => report.wrong(check, &fault.about, fault.error.to_string()),
+        }
+    }
+}
+
+/// What the service may read and use: who runs the check may be root, who may everything.
+fn rights(file: &Path, config: &Config, user: &ServiceUser, report: &mut CheckReport) {
+    let key = config.cloud.as_ref().and_then(|cloud| cloud.api_key_file.as_deref());
+    let files = [
+        ("configuration", Some(file)),
+        ("key", key),
+        ("token", config.status.token_file.as_deref()),
+        ("bibs", config.passing.bibs.as_deref()),
+    ];
+    for (check, file) in files {
+        let Some(file) = file.filter(|file| file.exists() && !user.is_handed(file)) else { continue };
+        match user.may_read(file) {
+            Ok(()) => report.ok(check, "", format!("user {} may read {}", user.name, file.display())),
+            Err(why) => report.wrong(check, "", why),
+        }
+    }
+    for decoder in &config.decoders {
+        if let Address::Serial { path, .. } = &decoder.address
+            && path.exists()
+            && let Err(why) = user.may_use(path)
+        {
+            report.wrong("decoder", &decoder.name, why);
+        }
+    }
+}
+
 async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mut CheckReport) {
     let config = &loaded.config;
-    report.ok("configuration", "", format!("{}: {} decoder(s)", options.file.display(), config.decoders.len()));
+    if config.faults.is_empty() {
+        report.ok("configuration", "", format!("{}: {} decoder(s)", options.file.display(), config.decoders.len()));
+    }
     match &loaded.key_from {
         Some(from) => report.ok("key", "", format!("the API key comes from {from}")),
+        None if config.cloud.is_some() || config.faults.iter().any(|fault| fault.part == Part::Upload) => {} // told above
         None => report.warn("cloud", "", "there is no [cloud] section: reads are kept, nothing is uploaded"),
     }
     for warning in &loaded.warnings {
@@ -74,10 +137,10 @@ async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mu
     let running = running(config, report).await;
     disk(&config.data_dir, report);
     left_behind(config, report);
-    if let Some(path) = &config.passing.bibs {
+    if let Some(path) = config.passing.bibs.as_ref().filter(|path| std::fs::File::open(path).is_ok()) {
         bibs(path, report);
     }
-    box_clock(config, report);
+    box_clock(report);
     for decoder in &config.decoders {
         zone(decoder, report);
         locations(config, decoder, report);
@@ -195,7 +258,7 @@ fn bibs(path: &Path, report: &mut CheckReport) {
     }
 }
 
-fn box_clock(config: &Config, report: &mut CheckReport) {
+fn box_clock(report: &mut CheckReport) {
     let now = Timestamp::now();
     let year = TimeZone::UTC.to_datetime(now).year();
     let text = format!("{} UTC", now.strftime("%Y-%m-%d %H:%M:%S"));
@@ -210,14 +273,18 @@ fn box_clock(config: &Config, report: &mut CheckReport) {
         return report.ok("clock", "", format!("{text}, set from the network"));
     }
     // Only stamps without a date, and the offsets shown, rest on the box's clock.
-    let decoders = if config.decoders.len() == 1 { "the decoder" } else { "the decoders" };
-    report.warn("clock", "", format!("{text}; not known to be set from the network: compare it with {decoders}"));
+    let time = now.strftime("%H:%M:%S");
+    report.warn(
+        "clock",
+        "",
+        format!("nobody has set this box's clock (no network time). Compare {time} UTC with your phone"),
+    );
 }
 
 fn zone(decoder: &DecoderConfig, report: &mut CheckReport) {
-    let now = decoder.timezone.to_datetime(Timestamp::now());
+    let now = jiff::ZonedDateTime::new(Timestamp::now(), decoder.timezone.clone());
     let name = decoder.timezone.iana_name().unwrap_or("UTC");
-    let text = format!("{name}: the decoder's clock must show {} now", now.strftime("%Y-%m-%d %H:%M:%S"));
+    let text = format!("{name}: the decoder's clock must show {} now", now.strftime("%Y-%m-%d %H:%M:%S %Z"));
     if !decoder.zone_given && !decoder.protocol.tells_utc {
         let text =
             format!("no timezone is configured, so {text}. Write timezone = \"Europe/Madrid\" or what its clock shows");
@@ -273,10 +340,24 @@ async fn port(decoder: &DecoderConfig, connect: bool, report: &mut CheckReport) 
         _ => match clock::reach(decoder, report).await {
             Ok(()) => {}
             Err(error) => {
-                let text = format!("{address} cannot be reached: {error}; is it on, and the cable in?");
-                report.unreachable("decoder", name, text);
+                report.unreachable("decoder", name, not_reached(address, &error));
             }
         },
+    }
+}
+
+/// Why a decoder cannot be reached, and what to do: a refusal says that the box at the address is
+/// on.
+fn not_reached(address: &Address, error: &io::Error) -> String {
+    match (address, error.kind()) {
+        (Address::Tcp { host, port }, io::ErrorKind::ConnectionRefused) => {
+            let whole = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+            format!(
+                "the box at {host} is on, but nothing listens at port {port}: is the port right? (passbridge probe tcp://{whole})"
+            )
+        }
+        (Address::Tcp { .. }, _) => format!("{address} cannot be reached: {error}; is it on, and the cable in?"),
+        _ => format!("{address} cannot be opened: {error}"),
     }
 }
 

@@ -22,7 +22,7 @@ use serde::Serialize;
 use crate::commands::args::{self, setting, stdout};
 use crate::config::failure::Failure;
 use crate::daemon::logging;
-use crate::decoders::{Frame, Framed, Info, Item, Output, Protocol, Reject, SettingError, Settings, Spec};
+use crate::decoders::{Frame, Framed, Info, Item, Output, Protocol, Reject, SettingError, Settings, Spec, recognise};
 use crate::link::capture::{self, CaptureError, CaptureReader, Direction, HeaderError, Record, What as Happened};
 use crate::model::chip::{ChipRead, Label, Marker, Sighting, Stamp};
 use crate::model::clock::{self, Doubt};
@@ -82,6 +82,10 @@ pub struct Decoder {
 pub struct Ended {
     /// JSON objects written.
     pub objects: u64,
+    /// Reads among them.
+    pub reads: u64,
+    /// Bytes that were decoded.
+    pub bytes: u64,
     /// Bytes at the end that are no whole frame; nothing was written for them.
     pub unfinished: usize,
     /// A capture file that ends in the middle of a line.
@@ -146,6 +150,7 @@ impl Decoder {
 
     fn feed(&mut self, bytes: &[u8], output: &mut impl Write, ended: &mut Ended) -> Result<(), DecodeError> {
         let mut out = Output::default();
+        ended.bytes += bytes.len() as u64;
         self.last = bytes.last().copied().or(self.last);
         self.protocol.feed(bytes, &mut out);
         self.write(&mut out, output, ended).map_err(DecodeError::Output)
@@ -171,6 +176,7 @@ impl Decoder {
                     ended.unfinished += raw.len();
                 }
                 Item::Frame(mut framed) => {
+                    ended.reads += u64::from(matches!(framed.frame, Frame::Read(_)));
                     match &mut framed.frame {
                         Frame::Info(Info::Greeting(_)) => self.greeted = Some(received),
                         Frame::Read(read) => {
@@ -434,7 +440,8 @@ pub(crate) struct DecodeArgs {
     /// A capture, or raw bytes; without it standard input.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The decoder's protocol; without it the one that the capture names.
+    /// The decoder's protocol; without it the one that the capture names, or that the bytes look
+    /// like.
     #[arg(long, value_name = "NAME", value_parser = args::protocol)]
     protocol: Option<args::ProtocolArg>,
     /// Zone of the decoder's clock, such as Europe/Madrid; without it the one that the capture names, or UTC.
@@ -443,6 +450,48 @@ pub(crate) struct DecodeArgs {
     /// An option of the protocol; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
+}
+
+/// The input, whose first bytes are kept for the question which protocol they look like.
+struct Seen<R> {
+    input: R,
+    /// At most [`recognise::LIMIT`] bytes.
+    first: Vec<u8>,
+}
+
+impl<R: Read> Read for Seen<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.input.read(into)?;
+        let room = recognise::LIMIT - self.first.len();
+        self.first.extend_from_slice(&into[..length.min(room)]);
+        Ok(length)
+    }
+}
+
+/// The protocol that the bytes look like most.
+fn looks_like(bytes: &[u8]) -> Option<&'static Spec> {
+    recognise::recognise(bytes).first().map(|candidate| candidate.spec)
+}
+
+/// What is told when nothing of the input was a read: which protocol it looks like instead, if it
+/// looks like one.
+fn no_reads(ended: &Ended, spec: &Spec, first: &[u8]) -> Option<String> {
+    if ended.reads > 0 || ended.bytes == 0 {
+        return None;
+    }
+    let size =
+        if ended.bytes < 10_000 { format!("{} bytes", ended.bytes) } else { format!("{} kB", ended.bytes / 1000) };
+    match looks_like(first) {
+        Some(other) if other.name != spec.name => Some(format!(
+            "passbridge: 0 reads in {size}: this does not look like {}. Try: passbridge decode --protocol {}",
+            spec.name, other.name
+        )),
+        Some(_) => None,
+        None => Some(format!(
+            "passbridge: 0 reads in {size}: this does not look like {}, or like any protocol that passbridge knows",
+            spec.name
+        )),
+    }
 }
 
 /// Runs the command.
@@ -457,15 +506,29 @@ pub(crate) fn run(args: DecodeArgs) -> Result<(), Failure> {
         }
     };
     let input = DecodeInput::new(input)?;
-    let needs = || Failure::usage("which protocol? --protocol NAME (a capture may name it in its header)");
+    let needs = || Failure::usage("which protocol? The bytes look like none: --protocol NAME");
     let (spec, zone) = (args.protocol.map(|protocol| protocol.0), args.timezone);
     let mut settings: Settings = args.set.into_iter().collect();
     let unfit = |error: SettingError| Failure::usage(error.to_string());
     let ended = match input {
         DecodeInput::Raw(bytes) => {
-            let spec = spec.ok_or_else(needs)?;
+            let (mut bytes, mut ahead) = (bytes, Vec::new());
+            let spec = match spec {
+                Some(spec) => spec,
+                None => {
+                    let look = bytes.by_ref().take(recognise::LIMIT as u64).read_to_end(&mut ahead);
+                    look.map_err(DecodeError::Input)?;
+                    looks_like(&ahead).ok_or_else(needs)?
+                }
+            };
+            let mut bytes = Seen { input: io::Cursor::new(ahead).chain(bytes), first: Vec::new() };
             let decoder = Decoder::new(spec, &settings, zone.unwrap_or(TimeZone::UTC)).map_err(unfit)?;
-            decoder.run(bytes, stdout())?
+            let ended = decoder.run(&mut bytes, stdout())?;
+            if let Some(told) = no_reads(&ended, spec, &bytes.first) {
+                logging::say(&told);
+                return Ok(());
+            }
+            ended
         }
         DecodeInput::Capture(capture) => {
             let header = capture.header();
@@ -547,7 +610,11 @@ mod tests {
             "\n",
         );
         assert_eq!(text, expected);
-        assert_eq!(ended, Ended { objects: 2, unfinished: 4, cut: false }, "half a frame is counted, not printed");
+        assert_eq!(
+            ended,
+            Ended { objects: 2, reads: 2, bytes: 5, unfinished: 4, cut: false },
+            "half a frame is counted, not printed"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@
 mod actor;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Sent = kept = in the cloud.
+    /// Each read that happened is in the cloud once, and was kept.
     pub fn is_clean(&self) -> bool {
         self.missing == 0
             && self.wrong == 0
@@ -90,11 +90,6 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
         let _ = std::fs::remove_dir_all(&dir);
     }
     let audit = result?;
-    if args.json {
-        print(&format!("{}\n", serde_json::json!(audit)))?;
-    } else {
-        print(&verdict(&audit))?;
-    }
     if audit.is_clean() {
         Ok(())
     } else {
@@ -127,8 +122,22 @@ fn verdict(audit: &Audit) -> String {
         true => "passbridge audit: journal and cloud are equal\n",
         false => "passbridge audit: journal and cloud are NOT EQUAL\n",
     });
-    text.push_str(if audit.is_clean() { "sent = kept = in the cloud\n" } else { "NOT EQUAL\n" });
+    let Audit { different, kept, in_cloud, .. } = audit;
+    text.push_str(&match (audit.is_clean(), (*kept as usize).saturating_sub(*different)) {
+        (false, _) => "NOT EQUAL\n".to_owned(),
+        (true, 0) => format!("{different} reads at the decoders = {kept} kept on this box = {in_cloud} in the cloud, each once\n"),
+        (true, twice) => format!(
+            "{different} different reads at the decoders = {in_cloud} in the cloud, each once; the decoders gave {twice} of \
+             them twice, so this box kept {kept}\n"
+        ),
+    });
     text
+}
+
+/// Whether the page stays when the race is over: where a person looks at it, and can end it.
+fn stays(args: &DemoArgs, terminal: bool, ci: Option<&str>) -> bool {
+    let is_ci = ci.is_some_and(|ci| !matches!(ci, "" | "0" | "false"));
+    terminal && !is_ci && !args.json && !args.end
 }
 
 async fn race(args: &DemoArgs, dir: PathBuf) -> Result<Audit, Failure> {
@@ -145,14 +154,13 @@ async fn race(args: &DemoArgs, dir: PathBuf) -> Result<Audit, Failure> {
         decoders.push(decoder(protocol, settings, address));
     }
     let config = config(dir, &cloud, decoders)?;
-    let mut daemon = match Daemon::start(config.clone(), &[]).await {
-        Ok(daemon) => daemon,
-        Err(_) => {
-            // Most likely another demo, or a daemon, has the page's port.
-            let status = StatusConfig { listen: Some(LOOPBACK), token: None };
-            Daemon::start(Config { status, ..config.clone() }, &[]).await?
-        }
-    };
+    let mut daemon = Daemon::start(config.clone(), &[]).await?;
+    if daemon.status_address.is_none() {
+        // Most likely another demo, or a daemon, has the page's port.
+        daemon.stop().await?;
+        let status = StatusConfig { listen: Some(LOOPBACK), ..StatusConfig::default() };
+        daemon = Daemon::start(Config { status, ..config.clone() }, &[]).await?;
+    }
     if daemon.journal().is_none() {
         let why = daemon.board().reasons_not_ready().join("; ");
         daemon.stop().await?;
@@ -167,16 +175,42 @@ async fn race(args: &DemoArgs, dir: PathBuf) -> Result<Audit, Failure> {
         result = show.run() => result.err(),
     };
     let snapshot = daemon.snapshot();
-    daemon.stop().await?;
     if let Some(failure) = failed {
+        daemon.stop().await?;
         return Err(failure);
     }
     let kept = snapshot.decoders.iter().map(|decoder| decoder.reads).sum();
+    let ci = std::env::var("CI").ok();
+    if !stays(args, io::stdout().is_terminal(), ci.as_deref()) {
+        daemon.stop().await?;
+        let audit = Audit { journal_equal: journal_equal(&config).await?, ..compare(&cloud, &token, &sims, kept) };
+        tell(args, &audit)?;
+        for sim in sims {
+            sim.stop().await;
+        }
+        return Ok(audit);
+    }
     let audit = Audit { journal_equal: journal_equal(&config).await?, ..compare(&cloud, &token, &sims, kept) };
+    tell(args, &audit)?;
+    if let Some(address) = daemon.status_address {
+        print(&format!("\nThe race is over. The page stays at http://{address}/ until you press Ctrl-C.\n"))?;
+    }
+    let failed = tokio::select! {
+        failure = daemon.failed() => Some(failure),
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    daemon.stop().await?;
     for sim in sims {
         sim.stop().await;
     }
-    Ok(audit)
+    failed.map_or(Ok(audit), Err)
+}
+
+fn tell(args: &DemoArgs, audit: &Audit) -> Result<(), Failure> {
+    match args.json {
+        true => print(&format!("{}\n", serde_json::json!(audit))),
+        false => print(&verdict(audit)),
+    }
 }
 
 fn decoder(protocol: &'static Spec, set: Settings, address: Address) -> DecoderConfig {
@@ -203,7 +237,7 @@ fn config(dir: PathBuf, cloud: &SimCloud, decoders: Vec<DecoderConfig>) -> Resul
         cloud: Some(CloudConfig {
             url,
             device_id: Some(DEVICE.into()),
-            api_key: KEY.to_owned().into(),
+            api_key: Some(KEY.to_owned().into()),
             api_key_file: None,
             header: KeyHeader::default(),
             session: SessionMode::Active,
@@ -215,8 +249,10 @@ fn config(dir: PathBuf, cloud: &SimCloud, decoders: Vec<DecoderConfig>) -> Resul
         },
         passing: PassingConfig { bibs: None, tag: TagCode::Raw, dead_time: Duration::ZERO },
         keep: KeepConfig { days: 1, max_bytes: 1 << 30 },
-        status: StatusConfig { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8470))), token: None },
+        status: StatusConfig::default(),
         log: LogConfig { level: "error".into(), format: LogFormat::Auto },
+        left_out: Vec::new(),
+        faults: Vec::new(),
     })
 }
 
@@ -282,7 +318,7 @@ impl Show<'_> {
             for sim in self.storing() {
                 sim.set_online(false);
             }
-            return Some("the cables of the decoders that can be asked again are pulled");
+            return Some("the cables of the decoders that have a memory are pulled");
         }
         if part(6) {
             for sim in self.storing() {
@@ -344,5 +380,47 @@ fn compare(cloud: &SimCloud, token: &str, sims: &[Actor], kept: u64) -> Audit {
         in_order,
         violations: cloud.violations(),
         journal_equal: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn audit(different: usize, kept: u64) -> Audit {
+        Audit {
+            happened: different,
+            different,
+            kept,
+            in_cloud: different,
+            missing: 0,
+            wrong: 0,
+            in_order: true,
+            differences: Vec::new(),
+            violations: Vec::new(),
+            journal_equal: true,
+        }
+    }
+
+    #[test]
+    fn the_last_line_says_what_is_true_also_when_a_decoder_gave_reads_twice() {
+        let last = |audit: &Audit| verdict(audit).lines().last().unwrap().to_owned();
+        let line = last(&audit(1000, 1000));
+        assert_eq!(line, "1000 reads at the decoders = 1000 kept on this box = 1000 in the cloud, each once");
+        let line = last(&audit(1000, 1003));
+        assert!(
+            line.contains("gave 3 of them twice") && line.contains("kept 1003") && !line.contains("= 1003"),
+            "{line}"
+        );
+        assert_eq!(last(&Audit { missing: 1, ..audit(1000, 1000) }), "NOT EQUAL");
+    }
+
+    #[test]
+    fn the_page_stays_only_where_a_person_can_end_it() {
+        let args = |json, end| DemoArgs { seconds: 1, rate: 1.0, replay: None, protocol: None, keep: None, json, end };
+        assert!(stays(&args(false, false), true, None) && stays(&args(false, false), true, Some("false")));
+        assert!(!stays(&args(false, false), false, None), "a pipe, a file");
+        assert!(!stays(&args(false, false), true, Some("true")) && !stays(&args(false, false), true, Some("1")));
+        assert!(!stays(&args(true, false), true, None) && !stays(&args(false, true), true, None));
     }
 }

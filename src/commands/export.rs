@@ -4,11 +4,11 @@ use std::io::{BufWriter, Write};
 
 use clap::Args;
 use jiff::Timestamp;
-use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::commands::args::{Paths, load_keyless, stdout};
+use crate::commands::args::{self, Paths, load_right, stdout};
 use crate::config::failure::Failure;
+use crate::config::{Config, did_you_mean};
 use crate::export::{self, ExportError};
 use crate::serve::control;
 
@@ -20,33 +20,71 @@ pub(crate) struct ExportArgs {
     /// How the file is written.
     #[arg(long, value_enum)]
     format: export::Format,
-    /// From this time on, such as 2026-03-06T10:00:00Z; without a zone it is UTC.
-    #[arg(long, value_name = "TIME", value_parser = instant)]
-    from: Option<Timestamp>,
+    /// From this time on: 10:00, 2026-03-06, 2026-03-06T10:00 (in the zone of this box, or of
+    /// --timezone) or 2026-03-06T10:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
     /// Before this time.
-    #[arg(long, value_name = "TIME", value_parser = instant)]
-    to: Option<Timestamp>,
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// Zone of the times, such as Europe/Madrid: of --from and --to, and of those that are written
+    /// (jsonl and csv, with their offset). Without it times are read in the zone of this box, and
+    /// written in UTC.
+    #[arg(long, value_name = "ZONE", value_parser = crate::config::zone)]
+    timezone: Option<TimeZone>,
+    /// With --format csv: a table that a spreadsheet leaves as it is. Chips and times are text, and
+    /// nothing is a formula.
+    #[arg(long)]
+    spreadsheet: bool,
     /// Only this decoder, by its configured name, with all its locations; or only NAME/LOCATION.
     #[arg(long, value_name = "NAME")]
     decoder: Option<String>,
 }
 
-fn instant(text: &str) -> Result<Timestamp, String> {
-    let must =
-        || "must be a time such as 2026-03-06T10:00:00Z, 2026-03-06T11:00:00+01:00 or 2026-03-06 (UTC)".to_owned();
-    text.parse::<Timestamp>().or_else(|_| {
-        let naive: DateTime = text.parse().map_err(|_| must())?;
-        TimeZone::UTC.to_timestamp(naive).map_err(|_| must())
-    })
+/// Fails on a name that neither the configuration nor the log has: an export without a line looks
+/// like a race without reads.
+fn is_known(name: &str, config: &Config, reading: &export::Reading, query: &export::Query) -> Result<(), Failure> {
+    let mut names: Vec<String> = config.routes().map(|route| route.source.into()).collect();
+    names.extend(config.left_out.iter().map(|decoder| decoder.name.clone()));
+    if names.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    // A decoder that was taken out of the configuration has its reads here still.
+    let all = export::Query { from: None, to: None, ..query.clone() };
+    let found = export::export(&config.data_dir, reading, export::Format::Jsonl, &all, &mut std::io::sink());
+    if !matches!(&found, Ok(summary) if summary.frames == 0) {
+        return Ok(()); // it is there, or the export itself tells what is wrong
+    }
+    let meant = did_you_mean(name, names.iter().map(String::as_str));
+    Err(Failure::usage(match names.is_empty() {
+        true => format!("--decoder {name}: neither the configuration nor this box's reads have a decoder of that name"),
+        false => format!("--decoder {name}: there is no such decoder; it must be one of {}{meant}", names.join(", ")),
+    }))
 }
 
 /// Runs the command.
 pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
-    let config = load_keyless(&args.place)?;
+    if args.spreadsheet && args.format != export::Format::Csv {
+        return Err(Failure::usage("--spreadsheet is for --format csv"));
+    }
+    let config = load_right(&args.place, true)?;
     // Beside a running daemon the last lines of the log may not be on the disk yet, and are not told before they are.
     let durable = control::durable(&config.data_dir).await?;
     let reading = export::Reading::new(&config);
-    let query = export::Query { from: args.from, to: args.to, decoder: args.decoder, durable };
+    let zone = args.timezone.clone().unwrap_or_else(TimeZone::system);
+    let instant = |flag: &str, text: Option<String>| {
+        let read = |text: String| {
+            let must = |must: String| Failure::usage(format!("{flag} {text}: must be {must}"));
+            args::moment(&text, &zone, Timestamp::now()).map_err(must)
+        };
+        text.map(read).transpose()
+    };
+    let (from, to) = (instant("--from", args.from)?, instant("--to", args.to)?);
+    let query = export::Query { from, to, decoder: args.decoder, durable };
+    if let Some(name) = &query.decoder {
+        is_known(name, &config, &reading, &query)?;
+    }
+    let reading = reading.showing(args.timezone, args.spreadsheet);
     let mut out = BufWriter::new(stdout());
     let summary =
         export::export(&config.data_dir, &reading, args.format, &query, &mut out).map_err(|error| match error {

@@ -5,7 +5,7 @@ use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use crate::cloud::audit::adopt;
-use crate::commands::args::{Paths, load_keyless, print};
+use crate::commands::args::{Paths, load_keyless, load_right, must_be_right, print};
 use crate::config::Config;
 use crate::config::failure::Failure;
 use crate::daemon;
@@ -74,6 +74,7 @@ async fn let_go(args: ResendArgs) -> Result<(), Failure> {
     let request = ControlRequest::LetGo { decoder: args.decoder.clone() };
     let answer = match control::ask(&config.data_dir, request).await {
         Err(ControlError::NotRunning(_)) => {
+            must_be_right(&config)?;
             // Nobody has the journal: the next start of the daemon uploads them.
             let journal = daemon::open_journal(&config, &Board::new(&config.name))?;
             let done = journal.let_all_go(args.decoder.as_deref()).await;
@@ -100,7 +101,7 @@ async fn let_go(args: ResendArgs) -> Result<(), Failure> {
 
 /// What was numbered for one device goes to another one.
 async fn follow(args: &ResendArgs, from: &str, to: &str) -> Result<(), Failure> {
-    let config = Config::load(&args.place.options())?.config;
+    let config = load_right(&args.place, false)?;
     let devices = config.devices();
     if devices.contains_key(from) {
         let text = format!("device {from} is in the configuration: its passings go there by themselves");

@@ -1,11 +1,16 @@
 //! `rewind`: have a decoder give stored reads again, through the daemon that holds the link to it.
 
+use std::io;
+
 use clap::Args;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use crate::commands::args::{Paths, load_keyless, print};
+use crate::commands::args::{self, Paths, load_keyless, load_right, print};
 use crate::config::failure::Failure;
 use crate::decoders::Range;
+use crate::export;
 use crate::model::chip::Label;
 use crate::serve::control::{self, ControlError, ControlRequest};
 
@@ -16,39 +21,132 @@ pub(crate) struct RewindArgs {
     /// The decoder, by its configured name.
     #[arg(long, value_name = "NAME")]
     decoder: String,
-    /// Where several are behind one link: the location (ChronoTrack) or the decoder's id, as the reads have it.
+    /// Only this location or decoder id, if one connection carries several.
     #[arg(long, value_name = "UNIT")]
     unit: Option<String>,
     /// Another file or session than the current one, as the decoder names it; without --from and --to all of it.
     #[arg(long, value_name = "FILE")]
     file: Option<String>,
-    /// First number of the decoder's own count.
-    #[arg(long, value_name = "N", requires = "to", required_unless_present = "file")]
-    from: Option<u64>,
-    /// Last number, at most a million further.
-    #[arg(long, value_name = "N", requires = "from")]
-    to: Option<u64>,
+    /// First number of the decoder's own count, or a time such as 10:00 or 2026-03-06T10:00.
+    #[arg(long, value_name = "N|TIME", required_unless_present = "file")]
+    from: Option<String>,
+    /// Last number, at most a million further; or a time, without one: now.
+    #[arg(long, value_name = "N|TIME", requires = "from")]
+    to: Option<String>,
+    /// Zone of the times, such as Europe/Madrid; without it the zone of this box.
+    #[arg(long, value_name = "ZONE", value_parser = crate::config::zone)]
+    timezone: Option<TimeZone>,
     /// The answer as JSON.
     #[arg(long)]
     json: bool,
 }
 
 impl RewindArgs {
-    fn range(&self) -> Result<Range, Failure> {
+    fn range(&self, numbers: Option<(u64, u64)>) -> Result<Range, Failure> {
         // A file that is a number to the decoder is one to the journal.
         let file = self.file.as_deref().map(|file| match file.parse() {
             Ok(number) => Label::Number(number),
             Err(_) => Label::Text(file.into()),
         });
-        let (from, to) = self.from.zip(self.to).unwrap_or(Range::WHOLE);
+        let (from, to) = numbers.unwrap_or(Range::WHOLE);
         let range = Range { unit: self.unit.as_deref().map(Into::into), file, from, to };
         range.check().map_err(Failure::usage)?;
         Ok(range)
     }
+
+    /// The numbers between which it is asked; `None`: all of a file.
+    async fn numbers(&self) -> Result<Option<(u64, u64)>, Failure> {
+        let Some(from) = &self.from else { return Ok(None) };
+        let to = self.to.as_deref();
+        if let Ok(from) = from.parse() {
+            let to = to.ok_or_else(|| Failure::usage("--to is missing: the last number that is asked for"))?;
+            let must = |_| Failure::usage(format!("--to {to}: must be a number, as --from is one"));
+            return Ok(Some((from, to.parse().map_err(must)?)));
+        }
+        let zone = self.timezone.clone().unwrap_or_else(TimeZone::system);
+        let now = Timestamp::now();
+        let moment = |what: &str, text: &str| {
+            let must = |must: String| {
+                Failure::usage(format!("{what} {text}: must be a number of the decoder's count, or {must}"))
+            };
+            args::moment(text, &zone, now).map_err(must)
+        };
+        let window = (moment("--from", from)?, to.map_or(Ok(now), |to| moment("--to", to))?);
+        self.numbers_between(window, &zone).await.map(Some)
+    }
+
+    /// A decoder is asked by its numbers, so the reads that are here tell which numbers it gave in
+    /// that time. What is missing between them is what is asked for.
+    async fn numbers_between(
+        &self,
+        (from, to): (Timestamp, Timestamp),
+        zone: &TimeZone,
+    ) -> Result<(u64, u64), Failure> {
+        let config = load_right(&self.place, true)?;
+        let durable = control::durable(&config.data_dir).await?;
+        let decoder = Some(self.decoder.clone());
+        let query = export::Query { from: Some(from), to: Some(to), decoder, durable };
+        let mut positions = Positions::default();
+        let reading = export::Reading::new(&config);
+        export::export(&config.data_dir, &reading, export::Format::Jsonl, &query, &mut positions)
+            .map_err(|error| Failure::io(error.to_string()))?;
+        let local =
+            |at: Timestamp| jiff::ZonedDateTime::new(at, zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
+        positions.range.ok_or_else(|| {
+            Failure::usage(format!(
+                "this box has no read of {} with a number from {} to {}, so it does not know which numbers the decoder gave \
+                 then: ask by number (--from N --to N)",
+                self.decoder,
+                local(from),
+                local(to)
+            ))
+        })
+    }
+}
+
+/// The lowest and the highest position among exported reads, of which one line is held at a time.
+#[derive(Default)]
+struct Positions {
+    line: Vec<u8>,
+    range: Option<(u64, u64)>,
+}
+
+impl Positions {
+    fn take(&mut self) {
+        #[derive(serde::Deserialize)]
+        struct Exported {
+            kind: String,
+            position: Option<u64>,
+        }
+        if let Ok(Exported { kind, position: Some(at) }) = serde_json::from_slice(&self.line)
+            && kind == "read"
+        {
+            let (low, high) = self.range.unwrap_or((at, at));
+            self.range = Some((low.min(at), high.max(at)));
+        }
+        self.line.clear();
+    }
+}
+
+impl io::Write for Positions {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                self.take();
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(crate) async fn run(args: RewindArgs) -> Result<(), Failure> {
-    let range = args.range()?;
+    let numbers = args.numbers().await?;
+    let range = args.range(numbers)?;
     let data_dir = match &args.place.data_dir {
         Some(dir) => dir.clone(),
         None => load_keyless(&args.place)?.data_dir,
@@ -69,8 +167,12 @@ pub(crate) async fn run(args: RewindArgs) -> Result<(), Failure> {
     let failure = match text("answer") {
         "asked" if args.json => return Ok(()),
         "asked" => {
+            let what = match numbers {
+                Some((from, to)) => format!("reads {from} to {to}"),
+                None => "all reads of the file".to_owned(),
+            };
             return print(&format!(
-                "{decoder} is being asked; what comes is kept, and what is not here yet is sent. `passbridge status` shows it\n"
+                "asked {decoder} for {what}. New ones are uploaded, known ones are not sent twice. Watch: passbridge status\n"
             ));
         }
         "unknown" => Failure::usage(format!("{decoder}: {}", text("why"))),

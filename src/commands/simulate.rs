@@ -403,18 +403,22 @@ async fn cloud(args: CloudArgs) -> Result<(), Failure> {
     let config = SimCloudConfig {
         generation,
         dedup: if args.no_dedup { Dedup::None } else { Dedup::Number },
-        devices: vec![(args.device, "simulated".to_owned())],
+        devices: vec![(args.device.clone(), "simulated".to_owned())],
         latency: Duration::from_millis(args.latency),
         habits,
         ..SimCloudConfig::default()
     };
-    print(&format!("API key {KEY}\n"))?;
     if let Some(told) = told {
         print(&told)?;
     }
+    let device = args.device;
     let say = |line: String| {
         // A reader of the lines that went away does not end the cloud.
         let _ = print(&format!("{line}\n"));
+        // Only once it listens: a key that leads nowhere helps nobody.
+        if let Some(url) = line.strip_prefix("simulated cloud at ") {
+            let _ = print(&to_paste(url, &device));
+        }
     };
     let session = (!args.no_session).then_some("simulated");
     let faults = [Answer::Status(500), Answer::Cut]
@@ -427,9 +431,48 @@ async fn cloud(args: CloudArgs) -> Result<(), Failure> {
     serving.map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", args.listen)))
 }
 
+/// What makes a box upload to this cloud. The key never stands in the configuration.
+fn to_paste(url: &str, device: &str) -> String {
+    format!(
+        "API key {KEY}\n\
+         Put these lines into the configuration, in place of its [cloud]:\n\n\
+         [cloud]\n\
+         url = \"{url}\"\n\
+         device_id = \"{device}\"\n\
+         api_key_file = \"simulated_key\"\n\n\
+         and the key into that file, beside the configuration:\n\n    \
+         echo {KEY} > simulated_key\n\n"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_block_to_paste_is_a_right_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let block = to_paste("http://127.0.0.1:8480", DEVICE);
+        let (_, rest) = block.split_once("\n\n").unwrap();
+        let (lines, rest) = rest.split_once("\n\n").unwrap();
+        let key = rest.lines().find_map(|line| line.trim().strip_prefix("echo ")?.strip_suffix(" > simulated_key"));
+        std::fs::write(dir.path().join("simulated_key"), key.unwrap()).unwrap();
+        let file = dir.path().join("passbridge.toml");
+        let decoder = "[[decoder]]\nname = \"mat\"\nprotocol = \"llrp\"\naddress = \"tcp://127.0.0.1:1\"\n";
+        std::fs::write(&file, format!("{decoder}{lines}\n")).unwrap();
+        let options = crate::config::LoadOptions { environment: Vec::new(), ..crate::config::LoadOptions::new(file) };
+        let cloud = crate::config::Config::load(&options).unwrap().config.cloud.unwrap();
+        assert_eq!((cloud.url.as_str(), cloud.device_id.as_deref()), ("http://127.0.0.1:8480/", Some(DEVICE)));
+    }
+
+    #[tokio::test]
+    async fn a_simulated_cloud_that_cannot_listen_shows_no_key() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut said = String::new();
+        let say = |line: String| said.push_str(&line);
+        let serving = serve_forever(taken.local_addr().unwrap(), SimCloudConfig::default(), None, None, say).await;
+        assert!(serving.is_err() && said.is_empty(), "nothing is said before it listens, so no key is: {said}");
+    }
 
     #[test]
     fn habits_are_typed_as_they_are_listed_and_each_is_listed_within_the_width_of_a_page() {

@@ -3,8 +3,11 @@
 //! What must hold: an error names the place (file and line, environment variable or flag), the key, the value and
 //! what is allowed, in one line; a value that may be a secret is never repeated, wherever it stands.
 //!
-//! Hidden: crate `config` merges but forgets positions, so the file is parsed once more for its lines.
-//! Rejected: serde with `deny_unknown_fields`, whose messages name neither the line nor what a value may be.
+//! Hidden: crate `config` merges but forgets positions, so the file is parsed once more for its
+//! lines ([`super::toml_text`]). A variable whose name is no plain key would reach into a list of
+//! the file (`DECODER[0]__ADDRESS`), so it is refused by its name before the crate sees it.
+//! Rejected: serde with `deny_unknown_fields`, whose messages name neither the line nor what a
+//! value may be.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -13,7 +16,9 @@ use std::path::{Path, PathBuf};
 
 use config::{Environment, File, FileFormat, Value, ValueKind};
 
+use super::nearest::did_you_mean;
 use super::secret::{looks_like_key, without_keys};
+use super::toml_text::{self, Spot};
 use crate::model::text::printable;
 
 /// Every variable of ours begins with this; sections are parted by `__`.
@@ -34,6 +39,11 @@ impl ConfigError {
     pub(super) fn new(place: impl Into<String>, what: impl Into<String>) -> Self {
         Self { place: place.into(), what: what.into() }
     }
+
+    /// The mistake is in a flag of the command line.
+    pub fn is_of_a_flag(&self) -> bool {
+        self.place.starts_with("flag ")
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -50,8 +60,10 @@ impl std::error::Error for ConfigError {}
 /// The layers and where each key stands in the file.
 pub(super) struct Layers {
     file: PathBuf,
-    lines: HashMap<String, usize>,
+    spots: HashMap<String, Spot>,
     root: config::Map<String, Value>,
+    /// Variables that are not taken.
+    pub(super) refused: Vec<ConfigError>,
 }
 
 impl Layers {
@@ -63,37 +75,41 @@ impl Layers {
     ) -> Result<Self, ConfigError> {
         let shown = file.display().to_string();
         let text = read_text(file)?;
-        let lines = lines_of_keys(&text).map_err(|(line, what)| ConfigError::new(format!("{shown}:{line}"), what))?;
-        for variable in environment.keys() {
-            let key = variable[PREFIX.len()..].to_lowercase();
-            if key == "decoder" || key.starts_with("decoder__") {
-                let why = "decoders are set in the configuration file only, not in the environment";
-                return Err(ConfigError::new(format!("environment {variable}"), why));
+        let positions = toml_text::positions(&text)
+            .map_err(|mistake| ConfigError::new(format!("{shown}:{}", mistake.line), mistake.what))?;
+        let (mut variables, mut refused) = (environment.clone(), Vec::new());
+        variables.retain(|name, _| match reaches_too_far(name) {
+            None => true,
+            Some(why) => {
+                refused.push(ConfigError::new(format!("environment {name}"), why));
+                false
             }
-        }
-        let variables = environment.clone().into_iter().collect();
+        });
+        let variables = variables.into_iter().collect();
         let source = Environment::with_prefix(PREFIX.trim_end_matches('_')).separator("__").source(Some(variables));
         let mut builder =
-            config::Config::builder().add_source(File::from_str(&text, FileFormat::Toml)).add_source(source);
+            config::Config::builder().add_source(File::from_str(&positions.text, FileFormat::Toml)).add_source(source);
         for (key, flag, value) in flags {
             let value = Value::new(Some(&format!("flag {flag}")), value.as_str());
             builder = builder.set_override(*key, value).map_err(|error| ConfigError::new(*flag, error.to_string()))?;
         }
         let merged = builder.build().map_err(|error| ConfigError::new(shown.as_str(), error.to_string()))?;
         let root = merged.cache.into_table().map_err(|error| ConfigError::new(shown, error.to_string()))?;
-        Ok(Self { file: file.to_owned(), lines, root })
+        Ok(Self { file: file.to_owned(), spots: positions.spots, root, refused })
     }
 
-    /// The top level; fails on a key that is not among `known`.
-    pub(super) fn root(&self, known: &'static [&'static str]) -> Result<Section<'_>, ConfigError> {
-        Section::open(self, String::new(), self.root.clone(), known)
+    /// The top level, and what is wrong with each key that is not among `known`.
+    pub(super) fn root(&self, known: &'static [&'static str]) -> (Section<'_>, Vec<ConfigError>) {
+        let root = Section { layers: self, path: String::new(), values: self.root.clone(), known };
+        let strangers = root.strangers();
+        (root, strangers)
     }
 
     /// The line of a key, or of the nearest section around one that is not there.
     fn line(&self, mut path: &str) -> Option<usize> {
         loop {
-            if let Some(line) = self.lines.get(path) {
-                return Some(*line);
+            if let Some(spot) = self.spots.get(path) {
+                return Some(spot.line);
             }
             path = path.rsplit_once('.')?.0;
         }
@@ -149,48 +165,18 @@ fn read_text(file: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// Where each key stands: `cloud.url`, `decoder[0].set.password`. Or the line and text of a syntax error.
-fn lines_of_keys(text: &str) -> Result<HashMap<String, usize>, (usize, String)> {
-    let starts: Vec<usize> =
-        std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect();
-    let line = |offset: usize| starts.partition_point(|&start| start <= offset);
-    let parsed = toml::de::DeTable::parse(text)
-        .map_err(|error| (line(error.span().map_or(0, |span| span.start)), error.message().to_owned()))?;
-    let mut lines = HashMap::new();
-    walk_table(parsed.get_ref(), "", &line, &mut lines);
-    Ok(lines)
-}
-
-fn walk_table(
-    table: &toml::de::DeTable<'_>,
-    path: &str,
-    line: &impl Fn(usize) -> usize,
-    lines: &mut HashMap<String, usize>,
-) {
-    for (key, value) in table.iter() {
-        let path = joined(path, key.get_ref());
-        lines.insert(path.clone(), line(key.span().start));
-        walk_value(value.get_ref(), &path, line, lines);
+/// Why a variable is not taken, if its name reaches into a list or is no plain path of keys.
+fn reaches_too_far(variable: &str) -> Option<&'static str> {
+    let path = &variable[PREFIX.len()..];
+    if !path.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        let why = "the name of a variable has letters, digits and _ only, and reaches a key of a section, such as \
+                   PASSBRIDGE__UPLOAD__BATCH_MAX; it is not taken";
+        return Some(why);
     }
-}
-
-fn walk_value(
-    value: &toml::de::DeValue<'_>,
-    path: &str,
-    line: &impl Fn(usize) -> usize,
-    lines: &mut HashMap<String, usize>,
-) {
-    match value {
-        toml::de::DeValue::Table(table) => walk_table(table, path, line, lines),
-        toml::de::DeValue::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                let path = format!("{path}[{index}]");
-                lines.insert(path.clone(), line(item.span().start));
-                walk_value(item.get_ref(), &path, line, lines);
-            }
-        }
-        _ => {}
-    }
+    let first = path.split("__").next().unwrap_or_default();
+    first
+        .eq_ignore_ascii_case("decoder")
+        .then_some("decoders are set in the configuration file only, not in the environment; it is not taken")
 }
 
 fn joined(path: &str, key: &str) -> String {
@@ -212,15 +198,30 @@ impl<'a> Section<'a> {
         values: config::Map<String, Value>,
         known: &'static [&'static str],
     ) -> Result<Self, ConfigError> {
-        // Sorted by line, so that the first mistake in the file is the one that is named.
-        let mut strangers: Vec<_> = values.iter().filter(|(key, _)| !known.contains(&key.as_str())).collect();
-        strangers.sort_by_key(|(key, _)| layers.lines.get(&joined(&path, key)).copied());
-        if let Some((key, value)) = strangers.first() {
-            let full = joined(&path, key);
-            let what = format!("unknown key `{full}`; allowed here: {}", known.join(", "));
-            return Err(ConfigError::new(layers.place(&full, leaf_origin(value)), what));
+        let section = Self { layers, path, values, known };
+        match section.strangers().into_iter().next() {
+            Some(stranger) => Err(stranger),
+            None => Ok(section),
         }
-        Ok(Self { layers, path, values, known })
+    }
+
+    /// What is wrong with each key that is not among the known ones, in the order of the file.
+    fn strangers(&self) -> Vec<ConfigError> {
+        let line = |key: &str| self.layers.spots.get(&joined(&self.path, key)).map(|spot| spot.line);
+        let mut strangers: Vec<_> = self.values.iter().filter(|(key, _)| !self.known.contains(&key.as_str())).collect();
+        strangers.sort_by_key(|(key, _)| line(key));
+        let tell = |(key, value): (&String, &Value)| {
+            let full = joined(&self.path, key);
+            let meant = did_you_mean(key, self.known.iter().copied());
+            let what = format!("unknown key `{full}`{meant}; allowed here: {}", self.known.join(", "));
+            ConfigError::new(self.layers.place(&full, leaf_origin(value)), what)
+        };
+        strangers.into_iter().map(tell).collect()
+    }
+
+    /// Fails on a key that is not among the known ones.
+    pub(super) fn only_known(&self) -> Result<(), ConfigError> {
+        self.strangers().into_iter().next().map_or(Ok(()), Err)
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
@@ -261,14 +262,17 @@ impl<'a> Section<'a> {
         }))
     }
 
-    /// The tables of the list `key`, in order; empty if not given.
+    /// The tables of the list `key`, in order, whatever keys they have ([`Section::only_known`]);
+    /// empty if not given.
     pub(super) fn sections(&self, key: &str, known: &'static [&'static str]) -> Result<Vec<Section<'a>>, ConfigError> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
         let path = joined(&self.path, key);
         let must = format!("must be a list of sections: [[{path}]]");
         let ValueKind::Array(items) = &value.kind else { return Err(self.wrong(key, must)) };
         let open = |(index, item): (usize, &Value)| match &item.kind {
-            ValueKind::Table(table) => Self::open(self.layers, format!("{path}[{index}]"), table.clone(), known),
+            ValueKind::Table(table) => {
+                Ok(Section { layers: self.layers, path: format!("{path}[{index}]"), values: table.clone(), known })
+            }
             _ => Err(self.wrong(key, must.clone())),
         };
         items.iter().enumerate().map(open).collect()
@@ -286,7 +290,30 @@ impl<'a> Section<'a> {
             Some(ValueKind::String(text)) if looks_like_key(text) => Err(self
                 .wrong(key, "holds the key itself, which belongs alone into the file that cloud.api_key_file names")),
             Some(ValueKind::String(text)) => parse(text).map(Some).map_err(|allowed| self.wrong(key, allowed)),
-            Some(_) => Err(self.wrong(key, "must be text in quotes")),
+            Some(_) => Err(self.wrong(key, self.in_quotes(key, ""))),
+        }
+    }
+
+    /// How a value that has no quotes is written with them; `unit` is what a bare number lacks
+    /// besides.
+    fn in_quotes(&self, key: &str, unit: &str) -> String {
+        let bare = self.layers.spots.get(&joined(&self.path, key)).and_then(|spot| spot.bare.as_deref());
+        match bare {
+            Some(bare) => format!("must be text in quotes: write it as {key} = \"{bare}{unit}\""),
+            None => "must be text in quotes".to_owned(),
+        }
+    }
+
+    /// The text of `key` as [`Section::parse`]; a bare number lacks its quotes and this unit.
+    pub(super) fn parse_with_unit<T>(
+        &self,
+        key: &str,
+        unit: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        match self.get(key).map(|value| &value.kind) {
+            Some(ValueKind::I64(_) | ValueKind::Float(_)) => Err(self.wrong(key, self.in_quotes(key, unit))),
+            _ => self.parse(key, parse),
         }
     }
 
@@ -316,8 +343,24 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The table `key` as text by key, whatever its keys are.
+    /// The table `key` as text by key, whatever its keys are. Whole numbers and true/false may
+    /// stand without quotes; a number with a point, an exponent or a date has more than one way to
+    /// be written, and what was meant is not known.
+    pub(super) fn options(&self, key: &str) -> Result<BTreeMap<String, String>, ConfigError> {
+        self.table(key, |value| matches!(value, ValueKind::I64(_) | ValueKind::Boolean(_)))
+    }
+
+    /// The table `key` as text by key. Every value must stand in quotes: `65E2` without them would
+    /// be the number 6500.
     pub(super) fn texts(&self, key: &str) -> Result<BTreeMap<String, String>, ConfigError> {
+        self.table(key, |_| false)
+    }
+
+    fn table(
+        &self,
+        key: &str,
+        may_be_bare: impl Fn(&ValueKind) -> bool,
+    ) -> Result<BTreeMap<String, String>, ConfigError> {
         let table = match self.get(key).map(|value| &value.kind) {
             None => return Ok(BTreeMap::new()),
             Some(ValueKind::Table(table)) => table,
@@ -325,10 +368,19 @@ impl<'a> Section<'a> {
         };
         let mut texts = BTreeMap::new();
         for (option, value) in table {
-            let text = value.clone().into_string().map_err(|_| {
-                let path = format!("{}.{option}", joined(&self.path, key));
-                let what = format!("{path}: must be text, a number or true/false");
-                ConfigError::new(self.layers.place(&path, leaf_origin(value)), what)
+            let path = format!("{}.{option}", joined(&self.path, key));
+            let bare = self.layers.spots.get(&path).and_then(|spot| spot.bare.as_deref());
+            let what = match (&value.kind, bare) {
+                (ValueKind::String(text), None) => Ok(text.clone()),
+                (kind, Some(bare)) if may_be_bare(kind) => Ok(bare.to_owned()),
+                (_, Some(bare)) => Err(format!("must be text in quotes: write it as {option} = \"{bare}\"")),
+                (ValueKind::Table(_), None) => {
+                    Err("must be text in quotes; a name with a point in it stands in quotes, too".to_owned())
+                }
+                (_, None) => Err("must be text in quotes".to_owned()),
+            };
+            let text = what.map_err(|what| {
+                ConfigError::new(self.layers.place(&path, leaf_origin(value)), format!("{path}: {what}"))
             })?;
             texts.insert(option.clone(), text);
         }
@@ -351,6 +403,11 @@ impl<'a> Section<'a> {
         ConfigError::new(self.layers.place(&path, None), format!("{path}: {what}"))
     }
 
+    /// The path of this section: `decoder[0]`.
+    pub(super) fn path_text(&self) -> &str {
+        &self.path
+    }
+
     /// Whether the text at `key` holds `wanted`.
     pub(super) fn text_has(&self, key: &str, wanted: char) -> bool {
         self.get(key).is_some_and(|value| matches!(&value.kind, ValueKind::String(text) if text.contains(wanted)))
@@ -362,7 +419,12 @@ impl<'a> Section<'a> {
 
     /// The value of `key` is not allowed; `allowed` says what would be.
     pub(super) fn wrong(&self, key: &str, allowed: impl fmt::Display) -> ConfigError {
-        let shown = self.get(key).map_or_else(String::new, |value| format!(" = {}", shown(value)));
+        let bare =
+            self.in_file(key).then(|| self.layers.spots.get(&joined(&self.path, key))?.bare.as_deref()).flatten();
+        let shown = self.get(key).map_or_else(String::new, |value| match bare {
+            Some(bare) => format!(" = {bare}"),
+            None => format!(" = {}", shown(value)),
+        });
         self.error(key, format!("{}{shown}: {allowed}", joined(&self.path, key)))
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,14 +10,17 @@ use jiff::tz::TimeZone;
 use url::Url;
 
 use super::layers::{ConfigError, Layers, Section, our_variables};
+use super::nearest::did_you_mean;
 use super::secret::{self, Found, NoKey};
+use super::settings::Terms;
 use super::{
-    Address, ClockLimits, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LogConfig, LogFormat,
-    PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig, value,
+    Address, ClockLimits, CloudConfig, Config, DecoderConfig, Fault, KeepConfig, KeyHeader, LeftOut, LogConfig,
+    LogFormat, Part, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig, value,
 };
 use crate::decoders::{REGISTRY, Spec};
 use crate::model::clock;
 
+const NAME: &str = "passbridge";
 const DATA_DIR: &str = "/var/lib/passbridge";
 /// Timing points of one decoder with a device of their own. Each is a decoder to the journal, with its own memory of what
 /// it read (7 MB when that is full).
@@ -91,46 +94,97 @@ pub struct Loaded {
     pub key_from: Option<String>,
 }
 
+/// What is found wrong while the rest goes on.
+#[derive(Default)]
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add(&mut self, part: Part, about: &str, error: ConfigError) {
+        self.0.push(Fault { part, about: about.to_owned(), error });
+    }
+
+    /// What was read, or what stands for it until the mistake is corrected.
+    fn or<T>(&mut self, part: Part, read: Result<T, ConfigError>, instead: impl FnOnce() -> T) -> T {
+        read.unwrap_or_else(|error| {
+            self.add(part, "", error);
+            instead()
+        })
+    }
+
+    fn hold_the_upload(&self) -> bool {
+        self.0.iter().any(|fault| fault.part == Part::Upload)
+    }
+}
+
 impl Config {
     /// Merges the layers and judges every key.
     ///
     /// # Errors
     /// The first mistake found, as one line.
     pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigError> {
-        let (layers, key) = options.layers()?;
-        let root = layers.root(ROOT)?;
+        let loaded = Self::load_what_is_right(options)?;
+        match loaded.config.faults.first() {
+            Some(fault) => Err(fault.error.clone()),
+            None => Ok(loaded),
+        }
+    }
+
+    /// As [`Config::load`], for the box that reads whatever else is wrong: each mistake is one of
+    /// [`Config::faults`], and what it is about waits. What stands in for it never does harm: no
+    /// upload with settings that nobody meant, no read that is removed too early, no page that
+    /// shows itself to everybody.
+    ///
+    /// # Errors
+    /// The file cannot be understood at all, or it does not say where reads are to be kept.
+    pub fn load_what_is_right(options: &LoadOptions) -> Result<Loaded, ConfigError> {
+        let (mut layers, key) = options.layers()?;
+        let mut faults = Faults::default();
+        for refused in std::mem::take(&mut layers.refused) {
+            faults.add(Part::Other, "", refused);
+        }
+        let (root, strangers) = layers.root(ROOT);
+        for stranger in strangers {
+            // It may be a section with its name misspelt, and how it was meant is not known.
+            faults.add(Part::Upload, "", stranger);
+        }
         let mut warnings = Vec::new();
         let credentials = variable(&options.environment, "CREDENTIALS_DIRECTORY");
-        let decoders = read_decoders(&root)?;
+        let (decoders, left_out) = read_decoders(&root, &mut faults);
         for decoder in &decoders {
             let told = decoder.protocol.warnings(&decoder.set);
             warnings.extend(told.map(|warning| format!("decoder `{}`: {warning}", decoder.name)));
         }
         let keys = Keys { variable: key.as_deref(), credentials: credentials.as_deref() };
-        let (cloud, status) = match options.keyless {
-            true => {
-                let none = StatusConfig { listen: None, token: None };
-                (None, read_status(&root, credentials.as_deref(), &mut Vec::new()).unwrap_or(none))
-            }
-            false => {
-                let credential = credentials.as_deref();
-                (read_cloud(&root, &decoders, &keys, &mut warnings)?, read_status(&root, credential, &mut warnings)?)
-            }
+        let credential = credentials.as_deref();
+        let (mut cloud, status) = match options.keyless {
+            true => (None, read_status(&root, credential, &mut Faults::default(), &mut Vec::new())),
+            false => (
+                read_cloud(&root, (&decoders, &left_out), &keys, &mut faults, &mut warnings),
+                read_status(&root, credential, &mut faults, &mut warnings),
+            ),
         };
-        let (cloud, key_from) = cloud.map_or((None, None), |(cloud, from)| (Some(cloud), Some(from)));
-        if cloud.is_none() && key.is_some() && !options.keyless {
+        let upload = faults.or(Part::Upload, read_upload(&root), UploadConfig::default);
+        let passing = read_passing(&root, &mut faults);
+        if faults.hold_the_upload() {
+            cloud = None;
+        }
+        let (cloud, key_from) = cloud.map_or((None, None), |(cloud, from)| (Some(cloud), from));
+        if cloud.is_none() && key.is_some() && !options.keyless && !root.has("cloud") {
             warnings.push(format!("{KEY_VARIABLE} is set but [cloud] is not: reads are kept and nothing is uploaded"));
         }
+        let name = root.parse("name", value::name).map(|name| name.unwrap_or_else(|| NAME.to_owned()));
         let config = Self {
-            name: root.parse("name", value::name)?.unwrap_or_else(|| "passbridge".to_owned()),
+            name: faults.or(Part::Other, name, || NAME.to_owned()),
             data_dir: root.path("data_dir")?.unwrap_or_else(|| PathBuf::from(DATA_DIR)),
             decoders,
             cloud,
-            upload: read_upload(&root)?,
-            passing: read_passing(&root)?,
-            keep: read_keep(&root)?,
+            upload,
+            passing,
+            keep: faults.or(Part::Keep, read_keep(&root), KeepConfig::everything),
             status,
-            log: read_log(&root)?,
+            log: faults.or(Part::Other, read_log(&root), LogConfig::default),
+            left_out,
+            faults: faults.0,
         };
         Ok(Loaded { config, warnings, key_from })
     }
@@ -140,31 +194,76 @@ fn variable(environment: &[(OsString, OsString)], name: &str) -> Option<PathBuf>
     environment.iter().find(|(variable, _)| variable == name).map(|(_, value)| PathBuf::from(value))
 }
 
-fn read_decoders(root: &Section<'_>) -> Result<Vec<DecoderConfig>, ConfigError> {
-    let sections = root.sections("decoder", DECODER)?;
+fn read_decoders(root: &Section<'_>, faults: &mut Faults) -> (Vec<DecoderConfig>, Vec<LeftOut>) {
+    let (mut decoders, mut left_out): (Vec<DecoderConfig>, Vec<LeftOut>) = (Vec::new(), Vec::new());
+    let mut sections = match root.sections("decoder", DECODER) {
+        Ok(sections) => sections,
+        Err(error) => {
+            faults.add(Part::Decoder, "", error);
+            return (decoders, left_out);
+        }
+    };
     if sections.is_empty() {
-        return Err(root.missing("decoder", "at least one [[decoder]] section with name, protocol and address"));
+        let error = root.missing("decoder", "at least one [[decoder]] section with name, protocol and address");
+        faults.add(Part::NoDecoder, "", error);
     }
     if sections.len() > DECODERS {
-        return Err(root.wrong("decoder", format!("must be at most {DECODERS} decoders")));
+        let error =
+            root.wrong("decoder", format!("must be at most {DECODERS} decoders; those after them are not read"));
+        faults.add(Part::Decoder, "", error);
+        sections.truncate(DECODERS);
     }
-    let clock = read_clock(root)?;
-    let mut decoders: Vec<DecoderConfig> = Vec::with_capacity(sections.len());
+    let clock = faults.or(Part::Other, read_clock(root), ClockLimits::default);
     for section in sections {
-        let decoder = DecoderConfig { clock, ..read_decoder(&section)? };
-        if decoders.iter().any(|other| other.name == decoder.name) {
-            return Err(section.wrong("name", "must be unique, and another decoder has this name already"));
+        let read =
+            read_decoder(&section, clock).and_then(|decoder| has_a_place_of_its_own(&section, decoder, &decoders));
+        match read {
+            Ok(decoder) => decoders.push(decoder),
+            Err(error) => {
+                let taken =
+                    |name: &str| decoders.iter().any(|it| it.name == name) || left_out.iter().any(|it| it.name == name);
+                let one = read_left_out(&section, taken);
+                faults.add(Part::Decoder, &one.name, error);
+                left_out.push(one);
+            }
         }
-        // Port 0 is whatever port is free, so twice 0 is not twice the same.
-        let any_port = matches!(decoder.address, Address::Listen(address) if address.port() == 0);
-        let same = |other: &&DecoderConfig| !any_port && same_place(&other.address, &decoder.address);
-        if let Some(other) = decoders.iter().find(same) {
-            let why = format!("is the address of decoder `{}` already; every read would come twice", other.name);
-            return Err(section.wrong("address", why));
-        }
-        decoders.push(decoder);
     }
-    Ok(decoders)
+    (decoders, left_out)
+}
+
+/// No other decoder has its name or its address.
+fn has_a_place_of_its_own(
+    section: &Section<'_>,
+    decoder: DecoderConfig,
+    others: &[DecoderConfig],
+) -> Result<DecoderConfig, ConfigError> {
+    if others.iter().any(|other| other.name == decoder.name) {
+        return Err(section.wrong("name", "must be unique, and another decoder has this name already"));
+    }
+    let address = &decoder.address;
+    // Port 0 is whatever port is free, so twice 0 is not twice the same.
+    let any_port = matches!(address, Address::Listen(address) if address.port() == 0);
+    let same = |other: &&DecoderConfig| !any_port && same_place(&other.address, address);
+    if let Some(other) = others.iter().find(same) {
+        let why = format!("is the address of decoder `{}` already; every read would come twice", other.name);
+        return Err(section.wrong("address", why));
+    }
+    Ok(decoder)
+}
+
+/// What can be known of a decoder whose section is wrong.
+fn read_left_out(section: &Section<'_>, taken: impl Fn(&str) -> bool) -> LeftOut {
+    let terms = || {
+        Some(Terms {
+            timezone: section.parse("timezone", zone).ok()?.unwrap_or(TimeZone::UTC),
+            device_id: section.parse("device_id", device_id).ok()?,
+            locations: read_locations(section, None).ok()?,
+        })
+    };
+    match section.parse("name", value::decoder_name) {
+        Ok(Some(name)) if !taken(&name) => LeftOut { name, terms: terms() },
+        _ => LeftOut { name: section.path_text().to_owned(), terms: None },
+    }
 }
 
 fn same_place(a: &Address, b: &Address) -> bool {
@@ -174,7 +273,8 @@ fn same_place(a: &Address, b: &Address) -> bool {
     }
 }
 
-fn read_decoder(section: &Section<'_>) -> Result<DecoderConfig, ConfigError> {
+fn read_decoder(section: &Section<'_>, clock: ClockLimits) -> Result<DecoderConfig, ConfigError> {
+    section.only_known()?;
     let name = section.parse("name", value::decoder_name)?;
     let name = name.ok_or_else(|| section.missing("name", "a unique name such as \"finish-mat\""))?;
     let protocol = section.parse("protocol", protocol)?;
@@ -186,24 +286,26 @@ fn read_decoder(section: &Section<'_>) -> Result<DecoderConfig, ConfigError> {
             format!("such as \"tcp://192.168.1.50:{}\" or \"serial:///dev/ttyUSB0?baud=9600\"", protocol.port),
         )
     })?;
-    let set = section.texts("set")?;
+    let set = section.options("set")?;
     (protocol.make)(&set).map_err(|error| {
         // An option may be a decoder's password.
         let value = if error.key.contains("pass") { "(hidden)".to_owned() } else { format!("{:?}", error.value) };
         let allowed = format!("`{}` = {value} does not fit {}: {}", error.key, protocol.name, error.allowed);
         section.wrong_inside("set", &error.key, allowed)
     })?;
-    let zone = section.parse("timezone", zone)?;
+    let timezone = section.parse("timezone", zone)?;
+    // An option can say that the times are UTC.
+    let utc = |value: &String| matches!(value.as_str(), "utc" | "unix") || value.ends_with("-utc");
     Ok(DecoderConfig {
         name,
         protocol,
         address,
-        zone_given: zone.is_some(),
-        timezone: zone.unwrap_or(TimeZone::UTC),
-        clock: ClockLimits::default(),
+        zone_given: timezone.is_some() || set.values().any(utc),
+        timezone: timezone.unwrap_or(TimeZone::UTC),
+        clock,
         device_id: section.parse("device_id", device_id)?,
         rewind: section.flag("rewind")?.unwrap_or(true),
-        locations: read_locations(section, protocol)?,
+        locations: read_locations(section, Some(protocol))?,
         set,
     })
 }
@@ -223,10 +325,11 @@ fn read_clock(root: &Section<'_>) -> Result<ClockLimits, ConfigError> {
     Ok(limits)
 }
 
-/// `[decoder.locations]`: `"name as sent" = "device"`.
-fn read_locations(section: &Section<'_>, protocol: &Spec) -> Result<BTreeMap<String, String>, ConfigError> {
+/// `[decoder.locations]`: `"name as sent" = "device"`. Without a protocol it is not known whether
+/// it sends any.
+fn read_locations(section: &Section<'_>, protocol: Option<&Spec>) -> Result<BTreeMap<String, String>, ConfigError> {
     let locations = section.texts("locations")?;
-    if !locations.is_empty() && !protocol.locations {
+    if let Some(protocol) = protocol.filter(|protocol| !locations.is_empty() && !protocol.locations) {
         let those: Vec<_> = REGISTRY.iter().filter(|spec| spec.locations).map(|spec| spec.name).collect();
         let why = format!("{} sends no names of timing points ({} do): use device_id", protocol.name, those.join(", "));
         return Err(section.wrong_secret("locations", why));
@@ -252,13 +355,21 @@ fn protocol_names() -> String {
 
 /// The registry line of a protocol, or what names there are.
 pub(crate) fn protocol(name: &str) -> Result<&'static Spec, String> {
-    crate::decoders::spec(name).ok_or_else(|| format!("must be one of {}", protocol_names()))
+    crate::decoders::spec(name).ok_or_else(|| {
+        let meant = did_you_mean(name, REGISTRY.iter().map(|spec| spec.name));
+        format!("must be one of {}{meant}", protocol_names())
+    })
 }
 
 /// A zone of the IANA database, or what is expected.
 pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
     clock::zone(name).ok_or_else(|| {
-        "must be a zone of the IANA database such as \"Europe/Madrid\" or \"UTC\" (the zone the decoder's clock is set to)".to_owned()
+        let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+        let meant = did_you_mean(name, names.iter().map(String::as_str));
+        format!(
+            "must be a zone of the IANA database such as \"Europe/Madrid\" or \"UTC\" (the zone the decoder's clock is set \
+             to){meant}"
+        )
     })
 }
 
@@ -267,6 +378,11 @@ fn device_id(text: &str) -> Result<String, String> {
     let fits = !text.is_empty()
         && text.len() <= 256
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
+    if text.contains("..") || text.contains('…') {
+        return Err("is shortened: the dots stand for what was left out. Copy the whole id from the device's page in the RUFUS \
+             Cloud"
+            .to_owned());
+    }
     if fits {
         Ok(text.to_owned())
     } else {
@@ -279,19 +395,56 @@ struct Keys<'a> {
     credentials: Option<&'a Path>,
 }
 
+/// `[cloud]`, and where its key was found. A mistake holds the whole upload; a key that is missing
+/// is waited for.
 fn read_cloud(
     root: &Section<'_>,
-    decoders: &[DecoderConfig],
+    decoders: (&[DecoderConfig], &[LeftOut]),
     keys: &Keys<'_>,
+    faults: &mut Faults,
     warnings: &mut Vec<String>,
-) -> Result<Option<(CloudConfig, String)>, ConfigError> {
+) -> Option<(CloudConfig, Option<String>)> {
+    let (read, left_out) = decoders;
+    let read = read.iter().map(|decoder| (&decoder.name, &decoder.device_id, &decoder.locations));
+    let left_out = left_out.iter().filter_map(|decoder| {
+        let terms = decoder.terms.as_ref()?;
+        Some((&decoder.name, &terms.device_id, &terms.locations))
+    });
+    let devices: Vec<Goes<'_>> = read.chain(left_out).collect();
+    let (cloud, section) = match read_cloud_but_key(root, &devices, warnings) {
+        Ok(Some(cloud)) => cloud,
+        Ok(None) => return None,
+        Err(error) => {
+            faults.add(Part::Upload, "", error);
+            return None;
+        }
+    };
+    match read_key(&section, keys) {
+        Ok(key) => {
+            warnings.extend(key.warning);
+            let cloud = CloudConfig { api_key: Some(key.secret), api_key_file: key.file, ..cloud };
+            Some((cloud, Some(key.from)))
+        }
+        Err((error, file)) => {
+            faults.add(Part::Key, "", error);
+            Some((CloudConfig { api_key_file: file, ..cloud }, None))
+        }
+    }
+}
+
+/// A decoder's name, the device of its own and those of its locations.
+type Goes<'a> = (&'a String, &'a Option<String>, &'a BTreeMap<String, String>);
+
+fn read_cloud_but_key<'a>(
+    root: &Section<'a>,
+    decoders: &[Goes<'_>],
+    warnings: &mut Vec<String>,
+) -> Result<Option<(CloudConfig, Section<'a>)>, ConfigError> {
     let Some(section) = root.section("cloud", CLOUD)? else {
-        let has_device = |decoder: &&DecoderConfig| decoder.device_id.is_some() || !decoder.locations.is_empty();
-        if let Some(decoder) = decoders.iter().find(has_device) {
-            let needed = format!(
-                "decoder `{}` has a device_id, so a [cloud] section with url must say where it is",
-                decoder.name
-            );
+        let has_device = |(_, device, locations): &&Goes<'_>| device.is_some() || !locations.is_empty();
+        if let Some((name, ..)) = decoders.iter().find(has_device) {
+            let needed =
+                format!("decoder `{name}` has a device_id, so a [cloud] section with url must say where it is");
             return Err(root.missing("cloud", needed));
         }
         return Ok(None);
@@ -304,8 +457,8 @@ fn read_cloud(
     }
     let url = read_url(&section, warnings)?;
     let device = section.parse("device_id", device_id)?;
-    if let (None, Some(decoder)) = (&device, decoders.iter().find(|decoder| decoder.device_id.is_none())) {
-        let needed = format!("the device that passings go to; decoder `{}` names none of its own", decoder.name);
+    if let (None, Some((name, ..))) = (&device, decoders.iter().find(|(_, device, _)| device.is_none())) {
+        let needed = format!("the device that passings go to; decoder `{name}` names none of its own");
         return Err(section.missing("device_id", needed));
     }
     let header = section.parse("header", |text| match text {
@@ -321,40 +474,38 @@ fn read_cloud(
             Err("must be \"active\" (follow the active session) or \"create\" (open one when there is none)".to_owned())
         }
     })?;
-    let key = read_key(&section, keys)?;
-    warnings.extend(key.warning);
     let cloud = CloudConfig {
         url,
         device_id: device,
-        api_key: key.secret,
-        api_key_file: key.file,
+        api_key: None,
+        api_key_file: None,
         header: header.unwrap_or(KeyHeader::Both),
         session: session.unwrap_or(SessionMode::Active),
     };
-    Ok(Some((cloud, key.from)))
+    Ok(Some((cloud, section)))
 }
 
-fn read_key(section: &Section<'_>, keys: &Keys<'_>) -> Result<Found, ConfigError> {
-    let file = section.path("api_key_file")?;
+/// The key; or why there is none, and the file that it is waited for in.
+fn read_key(section: &Section<'_>, keys: &Keys<'_>) -> Result<Found, (ConfigError, Option<PathBuf>)> {
+    let file = section.path("api_key_file").map_err(|error| (error, None))?;
     secret::api_key(keys.variable, file.as_deref(), keys.credentials).map_err(|why| match why {
         NoKey::Environment(what) => {
-            ConfigError::new(format!("environment {KEY_VARIABLE}"), format!("the value {what}"))
+            (ConfigError::new(format!("environment {KEY_VARIABLE}"), format!("the value {what}")), None)
         }
-        NoKey::File(path, why) if section.has("api_key_file") => section.wrong(
-            "api_key_file",
-            format!("{why} ({}); it must be a file with the key of the RUFUS Cloud in it", path.display()),
-        ),
+        NoKey::File(path, why) if section.has("api_key_file") => {
+            let what = format!("{why} ({}); it must be a file with the key of the RUFUS Cloud in it", path.display());
+            (section.wrong("api_key_file", what), Some(path))
+        }
         NoKey::File(path, why) => {
-            section.missing("api_key_file", format!("and the key's usual file {} is no use: {why}", path.display()))
+            let what = format!("and the key's usual file {} is no use: {why}", path.display());
+            (section.missing("api_key_file", what), Some(path))
         }
         NoKey::Nowhere => {
             let usual = secret::USUAL_KEY_FILE;
-            section.missing(
-                "api_key_file",
-                format!(
-                    "put the key of the RUFUS Cloud into {usual}, or name another file here, or set {KEY_VARIABLE}"
-                ),
-            )
+            let what = format!(
+                "put the key of the RUFUS Cloud into {usual}, or name another file here, or set {KEY_VARIABLE}"
+            );
+            (section.missing("api_key_file", what), Some(PathBuf::from(usual)))
         }
     })
 }
@@ -397,7 +548,7 @@ fn read_url(section: &Section<'_>, warnings: &mut Vec<String>) -> Result<Url, Co
 
 fn read_duration(section: &Section<'_>, key: &str, low_ms: u64, high_ms: u64) -> Result<Option<Duration>, ConfigError> {
     let allowed = Duration::from_millis(low_ms)..=Duration::from_millis(high_ms);
-    section.parse(key, |text| value::duration(text, &allowed))
+    section.parse_with_unit(key, "s", |text| value::duration(text, &allowed))
 }
 
 fn read_upload(root: &Section<'_>) -> Result<UploadConfig, ConfigError> {
@@ -414,23 +565,33 @@ fn read_upload(root: &Section<'_>) -> Result<UploadConfig, ConfigError> {
     })
 }
 
-fn read_passing(root: &Section<'_>) -> Result<PassingConfig, ConfigError> {
-    let section = root.section_or_empty("passing", PASSING)?;
-    let default = PassingConfig::default();
-    let bibs = section.path("bibs")?;
-    // The daemon reports a broken list and goes on with the last good one; a wrong name is a mistake of the file here.
+fn read_passing(root: &Section<'_>, faults: &mut Faults) -> PassingConfig {
+    let passing = faults.or(Part::Upload, read_passing_but_bibs(root), PassingConfig::default);
+    let section = match root.section_or_empty("passing", PASSING) {
+        Ok(section) => section,
+        Err(_) => return passing, // told already
+    };
+    let bibs = faults.or(Part::Upload, section.path("bibs"), || None);
+    // The daemon looks for the file until it is there, and tells what is wrong with it.
     if let Some(path) = &bibs
         && let Err(error) = std::fs::File::open(path)
     {
-        return Err(section.wrong("bibs", format!("must be a CSV file chip,bib that can be read: {error}")));
+        let error = section.wrong("bibs", format!("must be a CSV file chip,bib that can be read: {error}"));
+        faults.add(Part::Bibs, "", error);
     }
+    PassingConfig { bibs, ..passing }
+}
+
+fn read_passing_but_bibs(root: &Section<'_>) -> Result<PassingConfig, ConfigError> {
+    let section = root.section_or_empty("passing", PASSING)?;
+    let default = PassingConfig::default();
     let tag = section.parse("tag", |text| match text {
         "raw" => Ok(TagCode::Raw),
         "rufus" => Ok(TagCode::Rufus),
         _ => Err("must be \"raw\" (the chip code as sent) or \"rufus\" (open RUFUS tags)".to_owned()),
     })?;
     Ok(PassingConfig {
-        bibs,
+        bibs: None,
         tag: tag.unwrap_or(default.tag),
         dead_time: read_duration(&section, "dead_time", 0, 86_400_000)?.unwrap_or(default.dead_time),
     })
@@ -445,37 +606,52 @@ fn read_keep(root: &Section<'_>) -> Result<KeepConfig, ConfigError> {
     })
 }
 
-/// `[status]`. The token is in `token_file`, else in systemd's credential `token`: a file that only root may read is handed to
-/// the service that way.
+/// `[status]`. The token is in `token_file`, else in systemd's credential `token`, by which the
+/// service gets a file that only root may read.
 fn read_status(
     root: &Section<'_>,
     credentials: Option<&Path>,
+    faults: &mut Faults,
     warnings: &mut Vec<String>,
-) -> Result<StatusConfig, ConfigError> {
-    let section = root.section_or_empty("status", STATUS)?;
+) -> StatusConfig {
+    let default = StatusConfig::default();
+    let section = match root.section_or_empty("status", STATUS) {
+        Ok(section) => section,
+        Err(error) => {
+            faults.add(Part::Page, "", error);
+            return default;
+        }
+    };
     let listen = section.parse("listen", |text| match text {
         "off" => Ok(None),
         _ => value::listen_address(text).map(Some).map_err(|must| format!("{must}, or \"off\"")),
-    })?;
-    let listen = listen.unwrap_or(StatusConfig::default().listen);
-    let handed = || secret::from_file(&credentials?.join("token")).ok().map(|found| found.secret);
-    let token = match section.path("token_file")? {
-        None => handed(),
-        Some(path) => match (secret::from_file(&path), handed()) {
-            (Ok(found), _) => {
-                warnings.extend(found.warning);
-                Some(found.secret)
-            }
-            (Err(_), Some(token)) => Some(token),
-            (Err(why), None) => return Err(section.wrong("token_file", format!("{why} ({})", path.display()))),
-        },
+    });
+    let mut listen = faults.or(Part::Page, listen, || None).unwrap_or(default.listen);
+    let handed = credentials.map(|directory| directory.join("token")).filter(|path| path.exists());
+    let configured = faults.or(Part::Page, section.path("token_file"), || None);
+    let token_file = match (configured, handed) {
+        (Some(path), Some(handed)) if secret::from_file(&path).is_err() => Some(handed),
+        (configured, handed) => configured.or(handed),
     };
-    let beyond = |address: SocketAddr| !address.ip().is_loopback();
-    if token.is_none() && listen.is_some_and(beyond) {
-        let why = "is beyond this box, so token_file must name a file with the token that clients show; else listen on 127.0.0.1";
-        return Err(section.wrong("listen", why));
+    let mut token = None;
+    if let Some(path) = &token_file {
+        match secret::from_file(path) {
+            Ok(found) => {
+                warnings.extend(found.warning);
+                token = Some(found.secret);
+            }
+            Err(why) => {
+                faults.add(Part::Token, "", section.wrong("token_file", format!("{why} ({})", path.display())));
+            }
+        }
     }
-    Ok(StatusConfig { listen, token })
+    if let Some(address) = listen.filter(|address| token_file.is_none() && !address.ip().is_loopback()) {
+        let why = "is beyond this box, so token_file must name a file with the token that clients show; else listen on 127.0.0.1";
+        faults.add(Part::Page, "", section.wrong("listen", why));
+        let loopback = if address.is_ipv4() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { Ipv6Addr::LOCALHOST.into() };
+        listen = Some(SocketAddr::new(loopback, address.port()));
+    }
+    StatusConfig { listen, token, token_file }
 }
 
 fn read_log(root: &Section<'_>) -> Result<LogConfig, ConfigError> {

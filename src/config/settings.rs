@@ -17,7 +17,7 @@ pub struct Config {
     pub name: String,
     /// Where the journal lives.
     pub data_dir: PathBuf,
-    /// At least one, names unique.
+    /// Those that are right, with unique names and addresses.
     pub decoders: Vec<DecoderConfig>,
     /// `None`: keep and export only.
     pub cloud: Option<CloudConfig>,
@@ -31,6 +31,65 @@ pub struct Config {
     pub status: StatusConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// Decoders that are not read, because their section is wrong.
+    pub left_out: Vec<LeftOut>,
+    /// What is wrong, and waits until it is corrected. Empty from [`Config::load`].
+    pub faults: Vec<Fault>,
+}
+
+/// What of the configuration waits because of a mistake; everything else runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// There is no decoder at all.
+    NoDecoder,
+    /// One decoder is not read.
+    Decoder,
+    /// Nothing is uploaded: `[cloud]`, `[upload]`, `[passing]`, or a section that nobody knows.
+    Upload,
+    /// Nothing is uploaded until the key is there.
+    Key,
+    /// The page shows nothing until the token is there.
+    Token,
+    /// The page is shown on this box only.
+    Page,
+    /// Bibs are not known until the file is there.
+    Bibs,
+    /// Nothing is removed from the disk.
+    Keep,
+    /// The default is taken.
+    Other,
+}
+
+/// A mistake of the configuration that does not keep the box from reading.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What waits because of it.
+    pub part: Part,
+    /// The decoder, as [`LeftOut::name`]; empty for the rest.
+    pub about: String,
+    /// The mistake.
+    pub error: super::ConfigError,
+}
+
+/// A decoder whose section is wrong.
+#[derive(Clone, Debug)]
+pub struct LeftOut {
+    /// Its name, or the place of its section where the name is wrong: `decoder[1]`.
+    pub name: String,
+    /// `None`: one of them is wrong.
+    pub terms: Option<Terms>,
+}
+
+/// What of a decoder others hang on beside its link: where its reads go, and by which zone they are
+/// judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Zone of the decoder's clock.
+    pub timezone: jiff::tz::TimeZone,
+    /// Device of its own.
+    pub device_id: Option<String>,
+    /// Devices of its locations.
+    pub locations: BTreeMap<String, String>,
 }
 
 /// `[[decoder]]`. Its options may hold a decoder's password, so its `Debug` leaves their values out.
@@ -82,8 +141,6 @@ impl Default for ClockLimits {
 pub struct Route<'a> {
     /// A decoder's name, or that of a location of it: [`crate::model::source`].
     pub source: Box<str>,
-    /// The decoder.
-    pub decoder: &'a DecoderConfig,
     /// The device its passings go to; `None` without `[cloud]`.
     pub device: Option<&'a str>,
 }
@@ -137,9 +194,9 @@ pub struct CloudConfig {
     /// Device whose active session receives the passings of decoders that name none of their own; `None` only if
     /// every decoder names one. [`Config::device_of`] answers for a decoder.
     pub device_id: Option<String>,
-    /// The key; never printed.
-    pub api_key: SecretString,
-    /// The file that the key was read from. It is read again when it changes.
+    /// The key; never printed. `None`: it is not there yet, and waited for.
+    pub api_key: Option<SecretString>,
+    /// The file that the key was read from, or is waited for in. It is read again when it changes.
     pub api_key_file: Option<PathBuf>,
     /// The header that carries the key. By default both: the cloud takes either, its first generation knew only `api_key`, and
     /// some proxies drop a name with an underscore.
@@ -211,8 +268,11 @@ pub struct KeepConfig {
 pub struct StatusConfig {
     /// Where the page listens; `None`: nowhere.
     pub listen: Option<SocketAddr>,
-    /// What a client must show. Always there when `listen` is beyond loopback.
+    /// What a client must show.
     pub token: Option<SecretString>,
+    /// The file of the token. Always there when `listen` is beyond loopback; while it cannot be
+    /// read, nobody is shown anything.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[log]`
@@ -238,11 +298,6 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// The zones of the decoders' clocks.
-    pub fn zones(&self) -> Zones {
-        self.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone())).collect()
-    }
-
     /// The device that a decoder's passings go to; `None` without `[cloud]`.
     pub fn device_of<'a>(&'a self, decoder: &'a DecoderConfig) -> Option<&'a str> {
         let cloud = self.cloud.as_ref()?;
@@ -261,16 +316,47 @@ impl Config {
     }
 
     /// Every source there is: each decoder and each location of it that has a device of its own.
+    /// Those that are left out until their section is corrected are among them as far as it is
+    /// known where their reads go.
     pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
-        self.decoders.iter().flat_map(move |decoder| {
-            let own = Route { source: decoder.name.as_str().into(), decoder, device: self.device_of(decoder) };
-            let located = decoder.locations.iter().map(move |(location, device)| Route {
-                source: crate::model::source::name(&decoder.name, location),
-                decoder,
+        let read = self.decoders.iter().map(|decoder| (&decoder.name, &decoder.device_id, &decoder.locations));
+        let left_out = self.left_out.iter().filter_map(|decoder| {
+            let terms = decoder.terms.as_ref()?;
+            Some((&decoder.name, &terms.device_id, &terms.locations))
+        });
+        read.chain(left_out).flat_map(move |(name, device_id, locations)| {
+            let usual = self.cloud.as_ref().and_then(|cloud| cloud.device_id.as_deref());
+            let device = self.cloud.as_ref().and(device_id.as_deref().or(usual));
+            let located = locations.iter().map(move |(location, device)| Route {
+                source: crate::model::source::name(name, location),
                 device: self.cloud.is_some().then_some(device),
             });
-            std::iter::once(own).chain(located)
+            std::iter::once(Route { source: name.as_str().into(), device }).chain(located)
         })
+    }
+
+    /// The zone of each decoder's clock, also of those that are left out, as far as it is known.
+    pub fn zones(&self) -> Zones {
+        let read = self.decoders.iter().map(|decoder| (&decoder.name, &decoder.timezone));
+        let left_out =
+            self.left_out.iter().filter_map(|decoder| Some((&decoder.name, &decoder.terms.as_ref()?.timezone)));
+        read.chain(left_out).map(|(name, zone)| (name.as_str().into(), zone.clone())).collect()
+    }
+}
+
+impl DecoderConfig {
+    /// What others hang on beside its link.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms { timezone: self.timezone.clone(), device_id: self.device_id.clone(), locations: self.locations.clone() }
+    }
+}
+
+impl KeepConfig {
+    /// Nothing is removed.
+    pub(super) fn everything() -> Self {
+        // More days than the journal lives, more bytes than a disk has, and both far from where
+        // sums overflow.
+        Self { days: 36_500, max_bytes: 9_000_000_000_000_000 }
     }
 }
 
@@ -302,7 +388,7 @@ impl Default for KeepConfig {
 
 impl Default for StatusConfig {
     fn default() -> Self {
-        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 8470))), token: None }
+        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 8470))), token: None, token_file: None }
     }
 }
 

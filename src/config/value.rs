@@ -139,7 +139,15 @@ fn tcp(rest: &str) -> Result<Address, String> {
     };
     let port_number = port.parse::<u16>().ok().filter(|&port| port != 0);
     let port = port_number.ok_or_else(|| format!("port `{port}` must be a number from 1 to 65535"))?;
-    let is_ip = host.parse::<IpAddr>().is_ok();
+    // `fe80::1%eth0`: an address that is on one network interface only says on which.
+    let (ip, interface) = host.split_once('%').unwrap_or((host, "lo"));
+    let is_interface = (1..=15).contains(&interface.len())
+        && interface.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@:".contains(&b));
+    let is_ip = match ip.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) => !host.contains('%'),
+        Ok(IpAddr::V6(_)) => is_interface,
+        Err(_) => false,
+    };
     let is_name = !host.is_empty()
         && host.len() <= 253
         && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
@@ -147,7 +155,8 @@ fn tcp(rest: &str) -> Result<Address, String> {
         && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     if !is_ip && !is_name {
         return Err(format!(
-            "host `{host}` must be an IP address or a host name (IPv6 in brackets: tcp://[fe80::1]:10000)"
+            "host `{host}` must be an IP address or a host name (IPv6 in brackets: tcp://[fd00::1]:10000, \
+             and tcp://[fe80::1%eth0]:10000 with the network interface)"
         ));
     }
     Ok(Address::Tcp { host: host.to_owned(), port })
@@ -296,6 +305,8 @@ mod tests {
             "tcp://192.168.1.50:10000",
             "tcp://decoder-1.local:10000",
             "tcp://[fe80::1]:10000",
+            "tcp://[fe80::1%eth0]:10000",
+            "tcp://[fe80::1%wlx00c0ca.1-2]:10000",
             "tcp-listen://0.0.0.0:10000",
             "tcp-listen://[::]:0",
             "serial:///dev/ttyUSB0?baud=9600",
@@ -322,6 +333,11 @@ mod tests {
             ("tcp://a b:10000", "host `a b`"),
             ("tcp://1.2.3.4:10000/x", "port `10000/x`"),
             ("tcp://é:1", "host `é`"),
+            ("tcp://[fe80::1%]:1", "host `fe80::1%`"),
+            ("tcp://[fe80::1%a b]:1", "host `fe80::1%a b`"),
+            ("tcp://[fe80::1%abcdefghijklmnop]:1", "network interface"),
+            ("tcp://10.0.0.1%eth0:1", "host `10.0.0.1%eth0`"),
+            ("tcp://decoder%eth0:1", "host `decoder%eth0`"),
             ("tcp-listen://decoder:10000", "`decoder:10000`"),
             ("serial://ttyUSB0", "device `ttyUSB0`"),
             ("serial:///dev/ttyUSB0?baud=fast", "baud=fast"),

@@ -5,9 +5,8 @@
 //! * The box runs meanwhile: page, status and links; what decoders send waits in their receive buffers, and nothing of it is
 //!   acknowledged or counted as kept.
 //! * What is wrong is told with the directory and what to do, and it goes on by itself once that is done.
-//! * A directory that another process has (69), and a file in its place (78), end the start: the other process has the
-//!   decoders and their reads, and no disk that comes makes a directory of a file. A person has just typed something.
-//!   Later, with reads in memory, both are waited for.
+//! * A directory that another process has ends the start (69): the other process has the decoders
+//!   and their reads. Later, with reads in memory, it is waited for.
 //! * No journal is begun under a mount point: where `/etc/fstab` says that a disk is to be mounted on the way to the directory
 //!   and none is, it is waited for. What was kept there would vanish under the disk when it comes, and the numbers
 //!   of a race would be given twice.
@@ -88,14 +87,13 @@ impl Opener {
     /// Tries for the first time. What it could not do yet goes on in [`Opener::run`].
     ///
     /// # Errors
-    /// Another process has the directory (69), or a file stands in its place (78).
+    /// Another process has the directory (69).
     pub async fn start(config: JournalConfig, board: Board) -> Result<(Home, Self), Failure> {
         let (home, journal) = watch::channel(None);
         let mut opener = Self { config, board, home, trying: None };
         match timeout(FIRST_TRY, opener.attempt()).await {
             Ok(Ok(())) => {}
             Ok(Err(Waits::InUse(why))) => return Err(Failure::unavailable(why)),
-            Ok(Err(Waits::NoDirectory(why))) => return Err(Failure::config(why)),
             Ok(Err(Waits::Disk(why))) => opener.tell(&why),
             Err(_) => opener.tell(&format!(
                 "the disk of {} does not answer: look at it, and at its cable",
@@ -118,7 +116,7 @@ impl Opener {
                         self.board.clear(ProblemCode::DiskUnusable, "");
                         tracing::info!("the journal is open: reads are kept");
                     }
-                    Err(Waits::InUse(why) | Waits::NoDirectory(why) | Waits::Disk(why)) => self.tell(&why),
+                    Err(Waits::InUse(why) | Waits::Disk(why)) => self.tell(&why),
                 }
             }
         };
@@ -159,8 +157,6 @@ impl Opener {
 enum Waits {
     /// Another process has it.
     InUse(String),
-    /// A file stands where the directory should be.
-    NoDirectory(String),
     /// The disk, or what is on it.
     Disk(String),
 }
@@ -168,7 +164,7 @@ enum Waits {
 fn judge(error: OpenError) -> Waits {
     match error {
         OpenError::InUse(_) => Waits::InUse(error.to_string()),
-        OpenError::Io { dir, .. } if dir.exists() && !dir.is_dir() => Waits::NoDirectory(format!(
+        OpenError::Io { dir, .. } if dir.exists() && !dir.is_dir() => Waits::Disk(format!(
             "data_dir = \"{}\" is a file and no directory: name another one, or move the file away",
             dir.display()
         )),

@@ -14,6 +14,9 @@ use crate::journal::Journal;
 use crate::model::clock::{Step, Zones};
 use crate::status::{Board, Problem, ProblemChange};
 
+/// Notes that wait for the disk. More are dropped, but no problem is: the board has those.
+pub(super) const NOTES: usize = 100;
+
 /// Least time between two looks for problems that came or went, to note them in the log.
 const PROBLEMS_EVERY: Duration = Duration::from_secs(1);
 

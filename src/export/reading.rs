@@ -1,6 +1,7 @@
 //! How stamps and chips of the log are interpreted.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::config::{Config, TagCode};
 use crate::journal::entry::{Body, Entry};
@@ -13,12 +14,32 @@ pub struct Reading {
     pub zones: Zones,
     /// How an EPC becomes a chip code.
     pub tag: TagCode,
+    /// Zone in which times are written; `None`: UTC, with a Z.
+    pub shown_in: Option<TimeZone>,
+    /// A table is for a spreadsheet: see [`super::spreadsheet`].
+    pub spreadsheet: bool,
 }
 
 impl Reading {
     /// Takes the values from the configuration.
     pub fn new(config: &Config) -> Self {
-        Self { zones: config.zones(), tag: config.passing.tag }
+        Self { zones: config.zones(), tag: config.passing.tag, shown_in: None, spreadsheet: false }
+    }
+
+    /// How times and tables are written.
+    #[must_use]
+    pub fn showing(self, shown_in: Option<TimeZone>, spreadsheet: bool) -> Self {
+        Self { shown_in, spreadsheet, ..self }
+    }
+
+    /// An instant as it is written: with milliseconds, and with its zone.
+    pub(super) fn shown(&self, instant: Timestamp) -> String {
+        match &self.shown_in {
+            None => format!("{instant:.3}"),
+            Some(zone) => {
+                jiff::ZonedDateTime::new(instant, zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+            }
+        }
     }
 }
 

@@ -241,7 +241,12 @@ impl Written {
 
 fn reading() -> Reading {
     let madrid = || TimeZone::get("Europe/Madrid").unwrap();
-    Reading { zones: SOURCES.into_iter().map(|source| (source.into(), madrid())).collect(), tag: TagCode::Raw }
+    Reading {
+        zones: SOURCES.into_iter().map(|source| (source.into(), madrid())).collect(),
+        tag: TagCode::Raw,
+        shown_in: None,
+        spreadsheet: false,
+    }
 }
 
 /// State and number of every read that is not pending, found by reading the whole log in one pass.

@@ -176,7 +176,7 @@ pub fn notes(board: &Board, repair: log::Repair) -> Vec<Draft> {
     let unused: Vec<(u64, u64)> = torn.into_iter().chain(skipped).collect();
     if !unused.is_empty() {
         let text = format!(
-            "entries {} are not there: torn out of a group that a power cut ended and not known to have been \
+            "entries {} are not there: lost from the end of the log when the power was cut, and not known to have been \
              acknowledged, or left out so that no number is given twice",
             damage::in_words(&unused)
         );

@@ -1,6 +1,7 @@
 //! What all connections of a decoder share, and what is shown of it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,6 +48,9 @@ pub(super) struct Limits {
     pub(super) retry_max: Duration,
     /// Longest wait of a serial port: opening one costs nothing, and a pulled adapter comes back soon.
     pub(super) retry_max_serial: Duration,
+    /// A decoder that took a connection and ended it at once works again when the next one lasts
+    /// this long, or brings a read.
+    pub(super) steady: Duration,
     /// A connection that delivered something and lasted this long starts the backoff anew.
     pub(super) proven: Duration,
     /// How long a new connection waits for the journal to say what is held.
@@ -77,6 +81,7 @@ pub(super) const LIMITS: Limits = Limits {
     retry: Duration::from_secs(1),
     retry_max: Duration::from_secs(30),
     retry_max_serial: Duration::from_secs(2),
+    steady: Duration::from_secs(3),
     proven: Duration::from_secs(10),
     held: Duration::from_secs(3),
     write: Duration::from_secs(10),
@@ -139,6 +144,9 @@ pub(super) struct Presence {
     pub(super) up: usize,
     /// A connection went silent, and no new one has spoken since: that one comes up proves nothing.
     pub(super) silent: bool,
+    /// The decoder took the last connection and ended it at once, and no new one has worked since:
+    /// it is shown as unreachable until one does.
+    pub(super) doubted: bool,
     /// Since when one is up.
     pub(super) since: Option<Instant>,
     /// Conditions that are shown, and whether an earlier connection told them. As many as protocols have names for.
@@ -236,9 +244,42 @@ impl Decoder {
             presence.since = Some(Instant::now());
             presence.conditions.values_mut().for_each(|earlier| *earlier = true);
         }
+        if presence.doubted {
+            return self.state(LinkState::Connecting);
+        }
         self.board.clear(ProblemCode::DecoderUnreachable, &self.name);
         let doubtful = presence.silent && presence.up == 1;
         self.state(if doubtful { LinkState::Idle } else { LinkState::Connected });
+    }
+
+    /// A connection after one that ended at once has lasted, or brought a read: the decoder works.
+    fn works(&self, lasted: bool) {
+        let mut presence = self.presence();
+        let steady = presence.since.is_some_and(|since| since.elapsed() >= self.limits.steady);
+        if presence.doubted && presence.up > 0 && (steady || !lasted) {
+            presence.doubted = false;
+            self.board.clear(ProblemCode::DecoderUnreachable, &self.name);
+            self.state(if presence.silent { LinkState::Idle } else { LinkState::Connected });
+        }
+    }
+
+    /// The port on which the decoder's software is to connect cannot be had.
+    pub(super) fn cannot_listen(&self, error: &io::Error) {
+        let (here, other) = (ProblemCode::DecoderPortTaken, ProblemCode::DecoderUnreachable);
+        let (code, gone, why) = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                (here, other, "another program listens on this port: stop it, or choose another port")
+            }
+            io::ErrorKind::PermissionDenied => {
+                (here, other, "a port below 1024 is not for the user of this service: choose 1024 or above")
+            }
+            _ => (other, here, "is the address on this box? Look at its network"),
+        };
+        let message =
+            format!("`{}` at {}: cannot listen ({error}); {why}. It is tried again by itself", self.name, self.place);
+        self.board.clear(gone, &self.name);
+        self.board.raise(code, &self.name, message);
+        self.state(LinkState::Failed);
     }
 
     /// The first byte of a connection arrived.
@@ -295,6 +336,7 @@ impl Decoder {
 
     /// A read arrived: can its time be trusted, and is it of this race?
     pub(super) fn check_time(&self, read: &mut ChipRead, received: Timestamp) {
+        self.works(false);
         self.doubts.judge(&self.name, &self.zone, read, received, &self.board);
         read.held_back = self.memories.judge(read, &self.zone, received);
         if self.zoneless.load(Ordering::Relaxed) && matches!(read.stamp, Stamp::Utc(_)) {
@@ -467,6 +509,7 @@ impl Decoder {
     /// About once a second, whatever the connections do.
     pub(super) fn upkeep(&self) {
         self.buffer.report();
+        self.works(true);
         self.clear_conditions();
         self.compare();
         self.awaits(Instant::now());

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -93,8 +94,9 @@ impl Port {
     }
 }
 
-/// Binds a decoder's listening port and checks its protocol options, so that a fault in the configuration is known
-/// before anything runs. Ports that we open ourselves are not touched: their decoder may be switched on later.
+/// Binds a decoder's listening port and checks its protocol options, so that `check` knows a fault
+/// before anything runs. Ports that we open ourselves are not touched: their decoder may be
+/// switched on later.
 ///
 /// # Errors
 /// Only configuration faults ([`LinkError::Bind`], [`LinkError::Setting`]): the port is in use or not ours to take, or an option
@@ -108,6 +110,16 @@ pub async fn bind(config: &DecoderConfig) -> Result<Port, LinkError> {
         Ok(listener) => Ok(Port(Kind::Listen(address, Some(listener)))),
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(Port(Kind::Listen(address, None))),
         Err(source) => Err(LinkError::Bind { decoder: config.name.clone(), address, source }),
+    }
+}
+
+/// As [`bind`], for the box that runs: a port that cannot be had now is tried again by
+/// [`super::run`], because the other decoders go on.
+pub async fn open(config: &DecoderConfig) -> Port {
+    match (bind(config).await, &config.address) {
+        (Ok(port), _) => port,
+        (Err(_), Address::Listen(address)) => Port(Kind::Listen(*address, None)),
+        (Err(_), address) => Port(Kind::Dial(address.clone())),
     }
 }
 
@@ -126,19 +138,46 @@ pub(crate) async fn dial(address: &Address) -> io::Result<Wire> {
                 .parity(*parity)
                 .stop_bits(*stop)
                 .flow_control(*flow)
-                .open_native_async()?;
+                .open_native_async()
+                .map_err(|error| in_words(path, error.into()))?;
             Ok(Box::new(line))
         }
         Address::Listen(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "a listening port is not dialled")),
     }
 }
 
+/// What the system says of a serial line, and what to do. The system's own words stay in it.
+pub(crate) fn in_words(path: &Path, error: io::Error) -> io::Error {
+    // The library hands on what the system said as text, and one kind for what are two different
+    // things here.
+    let said = error.to_string();
+    let advice = match error.kind() {
+        // A service may use only devices that its unit names, whatever the rights of the file are.
+        _ if said.contains("Operation not permitted") => {
+            "the unit of the service does not allow this device (DeviceAllow=). Restart the service: sudo systemctl restart \
+             passbridge; if that does not help, install the unit of this version"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "this user may not use it: add the user to the group that owns the device (dialout)"
+        }
+        _ if said.contains("lock") || said.contains("busy") => "another program has it open: close that one",
+        io::ErrorKind::NotFound => "the adapter is not plugged in, or it has another name now (ls /dev/serial/by-id)",
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{}: {error}; {advice}", path.display()))
+}
+
 /// The addresses of a name, in the order in which they are tried.
 async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("nobody says which address the name {host} has"));
     let found = timeout(RESOLVE_TIMEOUT, lookup_host((host, port))).await.map_err(late)?;
-    let found =
-        found.map_err(|error| io::Error::new(error.kind(), format!("the name {host} is not found: {error}")))?;
+    let found = found.map_err(|error| {
+        let what = match host.split_once('%') {
+            Some((_, interface)) => format!("this box has no network interface {interface} now ({host}): {error}"),
+            None => format!("the name {host} is not found: {error}"),
+        };
+        io::Error::new(error.kind(), what)
+    })?;
     Ok(in_turn(found))
 }
 
@@ -221,9 +260,8 @@ pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
 /// The address as messages name it.
 pub(crate) fn place(address: &Address) -> String {
     match address {
-        Address::Tcp { host, port } => format!("tcp://{host}:{port}"),
-        Address::Listen(address) => format!("tcp-listen://{address}"),
         Address::Serial { path, baud, .. } => format!("serial://{}?baud={baud}", path.display()),
+        Address::Tcp { .. } | Address::Listen(_) => address.to_string(),
     }
 }
 
@@ -292,6 +330,36 @@ mod tests {
         let error = connect_to_any(vec![refusing], CONNECT_TIMEOUT).await.unwrap_err().to_string();
         assert!(error.starts_with("Connection refused"), "{error}");
         assert_eq!(connect_to_any(Vec::new(), CONNECT_TIMEOUT).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_serial_line_is_told_with_its_cure() {
+        let path = Path::new("/dev/ttyUSB0");
+        for (kind, said, cure) in [
+            (io::ErrorKind::PermissionDenied, "Operation not permitted", "DeviceAllow="),
+            (io::ErrorKind::Other, "Operation not permitted", "systemctl restart passbridge"),
+            (io::ErrorKind::PermissionDenied, "Permission denied", "dialout"),
+            (io::ErrorKind::NotFound, "No such file or directory", "plugged in"),
+            (io::ErrorKind::NotFound, "Unable to acquire exclusive lock on serial port", "another program"),
+            (io::ErrorKind::Other, "Device or resource busy", "another program"),
+        ] {
+            let told = in_words(path, io::Error::new(kind, said)).to_string();
+            assert!(told.contains("/dev/ttyUSB0") && told.contains(said) && told.contains(cure), "{told}");
+        }
+        let other = in_words(path, io::Error::other("Not a typewriter"));
+        assert_eq!(other.to_string(), "Not a typewriter");
+    }
+
+    #[tokio::test]
+    async fn an_address_of_one_network_interface_keeps_its_interface() {
+        // `lo` is the one interface that every machine has, and its index is 1.
+        let found = addresses("fe80::1%lo", 10000).await.unwrap();
+        let [SocketAddr::V6(found)] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((found.ip().to_string().as_str(), found.scope_id(), found.port()), ("fe80::1", 1, 10000));
+        let address: Address = "tcp://[fe80::1%lo]:10000".parse().unwrap();
+        assert_eq!(place(&address), "tcp://[fe80::1%lo]:10000");
+        let error = addresses("fe80::1%nowhere0", 1).await.unwrap_err().to_string();
+        assert!(error.contains("nowhere0") && error.contains("no network interface"), "{error}");
     }
 
     #[test]

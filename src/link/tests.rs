@@ -352,6 +352,41 @@ async fn an_ack_reaches_the_wire_only_after_its_read_is_durable() {
     link.stopped().await.unwrap();
 }
 
+/// An LLRP reader that has another client takes our connection, says so, and ends it, again and
+/// again.
+#[tokio::test]
+async fn a_decoder_that_takes_the_connection_and_ends_it_at_once_is_one_problem_until_it_works() {
+    let limits = Limits { steady: Duration::from_secs(3600), ..QUICK };
+    let (listener, address) = decoder_listens().await;
+    let link = Running::start(limits, config(&STREAMS, address), &Shelf::new(true)).await;
+    for _ in 0..4 {
+        let (mut wire, _) = within(listener.accept()).await.unwrap();
+        wire.write_all(b"busy\n").await.unwrap();
+        drop(wire);
+        link.state(LinkState::Failed).await;
+    }
+    let first = link.problem("decoder_unreachable").expect("it is shown");
+    let (mut wire, _) = within(listener.accept()).await.unwrap();
+    link.state(LinkState::Connecting).await;
+    let still = link.problem("decoder_unreachable").expect("a connection alone proves nothing");
+    assert_eq!(still.since, first.since, "it is one problem since the first time");
+    wire.write_all(b"Rone\n").await.unwrap();
+    link.state(LinkState::Connected).await;
+    assert!(link.problem("decoder_unreachable").is_none(), "a read proves that it works");
+    link.stopped().await.unwrap();
+
+    // A connection that lasts proves it, too: most decoders say nothing before the first chip.
+    let limits = Limits { steady: Duration::from_millis(300), ..QUICK };
+    let (listener, address) = decoder_listens().await;
+    let link = Running::start(limits, config(&STREAMS, address), &Shelf::new(true)).await;
+    drop(within(listener.accept()).await.unwrap());
+    link.state(LinkState::Failed).await;
+    let _wire = within(listener.accept()).await.unwrap();
+    link.state(LinkState::Connected).await;
+    assert!(link.problem("decoder_unreachable").is_none());
+    link.stopped().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_decoder_that_drops_the_link_is_shown_and_connected_again() {
     let shelf = Shelf::new(true);

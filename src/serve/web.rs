@@ -11,8 +11,11 @@
 //!   token, only a request that names this box by address or as `localhost` is answered. So a
 //!   foreign name that its owner points to this box later (DNS rebinding) is refused.
 //! * With a token set, every path except `/healthz` and `/readyz` requires it (a supervisor has no
-//!   token, and these two return only what it needs). Without a token, the configuration allows
-//!   only a loopback address.
+//!   token, and these two return only what it needs). While the file of the token cannot be read,
+//!   every other path is refused. Without a token, the configuration allows only a loopback
+//!   address.
+//! * A port that is in use, and an address that the box does not have, are waited for: reads are
+//!   kept without a page.
 //! * `/readyz` is 200 only while reads can be kept.
 //!
 //! Rejected: `axum::serve`, which limits neither the time nor the size of a request's head; CORS
@@ -100,59 +103,80 @@ impl From<BindError> for Failure {
 #[derive(Debug)]
 pub struct WebPage {
     address: SocketAddr,
-    listener: Option<TcpListener>,
+    /// Why there is none yet.
+    listener: std::io::Result<TcpListener>,
+}
+
+/// Who is shown more than that the process lives.
+#[derive(Clone, Debug)]
+pub enum Audience {
+    /// Everybody who asks for this box; the address is loopback.
+    Open,
+    /// Who shows the token.
+    Token(Arc<SecretString>),
+    /// Nobody: the token cannot be read.
+    Locked,
 }
 
 impl WebPage {
-    /// The actual address (port 0 selects any free port). `None` while the box does not have the
-    /// address.
+    /// The actual address (port 0 selects any free port). `None` while the page cannot listen.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.listener.as_ref()?.local_addr().ok()
+        self.listener.as_ref().ok()?.local_addr().ok()
+    }
+
+    /// Takes the port of `[status].listen` at the start. What cannot be had now is waited for by
+    /// [`serve`].
+    pub async fn open(address: SocketAddr) -> Self {
+        Self { address, listener: TcpListener::bind(address).await }
     }
 }
 
-/// Takes the port of `[status].listen` before the daemon reports that it is ready, so that a port
-/// in use is reported at once.
+/// Takes the port of `[status].listen` for `check`.
 ///
 /// # Errors
-/// The address is in use or not allowed, which is a fault of the configuration (exit code 78). An
-/// address that this box does not have yet is no error: reads are kept without a page, and the
-/// server tries again.
+/// The address is in use or not allowed. An address that this box does not have yet is no error.
 pub async fn bind(address: SocketAddr) -> Result<WebPage, BindError> {
-    match TcpListener::bind(address).await {
-        Ok(listener) => Ok(WebPage { address, listener: Some(listener) }),
-        Err(error) if error.kind() == ErrorKind::AddrNotAvailable => Ok(WebPage { address, listener: None }),
-        Err(source) => Err(BindError { address, source }),
+    match WebPage::open(address).await {
+        WebPage { address, listener: Err(source) } if source.kind() != ErrorKind::AddrNotAvailable => {
+            Err(BindError { address, source })
+        }
+        page => Ok(page),
     }
 }
 
-/// Tries again until the box has the address.
+/// Tries again until it can listen.
 async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
     let mut listener = page.listener;
     loop {
-        if let Some(listener) = listener {
-            board.clear(ProblemCode::StatusAddress, "");
-            return listener;
-        }
-        let text = format!(
-            "the page cannot be shown at {}: this box has no such address (yet); is the network up?",
-            page.address
-        );
+        let error = match listener {
+            Ok(listener) => {
+                board.clear(ProblemCode::StatusAddress, "");
+                return listener;
+            }
+            Err(error) => error,
+        };
+        let why = match error.kind() {
+            ErrorKind::AddrNotAvailable => "this box has no such address (yet); is the network up?".to_owned(),
+            ErrorKind::AddrInUse => {
+                "another program has this port. Stop it, or choose a free port as `status.listen`".to_owned()
+            }
+            ErrorKind::PermissionDenied => {
+                "a port below 1024 is not for the user of this service. Choose 1024 or above as `status.listen`"
+                    .to_owned()
+            }
+            _ => error.to_string(),
+        };
+        let text = format!("the page cannot be shown at {}: {why}. It is tried again by itself", page.address);
         board.raise(ProblemCode::StatusAddress, "", text);
         sleep(ADDRESS_RETRY).await;
-        listener = TcpListener::bind(page.address).await.ok();
+        listener = TcpListener::bind(page.address).await;
     }
 }
 
 /// Answers requests until `stop`. Then requests in progress may end within a second.
-pub async fn serve(page: WebPage, board: Board, token: Option<SecretString>, stop: CancellationToken) {
+pub async fn serve(page: WebPage, board: Board, access: watch::Receiver<Audience>, stop: CancellationToken) {
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
-    let router = router(Web {
-        board,
-        token: token.map(Arc::new),
-        streams: Arc::new(Semaphore::new(STREAMS)),
-        stop: stop.clone(),
-    });
+    let router = router(Web { board, access, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let peers = Peers::default();
     loop {
@@ -252,7 +276,7 @@ async fn connection(
 #[derive(Clone)]
 struct Web {
     board: Board,
-    token: Option<Arc<SecretString>>,
+    access: watch::Receiver<Audience>,
     streams: Arc<Semaphore>,
     stop: CancellationToken,
 }
@@ -301,7 +325,7 @@ async fn answered(web: &Web, request: Request, next: Next) -> Response {
         return (StatusCode::PAYLOAD_TOO_LARGE, close, "a request here has no body\n").into_response();
     }
     // With a token configured, a request that another site caused has no token to send.
-    if web.token.is_none() && !for_this_box(&request) {
+    if matches!(*web.access.borrow(), Audience::Open) && !for_this_box(&request) {
         let what = "ask for this box by its address or as localhost, not by a name\n";
         return (StatusCode::MISDIRECTED_REQUEST, what).into_response();
     }
@@ -334,10 +358,16 @@ fn of_another_site(headers: &HeaderMap) -> bool {
 }
 
 async fn ask_token(State(web): State<Web>, request: Request, next: Next) -> Response {
-    match &web.token {
-        Some(token) if !shows(request.headers(), token) => {
+    let access = web.access.borrow().clone();
+    match access {
+        Audience::Token(token) if !shows(request.headers(), &token) => {
             let how = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
             (StatusCode::UNAUTHORIZED, how, "show the token: Authorization: Bearer TOKEN\n").into_response()
+        }
+        Audience::Locked => {
+            let what =
+                "the box cannot read the file of the token (status.token_file), so it shows nothing until it can\n";
+            (StatusCode::SERVICE_UNAVAILABLE, what).into_response()
         }
         _ => next.run(request).await,
     }

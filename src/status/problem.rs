@@ -188,6 +188,10 @@ problems! {
     /// The configuration holds something that is probably not meant.
     Configuration: "configuration", Warning, Row,
         "Read the message, correct the configuration file, and run `passbridge check` before the race.";
+    /// A part of the configuration is wrong, and what it is about waits until it is corrected.
+    ConfigurationWrong: "configuration_wrong", Critical, Row,
+        "Correct the line that the message names; `passbridge check` tells whether it is right. The box \
+         reads its decoders all the same, and takes the corrected file by itself.";
     /// The socket cannot be made through which commands reach the box.
     ControlSocket: "control_socket", Warning, Row,
         "Reads and uploads are not affected. Until it is over, rewind, capture and repair do not \
@@ -218,6 +222,10 @@ problems! {
     DecoderFlood: "decoder_flood", Warning, Row,
         "Look whether chips are lying on the mat or near an antenna. All of it is kept, and the other \
          decoders go on.";
+    /// The section of a decoder in the configuration is wrong, so that it is not read.
+    DecoderMisconfigured: "decoder_misconfigured", Critical, NotReading("has a mistake in its configuration"),
+        "Correct the line that the message names; `passbridge check` tells whether it is right. The other \
+         decoders go on, and the box takes the corrected file by itself.";
     /// A decoder sends bytes that hold no record at all.
     DecoderNoRecords: "decoder_no_records", Critical, NotReading("is sending nonsense"),
         "Nothing of this decoder is kept. Check the protocol and the address in the configuration, \
@@ -229,6 +237,10 @@ problems! {
     DecoderNumberNotValid: Doubt::NoValidNumber.code(), Warning, Row,
         "Look at the print of the decoder for the record that corrects it. The impulse went up with a \
          `?` before its number: correct that passing in the cloud.";
+    /// The port on which the software of a decoder is to connect cannot be had.
+    DecoderPortTaken: "decoder_port_taken", Critical, NotReading("waits for a port that another program uses"),
+        "Stop the other program that uses this port, or give the decoder another port in the \
+         configuration and in its software. The box tries again by itself.";
     /// A decoder sends a record that may be a time of day or a duration, so that it became no read.
     DecoderRecordUnclear: Condition::RecordUnclear.word(), Warning, Row,
         "Compare the decoder's print with the markers in `passbridge export`, and enter by hand what \
@@ -311,7 +323,7 @@ problems! {
         "Write the key into the file again. The box uses the key before it until then.";
     /// There is no API key that can be used.
     KeyMissing: "key_missing", Critical, NotUploading("There is no API key."),
-        "Put the key into the file that the message names. The reads are kept, and the upload \
+        "Write the API key into the file that the message names. The reads are kept, and the upload \
          starts by itself.";
     /// The cloud refuses the API key.
     KeyRefused: "key_refused", Critical, NotUploading("The cloud refuses the key."),
@@ -373,7 +385,8 @@ problems! {
          Test with a chip.";
     /// No decoder is set up.
     NoDecoder: "no_decoder", Critical, NotReading("No decoder is set up."),
-        "Find the decoder with `passbridge probe`, and write its block into the configuration.";
+        "Write a [[decoder]] section into the configuration; `passbridge probe` makes one. The box takes \
+         the file by itself.";
     /// This box has no root certificates, so that it cannot know the cloud.
     NoRootCertificates: "no_root_certificates", Critical, NotUploading("This box cannot know the cloud."),
         "Install the package `ca-certificates` on the box. The upload starts without a restart.";
@@ -467,8 +480,13 @@ problems! {
         "You need not do anything: wait ten seconds.";
     /// The page cannot be shown at the configured address.
     StatusAddress: "status_address", Warning, Row,
-        "Connect the network, or correct `status.listen` in the configuration. Reads and uploads are \
-         not affected.";
+        "Connect the network, stop the program that has the port, or correct `status.listen` in the \
+         configuration. Reads and uploads are not affected.";
+    /// The file of the page's token cannot be read or holds no token, so that the page shows
+    /// nothing.
+    TokenUnusable: "token_unusable", Warning, Row,
+        "Write the token into the file that the message names, and let the user of the service read it. \
+         Reads and uploads are not affected.";
     /// More connections come to a listening port than a decoder makes.
     TooManyConnections: "too_many_connections", Warning, Row,
         "Find out what connects to this port, and stop it: only the software of the decoder should.";
@@ -482,6 +500,10 @@ problems! {
     /// A switch for tests is set, and reads do not survive a power cut.
     UnsafeNoSync: "unsafe_no_sync", Critical, Row,
         "Remove PASSBRIDGE_UNSAFE_NO_SYNC from the environment and restart passbridge before the race.";
+    /// What the configuration says about the upload is wrong, so that the upload waits.
+    UploadMisconfigured: "upload_misconfigured", Critical, NotUploading("The configuration of the upload has a mistake."),
+        "Correct the line that the message names; `passbridge check` tells whether it is right. Every \
+         read is kept, and the box takes the corrected file by itself.";
     /// Nothing of a batch was settled for a minute.
     UploadStands: "upload_stands", Warning, NotUploading("The upload stands still."),
         "Look at the internet connection: the modem, the signal, a log-in page. The passings are \

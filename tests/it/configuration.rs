@@ -118,11 +118,12 @@ impl Seen {
         seen
     }
 
-    /// One line that holds all of `parts`, and exit code 78.
+    /// One red line that holds all of `parts`, and exit code 78.
     fn is_one_line_with(&self, parts: &[&str]) {
-        assert_eq!((self.code, self.text.lines().count()), (78, 1), "{}", self.text);
+        let red: Vec<&str> = self.text.lines().filter(|line| line.starts_with("FAIL")).collect();
+        assert_eq!((self.code, red.len()), (78, 1), "{}", self.text);
         for part in parts {
-            assert!(self.text.contains(part), "`{part}` is not in: {}", self.text);
+            assert!(red[0].contains(part), "`{part}` is not in: {}", red[0]);
         }
     }
 }
@@ -183,9 +184,45 @@ fn every_wrong_value_is_named_with_its_line_its_key_and_what_is_allowed() {
         ("format = \"auto\"", "format = \"xml\"", &[":39:", "log.format = \"xml\"", "\"json\""]),
         ("[log]", "[[log]]", &[":37:", "log", "[log]"]),
         ("[[decoder]]", "[decoder]", &[":4:", "decoder", "[[decoder]]"]),
-        ("name = \"finish\"", "name = finish", &[":1:"]),
-        ("[keep]", "[keep", &[":30:"]),
-        ("[keep]", "[upload]", &[":30:", "duplicate"]),
+        ("name = \"finish\"", "name = finish", &[":1:", "write it as name = \"finish\""]),
+        ("name = \"finish\"", "name = “finish”", &[":1:", "straight quote", "write it as name = \"finish\""]),
+        ("name = \"finish\"", "name = \"finish\",", &[":1:", "take the comma away"]),
+        ("dead_time = \"0s\"", "dead_time = 5s", &[":28:", "write it as dead_time = \"5s\""]),
+        ("dead_time = \"0s\"", "dead_time = 5", &[":28:", "write it as dead_time = \"5s\""]),
+        ("[keep]", "[keep", &[":30:", "write it as [keep]"]),
+        (
+            "batch_max = 100",
+            "batch_max = 99999999999999999999",
+            &[":19:", "upload.batch_max = 99999999999999999999", "from 1 to 500"],
+        ),
+        (
+            "batch_max = 100",
+            "batch_max = -99999999999999999999",
+            &[":19:", "upload.batch_max = -99999999999999999999", "from 1 to 500"],
+        ),
+        ("batch_max = 100", "batch_max = 1e2", &[":19:", "upload.batch_max = 1e2", "whole number from 1 to 500"]),
+        ("batch_max = 100", "batch_max = 100.0", &[":19:", "upload.batch_max = 100.0", "whole number from 1 to 500"]),
+        (
+            "batch_max = 100",
+            "batch_max = \"yes\"",
+            &[":19:", "upload.batch_max = \"yes\"", "whole number from 1 to 500"],
+        ),
+        ("batch_max = 100", "batch_max = true", &[":19:", "upload.batch_max = true", "whole number from 1 to 500"]),
+        ("days = 30", "days = 4294967296", &[":31:", "keep.days = 4294967296", "from 0 to 36500"]),
+        ("days = 30", "days = 0xFFFFFFFFFFFFFFFFF", &[":31:", "keep.days = 0xFFFFFFFFFFFFFFFFF", "from 0 to 36500"]),
+        ("device_id = \"65A1\"", "device_id = \"65A1...115B\"", &[":13:", "cloud.device_id", "Copy the whole id"]),
+        ("device_id = \"65A1\"", "device_id = \"65A1…115B\"", &[":13:", "cloud.device_id", "Copy the whole id"]),
+        ("Europe/Madrid", "Europe/Madird", &[":8:", "did you mean \"Europe/Madrid\"?"]),
+        ("Europe/Madrid", "Madrid", &[":8:", "did you mean \"Europe/Madrid\"?"]),
+        ("\"ipico\"", "\"ipicoo\"", &[":6:", "did you mean \"ipico\"?"]),
+        ("[keep]", "[kep]", &[":30:", "unknown key `kep`; did you mean \"keep\"?"]),
+        ("linger", "lingre", &[":20:", "unknown key `upload.lingre`; did you mean \"linger\"?"]),
+        (
+            "name = \"finish\"",
+            "name = \"finish\"\n\"cloud.url\" = \"http://127.0.0.1\"",
+            &[":2:", "unknown key `cloud.url`"],
+        ),
+        ("[keep]", "[upload]", &[":30:", "[upload] is here twice (first in line 18)"]),
     ];
     let site = Site::new();
     for (right, wrong, parts) in cases {
@@ -227,7 +264,7 @@ fn two_decoders_need_two_names_and_two_addresses() {
     site.check(&[], &[]).is_one_line_with(&[":44:", "decoder[1].address", "decoder `mat`"]);
     site.write(&second("spare", "tcp://127.0.0.1:10001"));
     assert_eq!(site.check(&[], &[]).code, 0);
-    site.write(&RIGHT.replace("[[decoder]]", "[ignored]").replace("[ignored]", "[log2]"));
+    site.write(&format!("{RIGHT}\n[log2]\n"));
     site.check(&[], &[]).is_one_line_with(&["unknown key `log2`"]);
     site.write("name = \"finish\"\n");
     site.check(&[], &[]).is_one_line_with(&["decoder is missing", "[[decoder]]"]);
@@ -252,6 +289,11 @@ fn locations_have_names_as_they_are_sent_and_devices_and_only_where_locations_ar
     assert!(site.check(&[], &[]).text.contains("location mat/Start: goes to device 65A1"));
     for (protocol, lines, parts) in [
         ("mylaps", "Start = \"65 A2\"", &[":11:", "decoder[0].locations.Start", "letters and digits"][..]),
+        ("mylaps", "Start = 65E2", &[":11:", "decoder[0].locations.Start", "write it as Start = \"65E2\""]),
+        ("mylaps", "Start = 6500", &[":11:", "decoder[0].locations.Start", "write it as Start = \"6500\""]),
+        ("mylaps", "Start = true", &[":11:", "write it as Start = \"true\""]),
+        ("mylaps", "Start = 2026-11-29", &[":11:", "write it as Start = \"2026-11-29\""]),
+        ("mylaps", "10.5 = \"65A2\"", &[":11:", "decoder[0].locations.10", "a name with a point"]),
         ("mylaps", "\"\" = \"65A2\"", &["decoder[0].locations", "exactly as it is sent"]),
         ("mylaps", "Start = [1]", &[":11:", "decoder[0].locations.Start", "text"]),
         ("mylaps", &format!("Start = \"{KEY}\""), &[":11:", "decoder[0].locations.Start", "looks like the API key"]),
@@ -272,7 +314,7 @@ fn the_key_comes_from_a_file_the_environment_or_systemd_and_never_from_the_confi
     let site = Site::new();
     let key = |variables: &[(&str, &str)]| {
         let loaded = site.load(variables)?;
-        let key = loaded.config.cloud.unwrap().api_key.expose_secret().to_owned();
+        let key = loaded.config.cloud.unwrap().api_key.unwrap().expose_secret().to_owned();
         Ok::<_, String>((key, loaded.key_from.unwrap()))
     };
     assert_eq!(key(&[]).unwrap(), (KEY.to_owned(), site.path("api_key").display().to_string()), "the line end is off");
@@ -383,8 +425,18 @@ fn the_environment_goes_before_the_file_and_a_flag_before_both() {
     ]);
     let unknown = site.check(&[], &[("PASSBRIDGE__UPLOAD__BATCHMAX", "9")]);
     unknown.is_one_line_with(&["environment PASSBRIDGE__UPLOAD__BATCHMAX", "unknown key `upload.batchmax`"]);
-    let decoder = site.check(&[], &[("PASSBRIDGE__DECODER__0__NAME", "x")]);
-    decoder.is_one_line_with(&["environment PASSBRIDGE__DECODER__0__NAME", "file only"]);
+    for name in [
+        "PASSBRIDGE__DECODER__0__NAME",
+        "PASSBRIDGE__DECODER",
+        "PASSBRIDGE__DECODER[0]__ADDRESS",
+        "PASSBRIDGE__DECODER[-1]__ADDRESS",
+        "PASSBRIDGE__DECODER.ADDRESS",
+        "PASSBRIDGE__CLOUD.URL",
+        "passbridge__decoder[0]__address",
+    ] {
+        let decoder = site.check(&[], &[(name, "tcp://127.0.0.9:9")]);
+        decoder.is_one_line_with(&[&format!("environment {}", name.to_uppercase()), "not taken"]);
+    }
 
     let options = LoadOptions {
         data_dir: Some("/flag".into()),
@@ -505,6 +557,13 @@ fn what_cannot_be_reached_is_red_and_exit_69() {
     site.write(&RIGHT.replace("127.0.0.1:10000", &free.to_string()));
     let seen = site.check(&["--connect"], &[]);
     assert_eq!(seen.code, 69, "{}", seen.text);
+    let line = seen.text.lines().find(|line| line.starts_with("FAIL decoder mat:")).unwrap();
+    let port = free.port();
+    assert!(
+        line.contains(&format!("the box at 127.0.0.1 is on, but nothing listens at port {port}: is the port right?")),
+        "{line}"
+    );
+    assert!(line.contains("passbridge probe tcp://127.0.0.1)"), "{line}");
     let red = |what: &str| seen.text.lines().any(|line| line.starts_with(&format!("FAIL {what}")));
     assert!(red("decoder mat:") && red("device 65A1:"), "{}", seen.text);
 }
@@ -632,6 +691,16 @@ fn a_status_without_a_daemon_says_so_with_69() {
         .output()
         .unwrap();
     assert_eq!(Seen::new(&output).code, 69);
+}
+
+/// systemd looks a name up when the service starts, and drops it silently while the kernel module
+/// is not loaded.
+#[test]
+fn the_unit_lets_the_service_use_a_serial_adapter_that_is_plugged_in_after_its_start() {
+    let unit = include_str!("../../systemd/passbridge.service");
+    for (number, what) in [(188, "ttyUSB"), (166, "ttyACM"), (204, "ttyAMA"), (4, "ttyS")] {
+        assert!(unit.lines().any(|line| line == format!("DeviceAllow=char-{number} rw")), "{what} by number");
+    }
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl EndToEnd {
             cloud: Some(CloudConfig {
                 url: cloud.url().parse().unwrap(),
                 device_id: Some(DEVICE.into()),
-                api_key: KEY.to_owned().into(),
+                api_key: Some(KEY.to_owned().into()),
                 api_key_file: None,
                 header: KeyHeader::Both,
                 session: SessionMode::Active,
@@ -76,8 +76,10 @@ impl EndToEnd {
             },
             passing: PassingConfig::default(),
             keep: KeepConfig::default(),
-            status: StatusConfig { listen: None, token: None },
+            status: StatusConfig { listen: None, token: None, token_file: None },
             log: LogConfig { level: "off".into(), format: LogFormat::Auto },
+            left_out: Vec::new(),
+            faults: Vec::new(),
         };
         Self { cloud, dir, config }
     }

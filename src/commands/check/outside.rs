@@ -8,9 +8,10 @@ use crate::model::clock::Wall;
 /// Asks for every device that passings go to: whether it is there, and its active session.
 pub(super) async fn cloud(config: &Config, report: &mut CheckReport) {
     let Some(cloud) = &config.cloud else { return };
+    let Some(key) = cloud.api_key.clone() else { return }; // told already
     let client = Client::new(ClientConfig {
         url: cloud.url.clone(),
-        key: cloud.api_key.clone(),
+        key,
         header: cloud.header,
         timeout: config.upload.timeout,
         clock: Wall::default(),

@@ -36,6 +36,8 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let guessed = with_scheme(text);
+        let text = guessed.as_deref().unwrap_or(text);
         match text.parse::<Address>() {
             Ok(Address::Serial { .. }) if !text.contains("baud=") => {
                 let address = text.parse()?;
@@ -51,6 +53,23 @@ impl FromStr for Target {
             }
         }
     }
+}
+
+/// What is a device file or a host is plain to see, so nobody has to write `serial://` or `tcp://`.
+fn with_scheme(text: &str) -> Option<String> {
+    let text = text.trim();
+    if text.is_empty() || text.contains("://") {
+        return None;
+    }
+    if text.starts_with('/') {
+        return Some(format!("serial://{text}"));
+    }
+    if text.starts_with("tty") {
+        return Some(format!("serial:///dev/{text}"));
+    }
+    // An IPv6 address needs brackets before anything else.
+    let ip = text.split('%').next().unwrap_or_default();
+    Some(if ip.parse::<std::net::Ipv6Addr>().is_ok() { format!("tcp://[{text}]") } else { format!("tcp://{text}") })
 }
 
 /// The rates to listen at: first those of the registry, the rate of most decoders before the others, then [`OTHER_RATES`].
@@ -154,6 +173,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_device_file_and_a_host_need_no_scheme() {
+        for (text, whole) in [
+            ("127.0.0.1", "tcp://127.0.0.1"),
+            ("decoder.local", "tcp://decoder.local"),
+            ("192.168.1.50:3601", "tcp://192.168.1.50:3601"),
+            ("fe80::1%eth0", "tcp://[fe80::1%eth0]"),
+            ("::1", "tcp://[::1]"),
+            ("[::1]:10000", "tcp://[::1]:10000"),
+            ("/dev/ttyUSB0", "serial:///dev/ttyUSB0"),
+            ("/dev/serial/by-id/usb-x?baud=115200", "serial:///dev/serial/by-id/usb-x?baud=115200"),
+            ("ttyACM0", "serial:///dev/ttyACM0"),
+        ] {
+            assert_eq!(text.parse::<Target>(), whole.parse::<Target>(), "{text}");
+            assert!(text.parse::<Target>().is_ok(), "{text}");
+        }
+        for wrong in ["", "a b", "1.2.3.456", "udp://1.2.3.4:5", "1.2.3.4:70000"] {
+            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_rates_of_decoders_are_listened_at_before_those_of_adapters() {
         assert_eq!(rates(), [9600, 115_200, 38_400, 19_200, 57_600, 4800, 2400]);
     }
@@ -169,8 +209,7 @@ mod tests {
         assert!(matches!(target("serial:///dev/ttyUSB0?parity=even"), Ok(Target::Rates(_))));
         assert!(matches!(target("serial:///dev/ttyUSB0?baud=9600"), Ok(Target::Address(_))));
         assert!(matches!(target("tcp-listen://0.0.0.0:3097"), Ok(Target::Address(Address::Listen(_)))));
-        for wrong in ["", "192.168.1.50", "udp://1.2.3.4", "tcp://", "tcp://a:b", "tcp-listen://box", "serial://ttyS0"]
-        {
+        for wrong in ["", "udp://1.2.3.4", "tcp://", "tcp://a:b", "tcp-listen://box", "serial://ttyS0"] {
             assert!(target(wrong).is_err(), "{wrong}");
         }
     }

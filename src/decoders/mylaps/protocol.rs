@@ -147,7 +147,7 @@ impl Protocol for Mylaps {
 
     fn rewind(&mut self, _range: &Range, _out: &mut Output) -> Result<(), &'static str> {
         Err(
-            "it repeats by itself what was not acknowledged; what is older only its own software can send again; what is known already does not go up twice",
+            "MYLAPS cannot be asked from here. Resend in Timing & Scoring; reads we have already are not uploaded twice",
         )
     }
 

@@ -21,7 +21,8 @@ struct Served {
 async fn serve_with(token: Option<&str>) -> Served {
     let page = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let (address, board, stop) = (page.local_addr().unwrap(), Board::new("finish"), CancellationToken::new());
-    let task = tokio::spawn(serve(page, board.clone(), token.map(SecretString::from), stop.clone()));
+    let access = token.map_or(Audience::Open, |token| Audience::Token(Arc::new(SecretString::from(token))));
+    let task = tokio::spawn(serve(page, board.clone(), watch::Sender::new(access).subscribe(), stop.clone()));
     Served { address, board, stop, task }
 }
 
@@ -67,7 +68,8 @@ async fn an_address_that_is_not_on_this_box_yet_stops_nothing_and_is_shown() {
     assert_eq!(page.local_addr(), None);
     let (board, stop) = (Board::new("finish"), CancellationToken::new());
     let mut changed = board.changed();
-    let task = tokio::spawn(serve(page, board.clone(), None, stop.clone()));
+    let open = watch::Sender::new(Audience::Open).subscribe();
+    let task = tokio::spawn(serve(page, board.clone(), open, stop.clone()));
     timeout(SOON, changed.changed()).await.unwrap().unwrap();
     assert_eq!(board.snapshot().problems[0].code, "status_address");
     stop.cancel();

@@ -129,16 +129,14 @@ async fn a_link_to_a_disk_that_is_not_there_yet_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_file_in_place_of_the_data_directory_is_a_fault_of_the_configuration() {
+async fn a_file_in_place_of_the_data_directory_is_told_and_waited_for() {
     let place = tempfile::tempdir().unwrap();
     let data = place.path().join("data");
     fs::write(&data, "").unwrap();
-    let (cloud, _) = cloud().await;
-    let site = site(&data, &cloud, &[(Kind::IPICO, "tcp://127.0.0.1:1".into())]);
-    let mut running = site.start();
-    let ended = running.ended(Duration::from_secs(20)).await.expect("it ends");
-    assert_eq!(ended.code(), Some(78), "{}", site.said());
-    assert!(site.said().contains("is a file and no directory") && site.said().contains(data.to_str().unwrap()));
+    a_box("a file stands there", &data, &[data.to_str().unwrap(), "is a file and no directory"], || {
+        fs::remove_file(&data).unwrap();
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -99,9 +99,7 @@ async fn a_log_that_is_read_again_goes_on_with_what_waited() {
 async fn what_cannot_be_said_at_the_end_does_not_hold_it_up() {
     let (_reader, writer) = std::io::pipe().unwrap();
     fill(&writer);
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("tcp-listen://{}", taken.local_addr().unwrap());
-    let site = Site::new(None, &[(Kind::MYLAPS, address)], "");
+    let site = Site::new(None, &[(Kind::MYLAPS, "tcp-listen://127.0.0.1:0".into())], "[status\n");
     let mut running = Running::saying(site.command(&["run"]), writer);
     let ended = running.ended(std::time::Duration::from_secs(20)).await;
     assert_eq!(ended.expect("it ends").code(), Some(78));

@@ -6,13 +6,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use passbridge::testing::sim::cloud::{Answer, CloudFault, DEVICE, KEY, On, SimCloud, SimCloudConfig};
 use passbridge::testing::sim::decoder::Kind;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::child::{Running, Site, decoder, free_port};
+use crate::support::child::{Running, Site, decoder, free_port, until};
 
 /// Every file and directory below.
 fn all_below(dir: &Path) -> Vec<PathBuf> {
@@ -129,11 +130,12 @@ async fn a_key_in_any_wrong_place_of_the_configuration_is_not_repeated() {
     }
     for text in &wrong {
         fs::write(site.config(), text).unwrap();
-        for command in [&["check"][..], &["run"], &["status"], &["export"]] {
+        for command in [&["check"][..], &["status"], &["export"]] {
             let output = site.output(command).await;
             assert!(!output.status.success(), "{command:?} takes: {text}");
             silent_about(KEY, &output, text);
         }
+        runs_silently_about(KEY, &site, text).await;
     }
     // The file itself, as it comes from a chat or an editor.
     fs::write(site.config(), format!("{right}\n{cloud}api_key_file = \"{key_path}\"\n")).unwrap();
@@ -142,13 +144,31 @@ async fn a_key_in_any_wrong_place_of_the_configuration_is_not_repeated() {
     {
         fs::write(&key_file, content.replace("KEY", KEY)).unwrap();
         silent_about(KEY, &site.output(&["check"]).await, content);
-        silent_about(KEY, &site.output(&["run"]).await, content);
+        runs_silently_about(KEY, &site, content).await;
     }
     for (name, value) in [("API_KEY", "KEY KEY"), ("API_KEY_FILE", "KEY"), ("APIKEY", "KEY"), ("URL", "KEY")] {
         let mut command = site.command(&["check"]);
         command.env(format!("PASSBRIDGE__CLOUD__{name}"), value.replace("KEY", KEY)).stdin(Stdio::null());
         silent_about(KEY, &command.output().unwrap(), name);
     }
+}
+
+/// The box runs with what is right, or ends; in neither case it repeats the secret.
+async fn runs_silently_about(secret: &str, site: &Site, of: &str) {
+    let mut running = site.start();
+    let mut ended = None;
+    until("it runs or ends", async || {
+        ended = running.ended(Duration::ZERO).await;
+        ended.is_some() || site.status().await.is_some()
+    })
+    .await;
+    if ended.is_none() {
+        let status = serde_json::to_string(&site.status().await.unwrap()).unwrap();
+        assert!(status.contains("\"code\""), "it says what is wrong with {of}: {status}");
+        assert!(!status.contains(secret), "the key is in the status for {of}: {status}");
+        running.stop().await;
+    }
+    assert!(!site.said().contains(secret), "the key is repeated for {of}: {}", site.said());
 }
 
 /// It ended badly, in lines without anything that steers a terminal, and without the secret.

@@ -235,7 +235,12 @@ async fn a_session_that_closes_during_a_repair_leaves_the_missing_set_aside_and_
     assert_eq!(crossings(&way.cloud, &next), happened(&sim)[60..], "nothing of the first session");
     assert_eq!(nums(&way, &token).len(), 57);
     daemon.stop().await.unwrap();
-    let reading = Reading { zones: Default::default(), tag: passbridge::testing::config::TagCode::Raw };
+    let reading = Reading {
+        zones: Default::default(),
+        tag: passbridge::testing::config::TagCode::Raw,
+        shown_in: None,
+        spreadsheet: false,
+    };
     let mut out = Vec::new();
     export(way.data(), &reading, Format::Jsonl, &Query { durable: u64::MAX, ..Query::default() }, &mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap().matches("\"state\":\"quarantined\"").count(), 3, "they can be exported");

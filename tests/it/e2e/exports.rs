@@ -129,6 +129,8 @@ fn reading() -> Reading {
     Reading {
         zones: [(MAT.into(), TimeZone::get("Europe/Madrid").unwrap())].into_iter().collect(),
         tag: TagCode::Rufus,
+        shown_in: None,
+        spreadsheet: false,
     }
 }
 

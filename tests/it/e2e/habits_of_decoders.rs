@@ -278,7 +278,7 @@ async fn whatever_a_p3_does_the_race_arrives_once_and_last_weeks_does_not() {
 
 /// The reads that the export says are in each state.
 fn states(way: &EndToEnd) -> BTreeMap<String, usize> {
-    let reading = Reading { zones: Default::default(), tag: TagCode::Raw };
+    let reading = Reading { zones: Default::default(), tag: TagCode::Raw, shown_in: None, spreadsheet: false };
     let mut out = Vec::new();
     let query = Query { durable: u64::MAX, ..Query::default() };
     export(way.data(), &reading, Format::Jsonl, &query, &mut out).unwrap();

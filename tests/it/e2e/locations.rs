@@ -139,7 +139,7 @@ async fn kept(way: &EndToEnd) -> std::collections::HashSet<(String, String)> {
 fn export(way: &EndToEnd, decoder: Option<&str>) -> Vec<Value> {
     use passbridge::testing::export::{Format, Query, Reading};
     let zones = way.config.decoders.iter().map(|decoder| (decoder.name.as_str().into(), decoder.timezone.clone()));
-    let reading = Reading { zones: zones.collect(), tag: way.config.passing.tag };
+    let reading = Reading { zones: zones.collect(), tag: way.config.passing.tag, shown_in: None, spreadsheet: false };
     let query = Query { durable: u64::MAX, decoder: decoder.map(str::to_owned), ..Query::default() };
     let mut out = Vec::new();
     passbridge::testing::export::export(way.data(), &reading, Format::Jsonl, &query, &mut out).unwrap();

@@ -118,7 +118,7 @@ fn metric(page: &str, sample: &str) -> f64 {
 #[tokio::test]
 async fn status_and_metrics_of_a_running_box_agree_with_what_happened() {
     let mut way = EndToEnd::new().await;
-    way.config.status = StatusConfig { listen: Some(LOOPBACK), token: None };
+    way.config.status = StatusConfig { listen: Some(LOOPBACK), token: None, token_file: None };
     let token = way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 60).await;
     way.cloud.poison(&happened(&sim)[10].0, 400);
@@ -174,7 +174,7 @@ async fn status_and_metrics_of_a_running_box_agree_with_what_happened() {
 #[tokio::test]
 async fn a_box_without_internet_is_ready_and_says_that_reads_wait() {
     let mut way = EndToEnd::new().await;
-    way.config.status = StatusConfig { listen: Some(LOOPBACK), token: None };
+    way.config.status = StatusConfig { listen: Some(LOOPBACK), token: None, token_file: None };
     way.cloud.set_online(false).await;
     let _sim = way.plug_with(Kind::RACE_RESULT, 25).await;
     let daemon = way.start().await;
