@@ -1,37 +1,47 @@
-//! The link: a decoder's port, its reconnects, its receive buffer and one protocol value per connection.
+//! The link owns one decoder's port, its reconnects and its receive buffer. It makes one protocol
+//! value for each connection.
 //!
 //! What must hold:
-//! * **Kept before acknowledged.** A reply of the protocol reaches the wire only when every frame before it is durable.
-//! * **For ever.** Whatever the port does (host off, cable out, adapter pulled, decoder frozen), it is opened again,
-//!   with a jittered backoff. Only a configuration fault or the loss of the journal ends [`run`].
-//! * **Seen.** A decoder that does not answer, or answers with silence, is never called connected.
+//! * **Kept before acknowledged.** The link writes a reply of the protocol to the wire only when
+//!   every frame before it is durable.
+//! * **For ever.** Whatever happens to the port (host off, cable out, adapter pulled, decoder
+//!   frozen), the link opens it again, with a jittered backoff. Only a configuration fault or the
+//!   loss of the journal ends [`run`].
+//! * **Seen.** The board never shows a decoder as connected that does not answer, or answers with
+//!   silence.
 //! * **Alone.** Decoders share nothing but the journal and the board.
-//! * **Bounded.** Bytes in the receive buffer, connections, replies and rejected frames have limits; they stand in
-//!   `Limits`, [`CONNECTIONS`] and the files below.
+//! * **Bounded.** Bytes in the receive buffer, connections, replies and rejected frames have
+//!   limits. The limits are in `Limits`, in [`CONNECTIONS`] and in the files below.
 //!
 //! # Memory
 //!
-//! Whatever a decoder sends, a link holds no more than the sum of these, each with its limit beside it:
+//! Whatever a decoder sends, a link uses no more memory than the sum of these rows. Each row names
+//! its limit:
 //!
 //! | what | bytes | how often |
 //! |---|---|---|
-//! | receive buffer (`Limits::buffer`: raw bytes and 512 a frame; fields are parts of the raw bytes, so at worst twice that) | 8 MB | once |
-//! | what the read that fills it, or is being taken, puts out ([`protocol::OUTPUT_MAX`](crate::decoders::OUTPUT_MAX)) | 16 MB | a connection that is being read from |
+//! | receive buffer (`Limits::buffer` counts the raw bytes and 512 for each frame; the decoded fields are parts of the raw bytes, so at worst it is twice that) | 8 MB | once |
+//! | what the protocol puts out for the one read that fills the buffer or is being taken ([`protocol::OUTPUT_MAX`](crate::decoders::OUTPUT_MAX)) | 16 MB | a connection that is being read from |
 //! | the protocol ([`protocol::MEMORY_MAX`](crate::decoders::MEMORY_MAX)) | 1 MB | a connection |
-//! | what it was told is held ([`StoredRanges`]) | 2 MB | a connection, where the decoder stores |
+//! | the stored ranges that the link passed to the protocol ([`StoredRanges`]) | 2 MB | a connection, where the decoder stores |
 //! | replies that wait for their frames (4,096, of up to 300 bytes) and for the wire (64 KB) | 1.3 MB | a connection |
 //! | bytes read at a time ([`protocol::READ_MAX`](crate::decoders::READ_MAX)) | 16 KB | a connection |
 //! | the last bytes that its protocol did not understand (`sense`) | 4 KB | a connection |
 //!
-//! A decoder that we dial has one connection, so 28 MB, at the very worst 36; one that connects to us has up to
-//! [`CONNECTIONS`]. A race takes a hundredth of it. tests/memory.rs measures the protocols' part on hostile streams.
+//! A decoder that we dial has one connection, so its link needs 28 MB, and 36 MB at the very worst.
+//! A decoder that connects to us has up to [`CONNECTIONS`] connections. A race takes a hundredth of
+//! this memory. tests/memory.rs measures the protocols' part on hostile streams.
 //!
-//! What it hides: `port` opens wires, `connection` carries one, `receive_buffer` lies between all connections
-//! of a decoder and the journal, `memories` judges what a cleared decoder gives again, `places` says who may connect, `flood`
-//! when it is too much.
+//! What it hides: `port` opens wires, and `connection` serves one of them. `receive_buffer` is
+//! between all connections of a decoder and the journal. `memories` decides what happens to the
+//! reads that a cleared decoder sends. `places` decides who may connect, and `flood` recognises
+//! when a decoder sends too much.
 //!
-//! Not chosen: a life sign made by TCP alone (keepalive says that the decoder's network stack lives, and a frozen
-//! decoder's does); giving up after some number of tries; one receive buffer per connection (see `receive_buffer`).
+//! Not chosen:
+//! * A sign of life made by TCP alone: keepalive shows only that the decoder's network stack works,
+//!   and that of a frozen decoder works too.
+//! * Giving up after some number of tries.
+//! * One receive buffer for each connection (see `receive_buffer`).
 
 pub mod capture;
 mod connection;
@@ -77,12 +87,15 @@ use crate::decoders::Protocol;
 use crate::model::chip::StoredRanges;
 use crate::status::{Board, LinkState, ProblemCode};
 
-/// Runs a decoder's link until `stop`, or until the journal is gone. Reports to `board` under the decoder's name.
+/// Runs a decoder's link until `stop`, or until the journal is gone. The link reports to `board`
+/// under the decoder's name.
 ///
-/// `asks` is how others reach the decoder. After `stop` it reads no more, keeps what was received and writes the replies that become due, within 5 s.
+/// Other parts of the program reach the decoder through `asks`. After `stop` the link reads no
+/// more, keeps what it received and writes the replies that become due, within 5 s.
 ///
 /// # Errors
-/// [`LinkError::Journal`]: the process must end. [`LinkError::Setting`] only if `port` was not made from `config`.
+/// [`LinkError::Journal`]: the process must end. [`LinkError::Setting`] only if `port` was not made
+/// from `config`.
 pub async fn run<K: ReadStore>(
     config: DecoderConfig,
     port: Port,
@@ -108,7 +121,7 @@ async fn run_within<K: ReadStore>(
         let (decoder, store) = (Arc::clone(&decoder), store.clone());
         async move { decoder.buffer.keep_all(&store).await }
     };
-    // A task of its own: a flood on the wire must not starve the keeping.
+    // The keeping is a task of its own, because a flood on the wire must not starve it.
     let mut keeping = AbortOnDropHandle::new(tokio::spawn(keeping));
     let mut serving = pin!(async {
         match port.0 {
@@ -131,7 +144,7 @@ async fn run_within<K: ReadStore>(
             _ = chores.tick() => {
                 decoder.upkeep();
                 if let Some(again) = decoder.memories.again(&decoder.zone, decoder.board.now()) {
-                    judging.abort_all(); // the later one knows more
+                    judging.abort_all(); // the later task knows more
                     let (store, decoder) = (store.clone(), Arc::clone(&decoder));
                     judging.spawn(async move {
                         store.let_go(&decoder.name, move |read| again.is_of_this_race(read)).await;
@@ -149,7 +162,8 @@ async fn run_within<K: ReadStore>(
     outcome
 }
 
-/// The value of a task that is never cancelled; a panic in it goes on here, so that no task dies alone.
+/// The value of a task that is never cancelled. A panic in the task continues here, so that no task
+/// dies alone.
 fn returned<T>(joined: Result<T, JoinError>) -> T {
     match joined {
         Ok(value) => value,
@@ -158,7 +172,7 @@ fn returned<T>(joined: Result<T, JoinError>) -> T {
 }
 
 impl Decoder {
-    /// Opens the port, serves it, and opens it again.
+    /// Opens the port, serves the connection, and opens the port again when the connection ended.
     async fn dial<K: ReadStore>(
         &self,
         address: &Address,
@@ -193,7 +207,7 @@ impl Decoder {
         }
     }
 
-    /// Accepts the decoder's software, up to [`CONNECTIONS`] times at once.
+    /// Accepts connections of the decoder's software, up to [`CONNECTIONS`] at once.
     async fn listen<K: ReadStore>(
         self: &Arc<Self>,
         address: SocketAddr,
@@ -218,7 +232,8 @@ impl Decoder {
                         wires.spawn(self.clone().accepted(protocol, wire, peer, held, life, stop.clone()));
                     }
                     Err(error) => {
-                        // Of the process or the system (too many open files), not of one peer: wait, go on.
+                        // This is a fault of the process or the system (too many open files), not
+                        // of one peer. So the link waits and then accepts again.
                         self.unreachable(&format!("cannot accept: {error}"), LinkState::Failed);
                         sleep(self.limits.retry).await;
                     }
@@ -243,11 +258,12 @@ impl Decoder {
         if let Err(error) = port::tune(&wire) {
             tracing::warn!(decoder = self.name, %peer, %error, "no keepalive on this connection");
         }
-        // Not ended for a late rewind: when the other side connects again is not ours to say.
+        // A late rewind does not end this connection, because only the other side decides when it
+        // connects again.
         self.serve(protocol, Box::new(wire), held, false, &peer.to_string(), &life, &stop).await;
     }
 
-    /// The bound listener, once its address is on this box; `None` when stopped before.
+    /// The bound listener, once its address is on this box. `None` if the link was stopped before.
     async fn listener(
         &self,
         address: SocketAddr,
@@ -297,8 +313,8 @@ impl Decoder {
         ended
     }
 
-    /// A connection ended that was up for so long. `dialled`: by us, so that it is ours to open the
-    /// next one.
+    /// A connection ended that was up for the time `up`. `dialled` means that we opened it, so we
+    /// also open the next one.
     fn on_closed(&self, end: &End, up: Duration, dialled: bool) {
         let mut presence = self.presence();
         presence.up -= 1;
@@ -320,8 +336,8 @@ impl Decoder {
                 }
             }
             End::Closed | End::Broken(_) | End::NotTaking(_) | End::HungUp(_) if alone => {
-                // A decoder that takes a connection and ends it at once does not work: the next
-                // connection proves nothing.
+                // A decoder that takes a connection and ends it at once does not work, so the next
+                // connection alone proves nothing.
                 presence.doubted = dialled && (up < self.limits.steady || matches!(end, End::HungUp(_)));
                 let state = if dialled { LinkState::Failed } else { LinkState::Connecting };
                 self.unreachable(&end.to_string(), state);

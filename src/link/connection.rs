@@ -1,15 +1,19 @@
-//! One connection: a wire, a protocol value, and the order in which bytes become frames and replies bytes.
+//! One connection: a wire, a protocol value, and the order in which bytes become frames and replies
+//! become bytes.
 //!
 //! What must hold:
-//! * A reply is written only when every frame before it is durable (invariant 1). Each reply carries the number of the
-//!   chunk it waits for; the buffer tells how many are durable.
-//! * Reading, keeping and writing go on at the same time: a slow disk does not stop the reading, and a decoder that is
-//!   busy sending does not have to take our replies first.
-//! * Noise is seen: [`NOISE`] bytes without a line end, or whatever ends a record, are a problem; the protocol holds
-//!   none of them.
-//! * Silence is seen: no byte for the protocol's limit ends the connection ([`End::Silent`]).
-//! * Bounded: one read buffer, [`REPLIES`] replies waiting, [`OUTBOX`] bytes due. At either bound reading pauses; a
-//!   peer that takes nothing for [`Limits::write`](super::decoder::Limits::write) loses the connection.
+//! * The link writes a reply only when every frame before it is durable (invariant 1). Each reply
+//!   carries the number of the chunk that it waits for, and the receive buffer counts how many
+//!   chunks are durable.
+//! * Reading, keeping and writing happen at the same time. A slow disk does not stop the reading,
+//!   and a decoder that is busy sending does not have to accept our replies first.
+//! * Noise is seen: if the decoder sends [`NOISE`] bytes without a line end (or whatever ends a
+//!   record), the link raises a problem. The protocol keeps none of these bytes.
+//! * Silence is seen: if no byte arrives for the protocol's limit, the connection ends
+//!   ([`End::Silent`]).
+//! * Bounded: one read buffer, at most [`REPLIES`] replies that wait, and [`OUTBOX`] bytes that are
+//!   due. At either bound the link pauses reading. A peer that accepts nothing for
+//!   [`Limits::write`](super::decoder::Limits::write) loses the connection.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -30,42 +34,45 @@ use super::sense::Sense;
 use crate::decoders::{Frame, Info, Item, Output, Protocol, READ_MAX};
 use crate::model::chip::{ChipRead, Position, StoredRanges};
 
-/// Bytes taken from a port at once. Larger gains nothing (30 of them are one device flush), and a flood of two-byte
-/// rejects must not become more than some megabytes of frames at a time.
+/// Bytes that the link takes from a port at once. A larger buffer gains nothing, because 30 of
+/// these reads share one device flush. A flood of two-byte rejects must not become more than some
+/// megabytes of frames at a time.
 const READ_BUFFER: usize = READ_MAX;
-/// Items of one read for which room is kept.
+/// Number of items of one read for which the link keeps room allocated.
 const ITEMS: usize = 256;
-/// Replies that wait for frames to become durable; more of them stop the reading.
+/// Replies that may wait for frames to become durable. When there are more, the link stops reading.
 const REPLIES: usize = 4096;
-/// Waiting replies beyond which the protocol is not asked for more questions.
+/// When more replies than this wait, the link does not let the protocol ask more questions.
 const QUESTIONS: usize = 64;
-/// Bytes of due replies that the peer has not taken; more of them stop the reading.
+/// Bytes of due replies that the peer may leave unaccepted. When there are more, the link stops
+/// reading.
 const OUTBOX: usize = 64 * 1024;
 /// How often the protocol's clock ticks.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Bytes in which a protocol finds nothing at all, not even something to reject, before it is told: four times the
-/// longest legal record.
+/// The link raises a problem after this many bytes in which a protocol finds nothing at all, not
+/// even something to reject. It is four times the longest legal record.
 const NOISE: u64 = 1024 * 1024;
 
 /// Why a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The peer closed it, or the adapter is gone.
+    /// The peer closed the connection, or the adapter is gone.
     Closed,
-    /// The system broke it.
+    /// The system reported an error on it.
     Broken(io::Error),
-    /// Not a byte for this long.
+    /// No byte arrived for this long.
     Silent(Duration),
-    /// The peer does not take what we write.
+    /// The peer did not accept what we write for this long.
     NotTaking(Duration),
-    /// The journal has just learnt which reads are held: connect again to ask for the missing ones.
+    /// The journal has only now reported the stored ranges, so the link connects again to ask for
+    /// the missing reads.
     Rewind,
-    /// The protocol has no more use for it.
+    /// The protocol has no more use for the connection.
     HungUp(&'static str),
-    /// Another one came, and there was no more room: this one had been silent the longest.
+    /// A new connection arrived and there was no more room. This one had been silent the longest.
     Displaced,
-    /// We are stopping.
+    /// The link is stopping.
     Stopped,
 }
 
@@ -84,32 +91,32 @@ impl fmt::Display for End {
     }
 }
 
-/// What a connection was worth.
+/// How a connection ended, and what it delivered.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) end: End,
     /// How long it was up.
     pub(super) up: Duration,
-    /// It delivered something.
+    /// At least one byte arrived.
     pub(super) spoke: bool,
 }
 
-/// What the port knows of one of its connections: whether it is worth its place.
+/// What the port knows about one of its connections, to decide whether it may keep its place.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
-    /// When the last byte came; `None`: it never spoke.
+    /// When the last byte arrived. `None` if none ever arrived.
     heard: Mutex<Option<Instant>>,
-    /// Another one takes its place.
+    /// Cancelled when another connection takes its place.
     pub(super) displaced: CancellationToken,
 }
 
 impl Liveness {
-    /// A byte came.
+    /// Records that a byte arrived.
     pub(super) fn speaks(&self) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// When the last byte came; `None`: it never spoke.
+    /// When the last byte arrived. `None` if none ever arrived.
     pub(super) fn heard(&self) -> Option<Instant> {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,31 +133,31 @@ struct Connection<'a> {
     protocol: Box<dyn Protocol>,
     since: Instant,
     output: Output,
-    /// Number of the last chunk this connection put.
+    /// Number of the last chunk that this connection put into the receive buffer.
     put: u64,
     replies: VecDeque<Reply>,
     outbox: VecDeque<u8>,
-    /// When the outbox last became shorter, or stopped being empty.
+    /// When the peer last accepted bytes of the outbox, or when the outbox stopped being empty.
     moved: Instant,
     spoke: bool,
     /// The protocol wants the connection to end.
     hung_up: Option<&'static str>,
-    /// Bytes since the protocol last put something out.
+    /// Number of bytes since the protocol last put something out.
     noise: u64,
     sense: Arc<Mutex<Sense>>,
     stored: Stored,
-    /// When the decoder greeted us with its clock.
+    /// When the decoder greeted the box with its clock.
     greeted: Option<Instant>,
 }
 
-/// What a decoder that was just connected may still give of what it had stored.
+/// Recognises the stored reads that a decoder may still send just after it was connected.
 struct Stored {
-    /// It was not asked, or that is long ago.
+    /// The decoder was not asked, or that was too long ago.
     over: bool,
     since: Instant,
-    /// When it last gave a stored read.
+    /// When the decoder last sent a stored read.
     given: Option<Instant>,
-    /// The read that is furthest in its memory.
+    /// The position that is furthest in the decoder's memory so far.
     furthest: Option<Position>,
 }
 
@@ -159,7 +166,7 @@ impl Stored {
         Self { over: !asked, since, given: None, furthest: None }
     }
 
-    /// Marks a read that what comes behind it may be older than.
+    /// Marks a live read if the reads after it may be older than it.
     fn mark(&mut self, read: &mut ChipRead, limits: &Limits) {
         if self.over {
             return;
@@ -178,9 +185,10 @@ impl Stored {
     }
 }
 
-/// Carries one connection until it ends. `held` resolves to what the journal holds, `None` if nothing is to be asked
-/// for. `again`: this connection can be redone at will, so a late answer of `held` ends it with [`End::Rewind`].
-/// Any other waits for the answer.
+/// Serves one connection until it ends. `held` resolves to the stored ranges of the journal. It is
+/// `None` if the link has nothing to ask for. With `again` the link can open this connection again
+/// at will, so a late answer of `held` ends it with [`End::Rewind`]. Any other connection waits for
+/// the answer.
 pub(super) async fn serve<S: Duplex>(
     decoder: &Decoder,
     protocol: Box<dyn Protocol>,
@@ -204,7 +212,8 @@ pub(super) async fn serve<S: Duplex>(
         spoke: false,
         hung_up: None,
         noise: 0,
-        // What is dialled again and again is one thing; those that connect to us may be many.
+        // Connections that we dial one after the other lead to the same device. Those that connect
+        // to us may be many devices.
         sense: if again { Arc::clone(&decoder.sense) } else { Arc::default() },
         stored: Stored::new(false, now),
         greeted: None,
@@ -213,12 +222,14 @@ pub(super) async fn serve<S: Duplex>(
     let greeted = tokio::select! {
         biased;
         late = connection.greet(held, again, stop) => Ok(late),
-        () = life.displaced.cancelled() => Err(End::Displaced), // the wait for what is held keeps no place
+        // A connection that still waits for the stored ranges gives up its place as well.
+        () = life.displaced.cancelled() => Err(End::Displaced),
     };
     let end = match greeted {
         Err(end) => end,
         Ok(late) => {
-            let mut asked = decoder.asks.connected(); // from here on the protocol knows what is held
+            // From here on the protocol knows the stored ranges.
+            let mut asked = decoder.asks.connected();
             connection.carry(&mut reader, &mut writer, late, &mut asked, life, stop).await
         }
     };
@@ -234,10 +245,12 @@ pub(super) async fn serve<S: Duplex>(
 }
 
 impl Connection<'_> {
-    /// Tells the protocol that the link is up and what is held. The journal may not know that yet (its queue is being
-    /// rebuilt): reads must not wait for it, so after a moment the link goes on without. Returns the unfinished question.
-    /// A connection that is not ours to make `again` waits: the decoder has stored its reads, and whoever takes them from now
-    /// on only would not know later what lies before.
+    /// Tells the protocol that the link is up, and which ranges are stored. The journal may not
+    /// know them yet, because its queue is being rebuilt. Reads must not wait for that, so after
+    /// [`Limits::held`] the link continues without the answer. Returns the question if it is
+    /// unfinished. A connection that we cannot make `again` waits: the decoder has stored its
+    /// reads, and if the box took only the new ones, it would later not know which earlier ones are
+    /// missing.
     async fn greet(
         &mut self,
         held: Option<BoxFuture<'static, StoredRanges>>,
@@ -291,10 +304,10 @@ impl Connection<'_> {
             self.release(*progress.borrow_and_update());
             let paused = !std::mem::replace(&mut listening, self.may_read());
             if paused && listening {
-                heard = Instant::now(); // while we did not read, silence meant nothing
+                heard = Instant::now(); // while the link did not read, silence meant nothing
             }
-            // In this order, so that a flood of input delays neither the stop nor the replies, and a decoder is not
-            // called silent while its bytes lie unread.
+            // The order matters: a flood of input must delay neither the stop nor the replies, and
+            // the link must not call a decoder silent while its bytes wait to be read.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return End::Stopped,
@@ -356,7 +369,7 @@ impl Connection<'_> {
         self.sense.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether what came makes sense to the protocol.
+    /// Checks whether the protocol can make sense of what the decoder sent.
     fn look(&self) {
         let Decoder { spec, set, serial, .. } = self.decoder;
         let found = self.sense().look(spec, set, *serial, Instant::now());
@@ -373,22 +386,24 @@ impl Connection<'_> {
         }
     }
 
-    /// Somebody wants stored reads.
+    /// Passes on the request of somebody who wants stored reads.
     fn ask(&mut self, order: Command) {
         let answer = match self.replies.len() < QUESTIONS {
             true => self.protocol.rewind(&order.range, &mut self.output),
             false => Err("the decoder does not take what it is told: try again in a moment"),
         };
         self.absorb(self.decoder.board.now());
-        let _ = order.answer.send(answer); // who asked may be gone
+        let _ = order.answer.send(answer); // the one who asked may be gone
     }
 
-    /// Takes what the protocol put out: frames to the buffer, replies to their place behind them, chatter to the board.
+    /// Takes what the protocol put out: frames are put into the receive buffer, replies wait behind
+    /// them, and everything else is shown on the board.
     fn absorb(&mut self, received: Timestamp) {
         if self.output.items.is_empty() {
             return;
         }
-        let now = Instant::now(); // one for all, so that reads of one report keep their distance
+        // One moment for all items, so that the reads of one report keep their distance in time.
+        let now = Instant::now();
         let mut frames = Vec::with_capacity(self.output.items.len());
         let mut replies = Vec::new();
         for item in self.output.items.drain(..) {
@@ -406,8 +421,8 @@ impl Connection<'_> {
                     }
                     Frame::Read(ref mut read) => {
                         self.stored.mark(read, &self.decoder.limits);
-                        // By the monotonic clock: a step of the wall clock in between means
-                        // nothing.
+                        // The monotonic clock measures this, so a step of the wall clock in between
+                        // does no harm.
                         let since_ms = self.greeted.map_or(0, |greeted| (now - greeted).as_millis() as i64);
                         read.age = read.age.map(|age| age.at_receipt(since_ms));
                         self.decoder.check_time(read, received);
@@ -419,7 +434,8 @@ impl Connection<'_> {
                 Item::HangUp(why) => self.hung_up = Some(why),
             }
         }
-        self.output.items.shrink_to(ITEMS); // after a flood of rejects there is room for thousands
+        // After a flood of rejects the list has room for thousands of items.
+        self.output.items.shrink_to(ITEMS);
         let acknowledged = replies.last().map_or(0, |&(before, _)| before);
         let earlier = self.put;
         if !frames.is_empty()
@@ -450,8 +466,8 @@ impl Connection<'_> {
         self.moved = Instant::now();
     }
 
-    /// After the last byte in: writes the replies that become due, for a moment. A decoder that does not get them
-    /// sends again, so nothing hangs on it.
+    /// Called after the last byte was read: for a moment it writes the replies that become due. A
+    /// decoder that does not get them sends its reads again, so nothing is lost without them.
     async fn settle(&mut self, writer: &mut (impl AsyncWrite + Unpin)) {
         let mut progress = self.decoder.buffer.progress();
         let deadline = Instant::now() + self.decoder.limits.settle;
@@ -473,7 +489,8 @@ impl Connection<'_> {
     }
 }
 
-/// The decoder does not always say that a read was stored; but then it comes behind one that is further in its memory.
+/// The decoder does not always mark a stored read. But a stored read arrives after one that is
+/// further in the decoder's memory.
 fn is_behind(furthest: &mut Option<Position>, read: &ChipRead) -> bool {
     let Some(position) = &read.position else { return false };
     match furthest {
@@ -493,7 +510,7 @@ fn is_reject(item: &Item) -> bool {
     matches!(item, Item::Frame(framed) if matches!(framed.frame, Frame::Rejected(_)))
 }
 
-/// Returns the limit once nothing was heard for that long; never without one.
+/// Returns the limit once no byte arrived for that long. It never returns if there is no limit.
 async fn silence(heard: Instant, limit: Option<Duration>) -> Duration {
     match limit {
         Some(limit) => {
@@ -504,7 +521,7 @@ async fn silence(heard: Instant, limit: Option<Duration>) -> Duration {
     }
 }
 
-/// The late answer of the journal, if one is still expected.
+/// The late answer of the journal, if the connection still waits for one.
 async fn answer(late: &mut Option<BoxFuture<'static, StoredRanges>>) -> Option<StoredRanges> {
     match late {
         Some(held) => Some(held.await),

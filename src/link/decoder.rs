@@ -1,4 +1,4 @@
-//! What all connections of a decoder share, and what is shown of it.
+//! What all connections of a decoder share, and what the board shows about the decoder.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,52 +28,57 @@ use crate::model::retry::Retry;
 use crate::status::words::{against_box, zone_minutes};
 use crate::status::{Board, ClockBy, LinkState, ProblemCode};
 
-/// How long a port may wait for the decoder's software before that is a problem.
+/// A port may wait this long for the decoder's software before the link raises a problem.
 const AWAITED: Duration = Duration::from_secs(10);
 
-/// Conditions that a decoder told and that do not end with the connection: what is lost stays lost, and an older file is
-/// not asked for again by itself.
+/// Conditions that a decoder reported and that do not end with the connection. What is lost stays
+/// lost, and the link does not ask for an older file again by itself.
 const STAYING: [Condition; 4] =
     [Condition::LlrpReadsLost, Condition::OldFileNotFetched, Condition::FilesInBetween, Condition::RecordUnread];
 
-/// How long the notice is shown that a decoder counts from the start again.
+/// How long the board shows that a decoder counts from the start again.
 const RESTART_SHOWN: Duration = Duration::from_secs(600);
 
-/// Times and sizes of a link. Fixed; only tests run with others.
+/// Times and sizes of a link. They are fixed, and only tests run with others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// First wait before a port is opened again.
+    /// First wait before the link opens a port again.
     pub(super) retry: Duration,
-    /// Longest wait of a network port.
+    /// Longest wait for a network port.
     pub(super) retry_max: Duration,
-    /// Longest wait of a serial port: opening one costs nothing, and a pulled adapter comes back soon.
+    /// Longest wait for a serial port. It is short because opening one costs nothing, and a pulled
+    /// adapter is plugged in again soon.
     pub(super) retry_max_serial: Duration,
-    /// A decoder that took a connection and ended it at once works again when the next one lasts
-    /// this long, or brings a read.
+    /// A decoder that took a connection and ended it at once counts as working again when the next
+    /// connection lasts this long, or when it delivers a read.
     pub(super) steady: Duration,
-    /// A connection that delivered something and lasted this long starts the backoff anew.
+    /// A connection that delivered something and lasted this long resets the backoff.
     pub(super) proven: Duration,
-    /// How long a new connection waits for the journal to say what is held.
+    /// How long a new connection waits until the journal has reported the stored ranges.
     pub(super) held: Duration,
-    /// How long a peer may take none of our replies.
+    /// How long a peer may accept none of our replies.
     pub(super) write: Duration,
-    /// How long an ended connection waits for its last replies to become due; then, at a stop, how long again the
-    /// receive buffer is kept. Both together stay well within systemd's and the daemon's 10 s.
+    /// How long an ended connection waits for its last replies to become due. At a stop the link
+    /// then waits as long again until the receive buffer is kept. Both together stay well within
+    /// the 10 s of systemd and of the daemon.
     pub(super) settle: Duration,
-    /// Bytes in the receive buffer, frame overhead included.
+    /// Size of the receive buffer in bytes, frame overhead included.
     pub(super) buffer: usize,
-    /// A condition that was told on an earlier connection is over when a connection has been up for so long and did not
-    /// tell it again: longer than any protocol waits before it asks anew.
+    /// A condition that an earlier connection reported is over when a connection has been up for
+    /// this long and did not report it again. This is longer than any protocol waits before it asks
+    /// again.
     pub(super) renewed: Duration,
-    /// How long the journal may be at one group before a decoder that only streams is read on and counted instead of
-    /// made to wait: far longer than a slow card takes, shorter than its port's buffers last.
+    /// How long the journal may need for one group. After that, the link no longer makes a decoder
+    /// wait that only streams: it reads on, and drops and counts the reads. This is far longer than
+    /// a slow card needs, and shorter than the buffers of the port last.
     pub(super) stall: Duration,
-    /// A decoder that was just connected is asked for what it had stored, and begins to answer within so long.
+    /// A decoder that was just connected and asked for its stored reads begins to answer within
+    /// this time.
     pub(super) stored_first: Duration,
-    /// Longest gap in what it gives then.
+    /// Longest gap between the stored reads that the decoder then sends.
     pub(super) stored_gap: Duration,
-    /// Live reads are judged behind stored ones up to so long after the connection: a memory that takes longer is not
-    /// waited for.
+    /// For this long after the connection, live reads may be marked as amid stored ones. The link
+    /// does not wait for a memory that takes longer.
     pub(super) stored_max: Duration,
 }
 
@@ -94,8 +99,8 @@ pub(super) const LIMITS: Limits = Limits {
     stored_max: Duration::from_secs(8),
 };
 
-/// Gives a decoder its place on the board. Links start at once and side by side: who wants the decoders in the order of
-/// the configuration, and all of them there from the start, announces them first.
+/// Adds a decoder to the board. Links start at once and side by side. So a caller that wants all
+/// decoders on the board from the start, in the order of the configuration, announces them first.
 pub fn announce(config: &DecoderConfig, board: &Board) {
     board.decoder(&config.name, |status| {
         status.protocol = config.protocol.name.to_owned();
@@ -104,7 +109,6 @@ pub fn announce(config: &DecoderConfig, board: &Board) {
     });
 }
 
-/// What all connections of a decoder share.
 pub(super) struct Decoder {
     pub(super) name: String,
     pub(super) place: String,
@@ -119,37 +123,40 @@ pub(super) struct Decoder {
     pub(super) presence: Mutex<Presence>,
     pub(super) doubts: Doubts,
     pub(super) offsets: Mutex<Offsets>,
-    /// What was found of the clock, and is shown.
+    /// What the link found about the decoder's clock, and what the board shows.
     pub(super) clock: Mutex<Option<Measured>>,
-    /// Of the connection that we dial, and of the next one. One that is accepted has its own.
+    /// Shared by the connection that we dial and the one that we dial next. A connection that we
+    /// accept has a `Sense` of its own.
     pub(super) sense: Arc<Mutex<Sense>>,
     pub(super) serial: bool,
-    /// No read showed that the decoder sends UTC, and no zone is configured.
+    /// No zone is configured, and no read has shown yet that the decoder sends UTC.
     zoneless: AtomicBool,
-    /// Since when nobody is connected to a port that waits.
+    /// Since when nobody is connected to a port that waits for the decoder's software.
     awaited: Mutex<Option<Instant>>,
     pub(super) memories: Memories,
-    /// When the decoder last began to count anew.
+    /// When the decoder last began to count from the start again.
     pub(super) restarted: Mutex<Option<Instant>>,
-    /// It is shown that nothing in its bytes is a record.
+    /// The board shows that the link found no record in the decoder's bytes.
     pub(super) babbling: AtomicBool,
-    /// It is shown that what comes makes no sense to the protocol.
+    /// The board shows that the protocol cannot make sense of what the decoder sends.
     nonsense: AtomicBool,
 }
 
-/// Whether the decoder is there.
+/// Whether the decoder is connected and answers.
 #[derive(Default)]
 pub(super) struct Presence {
-    /// Connections that are up.
+    /// Number of connections that are up.
     pub(super) up: usize,
-    /// A connection went silent, and no new one has spoken since: that one comes up proves nothing.
+    /// A connection went silent, and no connection has delivered a byte since. A new connection
+    /// alone proves nothing.
     pub(super) silent: bool,
-    /// The decoder took the last connection and ended it at once, and no new one has worked since:
-    /// it is shown as unreachable until one does.
+    /// The decoder took the last connection and ended it at once, and no later one has worked yet.
+    /// The board shows the decoder as unreachable until one does.
     pub(super) doubted: bool,
-    /// Since when one is up.
+    /// Since when at least one connection is up.
     pub(super) since: Option<Instant>,
-    /// Conditions that are shown, and whether an earlier connection told them. As many as protocols have names for.
+    /// The conditions that the board shows, and whether an earlier connection reported them. There
+    /// are at most as many as the protocols have names for.
     pub(super) conditions: BTreeMap<Condition, bool>,
 }
 
@@ -206,7 +213,9 @@ impl Decoder {
 
     pub(super) fn stored_ranges<K: ReadStore>(&self, store: &K) -> Option<BoxFuture<'static, StoredRanges>> {
         let (store, name) = (store.clone(), self.name.clone());
-        // Also where nothing is to be asked for by itself: somebody may ask, and a decoder that counts anew is recognised.
+        // The link also needs the stored ranges where it asks for nothing by itself: somebody may
+        // ask by hand, and the protocol recognises by them that a decoder counts from the start
+        // again.
         (self.spec.missed == Missed::Stored).then(|| async move { store.stored_ranges(&name).await }.boxed())
     }
 
@@ -236,7 +245,7 @@ impl Decoder {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection is up.
+    /// A connection was made.
     pub(super) fn on_connected(&self) {
         let mut presence = self.presence();
         presence.up += 1;
@@ -252,7 +261,8 @@ impl Decoder {
         self.state(if doubtful { LinkState::Idle } else { LinkState::Connected });
     }
 
-    /// A connection after one that ended at once has lasted, or brought a read: the decoder works.
+    /// The decoder works: after a connection that ended at once, the next one has lasted, or it has
+    /// delivered a read.
     fn works(&self, lasted: bool) {
         let mut presence = self.presence();
         let steady = presence.since.is_some_and(|since| since.elapsed() >= self.limits.steady);
@@ -263,7 +273,7 @@ impl Decoder {
         }
     }
 
-    /// The port on which the decoder's software is to connect cannot be had.
+    /// The link cannot listen on the port to which the decoder's software is to connect.
     pub(super) fn cannot_listen(&self, error: &io::Error) {
         let (here, other) = (ProblemCode::DecoderPortTaken, ProblemCode::DecoderUnreachable);
         let (code, gone, why) = match error.kind() {
@@ -282,7 +292,6 @@ impl Decoder {
         self.state(LinkState::Failed);
     }
 
-    /// The first byte of a connection arrived.
     pub(super) fn on_first_byte(&self) {
         let mut presence = self.presence();
         if std::mem::take(&mut presence.silent) {
@@ -291,7 +300,8 @@ impl Decoder {
         }
     }
 
-    /// Bytes come, and nothing in them is anything.
+    /// The decoder sends bytes, and the protocol finds nothing in them, not even something to
+    /// reject.
     pub(super) fn on_no_records(&self) {
         let message = format!(
             "`{}` at {} sends bytes without a single record or line end in a megabyte. None of it is kept. Check protocol \
@@ -302,14 +312,14 @@ impl Decoder {
         self.board.raise(ProblemCode::DecoderNoRecords, &self.name, message);
     }
 
-    /// The protocol found something that is not to be rejected.
+    /// The protocol found something that it does not reject.
     pub(super) fn on_records(&self) {
         if self.babbling.swap(false, Ordering::Relaxed) {
             self.board.clear(ProblemCode::DecoderNoRecords, &self.name);
         }
     }
 
-    /// The decoder told something that is no record.
+    /// The decoder sent something that is no record.
     pub(super) fn on_info(&self, info: Info, received: Timestamp) {
         match info {
             Info::Alive | Info::Greeting(Stamp::Uptime(_)) => {}
@@ -334,7 +344,8 @@ impl Decoder {
         }
     }
 
-    /// A read arrived: can its time be trusted, and is it of this race?
+    /// A read arrived: the link decides whether its time can be trusted, and whether it belongs to
+    /// this race.
     pub(super) fn check_time(&self, read: &mut ChipRead, received: Timestamp) {
         self.works(false);
         self.doubts.judge(&self.name, &self.zone, read, received, &self.board);
@@ -369,11 +380,12 @@ impl Decoder {
         *self.restarted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Shows what is known of the clock by now, if it is another thing than before.
+    /// Shows what the link now knows about the decoder's clock, if it differs from what the board
+    /// shows.
     pub(super) fn compare(&self) {
         let Some(found) = self.offsets().look(tokio::time::Instant::now()) else { return };
         let mut shown = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        // Milliseconds come and go with each read; what is said of them is in whole seconds.
+        // The milliseconds change with each read, but the messages are in whole seconds.
         let same = |one: &Measured| {
             one.verdict == found.verdict && one.by == found.by && (one.offset_ms - found.offset_ms).abs() < 1000
         };
@@ -421,7 +433,7 @@ impl Decoder {
         )
     }
 
-    /// What makes no sense to the protocol, in words and with what to change.
+    /// Says in words what makes no sense to the protocol, and what to change.
     pub(super) fn makes_no_sense(&self, found: &Nonsense) {
         let begin = format!("`{}` at {}", self.name, self.place);
         let protocol = self.spec.name;
@@ -472,7 +484,7 @@ impl Decoder {
         self.board.clear(other, &self.name);
     }
 
-    /// The protocol understands what comes.
+    /// The protocol understands what the decoder sends.
     pub(super) fn understands(&self) {
         if self.nonsense.swap(false, Ordering::Relaxed) {
             self.board.clear(ProblemCode::WrongProtocol, &self.name);
@@ -480,7 +492,7 @@ impl Decoder {
         }
     }
 
-    /// A port that waits for the decoder's software, and nobody comes.
+    /// Raises a problem if a port waits for the decoder's software and nobody connects.
     pub(super) fn awaits(&self, now: Instant) {
         let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
         if self.presence().up > 0 {
@@ -496,7 +508,8 @@ impl Decoder {
         }
     }
 
-    /// Ends what an earlier connection told and this one had time to tell again.
+    /// Ends the conditions that an earlier connection reported, if this connection had time to
+    /// report them again and did not.
     pub(super) fn clear_conditions(&self) {
         let mut presence = self.presence();
         let renewed = presence.since.is_some_and(|since| since.elapsed() >= self.limits.renewed);
@@ -506,7 +519,7 @@ impl Decoder {
         }
     }
 
-    /// About once a second, whatever the connections do.
+    /// Called about once a second, whatever the connections do.
     pub(super) fn upkeep(&self) {
         self.buffer.report();
         self.works(true);
@@ -521,7 +534,7 @@ impl Decoder {
     }
 }
 
-/// A clock that tells whole seconds is behind by up to one.
+/// Whether the clock shows whole seconds only. Such a clock seems to be behind by up to one second.
 fn tells_whole_seconds(clock: &Stamp) -> bool {
     match clock {
         Stamp::Local(local) => local.subsec_nanosecond() == 0,
@@ -531,7 +544,7 @@ fn tells_whole_seconds(clock: &Stamp) -> bool {
     }
 }
 
-/// `+01:00`: minutes east of UTC.
+/// Minutes east of UTC as text, such as `+01:00`.
 fn hours(minutes: i64) -> String {
     let sign = if minutes < 0 { '-' } else { '+' };
     format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)

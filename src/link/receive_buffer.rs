@@ -1,23 +1,32 @@
-//! The receive buffer of one decoder: what its connections received and the journal has not made durable yet.
+//! The receive buffer of one decoder: what its connections received and the journal has not made
+//! durable yet.
 //!
 //! What must hold:
-//! * **In order, one group at a time.** Chunks are kept in the order they were put, whatever connection they came
-//!   from; [`ReceiveBuffer::progress`] counts durable chunks, so "everything before chunk n is durable" is one comparison.
-//! * **It outlives connections.** A cable that is pulled while the disk is full costs nothing that had arrived.
-//! * **Bounded.** At most [`Limits::buffer`](super::decoder::Limits::buffer) bytes, counted as raw bytes plus [`FRAME_COST`] a
-//!   frame. When it is full, nothing is read for now ([`ReceiveBuffer::is_full`]; what was already read, at most one read buffer
-//!   a connection, still goes in): the port's own buffers and the decoder's hold what comes, which loses nothing while
-//!   the journal gets on, only slower than the reads come. Once it does not get on at all ([`Limits::stall`](super::decoder::Limits::stall):
-//!   the disk is full), that would only move the loss to where nobody counts it. A decoder that can be asked again (or
-//!   repeats) is still not read from. Of one that only streams the newest frames are dropped and counted, and a marker
-//!   with the count goes into the journal where they are missing.
-//! * **Sources are decided here**: what is kept of a location with a device of its own is kept as a decoder of its own
-//!   ([`crate::model::source`]). A chunk is durable when all of its sources are, so an ack waits for every one of them.
-//! * **Rejects are capped.** A wrong baud rate is a flood of them; see [`Rejects`].
+//! * **In order, one group at a time.** The journal keeps the chunks in the order in which they
+//!   were put, whatever connection they arrived on. [`ReceiveBuffer::progress`] counts durable
+//!   chunks, so "everything before chunk n is durable" is one comparison.
+//! * **It outlives connections.** If a cable is pulled while the disk is full, nothing is lost that
+//!   had arrived.
+//! * **Bounded.** The buffer has at most [`Limits::buffer`](super::decoder::Limits::buffer) bytes,
+//!   counted as raw bytes plus [`FRAME_COST`] for each frame. When it is full, the link pauses
+//!   reading ([`ReceiveBuffer::is_full`]). What was already read, at most one read buffer for each
+//!   connection, is still put in. Meanwhile the buffers of the port and of the decoder take what is
+//!   sent. That loses nothing while the journal still writes, only more slowly than the reads
+//!   arrive. Once the journal writes nothing at all
+//!   ([`Limits::stall`](super::decoder::Limits::stall): the disk is full), pausing would only move
+//!   the loss to where nobody counts it. A decoder that can be asked again (or repeats) is still
+//!   not read from. Of a decoder that only streams, the newest frames are dropped and counted, and
+//!   a marker with the count is written to the journal where they are missing.
+//! * **Sources are decided here**: a location with a device of its own is kept as a source of its
+//!   own ([`crate::model::source`]). A chunk is durable when all of its sources are, so an
+//!   acknowledgement waits for every one of them.
+//! * **Rejects are capped.** A wrong baud rate causes a flood of them (see [`Rejects`]).
 //!
-//! Not chosen: a channel of frames with a fixed number of places (a frame of 20 bytes would weigh as much as one of
-//! 20 KiB); a buffer per connection (16 connections would need 16 times the memory, and frames would lose their order
-//! of arrival).
+//! Not chosen:
+//! * A channel of frames with a fixed number of places: a frame of 20 bytes would weigh as much as
+//!   one of 20 KiB.
+//! * A buffer for each connection: 16 connections would need 16 times the memory, and frames would
+//!   lose their order of arrival.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -38,17 +47,18 @@ use crate::status::{Board, LastRead, ProblemCode, RECENT_READS, RecentRead};
 /// Memory of a frame beside its raw bytes, rounded up: the decoded fields and their allocations.
 const FRAME_COST: usize = 512;
 
-/// Chunks handed to the journal at once. Each chunk is one read from a port with its own time of receipt; at one
-/// device flush of 8 ms a group this allows 3,750 separate reads a second.
+/// Chunks that the buffer hands to the journal at once. Each chunk is one read from a port with its
+/// own time of receipt. At one device flush of 8 ms for each group this allows 3,750 separate reads
+/// a second.
 const GROUP: usize = 30;
 
-/// Raw bytes kept of a rejected frame.
+/// Raw bytes that are kept of a rejected frame.
 const REJECT_RAW: usize = 1024;
-/// The same of one that is acknowledged, so that the decoder forgets it: all that a protocol gives
-/// of it.
+/// Raw bytes that are kept of a rejected frame which is acknowledged, so that the decoder forgets
+/// it. This is all that a protocol puts out for one.
 const ACKNOWLEDGED_RAW: usize = 4096;
 
-/// What one read from a port gave.
+/// The frames of one read from a port.
 struct Chunk {
     received: Timestamp,
     frames: Vec<Framed>,
@@ -58,7 +68,7 @@ struct Chunk {
 /// See the head of this file.
 pub(super) struct ReceiveBuffer {
     decoder: String,
-    /// Location to source.
+    /// Maps a location to its source.
     sources: BTreeMap<Box<str>, Box<str>>,
     resends: bool,
     limit: usize,
@@ -70,17 +80,17 @@ pub(super) struct ReceiveBuffer {
 }
 
 struct Queue {
-    /// Not yet handed to the journal.
+    /// Chunks that the journal has not taken yet.
     chunks: VecDeque<Chunk>,
-    /// Chunks ever put.
+    /// Number of chunks ever put.
     put: u64,
     /// When the journal last began or ended a group.
     moved: Instant,
-    /// Cost of everything that is not durable, the group in flight included.
+    /// Cost of everything that is not durable, including the group that is being written.
     cost: usize,
-    /// Frames that are not durable, the group in flight included.
+    /// Number of frames that are not durable, including the group that is being written.
     frames: u64,
-    /// Reads and markers dropped since the buffer became full, with the time of the first.
+    /// Reads and markers dropped since the buffer became full, and when the first of them arrived.
     gap: Option<(u64, Timestamp)>,
     rejects: Rejects,
     flood: Flood,
@@ -130,14 +140,16 @@ impl ReceiveBuffer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // A panic elsewhere ends the process; the queue is plain data and whole between any two statements below.
+        // A panic elsewhere ends the process. The queue is plain data and consistent between any
+        // two statements below.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes frames of one read, none of them [`Frame::Info`]. The first `acknowledged` of them are followed by a
-    /// reply of the protocol: of these a reject is kept even beyond the cap, because the decoder will forget it.
+    /// Takes the frames of one read, none of them [`Frame::Info`]. A reply of the protocol follows
+    /// the first `acknowledged` of them. Of these a reject is kept even beyond the cap, because the
+    /// decoder will forget it.
     ///
-    /// Returns the number of the chunk, `None` if nothing of it is to be kept.
+    /// Returns the number of the chunk, or `None` if none of the frames is kept.
     pub(super) fn put(&self, received: Timestamp, mut frames: Vec<Framed>, acknowledged: usize) -> Option<u64> {
         let now = Instant::now();
         let mut guard = self.lock();
@@ -175,7 +187,8 @@ impl ReceiveBuffer {
         if frames.is_empty() {
             return None;
         }
-        // Of thousands of rejects in one read a few are kept: their places would stay, and are not in the cost.
+        // Of thousands of rejects in one read a few are kept. Their unused places would stay
+        // allocated, and the cost does not count them.
         if frames.capacity() > 2 * frames.len() {
             frames.shrink_to_fit();
         }
@@ -186,18 +199,18 @@ impl ReceiveBuffer {
         Some(number)
     }
 
-    /// The buffer is full, and waiting loses nothing: read no more for now.
+    /// The buffer is full, and waiting loses nothing, so the link reads no more for now.
     pub(super) fn is_full(&self) -> bool {
         let queue = self.lock();
         queue.cost >= self.limit && (self.resends || queue.moved.elapsed() < self.stall)
     }
 
-    /// How many chunks are durable; changes with every group.
+    /// How many chunks are durable. It changes with every group.
     pub(super) fn progress(&self) -> watch::Receiver<u64> {
         self.durable.subscribe()
     }
 
-    /// Frames received but not durable.
+    /// Number of frames received but not durable.
     pub(super) fn buffered(&self) -> u64 {
         self.lock().frames
     }
@@ -212,14 +225,15 @@ impl ReceiveBuffer {
         }
     }
 
-    /// Keeps group after group, for ever; returns when the journal is gone.
+    /// Hands group after group to the journal, for ever. It returns only when the journal is gone.
     pub(super) async fn keep_all<K: ReadStore>(&self, store: &K) -> JournalError {
         loop {
             let group = self.group().await;
             let chunks = group.len() as u64;
             let cost: usize = group.iter().map(|chunk| chunk.cost).sum();
             let frames: u64 = group.iter().map(|chunk| chunk.frames.len() as u64).sum();
-            // Polled in order, so the journal sees the chunks in order; it commits them as one group.
+            // The parts are polled in order, so the journal sees the chunks in order. It commits
+            // them as one group.
             let keeping = group.into_iter().flat_map(|chunk| self.by_source(chunk)).map(|part| async {
                 let shown = Shown::of(&part);
                 let kept = store.append(part.source, part.received, part.frames).await?;
@@ -234,8 +248,9 @@ impl ReceiveBuffer {
         }
     }
 
-    /// A chunk in parts of one source each, in the order of arrival. That a decoder counts anew is told to every source: where
-    /// its memory was read into is not known.
+    /// Splits a chunk into parts of one source each, in the order of arrival. When the decoder
+    /// counts from the start again, every source gets that record, because it is not known which
+    /// source's reads were in that memory.
     fn by_source(&self, chunk: Chunk) -> Vec<Part<'_>> {
         let mut parts: Vec<Part<'_>> = Vec::new();
         let received = chunk.received;
@@ -276,7 +291,8 @@ impl ReceiveBuffer {
         }
     }
 
-    /// A group is durable: its room is free, and whoever waits for it may go on.
+    /// A group is durable: its room in the buffer is free, and whoever waits for the group may
+    /// continue.
     fn settle(&self, chunks: u64, cost: usize, frames: u64) {
         let mut queue = self.lock();
         queue.moved = Instant::now();
@@ -289,7 +305,7 @@ impl ReceiveBuffer {
         self.durable.send_modify(|durable| *durable += chunks);
     }
 
-    /// Shows what is durable.
+    /// Shows on the board what is durable.
     fn show(&self, kept: Vec<(Kept, Shown<'_>)>) {
         let (totals, buffered) = {
             let queue = self.lock();
@@ -325,7 +341,8 @@ impl ReceiveBuffer {
         self.board.recent(recent);
     }
 
-    /// Called about once a second and at the end: counts and problems that no kept group would show.
+    /// Called about once a second and at the end. It reports counts and problems that no kept group
+    /// would show.
     pub(super) fn report(&self) {
         let (totals, buffered, verdict, rate) = {
             let mut queue = self.lock();
@@ -351,7 +368,8 @@ impl ReceiveBuffer {
             status.buffered = buffered;
         });
         if totals.dropped > 0 {
-            // Never cleared: what is lost stays lost, and the timer has to know for the results.
+            // This problem is never cleared: what is lost stays lost, and the timer has to know it
+            // for the results.
             let message = format!(
                 "{} reads of `{}` were lost: the journal could not take them and the buffer was full. Make room on the \
                  disk; take what is missing from the decoder's own memory or the backup system",
@@ -383,8 +401,9 @@ impl Queue {
     }
 }
 
-/// The record of a loss, at its place in the journal: a marker `dropped` whose name is the exact number of reads and
-/// markers that are missing there. `received`: when the first of them arrived.
+/// The record of a loss, at its place in the journal. It is a marker `dropped` whose name is the
+/// exact number of reads and markers that are missing there. `received` is when the first of them
+/// arrived.
 fn dropped(count: u64, received: Timestamp) -> Chunk {
     let marker = Marker {
         kind: "dropped".into(),
@@ -399,23 +418,24 @@ fn dropped(count: u64, received: Timestamp) -> Chunk {
     Chunk { received, frames: vec![framed], cost: FRAME_COST }
 }
 
-/// The frames of a chunk that belong to one source and came one after the other.
+/// The frames of a chunk that belong to one source and arrived one after the other.
 struct Part<'a> {
     source: &'a str,
-    /// Of the source, if it is a location's.
+    /// The location, if the source is a location.
     location: Option<&'a str>,
     received: Timestamp,
     frames: Vec<Framed>,
 }
 
-/// What the board will show of a part once it is durable; the frames themselves go to the journal.
+/// What the board will show of a part once it is durable. The frames themselves are moved to the
+/// journal.
 struct Shown<'a> {
     location: Option<&'a str>,
     reads: u64,
-    /// One of them is live.
+    /// At least one of the reads is live.
     live: bool,
     markers: u64,
-    /// The newest reads with their place in the part; `seq` is still to come.
+    /// The newest reads with their place in the part. Their `seq` is filled in later.
     recent: Vec<(u64, RecentRead)>,
 }
 
@@ -450,12 +470,13 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// How many rejected frames are kept: [`Rejects::BURST`], then one a second. The rest is counted. A decoder with a few
-/// bad frames in a race has all of them in the journal; a wrong baud rate costs 86,400 lines a day at most.
+/// How many rejected frames are kept: [`Rejects::BURST`], then one a second. The others are only
+/// counted. So a decoder with a few bad frames in a race has all of them in the journal, and a
+/// wrong baud rate costs at most 86,400 lines a day.
 struct Rejects {
     tokens: u32,
     refilled: Instant,
-    /// Of the flood that is on; 0: there is none.
+    /// Number of frames not kept in the present flood. 0 means that there is no flood.
     not_kept: u64,
     last: Option<(Instant, Reject)>,
 }
@@ -477,7 +498,8 @@ impl Rejects {
         Self { tokens: Self::BURST, refilled: now, not_kept: 0, last: None }
     }
 
-    /// Whether this one is kept; `must`: it is in any case, and only uses up its share.
+    /// Whether this frame is kept. With `must` it is kept in any case, and it still uses up one
+    /// token.
     fn admit(&mut self, reason: Reject, now: Instant, must: bool) -> bool {
         let whole = u32::try_from(now.duration_since(self.refilled).as_secs()).unwrap_or(u32::MAX);
         self.tokens = self.tokens.saturating_add(whole).min(Self::BURST);
