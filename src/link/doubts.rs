@@ -1,8 +1,10 @@
-//! Doubts about a decoder's time, told as soon as a read shows them: before the race, with or without a session.
+//! Doubts about a decoder's time. The board shows them as soon as a read raises them: before the
+//! race, with or without a session.
 //!
-//! A doubt is a problem of its decoder. It is shown from the first read that has it until a live read of that decoder
-//! has none, or another one; what a decoder had stored raises a doubt but does not end one. The board is touched only
-//! when something changes: this runs for every read.
+//! A doubt is a problem of its decoder. The board shows it from the first read that raises it until
+//! a live read of that decoder raises none, or another one. A read that the decoder had stored may
+//! raise a doubt but does not end one. The board is called only when something changes, because
+//! this code runs for every read.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,7 +15,7 @@ use crate::model::chip::ChipRead;
 use crate::model::clock::{self, Doubt};
 use crate::status::Board;
 
-/// The doubts of one decoder that are shown now; at most one of each kind.
+/// The doubts about one decoder that are shown now, at most one of each kind.
 #[derive(Default)]
 pub(super) struct Doubts(Mutex<Vec<Doubt>>);
 

@@ -1,37 +1,39 @@
-//! A decoder gone mad: it sends more live reads than any race makes.
+//! Recognises a faulty decoder that sends more live reads than any race makes.
 //!
-//! Everything it sends is kept all the same, as fast as the disk takes it; this only says so. Reads that the decoder had
-//! stored do not count: a whole race may come at once after an outage.
+//! The box still keeps everything that the decoder sends, as fast as the disk takes it. This file
+//! only raises the problem. Reads that the decoder had stored do not count, because a whole race
+//! may arrive at once after an outage.
 
 use std::time::{Duration, Instant};
 
-/// Live reads a second that no race reaches: the largest mass starts have some 100 chips a second on a mat, and an
-/// undeduplicated decoder reports each of them some ten times.
+/// Live reads a second that no race reaches. The largest mass starts have some 100 chips a second
+/// on a mat, and a decoder that does not deduplicate reports each of them some ten times.
 pub(super) const MANY: u64 = 2_000;
-/// It is a flood when it lasts that long, and over when it was calm for as long as [`CALM`].
+/// It is a flood when the rate is high for this long. The flood is over when the rate was calm for
+/// [`CALM`].
 const LASTS: Duration = Duration::from_secs(5);
 /// See [`LASTS`].
 const CALM: Duration = Duration::from_secs(60);
 
-/// Watches the rate of live reads; looked at about once a second.
+/// Watches the rate of live reads, about once a second.
 #[derive(Debug)]
 pub(super) struct Flood {
     looked: Instant,
     counted: u64,
-    /// Since when the rate is above [`MANY`], without a second below.
+    /// Since when the rate is above [`MANY`] without a second below it.
     high: Option<Instant>,
-    /// The last look with a rate above half of [`MANY`] while a flood is shown.
+    /// When the rate was last above half of [`MANY`] while a flood is shown.
     shown: Option<Instant>,
 }
 
-/// What a look showed.
+/// The result of one look at the rate.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rate {
-    /// As ever.
+    /// Nothing has changed.
     Calm,
     /// It is a flood of this many live reads a second.
     Flood(u64),
-    /// It is over since this look.
+    /// This look shows that the flood is over.
     Over,
 }
 
@@ -40,7 +42,7 @@ impl Flood {
         Self { looked: now, counted: 0, high: None, shown: None }
     }
 
-    /// `count`: live reads ever received.
+    /// `count` is the number of live reads ever received.
     pub(super) fn look(&mut self, now: Instant, count: u64) -> Rate {
         let passed = now.duration_since(self.looked);
         if passed < Duration::from_millis(500) {
@@ -70,7 +72,7 @@ impl Flood {
 mod tests {
     use super::*;
 
-    /// Rates, one for each second; what each second's look shows.
+    /// Takes one rate for each second, and returns the result for each second.
     fn shows(flood: &mut Flood, clock: &mut (Instant, u64), rates: &[u64]) -> Vec<Rate> {
         let mut look = |rate: &u64| {
             *clock = (clock.0 + Duration::from_secs(1), clock.1 + rate);

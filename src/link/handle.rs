@@ -1,7 +1,8 @@
-//! Asking a decoder by hand, from outside of its link.
+//! Lets other parts of the program ask a decoder for stored reads by hand.
 //!
-//! Whoever asks does not wait for the reads: they come as any others do, are kept, and the journal knows the repeats.
-//! Bounded: [`Range::check`]; one question at a time for each connection, and [`PATIENCE`] for all answers.
+//! Whoever asks does not wait for the reads. They arrive like any others, the box keeps them, and
+//! the journal recognises the repeats. Bounded: [`Range::check`] limits the range, each connection
+//! takes one question at a time, and all answers together take at most [`PATIENCE`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,18 +13,19 @@ use tokio::time::{Instant, timeout_at};
 use crate::decoders::Range;
 use crate::link::capture::tap::Tap;
 
-/// How long the connections may take to pass a question on; they do so between two reads of their port.
+/// How long the connections may take to pass a question on. They do so between two reads of their
+/// port.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What became of a question.
+/// The result of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::enum_variant_names, reason = "the word of the answer on the socket")]
 pub enum CommandResult {
     /// The decoder is being asked.
     Accepted,
-    /// There is no link to it now.
+    /// No connection to the decoder is up now.
     NotConnected,
-    /// It cannot be asked for that: why.
+    /// The decoder cannot be asked for that, with the reason.
     Refused(&'static str),
 }
 
@@ -32,18 +34,18 @@ pub(super) struct Command {
     pub(super) answer: oneshot::Sender<Result<(), &'static str>>,
 }
 
-/// The way to the live connections of one decoder; clones share it.
+/// The way to the live connections of one decoder. Clones share it.
 #[derive(Clone, Default)]
 pub struct DecoderHandle {
     connections: Arc<Mutex<Connections>>,
     tap: Tap,
 }
 
-/// By a number of their own; at most as many as the link has.
+/// Each connection has a number of its own. There are at most as many as the link has.
 type Connections = Vec<(u64, mpsc::Sender<Command>)>;
 
 impl DecoderHandle {
-    /// Asks for a range, on the first connection that can (a listening port may have several).
+    /// Asks for a range on the first connection that can do it (a listening port may have several).
     pub async fn ask(&self, range: &Range) -> CommandResult {
         if let Err(why) = range.check() {
             return CommandResult::Refused(why);
@@ -60,14 +62,14 @@ impl DecoderHandle {
             match timeout_at(end, asking).await {
                 Ok(Some(Ok(()))) => return CommandResult::Accepted,
                 Ok(Some(Err(why))) => last = CommandResult::Refused(why),
-                Ok(None) => {} // it ended meanwhile
+                Ok(None) => {} // the connection ended meanwhile
                 Err(_) => last = CommandResult::Refused("its link is busy: try again in a moment"),
             }
         }
         last
     }
 
-    /// Where its bytes can be listened to.
+    /// Where other parts of the program can listen to the decoder's bytes.
     pub fn tap(&self) -> &Tap {
         &self.tap
     }
@@ -76,7 +78,7 @@ impl DecoderHandle {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that can be asked until this goes.
+    /// Registers a connection that can be asked until the returned value is dropped.
     pub(super) fn connected(&self) -> Commands {
         let (sender, orders) = mpsc::channel(1);
         let mut connections = self.lock();
@@ -86,7 +88,7 @@ impl DecoderHandle {
     }
 }
 
-/// One connection's ear.
+/// The commands for one connection.
 pub(super) struct Commands {
     asks: DecoderHandle,
     id: u64,

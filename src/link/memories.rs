@@ -1,25 +1,31 @@
-//! Which stored reads may be of another race: what is fetched from a memory that was cleared.
+//! Decides which stored reads may belong to another race: reads from a memory of the decoder that
+//! was cleared.
 //!
-//! A decoder that was cleared is asked for all that is in its memory. What was made there after the clearing is later than
-//! whatever this box received of the memory before. So a stored read that is *earlier* than that is of another race (last
-//! week's, from another box's card or from a memory that was never empty), or of a clock that was wrong: it is kept and
-//! **held back** ([`crate::journal::held_back`]). Later ones go up by themselves: the race goes on without anybody's help.
+//! After a decoder was cleared, the link asks it for everything in its memory. What the decoder
+//! stored there after the clearing is later than every read that this box received of the memory
+//! before. So a stored read that is *earlier* belongs to another race (last week's, from another
+//! box's card or from a memory that was never empty), or its clock was wrong. The box keeps such a
+//! read and **holds it back** ([`crate::journal::held_back`]). Later reads are uploaded by
+//! themselves, so the race goes on without anybody's help.
 //!
-//! How the time of a stored read is judged, the first that tells counts:
+//! How the time of a stored read is judged. The first rule that applies decides:
 //! 1. Its number is beyond that of a live read of this memory: it is later.
-//! 2. Its stamp is later than that of the last read of the memory before, by the decoder's clock: it is later.
-//! 3. The decoder's clock is known as it is now (the decoder tells it, or a live read shows it), it was set since, and by it
-//!    the read was made after the last one of the memory before was received, and not in the future: it is later. So a clock
-//!    that was set back hides nothing.
-//! 4. Else it is held back: it is earlier, or nothing tells.
+//! 2. Its stamp is later than that of the last read of the memory before, by the decoder's clock:
+//!    it is later.
+//! 3. The read is later if all of this holds: the present state of the decoder's clock is known
+//!    (the decoder reported it, or a live read shows it), the clock was set since the memory
+//!    before, and by this clock the read was made after the last read of the memory before was
+//!    received, and not in the future. So a clock that was set back hides no read.
+//! 4. Otherwise it is held back, because it is earlier, or because nothing shows when it was made.
 //!
-//! A margin of [`MARGIN_MS`] is in favour of the race; of [`SHOWN_MS`] where only a live read shows the clock, which may be one
-//! that was stored, where nothing marks those. What is held back before the clock is known is judged again when it is, and
-//! goes up by itself where it should have. Of a memory that nothing was ever received of before nothing is held back.
-//! Bounded by [`Lives`], and as many memories in doubt.
+//! A margin of [`MARGIN_MS`] is in favour of the race. It is [`SHOWN_MS`] where only a live read
+//! shows the clock, because that read may be a stored one if the decoder does not mark those. A
+//! read that is held back before the clock is known is judged again when the clock is known, and is
+//! then uploaded by itself if it is of this race. If the box never received a read of the memory
+//! before, it holds nothing back. Bounded by [`Lives`], and by as many memories in doubt.
 //!
-//! Rejected: *holding back all that is stamped before our first read of the new memory*: that is the race, whenever the
-//! cable was out.
+//! Rejected: *holding back all that is stamped before our first read of the new memory*. Whenever
+//! the cable was out, exactly those reads are the race.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -30,38 +36,44 @@ use crate::decoders::Cleared;
 use crate::model::chip::{ChipRead, Label, Last, Lives, Stamp, StoredRanges};
 use crate::model::clock;
 
-/// Two clocks that were set by hand, and the way of a read, may differ by so much.
+/// Two clocks that were set by hand may differ by this much, including the time that a read is on
+/// its way.
 const MARGIN_MS: i64 = 5_000;
-/// See the head.
+/// See the head of this file.
 const SHOWN_MS: i64 = 10 * 60 * 1000;
-/// A clock that stands otherwise by so much is another one: what was held back is judged again.
+/// A clock that differs by this much from before is treated as another clock, so what was held back
+/// is judged again.
 const OTHER_CLOCK_MS: i64 = 60_000;
-/// So often, about a second apart: the last reads that were held back may not have been durable yet.
+/// Number of times that held-back reads are judged again, about a second apart. The last of them
+/// may not have been durable at the first time.
 const LOOKS: u8 = 3;
-/// Nothing was read after it was received: a time further ahead is of another clock than the one that is known.
+/// No read is made after it was received. So a time that is further ahead comes from a clock other
+/// than the known one.
 const AHEAD_MS: i64 = 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// What one decoder's memories were, and how its clock stands.
+/// What the link knows about the memories of one decoder, and about its clock.
 #[derive(Default)]
 pub(super) struct Memories(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
     lives: Lives,
-    /// Decoder clock minus box clock in milliseconds: as the decoder told it last, and as its last live read showed it.
+    /// Decoder clock minus box clock in milliseconds: as the decoder reported it last, and as its
+    /// last live read showed it.
     told: Option<i64>,
     shown: Option<i64>,
-    /// Memories of which reads were held back by their stamps, and the last read of the memory before. At most
-    /// [`StoredRanges::FILES`].
+    /// Memories of which reads were held back by their stamps, each with the last read of the
+    /// memory before. At most [`StoredRanges::FILES`].
     doubted: Vec<(Option<Box<str>>, Option<Label>, Last)>,
-    /// The clocks that all that is held back was judged by.
+    /// The two clocks by which all held-back reads were judged last.
     judged: [Option<i64>; 2],
-    /// Looks that are still to come.
+    /// How many times the held-back reads are still to be judged again.
     looks: u8,
 }
 
-/// Judges reads again that were held back: `true`, it was made after the last one of the memory before.
+/// Judges reads again that were held back. `true` means that the read was made after the last one
+/// of the memory before.
 pub(super) struct Again {
     doubted: Vec<(Option<Box<str>>, Option<Label>, Last)>,
     clocks: [Option<i64>; 2],
@@ -88,17 +100,18 @@ impl Memories {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the journal knows; what was seen in this process is newer.
+    /// Adds what the journal knows. What the link saw in this process is newer and stays.
     pub(super) fn learn(&self, lives: &Lives) {
         self.lock().lives.add_unknown(lives);
     }
 
-    /// The decoder told its clock.
+    /// The decoder reported its clock.
     pub(super) fn clock(&self, offset_ms: i64) {
         self.lock().told = Some(offset_ms);
     }
 
-    /// About once a second. The clock is known now, or another: what was held back is to be judged again.
+    /// Called about once a second. If the clock is known now, or is another one, it returns what
+    /// judges the held-back reads again.
     pub(super) fn again(&self, zone: &TimeZone, now: Timestamp) -> Option<Again> {
         let mut inner = self.lock();
         let clocks = [inner.told, inner.shown];
@@ -108,7 +121,8 @@ impl Memories {
         };
         if clocks.into_iter().zip(inner.judged).any(other) {
             inner.judged = clocks;
-            inner.looks = if inner.doubted.is_empty() { 0 } else { LOOKS }; // the next ones are judged by them
+            // The next reads are judged by the new clocks.
+            inner.looks = if inner.doubted.is_empty() { 0 } else { LOOKS };
         }
         if inner.looks == 0 {
             return None;
@@ -117,12 +131,12 @@ impl Memories {
         Some(Again { doubted: inner.doubted.clone(), clocks, zone: zone.clone(), now })
     }
 
-    /// A memory was cleared.
+    /// The decoder cleared a memory.
     pub(super) fn cleared(&self, cleared: &Cleared) {
         self.lock().lives.cleared(cleared.unit.as_deref(), cleared.file.as_ref());
     }
 
-    /// A read came: is it to be held back?
+    /// A read arrived. Returns whether it is to be held back.
     pub(super) fn judge(&self, read: &ChipRead, zone: &TimeZone, received: Timestamp) -> bool {
         let Some(position) = &read.position else { return false };
         let mut inner = self.lock();
@@ -151,7 +165,7 @@ impl Memories {
 }
 
 impl Inner {
-    /// The last read of the memory before, if this one is not known to have been made after it.
+    /// The last read of the memory before, unless this read is known to have been made after it.
     fn of_another_race(&self, read: &ChipRead, ms: Option<i64>, zone: &TimeZone, received: Timestamp) -> Option<Last> {
         let position = read.position.as_ref()?;
         let life = self.lives.of(position.unit.as_deref(), position.file.as_ref()).filter(|life| life.cleared)?;
@@ -165,7 +179,8 @@ impl Inner {
     }
 }
 
-/// Later by the decoder's clock as it is now: as it was told, or as a live read showed it.
+/// Later by the present state of the decoder's clock, as the decoder reported it or as a live read
+/// showed it.
 fn is_later_by_clock(
     clocks: [Option<i64>; 2],
     ms: Option<i64>,
@@ -179,21 +194,23 @@ fn is_later_by_clock(
     let until = received.as_millisecond() + AHEAD_MS;
     let then = dated_ms(&before.stamp, zone, before.received).map(|ms| ms - before.received.as_millisecond());
     clocks.into_iter().zip([MARGIN_MS, SHOWN_MS]).any(|(offset, margin)| {
-        // One that stands as it did then says no more than the stamps do.
+        // A clock that differs from the box by the same amount as then shows no more than the
+        // stamps do.
         let set = offset.filter(|offset| then.is_none_or(|then| (offset - then).abs() > OTHER_CLOCK_MS));
         let since = before.received.as_millisecond() - margin;
         set.is_some_and(|offset| (since..=until).contains(&(ms - offset)))
     })
 }
 
-/// Later by the decoder's clock, as it stamps.
+/// Later by the stamps of the decoder's clock.
 fn is_later(stamp: &Stamp, before: &Last, zone: &TimeZone, received: Timestamp) -> bool {
     let day_ms = |day: u32, time: jiff::civil::Time| {
         let seconds = (i64::from(time.hour()) * 60 + i64::from(time.minute())) * 60 + i64::from(time.second());
         i64::from(day) * DAY_MS + seconds * 1000 + i64::from(time.millisecond())
     };
     let both = match (*stamp, before.stamp) {
-        // Since the clock was set, or the decoder switched on. A time of day alone tells nothing of the day.
+        // The day counts since the clock was set, or since the decoder was switched on. A time of
+        // day alone does not show the day.
         (Stamp::TimeOfDay { time, day: Some(day) }, Stamp::TimeOfDay { time: then, day: Some(then_day) }) => {
             Some((day_ms(day, time), day_ms(then_day, then)))
         }
@@ -202,7 +219,7 @@ fn is_later(stamp: &Stamp, before: &Last, zone: &TimeZone, received: Timestamp) 
     both.is_some_and(|(ms, then)| ms >= then - MARGIN_MS)
 }
 
-/// A stamp with a date, as it is.
+/// The time of a stamp that has a date, taken as it is.
 fn dated_ms(stamp: &Stamp, zone: &TimeZone, received: Timestamp) -> Option<i64> {
     let dated = !clock::is_undated(stamp);
     dated.then(|| clock::resolve(stamp, zone, received, true).utc.as_millisecond())
@@ -223,7 +240,8 @@ mod tests {
             Self { memories: Memories::default(), zone: TimeZone::UTC }
         }
 
-        /// Whether it is held back. `stamp` and `received` on this day of November at this time.
+        /// Whether the read is held back. `stamp` and `received` are a day of November 2026 and a
+        /// time.
         fn reads(&self, number: u64, stamp: &str, received: &str, replay: bool) -> bool {
             let mut read = ChipRead::new("A", format!("2026-11-{stamp}").parse().unwrap());
             read.position = Some(Position { unit: None, file: None, number });
@@ -305,7 +323,8 @@ mod tests {
         let mat = Mat::new();
         mat.live(20, "29T09:00:00", "29T09:00:00");
         mat.cleared();
-        mat.memories.clock(-20 * 24 * 3_600_000); // the battery of its clock is empty
+        // The battery of the decoder's clock is empty.
+        mat.memories.clock(-20 * 24 * 3_600_000);
         assert!(mat.stored(1, "22T10:00:00"), "by that clock it would be of the next month");
     }
 

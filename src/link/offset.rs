@@ -1,12 +1,12 @@
-//! Whether the clock of a decoder, or the time zone in the configuration, is wrong.
+//! Finds out whether the clock of a decoder, or the time zone in the configuration, is wrong.
 //!
 //! What must hold:
-//! * **Live reads only.** What a decoder had stored is old, and that is right. Where a read is not marked
-//!   as stored, it comes with others in a moment: reads that are behind by no difference of zones count
-//!   only when they came over [`SPAN`].
-//! * **Nothing is said on one read.** Three of the last five reads agree, or two answers of the decoder's
-//!   clock, or one that nobody contradicted for [`ALONE`].
-//! * Pure: offsets and moments go in. The board is told by who owns this.
+//! * **Live reads only.** A read that the decoder had stored is old, and that is right. Where a
+//!   decoder does not mark its stored reads, they arrive together with others in a moment. So reads
+//!   that are late, and not by a difference of zones, count only when they arrived over [`SPAN`].
+//! * **One read proves nothing.** Three of the last five reads have to agree, or two answers of the
+//!   decoder's clock, or one answer that nothing contradicted for [`ALONE`].
+//! * Pure: offsets and moments are passed in. The owner of this value reports to the board.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,22 +20,23 @@ use crate::model::chip::ChipRead;
 use crate::model::clock::{Doubt, offset_ms, resolve};
 use crate::status::ClockBy;
 
-/// Live reads that are looked at.
+/// Number of the last live reads that are compared.
 const LAST: usize = 5;
-/// So many of them have to agree,
+/// At least this many of them have to agree,
 const AGREE: usize = 3;
-/// within this. A decoder that waits for the last detection of a chip is late by a different time for each.
+/// within this. A decoder that waits for the last detection of a chip is late by a different time
+/// for each read.
 const WITHIN_MS: i64 = 2_000;
-/// Two answers of a clock agree within this: many clocks tell whole seconds.
+/// Two answers of a clock agree within this, because many clocks show whole seconds.
 const ANSWERS_WITHIN_MS: i64 = 1_100;
-/// One answer alone is believed after this.
+/// One answer alone is believed after this time.
 const ALONE: Duration = Duration::from_secs(10);
-/// Reads that are late by chance come at once, when the network is back.
+/// Reads that are late by chance arrive together, when the network is back.
 const SPAN: Duration = Duration::from_secs(2);
-/// Beyond a day it is no matter of zones, and [`Doubt::Far`] tells it.
+/// An offset of more than a day does not come from zones, and [`Doubt::Far`] reports it.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// What the clock of a decoder was found to be.
+/// What is known about the clock of a decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Measured {
     /// Decoder clock minus box clock.
@@ -44,14 +45,14 @@ pub(super) struct Measured {
     pub(super) verdict: ClockVerdict,
 }
 
-/// How wrong it is.
+/// How wrong the clock is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClockVerdict {
-    /// It agrees.
+    /// The clock agrees with the box.
     Right,
-    /// It is off by so little that it may not matter.
+    /// The clock is off by so little that it may not matter.
     Near,
-    /// Every time of it is wrong.
+    /// The clock is off by so much that every time of the decoder is wrong.
     Wrong,
 }
 
@@ -61,7 +62,7 @@ pub(super) struct Offsets {
     limits: ClockLimits,
     answers: VecDeque<(i64, Instant)>,
     reads: VecDeque<(i64, Instant)>,
-    /// The last that was certain.
+    /// The last result that was certain.
     told: Option<Measured>,
 }
 
@@ -70,7 +71,8 @@ impl Offsets {
         Self { limits, ..Self::default() }
     }
 
-    /// The decoder said what time it is. `whole`: it tells whole seconds, so that up to one is missing.
+    /// The decoder reported its clock. `whole` means that the clock shows whole seconds, so that up
+    /// to one second is missing.
     pub(super) fn answer(&mut self, offset_ms: i64, whole: bool, now: Instant) {
         let missing = if whole { (-offset_ms).clamp(0, 999) } else { 0 };
         if self.answers.len() == 2 {
@@ -79,7 +81,7 @@ impl Offsets {
         self.answers.push_back((offset_ms + missing, now));
     }
 
-    /// A read came. Returns whether it counts.
+    /// A read arrived. Returns whether it counts.
     pub(super) fn read(&mut self, read: &ChipRead, zone: &TimeZone, received: Timestamp, now: Instant) -> bool {
         if read.replay || read.amid_stored || read.held_back {
             return false;
@@ -104,18 +106,19 @@ impl Offsets {
         true
     }
 
-    /// What is known now; `None`: nothing yet.
+    /// What is known now. `None` if nothing is known yet.
     pub(super) fn look(&mut self, now: Instant) -> Option<Measured> {
         let answered = self.by_answers(now);
         if let (Some(answer), Some((_, since))) = (answered, self.answers.front())
             && answer.verdict == ClockVerdict::Right
         {
-            // It was set since those reads came.
+            // The clock was set after those reads arrived.
             self.reads.retain(|(_, at)| at > since);
         }
         let read = self.by_reads();
         self.told = match (answered, read) {
-            // The decoder's own word is more exact. But what it stamps is what goes up.
+            // The decoder's own answer is more exact, but its stamps are what is uploaded. So wrong
+            // stamps count more.
             (Some(_), Some(read)) if read.verdict == ClockVerdict::Wrong => Some(read),
             (Some(answer), _) => Some(answer),
             (None, Some(read)) => Some(read),
@@ -172,7 +175,8 @@ mod tests {
             Self(Offsets::new(ClockLimits::default()), Instant::now())
         }
 
-        /// A live read with this stamp, received at 10:00 UTC, so many seconds after the start.
+        /// A live read with this stamp, received at 10:00 UTC. It arrives this many seconds after
+        /// the start.
         fn read(&mut self, stamp: &str, seconds: u64) -> Option<Measured> {
             let read = ChipRead::new("C1", stamp.parse().unwrap());
             self.take(&read, seconds)
@@ -226,11 +230,11 @@ mod tests {
 
     #[test]
     fn reads_that_were_late_by_chance_show_nothing() {
-        // The network was away for a minute: all come in one moment.
+        // The network was away for a minute, so all reads arrive in one moment.
         let mut clock = Clock::new();
         let burst = ["10:59:00.000", "10:59:00.100", "10:59:00.200", "10:59:00.300", "10:59:00.400"];
         assert!(burst.iter().all(|stamp| clock.read(stamp, 100).is_none()));
-        // Stored reads come one after the other, and are not equally old.
+        // Stored reads arrive one after the other, and their ages differ.
         let mut clock = Clock::new();
         let stored = ["10:30:00.000", "10:33:00.000", "10:36:00.000", "10:39:00.000", "10:42:00.000"];
         assert!((0..).zip(stored).all(|(at, stamp)| clock.read(stamp, at).is_none()));

@@ -1,9 +1,9 @@
-//! The places of a listening decoder port, and who gives way when they are taken.
+//! The places of a listening decoder port, and which connection gives way when all are taken.
 //!
 //! What must hold:
-//! * At most [`CONNECTIONS`] are open, however many come.
-//! * The decoder's software gets in again, whoever holds the places: a port scan and a client that leaks connections are
-//!   silent, it is not.
+//! * At most [`CONNECTIONS`] are open, however many arrive.
+//! * The decoder's software can connect again, whoever has the places: a port scan and a client
+//!   that leaks connections are silent, and the software is not.
 //! * A connection that speaks is never closed for another one.
 
 use std::net::SocketAddr;
@@ -14,27 +14,28 @@ use super::connection::Liveness;
 use super::decoder::Decoder;
 use crate::status::ProblemCode;
 
-/// Connections that the software of one decoder may hold at once. For one more, the one that was silent the longest gives
-/// way: one that never spoke (a port scan, a client that leaks them) before one that did.
+/// Connections that the software of one decoder may have at once. For one more, the connection that
+/// was silent the longest gives way. One that never spoke (a port scan, a client that leaks
+/// connections) gives way before one that did.
 pub const CONNECTIONS: usize = 16;
 
 /// A connection that spoke within this time does not give way to another one.
 const SPEAKING: Duration = Duration::from_secs(60);
 
-/// How long it is shown that too many connections came, after the last one too many.
+/// How long the board shows that too many connections arrived, counted from the last one too many.
 const CROWDED_SHOWN: Duration = Duration::from_secs(60);
 
-/// The connections to a listening port, and whether they are too many. At most [`CONNECTIONS`], and those that are on
-/// their way out.
+/// The connections to a listening port, and whether they are too many. There are at most
+/// [`CONNECTIONS`], and those that are being closed.
 #[derive(Default)]
 pub(super) struct Places {
     open: Vec<Weak<Liveness>>,
-    /// When one too many came last.
+    /// When the last connection too many arrived.
     crowded: Option<Instant>,
 }
 
 impl Places {
-    /// A place for a new connection; `None`: all are taken by connections that speak.
+    /// A place for a new connection. `None` if connections that speak have all places.
     pub(super) fn admit(&mut self, decoder: &Decoder, peer: SocketAddr) -> Option<Arc<Liveness>> {
         self.open.retain(|life| life.strong_count() > 0);
         let staying: Vec<Arc<Liveness>> =
@@ -57,7 +58,7 @@ impl Places {
         Some(life)
     }
 
-    /// About once a second.
+    /// Called about once a second.
     pub(super) fn calm(&mut self, decoder: &Decoder) {
         if self.crowded.is_some_and(|at| at.elapsed() >= CROWDED_SHOWN) {
             self.crowded = None;
@@ -66,8 +67,8 @@ impl Places {
     }
 }
 
-/// The oldest that never spoke, else the one that was silent the longest, unless it spoke just now. `lives`: in the order
-/// they came.
+/// The oldest connection that never spoke. If all spoke, it is the one that was silent the longest,
+/// unless it spoke just now. `lives` is in the order in which the connections arrived.
 fn gives_way(lives: &[Arc<Liveness>]) -> Option<&Arc<Liveness>> {
     lives.iter().find(|life| life.heard().is_none()).or_else(|| {
         let silent = |life: &&Arc<Liveness>| life.heard().is_some_and(|heard| heard.elapsed() >= SPEAKING);

@@ -1,11 +1,12 @@
-//! Opening the port: TCP client, TCP server, serial line.
+//! Opens the port: TCP client, TCP server, serial line.
 //!
-//! Everything here either yields a [`Wire`] or an `io::Error` with a text a timer can act on. What a wire carries
-//! is [`super::connection`]'s matter.
+//! Everything here returns either a [`Wire`] or an `io::Error` whose text a timer can act on.
+//! [`super::connection`] decides what happens on the wire.
 //!
-//! A name may have several addresses, and some of them may lead nowhere (an IPv6 address that the decoder announces and
-//! the network does not carry, as with `.local` names). Each has a time limit of its own, and none waits for the one before
-//! to use it up ("happy eyeballs", RFC 8305).
+//! A name may have several addresses, and some of them may be dead (an IPv6 address that the
+//! decoder announces and the network does not carry, as with `.local` names). Each address has a
+//! time limit of its own, and none waits until the one before has used up its limit ("happy
+//! eyeballs", RFC 8305).
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,7 +28,7 @@ use crate::journal::JournalError;
 /// Why a link cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The listening port cannot be had.
+    /// The link cannot listen on the port.
     #[error(
         "decoder `{decoder}`: cannot listen on {address}: {source}; choose a free port (1024 or above), or stop what uses it"
     )]
@@ -58,34 +59,36 @@ pub enum LinkError {
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the TCP handshake with one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// When an address has not answered for so long, the next one is tried beside it. On the network of a finish line an
-/// answer takes milliseconds.
+/// When an address has not answered for this long, the next one is tried as well. On the network of
+/// a finish line an answer takes milliseconds.
 const NEXT_AFTER: Duration = Duration::from_millis(300);
-/// Addresses of a name that are tried.
+/// At most this many addresses of a name are tried.
 const ADDRESSES: usize = 8;
 
-/// Bytes in both directions, whatever the port is.
+/// A stream of bytes in both directions, whatever the port is.
 pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// An open wire to a decoder.
 pub(crate) type Wire = Box<dyn Duplex>;
 
-/// A decoder's port, as far as it can fail before the daemon is up: a listening port is bound, everything else is
-/// opened (again and again) by [`super::run`].
+/// A decoder's port, opened as far as that can fail before the daemon is up. A listening port is
+/// bound. [`super::run`] opens every other port, as often as needed.
 #[derive(Debug)]
 pub struct Port(pub(super) Kind);
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// We open: TCP client or serial line.
+    /// A port that we open: TCP client or serial line.
     Dial(Address),
-    /// They connect. `None`: the address is not on this box yet (a cable that is out at boot); it is tried again.
+    /// A port to which the decoder's software connects. `None` if the address is not on this box
+    /// yet (a cable that is out at boot). The link then tries again.
     Listen(SocketAddr, Option<TcpListener>),
 }
 
 impl Port {
-    /// Where a listening port listens (with port 0 the system chose it), `None` for other ports.
+    /// The address on which a listening port listens (with port 0 the system chose the port), and
+    /// `None` for other ports.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.0 {
             Kind::Listen(_, Some(listener)) => listener.local_addr().ok(),
@@ -94,13 +97,14 @@ impl Port {
     }
 }
 
-/// Binds a decoder's listening port and checks its protocol options, so that `check` knows a fault
-/// before anything runs. Ports that we open ourselves are not touched: their decoder may be
-/// switched on later.
+/// Binds a decoder's listening port and checks its protocol options, so that `check` finds a fault
+/// before anything runs. Ports that we open ourselves are not opened here, because their decoder
+/// may be switched on later.
 ///
 /// # Errors
-/// Only configuration faults ([`LinkError::Bind`], [`LinkError::Setting`]): the port is in use or not ours to take, or an option
-/// does not fit the protocol. An address that is merely not on this box yet is no error.
+/// Only configuration faults ([`LinkError::Bind`], [`LinkError::Setting`]): the port is in use, or
+/// this user may not take it, or an option does not fit the protocol. An address that is merely not
+/// on this box yet is no error.
 pub async fn bind(config: &DecoderConfig) -> Result<Port, LinkError> {
     (config.protocol.make)(&config.set)?;
     let Address::Listen(address) = config.address else {
@@ -113,8 +117,8 @@ pub async fn bind(config: &DecoderConfig) -> Result<Port, LinkError> {
     }
 }
 
-/// As [`bind`], for the box that runs: a port that cannot be had now is tried again by
-/// [`super::run`], because the other decoders go on.
+/// Like [`bind`], for the box that runs. If the port cannot be opened now, [`super::run`] tries it
+/// again, because the other decoders must go on.
 pub async fn open(config: &DecoderConfig) -> Port {
     match (bind(config).await, &config.address) {
         (Ok(port), _) => port,
@@ -132,7 +136,8 @@ pub(crate) async fn dial(address: &Address) -> io::Result<Wire> {
             Ok(Box::new(stream))
         }
         Address::Serial { path, baud, bits, parity, stop, flow } => {
-            // The open is exclusive (TIOCEXCL and flock): a second program on the line would steal bytes.
+            // The open is exclusive (TIOCEXCL and flock), because a second program on the line
+            // would take bytes away.
             let line = tokio_serial::new(path.to_string_lossy(), *baud)
                 .data_bits(*bits)
                 .parity(*parity)
@@ -146,10 +151,10 @@ pub(crate) async fn dial(address: &Address) -> io::Result<Wire> {
     }
 }
 
-/// What the system says of a serial line, and what to do. The system's own words stay in it.
+/// An error of a serial line in words, with what to do. The system's own words stay in the text.
 pub(crate) fn in_words(path: &Path, error: io::Error) -> io::Error {
-    // The library hands on what the system said as text, and one kind for what are two different
-    // things here.
+    // The library returns the system's message as text, and one error kind for two causes that
+    // differ here.
     let said = error.to_string();
     let advice = match error.kind() {
         // A service may use only devices that its unit names, whatever the rights of the file are.
@@ -181,7 +186,7 @@ async fn addresses(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(in_turn(found))
 }
 
-/// Each address once, the two families in turn, beginning with the one that the system prefers.
+/// Each address once, the two families in turn. The family that the system prefers is first.
 fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut once: Vec<SocketAddr> = Vec::new();
     for address in found {
@@ -201,8 +206,8 @@ fn in_turn(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     all
 }
 
-/// Connects to the first of these addresses that answers. Each has `limit`; the next one is tried when the one before failed,
-/// or did not answer for [`NEXT_AFTER`].
+/// Connects to the first of these addresses that answers. Each address has `limit`. The next one is
+/// tried when the one before failed, or did not answer for [`NEXT_AFTER`].
 async fn connect_to_any(addresses: Vec<SocketAddr>, limit: Duration) -> io::Result<TcpStream> {
     let mut waiting = addresses.into_iter();
     let mut trying = FuturesUnordered::new();
@@ -226,14 +231,16 @@ async fn connect_to_any(addresses: Vec<SocketAddr>, limit: Duration) -> io::Resu
 async fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs_f32()));
     let stream = timeout(limit, TcpStream::connect(address)).await.map_err(late)??;
-    // With a decoder simulated on this host and a port in the ephemeral range, a try can meet itself.
+    // With a decoder simulated on this host and a port in the ephemeral range, a connection attempt
+    // can connect to itself.
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
     }
     Ok(stream)
 }
 
-/// What a timer is told: of one address what the system said, of several what it said of each.
+/// The error that the timer sees. For one address it is what the system said, and for several it is
+/// what the system said about each.
 fn none_answers(mut failed: Vec<(SocketAddr, io::Error)>) -> io::Error {
     if failed.len() == 1
         && let Some((_, error)) = failed.pop()
@@ -249,7 +256,8 @@ fn none_answers(mut failed: Vec<(SocketAddr, io::Error)>) -> io::Error {
     io::Error::new(kind, text)
 }
 
-/// Makes a dead peer known after 30 s (15 s idle, then 3 probes 5 s apart), and acks leave at once.
+/// Detects a dead peer after 30 s (15 s idle, then 3 probes 5 s apart), and sends acknowledgements
+/// at once.
 pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let probes =
@@ -257,7 +265,7 @@ pub(crate) fn tune(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&probes)
 }
 
-/// The address as messages name it.
+/// The address as messages show it.
 pub(crate) fn place(address: &Address) -> String {
     match address {
         Address::Serial { path, baud, .. } => format!("serial://{}?baud={baud}", path.display()),
@@ -273,7 +281,8 @@ mod tests {
 
     use super::*;
 
-    /// An address that answers nothing: its queue of connections is full, and the system drops what comes. Nobody accepts.
+    /// An address that answers nothing. Nobody accepts its connections and their queue is full, so
+    /// the system drops new ones.
     async fn dead(ip: &str) -> (SocketAddr, Socket, Vec<TcpStream>) {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         listener.bind(&SocketAddr::new(ip.parse().unwrap(), 0).into()).unwrap();
@@ -310,7 +319,8 @@ mod tests {
         let stream = connect_to_any(vec![refusing, alive.local_addr().unwrap()], CONNECT_TIMEOUT).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), alive.local_addr().unwrap());
         assert!(began.elapsed() < NEXT_AFTER, "{:?}", began.elapsed());
-        // The first one answers when all others were given up: it had its own time.
+        // The first address answers after all others have failed, because it still has time of its
+        // own.
         let (late, listener, _filled) = dead("127.0.0.7").await;
         let connecting = tokio::spawn(connect_to_any(vec![late, refusing], CONNECT_TIMEOUT));
         let listener = std::net::TcpListener::from(listener);

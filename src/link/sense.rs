@@ -1,13 +1,15 @@
-//! Whether what a decoder sends makes sense to its protocol at all: the wrong protocol and the wrong
-//! baud rate, which are mistakes of the set-up, and look like a decoder that is quiet.
+//! Recognises whether a protocol can make sense at all of what its decoder sends. The wrong
+//! protocol and the wrong baud rate are mistakes of the set-up, and both look like a decoder that
+//! is quiet.
 //!
 //! What must hold:
-//! * **A decoder that is read is never called wrong** for a line that its protocol does not know. Once
-//!   something was understood on a connection, only another protocol that is recognised counts.
-//! * **A little is no proof.** A connection begins in the middle of a line, and the answer to a question
-//!   may be cut.
-//! * **Bounded.** The last [`SEEN`] bytes are held, and they are looked at once in [`AGAIN`].
-//! * Pure: bytes, frames and moments go in.
+//! * **A decoder whose reads are understood is never called wrong** because of a line that its
+//!   protocol does not know. Once the protocol understood something on a connection, only another
+//!   protocol that is recognised counts.
+//! * **A few bytes prove nothing.** A connection begins in the middle of a line, and the answer to
+//!   a question may be cut.
+//! * **Bounded.** The last [`SEEN`] bytes are kept, and they are examined once in [`AGAIN`].
+//! * Pure: bytes, frames and moments are passed in.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,59 +21,62 @@ use crate::decoders::recognise::{Grade, recognise};
 use crate::decoders::recogniser::Sign;
 use crate::decoders::{Frame, Item, Settings, Spec};
 
-/// Bytes that are held to be recognised.
+/// Bytes that are kept in order to recognise the protocol.
 const SEEN: usize = 4096;
-/// Bytes that make no sense for so long are a problem.
+/// Bytes that make no sense for this long are a problem.
 const LASTS: Duration = Duration::from_secs(20);
-/// Bytes that no protocol of text sends are one earlier.
+/// Bytes that no protocol of text sends are a problem earlier, after this long.
 const GARBAGE_LASTS: Duration = Duration::from_secs(5);
-/// So many of them prove something,
+/// At least this many bytes are needed to call them garbage,
 const GARBAGE: usize = 24;
-/// if so many in a hundred are printable at most. At a wrong rate about half of all bytes are.
+/// and at most this many in a hundred may be printable. At a wrong rate about half of all bytes
+/// are.
 const PRINTABLE: usize = 75;
-/// Between two looks at what it is.
+/// Time between two attempts to recognise what the bytes are.
 const AGAIN: Duration = Duration::from_secs(20);
-/// Rejected frames that prove something, where nothing was ever understood.
+/// Rejected frames that prove a mistake, where the protocol never understood anything.
 const REJECTED: u32 = 2;
-/// Bytes that are no frame at all, and prove something.
+/// Bytes that form no frame at all, and that prove a mistake.
 const FRAMELESS: u64 = 64;
 
-/// What was found.
+/// What the decoder's bytes turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Nonsense {
-    /// It is another protocol: their names, the best first; or none that is known.
+    /// Another protocol: the names of those that fit, the best first. The list is empty if no known
+    /// protocol fits.
     Protocol(Vec<&'static str>),
-    /// It is this protocol with other options.
+    /// This protocol with other options.
     Options(Settings),
-    /// It is no decoder: what it is.
+    /// Not a decoder: the name of what it is.
     Foreign(&'static str),
-    /// The rate of the line is wrong.
+    /// The baud rate of the line is wrong.
     Baud,
 }
 
-/// What one decoder sent since something was last understood.
+/// What one decoder sent since its protocol last understood something.
 #[derive(Debug, Default)]
 pub(super) struct Sense {
     seen: VecDeque<u8>,
-    /// When the first byte came that was not understood.
+    /// When the first byte arrived that the protocol did not understand.
     since: Option<Instant>,
     rejected: u32,
-    /// Bytes, blanks not counted.
+    /// Number of bytes, without blanks.
     bytes: u64,
-    /// Something was understood on this connection.
+    /// The protocol understood something on this connection.
     proven: bool,
     looked: Option<Instant>,
-    /// What is shown now.
+    /// What the board shows now.
     shown: Option<Nonsense>,
 }
 
 impl Sense {
-    /// A new connection: what answers there now may be another thing.
+    /// Called for a new connection: another device may answer there now.
     pub(super) fn connected(&mut self) {
         self.proven = false;
     }
 
-    /// Takes bytes, and what the protocol made of them. Returns whether something was understood.
+    /// Takes bytes, and what the protocol made of them. Returns whether the protocol understood
+    /// something.
     pub(super) fn feed(&mut self, spec: &Spec, bytes: &[u8], items: &[Item], now: Instant) -> bool {
         if items.iter().any(|item| is_understood(spec, item)) {
             *self = Self { proven: true, ..Self::default() };
@@ -94,7 +99,8 @@ impl Sense {
         false
     }
 
-    /// What is wrong, if it is and was not told yet. `serial`: the wire has a rate that may be wrong. About once a second.
+    /// Returns what is wrong, unless nothing is or it was returned before. `serial` means that the
+    /// wire has a baud rate, which may be wrong. Called about once a second.
     pub(super) fn look(&mut self, spec: &Spec, set: &Settings, serial: bool, now: Instant) -> Option<Nonsense> {
         let lasts = now.duration_since(self.since?);
         if self.looked.is_some_and(|at| now.duration_since(at) < AGAIN) {
@@ -117,7 +123,8 @@ impl Sense {
         let found: Vec<_> = recognise(bytes).into_iter().filter(|found| found.grade >= Grade::Likely).collect();
         let (own, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.spec.name == spec.name);
         if let Some(own) = own.into_iter().next() {
-            // With the options that are set it is understood, or not worse than with any.
+            // If the options that are set are those found, no other options would read these bytes
+            // better.
             let other = own.settings.iter().any(|(key, value)| set.get(key) != Some(value));
             let reads = own.tally.reads + own.tally.markers > 0;
             return (other && reads && !self.proven).then_some(Nonsense::Options(own.settings));
@@ -131,7 +138,8 @@ impl Sense {
         if serial && garbage && is_text(spec, set) {
             return Some(Nonsense::Baud);
         }
-        // What is only chatter may be of a decoder that has no chip to read.
+        // If the decoder only sends messages that are no reads, it may be the right one and have no
+        // chip to read.
         if self.rejected == 0 && foreign::name(bytes, serial).is_none() && spec.recogniser.is_some() && !garbage {
             return None;
         }
@@ -142,12 +150,12 @@ impl Sense {
     }
 }
 
-/// Frames of text: any other byte is damage.
+/// Whether the protocol's frames are text, so that any other byte is damage.
 fn is_text(spec: &Spec, set: &Settings) -> bool {
     matches!(spec.frame_end_under(set), b"\n" | b"\r" | b"\r\n" | b"$" | b"|")
 }
 
-/// A record, or a message that only this protocol has.
+/// Whether the item is a record, or a message that only this protocol has.
 fn is_understood(spec: &Spec, item: &Item) -> bool {
     let Item::Frame(framed) = item else { return false };
     match &framed.frame {
@@ -165,7 +173,8 @@ mod tests {
     use super::*;
     use crate::decoders::{Output, spec};
 
-    /// What a decoder with this protocol is told when it sends `lines`, one a second for half a minute.
+    /// What is found for this protocol, and after how many seconds, when the decoder sends `lines`,
+    /// one a second for half a minute.
     fn told(protocol: &str, lines: &[&[u8]], serial: bool) -> Option<(u64, Nonsense)> {
         let (spec, set) = (spec(protocol).unwrap(), Settings::new());
         let mut wire = (spec.make)(&set).unwrap();

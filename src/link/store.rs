@@ -6,14 +6,14 @@ use crate::decoders::Framed;
 use crate::journal::{Durable, Journal, JournalError, Kept};
 use crate::model::chip::{ChipRead, StoredRanges};
 
-/// What the link needs of the journal.
 pub trait ReadStore: Clone + Send + Sync + 'static {
-    /// Keeps frames of one decoder or location ([`crate::model::source`]), none of them [`crate::decoders::Frame::Info`], and resolves when they would
-    /// survive a power cut, never before. While the disk is full it waits. Calls are kept in the order in which
-    /// they are first polled.
+    /// Keeps frames of one decoder or location ([`crate::model::source`]), none of them
+    /// [`crate::decoders::Frame::Info`]. It resolves when the frames would survive a power cut,
+    /// never before. While the disk is full it waits. The journal keeps the calls in the order in
+    /// which they are first polled.
     ///
     /// # Errors
-    /// The journal is gone and nothing can be kept any more.
+    /// The journal is gone and can keep nothing more.
     fn append(
         &self,
         source: &str,
@@ -21,10 +21,12 @@ pub trait ReadStore: Clone + Send + Sync + 'static {
         frames: Vec<Framed>,
     ) -> impl Future<Output = Result<Kept, JournalError>> + Send;
 
-    /// Which places of a decoder's memory are held, in whatever source. May take as long as the journal's queue needs to open.
+    /// Which ranges of a decoder's memory the journal has stored, in whatever source. It may take
+    /// as long as the journal's queue needs to open.
     fn stored_ranges(&self, decoder: &str) -> impl Future<Output = StoredRanges> + Send;
 
-    /// Lets go those reads of a decoder that were held back and turn out to be of this race, in whatever source.
+    /// Releases those reads of a decoder that were held back and turn out to be of this race, in
+    /// whatever source.
     fn let_go(
         &self,
         decoder: &str,

@@ -1,4 +1,4 @@
-//! The link against a keeper that can be held up, with real sockets and real ptys.
+//! Tests of the link with a journal that can be stopped, and with real sockets and real ptys.
 
 mod asking;
 mod buffer;
@@ -23,11 +23,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::future::Future;
 
-/// A protocol of lines: `R<chip>` a read, `S<chip>` a stored one,
-/// `A<chip>` a read that is acknowledged, `@<chip>` the same at `Start`, `P` a ping that is
-/// answered, `C<stamp>` the clock, `G<stamp>` the clock as a greeting,
-/// `U<ms>` a read so long after it, `!` a restart, `X<text>` a record that cannot be read and is
-/// acknowledged; anything else is rejected.
+/// A protocol of lines: `R<chip>` is a read, `S<chip>` a stored one, `A<chip>` a read that is
+/// acknowledged, `@<chip>` the same at `Start`, `P` a ping that is answered, `C<stamp>` the clock,
+/// `G<stamp>` the clock as a greeting, `U<ms>` a read so long after it, `!` a restart, `X<text>` a
+/// record that cannot be read and is acknowledged. Anything else is rejected.
 struct Lines {
     buffer: Vec<u8>,
 }
@@ -96,7 +95,7 @@ impl Protocol for Lines {
     }
 }
 
-/// Hears nothing but `!`.
+/// A protocol that understands nothing but `!`.
 struct Deaf;
 
 impl Protocol for Deaf {
@@ -117,13 +116,13 @@ static STREAMS: Spec = lines("streams", None, Missed::Lost);
 static STORES: Spec = lines("stores", None, Missed::Stored);
 static SPEAKS: Spec = lines("speaks", Some(Duration::from_millis(100)), Missed::Lost);
 
-/// Stands in for the journal: keeps in memory, when it is let.
+/// Stands in for the journal: it keeps the frames in memory, when the test lets it.
 #[derive(Clone)]
 struct Shelf(Arc<ShelfState>);
 
 struct ShelfState {
     open: watch::Sender<bool>,
-    /// A source for which the disk says nothing.
+    /// A source for which the disk does not answer.
     shut: watch::Sender<&'static str>,
     held: watch::Sender<Option<StoredRanges>>,
     kept: watch::Sender<Vec<Framed>>,
@@ -159,7 +158,7 @@ impl Shelf {
         within(self.0.asked.subscribe().wait_for(|asked| *asked >= calls)).await.unwrap();
     }
 
-    /// Chips of reads, `#count` for a marker of lost reads, `?` for a rejected frame.
+    /// The chips of reads, `#count` for a marker of lost reads, and `?` for a rejected frame.
     fn kept(&self) -> Vec<String> {
         let text = |framed: &Framed| match &framed.frame {
             Frame::Read(read) => read.chip.to_string(),
@@ -206,7 +205,7 @@ const QUICK: Limits = Limits {
     ..LIMITS
 };
 
-/// Waits for what must come, with a limit.
+/// Waits for what must happen, with a limit.
 async fn within<F: Future>(future: F) -> F::Output {
     timeout(Duration::from_secs(20), future).await.expect("comes within 20 s")
 }
@@ -226,7 +225,7 @@ fn config(protocol: &'static Spec, address: Address) -> DecoderConfig {
     }
 }
 
-/// A link that runs, and what is seen of it.
+/// A link that runs, and what the test sees of it.
 struct Running {
     board: Board,
     stop: CancellationToken,
@@ -255,7 +254,7 @@ impl Running {
         self.board.snapshot().problems.into_iter().find(|problem| problem.code == code)
     }
 
-    /// Waits until the board says so.
+    /// Waits until the board shows it.
     async fn shows(&self, so: impl Fn(&Self) -> bool) {
         let mut changed = self.board.changed();
         within(async {
@@ -292,7 +291,7 @@ fn any_port() -> Address {
     Address::Listen("127.0.0.1:0".parse().unwrap())
 }
 
-/// Whether each read that was kept is marked as one amid stored ones.
+/// Whether each read that was kept is marked as amid stored ones.
 async fn marked(limits: Limits, spec: &'static Spec, rewind: bool, sent: &[u8], count: usize) -> Vec<bool> {
     let shelf = Shelf::new(true);
     let link = Running::start(limits, DecoderConfig { rewind, ..config(spec, any_port()) }, &shelf).await;
@@ -375,7 +374,8 @@ async fn a_decoder_that_takes_the_connection_and_ends_it_at_once_is_one_problem_
     assert!(link.problem("decoder_unreachable").is_none(), "a read proves that it works");
     link.stopped().await.unwrap();
 
-    // A connection that lasts proves it, too: most decoders say nothing before the first chip.
+    // A connection that lasts proves it too, because most decoders send nothing before the first
+    // chip.
     let limits = Limits { steady: Duration::from_millis(300), ..QUICK };
     let (listener, address) = decoder_listens().await;
     let link = Running::start(limits, config(&STREAMS, address), &Shelf::new(true)).await;
@@ -545,7 +545,7 @@ async fn a_cable_pulled_while_the_disk_is_full_costs_nothing_that_had_arrived() 
         let (mut wire, _) = within(listener.accept()).await.unwrap();
         wire.write_all(format!("R{chip}\n").as_bytes()).await.unwrap();
     }
-    // The link dials anew only after it has read the last one to its end.
+    // The link dials again only after it has read the last connection to its end.
     let _wire = within(listener.accept()).await.unwrap();
     assert_eq!(shelf.kept(), [""; 0]);
     shelf.open();
@@ -564,7 +564,7 @@ async fn a_listening_address_that_is_not_on_the_box_yet_is_waited_for() {
     link.stopped().await.unwrap();
 }
 
-/// A pty: the decoder's end, and the path of ours.
+/// A pty: the decoder's end, and the path of our end.
 fn pty() -> (SerialStream, String) {
     let (decoder, ours) = SerialStream::pair().unwrap();
     let path = ours.name().unwrap();

@@ -1,4 +1,4 @@
-//! Where a capture is written to, and how it fares when that cannot be written.
+//! Writes the capture file, and handles the case that it cannot be written.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -8,16 +8,16 @@ use std::time::Duration;
 use super::tap::Queue;
 use super::{CaptureWriter, Direction, Header, Record, What};
 
-/// What a capture holds.
+/// How much a capture contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureSummary {
     /// Bytes from the decoder.
     pub from: u64,
     /// Bytes to the decoder.
     pub to: u64,
-    /// Bytes that are not in the file.
+    /// Bytes that are missing in the file.
     pub lost: u64,
-    /// Connections.
+    /// Number of connections.
     pub connections: u64,
 }
 
@@ -53,25 +53,26 @@ impl Target {
     }
 }
 
-/// A capture file that is being written, whole lines at a time. What cannot be written is counted, and told in the file
-/// once there is room again.
+/// A capture file that is being written, in whole lines. What cannot be written is counted, and the
+/// count is written to the file once there is room again.
 pub struct Sink {
     target: Target,
     /// Length of the file up to its last whole line.
     whole: u64,
-    /// How much of it is on the disk.
+    /// Length of the part that is on the disk.
     synced: u64,
-    /// What could not be written, as it will be told.
+    /// What could not be written, in the form in which the file will report it.
     owed: Queue,
     summary: CaptureSummary,
     writer: CaptureWriter<Vec<u8>>,
 }
 
 impl Sink {
-    /// Begins the file; `-` is standard output. One that is there stays as it is, unless `force`.
+    /// Begins the file. The path `-` is standard output. Without `force` an existing file is left
+    /// as it is, and that is an error.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub fn create(path: &Path, force: bool, header: &Header) -> io::Result<Self> {
         let target = if path == Path::new("-") {
             Target::Stdout
@@ -89,12 +90,12 @@ impl Sink {
         Ok(sink)
     }
 
-    /// What is in the file so far.
+    /// How much is in the file so far.
     pub fn summary(&self) -> CaptureSummary {
         self.summary
     }
 
-    /// Something is missing in the file that could not be written.
+    /// Whether the file still has to report something that could not be written.
     pub fn owes(&self) -> bool {
         !self.owed.is_empty()
     }
@@ -102,8 +103,8 @@ impl Sink {
     /// Adds records.
     ///
     /// # Errors
-    /// What the system says. The file then ends with its last whole line; these records are in it as lost, once something
-    /// can be written again.
+    /// The error of the system. The file then ends with its last whole line. Once writing works
+    /// again, the file reports these records as lost.
     pub fn put(&mut self, records: Vec<Record>) -> io::Result<()> {
         let all: Vec<Record> = self.owed.take().into_iter().chain(records).collect();
         all.iter().try_for_each(|record| self.writer.record(record))?;
@@ -114,7 +115,7 @@ impl Sink {
             return Ok(());
         };
         if let Target::File(file) = &mut self.target {
-            // If this fails as well, half a line is in the file, which its reader can live with.
+            // If this fails as well, half a line stays in the file, and its reader can handle that.
             let _ = file.set_len(self.whole).and_then(|()| file.seek(SeekFrom::Start(self.whole)));
         }
         for record in all {
@@ -127,10 +128,10 @@ impl Sink {
         Err(error)
     }
 
-    /// Brings what was written to the disk, so that a power cut leaves it.
+    /// Syncs to the disk what was written, so that it survives a power cut.
     ///
     /// # Errors
-    /// What the system says; a pipe or a terminal has no disk.
+    /// The error of the system. A pipe or a terminal has no disk, so it causes no error.
     pub fn sync(&mut self) -> io::Result<()> {
         match &self.target {
             Target::File(file) if self.synced < self.whole => match file.sync_data() {
@@ -155,12 +156,12 @@ pub fn usual_name(what: &str, began: jiff::Timestamp) -> PathBuf {
     PathBuf::from(format!("{stem}-{}.capture", began.strftime("%Y%m%dT%H%M%SZ")))
 }
 
-/// The time as the header has it.
+/// The time in the form of the header.
 pub fn stamp(at: jiff::Timestamp) -> String {
     format!("{at:.6}")
 }
 
-/// A duration as people say it.
+/// A duration in the form that people use.
 pub fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }

@@ -1,4 +1,4 @@
-//! The head of a capture file: from which box, under which options, and when.
+//! The header of a capture file: which box wrote it, with which options, and when.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -7,31 +7,31 @@ use serde::{Deserialize, Serialize};
 use crate::config::{self, DecoderConfig};
 use crate::decoders::{Settings, Spec};
 
-/// Most lines of a header that are kept.
+/// At most this many lines of a header are kept.
 const LINES_MAX: usize = 200;
-/// Before an option of the protocol.
+/// Prefix of an option of the protocol.
 const SET: &str = "set.";
-/// The protocol of a decoder that is not supported.
+/// Stands for the protocol of a decoder that is not supported.
 const NONE: &str = "none";
 
-/// `key: value` pairs, in the order of the file. Where a key stands twice, the first one counts.
+/// `key: value` pairs, in the order of the file. If a key is there twice, the first one counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header(Vec<(String, String)>);
 
-/// A value of the header is not what it must be.
+/// A value of the header is not in the form that it must have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`# {key}: {value}` in the header of the capture: {why}")]
 pub struct HeaderError {
-    /// Which line.
+    /// The key of the line.
     pub key: &'static str,
-    /// What stands there.
+    /// The value of the line.
     pub value: String,
     /// What is allowed.
     pub why: String,
 }
 
 impl Header {
-    /// What a capture of this decoder says of it. Nothing else of the configuration is known here.
+    /// The header of a capture of this decoder. This part knows nothing else of the configuration.
     pub fn of(decoder: &DecoderConfig) -> Self {
         let mut header = Self::program();
         header.add("decoder", &decoder.name);
@@ -42,14 +42,15 @@ impl Header {
         header
     }
 
-    /// The version of this program, and nothing else.
+    /// A header with only the version of this program.
     pub fn program() -> Self {
         let mut header = Self::default();
         header.add("passbridge", env!("CARGO_PKG_VERSION"));
         header
     }
 
-    /// Adds a line. A key is made of lower-case letters, digits, `.`, `_` and `-`; of another one nothing is kept.
+    /// Adds a line. A key is made of lower-case letters, digits, `.`, `_` and `-`. A line with
+    /// another key is not kept.
     pub fn add(&mut self, key: &str, value: impl Into<String>) {
         if is_key(key) && self.0.len() < LINES_MAX {
             self.0.push((key.to_owned(), value.into()));
@@ -68,10 +69,10 @@ impl Header {
         self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }
 
-    /// The protocol, if it is known; `none` stands for an unsupported decoder.
+    /// The protocol, if it is known. `none` stands for an unsupported decoder.
     ///
     /// # Errors
-    /// It names one that is not in the registry.
+    /// The header names a protocol that is not in the registry.
     pub fn protocol(&self) -> Result<Option<&'static Spec>, HeaderError> {
         self.value("protocol", |name| match name {
             NONE => Ok(None),
@@ -80,24 +81,24 @@ impl Header {
         .map(Option::flatten)
     }
 
-    /// Zone of the decoder's clock.
+    /// The time zone of the decoder's clock.
     ///
     /// # Errors
-    /// It is none.
+    /// The value is not a time zone.
     pub fn zone(&self) -> Result<Option<TimeZone>, HeaderError> {
         self.value("timezone", config::zone)
     }
 
-    /// When the capture began; a record came [`super::Record::at`] later.
+    /// When the capture began. A record arrived [`super::Record::at`] later.
     ///
     /// # Errors
-    /// It is no time.
+    /// The value is not a time.
     pub fn began(&self) -> Result<Option<Timestamp>, HeaderError> {
         let must = "must be a time in UTC, such as 2026-03-06T10:00:00Z";
         self.value("began", |text| text.parse().map_err(|_| must.to_owned()))
     }
 
-    /// Options for a protocol: those of the file, unless they are for another one.
+    /// The options for a protocol: those of the file, unless they are for another protocol.
     pub fn settings_for(&self, spec: &Spec) -> Settings {
         match self.get("protocol") {
             Some(named) if named != spec.name && named != NONE => Settings::new(),
@@ -105,10 +106,10 @@ impl Header {
         }
     }
 
-    /// Options of the protocol.
+    /// The options of the protocol.
     pub fn settings(&self) -> Settings {
         let option = |(key, value): &(String, String)| Some((key.strip_prefix(SET)?.to_owned(), value.clone()));
-        self.0.iter().rev().filter_map(option).collect() // of two the first counts
+        self.0.iter().rev().filter_map(option).collect() // of two equal keys the first counts
     }
 
     fn value<T>(&self, key: &'static str, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, HeaderError> {
@@ -120,7 +121,7 @@ impl Header {
         self.0.iter().map(|(key, value)| format!("# {key}: {}", quoted(value)))
     }
 
-    /// Takes a line of the file; one that is no pair is a remark.
+    /// Takes a line of the file. A line that is no pair is a remark.
     pub(super) fn take(&mut self, line: &str) {
         if let Some((key, value)) = line.strip_prefix("# ").and_then(|line| line.split_once(": ")) {
             self.add(key, unquoted(value));
@@ -133,7 +134,7 @@ fn is_key(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(plain)
 }
 
-/// As it is, unless it would not come back so.
+/// The value as it is, or as a JSON string if the plain text would not be read back unchanged.
 fn quoted(value: &str) -> String {
     let plain = !value.is_empty()
         && value.trim() == value

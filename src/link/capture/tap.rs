@@ -1,12 +1,13 @@
-//! Listening to a link without disturbing it.
+//! Listens to a link without disturbing it.
 //!
 //! What must hold:
-//! * **The link never waits and never slows.** Its bytes go into a queue of bounded size; when the recorder is slow they are
-//!   dropped and counted ([`What::Lost`]). While nobody listens, a byte costs one look at a number.
-//! * **What is on the wire, and nothing else**: `Tapped` is around the wire itself, and records what was really read from it
-//!   and really written to it.
+//! * **The link never waits and never becomes slower.** Its bytes are put into a queue of bounded
+//!   size. When the recorder is slow, the bytes are dropped and counted ([`What::Lost`]). While
+//!   nobody listens, the link only looks at one number.
+//! * **Exactly what is on the wire**: `Tapped` wraps the wire itself, and records what was really
+//!   read from it and really written to it.
 //! * **Bounded**: [`CAPTURES`] at once, each with `QUEUE_BYTES` and `QUEUE_RECORDS`.
-//! * A capture goes on over reconnects, and knows the connections that were there before it.
+//! * A capture continues over reconnects, and shows the connections that were open before it began.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,22 +23,22 @@ use tokio::time::Instant;
 
 use super::{Direction, Header, Record, What};
 
-/// Captures of one link at once.
+/// Captures of one link that may run at once.
 pub const CAPTURES: usize = 4;
 /// Bytes that wait for one recorder.
 const QUEUE_BYTES: usize = 1 << 20;
 /// Records that wait for one recorder.
 const QUEUE_RECORDS: usize = 4096;
-/// Records beyond these that say what is lost.
+/// Further records that the queue takes in order to say what is lost.
 const OVERFLOW: usize = 64;
 
-/// Where a link can be listened to; clones share.
+/// Where other parts of the program can listen to a link. Clones share it.
 #[derive(Clone, Default)]
 pub struct Tap(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// How many listen.
+    /// The number of captures that listen.
     ears: AtomicUsize,
     state: Mutex<State>,
 }
@@ -46,18 +47,18 @@ struct Shared {
 struct State {
     about: Header,
     ears: Vec<Arc<Ear>>,
-    /// With whom each connection is; as many as the link has.
+    /// The peer of each open connection. There are as many as the link has.
     live: BTreeMap<u32, String>,
     last: u32,
 }
 
 impl Tap {
-    /// Says what the captures of this link begin with.
+    /// Sets the header of the captures of this link.
     pub(crate) fn describe(&self, about: Header) {
         self.lock().about = about;
     }
 
-    /// Listens from now on; `None` while [`CAPTURES`] others do.
+    /// Listens from now on. `None` while [`CAPTURES`] others listen.
     pub fn listen(&self) -> Option<Recording> {
         let mut state = self.lock();
         if state.ears.len() >= CAPTURES {
@@ -73,7 +74,7 @@ impl Tap {
         Some(Recording { header: state.about.clone(), ear, tap: self.clone() })
     }
 
-    /// A connection is there.
+    /// Records that a connection was made.
     pub(crate) fn connected(&self, peer: &str) -> TapLine {
         let mut state = self.lock();
         state.last = state.last.wrapping_add(1);
@@ -94,7 +95,7 @@ impl Tap {
     }
 }
 
-/// One connection, as long as it is there.
+/// One connection, for as long as it is open.
 pub(crate) struct TapLine {
     tap: Tap,
     number: u32,
@@ -102,12 +103,13 @@ pub(crate) struct TapLine {
 }
 
 impl TapLine {
-    /// The wire, whose bytes are recorded from here on: what is read from it is from the decoder.
+    /// Wraps the wire and records its bytes from now on. What is read from the wire is from the
+    /// decoder.
     pub(crate) fn around<W>(&self, wire: W) -> Tapped<W> {
         Tapped { wire, tap: self.tap.clone(), number: self.number }
     }
 
-    /// It has ended.
+    /// Records why the connection ended.
     pub(crate) fn closed(mut self, why: &str) {
         why.clone_into(&mut self.why);
     }
@@ -121,7 +123,7 @@ impl Drop for TapLine {
     }
 }
 
-/// A wire that is listened to.
+/// A wire whose bytes are recorded.
 pub(crate) struct Tapped<W> {
     wire: W,
     tap: Tap,
@@ -153,10 +155,10 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Tapped<W> {
     }
 }
 
-/// One who listens.
+/// One capture that listens.
 struct Ear {
     began: Instant,
-    /// The connection with the next number is number 1 of this capture.
+    /// The connection after this number is connection 1 of the capture.
     first: u32,
     queue: Mutex<Queue>,
     news: Notify,
@@ -183,7 +185,7 @@ impl Ear {
     }
 }
 
-/// A capture of a link that goes on. Ends when dropped.
+/// A capture of a running link. It ends when it is dropped.
 pub struct Recording {
     header: Header,
     ear: Arc<Ear>,
@@ -191,12 +193,12 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// What is known of the link.
+    /// The header, which says what is known about the link.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Waits until something happened; gives all of it, in order.
+    /// Waits until something happened, and returns all of it in order.
     pub async fn next(&self) -> Vec<Record> {
         loop {
             let records = self.rest();
@@ -207,7 +209,7 @@ impl Recording {
         }
     }
 
-    /// What happened and was not given yet.
+    /// What happened and was not returned yet.
     pub fn rest(&self) -> Vec<Record> {
         self.ear.queue().take()
     }
@@ -221,7 +223,8 @@ impl Drop for Recording {
     }
 }
 
-/// Records that wait, within bounds; for what finds no room it says how much is lost, and where.
+/// Records that wait, within bounds. If there is no room for something, the queue records how much
+/// is lost, and where.
 #[derive(Default)]
 pub(super) struct Queue {
     records: Vec<Record>,
@@ -257,7 +260,8 @@ impl Queue {
         let is_bytes = |record: &Record| matches!(record.what, What::Bytes(..));
         let since = self.records.iter().rposition(is_bytes).map_or(0, |last| last + 1);
         let full = self.records.len() >= QUEUE_RECORDS + OVERFLOW;
-        // With more connections than anybody has, the next best one.
+        // There are more connections than any link has, so the loss is counted on the next best
+        // one.
         let known = self.records[since..].iter_mut().rev().find_map(|record| match &mut record.what {
             What::Lost(way, lost) if *way == direction && (full || record.connection == connection) => Some(lost),
             _ => None,
@@ -330,7 +334,7 @@ mod tests {
         };
         assert_eq!((sum(Direction::From), sum(Direction::To)), (3000 * 16 * 1024 + 1, 3000));
         assert!(records.iter().any(|record| matches!(record.what, What::Lost(..))));
-        // There is room again: nothing of the past is told twice.
+        // There is room again, and no earlier loss is reported twice.
         tap.bytes(lines[1].number, Direction::To, b"again");
         let [Record { connection: 2, what: What::Bytes(Direction::To, _), .. }] = recording.rest()[..] else {
             panic!("the bytes alone")

@@ -91,7 +91,7 @@ fn a_file_that_was_cut_anywhere_gives_every_byte_that_is_in_it_and_says_so() {
             other => panic!("cut at {end}: {other:?}"),
         }
     }
-    // Half a value is none: a zone that is cut short is another one.
+    // Half a value is no value, because a zone that is cut short is another zone.
     let (cut_header, records, cut) = read(&file[..begin - 2]);
     assert_eq!((cut_header, records.len(), cut), (Header::default(), 0, true));
 }

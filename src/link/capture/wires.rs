@@ -1,10 +1,13 @@
-//! A decoder's port, opened for the capture alone: to listen only, or to sit between the decoder and its software.
+//! Opens a decoder's port for a capture alone: to listen only, or to relay between the decoder and
+//! its software.
 //!
 //! What must hold:
-//! * **Listening sends nothing.** Not even what would make the decoder speak.
-//! * **The relay passes every byte, both ways, unchanged and in order**, whatever becomes of the recording; a side that
-//!   closes its half is closed towards the other one. Only a reset becomes a plain close.
-//! * Ports are opened again until `stop`; a fault is told, once as long as it stays the same.
+//! * **Listening sends nothing**, not even what would make the decoder send.
+//! * **The relay passes every byte in both directions, unchanged and in order**, whatever happens
+//!   to the recording. When one side closes its half, the relay closes that half towards the other
+//!   side. Only a reset becomes a plain close.
+//! * Ports are opened again until `stop`. A fault is reported once for as long as it stays the
+//!   same.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,30 +26,30 @@ use crate::config::Address;
 use crate::config::failure::Failure;
 use crate::link::{CONNECTIONS, Wire, dial, tune};
 
-/// Bytes taken at once.
+/// Bytes that are read at once.
 const CHUNK: usize = 16 * 1024;
-/// Before a port is opened again.
+/// Wait before a port is opened again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long the other direction may go on after one broke.
+/// How long the other direction may continue after one broke.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// What is recorded.
+/// Which wires are recorded.
 pub enum Wires {
-    /// We open the decoder's port, and only listen.
+    /// We open the decoder's port and only listen.
     Dial(Address),
-    /// The decoder connects to us, and is only listened to.
+    /// The decoder connects to us, and we only listen.
     Listen(TcpListener),
-    /// Its software connects to us, and we to the decoder.
+    /// The decoder's software connects to us, and we connect to the decoder.
     BeforeDecoder(TcpListener, Address),
-    /// The decoder connects to us, and we to its software.
+    /// The decoder connects to us, and we connect to its software.
     BeforeSoftware(TcpListener, Address),
 }
 
 impl Wires {
-    /// Takes the listening port, if there is one.
+    /// Binds the listening port, if there is one.
     ///
     /// # Errors
-    /// Usage: two ends that do not make a relay. Unavailable: the port cannot be had.
+    /// Usage: the two ends do not make a relay. Unavailable: the port cannot be bound.
     pub async fn new(decoder: Address, software: Option<Address>) -> Result<Self, Failure> {
         match (decoder, software) {
             (Address::Listen(address), None) => bind(address).await.map(Self::Listen),
@@ -65,7 +68,7 @@ impl Wires {
         }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Dial(_) => None,
@@ -75,10 +78,11 @@ impl Wires {
         }
     }
 
-    /// Serves until `stop`. What goes over the decoder's wire is heard at `tap`; faults are said to `tell`.
+    /// Serves until `stop`. `tap` records the bytes of the decoder's wire, and `tell` shows faults
+    /// to the user.
     ///
     /// # Errors
-    /// Permission: the port may not be opened by this user.
+    /// Permission: this user may not open the port.
     pub async fn serve(self, tap: Tap, tell: Tell, stop: CancellationToken) -> Result<(), Failure> {
         match self {
             Self::Dial(address) => listen_to(&address, &tap, tell, &stop).await,
@@ -116,7 +120,7 @@ impl Wires {
     }
 }
 
-/// Says something to the user.
+/// Shows a text to the user.
 pub type Tell = fn(&str);
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -124,7 +128,7 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     bound.map_err(|error| Failure::unavailable(format!("cannot listen on {address}: {error}")))
 }
 
-/// Opens the decoder's port again and again, and listens.
+/// Opens the decoder's port again and again, and listens to it.
 async fn listen_to(address: &Address, tap: &Tap, tell: Tell, stop: &CancellationToken) -> Result<(), Failure> {
     let mut told = String::new();
     while !stop.is_cancelled() {
@@ -158,7 +162,7 @@ async fn listen_to(address: &Address, tap: &Tap, tell: Tell, stop: &Cancellation
     Ok(())
 }
 
-/// Accepts connections until `stop`, then waits for their ends.
+/// Accepts connections until `stop`, then waits until they have ended.
 async fn accept<F: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     tell: Tell,
@@ -179,7 +183,7 @@ async fn accept<F: Future<Output = ()> + Send + 'static>(
                 }
                 Err(error) => {
                     tell(&format!("cannot accept: {error}"));
-                    sleep(RETRY).await; // out of descriptors
+                    sleep(RETRY).await; // the process has no file descriptors left
                 }
             },
         }
@@ -201,7 +205,7 @@ async fn open(address: &Address, tell: Tell, stop: &CancellationToken) -> Option
     }
 }
 
-/// Reads and forgets; the tap has it.
+/// Reads the bytes and drops them, because the tap has recorded them.
 async fn hear(wire: Wire, peer: String, tap: Tap, stop: CancellationToken) {
     let line = tap.connected(&peer);
     let mut wire = line.around(wire);
@@ -224,8 +228,9 @@ async fn hear(wire: Wire, peer: String, tap: Tap, stop: CancellationToken) {
 
 const STOPPED: &str = "the capture ended";
 
-/// Passes bytes both ways until both sides have closed, or one broke. `halves`: each direction closes for itself; else (a
-/// serial line, which never closes) the end of one is the end.
+/// Passes bytes in both directions until both sides have closed, or one broke. With `halves` each
+/// direction closes for itself. Without (a serial line, which never closes), the end of one
+/// direction ends the relay.
 async fn relay(decoder: Wire, software: Wire, halves: bool, peer: &str, tap: &Tap, stop: &CancellationToken) {
     let line = tap.connected(peer);
     let (from, to) = tokio::io::split(line.around(decoder));
@@ -247,7 +252,8 @@ async fn relay(decoder: Wire, software: Wire, halves: bool, peer: &str, tap: &Ta
 /// How one direction ended: `Ok` when its source closed.
 type Passed = io::Result<()>;
 
-/// After one direction ended: the other one goes on as long as its sides want, or for a moment if something broke.
+/// Called after one direction ended. The other one continues as long as its sides want, or for a
+/// moment if something broke.
 async fn rest(side: &str, first: Passed, halves: bool, other: impl Future<Output = Passed>) -> String {
     if halves {
         let longest = if first.is_ok() { Duration::MAX } else { LINGER };
@@ -259,13 +265,13 @@ async fn rest(side: &str, first: Passed, halves: bool, other: impl Future<Output
     }
 }
 
-/// One direction. Whatever was read is written before it ends.
+/// Passes the bytes of one direction. It writes whatever it read before it ends.
 async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> Passed {
     let mut buffer = vec![0; CHUNK];
     loop {
         match from.read(&mut buffer).await {
             Ok(0) => {
-                let _ = to.shutdown().await; // it may be gone already
+                let _ = to.shutdown().await; // the side may be gone already
                 return Ok(());
             }
             Ok(count) => {
@@ -301,7 +307,7 @@ mod tests {
         let sent = reads.clone();
         let asking = tokio::spawn(async move {
             program.write_all(b"give me everything").await.unwrap();
-            program.shutdown().await.unwrap(); // and then only listens
+            program.shutdown().await.unwrap(); // the program now only listens
             let mut all = Vec::new();
             program.read_to_end(&mut all).await.unwrap();
             all

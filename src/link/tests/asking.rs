@@ -1,4 +1,4 @@
-//! What a decoder is asked for, and when.
+//! Which reads the link asks a decoder for, and when.
 
 use super::*;
 

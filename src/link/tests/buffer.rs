@@ -1,10 +1,11 @@
-//! What a full receive buffer, a flood and a deaf peer cost, over a pipe in memory; and a clock that was never set.
+//! What is lost when the receive buffer is full, at a flood, and with a peer that does not read,
+//! over a pipe in memory. Also a clock that was never set.
 
 use std::time::Instant;
 
 use super::*;
 
-/// One connection over a pipe in memory, kept from by `shelf`.
+/// One connection over a pipe in memory, whose frames `shelf` keeps.
 pub(super) struct Piped {
     pub(super) decoder: Arc<Decoder>,
     pub(super) board: Board,
@@ -44,7 +45,7 @@ async fn a_full_buffer_drops_the_newest_reads_of_a_streaming_decoder_and_says_ex
     for chip in 0..1000 {
         wire.write_all(format!("R{chip}\n").as_bytes()).await.unwrap();
     }
-    // The last read is taken from the pipe when the end of the pipe is.
+    // When the link sees the end of the pipe, it has taken the last read from it.
     drop(wire);
     let ended = within(piped.ended).await.unwrap();
     assert!(matches!(ended.end, End::Closed), "{ended:?}");
@@ -92,7 +93,8 @@ async fn waits_and_loses_nothing(spec: &'static Spec, stall: Duration) {
         }
     })
     .await;
-    // Full: one read from the pipe and one pipe's content more, at three bytes a line or longer, and no further.
+    // When the buffer is full, the link takes at most one more read from the pipe and the content
+    // of one pipe. A line has three bytes or more.
     let most = 16 * 1024 / 512 + 2 * 64 / 3;
     let more =
         timeout(Duration::from_millis(50), watched.wait_for(|sent| *sent > most)).await.map(|sent| *sent.unwrap());

@@ -1,4 +1,5 @@
-//! Mistakes of the set-up: the wrong protocol, the wrong rate, the wrong zone, no zone, software that never connects.
+//! Mistakes of the set-up: the wrong protocol, the wrong rate, the wrong zone, no zone, and
+//! software that never connects.
 
 use super::buffer::{Piped, piped_as};
 use super::*;
@@ -26,7 +27,8 @@ impl Piped {
         problems.into_iter().find(|problem| problem.code == code).map(|problem| problem.message)
     }
 
-    /// Sends these in turn, one a second, until the problem is shown; how many seconds that took.
+    /// Sends these messages in turn, one a second, until the problem is shown. Returns how many
+    /// seconds that took.
     async fn shows(&self, wire: &mut DuplexStream, says: &[&[u8]], code: &str) -> (usize, String) {
         for (second, say) in says.iter().cycle().take(60).enumerate() {
             wire.write_all(say).await.unwrap();
@@ -71,7 +73,7 @@ async fn a_wrong_rate_is_told_within_seconds_on_a_serial_line_and_with_the_word_
         assert!(seconds <= 7, "{configured}: {seconds}");
         assert!(message.contains("Correct baud in its address"), "{message}");
     }
-    // With the usual byte for a line end in it the pieces are rejected one by one.
+    // With the usual byte for a line end in them, the pieces are rejected one by one.
     let (mut wire, piped) = piped_as(LIMITS, of("ipico", a_line()), 4096, &shelf);
     piped.shows(&mut wire, &[garbage, b"\r\n", b"\xfe\n\x80"], "wrong_baud").await;
 }
@@ -82,7 +84,7 @@ async fn a_zone_that_is_not_configured_is_told_until_the_decoder_turns_out_to_se
     let config = DecoderConfig { zone_given: false, ..config(&STREAMS, any_port()) };
     let (mut wire, piped) = piped_as(LIMITS, config, 4096, &shelf);
     assert!(piped.told("zone_missing").unwrap().contains("Write timezone ="));
-    wire.write_all(b"Rone\n").await.unwrap(); // stamped in UTC
+    wire.write_all(b"Rone\n").await.unwrap(); // its stamp is in UTC
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(piped.told("zone_missing"), None);
     for utc in ["llrp", "impinj"] {
