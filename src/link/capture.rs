@@ -1,4 +1,4 @@
-//! Capture files: what went over a decoder's link, both ways, with its time.
+//! Capture files: every byte that went over a decoder's link, in both directions, with its time.
 //!
 //! ```text
 //! # passbridge capture 1
@@ -14,24 +14,31 @@
 //! ```
 //!
 //! What must hold:
-//! * **Text, a record a line**: it can be looked at, mailed and cut by hand. `<` is from the decoder, `>` to it, `!` what
-//!   happened; then the seconds since the beginning (of a monotonic clock, to the microsecond), the number of the
-//!   connection (a listening port has several), and the bytes in the form of [`crate::model::escape`]. A space at either end of
-//!   the bytes is `\x20`: mail programs and editors take plain ones away.
-//! * **No bytes make the [`CaptureReader`] panic or grow**: a line has at most [`LINE_MAX`] bytes. What it does not understand is an
-//!   error that names the line and what is allowed.
-//! * **A cut file is read to its last byte** ([`CaptureReader::cut`]): power cuts and full sticks are when captures matter.
-//! * **Nothing secret**: neither the key of the cloud nor anything else of the configuration but the decoder's own
-//!   section is known here. What the decoder itself says is in it, as said.
+//! * **Text, one record in each line**: a person can read it, mail it and cut it by hand. The first
+//!   character says what the record is: `<` is from the decoder, `>` is to the decoder, and `!` is
+//!   an event. Then follow the seconds since the beginning (of a monotonic clock, to the
+//!   microsecond), the number of the connection (a listening port has several), and the bytes in
+//!   the form of [`crate::model::escape`]. A space at either end of the bytes is written as `\x20`,
+//!   because mail programs and editors remove plain ones.
+//! * **No bytes make the [`CaptureReader`] panic or grow**: a line has at most [`LINE_MAX`] bytes.
+//!   What the reader does not understand is an error that names the line and what is allowed.
+//! * **A cut file is read to its last byte** ([`CaptureReader::cut`]), because captures matter most
+//!   after power cuts and with full sticks.
+//! * **Nothing secret**: this part does not know the key of the cloud, or anything else of the
+//!   configuration except the decoder's own section. What the decoder itself sends is in the
+//!   capture as sent.
 //!
-//! After the first line come the header, `# key: value`; any other line with `#` is a remark. Keys are free; known ones are
-//! `passbridge` (version), `decoder`, `protocol`, `address`, `began` (UTC), `timezone` (of the decoder's clock) and `set.*`
-//! (options of the protocol). A value with control characters is a JSON string, in quotes.
+//! After the first line follow the lines of the header, `# key: value`. Any other line with `#` is
+//! a remark. Keys are free. Known ones are `passbridge` (version), `decoder`, `protocol`,
+//! `address`, `began` (UTC), `timezone` (of the decoder's clock) and `set.*` (options of the
+//! protocol). A value with control characters is a JSON string, in quotes.
 //!
-//! [`tap`] listens to a link that is there, `wires` opens a port of its own, `file` is where it all goes.
+//! [`tap`] listens to a link that runs, `wires` opens a port of its own, and `file` writes the
+//! capture file.
 //!
-//! Rejected: raw bytes with a binary frame (pcap), since nobody could look into it or take a line out in the field; JSON
-//! lines, in which every byte above 7 bits and every backslash is escaped twice.
+//! Rejected:
+//! * Raw bytes with a binary frame (pcap): nobody could read it or take a line out in the field.
+//! * JSON lines: every byte above 7 bits and every backslash would be escaped twice.
 
 pub(crate) mod file;
 mod header;
@@ -46,22 +53,22 @@ use std::time::Duration;
 pub use self::header::{Header, HeaderError};
 use crate::model::escape::{NotEscaped, escape, unescape};
 
-/// How every capture file begins; the version follows.
+/// The beginning of every capture file. The version follows it.
 const MAGIC: &str = "# passbridge capture ";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// The version that is written, and the only one that is read.
+/// The version that is written, and the only one that can be read.
 const VERSION: &str = "1";
-/// Longest line of a capture file, in bytes, its end included.
+/// Longest line of a capture file in bytes, including its line end.
 pub const LINE_MAX: usize = 16 * 1024;
-/// Most bytes that are written as one record; a longer chunk becomes several of the same time. Escaped they are at most
-/// four times as many, far below [`LINE_MAX`].
+/// Most bytes that are written as one record. A longer chunk becomes several records of the same
+/// time. When escaped, they are at most four times as many bytes, far below [`LINE_MAX`].
 pub const PIECE: usize = 1024;
 /// Longest text of an event, in bytes.
 const TEXT_MAX: usize = 1024;
 /// A capture lasts less than this many seconds (30 years).
 const SECONDS_MAX: u64 = 1_000_000_000;
 
-/// Which way bytes went.
+/// In which direction bytes went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the decoder.
@@ -82,20 +89,20 @@ impl Direction {
 /// What happened on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Bytes went over the wire.
+    /// Bytes that went over the wire.
     Bytes(Direction, Vec<u8>),
-    /// A connection is there, with whom.
+    /// A connection was made, with this peer.
     Connected(String),
-    /// It has ended, and why.
+    /// The connection ended, with this reason.
     Closed(String),
-    /// So many bytes are not here: the recorder could not follow.
+    /// This many bytes are missing, because the recorder was too slow.
     Lost(Direction, u64),
 }
 
 /// One line of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Time since the capture began; microseconds are kept.
+    /// Time since the capture began, in whole microseconds.
     pub at: Duration,
     /// Number of the connection, from 1.
     pub connection: u32,
@@ -108,17 +115,18 @@ pub fn is_capture(bytes: &[u8]) -> bool {
     without_mark(bytes).starts_with(MAGIC.as_bytes())
 }
 
-/// Whether a file that begins with these bytes may be a capture file: it takes more of them to know.
+/// Whether a file that begins with these bytes may be a capture file. More bytes may be needed to
+/// be sure.
 pub fn may_be(bytes: &[u8]) -> bool {
     BYTE_ORDER_MARK.starts_with(bytes) || MAGIC.as_bytes().starts_with(without_mark(bytes)) || is_capture(bytes)
 }
 
-/// Without the byte order mark that some editors put first.
+/// The bytes without the byte order mark that some editors write first.
 fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes)
 }
 
-/// Writes a capture file. Nothing is buffered here.
+/// Writes a capture file. It does not buffer anything.
 #[derive(Debug)]
 pub struct CaptureWriter<W> {
     out: W,
@@ -129,7 +137,8 @@ impl<W: Write> CaptureWriter<W> {
     /// Begins a file.
     ///
     /// # Errors
-    /// What `out` says; [`io::ErrorKind::InvalidInput`] for a header line that would be longer than [`LINE_MAX`].
+    /// The error of `out`. [`io::ErrorKind::InvalidInput`] for a header line that would be longer
+    /// than [`LINE_MAX`].
     pub fn new(mut out: W, header: &Header) -> io::Result<Self> {
         let mut text = format!("{MAGIC}{VERSION}\n");
         for line in header.lines() {
@@ -144,10 +153,10 @@ impl<W: Write> CaptureWriter<W> {
         Ok(Self::resume(out))
     }
 
-    /// Adds a record; bytes without any are none.
+    /// Adds a record. A record of zero bytes is not written.
     ///
     /// # Errors
-    /// What the output says. Part of the line may be written.
+    /// The error of the output. Part of the line may be written.
     pub fn record(&mut self, record: &Record) -> io::Result<()> {
         let Record { at, connection, what } = record;
         let event = match what {
@@ -162,17 +171,17 @@ impl<W: Write> CaptureWriter<W> {
     /// Adds bytes, as several records of the same time if they are many.
     ///
     /// # Errors
-    /// What the output says.
+    /// The error of the output.
     pub fn bytes(&mut self, at: Duration, connection: u32, direction: Direction, bytes: &[u8]) -> io::Result<()> {
         bytes.chunks(PIECE).try_for_each(|piece| self.line(direction.sign(), at, connection, &shown(piece)))
     }
 
-    /// Goes on with a file that has its header.
+    /// Continues a file that has its header already.
     pub fn resume(out: W) -> Self {
         Self { out, line: Vec::new() }
     }
 
-    /// One `write` a line: a file that is not written through a buffer is cut between lines.
+    /// Writes each line with one `write`, so that an unbuffered file can only be cut between lines.
     fn line(&mut self, sign: char, at: Duration, connection: u32, rest: &str) -> io::Result<()> {
         self.line.clear();
         let (seconds, micros) = (at.as_secs().min(SECONDS_MAX - 1), at.subsec_micros());
@@ -182,13 +191,13 @@ impl<W: Write> CaptureWriter<W> {
 }
 
 impl CaptureWriter<Vec<u8>> {
-    /// What was written and not taken yet.
+    /// Takes the text that was written since the last call.
     pub fn taken(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
 }
 
-/// Bytes as they stand in a record.
+/// The bytes as a record shows them.
 fn shown(bytes: &[u8]) -> String {
     let text = escape(bytes);
     let inner = text.strip_prefix(' ').map(|rest| format!("\\x20{rest}"));
@@ -201,27 +210,27 @@ fn event(word: &str, text: &str) -> String {
     if end == 0 { word.to_owned() } else { format!("{word} {}", shown(&text.as_bytes()[..end])) }
 }
 
-/// Why a capture cannot be read, or not further.
+/// Why a capture cannot be read, or not any further.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
-    /// The first line says something else.
+    /// The first line is not that of a capture.
     #[error("not a capture: its first line must be `{MAGIC}{VERSION}`")]
     NotACapture,
-    /// Of a version that this program does not know.
+    /// The capture has a version that this program does not know.
     #[error("a capture of version `{0}`; this passbridge reads version {VERSION}")]
     Version(String),
     /// The input cannot be read.
     #[error("line {line}: cannot be read: {source}")]
     Read {
-        /// Counted from 1.
+        /// The number of the line, from 1.
         line: u64,
         /// What the system said.
         source: io::Error,
     },
-    /// A line is not what it must be.
+    /// A line is not in the form that it must have.
     #[error("line {line}: {fault}")]
     Line {
-        /// Counted from 1.
+        /// The number of the line, from 1.
         line: u64,
         /// What is wrong with it.
         fault: LineFault,
@@ -231,45 +240,45 @@ pub enum CaptureError {
 /// What is wrong with a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineFault {
-    /// It does not end.
+    /// The line is too long.
     #[error("longer than {LINE_MAX} bytes")]
     TooLong,
-    /// It is not UTF-8.
+    /// The line is not UTF-8.
     #[error("not text (UTF-8)")]
     NotText,
-    /// Not a line that there is.
+    /// The line begins with an unknown sign.
     #[error("must begin with `< ` (from the decoder), `> ` (to it), `! ` (what happened) or `#` (a remark)")]
     Sign,
-    /// The second field.
+    /// The time, which is the second field.
     #[error("after the sign must come the seconds since the beginning, such as 12.345678, and a space")]
     Time,
-    /// The third field.
+    /// The number of the connection, which is the third field.
     #[error("after the time must come the number of the connection, such as 1, and a space")]
     Connection,
     /// The bytes are missing.
     #[error("without bytes")]
     Empty,
-    /// The bytes cannot be understood.
+    /// The escaped bytes cannot be understood.
     #[error("the bytes (or the text) are {0}")]
     Bytes(#[from] NotEscaped),
-    /// What happened cannot be understood.
+    /// The event cannot be understood.
     #[error("after `!` may come `connected WHO`, `closed WHY` or `lost < N bytes` (or `>`)")]
     Event,
 }
 
-/// Reads a capture file: the header at once, then a record at a time. Empty lines and remarks are passed over, line ends
-/// may be CRLF. After an error there is nothing more.
+/// Reads a capture file: the header at once, then one record at a time. It skips empty lines and
+/// remarks. Line ends may be CRLF. After an error it returns nothing more.
 #[derive(Debug)]
 pub struct CaptureReader<R> {
     input: R,
     header: Header,
     /// The last line that was read, without its end.
     buffer: Vec<u8>,
-    /// Its number.
+    /// The number of the last line.
     line: u64,
-    /// It is a record that nobody has had yet.
+    /// The last line is a record that was not returned yet.
     pending: bool,
-    /// The last line was not ended.
+    /// The last line has no line end.
     cut: bool,
     over: bool,
 }
@@ -316,15 +325,16 @@ impl<R: BufRead> CaptureReader<R> {
         self.line
     }
 
-    /// Once there are no more records: the file ends in the middle of a line (a power cut, a full disk). What could be
-    /// understood of that line was given as a record: every byte of it was on the wire.
+    /// After the last record: whether the file ends in the middle of a line (a power cut, a full
+    /// disk). The reader returned as a record what it could understand of that line, because every
+    /// byte of the line was on the wire.
     pub fn cut(&self) -> bool {
         self.cut
     }
 
     fn first(&mut self) -> Result<(), CaptureError> {
         let there = self.next_line().map_err(|error| match error {
-            CaptureError::Line { .. } => CaptureError::NotACapture, // a long first line
+            CaptureError::Line { .. } => CaptureError::NotACapture, // the first line is too long
             other => other,
         })?;
         let line = std::str::from_utf8(without_mark(&self.buffer)).ok().filter(|_| there);
@@ -335,7 +345,7 @@ impl<R: BufRead> CaptureReader<R> {
         }
     }
 
-    /// Reads a line into the buffer; false at the end.
+    /// Reads a line into the buffer. Returns false at the end.
     fn next_line(&mut self) -> Result<bool, CaptureError> {
         self.buffer.clear();
         self.line += 1;
@@ -382,7 +392,8 @@ impl<R: BufRead> CaptureReader<R> {
         }
     }
 
-    /// What can be understood of a line that was cut off, maybe within an escape.
+    /// The record of a line that was cut off, maybe within an escape, as far as it can be
+    /// understood.
     fn half(&self) -> Option<Record> {
         let text = self.text().ok()?;
         let record = || text.parse().ok();
@@ -406,7 +417,7 @@ impl<R: BufRead> Iterator for CaptureReader<R> {
 impl std::str::FromStr for Record {
     type Err = LineFault;
 
-    /// A line without its end.
+    /// Parses a line without its line end.
     fn from_str(line: &str) -> Result<Self, LineFault> {
         let (sign, rest) = line.split_once(' ').ok_or(LineFault::Sign)?;
         if !["<", ">", "!"].contains(&sign) {
@@ -427,7 +438,7 @@ impl std::str::FromStr for Record {
     }
 }
 
-/// What follows a `!`, its time and its connection.
+/// Parses an event: the text after the `!`, its time and its connection.
 fn happened(text: &str) -> Result<What, LineFault> {
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     let told = || Ok(String::from_utf8_lossy(&unescape(rest)?).into_owned());
@@ -448,7 +459,7 @@ fn happened(text: &str) -> Result<What, LineFault> {
     }
 }
 
-/// Seconds with up to six decimals.
+/// Parses seconds with up to six decimals.
 fn seconds(text: &str) -> Option<Duration> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let whole = digits(whole, 9)?;
@@ -456,7 +467,7 @@ fn seconds(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(whole) + Duration::from_micros(micros))
 }
 
-/// A number of at most `most` digits and nothing else.
+/// Parses a number that has at most `most` digits and nothing else.
 fn digits(text: &str, most: usize) -> Option<u64> {
     let plain = !text.is_empty() && text.len() <= most && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().ok())?
