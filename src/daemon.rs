@@ -1,13 +1,16 @@
-//! The daemon: every task of the way of a read, started in order, watched, and stopped in order.
+//! The daemon starts every task that a read needs on its way in order, watches the tasks, and stops
+//! them in order.
 //!
 //! Must hold:
-//! * No task dies alone: one that ends by itself ends the process with a reason, and systemd starts it again.
+//! * No task dies alone. If a task ends by itself, it ends the process with a reason, and systemd
+//!   starts the process again.
 //! * A fault of the configuration (a port in use, a key that is missing, a decoder with a wrong
-//!   option) is a problem that is shown, and stops nothing but what it is about ([`Part`]). It is
-//!   over by itself when it is corrected.
-//! * A data directory that cannot be had is a state and no end (`home`): everything runs, and reads wait in memory.
-//! * Stopping takes at most 10 s: links stop reading and keep what they have, the request in flight is finished,
-//!   the journal checkpoints last.
+//!   option) is shown as a problem, and stops only the part that it is about ([`Part`]). The
+//!   problem ends by itself when the fault is corrected.
+//! * A data directory that cannot be used is a state of the box and does not end it (`home`):
+//!   everything runs, and reads wait in memory.
+//! * Stopping takes at most 10 s: the links stop reading and keep what they have, the request in
+//!   flight is finished, and the journal writes its checkpoint last.
 //!
 //! `demo` and the tests run this same value against simulated decoders and a simulated cloud.
 
@@ -57,31 +60,34 @@ use crate::serve::ops::{Decoders, Ops, Repairs};
 use crate::serve::web;
 use crate::status::{Board, ProblemCode, Snapshot};
 
-/// Size at which the log begins a new segment, and the queue a new span: about 200,000 reads.
-/// A span that is read is in memory as a whole (some 6 MB), and two may be open.
+/// Size at which the log begins a new segment and the queue a new span: about 200,000 reads. A span
+/// that is read is in memory as a whole (some 6 MB), and two may be open.
 const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
-/// How long the tasks may take to stop; the journal's last checkpoint comes on top, within systemd's patience.
+/// How long the tasks may take to stop. The last checkpoint of the journal takes more time after
+/// that, and systemd waits for both.
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);
 
-/// Between two looks whether a segment of the log is full.
+/// Time between two checks whether a segment of the log is full.
 const WINDOWS_EVERY: Duration = Duration::from_secs(60);
 
 /// A running box.
 pub struct Daemon {
     board: Board,
     home: Home,
-    /// Changes when somebody wants that what can be read again is (SIGHUP). Whoever holds what was read from a file
-    /// subscribes.
+    /// Changes when somebody asks for the files to be read again (SIGHUP). Every part that holds
+    /// data from such a file subscribes.
     reread: watch::Sender<u64>,
-    /// Changes when somebody wants the passings at which the cloud failed to be tried again now.
+    /// Changes when somebody wants the box to send again now the passings at which the cloud
+    /// failed.
     try_again: watch::Sender<u64>,
     stop: CancellationToken,
     tasks: JoinSet<(String, Result<(), Failure>)>,
-    /// How others ask the decoders, also those that wait for their section to be corrected.
+    /// Handles through which other parts ask the decoders. It includes the decoders that wait for
+    /// their section to be corrected.
     asks: Decoders,
-    /// Where the status page listens.
+    /// The address on which the status page listens.
     pub status_address: Option<SocketAddr>,
-    /// Where each listening decoder port is, by decoder name.
+    /// The address of each listening decoder port, by decoder name.
     pub listening: BTreeMap<String, SocketAddr>,
 }
 
@@ -89,16 +95,16 @@ impl Daemon {
     /// Starts everything. `warnings` are shown as problems, as are the faults of the configuration.
     ///
     /// # Errors
-    /// Unavailable (69): the data directory is in use. One that cannot be had now is no error: then
-    /// [`Daemon::journal`] is `None`, and the board says why.
+    /// Unavailable (69): the data directory is in use. A directory that cannot be used now is no
+    /// error: then [`Daemon::journal`] is `None`, and the board says why.
     pub async fn start(config: Config, warnings: &[String]) -> Result<Self, Failure> {
         Self::start_at(config, warnings, Wall::default()).await
     }
 
-    /// As [`Daemon::start`], with `wall` as the box's wall clock.
+    /// Like [`Daemon::start`], with `wall` as the wall clock of the box.
     ///
     /// # Errors
-    /// As [`Daemon::start`].
+    /// Like [`Daemon::start`].
     pub async fn start_at(config: Config, warnings: &[String], wall: Wall) -> Result<Self, Failure> {
         rufus::install_tls();
         let board = Board::with_clock(&config.name, wall.clone());
@@ -143,7 +149,7 @@ impl Daemon {
         daemon.asks = names.map(|name| (name.clone(), DecoderHandle::default())).collect();
         let ops = Ops::new(board.clone(), repairs, daemon.asks.clone(), daemon.try_again.clone());
         let mut socket = Socket::new(&config.data_dir, ops);
-        // The journal's lock says that no other daemon listens there.
+        // The daemon has the lock of the journal, so no other daemon listens on this socket.
         if daemon.home.journal().is_some() {
             socket.bind();
         }
@@ -164,8 +170,8 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Has the corrected configuration taken on as soon as it is there. The receiver gets one that
-    /// the box must be started anew for.
+    /// Applies the corrected configuration as soon as the file has it. The receiver gets a
+    /// configuration that needs a new start of the box.
     fn follow_configuration(&mut self, config: &Config, options: LoadOptions) -> mpsc::Receiver<Loaded> {
         let (anew, starts_anew) = mpsc::channel(1);
         let (board, stop) = (self.board.clone(), self.stop.clone());
@@ -226,14 +232,13 @@ impl Daemon {
         });
     }
 
-    /// Starts what goes to the cloud; gives the way to the repairs of each device.
+    /// Starts everything that uploads. Returns the senders for the repairs of each device.
     async fn start_cloud(&mut self, config: &Config, wall: Wall) -> Repairs {
         let Some(cloud) = &config.cloud else { return Repairs::new() };
         let client = match client(cloud, config, wall) {
             Ok(client) => client,
             Err(failure) => {
-                // Nothing of it can be corrected while the box runs, and reads are kept all the
-                // same.
+                // This cannot be corrected while the box runs, and reads are kept all the same.
                 self.board.raise(ProblemCode::ConfigurationWrong, "cloud", format!("{failure}. Nothing is uploaded"));
                 return Repairs::new();
             }
@@ -270,7 +275,8 @@ impl Daemon {
         self.spawn("state", watch_state(self.board.clone(), self.stop.clone()));
     }
 
-    /// Starts an uplink and its audits per device; gives the way to the repairs of each.
+    /// Starts an uplink and its audits for each device. Returns the senders for the repairs of
+    /// each.
     async fn start_uplinks(&mut self, config: &Config, client: &rufus::Client) -> Repairs {
         let mut repairs = Repairs::new();
         let Some(cloud) = &config.cloud else { return repairs };
@@ -288,7 +294,7 @@ impl Daemon {
         };
         let unknown = config.passing.bibs.as_deref().map(|file| UnknownChips::new(file, self.board.clone()));
         for (device, decoders) in config.devices() {
-            self.board.upload(device, |_| {}); // shown from the start
+            self.board.upload(device, |_| {}); // the board shows the device from the start
             let mapper = Mapper::new(config.passing.tag, bibs.clone(), config.zones()).counting(unknown.clone());
             let (orders, ordered) = mpsc::channel(1);
             repairs.insert(device.into(), orders);
@@ -313,7 +319,7 @@ impl Daemon {
         repairs
     }
 
-    /// Starts the audits of a device; gives what its uplink needs for them.
+    /// Starts the audits of a device. Returns what its uplink needs for them.
     fn start_audits(
         &mut self,
         config: &Config,
@@ -351,7 +357,7 @@ impl Daemon {
         self.tasks.spawn(async move { (name, task.await) });
     }
 
-    /// As [`Daemon::spawn`], of what has nothing to do before the journal is open.
+    /// Like [`Daemon::spawn`], for a task that has nothing to do before the journal is open.
     fn spawn_with_journal<F>(&mut self, name: &str, task: impl FnOnce(Journal) -> F + Send + 'static)
     where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
@@ -365,27 +371,27 @@ impl Daemon {
         });
     }
 
-    /// Has everything read again that is read from files beside the configuration.
+    /// Makes every part read its files beside the configuration again.
     pub fn reread(&self) {
         self.reread.send_modify(|times| *times += 1);
     }
 
-    /// All that is known.
+    /// The status of the box: all that it knows about itself.
     pub fn snapshot(&self) -> Snapshot {
         self.board.snapshot()
     }
 
-    /// The board, for whoever waits for something to become so.
+    /// The board, for callers that wait for a certain status.
     pub fn board(&self) -> &Board {
         &self.board
     }
 
-    /// The journal; `None` while its directory cannot be had.
+    /// The journal, or `None` while its directory cannot be used.
     pub fn journal(&self) -> Option<Journal> {
         self.home.journal()
     }
 
-    /// Returns when a task ended by itself: why.
+    /// Waits until a task ends by itself, and returns the reason.
     pub async fn failed(&mut self) -> Failure {
         match self.tasks.join_next().await {
             None => Failure::io("every task ended"),
@@ -398,16 +404,16 @@ impl Daemon {
         }
     }
 
-    /// Stops everything in order; see the module head.
+    /// Stops everything in the order of the module head.
     ///
     /// # Errors
-    /// What a task said that could not keep what it had.
+    /// The error of a task that could not keep what it had.
     pub async fn stop(self) -> Result<(), Failure> {
         service::stopping();
         self.end().await
     }
 
-    /// As [`Daemon::stop`], while the process goes on.
+    /// Like [`Daemon::stop`], but the process continues.
     async fn end(mut self) -> Result<(), Failure> {
         self.stop.cancel();
         let mut result = Ok(());
@@ -430,7 +436,7 @@ impl Daemon {
     }
 }
 
-/// The cloud as the configuration says.
+/// The client of the cloud that the configuration names.
 ///
 /// # Errors
 /// Configuration (78).
@@ -471,8 +477,8 @@ fn journal_config(config: &Config) -> JournalConfig {
     }
 }
 
-/// Keeps an index of each segment of the log that is full, for who asks for a window of it. It is derived: what goes wrong
-/// costs an export some time.
+/// Keeps an index of each full segment of the log, for requests that ask for a window of it. The
+/// index is derived from the log, so an error only makes an export slower.
 async fn keep_windows(data_dir: PathBuf, reading: export::Reading, stop: CancellationToken) -> Result<(), Failure> {
     let mut ticks = interval(WINDOWS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -487,12 +493,13 @@ async fn keep_windows(data_dir: PathBuf, reading: export::Reading, stop: Cancell
         match tokio::task::spawn_blocking(refresh).await {
             Ok(Ok(newest)) => seen = newest,
             Ok(Err(error)) => tracing::debug!(%error, "the index of the log is not kept"),
-            Err(_) => {} // it is stopping
+            Err(_) => {} // the daemon is stopping
         }
     }
 }
 
-/// Once a second: says when what is logged cannot be written, or nobody takes it. No read hangs on that.
+/// Once a second: raises a problem when the log of the program cannot be written, or when nobody
+/// reads it. No read depends on that.
 async fn watch_log(board: Board, stop: CancellationToken) -> Result<(), Failure> {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -500,7 +507,7 @@ async fn watch_log(board: Board, stop: CancellationToken) -> Result<(), Failure>
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let (trouble, dropped) = logging::trouble();
         match trouble {
-            // A reader that is slow for a moment is no trouble.
+            // A reader that is slow for a moment is no problem.
             Some(why) if before => {
                 let lost = if dropped > 0 { format!("; {dropped} lines of it are lost so far") } else { String::new() };
                 let message = format!(
@@ -519,8 +526,8 @@ async fn watch_log(board: Board, stop: CancellationToken) -> Result<(), Failure>
     Ok(())
 }
 
-/// Once a second: looks at the state of the box, so that it follows although nobody asks, and tells systemd and the log
-/// when it changes.
+/// Once a second: looks at the state of the box, so that the state is up to date although nobody
+/// asks for it. It reports each change to systemd and the log.
 async fn watch_state(board: Board, stop: CancellationToken) -> Result<(), Failure> {
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -529,17 +536,17 @@ async fn watch_state(board: Board, stop: CancellationToken) -> Result<(), Failur
         let (state, sentence) = board.look();
         service::status(&format!("{}. {sentence}", state.shown()));
         if told.replace(state) != Some(state) {
-            tracing::info!(state = state.word(), "{sentence}"); // the problems behind it are warned of one by one
+            tracing::info!(state = state.word(), "{sentence}"); // each problem behind it is logged separately
         }
     }
     Ok(())
 }
 
-/// Runs the box until SIGTERM or SIGINT, or until a task fails. When the configuration had a
-/// mistake and was corrected, the box starts anew with it, if no read can get lost by that.
+/// Runs the box until SIGTERM or SIGINT, or until a task fails. If the configuration had a mistake
+/// and was corrected, the box starts again with it, provided that no read can get lost by that.
 ///
 /// # Errors
-/// As [`Daemon::start`]; and I/O (74) when a task ended by itself.
+/// Like [`Daemon::start`], and I/O (74) when a task ended by itself.
 pub async fn run(loaded: Loaded, options: LoadOptions) -> Result<(), Failure> {
     let caught = Signals::catch();
     let mut signals = caught.map_err(|error| Failure::io(format!("signals cannot be received: {error}")))?;
@@ -551,8 +558,8 @@ pub async fn run(loaded: Loaded, options: LoadOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs the box with this configuration. `Some`: the corrected one, with which it is to be started
-/// anew.
+/// Runs the box with this configuration. `Some` is the corrected configuration with which the box
+/// has to start again.
 async fn run_with(loaded: Loaded, options: LoadOptions, signals: &mut Signals) -> Result<Option<Loaded>, Failure> {
     let starting = Daemon::start(loaded.config.clone(), &loaded.warnings);
     let mut daemon = tokio::select! {
@@ -563,7 +570,7 @@ async fn run_with(loaded: Loaded, options: LoadOptions, signals: &mut Signals) -
     let (home, stop) = (daemon.home.clone(), daemon.stop.clone());
     daemon.spawn("watchdog", async move {
         service::watchdog(move || home.is_alive(), stop.clone()).await;
-        stop.cancelled().await; // without systemd there is no watchdog to keep
+        stop.cancelled().await; // without systemd there is no watchdog to serve
         Ok(())
     });
     service::ready();
@@ -586,7 +593,8 @@ async fn run_with(loaded: Loaded, options: LoadOptions, signals: &mut Signals) -
     Ok(None)
 }
 
-/// Waits for the signal that ends the box; does what the others want.
+/// Waits for the signal that ends the box. Until then it reads the files again at each other
+/// signal.
 async fn stopped(signals: &mut Signals, reread: impl Fn()) {
     while signals.next().await != Wish::Stop {
         tracing::info!(

@@ -1,7 +1,8 @@
-//! What is known of the box, in one place: the [`Board`] that every task writes to and the [`Snapshot`] that
-//! feeds the JSON, the metrics, the CLI and the page.
+//! All that is known about the box, in one place: the [`Board`] to which every task reports, and
+//! the [`Snapshot`] from which the JSON, the metrics, the command line and the page are made.
 //!
-//! A task reports only what is so (`kept` after it is durable). The board never blocks: one short lock, no I/O.
+//! A task reports only what is certain (`kept` after it is durable). The board never blocks: it
+//! takes one short lock and does no I/O.
 
 pub mod glance;
 mod judge;
@@ -27,10 +28,10 @@ pub use self::state::BoxState;
 use crate::model::clock::Wall;
 use crate::model::text::printable;
 
-/// Reads kept in memory for the page and `/api/reads`.
+/// Number of reads kept in memory for the page and `/api/reads`.
 pub const RECENT_READS: usize = 1000;
 
-/// A problem that came or went, for whoever writes that down.
+/// A problem that was raised or has ended, for the part that records it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProblemChange {
     /// The problem is shown now.
@@ -49,9 +50,10 @@ struct Inner {
     started: Instant,
     not_ready: BTreeMap<&'static str, String>,
     problems: Vec<Problem>,
-    /// Problems that came or went since somebody took the changes, by code and subject: whether they
-    /// were shown then. One that went and came again is not among them, so that there are at most as
-    /// many as were shown then and are shown now.
+    /// Problems that were raised or ended since the changes were last taken, by code and subject.
+    /// The value is whether the problem was shown at that time. A problem that ended and was raised
+    /// again is not in the map. So the map has at most as many entries as problems were shown then
+    /// and are shown now.
     changed: BTreeMap<(&'static str, String), bool>,
     decoders: Vec<DecoderStatus>,
     journal: JournalStatus,
@@ -60,24 +62,26 @@ struct Inner {
     judge: Judge,
 }
 
-/// Where every task reports; clones share it.
+/// The place where every task reports. Clones share it.
 #[derive(Clone)]
 pub struct Board {
     inner: Arc<Mutex<Inner>>,
     version: watch::Sender<u64>,
-    /// Told when a problem comes or goes.
+    /// Notified when a problem is raised or ends.
     problems_changed: Arc<Notify>,
-    /// Here because everything that dates anything has the board at hand.
+    /// The clock is here because every part that needs the time has the board too.
     wall: Wall,
 }
 
 impl Board {
-    /// An empty board: not ready until the journal says so. Dated by the system's clock.
+    /// An empty board with the system's clock. It is not ready until the journal reports that it is
+    /// open.
     pub fn new(name: &str) -> Self {
         Self::with_clock(name, Wall::default())
     }
 
-    /// As [`Board::new`], dated by `wall`. Who has the board takes the box's time from it.
+    /// Like [`Board::new`], with `wall` as the clock. Every part that has the board takes the time
+    /// of the box from it.
     pub fn with_clock(name: &str, wall: Wall) -> Self {
         let inner = Inner {
             name: name.to_owned(),
@@ -105,7 +109,7 @@ impl Board {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic elsewhere ends the process; what the board holds is plain data and stays true.
+        // A panic elsewhere ends the process. The board holds plain data, which stays true.
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -114,8 +118,9 @@ impl Board {
         self.version.send_modify(|version| *version += 1);
     }
 
-    /// Shows a problem, or renews the message of one that is shown (its `since` stays). Logged when it is new.
-    /// A decoder or the cloud may have a say in the message: it becomes one line that steers no terminal.
+    /// Shows a problem, or renews the message of one that is shown (its `since` stays). A new
+    /// problem is logged. The message may contain text from a decoder or the cloud, so it is made
+    /// one line that cannot control a terminal.
     pub fn raise(&self, code: ProblemCode, about: &str, message: impl Into<String>) {
         let code = code.word();
         let message = printable(&message.into());
@@ -135,7 +140,7 @@ impl Board {
         });
     }
 
-    /// Takes a problem away, if it is shown.
+    /// Removes a problem, if it is shown.
     pub fn clear(&self, code: ProblemCode, about: &str) {
         let code = code.word();
         let shown = |problem: &Problem| problem.code == code && problem.about == about;
@@ -151,20 +156,21 @@ impl Board {
         }
     }
 
-    /// Notes that a problem came or went, for [`Board::take_problem_changes`].
+    /// Records that a problem was raised or ended, for [`Board::take_problem_changes`].
     fn note_change(&self, inner: &mut Inner, code: &'static str, about: &str, shown: bool) {
         let key = (code, about.to_owned());
-        // One that is as it was when the changes were taken has not changed.
+        // A problem that is again as it was when the changes were last taken has not changed.
         if inner.changed.remove(&key).is_none() {
             inner.changed.insert(key, !shown);
         }
         self.problems_changed.notify_one();
     }
 
-    /// The problems that came or went since the last call: first those that came, the oldest first,
-    /// then those that are over. A problem that came and went in between is not among them.
+    /// The problems that were raised or ended since the last call: first those that were raised,
+    /// the oldest first, then those that are over. A problem that was raised and ended in between
+    /// is not among them.
     ///
-    /// There is one taker, who writes the changes into the log of the journal.
+    /// There is one caller, who writes the changes into the log of the journal.
     pub fn take_problem_changes(&self) -> Vec<ProblemChange> {
         let mut inner = self.lock();
         let changed = std::mem::take(&mut inner.changed);
@@ -179,7 +185,8 @@ impl Board {
         came.chain(over).collect()
     }
 
-    /// Resolves when there are problem changes to take. It may be dropped and called again.
+    /// Resolves when there are problem changes to take. The future may be dropped and requested
+    /// again.
     pub async fn problem_changes(&self) {
         loop {
             let told = self.problems_changed.notified();
@@ -190,7 +197,7 @@ impl Board {
         }
     }
 
-    /// Takes a problem away from everything that it is about.
+    /// Removes a problem for all of its subjects.
     pub fn clear_all(&self, code: ProblemCode) {
         let shown: Vec<String> = self
             .lock()
@@ -204,13 +211,14 @@ impl Board {
         }
     }
 
-    /// The state and its sentence. To be called about once a second, so that the state follows although nobody asks.
+    /// The state and its sentence. To be called about once a second, so that the state is up to
+    /// date although nobody asks for it.
     pub fn look(&self) -> (BoxState, String) {
         let snapshot = self.snapshot();
         (snapshot.state, snapshot.sentence)
     }
 
-    /// Says why reads cannot be kept now (`Some`), or that this reason is gone (`None`).
+    /// Sets the reason why reads cannot be kept now (`Some`), or removes it (`None`).
     pub fn not_ready(&self, code: &'static str, reason: Option<String>) {
         self.update(|inner| {
             match reason {
@@ -220,12 +228,12 @@ impl Board {
         });
     }
 
-    /// Why reads cannot be kept now; empty when they can.
+    /// The reasons why reads cannot be kept now. It is empty when they can be kept.
     pub fn reasons_not_ready(&self) -> Vec<String> {
         self.lock().not_ready.iter().map(|(code, reason)| format!("{code}: {reason}")).collect()
     }
 
-    /// Changes a decoder's entry, made at first mention.
+    /// Changes the entry of a decoder. The first call makes the entry.
     pub fn decoder(&self, name: &str, change: impl FnOnce(&mut DecoderStatus)) {
         self.update(|inner| {
             let at = inner.decoders.iter().position(|decoder| decoder.name == name).unwrap_or_else(|| {
@@ -236,7 +244,7 @@ impl Board {
         });
     }
 
-    /// Changes a device's entry, made at first mention.
+    /// Changes the entry of a device. The first call makes the entry.
     pub fn upload(&self, device_id: &str, change: impl FnOnce(&mut UploadStatus)) {
         self.update(|inner| {
             let at = inner.uploads.iter().position(|upload| upload.device_id == device_id).unwrap_or_else(|| {
@@ -247,12 +255,13 @@ impl Board {
         });
     }
 
-    /// Changes the journal's entry.
+    /// Changes the entry of the journal.
     pub fn journal(&self, change: impl FnOnce(&mut JournalStatus)) {
         self.update(|inner| change(&mut inner.journal));
     }
 
-    /// Adds reads that are durable, in journal order; the oldest beyond [`RECENT_READS`] are forgotten.
+    /// Adds reads that are durable, in journal order. The oldest reads beyond [`RECENT_READS`] are
+    /// dropped.
     pub fn recent(&self, reads: impl IntoIterator<Item = RecentRead>) {
         self.update(|inner| {
             for read in reads {
@@ -274,7 +283,7 @@ impl Board {
         self.lock().started.elapsed()
     }
 
-    /// All that is known now.
+    /// All that is known about the box now.
     pub fn snapshot(&self) -> Snapshot {
         let mut inner = self.lock();
         let now = inner.started.elapsed();
@@ -300,7 +309,7 @@ impl Board {
         snapshot
     }
 
-    /// Changes whenever the board does.
+    /// A value that changes whenever the board changes.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }

@@ -1,5 +1,5 @@
-//! What is looked after once a second: the backlog, reads and passings that nobody uploads, steps
-//! of the clock, and whether the threads of the journal live.
+//! Tasks that run once a second: they watch the backlog, reads and passings that nobody uploads,
+//! steps of the clock, and whether the threads of the journal are alive.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -18,13 +18,14 @@ use crate::status::{Board, ProblemCode};
 
 /// What the configuration uploads.
 pub(super) struct Known {
-    /// Sources.
+    /// The names of the sources.
     pub(super) decoders: Vec<Box<str>>,
     pub(super) devices: Vec<String>,
 }
 
 impl Known {
-    /// Reads of this decoder will not be uploaded. Without `[cloud]` none is, and that is meant.
+    /// Whether reads of this decoder will not be uploaded. Without `[cloud]` no read is uploaded,
+    /// and that is intended.
     fn lacks_decoder(&self, name: &str) -> bool {
         !self.decoders.is_empty() && !self.decoders.iter().any(|known| **known == *name)
     }
@@ -34,9 +35,9 @@ impl Known {
     }
 }
 
-/// Does once a second what nobody else does: it shows the backlog on the board, looks for reads and
-/// passings that nobody uploads and for steps of the clock, and sees whether the threads of the
-/// journal live.
+/// Does once a second what no other task does. It shows the backlog on the board, looks for reads
+/// and passings that nobody uploads and for steps of the clock, and checks whether the threads of
+/// the journal are alive.
 pub(super) async fn chores(
     journal: Journal,
     board: Board,
@@ -50,7 +51,8 @@ pub(super) async fn chores(
     let mut shown_reads = Standing::new(ProblemCode::ReadsWithoutDecoder);
     let mut shown_passings = Standing::new(ProblemCode::PassingsWithoutDevice);
     let mut held_back = Standing::new(ProblemCode::ReadsHeldBack);
-    let mut steps = VecDeque::new(); // not yet taken for writing: one a second at most, while the disk is full
+    // Steps that were not accepted for writing yet: at most one a second, while the disk is full.
+    let mut steps = VecDeque::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -108,10 +110,10 @@ pub(super) async fn chores(
     Ok(())
 }
 
-/// A problem that is shown as long as a look finds it, of whatever it finds it.
+/// A problem that is shown for each thing about which the last look found it.
 struct Standing {
     code: ProblemCode,
-    /// What it was found of at the last look, and at this one.
+    /// What the problem was about at the last look, and what it is about at this one.
     before: BTreeSet<String>,
     now: BTreeSet<String>,
 }
@@ -126,7 +128,7 @@ impl Standing {
         self.now.insert(about.to_owned());
     }
 
-    /// The look is over: what it did not find any more is.
+    /// Ends the look, and clears the problem for everything that this look did not find any more.
     fn settle(&mut self, board: &Board) {
         let now = std::mem::take(&mut self.now);
         for about in self.before.difference(&now) {
@@ -136,7 +138,7 @@ impl Standing {
     }
 }
 
-/// Reads that are held back, by decoder.
+/// Raises the problem for reads that are held back, one for each decoder.
 fn tell_held_back(journal: &Journal, board: &Board, shown: &mut Standing) {
     for Told { decoder, count, first, last } in journal.held_back() {
         let (reads, are) = if count == 1 { ("read", "is") } else { ("reads", "are") };

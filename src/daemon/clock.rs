@@ -1,10 +1,13 @@
-//! The box's wall clock, watched: a step is told, recorded, and what it spoilt is looked for.
+//! Watches the wall clock of the box. When the clock steps, this part reports and records the step,
+//! and looks for passings that it made wrong.
 //!
 //! Must hold:
-//! * Nothing waits for this: order and timers do not know the wall clock.
-//! * A step is made durable (a line `clock` of the log), so that reads that wait are dated rightly after a restart too.
-//! * Passings that were uploaded on a day that turns out to be wrong are named: they cannot be called back. A step that
-//!   is taken back takes that back, too: it is looked again after each step, with all that is known then.
+//! * No other part waits for this, because order and timers do not use the wall clock.
+//! * A step is made durable (a line `clock` of the log), so that waiting reads get the right date
+//!   after a restart too.
+//! * The board names the passings that were uploaded with a day that turns out to be wrong, because
+//!   they cannot be called back. If a later step reverts the step, the problem ends too: the log is
+//!   searched again after each step, with all that is known then.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,35 +22,39 @@ use crate::journal::{Journal, UploadEvent, log_dir};
 use crate::model::clock::{Step, Zones, corrected, is_undated, resolve_read};
 use crate::status::{Board, ProblemCode};
 
-/// Less than this is NTP slewing, or a busy machine.
+/// A smaller difference is caused by NTP slewing, or by a busy machine.
 const STEP_MS: i64 = 2_000;
-/// How long a step is shown.
+/// How long the board shows a step.
 const SHOWN: Duration = Duration::from_secs(3600);
-/// Reads that are followed at once while it is looked for wrong days; of more it is said "at least".
+/// Reads that are followed at once during the search for wrong days. If there are more, the message
+/// says "at least".
 const FOLLOWED: usize = 65_536;
 
-/// Steps that a passing may have been uploaded between.
+/// At most this many last steps are considered: a passing may have been uploaded between any two of
+/// them.
 const STEPS: usize = 32;
 
 /// Compares the wall clock with the monotonic one.
 pub struct Watch {
     started: Instant,
     offset_ms: i64,
-    /// Durable head at the last look: all of it was received before a step that shows at the next.
+    /// The durable head at the last look. All entries up to it were received before a step that the
+    /// next look finds.
     head: u64,
     told: Option<Instant>,
-    /// What the reads that wait need to know was given out to be recorded.
+    /// Whether the clock that waiting reads need was already returned to be recorded.
     given: bool,
 }
 
 impl Watch {
-    /// From now on. To be made before anything is received.
+    /// Watches from now on. It must be made before anything is received.
     pub fn new(board: &Board) -> Self {
         Self { started: Instant::now(), offset_ms: board.now().as_millisecond(), head: 0, told: None, given: false }
     }
 
-    /// To be called about once a second: the step to record, if there was one, or if reads of an earlier process wait
-    /// for a box that knows the time. Shows the step for an hour.
+    /// To be called about once a second. It returns a step to record if there was one, or if reads
+    /// of an earlier process wait for a box that knows the time. It shows a step on the board for
+    /// an hour.
     pub fn look(&mut self, board: &Board, journal: &Journal) -> Option<Step> {
         let (wall_ms, monotonic_ms) = (board.now().as_millisecond(), self.started.elapsed().as_millis() as i64);
         let step_ms = self.compare(wall_ms, monotonic_ms);
@@ -67,7 +74,7 @@ impl Watch {
         wanted.then_some(step)
     }
 
-    /// By how much the wall clock stepped since the last look; 0: it did not.
+    /// By how much the wall clock stepped since the last look, or 0 if it did not.
     fn compare(&mut self, wall_ms: i64, monotonic_ms: i64) -> i64 {
         let offset_ms = wall_ms - monotonic_ms;
         let step_ms = offset_ms - std::mem::replace(&mut self.offset_ms, offset_ms);
@@ -83,16 +90,17 @@ fn text(step: &Step) -> String {
     )
 }
 
-/// Reads that were uploaded on another day than they would be by what is known of the clock now.
+/// Reads that were uploaded with another day than the one that follows from what is known about the
+/// clock now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Misdated {
-    /// How many; at least, with `more`.
+    /// How many there are. With `more` there are at least this many.
     pub count: u64,
-    /// There may be more.
+    /// Whether there may be more.
     pub more: bool,
     /// The first of them in the journal.
     pub first: u64,
-    /// The last.
+    /// The last of them in the journal.
     pub last: u64,
 }
 
@@ -103,8 +111,9 @@ impl Misdated {
     }
 }
 
-/// Looks through the log of this process, up to the entry `head`, for passings without a date that went out with a time
-/// other than the corrected receipts give. Takes as long as reading that part of the log; memory is bounded.
+/// Searches the log of this process, up to the entry `head`, for passings without a date that were
+/// sent with a time other than the corrected receipts give. It takes as long as reading that part
+/// of the log, and its memory is bounded.
 ///
 /// # Errors
 /// The log cannot be read.
@@ -123,7 +132,8 @@ pub fn misdated(data_dir: &Path, zones: &Zones, from: u64, head: u64) -> io::Res
             let utc = |received: Timestamp| resolve_read(read, zone, received).utc.as_millisecond();
             let known = |steps: &[(u64, Step)]| utc(corrected(steps, entry.seq, entry.time));
             let by_now = known(&steps);
-            // It was numbered by what was known of some moment.
+            // The read got its number at some earlier moment, with what was known about the clock
+            // then.
             let newest = steps.len().saturating_sub(STEPS);
             if (newest..steps.len()).any(|count| known(&steps[..count]) != by_now) {
                 found.more |= right.len() >= FOLLOWED;
@@ -159,7 +169,8 @@ fn each(data_dir: &Path, from: u64, head: u64, mut look: impl FnMut(&Entry)) -> 
     Ok(())
 }
 
-/// Records the step, and looks for what it spoilt. `false`: the journal is gone.
+/// Records the step, and looks for passings that it made wrong. `false` means that the journal is
+/// gone.
 pub async fn record(step: Step, journal: &Journal, board: &Board, zones: &Zones) -> bool {
     let Ok(at) = journal.clock_stepped(step).await else { return false };
     if step.sets() {

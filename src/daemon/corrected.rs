@@ -1,15 +1,15 @@
-//! A configuration with mistakes is looked at until it is corrected, and then taken on without a
+//! Watches a configuration with mistakes until it is corrected, and then applies it without a
 //! restart of the service.
 //!
 //! Must hold:
 //! * Nothing that runs is disturbed: a decoder whose section was wrong gets its link as soon as the
-//!   section is right, and the links of the others do not notice.
-//! * What cannot be taken on beside what runs (another zone, the upload, the page) starts the whole
-//!   box anew, in this process and within a second; but only while no decoder is connected that
-//!   would lose what it sends in that second. Otherwise the box says that it wants a restart, and a
-//!   person chooses the moment.
-//! * Only a configuration that was wrong is looked at. One that was right counts until the next
-//!   start, whatever becomes of the file.
+//!   section is right, and the links of the other decoders do not notice.
+//! * Some changes cannot be applied while the box runs (another zone, the upload, the page). For
+//!   them the whole box starts again, in this process and within a second, but only while no
+//!   decoder is connected that would lose what it sends in that second. Otherwise the box reports
+//!   that it needs a restart, and a person chooses the moment.
+//! * Only a configuration that was wrong is watched. One that was right counts until the next
+//!   start, whatever happens to the file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,12 +27,12 @@ use crate::decoders::Missed;
 use crate::link::{self, DecoderHandle};
 use crate::status::{Board, LinkState, ProblemCode};
 
-/// Between two looks at the file.
+/// Time between two looks at the file.
 const EVERY: Duration = Duration::from_secs(5);
-/// What the problem about the file as a whole is about.
+/// The subject of the problem that is about the file as a whole.
 const FILE: &str = "file";
 
-/// A decoder whose section is wrong, and which waits for it to be corrected.
+/// A decoder whose section is wrong, and which waits until it is corrected.
 pub(super) struct Waiting {
     pub(super) name: String,
     pub(super) terms: Terms,
@@ -71,28 +71,27 @@ impl Waiting {
     }
 }
 
-/// The decoder, if it is right in this configuration and nothing but its link has to be started for
-/// it.
+/// The decoder, if its section is right in this configuration and only its link has to be started.
 fn taken_on(name: &str, terms: &Terms, config: &Config) -> Option<DecoderConfig> {
     config.decoders.iter().find(|decoder| decoder.name == name && decoder.terms() == *terms).cloned()
 }
 
-/// Looks at the file.
+/// Looks at the configuration file.
 pub(super) struct Corrected {
     options: LoadOptions,
-    /// What was wrong at the start and is still.
+    /// What was wrong at the start and is still wrong.
     faults: Vec<Fault>,
-    /// Those that wait for their section.
+    /// The decoders that wait for their section to be corrected.
     waiting: Vec<(String, Terms)>,
-    /// Decoders that run and keep nothing for later.
+    /// Decoders that run and keep no reads for later.
     streams: Vec<String>,
     corrected: watch::Sender<Option<Arc<Config>>>,
     anew: mpsc::Sender<Loaded>,
-    /// The file at the last look.
+    /// The state of the file at the last look.
     seen: Option<Mark>,
 }
 
-/// What changes whenever the file is written or replaced.
+/// Values of which at least one changes whenever the file is written or replaced.
 type Mark = (u64, i64, i64, u64);
 
 fn mark(path: &Path) -> Option<Mark> {
@@ -122,8 +121,8 @@ impl Corrected {
         }
     }
 
-    /// Looks until nothing is wrong any more, and then waits for `stop`. When `asked` changes the
-    /// file is read at once.
+    /// Looks at the file until nothing is wrong any more, and then waits for `stop`. When `asked`
+    /// changes, the file is read at once.
     pub(super) async fn run(mut self, board: Board, mut asked: watch::Receiver<u64>, stop: CancellationToken) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -156,7 +155,8 @@ impl Corrected {
             let right = taken_on(name, terms, &config).is_some();
             if right {
                 self.faults.retain(|fault| fault.part != Part::Decoder || fault.about != *name);
-                // It runs from now on, and has a say when the box wants to start anew.
+                // The decoder runs from now on, so it counts when the box decides whether it may
+                // start again.
                 let streams =
                     |decoder: &&DecoderConfig| decoder.name == *name && decoder.protocol.missed == Missed::Lost;
                 self.streams.extend(config.decoders.iter().find(streams).map(|decoder| decoder.name.clone()));
@@ -166,7 +166,7 @@ impl Corrected {
         for (name, _) in &self.waiting {
             let still = loaded.config.faults.iter().find(|fault| fault.part == Part::Decoder && fault.about == *name);
             if let Some(fault) = still {
-                tell_fault(0, fault, board); // another mistake than before, perhaps
+                tell_fault(0, fault, board); // the mistake may be another one than before
             }
         }
         self.corrected.send_replace(Some(config));
@@ -174,11 +174,11 @@ impl Corrected {
             faults.iter().filter(|fault| !matches!(fault.part, Part::Key | Part::Token | Part::Bibs)).count()
         };
         if wrong(&loaded.config.faults) >= self.faults.len() {
-            return; // another mistake in the place of the one before is no reason for anything
+            return; // another mistake in the place of the one before changes nothing
         }
         match self.would_lose(board) {
             None => {
-                let _ = self.anew.try_send(loaded); // full: the box is about to start anew
+                let _ = self.anew.try_send(loaded); // a full channel means that the box is about to start again
             }
             Some(decoder) => {
                 let message = format!(
@@ -191,7 +191,7 @@ impl Corrected {
         }
     }
 
-    /// A decoder whose reads would be lost while the box starts anew.
+    /// A decoder whose reads would be lost while the box starts again.
     fn would_lose(&self, board: &Board) -> Option<String> {
         let connected = |name: &&String| {
             let shown = board.snapshot().decoders;

@@ -1,10 +1,10 @@
-//! What is wrong in the configuration, as problems that say what each of them stops, and that the
-//! rest goes on.
+//! Shows the faults of the configuration as problems. Each says what it stops, and that the rest
+//! continues.
 
 use crate::config::{Config, Fault, Part};
 use crate::status::{Board, LinkState, ProblemCode};
 
-/// Shows what is wrong in the configuration, and what it stops.
+/// Shows what is wrong in the configuration, and what each fault stops.
 pub(super) fn tell_faults(config: &Config, warnings: &[String], board: &Board) {
     for (at, warning) in warnings.iter().enumerate() {
         board.raise(ProblemCode::Configuration, &(at + 1).to_string(), warning);
@@ -17,7 +17,7 @@ pub(super) fn tell_faults(config: &Config, warnings: &[String], board: &Board) {
     }
 }
 
-/// Shows one of them.
+/// Shows one fault.
 pub(super) fn tell_fault(at: usize, fault: &Fault, board: &Board) {
     let (code, stops) = match fault.part {
         Part::NoDecoder => (ProblemCode::NoDecoder, "Nothing is read until then"),
@@ -28,12 +28,12 @@ pub(super) fn tell_fault(at: usize, fault: &Fault, board: &Board) {
         Part::Page => (ProblemCode::ConfigurationWrong, "The page is shown on this box only until then"),
         Part::Keep => (ProblemCode::ConfigurationWrong, "Nothing is removed from the disk until then"),
         Part::Other => (ProblemCode::ConfigurationWrong, "The default is used until then"),
-        Part::Bibs => return, // whoever waits for the file says so
+        Part::Bibs => return, // the part that waits for the file reports this
     };
     board.raise(code, &about(at, fault), format!("{}. {stops}", fault.error));
 }
 
-/// What the problem of a fault is about: the decoder, or which fault it is.
+/// The subject of the problem for a fault: the decoder, or the number of the fault.
 fn about(at: usize, fault: &Fault) -> String {
     match fault.part {
         Part::Decoder if !fault.about.is_empty() => fault.about.clone(),

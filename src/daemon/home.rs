@@ -1,17 +1,22 @@
-//! Where reads are kept, also before it can be had: a data directory that is missing, read-only, full or not ours to write
-//! at the start is a state of the box and not its end.
+//! Holds the journal, and stands in for it before it can be opened. A data directory that is
+//! missing, read-only, full or not writable at the start is a state of the box and does not end it.
 //!
 //! Must hold:
-//! * The box runs meanwhile: page, status and links; what decoders send waits in their receive buffers, and nothing of it is
-//!   acknowledged or counted as kept.
-//! * What is wrong is told with the directory and what to do, and it goes on by itself once that is done.
-//! * A directory that another process has ends the start (69): the other process has the decoders
-//!   and their reads. Later, with reads in memory, it is waited for.
-//! * No journal is begun under a mount point: where `/etc/fstab` says that a disk is to be mounted on the way to the directory
-//!   and none is, it is waited for. What was kept there would vanish under the disk when it comes, and the numbers
-//!   of a race would be given twice.
+//! * The box runs meanwhile: page, status and links. What decoders send waits in their receive
+//!   buffers, and none of it is acknowledged or counted as kept.
+//! * The problem names the directory, what is wrong and what to do. The box continues by itself
+//!   once that is done.
+//! * A directory that another process uses ends the start (69), because the other process has the
+//!   decoders and their reads. Later, with reads in memory, the box waits for the directory.
+//! * No journal is begun under a mount point. If `/etc/fstab` says that a disk is to be mounted on
+//!   the way to the directory and none is, the box waits for it. Otherwise, what the box kept there
+//!   would be hidden by the disk once it is mounted, and the numbers of a race would be given
+//!   twice.
 //!
-//! Not chosen: another directory meanwhile (two journals of one race, and the numbers in the cloud hang on one).
+//! Not chosen: another directory meanwhile. There would be two journals of one race, and the
+//! numbers in the cloud depend on one journal.
+//! Not chosen: another directory meanwhile. There would be two journals of one race, and the
+//! numbers in the cloud depend on one journal.
 
 use std::io;
 use std::path::Path;
@@ -30,12 +35,13 @@ use crate::link::ReadStore;
 use crate::model::chip::{ChipRead, StoredRanges};
 use crate::status::{Board, ProblemCode};
 
-/// How long the start waits for the disk before it goes on without: a disk that hangs must not keep the page from coming up.
+/// How long the start waits for the disk before it continues without. A disk that hangs must not
+/// keep the page from starting.
 const FIRST_TRY: Duration = Duration::from_secs(5);
-/// Time between two tries.
+/// Time between two attempts.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The journal, or where it will be; clones share it.
+/// The journal, or the place where it will be. Clones share it.
 #[derive(Clone)]
 pub struct Home(watch::Receiver<Option<Journal>>);
 
@@ -54,7 +60,7 @@ impl Home {
         }
     }
 
-    /// What is there is alive.
+    /// Whether the journal is alive, if it is open.
     pub fn is_alive(&self) -> bool {
         self.journal().is_none_or(|journal| journal.is_alive())
     }
@@ -74,20 +80,20 @@ impl ReadStore for Home {
     }
 }
 
-/// Opens the journal, until it is open.
+/// Tries to open the journal until it is open.
 pub struct Opener {
     config: JournalConfig,
     board: Board,
     home: watch::Sender<Option<Journal>>,
-    /// A try that has not ended.
+    /// An attempt that has not ended.
     trying: Option<JoinHandle<Result<Journal, OpenError>>>,
 }
 
 impl Opener {
-    /// Tries for the first time. What it could not do yet goes on in [`Opener::run`].
+    /// Makes the first attempt. [`Opener::run`] continues if it did not succeed.
     ///
     /// # Errors
-    /// Another process has the directory (69).
+    /// Another process uses the directory (69).
     pub async fn start(config: JournalConfig, board: Board) -> Result<(Home, Self), Failure> {
         let (home, journal) = watch::channel(None);
         let mut opener = Self { config, board, home, trying: None };
@@ -103,7 +109,7 @@ impl Opener {
         Ok((Home(journal), opener))
     }
 
-    /// Goes on until the journal is open, and then until `stop`.
+    /// Continues until the journal is open, and then waits for `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let opening = async {
             while self.home.borrow().is_none() {
@@ -134,7 +140,7 @@ impl Opener {
         self.board.raise(ProblemCode::DiskUnusable, "", message);
     }
 
-    /// One try; it goes on if this is dropped before it ends.
+    /// One attempt. It continues in the background if this future is dropped before it ends.
     async fn attempt(&mut self) -> Result<(), Waits> {
         let (config, board) = (self.config.clone(), self.board.clone());
         let trying =
@@ -155,7 +161,7 @@ impl Opener {
 
 /// What keeps the journal from being opened.
 enum Waits {
-    /// Another process has it.
+    /// Another process uses it.
     InUse(String),
     /// The disk, or what is on it.
     Disk(String),
@@ -179,7 +185,8 @@ fn in_words(dir: &Path, error: &io::Error) -> String {
     };
     let shown = dir.display();
     match error.kind() {
-        // What exists already, and is no directory, is a link that leads nowhere.
+        // A path that exists already and is no directory is a link to something that does not
+        // exist.
         NotFound | NotADirectory | AlreadyExists => format!(
             "{shown} is not there and cannot be made ({error}). Look whether its disk is plugged in and mounted, and whether \
              data_dir is right"
@@ -188,7 +195,7 @@ fn in_words(dir: &Path, error: &io::Error) -> String {
             "the disk of {shown} can only be read ({error}). Mount it for writing; a card that became read-only is failing: \
              copy it and replace it"
         ),
-        PermissionDenied if error.get_ref().is_some() => error.to_string(), // it says which file, and what to do
+        PermissionDenied if error.get_ref().is_some() => error.to_string(), // it names the file and what to do
         PermissionDenied => format!(
             "this user may not write in {shown} ({error}). Give the directory to the user of the service, or change data_dir"
         ),

@@ -1,9 +1,10 @@
-//! What is logged and how a line looks: for people on a terminal, for journald, or JSON.
+//! What is logged, and the form of a line: for people on a terminal, for journald, or JSON.
 //!
-//! Must hold: reads are kept whatever becomes of the log. Nothing that is said here, in a panic or at the end of the process
-//! waits for standard error or fails with it (`output`).
+//! Must hold: reads are kept whatever happens to the log. No log line, no panic and no end of the
+//! process waits for standard error or fails because of it (`output`).
 //!
-//! Rejected: a log file of our own. journald keeps, rotates and limits already; the record of a race is the journal.
+//! Rejected: a log file of our own. journald already keeps, rotates and limits the log, and the
+//! record of a race is the journal.
 
 mod output;
 
@@ -26,10 +27,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 use self::output::LogOutput;
 use crate::config::{LogConfig, LogFormat, level};
 
-/// Crates whose chatter says nothing to a timer; a directive for one of them in `level` or `RUST_LOG` wins.
+/// Crates whose log lines say nothing to a timer. A directive for one of them in `level` or
+/// `RUST_LOG` has priority.
 const QUIET: [&str; 5] = ["hyper=warn", "hyper_util=warn", "reqwest=warn", "rustls=warn", "sled=warn"];
 
-/// Parts of the program by the names that `level` and `RUST_LOG` know them by, and where they are.
+/// The parts of the program: the names that `level` and `RUST_LOG` use, and the modules that they
+/// stand for.
 const PARTS: [(&str, &str); 7] = [
     ("passbridge::audit", "passbridge::cloud::audit"),
     ("passbridge::control", "passbridge::serve::control"),
@@ -42,13 +45,14 @@ const PARTS: [(&str, &str); 7] = [
 
 /// How long the end of the process waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
-/// How long a thread that panics waits for its words to be written: they may be the last.
+/// How long a thread that panics waits until its message is written, because it may be the last
+/// one.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 static OUTPUT: OnceLock<LogOutput> = OnceLock::new();
 
-/// Starts logging to standard error for the rest of the process. `RUST_LOG`, if set and right, replaces `config.level`.
-/// A second call changes nothing.
+/// Starts logging to standard error for the rest of the process. `RUST_LOG`, if set and right,
+/// replaces `config.level`. A second call changes nothing.
 pub fn start(config: &LogConfig) {
     let (given, mistake) = match std::env::var("RUST_LOG") {
         Ok(text) if !text.is_empty() => match level(&text) {
@@ -69,7 +73,7 @@ pub fn start(config: &LogConfig) {
         .with_env_filter(EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse_lossy(directives))
         .log_internal_errors(false) // it would panic when standard error is gone
         .with_writer(output.clone());
-    // Fails only when logging was started before, as in tests.
+    // This fails only if logging was started before, as in tests.
     let _ = match form {
         Shape::Human => builder.with_ansi(true).with_target(false).finish().try_init(),
         Shape::Plain => builder.with_ansi(false).with_target(false).without_time().finish().try_init(),
@@ -86,7 +90,7 @@ pub fn start(config: &LogConfig) {
     }
 }
 
-/// A directive with the place of the part that it names.
+/// A directive in which the name of a part is replaced by its module.
 fn placed(directive: &str) -> String {
     let directive = directive.trim();
     let placed = PARTS.iter().find_map(|(name, place)| {
@@ -96,44 +100,46 @@ fn placed(directive: &str) -> String {
     placed.unwrap_or_else(|| directive.to_owned())
 }
 
-/// The way to standard error; a thread of its own from the first line on.
+/// The output to standard error. It has a thread of its own from the first line on.
 fn output(form: Shape) -> Option<&'static LogOutput> {
     if let Some(output) = OUTPUT.get() {
         return Some(output);
     }
-    // A handle of our own: whoever writes to standard error holds a lock meanwhile.
+    // A handle of our own, because whoever writes to standard error holds a lock meanwhile.
     let sink = File::from(io::stderr().as_fd().try_clone_to_owned().ok()?);
     let output = LogOutput::start(sink, form.notice()).ok()?;
     Some(OUTPUT.get_or_init(|| output))
 }
 
-/// A panic is a line of the log: the usual report of one would wait for a pipe that nobody empties.
+/// Makes a panic a line of the log. The usual report of a panic would wait for a pipe that nobody
+/// empties.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
-        let trace = std::backtrace::Backtrace::capture(); // only where RUST_BACKTRACE asks for it
+        let trace = std::backtrace::Backtrace::capture(); // only if RUST_BACKTRACE asks for it
         let trace = if trace.status() == BacktraceStatus::Captured { format!("\n{trace}") } else { String::new() };
         match tracing::enabled!(tracing::Level::ERROR) {
             true => tracing::error!(thread = thread.name(), "{panic}{trace}"),
-            false => say(&format!("passbridge: {panic}{trace}")), // also where the level is `off`
+            false => say(&format!("passbridge: {panic}{trace}")), // also if the level is `off`
         }
         finish_within(LAST_WORDS);
     }));
 }
 
-/// What is wrong with where the log goes, and how many lines of it were dropped since the start. A line that is dropped
-/// costs nothing but itself.
+/// What is wrong with the output of the log, and how many lines were dropped since the start. A
+/// dropped line costs nothing but itself.
 pub fn trouble() -> (Option<String>, u64) {
     OUTPUT.get().map_or((None, 0), LogOutput::state)
 }
 
-/// A line for whoever watches, on standard error, beside the log if there is one. Never fails and never waits: a relay goes on
-/// although nobody takes what it says. [`finish`] sees to the last ones.
+/// Writes a line for the user to standard error, beside the log if there is one. It never fails and
+/// never waits: a relay continues although nobody reads its messages. [`finish`] waits for the last
+/// lines.
 pub fn say(line: &str) {
     say_as("<5>", line);
 }
 
-/// The same of why the process ends.
+/// Like [`say`], for the reason why the process ends.
 pub fn complain(line: &str) {
     say_as("<3>", line);
 }
@@ -145,7 +151,8 @@ fn say_as(priority: &str, line: &str) {
     }
 }
 
-/// Standard error goes to the journal of systemd, which understands priorities at the beginning of a line.
+/// Whether standard error leads to the journal of systemd, which understands priorities at the
+/// beginning of a line.
 fn is_journal() -> bool {
     static IS: OnceLock<bool> = OnceLock::new();
     *IS.get_or_init(|| {
@@ -155,13 +162,14 @@ fn is_journal() -> bool {
     })
 }
 
-/// Whether `JOURNAL_STREAM` names this file: somebody may have sent standard error elsewhere since.
+/// Whether `JOURNAL_STREAM` names this file. Somebody may have redirected standard error since.
 fn names(stream: &str, device: u64, inode: u64) -> bool {
     let named = stream.split_once(':').and_then(|(device, inode)| Some((device.parse().ok()?, inode.parse().ok()?)));
     named == Some((device, inode))
 }
 
-/// Lines with the priority in front of each that journald files them under: `journalctl -p warning` finds them then.
+/// Writes in front of each line the priority under which journald files it, so that `journalctl -p
+/// warning` finds the lines.
 struct Prioritised<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for Prioritised<F>
@@ -178,7 +186,7 @@ where
     }
 }
 
-/// As syslog numbers them.
+/// The priority number of syslog.
 fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "<3>",
@@ -188,7 +196,7 @@ fn priority(level: Level) -> &'static str {
     }
 }
 
-/// To be called last: waits, for a limited time, until what was said is written.
+/// To be called last. It waits, for a limited time, until all lines are written.
 pub fn finish() {
     finish_within(LAST_LINES);
 }
@@ -203,14 +211,14 @@ fn finish_within(limit: Duration) {
 enum Shape {
     Human,
     Plain,
-    /// As plain, for the journal of systemd.
+    /// Like `Plain`, for the journal of systemd.
     Journal,
     Timed,
     Json,
 }
 
 impl Shape {
-    /// The line that stands where lines are missing, in the same form as the others.
+    /// The line that is written where lines are missing, in the same form as the others.
     fn notice(self) -> fn(u64) -> String {
         match self {
             Self::Json => |missing| {
@@ -240,7 +248,7 @@ fn shape(format: LogFormat, terminal: bool) -> Shape {
         LogFormat::Plain if is_journal() => Shape::Journal,
         LogFormat::Plain => Shape::Plain,
         LogFormat::Auto if terminal => Shape::Human,
-        // journald adds the time itself; a file or a pipe does not.
+        // journald adds the time itself, and a file or a pipe does not.
         LogFormat::Auto if is_journal() => Shape::Journal,
         LogFormat::Auto => Shape::Timed,
     }

@@ -1,5 +1,5 @@
-//! Notes: what goes into the log of the journal beside reads and uploads, for people who look at it
-//! after the race.
+//! Notes are lines of the log beside reads and uploads, for people who look at the log after the
+//! race.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,25 +14,28 @@ use crate::journal::Journal;
 use crate::model::clock::{Step, Zones};
 use crate::status::{Board, Problem, ProblemChange};
 
-/// Notes that wait for the disk. More are dropped, but no problem is: the board has those.
+/// Notes that may wait for the disk. Further notes are dropped, but no problem is, because the
+/// board keeps those.
 pub(super) const NOTES: usize = 100;
 
-/// Least time between two looks for problems that came or went, to note them in the log.
+/// Least time between two looks at the board for problems that were raised or ended, to note them
+/// in the log.
 const PROBLEMS_EVERY: Duration = Duration::from_secs(1);
 
-/// What goes into the log beside reads and uploads.
+/// A line of the log beside reads and uploads.
 pub enum Note {
-    /// For people: a stable code and a text.
+    /// A text for people, with a stable code.
     Text(&'static str, String),
     /// The box's clock stepped.
     Step(Step),
 }
 
-/// Writes notes into the log, one at a time: those that the daemon gives, and each problem that the
-/// board says came or went. While the disk is full this waits, and nothing else does.
+/// Writes notes into the log, one at a time: those that the daemon sends, and each problem that the
+/// board reports as raised or ended. While the disk is full this task waits, and no other task
+/// does.
 ///
-/// Problems are taken at most once in [`PROBLEMS_EVERY`], so that one that comes and goes with every
-/// read wears out no disk.
+/// Problems are taken at most once in [`PROBLEMS_EVERY`]. So a problem that is raised and ends with
+/// every read does not wear out the disk.
 pub async fn note_down(
     journal: Journal,
     board: Board,
@@ -46,7 +49,7 @@ pub async fn note_down(
     };
     let mut pace = interval(PROBLEMS_EVERY);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut problems = VecDeque::new(); // taken from the board, and not yet written
+    let mut problems = VecDeque::new(); // taken from the board, not yet written
     loop {
         let noting = async {
             let changed = async {
@@ -81,7 +84,7 @@ pub async fn note_down(
         while let Some(note) = notes.recv().await {
             write(note).await;
         }
-        // A problem that was raised a moment before the end is noted, too.
+        // A problem that was raised a moment before the end is noted too.
         for change in board.take_problem_changes() {
             write(note_of(change)).await;
         }
@@ -91,7 +94,7 @@ pub async fn note_down(
     Ok(())
 }
 
-/// A problem that came or went, as a note.
+/// A problem that was raised or has ended, as a note.
 fn note_of(change: ProblemChange) -> Note {
     let name = |code: String, about: &str| match about {
         "" => code,

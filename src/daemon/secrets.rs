@@ -1,11 +1,11 @@
-//! The files of the API key and of the page's token are read again when they change, so that a new
-//! one counts at once and without a restart, and so that one that is missing at the start is no
-//! reason not to read.
+//! Reads the files of the API key and of the page's token again when they change. So a new secret
+//! counts at once and without a restart, and the box reads decoders although a secret is missing at
+//! the start.
 //!
-//! The files are looked at, not watched: an editor, `cp` and a configuration tool replace files in
-//! different ways, and all of them change what `stat` says. Under systemd the service may have only
-//! a copy of a file (`LoadCredential=`), which systemd makes at the start: then a new one counts
-//! after a restart of the service.
+//! The files are polled and not watched: an editor, `cp` and a configuration tool replace files in
+//! different ways, and all of them change what `stat` returns. Under systemd the service may have
+//! only a copy of a file (`LoadCredential=`), which systemd makes at the start. Then a new secret
+//! counts after a restart of the service.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -19,31 +19,32 @@ use tokio_util::sync::CancellationToken;
 use crate::config;
 use crate::status::{Board, ProblemCode};
 
-/// Between two looks.
+/// Time between two looks at a file.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// What changes whenever the file is written, replaced, or given to somebody else.
+/// Values of which at least one changes whenever the file is written, replaced, or given to another
+/// owner.
 fn mark(path: &Path) -> Option<(u64, i64, i64, i64, i64, u64)> {
     let file = std::fs::metadata(path).ok()?;
     Some((file.ino(), file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec(), file.size()))
 }
 
-/// A file with a secret in it.
+/// A file that contains a secret.
 pub(super) struct SecretFile {
     pub(super) path: PathBuf,
-    /// What it is, for people.
+    /// The name of the secret, for people.
     pub(super) what: &'static str,
-    /// The problem while there is none at all.
+    /// The problem while there is no secret at all.
     pub(super) missing: ProblemCode,
-    /// The problem while the one before is used.
+    /// The problem while the file has no usable secret and the previous one is used.
     pub(super) unusable: ProblemCode,
-    /// There is one that is used.
+    /// Whether a secret is in use.
     pub(super) has_one: bool,
 }
 
 impl SecretFile {
-    /// Gives each new secret of the file to `take`, until `stop`. When `asked` changes the file is
-    /// read at once, whether or not it changed.
+    /// Passes each new secret of the file to `take`, until `stop`. When `asked` changes, the file
+    /// is read at once, whether or not it changed.
     pub(super) async fn follow(
         mut self,
         take: impl Fn(SecretString) -> Result<(), String>,
@@ -53,7 +54,8 @@ impl SecretFile {
     ) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // What was read at the start is known; what could not be read is tried at once.
+        // If the start read the file, its state is known. If it could not, the file is read at
+        // once.
         let mut seen = self.has_one.then(|| mark(&self.path)).flatten();
         loop {
             tokio::select! {
@@ -77,7 +79,7 @@ impl SecretFile {
             Ok(()) => {
                 tracing::info!(file = about, "{what} was read again");
                 self.has_one = true;
-                // The problem of the start may name a line of the configuration.
+                // The problem from the start may name a line of the configuration.
                 board.clear_all(self.missing);
                 board.clear(self.unusable, &about);
             }
@@ -87,7 +89,7 @@ impl SecretFile {
                 );
                 board.raise(self.unusable, &about, message);
             }
-            Err(_) => {} // still missing, as the problem says since the start
+            Err(_) => {} // the problem from the start still says that it is missing
         }
     }
 }

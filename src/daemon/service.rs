@@ -1,6 +1,7 @@
-//! What systemd is told: ready, stopping, one line of status, and life signs while the process really works.
+//! Reports to systemd: ready, stopping, one line of status, and life signs while the process really
+//! works.
 //!
-//! Without systemd (no `NOTIFY_SOCKET`) all of it does nothing.
+//! Without systemd (no `NOTIFY_SOCKET`) nothing here has an effect.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,17 +11,17 @@ use sd_notify::NotifyState;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-/// Reads can be kept now; the unit counts as started.
+/// Reports that the box runs, so that systemd counts the unit as started.
 pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// The process ends on purpose.
+/// Reports that the process ends on purpose.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// One line for `systemctl status`. The same line again is not sent.
+/// Sends one line for `systemctl status`. The same line is not sent twice in a row.
 pub fn status(line: &str) {
     static TOLD: Mutex<String> = Mutex::new(String::new());
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
@@ -30,8 +31,9 @@ pub fn status(line: &str) {
     }
 }
 
-/// Without systemd nobody is told, and that is no error. With it, what cannot be told is worth a warning: systemd would
-/// wait for "ready" or for a life sign, and end a process that is well.
+/// Sends states to systemd. Without systemd nothing is sent, and that is no error. With systemd, a
+/// state that cannot be sent is worth a warning, because systemd would wait for "ready" or for a
+/// life sign, and end a process that works.
 fn tell(states: &[NotifyState<'_>]) {
     static WARNED: AtomicBool = AtomicBool::new(false);
     if let Err(error) = sd_notify::notify(states)
@@ -46,10 +48,12 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Gives systemd its life signs, twice per watchdog time, as long as `alive` says so, until `stop`. Once `alive` says
-/// no and does not recover, systemd ends the process and starts it again. Returns at once where no watchdog is set.
+/// Sends life signs to systemd, two in each watchdog time, until `stop` and only while `alive` is
+/// true. If `alive` becomes false and stays false, systemd ends the process and starts it again.
+/// Returns at once if no watchdog is set.
 ///
-/// `alive` must judge the work, not this task: that the runtime can still run a timer proves little.
+/// `alive` must judge the work and not this task: that the runtime can still run a timer proves
+/// little.
 pub async fn watchdog(alive: impl Fn() -> bool, stop: CancellationToken) {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
     let sign = || tell(&[NotifyState::Watchdog]);

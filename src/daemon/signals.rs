@@ -1,8 +1,9 @@
-//! What the system and its users tell the process by signals: stop, read your files again, or nothing at all.
+//! Signals by which the system and its users control the process: stop, read the files again, or
+//! nothing at all.
 //!
-//! Must hold: only SIGTERM and SIGINT (and what cannot be caught, or says that the program is broken) end a box that keeps
-//! reads. A terminal that is closed, a script that sends the signal of another daemon, a limit on the size of files: none
-//! of them may.
+//! Must hold: only SIGTERM and SIGINT end a box that keeps reads (and signals that cannot be
+//! caught, or that say that the program is broken). A terminal that is closed, a script that sends
+//! the signal of another daemon, and a limit on the size of files must not end it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,34 +12,35 @@ use futures_util::future::select_all;
 use rustix::process::Signal as Kind;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Signals that would end the process and mean nothing to it. XFSZ comes with each write beyond the file size limit
-/// (`ulimit -f`): the write fails, and that is a full disk as any other.
+/// Signals that would end the process and that have no meaning for it. The system sends XFSZ with
+/// each write beyond the file size limit (`ulimit -f`). The write then fails, and the box treats
+/// that like any full disk.
 const PASSED_OVER: [Kind; 8] =
     [Kind::USR1, Kind::USR2, Kind::ALARM, Kind::VTALARM, Kind::PROF, Kind::IO, Kind::POWER, Kind::XFSZ];
 
-/// What is to be done.
+/// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// SIGTERM, SIGINT.
+    /// SIGTERM or SIGINT: stop.
     Stop,
-    /// SIGHUP: what can be read again while it runs is.
+    /// SIGHUP: read again the files that can be read while the box runs.
     Reread,
-    /// Another one, by its number.
+    /// Another signal, with its number.
     Nothing(i32),
 }
 
-/// The signals of the process, caught from now on.
+/// The signals of the process, which are caught from now on.
 pub struct Signals {
     caught: Vec<(Signal, Wish)>,
-    /// Of those that mean nothing: each is told once.
+    /// The signals without a meaning that were logged already. Each is logged once.
     told: BTreeSet<i32>,
 }
 
 impl Signals {
-    /// Catches them.
+    /// Starts to catch the signals.
     ///
     /// # Errors
-    /// The system does not let us.
+    /// The system does not allow it.
     pub fn catch() -> io::Result<Self> {
         let wanted = [
             (SignalKind::terminate(), Wish::Stop),
@@ -50,7 +52,7 @@ impl Signals {
         Ok(Self { caught: caught.collect::<io::Result<_>>()?, told: BTreeSet::new() })
     }
 
-    /// The next one that means something.
+    /// Waits for the next signal that has a meaning.
     pub async fn next(&mut self) -> Wish {
         loop {
             let all = self.caught.iter_mut().map(|(signal, wish)| Box::pin(async { (signal.recv().await, *wish) }));

@@ -1,7 +1,9 @@
-//! The box at one glance: a [`Snapshot`] as text for people, for `passbridge status` and the plain page.
+//! The box at one glance: a [`Snapshot`] as text for people, for `passbridge status` and the plain
+//! page.
 //!
-//! Must hold: what is wrong comes first and is a word, not only a colour; nothing is said that the snapshot does not
-//! know; text from outside (a chip code, an answer of the cloud) cannot steer a terminal.
+//! Must hold: what is wrong is shown first and as a word, not only as a colour. The text says
+//! nothing that the snapshot does not contain. Text from outside (a chip code, an answer of the
+//! cloud) cannot control a terminal.
 
 use std::fmt::Write;
 
@@ -11,7 +13,7 @@ use crate::model::text::printable;
 use crate::status::words::{against_box, age, count, short};
 use crate::status::{DecoderStatus, LinkState, ProblemCode, Snapshot, UploadStatus};
 
-/// The whole view, lines ended by `\n`.
+/// The whole text. Each line ends with `\n`.
 pub fn text(status: &Snapshot) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -49,7 +51,8 @@ fn write(status: &Snapshot, out: &mut String) -> std::fmt::Result {
     writeln!(out, "passbridge {version}, running for {up}; uses {used} of the disk, {free} are free{opening}")
 }
 
-/// The reads that were ever kept, by what became of them: a sum that adds up. Lines of the log are never counted.
+/// Shows how many reads were ever kept, and what happened to them, as a sum that adds up. Lines of
+/// the log are never counted.
 fn write_counts(status: &Snapshot, out: &mut String) -> std::fmt::Result {
     let journal = &status.journal;
     let Some(reads) = journal.reads else {
@@ -120,7 +123,7 @@ fn write_decoder(status: &Snapshot, decoder: &DecoderStatus, out: &mut String) -
     }
 }
 
-/// What the link of a decoder does, in words; capitals where somebody has to do something.
+/// The state of a decoder's link in words. It is in capitals where a person has to do something.
 fn link_in_words(status: &Snapshot, decoder: &DecoderStatus) -> String {
     let has = |code: ProblemCode| {
         status.problems.iter().any(|problem| problem.code == code.word() && problem.about == decoder.name)
@@ -196,7 +199,7 @@ fn second(instant: Timestamp) -> String {
     instant.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-/// Bytes in a unit people read: 12.3 MB.
+/// A number of bytes in a unit that people read, such as 12.3 MB.
 pub(crate) fn bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut units = ["B", "kB", "MB", "GB"].into_iter();

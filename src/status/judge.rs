@@ -1,14 +1,15 @@
-//! The state of the box: one word, one sentence, and what to do.
+//! Decides the state of the box: one word, one sentence, and what to do.
 //!
 //! What must hold:
-//! * **One place.** The command line, the page, the JSON, the metrics, the exit code and systemd all
-//!   show what [`Judge::look`] says. Nobody else puts a state into words.
-//! * **From the closed list.** Each [`ProblemCode`] has a column that says which state it causes. The
-//!   highest state that applies is shown; all problems are rows under it.
-//! * **A state that gets worse is shown at once, one that gets better after [`CALM`].** A cable with a
-//!   loose contact must not make the sentence blink.
-//! * **Only what is known.** "The times are right" is said only when every clock was compared.
-//! * Pure: a snapshot and the time since the start go in. No clock, no I/O.
+//! * **One place.** The command line, the page, the JSON, the metrics, the exit code and systemd
+//!   all show what [`Judge::look`] returns. No other part puts a state into words.
+//! * **From the closed list.** Each [`ProblemCode`] has a column with the state that it causes. The
+//!   worst state that applies is shown, and all problems are rows under it.
+//! * **A worse state is shown at once, a better one only after [`CALM`].** A cable with a loose
+//!   contact must not make the sentence change all the time.
+//! * **Only what is known.** The sentence says "The times are right" only when every clock was
+//!   compared.
+//! * Pure: a snapshot and the time since the start are passed in. There is no clock and no I/O.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,26 +22,27 @@ use crate::model::text::printable;
 
 /// How long everything must be in order before a better state is shown.
 const CALM: Duration = Duration::from_secs(5);
-/// A link that is lost for less than this is not worth a sentence.
+/// A link that is lost for less than this does not change the sentence.
 const LINK_LOST: Duration = Duration::from_secs(3);
-/// The upload may fail for so long before that is the state.
+/// The upload may fail for this long before that is the state of the box,
 const UPLOAD_LOST: Duration = Duration::from_secs(15);
-/// Or so long, if something waits for that long already.
+/// or until a read has already waited for this long.
 const WAITED: Duration = Duration::from_secs(60);
-/// A read that waits for less than this is on its way: the cloud is up to date.
+/// A read that waits for less than this many seconds is on its way, so the cloud counts as up to
+/// date.
 const UP_TO_DATE: u64 = 10;
-/// Without a live read for so long the box is ready, and not reading.
+/// Without a live read for this long the state is ready and not reading.
 const QUIET: Duration = Duration::from_secs(120);
-/// After the start the decoders may take so long to be connected.
+/// After the start the decoders may need this long to connect.
 const STARTING: Duration = Duration::from_secs(10);
-/// A step of the box's clock is in the sentence for so long, and then only a row.
+/// A step of the box's clock is in the sentence for this long. After that it is only a row.
 const STEP: Duration = Duration::from_secs(300);
-/// Reads that were lost are in the sentence while more are lost, and so long after the last one.
+/// Lost reads are in the sentence while more reads are lost, and for this long after the last loss.
 const LOSING: Duration = Duration::from_secs(10);
-/// Most things to do that are told at once.
+/// At most this many things to do are shown at once.
 const TODO: usize = 3;
 
-/// The state, and what is said of it.
+/// The state, and the texts that belong to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateVerdict {
     /// The state.
@@ -49,17 +51,17 @@ pub struct StateVerdict {
     pub sentence: String,
     /// What a person should do, at most three things.
     pub todo: Vec<String>,
-    /// What the box does by itself, so that nobody pulls a cable for nothing.
+    /// What the box does by itself, so that nobody pulls a cable without need.
     pub by_itself: Option<String>,
 }
 
-/// Remembers what is shown, so that a better state waits.
+/// Remembers the state that is shown, so that a better state can wait.
 #[derive(Clone, Debug, Default)]
 pub struct Judge {
     shown: StateVerdict,
-    /// When the state that is shown began, on the box's monotonic clock.
+    /// When the shown state began, on the box's monotonic clock.
     since: Duration,
-    /// When it last applied.
+    /// When the shown state last applied.
     applied: Duration,
     looked: bool,
 }
@@ -69,7 +71,7 @@ impl Judge {
     pub fn look(&mut self, status: &Snapshot, now: Duration) -> &StateVerdict {
         let found = judge(status, now);
         let better = found.state > self.shown.state;
-        // Reading and ready are both in order.
+        // Reading and ready are both in order, so a change between them does not wait.
         let waits = better && self.shown.state < BoxState::Ready && now.saturating_sub(self.applied) < CALM;
         if self.looked && waits {
             return &self.shown;
@@ -81,13 +83,13 @@ impl Judge {
         &self.shown
     }
 
-    /// For how long the state is shown.
+    /// For how long the state has been shown.
     pub fn lasts(&self, now: Duration) -> Duration {
         now.saturating_sub(self.since)
     }
 }
 
-/// The verdict on this moment alone.
+/// The verdict on this moment alone, without what was shown before.
 fn judge(status: &Snapshot, now: Duration) -> StateVerdict {
     let found: Vec<(&Problem, ProblemCode)> = status
         .problems
@@ -102,13 +104,13 @@ fn judge(status: &Snapshot, now: Duration) -> StateVerdict {
         .unwrap_or_else(|| in_order(status, now))
 }
 
-/// Whether a problem is in the sentence yet, or still.
+/// Whether a problem already is, or still is, part of the sentence.
 fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duration) -> bool {
     let lasts = now.saturating_sub(problem.raised);
     match code {
         ProblemCode::DecoderUnreachable => lasts >= LINK_LOST,
         ProblemCode::BoxClockStepped => lasts < STEP,
-        // What was lost before stays a row: now everything is kept.
+        // If reads were lost earlier and everything is kept now, the loss is only a row.
         ProblemCode::ReadsDropped => !status.ready || now.saturating_sub(problem.renewed) < LOSING,
         _ => match code.cause() {
             Cause::NotUploading(_) => {
@@ -127,7 +129,7 @@ fn cannot_keep(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
     });
     let (says, cure) = match first {
         Some((_, code, says)) => (says, code.hint()),
-        // While the log is opened at the start everything else may still be in order.
+        // At the start the log is still being opened, and everything else may be in order.
         None if status.ready || now < STARTING => return None,
         None => ("The log is being opened.", "Wait: a long log takes a while to be read."),
     };
@@ -159,7 +161,7 @@ fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
         let Cause::NotReading(says) = code.cause() else { continue };
         let about = problem.about.as_str();
         first.get_or_insert((*code, about));
-        // One decoder is told with one fault: the first.
+        // The sentence names only the first fault of each decoder.
         if about.is_empty() || out.insert(about) {
             put(&mut groups, says, about);
         }
@@ -277,7 +279,7 @@ fn in_order(status: &Snapshot, now: Duration) -> StateVerdict {
     StateVerdict { state: BoxState::Ready, sentence, todo, by_itself: None }
 }
 
-/// How the cloud stands, where nothing is wrong with it.
+/// What the sentence says about the cloud when nothing is wrong with it.
 fn cloud(status: &Snapshot) -> String {
     if status.uploads.is_empty() {
         return "The reads stay on this box.".to_owned();
@@ -327,7 +329,7 @@ fn connected(status: &Snapshot) -> Vec<&str> {
     up.map(|decoder| decoder.name.as_str()).collect()
 }
 
-/// Whether a problem's subject is the decoder, or a location of it.
+/// Whether the subject of a problem is the decoder or one of its locations.
 fn is_of(about: &str, decoder: &str) -> bool {
     about == decoder || about.strip_prefix(decoder).is_some_and(|rest| rest.starts_with('/'))
 }
@@ -339,12 +341,12 @@ fn put<'a>(groups: &mut Vec<(&'a str, Vec<&'a str>)>, says: &'a str, about: &'a 
     }
 }
 
-/// A text that is a sentence of its own, and needs no subject.
+/// Whether a text is a sentence of its own, so that it needs no subject.
 fn is_whole(says: &str) -> bool {
     says.ends_with('.')
 }
 
-/// Each group as a sentence; at most two, and how many more there are.
+/// The groups as sentences: at most two, and how many more there are.
 fn told(groups: &[(&str, Vec<&str>)]) -> String {
     let mut sentences: Vec<String> = groups
         .iter()
@@ -361,7 +363,7 @@ fn told(groups: &[(&str, Vec<&str>)]) -> String {
     sentences.join(" ")
 }
 
-/// `is silent` → `are silent`.
+/// The plural form of a text: `is silent` becomes `are silent`.
 fn plural(says: &str) -> String {
     let (verb, rest) = says.split_once(' ').unwrap_or((says, ""));
     let verb = match verb {
@@ -372,7 +374,7 @@ fn plural(says: &str) -> String {
     format!("{verb} {rest}")
 }
 
-/// `a reads`, `a and b read`, `5 mats read`.
+/// Names with a verb: `a reads`, `a and b read`, `5 mats read`.
 fn does(names: &[&str], one: &str, many: &str) -> String {
     match names {
         [] => format!("Nobody {one}"),
@@ -383,7 +385,7 @@ fn does(names: &[&str], one: &str, many: &str) -> String {
     }
 }
 
-/// `1 read is`, `12 480 reads are`.
+/// A number with its noun and verb: `1 read is`, `12 480 reads are`.
 fn are(number: u64, what: &str) -> String {
     match number {
         1 => format!("1 {what} is"),

@@ -1,13 +1,14 @@
 //! The closed list of the problems that a box can have.
 //!
 //! Each problem has one row in the table below: its code word, how severe it is, which state of the
-//! box it causes, what it means, and a hint what to do. The word is a contract: it stands in the JSON, the metrics and the log, and
-//! others script against it, so that it never changes. What exactly happened, and to what, is in the
-//! message with which the problem is raised; the hint is the same every time.
+//! box it causes, what it means, and a hint what to do. The word is a contract and never changes:
+//! it is in the JSON, the metrics and the log, and scripts of other people depend on it. The
+//! message with which the problem is raised says what exactly happened, and to what. The hint is
+//! the same every time.
 //!
-//! The rows are in the order of their words. The table makes the enum and all of its functions, so
-//! that a row with a missing column does not compile. `docs/timer/problems.md` shows the same table,
-//! and a test compares the two.
+//! The rows are in the order of their words. The macro makes the enum and all of its functions from
+//! the table, so that a row with a missing column does not compile. `docs/timer/problems.md` shows
+//! the same table, and a test compares the two.
 
 use std::fmt;
 
@@ -28,7 +29,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// Its stable word.
+    /// The stable word for the severity.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -50,7 +51,7 @@ impl fmt::Display for Severity {
 /// of the decoder before it. It is a whole sentence where the problem is about the box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// None: it is a row under the sentence.
+    /// The problem changes no state. It is a row under the sentence.
     Row,
     /// Reads cannot be kept.
     CannotKeep(&'static str),
@@ -58,12 +59,12 @@ pub enum Cause {
     NotReading(&'static str),
     /// Times are wrong, or nobody can know that they are right.
     TimeWrong(&'static str),
-    /// Nothing arrives in the cloud.
+    /// No passing arrives in the cloud.
     NotUploading(&'static str),
 }
 
 impl Cause {
-    /// The state; `None`: it changes none.
+    /// The state of the box, or `None` if the problem does not change it.
     pub const fn state(self) -> Option<BoxState> {
         match self {
             Self::Row => None,

@@ -1,4 +1,4 @@
-//! What is known of the box at one moment: plain values, in the shape of `/api/status`.
+//! All that is known about the box at one moment, as plain values in the shape of `/api/status`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,22 +8,24 @@ use serde::{Deserialize, Serialize};
 
 use super::state::BoxState;
 
-/// Something a timer should see. There is one for each code and subject.
+/// A problem that a timer should see. There is one for each code and subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// [`ProblemCode::word`](super::ProblemCode::word). It is a word and not the code itself, because who reads a snapshot may be older than the
-    /// daemon that wrote it, and may not know the code.
+    /// The [`ProblemCode::word`](super::ProblemCode::word). It is a word and not the code itself,
+    /// because the program that reads a snapshot may be older than the daemon that wrote it, and
+    /// may not know the code.
     pub code: String,
-    /// What it is about: a decoder's name, a device, a file; empty for the box.
+    /// The subject: a decoder's name, a device, or a file. It is empty for the box.
     pub about: String,
     /// What happened, to what, and what to do.
     pub message: String,
-    /// Since when (box clock).
+    /// Since when the problem is shown, by the clock of the box.
     pub since: Timestamp,
-    /// When it came, as the time since the start of the process: the clock of the box may step.
+    /// When the problem was raised, as the time since the start of the process. The clock of the
+    /// box may step, and this does not.
     #[serde(skip)]
     pub raised: Duration,
-    /// When its message was last another one, by the same clock.
+    /// When the message last changed, also as the time since the start of the process.
     #[serde(skip)]
     pub renewed: Duration,
 }
@@ -32,14 +34,14 @@ pub struct Problem {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkState {
-    /// Trying to connect, or waiting for the decoder's software to connect.
+    /// The link tries to connect, or waits for the decoder's software to connect.
     #[default]
     Connecting,
-    /// The link is up and shows life.
+    /// The link is up and the decoder sends.
     Connected,
-    /// The last try failed; it is tried again.
+    /// The last attempt failed. The link tries again.
     Failed,
-    /// The link is up but silent beyond the protocol's limit.
+    /// The link is up, but silent for longer than the limit of the protocol.
     Idle,
 }
 
@@ -47,20 +49,20 @@ pub enum LinkState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockBy {
-    /// The decoder said what time it is.
+    /// The decoder reported its clock.
     Answer,
-    /// The stamps of live reads against the moments at which they came.
+    /// The stamps of live reads were compared with the times of their receipt.
     Reads,
 }
 
 /// The last read of a decoder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRead {
-    /// Chip code as sent.
+    /// The chip code as the decoder sent it.
     pub chip: String,
-    /// The decoder's stamp as sent.
+    /// The stamp as the decoder sent it.
     pub time: String,
-    /// Box time of receipt.
+    /// Time of receipt by the box.
     pub received: Timestamp,
 }
 
@@ -77,21 +79,22 @@ pub struct DecoderStatus {
     pub state: LinkState,
     /// Reads kept since the start of the process.
     pub reads: u64,
-    /// Of them those of each location that goes to a device of its own.
+    /// How many of these reads came from each location that has a device of its own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub locations: BTreeMap<String, u64>,
     /// Markers kept since the start of the process.
     pub markers: u64,
     /// Frames rejected since the start of the process (kept or counted).
     pub rejected: u64,
-    /// Reads that could not be kept because the buffer was full while the disk was: exact.
+    /// The exact number of reads that could not be kept, because the disk took none and the buffer
+    /// was full.
     pub dropped: u64,
     /// The last read kept.
     pub last_read: Option<LastRead>,
-    /// Decoder clock minus box clock, once it is known: from what the decoder says of its clock, or from the last live
-    /// reads.
+    /// Decoder clock minus box clock, once it is known. It is from the decoder's own clock, or from
+    /// the last live reads.
     pub clock_offset_ms: Option<i64>,
-    /// How that is known.
+    /// How the offset of the clock was measured.
     #[serde(default)]
     pub clock_by: Option<ClockBy>,
     /// When the last live read was kept, as the time since the start of the process.
@@ -104,19 +107,21 @@ pub struct DecoderStatus {
 /// The journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalStatus {
-    /// Last sequence number given.
+    /// Last sequence number that was given to an entry.
     pub head: u64,
     /// Last sequence number that would survive a power cut.
     pub durable: u64,
-    /// Reads not yet judged into a batch, and passings of a batch in flight.
+    /// Reads that are in no batch yet, and passings of a batch that is being sent.
     pub pending: u64,
-    /// Passings set aside, ever.
+    /// Passings that were ever set aside.
     #[serde(rename = "quarantined")]
     pub dead_letters: u64,
-    /// Reads that repeated one kept before (fetched again, sent again), since the start of the process: kept, not sent.
+    /// Reads since the start of the process that repeated an earlier one (fetched again, sent
+    /// again). They are kept and not sent.
     #[serde(default, rename = "repeats")]
     pub duplicates: u64,
-    /// Reads by what became of them, since the journal was begun. `None` while the queue is being opened.
+    /// What happened to the reads since the journal was begun. `None` while the queue is being
+    /// opened.
     #[serde(default)]
     pub reads: Option<ReadCounts>,
     /// Bytes of log and queue on disk.
@@ -127,33 +132,33 @@ pub struct JournalStatus {
     pub oldest_pending_s: Option<u64>,
     /// Identity of this journal.
     pub identity: String,
-    /// The queue serves (false while it opens or is rebuilt).
+    /// Whether the queue works. It is false while the queue opens or is rebuilt.
     pub serving: bool,
 }
 
-/// Reads on this box by what became of them. `kept` is the sum of all others.
+/// How many reads of this box are in each state. `kept` is the sum of all others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadCounts {
     /// Reads that were ever kept.
     pub kept: u64,
-    /// In the cloud.
+    /// Reads that are in the cloud.
     pub in_cloud: u64,
-    /// Waiting, or on their way.
+    /// Reads that wait, or that are being sent.
     pub waiting: u64,
-    /// Set aside, because the cloud refused them.
+    /// Reads that were set aside, because the cloud refused them.
     pub set_aside: u64,
-    /// Held back, because they may be of another race.
+    /// Reads that are held back, because they may be of another race.
     pub held_back: u64,
-    /// Repeats of reads that are here already: kept, and not sent.
+    /// Repeats of reads that the box has already. They are kept and not sent.
     pub duplicates: u64,
-    /// Within the dead time: kept, and not sent.
+    /// Reads within the dead time. They are kept and not sent.
     pub dead_time: u64,
-    /// Held back, and removed when they were older than `keep.days`.
+    /// Reads that were held back, and removed when they were older than `keep.days`.
     pub expired: u64,
 }
 
 impl ReadCounts {
-    /// All but `kept`.
+    /// The sum of all fields except `kept`.
     pub fn sum(&self) -> u64 {
         let sent = self.in_cloud + self.waiting + self.set_aside;
         sent + self.held_back + self.duplicates + self.dead_time + self.expired
@@ -164,23 +169,23 @@ impl ReadCounts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UploadState {
-    /// Nothing to send.
+    /// There is nothing to send.
     #[default]
     Idle,
-    /// Sending.
+    /// Passings are being sent.
     Sending,
     /// The device has no active session.
     NoSession,
     /// The cloud cannot be reached.
     Offline,
-    /// The cloud answers, and fails.
+    /// The cloud answers with errors of its own.
     CloudTrouble,
-    /// The cloud refuses (key, device).
+    /// The cloud refuses the key or the device.
     Refused,
 }
 
 impl UploadState {
-    /// In a timer's words; capitals where somebody has to do something.
+    /// The state in a timer's words. It is in capitals where somebody has to do something.
     pub fn in_words(self) -> &'static str {
         match self {
             Self::Idle => "nothing to send",
@@ -193,10 +198,10 @@ impl UploadState {
     }
 }
 
-/// The session a device's passings go to.
+/// The session into which the passings of a device are sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStatus {
-    /// Alias as given in the cloud.
+    /// The alias in the cloud.
     pub alias: Option<String>,
     /// The last six characters of the token.
     pub token_tail: String,
@@ -205,24 +210,24 @@ pub struct SessionStatus {
 /// One device's upload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadStatus {
-    /// Device in the cloud.
+    /// The `device_id` in the cloud.
     pub device_id: String,
-    /// Its session, if one is known.
+    /// The session of the device, if one is known.
     pub session: Option<SessionStatus>,
     /// What the uplink does.
     pub state: UploadState,
-    /// Passings the cloud has acknowledged, ever.
+    /// Number of passings that the cloud ever acknowledged.
     pub sent: u64,
-    /// Of them reported as duplicates.
+    /// Number of these that the cloud reported as duplicates.
     pub duplicates: u64,
-    /// Passings acknowledged a minute, while some have been waiting for more than a moment.
+    /// Passings acknowledged in a minute, while some have been waiting for more than a moment.
     #[serde(default)]
     pub per_minute: Option<u64>,
-    /// Last acknowledged POST.
+    /// Time of the last acknowledged POST.
     pub last_ok: Option<Timestamp>,
-    /// Last error in words, cleared by success.
+    /// The last error in words. A success clears it.
     pub last_error: Option<String>,
-    /// The last audit that the daemon made: of a session that is over, or after a repair.
+    /// The last audit of the daemon: of a session that is over, or after a repair.
     #[serde(default)]
     pub audit: Option<AuditStatus>,
 }
@@ -232,50 +237,50 @@ pub struct UploadStatus {
 pub struct AuditStatus {
     /// The last six characters of the session's token.
     pub token_tail: String,
-    /// Its name.
+    /// The alias of the session.
     pub alias: Option<String>,
-    /// When.
+    /// When the audit was made.
     pub at: Timestamp,
-    /// Journal and cloud hold the same.
+    /// Whether journal and cloud have the same passings.
     pub equal: bool,
     /// Passings of the journal that were compared.
     pub checked: u64,
-    /// Accepted once, and not in the cloud.
+    /// Passings that the cloud accepted once and does not have now.
     pub missing: u64,
-    /// In the cloud, and not ours.
+    /// Passings that are in the cloud and not from this box.
     pub foreign: u64,
-    /// The same number with another chip, bib or time; or another number.
+    /// Passings with the same number and another chip, bib or time, or with another number.
     pub different: u64,
-    /// Twice in the cloud.
+    /// Passings that are in the cloud twice.
     pub duplicated: u64,
-    /// Not settled.
+    /// Passings that are not settled.
     pub not_yet_sent: u64,
-    /// Set aside.
+    /// Passings that are set aside.
     pub set_aside: u64,
 }
 
 /// A read as the page shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecentRead {
-    /// Place in the journal.
+    /// The sequence number in the journal.
     pub seq: u64,
-    /// Decoder name, or `DECODER/LOCATION` where the location has a device of its own.
+    /// The decoder's name, or `DECODER/LOCATION` if the location has a device of its own.
     pub decoder: String,
-    /// Chip code as sent.
+    /// The chip code as the decoder sent it.
     pub chip: String,
-    /// The decoder's stamp as sent.
+    /// The stamp as the decoder sent it.
     pub decoder_time: String,
-    /// Box time of receipt.
+    /// Time of receipt by the box.
     pub received: Timestamp,
-    /// Antenna, if told.
+    /// The antenna, if the decoder reports it.
     pub antenna: Option<String>,
-    /// Signal strength, if told.
+    /// The signal strength, if the decoder reports it.
     pub rssi: Option<i32>,
-    /// Hits, if told.
+    /// The number of hits, if the decoder reports it.
     pub hits: Option<u32>,
 }
 
-/// All that is known, at one moment. The shape of `/api/status`.
+/// All that is known about the box at one moment. This is the shape of `/api/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Name of the box.
@@ -296,17 +301,17 @@ pub struct Snapshot {
     /// What the box does by itself, if anything.
     #[serde(default)]
     pub by_itself: Option<String>,
-    /// For how many seconds the state is shown.
+    /// For how many seconds the state has been shown.
     #[serde(default)]
     pub state_s: u64,
-    /// Reads can be kept now.
+    /// Whether reads can be kept now.
     pub ready: bool,
-    /// What a timer should see, oldest first.
+    /// The problems that a timer should see, the oldest first.
     pub problems: Vec<Problem>,
-    /// Decoders in configuration order.
+    /// The decoders, in the order of the configuration.
     pub decoders: Vec<DecoderStatus>,
     /// The journal.
     pub journal: JournalStatus,
-    /// One per device.
+    /// The uploads, one for each device.
     pub uploads: Vec<UploadStatus>,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What the box is doing, the worst first.
+/// What the box is doing. The worst state is first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BoxState {
@@ -12,19 +12,19 @@ pub enum BoxState {
     NotReading,
     /// Times are wrong, or may be.
     TimeWrong,
-    /// Somebody holds the upload back.
+    /// A person has stopped the upload.
     Hold,
-    /// All is read and safe, and the cloud does not get it.
+    /// All reads are safe, and the cloud does not get them.
     NotUploading,
-    /// All is in order, and there is nothing to read.
+    /// Everything is in order, and there is nothing to read.
     #[default]
     Ready,
-    /// Chips are read.
+    /// Chips are being read.
     Reading,
 }
 
 impl BoxState {
-    /// All of them, the worst first.
+    /// All states, the worst first.
     pub const ALL: [Self; 7] = [
         Self::CannotKeep,
         Self::NotReading,
@@ -35,7 +35,7 @@ impl BoxState {
         Self::Reading,
     ];
 
-    /// The stable word: in the JSON, and as the label of the metric.
+    /// The stable word, which is in the JSON and is the label of the metric.
     pub const fn word(self) -> &'static str {
         match self {
             Self::CannotKeep => "cannot-keep",
@@ -48,7 +48,7 @@ impl BoxState {
         }
     }
 
-    /// As the first word of the status, for people.
+    /// The word for people, with which the status begins.
     pub const fn shown(self) -> &'static str {
         match self {
             Self::CannotKeep => "CANNOT KEEP",
@@ -61,7 +61,8 @@ impl BoxState {
         }
     }
 
-    /// The exit code of `passbridge status`: higher is worse, and below the codes of sysexits(3).
+    /// The exit code of `passbridge status`. A higher code is worse, and all are below the codes of
+    /// sysexits(3).
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Reading | Self::Ready => 0,

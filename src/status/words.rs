@@ -1,6 +1,7 @@
-//! Numbers, ages and clocks as people read them: the same everywhere.
+//! Numbers, ages and clocks in the form that people read. Every part of the program uses the same
+//! form.
 
-/// A device id of 64 digits by its ends, as it is told on the phone.
+/// A device id of 64 digits, shortened to its first and last digits, as people say it on the phone.
 pub(crate) fn short(device: &str) -> String {
     let chars: Vec<char> = device.chars().collect();
     if chars.len() <= 16 {
@@ -9,7 +10,7 @@ pub(crate) fn short(device: &str) -> String {
     chars[..4].iter().chain(&['…']).chain(&chars[chars.len() - 4..]).collect()
 }
 
-/// A count: plain up to 9999, then with a narrow space between groups of three digits.
+/// A count: plain up to 9999, and beyond that with a narrow space between groups of three digits.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     if digits.len() <= 4 {
@@ -35,13 +36,14 @@ pub(crate) fn age(seconds: u64) -> String {
     }
 }
 
-/// A quarter of an hour: the least difference between two zones of this world.
+/// A quarter of an hour, the smallest difference between two time zones.
 const QUARTER_MS: i64 = 15 * 60 * 1000;
-/// How near to it a difference of zones is: what a decoder or the network waits before it sends.
+/// How near to a difference of zones an offset must be. This is the time that a decoder or the
+/// network waits before it sends.
 const NEAR_MS: i64 = 30 * 1000;
 
-/// The difference of zones that an offset looks like, in minutes: near a whole or half hour, or right
-/// at a quarter.
+/// The difference of zones that an offset looks like, in minutes. The offset must be near a whole
+/// or half hour, or very near an odd quarter of an hour.
 pub(crate) fn zone_minutes(offset_ms: i64) -> Option<i64> {
     let quarters = (offset_ms + offset_ms.signum() * QUARTER_MS / 2) / QUARTER_MS;
     let rest = (offset_ms - quarters * QUARTER_MS).abs();
@@ -51,7 +53,8 @@ pub(crate) fn zone_minutes(offset_ms: i64) -> Option<i64> {
     (possible && rest <= near).then_some(quarters * 15)
 }
 
-/// `exactly 60 minutes behind`, `12 s ahead`, `0.25 s behind`: a clock against this box's.
+/// A clock compared with that of this box: `exactly 60 minutes behind`, `12 s ahead`, `0.25 s
+/// behind`.
 pub(crate) fn offset_in_words(offset_ms: i64) -> String {
     let side = if offset_ms > 0 { "ahead" } else { "behind" };
     if let Some(minutes) = zone_minutes(offset_ms) {
@@ -70,7 +73,8 @@ pub(crate) fn offset_in_words(offset_ms: i64) -> String {
     }
 }
 
-/// The same with what it is compared with: `exactly 60 minutes behind this box`, `12 s ahead of this box`.
+/// Like [`offset_in_words`], and names this box: `exactly 60 minutes behind this box`, `12 s ahead
+/// of this box`.
 pub(crate) fn against_box(offset_ms: i64) -> String {
     match offset_in_words(offset_ms) {
         words if words.ends_with("ahead") => words + " of this box",

@@ -1,17 +1,21 @@
-//! Where log lines go: a bounded queue, and a thread of its own that writes them.
+//! The output of the log: a bounded queue, and a thread of its own that writes the lines.
 //!
 //! What must hold:
-//! * **Whoever logs never waits and never fails.** A line costs one short lock and a copy, whatever has become of standard
-//!   error: a pipe that nobody empties, one whose reader is gone, a file on a full disk, a terminal that was closed.
-//! * **Bounded.** At most [`QUEUE_BYTES`] wait. A line for which there is no room is dropped and counted, and where it is
-//!   missing a line says how many are.
-//! * **It comes back.** A line that could not be written is tried again, from the byte on at which it failed: a disk
-//!   has room again, another reader opens the FIFO.
-//! * **The end does not hang.** [`LogOutput::flush`] waits for a limited time, and not at all while the output fails.
+//! * **Whoever logs never waits and never fails.** A line costs one short lock and a copy, whatever
+//!   happened to standard error: a pipe that nobody empties, a pipe whose reader is gone, a file on
+//!   a full disk, a terminal that was closed.
+//! * **Bounded.** At most [`QUEUE_BYTES`] wait. A line for which there is no room is dropped and
+//!   counted. Where lines are missing, one line says how many.
+//! * **It recovers.** A line that could not be written is tried again, from the byte at which it
+//!   failed: the disk may have room again, or another reader opens the FIFO.
+//! * **The end does not hang.** [`LogOutput::flush`] waits for a limited time, and not at all while
+//!   the output fails.
 //!
-//! Not chosen: `tracing-appender`, whose bound is a number of lines of any length, which drops a line that cannot be written
-//! without counting it, and does not say in the log that lines are missing; making standard error
-//! non-blocking, because the flag belongs to everybody who has the same pipe or terminal.
+//! Not chosen:
+//! * `tracing-appender`: its bound is a number of lines of any length, it drops a line that cannot
+//!   be written without counting it, and it does not say in the log that lines are missing.
+//! * Making standard error non-blocking: the flag belongs to everybody who has the same pipe or
+//!   terminal.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -20,30 +24,30 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that wait: some five thousand lines.
+/// Bytes of lines that may wait: some five thousand lines.
 pub const QUEUE_BYTES: usize = 1024 * 1024;
 /// What a line costs beside its bytes.
 const LINE_COST: usize = 64;
-/// Time between two tries while the output fails.
+/// Time between two attempts while the output fails.
 const RETRY: Duration = Duration::from_millis(250);
-/// The same while another program has made the output non-blocking, and it is full.
+/// Time between two attempts while the output is full and another program has made it non-blocking.
 const RETRY_BUSY: Duration = Duration::from_millis(20);
 
-/// A line that is not taken for so long is told.
+/// If a line is not taken for this long, it is a problem.
 const STUCK: Duration = Duration::from_secs(3);
 
-/// A line that says how many are missing before it.
+/// Makes the line that says how many lines are missing before it.
 type Notice = fn(u64) -> String;
 
-/// The handle of those who log; clones share it.
+/// The handle for those who log. Clones share it.
 #[derive(Clone)]
 pub struct LogOutput(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// Something is to be written, or the end has come.
+    /// Notified when there is something to write.
     filled: Condvar,
-    /// Everything is written, or the output fails.
+    /// Notified when everything is written, or when the output fails.
     settled: Condvar,
     limit: usize,
     notice: Notice,
@@ -53,27 +57,28 @@ struct Shared {
 struct Queue {
     pieces: VecDeque<Piece>,
     bytes: usize,
-    /// A piece is being written, since then.
+    /// Since when a piece is being written.
     writing: Option<Instant>,
-    /// Why the last try failed; `None`: it did not.
+    /// Why the last attempt failed. `None` if it did not fail.
     fault: Option<String>,
-    /// Lines dropped, ever.
+    /// Number of lines that were dropped since the start.
     dropped: u64,
-    /// Until when somebody waits for the end of it: tries are made at once.
+    /// Somebody waits until everything is written, so attempts are made at once.
     hurry: bool,
-    /// Tries to write that were begun, and which of them failed last.
+    /// How many attempts to write were begun, and the number of the last one that failed.
     tries: u64,
     failed: u64,
 }
 
 enum Piece {
     Line(Box<[u8]>),
-    /// So many lines are missing here. Two never stand side by side, so there are no more of them than lines.
+    /// This many lines are missing here. Two gaps are never side by side, so there are no more gaps
+    /// than lines.
     Gap(u64),
 }
 
 impl LogOutput {
-    /// An output that nobody writes yet.
+    /// An output to which no thread writes yet.
     fn new(limit: usize, notice: Notice) -> Self {
         let (queue, filled, settled) = (Mutex::default(), Condvar::new(), Condvar::new());
         Self(Arc::new(Shared { queue, filled, settled, limit, notice }))
@@ -82,7 +87,7 @@ impl LogOutput {
     /// Starts the thread that writes to `sink`. It ends with the process.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system cannot start a thread.
     pub fn start(sink: impl Write + Send + 'static, notice: Notice) -> io::Result<Self> {
         Self::start_with(QUEUE_BYTES, sink, notice)
     }
@@ -112,14 +117,14 @@ impl LogOutput {
         self.0.filled.notify_one();
     }
 
-    /// Waits until all of it is written, the output fails, or the limit is reached.
+    /// Waits until everything is written, the output fails, or the limit is reached.
     pub fn flush(&self, limit: Duration) {
         let end = Instant::now() + limit;
         let mut queue = self.0.lock();
         queue.hurry = true;
-        // What failed is tried once more: the fault may be over.
+        // A failed write is tried once more, because the fault may be over.
         queue.fault = None;
-        // A try that is under way may fail for what is over already.
+        // An attempt that runs now may fail because of a fault that is over already.
         let before = queue.tries;
         self.0.filled.notify_one();
         while (queue.writing.is_some() || !queue.pieces.is_empty()) && (queue.fault.is_none() || queue.failed <= before)
@@ -133,7 +138,7 @@ impl LogOutput {
         queue.hurry = false;
     }
 
-    /// What is wrong with the output now, and how many lines were dropped, ever.
+    /// What is wrong with the output now, and how many lines were dropped since the start.
     pub fn state(&self) -> (Option<String>, u64) {
         let queue = self.0.lock();
         let stuck = queue.writing.is_some_and(|since| since.elapsed() >= STUCK);
@@ -145,11 +150,11 @@ impl LogOutput {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Plain data, whole between any two statements.
+        // The queue is plain data and consistent between any two statements.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread's body.
+    /// The body of the thread.
     fn write_all(&self, mut sink: impl Write) {
         loop {
             let piece = self.next();
@@ -173,7 +178,7 @@ impl Shared {
             }
             let mut queue = self.lock();
             (queue.writing, queue.fault) = (None, None);
-            queue.bytes -= cost; // only now: a line that is being written is in memory, too
+            queue.bytes -= cost; // only now, because a line that is being written is in memory too
             if queue.pieces.is_empty() {
                 self.settled.notify_all();
             }
@@ -191,7 +196,8 @@ impl Shared {
         }
     }
 
-    /// The output failed: those who wait for the end of it are told, and after a moment it is tried again.
+    /// The output failed: it wakes those who wait for the end, and waits a moment before the next
+    /// attempt.
     fn wait(&self, error: &io::Error) {
         let mut queue = self.lock();
         let busy = error.kind() == io::ErrorKind::WouldBlock;
@@ -212,7 +218,7 @@ impl Shared {
     }
 }
 
-/// One write is one line: the subscriber formats a line whole before it writes.
+/// One write is one line, because the subscriber formats a whole line before it writes.
 impl Write for LogOutput {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line);
@@ -238,17 +244,17 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(20);
 
-    /// An output that does what the test says.
+    /// An output that does what the test sets.
     #[derive(Clone, Default)]
     struct Sink(Arc<(Mutex<Does>, Condvar)>);
 
     #[derive(Default)]
     struct Does {
         written: Vec<u8>,
-        /// Takes nothing, and does not come back.
+        /// Takes nothing, and the call does not return.
         blocked: bool,
         fails: Option<io::ErrorKind>,
-        /// Takes so many bytes before it fails.
+        /// Takes this many bytes before it fails.
         room: Option<usize>,
         tries: u64,
     }
@@ -314,7 +320,7 @@ mod tests {
             output.put(format!("{line:02}\n").as_bytes());
         }
         assert_eq!(output.state(), (Some("nobody takes it".into()), 15));
-        output.flush(Duration::from_millis(1)); // comes back
+        output.flush(Duration::from_millis(1)); // the call returns
         sink.set(|does| does.blocked = false);
         output.flush(LONG);
         output.put(b"25\n");

@@ -1,11 +1,11 @@
-//! The table of states: when each one is entered and left, and what it says.
+//! The table of states: when each state begins and ends, and what its sentence says.
 
 use super::*;
 use crate::status::{Board, ClockBy, ReadCounts, SessionStatus};
 
 const NOW: Duration = Duration::from_secs(1000);
 
-/// A box with two mats that read, and a cloud that has everything.
+/// A box with two mats that read, and a cloud that has every read.
 fn good() -> Snapshot {
     let board = Board::new("finish");
     for name in ["finish-main", "finish-backup"] {
@@ -24,7 +24,7 @@ fn good() -> Snapshot {
     status
 }
 
-/// With a problem that is there for a minute.
+/// The same box with a problem that has been shown for a minute.
 fn with(code: ProblemCode, about: &str) -> Snapshot {
     let mut status = good();
     add(&mut status, code, about, 60);
@@ -205,7 +205,7 @@ fn reads_that_are_not_safe_are_counted_in_the_sentence() {
     status.decoders[1].dropped = 1;
     let expected = "The card is full. 12\u{202f}480 reads are only in memory and not safe. 1 read is lost.";
     assert_eq!(says(&status), (BoxState::CannotKeep, expected.to_owned()));
-    // What was lost before is a row, now that all is kept.
+    // Reads that were lost earlier are a row, now that everything is kept.
     let mut status = good();
     add(&mut status, ProblemCode::ReadsDropped, "finish-main", 600);
     status.problems[0].renewed = NOW - Duration::from_secs(11);
