@@ -1,15 +1,17 @@
-//! The configuration: defaults < file < environment `PASSBRIDGE__SECTION__KEY` < flags -> a validated [`Config`].
+//! The configuration. Its layers are defaults < file < environment `PASSBRIDGE__SECTION__KEY` <
+//! flags, and they become a validated [`Config`].
 //!
-//! What must hold: a [`Config`] is right as a whole: every name, range, zone, address and option was judged, so nobody
-//! judges it again. A mistake is one line that names the place, the key, the value and what is allowed. The API key
-//! is in no error, no `Debug` and not in the file itself.
+//! What must hold: a [`Config`] is right as a whole. Every name, range, zone, address and option
+//! was checked, so no other part checks it again. A mistake is one line that names the place, the
+//! key, the value and what is allowed. The API key is in no error, in no `Debug` and not in the
+//! file itself.
 //!
-//! A mistake stops only what it is about ([`Part`]): the box that runs takes what is right
+//! A mistake stops only what it is about ([`Part`]): the running box takes what is right
 //! ([`Config::load_what_is_right`]), and shows the rest as problems. Only a file that cannot be
-//! understood at all ends it.
+//! understood at all ends the box.
 //!
 //! Hidden: merging and positions (`layers`, `toml_text`), the forms of values (`value`), where a
-//! key may come from (`secret`), what was probably meant (`nearest`).
+//! key may be found (`secret`), and which name was probably meant (`nearest`).
 
 pub mod failure;
 mod layers;

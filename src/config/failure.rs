@@ -1,9 +1,9 @@
-//! How a command ends when it does not end well: one line for people and an exit code after sysexits(3).
+//! How a command ends when it fails: one line for people, and an exit code after sysexits(3).
 
 use std::fmt;
 use std::io;
 
-/// Why a command gives up. `Display` is the one line for people; the kind decides the exit code.
+/// Why a command fails. `Display` is the one line for people, and the kind decides the exit code.
 #[derive(Debug)]
 pub struct Failure {
     kind: Kind,
@@ -11,7 +11,7 @@ pub struct Failure {
     told: bool,
 }
 
-/// What is to be done about it decides the kind, not where it happened.
+/// The kind says what a person has to do about the failure, and not where it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Usage,
@@ -25,17 +25,17 @@ enum Kind {
 }
 
 impl Failure {
-    /// The command line asks for something that cannot be done (64).
+    /// The command line asks for something that is not possible (64).
     pub fn usage(message: impl Into<String>) -> Self {
         Self { kind: Kind::Usage, message: message.into(), told: false }
     }
 
-    /// The data given or found is not what it should be (65).
+    /// The data that was given or found is wrong (65).
     pub fn data(message: impl Into<String>) -> Self {
         Self { kind: Kind::Data, message: message.into(), told: false }
     }
 
-    /// Something outside does not answer: the daemon, a decoder, the cloud (69).
+    /// Something outside does not answer: the daemon, a decoder or the cloud (69).
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self { kind: Kind::Unavailable, message: message.into(), told: false }
     }
@@ -45,23 +45,25 @@ impl Failure {
         Self { kind: Kind::Io, message: message.into(), told: false }
     }
 
-    /// The user who runs this may not (77).
+    /// The user who runs the command may not do this (77).
     pub fn permission(message: impl Into<String>) -> Self {
         Self { kind: Kind::Permission, message: message.into(), told: false }
     }
 
-    /// The configuration must be changed (78). systemd would only repeat it, so the message must say what to change.
+    /// The configuration must be changed (78). systemd would only repeat the message, so it must
+    /// say what to change.
     pub fn config(message: impl Into<String>) -> Self {
         Self { kind: Kind::Config, message: message.into(), told: false }
     }
 
-    /// The command did what it should, and what it shows is not in order: the exit code says how
-    /// ([`BoxState::exit_code`](crate::status::BoxState::exit_code)).
+    /// The command did what it should, and the state that it shows is not in order. The exit code
+    /// says which state it is ([`BoxState::exit_code`](crate::status::BoxState::exit_code)).
     pub fn state(code: u8) -> Self {
         Self { kind: Kind::State(code), message: String::new(), told: true }
     }
 
-    /// Writing a command's output failed. A pipe closed by its reader (`| head`) is a good end: silent, exit 0.
+    /// Writing the output of a command failed. If its reader closed the pipe (`| head`), the
+    /// command ends without a message and with exit code 0.
     pub fn output(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self { kind: Kind::Quiet, message: String::new(), told: true },
@@ -69,7 +71,7 @@ impl Failure {
         }
     }
 
-    /// The command's own output said it already: only the exit code is left.
+    /// Marks the failure as shown by the command's own output, so that only the exit code is left.
     #[must_use]
     pub fn already_told(self) -> Self {
         Self { told: true, ..self }
@@ -89,7 +91,7 @@ impl Failure {
         }
     }
 
-    /// Nothing is left to be said about it.
+    /// Whether the failure was already shown.
     pub fn is_told(&self) -> bool {
         self.told
     }

@@ -1,13 +1,15 @@
-//! The layers of the configuration merged by crate `config`, and read key by key so that a mistake can be named.
+//! The layers of the configuration. Crate `config` merges them, and this part reads them key by key
+//! so that an error can name each mistake.
 //!
-//! What must hold: an error names the place (file and line, environment variable or flag), the key, the value and
-//! what is allowed, in one line; a value that may be a secret is never repeated, wherever it stands.
+//! What must hold: an error names the place (file and line, environment variable or flag), the key,
+//! the value and what is allowed, in one line. It never repeats a value that may be a secret,
+//! wherever the value is.
 //!
 //! Hidden: crate `config` merges but forgets positions, so the file is parsed once more for its
 //! lines ([`super::toml_text`]). A variable whose name is no plain key would reach into a list of
 //! the file (`DECODER[0]__ADDRESS`), so it is refused by its name before the crate sees it.
-//! Rejected: serde with `deny_unknown_fields`, whose messages name neither the line nor what a
-//! value may be.
+//! Rejected: serde with `deny_unknown_fields`, because its messages name neither the line nor what
+//! a value may be.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -21,14 +23,15 @@ use super::secret::{looks_like_key, without_keys};
 use super::toml_text::{self, Spot};
 use crate::model::text::printable;
 
-/// Every variable of ours begins with this; sections are parted by `__`.
+/// Every variable of passbridge begins with this. `__` separates section and key.
 pub(super) const PREFIX: &str = "PASSBRIDGE__";
-/// A configuration is written by hand; more than this is some other file.
+/// A configuration is written by hand, so a file that is larger than this is another file.
 const FILE_LIMIT: u64 = 1 << 20;
-/// A value is repeated in an error up to this many characters.
+/// At most this many characters of a value are repeated in an error.
 const SHOWN: usize = 80;
 
-/// What is wrong with the configuration: one line with place, key, value and what is allowed.
+/// What is wrong with the configuration: one line with the place, the key, the value and what is
+/// allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     place: String,
@@ -40,7 +43,7 @@ impl ConfigError {
         Self { place: place.into(), what: what.into() }
     }
 
-    /// The mistake is in a flag of the command line.
+    /// Whether the mistake is in a flag of the command line.
     pub fn is_of_a_flag(&self) -> bool {
         self.place.starts_with("flag ")
     }
@@ -48,7 +51,8 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Messages of libraries may span lines; a log line and a `check` line may not.
+        // Messages of libraries may have several lines, but a log line and a line of `check` must
+        // not.
         let text = format!("{}: {}", self.place, self.what);
         let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         f.write_str(&printable(&without_keys(&line)))
@@ -57,17 +61,17 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// The layers and where each key stands in the file.
+/// The merged layers, and the position of each key in the file.
 pub(super) struct Layers {
     file: PathBuf,
     spots: HashMap<String, Spot>,
     root: config::Map<String, Value>,
-    /// Variables that are not taken.
+    /// The errors for variables that are not taken.
     pub(super) refused: Vec<ConfigError>,
 }
 
 impl Layers {
-    /// Reads `file` and lays the environment and the flags (`key`, `flag`, value) over it.
+    /// Reads `file` and puts the environment and the flags (`key`, `flag`, value) over it.
     pub(super) fn read(
         file: &Path,
         environment: &BTreeMap<String, String>,
@@ -98,14 +102,15 @@ impl Layers {
         Ok(Self { file: file.to_owned(), spots: positions.spots, root, refused })
     }
 
-    /// The top level, and what is wrong with each key that is not among `known`.
+    /// The top level, and an error for each of its keys that is not among `known`.
     pub(super) fn root(&self, known: &'static [&'static str]) -> (Section<'_>, Vec<ConfigError>) {
         let root = Section { layers: self, path: String::new(), values: self.root.clone(), known };
         let strangers = root.strangers();
         (root, strangers)
     }
 
-    /// The line of a key, or of the nearest section around one that is not there.
+    /// The line of a key. For a key that is not in the file it is the line of the nearest section
+    /// around it.
     fn line(&self, mut path: &str) -> Option<usize> {
         loop {
             if let Some(spot) = self.spots.get(path) {
@@ -127,7 +132,7 @@ impl Layers {
     }
 }
 
-/// The variables that are ours, by their name in capitals.
+/// The variables of passbridge, by their name in capitals.
 pub(super) fn our_variables(all: &[(OsString, OsString)]) -> Result<BTreeMap<String, String>, ConfigError> {
     let mut ours = BTreeMap::new();
     for (name, value) in all {
@@ -165,7 +170,7 @@ fn read_text(file: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// Why a variable is not taken, if its name reaches into a list or is no plain path of keys.
+/// Why a variable is not taken, if its name reaches into a list or is not a plain path of keys.
 fn reaches_too_far(variable: &str) -> Option<&'static str> {
     let path = &variable[PREFIX.len()..];
     if !path.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
@@ -183,7 +188,7 @@ fn joined(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// One table of the configuration, its keys checked against those it may have.
+/// One table of the configuration, with the keys that it may have.
 pub(super) struct Section<'a> {
     layers: &'a Layers,
     path: String,
@@ -205,7 +210,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// What is wrong with each key that is not among the known ones, in the order of the file.
+    /// An error for each key that is not among the known ones, in the order of the file.
     fn strangers(&self) -> Vec<ConfigError> {
         let line = |key: &str| self.layers.spots.get(&joined(&self.path, key)).map(|spot| spot.line);
         let mut strangers: Vec<_> = self.values.iter().filter(|(key, _)| !self.known.contains(&key.as_str())).collect();
@@ -219,7 +224,7 @@ impl<'a> Section<'a> {
         strangers.into_iter().map(tell).collect()
     }
 
-    /// Fails on a key that is not among the known ones.
+    /// Fails if a key is not among the known ones.
     pub(super) fn only_known(&self) -> Result<(), ConfigError> {
         self.strangers().into_iter().next().map_or(Ok(()), Err)
     }
@@ -248,7 +253,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The section `key` with its defaults when it is not given: empty.
+    /// The section `key`. If it is not given, it is empty, so that every key has its default.
     pub(super) fn section_or_empty(
         &self,
         key: &str,
@@ -262,8 +267,8 @@ impl<'a> Section<'a> {
         }))
     }
 
-    /// The tables of the list `key`, in order, whatever keys they have ([`Section::only_known`]);
-    /// empty if not given.
+    /// The tables of the list `key` in order, whatever keys they have ([`Section::only_known`]
+    /// checks those). It is empty if the list is not given.
     pub(super) fn sections(&self, key: &str, known: &'static [&'static str]) -> Result<Vec<Section<'a>>, ConfigError> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
         let path = joined(&self.path, key);
@@ -278,7 +283,7 @@ impl<'a> Section<'a> {
         items.iter().enumerate().map(open).collect()
     }
 
-    /// The text of `key`, judged by `parse`, whose error says what is allowed.
+    /// The text of `key`, parsed by `parse`. The error of `parse` says what is allowed.
     pub(super) fn parse<T>(
         &self,
         key: &str,
@@ -286,7 +291,7 @@ impl<'a> Section<'a> {
     ) -> Result<Option<T>, ConfigError> {
         match self.get(key).map(|value| &value.kind) {
             None => Ok(None),
-            // It would be shown wherever the value is.
+            // Otherwise the key would be shown wherever this value is shown.
             Some(ValueKind::String(text)) if looks_like_key(text) => Err(self
                 .wrong(key, "holds the key itself, which belongs alone into the file that cloud.api_key_file names")),
             Some(ValueKind::String(text)) => parse(text).map(Some).map_err(|allowed| self.wrong(key, allowed)),
@@ -294,8 +299,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// How a value that has no quotes is written with them; `unit` is what a bare number lacks
-    /// besides.
+    /// How a value without quotes has to be written with quotes. `unit` is the unit that a bare
+    /// number lacks too.
     fn in_quotes(&self, key: &str, unit: &str) -> String {
         let bare = self.layers.spots.get(&joined(&self.path, key)).and_then(|spot| spot.bare.as_deref());
         match bare {
@@ -304,7 +309,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The text of `key` as [`Section::parse`]; a bare number lacks its quotes and this unit.
+    /// The text of `key` like [`Section::parse`]. The error for a bare number shows it with quotes
+    /// and this unit.
     pub(super) fn parse_with_unit<T>(
         &self,
         key: &str,
@@ -317,12 +323,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The whole number at `key`, within `allowed`.
+    /// The whole number of `key`, within `allowed`.
     pub(super) fn number(&self, key: &str, allowed: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, ConfigError> {
         let number = match self.get(key).map(|value| &value.kind) {
             None => return Ok(None),
             Some(ValueKind::I64(number)) => u64::try_from(*number).ok(),
-            // The environment and the flags know only text.
+            // The environment and the flags have only text.
             Some(ValueKind::String(text)) if !self.in_file(key) => text.parse().ok(),
             Some(_) => None,
         };
@@ -334,7 +340,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The yes or no at `key`.
+    /// The value true or false of `key`.
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
         match self.get(key).map(|value| &value.kind) {
             None => Ok(None),
@@ -343,15 +349,15 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The table `key` as text by key, whatever its keys are. Whole numbers and true/false may
-    /// stand without quotes; a number with a point, an exponent or a date has more than one way to
-    /// be written, and what was meant is not known.
+    /// The options of the table `key` as text, whatever their names are. Whole numbers and
+    /// true/false may be written without quotes. A number with a point or an exponent, and a date,
+    /// can be written in more than one way, so it is not known what was meant.
     pub(super) fn options(&self, key: &str) -> Result<BTreeMap<String, String>, ConfigError> {
         self.table(key, |value| matches!(value, ValueKind::I64(_) | ValueKind::Boolean(_)))
     }
 
-    /// The table `key` as text by key. Every value must stand in quotes: `65E2` without them would
-    /// be the number 6500.
+    /// The table `key` as text. Every value must be in quotes, because `65E2` without them would be
+    /// the number 6500.
     pub(super) fn texts(&self, key: &str) -> Result<BTreeMap<String, String>, ConfigError> {
         self.table(key, |_| false)
     }
@@ -387,7 +393,8 @@ impl<'a> Section<'a> {
         Ok(texts)
     }
 
-    /// A path at `key`. One from the file is relative to the file's directory (a daemon has no useful current one).
+    /// The path of `key`. A path from the file is relative to the directory of the file, because
+    /// the current directory of a daemon means nothing.
     pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
         let path = self.parse(key, |text| match text {
             "" => Err("must name a file or directory".to_owned()),
@@ -397,18 +404,19 @@ impl<'a> Section<'a> {
         Ok(path.map(|path| if self.in_file(key) { base.join(path) } else { path }))
     }
 
-    /// Like [`Section::wrong_secret`] for the option `inner` of the table `key`: the place is that of the option.
+    /// Like [`Section::wrong_secret`] for the option `inner` of the table `key`. The error names
+    /// the place of the option.
     pub(super) fn wrong_inside(&self, key: &str, inner: &str, what: impl fmt::Display) -> ConfigError {
         let path = format!("{}.{inner}", joined(&self.path, key));
         ConfigError::new(self.layers.place(&path, None), format!("{path}: {what}"))
     }
 
-    /// The path of this section: `decoder[0]`.
+    /// The path of this section, such as `decoder[0]`.
     pub(super) fn path_text(&self) -> &str {
         &self.path
     }
 
-    /// Whether the text at `key` holds `wanted`.
+    /// Whether the text of `key` contains `wanted`.
     pub(super) fn text_has(&self, key: &str, wanted: char) -> bool {
         self.get(key).is_some_and(|value| matches!(&value.kind, ValueKind::String(text) if text.contains(wanted)))
     }
@@ -417,7 +425,7 @@ impl<'a> Section<'a> {
         self.get(key).is_some_and(|value| value.origin().is_none())
     }
 
-    /// The value of `key` is not allowed; `allowed` says what would be.
+    /// An error: the value of `key` is not allowed. `allowed` says what is allowed.
     pub(super) fn wrong(&self, key: &str, allowed: impl fmt::Display) -> ConfigError {
         let bare =
             self.in_file(key).then(|| self.layers.spots.get(&joined(&self.path, key))?.bare.as_deref()).flatten();
@@ -428,12 +436,12 @@ impl<'a> Section<'a> {
         self.error(key, format!("{}{shown}: {allowed}", joined(&self.path, key)))
     }
 
-    /// Like [`Section::wrong`] without repeating the value, which may be a secret.
+    /// Like [`Section::wrong`], but without the value, which may be a secret.
     pub(super) fn wrong_secret(&self, key: &str, allowed: impl fmt::Display) -> ConfigError {
         self.error(key, format!("{}: {allowed}", joined(&self.path, key)))
     }
 
-    /// `key` is not given but needed.
+    /// An error: `key` is needed and is not given.
     pub(super) fn missing(&self, key: &str, needed: impl fmt::Display) -> ConfigError {
         let place = self.layers.place(&self.path, None);
         ConfigError::new(place, format!("{} is missing: {needed}", joined(&self.path, key)))
@@ -445,7 +453,8 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Origin of a value; of a table that of what is in it, because a merged table belongs to no layer.
+/// The origin of a value. For a table it is the origin of its content, because a merged table has
+/// no layer of its own.
 fn leaf_origin(value: &Value) -> Option<&str> {
     match &value.kind {
         ValueKind::Table(table) => table.values().find_map(leaf_origin),

@@ -1,4 +1,4 @@
-//! From the layers to a [`Config`]: what each key means, its default and what it may be.
+//! Makes a [`Config`] from the layers: what each key means, its default, and what is allowed.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,8 +22,8 @@ use crate::model::clock;
 
 const NAME: &str = "passbridge";
 const DATA_DIR: &str = "/var/lib/passbridge";
-/// Timing points of one decoder with a device of their own. Each is a decoder to the journal, with its own memory of what
-/// it read (7 MB when that is full).
+/// Most locations of one decoder that have a device of their own. The journal treats each like a
+/// decoder, with its own memory of what it read (7 MB when that is full).
 const LOCATIONS: usize = 32;
 /// More decoders than a box has ports, cables and people for.
 const DECODERS: usize = 32;
@@ -31,7 +31,7 @@ const KEY_VARIABLE: &str = "PASSBRIDGE__CLOUD__API_KEY";
 
 const ROOT: &[&str] = &["name", "data_dir", "decoder", "cloud", "upload", "passing", "keep", "status", "log", "clock"];
 const DECODER: &[&str] = &["name", "protocol", "address", "timezone", "device_id", "rewind", "locations", "set"];
-// `api_key` is known so that it can be refused with the reason.
+// `api_key` is a known key so that it can be refused with the reason.
 const CLOUD: &[&str] = &["url", "device_id", "api_key_file", "header", "session", "api_key"];
 const UPLOAD: &[&str] = &["batch_max", "linger", "min_interval", "retry_max", "timeout", "settle", "create_after"];
 const PASSING: &[&str] = &["bibs", "tag", "dead_time"];
@@ -49,10 +49,10 @@ pub struct LoadOptions {
     pub data_dir: Option<PathBuf>,
     /// Flag `--listen`.
     pub listen: Option<String>,
-    /// All environment variables; those beginning `PASSBRIDGE__` and systemd's `CREDENTIALS_DIRECTORY` count.
+    /// All environment variables. Only `PASSBRIDGE__…` and systemd's `CREDENTIALS_DIRECTORY` count.
     pub environment: Vec<(OsString, OsString)>,
-    /// No key is looked for, and `cloud` stays `None`; `status` is what can be had of it: for commands that need neither,
-    /// and must not need the right to read a secret.
+    /// No key is looked for, `cloud` stays `None`, and mistakes in `status` are ignored. This is
+    /// for commands that need neither and must not need the right to read a secret.
     pub keyless: bool,
 }
 
@@ -70,7 +70,8 @@ impl LoadOptions {
 
     fn layers(&self) -> Result<(Layers, Option<String>), ConfigError> {
         let mut variables = our_variables(&self.environment)?;
-        // Taken out before anything is merged, so that no message about a value can show it.
+        // The key is removed before anything is merged, so that no message about a value can show
+        // it.
         let key = variables.remove(KEY_VARIABLE);
         let mut flags = Vec::new();
         if let Some(dir) = &self.data_dir {
@@ -84,17 +85,17 @@ impl LoadOptions {
     }
 }
 
-/// A configuration and what should be said about it.
+/// A configuration, and what people should be told about it.
 pub struct Loaded {
     /// The configuration, right as a whole.
     pub config: Config,
-    /// What works but should be changed: one line each, for `check`, the log and the board.
+    /// What works but should be changed, one line each, for `check`, the log and the board.
     pub warnings: Vec<String>,
-    /// Where the API key was found, for people; `None` without `[cloud]`.
+    /// Where the API key was found, in words. `None` without `[cloud]` or without a key.
     pub key_from: Option<String>,
 }
 
-/// What is found wrong while the rest goes on.
+/// The mistakes that were found while the rest was read.
 #[derive(Default)]
 struct Faults(Vec<Fault>);
 
@@ -103,7 +104,7 @@ impl Faults {
         self.0.push(Fault { part, about: about.to_owned(), error });
     }
 
-    /// What was read, or what stands for it until the mistake is corrected.
+    /// The value that was read, or what replaces it until the mistake is corrected.
     fn or<T>(&mut self, part: Part, read: Result<T, ConfigError>, instead: impl FnOnce() -> T) -> T {
         read.unwrap_or_else(|error| {
             self.add(part, "", error);
@@ -117,7 +118,7 @@ impl Faults {
 }
 
 impl Config {
-    /// Merges the layers and judges every key.
+    /// Merges the layers and checks every key.
     ///
     /// # Errors
     /// The first mistake found, as one line.
@@ -129,10 +130,10 @@ impl Config {
         }
     }
 
-    /// As [`Config::load`], for the box that reads whatever else is wrong: each mistake is one of
-    /// [`Config::faults`], and what it is about waits. What stands in for it never does harm: no
-    /// upload with settings that nobody meant, no read that is removed too early, no page that
-    /// shows itself to everybody.
+    /// Like [`Config::load`], for the box that reads its decoders whatever else is wrong. Each
+    /// mistake is one of [`Config::faults`], and the part that it is about waits. What replaces a
+    /// wrong value never does harm: no upload with settings that nobody meant, no read that is
+    /// removed too early, no page that is open to everybody.
     ///
     /// # Errors
     /// The file cannot be understood at all, or it does not say where reads are to be kept.
@@ -144,7 +145,7 @@ impl Config {
         }
         let (root, strangers) = layers.root(ROOT);
         for stranger in strangers {
-            // It may be a section with its name misspelt, and how it was meant is not known.
+            // It may be a section with its name misspelt, and it is not known which one was meant.
             faults.add(Part::Upload, "", stranger);
         }
         let mut warnings = Vec::new();
@@ -231,7 +232,7 @@ fn read_decoders(root: &Section<'_>, faults: &mut Faults) -> (Vec<DecoderConfig>
     (decoders, left_out)
 }
 
-/// No other decoder has its name or its address.
+/// Checks that no other decoder has its name or its address.
 fn has_a_place_of_its_own(
     section: &Section<'_>,
     decoder: DecoderConfig,
@@ -241,7 +242,7 @@ fn has_a_place_of_its_own(
         return Err(section.wrong("name", "must be unique, and another decoder has this name already"));
     }
     let address = &decoder.address;
-    // Port 0 is whatever port is free, so twice 0 is not twice the same.
+    // Port 0 means any free port, so two decoders with port 0 do not have the same port.
     let any_port = matches!(address, Address::Listen(address) if address.port() == 0);
     let same = |other: &&DecoderConfig| !any_port && same_place(&other.address, address);
     if let Some(other) = others.iter().find(same) {
@@ -251,7 +252,7 @@ fn has_a_place_of_its_own(
     Ok(decoder)
 }
 
-/// What can be known of a decoder whose section is wrong.
+/// What is known about a decoder whose section is wrong.
 fn read_left_out(section: &Section<'_>, taken: impl Fn(&str) -> bool) -> LeftOut {
     let terms = || {
         Some(Terms {
@@ -288,7 +289,7 @@ fn read_decoder(section: &Section<'_>, clock: ClockLimits) -> Result<DecoderConf
     })?;
     let set = section.options("set")?;
     (protocol.make)(&set).map_err(|error| {
-        // An option may be a decoder's password.
+        // An option may be the password of a decoder.
         let value = if error.key.contains("pass") { "(hidden)".to_owned() } else { format!("{:?}", error.value) };
         let allowed = format!("`{}` = {value} does not fit {}: {}", error.key, protocol.name, error.allowed);
         section.wrong_inside("set", &error.key, allowed)
@@ -326,7 +327,7 @@ fn read_clock(root: &Section<'_>) -> Result<ClockLimits, ConfigError> {
 }
 
 /// `[decoder.locations]`: `"name as sent" = "device"`. Without a protocol it is not known whether
-/// it sends any.
+/// the decoder sends location names.
 fn read_locations(section: &Section<'_>, protocol: Option<&Spec>) -> Result<BTreeMap<String, String>, ConfigError> {
     let locations = section.texts("locations")?;
     if let Some(protocol) = protocol.filter(|protocol| !locations.is_empty() && !protocol.locations) {
@@ -353,7 +354,7 @@ fn protocol_names() -> String {
     REGISTRY.iter().map(|spec| spec.name).collect::<Vec<_>>().join(", ")
 }
 
-/// The registry line of a protocol, or what names there are.
+/// The registry line of a protocol, or an error with the names that there are.
 pub(crate) fn protocol(name: &str) -> Result<&'static Spec, String> {
     crate::decoders::spec(name).ok_or_else(|| {
         let meant = did_you_mean(name, REGISTRY.iter().map(|spec| spec.name));
@@ -361,7 +362,7 @@ pub(crate) fn protocol(name: &str) -> Result<&'static Spec, String> {
     })
 }
 
-/// A zone of the IANA database, or what is expected.
+/// A zone of the IANA database, or an error that says what is expected.
 pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
     clock::zone(name).ok_or_else(|| {
         let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
@@ -374,7 +375,8 @@ pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
 }
 
 fn device_id(text: &str) -> Result<String, String> {
-    // It becomes a part of a URL's path. Opaque otherwise: the cloud's samples are 64 hex digits.
+    // The id becomes a part of a URL's path. Its form is otherwise unknown: the cloud's samples are
+    // 64 hex digits.
     let fits = !text.is_empty()
         && text.len() <= 256
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
@@ -395,8 +397,8 @@ struct Keys<'a> {
     credentials: Option<&'a Path>,
 }
 
-/// `[cloud]`, and where its key was found. A mistake holds the whole upload; a key that is missing
-/// is waited for.
+/// `[cloud]`, and where its key was found. A mistake stops the whole upload, but the box waits for
+/// a key that is missing.
 fn read_cloud(
     root: &Section<'_>,
     decoders: (&[DecoderConfig], &[LeftOut]),
@@ -432,7 +434,7 @@ fn read_cloud(
     }
 }
 
-/// A decoder's name, the device of its own and those of its locations.
+/// A decoder's name, its device, and the devices of its locations.
 type Goes<'a> = (&'a String, &'a Option<String>, &'a BTreeMap<String, String>);
 
 fn read_cloud_but_key<'a>(
@@ -485,7 +487,7 @@ fn read_cloud_but_key<'a>(
     Ok(Some((cloud, section)))
 }
 
-/// The key; or why there is none, and the file that it is waited for in.
+/// The key, or why there is none and the file in which the box waits for it.
 fn read_key(section: &Section<'_>, keys: &Keys<'_>) -> Result<Found, (ConfigError, Option<PathBuf>)> {
     let file = section.path("api_key_file").map_err(|error| (error, None))?;
     secret::api_key(keys.variable, file.as_deref(), keys.credentials).map_err(|why| match why {
@@ -521,7 +523,7 @@ fn read_url(section: &Section<'_>, warnings: &mut Vec<String>) -> Result<Url, Co
         Ok(url)
     };
     let mut url = match section.parse("url", parse) {
-        // `https://user:password@host` may be a secret even where the rest is wrong.
+        // `https://user:password@host` may be a secret even if the rest is wrong.
         Err(_) if section.text_has("url", '@') => {
             Err(section.wrong_secret("url", format!("{must}, without a user or password in it")))
         }
@@ -569,10 +571,10 @@ fn read_passing(root: &Section<'_>, faults: &mut Faults) -> PassingConfig {
     let passing = faults.or(Part::Upload, read_passing_but_bibs(root), PassingConfig::default);
     let section = match root.section_or_empty("passing", PASSING) {
         Ok(section) => section,
-        Err(_) => return passing, // told already
+        Err(_) => return passing, // the mistake was reported already
     };
     let bibs = faults.or(Part::Upload, section.path("bibs"), || None);
-    // The daemon looks for the file until it is there, and tells what is wrong with it.
+    // The daemon looks for the file until it is there, and reports what is wrong with it.
     if let Some(path) = &bibs
         && let Err(error) = std::fs::File::open(path)
     {
@@ -606,8 +608,8 @@ fn read_keep(root: &Section<'_>) -> Result<KeepConfig, ConfigError> {
     })
 }
 
-/// `[status]`. The token is in `token_file`, else in systemd's credential `token`, by which the
-/// service gets a file that only root may read.
+/// `[status]`. The token is in `token_file`, else in systemd's credential `token`. Through the
+/// credential the service gets a file that only root may read.
 fn read_status(
     root: &Section<'_>,
     credentials: Option<&Path>,

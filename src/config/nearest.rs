@@ -1,16 +1,16 @@
-//! "Did you mean": the name that somebody probably wanted to write.
+//! "Did you mean": finds the name that somebody probably wanted to write.
 
-/// The candidate that is closest to `word`, if one is close enough to be meant.
+/// The candidate that is closest to `word`, if one is close enough.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted: Vec<char> = word.trim().to_lowercase().chars().collect();
-    // Longer than every name there is; nothing is compared for ever.
+    // A longer word is longer than every known name, so comparing it would only cost time.
     if wanted.is_empty() || wanted.len() > 64 {
         return None;
     }
     let most = (wanted.len() / 3).clamp(1, 3);
     let scored = candidates.into_iter().filter_map(|candidate| {
         let plain: Vec<char> = candidate.to_lowercase().chars().collect();
-        // A zone may be meant by its city alone: "Madrid".
+        // A zone may be given by its city alone, such as "Madrid".
         let last: Vec<char> = plain.rsplit(|&c| c == '/').next().unwrap_or_default().to_vec();
         let whole = distance(&wanted, &plain);
         let part =
@@ -21,13 +21,13 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     scored.min().map(|(_, _, candidate)| candidate)
 }
 
-/// The sentence for an error, or nothing.
+/// The sentence for an error, or an empty text.
 pub(crate) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, candidates).map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"))
 }
 
-/// How many letters are wrong, missing, too many, or in the wrong order (a swap of neighbours
-/// counts one).
+/// How many letters are wrong, missing, too many, or in the wrong order (two swapped neighbours
+/// count as one).
 fn distance(a: &[char], b: &[char]) -> usize {
     let width = b.len() + 1;
     let mut rows: Vec<Vec<usize>> = vec![(0..width).collect()];

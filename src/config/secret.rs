@@ -1,7 +1,8 @@
-//! Where the API key and the page's token come from.
+//! Finds the API key and the token of the page.
 //!
-//! The key: environment, else `[cloud].api_key_file`, else systemd's credential `api_key`, else the usual file. The
-//! service's user need not have the right to read the file: where systemd hands over a credential, that is used instead.
+//! The key is taken from the environment, else from `[cloud].api_key_file`, else from systemd's
+//! credential `api_key`, else from the usual file. The user of the service need not have the right
+//! to read the file, because a credential from systemd is used instead if there is one.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -11,23 +12,24 @@ use std::path::{Path, PathBuf};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
-/// Where the key is looked for when nothing names a place; the unit hands the same file over as a credential.
+/// The file in which the key is looked for if the configuration names none. The systemd unit passes
+/// the same file as a credential.
 pub(super) const USUAL_KEY_FILE: &str = "/etc/passbridge/api_key";
-/// A key has a few dozen characters; a longer file is some other file.
+/// A key has a few dozen characters, so a longer file is another file.
 const LIMIT: u64 = 4096;
 
 /// A secret and where it was found.
 pub(super) struct Found {
     pub(super) secret: SecretString,
-    /// For people: a file, the environment, systemd's credential.
+    /// The place in words: a file, the environment, or systemd's credential.
     pub(super) from: String,
-    /// The file it was read from; `None`: the environment.
+    /// The file from which it was read, or `None` for the environment.
     pub(super) file: Option<PathBuf>,
-    /// Somebody else may read it.
+    /// A warning if every user of the box may read the file.
     pub(super) warning: Option<String>,
 }
 
-/// Why a file holds no usable secret. Says nothing of what it holds.
+/// Why a file has no usable secret. It does not show the content of the file.
 pub(super) struct Unusable {
     pub(super) kind: ErrorKind,
     what: String,
@@ -39,9 +41,9 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// Reads a secret from a file; a line end after it does not count.
+/// Reads a secret from a file. A line end after the secret does not count.
 pub(super) fn from_file(path: &Path) -> Result<Found, Unusable> {
-    // Never grown, so that no copy is left where it was smaller.
+    // The buffer never grows, so that no copy of the secret stays in memory at an earlier place.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LIMIT as usize + 1));
     let read = |bytes: &mut Vec<u8>| -> io::Result<u32> {
         let file = std::fs::File::open(path)?;
@@ -66,7 +68,8 @@ pub(super) fn from_file(path: &Path) -> Result<Found, Unusable> {
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| unusable("the file holds no text"))?;
     let secret = checked(text).map_err(|what| unusable(&format!("the file {what}")))?;
-    // The last digit of the mode: rights of everybody else. A group is how a service is let in on purpose.
+    // The last digit of the mode is the rights of all other users. The group may have rights,
+    // because that is how a service gets access on purpose.
     let warning = (mode & 0o007 != 0).then(|| {
         let path = path.display();
         format!("{path} holds a secret and its mode {:03o} is open to every user: chmod 640 {path}", mode & 0o777)
@@ -74,15 +77,15 @@ pub(super) fn from_file(path: &Path) -> Result<Found, Unusable> {
     Ok(Found { secret, from: path.display().to_string(), file: Some(path.to_owned()), warning })
 }
 
-/// Reads the API key again from the file that it came from.
+/// Reads a secret again from the file in which it was.
 ///
 /// # Errors
-/// Why the file holds no key, for people; it says nothing of what the file holds.
+/// Why the file has no secret, for people. It does not show the content of the file.
 pub(crate) fn reread(path: &Path) -> Result<SecretString, String> {
     from_file(path).map(|found| found.secret).map_err(|why| why.to_string())
 }
 
-/// A secret without the space around it. It must fit into an HTTP header.
+/// A secret without the space around it. It must be valid in an HTTP header.
 fn checked(text: &str) -> Result<SecretString, &'static str> {
     match text.trim() {
         "" => Err("is empty"),
@@ -93,21 +96,23 @@ fn checked(text: &str) -> Result<SecretString, &'static str> {
 
 /// Why there is no API key.
 pub(super) enum NoKey {
-    /// The variable is set but useless.
+    /// The variable is set, but its value cannot be used.
     Environment(&'static str),
-    /// The file that the configuration names is useless.
+    /// The file that the configuration names cannot be used.
     File(PathBuf, Unusable),
-    /// Nothing gives one.
+    /// No place has a key.
     Nowhere,
 }
 
-/// The API key from the first place that has one. `file`: what the configuration names; `credentials`: systemd's directory.
+/// The API key from the first place that has one. `file` is what the configuration names, and
+/// `credentials` is systemd's directory.
 pub(super) fn api_key(variable: Option<&str>, file: Option<&Path>, credentials: Option<&Path>) -> Result<Found, NoKey> {
     if let Some(text) = variable {
         let secret = checked(text).map_err(NoKey::Environment)?;
         return Ok(Found { secret, from: "the environment".to_owned(), file: None, warning: None });
     }
-    // The unit gives an empty credential where there is no file, so that a box without a cloud starts too.
+    // The unit passes an empty credential if there is no file, so that a box without a cloud starts
+    // too.
     let credential = || {
         let found = from_file(&credentials?.join("api_key")).ok()?;
         Some(Found { from: "systemd's credential api_key".to_owned(), warning: None, ..found })
@@ -137,12 +142,13 @@ pub(super) fn api_key(variable: Option<&str>, file: Option<&Path>, credentials: 
     }
 }
 
-/// Whether a value in the wrong place is an API key (the samples: `ror-` and 20 hex digits): then it is not repeated.
+/// Whether a value in the wrong place is an API key (the samples are `ror-` and 20 hex digits).
+/// Such a value is not repeated.
 pub(super) fn looks_like_key(text: &str) -> bool {
     keys_in(text).next().is_some()
 }
 
-/// `text` without what looks like a key.
+/// The text without the parts that look like a key.
 pub(super) fn without_keys(text: &str) -> String {
     keys_in(text).fold(text.to_owned(), |clean, key| clean.replace(key, "(hidden: an API key?)"))
 }
@@ -153,7 +159,8 @@ fn keys_in(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(like)
 }
 
-/// Whether two secrets are the same, in a time that does not tell how far they agree.
+/// Whether two secrets are the same. The time of the comparison does not show how many characters
+/// agree.
 pub(crate) fn same(secret: &SecretString, shown: &[u8]) -> bool {
     let secret = secret.expose_secret().as_bytes();
     let differ = secret.iter().zip(shown).fold(0u8, |differ, (a, b)| std::hint::black_box(differ | (a ^ b)));

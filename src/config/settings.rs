@@ -1,4 +1,4 @@
-//! What a configuration holds, once it was judged.
+//! What a configuration contains after it was checked.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,62 +10,63 @@ use secrecy::SecretString;
 use crate::decoders::{Settings, Spec};
 use crate::model::clock::Zones;
 
-/// Everything the daemon needs, checked.
+/// Everything that the daemon needs, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Name of the box, shown everywhere.
+    /// The name of the box, which is shown everywhere.
     pub name: String,
-    /// Where the journal lives.
+    /// The directory of the journal.
     pub data_dir: PathBuf,
-    /// Those that are right, with unique names and addresses.
+    /// The decoders whose sections are right, with unique names and addresses.
     pub decoders: Vec<DecoderConfig>,
-    /// `None`: keep and export only.
+    /// The cloud. With `None` the box only keeps and exports reads.
     pub cloud: Option<CloudConfig>,
     /// How passings are sent.
     pub upload: UploadConfig,
     /// How reads become passings.
     pub passing: PassingConfig,
-    /// How long things are kept.
+    /// How long reads are kept.
     pub keep: KeepConfig,
-    /// What is seen from outside.
+    /// What can be seen from outside of the box.
     pub status: StatusConfig,
     /// What is logged.
     pub log: LogConfig,
     /// Decoders that are not read, because their section is wrong.
     pub left_out: Vec<LeftOut>,
-    /// What is wrong, and waits until it is corrected. Empty from [`Config::load`].
+    /// What is wrong, so that a part waits until it is corrected. It is empty from
+    /// [`Config::load`].
     pub faults: Vec<Fault>,
 }
 
-/// What of the configuration waits because of a mistake; everything else runs.
+/// The part of the configuration that waits because of a mistake. Everything else runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// There is no decoder at all.
     NoDecoder,
     /// One decoder is not read.
     Decoder,
-    /// Nothing is uploaded: `[cloud]`, `[upload]`, `[passing]`, or a section that nobody knows.
+    /// Nothing is uploaded: `[cloud]`, `[upload]`, `[passing]`, or an unknown section.
     Upload,
-    /// Nothing is uploaded until the key is there.
+    /// Nothing is uploaded until the key can be read.
     Key,
-    /// The page shows nothing until the token is there.
+    /// The page shows nothing until the token can be read.
     Token,
     /// The page is shown on this box only.
     Page,
-    /// Bibs are not known until the file is there.
+    /// Bibs are unknown until the file can be read.
     Bibs,
     /// Nothing is removed from the disk.
     Keep,
-    /// The default is taken.
+    /// The default is used.
     Other,
 }
 
 /// A mistake of the configuration that does not keep the box from reading.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// What waits because of it.
+    /// The part that waits because of it.
     pub part: Part,
-    /// The decoder, as [`LeftOut::name`]; empty for the rest.
+    /// The decoder, like [`LeftOut::name`]. It is empty for other parts.
     pub about: String,
     /// The mistake.
     pub error: super::ConfigError,
@@ -74,58 +75,59 @@ pub struct Fault {
 /// A decoder whose section is wrong.
 #[derive(Clone, Debug)]
 pub struct LeftOut {
-    /// Its name, or the place of its section where the name is wrong: `decoder[1]`.
+    /// The name of the decoder, or the place of its section if the name is wrong: `decoder[1]`.
     pub name: String,
-    /// `None`: one of them is wrong.
+    /// The terms, or `None` if one of them is wrong.
     pub terms: Option<Terms>,
 }
 
-/// What of a decoder others hang on beside its link: where its reads go, and by which zone they are
-/// judged.
+/// The settings of a decoder that other parts than its link depend on: where its reads are sent,
+/// and which zone their times are in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Zone of the decoder's clock.
+    /// Time zone of the decoder's clock.
     pub timezone: jiff::tz::TimeZone,
-    /// Device of its own.
+    /// The device of this decoder, if it has one of its own.
     pub device_id: Option<String>,
-    /// Devices of its locations.
+    /// The devices of its locations.
     pub locations: BTreeMap<String, String>,
 }
 
 /// `[[decoder]]`. Its options may hold a decoder's password, so its `Debug` leaves their values out.
 #[derive(Clone)]
 pub struct DecoderConfig {
-    /// Unique; the identity of its position and backup.
+    /// The unique name. It identifies the decoder's position and backup.
     pub name: String,
-    /// Registry line of its protocol.
+    /// The registry line of the protocol.
     pub protocol: &'static Spec,
-    /// Where it is.
+    /// The address of the decoder.
     pub address: Address,
-    /// Zone of the decoder's clock.
+    /// Time zone of the decoder's clock.
     pub timezone: jiff::tz::TimeZone,
-    /// The configuration says so. Else it is UTC, and for a decoder that sends wall time that is a guess.
+    /// Whether the configuration gives the zone. Otherwise UTC is used, which is a guess for a
+    /// decoder that sends wall time.
     pub zone_given: bool,
-    /// From when on its clock is wrong.
+    /// How far its clock may be off before the box reports it.
     pub clock: ClockLimits,
-    /// Device its passings go to; `[cloud].device_id` if not given.
+    /// The device to which its passings are sent. `[cloud].device_id` is used if it is not given.
     pub device_id: Option<String>,
-    /// Ask for missed reads where the protocol can.
+    /// Whether the link asks for missed reads, if the protocol can.
     pub rewind: bool,
-    /// Timing points, by the name they are sent under, whose passings go to a device of their own. What is sent under any
-    /// other name, or none, goes where `device_id` says.
+    /// Timing points whose passings are sent to a device of their own, by the name that the decoder
+    /// sends. Reads with another name, or with none, are sent to the device of `device_id`.
     pub locations: BTreeMap<String, String>,
     /// Options of the protocol.
     pub set: Settings,
 }
 
-/// `[clock]`: from when on a decoder's clock is worth a word.
+/// `[clock]`: how far a decoder's clock may be off before the box reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockLimits {
-    /// A row in the status, where the decoder tells its clock.
+    /// From this offset on the status has a row about it, if the decoder reports its clock.
     pub note: Duration,
-    /// The box says "time wrong", where the decoder tells its clock.
+    /// From this offset on the box shows "time wrong", if the decoder reports its clock.
     pub wrong: Duration,
-    /// The same by the stamps of live reads, which a decoder may hold back for some seconds.
+    /// The same limit for the stamps of live reads, which a decoder may hold back for some seconds.
     pub wrong_by_reads: Duration,
 }
 
@@ -136,16 +138,16 @@ impl Default for ClockLimits {
     }
 }
 
-/// Where the reads of a source go.
+/// The device to which the reads of a source are sent.
 #[derive(Clone, Debug)]
 pub struct Route<'a> {
-    /// A decoder's name, or that of a location of it: [`crate::model::source`].
+    /// The name of a decoder or of one of its locations ([`crate::model::source`]).
     pub source: Box<str>,
-    /// The device its passings go to; `None` without `[cloud]`.
+    /// The device to which its passings are sent, or `None` without `[cloud]`.
     pub device: Option<&'a str>,
 }
 
-/// Where a decoder is. `Display` gives the configured form back.
+/// The address of a decoder. `Display` shows it in the form of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// `tcp://host:port`: we connect.
@@ -163,85 +165,88 @@ pub enum Address {
         path: PathBuf,
         /// Bits per second.
         baud: u32,
-        /// 5 to 8.
+        /// Data bits, 5 to 8.
         bits: tokio_serial::DataBits,
         /// Parity.
         parity: tokio_serial::Parity,
-        /// 1 or 2.
+        /// Stop bits, 1 or 2.
         stop: tokio_serial::StopBits,
         /// Flow control.
         flow: tokio_serial::FlowControl,
     },
 }
 
-/// Which header carries the key. The documents call them equivalent; some proxies drop names with an underscore.
+/// Which header carries the key. The documents call them equivalent, but some proxies drop names
+/// with an underscore.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KeyHeader {
     /// `x-api-key`
     #[default]
     XApiKey,
-    /// `api_key`, the only one the oldest documents know.
+    /// `api_key`, the only header in the oldest documents.
     ApiKey,
-    /// Both.
+    /// Both headers.
     Both,
 }
 
 /// `[cloud]`
 #[derive(Clone, Debug)]
 pub struct CloudConfig {
-    /// Base URL without a slash at the end.
+    /// The base URL without a slash at the end.
     pub url: url::Url,
-    /// Device whose active session receives the passings of decoders that name none of their own; `None` only if
-    /// every decoder names one. [`Config::device_of`] answers for a decoder.
+    /// The device whose active session gets the passings of decoders that name no device of their
+    /// own. It is `None` only if every decoder names one. [`Config::device_of`] returns the device
+    /// of a decoder.
     pub device_id: Option<String>,
-    /// The key; never printed. `None`: it is not there yet, and waited for.
+    /// The key, which is never printed. With `None` the box waits until there is one.
     pub api_key: Option<SecretString>,
-    /// The file that the key was read from, or is waited for in. It is read again when it changes.
+    /// The file from which the key was read, or in which the box waits for it. It is read again
+    /// when it changes.
     pub api_key_file: Option<PathBuf>,
-    /// The header that carries the key. By default both: the cloud takes either, its first generation knew only `api_key`, and
-    /// some proxies drop a name with an underscore.
+    /// The header that carries the key. The default is both, because the cloud takes either, its
+    /// first generation knew only `api_key`, and some proxies drop a name with an underscore.
     pub header: KeyHeader,
-    /// How the session is found.
+    /// How the session is chosen.
     pub session: SessionMode,
 }
 
 /// `[cloud].session`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionMode {
-    /// Follow the active session, wait when there is none.
+    /// Follow the active session, and wait if there is none.
     Active,
-    /// Open one when there is none.
+    /// Create a session if there is none.
     Create,
 }
 
 /// `[upload]`
 #[derive(Clone, Copy, Debug)]
 pub struct UploadConfig {
-    /// Passings per POST at most, 1 to 500.
+    /// Most passings in one POST, 1 to 500.
     pub batch_max: usize,
-    /// How long a read may wait for company.
+    /// How long a read may wait so that several reads are sent in one request.
     pub linger: Duration,
-    /// Least time between POSTs while live.
+    /// Least time between two POSTs while reads are live.
     pub min_interval: Duration,
-    /// Upper end of the backoff.
+    /// Longest wait of the backoff.
     pub retry_max: Duration,
     /// Longest wait for the whole answer to an insert, and for the next byte of any other answer.
     pub timeout: Duration,
-    /// Least age of a POST with an unknown outcome before "the cloud does not hold it" is believed: the cloud may show what
-    /// it accepted only seconds later.
+    /// Least age of a POST with an unknown outcome before the uplink believes that the cloud does
+    /// not have it. The cloud may show what it accepted only seconds later.
     pub settle: Duration,
-    /// Least time for which the cloud has to say that no session is active before one is created.
+    /// How long the cloud must report that no session is active before one is created.
     pub create_after: Duration,
 }
 
 /// `[passing]`
 #[derive(Clone, Debug)]
 pub struct PassingConfig {
-    /// CSV `chip,bib` with a header.
+    /// The CSV file `chip,bib` with a header.
     pub bibs: Option<PathBuf>,
     /// How an EPC becomes a chip code.
     pub tag: TagCode,
-    /// Least gap between two passings of a chip at one decoder.
+    /// Least time between two passings of a chip at one decoder.
     pub dead_time: Duration,
 }
 
@@ -250,14 +255,14 @@ pub struct PassingConfig {
 pub enum TagCode {
     /// The chip code is what the decoder sent.
     Raw,
-    /// Open RUFUS tags: 96-bit EPC that holds 12 ASCII characters.
+    /// Open RUFUS tags: a 96-bit EPC that contains 12 ASCII characters.
     Rufus,
 }
 
 /// `[keep]`
 #[derive(Clone, Copy, Debug)]
 pub struct KeepConfig {
-    /// Days that uploaded reads stay.
+    /// Number of days for which uploaded reads are kept.
     pub days: u32,
     /// Bytes that the journal may use.
     pub max_bytes: u64,
@@ -266,21 +271,21 @@ pub struct KeepConfig {
 /// `[status]`
 #[derive(Clone, Debug)]
 pub struct StatusConfig {
-    /// Where the page listens; `None`: nowhere.
+    /// The address on which the page listens, or `None` if it listens nowhere.
     pub listen: Option<SocketAddr>,
-    /// What a client must show.
+    /// The token that a client must send.
     pub token: Option<SecretString>,
-    /// The file of the token. Always there when `listen` is beyond loopback; while it cannot be
-    /// read, nobody is shown anything.
+    /// The file of the token. It is always set when `listen` is beyond loopback. While the file
+    /// cannot be read, the page shows nothing to anybody.
     pub token_file: Option<PathBuf>,
 }
 
 /// `[log]`
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// Filter in tracing's syntax.
+    /// A filter in the syntax of tracing.
     pub level: String,
-    /// Form of a line.
+    /// The form of a line.
     pub format: LogFormat,
 }
 
@@ -289,22 +294,23 @@ pub struct LogConfig {
 pub enum LogFormat {
     /// Human on a terminal, plain otherwise.
     Auto,
-    /// Colours.
+    /// With colours.
     Human,
-    /// No colours, no time (journald adds it).
+    /// Without colours and without time (journald adds it).
     Plain,
     /// One JSON object per line.
     Json,
 }
 
 impl Config {
-    /// The device that a decoder's passings go to; `None` without `[cloud]`.
+    /// The device to which a decoder's passings are sent, or `None` without `[cloud]`.
     pub fn device_of<'a>(&'a self, decoder: &'a DecoderConfig) -> Option<&'a str> {
         let cloud = self.cloud.as_ref()?;
         decoder.device_id.as_deref().or(cloud.device_id.as_deref())
     }
 
-    /// Every device that something is uploaded to, with its sources in the order of the configuration.
+    /// Every device to which something is uploaded, with its sources in the order of the
+    /// configuration.
     pub fn devices(&self) -> BTreeMap<&str, Vec<Box<str>>> {
         let mut devices: BTreeMap<&str, Vec<Box<str>>> = BTreeMap::new();
         for route in self.routes() {
@@ -315,9 +321,9 @@ impl Config {
         devices
     }
 
-    /// Every source there is: each decoder and each location of it that has a device of its own.
-    /// Those that are left out until their section is corrected are among them as far as it is
-    /// known where their reads go.
+    /// Every source: each decoder, and each of its locations that has a device of its own. Decoders
+    /// that are left out until their section is corrected are included, if it is known where their
+    /// reads are sent.
     pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
         let read = self.decoders.iter().map(|decoder| (&decoder.name, &decoder.device_id, &decoder.locations));
         let left_out = self.left_out.iter().filter_map(|decoder| {
@@ -335,7 +341,7 @@ impl Config {
         })
     }
 
-    /// The zone of each decoder's clock, also of those that are left out, as far as it is known.
+    /// The zone of each decoder's clock, if it is known, including the decoders that are left out.
     pub fn zones(&self) -> Zones {
         let read = self.decoders.iter().map(|decoder| (&decoder.name, &decoder.timezone));
         let left_out =
@@ -345,17 +351,17 @@ impl Config {
 }
 
 impl DecoderConfig {
-    /// What others hang on beside its link.
+    /// The settings that other parts than the link depend on.
     pub(crate) fn terms(&self) -> Terms {
         Terms { timezone: self.timezone.clone(), device_id: self.device_id.clone(), locations: self.locations.clone() }
     }
 }
 
 impl KeepConfig {
-    /// Nothing is removed.
+    /// The settings with which nothing is removed.
     pub(super) fn everything() -> Self {
-        // More days than the journal lives, more bytes than a disk has, and both far from where
-        // sums overflow.
+        // The days are more than a journal is ever used, and the bytes are more than a disk has.
+        // Both are far from where sums overflow.
         Self { days: 36_500, max_bytes: 9_000_000_000_000_000 }
     }
 }

@@ -1,11 +1,11 @@
-//! The configuration file as text: where each key stands, how its value is written, and mistakes of
-//! TOML in words.
+//! The configuration file as text: the position of each key, how its value is written, and TOML
+//! mistakes in words.
 //!
 //! What must hold: a mistake is one line that shows the line of the file and how to write it, for a
-//! person who never heard of TOML. A line that may hold a secret is not shown.
+//! person who does not know TOML. A line that may contain a secret is not shown.
 //!
-//! Hidden: crate `config` forgets positions and how a value was written, and stops at a number that
-//! is too large without saying where it stands. So the file is parsed here first.
+//! Hidden: crate `config` forgets positions and how a value was written. If a number is too large,
+//! it stops without saying where the number is. So the file is parsed here first.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -14,35 +14,36 @@ use toml::de::{DeTable, DeValue};
 
 use super::secret::without_keys;
 
-/// A line of the file is repeated in an error up to this many characters.
+/// At most this many characters of a line are repeated in an error.
 const SHOWN: usize = 100;
-/// Names of keys whose values are not shown.
+/// Parts of key names whose values are not shown.
 const SECRETS: [&str; 4] = ["pass", "key", "token", "secret"];
 
-/// Where a key stands and how its value is written.
+/// The position of a key, and how its value is written.
 pub(super) struct Spot {
     pub(super) line: usize,
-    /// A value that has no quotes, list or section around it, as it is written: `65E2`, `0x1F`,
+    /// A value that is not in quotes and is no list or section, as it is written: `65E2`, `0x1F`,
     /// `true`.
     pub(super) bare: Option<String>,
 }
 
 /// The file, read once for its positions.
 pub(super) struct Positions {
-    /// By path: `cloud.url`, `decoder[0].set.password`.
+    /// The spots by path, such as `cloud.url` or `decoder[0].set.password`.
     pub(super) spots: HashMap<String, Spot>,
-    /// The text for crate `config`: as it is, but for numbers that are too large for it.
+    /// The text for crate `config`: the file as it is, except for numbers that are too large for
+    /// the crate.
     pub(super) text: String,
 }
 
-/// A mistake: the line and what to do.
+/// A mistake of the file: its line, and what to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mistake {
     pub(super) line: usize,
     pub(super) what: String,
 }
 
-/// Reads the positions of all keys, or says the first mistake.
+/// Reads the positions of all keys, or returns the first mistake.
 pub(super) fn positions(text: &str) -> Result<Positions, Mistake> {
     let lines = Lines::of(text);
     let parsed = DeTable::parse(text).map_err(|error| {
@@ -52,7 +53,7 @@ pub(super) fn positions(text: &str) -> Result<Positions, Mistake> {
     let mut walk = Walk { text, lines: &lines, spots: HashMap::new(), too_large: Vec::new() };
     for (key, value) in parsed.get_ref().iter() {
         let name: &str = key.get_ref();
-        // Crate `config` would take such a name for a path, and reach into a section or a list.
+        // Crate `config` would treat such a name as a path, and reach into a section or a list.
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
             let what = format!("unknown key `{name}`: a key of a section stands in its section, such as [cloud]");
             return Err(Mistake { line: lines.number(key.span().start), what });
@@ -62,7 +63,8 @@ pub(super) fn positions(text: &str) -> Result<Positions, Mistake> {
     let (spots, too_large) = (walk.spots, walk.too_large);
     let mut plain = text.to_owned();
     for span in too_large.into_iter().rev() {
-        // No key takes so much, so it is refused with the key's range, and shown as it is written.
+        // No key allows such a large number. So it is refused with the range of the key, and shown
+        // as it is written.
         plain.replace_range(span, &i64::MAX.to_string());
     }
     Ok(Positions { spots, text: plain })
@@ -72,7 +74,7 @@ struct Walk<'a> {
     text: &'a str,
     lines: &'a Lines<'a>,
     spots: HashMap<String, Spot>,
-    /// Where numbers stand that crate `config` cannot hold, in the order of the file.
+    /// The positions of numbers that crate `config` cannot represent, in the order of the file.
     too_large: Vec<Range<usize>>,
 }
 
@@ -119,21 +121,21 @@ impl<'a> Lines<'a> {
         Self { text, starts: std::iter::once(0).chain(ends).collect() }
     }
 
-    /// The number of the line that this byte is in, counted from 1.
+    /// The number of the line that contains this byte, counted from 1.
     fn number(&self, at: usize) -> usize {
         self.starts.partition_point(|&start| start <= at)
     }
 
-    /// A line by its number, without the space around it.
+    /// The line with this number, without the space around it.
     fn get(&self, number: usize) -> &'a str {
         let start = self.starts.get(number.wrapping_sub(1)).copied().unwrap_or(self.text.len());
         let end = self.starts.get(number).copied().unwrap_or(self.text.len());
         self.text.get(start..end).unwrap_or_default().trim()
     }
 
-    /// What is wrong at this byte. `library`: what the parser says.
+    /// The mistake at this byte. `library` is the message of the parser.
     fn mistake(&self, at: usize, library: &str) -> Mistake {
-        // Where something is missing at the end of a line, the parser names the end of the file or
+        // If something is missing at the end of a line, the parser reports the end of the file or
         // the line after it.
         let mut number = self.number(at.min(self.text.len()));
         while number > 1 && self.get(number).is_empty() {
@@ -147,7 +149,7 @@ impl<'a> Lines<'a> {
         Mistake { line: number, what: format!("{}: {cure}", shown(line)) }
     }
 
-    /// A section or a key that stands there a second time.
+    /// The message for a section or a key that is there a second time.
     fn twice(&self, number: usize) -> String {
         let line = self.get(number);
         let head = |line: &str| {
@@ -167,7 +169,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// A line as an error shows it; its value is left out where it may be a secret.
+/// A line as an error shows it. Its value is left out if it may be a secret.
 fn shown(line: &str) -> String {
     let key = line.split(['=', ':']).next().unwrap_or_default().trim();
     let lower = key.to_lowercase();
@@ -178,7 +180,7 @@ fn shown(line: &str) -> String {
     if clean.chars().count() > SHOWN { clean.chars().take(SHOWN).chain("…".chars()).collect() } else { clean }
 }
 
-/// How a line that cannot be read should be written, if that is plain to see.
+/// How a line that cannot be read should be written, if the mistake is clear.
 fn cure(line: &str) -> Option<String> {
     let curly = |c: char| matches!(c, '“' | '”' | '„' | '‟' | '‘' | '’' | '‚' | '«' | '»' | '″' | '´' | '`');
     if let Some(wrong) = line.chars().find(|c| curly(*c)) {
@@ -224,7 +226,7 @@ fn cure(line: &str) -> Option<String> {
     Some(format!("text stands in quotes: {}", write(&format!("\"{before_comma}\""))))
 }
 
-/// A line without `=`.
+/// The cure for a line without `=`.
 fn no_equals(line: &str) -> Option<String> {
     let at = line.find([':', ' ', '\t'])?;
     let (key, value) = (line[..at].trim(), line[at..].trim_start_matches([':', ' ', '\t']).trim());
@@ -233,7 +235,7 @@ fn no_equals(line: &str) -> Option<String> {
         .then(|| format!("the = between key and value is missing: write it as {}", shown(&format!("{key} = {value}"))))
 }
 
-/// A value that begins with a quote.
+/// The cure for a value that begins with a quote.
 fn quoted(quote: char, value: &str, write: &impl Fn(&str) -> String) -> Option<String> {
     let rest = &value[1..];
     let mut escaped = false;

@@ -1,4 +1,4 @@
-//! The forms values are written in: durations, sizes, addresses. Errors say what is allowed.
+//! The forms in which values are written: durations, sizes, addresses. Errors say what is allowed.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -32,12 +32,12 @@ pub(crate) fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Result
     if allowed.contains(&duration) { Ok(duration) } else { Err(must()) }
 }
 
-/// A duration on the command line: up to 30 days.
+/// A duration on the command line, up to 30 days.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     duration(text, &(Duration::from_millis(100)..=Duration::from_secs(720 * 3600)))
 }
 
-/// A duration as it would be written in the configuration.
+/// A duration in the form of the configuration.
 fn shown_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     match ms {
@@ -49,7 +49,7 @@ fn shown_duration(duration: Duration) -> String {
     }
 }
 
-/// Bytes such as `500MB`, `2GB`, `1.5GiB`, at least `least`.
+/// A number of bytes such as `500MB`, `2GB`, `1.5GiB`, and at least `least`.
 pub(super) fn size(text: &str, least: u64) -> Result<u64, String> {
     let must = || {
         format!("must be a size with its unit (kB, MB, GB, TB, such as \"500MB\"), at least {}MB", least / 1_000_000)
@@ -68,14 +68,15 @@ pub(super) fn size(text: &str, least: u64) -> Result<u64, String> {
         _ => return Err(must()),
     };
     let bytes = (number * unit).round();
-    // Above 2^53 a float no longer counts single bytes, and no disk of a box is that large.
+    // Above 2^53 a float cannot count single bytes any more, and no disk of a box is that large.
     if bytes > 9e15 || bytes < least as f64 {
         return Err(must());
     }
     Ok(bytes as u64)
 }
 
-/// `1.5s` → 1.5 and `s`. Only digits and one point: no sign, no exponent, no `inf`.
+/// Splits `1.5s` into 1.5 and `s`. Only digits and one point are allowed: no sign, no exponent, no
+/// `inf`.
 fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -85,14 +86,16 @@ fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     Some((number.parse().ok()?, unit.trim_start()))
 }
 
-/// A name that people read and files carry: printable, without space around it, at most 64 characters.
+/// A name that people read and that files contain: printable, without space around it, at most 64
+/// characters.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let fits =
         !text.is_empty() && text.chars().count() <= 64 && !text.chars().any(char::is_control) && text.trim() == text;
     if fits { Ok(text.to_owned()) } else { Err("must be 1 to 64 printable characters without space around".to_owned()) }
 }
 
-/// The name of a decoder. Without the mark that parts it from a location of it ([`crate::model::source`]).
+/// The name of a decoder. It must not contain the character that separates it from one of its
+/// locations ([`crate::model::source`]).
 pub(super) fn decoder_name(text: &str) -> Result<String, String> {
     match name(text)?.contains(crate::model::source::MARK) {
         true => Err(format!("must have no `{}` in it", crate::model::source::MARK)),
@@ -100,7 +103,7 @@ pub(super) fn decoder_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// An IP address and port to listen on; `localhost` is understood.
+/// An IP address and port to listen on. `localhost` is allowed too.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let numeric = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
@@ -139,7 +142,7 @@ fn tcp(rest: &str) -> Result<Address, String> {
     };
     let port_number = port.parse::<u16>().ok().filter(|&port| port != 0);
     let port = port_number.ok_or_else(|| format!("port `{port}` must be a number from 1 to 65535"))?;
-    // `fe80::1%eth0`: an address that is on one network interface only says on which.
+    // `fe80::1%eth0`: an address that is valid on one network interface only names that interface.
     let (ip, interface) = host.split_once('%').unwrap_or((host, "lo"));
     let is_interface = (1..=15).contains(&interface.len())
         && interface.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@:".contains(&b));
@@ -151,7 +154,8 @@ fn tcp(rest: &str) -> Result<Address, String> {
     let is_name = !host.is_empty()
         && host.len() <= 253
         && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
-        // Digits and points only is an IP address with a mistake in it, which no name server would find.
+        // Only digits and points means an IP address with a mistake, which no name server would
+        // find.
         && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     if !is_ip && !is_name {
         return Err(format!(
@@ -228,7 +232,7 @@ impl fmt::Display for Address {
             Self::Listen(address) => write!(f, "tcp-listen://{address}"),
             Self::Serial { path, baud, bits, parity, stop, flow } => {
                 write!(f, "serial://{}?baud={baud}", path.display())?;
-                // What a line usually is needs no words on the page.
+                // The usual settings of a line are not shown on the page.
                 if *bits != DataBits::Eight {
                     write!(f, "&bits={}", u8::from(*bits))?;
                 }
@@ -250,8 +254,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// Judges a filter: a level, or `target=level` and levels parted by commas. tracing itself would take a misspelt
-/// level for the name of a module and say nothing.
+/// Checks a filter: a level, or `target=level` and levels separated by commas. tracing itself would
+/// take a misspelt level for the name of a module, without an error.
 pub(crate) fn level(text: &str) -> Result<String, String> {
     let must = || {
         "must be off, error, warn, info, debug or trace, or a list such as \"info,passbridge::uplink=debug\"".to_owned()

@@ -23,8 +23,8 @@ pub enum Severity {
     Info,
     /// Something is not as it should be. No read is being lost now, but somebody should look at it.
     Warning,
-    /// Reads are being lost, or results are about to be wrong, or nothing arrives in the cloud until
-    /// somebody acts.
+    /// Reads are being lost, or results are about to be wrong, or nothing arrives in the cloud
+    /// until somebody acts.
     Critical,
 }
 
