@@ -1,4 +1,4 @@
-//! What several commands share: arguments, and the way to standard output.
+//! What several commands share: arguments, and the output to standard output.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The options to load the configuration with.
+    /// The options with which the configuration is loaded.
     pub fn options(&self) -> LoadOptions {
         LoadOptions { data_dir: self.data_dir.clone(), ..LoadOptions::new(&self.config) }
     }
@@ -57,7 +57,7 @@ pub struct DemoArgs {
     pub end: bool,
 }
 
-/// A registry line as an argument.
+/// The registry line of a protocol as an argument.
 #[derive(Clone, Copy)]
 pub struct ProtocolArg(pub &'static Spec);
 
@@ -81,8 +81,8 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "must be a number from 0.01 to 100000".to_owned())
 }
 
-/// A moment as a person types it: a time of day (the last time that a clock in `zone` showed it), a
-/// date (its beginning), both, or an instant with its own offset.
+/// Parses a moment as a person types it: a time of day (the last time that a clock in `zone` showed
+/// it), a date (its beginning), both, or an instant with its own offset.
 pub(crate) fn moment(text: &str, zone: &TimeZone, now: Timestamp) -> Result<Timestamp, String> {
     let must = || {
         "a time such as 10:00, 10:00:30, 2026-03-06, 2026-03-06T10:00 (in the zone of this box, or of --timezone) or \
@@ -106,35 +106,36 @@ pub(crate) fn moment(text: &str, zone: &TimeZone, now: Timestamp) -> Result<Time
     instant(text.parse().map_err(|_| must())?)
 }
 
-/// Writes a command's result to standard output.
+/// Writes the result of a command to standard output.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
 }
 
-/// Standard output for data from decoders: as it is for a program or a file, made harmless for a terminal.
+/// Standard output for data from decoders. A program or a file gets the data unchanged, and a
+/// terminal gets it made harmless.
 pub(crate) fn stdout() -> Box<dyn Write> {
     let out = io::stdout().lock();
     if out.is_terminal() { Box::new(ForTerminal(out)) } else { Box::new(out) }
 }
 
-/// The configuration for a command that needs no key. What is wrong in it stops no command that
-/// does not need it: the box that runs has the same configuration, and its status must be there to
-/// be seen.
+/// The configuration for a command that needs no key. A mistake in it stops no command that does
+/// not need the wrong part, because the running box has the same configuration and its status must
+/// be visible.
 pub(crate) fn load_keyless(place: &Paths) -> Result<Config, Failure> {
     Ok(Config::load_what_is_right(&LoadOptions { keyless: true, ..place.options() })?.config)
 }
 
-/// The configuration for a command that opens the journal or asks the cloud by itself. A mistake in
-/// what decides which read goes where, and at which time, ends it; one that is about the page does
-/// not.
+/// The configuration for a command that opens the journal or asks the cloud by itself. A mistake
+/// ends the command if it is about which read is sent where, or with which time. A mistake that is
+/// only about the page does not.
 pub(crate) fn load_right(place: &Paths, keyless: bool) -> Result<Config, Failure> {
     let config = Config::load_what_is_right(&LoadOptions { keyless, ..place.options() })?.config;
     must_be_right(&config)?;
     Ok(config)
 }
 
-/// As [`load_right`], of what was loaded.
+/// The check of [`load_right`] for a configuration that is loaded already.
 pub(crate) fn must_be_right(config: &Config) -> Result<(), Failure> {
     let matters = |part: Part| matches!(part, Part::Decoder | Part::Upload | Part::Key);
     match config.faults.iter().find(|fault| matters(fault.part)) {

@@ -56,7 +56,8 @@ fn token(text: &str) -> Result<String, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// Data (65): not equal. Unavailable (69): cloud or daemon do not answer. I/O (74): the log. Permission (77): the key.
+/// Data (65): not equal. Unavailable (69): cloud or daemon do not answer. I/O (74): the log cannot
+/// be read. Permission (77): the key cannot be used.
 pub async fn run(args: AuditArgs) -> Result<(), Failure> {
     let config = load_right(&args.place, false)?;
     let Some(cloud) = &config.cloud else {
@@ -89,7 +90,7 @@ fn devices<'a>(config: &'a Config, only: Option<&str>) -> Result<BTreeMap<&'a st
     }
 }
 
-/// The log of a data directory that a daemon may keep meanwhile.
+/// The log of a data directory to which a daemon may write meanwhile.
 pub(crate) fn beside(data_dir: &Path) -> Head {
     let data_dir = data_dir.to_owned();
     Head::Beside(Arc::new(move || {
@@ -98,7 +99,7 @@ pub(crate) fn beside(data_dir: &Path) -> Head {
     }))
 }
 
-/// Audits one device; `true`: equal.
+/// Audits one device. `true` means that journal and cloud are equal.
 async fn one(args: &AuditArgs, config: &Config, client: &Client, subject: Subject) -> Result<bool, Failure> {
     let head = beside(&config.data_dir);
     let mut report = audit(&subject, client, &head).await?;
@@ -111,7 +112,8 @@ async fn one(args: &AuditArgs, config: &Config, client: &Client, subject: Subjec
         }
         report = audit(&subject, client, &head).await?;
     }
-    // A daemon that runs shows it. One that does not, or is of an older version, need not know.
+    // A running daemon shows the result. If none runs, or one of an older version, it need not
+    // know.
     let audited = report.summary(jiff::Timestamp::now());
     let _ = control::ask(&config.data_dir, ControlRequest::Audited { audited }).await;
     let told = if args.json { json_lines(&report, jiff::Timestamp::now()) } else { summary(&report) };
@@ -119,7 +121,8 @@ async fn one(args: &AuditArgs, config: &Config, client: &Client, subject: Subjec
     Ok(report.is_equal())
 }
 
-/// What happens on the way: beside the lines of JSON, not among them.
+/// Shows what happens during the audit. With JSON output it is written beside the lines of JSON,
+/// not among them.
 fn tell(args: &AuditArgs, line: &str) -> Result<(), Failure> {
     if args.json {
         logging::say(&format!("passbridge: {line}"));
@@ -128,7 +131,8 @@ fn tell(args: &AuditArgs, line: &str) -> Result<(), Failure> {
     print(&format!("{line}\n"))
 }
 
-/// Through the daemon, or by an uplink of our own where none runs. How many, and why not all.
+/// Sends the passings through the daemon, or by an uplink of our own if none runs. Returns how many
+/// were sent, and why not all.
 async fn send_again(config: &Config, client: &Client, subject: &Subject) -> Result<(u64, Option<String>), Failure> {
     let session = subject.session.clone().unwrap_or_default();
     let request = ControlRequest::Repair { device: subject.device.to_string(), session };
@@ -142,7 +146,8 @@ async fn send_again(config: &Config, client: &Client, subject: &Subject) -> Resu
     }
 }
 
-/// Takes the data directory's lock. Nothing else is uploaded, and no session is opened.
+/// Sends the passings itself, with the lock of the data directory. Nothing else is uploaded, and no
+/// session is opened.
 async fn send_again_here(
     config: &Config,
     client: &Client,
@@ -160,7 +165,7 @@ async fn send_again_here(
         session: SessionMode::Active,
         upload: config.upload,
     };
-    // Not called: no read becomes a passing here.
+    // This is never called, because no read becomes a passing here.
     let fields = |read: &PendingRead| Some(Fields { time_ms: 0, bib: read.chip.clone(), chip: read.chip.clone() });
     let running = uplink::run_tied(uplink, client.clone(), journal.clone(), board, fields, ties, stop.clone());
     let running = tokio::spawn(running);

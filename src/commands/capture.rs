@@ -1,4 +1,5 @@
-//! `capture`: both directions of a link into a file, beside the daemon that has the link or without one.
+//! `capture`: writes both directions of a link into a file, beside the daemon that has the link or
+//! without a daemon.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ pub(crate) struct CaptureArgs {
     place: Paths,
 }
 
-/// Runs until it is over or interrupted.
+/// Runs until the capture is over or interrupted.
 pub(crate) async fn run(args: CaptureArgs) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let _ending = ending(args.limit, stop.clone())?;
@@ -71,8 +72,9 @@ pub(crate) async fn run(args: CaptureArgs) -> Result<(), Failure> {
     }
 }
 
-/// Cancels `stop` when the time is over or somebody wants it. Not at a hangup: under `nohup` a relay outlives its terminal,
-/// and whole lines are in the file at any moment.
+/// Cancels `stop` when the time is over, or at SIGINT or SIGTERM. A hangup does not end the
+/// capture: under `nohup` a relay runs longer than its terminal, and the file has only whole lines
+/// at any moment.
 fn ending(limit: Option<Duration>, stop: CancellationToken) -> Result<JoinHandle<()>, Failure> {
     let wish = |kind| signal(kind).map_err(|error| Failure::io(format!("no signals: {error}")));
     let (mut interrupt, mut terminate) = (wish(SignalKind::interrupt())?, wish(SignalKind::terminate())?);
@@ -86,7 +88,7 @@ fn ending(limit: Option<Duration>, stop: CancellationToken) -> Result<JoinHandle
     }))
 }
 
-/// Beside the daemon.
+/// Captures through the daemon that runs here.
 async fn beside(args: &CaptureArgs, decoder: &str, stop: CancellationToken) -> Result<(), Failure> {
     let config = load_keyless(&args.place);
     let data_dir = match (&args.place.data_dir, &config) {
@@ -107,7 +109,7 @@ async fn beside(args: &CaptureArgs, decoder: &str, stop: CancellationToken) -> R
     recorder.run(Source::Daemon(stream), &stop).await
 }
 
-/// How it is done without a daemon.
+/// The hint how to capture without a daemon.
 fn without(config: Option<&Config>, decoder: &str) -> String {
     let address = config.and_then(|config| config.decoders.iter().find(|known| known.name == decoder));
     let address = address.map_or("ADDRESS".to_owned(), |decoder| decoder.address.to_string());
@@ -117,7 +119,7 @@ fn without(config: Option<&Config>, decoder: &str) -> String {
     )
 }
 
-/// Without a daemon.
+/// Captures without a daemon.
 async fn alone(args: &CaptureArgs, address: &Address, stop: CancellationToken) -> Result<(), Failure> {
     let wires = Wires::new(address.clone(), args.relay.clone()).await?;
     let mut header = Header::program();
@@ -132,12 +134,13 @@ async fn alone(args: &CaptureArgs, address: &Address, stop: CancellationToken) -
     }
     header.add_settings(&args.set.iter().cloned().collect());
     let tap = Tap::default();
-    let Some(recording) = tap.listen() else { return Ok(()) }; // the first one always may
+    let Some(recording) = tap.listen() else { return Ok(()) }; // the first one is always allowed
     let recorder = Recorder::begin(args, header, &address.to_string(), args.relay.is_some())?;
     if let Some(listening) = wires.local_addr() {
         tell(&format!("waiting for connections on {listening}"));
     }
-    // On a thread of the runtime, so that a slow disk under the file holds up nothing that is relayed.
+    // This runs as a task of its own, so that a slow disk under the file does not delay what is
+    // relayed.
     let serving = tokio::spawn(wires.serve(tap, tell, stop.clone()));
     recorder.run(Source::Wires(recording, serving), &stop).await
 }
@@ -146,16 +149,16 @@ fn tell(text: &str) {
     logging::say(&format!("passbridge: {text}"));
 }
 
-/// Where the records come from.
+/// The source of the records.
 enum Source {
     Daemon(Stream),
     Wires(Recording, JoinHandle<Result<(), Failure>>),
 }
 
-/// What came from it.
+/// What the source delivered.
 enum News {
     Records(Vec<Record>),
-    /// There will be no more.
+    /// There will be no more records.
     Over(Result<(), Failure>),
 }
 
@@ -179,7 +182,7 @@ impl Source {
         }
     }
 
-    /// Lets it end, and gives what is left.
+    /// Ends the source, and returns the records that are left.
     async fn end(self, over: bool) -> (Vec<Record>, Result<(), Failure>) {
         match self {
             Self::Daemon(_) if over => (Vec::new(), Ok(())),
@@ -196,12 +199,12 @@ fn returned(ended: Result<Result<(), Failure>, tokio::task::JoinError>) -> Resul
     ended.unwrap_or_else(|error| Err(Failure::io(format!("a task of the program crashed: {error}"))))
 }
 
-/// Writes what comes.
+/// Writes the records to the file.
 struct Recorder {
     sink: Sink,
     path: PathBuf,
     began: Instant,
-    /// Goes on although nothing can be written.
+    /// A relay continues although nothing can be written.
     relay: bool,
     /// Why something could not be written.
     fault: Option<String>,
@@ -242,7 +245,7 @@ impl Recorder {
         stop.cancel();
         let (rest, ended) = source.end(over.is_some()).await;
         self.put(rest)?;
-        self.put(Vec::new())?; // what is owed to the file
+        self.put(Vec::new())?; // what the file still has to report
         self.flush()?;
         tell(&self.summary());
         over.unwrap_or(ended)?;
@@ -273,7 +276,7 @@ impl Recorder {
         }
     }
 
-    /// A relay goes on; anything else has nothing left to do.
+    /// A relay continues. Any other capture ends, because it has nothing left to do.
     fn failed(&mut self, error: &io::Error, told: bool) -> Result<(), Failure> {
         if !self.relay {
             return match error.kind() {

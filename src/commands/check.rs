@@ -1,7 +1,8 @@
-//! `check`: what a timer wants to know before the race, a line each.
+//! `check`: shows what a timer wants to know before the race, one line for each thing.
 //!
-//! Must hold: it changes nothing, writes nothing, and does not disturb what runs: beside a running daemon it asks that
-//! one, because many decoders bear only one connection. Every line says what is so; a red one says what to do.
+//! Must hold: it changes nothing, writes nothing, and does not disturb what runs. Beside a running
+//! daemon it asks the daemon, because many decoders accept only one connection. Every line says
+//! what it found, and a red line says what to do.
 
 mod clock;
 mod outside;
@@ -29,11 +30,11 @@ use crate::serve::web;
 use crate::status::Snapshot;
 use crate::status::glance;
 
-/// Less free disk than this deserves a word.
+/// Less free disk than this is a warning.
 const LITTLE_ROOM: u64 = 1_000_000_000;
-/// This program did not exist before: a clock that shows less was never set.
+/// This program did not exist before this year, so a clock that shows an earlier one was never set.
 const EARLIEST_YEAR: i16 = 2025;
-/// Where systemd's time service notes that the clock was set from the network.
+/// The file with which systemd's time service records that the clock was set from the network.
 const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 
 /// `check`
@@ -73,8 +74,8 @@ pub async fn run(args: CheckArgs) -> Result<(), Failure> {
     report.end(args.json)
 }
 
-/// What is wrong in the configuration. The box reads its decoders all the same, and what is wrong
-/// waits.
+/// Shows what is wrong in the configuration. The box reads its decoders all the same, and the wrong
+/// parts wait.
 fn faults(config: &Config, user: Option<&ServiceUser>, report: &mut CheckReport) {
     for fault in &config.faults {
         let (check, file) = match fault.part {
@@ -83,7 +84,7 @@ fn faults(config: &Config, user: Option<&ServiceUser>, report: &mut CheckReport)
             Part::Bibs => ("bibs", config.passing.bibs.as_deref()),
             _ => ("configuration", None),
         };
-        // Who runs the check may have fewer rights than the service has.
+        // The user who runs the check may have fewer rights than the service has.
         let hidden = |file: &&Path| file.exists() && access(*file, Access::READ_OK).is_err();
         match (file.filter(hidden), user) {
             (Some(file), Some(user)) if user.is_handed(file) || user.may_read(file).is_ok() => {
@@ -95,7 +96,8 @@ fn faults(config: &Config, user: Option<&ServiceUser>, report: &mut CheckReport)
     }
 }
 
-/// What the service may read and use: who runs the check may be root, who may everything.
+/// Shows what the service may read and use. The user who runs the check may be root, who may do
+/// everything.
 fn rights(file: &Path, config: &Config, user: &ServiceUser, report: &mut CheckReport) {
     let key = config.cloud.as_ref().and_then(|cloud| cloud.api_key_file.as_deref());
     let files = [
@@ -159,7 +161,7 @@ async fn look(options: &LoadOptions, loaded: &Loaded, connect: bool, report: &mu
     }
 }
 
-/// The status of the daemon that runs here, if one does.
+/// The status of the daemon that runs here, if there is one.
 async fn running(config: &Config, report: &mut CheckReport) -> Option<Snapshot> {
     let answer = control::status(config).await;
     match answer.map(serde_json::from_value::<Snapshot>) {
@@ -187,7 +189,7 @@ async fn running(config: &Config, report: &mut CheckReport) -> Option<Snapshot> 
 
 fn disk(data_dir: &Path, report: &mut CheckReport) {
     let shown = data_dir.display().to_string();
-    // The directory that exists: `run` makes the rest.
+    // The nearest directory that exists, because `run` makes the others.
     let Some(existing) = data_dir.ancestors().find(|dir| dir.exists()) else {
         return report.wrong("disk", &shown, "there is no such path");
     };
@@ -217,15 +219,16 @@ fn disk(data_dir: &Path, report: &mut CheckReport) {
     }
 }
 
-/// Passings of devices that the configuration has no decoder of: somebody corrected a `device_id`, or lent the box.
+/// Finds passings of devices for which the configuration has no decoder: somebody corrected a
+/// `device_id`, or lent the box.
 fn left_behind(config: &Config, report: &mut CheckReport) {
     let devices = config.devices();
     if devices.is_empty() {
-        return; // nothing is uploaded, and that is meant
+        return; // nothing is uploaded, and that is intended
     }
     let unsettled = match journal::unsettled(&config.data_dir) {
         Ok(unsettled) => unsettled,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return, // no journal yet
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return, // there is no journal yet
         Err(error) => {
             let text = format!("what waits in it cannot be told ({error}): run as the user of the service");
             return report.warn("journal", &config.data_dir.display().to_string(), text);
@@ -272,7 +275,7 @@ fn box_clock(report: &mut CheckReport) {
     if Path::new(SYNCHRONISED).exists() {
         return report.ok("clock", "", format!("{text}, set from the network"));
     }
-    // Only stamps without a date, and the offsets shown, rest on the box's clock.
+    // Only stamps without a date, and the offsets that are shown, depend on the box's clock.
     let time = now.strftime("%H:%M:%S");
     report.warn(
         "clock",
@@ -293,7 +296,8 @@ fn zone(decoder: &DecoderConfig, report: &mut CheckReport) {
     report.ok("zone", &decoder.name, text);
 }
 
-/// Where each timing point goes: a name that is not exactly what is sent shows itself here, or never.
+/// Shows where the passings of each timing point are sent. A name that differs from what the
+/// decoder sends can be noticed here, or never.
 fn locations(config: &Config, decoder: &DecoderConfig, report: &mut CheckReport) {
     for (location, device) in &decoder.locations {
         let known = config.device_of(decoder).is_some();
@@ -302,7 +306,7 @@ fn locations(config: &Config, decoder: &DecoderConfig, report: &mut CheckReport)
     }
 }
 
-/// A decoder as the daemon that runs sees it.
+/// The decoder as the running daemon sees it.
 fn asked(decoder: &DecoderConfig, status: &Snapshot, report: &mut CheckReport) {
     use crate::status::LinkState;
     let Some(known) = status.decoders.iter().find(|known| known.name == decoder.name) else {
@@ -320,7 +324,8 @@ fn asked(decoder: &DecoderConfig, status: &Snapshot, report: &mut CheckReport) {
     }
 }
 
-/// A decoder's port, while no daemon uses it. Without `connect` only what can be seen from here.
+/// The port of a decoder while no daemon uses it. Without `connect` the check shows only what it
+/// can see without a connection.
 async fn port(decoder: &DecoderConfig, connect: bool, report: &mut CheckReport) {
     let (name, address) = (decoder.name.as_str(), &decoder.address);
     if let Address::Serial { path, .. } = address
@@ -346,7 +351,7 @@ async fn port(decoder: &DecoderConfig, connect: bool, report: &mut CheckReport) 
     }
 }
 
-/// Why a decoder cannot be reached, and what to do: a refusal says that the box at the address is
+/// Why a decoder cannot be reached, and what to do. A refusal shows that the box at the address is
 /// on.
 fn not_reached(address: &Address, error: &io::Error) -> String {
     match (address, error.kind()) {
@@ -361,7 +366,7 @@ fn not_reached(address: &Address, error: &io::Error) -> String {
     }
 }
 
-/// Whether a serial device is worth opening; what is wrong with it is said.
+/// Whether a serial device can be opened. It reports what is wrong with the device.
 fn serial(name: &str, path: &Path, connect: bool, report: &mut CheckReport) -> bool {
     let shown = path.display();
     if !path.exists() {

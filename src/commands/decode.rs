@@ -1,14 +1,18 @@
-//! What a box really sends: raw bytes in, one JSON object per frame or record out. The `decode` command's logic.
+//! The logic of the `decode` command. It shows what a box really sends: it reads raw bytes, and
+//! writes one JSON object for each frame or record.
 //!
 //! Must hold:
-//! * The objects say what the daemon would keep: the same protocol value, the same clock rules, nothing of its own.
-//! * Field names are those of the sample vectors; a field that says nothing is absent.
-//! * Memory is bounded by one chunk and what the protocol holds, however long the input is; each chunk's objects
-//!   are written before the next is read, so it can sit behind a live connection.
+//! * The objects show what the daemon would keep. They come from the same protocol value and the
+//!   same clock rules, and from no rules of their own.
+//! * Field names are those of the sample vectors. A field without a value is left out.
+//! * Memory is bounded by one chunk and by what the protocol keeps, however long the input is. The
+//!   objects of each chunk are written before the next chunk is read, so the command can be used
+//!   behind a live connection.
 //!
-//! The bytes may come from a file or a wire, and nobody says when they were received. So every read is taken as one
-//! that was stored earlier: a date far from today raises no doubt, a missing date always does. The protocol is not
-//! told that a link is up: it asks for nothing, and `reply` holds only what an answer to these bytes would be.
+//! The bytes may be from a file or a wire, and it is not known when they were received. So every
+//! read is treated as stored earlier: a date far from today raises no doubt, and a missing date
+//! always does. The protocol does not learn that a link is up, so it asks for nothing, and `reply`
+//! contains only what it would answer to these bytes.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -31,13 +35,14 @@ use crate::model::escape::escape;
 /// Bytes read at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// Connections of a capture that are decoded side by side; for one more the oldest is taken as ended.
+/// Connections of a capture that are decoded side by side. For one more, the oldest is treated as
+/// ended.
 const CONNECTIONS: usize = 64;
 
-/// Where the bytes come from, with those put back that were looked at.
+/// The source of the bytes, with the first bytes put back that were examined.
 pub type ByteSource<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
 
-/// What is to be decoded.
+/// The input to decode.
 pub enum DecodeInput<R> {
     /// Bytes of one connection.
     Raw(ByteSource<R>),
@@ -46,11 +51,12 @@ pub enum DecodeInput<R> {
 }
 
 impl<R: Read> DecodeInput<R> {
-    /// Looks at the first bytes, and no further than they could still be those of a capture: a live connection is decoded
-    /// from its first byte on.
+    /// Examines the first bytes, but only for as long as they may be those of a capture. So a live
+    /// connection is decoded from its first byte on.
     ///
     /// # Errors
-    /// [`DecodeInput`], or [`DecodeError::Capture`] for a capture whose header cannot be read.
+    /// [`DecodeError::Input`], or [`DecodeError::Capture`] for a capture whose header cannot be
+    /// read.
     pub fn new(mut input: R) -> Result<Self, DecodeError> {
         let (mut seen, mut byte) = (Vec::new(), [0]);
         while capture::may_be(&seen) && !capture::is_capture(&seen) {
@@ -77,18 +83,18 @@ pub struct Decoder {
     greeted: Option<Timestamp>,
 }
 
-/// What was decoded when the input ended.
+/// What was decoded until the input ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// JSON objects written.
+    /// Number of JSON objects written.
     pub objects: u64,
-    /// Reads among them.
+    /// Number of reads among them.
     pub reads: u64,
-    /// Bytes that were decoded.
+    /// Number of bytes that were decoded.
     pub bytes: u64,
-    /// Bytes at the end that are no whole frame; nothing was written for them.
+    /// Number of bytes at the end that are no whole frame. Nothing was written for them.
     pub unfinished: usize,
-    /// A capture file that ends in the middle of a line.
+    /// Whether a capture file ended in the middle of a line.
     pub cut: bool,
 }
 
@@ -98,7 +104,7 @@ pub enum DecodeError {
     /// The input cannot be read.
     #[error("cannot read the bytes to decode: {0}")]
     Input(io::Error),
-    /// The capture file is not what it must be.
+    /// The capture file is not in the right form.
     #[error("the capture: {0}")]
     Capture(#[from] CaptureError),
     /// The output cannot be written (a closed pipe, a full disk).
@@ -122,7 +128,8 @@ impl Decoder {
         Ok(Self { protocol: (spec.make)(settings)?, zone, received: None, last: None, greeted: None })
     }
 
-    /// Takes the bytes as received at `received` instead of now; it decides the day of a time without a date.
+    /// Treats the bytes as received at `received` instead of now. That decides the day of a time
+    /// without a date.
     #[must_use]
     pub fn received_at(self, received: Timestamp) -> Self {
         Self { received: Some(received), ..self }
@@ -158,7 +165,8 @@ impl Decoder {
 
     fn end(mut self, output: &mut impl Write, ended: &mut Ended) -> Result<(), DecodeError> {
         let mut out = Output::default();
-        // What is piped in here ends where its sender ended it: a last line without a line end is a whole one.
+        // Piped input ends where its sender ended it, so a last line without a line end is a whole
+        // line.
         if !matches!(self.last, None | Some(b'\n' | b'\r')) {
             self.protocol.feed(b"\r\n", &mut out);
         }
@@ -166,7 +174,8 @@ impl Decoder {
         self.write(&mut out, output, ended).map_err(DecodeError::Output)
     }
 
-    /// Writes what the protocol put out. A reply goes with the object before it, if there is one.
+    /// Writes what the protocol put out. A reply is written with the object before it, if there is
+    /// one.
     fn write(&mut self, out: &mut Output, output: &mut impl Write, ended: &mut Ended) -> io::Result<()> {
         let received = self.received.unwrap_or_else(Timestamp::now);
         let mut objects: Vec<Object> = Vec::new();
@@ -211,14 +220,15 @@ impl Decoder {
     }
 }
 
-/// Decodes the decoder's direction of a capture, each connection with a protocol value of its own.
+/// Decodes what the decoder sent in a capture. Each connection has a protocol value of its own.
 pub struct Decoding {
     make: Box<dyn Fn() -> Result<Decoder, SettingError>>,
     began: Option<Timestamp>,
 }
 
 impl Decoding {
-    /// As [`Decoder::new`]. Each byte was received when the capture says, if it is known when that `began`.
+    /// Like [`Decoder::new`]. If `began` is known, each byte counts as received at the time that
+    /// the capture records.
     pub fn new(
         spec: &'static Spec,
         settings: &Settings,
@@ -247,7 +257,7 @@ impl Decoding {
                         {
                             oldest.end(&mut output, &mut ended)?;
                         }
-                        // The options were judged when this was made.
+                        // The options were checked when this value was made.
                         let Ok(decoder) = (self.make)() else { continue };
                         open.push_back((connection, decoder));
                     }
@@ -279,20 +289,20 @@ struct Object {
     kind: &'static str,
     #[serde(flatten)]
     what: What,
-    /// Naive, milliseconds; absent if the stamp has no date.
+    /// Local time without a zone, in milliseconds. Absent if the stamp has no date.
     #[serde(skip_serializing_if = "Option::is_none")]
     local: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tod: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     day_offset: Option<u32>,
-    /// Where the decoder itself says UTC.
+    /// Set if the decoder itself sends UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     utc: Option<String>,
-    /// Where it has no clock: milliseconds since it was switched on.
+    /// Set if the decoder has no clock: milliseconds since it was switched on.
     #[serde(skip_serializing_if = "Option::is_none")]
     uptime_ms: Option<u64>,
-    /// As it would be uploaded.
+    /// The time as it would be uploaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -303,12 +313,12 @@ struct Object {
     raw: String,
 }
 
-/// What a frame says apart from its time.
+/// What a frame contains apart from its time.
 #[derive(Default, Serialize)]
 struct What {
     #[serde(skip_serializing_if = "Option::is_none")]
     chip: Option<Box<str>>,
-    /// What a marker is, in the protocol's word.
+    /// The kind of a marker, in the protocol's word.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     marker: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -333,17 +343,17 @@ struct What {
     file: Option<Label>,
     #[serde(skip_serializing_if = "Option::is_none")]
     location: Option<Box<str>>,
-    /// The first or the last moment of a crossing, where the decoder says so.
+    /// Whether the time is the first or the last moment of a crossing, if the decoder says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     seen: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// The decoder's clock, as it stood.
+    /// The time that the decoder's clock showed.
     #[serde(skip_serializing_if = "Option::is_none")]
     clock: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     condition: Option<&'static str>,
-    /// What a condition or a restart says.
+    /// The text of a condition or a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
 }
@@ -355,8 +365,8 @@ impl Object {
             Frame::Read(read) => {
                 let mut object = Self { kind: "read", raw, ..Self::default() };
                 object.stamped(&read.stamp, zone, read.moment(received));
-                // One is told: that of the record itself before the one that every read of this
-                // decoder has.
+                // Only one doubt is shown. The doubt of the record itself has priority over the one
+                // that every read of this decoder has.
                 object.doubt = read.caution.map(|caution| Doubt::from(caution).code()).or(object.doubt);
                 object.what = What::read(read);
                 return object;
@@ -452,7 +462,7 @@ pub(crate) struct DecodeArgs {
     set: Vec<(String, String)>,
 }
 
-/// The input, whose first bytes are kept for the question which protocol they look like.
+/// The input. Its first bytes are kept in order to recognise which protocol they look like.
 struct Seen<R> {
     input: R,
     /// At most [`recognise::LIMIT`] bytes.
@@ -468,13 +478,13 @@ impl<R: Read> Read for Seen<R> {
     }
 }
 
-/// The protocol that the bytes look like most.
+/// The protocol that fits the bytes best.
 fn looks_like(bytes: &[u8]) -> Option<&'static Spec> {
     recognise::recognise(bytes).first().map(|candidate| candidate.spec)
 }
 
-/// What is told when nothing of the input was a read: which protocol it looks like instead, if it
-/// looks like one.
+/// The message when the input contained no read. It names another protocol if the bytes look like
+/// one.
 fn no_reads(ended: &Ended, spec: &Spec, first: &[u8]) -> Option<String> {
     if ended.reads > 0 || ended.bytes == 0 {
         return None;
@@ -545,7 +555,8 @@ pub(crate) fn run(args: DecodeArgs) -> Result<(), Failure> {
         logging::say("passbridge: the capture ends in the middle of a line: it was cut off there");
     }
     if ended.unfinished > 0 {
-        // Usual when a live stream was cut off by hand: worth a word, no failure.
+        // This is usual when a live stream was cut off by hand, so it is a message and not a
+        // failure.
         logging::say(&format!("passbridge: the last {} bytes are no whole record", ended.unfinished));
     }
     Ok(())
@@ -556,7 +567,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// Puts out what its test wants, then answers each feed.
+    /// Puts out what its test sets, then answers each feed.
     struct Script;
 
     impl Protocol for Script {

@@ -1,9 +1,11 @@
-//! The demo: a simulated race runs through the whole way into a simulated cloud, on this machine, without configuration.
+//! The demo: a simulated race on this machine, the whole way from simulated decoders into a
+//! simulated cloud, without configuration.
 //!
-//! It is the real daemon with real sockets, a real journal and a real page; only the decoders and the cloud are
-//! simulated ([`crate::sim`]). Things go wrong on purpose: the cloud is away for a while, an answer is lost after the
-//! passings arrived, the decoders' cables are pulled. The simulated cloud does not detect duplicates, so that
-//! "exactly once" in the final audit is the work of this program alone.
+//! It is the real daemon with real sockets, a real journal and a real page. Only the decoders and
+//! the cloud are simulated ([`crate::sim`]). Things go wrong on purpose: the cloud is away for a
+//! while, an answer is lost after the passings arrived, and the decoders' cables are pulled. The
+//! simulated cloud does not detect duplicates, so "exactly once" in the final audit is the work of
+//! this program alone.
 
 mod actor;
 
@@ -34,36 +36,38 @@ use actor::{Actor, LOOPBACK};
 
 /// How long the backlog may take to drain after the race.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
-/// Differences that the audit names one by one.
+/// At most this many differences are shown one by one.
 const DIFFERENCES_TOLD: usize = 10;
 
-/// What the demo proves in the end.
+/// The result with which the demo ends.
 #[derive(Debug, Serialize)]
 pub struct Audit {
-    /// Reads that happened at the decoders (those with a listener, for one that only streams).
+    /// Reads that happened at the decoders. For a decoder that only streams, only the reads while
+    /// somebody was connected count.
     pub happened: usize,
     /// How many of them are different reads: some decoders send one detection twice (first and last seen).
     pub different: usize,
-    /// Reads in the journal.
+    /// Number of reads in the journal.
     pub kept: u64,
-    /// Passings in the cloud.
+    /// Number of passings in the cloud.
     pub in_cloud: usize,
-    /// Reads that happened and are not in the cloud.
+    /// Number of reads that happened and are not in the cloud.
     pub missing: usize,
-    /// Passings in the cloud that are there more than once, or that never happened.
+    /// Number of passings that are in the cloud more than once, or that never happened.
     pub wrong: usize,
-    /// Numbers in the cloud go up from 1 without a hole, in the order of arrival.
+    /// Whether the numbers in the cloud rise from 1 without a gap, in the order of arrival.
     pub in_order: bool,
-    /// The first differences: chip, time, how many more happened than are in the cloud.
+    /// The first differences: chip, time, and how many more happened than are in the cloud.
     pub differences: Vec<(String, String, i64)>,
-    /// What the simulated cloud complains about.
+    /// The rules that the uploads broke, as the simulated cloud reports them.
     pub violations: Vec<String>,
-    /// `passbridge audit` finds journal and cloud equal: it sees what a real box could see.
+    /// Whether `passbridge audit` finds journal and cloud equal. It sees only what a real box could
+    /// see.
     pub journal_equal: bool,
 }
 
 impl Audit {
-    /// Each read that happened is in the cloud once, and was kept.
+    /// Whether each read that happened was kept and is in the cloud once.
     pub fn is_clean(&self) -> bool {
         self.missing == 0
             && self.wrong == 0
@@ -78,7 +82,7 @@ impl Audit {
 /// Runs the demo.
 ///
 /// # Errors
-/// I/O when it cannot be set up; data (65) when the audit finds a difference.
+/// I/O if it cannot be set up, and data (65) if the audit finds a difference.
 pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     logging::start(&LogConfig { level: "error".into(), format: LogFormat::Auto });
     let (dir, temporary) = match &args.keep {
@@ -134,7 +138,8 @@ fn verdict(audit: &Audit) -> String {
     text
 }
 
-/// Whether the page stays when the race is over: where a person looks at it, and can end it.
+/// Whether the page stays when the race is over. It stays where a person looks at it and can end
+/// it.
 fn stays(args: &DemoArgs, terminal: bool, ci: Option<&str>) -> bool {
     let is_ci = ci.is_some_and(|ci| !matches!(ci, "" | "0" | "false"));
     terminal && !is_ci && !args.json && !args.end
@@ -156,7 +161,7 @@ async fn race(args: &DemoArgs, dir: PathBuf) -> Result<Audit, Failure> {
     let config = config(dir, &cloud, decoders)?;
     let mut daemon = Daemon::start(config.clone(), &[]).await?;
     if daemon.status_address.is_none() {
-        // Most likely another demo, or a daemon, has the page's port.
+        // Most likely another demo, or a daemon, uses the page's port.
         daemon.stop().await?;
         let status = StatusConfig { listen: Some(LOOPBACK), ..StatusConfig::default() };
         daemon = Daemon::start(Config { status, ..config.clone() }, &[]).await?;
@@ -256,7 +261,7 @@ fn config(dir: PathBuf, cloud: &SimCloud, decoders: Vec<DecoderConfig>) -> Resul
     })
 }
 
-/// What is shown while the race runs, and what goes wrong in it.
+/// Shows the race while it runs, and makes things go wrong.
 struct Show<'a> {
     args: &'a DemoArgs,
     cloud: &'a SimCloud,
@@ -293,13 +298,13 @@ impl Show<'_> {
             let limit =
                 *drained_by.get_or_insert_with(|| start + DRAIN_LIMIT + Duration::from_secs(2 * self.args.seconds));
             if Instant::now() > limit {
-                return Ok(()); // the audit says what is missing
+                return Ok(()); // the audit shows what is missing
             }
         }
         Ok(())
     }
 
-    /// What goes wrong in this second, told beside the counts.
+    /// Makes go wrong what is planned for this second. The text is shown beside the counts.
     async fn trouble(&self, second: u64) -> Option<&'static str> {
         let part = |quarter: u64| second == (self.args.seconds * quarter / 8).max(quarter);
         if part(1) {
@@ -329,13 +334,13 @@ impl Show<'_> {
         None
     }
 
-    /// The decoders that store or repeat: all but the one that only streams, which is the last.
+    /// The decoders that store or repeat their reads: all except the last, which only streams.
     fn storing(&self) -> &[Actor] {
         &self.sims[..self.sims.len() - 1]
     }
 }
 
-/// What `passbridge audit` says in the end.
+/// Whether `passbridge audit` finds journal and cloud equal at the end.
 async fn journal_equal(config: &Config) -> Result<bool, Failure> {
     let Some(cloud) = &config.cloud else { return Ok(false) };
     let client = crate::daemon::client(cloud, config, crate::model::clock::Wall::default())?;
@@ -350,7 +355,7 @@ async fn journal_equal(config: &Config) -> Result<bool, Failure> {
     Ok(audit::audit(&subject, &client, &beside(&config.data_dir)).await?.is_equal())
 }
 
-/// Compares what happened with what the cloud holds, passing by passing.
+/// Compares what happened with what the cloud has, passing by passing.
 fn compare(cloud: &SimCloud, token: &str, sims: &[Actor], kept: u64) -> Audit {
     let mut expected: BTreeMap<(String, i64), i64> = BTreeMap::new();
     let mut happened = 0;

@@ -41,19 +41,20 @@ pub(crate) struct ExportArgs {
     decoder: Option<String>,
 }
 
-/// Fails on a name that neither the configuration nor the log has: an export without a line looks
-/// like a race without reads.
+/// Fails on a name that is neither in the configuration nor in the log, because an export without a
+/// line looks like a race without reads.
 fn is_known(name: &str, config: &Config, reading: &export::Reading, query: &export::Query) -> Result<(), Failure> {
     let mut names: Vec<String> = config.routes().map(|route| route.source.into()).collect();
     names.extend(config.left_out.iter().map(|decoder| decoder.name.clone()));
     if names.iter().any(|known| known == name) {
         return Ok(());
     }
-    // A decoder that was taken out of the configuration has its reads here still.
+    // A decoder that was removed from the configuration still has its reads here.
     let all = export::Query { from: None, to: None, ..query.clone() };
     let found = export::export(&config.data_dir, reading, export::Format::Jsonl, &all, &mut std::io::sink());
     if !matches!(&found, Ok(summary) if summary.frames == 0) {
-        return Ok(()); // it is there, or the export itself tells what is wrong
+        // The name is in the log, or the export itself reports what is wrong.
+        return Ok(());
     }
     let meant = did_you_mean(name, names.iter().map(String::as_str));
     Err(Failure::usage(match names.is_empty() {
@@ -68,7 +69,8 @@ pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
         return Err(Failure::usage("--spreadsheet is for --format csv"));
     }
     let config = load_right(&args.place, true)?;
-    // Beside a running daemon the last lines of the log may not be on the disk yet, and are not told before they are.
+    // Beside a running daemon the last lines of the log may not be on the disk yet. They are not
+    // exported before they are.
     let durable = control::durable(&config.data_dir).await?;
     let reading = export::Reading::new(&config);
     let zone = args.timezone.clone().unwrap_or_else(TimeZone::system);

@@ -1,16 +1,20 @@
-//! What is on this cable? Which protocol, at which baud rate, with three reads; or what it is instead. For somebody with a box, a
-//! cable and no manual.
+//! Finds out what is on a cable: which protocol, at which baud rate, with three reads, or what it
+//! is instead. It is for somebody who has a box, a cable and no manual.
 //!
 //! What must hold:
-//! * **No harm.** It listens first. What is sent stands in the registry ([`crate::decoders::question`]), each with the reason why it changes nothing;
-//!   nothing is ever acknowledged, started or set, also where a decoder would only then send its reads.
-//! * **Honest.** Certain, likely and possible mean it ([`Grade`]); what is not known is shown as bytes.
-//! * **Bounded.** At most [`LIMIT`](crate::decoders::recognise::LIMIT) bytes are held, and every wait has an end.
+//! * **No harm.** The probe listens first. It sends only what is in the registry
+//!   ([`crate::decoders::question`]), where each question has the reason why it changes nothing. It
+//!   never acknowledges, starts or sets anything, even if a decoder would only then send its reads.
+//! * **Honest.** The words certain, likely and possible are meant exactly ([`Grade`]). What is not
+//!   known is shown as bytes.
+//! * **Bounded.** At most [`LIMIT`](crate::decoders::recognise::LIMIT) bytes are kept, and every
+//!   wait has an end.
 //!
-//! `decoders::recognise`, `decoders::foreign` and the tables are pure; `listen` has one wire, `target` says which wires and rates, `report` what a person sees.
+//! `decoders::recognise`, `decoders::foreign` and the tables are pure. `listen` uses one wire,
+//! `target` decides which wires and rates, and `report` makes what a person sees.
 //!
-//! Rejected: the replies of [`crate::decoders::Protocol`] itself. They are right for a decoder that is known, and would
-//! acknowledge, subscribe and set options of one that is not.
+//! Rejected: the replies of [`crate::decoders::Protocol`] itself. They are right for a known
+//! decoder, but they would acknowledge, subscribe and set options at an unknown one.
 
 mod listen;
 pub mod questions;
@@ -40,11 +44,11 @@ use crate::decoders::{Dials, REGISTRY};
 use crate::link::port::{Wire, dial, tune};
 use crate::model::clock::Wall;
 
-/// How long is listened where nothing else is said: a decoder that speaks by itself does so within this.
+/// How long the probe listens by default. A decoder that sends by itself does so within this time.
 const LISTEN: Duration = Duration::from_secs(8);
-/// For a serial line of an unknown rate: two rounds through the rates.
+/// The total time for a serial line of unknown rate: two rounds through the rates.
 const RATES_TIME: Duration = Duration::from_secs(60);
-/// For software that connects to us: it tries every some seconds.
+/// The wait for software that connects to us. It tries again every few seconds.
 const THEY_CONNECT: Duration = Duration::from_secs(30);
 
 /// `probe`
@@ -73,7 +77,7 @@ fn time(text: &str) -> Result<Duration, String> {
 /// Runs `probe`.
 ///
 /// # Errors
-/// 69: nothing answered, or the port cannot be opened; 65: something that is none of the protocols.
+/// 69: nothing answered, or the port cannot be opened. 65: the answer fits none of the protocols.
 pub async fn run(args: ProbeArgs) -> Result<(), Failure> {
     let probe = Probe { args, wall: Wall::default(), zone: TimeZone::system() };
     let reports = probe.reports().await?;
@@ -151,7 +155,7 @@ impl Probe {
         Ok(listen(&mut wire, Role::TheyConnected, plan, &self.wall).await)
     }
 
-    /// Looks at every open port of the host until something is recognised.
+    /// Listens at every open port of the host until a protocol is recognised.
     async fn ports(&self, host: &str) -> Result<Vec<ProbeReport>, Failure> {
         let open = open_ports(host).await;
         if open.is_empty() {
@@ -185,7 +189,7 @@ impl Probe {
         print(&texts.join("\n"))
     }
 
-    /// What is going on, for whoever waits at a terminal.
+    /// Shows the progress to the person who waits at a terminal.
     fn say(&self, text: &str) {
         if !self.args.json || io::stderr().is_terminal() {
             logging::say(text);
@@ -194,7 +198,7 @@ impl Probe {
 }
 
 impl Heard {
-    /// Nobody was there.
+    /// The result if nobody connected.
     fn nothing() -> Self {
         Self { bytes: Vec::new(), asked: Vec::new(), clock: None, ended: listen::Ended::Listened }
     }
@@ -214,7 +218,7 @@ fn those_that_connect() -> String {
 fn cannot_open(address: &Address, error: &io::Error) -> Failure {
     let serial = matches!(address, Address::Serial { .. });
     let text = error.to_string();
-    // The lock and EBUSY have no kind of their own in the serial crate.
+    // The serial crate has no error kind of its own for the lock and for EBUSY.
     let held = error.raw_os_error() == Some(16)
         || ["lock", "busy"].iter().any(|word| text.to_ascii_lowercase().contains(word));
     let hint = match error.kind() {

@@ -1,5 +1,5 @@
-//! `resend`: what does not go by itself goes because somebody said so: through the daemon, or on the journal where none
-//! runs.
+//! `resend`: sends what is not sent by itself, because a person asked for it. It works through the
+//! daemon, or on the journal if no daemon runs.
 
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ async fn let_go(args: ResendArgs) -> Result<(), Failure> {
     let answer = match control::ask(&config.data_dir, request).await {
         Err(ControlError::NotRunning(_)) => {
             must_be_right(&config)?;
-            // Nobody has the journal: the next start of the daemon uploads them.
+            // No process uses the journal, so the next start of the daemon uploads the reads.
             let journal = daemon::open_journal(&config, &Board::new(&config.name))?;
             let done = journal.let_all_go(args.decoder.as_deref()).await;
             journal.close().await;
@@ -99,7 +99,7 @@ async fn let_go(args: ResendArgs) -> Result<(), Failure> {
     })
 }
 
-/// What was numbered for one device goes to another one.
+/// Moves what was numbered for one device to another one.
 async fn follow(args: &ResendArgs, from: &str, to: &str) -> Result<(), Failure> {
     let config = load_right(&args.place, false)?;
     let devices = config.devices();
@@ -128,7 +128,7 @@ async fn follow(args: &ResendArgs, from: &str, to: &str) -> Result<(), Failure> 
     }
 }
 
-/// Takes the data directory's lock. Nothing is uploaded.
+/// Does the same without a daemon, with the lock of the data directory. Nothing is uploaded.
 async fn follow_here(config: &Config, from: &str, to: &str) -> Result<Value, Failure> {
     let Some(cloud) = &config.cloud else {
         return Err(Failure::config("the configuration has no [cloud]: nothing is sent anywhere"));

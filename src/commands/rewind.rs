@@ -1,4 +1,4 @@
-//! `rewind`: have a decoder give stored reads again, through the daemon that holds the link to it.
+//! `rewind`: asks a decoder to send stored reads again, through the daemon that has the link to it.
 
 use std::io;
 
@@ -43,7 +43,7 @@ pub(crate) struct RewindArgs {
 
 impl RewindArgs {
     fn range(&self, numbers: Option<(u64, u64)>) -> Result<Range, Failure> {
-        // A file that is a number to the decoder is one to the journal.
+        // If the decoder names its files by number, the journal has the number too.
         let file = self.file.as_deref().map(|file| match file.parse() {
             Ok(number) => Label::Number(number),
             Err(_) => Label::Text(file.into()),
@@ -54,7 +54,7 @@ impl RewindArgs {
         Ok(range)
     }
 
-    /// The numbers between which it is asked; `None`: all of a file.
+    /// The first and the last number to ask for. `None` means all of a file.
     async fn numbers(&self) -> Result<Option<(u64, u64)>, Failure> {
         let Some(from) = &self.from else { return Ok(None) };
         let to = self.to.as_deref();
@@ -75,8 +75,8 @@ impl RewindArgs {
         self.numbers_between(window, &zone).await.map(Some)
     }
 
-    /// A decoder is asked by its numbers, so the reads that are here tell which numbers it gave in
-    /// that time. What is missing between them is what is asked for.
+    /// A decoder is asked by its own numbers. So the reads that this box has from that time show
+    /// which numbers the decoder gave then. The link asks for those between them that are missing.
     async fn numbers_between(
         &self,
         (from, to): (Timestamp, Timestamp),
@@ -104,7 +104,7 @@ impl RewindArgs {
     }
 }
 
-/// The lowest and the highest position among exported reads, of which one line is held at a time.
+/// The lowest and the highest position among exported reads. Only one line is in memory at a time.
 #[derive(Default)]
 struct Positions {
     line: Vec<u8>,

@@ -1,4 +1,4 @@
-//! `simulate`: a decoder or a cloud to try things with, as the tests use them, on the command line.
+//! `simulate`: a simulated decoder or cloud on the command line, the same that the tests use.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,7 +23,7 @@ use crate::sim::decoder::{
 };
 use crate::sim::replay::{Pace, Player, Script};
 
-/// A recording is held whole; more than this is no recording of a race.
+/// A recording is in memory as a whole, and a larger file is not the recording of a race.
 const RECORDING_LIMIT: u64 = 256 << 20;
 
 #[derive(Debug, Subcommand)]
@@ -144,7 +144,7 @@ fn lag(text: &str) -> Result<String, String> {
     cloud_habit(&format!("lag={text}"))
 }
 
-/// Every habit, one after the other, with what it does.
+/// Lists every habit with what it does.
 fn habits() -> String {
     let mut text = "\
 Each may be given with --habit NAME[=VALUE][@WHEN]. Those marked @ show always, or only when WHEN says: 1/10 (one such
@@ -211,7 +211,7 @@ fn habit(text: &str) -> Result<(DecoderHabit, u64), String> {
     })
 }
 
-/// Runs until it is over or interrupted.
+/// Runs until the simulation is over or interrupted.
 pub(crate) async fn run(what: Simulate) -> Result<(), Failure> {
     let simulated = async {
         match what {
@@ -280,7 +280,8 @@ async fn decoder(args: DecoderArgs) -> Result<(), Failure> {
     tell(&decoder, kind, habits.into()).await
 }
 
-/// A line a second while something happens, until all is over and, where the decoder waits for it, acknowledged.
+/// Writes a line a second while something happens. It ends when everything was sent and, if the
+/// decoder waits for it, acknowledged.
 async fn tell(decoder: &SimDecoder, kind: Kind, mut habits: VecDeque<(DecoderHabit, u64)>) -> Result<(), Failure> {
     let (mut emitted, acked, links) = (decoder.emitted(), decoder.acked_count(), decoder.links());
     let mut told = String::new();
@@ -307,7 +308,7 @@ async fn tell(decoder: &SimDecoder, kind: Kind, mut habits: VecDeque<(DecoderHab
             print(&format!("{line}\n"))?;
             told = line;
         }
-        // Whoever stores reads may be asked for them as long as somebody listens.
+        // A decoder that stores its reads may be asked for them as long as somebody is connected.
         if decoder.is_over() && open == 0 && links == 0 {
             return Ok(());
         }
@@ -360,16 +361,16 @@ async fn replay(args: &DecoderArgs, header: &Header, script: Script) -> Result<(
     }
 }
 
-/// What `--replay` names.
+/// The recording that `--replay` names.
 pub(crate) enum Recorded {
     /// A capture file.
     Capture(Header, Script),
-    /// Bytes of a decoder.
+    /// Raw bytes of a decoder.
     Raw(Vec<u8>),
 }
 
 impl Recorded {
-    /// Reads it whole.
+    /// Reads the whole file.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let shown = path.display();
         let unreadable = |error: io::Error| Failure::io(format!("{shown} cannot be read: {error}"));
@@ -413,9 +414,10 @@ async fn cloud(args: CloudArgs) -> Result<(), Failure> {
     }
     let device = args.device;
     let say = |line: String| {
-        // A reader of the lines that went away does not end the cloud.
+        // If the reader of these lines is gone, the cloud continues.
         let _ = print(&format!("{line}\n"));
-        // Only once it listens: a key that leads nowhere helps nobody.
+        // The lines are shown only once the cloud listens, because a key without a cloud helps
+        // nobody.
         if let Some(url) = line.strip_prefix("simulated cloud at ") {
             let _ = print(&to_paste(url, &device));
         }
@@ -431,7 +433,7 @@ async fn cloud(args: CloudArgs) -> Result<(), Failure> {
     serving.map_err(|error| Failure::unavailable(format!("cannot listen on {}: {error}", args.listen)))
 }
 
-/// What makes a box upload to this cloud. The key never stands in the configuration.
+/// The configuration with which a box uploads to this cloud. The key is never in the configuration.
 fn to_paste(url: &str, device: &str) -> String {
     format!(
         "API key {KEY}\n\

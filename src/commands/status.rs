@@ -20,15 +20,16 @@ pub(crate) struct StatusArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// 0 only while the box is `reading` or `ready`. Else the code of its state: 10 not-uploading, 11 hold, 12 time-wrong, 13
-/// not-reading, 14 cannot-keep. 69: passbridge does not run.
+/// The exit code is 0 only while the box is `reading` or `ready`. Otherwise it is the code of the
+/// state: 10 not-uploading, 11 hold, 12 time-wrong, 13 not-reading, 14 cannot-keep. 69: passbridge
+/// does not run.
 pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
     let status = match &args.place.data_dir {
         Some(dir) => control::ask(dir, ControlRequest::Status).await?,
         None => control::status(&load_keyless(&args.place)?).await?,
     };
     let text = status.to_string();
-    // Without a sentence it is of a version that had none: nobody knows its state.
+    // A status without a sentence is from an older version, so its state is not known.
     let status = serde_json::from_value::<Snapshot>(status).ok().filter(|status| !status.sentence.is_empty());
     if args.json {
         print(&format!("{text}\n"))?;

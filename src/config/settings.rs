@@ -93,7 +93,8 @@ pub struct Terms {
     pub locations: BTreeMap<String, String>,
 }
 
-/// `[[decoder]]`. Its options may hold a decoder's password, so its `Debug` leaves their values out.
+/// `[[decoder]]`. Its options may contain a decoder's password, so its `Debug` leaves their values
+/// out.
 #[derive(Clone)]
 pub struct DecoderConfig {
     /// The unique name. It identifies the decoder's position and backup.

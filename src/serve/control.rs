@@ -1,16 +1,17 @@
-//! The control socket: how commands ask the daemon that runs. A request is one line of JSON, and so
-//! is an answer.
+//! The control socket, through which commands ask the running daemon. A request is one line of
+//! JSON, and so is an answer.
 //!
 //! This is a thin adapter: it reads a request, calls [`Ops`] for it, and writes the result in the
-//! words of the protocol ([`ControlRequest`]). What a command does, and what it may do, is said there.
+//! words of the protocol ([`ControlRequest`]). [`Ops`] defines what a command does and what it may
+//! do.
 //!
-//! Must hold: whoever may open the socket (mode 0660: the user and the group of the service) may ask,
-//! and nobody else may at any moment. A client that says nothing, says too much, or never listens
-//! costs a bounded buffer for a bounded time.
+//! Must hold: only users who may open the socket (mode 0660: the user and the group of the service)
+//! may ask, and nobody else at any moment. A client that sends nothing, sends too much, or never
+//! reads costs a bounded buffer for a bounded time.
 //!
-//! The socket is in the data directory. While the directory cannot be had there is no socket, and one
-//! that somebody removes is made again. Meanwhile only the status can be had, from the page
-//! ([`status`]).
+//! The socket is in the data directory. While the directory cannot be used there is no socket, and
+//! a socket that somebody removes is made again. Meanwhile only the status is available, from the
+//! page ([`status`]).
 //!
 //! Rejected: asking over HTTP in the first place. The page may be switched off, and a local command
 //! should need no token.
@@ -46,40 +47,41 @@ use crate::status::ProblemCode;
 
 /// Longest request, in bytes.
 const REQUEST_LIMIT: u64 = 64 << 10;
-/// Clients at once; the next one waits.
+/// Most clients at once. The next one waits.
 const CLIENTS: usize = 16;
-/// A client that is silent for so long is let go.
+/// The connection of a client that is silent for this long is closed.
 const SILENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
-/// Who may ask: the service's user and group.
+/// The users who may ask: the service's user and group.
 const MODE: Mode = Mode::from_raw_mode(0o660);
-/// Connections that wait to be taken.
+/// Most connections that wait to be accepted.
 const BACKLOG: i32 = 64;
-/// How often it is looked whether the socket still has its name, or can be made now.
+/// How often the daemon checks whether the socket still has its name, or can be made now.
 const LOOK: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 2 });
 
-/// The daemon's end.
+/// The daemon's end of the socket.
 pub struct Socket {
     path: PathBuf,
     ops: Ops,
-    /// `None`: it could not be made yet.
+    /// `None` if the socket could not be made yet.
     listening: Option<Listening>,
 }
 
 impl Socket {
-    /// The socket of `data_dir`, which nobody listens on yet.
+    /// The socket of `data_dir`, on which nobody listens yet.
     pub fn new(data_dir: &Path, ops: Ops) -> Self {
         Self { path: socket_path(data_dir), ops, listening: None }
     }
 
-    /// The same socket, whose commands reach the journal, too.
+    /// The same socket, whose commands can also use the journal.
     #[must_use]
     pub fn with_journal(self, journal: Journal) -> Self {
         Self { ops: self.ops.with_journal(journal), ..self }
     }
 
-    /// Listens from now on, in place of a socket that a killed process left behind. The caller holds the data
-    /// directory's lock, so no other daemon listens there. One that cannot be made (a path longer than the 107 bytes that a
-    /// socket may have, a directory that is gone) is told as a problem; [`Socket::serve`] tries again.
+    /// Listens from now on, and replaces a socket that a killed process left behind. The caller has
+    /// the lock of the data directory, so no other daemon listens there. If the socket cannot be
+    /// made (its path is longer than the 107 bytes that are allowed, or the directory is gone),
+    /// that is shown as a problem, and [`Socket::serve`] tries again.
     pub fn bind(&mut self) {
         match Listening::bind(&self.path) {
             Ok(listening) => {
@@ -97,7 +99,7 @@ impl Socket {
         }
     }
 
-    /// Answers until `stop`.
+    /// Answers requests until `stop`.
     pub async fn serve(mut self, stop: CancellationToken) {
         let ops = Arc::new(self.ops.clone());
         let places = Arc::new(Semaphore::new(CLIENTS));
@@ -129,7 +131,8 @@ impl Socket {
                     tokio::spawn(async move {
                         tokio::select! {
                             () = stop.cancelled() => {}
-                            // A client that goes away in the middle is its own matter.
+                            // If a client disconnects in the middle, that is no error of the
+                            // daemon.
                             _ = answer(stream, &ops) => {}
                         }
                         drop(place);
@@ -137,18 +140,19 @@ impl Socket {
                 }
                 Err(error) => {
                     tracing::warn!("control socket: {error}");
-                    tokio::time::sleep(Duration::from_millis(200)).await; // out of descriptors: do not spin
+                    // The process has no file descriptors left, and the loop must not spin.
+                    tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }
         }
     }
 }
 
-/// A socket with a name. Its file is removed when it goes.
+/// A socket with a name. Its file is removed when the value is dropped.
 struct Listening {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of the file.
+    /// Device and inode of the socket's file.
     file: (u64, u64),
 }
 
@@ -163,7 +167,7 @@ impl Listening {
         Ok(Self { listener, path: path.to_owned(), file: (meta.dev(), meta.ino()) })
     }
 
-    /// Whoever connects there reaches this one.
+    /// Whether a client that connects to the path reaches this socket.
     fn is_named(&self) -> bool {
         std::fs::symlink_metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.file)
     }
@@ -171,15 +175,17 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        // One that stays behind is removed by the next start; one that is not ours any more is not ours to remove.
+        // A file that stays behind is removed at the next start. A file of another socket must not
+        // be removed here.
         if self.is_named() {
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// A socket whose file never has more rights than [`MODE`]: Linux takes the mode of the unnamed socket, less the umask, for
-/// the file. What the umask took from the group is given back while nobody can connect yet.
+/// Makes a socket whose file never has more rights than [`MODE`]. For the file Linux takes the mode
+/// of the unnamed socket, less the umask. The rights that the umask took from the group are
+/// restored while nobody can connect yet.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let socket = named(path)?;
     chmod(path, MODE)?;
@@ -188,7 +194,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     UnixListener::from_std(socket.into())
 }
 
-/// Not listening yet.
+/// A socket with a name, which does not listen yet.
 fn named(path: &Path) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     fchmod(&socket, MODE)?;
@@ -225,10 +231,10 @@ async fn answer(stream: UnixStream, ops: &Ops) -> io::Result<()> {
     }
 }
 
-/// What a client gets.
+/// The answer to a client.
 struct Reply {
     line: Value,
-    /// A capture that follows the line, until the client goes.
+    /// A capture that is sent after the line, until the client disconnects.
     then: Option<Recording>,
 }
 
@@ -238,7 +244,7 @@ impl From<Value> for Reply {
     }
 }
 
-/// Does what is asked for, and says what came of it in the words of the protocol.
+/// Does what the request asks for, and returns the result in the words of the protocol.
 async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
     let done = match request {
         ControlRequest::Status => Ok(serde_json::to_value(ops.status())?),
@@ -269,12 +275,12 @@ async fn carry_out(request: ControlRequest, ops: &Ops) -> io::Result<Reply> {
     Ok(done.unwrap_or_else(failure).into())
 }
 
-/// A request that was not carried out.
+/// The answer to a request that was not carried out.
 fn failure(why: impl ToString) -> Value {
     json!({ "error": why.to_string() })
 }
 
-/// A decoder that was not asked.
+/// The answer if the decoder was not asked.
 fn refused(decoder: &str, refusal: &DecoderRefusal) -> Value {
     let answer = match refusal {
         DecoderRefusal::Unknown { .. } => "unknown",
@@ -310,11 +316,11 @@ pub async fn ask(data_dir: &Path, request: ControlRequest) -> Result<Value, Cont
     }
 }
 
-/// The last entry of the log that would survive a power cut: what the daemon of this data directory says, and all of them
-/// where none runs.
+/// The last entry of the log that would survive a power cut, as the daemon of this data directory
+/// reports it. If no daemon runs, it is all entries.
 ///
 /// # Errors
-/// As [`ask`]; not that none runs.
+/// Like [`ask`], but it is no error if no daemon runs.
 pub async fn durable(data_dir: &Path) -> Result<u64, ControlError> {
     match ask(data_dir, ControlRequest::Durable).await {
         Ok(answer) => Ok(answer.get("durable").and_then(Value::as_u64).unwrap_or(0)),
@@ -323,10 +329,11 @@ pub async fn durable(data_dir: &Path) -> Result<u64, ControlError> {
     }
 }
 
-/// The status of the daemon that the configuration describes: through its socket, or from its page where there is none.
+/// The status of the daemon that the configuration describes: through its socket, or from its page
+/// if there is no socket.
 ///
 /// # Errors
-/// As [`ask`].
+/// Like [`ask`].
 pub async fn status(config: &Config) -> Result<Value, ControlError> {
     match ask(&config.data_dir, ControlRequest::Status).await {
         Err(error @ ControlError::NotRunning(_)) => {

@@ -47,8 +47,8 @@ impl fmt::Display for Severity {
 
 /// Which state of the box a problem causes ([`super::judge`]), and what the sentence says then.
 ///
-/// The text begins with a verb in the singular (`is not connected`) where the sentence puts the name
-/// of the decoder before it. It is a whole sentence where the problem is about the box.
+/// The text begins with a verb in the singular (`is not connected`) if the sentence puts the name
+/// of the decoder before it. It is a whole sentence if the problem is about the box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The problem changes no state. It is a row under the sentence.

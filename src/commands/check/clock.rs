@@ -1,4 +1,5 @@
-//! The clock of a decoder, as `check --connect` finds it: the decoder is asked for it where that is safe, and listened to.
+//! The clock of a decoder, as `check --connect` finds it. The check asks the decoder for its clock
+//! if that is safe, and listens to it.
 
 use std::time::Duration;
 
@@ -14,18 +15,18 @@ use crate::model::clock::offset_ms;
 use crate::status::words::{against_box, zone_minutes};
 use crate::status::{ClockBy, DecoderStatus};
 
-/// How long a decoder is listened to.
+/// How long the check listens to a decoder.
 const LISTEN: Duration = Duration::from_secs(4);
-/// It is asked when it has said nothing of its clock for so long.
+/// The check asks a decoder that has not reported its clock for this long.
 const ASK: Duration = Duration::from_millis(500);
-/// Most bytes that are taken.
+/// At most this many bytes are taken.
 const MOST: usize = 256 * 1024;
 
-/// Opens the wire to a decoder that waits for us, and compares its clock. Nothing of what comes is acknowledged, and
-/// nothing stored is asked for.
+/// Opens the wire to a decoder that waits for us, and compares its clock. The check acknowledges
+/// nothing and asks for no stored reads.
 ///
 /// # Errors
-/// What the system said: the decoder cannot be reached.
+/// The error of the system if the decoder cannot be reached.
 pub(super) async fn reach(decoder: &DecoderConfig, report: &mut CheckReport) -> std::io::Result<()> {
     let mut wire = dial(&decoder.address).await?;
     report.ok("decoder", &decoder.name, format!("{} answers", decoder.address));
@@ -34,7 +35,7 @@ pub(super) async fn reach(decoder: &DecoderConfig, report: &mut CheckReport) -> 
     Ok(())
 }
 
-/// The clock of a decoder as the daemon that runs knows it.
+/// The clock of a decoder, as the running daemon knows it.
 pub(super) fn asked(decoder: &DecoderConfig, known: &DecoderStatus, report: &mut CheckReport) {
     tell(decoder, known.clock_offset_ms.zip(known.clock_by), report);
 }
@@ -55,7 +56,8 @@ fn tell(decoder: &DecoderConfig, found: Option<(i64, ClockBy)>, report: &mut Che
     }
 }
 
-/// The offset of the decoder's clock, and how it is known. The word of the decoder goes before the stamps of its reads.
+/// The offset of the decoder's clock, and how it was measured. The decoder's own answer has
+/// priority over the stamps of its reads.
 async fn measure(decoder: &DecoderConfig, wire: &mut Wire) -> Option<(i64, ClockBy)> {
     let mut protocol = (decoder.protocol.make)(&decoder.set).ok()?;
     let (begin, mut taken) = (Instant::now(), 0);
@@ -80,7 +82,7 @@ async fn measure(decoder: &DecoderConfig, wire: &mut Wire) -> Option<(i64, Clock
         taken += count;
         let now = Timestamp::now();
         let mut out = Output::default();
-        protocol.feed(&buffer[..count], &mut out); // its replies are not sent: nothing is kept here
+        protocol.feed(&buffer[..count], &mut out); // its replies are not sent, because nothing is kept here
         for item in out.items {
             let Item::Frame(framed) = item else { continue };
             match framed.frame {
@@ -109,7 +111,8 @@ mod tests {
     use crate::commands::check::report::CheckVerdict;
     use crate::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 
-    /// What is found of a decoder whose clock is in UTC, and whether it was told anything that it must not be.
+    /// What the check finds about a decoder whose clock is in UTC. It fails if the check sent a
+    /// command that changes something.
     async fn found(kind: Kind, zone: &str) -> (Option<CheckVerdict>, String) {
         let start = TimeZone::UTC.to_datetime(Timestamp::now());
         let here = Wiring::Listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));

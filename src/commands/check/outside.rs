@@ -1,14 +1,15 @@
-//! The cloud, as this key and these devices see it. Only questions; nothing is created or sent.
+//! The cloud as this key and these devices see it. The check only asks questions, and creates and
+//! sends nothing.
 
 use super::report::{CheckReport, CheckVerdict};
 use crate::cloud::rufus::{CallError, Client, ClientConfig};
 use crate::config::{CloudConfig, Config, SessionMode};
 use crate::model::clock::Wall;
 
-/// Asks for every device that passings go to: whether it is there, and its active session.
+/// Asks about every device to which passings are sent: whether it exists, and its active session.
 pub(super) async fn cloud(config: &Config, report: &mut CheckReport) {
     let Some(cloud) = &config.cloud else { return };
-    let Some(key) = cloud.api_key.clone() else { return }; // told already
+    let Some(key) = cloud.api_key.clone() else { return }; // reported already
     let client = Client::new(ClientConfig {
         url: cloud.url.clone(),
         key,
@@ -30,7 +31,7 @@ pub(super) async fn cloud(config: &Config, report: &mut CheckReport) {
             Err(error) => {
                 failed("device", device, &error, report);
                 if error.is_offline() {
-                    return; // the next device would only wait as long again
+                    return; // the next device would only wait for the same time
                 }
             }
         }
@@ -54,7 +55,7 @@ async fn session(client: &Client, cloud: &CloudConfig, device: &str, report: &mu
 
 fn failed(check: &'static str, device: &str, error: &CallError, report: &mut CheckReport) {
     match error {
-        // The cloud was reached and said no: the key or the device must be changed here.
+        // The cloud was reached and refused, so the key or the device must be changed here.
         CallError::KeyRefused { .. } | CallError::DeviceUnknown { .. } => {
             report.wrong(check, device, error.to_string())
         }

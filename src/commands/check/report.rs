@@ -8,7 +8,7 @@ use crate::commands::args::print;
 use crate::config::failure::Failure;
 use crate::model::text::printable;
 
-/// How a line ends up: green, yellow or red.
+/// The result of a line: green, yellow or red.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum CheckVerdict {
@@ -20,7 +20,7 @@ pub(super) enum CheckVerdict {
 #[derive(Debug, Serialize)]
 pub(super) struct CheckLine {
     pub(super) check: &'static str,
-    /// A decoder, a device or a file; empty for the box.
+    /// The subject: a decoder, a device or a file. It is empty for the box.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) about: String,
     pub(super) verdict: CheckVerdict,
@@ -79,7 +79,7 @@ impl CheckReport {
             true => print(&format!("{}\n", serde_json::to_string_pretty(&self.lines).unwrap_or_default()))?,
             false => print(&self.text(io::stdout().is_terminal()))?,
         }
-        // The lines above said it.
+        // The lines above have shown it already.
         match (self.wrong, self.unreachable) {
             (true, _) => Err(Failure::config("").already_told()),
             (false, true) => Err(Failure::unavailable("").already_told()),

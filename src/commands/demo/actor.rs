@@ -1,4 +1,5 @@
-//! Who plays the decoders: simulated ones with a race, or one that plays a capture or a recording.
+//! The decoders of the demo: simulated ones with a race, or one that plays a capture or a
+//! recording.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,12 +29,12 @@ pub(super) struct Planned {
 }
 
 enum Role {
-    /// A race or rows; its own wiring is not used.
+    /// A race or rows of a recording. The wiring in the value is not used.
     Sim(Box<SimConfig>),
     Replay(Script, Vec<SimRead>),
 }
 
-/// A decoder of the demo that runs.
+/// A running decoder of the demo.
 pub(super) enum Actor {
     Sim(SimDecoder),
     Replay(Player, Vec<SimRead>),
@@ -43,7 +44,7 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::io(format!("the demo cannot be set up: {error}"))
 }
 
-/// Which decoders take part.
+/// Decides which decoders take part.
 pub(super) async fn plan(args: &DemoArgs) -> Result<Vec<Planned>, Failure> {
     if let Some(path) = &args.replay {
         return Ok(vec![recorded(args, Recorded::open(path)?).await?]);
@@ -97,18 +98,19 @@ async fn wiring(connects: bool) -> Result<Wiring, Failure> {
     if !connects {
         return Ok(Wiring::Listen(LOOPBACK));
     }
-    // The exporter has to be told the box's port before the box listens there: one that is free now.
+    // The exporter needs the box's port before the box listens on it, so this takes a port that is
+    // free now.
     let probe = tokio::net::TcpListener::bind(LOOPBACK).await.map_err(failed)?;
     probe.local_addr().map(Wiring::Connect).map_err(failed)
 }
 
-/// The race begins on a whole second: IPICO's clock counts hundredths.
+/// The race begins on a whole second, because IPICO's clock counts hundredths.
 fn whole_second(now: DateTime) -> DateTime {
     now.date().at(now.hour(), now.minute(), now.second(), 0)
 }
 
 impl Planned {
-    /// Starts it; gives its address for the box.
+    /// Starts the decoder and returns its address for the box.
     pub(super) async fn start(self) -> Result<(Actor, Address), Failure> {
         let target = if let Wiring::Connect(address) = self.wiring { Some(address) } else { None };
         let actor = self.role.start(self.wiring).await.map_err(failed)?;
@@ -140,7 +142,7 @@ impl Actor {
         }
     }
 
-    /// Reads that happened so far; of a capture, those that are in it.
+    /// Reads that happened so far. For a capture it is the number of reads in it.
     pub(super) fn happened(&self) -> u64 {
         match self {
             Self::Sim(sim) => *sim.emitted().borrow(),
@@ -162,7 +164,7 @@ impl Actor {
         }
     }
 
-    /// On the network or not; a capture always is.
+    /// Puts the decoder on the network or takes it off. A capture is always on the network.
     pub(super) fn set_online(&self, online: bool) {
         if let Self::Sim(sim) = self {
             sim.set_online(online);

@@ -1,16 +1,18 @@
-//! What is asked, in which order: the questions of the registry's decoders. [`crate::decoders::question`] says what must hold of
-//! them.
+//! Which questions are asked, and in which order: those of the registry's decoders.
+//! [`crate::decoders::question`] says what every question must fulfil.
 //!
-//! A decoder whose commands are bare characters (the Ultra: `S` stops it, `s` stops its sending) is the reason for [`QUIET`]: the
-//! letters of any other question would do harm. The Ultra says `V=` every 2 to 10 s and greets whoever connects, so where it was
-//! silent for longer than that there is none. On its own port nothing but its own question is sent.
+//! The reason for [`QUIET`] is a decoder whose commands are bare characters (the Ultra: `S` stops
+//! it, `s` stops its sending), because the letters of any other question would do harm. The Ultra
+//! sends `V=` every 2 to 10 s and greets whoever connects. So if the other side was silent for
+//! longer than that, it is no Ultra. On the Ultra's own port only its own question is sent.
 
 use std::time::Duration;
 
 use crate::decoders::question::{FollowUp, Question};
 use crate::decoders::{REGISTRY, Spec, spec};
 
-/// Silence, from the beginning, before a question is sent that is not the port's own.
+/// Silence since the beginning that is needed before a question is sent that does not belong to the
+/// port.
 pub const QUIET: Duration = Duration::from_secs(11);
 
 /// A question, and the decoders that understand it.
@@ -19,7 +21,7 @@ struct Asked {
     of: Vec<&'static Spec>,
 }
 
-/// The questions to a silent box, in the order in which they are put.
+/// The questions to a silent box, in the order in which they are asked.
 fn questions() -> Vec<Asked> {
     let mut all: Vec<Asked> = Vec::new();
     for spec in REGISTRY {
@@ -34,8 +36,9 @@ fn questions() -> Vec<Asked> {
     all
 }
 
-/// What to ask a box of which nothing is known but its port (`None`: a serial line) and that it may be one of `perhaps`:
-/// (the question, whether it is asked before the box was silent for [`QUIET`]).
+/// The questions to a box of which only the port is known (`None` for a serial line), and which may
+/// be one of the decoders in `perhaps`. Each has a flag: whether it is asked before the box was
+/// silent for [`QUIET`].
 pub fn choose(port: Option<u16>, perhaps: &[&str]) -> Vec<(&'static Question, bool)> {
     let is_known = |asked: &Asked| asked.of.iter().any(|spec| perhaps.contains(&spec.name) || port == Some(spec.port));
     let (own, mut others): (Vec<Asked>, Vec<Asked>) = questions().into_iter().partition(is_known);
@@ -47,8 +50,9 @@ pub fn choose(port: Option<u16>, perhaps: &[&str]) -> Vec<(&'static Question, bo
     own.chain(others.iter().map(|asked| (asked.question, false))).collect()
 }
 
-/// What a decoder that is known is asked next: `step` from 0 on, `said` is what it said so far. The question, its bytes, and
-/// how many reads are to come of it. `None`: nothing more.
+/// The next question to a known decoder. `step` counts from 0, and `said` is what the decoder has
+/// sent so far. Returns the question, its bytes, and how many reads will follow. `None` if there
+/// are no more questions.
 pub fn follow(protocol: &str, step: usize, said: &[u8]) -> Option<(&'static FollowUp, Vec<u8>, usize)> {
     let next = spec(protocol)?.follow_ups.get(step)?;
     if !next.text.contains('{') {
@@ -61,7 +65,8 @@ pub fn follow(protocol: &str, step: usize, said: &[u8]) -> Option<(&'static Foll
     Some((next, text.into_bytes(), count as usize))
 }
 
-/// How many passings the last `PASSINGS;<count>` in `said` tells; `None`: none, or no such line.
+/// The number in the last `PASSINGS;<count>` line of `said`. `None` if it is 0 or there is no such
+/// line.
 fn counted(said: &[u8]) -> Option<u64> {
     let lines = said.split(|byte| matches!(byte, b'\r' | b'\n'));
     let told = lines.rev().find_map(|line| line.strip_prefix(b"PASSINGS;"))?;
@@ -74,13 +79,13 @@ mod tests {
     use super::*;
     use crate::decoders::{Item, Output, Settings};
 
-    /// The names of the decoders that a question is of.
+    /// The names of the decoders to which a question belongs.
     fn owners(question: &Question) -> String {
         let asked = questions().into_iter().find(|asked| asked.question.bytes == question.bytes).unwrap();
         asked.of.iter().map(|spec| spec.name).collect::<Vec<_>>().join(" ")
     }
 
-    /// Every question and greeting with the decoder that has it.
+    /// Every question and greeting, each with its decoder.
     fn every_question() -> impl Iterator<Item = (&'static Spec, &'static Question)> {
         REGISTRY.iter().flat_map(|spec| spec.questions.iter().chain(spec.greeting).map(|question| (*spec, question)))
     }
@@ -104,7 +109,8 @@ mod tests {
         assert!(choose(Some(10002), &[]).iter().all(|(question, early)| *early == of_one4all(question)));
     }
 
-    /// Commands that the protocol sheets name as starting, stopping, clearing or setting something.
+    /// The words are commands that the protocol sheets describe as starting, stopping, clearing or
+    /// setting something.
     #[test]
     fn no_question_has_a_word_of_the_sheets_in_it_that_does_something() {
         let words = [
@@ -137,7 +143,8 @@ mod tests {
         }
         for (spec, question) in every_question() {
             assert!(!question.safe.is_empty() && !question.source.is_empty());
-            // An Ultra must not understand what is not meant for it, also before it had its time to speak.
+            // An Ultra must not understand a question that is not meant for it, even before it had
+            // time to send.
             let bare = b"RSstuU6789";
             let quiet = spec.name != "ipico" || !question.bytes.iter().any(|byte| bare.contains(byte));
             assert!(quiet, "{}", question.asks);

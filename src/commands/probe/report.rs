@@ -1,4 +1,4 @@
-//! What a probe found, as text for a person and as data.
+//! The result of a probe, as text for a person and as data.
 
 use std::fmt::Write as _;
 
@@ -15,15 +15,15 @@ use crate::model::chip::{ChipRead, Label, Stamp};
 use crate::model::clock::offset_ms;
 use crate::model::escape::escape;
 
-/// What came of it; the exit code follows.
+/// The result, from which the exit code follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ProbeVerdict {
-    /// A protocol, or several that it may be.
+    /// One protocol, or several that are possible.
     Recognised,
-    /// Something that is none of them.
+    /// The other side sent something that fits no protocol.
     Unknown,
-    /// Nothing.
+    /// The other side sent nothing.
     Silent,
 }
 
@@ -34,20 +34,20 @@ pub(super) struct ProbeReport {
     pub result: ProbeVerdict,
     #[serde(skip_serializing_if = "Option::is_none")]
     baud: Option<u32>,
-    /// The best first; one, unless it cannot be told.
+    /// The protocols that are possible, the best first. Usually it is one.
     candidates: Vec<Guess>,
-    /// The first reads of the best.
+    /// The first reads of the best candidate.
     reads: Vec<Shown>,
     #[serde(skip_serializing_if = "Option::is_none")]
     clock: Option<Clock>,
     asked: Vec<Asked>,
-    /// What the other side did, where it is worth a word.
+    /// What the other side did, if it is worth mentioning.
     notes: Vec<String>,
-    /// What it is, if it is no decoder and known.
+    /// The name of what it is, if it is known and no decoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     seen_as: Option<&'static str>,
     seen: Look,
-    /// What to paste into the configuration.
+    /// The section to paste into the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
 }
@@ -66,7 +66,7 @@ struct Guess {
 #[derive(Serialize)]
 struct Shown {
     chip: Box<str>,
-    /// As the decoder says it.
+    /// The time as the decoder sends it.
     time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     antenna: Option<Label>,
@@ -84,9 +84,9 @@ struct Shown {
 struct Clock {
     decoder: String,
     r#box: String,
-    /// Decoder minus box.
+    /// Decoder clock minus box clock.
     offset_ms: i64,
-    /// `clock`: it told its time; `read`: from the stamp of a read.
+    /// `clock` if the decoder reported its time, `read` if it is the stamp of a read.
     from: &'static str,
 }
 
@@ -98,7 +98,7 @@ struct Asked {
 }
 
 impl ProbeReport {
-    /// Of what was heard at `address`, on a box whose clock shows `zone`.
+    /// The report on what arrived from `address`, for a box whose clock is in `zone`.
     pub(super) fn new(address: &Address, heard: &Heard, zone: &TimeZone) -> Self {
         let found = recognise(&heard.bytes);
         let baud = if let Address::Serial { baud, .. } = address { Some(*baud) } else { None };
@@ -125,10 +125,10 @@ impl ProbeReport {
         }
     }
 
-    /// For a person.
+    /// The report as text for a person.
     pub(super) fn text(&self) -> String {
         let mut text = format!("{}\n", self.address);
-        let _ = self.write(&mut text); // a String takes everything
+        let _ = self.write(&mut text); // writing to a String cannot fail
         text
     }
 
@@ -175,7 +175,7 @@ impl ProbeReport {
         Ok(())
     }
 
-    /// The bytes, where they were not recognised.
+    /// Shows the bytes if they were not recognised.
     fn write_seen(&self, out: &mut String) -> std::fmt::Result {
         if self.result != ProbeVerdict::Unknown {
             return Ok(());
@@ -212,7 +212,7 @@ impl Guess {
     }
 }
 
-/// What speaks for it.
+/// The reasons for a candidate.
 fn why(spec: &Spec, tally: &Tally) -> String {
     let counts = [
         (tally.reads, "read", "reads"),
@@ -253,7 +253,7 @@ impl Shown {
             ("RSSI", self.rssi.map(|rssi| rssi.to_string())),
         ];
         for (name, value) in more {
-            let _ = value.map(|value| write!(line, "  {name} {value}")); // a String takes everything
+            let _ = value.map(|value| write!(line, "  {name} {value}")); // writing to a String cannot fail
         }
         escape(line.as_bytes())
     }
@@ -286,7 +286,7 @@ impl Clock {
     }
 }
 
-/// The box's time, in the way the decoder tells its own.
+/// The time of the box in the form in which the decoder sends its own.
 fn shown(stamp: Stamp, at: Timestamp, zone: &TimeZone) -> String {
     match stamp {
         Stamp::Utc(_) | Stamp::Uptime(_) => Stamp::Utc(at).to_string(),
@@ -337,7 +337,7 @@ fn notes(address: &Address, heard: &Heard, best: Option<&Candidate>) -> Vec<Stri
     notes
 }
 
-/// The `[[decoder]]` block for it.
+/// The `[[decoder]]` section for the candidate.
 fn block(best: &Candidate, address: &Address, zone: &TimeZone) -> String {
     let name = best.spec.name;
     let mut text = format!("[[decoder]]\nname = \"{name}\"\nprotocol = \"{name}\"\naddress = \"{address}\"\n");

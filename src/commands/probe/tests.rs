@@ -1,5 +1,6 @@
-//! Simulated decoders of every kind on a wire in memory (or, where they connect to us, on a loopback port), under a clock
-//! that jumps. A simulator notes each command that starts, stops, clears or sets.
+//! Simulated decoders of every kind on a wire in memory, under a simulated clock. Decoders that
+//! connect to us use a loopback port. A simulator records each command that starts, stops, clears
+//! or sets something.
 
 use std::cell::{Cell, RefCell};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +17,7 @@ use crate::sim::decoder::{Kind, SimConfig, SimDecoder, Wiring};
 const PLAN: Plan = Plan { listen: LISTEN, more: LISTEN, ask: true, silent: Duration::ZERO };
 const QUIETLY: Plan = Plan { ask: false, ..PLAN };
 
-/// A simulated decoder on a wire; `rate` reads a second.
+/// A simulated decoder on a wire, with `rate` reads a second.
 async fn on_a_wire(kind: Kind, rate: f64) -> (SimDecoder, Wire) {
     let (ours, theirs) = duplex(64 * 1024);
     let config = SimConfig { rate, ..SimConfig::new(kind, Wiring::Port(Box::new(theirs))) };
@@ -35,7 +36,7 @@ fn role(kind: Kind) -> Role {
     Role::Port(spec(kind.name()).unwrap().port)
 }
 
-/// What it is taken for, how sure, and with how many reads.
+/// The protocol that is recognised, the grade, and the number of reads.
 fn taken_for(heard: &Heard) -> Option<(&'static str, Grade, usize)> {
     let found = recognise(&heard.bytes);
     let best = found.first()?;
@@ -43,7 +44,8 @@ fn taken_for(heard: &Heard) -> Option<(&'static str, Grade, usize)> {
     Some((best.spec.name, best.grade, best.reads.len()))
 }
 
-/// RACE RESULT and One4All push only to who asked for it, a reader needs an inventory.
+/// RACE RESULT and One4All send only to a client that asked for it, and a reader needs an
+/// inventory.
 fn speaks_by_itself(kind: Kind) -> bool {
     ![Kind::RACE_RESULT, Kind::ONE4ALL, Kind::LLRP].contains(&kind)
 }
@@ -85,13 +87,15 @@ async fn between_reads_a_decoder_that_answers_is_found_by_a_question() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_asked_of_one_decoder_harms_no_other() {
-    // Whatever the order, every question reaches every decoder: all of them are served at a port of somebody else.
+    // Every question reaches every decoder, whatever the order, because each decoder is served at
+    // the port of another one.
     for kind in dialled() {
         for other in [Kind::IPICO, Kind::RACE_RESULT, Kind::CLOUDBOX, Kind::P3, Kind::ONE4ALL] {
             let (sim, mut wire) = on_a_wire(kind, 0.0).await;
             let _heard = listen(&mut wire, role(other), PLAN, &wall()).await;
-            // The CloudBox and those that are only listened to note whatever they do not know, also what does nothing anywhere:
-            // there it must be a question of the registry, whole.
+            // The CloudBox, and decoders that are only listened to, record everything that they do
+            // not know, even if it does nothing anywhere. For these decoders each record must be a
+            // whole question of the registry.
             let notes_all = kind.spec().commands.is_none() || kind == Kind::CLOUDBOX;
             let harmless = |noted: &String| {
                 let questions = REGISTRY.iter().flat_map(|spec| spec.questions);
@@ -134,7 +138,7 @@ async fn with_listen_only_not_a_byte_is_sent() {
     }
 }
 
-/// Somebody who says this, and what it is asked then.
+/// Connects the probe to something that sends `says`, and returns what the probe asks then.
 async fn asked_after(says: &[u8], port: u16) -> Vec<u8> {
     let (ours, mut theirs) = duplex(64 * 1024);
     theirs.write_all(says).await.unwrap();
@@ -152,7 +156,7 @@ async fn who_is_known_to_be_no_decoder_is_not_asked_and_the_port_of_an_ultra_get
         assert_eq!(asked_after(banner, 3601).await, b"");
     }
     assert_eq!(asked_after(b"", 23).await, b"?");
-    // What follows a question without a line end begins a line of its own.
+    // The text after a question without a line end begins on a line of its own.
     assert!(memchr::memmem::find(&asked_after(b"", 5403).await, b"\x8f\r\nab00000222\r\nGETSTATUS\r\n").is_some());
     assert_eq!(asked_after(b"what?\r\n", 23).await, b"?");
 }
@@ -167,7 +171,7 @@ async fn a_box_that_may_be_an_ultra_is_silent_for_long_enough_before_it_is_asked
     });
     let mut wire: Wire = Box::new(ours);
     listen(&mut wire, Role::Port(4242), Plan { listen: Duration::from_secs(1), ..PLAN }, &wall()).await;
-    // It says its voltage every 2 to 10 s.
+    // The Ultra sends its voltage every 2 to 10 s.
     assert!(asked.await.unwrap().unwrap() > Duration::from_secs(10));
 }
 
@@ -182,7 +186,7 @@ async fn a_connection_that_is_closed_at_once_is_told_as_that() {
     assert!(text.contains("closed the connection at once") && text.contains("systemctl stop passbridge"), "{text}");
 }
 
-/// A decoder's software on a loopback port, which connects to us.
+/// The software of a decoder, which connects to us on a loopback port.
 async fn connected(kind: Kind, ask: bool) -> (SimDecoder, Heard) {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
     let wiring = Wiring::Connect(listener.local_addr().unwrap());
@@ -190,7 +194,7 @@ async fn connected(kind: Kind, ask: bool) -> (SimDecoder, Heard) {
     sim.push(20);
     let (stream, _) = listener.accept().await.unwrap();
     let mut wire: Wire = Box::new(stream);
-    // Real time passes on a socket; what comes does so at once.
+    // On a socket real time passes, but the bytes arrive at once.
     let time = Duration::from_millis(500);
     let plan = Plan { listen: time, more: time, ask, ..PLAN };
     let heard = listen(&mut wire, Role::TheyConnected, plan, &wall()).await;
@@ -232,7 +236,7 @@ async fn who_begins_to_speak_while_a_question_waits_is_not_asked() {
     assert_eq!(speaking.await.unwrap(), b"");
 }
 
-/// A line that gives garbage at every rate but one.
+/// A line that delivers garbage at every rate except one.
 struct Line {
     rate: u32,
     kind: Kind,
@@ -355,7 +359,7 @@ async fn a_person_is_told_what_it_is_how_sure_three_reads_and_the_clock() {
     let data = serde_json::to_value(&report).unwrap();
     assert_eq!((&data["result"], &data["candidates"][0]["protocol"]), (&"recognised".into(), &"ipico".into()));
     assert_eq!(data["reads"].as_array().unwrap().len(), READS);
-    // Two hours off: not a wrong clock, but another zone.
+    // Two hours off is not a wrong clock but another time zone.
     let utc = ProbeReport::new(&"tcp://192.168.1.50:10000".parse().unwrap(), &heard, &TimeZone::UTC).text();
     assert!(utc.contains("another time zone"), "{utc}");
 }

@@ -1,6 +1,8 @@
-//! A capture over the control socket: after the answer come lines of a capture file, until one side goes.
+//! A capture over the control socket. After the answer, lines of a capture file follow until one
+//! side disconnects.
 //!
-//! A client that takes nothing for [`TAKING`] is let go; what waits for it meanwhile is bounded by the tap.
+//! The connection of a client that reads nothing for [`TAKING`] is closed. What waits for it
+//! meanwhile is bounded by the tap.
 
 use std::io;
 use std::path::Path;
@@ -15,12 +17,12 @@ use super::request::{ANSWER_LIMIT, ANSWER_TIME, ControlError, ControlRequest, fa
 use crate::link::capture::tap::Recording;
 use crate::link::capture::{CaptureWriter, Header, LINE_MAX, Record};
 
-/// How long a client may take nothing.
+/// How long a client may read nothing.
 const TAKING: Duration = Duration::from_secs(60);
-/// How long the rest of a capture may take to come; the tap's queue bounds it.
+/// How long the rest of a capture may take to arrive. The queue of the tap bounds its size.
 const ENDING: Duration = Duration::from_secs(3);
 
-/// Sends what happens, until the client goes.
+/// Sends what happens on the link, until the client disconnects.
 pub(super) async fn stream(
     recording: Recording,
     mut client: impl AsyncBufRead + Unpin,
@@ -31,7 +33,7 @@ pub(super) async fn stream(
     while !over {
         let records = tokio::select! {
             records = recording.next() => records,
-            _ = client.fill_buf() => { // it wants no more, or says what is not for now
+            _ = client.fill_buf() => { // it disconnected, or sent something that is not expected now
                 over = true;
                 recording.rest()
             }
@@ -45,17 +47,17 @@ pub(super) async fn stream(
 /// The client's end of a capture.
 pub struct Stream {
     lines: BufReader<UnixStream>,
-    /// As far as the next one is here.
+    /// The part of the next line that has arrived.
     line: Vec<u8>,
 }
 
-/// What the daemon said to the wish for a capture.
+/// The answer of the daemon to a request for a capture.
 pub enum Answered {
-    /// It begins.
+    /// The capture begins.
     Recording(Header, Stream),
-    /// There is no decoder of that name: why.
+    /// There is no decoder with that name. The text says why.
     Unknown(String),
-    /// Not now: why.
+    /// The capture is not possible now. The text says why.
     Refused(String),
 }
 
@@ -90,11 +92,11 @@ pub async fn capture(data_dir: &Path, decoder: &str) -> Result<Answered, Control
 }
 
 impl Stream {
-    /// Ends the capture; gives what happened until now, as far as it comes within a moment.
+    /// Ends the capture, and returns the remaining records that arrive within [`ENDING`].
     pub async fn end(mut self) -> Vec<Record> {
         let mut records = Vec::new();
         let _ = timeout(ENDING, async {
-            let _ = self.lines.get_mut().shutdown().await; // it may be gone
+            let _ = self.lines.get_mut().shutdown().await; // the connection may be gone
             while let Ok(Some(record)) = self.next().await {
                 records.push(record);
             }
@@ -103,10 +105,11 @@ impl Stream {
         records
     }
 
-    /// The next record; `None` when the daemon ended the capture. May be dropped and called again.
+    /// The next record. `None` means that the daemon ended the capture. The future may be dropped
+    /// and requested again.
     ///
     /// # Errors
-    /// What the system says; invalid data for what is no record.
+    /// The error of the system, or invalid data for a line that is no record.
     pub async fn next(&mut self) -> io::Result<Option<Record>> {
         let room = (LINE_MAX + 1).saturating_sub(self.line.len()) as u64;
         (&mut self.lines).take(room).read_until(b'\n', &mut self.line).await?;
@@ -159,7 +162,7 @@ mod tests {
         const TOTAL: usize = 32 << 20;
         let dir = tempfile::tempdir().unwrap();
         let (asks, _stop) = serve(dir.path());
-        let mut stream = begin(dir.path()).await; // and reads nothing
+        let mut stream = begin(dir.path()).await; // it reads nothing
         let line = asks.tap().connected("x");
         let (ours, mut decoder) = duplex(64 * 1024);
         let mut wire = line.around(ours);

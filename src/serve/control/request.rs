@@ -1,4 +1,4 @@
-//! What can be asked over the socket, and why there may be no answer.
+//! The requests that can be sent over the socket, and why there may be no answer.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,60 +10,64 @@ use crate::config::failure::Failure;
 use crate::decoders::Range;
 use crate::journal::Audited;
 
-/// Longest answer, in bytes: a status with every decoder and problem is far below.
+/// Longest answer in bytes. A status with every decoder and problem is far below this.
 pub(super) const ANSWER_LIMIT: u64 = 16 << 20;
 
-/// How long an answer may take to write, or, for a client, to come.
+/// How long the daemon may take to write an answer, and how long a client waits for one.
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(5);
 
-/// How long a repair may take: an audit, the passings again, and an audit.
+/// How long a repair may take: an audit, sending the passings again, and another audit.
 pub(super) const REPAIR_TIME: Duration = Duration::from_secs(900);
 
-/// What can be asked.
+/// A request. Each variant shows the form of its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ControlRequest {
-    /// The [`crate::status::Snapshot`].
+    /// Answers with the [`crate::status::Snapshot`].
     Status,
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
     /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends what is missing again.
     Repair {
-        /// Device.
+        /// The device.
         device: String,
-        /// Token of the session, or its end.
+        /// The token of the session, or its last characters.
         session: String,
     },
-    /// `{"moved": N, "settled": N, "left": N, "why": WHY or null}`: what was numbered for a device that is none of the
-    /// configuration any more, and is not in the cloud, goes to another one ([`crate::cloud::audit::adopt`]).
+    /// `{"moved": N, "settled": N, "left": N, "why": WHY or null}`: moves passings to another
+    /// device ([`crate::cloud::audit::adopt`]). They are those that were numbered for a device that
+    /// is not in the configuration any more, and that are not in the cloud.
     Adopt {
-        /// The device that is none any more.
+        /// The device that is not in the configuration any more.
         from: String,
-        /// The device that they go to.
+        /// The device to which they are moved.
         to: String,
     },
-    /// `{"known": true}`: an audit was made beside the daemon; it shows what was found, and remembers it.
+    /// `{"known": true}`: an audit was made beside the daemon. The daemon shows and stores its
+    /// result.
     Audited {
-        /// What it found.
+        /// The result of the audit.
         audited: Audited,
     },
-    /// `{"decoder": NAME, "answer": "asked" | "not_connected" | "refused" | "unknown", "why": …}`: asks a decoder for
-    /// reads it has stored.
+    /// `{"decoder": NAME, "answer": "asked" | "not_connected" | "refused" | "unknown", "why": …}`:
+    /// asks a decoder for reads that it has stored.
     Rewind {
         /// Its name in the configuration.
         decoder: String,
-        /// Which.
+        /// The range of reads.
         range: Range,
     },
-    /// `{"let_go": N}`: uploads the reads that are held back, of a decoder or of all.
+    /// `{"let_go": N}`: uploads the reads that are held back, of one decoder or of all.
     LetGo {
         /// Its name in the configuration, or that of one of its sources.
         decoder: Option<String>,
     },
-    /// `{"tried": N}`: tries the passings again, of every device, that were set aside because the cloud failed at them.
+    /// `{"tried": N}`: sends again the passings of every device that were set aside because the
+    /// cloud failed at them.
     TryAgain,
-    /// `{"decoder": NAME, "answer": "recording" | "refused" | "unknown", "header": [[KEY, VALUE], …], "why": …}`, and
-    /// after `recording` lines of a capture file ([`crate::link::capture`]) without its header, until the client goes.
+    /// `{"decoder": NAME, "answer": "recording" | "refused" | "unknown", "header": [[KEY, VALUE],
+    /// …], "why": …}`. After `recording`, lines of a capture file ([`crate::link::capture`])
+    /// without its header follow until the client disconnects.
     Capture {
         /// Its name in the configuration.
         decoder: String,
@@ -71,7 +75,7 @@ pub enum ControlRequest {
 }
 
 impl ControlRequest {
-    /// How long the answer may take to come.
+    /// How long the answer may take to arrive.
     pub(super) fn patience(&self) -> Duration {
         match self {
             Self::Status
@@ -94,12 +98,12 @@ pub enum ControlError {
     /// This user may not ask.
     #[error("this user may not ask passbridge at {}: use sudo, or join the group of the service", .0.display())]
     Forbidden(PathBuf),
-    /// It runs, but the answer failed.
+    /// The daemon runs, but it gave no answer.
     #[error("passbridge gives no answer at {}: {why}", path.display())]
     NoAnswer {
         /// The socket.
         path: PathBuf,
-        /// What was seen.
+        /// What happened instead.
         why: String,
     },
 }
@@ -114,12 +118,12 @@ impl From<ControlError> for Failure {
     }
 }
 
-/// Where the socket of a data directory is.
+/// The path of the socket of a data directory.
 pub fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join("control.sock")
 }
 
-/// What it means that asking there failed.
+/// The error that a failed request means.
 pub(super) fn failed(path: &Path, error: &io::Error) -> ControlError {
     let path = path.to_owned();
     match error.kind() {
