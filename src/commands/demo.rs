@@ -45,7 +45,8 @@ pub struct Audit {
     /// Reads that happened at the decoders. For a decoder that only streams, only the reads while
     /// somebody was connected count.
     pub happened: usize,
-    /// How many of them are different reads: some decoders send one detection twice (first and last seen).
+    /// How many of them are different reads. Some decoders send one detection twice (first and last
+    /// seen).
     pub different: usize,
     /// Number of reads in the journal.
     pub kept: u64,

@@ -1,43 +1,44 @@
-//! What the user of the service may read, whoever runs the check: root may read everything, and
-//! proves nothing.
+//! What the user of the service may read, whoever runs the check. Root may read everything, so a
+//! check by root proves nothing.
 //!
 //! The rights are computed from the owner, the group and the mode of a file and of the directories
-//! above it. What a file system or a security module forbids besides is not seen here.
+//! above it. What a file system or a security module forbids in addition is not seen here.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where the unit may be, the one that counts first.
+/// The directories in which the unit may be. The first one that has it counts.
 const UNITS: [&str; 4] =
     ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 const UNIT: &str = "passbridge.service";
 
-/// The user that the service runs as.
+/// The user under which the service runs.
 pub(super) struct ServiceUser {
     pub(super) name: String,
-    /// `None`: it exists only while the service runs (DynamicUser), so no file is its own.
+    /// The user's number. `None` if the user exists only while the service runs (DynamicUser), so
+    /// that no file belongs to it.
     uid: Option<u32>,
     groups: BTreeSet<u32>,
-    /// Files that systemd, as root, hands to the service.
+    /// Files that systemd, as root, passes to the service.
     handed: Vec<PathBuf>,
 }
 
 impl ServiceUser {
-    /// The user of the unit that is installed here, if one is.
+    /// The user of the unit that is installed here, if there is one.
     pub(super) fn of_the_unit() -> Option<Self> {
         let unit = UNITS.iter().find_map(|dir| std::fs::read_to_string(Path::new(dir).join(UNIT)).ok())?;
         let account = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
         Some(Self::of(&unit, &account("/etc/passwd"), &account("/etc/group")))
     }
 
-    /// The user of this name, as if the service ran as it.
+    /// The user with this name, as if the service ran under it.
     pub(super) fn named(name: &str) -> Self {
         let account = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
         Self::of(&format!("User={name}\n"), &account("/etc/passwd"), &account("/etc/group"))
     }
 
-    /// `unit`, `passwd` and `group` are the texts of the files.
+    /// Finds the user in `unit`, `passwd` and `group`, which are the texts of the files.
     fn of(unit: &str, passwd: &str, group: &str) -> Self {
         let values = |key: &str| -> Vec<String> {
             let lines = unit.lines().filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
@@ -66,12 +67,12 @@ impl ServiceUser {
         Self { name, uid, groups, handed }
     }
 
-    /// systemd gives it this file, whatever its rights are.
+    /// Whether systemd passes this file to the service, whatever its rights are.
     pub(super) fn is_handed(&self, path: &Path) -> bool {
         self.handed.iter().any(|handed| handed == path)
     }
 
-    /// Whether it may read this file.
+    /// Whether the user may read this file.
     ///
     /// # Errors
     /// Which file or directory forbids it, and what to do.
@@ -79,10 +80,10 @@ impl ServiceUser {
         self.may(path, 4)
     }
 
-    /// Whether it may read and write this device.
+    /// Whether the user may read and write this device.
     ///
     /// # Errors
-    /// As [`ServiceUser::may_read`].
+    /// Like [`ServiceUser::may_read`].
     pub(super) fn may_use(&self, path: &Path) -> Result<(), String> {
         self.may(path, 6)
     }

@@ -1,7 +1,9 @@
-//! One wire: listened to, and asked where that is safe. Everything that takes time or sends a byte is here.
+//! Listens to one wire, and asks questions where that is safe. Everything that takes time or sends
+//! a byte is in this file.
 //!
-//! What must hold: nothing is sent but the questions of the registry; nothing at all with `ask` off, nor to somebody who is known
-//! to be no decoder. It ends at once when it is sure and three reads are there.
+//! What must hold: the probe sends only questions of the registry. It sends nothing at all without
+//! `ask`, and nothing to something that is known to be no decoder. It ends at once when the
+//! protocol is certain and three reads have arrived.
 
 use std::io;
 use std::time::Duration;
@@ -18,19 +20,20 @@ use crate::link::port::Wire;
 use crate::model::chip::Stamp;
 use crate::model::clock::Wall;
 
-/// Reads that are shown, and enough.
+/// Number of reads that are shown. When so many have arrived, the probe ends.
 pub(super) const READS: usize = 3;
-/// A box that understood answers within this.
+/// A decoder that understood a question answers within this time.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Bytes read at a time; up to here they are judged whenever some come.
+/// Bytes read at a time. Up to this many bytes in all, the probe tries to recognise the protocol
+/// whenever some arrive.
 const PIECE: usize = 4096;
 
-/// What is on the other end.
+/// What is at the other end of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// We connected to this port.
     Port(u16),
-    /// Its software connected to us.
+    /// The decoder's software connected to us.
     TheyConnected,
     /// A serial line.
     Serial,
@@ -39,30 +42,30 @@ pub(super) enum Role {
 /// How a wire is listened to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
-    /// So long, at least.
+    /// Listen for at least this long.
     pub listen: Duration,
-    /// And so long once it looks like something, for its reads.
+    /// Listen for this long in all, to get reads, if a protocol is likely.
     pub more: Duration,
-    /// Questions may be put.
+    /// Whether questions may be asked.
     pub ask: bool,
-    /// It was silent for so long already.
+    /// How long the other side has been silent already.
     pub silent: Duration,
 }
 
-/// The decoder's clock, as far as it was told.
+/// What the decoder has shown of its clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Told {
     pub stamp: Stamp,
-    /// When it came, by the box's clock.
+    /// When it arrived, by the box's clock.
     pub at: Timestamp,
-    /// It is the stamp of a read, not the answer to a question.
+    /// Whether it is the stamp of a read and not the answer to a question.
     pub of_read: bool,
 }
 
-/// How it ended.
+/// How the listening ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// The time is over, or it is sure.
+    /// The time is over, or the protocol is certain.
     Listened,
     /// The other side closed the connection.
     Closed,
@@ -70,20 +73,20 @@ pub(super) enum Ended {
     Broken(io::Error),
 }
 
-/// What was sent.
+/// A question that was sent.
 #[derive(Debug)]
 pub(super) struct Sent {
     pub bytes: Vec<u8>,
-    /// What it asks for.
+    /// What the question asks for.
     pub asks: &'static str,
-    /// Why it is safe.
+    /// Why the question is safe.
     pub safe: &'static str,
 }
 
-/// What was heard on a wire.
+/// What arrived on a wire, and what was asked.
 #[derive(Debug)]
 pub(super) struct Heard {
-    /// What came, at most [`LIMIT`] bytes.
+    /// The bytes that arrived, at most [`LIMIT`].
     pub bytes: Vec<u8>,
     pub asked: Vec<Sent>,
     pub clock: Option<Told>,
@@ -91,7 +94,7 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    /// The best of what it looks like.
+    /// The best grade among the protocols that the bytes look like.
     pub(super) fn grade(&self) -> Option<Grade> {
         recognise(&self.bytes).first().map(|best| best.grade)
     }
@@ -102,16 +105,17 @@ struct Session<'a> {
     wall: &'a Wall,
     heard: Heard,
     found: Vec<Candidate>,
-    /// How many bytes `found` is of.
+    /// The number of bytes from which `found` was made.
     judged: usize,
-    /// The greetings that were answered.
+    /// The greetings to which an answer was sent.
     greeted: Vec<&'static Question>,
     greets: bool,
-    /// What comes now is the answer to a question: its stamps are of long ago.
+    /// The bytes that arrive now answer a question, so their stamps are old.
     stored: bool,
 }
 
-/// Listens to `wire`, and asks. Cancel safe: nothing is held that matters.
+/// Listens to `wire` and asks questions. The future may be dropped at any time, because it owns
+/// nothing that matters.
 pub(super) async fn listen(wire: &mut Wire, role: Role, plan: Plan, wall: &Wall) -> Heard {
     let heard = Heard { bytes: Vec::new(), asked: Vec::new(), clock: None, ended: Ended::Listened };
     let greets = role == Role::TheyConnected && plan.ask;
@@ -141,17 +145,18 @@ impl Session<'_> {
         self.follow().await
     }
 
-    /// Puts questions until one is answered in a way that is known.
+    /// Asks questions until one gets an answer that fits a protocol.
     async fn ask(&mut self, role: Role, start: Instant) -> Result<(), Ended> {
         let port = if let Role::Port(port) = role { Some(port) } else { None };
         let perhaps: Vec<&str> = self.found.iter().map(|candidate| candidate.spec.name).collect();
         for (question, early) in choose(port, &perhaps) {
-            // On a serial line there is no Ultra.
+            // On a serial line there is no Ultra, so no silence is needed.
             let wait = if early || role == Role::Serial { start } else { start + QUIET };
             if self.until(wait, Self::is_likely).await? || self.is_stranger() {
                 return Ok(());
             }
-            // What a decoder of lines took for the beginning of one ends here.
+            // A decoder that reads lines may have taken the question before for the beginning of a
+            // line. This ends that line.
             if self.heard.asked.last().is_some_and(|sent| !sent.bytes.ends_with(b"\n")) {
                 self.wire.write_all(b"\r\n").await.map_err(Ended::Broken)?;
             }
@@ -163,11 +168,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Asks one that is known for its clock and its last reads.
+    /// Asks a known decoder for its clock and its last reads.
     async fn follow(&mut self) -> Result<(), Ended> {
         let [known] = &self.found[..] else { return Ok(()) };
         if known.grade < Grade::Likely || !known.settings.is_empty() {
-            return Ok(()); // two that it may be, or a dialect that asks nothing
+            // There are two candidates, or a dialect to which no questions are known.
+            return Ok(());
         }
         let protocol = known.spec.name;
         for step in 0.. {
@@ -190,7 +196,7 @@ impl Session<'_> {
         self.wire.flush().await.map_err(Ended::Broken)
     }
 
-    /// Listens until then, or until it is `enough`: `true`.
+    /// Listens until `end`, or until `enough` is true. Returns `true` in the second case.
     async fn until(&mut self, end: Instant, enough: impl Fn(&Self) -> bool) -> Result<bool, Ended> {
         let mut piece = [0; PIECE];
         loop {
@@ -216,10 +222,12 @@ impl Session<'_> {
     async fn take(&mut self, bytes: &[u8]) -> Result<(), Ended> {
         let room = LIMIT - self.heard.bytes.len();
         if room == 0 {
-            return Ok(()); // a flood; what came first is enough to judge it
+            // This is a flood, and the first bytes are enough to recognise it.
+            return Ok(());
         }
         self.heard.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        // The whole is judged each time: of much, only when much has come.
+        // All bytes are examined each time. If there are many already, they are examined only when
+        // many more have arrived.
         let length = self.heard.bytes.len();
         if length >= PIECE && length < self.judged + self.judged / 8 {
             return Ok(());
@@ -259,7 +267,8 @@ impl Session<'_> {
         }
     }
 
-    /// It speaks, and is known to be no decoder: it is left alone.
+    /// Whether the other side sends and is known to be no decoder. The probe then sends nothing to
+    /// it.
     fn is_stranger(&self) -> bool {
         self.found.is_empty() && foreign::name(&self.heard.bytes, false).is_some()
     }

@@ -1,4 +1,4 @@
-//! Where to look: an address of the configuration, or one that leaves its port or its rate to be found.
+//! Where to look: an address of the configuration, or one whose port or rate has to be found.
 
 use std::io;
 use std::str::FromStr;
@@ -13,11 +13,12 @@ use crate::decoders::{Dials, REGISTRY};
 use crate::link::port::{Wire, dial};
 use crate::model::clock::Wall;
 
-/// Rates that are no decoder's usual one, but that a timer finds at adapters and device servers.
+/// Rates that no decoder has by default, but that occur at adapters and device servers.
 const OTHER_RATES: [u32; 4] = [19_200, 57_600, 4800, 2400];
-/// Longest wait for a port to answer when all are tried.
+/// Longest wait for the answer of a port, when all ports are tried.
 const KNOCK: Duration = Duration::from_secs(2);
-/// Each rate is listened to for at least this, or no whole record fits in.
+/// Each rate is listened to for at least this time, because a shorter one has no room for a whole
+/// record.
 const SLICE_MIN: Duration = Duration::from_millis(500);
 const SLICE_MAX: Duration = Duration::from_secs(5);
 
@@ -26,9 +27,9 @@ const SLICE_MAX: Duration = Duration::from_secs(5);
 pub(super) enum Target {
     /// A whole address.
     Address(Address),
-    /// `tcp://host`: whichever port of the registry is open.
+    /// `tcp://host`: the probe tries the open ports of the registry.
     Ports(String),
-    /// `serial:///dev/…` without `baud`: the address is that of the first rate.
+    /// `serial:///dev/…` without `baud`. The address has the first rate.
     Rates(Address),
 }
 
@@ -55,7 +56,7 @@ impl FromStr for Target {
     }
 }
 
-/// What is a device file or a host is plain to see, so nobody has to write `serial://` or `tcp://`.
+/// Adds `serial://` or `tcp://`, because it is clear what is a device file and what is a host.
 fn with_scheme(text: &str) -> Option<String> {
     let text = text.trim();
     if text.is_empty() || text.contains("://") {
@@ -67,12 +68,13 @@ fn with_scheme(text: &str) -> Option<String> {
     if text.starts_with("tty") {
         return Some(format!("serial:///dev/{text}"));
     }
-    // An IPv6 address needs brackets before anything else.
+    // An IPv6 address must be put in brackets before anything else.
     let ip = text.split('%').next().unwrap_or_default();
     Some(if ip.parse::<std::net::Ipv6Addr>().is_ok() { format!("tcp://[{text}]") } else { format!("tcp://{text}") })
 }
 
-/// The rates to listen at: first those of the registry, the rate of most decoders before the others, then [`OTHER_RATES`].
+/// The rates in the order in which they are listened to: first those of the registry, beginning
+/// with the rate of most decoders, then [`OTHER_RATES`].
 pub(super) fn rates() -> Vec<u32> {
     let usual: Vec<u32> = REGISTRY.iter().flat_map(|spec| spec.baud).copied().collect();
     let mut rates = usual.clone();
@@ -88,7 +90,7 @@ pub(super) fn rates() -> Vec<u32> {
     rates
 }
 
-/// `address` at another rate.
+/// The same address at another rate.
 pub(super) fn at_rate(address: &Address, rate: u32) -> Address {
     let mut address = address.clone();
     if let Address::Serial { baud, .. } = &mut address {
@@ -97,7 +99,8 @@ pub(super) fn at_rate(address: &Address, rate: u32) -> Address {
     address
 }
 
-/// The ports of the registry at `host` that somebody listens at. Only connected to, nothing is read or sent.
+/// The ports of the registry at `host` on which something listens. The probe only connects to them,
+/// and reads and sends nothing.
 pub(super) async fn open_ports(host: &str) -> Vec<u16> {
     let mut ports: Vec<u16> = REGISTRY
         .iter()
@@ -113,12 +116,12 @@ pub(super) async fn open_ports(host: &str) -> Vec<u16> {
     join_all(ports.into_iter().map(knock)).await.into_iter().flatten().collect()
 }
 
-/// Listens at one rate after the other, round and round, until something is recognised or the time is over. In the first
-/// round nothing is asked. Gives the rate and what was heard there: of what was recognised, or else of what looked most like
-/// text.
+/// Listens at one rate after the other, in rounds, until a protocol is recognised or the time is
+/// over. In the first round it asks nothing. Returns the rate and what arrived there: what was
+/// recognised, or else what looked most like text.
 ///
 /// # Errors
-/// The line cannot be opened, at no rate.
+/// The line cannot be opened at any rate.
 pub(super) async fn find_rate(
     mut open: impl AsyncFnMut(u32) -> io::Result<Wire>,
     total: Duration,
@@ -136,7 +139,7 @@ pub(super) async fn find_rate(
         for &rate in &rates {
             let mut wire = match open(rate).await {
                 Ok(wire) => wire,
-                // This rate may be one that the adapter cannot do.
+                // The adapter may not support this rate.
                 Err(error) => {
                     refused = Some(error);
                     continue;
@@ -163,7 +166,7 @@ pub(super) async fn find_rate(
     best.ok_or_else(|| refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
-/// What is more worth telling of.
+/// The rank of a result, to choose which one is reported.
 fn worth(heard: &Heard) -> (Option<super::Grade>, usize) {
     (heard.grade(), heard.bytes.iter().filter(|byte| byte.is_ascii_graphic()).count())
 }

@@ -27,7 +27,8 @@ pub enum ControlRequest {
     Status,
     /// `{"durable": N}`: the last sequence number that would survive a power cut.
     Durable,
-    /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends what is missing again.
+    /// `{"resent": N, "refused": WHY or null, "equal": BOOL}`: audits a session and sends again
+    /// what is missing.
     Repair {
         /// The device.
         device: String,
