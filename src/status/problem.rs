@@ -98,7 +98,7 @@ macro_rules! problems {
                 }
             }
 
-            /// The code that has this word; `None`: it is one of another version.
+            /// The code that has this word. `None` if the word is from another version.
             pub fn of_word(word: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|code| code.word() == word)
             }

@@ -92,7 +92,7 @@ pub async fn capture(data_dir: &Path, decoder: &str) -> Result<Answered, Control
 }
 
 impl Stream {
-    /// Ends the capture, and returns the remaining records that arrive within [`ENDING`].
+    /// Ends the capture, and returns the remaining records that arrive within a moment.
     pub async fn end(mut self) -> Vec<Record> {
         let mut records = Vec::new();
         let _ = timeout(ENDING, async {
