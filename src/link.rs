@@ -53,6 +53,7 @@ mod memories;
 mod offset;
 mod places;
 pub(crate) mod port;
+mod presence;
 mod receive_buffer;
 mod sense;
 mod store;
@@ -311,38 +312,5 @@ impl Decoder {
         tracing::info!(decoder = self.name, peer, up_s = ended.up.as_secs(), "disconnected: {}", ended.end);
         self.on_closed(&ended.end, ended.up, dialled);
         ended
-    }
-
-    /// A connection ended that was up for the time `up`. `dialled` means that we opened it, so we
-    /// also open the next one.
-    fn on_closed(&self, end: &End, up: Duration, dialled: bool) {
-        let mut presence = self.presence();
-        presence.up -= 1;
-        let alone = presence.up == 0;
-        match end {
-            End::Stopped | End::Rewind | End::Displaced => {}
-            End::Silent(limit) => {
-                let message = format!(
-                    "`{}` at {} is connected but has sent nothing for {} s. Look at the decoder: it may be frozen, or \
-                     its antenna off",
-                    self.name,
-                    self.place,
-                    limit.as_secs_f32()
-                );
-                self.board.raise(ProblemCode::DecoderSilent, &self.name, message);
-                presence.silent = true;
-                if alone {
-                    self.state(LinkState::Idle);
-                }
-            }
-            End::Closed | End::Broken(_) | End::NotTaking(_) | End::HungUp(_) if alone => {
-                // A decoder that takes a connection and ends it at once does not work, so the next
-                // connection alone proves nothing.
-                presence.doubted = dialled && (up < self.limits.steady || matches!(end, End::HungUp(_)));
-                let state = if dialled { LinkState::Failed } else { LinkState::Connecting };
-                self.unreachable(&end.to_string(), state);
-            }
-            End::Closed | End::Broken(_) | End::NotTaking(_) | End::HungUp(_) => {}
-        }
     }
 }

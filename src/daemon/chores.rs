@@ -14,6 +14,7 @@ use crate::config::failure::Failure;
 use crate::journal::Journal;
 use crate::journal::let_go::Told;
 use crate::model::source;
+use crate::serve::ops::show_counts;
 use crate::status::{Board, ProblemCode};
 
 /// What the configuration uploads.
@@ -61,16 +62,7 @@ pub(super) async fn chores(
         if !journal.is_alive() {
             return Err(Failure::io("a thread of the journal ended; see the log above"));
         }
-        let (pending, oldest) = journal.backlog();
-        let (dead_letters, duplicates, reads) = (journal.dead_letters(), journal.duplicates(), journal.reads());
-        let now = board.now();
-        board.journal(|journal| {
-            journal.pending = pending;
-            journal.dead_letters = dead_letters;
-            journal.duplicates = duplicates;
-            journal.reads = reads;
-            journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
-        });
+        show_counts(&journal, &board);
         for decoder in journal.decoders_waiting().iter().filter(|decoder| known.lacks_decoder(decoder)) {
             let name = source::decoder(decoder);
             let (whose, what) = match source::location(decoder) {

@@ -1,7 +1,6 @@
 //! What all connections of a decoder share, and what the board shows about the decoder.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,7 +25,7 @@ use crate::model::chip::{ChipRead, Stamp, StoredRanges};
 use crate::model::clock::offset_ms;
 use crate::model::retry::Retry;
 use crate::status::words::{against_box, zone_minutes};
-use crate::status::{Board, ClockBy, LinkState, ProblemCode};
+use crate::status::{Board, ClockBy, ProblemCode};
 
 /// A port may wait this long for the decoder's software before the link raises a problem.
 const AWAITED: Duration = Duration::from_secs(10);
@@ -225,79 +224,6 @@ impl Decoder {
 
     pub(super) fn wait(&self, retry: &mut Retry) -> Duration {
         retry.next(&mut fastrand::Rng::new(), Some(self.limits.retry))
-    }
-
-    pub(super) fn state(&self, state: LinkState) {
-        self.board.decoder(&self.name, |status| status.state = state);
-    }
-
-    pub(super) fn unreachable(&self, reason: &str, state: LinkState) {
-        let next = match state {
-            LinkState::Connecting => "Waiting for its software to connect again",
-            _ => "Check its power, cable and address; it is tried again by itself",
-        };
-        let message = format!("`{}` at {}: {reason}. {next}", self.name, self.place);
-        self.board.raise(ProblemCode::DecoderUnreachable, &self.name, message);
-        self.state(state);
-    }
-
-    pub(super) fn presence(&self) -> std::sync::MutexGuard<'_, Presence> {
-        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A connection was made.
-    pub(super) fn on_connected(&self) {
-        let mut presence = self.presence();
-        presence.up += 1;
-        if presence.up == 1 {
-            presence.since = Some(Instant::now());
-            presence.conditions.values_mut().for_each(|earlier| *earlier = true);
-        }
-        if presence.doubted {
-            return self.state(LinkState::Connecting);
-        }
-        self.board.clear(ProblemCode::DecoderUnreachable, &self.name);
-        let doubtful = presence.silent && presence.up == 1;
-        self.state(if doubtful { LinkState::Idle } else { LinkState::Connected });
-    }
-
-    /// The decoder works: after a connection that ended at once, the next one has lasted, or it has
-    /// delivered a read.
-    fn works(&self, lasted: bool) {
-        let mut presence = self.presence();
-        let steady = presence.since.is_some_and(|since| since.elapsed() >= self.limits.steady);
-        if presence.doubted && presence.up > 0 && (steady || !lasted) {
-            presence.doubted = false;
-            self.board.clear(ProblemCode::DecoderUnreachable, &self.name);
-            self.state(if presence.silent { LinkState::Idle } else { LinkState::Connected });
-        }
-    }
-
-    /// The link cannot listen on the port to which the decoder's software is to connect.
-    pub(super) fn cannot_listen(&self, error: &io::Error) {
-        let (here, other) = (ProblemCode::DecoderPortTaken, ProblemCode::DecoderUnreachable);
-        let (code, gone, why) = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                (here, other, "another program listens on this port: stop it, or choose another port")
-            }
-            io::ErrorKind::PermissionDenied => {
-                (here, other, "a port below 1024 is not for the user of this service: choose 1024 or above")
-            }
-            _ => (other, here, "is the address on this box? Look at its network"),
-        };
-        let message =
-            format!("`{}` at {}: cannot listen ({error}); {why}. It is tried again by itself", self.name, self.place);
-        self.board.clear(gone, &self.name);
-        self.board.raise(code, &self.name, message);
-        self.state(LinkState::Failed);
-    }
-
-    pub(super) fn on_first_byte(&self) {
-        let mut presence = self.presence();
-        if std::mem::take(&mut presence.silent) {
-            self.board.clear(ProblemCode::DecoderSilent, &self.name);
-            self.state(LinkState::Connected);
-        }
     }
 
     /// The decoder sends bytes, and the protocol finds nothing in them, not even something to

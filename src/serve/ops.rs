@@ -89,6 +89,20 @@ pub struct Ops {
     journal: Option<Journal>,
 }
 
+/// Shows on the board how many reads the journal has, and what became of them.
+pub fn show_counts(journal: &Journal, board: &Board) {
+    let (pending, oldest) = journal.backlog();
+    let (dead_letters, duplicates, reads) = (journal.dead_letters(), journal.duplicates(), journal.reads());
+    let now = board.now();
+    board.journal(|journal| {
+        journal.pending = pending;
+        journal.dead_letters = dead_letters;
+        journal.duplicates = duplicates;
+        journal.reads = reads;
+        journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
+    });
+}
+
 impl Ops {
     /// A handle on these devices and decoders, without a journal.
     pub fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<u64>) -> Self {
@@ -106,8 +120,11 @@ impl Ops {
         &self.board
     }
 
-    /// The current status of the box.
+    /// The current status of the box. Its counts of reads are those of this moment.
     pub fn status(&self) -> Snapshot {
+        if let Some(journal) = &self.journal {
+            show_counts(journal, &self.board);
+        }
         self.board.snapshot()
     }
 

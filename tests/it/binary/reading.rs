@@ -224,7 +224,7 @@ async fn a_mistake_about_the_upload_holds_the_upload_and_is_taken_on_when_no_rea
         push(&sim, 3).await;
         let kept = |status: &Snapshot| reads(status, &name) == 3 && status.journal.pending == 3;
         let status = shows(&site, "the reads are kept and wait", kept).await;
-        let told = problem(&status, "configuration_wrong").unwrap_or_else(|| panic!("{status:#?}"));
+        let told = problem(&status, "upload_misconfigured").unwrap_or_else(|| panic!("{status:#?}"));
         assert!(told.contains("upload.batch_max = 0") && told.contains("from 1 to 500"), "{told}");
         edit(&site, "batch_max = 0", "batch_max = 10");
         reload(&running);
@@ -236,7 +236,7 @@ async fn a_mistake_about_the_upload_holds_the_upload_and_is_taken_on_when_no_rea
         } else {
             site.sent(3).await;
             let status = site.status().await.unwrap();
-            assert!(problem(&status, "configuration_wrong").is_none(), "{status:#?}");
+            assert!(problem(&status, "upload_misconfigured").is_none(), "{status:#?}");
         }
         running.stop().await;
     }

@@ -1,0 +1,118 @@
+//! Whether a decoder is there: its connections come up, speak, fall silent and end, and the board
+//! shows what that means.
+
+use std::io;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use super::connection::End;
+use super::decoder::{Decoder, Presence};
+use crate::status::{LinkState, ProblemCode};
+
+impl Decoder {
+    pub(super) fn state(&self, state: LinkState) {
+        self.board.decoder(&self.name, |status| status.state = state);
+    }
+
+    pub(super) fn unreachable(&self, reason: &str, state: LinkState) {
+        let next = match state {
+            LinkState::Connecting => "Waiting for its software to connect again",
+            _ => "Check its power, cable and address; it is tried again by itself",
+        };
+        let message = format!("`{}` at {}: {reason}. {next}", self.name, self.place);
+        self.board.raise(ProblemCode::DecoderUnreachable, &self.name, message);
+        self.state(state);
+    }
+
+    pub(super) fn presence(&self) -> std::sync::MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection is up.
+    pub(super) fn on_connected(&self) {
+        let mut presence = self.presence();
+        presence.up += 1;
+        if presence.up == 1 {
+            presence.since = Some(Instant::now());
+            presence.conditions.values_mut().for_each(|earlier| *earlier = true);
+        }
+        if presence.doubted {
+            return self.state(LinkState::Connecting);
+        }
+        self.board.clear(ProblemCode::DecoderUnreachable, &self.name);
+        let doubtful = presence.silent && presence.up == 1;
+        self.state(if doubtful { LinkState::Idle } else { LinkState::Connected });
+    }
+
+    /// A connection after one that ended at once has lasted, or brought a read: the decoder works.
+    pub(super) fn works(&self, lasted: bool) {
+        let mut presence = self.presence();
+        let steady = presence.since.is_some_and(|since| since.elapsed() >= self.limits.steady);
+        if presence.doubted && presence.up > 0 && (steady || !lasted) {
+            presence.doubted = false;
+            self.board.clear(ProblemCode::DecoderUnreachable, &self.name);
+            self.state(if presence.silent { LinkState::Idle } else { LinkState::Connected });
+        }
+    }
+
+    /// The port on which the decoder's software is to connect cannot be had.
+    pub(super) fn cannot_listen(&self, error: &io::Error) {
+        let (here, other) = (ProblemCode::DecoderPortTaken, ProblemCode::DecoderUnreachable);
+        let (code, gone, why) = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                (here, other, "another program listens on this port: stop it, or choose another port")
+            }
+            io::ErrorKind::PermissionDenied => {
+                (here, other, "a port below 1024 is not for the user of this service: choose 1024 or above")
+            }
+            _ => (other, here, "is the address on this box? Look at its network"),
+        };
+        let message =
+            format!("`{}` at {}: cannot listen ({error}); {why}. It is tried again by itself", self.name, self.place);
+        self.board.clear(gone, &self.name);
+        self.board.raise(code, &self.name, message);
+        self.state(LinkState::Failed);
+    }
+
+    /// The first byte of a connection arrived.
+    pub(super) fn on_first_byte(&self) {
+        let mut presence = self.presence();
+        if std::mem::take(&mut presence.silent) {
+            self.board.clear(ProblemCode::DecoderSilent, &self.name);
+            self.state(LinkState::Connected);
+        }
+    }
+
+    /// A connection ended that was up for so long. `dialled`: by us, so that it is ours to open the
+    /// next one.
+    pub(super) fn on_closed(&self, end: &End, up: Duration, dialled: bool) {
+        let mut presence = self.presence();
+        presence.up -= 1;
+        let alone = presence.up == 0;
+        match end {
+            End::Stopped | End::Rewind | End::Displaced => {}
+            End::Silent(limit) => {
+                let message = format!(
+                    "`{}` at {} is connected but has sent nothing for {} s. Look at the decoder: it may be frozen, or \
+                     its antenna off",
+                    self.name,
+                    self.place,
+                    limit.as_secs_f32()
+                );
+                self.board.raise(ProblemCode::DecoderSilent, &self.name, message);
+                presence.silent = true;
+                if alone {
+                    self.state(LinkState::Idle);
+                }
+            }
+            End::Closed | End::Broken(_) | End::NotTaking(_) | End::HungUp(_) if alone => {
+                // A decoder that takes a connection and ends it at once does not work: the next
+                // connection proves nothing.
+                presence.doubted = dialled && (up < self.limits.steady || matches!(end, End::HungUp(_)));
+                let state = if dialled { LinkState::Failed } else { LinkState::Connecting };
+                self.unreachable(&end.to_string(), state);
+            }
+            End::Closed | End::Broken(_) | End::NotTaking(_) | End::HungUp(_) => {}
+        }
+    }
+}
