@@ -1,5 +1,5 @@
-//! The daemon starts every task that a read needs on its way in order, watches the tasks, and stops
-//! them in order.
+//! The daemon starts, in order, every task that a read needs on its way. It watches the tasks, and
+//! stops them in order.
 //!
 //! Must hold:
 //! * No task dies alone. If a task ends by itself, it ends the process with a reason, and systemd

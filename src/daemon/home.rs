@@ -15,8 +15,6 @@
 //!
 //! Not chosen: another directory meanwhile. There would be two journals of one race, and the
 //! numbers in the cloud depend on one journal.
-//! Not chosen: another directory meanwhile. There would be two journals of one race, and the
-//! numbers in the cloud depend on one journal.
 
 use std::io;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Whether a decoder is there: its connections come up, speak, fall silent and end, and the board
-//! shows what that means.
+//! Whether a decoder is connected and answers. The connections of a decoder begin, send, fall
+//! silent and end, and the board shows what that means for the decoder.
 
 use std::io;
 use std::sync::PoisonError;
@@ -28,7 +28,7 @@ impl Decoder {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection is up.
+    /// A connection was made.
     pub(super) fn on_connected(&self) {
         let mut presence = self.presence();
         presence.up += 1;
@@ -44,7 +44,8 @@ impl Decoder {
         self.state(if doubtful { LinkState::Idle } else { LinkState::Connected });
     }
 
-    /// A connection after one that ended at once has lasted, or brought a read: the decoder works.
+    /// The decoder works: after a connection that ended at once, the next one has lasted, or it has
+    /// delivered a read.
     pub(super) fn works(&self, lasted: bool) {
         let mut presence = self.presence();
         let steady = presence.since.is_some_and(|since| since.elapsed() >= self.limits.steady);
@@ -55,7 +56,7 @@ impl Decoder {
         }
     }
 
-    /// The port on which the decoder's software is to connect cannot be had.
+    /// The link cannot listen on the port to which the decoder's software is to connect.
     pub(super) fn cannot_listen(&self, error: &io::Error) {
         let (here, other) = (ProblemCode::DecoderPortTaken, ProblemCode::DecoderUnreachable);
         let (code, gone, why) = match error.kind() {
@@ -74,7 +75,7 @@ impl Decoder {
         self.state(LinkState::Failed);
     }
 
-    /// The first byte of a connection arrived.
+    /// The first byte of a connection arrived, so the decoder is no longer silent.
     pub(super) fn on_first_byte(&self) {
         let mut presence = self.presence();
         if std::mem::take(&mut presence.silent) {
@@ -83,8 +84,8 @@ impl Decoder {
         }
     }
 
-    /// A connection ended that was up for so long. `dialled`: by us, so that it is ours to open the
-    /// next one.
+    /// A connection ended that was up for the time `up`. `dialled` means that we opened it, so we
+    /// also open the next one.
     pub(super) fn on_closed(&self, end: &End, up: Duration, dialled: bool) {
         let mut presence = self.presence();
         presence.up -= 1;
@@ -106,8 +107,8 @@ impl Decoder {
                 }
             }
             End::Closed | End::Broken(_) | End::NotTaking(_) | End::HungUp(_) if alone => {
-                // A decoder that takes a connection and ends it at once does not work: the next
-                // connection proves nothing.
+                // A decoder that takes a connection and ends it at once does not work, so the next
+                // connection alone proves nothing.
                 presence.doubted = dialled && (up < self.limits.steady || matches!(end, End::HungUp(_)));
                 let state = if dialled { LinkState::Failed } else { LinkState::Connecting };
                 self.unreachable(&end.to_string(), state);

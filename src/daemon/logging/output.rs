@@ -45,7 +45,7 @@ pub struct LogOutput(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// Notified when there is something to write.
+    /// Notified when there is something to write, or when somebody waits for the end.
     filled: Condvar,
     /// Notified when everything is written, or when the output fails.
     settled: Condvar,
