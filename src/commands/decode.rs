@@ -7,7 +7,7 @@
 //! * Field names are those of the sample vectors. A field without a value is left out.
 //! * Memory is bounded by one chunk and by what the protocol keeps, however long the input is. The
 //!   objects of each chunk are written before the next chunk is read, so the command can be used
-//!   behind a live connection.
+//!   behind a live connection if `--protocol` is given. Without it, the first 4 KiB are looked at first.
 //!
 //! The bytes may be from a file or a wire, and it is not known when they were received. So every
 //! read is treated as stored earlier: a date far from today raises no doubt, and a missing date
