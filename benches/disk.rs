@@ -1,4 +1,5 @@
-//! Room: bytes on the disk for each read (log and queue, as allocated), and memory of the real binary when idle.
+//! Room: bytes on the disk for each read (log and queue, as allocated), and memory of the real
+//! binary when idle.
 
 #![allow(clippy::unwrap_used, reason = "a bench may")]
 

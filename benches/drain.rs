@@ -1,5 +1,6 @@
-//! Draining a backlog: 1,000,000 passings wait in the journal, the simulated cloud answers at once, and the real binary
-//! uploads them. Memory and CPU are the child's own; the cloud runs in this process, on the same cores.
+//! Draining a backlog: 1,000,000 passings wait in the journal, the simulated cloud answers at once,
+//! and the real binary uploads them. Memory and CPU are the child's own; the cloud runs in this
+//! process, on the same cores.
 //!
 //! `cargo bench --bench drain -- 200000` drains another number.
 

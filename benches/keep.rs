@@ -1,9 +1,10 @@
 //! Keeping reads: IPICO bytes -> frames -> durable, in groups of 1 to 1000, beside
-//! * the floor: the same log lines, already made, appended and `fdatasync`ed in the same groups, same directory;
+//! * the floor: the same log lines, already made, appended and `fdatasync`ed in the same groups,
+//!   same directory;
 //! * a queue that commits each read twice: for each read two files appended to and `fdatasync`ed.
 //!
-//! Rounds of the three follow each other, so that a noisy neighbour hits all of them; figures are medians of the rounds,
-//! ratios are medians of the ratios within a round.
+//! Rounds of the three follow each other, so that a noisy neighbour hits all of them; figures are
+//! medians of the rounds, ratios are medians of the ratios within a round.
 //!
 //! `cargo bench --bench keep -- 100` measures groups of 100 only.
 

@@ -1,14 +1,17 @@
-//! Bytes to frames: how fast each protocol reads what its simulated decoder says, on one core and with nothing behind it.
+//! Bytes to frames: how fast each protocol reads what its simulated decoder says, on one core and
+//! with nothing behind it.
 //!
-//! For each protocol one conversation of [`READS`] reads with the simulated decoder is recorded (5,000 chips, rising times and
-//! numbers) and then fed to new protocol values in the pieces a link reads; the items are drained after each piece.
-//! The floor, in turns with it: the same items, ready made, are copied and drained. So it has every allocation and copy that
-//! the frames cost whoever makes them, and no look at a byte; the ratio is the part of the time that is not parsing.
-//! CPU time is measured, not the clock on the wall, and of both the best round counts: others on the machine can only make
-//! one slower.
+//! For each protocol one conversation of [`READS`] reads with the simulated decoder is recorded
+//! (5,000 chips, rising times and numbers) and then fed to new protocol values in the pieces a link
+//! reads; the items are drained after each piece. The floor, in turns with it: the same items,
+//! ready made, are copied and drained. So it has every allocation and copy that the frames cost
+//! whoever makes them, and no look at a byte; the ratio is the part of the time that is not
+//! parsing. CPU time is measured, not the clock on the wall, and of both the best round counts:
+//! others on the machine can only make one slower.
 //!
-//! `cargo bench --bench protocols -- ipico` measures one. A number is the count of rounds; 0 feeds the conversation once
-//! and prints no figure: for `valgrind --tool=callgrind --toggle-collect='protocols::feed*'`, which counts that alone.
+//! `cargo bench --bench protocols -- ipico` measures one. A number is the count of rounds; 0 feeds
+//! the conversation once and prints no figure: for
+//! `valgrind --tool=callgrind --toggle-collect='protocols::feed*'`, which counts that alone.
 
 #![allow(clippy::unwrap_used, reason = "a bench may")]
 

@@ -1,6 +1,7 @@
-//! Starting with 1,000,000 reads in the journal: time from the start of the real binary to the first read kept (as it
-//! says itself, asked every millisecond; for MYLAPS the ack on the wire) and until the queue serves. With the queue as it
-//! was left, after `kill -9`, and with the queue gone (rebuilt from the log).
+//! Starting with 1,000,000 reads in the journal: time from the start of the real binary to the
+//! first read kept (as it says itself, asked every millisecond; for MYLAPS the ack on the wire) and
+//! until the queue serves. With the queue as it was left, after `kill -9`, and with the queue gone
+//! (rebuilt from the log).
 //!
 //! `cargo bench --bench start -- 200000` starts with another number.
 

@@ -1,5 +1,6 @@
-//! Wear: bytes that reach the device for each read, as the block layer counts them, on a fresh ext4 of its own (a loop device;
-//! needs root). What a card does inside with them is not seen: it erases larger blocks than it is given.
+//! Wear: bytes that reach the device for each read, as the block layer counts them, on a fresh ext4
+//! of its own (a loop device; needs root). What a card does inside with them is not seen: it erases
+//! larger blocks than it is given.
 //!
 //! `cargo bench --bench wear`, 5 minutes; `cargo bench --bench wear -- drain`, only the backlog.
 
@@ -91,8 +92,9 @@ fn run(tool: &str, arguments: &[&str]) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What any program pays that appends a line and wants it to survive a power cut; and what it would pay for one that is
-/// written over zeros which are there already, so that the file system has nothing of its own to write.
+/// What any program pays that appends a line and wants it to survive a power cut; and what it would
+/// pay for one that is written over zeros which are there already, so that the file system has
+/// nothing of its own to write.
 fn floor(disk: &Disk) {
     for (name, zeros) in [("150 bytes appended", 0), ("150 bytes over zeros", 128 * 1024)] {
         let path = disk.mount.join(name);

@@ -1,7 +1,9 @@
-//! From the wire to the cloud: how long after a decoder sent a read its POST arrives, at 50 reads a second and for reads
-//! that come alone. Decoder, daemon and cloud are the real ones or the simulated ones, over real sockets.
+//! From the wire to the cloud: how long after a decoder sent a read its POST arrives, at 50 reads a
+//! second and for reads that come alone. Decoder, daemon and cloud are the real ones or the
+//! simulated ones, over real sockets.
 //!
-//! The read with number n is the n-th passing of the session, so it is in the one POST whose numbers cover n.
+//! The read with number n is the n-th passing of the session, so it is in the one POST whose
+//! numbers cover n.
 
 #![allow(clippy::unwrap_used, reason = "a bench may")]
 
@@ -37,7 +39,8 @@ async fn measure(kind: Kind) {
     let dir = rig::scratch();
     let data = dir.path().join("data");
     let (decoder, running) = if kind == Kind::MYLAPS {
-        // The exporter must be told the box's port before the box listens there: one that is free now.
+        // The exporter must be told the box's port before the box listens there: one that is free
+        // now.
         let address = std::net::TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap();
         let address_text = format!("tcp-listen://{address}");
         let running = Running::start(&data, &cloud.url(), (kind.name(), &address_text), "");

@@ -1,7 +1,7 @@
 //! The commands, their arguments and their text.
 //!
-//! What a command does lives in its own module; here it gets its configuration, a runtime and an exit code after
-//! sysexits(3). Mistakes on the command line end with 64 and say what is allowed.
+//! What a command does lives in its own module; here it gets its configuration, a runtime and an
+//! exit code after sysexits(3). Mistakes on the command line end with 64 and say what is allowed.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,7 +15,8 @@ use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
 use crate::daemon::{self, harden, logging};
 
-/// Brings chip reads from timing decoders to the RUFUS Cloud: kept on disk first, uploaded in order, exactly once.
+/// Brings chip reads from timing decoders to the RUFUS Cloud: kept on disk first, uploaded in
+/// order, exactly once.
 #[derive(Debug, Parser)]
 #[command(name = "passbridge", version, propagate_version = true)]
 #[command(
@@ -36,23 +37,27 @@ enum Command {
     Status(status::StatusArgs),
     /// Write the kept reads to standard output, with or without a running daemon.
     Export(export::ExportArgs),
-    /// Compare the journal with the cloud, passing by passing; exit code 0 only if both hold the same.
+    /// Compare the journal with the cloud, passing by passing; exit code 0 only if both hold the
+    /// same.
     Audit(audit::AuditArgs),
     /// Fetch reads again from the decoder's memory (nothing is uploaded twice).
     Rewind(rewind::RewindArgs),
-    /// Upload what does not go by itself: reads that are held back because they may be of another race, or passings that
-    /// were numbered for a device whose id was corrected since.
+    /// Upload what does not go by itself: reads that are held back because they may be of another
+    /// race, or passings that were numbered for a device whose id was corrected since.
     Resend(resend::ResendArgs),
-    /// Record what goes over a decoder's link, both ways, into a file: for a decoder that is not supported, or read wrongly.
+    /// Record what goes over a decoder's link, both ways, into a file: for a decoder that is not
+    /// supported, or read wrongly.
     Capture(capture::CaptureArgs),
     /// A simulated race through the whole way into a simulated cloud; needs no configuration.
     Demo(args::DemoArgs),
     /// A decoder or a cloud to try things with.
     #[command(subcommand)]
     Simulate(simulate::Simulate),
-    /// Find out what is on a cable: which protocol, at which rate, with three reads, or what it is instead. Changes nothing.
+    /// Find out what is on a cable: which protocol, at which rate, with three reads, or what it is
+    /// instead. Changes nothing.
     Probe(probe::ProbeArgs),
-    /// Show what a decoder really sends: a capture or raw bytes in, one JSON object per record on standard output.
+    /// Show what a decoder really sends: a capture or raw bytes in, one JSON object per record on
+    /// standard output.
     Decode(decode::DecodeArgs),
 }
 
@@ -147,7 +152,8 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
         .build()
         .map_err(|error| Failure::io(format!("the system gives no threads or timers: {error}")))?;
     let result = runtime.block_on(work);
-    // What is left is a task that waits for a client; whoever runs has ended what matters before returning.
+    // What is left is a task that waits for a client; whoever runs has ended what matters before
+    // returning.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }

@@ -1,4 +1,5 @@
-//! The commands, a file or a folder each. What the process is started with is read in [`crate::cli`].
+//! The commands, a file or a folder each. What the process is started with is read in
+//! [`crate::cli`].
 
 pub(crate) mod args;
 pub mod audit;

@@ -1,4 +1,5 @@
-//! What everybody talks about: reads and stamps, the rules of the clock, names of sources, waits, and raw bytes as text.
+//! What everybody talks about: reads and stamps, the rules of the clock, names of sources, waits,
+//! and raw bytes as text.
 
 pub mod chip;
 pub mod clock;

@@ -1,5 +1,6 @@
-//! What a protocol holds of a decoder's bytes stays below [`MEMORY_MAX`], whatever is sent: measured with an allocator that
-//! counts, on streams made to be hostile. tests/README.md tells what it showed.
+//! What a protocol holds of a decoder's bytes stays below [`MEMORY_MAX`], whatever is sent:
+//! measured with an allocator that counts, on streams made to be hostile. tests/README.md tells
+//! what it showed.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
 
 mod support;
@@ -23,7 +24,8 @@ static MEMORY: PeakAlloc = PeakAlloc;
 /// The counter is one for all threads.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Bytes of a stream where all is held that can be; one that begins things and never ends them shows what it does in less. Times `PASSBRIDGE_TIMES`.
+/// Bytes of a stream where all is held that can be; one that begins things and never ends them
+/// shows what it does in less. Times `PASSBRIDGE_TIMES`.
 const LENGTH: usize = STREAM;
 const SHORT: usize = 48 << 10;
 /// Bytes that arrive between two ticks.
@@ -78,8 +80,8 @@ fn size(bytes: &Vec<u8>) -> usize {
     bytes.capacity()
 }
 
-/// What is tried on every protocol: its own records, bytes that begin something and never end it, its samples, and the
-/// same each with a byte missing.
+/// What is tried on every protocol: its own records, bytes that begin something and never end it,
+/// its samples, and the same each with a byte missing.
 fn hostile(spec: &Spec) -> Vec<(usize, MakeRecord)> {
     let mut all: Vec<(usize, MakeRecord)> =
         (spec.trials.hostile)().into_iter().map(|stream| (stream.length, stream.record)).collect();

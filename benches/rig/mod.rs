@@ -1,4 +1,5 @@
-//! What the benches share: reads to feed, a directory on a real disk, clocks, and the real binary as a child.
+//! What the benches share: reads to feed, a directory on a real disk, clocks, and the real binary
+//! as a child.
 //!
 //! Nothing here asserts a figure: a bench prints what it saw beside the floor of the same run.
 
@@ -25,7 +26,8 @@ use rustix::time::{ClockId, clock_gettime};
 /// The decoder's name in every bench.
 pub const MAT: &str = "finish-mat";
 
-/// A directory on the disk that holds `target` (a tmpfs would make every figure a lie), removed at the end.
+/// A directory on the disk that holds `target` (a tmpfs would make every figure a lie), removed at
+/// the end.
 pub fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target/tmp can be written")
 }
@@ -48,7 +50,8 @@ pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads start")
 }
 
-/// IPICO lines as a decoder streams them, each read a different one: 5,000 chips, one read every hundredth of a second.
+/// IPICO lines as a decoder streams them, each read a different one: 5,000 chips, one read every
+/// hundredth of a second.
 pub struct Ipico {
     next: u64,
     protocol: Box<dyn Protocol>,
@@ -172,7 +175,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts it on a data directory. `decoder`: protocol and address; `upload`: lines of `[upload]`.
+    /// Starts it on a data directory. `decoder`: protocol and address; `upload`: lines of
+    /// `[upload]`.
     pub fn start(dir: &Path, cloud: &str, decoder: (&str, &str), upload: &str) -> Self {
         let (protocol, address) = decoder;
         let text = format!(

@@ -1,5 +1,5 @@
-//! What the reader of capture files must hold, whatever the file. First byte: bit 0 puts the right first line before the rest.
-//! Second and third: where the file is cut.
+//! What the reader of capture files must hold, whatever the file. First byte: bit 0 puts the right
+//! first line before the rest. Second and third: where the file is cut.
 
 use std::io::BufReader;
 
@@ -111,7 +111,8 @@ fn written_again(said: &Said) {
     assert_eq!(left.count(), 0);
 }
 
-/// A file that ends anywhere has the records of the whole one up to there, the last one perhaps not all of it.
+/// A file that ends anywhere has the records of the whole one up to there, the last one perhaps not
+/// all of it.
 fn cut(whole: &Said, file: &[u8], at: usize) {
     let Some(half) = read(&file[..at], 8192) else { return };
     let Some((last, sure)) = half.records.split_last() else { return };
@@ -120,7 +121,8 @@ fn cut(whole: &Said, file: &[u8], at: usize) {
         let of_whole = whole.records.get(sure.len()); // none where the rest of that line is no text
         let Some(of_whole) = of_whole.filter(|_| whole.error.is_none()) else { return };
         assert_eq!((of_whole.at, of_whole.connection), (last.at, last.connection));
-        // Of a line that is cut in both, and that nobody wrote so, more may be understood in the shorter one.
+        // Of a line that is cut in both, and that nobody wrote so, more may be understood in the
+        // shorter one.
         let same_line = whole.cut && sure.len() + 1 == whole.records.len();
         if let (What::Bytes(_, bytes), What::Bytes(_, all)) = (&last.what, &of_whole.what) {
             assert!(all.starts_with(bytes) || same_line && bytes.starts_with(all), "{last:?} of {of_whole:?}");

@@ -1,17 +1,21 @@
-//! What every protocol must hold, whatever it is sent. One input is one link: which options, what is done to it besides feeding
-//! it, and the bytes.
+//! What every protocol must hold, whatever it is sent. One input is one link: which options, what
+//! is done to it besides feeding it, and the bytes.
 //!
 //! ```text
 //! 0 options   1 flags (below)   2 shape of what is held   3 receipt   4–11 four cuts, u16 each
 //! 12–35 four actions of 6 bytes: kind, place u16, three arguments      36–39 numbers for what is held      40.. the stream
 //! ```
 //!
-//! The stream is fed twice to fresh values: cut only where an action is, and cut also at the cuts (or byte by byte). Checked:
+//! The stream is fed twice to fresh values: cut only where an action is, and cut also at the cuts
+//! (or byte by byte). Checked:
 //! * nothing panics (built with overflow checks and debug assertions);
 //! * both ways put out the same items: frames, raw bytes, replies, order;
-//! * what comes out is bounded by what went in: items, raw bytes (each frame's are a part of the stream, in order), replies;
-//! * replies are of the protocol's allow list: questions and acknowledgements, nothing that starts, stops, clears or sets;
-//! * what is kept has a time, a chip, a line in the journal that says the same again, and an object in `decode`.
+//! * what comes out is bounded by what went in: items, raw bytes (each frame's are a part of the
+//!   stream, in order), replies;
+//! * replies are of the protocol's allow list: questions and acknowledgements, nothing that starts,
+//!   stops, clears or sets;
+//! * what is kept has a time, a chip, a line in the journal that says the same again, and an object
+//!   in `decode`.
 //!
 //! Memory held is not seen from here: tests/memory.rs.
 
@@ -191,7 +195,8 @@ fn sets(name: &'static str) -> &'static [Settings] {
     all.iter().find(|(of, _)| *of == name).map_or(&[], |(_, sets)| sets)
 }
 
-/// Values that cost more to make than to run, kept between inputs; after [`Protocol::end`] they are as new.
+/// Values that cost more to make than to run, kept between inputs; after [`Protocol::end`] they are
+/// as new.
 type Kept = Vec<(usize, Box<dyn Protocol>)>;
 
 thread_local! {

@@ -1,4 +1,5 @@
-//! What the fuzz targets share: inputs become links ([`harness`]), and every so often it is told how far they get.
+//! What the fuzz targets share: inputs become links ([`harness`]), and every so often it is told
+//! how far they get.
 
 pub mod capture;
 pub mod harness;
@@ -11,7 +12,8 @@ use passbridge::testing::decoders::REGISTRY;
 static SEEN: Mutex<(u64, harness::Seen)> =
     Mutex::new((0, harness::Seen { accepted: 0, rejected: 0, chatter: 0, replies: 0 }));
 
-/// The protocol that is fuzzed: the environment names it, so that a new one needs no target of its own.
+/// The protocol that is fuzzed: the environment names it, so that a new one needs no target of its
+/// own.
 ///
 /// # Panics
 /// Where it names none.
@@ -25,7 +27,8 @@ pub fn chosen() -> &'static str {
     })
 }
 
-/// One input for a protocol of the registry. What they reached is written to standard error now and then.
+/// One input for a protocol of the registry. What they reached is written to standard error now and
+/// then.
 ///
 /// # Panics
 /// See [`harness::run`].

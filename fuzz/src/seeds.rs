@@ -1,4 +1,5 @@
-//! Where the fuzzer begins: what decoders send (the samples and captures in their folders) as inputs of the [`harness`](super::harness).
+//! Where the fuzzer begins: what decoders send (the samples and captures in their folders) as
+//! inputs of the [`harness`](super::harness).
 
 use std::path::Path;
 
@@ -8,7 +9,8 @@ use serde_json::Value;
 
 use super::harness::{CONTROL, LEAVE, LINKED, REPAIR, REWIND, SINGLE, options};
 
-/// `(options, bytes)` of every sample and every capture of a decoder. `project`: where the repository is.
+/// `(options, bytes)` of every sample and every capture of a decoder. `project`: where the
+/// repository is.
 ///
 /// # Panics
 /// Where they are not there, or not as they should be.
@@ -49,8 +51,8 @@ fn bytes(raw: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(digit).collect()
 }
 
-/// The inputs for one protocol: each sample, all of them one after the other, and each twice with something between; to a link
-/// that only listens, to one that asks, and with things done to it.
+/// The inputs for one protocol: each sample, all of them one after the other, and each twice with
+/// something between; to a link that only listens, to one that asks, and with things done to it.
 pub fn inputs(spec: &Spec, project: &Path) -> Vec<Vec<u8>> {
     let sets = options(spec.name);
     let samples = samples(spec, project);

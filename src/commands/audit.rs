@@ -32,8 +32,8 @@ pub struct AuditArgs {
     /// Only this device; without it every device of the configuration.
     #[arg(long, value_name = "ID")]
     device: Option<String>,
-    /// This session: its token, or the end of it as the status shows it. Without it the active one, else the one that
-    /// passings were sent to last.
+    /// This session: its token, or the end of it as the status shows it. Without it the active one,
+    /// else the one that passings were sent to last.
     #[arg(long, value_name = "TOKEN", value_parser = token)]
     session: Option<String>,
     /// A JSON object per difference, and the summary as the last line.

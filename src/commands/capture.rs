@@ -26,20 +26,23 @@ use crate::serve::control::{self, Answered, ControlError, Stream};
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("source").required(true))]
 pub(crate) struct CaptureArgs {
-    /// Without a daemon: where the decoder is, as `address` in the configuration. Nothing is sent to it.
+    /// Without a daemon: where the decoder is, as `address` in the configuration. Nothing is sent
+    /// to it.
     #[arg(group = "source", value_name = "ADDRESS")]
     address: Option<Address>,
     /// Beside the daemon that runs here: the decoder, by its configured name.
     #[arg(long, group = "source", value_name = "NAME")]
     decoder: Option<String>,
-    /// Sit between the decoder and its software, and pass all bytes: tcp-listen://ADDR:PORT where the software shall
-    /// connect to instead of the decoder, or tcp://HOST:PORT where it listens for a decoder that connects.
+    /// Sit between the decoder and its software, and pass all bytes: tcp-listen://ADDR:PORT where
+    /// the software shall connect to instead of the decoder, or tcp://HOST:PORT where it listens
+    /// for a decoder that connects.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "decoder")]
     relay: Option<Address>,
     /// End after this time, such as 60s or 10m; without it with Ctrl-C.
     #[arg(long = "for", value_name = "TIME", value_parser = config::time)]
     limit: Option<Duration>,
-    /// The file; `-` is standard output. Without it one in this directory, named after decoder and time.
+    /// The file; `-` is standard output. Without it one in this directory, named after decoder and
+    /// time.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Overwrite the file if it is there.

@@ -7,7 +7,8 @@
 //! * Field names are those of the sample vectors. A field without a value is left out.
 //! * Memory is bounded by one chunk and by what the protocol keeps, however long the input is. The
 //!   objects of each chunk are written before the next chunk is read, so the command can be used
-//!   behind a live connection if `--protocol` is given. Without it, the first 4 KiB are looked at first.
+//!   behind a live connection if `--protocol` is given. Without it, the first 4 KiB are looked at
+//!   first.
 //!
 //! The bytes may be from a file or a wire, and it is not known when they were received. So every
 //! read is treated as stored earlier: a date far from today raises no doubt, and a missing date
@@ -454,7 +455,8 @@ pub(crate) struct DecodeArgs {
     /// like.
     #[arg(long, value_name = "NAME", value_parser = args::protocol)]
     protocol: Option<args::ProtocolArg>,
-    /// Zone of the decoder's clock, such as Europe/Madrid; without it the one that the capture names, or UTC.
+    /// Zone of the decoder's clock, such as Europe/Madrid; without it the one that the capture
+    /// names, or UTC.
     #[arg(long, value_name = "ZONE", value_parser = crate::config::zone)]
     timezone: Option<TimeZone>,
     /// An option of the protocol; may be given several times.

@@ -54,12 +54,13 @@ const THEY_CONNECT: Duration = Duration::from_secs(30);
 /// `probe`
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
-    /// Where: tcp://HOST or tcp://HOST:PORT, serial:///dev/ttyUSB0 (perhaps with ?baud=9600), or tcp-listen://ADDRESS:PORT where
-    /// its software connects to this box. Without a port the usual ones are tried, without a rate the usual ones are listened at.
+    /// Where: tcp://HOST or tcp://HOST:PORT, serial:///dev/ttyUSB0 (perhaps with ?baud=9600), or
+    /// tcp-listen://ADDRESS:PORT where its software connects to this box. Without a port the usual
+    /// ones are tried, without a rate the usual ones are listened at.
     #[arg(value_name = "ADDRESS", value_parser = |text: &str| text.parse::<Target>())]
     address: Target,
-    /// Listen for so long before anything is asked, such as 20s or 2m. Default 8s; 30s with tcp-listen; 60s in all for a serial
-    /// line without a rate.
+    /// Listen for so long before anything is asked, such as 20s or 2m. Default 8s; 30s with
+    /// tcp-listen; 60s in all for a serial line without a rate.
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     listen: Option<Duration>,
     /// Send nothing at all. Without it, a box that says nothing is asked harmless questions.

@@ -19,19 +19,21 @@ use crate::status::Board;
 pub(crate) struct ResendArgs {
     #[command(flatten)]
     place: Paths,
-    /// Upload the reads that are held back: those that a decoder gave from its memory after it was cleared, and that were
-    /// made before.
+    /// Upload the reads that are held back: those that a decoder gave from its memory after it was
+    /// cleared, and that were made before.
     #[arg(long)]
     held_back: bool,
-    /// Only those of this decoder, by its configured name, with all its locations; or only NAME/LOCATION.
+    /// Only those of this decoder, by its configured name, with all its locations; or only
+    /// NAME/LOCATION.
     #[arg(long, value_name = "NAME", requires = "held_back")]
     decoder: Option<String>,
-    /// Try the passings again that were set aside because the cloud failed at them. They are also tried every hour, and a minute
-    /// after each start. What the cloud refused is not: it says so to each of them, and would again.
+    /// Try the passings again that were set aside because the cloud failed at them. They are also
+    /// tried every hour, and a minute after each start. What the cloud refused is not: it says so
+    /// to each of them, and would again.
     #[arg(long)]
     set_aside: bool,
-    /// The device_id as it was before it was corrected: what was numbered for it and is not in the cloud follows to
-    /// --to-device. `check` tells how many there are.
+    /// The device_id as it was before it was corrected: what was numbered for it and is not in the
+    /// cloud follows to --to-device. `check` tells how many there are.
     #[arg(long, value_name = "ID", requires = "to_device")]
     from_device: Option<String>,
     /// The device_id as it is now.

@@ -24,7 +24,8 @@ pub(crate) struct RewindArgs {
     /// Only this location or decoder id, if one connection carries several.
     #[arg(long, value_name = "UNIT")]
     unit: Option<String>,
-    /// Another file or session than the current one, as the decoder names it; without --from and --to all of it.
+    /// Another file or session than the current one, as the decoder names it; without --from and
+    /// --to all of it.
     #[arg(long, value_name = "FILE")]
     file: Option<String>,
     /// First number of the decoder's own count, or a time such as 10:00 or 2026-03-06T10:00.

@@ -42,7 +42,8 @@ pub(crate) struct DecoderArgs {
     /// Wait here for passbridge; without it on 127.0.0.1 at the decoder's usual port.
     #[arg(long, value_name = "ADDR:PORT", conflicts_with = "connect")]
     listen: Option<SocketAddr>,
-    /// Connect to passbridge there; without it a decoder that connects does so to 127.0.0.1 at the usual port.
+    /// Connect to passbridge there; without it a decoder that connects does so to 127.0.0.1 at the
+    /// usual port.
     #[arg(long, value_name = "ADDR:PORT")]
     connect: Option<SocketAddr>,
     /// Reads per second.
@@ -57,26 +58,28 @@ pub(crate) struct DecoderArgs {
     /// The same seed makes the same race.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// What goes wrong, counted in frames of a connection; may be given several times: garbage:50 (noise before every 50th),
-    /// cut:100 (the connection, inside every 100th), duplicate:10 (every 10th is sent twice), bytewise, freeze:200:30
-    /// (nothing moves for 30 s after 200).
+    /// What goes wrong, counted in frames of a connection; may be given several times: garbage:50
+    /// (noise before every 50th), cut:100 (the connection, inside every 100th), duplicate:10 (every
+    /// 10th is sent twice), bytewise, freeze:200:30 (nothing moves for 30 s after 200).
     #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
     faults: Vec<WireFault>,
-    /// Something that decoders do, or that is done to them, after so many reads (without a number: at the start); may be given
-    /// several times. --habits lists them.
+    /// Something that decoders do, or that is done to them, after so many reads (without a number:
+    /// at the start); may be given several times. --habits lists them.
     #[arg(long = "habit", value_name = "NAME[:AFTER]", value_parser = habit)]
     habit: Vec<(DecoderHabit, u64)>,
     /// List the habits, and end.
     #[arg(long)]
     habits: bool,
-    /// A timing point of a decoder that names them (chronotrack, mylaps); may be given several times: ten reads at each in turn.
+    /// A timing point of a decoder that names them (chronotrack, mylaps); may be given several
+    /// times: ten reads at each in turn.
     #[arg(long = "location", value_name = "NAME")]
     locations: Vec<String>,
-    /// Id of the reader in the records (chronotrack): two simulated sources with one location name have two.
+    /// Id of the reader in the records (chronotrack): two simulated sources with one location name
+    /// have two.
     #[arg(long, value_name = "ID")]
     reader: Option<String>,
-    /// Play the decoder's direction of this capture (`passbridge capture`) instead; or send the rows of this recording of
-    /// raw bytes, --rate of them a second.
+    /// Play the decoder's direction of this capture (`passbridge capture`) instead; or send the
+    /// rows of this recording of raw bytes, --rate of them a second.
     #[arg(long, value_name = "FILE")]
     replay: Option<PathBuf>,
     /// How many times as fast as it was a capture is played; `max`: as fast as it is taken.
@@ -104,15 +107,15 @@ pub(crate) struct CloudArgs {
     /// Id of its device.
     #[arg(long, value_name = "ID", default_value = DEVICE)]
     device: String,
-    /// Share of the requests with passings that go wrong, 0 to 1: errors and cut connections, before and after the
-    /// passings were taken.
+    /// Share of the requests with passings that go wrong, 0 to 1: errors and cut connections,
+    /// before and after the passings were taken.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     faults: f64,
     /// Have no active session, so that one can be seen to be waited for.
     #[arg(long)]
     no_session: bool,
-    /// What it does that no document says; may be given several times: lag=2s, words=inserts:throttled:lost@1/10,
-    /// second-writer=above@1/5. --habits lists them.
+    /// What it does that no document says; may be given several times: lag=2s,
+    /// words=inserts:throttled:lost@1/10, second-writer=above@1/5. --habits lists them.
     #[arg(long = "habit", value_name = "NAME[=VALUE][@WHEN]", value_parser = cloud_habit)]
     habit: Vec<String>,
     /// Show passings only so long after they were taken, up to 1m; the same as --habit lag=TIME.

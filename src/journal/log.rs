@@ -422,8 +422,9 @@ fn open_last(dir: &Path, repair: &mut Repair) -> io::Result<Option<(File, Segmen
     Ok(None)
 }
 
-/// A segment that cannot be read, in words, if that is its own fault. One that this user only may not read, or a disk that is
-/// only for reading, is not damaged: it is left where it is, and tried again.
+/// A segment that cannot be read, in words, if that is its own fault. One that this user only may
+/// not read, or a disk that is only for reading, is not damaged: it is left where it is, and tried
+/// again.
 fn unreadable(path: &Path, error: io::Error) -> io::Result<String> {
     match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => Err(error),

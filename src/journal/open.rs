@@ -110,7 +110,8 @@ impl Journal {
         Ok((journal, Parts { log, requests: waiting, identity, oldest, durable, known }))
     }
 
-    /// Writes a checkpoint and ends the threads. Later calls fail with [`JournalError::Closed`](super::JournalError::Closed).
+    /// Writes a checkpoint and ends the threads. Later calls fail with
+    /// [`JournalError::Closed`](super::JournalError::Closed).
     pub async fn close(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         self.shared.lock().closing = true;

@@ -212,8 +212,8 @@ pub struct State {
     pub counts: Option<Counts>,
 }
 
-/// Reads by what became of them, since the log was begun. Where an older version had begun it, its repeats and what its
-/// dead time suppressed are in none of these: the sum adds up all the same.
+/// Reads by what became of them, since the log was begun. Where an older version had begun it, its
+/// repeats and what its dead time suppressed are in none of these: the sum adds up all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Reads that were kept.
@@ -222,7 +222,8 @@ pub struct Counts {
     pub duplicates: u64,
     /// Of them those within the dead time.
     pub dead: u64,
-    /// Of both, those that no batch covers yet: they are among [`State::waiting`], and wait for nothing.
+    /// Of both, those that no batch covers yet: they are among [`State::waiting`], and wait for
+    /// nothing.
     pub uncovered: u64,
 }
 

@@ -1,5 +1,6 @@
-//! The house: which room may know which, and how long things may get (docs/architecture.md has the picture). The rules are in
-//! `rules`, what they read is found by `source`; both work on any files, so each rule is shown to fail on a bad tree below.
+//! The house: which room may know which, and how long things may get (docs/architecture.md has the
+//! picture). The rules are in `rules`, what they read is found by `source`; both work on any files,
+//! so each rule is shown to fail on a bad tree below.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
 
@@ -12,7 +13,8 @@ use std::path::Path;
 use rules::Rule::{Allowed as AllowList, Circle, Judge, LongFile, LongFunction, OneName, Upward};
 use rules::{Allowed, FILE_MAX, FUNCTION_MAX, Fault, Rule, check};
 
-/// The rooms, the highest first. Each imports only from those above it. docs/architecture.md says why in this order.
+/// The rooms, the highest first. Each imports only from those above it. docs/architecture.md says
+/// why in this order.
 const ROOMS: &[&str] = &[
     "model", "decoders", "status", "config", "journal", "link", "cloud", "export", "serve", "daemon", "sim",
     "commands", "cli",

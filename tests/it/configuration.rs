@@ -1,4 +1,5 @@
-//! What a timer sees when the configuration is wrong, through the real binary: one clear line and exit code 78.
+//! What a timer sees when the configuration is wrong, through the real binary: one clear line and
+//! exit code 78.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,9 @@
-//! What an export costs the box: the memory of the real binary, for all of a long log and for ten seconds of it.
+//! What an export costs the box: the memory of the real binary, for all of a long log and for ten
+//! seconds of it.
 //!
-//! `PASSBRIDGE_EXPORT=1000000 cargo test --release --test it export:: -- --nocapture` does it with a million reads and tells times and
-//! peaks. `PASSBRIDGE_BINARIES=OLD:NEW` measures these on the same log instead, five times in turns; the last one must be sparing.
+//! `PASSBRIDGE_EXPORT=1000000 cargo test --release --test it export:: -- --nocapture` does it with
+//! a million reads and tells times and peaks. `PASSBRIDGE_BINARIES=OLD:NEW` measures these on the
+//! same log instead, five times in turns; the last one must be sparing.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -26,8 +28,8 @@ fn reads() -> u64 {
     std::env::var("PASSBRIDGE_EXPORT").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000)
 }
 
-/// A race of so many reads: the first half is kept while there is no internet and goes up afterwards, the second half
-/// goes up as it comes. The last thousand wait.
+/// A race of so many reads: the first half is kept while there is no internet and goes up
+/// afterwards, the second half goes up as it comes. The last thousand wait.
 async fn race(dir: &Path, count: u64) {
     let config = JournalConfig {
         dir: dir.into(),
@@ -114,7 +116,8 @@ fn export(binary: &Path, config: &Path, more: &[&str]) -> Cost {
     let mut out = child.stdout.take().unwrap();
     let (mut text, mut highest, mut used, mut chunk) = (Vec::new(), 0, Duration::ZERO, vec![0; 32 << 10]);
     loop {
-        // What is not read yet holds the process up: more than the pipe takes, it cannot write and end.
+        // What is not read yet holds the process up: more than the pipe takes, it cannot write and
+        // end.
         let read = out.read(&mut chunk).unwrap();
         highest = peak().max(highest);
         used = cpu().max(used);

@@ -1,7 +1,8 @@
-//! The checks of the fuzz targets (fuzz/README.md) as an ordinary test: on what decoders send, on everything that fuzzing
-//! found, and on some thousand seeded changes to it.
+//! The checks of the fuzz targets (fuzz/README.md) as an ordinary test: on what decoders send, on
+//! everything that fuzzing found, and on some thousand seeded changes to it.
 //!
-//! The inputs that the fuzzer begins with: `PASSBRIDGE_CORPUS=fuzz/corpus cargo test --test it corpus`.
+//! The inputs that the fuzzer begins with:
+//! `PASSBRIDGE_CORPUS=fuzz/corpus cargo test --test it corpus`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! The journal as its users see it: what was kept is there again, in order, whatever happened to the files.
+//! The journal as its users see it: what was kept is there again, in order, whatever happened to
+//! the files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -605,7 +606,8 @@ async fn an_acceptance_that_a_power_cut_tore_out_before_the_next_batch_still_cou
     assert_eq!((state.sent, state.next, state.in_flight.unwrap().open.len()), (3, 6, 2));
 }
 
-/// A journal of small segments with a hundred reads, of which the first sixty were uploaded, closed in order.
+/// A journal of small segments with a hundred reads, of which the first sixty were uploaded, closed
+/// in order.
 async fn of_many_segments() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (journal, _) = open_small(dir.path()).await;
@@ -696,7 +698,8 @@ async fn a_damaged_state_at_the_head_of_the_oldest_segment_does_not_bring_upload
 async fn a_hole_that_a_power_cut_tore_is_no_damage_and_is_not_told_again() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path()).await;
-    // The power goes after the group and before the next checkpoint: what is there but the log is older.
+    // The power goes after the group and before the next checkpoint: what is there but the log is
+    // older.
     let older = cut(dir.path());
     keep(&journal, "mat", 1..=10).await;
     let newer = cut(dir.path());

@@ -1,8 +1,10 @@
-//! Everything that needs no root, no allocator of its own and no process of its own: the tests that `cargo test` runs.
+//! Everything that needs no root, no allocator of its own and no process of its own: the tests that
+//! `cargo test` runs.
 //!
-//! They are one program so that a change is linked once. So they share a process: a test here sets no environment variable, no
-//! current directory and no signal handler, judges no memory and no descriptors of its own process, and takes only free ports.
-//! `cargo test --test it e2e::clock` runs a part of them.
+//! They are one program so that a change is linked once. So they share a process: a test here sets
+//! no environment variable, no current directory and no signal handler, judges no memory and no
+//! descriptors of its own process, and takes only free ports. `cargo test --test it e2e::clock`
+//! runs a part of them.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking, as its body does")]
 
 #[path = "../support/mod.rs"]

@@ -1,12 +1,14 @@
-//! Every protocol in the registry against what decoders send, through the same mapping as the `decode` command:
-//! the sample vectors, the captures with their expected output, the recordings, and arbitrary bytes.
+//! Every protocol in the registry against what decoders send, through the same mapping as the
+//! `decode` command: the sample vectors, the captures with their expected output, the recordings,
+//! and arbitrary bytes.
 //!
 //! * `src/decoders/NAME/samples.jsonl`: one frame per line with what it must decode to.
-//! * `src/decoders/NAME/captures/*.capture`: capture files (`passbridge::testing::link::capture`), whose header says protocol, options, zone and
-//!   time; `NAME.expected.jsonl` is the output. A new one needs no line of code. After an intended change write it anew with `PASSBRIDGE_BLESS=1` and read
-//!   the difference.
-//! * Recordings are other people's files and not in this repository: they are looked for in `../shared/real`, or
-//!   where `PASSBRIDGE_SHARED` points to.
+//! * `src/decoders/NAME/captures/*.capture`: capture files (`passbridge::testing::link::capture`),
+//!   whose header says protocol, options, zone and time;
+//!   `NAME.expected.jsonl` is the output. A new one needs no line of code. After an intended change write it anew with `PASSBRIDGE_BLESS=1`
+//!   and read the difference.
+//! * Recordings are other people's files and not in this repository: they are looked for in
+//!   `../shared/real`, or where `PASSBRIDGE_SHARED` points to.
 
 mod always;
 
@@ -38,7 +40,8 @@ fn noise(protocol: &str, settings: &Settings) -> Vec<u8> {
     }
 }
 
-/// The options of a protocol: those that it needs, then those under which it has another wire format.
+/// The options of a protocol: those that it needs, then those under which it has another wire
+/// format.
 fn dialects(protocol: &str) -> Vec<Settings> {
     let usual = Kind::from_name(protocol).unwrap().settings();
     let dialects = decoders::spec(protocol).unwrap().dialects.iter();
@@ -122,8 +125,9 @@ const FIELDS: [&str; 19] = [
     "doubt",
 ];
 
-/// Checks the fields that the sample names and `decode` prints. Null, false and absent are the same. Times are compared to
-/// the millisecond: that is what is kept beside the raw bytes, and what the cloud takes.
+/// Checks the fields that the sample names and `decode` prints. Null, false and absent are the
+/// same. Times are compared to the millisecond: that is what is kept beside the raw bytes, and what
+/// the cloud takes.
 fn same_fields(expect: &Value, got: &Value) -> Result<(), String> {
     let normal = |field: &str, value: &Value| match value {
         Value::Bool(false) => Value::Null,
@@ -212,7 +216,8 @@ fn agrees(expect: &Value, objects: &[Value], ended: Ended) -> Result<(), String>
             Some(reason) if !reason.is_empty() => Ok(()),
             _ => Err("no reason".into()),
         }),
-        // ChronoTrack: `seq` counts markers too; that of a new location is not of the location it names, and no place.
+        // ChronoTrack: `seq` counts markers too; that of a new location is not of the location it
+        // names, and no place.
         "marker" if expect["event"].is_string() => counts([0, 1, 0]).and_then(|()| {
             let mut expect = expect.clone();
             if expect["event"] == "newlocation" {
@@ -323,7 +328,8 @@ fn the_tables_of_decoders_in_the_documents_have_the_rows_of_the_registry() {
             let connects = row.contains(&format!("connects to TCP {}", spec.port))
                 || row.contains(&format!("connect to TCP {}", spec.port));
             assert_eq!(connects, spec.dials == Dials::TheDecoder, "who connects, and to which port? {row}");
-            // The port of a decoder on a serial line is that of some device server; `lines` has none of its own.
+            // The port of a decoder on a serial line is that of some device server; `lines` has
+            // none of its own.
             let has_own_port = spec.baud.is_empty() && spec.recogniser.is_some();
             assert!(!has_own_port || row.contains(&format!("TCP {}", spec.port)), "no port {}: {row}", spec.port);
             assert!(spec.baud.is_empty() || row.contains("serial"), "no serial line: {row}");
@@ -379,8 +385,9 @@ fn a_second_60_is_no_time_for_any_protocol() {
     }
 }
 
-/// A frame with one byte changed costs at most itself and the one it runs into: the second whole frame after it is read as
-/// it would be alone. Where a checksum guards it, nothing but what was sent is read.
+/// A frame with one byte changed costs at most itself and the one it runs into: the second whole
+/// frame after it is read as it would be alone. Where a checksum guards it, nothing but what was
+/// sent is read.
 #[test]
 fn a_frame_with_any_byte_flipped_costs_no_more_than_the_next_one() {
     let mut wrong = String::new();

@@ -1,5 +1,6 @@
-//! Which protocol do these bytes look like? Every sample and capture of the repository as its own protocol, whole, joined
-//! in mid-stream and behind noise; and everything that is no decoder as none.
+//! Which protocol do these bytes look like? Every sample and capture of the repository as its own
+//! protocol, whole, joined in mid-stream and behind noise; and everything that is no decoder as
+//! none.
 
 use std::collections::BTreeSet;
 
@@ -106,7 +107,8 @@ fn every_capture_is_certain_whole_and_from_any_place_on() {
     assert_eq!(wrong.iter().take(20).collect::<Vec<_>>(), Vec::<&String>::new(), "{} in all", wrong.len());
 }
 
-/// Other people's files, not in this repository: looked for in `../shared/real`, or where `PASSBRIDGE_SHARED` points to.
+/// Other people's files, not in this repository: looked for in
+/// `../shared/real`, or where `PASSBRIDGE_SHARED` points to.
 #[test]
 fn every_recording_of_a_real_decoder_is_certain_from_any_place_on() {
     for (file, protocol) in

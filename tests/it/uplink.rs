@@ -1,5 +1,6 @@
-//! The uplink's driver over real sockets and the real journal, against the simulated cloud. What the machine decides is
-//! tested beside it; here the question is whether the driver does what the machine says, in the right order.
+//! The uplink's driver over real sockets and the real journal, against the simulated cloud. What
+//! the machine decides is tested beside it; here the question is whether the driver does what the
+//! machine says, in the right order.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

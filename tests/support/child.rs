@@ -1,5 +1,5 @@
-//! A box on a table: a configuration, a data directory, and the binary that runs on it. Whatever a test does, the
-//! process is killed, by its own id, when its [`Running`] goes.
+//! A box on a table: a configuration, a data directory, and the binary that runs on it. Whatever a
+//! test does, the process is killed, by its own id, when its [`Running`] goes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -25,7 +25,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
-/// How long anything may take that has no limit of its own in a promise to the user: generous, for busy machines.
+/// How long anything may take that has no limit of its own in a promise to the user: generous, for
+/// busy machines.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(10);
@@ -34,8 +35,8 @@ const LOOK: Duration = Duration::from_millis(10);
 pub const UPLOAD: &str =
     "[upload]\nlinger = \"20ms\"\nmin_interval = \"20ms\"\nretry_max = \"1s\"\nsettle = \"1s\"\ntimeout = \"1s\"\n";
 
-/// As shipped, but for how long the box waits after an answer that never came, or a kill, before it asks the cloud what it has:
-/// 15 s each time.
+/// As shipped, but for how long the box waits after an answer that never came, or a kill, before it
+/// asks the cloud what it has: 15 s each time.
 pub const SETTLES_SOON: &str = "[upload]\nsettle = \"1s\"\n";
 
 /// A number from the environment, or the usual one.
@@ -62,8 +63,8 @@ pub async fn until(what: &str, condition: impl AsyncFnMut() -> bool) {
     assert!(holds(PATIENCE, condition).await, "not within {} s: {what}", PATIENCE.as_secs());
 }
 
-/// A port that is free, and outside the range the system gives to outgoing connections: nobody takes it while the
-/// process that should listen there is being killed and started.
+/// A port that is free, and outside the range the system gives to outgoing connections: nobody
+/// takes it while the process that should listen there is being killed and started.
 pub fn free_port() -> u16 {
     static TRIED: AtomicU16 = AtomicU16::new(0);
     let offset = (std::process::id() % 1000 * 12) as u16;
@@ -323,8 +324,8 @@ pub fn exported(row: &Value) -> Option<Passing> {
     (row["kind"] == "read").then(|| (row["chip"].as_str().unwrap().to_owned(), time.as_millisecond()))
 }
 
-/// The cloud holds each of these once and nothing else, numbered 1, 2, 3 … as they came, and has nothing to complain
-/// about.
+/// The cloud holds each of these once and nothing else, numbered 1, 2, 3 … as they came, and has
+/// nothing to complain about.
 pub fn judge(what: &str, cloud: &SimCloud, token: &str, expected: impl IntoIterator<Item = Passing>) {
     let stored = cloud.passings(token);
     let mut left: BTreeMap<Passing, i64> = expected.into_iter().map(|passing| (passing, 1)).collect();
@@ -343,7 +344,8 @@ pub fn judge(what: &str, cloud: &SimCloud, token: &str, expected: impl IntoItera
     assert_eq!(cloud.violations(), Vec::<String>::new(), "{what}");
 }
 
-/// A third of the inserts fail, in every way that leaves open whether they arrived; so do some questions.
+/// A third of the inserts fail, in every way that leaves open whether they arrived; so do some
+/// questions.
 pub fn trouble(cloud: &SimCloud, seed: u64) {
     let inserts = vec![
         CloudFault::before(Answer::Cut),

@@ -1,13 +1,15 @@
-//! A copy of a data directory: what a box finds after its power went, as far as copying can show it.
+//! A copy of a data directory: what a box finds after its power went, as far as copying can show
+//! it.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-/// Copies the files and directories of `from` as they are now into `to`, which is empty or not there.
+/// Copies the files and directories of `from` as they are now into `to`, which is empty or not
+/// there.
 ///
-/// Who works in `from` may remove a file (a state file it replaces, a piece of the queue) between the listing and the copy:
-/// then there was no such moment, and the next one is taken.
+/// Who works in `from` may remove a file (a state file it replaces, a piece of the queue) between
+/// the listing and the copy: then there was no such moment, and the next one is taken.
 pub fn image(from: &Path, to: &Path) {
     loop {
         match copy(from, to) {

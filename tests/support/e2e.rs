@@ -140,7 +140,8 @@ impl EndToEnd {
         Daemon::start_at(self.config.clone(), &[], wall.clone()).await.unwrap()
     }
 
-    /// Starts a box that listens for a MYLAPS exporter, which then connects to it; a later start uses the same port.
+    /// Starts a box that listens for a MYLAPS exporter, which then connects to it; a later start
+    /// uses the same port.
     pub async fn start_with_exporter(&mut self, repeat: Duration) -> (Daemon, SimDecoder) {
         self.decoder(MAT, Kind::MYLAPS, Address::Listen(LOOPBACK));
         let daemon = self.start().await;
@@ -161,7 +162,8 @@ impl EndToEnd {
         );
     }
 
-    /// The session holds these reads, each once, in this order, numbered from 1, and nobody did anything wrong.
+    /// The session holds these reads, each once, in this order, numbered from 1, and nobody did
+    /// anything wrong.
     pub fn holds(&self, token: &str, expected: &[Crossing]) {
         assert_eq!(crossings(&self.cloud, token), expected);
         self.sound(token);
@@ -208,8 +210,8 @@ pub fn crossings(cloud: &SimCloud, token: &str) -> Vec<Crossing> {
     cloud.passings(token).into_iter().map(|passing| (chip(passing.chip), passing.time_ms)).collect()
 }
 
-/// What happened at a decoder whose clock is in this zone. Not by the product's own clock rules: every stamp is plain
-/// wall time here.
+/// What happened at a decoder whose clock is in this zone. Not by the product's own clock rules:
+/// every stamp is plain wall time here.
 pub fn happened_in(zone: &str, reads: &[SimRead]) -> Vec<Crossing> {
     let zone = TimeZone::get(zone).unwrap();
     let at = |read: &SimRead| match read.stamp {

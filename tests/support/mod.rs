@@ -12,15 +12,16 @@ pub mod samples;
 pub mod shaper;
 pub mod tls_proxy;
 
-/// For a test that keeps the processors busy by itself: while it holds this, no other such test runs. The tests of one program
-/// run side by side, and two floods at once are more than a small machine can judge.
+/// For a test that keeps the processors busy by itself: while it holds this, no other such test
+/// runs. The tests of one program run side by side, and two floods at once are more than a small
+/// machine can judge.
 pub async fn busy() -> tokio::sync::MutexGuard<'static, ()> {
     static BUSY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     BUSY.lock().await
 }
 
-/// A test, or a part of it, that cannot run here. It says so, and where `PASSBRIDGE_SKIPPED` names a file it adds a line there, so
-/// that a run of the tests can end with what it left out.
+/// A test, or a part of it, that cannot run here. It says so, and where `PASSBRIDGE_SKIPPED` names
+/// a file it adds a line there, so that a run of the tests can end with what it left out.
 pub fn skip(test: &str, why: impl std::fmt::Display) {
     use std::io::Write as _;
 
@@ -32,8 +33,9 @@ pub fn skip(test: &str, why: impl std::fmt::Display) {
     }
 }
 
-/// A recording that cannot be published, from the directory that `PASSBRIDGE_SHARED` names (beside the repository by default).
-/// `None`: it is not here, so this part of the test is skipped.
+/// A recording that cannot be published, from the directory that
+/// `PASSBRIDGE_SHARED` names (beside the repository by default). `None`: it is not here, so this
+/// part of the test is skipped.
 pub fn recording(test: &str, file: &str) -> Option<Vec<u8>> {
     let shared = std::env::var_os("PASSBRIDGE_SHARED")
         .map_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), std::path::PathBuf::from);

@@ -1,4 +1,5 @@
-//! The samples and captures in the decoders' folders. A sample is a line of JSON with the bytes and what they say.
+//! The samples and captures in the decoders' folders. A sample is a line of JSON with the bytes and
+//! what they say.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,9 @@
-//! A line between the box and what it talks to, with everything a line in a field can do: slow, far away, cut, dead
-//! without a word. A TCP proxy, for kernels without netem and tests without root.
+//! A line between the box and what it talks to, with everything a line in a field can do: slow, far
+//! away, cut, dead without a word. A TCP proxy, for kernels without netem and tests without root.
 //!
-//! Each connection reads [`Line`] when it begins; [`Shaper::set`] counts for connections from then on, and with
-//! [`Shaper::freeze`] nothing passes on any of them, in either direction, until it is taken back.
+//! Each connection reads [`Line`] when it begins; [`Shaper::set`] counts for connections from then
+//! on, and with [`Shaper::freeze`] nothing passes on any of them, in either direction, until it is
+//! taken back.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,8 +32,8 @@ pub struct Line {
     pub cut_up: Option<u64>,
     /// The connection is reset when so many bytes came down.
     pub cut_down: Option<u64>,
-    /// An impatient proxy: a request (the bytes that go up after bytes came down) that is not whole and answered after
-    /// this time is reset.
+    /// An impatient proxy: a request (the bytes that go up after bytes came down) that is not whole
+    /// and answered after this time is reset.
     pub patience: Option<Duration>,
     /// When so many bytes went up nothing passes any more, in both directions, and nobody is told.
     pub vanish_up: Option<u64>,

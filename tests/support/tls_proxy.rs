@@ -1,5 +1,5 @@
-//! The cloud behind TLS: an authority of the test's own, certificates that are wrong in every way, and a door that
-//! shows one of them and carries the bytes to the simulated cloud.
+//! The cloud behind TLS: an authority of the test's own, certificates that are wrong in every way,
+//! and a door that shows one of them and carries the bytes to the simulated cloud.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

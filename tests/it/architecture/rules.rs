@@ -17,8 +17,8 @@ pub enum Rule {
     Upward,
     /// No circle, neither of rooms nor of the files of a room.
     Circle,
-    /// What judges a decoder's protocol (its simulator, the list of what may be said to it, its recogniser, its trials) does not use
-    /// the code that parses.
+    /// What judges a decoder's protocol (its simulator, the list of what may be said to it, its
+    /// recogniser, its trials) does not use the code that parses.
     Judge,
     /// A name of a type that others see means one thing.
     OneName,
@@ -74,8 +74,9 @@ impl File {
     }
 }
 
-/// Checks files (their paths from `src/` on, and their text) against `rooms`, the highest first, and takes out what is
-/// allowed. Rooms and their order count for what is not compiled for tests alone.
+/// Checks files (their paths from `src/` on, and their text) against `rooms`, the highest first,
+/// and takes out what is allowed. Rooms and their order count for what is not compiled for tests
+/// alone.
 pub fn check(files: &[(String, String)], rooms: &[&str], allowed: &[Allowed]) -> Vec<Fault> {
     let files = read(files);
     let tree = Tree::new(&files);
@@ -213,8 +214,9 @@ fn upward(tree: &Tree, rooms: &[&str]) -> Vec<Fault> {
 /// Files of `decoders/` that protocols share to parse: framing, fields, gaps.
 const PARSING: [&str; 6] = ["civil", "gaps", "line", "objects", "options", "text"];
 
-/// In the folder of a decoder, which is what has a file `protocol`, only `protocol` itself may parse; the descriptor, which is the
-/// folder's own file, may name `protocol`. The shared part of the simulators (`decoders/simulator`) may name no decoder at all.
+/// In the folder of a decoder, which is what has a file `protocol`, only `protocol` itself may
+/// parse; the descriptor, which is the folder's own file, may name
+/// `protocol`. The shared part of the simulators (`decoders/simulator`) may name no decoder at all.
 fn judges(tree: &Tree) -> Vec<Fault> {
     let folder = |module: &[String]| {
         let folder = module.get(..2).filter(|folder| folder[0] == "decoders")?.to_vec();

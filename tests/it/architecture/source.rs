@@ -1,6 +1,7 @@
-//! What the architecture test reads out of a Rust file: which modules it declares, what it names of the crate, which types and
-//! functions it has. It works on tokens and not on lines, so that `use` trees over several lines, names inside macros and text
-//! inside comments or strings are all taken for what they are.
+//! What the architecture test reads out of a Rust file: which modules it declares, what it names of
+//! the crate, which types and functions it has. It works on tokens and not on lines, so that `use`
+//! trees over several lines, names inside macros and text inside comments or strings are all taken
+//! for what they are.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,8 @@ struct Token {
     line: usize,
 }
 
-/// A path that the file names, with `crate`, `self`, `super` and imported names resolved to the path from the crate's root.
+/// A path that the file names, with `crate`, `self`, `super` and imported names resolved to the
+/// path from the crate's root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     /// From the crate's root, without `crate`.
@@ -55,7 +57,8 @@ pub struct Source {
     pub tests: Vec<String>,
 }
 
-/// Reads a file. `module` is its path from the crate's root, `children` the modules below it that are files.
+/// Reads a file. `module` is its path from the crate's root, `children` the modules below it that
+/// are files.
 pub fn read(module: &[String], children: &[String], text: &str) -> Source {
     let tokens = tokens(text);
     let mut reader = Reader { tokens: &tokens, module: module.to_vec(), children, source: Source::default() };
@@ -204,7 +207,8 @@ impl Reader<'_> {
         at
     }
 
-    /// Calls `visit` with each place outside of attributes and the module, with modules in braces, that it is in.
+    /// Calls `visit` with each place outside of attributes and the module, with modules in braces,
+    /// that it is in.
     fn walk(&mut self, mut visit: impl FnMut(&mut Self, usize, &[String]) -> Option<usize>) {
         let mut module = self.module.clone();
         let mut ends: Vec<usize> = Vec::new();

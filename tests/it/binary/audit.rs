@@ -1,5 +1,5 @@
-//! `passbridge audit` as a timer types it: what it says, how it ends, and what `--repair` does beside the daemon and
-//! without it.
+//! `passbridge audit` as a timer types it: what it says, how it ends, and what `--repair` does
+//! beside the daemon and without it.
 
 use std::process::Output;
 

@@ -1,4 +1,5 @@
-//! The commands as a timer types them, beside the daemon and without it; and the key, which none of them shows.
+//! The commands as a timer types them, beside the daemon and without it; and the key, which none of
+//! them shows.
 
 use std::io::Write;
 use std::process::Stdio;

@@ -1,5 +1,5 @@
-//! A disk that becomes full, and has room again: a small tmpfs of its own. Where this user may not mount one (not root),
-//! the tests say so and prove nothing.
+//! A disk that becomes full, and has room again: a small tmpfs of its own. Where this user may not
+//! mount one (not root), the tests say so and prove nothing.
 
 use std::fs::{self, File};
 use std::io::Write;

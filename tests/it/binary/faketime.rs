@@ -1,5 +1,6 @@
-//! The real binary on a box whose system clock steps: Debian's `faketime`, with a file that says the time and is rewritten
-//! while the binary runs. Only the wall clock is faked, as a step does it; timers go on.
+//! The real binary on a box whose system clock steps: Debian's `faketime`, with a file that says
+//! the time and is rewritten while the binary runs. Only the wall clock is faked, as a step does
+//! it; timers go on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,8 @@ async fn the_system_clock_of_a_box_without_one_is_set_and_steps_and_every_read_h
     };
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
-    // A decoder without a date. The box's clock is a Pi's: 1970, then set, then an hour off, then right.
+    // A decoder without a date. The box's clock is a Pi's: 1970, then set, then an hour off, then
+    // right.
     let row = |n: u64| format!("{n};C{n};0000-00-00;10:00:{n:02}.000;0;4;17;;0;;;;;;;0;Sim;1;3;D-5001").into_bytes();
     let loopback = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let source = ReadSource::Recording((1..=4).map(row).collect());

@@ -1,5 +1,6 @@
-//! A disk that fails while the box runs: strace makes its system calls fail, from when it is attached until it is taken
-//! away. Where there is no strace, or it may not trace, the tests say so and prove nothing.
+//! A disk that fails while the box runs: strace makes its system calls fail, from when it is
+//! attached until it is taken away. Where there is no strace, or it may not trace, the tests say so
+//! and prove nothing.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -55,7 +56,8 @@ fn segments(site: &Site) -> usize {
         .count()
 }
 
-/// Reads before, while and after the disk fails, from a decoder that only streams. `lasting`: until it is mended.
+/// Reads before, while and after the disk fails, from a decoder that only streams. `lasting`: until
+/// it is mended.
 async fn fails(what: &str, inject: &str, lasting: bool) {
     let config = SimCloudConfig { dedup: Dedup::None, ..SimCloudConfig::default() };
     let cloud = SimCloud::start(config).await.unwrap();

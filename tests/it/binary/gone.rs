@@ -1,5 +1,5 @@
-//! Files that are removed, moved or cut off under the running box, to make room: nothing that was kept is lost while it goes on
-//! running, and it says what happened.
+//! Files that are removed, moved or cut off under the running box, to make room: nothing that was
+//! kept is lost while it goes on running, and it says what happened.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -1,5 +1,6 @@
-//! No place to keep reads at the start: the box runs, says so, acknowledges nothing, and goes on by itself. What needs a
-//! mounted file system says so where this user may not mount one (not root), and proves nothing.
+//! No place to keep reads at the start: the box runs, says so, acknowledges nothing, and goes on by
+//! itself. What needs a mounted file system says so where this user may not mount one (not root),
+//! and proves nothing.
 
 use std::collections::BTreeSet;
 use std::fs;

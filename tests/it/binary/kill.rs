@@ -1,6 +1,8 @@
-//! kill -9 at random moments (start, reading, uploading), again and again, with a cloud that fails by chance.
+//! kill -9 at random moments (start, reading, uploading), again and again, with a cloud that fails
+//! by chance.
 //!
-//! `PASSBRIDGE_KILLS` is the number of kills for each decoder and cloud; `PASSBRIDGE_SEED` makes other races of it.
+//! `PASSBRIDGE_KILLS` is the number of kills for each decoder and cloud; `PASSBRIDGE_SEED` makes
+//! other races of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -87,9 +89,11 @@ enum Judged {
     Acknowledged,
     /// Everything that happened.
     All,
-    /// Everything that happened after the first read that was kept: what was before is not the box's to ask for.
+    /// Everything that happened after the first read that was kept: what was before is not the
+    /// box's to ask for.
     SinceTheFirst,
-    /// Everything that happened: the box cannot ask, but somebody at the decoder has it give all of it again.
+    /// Everything that happened: the box cannot ask, but somebody at the decoder has it give all of
+    /// it again.
     AllGivenAgain,
 }
 
@@ -203,7 +207,8 @@ async fn drain(site: &Site, cloud: &SimCloud, sim: &SimDecoder, kind: Kind) {
             .await;
         }
         Judged::SinceTheFirst => {
-            // A live read shows where the decoder's count stands; before it, nobody knows of what was missed at the end.
+            // A live read shows where the decoder's count stands; before it, nobody knows of what
+            // was missed at the end.
             until("something is kept", async || {
                 sim.push(1);
                 !shown(site).await.is_empty()

@@ -1,5 +1,6 @@
-//! The real binary as a child process: killed at any moment, stopped, on a full disk, with a broken queue, beside another
-//! one, and as a timer types its commands. Decoders and cloud are simulated here, in the process of the test.
+//! The real binary as a child process: killed at any moment, stopped, on a full disk, with a broken
+//! queue, beside another one, and as a timer types its commands. Decoders and cloud are simulated
+//! here, in the process of the test.
 
 mod audit;
 mod capture;

@@ -1,4 +1,5 @@
-//! Whatever becomes of the log output: reads are kept, acknowledged and sent, the page answers, and SIGTERM ends the box.
+//! Whatever becomes of the log output: reads are kept, acknowledged and sent, the page answers, and
+//! SIGTERM ends the box.
 
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write};
@@ -11,7 +12,8 @@ use passbridge::testing::sim::decoder::Kind;
 
 use crate::support::child::{Running, Site, UPLOAD, decoder, judge, passing, until};
 
-/// Writes into a pipe until nothing more goes in. On a handle of its own: the flag would be the other one's, too.
+/// Writes into a pipe until nothing more goes in. On a handle of its own: the flag would be the
+/// other one's, too.
 fn fill(pipe: &PipeWriter) {
     let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
     let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;

@@ -1,6 +1,7 @@
-//! More than any race brings, to the real binary: a decoder gone mad, bytes without a line end, connections without
-//! number, a page client that never reads. Another decoder is read beside it all the time and must not notice; memory and
-//! descriptors of the process stay bounded; and the status names what is wrong.
+//! More than any race brings, to the real binary: a decoder gone mad, bytes without a line end,
+//! connections without number, a page client that never reads. Another decoder is read beside it
+//! all the time and must not notice; memory and descriptors of the process stay bounded; and the
+//! status names what is wrong.
 //!
 //! The short versions run by default. The long ones: tests/README.md.
 
@@ -21,9 +22,9 @@ use tokio::task::JoinHandle;
 use crate::support::busy;
 use crate::support::child::*;
 
-/// Memory that the process may come to need beyond what it needs at rest: buffers of 8 MiB a decoder, the journal's tail
-/// and its queue (two spans of some 6 MB and their page caches), and what the allocator keeps. Generous; the unit allows
-/// 256 MB in all.
+/// Memory that the process may come to need beyond what it needs at rest: buffers of 8 MiB a
+/// decoder, the journal's tail and its queue (two spans of some 6 MB and their page caches), and
+/// what the allocator keeps. Generous; the unit allows 256 MB in all.
 const MORE_MB: u64 = 128;
 
 /// A number of `/proc/PID/status`, in kB.
@@ -45,7 +46,8 @@ fn has(status: &Snapshot, code: &str, about: &str) -> bool {
     status.problems.iter().any(|problem| problem.code == code && problem.about == about)
 }
 
-/// A decoder beside the bad one: an exporter whose reads are acknowledged when they are on the disk.
+/// A decoder beside the bad one: an exporter whose reads are acknowledged when they are on the
+/// disk.
 struct Beside {
     running: Arc<AtomicBool>,
     task: JoinHandle<(SimDecoder, Vec<Duration>)>,
@@ -73,8 +75,8 @@ impl Beside {
         Self { running, task }
     }
 
-    /// Its reads are acknowledged, each; and how long that took, in words. A read takes no longer than the exporter waits
-    /// before it repeats (the real one: 20 s).
+    /// Its reads are acknowledged, each; and how long that took, in words. A read takes no longer
+    /// than the exporter waits before it repeats (the real one: 20 s).
     async fn unhurt(self) -> String {
         self.running.store(false, Ordering::Relaxed);
         let (sim, mut took) = self.task.await.unwrap();
@@ -133,8 +135,8 @@ async fn mad(seconds: u64) {
         count.store(next + 1, Ordering::SeqCst);
         end.store(true, Ordering::SeqCst);
         stream.shutdown().await?;
-        // Until the box has read to the end: closed over what it asked us, the connection would be reset, and what is still on
-        // the way would be gone.
+        // Until the box has read to the end: closed over what it asked us, the connection would be
+        // reset, and what is still on the way would be gone.
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
     })
     .await;
@@ -275,7 +277,8 @@ async fn five_hundred_connections_to_each_port_keep_no_exporter_out_and_cost_lit
     let mut trying = tokio::task::JoinSet::new(); // what connects is open as long as this is
     for _ in 0..MANY {
         wires.push(TcpStream::connect(&address).await.unwrap());
-        // Beyond what is answered at once and what the system queues, they only try: nobody waits for them.
+        // Beyond what is answered at once and what the system queues, they only try: nobody waits
+        // for them.
         trying.spawn(TcpStream::connect(("127.0.0.1", site.page)));
         // At most as many as its queue takes: then the system lets the next one wait.
         let connecting = UnixStream::connect(site.data.join("control.sock"));
@@ -316,7 +319,8 @@ async fn page_clients_that_never_read_cost_little_and_hold_up_nobody() {
         stream.write_all(b"GET /api/events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
         deaf.push(stream);
     }
-    // All that is known and every read of the last minutes, asked for again and again, and never taken.
+    // All that is known and every read of the last minutes, asked for again and again, and never
+    // taken.
     let mut greedy = Vec::new();
     for _ in 0..10 {
         let stream = TcpStream::connect(("127.0.0.1", site.page)).await.unwrap();

@@ -121,7 +121,8 @@ async fn without_a_port_the_usual_ones_are_tried() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("none of the decoders' usual ports"), "{output:?}");
 }
 
-/// A line that the test writes to; the other end is a terminal of the system, which is opened, locked and set as a real one.
+/// A line that the test writes to; the other end is a terminal of the system, which is opened,
+/// locked and set as a real one.
 #[tokio::test]
 async fn a_serial_line_is_read_and_a_line_that_is_held_says_so() {
     let (mut ours, theirs) = tokio_serial::SerialStream::pair().unwrap();
@@ -134,7 +135,8 @@ async fn a_serial_line_is_read_and_a_line_that_is_held_says_so() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("another program holds the line"), "{output:?}");
     drop(held);
     let probing = tokio::spawn(async move { probe(&[&address, "--for", "20s", "--json"]).await });
-    // A terminal that nobody has open takes nothing, or forgets it: the reads come again until it is enough.
+    // A terminal that nobody has open takes nothing, or forgets it: the reads come again until it
+    // is enough.
     until("the probe has ended", async || {
         let _ = ours.write_all(b"aa0005800012860800012603062027472353\r\n").await;
         probing.is_finished()

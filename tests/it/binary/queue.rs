@@ -1,4 +1,5 @@
-//! A queue that is broken while the box is off, with a backlog: it comes back from the log, and reads are kept meanwhile.
+//! A queue that is broken while the box is off, with a backlog: it comes back from the log, and
+//! reads are kept meanwhile.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;

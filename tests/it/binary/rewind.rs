@@ -22,8 +22,8 @@ impl Site {
     }
 }
 
-/// A box with a decoder that stored 1200 reads before anybody listened, of which nothing is asked for by itself. Some reads
-/// happened since; how many are in the cloud is returned.
+/// A box with a decoder that stored 1200 reads before anybody listened, of which nothing is asked
+/// for by itself. Some reads happened since; how many are in the cloud is returned.
 async fn box_without_the_past(kind: Kind) -> (SimCloud, String, SimDecoder, Site) {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
     let token = cloud.open_session(DEVICE, "Race");
@@ -62,8 +62,8 @@ async fn an_older_part(kind: Kind) {
     site.sent(expected.len() as u64).await;
     judge("what was asked for", &cloud, &token, expected.clone());
 
-    // Again, after a restart, and what is held already: kept as repeats, sent never, though far more reads came since
-    // than are remembered in memory.
+    // Again, after a restart, and what is held already: kept as repeats, sent never, though far
+    // more reads came since than are remembered in memory.
     running.stop().await;
     let running = start(&site);
     site.until("it runs again", |_| true).await;

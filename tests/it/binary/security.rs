@@ -1,5 +1,6 @@
-//! What docs/threat-model.md claims of the real program: the key, what others on the box may do, text that steers
-//! terminals. Limits of HTTP and of the control socket are tested beside their code (src/web/tests.rs, src/control.rs).
+//! What docs/threat-model.md claims of the real program: the key, what others on the box may do,
+//! text that steers terminals. Limits of HTTP and of the control socket are tested beside their
+//! code (src/web/tests.rs, src/control.rs).
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -28,7 +29,8 @@ fn all_below(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// `sh -c SCRIPT`, with the binary's `run` as its `"$@"`, as the user who may least (or this one, who is no root).
+/// `sh -c SCRIPT`, with the binary's `run` as its `"$@"`, as the user who may least (or this one,
+/// who is no root).
 fn run_by(site: &Site, script: &str, user: u32) -> Command {
     let run = site.command(&["run"]);
     let mut shell = Command::new("/bin/sh");

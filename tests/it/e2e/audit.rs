@@ -1,4 +1,5 @@
-//! Journal against cloud: what the box finds by itself when a session is over, and what a repair does and does not.
+//! Journal against cloud: what the box finds by itself when a session is over, and what a repair
+//! does and does not.
 
 use passbridge::testing::cloud::audit::{self, Head, Subject};
 use passbridge::testing::cloud::rufus::{Client, ClientConfig};
@@ -317,7 +318,8 @@ async fn an_audit_while_passings_go_up_compares_what_was_there_when_it_began() {
     way.cloud.configure(|config| config.page_size = 50);
     way.session();
     let sim = way.plug_with(Kind::RACE_RESULT, 3000).await;
-    // From the second hundred on a passing takes 5 ms: the audit sees a drain from its beginning to its end.
+    // From the second hundred on a passing takes 5 ms: the audit sees a drain from its beginning to
+    // its end.
     way.cloud.fault_times(1, On::Insert, CloudFault::after(Answer::Usual));
     way.cloud.fault_always(On::Insert, CloudFault::slow(std::time::Duration::from_millis(20)));
     let daemon = way.start().await;

@@ -1,7 +1,8 @@
-//! The box's clock steps in the middle of everything: order, timers and "exactly once" do not know it, and a read without
-//! a date is never uploaded on a wrong day without a word.
+//! The box's clock steps in the middle of everything: order, timers and "exactly once" do not know
+//! it, and a read without a date is never uploaded on a wrong day without a word.
 //!
-//! The clock is scripted: it stands until a test sets it, and every setting is a step. It is looked at once a second.
+//! The clock is scripted: it stands until a test sets it, and every setting is a step. It is looked
+//! at once a second.
 
 use std::time::Duration;
 
@@ -102,7 +103,8 @@ async fn a_step_while_a_backlog_drains_or_a_batch_is_in_flight_changes_nothing()
         way.cloud.fault_always(On::Insert, CloudFault::before(Answer::Status(503)));
         let daemon = way.start_at(&wall).await;
         keeps(&daemon, 400).await;
-        // One answer is lost when the drain begins: a batch is in flight and unknown while the clock steps.
+        // One answer is lost when the drain begins: a batch is in flight and unknown while the
+        // clock steps.
         way.cloud.clear_faults();
         way.cloud.fault(On::Insert, CloudFault::after(Answer::Never));
         way.arrive(1, &daemon).await;

@@ -1,6 +1,7 @@
-//! What the box says to its decoders in a whole way (connect, gaps, a rewind by hand, a pulled cable, goodbye), byte by byte,
-//! against lists of what it may say (tests/support/allowed.rs). For keepalives in hours of silence and for whatever decoders may say
-//! themselves: `tests/it/protocols`.
+//! What the box says to its decoders in a whole way (connect, gaps, a rewind by hand, a pulled
+//! cable, goodbye), byte by byte, against lists of what it may say (tests/support/allowed.rs). For
+//! keepalives in hours of silence and for whatever decoders may say themselves:
+//! `tests/it/protocols`.
 
 use passbridge::testing::config::Address;
 use passbridge::testing::daemon::Daemon;

@@ -1,4 +1,5 @@
-//! The box stops: in order, in the middle of a POST, or with a queue that is damaged when it comes back.
+//! The box stops: in order, in the middle of a POST, or with a queue that is damaged when it comes
+//! back.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -106,7 +107,8 @@ async fn a_box_that_dies_in_the_middle_of_a_post_neither_loses_nor_repeats_what_
     together(CLOUDS.into_iter().flat_map(|cloud| every.map(|apply| dies(cloud, apply)))).await;
 }
 
-/// A box with 60 reads that died while its second POST, of which the cloud took a part, had no answer.
+/// A box with 60 reads that died while its second POST, of which the cloud took a part, had no
+/// answer.
 async fn cut_in_a_post((dedup, generation): (Dedup, Generation), apply: Apply) -> (EndToEnd, String, SimDecoder) {
     let mut way = EndToEnd::with(dedup, generation).await;
     let token = way.session();

@@ -1,5 +1,6 @@
-//! A box whose files were damaged while it was off, in the middle of an upload: it starts, says what is gone, and every
-//! read is in the cloud once: from the queue, from the log, or again from the decoder's memory.
+//! A box whose files were damaged while it was off, in the middle of an upload: it starts, says
+//! what is gone, and every read is in the cloud once: from the queue, from the log, or again from
+//! the decoder's memory.
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +14,8 @@ use crate::support::e2e::*;
 struct Case {
     name: &'static str,
     damage: fn(&Path),
-    /// A box that the power went from in its first ten seconds, before a checkpoint, cannot know that the end of the log is
-    /// gone, nor that there was a queue.
+    /// A box that the power went from in its first ten seconds, before a checkpoint, cannot know
+    /// that the end of the log is gone, nor that there was a queue.
     told: Option<&'static str>,
 }
 
@@ -185,7 +186,8 @@ async fn survives(case: &'static Case, dedup: Dedup, generation: Generation, in_
     way.cloud.set_online(false).await;
     sim.push(40);
     keeps(&daemon, 100).await;
-    // Switched off in order, or as if the power went (what is on the disk now, as far as copying can show it).
+    // Switched off in order, or as if the power went (what is on the disk now, as far as copying
+    // can show it).
     let copy = tempfile::tempdir().unwrap();
     crate::support::disk_state::image(way.data(), copy.path());
     daemon.stop().await.unwrap();
@@ -194,7 +196,8 @@ async fn survives(case: &'static Case, dedup: Dedup, generation: Generation, in_
         crate::support::disk_state::image(copy.path(), way.data());
     }
     (case.damage)(way.data());
-    // Who lost lines and not the queue sends nothing twice, so it asks the cloud for nothing and cannot tell what is its own.
+    // Who lost lines and not the queue sends nothing twice, so it asks the cloud for nothing and
+    // cannot tell what is its own.
     let log_lost = case.told.is_some_and(|code| code.contains("log_") || code == "journal_lost");
     let only_in_queue = log_lost && fs::read_dir(way.data().join("queue")).is_ok_and(|queue| queue.count() > 0);
     way.cloud.set_online(true).await;
@@ -208,7 +211,8 @@ async fn survives(case: &'static Case, dedup: Dedup, generation: Generation, in_
     shows(&daemon, "nothing waits", |snapshot| snapshot.journal.pending == 0 && snapshot.journal.serving).await;
     let snapshot = daemon.snapshot();
     let expected = happened(&sim);
-    // The box looks itself, when the session is over, and must not call its own passings somebody else's.
+    // The box looks itself, when the session is over, and must not call its own passings somebody
+    // else's.
     way.cloud.open_session(DEVICE, "Next");
     sim.push(1);
     let audit = shows(&daemon, "there was an audit", |snapshot| snapshot.uploads[0].audit.is_some()).await;

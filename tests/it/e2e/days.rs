@@ -1,5 +1,5 @@
-//! Decoders that send no date, or only how long they have been on: the same chips at the same time of another day, in another
-//! life of the decoder, and out of a memory that is printed late.
+//! Decoders that send no date, or only how long they have been on: the same chips at the same time
+//! of another day, in another life of the decoder, and out of a memory that is printed late.
 //!
 //! The box's clock stands where a test sets it before it starts the box.
 

@@ -1,4 +1,5 @@
-//! A `device_id` that was wrong and is corrected between two starts: what follows to the right device, and what must not.
+//! A `device_id` that was wrong and is corrected between two starts: what follows to the right
+//! device, and what must not.
 
 use passbridge::testing::daemon::Daemon;
 use passbridge::testing::journal::{Unsettled, unsettled};
@@ -12,7 +13,8 @@ use crate::support::e2e::*;
 /// The device that was meant.
 const RIGHT: &str = "65A1000000000000000000000000000000000000000000000000000000000002";
 
-/// A cloud that knows both devices, and a box that has the wrong one, with sixty reads that wait for a session.
+/// A cloud that knows both devices, and a box that has the wrong one, with sixty reads that wait
+/// for a session.
 async fn wrong_device(dedup: Dedup) -> (EndToEnd, SimDecoder) {
     let mut way = EndToEnd::with(dedup, CLOUDS[0].1).await;
     way.cloud.configure(|config| config.devices.push((RIGHT.into(), "right".into())));

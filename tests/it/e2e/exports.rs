@@ -1,4 +1,5 @@
-//! What a read becomes on its way (bib, chip code, dead time), and what others read out of the journal.
+//! What a read becomes on its way (bib, chip code, dead time), and what others read out of the
+//! journal.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -92,8 +93,9 @@ async fn an_open_rufus_tag_is_uploaded_under_its_code_and_with_the_bib_of_that_c
     daemon.stop().await.unwrap();
 }
 
-/// A small race whose dead time is five seconds: two of the seven reads are no passing of their own. The fourth is there
-/// once more: after the restart the decoder was asked for it, to see that it was not cleared.
+/// A small race whose dead time is five seconds: two of the seven reads are no passing of their
+/// own. The fourth is there once more: after the restart the decoder was asked for it, to see that
+/// it was not cleared.
 async fn small_race() -> (EndToEnd, String) {
     let mut way = EndToEnd::new().await;
     let token = way.session();

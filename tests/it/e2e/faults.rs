@@ -1,5 +1,5 @@
-//! Everything a cloud, or what stands before it, can do to an upload: afterwards every read is there once, in order.
-//! Each case runs against every cloud there may be: see [`CLOUDS`].
+//! Everything a cloud, or what stands before it, can do to an upload: afterwards every read is
+//! there once, in order. Each case runs against every cloud there may be: see [`CLOUDS`].
 
 use std::time::{Duration, Instant};
 

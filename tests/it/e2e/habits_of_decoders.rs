@@ -1,9 +1,10 @@
-//! One table: every decoder that stores, with every habit, while we listen, while the cable is out and while the box is off,
-//! and what must be in the cloud then. No cell is left out in silence: where a protocol cannot tell, its cell says why.
+//! One table: every decoder that stores, with every habit, while we listen, while the cable is out
+//! and while the box is off, and what must be in the cloud then. No cell is left out in silence:
+//! where a protocol cannot tell, its cell says why.
 //!
-//! A cell begins with thirty reads that arrived; then the decoder does what the habit says while nobody (or we) listen;
-//! then there is a link again, and five reads more. What must arrive is all of the race, each read once; of last week's
-//! race nothing, before somebody says so.
+//! A cell begins with thirty reads that arrived; then the decoder does what the habit says while
+//! nobody (or we) listen; then there is a link again, and five reads more. What must arrive is all
+//! of the race, each read once; of last week's race nothing, before somebody says so.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +21,8 @@ use serde_json::Value;
 
 use crate::support::e2e::*;
 
-/// Decoders that store and have a test of their own, because each takes long. The others have one together.
+/// Decoders that store and have a test of their own, because each takes long. The others have one
+/// together.
 const OWN: [Kind; 5] = [Kind::CHRONOTRACK, Kind::ONE4ALL, Kind::P3, Kind::RACE_RESULT, Kind::ULTRA];
 
 /// What happens in a cell, in the order of the table's columns.
@@ -36,7 +38,8 @@ enum Story {
     ClearedClockBack,
     /// Both, and counted on.
     CountedOnClockBack,
-    /// As the one before, at a decoder that does not tell its time (RACE RESULT and One4All always do).
+    /// As the one before, at a decoder that does not tell its time (RACE RESULT and One4All always
+    /// do).
     UntoldClockBack,
     /// Its last read is said once more.
     Repeats,
@@ -48,7 +51,8 @@ enum Story {
     OtherMemory,
     /// Another program switches off what is sent unasked, or has it sent to itself; twelve reads.
     PushOff,
-    /// Another program begins a session, and the first ten reads of it are sent to it alone; twelve more.
+    /// Another program begins a session, and the first ten reads of it are sent to it alone; twelve
+    /// more.
     OtherSession,
 }
 
@@ -91,7 +95,8 @@ enum Cell {
 fn cell(kind: Kind, story: Story, meanwhile: While) -> Cell {
     let Spec { since_first_read, tells_clock, .. } = *kind.spec();
     match (story, meanwhile) {
-        // A memory cannot be exchanged under a link that is up: its reads are pushed as they are "made".
+        // A memory cannot be exchanged under a link that is up: its reads are pushed as they are
+        // "made".
         (Story::OtherMemory, While::WeListen) => Cell::CannotTell("what is pushed was just read"),
         (Story::OtherMemory, _) => Cell::HeldBack,
         (Story::UntoldClockBack, _) if since_first_read => {
@@ -136,7 +141,8 @@ async fn plugged(way: &mut EndToEnd, kind: Kind, story: Story) -> (SimDecoder, D
     (sim, daemon)
 }
 
-/// What the story does; the numbers of the reads, in the order of the simulator's, that are of last week's race.
+/// What the story does; the numbers of the reads, in the order of the simulator's, that are of last
+/// week's race.
 async fn happens(story: Story, sim: &SimDecoder) -> std::ops::Range<usize> {
     let before = sim.reads().len();
     match story {

@@ -13,7 +13,8 @@ const LOCATIONS: [&str; 3] = ["Start", "10 km", "Finish"];
 const START: &str = "5742";
 const FINISH: &str = "F141";
 
-/// A box that listens for a source with three timing points: one goes to `START`, one to `FINISH`, one is not in the table.
+/// A box that listens for a source with three timing points: one goes to `START`, one to `FINISH`,
+/// one is not in the table.
 struct Split {
     way: EndToEnd,
     sim: SimDecoder,
@@ -224,7 +225,8 @@ async fn a_chronotrack_source_that_counts_from_the_start_again_hides_no_new_read
     let message = complains(&daemon, "decoder_restarted").await;
     assert!(message.contains("counts from the start again"), "{message}");
     daemon.stop().await.unwrap();
-    // While the box is off. Only the next read of each location shows it: from what was asked for on there is nothing.
+    // While the box is off. Only the next read of each location shows it: from what was asked for
+    // on there is nothing.
     split.sim.clear();
     split.sim.push(30);
     let daemon = split.way.start().await;

@@ -1,5 +1,6 @@
-//! Lines as they are in a field, between the box and the cloud and between the decoder and the box. The real kernel's
-//! part of it (packets that vanish, links that go down, names that are not found) is in tests/root/network.
+//! Lines as they are in a field, between the box and the cloud and between the decoder and the box.
+//! The real kernel's part of it (packets that vanish, links that go down, names that are not found)
+//! is in tests/root/network.
 
 use std::time::Duration;
 
@@ -43,7 +44,8 @@ async fn survives(line: Line, timeout: Duration, kind: (Dedup, Generation), cuts
 #[tokio::test]
 async fn connections_cut_in_mid_request_and_in_mid_answer_lose_and_double_nothing() {
     let timeout = Duration::from_secs(5);
-    // Up: in the head of a request, in the body of a batch. Down: in the head of the first answer, and in later ones.
+    // Up: in the head of a request, in the body of a batch. Down: in the head of the first answer,
+    // and in later ones.
     let up = [100, 700, 1500, 2600].map(|bytes| Line { cut_up: Some(bytes), ..Line::default() });
     let down = [20, 180, 420, 700, 1000].map(|bytes| Line { cut_down: Some(bytes), ..Line::default() });
     let lines = up.into_iter().chain(down);
@@ -82,7 +84,8 @@ async fn a_line_that_swallows_everything_has_a_name_and_the_backlog_drains_when_
 
 #[tokio::test]
 async fn behind_a_proxy_without_patience_batches_get_smaller_until_they_pass() {
-    // 20 passings are 2 kB: at 64 kbit/s 0.25 s. The proxy cuts after a quarter of what a batch needs.
+    // 20 passings are 2 kB: at 64 kbit/s 0.25 s. The proxy cuts after a quarter of what a batch
+    // needs.
     let line = Line { rate: 64_000, patience: Some(Duration::from_millis(140)), ..Line::default() };
     let (mut way, shaper) = behind(line, CLOUDS[0]).await;
     let token = way.session();

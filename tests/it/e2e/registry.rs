@@ -1,5 +1,5 @@
-//! Every protocol of the registry, the whole way: through cut cables, half frames, noise, repeats, and a box that is
-//! switched off and on. A protocol that is added without a simulator fails here.
+//! Every protocol of the registry, the whole way: through cut cables, half frames, noise, repeats,
+//! and a box that is switched off and on. A protocol that is added without a simulator fails here.
 
 use std::collections::BTreeSet;
 
@@ -176,7 +176,8 @@ async fn every_read_of_every_decoder_in_the_registry_is_in_the_cloud_once() {
 async fn in_a_wrong_zone(case: Case) {
     let (site, daemon) = Site::in_zone(&case, Vec::new(), TimeZone::get("Asia/Kolkata").unwrap()).await;
     let (name, spec) = (case.kind.name(), case.kind.spec());
-    // Just after the connection a live read may be one that was stored, and so are those that follow one at once.
+    // Just after the connection a live read may be one that was stored, and so are those that
+    // follow one at once.
     for _ in 0..if spec.tells_utc { 5 } else { 20 } {
         site.sim.push(3);
         site.all_arrive(&daemon).await;
@@ -291,7 +292,8 @@ async fn serial_lines_of_every_streaming_decoder_are_read() {
     .await;
 }
 
-/// What a Timy with `CHK1` prints: number lines, the running time, an annulled impulse, a run time, a damaged line.
+/// What a Timy with `CHK1` prints: number lines, the running time, an annulled impulse, a run time,
+/// a damaged line.
 #[tokio::test]
 async fn a_timy_at_9600_baud_with_checksums_sends_its_impulses_and_nothing_else() {
     together(["none", "hardware"].map(checked_impulses)).await; // some programs turn RTS/CTS on
@@ -428,8 +430,8 @@ async fn the_older_one4all_dialect_goes_the_whole_way() {
     daemon.stop().await.unwrap();
 }
 
-/// What somebody at the decoder has it give again comes a second time to the box, and not to the cloud; what the box had
-/// missed comes for the first time.
+/// What somebody at the decoder has it give again comes a second time to the box, and not to the
+/// cloud; what the box had missed comes for the first time.
 #[tokio::test]
 async fn a_memory_that_is_given_by_hand_brings_what_was_missed_and_nothing_twice() {
     together(Kind::all().filter(|kind| kind.spec().given_by_hand).map(async |kind| {

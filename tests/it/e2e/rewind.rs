@@ -88,7 +88,8 @@ async fn reads_made_while_the_box_was_off_arrive_once() {
         links(&sim, 1).await;
         sim.push(1);
         way.arrive(336, &daemon).await;
-        // The last one held is asked for again, to compare it; the new read may come as an answer, too.
+        // The last one held is asked for again, to compare it; the new read may come as an answer,
+        // too.
         let most = 3;
         assert!(daemon.snapshot().decoders[0].reads <= most, "what is held is not fetched again");
         way.holds_in_some_order(&token, &happened(&sim));
@@ -149,7 +150,8 @@ async fn a_new_file_begun_while_the_link_is_up_costs_no_read() {
     }
 }
 
-/// A box with a decoder of this kind; one that connects finds the box at the same place when it runs again.
+/// A box with a decoder of this kind; one that connects finds the box at the same place when it
+/// runs again.
 async fn plugged(way: &mut EndToEnd, kind: Kind) -> (SimDecoder, Daemon) {
     if !kind.connects() {
         let sim = way.plug(kind).await;

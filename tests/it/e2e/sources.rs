@@ -1,4 +1,5 @@
-//! Two sources of one name behind one listening port: a main and a backup, each with a count of its own.
+//! Two sources of one name behind one listening port: a main and a backup, each with a count of its
+//! own.
 
 use std::fs;
 
@@ -73,7 +74,8 @@ async fn a_main_and_a_backup_with_one_location_name_lose_no_read_and_make_none_t
     daemon.stop().await.unwrap();
 }
 
-/// The log of a version that did not keep the reader as a part of the place: its lines without it, each with its checksum.
+/// The log of a version that did not keep the reader as a part of the place: its lines without it,
+/// each with its checksum.
 fn without_readers(data: &std::path::Path) -> usize {
     let mut changed = 0;
     for entry in fs::read_dir(data.join("log")).unwrap() {

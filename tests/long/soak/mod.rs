@@ -1,12 +1,15 @@
-//! Bounded disk and memory: the real journal and the real uplink for weeks of simulated time, with days without internet
-//! in it, against the simulated cloud. The shape is judged, never the speed.
+//! Bounded disk and memory: the real journal and the real uplink for weeks of simulated time, with
+//! days without internet in it, against the simulated cloud. The shape is judged, never the speed.
 //!
-//! * The disk: once the first retention is over, it stays below a figure that follows from the configuration.
-//! * What is not uploaded is there, however old; in the end every read is in the cloud once, in order.
+//! * The disk: once the first retention is over, it stays below a figure that follows from the
+//!   configuration.
+//! * What is not uploaded is there, however old; in the end every read is in the cloud once, in
+//!   order.
 //! * Memory, open files, segments and spans at the end are what they were at the beginning.
 //!
-//! The box's clock is scripted; a simulated hour takes as long as its reads take to be kept and sent. The short run is part
-//! of `cargo test`; the month is `cargo test --release --test long soak:: -- --ignored --nocapture`.
+//! The box's clock is scripted; a simulated hour takes as long as its reads take to be kept and
+//! sent. The short run is part of `cargo test`; the month is
+//! `cargo test --release --test long soak:: -- --ignored --nocapture`.
 
 mod stage;
 
@@ -14,13 +17,13 @@ use std::ops::Range;
 
 use stage::{Sample, Stage};
 
-/// Bytes of the log for each read that was uploaded in batches of 500: its own line, and its part of the batch's. Measured
-/// (see tests/README.md), and a tenth more.
+/// Bytes of the log for each read that was uploaded in batches of 500: its own line, and its part
+/// of the batch's. Measured (see tests/README.md), and a tenth more.
 const LOG_PER_READ: u64 = 275;
 /// Bytes of the queue for each read that waits when a checkpoint comes, and a tenth more.
 const QUEUE_PER_READ: u64 = 110;
-/// What the queue has beside the reads: sled's segments, state and 262,144 identities in each of the spans that are kept
-/// while the checkpoint moves on to the next.
+/// What the queue has beside the reads: sled's segments, state and 262,144 identities in each of
+/// the spans that are kept while the checkpoint moves on to the next.
 const QUEUE_BASE: u64 = 8 * 1024 * 1024;
 
 /// The index of the reads that were ever kept, 16 bytes each.
@@ -43,8 +46,9 @@ struct Plan {
 }
 
 impl Plan {
-    /// What the disk may hold while `unsent` reads wait: what the retention keeps, or the limit, or what waits if that is
-    /// more; the segment in use, and one that ended since the last look and one more, for it is removed as a whole.
+    /// What the disk may hold while `unsent` reads wait: what the retention keeps, or the limit, or
+    /// what waits if that is more; the segment in use, and one that ended since the last look and
+    /// one more, for it is removed as a whole.
     fn bound(&self, unsent: u64) -> u64 {
         let retained = (u64::from(self.keep_days) * self.reads_per_day * LOG_PER_READ).min(self.keep_bytes);
         let waiting = unsent * (LOG_PER_READ + QUEUE_PER_READ);
@@ -94,7 +98,8 @@ fn most(samples: &[Sample], of: impl Fn(&Sample) -> u64) -> u64 {
     samples.iter().map(of).max().unwrap_or(0)
 }
 
-/// Everything that must not creep, early (after retention and outage have been seen) and in the last third.
+/// Everything that must not creep, early (after retention and outage have been seen) and in the
+/// last third.
 fn judge(plan: &Plan, samples: &[Sample]) {
     let from = (plan.settled_after().max(plan.outage.end) * plan.looks) as usize;
     let last = samples.len() * 2 / 3;
@@ -114,7 +119,8 @@ fn judge(plan: &Plan, samples: &[Sample]) {
     assert!(removed, "nothing was ever removed");
     let [disk, memory, files, segments, spans] = figures.map(|(_, before, after)| (before, after));
     assert!(disk.1 <= disk.0 + 4 * plan.segment_bytes + QUEUE_BASE / 4, "the disk creeps");
-    // What a short run cannot have filled yet: the identities of the newest reads, some 30 bytes each, twice while the table grows.
+    // What a short run cannot have filled yet: the identities of the newest reads, some 30 bytes
+    // each, twice while the table grows.
     let filling = if samples[last].kept < IDENTITIES { IDENTITIES * 60 / 1024 } else { 0 };
     assert!(memory.1 <= memory.0 + memory.0 / 20 + 4096 + filling, "memory creeps");
     let no_more = |(before, after): (u64, u64)| after <= before + before / 4 + 2;

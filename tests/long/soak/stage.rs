@@ -30,7 +30,8 @@ const LEFT: usize = 1_000;
 const GROUP: u64 = 1000;
 /// Chips at the start.
 const CHIPS: u64 = 5_000;
-/// When the simulated month begins, and the stamp of the first read; each read is a millisecond later.
+/// When the simulated month begins, and the stamp of the first read; each read is a millisecond
+/// later.
 const START_MS: i64 = 1_782_864_000_000; // 2026-07-01
 
 /// What was seen at the end of some simulated hours.
@@ -215,8 +216,9 @@ impl Stage {
         tokio::task::spawn_blocking(move || journal.backlog().0).await.unwrap()
     }
 
-    /// Takes the figures, once the disk holds no more than `bound` of what is unsent: what has had its time is removed by a task
-    /// of its own, which gets few of the real seconds in which a day goes by here.
+    /// Takes the figures, once the disk holds no more than `bound` of what is unsent: what has had
+    /// its time is removed by a task of its own, which gets few of the real seconds in which a day
+    /// goes by here.
     pub async fn sample_below(&self, bound: impl Fn(u64) -> u64) -> Sample {
         let deadline = tokio::time::Instant::now() + LIMIT;
         loop {
@@ -300,7 +302,8 @@ fn read(n: u64) -> Framed {
     Framed { frame: Frame::Read(ChipRead::new(chip, stamp)), raw }
 }
 
-/// Bytes allocated below a directory, and the numbers that its entries are named after. What goes meanwhile does not count.
+/// Bytes allocated below a directory, and the numbers that its entries are named after. What goes
+/// meanwhile does not count.
 fn of_dir(dir: &Path) -> (u64, Vec<u64>) {
     let (mut bytes, mut numbers) = (0, Vec::new());
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -29,7 +29,8 @@ pub struct Net {
     ends: [String; 2],
     /// First three groups of the IPv6 addresses; the internet is at ::1, the box at ::2.
     pub block6: String,
-    /// First three numbers of the addresses; the internet is at .1, the decoder at .5; the box at .2 and .6.
+    /// First three numbers of the addresses; the internet is at .1, the decoder at .5; the box at
+    /// .2 and .6.
     block: String,
 }
 
@@ -69,7 +70,8 @@ impl Net {
         PathBuf::from("/etc/netns").join(&self.name)
     }
 
-    /// The way to the internet; the kernel forgets it when the box's end of the cable is taken down.
+    /// The way to the internet; the kernel forgets it when the box's end of the cable is taken
+    /// down.
     pub fn route(&self) {
         self.inside(&["ip", "route", "add", "default", "via", &format!("{}.1", self.block)]);
     }

@@ -118,7 +118,8 @@ async fn no_network_at_all() {
     field.audit("no network").await;
 }
 
-/// Drains 1,000 passings over 64 kbit/s and 800 ms each way; prints how far it is from what the line could do.
+/// Drains 1,000 passings over 64 kbit/s and 800 ms each way; prints how far it is from what the
+/// line could do.
 async fn drain(batch_max: usize) {
     const PASSINGS: u64 = 1000;
     let line = Line { delay: Duration::from_millis(800), ..Line::default() };

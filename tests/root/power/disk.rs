@@ -1,4 +1,5 @@
-//! The disk as a file of a FUSE file system: a loop device on it is a block device whose FLUSH arrives as `fsync`.
+//! The disk as a file of a FUSE file system: a loop device on it is a block device whose FLUSH
+//! arrives as `fsync`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

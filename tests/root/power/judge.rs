@@ -27,7 +27,8 @@ pub struct Shown {
     pub durable: u64,
     /// Codes of the problems shown.
     pub problems: BTreeSet<String>,
-    /// How many passings waited when the box was last heard of in this life; `None`: it does not serve yet.
+    /// How many passings waited when the box was last heard of in this life; `None`: it does not
+    /// serve yet.
     pub last: Option<u64>,
 }
 
@@ -87,8 +88,8 @@ fn tell<T: std::fmt::Debug>(faults: &mut Vec<String>, what: &str, of: &[T]) {
     }
 }
 
-/// Kept before shown: right after a cut, before anything runs again, all that was shown as kept is in the log, or it was
-/// uploaded and pruned.
+/// Kept before shown: right after a cut, before anything runs again, all that was shown as kept is
+/// in the log, or it was uploaded and pruned.
 pub fn after_a_cut(data: &Path, shown: &Shown, cloud: &SimCloud) -> Vec<String> {
     let (mut faults, log, held) = (Vec::new(), read_log(data), in_cloud(cloud));
     let gone = |(seq, read): &(&u64, &(String, String))| {

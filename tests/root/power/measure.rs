@@ -1,4 +1,5 @@
-//! What a read costs the card: bytes written and FLUSHes, counted where the disk is, below ext4. No power goes here.
+//! What a read costs the card: bytes written and FLUSHes, counted where the disk is, below ext4. No
+//! power goes here.
 
 use std::time::Duration;
 

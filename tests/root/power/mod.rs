@@ -1,12 +1,15 @@
-//! Power cuts: the real binary on an ext4 whose disk loses its power at random moments. Only what was flushed survives; of the
-//! rest any subset, in any order, some of it torn. A kill -9 shows nothing of this: the kernel still has every page.
+//! Power cuts: the real binary on an ext4 whose disk loses its power at random moments. Only what
+//! was flushed survives; of the rest any subset, in any order, some of it torn. A kill -9 shows
+//! nothing of this: the kernel still has every page.
 //!
-//! [`platter`] is the disk's content and cache, [`disk`] serves it as a block device would be served, [`rig`] puts a file system
-//! on it, [`trial`] runs a box on that through several cuts, [`judge`] knows what must be where afterwards.
-//! Decoders and cloud are simulated in this process: they keep their power.
+//! [`platter`] is the disk's content and cache, [`disk`] serves it as a block device would be
+//! served, [`rig`] puts a file system on it, [`trial`] runs a box on that through several cuts,
+//! [`judge`] knows what must be where afterwards. Decoders and cloud are simulated in this process:
+//! they keep their power.
 //!
-//! Needs root, FUSE and loop devices: `cargo test --test root power:: -- --ignored --nocapture --test-threads 1`. `PASSBRIDGE_CUTS`
-//! is the number of cuts, `PASSBRIDGE_SEED` the first trial's seed.
+//! Needs root, FUSE and loop devices:
+//! `cargo test --test root power:: -- --ignored --nocapture --test-threads 1`.
+//! `PASSBRIDGE_CUTS` is the number of cuts, `PASSBRIDGE_SEED` the first trial's seed.
 
 mod disk;
 mod judge;
@@ -30,7 +33,8 @@ const KEEP: [u32; 3] = [0, 50, 100];
 /// Cuts of each control.
 const CONTROL_CUTS: u64 = 12;
 
-/// The cuts of one rig would disturb nobody, but the timing of two boxes at once would be that of no box.
+/// The cuts of one rig would disturb nobody, but the timing of two boxes at once would be that of
+/// no box.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 async fn trials(cuts: u64, seed: u64, no_sync: Option<&'static str>) -> Outcome {

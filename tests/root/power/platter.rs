@@ -1,6 +1,7 @@
-//! What a disk with a volatile write cache holds: pages that were flushed, and versions of pages that were only written.
-//! At a cut, of what was not flushed any subset survives, page by page, an earlier version as well as the last one, and
-//! some pages are torn at a sector. Pure: no I/O, all chance comes from the seed.
+//! What a disk with a volatile write cache holds: pages that were flushed, and versions of pages
+//! that were only written. At a cut, of what was not flushed any subset survives, page by page, an
+//! earlier version as well as the last one, and some pages are torn at a sector. Pure: no I/O, all
+//! chance comes from the seed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -139,7 +140,8 @@ impl Platter {
                 continue;
             }
             remains.kept += 1;
-            // All of it: the drive had just written everything, and would have answered the FLUSH a moment later.
+            // All of it: the drive had just written everything, and would have answered the FLUSH a
+            // moment later.
             let last = versions.len() - 1;
             let at = if keep < 100 && rng.u32(0..EARLIER) == 0 { rng.usize(0..=last) } else { last };
             let mut page = *versions[at];

@@ -1,5 +1,6 @@
-//! An ext4 on a loop device on the [`Disk`]. Whatever happens, file systems are unmounted and the device is let go when
-//! the rig goes; what a run that was killed has left is cleaned up by the next one, by its own name.
+//! An ext4 on a loop device on the [`Disk`]. Whatever happens, file systems are unmounted and the
+//! device is let go when the rig goes; what a run that was killed has left is cleaned up by the
+//! next one, by its own name.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,8 @@ impl Rig {
         let disk = Disk::mount(&dir.path().join("fuse")).map_err(|error| format!("no FUSE file system: {error}"))?;
         let mut rig = Self { disk, empty: Image::default(), device: None, mounted: false, dir };
         let device = rig.attach()?;
-        // Nothing is left to be done in the background, so that every trial begins with the same disk.
+        // Nothing is left to be done in the background, so that every trial begins with the same
+        // disk.
         let format = ["-q", "-F", "-b", "4096", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", &device];
         run("mkfs.ext4", format)?;
         rig.power_off()?;
@@ -72,7 +74,8 @@ impl Rig {
         self.disk.platter().cut(keep, rng)
     }
 
-    /// Lets the device go. After a cut nothing of what the kernel still wants to write reaches the disk, now or ever.
+    /// Lets the device go. After a cut nothing of what the kernel still wants to write reaches the
+    /// disk, now or ever.
     pub fn power_off(&mut self) -> Result<(), String> {
         if std::mem::take(&mut self.mounted) {
             let mountpoint = self.mountpoint();

@@ -1,5 +1,5 @@
-//! A box with decoders and a cloud, through several power cuts on one disk, to the end. All chance comes from the seed,
-//! but for what the scheduler does.
+//! A box with decoders and a cloud, through several power cuts on one disk, to the end. All chance
+//! comes from the seed, but for what the scheduler does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,11 +22,12 @@ use super::platter::Remains;
 use super::rig::Rig;
 use crate::support::child::{PATIENCE, Passing, Running, Site, UPLOAD, decoder, holds, passing, race, shown, trouble};
 
-/// Small, so that segments are begun, checkpoints made and segments pruned many times between two cuts.
+/// Small, so that segments are begun, checkpoints made and segments pruned many times between two
+/// cuts.
 const SEGMENT_BYTES: &str = "6000";
 const TURN_MS: &str = "60";
-/// Newest reads of a decoder in memory instead of 262,144: what came before has to be found in the index beside the log, which
-/// gets a segment for every 16 reads.
+/// Newest reads of a decoder in memory instead of 262,144: what came before has to be found in the
+/// index beside the log, which gets a segment for every 16 reads.
 const RECENT: &str = "64";
 /// Nothing that is uploaded is kept longer than it must.
 const PRUNE: &str = "[keep]\ndays = 0\n";
@@ -167,7 +168,8 @@ impl<'a> Trial<'a> {
 
     fn start(&self) -> Running {
         let run = self.site.command(&["run"]);
-        // It dies with this process, also when that is killed: it would keep the file system mounted.
+        // It dies with this process, also when that is killed: it would keep the file system
+        // mounted.
         let mut command = Command::new("/usr/bin/setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(run.get_program()).args(run.get_args()).env_clear();
         command.env("PASSBRIDGE_TRIAL_VOLUME_BYTES", SEGMENT_BYTES).env("PASSBRIDGE_TRIAL_TURN_MS", TURN_MS);

@@ -354,8 +354,8 @@ impl Ledger {
         }
     }
 
-    /// What the journal counts of all reads is what the log says, and the sum adds up. After lines of the log were lost
-    /// only the sum does.
+    /// What the journal counts of all reads is what the log says, and the sum adds up. After lines
+    /// of the log were lost only the sum does.
     pub(super) fn adds_up(&mut self, reads: Option<ReadCounts>) {
         let Some(reads) = reads else { return self.must(false, 4, || "the queue does not serve".to_owned()) };
         self.must(reads.kept == reads.sum() && reads.waiting == 0, 4, || format!("does not add up: {reads:?}"));

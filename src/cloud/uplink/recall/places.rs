@@ -50,7 +50,8 @@ impl Places {
         self.first(key).is_some()
     }
 
-    /// Session and number of a place with this key, the lowest number first. Each place is given once.
+    /// Session and number of a place with this key, the lowest number first. Each place is given
+    /// once.
     pub(super) fn take(&mut self, key: u64) -> Option<(u32, u64)> {
         let at = self.first(key)?;
         self.taken += 1;
@@ -70,7 +71,8 @@ impl Places {
     fn sort(&mut self) {
         if self.sorted < self.places.len() {
             self.places.sort_unstable();
-            // Of a place that was taken and is added again the one that is taken stays, so it is not given twice.
+            // Of a place that was taken and is added again the one that is taken stays, so it is
+            // not given twice.
             self.places.dedup_by(|next, kept| {
                 let same = (next.key, next.num, next.session) == (kept.key, kept.num, kept.session);
                 kept.taken |= same && next.taken;

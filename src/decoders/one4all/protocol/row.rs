@@ -61,8 +61,8 @@ pub(super) fn is_chip(code: &str, number: &str) -> bool {
     code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase()) && digits(number, 5..=5)
 }
 
-/// A stamp from `yyyy-MM-dd` and `HH:mm:ss`, with or without `.kkk` (passings have it, the clock may
-/// not).
+/// A stamp from `yyyy-MM-dd` and `HH:mm:ss`, with or without `.kkk` (passings have it, the clock
+/// may not).
 pub(super) fn stamp(date: &str, time: &str) -> Result<Stamp, Reject> {
     let time = Some(time).filter(|time| matches!(time.len(), 8 | 12)).and_then(civil::time_of_day);
     let time = time.ok_or(Reject::Field("time"))?;

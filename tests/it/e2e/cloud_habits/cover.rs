@@ -1,7 +1,8 @@
-//! Rows that cover every pair (or triple) of levels of different factors: far fewer than all combinations.
+//! Rows that cover every pair (or triple) of levels of different factors: far fewer than all
+//! combinations.
 
-/// Rows with one level of each factor, so that every `strength` (2 or 3) levels of different factors are together in at least
-/// one of them. Greedy, and the same for the same seed.
+/// Rows with one level of each factor, so that every `strength` (2 or 3) levels of different
+/// factors are together in at least one of them. Greedy, and the same for the same seed.
 pub fn cover(sizes: &[usize], strength: usize, seed: u64) -> Vec<Vec<usize>> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut open = Open::new(sizes, strength);
@@ -84,8 +85,8 @@ impl Open {
         }
     }
 
-    /// A row with this group in it; each other factor, in any order, takes the level that is in most open groups with what
-    /// is there already.
+    /// A row with this group in it; each other factor, in any order, takes the level that is in
+    /// most open groups with what is there already.
     fn grown(&self, first: &[usize], rng: &mut fastrand::Rng) -> Vec<usize> {
         let mut levels: Vec<Option<usize>> = vec![None; self.sizes.len()];
         for level in first {

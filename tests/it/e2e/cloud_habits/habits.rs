@@ -1,14 +1,19 @@
-//! Habits of a cloud, crossed with each other, with lost answers, kills, other sessions and kinds of duplicate detection.
+//! Habits of a cloud, crossed with each other, with lost answers, kills, other sessions and kinds
+//! of duplicate detection.
 //!
-//! `cargo test --test it e2e::` runs rows in which every two levels of different factors are together once. Opt-in, by environment:
+//! `cargo test --test it e2e::` runs rows in which every two levels of different factors are
+//! together once. Opt-in, by environment:
 //!
-//! * `PASSBRIDGE_HABITS=pairs` or `triples`: the long table, every word and every oddity as a level of its own.
+//! * `PASSBRIDGE_HABITS=pairs` or `triples`: the long table, every word and every oddity as a level
+//!   of its own.
 //! * `PASSBRIDGE_HABITS=N`: so many rows drawn at random from the long table.
 //! * `PASSBRIDGE_SEED=N`: another seed, for the rows and for what the habits choose.
-//! * `-- --ignored`: some rows with the box's settings as shipped and a cloud that is seconds behind; takes minutes.
+//! * `-- --ignored`: some rows with the box's settings as shipped and a cloud that is seconds
+//!   behind; takes minutes.
 //! * `PASSBRIDGE_ROW=N`: this row alone, with all that is known of it.
 //! * `PASSBRIDGE_CASE='Gateway --seed 7 --habit lag=300ms +kill'`: this one, as it is printed.
-//! * `PASSBRIDGE_TELL=1`: what became of every row. `PASSBRIDGE_SMALLER=1`: of each row that is wrong, what it takes for it.
+//! * `PASSBRIDGE_TELL=1`: what became of every row. `PASSBRIDGE_SMALLER=1`: of each row that is
+//!   wrong, what it takes for it.
 
 use std::env;
 use std::sync::Arc;
@@ -201,8 +206,9 @@ fn all(how: &str, seed: u64) -> Vec<Case> {
     rows.into_iter().zip(0..).map(case).collect()
 }
 
-/// What is left of a wrong case when everything is taken out of it without which it is wrong as well. It takes its time: a
-/// case without a fault may be wrong by chance only now and then, so each is given three tries.
+/// What is left of a wrong case when everything is taken out of it without which it is wrong as
+/// well. It takes its time: a case without a fault may be wrong by chance only now and then, so
+/// each is given three tries.
 async fn smaller(case: &Case) -> (Case, Verdict) {
     let mut least = case.clone();
     let mut seen = Verdict::default();
@@ -235,7 +241,8 @@ async fn smaller(case: &Case) -> (Case, Verdict) {
         for _ in 0..3 {
             let verdict = run(fewer).await;
             if !verdict.is_good() {
-                // What is before this place is needed, and the places of the habits have moved by one.
+                // What is before this place is needed, and the places of the habits have moved by
+                // one.
                 at -= usize::from(fewer.habits.len() < least.habits.len());
                 (least, seen) = (fewer.clone(), verdict);
                 break;

@@ -1,4 +1,5 @@
-//! Clouds at which passings were lost, doubled, or stood still in silence, each as it was seen; and what the box then shows.
+//! Clouds at which passings were lost, doubled, or stood still in silence, each as it was seen; and
+//! what the box then shows.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -56,7 +57,8 @@ async fn once(way: &EndToEnd, expected: &[Crossing], what: &(dyn std::fmt::Debug
     assert!(twice.is_empty(), "{} twice; {what:?}\n{:#?}", twice.len(), way.cloud.trace());
 }
 
-/// An insert is told that its session is closed, which it is not: the box looks which one is active.
+/// An insert is told that its session is closed, which it is not: the box looks which one is
+/// active.
 fn gone() -> CloudFault {
     let body = r#"{"body":{"description":"Session not found or closed"}}"#.to_owned();
     CloudFault::before(Answer::Text { status: 404, content_type: "application/json", body })
@@ -67,7 +69,8 @@ async fn stays(way: &EndToEnd, stored: usize, time: Duration) {
     assert!(!way.cloud.wait_until(time, |cloud| cloud.stored() != stored).await, "{}", way.cloud.stored());
 }
 
-/// A second box with its own decoder and disk, and the device of the first one: a card that was copied.
+/// A second box with its own decoder and disk, and the device of the first one: a card that was
+/// copied.
 async fn copy_of(first: &EndToEnd) -> (EndToEnd, SimDecoder) {
     let mut second = EndToEnd::with(Dedup::None, Generation::OpenApi).await;
     second.config.cloud.clone_from(&first.config.cloud);
@@ -148,8 +151,8 @@ async fn a_poll_that_shows_the_session_before_after_the_next_one_has_begun_makes
         sim.push(30);
         once(&way, &happened(&sim), &rule).await;
         for _ in 0..3 {
-            // It is told to look for the session anew, is told of the one before, and then of the right one;
-            // the newest in it are not shown yet.
+            // It is told to look for the session anew, is told of the one before, and then of the
+            // right one; the newest in it are not shown yet.
             let stale = ["stale-active=before@300ms", "lag=400ms", &*format!("duplicates={rule}")];
             way.cloud.habits(Habits::of(1, stale).unwrap());
             let before = way.cloud.stored();

@@ -1,4 +1,5 @@
-//! One race with a box, a decoder that stores its reads, and a cloud with habits; and the judgement of what the cloud holds.
+//! One race with a box, a decoder that stores its reads, and a cloud with habits; and the judgement
+//! of what the cloud holds.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,12 +31,14 @@ pub enum Pace {
 }
 
 impl Pace {
-    /// Longest time in which nothing new comes into the cloud although something is owed. Beyond it the upload stands still.
+    /// Longest time in which nothing new comes into the cloud although something is owed. Beyond it
+    /// the upload stands still.
     fn patience(self) -> Duration {
         Duration::from_secs(if self == Self::Fast { 20 } else { 120 })
     }
 
-    /// What comes late comes within this: the longest lag and the longest delay of an insert that a case has.
+    /// What comes late comes within this: the longest lag and the longest delay of an insert that a
+    /// case has.
     fn quiet(self) -> Duration {
         if self == Self::Fast { Duration::from_millis(900) } else { Duration::from_secs(12) }
     }
@@ -70,7 +73,8 @@ pub struct Case {
     /// The cloud can be asked, or says what it has done: all must arrive.
     pub provable: bool,
     pub pace: Pace,
-    /// Longest time after the last read until it is judged. A cloud that fails at half of everything is slow to fill.
+    /// Longest time after the last read until it is judged. A cloud that fails at half of
+    /// everything is slow to fill.
     pub limit: Duration,
 }
 
@@ -192,7 +196,8 @@ impl Verdict {
     }
 }
 
-/// Short waits, and what comes late in a fast case comes within the shortest age at which the box believes that it will not.
+/// Short waits, and what comes late in a fast case comes within the shortest age at which the box
+/// believes that it will not.
 pub fn fast(upload: UploadConfig) -> UploadConfig {
     UploadConfig {
         timeout: Duration::from_millis(400),
@@ -228,7 +233,8 @@ impl Race {
         let own = self.image();
         drop(self.daemon.take());
         if disk.is_some() {
-            // A disk is not changed in less time than the cloud is behind: nobody could know what is on its way.
+            // A disk is not changed in less time than the cloud is behind: nobody could know what
+            // is on its way.
             tokio::time::sleep(pace.quiet()).await;
         }
         self.way.config.data_dir = disk.unwrap_or(own);
@@ -328,7 +334,8 @@ async fn judge(case: &Case, race: Race, bad: Option<&str>) -> Verdict {
     held.retain(|_, times| *times > 1);
     verdict.twice = held.into_keys().collect();
     let unexplained: Vec<Crossing> = missing.into_iter().filter(|one| bad != Some(&*one.0)).collect();
-    // Which one is set aside is not asked for: more than the cloud refuses is wrong, whichever they are.
+    // Which one is set aside is not asked for: more than the cloud refuses is wrong, whichever they
+    // are.
     if aside > refused {
         verdict.aside = unexplained;
     } else if unexplained.len() > owed {
