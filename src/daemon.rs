@@ -5,7 +5,7 @@
 //! * No task dies alone. If a task ends by itself, it ends the process with a reason, and systemd
 //!   starts the process again.
 //! * A fault of the configuration (a port in use, a key that is missing, a decoder with a wrong
-//!   option) is shown as a problem, and stops only the part that it is about ([`Part`]). The
+//!   option) is shown as a problem, and stops only the part that it is about ([`Part`](crate::config::Part)). The
 //!   problem ends by itself when the fault is corrected.
 //! * A data directory that cannot be used is a state of the box and does not end it (`home`):
 //!   everything runs, and reads wait in memory.
