@@ -360,7 +360,7 @@ fn judge_read(name: &str, read: &ChipRead, framed: &Framed, received: Timestamp,
     if nth <= TRIED {
         let mut again = read.clone();
         again.stamp = to_the_millisecond(&read.stamp);
-        again.age = again.age.map(|age| age.at_receipt(0)); // as the link has it written
+        again.age = again.age.map(|age| age.at_receipt(0).into()); // as the link has it written
         assert_eq!(again.identities(), read.identities(), "{name}: the journal would make another read of it");
         entry(Body::Read(again), framed, received);
     }

@@ -192,7 +192,7 @@ impl Decoder {
                         Frame::Read(read) => {
                             let greeted = self.greeted.unwrap_or(received);
                             let since_ms = received.as_millisecond() - greeted.as_millisecond();
-                            read.age = read.age.map(|age| age.at_receipt(since_ms));
+                            read.age = read.age.take().map(|age| age.at_receipt(since_ms).into());
                         }
                         _ => {}
                     }

@@ -304,7 +304,7 @@ fn push_read_fields(out: &mut Vec<u8>, read: &ChipRead) {
     }
     // How it lies to the greeting means nothing any more once the connection is over: the link
     // turned it round.
-    if let Some(Age::BeforeReceipt(ms)) = read.age {
+    if let Some(Age::BeforeReceipt(ms)) = read.age.as_deref() {
         push_display_end(out, &format_args!("ago={ms};"));
     }
     push_field(out, "seen", read.seen.map(Sighting::word));
@@ -330,7 +330,7 @@ fn parse_read_fields(fields: &str, read: &mut ChipRead) -> Option<()> {
             }
             "amid" => read.amid_stored = true,
             "us" => read.micros = Some(value.parse().ok().filter(|micros| *micros < 1000)?),
-            "ago" => read.age = Some(Age::BeforeReceipt(value.parse().ok()?)),
+            "ago" => read.age = Some(Box::new(Age::BeforeReceipt(value.parse().ok()?))),
             "seen" => read.seen = Sighting::of_word(value),
             "caution" => read.caution = Caution::of_word(value),
             _ => {} // a later version may add fields
@@ -465,7 +465,7 @@ mod tests {
             (read.held_back, read.let_go) = (!replay, hits.map(|hits| Box::new((Seq(hits.into()), Seq(number)))));
             read.amid_stored = amid;
             read.micros = hits.map(|hits| (hits % 1000) as u16);
-            read.age = rssi.map(|ms| Age::BeforeReceipt(ms.into()));
+            read.age = rssi.map(|ms| Age::BeforeReceipt(ms.into()).into());
             (read.seen, read.caution) = (replay.then_some(Sighting::Last), amid.then_some(Caution::NoValidNumber));
             let time = Timestamp::from_millisecond(1_764_000_000_123).unwrap();
             let entry = |body, raw: &[u8]| Entry {

@@ -424,7 +424,7 @@ impl Connection<'_> {
                         // The monotonic clock measures this, so a step of the wall clock in between
                         // does no harm.
                         let since_ms = self.greeted.map_or(0, |greeted| (now - greeted).as_millis() as i64);
-                        read.age = read.age.map(|age| age.at_receipt(since_ms));
+                        read.age = read.age.take().map(|age| age.at_receipt(since_ms).into());
                         self.decoder.check_time(read, received);
                         frames.push(framed);
                     }

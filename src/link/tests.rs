@@ -66,7 +66,10 @@ impl Protocol for Lines {
                 Some(("G", clock)) => out.frame(Frame::Info(Info::Greeting(clock.parse().unwrap())), &line),
                 Some(("U", ms)) => {
                     let age = Some(Age::AfterGreeting(ms.parse().unwrap()));
-                    out.frame(Frame::Read(ChipRead { age, ..ChipRead::new("U", Stamp::Uptime(1)) }), &line);
+                    out.frame(
+                        Frame::Read(ChipRead { age: age.map(Box::new), ..ChipRead::new("U", Stamp::Uptime(1)) }),
+                        &line,
+                    );
                 }
                 Some(("X", _)) => {
                     out.frame(Frame::Rejected(Reject::Length), &line);

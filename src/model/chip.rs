@@ -173,7 +173,7 @@ pub struct ChipRead {
     /// keep apart what happened within one millisecond; the cloud takes no more than milliseconds.
     pub micros: Option<u16>,
     /// How long before its receipt it was made, where the stamp cannot tell.
-    pub age: Option<Age>,
+    pub age: Option<Box<Age>>, // rare, so it is boxed to keep every other read small
     /// Whether it tells the first or the last moment of a crossing, where the decoder says so.
     pub seen: Option<Sighting>,
     /// What is doubtful in it, if anything.
@@ -279,7 +279,7 @@ impl ChipRead {
     /// The moment by the box's clock that stands for its receipt where the stamp tells no time:
     /// earlier by its age.
     pub fn moment(&self, received: Timestamp) -> Timestamp {
-        let Some(Age::BeforeReceipt(ms)) = self.age else { return received };
+        let Some(&Age::BeforeReceipt(ms)) = self.age.as_deref() else { return received };
         let moment = received.as_millisecond().checked_sub(ms).and_then(|ms| Timestamp::from_millisecond(ms).ok());
         moment.unwrap_or(received)
     }

@@ -520,8 +520,8 @@ mod tests {
     #[test]
     fn a_stamp_without_a_time_is_reckoned_back_from_its_receipt() {
         let received = "2026-07-06T10:00:00Z".parse().unwrap();
-        let at = |age| {
-            let read = ChipRead { age, ..ChipRead::new("A", Stamp::Uptime(1)) };
+        let at = |age: Option<crate::model::chip::Age>| {
+            let read = ChipRead { age: age.map(Box::new), ..ChipRead::new("A", Stamp::Uptime(1)) };
             resolve_read(&read, &madrid(), received)
         };
         use crate::model::chip::Age::{AfterGreeting, BeforeReceipt};

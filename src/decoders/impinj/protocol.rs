@@ -95,7 +95,7 @@ fn read(raw: &[u8]) -> Result<Frame, Reject> {
     read.micros = Some(micros);
     if was_never_set(instant) {
         let ms = u64::try_from(instant.as_millisecond()).map_err(|_| Reject::Field(name))?;
-        (read.stamp, read.age) = (Stamp::Uptime(ms), Some(Age::BeforeReceipt(0)));
+        (read.stamp, read.age) = (Stamp::Uptime(ms), Some(Age::BeforeReceipt(0).into()));
     }
     if name == "lastSeenTimestamp" {
         (read.seen, read.caution) = (Some(Sighting::Last), Some(Caution::OnlyLastSeen));
@@ -139,7 +139,7 @@ mod tests {
             }
         };
         let unset = told("firstSeenTimestamp", "2000-01-01T00:01:05.207562Z").unwrap();
-        assert_eq!(unset, ("up946684865.207".to_owned(), Some(Age::BeforeReceipt(0)), None, Some(562)));
+        assert_eq!(unset, ("up946684865.207".to_owned(), Some(Age::BeforeReceipt(0).into()), None, Some(562)));
         let last = told("lastSeenTimestamp", "2026-04-19T08:30:00.5Z").unwrap();
         assert_eq!(last, ("2026-04-19T08:30:00.500Z".to_owned(), None, Some(Caution::OnlyLastSeen), Some(0)));
         for time in [

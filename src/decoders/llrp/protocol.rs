@@ -453,10 +453,11 @@ impl Tag {
             (None, None) => return Err(Reject::Field("time")),
         };
         (read.stamp, read.micros) = (Stamp::Uptime(us / 1000), Some(below_ms(us)));
-        read.age = Some(match greeted {
+        let age = match greeted {
             Some(greeted) => Age::AfterGreeting(difference_ms(us, greeted)),
             None => Age::BeforeReceipt(difference_ms(newest.unwrap_or(us), us)),
-        });
+        };
+        read.age = Some(age.into());
         Ok(read)
     }
 }

@@ -102,7 +102,7 @@ fn a_read_that_is_reckoned_from_its_receipt_waits_with_the_moment_at_which_it_wa
     use crate::model::chip::Age;
     let mut fed = Fed::new(0);
     let verdict =
-        fed.read("C1", "up90.000", "2026-07-06T10:00:30Z", |read| read.age = Some(Age::BeforeReceipt(30_000)));
+        fed.read("C1", "up90.000", "2026-07-06T10:00:30Z", |read| read.age = Some(Age::BeforeReceipt(30_000).into()));
     assert_eq!((verdict, &*fed.state.tail[0].read.received.to_string()), (Passing, "2026-07-06T10:00:00Z"));
 }
 

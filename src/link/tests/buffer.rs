@@ -164,7 +164,10 @@ async fn a_read_of_a_decoder_without_a_clock_is_placed_by_the_receipt_of_its_gre
     within(piped.decoder.buffer.drained()).await;
     let most = before.elapsed().as_millis() as i64;
     let age = |framed: &Framed| match &framed.frame {
-        Frame::Read(ChipRead { age: Some(Age::BeforeReceipt(ms)), .. }) => *ms,
+        Frame::Read(ChipRead { age: Some(age), .. }) => match **age {
+            Age::BeforeReceipt(ms) => ms,
+            Age::AfterGreeting(_) => panic!("{age:?}"),
+        },
         other => panic!("{other:?}"),
     };
     let ages: Vec<i64> = shelf.0.kept.borrow().iter().map(age).collect();

@@ -245,8 +245,8 @@ fn a_reader_that_reports_only_the_last_seen_time_is_read_with_a_doubt() {
     assert_eq!((&*utc.stamp.to_string(), utc.micros, last(&utc)), ("2026-11-29T01:30:00.000Z", Some(7), true));
     let uptime = told(Some((129, 1_000_000)), &[tag_at(1, &[time(5, 3_000_000)])]).remove(0);
     assert_eq!(
-        (&*uptime.stamp.to_string(), uptime.age, last(&uptime)),
-        ("up3.000", Some(Age::AfterGreeting(2000)), true)
+        (&*uptime.stamp.to_string(), uptime.age.clone(), last(&uptime)),
+        ("up3.000", Some(Age::AfterGreeting(2000).into()), true)
     );
     let both = told(None, &[tag_at(1, &[time(2, SET_US), time(4, SET_US + 9_000_000)])]).remove(0);
     assert_eq!((&*both.stamp.to_string(), both.seen, both.caution), ("2026-11-29T01:30:00.000Z", None, None));
@@ -269,11 +269,11 @@ fn a_reader_whose_clock_was_never_set_tells_how_long_after_its_greeting_a_tag_wa
         (Some((128, SET_US)), time(3, 65_000_000), Age::BeforeReceipt(0)),
     ] {
         let read = told(clock, &[tag_at(1, std::slice::from_ref(&times))]).remove(0);
-        assert_eq!(read.age, Some(age), "{clock:?}");
+        assert_eq!(read.age, Some(age.into()), "{clock:?}");
         assert!(matches!(read.stamp, Stamp::Uptime(_)), "no date that was never meant: {}", read.stamp);
     }
     let mixed = told(None, &[tag_at(1, &[time(2, UNSET_US)]), tag_at(2, &[time(2, SET_US)])]).remove(0);
-    assert_eq!(mixed.age, Some(Age::BeforeReceipt(0)), "a tag of another clock tells nothing");
+    assert_eq!(mixed.age, Some(Age::BeforeReceipt(0).into()), "a tag of another clock tells nothing");
     let set = told(Some((128, UNSET_US)), &[tag_at(1, &[time(2, SET_US)])]).remove(0);
     assert_eq!((set.age, &*set.stamp.to_string()), (None, "2026-11-29T01:30:00.000Z"), "it was set meanwhile");
 }
@@ -281,7 +281,7 @@ fn a_reader_whose_clock_was_never_set_tells_how_long_after_its_greeting_a_tag_wa
 #[test]
 fn tags_of_one_report_keep_their_distance_where_only_their_uptimes_are_known() {
     let tags = [90_000_000, 110_000_000, 100_000_000].map(|us| tag_at(1, &[time(3, us)]));
-    let ages = |clock| told(clock, &tags).into_iter().map(|read| read.age.unwrap()).collect::<Vec<_>>();
+    let ages = |clock| told(clock, &tags).into_iter().map(|read| *read.age.unwrap()).collect::<Vec<_>>();
     assert_eq!(ages(None), [20_000, 0, 10_000].map(Age::BeforeReceipt));
     assert_eq!(ages(Some((129, 120_000_000))), [-30_000, -10_000, -20_000].map(Age::AfterGreeting));
 }
