@@ -1,7 +1,7 @@
 //! Shows the faults of the configuration as problems. Each says what it stops, and that the rest
 //! continues.
 
-use crate::config::{Config, Fault, Part};
+use crate::config::{Config, ConfigError, Fault, Part};
 use crate::status::{Board, LinkState, ProblemCode};
 
 /// Shows what is wrong in the configuration, and what each fault stops.
@@ -13,12 +13,14 @@ pub(super) fn tell_faults(config: &Config, warnings: &[String], board: &Board) {
         board.decoder(&decoder.name, |status| status.state = LinkState::Failed);
     }
     for (at, fault) in config.faults.iter().enumerate() {
-        tell_fault(at, fault, board);
+        if let Some(((code, about), message)) = problem_of(at, fault) {
+            board.raise(code, &about, message);
+        }
     }
 }
 
-/// Shows one fault.
-pub(super) fn tell_fault(at: usize, fault: &Fault, board: &Board) {
+/// The problem for a fault: its code, its subject and its message. `at` is the number of the fault.
+pub(super) fn problem_of(at: usize, fault: &Fault) -> Option<((ProblemCode, String), String)> {
     let (code, stops) = match fault.part {
         Part::NoDecoder => (ProblemCode::NoDecoder, "Nothing is read until then"),
         Part::Decoder => (ProblemCode::DecoderMisconfigured, "This decoder is not read until then"),
@@ -27,10 +29,21 @@ pub(super) fn tell_fault(at: usize, fault: &Fault, board: &Board) {
         Part::Token => (ProblemCode::TokenUnusable, "The page shows nothing until then"),
         Part::Page => (ProblemCode::ConfigurationWrong, "The page is shown on this box only until then"),
         Part::Keep => (ProblemCode::ConfigurationWrong, "Nothing is removed from the disk until then"),
+        // A variable of the environment that is not taken changes nothing.
+        Part::Other if fault.error.is_of_the_environment() => {
+            (ProblemCode::ConfigurationWrong, "What the file says is used")
+        }
         Part::Other => (ProblemCode::ConfigurationWrong, "The default is used until then"),
-        Part::Bibs => return, // the part that waits for the file reports this
+        Part::Bibs => return None, // the part that waits for the file reports this
     };
-    board.raise(code, &about(at, fault), format!("{}. {stops}", fault.error));
+    Some(((code, about(at, fault)), message_of(&fault.error, stops)))
+}
+
+/// The mistake as a sentence, and what it stops as the next one.
+fn message_of(error: &ConfigError, stops: &str) -> String {
+    let error = error.to_string();
+    let end = if error.ends_with(['?', '.', '!']) { "" } else { "." };
+    format!("{error}{end} {stops}")
 }
 
 /// The subject of the problem for a fault: the decoder, or the number of the fault.

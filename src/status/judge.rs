@@ -110,6 +110,8 @@ fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duratio
     match code {
         ProblemCode::DecoderUnreachable => lasts >= LINK_LOST,
         ProblemCode::BoxClockStepped => lasts < STEP,
+        // It follows on another problem that held the upload, and waiting does not help.
+        ProblemCode::UploadWaitsForRestart => true,
         // If reads were lost earlier and everything is kept now, the loss is only a row.
         ProblemCode::ReadsDropped => !status.ready || now.saturating_sub(problem.renewed) < LOSING,
         _ => match code.cause() {
