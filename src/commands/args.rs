@@ -90,6 +90,10 @@ pub(crate) fn moment(text: &str, zone: &TimeZone, now: Timestamp) -> Result<Time
          2026-03-06T10:00:00Z"
             .to_owned()
     };
+    // The second 60 is a leap second, which would be read as the second 59.
+    if text.contains(":60") {
+        return Err(must());
+    }
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(instant);
     }
@@ -179,7 +183,19 @@ mod tests {
         ] {
             assert_eq!(moment(text, &zone, now), Ok(instant.parse().unwrap()), "{text}");
         }
-        for wrong in ["", "25:00", "10", "10:61", "noon", "2026-02-30", "06.03.2026", "é"] {
+        for wrong in [
+            "",
+            "25:00",
+            "10",
+            "10:61",
+            "10:00:60",
+            "2026-03-06T10:00:60",
+            "2026-03-06T10:00:60.5Z",
+            "noon",
+            "2026-02-30",
+            "06.03.2026",
+            "é",
+        ] {
             assert!(moment(wrong, &zone, now).unwrap_err().contains("such as 10:00"), "{wrong}");
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use url::Url;
 
+use super::device::{device_id, unusual_devices};
 use super::layers::{ConfigError, Layers, Section, our_variables};
 use super::nearest::did_you_mean;
 use super::secret::{self, Found, NoKey};
@@ -22,7 +22,7 @@ use crate::decoders::{REGISTRY, Spec};
 use crate::model::clock;
 
 const NAME: &str = "passbridge";
-const DATA_DIR: &str = "/var/lib/passbridge";
+pub(super) const DATA_DIR: &str = "/var/lib/passbridge";
 /// Most locations of one decoder that have a device of their own. The journal treats each like a
 /// decoder, with its own memory of what it read (7 MB when that is full).
 const LOCATIONS: usize = 32;
@@ -67,29 +67,6 @@ impl LoadOptions {
             environment: std::env::vars_os().collect(),
             keyless: false,
         }
-    }
-
-    /// The data directory, also when the file cannot be understood or is not there. Then the line of
-    /// the file that names the directory counts if it can be found, and otherwise the default. This is
-    /// for commands that only ask the running box.
-    pub fn data_dir_anyway(&self) -> PathBuf {
-        if let Some(dir) = &self.data_dir {
-            return dir.clone();
-        }
-        if let Ok(loaded) = Config::load_what_is_right(&Self { keyless: true, ..self.clone() }) {
-            return loaded.config.data_dir;
-        }
-        if let Some(dir) = variable(&self.environment, "PASSBRIDGE__DATA_DIR") {
-            return dir;
-        }
-        let bytes = std::fs::File::open(&self.file).map(|file| {
-            let mut bytes = Vec::new();
-            let _ = file.take(super::layers::FILE_LIMIT).read_to_end(&mut bytes); // what was read counts
-            bytes
-        });
-        let named = String::from_utf8_lossy(&bytes.unwrap_or_default()).lines().find_map(data_dir_in);
-        let base = self.file.parent().unwrap_or(Path::new(""));
-        base.join(named.unwrap_or_else(|| DATA_DIR.to_owned()))
     }
 
     fn layers(&self) -> Result<(Layers, Option<String>), ConfigError> {
@@ -197,6 +174,9 @@ impl Config {
         if cloud.is_none() && key.is_some() && !options.keyless && !root.has("cloud") {
             warnings.push(format!("{KEY_VARIABLE} is set but [cloud] is not: reads are kept and nothing is uploaded"));
         }
+        if let Some(cloud) = &cloud {
+            warnings.extend(unusual_devices(cloud, &decoders));
+        }
         let name = root.parse("name", value::name).map(|name| name.unwrap_or_else(|| NAME.to_owned()));
         let config = Self {
             name: faults.or(Part::Other, name, || NAME.to_owned()),
@@ -215,15 +195,7 @@ impl Config {
     }
 }
 
-/// The directory that a line like `data_dir = "…"` names.
-fn data_dir_in(line: &str) -> Option<String> {
-    let value = line.trim().strip_prefix("data_dir")?.trim_start().strip_prefix('=')?.trim_start();
-    let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
-    let (dir, _) = value[1..].split_once(quote)?;
-    (!dir.is_empty()).then(|| dir.to_owned())
-}
-
-fn variable(environment: &[(OsString, OsString)], name: &str) -> Option<PathBuf> {
+pub(super) fn variable(environment: &[(OsString, OsString)], name: &str) -> Option<PathBuf> {
     environment.iter().find(|(variable, _)| variable == name).map(|(_, value)| PathBuf::from(value))
 }
 
@@ -404,24 +376,6 @@ pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
              to){meant}"
         )
     })
-}
-
-fn device_id(text: &str) -> Result<String, String> {
-    // The id becomes a part of a URL's path. Its form is otherwise unknown: the cloud's samples are
-    // 64 hex digits.
-    let fits = !text.is_empty()
-        && text.len() <= 256
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
-    if text.contains("..") || text.contains('…') {
-        return Err("is shortened: the dots stand for what was left out. Copy the whole id from the device's page in the RUFUS \
-             Cloud"
-            .to_owned());
-    }
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        Err("must be the device's id as the RUFUS Cloud shows it: letters and digits".to_owned())
-    }
 }
 
 struct Keys<'a> {
@@ -707,33 +661,6 @@ fn read_log(root: &Section<'_>) -> Result<LogConfig, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_data_directory_is_found_in_a_file_that_cannot_be_understood() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("passbridge.toml");
-        let options = LoadOptions { environment: Vec::new(), ..LoadOptions::new(&file) };
-        assert_eq!(options.data_dir_anyway(), PathBuf::from(DATA_DIR), "there is no file");
-        for (text, found) in [
-            ("data_dir = \"/data\"\n[cloud\n", "/data"),
-            ("[cloud\n  data_dir='/my data' # here\n", "/my data"),
-            ("name = \"finish\ndata_dir = \"kept\"\n", dir.path().join("kept").to_str().unwrap()),
-            ("# data_dir = \"/other\"\n[[decoder]\n", DATA_DIR),
-            ("data_dir = \"/open\n", DATA_DIR),
-            ("data_dir = \n=", DATA_DIR),
-            ("data_dir = \"/data\"\n", "/data"),
-        ] {
-            std::fs::write(&file, text).unwrap();
-            assert_eq!(options.data_dir_anyway(), PathBuf::from(found), "{text}");
-            let flag = LoadOptions { data_dir: Some("/flag".into()), ..options.clone() };
-            assert_eq!(flag.data_dir_anyway(), PathBuf::from("/flag"), "{text}");
-        }
-        std::fs::write(&file, b"data_dir = \"/data\"\nname = \"\xff\"\n").unwrap();
-        assert_eq!(options.data_dir_anyway(), PathBuf::from("/data"));
-        let variable = ("PASSBRIDGE__DATA_DIR".into(), "/variable".into());
-        let options = LoadOptions { environment: vec![variable], ..options };
-        assert_eq!(options.data_dir_anyway(), PathBuf::from("/variable"));
-    }
 
     #[test]
     fn the_example_shows_every_key_there_is() {

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::faults::problem_of;
+use super::faults::{message_of, problem_of};
 use super::home::Home;
 use crate::config::failure::Failure;
 use crate::config::{Config, ConfigError, DecoderConfig, Fault, LoadOptions, Loaded, Part, Terms};
@@ -164,9 +164,9 @@ impl Corrected {
         let loaded = match Config::load_what_is_right(&self.options) {
             Ok(loaded) => loaded,
             Err(error) => {
-                let message = format!(
-                    "{error}. What runs goes on, but passbridge does not start with this file, for example after a power cut"
-                );
+                let then =
+                    "What runs goes on, but passbridge does not start with this file, for example after a power cut";
+                let message = message_of(&error, then);
                 return board.raise(ProblemCode::ConfigurationUnreadable, FILE, message);
             }
         };
@@ -258,9 +258,8 @@ impl Corrected {
     /// file counts after a restart.
     fn changed(&self, file: &Config, mistake: Option<&ConfigError>, waits: bool, stream: &str) -> Option<String> {
         if let Some(error) = mistake {
-            return Some(format!(
-                "{error}. What runs goes on as before; correct the line before passbridge is restarted"
-            ));
+            let then = "What runs goes on as before; correct the line before passbridge is restarted";
+            return Some(message_of(error, then));
         }
         let differ = self.runs.differences(file);
         if waits || differ.is_empty() {

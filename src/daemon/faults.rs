@@ -1,13 +1,16 @@
 //! Shows the faults of the configuration as problems. Each says what it stops, and that the rest
 //! continues.
 
+use super::secrets::warned_file;
 use crate::config::{Config, ConfigError, Fault, Part};
 use crate::status::{Board, LinkState, ProblemCode};
 
 /// Shows what is wrong in the configuration, and what each fault stops.
 pub(super) fn tell_faults(config: &Config, warnings: &[String], board: &Board) {
     for (at, warning) in warnings.iter().enumerate() {
-        board.raise(ProblemCode::Configuration, &(at + 1).to_string(), warning);
+        // What is about a file ends when the file is right.
+        let about = warned_file(config, warning).unwrap_or_else(|| (at + 1).to_string());
+        board.raise(ProblemCode::Configuration, &about, warning);
     }
     for decoder in &config.left_out {
         board.decoder(&decoder.name, |status| status.state = LinkState::Failed);
@@ -40,7 +43,7 @@ pub(super) fn problem_of(at: usize, fault: &Fault) -> Option<((ProblemCode, Stri
 }
 
 /// The mistake as a sentence, and what it stops as the next one.
-fn message_of(error: &ConfigError, stops: &str) -> String {
+pub(super) fn message_of(error: &ConfigError, stops: &str) -> String {
     let error = error.to_string();
     let end = if error.ends_with(['?', '.', '!']) { "" } else { "." };
     format!("{error}{end} {stops}")
@@ -52,5 +55,32 @@ fn about(at: usize, fault: &Fault) -> String {
         Part::Decoder if !fault.about.is_empty() => fault.about.clone(),
         Part::NoDecoder | Part::Key | Part::Token => String::new(),
         _ => (at + 1).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LoadOptions;
+
+    #[test]
+    fn a_fault_says_what_it_stops_in_a_sentence_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("passbridge.toml");
+        let decoder = "[[decoder]]\nname = \"mat\"\naddress = \"tcp://127.0.0.1:1\"\nprotocol = ";
+        let messages = |text: &str, environment: &[(&str, &str)]| -> Vec<String> {
+            std::fs::write(&file, text).unwrap();
+            let environment = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
+            let options = LoadOptions { environment, ..LoadOptions::new(&file) };
+            let faults = Config::load_what_is_right(&options).unwrap().config.faults;
+            faults.iter().enumerate().filter_map(|(at, fault)| Some(problem_of(at, fault)?.1)).collect()
+        };
+        let told = messages(&format!("{decoder}\"racresult\"\n"), &[]);
+        assert!(told[0].ends_with("did you mean \"raceresult\"? This decoder is not read until then"), "{told:?}");
+        let right = format!("{decoder}\"ipico\"\n");
+        let told = messages(&right, &[("PASSBRIDGE__DECODER__0__ADDRESS", "tcp://127.0.0.1:2")]);
+        assert!(told[0].ends_with("it is not taken. What the file says is used"), "{told:?}");
+        let told = messages(&format!("{right}[log]\nlevel = 7\n"), &[]);
+        assert!(told[0].ends_with(". The default is used until then"), "{told:?}");
     }
 }

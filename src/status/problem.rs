@@ -12,38 +12,10 @@
 
 use std::fmt;
 
+use super::severity::Severity;
 use super::state::BoxState;
 use crate::decoders::Condition;
 use crate::model::clock::Doubt;
-
-/// How much a problem matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Severity {
-    /// It is good to know. Nothing is in danger, and nobody has to hurry.
-    Info,
-    /// Something is not as it should be. No read is being lost now, but somebody should look at it.
-    Warning,
-    /// Reads are being lost, or results are about to be wrong, or nothing arrives in the cloud
-    /// until somebody acts.
-    Critical,
-}
-
-impl Severity {
-    /// The stable word for the severity.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
 
 /// Which state of the box a problem causes ([`super::judge`]), and what the sentence says then.
 ///
@@ -539,8 +511,8 @@ problems! {
         "Correct `baud` in the address of the decoder. `passbridge probe` finds the rate.";
     /// A decoder sends what the configured protocol does not know, and no read.
     WrongProtocol: "wrong_protocol", Critical, NotReading("sends what its protocol does not know"),
-        "Correct `protocol` in the configuration as the message says. `passbridge probe` finds \
-         it.";
+        "Correct `protocol` in the configuration as the message says; `passbridge probe` finds it. Then \
+         restart passbridge at a quiet moment: `sudo systemctl restart passbridge`.";
     /// A decoder sends the time of a clock on the wall, and no time zone is configured for it.
     ZoneMissing: "zone_missing", Warning, TimeWrong("has no timezone in the configuration"),
         "Write `timezone = \"Europe/Madrid\"`, or the zone that the clock of the decoder shows, \

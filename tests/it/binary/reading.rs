@@ -351,3 +351,76 @@ async fn a_file_that_is_changed_while_the_box_runs_is_reported_and_the_running_b
     assert_eq!(*sim.links().borrow(), 1, "its connection was not touched");
     running.stop().await;
 }
+
+#[tokio::test]
+async fn the_file_of_the_key_is_looked_at_again_when_its_rights_or_its_content_change() {
+    let cloud = cloud().await;
+    let (sim, mat) = decoder(Kind::IPICO, 1).await;
+    let site = Site::new(Some(&cloud), &[mat], UPLOAD);
+    let key = site.config().with_file_name("api_key");
+    let mode = |mode| fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    let running = site.start();
+    let open = |status: &Snapshot| problem(status, "configuration").is_some_and(|told| told.contains("chmod 640"));
+    shows(&site, "everybody may read the key", open).await;
+    mode(0o640);
+    reload(&running);
+    shows(&site, "it is over", |status| problem(status, "configuration").is_none()).await;
+    mode(0o644);
+    reload(&running);
+    shows(&site, "it is told again", open).await;
+    mode(0o600);
+    reload(&running);
+    shows(&site, "it is over", |status| problem(status, "configuration").is_none()).await;
+
+    // While the cloud takes the key, the box goes on with it.
+    push(&sim, 1).await;
+    site.sent(1).await;
+    for text in [Some(""), None] {
+        match text {
+            Some(text) => fs::write(&key, text).unwrap(),
+            None => fs::remove_file(&key).unwrap(),
+        }
+        reload(&running);
+        shows(&site, "it is told", |status| problem(status, "key_file_unusable").is_some()).await;
+    }
+    push(&sim, 1).await;
+    site.sent(2).await;
+    fs::write(&key, KEY).unwrap();
+    reload(&running);
+    shows(&site, "it is over", |status| problem(status, "key_file_unusable").is_none()).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_the_cloud_refuses_is_none_when_its_file_is_empty_or_gone() {
+    let cloud = cloud().await;
+    let (sim, mat) = decoder(Kind::IPICO, 1).await;
+    let site = Site::new(Some(&cloud), &[mat], UPLOAD);
+    let key = site.config().with_file_name("api_key");
+    fs::write(&key, "ror-wrong").unwrap();
+    let running = site.start();
+    let refused =
+        |status: &Snapshot| problem(status, "key_refused").is_some() && problem(status, "key_file_unusable").is_none();
+    shows(&site, "the cloud refuses the key", refused).await;
+    for text in [Some(" \n"), None] {
+        match text {
+            Some(text) => fs::write(&key, text).unwrap(),
+            None => fs::remove_file(&key).unwrap(),
+        }
+        reload(&running);
+        let said = if text.is_some() { "is empty" } else { "no such file" };
+        let missing = |status: &Snapshot| {
+            problem(status, "key_missing").is_some_and(|told| told.contains(said))
+                && !status.todo.iter().any(|todo| todo.contains("Check the API key"))
+        };
+        shows(&site, "there is no key", missing).await;
+    }
+    fs::write(&key, KEY).unwrap();
+    reload(&running);
+    push(&sim, 1).await;
+    site.sent(1).await;
+    let over = |status: &Snapshot| !status.problems.iter().any(|problem| problem.code.starts_with("key_"));
+    shows(&site, "all is over", over).await;
+    running.stop().await;
+}
