@@ -424,3 +424,24 @@ async fn a_key_that_the_cloud_refuses_is_none_when_its_file_is_empty_or_gone() {
     shows(&site, "all is over", over).await;
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_decoder_with_the_name_of_another_one_asks_for_a_restart_when_it_has_its_own() {
+    let (sim, mat) = decoder(Kind::IPICO, 1).await;
+    let (_second, (_, address)) = decoder(Kind::RACE_RESULT, 2).await;
+    let bad =
+        format!("[[decoder]]\nname = \"ipico-mat\" # the second\nprotocol = \"raceresult\"\naddress = \"{address}\"\n");
+    let site = Site::new(None, &[mat], &bad);
+    let running = site.start();
+    push(&sim, 1).await;
+    let told = |status: &Snapshot| problem(status, "decoder_misconfigured").is_some_and(|told| told.contains("unique"));
+    shows(&site, "the name is told", told).await;
+    edit(&site, "\"ipico-mat\" # the second", "\"spare\"");
+    reload(&running);
+    let waits = |status: &Snapshot| problem(status, "decoder_waits_for_restart").is_some();
+    let status = shows(&site, "it asks for a restart", waits).await;
+    assert_eq!(problem(&status, "decoder_misconfigured"), None, "{status:#?}");
+    assert!(status.todo.iter().any(|todo| todo.contains("systemctl restart passbridge")), "{status:#?}");
+    assert_eq!(*sim.links().borrow(), 1, "the first one's connection was not touched");
+    running.stop().await;
+}
