@@ -13,6 +13,8 @@
 //! Hidden: merging and positions (`layers`, `toml_text`), the forms of values (`value`), where a
 //! key may be found (`secret`), and which name was probably meant (`nearest`).
 
+mod data_dir;
+mod device;
 pub mod failure;
 mod layers;
 mod load;

@@ -211,6 +211,7 @@ impl Daemon {
             missing: ProblemCode::TokenUnusable,
             unusable: ProblemCode::TokenUnusable,
             has_one: status.token.is_some(),
+            lost: None,
         };
         let take = move |token: SecretString| {
             access.send_replace(web::Audience::Token(Arc::new(token)));
@@ -250,6 +251,7 @@ impl Daemon {
                 missing: ProblemCode::KeyMissing,
                 unusable: ProblemCode::KeyFileUnusable,
                 has_one: cloud.api_key.is_some(),
+                lost: None,
             };
             let client = client.clone();
             self.follow_secret(file, move |key| client.set_key(key).map_err(|error| error.to_string()));

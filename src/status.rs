@@ -7,6 +7,7 @@
 pub mod glance;
 mod judge;
 mod problem;
+mod severity;
 mod snapshot;
 mod state;
 pub mod words;
@@ -19,7 +20,8 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use self::judge::{Judge, StateVerdict};
-pub use self::problem::{ProblemCode, Severity};
+pub use self::problem::ProblemCode;
+pub use self::severity::Severity;
 pub use self::snapshot::{
     AuditStatus, ClockBy, DecoderStatus, JournalStatus, LastRead, LinkState, Problem, ReadCounts, RecentRead,
     SessionStatus, Snapshot, UploadState, UploadStatus,

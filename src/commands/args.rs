@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::failure::Failure;
 use crate::config::{self, Config, LoadOptions, Part};
+use crate::daemon::logging;
 use crate::decoders::Spec;
 use crate::model::escape::ForTerminal;
 
@@ -89,6 +90,10 @@ pub(crate) fn moment(text: &str, zone: &TimeZone, now: Timestamp) -> Result<Time
          2026-03-06T10:00:00Z"
             .to_owned()
     };
+    // The second 60 is a leap second, which would be read as the second 59.
+    if text.contains(":60") {
+        return Err(must());
+    }
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(instant);
     }
@@ -126,6 +131,18 @@ pub(crate) fn load_keyless(place: &Paths) -> Result<Config, Failure> {
     Ok(Config::load_what_is_right(&LoadOptions { keyless: true, ..place.options() })?.config)
 }
 
+/// The data directory for a command that only asks the running box. The box runs on with the file
+/// of its start, so a file that cannot be understood now stops no such command: the mistake is shown
+/// before the answer.
+pub(crate) fn running_box(place: &Paths) -> PathBuf {
+    if place.data_dir.is_none()
+        && let Err(failure) = load_keyless(place)
+    {
+        logging::say(&format!("passbridge: {failure}; the box that runs is asked all the same"));
+    }
+    place.options().data_dir_anyway()
+}
+
 /// The configuration for a command that opens the journal or asks the cloud by itself. A mistake
 /// ends the command if it is about which read is sent where, or with which time. A mistake that is
 /// only about the page does not.
@@ -136,7 +153,7 @@ pub(crate) fn load_right(place: &Paths, keyless: bool) -> Result<Config, Failure
 }
 
 /// The check of [`load_right`] for a configuration that is loaded already.
-pub(crate) fn must_be_right(config: &Config) -> Result<(), Failure> {
+fn must_be_right(config: &Config) -> Result<(), Failure> {
     let matters = |part: Part| matches!(part, Part::Decoder | Part::Upload | Part::Key);
     match config.faults.iter().find(|fault| matters(fault.part)) {
         Some(fault) => Err(fault.error.clone().into()),
@@ -166,7 +183,19 @@ mod tests {
         ] {
             assert_eq!(moment(text, &zone, now), Ok(instant.parse().unwrap()), "{text}");
         }
-        for wrong in ["", "25:00", "10", "10:61", "noon", "2026-02-30", "06.03.2026", "é"] {
+        for wrong in [
+            "",
+            "25:00",
+            "10",
+            "10:61",
+            "10:00:60",
+            "2026-03-06T10:00:60",
+            "2026-03-06T10:00:60.5Z",
+            "noon",
+            "2026-02-30",
+            "06.03.2026",
+            "é",
+        ] {
             assert!(moment(wrong, &zone, now).unwrap_err().contains("such as 10:00"), "{wrong}");
         }
     }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::args::{Paths, ProtocolArg, load_keyless, protocol, setting};
+use crate::commands::args::{Paths, ProtocolArg, load_keyless, protocol, running_box, setting};
 use crate::config::failure::Failure;
 use crate::config::{self, Address, Config};
 use crate::daemon::logging;
@@ -94,11 +94,7 @@ fn ending(limit: Option<Duration>, stop: CancellationToken) -> Result<JoinHandle
 /// Captures through the daemon that runs here.
 async fn beside(args: &CaptureArgs, decoder: &str, stop: CancellationToken) -> Result<(), Failure> {
     let config = load_keyless(&args.place);
-    let data_dir = match (&args.place.data_dir, &config) {
-        (Some(dir), _) => dir.clone(),
-        (None, Ok(config)) => config.data_dir.clone(),
-        (None, Err(_)) => return config.map(drop),
-    };
+    let data_dir = running_box(&args.place);
     let (header, stream) = match control::capture(&data_dir, decoder).await {
         Ok(Answered::Recording(header, stream)) => (header, stream),
         Ok(Answered::Unknown(why)) => return Err(Failure::usage(format!("{decoder}: {why}"))),

@@ -11,8 +11,8 @@
 //!   first.
 //!
 //! The bytes may be from a file or a wire, and it is not known when they were received. So every
-//! read is treated as stored earlier: a date far from today raises no doubt, and a missing date
-//! always does. The protocol does not learn that a link is up, so it asks for nothing, and `reply`
+//! read is treated as stored earlier: a date long ago raises no doubt, and a missing date always does.
+//! A date more than a day ahead of now does, because nothing was stored then. The protocol does not learn that a link is up, so it asks for nothing, and `reply`
 //! contains only what it would answer to these bytes.
 
 use std::collections::VecDeque;
@@ -20,8 +20,8 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::commands::args::{self, setting, stdout};
@@ -402,7 +402,9 @@ impl Object {
         }
         let resolved = clock::resolve(stamp, zone, received, true);
         self.time = Some(Stamp::Utc(resolved.utc).to_string());
-        self.doubt = resolved.doubt.map(Doubt::code);
+        // What was stored earlier cannot be from the day after tomorrow.
+        let is_to_come = resolved.utc.duration_since(received) > SignedDuration::from_hours(24);
+        self.doubt = resolved.doubt.or(is_to_come.then_some(Doubt::Far)).map(Doubt::code);
     }
 }
 
@@ -628,6 +630,21 @@ mod tests {
             Ended { objects: 2, reads: 2, bytes: 5, unfinished: 4, cut: false },
             "half a frame is counted, not printed"
         );
+    }
+
+    #[test]
+    fn a_stamp_of_the_future_is_doubted_and_one_of_long_ago_is_not() {
+        let received: Timestamp = "2026-07-06T00:30:01Z".parse().unwrap();
+        for (stamp, doubt) in [
+            ("2070-05-06T10:00:00", Some("decoder_clock_far")),
+            ("2026-07-07T00:30:02", Some("decoder_clock_far")),
+            ("2026-07-07T00:30:01", None),
+            ("2020-07-06T10:00:00", None),
+        ] {
+            let mut object = Object::default();
+            object.stamped(&Stamp::Local(stamp.parse().unwrap()), &TimeZone::UTC, received);
+            assert_eq!(object.doubt, doubt, "{stamp}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use crate::cloud::audit::adopt;
-use crate::commands::args::{Paths, load_keyless, load_right, must_be_right, print};
+use crate::commands::args::{Paths, load_right, print, running_box};
 use crate::config::Config;
 use crate::config::failure::Failure;
 use crate::daemon;
@@ -53,11 +53,7 @@ pub(crate) async fn run(args: ResendArgs) -> Result<(), Failure> {
 }
 
 async fn try_again(args: &ResendArgs) -> Result<(), Failure> {
-    let mut config = load_keyless(&args.place)?;
-    if let Some(dir) = &args.place.data_dir {
-        config.data_dir.clone_from(dir);
-    }
-    let answer = control::ask(&config.data_dir, ControlRequest::TryAgain).await?;
+    let answer = control::ask(&running_box(&args.place), ControlRequest::TryAgain).await?;
     if args.json {
         return print(&format!("{answer}\n"));
     }
@@ -69,14 +65,10 @@ async fn try_again(args: &ResendArgs) -> Result<(), Failure> {
 }
 
 async fn let_go(args: ResendArgs) -> Result<(), Failure> {
-    let mut config = load_keyless(&args.place)?;
-    if let Some(dir) = &args.place.data_dir {
-        config.data_dir.clone_from(dir);
-    }
     let request = ControlRequest::LetGo { decoder: args.decoder.clone() };
-    let answer = match control::ask(&config.data_dir, request).await {
+    let answer = match control::ask(&running_box(&args.place), request).await {
         Err(ControlError::NotRunning(_)) => {
-            must_be_right(&config)?;
+            let config = load_right(&args.place, true)?;
             // No process uses the journal, so the next start of the daemon uploads the reads.
             let journal = daemon::open_journal(&config, &Board::new(&config.name))?;
             let done = journal.let_all_go(args.decoder.as_deref()).await;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use crate::commands::args::{self, Paths, load_keyless, load_right, print};
+use crate::commands::args::{self, Paths, load_right, print, running_box};
 use crate::config::failure::Failure;
 use crate::decoders::Range;
 use crate::export;
@@ -148,10 +148,7 @@ impl io::Write for Positions {
 pub(crate) async fn run(args: RewindArgs) -> Result<(), Failure> {
     let numbers = args.numbers().await?;
     let range = args.range(numbers)?;
-    let data_dir = match &args.place.data_dir {
-        Some(dir) => dir.clone(),
-        None => load_keyless(&args.place)?.data_dir,
-    };
+    let data_dir = running_box(&args.place);
     let decoder = args.decoder;
     let answer = match control::ask(&data_dir, ControlRequest::Rewind { decoder: decoder.clone(), range }).await {
         Err(error @ ControlError::NotRunning(_)) => {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::commands::args::{Paths, load_keyless, print};
+use crate::commands::args::{Paths, load_keyless, print, running_box};
 use crate::config::failure::Failure;
 use crate::serve::control::{self, ControlRequest};
 use crate::status::{Snapshot, glance};
@@ -26,7 +26,10 @@ pub(crate) struct StatusArgs {
 pub(crate) async fn run(args: StatusArgs) -> Result<(), Failure> {
     let status = match &args.place.data_dir {
         Some(dir) => control::ask(dir, ControlRequest::Status).await?,
-        None => control::status(&load_keyless(&args.place)?).await?,
+        None => match load_keyless(&args.place) {
+            Ok(config) => control::status(&config).await?,
+            Err(_) => control::ask(&running_box(&args.place), ControlRequest::Status).await?,
+        },
     };
     let text = status.to_string();
     // A status without a sentence is from an older version, so its state is not known.

@@ -26,7 +26,7 @@ use crate::model::text::printable;
 /// Every variable of passbridge begins with this. `__` separates section and key.
 pub(super) const PREFIX: &str = "PASSBRIDGE__";
 /// A configuration is written by hand, so a file that is larger than this is another file.
-const FILE_LIMIT: u64 = 1 << 20;
+pub(super) const FILE_LIMIT: u64 = 1 << 20;
 /// At most this many characters of a value are repeated in an error.
 const SHOWN: usize = 80;
 
@@ -46,6 +46,11 @@ impl ConfigError {
     /// Whether the mistake is in a flag of the command line.
     pub fn is_of_a_flag(&self) -> bool {
         self.place.starts_with("flag ")
+    }
+
+    /// Whether the mistake is in a variable of the environment.
+    pub fn is_of_the_environment(&self) -> bool {
+        self.place.starts_with("environment ")
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use url::Url;
 
+use super::device::{device_id, unusual_devices};
 use super::layers::{ConfigError, Layers, Section, our_variables};
 use super::nearest::did_you_mean;
 use super::secret::{self, Found, NoKey};
@@ -21,7 +22,7 @@ use crate::decoders::{REGISTRY, Spec};
 use crate::model::clock;
 
 const NAME: &str = "passbridge";
-const DATA_DIR: &str = "/var/lib/passbridge";
+pub(super) const DATA_DIR: &str = "/var/lib/passbridge";
 /// Most locations of one decoder that have a device of their own. The journal treats each like a
 /// decoder, with its own memory of what it read (7 MB when that is full).
 const LOCATIONS: usize = 32;
@@ -173,6 +174,9 @@ impl Config {
         if cloud.is_none() && key.is_some() && !options.keyless && !root.has("cloud") {
             warnings.push(format!("{KEY_VARIABLE} is set but [cloud] is not: reads are kept and nothing is uploaded"));
         }
+        if let Some(cloud) = &cloud {
+            warnings.extend(unusual_devices(cloud, &decoders));
+        }
         let name = root.parse("name", value::name).map(|name| name.unwrap_or_else(|| NAME.to_owned()));
         let config = Self {
             name: faults.or(Part::Other, name, || NAME.to_owned()),
@@ -191,7 +195,7 @@ impl Config {
     }
 }
 
-fn variable(environment: &[(OsString, OsString)], name: &str) -> Option<PathBuf> {
+pub(super) fn variable(environment: &[(OsString, OsString)], name: &str) -> Option<PathBuf> {
     environment.iter().find(|(variable, _)| variable == name).map(|(_, value)| PathBuf::from(value))
 }
 
@@ -262,8 +266,8 @@ fn read_left_out(section: &Section<'_>, taken: impl Fn(&str) -> bool) -> LeftOut
         })
     };
     match section.parse("name", value::decoder_name) {
-        Ok(Some(name)) if !taken(&name) => LeftOut { name, terms: terms() },
-        _ => LeftOut { name: section.path_text().to_owned(), terms: None },
+        Ok(Some(name)) if !taken(&name) => LeftOut { name, named: true, terms: terms() },
+        _ => LeftOut { name: section.path_text().to_owned(), named: false, terms: None },
     }
 }
 
@@ -372,24 +376,6 @@ pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
              to){meant}"
         )
     })
-}
-
-fn device_id(text: &str) -> Result<String, String> {
-    // The id becomes a part of a URL's path. Its form is otherwise unknown: the cloud's samples are
-    // 64 hex digits.
-    let fits = !text.is_empty()
-        && text.len() <= 256
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b));
-    if text.contains("..") || text.contains('…') {
-        return Err("is shortened: the dots stand for what was left out. Copy the whole id from the device's page in the RUFUS \
-             Cloud"
-            .to_owned());
-    }
-    if fits {
-        Ok(text.to_owned())
-    } else {
-        Err("must be the device's id as the RUFUS Cloud shows it: letters and digits".to_owned())
-    }
 }
 
 struct Keys<'a> {

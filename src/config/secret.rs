@@ -77,12 +77,13 @@ pub(super) fn from_file(path: &Path) -> Result<Found, Unusable> {
     Ok(Found { secret, from: path.display().to_string(), file: Some(path.to_owned()), warning })
 }
 
-/// Reads a secret again from the file in which it was.
+/// Reads a secret again from the file in which it was. With it comes a warning if every user of the
+/// box may read the file.
 ///
 /// # Errors
 /// Why the file has no secret, for people. It does not show the content of the file.
-pub(crate) fn reread(path: &Path) -> Result<SecretString, String> {
-    from_file(path).map(|found| found.secret).map_err(|why| why.to_string())
+pub(crate) fn reread(path: &Path) -> Result<(SecretString, Option<String>), String> {
+    from_file(path).map(|found| (found.secret, found.warning)).map_err(|why| why.to_string())
 }
 
 /// A secret without the space around it. It must be valid in an HTTP header.

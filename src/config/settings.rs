@@ -77,6 +77,8 @@ pub struct Fault {
 pub struct LeftOut {
     /// The name of the decoder, or the place of its section if the name is wrong: `decoder[1]`.
     pub name: String,
+    /// Whether `name` is the name of the decoder.
+    pub named: bool,
     /// The terms, or `None` if one of them is wrong.
     pub terms: Option<Terms>,
 }
@@ -340,6 +342,44 @@ impl Config {
             });
             std::iter::once(Route { source: name.as_str().into(), device }).chain(located)
         })
+    }
+
+    /// What another configuration has otherwise, in words. The secrets do not count, because each is
+    /// read again from its file when it changes.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let decoder = |config: &Self, name: &str| config.decoders.iter().find(|it| it.name == name).cloned();
+        let same = |a: &DecoderConfig, b: &DecoderConfig| format!("{a:?}") == format!("{b:?}") && a.set == b.set;
+        let mut differ = Vec::new();
+        for running in &self.decoders {
+            match decoder(other, &running.name) {
+                Some(it) if same(running, &it) => {}
+                Some(_) => differ.push(format!("decoder `{}`", running.name)),
+                // A section with a mistake is reported with its mistake.
+                None if other.left_out.iter().any(|it| it.name == running.name) => {}
+                None => differ.push(format!("decoder `{}` is gone", running.name)),
+            }
+        }
+        for new in other.decoders.iter().filter(|new| decoder(self, &new.name).is_none()) {
+            differ.push(format!("decoder `{}` is new", new.name));
+        }
+        let cloud = |config: &Self| {
+            let cloud = config.cloud.as_ref()?;
+            let (url, device, header) = (cloud.url.clone(), cloud.device_id.clone(), cloud.header);
+            Some((url, device, header, cloud.session, cloud.api_key_file.clone()))
+        };
+        let status = |config: &Self| (config.status.listen, config.status.token_file.clone());
+        let parts = [
+            ("name", self.name == other.name),
+            ("data_dir", self.data_dir == other.data_dir),
+            ("[cloud]", cloud(self) == cloud(other)),
+            ("[upload]", format!("{:?}", self.upload) == format!("{:?}", other.upload)),
+            ("[passing]", format!("{:?}", self.passing) == format!("{:?}", other.passing)),
+            ("[keep]", format!("{:?}", self.keep) == format!("{:?}", other.keep)),
+            ("[status]", status(self) == status(other)),
+            ("[log]", format!("{:?}", self.log) == format!("{:?}", other.log)),
+        ];
+        differ.extend(parts.into_iter().filter(|(_, same)| !same).map(|(part, _)| part.to_owned()));
+        differ
     }
 
     /// The zone of each decoder's clock, if it is known, including the decoders that are left out.

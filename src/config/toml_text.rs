@@ -197,6 +197,11 @@ fn cure(line: &str) -> Option<String> {
     let Some((key, value)) = line.split_once('=') else { return no_equals(line) };
     let (key, value) = (key.trim(), value.trim());
     let write = |value: &str| format!("write it as {}", shown(&format!("{key} = {value}")));
+    if is_name_without_quotes(key) {
+        let value = if value.starts_with(['"', '\'']) { value.to_owned() } else { format!("\"{value}\"") };
+        let whole = shown(&format!("\"{key}\" = {value}"));
+        return Some(format!("a name with a space or a letter beyond a to z stands in quotes: write it as {whole}"));
+    }
     if value.is_empty() || value.starts_with('#') {
         return Some(format!("the value is missing: {}", write("\"…\"")));
     }
@@ -224,6 +229,13 @@ fn cure(line: &str) -> Option<String> {
         return None;
     }
     Some(format!("text stands in quotes: {}", write(&format!("\"{before_comma}\""))))
+}
+
+/// Whether it is the name of a timing point, such as `10 km`, that lacks its quotes.
+fn is_name_without_quotes(key: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let of_a_name = |c: char| c.is_alphanumeric() || " _-.,/+&()".contains(c);
+    !key.is_empty() && key.chars().all(of_a_name) && !key.chars().all(plain)
 }
 
 /// The cure for a line without `=`.
@@ -282,6 +294,10 @@ mod tests {
                 "name = \"finish\" mat",
                 "nothing may follow the value, so take the rest away: write it as name = \"finish\"",
             ),
+            ("10 km = \"65A2\"", "stands in quotes: write it as \"10 km\" = \"65A2\""),
+            ("10 km = 65A2", "write it as \"10 km\" = \"65A2\""),
+            ("Água Sul = '65A2'", "write it as \"Água Sul\" = '65A2'"),
+            ("5/10 = \"65A2\"", "write it as \"5/10\" = \"65A2\""),
             ("name = “finish-mat”", "“ is no straight quote: write it as name = \"finish-mat\""),
             ("name = „finish-mat“", "write it as name = \"finish-mat\""),
             ("name = ‘finish-mat’", "write it as name = \"finish-mat\""),

@@ -1,5 +1,5 @@
-//! Watches a configuration with mistakes until it is corrected, and then applies it without a
-//! restart of the service.
+//! Watches the configuration file. A file with mistakes is applied without a restart of the service
+//! when it is corrected.
 //!
 //! Must hold:
 //! * Nothing that runs is disturbed: a decoder whose section was wrong gets its link as soon as the
@@ -8,9 +8,11 @@
 //!   them the whole box starts again, in this process and within a second, but only while no
 //!   decoder is connected that would lose what it sends in that second. Otherwise the box reports
 //!   that it needs a restart, and a person chooses the moment.
-//! * Only a configuration that was wrong is watched. One that was right counts until the next
-//!   start, whatever happens to the file.
+//! * A configuration that was right counts until the next start, whatever happens to the file. The
+//!   box reports when the file is another one by then, and when the next start would fail with it.
+//! * No problem names a line that is right by now, and none promises what the box does not do.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +21,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::faults::tell_fault;
+use super::faults::{message_of, problem_of};
 use super::home::Home;
 use crate::config::failure::Failure;
-use crate::config::{Config, DecoderConfig, Fault, LoadOptions, Loaded, Part, Terms};
+use crate::config::{Config, ConfigError, DecoderConfig, Fault, LoadOptions, Loaded, Part, Terms};
 use crate::decoders::Missed;
 use crate::link::{self, DecoderHandle};
 use crate::status::{Board, LinkState, ProblemCode};
@@ -31,6 +33,8 @@ use crate::status::{Board, LinkState, ProblemCode};
 const EVERY: Duration = Duration::from_secs(5);
 /// The subject of the problem that is about the file as a whole.
 const FILE: &str = "file";
+/// What a person has to do when only a restart takes the file on.
+const RESTART: &str = "It counts when passbridge is restarted at a quiet moment: sudo systemctl restart passbridge";
 
 /// A decoder whose section is wrong, and which waits until it is corrected.
 pub(super) struct Waiting {
@@ -79,25 +83,39 @@ fn taken_on(name: &str, terms: &Terms, config: &Config) -> Option<DecoderConfig>
 /// Looks at the configuration file.
 pub(super) struct Corrected {
     options: LoadOptions,
+    /// The configuration that runs.
+    runs: Config,
     /// What was wrong at the start and is still wrong.
     faults: Vec<Fault>,
-    /// The decoders that wait for their section to be corrected.
-    waiting: Vec<(String, Terms)>,
+    /// The decoders that wait for their section to be corrected. Without terms only a new start of
+    /// the box can take one.
+    waiting: Vec<(String, Option<Terms>)>,
     /// Decoders that run and keep no reads for later.
     streams: Vec<String>,
     corrected: watch::Sender<Option<Arc<Config>>>,
     anew: mpsc::Sender<Loaded>,
     /// The state of the file at the last look.
     seen: Option<Mark>,
+    /// The problems that this part shows.
+    told: Told,
 }
 
-/// Values of which at least one changes whenever the file is written or replaced.
-type Mark = (u64, i64, i64, u64);
+/// Problems by their code and their subject, each with its message.
+type Told = BTreeMap<(ProblemCode, String), String>;
+
+/// Values of which at least one changes whenever the file is written, replaced, or given other
+/// rights.
+type Mark = (u64, i64, i64, i64, i64, u64);
 
 fn mark(path: &Path) -> Option<Mark> {
     use std::os::unix::fs::MetadataExt;
     let file = std::fs::metadata(path).ok()?;
-    Some((file.ino(), file.mtime(), file.mtime_nsec(), file.size()))
+    Some((file.ino(), file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec(), file.size()))
+}
+
+/// Whether this part reports the fault. The parts that wait for a file report theirs themselves.
+fn is_of_the_file(fault: &&Fault) -> bool {
+    !matches!(fault.part, Part::Key | Part::Token | Part::Bibs)
 }
 
 impl Corrected {
@@ -107,87 +125,154 @@ impl Corrected {
         corrected: watch::Sender<Option<Arc<Config>>>,
         anew: mpsc::Sender<Loaded>,
     ) -> Self {
-        let waits = |fault: &&Fault| !matches!(fault.part, Part::Key | Part::Token | Part::Bibs);
         let left_out = config.left_out.iter();
         let streams = config.decoders.iter().filter(|decoder| decoder.protocol.missed == Missed::Lost);
+        let of_the_file = config.faults.iter().enumerate().filter(|(_, fault)| is_of_the_file(fault));
         Self {
             seen: mark(&options.file),
             options,
-            faults: config.faults.iter().filter(waits).cloned().collect(),
-            waiting: left_out.filter_map(|decoder| Some((decoder.name.clone(), decoder.terms.clone()?))).collect(),
+            runs: config.clone(),
+            faults: config.faults.iter().filter(is_of_the_file).cloned().collect(),
+            waiting: left_out.map(|decoder| (decoder.name.clone(), decoder.terms.clone())).collect(),
             streams: streams.map(|decoder| decoder.name.clone()).collect(),
             corrected,
             anew,
+            told: of_the_file.filter_map(|(at, fault)| problem_of(at, fault)).collect(),
         }
     }
 
-    /// Looks at the file until nothing is wrong any more, and then waits for `stop`. When `asked`
-    /// changes, the file is read at once.
+    /// Looks at the file until `stop`. When `asked` changes, the file is read at once.
     pub(super) async fn run(mut self, board: Board, mut asked: watch::Receiver<u64>, stop: CancellationToken) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !self.faults.is_empty() {
+        loop {
+            let mut anyway = false;
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
-                Ok(()) = asked.changed() => self.seen = None,
+                Ok(()) = asked.changed() => anyway = true,
             }
             let now = mark(&self.options.file);
-            if now != self.seen && now.is_some() {
+            if anyway || now != self.seen {
                 self.seen = now;
                 self.look(&board);
             }
         }
-        stop.cancelled().await;
     }
 
     fn look(&mut self, board: &Board) {
         let loaded = match Config::load_what_is_right(&self.options) {
             Ok(loaded) => loaded,
             Err(error) => {
-                let message = format!("{error}. The file cannot be understood now; what runs goes on");
-                return board.raise(ProblemCode::ConfigurationWrong, FILE, message);
+                let then =
+                    "What runs goes on, but passbridge does not start with this file, for example after a power cut";
+                let message = message_of(&error, then);
+                return board.raise(ProblemCode::ConfigurationUnreadable, FILE, message);
             }
         };
-        board.clear(ProblemCode::ConfigurationWrong, FILE);
-        let config = Arc::new(loaded.config.clone());
+        board.clear(ProblemCode::ConfigurationUnreadable, FILE);
+        self.take_on(&loaded.config);
+        let wrong = loaded.config.faults.iter().filter(is_of_the_file).count();
+        // Another mistake in the place of the one before is no reason to start again.
+        let would_lose = (wrong < self.faults.len()).then(|| self.would_lose(board));
+        if let Some(None) = would_lose {
+            let _ = self.anew.try_send(loaded); // a full channel means that the box is about to start again
+            return;
+        }
+        let tells = self.tells(&loaded.config, would_lose.flatten());
+        for (code, about) in self.told.keys().filter(|known| !tells.contains_key(known)) {
+            board.clear(*code, about);
+        }
+        for ((code, about), message) in &tells {
+            board.raise(*code, about, message);
+        }
+        self.told = tells;
+    }
+
+    /// Takes on the decoders whose sections are right by now.
+    fn take_on(&mut self, file: &Config) {
+        let config = Arc::new(file.clone());
         self.waiting.retain(|(name, terms)| {
-            let right = taken_on(name, terms, &config).is_some();
-            if right {
-                self.faults.retain(|fault| fault.part != Part::Decoder || fault.about != *name);
-                // The decoder runs from now on, so it counts when the box decides whether it may
-                // start again.
-                let streams =
-                    |decoder: &&DecoderConfig| decoder.name == *name && decoder.protocol.missed == Missed::Lost;
-                self.streams.extend(config.decoders.iter().find(streams).map(|decoder| decoder.name.clone()));
+            let taken = terms.as_ref().and_then(|terms| taken_on(name, terms, file));
+            let Some(decoder) = taken else { return true };
+            self.faults.retain(|fault| fault.part != Part::Decoder || fault.about != *name);
+            self.told.remove(&(ProblemCode::DecoderMisconfigured, name.clone())); // its link clears the problem
+            // The decoder runs from now on, so it counts when the box decides whether it may start
+            // again.
+            if decoder.protocol.missed == Missed::Lost {
+                self.streams.push(name.clone());
             }
-            !right
+            self.runs.left_out.retain(|left_out| left_out.name != *name);
+            self.runs.decoders.push(decoder);
+            false
         });
-        for (name, _) in &self.waiting {
-            let still = loaded.config.faults.iter().find(|fault| fault.part == Part::Decoder && fault.about == *name);
-            if let Some(fault) = still {
-                tell_fault(0, fault, board); // the mistake may be another one than before
-            }
-        }
         self.corrected.send_replace(Some(config));
-        let wrong = |faults: &[Fault]| {
-            faults.iter().filter(|fault| !matches!(fault.part, Part::Key | Part::Token | Part::Bibs)).count()
-        };
-        if wrong(&loaded.config.faults) >= self.faults.len() {
-            return; // another mistake in the place of the one before changes nothing
+    }
+
+    /// The problems about the file, if the box does not start again now. `stream` is the decoder
+    /// because of which it does not.
+    fn tells(&self, file: &Config, stream: Option<String>) -> Told {
+        let mut tells = Told::new();
+        let mut mistake = None;
+        for (at, fault) in file.faults.iter().enumerate().filter(|(_, fault)| is_of_the_file(fault)) {
+            match self.waits(fault) {
+                true => tells.extend(problem_of(at, fault)),
+                false => mistake = mistake.or(Some(&fault.error)),
+            }
         }
-        match self.would_lose(board) {
-            None => {
-                let _ = self.anew.try_send(loaded); // a full channel means that the box is about to start again
+        let stream = stream.map_or_else(String::new, |decoder| {
+            format!(
+                ". The box does not restart by itself, because `{decoder}` keeps no reads for later: choose a moment when nobody \
+                 crosses its mat"
+            )
+        });
+        let right = |what: &str| format!("{what} in the configuration file now. {RESTART}{stream}");
+        for (name, _) in &self.waiting {
+            let still = file.faults.iter().any(|fault| fault.part == Part::Decoder && fault.about == *name);
+            let named = self.runs.left_out.iter().any(|left_out| left_out.name == *name && left_out.named);
+            // A section without a usable name has another name when it is right.
+            let there = file.decoders.iter().any(|decoder| match named {
+                true => decoder.name == *name,
+                false => self.runs.decoders.iter().all(|running| running.name != decoder.name),
+            });
+            if !still && there {
+                let message = right("the section of this decoder is right");
+                tells.insert((ProblemCode::DecoderWaitsForRestart, name.clone()), message);
             }
-            Some(decoder) => {
-                let message = format!(
-                    "the configuration is better now, and the box takes it on when it is restarted: sudo systemctl restart \
-                     passbridge. It does not restart by itself, because `{decoder}` keeps no reads for later: choose a moment \
-                     when nobody crosses its mat"
-                );
-                board.raise(ProblemCode::ConfigurationWrong, FILE, message);
-            }
+        }
+        let held = self.faults.iter().any(|fault| fault.part == Part::Upload);
+        if held && file.cloud.is_some() {
+            let message = right("everything about the upload is right");
+            tells.insert((ProblemCode::UploadWaitsForRestart, String::new()), message);
+        }
+        let waits = tells
+            .keys()
+            .any(|(code, _)| matches!(code, ProblemCode::DecoderWaitsForRestart | ProblemCode::UploadWaitsForRestart));
+        if let Some(message) = self.changed(file, mistake, waits, &stream) {
+            tells.insert((ProblemCode::ConfigurationChanged, FILE.to_owned()), message);
+        }
+        tells
+    }
+
+    /// What to say about a file that is not what runs. `waits`: another problem already says that the
+    /// file counts after a restart.
+    fn changed(&self, file: &Config, mistake: Option<&ConfigError>, waits: bool, stream: &str) -> Option<String> {
+        if let Some(error) = mistake {
+            let then = "What runs goes on as before; correct the line before passbridge is restarted";
+            return Some(message_of(error, then));
+        }
+        let differ = self.runs.differences(file);
+        if waits || differ.is_empty() {
+            return None;
+        }
+        Some(format!("the configuration file differs from what runs ({}). {RESTART}{stream}", differ.join(", ")))
+    }
+
+    /// Whether something waits since the start because of a fault like this one.
+    fn waits(&self, fault: &Fault) -> bool {
+        match fault.part {
+            Part::Decoder => self.waiting.iter().any(|(name, _)| *name == fault.about),
+            part => self.faults.iter().any(|known| known.part == part),
         }
     }
 

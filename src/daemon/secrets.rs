@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::config;
+use crate::config::{self, Config};
 use crate::status::{Board, ProblemCode};
 
 /// Time between two looks at a file.
@@ -40,6 +40,16 @@ pub(super) struct SecretFile {
     pub(super) unusable: ProblemCode,
     /// Whether a secret is in use.
     pub(super) has_one: bool,
+    /// Why the file has no usable secret by now, while the one before is in use.
+    pub(super) lost: Option<String>,
+}
+
+/// The subject of the warning that a file is open to every user: the file. `None`: the warning is
+/// about something else.
+pub(super) fn warned_file(config: &Config, warning: &str) -> Option<String> {
+    let key = config.cloud.as_ref().and_then(|cloud| cloud.api_key_file.as_ref());
+    let files = key.into_iter().chain(&config.status.token_file).map(|path| path.display().to_string());
+    files.into_iter().find(|file| warning.strip_prefix(file.as_str()).is_some_and(|rest| rest.starts_with(" holds ")))
 }
 
 impl SecretFile {
@@ -57,39 +67,71 @@ impl SecretFile {
         // If the start read the file, its state is known. If it could not, the file is read at
         // once.
         let mut seen = self.has_one.then(|| mark(&self.path)).flatten();
+        let mut looks_without = 0_u32;
         loop {
+            let mut anyway = false;
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
-                Ok(()) = asked.changed() => seen = None,
+                Ok(()) = asked.changed() => anyway = true,
             }
             let now = mark(&self.path);
-            // A file that is gone may be about to be replaced.
-            if now == seen || now.is_none() {
-                continue;
+            looks_without = if now.is_some() { 0 } else { looks_without.saturating_add(1) };
+            // A file that is gone for one look may be about to be replaced.
+            let replaced = now.is_none() && looks_without == 1;
+            if anyway || (now != seen && !replaced) {
+                seen = now;
+                self.read(&take, &board);
             }
-            seen = now;
-            self.read(&take, &board);
+            self.tell_lost(&board);
         }
     }
 
     fn read(&mut self, take: &impl Fn(SecretString) -> Result<(), String>, board: &Board) {
         let (about, what) = (self.path.display().to_string(), self.what);
-        match config::reread_secret(&self.path).and_then(take) {
-            Ok(()) => {
+        let read = config::reread_secret(&self.path);
+        match read.and_then(|(secret, warning)| take(secret).map(|()| warning)) {
+            Ok(warning) => {
                 tracing::info!(file = about, "{what} was read again");
                 self.has_one = true;
+                self.lost = None;
+                match warning {
+                    Some(warning) => board.raise(ProblemCode::Configuration, &about, warning),
+                    None => board.clear(ProblemCode::Configuration, &about),
+                }
                 // The problem from the start may name a line of the configuration.
                 board.clear_all(self.missing);
                 board.clear(self.unusable, &about);
             }
-            Err(why) if self.has_one => {
-                let message = format!(
-                    "{about} changed and holds nothing that can be used as {what} ({why}); the one before is used until it does"
-                );
-                board.raise(self.unusable, &about, message);
-            }
+            Err(why) if self.has_one => self.lost = Some(why),
             Err(_) => {} // the problem from the start still says that it is missing
         }
+    }
+
+    /// Shows that the file has no secret by now. The one before is used, unless it is a key that the
+    /// cloud refuses: then there is none that can be used.
+    fn tell_lost(&self, board: &Board) {
+        let Some(why) = &self.lost else { return };
+        let (about, what) = (self.path.display().to_string(), self.what);
+        let refused = |board: &Board| {
+            board.snapshot().problems.iter().any(|problem| problem.code == ProblemCode::KeyRefused.word())
+        };
+        if self.missing == ProblemCode::KeyMissing && refused(board) {
+            let message = format!(
+                "{about}: {why}, and the cloud refuses the key that was in it before. Reads are kept, and nothing is uploaded until \
+                 then"
+            );
+            board.raise(self.missing, "", message);
+            board.clear(self.unusable, &about);
+            return;
+        }
+        if self.missing != self.unusable {
+            board.clear_all(self.missing);
+        }
+        let message = format!(
+            "{about} changed and holds nothing that can be used as {what} ({why}); the one before is used until it does, and \
+             not after a restart"
+        );
+        board.raise(self.unusable, &about, message);
     }
 }

@@ -91,12 +91,16 @@ impl Judge {
 
 /// The verdict on this moment alone, without what was shown before.
 fn judge(status: &Snapshot, now: Duration) -> StateVerdict {
-    let found: Vec<(&Problem, ProblemCode)> = status
+    let mut found: Vec<(&Problem, ProblemCode)> = status
         .problems
         .iter()
         .filter_map(|problem| Some((problem, ProblemCode::of_word(&problem.code)?)))
         .filter(|(problem, code)| applies(status, problem, *code, now))
         .collect();
+    // The cloud refuses the key of before, and the cure is to write one into the file.
+    if found.iter().any(|(_, code)| *code == ProblemCode::KeyMissing) {
+        found.retain(|(_, code)| *code != ProblemCode::KeyRefused);
+    }
     cannot_keep(status, &found, now)
         .or_else(|| not_reading(status, &found, now))
         .or_else(|| time_wrong(status, &found))
@@ -110,6 +114,8 @@ fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duratio
     match code {
         ProblemCode::DecoderUnreachable => lasts >= LINK_LOST,
         ProblemCode::BoxClockStepped => lasts < STEP,
+        // It follows on another problem that held the upload, and waiting does not help.
+        ProblemCode::UploadWaitsForRestart => true,
         // If reads were lost earlier and everything is kept now, the loss is only a row.
         ProblemCode::ReadsDropped => !status.ready || now.saturating_sub(problem.renewed) < LOSING,
         _ => match code.cause() {

@@ -12,38 +12,10 @@
 
 use std::fmt;
 
+use super::severity::Severity;
 use super::state::BoxState;
 use crate::decoders::Condition;
 use crate::model::clock::Doubt;
-
-/// How much a problem matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Severity {
-    /// It is good to know. Nothing is in danger, and nobody has to hurry.
-    Info,
-    /// Something is not as it should be. No read is being lost now, but somebody should look at it.
-    Warning,
-    /// Reads are being lost, or results are about to be wrong, or nothing arrives in the cloud
-    /// until somebody acts.
-    Critical,
-}
-
-impl Severity {
-    /// The stable word for the severity.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
 
 /// Which state of the box a problem causes ([`super::judge`]), and what the sentence says then.
 ///
@@ -189,10 +161,19 @@ problems! {
     /// The configuration holds something that is probably not meant.
     Configuration: "configuration", Warning, Row,
         "Read the message, correct the configuration file, and run `passbridge check` before the race.";
+    /// The configuration file is not what runs: it was changed since the box started.
+    ConfigurationChanged: "configuration_changed", Warning, Row,
+        "If the message names a mistake, correct it. Then restart passbridge at a quiet moment: \
+         `sudo systemctl restart passbridge`. What runs goes on until then.";
+    /// The configuration file cannot be understood any more, or it is gone.
+    ConfigurationUnreadable: "configuration_unreadable", Warning, Row,
+        "Correct the file as the message says; `passbridge check` tells whether it is right. What runs \
+         goes on, but passbridge does not start again with this file.";
     /// A part of the configuration is wrong, and what it is about waits until it is corrected.
     ConfigurationWrong: "configuration_wrong", Critical, Row,
         "Correct the line that the message names; `passbridge check` tells whether it is right. The box \
-         reads its decoders all the same, and takes the corrected file by itself.";
+         reads its decoders all the same, and takes the corrected file by itself or asks \
+         for a restart.";
     /// The socket cannot be made through which commands reach the box.
     ControlSocket: "control_socket", Warning, Row,
         "Reads and uploads are not affected. Until it is over, rewind, capture and repair do not \
@@ -226,7 +207,7 @@ problems! {
     /// The section of a decoder in the configuration is wrong, so that it is not read.
     DecoderMisconfigured: "decoder_misconfigured", Critical, NotReading("has a mistake in its configuration"),
         "Correct the line that the message names; `passbridge check` tells whether it is right. The other \
-         decoders go on, and the box takes the corrected file by itself.";
+         decoders go on, and the box takes the corrected file by itself or asks for a restart.";
     /// A decoder sends bytes that hold no record at all.
     DecoderNoRecords: "decoder_no_records", Critical, NotReading("is sending nonsense"),
         "Nothing of this decoder is kept. Check the protocol and the address in the configuration, \
@@ -284,6 +265,10 @@ problems! {
     /// A decoder cannot be reached.
     DecoderUnreachable: "decoder_unreachable", Critical, NotReading("is not connected"),
         "Check the power of the decoder, its cable and its address. The box connects again by itself.";
+    /// The section of a decoder is right by now, and only a restart of passbridge takes it.
+    DecoderWaitsForRestart: "decoder_waits_for_restart", Critical, NotReading("waits for a restart of passbridge"),
+        "Restart passbridge at a quiet moment: `sudo systemctl restart passbridge`. The other decoders \
+         go on until then.";
     /// A decoder has no clock that was set, so that times are reckoned from the time of receipt.
     DecoderWithoutClock: Doubt::NoClock.code(), Info, Row,
         "Keep the clock of the box right: the results depend on it. If the decoder can have a time \
@@ -387,7 +372,7 @@ problems! {
     /// No decoder is set up.
     NoDecoder: "no_decoder", Critical, NotReading("No decoder is set up."),
         "Write a [[decoder]] section into the configuration; `passbridge probe` makes one. The box takes \
-         the file by itself.";
+         the file by itself or asks for a restart.";
     /// This box has no root certificates, so that it cannot know the cloud.
     NoRootCertificates: "no_root_certificates", Critical, NotUploading("This box cannot know the cloud."),
         "Install the package `ca-certificates` on the box. The upload starts without a restart.";
@@ -504,7 +489,7 @@ problems! {
     /// What the configuration says about the upload is wrong, so that the upload waits.
     UploadMisconfigured: "upload_misconfigured", Critical, NotUploading("The configuration of the upload has a mistake."),
         "Correct the line that the message names; `passbridge check` tells whether it is right. Every \
-         read is kept, and the box takes the corrected file by itself.";
+         read is kept, and the box takes the corrected file by itself or asks for a restart.";
     /// Nothing of a batch was settled for a minute.
     UploadStands: "upload_stands", Warning, NotUploading("The upload stands still."),
         "Look at the internet connection: the modem, the signal, a log-in page. The passings are \
@@ -513,6 +498,11 @@ problems! {
     UploadWaitsForClock: "upload_waits_for_clock", Critical, TimeWrong("Nobody has set this box's clock."),
         "Give the box a network or a clock, or set its time by hand with `date -s`. The passings are \
          kept and go by themselves then.";
+    /// What the configuration says about the upload is right by now, and only a restart of passbridge
+    /// takes it.
+    UploadWaitsForRestart: "upload_waits_for_restart", Critical, NotUploading("The upload waits for a restart of passbridge."),
+        "Restart passbridge at a quiet moment: `sudo systemctl restart passbridge`. Every read is kept \
+         until then.";
     /// The API key may write and not read.
     WriteOnlyKey: "write_only_key", Warning, NotUploading("The key may not read."),
         "Use a READ_WRITE key before the race: without it the upload stops when an answer is lost.";
@@ -521,8 +511,8 @@ problems! {
         "Correct `baud` in the address of the decoder. `passbridge probe` finds the rate.";
     /// A decoder sends what the configured protocol does not know, and no read.
     WrongProtocol: "wrong_protocol", Critical, NotReading("sends what its protocol does not know"),
-        "Correct `protocol` in the configuration as the message says. `passbridge probe` finds \
-         it.";
+        "Correct `protocol` in the configuration as the message says; `passbridge probe` finds it. Then \
+         restart passbridge at a quiet moment: `sudo systemctl restart passbridge`.";
     /// A decoder sends the time of a clock on the wall, and no time zone is configured for it.
     ZoneMissing: "zone_missing", Warning, TimeWrong("has no timezone in the configuration"),
         "Write `timezone = \"Europe/Madrid\"`, or the zone that the clock of the decoder shows, \

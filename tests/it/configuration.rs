@@ -10,6 +10,7 @@ use crate::support::skip;
 use passbridge::testing::config::KeyHeader;
 use passbridge::testing::config::{Address, Config, LoadOptions, SessionMode, TagCode};
 use passbridge::testing::decoders::REGISTRY;
+use passbridge::testing::sim::cloud::DEVICE;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
@@ -496,7 +497,7 @@ fn without_a_cloud_reads_are_kept_and_no_key_is_wanted() {
 fn http_beyond_this_box_is_warned_of() {
     let site = Site::new();
     let warnings = |url: &str| {
-        site.write(&RIGHT.replace("https://127.0.0.1:1/v0", url));
+        site.write(&RIGHT.replace("https://127.0.0.1:1/v0", url).replace("65A1", DEVICE));
         site.load(&[]).unwrap().warnings
     };
     assert!(warnings("http://api.runonrufus.com/v0")[0].contains("not https"));
@@ -506,11 +507,34 @@ fn http_beyond_this_box_is_warned_of() {
 }
 
 #[test]
+fn an_id_of_a_device_that_is_not_like_those_of_the_cloud_is_warned_of() {
+    let site = Site::new();
+    let warnings = |device: &str, place: &str| {
+        let text = RIGHT.replace("65A1", DEVICE);
+        site.write(&match place {
+            "cloud" => RIGHT.replace("65A1", device),
+            _ => text.replace("rewind = true", &format!("device_id = \"{device}\"")),
+        });
+        site.load(&[]).unwrap().warnings
+    };
+    for (place, named) in [("cloud", "cloud.device_id"), ("decoder", "decoder `mat`: device_id")] {
+        for (device, said) in [("65A1000", "has 7"), (&DEVICE[1..], "has 63"), (&DEVICE.replace('A', "G"), "others")] {
+            let warned = warnings(device, place);
+            assert_eq!(warned.len(), 1, "{warned:?}");
+            assert!(warned[0].contains(named) && warned[0].contains(said), "{warned:?}");
+        }
+        for device in [DEVICE, &DEVICE.to_lowercase()] {
+            assert_eq!(warnings(device, place), [""; 0]);
+        }
+    }
+}
+
+#[test]
 fn an_option_of_a_decoder_whose_meaning_was_not_clear_works_and_is_warned_of() {
     let site = Site::new();
     let set = |option: &str| {
         let decoder = "protocol = \"chronotrack\"\nset.time_format = ";
-        site.write(&RIGHT.replace("protocol = \"ipico\"", &format!("{decoder}\"{option}\"")));
+        site.write(&RIGHT.replace("protocol = \"ipico\"", &format!("{decoder}\"{option}\"")).replace("65A1", DEVICE));
         site.load(&[]).unwrap().warnings
     };
     let warned = set("unix");

@@ -1,7 +1,7 @@
 //! Chips that the bib file does not have: counted once each, and shown, because they go up with the
 //! chip code in place of a bib and nobody would see that before the results are out.
 //!
-//! Bounded: [`MOST`] chips are remembered; further ones are not counted.
+//! Bounded: [`MOST`] chips and one more are remembered; further ones are not counted.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -45,12 +45,16 @@ impl UnknownChips {
             found.judged = Some(Arc::clone(bibs));
             found.chips.retain(|chip| bibs.get(chip).is_none());
         }
-        let is_new = !is_known && found.chips.len() < MOST && found.chips.insert(chip.into());
+        let is_new = !is_known && found.chips.len() <= MOST && found.chips.insert(chip.into());
         let count = found.chips.len();
         if is_new_list && count == 0 {
             self.0.board.clear(ProblemCode::ChipsUnknown, "");
-        } else if is_new_list || (is_new && is_told(count)) {
-            let chips = if count == 1 { "1 chip is".to_owned() } else { format!("{count} chips are") };
+        } else if is_new_list || (is_new && (is_told(count) || count > MOST)) {
+            let chips = match count {
+                1 => "1 chip is".to_owned(),
+                _ if count > MOST => format!("more than {MOST} chips are"),
+                _ => format!("{count} chips are"),
+            };
             let last = if is_known { found.chips.last().map_or(chip, |last| last) } else { chip };
             let without_zeros = last.trim_start_matches('0');
             let likely = (without_zeros.len() < last.len() && bibs.get(without_zeros).is_some())
@@ -108,6 +112,6 @@ mod tests {
         let (board, bibs) = (Board::new("test"), list("chip,bib\nA,2\n"));
         let unknown = UnknownChips::new(Path::new("bibs.csv"), board.clone());
         (0..2 * MOST).for_each(|n| unknown.look(&n.to_string(), false, &bibs));
-        assert!(board.snapshot().problems[0].message.starts_with("10000 chips are"));
+        assert!(board.snapshot().problems[0].message.starts_with("more than 10000 chips are"));
     }
 }

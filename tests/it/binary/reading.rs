@@ -176,14 +176,17 @@ async fn a_decoder_with_a_mistake_in_its_section_waits_for_its_correction_and_th
         edit(&site, wrong, right);
         reload(&running);
         if wrong.starts_with("timezone") {
-            // Where its reads go hangs on its zone, so the whole box must start anew, and would
-            // lose reads of the first one.
-            let status = shows(&site, "it wants a restart", |status| problem(status, "configuration_wrong").is_some());
-            assert!(problem(&status.await, "configuration_wrong").unwrap().contains("systemctl restart passbridge"));
+            // The whole box must start anew, and would lose reads of the first one.
+            let status =
+                shows(&site, "it wants a restart", |status| problem(status, "decoder_waits_for_restart").is_some());
+            let status = status.await;
+            let told = problem(&status, "decoder_waits_for_restart").unwrap();
+            assert!(told.contains("systemctl restart passbridge") && told.contains("ipico-mat"), "{told}");
+            assert!(problem(&status, "configuration_changed").is_none(), "one problem says it: {status:#?}");
         } else {
             shows(&site, "the corrected one is read", |status| reads(status, "spare") == 2).await;
-            shows(&site, "the problem is over", |status| problem(status, "decoder_misconfigured").is_none()).await;
         }
+        shows(&site, "the problem is over", |status| problem(status, "decoder_misconfigured").is_none()).await;
         first.push(1);
         shows(&site, "the first one goes on", |status| reads(status, "ipico-mat") == 4).await;
         assert_eq!(
@@ -229,10 +232,23 @@ async fn a_mistake_about_the_upload_holds_the_upload_and_is_taken_on_when_no_rea
         edit(&site, "batch_max = 0", "batch_max = 10");
         reload(&running);
         if kind == Kind::IPICO {
-            let restart = |status: &Snapshot| {
-                status.problems.iter().any(|problem| problem.message.contains("systemctl restart passbridge"))
-            };
-            shows(&site, "it asks for a restart, because ipico keeps nothing", restart).await;
+            let restart = |status: &Snapshot| problem(status, "upload_waits_for_restart").is_some();
+            let status = shows(&site, "it asks for a restart, because ipico keeps nothing", restart).await;
+            let told = problem(&status, "upload_waits_for_restart").unwrap();
+            assert!(told.contains("systemctl restart passbridge") && told.contains("ipico-mat"), "{told}");
+            for over in ["upload_misconfigured", "configuration_wrong", "configuration_changed"] {
+                assert_eq!(problem(&status, over), None, "{status:#?}");
+            }
+            assert_eq!(status.state.word(), "not-uploading", "{status:#?}");
+            assert!(status.todo.iter().any(|todo| todo.contains("systemctl restart passbridge")), "{status:#?}");
+            assert!(!format!("{:?}", status.todo).contains("by itself"), "{status:#?}");
+            // Another mistake in the file is told again, with its line.
+            edit(&site, "batch_max = 10", "batch_max = 501");
+            reload(&running);
+            let wrong =
+                |status: &Snapshot| problem(status, "upload_misconfigured").is_some_and(|it| it.contains("501"));
+            let status = shows(&site, "the mistake is told", wrong).await;
+            assert_eq!(problem(&status, "upload_waits_for_restart"), None, "{status:#?}");
         } else {
             site.sent(3).await;
             let status = site.status().await.unwrap();
@@ -273,5 +289,159 @@ async fn a_file_that_cannot_be_read_is_no_reason_either() {
     let running = site.start();
     push(&sim, 3).await;
     shows(&site, "the reads are kept", |status| reads(status, "ipico-mat") == 3).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_changed_while_the_box_runs_is_reported_and_the_running_box_can_be_asked() {
+    let (sim, mat) = decoder(Kind::IPICO, 1).await;
+    let site = Site::new(None, &[mat], "");
+    let running = site.start();
+    push(&sim, 2).await;
+    shows(&site, "it reads", |status| reads(status, "ipico-mat") == 2).await;
+    let right = fs::read_to_string(site.config()).unwrap();
+    let quiet = |status: &Snapshot| !status.problems.iter().any(|problem| problem.code.starts_with("configuration"));
+
+    // A file that cannot be understood, and no file.
+    let broken = right.replace("[[decoder]]", "[[decoder]");
+    for (case, text, said) in [("broken", Some(&broken), "passbridge.toml:3"), ("removed", None, "no such")] {
+        match text {
+            Some(text) => fs::write(site.config(), text).unwrap(),
+            None => fs::remove_file(site.config()).unwrap(),
+        }
+        reload(&running);
+        let unreadable = |status: &Snapshot| problem(status, "configuration_unreadable").is_some();
+        let status = shows(&site, case, unreadable).await;
+        let told = problem(&status, "configuration_unreadable").unwrap();
+        assert!(told.contains(said) && told.contains("passbridge.toml"), "{case}: {told}");
+        // The data directory is in the broken file; without a file it has to be named.
+        let flags = ["status", "--data-dir", site.data.to_str().unwrap()];
+        let output = site.output(if text.is_some() { &flags[..1] } else { &flags }).await;
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(shown.contains("ipico-mat"), "{case}: {output:?}");
+        assert_ne!(output.status.code(), Some(78), "{case}");
+        if text.is_some() {
+            assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{case}: {output:?}");
+        }
+        fs::write(site.config(), &right).unwrap();
+        reload(&running);
+        shows(&site, "it is over", quiet).await;
+    }
+
+    // A file that is right, or has a mistake that a part waits for, and is not what runs.
+    for (from, to, said) in [
+        ("protocol = \"ipico\"", "protocol = \"mylaps\"", "decoder `ipico-mat`"),
+        ("timezone = \"UTC\"", "timezone = \"Europe/Madrid\"", "systemctl restart passbridge"),
+        ("[status]", "[upload]\nlinger = \"1s\"\n[status]", "[upload]"),
+        ("name = \"finish\"", "name = \"start\"", "(name)"),
+        ("timezone = \"UTC\"", "timezone = \"Europe/Madird\"", "did you mean"),
+        ("[status]", "[upload]\nbatch_max = 0\n[status]", "from 1 to 500"),
+    ] {
+        edit(&site, from, to);
+        reload(&running);
+        let changed = |status: &Snapshot| problem(status, "configuration_changed").is_some();
+        let status = shows(&site, to, changed).await;
+        let told = problem(&status, "configuration_changed").unwrap();
+        assert!(told.contains(said), "{to}: {told}");
+        assert_eq!(status.decoders.len(), 1, "{to}");
+        fs::write(site.config(), &right).unwrap();
+        reload(&running);
+        shows(&site, "it is over", quiet).await;
+    }
+    assert_eq!(*sim.links().borrow(), 1, "its connection was not touched");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_file_of_the_key_is_looked_at_again_when_its_rights_or_its_content_change() {
+    let cloud = cloud().await;
+    let (sim, mat) = decoder(Kind::IPICO, 1).await;
+    let site = Site::new(Some(&cloud), &[mat], UPLOAD);
+    let key = site.config().with_file_name("api_key");
+    let mode = |mode| fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    let running = site.start();
+    let open = |status: &Snapshot| problem(status, "configuration").is_some_and(|told| told.contains("chmod 640"));
+    shows(&site, "everybody may read the key", open).await;
+    mode(0o640);
+    reload(&running);
+    shows(&site, "it is over", |status| problem(status, "configuration").is_none()).await;
+    mode(0o644);
+    reload(&running);
+    shows(&site, "it is told again", open).await;
+    mode(0o600);
+    reload(&running);
+    shows(&site, "it is over", |status| problem(status, "configuration").is_none()).await;
+
+    // While the cloud takes the key, the box goes on with it.
+    push(&sim, 1).await;
+    site.sent(1).await;
+    for text in [Some(""), None] {
+        match text {
+            Some(text) => fs::write(&key, text).unwrap(),
+            None => fs::remove_file(&key).unwrap(),
+        }
+        reload(&running);
+        shows(&site, "it is told", |status| problem(status, "key_file_unusable").is_some()).await;
+    }
+    push(&sim, 1).await;
+    site.sent(2).await;
+    fs::write(&key, KEY).unwrap();
+    reload(&running);
+    shows(&site, "it is over", |status| problem(status, "key_file_unusable").is_none()).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_the_cloud_refuses_is_none_when_its_file_is_empty_or_gone() {
+    let cloud = cloud().await;
+    let (sim, mat) = decoder(Kind::IPICO, 1).await;
+    let site = Site::new(Some(&cloud), &[mat], UPLOAD);
+    let key = site.config().with_file_name("api_key");
+    fs::write(&key, "ror-wrong").unwrap();
+    let running = site.start();
+    let refused =
+        |status: &Snapshot| problem(status, "key_refused").is_some() && problem(status, "key_file_unusable").is_none();
+    shows(&site, "the cloud refuses the key", refused).await;
+    for text in [Some(" \n"), None] {
+        match text {
+            Some(text) => fs::write(&key, text).unwrap(),
+            None => fs::remove_file(&key).unwrap(),
+        }
+        reload(&running);
+        let said = if text.is_some() { "is empty" } else { "no such file" };
+        let missing = |status: &Snapshot| {
+            problem(status, "key_missing").is_some_and(|told| told.contains(said))
+                && !status.todo.iter().any(|todo| todo.contains("Check the API key"))
+        };
+        shows(&site, "there is no key", missing).await;
+    }
+    fs::write(&key, KEY).unwrap();
+    reload(&running);
+    push(&sim, 1).await;
+    site.sent(1).await;
+    let over = |status: &Snapshot| !status.problems.iter().any(|problem| problem.code.starts_with("key_"));
+    shows(&site, "all is over", over).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_decoder_with_the_name_of_another_one_asks_for_a_restart_when_it_has_its_own() {
+    let (sim, mat) = decoder(Kind::IPICO, 1).await;
+    let (_second, (_, address)) = decoder(Kind::RACE_RESULT, 2).await;
+    let bad =
+        format!("[[decoder]]\nname = \"ipico-mat\" # the second\nprotocol = \"raceresult\"\naddress = \"{address}\"\n");
+    let site = Site::new(None, &[mat], &bad);
+    let running = site.start();
+    push(&sim, 1).await;
+    let told = |status: &Snapshot| problem(status, "decoder_misconfigured").is_some_and(|told| told.contains("unique"));
+    shows(&site, "the name is told", told).await;
+    edit(&site, "\"ipico-mat\" # the second", "\"spare\"");
+    reload(&running);
+    let waits = |status: &Snapshot| problem(status, "decoder_waits_for_restart").is_some();
+    let status = shows(&site, "it asks for a restart", waits).await;
+    assert_eq!(problem(&status, "decoder_misconfigured"), None, "{status:#?}");
+    assert!(status.todo.iter().any(|todo| todo.contains("systemctl restart passbridge")), "{status:#?}");
+    assert_eq!(*sim.links().borrow(), 1, "the first one's connection was not touched");
     running.stop().await;
 }
