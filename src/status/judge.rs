@@ -8,14 +8,14 @@
 //! * **A worse state is shown at once, a better one only after [`CALM`].** A cable with a loose
 //!   contact must not make the sentence change all the time.
 //! * **Only what is known.** The sentence says "The times are right" only when every clock was
-//!   compared.
+//!   compared and none is off. It says that a mat reads only if that mat gave a read lately.
 //! * Pure: a snapshot and the time since the start are passed in. There is no clock and no I/O.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::problem::{Cause, ProblemCode};
-use super::snapshot::{DecoderStatus, LinkState, Problem, Snapshot, UploadState, UploadStatus};
+use super::snapshot::{ClockBy, DecoderStatus, LinkState, Problem, Snapshot, UploadState, UploadStatus};
 use super::state::BoxState;
 use super::words::{age, count, offset_in_words, short};
 use crate::model::text::printable;
@@ -263,10 +263,7 @@ fn in_order(status: &Snapshot, now: Duration) -> StateVerdict {
     let cloud = cloud(status);
     if quiet.is_some_and(|quiet| quiet < QUIET) {
         let mut sentence = format!("{}.", does(&names, "reads", "read"));
-        let doubted = status.problems.iter().any(|problem| problem.code == ProblemCode::DecoderClockNear.word());
-        if !doubted && status.decoders.iter().all(|decoder| decoder.clock_by.is_some()) {
-            sentence += " The times are right.";
-        }
+        sentence += &times(status);
         sentence += &format!(" {cloud}");
         return StateVerdict { state: BoxState::Reading, sentence, ..StateVerdict::default() };
     }
@@ -277,6 +274,35 @@ fn in_order(status: &Snapshot, now: Duration) -> StateVerdict {
     let sentence = format!("{}. {chip} {cloud}", does(&names, "is connected", "are connected"));
     let todo = vec!["Pass a test chip over each mat.".to_owned()];
     StateVerdict { state: BoxState::Ready, sentence, todo, by_itself: None }
+}
+
+/// What the sentence says about the times when none is wrong by so much that this is the state.
+fn times(status: &Snapshot) -> String {
+    let near = |decoder: &&DecoderStatus| {
+        let code = ProblemCode::DecoderClockNear.word();
+        status.problems.iter().any(|problem| problem.code == code && problem.about == decoder.name)
+    };
+    let mut off = status.decoders.iter().filter(near);
+    let Some(first) = off.next() else {
+        return match status.decoders.iter().all(|decoder| decoder.times_right) {
+            true => " The times are right.".to_owned(),
+            false => String::new(),
+        };
+    };
+    let (name, offset) = (printable(&first.name), first.clock_offset_ms.unwrap_or_default());
+    let words = offset_in_words(offset);
+    let more = match off.count() {
+        0 => String::new(),
+        1 => " The clock of 1 more is off.".to_owned(),
+        more => format!(" The clocks of {more} more are off."),
+    };
+    match first.clock_by {
+        Some(ClockBy::Reads) if offset < 0 => {
+            format!(" {name}'s reads are stamped {words}: they arrive late, or its clock is wrong.{more}")
+        }
+        Some(ClockBy::Reads) => format!(" {name}'s reads are stamped {words} of this box.{more}"),
+        _ => format!(" {name}'s clock is {words}.{more}"),
+    }
 }
 
 /// What the sentence says about the cloud when nothing is wrong with it.

@@ -97,6 +97,9 @@ pub struct DecoderStatus {
     /// How the offset of the clock was measured.
     #[serde(default)]
     pub clock_by: Option<ClockBy>,
+    /// Whether its clock was compared with that of the box, and is right.
+    #[serde(skip)]
+    pub times_right: bool,
     /// When the last live read was kept, as the time since the start of the process.
     #[serde(skip)]
     pub live_at: Option<Duration>,

@@ -1,7 +1,7 @@
 //! The table of states: when each state begins and ends, and what its sentence says.
 
 use super::*;
-use crate::status::{Board, ClockBy, ReadCounts, SessionStatus};
+use crate::status::{Board, ReadCounts, SessionStatus};
 
 const NOW: Duration = Duration::from_secs(1000);
 
@@ -12,6 +12,7 @@ fn good() -> Snapshot {
         board.decoder(name, |decoder| {
             decoder.state = LinkState::Connected;
             decoder.clock_by = Some(ClockBy::Answer);
+            decoder.times_right = true;
             decoder.live_at = Some(NOW - Duration::from_secs(1));
         });
     }
@@ -185,7 +186,7 @@ fn without_a_read_for_two_minutes_the_box_is_ready() {
 #[test]
 fn nothing_is_said_to_be_right_that_was_not_compared() {
     let mut status = good();
-    status.decoders[1].clock_by = None;
+    status.decoders[1].times_right = false;
     let both = "finish-main and finish-backup read.";
     assert_eq!(says(&status).1, format!("{both} The cloud is up to date."));
     status.uploads[0].session = None;
@@ -195,6 +196,21 @@ fn nothing_is_said_to_be_right_that_was_not_compared() {
     let mut status = good();
     (status.journal.pending, status.journal.oldest_pending_s) = (4, Some(75));
     assert!(says(&status).1.ends_with("The cloud is 1 min behind."));
+}
+
+#[test]
+fn times_are_not_said_to_be_right_while_an_offset_is_known() {
+    for (by, offset_ms, said) in [
+        (ClockBy::Reads, -5_000, "'s reads are stamped 5.0 s behind: they arrive late, or its clock is wrong."),
+        (ClockBy::Reads, 1_400, "'s reads are stamped 1.4 s ahead of this box."),
+        (ClockBy::Answer, -1_200, "'s clock is 1.2 s behind."),
+    ] {
+        let mut status = with(ProblemCode::DecoderClockNear, "finish-main");
+        let main = &mut status.decoders[0];
+        (main.clock_by, main.clock_offset_ms, main.times_right) = (Some(by), Some(offset_ms), false);
+        let expected = format!("finish-main and finish-backup read. finish-main{said} The cloud is up to date.");
+        assert_eq!(says(&status), (BoxState::Reading, expected));
+    }
 }
 
 #[test]
