@@ -100,7 +100,7 @@ fn judge(status: &Snapshot, now: Duration) -> StateVerdict {
     cannot_keep(status, &found, now)
         .or_else(|| not_reading(status, &found, now))
         .or_else(|| time_wrong(status, &found))
-        .or_else(|| not_uploading(status, &found))
+        .or_else(|| not_uploading(status, &found, now))
         .unwrap_or_else(|| in_order(status, now))
 }
 
@@ -178,16 +178,18 @@ fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
         put(&mut groups, "No decoder is set up.", "");
     }
     let (first, about) = first?;
-    let reads = |decoder: &&DecoderStatus| {
-        decoder.state == LinkState::Connected && !out.iter().any(|name| is_of(name, &decoder.name))
-    };
-    let others: Vec<&str> = status.decoders.iter().filter(reads).map(|decoder| decoder.name.as_str()).collect();
+    let is_out = |decoder: &&DecoderStatus| out.iter().any(|name| is_of(name, &decoder.name));
+    let others: Vec<&DecoderStatus> = status.decoders.iter().filter(|decoder| !is_out(decoder)).collect();
     let mut sentence = told(&groups);
-    if !others.is_empty() {
-        sentence += &format!(" {}.", does(&others, "reads", "read"));
-    } else if status.decoders.len() > 1 {
+    let reading = readers(&others, now);
+    if !reading.is_empty() {
+        sentence += &format!(" {}.", does(&reading, "reads", "read"));
+    }
+    let idle = idle_in_words(&others, now);
+    if reading.is_empty() && idle.is_empty() && status.decoders.len() > 1 {
         sentence = format!("No mat reads. {sentence}");
     }
+    sentence += &idle;
     let awaited = |decoder: &DecoderStatus| decoder.name == about && decoder.address.starts_with("tcp-listen://");
     let (todo, by_itself) = match first {
         ProblemCode::DecoderUnreachable if status.decoders.iter().any(awaited) => (
@@ -231,12 +233,13 @@ fn time_wrong(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<St
     Some(StateVerdict { state: BoxState::TimeWrong, sentence: sentences.join(" "), todo, by_itself })
 }
 
-fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<StateVerdict> {
+fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Duration) -> Option<StateVerdict> {
     let (problem, code, says) = found.iter().find_map(|(problem, code)| match code.cause() {
         Cause::NotUploading(says) => Some((problem, *code, says)),
         _ => None,
     })?;
-    let names: Vec<&str> = connected(status);
+    let all: Vec<&DecoderStatus> = status.decoders.iter().collect();
+    let names = readers(&all, now);
     let whose = match status.uploads.len() {
         0 | 1 => String::new(),
         _ => format!(" This is about device {}.", printable(&short(&problem.about))),
@@ -257,34 +260,70 @@ fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option
 }
 
 fn in_order(status: &Snapshot, now: Duration) -> StateVerdict {
-    let names = connected(status);
-    let newest = status.decoders.iter().filter_map(|decoder| decoder.live_at).max();
-    let quiet = newest.map(|at| now.saturating_sub(at));
+    let all: Vec<&DecoderStatus> = status.decoders.iter().collect();
+    let names = readers(&all, now);
     let cloud = cloud(status);
-    if quiet.is_some_and(|quiet| quiet < QUIET) {
-        let mut sentence = format!("{}.", does(&names, "reads", "read"));
-        sentence += &times(status);
-        sentence += &format!(" {cloud}");
+    if !names.is_empty() {
+        let reading = does(&names, "reads", "read");
+        let sentence = format!("{reading}.{}{} {cloud}", idle_in_words(&all, now), times(status, &names));
         return StateVerdict { state: BoxState::Reading, sentence, ..StateVerdict::default() };
     }
-    let chip = match quiet {
-        None => "No chip has passed since the start.".to_owned(),
-        Some(quiet) => format!("No chip for {}.", age(quiet.as_secs())),
+    let idle = match idle_in_words(&all, now) {
+        idle if idle.is_empty() => "No mat is connected yet.".to_owned(),
+        idle => idle.trim_start().to_owned(),
     };
-    let sentence = format!("{}. {chip} {cloud}", does(&names, "is connected", "are connected"));
     let todo = vec!["Pass a test chip over each mat.".to_owned()];
-    StateVerdict { state: BoxState::Ready, sentence, todo, by_itself: None }
+    StateVerdict { state: BoxState::Ready, sentence: format!("{idle} {cloud}"), todo, by_itself: None }
+}
+
+/// The decoders that gave a live read lately. A connection alone proves nothing.
+fn readers<'a>(decoders: &[&'a DecoderStatus], now: Duration) -> Vec<&'a str> {
+    let reads = |decoder: &&&DecoderStatus| quiet_for(decoder, now).is_some_and(|quiet| quiet < QUIET);
+    decoders.iter().filter(reads).map(|decoder| decoder.name.as_str()).collect()
+}
+
+/// For how long the decoder has given no live read. `None` if it gave none since the start.
+fn quiet_for(decoder: &DecoderStatus, now: Duration) -> Option<Duration> {
+    decoder.live_at.map(|at| now.saturating_sub(at))
+}
+
+/// What is known of the decoders that are connected and gave no live read lately: sentences that
+/// begin with a blank.
+fn idle_in_words(decoders: &[&DecoderStatus], now: Duration) -> String {
+    let (mut never, mut earlier, mut rejected, mut newest) = (Vec::new(), Vec::new(), Vec::new(), Duration::MAX);
+    for decoder in decoders.iter().filter(|decoder| decoder.state == LinkState::Connected) {
+        let name = decoder.name.as_str();
+        match quiet_for(decoder, now) {
+            Some(quiet) if quiet < QUIET => {}
+            Some(quiet) => {
+                earlier.push(name);
+                newest = newest.min(quiet);
+            }
+            None if decoder.reads == 0 && decoder.rejected > 0 => rejected.push(name),
+            None => never.push(name),
+        }
+    }
+    let tells = |names: &[&str], what: &str| match names {
+        [] => String::new(),
+        names => format!(" {}; {what}.", does(names, "is connected", "are connected")),
+    };
+    let what =
+        if never.len() == 1 { "no chip has passed it since the start" } else { "no chip has passed since the start" };
+    let quiet = if earlier.is_empty() { String::new() } else { format!("no chip for {}", age(newest.as_secs())) };
+    tells(&never, what) + &tells(&earlier, &quiet) + &tells(&rejected, "nothing that was sent is understood as a read")
 }
 
 /// What the sentence says about the times when none is wrong by so much that this is the state.
-fn times(status: &Snapshot) -> String {
+fn times(status: &Snapshot, readers: &[&str]) -> String {
     let near = |decoder: &&DecoderStatus| {
         let code = ProblemCode::DecoderClockNear.word();
         status.problems.iter().any(|problem| problem.code == code && problem.about == decoder.name)
     };
     let mut off = status.decoders.iter().filter(near);
+    // A mat that gave no read yet has no times that could be wrong.
+    let is_right = |decoder: &DecoderStatus| decoder.times_right || !readers.contains(&decoder.name.as_str());
     let Some(first) = off.next() else {
-        return match status.decoders.iter().all(|decoder| decoder.times_right) {
+        return match status.decoders.iter().all(is_right) {
             true => " The times are right.".to_owned(),
             false => String::new(),
         };
@@ -348,11 +387,6 @@ fn cure(code: ProblemCode) -> (Vec<String>, Option<String>) {
     };
     let todo = todo.iter().take(TODO).map(|text| (*text).to_owned()).collect();
     (todo, Some(by_itself.to_owned()).filter(|text| !text.is_empty()))
-}
-
-fn connected(status: &Snapshot) -> Vec<&str> {
-    let up = status.decoders.iter().filter(|decoder| decoder.state == LinkState::Connected);
-    up.map(|decoder| decoder.name.as_str()).collect()
 }
 
 /// Whether the subject of a problem is the decoder or one of its locations.

@@ -175,11 +175,11 @@ fn without_a_read_for_two_minutes_the_box_is_ready() {
     quiet(&mut status, Some(NOW - Duration::from_secs(119)));
     assert_eq!(says(&status), (BoxState::Reading, GOOD.to_owned()));
     quiet(&mut status, Some(NOW - Duration::from_secs(120)));
-    let both = "finish-main and finish-backup are connected.";
-    let expected = format!("{both} No chip for 2 min. The cloud is up to date.");
+    let both = "finish-main and finish-backup are connected;";
+    let expected = format!("{both} no chip for 2 min. The cloud is up to date.");
     assert_eq!(says(&status), (BoxState::Ready, expected));
     quiet(&mut status, None);
-    let expected = format!("{both} No chip has passed since the start. The cloud is up to date.");
+    let expected = format!("{both} no chip has passed since the start. The cloud is up to date.");
     assert_eq!(says(&status), (BoxState::Ready, expected));
 }
 
@@ -196,6 +196,37 @@ fn nothing_is_said_to_be_right_that_was_not_compared() {
     let mut status = good();
     (status.journal.pending, status.journal.oldest_pending_s) = (4, Some(75));
     assert!(says(&status).1.ends_with("The cloud is 1 min behind."));
+}
+
+#[test]
+fn only_mats_that_gave_a_live_read_lately_are_said_to_read() {
+    let never = "finish-backup is connected; no chip has passed it since the start.";
+    let unread = "finish-backup is connected; nothing that was sent is understood as a read.";
+    let ago = |seconds| Some(NOW - Duration::from_secs(seconds));
+    for (live_at, rejected, said) in [
+        (None, 0, never),
+        (None, 5, unread),
+        (ago(120), 0, "finish-backup is connected; no chip for 2 min."),
+        (ago(300), 5, "finish-backup is connected; no chip for 5 min."),
+    ] {
+        let mut status = good();
+        (status.decoders[1].live_at, status.decoders[1].rejected) = (live_at, rejected);
+        let rest = "The times are right. The cloud is up to date.";
+        assert_eq!(says(&status), (BoxState::Reading, format!("finish-main reads. {said} {rest}")));
+        // The same holds beside a mat that is out, and beside a cloud that is.
+        add(&mut status, ProblemCode::DecoderUnreachable, "finish-main", 60);
+        let expected = format!("finish-main is not connected. {said}");
+        assert_eq!(says(&status), (BoxState::NotReading, expected));
+        status.problems.clear();
+        add(&mut status, ProblemCode::NoSession, "DEVICE", 60);
+        let expected = "No session is open. finish-main reads, and every read is safe on this box.";
+        assert_eq!(says(&status), (BoxState::NotUploading, expected.to_owned()));
+    }
+    let mut status = good();
+    status.decoders.iter_mut().for_each(|decoder| (decoder.live_at, decoder.rejected) = (None, 2));
+    let expected = "finish-main and finish-backup are connected; nothing that was sent is understood as a read. The cloud \
+                    is up to date.";
+    assert_eq!(says(&status), (BoxState::Ready, expected.to_owned()));
 }
 
 #[test]
