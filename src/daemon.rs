@@ -239,7 +239,7 @@ impl Daemon {
             Ok(client) => client,
             Err(failure) => {
                 // This cannot be corrected while the box runs, and reads are kept all the same.
-                self.board.raise(ProblemCode::ConfigurationWrong, "cloud", format!("{failure}. Nothing is uploaded"));
+                self.board.raise(ProblemCode::UploadMisconfigured, "cloud", format!("{failure}. Nothing is uploaded"));
                 return Repairs::new();
             }
         };

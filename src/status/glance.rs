@@ -39,7 +39,12 @@ fn write(status: &Snapshot, out: &mut String) -> std::fmt::Result {
     let journal = &status.journal;
     write_counts(status, out)?;
     if status.uploads.is_empty() {
-        writeln!(out, "cloud: none is configured, so the reads stay on this box")?;
+        let wrong = ProblemCode::UploadMisconfigured.word();
+        let line = match status.problems.iter().any(|problem| problem.code == wrong) {
+            true => "cloud: NOT SENT, its configuration has a mistake; every read is safe on this box",
+            false => "cloud: none is configured, so the reads stay on this box",
+        };
+        writeln!(out, "{line}")?;
     }
     for upload in &status.uploads {
         let waiting = if status.uploads.len() == 1 { journal.pending } else { 0 };
@@ -239,6 +244,16 @@ mod tests {
         assert!(decoder.contains("NO ANSWER from tcp://10.0.0.5:10000") && decoder.contains("3 REJECTED"), "{text}");
         assert!(decoder.contains("no read yet"), "{text}");
         assert!(lines[after + 3].starts_with("cloud AAAA…AAAA: NO ACTIVE SESSION"), "{text}");
+    }
+
+    #[test]
+    fn a_cloud_whose_configuration_is_wrong_is_not_called_absent() {
+        let board = Board::new("finish");
+        assert!(text(&board.snapshot()).contains("cloud: none is configured, so the reads stay on this box"));
+        board.raise(ProblemCode::UploadMisconfigured, "1", "cloud.url is no address");
+        let text = text(&board.snapshot());
+        assert!(text.contains("cloud: NOT SENT, its configuration has a mistake"), "{text}");
+        assert!(!text.contains("none is configured"), "{text}");
     }
 
     #[test]

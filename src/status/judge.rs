@@ -110,6 +110,8 @@ fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duratio
     match code {
         ProblemCode::DecoderUnreachable => lasts >= LINK_LOST,
         ProblemCode::BoxClockStepped => lasts < STEP,
+        // A mistake of the set-up does not go away by itself.
+        ProblemCode::KeyMissing | ProblemCode::UploadMisconfigured => true,
         // If reads were lost earlier and everything is kept now, the loss is only a row.
         ProblemCode::ReadsDropped => !status.ready || now.saturating_sub(problem.renewed) < LOSING,
         _ => match code.cause() {
@@ -241,8 +243,10 @@ fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Dura
     let all: Vec<&DecoderStatus> = status.decoders.iter().collect();
     let names = readers(&all, now);
     let whose = match status.uploads.len() {
-        0 | 1 => String::new(),
-        _ => format!(" This is about device {}.", printable(&short(&problem.about))),
+        2.. if status.uploads.iter().any(|upload| upload.device_id == problem.about) => {
+            format!(" This is about device {}.", printable(&short(&problem.about)))
+        }
+        _ => String::new(),
     };
     let mut sentence = says.to_owned() + &whose;
     match names.as_slice() {

@@ -134,6 +134,8 @@ fn a_state_is_entered_after_its_time() {
         (ProblemCode::DecoderUnreachable, 3, BoxState::NotReading),
         (ProblemCode::Offline, 14, BoxState::Reading),
         (ProblemCode::Offline, 15, BoxState::NotUploading),
+        (ProblemCode::UploadMisconfigured, 0, BoxState::NotUploading),
+        (ProblemCode::KeyMissing, 0, BoxState::NotUploading),
         (ProblemCode::DiskFull, 0, BoxState::CannotKeep),
         (ProblemCode::DecoderClockOff, 0, BoxState::TimeWrong),
         (ProblemCode::BoxClockStepped, 299, BoxState::TimeWrong),
@@ -227,6 +229,22 @@ fn only_mats_that_gave_a_live_read_lately_are_said_to_read() {
     let expected = "finish-main and finish-backup are connected; nothing that was sent is understood as a read. The cloud \
                     is up to date.";
     assert_eq!(says(&status), (BoxState::Ready, expected.to_owned()));
+}
+
+#[test]
+fn a_device_is_named_only_where_there_are_several_and_the_problem_is_about_one() {
+    let mut status = good();
+    status.uploads.push(UploadStatus { device_id: "OTHER".to_owned(), ..UploadStatus::default() });
+    for (code, about, said) in [
+        (ProblemCode::NoSession, "DEVICE", "No session is open. This is about device DEVICE."),
+        (ProblemCode::KeyMissing, "", "There is no API key."),
+        (ProblemCode::UploadMisconfigured, "1", "The configuration of the upload has a mistake."),
+    ] {
+        status.problems.clear();
+        add(&mut status, code, about, 60);
+        let expected = format!("{said} finish-main and finish-backup read, and every read is safe on this box.");
+        assert_eq!(says(&status).1, expected);
+    }
 }
 
 #[test]
