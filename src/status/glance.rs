@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::model::text::printable;
 use crate::status::words::{against_box, age, count, short};
-use crate::status::{DecoderStatus, LinkState, ProblemCode, Snapshot, UploadStatus};
+use crate::status::{DecoderStatus, LinkState, ProblemCode, Snapshot, UploadState, UploadStatus};
 
 /// The whole text. Each line ends with `\n`.
 pub fn text(status: &Snapshot) -> String {
@@ -47,7 +47,8 @@ fn write(status: &Snapshot, out: &mut String) -> std::fmt::Result {
         writeln!(out, "{line}")?;
     }
     for upload in &status.uploads {
-        let waiting = if status.uploads.len() == 1 { journal.pending } else { 0 };
+        // Which device waiting reads belong to is known only if there is one device.
+        let waiting = (status.uploads.len() == 1 || journal.pending == 0).then_some(journal.pending);
         write_upload(upload, waiting, out)?;
     }
     let opening = if journal.serving { "" } else { ", the upload queue is being opened" };
@@ -159,8 +160,20 @@ fn link_in_words(status: &Snapshot, decoder: &DecoderStatus) -> String {
     }
 }
 
-fn write_upload(upload: &UploadStatus, waiting: u64, out: &mut String) -> std::fmt::Result {
-    let state = upload.state.in_words();
+/// What the upload of a device does, in words. `waiting` is how many reads wait for it, if that is
+/// known.
+fn upload_in_words(upload: &UploadStatus, waiting: Option<u64>) -> String {
+    match (&upload.waits_for, upload.state, waiting) {
+        (Some(what), UploadState::Idle | UploadState::Sending, _) => printable(what),
+        (None, UploadState::Idle, None) => "not sending now".to_owned(),
+        (None, UploadState::Idle, Some(1..)) => "about to send what waits".to_owned(),
+        (_, state, _) => state.in_words().to_owned(),
+    }
+}
+
+fn write_upload(upload: &UploadStatus, waiting: Option<u64>, out: &mut String) -> std::fmt::Result {
+    let state = upload_in_words(upload, waiting);
+    let waiting = waiting.unwrap_or(0);
     write!(out, "cloud {}: {state}, ", printable(&short(&upload.device_id)))?;
     if let Some(session) = &upload.session {
         let alias = session.alias.as_deref().unwrap_or("without a name");
@@ -222,7 +235,6 @@ pub(crate) fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::UploadState;
     use crate::status::{Board, LastRead};
 
     #[test]
@@ -244,6 +256,26 @@ mod tests {
         assert!(decoder.contains("NO ANSWER from tcp://10.0.0.5:10000") && decoder.contains("3 REJECTED"), "{text}");
         assert!(decoder.contains("no read yet"), "{text}");
         assert!(lines[after + 3].starts_with("cloud AAAA…AAAA: NO ACTIVE SESSION"), "{text}");
+    }
+
+    #[test]
+    fn an_upload_that_does_not_send_says_what_it_waits_for() {
+        let upload = |state, waits_for: Option<&str>| UploadStatus {
+            state,
+            waits_for: waits_for.map(str::to_owned),
+            ..UploadStatus::default()
+        };
+        for (state, waits_for, waiting, said) in [
+            (UploadState::Idle, None, Some(0), "nothing to send"),
+            (UploadState::Idle, None, Some(3), "about to send what waits"),
+            (UploadState::Idle, None, None, "not sending now"),
+            (UploadState::Idle, Some("waits for the API key"), Some(3), "waits for the API key"),
+            (UploadState::Sending, Some("asks the cloud what it holds"), None, "asks the cloud what it holds"),
+            (UploadState::Sending, None, Some(3), "sending"),
+            (UploadState::Offline, None, Some(3), "OFFLINE"),
+        ] {
+            assert_eq!(upload_in_words(&upload(state, waits_for), waiting), said);
+        }
     }
 
     #[test]

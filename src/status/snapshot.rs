@@ -219,6 +219,10 @@ pub struct UploadStatus {
     pub session: Option<SessionStatus>,
     /// What the uplink does.
     pub state: UploadState,
+    /// What the upload waits for although nothing failed, in words that follow the name of the
+    /// device.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// Number of passings that the cloud ever acknowledged.
     pub sent: u64,
     /// Number of these that the cloud reported as duplicates.
