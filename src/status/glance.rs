@@ -100,7 +100,12 @@ fn number(count_of: u64, what: &str) -> String {
 fn write_decoder(status: &Snapshot, decoder: &DecoderStatus, out: &mut String) -> std::fmt::Result {
     let (name, protocol, address) = (&decoder.name, &decoder.protocol, &decoder.address);
     let link = link_in_words(status, decoder);
-    write!(out, "decoder {} ({protocol} at {}): {link}, ", printable(name), printable(address))?;
+    write!(out, "decoder {}", printable(name))?;
+    // Of a decoder whose section is wrong, neither is known.
+    if !protocol.is_empty() {
+        write!(out, " ({protocol} at {})", printable(address))?;
+    }
+    write!(out, ": {link}, ")?;
     write!(out, "{} since the start", number(decoder.reads, "read"))?;
     if !decoder.locations.is_empty() {
         let each: Vec<String> =
@@ -134,8 +139,13 @@ fn link_in_words(status: &Snapshot, decoder: &DecoderStatus) -> String {
     let has = |code: ProblemCode| {
         status.problems.iter().any(|problem| problem.code == code.word() && problem.about == decoder.name)
     };
+    let listens = decoder.address.starts_with("tcp-listen://");
     let port = || decoder.address.rsplit_once(':').map_or("", |(_, port)| port);
     match decoder.state {
+        LinkState::Connecting | LinkState::Failed if has(ProblemCode::DecoderMisconfigured) => {
+            "NOT READ, its section in the configuration has a mistake".to_owned()
+        }
+        LinkState::Failed if listens => format!("CANNOT LISTEN on port {}, is tried again", port()),
         LinkState::Connected if has(ProblemCode::NotTiming) => "connected, NOT IN TIMING MODE".to_owned(),
         LinkState::Connected if has(ProblemCode::WrongProtocol) || has(ProblemCode::DecoderNoRecords) => {
             format!("connected, SENDS WHAT {} DOES NOT KNOW", decoder.protocol.to_uppercase())
@@ -144,7 +154,7 @@ fn link_in_words(status: &Snapshot, decoder: &DecoderStatus) -> String {
             "connected, SENDS GARBAGE (is the rate right?)".to_owned()
         }
         LinkState::Connected => "connected".to_owned(),
-        LinkState::Connecting if decoder.address.starts_with("tcp-listen://") => {
+        LinkState::Connecting if listens => {
             format!("WAITING for its software to connect to port {}", port())
         }
         LinkState::Connecting => "CONNECTING".to_owned(),
@@ -276,6 +286,26 @@ mod tests {
         ] {
             assert_eq!(upload_in_words(&upload(state, waits_for), waiting), said);
         }
+    }
+
+    #[test]
+    fn a_decoder_that_nobody_asked_is_not_said_to_give_no_answer() {
+        let board = Board::new("finish");
+        board.decoder("main", |decoder| decoder.state = LinkState::Failed);
+        board.raise(ProblemCode::DecoderMisconfigured, "main", "decoder[0].address = \"x\" is no address");
+        board.decoder("start", |decoder| {
+            decoder.protocol = "raceresult".to_owned();
+            decoder.address = "tcp-listen://0.0.0.0:3097".to_owned();
+            decoder.state = LinkState::Failed;
+        });
+        let said = || text(&board.snapshot()).lines().filter(|line| line.starts_with("decoder ")).collect::<String>();
+        let main = "decoder main: NOT READ, its section in the configuration has a mistake, 0 reads";
+        assert!(said().contains(main), "{}", said());
+        let start =
+            "decoder start (raceresult at tcp-listen://0.0.0.0:3097): CANNOT LISTEN on port 3097, is tried again";
+        assert!(said().contains(start) && !said().contains("NO ANSWER"), "{}", said());
+        board.decoder("start", |decoder| decoder.state = LinkState::Connecting);
+        assert!(said().contains("WAITING for its software to connect to port 3097"), "{}", said());
     }
 
     #[test]
