@@ -49,7 +49,11 @@ fn write(status: &Snapshot, out: &mut String) -> std::fmt::Result {
     for upload in &status.uploads {
         // Which device waiting reads belong to is known only if there is one device.
         let waiting = (status.uploads.len() == 1 || journal.pending == 0).then_some(journal.pending);
-        write_upload(upload, waiting, out)?;
+        let silent = status
+            .problems
+            .iter()
+            .any(|problem| problem.code == ProblemCode::CloudSilent.word() && problem.about == upload.device_id);
+        write_upload(upload, waiting, silent, out)?;
     }
     let opening = if journal.serving { "" } else { ", the upload queue is being opened" };
     let (version, up) = (&status.version, age(status.uptime_s));
@@ -171,8 +175,11 @@ fn link_in_words(status: &Snapshot, decoder: &DecoderStatus) -> String {
 }
 
 /// What the upload of a device does, in words. `waiting` is how many reads wait for it, if that is
-/// known.
-fn upload_in_words(upload: &UploadStatus, waiting: Option<u64>) -> String {
+/// known. `silent` means that the cloud does not answer, although the network may work.
+fn upload_in_words(upload: &UploadStatus, waiting: Option<u64>, silent: bool) -> String {
+    if silent && upload.state == UploadState::Offline {
+        return "NO ANSWER".to_owned();
+    }
     match (&upload.waits_for, upload.state, waiting) {
         (Some(what), UploadState::Idle | UploadState::Sending, _) => printable(what),
         (None, UploadState::Idle, None) => "not sending now".to_owned(),
@@ -181,8 +188,8 @@ fn upload_in_words(upload: &UploadStatus, waiting: Option<u64>) -> String {
     }
 }
 
-fn write_upload(upload: &UploadStatus, waiting: Option<u64>, out: &mut String) -> std::fmt::Result {
-    let state = upload_in_words(upload, waiting);
+fn write_upload(upload: &UploadStatus, waiting: Option<u64>, silent: bool, out: &mut String) -> std::fmt::Result {
+    let state = upload_in_words(upload, waiting, silent);
     let waiting = waiting.unwrap_or(0);
     write!(out, "cloud {}: {state}, ", printable(&short(&upload.device_id)))?;
     if let Some(session) = &upload.session {
@@ -284,8 +291,9 @@ mod tests {
             (UploadState::Sending, None, Some(3), "sending"),
             (UploadState::Offline, None, Some(3), "OFFLINE"),
         ] {
-            assert_eq!(upload_in_words(&upload(state, waits_for), waiting), said);
+            assert_eq!(upload_in_words(&upload(state, waits_for), waiting, false), said);
         }
+        assert_eq!(upload_in_words(&upload(UploadState::Offline, None), Some(3), true), "NO ANSWER");
     }
 
     #[test]

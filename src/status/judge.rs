@@ -69,7 +69,7 @@ pub struct Judge {
 impl Judge {
     /// The verdict on `status` at `now`, the time since the start of the process.
     pub fn look(&mut self, status: &Snapshot, now: Duration) -> &StateVerdict {
-        let found = judge(status, now);
+        let found = judge(status, now, self.shown.state);
         let better = found.state > self.shown.state;
         // Reading and ready are both in order, so a change between them does not wait.
         let waits = better && self.shown.state < BoxState::Ready && now.saturating_sub(self.applied) < CALM;
@@ -89,13 +89,14 @@ impl Judge {
     }
 }
 
-/// The verdict on this moment alone, without what was shown before.
-fn judge(status: &Snapshot, now: Duration) -> StateVerdict {
+/// The verdict on this moment. The state that was shown before matters only to a failing upload:
+/// when one failure follows another, the second one does not have to last before it counts.
+fn judge(status: &Snapshot, now: Duration, shown: BoxState) -> StateVerdict {
     let found: Vec<(&Problem, ProblemCode)> = status
         .problems
         .iter()
         .filter_map(|problem| Some((problem, ProblemCode::of_word(&problem.code)?)))
-        .filter(|(problem, code)| applies(status, problem, *code, now))
+        .filter(|(problem, code)| applies(status, problem, *code, now, shown))
         .collect();
     cannot_keep(status, &found, now)
         .or_else(|| not_reading(status, &found, now))
@@ -105,7 +106,7 @@ fn judge(status: &Snapshot, now: Duration) -> StateVerdict {
 }
 
 /// Whether a problem already is, or still is, part of the sentence.
-fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duration) -> bool {
+fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duration, shown: BoxState) -> bool {
     let lasts = now.saturating_sub(problem.raised);
     match code {
         ProblemCode::DecoderUnreachable => lasts >= LINK_LOST,
@@ -117,7 +118,8 @@ fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duratio
         _ => match code.cause() {
             Cause::NotUploading(_) => {
                 let oldest = status.journal.oldest_pending_s.filter(|_| status.journal.pending > 0);
-                lasts >= UPLOAD_LOST || oldest.is_some_and(|oldest| oldest >= WAITED.as_secs())
+                let follows = shown == BoxState::NotUploading;
+                follows || lasts >= UPLOAD_LOST || oldest.is_some_and(|oldest| oldest >= WAITED.as_secs())
             }
             _ => true,
         },
@@ -382,6 +384,10 @@ fn cure(code: ProblemCode) -> (Vec<String>, Option<String>) {
             "No: set the clock of the decoder.",
         ],
         ProblemCode::Offline => &["Is the modem on?", "Is there a log-in page of the network?"],
+        ProblemCode::CloudSilent => &[
+            "Does the internet work on your phone, in the same network? Then it is the cloud, or a firewall.",
+            "No: is the modem on, and is there a log-in page of the network?",
+        ],
         code => &[code.hint()],
     };
     let by_itself = match code {

@@ -182,6 +182,10 @@ problems! {
     CloudRefuses: "cloud_refuses", Critical, NotUploading("The cloud refuses the passings."),
         "Check in the cloud that the right session is active. The passings are set aside and can be \
          exported.";
+    /// The cloud does not answer, although the network may work.
+    CloudSilent: "cloud_silent", Warning, NotUploading("The cloud does not answer."),
+        "Look on your phone, in the same network, whether the internet works. If it does, you need not do \
+         anything: the box tries again by itself.";
     /// The cloud answers and fails, or it counts fewer passings than were sent.
     CloudTrouble: "cloud_trouble", Warning, NotUploading("The cloud is in trouble."),
         "You need not do anything at the box: it tries again by itself. If it lasts, call the \
@@ -399,7 +403,7 @@ problems! {
     /// A decoder is not in timing mode, so that it stores no passings.
     NotTiming: Condition::NotTiming.word(), Critical, NotReading("is not in timing mode"),
         "Start the timing mode at the decoder, and test with a chip.";
-    /// The cloud cannot be reached.
+    /// The cloud cannot be reached, because there is no internet.
     Offline: "offline", Warning, NotUploading("No internet."),
         "Look at the modem, the signal and the cable. The reads are kept, and the box sends them \
          by itself.";

@@ -284,7 +284,7 @@ impl Machine {
         let trouble = self.counters.trouble.as_ref();
         let state = if self.trust.refused != Refused::No {
             UploadState::Refused
-        } else if trouble.is_some_and(|trouble| trouble.fault == Culprit::Offline) {
+        } else if trouble.is_some_and(|trouble| matches!(trouble.fault, Culprit::Offline | Culprit::Silent)) {
             UploadState::Offline
         } else if trouble.is_some_and(|trouble| trouble.fault == Culprit::Cloud) {
             UploadState::CloudTrouble
@@ -344,15 +344,16 @@ impl Machine {
     fn tell_state(&self, state: UploadState, problems: &mut BTreeMap<ProblemCode, String>) {
         let why = || self.counters.trouble.as_ref().map_or("", |trouble| trouble.text.as_str());
         match state {
+            // The problem that is there says why what answers is not the cloud.
+            UploadState::Offline if problems.keys().any(|code| Distrust::CODES.contains(code)) => {}
             UploadState::Offline => {
-                let text =
-                    format!("the cloud cannot be reached: {}. Nothing is lost; it is tried again by itself", why());
-                problems.insert(ProblemCode::Offline, text);
+                let silent = self.counters.trouble.as_ref().is_some_and(|trouble| trouble.fault == Culprit::Silent);
+                let code = if silent { ProblemCode::CloudSilent } else { ProblemCode::Offline };
+                problems.insert(code, format!("{}. Nothing is lost; it is tried again by itself", why()));
             }
             // The problem that is there may know more.
             UploadState::CloudTrouble if !problems.contains_key(&ProblemCode::CloudTrouble) => {
-                let text =
-                    format!("the cloud answers and fails: {}. Nothing is lost; it is tried again by itself", why());
+                let text = format!("{}. Nothing is lost; it is tried again by itself", why());
                 problems.insert(ProblemCode::CloudTrouble, text);
             }
             UploadState::NoSession if self.mode == SessionMode::Active => {
@@ -520,6 +521,7 @@ impl Machine {
             self.problems.insert(why.code(), format!("nothing can be uploaded: {why}. Reads are kept meanwhile"));
         }
         let fault = match error {
+            _ if error.is_silent() => Culprit::Silent,
             _ if error.is_offline() => Culprit::Offline,
             CallError::Unknown { .. } => Culprit::Cloud,
             _ => Culprit::Other,

@@ -44,6 +44,11 @@ fn add(status: &mut Snapshot, code: ProblemCode, about: &str, seconds: u64) {
     });
 }
 
+/// The verdict on this moment, after a moment in which all was well.
+fn judge(status: &Snapshot, now: Duration) -> StateVerdict {
+    super::judge(status, now, BoxState::Reading)
+}
+
 fn says(status: &Snapshot) -> (BoxState, String) {
     let verdict = judge(status, NOW);
     (verdict.state, verdict.sentence)
@@ -79,6 +84,11 @@ fn the_sentences_name_the_actor_and_what_goes_on() {
             ProblemCode::NoSession,
             "DEVICE",
             "No session is open. finish-main and finish-backup read, and every read is safe on this box.",
+        ),
+        (
+            ProblemCode::CloudSilent,
+            "DEVICE",
+            "The cloud does not answer. finish-main and finish-backup read, and every read is safe on this box.",
         ),
         (ProblemCode::LowBattery, "finish-main", GOOD),
     ] {
@@ -134,6 +144,8 @@ fn a_state_is_entered_after_its_time() {
         (ProblemCode::DecoderUnreachable, 3, BoxState::NotReading),
         (ProblemCode::Offline, 14, BoxState::Reading),
         (ProblemCode::Offline, 15, BoxState::NotUploading),
+        (ProblemCode::CloudSilent, 14, BoxState::Reading),
+        (ProblemCode::CloudSilent, 15, BoxState::NotUploading),
         (ProblemCode::UploadMisconfigured, 0, BoxState::NotUploading),
         (ProblemCode::KeyMissing, 0, BoxState::NotUploading),
         (ProblemCode::DiskFull, 0, BoxState::CannotKeep),
@@ -168,6 +180,19 @@ fn a_state_that_gets_better_waits_and_one_that_gets_worse_does_not() {
     assert_eq!(judge.look(&good(), at(15.0)).state, BoxState::NotReading);
     assert_eq!(judge.look(&worse, at(15.1)).state, BoxState::CannotKeep);
     assert_eq!(judge.lasts(at(16.1)), Duration::from_secs(1));
+}
+
+#[test]
+fn a_failure_of_the_upload_that_follows_another_is_no_reason_to_say_that_all_is_well() {
+    let mut judge = Judge::default();
+    judge.look(&with(ProblemCode::Offline, "DEVICE"), NOW);
+    for seconds in 1..20 {
+        let at = NOW + Duration::from_secs(seconds);
+        let mut status = good();
+        add(&mut status, ProblemCode::CloudSilent, "DEVICE", 0);
+        status.problems[0].raised = NOW + Duration::from_secs(1);
+        assert_eq!(judge.look(&status, at).state, BoxState::NotUploading, "{seconds}");
+    }
 }
 
 #[test]

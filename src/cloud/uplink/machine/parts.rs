@@ -77,6 +77,8 @@ impl Question {
 pub(super) enum Culprit {
     /// The network.
     Offline,
+    /// Nobody answers, and it is not known whether that is because of the network.
+    Silent,
     /// The cloud.
     Cloud,
     /// Neither, or it does not matter.
