@@ -323,7 +323,7 @@ impl Board {
             uploads: inner.uploads.clone(),
         };
         let verdict = inner.judge.look(&snapshot, now).clone();
-        let StateVerdict { state, sentence, todo, by_itself } = verdict;
+        let StateVerdict { state, sentence, todo, by_itself, .. } = verdict;
         (snapshot.state, snapshot.sentence, snapshot.todo, snapshot.by_itself) = (state, sentence, todo, by_itself);
         snapshot.state_s = inner.judge.lasts(now).as_secs();
         snapshot

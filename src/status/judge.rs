@@ -53,6 +53,8 @@ pub struct StateVerdict {
     pub todo: Vec<String>,
     /// What the box does by itself, so that nobody pulls a cable without need.
     pub by_itself: Option<String>,
+    /// The box has just started, and nothing is wrong but that not every decoder is connected yet.
+    starting: bool,
 }
 
 /// Remembers the state that is shown, so that a better state can wait.
@@ -72,7 +74,9 @@ impl Judge {
         let found = judge(status, now, self.shown.state);
         let better = found.state > self.shown.state;
         // Reading and ready are both in order, so a change between them does not wait.
-        let waits = better && self.shown.state < BoxState::Ready && now.saturating_sub(self.applied) < CALM;
+        // The end of a start is no improvement that may be over again in a moment.
+        let calms = self.shown.state < BoxState::Ready && !self.shown.starting;
+        let waits = better && calms && now.saturating_sub(self.applied) < CALM;
         if self.looked && waits {
             return &self.shown;
         }
@@ -154,6 +158,7 @@ fn cannot_keep(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
         sentence,
         todo: vec!["Do not switch the box off.".to_owned(), cure.to_owned()],
         by_itself: Some("The box writes the reads as soon as the card takes them.".to_owned()),
+        starting: false,
     })
 }
 
@@ -205,7 +210,8 @@ fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
         ),
         first => cure(first),
     };
-    Some(StateVerdict { state: BoxState::NotReading, sentence, todo, by_itself })
+    let starting = now < STARTING && matches!(first, ProblemCode::Starting | ProblemCode::NoDecoder);
+    Some(StateVerdict { state: BoxState::NotReading, sentence, todo, by_itself, starting })
 }
 
 fn time_wrong(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<StateVerdict> {
@@ -234,7 +240,7 @@ fn time_wrong(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<St
     }
     sentences.truncate(3);
     let (todo, by_itself) = cure(first);
-    Some(StateVerdict { state: BoxState::TimeWrong, sentence: sentences.join(" "), todo, by_itself })
+    Some(StateVerdict { state: BoxState::TimeWrong, sentence: sentences.join(" "), todo, by_itself, starting: false })
 }
 
 fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Duration) -> Option<StateVerdict> {
@@ -262,7 +268,7 @@ fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Dura
         Some(seconds) => rest += &format!(", in about {}.", age(seconds)),
         None => rest += ".",
     }
-    Some(StateVerdict { state: BoxState::NotUploading, sentence, todo, by_itself: Some(rest) })
+    Some(StateVerdict { state: BoxState::NotUploading, sentence, todo, by_itself: Some(rest), starting: false })
 }
 
 fn in_order(status: &Snapshot, now: Duration) -> StateVerdict {
@@ -279,7 +285,7 @@ fn in_order(status: &Snapshot, now: Duration) -> StateVerdict {
         idle => idle.trim_start().to_owned(),
     };
     let todo = vec!["Pass a test chip over each mat.".to_owned()];
-    StateVerdict { state: BoxState::Ready, sentence: format!("{idle} {cloud}"), todo, by_itself: None }
+    StateVerdict { state: BoxState::Ready, sentence: format!("{idle} {cloud}"), todo, by_itself: None, starting: false }
 }
 
 /// The decoders that gave a live read lately. A connection alone proves nothing.

@@ -312,6 +312,24 @@ fn a_box_that_has_just_started_says_so() {
 }
 
 #[test]
+fn the_end_of_the_start_is_shown_at_once() {
+    let mut judge = Judge::default();
+    let seconds = Duration::from_secs;
+    let mut status = good();
+    let decoders = std::mem::take(&mut status.decoders);
+    assert_eq!(judge.look(&status, seconds(0)).sentence, "No decoder is set up.");
+    status.decoders = decoders;
+    status.decoders.iter_mut().for_each(|decoder| decoder.state = LinkState::Connecting);
+    let both = "No mat reads. finish-main and finish-backup are being connected.";
+    assert_eq!(judge.look(&status, seconds(1)).sentence, both);
+    assert_eq!(judge.look(&good(), seconds(2)).state, BoxState::Reading);
+    // A fault waits for its time also in the first seconds.
+    let bad = with(ProblemCode::DecoderSilent, "finish-main");
+    assert_eq!(judge.look(&bad, seconds(3)).state, BoxState::NotReading);
+    assert_eq!(judge.look(&good(), seconds(4)).state, BoxState::NotReading);
+}
+
+#[test]
 fn a_clock_is_told_in_words_and_a_zone_is_named() {
     let mut status = with(ProblemCode::DecoderClockOff, "finish-main");
     status.decoders[0].clock_offset_ms = Some(-3_600_400);
