@@ -131,7 +131,7 @@ pub(super) struct Decoder {
     /// No zone is configured, and no read has shown yet that the decoder sends UTC.
     zoneless: AtomicBool,
     /// Since when nobody is connected to a port that waits for the decoder's software.
-    awaited: Mutex<Option<Instant>>,
+    pub(super) awaited: Mutex<Option<Instant>>,
     pub(super) memories: Memories,
     /// When the decoder last began to count from the start again.
     pub(super) restarted: Mutex<Option<Instant>>,

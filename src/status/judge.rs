@@ -180,6 +180,10 @@ fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
         if connecting && now < STARTING && out.insert(&decoder.name) {
             first.get_or_insert((ProblemCode::Starting, decoder.name.as_str()));
             put(&mut groups, "is being connected", &decoder.name);
+        } else if connecting && !decoder.was_connected && out.insert(&decoder.name) {
+            // A link that was never up is not one that is lost for a moment.
+            first.get_or_insert((ProblemCode::DecoderUnreachable, decoder.name.as_str()));
+            put(&mut groups, "is not connected", &decoder.name);
         }
     }
     if status.decoders.is_empty() && first.is_none() {

@@ -97,6 +97,9 @@ pub struct DecoderStatus {
     /// How the offset of the clock was measured.
     #[serde(default)]
     pub clock_by: Option<ClockBy>,
+    /// Whether the decoder was ever connected since the start.
+    #[serde(skip)]
+    pub was_connected: bool,
     /// Whether its clock was compared with that of the box, and is right.
     #[serde(skip)]
     pub times_right: bool,

@@ -10,7 +10,7 @@ fn good() -> Snapshot {
     let board = Board::new("finish");
     for name in ["finish-main", "finish-backup"] {
         board.decoder(name, |decoder| {
-            decoder.state = LinkState::Connected;
+            (decoder.state, decoder.was_connected) = (LinkState::Connected, true);
             decoder.clock_by = Some(ClockBy::Answer);
             decoder.times_right = true;
             decoder.live_at = Some(NOW - Duration::from_secs(1));
@@ -327,6 +327,28 @@ fn the_end_of_the_start_is_shown_at_once() {
     let bad = with(ProblemCode::DecoderSilent, "finish-main");
     assert_eq!(judge.look(&bad, seconds(3)).state, BoxState::NotReading);
     assert_eq!(judge.look(&good(), seconds(4)).state, BoxState::NotReading);
+}
+
+#[test]
+fn a_decoder_that_was_never_connected_is_out_also_without_a_problem() {
+    for (state, was_connected, expected) in [
+        (LinkState::Connecting, false, BoxState::NotReading),
+        (LinkState::Failed, false, BoxState::NotReading),
+        (LinkState::Connecting, true, BoxState::Reading),
+        (LinkState::Connected, true, BoxState::Reading),
+    ] {
+        let mut status = good();
+        let main = &mut status.decoders[0];
+        (main.state, main.was_connected) = (state, was_connected);
+        main.address = "tcp-listen://0.0.0.0:3097".to_owned();
+        main.live_at = main.live_at.filter(|_| was_connected);
+        let verdict = judge(&status, NOW);
+        assert_eq!(verdict.state, expected, "{state:?}");
+        if expected == BoxState::NotReading {
+            assert_eq!(verdict.sentence, "finish-main is not connected. finish-backup reads.");
+            assert_eq!(verdict.todo[0], "Is the software of the decoder running?");
+        }
+    }
 }
 
 #[test]
