@@ -240,7 +240,7 @@ impl Daemon {
             Ok(client) => client,
             Err(failure) => {
                 // This cannot be corrected while the box runs, and reads are kept all the same.
-                self.board.raise(ProblemCode::ConfigurationWrong, "cloud", format!("{failure}. Nothing is uploaded"));
+                self.board.raise(ProblemCode::UploadMisconfigured, "cloud", format!("{failure}. Nothing is uploaded"));
                 return Repairs::new();
             }
         };
@@ -311,9 +311,11 @@ impl Daemon {
             let fields = move |read: &_| mapper.fields(read);
             let (client, board, stop) = (client.clone(), self.board.clone(), self.stop.clone());
             self.spawn_with_journal(&format!("uplink of device {device}"), async move |journal| {
+                board.upload(&uplink.device, |upload| upload.waits_for = Some("waits for the API key".to_owned()));
                 if stop.run_until_cancelled(client.has_key()).await.is_none() {
                     return Ok(());
                 }
+                board.upload(&uplink.device, |upload| upload.waits_for = None);
                 let run = uplink::run_tied(uplink, client, journal, board, fields, ties, stop);
                 run.await.map_err(|error| Failure::io(error.to_string()))
             });

@@ -86,7 +86,7 @@ use self::port::Kind;
 use crate::config::{Address, DecoderConfig};
 use crate::decoders::Protocol;
 use crate::model::chip::StoredRanges;
-use crate::status::{Board, LinkState, ProblemCode};
+use crate::status::{Board, LinkState};
 
 /// Runs a decoder's link until `stop`, or until the journal is gone. The link reports to `board`
 /// under the decoder's name.
@@ -276,9 +276,7 @@ impl Decoder {
         while bound.is_none() {
             match TcpListener::bind(address).await {
                 Ok(listener) => {
-                    self.board.clear(ProblemCode::DecoderUnreachable, &self.name);
-                    self.board.clear(ProblemCode::DecoderPortTaken, &self.name);
-                    self.state(LinkState::Connecting);
+                    self.on_listening();
                     bound = Some(listener);
                 }
                 Err(error) => {

@@ -257,6 +257,26 @@ impl Board {
         });
     }
 
+    /// Shows what became of the reads, and for each device how many passings were sent and how many
+    /// of them the cloud had already. Both are from one moment, and change together.
+    pub fn show_sent(&self, reads: ReadCounts, devices: &[(Box<str>, u64, u64)]) {
+        let mut inner = self.lock();
+        let of = |device: &str| {
+            let known = devices.iter().find(|(known, ..)| **known == *device);
+            known.map_or((0, 0), |(_, sent, duplicates)| (*sent, *duplicates))
+        };
+        let same = |upload: &UploadStatus| (upload.sent, upload.duplicates) == of(&upload.device_id);
+        if inner.journal.reads == Some(reads) && inner.uploads.iter().all(same) {
+            return; // whoever waits for a change is not woken for nothing
+        }
+        inner.journal.reads = Some(reads);
+        for upload in &mut inner.uploads {
+            (upload.sent, upload.duplicates) = of(&upload.device_id);
+        }
+        drop(inner);
+        self.version.send_modify(|version| *version += 1);
+    }
+
     /// Changes the entry of the journal.
     pub fn journal(&self, change: impl FnOnce(&mut JournalStatus)) {
         self.update(|inner| change(&mut inner.journal));
@@ -305,7 +325,7 @@ impl Board {
             uploads: inner.uploads.clone(),
         };
         let verdict = inner.judge.look(&snapshot, now).clone();
-        let StateVerdict { state, sentence, todo, by_itself } = verdict;
+        let StateVerdict { state, sentence, todo, by_itself, .. } = verdict;
         (snapshot.state, snapshot.sentence, snapshot.todo, snapshot.by_itself) = (state, sentence, todo, by_itself);
         snapshot.state_s = inner.judge.lasts(now).as_secs();
         snapshot
@@ -362,6 +382,24 @@ mod tests {
         assert_eq!(words(&board), [""; 0]);
         board.clear_all(ProblemCode::DiskFull);
         assert_eq!(words(&board), ["-disk_full "]);
+    }
+
+    #[test]
+    fn what_a_device_sent_and_what_the_cloud_has_change_together() {
+        let board = Board::new("finish");
+        for device in ["A", "B"] {
+            board.upload(device, |_| {});
+        }
+        let reads = ReadCounts { kept: 9, in_cloud: 7, waiting: 2, ..ReadCounts::default() };
+        let changed = board.changed();
+        let version = *changed.borrow();
+        board.show_sent(reads, &[("A".into(), 5, 1), ("GONE".into(), 2, 0)]);
+        let shown = board.snapshot();
+        assert_eq!(shown.journal.reads, Some(reads));
+        let sent: Vec<_> = shown.uploads.iter().map(|upload| (upload.sent, upload.duplicates)).collect();
+        assert_eq!(sent, [(5, 1), (0, 0)]);
+        board.show_sent(reads, &[("A".into(), 5, 1)]);
+        assert_eq!(*changed.borrow(), version + 1, "nobody is woken for nothing");
     }
 
     #[tokio::test]

@@ -373,6 +373,7 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
                 _ if self.stop.is_cancelled() => break,
                 Action::Wait { until, reads } => {
                     self.recorder.settle().await?;
+                    journal.show_sent(self.display.board);
                     self.again.rest(&self.machine);
                     tokio::select! {
                         () = self.stop.cancelled() => break,
@@ -607,7 +608,7 @@ impl Display<'_> {
                 alias: alias.as_deref().map(str::to_owned),
                 token_tail: tail(token),
             });
-            (upload.sent, upload.duplicates) = (report.sent, report.duplicates);
+            upload.waits_for = report.waits_for.map(str::to_owned);
             upload.per_minute = report.per_minute;
             if report.accepted_posts != before.accepted_posts {
                 upload.last_ok = Some(now);

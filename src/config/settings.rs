@@ -126,11 +126,13 @@ pub struct DecoderConfig {
 /// `[clock]`: how far a decoder's clock may be off before the box reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockLimits {
-    /// From this offset on the status has a row about it, if the decoder reports its clock.
+    /// From this offset on the status has a row about it.
     pub note: Duration,
-    /// From this offset on the box shows "time wrong", if the decoder reports its clock.
+    /// From this offset on the box shows "time wrong", if the decoder reports its clock, or if live
+    /// reads are stamped ahead of the box.
     pub wrong: Duration,
-    /// The same limit for the stamps of live reads, which a decoder may hold back for some seconds.
+    /// The same limit for live reads that are stamped behind the box. A decoder may hold them back
+    /// for some seconds.
     pub wrong_by_reads: Duration,
 }
 

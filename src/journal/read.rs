@@ -11,7 +11,7 @@ use super::state::{DeviceFold, ReadVerdict, Waiting};
 use super::upload::{DeviceState, Pending, SessionAudit, UploadItem};
 use crate::model::chip::{Seq, StoredRanges};
 use crate::model::{clock, source};
-use crate::status::ReadCounts;
+use crate::status::{Board, ReadCounts};
 
 /// Most entries of `dead` and `duplicates` in one [`Pending`]. This bounds the length of a batch
 /// line.
@@ -200,6 +200,22 @@ impl Journal {
     pub fn reads(&self) -> Option<ReadCounts> {
         let core = self.shared.lock();
         core.serving.then(|| core.state.reads())
+    }
+
+    /// Shows on the board what became of the reads, and how many passings of each device were sent.
+    /// All of it is from one moment, so that no device has sent more than the cloud has. Returns
+    /// false, and shows nothing, while the state does not follow the log yet.
+    pub fn show_sent(&self, board: &Board) -> bool {
+        let (reads, devices) = {
+            let core = self.shared.lock();
+            if !core.serving {
+                return false;
+            }
+            let of = |(device, fold): (&Box<str>, &DeviceFold)| (device.clone(), fold.sent, fold.duplicates);
+            (core.state.reads(), core.state.devices.iter().map(of).collect::<Vec<_>>())
+        };
+        board.show_sent(reads, &devices);
+        true
     }
 
     /// Number of passings that are set aside, over all devices.

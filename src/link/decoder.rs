@@ -131,7 +131,7 @@ pub(super) struct Decoder {
     /// No zone is configured, and no read has shown yet that the decoder sends UTC.
     zoneless: AtomicBool,
     /// Since when nobody is connected to a port that waits for the decoder's software.
-    awaited: Mutex<Option<Instant>>,
+    pub(super) awaited: Mutex<Option<Instant>>,
     pub(super) memories: Memories,
     /// When the decoder last began to count from the start again.
     pub(super) restarted: Mutex<Option<Instant>>,
@@ -252,10 +252,15 @@ impl Decoder {
             Info::Clock(clock) | Info::Greeting(clock) => {
                 let offset = offset_ms(&clock, &self.zone, received);
                 self.memories.clock(offset);
-                self.offsets().answer(offset, tells_whole_seconds(&clock), tokio::time::Instant::now());
+                let off = self.offsets().answer(offset, tells_whole_seconds(&clock), tokio::time::Instant::now());
                 self.board.decoder(&self.name, |status| {
                     (status.clock_offset_ms, status.clock_by) = (Some(offset), Some(ClockBy::Answer));
+                    // One answer is no proof, but it is enough to say no longer that all is right.
+                    status.times_right &= !off;
                 });
+                if off {
+                    *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                }
                 self.compare();
             }
             Info::Condition { code, text: Some(text) } => {
@@ -321,6 +326,7 @@ impl Decoder {
         *shown = Some(found);
         self.board.decoder(&self.name, |status| {
             (status.clock_offset_ms, status.clock_by) = (Some(found.offset_ms), Some(found.by));
+            status.times_right = found.verdict == ClockVerdict::Right;
         });
         for (code, verdict) in
             [(ProblemCode::DecoderClockOff, ClockVerdict::Wrong), (ProblemCode::DecoderClockNear, ClockVerdict::Near)]
@@ -340,6 +346,12 @@ impl Decoder {
         };
         let begin = format!("`{}`: {how} {offset}", self.name);
         let Some(minutes) = zone_minutes(found.offset_ms) else {
+            if found.by == ClockBy::Reads && found.offset_ms < 0 {
+                return format!(
+                    "{begin}: they arrive late, or its clock is wrong. Compare the clocks of the decoder and of this box \
+                     with your phone, and set the one that is wrong"
+                );
+            }
             return format!(
                 "{begin}. Compare both clocks with your phone, and set the one that is wrong: every time of this decoder \
                  is off by that"

@@ -6,6 +6,8 @@
 //!   that are late, and not by a difference of zones, count only when they arrived over [`SPAN`].
 //! * **One read proves nothing.** Three of the last five reads have to agree, or two answers of the
 //!   decoder's clock, or one answer that nothing contradicted for [`ALONE`].
+//! * **A late delivery explains only stamps that are behind.** Nothing arrives before it happened,
+//!   so for stamps that are ahead the limits are those of a clock that the decoder reports.
 //! * Pure: offsets and moments are passed in. The owner of this value reports to the board.
 
 use std::collections::VecDeque;
@@ -46,11 +48,11 @@ pub(super) struct Measured {
 }
 
 /// How wrong the clock is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ClockVerdict {
     /// The clock agrees with the box.
     Right,
-    /// The clock is off by so little that it may not matter.
+    /// The clock is off by so little that it may not matter, or its reads arrive late.
     Near,
     /// The clock is off by so much that every time of the decoder is wrong.
     Wrong,
@@ -72,13 +74,15 @@ impl Offsets {
     }
 
     /// The decoder reported its clock. `whole` means that the clock shows whole seconds, so that up
-    /// to one second is missing.
-    pub(super) fn answer(&mut self, offset_ms: i64, whole: bool, now: Instant) {
+    /// to one second is missing. Returns whether this answer alone would show that the clock is
+    /// off.
+    pub(super) fn answer(&mut self, offset_ms: i64, whole: bool, now: Instant) -> bool {
         let missing = if whole { (-offset_ms).clamp(0, 999) } else { 0 };
         if self.answers.len() == 2 {
             self.answers.pop_front();
         }
         self.answers.push_back((offset_ms + missing, now));
+        Duration::from_millis((offset_ms + missing).unsigned_abs()) >= self.limits.note
     }
 
     /// A read arrived. Returns whether it counts.
@@ -117,9 +121,11 @@ impl Offsets {
         }
         let read = self.by_reads();
         self.told = match (answered, read) {
-            // The decoder's own answer is more exact, but its stamps are what is uploaded. So wrong
-            // stamps count more.
-            (Some(_), Some(read)) if read.verdict == ClockVerdict::Wrong => Some(read),
+            // The decoder's own answer is more exact, but its stamps are what is uploaded. So stamps
+            // that are wrong, or further off than its answer, count more.
+            (Some(answer), Some(read)) if read.verdict == ClockVerdict::Wrong || read.verdict > answer.verdict => {
+                Some(read)
+            }
             (Some(answer), _) => Some(answer),
             (None, Some(read)) => Some(read),
             (None, None) => self.told,
@@ -151,13 +157,26 @@ impl Offsets {
         if count < AGREE || offset_ms.abs() > DAY_MS {
             return None;
         }
-        let wrong = Duration::from_millis(offset_ms.unsigned_abs()) >= self.limits.wrong_by_reads;
+        let off = Duration::from_millis(offset_ms.unsigned_abs());
+        let wrong = if offset_ms > 0 { self.limits.wrong } else { self.limits.wrong_by_reads };
+        // The offsets of reads vary. A clock that is near the limit must not come and go as a
+        // problem with each read.
+        let shown = self.told.is_some_and(|told| told.by == ClockBy::Reads && told.verdict == ClockVerdict::Near);
+        let note = if shown { self.limits.note / 2 } else { self.limits.note };
+        let verdict = match () {
+            () if off >= wrong => ClockVerdict::Wrong,
+            () if off >= note => ClockVerdict::Near,
+            () => ClockVerdict::Right,
+        };
         let (first, last) = (agreeing.next()?.1, agreeing.next_back()?.1);
         let late_by_chance = offset_ms < 0
             && crate::status::words::zone_minutes(offset_ms).is_none()
             && last.duration_since(first) < SPAN;
-        let verdict = if wrong { ClockVerdict::Wrong } else { ClockVerdict::Right };
-        (!wrong || !late_by_chance).then_some(Measured { offset_ms, by: ClockBy::Reads, verdict })
+        (verdict == ClockVerdict::Right || !late_by_chance).then_some(Measured {
+            offset_ms,
+            by: ClockBy::Reads,
+            verdict,
+        })
     }
 }
 
@@ -216,16 +235,44 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_seconds_off_is_found_by_reads_from_ten_seconds_on() {
+    fn a_clock_that_is_seconds_off_is_found_by_reads_sooner_ahead_than_behind() {
         for (stamp, verdict) in [
-            ("2026-11-29T10:59:50.001", Some(ClockVerdict::Right)),
-            ("2026-11-29T10:59:50.000", Some(ClockVerdict::Wrong)),
-            ("2026-11-29T11:00:10.000", Some(ClockVerdict::Wrong)),
+            ("2026-11-29T10:59:50.000", ClockVerdict::Wrong),
+            ("2026-11-29T10:59:50.001", ClockVerdict::Near),
+            ("2026-11-29T10:59:55.000", ClockVerdict::Near),
+            ("2026-11-29T10:59:59.000", ClockVerdict::Near),
+            ("2026-11-29T10:59:59.001", ClockVerdict::Right),
+            ("2026-11-29T11:00:00.999", ClockVerdict::Right),
+            ("2026-11-29T11:00:01.000", ClockVerdict::Near),
+            ("2026-11-29T11:00:01.999", ClockVerdict::Near),
+            ("2026-11-29T11:00:02.000", ClockVerdict::Wrong),
+            ("2026-11-29T11:00:04.900", ClockVerdict::Wrong),
+            ("2026-11-29T11:00:10.000", ClockVerdict::Wrong),
         ] {
             let mut clock = Clock::new();
             let last = (0..5).map(|at| clock.read(stamp, at)).last().unwrap();
-            assert_eq!(last.map(|measured| measured.verdict), verdict, "{stamp}");
+            assert_eq!(last.map(|measured| measured.verdict), Some(verdict), "{stamp}");
         }
+    }
+
+    #[test]
+    fn reads_that_vary_around_a_limit_are_not_a_problem_that_comes_and_goes() {
+        let mut clock = Clock::new();
+        let mut last = |stamp: &str, from: u64| (from..from + 5).map(|at| clock.read(stamp, at)).last().unwrap();
+        assert_eq!(last("10:59:59.000", 0).unwrap().verdict, ClockVerdict::Near);
+        assert_eq!(last("10:59:59.100", 5).unwrap().verdict, ClockVerdict::Near);
+        assert_eq!(last("10:59:59.600", 10).unwrap().verdict, ClockVerdict::Right);
+        assert_eq!(last("10:59:59.100", 15).unwrap().verdict, ClockVerdict::Right);
+    }
+
+    #[test]
+    fn stamps_that_are_further_off_than_the_answer_of_the_clock_are_shown() {
+        let mut clock = Clock::new();
+        clock.answer(0, false, 0);
+        clock.answer(0, false, 1);
+        let last = (2..7).map(|at| clock.read("10:59:55.000", at)).last().unwrap();
+        assert_eq!(told(last), Some((-5_000, ClockVerdict::Near)));
+        assert_eq!(last.unwrap().by, ClockBy::Reads);
     }
 
     #[test]

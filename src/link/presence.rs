@@ -11,7 +11,10 @@ use crate::status::{LinkState, ProblemCode};
 
 impl Decoder {
     pub(super) fn state(&self, state: LinkState) {
-        self.board.decoder(&self.name, |status| status.state = state);
+        self.board.decoder(&self.name, |status| {
+            status.state = state;
+            status.was_connected |= matches!(state, LinkState::Connected | LinkState::Idle);
+        });
     }
 
     pub(super) fn unreachable(&self, reason: &str, state: LinkState) {
@@ -70,9 +73,19 @@ impl Decoder {
         };
         let message =
             format!("`{}` at {}: cannot listen ({error}); {why}. It is tried again by itself", self.name, self.place);
+        // Nobody can connect to this port now, so it is no news that nobody does.
+        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.board.clear(gone, &self.name);
         self.board.raise(code, &self.name, message);
         self.state(LinkState::Failed);
+    }
+
+    /// The link listens on the port. From now on the decoder's software can connect.
+    pub(super) fn on_listening(&self) {
+        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.state(LinkState::Connecting);
+        self.board.clear(ProblemCode::DecoderUnreachable, &self.name);
+        self.board.clear(ProblemCode::DecoderPortTaken, &self.name);
     }
 
     /// The first byte of a connection arrived, so the decoder is no longer silent.

@@ -92,13 +92,15 @@ pub struct Ops {
 /// Shows on the board how many reads the journal has, and what became of them.
 pub fn show_counts(journal: &Journal, board: &Board) {
     let (pending, oldest) = journal.backlog();
-    let (dead_letters, duplicates, reads) = (journal.dead_letters(), journal.duplicates(), journal.reads());
+    let (dead_letters, duplicates) = (journal.dead_letters(), journal.duplicates());
+    if !journal.show_sent(board) {
+        board.journal(|shown| shown.reads = None);
+    }
     let now = board.now();
     board.journal(|journal| {
         journal.pending = pending;
         journal.dead_letters = dead_letters;
         journal.duplicates = duplicates;
-        journal.reads = reads;
         journal.oldest_pending_s = oldest.map(|since| (now.as_second() - since.as_second()).max(0) as u64);
     });
 }

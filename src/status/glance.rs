@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::model::text::printable;
 use crate::status::words::{against_box, age, count, short};
-use crate::status::{DecoderStatus, LinkState, ProblemCode, Snapshot, UploadStatus};
+use crate::status::{DecoderStatus, LinkState, ProblemCode, Snapshot, UploadState, UploadStatus};
 
 /// The whole text. Each line ends with `\n`.
 pub fn text(status: &Snapshot) -> String {
@@ -39,11 +39,21 @@ fn write(status: &Snapshot, out: &mut String) -> std::fmt::Result {
     let journal = &status.journal;
     write_counts(status, out)?;
     if status.uploads.is_empty() {
-        writeln!(out, "cloud: none is configured, so the reads stay on this box")?;
+        let wrong = ProblemCode::UploadMisconfigured.word();
+        let line = match status.problems.iter().any(|problem| problem.code == wrong) {
+            true => "cloud: NOT SENT, its configuration has a mistake; every read is safe on this box",
+            false => "cloud: none is configured, so the reads stay on this box",
+        };
+        writeln!(out, "{line}")?;
     }
     for upload in &status.uploads {
-        let waiting = if status.uploads.len() == 1 { journal.pending } else { 0 };
-        write_upload(upload, waiting, out)?;
+        // Which device waiting reads belong to is known only if there is one device.
+        let waiting = (status.uploads.len() == 1 || journal.pending == 0).then_some(journal.pending);
+        let silent = status
+            .problems
+            .iter()
+            .any(|problem| problem.code == ProblemCode::CloudSilent.word() && problem.about == upload.device_id);
+        write_upload(upload, waiting, silent, out)?;
     }
     let opening = if journal.serving { "" } else { ", the upload queue is being opened" };
     let (version, up) = (&status.version, age(status.uptime_s));
@@ -94,7 +104,12 @@ fn number(count_of: u64, what: &str) -> String {
 fn write_decoder(status: &Snapshot, decoder: &DecoderStatus, out: &mut String) -> std::fmt::Result {
     let (name, protocol, address) = (&decoder.name, &decoder.protocol, &decoder.address);
     let link = link_in_words(status, decoder);
-    write!(out, "decoder {} ({protocol} at {}): {link}, ", printable(name), printable(address))?;
+    write!(out, "decoder {}", printable(name))?;
+    // Of a decoder whose section is wrong, neither is known.
+    if !protocol.is_empty() {
+        write!(out, " ({protocol} at {})", printable(address))?;
+    }
+    write!(out, ": {link}, ")?;
     write!(out, "{} since the start", number(decoder.reads, "read"))?;
     if !decoder.locations.is_empty() {
         let each: Vec<String> =
@@ -128,8 +143,13 @@ fn link_in_words(status: &Snapshot, decoder: &DecoderStatus) -> String {
     let has = |code: ProblemCode| {
         status.problems.iter().any(|problem| problem.code == code.word() && problem.about == decoder.name)
     };
+    let listens = decoder.address.starts_with("tcp-listen://");
     let port = || decoder.address.rsplit_once(':').map_or("", |(_, port)| port);
     match decoder.state {
+        LinkState::Connecting | LinkState::Failed if has(ProblemCode::DecoderMisconfigured) => {
+            "NOT READ, its section in the configuration has a mistake".to_owned()
+        }
+        LinkState::Failed if listens => format!("CANNOT LISTEN on port {}, is tried again", port()),
         LinkState::Connected if has(ProblemCode::NotTiming) => "connected, NOT IN TIMING MODE".to_owned(),
         LinkState::Connected if has(ProblemCode::WrongProtocol) || has(ProblemCode::DecoderNoRecords) => {
             format!("connected, SENDS WHAT {} DOES NOT KNOW", decoder.protocol.to_uppercase())
@@ -138,7 +158,7 @@ fn link_in_words(status: &Snapshot, decoder: &DecoderStatus) -> String {
             "connected, SENDS GARBAGE (is the rate right?)".to_owned()
         }
         LinkState::Connected => "connected".to_owned(),
-        LinkState::Connecting if decoder.address.starts_with("tcp-listen://") => {
+        LinkState::Connecting if listens => {
             format!("WAITING for its software to connect to port {}", port())
         }
         LinkState::Connecting => "CONNECTING".to_owned(),
@@ -154,8 +174,23 @@ fn link_in_words(status: &Snapshot, decoder: &DecoderStatus) -> String {
     }
 }
 
-fn write_upload(upload: &UploadStatus, waiting: u64, out: &mut String) -> std::fmt::Result {
-    let state = upload.state.in_words();
+/// What the upload of a device does, in words. `waiting` is how many reads wait for it, if that is
+/// known. `silent` means that the cloud does not answer, although the network may work.
+fn upload_in_words(upload: &UploadStatus, waiting: Option<u64>, silent: bool) -> String {
+    if silent && upload.state == UploadState::Offline {
+        return "NO ANSWER".to_owned();
+    }
+    match (&upload.waits_for, upload.state, waiting) {
+        (Some(what), UploadState::Idle | UploadState::Sending, _) => printable(what),
+        (None, UploadState::Idle, None) => "not sending now".to_owned(),
+        (None, UploadState::Idle, Some(1..)) => "about to send what waits".to_owned(),
+        (_, state, _) => state.in_words().to_owned(),
+    }
+}
+
+fn write_upload(upload: &UploadStatus, waiting: Option<u64>, silent: bool, out: &mut String) -> std::fmt::Result {
+    let state = upload_in_words(upload, waiting, silent);
+    let waiting = waiting.unwrap_or(0);
     write!(out, "cloud {}: {state}, ", printable(&short(&upload.device_id)))?;
     if let Some(session) = &upload.session {
         let alias = session.alias.as_deref().unwrap_or("without a name");
@@ -217,7 +252,6 @@ pub(crate) fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::UploadState;
     use crate::status::{Board, LastRead};
 
     #[test]
@@ -239,6 +273,57 @@ mod tests {
         assert!(decoder.contains("NO ANSWER from tcp://10.0.0.5:10000") && decoder.contains("3 REJECTED"), "{text}");
         assert!(decoder.contains("no read yet"), "{text}");
         assert!(lines[after + 3].starts_with("cloud AAAA…AAAA: NO ACTIVE SESSION"), "{text}");
+    }
+
+    #[test]
+    fn an_upload_that_does_not_send_says_what_it_waits_for() {
+        let upload = |state, waits_for: Option<&str>| UploadStatus {
+            state,
+            waits_for: waits_for.map(str::to_owned),
+            ..UploadStatus::default()
+        };
+        for (state, waits_for, waiting, said) in [
+            (UploadState::Idle, None, Some(0), "nothing to send"),
+            (UploadState::Idle, None, Some(3), "about to send what waits"),
+            (UploadState::Idle, None, None, "not sending now"),
+            (UploadState::Idle, Some("waits for the API key"), Some(3), "waits for the API key"),
+            (UploadState::Sending, Some("asks the cloud what it holds"), None, "asks the cloud what it holds"),
+            (UploadState::Sending, None, Some(3), "sending"),
+            (UploadState::Offline, None, Some(3), "OFFLINE"),
+        ] {
+            assert_eq!(upload_in_words(&upload(state, waits_for), waiting, false), said);
+        }
+        assert_eq!(upload_in_words(&upload(UploadState::Offline, None), Some(3), true), "NO ANSWER");
+    }
+
+    #[test]
+    fn a_decoder_that_nobody_asked_is_not_said_to_give_no_answer() {
+        let board = Board::new("finish");
+        board.decoder("main", |decoder| decoder.state = LinkState::Failed);
+        board.raise(ProblemCode::DecoderMisconfigured, "main", "decoder[0].address = \"x\" is no address");
+        board.decoder("start", |decoder| {
+            decoder.protocol = "raceresult".to_owned();
+            decoder.address = "tcp-listen://0.0.0.0:3097".to_owned();
+            decoder.state = LinkState::Failed;
+        });
+        let said = || text(&board.snapshot()).lines().filter(|line| line.starts_with("decoder ")).collect::<String>();
+        let main = "decoder main: NOT READ, its section in the configuration has a mistake, 0 reads";
+        assert!(said().contains(main), "{}", said());
+        let start =
+            "decoder start (raceresult at tcp-listen://0.0.0.0:3097): CANNOT LISTEN on port 3097, is tried again";
+        assert!(said().contains(start) && !said().contains("NO ANSWER"), "{}", said());
+        board.decoder("start", |decoder| decoder.state = LinkState::Connecting);
+        assert!(said().contains("WAITING for its software to connect to port 3097"), "{}", said());
+    }
+
+    #[test]
+    fn a_cloud_whose_configuration_is_wrong_is_not_called_absent() {
+        let board = Board::new("finish");
+        assert!(text(&board.snapshot()).contains("cloud: none is configured, so the reads stay on this box"));
+        board.raise(ProblemCode::UploadMisconfigured, "1", "cloud.url is no address");
+        let text = text(&board.snapshot());
+        assert!(text.contains("cloud: NOT SENT, its configuration has a mistake"), "{text}");
+        assert!(!text.contains("none is configured"), "{text}");
     }
 
     #[test]

@@ -8,14 +8,14 @@
 //! * **A worse state is shown at once, a better one only after [`CALM`].** A cable with a loose
 //!   contact must not make the sentence change all the time.
 //! * **Only what is known.** The sentence says "The times are right" only when every clock was
-//!   compared.
+//!   compared and none is off. It says that a mat reads only if that mat gave a read lately.
 //! * Pure: a snapshot and the time since the start are passed in. There is no clock and no I/O.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::problem::{Cause, ProblemCode};
-use super::snapshot::{DecoderStatus, LinkState, Problem, Snapshot, UploadState, UploadStatus};
+use super::snapshot::{ClockBy, DecoderStatus, LinkState, Problem, Snapshot, UploadState, UploadStatus};
 use super::state::BoxState;
 use super::words::{age, count, offset_in_words, short};
 use crate::model::text::printable;
@@ -53,6 +53,8 @@ pub struct StateVerdict {
     pub todo: Vec<String>,
     /// What the box does by itself, so that nobody pulls a cable without need.
     pub by_itself: Option<String>,
+    /// The box has just started, and nothing is wrong but that not every decoder is connected yet.
+    starting: bool,
 }
 
 /// Remembers the state that is shown, so that a better state can wait.
@@ -69,10 +71,12 @@ pub struct Judge {
 impl Judge {
     /// The verdict on `status` at `now`, the time since the start of the process.
     pub fn look(&mut self, status: &Snapshot, now: Duration) -> &StateVerdict {
-        let found = judge(status, now);
+        let found = judge(status, now, self.shown.state);
         let better = found.state > self.shown.state;
         // Reading and ready are both in order, so a change between them does not wait.
-        let waits = better && self.shown.state < BoxState::Ready && now.saturating_sub(self.applied) < CALM;
+        // The end of a start is no improvement that may be over again in a moment.
+        let calms = self.shown.state < BoxState::Ready && !self.shown.starting;
+        let waits = better && calms && now.saturating_sub(self.applied) < CALM;
         if self.looked && waits {
             return &self.shown;
         }
@@ -89,13 +93,14 @@ impl Judge {
     }
 }
 
-/// The verdict on this moment alone, without what was shown before.
-fn judge(status: &Snapshot, now: Duration) -> StateVerdict {
+/// The verdict on this moment. The state that was shown before matters only to a failing upload:
+/// when one failure follows another, the second one does not have to last before it counts.
+fn judge(status: &Snapshot, now: Duration, shown: BoxState) -> StateVerdict {
     let mut found: Vec<(&Problem, ProblemCode)> = status
         .problems
         .iter()
         .filter_map(|problem| Some((problem, ProblemCode::of_word(&problem.code)?)))
-        .filter(|(problem, code)| applies(status, problem, *code, now))
+        .filter(|(problem, code)| applies(status, problem, *code, now, shown))
         .collect();
     // The cloud refuses the key of before, and the cure is to write one into the file.
     if found.iter().any(|(_, code)| *code == ProblemCode::KeyMissing) {
@@ -104,24 +109,25 @@ fn judge(status: &Snapshot, now: Duration) -> StateVerdict {
     cannot_keep(status, &found, now)
         .or_else(|| not_reading(status, &found, now))
         .or_else(|| time_wrong(status, &found))
-        .or_else(|| not_uploading(status, &found))
+        .or_else(|| not_uploading(status, &found, now))
         .unwrap_or_else(|| in_order(status, now))
 }
 
 /// Whether a problem already is, or still is, part of the sentence.
-fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duration) -> bool {
+fn applies(status: &Snapshot, problem: &Problem, code: ProblemCode, now: Duration, shown: BoxState) -> bool {
     let lasts = now.saturating_sub(problem.raised);
     match code {
         ProblemCode::DecoderUnreachable => lasts >= LINK_LOST,
         ProblemCode::BoxClockStepped => lasts < STEP,
-        // It follows on another problem that held the upload, and waiting does not help.
-        ProblemCode::UploadWaitsForRestart => true,
+        // A mistake of the set-up does not go away by itself, and waiting does not help.
+        ProblemCode::KeyMissing | ProblemCode::UploadMisconfigured | ProblemCode::UploadWaitsForRestart => true,
         // If reads were lost earlier and everything is kept now, the loss is only a row.
         ProblemCode::ReadsDropped => !status.ready || now.saturating_sub(problem.renewed) < LOSING,
         _ => match code.cause() {
             Cause::NotUploading(_) => {
                 let oldest = status.journal.oldest_pending_s.filter(|_| status.journal.pending > 0);
-                lasts >= UPLOAD_LOST || oldest.is_some_and(|oldest| oldest >= WAITED.as_secs())
+                let follows = shown == BoxState::NotUploading;
+                follows || lasts >= UPLOAD_LOST || oldest.is_some_and(|oldest| oldest >= WAITED.as_secs())
             }
             _ => true,
         },
@@ -156,6 +162,7 @@ fn cannot_keep(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
         sentence,
         todo: vec!["Do not switch the box off.".to_owned(), cure.to_owned()],
         by_itself: Some("The box writes the reads as soon as the card takes them.".to_owned()),
+        starting: false,
     })
 }
 
@@ -177,6 +184,10 @@ fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
         if connecting && now < STARTING && out.insert(&decoder.name) {
             first.get_or_insert((ProblemCode::Starting, decoder.name.as_str()));
             put(&mut groups, "is being connected", &decoder.name);
+        } else if connecting && !decoder.was_connected && out.insert(&decoder.name) {
+            // A link that was never up is not one that is lost for a moment.
+            first.get_or_insert((ProblemCode::DecoderUnreachable, decoder.name.as_str()));
+            put(&mut groups, "is not connected", &decoder.name);
         }
     }
     if status.decoders.is_empty() && first.is_none() {
@@ -184,16 +195,18 @@ fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
         put(&mut groups, "No decoder is set up.", "");
     }
     let (first, about) = first?;
-    let reads = |decoder: &&DecoderStatus| {
-        decoder.state == LinkState::Connected && !out.iter().any(|name| is_of(name, &decoder.name))
-    };
-    let others: Vec<&str> = status.decoders.iter().filter(reads).map(|decoder| decoder.name.as_str()).collect();
+    let is_out = |decoder: &&DecoderStatus| out.iter().any(|name| is_of(name, &decoder.name));
+    let others: Vec<&DecoderStatus> = status.decoders.iter().filter(|decoder| !is_out(decoder)).collect();
     let mut sentence = told(&groups);
-    if !others.is_empty() {
-        sentence += &format!(" {}.", does(&others, "reads", "read"));
-    } else if status.decoders.len() > 1 {
+    let reading = readers(&others, now);
+    if !reading.is_empty() {
+        sentence += &format!(" {}.", does(&reading, "reads", "read"));
+    }
+    let idle = idle_in_words(&others, now);
+    if reading.is_empty() && idle.is_empty() && status.decoders.len() > 1 {
         sentence = format!("No mat reads. {sentence}");
     }
+    sentence += &idle;
     let awaited = |decoder: &DecoderStatus| decoder.name == about && decoder.address.starts_with("tcp-listen://");
     let (todo, by_itself) = match first {
         ProblemCode::DecoderUnreachable if status.decoders.iter().any(awaited) => (
@@ -205,7 +218,8 @@ fn not_reading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Durati
         ),
         first => cure(first),
     };
-    Some(StateVerdict { state: BoxState::NotReading, sentence, todo, by_itself })
+    let starting = now < STARTING && matches!(first, ProblemCode::Starting | ProblemCode::NoDecoder);
+    Some(StateVerdict { state: BoxState::NotReading, sentence, todo, by_itself, starting })
 }
 
 fn time_wrong(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<StateVerdict> {
@@ -234,18 +248,21 @@ fn time_wrong(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<St
     }
     sentences.truncate(3);
     let (todo, by_itself) = cure(first);
-    Some(StateVerdict { state: BoxState::TimeWrong, sentence: sentences.join(" "), todo, by_itself })
+    Some(StateVerdict { state: BoxState::TimeWrong, sentence: sentences.join(" "), todo, by_itself, starting: false })
 }
 
-fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option<StateVerdict> {
+fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)], now: Duration) -> Option<StateVerdict> {
     let (problem, code, says) = found.iter().find_map(|(problem, code)| match code.cause() {
         Cause::NotUploading(says) => Some((problem, *code, says)),
         _ => None,
     })?;
-    let names: Vec<&str> = connected(status);
+    let all: Vec<&DecoderStatus> = status.decoders.iter().collect();
+    let names = readers(&all, now);
     let whose = match status.uploads.len() {
-        0 | 1 => String::new(),
-        _ => format!(" This is about device {}.", printable(&short(&problem.about))),
+        2.. if status.uploads.iter().any(|upload| upload.device_id == problem.about) => {
+            format!(" This is about device {}.", printable(&short(&problem.about)))
+        }
+        _ => String::new(),
     };
     let mut sentence = says.to_owned() + &whose;
     match names.as_slice() {
@@ -259,30 +276,92 @@ fn not_uploading(status: &Snapshot, found: &[(&Problem, ProblemCode)]) -> Option
         Some(seconds) => rest += &format!(", in about {}.", age(seconds)),
         None => rest += ".",
     }
-    Some(StateVerdict { state: BoxState::NotUploading, sentence, todo, by_itself: Some(rest) })
+    Some(StateVerdict { state: BoxState::NotUploading, sentence, todo, by_itself: Some(rest), starting: false })
 }
 
 fn in_order(status: &Snapshot, now: Duration) -> StateVerdict {
-    let names = connected(status);
-    let newest = status.decoders.iter().filter_map(|decoder| decoder.live_at).max();
-    let quiet = newest.map(|at| now.saturating_sub(at));
+    let all: Vec<&DecoderStatus> = status.decoders.iter().collect();
+    let names = readers(&all, now);
     let cloud = cloud(status);
-    if quiet.is_some_and(|quiet| quiet < QUIET) {
-        let mut sentence = format!("{}.", does(&names, "reads", "read"));
-        let doubted = status.problems.iter().any(|problem| problem.code == ProblemCode::DecoderClockNear.word());
-        if !doubted && status.decoders.iter().all(|decoder| decoder.clock_by.is_some()) {
-            sentence += " The times are right.";
-        }
-        sentence += &format!(" {cloud}");
+    if !names.is_empty() {
+        let reading = does(&names, "reads", "read");
+        let sentence = format!("{reading}.{}{} {cloud}", idle_in_words(&all, now), times(status, &names));
         return StateVerdict { state: BoxState::Reading, sentence, ..StateVerdict::default() };
     }
-    let chip = match quiet {
-        None => "No chip has passed since the start.".to_owned(),
-        Some(quiet) => format!("No chip for {}.", age(quiet.as_secs())),
+    let idle = match idle_in_words(&all, now) {
+        idle if idle.is_empty() => "No mat is connected yet.".to_owned(),
+        idle => idle.trim_start().to_owned(),
     };
-    let sentence = format!("{}. {chip} {cloud}", does(&names, "is connected", "are connected"));
     let todo = vec!["Pass a test chip over each mat.".to_owned()];
-    StateVerdict { state: BoxState::Ready, sentence, todo, by_itself: None }
+    StateVerdict { state: BoxState::Ready, sentence: format!("{idle} {cloud}"), todo, by_itself: None, starting: false }
+}
+
+/// The decoders that gave a live read lately. A connection alone proves nothing.
+fn readers<'a>(decoders: &[&'a DecoderStatus], now: Duration) -> Vec<&'a str> {
+    let reads = |decoder: &&&DecoderStatus| quiet_for(decoder, now).is_some_and(|quiet| quiet < QUIET);
+    decoders.iter().filter(reads).map(|decoder| decoder.name.as_str()).collect()
+}
+
+/// For how long the decoder has given no live read. `None` if it gave none since the start.
+fn quiet_for(decoder: &DecoderStatus, now: Duration) -> Option<Duration> {
+    decoder.live_at.map(|at| now.saturating_sub(at))
+}
+
+/// What is known of the decoders that are connected and gave no live read lately: sentences that
+/// begin with a blank.
+fn idle_in_words(decoders: &[&DecoderStatus], now: Duration) -> String {
+    let (mut never, mut earlier, mut rejected, mut newest) = (Vec::new(), Vec::new(), Vec::new(), Duration::MAX);
+    for decoder in decoders.iter().filter(|decoder| decoder.state == LinkState::Connected) {
+        let name = decoder.name.as_str();
+        match quiet_for(decoder, now) {
+            Some(quiet) if quiet < QUIET => {}
+            Some(quiet) => {
+                earlier.push(name);
+                newest = newest.min(quiet);
+            }
+            None if decoder.reads == 0 && decoder.rejected > 0 => rejected.push(name),
+            None => never.push(name),
+        }
+    }
+    let tells = |names: &[&str], what: &str| match names {
+        [] => String::new(),
+        names => format!(" {}; {what}.", does(names, "is connected", "are connected")),
+    };
+    let what =
+        if never.len() == 1 { "no chip has passed it since the start" } else { "no chip has passed since the start" };
+    let quiet = if earlier.is_empty() { String::new() } else { format!("no chip for {}", age(newest.as_secs())) };
+    tells(&never, what) + &tells(&earlier, &quiet) + &tells(&rejected, "nothing that was sent is understood as a read")
+}
+
+/// What the sentence says about the times when none is wrong by so much that this is the state.
+fn times(status: &Snapshot, readers: &[&str]) -> String {
+    let near = |decoder: &&DecoderStatus| {
+        let code = ProblemCode::DecoderClockNear.word();
+        status.problems.iter().any(|problem| problem.code == code && problem.about == decoder.name)
+    };
+    let mut off = status.decoders.iter().filter(near);
+    // A mat that gave no read yet has no times that could be wrong.
+    let is_right = |decoder: &DecoderStatus| decoder.times_right || !readers.contains(&decoder.name.as_str());
+    let Some(first) = off.next() else {
+        return match status.decoders.iter().all(is_right) {
+            true => " The times are right.".to_owned(),
+            false => String::new(),
+        };
+    };
+    let (name, offset) = (printable(&first.name), first.clock_offset_ms.unwrap_or_default());
+    let words = offset_in_words(offset);
+    let more = match off.count() {
+        0 => String::new(),
+        1 => " The clock of 1 more is off.".to_owned(),
+        more => format!(" The clocks of {more} more are off."),
+    };
+    match first.clock_by {
+        Some(ClockBy::Reads) if offset < 0 => {
+            format!(" {name}'s reads are stamped {words}: they arrive late, or its clock is wrong.{more}")
+        }
+        Some(ClockBy::Reads) => format!(" {name}'s reads are stamped {words} of this box.{more}"),
+        _ => format!(" {name}'s clock is {words}.{more}"),
+    }
 }
 
 /// What the sentence says about the cloud when nothing is wrong with it.
@@ -319,6 +398,10 @@ fn cure(code: ProblemCode) -> (Vec<String>, Option<String>) {
             "No: set the clock of the decoder.",
         ],
         ProblemCode::Offline => &["Is the modem on?", "Is there a log-in page of the network?"],
+        ProblemCode::CloudSilent => &[
+            "Does the internet work on your phone, in the same network? Then it is the cloud, or a firewall.",
+            "No: is the modem on, and is there a log-in page of the network?",
+        ],
         code => &[code.hint()],
     };
     let by_itself = match code {
@@ -328,11 +411,6 @@ fn cure(code: ProblemCode) -> (Vec<String>, Option<String>) {
     };
     let todo = todo.iter().take(TODO).map(|text| (*text).to_owned()).collect();
     (todo, Some(by_itself.to_owned()).filter(|text| !text.is_empty()))
-}
-
-fn connected(status: &Snapshot) -> Vec<&str> {
-    let up = status.decoders.iter().filter(|decoder| decoder.state == LinkState::Connected);
-    up.map(|decoder| decoder.name.as_str()).collect()
 }
 
 /// Whether the subject of a problem is the decoder or one of its locations.

@@ -154,6 +154,10 @@ problems! {
     CloudRefuses: "cloud_refuses", Critical, NotUploading("The cloud refuses the passings."),
         "Check in the cloud that the right session is active. The passings are set aside and can be \
          exported.";
+    /// The cloud does not answer, although the network may work.
+    CloudSilent: "cloud_silent", Warning, NotUploading("The cloud does not answer."),
+        "Look on your phone, in the same network, whether the internet works. If it does, you need not do \
+         anything: the box tries again by itself.";
     /// The cloud answers and fails, or it counts fewer passings than were sent.
     CloudTrouble: "cloud_trouble", Warning, NotUploading("The cloud is in trouble."),
         "You need not do anything at the box: it tries again by itself. If it lasts, call the \
@@ -185,7 +189,8 @@ problems! {
     DecoderClockFar: Doubt::Far.code(), Warning, TimeWrong("is more than a day off"),
         "Compare the date of the decoder and of the box with your phone, and set the one that is \
          wrong. Correct the times of the reads that came before.";
-    /// The clock of a decoder differs from that of this box by a second or a little more.
+    /// The clock of a decoder differs from that of this box by a second or a little more, or its
+    /// live reads arrive late.
     DecoderClockNear: "decoder_clock_near", Info, Row,
         "Compare both clocks with your phone. Set the one that is wrong if a second matters in \
          this race.";
@@ -383,7 +388,7 @@ problems! {
     /// A decoder is not in timing mode, so that it stores no passings.
     NotTiming: Condition::NotTiming.word(), Critical, NotReading("is not in timing mode"),
         "Start the timing mode at the decoder, and test with a chip.";
-    /// The cloud cannot be reached.
+    /// The cloud cannot be reached, because there is no internet.
     Offline: "offline", Warning, NotUploading("No internet."),
         "Look at the modem, the signal and the cable. The reads are kept, and the box sends them \
          by itself.";

@@ -97,6 +97,12 @@ pub struct DecoderStatus {
     /// How the offset of the clock was measured.
     #[serde(default)]
     pub clock_by: Option<ClockBy>,
+    /// Whether the decoder was ever connected since the start.
+    #[serde(skip)]
+    pub was_connected: bool,
+    /// Whether its clock was compared with that of the box, and is right.
+    #[serde(skip)]
+    pub times_right: bool,
     /// When the last live read was kept, as the time since the start of the process.
     #[serde(skip)]
     pub live_at: Option<Duration>,
@@ -216,6 +222,10 @@ pub struct UploadStatus {
     pub session: Option<SessionStatus>,
     /// What the uplink does.
     pub state: UploadState,
+    /// What the upload waits for although nothing failed, in words that follow the name of the
+    /// device.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// Number of passings that the cloud ever acknowledged.
     pub sent: u64,
     /// Number of these that the cloud reported as duplicates.

@@ -243,6 +243,13 @@ impl CallError {
         matches!(self, Self::NotSent(why) if !matches!(why, NotSent::Distrust(_) | NotSent::Build(_)))
     }
 
+    /// The cloud, or what is on the way to it, does not answer. This does not prove that there is no
+    /// internet.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::NotSent(NotSent::Refused | NotSent::Slow))
+            || matches!(self, Self::Unknown { why: OutcomeDoubt::Timeout | OutcomeDoubt::Cut(_), .. })
+    }
+
     /// Returns the beginning of an answer of the cloud that cannot be understood.
     pub fn not_understood(&self) -> Option<&str> {
         match self {

@@ -59,7 +59,7 @@ pub struct Machine {
 impl Machine {
     /// A machine at time zero that continues from the state in the journal.
     pub fn new(device: &str, mode: SessionMode, upload: UploadConfig, state: DeviceState, seed: u64) -> Self {
-        let DeviceState { session, next, in_flight, sent, duplicates, doubt, given, failing, first, .. } = state;
+        let DeviceState { session, next, in_flight, doubt, given, failing, first, .. } = state;
         let recorded = session.map(|(token, _)| (token, next.max(1)));
         let work = in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
             // Nobody knows how much of the batch the previous process sent.
@@ -79,7 +79,7 @@ impl Machine {
             batch: BatchState::new(work, failing, &upload),
             timers: Timers::new(&upload),
             trust: Trust::new(doubt, first, &upload),
-            counters: Counters { sent, duplicates, ..Counters::default() },
+            counters: Counters::default(),
             problems: BTreeMap::new(),
         }
     }
@@ -87,6 +87,7 @@ impl Machine {
     /// Returns what to do at `now` (time since the start).
     pub fn next(&mut self, now: Duration) -> Action {
         self.timers.now = now;
+        self.timers.settles = false;
         self.forget_writer(now);
         loop {
             if let Some(event) = self.records.pop_front() {
@@ -202,6 +203,7 @@ impl Machine {
             // started.
             let believed = self.trust.fresh.age();
             if now < believed {
+                self.timers.settles = true;
                 return Some(Action::Wait { until: believed.min(self.timers.poll_at), reads: false });
             }
             self.put_question(now, Inquiry::new(&token, 1, None), Why::Recall);
@@ -234,7 +236,10 @@ impl Machine {
             .min();
         match look {
             None => wait(self.timers.poll_at),
-            Some(at) if now < at => wait(at),
+            Some(at) if now < at => {
+                self.timers.settles = at == self.trust.fresh.age();
+                wait(at)
+            }
             Some(_) => {
                 let again: Vec<_> = self.batch.suspects.due(now, &in_flight).into_iter().collect();
                 if again.is_empty() && !self.timers.full && now < self.timers.due(now, &self.upload) {
@@ -279,7 +284,7 @@ impl Machine {
         let trouble = self.counters.trouble.as_ref();
         let state = if self.trust.refused != Refused::No {
             UploadState::Refused
-        } else if trouble.is_some_and(|trouble| trouble.fault == Culprit::Offline) {
+        } else if trouble.is_some_and(|trouble| matches!(trouble.fault, Culprit::Offline | Culprit::Silent)) {
             UploadState::Offline
         } else if trouble.is_some_and(|trouble| trouble.fault == Culprit::Cloud) {
             UploadState::CloudTrouble
@@ -313,8 +318,7 @@ impl Machine {
         UplinkReport {
             state,
             session,
-            sent: self.counters.sent,
-            duplicates: self.counters.duplicates,
+            waits_for: self.waits_for(state),
             per_minute: self.counters.pace.per_minute(self.timers.now),
             accepted_posts: self.counters.accepted_posts,
             last_error: trouble.map(|trouble| trouble.text.clone()),
@@ -322,19 +326,34 @@ impl Machine {
         }
     }
 
+    /// What the machine waits for in this state, although nothing failed.
+    fn waits_for(&self, state: UploadState) -> Option<&'static str> {
+        if !matches!(state, UploadState::Idle | UploadState::Sending) {
+            return None;
+        }
+        match &self.batch.question {
+            // Reads do not wait long behind a look for another writer.
+            Some(question) if question.why != Why::Watch => Some("asks the cloud what it holds"),
+            None if self.session.active == Active::Unknown => Some("asks the cloud for its session"),
+            None if self.timers.settles => Some("waits until the cloud can tell what it holds"),
+            _ => None,
+        }
+    }
+
     /// Where nothing goes up that is a problem too, with what to do.
     fn tell_state(&self, state: UploadState, problems: &mut BTreeMap<ProblemCode, String>) {
         let why = || self.counters.trouble.as_ref().map_or("", |trouble| trouble.text.as_str());
         match state {
+            // The problem that is there says why what answers is not the cloud.
+            UploadState::Offline if problems.keys().any(|code| Distrust::CODES.contains(code)) => {}
             UploadState::Offline => {
-                let text =
-                    format!("the cloud cannot be reached: {}. Nothing is lost; it is tried again by itself", why());
-                problems.insert(ProblemCode::Offline, text);
+                let silent = self.counters.trouble.as_ref().is_some_and(|trouble| trouble.fault == Culprit::Silent);
+                let code = if silent { ProblemCode::CloudSilent } else { ProblemCode::Offline };
+                problems.insert(code, format!("{}. Nothing is lost; it is tried again by itself", why()));
             }
             // The problem that is there may know more.
             UploadState::CloudTrouble if !problems.contains_key(&ProblemCode::CloudTrouble) => {
-                let text =
-                    format!("the cloud answers and fails: {}. Nothing is lost; it is tried again by itself", why());
+                let text = format!("{}. Nothing is lost; it is tried again by itself", why());
                 problems.insert(ProblemCode::CloudTrouble, text);
             }
             UploadState::NoSession if self.mode == SessionMode::Active => {
@@ -390,7 +409,6 @@ impl Machine {
             return; // the same batch is formed again
         }
         self.trust.recall.sort_out(&mut batch);
-        self.counters.sent += batch.found.len() as u64;
         if let (Some(joined), Some(last)) = (&mut self.session.joined, batch.items.last()) {
             joined.next = last.num + 1;
             note_given(&mut self.session.given, &joined.token, joined.next);
@@ -449,10 +467,8 @@ impl Machine {
 
     /// Counts passings as accepted, either by the answer of an insert or because the cloud showed
     /// them.
-    fn note_accepted(&mut self, now: Duration, items: &[UploadItem], duplicates: u64) {
+    fn note_accepted(&mut self, now: Duration, items: &[UploadItem]) {
         self.batch.moved_at = now;
-        self.counters.sent += items.len() as u64;
-        self.counters.duplicates += duplicates;
         self.counters.pace.sent(now, items.len() as u64);
         self.batch.suspects.accepted(now, items);
         let Some(work) = &self.batch.work else { return };
@@ -505,6 +521,7 @@ impl Machine {
             self.problems.insert(why.code(), format!("nothing can be uploaded: {why}. Reads are kept meanwhile"));
         }
         let fault = match error {
+            _ if error.is_silent() => Culprit::Silent,
             _ if error.is_offline() => Culprit::Offline,
             CallError::Unknown { .. } => Culprit::Cloud,
             _ => Culprit::Other,

@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) slow: Duration,
     /// Every call and wait, as text.
     pub(super) trace: Vec<String>,
+    /// What the machine said that it waits for, whenever that changed.
+    pub(super) waits: Vec<&'static str>,
     dirty: bool,
 }
 
@@ -193,6 +195,7 @@ impl World {
             line: None,
             slow: Duration::ZERO,
             trace: Vec::new(),
+            waits: Vec::new(),
             dirty: false,
         }
     }
@@ -228,6 +231,8 @@ impl World {
     /// Performs one action.
     pub(super) fn step(&mut self) -> Action {
         let action = self.machine.next(self.now);
+        let waits = self.machine.report().waits_for;
+        self.waits.extend(waits.filter(|waits| self.waits.last() != Some(waits)));
         self.cloud.at(self.now);
         let cloud = &mut self.cloud;
         let input = match action.clone() {

@@ -143,7 +143,7 @@ fn a_cloud_that_showed_that_it_detects_duplicates_gets_the_same_again_unasked() 
     world.read(10);
     world.cloud.script.push_back((On::Insert, CallFault::LostAfter));
     world.drain();
-    assert_eq!(world.machine.report().duplicates, 10, "{:#?}", world.trace);
+    assert_eq!(world.store.state.duplicates, 10, "{:#?}", world.trace);
     world.pass(100 * SECOND); // the uplink looks at the accepted passings again
     let asked = |world: &World| world.trace.iter().filter(|line| line.starts_with("held")).count();
     let before = asked(&world);
@@ -427,6 +427,24 @@ fn a_backlog_drains_without_a_pause() {
     assert_eq!(world.posts().len(), 50);
     assert!(world.now - start < 2 * SECOND, "{:?}", world.now - start);
     assert_eq!(world.trace.iter().filter(|line| *line == "Batch").count(), 10, "one commit for five POSTs");
+}
+
+#[test]
+fn an_uplink_that_does_not_send_yet_says_what_it_waits_for() {
+    let (session, holds) = ("asks the cloud for its session", "asks the cloud what it holds");
+    let mut world = World::with_session();
+    world.read(3);
+    world.drain();
+    assert_eq!(world.waits, [session, holds], "a new box");
+    // Reads that the process before left behind may be in the cloud.
+    world.read(3);
+    world.crash(0);
+    world.waits.clear();
+    world.drain();
+    let until = "waits until the cloud can tell what it holds";
+    assert_eq!(world.waits, [session, holds, until, holds]);
+    assert_eq!(world.machine.report().waits_for, None);
+    world.audit();
 }
 
 #[test]

@@ -46,7 +46,12 @@ fn tell(decoder: &DecoderConfig, found: Option<(i64, ClockBy)>, report: &mut Che
         let text = "the decoder has not told its clock: pass a test chip, and compare with `passbridge status`";
         return report.ok("time", name, text);
     };
-    let limit = if by == ClockBy::Answer { decoder.clock.note } else { decoder.clock.wrong_by_reads };
+    let limit = match by {
+        ClockBy::Answer => decoder.clock.note,
+        // A read may arrive late, and it cannot arrive before it was made.
+        ClockBy::Reads if offset > 0 => decoder.clock.wrong,
+        ClockBy::Reads => decoder.clock.wrong_by_reads,
+    };
     let what = if by == ClockBy::Answer { "its clock is" } else { "its live reads are stamped" };
     let text = format!("{what} {}", against_box(offset));
     match (Duration::from_millis(offset.unsigned_abs()) < limit, zone_minutes(offset)) {

@@ -131,3 +131,19 @@ async fn software_that_never_connects_is_told() {
     piped.decoder.awaits(Instant::now() + Duration::from_secs(11));
     assert!(piped.told("decoder_unreachable").unwrap().contains("nobody has connected to `mat`"));
 }
+
+#[test]
+fn a_port_that_becomes_free_is_still_one_to_which_nobody_has_connected() {
+    let board = Board::new("finish");
+    let decoder = Decoder::new(LIMITS, of("mylaps", any_port()), DecoderHandle::default(), board.clone());
+    let shown = || board.snapshot().problems.into_iter().map(|problem| problem.code).collect::<Vec<_>>();
+    let later = || Instant::now() + Duration::from_secs(11);
+    decoder.cannot_listen(&std::io::ErrorKind::AddrInUse.into());
+    decoder.awaits(later());
+    assert_eq!(shown(), ["decoder_port_taken"], "nobody can connect, so nobody is awaited");
+    decoder.on_listening();
+    assert_eq!(shown(), [""; 0]);
+    assert!(!board.snapshot().decoders[0].was_connected);
+    decoder.awaits(later());
+    assert_eq!(shown(), ["decoder_unreachable"]);
+}

@@ -1,7 +1,7 @@
 //! The table of states: when each state begins and ends, and what its sentence says.
 
 use super::*;
-use crate::status::{Board, ClockBy, ReadCounts, SessionStatus};
+use crate::status::{Board, ReadCounts, SessionStatus};
 
 const NOW: Duration = Duration::from_secs(1000);
 
@@ -10,8 +10,9 @@ fn good() -> Snapshot {
     let board = Board::new("finish");
     for name in ["finish-main", "finish-backup"] {
         board.decoder(name, |decoder| {
-            decoder.state = LinkState::Connected;
+            (decoder.state, decoder.was_connected) = (LinkState::Connected, true);
             decoder.clock_by = Some(ClockBy::Answer);
+            decoder.times_right = true;
             decoder.live_at = Some(NOW - Duration::from_secs(1));
         });
     }
@@ -41,6 +42,11 @@ fn add(status: &mut Snapshot, code: ProblemCode, about: &str, seconds: u64) {
         raised,
         renewed: NOW,
     });
+}
+
+/// The verdict on this moment, after a moment in which all was well.
+fn judge(status: &Snapshot, now: Duration) -> StateVerdict {
+    super::judge(status, now, BoxState::Reading)
 }
 
 fn says(status: &Snapshot) -> (BoxState, String) {
@@ -78,6 +84,11 @@ fn the_sentences_name_the_actor_and_what_goes_on() {
             ProblemCode::NoSession,
             "DEVICE",
             "No session is open. finish-main and finish-backup read, and every read is safe on this box.",
+        ),
+        (
+            ProblemCode::CloudSilent,
+            "DEVICE",
+            "The cloud does not answer. finish-main and finish-backup read, and every read is safe on this box.",
         ),
         (ProblemCode::LowBattery, "finish-main", GOOD),
     ] {
@@ -133,6 +144,10 @@ fn a_state_is_entered_after_its_time() {
         (ProblemCode::DecoderUnreachable, 3, BoxState::NotReading),
         (ProblemCode::Offline, 14, BoxState::Reading),
         (ProblemCode::Offline, 15, BoxState::NotUploading),
+        (ProblemCode::CloudSilent, 14, BoxState::Reading),
+        (ProblemCode::CloudSilent, 15, BoxState::NotUploading),
+        (ProblemCode::UploadMisconfigured, 0, BoxState::NotUploading),
+        (ProblemCode::KeyMissing, 0, BoxState::NotUploading),
         (ProblemCode::DiskFull, 0, BoxState::CannotKeep),
         (ProblemCode::DecoderClockOff, 0, BoxState::TimeWrong),
         (ProblemCode::BoxClockStepped, 299, BoxState::TimeWrong),
@@ -168,24 +183,37 @@ fn a_state_that_gets_better_waits_and_one_that_gets_worse_does_not() {
 }
 
 #[test]
+fn a_failure_of_the_upload_that_follows_another_is_no_reason_to_say_that_all_is_well() {
+    let mut judge = Judge::default();
+    judge.look(&with(ProblemCode::Offline, "DEVICE"), NOW);
+    for seconds in 1..20 {
+        let at = NOW + Duration::from_secs(seconds);
+        let mut status = good();
+        add(&mut status, ProblemCode::CloudSilent, "DEVICE", 0);
+        status.problems[0].raised = NOW + Duration::from_secs(1);
+        assert_eq!(judge.look(&status, at).state, BoxState::NotUploading, "{seconds}");
+    }
+}
+
+#[test]
 fn without_a_read_for_two_minutes_the_box_is_ready() {
     let mut status = good();
     let quiet = |status: &mut Snapshot, at| status.decoders.iter_mut().for_each(|decoder| decoder.live_at = at);
     quiet(&mut status, Some(NOW - Duration::from_secs(119)));
     assert_eq!(says(&status), (BoxState::Reading, GOOD.to_owned()));
     quiet(&mut status, Some(NOW - Duration::from_secs(120)));
-    let both = "finish-main and finish-backup are connected.";
-    let expected = format!("{both} No chip for 2 min. The cloud is up to date.");
+    let both = "finish-main and finish-backup are connected;";
+    let expected = format!("{both} no chip for 2 min. The cloud is up to date.");
     assert_eq!(says(&status), (BoxState::Ready, expected));
     quiet(&mut status, None);
-    let expected = format!("{both} No chip has passed since the start. The cloud is up to date.");
+    let expected = format!("{both} no chip has passed since the start. The cloud is up to date.");
     assert_eq!(says(&status), (BoxState::Ready, expected));
 }
 
 #[test]
 fn nothing_is_said_to_be_right_that_was_not_compared() {
     let mut status = good();
-    status.decoders[1].clock_by = None;
+    status.decoders[1].times_right = false;
     let both = "finish-main and finish-backup read.";
     assert_eq!(says(&status).1, format!("{both} The cloud is up to date."));
     status.uploads[0].session = None;
@@ -195,6 +223,68 @@ fn nothing_is_said_to_be_right_that_was_not_compared() {
     let mut status = good();
     (status.journal.pending, status.journal.oldest_pending_s) = (4, Some(75));
     assert!(says(&status).1.ends_with("The cloud is 1 min behind."));
+}
+
+#[test]
+fn only_mats_that_gave_a_live_read_lately_are_said_to_read() {
+    let never = "finish-backup is connected; no chip has passed it since the start.";
+    let unread = "finish-backup is connected; nothing that was sent is understood as a read.";
+    let ago = |seconds| Some(NOW - Duration::from_secs(seconds));
+    for (live_at, rejected, said) in [
+        (None, 0, never),
+        (None, 5, unread),
+        (ago(120), 0, "finish-backup is connected; no chip for 2 min."),
+        (ago(300), 5, "finish-backup is connected; no chip for 5 min."),
+    ] {
+        let mut status = good();
+        (status.decoders[1].live_at, status.decoders[1].rejected) = (live_at, rejected);
+        let rest = "The times are right. The cloud is up to date.";
+        assert_eq!(says(&status), (BoxState::Reading, format!("finish-main reads. {said} {rest}")));
+        // The same holds beside a mat that is out, and beside a cloud that is.
+        add(&mut status, ProblemCode::DecoderUnreachable, "finish-main", 60);
+        let expected = format!("finish-main is not connected. {said}");
+        assert_eq!(says(&status), (BoxState::NotReading, expected));
+        status.problems.clear();
+        add(&mut status, ProblemCode::NoSession, "DEVICE", 60);
+        let expected = "No session is open. finish-main reads, and every read is safe on this box.";
+        assert_eq!(says(&status), (BoxState::NotUploading, expected.to_owned()));
+    }
+    let mut status = good();
+    status.decoders.iter_mut().for_each(|decoder| (decoder.live_at, decoder.rejected) = (None, 2));
+    let expected = "finish-main and finish-backup are connected; nothing that was sent is understood as a read. The cloud \
+                    is up to date.";
+    assert_eq!(says(&status), (BoxState::Ready, expected.to_owned()));
+}
+
+#[test]
+fn a_device_is_named_only_where_there_are_several_and_the_problem_is_about_one() {
+    let mut status = good();
+    status.uploads.push(UploadStatus { device_id: "OTHER".to_owned(), ..UploadStatus::default() });
+    for (code, about, said) in [
+        (ProblemCode::NoSession, "DEVICE", "No session is open. This is about device DEVICE."),
+        (ProblemCode::KeyMissing, "", "There is no API key."),
+        (ProblemCode::UploadMisconfigured, "1", "The configuration of the upload has a mistake."),
+    ] {
+        status.problems.clear();
+        add(&mut status, code, about, 60);
+        let expected = format!("{said} finish-main and finish-backup read, and every read is safe on this box.");
+        assert_eq!(says(&status).1, expected);
+    }
+}
+
+#[test]
+fn times_are_not_said_to_be_right_while_an_offset_is_known() {
+    for (by, offset_ms, said) in [
+        (ClockBy::Reads, -5_000, "'s reads are stamped 5.0 s behind: they arrive late, or its clock is wrong."),
+        (ClockBy::Reads, 1_400, "'s reads are stamped 1.4 s ahead of this box."),
+        (ClockBy::Answer, -1_200, "'s clock is 1.2 s behind."),
+    ] {
+        let mut status = with(ProblemCode::DecoderClockNear, "finish-main");
+        let main = &mut status.decoders[0];
+        (main.clock_by, main.clock_offset_ms, main.times_right) = (Some(by), Some(offset_ms), false);
+        let expected = format!("finish-main and finish-backup read. finish-main{said} The cloud is up to date.");
+        assert_eq!(says(&status), (BoxState::Reading, expected));
+    }
 }
 
 #[test]
@@ -219,6 +309,46 @@ fn a_box_that_has_just_started_says_so() {
     let verdict = judge(&status, Duration::from_secs(9));
     assert_eq!(verdict.sentence, "finish-main is being connected. finish-backup reads.");
     assert_eq!(verdict.todo, ["You need not do anything: wait ten seconds."]);
+}
+
+#[test]
+fn the_end_of_the_start_is_shown_at_once() {
+    let mut judge = Judge::default();
+    let seconds = Duration::from_secs;
+    let mut status = good();
+    let decoders = std::mem::take(&mut status.decoders);
+    assert_eq!(judge.look(&status, seconds(0)).sentence, "No decoder is set up.");
+    status.decoders = decoders;
+    status.decoders.iter_mut().for_each(|decoder| decoder.state = LinkState::Connecting);
+    let both = "No mat reads. finish-main and finish-backup are being connected.";
+    assert_eq!(judge.look(&status, seconds(1)).sentence, both);
+    assert_eq!(judge.look(&good(), seconds(2)).state, BoxState::Reading);
+    // A fault waits for its time also in the first seconds.
+    let bad = with(ProblemCode::DecoderSilent, "finish-main");
+    assert_eq!(judge.look(&bad, seconds(3)).state, BoxState::NotReading);
+    assert_eq!(judge.look(&good(), seconds(4)).state, BoxState::NotReading);
+}
+
+#[test]
+fn a_decoder_that_was_never_connected_is_out_also_without_a_problem() {
+    for (state, was_connected, expected) in [
+        (LinkState::Connecting, false, BoxState::NotReading),
+        (LinkState::Failed, false, BoxState::NotReading),
+        (LinkState::Connecting, true, BoxState::Reading),
+        (LinkState::Connected, true, BoxState::Reading),
+    ] {
+        let mut status = good();
+        let main = &mut status.decoders[0];
+        (main.state, main.was_connected) = (state, was_connected);
+        main.address = "tcp-listen://0.0.0.0:3097".to_owned();
+        main.live_at = main.live_at.filter(|_| was_connected);
+        let verdict = judge(&status, NOW);
+        assert_eq!(verdict.state, expected, "{state:?}");
+        if expected == BoxState::NotReading {
+            assert_eq!(verdict.sentence, "finish-main is not connected. finish-backup reads.");
+            assert_eq!(verdict.todo[0], "Is the software of the decoder running?");
+        }
+    }
 }
 
 #[test]

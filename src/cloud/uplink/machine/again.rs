@@ -63,7 +63,6 @@ impl Machine {
         if items.is_empty() || self.may_resend(token) != ResendPermit::Now {
             return;
         }
-        self.counters.sent = self.counters.sent.saturating_sub(items.len() as u64); // the cloud lost them
         self.trust.fresh.lost(&items);
         self.records.push_back(UploadEvent::Batch(Batch::resend(&self.device, token, items.clone())));
         self.batch.work = Some(Work::again(&self.device, token, items, now));

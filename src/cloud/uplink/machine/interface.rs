@@ -122,10 +122,8 @@ pub struct UplinkReport {
     pub state: UploadState,
     /// Token and alias of the active session.
     pub session: Option<(Box<str>, Option<Box<str>>)>,
-    /// Passings that the cloud acknowledged, ever.
-    pub sent: u64,
-    /// How many of them were reported as duplicates.
-    pub duplicates: u64,
+    /// What the uplink waits for although nothing failed, in words.
+    pub waits_for: Option<&'static str>,
     /// Passings acknowledged in a minute, shown while some have waited for longer than a moment.
     pub per_minute: Option<u64>,
     /// POSTs acknowledged since the start.

@@ -151,7 +151,7 @@ impl Machine {
         let (items, events) = work.accept_told();
         if !items.is_empty() {
             self.records.extend(events);
-            self.note_accepted(now, &items, 0);
+            self.note_accepted(now, &items);
         }
     }
 

@@ -77,6 +77,8 @@ impl Question {
 pub(super) enum Culprit {
     /// The network.
     Offline,
+    /// Nobody answers, and it is not known whether that is because of the network.
+    Silent,
     /// The cloud.
     Cloud,
     /// Neither, or it does not matter.
@@ -216,6 +218,9 @@ pub(super) struct Timers {
     pub(super) last_look: Duration,
     pub(super) last_post: Option<Duration>,
     pub(super) posted_since_look: bool,
+    /// The machine waits after the start until an answer of the cloud about what it holds can be
+    /// believed.
+    pub(super) settles: bool,
 }
 
 impl Timers {
@@ -233,6 +238,7 @@ impl Timers {
             last_look: Duration::ZERO,
             last_post: None,
             posted_since_look: false,
+            settles: false,
         }
     }
 }
@@ -305,10 +311,6 @@ impl Trust {
 /// Numbers that the timer sees on the board.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    /// Passings that the cloud acknowledged, ever.
-    pub(super) sent: u64,
-    /// How many of them were reported as duplicates.
-    pub(super) duplicates: u64,
     /// Passings set aside since the start.
     pub(super) set_aside: u64,
     /// POSTs acknowledged since the start.

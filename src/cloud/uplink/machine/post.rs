@@ -66,7 +66,7 @@ impl Machine {
         let Some(work) = &mut self.batch.work else { return };
         let Some((items, event)) = work.accept(part, duplicates) else { return };
         self.records.push_back(event);
-        self.note_accepted(now, &items, duplicates);
+        self.note_accepted(now, &items);
         self.batch.sizing.accepted(items.len());
         self.batch.renumbered_row = 0;
         self.on_progress();

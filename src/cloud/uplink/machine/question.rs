@@ -289,14 +289,9 @@ impl Machine {
 
     fn take_settled(&mut self, now: Duration, settled: Settled) {
         let Settled { events, found, taken, left } = settled;
-        let duplicates = events.iter().map(|event| match event {
-            crate::journal::UploadEvent::Accepted { duplicates, .. } => *duplicates,
-            _ => 0,
-        });
-        let duplicates = duplicates.sum();
         self.records.extend(events);
         if !found.is_empty() {
-            self.note_accepted(now, &found, duplicates);
+            self.note_accepted(now, &found);
             self.on_progress();
             if let Some(work) = &mut self.batch.work {
                 work.short_rounds = 0;

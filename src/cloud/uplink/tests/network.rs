@@ -20,10 +20,44 @@ fn while_nobody_is_reached_a_try_comes_every_few_seconds_whatever_the_longest_wa
     }
     assert!((8 * SECOND..=12 * SECOND).contains(&longest), "{longest:?}");
     assert_eq!(world.machine.report().state, UploadState::Offline);
-    assert!(world.machine.report().problems.contains_key(&ProblemCode::Offline));
+    assert!(world.machine.report().problems.contains_key(&ProblemCode::CloudSilent));
     world.cloud.script.clear();
     world.drain();
     world.audit();
+}
+
+#[test]
+fn that_there_is_no_internet_is_said_only_where_that_is_known_and_once() {
+    let doubt = |why| CallError::Unknown { why, retry_after: None };
+    for (error, code, begins) in [
+        (CallError::NotSent(NotSent::Name), ProblemCode::Offline, "the cloud cannot be reached: its name"),
+        (
+            CallError::NotSent(NotSent::Unreachable("no route".to_owned())),
+            ProblemCode::Offline,
+            "the cloud cannot be reached: no network (no route)",
+        ),
+        (CallError::Portal, ProblemCode::Offline, "offline: a captive portal"),
+        (
+            CallError::NotSent(NotSent::Refused),
+            ProblemCode::CloudSilent,
+            "the cloud cannot be reached: the connection is refused",
+        ),
+        (
+            CallError::NotSent(NotSent::Slow),
+            ProblemCode::CloudSilent,
+            "the cloud cannot be reached: nothing comes back",
+        ),
+        (doubt(OutcomeDoubt::Timeout), ProblemCode::CloudSilent, "no whole answer in time"),
+        (doubt(OutcomeDoubt::Cut("reset".to_owned())), ProblemCode::CloudSilent, "the connection was cut"),
+    ] {
+        let mut world = World::with_session();
+        world.cloud.script.push_back((On::Active, CallFault::Answer(error.clone())));
+        world.until(|action| *action == Action::AskActive);
+        let problems = world.machine.report().problems;
+        assert_eq!(problems.keys().collect::<Vec<_>>(), [&code], "{error:?}");
+        let text = &problems[&code];
+        assert!(text.starts_with(begins) && text.matches("cannot be reached").count() <= 1, "{text}");
+    }
 }
 
 /// The size of each POST so far, and whether it was accepted.
