@@ -211,8 +211,9 @@ impl Journal {
             if !core.serving {
                 return false;
             }
-            let of = |(device, fold): (&Box<str>, &DeviceFold)| (device.clone(), fold.sent, fold.duplicates);
-            (core.state.reads(), core.state.devices.iter().map(of).collect::<Vec<_>>())
+            let devices = core.state.devices.iter();
+            let devices = devices.map(|(device, fold)| (device.clone(), fold.sent, fold.duplicates));
+            (core.state.reads(), devices.collect::<Vec<_>>())
         };
         board.show_sent(reads, &devices);
         true
