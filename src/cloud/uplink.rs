@@ -412,7 +412,9 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
             };
             self.machine.put(self.start.elapsed(), input);
         }
-        self.recorder.settle().await
+        self.recorder.settle().await?;
+        journal.show_sent(self.display.board);
+        Ok(())
     }
 
     /// Raises a problem that names the read which holds up the upload because its date is not
