@@ -35,6 +35,9 @@ const ANSWERS_WITHIN_MS: i64 = 1_100;
 const ALONE: Duration = Duration::from_secs(10);
 /// Reads that are late by chance arrive together, when the network is back.
 const SPAN: Duration = Duration::from_secs(2);
+/// So reads that are late count by samples this far apart. The last [`LAST`] samples cover [`SPAN`],
+/// however many reads arrive in a second.
+const APART: Duration = Duration::from_millis(500);
 /// An offset of more than a day does not come from zones, and [`Doubt::Far`] reports it.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -64,6 +67,8 @@ pub(super) struct Offsets {
     limits: ClockLimits,
     answers: VecDeque<(i64, Instant)>,
     reads: VecDeque<(i64, Instant)>,
+    /// Some of the reads, [`APART`] from each other.
+    samples: VecDeque<(i64, Instant)>,
     /// The last result that was certain.
     told: Option<Measured>,
 }
@@ -103,10 +108,11 @@ impl Offsets {
                 return false;
             }
         }
-        if self.reads.len() == LAST {
-            self.reads.pop_front();
+        let read = (offset_ms(&read.stamp, zone, received), now);
+        push(&mut self.reads, read);
+        if self.samples.back().is_none_or(|(_, last)| now.duration_since(*last) >= APART) {
+            push(&mut self.samples, read);
         }
-        self.reads.push_back((offset_ms(&read.stamp, zone, received), now));
         true
     }
 
@@ -118,6 +124,7 @@ impl Offsets {
         {
             // The clock was set after those reads arrived.
             self.reads.retain(|(_, at)| at > since);
+            self.samples.retain(|(_, at)| at > since);
         }
         let read = self.by_reads();
         self.told = match (answered, read) {
@@ -149,10 +156,23 @@ impl Offsets {
     }
 
     fn by_reads(&self) -> Option<Measured> {
-        let mut sorted: Vec<i64> = self.reads.iter().map(|(offset, _)| *offset).collect();
+        let (read, _) = self.agreed(&self.reads)?;
+        let may_be_late = read.verdict != ClockVerdict::Right
+            && read.offset_ms < 0
+            && crate::status::words::zone_minutes(read.offset_ms).is_none();
+        if !may_be_late {
+            return Some(read);
+        }
+        let (sampled, span) = self.agreed(&self.samples)?;
+        (span >= SPAN && sampled.verdict != ClockVerdict::Right).then_some(sampled)
+    }
+
+    /// What these reads agree on, and the time over which those that agree arrived.
+    fn agreed(&self, reads: &VecDeque<(i64, Instant)>) -> Option<(Measured, Duration)> {
+        let mut sorted: Vec<i64> = reads.iter().map(|(offset, _)| *offset).collect();
         sorted.sort_unstable();
         let offset_ms = *sorted.get(sorted.len() / 2)?;
-        let mut agreeing = self.reads.iter().filter(|(offset, _)| (offset - offset_ms).abs() <= WITHIN_MS);
+        let mut agreeing = reads.iter().filter(|(offset, _)| (offset - offset_ms).abs() <= WITHIN_MS);
         let count = agreeing.clone().count();
         if count < AGREE || offset_ms.abs() > DAY_MS {
             return None;
@@ -169,15 +189,16 @@ impl Offsets {
             () => ClockVerdict::Right,
         };
         let (first, last) = (agreeing.next()?.1, agreeing.next_back()?.1);
-        let late_by_chance = offset_ms < 0
-            && crate::status::words::zone_minutes(offset_ms).is_none()
-            && last.duration_since(first) < SPAN;
-        (verdict == ClockVerdict::Right || !late_by_chance).then_some(Measured {
-            offset_ms,
-            by: ClockBy::Reads,
-            verdict,
-        })
+        Some((Measured { offset_ms, by: ClockBy::Reads, verdict }, last.duration_since(first)))
     }
+}
+
+/// Keeps the last [`LAST`].
+fn push(reads: &mut VecDeque<(i64, Instant)>, read: (i64, Instant)) {
+    if reads.len() == LAST {
+        reads.pop_front();
+    }
+    reads.push_back(read);
 }
 
 #[cfg(test)]
@@ -231,6 +252,27 @@ mod tests {
             let mut clock = Clock::new();
             assert_eq!([clock.read(stamp, 0), clock.read(stamp, 0)], [None, None], "{stamp}");
             assert_eq!(told(clock.read(stamp, 0)), Some((offset_ms, ClockVerdict::Wrong)), "{stamp}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_is_found_however_many_reads_arrive_in_a_second() {
+        for (stamp, verdict) in
+            [("2026-11-29T10:59:55.000", ClockVerdict::Near), ("2026-11-29T10:59:45.000", ClockVerdict::Wrong)]
+        {
+            for gap_ms in [3, 20, 100, 250, 499, 500, 900, 5_000] {
+                let mut clock = Clock::new();
+                let read = ChipRead::new("C1", stamp.parse().unwrap());
+                let zone = TimeZone::get("Europe/Madrid").unwrap();
+                let mut found = None;
+                for at_ms in (0..=25_000).step_by(gap_ms) {
+                    let now = clock.1 + Duration::from_millis(at_ms);
+                    clock.0.read(&read, &zone, RECEIVED.parse().unwrap(), now);
+                    found = clock.0.look(now);
+                    assert!(found.is_none() || at_ms >= 2_000, "a burst proves nothing: {gap_ms} ms");
+                }
+                assert_eq!(found.map(|measured| measured.verdict), Some(verdict), "a read every {gap_ms} ms");
+            }
         }
     }
 
