@@ -2,13 +2,13 @@
 //! [`crate::cli`].
 
 pub(crate) mod args;
-pub mod audit;
+pub(crate) mod audit;
 pub(crate) mod capture;
-pub mod check;
-pub mod decode;
-pub mod demo;
+pub(crate) mod check;
+pub(crate) mod decode;
+pub(crate) mod demo;
 pub(crate) mod export;
-pub mod probe;
+pub(crate) mod probe;
 pub(crate) mod resend;
 pub(crate) mod rewind;
 pub(crate) mod simulate;

@@ -15,7 +15,7 @@
 
 mod data_dir;
 mod device;
-pub mod failure;
+pub(crate) mod failure;
 mod layers;
 mod load;
 mod nearest;
@@ -24,7 +24,7 @@ mod settings;
 mod toml_text;
 mod value;
 
-pub use self::layers::ConfigError;
+pub(crate) use self::layers::ConfigError;
 pub use self::load::{LoadOptions, Loaded};
 pub(crate) use self::load::{protocol, zone};
 pub(crate) use self::nearest::did_you_mean;

@@ -18,12 +18,12 @@ mod chores;
 mod clock;
 mod corrected;
 mod faults;
-pub mod harden;
+pub(crate) mod harden;
 mod home;
-pub mod logging;
+pub(crate) mod logging;
 mod notes;
 mod secrets;
-pub mod service;
+pub(crate) mod service;
 mod signals;
 
 use std::collections::BTreeMap;
@@ -551,7 +551,7 @@ async fn watch_state(board: Board, stop: CancellationToken) -> Result<(), Failur
 ///
 /// # Errors
 /// Like [`Daemon::start`], and I/O (74) when a task ended by itself.
-pub async fn run(loaded: Loaded, options: LoadOptions) -> Result<(), Failure> {
+pub(crate) async fn run(loaded: Loaded, options: LoadOptions) -> Result<(), Failure> {
     let caught = Signals::catch();
     let mut signals = caught.map_err(|error| Failure::io(format!("signals cannot be received: {error}")))?;
     let mut now = loaded;

@@ -36,14 +36,14 @@ mod line;
 mod objects;
 mod options;
 mod protocol;
-pub mod question;
-pub mod recognise;
-pub mod recogniser;
+pub(crate) mod question;
+pub(crate) mod recognise;
+pub(crate) mod recogniser;
 pub(crate) mod simulator;
 mod text;
-pub mod trials;
+pub(crate) mod trials;
 
-pub use condition::Condition;
+pub(crate) use condition::Condition;
 pub use descriptor::{Dials, Missed, Spec, settings};
 pub use protocol::{
     Cleared, Frame, Framed, Info, Item, MEMORY_MAX, OUTPUT_MAX, Output, Protocol, READ_MAX, Range, Reject,

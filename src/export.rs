@@ -40,11 +40,11 @@ use crate::model::chip::{ChipRead, Label, Sighting, Stamp};
 use crate::model::clock::Step;
 use crate::model::escape::escape;
 use crate::model::source;
-pub use index::refresh;
+pub(crate) use index::refresh;
 use index::{Block, Index};
 pub use reading::Reading;
 use reading::instant_of;
-pub use standing::UploadMark;
+pub(crate) use standing::UploadMark;
 use standing::{Standing, Standings};
 
 /// The format of the exported file.

@@ -55,14 +55,14 @@ mod dedup_index;
 mod disk;
 #[cfg(test)]
 pub(crate) mod driven;
-pub mod entry;
+pub(crate) mod entry;
 mod failpoint;
 mod follow;
 mod gone;
-pub mod held_back;
+pub(crate) mod held_back;
 mod left;
-pub mod let_go;
-pub mod log;
+pub(crate) mod let_go;
+pub(crate) mod log;
 mod mark;
 mod mounts;
 mod open;

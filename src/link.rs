@@ -43,7 +43,7 @@
 //! * Giving up after some number of tries.
 //! * One receive buffer for each connection (see `receive_buffer`).
 
-pub mod capture;
+pub(crate) mod capture;
 mod connection;
 mod decoder;
 mod doubts;
@@ -72,12 +72,12 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::decoder::announce;
-pub use self::handle::{CommandResult, DecoderHandle};
-pub use self::places::CONNECTIONS;
-pub use self::port::{LinkError, Port, bind, open};
+pub(crate) use self::decoder::announce;
+pub(crate) use self::handle::{CommandResult, DecoderHandle};
+pub(crate) use self::places::CONNECTIONS;
+pub(crate) use self::port::{LinkError, Port, bind, open};
 pub(crate) use self::port::{Wire, dial, tune};
-pub use self::store::ReadStore;
+pub(crate) use self::store::ReadStore;
 
 use self::connection::{End, Ended, Liveness};
 use self::decoder::{Decoder, LIMITS, Limits};
@@ -97,7 +97,7 @@ use crate::status::{Board, LinkState};
 /// # Errors
 /// [`LinkError::Journal`]: the process must end. [`LinkError::Setting`] only if `port` was not made
 /// from `config`.
-pub async fn run<K: ReadStore>(
+pub(crate) async fn run<K: ReadStore>(
     config: DecoderConfig,
     port: Port,
     asks: DecoderHandle,

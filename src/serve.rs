@@ -1,6 +1,6 @@
 //! What is seen and asked for from outside the process: the commands ([`ops`]), the control socket
 //! through which they are given, and the page with its metrics.
 
-pub mod control;
-pub mod ops;
-pub mod web;
+pub(crate) mod control;
+pub(crate) mod ops;
+pub(crate) mod web;

@@ -1,5 +1,5 @@
 //! The simulated decoder and cloud that `demo`, `simulate`, tests and benches share.
 
-pub mod cloud;
-pub mod decoder;
-pub mod replay;
+pub(crate) mod cloud;
+pub(crate) mod decoder;
+pub(crate) mod replay;

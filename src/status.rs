@@ -4,13 +4,13 @@
 //! A task reports only what is certain (`kept` after it is durable). The board never blocks: it
 //! takes one short lock and does no I/O.
 
-pub mod glance;
+pub(crate) mod glance;
 mod judge;
 mod problem;
 mod severity;
 mod snapshot;
 mod state;
-pub mod words;
+pub(crate) mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -31,7 +31,7 @@ use crate::model::clock::Wall;
 use crate::model::text::printable;
 
 /// Number of reads kept in memory for the page and `/api/reads`.
-pub const RECENT_READS: usize = 1000;
+pub(crate) const RECENT_READS: usize = 1000;
 
 /// A problem that was raised or has ended, for the part that records it.
 #[derive(Clone, Debug, PartialEq, Eq)]

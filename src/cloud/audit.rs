@@ -40,11 +40,11 @@
 //! look missing); repairing from the audit's own process while a daemon runs (the device would have
 //! two POSTs in flight).
 
-pub mod adopt;
-pub mod ask;
-pub mod compare;
-pub mod keep;
-pub mod ours;
+pub(crate) mod adopt;
+pub(crate) mod ask;
+pub(crate) mod compare;
+pub(crate) mod keep;
+pub(crate) mod ours;
 mod report;
 mod session;
 mod text;

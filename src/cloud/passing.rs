@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub use bibs::{BibFile, Bibs};
-pub use unknown::UnknownChips;
+pub(crate) use bibs::{BibFile, Bibs};
+pub(crate) use unknown::UnknownChips;
 
 use crate::config::TagCode;
 use crate::journal::PendingRead;
@@ -33,7 +33,7 @@ use crate::model::clock::{self, Doubt, Zones};
 /// `MC00978`). Spaces between the digits and lower case are allowed. Anything that is not such an
 /// EPC stays as it was sent: it is a tag of another make, or a closed RUFUS tag, whose content only
 /// the vendor can read.
-pub fn chip_code(raw: &str, tag: TagCode) -> Cow<'_, str> {
+pub(crate) fn chip_code(raw: &str, tag: TagCode) -> Cow<'_, str> {
     match tag {
         TagCode::Raw => Cow::Borrowed(raw),
         TagCode::Rufus => open_rufus_code(raw).map_or(Cow::Borrowed(raw), Cow::Owned),
@@ -71,7 +71,7 @@ pub struct Fields {
 
 /// Turns reads into fields of passings. (The link of a decoder reports doubts about the decoder's
 /// time, when a read arrives.)
-pub struct Mapper {
+pub(crate) struct Mapper {
     tag: TagCode,
     bibs: watch::Receiver<Arc<Bibs>>,
     zones: Zones,
@@ -80,19 +80,19 @@ pub struct Mapper {
 
 impl Mapper {
     /// A mapper for decoders whose clocks are in these zones.
-    pub fn new(tag: TagCode, bibs: watch::Receiver<Arc<Bibs>>, zones: Zones) -> Self {
+    pub(crate) fn new(tag: TagCode, bibs: watch::Receiver<Arc<Bibs>>, zones: Zones) -> Self {
         Self { tag, bibs, zones, unknown: None }
     }
 
     /// Chips that are not in the bib file are counted there. For a box that has one.
     #[must_use]
-    pub fn counting(self, unknown: Option<UnknownChips>) -> Self {
+    pub(crate) fn counting(self, unknown: Option<UnknownChips>) -> Self {
         Self { unknown, ..self }
     }
 
     /// Returns the fields of a read, with the current bibs. `None`: its date cannot be known until
     /// the box knows the time.
-    pub fn fields(&self, read: &PendingRead) -> Option<Fields> {
+    pub(crate) fn fields(&self, read: &PendingRead) -> Option<Fields> {
         let resolved = clock::resolve(&read.stamp, self.zones.of(&read.decoder), read.received, read.replay);
         let by_receipt = matches!(resolved.doubt, Some(Doubt::BoxClockUnset | Doubt::OutOfRange));
         if by_receipt && !clock::box_clock_set(read.received) {

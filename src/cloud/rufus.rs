@@ -45,8 +45,8 @@ use names::Names;
 
 #[cfg(test)]
 pub use outcome::KeyFault;
-pub use outcome::{CallError, CloudPassing, Device, Inserted, NotSent, OutcomeDoubt, Page, Scope, Session};
-pub use trust::Distrust;
+pub(crate) use outcome::{CallError, CloudPassing, Device, Inserted, NotSent, OutcomeDoubt, Page, Scope, Session};
+pub(crate) use trust::Distrust;
 use trust::causes;
 
 /// Longest time for a connection: name, TCP and TLS. On a line of 64 kbit/s and 800 ms each way

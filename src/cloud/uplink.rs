@@ -77,11 +77,11 @@
 //! number and misses a lower number that arrives later); a transaction id (the cloud's schema has
 //! no field for it).
 
-pub mod fresh;
+pub(crate) mod fresh;
 #[cfg(test)]
 mod history;
 mod inquiry;
-pub mod machine;
+pub(crate) mod machine;
 #[cfg(test)]
 mod model;
 mod pace;
@@ -108,7 +108,7 @@ use crate::journal::{Batch, Durable, Journal, JournalError, Pending, PendingRead
 use crate::model::chip::Seq;
 use crate::model::text::tail;
 use crate::status::{Board, ProblemCode, SessionStatus, UploadState};
-pub use machine::SessionProgress;
+pub(crate) use machine::SessionProgress;
 use machine::{Action, Formed, Input, Machine, ResendPermit, UplinkReport};
 
 /// How long a POST may still take when the process is stopping.
@@ -146,7 +146,7 @@ pub enum UplinkError {
 
 /// Passings of a session that an audit found missing, to be sent again with their old numbers.
 #[derive(Debug)]
-pub struct Resend {
+pub(crate) struct Resend {
     /// Session of the passings.
     pub token: Box<str>,
     /// The passings, in rising order of their numbers, at most [`RESEND_MAX`].
@@ -157,11 +157,11 @@ pub struct Resend {
 }
 
 /// Limit of the passings in a [`Resend`].
-pub const RESEND_MAX: usize = machine::limits::BATCH_LIMIT;
+pub(crate) const RESEND_MAX: usize = machine::limits::BATCH_LIMIT;
 
 /// What connects an uplink with the audits of its device.
 #[derive(Debug)]
-pub struct Ties {
+pub(crate) struct Ties {
     /// Requests to send passings again. The uplink takes one between two batches.
     pub resends: mpsc::Receiver<Resend>,
     /// The session that the uplink follows. Updated each time the uplink rests and everything is
@@ -214,7 +214,7 @@ where
 /// # Errors
 /// Only when the journal cannot store anything more. The uplink waits out every failure of the
 /// network or the cloud.
-pub async fn run_tied<F>(
+pub(crate) async fn run_tied<F>(
     config: UplinkConfig,
     client: Client,
     journal: Journal,

@@ -16,7 +16,7 @@ use crate::model::escape::ForTerminal;
 
 /// Where the configuration and the data are.
 #[derive(Clone, Debug, Args)]
-pub struct Paths {
+pub(crate) struct Paths {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/passbridge/passbridge.toml")]
     pub config: PathBuf,
@@ -27,14 +27,14 @@ pub struct Paths {
 
 impl Paths {
     /// The options with which the configuration is loaded.
-    pub fn options(&self) -> LoadOptions {
+    pub(crate) fn options(&self) -> LoadOptions {
         LoadOptions { data_dir: self.data_dir.clone(), ..LoadOptions::new(&self.config) }
     }
 }
 
 /// `demo`
 #[derive(Clone, Debug, Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// How long the simulated race lasts.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
@@ -60,7 +60,7 @@ pub struct DemoArgs {
 
 /// The registry line of a protocol as an argument.
 #[derive(Clone, Copy)]
-pub struct ProtocolArg(pub &'static Spec);
+pub(crate) struct ProtocolArg(pub &'static Spec);
 
 impl std::fmt::Debug for ProtocolArg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -112,7 +112,7 @@ pub(crate) fn moment(text: &str, zone: &TimeZone, now: Timestamp) -> Result<Time
 }
 
 /// Writes the result of a command to standard output.
-pub fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
 }

@@ -26,7 +26,7 @@ use crate::status::Board;
 
 /// `audit`
 #[derive(Clone, Debug, Args)]
-pub struct AuditArgs {
+pub(crate) struct AuditArgs {
     #[command(flatten)]
     place: Paths,
     /// Only this device; without it every device of the configuration.
@@ -58,7 +58,7 @@ fn token(text: &str) -> Result<String, String> {
 /// # Errors
 /// Data (65): not equal. Unavailable (69): cloud or daemon do not answer. I/O (74): the log cannot
 /// be read. Permission (77): the key cannot be used.
-pub async fn run(args: AuditArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: AuditArgs) -> Result<(), Failure> {
     let config = load_right(&args.place, false)?;
     let Some(cloud) = &config.cloud else {
         return Err(Failure::config("the configuration has no [cloud]: there is nothing to compare with"));

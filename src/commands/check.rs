@@ -39,7 +39,7 @@ const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 
 /// `check`
 #[derive(Clone, Debug, Args)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     #[command(flatten)]
     place: Paths,
     /// Also try to reach the decoders and the cloud.
@@ -57,7 +57,7 @@ pub struct CheckArgs {
 ///
 /// # Errors
 /// Exit code 78 if something here must be changed, 69 if something outside cannot be reached.
-pub async fn run(args: CheckArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: CheckArgs) -> Result<(), Failure> {
     let mut report = CheckReport::default();
     let options = args.place.options();
     let user = args.user.as_deref().map(ServiceUser::named).or_else(ServiceUser::of_the_unit);

@@ -41,10 +41,10 @@ const CHUNK: usize = 64 * 1024;
 const CONNECTIONS: usize = 64;
 
 /// The source of the bytes, with the first bytes put back that were examined.
-pub type ByteSource<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
+pub(crate) type ByteSource<R> = BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>;
 
 /// The input to decode.
-pub enum DecodeInput<R> {
+pub(crate) enum DecodeInput<R> {
     /// Bytes of one connection.
     Raw(ByteSource<R>),
     /// A capture file.
@@ -58,7 +58,7 @@ impl<R: Read> DecodeInput<R> {
     /// # Errors
     /// [`DecodeError::Input`], or [`DecodeError::Capture`] for a capture whose header cannot be
     /// read.
-    pub fn new(mut input: R) -> Result<Self, DecodeError> {
+    pub(crate) fn new(mut input: R) -> Result<Self, DecodeError> {
         let (mut seen, mut byte) = (Vec::new(), [0]);
         while capture::may_be(&seen) && !capture::is_capture(&seen) {
             match input.read(&mut byte) {

@@ -41,7 +41,7 @@ const DIFFERENCES_TOLD: usize = 10;
 
 /// The result with which the demo ends.
 #[derive(Debug, Serialize)]
-pub struct Audit {
+pub(crate) struct Audit {
     /// Reads that happened at the decoders. For a decoder that only streams, only the reads while
     /// somebody was connected count.
     pub happened: usize,
@@ -69,7 +69,7 @@ pub struct Audit {
 
 impl Audit {
     /// Whether each read that happened was kept and is in the cloud once.
-    pub fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.missing == 0
             && self.wrong == 0
             && self.in_order
@@ -84,7 +84,7 @@ impl Audit {
 ///
 /// # Errors
 /// I/O if it cannot be set up, and data (65) if the audit finds a difference.
-pub async fn run(args: DemoArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: DemoArgs) -> Result<(), Failure> {
     logging::start(&LogConfig { level: "error".into(), format: LogFormat::Auto });
     let (dir, temporary) = match &args.keep {
         Some(dir) => (dir.clone(), false),

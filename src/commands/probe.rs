@@ -17,7 +17,7 @@
 //! decoder, but they would acknowledge, subscribe and set options at an unknown one.
 
 mod listen;
-pub mod questions;
+pub(crate) mod questions;
 mod report;
 mod target;
 #[cfg(test)]
@@ -53,7 +53,7 @@ const THEY_CONNECT: Duration = Duration::from_secs(30);
 
 /// `probe`
 #[derive(Debug, Args)]
-pub struct ProbeArgs {
+pub(crate) struct ProbeArgs {
     /// Where: tcp://HOST or tcp://HOST:PORT, serial:///dev/ttyUSB0 (perhaps with ?baud=9600), or
     /// tcp-listen://ADDRESS:PORT where its software connects to this box. Without a port the usual
     /// ones are tried, without a rate the usual ones are listened at.
@@ -79,7 +79,7 @@ fn time(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// 69: nothing answered, or the port cannot be opened. 65: the answer fits none of the protocols.
-pub async fn run(args: ProbeArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: ProbeArgs) -> Result<(), Failure> {
     let probe = Probe { args, wall: Wall::default(), zone: TimeZone::system() };
     let reports = probe.reports().await?;
     probe.show(&reports)?;

@@ -35,7 +35,7 @@ const FOLLOWED: usize = 65_536;
 const STEPS: usize = 32;
 
 /// Compares the wall clock with the monotonic one.
-pub struct Watch {
+pub(super) struct Watch {
     started: Instant,
     offset_ms: i64,
     /// The durable head at the last look. All entries up to it were received before a step that the
@@ -48,14 +48,14 @@ pub struct Watch {
 
 impl Watch {
     /// Watches from now on. It must be made before anything is received.
-    pub fn new(board: &Board) -> Self {
+    pub(super) fn new(board: &Board) -> Self {
         Self { started: Instant::now(), offset_ms: board.now().as_millisecond(), head: 0, told: None, given: false }
     }
 
     /// To be called about once a second. It returns a step to record if there was one, or if reads
     /// of an earlier process wait for a box that knows the time. It shows a step on the board for
     /// an hour.
-    pub fn look(&mut self, board: &Board, journal: &Journal) -> Option<Step> {
+    pub(super) fn look(&mut self, board: &Board, journal: &Journal) -> Option<Step> {
         let (wall_ms, monotonic_ms) = (board.now().as_millisecond(), self.started.elapsed().as_millis() as i64);
         let step_ms = self.compare(wall_ms, monotonic_ms);
         let head = journal.changed().borrow().0;
@@ -93,7 +93,7 @@ fn text(step: &Step) -> String {
 /// Reads that were uploaded with another day than the one that follows from what is known about the
 /// clock now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Misdated {
+pub(super) struct Misdated {
     /// How many there are. With `more` there are at least this many.
     pub count: u64,
     /// Whether there may be more.
@@ -117,7 +117,7 @@ impl Misdated {
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn misdated(data_dir: &Path, zones: &Zones, from: u64, head: u64) -> io::Result<Option<Misdated>> {
+pub(super) fn misdated(data_dir: &Path, zones: &Zones, from: u64, head: u64) -> io::Result<Option<Misdated>> {
     let mut steps = Vec::new();
     each(data_dir, from, head, |entry| {
         if let Body::Clock(step) = entry.body {
@@ -171,7 +171,7 @@ fn each(data_dir: &Path, from: u64, head: u64, mut look: impl FnMut(&Entry)) -> 
 
 /// Records the step, and looks for passings that it made wrong. `false` means that the journal is
 /// gone.
-pub async fn record(step: Step, journal: &Journal, board: &Board, zones: &Zones) -> bool {
+pub(super) async fn record(step: Step, journal: &Journal, board: &Board, zones: &Zones) -> bool {
     let Ok(at) = journal.clock_stepped(step).await else { return false };
     if step.sets() {
         board.clear_all(ProblemCode::BoxClockUnset);

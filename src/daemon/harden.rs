@@ -10,7 +10,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 /// Denies a core file, and denies the memory, environment and open files to other programs of the
 /// same user (root still has access). Users who are neither owner nor group get no right to files
 /// that the process makes from now on.
-pub fn process() {
+pub(crate) fn process() {
     // The systemd unit sets the same, but a daemon that is started by hand has no unit.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });

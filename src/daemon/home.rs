@@ -41,16 +41,16 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The journal, or the place where it will be. Clones share it.
 #[derive(Clone)]
-pub struct Home(watch::Receiver<Option<Journal>>);
+pub(super) struct Home(watch::Receiver<Option<Journal>>);
 
 impl Home {
     /// The journal, if it is open.
-    pub fn journal(&self) -> Option<Journal> {
+    pub(super) fn journal(&self) -> Option<Journal> {
         self.0.borrow().clone()
     }
 
     /// Waits until the journal is open.
-    pub async fn opened(&self) -> Journal {
+    pub(super) async fn opened(&self) -> Journal {
         let mut home = self.0.clone();
         match home.wait_for(Option::is_some).await.map(|journal| journal.clone()) {
             Ok(Some(journal)) => journal,
@@ -59,7 +59,7 @@ impl Home {
     }
 
     /// Whether the journal is alive, if it is open.
-    pub fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         self.journal().is_none_or(|journal| journal.is_alive())
     }
 }
@@ -79,7 +79,7 @@ impl ReadStore for Home {
 }
 
 /// Tries to open the journal until it is open.
-pub struct Opener {
+pub(super) struct Opener {
     config: JournalConfig,
     board: Board,
     home: watch::Sender<Option<Journal>>,
@@ -92,7 +92,7 @@ impl Opener {
     ///
     /// # Errors
     /// Another process uses the directory (69).
-    pub async fn start(config: JournalConfig, board: Board) -> Result<(Home, Self), Failure> {
+    pub(super) async fn start(config: JournalConfig, board: Board) -> Result<(Home, Self), Failure> {
         let (home, journal) = watch::channel(None);
         let mut opener = Self { config, board, home, trying: None };
         match timeout(FIRST_TRY, opener.attempt()).await {
@@ -108,7 +108,7 @@ impl Opener {
     }
 
     /// Continues until the journal is open, and then waits for `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         let opening = async {
             while self.home.borrow().is_none() {
                 if self.trying.is_none() {

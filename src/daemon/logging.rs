@@ -53,7 +53,7 @@ static OUTPUT: OnceLock<LogOutput> = OnceLock::new();
 
 /// Starts logging to standard error for the rest of the process. `RUST_LOG`, if set and right,
 /// replaces `config.level`. A second call changes nothing.
-pub fn start(config: &LogConfig) {
+pub(crate) fn start(config: &LogConfig) {
     let (given, mistake) = match std::env::var("RUST_LOG") {
         Ok(text) if !text.is_empty() => match level(&text) {
             Ok(level) => (level, None),
@@ -128,19 +128,19 @@ fn log_panics() {
 
 /// What is wrong with the output of the log, and how many lines were dropped since the start. A
 /// dropped line costs nothing but itself.
-pub fn trouble() -> (Option<String>, u64) {
+pub(crate) fn trouble() -> (Option<String>, u64) {
     OUTPUT.get().map_or((None, 0), LogOutput::state)
 }
 
 /// Writes a line for the user to standard error, beside the log if there is one. It never fails and
 /// never waits: a relay continues although nobody reads its messages. [`finish`] waits for the last
 /// lines.
-pub fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     say_as("<5>", line);
 }
 
 /// Like [`say`], for the reason why the process ends.
-pub fn complain(line: &str) {
+pub(crate) fn complain(line: &str) {
     say_as("<3>", line);
 }
 
@@ -197,7 +197,7 @@ fn priority(level: Level) -> &'static str {
 }
 
 /// To be called last. It waits, for a limited time, until all lines are written.
-pub fn finish() {
+pub(crate) fn finish() {
     finish_within(LAST_LINES);
 }
 

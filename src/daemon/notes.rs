@@ -23,7 +23,7 @@ pub(super) const NOTES: usize = 100;
 const PROBLEMS_EVERY: Duration = Duration::from_secs(1);
 
 /// A line of the log beside reads and uploads.
-pub enum Note {
+pub(super) enum Note {
     /// A text for people, with a stable code.
     Text(&'static str, String),
     /// The box's clock stepped.
@@ -36,7 +36,7 @@ pub enum Note {
 ///
 /// Problems are taken at most once in [`PROBLEMS_EVERY`]. So a problem that is raised and ends with
 /// every read does not wear out the disk.
-pub async fn note_down(
+pub(super) async fn note_down(
     journal: Journal,
     board: Board,
     zones: Zones,

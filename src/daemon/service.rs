@@ -12,17 +12,17 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// Reports that the box runs, so that systemd counts the unit as started.
-pub fn ready() {
+pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
 /// Reports that the process ends on purpose.
-pub fn stopping() {
+pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
 /// Sends one line for `systemctl status`. The same line is not sent twice in a row.
-pub fn status(line: &str) {
+pub(crate) fn status(line: &str) {
     static TOLD: Mutex<String> = Mutex::new(String::new());
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
     if *told != line {
@@ -54,7 +54,7 @@ fn tell(states: &[NotifyState<'_>]) {
 ///
 /// `alive` must judge the work and not this task: that the runtime can still run a timer proves
 /// little.
-pub async fn watchdog(alive: impl Fn() -> bool, stop: CancellationToken) {
+pub(crate) async fn watchdog(alive: impl Fn() -> bool, stop: CancellationToken) {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else { return };
     let sign = || tell(&[NotifyState::Watchdog]);
     ping(limit / 2, alive, stop, sign).await;

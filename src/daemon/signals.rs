@@ -20,7 +20,7 @@ const PASSED_OVER: [Kind; 8] =
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub(super) enum Wish {
     /// SIGTERM or SIGINT: stop.
     Stop,
     /// SIGHUP: read again the files that can be read while the box runs.
@@ -30,7 +30,7 @@ pub enum Wish {
 }
 
 /// The signals of the process, which are caught from now on.
-pub struct Signals {
+pub(super) struct Signals {
     caught: Vec<(Signal, Wish)>,
     /// The signals without a meaning that were logged already. Each is logged once.
     told: BTreeSet<i32>,
@@ -41,7 +41,7 @@ impl Signals {
     ///
     /// # Errors
     /// The system does not allow it.
-    pub fn catch() -> io::Result<Self> {
+    pub(super) fn catch() -> io::Result<Self> {
         let wanted = [
             (SignalKind::terminate(), Wish::Stop),
             (SignalKind::interrupt(), Wish::Stop),
@@ -53,7 +53,7 @@ impl Signals {
     }
 
     /// Waits for the next signal that has a meaning.
-    pub async fn next(&mut self) -> Wish {
+    pub(super) async fn next(&mut self) -> Wish {
         loop {
             let all = self.caught.iter_mut().map(|(signal, wish)| Box::pin(async { (signal.recv().await, *wish) }));
             match select_all(all).await.0.1 {

@@ -51,7 +51,7 @@ pub struct Outdated {
 
 /// Checks the bytes that are about to be sent to a decoder, under its options. `Some` is the reason
 /// why they must not be sent.
-pub type Commands = fn(&Settings, &[u8]) -> Option<String>;
+pub(crate) type Commands = fn(&Settings, &[u8]) -> Option<String>;
 
 /// The descriptor of a decoder, which is its line in the registry.
 ///

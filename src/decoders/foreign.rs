@@ -11,7 +11,7 @@ const SHOWN: usize = 64;
 
 /// A short description of unknown bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Look {
+pub(crate) struct Look {
     /// How many bytes arrived.
     pub bytes: usize,
     /// The first bytes in hexadecimal.
@@ -26,7 +26,7 @@ pub struct Look {
 }
 
 /// Describes `bytes`.
-pub fn look(bytes: &[u8]) -> Look {
+pub(crate) fn look(bytes: &[u8]) -> Look {
     let first = &bytes[..bytes.len().min(SHOWN)];
     let hex: Vec<String> = first.iter().map(|byte| format!("{byte:02x}")).collect();
     let ends = |end: &[u8]| memchr::memmem::find(bytes, end).is_some();
@@ -48,7 +48,7 @@ pub(crate) fn printable(bytes: &[u8]) -> usize {
 
 /// The source of `bytes`, for people, if it is known. `serial`: the bytes arrived over a line whose
 /// rate may be wrong.
-pub fn name(bytes: &[u8], serial: bool) -> Option<&'static str> {
+pub(crate) fn name(bytes: &[u8], serial: bool) -> Option<&'static str> {
     let begins = |start: &[u8]| bytes.len() >= start.len() && bytes[..start.len()].eq_ignore_ascii_case(start);
     let begins_one = |starts: &[&[u8]]| starts.iter().any(|start| begins(start));
     match bytes {

@@ -12,11 +12,11 @@
 //!   memory nor the line after it.
 
 /// Longest line in bytes, without its end. It is ten times what any decoder sends.
-pub const LIMIT: usize = 4096;
+pub(super) const LIMIT: usize = 4096;
 
 /// One line as it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line<'a> {
+pub(super) enum Line<'a> {
     /// A line without its end. It is empty for a blank line.
     Whole(&'a [u8]),
     /// The first [`LIMIT`] bytes of a longer line. The rest is not returned.
@@ -25,7 +25,7 @@ pub enum Line<'a> {
 
 /// The splitter, with the bytes of the line that has not ended yet.
 #[derive(Debug)]
-pub struct Lines {
+pub(super) struct Lines {
     held: Vec<u8>,
     also: u8,
     /// The last byte was CR: an LF right after it belongs to it.
@@ -42,12 +42,12 @@ impl Default for Lines {
 
 impl Lines {
     /// A splitter for lines that end at `also` as well.
-    pub fn also_ended_by(also: u8) -> Self {
+    pub(super) fn also_ended_by(also: u8) -> Self {
         Self { held: Vec::new(), also, after_cr: false, skipping: false }
     }
 
     /// Takes bytes, cut anywhere, and passes each line that they end to `each`, in order.
-    pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(Line<'_>)) {
         while !bytes.is_empty() {
             if self.after_cr {
                 self.after_cr = false;
@@ -73,7 +73,7 @@ impl Lines {
 
     /// The input ended. Returns the last line if it has no end, but not if it was already returned
     /// as too long.
-    pub fn end(&mut self, mut each: impl FnMut(Line<'_>)) {
+    pub(super) fn end(&mut self, mut each: impl FnMut(Line<'_>)) {
         self.after_cr = false;
         if self.held.is_empty() {
             self.skipping = false;

@@ -15,13 +15,13 @@
 //! This module only *delimits* objects. The caller's parser decides whether they are JSON.
 
 /// Longest object in bytes. It is twenty times what any decoder sends.
-pub const LIMIT: usize = 16 * 1024;
+pub(super) const LIMIT: usize = 16 * 1024;
 /// Deepest nesting. Decoders send two levels.
 const DEPTH: u32 = 32;
 
 /// One part of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Object<'a> {
+pub(super) enum Object<'a> {
     /// An object from `{` to its `}`.
     Whole(&'a [u8]),
     /// Bytes that belong to no object, or an object that was cut off.
@@ -32,7 +32,7 @@ pub enum Object<'a> {
 
 /// The splitter, with the bytes of the object that has not ended yet.
 #[derive(Debug, Default)]
-pub struct Objects {
+pub(super) struct Objects {
     held: Vec<u8>,
     place: Place,
 }
@@ -68,7 +68,7 @@ enum Step {
 
 impl Objects {
     /// Takes bytes, cut anywhere, and passes each part that they end to `each`, in order.
-    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Object<'_>)) {
+    pub(super) fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Object<'_>)) {
         let (mut start, mut at) = (0, 0);
         while at < bytes.len() {
             let room = LIMIT.saturating_sub(self.held.len() + at - start);
@@ -112,7 +112,7 @@ impl Objects {
     }
 
     /// The input ended. Returns the bytes that are left, if any.
-    pub fn end(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn end(&mut self) -> Option<Vec<u8>> {
         self.place = Place::Outside;
         Some(std::mem::take(&mut self.held)).filter(|held| !held.is_empty())
     }

@@ -233,7 +233,7 @@ pub trait Protocol: Send {
 pub type Settings = BTreeMap<String, String>;
 
 /// Options and their values, as descriptors and trials list them.
-pub type Options = &'static [(&'static str, &'static str)];
+pub(super) type Options = &'static [(&'static str, &'static str)];
 
 /// An option that a protocol does not know, or a value it cannot take.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

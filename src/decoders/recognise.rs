@@ -18,7 +18,7 @@ use super::{Frame, Info, Item, Output, REGISTRY, Settings, Spec};
 use crate::model::chip::{ChipRead, Stamp};
 
 /// The most bytes that are examined.
-pub const LIMIT: usize = 64 * 1024;
+pub(crate) const LIMIT: usize = 64 * 1024;
 
 /// From this number of points on a protocol is certain: a read under a checksum, two reads, a read
 /// and a word of its own, …

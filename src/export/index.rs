@@ -176,24 +176,24 @@ pub(super) struct Block {
 
 impl Block {
     /// Whether the block's uploads may be about reads among these.
-    pub fn tells_of(&self, first: u64, last: u64) -> bool {
+    pub(super) fn tells_of(&self, first: u64, last: u64) -> bool {
         self.tells.meet(first, last)
     }
 
     /// Whether the block's uploads may be about an entry in a range for which `is_one` returns
     /// true.
-    pub fn tells_of_any(&self, is_one: impl Fn(u64, u64) -> bool) -> bool {
+    pub(super) fn tells_of_any(&self, is_one: impl Fn(u64, u64) -> bool) -> bool {
         self.tells.0.iter().any(|&(first, last)| is_one(first, last))
     }
 
     /// Whether reads among these may have been released in this block.
-    pub fn lets_go_of(&self, first: u64, last: u64) -> bool {
+    pub(super) fn lets_go_of(&self, first: u64, last: u64) -> bool {
         self.lets_go.meet(first, last)
     }
 
     /// Whether frames whose checksum agrees but that cannot be decoded are already counted as
     /// damaged.
-    pub fn is_decoded(&self) -> bool {
+    pub(super) fn is_decoded(&self) -> bool {
         self.decoded
     }
 
@@ -331,7 +331,7 @@ impl Index {
     ///
     /// # Errors
     /// The log cannot be read.
-    pub fn new(data_dir: &Path, reading: &Reading, durable: u64, times: bool) -> io::Result<Option<Self>> {
+    pub(super) fn new(data_dir: &Path, reading: &Reading, durable: u64, times: bool) -> io::Result<Option<Self>> {
         let dir = log_dir(data_dir);
         if !dir.is_dir() {
             return Ok(None);
@@ -415,7 +415,7 @@ impl Index {
     }
 
     /// Blocks that may contain frames from `from` on and before `to`.
-    pub fn within(&self, from: Option<Timestamp>, to: Option<Timestamp>) -> Vec<usize> {
+    pub(super) fn within(&self, from: Option<Timestamp>, to: Option<Timestamp>) -> Vec<usize> {
         let from = from.map_or(i64::MIN, |from| from.as_millisecond());
         // An instant within the millisecond before the end belongs to the window.
         let to = to.map_or(i64::MAX, |to| to.as_millisecond().saturating_add(1));
@@ -577,7 +577,7 @@ impl Making<'_> {
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn refresh(data_dir: &Path, reading: &Reading, seen: u64, stop: &dyn Fn() -> bool) -> io::Result<u64> {
+pub(crate) fn refresh(data_dir: &Path, reading: &Reading, seen: u64, stop: &dyn Fn() -> bool) -> io::Result<u64> {
     let dir = log_dir(data_dir);
     let files = segments(&dir)?;
     let newest = files.last().map_or(0, |file| file.first);

@@ -16,7 +16,7 @@ use crate::journal::{Found, UploadEvent, UploadItem};
 /// The upload state of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum UploadMark {
+pub(crate) enum UploadMark {
     /// The cloud has not acknowledged it yet.
     Pending,
     /// The cloud has it.
@@ -61,7 +61,7 @@ pub(super) struct Standings {
 }
 
 impl Standings {
-    pub fn of(stretch: RangeInclusive<u64>) -> Self {
+    pub(super) fn of(stretch: RangeInclusive<u64>) -> Self {
         Self {
             stretch,
             by_seq: HashMap::new(),
@@ -73,17 +73,17 @@ impl Standings {
     }
 
     /// What is known about a read.
-    pub fn get(&self, seq: u64) -> Option<&Standing> {
+    pub(super) fn get(&self, seq: u64) -> Option<&Standing> {
         self.by_seq.get(&seq)
     }
 
     /// The session of a standing.
-    pub fn token(&self, standing: &Standing) -> Option<&str> {
+    pub(super) fn token(&self, standing: &Standing) -> Option<&str> {
         self.tokens.get(standing.token as usize).map(|token| &**token)
     }
 
     /// Records that the read `of` was held back and was released as entry `seq`.
-    pub fn lets_go(&mut self, seq: u64, of: u64) {
+    pub(super) fn lets_go(&mut self, seq: u64, of: u64) {
         if self.stretch.contains(&of) {
             self.let_go.insert(seq, of);
             self.were_held.insert(of);
@@ -91,12 +91,12 @@ impl Standings {
     }
 
     /// Whether a read that was held back was released.
-    pub fn is_let_go(&self, seq: u64) -> bool {
+    pub(super) fn is_let_go(&self, seq: u64) -> bool {
         self.were_held.contains(&seq)
     }
 
     /// Whether one of these entries released a read of the stretch.
-    pub fn let_go_within(&self, first: u64, last: u64) -> bool {
+    pub(super) fn let_go_within(&self, first: u64, last: u64) -> bool {
         self.let_go.range(first..=last).next().is_some()
     }
 
@@ -107,7 +107,7 @@ impl Standings {
     }
 
     /// Marks a marker that is a duplicate.
-    pub fn suppress(&mut self, seq: u64) {
+    pub(super) fn suppress(&mut self, seq: u64) {
         self.put(seq, Standing::SUPPRESSED);
     }
 
@@ -117,7 +117,7 @@ impl Standings {
         }
     }
 
-    pub fn apply(&mut self, event: &UploadEvent) {
+    pub(super) fn apply(&mut self, event: &UploadEvent) {
         match event {
             UploadEvent::Joined { .. } | UploadEvent::Audited(_) | UploadEvent::Moved { .. } => {}
             UploadEvent::Batch(batch) => {

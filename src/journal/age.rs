@@ -34,7 +34,7 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// The time that was counted so far.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Ages {
+pub(super) struct Ages {
     /// The journal to which it belongs. The numbers of another journal mean other segments.
     identity: String,
     /// Milliseconds counted up to `last`.
@@ -48,20 +48,20 @@ pub struct Ages {
 
 impl Ages {
     /// Loads the file at `path`, if it belongs to this journal. Otherwise nothing is counted yet.
-    pub fn load(path: &Path, identity: &str) -> Self {
+    pub(super) fn load(path: &Path, identity: &str) -> Self {
         let known = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
         let fresh = Self { identity: identity.to_owned(), ..Self::default() };
         known.filter(|ages| ages.identity == identity).unwrap_or(fresh)
     }
 
     /// Writes the file, whole or not at all.
-    pub fn save(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
         disk::write_new(path, &serde_json::to_vec(self)?)
     }
 
     /// A check at `now`: adds the time since the check before, for the segments that are closed.
     /// `true`: the result should be saved.
-    pub fn look(&mut self, now: Timestamp, days: u32, closed: impl Iterator<Item = u64>) -> bool {
+    pub(super) fn look(&mut self, now: Timestamp, days: u32, closed: impl Iterator<Item = u64>) -> bool {
         let most = i64::from(days) * DAY_MS / 4;
         let mut save = false;
         if clock::box_clock_set(now) {
@@ -84,7 +84,7 @@ impl Ages {
     }
 
     /// Whether the segment was closed for `days`, as counted at the last check.
-    pub fn past(&self, first: u64, days: u32) -> bool {
+    pub(super) fn past(&self, first: u64, days: u32) -> bool {
         self.closed.get(&first).is_some_and(|since| self.counted_ms - since >= i64::from(days) * DAY_MS)
     }
 }

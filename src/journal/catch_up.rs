@@ -9,7 +9,7 @@ use crate::status::ProblemCode;
 
 /// Writes the due parts of the index to the disk while it follows the writer, without delaying a
 /// look-up.
-pub fn save(shared: &Shared, followed: u64, segment: u64) {
+pub(super) fn save(shared: &Shared, followed: u64, segment: u64) {
     loop {
         let (job, complaint) = {
             let mut known = shared.known();
@@ -28,7 +28,7 @@ pub fn save(shared: &Shared, followed: u64, segment: u64) {
 
 /// The dedup index, up to the state: the trusted runs on the disk, and the rest from the log.
 /// `None`: the journal closes.
-pub fn catch_up(shared: &Shared, state: &State) -> Result<Option<DedupIndex>, Broken> {
+pub(super) fn catch_up(shared: &Shared, state: &State) -> Result<Option<DedupIndex>, Broken> {
     let config = &shared.config;
     let trust = Trust { followed: state.followed, oldest: shared.lock().mark.oldest };
     let mut known = DedupIndex::open(&config.dir, &state.identity, trust, config.keep_bytes);

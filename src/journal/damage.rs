@@ -4,10 +4,10 @@ use super::entry::{BadLine, Body};
 use super::log::Repair;
 
 /// Code of a note about numbers that were never acknowledged.
-pub const SKIPPED: &str = "numbers_skipped";
+pub(super) const SKIPPED: &str = "numbers_skipped";
 
 /// Code of a note about entries that were kept and are missing.
-pub const LOST: &str = "numbers_lost";
+pub(super) const LOST: &str = "numbers_lost";
 
 /// Number of ranges and lines that are reported one by one. Further ones are only counted.
 const TOLD: usize = 20;
@@ -16,14 +16,14 @@ const TOLD: usize = 20;
 const RANGES_MAX: usize = 4096;
 
 /// Ranges of sequence numbers, as people read them.
-pub fn in_words(ranges: &[(u64, u64)]) -> String {
+pub(super) fn in_words(ranges: &[(u64, u64)]) -> String {
     let told: Vec<String> = ranges.iter().take(TOLD).map(|(from, to)| format!("{from}–{to}")).collect();
     let more = ranges.len().saturating_sub(TOLD);
     told.join(", ") + &if more == 0 { String::new() } else { format!(" and {more} more ranges") }
 }
 
 /// A note about ranges: the first words are for this program, the rest for people.
-pub fn note(ranges: &[(u64, u64)], text: &str) -> String {
+pub(super) fn note(ranges: &[(u64, u64)], text: &str) -> String {
     let all: Vec<String> = ranges.iter().map(|(from, to)| format!("{from}-{to}")).collect();
     format!("{}: {text}", all.join(","))
 }
@@ -38,7 +38,7 @@ fn ranges_of(note: &str) -> impl Iterator<Item = (u64, u64)> {
 
 /// What is missing from the log, as far as it was read.
 #[derive(Default)]
-pub struct Damage {
+pub(super) struct Damage {
     lines: Vec<String>,
     more_lines: u64,
     gone: Vec<(u64, u64)>,
@@ -50,14 +50,14 @@ pub struct Damage {
 
 impl Damage {
     /// The damage that opening the log found.
-    pub fn of(repair: &Repair) -> Self {
+    pub(super) fn of(repair: &Repair) -> Self {
         let skipped = repair.torn.iter().copied().chain(repair.skipped).collect();
         Self { skipped, noted: repair.lost.clone(), ..Self::default() }
     }
 
     /// Records that the entry `seq` follows the entry `before`, and what it notes about missing
     /// numbers.
-    pub fn entry(&mut self, before: u64, seq: u64, body: &Body, code: &str) {
+    pub(super) fn entry(&mut self, before: u64, seq: u64, body: &Body, code: &str) {
         if seq > before + 1 {
             self.gone(before + 1, seq - 1);
         }
@@ -71,7 +71,7 @@ impl Damage {
     }
 
     /// Records that these entries are missing.
-    pub fn gone(&mut self, from: u64, to: u64) {
+    pub(super) fn gone(&mut self, from: u64, to: u64) {
         if self.gone.len() < RANGES_MAX {
             self.gone.push((from, to));
         } else {
@@ -79,7 +79,7 @@ impl Damage {
         }
     }
 
-    pub fn line(&mut self, segment: u64, line: u64, why: BadLine) {
+    pub(super) fn line(&mut self, segment: u64, line: u64, why: BadLine) {
         if self.lines.len() < TOLD {
             self.lines.push(format!("line {line} of segment {segment:012}: {why}"));
         } else {
@@ -88,16 +88,16 @@ impl Damage {
     }
 
     /// The entries that were kept and are missing.
-    pub fn lost(&self) -> Vec<(u64, u64)> {
+    pub(super) fn lost(&self) -> Vec<(u64, u64)> {
         without(&self.gone, &self.skipped)
     }
 
     /// Whether any kept entry is missing.
-    pub fn is_loss(&self) -> bool {
+    pub(super) fn is_loss(&self) -> bool {
         self.beyond || !self.lost().is_empty()
     }
 
-    pub fn message(&self) -> Option<String> {
+    pub(super) fn message(&self) -> Option<String> {
         let lost = self.lost();
         if self.lines.is_empty() && lost.is_empty() {
             return None;
@@ -118,7 +118,7 @@ impl Damage {
 }
 
 /// The numbers in `ranges` that are not in `others`.
-pub fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
+pub(super) fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let mut others = others.to_vec();
     others.sort_unstable();
     let mut left = Vec::new();

@@ -39,7 +39,7 @@ const LATE_MS: i64 = 3000;
 
 /// When a read was made, by every clock that says something about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeenAt {
+pub(super) struct SeenAt {
     /// By the decoder's clock: UTC in ms, or ms since the decoder was switched on.
     #[serde(rename = "a")]
     pub at_ms: i64,
@@ -62,7 +62,7 @@ pub struct SeenAt {
 
 impl SeenAt {
     /// The times of a read in a source.
-    pub fn of(seq: u64, source: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> Self {
+    pub(super) fn of(seq: u64, source: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> Self {
         let (at_ms, uptime) = match read.stamp {
             Stamp::Uptime(ms) => (i64::try_from(ms).unwrap_or(i64::MAX), true),
             stamp => (
@@ -128,14 +128,14 @@ impl Passed {
 
 /// What is remembered of a decoder for the dead time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct DeadTime {
+pub(super) struct DeadTime {
     chips: HashMap<Box<str>, Passed>,
 }
 
 impl DeadTime {
     /// Whether a read of `chip` is too near to a passing to be one itself. If not, the read becomes
     /// the last passing. `life`: see [`LifeOfUptime`].
-    pub fn is_dead(&mut self, chip: &str, seen: SeenAt, life: &LifeOfUptime, dead_time_ms: i64) -> bool {
+    pub(super) fn is_dead(&mut self, chip: &str, seen: SeenAt, life: &LifeOfUptime, dead_time_ms: i64) -> bool {
         let before = self.chips.get(chip).copied().unwrap_or_default();
         let same = |last: &&SeenAt| !last.uptime || last.seq >= life.fell;
         if before.both().filter(same).any(|last| seen.is_near(last, dead_time_ms)) {
@@ -158,14 +158,14 @@ impl DeadTime {
 
     /// Corrects the remembered passings by a step of the box's clock, recorded in the entry `at`,
     /// so that they can be compared with later reads.
-    pub fn step(&mut self, at: u64, step: Step, zone: &TimeZone) {
+    pub(super) fn step(&mut self, at: u64, step: Step, zone: &TimeZone) {
         let all = self.chips.values_mut().flat_map(|passed| passed.live.iter_mut().chain(&mut passed.stored));
         all.for_each(|seen| seen.step(at, step, zone));
     }
 
     /// The box's clock started again and does not know its day, so a time of day from before may
     /// belong to any day.
-    pub fn forget_days(&mut self) {
+    pub(super) fn forget_days(&mut self) {
         for passed in self.chips.values_mut() {
             passed.live = passed.live.filter(|seen| !seen.has_no_day());
             passed.stored = passed.stored.filter(|seen| !seen.has_no_day());
@@ -175,7 +175,7 @@ impl DeadTime {
 
 /// The life of a decoder that has no clock. Stamps of two lives are never compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LifeOfUptime {
+pub(super) struct LifeOfUptime {
     /// First entry of this life. 0: none.
     since: u64,
     /// The first entry since the uptime certainly fell.
@@ -188,7 +188,7 @@ pub struct LifeOfUptime {
 
 impl LifeOfUptime {
     /// Whether the decoder never sent a time since it was switched on.
-    pub fn is_none(&self) -> bool {
+    pub(super) fn is_none(&self) -> bool {
         self.since == 0
     }
 
@@ -197,7 +197,7 @@ impl LifeOfUptime {
     /// a little and the receive times say so too. For duplicates the receive times alone are
     /// enough: a read that is merely late then starts a life of its own. That costs nothing,
     /// because no decoder without a clock sends a read twice.
-    pub fn hears(&mut self, seq: u64, ms: u64, received: Timestamp) -> u64 {
+    pub(super) fn hears(&mut self, seq: u64, ms: u64, received: Timestamp) -> u64 {
         let boot_ms = received.as_millisecond().saturating_sub_unsigned(ms);
         let moved = boot_ms.abs_diff(self.boot_ms) > LATE_MS.unsigned_abs();
         let fell = ms.saturating_add(DISORDER_MS) < self.top_ms || (ms <= self.top_ms && moved);
@@ -211,7 +211,7 @@ impl LifeOfUptime {
     }
 
     /// Corrects the life by a step of the box's clock.
-    pub fn step(&mut self, step: Step) {
+    pub(super) fn step(&mut self, step: Step) {
         if self.since >= step.from {
             self.boot_ms = self.boot_ms.saturating_add(step.step_ms);
         }

@@ -79,13 +79,13 @@ const INDEX_READS: u64 = 4 * 1024 * 1024;
 const PARTS_MAX: usize = 4;
 
 /// Directory of the index below the data directory.
-pub fn known_dir(data_dir: &Path) -> PathBuf {
+pub(super) fn known_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("known")
 }
 
 /// Which runs are trusted at the start.
 #[derive(Clone, Copy, Debug)]
-pub struct Trust {
+pub(super) struct Trust {
     /// The queue followed the log up to this entry.
     pub followed: u64,
     /// First number of the oldest segment that was not removed on purpose.
@@ -94,7 +94,7 @@ pub struct Trust {
 
 /// The dedup index.
 #[derive(Default)]
-pub struct DedupIndex {
+pub(super) struct DedupIndex {
     dir: PathBuf,
     identity: String,
     run_reads: usize,
@@ -152,7 +152,7 @@ impl Hasher for AsItIs {
 }
 
 /// The content of a run to be written. It is written without any lock.
-pub struct Job {
+pub(super) struct Job {
     dir: PathBuf,
     identity: String,
     part: Arc<Part>,
@@ -227,7 +227,7 @@ fn spread(number: u64) -> u64 {
 
 impl DedupIndex {
     /// Whether its files exist. If the directory is missing, it is made again.
-    pub fn is_there(&self) -> bool {
+    pub(super) fn is_there(&self) -> bool {
         if self.live && !self.dir.is_dir() {
             let _ = make_dir(&self.dir); // a directory that cannot be written is reported later
         }
@@ -236,7 +236,7 @@ impl DedupIndex {
 
     /// Opens what is on the disk and can be trusted. `keep_bytes`: the bytes that the journal may
     /// use. A file that cannot be read counts as missing, because the log has its reads.
-    pub fn open(data_dir: &Path, identity: &str, trust: Trust, keep_bytes: u64) -> Self {
+    pub(super) fn open(data_dir: &Path, identity: &str, trust: Trust, keep_bytes: u64) -> Self {
         let dir = known_dir(data_dir);
         let index_reads = (keep_bytes / 8 / run::READ_BYTES).clamp(INDEX_READS / 4, INDEX_READS);
         let run_reads = failpoint::recent(4 * RUN_READS) / 4;
@@ -273,13 +273,13 @@ impl DedupIndex {
     }
 
     /// The last entry that the index contains, and the place in the log behind that entry.
-    pub fn place(&self) -> (u64, LogPlace) {
+    pub(super) fn place(&self) -> (u64, LogPlace) {
         (self.through, self.fresh.place)
     }
 
     /// Records an entry, in the order of the log, and returns whether it is a duplicate of an
     /// earlier read. An entry that is recorded already is only looked up.
-    pub fn take(&mut self, entry: &Entry) -> bool {
+    pub(super) fn take(&mut self, entry: &Entry) -> bool {
         let mut known = false;
         if let Body::Read(read) = &entry.body {
             let clues = Clues::of(entry, read, &self.zones);
@@ -304,14 +304,14 @@ impl DedupIndex {
 
     /// Records a group that ends at this place. Returns the numbers of its duplicates, in rising
     /// order.
-    pub fn take_all(&mut self, entries: &[Entry], place: LogPlace) -> Vec<u64> {
+    pub(super) fn take_all(&mut self, entries: &[Entry], place: LogPlace) -> Vec<u64> {
         let duplicates = entries.iter().filter(|entry| self.take(entry)).map(|entry| entry.seq).collect();
         self.passed(place);
         duplicates
     }
 
     /// Call this when the recorded entries end at this place in the log.
-    pub fn passed(&mut self, place: LogPlace) {
+    pub(super) fn passed(&mut self, place: LogPlace) {
         if self.fresh.through < self.through {
             (self.fresh.through, self.fresh.place) = (self.through, place);
         }
@@ -367,7 +367,7 @@ impl DedupIndex {
     /// The next part that becomes a run. Its numbers are at most `followed`, so the queue's
     /// checkpoint covers them. Reads in segments before `segment` (its first number) become a run
     /// even if they are few, because those segments may be removed.
-    pub fn job(&mut self, followed: u64, segment: u64) -> Option<Job> {
+    pub(super) fn job(&mut self, followed: u64, segment: u64) -> Option<Job> {
         if self.torn {
             return None;
         }
@@ -385,14 +385,14 @@ impl DedupIndex {
 
     /// The first number whose reads are in no run yet and can still become one. Its segment must
     /// stay.
-    pub fn unsaved_from(&self) -> u64 {
+    pub(super) fn unsaved_from(&self) -> u64 {
         let parts = self.parts.iter().map(|part| &**part).chain([&self.fresh]);
         let waiting = parts.filter(|part| !part.reads.is_empty() && !self.torn && !self.failed);
         waiting.map(|part| part.from).next().unwrap_or(u64::MAX)
     }
 
     /// Writes the full parts. Only for use while nobody else uses the index.
-    pub fn save(&mut self, board: &Board) {
+    pub(super) fn save(&mut self, board: &Board) {
         while !self.failed
             && let Some(job) = self.job(u64::MAX, 0)
             && let Some(useless) = self.written(&job, job.write(), board)
@@ -403,7 +403,7 @@ impl DedupIndex {
 
     /// Records the result of a job. Returns the files that are no longer needed. `None`: the disk
     /// does not take the run now.
-    pub fn written(&mut self, job: &Job, written: io::Result<Run>, board: &Board) -> Option<Vec<PathBuf>> {
+    pub(super) fn written(&mut self, job: &Job, written: io::Result<Run>, board: &Board) -> Option<Vec<PathBuf>> {
         match written {
             Ok(run) => {
                 if std::mem::take(&mut self.failed) {
@@ -445,7 +445,7 @@ impl DedupIndex {
 }
 
 /// Removes files. A file that cannot be removed now is removed when the index is opened again.
-pub fn remove_all(useless: &[PathBuf]) {
+pub(super) fn remove_all(useless: &[PathBuf]) {
     for path in useless {
         let _ = disk::remove(path);
     }
@@ -453,7 +453,7 @@ pub fn remove_all(useless: &[PathBuf]) {
 
 impl Job {
     /// Writes the run and makes it durable.
-    pub fn write(&self) -> io::Result<Run> {
+    pub(super) fn write(&self) -> io::Result<Run> {
         let mut reads: Vec<(u64, u64)> = self.part.reads.iter().map(|(key, seq)| (*key, *seq)).collect();
         let mut spans = self.part.spans.clone();
         let mut from = self.part.from;

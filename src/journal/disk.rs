@@ -13,14 +13,14 @@ use super::failpoint;
 pub mod scripted;
 
 /// Writes all bytes at `offset`.
-pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     #[cfg(test)]
     scripted::write_at(file, bytes, offset)?;
     file.write_all_at(bytes, offset)
 }
 
 /// `fdatasync`: the only call that makes file contents durable.
-pub fn sync(file: &File) -> io::Result<()> {
+pub(super) fn sync(file: &File) -> io::Result<()> {
     if failpoint::skips_every_sync() {
         return Ok(()); // the negative control of the power-cut harness, which no release build has
     }
@@ -30,28 +30,28 @@ pub fn sync(file: &File) -> io::Result<()> {
 }
 
 /// Cuts a file off at `length`.
-pub fn set_len(file: &File, length: u64) -> io::Result<()> {
+pub(super) fn set_len(file: &File, length: u64) -> io::Result<()> {
     #[cfg(test)]
     scripted::set_len(file, length)?;
     file.set_len(length)
 }
 
 /// Renames a file. A file that already has the new name is replaced.
-pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(test)]
     scripted::rename(from, to)?;
     std::fs::rename(from, to)
 }
 
 /// Removes a file.
-pub fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     #[cfg(test)]
     scripted::remove(path)?;
     std::fs::remove_file(path)
 }
 
 /// Makes the names in a directory durable.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     #[cfg(test)]
     scripted::sync_dir(dir)?;
     File::open(dir)?.sync_all()
@@ -59,7 +59,7 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 
 /// Writes a whole file under another name and makes it durable, because half a file must not be
 /// taken for a file. The caller [`rename`]s it to its own name, and that name is not durable yet.
-pub fn write_fresh(fresh: &Path, bytes: &[u8]) -> io::Result<File> {
+pub(super) fn write_fresh(fresh: &Path, bytes: &[u8]) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(fresh)?;
     write_at(&file, bytes, 0)?;
     sync(&file)?;
@@ -68,7 +68,7 @@ pub fn write_fresh(fresh: &Path, bytes: &[u8]) -> io::Result<File> {
 
 /// Writes a whole small file under another name, makes it durable and renames it to its own name.
 /// That name is not durable yet.
-pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     write_fresh(&fresh, bytes)?;
     rename(&fresh, path)

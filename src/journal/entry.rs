@@ -150,14 +150,14 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
 }
 
 /// Ends the line that begins at `start`, by adding its checksum.
-pub fn seal(out: &mut Vec<u8>, start: usize) {
+pub(crate) fn seal(out: &mut Vec<u8>, start: usize) {
     let crc = crc32fast::hash(&out[start..]);
     push_display_end(out, &format_args!("\t{crc:08x}\n"));
 }
 
 /// The text before the checksum of a whole line (without line end), or the reason why the line is
 /// not whole.
-pub fn unseal(line: &[u8]) -> Result<&str, BadLine> {
+pub(crate) fn unseal(line: &[u8]) -> Result<&str, BadLine> {
     let (content, crc) = line.len().checked_sub(9).and_then(|at| line.split_at_checked(at)).ok_or(BadLine::Damaged)?;
     let crc = crc.strip_prefix(b"\t").and_then(|hex| std::str::from_utf8(hex).ok()).ok_or(BadLine::Damaged)?;
     let crc = u32::from_str_radix(crc, 16).map_err(|_| BadLine::Damaged)?;
@@ -168,7 +168,7 @@ pub fn unseal(line: &[u8]) -> Result<&str, BadLine> {
 }
 
 /// Sequence number and place in its group of a whole line, without decoding the rest.
-pub fn parse_numbers(line: &[u8]) -> Result<(u64, u64), BadLine> {
+pub(crate) fn parse_numbers(line: &[u8]) -> Result<(u64, u64), BadLine> {
     let mut columns = unseal(line)?.splitn(3, '\t');
     let mut number = || columns.next().and_then(|text| text.parse().ok()).ok_or(BadLine::Unknown);
     Ok((number()?, number()?))
@@ -181,7 +181,10 @@ pub fn parse_line(line: &[u8]) -> Result<Entry, BadLine> {
 
 /// Like [`parse_line`], but only if `wanted` returns true for the sequence number, the kind and the
 /// text of all columns. Otherwise only the checksum is checked.
-pub fn parse_line_of(line: &[u8], wanted: impl FnOnce(u64, &str, &str) -> bool) -> Result<Option<Entry>, BadLine> {
+pub(crate) fn parse_line_of(
+    line: &[u8],
+    wanted: impl FnOnce(u64, &str, &str) -> bool,
+) -> Result<Option<Entry>, BadLine> {
     let text = unseal(line)?;
     let mut columns = text.splitn(4, '\t');
     let seq = columns.next().and_then(|seq| seq.parse().ok()).ok_or(BadLine::Unknown)?;

@@ -55,7 +55,7 @@ fn read(debug_build: bool, variable: impl Fn(&str) -> Option<String>) -> Switche
 }
 
 /// Reports loudly which failpoints are switched on.
-pub fn announce(board: &Board) {
+pub(super) fn announce(board: &Board) {
     if *switches() != Switches::default() {
         tracing::error!("this process runs under switches of a test: {:?}", switches());
     }
@@ -67,28 +67,28 @@ pub fn announce(board: &Board) {
 }
 
 /// The size of a segment.
-pub fn segment_bytes(usual: u64) -> u64 {
+pub(super) fn segment_bytes(usual: u64) -> u64 {
     switches().segment_bytes.unwrap_or(usual)
 }
 
 /// The time between two turns of the follower.
-pub fn turn(usual: Duration) -> Duration {
+pub(super) fn turn(usual: Duration) -> Duration {
     switches().turn.unwrap_or(usual)
 }
 
 /// Newest reads of a decoder in memory. In unit tests they are so few that the dedup index has to
 /// be asked.
-pub fn recent(usual: usize) -> usize {
+pub(super) fn recent(usual: usize) -> usize {
     if cfg!(test) { 32 } else { switches().recent.unwrap_or(usual).max(4) }
 }
 
 /// Whether nothing at all is made durable.
-pub fn skips_every_sync() -> bool {
+pub(super) fn skips_every_sync() -> bool {
     switches().no_sync == Some(NoSync::Log)
 }
 
 /// Whether sled's file is not made durable.
-pub fn skips_queue_sync() -> bool {
+pub(super) fn skips_queue_sync() -> bool {
     switches().no_sync.is_some()
 }
 

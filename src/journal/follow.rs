@@ -35,7 +35,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(10);
 const DISK_TRIES: u32 = 3;
 
 /// The body of the thread. It ends when the journal closes, after a last checkpoint.
-pub fn run(shared: &Shared, identity: &str) {
+pub(super) fn run(shared: &Shared, identity: &str) {
     let mut follower = Follower::new(identity);
     loop {
         let turn = follower.wait(shared);
@@ -47,7 +47,7 @@ pub fn run(shared: &Shared, identity: &str) {
 
 /// What one step of the follower has to do besides a checkpoint.
 #[derive(Clone, Copy, Debug)]
-pub struct Turn {
+pub(super) struct Turn {
     /// The journal closes, so this is the last step.
     pub closing: bool,
     /// Check what can be deleted.
@@ -57,7 +57,7 @@ pub struct Turn {
 }
 
 /// The queue and how far it has followed. Only [`Follower::wait`] waits, between the steps.
-pub struct Follower {
+pub(super) struct Follower {
     identity: String,
     /// `None`: the queue does not serve, and the next step opens it.
     queue: Option<Queue>,
@@ -73,7 +73,7 @@ pub struct Follower {
 
 impl Follower {
     /// A follower that has not opened the queue yet.
-    pub fn new(identity: &str) -> Self {
+    pub(super) fn new(identity: &str) -> Self {
         let identity = identity.to_owned();
         let segments = gone::Segments::default();
         Self { identity, queue: None, saved: None, failed: 0, checked: Instant::now(), pruned: None, segments }
@@ -115,7 +115,7 @@ impl Follower {
 
     /// Opens the queue if it is not open. Otherwise writes a checkpoint and prunes. `false`: the
     /// journal closes, or the process must end.
-    pub fn step(&mut self, shared: &Shared, turn: Turn) -> bool {
+    pub(super) fn step(&mut self, shared: &Shared, turn: Turn) -> bool {
         if turn.waited {
             end_waiting(shared);
         }

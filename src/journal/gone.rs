@@ -36,7 +36,7 @@ const SHOWN: Duration = Duration::from_secs(3600);
 
 /// The segments that should exist.
 #[derive(Default)]
-pub struct Segments {
+pub(super) struct Segments {
     seen: BTreeMap<u64, SeenAt>,
     /// Missing segments: first and last number of each.
     gone: BTreeMap<u64, u64>,
@@ -53,7 +53,7 @@ struct SeenAt {
 
 /// The lowest number that an upload or the dedup index may still need from the log. 0 while that is
 /// not known.
-pub fn needed_from(shared: &Shared) -> u64 {
+pub(super) fn needed_from(shared: &Shared) -> u64 {
     let needed = {
         let core = shared.lock();
         if core.serving { core.state.needed_from() } else { 0 }
@@ -63,7 +63,7 @@ pub fn needed_from(shared: &Shared) -> u64 {
 
 impl Segments {
     /// Checks whether every segment is in its place, puts missing ones back and reports them.
-    pub fn look(&mut self, shared: &Shared) {
+    pub(super) fn look(&mut self, shared: &Shared) {
         let dir = shared.log_dir();
         let found = match log::segments(&dir) {
             Ok(found) => found,
@@ -142,7 +142,7 @@ impl Segments {
     /// Whether a segment that existed at the last check is missing or shorter now. Entries that
     /// were read from the log since then may lack those of this segment, and the next check may put
     /// it back.
-    pub fn any_missing(&self, shared: &Shared) -> bool {
+    pub(super) fn any_missing(&self, shared: &Shared) -> bool {
         let (active, oldest) = {
             let core = shared.lock();
             (core.active, core.mark.oldest)
@@ -215,7 +215,7 @@ fn put_segment_back(open: &File, dir: &Path, first: u64) -> io::Result<File> {
 }
 
 /// Reports that files were taken away and written again.
-pub fn tell_put_back(shared: &Shared, ranges: &[(u64, u64)]) {
+pub(super) fn tell_put_back(shared: &Shared, ranges: &[(u64, u64)]) {
     let message = format!(
         "files of the log in {} were removed, moved or replaced while passbridge runs: entries {}. They were written again from \
          the files that are still open, and nothing is lost. Leave the files there alone: what is uploaded goes by itself \

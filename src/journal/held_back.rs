@@ -33,7 +33,7 @@ const RANGES_MAX: usize = 1024;
 
 /// The reads of one decoder that are held back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct HeldBack {
+pub(crate) struct HeldBack {
     /// In these ranges of entries, every marked read of the decoder is held back.
     pub ranges: BTreeMap<u64, u64>,
     /// How many reads are held back.
@@ -52,7 +52,7 @@ type StampText = Box<str>;
 
 impl HeldBack {
     /// Whether no read is held back.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self == &Self::default()
     }
 

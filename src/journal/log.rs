@@ -42,7 +42,7 @@ use segment::MAGIC;
 pub use segment::{LINE_MAX, LogPlace, SegmentFile, segments};
 
 /// The log, open for appending.
-pub struct Log {
+pub(crate) struct Log {
     dir: PathBuf,
     identity: String,
     file: File,
@@ -107,7 +107,7 @@ const SKIP: u64 = 1_000_000;
 
 /// What was found on opening that a person should know.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Repair {
+pub(crate) struct Repair {
     /// Bytes after the last whole line that were cut off.
     pub cut_bytes: u64,
     /// The first of these bytes, for a person who wants to look at them.
@@ -160,7 +160,7 @@ impl Log {
     /// the end of the last segment. `mark` says how far the log went when it was last known to be
     /// whole. If the log ends before that, it continues in a new segment, with numbers above the
     /// mark.
-    pub fn open(dir: &Path, identity: &str, mark: Option<&WrittenMark>) -> io::Result<(Self, Repair)> {
+    pub(crate) fn open(dir: &Path, identity: &str, mark: Option<&WrittenMark>) -> io::Result<(Self, Repair)> {
         std::fs::create_dir_all(dir)?;
         let mut repair = Repair::default();
         let last = open_last(dir, &mut repair)?;
@@ -196,13 +196,13 @@ impl Log {
     }
 
     /// The place at which the next group is written.
-    pub fn place(&self) -> LogPlace {
+    pub(crate) fn place(&self) -> LogPlace {
         self.place
     }
 
     /// Writes a group of `count` lines and makes it durable. On an error no part of the group
     /// remains in this segment.
-    pub fn append(&mut self, lines: &[u8], count: u64) -> Result<(), AppendError> {
+    pub(crate) fn append(&mut self, lines: &[u8], count: u64) -> Result<(), AppendError> {
         if let Err(error) = disk::write_at(&self.file, lines, self.place.offset) {
             self.take_back();
             return Err(AppendError::Write(error));
@@ -221,7 +221,7 @@ impl Log {
     /// Whether the segment still has its name and all bytes that were written to it. People who
     /// need room remove, move or overwrite files. What is written into a file without a name is
     /// lost when the power fails.
-    pub fn is_in_place(&self) -> bool {
+    pub(crate) fn is_in_place(&self) -> bool {
         if self.blind {
             return true;
         }
@@ -237,7 +237,7 @@ impl Log {
     /// written to it. The open file can still be read, whatever happened to its name. A file that
     /// now has that name is moved aside. If the open file was cut off, this returns the numbers
     /// that were lost, and the log continues in a new segment, which begins with `state`.
-    pub fn restore(&mut self, state: Option<&str>) -> io::Result<Vec<(u64, u64)>> {
+    pub(crate) fn restore(&mut self, state: Option<&str>) -> io::Result<Vec<(u64, u64)>> {
         make_dir(&self.dir)?;
         let path = segment_path(&self.dir, self.place.segment);
         let own = self.file.metadata()?;
@@ -271,7 +271,7 @@ impl Log {
     /// Does the same as [`Log::restore`], but only for the lines from number `from` on, because the
     /// disk has no room for more. The new segment begins with these lines. The open file is
     /// dropped, and the room that it still takes is freed.
-    pub fn restore_from(&mut self, from: u64, state: Option<&str>) -> io::Result<()> {
+    pub(crate) fn restore_from(&mut self, from: u64, state: Option<&str>) -> io::Result<()> {
         make_dir(&self.dir)?;
         let from = from.clamp(self.place.segment, self.next);
         if from == self.next {
@@ -295,7 +295,7 @@ impl Log {
     /// Leaves a segment in which the disk failed, for a new segment. The new one begins with
     /// `state`, or with the lines that are damaged in the old one and still in memory. Returns the
     /// numbers of damaged lines that are no longer in memory: these are lost.
-    pub fn leave(&mut self, state: Option<&str>) -> io::Result<Vec<(u64, u64)>> {
+    pub(crate) fn leave(&mut self, state: Option<&str>) -> io::Result<Vec<(u64, u64)>> {
         // If not even this is possible, reading back is of no use.
         File::create(self.dir.join("next.new"))?;
         if self.verified.is_none() {
@@ -349,7 +349,7 @@ impl Log {
     /// Begins a new segment at the next number. `state` is the fold at this point. A segment into
     /// which nothing was written yet is replaced. After an error, the log still has a segment that
     /// can be appended to.
-    pub fn rotate(&mut self, state: Option<&str>) -> io::Result<()> {
+    pub(crate) fn rotate(&mut self, state: Option<&str>) -> io::Result<()> {
         let own = self.state_of_empty();
         let state = own.as_deref().or(state);
         (self.file, self.place) = create_segment(&self.dir, &self.identity, self.next, state, &[])?;
@@ -387,7 +387,7 @@ impl Log {
 
 /// Why a group could not be made durable.
 #[derive(Debug)]
-pub enum AppendError {
+pub(crate) enum AppendError {
     /// Writing failed (full, read-only, I/O error). The same segment can be tried again.
     Write(io::Error),
     /// `fdatasync` failed, so nothing new may be written to this segment.
@@ -441,7 +441,7 @@ fn unreadable(path: &Path, error: io::Error) -> io::Result<String> {
 }
 
 /// The path of the segment that begins with number `first`.
-pub fn segment_path(dir: &Path, first: u64) -> PathBuf {
+pub(crate) fn segment_path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:012}.log"))
 }
 
@@ -462,7 +462,7 @@ impl Read for Handle<'_> {
 /// Writes the first `bytes` of an open segment, whose file has no name or whose name leads to
 /// another file, under the segment's name, and makes both durable. `fresh` is the file's name until
 /// then. Each thread must use a name of its own.
-pub fn restore_segment(open: &File, bytes: u64, dir: &Path, first: u64, fresh: &str) -> io::Result<File> {
+pub(crate) fn restore_segment(open: &File, bytes: u64, dir: &Path, first: u64, fresh: &str) -> io::Result<File> {
     const STEP: usize = 256 * 1024;
     let path = dir.join(fresh);
     let written = (|| {

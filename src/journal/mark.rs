@@ -21,7 +21,7 @@ use super::entry::{seal, unseal};
 
 /// The content of the mark.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WrittenMark {
+pub(crate) struct WrittenMark {
     /// Identity of the journal.
     pub identity: String,
     /// Entries up to this one were durable.
@@ -39,7 +39,7 @@ fn path(data_dir: &Path) -> PathBuf {
 }
 
 /// The mark of a data directory, if there is one that can be read.
-pub fn read(data_dir: &Path) -> Option<WrittenMark> {
+pub(super) fn read(data_dir: &Path) -> Option<WrittenMark> {
     let line = std::fs::read(path(data_dir)).ok()?;
     let text = unseal(line.strip_suffix(b"\n")?).ok()?;
     let mut columns = text.strip_prefix("passbridge-mark\t1\t")?.split('\t');
@@ -51,7 +51,7 @@ pub fn read(data_dir: &Path) -> Option<WrittenMark> {
 }
 
 /// Makes the mark durable.
-pub fn write(data_dir: &Path, mark: &WrittenMark) -> io::Result<()> {
+pub(super) fn write(data_dir: &Path, mark: &WrittenMark) -> io::Result<()> {
     let WrittenMark { identity, last, queue, oldest, closed } = mark;
     let word = if *closed { "closed" } else { "open" };
     let mut line = format!("passbridge-mark\t1\t{identity}\t{last}\t{queue}\t{oldest}\t{word}").into_bytes();

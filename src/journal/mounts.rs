@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 /// A mount point on the way to `dir` where a disk should be mounted and none is.
-pub fn missing(dir: &Path) -> Option<PathBuf> {
+pub(super) fn missing(dir: &Path) -> Option<PathBuf> {
     let table = std::fs::read_to_string("/etc/fstab").ok()?;
     let mounted = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     missing_from(dir, &table, &mounted)

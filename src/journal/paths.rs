@@ -11,13 +11,13 @@ pub fn log_dir(data_dir: &Path) -> PathBuf {
 }
 
 /// Directory of the queue below the data directory.
-pub fn queue_dir(data_dir: &Path) -> PathBuf {
+pub(super) fn queue_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("queue")
 }
 
 /// Makes a directory. If a file, or a link that leads nowhere, stands in its place, it is moved
 /// aside.
-pub fn make_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     if std::fs::create_dir_all(dir).is_ok() && dir.is_dir() {
         return Ok(());
     }

@@ -48,7 +48,7 @@ mod value;
 
 use block::{decode_block, encode_block};
 use commit::{Commit, block_key, identity_key, part_key, sync_blobs};
-pub use value::Broken;
+pub(super) use value::Broken;
 use value::{postcard_bytes, unseal, unsealed};
 
 /// Reads in a block.
@@ -69,7 +69,7 @@ const LOCK_WAIT: Duration = Duration::from_millis(10);
 const UNUSED: Duration = Duration::from_millis(300);
 
 /// The identities of a decoder that the queue does not contain yet.
-pub struct Identities {
+pub(super) struct Identities {
     /// Decoder.
     pub decoder: Box<str>,
     /// How many identities were ever added, including these.
@@ -81,7 +81,7 @@ pub struct Identities {
 }
 
 /// One sled directory: the reads from `first` on, up to the next directory.
-pub struct Span {
+pub(super) struct Span {
     /// The entry after the last one that was followed when the span was begun.
     pub first: u64,
     path: PathBuf,
@@ -113,7 +113,7 @@ struct Handle {
 }
 
 /// The queue: its spans, the oldest first. The last span also contains the state.
-pub struct Queue {
+pub(super) struct Queue {
     dir: PathBuf,
     spans: Vec<Arc<Span>>,
     /// Generation of the state parts in the last span.
@@ -129,7 +129,7 @@ pub struct Queue {
 impl Queue {
     /// Opens the queue in `dir`. `Ok(None)`: there is no queue. The returned state is the state
     /// after its entry `followed`.
-    pub fn open(dir: &Path) -> Result<Option<(Self, State)>, Broken> {
+    pub(super) fn open(dir: &Path) -> Result<Option<(Self, State)>, Broken> {
         guarded(|| Self::open_spans(dir))
     }
 
@@ -187,7 +187,7 @@ impl Queue {
     }
 
     /// Makes an empty queue that begins after entry `followed`.
-    pub fn create(dir: &Path, followed: u64) -> Result<Self, Broken> {
+    pub(super) fn create(dir: &Path, followed: u64) -> Result<Self, Broken> {
         std::fs::create_dir_all(dir)?;
         let span = Span::begin(dir, followed + 1)?;
         let (spans, written, blobs) = (vec![Arc::new(span)], BTreeMap::new(), BTreeSet::new());
@@ -195,12 +195,12 @@ impl Queue {
     }
 
     /// The spans, for reading blocks from other threads.
-    pub fn spans(&self) -> Vec<Arc<Span>> {
+    pub(super) fn spans(&self) -> Vec<Arc<Span>> {
         self.spans.clone()
     }
 
     /// Whether its directories, and the file that is being written, still have their names.
-    pub fn is_there(&self) -> bool {
+    pub(super) fn is_there(&self) -> bool {
         let written = self.spans.last().is_none_or(|span| match &*span.store() {
             Store::Open(handle, _) => match (handle.file.metadata(), std::fs::metadata(span.path.join("db"))) {
                 (Ok(own), Ok(named)) => (named.dev(), named.ino()) == (own.dev(), own.ino()),
@@ -215,7 +215,7 @@ impl Queue {
     }
 
     /// Counts the reads in the blocks that no batch covers.
-    pub fn waiting(&self, state: &State) -> Result<u64, Broken> {
+    pub(super) fn waiting(&self, state: &State) -> Result<u64, Broken> {
         let count = |span: &Arc<Span>| {
             let found = span.with(|Handle { db, .. }| {
                 let mut found = 0;
@@ -231,13 +231,18 @@ impl Queue {
 
     /// How many identities of each decoder the last span contains, as counted by
     /// [`super::state::Recent::added`].
-    pub fn written(&self) -> &BTreeMap<Box<str>, u64> {
+    pub(super) fn written(&self) -> &BTreeMap<Box<str>, u64> {
         &self.written
     }
 
     /// Makes `reads` and the state durable. `state_json` is the state after its entry `followed`,
     /// and it covers `reads`.
-    pub fn checkpoint(&mut self, reads: &[Waiting], state_json: &str, identities: &[Identities]) -> Result<(), Broken> {
+    pub(super) fn checkpoint(
+        &mut self,
+        reads: &[Waiting],
+        state_json: &str,
+        identities: &[Identities],
+    ) -> Result<(), Broken> {
         guarded(|| self.write_checkpoint(reads, state_json, identities))
     }
 
@@ -293,7 +298,7 @@ impl Queue {
     }
 
     /// Begins a new span after entry `followed`. The next checkpoint must contain all identities.
-    pub fn begin_span(&mut self, followed: u64) -> Result<(), Broken> {
+    pub(super) fn begin_span(&mut self, followed: u64) -> Result<(), Broken> {
         if self.spans.last().is_some_and(|span| span.first == followed + 1) {
             return Ok(());
         }
@@ -312,7 +317,7 @@ impl Queue {
     }
 
     /// Drops the spans whose reads are all covered. The last span always stays.
-    pub fn drop_covered(&mut self, cursor: impl Fn(&str) -> u64) -> Result<(), Broken> {
+    pub(super) fn drop_covered(&mut self, cursor: impl Fn(&str) -> u64) -> Result<(), Broken> {
         let mut at = 0;
         while at + 1 < self.spans.len() {
             let span = &self.spans[at];
@@ -535,7 +540,7 @@ impl Span {
     }
 
     /// The reads after `after` in the first block that has such reads. Empty: this span has none.
-    pub fn reads_after(&self, after: u64) -> Result<Vec<Waiting>, Broken> {
+    pub(super) fn reads_after(&self, after: u64) -> Result<Vec<Waiting>, Broken> {
         guarded(|| self.find_reads(after))
     }
 

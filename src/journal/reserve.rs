@@ -21,12 +21,12 @@ fn reserve_path(data_dir: &Path) -> PathBuf {
 }
 
 /// Free bytes on the file system of `dir`, as an ordinary user sees them.
-pub fn free_bytes(dir: &Path) -> Option<u64> {
+pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
     rustix::fs::statvfs(dir).ok().map(|stat| stat.f_bavail * stat.f_frsize)
 }
 
 /// Makes the reserve if it is missing and there is room.
-pub fn make_reserve(data_dir: &Path) -> io::Result<()> {
+pub(super) fn make_reserve(data_dir: &Path) -> io::Result<()> {
     let path = reserve_path(data_dir);
     if path.exists() || free_bytes(data_dir).is_some_and(|free| free < RESERVE_ABOVE) {
         return Ok(());
@@ -44,12 +44,12 @@ pub fn make_reserve(data_dir: &Path) -> io::Result<()> {
 }
 
 /// Deletes the reserve to free its room. Returns `true` if there was one.
-pub fn release_reserve(data_dir: &Path) -> bool {
+pub(super) fn release_reserve(data_dir: &Path) -> bool {
     std::fs::remove_file(reserve_path(data_dir)).is_ok()
 }
 
 /// Bytes of the files below `dir`.
-pub fn tree_bytes(dir: &Path) -> u64 {
+pub(super) fn tree_bytes(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     entries
         .flatten()
@@ -62,7 +62,7 @@ pub fn tree_bytes(dir: &Path) -> u64 {
 }
 
 /// Runs `work`, and if the disk is too full for it, runs it once more without the reserve.
-pub fn with_room<T>(dir: &Path, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
+pub(super) fn with_room<T>(dir: &Path, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
     work().or_else(|error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if release_reserve(dir) => work(),
         _ => Err(error),
@@ -71,14 +71,14 @@ pub fn with_room<T>(dir: &Path, work: impl Fn() -> io::Result<T>) -> io::Result<
 
 /// Writes the mark. A box with a full disk must start and drain without a new mark, too. The older
 /// mark then says less.
-pub fn write_mark(dir: &Path, mark: &mark::WrittenMark) {
+pub(super) fn write_mark(dir: &Path, mark: &mark::WrittenMark) {
     if let Err(error) = with_room(dir, || mark::write(dir, mark)).and_then(|()| disk::sync_dir(dir)) {
         tracing::warn!(%error, "the mark of how far the journal goes could not be written");
     }
 }
 
 /// Bytes of all segments and of the queue.
-pub fn bytes_on_disk(data_dir: &Path) -> io::Result<u64> {
+pub(super) fn bytes_on_disk(data_dir: &Path) -> io::Result<u64> {
     let log: u64 = log::segments(&log_dir(data_dir))?.iter().map(|segment| segment.bytes).sum();
     Ok(log + tree_bytes(&queue_dir(data_dir)) + tree_bytes(&known_dir(data_dir)))
 }

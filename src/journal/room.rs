@@ -20,7 +20,12 @@ const WARN_BEFORE_DAYS: u32 = 3;
 /// limit. A read that is not uploaded is never deleted. The segment in which the last checkpoint
 /// ends, `saved`, is not deleted either, because the next start continues to read there. `cursors`
 /// are those of the same checkpoint: the next start must find the reads that wait according to it.
-pub fn prune(shared: &Shared, queue: &mut Queue, saved: u64, cursors: &BTreeMap<Box<str>, u64>) -> Result<(), Broken> {
+pub(super) fn prune(
+    shared: &Shared,
+    queue: &mut Queue,
+    saved: u64,
+    cursors: &BTreeMap<Box<str>, u64>,
+) -> Result<(), Broken> {
     // Entries that are not in a run of the dedup index yet are still needed for it.
     let needed = shared.lock().state.needed_from().min(shared.known().unsaved_from());
     queue.drop_covered(|decoder| cursors.get(decoder).copied().unwrap_or(0))?;

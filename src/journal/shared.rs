@@ -21,10 +21,10 @@ use crate::model::chip::Seq;
 use crate::status::Board;
 
 /// An entry that has no number yet: subject, time, content, raw bytes.
-pub type Draft = (Box<str>, Timestamp, Body, Box<[u8]>);
+pub(super) type Draft = (Box<str>, Timestamp, Body, Box<[u8]>);
 
 /// A request of a caller to the writer.
-pub struct AppendRequest {
+pub(super) struct AppendRequest {
     /// Entries to be kept together, with consecutive numbers. Empty: the writer only checks its
     /// segment.
     pub drafts: Vec<Draft>,
@@ -33,7 +33,7 @@ pub struct AppendRequest {
 }
 
 /// Reads in the tail that make a checkpoint due at once.
-pub const CHECKPOINT_READS: usize = 8192;
+pub(super) const CHECKPOINT_READS: usize = 8192;
 
 /// Reads that arrived amid stored reads wait at least this long before they are checked,
 const WAIT: Duration = Duration::from_secs(3);
@@ -45,7 +45,7 @@ const WAIT_QUIET: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The values that the journal's threads and handles share.
-pub struct Shared {
+pub(super) struct Shared {
     /// Configuration.
     pub config: JournalConfig,
     /// Where problems are shown.
@@ -73,7 +73,7 @@ pub struct Shared {
 
 /// The values behind the lock. The lock is never held during I/O.
 #[derive(Default)]
-pub struct Core {
+pub(super) struct Core {
     /// The fold. It follows the log only while `serving`.
     pub state: State,
     /// The state follows the last durable entry.
@@ -115,7 +115,7 @@ pub struct Core {
 
 /// How long reads have waited for stored reads, by a clock that does not step.
 #[derive(Clone, Copy, Debug)]
-pub struct Waits {
+pub(super) struct Waits {
     since: Instant,
     heard: Instant,
     /// The note that ends the waiting was sent to the writer.
@@ -124,7 +124,7 @@ pub struct Waits {
 
 impl Waits {
     /// Whether the waiting is over. `crowded`: a checkpoint cannot wait much longer.
-    pub fn is_over(&self, crowded: bool) -> bool {
+    pub(super) fn is_over(&self, crowded: bool) -> bool {
         let (waited, quiet) = (self.since.elapsed(), self.heard.elapsed());
         !self.told && (crowded || waited >= WAIT_MAX || (waited >= WAIT && quiet >= WAIT_QUIET))
     }
@@ -132,7 +132,7 @@ impl Waits {
 
 impl Core {
     /// Updates `waits` after these entries. `None`: the state has just caught up.
-    pub fn look_who_waits(&mut self, entries: Option<&[Entry]>) {
+    pub(super) fn look_who_waits(&mut self, entries: Option<&[Entry]>) {
         if !self.state.is_undecided() {
             self.waits = None;
             return;
@@ -149,7 +149,7 @@ impl Core {
     }
 
     /// Number of reads that wait for a checkpoint.
-    pub fn tail_len(&self) -> usize {
+    pub(super) fn tail_len(&self) -> usize {
         self.state.tail.len() + self.flushing.len()
     }
 }
@@ -157,57 +157,57 @@ impl Core {
 impl Shared {
     /// Locks `core`. Fail fast: a panic under this lock ends the process, so a poisoned value is
     /// never used for long.
-    pub fn lock(&self) -> MutexGuard<'_, Core> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The spans of the queue.
-    pub fn spans(&self) -> Vec<Arc<Span>> {
+    pub(super) fn spans(&self) -> Vec<Arc<Span>> {
         self.spans.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Gives readers other spans. The old spans are dropped without a lock, because dropping the
     /// last handle on a span does I/O.
-    pub fn set_spans(&self, spans: Vec<Arc<Span>>) {
+    pub(super) fn set_spans(&self, spans: Vec<Arc<Span>>) {
         let old = std::mem::replace(&mut *self.spans.write().unwrap_or_else(PoisonError::into_inner), spans);
         drop(old);
     }
 
     /// Locks the dedup index.
-    pub fn known(&self) -> MutexGuard<'_, DedupIndex> {
+    pub(super) fn known(&self) -> MutexGuard<'_, DedupIndex> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks up which of these entries, durable and in the order of the log, are duplicates. It
     /// reads files, so it must not be called with the lock of `core`. `None`: the index does not
     /// follow the log now.
-    pub fn duplicates(&self, entries: &[Entry], place: LogPlace) -> Option<Vec<u64>> {
+    pub(super) fn duplicates(&self, entries: &[Entry], place: LogPlace) -> Option<Vec<u64>> {
         let mut known = self.known();
         known.live.then(|| known.take_all(entries, place))
     }
 
     /// Gives access to the lock file of the data directory.
-    pub fn dir_lock(&self) -> MutexGuard<'_, std::fs::File> {
+    pub(super) fn dir_lock(&self) -> MutexGuard<'_, std::fs::File> {
         self.dir_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends the writer entries to note. An empty list makes the writer check whether its file is
     /// still in its place. This call does not wait. `false`: the writer did not take the request,
     /// because its channel is full.
-    pub fn wake_writer(&self, drafts: Vec<Draft>) -> bool {
+    pub(super) fn wake_writer(&self, drafts: Vec<Draft>) -> bool {
         let requests = self.waker.get().and_then(mpsc::WeakSender::upgrade);
         requests
             .is_some_and(|requests| requests.try_send(AppendRequest { drafts, reply: oneshot::channel().0 }).is_ok())
     }
 
     /// Directory of the log.
-    pub fn log_dir(&self) -> PathBuf {
+    pub(super) fn log_dir(&self) -> PathBuf {
         log_dir(&self.config.dir)
     }
 
     /// Writes the mark of a journal that was closed in order. If this fails, the next start only
     /// knows less exactly what it should find.
-    pub fn mark_closed(&self) {
+    pub(super) fn mark_closed(&self) {
         let mark = {
             let core = self.lock();
             WrittenMark { last: core.durable, closed: true, ..core.mark.clone() }
@@ -215,14 +215,14 @@ impl Shared {
         reserve::write_mark(&self.config.dir, &mark);
     }
 
-    pub fn rules(&self) -> Rules {
+    pub(super) fn rules(&self) -> Rules {
         let dead_time_ms = i64::try_from(self.config.dead_time.as_millis()).unwrap_or(i64::MAX);
         Rules { dead_time_ms, zones: self.config.zones.clone() }
     }
 
     /// Applies durable entries. The writer calls this, in the order of the log. `duplicates`: see
     /// [`Shared::duplicates`].
-    pub fn follow(&self, core: &mut Core, entries: &[Entry], place: LogPlace, duplicates: Option<Vec<u64>>) {
+    pub(super) fn follow(&self, core: &mut Core, entries: &[Entry], place: LogPlace, duplicates: Option<Vec<u64>>) {
         let rules = self.rules();
         if let Some(last) = entries.last() {
             core.durable = last.seq;
@@ -244,13 +244,13 @@ impl Shared {
     }
 }
 
-pub fn state_json(state: &State) -> String {
+pub(super) fn state_json(state: &State) -> String {
     // Plain data with string keys, so this cannot fail.
     serde_json::to_string(state).unwrap_or_default()
 }
 
 /// Makes the writer wait until the tail has room. Ends when the journal closes.
-pub fn wait_for_room(shared: &Shared) {
+pub(super) fn wait_for_room(shared: &Shared) {
     let core = shared.lock();
     let crowded =
         |core: &mut Core| core.serving && core.tail_len() >= TAIL_MAX && !core.closing && !core.state.is_undecided();
@@ -258,7 +258,7 @@ pub fn wait_for_room(shared: &Shared) {
 }
 
 /// The state for the head of a new segment, if the state is the state at the end of the log.
-pub fn state_at(shared: &Shared, next: u64) -> Option<String> {
+pub(super) fn state_at(shared: &Shared, next: u64) -> Option<String> {
     let core = shared.lock();
     (core.serving && core.state.followed + 1 == next && !core.state.is_undecided()).then(|| state_json(&core.state))
 }

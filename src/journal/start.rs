@@ -13,7 +13,7 @@ use super::{OpenError, damage, disk, log, mark, mounts, paths};
 use crate::status::{Board, ProblemCode};
 
 /// Takes the lock of a data directory. The kernel releases it, however the process ends.
-pub fn lock_dir(dir: &Path) -> Result<File, OpenError> {
+pub(super) fn lock_dir(dir: &Path) -> Result<File, OpenError> {
     let io = |error| OpenError::Io { dir: dir.into(), error };
     let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(io)?;
     match file.try_lock() {
@@ -25,7 +25,7 @@ pub fn lock_dir(dir: &Path) -> Result<File, OpenError> {
 
 /// Why a data directory that was ours is no longer ours.
 #[derive(Debug)]
-pub enum NotOurs {
+pub(super) enum NotOurs {
     /// The directory cannot be opened or locked now.
     Io(io::Error),
     /// Another journal is in this place, so this process must not write into it.
@@ -41,7 +41,7 @@ impl From<io::Error> for NotOurs {
 /// Makes sure that the path of the data directory leads to the directory whose lock this process
 /// has. A directory that was removed or moved away is made again and locked, also if an empty disk
 /// was mounted over it.
-pub fn hold_again(shared: &Shared) -> Result<(), NotOurs> {
+pub(super) fn hold_again(shared: &Shared) -> Result<(), NotOurs> {
     let dir = &shared.config.dir;
     let mut lock = shared.dir_lock();
     let own = lock.metadata()?;
@@ -78,7 +78,7 @@ pub fn hold_again(shared: &Shared) -> Result<(), NotOurs> {
 
 /// Why no journal may be begun in `dir` now: a disk should be mounted at `dir` or above it, and is
 /// not.
-pub fn not_mounted(dir: &Path) -> Option<io::Error> {
+pub(super) fn not_mounted(dir: &Path) -> Option<io::Error> {
     let missing = mounts::missing(dir)?;
     let text = format!("/etc/fstab says that a disk is mounted at {}, and none is", missing.display());
     Some(io::Error::new(io::ErrorKind::NotFound, text))
@@ -86,7 +86,7 @@ pub fn not_mounted(dir: &Path) -> Option<io::Error> {
 
 /// The journal's identity (a new one if there is none), and whether an earlier journal has lost its
 /// log.
-pub fn identity(dir: &Path, mark: Option<&mark::WrittenMark>) -> io::Result<(String, bool)> {
+pub(super) fn identity(dir: &Path, mark: Option<&mark::WrittenMark>) -> io::Result<(String, bool)> {
     let log_dir = paths::log_dir(dir);
     let has_log = !log::segments(&log_dir)?.is_empty();
     let text = std::fs::read_to_string(identity_path(dir)).ok();
@@ -110,7 +110,7 @@ fn identity_path(dir: &Path) -> PathBuf {
 /// Writes the identity beside the log. This is done only when the log exists: with an identity and
 /// no log, a power cut in the first start would look like a lost journal. This also makes the name
 /// of the log's directory durable.
-pub fn write_identity(dir: &Path, identity: &str) -> io::Result<()> {
+pub(super) fn write_identity(dir: &Path, identity: &str) -> io::Result<()> {
     let path = identity_path(dir);
     if std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == identity) {
         return Ok(());
@@ -124,7 +124,7 @@ pub fn write_identity(dir: &Path, identity: &str) -> io::Result<()> {
 
 /// Reports what was missing when the log was opened. `all`: there was no log although there should
 /// be one.
-pub fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::Repair, all: bool) {
+pub(super) fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::Repair, all: bool) {
     let after = "take what is missing from the decoder's memory or the backup system";
     let next = log.next;
     if all {
@@ -155,7 +155,7 @@ pub fn tell_losses(board: &Board, log_dir: &Path, log: &log::Log, repair: &log::
 }
 
 /// Notes about what opening the log found, for people and for the next start.
-pub fn notes(board: &Board, repair: log::Repair) -> Vec<Draft> {
+pub(super) fn notes(board: &Board, repair: log::Repair) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let mut note = |code: &str, text: String, raw: Vec<u8>| {
         tracing::warn!("{text}");
@@ -188,7 +188,7 @@ pub fn notes(board: &Board, repair: log::Repair) -> Vec<Draft> {
 /// Writes the notes before any other entry. The mark that follows says that all entries up to it
 /// were durable, and the next start would take a gap that is not noted by then for a loss. Returns
 /// the notes if the disk does not take them now.
-pub fn write_notes(log: &mut log::Log, drafts: Vec<Draft>) -> Vec<Draft> {
+pub(super) fn write_notes(log: &mut log::Log, drafts: Vec<Draft>) -> Vec<Draft> {
     let mut lines = Vec::new();
     for (in_group, (subject, time, body, raw)) in (0..).zip(drafts.iter().cloned()) {
         write_line(&mut lines, &Entry { seq: log.next + in_group, in_group, subject, time, body, raw });

@@ -37,17 +37,17 @@ use crate::model::source;
 use crate::status::ReadCounts;
 
 /// Number of reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
-pub const TAIL_MAX: usize = 65_536;
+pub(super) const TAIL_MAX: usize = 65_536;
 /// Identities remembered per decoder, about 7 MB when full. With them, a duplicate that arrives
 /// soon is recognised without access to the disk, and so is a duplicate of a read whose log line
 /// was lost. All other identities are in the dedup index ([`super::dedup_index`]).
 const RECENT_MAX: usize = 262_144;
 /// Code of the note that ends the waiting of reads. Its text begins with the number up to which no
 /// read waits any more. No entry with that number has to exist yet.
-pub const WAITED: &str = "waited";
+pub(super) const WAITED: &str = "waited";
 /// Number of entries after which a waiting read is checked in any case. It must be far below
 /// [`TAIL_MAX`], or the writer would wait for room for ever.
-pub const UNDECIDED_SPAN: u64 = 8192;
+pub(super) const UNDECIDED_SPAN: u64 = 8192;
 /// Sessions per device whose numbering is remembered.
 const SESSIONS_MAX: usize = 32;
 /// Steps of the box's clock that are remembered. If the clock steps more often while reads wait,
@@ -66,7 +66,7 @@ const DOUBTED_MAX: usize = 2;
 
 /// What a read is, as the fold decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ReadVerdict {
+pub(super) enum ReadVerdict {
     /// It is a passing.
     Passing,
     /// The read is too near to a passing of this chip at this decoder.
@@ -80,7 +80,7 @@ pub enum ReadVerdict {
 
 /// What decides besides the log.
 #[derive(Clone, Debug, Default)]
-pub struct Rules {
+pub(super) struct Rules {
     /// Least time between two passings of a chip. If it is zero, every read is a passing.
     pub dead_time_ms: i64,
     /// Zones of the decoders' clocks.
@@ -89,7 +89,7 @@ pub struct Rules {
 
 /// A read that waits for stored reads.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Undecided {
+pub(super) struct Undecided {
     source: Box<str>,
     chip: Box<str>,
     seen: SeenAt,
@@ -97,7 +97,7 @@ pub struct Undecided {
 
 /// A read that no batch covers yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub(super) struct Waiting {
     /// The read.
     pub read: PendingRead,
     /// What the read is.
@@ -106,7 +106,7 @@ pub struct Waiting {
 
 /// The state of one decoder or source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct DecoderFold {
+pub(super) struct DecoderFold {
     /// Every read up to here is covered by a batch.
     pub cursor: u64,
     /// Last entry of the decoder that is a read and not held back.
@@ -131,7 +131,7 @@ pub struct DecoderFold {
 
 /// The state of one device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct DeviceFold {
+pub(super) struct DeviceFold {
     /// Sessions joined, with alias and next number, the newest last.
     pub sessions: Vec<(Box<str>, Option<Box<str>>, u64)>,
     /// The batch that is not settled.
@@ -166,7 +166,7 @@ pub struct DeviceFold {
 
 /// The state of the fold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub(super) struct State {
     /// Identity of the log from which this state follows.
     #[serde(default)]
     pub identity: String,
@@ -215,7 +215,7 @@ pub struct State {
 /// Reads by what became of them, since the log was begun. Where an older version had begun it, its
 /// repeats and what its dead time suppressed are in none of these: the sum adds up all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub(super) struct Counts {
     /// Reads that were kept.
     pub kept: u64,
     /// Of them repeats of reads that were kept before.
@@ -229,7 +229,7 @@ pub struct Counts {
 
 impl State {
     /// Applies one entry. `known`: the entry is a read that the dedup index knows already.
-    pub fn apply(&mut self, entry: &Entry, rules: &Rules, known: bool) {
+    pub(super) fn apply(&mut self, entry: &Entry, rules: &Rules, known: bool) {
         if entry.seq <= self.followed {
             return;
         }
@@ -408,7 +408,7 @@ impl State {
     }
 
     /// Whether reads wait for stored reads.
-    pub fn is_undecided(&self) -> bool {
+    pub(super) fn is_undecided(&self) -> bool {
         !self.undecided.is_empty()
     }
 
@@ -589,7 +589,7 @@ impl State {
     }
 
     /// The reads on this box by what became of them.
-    pub fn reads(&self) -> ReadCounts {
+    pub(super) fn reads(&self) -> ReadCounts {
         let counts = self.counts.unwrap_or_default();
         let reads = self.accounted(counts);
         // More than were kept are accounted for only after lines of the log were lost.
@@ -616,14 +616,14 @@ impl State {
     }
 
     /// Removes reads that a batch covers from the front of the tail.
-    pub fn trim_tail(&mut self) {
+    pub(super) fn trim_tail(&mut self) {
         while self.tail.front().is_some_and(|waiting| !self.is_waiting(&waiting.read)) {
             self.tail.pop_front();
         }
     }
 
     /// Whether no batch covers this read yet.
-    pub fn is_waiting(&self, read: &PendingRead) -> bool {
+    pub(super) fn is_waiting(&self, read: &PendingRead) -> bool {
         self.decoders.get(&read.decoder).is_none_or(|fold| read.seq.0 > fold.cursor)
     }
 
@@ -636,7 +636,7 @@ impl State {
     }
 
     /// What the uplink needs to know about a device.
-    pub fn device(&self, device: &str) -> DeviceState {
+    pub(super) fn device(&self, device: &str) -> DeviceState {
         let Some(fold) = self.devices.get(device) else {
             return DeviceState { doubt: self.doubted.then(Vec::new), ..DeviceState::default() };
         };
@@ -656,7 +656,7 @@ impl State {
     }
 
     /// Devices with passings that are numbered or released and not settled.
-    pub fn unsettled(&self) -> BTreeMap<Box<str>, Unsettled> {
+    pub(super) fn unsettled(&self) -> BTreeMap<Box<str>, Unsettled> {
         let of = |fold: &DeviceFold| Unsettled {
             in_flight: fold.in_flight.as_ref().map_or(0, |flight| flight.open.len()),
             released: fold.returned.len(),
@@ -668,7 +668,7 @@ impl State {
     /// Call this when log lines are lost that may have numbered passings, or that may have been
     /// reads that the decoder sends again. No new passing is numbered before the uplink has asked
     /// the cloud what it holds.
-    pub fn doubt(&mut self) {
+    pub(super) fn doubt(&mut self) {
         self.doubted = true;
         for fold in self.devices.values_mut() {
             fold.doubt_all();
@@ -678,7 +678,7 @@ impl State {
     /// Continues from `later`, the state at the head of a log segment before which lines are
     /// missing. `later` knows how those lines changed cursors and numbers. The waiting reads and
     /// the remembered identities of this state are kept.
-    pub fn catch_up(&mut self, later: Self, rules: &Rules) {
+    pub(super) fn catch_up(&mut self, later: Self, rules: &Rules) {
         self.decide(rules.dead_time_ms, |_| true);
         let mut recent: BTreeMap<Box<str>, Recent> =
             self.decoders.iter_mut().map(|(name, fold)| (name.clone(), std::mem::take(&mut fold.recent))).collect();
@@ -692,7 +692,7 @@ impl State {
 
     /// The lowest entry that an upload may still need. Neither it nor any entry after it may be
     /// pruned.
-    pub fn needed_from(&self) -> u64 {
+    pub(super) fn needed_from(&self) -> u64 {
         let devices = self.devices.values().flat_map(|fold| {
             let open = fold.in_flight.iter().flat_map(|flight| flight.open.iter()).chain(&fold.returned);
             open.map(|item| item.seq.0)
@@ -703,7 +703,7 @@ impl State {
 
     /// Whether a passing that is set aside, or a read that is held back, is among the entries
     /// `first..next`.
-    pub fn has_set_aside(&self, first: u64, next: u64) -> bool {
+    pub(super) fn has_set_aside(&self, first: u64, next: u64) -> bool {
         let within =
             |ranges: &BTreeMap<u64, u64>| ranges.range(..next).next_back().is_some_and(|(_, last)| *last >= first);
         self.devices.values().any(|fold| within(&fold.dead_letters))
@@ -712,7 +712,7 @@ impl State {
 
     /// Adds the identities of the newest reads, which a checkpoint stores beside the serialised
     /// state.
-    pub fn adopt(&mut self, decoder: &str, identities: impl IntoIterator<Item = u64>) {
+    pub(super) fn adopt(&mut self, decoder: &str, identities: impl IntoIterator<Item = u64>) {
         if let Some(fold) = self.decoders.get_mut(decoder) {
             for identity in identities {
                 fold.recent.insert(identity);
@@ -751,7 +751,7 @@ impl DeviceFold {
         }
     }
 
-    pub fn dead_letter_count(&self) -> u64 {
+    pub(super) fn dead_letter_count(&self) -> u64 {
         match self.set_aside {
             0 => self.dead_letters.iter().map(|(first, last)| last - first + 1).sum(),
             count => count,
@@ -795,7 +795,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Decoder time in milliseconds, as it is stamped. Only differences between two results have a
 /// meaning.
-pub fn stamp_ms(stamp: Stamp) -> i64 {
+pub(super) fn stamp_ms(stamp: Stamp) -> i64 {
     let in_utc = |local| jiff::tz::TimeZone::UTC.to_timestamp(local).map_or(0, jiff::Timestamp::as_millisecond);
     match stamp {
         Stamp::Utc(instant) => instant.as_millisecond(),
@@ -825,7 +825,7 @@ fn insert_range(ranges: &mut BTreeMap<u64, u64>, seq: u64) {
 
 /// The identities of the newest reads of a decoder, oldest first.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Recent {
+pub(super) struct Recent {
     order: VecDeque<u64>,
     known: HashSet<u64>,
     /// How many identities were ever added: the place of the newest one.
@@ -834,7 +834,7 @@ pub struct Recent {
 
 impl Recent {
     /// Adds an identity. Returns `false` if it was known.
-    pub fn insert(&mut self, identity: u64) -> bool {
+    pub(super) fn insert(&mut self, identity: u64) -> bool {
         if !self.known.insert(identity) {
             return false;
         }
@@ -849,17 +849,17 @@ impl Recent {
     }
 
     /// The newest identities, at most `count`, oldest first.
-    pub fn newest(&self, count: usize) -> impl Iterator<Item = u64> + '_ {
+    pub(super) fn newest(&self, count: usize) -> impl Iterator<Item = u64> + '_ {
         self.order.iter().skip(self.order.len().saturating_sub(count)).copied()
     }
 
     /// Whether this identity is remembered.
-    pub fn has(&self, identity: u64) -> bool {
+    pub(super) fn has(&self, identity: u64) -> bool {
         self.known.contains(&identity)
     }
 
     /// How many identities are remembered.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.order.len()
     }
 }

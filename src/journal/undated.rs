@@ -42,7 +42,7 @@ const BACK_MS: i64 = 2000;
 
 /// What distinguishes one read from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub(super) enum Which {
     /// Its content, for ever.
     Ever(ReadIdentities),
     /// Its content and this day.
@@ -54,7 +54,7 @@ pub enum Which {
 }
 
 /// Which read this is. `received` is its receive time by the box's clock.
-pub fn which(read: &ChipRead, source: &str, received: Timestamp, zones: &Zones) -> Which {
+pub(super) fn which(read: &ChipRead, source: &str, received: Timestamp, zones: &Zones) -> Which {
     match read.stamp {
         Stamp::Uptime(_) => Which::Life,
         stamp if !clock::is_undated(&stamp) => Which::Ever(read.identities()),
@@ -68,12 +68,12 @@ pub fn which(read: &ChipRead, source: &str, received: Timestamp, zones: &Zones) 
 
 /// The identity under which version 0.1.0 kept a read that it took for dated, although its date is
 /// that of a clock that was never set.
-pub fn as_dated(read: &ChipRead) -> Option<u64> {
+pub(super) fn as_dated(read: &ChipRead) -> Option<u64> {
     clock::was_dated(&read.stamp).then(|| read.identity())
 }
 
 /// Whether a read can be recognised on any day when the decoder sends it again from its memory.
-pub fn is_placed(read: &ChipRead) -> bool {
+pub(super) fn is_placed(read: &ChipRead) -> bool {
     read.position.is_some() && clock::is_undated(&read.stamp) && !matches!(read.stamp, Stamp::Uptime(_))
 }
 
@@ -84,7 +84,7 @@ fn on_day(identity: u64, at: DateTime) -> u64 {
 }
 
 /// The identity of a read in a life of its decoder.
-pub fn in_life(identity: u64, life: u64) -> u64 {
+pub(super) fn in_life(identity: u64, life: u64) -> u64 {
     go_on(identity, b"in", &life.to_le_bytes())
 }
 
@@ -133,7 +133,7 @@ impl Newest {
 
 /// What is remembered of reads without a date.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Undated {
+pub(super) struct Undated {
     /// The newest reads, oldest first. At most [`NEWEST`].
     newest: VecDeque<Newest>,
     /// Identities on days that turned out to be wrong. A step adds at most [`NEWEST`]. If there are
@@ -145,14 +145,14 @@ pub struct Undated {
 
 impl Undated {
     /// Whether no read is remembered.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.newest.is_empty() && self.void.is_empty()
     }
 
     /// Records the time of the box's clock in an entry. Returns `true` if the clock is not set and
     /// started again. Then no receive time of a clock that was not set can be compared with later
     /// ones.
-    pub fn hears(&mut self, time: Timestamp) -> bool {
+    pub(super) fn hears(&mut self, time: Timestamp) -> bool {
         let ms = time.as_millisecond();
         let anew = !clock::box_clock_set(time) && ms < self.clock_ms - BACK_MS;
         if anew {
@@ -163,7 +163,7 @@ impl Undated {
     }
 
     /// Whether a read that has no day is a duplicate of another read that has none.
-    pub fn has(&self, source: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> bool {
+    pub(super) fn has(&self, source: &str, read: &ChipRead, received: Timestamp, zones: &Zones) -> bool {
         let Some(asked) = newest(0, source, read, received) else { return false };
         let day = asked.day(zones);
         let same = |known: &&Newest| known.is(&asked) && !known.is_set();
@@ -172,12 +172,12 @@ impl Undated {
 
     /// Whether an identity belongs to a day that turned out to be wrong. From now on it counts as a
     /// valid identity.
-    pub fn take_void(&mut self, identity: u64) -> bool {
+    pub(super) fn take_void(&mut self, identity: u64) -> bool {
         !self.void.is_empty() && self.void.remove(&identity)
     }
 
     /// Remembers a read without a date that is no duplicate.
-    pub fn add(&mut self, seq: u64, source: &str, read: &ChipRead, received: Timestamp) {
+    pub(super) fn add(&mut self, seq: u64, source: &str, read: &ChipRead, received: Timestamp) {
         let Some(fresh) = newest(seq, source, read, received) else { return };
         if self.newest.len() >= NEWEST {
             self.newest.pop_front();
@@ -187,7 +187,7 @@ impl Undated {
 
     /// Applies a step of the box's clock, recorded in the entry `at`. Returns the sources and
     /// identities of reads that now have a day, or another day.
-    pub fn step(&mut self, at: u64, step: Step, zones: &Zones) -> Vec<(Box<str>, u64)> {
+    pub(super) fn step(&mut self, at: u64, step: Step, zones: &Zones) -> Vec<(Box<str>, u64)> {
         let (mut found, mut wrong) = (Vec::new(), Vec::new());
         for known in self.newest.iter_mut().filter(|known| known.seq >= step.from) {
             let Ok(received) = Timestamp::from_millisecond(known.received_ms) else { continue };

@@ -24,7 +24,13 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The body of the thread. `oldest` and `durable` are the first and the last number that the log
 /// should contain. `known` is the damage that was found, and is being noted, when the log was
 /// opened.
-pub fn run(shared: &Shared, oldest: u64, durable: u64, known: Damage, requests: &mpsc::WeakSender<AppendRequest>) {
+pub(super) fn run(
+    shared: &Shared,
+    oldest: u64,
+    durable: u64,
+    known: Damage,
+    requests: &mpsc::WeakSender<AppendRequest>,
+) {
     let damage = match read_all(shared, oldest, durable, known) {
         Ok(Some(damage)) => damage,
         Ok(None) => return, // the journal closes
@@ -52,7 +58,12 @@ pub fn run(shared: &Shared, oldest: u64, durable: u64, known: Damage, requests: 
 }
 
 /// Reads the whole log. `None`: the journal closes.
-pub fn read_all(shared: &Shared, oldest: u64, durable: u64, mut damage: Damage) -> std::io::Result<Option<Damage>> {
+pub(super) fn read_all(
+    shared: &Shared,
+    oldest: u64,
+    durable: u64,
+    mut damage: Damage,
+) -> std::io::Result<Option<Damage>> {
     let mut before = oldest.saturating_sub(1);
     let Some(mut reader) = LogReader::open(&shared.log_dir(), None)? else { return Ok(Some(damage)) };
     let mut read = 0;

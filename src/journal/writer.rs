@@ -23,14 +23,14 @@ use crate::status::ProblemCode;
 /// Entries of a group after which no further request is added.
 const GROUP_ENTRIES: usize = 4096;
 /// Requests that wait in the channel. Further ones wait in their callers.
-pub const REQUESTS: usize = 1024;
+pub(super) const REQUESTS: usize = 1024;
 /// Time between two tries while the disk is full or fails.
 const RETRY: Duration = Duration::from_millis(250);
 /// Time between two tries to put back a segment that was removed.
 const PUT_BACK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The body of the thread. It ends when every sender is dropped or the journal closes.
-pub fn run(shared: &Shared, log: Log, requests: mpsc::Receiver<AppendRequest>) {
+pub(super) fn run(shared: &Shared, log: Log, requests: mpsc::Receiver<AppendRequest>) {
     write(shared, LogWriter::new(shared, log), requests);
     shared.lock().closing = true; // also when every handle was dropped
     shared.turn.notify_all();
@@ -69,7 +69,7 @@ fn write(shared: &Shared, mut writer: LogWriter, mut requests: mpsc::Receiver<Ap
 
 /// The log and the group that is being made durable. Its methods never wait: [`write()`] waits
 /// between the steps.
-pub struct LogWriter {
+pub(super) struct LogWriter {
     log: Log,
     entries: Vec<Entry>, // slightly more than GROUP_ENTRIES at most
     lines: Vec<u8>,
@@ -85,7 +85,7 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// A writer that continues at the end of `log`.
-    pub fn new(shared: &Shared, log: Log) -> Self {
+    pub(super) fn new(shared: &Shared, log: Log) -> Self {
         let segment_day = shared.board.now().as_second() / 86_400;
         let (entries, lines, replies) = (Vec::new(), Vec::new(), Vec::new());
         Self { log, entries, lines, replies, failed: false, tried: None, over: false, segment_day }
@@ -93,7 +93,7 @@ impl LogWriter {
 
     /// Makes the waiting requests the next group and numbers it. The group before it must be
     /// committed.
-    pub fn take(&mut self, first: AppendRequest, mut more: impl FnMut() -> Option<AppendRequest>) {
+    pub(super) fn take(&mut self, first: AppendRequest, mut more: impl FnMut() -> Option<AppendRequest>) {
         let Self { log, entries, lines, replies, .. } = self;
         let mut next = Some(first);
         while let Some(request) = next {
@@ -113,7 +113,7 @@ impl LogWriter {
 
     /// Makes the group durable, applies it and answers. `false`: the disk does not take the group
     /// now, so try again.
-    pub fn commit(&mut self, shared: &Shared) -> bool {
+    pub(super) fn commit(&mut self, shared: &Shared) -> bool {
         if !self.append(shared) {
             self.failed = true;
             return false;
@@ -137,7 +137,7 @@ impl LogWriter {
     }
 
     /// Checks whether the segment is still in its place. Used while there is nothing to write.
-    pub fn look(&mut self, shared: &Shared) {
+    pub(super) fn look(&mut self, shared: &Shared) {
         let in_place = self.put_back(shared);
         if in_place && std::mem::take(&mut self.failed) {
             recovered(shared);
@@ -265,7 +265,7 @@ impl LogWriter {
 
     /// Begins a new segment if a new day began, if this segment is large enough, or if the follower
     /// asked for it.
-    pub fn rotate_if_due(&mut self, shared: &Shared) {
+    pub(super) fn rotate_if_due(&mut self, shared: &Shared) {
         let today = shared.board.now().as_second() / 86_400;
         let wanted = std::mem::take(&mut shared.lock().wants_segment);
         if wanted || self.log.place().offset >= shared.config.segment_bytes || today > self.segment_day {

@@ -42,7 +42,7 @@
 
 pub(crate) mod file;
 mod header;
-pub mod tap;
+pub(crate) mod tap;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wires;
@@ -111,13 +111,13 @@ pub struct Record {
 }
 
 /// Whether a file that begins with these bytes is a capture file.
-pub fn is_capture(bytes: &[u8]) -> bool {
+pub(crate) fn is_capture(bytes: &[u8]) -> bool {
     without_mark(bytes).starts_with(MAGIC.as_bytes())
 }
 
 /// Whether a file that begins with these bytes may be a capture file. More bytes may be needed to
 /// be sure.
-pub fn may_be(bytes: &[u8]) -> bool {
+pub(crate) fn may_be(bytes: &[u8]) -> bool {
     BYTE_ORDER_MARK.starts_with(bytes) || MAGIC.as_bytes().starts_with(without_mark(bytes)) || is_capture(bytes)
 }
 

@@ -100,7 +100,7 @@ pub(super) const LIMITS: Limits = Limits {
 
 /// Adds a decoder to the board. Links start at once and side by side. So a caller that wants all
 /// decoders on the board from the start, in the order of the configuration, announces them first.
-pub fn announce(config: &DecoderConfig, board: &Board) {
+pub(crate) fn announce(config: &DecoderConfig, board: &Board) {
     board.decoder(&config.name, |status| {
         status.protocol = config.protocol.name.to_owned();
         status.address = port::place(&config.address);

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The result of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::enum_variant_names, reason = "the word of the answer on the socket")]
-pub enum CommandResult {
+pub(crate) enum CommandResult {
     /// The decoder is being asked.
     Accepted,
     /// No connection to the decoder is up now.
@@ -36,7 +36,7 @@ pub(super) struct Command {
 
 /// The way to the live connections of one decoder. Clones share it.
 #[derive(Clone, Default)]
-pub struct DecoderHandle {
+pub(crate) struct DecoderHandle {
     connections: Arc<Mutex<Connections>>,
     tap: Tap,
 }
@@ -46,7 +46,7 @@ type Connections = Vec<(u64, mpsc::Sender<Command>)>;
 
 impl DecoderHandle {
     /// Asks for a range on the first connection that can do it (a listening port may have several).
-    pub async fn ask(&self, range: &Range) -> CommandResult {
+    pub(crate) async fn ask(&self, range: &Range) -> CommandResult {
         if let Err(why) = range.check() {
             return CommandResult::Refused(why);
         }
@@ -70,7 +70,7 @@ impl DecoderHandle {
     }
 
     /// Where other parts of the program can listen to the decoder's bytes.
-    pub fn tap(&self) -> &Tap {
+    pub(crate) fn tap(&self) -> &Tap {
         &self.tap
     }
 

@@ -17,7 +17,7 @@ use crate::status::ProblemCode;
 /// Connections that the software of one decoder may have at once. For one more, the connection that
 /// was silent the longest gives way. One that never spoke (a port scan, a client that leaks
 /// connections) gives way before one that did.
-pub const CONNECTIONS: usize = 16;
+pub(crate) const CONNECTIONS: usize = 16;
 
 /// A connection that spoke within this time does not give way to another one.
 const SPEAKING: Duration = Duration::from_secs(60);

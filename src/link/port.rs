@@ -27,7 +27,7 @@ use crate::journal::JournalError;
 
 /// Why a link cannot run.
 #[derive(Debug, thiserror::Error)]
-pub enum LinkError {
+pub(crate) enum LinkError {
     /// The link cannot listen on the port.
     #[error(
         "decoder `{decoder}`: cannot listen on {address}: {source}; choose a free port (1024 or above), or stop what uses it"
@@ -75,7 +75,7 @@ pub(crate) type Wire = Box<dyn Duplex>;
 /// A decoder's port, opened as far as that can fail before the daemon is up. A listening port is
 /// bound. [`super::run`] opens every other port, as often as needed.
 #[derive(Debug)]
-pub struct Port(pub(super) Kind);
+pub(crate) struct Port(pub(super) Kind);
 
 #[derive(Debug)]
 pub(super) enum Kind {
@@ -89,7 +89,7 @@ pub(super) enum Kind {
 impl Port {
     /// The address on which a listening port listens (with port 0 the system chose the port), and
     /// `None` for other ports.
-    pub fn local_addr(&self) -> Option<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match &self.0 {
             Kind::Listen(_, Some(listener)) => listener.local_addr().ok(),
             _ => None,
@@ -105,7 +105,7 @@ impl Port {
 /// Only configuration faults ([`LinkError::Bind`], [`LinkError::Setting`]): the port is in use, or
 /// this user may not take it, or an option does not fit the protocol. An address that is merely not
 /// on this box yet is no error.
-pub async fn bind(config: &DecoderConfig) -> Result<Port, LinkError> {
+pub(crate) async fn bind(config: &DecoderConfig) -> Result<Port, LinkError> {
     (config.protocol.make)(&config.set)?;
     let Address::Listen(address) = config.address else {
         return Ok(Port(Kind::Dial(config.address.clone())));
@@ -119,7 +119,7 @@ pub async fn bind(config: &DecoderConfig) -> Result<Port, LinkError> {
 
 /// Like [`bind`], for the box that runs. If the port cannot be opened now, [`super::run`] tries it
 /// again, because the other decoders must go on.
-pub async fn open(config: &DecoderConfig) -> Port {
+pub(crate) async fn open(config: &DecoderConfig) -> Port {
     match (bind(config).await, &config.address) {
         (Ok(port), _) => port,
         (Err(_), Address::Listen(address)) => Port(Kind::Listen(*address, None)),

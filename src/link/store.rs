@@ -7,7 +7,7 @@ use crate::journal::{Durable, Journal, JournalError, Kept};
 use crate::model::chip::{ChipRead, StoredRanges};
 
 /// The part of the journal that the link needs.
-pub trait ReadStore: Clone + Send + Sync + 'static {
+pub(crate) trait ReadStore: Clone + Send + Sync + 'static {
     /// Keeps frames of one decoder or location ([`crate::model::source`]), none of them
     /// [`crate::decoders::Frame::Info`]. It resolves when the frames would survive a power cut,
     /// never before. While the disk is full it waits. The journal keeps the calls in the order in

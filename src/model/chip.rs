@@ -324,7 +324,7 @@ impl ReadIdentities {
 }
 
 /// FNV-1a goes on from a hash.
-pub fn go_on(hash: u64, what: &[u8; 2], number: &[u8; 8]) -> u64 {
+pub(crate) fn go_on(hash: u64, what: &[u8; 2], number: &[u8; 8]) -> u64 {
     let bytes = what.iter().chain(number);
     bytes.fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
@@ -847,11 +847,11 @@ fn later(one: Option<Last>, other: Option<Last>) -> Option<Last> {
 mod as_text {
     use super::{Deserialize, Stamp};
 
-    pub fn serialize<S: serde::Serializer>(stamp: &Stamp, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: serde::Serializer>(stamp: &Stamp, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(stamp)
     }
 
-    pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Stamp, D::Error> {
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Stamp, D::Error> {
         let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }

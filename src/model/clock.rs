@@ -92,7 +92,7 @@ impl Zones {
 /// program has: Debian keeps `US/Eastern`, `GB` and `Asia/Calcutta` in a package of their own. So
 /// the system's is asked first, because it may be newer, and then the program's. `None`: neither
 /// knows it.
-pub fn zone(name: &str) -> Option<TimeZone> {
+pub(crate) fn zone(name: &str) -> Option<TimeZone> {
     zone_of(name, jiff::tz::db())
 }
 
@@ -142,7 +142,7 @@ impl Step {
 /// time was wrong by exactly the step. If an earlier process received a read while the box's clock
 /// was not set, only the order is known. The read then counts as received within the day before the
 /// box knew the time, so [`resolve`] puts it there.
-pub fn corrected(steps: &[(u64, Step)], seq: u64, received: Timestamp) -> Timestamp {
+pub(crate) fn corrected(steps: &[(u64, Step)], seq: u64, received: Timestamp) -> Timestamp {
     let mut ms = received.as_millisecond();
     for (place, (at, step)) in steps.iter().enumerate() {
         let awaited = step.sets() && Timestamp::from_millisecond(ms).is_ok_and(|known| !box_clock_set(known));
@@ -163,7 +163,7 @@ pub fn corrected(steps: &[(u64, Step)], seq: u64, received: Timestamp) -> Timest
 }
 
 /// Whether the day of a stamp, or the whole stamp, comes from the receive time.
-pub fn is_undated(stamp: &Stamp) -> bool {
+pub(crate) fn is_undated(stamp: &Stamp) -> bool {
     match stamp {
         Stamp::Utc(utc) => was_never_set(*utc),
         Stamp::Local(local) => local.year() < FIRST_YEAR,
@@ -172,13 +172,13 @@ pub fn is_undated(stamp: &Stamp) -> bool {
 }
 
 /// A clock that shows this was never set.
-pub fn was_never_set(utc: Timestamp) -> bool {
+pub(crate) fn was_never_set(utc: Timestamp) -> bool {
     TimeZone::UTC.to_datetime(utc).year() < FIRST_YEAR
 }
 
 /// A stamp that is undated, and was not for version 0.1.0: it took every UTC for set, and every
 /// local year after 2000. What it kept has to be known when it comes again.
-pub fn was_dated(stamp: &Stamp) -> bool {
+pub(crate) fn was_dated(stamp: &Stamp) -> bool {
     match stamp {
         Stamp::Local(local) => local.year() > 2000 && is_undated(stamp),
         Stamp::Utc(_) => is_undated(stamp),
@@ -310,7 +310,7 @@ impl From<Caution> for Doubt {
 const MADE_YEAR: i16 = 2026;
 /// A date more than so many years before this version was made is one of a clock that was never
 /// set.
-pub const OLDEST: i16 = 10;
+pub(crate) const OLDEST: i16 = 10;
 /// The first year of a clock that was set.
 const FIRST_YEAR: i16 = MADE_YEAR - OLDEST;
 /// While a box's clock shows less than this, the box does not know the time yet: 2025-01-01 in UTC,
@@ -351,7 +351,7 @@ pub fn resolve(stamp: &Stamp, zone: &TimeZone, received: Timestamp, replay: bool
 }
 
 /// The instant of a read that was received at `received` (box clock), as [`resolve`] tells it.
-pub fn resolve_read(read: &ChipRead, zone: &TimeZone, received: Timestamp) -> Resolved {
+pub(crate) fn resolve_read(read: &ChipRead, zone: &TimeZone, received: Timestamp) -> Resolved {
     resolve(&read.stamp, zone, read.moment(received), read.replay)
 }
 
@@ -391,7 +391,7 @@ fn undated(time: Time, zone: &TimeZone, received: Timestamp, doubt: Doubt) -> Op
 /// The wall time that a stamp without a believable date means, on the day that follows from its
 /// receive time. `None`: the stamp has a date, or is no time of day, or the receive time is at the
 /// calendar's ends.
-pub fn dated_by(stamp: &Stamp, zone: &TimeZone, received: Timestamp) -> Option<DateTime> {
+pub(crate) fn dated_by(stamp: &Stamp, zone: &TimeZone, received: Timestamp) -> Option<DateTime> {
     let (time, zone) = match *stamp {
         Stamp::Local(local) if is_undated(stamp) => (local.time(), zone),
         Stamp::Utc(utc) if was_never_set(utc) => (TimeZone::UTC.to_datetime(utc).time(), &TimeZone::UTC),
@@ -417,7 +417,7 @@ fn newest_day(time: Time, zone: &TimeZone, received: Timestamp) -> Option<(Date,
 }
 
 /// Whether the box knew the time then. An earlier time is that of a clock that nobody has set yet.
-pub fn box_clock_set(received: Timestamp) -> bool {
+pub(crate) fn box_clock_set(received: Timestamp) -> bool {
     received.as_millisecond() >= BOX_SET_MS
 }
 

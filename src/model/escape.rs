@@ -17,7 +17,7 @@ pub fn escape(bytes: &[u8]) -> String {
 }
 
 /// Appends the text form of `bytes`.
-pub fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && *byte != b'\\';
     if bytes.iter().all(plain) {
@@ -37,7 +37,7 @@ pub fn escape_into(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Output for people: lines as they are, but every byte that could control a terminal in the form
 /// of [`escape`]. Output for programs is written unchanged, without this.
-pub struct ForTerminal<W>(pub W);
+pub(crate) struct ForTerminal<W>(pub W);
 
 impl<W: Write> Write for ForTerminal<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

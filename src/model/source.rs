@@ -14,26 +14,26 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// Separates a decoder's name from its location's name.
-pub const MARK: char = '/';
+pub(crate) const MARK: char = '/';
 
 /// The source of a decoder's location.
-pub fn name(decoder: &str, location: &str) -> Box<str> {
+pub(crate) fn name(decoder: &str, location: &str) -> Box<str> {
     format!("{decoder}{MARK}{location}").into()
 }
 
 /// The decoder to which a source belongs. For a decoder's own source this is its name.
-pub fn decoder(source: &str) -> &str {
+pub(crate) fn decoder(source: &str) -> &str {
     source.split_once(MARK).map_or(source, |(decoder, _)| decoder)
 }
 
 /// The location of a source. `None` for reads without a location, or from a location that has no
 /// device of its own.
-pub fn location(source: &str) -> Option<&str> {
+pub(crate) fn location(source: &str) -> Option<&str> {
     source.split_once(MARK).map(|(_, location)| location)
 }
 
 /// All values of a decoder in a map by source, its own source first.
-pub fn of<'a, T>(map: &'a BTreeMap<Box<str>, T>, decoder: &str) -> impl Iterator<Item = (&'a str, &'a T)> {
+pub(crate) fn of<'a, T>(map: &'a BTreeMap<Box<str>, T>, decoder: &str) -> impl Iterator<Item = (&'a str, &'a T)> {
     let prefix = format!("{decoder}{MARK}");
     let others = map.range::<str, _>((Bound::Included(&*prefix), Bound::Unbounded));
     let own = map.get_key_value(decoder);

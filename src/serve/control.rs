@@ -34,7 +34,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub use self::capture::{Answered, Stream, capture};
+pub(crate) use self::capture::{Answered, Stream, capture};
 use self::request::{ANSWER_LIMIT, ANSWER_TIME, failed};
 pub use self::request::{ControlError, ControlRequest, socket_path};
 use crate::cloud::audit::adopt::Adopted;
@@ -59,7 +59,7 @@ const BACKLOG: i32 = 64;
 const LOOK: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 2 });
 
 /// The daemon's end of the socket.
-pub struct Socket {
+pub(crate) struct Socket {
     path: PathBuf,
     ops: Ops,
     /// `None` if the socket could not be made yet.
@@ -68,13 +68,13 @@ pub struct Socket {
 
 impl Socket {
     /// The socket of `data_dir`, on which nobody listens yet.
-    pub fn new(data_dir: &Path, ops: Ops) -> Self {
+    pub(crate) fn new(data_dir: &Path, ops: Ops) -> Self {
         Self { path: socket_path(data_dir), ops, listening: None }
     }
 
     /// The same socket, whose commands can also use the journal.
     #[must_use]
-    pub fn with_journal(self, journal: Journal) -> Self {
+    pub(crate) fn with_journal(self, journal: Journal) -> Self {
         Self { ops: self.ops.with_journal(journal), ..self }
     }
 
@@ -82,7 +82,7 @@ impl Socket {
     /// the lock of the data directory, so no other daemon listens there. If the socket cannot be
     /// made (its path is longer than the 107 bytes that are allowed, or the directory is gone),
     /// that is shown as a problem, and [`Socket::serve`] tries again.
-    pub fn bind(&mut self) {
+    pub(crate) fn bind(&mut self) {
         match Listening::bind(&self.path) {
             Ok(listening) => {
                 self.listening = Some(listening);
@@ -100,7 +100,7 @@ impl Socket {
     }
 
     /// Answers requests until `stop`.
-    pub async fn serve(mut self, stop: CancellationToken) {
+    pub(crate) async fn serve(mut self, stop: CancellationToken) {
         let ops = Arc::new(self.ops.clone());
         let places = Arc::new(Semaphore::new(CLIENTS));
         let mut looks = tokio::time::interval(LOOK);
@@ -321,7 +321,7 @@ pub async fn ask(data_dir: &Path, request: ControlRequest) -> Result<Value, Cont
 ///
 /// # Errors
 /// Like [`ask`], but it is no error if no daemon runs.
-pub async fn durable(data_dir: &Path) -> Result<u64, ControlError> {
+pub(crate) async fn durable(data_dir: &Path) -> Result<u64, ControlError> {
     match ask(data_dir, ControlRequest::Durable).await {
         Ok(answer) => Ok(answer.get("durable").and_then(Value::as_u64).unwrap_or(0)),
         Err(ControlError::NotRunning(_)) => Ok(u64::MAX),
@@ -334,7 +334,7 @@ pub async fn durable(data_dir: &Path) -> Result<u64, ControlError> {
 ///
 /// # Errors
 /// Like [`ask`].
-pub async fn status(config: &Config) -> Result<Value, ControlError> {
+pub(crate) async fn status(config: &Config) -> Result<Value, ControlError> {
     match ask(&config.data_dir, ControlRequest::Status).await {
         Err(error @ ControlError::NotRunning(_)) => {
             let Some(page) = config.status.listen else { return Err(error) };

@@ -24,14 +24,14 @@ use crate::link::{CommandResult, DecoderHandle};
 use crate::status::{Board, Snapshot};
 
 /// The channel to the audits and repairs of each device, by the device's identity in the cloud.
-pub type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
+pub(crate) type Repairs = BTreeMap<Box<str>, mpsc::Sender<Order>>;
 
 /// The handle of each decoder, by its name in the configuration.
-pub type Decoders = BTreeMap<String, DecoderHandle>;
+pub(crate) type Decoders = BTreeMap<String, DecoderHandle>;
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
-pub enum OpsError {
+pub(crate) enum OpsError {
     /// The daemon is stopping.
     #[error("passbridge is stopping")]
     Stopping,
@@ -54,7 +54,7 @@ pub enum OpsError {
 
 /// Why a decoder was not asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecoderRefusal {
+pub(crate) enum DecoderRefusal {
     /// The configuration has no decoder of that name.
     #[error("there is no decoder of that name; there are: {}", known.join(", "))]
     Unknown {
@@ -70,7 +70,7 @@ pub enum DecoderRefusal {
 }
 
 /// A capture that has begun.
-pub struct Capturing {
+pub(crate) struct Capturing {
     /// Header of the capture file.
     pub header: Header,
     /// The bytes on the wire from now on.
@@ -79,7 +79,7 @@ pub struct Capturing {
 
 /// A handle on the running daemon. Clones reach the same daemon.
 #[derive(Clone)]
-pub struct Ops {
+pub(crate) struct Ops {
     board: Board,
     repairs: Repairs,
     decoders: Decoders,
@@ -90,7 +90,7 @@ pub struct Ops {
 }
 
 /// Shows on the board how many reads the journal has, and what became of them.
-pub fn show_counts(journal: &Journal, board: &Board) {
+pub(crate) fn show_counts(journal: &Journal, board: &Board) {
     let (pending, oldest) = journal.backlog();
     let (dead_letters, duplicates) = (journal.dead_letters(), journal.duplicates());
     if !journal.show_sent(board) {
@@ -107,13 +107,13 @@ pub fn show_counts(journal: &Journal, board: &Board) {
 
 impl Ops {
     /// A handle on these devices and decoders, without a journal.
-    pub fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<u64>) -> Self {
+    pub(crate) fn new(board: Board, repairs: Repairs, decoders: Decoders, try_again: watch::Sender<u64>) -> Self {
         Self { board, repairs, decoders, try_again, journal: None }
     }
 
     /// The same handle with a journal.
     #[must_use]
-    pub fn with_journal(self, journal: Journal) -> Self {
+    pub(crate) fn with_journal(self, journal: Journal) -> Self {
         Self { journal: Some(journal), ..self }
     }
 
@@ -123,7 +123,7 @@ impl Ops {
     }
 
     /// The current status of the box. Its counts of reads are those of this moment.
-    pub fn status(&self) -> Snapshot {
+    pub(crate) fn status(&self) -> Snapshot {
         if let Some(journal) = &self.journal {
             show_counts(journal, &self.board);
         }
@@ -131,7 +131,7 @@ impl Ops {
     }
 
     /// The last sequence number that would survive a power cut.
-    pub fn durable(&self) -> u64 {
+    pub(crate) fn durable(&self) -> u64 {
         self.board.snapshot().journal.durable
     }
 
@@ -140,7 +140,7 @@ impl Ops {
     ///
     /// # Errors
     /// The device is unknown, the audit failed, or the daemon is stopping.
-    pub async fn repair(&self, device: &str, session: String) -> Result<Repaired, OpsError> {
+    pub(crate) async fn repair(&self, device: &str, session: String) -> Result<Repaired, OpsError> {
         self.order(device, |reply| Order::Repair { session, reply }).await?.map_err(OpsError::Failed)
     }
 
@@ -151,7 +151,7 @@ impl Ops {
     /// # Errors
     /// `from` is in the configuration, `to` is not, the comparison with the cloud failed, or the
     /// daemon is stopping.
-    pub async fn adopt(&self, from: String, to: &str) -> Result<Adopted, OpsError> {
+    pub(crate) async fn adopt(&self, from: String, to: &str) -> Result<Adopted, OpsError> {
         if self.repairs.contains_key(&*from) {
             return Err(OpsError::DeviceInUse(from));
         }
@@ -163,7 +163,7 @@ impl Ops {
     ///
     /// # Errors
     /// The device is unknown, or the daemon is stopping.
-    pub async fn audited(&self, audited: Audited) -> Result<(), OpsError> {
+    pub(crate) async fn audited(&self, audited: Audited) -> Result<(), OpsError> {
         let device = audited.device.clone();
         self.order(&device, |reply| Order::Found { audited, reply }).await
     }
@@ -172,7 +172,7 @@ impl Ops {
     ///
     /// # Errors
     /// The decoder does not exist, is not connected, or cannot carry out the request.
-    pub async fn rewind(&self, decoder: &str, range: &Range) -> Result<(), DecoderRefusal> {
+    pub(crate) async fn rewind(&self, decoder: &str, range: &Range) -> Result<(), DecoderRefusal> {
         match self.decoder(decoder)?.ask(range).await {
             CommandResult::Accepted => Ok(()),
             CommandResult::NotConnected => Err(DecoderRefusal::NotConnected),
@@ -185,14 +185,14 @@ impl Ops {
     ///
     /// # Errors
     /// The journal is not open, or it cannot release them.
-    pub async fn let_go(&self, decoder: Option<&str>) -> Result<u64, OpsError> {
+    pub(crate) async fn let_go(&self, decoder: Option<&str>) -> Result<u64, OpsError> {
         let journal = self.journal.as_ref().ok_or(OpsError::NoJournal)?;
         Ok(journal.let_all_go(decoder).await?)
     }
 
     /// Tries the passings of every device again that were set aside because the cloud failed at
     /// them. Returns how many they are.
-    pub fn try_again(&self) -> usize {
+    pub(crate) fn try_again(&self) -> usize {
         let count = self.journal.as_ref().map_or(0, Journal::failing);
         self.try_again.send_modify(|times| *times += 1);
         count
@@ -203,7 +203,7 @@ impl Ops {
     ///
     /// # Errors
     /// The decoder does not exist, or it already has the highest allowed number of captures.
-    pub fn capture(&self, decoder: &str) -> Result<Capturing, DecoderRefusal> {
+    pub(crate) fn capture(&self, decoder: &str) -> Result<Capturing, DecoderRefusal> {
         let Some(recording) = self.decoder(decoder)?.tap().listen() else {
             let why = format!("{CAPTURES} captures of it go on already: end one of them");
             return Err(DecoderRefusal::Refused(why));

@@ -101,7 +101,7 @@ impl From<BindError> for Failure {
 /// The listening port of the page, or an address that this box does not have yet (its network
 /// starts later).
 #[derive(Debug)]
-pub struct WebPage {
+pub(crate) struct WebPage {
     address: SocketAddr,
     /// Why there is none yet.
     listener: std::io::Result<TcpListener>,
@@ -109,7 +109,7 @@ pub struct WebPage {
 
 /// Who is shown more than that the process lives.
 #[derive(Clone, Debug)]
-pub enum Audience {
+pub(crate) enum Audience {
     /// Everybody who asks for this box; the address is loopback.
     Open,
     /// Who shows the token.
@@ -120,13 +120,13 @@ pub enum Audience {
 
 impl WebPage {
     /// The actual address (port 0 selects any free port). `None` while the page cannot listen.
-    pub fn local_addr(&self) -> Option<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         self.listener.as_ref().ok()?.local_addr().ok()
     }
 
     /// Takes the port of `[status].listen` at the start. What cannot be had now is waited for by
     /// [`serve`].
-    pub async fn open(address: SocketAddr) -> Self {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
         Self { address, listener: TcpListener::bind(address).await }
     }
 }
@@ -135,7 +135,7 @@ impl WebPage {
 ///
 /// # Errors
 /// The address is in use or not allowed. An address that this box does not have yet is no error.
-pub async fn bind(address: SocketAddr) -> Result<WebPage, BindError> {
+pub(crate) async fn bind(address: SocketAddr) -> Result<WebPage, BindError> {
     match WebPage::open(address).await {
         WebPage { address, listener: Err(source) } if source.kind() != ErrorKind::AddrNotAvailable => {
             Err(BindError { address, source })
@@ -174,7 +174,7 @@ async fn wait_for_address(page: WebPage, board: &Board) -> TcpListener {
 }
 
 /// Answers requests until `stop`. Then requests in progress may end within a second.
-pub async fn serve(page: WebPage, board: Board, access: watch::Receiver<Audience>, stop: CancellationToken) {
+pub(crate) async fn serve(page: WebPage, board: Board, access: watch::Receiver<Audience>, stop: CancellationToken) {
     let Some(listener) = stop.run_until_cancelled(wait_for_address(page, &board)).await else { return };
     let router = router(Web { board, access, streams: Arc::new(Semaphore::new(STREAMS)), stop: stop.clone() });
     let places = Arc::new(Semaphore::new(CONNECTIONS));

@@ -281,7 +281,7 @@ impl SimCloud {
 ///
 /// # Errors
 /// The address cannot be bound.
-pub async fn serve_forever(
+pub(crate) async fn serve_forever(
     address: SocketAddr,
     config: SimCloudConfig,
     session: Option<&str>,

@@ -37,7 +37,7 @@ const LINKS_MAX: usize = 16;
 
 /// The speed of the player.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
+pub(crate) enum Pace {
     /// This many times the original speed.
     Times(f64),
     /// As fast as the other side takes the bytes.
@@ -67,7 +67,7 @@ struct Part {
 
 /// The content of a capture file.
 #[derive(Debug, Default)]
-pub struct Script {
+pub(crate) struct Script {
     /// The connections in the order of their beginnings.
     parts: Vec<Part>,
     /// The file ends in the middle of a line.
@@ -79,7 +79,7 @@ impl Script {
     ///
     /// # Errors
     /// [`CaptureError`].
-    pub fn read(mut capture: CaptureReader<impl BufRead>) -> Result<Self, CaptureError> {
+    pub(crate) fn read(mut capture: CaptureReader<impl BufRead>) -> Result<Self, CaptureError> {
         let mut script = Self::default();
         let mut open: BTreeMap<u32, usize> = BTreeMap::new();
         let mut now = Duration::ZERO; // never goes back
@@ -111,7 +111,7 @@ impl Script {
     ///
     /// # Errors
     /// An option does not fit the protocol.
-    pub fn reads(&self, spec: &Spec, settings: &Settings) -> Result<Vec<SimRead>, SettingError> {
+    pub(crate) fn reads(&self, spec: &Spec, settings: &Settings) -> Result<Vec<SimRead>, SettingError> {
         let mut reads = Vec::new();
         for part in &self.parts {
             let (mut protocol, mut out) = ((spec.make)(settings)?, Output::default());
@@ -143,7 +143,7 @@ struct Stage {
 }
 
 /// A capture that is being played. It stops when it is dropped.
-pub struct Player {
+pub(crate) struct Player {
     stage: Arc<Stage>,
     address: Option<SocketAddr>,
     tasks: JoinSet<()>,
@@ -154,7 +154,7 @@ impl Player {
     ///
     /// # Errors
     /// The port cannot be opened.
-    pub async fn start(wiring: Wiring, script: Script, pace: Pace) -> Result<Self, SimError> {
+    pub(crate) async fn start(wiring: Wiring, script: Script, pace: Pace) -> Result<Self, SimError> {
         let (bytes, links) = (watch::Sender::new(0), watch::Sender::new(0));
         let stage = Arc::new(Stage { pace, bytes, links, left: watch::Sender::new(script.parts.len()) });
         let (mut tasks, mut address) = (JoinSet::new(), None);
@@ -183,27 +183,27 @@ impl Player {
     }
 
     /// The address on which it listens, if it listens.
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 
     /// The number of bytes sent. It changes with each piece.
-    pub fn bytes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn bytes(&self) -> watch::Receiver<u64> {
         self.stage.bytes.subscribe()
     }
 
     /// The number of connections that are open now.
-    pub fn links(&self) -> watch::Receiver<usize> {
+    pub(crate) fn links(&self) -> watch::Receiver<usize> {
         self.stage.links.subscribe()
     }
 
     /// Whether the whole file was played.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         *self.stage.left.borrow() == 0
     }
 
     /// Stops the player and waits until its port is free.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.tasks.shutdown().await;
     }
 }

@@ -14,7 +14,7 @@ use crate::status::words::{against_box, age, count, short};
 use crate::status::{DecoderStatus, LinkState, ProblemCode, Snapshot, UploadState, UploadStatus};
 
 /// The whole text. Each line ends with `\n`.
-pub fn text(status: &Snapshot) -> String {
+pub(crate) fn text(status: &Snapshot) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = write(status, &mut out);

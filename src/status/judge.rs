@@ -44,7 +44,7 @@ const TODO: usize = 3;
 
 /// The state, and the texts that belong to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StateVerdict {
+pub(super) struct StateVerdict {
     /// The state.
     pub state: BoxState,
     /// One or more whole sentences.
@@ -59,7 +59,7 @@ pub struct StateVerdict {
 
 /// Remembers the state that is shown, so that a better state can wait.
 #[derive(Clone, Debug, Default)]
-pub struct Judge {
+pub(super) struct Judge {
     shown: StateVerdict,
     /// When the shown state began, on the box's monotonic clock.
     since: Duration,
@@ -70,7 +70,7 @@ pub struct Judge {
 
 impl Judge {
     /// The verdict on `status` at `now`, the time since the start of the process.
-    pub fn look(&mut self, status: &Snapshot, now: Duration) -> &StateVerdict {
+    pub(super) fn look(&mut self, status: &Snapshot, now: Duration) -> &StateVerdict {
         let found = judge(status, now, self.shown.state);
         let better = found.state > self.shown.state;
         // Reading and ready are both in order, so a change between them does not wait.
@@ -88,7 +88,7 @@ impl Judge {
     }
 
     /// For how long the state has been shown.
-    pub fn lasts(&self, now: Duration) -> Duration {
+    pub(super) fn lasts(&self, now: Duration) -> Duration {
         now.saturating_sub(self.since)
     }
 }

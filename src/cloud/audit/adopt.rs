@@ -24,7 +24,7 @@ use crate::journal::{InFlight, Journal, JournalError, UploadEvent, UploadItem};
 
 /// Result of moving the passings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Adopted {
+pub(crate) struct Adopted {
     /// Passings that the new device gets now.
     pub moved: u64,
     /// Passings that the cloud already holds for the old device. They count as sent.
@@ -37,7 +37,7 @@ pub struct Adopted {
 
 impl Adopted {
     /// The result as text for people.
-    pub fn in_words(&self, from: &str, to: &str) -> String {
+    pub(crate) fn in_words(&self, from: &str, to: &str) -> String {
         let Self { moved, settled, left, why } = self;
         let mut text = format!("{moved} passings of device {from} go to device {to} now");
         if *settled > 0 {
@@ -55,7 +55,7 @@ impl Adopted {
 ///
 /// # Errors
 /// The journal is closed.
-pub async fn adopt(
+pub(crate) async fn adopt(
     journal: &Journal,
     client: &Client,
     (from, to): (&str, &str),

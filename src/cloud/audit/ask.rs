@@ -22,13 +22,13 @@ const TRIES: u32 = 3;
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// Source of pages: the cloud, or its imitation in a test.
-pub trait Pages: Sync {
+pub(crate) trait Pages: Sync {
     /// Returns a page of what a session holds, by number, like [`Client::held`].
     fn page(&self, first: u64, last: Option<u64>, page: u32) -> impl Future<Output = Result<Page, CallError>> + Send;
 }
 
 /// A session in the cloud.
-pub struct InCloud<'a> {
+pub(crate) struct InCloud<'a> {
     client: &'a Client,
     token: &'a str,
     /// Pause before each call, because an audit runs beside live uploads and need not be fast.
@@ -38,12 +38,12 @@ pub struct InCloud<'a> {
 
 impl<'a> InCloud<'a> {
     /// A session with this token, and a pause of `rest` before each call.
-    pub fn new(client: &'a Client, token: &'a str, rest: Duration) -> Self {
+    pub(crate) fn new(client: &'a Client, token: &'a str, rest: Duration) -> Self {
         Self { client, token, rest, unknown: AtomicBool::new(false) }
     }
 
     /// The cloud said that it does not know the session.
-    pub fn is_unknown(&self) -> bool {
+    pub(crate) fn is_unknown(&self) -> bool {
         self.unknown.load(Ordering::Relaxed)
     }
 
@@ -82,7 +82,7 @@ impl Pages for InCloud<'_> {
 
 /// The result of comparing a session.
 #[derive(Debug, Default)]
-pub struct Walk {
+pub(crate) struct Walk {
     /// The sum of all windows without a difference.
     plain: Compared,
     /// The windows with differences, by their first number. They are asked for again. Together they
@@ -103,7 +103,7 @@ impl Walk {
     ///
     /// # Errors
     /// The log cannot be read, or the cloud does not answer.
-    pub async fn begin(ours: Numbered, top: Option<u64>, cloud: &impl Pages) -> Result<Self, AuditError> {
+    pub(crate) async fn begin(ours: Numbered, top: Option<u64>, cloud: &impl Pages) -> Result<Self, AuditError> {
         let above = look(cloud, after(top), None, &[], Length::AnyLength).await?;
         let mut walk = Self { above, top, ..Self::default() };
         let mut windows = Windows::new(ours, top);
@@ -121,7 +121,7 @@ impl Walk {
     ///
     /// # Errors
     /// Like [`Walk::begin`].
-    pub async fn again(&mut self, ours: Numbered, cloud: &impl Pages) -> Result<(), AuditError> {
+    pub(crate) async fn again(&mut self, ours: Numbered, cloud: &impl Pages) -> Result<(), AuditError> {
         if let (true, Some(last)) =
             (self.above.beyond.is_empty(), self.above.findings.iter().filter_map(Finding::num).max())
         {
@@ -142,7 +142,7 @@ impl Walk {
 
     /// Returns everything that was seen. With `above`, it includes the differences above our
     /// highest number that were only counted.
-    pub fn seen(&self, above: bool) -> Compared {
+    pub(crate) fn seen(&self, above: bool) -> Compared {
         let mut all = self.plain.clone();
         for seen in self.odd.values() {
             all.append(seen.clone());
@@ -223,7 +223,7 @@ fn next_window(ours: &mut Numbered, ahead: &mut Option<Ours>) -> io::Result<Vec<
 ///
 /// # Errors
 /// The cloud does not answer.
-pub async fn not_shown(cloud: &impl Pages, ours: &[Ours]) -> Result<Vec<u64>, AuditError> {
+pub(crate) async fn not_shown(cloud: &impl Pages, ours: &[Ours]) -> Result<Vec<u64>, AuditError> {
     let (Some(first), Some(last)) = (ours.first(), ours.last()) else { return Ok(Vec::new()) };
     let seen = look(cloud, first.item.num, Some(last.item.num), ours, Length::Bounded).await?;
     Ok(seen.findings.into_iter().filter_map(|finding| Some(finding.ours?.num)).collect())

@@ -13,15 +13,15 @@ use crate::cloud::rufus::{CloudPassing, Page};
 use crate::journal::UploadItem;
 
 /// Our passings in a window. One page of the real cloud (5000) can hold them, with room for others.
-pub const WINDOW: usize = 2000;
+pub(crate) const WINDOW: usize = 2000;
 /// Most differences that are kept.
-pub const FINDINGS_MAX: usize = 10_000;
+pub(crate) const FINDINGS_MAX: usize = 10_000;
 /// Most passings that are kept of those that the cloud holds beside ours under one number.
 const OTHERS_MAX: usize = 4;
 
 /// The state of a passing according to the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PassingState {
+pub(crate) enum PassingState {
     /// The cloud confirmed that it holds the passing.
     Accepted,
     /// The passing has a number and is not settled.
@@ -32,7 +32,7 @@ pub enum PassingState {
 
 /// A passing as the journal numbered it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ours {
+pub(crate) struct Ours {
     /// The passing.
     pub item: UploadItem,
     /// State of the passing.
@@ -87,7 +87,7 @@ impl Finding {
 
 /// The result of one window, or of several together.
 #[derive(Clone, Debug, Default)]
-pub struct Compared {
+pub(crate) struct Compared {
     /// Number of passings in the journal.
     pub checked: u64,
     /// How many of them the cloud holds unchanged.
@@ -124,7 +124,7 @@ impl Compared {
     }
 
     /// Adds a window that follows these.
-    pub fn append(&mut self, window: Self) {
+    pub(crate) fn append(&mut self, window: Self) {
         self.checked += window.checked;
         self.equal += window.equal;
         self.unnumbered = self.unnumbered.max(window.unnumbered); // they have no place, so each window may show them
@@ -142,7 +142,7 @@ impl Compared {
     /// Combines two looks at a window. Only numbers that both looks found different count, and the
     /// second look defines the difference. The first look may have missed a passing that was just
     /// arriving, or seen one twice that moved to the next page.
-    pub fn confirmed_by(&self, mut again: Self) -> Self {
+    pub(crate) fn confirmed_by(&self, mut again: Self) -> Self {
         if self.beyond.is_empty() {
             let before: BTreeSet<_> = self.findings.iter().map(Finding::num).collect();
             again.findings.retain(|finding| before.contains(&finding.num()));
@@ -151,20 +151,20 @@ impl Compared {
     }
 
     /// There is a difference that a later answer may not confirm.
-    pub fn is_doubtful(&self) -> bool {
+    pub(crate) fn is_doubtful(&self) -> bool {
         self.findings.iter().any(|finding| finding.verdict.is_doubtful())
             || self.beyond.iter().any(|(verdict, count)| verdict.is_doubtful() && *count > 0)
     }
 
     /// Keeps the first `room` findings and counts the others.
-    pub fn keep(&mut self, room: usize) {
+    pub(crate) fn keep(&mut self, room: usize) {
         for finding in self.findings.drain(room.min(self.findings.len())..) {
             *self.beyond.entry(finding.verdict).or_default() += 1;
         }
     }
 
     /// Called when everything was seen. Decides whether a missing fraction is a difference.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         let coarse = std::mem::take(&mut self.coarse);
         if self.keeps_fractions {
             self.equal = self.equal.saturating_sub(coarse.len() as u64);
@@ -200,7 +200,7 @@ struct Place {
 }
 
 /// A range of numbers that is compared.
-pub struct Window {
+pub(crate) struct Window {
     first: u64,
     last: Option<u64>,
     places: BTreeMap<u64, Place>,
@@ -211,7 +211,7 @@ impl Window {
     /// The numbers `first..=last` (`None`: no end), with all our passings in it. If the same
     /// passing occurs twice under the same number, the later one counts: it was sent again, or its
     /// read arrived again after its line was lost.
-    pub fn new(first: u64, last: Option<u64>, ours: impl IntoIterator<Item = Ours>) -> Self {
+    pub(crate) fn new(first: u64, last: Option<u64>, ours: impl IntoIterator<Item = Ours>) -> Self {
         let mut places: BTreeMap<u64, Place> = BTreeMap::new();
         for ours in ours {
             let slots = &mut places.entry(ours.item.num).or_default().slots;
@@ -224,7 +224,7 @@ impl Window {
     }
 
     /// Takes in a page.
-    pub fn take(&mut self, page: Page) {
+    pub(crate) fn take(&mut self, page: Page) {
         for stored in page.passings {
             let Some(num) = stored.num else {
                 self.seen.unnumbered += 1;
@@ -241,7 +241,7 @@ impl Window {
     }
 
     /// Ends the comparison after everything was seen.
-    pub fn close(mut self) -> Compared {
+    pub(crate) fn close(mut self) -> Compared {
         for place in self.places.into_values() {
             place.judge(&mut self.seen);
         }
@@ -349,7 +349,7 @@ fn crossing_of_stored(stored: &CloudPassing) -> Option<Crossing> {
 /// A second look through the journal as it is after the cloud was read. A passing that became ours
 /// meanwhile is not foreign, and a passing that is missing under its number may be in the cloud
 /// under another one.
-pub struct Explain {
+pub(crate) struct Explain {
     findings: Vec<Option<Finding>>,
     /// Findings by chip and time.
     crossings: BTreeMap<Crossing, Vec<usize>>,
@@ -363,12 +363,12 @@ pub struct Explain {
 
 impl Explain {
     /// At least one finding needs a second look.
-    pub fn needed(findings: &[Finding]) -> bool {
+    pub(crate) fn needed(findings: &[Finding]) -> bool {
         findings.iter().any(|finding| matches!(finding.verdict, AuditVerdict::Missing | AuditVerdict::Foreign))
     }
 
     /// A look for these findings.
-    pub fn new(findings: Vec<Finding>) -> Self {
+    pub(crate) fn new(findings: Vec<Finding>) -> Self {
         let mut look = Self {
             findings: Vec::new(),
             crossings: BTreeMap::new(),
@@ -418,7 +418,7 @@ impl Explain {
     }
 
     /// Takes in one passing of the journal.
-    pub fn look(&mut self, ours: &Ours) {
+    pub(crate) fn look(&mut self, ours: &Ours) {
         let item = &ours.item;
         for &at in self.foreign.get(&item.num).into_iter().flatten() {
             let same = |finding: &Finding| {
@@ -446,7 +446,7 @@ impl Explain {
 
     /// Returns the remaining findings, and how many of the missing ones the cloud holds under
     /// another of our numbers.
-    pub fn finish(self) -> (Vec<Finding>, u64) {
+    pub(crate) fn finish(self) -> (Vec<Finding>, u64) {
         (self.findings.into_iter().flatten().collect(), self.merged)
     }
 }

@@ -43,7 +43,7 @@ pub struct Repaired {
 ///
 /// # Errors
 /// The audit failed.
-pub async fn repair(
+pub(crate) async fn repair(
     subject: &Subject,
     client: &Client,
     head: &Head,
@@ -94,7 +94,7 @@ impl From<&Repaired> for serde_json::Value {
 
 /// A request from a command.
 #[derive(Debug)]
-pub enum Order {
+pub(crate) enum Order {
     /// Repair a session.
     Repair {
         /// Session, as in [`Subject`].
@@ -119,7 +119,7 @@ pub enum Order {
 }
 
 /// Audits the sessions of one device.
-pub struct Keeper {
+pub(crate) struct Keeper {
     /// Device, journal and decoders. The session in it is not used.
     pub subject: Subject,
     /// The cloud.
@@ -138,7 +138,7 @@ pub struct Keeper {
 
 impl Keeper {
     /// Runs until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.keep() => {}

@@ -32,7 +32,7 @@ const RUNS_MAX: usize = 64;
 
 /// What the log knows about a session.
 #[derive(Clone, Debug, Default)]
-pub struct InLog {
+pub(crate) struct InLog {
     /// `token_session`.
     pub token: Box<str>,
     /// Name of the session, if the cloud returned one.
@@ -52,14 +52,14 @@ pub struct InLog {
 
 impl InLog {
     /// A session that the log does not know.
-    pub fn nothing(token: &str) -> Self {
+    pub(crate) fn nothing(token: &str) -> Self {
         Self { token: token.into(), ..Self::default() }
     }
 }
 
 /// What one pass through the log finds about a device.
 #[derive(Clone, Debug, Default)]
-pub struct Index {
+pub(crate) struct Index {
     /// Sessions, with the one that was last joined or numbered in at the end.
     pub sessions: Vec<InLog>,
     /// Number of damaged lines. A damaged line costs only itself.
@@ -85,7 +85,7 @@ struct DeviceHead {
 }
 
 /// Reads the log of `data_dir` up to entry `durable`. `None`: there is no journal.
-pub fn index(data_dir: &Path, device: &str, durable: u64) -> io::Result<Option<Index>> {
+pub(crate) fn index(data_dir: &Path, device: &str, durable: u64) -> io::Result<Option<Index>> {
     let dir = log_dir(data_dir);
     if !dir.is_dir() {
         return Ok(None);
@@ -198,7 +198,7 @@ impl Index {
 
     /// Returns the session with this token, or the only one whose token ends with it (at least six
     /// characters).
-    pub fn find(&self, token: &str) -> Option<&InLog> {
+    pub(crate) fn find(&self, token: &str) -> Option<&InLog> {
         let exact = self.sessions.iter().find(|session| *session.token == *token);
         let mut alike = self.sessions.iter().filter(|session| token.len() >= 6 && session.token.ends_with(token));
         exact.or_else(|| alike.next().filter(|_| alike.next().is_none()))
@@ -206,7 +206,7 @@ impl Index {
 
     /// Counts the reads of these decoders that no batch covers, and the released passings without a
     /// new number.
-    pub fn waiting(&self, data_dir: &Path, decoders: &[Box<str>], durable: u64) -> io::Result<u64> {
+    pub(crate) fn waiting(&self, data_dir: &Path, decoders: &[Box<str>], durable: u64) -> io::Result<u64> {
         let mut waiting = self.returned.len() as u64;
         let Some(mut reader) = LogReader::open(&log_dir(data_dir), None)? else { return Ok(waiting) };
         while let Some(line) = reader.read()? {
@@ -224,13 +224,13 @@ impl Index {
 
 /// Passings of a session in rising order of their numbers. The same number may occur more than
 /// once.
-pub type Numbered = Box<dyn Iterator<Item = io::Result<Ours>> + Send>;
+pub(crate) type Numbered = Box<dyn Iterator<Item = io::Result<Ours>> + Send>;
 
 /// Returns the passings of a session, up to entry `durable`.
 ///
 /// # Errors
 /// The log cannot be read, or its segments were removed since the index was made.
-pub fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: u64) -> io::Result<Numbered> {
+pub(crate) fn numbered(data_dir: &Path, device: &str, session: &InLog, durable: u64) -> io::Result<Numbered> {
     if session.runs.len() > RUNS_MAX {
         let text =
             format!("passings of this session were sent again more than {RUNS_MAX} times; it cannot be followed");

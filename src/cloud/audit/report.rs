@@ -41,7 +41,7 @@ pub enum AuditError {
 }
 
 /// Asks how far the log is durable.
-pub type AskDurable = Arc<dyn Fn() -> BoxFuture<'static, Result<u64, Failure>> + Send + Sync>;
+pub(super) type AskDurable = Arc<dyn Fn() -> BoxFuture<'static, Result<u64, Failure>> + Send + Sync>;
 
 /// The source of how far the log is durable.
 #[derive(Clone)]

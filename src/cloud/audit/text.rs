@@ -31,7 +31,7 @@ impl AuditVerdict {
 }
 
 /// The session as text: its name and the end of its token.
-pub fn session_in_words(token: &str, alias: Option<&str>) -> String {
+pub(super) fn session_in_words(token: &str, alias: Option<&str>) -> String {
     format!("{} (…{})", printable(alias.unwrap_or("without a name")), printable(&tail(token)))
 }
 
@@ -131,7 +131,7 @@ fn instant(ms: Option<i64>) -> String {
 }
 
 /// The result as JSON: one line for each difference, and the summary as the last line.
-pub fn json_lines(report: &AuditReport, at: Timestamp) -> String {
+pub(crate) fn json_lines(report: &AuditReport, at: Timestamp) -> String {
     let mut out = String::new();
     for finding in &report.findings {
         let _ = writeln!(out, "{}", json_of(finding));
@@ -165,7 +165,7 @@ fn json_of(finding: &Finding) -> Value {
 }
 
 /// The result as one line, for the log, the status and a problem.
-pub fn summary_in_words(audited: &Audited, alias: Option<&str>) -> String {
+pub(super) fn summary_in_words(audited: &Audited, alias: Option<&str>) -> String {
     let session = session_in_words(&audited.token, alias);
     match (audited.equal, audited.not_yet_sent) {
         (true, 0) => return format!("session {session}: journal and cloud hold the same {} passings", audited.checked),

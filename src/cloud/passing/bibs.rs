@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 use crate::status::{Board, ProblemCode};
 
 /// Most chips in a bib file.
-pub const MAX_CHIPS: usize = 200_000;
+pub(super) const MAX_CHIPS: usize = 200_000;
 /// Longest bib file, in bytes.
-pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// Longest chip or bib in a file, in bytes.
-pub const MAX_FIELD: usize = 100;
+pub(super) const MAX_FIELD: usize = 100;
 /// Time between two looks at the bib file.
 const LOOK: Duration = Duration::from_secs(2);
 /// Time for which the file must not change when somebody asks to read it again.
@@ -34,7 +34,7 @@ const AT_REST: Duration = Duration::from_millis(200);
 
 /// Chips and their bibs. Upper and lower case of a chip are equal.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Bibs {
+pub(crate) struct Bibs {
     /// Bibs by chip, with the chip in upper case.
     by_chip: HashMap<Box<str>, Box<str>>,
 }
@@ -42,7 +42,7 @@ pub struct Bibs {
 /// Why a bib file cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
-pub struct BibError {
+pub(crate) struct BibError {
     /// Line in the file, from 1.
     pub line: u64,
     /// What is wrong with the line.
@@ -51,7 +51,7 @@ pub struct BibError {
 
 impl Bibs {
     /// No bib is known. A box without a bib file uses this receiver for [`super::Mapper::new`].
-    pub fn none() -> watch::Receiver<Arc<Self>> {
+    pub(crate) fn none() -> watch::Receiver<Arc<Self>> {
         watch::channel(Arc::default()).1
     }
 
@@ -63,7 +63,7 @@ impl Bibs {
     /// Returns the first wrong line: a column is missing, a chip or bib is empty, longer than
     /// [`MAX_FIELD`] or not printable UTF-8, a chip has two bibs, a quote is not closed, or there
     /// are more than [`MAX_CHIPS`] chips.
-    pub fn read(text: &[u8]) -> Result<Self, BibError> {
+    pub(crate) fn read(text: &[u8]) -> Result<Self, BibError> {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         let header = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let separator = [b',', b';', b'\t'].into_iter().find(|byte| header.contains(byte)).unwrap_or(b',');
@@ -119,7 +119,7 @@ impl Bibs {
     }
 
     /// Returns the bib of a chip code, if the file has one.
-    pub fn get(&self, chip: &str) -> Option<&str> {
+    pub(crate) fn get(&self, chip: &str) -> Option<&str> {
         let found = self.by_chip.get(chip).or_else(|| {
             let lower = chip.bytes().any(|byte| byte.is_ascii_lowercase());
             lower.then(|| self.by_chip.get(chip.to_ascii_uppercase().as_str())).flatten()
@@ -128,12 +128,12 @@ impl Bibs {
     }
 
     /// Number of chips in the file.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_chip.len()
     }
 
     /// The file has no chip.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.by_chip.is_empty()
     }
 }
@@ -203,7 +203,7 @@ enum Look {
 ///
 /// It shows the problems `bibs_missing` and `bibs_broken`, with the path as their subject.
 /// Meanwhile the current bibs stay in use.
-pub struct BibFile {
+pub(crate) struct BibFile {
     path: PathBuf,
     board: Board,
     shared: watch::Sender<Arc<Bibs>>,
@@ -218,7 +218,7 @@ pub struct BibFile {
 impl BibFile {
     /// Reads the file for the first time. It returns when the bibs are in use (or the problem is
     /// shown), so that no passing is formed without them.
-    pub async fn open(path: &Path, board: &Board) -> (Self, watch::Receiver<Arc<Bibs>>) {
+    pub(crate) async fn open(path: &Path, board: &Board) -> (Self, watch::Receiver<Arc<Bibs>>) {
         let (shared, bibs) = watch::channel(Arc::default());
         let mut file =
             Self { path: path.to_owned(), board: board.clone(), shared, judged: None, seen: None, every: LOOK };
@@ -229,7 +229,7 @@ impl BibFile {
 
     /// Follows the file until `stop`. When `asked` changes, the file is read again at once, even if
     /// it did not change.
-    pub async fn follow(mut self, mut asked: watch::Receiver<u64>, stop: CancellationToken) {
+    pub(crate) async fn follow(mut self, mut asked: watch::Receiver<u64>, stop: CancellationToken) {
         loop {
             let wish = async {
                 if asked.changed().await.is_err() {

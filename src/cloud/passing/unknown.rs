@@ -15,7 +15,7 @@ const MOST: usize = 10_000;
 
 /// What the mappers of all devices found.
 #[derive(Clone)]
-pub struct UnknownChips(Arc<Inner>);
+pub(crate) struct UnknownChips(Arc<Inner>);
 
 struct Inner {
     board: Board,
@@ -33,7 +33,7 @@ struct Found {
 
 impl UnknownChips {
     /// None yet.
-    pub fn new(file: &Path, board: Board) -> Self {
+    pub(crate) fn new(file: &Path, board: Board) -> Self {
         Self(Arc::new(Inner { board, file: file.display().to_string(), found: Mutex::default() }))
     }
 

@@ -32,14 +32,14 @@ use crate::journal::{DeviceState, UploadEvent, UploadItem};
 use crate::model::retry::jittered;
 use crate::status::{ProblemCode, UploadState};
 
-pub use interface::{Action, Formed, Input, ResendPermit, SessionProgress, UplinkReport};
+pub(crate) use interface::{Action, Formed, Input, ResendPermit, SessionProgress, UplinkReport};
 use limits::{BATCH_LIMIT, FIRST_LOOK, LOOK_GAP, PARTS, POLL_JITTER, STANDS, UNREACHED_MAX, WATCH_PATIENCE, scaled};
 use parts::{
     Active, BatchState, Counters, Culprit, Question, Refused, SessionState, Timers, Trouble, Trust, Why, note_given,
 };
 
 /// The uplink of one device.
-pub struct Machine {
+pub(crate) struct Machine {
     device: Box<str>,
     mode: SessionMode,
     upload: UploadConfig,
@@ -58,7 +58,7 @@ pub struct Machine {
 
 impl Machine {
     /// A machine at time zero that continues from the state in the journal.
-    pub fn new(device: &str, mode: SessionMode, upload: UploadConfig, state: DeviceState, seed: u64) -> Self {
+    pub(crate) fn new(device: &str, mode: SessionMode, upload: UploadConfig, state: DeviceState, seed: u64) -> Self {
         let DeviceState { session, next, in_flight, doubt, given, failing, first, .. } = state;
         let recorded = session.map(|(token, _)| (token, next.max(1)));
         let work = in_flight.filter(|flight| !flight.open.is_empty()).map(|flight| {
@@ -85,7 +85,7 @@ impl Machine {
     }
 
     /// Returns what to do at `now` (time since the start).
-    pub fn next(&mut self, now: Duration) -> Action {
+    pub(crate) fn next(&mut self, now: Duration) -> Action {
         self.timers.now = now;
         self.timers.settles = false;
         self.forget_writer(now);
@@ -257,7 +257,7 @@ impl Machine {
     }
 
     /// Takes the result of the last action at `now`.
-    pub fn put(&mut self, now: Duration, input: Input) {
+    pub(crate) fn put(&mut self, now: Duration, input: Input) {
         match input {
             Input::Noticed => self.on_noticed(now),
             Input::Active(Ok(found)) => self.on_active(now, found),
@@ -280,7 +280,7 @@ impl Machine {
     }
 
     /// Returns the state that the board shows to the timer.
-    pub fn report(&self) -> UplinkReport {
+    pub(crate) fn report(&self) -> UplinkReport {
         let trouble = self.counters.trouble.as_ref();
         let state = if self.trust.refused != Refused::No {
             UploadState::Refused

@@ -13,7 +13,7 @@ use crate::decoders::{REGISTRY, Spec, spec};
 
 /// Silence since the beginning that is needed before a question is sent that does not belong to the
 /// port.
-pub const QUIET: Duration = Duration::from_secs(11);
+pub(crate) const QUIET: Duration = Duration::from_secs(11);
 
 /// A question, and the decoders that understand it.
 struct Asked {
@@ -39,7 +39,7 @@ fn questions() -> Vec<Asked> {
 /// The questions to a box of which only the port is known (`None` for a serial line), and which may
 /// be one of the decoders in `perhaps`. Each has a flag: whether it is asked before the box was
 /// silent for [`QUIET`].
-pub fn choose(port: Option<u16>, perhaps: &[&str]) -> Vec<(&'static Question, bool)> {
+pub(crate) fn choose(port: Option<u16>, perhaps: &[&str]) -> Vec<(&'static Question, bool)> {
     let is_known = |asked: &Asked| asked.of.iter().any(|spec| perhaps.contains(&spec.name) || port == Some(spec.port));
     let (own, mut others): (Vec<Asked>, Vec<Asked>) = questions().into_iter().partition(is_known);
     others.retain(|asked| !asked.question.known_only && (port.is_some() || asked.question.serial));
@@ -53,7 +53,7 @@ pub fn choose(port: Option<u16>, perhaps: &[&str]) -> Vec<(&'static Question, bo
 /// The next question to a known decoder. `step` counts from 0, and `said` is what the decoder has
 /// sent so far. Returns the question, its bytes, and how many reads will follow. `None` if there
 /// are no more questions.
-pub fn follow(protocol: &str, step: usize, said: &[u8]) -> Option<(&'static FollowUp, Vec<u8>, usize)> {
+pub(crate) fn follow(protocol: &str, step: usize, said: &[u8]) -> Option<(&'static FollowUp, Vec<u8>, usize)> {
     let next = spec(protocol)?.follow_ups.get(step)?;
     if !next.text.contains('{') {
         return Some((next, next.text.as_bytes().to_vec(), 0));

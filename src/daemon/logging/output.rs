@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Bytes of lines that may wait: some five thousand lines.
-pub const QUEUE_BYTES: usize = 1024 * 1024;
+pub(super) const QUEUE_BYTES: usize = 1024 * 1024;
 /// What a line costs beside its bytes.
 const LINE_COST: usize = 64;
 /// Time between two attempts while the output fails.
@@ -41,7 +41,7 @@ type Notice = fn(u64) -> String;
 
 /// The handle for those who log. Clones share it.
 #[derive(Clone)]
-pub struct LogOutput(Arc<Shared>);
+pub(super) struct LogOutput(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
@@ -88,7 +88,7 @@ impl LogOutput {
     ///
     /// # Errors
     /// The system cannot start a thread.
-    pub fn start(sink: impl Write + Send + 'static, notice: Notice) -> io::Result<Self> {
+    pub(super) fn start(sink: impl Write + Send + 'static, notice: Notice) -> io::Result<Self> {
         Self::start_with(QUEUE_BYTES, sink, notice)
     }
 
@@ -100,7 +100,7 @@ impl LogOutput {
     }
 
     /// Takes a line, or counts it as dropped.
-    pub fn put(&self, line: &[u8]) {
+    pub(super) fn put(&self, line: &[u8]) {
         let mut queue = self.0.lock();
         let cost = line.len() + LINE_COST;
         if queue.bytes + cost > self.0.limit {
@@ -118,7 +118,7 @@ impl LogOutput {
     }
 
     /// Waits until everything is written, the output fails, or the limit is reached.
-    pub fn flush(&self, limit: Duration) {
+    pub(super) fn flush(&self, limit: Duration) {
         let end = Instant::now() + limit;
         let mut queue = self.0.lock();
         queue.hurry = true;
@@ -139,7 +139,7 @@ impl LogOutput {
     }
 
     /// What is wrong with the output now, and how many lines were dropped since the start.
-    pub fn state(&self) -> (Option<String>, u64) {
+    pub(super) fn state(&self) -> (Option<String>, u64) {
         let queue = self.0.lock();
         let stuck = queue.writing.is_some_and(|since| since.elapsed() >= STUCK);
         let full = matches!(queue.pieces.back(), Some(Piece::Gap(_)));

@@ -6,9 +6,10 @@ use crate::decoders::simulator::nature::Nature;
 use crate::decoders::simulator::talk::{Conversation, Listener, Simulator, antenna, clock_time};
 
 /// The option `pattern` that reads this decoder.
-pub const PATTERN: &str = r"^(?<chip>[0-9A-F]{8}),(?<date>[^,]+),(?<time>[^,]+),(?<antenna>\d+),(?<position>\d+)$";
+pub(super) const PATTERN: &str =
+    r"^(?<chip>[0-9A-F]{8}),(?<date>[^,]+),(?<time>[^,]+),(?<antenna>\d+),(?<position>\d+)$";
 /// The option `date_format` that goes with it.
-pub const DATE_FORMAT: &str = "%Y/%m/%d";
+pub(super) const DATE_FORMAT: &str = "%Y/%m/%d";
 
 pub(crate) struct FreeLines;
 

@@ -13,7 +13,7 @@ use super::race::{Crossing, Race};
 use crate::model::chip::Stamp;
 
 /// The most reads of a made-up race: 22 hours at 50 reads a second, 64 MB.
-pub const READS_MAX: u64 = 4_000_000;
+pub(crate) const READS_MAX: u64 = 4_000_000;
 
 /// A read that happened. The box must keep and upload it, whatever went wrong on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use crate::journal::log::LogPlace;
 /// day alone.
 const VERSION: u32 = 2;
 /// Bytes of one read.
-pub const READ_BYTES: u64 = 16;
+pub(super) const READ_BYTES: u64 = 16;
 /// Pairs of decoder and kind of stamp that a run distinguishes. If there are more, the run may
 /// contain any stamp.
 const SPANS_MAX: usize = 256;
@@ -35,23 +35,23 @@ const BUCKETS: usize = 256;
 
 /// The first and the last stamp of each decoder.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Spans {
+pub(crate) struct Spans {
     of: BTreeMap<u64, (i64, i64)>,
     /// There were too many pairs.
     anything: bool,
 }
 
 impl Spans {
-    pub fn add(&mut self, span: u64, ms: i64) {
+    pub(crate) fn add(&mut self, span: u64, ms: i64) {
         self.widen(span, (ms, ms));
     }
 
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         self.anything |= other.anything;
         other.of.iter().for_each(|(span, ends)| self.widen(*span, *ends));
     }
 
-    pub fn may_hold(&self, span: u64, ms: i64) -> bool {
+    pub(crate) fn may_hold(&self, span: u64, ms: i64) -> bool {
         self.anything || self.of.get(&span).is_some_and(|(first, last)| (*first..=*last).contains(&ms))
     }
 
@@ -65,7 +65,7 @@ impl Spans {
 }
 
 /// The content from which a run is written.
-pub struct RunContent<'a> {
+pub(crate) struct RunContent<'a> {
     pub identity: &'a str,
     pub from: u64,
     pub through: u64,
@@ -88,7 +88,7 @@ struct Head {
 }
 
 /// A run on the disk.
-pub struct Run {
+pub(crate) struct Run {
     /// Its file.
     pub path: PathBuf,
     /// First number it covers.
@@ -112,7 +112,7 @@ pub struct Run {
 
 impl Run {
     /// Writes a run and makes it durable, and its name too.
-    pub fn write(dir: &Path, content: RunContent<'_>) -> io::Result<Self> {
+    pub(crate) fn write(dir: &Path, content: RunContent<'_>) -> io::Result<Self> {
         let RunContent { identity, from, through, place, mut reads, spans } = content;
         reads.sort_unstable();
         reads.dedup_by_key(|read| read.0); // the first read stays
@@ -182,7 +182,7 @@ impl Run {
     }
 
     /// Makes a run of the reads up to number `last`. `None`: it cannot be made.
-    pub fn before(&self, last: u64, dir: &Path, identity: &str) -> Option<Self> {
+    pub(crate) fn before(&self, last: u64, dir: &Path, identity: &str) -> Option<Self> {
         let mut reads = self.read_all().ok()?;
         reads.retain(|read| read.1 <= last);
         // The place of that number in the log is not known, so it will be searched.
@@ -191,18 +191,18 @@ impl Run {
     }
 
     /// Number of reads in the run.
-    pub fn reads(&self) -> u64 {
+    pub(crate) fn reads(&self) -> u64 {
         self.starts.last().copied().unwrap_or(0).into()
     }
 
     /// Number of the first read with this key.
-    pub fn find(&self, key: u64) -> io::Result<Option<u64>> {
+    pub(crate) fn find(&self, key: u64) -> io::Result<Option<u64>> {
         let reads = self.bucket((key >> 56) as usize)?;
         Ok(reads.binary_search_by_key(&key, |read| read.0).ok().map(|at| reads[at].1))
     }
 
     /// All reads, sorted by key.
-    pub fn read_all(&self) -> io::Result<Vec<(u64, u64)>> {
+    pub(crate) fn read_all(&self) -> io::Result<Vec<(u64, u64)>> {
         let mut all = Vec::with_capacity(self.reads() as usize);
         for bucket in 0..BUCKETS {
             all.append(&mut self.bucket(bucket)?);
@@ -225,7 +225,7 @@ impl Run {
 
 /// Every run of the journal in `dir`, oldest first. A file that is no run, or whose numbers another
 /// run covers, is removed.
-pub fn open_all(dir: &Path, identity: &str) -> io::Result<Vec<Run>> {
+pub(super) fn open_all(dir: &Path, identity: &str) -> io::Result<Vec<Run>> {
     let mut found: Vec<Run> = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// First word of a segment.
-pub const MAGIC: &str = "#passbridge-log\t1";
+pub(super) const MAGIC: &str = "#passbridge-log\t1";
 
 /// A longer line is damage. The longest line is the state at the head of a segment: about 2 MB per
 /// decoder when every bound in it is reached. The longest entry, a frame of 256 KiB, has 1 MB when

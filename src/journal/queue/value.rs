@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why the queue does not serve.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// The disk is full or fails. The stored data may be whole.
     #[error("{0}")]
     Disk(io::Error),
@@ -30,17 +30,17 @@ impl From<io::Error> for Broken {
     }
 }
 
-pub fn postcard_bytes(value: &impl Serialize) -> Result<Vec<u8>, Broken> {
+pub(super) fn postcard_bytes(value: &impl Serialize) -> Result<Vec<u8>, Broken> {
     postcard::to_stdvec(value).map_err(|error| Broken::Corrupt(error.to_string()))
 }
 
-pub fn unsealed(value: &[u8]) -> Result<&[u8], Broken> {
+pub(super) fn unsealed(value: &[u8]) -> Result<&[u8], Broken> {
     match value.split_first_chunk::<4>() {
         Some((crc, content)) if u32::from_le_bytes(*crc) == crc32fast::hash(content) => Ok(content),
         _ => Err(Broken::Corrupt("a value's checksum does not agree".into())),
     }
 }
 
-pub fn unseal<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, Broken> {
+pub(super) fn unseal<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, Broken> {
     postcard::from_bytes(unsealed(value)?).map_err(|error| Broken::Corrupt(error.to_string()))
 }

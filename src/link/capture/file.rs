@@ -10,7 +10,7 @@ use super::{CaptureWriter, Direction, Header, Record, What};
 
 /// How much a capture contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CaptureSummary {
+pub(crate) struct CaptureSummary {
     /// Bytes from the decoder.
     pub from: u64,
     /// Bytes to the decoder.
@@ -55,7 +55,7 @@ impl Target {
 
 /// A capture file that is being written, in whole lines. What cannot be written is counted, and the
 /// count is written to the file once there is room again.
-pub struct Sink {
+pub(crate) struct Sink {
     target: Target,
     /// Length of the file up to its last whole line.
     whole: u64,
@@ -73,7 +73,7 @@ impl Sink {
     ///
     /// # Errors
     /// The error of the system.
-    pub fn create(path: &Path, force: bool, header: &Header) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, force: bool, header: &Header) -> io::Result<Self> {
         let target = if path == Path::new("-") {
             Target::Stdout
         } else {
@@ -91,12 +91,12 @@ impl Sink {
     }
 
     /// How much is in the file so far.
-    pub fn summary(&self) -> CaptureSummary {
+    pub(crate) fn summary(&self) -> CaptureSummary {
         self.summary
     }
 
     /// Whether the file still has to report something that could not be written.
-    pub fn owes(&self) -> bool {
+    pub(crate) fn owes(&self) -> bool {
         !self.owed.is_empty()
     }
 
@@ -105,7 +105,7 @@ impl Sink {
     /// # Errors
     /// The error of the system. The file then ends with its last whole line. Once writing works
     /// again, the file reports these records as lost.
-    pub fn put(&mut self, records: Vec<Record>) -> io::Result<()> {
+    pub(crate) fn put(&mut self, records: Vec<Record>) -> io::Result<()> {
         let all: Vec<Record> = self.owed.take().into_iter().chain(records).collect();
         all.iter().try_for_each(|record| self.writer.record(record))?;
         let text = self.writer.taken();
@@ -132,7 +132,7 @@ impl Sink {
     ///
     /// # Errors
     /// The error of the system. A pipe or a terminal has no disk, so it causes no error.
-    pub fn sync(&mut self) -> io::Result<()> {
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
         match &self.target {
             Target::File(file) if self.synced < self.whole => match file.sync_data() {
                 Err(error) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
@@ -145,7 +145,7 @@ impl Sink {
 }
 
 /// A name for a capture of `what` that begins at this time: `finish-mat-20260726T080000Z.capture`.
-pub fn usual_name(what: &str, began: jiff::Timestamp) -> PathBuf {
+pub(crate) fn usual_name(what: &str, began: jiff::Timestamp) -> PathBuf {
     let plain =
         |character: char| if character.is_alphanumeric() || "._-".contains(character) { character } else { '-' };
     let what: String = what.chars().map(plain).collect();
@@ -157,12 +157,12 @@ pub fn usual_name(what: &str, began: jiff::Timestamp) -> PathBuf {
 }
 
 /// The time in the form of the header.
-pub fn stamp(at: jiff::Timestamp) -> String {
+pub(crate) fn stamp(at: jiff::Timestamp) -> String {
     format!("{at:.6}")
 }
 
 /// A duration in the form that people use.
-pub fn seconds(duration: Duration) -> String {
+pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 

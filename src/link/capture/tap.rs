@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::{Direction, Header, Record, What};
 
 /// Captures of one link that may run at once.
-pub const CAPTURES: usize = 4;
+pub(crate) const CAPTURES: usize = 4;
 /// Bytes that wait for one recorder.
 const QUEUE_BYTES: usize = 1 << 20;
 /// Records that wait for one recorder.
@@ -34,7 +34,7 @@ const OVERFLOW: usize = 64;
 
 /// Where other parts of the program can listen to a link. Clones share it.
 #[derive(Clone, Default)]
-pub struct Tap(Arc<Shared>);
+pub(crate) struct Tap(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -59,7 +59,7 @@ impl Tap {
     }
 
     /// Listens from now on. `None` while [`CAPTURES`] others listen.
-    pub fn listen(&self) -> Option<Recording> {
+    pub(crate) fn listen(&self) -> Option<Recording> {
         let mut state = self.lock();
         if state.ears.len() >= CAPTURES {
             return None;
@@ -186,7 +186,7 @@ impl Ear {
 }
 
 /// A capture of a running link. It ends when it is dropped.
-pub struct Recording {
+pub(crate) struct Recording {
     header: Header,
     ear: Arc<Ear>,
     tap: Tap,
@@ -194,12 +194,12 @@ pub struct Recording {
 
 impl Recording {
     /// The header, which says what is known about the link.
-    pub fn header(&self) -> &Header {
+    pub(crate) fn header(&self) -> &Header {
         &self.header
     }
 
     /// Waits until something happened, and returns all of it in order.
-    pub async fn next(&self) -> Vec<Record> {
+    pub(crate) async fn next(&self) -> Vec<Record> {
         loop {
             let records = self.rest();
             if !records.is_empty() {
@@ -210,7 +210,7 @@ impl Recording {
     }
 
     /// What happened and was not returned yet.
-    pub fn rest(&self) -> Vec<Record> {
+    pub(crate) fn rest(&self) -> Vec<Record> {
         self.ear.queue().take()
     }
 }

@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Which wires are recorded.
-pub enum Wires {
+pub(crate) enum Wires {
     /// We open the decoder's port and only listen.
     Dial(Address),
     /// The decoder connects to us, and we only listen.
@@ -50,7 +50,7 @@ impl Wires {
     ///
     /// # Errors
     /// Usage: the two ends do not make a relay. Unavailable: the port cannot be bound.
-    pub async fn new(decoder: Address, software: Option<Address>) -> Result<Self, Failure> {
+    pub(crate) async fn new(decoder: Address, software: Option<Address>) -> Result<Self, Failure> {
         match (decoder, software) {
             (Address::Listen(address), None) => bind(address).await.map(Self::Listen),
             (decoder, None) => Ok(Self::Dial(decoder)),
@@ -69,7 +69,7 @@ impl Wires {
     }
 
     /// The address on which it listens.
-    pub fn local_addr(&self) -> Option<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Dial(_) => None,
             Self::Listen(listener) | Self::BeforeDecoder(listener, _) | Self::BeforeSoftware(listener, _) => {
@@ -83,7 +83,7 @@ impl Wires {
     ///
     /// # Errors
     /// Permission: this user may not open the port.
-    pub async fn serve(self, tap: Tap, tell: Tell, stop: CancellationToken) -> Result<(), Failure> {
+    pub(crate) async fn serve(self, tap: Tap, tell: Tell, stop: CancellationToken) -> Result<(), Failure> {
         match self {
             Self::Dial(address) => listen_to(&address, &tap, tell, &stop).await,
             Self::Listen(listener) => {
@@ -121,7 +121,7 @@ impl Wires {
 }
 
 /// Shows a text to the user.
-pub type Tell = fn(&str);
+pub(crate) type Tell = fn(&str);
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(address).await;

@@ -45,14 +45,14 @@ pub(super) async fn stream(
 }
 
 /// The client's end of a capture.
-pub struct Stream {
+pub(crate) struct Stream {
     lines: BufReader<UnixStream>,
     /// The part of the next line that has arrived.
     line: Vec<u8>,
 }
 
 /// The answer of the daemon to a request for a capture.
-pub enum Answered {
+pub(crate) enum Answered {
     /// The capture begins.
     Recording(Header, Stream),
     /// There is no decoder with that name. The text says why.
@@ -65,7 +65,7 @@ pub enum Answered {
 ///
 /// # Errors
 /// [`ControlError`] unless the daemon answered.
-pub async fn capture(data_dir: &Path, decoder: &str) -> Result<Answered, ControlError> {
+pub(crate) async fn capture(data_dir: &Path, decoder: &str) -> Result<Answered, ControlError> {
     let path = socket_path(data_dir);
     let asking = async {
         let mut stream = UnixStream::connect(&path).await?;
@@ -93,7 +93,7 @@ pub async fn capture(data_dir: &Path, decoder: &str) -> Result<Answered, Control
 
 impl Stream {
     /// Ends the capture, and returns the remaining records that arrive within a moment.
-    pub async fn end(mut self) -> Vec<Record> {
+    pub(crate) async fn end(mut self) -> Vec<Record> {
         let mut records = Vec::new();
         let _ = timeout(ENDING, async {
             let _ = self.lines.get_mut().shutdown().await; // the connection may be gone
@@ -110,7 +110,7 @@ impl Stream {
     ///
     /// # Errors
     /// The error of the system, or invalid data for a line that is no record.
-    pub async fn next(&mut self) -> io::Result<Option<Record>> {
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Record>> {
         let room = (LINE_MAX + 1).saturating_sub(self.line.len()) as u64;
         (&mut self.lines).take(room).read_until(b'\n', &mut self.line).await?;
         let Some((b'\n', line)) = self.line.split_last() else {

@@ -17,7 +17,7 @@ const LIMIT: u64 = 16 << 20;
 
 /// Returns the status of the box `name` whose page listens at `address`. `None`: no server answers
 /// there, or it is another box.
-pub async fn status(address: SocketAddr, token: Option<&SecretString>, name: &str) -> Option<Value> {
+pub(crate) async fn status(address: SocketAddr, token: Option<&SecretString>, name: &str) -> Option<Value> {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -25,7 +25,7 @@ pub const KEY: &str = "ror-0123456789abcdef0123";
 pub const DEVICE: &str = "65A10000000000000000000000000000000000000000000000000000000A115B";
 
 /// Most passings that a well-behaved client puts into one POST. More is a violation.
-pub const CLIENT_BATCH_MAX: usize = 500;
+pub(super) const CLIENT_BATCH_MAX: usize = 500;
 
 /// Form of the answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -15,14 +15,14 @@ use super::wire;
 
 /// Most POSTs that [`SimCloud::posts`](super::SimCloud::posts) remembers. The oldest are dropped
 /// first.
-pub const MAX_POSTS: usize = 100_000;
+pub(super) const MAX_POSTS: usize = 100_000;
 
 /// Most violations that are remembered. Later ones are only counted.
-pub const MAX_VIOLATIONS: usize = 100;
+pub(super) const MAX_VIOLATIONS: usize = 100;
 
 /// Most requests that [`SimCloud::trace`](super::SimCloud::trace) remembers. The oldest are dropped
 /// first.
-pub const MAX_TRACE: usize = 200;
+pub(super) const MAX_TRACE: usize = 200;
 
 /// The result of one `POST /passings` whose body could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 /// Longest time for which passings or sessions are not shown.
-pub const MAX_LAG: Duration = Duration::from_secs(60);
+pub(super) const MAX_LAG: Duration = Duration::from_secs(60);
 
 /// Most passings in all sessions. An insert beyond that is answered with 507.
-pub const MAX_PASSINGS: usize = 8_000_000;
+pub(super) const MAX_PASSINGS: usize = 8_000_000;
 
 /// Most sessions. One more is answered with 507.
-pub const MAX_SESSIONS: usize = 1_000;
+pub(super) const MAX_SESSIONS: usize = 1_000;
 
 /// Most inserts of each session whose time of arrival is remembered. Older inserts are shown to
 /// every question.

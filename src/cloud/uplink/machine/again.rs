@@ -15,7 +15,7 @@ use crate::journal::{Batch, UploadEvent, UploadItem};
 
 impl Machine {
     /// Whether passings of this session can be sent again now.
-    pub fn may_resend(&self, token: &str) -> ResendPermit {
+    pub(crate) fn may_resend(&self, token: &str) -> ResendPermit {
         let active = match &self.session.active {
             Active::Unknown => return ResendPermit::Later,
             Active::None => return ResendPermit::Never("the session is closed: a closed session takes no passings"),
@@ -40,12 +40,12 @@ impl Machine {
     }
 
     /// Passings that are sent again are not settled yet.
-    pub fn is_resending(&self) -> bool {
+    pub(crate) fn is_resending(&self) -> bool {
         self.batch.work.as_ref().is_some_and(|work| work.again)
     }
 
     /// Returns which session the machine follows.
-    pub fn follows(&self) -> SessionProgress {
+    pub(crate) fn follows(&self) -> SessionProgress {
         let active = match &self.session.active {
             Active::Some(session) => Some(session.token.clone()),
             Active::Unknown | Active::None => None,

@@ -10,7 +10,7 @@ use crate::status::{ProblemCode, UploadState};
 
 /// What the driver must do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Do nothing before `until`. With `reads`, a change of the journal ends the wait:
     /// [`Input::Noticed`].
     Wait {
@@ -72,7 +72,7 @@ pub enum Action {
 
 /// The result of an action, or an event that the machine must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// The journal changed during a wait with `reads`.
     Noticed,
     /// Result of [`Action::AskActive`].
@@ -108,7 +108,7 @@ pub enum Input {
 
 /// A batch, and which of its reads came from a decoder's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Formed {
+pub(crate) struct Formed {
     /// The batch, not recorded yet.
     pub batch: Batch,
     /// The reads of the batch that a decoder sent from its memory.
@@ -117,7 +117,7 @@ pub struct Formed {
 
 /// The state of the uplink as the timer sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UplinkReport {
+pub(crate) struct UplinkReport {
     /// What the uplink does.
     pub state: UploadState,
     /// Token and alias of the active session.
@@ -136,7 +136,7 @@ pub struct UplinkReport {
 
 /// Whether passings of a session can be sent again now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ResendPermit {
+pub(crate) enum ResendPermit {
     /// They can be sent now.
     Now,
     /// The machine is busy with something else.
@@ -147,7 +147,7 @@ pub enum ResendPermit {
 
 /// The session that the uplink follows. The audit uses it to find out when a session is over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SessionProgress {
+pub(crate) struct SessionProgress {
     /// The cloud has reported which session is active, or that none is.
     pub known: bool,
     /// The active session.

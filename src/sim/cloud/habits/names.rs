@@ -10,7 +10,7 @@ use crate::sim::cloud::store::{Dedup, MAX_LAG};
 use crate::sim::cloud::words::Words;
 
 /// One habit that a cloud may have.
-pub struct CloudHabit {
+pub(crate) struct CloudHabit {
     /// Name of the habit.
     pub name: &'static str,
     /// Form of the value. Empty: the habit has no value.

@@ -16,7 +16,7 @@ pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Which requests of its class a habit applies to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum When {
+pub(super) enum When {
     /// Every request.
     #[default]
     Always,
