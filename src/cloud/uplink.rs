@@ -68,9 +68,10 @@
 //! the only evidence, and passings without an answer wait.
 //!
 //! How it works: [`machine`] decides, without sockets, journal or clock. [`run`] is the thin driver
-//! that performs the machine's actions. The driver records `Accepted` without waiting, so the event
-//! shares a group commit with the next batch. If the event is lost, the machine only asks about its
-//! part again. Everything else is durable before the next action.
+//! that performs the machine's actions. While the uplink rests, it lets the journal number the next
+//! read together with keeping it ([`Offer`]): one write for both, and the POST follows at once. The
+//! driver lets `Accepted` ride with the next group. If the event is lost, the machine only asks
+//! about its part again. Everything else is durable before the next action.
 //!
 //! Rejected: giving numbers at the POST (after a crash between the two, the passings would get
 //! other numbers); several POSTs in flight (a program that pulls passings reads on from the highest
@@ -92,10 +93,9 @@ mod tests;
 mod work;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::{FuturesOrdered, StreamExt};
 use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -104,17 +104,15 @@ use tokio_util::sync::CancellationToken;
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CallError, Client, Inserted, OutcomeDoubt, Passing};
 use crate::config::{SessionMode, UploadConfig};
-use crate::journal::{Batch, Durable, Journal, JournalError, Pending, PendingRead, UploadEvent, UploadItem};
+use crate::journal::{Batch, Journal, JournalError, Offer, Pending, PendingRead, UploadEvent, UploadItem};
 use crate::model::chip::Seq;
 use crate::model::text::tail;
 use crate::status::{Board, ProblemCode, SessionStatus, UploadState};
 pub(crate) use machine::SessionProgress;
-use machine::{Action, Formed, Input, Machine, ResendPermit, UplinkReport};
+use machine::{Action, Formed, Input, Machine, OfferTerms, ResendPermit, UplinkReport};
 
 /// How long a POST may still take when the process is stopping.
 const GRACE: Duration = Duration::from_secs(8);
-/// Limit of the acceptances that are handed to the journal and are not durable yet.
-const UNSETTLED: usize = 64;
 
 /// One device's uplink.
 #[derive(Clone, Debug)]
@@ -200,14 +198,15 @@ pub async fn run<F>(
     stop: CancellationToken,
 ) -> Result<(), UplinkError>
 where
-    F: FnMut(&PendingRead) -> Option<Fields> + Send,
+    F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static,
 {
     run_tied(config, client, journal, board, fields, Ties::default(), stop).await
 }
 
 /// Uploads the reads of one device until `stop`, then finishes the POST in flight and returns.
 /// `fields` returns the fields of the passing that a read becomes. It is called for each read when
-/// a batch is formed. It may be called again for the same read, if that batch is not recorded. When
+/// a batch is formed, also by the thread that keeps reads. It may be called again for the same
+/// read, if that batch is not recorded. When
 /// `fields` returns `None`, the fields are not known yet: the read and all reads after it wait, so
 /// that the order stays, and a problem is raised.
 ///
@@ -224,7 +223,7 @@ pub(crate) async fn run_tied<F>(
     stop: CancellationToken,
 ) -> Result<(), UplinkError>
 where
-    F: FnMut(&PendingRead) -> Option<Fields> + Send,
+    F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static,
 {
     board.upload(&config.device, |_| {}); // shown from the start
     tokio::select! {
@@ -233,16 +232,14 @@ where
     }
     let state = journal.device(&config.device);
     let machine = Machine::new(&config.device, config.session, config.upload, state, fastrand::u64(..));
-    let recorder = Recorder { journal: &journal, waiting: FuturesOrdered::new() };
     let display = Display { board: &board, shown: None };
     let device = config.device.clone();
     let mut driver = Driver {
         config,
         client,
         machine,
-        recorder,
         display,
-        fields,
+        fields: Arc::new(fields),
         held: None,
         again: Resender::new(ties),
         stop: stop.clone(),
@@ -259,9 +256,8 @@ struct Driver<'a, F> {
     config: UplinkConfig,
     client: Client,
     machine: Machine,
-    recorder: Recorder<'a>,
     display: Display<'a>,
-    fields: F,
+    fields: Arc<F>,
     /// The read that holds up the upload because its date is not known yet, if there is one. The
     /// board shows it.
     held: Option<Seq>,
@@ -343,7 +339,7 @@ impl Resender {
     }
 }
 
-impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
+impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F> {
     async fn run(&mut self, journal: &Journal) -> Result<(), JournalError> {
         let mut changed = journal.changed();
         let mut keys = self.client.key_changes();
@@ -357,7 +353,7 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
                 self.machine.put(self.start.elapsed(), Input::TryAgain);
             }
             if self.again.is_done(&self.machine) {
-                self.recorder.settle().await?; // the audit that asked reads the log next
+                journal.settle().await?; // the audit that asked reads the log next
                 self.again.answer();
             }
             if let Some(input) = self.again.turn(&self.machine) {
@@ -367,31 +363,55 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
             self.display.show(&self.config.device, self.machine.report());
             let input = match action {
                 Action::Record(event) => {
-                    self.recorder.record(event).await?;
+                    record(journal, event).await?;
                     continue;
                 }
                 _ if self.stop.is_cancelled() => break,
-                Action::Wait { until, reads } => {
-                    self.recorder.settle().await?;
+                Action::Wait { until, reads, offer } => {
                     journal.show_sent(self.display.board);
                     self.again.rest(&self.machine);
-                    tokio::select! {
+                    let mut offered = offer.filter(|_| self.again.ties.forms).map(|terms| journal.offer(self.offer(terms)));
+                    let taken = async {
+                        match &mut offered {
+                            Some(offered) => offered.taken().await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    let ended = tokio::select! {
+                        biased;
                         () = self.stop.cancelled() => break,
-                        () = self.again.next() => continue,
+                        batch = taken => {
+                            changed.borrow_and_update(); // the change is this batch
+                            Ended::Numbered(batch)
+                        }
+                        () = self.again.next() => Ended::Otherwise,
                         Ok(()) = keys.changed() => {
                             keys.mark_changed(); // handled at the top of the loop
-                            continue;
+                            Ended::Otherwise
                         }
-                        () = tokio::time::sleep_until(self.start + until) => continue,
+                        () = tokio::time::sleep_until(self.start + until) => Ended::Otherwise,
                         kept = changed.changed(), if reads => match kept {
-                            Ok(()) => Input::Noticed,
+                            Ok(()) => Ended::Noticed,
                             Err(_) => return Err(JournalError::Closed),
                         },
+                    };
+                    let batch = match (&ended, offered) {
+                        (Ended::Numbered(batch), _) => Some(batch.clone()),
+                        (_, Some(offered)) => offered.withdraw().await,
+                        (_, None) => None,
+                    };
+                    if let Some(batch) = batch {
+                        self.machine.put(self.start.elapsed(), Input::Numbered(batch));
+                    }
+                    match ended {
+                        Ended::Noticed => Input::Noticed,
+                        Ended::Numbered(_) | Ended::Otherwise => continue,
                     }
                 }
                 Action::Count { limit } => {
                     changed.borrow_and_update();
-                    Input::Waiting(journal.pending(&self.config.device, &self.config.decoders, limit).passings())
+                    let pending = journal.pending(&self.config.device, &self.config.decoders, limit);
+                    Input::Waiting((!pending.is_empty()).then(|| pending.passings()))
                 }
                 Action::Form { .. } if !self.again.ties.forms => Input::Formed(None),
                 Action::Form { token, next, limit, without, again } => {
@@ -401,7 +421,7 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
                     let most = limit + without.len() - again.len().min(limit - 1);
                     let mut pending = journal.pending(&self.config.device, &self.config.decoders, most);
                     pending.returned.retain(|item| !without.contains(&item.seq));
-                    let (batch, held) = form(&self.config, &token, next, pending, again, &mut self.fields);
+                    let (batch, held) = form(&self.config, &token, next, pending, again, &*self.fields);
                     self.tell_held(held);
                     Input::Formed(batch)
                 }
@@ -412,9 +432,14 @@ impl<F: FnMut(&PendingRead) -> Option<Fields> + Send> Driver<'_, F> {
             };
             self.machine.put(self.start.elapsed(), input);
         }
-        self.recorder.settle().await?;
+        journal.settle().await?;
         journal.show_sent(self.display.board);
         Ok(())
+    }
+
+    /// What the journal may do while the uplink rests.
+    fn offer(&self, terms: OfferTerms) -> Offer {
+        offer(self.config.clone(), terms, Arc::clone(&self.fields))
     }
 
     /// Raises a problem that names the read which holds up the upload because its date is not
@@ -503,7 +528,7 @@ fn form(
     next: u64,
     mut pending: Pending,
     again: Vec<UploadItem>,
-    fields: &mut impl FnMut(&PendingRead) -> Option<Fields>,
+    fields: &impl Fn(&PendingRead) -> Option<Fields>,
 ) -> (Option<Formed>, Option<PendingRead>) {
     let mut held = None;
     let stored = pending.reads.iter().filter(|read| read.replay).map(|read| read.seq).collect();
@@ -543,33 +568,38 @@ fn form(
     (Some(Formed { batch, stored }), held)
 }
 
-/// Hands events to the journal in order. Waits only where something outside depends on the order.
-struct Recorder<'a> {
-    journal: &'a Journal,
-    waiting: FuturesOrdered<BoxFuture<'a, Result<Durable<Seq>, JournalError>>>, // at most UNSETTLED
+/// Lets the journal form and number the batch of the next read itself.
+fn offer<F>(config: UplinkConfig, terms: OfferTerms, fields: Arc<F>) -> Offer
+where
+    F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static,
+{
+    let (device, decoders) = (config.device.clone(), config.decoders.clone());
+    let OfferTerms { token, next, limit } = terms;
+    let form = move |pending| {
+        let (formed, held) = form(&config, &token, next, pending, Vec::new(), &*fields);
+        formed.filter(|_| held.is_none()).map(|formed| formed.batch)
+    };
+    Offer { device, decoders, limit, form: Box::new(form) }
 }
 
-impl Recorder<'_> {
-    async fn record(&mut self, event: UploadEvent) -> Result<(), JournalError> {
-        let lazy = matches!(event, UploadEvent::Accepted { .. }) && self.waiting.len() < UNSETTLED;
-        self.waiting.push_back(self.journal.record(event).boxed());
-        if !lazy {
-            return self.settle().await;
-        }
-        // Poll the future once, so that the journal receives this event before anything recorded
-        // later.
-        while let Some(Some(done)) = self.waiting.next().now_or_never() {
-            done?;
-        }
-        Ok(())
+/// Hands an event to the journal. An acceptance may be lost in a power cut, so it rides with the
+/// next group. Everything else is durable when this returns.
+async fn record(journal: &Journal, event: UploadEvent) -> Result<(), JournalError> {
+    if matches!(event, UploadEvent::Accepted { .. }) {
+        journal.record_later(event);
+        return Ok(());
     }
+    journal.record(event).await.map(|_| ())
+}
 
-    async fn settle(&mut self) -> Result<(), JournalError> {
-        while let Some(done) = self.waiting.next().await {
-            done?;
-        }
-        Ok(())
-    }
+/// What ended a wait.
+enum Ended {
+    /// A batch was written with its reads.
+    Numbered(Batch),
+    /// The journal changed.
+    Noticed,
+    /// The time, or something that the loop handles.
+    Otherwise,
 }
 
 /// Keeps the board equal to the machine's report.

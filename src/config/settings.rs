@@ -229,7 +229,8 @@ pub enum SessionMode {
 pub struct UploadConfig {
     /// Most passings in one POST, 1 to 500.
     pub batch_max: usize,
-    /// How long a read may wait so that several reads are sent in one request.
+    /// How long a read may wait so that several reads are sent in one request. A read that arrives
+    /// while nothing waits or is in flight does not wait.
     pub linger: Duration,
     /// Least time between two POSTs while reads are live.
     pub min_interval: Duration,
@@ -413,7 +414,7 @@ impl Default for UploadConfig {
     fn default() -> Self {
         Self {
             batch_max: 100,
-            linger: Duration::from_millis(200),
+            linger: Duration::ZERO,
             min_interval: Duration::from_millis(250),
             retry_max: Duration::from_secs(60),
             settle: Duration::from_secs(15),

@@ -1,10 +1,12 @@
 //! Putting entries into the log: each call returns when its entries would survive a power cut.
 
+use std::time::Instant;
+
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::entry::Body;
-use super::shared::{AppendRequest, Draft};
+use super::shared::{AppendRequest, Draft, RIDERS_MAX};
 use super::terms::{JournalError, Kept};
 use super::upload::UploadEvent;
 use super::{Durable, Journal};
@@ -15,8 +17,40 @@ use crate::model::clock::Step;
 impl Journal {
     pub(super) async fn write(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(AppendRequest { drafts, reply }).await.map_err(|_| JournalError::Closed)?;
+        let request = AppendRequest { drafts, reply, settle: false };
+        self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
         answer.await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// Lets an upload event ride with the next group. It becomes durable with that group, before
+    /// everything that is recorded later, and the state of the device follows it then. Only for an
+    /// event that may be lost in a power cut: an acceptance, because the uplink then asks the cloud
+    /// again.
+    pub(crate) fn record_later(&self, event: UploadEvent) {
+        let crowded = {
+            let mut core = self.shared.lock();
+            let device = event.device().into();
+            core.riders.push((device, self.shared.board.now(), Body::Upload(event), Box::default()));
+            core.riding_since.get_or_insert_with(Instant::now);
+            core.riders.len() >= RIDERS_MAX
+        };
+        if crowded {
+            self.shared.settle_riders();
+        }
+    }
+
+    /// Makes what rides with the next group durable now.
+    ///
+    /// # Errors
+    /// The journal is closed.
+    pub(crate) async fn settle(&self) -> Result<(), JournalError> {
+        if self.shared.lock().riders.is_empty() {
+            return Ok(());
+        }
+        let (reply, answer) = oneshot::channel();
+        let request = AppendRequest { drafts: Vec::new(), reply, settle: true };
+        self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?.map(|_| ())
     }
 
     /// Keeps frames of one decoder or source (at least one frame, and no [`Frame::Info`]) and

@@ -133,14 +133,20 @@ pub(super) struct DeadTime {
 }
 
 impl DeadTime {
+    /// Whether a read of `chip` is too near to a remembered passing to be one itself.
+    pub(super) fn is_near(&self, chip: &str, seen: SeenAt, life: &LifeOfUptime, dead_time_ms: i64) -> bool {
+        let same = |last: &&SeenAt| !last.uptime || last.seq >= life.fell;
+        let passed = self.chips.get(chip);
+        passed.is_some_and(|passed| passed.both().filter(same).any(|last| seen.is_near(last, dead_time_ms)))
+    }
+
     /// Whether a read of `chip` is too near to a passing to be one itself. If not, the read becomes
     /// the last passing. `life`: see [`LifeOfUptime`].
     pub(super) fn is_dead(&mut self, chip: &str, seen: SeenAt, life: &LifeOfUptime, dead_time_ms: i64) -> bool {
-        let before = self.chips.get(chip).copied().unwrap_or_default();
-        let same = |last: &&SeenAt| !last.uptime || last.seq >= life.fell;
-        if before.both().filter(same).any(|last| seen.is_near(last, dead_time_ms)) {
+        if self.is_near(chip, seen, life, dead_time_ms) {
             return true;
         }
+        let before = self.chips.get(chip).copied().unwrap_or_default();
         let now = match seen.stored {
             true => Passed { stored: Some(seen), ..before },
             false => Passed { live: Some(seen), ..before },

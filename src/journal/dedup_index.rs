@@ -283,13 +283,8 @@ impl DedupIndex {
         let mut known = false;
         if let Body::Read(read) = &entry.body {
             let clues = Clues::of(entry, read, &self.zones);
-            let mut before = |clue: &Clue| self.first(clue).is_some_and(|seq| seq < entry.seq);
-            let own_known = clues.own[0].as_ref().is_some_and(&mut before);
-            // `placed` is not looked up before it is recorded, because only the lowest number of a
-            // key counts.
-            known = own_known
-                || clues.others.iter().flatten().any(&mut before)
-                || (read.replay && clues.placed.as_ref().is_some_and(before));
+            let own_known;
+            (known, own_known) = self.look_up(entry, read, &clues);
             if entry.seq > self.through {
                 let own = clues.own.into_iter().flatten().filter(|_| !own_known);
                 for clue in own.chain(clues.placed) {
@@ -300,6 +295,24 @@ impl DedupIndex {
         }
         self.through = self.through.max(entry.seq);
         known
+    }
+
+    /// Whether an entry that is not recorded yet is a duplicate of a recorded read.
+    pub(super) fn knows(&mut self, entry: &Entry) -> bool {
+        let Body::Read(read) = &entry.body else { return false };
+        self.look_up(entry, read, &Clues::of(entry, read, &self.zones)).0
+    }
+
+    /// Whether the read is a duplicate of an earlier one, and whether it is one by its own name.
+    fn look_up(&mut self, entry: &Entry, read: &ChipRead, clues: &Clues) -> (bool, bool) {
+        let mut before = |clue: &Clue| self.first(clue).is_some_and(|seq| seq < entry.seq);
+        let own_known = clues.own[0].as_ref().is_some_and(&mut before);
+        // `placed` is not looked up before it is recorded, because only the lowest number of a
+        // key counts.
+        let known = own_known
+            || clues.others.iter().flatten().any(&mut before)
+            || (read.replay && clues.placed.as_ref().is_some_and(before));
+        (known, own_known)
     }
 
     /// Records a group that ends at this place. Returns the numbers of its duplicates, in rising

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::disk::scripted;
 use super::entry::{Entry, parse_line};
+use super::failpoint;
 use super::follow::{Follower, Turn};
 use super::log::{self, LogLine, LogReader};
 use super::open::Parts;
@@ -48,11 +49,13 @@ impl Driven {
         let shared = Arc::clone(&self.journal.shared);
         if !self.refused {
             let Ok(first) = self.requests.try_recv() else { return false };
-            if first.drafts.is_empty() {
+            if first.drafts.is_empty() && !first.settle {
                 self.writer.look(&shared);
                 return self.write();
             }
-            self.writer.take(first, || self.requests.try_recv().ok());
+            if !self.writer.take(&shared, first, || self.requests.try_recv().ok()) {
+                return self.write();
+            }
         }
         self.refused = !self.writer.commit(&shared);
         if self.refused {
@@ -60,6 +63,14 @@ impl Driven {
         }
         self.writer.rotate_if_due(&shared);
         true
+    }
+
+    /// Writes what rides with the next group.
+    pub fn settle(&mut self) {
+        if !self.journal.shared.lock().riders.is_empty() {
+            self.journal.shared.settle_riders();
+            self.write();
+        }
     }
 
     /// Whether the disk refuses the group that is being written.
@@ -84,6 +95,7 @@ impl Driven {
 
     /// The last steps when the journal is closed.
     pub fn close(mut self) {
+        self.settle();
         self.journal.shared.lock().closing = true;
         self.follower.step(&self.journal.shared, Turn { closing: true, prune: false, waited: false });
         self.journal.shared.mark_closed();
@@ -93,6 +105,12 @@ impl Driven {
     pub fn tail(&self) -> (usize, usize) {
         (self.journal.shared.lock().tail_len(), TAIL_MAX)
     }
+}
+
+/// The negative control: whether uplinks of this thread are told of a batch before the group is
+/// durable.
+pub fn tell_early(early: bool) {
+    failpoint::EARLY.set(early);
 }
 
 /// Segments of the log of a data directory, each as first number and path.

@@ -82,6 +82,20 @@ pub(super) fn recent(usual: usize) -> usize {
     if cfg!(test) { 32 } else { switches().recent.unwrap_or(usual).max(4) }
 }
 
+/// Whether an uplink is told of its batch before the group is durable: the negative control of the
+/// histories, which switch it on for their thread.
+pub(super) fn tells_early() -> bool {
+    #[cfg(test)]
+    return EARLY.with(std::cell::Cell::get);
+    #[cfg(not(test))]
+    false
+}
+
+#[cfg(test)]
+thread_local! {
+    pub(super) static EARLY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 /// Whether nothing at all is made durable.
 pub(super) fn skips_every_sync() -> bool {
     switches().no_sync == Some(NoSync::Log)

@@ -20,7 +20,7 @@ use super::log::{self, LogLine, LogPlace, LogReader};
 use super::mark::{self, WrittenMark};
 use super::paths::queue_dir;
 use super::queue::{Broken, Identities, Queue};
-use super::shared::{CHECKPOINT_READS, Core, Shared, state_json};
+use super::shared::{CHECKPOINT_READS, Core, RIDE_MAX, Shared, state_json};
 use super::state::{Rules, State, UNDECIDED_SPAN, WAITED, Waiting};
 use super::{failpoint, gone, reserve, room, start};
 use crate::status::ProblemCode;
@@ -101,6 +101,9 @@ impl Follower {
         };
         let waited = |core: &Core| core.waits.is_some_and(|waits| waits.is_over(core.tail_len() >= CHECKPOINT_READS));
         while !core.closing && core.distrust.is_none() && !waited(&core) && rests(&core) {
+            if core.riding_since.is_some_and(|since| since.elapsed() >= RIDE_MAX) && shared.settle_riders() {
+                core.riding_since = None; // asked for once
+            }
             core = shared
                 .turn
                 .wait_timeout(core, checkpoint_every.min(Duration::from_millis(500)))

@@ -3,14 +3,19 @@
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
+use super::offer::Offers;
 use super::shared::{AppendRequest, Core, Shared};
 use super::terms::{JournalConfig, OpenError};
 use super::{Journal, damage, failpoint, follow, log, mark, paths, reserve, start, verify, writer};
 use crate::model::chip::Seq;
 use crate::status::Board;
+
+/// Longest time that closing waits for events that ride with the next group.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
 
 /// What `Journal::open` hands to the threads.
 pub(super) struct Parts {
@@ -94,6 +99,7 @@ impl Journal {
             changed: watch::Sender::new(Seq(durable)),
             serving: watch::Sender::new(false),
             dir_lock: Mutex::new(lock),
+            offers: Offers::default(),
             waker: OnceLock::new(),
         });
         let (requests, waiting) = mpsc::channel(writer::REQUESTS);
@@ -103,9 +109,8 @@ impl Journal {
         let journal = Self { shared, requests, first, threads, letting_go, check };
         journal.shared.board.not_ready("starting", None);
         if !drafts.is_empty() {
-            let (reply, _) = oneshot::channel();
             // The channel is empty at the start, so there is room.
-            let _ = journal.requests.try_send(AppendRequest { drafts, reply });
+            let _ = journal.requests.try_send(AppendRequest::unheard(drafts));
         }
         Ok((journal, Parts { log, requests: waiting, identity, oldest, durable, known }))
     }
@@ -114,12 +119,15 @@ impl Journal {
     /// [`JournalError::Closed`](super::JournalError::Closed).
     pub async fn close(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        if !threads.is_empty() {
+            // A disk that does not answer must not hold the end up. What rides may be lost.
+            let _ = tokio::time::timeout(SETTLE_MAX, self.settle()).await;
+        }
         self.shared.lock().closing = true;
         self.shared.turn.notify_all();
         // The writer waits for requests. An empty request wakes it, and it sees that the journal
         // closes.
-        let (reply, _) = oneshot::channel();
-        let _ = self.requests.send(AppendRequest { drafts: Vec::new(), reply }).await;
+        let _ = self.requests.send(AppendRequest::unheard(Vec::new())).await;
         let check = self.check.lock().unwrap_or_else(PoisonError::into_inner).take();
         let shared = Arc::clone(&self.shared);
         let joined = tokio::task::spawn_blocking(move || {

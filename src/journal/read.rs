@@ -178,7 +178,9 @@ impl Journal {
             let open = core.state.devices.values().map(|device| {
                 device.returned.len() as u64 + device.in_flight.as_ref().map_or(0, |flight| flight.open.len() as u64)
             });
-            (core.state.decoders.keys().cloned().collect::<Vec<_>>(), core.state.waiting + open.sum::<u64>())
+            let waiting = core.state.waiting + open.sum::<u64>();
+            let accepted: u64 = core.riding().values().map(|(accepted, _)| accepted).sum();
+            (core.state.decoders.keys().cloned().collect::<Vec<_>>(), waiting.saturating_sub(accepted))
         };
         let oldest = self.pending("", &decoders, 1).reads.first().map(|read| read.received);
         (waiting, oldest)
@@ -199,7 +201,7 @@ impl Journal {
     /// All reads by what became of them; `None` while the state does not follow the log yet.
     pub fn reads(&self) -> Option<ReadCounts> {
         let core = self.shared.lock();
-        core.serving.then(|| core.state.reads())
+        core.serving.then(|| core.reads())
     }
 
     /// Shows on the board what became of the reads, and how many passings of each device were sent.
@@ -211,9 +213,12 @@ impl Journal {
             if !core.serving {
                 return false;
             }
-            let devices = core.state.devices.iter();
-            let devices = devices.map(|(device, fold)| (device.clone(), fold.sent, fold.duplicates));
-            (core.state.reads(), devices.collect::<Vec<_>>())
+            let riding = core.riding();
+            let devices = core.state.devices.iter().map(|(device, fold)| {
+                let (accepted, duplicates) = riding.get(&**device).copied().unwrap_or_default();
+                (device.clone(), fold.sent + accepted, fold.duplicates + duplicates)
+            });
+            (core.reads(), devices.collect::<Vec<_>>())
         };
         board.show_sent(reads, &devices);
         true
@@ -227,8 +232,13 @@ impl Journal {
     /// Devices with passings that are numbered or released and not settled, each with the number of
     /// those passings.
     pub fn devices_waiting(&self) -> Vec<(Box<str>, usize)> {
-        let unsettled = self.shared.lock().state.unsettled().into_iter();
-        unsettled.map(|(device, unsettled)| (device, unsettled.count())).collect()
+        let core = self.shared.lock();
+        let riding = core.riding();
+        let open = core.state.unsettled().into_iter().map(|(device, unsettled)| {
+            let accepted = riding.get(&*device).map_or(0, |(accepted, _)| *accepted as usize);
+            (device, unsettled.count().saturating_sub(accepted))
+        });
+        open.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Passings of a device that were released and not numbered since. Valid only after

@@ -12,13 +12,15 @@ use super::dedup_index::DedupIndex;
 use super::entry::{Body, Entry};
 use super::log::LogPlace;
 use super::mark::WrittenMark;
+use super::offer::Offers;
 use super::paths::log_dir;
 use super::queue::Span;
 use super::reserve;
 use super::state::{Rules, State, TAIL_MAX, WAITED, Waiting};
 use super::terms::{JournalConfig, JournalError, Kept};
+use super::upload::UploadEvent;
 use crate::model::chip::Seq;
-use crate::status::Board;
+use crate::status::{Board, ReadCounts};
 
 /// An entry that has no number yet: subject, time, content, raw bytes.
 pub(super) type Draft = (Box<str>, Timestamp, Body, Box<[u8]>);
@@ -30,7 +32,25 @@ pub(super) struct AppendRequest {
     pub drafts: Vec<Draft>,
     /// Receives the numbers when they are durable.
     pub reply: oneshot::Sender<Result<Kept, JournalError>>,
+    /// Without entries: what rides with the next group is written now, and answered when it is
+    /// durable.
+    pub settle: bool,
 }
+
+impl AppendRequest {
+    /// A request that nobody waits for.
+    pub(super) fn unheard(drafts: Vec<Draft>) -> Self {
+        Self { drafts, reply: oneshot::channel().0, settle: false }
+    }
+}
+
+/// Events that ride with the next group. With more, they are written at once.
+pub(super) const RIDERS_MAX: usize = 64;
+
+/// Longest time that an event rides: how long a box without further reads takes to make the
+/// acceptance of its last passing durable. If the power fails before, the uplink asks about that
+/// passing again.
+pub(super) const RIDE_MAX: Duration = Duration::from_secs(5);
 
 /// Reads in the tail that make a checkpoint due at once.
 pub(super) const CHECKPOINT_READS: usize = 8192;
@@ -67,6 +87,8 @@ pub(super) struct Shared {
     pub serving: watch::Sender<bool>,
     /// The lock for one process per data directory. It is held until the threads have ended.
     pub dir_lock: Mutex<std::fs::File>,
+    /// What uplinks let the writer number.
+    pub offers: Offers,
     /// The channel to the writer, for the journal's own threads.
     pub waker: OnceLock<mpsc::WeakSender<AppendRequest>>,
 }
@@ -109,6 +131,11 @@ pub(super) struct Core {
     pub mark: WrittenMark,
     /// The journal closes.
     pub closing: bool,
+    /// Entries that ride with the next group, in order, at most [`RIDERS_MAX`] and those of one
+    /// batch.
+    pub riders: Vec<Draft>,
+    /// Since when they ride. `None`: nothing rides.
+    pub riding_since: Option<Instant>,
     /// Since when reads wait for stored reads. `None`: no read waits.
     pub waits: Option<Waits>,
 }
@@ -146,6 +173,30 @@ impl Core {
         if entries.is_some_and(|entries| entries.iter().any(stored)) {
             waits.heard = now;
         }
+    }
+
+    /// By device: how many passings of the state's batch in flight the cloud accepted, by events
+    /// that ride with the next group, and how many of them it reported as duplicates.
+    pub(super) fn riding(&self) -> BTreeMap<&str, (u64, u64)> {
+        let mut riding = BTreeMap::<&str, (u64, u64)>::new();
+        for (_, _, body, _) in &self.riders {
+            let Body::Upload(UploadEvent::Accepted { device, first, last, duplicates }) = body else { continue };
+            let flight = self.state.devices.get(device).and_then(|fold| fold.in_flight.as_ref());
+            let open = flight.into_iter().flat_map(|flight| &flight.open);
+            let accepted = open.filter(|item| (*first..=*last).contains(&item.num)).count() as u64;
+            let of_device = riding.entry(device).or_default();
+            *of_device = (of_device.0 + accepted, of_device.1 + duplicates);
+        }
+        riding
+    }
+
+    /// All reads by what became of them. A passing that the cloud accepted is in the cloud, also
+    /// while its acceptance is not durable yet.
+    pub(super) fn reads(&self) -> ReadCounts {
+        let reads = self.state.reads();
+        let accepted: u64 = self.riding().values().map(|(accepted, _)| accepted).sum();
+        let (in_cloud, waiting) = (reads.in_cloud + accepted, reads.waiting.saturating_sub(accepted));
+        ReadCounts { in_cloud, waiting, ..reads }
     }
 
     /// Number of reads that wait for a checkpoint.
@@ -197,7 +248,15 @@ impl Shared {
     pub(super) fn wake_writer(&self, drafts: Vec<Draft>) -> bool {
         let requests = self.waker.get().and_then(mpsc::WeakSender::upgrade);
         requests
-            .is_some_and(|requests| requests.try_send(AppendRequest { drafts, reply: oneshot::channel().0 }).is_ok())
+            .is_some_and(|requests| requests.try_send(AppendRequest::unheard(drafts)).is_ok())
+    }
+
+    /// Lets the writer write what rides with the next group, although there is no group. This call
+    /// does not wait. `false`: the channel is full, so a group follows soon.
+    pub(super) fn settle_riders(&self) -> bool {
+        let requests = self.waker.get().and_then(mpsc::WeakSender::upgrade);
+        let request = AppendRequest { settle: true, ..AppendRequest::unheard(Vec::new()) };
+        requests.is_some_and(|requests| requests.try_send(request).is_ok())
     }
 
     /// Directory of the log.
@@ -233,6 +292,7 @@ impl Shared {
             // once in a start.
             let duplicates = duplicates.unwrap_or_else(|| self.known().take_all(entries, place));
             for entry in entries {
+                debug_assert!(core.state.agrees(entry), "the batch of a group is not what the fold decides: {entries:?}");
                 core.state.apply(entry, &rules, duplicates.binary_search(&entry.seq).is_ok());
             }
             core.state.place = place;

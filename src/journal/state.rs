@@ -358,12 +358,7 @@ impl State {
             self.unset_through = seq;
         }
         self.waiting += 1;
-        // What stands for its receipt: the form of the queue on the disk has no place for its age.
-        let received = read.moment(received);
-        let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
-        let read =
-            PendingRead { seq: crate::model::chip::Seq(seq), decoder: decoder.into(), received, chip, stamp, replay };
-        self.tail.push_back(Waiting { read, verdict });
+        self.tail.push_back(Waiting { read: pending_read(entry, read), verdict });
     }
 
     /// Whether a read was kept before. After this call it counts as kept.
@@ -789,6 +784,15 @@ impl DecoderFold {
     fn judge(&mut self, chip: &str, seen: SeenAt, dead_time_ms: i64) -> ReadVerdict {
         if self.dead.is_dead(chip, seen, &self.life, dead_time_ms) { ReadVerdict::Dead } else { ReadVerdict::Passing }
     }
+}
+
+/// What the uplink needs of a read.
+pub(super) fn pending_read(entry: &Entry, read: &ChipRead) -> PendingRead {
+    // What stands for its receipt: the form of the queue on the disk has no place for its age.
+    let received = read.moment(entry.time);
+    let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
+    let (seq, decoder) = (crate::model::chip::Seq(entry.seq), entry.subject.clone());
+    PendingRead { seq, decoder, received, chip, stamp, replay }
 }
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;

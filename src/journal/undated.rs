@@ -170,6 +170,11 @@ impl Undated {
         day.is_some() && self.newest.iter().filter(same).any(|known| known.day(zones) == day)
     }
 
+    /// Whether an identity belongs to a day that turned out to be wrong.
+    pub(super) fn is_void(&self, identity: u64) -> bool {
+        self.void.contains(&identity)
+    }
+
     /// Whether an identity belongs to a day that turned out to be wrong. From now on it counts as a
     /// valid identity.
     pub(super) fn take_void(&mut self, identity: u64) -> bool {

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::damage::{Damage, LOST, note, without};
 use super::entry::Body;
@@ -53,7 +53,7 @@ pub(super) fn run(
     if let (false, Some(requests)) = (fresh.is_empty(), requests.upgrade()) {
         let text = note(&fresh, &message);
         let draft = (LOST.into(), shared.board.now(), Body::Note(text.into()), Box::default());
-        let _ = requests.blocking_send(AppendRequest { drafts: vec![draft], reply: oneshot::channel().0 });
+        let _ = requests.blocking_send(AppendRequest::unheard(vec![draft]));
     }
 }
 

@@ -1,7 +1,10 @@
 //! The writer: the only thread that appends to the log.
 //!
 //! The writer takes all waiting requests as one group, numbers the group, writes it with one
-//! `write` and one `fdatasync`, applies it to the state, and only then answers. While the disk is
+//! `write` and one `fdatasync`, applies it to the state, and only then answers. A group holds, in
+//! this order: events that ride with it ([`Journal::record_later`](super::Journal::record_later)),
+//! what callers ask to be kept, and the batches of its reads that go out at once
+//! ([`super::offer`]). While the disk is
 //! full or fails, the writer keeps the group and tries again. No caller gets an answer before the
 //! group is durable.
 
@@ -12,9 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::damage::{LOST, in_words, note};
 use super::entry::{Body, Entry, write_line};
+use super::failpoint;
 use super::gone::{self, needed_from};
 use super::log::{AppendError, Log, segment_path};
-use super::shared::{AppendRequest, Shared, state_at, wait_for_room};
+use super::offer::{self, Numbered};
+use super::shared::{AppendRequest, Draft, Shared, state_at, wait_for_room};
 use super::start::{self, NotOurs};
 use super::{JournalError, Kept, reserve};
 use crate::model::chip::Seq;
@@ -41,14 +46,16 @@ fn write(shared: &Shared, mut writer: LogWriter, mut requests: mpsc::Receiver<Ap
         if shared.lock().closing {
             return; // the waiting callers get the answer that the journal is closed
         }
-        if first.drafts.is_empty() {
+        if first.drafts.is_empty() && !first.settle {
             writer.look(shared);
             if writer.over {
                 return;
             }
             continue;
         }
-        writer.take(first, || requests.try_recv().ok());
+        if !writer.take(shared, first, || requests.try_recv().ok()) {
+            continue;
+        }
         while !writer.commit(shared) {
             if writer.over {
                 return;
@@ -74,6 +81,10 @@ pub(super) struct LogWriter {
     entries: Vec<Entry>, // slightly more than GROUP_ENTRIES at most
     lines: Vec<u8>,
     replies: Vec<(Kept, oneshot::Sender<Result<Kept, JournalError>>)>,
+    /// How many of the events that wait for a group are in this one.
+    riders: usize,
+    /// The batches of this group's reads.
+    numbered: Vec<Numbered>,
     /// The disk did not take the group at the last try.
     failed: bool,
     /// When putting back the removed segment was last tried.
@@ -88,32 +99,64 @@ impl LogWriter {
     pub(super) fn new(shared: &Shared, log: Log) -> Self {
         let segment_day = shared.board.now().as_second() / 86_400;
         let (entries, lines, replies) = (Vec::new(), Vec::new(), Vec::new());
-        Self { log, entries, lines, replies, failed: false, tried: None, over: false, segment_day }
+        let (riders, numbered) = (0, Vec::new());
+        Self { log, entries, lines, replies, riders, numbered, failed: false, tried: None, over: false, segment_day }
     }
 
-    /// Makes the waiting requests the next group and numbers it. The group before it must be
-    /// committed.
-    pub(super) fn take(&mut self, first: AppendRequest, mut more: impl FnMut() -> Option<AppendRequest>) {
-        let Self { log, entries, lines, replies, .. } = self;
+    /// Makes the waiting requests, and what rides with them, the next group, and numbers it. The
+    /// group before it must be committed. `false`: there is nothing to write, and the requests are
+    /// answered.
+    pub(super) fn take(
+        &mut self,
+        shared: &Shared,
+        first: AppendRequest,
+        mut more: impl FnMut() -> Option<AppendRequest>,
+    ) -> bool {
+        let riders = shared.lock().riders.clone();
+        self.riders = riders.len();
+        riders.into_iter().for_each(|rider| self.push(rider));
         let mut next = Some(first);
         while let Some(request) = next {
-            let from = log.next + entries.len() as u64;
-            for (subject, time, body, raw) in request.drafts {
-                let in_group = entries.len() as u64;
-                entries.push(Entry { seq: log.next + in_group, in_group, subject, time, body, raw });
-            }
-            replies.push((Kept { first: Seq(from), last: Seq(log.next + entries.len() as u64 - 1) }, request.reply));
-            next = if entries.len() < GROUP_ENTRIES { more() } else { None };
+            let from = self.log.next + self.entries.len() as u64;
+            request.drafts.into_iter().for_each(|draft| self.push(draft));
+            // A request without entries gets the number of the last entry before it.
+            let last = self.log.next + self.entries.len() as u64 - 1;
+            self.replies.push((Kept { first: Seq(from.min(last)), last: Seq(last) }, request.reply));
+            next = if self.entries.len() < GROUP_ENTRIES { more() } else { None };
         }
-        lines.clear();
-        for entry in entries {
-            write_line(lines, entry);
+        self.numbered = offer::number(shared, &self.entries);
+        let batches: Vec<_> = self.numbered.iter().map(Numbered::event).collect();
+        for event in batches {
+            self.push((event.device().into(), shared.board.now(), Body::Upload(event), Box::default()));
+        }
+        if self.entries.is_empty() {
+            self.answer();
+            return false;
+        }
+        self.lines.clear();
+        for entry in &self.entries {
+            write_line(&mut self.lines, entry);
+        }
+        true
+    }
+
+    fn push(&mut self, (subject, time, body, raw): Draft) {
+        let in_group = self.entries.len() as u64;
+        self.entries.push(Entry { seq: self.log.next + in_group, in_group, subject, time, body, raw });
+    }
+
+    fn answer(&mut self) {
+        for (kept, reply) in self.replies.drain(..) {
+            let _ = reply.send(Ok(kept)); // the reads stay kept, even if the caller is gone
         }
     }
 
     /// Makes the group durable, applies it and answers. `false`: the disk does not take the group
     /// now, so try again.
     pub(super) fn commit(&mut self, shared: &Shared) -> bool {
+        if failpoint::tells_early() {
+            self.numbered.drain(..).for_each(Numbered::tell);
+        }
         if !self.append(shared) {
             self.failed = true;
             return false;
@@ -123,12 +166,17 @@ impl LogWriter {
         }
         let head = Seq(self.log.next - 1);
         let duplicates = shared.duplicates(&self.entries, self.log.place());
-        shared.follow(&mut shared.lock(), &self.entries, self.log.place(), duplicates);
-        shared.board.journal(|journal| (journal.head, journal.durable) = (head.0, head.0));
-        shared.changed.send_replace(head);
-        for (kept, reply) in self.replies.drain(..) {
-            let _ = reply.send(Ok(kept)); // the reads stay kept, even if the caller is gone
+        {
+            let mut core = shared.lock();
+            shared.follow(&mut core, &self.entries, self.log.place(), duplicates);
+            core.riders.drain(..std::mem::take(&mut self.riders));
+            core.riding_since = core.riding_since.filter(|_| !core.riders.is_empty());
         }
+        shared.board.journal(|journal| (journal.head, journal.durable) = (head.0, head.0));
+        // Before anything else, because the POST waits for nothing but this.
+        self.numbered.drain(..).for_each(Numbered::tell);
+        shared.changed.send_replace(head);
+        self.answer();
         self.entries = Vec::new();
         if self.lines.capacity() > 4 * 1024 * 1024 {
             self.lines = Vec::new();

@@ -50,13 +50,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use futures_util::stream::FuturesOrdered;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::machine::{Action, Input, Machine};
 use super::model::{CallFault, Cloud, On, upload};
-use super::{Recorder, UplinkConfig, form};
+use super::{UplinkConfig, form, offer, record};
 use crate::cloud::passing::{Bibs, Mapper};
 use crate::config::TagCode;
 use crate::decoders::{Frame, Framed, Reject};
@@ -462,6 +461,7 @@ impl World {
             }
             let journal = &self.driven.as_ref().expect("it lives").journal;
             if !wrote && self.keeping.is_empty() && journal.backlog().0 == 0 && self.idle() {
+                self.driven.as_mut().expect("it lives").settle();
                 self.follow(true, false);
                 self.look()?;
                 let states: Vec<_> =
@@ -548,7 +548,7 @@ impl Decoder {
 }
 
 /// Does what `Driver::run` does, with the cloud and the clock of the model: it uses the machine's
-/// actions, the driver's recorder and the driver's batches. After each action the world continues.
+/// actions, the driver's offers and the driver's batches. After each action the world continues.
 async fn drive(
     device: Rc<RefCell<Device>>,
     ledger: Rc<RefCell<Ledger>>,
@@ -561,9 +561,9 @@ async fn drive(
     let state = journal.device(&config.device);
     ledger.borrow_mut().uplink_started(&config.device, &state);
     let mut machine = Machine::new(&config.device, config.session, config.upload, state, seed);
-    let mut recorder = Recorder { journal: &journal, waiting: FuturesOrdered::new() };
     let mut changed = journal.changed();
     let mapper = Mapper::new(TagCode::Raw, watch::channel(Arc::new(Bibs::default())).1, Zones::default());
+    let fields = Arc::new(move |read: &_| mapper.fields(read));
     loop {
         pause().await;
         let now = device.borrow().now;
@@ -573,14 +573,22 @@ async fn drive(
             Action::Record(event) => {
                 device.borrow_mut().note(&format!("record {event:?}"));
                 ledger.borrow_mut().recording(&dir, &event, &device.borrow().cloud);
-                if recorder.record(event).await.is_err() {
+                if record(&journal, event).await.is_err() {
                     return;
                 }
                 continue;
             }
-            Action::Wait { until, reads } => {
-                if recorder.settle().await.is_err() {
-                    return;
+            Action::Wait { until, reads, offer: terms } => {
+                if let Some(terms) = terms {
+                    let offered = journal.offer(offer(config.clone(), terms, Arc::clone(&fields)));
+                    pause().await; // a read may be kept now
+                    if let Some(batch) = offered.withdraw().await {
+                        device.borrow_mut().note(&format!("numbered {batch:?}"));
+                        ledger.borrow_mut().told(&dir, &batch);
+                        let now = device.borrow().now;
+                        machine.put(now, Input::Numbered(batch));
+                        continue;
+                    }
                 }
                 let mut device = device.borrow_mut();
                 if reads && changed.has_changed().unwrap_or(false) {
@@ -595,9 +603,9 @@ async fn drive(
             }
             Action::Count { limit } => {
                 changed.borrow_and_update();
-                let waiting = journal.pending(&config.device, &config.decoders, limit).passings();
+                let pending = journal.pending(&config.device, &config.decoders, limit);
                 device.borrow_mut().moved = true;
-                Input::Waiting(waiting)
+                Input::Waiting((!pending.is_empty()).then(|| pending.passings()))
             }
             Action::Form { token, next, limit, without, again } => {
                 changed.borrow_and_update();
@@ -605,7 +613,7 @@ async fn drive(
                 let mut pending = journal.pending(&config.device, &config.decoders, most);
                 pending.returned.retain(|item| !without.contains(&item.seq));
                 device.borrow_mut().moved = true;
-                Input::Formed(form(&config, &token, next, pending, again, &mut |read: &_| mapper.fields(read)).0)
+                Input::Formed(form(&config, &token, next, pending, again, &*fields).0)
             }
             Action::Post { token, items } => {
                 ledger.borrow_mut().posting(&dir, &config.device, &token, &items);

@@ -28,11 +28,11 @@ use crate::cloud::rufus::{CallError, Distrust, NotSent};
 use crate::cloud::uplink::inquiry::Inquiry;
 use crate::cloud::uplink::work::{Fate, Work};
 use crate::config::{SessionMode, UploadConfig};
-use crate::journal::{DeviceState, UploadEvent, UploadItem};
+use crate::journal::{Batch, DeviceState, UploadEvent, UploadItem};
 use crate::model::retry::jittered;
 use crate::status::{ProblemCode, UploadState};
 
-pub(crate) use interface::{Action, Formed, Input, ResendPermit, SessionProgress, UplinkReport};
+pub(crate) use interface::{Action, Formed, Input, OfferTerms, ResendPermit, SessionProgress, UplinkReport};
 use limits::{BATCH_LIMIT, FIRST_LOOK, LOOK_GAP, PARTS, POLL_JITTER, STANDS, UNREACHED_MAX, WATCH_PATIENCE, scaled};
 use parts::{
     Active, BatchState, Counters, Culprit, Question, Refused, SessionState, Timers, Trouble, Trust, Why, note_given,
@@ -94,7 +94,7 @@ impl Machine {
                 return Action::Record(event);
             }
             if now < self.timers.hold {
-                return Action::Wait { until: self.timers.hold, reads: false };
+                return Action::Wait { until: self.timers.hold, reads: false, offer: None };
             }
             if self.trust.test_reading {
                 return Action::AskDevice;
@@ -161,6 +161,7 @@ impl Machine {
             return Some(Action::Wait {
                 until: self.timers.poll_at.min(self.timers.mute_until.max(now + FIRST_LOOK)),
                 reads: false,
+                offer: None,
             });
         };
         let seqs = part.clone().filter_map(|at| work.seq(at));
@@ -181,7 +182,7 @@ impl Machine {
     fn settle(&mut self, now: Duration) -> Option<Action> {
         let work = self.batch.work.as_mut()?;
         if now < work.due() {
-            return Some(Action::Wait { until: work.due().min(self.timers.poll_at), reads: false });
+            return Some(Action::Wait { until: work.due().min(self.timers.poll_at), reads: false, offer: None });
         }
         let inquiry = work.inquiry()?.with_witness(self.trust.fresh.witness(&work.token));
         self.put_question(now, inquiry, Why::Settle);
@@ -190,11 +191,11 @@ impl Machine {
 
     fn next_of_idle(&mut self, now: Duration) -> Option<Action> {
         let session = match &self.session.active {
-            Active::Unknown => return Some(Action::Wait { until: self.timers.poll_at, reads: false }),
+            Active::Unknown => return Some(Action::Wait { until: self.timers.poll_at, reads: false, offer: None }),
             // One answer is not enough, and two answers within seconds are not enough either,
             // because a new session would close the running one.
             Active::None if self.mode == SessionMode::Create && self.none_is_sure(now) => return Some(Action::Create),
-            Active::None => return Some(Action::Wait { until: self.timers.poll_at, reads: false }),
+            Active::None => return Some(Action::Wait { until: self.timers.poll_at, reads: false, offer: None }),
             Active::Some(session) => session.clone(),
         };
         let may_ask = self.may_ask(now);
@@ -204,7 +205,7 @@ impl Machine {
             let believed = self.trust.fresh.age();
             if now < believed {
                 self.timers.settles = true;
-                return Some(Action::Wait { until: believed.min(self.timers.poll_at), reads: false });
+                return Some(Action::Wait { until: believed.min(self.timers.poll_at), reads: false, offer: None });
             }
             self.put_question(now, Inquiry::new(&token, 1, None), Why::Recall);
             return None;
@@ -228,14 +229,21 @@ impl Machine {
         let left_behind = self.batch.work.as_ref().map(Work::due);
         let dues = [self.trust.watch.due_at(), left_behind].into_iter().flatten().filter(|due| *due > now);
         let until_poll = dues.fold(self.timers.poll_at, Duration::min);
-        let wait = |until: Duration| Some(Action::Wait { until: until.min(until_poll), reads: true });
+        let wait = |until: Duration| Some(Action::Wait { until: until.min(until_poll), reads: true, offer: None });
         let in_flight = self.batch.work.as_ref().map(Work::seqs).unwrap_or_default();
         let look = [self.timers.look, self.batch.suspects.due_after(self.timers.last_look, &in_flight)]
             .into_iter()
             .flatten()
             .min();
         match look {
-            None => wait(self.timers.poll_at),
+            None => {
+                let rested = self.timers.rested(&self.upload);
+                if now < rested {
+                    return wait(rested);
+                }
+                let (until, offer) = (self.timers.poll_at.min(until_poll), self.offer());
+                Some(Action::Wait { until, reads: true, offer })
+            }
             Some(at) if now < at => {
                 self.timers.settles = at == self.trust.fresh.age();
                 wait(at)
@@ -256,6 +264,15 @@ impl Machine {
         }
     }
 
+    /// The terms of an offer, while nothing of the device waits or is in flight, and nothing is to
+    /// be asked before a number is given.
+    fn offer(&self) -> Option<OfferTerms> {
+        let joined = self.session.joined.as_ref()?;
+        let free = self.batch.work.is_none() && self.trust.recall.is_empty();
+        let (token, next) = (joined.token.clone(), joined.next);
+        free.then(|| OfferTerms { token, next, limit: self.upload.batch_max.max(1) })
+    }
+
     /// Takes the result of the last action at `now`.
     pub(crate) fn put(&mut self, now: Duration, input: Input) {
         match input {
@@ -273,6 +290,7 @@ impl Machine {
             Input::Created(answer) => self.on_created(now, answer),
             Input::Waiting(count) => self.on_waiting(now, count),
             Input::Formed(formed) => self.on_formed(now, formed),
+            Input::Numbered(batch) => self.on_numbered(now, batch),
             Input::Posted(Ok(counts)) => self.on_inserted(now, counts),
             Input::Posted(Err(error)) => self.on_post_failed(now, &error),
             Input::Resend { token, items } => self.on_resend(now, &token, items),
@@ -375,20 +393,27 @@ impl Machine {
 
     /// `count` passings wait, counted up to a full batch. The batch is not due yet unless it is
     /// full.
-    fn on_waiting(&mut self, now: Duration, count: usize) {
+    fn on_waiting(&mut self, now: Duration, count: Option<usize>) {
+        let Some(count) = count else {
+            self.timers.looked(now);
+            return self.on_nothing_waits();
+        };
         let due = self.timers.due(now, &self.upload);
         self.timers.looked(now);
         self.timers.full = count >= self.upload.batch_max.max(1);
         self.timers.look = Some(if self.timers.full { now } else { due });
     }
 
+    fn on_nothing_waits(&mut self) {
+        (self.timers.look, self.timers.noticed, self.timers.full) = (None, None, false);
+        self.counters.pace.rest();
+    }
+
     fn on_formed(&mut self, now: Duration, formed: Option<Formed>) {
         self.timers.looked(now);
         self.timers.full = false;
         let Some(Formed { mut batch, stored }) = formed else {
-            (self.timers.look, self.timers.noticed) = (None, None);
-            self.counters.pace.rest();
-            return;
+            return self.on_nothing_waits();
         };
         let count = batch.items.len();
         (self.timers.look, self.timers.noticed) = (Some(now), None);
@@ -409,26 +434,41 @@ impl Machine {
             return; // the same batch is formed again
         }
         self.trust.recall.sort_out(&mut batch);
-        if let (Some(joined), Some(last)) = (&mut self.session.joined, batch.items.last()) {
-            joined.next = last.num + 1;
-            note_given(&mut self.session.given, &joined.token, joined.next);
-            note_given(&mut self.session.own, &joined.token, joined.next);
-            self.session.recorded = Some((joined.token.clone(), joined.next));
-            self.batch.moved_at = now;
-            self.batch.suspects.numbered(&batch.items);
-        }
+        self.note_numbered(now, &batch.items);
         match &mut self.batch.work {
             Some(work) => {
                 batch.still_open = work.numbers();
                 work.extend(batch.items.clone());
             }
-            None if batch.items.is_empty() => {}
-            None => {
-                let items = batch.items.clone();
-                self.batch.work = Some(Work::new(&self.device, &batch.session, items, Fate::Fresh, Duration::ZERO));
-            }
+            None => self.begin(&batch),
         }
         self.records.push_back(UploadEvent::Batch(batch));
+    }
+
+    /// The batch is durable already.
+    fn on_numbered(&mut self, now: Duration, batch: Batch) {
+        self.batch.full = false;
+        self.note_numbered(now, &batch.items);
+        self.begin(&batch);
+    }
+
+    fn note_numbered(&mut self, now: Duration, items: &[UploadItem]) {
+        if let (Some(joined), Some(last)) = (&mut self.session.joined, items.last()) {
+            joined.next = last.num + 1;
+            note_given(&mut self.session.given, &joined.token, joined.next);
+            note_given(&mut self.session.own, &joined.token, joined.next);
+            self.session.recorded = Some((joined.token.clone(), joined.next));
+            self.batch.moved_at = now;
+            self.batch.suspects.numbered(items);
+        }
+    }
+
+    /// A batch that follows no other one is in flight now.
+    fn begin(&mut self, batch: &Batch) {
+        if !batch.items.is_empty() {
+            let items = batch.items.clone();
+            self.batch.work = Some(Work::new(&self.device, &batch.session, items, Fate::Fresh, Duration::ZERO));
+        }
     }
 
     /// The batch in flight is settled.

@@ -6,17 +6,18 @@
 //! test.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use self::cloud::lost;
-use super::machine::{Action, Input, Machine};
-use super::{UplinkConfig, form};
+use super::machine::{Action, Input, Machine, OfferTerms};
+use super::{UplinkConfig, form, offer};
 use crate::cloud::passing::Fields;
 use crate::cloud::rufus::{CloudPassing, Scope};
 use crate::config::{SessionMode, UploadConfig};
-use crate::journal::{DeviceState, Found, InFlight, Pending, PendingRead, UploadEvent, UploadItem};
+use crate::journal::{Batch, DeviceState, Found, InFlight, Pending, PendingRead, UploadEvent, UploadItem};
 use crate::model::chip::{Seq, Stamp};
 
 mod cloud;
@@ -50,6 +51,8 @@ pub(super) struct World {
     /// What the machine said that it waits for, whenever that changed.
     pub(super) waits: Vec<&'static str>,
     dirty: bool,
+    /// Offers that a read met.
+    offers: u64,
 }
 
 impl Store {
@@ -181,6 +184,11 @@ fn in_words(scope: &Scope) -> String {
     }
 }
 
+fn fields(read: &PendingRead) -> Option<Fields> {
+    let Stamp::Utc(time) = read.stamp else { unreachable!("every read of the model is stamped in UTC") };
+    Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() })
+}
+
 impl World {
     pub(super) fn new(session: SessionMode) -> Self {
         let (device, name) = ("D".into(), "finish".to_owned());
@@ -197,6 +205,7 @@ impl World {
             trace: Vec::new(),
             waits: Vec::new(),
             dirty: false,
+            offers: 0,
         }
     }
 
@@ -228,6 +237,16 @@ impl World {
         self.dirty = true;
     }
 
+    /// What the journal does with an offer when reads arrive.
+    fn take(&mut self, terms: OfferTerms) -> Option<Batch> {
+        let pending = self.store.pending(terms.limit + 1);
+        let free = pending.returned.is_empty() && (1..=terms.limit).contains(&pending.reads.len());
+        let mut offer = offer(self.config.clone(), terms, Arc::new(fields));
+        let batch = (offer.form)(pending).filter(|_| free)?;
+        self.store.record(UploadEvent::Batch(batch.clone()));
+        Some(batch)
+    }
+
     /// Performs one action.
     pub(super) fn step(&mut self) -> Action {
         let action = self.machine.next(self.now);
@@ -241,9 +260,12 @@ impl World {
                 self.dirty = true;
                 None
             }
-            Action::Wait { reads: true, .. } if self.dirty => {
+            Action::Wait { reads: true, offer, .. } if self.dirty => {
                 self.dirty = false;
-                Some(Input::Noticed)
+                self.offers += 1;
+                // Every second offer comes too late for the read.
+                let terms = offer.filter(|_| self.offers % 2 == 1 && self.store.state.in_flight.is_none());
+                Some(terms.and_then(|terms| self.take(terms)).map_or(Input::Noticed, Input::Numbered))
             }
             Action::Wait { until, .. } => {
                 assert!(until > self.now, "a wait for nothing");
@@ -252,17 +274,14 @@ impl World {
             }
             Action::Count { limit } => {
                 self.dirty = false;
-                Some(Input::Waiting(self.store.pending(limit).passings()))
+                let pending = self.store.pending(limit);
+                Some(Input::Waiting((!pending.is_empty()).then(|| pending.passings())))
             }
             Action::Form { token, next, limit, without, again } => {
                 self.dirty = false;
                 let mut pending = self.store.pending(limit + without.len() - again.len());
                 pending.returned.retain(|item| !without.contains(&item.seq));
-                let mut fields = |read: &PendingRead| {
-                    let Stamp::Utc(time) = read.stamp else { unreachable!("made above") };
-                    Some(Fields { time_ms: time.as_millisecond(), bib: "".into(), chip: read.chip.clone() })
-                };
-                Some(Input::Formed(form(&self.config, &token, next, pending, again, &mut fields).0))
+                Some(Input::Formed(form(&self.config, &token, next, pending, again, &fields).0))
             }
             Action::AskActive => Some(Input::Active(cloud.active())),
             Action::AskSession { token } => Some(Input::Session(cloud.session(&token))),

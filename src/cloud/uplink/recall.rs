@@ -70,6 +70,12 @@ impl Recall {
         self.lost.get_or_insert_default();
     }
 
+    /// Whether no read needs to be looked up here before it is sent, except those of an earlier
+    /// process and of a decoder's memory.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lost.is_none() && self.found.len() == 0
+    }
+
     /// Returns the next session to ask after log lines were lost, before a number is given in the
     /// active session.
     pub(super) fn next(&mut self, active: &str) -> Option<Box<str>> {

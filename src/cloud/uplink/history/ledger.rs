@@ -68,8 +68,9 @@ pub(super) struct Ledger {
     /// The passing of each number of a session.
     numbers: HashMap<(Session, u64), UploadItem>,
     top: HashMap<Session, u64>,
-    /// Reads that got a second number in one session.
-    renumbered: HashSet<u64>,
+    /// Reads that later ones may overtake: they got a second number in one session, or the cloud
+    /// failed at them and the next batch went on without them.
+    out_of_turn: HashSet<u64>,
     judged: BTreeMap<u64, HistoryVerdict>,
     /// By device: number of reads that were found in the cloud and not sent.
     found: HashMap<Box<str>, u64>,
@@ -132,7 +133,9 @@ impl Ledger {
 
     fn batch(&mut self, batch: &Batch) {
         let before = self.in_flight.remove(&batch.device).unwrap_or_default();
-        let (still_open, settled) = before.into_iter().partition(|item| batch.still_open.contains(&item.num));
+        let (still_open, settled): (Vec<UploadItem>, _) =
+            before.into_iter().partition(|item| batch.still_open.contains(&item.num));
+        self.out_of_turn.extend(still_open.iter().map(|item| item.seq.0));
         self.in_flight.insert(batch.device.clone(), settled);
         // A power cut may have lost the last acceptance from the group in which this line survived.
         self.settle(&batch.device, 0, u64::MAX, &Fate::Accepted);
@@ -147,7 +150,7 @@ impl Ledger {
             let numbered = Numbered { device, token, item: item.clone(), fate: Fate::Open };
             let before = self.numbered.insert(item.seq.0, numbered);
             if before.as_ref().is_some_and(|before| before.token == batch.session) {
-                self.renumbered.insert(item.seq.0);
+                self.out_of_turn.insert(item.seq.0);
             }
             let again = before.as_ref().is_none_or(|before| before.fate == Fate::Released);
             self.must(again, 4, || format!("{item:?} is numbered again in {}; before: {before:?}", batch.session));
@@ -301,6 +304,14 @@ impl Ledger {
         }
     }
 
+    /// The uplink is told that a batch was written with its reads.
+    pub(super) fn told(&mut self, dir: &Path, batch: &Batch) {
+        self.refresh(dir);
+        self.count("batches written with their reads", 1);
+        let before = self.open.insert(batch.device.clone(), by_number(&batch.items)).unwrap_or_default();
+        self.must(before.is_empty(), 3, || format!("{batch:?} is formed while {before:?} is in flight"));
+    }
+
     /// Takes numbers out of the open passings, and returns them with the session of each.
     fn take(&mut self, device: &str, first: u64, last: u64) -> Vec<(Box<str>, UploadItem)> {
         let Some(open) = self.open.get_mut(device) else { return Vec::new() };
@@ -392,9 +403,10 @@ impl Ledger {
                 self.must(once, 4, || format!("twice in the cloud: {row:?}"));
             }
         }
-        // A passing that got a new number in its own session may follow later ones: another sender
-        // took its number, or the cloud failed at it repeatedly while it took others.
-        let in_turn: Vec<_> = order.iter().filter(|seq| !self.renumbered.contains(&seq.0)).collect();
+        // A passing that got a new number in its own session may follow later ones, because another
+        // sender took its number. So may one at which the cloud failed while it took others, also
+        // when its session closed meanwhile.
+        let in_turn: Vec<_> = order.iter().filter(|seq| !self.out_of_turn.contains(&seq.0)).collect();
         let other = |row: &crate::cloud::rufus::CloudPassing| row.chip.as_deref() == Some("OTHER");
         let is_shared = device.cloud.sessions.iter().any(|session| session.rows.iter().any(other));
         self.must(in_turn.is_sorted() || is_shared, 7, || format!("out of order in the cloud: {order:?}"));

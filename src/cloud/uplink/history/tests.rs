@@ -19,8 +19,9 @@ const HISTORIES: u32 = 200;
 const SEED: u64 = 1;
 
 /// Events that must happen in this many histories.
-const TROUBLE: [&str; 12] = [
+const TROUBLE: [&str; 13] = [
     "POSTs",
+    "batches written with their reads",
     "frames acknowledged",
     "groups refused by the disk",
     "kills",
@@ -201,6 +202,39 @@ fn whatever_happens_to_a_box_each_read_is_in_the_cloud_once() {
             assert!(tally.get(what).is_some_and(|times| *times > 0), "no history has {what}: {tally:#?}");
         }
     }
+}
+
+#[test]
+fn a_post_before_the_group_of_its_batch_is_durable_breaks_the_first_invariant() {
+    let setup = Setup {
+        devices: vec![0],
+        dead_time: Duration::ZERO,
+        segment_bytes: 1 << 30,
+        keep_bytes: 1 << 30,
+        batch_max: 100,
+        mode: SessionMode::Active,
+        dedup: true,
+        counts: (true, true),
+        page: 5000,
+        lag: Duration::ZERO,
+        writer: false,
+        seed: 1,
+    };
+    let upload = Op::Upload { device: 0, steps: 40 };
+    let full = disk::Script { room: Some(0), ..disk::Script::default() };
+    let sent = vec![Sent::Read { chip: 1, after_ms: 1 }];
+    // The uplink rests, the disk takes no group, and a read arrives.
+    let begin = [Op::Session { device: 0, open: true }, upload.clone(), upload.clone(), upload.clone()];
+    let read = [Op::Disk(full), Op::Keep { decoder: 0, sent }, upload.clone(), upload.clone(), upload];
+    let ops = begin.into_iter().chain(read).collect();
+    let history = History { setup, ops };
+    let played = run(&history, true).expect("the read waits for the disk");
+    assert_eq!(played.tally.get("batches written with their reads"), Some(&1), "{:#?}", played.traces);
+    crate::journal::driven::tell_early(true);
+    let why = run(&history, true).err();
+    crate::journal::driven::tell_early(false);
+    let why = why.expect("the control fails");
+    assert!(why.starts_with("invariant 1: ") && why.contains("is sent to"), "{why}");
 }
 
 #[test]

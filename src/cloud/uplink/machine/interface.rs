@@ -18,6 +18,9 @@ pub(crate) enum Action {
         until: Duration,
         /// A change of the journal ends the wait.
         reads: bool,
+        /// The batch of a read that arrives during the wait may be written together with the read:
+        /// [`Input::Numbered`].
+        offer: Option<OfferTerms>,
     },
     /// Ask for the active session: [`Input::Active`].
     AskActive,
@@ -70,6 +73,17 @@ pub(crate) enum Action {
     Record(UploadEvent),
 }
 
+/// How a batch is numbered that is written together with its reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OfferTerms {
+    /// Session in which the batch gets its numbers.
+    pub token: Box<str>,
+    /// First number of the batch.
+    pub next: u64,
+    /// Most passings in the batch.
+    pub limit: usize,
+}
+
 /// The result of an action, or an event that the machine must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
@@ -90,10 +104,13 @@ pub(crate) enum Input {
     TryAgain,
     /// Result of [`Action::Create`].
     Created(Result<Session, CallError>),
-    /// Result of [`Action::Count`].
-    Waiting(usize),
+    /// Result of [`Action::Count`]. `None`: nothing waits, not even a read that is no passing.
+    Waiting(Option<usize>),
     /// Result of [`Action::Form`]. `None`: nothing is pending.
     Formed(Option<Formed>),
+    /// A batch was written together with its reads, under the terms of the offer of the last
+    /// action, and is durable. It comes before the input that ended the wait.
+    Numbered(Batch),
     /// Result of [`Action::Post`].
     Posted(Result<Inserted, CallError>),
     /// Send these passings again. Allowed only when [`may_resend`](super::Machine::may_resend)

@@ -247,8 +247,12 @@ impl Timers {
     /// Returns when the next batch is due if it is not full, for a look into the journal at `now`.
     /// Reads that were stored during a POST may have waited since the previous look.
     pub(super) fn due(&self, now: Duration, upload: &UploadConfig) -> Duration {
-        let rested = self.last_post.map_or(Duration::ZERO, |at| at + upload.min_interval);
-        (self.waited_since(now) + upload.linger).max(rested)
+        (self.waited_since(now) + upload.linger).max(self.rested(upload))
+    }
+
+    /// Returns when the next POST may follow the last one.
+    pub(super) fn rested(&self, upload: &UploadConfig) -> Duration {
+        self.last_post.map_or(Duration::ZERO, |at| at + upload.min_interval)
     }
 
     /// Records that the look at `now` found a batch that is not due yet.

@@ -1,0 +1,154 @@
+//! Offers: an uplink that rests lets the writer number the next read in the group that keeps it.
+//!
+//! While a device's session is joined, and nothing of the device waits or is in flight, its uplink
+//! places an [`Offer`]. When the writer forms a group with reads of that device, it asks the offer
+//! for the batch of these reads, and writes the batch behind them, in the same group: one write and
+//! one `fdatasync` for both. The uplink is told when the group is durable, and sends its POST then.
+//!
+//! What must hold:
+//! * **Nothing is guessed.** The batch is formed only if the state knows now what it will decide
+//!   about each of these reads when it follows them ([`super::foresee`]). In any doubt the group is
+//!   written without a batch, and the uplink forms it later, as it does for reads that wait.
+//! * **Numbered durably before the first POST, and never changed** (invariant 3): a group that the
+//!   disk refuses is written again unchanged, with the batch in it. The uplink learns of the batch
+//!   only when the group is durable.
+//! * **An offer is taken once, or withdrawn.** The uplink places one offer at a time. Before it does
+//!   anything else, it withdraws the offer, and thereby learns whether the offer was taken.
+//! * **A torn group has no batch.** If the power fails while the group is written, the batch may
+//!   survive and a read of it may not. The log then cuts the group off from the first hole on
+//!   ([`super::log::Log::open`]). No POST was sent, and nothing of the group was acknowledged.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::entry::{Body, Entry};
+use super::foresee::foresee;
+use super::shared::Shared;
+use super::state::Rules;
+use super::upload::{Batch, Pending, UploadEvent};
+use super::Journal;
+
+/// What an uplink lets the writer do.
+pub(crate) struct Offer {
+    /// The device.
+    pub device: Box<str>,
+    /// Decoders whose reads are uploaded to the device.
+    pub decoders: Vec<Box<str>>,
+    /// Most passings that the batch may hold.
+    pub limit: usize,
+    /// Forms the numbered batch of these reads. `None`: their batch must be formed later.
+    pub form: Box<dyn FnMut(Pending) -> Option<Batch> + Send>,
+}
+
+/// An offer, and where the batch goes that was written with it.
+struct Placed {
+    offer: Offer,
+    taken: oneshot::Sender<Batch>,
+}
+
+/// The offers, by device.
+#[derive(Default)]
+pub(super) struct Offers(Mutex<BTreeMap<Box<str>, Placed>>);
+
+impl Offers {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Placed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch that is written in the group of its reads, and who is told when it is durable.
+pub(super) struct Numbered {
+    batch: Batch,
+    taken: oneshot::Sender<Batch>,
+}
+
+impl Numbered {
+    /// Tells the uplink that the batch is durable.
+    pub(super) fn tell(self) {
+        // An uplink that is gone finds the batch in flight when it starts again.
+        let _ = self.taken.send(self.batch);
+    }
+}
+
+/// Forms the batches of the reads in a group that is about to be written. `entries` are the group
+/// so far.
+pub(super) fn number(shared: &Shared, entries: &[Entry]) -> Vec<Numbered> {
+    let mut offers = shared.offers.lock();
+    if offers.is_empty() || !entries.iter().any(|entry| matches!(entry.body, Body::Read(_))) {
+        return Vec::new();
+    }
+    let rules = shared.rules();
+    let mut formed = Vec::new();
+    for (device, mut placed) in std::mem::take(&mut *offers) {
+        let pending = foreseen(shared, &rules, entries, &placed.offer);
+        let pending = pending.filter(|pending| (1..=placed.offer.limit).contains(&pending.reads.len()));
+        match pending.and_then(&mut placed.offer.form) {
+            Some(batch) => formed.push(Numbered { batch, taken: placed.taken }),
+            None => {
+                offers.insert(device, placed);
+            }
+        }
+    }
+    formed
+}
+
+fn foreseen(shared: &Shared, rules: &Rules, entries: &[Entry], offer: &Offer) -> Option<Pending> {
+    let core = shared.lock();
+    let mut known = shared.known();
+    if !core.serving {
+        return None;
+    }
+    foresee(&core.state, &mut known, rules, entries, &offer.device, &offer.decoders)
+}
+
+impl Numbered {
+    /// The line of the log.
+    pub(super) fn event(&self) -> UploadEvent {
+        UploadEvent::Batch(self.batch.clone())
+    }
+}
+
+/// An offer that was placed. It is withdrawn when this is dropped.
+pub(crate) struct Offered {
+    shared: Arc<Shared>,
+    device: Box<str>,
+    taken: oneshot::Receiver<Batch>,
+}
+
+impl Journal {
+    /// Places an offer. The device must have none.
+    pub(crate) fn offer(&self, offer: Offer) -> Offered {
+        let (taken, answer) = oneshot::channel();
+        let device = offer.device.clone();
+        self.shared.offers.lock().insert(device.clone(), Placed { offer, taken });
+        Offered { shared: Arc::clone(&self.shared), device, taken: answer }
+    }
+}
+
+impl Offered {
+    /// Waits until a batch was written with this offer, and is durable. For ever if none is.
+    /// Dropping the future changes nothing.
+    pub(crate) async fn taken(&mut self) -> Batch {
+        match (&mut self.taken).await {
+            Ok(batch) => batch,
+            Err(_) => std::future::pending().await, // the journal closes
+        }
+    }
+
+    /// Withdraws the offer. Returns the batch if one was written with it: the writer may be writing
+    /// it now, and then this waits until it is durable.
+    pub(crate) async fn withdraw(mut self) -> Option<Batch> {
+        if self.shared.offers.lock().remove(&self.device).is_some() {
+            return None;
+        }
+        (&mut self.taken).await.ok()
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        self.shared.offers.lock().remove(&self.device);
+    }
+}
