@@ -68,6 +68,9 @@ pub(super) struct Ledger {
     /// The passing of each number of a session.
     numbers: HashMap<(Session, u64), UploadItem>,
     top: HashMap<Session, u64>,
+    /// Passings that were released alone: those at which the cloud failed are left out of the next
+    /// batches.
+    alone: HashSet<u64>,
     /// Reads that later ones may overtake: they got a second number in one session, or the cloud
     /// failed at them and the next batch went on without them.
     out_of_turn: HashSet<u64>,
@@ -127,7 +130,11 @@ impl Ledger {
             UploadEvent::DeadLetter { device, num, answer, .. } => {
                 self.settle(device, *num, *num, &Fate::Aside(answer.clone()));
             }
-            UploadEvent::Released { device, first, last } => self.settle(device, *first, *last, &Fate::Released),
+            UploadEvent::Released { device, first, last } => {
+                let open = self.in_flight.get(device).into_iter().flatten();
+                self.alone.extend(open.filter(|item| first == last && item.num == *first).map(|item| item.seq.0));
+                self.settle(device, *first, *last, &Fate::Released);
+            }
         }
     }
 
@@ -135,7 +142,9 @@ impl Ledger {
         let before = self.in_flight.remove(&batch.device).unwrap_or_default();
         let (still_open, settled): (Vec<UploadItem>, _) =
             before.into_iter().partition(|item| batch.still_open.contains(&item.num));
-        self.out_of_turn.extend(still_open.iter().map(|item| item.seq.0));
+        let newest = batch.items.iter().map(|item| item.seq.0).max().unwrap_or(0);
+        let left_out = self.alone.iter().filter(|seq| **seq < newest && !batch.items.iter().any(|item| item.seq.0 == **seq));
+        self.out_of_turn.extend(left_out.chain(&still_open.iter().map(|item| item.seq.0).collect::<Vec<_>>()));
         self.in_flight.insert(batch.device.clone(), settled);
         // A power cut may have lost the last acceptance from the group in which this line survived.
         self.settle(&batch.device, 0, u64::MAX, &Fate::Accepted);
