@@ -139,7 +139,11 @@ mod tests {
     }
 
     async fn keep(journal: &Journal, decoder: &str) {
-        let read = ChipRead::new("C1", "2026-03-06T20:27:47.350".parse().unwrap());
+        keep_chip(journal, decoder, "C1").await;
+    }
+
+    async fn keep_chip(journal: &Journal, decoder: &str, chip: &str) {
+        let read = ChipRead::new(chip, "2026-03-06T20:27:47.350".parse().unwrap());
         let frames = vec![Framed { frame: Frame::Read(read), raw: Box::default() }];
         journal.append(decoder, Timestamp::UNIX_EPOCH, frames).await.unwrap();
     }
@@ -221,7 +225,7 @@ mod tests {
     async fn the_segment_at_which_the_next_start_reads_on_is_not_removed() {
         let dir = tempfile::tempdir().unwrap();
         let config = JournalConfig { segment_bytes: 1, keep_bytes: 0, ..config(dir.path()) }; // a segment per entry
-        let journal = Journal::open(config, Board::new("test")).unwrap();
+        let journal = Journal::open(config.clone(), Board::new("test")).unwrap();
         journal.serving().await;
         for _ in 0..3 {
             journal.note("test", "text").await.unwrap();
@@ -231,11 +235,46 @@ mod tests {
             // The writer begins the next segment after it has answered.
             tokio::task::yield_now().await;
         }
-        let saved = journal.shared.lock().state.place.segment;
-        journal.close().await; // the follower also looks for what may be deleted
+        journal.close().await;
+        // No read waits, so the next start reads on behind the state at the head of the last segment.
+        let rest = journal.shared.lock().rest.unwrap().place.segment;
         let mut queue = queue::Queue::create(&dir.path().join("another queue"), 0).unwrap();
-        room::prune(&journal.shared, &mut queue, saved, &BTreeMap::new()).unwrap();
-        assert_eq!(firsts().collect::<Vec<_>>(), [3, 4]);
+        room::prune(&journal.shared, &mut queue, rest, &BTreeMap::new()).unwrap();
+        assert_eq!(firsts().collect::<Vec<_>>(), [4]);
+        drop(journal);
+        let board = Board::new("test");
+        let journal = Journal::open(config, board.clone()).unwrap();
+        journal.serving().await;
+        let problems: Vec<_> = board.snapshot().problems.into_iter().map(|problem| problem.code).collect();
+        assert_eq!((journal.durable(), problems), (Seq(3), vec!["journal_over_limit".into()]));
+        journal.close().await;
+    }
+
+    #[tokio::test]
+    async fn while_everything_is_uploaded_sled_is_not_touched_and_a_start_continues_from_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = JournalConfig { segment_bytes: 3000, ..config(dir.path()) };
+        let journal = Journal::open(config.clone(), Board::new("test")).unwrap();
+        journal.serving().await;
+        let queue = || std::fs::read(dir.path().join("queue").join("000000000001").join("db")).unwrap();
+        let before = queue();
+        for num in 1..=40 {
+            keep_chip(&journal, "a", &format!("C{num}")).await;
+            let seq = journal.durable();
+            let item = UploadItem { seq, num, time_ms: 0, bib: "7".into(), chip: "C1".into() };
+            let batch = Batch { through: seq, decoders: vec!["a".into()], ..Batch::resend("D", "S", vec![item]) };
+            journal.record(UploadEvent::Batch(batch)).await.unwrap();
+            journal.record_later(UploadEvent::Accepted { device: "D".into(), first: num, last: num, duplicates: 0 });
+        }
+        journal.settle().await.unwrap();
+        journal.close().await;
+        assert!(log::segments(&dir.path().join("log")).unwrap().len() > 3);
+        assert!(queue() == before, "sled was written although nothing waited");
+        drop(journal);
+        let journal = Journal::open(config, Board::new("test")).unwrap();
+        journal.serving().await;
+        assert_eq!((journal.backlog().0, journal.device("D").sent, journal.device("D").next), (0, 40, 41));
+        journal.close().await;
     }
 
     #[tokio::test]

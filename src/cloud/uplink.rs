@@ -370,7 +370,8 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
                 Action::Wait { until, reads, offer } => {
                     journal.show_sent(self.display.board);
                     self.again.rest(&self.machine);
-                    let mut offered = offer.filter(|_| self.again.ties.forms).map(|terms| journal.offer(self.offer(terms)));
+                    let mut offered =
+                        offer.filter(|_| self.again.ties.forms).map(|terms| journal.offer(self.offer(terms)));
                     let taken = async {
                         match &mut offered {
                             Some(offered) => offered.taken().await,

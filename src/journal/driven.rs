@@ -81,7 +81,7 @@ impl Driven {
     /// One turn of the follower: it opens the queue if it is not open, and writes a checkpoint
     /// otherwise.
     pub fn follow(&mut self, prune: bool) {
-        self.follower.step(&self.journal.shared, Turn { closing: false, prune, waited: false });
+        self.follower.step(&self.journal.shared, Turn { closing: false, checkpoint: true, prune, waited: false });
     }
 
     /// The entries that the start took for lost.
@@ -97,7 +97,7 @@ impl Driven {
     pub fn close(mut self) {
         self.settle();
         self.journal.shared.lock().closing = true;
-        self.follower.step(&self.journal.shared, Turn { closing: true, prune: false, waited: false });
+        self.follower.step(&self.journal.shared, Turn { closing: true, checkpoint: true, prune: false, waited: false });
         self.journal.shared.mark_closed();
     }
 

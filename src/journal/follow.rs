@@ -5,6 +5,12 @@
 //! keeps reads meanwhile. From then on the writer itself applies each durable group to the state,
 //! and the follower writes checkpoints: it takes the tail and a copy of the state under the lock,
 //! and writes them to sled without the lock, so that a slow card never delays an append.
+//!
+//! A checkpoint is written only when reads wait and something ends: the memory for them
+//! ([`CHECKPOINT_READS`]), the segment, or the process. A start replays what the log holds behind the
+//! last checkpoint, and that is at most one segment and what was written while the next one began.
+//! While everything is uploaded, sled is not touched at all: the state at the head of a segment says
+//! everything if no read waited there ([`Core::rest`]), and the start continues from it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,9 +31,11 @@ use super::state::{Rules, State, UNDECIDED_SPAN, WAITED, Waiting};
 use super::{failpoint, gone, reserve, room, start};
 use crate::status::ProblemCode;
 
-/// Longest time between two checkpoints. It limits what a restart has to replay at the pace of a
-/// race.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+/// Time between two looks whether the open files still have their names.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Longest time between two marks while entries are written. If the end of the log is lost, the
+/// box knows how far it went up to this long before.
+const MARK_EVERY: Duration = Duration::from_secs(60);
 /// Time between two checks for what can be deleted.
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
 /// Number of tries, one second apart, after which a disk error is taken for an error of the queue's
@@ -50,6 +58,8 @@ pub(super) fn run(shared: &Shared, identity: &str) {
 pub(super) struct Turn {
     /// The journal closes, so this is the last step.
     pub closing: bool,
+    /// Write a checkpoint of the reads that wait.
+    pub checkpoint: bool,
     /// Check what can be deleted.
     pub prune: bool,
     /// Reads have waited long enough for stored reads.
@@ -66,6 +76,7 @@ pub(super) struct Follower {
     /// Number of failures in a row to open the queue.
     failed: u32,
     checked: Instant,
+    marked: Instant,
     pruned: Option<Instant>,
     /// The known segments, so that a removed one is noticed.
     segments: gone::Segments,
@@ -76,27 +87,28 @@ impl Follower {
     pub(super) fn new(identity: &str) -> Self {
         let identity = identity.to_owned();
         let segments = gone::Segments::default();
-        Self { identity, queue: None, saved: None, failed: 0, checked: Instant::now(), pruned: None, segments }
+        let (checked, marked) = (Instant::now(), Instant::now());
+        Self { identity, queue: None, saved: None, failed: 0, checked, marked, pruned: None, segments }
     }
 
     /// Waits until there is work for a step.
     fn wait(&self, shared: &Shared) -> Turn {
-        let (checkpoint_every, prune_every) = (failpoint::turn(CHECKPOINT_EVERY), failpoint::turn(PRUNE_EVERY));
+        let (look_every, prune_every) = (failpoint::turn(LOOK_EVERY), failpoint::turn(PRUNE_EVERY));
         let mut core = shared.lock();
         if self.queue.is_none() {
             if self.failed > 0 {
                 let waited = shared.turn.wait_timeout_while(core, Duration::from_secs(1), |core| !core.closing);
                 core = waited.map_or_else(|e| e.into_inner().0, |r| r.0);
             }
-            return Turn { closing: core.closing, prune: false, waited: false };
+            return Turn { closing: core.closing, checkpoint: false, prune: false, waited: false };
         }
         // While reads wait for stored reads, no checkpoint is written, because their verdicts are
         // not known yet.
         let rests = |core: &Core| {
             core.state.is_undecided()
-                || (!span_due(core, self.saved.as_ref())
+                || (!segment_ended(core)
                     && core.tail_len() < CHECKPOINT_READS
-                    && self.checked.elapsed() < checkpoint_every
+                    && self.checked.elapsed() < look_every
                     && self.pruned.is_some_and(|at| at.elapsed() < prune_every))
         };
         let waited = |core: &Core| core.waits.is_some_and(|waits| waits.is_over(core.tail_len() >= CHECKPOINT_READS));
@@ -106,14 +118,15 @@ impl Follower {
             }
             core = shared
                 .turn
-                .wait_timeout(core, checkpoint_every.min(Duration::from_millis(500)))
+                .wait_timeout(core, look_every.min(Duration::from_millis(500)))
                 .map_or_else(|e| e.into_inner().0, |r| r.0);
         }
         // A segment ended: the next span of the queue begins with it, and the disk limits are
         // checked, however fast reads arrive.
-        let due = span_due(&core, self.saved.as_ref());
-        let prune = due || self.pruned.is_none_or(|at| at.elapsed() >= prune_every);
-        Turn { closing: core.closing, prune, waited: waited(&core) }
+        let ended = segment_ended(&core);
+        let checkpoint = ended || core.tail_len() >= CHECKPOINT_READS;
+        let prune = ended || self.pruned.is_none_or(|at| at.elapsed() >= prune_every);
+        Turn { closing: core.closing, checkpoint, prune, waited: waited(&core) }
     }
 
     /// Opens the queue if it is not open. Otherwise writes a checkpoint and prunes. `false`: the
@@ -140,16 +153,23 @@ impl Follower {
             self.bring_up(shared);
             return true;
         };
-        match checkpoint(shared, live, self.saved.take()) {
-            Ok(done) => {
-                (self.checked, self.saved) = (Instant::now(), done);
-                self.index(shared);
+        self.checked = Instant::now();
+        if turn.checkpoint || turn.closing {
+            match checkpoint(shared, live, self.saved.take()) {
+                Ok(done) => {
+                    self.saved = done;
+                    self.index(shared);
+                }
+                Err(broken) => {
+                    self.give_up(shared);
+                    recover(shared, &broken);
+                    return true;
+                }
             }
-            Err(broken) => {
-                self.give_up(shared);
-                recover(shared, &broken);
-                return true;
-            }
+        }
+        if turn.checkpoint || self.marked.elapsed() >= failpoint::turn(MARK_EVERY) {
+            mark_durable(shared);
+            self.marked = Instant::now();
         }
         if turn.closing {
             shared.set_spans(Vec::new());
@@ -227,9 +247,9 @@ impl Follower {
     fn bring_up(&mut self, shared: &Shared) {
         match open_and_replay(shared, &self.identity, &self.segments) {
             Ok(None) => {} // the journal closes
-            Ok(Some(queue)) => {
+            Ok(Some((queue, began))) => {
                 shared.board.clear(ProblemCode::QueueUnavailable, "");
-                (self.queue, self.failed) = (Some(queue), 0);
+                (self.queue, self.saved, self.failed) = (Some(queue), Some(began), 0);
             }
             Err(broken) => {
                 self.failed += 1;
@@ -325,7 +345,13 @@ fn remove_any(path: &Path) {
     }
 }
 
-fn open_and_replay(shared: &Shared, identity: &str, segments: &gone::Segments) -> Result<Option<Queue>, Broken> {
+/// Opens the queue and follows the log to its end. Returns the queue, and from where this start
+/// continued. `None`: the journal closes.
+fn open_and_replay(
+    shared: &Shared,
+    identity: &str,
+    segments: &gone::Segments,
+) -> Result<Option<(Queue, Saved)>, Broken> {
     let dir = queue_dir(&shared.config.dir);
     let found = Queue::open(&dir)?;
     let durable = shared.lock().durable;
@@ -354,7 +380,26 @@ fn open_and_replay(shared: &Shared, identity: &str, segments: &gone::Segments) -
         }
     };
     shared.set_spans(queue.spans());
-    replay(shared, &mut queue, state, segments).map(|served| served.then_some(queue))
+    let state = rested(shared, state);
+    let began = Saved { followed: state.followed, cursors: state.cursors(), place: state.place };
+    replay(shared, &mut queue, state, segments).map(|served| served.then_some((queue, began)))
+}
+
+/// The state at the head of the newest segment that says everything, because no read waited there,
+/// if it is newer than `state`. Segments after it are replayed.
+fn rested(shared: &Shared, mut state: State) -> State {
+    let segments = log::segments(&shared.log_dir()).unwrap_or_default(); // then the log is replayed
+    for segment in segments.iter().rev().take_while(|segment| segment.first > state.followed + 1) {
+        let head = log::head_of(&segment.path).ok().flatten();
+        let Some((json, offset)) = head else { continue };
+        let Ok(head) = serde_json::from_str::<State>(&json) else { continue };
+        if head.nothing_waits() && head.followed + 1 == segment.first {
+            state.catch_up(head, &shared.rules());
+            state.place = LogPlace { segment: segment.first, offset };
+            return state;
+        }
+    }
+    state
 }
 
 /// Follows the log from the state on until the state has caught up with the writer, and then
@@ -474,44 +519,66 @@ struct Saved {
     place: LogPlace,
 }
 
-/// Whether the log began a new segment and new entries were followed, so that a new span of the
-/// queue can begin.
-fn span_due(core: &Core, saved: Option<&Saved>) -> bool {
-    core.new_segment && core.serving && saved.is_none_or(|saved| saved.followed != core.state.followed)
+/// Whether the log began a new segment, so that a new span of the queue can begin.
+fn segment_ended(core: &Core) -> bool {
+    core.new_segment && core.serving
 }
 
-/// Takes the tail and the state under the lock and writes them without the lock. If no new entry
-/// was followed, nothing is written: a box that stands in a shed over the winter must not wear out
-/// its card.
+/// Writes down how far the log was written. An older mark only means that a later loss is known
+/// less exactly.
+fn mark_durable(shared: &Shared) {
+    let mark = {
+        let mut core = shared.lock();
+        if core.mark.last >= core.durable {
+            return; // a box that stands in a shed over the winter must not wear out its card
+        }
+        core.mark.last = core.durable;
+        core.mark.clone()
+    };
+    write_mark(shared, &mark);
+}
+
+fn write_mark(shared: &Shared, mark: &WrittenMark) {
+    if let Err(error) = mark::write(&shared.config.dir, mark) {
+        tracing::warn!(%error, "the mark of how far the journal goes could not be written");
+    }
+}
+
+/// Takes the tail and the state under the lock and writes them without the lock. If no read waits,
+/// nothing is written, because the next start continues from the head of the segment. Returns from
+/// where the next start continues.
 fn checkpoint(shared: &Shared, queue: &mut Queue, saved: Option<Saved>) -> Result<Option<Saved>, Broken> {
     let mut core = shared.lock();
-    if core.state.is_undecided() {
+    if core.state.is_undecided() || !core.serving {
         return Ok(saved); // the next start continues from the last checkpoint
     }
-    if !core.serving || saved.as_ref().is_some_and(|saved| saved.followed == core.state.followed) {
+    core.state.trim_tail();
+    let ended = std::mem::take(&mut core.new_segment);
+    queue.ends_span |= ended;
+    if core.state.nothing_waits() {
+        let cursors = core.state.cursors();
+        let rest = core.rest.filter(|rest| saved.as_ref().is_none_or(|saved| saved.followed < rest.followed));
+        return Ok(rest.map(|rest| Saved { followed: rest.followed, cursors, place: rest.place }).or(saved));
+    }
+    if saved.as_ref().is_some_and(|saved| saved.followed == core.state.followed) {
         return Ok(saved);
     }
-    if std::mem::take(&mut core.new_segment) {
+    if std::mem::take(&mut queue.ends_span) {
         let followed = core.state.followed;
         drop(core);
         queue.begin_span(followed)?;
         core = shared.lock();
+        core.state.trim_tail();
     }
-    core.state.trim_tail();
     let reads = Arc::new(core.state.tail.drain(..).collect::<Vec<_>>());
     core.flushing = Arc::clone(&reads);
-    let cursors = core.state.decoders.iter().map(|(name, fold)| (name.clone(), fold.cursor)).collect();
-    let saved = Saved { followed: core.state.followed, cursors, place: core.state.place };
+    let saved = Saved { followed: core.state.followed, cursors: core.state.cursors(), place: core.state.place };
     let json = state_json(&core.state);
     let identities = fresh_identities(&core.state, queue);
     core.mark = WrittenMark { last: saved.followed.max(core.mark.last), queue: saved.followed, ..core.mark.clone() };
     let mark = core.mark.clone();
     drop(core);
-    // A failure here does not stop the checkpoint: with an older mark, a later loss is only known
-    // less exactly.
-    if let Err(error) = mark::write(&shared.config.dir, &mark) {
-        tracing::warn!(%error, "the mark of how far the journal goes could not be written");
-    }
+    write_mark(shared, &mark); // before the queue, so that the mark is never behind it
     let written = queue.checkpoint(&reads, &json, &identities);
     shared.set_spans(queue.spans());
     let mut core = shared.lock();

@@ -31,7 +31,8 @@ pub(super) fn foresee(
     if !follows || !known.live || state.is_undecided() || !is_free(state, entries, device, sources) {
         return None;
     }
-    let mut group = Group { state, known, rules, lives: BTreeMap::new(), identities: HashSet::new(), chips: HashSet::new() };
+    let mut group =
+        Group { state, known, rules, lives: BTreeMap::new(), identities: HashSet::new(), chips: HashSet::new() };
     let mut pending = Pending::default();
     let unset = entries.iter().any(|entry| !clock::box_clock_set(entry.time));
     for entry in entries {

@@ -37,7 +37,7 @@ use super::paths::make_dir;
 mod read;
 mod segment;
 
-pub use read::{LogLine, LogReader, begins_with_state, identity_of};
+pub use read::{LogLine, LogReader, begins_with_state, head_of, identity_of};
 use segment::MAGIC;
 pub use segment::{LINE_MAX, LogPlace, SegmentFile, segments};
 

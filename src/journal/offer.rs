@@ -23,12 +23,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::Journal;
 use super::entry::{Body, Entry};
 use super::foresee::foresee;
 use super::shared::Shared;
 use super::state::Rules;
 use super::upload::{Batch, Pending, UploadEvent};
-use super::Journal;
 
 /// What an uplink lets the writer do.
 pub(crate) struct Offer {

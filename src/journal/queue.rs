@@ -124,6 +124,8 @@ pub(super) struct Queue {
     written: BTreeMap<Box<str>, u64>,
     /// sled's blob files in the last span that are durable.
     blobs: BTreeSet<OsString>,
+    /// The next checkpoint begins a new span.
+    pub ends_span: bool,
 }
 
 impl Queue {
@@ -181,7 +183,10 @@ impl Queue {
                 return Err(Broken::Corrupt(format!("{} reads that wait are missing", state.waiting - waiting)));
             }
             let blobs = BTreeSet::new();
-            return Ok(Some((Self { dir: dir.into(), spans: checked, generation, blocks, written, blobs }, state)));
+            return Ok(Some((
+                Self { dir: dir.into(), spans: checked, generation, blocks, written, blobs, ends_span: false },
+                state,
+            )));
         }
         Ok(None)
     }
@@ -191,7 +196,7 @@ impl Queue {
         std::fs::create_dir_all(dir)?;
         let span = Span::begin(dir, followed + 1)?;
         let (spans, written, blobs) = (vec![Arc::new(span)], BTreeMap::new(), BTreeSet::new());
-        Ok(Self { dir: dir.into(), spans, generation: 0, blocks: 0, written, blobs })
+        Ok(Self { dir: dir.into(), spans, generation: 0, blocks: 0, written, blobs, ends_span: false })
     }
 
     /// The spans, for reading blocks from other threads.

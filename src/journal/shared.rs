@@ -117,6 +117,9 @@ pub(super) struct Core {
     pub distrust: Option<String>,
     /// The log began a new segment, so the queue should begin a new span.
     pub new_segment: bool,
+    /// The head of the newest segment at which no read waited. A start can continue from it without
+    /// the queue.
+    pub rest: Option<Rest>,
     /// The log should begin a new segment, with the state at its head, because lines before it are
     /// missing.
     pub wants_segment: bool,
@@ -138,6 +141,15 @@ pub(super) struct Core {
     pub riding_since: Option<Instant>,
     /// Since when reads wait for stored reads. `None`: no read waits.
     pub waits: Option<Waits>,
+}
+
+/// The head of a segment at which no read waited.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest {
+    /// The entry before the segment.
+    pub followed: u64,
+    /// The place of the segment's first entry.
+    pub place: LogPlace,
 }
 
 /// How long reads have waited for stored reads, by a clock that does not step.
@@ -247,8 +259,7 @@ impl Shared {
     /// because its channel is full.
     pub(super) fn wake_writer(&self, drafts: Vec<Draft>) -> bool {
         let requests = self.waker.get().and_then(mpsc::WeakSender::upgrade);
-        requests
-            .is_some_and(|requests| requests.try_send(AppendRequest::unheard(drafts)).is_ok())
+        requests.is_some_and(|requests| requests.try_send(AppendRequest::unheard(drafts)).is_ok())
     }
 
     /// Lets the writer write what rides with the next group, although there is no group. This call
@@ -292,7 +303,10 @@ impl Shared {
             // once in a start.
             let duplicates = duplicates.unwrap_or_else(|| self.known().take_all(entries, place));
             for entry in entries {
-                debug_assert!(core.state.agrees(entry), "the batch of a group is not what the fold decides: {entries:?}");
+                debug_assert!(
+                    core.state.agrees(entry),
+                    "the batch of a group is not what the fold decides: {entries:?}"
+                );
                 core.state.apply(entry, &rules, duplicates.binary_search(&entry.seq).is_ok());
             }
             core.state.place = place;

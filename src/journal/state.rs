@@ -610,6 +610,16 @@ impl State {
         }
     }
 
+    /// Whether a batch covers every read, so that the queue holds nothing that this state does not.
+    pub(super) fn nothing_waits(&self) -> bool {
+        self.undecided.is_empty() && self.decoders.values().all(|fold| fold.last <= fold.cursor)
+    }
+
+    /// How far the reads of each decoder are covered by batches.
+    pub(super) fn cursors(&self) -> BTreeMap<Box<str>, u64> {
+        self.decoders.iter().map(|(name, fold)| (name.clone(), fold.cursor)).collect()
+    }
+
     /// Removes reads that a batch covers from the front of the tail.
     pub(super) fn trim_tail(&mut self) {
         while self.tail.front().is_some_and(|waiting| !self.is_waiting(&waiting.read)) {

@@ -19,7 +19,7 @@ use super::failpoint;
 use super::gone::{self, needed_from};
 use super::log::{AppendError, Log, segment_path};
 use super::offer::{self, Numbered};
-use super::shared::{AppendRequest, Draft, Shared, state_at, wait_for_room};
+use super::shared::{AppendRequest, Draft, Rest, Shared, state_at, wait_for_room};
 use super::start::{self, NotOurs};
 use super::{JournalError, Kept, reserve};
 use crate::model::chip::Seq;
@@ -398,6 +398,12 @@ fn rotate(shared: &Shared, log: &mut Log) {
     match log.rotate(Some(&state)) {
         Ok(()) => {
             begun(shared, log);
+            let mut core = shared.lock();
+            // The writer applies every entry, so the state is still that of the head.
+            if core.serving && core.state.nothing_waits() {
+                core.rest = Some(Rest { followed: log.next - 1, place: log.place() });
+            }
+            drop(core);
             shared.turn.notify_all();
         }
         Err(error) => tracing::warn!(%error, "a new log segment could not be begun; the old one goes on"),

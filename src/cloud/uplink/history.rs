@@ -252,10 +252,10 @@ impl World {
         self.lives += 1;
         let next = self.base.path().join(format!("life-{}", self.lives));
         std::fs::create_dir_all(&next).unwrap();
-        let (log, next_log) = (self.dir.join("log"), next.join("log"));
-        let dirs = [(&*self.dir, &*next), (&*log, &*next_log)];
-        let dirs = if log.is_dir() { &dirs[..] } else { &dirs[..1] };
-        disk::image(dirs, (how == End::Cut).then_some(rng)); // log, identity, mark, ages
+        // Identity, mark and ages; the log; the index of the reads that were ever kept.
+        let dirs = ["", "log", "known"].map(|name| (self.dir.join(name), next.join(name)));
+        let dirs: Vec<_> = dirs.iter().filter(|(from, _)| from.is_dir()).map(|(from, to)| (&**from, &**to)).collect();
+        disk::image(&dirs, (how == End::Cut).then_some(rng));
         let from = match queue {
             Queue::Older => self.older.take(),
             Queue::Gone => None,

@@ -228,14 +228,21 @@ pub fn begins_with_state(path: &Path) -> io::Result<bool> {
 
 /// The state of the fold with which a segment begins.
 pub(super) fn state_at_head(path: &Path) -> io::Result<Option<String>> {
+    Ok(head_of(path)?.map(|(state, _)| state))
+}
+
+/// The state of the fold with which a segment begins, and the offset of the line behind it.
+pub fn head_of(path: &Path) -> io::Result<Option<(String, u64)>> {
     let mut file = BufReader::new(File::open(path)?);
     let mut line = Vec::new();
+    let mut offset = 0;
     for _ in 0..2 {
         line.clear();
-        (&mut file).take(LINE_MAX).read_until(b'\n', &mut line)?;
+        offset += (&mut file).take(LINE_MAX).read_until(b'\n', &mut line)? as u64;
         if line.starts_with(b"#state\t") {
             let text = unseal(line.strip_suffix(b"\n").unwrap_or(&line)).ok();
-            return Ok(text.and_then(|text| text.strip_prefix("#state\t")).map(str::to_owned));
+            let state = text.and_then(|text| text.strip_prefix("#state\t")).map(str::to_owned);
+            return Ok(state.map(|state| (state, offset)));
         }
     }
     Ok(None)

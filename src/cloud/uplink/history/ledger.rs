@@ -143,7 +143,8 @@ impl Ledger {
         let (still_open, settled): (Vec<UploadItem>, _) =
             before.into_iter().partition(|item| batch.still_open.contains(&item.num));
         let newest = batch.items.iter().map(|item| item.seq.0).max().unwrap_or(0);
-        let left_out = self.alone.iter().filter(|seq| **seq < newest && !batch.items.iter().any(|item| item.seq.0 == **seq));
+        let left_out =
+            self.alone.iter().filter(|seq| **seq < newest && !batch.items.iter().any(|item| item.seq.0 == **seq));
         self.out_of_turn.extend(left_out.chain(&still_open.iter().map(|item| item.seq.0).collect::<Vec<_>>()));
         self.in_flight.insert(batch.device.clone(), settled);
         // A power cut may have lost the last acceptance from the group in which this line survived.
