@@ -245,8 +245,8 @@ mod tests {
         let board = Board::new("test");
         let journal = Journal::open(config, board.clone()).unwrap();
         journal.serving().await;
-        let problems: Vec<_> = board.snapshot().problems.into_iter().map(|problem| problem.code).collect();
-        assert_eq!((journal.durable(), problems), (Seq(3), vec!["journal_over_limit".into()]));
+        let lost = board.snapshot().problems.into_iter().any(|problem| problem.code.contains("lost"));
+        assert_eq!((journal.durable(), lost), (Seq(3), false));
         journal.close().await;
     }
 
@@ -256,20 +256,25 @@ mod tests {
         let config = JournalConfig { segment_bytes: 3000, ..config(dir.path()) };
         let journal = Journal::open(config.clone(), Board::new("test")).unwrap();
         journal.serving().await;
-        let queue = || std::fs::read(dir.path().join("queue").join("000000000001").join("db")).unwrap();
-        let before = queue();
+        let (device, token, alias) = ("D".into(), "S".into(), None);
+        journal.record(UploadEvent::Joined { device, token, alias, next: 1 }).await.unwrap();
         for num in 1..=40 {
+            let form = move |pending: Pending| {
+                let (seq, through) = (pending.reads[0].seq, pending.through);
+                let items = vec![UploadItem { seq, num, time_ms: 0, bib: "7".into(), chip: "C1".into() }];
+                Some(Batch { through, decoders: vec!["a".into()], ..Batch::resend("D", "S", items) })
+            };
+            let (device, decoders) = ("D".into(), vec!["a".into()]);
+            let offered = journal.offer(Offer { device, decoders, limit: 1, form: Box::new(form) });
             keep_chip(&journal, "a", &format!("C{num}")).await;
-            let seq = journal.durable();
-            let item = UploadItem { seq, num, time_ms: 0, bib: "7".into(), chip: "C1".into() };
-            let batch = Batch { through: seq, decoders: vec!["a".into()], ..Batch::resend("D", "S", vec![item]) };
-            journal.record(UploadEvent::Batch(batch)).await.unwrap();
+            assert!(offered.withdraw().await.is_some(), "the batch of read {num} is not written with it");
             journal.record_later(UploadEvent::Accepted { device: "D".into(), first: num, last: num, duplicates: 0 });
         }
         journal.settle().await.unwrap();
         journal.close().await;
         assert!(log::segments(&dir.path().join("log")).unwrap().len() > 3);
-        assert!(queue() == before, "sled was written although nothing waited");
+        // The mark is written before each checkpoint, and says so.
+        assert_eq!(mark::read(dir.path()).unwrap().queue, 0, "sled was written although nothing waited");
         drop(journal);
         let journal = Journal::open(config, Board::new("test")).unwrap();
         journal.serving().await;
