@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::shared::{AppendRequest, Core, Shared};
 use super::terms::{JournalConfig, OpenError};
-use super::{Journal, damage, failpoint, follow, log, mark, paths, reserve, start, verify, writer};
+use super::{Journal, damage, failpoint, follow, lock, log, mark, paths, reserve, start, verify, writer};
 use crate::model::chip::Seq;
 use crate::status::Board;
 
@@ -53,7 +53,7 @@ impl Journal {
         let io = |error| OpenError::Io { dir: dir.clone(), error };
         start::not_mounted(&dir).map_or(Ok(()), |error| Err(io(error)))?;
         std::fs::create_dir_all(&dir).map_err(io)?;
-        let lock = start::lock_dir(&dir)?;
+        let lock = lock::lock_dir(&dir)?;
         let mark = mark::read(&dir);
         let log_dir = paths::log_dir(&dir);
         paths::make_dir(&log_dir).map_err(io)?;
