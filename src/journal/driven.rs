@@ -86,6 +86,7 @@ impl Driven {
     pub fn close(mut self) {
         self.journal.shared.lock().closing = true;
         self.follower.step(&self.journal.shared, Turn { closing: true, prune: false, waited: false });
+        self.writer.end();
         self.journal.shared.mark_closed();
     }
 

@@ -45,7 +45,7 @@ pub use segment::{LINE_MAX, LogPlace, SegmentFile, segments};
 pub(crate) use tail::Repair;
 use tail::{mend, open_last};
 pub(super) use zeros::end_of_lines;
-use zeros::without_zeros;
+use zeros::{Ahead, give_back, give_back_closed, without_zeros};
 
 /// The log, open for appending.
 pub(crate) struct Log {
@@ -62,6 +62,9 @@ pub(crate) struct Log {
     recent: Recent,
     /// The damaged ranges of a segment that is being left. `None` until the segment was read back.
     verified: Option<Vec<(u64, u64)>>,
+    ahead: Ahead,
+    /// Bytes of the last group.
+    group: usize,
 }
 
 /// The newest durable lines of the segment, kept so that they can be written again.
@@ -127,7 +130,10 @@ impl Log {
             sync_dir(dir)?;
             if goes_on {
                 let place = LogPlace { segment: last.first, offset: tail.end };
-                return Ok((Self::at(dir, identity, file, place, next), repair));
+                let log = Self::at(dir, identity, file, place, next);
+                let format = Head::read(&last.path)?.map_or(FORMAT, |head| head.format);
+                give_back_closed(&segments(dir)?, place.segment);
+                return Ok((Self { ahead: Ahead::new(format == FORMAT), ..log }, repair));
             }
         }
         let (file, place) = create_segment(dir, identity, from, None, &[])?;
@@ -138,7 +144,8 @@ impl Log {
 
     fn at(dir: &Path, identity: &str, file: File, place: LogPlace, next: u64) -> Self {
         let (dir, identity, recent) = (dir.into(), identity.into(), Recent::new(next));
-        Self { dir, identity, file, place, named: true, blind: false, next, recent, verified: None }
+        let (ahead, group) = (Ahead::new(true), 0);
+        Self { dir, identity, file, place, named: true, blind: false, next, recent, verified: None, ahead, group }
     }
 
     /// The place at which the next group is written.
@@ -158,10 +165,31 @@ impl Log {
             return Err(AppendError::Sync(error));
         }
         self.place.offset += lines.len() as u64;
+        self.group = lines.len();
         self.next += count;
         self.recent.push(lines, count);
         self.verified = None;
         Ok(())
+    }
+
+    /// Has more zeros written behind the lines if few are left. Another thread does that, so this
+    /// call does not wait.
+    pub(crate) fn ahead(&mut self) {
+        let path = segment_path(&self.dir, self.place.segment);
+        self.ahead.ask(path, &self.file, self.place.offset, self.group);
+    }
+
+    /// Gives the zeros behind the lines back. Nothing is appended any more.
+    pub(crate) fn end(&mut self) {
+        self.ahead.end();
+        if let Err(error) = give_back(&self.file, self.place.offset) {
+            tracing::warn!(%error, "the zeros at the end of the log stay until the next start");
+        }
+    }
+
+    /// Whether this segment was begun by a version that wrote format 1.
+    pub(crate) fn is_older(&self) -> bool {
+        !self.ahead.is_on()
     }
 
     /// Whether the segment still has its name and all bytes that were written to it. People who
@@ -174,9 +202,17 @@ impl Log {
         // The disk fails, and the next write will report it.
         let Ok(own) = self.file.metadata() else { return true };
         match std::fs::metadata(segment_path(&self.dir, self.place.segment)) {
-            Ok(named) => (named.dev(), named.ino()) == (own.dev(), own.ino()) && own.len() >= self.place.offset,
+            Ok(named) => (named.dev(), named.ino()) == (own.dev(), own.ino()) && self.has_lines(own.len()),
             Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         }
+    }
+
+    /// Whether the open file, which has this length, still has the end of its lines. Zeros may have
+    /// been written into one that somebody cut off.
+    fn has_lines(&self, length: u64) -> bool {
+        let mut last = [0];
+        let read = self.file.read_at(&mut last, self.place.offset - 1);
+        length >= self.place.offset && (read.is_err() || last == *b"\n")
     }
 
     /// Gives the segment that is being written a file of its name again, with all bytes that were
@@ -191,11 +227,12 @@ impl Log {
         if stranger.is_ok_and(|meta| (meta.dev(), meta.ino()) != (own.dev(), own.ino())) {
             disk::rename(&path, &path.with_extension("replaced"))?;
         }
-        let lost = if own.len() < self.place.offset {
+        let lost = if !self.has_lines(own.len()) {
             self.verified = Some(self.verify(self.place.segment)?);
             self.leave(state)?
         } else {
             self.file = restore_segment(&self.file, self.place.offset, &self.dir, self.place.segment, "next.new")?;
+            self.ahead.next(None);
             (self.named, self.verified) = (true, None);
             Vec::new()
         };
@@ -233,6 +270,7 @@ impl Log {
             line.clear();
         }
         (self.file, self.place) = create_segment(&self.dir, &self.identity, from, None, &lines)?;
+        self.ahead.next(None);
         (self.named, self.recent, self.verified) = (false, Recent::new(self.next), None);
         self.sync_name()?;
         sync_dir(self.dir.parent().unwrap_or(&self.dir))
@@ -261,6 +299,7 @@ impl Log {
         // before it may be deleted, and because places in it were noted.
         let state = if from == self.place.segment { self.state_at_head() } else { None };
         (self.file, self.place) = create_segment(&self.dir, &self.identity, from, state.as_deref(), lines)?;
+        self.ahead.next(None);
         self.recent = Recent { lines: lines.to_vec(), first: from, next: self.next, since: from };
         (self.named, self.verified) = (false, None);
         self.sync_name()?;
@@ -298,7 +337,10 @@ impl Log {
     pub(crate) fn rotate(&mut self, state: Option<&str>) -> io::Result<()> {
         let own = self.state_of_empty();
         let state = own.as_deref().or(state);
-        (self.file, self.place) = create_segment(&self.dir, &self.identity, self.next, state, &[])?;
+        let (file, place) = create_segment(&self.dir, &self.identity, self.next, state, &[])?;
+        let closed = std::mem::replace(&mut self.file, file);
+        self.ahead.next(Some((closed, self.place.offset)));
+        self.place = place;
         (self.named, self.recent, self.verified) = (false, Recent::new(self.next), None);
         self.sync_name()
     }
@@ -328,6 +370,7 @@ impl Log {
         if let Err(error) = disk::set_len(&self.file, self.place.offset).and_then(|()| sync(&self.file)) {
             tracing::error!(%error, "the log could not be truncated back after a failed append");
         }
+        self.ahead.cut();
     }
 }
 

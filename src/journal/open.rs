@@ -78,6 +78,7 @@ impl Journal {
             durable,
             place: log.place(),
             active: log.place().segment,
+            wants_segment: log.is_older(),
             mark: mark::WrittenMark { identity: identity.clone(), last: durable, queue, oldest, closed: false },
             lost,
             ..Core::default()

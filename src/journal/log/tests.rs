@@ -23,7 +23,7 @@ fn a_file_of_another_user_is_named_as_that_and_not_as_damage() {
     assert!(unreadable(path, io::Error::from_raw_os_error(5)).unwrap().contains("Input/output error"));
 }
 
-fn all(dir: &Path) -> (Vec<u64>, usize) {
+pub(super) fn all(dir: &Path) -> (Vec<u64>, usize) {
     let mut reader = LogReader::open(dir, None).unwrap().unwrap();
     let (mut seqs, mut bad) = (Vec::new(), 0);
     while let Some(line) = reader.read().unwrap() {
@@ -168,7 +168,7 @@ fn without_room_for_all_of_it_what_waits_is_put_back() {
     scripted::end();
 }
 
-fn note(seq: u64) -> Vec<u8> {
+pub(super) fn note(seq: u64) -> Vec<u8> {
     in_group(seq, 0)
 }
 
@@ -281,7 +281,7 @@ fn zeros_behind(dir: &Path, first: u64, count: usize) {
 }
 
 /// A group of lines, the first of which has number `from`.
-fn group(from: u64, count: u64) -> Vec<u8> {
+pub(super) fn group(from: u64, count: u64) -> Vec<u8> {
     (0..count).flat_map(|at| in_group(from + at, at)).collect()
 }
 
