@@ -466,6 +466,7 @@ pub(crate) fn client(cloud: &CloudConfig, config: &Config, clock: Wall) -> Resul
 pub(crate) fn open_journal(config: &Config, board: &Board) -> Result<Journal, Failure> {
     Journal::open(journal_config(config), board.clone()).map_err(|error| match error {
         OpenError::InUse(_) => Failure::unavailable(error.to_string()),
+        OpenError::Newer { .. } => Failure::data(error.to_string()),
         OpenError::Io { .. } => Failure::io(error.to_string()),
     })
 }

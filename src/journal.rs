@@ -23,7 +23,7 @@
 //! fold: cursors, numbers, duplicates, dead time), [`held_back`] (reads that are kept and not
 //! uploaded yet), `queue` (sled, which no other part knows), `age` and `room` (what may be deleted,
 //! and when), and two threads: the `writer` appends and answers, and the `follower` checkpoints,
-//! rebuilds and prunes. `mark` records how far the log was written. `verify` reads the whole log at
+//! rebuilds and prunes. `lock` keeps out a second process and older versions. `mark` records how far the log was written. `verify` reads the whole log at
 //! every start and reports what is missing.
 //!
 //! Rejected:
@@ -63,6 +63,7 @@ mod gone;
 pub(crate) mod held_back;
 mod left;
 pub(crate) mod let_go;
+mod lock;
 pub(crate) mod log;
 mod mark;
 mod mounts;

@@ -168,6 +168,7 @@ enum Waits {
 fn judge(error: OpenError) -> Waits {
     match error {
         OpenError::InUse(_) => Waits::InUse(error.to_string()),
+        OpenError::Newer { .. } => Waits::Disk(error.to_string()),
         OpenError::Io { dir, .. } if dir.exists() && !dir.is_dir() => Waits::Disk(format!(
             "data_dir = \"{}\" is a file and no directory: name another one, or move the file away",
             dir.display()

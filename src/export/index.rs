@@ -447,6 +447,8 @@ impl Making<'_> {
         go_on: &dyn Fn() -> Option<()>,
     ) -> io::Result<Option<Segment>> {
         let path = kept_path(&self.kept, file.first);
+        // A segment that was closed a moment ago may still have zeros behind its lines.
+        let file = &SegmentFile { bytes: file.lines().unwrap_or(file.bytes), ..file.clone() };
         let known = next.and_then(|next| self.known(&path, file, next));
         if known.is_some() {
             return Ok(known);

@@ -3,7 +3,7 @@
 //! these functions are the calls of the file system and nothing else.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -17,6 +17,22 @@ pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()>
     #[cfg(test)]
     scripted::write_at(file, bytes, offset)?;
     file.write_all_at(bytes, offset)
+}
+
+/// Writes all bytes at the end of a file that was opened for appending.
+pub(super) fn append(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    #[cfg(test)]
+    scripted::append(file, bytes)?;
+    file.write_all(bytes)
+}
+
+/// Free bytes on the file system of a file. `None`: not known.
+pub(super) fn free(file: &File) -> Option<u64> {
+    #[cfg(test)]
+    if let Some(free) = scripted::free() {
+        return Some(free);
+    }
+    rustix::fs::fstatvfs(file).ok().map(|stat| stat.f_bavail * stat.f_frsize)
 }
 
 /// `fdatasync`: the only call that makes file contents durable.

@@ -98,6 +98,7 @@ impl Driven {
         self.settle();
         self.journal.shared.lock().closing = true;
         self.follower.step(&self.journal.shared, Turn { closing: true, checkpoint: true, prune: false, waited: false });
+        self.writer.end();
         self.journal.shared.mark_closed();
     }
 

@@ -5,6 +5,7 @@
 //! | variable | what it does |
 //! |---|---|
 //! | `PASSBRIDGE_TRIAL_VOLUME_BYTES` | size at which a segment is full: rotation and pruning many times a minute |
+//! | `PASSBRIDGE_TRIAL_CHUNK_BYTES` | zeros that are written ahead at once; 0: none |
 //! | `PASSBRIDGE_TRIAL_TURN_MS` | time between checkpoints, and between checks for what can be deleted |
 //! | `PASSBRIDGE_TRIAL_RECENT` | newest reads of a decoder in memory; a quarter of this makes a run of the dedup index |
 //! | `PASSBRIDGE_UNSAFE_NO_SYNC` | `log`: no `fdatasync` of log and queue; `queue`: no `fdatasync` of sled's file |
@@ -27,6 +28,7 @@ enum NoSync {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Switches {
     segment_bytes: Option<u64>,
+    chunk_bytes: Option<u64>,
     turn: Option<Duration>,
     recent: Option<usize>,
     no_sync: Option<NoSync>,
@@ -44,6 +46,7 @@ fn read(debug_build: bool, variable: impl Fn(&str) -> Option<String>) -> Switche
     let number = |name| variable(name).and_then(|text| text.parse().ok());
     Switches {
         segment_bytes: number("PASSBRIDGE_TRIAL_VOLUME_BYTES"),
+        chunk_bytes: number("PASSBRIDGE_TRIAL_CHUNK_BYTES"),
         turn: number("PASSBRIDGE_TRIAL_TURN_MS").map(Duration::from_millis),
         recent: number("PASSBRIDGE_TRIAL_RECENT").and_then(|reads| usize::try_from(reads).ok()),
         no_sync: match variable("PASSBRIDGE_UNSAFE_NO_SYNC").as_deref() {
@@ -69,6 +72,11 @@ pub(super) fn announce(board: &Board) {
 /// The size of a segment.
 pub(super) fn segment_bytes(usual: u64) -> u64 {
     switches().segment_bytes.unwrap_or(usual)
+}
+
+/// Zeros that are written ahead at once.
+pub(super) fn chunk_bytes(usual: u64) -> u64 {
+    switches().chunk_bytes.unwrap_or(usual)
 }
 
 /// The time between two turns of the follower.

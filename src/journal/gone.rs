@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use super::damage::{LOST, in_words, note};
 use super::disk;
 use super::entry::Body;
-use super::log::{self, SegmentFile, restore_segment, segment_path};
+use super::log::{self, SegmentFile, end_of_lines, restore_segment, segment_path};
 use super::paths::make_dir;
 use super::shared::Shared;
 use crate::status::ProblemCode;
@@ -45,10 +45,12 @@ pub(super) struct Segments {
 }
 
 struct SeenAt {
-    /// The open file, if the segment contains, or may contain, waiting entries. `bytes` is the
-    /// segment's length.
+    /// The open file, if the segment contains, or may contain, waiting entries.
     open: Option<File>,
+    /// Length of its lines. While the segment is written, as far as they were durable.
     bytes: u64,
+    /// The segment is written no more.
+    closed: bool,
 }
 
 /// The lowest number that an upload or the dedup index may still need from the log. 0 while that is
@@ -71,9 +73,9 @@ impl Segments {
             Err(error) => return tracing::warn!(%error, "the log's directory cannot be read"),
         };
         let needed = needed_from(shared);
-        let (active, oldest) = {
+        let (active, oldest, place) = {
             let core = shared.lock();
-            (core.active, core.mark.oldest)
+            (core.active, core.mark.oldest, core.place)
         };
         let mut before = std::mem::take(&mut self.seen);
         let mut firsts: Vec<u64> = before.keys().copied().chain(found.iter().map(|segment| segment.first)).collect();
@@ -103,14 +105,17 @@ impl Segments {
             };
             if let Some(segment) = there.filter(|segment| !(waits && replaced(segment))) {
                 self.gone.remove(&first);
-                if known.as_ref().is_some_and(|known| known.bytes > segment.bytes) && first != active {
+                let closed = first != active;
+                let written = if place.segment == first { place.offset } else { 0 };
+                let bytes = if closed { lines_of(segment, known.as_ref()) } else { written };
+                if closed && known.as_ref().is_some_and(|known| known.bytes > bytes) {
                     lost.push(range);
                     self.cut.insert(first, range.1);
                 }
                 let held = known.and_then(|known| known.open).filter(|open| is_same(open, &segment.path));
                 let file = if waits { held.or_else(|| File::open(&segment.path).ok()) } else { None };
                 open += usize::from(file.is_some());
-                self.seen.insert(first, SeenAt { open: file, bytes: segment.bytes });
+                self.seen.insert(first, SeenAt { open: file, bytes, closed });
                 continue;
             }
             let Some(mut known) = known else { continue };
@@ -200,8 +205,18 @@ fn is_same(open: &File, path: &Path) -> bool {
     }
 }
 
+/// Length of the lines of an open segment.
 fn length(open: &File) -> u64 {
-    open.metadata().map_or(0, |meta| meta.len())
+    open.metadata().and_then(|meta| end_of_lines(open, meta.len())).unwrap_or(0)
+}
+
+/// Length of the lines of a closed segment. They are looked for only once, because a closed segment
+/// only loses its zeros.
+fn lines_of(segment: &SegmentFile, known: Option<&SeenAt>) -> u64 {
+    match known {
+        Some(known) if known.closed && segment.bytes >= known.bytes => known.bytes,
+        _ => segment.lines().unwrap_or(segment.bytes),
+    }
 }
 
 /// Writes a segment again under its name. A file that now has that name is moved aside.

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::offer::Offers;
 use super::shared::{AppendRequest, Core, Shared};
 use super::terms::{JournalConfig, OpenError};
-use super::{Journal, damage, failpoint, follow, log, mark, paths, reserve, start, verify, writer};
+use super::{Journal, damage, failpoint, follow, lock, log, mark, paths, reserve, start, verify, writer};
 use crate::model::chip::Seq;
 use crate::status::Board;
 
@@ -58,7 +58,7 @@ impl Journal {
         let io = |error| OpenError::Io { dir: dir.clone(), error };
         start::not_mounted(&dir).map_or(Ok(()), |error| Err(io(error)))?;
         std::fs::create_dir_all(&dir).map_err(io)?;
-        let lock = start::lock_dir(&dir)?;
+        let lock = lock::lock_dir(&dir)?;
         let mark = mark::read(&dir);
         let log_dir = paths::log_dir(&dir);
         paths::make_dir(&log_dir).map_err(io)?;
@@ -83,6 +83,7 @@ impl Journal {
             durable,
             place: log.place(),
             active: log.place().segment,
+            wants_segment: log.is_older(),
             mark: mark::WrittenMark { identity: identity.clone(), last: durable, queue, oldest, closed: false },
             lost,
             ..Core::default()

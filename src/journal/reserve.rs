@@ -14,7 +14,7 @@ use super::{disk, log, mark};
 const RESERVE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The reserve is made (again) only if at least this much is free.
-const RESERVE_ABOVE: u64 = 8 * RESERVE_BYTES;
+pub(super) const RESERVE_ABOVE: u64 = 8 * RESERVE_BYTES;
 
 fn reserve_path(data_dir: &Path) -> PathBuf {
     data_dir.join("reserve")

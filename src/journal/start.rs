@@ -1,27 +1,16 @@
-//! Opening a data directory: the lock, the identity, a file that stands in the place of a
+//! Opening a data directory: holding its lock, the identity, a file that stands in the place of a
 //! directory, and the reports about missing entries.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::entry::{Body, Entry, write_line};
+use super::lock::{lock_dir, lock_path};
 use super::reserve::{with_room, write_mark};
 use super::shared::{Draft, Shared};
 use super::{OpenError, damage, disk, log, mark, mounts, paths};
 use crate::status::{Board, ProblemCode};
-
-/// Takes the lock of a data directory. The kernel releases it, however the process ends.
-pub(super) fn lock_dir(dir: &Path) -> Result<File, OpenError> {
-    let io = |error| OpenError::Io { dir: dir.into(), error };
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(dir.into())),
-        Err(std::fs::TryLockError::Error(error)) => Err(io(error)),
-    }
-}
 
 /// Why a data directory that was ours is no longer ours.
 #[derive(Debug)]
@@ -45,7 +34,7 @@ pub(super) fn hold_again(shared: &Shared) -> Result<(), NotOurs> {
     let dir = &shared.config.dir;
     let mut lock = shared.dir_lock();
     let own = lock.metadata()?;
-    if std::fs::metadata(dir.join("lock")).is_ok_and(|meta| (meta.dev(), meta.ino()) == (own.dev(), own.ino())) {
+    if std::fs::metadata(lock_path(dir)).is_ok_and(|meta| (meta.dev(), meta.ino()) == (own.dev(), own.ino())) {
         return Ok(());
     }
     if let Some(error) = not_mounted(dir) {
@@ -55,7 +44,7 @@ pub(super) fn hold_again(shared: &Shared) -> Result<(), NotOurs> {
     // The directory's own name may be new.
     disk::sync_dir(dir.parent().filter(|above| above.is_dir()).unwrap_or(dir))?;
     let fresh = lock_dir(dir).map_err(|error| match error {
-        OpenError::InUse(_) => NotOurs::Taken(error.to_string()),
+        OpenError::InUse(_) | OpenError::Newer { .. } => NotOurs::Taken(error.to_string()),
         OpenError::Io { error, .. } => NotOurs::Io(error),
     })?;
     let mark = shared.lock().mark.clone();

@@ -49,6 +49,18 @@ pub enum OpenError {
     /// Another process uses the journal.
     #[error("{} is in use by another passbridge process: stop that one first, or give this one its own data_dir", .0.display())]
     InUse(PathBuf),
+    /// A newer version wrote the log. Nothing was changed.
+    #[error(
+        "the journal in {} was written by a newer version of passbridge (log format {format}), and this one cannot read it: \
+         install the newer version again, or give this one its own data_dir. Nothing was changed",
+        dir.display()
+    )]
+    Newer {
+        /// Data directory.
+        dir: PathBuf,
+        /// Format of its log.
+        format: u32,
+    },
     /// The file system reported an error.
     #[error("the journal in {} cannot be opened: {error}", dir.display())]
     Io {

@@ -36,12 +36,14 @@ const PUT_BACK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The body of the thread. It ends when every sender is dropped or the journal closes.
 pub(super) fn run(shared: &Shared, log: Log, requests: mpsc::Receiver<AppendRequest>) {
-    write(shared, LogWriter::new(shared, log), requests);
+    let mut writer = LogWriter::new(shared, log);
+    write(shared, &mut writer, requests);
+    writer.end();
     shared.lock().closing = true; // also when every handle was dropped
     shared.turn.notify_all();
 }
 
-fn write(shared: &Shared, mut writer: LogWriter, mut requests: mpsc::Receiver<AppendRequest>) {
+fn write(shared: &Shared, writer: &mut LogWriter, mut requests: mpsc::Receiver<AppendRequest>) {
     while let Some(first) = requests.blocking_recv() {
         if shared.lock().closing {
             return; // the waiting callers get the answer that the journal is closed
@@ -318,7 +320,17 @@ impl LogWriter {
         let wanted = std::mem::take(&mut shared.lock().wants_segment);
         if wanted || self.log.place().offset >= shared.config.segment_bytes || today > self.segment_day {
             self.segment_day = self.segment_day.max(today);
-            rotate(shared, &mut self.log);
+            // While the log is still replayed there is no state. A wish is kept until there is one.
+            let begun = rotate(shared, &mut self.log);
+            shared.lock().wants_segment |= wanted && !begun;
+        }
+        self.log.ahead();
+    }
+
+    /// The last step: nothing is appended any more.
+    pub(super) fn end(&mut self) {
+        if !self.over {
+            self.log.end();
         }
     }
 }
@@ -392,9 +404,9 @@ fn begun(shared: &Shared, log: &Log) {
 }
 
 /// Begins a new segment with the state at its head. If this fails, the old segment continues.
-fn rotate(shared: &Shared, log: &mut Log) {
-    // The log is still replayed, so try later.
-    let Some(state) = state_at(shared, log.next) else { return };
+/// `false`: there is no state to begin it with.
+fn rotate(shared: &Shared, log: &mut Log) -> bool {
+    let Some(state) = state_at(shared, log.next) else { return false };
     match log.rotate(Some(&state)) {
         Ok(()) => {
             begun(shared, log);
@@ -408,4 +420,5 @@ fn rotate(shared: &Shared, log: &mut Log) {
         }
         Err(error) => tracing::warn!(%error, "a new log segment could not be begun; the old one goes on"),
     }
+    true
 }

@@ -13,6 +13,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+/// A disk writes a sector whole or not at all.
+const SECTOR: usize = 512;
+
 type Fault = Box<dyn FnOnce(&File) -> io::Result<()>>;
 
 thread_local! {
@@ -24,8 +27,11 @@ thread_local! {
 /// What the disk does from now on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Script {
-    /// Bytes that can be written until the disk is full. `None`: no limit.
+    /// Bytes by which files can grow until the disk is full. `None`: no limit.
     pub room: Option<u64>,
+    /// The room that the disk says it has. `None`: very much, also when `room` is small, as under a
+    /// quota.
+    pub free: Option<u64>,
     /// This many of the next barriers (`fdatasync`) fail.
     pub bad_syncs: u32,
     /// This many of the next writes fail with an I/O error.
@@ -89,6 +95,11 @@ pub fn is_named(path: &Path) -> bool {
     with(|disk| !disk.names.iter().any(unsynced)).unwrap_or(true)
 }
 
+/// Whether a disk is under this thread.
+pub fn is_under_this_thread() -> bool {
+    with(|_| ()).is_some()
+}
+
 fn with<T>(work: impl FnOnce(&mut Disk) -> T) -> Option<T> {
     DISK.with_borrow_mut(|disk| disk.as_mut().map(work))
 }
@@ -133,12 +144,15 @@ impl Disk {
             file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
             return Err(io::Error::other("scripted: write"));
         }
+        let there = file.metadata()?.len();
+        let end = offset + bytes.len() as u64;
         if let Some(room) = &mut self.script.room {
-            if *room < bytes.len() as u64 {
-                file.write_all_at(&bytes[..*room as usize], offset)?;
+            if there + *room < end {
+                let fits = (there + std::mem::take(room)).saturating_sub(offset);
+                file.write_all_at(&bytes[..fits as usize], offset)?;
                 return failed(io::ErrorKind::StorageFull);
             }
-            *room -= bytes.len() as u64;
+            *room -= end.saturating_sub(there);
         }
         Ok(())
     }
@@ -168,6 +182,18 @@ pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()>
     with(|disk| disk.write_at(file, bytes, offset)).unwrap_or(Ok(()))
 }
 
+pub(super) fn append(file: &File, bytes: &[u8]) -> io::Result<()> {
+    let written = |disk: &mut Disk| {
+        let end = file.metadata()?.len();
+        disk.write_at(file, bytes, end)
+    };
+    with(written).unwrap_or(Ok(()))
+}
+
+pub(super) fn free() -> Option<u64> {
+    with(|disk| disk.script.free.unwrap_or(u64::MAX / 2))
+}
+
 /// Makes the next sync of this thread do this first.
 pub fn at_next_sync(fault: impl FnOnce(&File) -> io::Result<()> + 'static) {
     AT_SYNC.set(Some(Box::new(fault)));
@@ -179,7 +205,14 @@ pub(super) fn sync(file: &File) -> io::Result<()> {
 }
 
 pub(super) fn set_len(file: &File, length: u64) -> io::Result<()> {
-    let cut = |disk: &mut Disk| disk.powered().and_then(|()| disk.unsynced_from(file, length));
+    let cut = |disk: &mut Disk| {
+        disk.powered()?;
+        let there = file.metadata()?.len();
+        if let Some(room) = &mut disk.script.room {
+            *room += there.saturating_sub(length);
+        }
+        disk.unsynced_from(file, length)
+    };
     with(cut).unwrap_or(Ok(()))
 }
 
@@ -302,6 +335,16 @@ fn tear(original: &Path, copy: &Path, rng: &mut fastrand::Rng) {
         0 if !tail.is_empty() => {
             let (one, other) = (rng.usize(0..tail.len()), rng.usize(0..tail.len()));
             tail[one.min(other)..one.max(other)].fill(0);
+        }
+        // Of each sector, what was there before (zeros) or what was written.
+        2 => {
+            let (keep, mut lost) = (rng.u32(0..=100), false);
+            for (at, byte) in tail.iter_mut().enumerate() {
+                if at == 0 || (durable + at).is_multiple_of(SECTOR) {
+                    lost = rng.u32(0..100) >= keep;
+                }
+                *byte = if lost { 0 } else { *byte };
+            }
         }
         // Tears one line of the group. The lines after it are whole.
         1 => {

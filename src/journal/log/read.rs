@@ -1,11 +1,16 @@
 //! Reading the log: from a given place, across segments, and past whatever is damaged.
+//!
+//! Zeros up to the end of a file are the end of its lines. In the newest segment lines are written
+//! over them while it is read, and a reader may see the end of a group before its beginning. So a
+//! line with a zero in it is read once more before it counts as damaged.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::segment::{LINE_MAX, LogPlace, MAGIC, SegmentFile, segments};
+use super::segment::{Head, LINE_MAX, LogPlace, SegmentFile, segments};
+use super::zeros::without_zeros;
 use crate::journal::entry::{BadLine, Entry, parse_line, parse_line_of, unseal};
 
 /// The kernel's error when the disk cannot read.
@@ -44,6 +49,8 @@ pub struct LogReader {
     /// count here.
     before: u64,
     buffer: Vec<u8>,
+    /// Where the line begins that was read again last.
+    again: Option<u64>,
 }
 
 impl LogReader {
@@ -93,6 +100,7 @@ impl LogReader {
             before: rest.last().map_or(u64::MAX, |segment| segment.first),
             rest,
             buffer: Vec::new(),
+            again: None,
         }))
     }
 
@@ -108,18 +116,20 @@ impl LogReader {
             let Some(line) = self.next_line()? else { return Ok(None) };
             let line = match line {
                 Err(bad) => return Ok(Some(bad)),
-                Ok(line) => &self.buffer[..line],
+                Ok(line) => without_zeros(&self.buffer[..line]),
             };
             if line.starts_with(b"#") {
                 match unseal(line).map(|text| text.strip_prefix("#state\t").map(str::to_owned)) {
                     Ok(Some(state)) => return Ok(Some(LogLine::State(state))),
                     Ok(None) => continue,
+                    Err(_) if self.read_again()? => continue,
                     Err(why) => return Ok(Some(self.bad(why))),
                 }
             }
             match parse_line(line) {
                 Ok(entry) if entry.seq < self.place.segment || entry.seq >= self.before => {}
                 Ok(entry) => return Ok(Some(LogLine::Entry(Box::new(entry)))),
+                Err(_) if self.read_again()? => {}
                 Err(why) => return Ok(Some(self.bad(why))),
             }
         }
@@ -137,7 +147,7 @@ impl LogReader {
             let Some(line) = self.next_line()? else { return Ok(None) };
             let line = match line {
                 Err(bad) => return Ok(Some(bad)),
-                Ok(line) => &self.buffer[..line],
+                Ok(line) => without_zeros(&self.buffer[..line]),
             };
             let (from, before) = (self.place.segment, self.before);
             let parsed = match line.starts_with(b"#") {
@@ -149,6 +159,7 @@ impl LogReader {
             match parsed {
                 Ok(None) => {}
                 Ok(Some(entry)) => return Ok(Some(LogLine::Entry(Box::new(entry)))),
+                Err(_) if self.read_again()? => {}
                 Err(why) => return Ok(Some(self.bad(why))),
             }
         }
@@ -173,7 +184,7 @@ impl LogReader {
                 if !self.next_segment()? {
                     return Ok(None);
                 }
-                if read > 0 {
+                if self.buffer.iter().any(|byte| *byte != 0) {
                     return Ok(Some(Err(half)));
                 }
                 continue;
@@ -182,6 +193,19 @@ impl LogReader {
             self.line += 1;
             return Ok(Some(Ok(self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer).len())));
         }
+    }
+
+    /// Goes back to the line that was just read if it may be one that is being written. `false`: it
+    /// is not, so it is damaged.
+    fn read_again(&mut self) -> io::Result<bool> {
+        let begin = self.place.offset - self.buffer.len() as u64;
+        if !self.rest.is_empty() || self.again == Some(begin) || memchr::memchr(0, &self.buffer).is_none() {
+            return Ok(false);
+        }
+        (self.again, self.place.offset) = (Some(begin), begin);
+        self.line -= 1;
+        self.file.seek(SeekFrom::Start(begin))?; // which also drops what was read ahead
+        Ok(true)
     }
 
     /// Handles a page of the file that the disk cannot read. It costs the lines in that page, not
@@ -216,6 +240,7 @@ impl LogReader {
         self.place = LogPlace { segment: segment.first, offset: 0 };
         self.line = 0;
         self.before = self.rest.last().map_or(u64::MAX, |segment| segment.first);
+        self.again = None;
         Ok(true)
     }
 }
@@ -254,12 +279,8 @@ pub fn identity_of(dir: &Path) -> io::Result<Option<String>> {
         return Ok(None);
     }
     for segment in segments(dir)? {
-        let mut line = Vec::new();
-        BufReader::new(File::open(&segment.path)?).take(LINE_MAX).read_until(b'\n', &mut line)?;
-        let head = unseal(line.strip_suffix(b"\n").unwrap_or(&line)).ok();
-        let identity = head.and_then(|head| head.strip_prefix(MAGIC)?.strip_prefix('\t')?.split('\t').next());
-        if let Some(identity) = identity {
-            return Ok(Some(identity.to_owned()));
+        if let Some(head) = Head::read(&segment.path)? {
+            return Ok(Some(head.identity));
         }
     }
     Ok(None)
