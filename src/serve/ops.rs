@@ -10,6 +10,7 @@
 //! send again arrive like any other read.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -77,6 +78,9 @@ pub(crate) struct Capturing {
     pub recording: Recording,
 }
 
+/// Longest time that a look at the log waits for the disk.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+
 /// A handle on the running daemon. Clones reach the same daemon.
 #[derive(Clone)]
 pub(crate) struct Ops {
@@ -130,8 +134,13 @@ impl Ops {
         self.board.snapshot()
     }
 
-    /// The last sequence number that would survive a power cut.
-    pub(crate) fn durable(&self) -> u64 {
+    /// The last sequence number that would survive a power cut. Whoever asks reads the log next, so
+    /// the answers of the cloud that ride with the next group are made durable first. A disk that
+    /// takes nothing now holds this up for [`SETTLE_MAX`] at most.
+    pub(crate) async fn durable(&self) -> u64 {
+        if let Some(journal) = &self.journal {
+            let _ = tokio::time::timeout(SETTLE_MAX, journal.settle()).await;
+        }
         self.board.snapshot().journal.durable
     }
 
@@ -239,7 +248,7 @@ mod tests {
         let decoders: Decoders =
             [("gate".to_owned(), DecoderHandle::default()), ("mat".to_owned(), DecoderHandle::default())].into();
         let ops = Ops::new(Board::new("finish"), repairs, decoders, watch::Sender::default());
-        assert_eq!((ops.status().name.as_str(), ops.durable(), ops.try_again()), ("finish", 0, 0));
+        assert_eq!((ops.status().name.as_str(), ops.durable().await, ops.try_again()), ("finish", 0, 0));
         let unknown = DecoderRefusal::Unknown { known: vec!["gate".to_owned(), "mat".to_owned()] };
         assert_eq!(unknown.to_string(), "there is no decoder of that name; there are: gate, mat");
         let range = Range { unit: None, file: None, from: 1, to: 9 };

@@ -55,7 +55,11 @@ pub enum Head {
 impl Head {
     pub(super) async fn durable(&self) -> Result<u64, AuditError> {
         match self {
-            Self::Own(journal) => Ok(journal.durable().0),
+            Self::Own(journal) => {
+                // The cloud's last answers count. A journal that takes nothing says so itself.
+                let _ = journal.settle().await;
+                Ok(journal.durable().0)
+            }
             Self::Beside(ask) => ask().await.map_err(AuditError::Daemon),
         }
     }

@@ -16,7 +16,9 @@
 //!   that were kept. The numbers of the hole are not given again. If the mark says that they were
 //!   durable, they are lost, and the hole stays as it is and is reported. Otherwise the power cut
 //!   tore them out of a group that nobody has seen as kept. Then a line that begins with `#torn`
-//!   covers the hole, so that no reader takes it for damage ever after.
+//!   covers the hole, so that no reader takes it for damage ever after. A batch behind the hole that
+//!   numbers reads of this very group (`offer`) is covered as well: no POST carried it, and the read
+//!   in the hole will come again from the decoder's memory, and would then be sent twice.
 //! * **A hole before the last group**: impossible unless the disk lies, because each group is durable
 //!   before the next one begins. The hole stays, and the check reports it by number.
 //!
@@ -31,8 +33,9 @@ use std::path::Path;
 use super::segment::{SegmentFile, segments};
 use super::zeros::{end_of_lines, without_zeros};
 use crate::journal::disk::{self, sync_dir};
-use crate::journal::entry::{parse_numbers, seal, unseal};
+use crate::journal::entry::{Body, parse_line_of, parse_numbers, seal, unseal};
 use crate::journal::mark::WrittenMark;
+use crate::journal::upload::UploadEvent;
 
 /// Bytes of a cut-off end that are kept in the note about it.
 const CUT_KEPT: usize = 64 * 1024;
@@ -157,6 +160,9 @@ pub(super) struct Tail {
     pub next: u64,
     /// The holes in the last group.
     pub holes: Vec<Hole>,
+    /// Batches of the last group behind the first hole that number reads of the group: the number
+    /// of each, its first byte and the byte behind it.
+    pub batches: Vec<(u64, u64, u64)>,
 }
 
 /// Missing entries between two whole lines.
@@ -183,15 +189,38 @@ fn find_tail(file: &File, segment: &SegmentFile) -> io::Result<Option<Tail>> {
         if let Some((seq, in_group)) = scan.last
             && (scan.first.is_some_and(|first| first < seq - in_group.min(seq)) || whole_file)
         {
-            let holes = scan.holes(seq - in_group.min(seq));
-            return Ok(Some(Tail { end: scan.end, zeros, next: (seq + 1).max(segment.first), holes }));
+            let group = seq - in_group.min(seq);
+            let holes = scan.holes(group);
+            let batches = if holes.is_empty() { Vec::new() } else { batches(&bytes, from, &holes, group) };
+            return Ok(Some(Tail { end: scan.end, zeros, next: (seq + 1).max(segment.first), holes, batches }));
         }
         if whole_file {
-            let empty = Tail { end: scan.head_end, zeros, next: segment.first, holes: Vec::new() };
+            let (holes, batches) = (Vec::new(), Vec::new());
+            let empty = Tail { end: scan.head_end, zeros, next: segment.first, holes, batches };
             return Ok((scan.head_end > 0).then_some(empty));
         }
         window *= 4;
     }
+}
+
+/// The batches behind the first of these holes that number reads of the group that begins at number
+/// `group`. `bytes` begin at offset `from` of the segment.
+fn batches(bytes: &[u8], from: u64, holes: &[Hole], group: u64) -> Vec<(u64, u64, u64)> {
+    let behind = holes.iter().map(|hole| hole.numbers.0).min().unwrap_or(u64::MAX);
+    let mut found = Vec::new();
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', bytes) {
+        let line = without_zeros(&bytes[start..end]);
+        start = end + 1;
+        let own = |seq: u64, kind: &str, _: &str| kind == "upload" && seq > behind;
+        let Ok(Some(entry)) = parse_line_of(line, own) else { continue };
+        if let Body::Upload(UploadEvent::Batch(batch)) = &entry.body
+            && batch.through.0 >= group
+        {
+            found.push((entry.seq, from + (end - line.len()) as u64, from + end as u64 + 1));
+        }
+    }
+    found
 }
 
 /// What a stretch of bytes at the end of a segment contains.
@@ -256,7 +285,11 @@ impl TailScan {
 /// caller makes this durable. Keeps what was there for the note about it.
 pub(super) fn mend(file: &File, length: u64, tail: &Tail, repair: &mut Repair) -> io::Result<()> {
     let torn = tail.holes.iter().filter(|hole| repair.torn.contains(&hole.numbers));
-    let torn: Vec<(u64, u64)> = torn.filter_map(|hole| hole.bytes).collect();
+    let mut torn: Vec<(u64, u64)> = torn.filter_map(|hole| hole.bytes).collect();
+    if repair.lost.is_empty() && !torn.is_empty() {
+        torn.extend(tail.batches.iter().map(|(_, from, to)| (*from, *to)));
+        repair.torn.extend(tail.batches.iter().map(|(seq, ..)| (*seq, *seq)));
+    }
     for (from, to) in torn {
         let Some(cover) = cover(to - from) else { continue };
         repair.keep(file, from, to)?;

@@ -3,6 +3,8 @@ use std::io::Write;
 use super::tail::unreadable;
 use super::*;
 use crate::journal::entry::{Body, Entry, write_line};
+use crate::journal::{Batch, UploadEvent, UploadItem};
+use crate::model::chip::Seq;
 
 /// Makes the next sync fail, and overwrites bytes of its file from an offset on.
 fn fail_sync(offset: u64, with: &'static [u8]) {
@@ -250,6 +252,43 @@ fn the_first_lines_of_a_segment_that_a_power_cut_took_were_never_acknowledged() 
     file.write_all_at(&[0; 20], head).unwrap();
     let (log, repair) = Log::open(dir.path(), "id", None).unwrap();
     assert_eq!((log.next, repair.torn, repair.lost), (4, vec![(1, 1)], vec![]));
+}
+
+/// The line of a batch that covers all reads up to number `through`.
+fn batch(seq: u64, in_group: u64, through: u64) -> Vec<u8> {
+    let item = UploadItem { seq: Seq(through), num: 1, time_ms: 0, bib: "7".into(), chip: "C".into() };
+    let batch = Batch { through: Seq(through), decoders: vec!["a".into()], ..Batch::resend("D", "S", vec![item]) };
+    let (subject, body) = ("D".into(), Body::Upload(UploadEvent::Batch(batch)));
+    let mut line = Vec::new();
+    let time = jiff::Timestamp::UNIX_EPOCH;
+    write_line(&mut line, &Entry { seq, in_group, subject, time, body, raw: Box::default() });
+    line
+}
+
+#[test]
+fn a_batch_that_was_written_with_its_reads_does_not_outlive_one_of_them() {
+    // Which line of the group is lost, the batch's place in the group, up to which read it numbers,
+    // and what is left of the group.
+    for (lost, at, through, left) in [(11, 2, 12, vec![12]), (12, 2, 12, vec![11]), (11, 2, 10, vec![12, 13])] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
+        log.append(&(1..=10).flat_map(note).collect::<Vec<_>>(), 10).unwrap();
+        let begin = log.place().offset;
+        let lines = [in_group(11, 0), in_group(12, 1), batch(13, at, through)];
+        log.append(&lines.concat(), 3).unwrap();
+        let before: usize = lines[..lost - 11].iter().map(Vec::len).sum();
+        let file = OpenOptions::new().write(true).open(segment_path(dir.path(), 1)).unwrap();
+        file.write_all_at(&vec![0; lines[lost - 11].len()], begin + before as u64).unwrap();
+        let (mut log, repair) = Log::open(dir.path(), "id", None).unwrap();
+        assert_eq!((log.next, repair.lost.len()), (14, 0));
+        let (seqs, bad) = all(dir.path());
+        assert_eq!((&seqs[10..], bad), (&left[..], 0));
+        let torn: Vec<u64> = repair.torn.iter().flat_map(|(from, to)| *from..=*to).collect();
+        let missing = (11..=13).filter(|seq| !left.contains(seq));
+        assert!(missing.eq(torn.iter().copied()), "{torn:?}");
+        log.append(&note(14), 1).unwrap();
+        assert_eq!(all(dir.path()).0.last(), Some(&14));
+    }
 }
 
 #[test]

@@ -221,11 +221,11 @@ fn a_post_before_the_group_of_its_batch_is_durable_breaks_the_first_invariant() 
         seed: 1,
     };
     let upload = Op::Upload { device: 0, steps: 40 };
-    let full = disk::Script { room: Some(0), ..disk::Script::default() };
+    let failing = disk::Script { bad_syncs: 1000, ..disk::Script::default() };
     let sent = vec![Sent::Read { chip: 1, after_ms: 1 }];
     // The uplink rests, the disk takes no group, and a read arrives.
     let begin = [Op::Session { device: 0, open: true }, upload.clone(), upload.clone(), upload.clone()];
-    let read = [Op::Disk(full), Op::Keep { decoder: 0, sent }, upload.clone(), upload.clone(), upload];
+    let read = [Op::Disk(failing), Op::Keep { decoder: 0, sent }, upload.clone(), upload.clone(), upload];
     let ops = begin.into_iter().chain(read).collect();
     let history = History { setup, ops };
     let played = run(&history, true).expect("the read waits for the disk");
