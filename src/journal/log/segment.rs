@@ -46,7 +46,8 @@ impl SegmentFile {
     /// # Errors
     /// The file cannot be read.
     pub fn lines(&self) -> io::Result<u64> {
-        end_of_lines(&File::open(&self.path)?, self.bytes)
+        let file = File::open(&self.path)?;
+        end_of_lines(&file, file.metadata()?.len()) // it may have changed since it was listed
     }
 }
 

@@ -292,6 +292,19 @@ fn a_batch_that_was_written_with_its_reads_does_not_outlive_one_of_them() {
 }
 
 #[test]
+fn the_lines_of_a_segment_are_found_also_when_its_zeros_went_after_it_was_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
+    log.append(&note(1), 1).unwrap();
+    let lines = log.place().offset;
+    let file = OpenOptions::new().write(true).open(segment_path(dir.path(), 1)).unwrap();
+    file.set_len(lines + 65_536).unwrap();
+    let listed = segments(dir.path()).unwrap();
+    file.set_len(lines).unwrap();
+    assert_eq!((listed[0].bytes, listed[0].lines().unwrap()), (lines + 65_536, lines));
+}
+
+#[test]
 fn half_a_line_at_the_end_of_an_older_segment_is_reported_where_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let (mut log, _) = Log::open(dir.path(), "id", None).unwrap();
