@@ -11,6 +11,8 @@ use jiff::Timestamp;
 use jiff::civil::{DateTime, Time};
 use serde::{Deserialize, Serialize};
 
+use super::digits;
+
 /// Number of a record in the journal, from 1, in the order of arrival at this box. Numbers are
 /// missing only if entries were lost, or if numbers were left out after a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -939,6 +941,19 @@ fn of_runs(runs: &[(u64, String)]) -> VecDeque<(u64, Content)> {
     known.contents
 }
 
+impl Stamp {
+    /// Appends the text form.
+    pub(crate) fn push_to(&self, out: &mut Vec<u8>) {
+        match *self {
+            Self::Local(local) if digits::push_date_time(out, local) => {}
+            Self::TimeOfDay { time, day: None } => digits::push_time(out, time),
+            // Before 1970 the two do not cut off in the same direction.
+            Self::Utc(instant) if instant >= Timestamp::UNIX_EPOCH => digits::push_timestamp(out, instant),
+            _ => digits::push_display(out, self), // rare
+        }
+    }
+}
+
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -1231,5 +1246,28 @@ mod tests {
         let mut other = new;
         other.position.as_mut().unwrap().file = Some(Label::Text("7".into()));
         assert_ne!(other.identity(), old.identity(), "a file of its own counts");
+    }
+
+    #[test]
+    fn a_stamp_is_written_to_the_log_as_it_is_shown() {
+        for text in [
+            "2026-03-06T20:27:47.350",
+            "0001-01-01T00:00:00.000",
+            "9999-12-31T23:59:59.999",
+            "-000044-03-15T12:00:00.007",
+            "20:27:47.350",
+            "0000-00-01T00:00:07.001",
+            "2026-03-06T20:27:47.350Z",
+            "1969-12-31T23:59:59.999Z",
+            "up123456.789",
+        ] {
+            let mut out = Vec::new();
+            text.parse::<Stamp>().unwrap().push_to(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+        let before_1970 = Stamp::Utc(Timestamp::new(-1, -999_999_999).unwrap());
+        let mut out = Vec::new();
+        before_1970.push_to(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), before_1970.to_string());
     }
 }
