@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::entry::Body;
 use super::shared::{AppendRequest, Draft, RIDERS_MAX};
-use super::terms::{JournalError, Kept};
+use super::terms::{JournalError, Kept, Received};
 use super::upload::UploadEvent;
 use super::{Durable, Journal};
 use crate::decoders::{Frame, Framed};
@@ -17,7 +17,7 @@ use crate::model::clock::Step;
 impl Journal {
     pub(super) async fn write(&self, drafts: Vec<Draft>) -> Result<Kept, JournalError> {
         let (reply, answer) = oneshot::channel();
-        let request = AppendRequest { drafts, reply, settle: false };
+        let request = AppendRequest { received: Vec::new(), drafts, reply, settle: false };
         self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
         answer.await.map_err(|_| JournalError::Closed)?
     }
@@ -48,39 +48,36 @@ impl Journal {
             return Ok(());
         }
         let (reply, answer) = oneshot::channel();
-        let request = AppendRequest { drafts: Vec::new(), reply, settle: true };
+        let request = AppendRequest { received: Vec::new(), drafts: Vec::new(), reply, settle: true };
         self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
         answer.await.map_err(|_| JournalError::Closed)?.map(|_| ())
     }
 
-    /// Keeps frames of one decoder or source (at least one frame, and no [`Frame::Info`]) and
-    /// returns when they would survive a power cut. While the disk is full this call waits, because
-    /// the writer tries again by itself.
+    /// Keeps frames of one decoder or source (none of them [`Frame::Info`]) and returns when they
+    /// would survive a power cut. While the disk is full this call waits, because the writer tries
+    /// again by itself.
     pub async fn append(
         &self,
         decoder: &str,
         received: Timestamp,
         frames: Vec<Framed>,
     ) -> Result<Durable<Kept>, JournalError> {
-        let drafts: Vec<Draft> = frames
-            .into_iter()
-            .filter_map(|Framed { frame, raw }| {
-                let body = match frame {
-                    Frame::Read(read) => Body::Read(read),
-                    Frame::Marker(marker) => Body::Marker(marker),
-                    Frame::Rejected(reason) => Body::Rejected(reason.to_string().into()),
-                    Frame::Cleared(cleared) => Body::Cleared(cleared),
-                    Frame::Info(_) => return None,
-                };
-                Some((decoder.into(), received, body, raw))
-            })
-            .collect();
-        if drafts.is_empty() {
+        self.append_all(vec![Received { source: decoder.into(), at: received, frames }]).await
+    }
+
+    /// Does the same for all that was received, as one request with consecutive numbers in this
+    /// order: the writer is woken once, and answers once.
+    pub async fn append_all(&self, received: Vec<Received>) -> Result<Durable<Kept>, JournalError> {
+        let kept = |framed: &Framed| !matches!(framed.frame, Frame::Info(_));
+        if !received.iter().flat_map(|received| &received.frames).any(kept) {
             // There is nothing to keep, so the number of the last durable entry is the true answer.
             let head = Seq(self.shared.lock().durable);
             return Ok(Durable(Kept { first: head, last: head }));
         }
-        self.write(drafts).await.map(Durable)
+        let (reply, answer) = oneshot::channel();
+        let request = AppendRequest { received, drafts: Vec::new(), reply, settle: false };
+        self.requests.send(request).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?.map(Durable)
     }
 
     /// Makes an upload event durable. The journal's state of the device follows it.

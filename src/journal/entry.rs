@@ -33,6 +33,8 @@
 //! * In `c` a text value begins with `'`, so that file `7` and file `'7` stay as the decoder sent
 //!   them.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::UploadEvent;
@@ -69,7 +71,7 @@ pub struct Entry {
     /// Place in its group commit, from 0.
     pub in_group: u64,
     /// Decoder or source, device, or the code of a note.
-    pub subject: Box<str>,
+    pub subject: Arc<str>, // shared by the entries of a call: one allocation for all of them
     /// The time by the box's clock.
     pub time: Timestamp,
     /// The content.
@@ -205,7 +207,7 @@ fn parse_content(text: &str) -> Option<Entry> {
     let seq = next()?.parse().ok()?;
     let in_group = next()?.parse().ok()?;
     let kind = next()?;
-    let subject = text_of(next()?)?;
+    let subject = text_of(next()?)?.into();
     let time = next()?.parse().ok()?;
     let (a, b, c) = (next()?, next()?, next()?);
     let raw = unescape(next()?).ok()?.into();

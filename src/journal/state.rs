@@ -21,10 +21,13 @@
 //! to the queue (beyond [`TAIL_MAX`], the journal makes the writer wait).
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::BuildHasherDefault;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::dead::{DeadTime, LifeOfUptime, SeenAt};
+use super::dedup_index::{AsItIs, Recognised};
 use super::entry::{Body, Entry};
 use super::failpoint;
 use super::held_back::HeldBack;
@@ -91,7 +94,7 @@ pub(super) struct Rules {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Undecided {
     source: Box<str>,
-    chip: Box<str>,
+    chip: Arc<str>,
     seen: SeenAt,
 }
 
@@ -228,8 +231,8 @@ pub(super) struct Counts {
 }
 
 impl State {
-    /// Applies one entry. `known`: the entry is a read that the dedup index knows already.
-    pub(super) fn apply(&mut self, entry: &Entry, rules: &Rules, known: bool) {
+    /// Applies one entry. `found`: what the dedup index says about it.
+    pub(super) fn apply(&mut self, entry: &Entry, rules: &Rules, found: Recognised) {
         if entry.seq <= self.followed {
             return;
         }
@@ -242,10 +245,10 @@ impl State {
         }
         self.end_waiting(entry, rules);
         match &entry.body {
-            Body::Read(read) => self.read(entry, read, rules, known),
+            Body::Read(read) => self.read(entry, read, rules, found),
             Body::Upload(event) => self.upload(entry.seq, event),
             Body::Cleared(cleared) => {
-                if let Some(fold) = self.decoders.get_mut(&entry.subject) {
+                if let Some(fold) = self.decoders.get_mut(&*entry.subject) {
                     fold.held.forget(cleared.unit.as_deref(), cleared.file.as_ref());
                 }
             }
@@ -259,7 +262,7 @@ impl State {
     /// counts as stored.
     fn marker(&mut self, entry: &Entry, marker: &Marker) {
         if &*marker.kind == Marker::LET_GO
-            && let Some(fold) = self.decoders.get_mut(&entry.subject)
+            && let Some(fold) = self.decoders.get_mut(&*entry.subject)
         {
             fold.held_back.drop_through(marker.through.unwrap_or(0));
         }
@@ -272,12 +275,12 @@ impl State {
     }
 
     fn decoder_mut(&mut self, decoder: &str, seq: u64) -> &mut DecoderFold {
-        if !self.decoders.contains_key(decoder) {
-            // This is the first entry of the decoder, so no earlier entry belongs to it.
-            let fresh = DecoderFold { cursor: seq - 1, ..DecoderFold::default() };
-            self.decoders.insert(decoder.into(), fresh);
+        if self.decoders.contains_key(decoder) {
+            return self.decoders.get_mut(decoder).expect("it is there");
         }
-        self.decoders.entry(decoder.into()).or_default()
+        // This is the first entry of the decoder, so no earlier entry belongs to it.
+        let fresh = DecoderFold { cursor: seq - 1, ..DecoderFold::default() };
+        self.decoders.entry(decoder.into()).or_insert(fresh)
     }
 
     fn clock(&mut self, seq: u64, step: Step, rules: &Rules) {
@@ -301,7 +304,7 @@ impl State {
         }
     }
 
-    fn read(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) {
+    fn read(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, found: Recognised) {
         let (seq, decoder, received) = (entry.seq, &*entry.subject, entry.time);
         // A read that is released repeats the entry that was held back, and nothing has waited for
         // it.
@@ -309,7 +312,7 @@ impl State {
         if is_new_entry {
             self.count(|counts| counts.kept += 1);
         }
-        let again = is_new_entry && self.is_duplicate(entry, read, rules, known);
+        let again = is_new_entry && self.is_duplicate(entry, read, rules, found);
         let waits = is_new_entry && read.amid_stored && seq > self.waited_through;
         let fold = self.decoder_mut(decoder, seq);
         // A released read says nothing about the decoder's memory as it is now.
@@ -362,9 +365,10 @@ impl State {
     }
 
     /// Whether a read was kept before. After this call it counts as kept.
-    fn is_duplicate(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, known: bool) -> bool {
+    fn is_duplicate(&mut self, entry: &Entry, read: &ChipRead, rules: &Rules, found: Recognised) -> bool {
         let (seq, source, received) = (entry.seq, &*entry.subject, entry.time);
-        let which = undated::which(read, source, received, &rules.zones);
+        let Recognised { known, which } = found;
+        let which = which.unwrap_or_else(|| undated::which(read, source, received, &rules.zones));
         let identities = match (which, read.stamp) {
             (Which::Ever(identities) | Which::Day(identities, _), _) => identities,
             (Which::Life, Stamp::Uptime(ms)) => {
@@ -629,7 +633,7 @@ impl State {
 
     /// Whether no batch covers this read yet.
     pub(super) fn is_waiting(&self, read: &PendingRead) -> bool {
-        self.decoders.get(&read.decoder).is_none_or(|fold| read.seq.0 > fold.cursor)
+        self.decoders.get(&*read.decoder).is_none_or(|fold| read.seq.0 > fold.cursor)
     }
 
     fn device_mut(&mut self, device: &str) -> &mut DeviceFold {
@@ -841,7 +845,7 @@ fn insert_range(ranges: &mut BTreeMap<u64, u64>, seq: u64) {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Recent {
     order: VecDeque<u64>,
-    known: HashSet<u64>,
+    known: HashSet<u64, BuildHasherDefault<AsItIs>>,
     /// How many identities were ever added: the place of the newest one.
     pub added: u64,
 }

@@ -215,8 +215,8 @@ impl Index {
                 break;
             }
             let waits = matches!(&entry.body, Body::Read(read) if !read.held_back);
-            let mine = waits && decoders.contains(&entry.subject);
-            waiting += u64::from(mine && self.cursors.get(&entry.subject).is_none_or(|cursor| entry.seq > *cursor));
+            let mine = waits && decoders.iter().any(|decoder| **decoder == *entry.subject);
+            waiting += u64::from(mine && self.cursors.get(&*entry.subject).is_none_or(|cursor| entry.seq > *cursor));
         }
         Ok(waiting)
     }

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Device;
@@ -473,7 +474,7 @@ pub(super) fn verdicts<'a>(
     dead_time: Duration,
 ) -> Vec<(u64, HistoryVerdict)> {
     let mut known = HashSet::new();
-    let mut last: HashMap<Box<str>, (i64, i64)> = HashMap::new();
+    let mut last: HashMap<Arc<str>, (i64, i64)> = HashMap::new();
     let ms = |read: &ChipRead| match read.stamp {
         Stamp::Local(local) => jiff::tz::TimeZone::UTC.to_timestamp(local).unwrap().as_millisecond(),
         _ => unreachable!("the model's decoders have a date"),
