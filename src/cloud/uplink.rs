@@ -433,7 +433,7 @@ impl<F: Fn(&PendingRead) -> Option<Fields> + Send + Sync + 'static> Driver<'_, F
             };
             self.machine.put(self.start.elapsed(), input);
         }
-        journal.settle().await?;
+        journal.settle_soon().await;
         journal.show_sent(self.display.board);
         Ok(())
     }

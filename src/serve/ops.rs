@@ -10,7 +10,6 @@
 //! send again arrive like any other read.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -78,9 +77,6 @@ pub(crate) struct Capturing {
     pub recording: Recording,
 }
 
-/// Longest time that a look at the log waits for the disk.
-const SETTLE_MAX: Duration = Duration::from_secs(2);
-
 /// A handle on the running daemon. Clones reach the same daemon.
 #[derive(Clone)]
 pub(crate) struct Ops {
@@ -135,11 +131,10 @@ impl Ops {
     }
 
     /// The last sequence number that would survive a power cut. Whoever asks reads the log next, so
-    /// the answers of the cloud that ride with the next group are made durable first. A disk that
-    /// takes nothing now holds this up for [`SETTLE_MAX`] at most.
+    /// the answers of the cloud that ride with the next group are made durable first.
     pub(crate) async fn durable(&self) -> u64 {
         if let Some(journal) = &self.journal {
-            let _ = tokio::time::timeout(SETTLE_MAX, journal.settle()).await;
+            journal.settle_soon().await;
         }
         self.board.snapshot().journal.durable
     }
