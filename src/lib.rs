@@ -142,6 +142,9 @@ pub mod testing {
         pub mod escape {
             pub use crate::model::escape::{escape, unescape};
         }
+        pub mod shown {
+            pub use crate::model::shown::ShownIn;
+        }
     }
     pub mod serve {
         pub mod control {
