@@ -611,6 +611,7 @@ impl Display<'_> {
                 token_tail: tail(token),
             });
             upload.waits_for = report.waits_for.map(str::to_owned);
+            upload.nothing_waits = report.nothing_waits;
             upload.per_minute = report.per_minute;
             if report.accepted_posts != before.accepted_posts {
                 upload.last_ok = Some(now);

@@ -174,6 +174,9 @@ fn link_in_words(status: &Snapshot, decoder: &DecoderStatus, times: &ShownIn) ->
     }
 }
 
+/// What an upload does between two batches.
+const ABOUT_TO_SEND: &str = "about to send what waits";
+
 /// What the upload of a device does, in words. `waiting` is how many reads wait for it, if that is
 /// known. `silent` means that the cloud does not answer, although the network may work.
 fn upload_in_words(upload: &UploadStatus, waiting: Option<u64>, silent: bool) -> String {
@@ -182,8 +185,10 @@ fn upload_in_words(upload: &UploadStatus, waiting: Option<u64>, silent: bool) ->
     }
     match (&upload.waits_for, upload.state, waiting) {
         (Some(what), UploadState::Idle | UploadState::Sending, _) => printable(what),
-        (None, UploadState::Idle, None) => "not sending now".to_owned(),
-        (None, UploadState::Idle, Some(1..)) => "about to send what waits".to_owned(),
+        (None, UploadState::Idle, Some(1..)) => ABOUT_TO_SEND.to_owned(),
+        // With several devices, the uplink knows whether something of the sum is its own.
+        (None, UploadState::Idle, None) if upload.nothing_waits == Some(false) => ABOUT_TO_SEND.to_owned(),
+        (None, UploadState::Idle, None) if upload.nothing_waits.is_none() => "not sending yet".to_owned(),
         (_, state, _) => state.in_words().to_owned(),
     }
 }
@@ -295,7 +300,7 @@ mod tests {
         for (state, waits_for, waiting, said) in [
             (UploadState::Idle, None, Some(0), "nothing to send"),
             (UploadState::Idle, None, Some(3), "about to send what waits"),
-            (UploadState::Idle, None, None, "not sending now"),
+            (UploadState::Idle, None, None, "not sending yet"),
             (UploadState::Idle, Some("waits for the API key"), Some(3), "waits for the API key"),
             (UploadState::Sending, Some("asks the cloud what it holds"), None, "asks the cloud what it holds"),
             (UploadState::Sending, None, Some(3), "sending"),
@@ -304,6 +309,11 @@ mod tests {
             assert_eq!(upload_in_words(&upload(state, waits_for), waiting, false), said);
         }
         assert_eq!(upload_in_words(&upload(UploadState::Offline, None), Some(3), true), "NO ANSWER");
+        // With several devices only the sum of what waits is known here.
+        for (nothing_waits, said) in [(true, "nothing to send"), (false, "about to send what waits")] {
+            let upload = UploadStatus { nothing_waits: Some(nothing_waits), ..upload(UploadState::Idle, None) };
+            assert_eq!(upload_in_words(&upload, None, false), said);
+        }
     }
 
     #[test]

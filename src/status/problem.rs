@@ -309,9 +309,10 @@ problems! {
     JournalOverLimit: "journal_over_limit", Warning, Row,
         "Bring the box to the internet so that it can upload, or set `keep.max_bytes` higher if the \
          disk has room.";
-    /// The file of the API key changed and holds no key that can be used.
+    /// The file of the API key is gone, cannot be read, or has new content that is no key.
     KeyFileUnusable: "key_file_unusable", Warning, Row,
-        "Write the key into the file again. The box uses the key before it until then.";
+        "Write the key into the file again, and let the user of the service read it. The box uses the \
+         key before it until then.";
     /// There is no API key that can be used.
     KeyMissing: "key_missing", Critical, NotUploading("There is no API key."),
         "Write the API key into the file that the message names. The reads are kept, and the upload \

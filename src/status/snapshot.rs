@@ -226,6 +226,10 @@ pub struct UploadStatus {
     /// device.
     #[serde(default)]
     pub waits_for: Option<String>,
+    /// Whether no read waited for this device when the uplink looked last. `None`: it has not looked
+    /// yet.
+    #[serde(default)]
+    pub nothing_waits: Option<bool>,
     /// Number of passings that the cloud ever acknowledged.
     pub sent: u64,
     /// Number of these that the cloud reported as duplicates.
