@@ -190,7 +190,7 @@ problems! {
         "Compare the date of the decoder and of the box with your phone, and set the one that is \
          wrong. Correct the times of the reads that came before.";
     /// The clock of a decoder differs from that of this box by a second or a little more, or its
-    /// live reads arrive late.
+    /// live reads all arrive late.
     DecoderClockNear: "decoder_clock_near", Info, Row,
         "Compare both clocks with your phone. Set the one that is wrong if a second matters in \
          this race.";
