@@ -294,10 +294,16 @@ impl Daemon {
                 bibs
             }
         };
-        let unknown = config.passing.bibs.as_deref().map(|file| UnknownChips::new(file, self.board.clone()));
+        let unknown = config
+            .passing
+            .bibs
+            .as_deref()
+            .map(|file| UnknownChips::new(file, config.passing.zeros, self.board.clone()));
         for (device, decoders) in config.devices() {
             self.board.upload(device, |_| {}); // the board shows the device from the start
-            let mapper = Mapper::new(config.passing.tag, bibs.clone(), config.zones()).counting(unknown.clone());
+            let mapper = Mapper::new(config.passing.tag, bibs.clone(), config.zones())
+                .zeros(config.passing.zeros)
+                .counting(unknown.clone());
             let (orders, ordered) = mpsc::channel(1);
             repairs.insert(device.into(), orders);
             let ties = self.start_audits(config, client, device, &decoders, ordered);

@@ -94,8 +94,8 @@ pub mod testing {
     }
     pub mod config {
         pub use crate::config::{
-            Address, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LoadOptions, Loaded, LogConfig,
-            LogFormat, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
+            Address, ChipZeros, CloudConfig, Config, DecoderConfig, KeepConfig, KeyHeader, LoadOptions, Loaded,
+            LogConfig, LogFormat, PassingConfig, SessionMode, StatusConfig, TagCode, UploadConfig,
         };
     }
     pub mod daemon {
