@@ -219,6 +219,18 @@ impl Journal {
         true
     }
 
+    /// How many passings of each device have a number in its last session, with that session: those
+    /// in the cloud, and those on their way. A device whose count is not known is left out.
+    pub fn numbered_in_session(&self) -> Vec<(Box<str>, Box<str>, u64)> {
+        let core = self.shared.lock();
+        let last = |(device, fold): (&Box<str>, &DeviceFold)| {
+            let (token, ..) = fold.sessions.last()?;
+            let (_, count) = fold.numbered_in.iter().find(|(known, _)| known == token)?;
+            Some((device.clone(), token.clone(), *count))
+        };
+        if core.serving { core.state.devices.iter().filter_map(last).collect() } else { Vec::new() }
+    }
+
     /// Number of passings that are set aside, over all devices.
     pub fn dead_letters(&self) -> u64 {
         self.shared.lock().state.devices.values().map(DeviceFold::dead_letter_count).sum()

@@ -110,21 +110,22 @@ fn write_decoder(status: &Snapshot, decoder: &DecoderStatus, times: &ShownIn, ou
         write!(out, " ({protocol} at {})", printable(address))?;
     }
     write!(out, ": {link}, ")?;
-    write!(out, "{} since the start", number(decoder.reads, "read"))?;
+    write!(out, "{}", number(decoder.reads, "read"))?;
     if !decoder.locations.is_empty() {
         let each: Vec<String> =
             decoder.locations.iter().map(|(location, reads)| format!("{} {reads}", printable(location))).collect();
         write!(out, " (of them {})", each.join(", "))?;
     }
-    for (number, what) in [
-        (decoder.markers, "markers"),
-        (decoder.rejected, "REJECTED frames"),
-        (decoder.dropped, "LOST"),
-        (decoder.buffered, "not kept yet"),
-    ] {
+    for (number, what) in
+        [(decoder.markers, "markers"), (decoder.rejected, "REJECTED frames"), (decoder.dropped, "LOST")]
+    {
         if number > 0 {
             write!(out, ", {} {what}", count(number))?;
         }
+    }
+    write!(out, " since the start")?;
+    if decoder.buffered > 0 {
+        write!(out, "; {} not kept yet", count(decoder.buffered))?;
     }
     if let Some(offset) = decoder.clock_offset_ms {
         write!(out, ", its clock is {}", against_box(offset))?;
@@ -206,6 +207,9 @@ fn write_upload(
     if let Some(session) = &upload.session {
         let alias = session.alias.as_deref().unwrap_or("without a name");
         write!(out, "session {} (…{}), ", printable(alias), printable(&session.token_tail))?;
+        if let Some(numbered) = session.numbered {
+            write!(out, "{} numbered since it was opened, ", count(numbered))?;
+        }
     }
     write!(out, "{} sent since the journal was begun", count(upload.sent))?;
     if upload.duplicates > 0 {

@@ -71,7 +71,7 @@ impl UnknownChips {
                 ),
             };
             let message = format!(
-                "{chips} not in the bib file {}, such as {last}: the chip code goes up in place of a bib{likely}",
+                "{chips} not in the bib file {} (counted since the start), such as {last}: the chip code goes up in place of a bib{likely}",
                 self.0.file
             );
             self.0.board.raise(ProblemCode::ChipsUnknown, "", message);
@@ -106,11 +106,20 @@ mod tests {
             unknown.look(chip, false, &bibs);
         }
         let [message] = &shown()[..] else { panic!("{:?}", shown()) };
-        assert!(message.starts_with("2 chips are not in the bib file /race/bibs.csv, such as 0011055"), "{message}");
+        assert!(
+            message.starts_with(
+                "2 chips are not in the bib file /race/bibs.csv (counted since the start), such as 0011055"
+            ),
+            "{message}"
+        );
         assert!(message.contains("another number of zeros at the beginning, as bib 1: is it that one?"), "{message}");
         let more = list("chip,bib\n11055,1\nA,2\n0011055,3\n");
         unknown.look("A", true, &more);
-        assert!(shown()[0].starts_with("1 chip is not in the bib file /race/bibs.csv, such as B"), "{:?}", shown());
+        assert!(
+            shown()[0].starts_with("1 chip is not in the bib file /race/bibs.csv (counted since the start), such as B"),
+            "{:?}",
+            shown()
+        );
         unknown.look("A", true, &list("chip,bib\nA,2\nB,3\n0011055,3\n"));
         assert_eq!(shown(), [""; 0], "the file was completed");
     }
