@@ -223,12 +223,14 @@ impl Journal {
     /// in the cloud, and those on their way. A device whose count is not known is left out.
     pub fn numbered_in_session(&self) -> Vec<(Box<str>, Box<str>, u64)> {
         let core = self.shared.lock();
-        let last = |(device, fold): (&Box<str>, &DeviceFold)| {
+        let last = |fold: &DeviceFold| {
             let (token, ..) = fold.sessions.last()?;
             let (_, count) = fold.numbered_in.iter().find(|(known, _)| known == token)?;
-            Some((device.clone(), token.clone(), *count))
+            Some((token.clone(), *count))
         };
-        if core.serving { core.state.devices.iter().filter_map(last).collect() } else { Vec::new() }
+        let devices = core.state.devices.iter().filter(|_| core.serving);
+        let known = devices.filter_map(|(device, fold)| Some((device.clone(), last(fold)?)));
+        known.map(|(device, (token, count))| (device, token, count)).collect()
     }
 
     /// Number of passings that are set aside, over all devices.
