@@ -37,7 +37,7 @@ impl Paths {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TimesIn {
     /// Zone of the times that are shown and typed, such as Europe/Madrid; without it the zone of
-    /// this box. Times in JSON are in UTC.
+    /// this box. With --json, times are in UTC.
     #[arg(long, value_name = "ZONE", value_parser = config::zone)]
     pub timezone: Option<TimeZone>,
 }

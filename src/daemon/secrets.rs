@@ -150,3 +150,32 @@ impl SecretFile {
         board.raise(self.unusable, &about, format!("{}, but not after a restart", goes_on(&about, what, why)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_gone_unreadable_or_no_key_is_told_apart_and_which_key_goes_on_being_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api_key");
+        let told = || {
+            let why = config::reread_secret(&path).map(drop).unwrap_err();
+            goes_on("/k", "the API key", &why)
+        };
+        assert_eq!(told(), "/k is gone: the API key that was in it before goes on being used");
+        std::fs::write(&path, "two words").unwrap();
+        let content = told();
+        assert!(
+            content.starts_with("/k has new content that cannot be used as the API key (the file holds"),
+            "{content}"
+        );
+        assert!(content.ends_with("the one that was in it before goes on being used"), "{content}");
+        // Root may read everything, so a directory stands for a file that cannot be read.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let unreadable = told();
+        assert!(unreadable.contains("cannot be read any more (") && !unreadable.contains("content"), "{unreadable}");
+        assert!(unreadable.ends_with("that was read from it before goes on being used"), "{unreadable}");
+    }
+}

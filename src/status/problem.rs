@@ -136,8 +136,8 @@ problems! {
         "Give the box a READ_WRITE key. The passings are kept, and the upload goes on by itself.";
     /// Chips are not in the bib file, and their code goes up in place of a bib.
     ChipsUnknown: "chips_unknown", Warning, Row,
-        "Add them to the bib file: the box reads it again by itself. Compare the zeros at the beginning \
-         of the codes. What went up before has to be corrected in the cloud.";
+        "Add them to the bib file: the box reads it again by itself. Compare how the codes are written \
+         there. What went up before has to be corrected in the cloud.";
     /// The cloud fails at one passing each time it is sent alone, and accepts others.
     CloudFailsAt: "cloud_fails_at", Warning, Row,
         "The other passings go on. When the cloud works again, send this one with \
