@@ -157,3 +157,29 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Commands that show no time to a person. `capture` and `decode` take the zone of the
+    /// decoder's clock, and what they write is for programs.
+    const WITHOUT_TIMES: [&str; 6] = ["run", "resend", "demo", "simulate", "capture", "decode"];
+
+    #[test]
+    fn every_command_that_shows_times_shows_them_in_the_zone_that_is_asked_for() {
+        let cli = Cli::command();
+        let same = |command: &clap::Command| {
+            let zone = command.get_arguments().find(|argument| argument.get_long() == Some("timezone"))?;
+            zone.get_help().map(|help| help.to_string().starts_with("Zone of the times that are shown"))
+        };
+        for command in cli.get_subcommands().filter(|command| !WITHOUT_TIMES.contains(&command.get_name())) {
+            assert_eq!(same(command), Some(true), "{}", command.get_name());
+        }
+        for name in WITHOUT_TIMES {
+            assert!(cli.find_subcommand(name).is_some(), "there is no {name} any more");
+        }
+    }
+}

@@ -3,11 +3,12 @@
 //! What must hold:
 //! * [`Journal::append`] and [`Journal::record`] return only when the entry would survive a power
 //!   cut.
-//! * Sequence numbers never go back and are never given twice, even if files of the log are lost. A
-//!   gap in the numbers is reported as a problem or noted in the log. The content of the log
-//!   decides, because the queue and the state are derived from it. If the log is shorter than it
-//!   was, the queue is kept, because it holds reads that are nowhere else, and no passing is
-//!   numbered before the uplink has asked the cloud what it holds.
+//! * Sequence numbers never go back and are never given twice, even if files of the log are lost.
+//!   The one exception: the end of the log and the mark beside it are lost together. A gap in the
+//!   numbers is reported as a problem or noted in the log. The content of the log decides, because
+//!   the queue and the state are derived from it. If the log is shorter than it was, the queue is
+//!   kept, because it holds reads that are nowhere else, and no passing is numbered before the
+//!   uplink has asked the cloud what it holds.
 //! * Reads can be kept from the first moment on, also while the queue is opened, replayed or
 //!   rebuilt.
 //! * Memory does not grow with the backlog: waiting reads are in the queue's blocks, and the tail

@@ -637,11 +637,15 @@ impl Display<'_> {
         let now = self.board.now();
         self.board.upload(device, |upload| {
             upload.state = report.state;
-            upload.session = report.session.as_ref().map(|(token, alias)| SessionStatus {
-                alias: alias.as_deref().map(str::to_owned),
-                token_tail: tail(token),
+            let shown = upload.session.take();
+            upload.session = report.session.as_ref().map(|(token, alias)| {
+                let token_tail = tail(token);
+                // The journal counts it; see `Board::show_numbered`.
+                let numbered = shown.filter(|shown| shown.token_tail == token_tail).and_then(|shown| shown.numbered);
+                SessionStatus { alias: alias.as_deref().map(str::to_owned), token_tail, numbered }
             });
             upload.waits_for = report.waits_for.map(str::to_owned);
+            upload.nothing_waits = report.nothing_waits;
             upload.per_minute = report.per_minute;
             if report.accepted_posts != before.accepted_posts {
                 upload.last_ok = Some(now);

@@ -224,6 +224,20 @@ impl Journal {
         true
     }
 
+    /// How many passings of each device have a number in its last session, with that session: those
+    /// in the cloud, and those on their way. A device whose count is not known is left out.
+    pub fn numbered_in_session(&self) -> Vec<(Box<str>, Box<str>, u64)> {
+        let core = self.shared.lock();
+        let last = |fold: &DeviceFold| {
+            let (token, ..) = fold.sessions.last()?;
+            let (_, count) = fold.numbered_in.iter().find(|(known, _)| known == token)?;
+            Some((token.clone(), *count))
+        };
+        let devices = core.state.devices.iter().filter(|_| core.serving);
+        let known = devices.filter_map(|(device, fold)| Some((device.clone(), last(fold)?)));
+        known.map(|(device, (token, count))| (device, token, count)).collect()
+    }
+
     /// Number of passings that are set aside, over all devices.
     pub fn dead_letters(&self) -> u64 {
         self.shared.lock().state.devices.values().map(DeviceFold::dead_letter_count).sum()

@@ -162,6 +162,11 @@ pub(super) struct DeviceFold {
     /// Sessions in which passings were numbered, and their audits, the newest last.
     #[serde(default)]
     pub audits: Vec<SessionAudit>,
+    /// Sessions with the number of passings that have a number there: those in the cloud, and those
+    /// on their way. A session is here only if this log has all of its lines, and was followed by a
+    /// version that counts. At most [`SESSIONS_MAX`], the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub numbered_in: Vec<(Box<str>, u64)>,
 }
 
 /// The state of the fold.
@@ -459,7 +464,10 @@ impl State {
                 let known = fold.sessions.iter().position(|session| session.0 == *token);
                 let next = match known.map(|at| fold.sessions.remove(at)) {
                     Some((_, _, before)) => before.max(*next),
-                    None => *next,
+                    None => {
+                        fold.counts_from_here(token);
+                        *next
+                    }
                 };
                 if fold.sessions.len() == SESSIONS_MAX {
                     fold.sessions.remove(0);
@@ -477,7 +485,7 @@ impl State {
             }
             UploadEvent::DeadLetter { device, num, again, .. } => {
                 let fold = self.device_mut(device);
-                for item in fold.settle(*num, *num) {
+                for item in fold.take_out(*num, *num) {
                     fold.set_aside = fold.dead_letter_count() + 1;
                     insert_range(&mut fold.dead_letters, item.seq.0);
                     if *again && fold.failing.len() < FAILING_MAX {
@@ -488,7 +496,7 @@ impl State {
             }
             UploadEvent::Released { device, first, last } => {
                 let fold = self.device_mut(device);
-                let released = fold.settle(*first, *last);
+                let released = fold.take_out(*first, *last);
                 fold.returned.extend(released);
                 fold.returned.sort_by_key(|item| item.num);
             }
@@ -536,6 +544,10 @@ impl State {
         }
         let again = before - fold.returned.len() + tried;
         fold.sent += batch.found.len() as u64;
+        fold.count_in(&batch.session, |count| count + batch.items.len() as u64);
+        for found in &batch.found {
+            fold.count_in(&found.session, |count| count + 1);
+        }
         if let Some(last) = batch.items.last() {
             if fold.sessions.iter().all(|session| session.0 != batch.session) {
                 // The line that joined this session is lost from the log.
@@ -738,6 +750,34 @@ impl DeviceFold {
         settled
     }
 
+    /// Like [`DeviceFold::settle`], for passings that do not get into their session under these
+    /// numbers.
+    fn take_out(&mut self, first: u64, last: u64) -> Vec<UploadItem> {
+        let session = self.in_flight.as_ref().map(|flight| flight.batch.session.clone());
+        let out = self.settle(first, last);
+        if let Some(session) = session {
+            self.count_in(&session, |count| count.saturating_sub(out.len() as u64));
+        }
+        out
+    }
+
+    /// The session is joined for the first time: every passing in it will be counted.
+    fn counts_from_here(&mut self, token: &str) {
+        if self.numbered_in.iter().any(|(known, _)| **known == *token) {
+            return;
+        }
+        if self.numbered_in.len() == SESSIONS_MAX {
+            self.numbered_in.remove(0);
+        }
+        self.numbered_in.push((token.into(), 0));
+    }
+
+    fn count_in(&mut self, token: &str, change: impl FnOnce(u64) -> u64) {
+        if let Some((_, count)) = self.numbered_in.iter_mut().find(|(known, _)| **known == *token) {
+            *count = change(*count);
+        }
+    }
+
     fn audit_due(&mut self, token: &str) {
         if let Some(known) = self.audits.iter_mut().find(|audit| *audit.token == *token) {
             known.due = true;
@@ -772,6 +812,8 @@ impl DeviceFold {
     }
 
     fn doubt_all(&mut self) {
+        // Passings that the lost lines numbered are not counted.
+        self.numbered_in.clear();
         self.doubt = Some(self.sessions.last().map(|session| session.0.clone()).into_iter().collect());
     }
 

@@ -96,6 +96,7 @@ pub(crate) fn show_counts(journal: &Journal, board: &Board) {
     if !journal.show_sent(board) {
         board.journal(|shown| shown.reads = None);
     }
+    board.show_numbered(&journal.numbered_in_session());
     let now = board.now();
     board.journal(|journal| {
         journal.pending = pending;
