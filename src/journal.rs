@@ -49,6 +49,7 @@ use tokio::sync::mpsc;
 mod age;
 mod append;
 mod catch_up;
+pub(crate) mod correct;
 mod damage;
 mod dead;
 mod dedup_index;
@@ -85,8 +86,8 @@ pub use paths::log_dir;
 use shared::{AppendRequest, Shared};
 pub use terms::{JournalConfig, JournalError, Kept, OpenError};
 pub use upload::{
-    Audited, Batch, DeviceState, Found, InFlight, Pending, PendingRead, SessionAudit, Unsettled, UploadEvent,
-    UploadItem,
+    Audited, Batch, DeviceState, Found, InFlight, Pending, PendingRead, SendAgainOrder, SessionAudit, Unsettled,
+    UploadEvent, UploadItem,
 };
 
 /// A value that would survive a power cut. Only the journal can make one.
@@ -108,7 +109,7 @@ pub struct Journal {
     /// First sequence number that this process gives.
     first: u64,
     threads: Arc<Mutex<Vec<std::thread::JoinHandle<()>>>>,
-    /// Locked while reads that were held back are released.
+    /// Locked while reads that were held back are released, and while times are corrected.
     letting_go: Arc<tokio::sync::Mutex<()>>,
     /// The thread that reads the whole log once and then ends.
     check: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
@@ -242,7 +243,7 @@ mod tests {
         journal.serving().await;
         keep(&journal, "a").await;
         assert_eq!(journal.devices_waiting(), []);
-        let item = UploadItem { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() };
+        let item = UploadItem { seq: Seq(1), num: 1, time_ms: 0, corrected_ms: 0, bib: "7".into(), chip: "C1".into() };
         let batch = Batch { through: Seq(1), decoders: vec!["a".into()], ..Batch::resend("D", "S", vec![item]) };
         journal.record(UploadEvent::Batch(batch)).await.unwrap();
         assert!(journal.decoders_waiting().is_empty(), "the decoder has nothing that tells");

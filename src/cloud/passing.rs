@@ -151,6 +151,7 @@ mod tests {
             chip: chip.into(),
             stamp: stamp.parse::<Stamp>().unwrap(),
             replay,
+            corrected_ms: 0,
         }
     }
 

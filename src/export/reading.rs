@@ -33,7 +33,7 @@ impl Reading {
     }
 
     /// An instant as it is written: with milliseconds, and with its zone.
-    pub(super) fn shown(&self, instant: Timestamp) -> String {
+    pub(crate) fn shown(&self, instant: Timestamp) -> String {
         match &self.shown_in {
             None => format!("{instant:.3}"),
             Some(zone) => {

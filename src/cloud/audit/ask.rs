@@ -306,7 +306,14 @@ mod tests {
 
     fn item(num: u64) -> UploadItem {
         let time_ms = 1_700_000_000_000 + num as i64 * 1_237;
-        UploadItem { seq: Seq(num), num, time_ms, bib: num.to_string().into(), chip: format!("C{num}").into() }
+        UploadItem {
+            seq: Seq(num),
+            num,
+            time_ms,
+            corrected_ms: 0,
+            bib: num.to_string().into(),
+            chip: format!("C{num}").into(),
+        }
     }
 
     fn stored(item: &UploadItem) -> CloudPassing {

@@ -513,7 +513,14 @@ fn a_read_that_is_held_back_suppresses_no_passing_of_the_race() {
 fn what_is_on_the_disk_keeps_its_names() {
     let mut fold = DeviceFold::default();
     fold.dead_letters.insert(1, 2);
-    fold.failing.push(UploadItem { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() });
+    fold.failing.push(UploadItem {
+        seq: Seq(1),
+        num: 1,
+        time_ms: 0,
+        corrected_ms: 0,
+        bib: "7".into(),
+        chip: "C1".into(),
+    });
     let fold = serde_json::to_value(&fold).unwrap();
     assert_eq!((&fold["quarantined"]["1"], &fold["parked"][0]["seq"]), (&2.into(), &1.into()));
 
