@@ -38,12 +38,13 @@ use crate::cloud::passing::chip_code;
 use crate::journal::entry::{BadLine, Body, Entry};
 use crate::journal::log::{LogLine, LogPlace, LogReader};
 use crate::model::chip::{ChipRead, Label, Sighting, Stamp};
+use crate::model::clock;
 use crate::model::escape::escape;
 use crate::model::source;
 pub(crate) use index::refresh;
 use index::{Block, Index};
 pub use reading::Reading;
-use reading::instant_of;
+use reading::instant_in;
 pub(crate) use standing::UploadMark;
 use standing::{Standing, Standings};
 
@@ -364,7 +365,9 @@ fn time_of(entry: &Entry, reading: &Reading, index: &Index, standings: &Standing
     let uploaded = standings.get(entry.seq).filter(|standing| standing.mark != UploadMark::Suppressed);
     let uploaded = uploaded.map(|standing| standing.time_ms.saturating_sub(standing.corrected_ms));
     let uploaded = uploaded.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    let stamped = uploaded.unwrap_or_else(|| instant_of(entry, reading, &index.steps));
+    let kept = index.corrections.zone(&entry.subject, entry.seq).and_then(clock::zone);
+    let zone = kept.as_ref().unwrap_or_else(|| reading.zones.of(&entry.subject));
+    let stamped = uploaded.unwrap_or_else(|| instant_in(entry, zone, &index.steps));
     match index.corrections.shift_ms(&entry.subject, entry.seq) {
         0 => (stamped, 0),
         shift => {

@@ -49,6 +49,10 @@ pub(crate) struct CorrectArgs {
     /// --to, and UTC for the times that are written.
     #[arg(long, value_name = "ZONE", value_parser = crate::config::zone)]
     timezone: Option<TimeZone>,
+    /// Only passings that have a number already. For the case that `timezone` was corrected and the
+    /// box restarted before: then what waits is right.
+    #[arg(long, requires = "shift")]
+    sent: bool,
     /// Send the passings again that are in the cloud with a time that is not right: under new
     /// numbers, with the right time. The old ones stay there until somebody removes them. Without
     /// --shift: those of all corrections so far.
@@ -134,7 +138,7 @@ impl Work {
         let window = self.window()?;
         // What a program reads is listed once: at the end, or now if nothing follows.
         let form = if self.args.dry_run || self.form() == Form::Text { self.form() } else { Form::Counted };
-        let survey = self.survey(&Scope::Window { window, shift_ms }, form)?;
+        let survey = self.survey(&Scope::Window { window, shift_ms, sent: self.args.sent }, form)?;
         if survey.ranges.is_empty() {
             let text =
                 format!("this box has no read of {name} from that time: `export` with the same times shows none");
@@ -152,7 +156,8 @@ impl Work {
         if !self.agreed(&format!("Move the times of {} reads of {name}{also}?", survey.reads()))? {
             return self.tell("nothing was changed\n");
         }
-        let correction = Correction { ranges: survey.ranges.clone(), shift_ms, by: who().into(), oldest: 0 };
+        let zone = self.reading.zones.of(&name).iana_name().map(Into::into);
+        let correction = Correction { ranges: survey.ranges.clone(), shift_ms, zone, by: who().into(), oldest: 0 };
         let ranges = survey.ranges.clone();
         let request = ControlRequest::Correct { decoder: name.clone(), correction: correction.clone() };
         let entry = match control::ask(&self.config.data_dir, request).await {

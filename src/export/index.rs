@@ -5,7 +5,7 @@
 //! * **Never narrower than the truth.** A block is left out only if nothing in it can be asked for.
 //!   Its times follow from the same rules and zones as in the export. An index that was made for
 //!   other zones is made again. If a step of the clock follows a read without a date, the times of
-//!   the read's block count as unknown. If times were corrected, those of the block become wider.
+//!   the read's block count as unknown. If times of a block were corrected, its times count as unknown, too.
 //! * **Bounded.** Blocks have one MiB. If there are more than [`BLOCKS_MAX`], they become larger.
 //!   For a block a few ranges are kept ([`Ranges`]). Further ranges are merged, so the block
 //!   seems to contain more than it does.
@@ -208,8 +208,11 @@ impl Block {
         let moved = |times: Option<Times>, (least, greatest): (i64, i64)| {
             times.map(|(first, last)| (first.saturating_add(least), last.saturating_add(greatest)))
         };
-        if let Some((first, last)) = self.frames {
-            self.times = moved(self.times, corrections.least_and_greatest_ms(first, last));
+        // Stamps of corrected reads may be understood in another zone.
+        if let Some((first, last)) = self.frames
+            && corrections.touch_within(first, last)
+        {
+            self.times = None;
         }
         if let (Some((first, _)), Some((_, last))) = (self.tells.0.first(), self.tells.0.last()) {
             self.uploaded = moved(self.uploaded, corrections.least_and_greatest_ms(*first, *last));

@@ -220,7 +220,7 @@ impl Written {
         }
         ranges.retain(|(_, last)| *last < self.log.next);
         let shift_ms = [18_000_000, -18_000_000, 90_000][self.random.usize(..3)];
-        let correction = Correction { ranges, shift_ms, by: "timer".into(), oldest: 0 };
+        let correction = Correction { ranges, shift_ms, zone: None, by: "timer".into(), oldest: 0 };
         self.corrections.add(source, &correction);
         self.write(source, Body::Correct(correction));
     }

@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn by(ranges: &[(u64, u64)], shift_ms: i64) -> Correction {
-        Correction { ranges: ranges.to_vec(), shift_ms, by: "timer".into(), oldest: 0 }
+        Correction { ranges: ranges.to_vec(), shift_ms, zone: None, by: "timer".into(), oldest: 0 }
     }
 
     /// The reads that wait, with their corrections.

@@ -499,7 +499,7 @@ mod tests {
             let step = Step { from: number, sure: number, before_ms: -5, step_ms: i64::from(rssi.unwrap_or(0)) };
             round_trip(&entry(Body::Clock(step), b""));
             let correction = Correction {
-                ranges: vec![(1, number), (number, number)], shift_ms: i64::from(rssi.unwrap_or(0)), by: text.clone().into(),
+                ranges: vec![(1, number), (number, number)], shift_ms: i64::from(rssi.unwrap_or(0)), zone: amid.then(|| text.clone().into()), by: text.clone().into(),
                 oldest: number,
             };
             round_trip(&entry(Body::Correct(correction), b""));

@@ -115,6 +115,7 @@ impl Journal {
                 let steps = if waiting.read.seq.0 < self.first { &steps[..] } else { &steps[own..] };
                 waiting.read.received = clock::corrected(steps, waiting.read.seq.0, waiting.read.received);
                 waiting.read.corrected_ms = corrections.shift_ms(&waiting.read.decoder, waiting.read.seq.0);
+                waiting.read.zone = corrections.zone(&waiting.read.decoder, waiting.read.seq.0).map(Into::into);
                 match waiting.verdict {
                     ReadVerdict::Passing => span.reads.push(waiting.read),
                     ReadVerdict::Dead => span.dead.push(waiting.read.seq),

@@ -382,7 +382,7 @@ impl State {
         let received = read.moment(received);
         let (chip, stamp, replay) = (read.chip.clone(), read.stamp, read.replay);
         let (seq, decoder) = (crate::model::chip::Seq(seq), decoder.into());
-        let read = PendingRead { seq, decoder, received, chip, stamp, replay, corrected_ms: 0 };
+        let read = PendingRead { seq, decoder, received, chip, stamp, replay, corrected_ms: 0, zone: None };
         self.tail.push_back(Waiting { read, verdict });
     }
 

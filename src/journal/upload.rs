@@ -357,6 +357,8 @@ pub struct PendingRead {
     pub replay: bool,
     /// By how much somebody corrected its time ([`crate::model::correction`]), in milliseconds.
     pub corrected_ms: i64,
+    /// The zone in which its stamp was understood when somebody corrected it, by its name.
+    pub zone: Option<Box<str>>,
 }
 
 /// The next span of the journal for a device.

@@ -9,11 +9,13 @@
 //!   a decoder it is about, and only entries that exist then. So what a correction does depends on
 //!   no clock and on no zone, and a read that arrives later is not moved.
 //! * **Corrections of one read add up.** A second one may take the first one back.
+//! * **A corrected read keeps its zone.** Whoever corrects a time sees it in the zone that the
+//!   configuration has then. If the zone is corrected afterwards, too, the read is not moved twice.
 //! * **Bounded.** At most [`PIECES_MAX`] ranges of entries with a shift are remembered. A
 //!   correction beyond that is refused, and nothing is forgotten silently. A range whose entries
 //!   are all deleted is forgotten with the next correction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,10 @@ pub struct Correction {
     pub ranges: Vec<(u64, u64)>,
     /// By how much the time is moved, in milliseconds: positive if the right time is later.
     pub shift_ms: i64,
+    /// The zone in which the stamps were understood, by its name. Reads that have none from an earlier
+    /// correction keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Box<str>>,
     /// Who asked for it.
     pub by: Box<str>,
     /// The oldest entry of the log at that time. What is known of earlier entries is forgotten.
@@ -37,8 +43,9 @@ pub struct Correction {
     pub oldest: u64,
 }
 
-/// First and last entry, and the sum of the shifts of all corrections of these entries, never 0.
-type Piece = (u64, u64, i64);
+/// First and last entry, the sum of the shifts of all corrections of these entries, never 0, and
+/// the zone of their stamps.
+type Piece = (u64, u64, i64, Option<Box<str>>);
 
 /// All corrections, as one answer for each read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,16 +70,27 @@ impl Corrections {
         of(self.decoders.get(source::decoder(source))).saturating_add(of(self.sources.get(source)))
     }
 
+    /// The zone in which the stamp of this read is understood, if it was corrected.
+    pub(crate) fn zone(&self, source: &str, seq: u64) -> Option<&str> {
+        let known = [self.decoders.get(source::decoder(source)), self.sources.get(source)];
+        known.into_iter().flatten().find_map(|pieces| piece_in(pieces, seq)?.3.as_deref())
+    }
+
     /// Whether a read in entry `seq` is moved in some source.
     pub(crate) fn touch(&self, seq: u64) -> bool {
         self.decoders.values().chain(self.sources.values()).any(|pieces| shift_in(pieces, seq) != 0)
     }
 
+    /// Whether a read among these entries may be moved, in whatever source.
+    pub(crate) fn touch_within(&self, first: u64, last: u64) -> bool {
+        self.decoders.values().chain(self.sources.values()).flatten().any(|piece| piece.0 <= last && first <= piece.1)
+    }
+
     /// The least and the greatest shift that a read among these entries may have, in whatever source.
     pub(crate) fn least_and_greatest_ms(&self, first: u64, last: u64) -> (i64, i64) {
         let of = |map: &BTreeMap<Box<str>, Vec<Piece>>| {
-            let pieces = map.values().flatten().filter(|(from, to, _)| *from <= last && first <= *to);
-            let shifts = pieces.map(|(_, _, shift)| *shift).chain([0]);
+            let pieces = map.values().flatten().filter(|piece| piece.0 <= last && first <= piece.1);
+            let shifts = pieces.map(|piece| piece.2).chain([0]);
             shifts.fold((0, 0), |(least, greatest): (i64, i64), shift| (least.min(shift), greatest.max(shift)))
         };
         let ((least, greatest), (low, high)) = (of(&self.decoders), of(&self.sources));
@@ -82,26 +100,27 @@ impl Corrections {
     /// Adds a correction of a decoder, or of a source that is a location.
     pub(crate) fn add(&mut self, name: &str, correction: &Correction) {
         for map in [&mut self.decoders, &mut self.sources] {
-            map.values_mut().for_each(|pieces| pieces.retain(|(_, last, _)| *last >= correction.oldest));
+            map.values_mut().for_each(|pieces| pieces.retain(|piece| piece.1 >= correction.oldest));
             map.retain(|_, pieces| !pieces.is_empty());
         }
         let map = if source::location(name).is_some() { &mut self.sources } else { &mut self.decoders };
-        let pieces = map.remove(name).unwrap_or_default();
-        let mut changes: BTreeMap<u64, i64> = BTreeMap::new(); // where the sum of the shifts changes, and by how much
-        let more = correction.ranges.iter().map(|(first, last)| (*first, *last, correction.shift_ms));
-        for (first, last, shift) in pieces.into_iter().chain(more).filter(|(first, last, _)| first <= last) {
-            *changes.entry(first).or_default() += shift;
-            *changes.entry(last.saturating_add(1)).or_default() -= shift;
-        }
+        let before = map.remove(name).unwrap_or_default();
+        let after = |(_, last): (u64, u64)| last.saturating_add(1);
+        let ends = before.iter().map(|piece| (piece.0, piece.1)).chain(correction.ranges.iter().copied());
+        let ends: BTreeSet<u64> = ends.flat_map(|range| [range.0, after(range)]).collect();
+        let ends: Vec<u64> = ends.into_iter().collect(); // between two of them nothing changes
         let mut pieces: Vec<Piece> = Vec::new();
-        let mut sum = 0i64;
-        for (at, change) in changes.into_iter().filter(|(_, change)| *change != 0) {
-            if let Some(open) = pieces.last_mut().filter(|_| sum != 0) {
-                open.1 = at - 1;
-            }
-            sum = sum.saturating_add(change);
-            if sum != 0 {
-                pieces.push((at, u64::MAX, sum));
+        for pair in ends.windows(2) {
+            let (first, last) = (pair[0], pair[1] - 1);
+            let known = piece_in(&before, first);
+            let more = correction.ranges.iter().filter(|range| range.0 <= first && last <= range.1).count();
+            let more = correction.shift_ms.saturating_mul(i64::try_from(more).unwrap_or(0));
+            let shift = known.map_or(0, |piece| piece.2).saturating_add(more);
+            let zone = known.map_or(&correction.zone, |piece| &piece.3);
+            match pieces.last_mut() {
+                _ if shift == 0 => {}
+                Some(open) if open.1.saturating_add(1) == first && open.2 == shift && open.3 == *zone => open.1 = last,
+                _ => pieces.push((first, last, shift, zone.clone())),
             }
         }
         if !pieces.is_empty() {
@@ -124,11 +143,12 @@ impl Corrections {
         if shift == 0 {
             return;
         }
+        let zone = self.zone(source, of).map(Into::into);
         let is_full = self.pieces() >= 2 * PIECES_MAX;
         match self.sources.get_mut(source).and_then(|pieces| pieces.last_mut()) {
-            Some((_, last, known)) if *known == shift && *last + 1 == seq => *last = seq,
+            Some(last) if last.2 == shift && last.3 == zone && last.1 + 1 == seq => last.1 = seq,
             _ if is_full => {}
-            _ => self.sources.entry(source.into()).or_default().push((seq, seq, shift)),
+            _ => self.sources.entry(source.into()).or_default().push((seq, seq, shift, zone)),
         }
     }
 
@@ -137,9 +157,13 @@ impl Corrections {
     }
 }
 
+fn piece_in(pieces: &[Piece], seq: u64) -> Option<&Piece> {
+    let at = pieces.partition_point(|piece| piece.1 < seq);
+    pieces.get(at).filter(|piece| piece.0 <= seq)
+}
+
 fn shift_in(pieces: &[Piece], seq: u64) -> i64 {
-    let at = pieces.partition_point(|(_, last, _)| *last < seq);
-    pieces.get(at).filter(|(first, _, _)| *first <= seq).map_or(0, |(_, _, shift)| *shift)
+    piece_in(pieces, seq).map_or(0, |piece| piece.2)
 }
 
 #[cfg(test)]
@@ -149,7 +173,7 @@ mod tests {
     use super::*;
 
     fn correction(ranges: &[(u64, u64)], shift_ms: i64) -> Correction {
-        Correction { ranges: ranges.to_vec(), shift_ms, by: "timer".into(), oldest: 0 }
+        Correction { ranges: ranges.to_vec(), shift_ms, zone: None, by: "timer".into(), oldest: 0 }
     }
 
     #[test]
@@ -164,6 +188,20 @@ mod tests {
         assert_eq!(all.pieces(), 1);
         all.add("mat", &correction(&[(10, 20)], -3_600_000));
         assert!(all.is_empty());
+    }
+
+    #[test]
+    fn the_zone_of_the_first_correction_stays_until_nothing_is_left_of_it() {
+        let mut all = Corrections::default();
+        let in_zone = |zone: &str, shift| Correction { zone: Some(zone.into()), ..correction(&[(1, 9)], shift) };
+        all.add("mat", &in_zone("UTC", 1000));
+        all.add("mat", &in_zone("Europe/Madrid", 500));
+        all.let_go("mat", 3, 20);
+        let zones = [1, 10, 20].map(|seq| all.zone("mat", seq));
+        assert_eq!(zones, [Some("UTC"), None, Some("UTC")]);
+        assert_eq!((all.zone("mat/Start", 1), all.zone("gate", 1)), (Some("UTC"), None));
+        all.add("mat", &in_zone("Europe/Madrid", -1500));
+        assert_eq!(all.zone("mat", 1), None);
     }
 
     #[test]
@@ -218,7 +256,7 @@ mod tests {
                 prop_assert_eq!(all.shift_ms("mat", seq as u64), own);
                 prop_assert_eq!(all.shift_ms("mat/Start", seq as u64), location);
             }
-            prop_assert!(all.decoders.values().flatten().all(|(first, last, shift)| first <= last && *shift != 0));
+            prop_assert!(all.decoders.values().flatten().all(|piece| piece.0 <= piece.1 && piece.2 != 0));
         }
     }
 }

@@ -496,6 +496,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_sent_again_with_another_time_is_compared_while_it_is_there_and_not_missed_when_it_is_not() {
+        let items: Vec<_> = (1..=4).map(item).collect();
+        let list = ours(&items, PassingState::Replaced);
+        let seen = compared(&list, &odd(items.iter().map(stored).collect())).await;
+        assert_eq!((seen.checked, seen.equal, seen.findings.len()), (4, 4, 0));
+        let seen = compared(&list, &odd(vec![stored(&items[1])])).await;
+        assert_eq!((seen.checked, seen.equal, seen.findings.len()), (1, 1, 0));
+        // Somebody else has used the number since.
+        let other = CloudPassing { chip: Some("X".into()), bib: None, ..stored(&items[2]) };
+        let seen = compared(&list, &odd(vec![other])).await;
+        assert_eq!(found(&seen.findings), BTreeMap::from([(AuditVerdict::Foreign, BTreeSet::from([3]))]));
+    }
+
+    #[tokio::test]
     async fn ours_under_another_number_is_neither_missing_nor_foreign() {
         let items: Vec<_> = (1..=5).map(item).collect();
         let moved =

@@ -562,6 +562,31 @@ mod tests {
     }
 
     #[test]
+    fn a_passing_that_was_sent_again_with_another_time_may_be_removed_under_its_old_number() {
+        let mut log = Written::new();
+        log.batch("AAAAAA", 1, &[1, 2, 3, 4, 5]);
+        log.accepted(1, 5);
+        let again = |items, next| UploadEvent::Again { device: "D".into(), session: "AAAAAA".into(), items, next };
+        log.event(again(vec![item(4, 4), item(2, 2), item(3, 3)], Seq(5)));
+        let waiting = index(log.dir.path(), "D", u64::MAX).unwrap().unwrap().waiting(log.dir.path(), &[], u64::MAX);
+        assert_eq!(waiting.unwrap(), 3);
+        log.batch("AAAAAA", 6, &[2, 3]);
+        log.accepted(6, 7);
+        // The correction of read 4 was taken back before it went up.
+        let UploadItem { seq, num, time_ms, corrected_ms, bib, chip } = item(4, 4);
+        let found = vec![Found { seq, session: "AAAAAA".into(), num, time_ms, corrected_ms, bib, chip }];
+        let decoders = vec!["mat".into()];
+        log.event(UploadEvent::Batch(Batch { found, decoders, ..Batch::resend("D", "AAAAAA", Vec::new()) }));
+        let all = log.of("AAAAAA", u64::MAX);
+        assert_eq!(all.iter().filter(|(num, ..)| *num != 4).count(), 6);
+        for (num, seq, mark) in all {
+            let replaced = matches!(num, 2 | 3);
+            assert_eq!(mark, if replaced { PassingState::Replaced } else { Accepted }, "{num} {seq}");
+        }
+        assert_eq!(index(log.dir.path(), "D", u64::MAX).unwrap().unwrap().returned.len(), 0);
+    }
+
+    #[test]
     fn where_old_segments_are_gone_the_state_tells_which_numbers_are_older() {
         let mut log = Written::new();
         log.batch("AAAAAA", 1, &[1, 2]);

@@ -407,7 +407,7 @@ impl World {
         let last = journal.durable().0;
         let first = 1 + last * place / 1000;
         let (ranges, shift_ms) = (vec![(first, (first + length).min(last))], days * 86_400_000);
-        let correction = Correction { ranges, shift_ms, by: "timer".into(), oldest: 0 };
+        let correction = Correction { ranges, shift_ms, zone: None, by: "timer".into(), oldest: 0 };
         let mut asked: Task = Box::pin(async move { drop(journal.correct(&name, correction).await) });
         if poll(&mut asked).is_pending() {
             self.write(); // or later, if the disk refuses it

@@ -228,6 +228,7 @@ impl World {
             stamp: Stamp::Utc(Timestamp::from_second(i64::try_from(seq).unwrap() * 10).unwrap()),
             replay: false,
             corrected_ms: 0,
+            zone: None,
         });
         self.dirty = true;
     }

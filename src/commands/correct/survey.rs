@@ -27,8 +27,9 @@ pub(super) struct Source<'a> {
 
 /// Which reads are meant.
 pub(super) enum Scope {
-    /// Those between two times, as if they were moved by this shift.
-    Window { window: (Timestamp, Option<Timestamp>), shift_ms: i64 },
+    /// Those between two times, as if they were moved by this shift. `sent`: only those that have a
+    /// number.
+    Window { window: (Timestamp, Option<Timestamp>), shift_ms: i64, sent: bool },
     /// Those in these ranges of entries.
     Of(Vec<(u64, u64)>),
     /// All whose passing has a time that is not the right one.
@@ -119,7 +120,10 @@ impl Scope {
         };
         let is_wrong = || passing.is_some_and(|passing| passing.item.corrected_ms != read.corrected_ms);
         match self {
-            Self::Window { window: (from, to), .. } => read.time >= *from && to.is_none_or(|to| read.time < to),
+            Self::Window { window: (from, to), sent, .. } => {
+                let waits = matches!(read.fate, ReadFate::Waits | ReadFate::HeldBack);
+                read.time >= *from && to.is_none_or(|to| read.time < to) && !(waits && *sent)
+            }
             Self::Of(ranges) => is_in(ranges, read.seq),
             Self::Wrong => is_wrong(),
             Self::Listed => is_wrong() || passing.is_some_and(|passing| passing.replaces.is_some()),

@@ -158,6 +158,71 @@ async fn without_the_daemon_it_is_written_down_and_done_at_the_next_start() {
     running.stop().await;
 }
 
+/// The configuration with the zone corrected, or without the cloud.
+fn configure(site: &Site, zone: &str, with_cloud: bool, whole: &str) {
+    let text = whole.replacen("Etc/GMT-1", zone, 1);
+    let (head, rest) = text.split_once("[cloud]").unwrap();
+    let (cloud, tail) = rest.split_once("[status]").unwrap();
+    let cloud = if with_cloud { format!("[cloud]{cloud}") } else { String::new() };
+    std::fs::write(site.config(), format!("{head}{cloud}[status]{tail}")).unwrap();
+}
+
+#[tokio::test]
+async fn a_zone_that_is_corrected_in_the_configuration_too_moves_nothing_twice() {
+    let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
+    let token = cloud.open_session(DEVICE, "Race");
+    let (sim, site) = an_hour_wrong(&cloud, 4, SETTLES_SOON).await;
+    let whole = std::fs::read_to_string(site.config()).unwrap();
+    configure(&site, "Etc/GMT-1", false, &whole);
+    let running = site.start();
+    sim.push(20);
+    site.until("they are kept", |status| status.decoders[0].reads == 20).await;
+    running.stop().await;
+    let (code, lines, said) = correct(&site, &[&ALL[..], &["--yes"]].concat()).await;
+    assert_eq!((code, lines.last().unwrap()["in_cloud"].as_u64()), (Some(0), Some(0)), "{said}");
+    configure(&site, "UTC", true, &whole);
+    let running = site.start();
+    sim.push(5);
+    site.sent(25).await;
+    assert_eq!(stored(&cloud, &token), numbered(1, &right(&sim)));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn where_the_zone_was_corrected_first_only_what_went_up_before_is_moved() {
+    let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
+    let token = cloud.open_session(DEVICE, "Race");
+    let (sim, site) = an_hour_wrong(&cloud, 5, SETTLES_SOON).await;
+    let whole = std::fs::read_to_string(site.config()).unwrap();
+    let running = site.start();
+    sim.push(10);
+    site.sent(10).await;
+    running.stop().await;
+    configure(&site, "UTC", false, &whole);
+    let running = site.start();
+    sim.push(10);
+    let waits = |waiting: u64| {
+        move |status: &passbridge::testing::status::Snapshot| {
+            status.journal.reads.as_ref().is_some_and(|reads| reads.waiting == waiting)
+        }
+    };
+    site.until("they are kept", waits(10)).await;
+    running.stop().await;
+    configure(&site, "UTC", true, &whole);
+    let (code, lines, said) = correct(&site, &[&ALL[..], &["--sent", "--send-again", "--yes"]].concat()).await;
+    let summary = lines.last().unwrap();
+    assert_eq!((code, &summary["waits"], &summary["in_cloud"]), (Some(0), &0.into(), &10.into()), "{said}");
+    let running = site.start();
+    until("they are there", async || cloud.stored() >= 30).await;
+    site.until("all is settled", |status| status.journal.pending == 0).await;
+    let all = right(&sim);
+    let mut there: Vec<Passing> = stored(&cloud, &token).into_iter().map(|(_, passing)| passing).collect();
+    let mut expected = [wrong(&all[..10]), all].concat();
+    (there.sort(), expected.sort());
+    assert_eq!(there, expected);
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_corrected_is_said() {
     let cloud = SimCloud::start(SimCloudConfig::default()).await.unwrap();
