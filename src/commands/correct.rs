@@ -45,8 +45,8 @@ pub(crate) struct CorrectArgs {
     /// this. Corrections of one read add up.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, requires = "from", requires = "decoder", value_parser = shift)]
     shift: Option<i64>,
-    /// Zone of the times, such as Europe/Madrid; without it the zone of this box for --from and
-    /// --to, and UTC for the times that are written.
+    /// Zone of the times, such as Europe/Madrid; without it the zone of this box, and UTC in JSON
+    /// and tables.
     #[arg(long, value_name = "ZONE", value_parser = crate::config::zone)]
     timezone: Option<TimeZone>,
     /// Only passings that have a number already. For the case that `timezone` was corrected and the
@@ -118,7 +118,9 @@ pub(crate) async fn run(args: CorrectArgs) -> Result<(), Failure> {
     let config = load_right(&args.place, true)?;
     // Beside a running daemon the last lines of the log may not be on the disk yet.
     let durable = control::durable(&config.data_dir).await?;
-    let reading = Reading::new(&config).showing(args.timezone.clone(), false);
+    // People read the times in the zone in which they type them.
+    let here = (!args.json && !args.csv).then(TimeZone::system);
+    let reading = Reading::new(&config).showing(args.timezone.clone().or(here), false);
     if let Some(name) = &args.decoder {
         is_known(name, &config, &reading, &Query { decoder: Some(name.clone()), durable, ..Query::default() })?;
     }
