@@ -218,7 +218,8 @@ async fn where_the_zone_was_corrected_first_only_what_went_up_before_is_moved() 
     let all = right(&sim);
     let mut there: Vec<Passing> = stored(&cloud, &token).into_iter().map(|(_, passing)| passing).collect();
     let mut expected = [wrong(&all[..10]), all].concat();
-    (there.sort(), expected.sort());
+    there.sort();
+    expected.sort();
     assert_eq!(there, expected);
     running.stop().await;
 }
