@@ -14,9 +14,9 @@
 //!   has a bound.
 //! * Only one process uses a data directory.
 //!
-//! A [`Journal`] is used through three files: `open` (opening and closing), `append` (putting
-//! entries into the log) and `read` (asking which reads wait for upload and which positions are
-//! stored).
+//! A [`Journal`] is used through four files: `open` (opening and closing), `append` (putting
+//! entries into the log), `read` (asking which reads wait for upload and which positions are
+//! stored) and [`correct`] (moving times, and sending passings again because of that).
 //!
 //! What the journal hides: [`log`] (segments of text lines, group commit, repair of a torn end),
 //! [`entry`] (one line), `gone` (files that somebody removes while the process runs), `state` (the
