@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cloud::rufus;
 use crate::commands::args::{self, Paths};
-use crate::commands::{audit, capture, check, decode, demo, export, probe, resend, rewind, simulate, status};
+use crate::commands::{audit, capture, check, correct, decode, demo, export, probe, resend, rewind, simulate, status};
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
 use crate::daemon::{self, harden, logging};
@@ -45,6 +45,9 @@ enum Command {
     /// Upload what does not go by itself: reads that are held back because they may be of another
     /// race, or passings that were numbered for a device whose id was corrected since.
     Resend(resend::ResendArgs),
+    /// Move the times of reads whose decoder had a wrong clock or time zone. What is in the cloud is
+    /// listed, and sent again under new numbers only if --send-again says so.
+    Correct(correct::CorrectArgs),
     /// Record what goes over a decoder's link, both ways, into a file: for a decoder that is not
     /// supported, or read wrongly.
     Capture(capture::CaptureArgs),
@@ -135,6 +138,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Audit(args) => block_on(audit::run(args)),
         Command::Rewind(args) => block_on(rewind::run(args)),
         Command::Resend(args) => block_on(resend::run(args)),
+        Command::Correct(args) => block_on(correct::run(args)),
         Command::Capture(args) => block_on(capture::run(args)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Simulate(what) => block_on(simulate::run(what)),

@@ -16,6 +16,7 @@
 //!
 //! `demo` and the tests run this same value against simulated decoders and a simulated cloud.
 
+mod again;
 mod chores;
 mod clock;
 mod corrected;
@@ -309,6 +310,7 @@ impl Daemon {
             let (orders, ordered) = mpsc::channel(1);
             repairs.insert(device.into(), orders);
             let ties = self.start_audits(config, client, device, &decoders, ordered);
+            self.start_again(config, device);
             let uplink = UplinkConfig {
                 device: device.into(),
                 decoders,
@@ -362,6 +364,16 @@ impl Daemon {
             Ok(())
         });
         ties
+    }
+
+    /// Starts what carries out the orders to send passings of a device again.
+    fn start_again(&mut self, config: &Config, device: &str) {
+        let reading = export::Reading::new(config);
+        let (stop, owner) = (self.stop.clone(), Box::from(device));
+        self.spawn_with_journal(&format!("passings of device {device} that go again"), async move |journal| {
+            again::carry_out(journal, owner, reading, stop).await;
+            Ok(())
+        });
     }
 
     fn spawn(&mut self, name: &str, task: impl Future<Output = Result<(), Failure>> + Send + 'static) {

@@ -100,7 +100,9 @@ impl Mapper {
     /// Returns the fields of a read, with the current bibs. `None`: its date cannot be known until
     /// the box knows the time.
     pub(crate) fn fields(&self, read: &PendingRead) -> Option<Fields> {
-        let resolved = clock::resolve(&read.stamp, self.zones.of(&read.decoder), read.received, read.replay);
+        let kept = read.zone.as_deref().and_then(clock::zone);
+        let zone = kept.as_ref().unwrap_or_else(|| self.zones.of(&read.decoder));
+        let resolved = clock::resolve(&read.stamp, zone, read.received, read.replay);
         let by_receipt = matches!(resolved.doubt, Some(Doubt::BoxClockUnset | Doubt::OutOfRange));
         if by_receipt && !clock::box_clock_set(read.received) {
             return None;
@@ -158,6 +160,8 @@ mod tests {
             chip: chip.into(),
             stamp: stamp.parse::<Stamp>().unwrap(),
             replay,
+            corrected_ms: 0,
+            zone: None,
         }
     }
 

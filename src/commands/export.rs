@@ -40,7 +40,12 @@ pub(crate) struct ExportArgs {
 
 /// Fails on a name that is neither in the configuration nor in the log, because an export without a
 /// line looks like a race without reads.
-fn is_known(name: &str, config: &Config, reading: &export::Reading, query: &export::Query) -> Result<(), Failure> {
+pub(crate) fn is_known(
+    name: &str,
+    config: &Config,
+    reading: &export::Reading,
+    query: &export::Query,
+) -> Result<(), Failure> {
     let mut names: Vec<String> = config.routes().map(|route| route.source.into()).collect();
     names.extend(config.left_out.iter().map(|decoder| decoder.name.clone()));
     if names.iter().any(|known| known == name) {

@@ -66,7 +66,7 @@ impl Journal {
     /// the queue does not serve. The receive times are corrected by the steps of the box's clock
     /// that were recorded since.
     pub fn pending(&self, device: &str, decoders: &[Box<str>], limit: usize) -> Pending {
-        let (mut after, cursors, steps, mut span) = {
+        let (mut after, cursors, steps, corrections, mut span) = {
             let core = self.shared.lock();
             if !core.serving {
                 return Pending::default();
@@ -78,9 +78,11 @@ impl Journal {
             let cursors: Vec<u64> = decoders.iter().map(|decoder| cursor(decoder)).collect();
             let seen = core.nothing_before.get(device).copied().unwrap_or(0);
             let from = cursors.iter().copied().min().unwrap_or(followed).min(followed);
-            let returned = core.state.devices.get(device).map(|fold| &fold.returned);
+            let returned = core.state.devices.get(device).map(DeviceFold::waiting_again);
             let returned = returned.into_iter().flatten().take(limit).cloned().collect();
-            (from.max(seen), cursors, core.state.steps.clone(), Pending { returned, ..Pending::default() })
+            let corrections = core.state.corrections.clone();
+            let span = Pending { returned, ..Pending::default() };
+            (from.max(seen), cursors, core.state.steps.clone(), corrections, span)
         };
         span.through = Seq(after);
         let mine = |waiting: &Waiting| {
@@ -112,6 +114,8 @@ impl Journal {
                 let own = steps.partition_point(|(_, step)| step.from < self.first);
                 let steps = if waiting.read.seq.0 < self.first { &steps[..] } else { &steps[own..] };
                 waiting.read.received = clock::corrected(steps, waiting.read.seq.0, waiting.read.received);
+                waiting.read.corrected_ms = corrections.shift_ms(&waiting.read.decoder, waiting.read.seq.0);
+                waiting.read.zone = corrections.zone(&waiting.read.decoder, waiting.read.seq.0).map(Into::into);
                 match waiting.verdict {
                     ReadVerdict::Passing => span.reads.push(waiting.read),
                     ReadVerdict::Dead => span.dead.push(waiting.read.seq),
@@ -176,7 +180,8 @@ impl Journal {
         let (decoders, waiting) = {
             let core = self.shared.lock();
             let open = core.state.devices.values().map(|device| {
-                device.returned.len() as u64 + device.in_flight.as_ref().map_or(0, |flight| flight.open.len() as u64)
+                device.waiting_again().count() as u64
+                    + device.in_flight.as_ref().map_or(0, |flight| flight.open.len() as u64)
             });
             let waiting = core.state.waiting + open.sum::<u64>();
             let accepted: u64 = core.riding().values().map(|(accepted, _)| accepted).sum();
@@ -255,11 +260,11 @@ impl Journal {
         open.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Passings of a device that were released and not numbered since. Valid only after
+    /// Passings of a device that were released, or are to be sent again, and were not numbered since. Valid only after
     /// [`Journal::serving`].
     pub fn released(&self, device: &str) -> Vec<UploadItem> {
         let core = self.shared.lock();
-        core.state.devices.get(device).map(|fold| fold.returned.clone()).unwrap_or_default()
+        core.state.devices.get(device).map(|fold| fold.waiting_again().cloned().collect()).unwrap_or_default()
     }
 
     /// Number of passings of all devices that were set aside because the cloud failed at them. They

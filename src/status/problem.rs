@@ -188,7 +188,7 @@ problems! {
     /// Live reads of a decoder are stamped more than a day from now.
     DecoderClockFar: Doubt::Far.code(), Warning, TimeWrong("is more than a day off"),
         "Compare the date of the decoder and of the box with your phone, and set the one that is \
-         wrong. Correct the times of the reads that came before.";
+         wrong. Correct the times of the reads that came before: `passbridge correct`.";
     /// The clock of a decoder differs from that of this box by a second or a little more, or its
     /// live reads all arrive late.
     DecoderClockNear: "decoder_clock_near", Info, Row,
@@ -197,11 +197,12 @@ problems! {
     /// The clocks of a decoder and of this box differ by seconds, or by whole hours.
     DecoderClockOff: "decoder_clock_off", Critical, TimeWrong("has a wrong time"),
         "Compare both clocks with your phone, and set the one that is wrong. If the difference is \
-         whole or half hours, correct `timezone` in the configuration.";
+         whole or half hours, correct `timezone` in the configuration. Reads that came before are \
+         corrected with `passbridge correct`.";
     /// The clock of a decoder was never set.
     DecoderClockUnset: Doubt::ClockUnset.code(), Warning, TimeWrong("has a clock that was never set"),
         "Set the clock of the decoder. Correct the times of the reads that came before by the \
-         difference.";
+         difference: `passbridge correct`.";
     /// A decoder reports that a part of it has failed.
     DecoderError: Condition::DecoderError.word(), Critical, NotReading("reports a fault"),
         "Look at the part of the decoder that the message names. Test with a chip whether it still reads.";
@@ -405,8 +406,8 @@ problems! {
          each box a device of its own, then run `passbridge audit`.";
     /// Passings were uploaded with a day that proved to be wrong.
     PassingsMisdated: "passings_misdated", Critical, TimeWrong("Passings went to the cloud with a wrong day."),
-        "Correct the times of these passings in the cloud. `passbridge export` shows what the decoder \
-         stamped and when it was received.";
+        "Correct the times of these passings: `passbridge correct`. `passbridge export` shows what the \
+         decoder stamped and when it was received.";
     /// The decoder did not give all passings that it was asked for.
     PassingsNotGiven: Condition::PassingsNotGiven.word(), Warning, Row,
         "You need not do anything at once: they are asked for again by themselves. If it stays, take \

@@ -52,6 +52,8 @@ fn a_block_that_sled_lost_without_a_word_is_missed() {
         chip: "MC00001".into(),
         stamp: Stamp::Utc(Timestamp::UNIX_EPOCH),
         replay: false,
+        corrected_ms: 0,
+        zone: None,
     };
     let reads: Vec<Waiting> = (1..=600).map(|seq| Waiting { read: read(seq), verdict: ReadVerdict::Passing }).collect();
     let mut queue = Queue::create(dir.path(), 0).unwrap();

@@ -351,7 +351,15 @@ fn the_passings_of_a_session_are_those_in_the_cloud_and_on_their_way() {
     };
     let join = |token: &str, next| UploadEvent::Joined { device: "D".into(), token: token.into(), alias: None, next };
     let items = |nums: std::ops::RangeInclusive<u64>| {
-        nums.map(|num| UploadItem { seq: Seq(num), num, time_ms: 0, bib: "B".into(), chip: "C".into() }).collect()
+        nums.map(|num| UploadItem {
+            seq: Seq(num),
+            num,
+            time_ms: 0,
+            bib: "B".into(),
+            chip: "C".into(),
+            corrected_ms: 0,
+        })
+        .collect()
     };
     let batch = |token: &str, nums| {
         UploadEvent::Batch(Batch {
@@ -556,7 +564,14 @@ fn a_read_that_is_held_back_suppresses_no_passing_of_the_race() {
 fn what_is_on_the_disk_keeps_its_names() {
     let mut fold = DeviceFold::default();
     fold.dead_letters.insert(1, 2);
-    fold.failing.push(UploadItem { seq: Seq(1), num: 1, time_ms: 0, bib: "7".into(), chip: "C1".into() });
+    fold.failing.push(UploadItem {
+        seq: Seq(1),
+        num: 1,
+        time_ms: 0,
+        corrected_ms: 0,
+        bib: "7".into(),
+        chip: "C1".into(),
+    });
     let fold = serde_json::to_value(&fold).unwrap();
     assert_eq!((&fold["quarantined"]["1"], &fold["parked"][0]["seq"]), (&2.into(), &1.into()));
 

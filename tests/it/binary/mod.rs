@@ -5,6 +5,7 @@
 mod audit;
 mod capture;
 mod commands;
+mod correct;
 mod disk;
 mod faketime;
 mod faults;
