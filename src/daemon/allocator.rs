@@ -5,9 +5,10 @@
 //! variables in the environment change that (or a call that is unsafe), and only at the start of a process. So `run` starts
 //! its own program once more, in the same process, with the variables that are missing.
 //!
-//! Rejected, with figures in docs/evidence/disk-and-memory.md: jemalloc and mimalloc, which hold more
-//! than glibc does with these variables; dlmalloc in Rust, which writes zeros into half a megabyte for
-//! each of sled's forty histograms that nobody uses.
+//! Rejected, with figures in docs/evidence/disk-and-memory.md: jemalloc, which needs as much with one
+//! pool and more as it comes; mimalloc, which needed three times as much. Not measured, only read:
+//! dlmalloc in Rust writes zeros into the half megabyte of each of sled's forty histograms, which
+//! nobody uses.
 
 use std::env;
 use std::os::unix::process::CommandExt;
