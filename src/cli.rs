@@ -13,7 +13,7 @@ use crate::commands::args::{self, Paths};
 use crate::commands::{audit, capture, check, correct, decode, demo, export, probe, resend, rewind, simulate, status};
 use crate::config::failure::Failure;
 use crate::config::{Config, LoadOptions};
-use crate::daemon::{self, harden, logging};
+use crate::daemon::{self, allocator, harden, logging};
 
 /// Brings chip reads from timing decoders to the RUFUS Cloud: kept on disk first, uploaded in
 /// order, exactly once.
@@ -123,6 +123,7 @@ fn report(failure: &Failure) -> ExitCode {
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => {
+            allocator::set_up();
             let options = LoadOptions { listen: args.listen, ..args.place.options() };
             let loaded = Config::load_what_is_right(&options)?;
             // Whoever typed a wrong flag is there to correct it.
@@ -147,11 +148,13 @@ fn execute(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Two threads: the box has few cores and the journal has threads of its own.
+/// One thread for all tasks: a second one makes the box no faster, and with it a read wakes twice as many
+/// threads (docs/evidence/disk-and-memory.md). The journal has threads of its own, and a task that may wait
+/// for the disk hands this thread over meanwhile.
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     rufus::install_tls();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| Failure::io(format!("the system gives no threads or timers: {error}")))?;

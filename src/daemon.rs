@@ -17,6 +17,7 @@
 //! `demo` and the tests run this same value against simulated decoders and a simulated cloud.
 
 mod again;
+pub(crate) mod allocator;
 mod chores;
 mod clock;
 mod corrected;
@@ -63,9 +64,9 @@ use crate::serve::ops::{Decoders, Ops, Repairs};
 use crate::serve::web;
 use crate::status::{Board, ProblemCode, Snapshot};
 
-/// Size at which the log begins a new segment and the queue a new span: about 200,000 reads. A span
-/// that is read is in memory as a whole (some 6 MB), and two may be open.
-const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
+/// Size at which the log begins a new segment and the queue a new span: about 100,000 reads. A span
+/// that is read is in memory as a whole (some 3 MB), and two may be open.
+const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 /// How long the tasks may take to stop. The last checkpoint of the journal takes more time after
 /// that, and systemd waits for both (`TimeoutStopSec=`).
 const STOP_LIMIT: Duration = Duration::from_millis(9_500);

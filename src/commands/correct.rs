@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use crate::commands::args::{self, Paths, load_right, print};
+use crate::commands::args::{self, Paths, TimesIn, load_right, print};
 use crate::commands::export::is_known;
 use crate::config::Config;
 use crate::config::failure::Failure;
@@ -45,10 +45,8 @@ pub(crate) struct CorrectArgs {
     /// this. Corrections of one read add up.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, requires = "from", requires = "decoder", value_parser = shift)]
     shift: Option<i64>,
-    /// Zone of the times, such as Europe/Madrid; without it the zone of this box, and UTC in JSON
-    /// and tables.
-    #[arg(long, value_name = "ZONE", value_parser = crate::config::zone)]
-    timezone: Option<TimeZone>,
+    #[command(flatten)]
+    times: TimesIn,
     /// Only passings that have a number already. For the case that `timezone` was corrected and the
     /// box restarted before: then what waits is right.
     #[arg(long, requires = "shift")]
@@ -120,7 +118,7 @@ pub(crate) async fn run(args: CorrectArgs) -> Result<(), Failure> {
     let durable = control::durable(&config.data_dir).await?;
     // People read the times in the zone in which they type them.
     let here = (!args.json && !args.csv).then(TimeZone::system);
-    let reading = Reading::new(&config).showing(args.timezone.clone().or(here), false);
+    let reading = Reading::new(&config).showing(args.times.timezone.clone().or(here), false);
     if let Some(name) = &args.decoder {
         is_known(name, &config, &reading, &Query { decoder: Some(name.clone()), durable, ..Query::default() })?;
     }
@@ -179,7 +177,7 @@ impl Work {
 
     /// The times between which reads are corrected. Without an end it is open.
     fn window(&self) -> Result<(Timestamp, Option<Timestamp>), Failure> {
-        let zone = self.args.timezone.clone().unwrap_or_else(TimeZone::system);
+        let zone = self.args.times.zone();
         let now = Timestamp::now();
         let moment = |flag: &str, text: &str| {
             let must = |must: String| Failure::usage(format!("{flag} {text}: must be {must}"));

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use super::Journal;
@@ -144,7 +145,7 @@ impl Journal {
             };
             if after < in_blocks {
                 for span in spans {
-                    match span.reads_after(after) {
+                    match aside(|| span.reads_after(after)) {
                         Ok(mut reads) => {
                             reads.retain(|waiting| waiting.read.seq.0 <= in_blocks);
                             if !reads.is_empty() {
@@ -288,5 +289,41 @@ impl Journal {
             held.merge(&fold.held);
         }
         held
+    }
+}
+
+/// Does what may wait for the disk. Other tasks of the runtime go on meanwhile, on another thread: a
+/// card that does not answer must not keep the links from reading.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(), // a test's runtime has one thread
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_disk_that_does_not_answer_holds_up_only_the_task_that_asks_it() {
+        let (answer, waits) = mpsc::channel();
+        let (asks, asked) = tokio::sync::oneshot::channel();
+        let asking = tokio::spawn(async move {
+            aside(|| {
+                asks.send(()).unwrap();
+                waits.recv_timeout(Duration::from_secs(30))
+            })
+        });
+        // A link, on the one thread that the runtime has.
+        let other = tokio::spawn(async move {
+            asked.await.unwrap();
+            answer.send("at last").unwrap();
+        });
+        other.await.unwrap();
+        assert_eq!(asking.await.unwrap(), Ok("at last"));
     }
 }

@@ -42,10 +42,10 @@ use crate::status::ReadCounts;
 
 /// Number of reads in the tail beyond which the writer waits for a checkpoint (about 10 MB).
 pub(super) const TAIL_MAX: usize = 65_536;
-/// Identities remembered per decoder, about 7 MB when full. With them, a duplicate that arrives
+/// Identities remembered per decoder, about 3.5 MB when full. With them, a duplicate that arrives
 /// soon is recognised without access to the disk, and so is a duplicate of a read whose log line
 /// was lost. All other identities are in the dedup index ([`super::dedup_index`]).
-const RECENT_MAX: usize = 262_144;
+const RECENT_MAX: usize = 131_072;
 /// Code of the note that ends the waiting of reads. Its text begins with the number up to which no
 /// read waits any more. No entry with that number has to exist yet.
 pub(super) const WAITED: &str = "waited";

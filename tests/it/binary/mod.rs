@@ -12,6 +12,7 @@ mod faults;
 mod gone;
 mod home;
 mod kill;
+mod memory;
 mod output;
 mod overload;
 mod probe;

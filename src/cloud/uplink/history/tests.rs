@@ -256,6 +256,7 @@ fn steps_of_the_wall_clock_change_nothing_that_an_uplink_does() {
         history.setup.dead_time = Duration::ZERO;
         let (with, without) = (run(&history, true)?, run(&history, false)?);
         if with.traces != without.traces {
+            println!("WITH {:#?} WITHOUT {:#?}", with.traces, without.traces);
             return Err("invariant 7: it goes another way when the clock steps".into());
         }
         Ok(())
