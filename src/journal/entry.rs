@@ -18,6 +18,7 @@
 //! | `upload` | device | an [`UploadEvent`] as JSON | | | |
 //! | `note` | code | what happened, for people | | | cut off bytes (`repair` only) |
 //! | `clock` | `box` | a [`Step`] of the box's clock as JSON | | | |
+//! | `correct` | decoder | a [`Correction`] of its times as JSON | | | |
 //!
 //! * `time`: the box's clock, UTC with milliseconds. `crc`: CRC-32 of everything before the last
 //!   tab, 8 hex digits.
@@ -41,6 +42,7 @@ use super::UploadEvent;
 use crate::decoders::Cleared;
 use crate::model::chip::{Age, Caution, ChipRead, Label, Marker, Position, Seq, Sighting, Stamp};
 use crate::model::clock::Step;
+use crate::model::correction::Correction;
 use crate::model::digits;
 use crate::model::escape::{escape_into, unescape};
 
@@ -61,6 +63,8 @@ pub enum Body {
     Note(Box<str>),
     /// The box's clock stepped, so earlier receive times have to be corrected.
     Clock(Step),
+    /// Somebody corrected the times of reads of a decoder.
+    Correct(Correction),
 }
 
 /// One line of the log.
@@ -105,6 +109,7 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
         Body::Upload(_) => b"upload\t",
         Body::Note(_) => b"note\t",
         Body::Clock(_) => b"clock\t",
+        Body::Correct(_) => b"correct\t",
     };
     out.extend_from_slice(kind);
     push_text(out, &entry.subject);
@@ -144,6 +149,7 @@ pub fn write_line(out: &mut Vec<u8>, entry: &Entry) {
         }
         Body::Upload(event) => push_json(out, event),
         Body::Clock(step) => push_json(out, step),
+        Body::Correct(correction) => push_json(out, correction),
         Body::Note(text) => {
             push_text(out, text);
             out.extend_from_slice(b"\t\t");
@@ -233,6 +239,7 @@ fn parse_content(text: &str) -> Option<Entry> {
         "upload" => Body::Upload(serde_json::from_slice(&unescape(a).ok()?).ok()?),
         "note" => Body::Note(text_of(a)?),
         "clock" => Body::Clock(serde_json::from_slice(&unescape(a).ok()?).ok()?),
+        "correct" => Body::Correct(serde_json::from_slice(&unescape(a).ok()?).ok()?),
         _ => return None,
     };
     Some(Entry { seq, in_group, subject, time, body, raw })
@@ -502,6 +509,11 @@ mod tests {
             round_trip(&entry(Body::Upload(event), b""));
             let step = Step { from: number, sure: number, before_ms: -5, step_ms: i64::from(rssi.unwrap_or(0)) };
             round_trip(&entry(Body::Clock(step), b""));
+            let correction = Correction {
+                ranges: vec![(1, number), (number, number)], shift_ms: i64::from(rssi.unwrap_or(0)), zone: amid.then(|| text.clone().into()), by: text.clone().into(),
+                oldest: number,
+            };
+            round_trip(&entry(Body::Correct(correction), b""));
         }
 
         #[test]
