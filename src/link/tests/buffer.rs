@@ -196,7 +196,7 @@ async fn what_arrived_while_the_disk_was_busy_is_handed_over_at_once_and_each_re
     routed.locations = [("Start".to_owned(), "65A2".to_owned())].into();
     let (_wire, piped) = piped_as(QUICK, routed, 1024, &shelf);
     let read = |chip: u64| {
-        let location = (chip % 3 == 0).then(|| "Start".into());
+        let location = chip.is_multiple_of(3).then(|| "Start".into());
         let read = ChipRead { location, ..ChipRead::new(chip.to_string(), Stamp::Utc(Timestamp::now())) };
         Framed { frame: Frame::Read(read), raw: Box::default() }
     };
