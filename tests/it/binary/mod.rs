@@ -22,3 +22,4 @@ mod signals;
 mod stop;
 mod tls;
 mod typed;
+mod upgrade;

@@ -104,7 +104,7 @@ impl<'a> Bench<'a> {
     }
 
     fn log_bytes(&self) -> u64 {
-        segments(&log_dir(&self.site.data)).unwrap().iter().map(|segment| segment.bytes).sum()
+        segments(&log_dir(&self.site.data)).unwrap().iter().map(|segment| segment.lines().unwrap()).sum()
     }
 
     fn end(self) {
