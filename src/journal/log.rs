@@ -34,18 +34,20 @@ use super::entry::{BadLine, parse_numbers, seal};
 use super::mark::WrittenMark;
 use super::paths::make_dir;
 
+mod ahead;
 mod read;
 mod segment;
 mod tail;
 mod zeros;
 
+use ahead::{Ahead, give_back, give_back_closed};
 pub use read::{LogLine, LogReader, begins_with_state, identity_of};
 pub(super) use segment::{FORMAT, Head};
 pub use segment::{LINE_MAX, LogPlace, SegmentFile, segments};
 pub(crate) use tail::Repair;
 use tail::{mend, open_last};
 pub(super) use zeros::end_of_lines;
-use zeros::{Ahead, give_back, give_back_closed, without_zeros};
+use zeros::without_zeros;
 
 /// The log, open for appending.
 pub(crate) struct Log {
