@@ -35,7 +35,7 @@ const TEARING: u32 = 80;
 /// Cuts of each control.
 const CONTROL_CUTS: u64 = 12;
 /// Most cuts of the control that takes torn lines for lines. A few of them are usually enough.
-const TORN_CUTS: u64 = 120;
+const TORN_CUTS: u64 = 240;
 
 /// The cuts of one rig would disturb nobody, but the timing of two boxes at once would be that of
 /// no box.
@@ -60,6 +60,9 @@ async fn trials(cuts: u64, seed: u64, control: Option<Control>) -> Outcome {
         }
     }
     eprintln!("in all, from seed {seed} on: {all}");
+    if let (Some(control), Some(fault)) = (control, all.faults.first()) {
+        eprintln!("{control:?} shows as: {fault}");
+    }
     all
 }
 

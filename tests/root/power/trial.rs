@@ -34,6 +34,9 @@ const RECENT: &str = "64";
 /// Nothing that is uploaded is kept longer than it must.
 const PRUNE: &str = "[keep]\ndays = 0\n";
 
+/// A FLUSH of a slow card.
+const CARD: Duration = Duration::from_millis(12);
+
 /// More than this waits only while a backlog is drained.
 const DRAINING: u64 = 100;
 
@@ -170,7 +173,10 @@ impl<'a> Trial<'a> {
     async fn begin(rig: &'a mut Rig, plan: &'a Plan) -> Self {
         let mut rng = fastrand::Rng::with_seed(plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)); // seeds that follow are near
         rig.new_disk();
-        rig.disk.flush_takes(Duration::from_micros(rng.u64(0..4000))); // a fast disk, or a card
+        let tears = plan.control == Some(Control::TrustsTorn);
+        rig.disk.platter().tears_all = tears;
+        // A fast disk, or a card. While a card flushes, lines come for a large group.
+        rig.disk.flush_takes(if tears { CARD } else { Duration::from_micros(rng.u64(0..4000)) });
         let config = match rng.bool() {
             true => SimCloudConfig { dedup: Dedup::None, generation: Generation::Legacy, ..SimCloudConfig::default() },
             false => {
@@ -273,9 +279,10 @@ impl<'a> Trial<'a> {
     async fn live(&mut self, damaged: bool) {
         let mut shown_here = std::mem::take(&mut self.shown);
         let watching = watch(&self.site, &mut shown_here);
-        let moment = match self.rng.u32(0..8) {
+        let moment = match self.rng.u32(0..9) {
             // What is shown after the disk died by itself is no fault where nothing is synced.
             moment if self.plan.control == Some(Control::NoSync) => moment % 4,
+            _ if self.plan.control == Some(Control::TrustsTorn) => 8,
             moment if damaged => moment % 2 * 4, // during the rebuild
             moment => moment,
         };
@@ -298,8 +305,13 @@ impl<'a> Trial<'a> {
                     sleep(Duration::from_millis(rng.u64(0..1500))).await;
                 }
                 _ => {
-                    // In the middle of some write or FLUSH.
-                    let most = if moment == 4 { 100 } else { 2500 };
+                    // In the middle of some write or FLUSH: in the start, later, or of groups of reads.
+                    if moment == 8 {
+                        holds(PATIENCE, async || !shown(site).await.is_empty()).await;
+                        let goal = *sim.emitted().borrow() + rng.u64(1..40);
+                        sim.emitted().wait_for(|emitted| *emitted >= goal).await.unwrap();
+                    }
+                    let most = if moment == 5 || moment == 6 || moment == 7 { 2500 } else { 100 };
                     platter.platter().dies_in(rng.u64(1..most));
                     holds(Duration::from_secs(5), async || platter.platter().is_dead()).await;
                 }
