@@ -105,9 +105,10 @@ impl Segments {
             };
             if let Some(segment) = there.filter(|segment| !(waits && replaced(segment))) {
                 self.gone.remove(&first);
-                let closed = first != active;
+                let lines = if first == active { None } else { lines_of(segment, known.as_ref()) };
+                let closed = lines.is_some();
                 let written = if place.segment == first { place.offset } else { 0 };
-                let bytes = if closed { lines_of(segment, known.as_ref()) } else { written };
+                let bytes = lines.unwrap_or_else(|| known.as_ref().map_or(0, |known| known.bytes).max(written));
                 if closed && known.as_ref().is_some_and(|known| known.bytes > bytes) {
                     lost.push(range);
                     self.cut.insert(first, range.1);
@@ -211,11 +212,11 @@ fn length(open: &File) -> u64 {
 }
 
 /// Length of the lines of a closed segment. They are looked for only once, because a closed segment
-/// only loses its zeros.
-fn lines_of(segment: &SegmentFile, known: Option<&SeenAt>) -> u64 {
+/// only loses its zeros. `None`: not known now, because the zeros are given back at this moment.
+fn lines_of(segment: &SegmentFile, known: Option<&SeenAt>) -> Option<u64> {
     match known {
-        Some(known) if known.closed && segment.bytes >= known.bytes => known.bytes,
-        _ => segment.lines().unwrap_or(known.map_or(0, |known| known.bytes)),
+        Some(known) if known.closed && segment.bytes >= known.bytes => Some(known.bytes),
+        _ => segment.lines().ok(),
     }
 }
 
