@@ -251,12 +251,13 @@ fn steps_of_the_wall_clock_change_nothing_that_an_uplink_does() {
         // histories have no cuts that count the calls.
         let mut history = history.clone();
         history.ops.retain(|op| !matches!(op, Op::Disk(_) | Op::End { .. }));
+        // It also ends a segment that can go then, and what is gone cannot be sent again.
+        history.setup.keep_bytes = 1 << 30;
         // The dead time also looks at the times of receipt, and this model does not record the
         // clock step by which they would be corrected.
         history.setup.dead_time = Duration::ZERO;
         let (with, without) = (run(&history, true)?, run(&history, false)?);
         if with.traces != without.traces {
-            println!("WITH {:#?} WITHOUT {:#?}", with.traces, without.traces);
             return Err("invariant 7: it goes another way when the clock steps".into());
         }
         Ok(())
