@@ -59,7 +59,6 @@ use super::entry::{Body, Entry};
 use super::failpoint;
 use super::log::LogPlace;
 use super::paths::make_dir;
-use super::state::stamp_ms;
 use super::undated::{self, Which};
 use crate::model::chip::{ChipRead, Stamp};
 use crate::model::clock::Zones;
@@ -222,6 +221,23 @@ impl Clues {
             own: [Some(here(identities.own.0)), identities.own.1.map(here)],
             others: [Some(here(identities.other)), undated::as_dated(read).map(clues(kind, read.stamp))],
             placed,
+        }
+    }
+}
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Decoder time in milliseconds, as it is stamped. Only differences between two results have a
+/// meaning.
+fn stamp_ms(stamp: Stamp) -> i64 {
+    let in_utc = |local| jiff::tz::TimeZone::UTC.to_timestamp(local).map_or(0, jiff::Timestamp::as_millisecond);
+    match stamp {
+        Stamp::Utc(instant) => instant.as_millisecond(),
+        Stamp::Local(local) => in_utc(local),
+        Stamp::Uptime(ms) => i64::try_from(ms).unwrap_or(i64::MAX),
+        Stamp::TimeOfDay { time, day } => {
+            let of_day = in_utc(jiff::civil::date(1970, 1, 1).to_datetime(time));
+            i64::from(day.unwrap_or(0)) * DAY_MS + of_day
         }
     }
 }

@@ -895,23 +895,6 @@ pub(super) fn pending_read(entry: &Entry, read: &ChipRead) -> PendingRead {
     PendingRead { seq, decoder, received, chip, stamp, replay, corrected_ms: 0, zone: None }
 }
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-
-/// Decoder time in milliseconds, as it is stamped. Only differences between two results have a
-/// meaning.
-pub(super) fn stamp_ms(stamp: Stamp) -> i64 {
-    let in_utc = |local| jiff::tz::TimeZone::UTC.to_timestamp(local).map_or(0, jiff::Timestamp::as_millisecond);
-    match stamp {
-        Stamp::Utc(instant) => instant.as_millisecond(),
-        Stamp::Local(local) => in_utc(local),
-        Stamp::Uptime(ms) => i64::try_from(ms).unwrap_or(i64::MAX),
-        Stamp::TimeOfDay { time, day } => {
-            let of_day = in_utc(jiff::civil::date(1970, 1, 1).to_datetime(time));
-            i64::from(day.unwrap_or(0)) * DAY_MS + of_day
-        }
-    }
-}
-
 fn insert_range(ranges: &mut BTreeMap<u64, u64>, seq: u64) {
     match ranges.range_mut(..=seq).next_back() {
         Some((_, last)) if *last + 1 >= seq => *last = (*last).max(seq),
