@@ -70,6 +70,7 @@ pub(crate) mod log;
 mod mark;
 mod mounts;
 mod offer;
+mod offered;
 mod open;
 mod paths;
 mod queue;
