@@ -419,6 +419,23 @@ fn a_lone_read_goes_at_once_the_next_ones_have_company_and_a_full_batch_waits_fo
 }
 
 #[test]
+fn an_outage_of_the_cloud_costs_a_lone_read_neither_its_number_nor_its_place() {
+    let mut world = World::with_session();
+    world.read(3);
+    world.drain();
+    world.cloud.script.extend((0..3).map(|_| (On::Insert, CallFault::Server)));
+    for _ in 0..20 {
+        world.pass(SECOND);
+        world.read(1);
+    }
+    let problems = world.machine.report().problems;
+    assert!(!problems.contains_key(&ProblemCode::CloudFailsAt), "nobody knows that it takes others: {problems:?}");
+    world.drain();
+    let numbers: Vec<u64> = world.cloud.sessions[0].rows.iter().filter_map(|row| row.num).collect();
+    assert_eq!(numbers, (1..=23).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_backlog_drains_without_a_pause() {
     let mut world = World::with_session();
     world.read(5000);

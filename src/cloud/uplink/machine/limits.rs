@@ -37,6 +37,9 @@ pub(in crate::cloud::uplink) const PARTS: usize = 5;
 pub(in crate::cloud::uplink) const SHORT_ROUNDS: u32 = 2;
 /// After this many failures of the cloud itself in a row, the part is split.
 pub(in crate::cloud::uplink) const FAILED_ROW: u32 = 2;
+/// A passing that came alone, and at which the cloud fails, is tried for this long before later
+/// passings go without it. Most clouds that are down are up again by then, and the order stays.
+pub(in crate::cloud::uplink) const ALONE_PATIENCE: Duration = Duration::from_secs(60);
 /// For this long after an accepted passing, the machine assumes that the cloud accepts others.
 pub(in crate::cloud::uplink) const PASSED_LATELY: Duration = Duration::from_secs(60);
 /// Number of sessions whose numbers are remembered, the same as in the journal.

@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::Machine;
-use super::limits::{FAILED_ROW, FIRST_LOOK, LONG_POST, PASSED_LATELY, REFUSED_ROW, TROUBLE_ROW};
+use super::limits::{
+    ALONE_PATIENCE, FAILED_ROW, FIRST_LOOK, LONG_POST, PASSED_LATELY, REFUSED_ROW, TROUBLE_ROW, scaled,
+};
 use super::parts::Active;
 use crate::cloud::rufus::{CallError, Inserted, OutcomeDoubt};
 use crate::cloud::uplink::work::Claim;
@@ -184,6 +186,12 @@ impl Machine {
     fn on_alone_unknown(&mut self, now: Duration, item: &UploadItem, status: u16, error: &CallError) {
         let may_ask = self.may_ask(now);
         let age = self.trust.fresh.age();
+        // A passing that came alone says nothing about itself: the cloud may be down, and then the
+        // next ones fail too, and this one would lose its place for nothing.
+        let came_alone = !self.batch.suspects.is_searched(item.seq);
+        if came_alone && now.saturating_sub(self.batch.moved_at) < scaled(ALONE_PATIENCE, self.upload.retry_max) {
+            return;
+        }
         let Some(work) = &mut self.batch.work else { return };
         let Some(at) = work.place(item.num) else { return };
         let answer = error.to_string();

@@ -224,8 +224,10 @@ impl Suspects {
 
     /// Returns the text about the passings left out, for the timer.
     pub(super) fn in_words(&self) -> Option<String> {
-        let last = self.suspects.last()?;
-        let count = self.suspects.len();
+        // Without a proof that the cloud takes others, the cloud may fail at everything.
+        let proven = || self.suspects.iter().filter(|suspect| self.is_proven(suspect));
+        let last = proven().next_back()?;
+        let count = proven().count();
         let passings = if count == 1 { "passing" } else { "passings" };
         Some(format!(
             "the cloud fails at {count} {passings} each time, sent alone (the last: chip {}, after {} failures), and takes \
