@@ -55,6 +55,7 @@ mod dedup_index;
 mod disk;
 #[cfg(test)]
 pub(crate) mod driven;
+pub(crate) mod entries;
 pub(crate) mod entry;
 mod failpoint;
 mod follow;
@@ -72,9 +73,11 @@ mod open;
 mod paths;
 mod queue;
 mod read;
+mod reader;
 mod reserve;
 mod room;
 mod shared;
+mod sink;
 mod start;
 mod state;
 mod terms;
@@ -86,7 +89,9 @@ mod writer;
 pub use left::unsettled;
 pub(crate) use offer::Offer;
 pub use paths::log_dir;
+pub use reader::{Group, News, Reader};
 use shared::{AppendRequest, Shared};
+pub use sink::{Settled, SinkReader};
 pub use terms::{JournalConfig, JournalError, Kept, OpenError};
 pub use upload::{
     Audited, Batch, DeviceState, Found, InFlight, Pending, PendingRead, SessionAudit, Unsettled, UploadEvent,

@@ -115,8 +115,8 @@ pub mod testing {
     }
     pub mod journal {
         pub use crate::journal::{
-            Batch, Journal, JournalConfig, OpenError, Pending, PendingRead, Unsettled, UploadEvent, UploadItem,
-            log_dir, unsettled,
+            Batch, Group, Journal, JournalConfig, News, OpenError, Pending, PendingRead, Reader, Settled, SinkReader,
+            Unsettled, UploadEvent, UploadItem, log_dir, unsettled,
         };
         pub mod entry {
             pub use crate::journal::entry::{Body, Entry, parse_line, write_line};
